@@ -1,0 +1,1 @@
+"""The HTTP service: decode, call the engine, save, encode."""

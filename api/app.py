@@ -1,0 +1,149 @@
+"""create_app: the only place where things are constructed."""
+
+import importlib.metadata
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import litestar_offline_docs
+from litestar import Litestar, Router
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, Reference, SecurityScheme
+from litestar.static_files import create_static_files_router
+
+from api import ledger
+from api.keys import Keys
+from api.keys import load as load_keys
+from api.messages import Health
+from api.metrics import CountResponses, Metrics
+from api.problems import handle
+from api.routes import health, native
+from api.service import Service
+from api.settings import Settings
+from api.stores import Store, open_store
+from api.worker import Clock, Worker
+from bandit.catalogue import Catalogue, parse, read_shipped
+
+VERSION = importlib.metadata.version("journey-bandit")
+_BODY_BYTES = 64_000
+_ASSETS = "/docs-assets"
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def read_catalogue(app: str) -> Catalogue:
+    """A shipped catalogue by name, or a file's. CatalogueError, NotFound, OSError."""
+    if app.endswith(".toml"):
+        return parse(Path(app).read_text(encoding="utf-8"), app)
+    return parse(read_shipped(app), f"{app}.toml")
+
+
+def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | None = None) -> Litestar:
+    """The service of one app, ready to serve. Opens the store (or takes the one given) and closes it at shutdown.
+
+    Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue or the keys have mistakes.
+    """
+    catalogue = read_catalogue(settings.app)
+    keys = load_keys(Path(settings.keys)) if settings.keys else Keys({})
+    ledger_store = store or open_store(settings.store)
+    salt = ledger.claim(ledger_store, catalogue, settings.salt or None)
+    metrics = Metrics()
+    worker = Worker(ledger_store, catalogue, clock, metrics, settings.queue)
+    service = Service(
+        catalogue,
+        ledger_store,
+        worker,
+        salt=salt,
+        clock=clock,
+        metrics=metrics,
+        window_scale=settings.window_scale,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        worker.start()
+        try:
+            yield
+        finally:
+            worker.stop()
+            ledger_store.close()
+
+    def state() -> Health:
+        failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
+        status = "failing" if {"write", "writer"} & set(failing) else "ok"
+        return Health(status=status, app=catalogue.app, version=VERSION, store=ledger_store.describe(), failing=failing)
+
+    return Litestar(
+        route_handlers=[*native.routes(service), *health.routes(state, metrics), _assets()],
+        lifespan=[lifespan],
+        guards=[] if settings.dev else [guard(keys)],
+        middleware=[CountResponses(metrics)],
+        exception_handlers={Exception: handle},
+        request_max_body_size=_BODY_BYTES,
+        openapi_config=_openapi(catalogue),
+        debug=False,
+        logging_config=None,
+    )
+
+
+def guard(keys: Keys) -> Any:
+    """Refuse requests without a key of the route's scope, before their body is read."""
+
+    def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        if handler.opt.get("public") or "scope" not in handler.opt:
+            return
+        scopes = keys.scopes(_presented(connection))
+        if scopes is None:
+            raise NotAuthorizedException(
+                "send a key as X-API-Key or Authorization: Bearer; make one with `journey-bandit keys new`",
+                headers={"WWW-Authenticate": 'Bearer realm="journey-bandit"'},
+            )
+        if handler.opt["scope"] not in scopes:
+            raise PermissionDeniedException(f"this route needs the scope {handler.opt['scope']!r}")
+
+    return check
+
+
+def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """The key sent, or "". Two of them are none: which one counts must not depend on a proxy."""
+    sent = connection.headers.getall("x-api-key", []) + [
+        value.removeprefix("Bearer ") for value in connection.headers.getall("authorization", [])
+    ]
+    return sent[0] if len(sent) == 1 else ""
+
+
+def _assets() -> Router:
+    """The files of the page at /docs, served by us: it works without internet."""
+    folder = Path(litestar_offline_docs.__file__).parent / "static"
+    return create_static_files_router(_ASSETS, [folder], include_in_schema=False, opt={"public": True})
+
+
+def _openapi(catalogue: Catalogue) -> OpenAPIConfig:
+    swagger = SwaggerRenderPlugin(
+        js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+        css_url=f"{_ASSETS}/swagger-ui.css",
+        standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
+        path="/",
+    )
+    schemes: dict[str, SecurityScheme | Reference] = {
+        "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+        "bearer": SecurityScheme(type="http", scheme="bearer"),
+    }
+    return OpenAPIConfig(
+        title=f"Journey Bandit: {catalogue.title or catalogue.app}",
+        version=VERSION,
+        description="Which nudge, if any, and with which probability. Every 200 of a POST is on disk.",
+        path="/docs",
+        render_plugins=[swagger],
+        components=Components(security_schemes=schemes),
+        security=[{"key": []}, {"bearer": []}],
+    )

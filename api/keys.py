@@ -1,0 +1,71 @@
+"""API keys: `id.secret`, kept as SHA-256 in a TOML file, with scopes. Secrets are 192 random bits, so no slow hash."""
+
+import hashlib
+import hmac
+import re
+import secrets
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from bandit.decoding import decode
+from bandit.errors import CatalogueError, Problem
+
+Scope = Literal["decide", "reward", "read"]
+SCOPES: tuple[Scope, ...] = ("decide", "reward", "read")
+
+
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of a key: a digest, and what it may do."""
+
+    sha256: str
+    scopes: list[Scope]
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    keys: dict[str, Key] = {}
+
+
+class Keys:
+    """The keys of a service. Without a file nobody gets in."""
+
+    def __init__(self, keys: dict[str, Key]):
+        self._keys = keys
+
+    def scopes(self, presented: str) -> list[Scope] | None:
+        """What the presented `id.secret` may do; None if it is not a key. Constant time in the secret."""
+        kid, _, secret = presented.partition(".")
+        key = self._keys.get(kid)
+        known = key.sha256 if key else "0" * 64
+        same = hmac.compare_digest(hashlib.sha256(secret.encode()).hexdigest(), known)
+        return key.scopes if key and same else None
+
+
+def load(path: Path) -> Keys:
+    """The keys in a file. CatalogueError lists what is wrong with it."""
+    mistakes: list[Problem] = []
+    try:
+        file = decode(tomllib.loads(path.read_text(encoding="utf-8")), _File, "", mistakes)
+    except (OSError, ValueError) as error:
+        fix = "make one with `journey-bandit keys new`"
+        raise CatalogueError(str(path), [Problem("(file)", str(error), fix)]) from error
+    if mistakes:
+        raise CatalogueError(str(path), mistakes)
+    return Keys(file.keys)
+
+
+def create(path: Path, name: str, scopes: list[Scope]) -> str:
+    """Append a new key to the file and return it; it cannot be shown again. CatalogueError if the name is taken."""
+    if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
+        raise CatalogueError(str(path), [Problem(name, "not a usable name", "lower-case letters, digits, - and _")])
+    if path.exists() and name in load(path)._keys:
+        raise CatalogueError(str(path), [Problem(f"keys.{name}", "exists", "choose another name, or remove it first")])
+    secret = secrets.token_urlsafe(24)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    words = ", ".join(f'"{scope}"' for scope in scopes)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f'[keys.{name}]\nsha256 = "{digest}"\nscopes = [{words}]\n\n')
+    path.chmod(0o600)
+    return f"{name}.{secret}"

@@ -1,0 +1,121 @@
+"""A ledger belongs to one app, one salt and one meaning of its statistics. Claiming it checks that; rebuilding proves it."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from api.stores.protocol import Store
+from bandit import features, rewards
+from bandit.belief import Belief, add, empty
+from bandit.catalogue import Catalogue, Stage
+from bandit.errors import LedgerMismatch
+from bandit.learner import contribution
+from bandit.records import Settlement
+
+_BATCH = 5000
+
+
+def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
+    """Make the ledger this app's, or check that it is; the salt that keys its draws.
+
+    A given salt is never stored, only its digest. Without one, a random salt is made once and kept in the ledger.
+    Raises LedgerMismatch when the ledger is of another app or salt, or when a stage's features or reward changed so
+    that what was learned no longer means the same.
+    """
+    meta = store.meta()
+    wrong = _mismatches(meta, catalogue, salt)
+    if wrong:
+        raise LedgerMismatch("\n".join(wrong))
+    if salt is None:
+        salt = meta.get("salt") or secrets.token_hex(32)
+        store.set_meta({"salt": salt})
+    learning = {f"learning:{name}": stage.learning_digest() for name, stage in catalogue.stages.items()}
+    specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
+    store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **learning, **specs})
+    store.register(catalogue.stages)
+    return hashlib.sha256(salt.encode()).digest()
+
+
+def stages(store: Store) -> dict[str, Stage]:
+    """The declaration under which each stage was last served."""
+    specs = store.specs()
+    return {k.removeprefix("spec:"): specs[v] for k, v in store.meta().items() if k.startswith("spec:")}
+
+
+def salt_of(store: Store, salt: str | None) -> bytes:
+    """The key of a claimed ledger's draws. LedgerMismatch if it needs a salt that was not given."""
+    given = salt or store.meta().get("salt")
+    if given is None or _salt_digest(given) != store.meta().get("salt_digest"):
+        raise LedgerMismatch("this ledger was written with a salt of its own: set JOURNEY_BANDIT_SALT to it")
+    return hashlib.sha256(given.encode()).digest()
+
+
+def _mismatches(meta: dict[str, str], catalogue: Catalogue, salt: str | None) -> list[str]:
+    wrong = []
+    if meta.get("app", catalogue.app) != catalogue.app:
+        wrong.append(f"the ledger holds app {meta['app']!r}, not {catalogue.app!r}: give --store another file")
+    if "salt_digest" in meta and _salt_digest(salt or meta.get("salt", "")) != meta["salt_digest"]:
+        wrong.append("the salt is not the one this ledger was written with: holdouts and draws would change")
+    for name, stage in catalogue.stages.items():
+        if meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest():
+            wrong.append(
+                f"stage {name!r}: its features or its reward changed, so what was learned no longer means the same: "
+                "undo the change, or start a new ledger with another --store"
+            )
+    return wrong
+
+
+def _salt_digest(salt: str) -> str:
+    return hashlib.sha256(b"journey-bandit salt\x1f" + salt.encode()).hexdigest()
+
+
+class Rebuilt(NamedTuple):
+    """One stage's belief from the ledger beside the stored one."""
+
+    stage: str
+    spec: Stage
+    belief: Belief
+    stored: Belief
+    version: int
+    settlements: int
+    wrong_rewards: tuple[int, ...]  # decision numbers whose settled reward does not follow from its outcomes
+
+    @property
+    def equal(self) -> bool:
+        """Whether both have the same bits, and every reward follows from its outcomes."""
+        return self.belief.digest() == self.stored.digest() and not self.wrong_rewards
+
+
+def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) -> Iterator[Rebuilt]:
+    """Each stage's belief, summed from scratch over its settlements. With `through`, only the first that many of the
+    ledger's settlements count (the belief of that version).
+    """
+    for name, spec in stages.items():
+        d = len(features.schema(spec.features).columns)
+        stored, version = store.belief(name, spec.arms, d)
+        end = version if through is None else through
+        belief, rows, total = empty(len(spec.arms), d), 0, []
+        for row in store.settled(name, end):
+            total.append(row)
+            rows += 1
+            if len(total) == _BATCH:
+                belief, total = add(belief, _sum(spec, total)), []
+        belief = add(belief, _sum(spec, total)) if total else belief
+        yield Rebuilt(name, spec, belief, stored, version, rows, tuple(_wrong_rewards(store, name, spec, end)))
+
+
+def _sum(spec: Stage, rows: list[tuple[Settlement, features.Array]]) -> Belief:
+    return contribution(spec, [s for s, _ in rows], np.array([x for _, x in rows]))
+
+
+def _wrong_rewards(store: Store, name: str, spec: Stage, through: int) -> Iterator[int]:
+    for found in store.decisions(name):
+        done = found.settlement
+        if done is None or done.seq > through:
+            continue
+        verdict = rewards.settle(spec, found.outcomes, holdout=found.decision.holdout)
+        if (verdict.reward, verdict.why, verdict.learned) != (done.reward, done.why, done.learned):
+            yield found.seq

@@ -1,0 +1,71 @@
+"""What an operator watches, in Prometheus' own types. One registry for each app, none global."""
+
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+
+class Metrics:
+    """Every metric of the service. Names start with `journey_bandit_`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.decisions = self._counter("decisions", "Decisions recorded", ["stage", "arm", "holdout"])
+        self.outcomes = self._counter("outcomes", "Outcomes reported", ["kind", "status"])
+        self.late = self._counter("outcomes_late", "Outcomes recorded after maturity, not learned", [])
+        self.settlements = self._counter("settlements", "Decisions settled", ["stage", "why"])
+        self.responses = self._counter("http_responses", "HTTP responses", ["method", "route", "status"])
+        self.ledger_errors = self._counter("ledger_errors", "Transactions that failed", ["what"])
+        self.propensity = Histogram(
+            "journey_bandit_propensity",
+            "Propensity of the drawn arm",
+            ["stage"],
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0),
+            registry=self.registry,
+        )
+        self.commit_seconds = Histogram(
+            "journey_bandit_commit_seconds", "Durable group commit", buckets=_SECONDS, registry=self.registry
+        )
+        self.commit_rows = Histogram(
+            "journey_bandit_commit_rows",
+            "Rows of a group commit",
+            buckets=(1, 4, 16, 64, 256, 1024),
+            registry=self.registry,
+        )
+        self.queue = Gauge("journey_bandit_queue_rows", "Rows waiting for the writer", registry=self.registry)
+        self.version = Gauge(
+            "journey_bandit_policy_version",
+            "Settlements the live policy learned",
+            ["stage"],
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
+        return Counter(f"journey_bandit_{name}", text, labels, registry=self.registry)
+
+    def render(self) -> bytes:
+        """The exposition text, format 0.0.4."""
+        return generate_latest(self.registry)
+
+
+class CountResponses(ASGIMiddleware):
+    """Counts every response of every route by status."""
+
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, metrics: Metrics):
+        self._metrics = metrics
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Pass on, and count when the response starts."""
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = scope.get("path_template") or "(none)"
+                self._metrics.responses.labels(str(scope.get("method")), route, str(message["status"])).inc()
+            await send(message)
+
+        await next_app(scope, receive, counted)

@@ -1,0 +1,37 @@
+"""For operators: is it up, can it take traffic, what does it count. No key needed, nothing secret told."""
+
+from collections.abc import Callable
+
+from litestar import Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from api.messages import Health
+from api.metrics import Metrics
+
+
+def routes(health: Callable[[], Health], metrics: Metrics) -> list[HTTPRouteHandler]:
+    """The handlers of one service."""
+
+    @get("/health/live", summary="Is the process up", opt={"public": True}, tags=["operate"])
+    async def live() -> dict[str, str]:
+        """200 while it answers at all."""
+        return {"status": "ok"}
+
+    @get("/health/ready", summary="Can it decide and record", opt={"public": True}, tags=["operate"])
+    async def ready() -> Response[Health]:
+        """503 when the writer does not run or the ledger cannot be written; `failing` says why."""
+        state = health()
+        return Response(state, status_code=200 if state.status == "ok" else 503)
+
+    @get(
+        "/metrics",
+        summary="Prometheus metrics",
+        opt={"public": True},
+        media_type="text/plain",
+        tags=["operate"],
+    )
+    async def exposition() -> Response[bytes]:
+        """Text format 0.0.4."""
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [live, ready, exposition]

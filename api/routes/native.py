@@ -1,0 +1,164 @@
+"""The native JSON API under /v1."""
+
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.handlers import HTTPRouteHandler
+
+from api.bodies import read, takes
+from api.messages import (
+    DecisionBatch,
+    DecisionItem,
+    DecisionReplies,
+    DecisionReply,
+    DecisionRequest,
+    OutcomeBatch,
+    OutcomeItem,
+    OutcomeReplies,
+    OutcomeReply,
+    OutcomeRequest,
+    PoliciesReply,
+    ProblemReply,
+    Receipt,
+    StagesReply,
+)
+from api.problems import documented, problem_of
+from api.service import Service
+from bandit.errors import JourneyBanditError
+from bandit.snapshot import to_zip
+
+Ask = Request[Any, Any, Any]
+Reply = TypeVar("Reply")
+
+_DECISION = msgspec.json.Decoder(DecisionRequest)
+_DECISIONS = msgspec.json.Decoder(DecisionBatch)
+_OUTCOME = msgspec.json.Decoder(OutcomeRequest)
+_OUTCOMES = msgspec.json.Decoder(OutcomeBatch)
+_BATCH_BYTES = 4_000_000
+
+_ASK_EXAMPLE = {
+    "stage": "cart",
+    "user_id": "u-1",
+    "context": {"price": 420, "days_to_departure": 12, "returning": True},
+    "evidence": {"deadline": "2099-12-31T18:00:00Z"},
+}
+_OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind": "reward", "value": 1}
+
+
+def routes(service: Service) -> list[HTTPRouteHandler]:
+    """The handlers of one service."""
+
+    @post(
+        "/v1/decisions",
+        status_code=200,
+        summary="Ask for a nudge",
+        operation_class=takes(DecisionRequest, _ASK_EXAMPLE),
+        responses=documented(400, 401, 403, 404, 409, 413, 503),
+        opt={"scope": "decide"},
+        tags=["decide"],
+    )
+    async def decide(request: Ask) -> DecisionReply:
+        """The arm is drawn from `propensities`; the decision is on disk before you read it."""
+        return await service.decide(await read(request, _DECISION))
+
+    @post(
+        "/v1/decisions/batch",
+        status_code=200,
+        summary="Ask for up to 1,000 nudges",
+        operation_class=takes(DecisionBatch, {"decisions": [_ASK_EXAMPLE]}),
+        responses=documented(400, 401, 403, 413, 503),
+        request_max_body_size=_BATCH_BYTES,
+        opt={"scope": "decide"},
+        tags=["decide"],
+    )
+    async def decide_batch(request: Ask) -> DecisionReplies:
+        """Answers in order; an item that cannot be used gets its own problem, the others their decision."""
+        batch = await read(request, _DECISIONS)
+        results = await service.decide_many(batch.decisions)
+        return DecisionReplies([DecisionItem(*_item(result)) for result in results])
+
+    @get(
+        "/v1/decisions/{decision_id:uuid}",
+        summary="The receipt of a decision",
+        responses=documented(401, 403, 404),
+        opt={"scope": "read"},
+        tags=["look up"],
+    )
+    async def receipt(decision_id: UUID) -> Receipt:
+        """What it was computed from, every propensity, and what became of it."""
+        return await service.receipt(decision_id)
+
+    @post(
+        "/v1/outcomes",
+        status_code=200,
+        summary="Report what happened",
+        operation_class=takes(OutcomeRequest, _OUTCOME_EXAMPLE),
+        responses=documented(400, 401, 403, 404, 409, 413, 503),
+        opt={"scope": "reward"},
+        tags=["report"],
+    )
+    async def report(request: Ask) -> OutcomeReply:
+        """Safe to repeat: the same outcome again answers `duplicate`."""
+        return await service.report(await read(request, _OUTCOME))
+
+    @post(
+        "/v1/outcomes/batch",
+        status_code=200,
+        summary="Report up to 1,000 outcomes",
+        operation_class=takes(OutcomeBatch, {"outcomes": [_OUTCOME_EXAMPLE]}),
+        responses=documented(400, 401, 403, 413, 503),
+        request_max_body_size=_BATCH_BYTES,
+        opt={"scope": "reward"},
+        tags=["report"],
+    )
+    async def report_batch(request: Ask) -> OutcomeReplies:
+        """Answers in order; an item that cannot be used gets its own problem, the others are recorded."""
+        batch = await read(request, _OUTCOMES)
+        results = await service.report_many(batch.outcomes)
+        return OutcomeReplies([OutcomeItem(*_item(result)) for result in results])
+
+    @get(
+        "/v1/stages",
+        summary="What this app declares",
+        responses=documented(401, 403),
+        opt={"scope": "read"},
+        tags=["look up"],
+    )
+    async def stages() -> StagesReply:
+        """Stages, features, nudges, rewards, windows."""
+        return service.stages()
+
+    @get(
+        "/v1/policies",
+        summary="What is live",
+        responses=documented(400, 401, 403, 503),
+        opt={"scope": "read"},
+        tags=["look up"],
+    )
+    async def policies(wait: bool = False) -> PoliciesReply:
+        """Version, arms, counts and means. `wait=true` answers after all that matured so far was learned."""
+        return await service.policies(wait=wait)
+
+    @get(
+        "/v1/policies/{stage:str}/snapshot",
+        summary="The live policy as data",
+        responses=documented(401, 403, 404),
+        media_type="application/zip",
+        opt={"scope": "read"},
+        tags=["look up"],
+    )
+    async def snapshot(stage: str) -> Response[bytes]:
+        """policy.json and posterior.npz in one archive; no pickle."""
+        return Response(to_zip(service.snapshot(stage)), media_type="application/zip")
+
+    return [decide, decide_batch, receipt, report, report_batch, stages, policies, snapshot]
+
+
+def _item(result: Reply | JourneyBanditError) -> tuple[int, Reply | None, ProblemReply | None]:
+    """(status, reply, problem)."""
+    if isinstance(result, JourneyBanditError):
+        problem = problem_of(result)
+        return problem.status, None, problem
+    return 200, result, None

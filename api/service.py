@@ -1,0 +1,290 @@
+"""decide, report, look up: load, call the engine, save. No HTTP here, and no SQL."""
+
+import asyncio
+import datetime as dt
+import hashlib
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+import uuid_utils.compat as uuid7
+
+from api.messages import (
+    ArmReply,
+    ArmScore,
+    DecisionReply,
+    DecisionRequest,
+    NudgeOut,
+    OutcomeReply,
+    OutcomeRequest,
+    OutcomeSeen,
+    PoliciesReply,
+    PolicyReply,
+    Receipt,
+    Settled,
+    StageReply,
+    StagesReply,
+)
+from api.metrics import Metrics
+from api.stores.protocol import Found, Kept, Noted, Store
+from api.worker import Clock, Worker
+from bandit import engine, features
+from bandit.catalogue import NONE, Catalogue, Stage
+from bandit.engine import Ask
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound
+from bandit.guardrails import Proof
+from bandit.records import Decision, Outcome
+from bandit.snapshot import Snapshot
+
+
+class Service:
+    """One app's decisions. Thread-safe only in its event loop."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        store: Store,
+        worker: Worker,
+        *,
+        salt: bytes,
+        clock: Clock,
+        metrics: Metrics,
+        window_scale: float = 1.0,
+    ):
+        self.catalogue = catalogue
+        self.worker = worker
+        self.metrics = metrics
+        self._store = store
+        self._salt = salt
+        self._clock = clock
+        self._window_scale = window_scale
+        self._specs = store.specs()
+
+    # -- decide ------------------------------------------------------------------------------------------------
+
+    async def decide(self, request: DecisionRequest) -> DecisionReply:
+        """One decision, durable. InvalidRequest, NotFound (stage), Conflict (id used with other content), Unavailable."""
+        result = (await self.decide_many([request]))[0]
+        if isinstance(result, JourneyBanditError):
+            raise result
+        return result
+
+    async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[DecisionReply | JourneyBanditError]:
+        """Each decision or what is wrong with it, in order; one durable write for all. Unavailable if it fails."""
+        decided: list[Decision | JourneyBanditError] = [self._try_decide(request) for request in requests]
+        kept, _ = await self.worker.submit([d for d in decided if isinstance(d, Decision)])
+        stored = iter(kept)
+        return [self._answer(d, next(stored)) if isinstance(d, Decision) else d for d in decided]
+
+    def _try_decide(self, request: DecisionRequest) -> Decision | JourneyBanditError:
+        try:
+            self.catalogue.stage(request.stage)
+            ask = Ask(
+                id=request.decision_id or uuid7.uuid7(),
+                user_id=request.user_id,
+                context=request.context,
+                proof=Proof(request.evidence.stock, _microseconds(request.evidence.deadline)),
+                include=request.include,
+                exclude=request.exclude,
+                request=self._fingerprint(request),
+            )
+            live = self.worker.lives[request.stage]
+            return engine.decide(live, ask, now=self._clock(), salt=self._salt, window_scale=self._window_scale)
+        except (InvalidRequest, NotFound) as error:
+            return error
+
+    def _fingerprint(self, request: DecisionRequest) -> bytes:
+        """Equal for a retry of the same request, keyed so that it tells nothing about the user."""
+        body = msgspec.json.encode(msgspec.structs.replace(request, decision_id=None), order="deterministic")
+        return hashlib.blake2b(body, digest_size=16, key=self._salt, person=b"request").digest()
+
+    def _answer(self, mine: Decision, kept: Kept) -> DecisionReply | JourneyBanditError:
+        decision = kept.decision
+        if kept.duplicate and decision.request != mine.request:
+            problem = f"{decision.id} was used for another request"
+            return Conflict("decision_id", problem, "send a new id, or repeat the same request")
+        if not kept.duplicate:
+            self.metrics.decisions.labels(decision.stage, decision.arm, str(decision.holdout).lower()).inc()
+            self.metrics.propensity.labels(decision.stage).observe(self._propensity(decision))
+        return self._reply(decision, duplicate=kept.duplicate)
+
+    def _reply(self, decision: Decision, *, duplicate: bool) -> DecisionReply:
+        spec = self._specs[decision.spec]
+        return DecisionReply(
+            decision_id=decision.id,
+            stage=decision.stage,
+            nudge=_nudge(spec, decision.arm),
+            propensity=self._propensity(decision),
+            propensities={
+                arm: float(p)
+                for arm, p in zip(spec.arms, decision.propensity, strict=True)
+                if arm not in decision.excluded
+            },
+            excluded=decision.excluded,
+            policy=_policy(spec),
+            policy_version=decision.version,
+            holdout=decision.holdout,
+            expires_at=_time(decision.expires),
+            notes=list(decision.notes),
+            duplicate=duplicate,
+        )
+
+    def _propensity(self, decision: Decision) -> float:
+        return float(decision.propensity[self._specs[decision.spec].arms.index(decision.arm)])
+
+    # -- outcomes ----------------------------------------------------------------------------------------------
+
+    async def report(self, request: OutcomeRequest) -> OutcomeReply:
+        """Record one outcome, durable. NotFound, Conflict, InvalidRequest, Unavailable."""
+        result = (await self.report_many([request]))[0]
+        if isinstance(result, JourneyBanditError):
+            raise result
+        return result
+
+    async def report_many(self, requests: Sequence[OutcomeRequest]) -> list[OutcomeReply | JourneyBanditError]:
+        """Each outcome recorded, or what is wrong with it, in order; one durable write for all."""
+        now = self._clock()
+        outcomes = [
+            Outcome(
+                decision=request.decision_id,
+                id=request.outcome_id or request.kind,
+                kind=request.kind,
+                value=request.value,
+                occurred=now if request.occurred_at is None else _microseconds(request.occurred_at) or 0,
+                received=now,
+            )
+            for request in requests
+        ]
+        _, noted = await self.worker.submit(outcomes=outcomes)
+        return [self._noted(outcome, note) for outcome, note in zip(outcomes, noted, strict=True)]
+
+    def _noted(self, outcome: Outcome, note: Noted) -> OutcomeReply | JourneyBanditError:
+        self.metrics.outcomes.labels(outcome.kind, note.status).inc()
+        if note.problem:
+            return InvalidRequest(note.problem)
+        if note.status == "unknown":
+            fix = "report outcomes only for decisions that this service answered with 200"
+            return NotFound("decision_id", f"no decision {outcome.decision}", fix)
+        if note.status == "conflict":
+            problem = f"outcome {outcome.id!r} of this decision was recorded with other content"
+            return Conflict("outcome_id", problem, "send another outcome_id for another outcome")
+        if note.late and note.status == "recorded":
+            self.metrics.late.inc()
+        return OutcomeReply(recorded=True, duplicate=note.status == "duplicate", late=note.late)
+
+    # -- look up -----------------------------------------------------------------------------------------------
+
+    async def receipt(self, decision_id: uuid.UUID) -> Receipt:
+        """What the ledger holds of a decision. NotFound."""
+        found = (await asyncio.to_thread(self._store.find, [decision_id])).get(decision_id)
+        if found is None:
+            raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
+        return receipt_of(found, self._specs[found.decision.spec])
+
+    def stages(self) -> StagesReply:
+        """What the catalogue declares."""
+        return StagesReply(
+            self.catalogue.app,
+            self.catalogue.currency,
+            [
+                StageReply(
+                    stage=name,
+                    description=stage.description,
+                    features=msgspec.to_builtins(stage.features),
+                    nudges={NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)},
+                    reward=msgspec.to_builtins(stage.reward),
+                    window_seconds=stage.reward.seconds * self._window_scale,
+                    declared_seconds=stage.reward.seconds,
+                    floor=stage.floor,
+                    holdout=stage.holdout,
+                    activation=stage.activation,
+                    policy=msgspec.to_builtins(stage.policy),
+                )
+                for name, stage in self.catalogue.stages.items()
+            ],
+        )
+
+    async def policies(self, *, wait: bool = False) -> PoliciesReply:
+        """The live policies; with `wait`, after everything acknowledged and matured so far was learned."""
+        if wait:
+            await self.worker.submit(learn=True)
+        return PoliciesReply(
+            [
+                PolicyReply(
+                    stage=name,
+                    policy=msgspec.to_builtins(live.snapshot.spec.policy),
+                    version=live.snapshot.version,
+                    belief_sha256=live.snapshot.belief.digest(),
+                    arms=_taught(live.snapshot),
+                )
+                for name, live in self.worker.lives.items()
+            ]
+        )
+
+    def snapshot(self, stage: str) -> Snapshot:
+        """The live snapshot of a stage. NotFound."""
+        self.catalogue.stage(stage)
+        return self.worker.lives[stage].snapshot
+
+
+def receipt_of(found: Found, spec: Stage) -> Receipt:
+    """A decision as a person reads it, from its ledger rows and the declaration it was made under."""
+    decision, done = found.decision, found.settlement
+    columns = features.schema(spec.features).columns
+    scores = zip(decision.mean, decision.sd, decision.propensity, strict=True)
+    return Receipt(
+        decision_id=decision.id,
+        seq=found.seq,
+        stage=decision.stage,
+        nudge=_nudge(spec, decision.arm),
+        decided_at=_time(decision.at),
+        expires_at=_time(decision.expires),
+        policy=_policy(spec),
+        policy_version=decision.version,
+        spec=decision.spec,
+        holdout=decision.holdout,
+        x=dict(zip(columns, decision.x.tolist(), strict=True)),
+        eligible=[arm for arm in spec.arms if arm not in decision.excluded],
+        excluded=decision.excluded,
+        evidence={k: _time(v) if k == "deadline" and isinstance(v, int) else v for k, v in decision.evidence.items()},
+        arms={arm: ArmScore(*map(float, score)) for arm, score in zip(spec.arms, scores, strict=True)},
+        u=decision.u,
+        notes=list(decision.notes),
+        outcomes=[
+            OutcomeSeen(o.id, o.kind, o.value, _time(o.occurred), _time(o.received), o.late) for o in found.outcomes
+        ],
+        settled=Settled(done.seq, done.reward, done.why, done.learned, _time(done.at)) if done else None,
+    )
+
+
+def _taught(snapshot: Snapshot) -> list[ArmReply]:
+    reward, belief = snapshot.spec.reward, snapshot.belief
+    mean = [
+        reward.min + (reward.max - reward.min) * s / n if n else None
+        for s, n in zip(belief.reward, belief.n, strict=True)
+    ]
+    return [
+        ArmReply(arm, int(n), None if m is None else float(m))
+        for arm, n, m in zip(snapshot.spec.arms, belief.n, mean, strict=True)
+    ]
+
+
+def _nudge(spec: Stage, arm: str) -> NudgeOut:
+    if arm == NONE:
+        return NudgeOut(NONE, NONE, NONE, {})
+    nudge = spec.nudges[arm]
+    return NudgeOut(arm, nudge.type, nudge.format, nudge.payload)
+
+
+def _policy(spec: Stage) -> str:
+    return str(spec.policy.__struct_config__.tag)
+
+
+def _time(microseconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=microseconds)
+
+
+def _microseconds(when: dt.datetime | None) -> int | None:
+    if when is None:
+        return None
+    return (when - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(microseconds=1)

@@ -1,0 +1,43 @@
+"""Settings: the environment, or the same words as options of `journey-bandit serve`, in one frozen value."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from bandit.errors import InvalidRequest, Problem
+
+PREFIX = "JOURNEY_BANDIT_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the service runs. Each field is also an environment variable: JOURNEY_BANDIT_APP, …"""
+
+    app: str  # a shipped catalogue's name, or FILE.toml
+    store: str = "sqlite:///journey-bandit.db"
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080  # 0: any free one
+    keys: str = ""  # file with API keys; needed unless dev
+    dev: bool = False  # no key needed
+    salt: str = ""  # keys the draws and the holdout; made and kept in the ledger when empty
+    window_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0  # compresses attribution windows for trials
+    queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # rows that may wait for the writer
+
+
+def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from options that were given, then from the environment, then defaults. InvalidRequest names the wrong ones."""
+    known = {field.name for field in msgspec.structs.fields(Settings)}
+    from_environ = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() in known
+    }
+    values = {**from_environ, **{name: value for name, value in given.items() if value is not None}}
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`") or "app"
+        fix = f"set --{name.replace('_', '-')} or {PREFIX}{name.upper()}"
+        raise InvalidRequest(Problem(name, what, fix)) from error

@@ -1,0 +1,116 @@
+"""The ledger in memory: for tests and trials. Keeps the same promises, except that it ends with the process."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from api.stores.protocol import Counts, Found, Kept, Noted, admit
+from bandit.belief import Belief
+from bandit.catalogue import Stage
+from bandit.features import Array
+from bandit.records import Decision, Matured, Outcome, Settlement
+
+
+class MemoryStore:
+    """Dicts and lists. Values are immutable, so what is handed out is safe to keep."""
+
+    def __init__(self) -> None:
+        self._meta: dict[str, str] = {}
+        self._specs: dict[str, Stage] = {}
+        self._found: dict[uuid.UUID, Found] = {}
+        self._by_seq: list[uuid.UUID] = []
+        self._pending: dict[int, int] = {}  # decision seq → due
+        self._settlements: list[tuple[Settlement, Array]] = []
+        self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
+        self._version: dict[str, int] = {}
+        self._outcomes = 0
+
+    def meta(self) -> dict[str, str]:
+        return dict(self._meta)
+
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        self._meta.update(values)
+
+    def register(self, stages: Mapping[str, Stage]) -> None:
+        for stage in stages.values():
+            self._specs.setdefault(stage.digest(), stage)
+
+    def specs(self) -> dict[str, Stage]:
+        return dict(self._specs)
+
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        outcomes: Sequence[Outcome],
+        now: int,
+        stages: Mapping[str, Stage],
+    ) -> tuple[list[Kept], list[Noted]]:
+        known = self.find([d.id for d in decisions] + [o.decision for o in outcomes])
+        plan, kept, noted = admit(decisions, outcomes, now, stages, known, len(self._by_seq) + 1)
+        for seq, decision in plan.decisions:
+            self._found[decision.id] = Found(seq, decision, (), None)
+            self._by_seq.append(decision.id)
+            self._pending[seq] = decision.expires
+        for outcome in plan.outcomes:
+            found = self._found[outcome.decision]
+            self._found[outcome.decision] = found._replace(outcomes=(*found.outcomes, outcome))
+        self._outcomes += len(plan.outcomes)
+        for seq in plan.hastened:
+            self._pending[seq] = 0
+        return kept, noted
+
+    def due(self, now: int, limit: int) -> list[Matured]:
+        seqs = sorted(seq for seq, due in self._pending.items() if due <= now)[:limit]
+        found = [self._found[self._by_seq[seq - 1]] for seq in seqs]
+        return [Matured(f.seq, f.decision, f.outcomes) for f in found]
+
+    def settle(
+        self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
+    ) -> dict[str, int]:
+        for settlement in settlements:
+            done = msgspec.structs.replace(settlement, seq=len(self._settlements) + 1)
+            found = self._found[self._by_seq[done.decision_seq - 1]]
+            del self._pending[done.decision_seq]
+            self._found[found.decision.id] = found._replace(settlement=done)
+            self._settlements.append((done, found.decision.x))
+            self._version[done.stage] = done.seq
+        for stage, (arms, belief) in beliefs.items():
+            self.replace_belief(stage, arms, belief)
+        return {stage: self._version[stage] for stage in beliefs}
+
+    def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
+        zero = (0.0, 0.0, 0.0, np.zeros((d, d)), np.zeros(d))
+        rows = [self._arms.get((stage, arm), zero) for arm in arms]
+        belief = Belief(*(np.array([cast(float, row[i]) for row in rows]) for i in range(5)))
+        return belief, self._version.get(stage, 0)
+
+    def replace_belief(self, stage: str, arms: tuple[str, ...], belief: Belief) -> None:
+        for a, arm in enumerate(arms):
+            row = (float(belief.n[a]), float(belief.reward[a]), float(belief.square[a]))
+            self._arms[stage, arm] = (*row, belief.precision[a].copy(), belief.shift[a].copy())
+
+    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
+        return {i: self._found[i] for i in ids if i in self._found}
+
+    def settled(self, stage: str, through: int | None = None) -> Iterator[tuple[Settlement, Array]]:
+        for settlement, x in self._settlements:
+            if settlement.stage == stage and (through is None or settlement.seq <= through):
+                yield settlement, x
+
+    def decisions(self, stage: str | None = None) -> Iterator[Found]:
+        for i in self._by_seq:
+            found = self._found[i]
+            if stage is None or found.decision.stage == stage:
+                yield found
+
+    def counts(self) -> Counts:
+        return Counts(len(self._by_seq), self._outcomes, len(self._settlements), len(self._pending))
+
+    def describe(self) -> dict[str, str]:
+        return {"engine": "memory", "durable": "no"}
+
+    def close(self) -> None:
+        self._found.clear()

@@ -1,0 +1,210 @@
+"""What a store promises, and the rules of admission that all stores share.
+
+A store keeps one append-only ledger: decisions, outcomes, settlements. Everything else (pending, beliefs) is derived
+from it in the same transactions. When `record` or `settle` returns, what it returned is durable; when it raises
+Unavailable, nothing is known and the caller retries with the same ids.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
+
+from bandit import rewards
+from bandit.belief import Belief
+from bandit.catalogue import Stage
+from bandit.errors import Problem
+from bandit.features import Array
+from bandit.records import Decision, Matured, Outcome, Settlement
+
+SKEW = 300_000_000  # µs that a client's clock may differ from ours
+
+
+class Found(NamedTuple):
+    """A decision in the ledger with all that was recorded about it."""
+
+    seq: int
+    decision: Decision
+    outcomes: tuple[Outcome, ...]
+    settlement: Settlement | None
+
+
+class Kept(NamedTuple):
+    """A decision as the ledger holds it. `duplicate`: it was there already, maybe with another request."""
+
+    decision: Decision
+    duplicate: bool
+
+
+class Noted(NamedTuple):
+    """What became of a reported outcome."""
+
+    status: Literal["recorded", "duplicate", "conflict", "unknown", "invalid"]
+    late: bool = False
+    problem: Problem | None = None
+    stage: str = ""
+
+
+class Plan(NamedTuple):
+    """What one transaction has to write."""
+
+    decisions: list[tuple[int, Decision]]
+    outcomes: list[Outcome]
+    hastened: list[int]  # decisions whose reward is final before their window ends
+
+
+class Counts(NamedTuple):
+    """Rows of the ledger."""
+
+    decisions: int
+    outcomes: int
+    settlements: int
+    pending: int
+
+
+class Store(Protocol):
+    """One ledger. Only one thread may call the writing methods; reading methods may be called from any."""
+
+    def meta(self) -> dict[str, str]:
+        """Facts about the ledger itself: app, salt."""
+        ...
+
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        """Add facts."""
+        ...
+
+    def register(self, stages: Mapping[str, Stage]) -> None:
+        """Keep the declarations, so that old decisions can be read and recomputed."""
+        ...
+
+    def specs(self) -> dict[str, Stage]:
+        """Every declaration ever registered, by digest, in order of registration."""
+        ...
+
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        outcomes: Sequence[Outcome],
+        now: int,
+        stages: Mapping[str, Stage],
+    ) -> tuple[list[Kept], list[Noted]]:
+        """Append what is new, in one durable transaction; answer for each, in order."""
+        ...
+
+    def due(self, now: int, limit: int) -> list[Matured]:
+        """Decisions whose reward is final and that are not settled yet, oldest first."""
+        ...
+
+    def settle(
+        self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
+    ) -> dict[str, int]:
+        """Append settlements and replace their stages' beliefs, in one transaction. The new version of each stage.
+
+        `beliefs`: stage → (arms, belief).
+        """
+        ...
+
+    def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
+        """The stored belief of a stage for these arms (zeros for new ones), and its version (0 before any)."""
+        ...
+
+    def replace_belief(self, stage: str, arms: tuple[str, ...], belief: Belief) -> None:
+        """Overwrite the derived belief, for a rebuild."""
+        ...
+
+    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
+        """The decisions of these ids that exist."""
+        ...
+
+    def settled(self, stage: str, through: int | None = None) -> Iterator[tuple[Settlement, Array]]:
+        """Settlements of a stage with the x of their decision, in order, up to number `through`."""
+        ...
+
+    def decisions(self, stage: str | None = None) -> Iterator[Found]:
+        """Every decision in order, with what was recorded about it."""
+        ...
+
+    def counts(self) -> Counts:
+        """How many rows there are."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """What health reports: engine, version, settings that matter for durability."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+def admit(
+    decisions: Sequence[Decision],
+    outcomes: Sequence[Outcome],
+    now: int,
+    stages: Mapping[str, Stage],
+    known: Mapping[uuid.UUID, Found],
+    next_seq: int,
+) -> tuple[Plan, list[Kept], list[Noted]]:
+    """Decide what is new, what is a duplicate, what contradicts. Pure; in the order given."""
+    plan, kept, noted = Plan([], [], []), [], []
+    ledger = dict(known)
+    for decision in decisions:
+        found = ledger.get(decision.id)
+        if found is None:
+            seq = next_seq + len(plan.decisions)
+            plan.decisions.append((seq, decision))
+            ledger[decision.id] = Found(seq, decision, (), None)
+            kept.append(Kept(decision, duplicate=False))
+        else:
+            kept.append(Kept(found.decision, duplicate=True))
+    for reported in outcomes:
+        found = ledger.get(reported.decision)
+        outcome, note = _judge(found, reported, now, stages)
+        noted.append(note)
+        if found is None or note.status != "recorded":
+            continue
+        plan.outcomes.append(outcome)
+        seen = found._replace(outcomes=(*found.outcomes, outcome))
+        ledger[reported.decision] = seen
+        stage = stages.get(found.decision.stage)
+        if stage and not outcome.late and rewards.is_final(stage, seen.outcomes):
+            plan.hastened.append(found.seq)
+    return plan, kept, noted
+
+
+def _judge(found: Found | None, outcome: Outcome, now: int, stages: Mapping[str, Stage]) -> tuple[Outcome, Noted]:
+    """The outcome as it would be recorded, and what to answer."""
+    if found is None:
+        return outcome, Noted("unknown")
+    decision = found.decision
+    stage = stages.get(decision.stage)
+    problem = _invalid(stage, decision, outcome, now)
+    if problem:
+        return outcome, Noted("invalid", problem=problem, stage=decision.stage)
+    if outcome.kind == "reward" and outcome.value is None:
+        outcome = msgspec.structs.replace(outcome, value=1.0)
+    for other in found.outcomes:
+        if other.id == outcome.id:
+            same = (other.kind, other.value) == (outcome.kind, outcome.value)
+            return outcome, Noted("duplicate" if same else "conflict", late=other.late, stage=decision.stage)
+    late = found.settlement is not None or now >= decision.expires
+    return msgspec.structs.replace(outcome, late=late), Noted("recorded", late=late, stage=decision.stage)
+
+
+def _invalid(stage: Stage | None, decision: Decision, outcome: Outcome, now: int) -> Problem | None:
+    if outcome.occurred > now + SKEW:
+        return Problem("occurred_at", "lies in the future", "send when it happened, in UTC")
+    if outcome.occurred < decision.at - SKEW:
+        return Problem("occurred_at", "lies before the decision", "send when it happened, in UTC")
+    if stage is None:
+        return None
+    if outcome.kind == "activation" and outcome.value is not None:
+        return Problem("value", "an activation has no value", "leave it out")
+    binary = stage.reward.kind == "binary"
+    if outcome.kind == "reward" and outcome.value is None and not binary:
+        fix = f"send a number in [{stage.reward.min:g}, {stage.reward.max:g}]"
+        return Problem("value", "missing; this stage's reward is continuous", fix)
+    if binary and outcome.kind == "reward" and outcome.value not in (None, 0.0, 1.0):
+        return Problem("value", f"{outcome.value:g} is not 0 or 1; this stage's reward is binary", "send 0 or 1")
+    return None

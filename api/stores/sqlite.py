@@ -1,0 +1,310 @@
+"""The ledger in one SQLite file: WAL, synchronous=FULL, one writing connection, read-only readers.
+
+sqlite-utils opens the file, migrates it and supplies the transactions; hot writes are `executemany` inside
+`atomic()`. One process owns the file (an advisory lock beside it), which also keeps SQLite's WAL-reset bug
+(3.7.0–3.51.2) from forming: it needs two connections that commit or checkpoint.
+"""
+
+import fcntl
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import sqlite_utils
+
+from api.stores.protocol import Counts, Found, Kept, Noted, admit
+from api.stores.sqlite_rows import (
+    DECISION_COLUMNS,
+    OUTCOME_COLUMNS,
+    SETTLEMENT_COLUMNS,
+    decision_of,
+    decision_row,
+    outcome_of,
+    outcome_row,
+    settlement_of,
+    settlement_row,
+)
+from api.stores.sqlite_schema import migrations
+from bandit.belief import Belief
+from bandit.catalogue import Stage
+from bandit.errors import LedgerError, Unavailable
+from bandit.features import Array
+from bandit.records import Decision, Matured, Outcome, Settlement
+
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA trusted_schema = OFF",
+)
+_PAGE = 2000  # rows a long read holds its transaction for
+
+
+class SqliteStore:
+    """`read_only` opens a file that a running service may own, for evaluation and verification."""
+
+    def __init__(self, path: Path, *, read_only: bool = False, busy_seconds: float = 2.0):
+        self._reading = threading.Lock()
+        self._lock_file = None if read_only else _own(path)
+        if read_only and not path.exists():
+            raise LedgerError(f"{path} does not exist: give the file of a service's --store")
+        try:
+            self._write = None if read_only else _connect(path, "rwc", busy_seconds)
+            if self._write:
+                for pragma in _PRAGMAS:
+                    self._write.conn.execute(pragma).fetchall()
+                migrations.apply(self._write)
+            self._read = _connect(path, "ro", busy_seconds)
+            self._specs = self._load_specs()
+        except sqlite3.Error as error:
+            raise LedgerError(f"{path} cannot be used as a ledger: {error}") from error
+
+    # -- facts -------------------------------------------------------------------------------------------------
+
+    def meta(self) -> dict[str, str]:
+        return dict(self._rows("SELECT key, value FROM meta"))
+
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        with self._transaction() as conn:
+            conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+
+    def register(self, stages: Mapping[str, Stage]) -> None:
+        rows = [(s.digest(), name, msgspec.json.encode(s).decode()) for name, s in stages.items()]
+        with self._transaction() as conn:
+            conn.executemany("INSERT OR IGNORE INTO specs (digest, stage, body) VALUES (?, ?, ?)", rows)
+        self._specs = self._load_specs()
+
+    def specs(self) -> dict[str, Stage]:
+        return {digest: stage for _, digest, stage in self._specs}
+
+    def counts(self) -> Counts:
+        tables = ("decisions", "outcomes", "settlements", "pending")
+        return Counts(*(self._one(f"SELECT count(*) FROM {table}") for table in tables))  # noqa: S608
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "engine": "sqlite",
+            "sqlite_version": sqlite3.sqlite_version,
+            "synchronous": "FULL",
+            "wal_reset_bug": "fixed"
+            if sqlite3.sqlite_version_info >= (3, 51, 3)
+            else "avoided: one writing connection",
+        }
+
+    # -- the ledger --------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        outcomes: Sequence[Outcome],
+        now: int,
+        stages: Mapping[str, Stage],
+    ) -> tuple[list[Kept], list[Noted]]:
+        with self._transaction() as conn:
+            ids = [d.id for d in decisions] + [o.decision for o in outcomes]
+            known = self._find(conn, list(dict.fromkeys(ids)))
+            next_seq = 1 + conn.execute("SELECT coalesce(max(seq), 0) FROM decisions").fetchone()[0]
+            plan, kept, noted = admit(decisions, outcomes, now, stages, known, next_seq)
+            keys = {digest: key for key, digest, _ in self._specs}
+            rows = [(seq, keys[d.spec], *decision_row(d)) for seq, d in plan.decisions]
+            conn.executemany(_insert("decisions", ("seq", "spec", *DECISION_COLUMNS)), rows)
+            conn.executemany("INSERT INTO pending VALUES (?, ?)", [(seq, d.expires) for seq, d in plan.decisions])
+            conn.executemany(_insert("outcomes", OUTCOME_COLUMNS), [outcome_row(o) for o in plan.outcomes])
+            conn.executemany("UPDATE pending SET due = 0 WHERE decision_seq = ?", [(seq,) for seq in plan.hastened])
+        return kept, noted
+
+    def due(self, now: int, limit: int) -> list[Matured]:
+        conn = self._writer().conn
+        query = f"""SELECT {_columns("d")} FROM pending p JOIN decisions d ON d.seq = p.decision_seq
+                    WHERE p.due <= ? ORDER BY p.due, p.decision_seq LIMIT ?"""  # noqa: S608
+        rows = conn.execute(query, (now, limit)).fetchall()
+        return [Matured(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows)]
+
+    def settle(
+        self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
+    ) -> dict[str, int]:
+        with self._transaction() as conn:
+            last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
+            rows = [(last + i, *settlement_row(s)) for i, s in enumerate(settlements, 1)]
+            conn.executemany(_insert("settlements", ("seq", *SETTLEMENT_COLUMNS)), rows)
+            conn.executemany("DELETE FROM pending WHERE decision_seq = ?", [(s.decision_seq,) for s in settlements])
+            versions = {s.stage: last + i for i, s in enumerate(settlements, 1)}
+            conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
+            for stage, (arms, belief) in beliefs.items():
+                _put_belief(conn, stage, arms, belief)
+        return {stage: versions[stage] for stage in beliefs}
+
+    def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
+        with self._reading, _read_transaction(self._read.conn) as conn:
+            rows = {
+                row[0]: row[1:]
+                for row in conn.execute(
+                    "SELECT arm, count, reward, square, precision, shift FROM beliefs WHERE stage = ?",
+                    (stage,),
+                )
+            }
+            version = conn.execute("SELECT version FROM versions WHERE stage = ?", (stage,)).fetchone()
+        zero = (0.0, 0.0, 0.0, bytes(8 * d * d), bytes(8 * d))
+        table = [rows.get(arm, zero) for arm in arms]
+        n, reward, square = (np.array([row[i] for row in table], dtype=np.float64) for i in range(3))
+        precision = np.array([np.frombuffer(row[3], dtype="<f8").reshape(d, d) for row in table])
+        shift = np.array([np.frombuffer(row[4], dtype="<f8") for row in table])
+        belief = Belief(n, reward, square, precision, shift)
+        return belief, version[0] if version else 0
+
+    def replace_belief(self, stage: str, arms: tuple[str, ...], belief: Belief) -> None:
+        with self._transaction() as conn:
+            _put_belief(conn, stage, arms, belief)
+
+    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
+        with self._reading, _read_transaction(self._read.conn) as conn:
+            return self._find(conn, list(dict.fromkeys(ids)))
+
+    def settled(self, stage: str, through: int | None = None) -> Iterator[tuple[Settlement, Array]]:
+        columns = ", ".join(f"s.{c}" for c in ("seq", *SETTLEMENT_COLUMNS))
+        query = f"""SELECT {columns}, d.x FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
+                    WHERE s.stage = ? AND s.seq > ? AND s.seq <= ? ORDER BY s.seq LIMIT {_PAGE}"""  # noqa: S608
+        last, end = (
+            0,
+            through if through is not None else self._one("SELECT coalesce(max(seq), 0) FROM settlements"),
+        )
+        while rows := self._rows(query, (stage, last, end)):
+            for row in rows:
+                yield settlement_of(row[:-1]), np.frombuffer(row[-1], dtype="<f4").astype(np.float64)
+            last = rows[-1][0]
+
+    def decisions(self, stage: str | None = None) -> Iterator[Found]:
+        query = f"""SELECT {_columns("d")} FROM decisions d
+                    WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608
+        last = 0
+        while True:
+            with self._reading, _read_transaction(self._read.conn) as conn:
+                found = self._complete(conn, conn.execute(query, (last, stage, stage)).fetchall())
+            if not found:
+                return
+            yield from found
+            last = found[-1].seq
+
+    def close(self) -> None:
+        self._read.conn.close()
+        if self._write:
+            self._write.conn.close()
+        if self._lock_file:
+            self._lock_file.close()
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _find(self, conn: sqlite3.Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
+        if not ids:
+            return {}
+        query = f"SELECT {_columns('d')} FROM decisions d WHERE d.id IN ({_marks(ids)})"  # noqa: S608
+        rows = conn.execute(query, [i.bytes for i in ids]).fetchall()
+        return {f.decision.id: f for f in self._complete(conn, rows)}
+
+    def _complete(self, conn: sqlite3.Connection, rows: Sequence[Any]) -> list[Found]:
+        """Add outcomes and settlements to rows of decisions."""
+        if not rows:
+            return []
+        specs = {key: digest for key, digest, _ in self._specs}
+        decisions = [(row[0], decision_of(specs[row[1]], row[2:])) for row in rows]
+        outcomes: dict[uuid.UUID, list[Outcome]] = {}
+        query = f"SELECT {', '.join(OUTCOME_COLUMNS)} FROM outcomes WHERE decision IN ({_marks(rows)}) ORDER BY seq"  # noqa: S608
+        for row in conn.execute(query, [d.id.bytes for _, d in decisions]):
+            outcome = outcome_of(row)
+            outcomes.setdefault(outcome.decision, []).append(outcome)
+        columns = ", ".join(("seq", *SETTLEMENT_COLUMNS))
+        query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({_marks(rows)})"  # noqa: S608
+        settled = {s.decision_seq: s for s in map(settlement_of, conn.execute(query, [seq for seq, _ in decisions]))}
+        return [Found(seq, d, tuple(outcomes.get(d.id, ())), settled.get(seq)) for seq, d in decisions]
+
+    def _load_specs(self) -> list[tuple[int, str, Stage]]:
+        rows = self._read.conn.execute("SELECT key, digest, body FROM specs ORDER BY key").fetchall()
+        return [(key, digest, msgspec.json.decode(body, type=Stage)) for key, digest, body in rows]
+
+    def _rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
+        with self._reading:
+            return self._read.conn.execute(query, tuple(values)).fetchall()
+
+    def _one(self, query: str) -> int:
+        return int(self._rows(query)[0][0])
+
+    def _writer(self) -> sqlite_utils.Database:
+        if self._write is None:
+            raise LedgerError("the ledger was opened read-only")
+        return self._write
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One durable transaction. Unavailable when SQLite cannot say that it was committed."""
+        database = self._writer()
+        try:
+            with database.atomic():
+                yield database.conn
+        except sqlite3.IntegrityError as error:
+            raise LedgerError(f"the ledger refused a row: {error}") from error
+        except sqlite3.Error as error:
+            raise Unavailable(f"the ledger could not be written: {error}") from error
+
+
+@contextmanager
+def _read_transaction(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Several reads of one state of the ledger."""
+    conn.execute("BEGIN")
+    try:
+        yield conn
+    finally:
+        conn.execute("COMMIT")
+
+
+def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite_utils.Database:
+    uri = f"file:{path.resolve().as_posix()}?mode={mode}"
+    conn = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=busy_seconds)
+    return sqlite_utils.Database(conn)
+
+
+def _own(path: Path) -> Any:
+    """An advisory lock that ends with the process. LedgerError if another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise LedgerError(f"{path} is in use by another process: one service owns one file") from error
+    return handle
+
+
+def _put_belief(conn: sqlite3.Connection, stage: str, arms: tuple[str, ...], belief: Belief) -> None:
+    rows = [
+        (
+            stage,
+            arm,
+            float(belief.n[a]),
+            float(belief.reward[a]),
+            float(belief.square[a]),
+            belief.precision[a].astype("<f8").tobytes(),
+            belief.shift[a].astype("<f8").tobytes(),
+        )
+        for a, arm in enumerate(arms)
+    ]
+    conn.executemany("INSERT OR REPLACE INTO beliefs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _columns(alias: str) -> str:
+    return ", ".join(f"{alias}.{c}" for c in ("seq", "spec", *DECISION_COLUMNS))
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(columns)})"  # noqa: S608
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))

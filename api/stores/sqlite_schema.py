@@ -1,0 +1,46 @@
+"""Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
+
+decisions, outcomes, settlements and specs are append-only. pending, beliefs and versions are derived from them.
+NaN would be stored as NULL; NOT NULL refuses it.
+"""
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+migrations = Migrations("journey_bandit_ledger")
+
+_TABLES = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    """CREATE TABLE specs (
+        key INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, stage TEXT NOT NULL, body TEXT NOT NULL) STRICT""",
+    """CREATE TABLE decisions (
+        seq INTEGER PRIMARY KEY, spec INTEGER NOT NULL REFERENCES specs (key), id BLOB NOT NULL UNIQUE,
+        at INTEGER NOT NULL, expires INTEGER NOT NULL, stage TEXT NOT NULL, version INTEGER NOT NULL,
+        user BLOB NOT NULL, request BLOB NOT NULL, x BLOB NOT NULL, propensity BLOB NOT NULL,
+        mean BLOB NOT NULL, sd BLOB NOT NULL, u REAL NOT NULL CHECK (u >= 0 AND u < 1), arm TEXT NOT NULL,
+        holdout INTEGER NOT NULL CHECK (holdout IN (0, 1)), excluded TEXT NOT NULL, evidence TEXT NOT NULL,
+        notes TEXT NOT NULL) STRICT""",
+    """CREATE TABLE outcomes (
+        seq INTEGER PRIMARY KEY, decision BLOB NOT NULL, id TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('reward', 'activation', 'retraction')), value REAL,
+        occurred INTEGER NOT NULL, received INTEGER NOT NULL, late INTEGER NOT NULL CHECK (late IN (0, 1)),
+        CHECK (kind <> 'reward' OR value IS NOT NULL), UNIQUE (decision, id)) STRICT""",
+    """CREATE TABLE settlements (
+        seq INTEGER PRIMARY KEY, decision_seq INTEGER NOT NULL UNIQUE REFERENCES decisions (seq),
+        stage TEXT NOT NULL, arm TEXT NOT NULL, at INTEGER NOT NULL, reward REAL NOT NULL, why TEXT NOT NULL,
+        learned INTEGER NOT NULL CHECK (learned IN (0, 1)), tau REAL NOT NULL, nu REAL NOT NULL) STRICT""",
+    "CREATE INDEX settlements_stage ON settlements (stage, seq)",
+    "CREATE TABLE pending (decision_seq INTEGER PRIMARY KEY, due INTEGER NOT NULL) STRICT",
+    "CREATE INDEX pending_due ON pending (due)",
+    """CREATE TABLE beliefs (
+        stage TEXT NOT NULL, arm TEXT NOT NULL, count REAL NOT NULL, reward REAL NOT NULL, square REAL NOT NULL,
+        precision BLOB NOT NULL, shift BLOB NOT NULL, PRIMARY KEY (stage, arm)) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE versions (stage TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT",
+)
+
+
+@migrations()
+def ledger(db: Database) -> None:
+    """The first version."""
+    for table in _TABLES:
+        db.conn.execute(table)

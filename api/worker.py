@@ -1,0 +1,212 @@
+"""The writer thread: it owns the only writing connection, commits whatever queued during the last fsync, and learns.
+
+Natural group commit, no timer: one caller waits one fsync, a thousand callers share one. Learning follows in the same
+thread, so the position in the ledger is the order of commits, and a settlement, its belief and its version are one
+transaction.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from api.metrics import Metrics
+from api.stores.protocol import Kept, Noted, Store
+from bandit import engine, features, learner
+from bandit.belief import Belief, add
+from bandit.catalogue import Catalogue
+from bandit.engine import Live
+from bandit.errors import LedgerError, Unavailable
+from bandit.records import Decision, Outcome
+from bandit.snapshot import Snapshot
+
+log = logging.getLogger("journey_bandit.worker")
+
+Clock = Callable[[], int]
+Answer = tuple[list[Kept], list[Noted]]
+
+_MOST = 4000  # rows of one transaction
+_TICK = 0.05  # seconds between looks for what matured while nobody writes
+
+
+class Job(NamedTuple):
+    """Rows of one caller, and where the answer goes. `learn`: answer only after the learner has caught up."""
+
+    decisions: Sequence[Decision]
+    outcomes: Sequence[Outcome]
+    future: asyncio.Future[Answer]
+    learn: bool
+
+    @property
+    def rows(self) -> int:
+        """How much room it takes in the queue."""
+        return max(1, len(self.decisions) + len(self.outcomes))
+
+
+class Worker:
+    """`lives` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, clock: Clock, metrics: Metrics, bound: int = 10_000):
+        self._store = store
+        self._catalogue = catalogue
+        self._clock = clock
+        self._metrics = metrics
+        self._bound = bound
+        self._jobs: deque[Job] = deque()
+        self._queued = 0
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
+        self.lives: Mapping[str, Live] = {name: self._load(name) for name in catalogue.stages}
+
+    def start(self) -> None:
+        """Begin to commit and learn."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what is queued, then end."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def submit(
+        self, decisions: Sequence[Decision] = (), outcomes: Sequence[Outcome] = (), *, learn: bool = False
+    ) -> asyncio.Future[Answer]:
+        """Queue rows; the future resolves when they are durable. Unavailable at once when the queue is full."""
+        job = Job(decisions, outcomes, asyncio.get_running_loop().create_future(), learn)
+        with self._wake:
+            if self._queued + job.rows > self._bound or self._stopping:
+                raise Unavailable("the ledger's queue is full" if not self._stopping else "the service is stopping")
+            self._queued += job.rows
+            self._jobs.append(job)
+            self._wake.notify()
+        return job.future
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self._jobs and not self._stopping:
+                    self._wake.wait(_TICK)
+                jobs = self._take()
+                if self._stopping and not jobs:
+                    return
+            if jobs:
+                self._commit(jobs)
+            self._learn_guarded(exhaust=any(job.learn for job in jobs))
+            _resolve([(job, ([], [])) for job in jobs if job.learn])
+
+    def _take(self) -> list[Job]:
+        jobs, rows = list[Job](), 0
+        while self._jobs and (not jobs or rows + self._jobs[0].rows <= _MOST):
+            jobs.append(self._jobs.popleft())
+            rows += jobs[-1].rows
+        self._queued -= rows
+        self._metrics.queue.set(self._queued)
+        return jobs
+
+    def _commit(self, jobs: Sequence[Job]) -> None:
+        decisions = [d for job in jobs for d in job.decisions]
+        outcomes = [o for job in jobs for o in job.outcomes]
+        start = perf_counter()
+        try:
+            kept, noted = self._store.record(decisions, outcomes, self._clock(), self._catalogue.stages)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told: not known to be durable
+            self._failed("write", error)
+            unavailable = error if isinstance(error, Unavailable) else Unavailable(f"{type(error).__name__}: {error}")
+            _reject(jobs, unavailable)
+            return
+        self._recovered("write")
+        self._metrics.commit_seconds.observe(perf_counter() - start)
+        self._metrics.commit_rows.observe(len(decisions) + len(outcomes))
+        answers, i, j = [], 0, 0
+        for job in jobs:
+            answer = kept[i : i + len(job.decisions)], noted[j : j + len(job.outcomes)]
+            i, j = i + len(job.decisions), j + len(job.outcomes)
+            if not job.learn:
+                answers.append((job, answer))
+        _resolve(answers)
+
+    def _learn_guarded(self, *, exhaust: bool) -> None:
+        try:
+            while self._learn() == _MOST and exhaust:
+                pass
+            self._recovered("learn")
+        except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
+            self._failed("learn", error)
+
+    def _learn(self) -> int:
+        """Settle what matured and publish. Exactly once: settlements, beliefs and versions are one transaction."""
+        now = self._clock()
+        matured = sorted(self._store.due(now, _MOST), key=lambda m: m.decision.stage)
+        settlements, beliefs = [], {}
+        for name, group in groupby(matured, key=lambda m: m.decision.stage):
+            if name not in self._catalogue.stages:
+                continue  # the stage was removed from the catalogue: its decisions wait in the ledger
+            stage, rows = self._catalogue.stages[name], list(group)
+            done = learner.settle(stage, rows, now)
+            settlements += done
+            gained = learner.contribution(stage, done, np.array([m.decision.x for m in rows]))
+            beliefs[name] = stage.arms, add(self.lives[name].snapshot.belief, gained)
+        if not settlements:
+            return 0
+        versions = self._store.settle(settlements, beliefs)
+        self.lives = {
+            **self.lives,
+            **{name: self._ready(name, versions[name], b) for name, (_, b) in beliefs.items()},
+        }
+        for settlement in settlements:
+            self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
+        return len(matured)
+
+    def _load(self, name: str) -> Live:
+        stage = self._catalogue.stages[name]
+        belief, version = self._store.belief(name, stage.arms, len(features.schema(stage.features).columns))
+        return self._ready(name, version, belief)
+
+    def _ready(self, name: str, version: int, belief: Belief) -> Live:
+        self._metrics.version.labels(name).set(version)
+        return engine.ready(Snapshot(self._catalogue.app, name, self._catalogue.stages[name], version, belief))
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self._metrics.ledger_errors.labels(what).inc()
+        if what not in self.failing:
+            log.error("%s fails: %s", what, error, exc_info=None if isinstance(error, LedgerError) else error)
+        self.failing[what] = f"{type(error).__name__}: {error}"
+
+    def _recovered(self, what: str) -> None:
+        if self.failing.pop(what, None):
+            log.warning("%s works again", what)
+
+
+def _resolve(answers: Sequence[tuple[Job, Answer]]) -> None:
+    """Wake the callers of one event loop with one call."""
+
+    def finish() -> None:
+        for job, answer in answers:
+            if not job.future.done():
+                job.future.set_result(answer)
+
+    if answers:
+        answers[0][0].future.get_loop().call_soon_threadsafe(finish)
+
+
+def _reject(jobs: Sequence[Job], error: Unavailable) -> None:
+    def finish() -> None:
+        for job in jobs:
+            if not job.future.done():
+                job.future.set_exception(error)
+
+    jobs[0].future.get_loop().call_soon_threadsafe(finish)

@@ -1,0 +1,106 @@
+"""decide(): snapshot + request + time → Decision. The only place where an arm is drawn.
+
+The service and the simulator call the same function; given the ledger row, anybody can call it again.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from bandit import features, guardrails, propensity
+from bandit.features import Given, Schema
+from bandit.guardrails import Proof
+from bandit.policies.protocol import Array, Mask, Posterior, Scores
+from bandit.records import Decision
+from bandit.snapshot import Snapshot
+
+
+class Live(NamedTuple):
+    """A snapshot made ready: what decisions are made with until the next one is published."""
+
+    snapshot: Snapshot
+    spec: str  # digest of the stage's declaration
+    schema: Schema
+    posterior: Posterior
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asks. `id` keys the draw; `user` decides the holdout."""
+
+    id: uuid.UUID
+    user_id: str
+    context: Mapping[str, Given]
+    proof: Proof = Proof()
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    request: bytes = b""
+
+
+def ready(snapshot: Snapshot) -> Live:
+    """Compute the posterior once for all decisions of this snapshot."""
+    spec = snapshot.spec
+    posterior = spec.policy.posterior(snapshot.belief, spec.arms, spec.utility)
+    return Live(snapshot, spec.digest(), features.schema(spec.features), posterior)
+
+
+def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
+    """One decision, a pure function of its arguments. InvalidRequest names every field that cannot be used."""
+    snapshot = live.snapshot
+    stage = snapshot.spec
+    x, notes = features.encode(live.schema, ask.context)
+    holdout = in_holdout(salt, ask.user_id, stage.holdout)
+    allowed = guardrails.eligible(
+        stage, holdout=holdout, proof=ask.proof, include=ask.include, exclude=ask.exclude, now=now
+    )
+    scores = choose(live, x, allowed.mask)
+    u = propensity.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
+    return Decision(
+        id=ask.id,
+        at=now,
+        expires=now + max(1, round(stage.reward.seconds * window_scale * 1e6)),
+        stage=snapshot.stage,
+        spec=live.spec,
+        version=snapshot.version,
+        user=user_hash(salt, ask.user_id),
+        request=ask.request,
+        x=x,
+        propensity=scores.propensity,
+        mean=scores.mean,
+        sd=scores.sd,
+        u=u,
+        arm=stage.arms[propensity.draw(scores.propensity, u)],
+        holdout=holdout,
+        excluded=allowed.excluded,
+        evidence={k: v for k, v in msgspec.structs.asdict(ask.proof).items() if v is not None},
+        notes=notes,
+    )
+
+
+def choose(live: Live, x: Array, eligible: Mask) -> Scores:
+    """Scores and *final* propensities: the policy's own, then the stage's floor."""
+    scores = live.posterior.choose(x, eligible)
+    final = propensity.floored(scores.propensity, live.snapshot.spec.floor, eligible)
+    return scores._replace(propensity=final)
+
+
+def recompute(live: Live, decision: Decision, salt: bytes) -> Decision:
+    """The decision again, from what its ledger row holds and the snapshot of its version. Equal bit for bit."""
+    eligible = np.array([arm not in decision.excluded for arm in live.snapshot.spec.arms])
+    scores = choose(live, decision.x, eligible)
+    u = propensity.unit(salt, b"draw", decision.stage.encode(), decision.id.bytes)
+    arm = live.snapshot.spec.arms[propensity.draw(scores.propensity, u)]
+    return msgspec.structs.replace(decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arm)
+
+
+def in_holdout(salt: bytes, user_id: str, share: float) -> bool:
+    """Whether the user is in the control group. One hash for all stages: who is held out at 5 % is held out at 10 %."""
+    return share > 0.0 and propensity.unit(salt, b"holdout", user_id.encode()) < share
+
+
+def user_hash(salt: bytes, user_id: str) -> bytes:
+    """What the ledger stores instead of the user's id: 16 bytes of keyed BLAKE2b."""
+    return hashlib.blake2b(user_id.encode(), digest_size=16, key=salt, person=b"user").digest()

@@ -1,0 +1,107 @@
+"""Context → x: a float vector on the 2⁻¹² grid with every element in [−1, 1].
+
+Layout: the constant 1; then for each declared feature its columns (number: 1, boolean: 1, category: one for each
+value) ; then one missing indicator for each feature.
+"""
+
+import math
+from collections.abc import Mapping
+from reprlib import repr as repr_
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.catalogue import Feature
+from bandit.decoding import closest
+from bandit.errors import InvalidRequest, Problem
+
+Array = NDArray[np.float64]
+Given = object
+"""What a caller may send: a text, number, boolean or null; anything else is refused by name."""
+
+GRID = 2.0**12
+
+
+class Encoded(NamedTuple):
+    """x (d,) and what a caller should know about how it came to be."""
+
+    x: Array
+    notes: tuple[str, ...]
+
+
+class Schema(NamedTuple):
+    """The encoding of one stage's features."""
+
+    features: dict[str, Feature]
+    columns: tuple[str, ...]  # d names
+
+
+def schema(features: dict[str, Feature]) -> Schema:
+    """Column names in the order of x."""
+    columns = ["1"]
+    for name, feature in features.items():
+        columns += [f"{name}={v}" for v in feature.values] if feature.type == "category" else [name]
+    return Schema(features, tuple(columns + [f"{name} missing" for name in features]))
+
+
+def encode(layout: Schema, context: Mapping[str, Given]) -> Encoded:
+    """x of a context. A missing (or null) feature takes its default and sets its indicator; a number outside its range
+    is clipped and said in the notes. InvalidRequest names every unknown feature and wrong type at once.
+    """
+    problems = [
+        Problem(f"context.{name}", "unknown feature", closest(name, layout.features))
+        for name in context
+        if name not in layout.features
+    ]
+    x, missing = [1.0], list[float]()
+    notes: list[str] = []
+    for name, feature in layout.features.items():
+        value = context.get(name)
+        missing.append(float(value is None))
+        try:
+            x += _columns(name, feature, feature.default if value is None else value, notes)
+        except _RefusedError as refused:
+            problems.append(Problem(f"context.{name}", *refused.args))
+    if problems:
+        raise InvalidRequest(*problems)
+    if any(missing):
+        absent = ", ".join(name for name, gone in zip(layout.features, missing, strict=True) if gone)
+        notes.append(f"missing, declared defaults used: {absent}")
+    return Encoded(np.rint(np.array(x + missing) * GRID) / GRID, tuple(notes))
+
+
+class _RefusedError(Exception):
+    """(problem, fix) of one value."""
+
+
+def _columns(name: str, feature: Feature, value: Given, notes: list[str]) -> list[float]:
+    if feature.type == "boolean":
+        if not isinstance(value, bool):
+            raise _RefusedError(f"{repr_(value)} is not a boolean", "send true or false")
+        return [float(value)]
+    if feature.type == "category":
+        if not isinstance(value, str):
+            raise _RefusedError(f"{repr_(value)} is not a text", f"send one of {', '.join(feature.values)}")
+        if value not in feature.values:
+            if "other" not in feature.values:
+                raise _RefusedError(f"{repr_(value)} is not one of its values", closest(value, feature.values))
+            notes.append(f'{name}: {repr_(value)} is not a declared value, taken as "other"')
+            value = "other"
+        return [float(value == v) for v in feature.values]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _RefusedError(
+            f"{repr_(value)} is not a finite number", f"send a number in [{feature.min:g}, {feature.max:g}]"
+        )
+    return [_scaled(name, feature, float(value), notes)]
+
+
+def _scaled(name: str, feature: Feature, value: float, notes: list[str]) -> float:
+    low, high = float(feature.min or 0.0), float(feature.max or 0.0)
+    if not low <= value <= high:
+        clipped = min(max(value, low), high)
+        notes.append(f"{name}: {value:g} is outside [{low:g}, {high:g}], clipped to {clipped:g}")
+        value = clipped
+    if feature.scale == "log":
+        return 2.0 * math.log1p(value - low) / math.log1p(high - low) - 1.0
+    return 2.0 * (value - low) / (high - low) - 1.0

@@ -1,0 +1,37 @@
+"""Always one arm: what a team without a bandit would ship, and the control of an experiment."""
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from bandit.belief import Belief
+from bandit.policies.protocol import Array, Mask, Scores, Utility, empirical, unit_sites
+
+
+class Fixed(msgspec.Struct, frozen=True, tag="fixed", tag_field="name", forbid_unknown_fields=True):
+    """P(arm) = 1 while `arm` is eligible; no nudge (the first arm) otherwise."""
+
+    arm: str = "none"
+
+    def sites(self, x: Array, reward: Array) -> tuple[Array, Array]:  # noqa: ARG002
+        """τ = 1, ν = r: the counts are kept although the policy does not use them."""
+        return unit_sites(reward)
+
+    def posterior(self, belief: Belief, arms: tuple[str, ...], utility: Utility) -> "FixedPosterior":  # noqa: ARG002
+        """Means and standard errors, for people to read. ValueError if the arm is not one of `arms`."""
+        return FixedPosterior(arms.index(self.arm), *empirical(belief))
+
+
+class FixedPosterior(NamedTuple):
+    """The chosen arm, and per-arm means and standard errors that the choice ignores."""
+
+    arm: int
+    mean: Array  # (k,)
+    sd: Array  # (k,)
+
+    def choose(self, x: Array, eligible: Mask) -> Scores:  # noqa: ARG002
+        """All probability on the fixed arm, or on the first eligible one when it may not be shown."""
+        propensity = np.zeros(len(eligible))
+        propensity[self.arm if eligible[self.arm] else int(np.argmax(eligible))] = 1.0
+        return Scores(self.mean, self.sd, propensity)

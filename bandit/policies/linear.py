@@ -1,0 +1,79 @@
+"""Linear Thompson sampling, one Bayesian linear regression for each arm (disjoint).
+
+Model: r = x·θ_a + ε, ε ~ N(0, σ²), θ_a ~ N(m₀, diag v). With sums Λ = Σxxᵀ and b = Σrx,
+P = Λ + σ² diag(1/v), mean = P⁻¹(b + σ² m₀/v), covariance = σ² P⁻¹ (Agrawal & Goyal 2013).
+
+Two choices beyond the textbook, both functions of the exact sums only:
+* σ² is the pooled within-arm variance of the rewards, started at `noise_sd`: rewards of a 3 % conversion rate
+  vary five times less than the ½ that is usually assumed, and exploration should know.
+* the prior mean of the intercept is the pooled reward rate, so that a new arm starts as an average arm.
+
+The posterior's standard deviation is scaled by α: at the traffic of one journey stage, exact Thompson
+sampling explores too much.
+"""
+
+from typing import Annotated, NamedTuple
+
+import msgspec
+import numpy as np
+
+from bandit import propensity
+from bandit.belief import Belief
+from bandit.policies.protocol import Array, Mask, Scores, Utility, unit_sites
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+_PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
+
+
+class Linear(msgspec.Struct, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
+    """Hyperparameters, in units of the reward range.
+
+    prior_mean: expected reward before any data. prior_sd, slope_sd: prior sd of an arm's intercept and of
+    each slope. noise_sd: starting guess of the noise. alpha: scale of the posterior sd.
+    """
+
+    prior_mean: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    prior_sd: Positive = 0.15
+    slope_sd: Positive = 0.1
+    noise_sd: Positive = 0.3
+    alpha: Annotated[float, msgspec.Meta(gt=0, le=2)] = 0.5
+
+    def sites(self, x: Array, reward: Array) -> tuple[Array, Array]:  # noqa: ARG002
+        """τ = 1, ν = r, in units of the noise: exact, in any order."""
+        return unit_sites(reward)
+
+    def posterior(self, belief: Belief, arms: tuple[str, ...], utility: Utility) -> "LinearPosterior":  # noqa: ARG002
+        """One inversion for each arm, then every decision is one matrix–vector product."""
+        k, d = belief.shift.shape
+        total = belief.n.sum()
+        rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / (total + _PSEUDO)
+        within = belief.square - belief.reward**2 / np.maximum(belief.n, 1.0)
+        noise = (np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd**2) / (total + _PSEUDO)
+        prior = np.full(d, noise / self.slope_sd**2)
+        prior[0] = noise / self.prior_sd**2
+        inverse = np.linalg.inv(belief.precision + np.diag(prior))
+        start = belief.shift.copy()
+        start[:, 0] += prior[0] * rate
+        mean = np.einsum("kij,kj->ki", inverse, start)
+        stacked = np.concatenate([(noise * self.alpha**2 * inverse).reshape(k * d, d), mean])
+        return LinearPosterior(np.ascontiguousarray(stacked), k, d, utility)
+
+
+class LinearPosterior(NamedTuple):
+    """[α²Σ_1 … α²Σ_k, m_1 … m_k] stacked, so that one product with x gives every score."""
+
+    stacked: Array  # (k·d + k, d)
+    k: int
+    d: int
+    utility: Utility
+
+    def choose(self, x: Array, eligible: Mask) -> Scores:
+        """Score marginals N(x·m_a, α² x'Σ_a x), independent across arms."""
+        product = self.stacked @ x
+        mean = product[self.k * self.d :]
+        sd = np.sqrt(np.maximum(product[: self.k * self.d].reshape(self.k, self.d) @ x, 1e-18))
+        gain = self.utility.gain[eligible]
+        p = np.zeros(self.k)
+        p[eligible] = propensity.gaussian(gain * mean[eligible] - self.utility.cost[eligible], gain * sd[eligible])
+        return Scores(mean, sd, p)

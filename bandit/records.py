@@ -1,0 +1,71 @@
+"""What the ledger is made of. Times are microseconds since 1970 (UTC); arrays over arms are in the
+order of the stage's declaration, which `spec` names."""
+
+import uuid
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+OutcomeKind = Literal["reward", "activation", "retraction"]
+Why = Literal["reward", "silence", "retraction", "holdout", "not activated"]
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision and everything needed to recompute it."""
+
+    id: uuid.UUID
+    at: int
+    expires: int  # end of the attribution window
+    stage: str
+    spec: str  # digest of the stage as declared when it was made
+    version: int  # the settlements the policy had learned: those numbered up to this
+    user: bytes  # keyed hash, 16 bytes
+    request: bytes  # digest of the request, to tell a retry from a conflict
+    x: Array  # (d,)
+    propensity: Array  # (k,); 0 where not eligible
+    mean: Array  # (k,) q̂
+    sd: Array  # (k,)
+    u: float
+    arm: str
+    holdout: bool
+    excluded: dict[str, str]  # nudge → reason
+    evidence: dict[str, str | int]
+    notes: tuple[str, ...]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Something reported about a decision. `id` is unique within the decision."""
+
+    decision: uuid.UUID
+    id: str
+    kind: OutcomeKind
+    value: float | None
+    occurred: int
+    received: int
+    late: bool = False
+
+
+class Matured(msgspec.Struct, frozen=True):
+    """A decision whose reward is final, with what was reported in time."""
+
+    seq: int
+    decision: Decision
+    outcomes: tuple[Outcome, ...]
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """The final reward of a decision, and the site it contributed if it was learned."""
+
+    seq: int = 0  # position in the ledger, given by the store
+    decision_seq: int
+    stage: str
+    arm: str
+    at: int
+    reward: float  # in the reward's own units
+    why: Why
+    learned: bool
+    tau: float
+    nu: float

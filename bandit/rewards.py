@@ -1,0 +1,44 @@
+"""From outcomes to one final reward. Order-free: any permutation of the same outcomes gives the same reward."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bandit.catalogue import Stage
+from bandit.records import Outcome, Why
+
+
+class Verdict(NamedTuple):
+    """The final reward in its own units, where it came from, and whether it is learned."""
+
+    reward: float
+    why: Why
+    learned: bool
+
+
+def settle(stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool) -> Verdict:
+    """The reward of a matured decision: the rewards reported in time less partial retractions, clipped to the
+    declared range; the default if nobody answered or a retraction without a value took everything back.
+    """
+    spec = stage.reward
+    in_time = [o for o in outcomes if not o.late]
+    rewards = sorted(o.value for o in in_time if o.kind == "reward" and o.value is not None)
+    taken = [o.value for o in in_time if o.kind == "retraction"]
+    if None in taken:
+        reward, why = spec.default, "retraction"
+    elif rewards:
+        total = sum(rewards) - sum(sorted(v for v in taken if v is not None))
+        reward, why = min(max(total, spec.min), spec.max), "reward"
+    else:
+        reward, why = spec.default, "silence"
+    if holdout:
+        return Verdict(reward, "holdout", learned=False)
+    if stage.activation == "required" and not any(o.kind == "activation" for o in in_time):
+        return Verdict(reward, "not activated", learned=False)
+    return Verdict(reward, why, learned=True)  # type: ignore[arg-type]
+
+
+def is_final(stage: Stage, outcomes: Sequence[Outcome]) -> bool:
+    """Whether the reward is known before the window ends: only where the app reports every outcome."""
+    if stage.reward.settle != "reward" or not any(o.kind == "reward" for o in outcomes):
+        return False
+    return stage.activation == "assumed" or any(o.kind == "activation" for o in outcomes)

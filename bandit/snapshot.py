@@ -1,0 +1,99 @@
+"""A snapshot: policy + belief + arms + schema + version, one immutable value, and its bytes.
+
+Two files, no pickle: `policy.json` (what a person reads, with the SHA-256 of the other) and `posterior.npz` (arrays).
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bandit.belief import Belief
+from bandit.catalogue import Stage
+from bandit.errors import SnapshotError
+from bandit.features import schema
+
+FORMAT = 1
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What decides at one stage. `version` counts the settlements of the ledger it has learned from."""
+
+    app: str
+    stage: str
+    spec: Stage
+    version: int
+    belief: Belief
+
+
+def pack(snapshot: Snapshot) -> dict[str, bytes]:
+    """{file name: bytes}. The same snapshot gives the same bytes."""
+    arrays = io.BytesIO()
+    with zipfile.ZipFile(arrays, "w", zipfile.ZIP_STORED) as archive:
+        for name, values in snapshot.belief._asdict().items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.ascontiguousarray(values, dtype="<f8"), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), data.getvalue())
+    posterior = arrays.getvalue()
+    policy = {
+        "format": FORMAT,
+        "app": snapshot.app,
+        "stage": snapshot.stage,
+        "version": snapshot.version,
+        "arms": snapshot.spec.arms,
+        "columns": schema(snapshot.spec.features).columns,
+        "belief_sha256": snapshot.belief.digest(),
+        "posterior_sha256": hashlib.sha256(posterior).hexdigest(),
+        "spec": msgspec.to_builtins(snapshot.spec),
+    }
+    return {"policy.json": json.dumps(policy, indent=1).encode(), "posterior.npz": posterior}
+
+
+def unpack(files: dict[str, bytes]) -> Snapshot:
+    """The snapshot in the two files. SnapshotError if they are not whole, not ours, or not what they say."""
+    try:
+        policy: dict[str, Any] = json.loads(files["policy.json"])
+        posterior = files["posterior.npz"]
+    except (KeyError, ValueError) as error:
+        raise SnapshotError(f"policy.json and posterior.npz are both needed: {error!r}") from error
+    if policy.get("format") != FORMAT:
+        raise SnapshotError(f"format {policy.get('format')!r} is not {FORMAT}: written by another version")
+    if hashlib.sha256(posterior).hexdigest() != policy.get("posterior_sha256"):
+        raise SnapshotError("posterior.npz is not the file that policy.json was written with (sha256 differs)")
+    try:
+        with np.load(io.BytesIO(posterior), allow_pickle=False) as arrays:
+            belief = Belief(*(arrays[name] for name in Belief._fields))
+        spec = msgspec.convert(policy["spec"], Stage)
+        app, stage, version = str(policy["app"]), str(policy["stage"]), int(policy["version"])
+    except (ValueError, KeyError, TypeError, OSError, msgspec.ValidationError) as error:
+        raise SnapshotError(f"not a snapshot: {error!r}") from error
+    k, d = len(spec.arms), len(schema(spec.features).columns)
+    shapes = [part.shape for part in belief]
+    if shapes != [(k,), (k,), (k,), (k, d, d), (k, d)]:
+        raise SnapshotError(f"shapes {shapes} do not fit {k} arms and {d} features")
+    if not all(np.isfinite(part).all() for part in belief):
+        raise SnapshotError("the belief has values that are not finite")
+    return Snapshot(app, stage, spec, version, belief)
+
+
+def to_zip(snapshot: Snapshot) -> bytes:
+    """Both files in one archive, for transport. The same snapshot gives the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in pack(snapshot).items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+    return buffer.getvalue()
+
+
+def from_zip(data: bytes) -> Snapshot:
+    """The snapshot in an archive of `to_zip`. SnapshotError as `unpack`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return unpack({name: archive.read(name) for name in archive.namelist()})
+    except zipfile.BadZipFile as error:
+        raise SnapshotError(f"not an archive: {error}") from error

@@ -1,0 +1,63 @@
+"""`journey-bandit rebuild` and `receipt`: prove from the ledger what the service learned and decided."""
+
+import sys
+import uuid
+
+import click
+import msgspec
+import numpy as np
+
+from api import ledger
+from api.service import receipt_of
+from api.stores import open_store
+from bandit import engine
+from bandit.errors import NotFound
+from bandit.snapshot import Snapshot
+
+_STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
+
+
+@click.command()
+@_STORE
+@click.option("--verify", is_flag=True, help="Only compare, never write; exit status 1 on any difference.")
+def rebuild(store: str, verify: bool) -> None:
+    """Sum every stage's belief from the ledger, and compare it with (or replace) the stored one, bit for bit."""
+    opened = open_store(store, read_only=verify)
+    good = True
+    for result in ledger.rebuild(opened, ledger.stages(opened)):
+        verdict = "equal" if result.equal else "DIFFERENT"
+        click.echo(f"{result.stage:<12} {result.settlements:>9} settled  {result.belief.digest()[:16]}  {verdict}")
+        for seq in result.wrong_rewards[:5]:
+            click.echo(f"  decision number {seq}: its settled reward does not follow from its outcomes")
+        good &= result.equal
+        if not verify and not result.equal:
+            opened.replace_belief(result.stage, result.spec.arms, result.belief)
+            click.echo("  replaced")
+    opened.close()
+    sys.exit(0 if good or not verify else 1)
+
+
+@click.command()
+@_STORE
+@click.argument("decision_id", type=click.UUID)
+@click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")
+def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
+    """Show a decision's receipt, and recompute it from the ledger; exit status 1 if any number differs."""
+    opened = open_store(store, read_only=True)
+    found = opened.find([decision_id]).get(decision_id)
+    if found is None:
+        raise NotFound("decision_id", f"no decision {decision_id} in {store}", "give the id of an answered decision")
+    decision = found.decision
+    spec = opened.specs()[decision.spec]
+    click.echo(msgspec.json.format(msgspec.json.encode(receipt_of(found, spec))).decode())
+    (past,) = ledger.rebuild(opened, {decision.stage: spec}, through=decision.version)
+    live = engine.ready(Snapshot(opened.meta()["app"], decision.stage, spec, decision.version, past.belief))
+    again = engine.recompute(live, decision, ledger.salt_of(opened, salt))
+    opened.close()
+    names = ("propensity", "mean", "sd", "u", "arm")
+    different = [n for n in names if not np.array_equal(getattr(again, n), getattr(decision, n))]
+    click.echo(
+        f"recomputed: {'DIFFERENT in ' + ', '.join(different) if different else 'equal, bit for bit'}",
+        err=True,
+    )
+    sys.exit(1 if different else 0)

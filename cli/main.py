@@ -1,0 +1,57 @@
+"""`journey-bandit`: commands are loaded when they are called, so that `serve` never imports MLflow."""
+
+import importlib
+import sys
+
+import click
+
+from bandit.errors import JourneyBanditError
+
+_COMMANDS = {
+    "catalogue": "cli.catalogue:catalogue",
+    "demo": "cli.demo:demo",
+    "keys": "cli.keys:keys",
+    "rebuild": "cli.audit:rebuild",
+    "receipt": "cli.audit:receipt",
+    "replay": "cli.replay:replay",
+    "serve": "cli.serve:serve",
+    "simulate": "cli.simulate:simulate",
+    "ui": "cli.ui:ui",
+}
+
+
+class Lazy(click.Group):
+    """Imports a command's module when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All of them."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name."""
+        if name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[name].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="journey-bandit")
+def group() -> None:
+    """Learn which nudge, if any, brings a user back: one contextual bandit for each stage of the journey."""
+
+
+def main() -> None:
+    """Run; our own errors are one readable message and exit status 1."""
+    try:
+        group(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (JourneyBanditError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

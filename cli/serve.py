@@ -1,0 +1,46 @@
+"""`journey-bandit serve`: one service for one app."""
+
+import logging
+from typing import Any
+
+import click
+import msgspec
+
+from api import server
+from api.app import create_app
+from api.settings import Settings, load
+
+
+@click.command()
+@click.option(
+    "--app",
+    help="A shipped catalogue (fintech, fashion, travel, subscription, gaming, hillstrom) or FILE.toml.",
+)
+@click.option("--store", help="sqlite:///FILE or memory://  [default: sqlite:///journey-bandit.db]")
+@click.option("--host", help="[default: 127.0.0.1]")
+@click.option("--port", type=int, help="0 takes any free port.  [default: 8080]")
+@click.option("--keys", help="File with API keys, see `journey-bandit keys new`.")
+@click.option("--dev", is_flag=True, default=None, help="No API key needed.")
+@click.option("--window-scale", type=float, help="Compress attribution windows, e.g. 1e-5, for trials.")
+@click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
+def serve(**given: Any) -> None:
+    """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …"""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = load(given)
+    if settings.port == 0:
+        settings = msgspec.structs.replace(settings, port=server.free_port(settings.host))
+    app = create_app(settings)
+    _announce(settings)
+    server.serve(app, settings.host, settings.port)
+    click.echo("stopped; everything acknowledged is in the ledger", err=True)
+
+
+def _announce(settings: Settings) -> None:
+    click.echo(f"journey-bandit serves {settings.app} at http://{settings.host}:{settings.port}", err=True)
+    click.echo(f"  try it  http://{settings.host}:{settings.port}/docs", err=True)
+    click.echo(f"  ledger  {settings.store}", err=True)
+    if settings.dev:
+        click.echo("  no API key is needed (--dev): not for production", err=True)
+    elif not settings.keys:
+        click.echo("  no keys yet, so nobody gets in: journey-bandit keys new NAME --file keys.toml; "
+                   "then --keys keys.toml, or --dev for a trial", err=True)  # fmt: skip
