@@ -35,7 +35,7 @@ class Linear(msgspec.Struct, frozen=True, tag="linear", tag_field="name", forbid
 
     prior_mean: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
     prior_sd: Positive = 0.15
-    slope_sd: Positive = 0.1
+    slope_sd: Positive = 0.05
     noise_sd: Positive = 0.3
     alpha: Annotated[float, msgspec.Meta(gt=0, le=2)] = 0.5
 

@@ -1,0 +1,85 @@
+"""A client of the native HTTP API: the only file here that knows HTTP. Retries with the same ids, which is always safe."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from bandit.errors import RemoteError
+from bandit.snapshot import Snapshot, from_zip
+
+_TRIES = 5
+_PAUSE = 0.2  # seconds before the first retry, doubled each time
+
+
+class ServiceClient:
+    """One service. RemoteError says what could not be done and why."""
+
+    def __init__(self, url: str, key: str = ""):
+        headers = {"X-API-Key": key} if key else {}
+        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=30.0)
+        self.url = url
+
+    def __enter__(self) -> "ServiceClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def decide(self, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Up to 1,000 decisions, in order."""
+        items = self._call("POST", "/v1/decisions/batch", {"decisions": list(requests)})["decisions"]
+        return [_good(item, "decision") for item in items]
+
+    def report(self, outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Up to 1,000 outcomes, in order."""
+        if not outcomes:
+            return []
+        items = self._call("POST", "/v1/outcomes/batch", {"outcomes": list(outcomes)})["outcomes"]
+        return [_good(item, "outcome") for item in items]
+
+    def stage(self, name: str) -> tuple[str, dict[str, Any]]:
+        """The app's name and what it declares for a stage."""
+        reply = self._call("GET", "/v1/stages")
+        for stage in reply["stages"]:
+            if stage["stage"] == name:
+                return str(reply["app"]), stage
+        raise RemoteError(f"{self.url} serves {reply['app']}, which has no stage {name!r}")
+
+    def policy(self, stage: str, *, wait: bool = False) -> dict[str, Any]:
+        """The live policy of a stage; with `wait`, after all that matured so far was learned."""
+        reply = self._call("GET", f"/v1/policies?wait={'true' if wait else 'false'}")
+        return next(dict(p) for p in reply["policies"] if p["stage"] == stage)
+
+    def snapshot(self, stage: str) -> Snapshot:
+        """The live snapshot of a stage."""
+        return from_zip(self._send("GET", f"/v1/policies/{stage}/snapshot", None).content)
+
+    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        reply: dict[str, Any] = self._send(method, path, body).json()
+        return reply
+
+    def _send(self, method: str, path: str, body: Any) -> httpx.Response:
+        failure = ""
+        for attempt in range(_TRIES):
+            if attempt:
+                time.sleep(_PAUSE * 2 ** (attempt - 1))
+            try:
+                response = self._http.request(method, path, json=body)
+            except httpx.TransportError as error:
+                failure = f"{type(error).__name__}: {error}"
+                continue
+            if response.status_code == 200:
+                return response
+            failure = f"{response.status_code} {response.text[:500]}"
+            if response.status_code != 503:
+                break
+        raise RemoteError(f"{method} {self.url}{path}: {failure}")
+
+
+def _good(item: dict[str, Any], what: str) -> dict[str, Any]:
+    if item["status"] != 200:
+        raise RemoteError(f"{what} refused: {item['problem']['detail']}")
+    found: dict[str, Any] = item[what]
+    return found

@@ -1,0 +1,1 @@
+"""Data that the package needs at run time, each with its licence beside it."""

@@ -1,0 +1,114 @@
+"""Simulated people against a live service, over HTTP, on a compressed clock.
+
+The service must run with a compressed attribution window (`serve --window-scale F`): then F also compresses the days
+in which people arrive and the hours after which they convert. The service learns when windows end, in real time.
+"""
+
+import heapq
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bandit.catalogue import Stage
+from bandit.errors import RemoteError
+from bandit.log import Array, Log
+from simulations.client import ServiceClient
+from simulations.scenario import Scenario
+from simulations.users import People, World
+
+Progress = Callable[[int], object]
+BATCH = 20  # people who arrive together
+
+
+class Simulated(NamedTuple):
+    """What happened, beside the truth that only the simulator knows."""
+
+    log: Log
+    utility: Array  # (n, k) exact expected net value of each arm for each decision, in currency
+    net: Array  # (n,) realised net value of what was shown
+    duplicates: int  # decisions the service had answered before: not zero means that this seed ran already
+
+
+def drive(
+    client: ServiceClient, scenario: Scenario, stage: Stage, *, seed: int, users: int, progress: Progress
+) -> Simulated:
+    """Let `users` people (rounded up to whole batches) pass through the stage. RemoteError when the service cannot."""
+    declared = client.stage(scenario.stage)[1]
+    scale = declared["window_seconds"] / declared["declared_seconds"]
+    world = World(scenario, stage, seed)
+    pause = BATCH * 86400.0 * scale / scenario.people_per_day
+    if pause > 10.0:
+        fix = "start it with --window-scale 1e-5, so that a day takes about a second"
+        raise RemoteError(f"the service's clock is too slow to simulate on ({pause:.0f} s a batch): {fix}")
+    outbox = _Outbox(client, scale)
+    rows: list[tuple[People, list[dict[str, Any]]]] = []
+    start = time.monotonic()
+    for batch in range(-(-users // BATCH)):
+        outbox.send_until(start + batch * pause)
+        people = world.people(batch, BATCH)
+        replies = client.decide([_request(scenario.stage, people, i) for i in range(BATCH)])
+        outbox.add(people, replies, stage)
+        rows.append((people, replies))
+        progress(BATCH)
+    outbox.send_until(time.monotonic() + declared["window_seconds"] * 1.1 + 0.2)
+    client.policy(scenario.stage, wait=True)
+    return _simulated(stage, rows)
+
+
+def _request(stage: str, people: People, i: int) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "user_id": people.ids[i],
+        "decision_id": str(people.decision_ids[i]),
+        "context": people.contexts[i],
+        "evidence": people.proofs[i],
+    }
+
+
+class _Outbox:
+    """Rewards that wait for their time. Silence is never sent: the service matures it."""
+
+    def __init__(self, client: ServiceClient, scale: float):
+        self._client, self._scale = client, scale
+        self._waiting: list[tuple[float, str]] = []
+
+    def add(self, people: People, replies: list[dict[str, Any]], stage: Stage) -> None:
+        now = time.monotonic()
+        for i, reply in enumerate(replies):
+            a = stage.arms.index(reply["nudge"]["id"])
+            if people.converts[i, a]:
+                heapq.heappush(self._waiting, (now + people.delay[i, a] * self._scale, reply["decision_id"]))
+
+    def send_until(self, deadline: float) -> None:
+        """Send what falls due until `deadline` (monotonic seconds), then return; at once if it has passed."""
+        while True:
+            now = time.monotonic()
+            due = []
+            while self._waiting and self._waiting[0][0] <= now and len(due) < 1000:
+                due.append({"decision_id": heapq.heappop(self._waiting)[1], "kind": "reward", "value": 1})
+            self._client.report(due)
+            if now >= deadline:
+                return
+            following = self._waiting[0][0] if self._waiting else deadline
+            time.sleep(max(0.0, min(deadline, following) - time.monotonic()))
+
+
+def _simulated(stage: Stage, rows: list[tuple[People, list[dict[str, Any]]]]) -> Simulated:
+    replies = [reply for _, answered in rows for reply in answered]
+    index = {arm: a for a, arm in enumerate(stage.arms)}
+    arm = np.array([index[reply["nudge"]["id"]] for reply in replies], dtype=np.intp)
+    propensities = np.array([[reply["propensities"].get(a, 0.0) for a in stage.arms] for reply in replies])
+    each = np.arange(len(arm))
+    converts = np.concatenate([people.converts for people, _ in rows])[each, arm]
+    holdout = np.array([reply["holdout"] for reply in replies])
+    nudges = list(stage.nudges.values())
+    kept = stage.reward.value - np.array([0.0, *(n.cost_when_rewarded for n in nudges)])
+    shown = np.array([0.0, *(n.cost for n in nudges)])
+    return Simulated(
+        Log(stage.arms, arm, propensities, converts.astype(float), holdout),
+        np.concatenate([people.utility for people, _ in rows]),
+        converts * kept[arm] - shown[arm],
+        sum(reply["duplicate"] for reply in replies),
+    )
