@@ -55,3 +55,7 @@ def main() -> None:
     except (JourneyBanditError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

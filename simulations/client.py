@@ -1,4 +1,4 @@
-"""A client of the native HTTP API: the only file here that knows HTTP. Retries with the same ids, which is always safe."""
+"""A client of the native HTTP API: the only file here that knows HTTP. Retries with the same ids: always safe."""
 
 import time
 from collections.abc import Sequence

@@ -85,7 +85,7 @@ class _Outbox:
         """Send what falls due until `deadline` (monotonic seconds), then return; at once if it has passed."""
         while True:
             now = time.monotonic()
-            due = []
+            due: list[dict[str, Any]] = []
             while self._waiting and self._waiting[0][0] <= now and len(due) < 1000:
                 due.append({"decision_id": heapq.heappop(self._waiting)[1], "kind": "reward", "value": 1})
             self._client.report(due)

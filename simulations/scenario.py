@@ -19,8 +19,9 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 class Persona(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A kind of person. The service never sees which.
 
-    intent: logits above the average person. effects: logits that each nudge adds. features: for a number, the mean of
-    its position in the declared range (on its declared scale, 0 to 1); for a boolean, P(true); for a category, P(value).
+    intent: logits above the average person. effects: logits that each nudge adds. features: for a number, the mean
+    of its position in the declared range (on its declared scale, 0 to 1); for a boolean, P(true); for a category,
+    P(value).
     """
 
     weight: Share

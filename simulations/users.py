@@ -85,9 +85,7 @@ class World:
         kept = self.stage.reward.value - np.array([0.0, *(n.cost_when_rewarded for n in nudges)])
         return np.asarray(rate * kept - np.array([0.0, *(n.cost for n in nudges)]), dtype=np.float64)
 
-    def _features(
-        self, rng: np.random.Generator, persona: NDArray[np.intp]
-    ) -> tuple[Array, list[dict[str, Any]]]:
+    def _features(self, rng: np.random.Generator, persona: NDArray[np.intp]) -> tuple[Array, list[dict[str, Any]]]:
         """Encoded number, boolean or category index for the slopes and Bayes, (n, features); and what is sent."""
         n = len(persona)
         position = np.empty((n, len(self.stage.features)))
@@ -136,7 +134,8 @@ class World:
             else:
                 a, b = c * _numbers(given), c * (1.0 - _numbers(given))
                 logs += (a - 1.0) * np.log(at) + (b - 1.0) * np.log1p(-at) - special.betaln(a, b)
-        return np.asarray(special.softmax(logs, axis=1), dtype=np.float64)
+        posterior: Array = special.softmax(logs, axis=1)
+        return posterior
 
     def _proofs(self, rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
         """Evidence the app sends: always true, and not always there."""
@@ -171,5 +170,3 @@ def _unscaled(feature: Feature, position: float) -> float:
     if feature.scale == "log":
         return low + math.expm1(position * math.log1p(high - low))
     return low + position * (high - low)
-
-

@@ -1,0 +1,48 @@
+# Every target makes what it needs: its own .venv, from pinned versions.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint bench serve ui chaos clean help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/run.done  ## the whole loop on embedded defaults: service, real and simulated people, MLflow
+	$(BIN)/journey-bandit demo
+
+test: $(VENV)/dev.done lint  ## lint, types and tests
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/dev.done  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/run.done  ## what the README's figures come from
+	$(BIN)/python benchmarks/decide.py
+	$(BIN)/python benchmarks/http.py
+
+serve: $(VENV)/run.done  ## a service to try: APP=travel, no key needed
+	$(BIN)/journey-bandit serve --app $(or $(APP),travel) --dev
+
+ui: $(VENV)/run.done  ## MLflow on the runs of `make demo`
+	$(BIN)/journey-bandit ui
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .hypothesis dist
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -c constraints.txt -e '.[experiments]'
+	@touch $@
+
+$(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -c constraints.txt -e '.[experiments,dev]'
+	@touch $@ $(VENV)/run.done

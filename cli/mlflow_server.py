@@ -1,0 +1,33 @@
+"""A local MLflow server with light settings: one worker, no job runner, no telemetry, SQLite in WAL."""
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def start(folder: Path, host: str, port: int) -> subprocess.Popen[bytes]:
+    """Start it on the runs in `folder` (made if needed); it may take some seconds before it answers."""
+    folder = folder.resolve()
+    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", host, "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    log = (folder / "server.log").open("ab")
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, **QUIET, "PATH": path})

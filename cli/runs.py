@@ -1,0 +1,153 @@
+"""Running a simulation or a replay against a service, showing it, and logging it: shared by three commands."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bandit.errors import RemoteError
+from bandit.snapshot import Snapshot, pack
+from cli.mlflow_server import QUIET
+from simulations import hillstrom, live, replay, scenario
+from simulations.client import ServiceClient
+
+if TYPE_CHECKING:
+    from experiments.report import Report, Subject
+
+_WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
+console = Console(highlight=False, width=_WIDTH)
+errors = Console(stderr=True, highlight=False)
+
+
+def simulate(client: ServiceClient, app: str, *, seed: int, users: int) -> tuple["Report", Snapshot]:
+    """Drive the service with the people of the app's scenario."""
+    from experiments import report
+
+    world = scenario.load(app)
+    served, declared = client.stage(world.stage)
+    if served != app:
+        raise RemoteError(f"{client.url} serves {served!r}: start it with --app {app}")
+    before = client.snapshot(world.stage)
+    with progress(f"{app}: simulated people", users) as advance:
+        done = live.drive(client, world, before.spec, seed=seed, users=users, progress=advance)
+    if done.duplicates:
+        raise RemoteError(
+            f"{done.duplicates} of these people were here before: the ledger holds a run with seed {seed}. "
+            "Give another --seed, or start the service on a new --store"
+        )
+    scale = declared["window_seconds"] / declared["declared_seconds"]
+    snapshot = client.snapshot(world.stage)
+    command = f"journey-bandit simulate --app {app} --users {users} --seed {seed} --url URL"
+    subject = _subject(
+        snapshot, seed, command, "simulation", f"scenario {app}, {users} people, clock × {1 / scale:.0f}"
+    )
+    return report.simulated(subject, done.log, done.utility, done.net, currency_of(app)), snapshot
+
+
+def replay_hillstrom(client: ServiceClient, *, seed: int, limit: int | None) -> tuple["Report", Snapshot]:
+    """Pass the real customers of the Hillstrom experiment through the service."""
+    from experiments import report
+
+    with progress("hillstrom: real customers", limit or 32_000) as advance:
+        done = replay.hillstrom_replay(client, seed=seed, limit=limit, progress=advance)
+    snapshot = client.snapshot(hillstrom.STAGE)
+    some = f" --limit {limit}" if limit else ""
+    command = f"journey-bandit replay hillstrom --seed {seed}{some} --url URL"
+    data = f"MineThatData e-mail experiment, even rows, {len(done.visit)} customers"
+    subject = _subject(snapshot, seed, command, "replay", data)
+    return report.replayed(subject, done.log, done.agreed, done.sent, done.visit, "Visit rate"), snapshot
+
+
+def currency_of(app: str) -> str:
+    """The currency of a shipped catalogue."""
+    from bandit.catalogue import parse, read_shipped
+
+    return parse(read_shipped(app)).currency
+
+
+def show(report: "Report") -> None:
+    """Print the report's verdict and tables."""
+    console.rule(f"[bold]{report.title}")
+    console.print(report.verdict)
+    for table in report.tables:
+        console.print()
+        shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
+        shown.caption_justify = "left"
+        shown.add_column("")
+        for head in table.head:
+            shown.add_column(head, justify="right")
+        for row in table.rows:
+            shown.add_row(row.name, *row.cells)
+        console.print(shown)
+
+
+def log(uri: str, report: "Report", snapshot: Snapshot) -> str:
+    """Write the report to MLflow; the link to its run. RemoteError."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise RemoteError("MLflow is not installed: pip install 'journey-bandit[experiments]'")
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    from experiments import tracking
+
+    logged = tracking.write(uri, report, pack(snapshot), {"package": version("journey-bandit"), **_git()})
+    return tracking.link(uri, logged)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error; call what it gives with each step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda step: bar.update(task, advance=step)
+
+
+def _subject(snapshot: Snapshot, seed: int, command: str, kind: str, data: str) -> "Subject":
+    from experiments.report import Subject
+
+    return Subject(
+        app=snapshot.app,
+        stage=snapshot.stage,
+        policy=msgspec.to_builtins(snapshot.spec.policy),
+        floor=snapshot.spec.floor,
+        version=snapshot.version,
+        seed=seed,
+        command=command,
+        belief_sha256=snapshot.belief.digest(),
+        kind=kind,
+        data=data,
+    )
+
+
+def _git() -> dict[str, str]:
+    """The commit that is checked out where the command runs, if any."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)  # noqa: S607
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain")
+    return {"git_sha": commit, "dirty": str(bool(changes)).lower()} if commit else {}
+
+
+def finish(report: "Report", snapshot: Snapshot, uri: str | None, *, as_json: bool) -> None:
+    """Show a run as a person or a program wants it, and log it if asked."""
+    link = log(uri, report, snapshot) if uri else None
+    if as_json:
+        body = {"policy": report.policy, "verdict": report.verdict, "metrics": report.metrics, "run": link}
+        console.print_json(msgspec.json.encode(body).decode())
+        return
+    show(report)
+    if link:
+        console.print(f"\nIn MLflow: {link}", soft_wrap=True)

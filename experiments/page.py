@@ -1,0 +1,125 @@
+"""report.html: one self-contained page, drawings inline as SVG, nothing loaded from anywhere."""
+
+import html
+import io
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.report import Report, Series, Table
+
+_COLOURS = ("#1b6ca8", "#d1495b", "#7a7a7a", "#2a9d5c", "#b5792a", "#6b4fa0", "#14a3a8", "#c46fb0", "#4d4d4d")
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2329; max-width: 960px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
+.verdict { font-size: 1.1rem; background: #eef4fa; border-left: 4px solid #1b6ca8; padding: .7rem 1rem; }
+table { border-collapse: collapse; } th, td { text-align: right; padding: .2rem .8rem;
+ border-bottom: 1px solid #e2e6e9; }
+th:first-child, td:first-child { text-align: left; }
+th { color: #5a6570; font-weight: 600; }
+.note, .sub { color: #5a6570; font-size: .9rem; }
+.grid { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.5rem; }
+svg { max-width: 100%; height: auto; } code { background: #f2f4f6; padding: .1rem .3rem; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
+dt { color: #5a6570; } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 720px) { .grid { grid-template-columns: 1fr; } }
+"""
+
+
+def render(report: Report) -> str:
+    """The page."""
+    figures = [_section(title, _lines(unit, series)) for title, unit, series in report.curves]
+    figures.append(_section("Arm shares over time", _stack(report.shares)))
+    figures.append(_section("Propensity of what was shown", _histogram(report)))
+    facts = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in report.facts.items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{_text(report.title)}</title><style>{_STYLE}</style></head><body>
+<h1>{_text(report.title)}</h1>
+<p class="sub">{_text(report.facts["kind"])} · {report.metrics["n"]:,.0f} decisions</p>
+<p class="verdict">{_text(report.verdict)}</p>
+{"".join(_table(table) for table in report.tables)}
+<div class="grid">{"".join(figures)}</div>
+<h2>What was run</h2><dl>{facts}</dl>
+<h2>Run it again</h2><p><code>{_text(report.command)}</code></p>
+</body></html>
+"""
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in ("", *table.head))
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in (row.name, *row.cells)) + "</tr>" for row in table.rows
+    )
+    note = f'<p class="note">{_text(table.note)}</p>' if table.note else ""
+    return f"<h2>{_text(table.title)}</h2><table><tr>{head}</tr>{rows}</table>{note}"
+
+
+def _section(title: str, drawing: str) -> str:
+    return f"<section><h2>{_text(title)}</h2>{drawing}</section>"
+
+
+def _lines(unit: str, series: tuple[Series, ...]) -> str:
+    figure, axes = _axes(unit)
+    for colour, line in zip(_COLOURS, series, strict=False):
+        axes.plot(line.step, line.value, color=colour, label=line.name, linewidth=1.6)
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.step, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+    if any(line.low is not None for line in series):
+        values = np.concatenate([line.value for line in series])
+        bottom, top = values.min(), values.max()
+        margin = 0.6 * (top - bottom) or 1.0
+        axes.set_ylim(bottom - margin, top + margin)
+    if len(series) == 1:
+        axes.axhline(0.0, color="#9aa3ab", linewidth=0.8)
+    else:
+        axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def _stack(shares: tuple[Series, ...]) -> str:
+    figure, axes = _axes("share of decisions")
+    axes.stackplot(
+        shares[0].step,
+        *(s.value for s in shares),
+        labels=[s.name for s in shares],
+        colors=_COLOURS[: len(shares)],
+        alpha=0.85,
+    )
+    axes.set_ylim(0, 1)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", ncols=3, bbox_to_anchor=(0.5, -0.18))
+    return _svg(figure)
+
+
+def _histogram(report: Report) -> str:
+    figure, axes = _axes("decisions", "propensity")
+    axes.hist(report.propensities, bins=np.linspace(0, 1, 41).tolist(), color=_COLOURS[0])
+    if report.floor > 0:
+        axes.axvline(report.floor, color=_COLOURS[1], linewidth=1, label=f"floor {report.floor:g}")
+        axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def _axes(unit: str, along: str = "decisions") -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, 3.1), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(along, fontsize=9)
+    axes.set_ylabel(unit, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    """Inline SVG: fixed ids and no date, so that the same report gives the same bytes."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "journey-bandit", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
