@@ -1,6 +1,5 @@
 """`journey-bandit ui`: MLflow on the runs that were logged."""
 
-import json
 from pathlib import Path
 
 import click
@@ -30,9 +29,9 @@ def ui(folder: Path, host: str, port: int) -> None:
 
 def links(url: str) -> list[tuple[str, str]]:
     """(experiment, link), in the mode that shows metrics."""
-    answer = httpx.post(
-        f"{url}/api/2.0/mlflow/experiments/search", content=json.dumps({"max_results": 100}), timeout=20.0
-    )
+    answer = httpx.post(f"{url}/api/2.0/mlflow/experiments/search", json={"max_results": 100}, timeout=20.0)
+    if answer.status_code != httpx.codes.OK:
+        raise RemoteError(f"MLflow at {url} answered {answer.status_code} to a list of experiments")
     found = answer.json().get("experiments", [])
     mode = "workflowType=machine_learning"
     return [

@@ -2,6 +2,7 @@
 
 import html
 import io
+import itertools
 
 import matplotlib as mpl
 import numpy as np
@@ -10,7 +11,8 @@ from matplotlib.figure import Figure
 
 from experiments.report import Report, Series, Table
 
-_COLOURS = ("#1b6ca8", "#d1495b", "#7a7a7a", "#2a9d5c", "#b5792a", "#6b4fa0", "#14a3a8", "#c46fb0", "#4d4d4d")
+_NONE = "#9aa3ab"
+_COLOURS = ("#1b6ca8", "#d1495b", "#2a9d5c", "#e0a030", "#6b4fa0", "#14a3a8", "#c46fb0", "#4d4d4d")
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2329; max-width: 960px; margin: 2rem auto; padding: 0 1rem; }
@@ -63,7 +65,7 @@ def _section(title: str, drawing: str) -> str:
 
 def _lines(unit: str, series: tuple[Series, ...]) -> str:
     figure, axes = _axes(unit)
-    for colour, line in zip(_COLOURS, series, strict=False):
+    for colour, line in zip(_colours(series), series, strict=True):
         axes.plot(line.step, line.value, color=colour, label=line.name, linewidth=1.6)
         if line.low is not None and line.high is not None:
             axes.fill_between(line.step, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
@@ -79,13 +81,19 @@ def _lines(unit: str, series: tuple[Series, ...]) -> str:
     return _svg(figure)
 
 
+def _colours(series: tuple[Series, ...]) -> list[str]:
+    """No nudge is grey everywhere; the others take their colours in turn."""
+    others = itertools.cycle(_COLOURS)
+    return [_NONE if "no" in line.name.replace("none", "no").split() else next(others) for line in series]
+
+
 def _stack(shares: tuple[Series, ...]) -> str:
     figure, axes = _axes("share of decisions")
     axes.stackplot(
         shares[0].step,
         *(s.value for s in shares),
         labels=[s.name for s in shares],
-        colors=_COLOURS[: len(shares)],
+        colors=_colours(shares),
         alpha=0.85,
     )
     axes.set_ylim(0, 1)

@@ -2,8 +2,8 @@
 
 The service decides for each person as if it were there. Where it agrees with what the person really received, the
 person's real outcome is reported, and learned; the others are skipped: their e-mail was never sent, so their
-decision is never activated and never learned. With uniform random logging the agreeing events are a sample of what the policy
-would have met live (Li, Chu, Langford & Wang 2011).
+decision is never activated and never learned. With uniform random logging the agreeing events are a sample of what
+the policy would have met live (Li, Chu, Langford & Wang 2011).
 
 The service must report back before the next batch is decided, so a replay gives the same numbers in every run.
 """

@@ -134,7 +134,7 @@ class World:
             else:
                 a, b = c * _numbers(given), c * (1.0 - _numbers(given))
                 logs += (a - 1.0) * np.log(at) + (b - 1.0) * np.log1p(-at) - special.betaln(a, b)
-        posterior: Array = special.softmax(logs, axis=1)
+        posterior: Array = np.asarray(special.softmax(logs, axis=1))
         return posterior
 
     def _proofs(self, rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ def _shares(share: Any, feature: Feature) -> list[float]:
 
 
 def _numbers(given: list[Any]) -> Array:
-    return np.clip(np.array([float(v) for v in given]), 1e-6, 1.0 - 1e-6)
+    return np.asarray(np.clip([float(v) for v in given], 1e-6, 1.0 - 1e-6), dtype=np.float64)
 
 
 def _unscaled(feature: Feature, position: float) -> float:

@@ -12,12 +12,12 @@ from api.metrics import Metrics
 def routes(health: Callable[[], Health], metrics: Metrics) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
 
-    @get("/health/live", summary="Is the process up", opt={"public": True}, tags=["operate"])
+    @get("/health/live", summary="Is the process up", opt={"public": True}, security=[{}], tags=["operate"])
     async def live() -> dict[str, str]:
         """200 while it answers at all."""
         return {"status": "ok"}
 
-    @get("/health/ready", summary="Can it decide and record", opt={"public": True}, tags=["operate"])
+    @get("/health/ready", summary="Can it decide and record", opt={"public": True}, security=[{}], tags=["operate"])
     async def ready() -> Response[Health]:
         """503 when the writer does not run or the ledger cannot be written; `failing` says why."""
         state = health()
