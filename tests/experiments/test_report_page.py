@@ -1,0 +1,98 @@
+"""A report says what its arrays say, and its page needs nothing but itself."""
+
+import re
+
+import numpy as np
+import pytest
+
+from bandit.log import Log
+from experiments import page, report
+from experiments.report import POINTS, Report, Subject
+
+ARMS = ("none", "a", "b")
+
+
+def subject(kind: str = "simulation") -> Subject:
+    return Subject(
+        app="travel",
+        stage="cart",
+        policy={"name": "linear", "alpha": 0.5},
+        floor=0.01,
+        version=7,
+        seed=1,
+        command="journey-bandit simulate <again>",
+        belief_sha256="f" * 64,
+        kind=kind,
+        data="made up",
+    )
+
+
+def made_up(gain: float, n: int = 3000) -> Report:
+    """Arm 1 is worth `gain` more than nothing, arm 2 a lot less; the policy shows arm 1 nine times of ten."""
+    rng = np.random.default_rng(5)
+    p = np.tile([0.05, 0.9, 0.05], (n, 1))
+    arm = rng.choice(3, size=n, p=p[0])
+    utility = np.tile([1.0, 1.0 + gain, -1.0], (n, 1)) + rng.normal(0, 0.1, (n, 1))
+    reward = (rng.random(n) < 0.2).astype(float)
+    log = Log(ARMS, arm.astype(np.intp), p, reward, rng.random(n) < 0.1)
+    net = utility[np.arange(n), arm]
+    return report.simulated(subject(), log, utility, net, "EUR")
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [(0.5, "Better than no nudge"), (-0.5, "Worse than no nudge"), (0.115, "Not distinguishable from")],
+)
+def test_the_verdict_follows_the_interval(gain: float, words: str) -> None:
+    assert made_up(gain).verdict.startswith(words)
+
+
+def test_the_metrics_are_the_arithmetic_of_the_arrays() -> None:
+    n, arm = 3000, np.tile([0, 1, 2], 1000).astype(np.intp)
+    utility = np.tile([1.0, 2.0, 0.0], (n, 1))
+    log = Log(ARMS, arm, np.full((n, 3), 1 / 3), np.zeros(n), np.zeros(n, dtype=bool))
+    found = report.simulated(subject(), log, utility, utility[np.arange(n), arm], "EUR").metrics
+    assert found["regret_end"] == 3000.0  # 0 + 1 + 2 for each three
+    assert found["regret_unif"] == 3000.0
+    assert found["vs_none"] == 0.0
+    assert found["min_prop"] == pytest.approx(1 / 3, rel=1e-4)
+    assert found["n"] == 3000
+
+
+def test_holdout_decisions_are_not_the_policys() -> None:
+    assert made_up(0.5).metrics["n"] + made_up(0.5).metrics["n_holdout"] == 3000
+
+
+def test_series_are_short_and_shares_sum_to_one() -> None:
+    found = made_up(0.5, n=20_000)
+    lines = [line for _, _, series in found.curves for line in series]
+    assert all(len(line.step) <= POINTS for line in (*lines, *found.shares))
+    assert np.allclose(sum(s.value for s in found.shares), 1.0)
+
+
+def test_a_replay_counts_only_what_agreed() -> None:
+    n = 3000
+    rng = np.random.default_rng(6)
+    sent = rng.choice(ARMS, size=n)
+    arm = np.full(n, 1, dtype=np.intp)
+    agreed = sent == "a"
+    visit = np.where(sent == "a", 1.0, 0.0)
+    log = Log(ARMS, arm, np.full((n, 3), 1 / 3), np.where(agreed, visit, np.nan), np.zeros(n, dtype=bool))
+    found = report.replayed(subject("replay"), log, agreed, sent, visit, "Visit rate")
+    assert found.metrics["conv_pct"] == 100.0
+    assert found.metrics["agreed"] == agreed.sum()
+    assert found.metrics["lift_pp"] == 100.0
+    assert "Better than no nudge" in found.verdict
+    assert "not distinguishable from the best fixed arm (a)" in found.verdict
+
+
+def test_the_page_is_self_contained_and_reproducible() -> None:
+    found = made_up(0.5)
+    text = page.render(found)
+    assert page.render(found) == text
+    assert text.count("<svg") == 4
+    loaded = re.findall(r"""(?:src|href)\s*=\s*["'](?!#)([^"']+)""", text)
+    assert loaded == []
+    assert "<script" not in text
+    assert found.verdict in text.replace("&#x27;", "'")
+    assert "&lt;again&gt;" in text

@@ -1,0 +1,146 @@
+"""What README and docs tell people to type works, and what they show is what comes back."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import pytest
+
+from api.server import free_port
+from api.settings import Settings
+from bandit.catalogue import parse
+from cli import processes
+from cli.main import group
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def typed(page: Path) -> list[list[str]]:
+    """Every command line of the page's shell blocks, as words."""
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+COMMANDS = [(page.name, words) for page in PAGES for words in typed(page)]
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMANDS) > 12
+    assert {words[0] for _, words in COMMANDS} == {"make", "curl", "pip", "journey-bandit"}
+
+
+@pytest.mark.parametrize("words", [w for _, w in COMMANDS if w[0] == "make"], ids=" ".join)
+def test_make_targets_exist(words: list[str]) -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert words[1] in targets
+
+
+@pytest.mark.parametrize("words", [w for _, w in COMMANDS if w[0] == "journey-bandit"], ids=" ".join)
+def test_commands_and_their_options_exist(words: list[str]) -> None:
+    command: click.Command = group
+    rest = words[1:]
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), rest.pop(0))
+        assert found is not None, words
+        command = found
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in rest if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize(
+    "word", sorted({w for p in PAGES for w in re.findall(r"`journey-bandit ([a-z ]+)", p.read_text())})
+)
+def test_commands_named_in_the_text_exist(word: str) -> None:
+    assert group.get_command(click.Context(group), word.split(maxsplit=1)[0]) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_example_catalogue_has_no_mistakes() -> None:
+    (example,) = blocks(ROOT / "docs" / "catalogue.md", "toml")
+    assert list(parse(example).stages) == ["cart"]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """`make serve`, in memory."""
+    folder, port = tmp_path_factory.mktemp("docs"), free_port("127.0.0.1")
+    log = folder / "serve.log"
+    where = ("--app", "travel", "--store", "memory://", "--port", str(port), "--dev", "--salt", "docs")
+    with processes.stopping(server := processes.serve(*where, log=log)):
+        processes.wait(server, f"http://127.0.0.1:{port}/health/ready", log)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            yield client
+
+
+def shape(value: Any) -> Any:
+    """Field names and kinds, without values."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def test_the_readme_example_gives_what_it_shows(service: httpx.Client) -> None:
+    decide, report = [words for words in typed(ROOT / "README.md") if words[0] == "curl"]
+    answer = service.post(decide[2].split("8080")[1], content=decide[4])
+    assert answer.status_code == 200
+    got = answer.json()
+    (shown,) = [json.loads(block) for block in blocks(ROOT / "README.md", "json")]
+    got.pop("duplicate")
+    for part in ("nudge",):  # another draw shows another nudge
+        assert set(got.pop(part)) == set(shown.pop(part))
+    assert shape(got) == shape(shown)
+    assert set(shown["propensities"]) == set(got["propensities"])
+    for arm, p in shown["propensities"].items():  # with nothing learned, the numbers are the policy's prior
+        assert got["propensities"][arm] == pytest.approx(p, abs=6e-4), arm
+    body = json.loads(report[4]) | {"decision_id": got["decision_id"]}
+    done = service.post(report[2].split("8080")[1], json=body)
+    assert done.json() == {"recorded": True, "duplicate": False, "late": False}
+
+
+def test_the_error_example_of_the_api_page_is_real(service: httpx.Client) -> None:
+    (shown,) = [json.loads(block) for block in blocks(ROOT / "docs" / "api.md", "json")]
+    got = service.post("/v1/decisions", json={"stage": "cart", "user_id": "u", "context": {"prce": 1}})
+    assert got.status_code == shown["status"]
+    assert {key: got.json()[key] for key in ("type", "title")} == {key: shown[key] for key in ("type", "title")}
+    (error,) = got.json()["errors"]
+    assert error["fix"].startswith(shown["errors"][0]["fix"].rstrip("… "))
+    assert (error["field"], error["problem"]) == (shown["errors"][0]["field"], shown["errors"][0]["problem"])
+
+
+def test_every_route_is_on_the_api_page(service: httpx.Client) -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for path in service.get("/docs/openapi.json").json()["paths"]:
+        short = path.replace("{decision_id}", "{id}")
+        assert short in text, path
+
+
+def test_every_setting_is_on_the_operations_page() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    for name in Settings.__struct_fields__:
+        assert f"_{name.upper()}`" in text, name
+
+
+def test_the_readme_is_short() -> None:
+    assert 350 < len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 650
+
+
+def test_nothing_shipped_names_a_machine_or_an_index() -> None:
+    """No lock file with addresses, no path of one machine."""
+    for name in ("constraints.txt", "pyproject.toml", "Makefile"):
+        assert "index-url" not in (ROOT / name).read_text(encoding="utf-8")
+        assert "://" not in (ROOT / name).read_text(encoding="utf-8").replace("sqlite://", "")
