@@ -5,19 +5,21 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import litestar_offline_docs
-from litestar import Litestar, Router
+from litestar import Litestar, get
 from litestar.connection import ASGIConnection
-from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
-from litestar.handlers import BaseRouteHandler
+from litestar.exceptions import NotAuthorizedException, NotFoundException, PermissionDeniedException
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
-from litestar.static_files import create_static_files_router
+from litestar.params import FromPath
+from litestar.response import File
 
 from api import ledger
+from api.catalogues import read_catalogue
 from api.keys import Keys
 from api.keys import load as load_keys
 from api.messages import Health
@@ -28,23 +30,21 @@ from api.service import Service
 from api.settings import Settings
 from api.stores import Store, open_store
 from api.worker import Clock, Worker
-from bandit.catalogue import Catalogue, parse, read_shipped
+from bandit.catalogue import Catalogue
 
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
 _ASSETS = "/docs-assets"
+_ASSET_TYPES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui-standalone-preset.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
 
 
 def wall_clock() -> int:
     """Microseconds since 1970."""
     return time.time_ns() // 1000
-
-
-def read_catalogue(app: str) -> Catalogue:
-    """A shipped catalogue by name, or a file's. CatalogueError, NotFound, OSError."""
-    if app.endswith(".toml"):
-        return parse(Path(app).read_text(encoding="utf-8"), app)
-    return parse(read_shipped(app), f"{app}.toml")
 
 
 def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | None = None) -> Litestar:
@@ -79,7 +79,8 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
 
     def state() -> Health:
         failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
-        status = "failing" if {"write", "writer"} & set(failing) else "ok"
+        broken = not failing.keys().isdisjoint(("write", "writer"))
+        status: Literal["ok", "failing"] = "failing" if broken else "ok"
         return Health(status=status, app=catalogue.app, version=VERSION, store=ledger_store.describe(), failing=failing)
 
     return Litestar(
@@ -115,16 +116,25 @@ def guard(keys: Keys) -> Any:
 
 def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     """The key sent, or "". Two of them are none: which one counts must not depend on a proxy."""
-    sent = connection.headers.getall("x-api-key", []) + [
-        value.removeprefix("Bearer ") for value in connection.headers.getall("authorization", [])
-    ]
-    return sent[0] if len(sent) == 1 else ""
+    keys = connection.headers.getall("x-api-key", [])
+    others = connection.headers.getall("authorization", [])
+    if len(keys) + len(others) != 1:
+        return ""
+    scheme, _, value = (others or [f"Bearer {keys[0]}"])[0].partition(" ")
+    return value if scheme.lower() == "bearer" else ""
 
 
-def _assets() -> Router:
-    """The files of the page at /docs, served by us: it works without internet."""
+def _assets() -> HTTPRouteHandler:
+    """The files of the page at /docs, served by us: it works without internet. By name: no path reaches the disk."""
     folder = Path(litestar_offline_docs.__file__).parent / "static"
-    return create_static_files_router(_ASSETS, [folder], include_in_schema=False, opt={"public": True})
+
+    @get(f"{_ASSETS}/{{name:str}}", include_in_schema=False, opt={"public": True})
+    async def asset(name: FromPath[str]) -> File:
+        if name not in _ASSET_TYPES:
+            raise NotFoundException
+        return File(folder / name, media_type=_ASSET_TYPES[name], content_disposition_type="inline")
+
+    return asset
 
 
 def _openapi(catalogue: Catalogue) -> OpenAPIConfig:
@@ -132,6 +142,7 @@ def _openapi(catalogue: Catalogue) -> OpenAPIConfig:
         js_url=f"{_ASSETS}/swagger-ui-bundle.js",
         css_url=f"{_ASSETS}/swagger-ui.css",
         standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
+        favicon='<link rel="icon" href="data:,">',  # Litestar's own comes from another host
         path="/",
     )
     schemes: dict[str, SecurityScheme | Reference] = {

@@ -5,18 +5,21 @@ JSON. A typed msgspec decoder on the raw bytes is strict, immune to nesting, and
 """
 
 import asyncio
+import re
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.exceptions import ClientException
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
 from bandit.errors import InvalidRequest, Problem
 
 T = TypeVar("T")
 
-SECONDS = 10.0  # a body that takes longer is given up
+_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`", re.DOTALL)
+SECONDS = 8.0  # a body that takes longer is given up: before the server is, when it is told to stop
 
 
 async def read(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[T]) -> T:
@@ -28,11 +31,11 @@ async def read(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[T]
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        field = where.rstrip("`").lstrip(".") or "(body)"
-        raise InvalidRequest(Problem(field, what, "see /docs for what belongs here")) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        what = "not JSON" if isinstance(error, msgspec.DecodeError) else "not readable"
+        raise InvalidRequest(_named(error)) from error
+    except RecursionError as error:
+        raise InvalidRequest(Problem("(body)", "nested too deep", "see /docs for what belongs here")) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        what = "not JSON" if isinstance(error, msgspec.DecodeError) else "not UTF-8"
         raise InvalidRequest(Problem("(body)", f"{what}: {_brief(error)}", "send UTF-8 JSON")) from error
 
 
@@ -41,6 +44,7 @@ def takes(type_: type, example: Any) -> type[Operation]:
     schema, components = msgspec.json.schema_components([type_], ref_template="#/$defs/{name}")
     inlined = _inline(schema[0], components)
 
+    @dataclass
     class Takes(Operation):
         def __post_init__(self) -> None:
             media = OpenAPIMediaType(schema=inlined, example=example)
@@ -58,8 +62,14 @@ def _inline(schema: Any, components: dict[str, Any]) -> Any:
     return [_inline(value, components) for value in schema] if isinstance(schema, list) else schema
 
 
+def _named(error: msgspec.ValidationError) -> Problem:
+    """msgspec says "what - at `$.where`", "what - at `key` in `$.where`", or only what; the field may be in either."""
+    what, _, where = str(error).rpartition(" - at `") if " - at `" in str(error) else (str(error), "", "")
+    path = where.removeprefix("key` in `").removeprefix("$").rstrip("`")
+    field = _FIELD.fullmatch(what)
+    path = f"{path}.{field[1]}" if field else path
+    return Problem(path.lstrip(".")[:120] or "(body)", what[:120], "see /docs for what belongs here")
+
+
 def _brief(error: Exception) -> str:
     return str(error).split("\n", maxsplit=1)[0][:120]
-
-
-__all__ = ["Schema", "read", "takes"]

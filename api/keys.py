@@ -6,7 +6,7 @@ import re
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,7 +20,7 @@ SCOPES: tuple[Scope, ...] = ("decide", "reward", "read")
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept of a key: a digest, and what it may do."""
 
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     scopes: list[Scope]
 
 
@@ -66,6 +66,6 @@ def create(path: Path, name: str, scopes: list[Scope]) -> str:
     digest = hashlib.sha256(secret.encode()).hexdigest()
     words = ", ".join(f'"{scope}"' for scope in scopes)
     with path.open("a", encoding="utf-8") as file:
-        file.write(f'[keys.{name}]\nsha256 = "{digest}"\nscopes = [{words}]\n\n')
+        file.write(f'\n[keys.{name}]\nsha256 = "{digest}"\nscopes = [{words}]\n')
     path.chmod(0o600)
     return f"{name}.{secret}"

@@ -1,8 +1,12 @@
-"""A ledger belongs to one app, one salt and one meaning of its statistics. Claiming it checks that; rebuilding proves it."""
+"""A ledger belongs to one app, one salt and one meaning of its statistics.
+
+Claiming it checks that; rebuilding proves it.
+"""
 
 import hashlib
 import secrets
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +17,6 @@ from bandit.belief import Belief, add, empty
 from bandit.catalogue import Catalogue, Stage
 from bandit.errors import LedgerMismatch
 from bandit.learner import contribution
-from bandit.records import Settlement
 
 _BATCH = 5000
 
@@ -32,11 +35,23 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     if salt is None:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
+    _bring_back(store, catalogue, meta)
     learning = {f"learning:{name}": stage.learning_digest() for name, stage in catalogue.stages.items()}
     specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
     store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **learning, **specs})
     store.register(catalogue.stages)
     return hashlib.sha256(salt.encode()).digest()
+
+
+def _bring_back(store: Store, catalogue: Catalogue, meta: dict[str, str]) -> None:
+    """A nudge that is declared again: what its decisions taught while it was not is in the ledger only."""
+    specs = store.specs()
+    once = {arm for spec in specs.values() for arm in spec.arms}
+    for name, stage in catalogue.stages.items():
+        last = specs.get(meta.get(f"spec:{name}", ""))
+        if last and once & set(stage.arms) - set(last.arms):
+            belief, _ = _summed(store, name, stage, None)
+            store.replace_belief(name, stage.arms, belief)
 
 
 def stages(store: Store) -> dict[str, Stage]:
@@ -58,7 +73,10 @@ def _mismatches(meta: dict[str, str], catalogue: Catalogue, salt: str | None) ->
     if meta.get("app", catalogue.app) != catalogue.app:
         wrong.append(f"the ledger holds app {meta['app']!r}, not {catalogue.app!r}: give --store another file")
     if "salt_digest" in meta and _salt_digest(salt or meta.get("salt", "")) != meta["salt_digest"]:
-        wrong.append("the salt is not the one this ledger was written with: holdouts and draws would change")
+        wrong.append(
+            "the salt is not the one this ledger was written with, so holdouts and draws would change: set "
+            "JOURNEY_BANDIT_SALT to that one, or give --store another file"
+        )
     for name, stage in catalogue.stages.items():
         if meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest():
             wrong.append(
@@ -97,25 +115,26 @@ def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) 
         d = len(features.schema(spec.features).columns)
         stored, version = store.belief(name, spec.arms, d)
         end = version if through is None else through
-        belief, rows, total = empty(len(spec.arms), d), 0, []
-        for row in store.settled(name, end):
-            total.append(row)
-            rows += 1
-            if len(total) == _BATCH:
-                belief, total = add(belief, _sum(spec, total)), []
-        belief = add(belief, _sum(spec, total)) if total else belief
-        yield Rebuilt(name, spec, belief, stored, version, rows, tuple(_wrong_rewards(store, name, spec, end)))
+        belief, rows = _summed(store, name, spec, end)
+        yield Rebuilt(name, spec, belief, stored, version, rows, tuple(_wrong_rewards(store, name, end)))
 
 
-def _sum(spec: Stage, rows: list[tuple[Settlement, features.Array]]) -> Belief:
-    return contribution(spec, [s for s, _ in rows], np.array([x for _, x in rows]))
+def _summed(store: Store, name: str, spec: Stage, through: int | None) -> tuple[Belief, int]:
+    """The belief over the arms of `spec`, from scratch, and how many settlements there are."""
+    belief, count = empty(len(spec.arms), len(features.schema(spec.features).columns)), 0
+    settled = store.settled(name, through)
+    while rows := list(islice(settled, _BATCH)):
+        gained = contribution(spec, [s for s, _ in rows], np.array([x for _, x in rows]))
+        belief, count = add(belief, gained), count + len(rows)
+    return belief, count
 
 
-def _wrong_rewards(store: Store, name: str, spec: Stage, through: int) -> Iterator[int]:
+def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
+    specs = store.specs()  # a decision is settled by the rules it was made under
     for found in store.decisions(name):
         done = found.settlement
         if done is None or done.seq > through:
             continue
-        verdict = rewards.settle(spec, found.outcomes, holdout=found.decision.holdout)
+        verdict = rewards.settle(specs[found.decision.spec], found.outcomes, holdout=found.decision.holdout)
         if (verdict.reward, verdict.why, verdict.learned) != (done.reward, done.why, done.learned):
             yield found.seq

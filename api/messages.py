@@ -152,7 +152,7 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 class ArmScore(msgspec.Struct, frozen=True):
-    """What the posterior said of one arm: expected reward in [0, 1] units of its range, its sd as sampled, and P(drawn)."""
+    """What the posterior said of one arm: expected reward in [0, 1] of its range, its sd as sampled, and P(drawn)."""
 
     mean: float
     sd: float
@@ -184,7 +184,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageReply(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage as declared. `window_seconds` is the attribution window as it runs here; `declared_seconds` as written."""
+    """A stage as declared. `window_seconds`: the attribution window as it runs here; `declared_seconds`: as written."""
 
     stage: str
     description: str

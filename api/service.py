@@ -31,7 +31,7 @@ from api.worker import Clock, Worker
 from bandit import engine, features
 from bandit.catalogue import NONE, Catalogue, Stage
 from bandit.engine import Ask
-from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem
 from bandit.guardrails import Proof
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
@@ -63,7 +63,7 @@ class Service:
     # -- decide ------------------------------------------------------------------------------------------------
 
     async def decide(self, request: DecisionRequest) -> DecisionReply:
-        """One decision, durable. InvalidRequest, NotFound (stage), Conflict (id used with other content), Unavailable."""
+        """One decision, durable. InvalidRequest, NotFound (stage), Conflict (id of other content), Unavailable."""
         result = (await self.decide_many([request]))[0]
         if isinstance(result, JourneyBanditError):
             raise result
@@ -83,7 +83,7 @@ class Service:
                 id=request.decision_id or uuid7.uuid7(),
                 user_id=request.user_id,
                 context=request.context,
-                proof=Proof(request.evidence.stock, _microseconds(request.evidence.deadline)),
+                proof=Proof(request.evidence.stock, _deadline(request.evidence.deadline)),
                 include=request.include,
                 exclude=request.exclude,
                 request=self._fingerprint(request),
@@ -92,6 +92,8 @@ class Service:
             return engine.decide(live, ask, now=self._clock(), salt=self._salt, window_scale=self._window_scale)
         except (InvalidRequest, NotFound) as error:
             return error
+        except RecursionError:
+            return InvalidRequest(Problem("context", "nested too deep", "send texts, numbers and booleans"))
 
     def _fingerprint(self, request: DecisionRequest) -> bytes:
         """Equal for a retry of the same request, keyed so that it tells nothing about the user."""
@@ -282,6 +284,15 @@ def _policy(spec: Stage) -> str:
 
 def _time(microseconds: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=microseconds)
+
+
+def _deadline(when: dt.datetime | None) -> int | None:
+    """In microseconds. InvalidRequest for the few hours that an offset moves out of the calendar."""
+    try:
+        return _microseconds(when.astimezone(dt.UTC) if when else None)
+    except OverflowError:
+        problem = Problem("evidence.deadline", "lies outside the years 1 to 9999 in UTC", "send a time in UTC")
+        raise InvalidRequest(problem) from None
 
 
 def _microseconds(when: dt.datetime | None) -> int | None:

@@ -26,7 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from options that were given, then from the environment, then defaults. InvalidRequest names the wrong ones."""
+    """Settings from the options given, then the environment, then defaults. InvalidRequest names what is wrong."""
     known = {field.name for field in msgspec.structs.fields(Settings)}
     from_environ = {
         name.removeprefix(PREFIX).lower(): value

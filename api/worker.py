@@ -23,7 +23,7 @@ from bandit.belief import Belief, add
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
 from bandit.errors import LedgerError, Unavailable
-from bandit.records import Decision, Outcome
+from bandit.records import Decision, Matured, Outcome
 from bandit.snapshot import Snapshot
 
 log = logging.getLogger("journey_bandit.worker")
@@ -54,6 +54,7 @@ class Worker:
 
     def __init__(self, store: Store, catalogue: Catalogue, clock: Clock, metrics: Metrics, bound: int = 10_000):
         self._store = store
+        self._specs = store.specs()
         self._catalogue = catalogue
         self._clock = clock
         self._metrics = metrics
@@ -105,8 +106,14 @@ class Worker:
                     return
             if jobs:
                 self._commit(jobs)
-            self._learn_guarded(exhaust=any(job.learn for job in jobs))
-            _resolve([(job, ([], [])) for job in jobs if job.learn])
+            elif "write" in self.failing:
+                self._probe()
+            waiting = [job for job in jobs if job.learn]
+            error = self._learn_guarded(exhaust=bool(waiting))
+            if waiting and error:
+                _reject(waiting, Unavailable(f"what matured could not be learned: {error}"))
+            else:
+                _resolve([(job, ([], [])) for job in waiting])
 
     def _take(self) -> list[Job]:
         jobs, rows = list[Job](), 0
@@ -122,7 +129,7 @@ class Worker:
         outcomes = [o for job in jobs for o in job.outcomes]
         start = perf_counter()
         try:
-            kept, noted = self._store.record(decisions, outcomes, self._clock(), self._catalogue.stages)
+            kept, noted = self._store.record(decisions, outcomes, self._clock(), self._specs)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told: not known to be durable
             self._failed("write", error)
             unavailable = error if isinstance(error, Unavailable) else Unavailable(f"{type(error).__name__}: {error}")
@@ -139,29 +146,48 @@ class Worker:
                 answers.append((job, answer))
         _resolve(answers)
 
-    def _learn_guarded(self, *, exhaust: bool) -> None:
+    def _probe(self) -> None:
+        """Find out whether writing works again: nobody may ask while the service says that it is not ready."""
         try:
+            self._store.set_meta({"probed": str(self._clock())})
+            self._recovered("write")
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed("write", error)
+
+    def _learn_guarded(self, *, exhaust: bool) -> Exception | None:
+        """Learn what matured. An error is kept for health, and returned."""
+        try:
+            if "learn" in self.failing:  # what failed may be in the ledger all the same: begin with what is there
+                self.lives = {name: self._load(name) for name in self._catalogue.stages}
             while self._learn() == _MOST and exhaust:
                 pass
             self._recovered("learn")
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)
+            return error
+        return None
 
     def _learn(self) -> int:
-        """Settle what matured and publish. Exactly once: settlements, beliefs and versions are one transaction."""
+        """Settle what matured and publish. Exactly once: settlements, beliefs and versions are one transaction.
+
+        Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
+        wait in the ledger.
+        """
         now = self._clock()
-        matured = sorted(self._store.due(now, _MOST), key=lambda m: m.decision.stage)
+        matured = sorted(self._store.due(now, _MOST, self._catalogue.stages), key=_declared)
+        if not matured:
+            return 0
         settlements, beliefs = [], {}
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
-            if name not in self._catalogue.stages:
-                continue  # the stage was removed from the catalogue: its decisions wait in the ledger
             stage, rows = self._catalogue.stages[name], list(group)
-            done = learner.settle(stage, rows, now)
+            done = [
+                settlement
+                for (_, spec), part in groupby(rows, key=_declared)
+                for settlement in learner.settle(self._specs[spec], list(part), now)
+            ]
             settlements += done
             gained = learner.contribution(stage, done, np.array([m.decision.x for m in rows]))
             beliefs[name] = stage.arms, add(self.lives[name].snapshot.belief, gained)
-        if not settlements:
-            return 0
         versions = self._store.settle(settlements, beliefs)
         self.lives = {
             **self.lives,
@@ -189,6 +215,11 @@ class Worker:
     def _recovered(self, what: str) -> None:
         if self.failing.pop(what, None):
             log.warning("%s works again", what)
+
+
+def _declared(matured: Matured) -> tuple[str, str]:
+    """Stage, and digest of its declaration when the decision was made."""
+    return matured.decision.stage, matured.decision.spec
 
 
 def _resolve(answers: Sequence[tuple[Job, Answer]]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 GRID = 2.0**24
+X_GRID = 2.0**12  # a product of two such multiples is on GRID already
 CAPACITY = 2**29
 _CHUNK = 512
 
@@ -56,11 +57,13 @@ def subtract(left: Belief, right: Belief) -> Belief:
 def sites(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
     """The sum of n sites: x (n, d) on the 2⁻¹² grid, arm (n,), tau (n,), nu (n,), reward (n,) in [0, 1].
 
-    Raises ValueError for anything that would break exactness: not finite, or larger than 1 in size.
+    Raises ValueError for anything that would break exactness: not finite, larger than 1 in size, x off its grid.
     """
     for name, values in (("x", x), ("tau", tau), ("nu", nu), ("reward", reward)):
         if not np.all(np.abs(values) <= 1.0):  # also false for NaN
             raise ValueError(f"{name} has values outside [-1, 1]: the sums would not be exact")
+    if not np.array_equal(np.rint(x * X_GRID), x * X_GRID):
+        raise ValueError("x has values off the 2⁻¹² grid: the sums would not be exact")
     total = empty(k, x.shape[1])
     for a in range(k):
         rows = np.flatnonzero(arm == a)

@@ -7,6 +7,7 @@ import hashlib
 import importlib.resources
 import re
 import tomllib
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
@@ -21,8 +22,9 @@ NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_WINDOW = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_WINDOW = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 3650 * 86400.0
 
 Value = str | float | bool
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
@@ -168,93 +170,101 @@ def read_shipped(app: str) -> str:
 
 def parse(text: str, file: str = "catalogue.toml") -> Catalogue:
     """The catalogue in `text`. CatalogueError lists every mistake with its path and fix; `file` is for the message."""
-    mistakes: list[Problem] = []
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
-    catalogue = decode(raw, Catalogue, "", mistakes)
-    if mistakes:
-        raise CatalogueError(file, [_without_dot(m) for m in mistakes])
-    if not _ID.fullmatch(catalogue.app):
-        mistakes.append(_bad_id("app", catalogue.app))
-    if not catalogue.stages:
-        mistakes.append(Problem("stages", "no stage declared", "add a table [stages.checkout]"))
-    for name, stage in catalogue.stages.items():
-        _check_stage(name, stage, mistakes)
+    form, meaning = list[Problem](), list[Problem]()
+    catalogue = decode(raw, Catalogue, "", form, lambda struct, path: meaning.extend(_check(struct, path)))
+    mistakes = [*form, *meaning, *_check_names(raw)]
     if mistakes:
         raise CatalogueError(file, mistakes)
     return cast(Catalogue, catalogue)
 
 
-def _check_stage(name: str, stage: Stage, mistakes: list[Problem]) -> None:
-    path = f"stages.{name}"
-    mistakes.extend(_bad_id(f"{path}", i) for i in (name, *stage.features, *stage.nudges) if not _ID.fullmatch(i))
-    if NONE in stage.nudges:
-        mistakes.append(Problem(f"{path}.nudges.none", "`none` is there already", "remove it or rename it"))
-    for key, feature in stage.features.items():
-        _check_feature(f"{path}.features.{key}", feature, mistakes)
-    _check_reward(f"{path}.reward", stage.reward, mistakes)
+def _check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
+    """What is wrong with the meaning of a table whose form is right."""
+    match struct:
+        case Feature():
+            yield from _check_feature(path, struct)
+        case Reward():
+            yield from _check_reward(path, struct)
+        case Evidence():
+            if struct.kind == "stock" and struct.at_most is None:
+                yield Problem(f"{path}.at_most", "missing", "the largest stock that is scarce, e.g. 5")
+        case Stage():
+            yield from _check_stage(path, struct)
+
+
+def _check_names(raw: dict[str, Any]) -> Iterator[Problem]:
+    """Names are keys: they are checked where they stand, whatever is wrong with the tables under them."""
+    named = [("app", raw["app"])] if isinstance(raw.get("app"), str) else []
+    if raw.get("stages") == {}:
+        yield Problem("stages", "no stage declared", "add a table [stages.checkout]")
+    for stage, table in _table(raw, "stages").items():
+        named.append((f"stages.{stage}", stage))
+        for part in ("features", "nudges"):
+            named += [(f"stages.{stage}.{part}.{name}", name) for name in _table(table, part)]
+        if NONE in _table(table, "nudges"):
+            yield Problem(f"stages.{stage}.nudges.none", "`none` is there already", "remove it or rename it")
+    fix = "lower-case letters, digits and _, starting with a letter"
+    yield from (Problem(path, f"{name!r} is not a usable id", fix) for path, name in named if not _ID.fullmatch(name))
+
+
+def _table(value: Any, key: str) -> dict[str, Any]:
+    """The table at `key` of a table; empty if either is none."""
+    inner = value.get(key) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
     for key, nudge in stage.nudges.items():
-        where = f"{path}.nudges.{key}"
         if nudge.cost_when_rewarded >= stage.reward.value:
             fix = f"below the reward's value of {stage.reward.value:g}"
-            mistakes.append(Problem(f"{where}.cost_when_rewarded", "a reward would never pay", fix))
-        if nudge.evidence and nudge.evidence.kind == "stock" and nudge.evidence.at_most is None:
-            mistakes.append(Problem(f"{where}.evidence.at_most", "missing", "the largest stock that is scarce, e.g. 5"))
+            yield Problem(f"{path}.nudges.{key}.cost_when_rewarded", "a reward would never pay", fix)
     if stage.floor * len(stage.arms) >= 1.0:
         fix = f"below {1 / len(stage.arms):.3g} for {len(stage.arms)} arms (0.01 is usual)"
-        mistakes.append(Problem(f"{path}.floor", "the floors of all arms reach 1", fix))
+        yield Problem(f"{path}.floor", "the floors of all arms reach 1", fix)
     if isinstance(stage.policy, Beta) and stage.reward.kind != "binary":
-        mistakes.append(Problem(f"{path}.policy.name", "beta needs a binary reward", 'use name = "linear"'))
+        yield Problem(f"{path}.policy.name", "beta needs a binary reward", 'use name = "linear"')
     if isinstance(stage.policy, Fixed) and stage.policy.arm not in stage.arms:
-        mistakes.append(Problem(f"{path}.policy.arm", "no such arm", closest(stage.policy.arm, stage.arms)))
+        yield Problem(f"{path}.policy.arm", "no such arm", closest(stage.policy.arm, stage.arms))
 
 
-def _check_feature(path: str, feature: Feature, mistakes: list[Problem]) -> None:
+def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
     default = feature.default
     if feature.type == "number":
         if feature.min is None or feature.max is None or not feature.min < feature.max:
-            mistakes.append(Problem(path, "a number needs min < max", "declare both; values outside are clipped"))
+            yield Problem(path, "a number needs min < max", "declare both; values outside are clipped")
         elif isinstance(default, bool | str) or not feature.min <= default <= feature.max:
             fix = f"a number in [{feature.min:g}, {feature.max:g}]"
-            mistakes.append(Problem(f"{path}.default", f"{default!r} is not in the declared range", fix))
+            yield Problem(f"{path}.default", f"{default!r} is not in the declared range", fix)
     if feature.type == "boolean" and not isinstance(default, bool):
-        mistakes.append(Problem(f"{path}.default", f"{default!r} is not a boolean", "write true or false"))
+        yield Problem(f"{path}.default", f"{default!r} is not a boolean", "write true or false")
     if feature.type == "category":
         if len(feature.values) < 2 or len(set(feature.values)) < len(feature.values):
-            mistakes.append(Problem(f"{path}.values", "needs two or more distinct values", "list them all"))
+            yield Problem(f"{path}.values", "needs two or more distinct values", "list them all")
         elif default not in feature.values:
             fix = closest(str(default), feature.values)
-            mistakes.append(Problem(f"{path}.default", f"{default!r} is not one of the values", fix))
+            yield Problem(f"{path}.default", f"{default!r} is not one of the values", fix)
     if feature.type != "number" and (feature.min, feature.max, feature.scale) != (None, None, "linear"):
-        mistakes.append(Problem(path, "min, max and scale are for numbers", "remove them"))
+        yield Problem(path, "min, max and scale are for numbers", "remove them")
     if feature.type != "category" and feature.values:
-        mistakes.append(Problem(f"{path}.values", "values are for categories", "remove them"))
+        yield Problem(f"{path}.values", "values are for categories", "remove them")
 
 
-def _check_reward(path: str, reward: Reward, mistakes: list[Problem]) -> None:
-    match = _WINDOW.fullmatch(reward.window)
-    if not match or float(match[1]) <= 0:
-        fix = 'a number and a unit, e.g. "30m", "72h", "14d"'
-        mistakes.append(Problem(f"{path}.window", f"{reward.window!r} is not a duration", fix))
+def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
+    if not _WINDOW.fullmatch(reward.window) or not 0.0 < reward.seconds <= _LONGEST:
+        fix = 'a number and a unit, e.g. "30m", "72h", "14d", up to 3650d'
+        yield Problem(f"{path}.window", f"{reward.window!r} is not a duration", fix)
     if not reward.min < reward.max:
-        mistakes.append(Problem(f"{path}.max", "the range is empty", "min < max"))
+        yield Problem(f"{path}.max", "the range is empty", "min < max")
     elif not reward.min <= reward.default <= reward.max:
         fix = f"a number in [{reward.min:g}, {reward.max:g}]"
-        mistakes.append(Problem(f"{path}.default", "outside the reward's range", fix))
+        yield Problem(f"{path}.default", "outside the reward's range", fix)
     if reward.kind == "binary" and (reward.min, reward.max) != (0.0, 1.0):
-        mistakes.append(
-            Problem(f"{path}.kind", "a binary reward is 0 or 1", 'remove min and max, or kind = "continuous"')
-        )
-
-
-def _bad_id(path: str, name: str) -> Problem:
-    return Problem(path, f"{name!r} is not a usable id", "lower-case letters, digits and _, starting with a letter")
-
-
-def _without_dot(mistake: Problem) -> Problem:
-    return Problem(mistake.field.lstrip(".") or "(file)", mistake.problem, mistake.fix)
+        fix = 'remove min and max, or kind = "continuous"'
+        yield Problem(f"{path}.kind", "a binary reward is 0 or 1", fix)
 
 
 def _digest(value: Any) -> str:

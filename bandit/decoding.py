@@ -1,41 +1,39 @@
 """Strict decoding that reports every mistake at once, each with its path and its fix.
 
 msgspec stops at the first mistake; a person who writes a catalogue wants them all. So we walk the types:
-structs, tagged unions, dicts and lists are taken apart here, and each leaf is msgspec's.
+structs, tagged unions and dicts are taken apart here, and each leaf is msgspec's.
 """
 
 import difflib
+import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bandit.errors import Problem
 
+Check = Callable[[msgspec.Struct, str], None]
 
-def decode(value: Any, type_: Any, path: str, mistakes: list[Problem]) -> Any:
+_FAILED = object()
+
+
+def _accept(_struct: msgspec.Struct, _path: str) -> None:
+    """No check of meaning."""
+
+
+def decode(value: Any, type_: Any, path: str, mistakes: list[Problem], check: Check = _accept) -> Any:
     """`value` as `type_`, or None after appending to `mistakes`.
 
-    `type_` may be a msgspec Struct, a union of tagged Structs, dict[str, T], list[T], tuple[T, ...],
-    or anything msgspec converts strictly.
+    `type_` may be a msgspec Struct, a union of tagged Structs, dict[str, T], or anything that msgspec converts
+    strictly; numbers must be finite. `check(struct, path)` is called with every struct whose fields could be decoded,
+    inner ones first, whatever is wrong around it: so mistakes of form and of meaning are found in one pass.
     """
-    origin, arguments = typing.get_origin(type_), typing.get_args(type_)
-    structs = [t for t in arguments if isinstance(t, type) and issubclass(t, msgspec.Struct)]
-    if origin in (typing.Union, types.UnionType) and structs:
-        return _tagged(value, structs, path, mistakes)
-    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
-        return _struct(value, type_, path, mistakes)
-    if origin is dict and isinstance(value, Mapping):
-        return {k: decode(v, arguments[1], f"{path}.{k}", mistakes) for k, v in value.items()}
-    try:
-        return msgspec.convert(value, type_, strict=True)
-    except msgspec.ValidationError as error:
-        problem = str(error).split(" - at `$")[0]
-        where = str(error).split(" - at `$")[1].rstrip("`") if " - at `$" in str(error) else ""
-        mistakes.append(Problem(f"{path}{where}", problem, f"write {_wanted(type_)} here"))
-        return None
+    before = len(mistakes)
+    result = _Walk(mistakes, check).walk(value, type_, path)
+    return result if len(mistakes) == before else None
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -46,51 +44,101 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f"{hint}known: {', '.join(names) if names else 'none'}"
 
 
-def _struct(value: Any, type_: type[msgspec.Struct], path: str, mistakes: list[Problem]) -> Any:
-    if not isinstance(value, Mapping):
-        mistakes.append(Problem(path, f"expected a table, got {type(value).__name__}", "make it a table"))
-        return None
-    config = type_.__struct_config__
-    fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
-    before = len(mistakes)
-    tag = {config.tag_field} if config.tag_field else set()
-    for key in value:
-        if key not in fields and key not in tag:
-            mistakes.append(Problem(f"{path}.{key}", "unknown key", closest(key, fields)))
-    decoded = {}
-    for key, field in fields.items():
-        if key in value:
-            decoded[field.name] = decode(value[key], field.type, f"{path}.{key}", mistakes)
-        elif field.required:
-            mistakes.append(Problem(f"{path}.{key}", "missing", f"add it: {_wanted(field.type)}"))
-    return type_(**decoded) if len(mistakes) == before else None
+class _Walk(NamedTuple):
+    """One pass. Methods return what they decoded or _FAILED; an unknown key alone fails nothing."""
+
+    mistakes: list[Problem]
+    check: Check
+
+    def walk(self, value: Any, type_: Any, path: str) -> Any:
+        origin, arguments = typing.get_origin(type_), typing.get_args(type_)
+        if _is_struct(type_):
+            return self.struct(value, type_, path)
+        if _structs(type_) and not (value is None and type(None) in arguments):
+            return self.union(value, type_, path)
+        if origin is dict and isinstance(value, Mapping):
+            items = {key: self.walk(item, arguments[1], _at(path, key)) for key, item in value.items()}
+            return _FAILED if any(item is _FAILED for item in items.values()) else items
+        return self.leaf(value, type_, path)
+
+    def leaf(self, value: Any, type_: Any, path: str) -> Any:
+        fix = f"write {_wanted(type_)} here"
+        try:
+            leaf = msgspec.convert(value, type_, strict=True)
+        except msgspec.ValidationError as error:
+            problem, _, where = str(error).partition(" - at `$")
+            return self.fail(path + where.rstrip("`"), problem, fix)
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            return self.fail(path, f"{leaf} is not a finite number", fix)
+        return leaf
+
+    def struct(self, value: Any, type_: type[msgspec.Struct], path: str) -> Any:
+        if not isinstance(value, Mapping):
+            return self.fail(path, f"expected a table, got {type(value).__name__}", f"write {_wanted(type_)} here")
+        fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
+        for key in value:
+            if key not in fields and key != type_.__struct_config__.tag_field:
+                self.fail(_at(path, key), "unknown key", closest(key, fields))
+        decoded = {}
+        for key, field in fields.items():
+            if key in value:
+                decoded[field.name] = self.walk(value[key], field.type, _at(path, key))
+            elif field.required:
+                decoded[field.name] = self.fail(_at(path, key), "missing", f"add it: {_wanted(field.type)}")
+        if any(part is _FAILED for part in decoded.values()):
+            return _FAILED
+        struct = type_(**decoded)
+        self.check(struct, path)
+        return struct
+
+    def union(self, value: Any, type_: Any, path: str) -> Any:
+        by_tag = _structs(type_)
+        field = next(iter(by_tag.values())).__struct_config__.tag_field
+        if field is None:  # a plain optional struct
+            return self.struct(value, next(iter(by_tag.values())), path)
+        if not isinstance(value, Mapping):
+            return self.fail(path, f"expected a table, got {type(value).__name__}", f"write {_wanted(type_)} here")
+        tag = value.get(field)
+        if not isinstance(tag, str) or tag not in by_tag:
+            given = "missing" if tag is None else f"unknown: {tag!r}"
+            return self.fail(_at(path, field), given, closest(str(tag), by_tag))
+        return self.struct(value, by_tag[tag], path)
+
+    def fail(self, path: str, problem: str, fix: str) -> object:
+        self.mistakes.append(Problem(path, problem, fix))
+        return _FAILED
 
 
-def _tagged(value: Any, structs: list[type[msgspec.Struct]], path: str, mistakes: list[Problem]) -> Any:
-    if value is None:
-        return None
-    by_tag = {str(struct.__struct_config__.tag): struct for struct in structs}
-    field = structs[0].__struct_config__.tag_field
-    if field is None:  # a plain optional struct
-        return _struct(value, structs[0], path, mistakes)
-    tag = value.get(field) if isinstance(value, Mapping) else None
-    if tag not in by_tag:
-        given = "missing" if tag is None else f"unknown: {tag!r}"
-        mistakes.append(Problem(f"{path}.{field}", given, closest(str(tag), by_tag)))
-        return None
-    return _struct(value, by_tag[str(tag)], path, mistakes)
+def _at(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _is_struct(type_: Any) -> bool:
+    return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
+
+
+def _structs(type_: Any) -> dict[str, type[msgspec.Struct]]:
+    """The structs of a union by their tags; empty if it is not a union, or has none."""
+    if typing.get_origin(type_) not in (typing.Union, types.UnionType):
+        return {}
+    return {str(t.__struct_config__.tag): t for t in typing.get_args(type_) if _is_struct(t)}
 
 
 def _wanted(type_: Any) -> str:
     """What a person should write, in words."""
-    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
-        return "a table with " + ", ".join(f.encode_name for f in msgspec.structs.fields(type_) if f.required)
+    if _is_struct(type_):
+        required = [field.encode_name for field in msgspec.structs.fields(type_) if field.required]
+        return "a table with " + ", ".join(required) if required else "a table"
     words = {str: "a text", float: "a number", int: "a whole number", bool: "true or false", dict: "a table"}
     if type_ in words:
         return words[type_]
     origin, arguments = typing.get_origin(type_), typing.get_args(type_)
     if origin is typing.Literal:
         return "one of " + ", ".join(repr(a) for a in arguments)
+    structs = _structs(type_)
+    tag_field = next(iter(structs.values())).__struct_config__.tag_field if structs else None
+    if tag_field:
+        return f"a table with {tag_field} = " + " or ".join(f'"{tag}"' for tag in sorted(structs))
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_wanted(a) for a in arguments if a is not type(None))
     if origin is typing.Annotated:

@@ -6,12 +6,13 @@ value) ; then one missing indicator for each feature.
 
 import math
 from collections.abc import Mapping
-from reprlib import repr as repr_
+from reprlib import repr as brief
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.belief import X_GRID
 from bandit.catalogue import Feature
 from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
@@ -19,8 +20,6 @@ from bandit.errors import InvalidRequest, Problem
 Array = NDArray[np.float64]
 Given = object
 """What a caller may send: a text, number, boolean or null; anything else is refused by name."""
-
-GRID = 2.0**12
 
 
 class Encoded(NamedTuple):
@@ -68,7 +67,7 @@ def encode(layout: Schema, context: Mapping[str, Given]) -> Encoded:
     if any(missing):
         absent = ", ".join(name for name, gone in zip(layout.features, missing, strict=True) if gone)
         notes.append(f"missing, declared defaults used: {absent}")
-    return Encoded(np.rint(np.array(x + missing) * GRID) / GRID, tuple(notes))
+    return Encoded(np.rint(np.array(x + missing) * X_GRID) / X_GRID, tuple(notes))
 
 
 class _RefusedError(Exception):
@@ -78,22 +77,38 @@ class _RefusedError(Exception):
 def _columns(name: str, feature: Feature, value: Given, notes: list[str]) -> list[float]:
     if feature.type == "boolean":
         if not isinstance(value, bool):
-            raise _RefusedError(f"{repr_(value)} is not a boolean", "send true or false")
+            raise _RefusedError(f"{_shown(value)} is not a boolean", "send true or false")
         return [float(value)]
     if feature.type == "category":
         if not isinstance(value, str):
-            raise _RefusedError(f"{repr_(value)} is not a text", f"send one of {', '.join(feature.values)}")
+            raise _RefusedError(f"{_shown(value)} is not a text", f"send one of {', '.join(feature.values)}")
         if value not in feature.values:
             if "other" not in feature.values:
-                raise _RefusedError(f"{repr_(value)} is not one of its values", closest(value, feature.values))
-            notes.append(f'{name}: {repr_(value)} is not a declared value, taken as "other"')
+                raise _RefusedError(f"{_shown(value)} is not one of its values", closest(value, feature.values))
+            notes.append(f'{name}: {_shown(value)} is not a declared value, taken as "other"')
             value = "other"
         return [float(value == v) for v in feature.values]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _RefusedError(
-            f"{repr_(value)} is not a finite number", f"send a number in [{feature.min:g}, {feature.max:g}]"
-        )
-    return [_scaled(name, feature, float(value), notes)]
+    number = _number(value)
+    if not math.isfinite(number):
+        fix = f"send a number in [{feature.min:g}, {feature.max:g}]"
+        raise _RefusedError(f"{_shown(value)} is not a finite number", fix)
+    return [_scaled(name, feature, number, notes)]
+
+
+def _number(value: Given) -> float:
+    """`value` as a float, infinite if it is too large for one; NaN if it is not a number."""
+    try:
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.inf
+
+
+def _shown(value: Given) -> str:
+    """`value` in a few words, whatever it is."""
+    try:
+        return brief(value)
+    except ValueError:  # Python refuses to write an integer of more than 4,300 digits
+        return "an enormous number"
 
 
 def _scaled(name: str, feature: Feature, value: float, notes: list[str]) -> float:

@@ -1,12 +1,14 @@
 """A snapshot: policy + belief + arms + schema + version, one immutable value, and its bytes.
 
-Two files, no pickle: `policy.json` (what a person reads, with the SHA-256 of the other) and `posterior.npz` (arrays).
+Two files, no pickle: `policy.json` (what a person reads, with the SHA-256 of both) and `posterior.npz` (arrays).
 """
 
 import hashlib
 import io
 import json
+import struct
 import zipfile
+import zlib
 from typing import Any
 
 import msgspec
@@ -19,6 +21,11 @@ from bandit.features import schema
 
 FORMAT = 1
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_SEAL = b',\n "sha256": "%64s"\n}'
+_UNREADABLE = (  # what json, zipfile, numpy and msgspec raise when given what they did not write
+    *(ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, msgspec.ValidationError),
+)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -51,26 +58,38 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
         "posterior_sha256": hashlib.sha256(posterior).hexdigest(),
         "spec": msgspec.to_builtins(snapshot.spec),
     }
-    return {"policy.json": json.dumps(policy, indent=1).encode(), "posterior.npz": posterior}
+    return {"policy.json": _sealed(json.dumps(policy, indent=1).encode()), "posterior.npz": posterior}
+
+
+def _sealed(body: bytes) -> bytes:
+    """A JSON object with the SHA-256 of its bytes added as its last field."""
+    return body.removesuffix(b"\n}") + _SEAL % hashlib.sha256(body).hexdigest().encode()
+
+
+def _unsealed(text: bytes) -> bytes:
+    """What `_sealed` made `text` of. SnapshotError if it did not."""
+    body = text[: -len(_SEAL % b"")] + b"\n}"
+    if _sealed(body) != text:
+        raise SnapshotError("policy.json is not as it was written (sha256 differs)")
+    return body
 
 
 def unpack(files: dict[str, bytes]) -> Snapshot:
     """The snapshot in the two files. SnapshotError if they are not whole, not ours, or not what they say."""
+    if not {"policy.json", "posterior.npz"} <= files.keys():
+        raise SnapshotError(f"policy.json and posterior.npz are both needed, got {sorted(files)}")
+    body, posterior = _unsealed(files["policy.json"]), files["posterior.npz"]
     try:
-        policy: dict[str, Any] = json.loads(files["policy.json"])
-        posterior = files["posterior.npz"]
-    except (KeyError, ValueError) as error:
-        raise SnapshotError(f"policy.json and posterior.npz are both needed: {error!r}") from error
-    if policy.get("format") != FORMAT:
-        raise SnapshotError(f"format {policy.get('format')!r} is not {FORMAT}: written by another version")
-    if hashlib.sha256(posterior).hexdigest() != policy.get("posterior_sha256"):
-        raise SnapshotError("posterior.npz is not the file that policy.json was written with (sha256 differs)")
-    try:
+        policy: dict[str, Any] = json.loads(body)
+        if policy["format"] != FORMAT:
+            raise SnapshotError(f"format {policy['format']!r} is not {FORMAT}: written by another version")
+        if hashlib.sha256(posterior).hexdigest() != policy["posterior_sha256"]:
+            raise SnapshotError("posterior.npz is not the file that policy.json was written with (sha256 differs)")
         with np.load(io.BytesIO(posterior), allow_pickle=False) as arrays:
-            belief = Belief(*(arrays[name] for name in Belief._fields))
+            belief = Belief(*(arrays[name].astype(np.float64) for name in Belief._fields))
         spec = msgspec.convert(policy["spec"], Stage)
         app, stage, version = str(policy["app"]), str(policy["stage"]), int(policy["version"])
-    except (ValueError, KeyError, TypeError, OSError, msgspec.ValidationError) as error:
+    except _UNREADABLE as error:
         raise SnapshotError(f"not a snapshot: {error!r}") from error
     k, d = len(spec.arms), len(schema(spec.features).columns)
     shapes = [part.shape for part in belief]
@@ -78,6 +97,8 @@ def unpack(files: dict[str, bytes]) -> Snapshot:
         raise SnapshotError(f"shapes {shapes} do not fit {k} arms and {d} features")
     if not all(np.isfinite(part).all() for part in belief):
         raise SnapshotError("the belief has values that are not finite")
+    if belief.digest() != policy.get("belief_sha256"):
+        raise SnapshotError("the belief is not the one that policy.json describes (digest differs)")
     return Snapshot(app, stage, spec, version, belief)
 
 
@@ -94,6 +115,7 @@ def from_zip(data: bytes) -> Snapshot:
     """The snapshot in an archive of `to_zip`. SnapshotError as `unpack`."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return unpack({name: archive.read(name) for name in archive.namelist()})
-    except zipfile.BadZipFile as error:
-        raise SnapshotError(f"not an archive: {error}") from error
+            files = {name: archive.read(name) for name in archive.namelist()}
+    except _UNREADABLE as error:
+        raise SnapshotError(f"not an archive: {error!r}") from error
+    return unpack(files)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from api.catalogues import read_file
 from bandit.catalogue import NONE, Catalogue, parse, read_shipped, shipped
 
 
@@ -16,7 +17,7 @@ def catalogue() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
     """Report every mistake in FILE with its path and fix; exit status 1 if there is any."""
-    found = parse(file.read_text(encoding="utf-8"), str(file))
+    found = read_file(file)
     nudges = sum(len(stage.nudges) for stage in found.stages.values())
     click.echo(f"{file}: {found.app}, {len(found.stages)} stage(s), {nudges} nudge(s): no mistakes")
 

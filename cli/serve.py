@@ -27,8 +27,7 @@ def serve(**given: Any) -> None:
     """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …"""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load(given)
-    if settings.port == 0:
-        settings = msgspec.structs.replace(settings, port=server.free_port(settings.host))
+    settings = msgspec.structs.replace(settings, port=server.claim_port(settings.host, settings.port))
     app = create_app(settings)
     _announce(settings)
     server.serve(app, settings.host, settings.port)

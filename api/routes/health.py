@@ -32,6 +32,6 @@ def routes(health: Callable[[], Health], metrics: Metrics) -> list[HTTPRouteHand
     )
     async def exposition() -> Response[bytes]:
         """Text format 0.0.4."""
-        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics.render(), media_type="text/plain; version=0.0.4")
 
     return [live, ready, exposition]

@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath, FromQuery
 
 from api.bodies import read, takes
 from api.messages import (
@@ -26,6 +27,7 @@ from api.messages import (
 )
 from api.problems import documented, problem_of
 from api.service import Service
+from bandit.catalogue import Catalogue
 from bandit.errors import JourneyBanditError
 from bandit.snapshot import to_zip
 
@@ -38,23 +40,18 @@ _OUTCOME = msgspec.json.Decoder(OutcomeRequest)
 _OUTCOMES = msgspec.json.Decoder(OutcomeBatch)
 _BATCH_BYTES = 4_000_000
 
-_ASK_EXAMPLE = {
-    "stage": "cart",
-    "user_id": "u-1",
-    "context": {"price": 420, "days_to_departure": 12, "returning": True},
-    "evidence": {"deadline": "2099-12-31T18:00:00Z"},
-}
 _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind": "reward", "value": 1}
 
 
 def routes(service: Service) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
+    example = _example(service.catalogue)
 
     @post(
         "/v1/decisions",
         status_code=200,
         summary="Ask for a nudge",
-        operation_class=takes(DecisionRequest, _ASK_EXAMPLE),
+        operation_class=takes(DecisionRequest, example),
         responses=documented(400, 401, 403, 404, 409, 413, 503),
         opt={"scope": "decide"},
         tags=["decide"],
@@ -67,7 +64,7 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
         "/v1/decisions/batch",
         status_code=200,
         summary="Ask for up to 1,000 nudges",
-        operation_class=takes(DecisionBatch, {"decisions": [_ASK_EXAMPLE]}),
+        operation_class=takes(DecisionBatch, {"decisions": [example]}),
         responses=documented(400, 401, 403, 413, 503),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "decide"},
@@ -86,7 +83,7 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
         opt={"scope": "read"},
         tags=["look up"],
     )
-    async def receipt(decision_id: UUID) -> Receipt:
+    async def receipt(decision_id: FromPath[UUID]) -> Receipt:
         """What it was computed from, every propensity, and what became of it."""
         return await service.receipt(decision_id)
 
@@ -137,7 +134,7 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
         opt={"scope": "read"},
         tags=["look up"],
     )
-    async def policies(wait: bool = False) -> PoliciesReply:
+    async def policies(wait: FromQuery[bool] = False) -> PoliciesReply:
         """Version, arms, counts and means. `wait=true` answers after all that matured so far was learned."""
         return await service.policies(wait=wait)
 
@@ -149,11 +146,18 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
         opt={"scope": "read"},
         tags=["look up"],
     )
-    async def snapshot(stage: str) -> Response[bytes]:
+    async def snapshot(stage: FromPath[str]) -> Response[bytes]:
         """policy.json and posterior.npz in one archive; no pickle."""
         return Response(to_zip(service.snapshot(stage)), media_type="application/zip")
 
     return [decide, decide_batch, receipt, report, report_batch, stages, policies, snapshot]
+
+
+def _example(catalogue: Catalogue) -> dict[str, Any]:
+    """A request that this app accepts as it stands."""
+    name, stage = next(iter(catalogue.stages.items()))
+    context = {feature: declared.default for feature, declared in stage.features.items()}
+    return {"stage": name, "user_id": "u-1", "context": context}
 
 
 def _item(result: Reply | JourneyBanditError) -> tuple[int, Reply | None, ProblemReply | None]:

@@ -1,21 +1,22 @@
 """The ledger in memory: for tests and trials. Keeps the same promises, except that it ends with the process."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
 import numpy as np
 
-from api.stores.protocol import Counts, Found, Kept, Noted, admit
+from api.stores.protocol import Counts, Found, Kept, Noted, admit, finite
 from bandit.belief import Belief
 from bandit.catalogue import Stage
+from bandit.errors import LedgerError
 from bandit.features import Array
 from bandit.records import Decision, Matured, Outcome, Settlement
 
 
 class MemoryStore:
-    """Dicts and lists. Values are immutable, so what is handed out is safe to keep."""
+    """Dicts and lists. Decisions hold arrays, which could be changed in place: they are copied in and out."""
 
     def __init__(self) -> None:
         self._meta: dict[str, str] = {}
@@ -46,12 +47,12 @@ class MemoryStore:
         decisions: Sequence[Decision],
         outcomes: Sequence[Outcome],
         now: int,
-        stages: Mapping[str, Stage],
+        specs: Mapping[str, Stage],
     ) -> tuple[list[Kept], list[Noted]]:
         known = self.find([d.id for d in decisions] + [o.decision for o in outcomes])
-        plan, kept, noted = admit(decisions, outcomes, now, stages, known, len(self._by_seq) + 1)
+        plan, kept, noted = admit(decisions, outcomes, now, specs, known, len(self._by_seq) + 1)
         for seq, decision in plan.decisions:
-            self._found[decision.id] = Found(seq, decision, (), None)
+            self._found[decision.id] = Found(seq, _copy(decision), (), None)
             self._by_seq.append(decision.id)
             self._pending[seq] = decision.expires
         for outcome in plan.outcomes:
@@ -62,14 +63,18 @@ class MemoryStore:
             self._pending[seq] = 0
         return kept, noted
 
-    def due(self, now: int, limit: int) -> list[Matured]:
-        seqs = sorted(seq for seq, due in self._pending.items() if due <= now)[:limit]
-        found = [self._found[self._by_seq[seq - 1]] for seq in seqs]
-        return [Matured(f.seq, f.decision, f.outcomes) for f in found]
+    def due(self, now: int, limit: int, stages: Collection[str]) -> list[Matured]:
+        ripe = sorted((due, seq) for seq, due in self._pending.items() if due <= now)
+        found = [f for _, seq in ripe if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
+        return [Matured(f.seq, _copy(f.decision), f.outcomes) for f in found]
 
     def settle(
         self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
     ) -> dict[str, int]:
+        finite(settlements)
+        settled = [s.decision_seq for s in settlements]
+        if len(set(settled)) < len(settled) or not self._pending.keys() >= set(settled):
+            raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
         for settlement in settlements:
             done = msgspec.structs.replace(settlement, seq=len(self._settlements) + 1)
             found = self._found[self._by_seq[done.decision_seq - 1]]
@@ -93,18 +98,18 @@ class MemoryStore:
             self._arms[stage, arm] = (*row, belief.precision[a].copy(), belief.shift[a].copy())
 
     def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
-        return {i: self._found[i] for i in ids if i in self._found}
+        return {i: _handed_out(self._found[i]) for i in ids if i in self._found}
 
     def settled(self, stage: str, through: int | None = None) -> Iterator[tuple[Settlement, Array]]:
         for settlement, x in self._settlements:
             if settlement.stage == stage and (through is None or settlement.seq <= through):
-                yield settlement, x
+                yield settlement, x.copy()
 
     def decisions(self, stage: str | None = None) -> Iterator[Found]:
         for i in self._by_seq:
             found = self._found[i]
             if stage is None or found.decision.stage == stage:
-                yield found
+                yield _handed_out(found)
 
     def counts(self) -> Counts:
         return Counts(len(self._by_seq), self._outcomes, len(self._settlements), len(self._pending))
@@ -114,3 +119,21 @@ class MemoryStore:
 
     def close(self) -> None:
         self._found.clear()
+        self._by_seq.clear()
+
+
+def _handed_out(found: Found) -> Found:
+    return found._replace(decision=_copy(found.decision))
+
+
+def _copy(decision: Decision) -> Decision:
+    """The same value, sharing nothing that could be changed in place."""
+    return msgspec.structs.replace(
+        decision,
+        x=decision.x.copy(),
+        propensity=decision.propensity.copy(),
+        mean=decision.mean.copy(),
+        sd=decision.sd.copy(),
+        excluded=dict(decision.excluded),
+        evidence=dict(decision.evidence),
+    )

@@ -5,8 +5,9 @@ from it in the same transactions. When `record` or `settle` returns, what it ret
 Unavailable, nothing is known and the caller retries with the same ids.
 """
 
+import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from bandit import rewards
 from bandit.belief import Belief
 from bandit.catalogue import Stage
-from bandit.errors import Problem
+from bandit.errors import LedgerError, Problem
 from bandit.features import Array
 from bandit.records import Decision, Matured, Outcome, Settlement
 
@@ -87,13 +88,15 @@ class Store(Protocol):
         decisions: Sequence[Decision],
         outcomes: Sequence[Outcome],
         now: int,
-        stages: Mapping[str, Stage],
+        specs: Mapping[str, Stage],
     ) -> tuple[list[Kept], list[Noted]]:
-        """Append what is new, in one durable transaction; answer for each, in order."""
+        """Append what is new, in one durable transaction; answer for each, in order. `specs`: as `specs()`."""
         ...
 
-    def due(self, now: int, limit: int) -> list[Matured]:
-        """Decisions whose reward is final and that are not settled yet, oldest first."""
+    def due(self, now: int, limit: int, stages: Collection[str]) -> list[Matured]:
+        """Decisions of these stages whose reward is final and that are not settled yet: in the order in which they
+        became final, then in the order of the ledger.
+        """
         ...
 
     def settle(
@@ -101,7 +104,7 @@ class Store(Protocol):
     ) -> dict[str, int]:
         """Append settlements and replace their stages' beliefs, in one transaction. The new version of each stage.
 
-        `beliefs`: stage → (arms, belief).
+        `beliefs`: stage → (arms, belief). LedgerError if a decision is unknown or settled already, or a number is NaN.
         """
         ...
 
@@ -142,11 +145,14 @@ def admit(
     decisions: Sequence[Decision],
     outcomes: Sequence[Outcome],
     now: int,
-    stages: Mapping[str, Stage],
+    specs: Mapping[str, Stage],
     known: Mapping[uuid.UUID, Found],
     next_seq: int,
 ) -> tuple[Plan, list[Kept], list[Noted]]:
-    """Decide what is new, what is a duplicate, what contradicts. Pure; in the order given."""
+    """Decide what is new, what is a duplicate, what contradicts. Pure; in the order given.
+
+    The rules of an outcome are those its decision was made under, whatever the catalogue says by now.
+    """
     plan, kept, noted = Plan([], [], []), [], []
     ledger = dict(known)
     for decision in decisions:
@@ -160,26 +166,31 @@ def admit(
             kept.append(Kept(found.decision, duplicate=True))
     for reported in outcomes:
         found = ledger.get(reported.decision)
-        outcome, note = _judge(found, reported, now, stages)
+        outcome, note = _judge(found, reported, now, specs)
         noted.append(note)
         if found is None or note.status != "recorded":
             continue
         plan.outcomes.append(outcome)
         seen = found._replace(outcomes=(*found.outcomes, outcome))
         ledger[reported.decision] = seen
-        stage = stages.get(found.decision.stage)
-        if stage and not outcome.late and rewards.is_final(stage, seen.outcomes):
+        if not outcome.late and rewards.is_final(specs[found.decision.spec], seen.outcomes):
             plan.hastened.append(found.seq)
     return plan, kept, noted
 
 
-def _judge(found: Found | None, outcome: Outcome, now: int, stages: Mapping[str, Stage]) -> tuple[Outcome, Noted]:
+def finite(settlements: Sequence[Settlement]) -> None:
+    """LedgerError if a number is not one: SQLite would keep NaN as NULL, and no sum survives either."""
+    for s in settlements:
+        if not all(map(math.isfinite, (s.reward, s.tau, s.nu))):
+            raise LedgerError(f"the settlement of decision number {s.decision_seq} is not finite")
+
+
+def _judge(found: Found | None, outcome: Outcome, now: int, specs: Mapping[str, Stage]) -> tuple[Outcome, Noted]:
     """The outcome as it would be recorded, and what to answer."""
     if found is None:
         return outcome, Noted("unknown")
     decision = found.decision
-    stage = stages.get(decision.stage)
-    problem = _invalid(stage, decision, outcome, now)
+    problem = _invalid(specs[decision.spec], decision, outcome, now)
     if problem:
         return outcome, Noted("invalid", problem=problem, stage=decision.stage)
     if outcome.kind == "reward" and outcome.value is None:
@@ -192,13 +203,13 @@ def _judge(found: Found | None, outcome: Outcome, now: int, stages: Mapping[str,
     return msgspec.structs.replace(outcome, late=late), Noted("recorded", late=late, stage=decision.stage)
 
 
-def _invalid(stage: Stage | None, decision: Decision, outcome: Outcome, now: int) -> Problem | None:
+def _invalid(stage: Stage, decision: Decision, outcome: Outcome, now: int) -> Problem | None:
     if outcome.occurred > now + SKEW:
         return Problem("occurred_at", "lies in the future", "send when it happened, in UTC")
     if outcome.occurred < decision.at - SKEW:
         return Problem("occurred_at", "lies before the decision", "send when it happened, in UTC")
-    if stage is None:
-        return None
+    if outcome.value is not None and not math.isfinite(outcome.value):
+        return Problem("value", "not a finite number", "send a number")
     if outcome.kind == "activation" and outcome.value is not None:
         return Problem("value", "an activation has no value", "leave it out")
     binary = stage.reward.kind == "binary"

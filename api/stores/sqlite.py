@@ -9,8 +9,8 @@ import fcntl
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import sqlite_utils
 
-from api.stores.protocol import Counts, Found, Kept, Noted, admit
+from api.stores.protocol import Counts, Found, Kept, Noted, admit, finite
 from api.stores.sqlite_rows import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
@@ -53,19 +53,19 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, read_only: bool = False, busy_seconds: float = 2.0):
         self._reading = threading.Lock()
-        self._lock_file = None if read_only else _own(path)
         if read_only and not path.exists():
             raise LedgerError(f"{path} does not exist: give the file of a service's --store")
-        try:
-            self._write = None if read_only else _connect(path, "rwc", busy_seconds)
-            if self._write:
-                for pragma in _PRAGMAS:
-                    self._write.conn.execute(pragma).fetchall()
-                migrations.apply(self._write)
-            self._read = _connect(path, "ro", busy_seconds)
-            self._specs = self._load_specs()
-        except sqlite3.Error as error:
-            raise LedgerError(f"{path} cannot be used as a ledger: {error}") from error
+        with ExitStack() as opening:  # closes what was opened if the rest fails
+            if not read_only:
+                opening.enter_context(_own(path))
+            try:
+                self._write = None if read_only else _connect(path, "rwc", busy_seconds, opening)
+                self._synchronous = _prepare(self._write) if self._write else "read only"
+                self._read = _connect(path, "ro", busy_seconds, opening)
+                self._specs = self._load_specs()
+            except sqlite3.Error as error:
+                raise LedgerError(f"{path} cannot be used as a ledger: {error}") from error
+            self._opened = opening.pop_all()
 
     # -- facts -------------------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class SqliteStore:
         return {
             "engine": "sqlite",
             "sqlite_version": sqlite3.sqlite_version,
-            "synchronous": "FULL",
+            "synchronous": self._synchronous,
             "wal_reset_bug": "fixed"
             if sqlite3.sqlite_version_info >= (3, 51, 3)
             else "avoided: one writing connection",
@@ -106,13 +106,13 @@ class SqliteStore:
         decisions: Sequence[Decision],
         outcomes: Sequence[Outcome],
         now: int,
-        stages: Mapping[str, Stage],
+        specs: Mapping[str, Stage],
     ) -> tuple[list[Kept], list[Noted]]:
         with self._transaction() as conn:
             ids = [d.id for d in decisions] + [o.decision for o in outcomes]
             known = self._find(conn, list(dict.fromkeys(ids)))
             next_seq = 1 + conn.execute("SELECT coalesce(max(seq), 0) FROM decisions").fetchone()[0]
-            plan, kept, noted = admit(decisions, outcomes, now, stages, known, next_seq)
+            plan, kept, noted = admit(decisions, outcomes, now, specs, known, next_seq)
             keys = {digest: key for key, digest, _ in self._specs}
             rows = [(seq, keys[d.spec], *decision_row(d)) for seq, d in plan.decisions]
             conn.executemany(_insert("decisions", ("seq", "spec", *DECISION_COLUMNS)), rows)
@@ -121,21 +121,25 @@ class SqliteStore:
             conn.executemany("UPDATE pending SET due = 0 WHERE decision_seq = ?", [(seq,) for seq in plan.hastened])
         return kept, noted
 
-    def due(self, now: int, limit: int) -> list[Matured]:
+    def due(self, now: int, limit: int, stages: Collection[str]) -> list[Matured]:
         conn = self._writer().conn
         query = f"""SELECT {_columns("d")} FROM pending p JOIN decisions d ON d.seq = p.decision_seq
-                    WHERE p.due <= ? ORDER BY p.due, p.decision_seq LIMIT ?"""  # noqa: S608
-        rows = conn.execute(query, (now, limit)).fetchall()
+                    WHERE p.due <= ? AND d.stage IN ({_marks(stages)})
+                    ORDER BY p.due, p.decision_seq LIMIT ?"""  # noqa: S608
+        rows = conn.execute(query, (now, *stages, limit)).fetchall()
         return [Matured(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows)]
 
     def settle(
         self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
     ) -> dict[str, int]:
+        finite(settlements)
         with self._transaction() as conn:
             last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
             rows = [(last + i, *settlement_row(s)) for i, s in enumerate(settlements, 1)]
             conn.executemany(_insert("settlements", ("seq", *SETTLEMENT_COLUMNS)), rows)
-            conn.executemany("DELETE FROM pending WHERE decision_seq = ?", [(s.decision_seq,) for s in settlements])
+            done = [(s.decision_seq,) for s in settlements]
+            if conn.executemany("DELETE FROM pending WHERE decision_seq = ?", done).rowcount != len(done):
+                raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
             versions = {s.stage: last + i for i, s in enumerate(settlements, 1)}
             conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
             for stage, (arms, belief) in beliefs.items():
@@ -194,11 +198,7 @@ class SqliteStore:
             last = found[-1].seq
 
     def close(self) -> None:
-        self._read.conn.close()
-        if self._write:
-            self._write.conn.close()
-        if self._lock_file:
-            self._lock_file.close()
+        self._opened.close()
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -264,10 +264,20 @@ def _read_transaction(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         conn.execute("COMMIT")
 
 
-def _connect(path: Path, mode: str, busy_seconds: float) -> sqlite_utils.Database:
-    uri = f"file:{path.resolve().as_posix()}?mode={mode}"
+def _connect(path: Path, mode: str, busy_seconds: float, opening: ExitStack) -> sqlite_utils.Database:
+    uri = f"{path.resolve().as_uri()}?mode={mode}"  # as_uri quotes: a file may have %, ? or # in its name
     conn = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=busy_seconds)
+    opening.callback(conn.close)
     return sqlite_utils.Database(conn)
+
+
+def _prepare(database: sqlite_utils.Database) -> str:
+    """Settings of the writing connection and the tables; what `synchronous` really is then."""
+    for pragma in _PRAGMAS:
+        database.conn.execute(pragma).fetchall()
+    migrations.apply(database)
+    level = database.conn.execute("PRAGMA synchronous").fetchone()[0]
+    return ("OFF", "NORMAL", "FULL", "EXTRA")[level]
 
 
 def _own(path: Path) -> Any:
@@ -306,5 +316,5 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(columns)})"  # noqa: S608
 
 
-def _marks(values: Sequence[Any]) -> str:
+def _marks(values: Collection[Any]) -> str:
     return ", ".join("?" * len(values))

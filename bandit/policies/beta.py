@@ -13,15 +13,18 @@ from bandit import propensity
 from bandit.belief import Belief
 from bandit.policies.protocol import Array, Mask, Scores, Utility, unit_sites
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]
 
 
 class Beta(msgspec.Struct, frozen=True, tag="beta", tag_field="name", forbid_unknown_fields=True):
-    """Needs a binary reward. `alpha` scales the posterior's standard deviation; 1 is Thompson's own."""
+    """Needs a binary reward. `alpha` scales the posterior's standard deviation; 1 is Thompson's own.
 
-    prior_success: Positive = 1.0
-    prior_failure: Positive = 1.0
-    alpha: Annotated[float, msgspec.Meta(gt=0, le=2)] = 1.0
+    The bounds keep both posterior parameters at 1 or more, where the density is bounded and its integral accurate.
+    """
+
+    prior_success: AtLeastOne = 1.0
+    prior_failure: AtLeastOne = 1.0
+    alpha: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 1.0
 
     def sites(self, x: Array, reward: Array) -> tuple[Array, Array]:  # noqa: ARG002
         """τ = 1, ν = r."""
@@ -55,5 +58,6 @@ class BetaPosterior(NamedTuple):
                 self.utility.gain[eligible],
                 self.utility.cost[eligible],
             )
+            p.flags.writeable = False
             self.seen[key] = p
         return Scores(mean, np.sqrt(mean * (1.0 - mean) / (total + 1.0)), self.seen[key])

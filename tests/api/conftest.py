@@ -1,0 +1,328 @@
+"""Builders shared by the tests of the service: a small catalogue, decisions of the real engine, a clock to move."""
+
+import asyncio
+import copy
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from api import ledger
+from api.app import create_app
+from api.messages import DecisionReply, DecisionRequest, OutcomeReply, OutcomeRequest
+from api.metrics import Metrics
+from api.service import Service
+from api.settings import Settings
+from api.stores.memory import MemoryStore
+from api.stores.protocol import Noted, Store
+from api.stores.sqlite import SqliteStore
+from api.worker import Clock, Worker
+from bandit import engine, features
+from bandit.belief import empty
+from bandit.catalogue import Catalogue, parse
+from bandit.engine import Ask
+from bandit.records import Decision, Outcome
+from bandit.snapshot import Snapshot
+
+START = 1_760_000_000_000_000  # µs; 2025-10-09T08:53:20Z
+STAGES = ("signup", "basket", "instant", "shown")
+
+CATALOGUE = """
+app = "shop"
+currency = "EUR"
+
+[stages.signup]
+policy = { name = "linear", prior_mean = 0.2 }
+floor = 0.02
+reward = { kind = "binary", window = "1h", value = 10.0 }
+[stages.signup.features]
+age = { type = "number", min = 0, max = 100, default = 30 }
+plan = { type = "category", values = ["free", "pro", "other"], default = "free" }
+returning = { type = "boolean", default = false }
+[stages.signup.nudges.tip]
+type = "help"
+format = "tooltip"
+payload = { title = "Tip" }
+[stages.signup.nudges.call]
+type = "help"
+format = "popup"
+cost = 0.5
+[stages.signup.nudges.offer]
+type = "discount"
+format = "banner"
+cost_when_rewarded = 2.0
+evidence = { kind = "deadline" }
+[stages.signup.nudges.last_units]
+type = "scarcity"
+format = "banner"
+evidence = { kind = "stock", at_most = 5 }
+
+[stages.basket]
+policy = { name = "beta" }
+holdout = 0.3
+reward = { kind = "binary", window = "30m", value = 5.0 }
+[stages.basket.features]
+items = { type = "number", min = 0, max = 20, default = 1, scale = "log" }
+[stages.basket.nudges.reminder]
+type = "reminder"
+format = "push"
+
+[stages.instant]
+policy = { name = "uniform" }
+reward = { kind = "continuous", window = "2h", min = -10.0, max = 100.0, default = 0.0, settle = "reward" }
+[stages.instant.features]
+country = { type = "category", values = ["de", "fr"], default = "de" }
+[stages.instant.nudges.bonus]
+type = "bonus"
+format = "banner"
+
+[stages.shown]
+policy = { name = "linear" }
+activation = "required"
+reward = { kind = "continuous", window = "1h", max = 50.0, default = 5.0 }
+[stages.shown.features]
+score = { type = "number", min = -1, max = 1, default = 0 }
+[stages.shown.nudges.card]
+type = "help"
+format = "banner"
+"""
+
+
+class Hands:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> int:
+        return self.now
+
+    def move(self, seconds: float) -> int:
+        self.now += round(seconds * 1e6)
+        return self.now
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def clock(hands: Hands) -> Clock:
+    """Microseconds since 1970, as `later` left them."""
+    return hands
+
+
+@pytest.fixture
+def later(hands: Hands) -> Callable[[float], int]:
+    """Move the clock by so many seconds; the new time."""
+    return hands.move
+
+
+@pytest.fixture(scope="session")
+def catalogue_text() -> str:
+    return CATALOGUE
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    return parse(CATALOGUE)
+
+
+@pytest.fixture(scope="session")
+def decide(catalogue: Catalogue) -> Callable[..., Decision]:
+    """decide(n, stage, at=, user=, salt=, **context): the engine's decision number n before anything was learned."""
+    lives = {}
+    for name, stage in catalogue.stages.items():
+        d = len(features.schema(stage.features).columns)
+        lives[name] = engine.ready(Snapshot(catalogue.app, name, stage, 0, empty(len(stage.arms), d)))
+
+    def build(
+        n: int, stage: str = "signup", *, at: int = START, user: str = "u", salt: bytes = b"s", **context: object
+    ) -> Decision:
+        ask = Ask(id=uuid.UUID(int=n), user_id=user, context=context, request=b"%016d" % n)
+        return engine.decide(lives[stage], ask, now=at, salt=salt)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def outcome() -> Callable[..., Outcome]:
+    """outcome(n, kind, value, at=, id=): what is reported about decision number n."""
+
+    def build(
+        n: int, kind: Any = "reward", value: float | None = 1.0, *, at: int = START, name: str = "", occurred: int = 0
+    ) -> Outcome:
+        return Outcome(
+            decision=uuid.UUID(int=n), id=name or kind, kind=kind, value=value, occurred=occurred or at, received=at
+        )
+
+    return build
+
+
+class Ledger:
+    """A store with the catalogue's declarations, called as the worker calls it."""
+
+    def __init__(self, store: Store, catalogue: Catalogue):
+        self.store = store
+        store.register(catalogue.stages)
+        self.specs = store.specs()
+
+    def decided(self, *decisions: Decision, now: int = START) -> list[Decision]:
+        return [kept.decision for kept in self.store.record(decisions, [], now, self.specs)[0]]
+
+    def reported(self, *outcomes: Outcome, now: int = START) -> list[Noted]:
+        return self.store.record([], outcomes, now, self.specs)[1]
+
+    def due(self, now: int, limit: int = 4000, stages: Sequence[str] = STAGES) -> list[int]:
+        return [matured.seq for matured in self.store.due(now, limit, stages)]
+
+    def everything(self) -> Any:
+        """All that can be read of it, comparable."""
+        found = [(f.seq, self.bits(f.decision), f.outcomes, f.settlement) for f in self.store.decisions()]
+        settled = [(s, x.tobytes()) for name in STAGES for s, x in self.store.settled(name)]
+        return self.store.meta(), self.store.specs(), found, settled, self.store.counts()
+
+    @staticmethod
+    def bits(decision: Decision) -> dict[str, Any]:
+        """A copy of every field, arrays as their bytes."""
+        fields = msgspec.structs.asdict(decision)
+        return {k: (v.dtype.str, v.tobytes()) if isinstance(v, np.ndarray) else copy.copy(v) for k, v in fields.items()}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Each store in turn: what is asked of one is asked of all."""
+    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "ledger.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def claimed(catalogue: Catalogue) -> Callable[..., Ledger]:
+    """claimed(store, catalogue=): a store that knows the declarations."""
+    return lambda store, other=None: Ledger(store, other or catalogue)
+
+
+class Desk:
+    """The service without HTTP: its own event loop, the real worker, and calls that wait for their answer."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, clock: Clock, salt: str | None, bound: int):
+        key = ledger.claim(store, catalogue, salt)
+        self.store = store
+        self.loop = asyncio.new_event_loop()
+        self.worker = Worker(store, catalogue, clock, Metrics(), bound)
+        self.service = Service(catalogue, store, self.worker, salt=key, clock=clock, metrics=Metrics())
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+
+    def ask(self, n: int | None = None, stage: str = "signup", user: str = "u", **context: Any) -> DecisionReply:
+        given = None if n is None else uuid.UUID(int=n)
+        reply: DecisionReply = self.run(
+            self.service.decide(DecisionRequest(stage=stage, user_id=user, context=context, decision_id=given))
+        )
+        return reply
+
+    def report(self, n: int, kind: Any = "reward", value: float | None = None, name: str | None = None) -> OutcomeReply:
+        request = OutcomeRequest(decision_id=uuid.UUID(int=n), kind=kind, value=value, outcome_id=name)
+        reply: OutcomeReply = self.run(self.service.report(request))
+        return reply
+
+    def learn(self) -> dict[str, tuple[int, str]]:
+        """Version and belief of each stage after all that matured was learned."""
+        policies = self.run(self.service.policies(wait=True)).policies
+        return {p.stage: (p.version, p.belief_sha256) for p in policies}
+
+
+@pytest.fixture
+def working(clock: Clock, catalogue: Catalogue) -> Callable[..., AbstractContextManager[Desk]]:
+    """working(store, catalogue=, salt=, bound=): a desk with its worker running; the store stays open."""
+
+    @contextmanager
+    def work(
+        store: Store, other: Catalogue | None = None, *, salt: str | None = "salt", bound: int = 10_000
+    ) -> Iterator[Desk]:
+        desk = Desk(store, other or catalogue, clock, salt, bound)
+        desk.worker.start()
+        try:
+            yield desk
+        finally:
+            desk.worker.stop()
+            desk.loop.run_until_complete(asyncio.sleep(0))
+            desk.loop.close()
+
+    return work
+
+
+@pytest.fixture
+def catalogue_file(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.toml"
+    path.write_text(CATALOGUE, encoding="utf-8")
+    return path
+
+
+class Caller(TestClient[Litestar]):
+    """A client of a running service."""
+
+    def ask(self, stage: str = "signup", user: str = "u", **more: Any) -> Any:
+        """The decision of a request that must be accepted."""
+        reply = self.post("/v1/decisions", json={"stage": stage, "user_id": user, **more})
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def tell(self, decision: Any, kind: str = "reward", **more: Any) -> Any:
+        """The answer to an outcome that must be accepted."""
+        reply = self.post("/v1/outcomes", json={"decision_id": decision["decision_id"], "kind": kind, **more})
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def learned(self) -> Any:
+        """The live policy of each stage after all that matured was learned."""
+        reply = self.get("/v1/policies", params={"wait": True})
+        assert reply.status_code == 200, reply.text
+        return {policy["stage"]: policy for policy in reply.json()["policies"]}
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[[Any, int, str], Any]:
+    """refused(reply, status, field): it is a problem of that status whose first error names the field and a fix."""
+
+    def check(reply: Any, status: int, field: str) -> Any:
+        assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json"), reply.text
+        problem = reply.json()
+        assert problem.keys() == {"type", "title", "status", "detail", "errors"}
+        assert problem["status"] == status
+        assert problem["detail"]
+        assert all(e["field"] and e["problem"] and e["fix"] for e in problem["errors"])
+        assert problem["errors"][0]["field"] == field
+        return problem["errors"][0]
+
+    return check
+
+
+@pytest.fixture
+def serving(clock: Clock, catalogue_file: Path) -> Callable[..., AbstractContextManager[Caller]]:
+    """serving(store=, keys=, …): a running service of the small catalogue, without keys unless a file is given."""
+
+    @contextmanager
+    def serve(store: Store | None = None, **settings: Any) -> Iterator[Caller]:
+        chosen = {"app": str(catalogue_file), "salt": "salt", "dev": "keys" not in settings, **settings}
+        app = create_app(Settings(**chosen), clock=clock, store=store or MemoryStore())
+        with Caller(app, raise_server_exceptions=False) as client:
+            yield client
+
+    return serve
+
+
+@pytest.fixture
+def client(serving: Callable[..., AbstractContextManager[Caller]]) -> Iterator[Caller]:
+    with serving() as running:
+        yield running

@@ -1,0 +1,256 @@
+"""Who may do what, which routes there are, errors of routing, and the page at /docs."""
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar import Litestar
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.testing import TestClient
+
+from api.app import create_app
+from api.keys import SCOPES, create
+from api.settings import Settings
+from api.stores.memory import MemoryStore
+from bandit.catalogue import shipped
+
+Client = TestClient[Litestar]
+Serving = Callable[..., AbstractContextManager[Client]]
+
+ROUTES = {  # every one, and the scope it needs
+    ("POST", "/v1/decisions"): "decide",
+    ("POST", "/v1/decisions/batch"): "decide",
+    ("GET", "/v1/decisions/{decision_id:uuid}"): "read",
+    ("POST", "/v1/outcomes"): "reward",
+    ("POST", "/v1/outcomes/batch"): "reward",
+    ("GET", "/v1/stages"): "read",
+    ("GET", "/v1/policies"): "read",
+    ("GET", "/v1/policies/{stage:str}/snapshot"): "read",
+    ("GET", "/health/live"): None,
+    ("GET", "/health/ready"): None,
+    ("GET", "/metrics"): None,
+    ("GET", "/docs-assets/{name:str}"): None,
+}
+PAGES = {"/docs", "/docs/{path:str}", "/docs/openapi.json", "/docs/oauth2-redirect.html"}  # Litestar's own
+DECISION = {"stage": "signup", "user_id": "u"}
+SOME_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+def call(client: Client, method: str, path: str, **headers: str) -> Any:
+    """A request of the route with something in place of its parameters and a body that decides where one is needed."""
+    path = path.replace("{decision_id:uuid}", SOME_ID).replace("{stage:str}", "signup").replace("{name:str}", "x")
+    return client.request(method, path, json=DECISION if method == "POST" else None, headers=headers)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> dict[str, str]:
+    """One real key for each scope and one for all, from a real file."""
+    file = tmp_path / "keys.toml"
+    return {**{s: create(file, f"only-{s}", [s]) for s in SCOPES}, "all": create(file, "all", list(SCOPES))}
+
+
+@pytest.fixture
+def guarded(serving: Serving, keys: dict[str, str], tmp_path: Path) -> Any:
+    with serving(keys=str(tmp_path / "keys.toml")) as client:
+        yield client
+
+
+# -- keys ------------------------------------------------------------------------------------------------------
+
+
+def test_every_route_is_listed_with_its_scope_or_is_public(client: Client) -> None:
+    """A new route must be added to the table above, so that nobody forgets who may call it."""
+    found = {
+        (method, route.path): None if handler.opt.get("public") else handler.opt.get("scope", "(none)")
+        for route in client.app.routes
+        for handler in getattr(route, "route_handlers", [])
+        for method in handler.http_methods
+        if route.path not in PAGES and method != "OPTIONS"
+    }
+    assert found == ROUTES
+    assert {route.path for route in client.app.routes} >= PAGES
+
+
+@pytest.mark.parametrize(("method", "path"), [key for key, scope in ROUTES.items() if scope])
+@pytest.mark.parametrize("header", [{}, {"X-API-Key": ""}, {"X-API-Key": "all.wrong"}, {"X-API-Key": "nobody.secret"}])
+def test_without_a_key_nobody_gets_in(guarded: Client, method: str, path: str, header: dict[str, str]) -> None:
+    reply = call(guarded, method, path, **header)
+    assert (reply.status_code, reply.headers["content-type"]) == (401, "application/problem+json")
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+    assert "journey-bandit keys new" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "path"), [key for key, scope in ROUTES.items() if scope])
+def test_a_key_opens_the_routes_of_its_scope_and_no_others(
+    guarded: Client, keys: dict[str, str], method: str, path: str
+) -> None:
+    needed = ROUTES[method, path]
+    for scope in SCOPES:
+        reply = call(guarded, method, path, **{"X-API-Key": keys[scope]})
+        if scope == needed:
+            assert reply.status_code in {200, 400, 404}  # let in; the body or the id may not fit
+        else:
+            assert reply.status_code == 403
+            assert repr(needed) in reply.json()["detail"]
+
+
+@pytest.mark.parametrize("form", ["X-API-Key: {}", "Authorization: Bearer {}", "Authorization: bearer {}"])
+def test_a_key_comes_in_either_header(guarded: Client, keys: dict[str, str], form: str) -> None:
+    name, _, value = form.format(keys["all"]).partition(": ")
+    assert call(guarded, "POST", "/v1/decisions", **{name: value}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        pytest.param(["X-API-Key: {}", "Authorization: Bearer {}"], id="one in each"),
+        pytest.param(["X-API-Key: {}", "X-API-Key: {}"], id="two keys"),
+        pytest.param(["Authorization: Bearer {}", "Authorization: Bearer {}"], id="two bearers"),
+        pytest.param(["X-API-Key: {}", "Authorization: Basic dTpw"], id="a key and a password"),
+        pytest.param(["Authorization: {}"], id="no scheme"),
+        pytest.param(["Authorization: Basic {}"], id="another scheme"),
+        pytest.param(["X-API-Key: Bearer {}"], id="a scheme in the wrong header"),
+        pytest.param(["X-API-Key: {}x"], id="one letter more"),
+        pytest.param(["X-API-Key: ALL{}"], id="another name"),
+        pytest.param(["Cookie: X-API-Key={}"], id="a cookie"),
+    ],
+)
+def test_a_key_sent_twice_or_otherwise_is_none(guarded: Client, keys: dict[str, str], forms: list[str]) -> None:
+    sent = [(form.split(": ")[0], form.split(": ")[1].format(keys["all"])) for form in forms]
+    assert guarded.post("/v1/decisions", json=DECISION, headers=sent).status_code == 401
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe.\x80", b"all.\xe9", b"." * 500, b"all", b"all."], ids=repr)
+def test_a_strange_key_is_refused_like_any_other(guarded: Client, value: bytes) -> None:
+    assert guarded.get("/v1/stages", headers=[(b"X-API-Key", value)]).status_code == 401
+
+
+def test_a_key_in_the_address_is_none(guarded: Client, keys: dict[str, str]) -> None:
+    assert guarded.get("/v1/stages", params={"api_key": keys["all"], "X-API-Key": keys["all"]}).status_code == 401
+
+
+def test_what_is_public_needs_no_key(guarded: Client) -> None:
+    for path in ("/health/live", "/health/ready", "/metrics", "/docs", "/docs/openapi.json"):
+        assert guarded.get(path).status_code == 200
+
+
+def test_the_key_is_looked_at_before_the_body(guarded: Client) -> None:
+    assert guarded.post("/v1/decisions", content=b"\xff" * 70_000).status_code == 401
+
+
+def test_without_a_file_nobody_gets_in(catalogue_file: Path) -> None:
+    app = create_app(Settings(app=str(catalogue_file)), store=MemoryStore())
+    with TestClient(app) as client:
+        assert call(client, "POST", "/v1/decisions", **{"X-API-Key": "."}).status_code == 401
+        assert call(client, "GET", "/v1/stages").status_code == 401
+
+
+# -- errors of routing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/nope", 404),
+        ("POST", "/v1", 404),
+        ("GET", "/v1/decisions/not-a-uuid", 404),
+        ("GET", "/v1/decisions/%00", 404),
+        ("GET", "/v1/decisions/../../etc/passwd", 404),
+        ("GET", "/v2/decisions", 404),
+        ("GET", "/%ff%fe", 404),
+        ("GET", "/v1/policies/%00/snapshot", 404),
+        ("GET", "/v1/policies/%ed%a0%80/snapshot", 404),
+        ("GET", "/v1/policies/" + "x" * 5000 + "/snapshot", 404),
+        ("GET", "/docs-assets/nope.js", 404),
+        ("GET", "/docs-assets/%00", 404),
+        ("GET", "/docs-assets/..%2f..%2f..%2fetc%2fpasswd", 404),
+        ("GET", "/docs-assets/" + "x" * 5000, 404),
+        ("GET", "/v1/decisions", 405),
+        ("DELETE", "/v1/decisions", 405),
+        ("PUT", "/v1/outcomes", 405),
+        ("POST", "/v1/stages", 405),
+        ("BREW", "/v1/decisions", 405),
+        ("GET", "/v1/policies?wait=maybe", 400),
+        ("GET", "/v1/policies?wait=", 400),
+        ("GET", "/v1/policies?wait=%ff", 400),
+    ],
+)
+def test_an_error_of_routing_has_the_same_shape(client: Client, method: str, path: str, status: int) -> None:
+    reply = client.request(method, path)
+    assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json")
+    problem = reply.json()
+    assert problem["status"] == status
+    assert problem["errors"][0]["field"]
+    assert problem["errors"][0]["fix"]
+
+
+# -- the page --------------------------------------------------------------------------------------------------
+
+
+def test_the_openapi_document_lists_every_route_with_its_body_and_errors(client: Client) -> None:
+    document = client.get("/docs/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    listed = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    wanted = {(m, re.sub(r":\w+", "", path)) for m, path in ROUTES if not path.startswith("/docs-assets")}
+    assert listed == wanted
+    assert document["security"] == [{"key": []}, {"bearer": []}]
+    for (method, path), scope in ROUTES.items():
+        if path.startswith("/docs-assets"):
+            continue
+        operation = document["paths"][re.sub(r":\w+", "", path)][method.lower()]
+        assert operation["summary"]
+        assert "200" in operation["responses"]
+        if scope:
+            assert {"401", "403"} <= operation["responses"].keys()
+        if method == "POST":
+            body = operation["requestBody"]["content"]["application/json"]
+            assert body["schema"]["type"] == "object"
+            assert {"400", "413", "503"} <= operation["responses"].keys()
+    text = json.dumps(document)
+    for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', text)):
+        part = document
+        for step in reference.split("/"):
+            part = part[step]
+
+
+@pytest.mark.parametrize("app", shipped())
+def test_the_examples_of_the_page_are_accepted_as_they_stand(app: str) -> None:
+    with TestClient(create_app(Settings(app=app, dev=True), store=MemoryStore())) as client:
+        paths = client.get("/docs/openapi.json").json()["paths"]
+
+        def example(path: str) -> Any:
+            return paths[path]["post"]["requestBody"]["content"]["application/json"]["example"]
+
+        assert client.post("/v1/decisions", json=example("/v1/decisions")).json()["notes"] == []
+        batch = client.post("/v1/decisions/batch", json=example("/v1/decisions/batch")).json()
+        decided = [item["decision"]["decision_id"] for item in batch["decisions"]]
+        outcome = {**example("/v1/outcomes"), "decision_id": decided[0]}
+        assert client.post("/v1/outcomes", json=outcome).status_code == 200
+        assert client.post("/v1/outcomes/batch", json={"outcomes": [outcome]}).json()["outcomes"][0]["status"] == 200
+
+
+def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    html = page.text[: page.text.index("SwaggerUIBundle({")]  # what follows is the document itself
+    assert re.findall(r"https?://|//cdn", html) == []
+    assets = re.findall(r"""(?:src|href)=["']([^"']+)["']""", html)
+    local = [path for path in assets if not path.startswith("data:")]
+    assert len(local) == 3
+    for path in local:
+        reply = client.get(path)
+        assert reply.status_code == 200
+        assert len(reply.content) > 10_000
+        kind = reply.headers["content-type"].split(";")[0]
+        assert kind == ("text/css" if path.endswith(".css") else "text/javascript")
+    assert client.get("/docs/oauth2-redirect.html").text.count("http") == 0
+
+
+def test_litestar_still_needs_to_be_told_where_the_page_comes_from() -> None:
+    """If its own default became local, the assets we serve could go."""
+    assert "https://" in SwaggerRenderPlugin().js_url

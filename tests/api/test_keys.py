@@ -1,0 +1,115 @@
+"""API keys: made once, kept only as digests, checked exactly."""
+
+import hashlib
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from api.keys import SCOPES, Keys, create, load
+from bandit.errors import CatalogueError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.toml"
+
+
+def test_a_new_key_opens_exactly_its_scopes(file: Path) -> None:
+    shop, reader = create(file, "shop", ["decide", "reward"]), create(file, "reader-2", ["read"])
+    keys = load(file)
+    assert keys.scopes(shop) == ["decide", "reward"]
+    assert keys.scopes(reader) == ["read"]
+
+
+def test_nothing_but_the_whole_key_opens(file: Path) -> None:
+    key = create(file, "shop", list(SCOPES))
+    name, _, secret = key.partition(".")
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    keys = load(file)
+    for presented in (
+        "", ".", "shop", "shop.", secret, f".{secret}", f"Shop.{secret}", f"other.{secret}", key[:-1], f"{key}A",
+        f" {key}", f"{key} ", key.swapcase(), f"shop.{digest}", f"{name}..{secret}", "\0", "é.é", "x" * 100_000,
+    ):  # fmt: skip
+        assert keys.scopes(presented) is None, presented[:80]
+
+
+def test_the_file_holds_the_digest_and_not_the_secret(file: Path) -> None:
+    secret = create(file, "shop", ["read"]).partition(".")[2]
+    text = file.read_text(encoding="utf-8")
+    assert secret not in text
+    assert hashlib.sha256(secret.encode()).hexdigest() in text
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_secrets_are_long_and_never_the_same(file: Path) -> None:
+    secrets = {create(file, f"k{n}", ["read"]).partition(".")[2] for n in range(20)}
+    assert len(secrets) == 20
+    assert min(map(len, secrets)) >= 32  # 24 random bytes in base64
+
+
+def test_two_keys_live_side_by_side_so_that_one_can_replace_the_other(file: Path) -> None:
+    old, new = create(file, "shop-1", ["decide"]), create(file, "shop-2", ["decide"])
+    assert load(file).scopes(old) == load(file).scopes(new) == ["decide"]
+
+
+def test_a_name_is_taken_once_and_the_file_stays_as_it_was(file: Path) -> None:
+    create(file, "shop", ["read"])
+    before = file.read_bytes()
+    with pytest.raises(CatalogueError, match="choose another name"):
+        create(file, "shop", ["decide"])
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", "Shop", "a b", "a.b", "a]\n[keys.b", "é", "x" * 41, "../x", '"'], ids=ascii)
+def test_a_name_that_would_not_do_in_the_file_is_refused(file: Path, name: str) -> None:
+    with pytest.raises(CatalogueError, match="lower-case letters"):
+        create(file, name, ["read"])
+    assert not file.exists()
+
+
+def test_a_key_can_be_added_to_a_file_somebody_edited(file: Path) -> None:
+    """Editors leave files without a last line end, and people write comments."""
+    file.write_text(f'[keys.old]\nsha256 = "{"0" * 64}"\nscopes = ["read"]  # the report', encoding="utf-8")
+    key = create(file, "new", ["decide"])
+    assert load(file).scopes(key) == ["decide"]
+    assert tomllib.loads(file.read_text(encoding="utf-8"))["keys"].keys() == {"old", "new"}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("keys = 1", ["keys"]),
+        ("[keys.a]\n", ["keys.a.sha256", "keys.a.scopes"]),
+        ('[keys.a]\nsha256 = "%s"\nscopes = ["write"]' % ("0" * 64), ["keys.a.scopes"]),
+        ('[keys.a]\nsha256 = "%s"\nscopes = "read"' % ("0" * 64), ["keys.a.scopes"]),
+        ('[keys.a]\nsha256 = "%s"\nscopes = []\nscope = 1' % ("0" * 64), ["keys.a.scope:"]),
+        ('[keys.a]\nsha256 = "the secret itself"\nscopes = []', ["keys.a.sha256"]),
+        ('[keys.a]\nsha256 = "%s"\nscopes = []' % ("é" * 64), ["keys.a.sha256"]),  # could not even be compared
+        ('[keys.a]\nsha256 = "%s"\nscopes = []' % ("A" * 64), ["keys.a.sha256"]),
+        ('[keys.a]\nsha256 = 7\nscopes = ["x"]\n[key.b]', ["keys.a.sha256", "keys.a.scopes", "key"]),
+        ("[keys", ["(file)"]),
+        ("[keys.a]\n[keys.a]", ["(file)"]),
+    ],
+)
+def test_a_file_with_mistakes_is_refused_and_all_are_named(file: Path, text: str, named: list[str]) -> None:
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(CatalogueError) as refused:
+        load(file)
+    assert [word for word in [file.name, *named] if word not in str(refused.value)] == []
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_the_way_out(file: Path) -> None:
+    with pytest.raises(CatalogueError, match="journey-bandit keys new"):
+        load(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(CatalogueError, match="utf-8"):
+        load(file)
+
+
+def test_no_keys_open_nothing(file: Path) -> None:
+    file.write_text("", encoding="utf-8")
+    for keys in (Keys({}), load(file)):
+        assert keys.scopes("") is None
+        assert keys.scopes("a.b") is None

@@ -1,0 +1,91 @@
+"""Settings come from options, then the environment, then defaults, and say which of them is wrong."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from api.settings import Settings, load
+from bandit.errors import InvalidRequest
+
+
+def test_only_the_app_is_needed() -> None:
+    settings = load({"app": "fintech"}, {})
+    assert settings == Settings(app="fintech")
+    assert (settings.store, settings.host, settings.port) == ("sqlite:///journey-bandit.db", "127.0.0.1", 8080)
+    assert (settings.dev, settings.window_scale, settings.keys, settings.salt) == (False, 1.0, "", "")
+
+
+def test_every_setting_can_come_from_the_environment() -> None:
+    environ = {
+        "JOURNEY_BANDIT_APP": "travel",
+        "JOURNEY_BANDIT_STORE": "memory://",
+        "JOURNEY_BANDIT_HOST": "0.0.0.0",  # noqa: S104 - what a container sets
+        "JOURNEY_BANDIT_PORT": "9",
+        "JOURNEY_BANDIT_KEYS": "k.toml",
+        "JOURNEY_BANDIT_DEV": "true",
+        "JOURNEY_BANDIT_SALT": "s",
+        "JOURNEY_BANDIT_WINDOW_SCALE": "1e-5",
+        "JOURNEY_BANDIT_QUEUE": "7",
+    }
+    assert {f"JOURNEY_BANDIT_{name.upper()}" for name in Settings.__struct_fields__} == environ.keys()
+    assert load({}, environ) == Settings(
+        app="travel", store="memory://", host="0.0.0.0", port=9, keys="k.toml", dev=True, salt="s",  # noqa: S104
+        window_scale=1e-5, queue=7,
+    )  # fmt: skip
+
+
+def test_an_option_counts_more_than_the_environment_and_one_not_given_less() -> None:
+    environ = {"JOURNEY_BANDIT_APP": "travel", "JOURNEY_BANDIT_PORT": "9", "JOURNEY_BANDIT_DEV": "1"}
+    settings = load({"app": "gaming", "port": None, "dev": None}, environ)
+    assert (settings.app, settings.port, settings.dev) == ("gaming", 9, True)
+
+
+def test_other_variables_do_not_matter() -> None:
+    environ = {"JOURNEY_BANDIT_APP": "gaming", "JOURNEY_BANDIT_TOKEN": "x", "PORT": "x", "APP": "x", "DEV": "1"}
+    assert load({}, environ) == Settings(app="gaming")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "http"),
+        ("port", ""),
+        ("port", "-1"),
+        ("port", "65536"),
+        ("port", "80.5"),
+        ("dev", "perhaps"),
+        ("window_scale", "0"),
+        ("window_scale", "-1"),
+        ("window_scale", "2"),
+        ("window_scale", "nan"),
+        ("window_scale", "fast"),
+        ("queue", "0"),
+        ("queue", "many"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_both_ways_to_set_it(name: str, value: str) -> None:
+    for given, environ in (({"app": "x", name: value}, {}), ({"app": "x"}, {f"JOURNEY_BANDIT_{name.upper()}": value})):
+        with pytest.raises(InvalidRequest) as refused:
+            load(given, environ)
+        (problem,) = refused.value.problems
+        assert problem.field == name
+        assert f"JOURNEY_BANDIT_{name.upper()}" in problem.fix
+        assert f"--{name.replace('_', '-')}" in problem.fix
+
+
+def test_a_missing_app_is_named() -> None:
+    with pytest.raises(InvalidRequest, match="--app or JOURNEY_BANDIT_APP"):
+        load({}, {})
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="colour"):
+        load({"app": "x", "colour": "red"}, {})
+
+
+def test_settings_do_not_change() -> None:
+    settings: Any = Settings(app="x")
+    with pytest.raises(AttributeError):
+        settings.port = 1
+    assert msgspec.structs.replace(settings, port=1).port == 1

@@ -1,0 +1,270 @@
+"""The writer thread: commits that callers share, a bounded queue, and failures that pass."""
+
+import asyncio
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+
+import msgspec
+import pytest
+
+from api import ledger
+from api.stores.memory import MemoryStore
+from api.stores.protocol import Kept, Noted, Store
+from bandit.belief import Belief
+from bandit.catalogue import Stage
+from bandit.errors import Unavailable
+from bandit.records import Decision, Outcome, Settlement
+
+Working = Callable[..., AbstractContextManager[Any]]
+Later = Callable[[float], int]
+Decide = Callable[..., Decision]
+Report = Callable[..., Outcome]
+
+START = 1_760_000_000_000_000
+HOUR = 3600
+
+
+class Gated(MemoryStore):
+    """Holds transactions until the gate is opened, and remembers how many rows each had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self.sizes: list[int] = []
+
+    def record(
+        self, decisions: Sequence[Decision], outcomes: Sequence[Outcome], now: int, specs: Mapping[str, Stage]
+    ) -> tuple[list[Kept], list[Noted]]:
+        self.sizes.append(len(decisions) + len(outcomes))
+        self.entered.set()
+        assert self.gate.wait(30)
+        return super().record(decisions, outcomes, now, specs)
+
+
+class Faulty(MemoryStore):
+    """Raises `write` or `learn` while they are set: before it does what it is asked for, or `after`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write: Exception | None = None
+        self.learn: Exception | None = None
+        self.after = False
+
+    def _write(self) -> None:
+        if self.write:
+            raise self.write
+
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        self._write()
+        super().set_meta(values)
+
+    def record(
+        self, decisions: Sequence[Decision], outcomes: Sequence[Outcome], now: int, specs: Mapping[str, Stage]
+    ) -> tuple[list[Kept], list[Noted]]:
+        if not self.after:
+            self._write()
+        answer = super().record(decisions, outcomes, now, specs)
+        self._write()
+        return answer
+
+    def settle(
+        self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
+    ) -> dict[str, int]:
+        if self.learn and not self.after:
+            raise self.learn
+        versions = super().settle(settlements, beliefs)
+        if self.learn:
+            raise self.learn
+        return versions
+
+
+def eventually(true: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Whether it becomes true in that time."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.005)
+    return true()
+
+
+def copies(decision: Decision, numbers: Sequence[int]) -> list[Decision]:
+    return [msgspec.structs.replace(decision, id=uuid.UUID(int=n)) for n in numbers]
+
+
+def learned(store: Store, stage: str = "signup") -> float:
+    """Decisions in the stored belief of a stage."""
+    spec = ledger.stages(store)[stage]
+    (result,) = ledger.rebuild(store, {stage: spec})
+    assert result.equal
+    return float(result.stored.n.sum())
+
+
+# -- commits ---------------------------------------------------------------------------------------------------
+
+
+def test_all_that_queued_during_a_commit_share_the_next_one_and_each_caller_gets_its_own_answer(
+    working: Working, decide: Decide, outcome: Report
+) -> None:
+    store = Gated()
+    with working(store) as desk:
+
+        async def scenario() -> Any:
+            first = desk.worker.submit([decide(1)])
+            assert await asyncio.to_thread(store.entered.wait, 30)
+            others = [desk.worker.submit([decide(n), decide(n + 100)], [outcome(n)]) for n in range(2, 42)]
+            store.gate.set()
+            return await asyncio.gather(first, *others)
+
+        answers = desk.run(scenario())
+    assert store.sizes == [1, 120]
+    assert [[k.decision.id.int for k in kept] for kept, _ in answers] == [[1]] + [[n, n + 100] for n in range(2, 42)]
+    assert [[n.status for n in noted] for _, noted in answers] == [[]] + [["recorded"]] * 40
+
+
+def test_one_transaction_has_at_most_four_thousand_rows(working: Working, decide: Decide) -> None:
+    store = Gated()
+    with working(store) as desk:
+
+        async def scenario() -> None:
+            jobs = [desk.worker.submit([decide(1)])]
+            assert await asyncio.to_thread(store.entered.wait, 30)
+            jobs += [desk.worker.submit(copies(decide(1), range(s, s + 1000))) for s in range(1000, 6000, 1000)]
+            store.gate.set()
+            await asyncio.gather(*jobs)
+
+        desk.run(scenario())
+    assert store.sizes == [1, 4000, 1000]
+
+
+def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_room(working: Working, decide: Decide) -> None:
+    store = Gated()
+    with working(store, bound=3) as desk:
+
+        async def scenario() -> None:
+            first = desk.worker.submit([decide(1)])
+            assert await asyncio.to_thread(store.entered.wait, 30)
+            waiting = [desk.worker.submit([decide(n)]) for n in (2, 3, 4)]
+            with pytest.raises(Unavailable, match="queue is full"):
+                desk.worker.submit([decide(5)])
+            with pytest.raises(Unavailable, match="queue is full"):
+                desk.worker.submit(learn=True)
+            store.gate.set()
+            await asyncio.gather(first, *waiting)
+            await desk.worker.submit([decide(5)])
+
+        desk.run(scenario())
+    assert [f.decision.id.int for f in store.decisions()] == [1, 2, 3, 4, 5]
+
+
+def test_stopping_commits_what_is_queued_and_takes_nothing_more(working: Working, decide: Decide) -> None:
+    store = Gated()
+    with working(store) as desk:
+
+        async def queue() -> list[Any]:
+            jobs = [desk.worker.submit([decide(1)])]
+            assert await asyncio.to_thread(store.entered.wait, 30)
+            return jobs + [desk.worker.submit([decide(n)]) for n in range(2, 9)]
+
+        jobs = desk.run(queue())
+        threading.Timer(0.05, store.gate.set).start()
+        desk.worker.stop()
+        assert not desk.worker.alive
+        assert store.counts().decisions == 8
+        answers = desk.run(asyncio.wait_for(asyncio.gather(*jobs), 5))
+        assert [kept[0].decision.id.int for kept, _ in answers] == list(range(1, 9))
+        with pytest.raises(Unavailable, match="stopping"):
+            desk.ask(9)
+
+
+def test_a_caller_that_went_away_does_not_keep_the_others_from_their_answer(working: Working, decide: Decide) -> None:
+    store = Gated()
+    with working(store) as desk:
+
+        async def scenario() -> Any:
+            gone, there = desk.worker.submit([decide(1)]), desk.worker.submit([decide(2)])
+            gone.cancel()
+            store.gate.set()
+            return await there
+
+        kept, _ = desk.run(scenario())
+        assert kept[0].decision.id.int == 2
+        assert desk.ask(3).duplicate is False
+    assert store.counts().decisions == 3
+
+
+# -- failures that pass ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("disk full"), sqlite3.OperationalError("disk I/O error"), KeyError("odd")], ids=repr
+)
+def test_when_writing_fails_callers_are_told_and_health_says_so_until_it_works_again(
+    working: Working, error: Exception
+) -> None:
+    store = Faulty()
+    with working(store) as desk:
+        store.write = error
+        with pytest.raises(Unavailable):
+            desk.ask(1)
+        with pytest.raises(Unavailable):
+            desk.learn()
+        assert desk.worker.failing.keys() == {"write"}
+        store.write = None
+        assert eventually(lambda: not desk.worker.failing)  # although nobody writes
+        assert desk.ask(1).duplicate is False
+    assert store.counts().decisions == 1
+
+
+def test_a_write_that_failed_but_was_done_is_found_by_the_retry(working: Working) -> None:
+    """An error is not "not done": the id is the only truth."""
+    store = Faulty()
+    with working(store) as desk:
+        store.after, store.write = True, Unavailable("fsync failed")
+        with pytest.raises(Unavailable):
+            desk.ask(1)
+        store.write = None
+        assert desk.ask(1).duplicate is True
+    assert store.counts().decisions == 1
+
+
+def test_when_learning_fails_decisions_go_on_and_health_says_so(working: Working, later: Later) -> None:
+    store = Faulty()
+    with working(store) as desk:
+        desk.ask(1)
+        later(HOUR)
+        desk.learn()
+        store.learn = Unavailable("disk full")
+        desk.ask(2)
+        later(HOUR)
+        for n in range(3, 6):
+            assert desk.ask(n).policy_version == 1
+            with pytest.raises(Unavailable, match="could not be learned"):
+                desk.learn()
+            assert desk.worker.failing.keys() == {"learn"}
+        store.learn = None
+        assert eventually(lambda: not desk.worker.failing)
+        assert desk.learn()["signup"][0] == 2
+    assert learned(store) == 2
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not done", "done all the same"])
+def test_when_learning_fails_everything_is_learned_exactly_once_in_the_end(
+    working: Working, later: Later, after: bool
+) -> None:
+    store = Faulty()
+    store.after = after
+    with working(store) as desk:
+        for n in range(1, 13):
+            store.learn = Unavailable("fsync failed") if n % 6 in (3, 4, 5) else None
+            desk.ask(n)
+            desk.report(n)
+            later(HOUR)
+            with suppress(Unavailable):
+                desk.learn()
+        assert desk.learn()["signup"][0] == 12
+        assert desk.worker.lives["signup"].snapshot.belief.n.sum() == 12
+    assert learned(store) == 12

@@ -1,0 +1,202 @@
+"""A decision is a pure function of its arguments, and what it logs is true of how it was drawn."""
+
+import copy
+import math
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandit.belief import Belief
+from bandit.catalogue import Stage
+from bandit.engine import Ask, Live, decide, in_holdout, ready, recompute, user_hash
+from bandit.errors import InvalidRequest
+from bandit.guardrails import Proof
+from bandit.policies import AnyPolicy, Beta, Fixed, Linear, Uniform
+from bandit.records import Decision
+from bandit.snapshot import Snapshot, from_zip, to_zip
+
+SALT = b"a salt of the tests"
+NOW = 1_700_000_000_000_000
+POLICIES = [Linear(), Beta(), Uniform(), Fixed("reminder")]
+Go = Callable[..., Live]
+
+
+@pytest.fixture(scope="session")
+def live(make_stage: Callable[..., Stage], make_belief: Callable[..., Belief]) -> Go:
+    """A stage with any field replaced, that has learned from 300 decisions."""
+    belief = make_belief(5, 11, 300, 0)
+    return lambda **fields: ready(Snapshot("shop", "checkout", make_stage(**fields), 300, belief))
+
+
+def ask(number: int, user: str = "u1", **fields: Any) -> Ask:
+    given: dict[str, Any] = {"id": uuid.UUID(int=number), "user_id": user, "context": {"seconds": 120}}
+    return Ask(**(given | fields))
+
+
+def bits(decision: Decision) -> dict[str, Any]:
+    """Everything a decision holds, arrays by their bytes."""
+    fields = msgspec.structs.asdict(decision)
+    return {k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in fields.items()}
+
+
+def decided(live: Live, request: Ask) -> Decision:
+    return decide(live, request, now=NOW, salt=SALT)
+
+
+# -- the same again --------------------------------------------------------------------------------------------
+
+asks = st.builds(
+    ask,
+    st.integers(0, 2**128 - 1),
+    st.text(max_size=5),
+    context=st.fixed_dictionaries(
+        {}, optional={"seconds": st.none() | st.floats(-10, 1000), "returning": st.booleans(), "device": st.text()}
+    ),
+    proof=st.builds(Proof, stock=st.none() | st.integers(0, 9), deadline=st.none() | st.just(NOW + 1)),
+    exclude=st.lists(st.sampled_from(["reminder", "discount", "countdown"]), max_size=2),
+)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda p: type(p).__name__)
+@given(request=asks)
+def test_a_retry_and_a_recomputation_give_the_same_decision_to_the_bit(
+    live: Go, policy: AnyPolicy, request: Ask
+) -> None:
+    """The recomputation knows only the ledger row, the salt, and the snapshot as it comes back from its bytes."""
+    now = live(policy=policy, holdout=0.3)
+    first = decided(now, request)
+    assert bits(decided(now, request)) == bits(first)
+    again = ready(from_zip(to_zip(now.snapshot)))
+    assert bits(recompute(again, first, SALT)) == bits(first)
+    forged = msgspec.structs.replace(first, propensity=first.propensity + 1e-9, u=0.5, arm="?", mean=first.mean + 1)
+    assert bits(recompute(again, forged, SALT)) == bits(first)
+
+
+def test_the_draw_is_keyed_by_decision_stage_and_salt_and_by_nothing_else(live: Go) -> None:
+    one, request = live(), ask(1)
+    u = decided(one, request).u
+    other_stage = one._replace(snapshot=msgspec.structs.replace(one.snapshot, stage="cart"))
+    assert decided(one, msgspec.structs.replace(request, user_id="u2", context={}, exclude=["discount"])).u == u
+    assert decide(one, request, now=NOW + 1, salt=SALT).u == u
+    assert decided(one, ask(2)).u != u
+    assert decided(other_stage, request).u != u
+    assert decide(one, request, now=NOW, salt=b"other").u != u
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda p: type(p).__name__)
+def test_deciding_changes_none_of_its_arguments(live: Go, policy: AnyPolicy) -> None:
+    now, request = live(policy=policy), ask(1, include=["reminder", "discount"])
+    for part in now.snapshot.belief:
+        part.flags.writeable = False
+    digest, before = now.snapshot.belief.digest(), copy.deepcopy(request)
+    decision = decided(now, request)
+    recompute(now, decision, SALT)
+    assert request == before
+    assert now.snapshot.belief.digest() == digest
+    assert bits(decided(now, request)) == bits(decision)
+
+
+# -- what is logged is true ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [Linear(), Beta()], ids=lambda p: type(p).__name__)
+def test_the_logged_propensity_is_the_frequency_of_draws(live: Go, policy: AnyPolicy) -> None:
+    """One context; Hoeffding over 5 arms: false alarm ≤ 1e-6; detects any error ≥ 0.04 with probability 1 − 1e-6."""
+    n, now = 20_500, live(policy=policy)
+    decisions = [decided(now, ask(i, proof=Proof(stock=3))) for i in range(n)]
+    p = decisions[0].propensity
+    assert all((d.propensity == p).all() for d in decisions)
+    counts = {arm: sum(d.arm == arm for d in decisions) for arm in now.snapshot.spec.arms}
+    assert np.abs(np.array(list(counts.values())) / n - p).max() < math.sqrt(math.log(10 / 1e-6) / (2 * n)) < 0.02
+    assert counts["countdown"] == p[4] == 0
+
+
+@given(asks)
+def test_final_propensities_are_a_distribution_with_the_floor(live: Go, request: Ask) -> None:
+    decision = decided(now := live(floor=0.05, holdout=0.2), request)
+    eligible = np.array([arm not in decision.excluded for arm in now.snapshot.spec.arms])
+    assert decision.propensity.sum() == pytest.approx(1.0, abs=1e-12)
+    assert (decision.propensity[eligible] >= 0.05).all()
+    assert (decision.propensity[~eligible] == 0.0).all()
+    assert decision.arm not in decision.excluded
+    assert decision.propensity[now.snapshot.spec.arms.index(decision.arm)] > 0.0
+
+
+def test_a_decision_says_what_it_was_made_of(live: Go) -> None:
+    now = live(reward=msgspec.structs.replace(live().snapshot.spec.reward, window="2h"))
+    proof = Proof(stock=9)
+    decision = decided(now, ask(5, context={"seconds": 9999}, proof=proof, exclude=["discount"], request=b"digest"))
+    assert (decision.id, decision.at, decision.stage, decision.version) == (uuid.UUID(int=5), NOW, "checkout", 300)
+    assert (decision.spec, decision.request) == (now.snapshot.spec.digest(), b"digest")
+    assert decision.expires == NOW + 7_200_000_000
+    assert decision.evidence == {"stock": 9}
+    assert decision.excluded == {
+        "discount": "in the request's exclude list",
+        "low_stock": "not true: stock is 9, the claim needs 1 to 5",
+        "countdown": "no evidence: send evidence.deadline, when the offer ends",
+    }
+    assert decision.notes == (
+        "seconds: 9999 is outside [0, 600], clipped to 600",
+        "missing, declared defaults used: visits, returning, device",
+    )
+
+
+def test_the_window_can_be_scaled_but_never_to_nothing(live: Go) -> None:
+    assert decide(live(), ask(1), now=NOW, salt=SALT, window_scale=1e-3).expires == NOW + 86_400_000
+    assert decide(live(), ask(1), now=NOW, salt=SALT, window_scale=0.0).expires == NOW + 1
+
+
+def test_a_request_that_cannot_be_used_is_refused_with_its_problems(live: Go) -> None:
+    with pytest.raises(InvalidRequest, match=r"context\.device: 3 is not a text"):
+        decided(live(), ask(1, context={"device": 3}))
+    with pytest.raises(InvalidRequest, match=r"include\[0\]: this stage has no nudge 'x'"):
+        decided(live(), ask(1, include=["x"]))
+
+
+# -- the holdout -----------------------------------------------------------------------------------------------
+
+
+def test_who_is_held_out_at_five_percent_is_held_out_at_ten() -> None:
+    users = [f"user {i}" for i in range(20_000)]
+    groups = [{u for u in users if in_holdout(SALT, u, share)} for share in (0.0, 0.05, 0.1, 0.5)]
+    assert groups[0] == set()
+    assert groups[0] < groups[1] < groups[2] < groups[3]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_the_holdout_has_its_share(share: float) -> None:
+    """Hoeffding: false alarm ≤ 1e-6; detects any error ≥ 0.024 with probability 1 − 1e-6."""
+    n = 50_000
+    found = sum(in_holdout(SALT, f"user {i}", share) for i in range(n)) / n
+    assert abs(found - share) < math.sqrt(math.log(2 / 1e-6) / (2 * n)) < 0.0121
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda p: type(p).__name__)
+def test_the_holdout_always_gets_no_nudge(live: Go, policy: AnyPolicy) -> None:
+    now = live(policy=policy, holdout=0.5)
+    user = next(u for u in map(str, range(100)) if in_holdout(SALT, u, 0.5))
+    for i in range(20):
+        decision = decided(now, ask(i, user, include=["reminder"]))
+        assert (decision.holdout, decision.arm) == (True, "none")
+        assert decision.propensity.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_a_user_is_in_the_same_group_at_every_stage_and_decision(live: Go) -> None:
+    cart = live(holdout=0.5)
+    cart = cart._replace(snapshot=msgspec.structs.replace(cart.snapshot, stage="cart"))
+    for user in map(str, range(50)):
+        groups = {decided(stage, ask(i, user)).holdout for stage in (cart, live(holdout=0.5)) for i in range(3)}
+        assert groups == {in_holdout(SALT, user, 0.5)}
+
+
+def test_the_ledger_gets_a_keyed_hash_of_the_user(live: Go) -> None:
+    assert decided(live(), ask(1, "ann")).user == user_hash(SALT, "ann")
+    hashes = {user_hash(salt, user) for salt in (SALT, b"other") for user in ("ann", "bob", "")}
+    assert len(hashes) == 6
+    assert {len(h) for h in hashes} == {16}

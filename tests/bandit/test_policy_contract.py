@@ -1,0 +1,324 @@
+"""One contract, every policy; then each policy against an oracle of its own."""
+
+import contextlib
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from bandit.belief import Belief, add, empty, sites
+from bandit.policies import AnyPolicy, Beta, Fixed, Linear, Uniform
+from bandit.policies.protocol import Posterior, Utility
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+POLICIES = [
+    Uniform(),
+    Fixed("a1"),
+    Beta(),
+    Beta(prior_success=2.0, prior_failure=30.0, alpha=0.3),
+    Linear(),
+    Linear(prior_mean=0.5, prior_sd=2.0, slope_sd=1.0, noise_sd=0.5, alpha=1.0),
+]
+seeds = st.integers(0, 2**32 - 1)
+every_policy = pytest.mark.parametrize("policy", POLICIES, ids=repr)
+
+
+class World(NamedTuple):
+    """Rewarded rows, a context and what may be shown; as frozen as numpy allows."""
+
+    x: Array  # (n, d)
+    arm: NDArray[np.intp]  # (n,)
+    reward: Array  # (n,) 0 or 1
+    arms: tuple[str, ...]  # (k,)
+    utility: Utility
+    context: Array  # (d,)
+    eligible: Mask  # (k,)
+
+
+def world(seed: int, most: int = 300, *, varied: bool = True) -> World:
+    """Anything from no data at all to `most` rows, for 2 to 8 arms of 1 to 6 features; costs may be negative."""
+    rng = np.random.default_rng(seed)
+    k, d, n = rng.integers(2, 9), rng.integers(1, 7), rng.integers(0, most)
+    x = np.rint(rng.uniform(-1, 1, (n + 1, d)) * 4096) / 4096
+    x[:, 0] = 1.0
+    arm = rng.integers(0, k, n)
+    reward = (rng.random(n) < rng.uniform(0, 1, k)[arm]).astype(float)
+    utility = Utility(rng.uniform(0.2, 1, k), rng.uniform(-0.2, 0.2, k)) if varied else Utility(np.ones(k), np.zeros(k))
+    eligible = rng.random(k) < 0.7
+    eligible[rng.integers(k)] = True
+    made = World(x[:n], arm, reward, tuple(f"a{i}" for i in range(k)), utility, x[n], eligible)
+    for part in (*made[:3], *utility, made.context, eligible):
+        part.flags.writeable = False
+    return made
+
+
+def learned(policy: AnyPolicy, w: World, rows: Any = slice(None)) -> Belief:
+    tau, nu = policy.sites(w.x[rows], w.reward[rows])
+    belief = sites(len(w.arms), w.x[rows], w.arm[rows], tau, nu, w.reward[rows])
+    for part in belief:
+        part.flags.writeable = False
+    return belief
+
+
+def posterior(policy: AnyPolicy, w: World) -> Posterior:
+    return policy.posterior(learned(policy, w), w.arms, w.utility)
+
+
+# -- the contract ----------------------------------------------------------------------------------------------
+
+
+@every_policy
+@given(seed=seeds)
+def test_probabilities_sum_to_one_and_are_zero_exactly_where_ineligible(policy: AnyPolicy, seed: int) -> None:
+    w = world(seed)
+    p = posterior(policy, w).choose(w.context, w.eligible).propensity
+    assert p.shape == (len(w.arms),)
+    assert abs(p.sum() - 1.0) <= 1e-6
+    assert (p >= 0.0).all()
+    assert (p[~w.eligible] == 0.0).all()
+
+
+@every_policy
+@given(seed=seeds)
+def test_a_single_eligible_arm_is_certain(policy: AnyPolicy, seed: int) -> None:
+    w = world(seed)
+    ready = posterior(policy, w)
+    for a in range(len(w.arms)):
+        only = np.arange(len(w.arms)) == a
+        assert ready.choose(w.context, only).propensity.tolist() == only.astype(float).tolist()
+
+
+@every_policy
+@given(seed=seeds)
+def test_means_and_deviations_are_finite_and_do_not_depend_on_what_is_eligible(policy: AnyPolicy, seed: int) -> None:
+    w = world(seed)
+    ready = posterior(policy, w)
+    scores, everything = (ready.choose(w.context, m) for m in (w.eligible, np.ones_like(w.eligible)))
+    assert np.isfinite(scores.mean).all()
+    assert np.isfinite(scores.sd).all()
+    assert (scores.sd > 0.0).all()
+    assert (scores.mean.tolist(), scores.sd.tolist()) == (everything.mean.tolist(), everything.sd.tolist())
+
+
+@every_policy
+@given(seed=seeds)
+def test_relabelling_arms_relabels_probabilities(policy: AnyPolicy, seed: int) -> None:
+    """The fixed policy knows its arm by name; where that may not be shown it takes the first eligible one, whose place
+    is its meaning, so it is left out.
+    """
+    w = world(seed)
+    if isinstance(policy, Fixed) and not w.eligible[1]:
+        return
+    order = np.random.default_rng(seed).permutation(len(w.arms))
+    turned = w._replace(
+        arm=np.argsort(order)[w.arm],
+        arms=tuple(w.arms[i] for i in order),
+        utility=Utility(w.utility.gain[order], w.utility.cost[order]),
+        eligible=w.eligible[order],
+    )
+    before = posterior(policy, w).choose(w.context, w.eligible)
+    after = posterior(policy, turned).choose(w.context, turned.eligible)
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_allclose(new, old[order], rtol=0, atol=1e-9)
+
+
+@every_policy
+@given(seed=seeds)
+def test_the_same_inputs_give_the_same_bits_and_stay_as_they_are(policy: AnyPolicy, seed: int) -> None:
+    """Every input is read-only here, and other questions are asked in between."""
+    w = world(seed)
+    digest = learned(policy, w).digest()
+    one, another = posterior(policy, w), posterior(policy, w)
+    first = one.choose(w.context, w.eligible)
+    one.choose(-w.context, np.ones_like(w.eligible))
+    for again in (one.choose(w.context, w.eligible), another.choose(w.context, w.eligible)):
+        assert [part.tobytes() for part in again] == [part.tobytes() for part in first]
+    assert learned(policy, w).digest() == digest
+
+
+@every_policy
+@given(seed=seeds, data=st.data())
+def test_what_is_learned_does_not_depend_on_order_or_batches(policy: AnyPolicy, seed: int, data: st.DataObject) -> None:
+    """Every policy here is exact in its sums: its sites depend on their own row only."""
+    w = world(seed, most=40)
+    n, d = w.x.shape
+    order = np.array(data.draw(st.permutations(range(n))), dtype=int)
+    cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=4)))
+    batches = [learned(policy, w, batch) for batch in np.split(order, cuts)]
+    assert reduce(add, batches, empty(len(w.arms), d)).digest() == learned(policy, w).digest()
+
+
+@every_policy
+def test_a_policy_is_a_frozen_value_that_survives_its_bytes(policy: AnyPolicy) -> None:
+    data = msgspec.json.encode(policy)
+    assert msgspec.json.decode(data, type=Linear | Beta | Uniform | Fixed) == policy
+    assert hash(policy) == hash(msgspec.json.decode(data, type=type(policy)))
+
+
+# -- what makes a learner --------------------------------------------------------------------------------------
+
+learners = pytest.mark.parametrize("policy", [p for p in POLICIES if isinstance(p, Linear | Beta)], ids=repr)
+
+
+@learners
+@given(seed=seeds)
+def test_a_dearer_arm_is_chosen_less(policy: AnyPolicy, seed: int) -> None:
+    w = world(seed)
+    everything = np.ones_like(w.eligible)
+    dearer = w._replace(utility=Utility(w.utility.gain, w.utility.cost + 0.05 * np.eye(len(w.arms))[0]))
+    before = posterior(policy, w).choose(w.context, everything).propensity
+    after = posterior(policy, dearer).choose(w.context, everything).propensity
+    assert after[0] <= before[0] + 1e-7
+    assert (after[1:] >= before[1:] - 1e-7).all()
+
+
+@learners
+def test_before_any_data_arms_of_equal_worth_share_equally(policy: AnyPolicy) -> None:
+    ready = policy.posterior(empty(6, 3), tuple("abcdef"), Utility(np.ones(6), np.zeros(6)))
+    p = ready.choose(np.array([1.0, 0.5, -0.5]), np.ones(6, dtype=bool)).propensity
+    np.testing.assert_allclose(p, 1 / 6, rtol=0, atol=1e-7)
+
+
+@learners
+def test_with_data_the_better_arm_wins_and_doubt_shrinks(policy: AnyPolicy) -> None:
+    def after(n: int) -> Any:
+        reward = np.tile([0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0], n)  # arm 0: 2 of 5; arm 1: 3 of 5
+        x, arm = np.ones((10 * n, 1)), np.tile([0, 1, 0, 1, 0, 1, 0, 1, 0, 1], n)
+        belief = sites(2, x, arm, *policy.sites(x, reward), reward)
+        return policy.posterior(belief, ("a", "b"), Utility(np.ones(2), np.zeros(2))).choose(
+            np.ones(1), np.ones(2, dtype=bool)
+        )
+
+    few, many = after(1), after(300)
+    assert 0.5 < few.propensity[1] < 0.999 < many.propensity[1]
+    assert (many.sd < few.sd).all()
+    np.testing.assert_allclose(many.mean, [0.4, 0.6], atol=0.02)
+
+
+# -- linear ----------------------------------------------------------------------------------------------------
+
+
+@given(seeds, st.floats(0.1, 2.0))
+def test_linear_agrees_with_bayesian_regression_written_out(seed: int, alpha: float) -> None:
+    """Row by row in plain numpy, with rewards anywhere on the grid, and no sums of the belief."""
+    w = world(seed)
+    rng = np.random.default_rng(seed)
+    w = w._replace(reward=np.rint(rng.random(len(w.reward)) * 4096) / 4096)
+    policy = Linear(prior_mean=0.2, prior_sd=0.4, slope_sd=0.3, noise_sd=0.25, alpha=alpha)
+    scores = posterior(policy, w).choose(w.context, w.eligible)
+
+    n, d = w.x.shape
+    mine = [w.arm == a for a in range(len(w.arms))]
+    rate = (w.reward.sum() + 50 * 0.2) / (n + 50)
+    within = sum(((w.reward[m] - w.reward[m].mean()) ** 2).sum() for m in mine if m.any())
+    noise = (within + 50 * 0.25**2) / (n + 50)
+    prior = np.diag([1 / 0.4**2, *[1 / 0.3**2] * (d - 1)])
+    for a, m in enumerate(mine):
+        covariance = np.linalg.inv(prior + w.x[m].T @ w.x[m] / noise)
+        mean = covariance @ (prior @ np.array([rate, *[0.0] * (d - 1)]) + w.x[m].T @ w.reward[m] / noise)
+        assert scores.mean[a] == pytest.approx(w.context @ mean, abs=1e-7)
+        assert scores.sd[a] == pytest.approx(alpha * np.sqrt(w.context @ covariance @ w.context), rel=1e-6)
+
+
+@given(seeds)
+def test_linear_probabilities_are_those_of_its_scores_and_utilities(seed: int) -> None:
+    """Two arms, in closed form."""
+    w = world(seed)
+    pair = np.flatnonzero(np.ones(len(w.arms)))[:2]
+    eligible = np.isin(np.arange(len(w.arms)), pair)
+    scores = posterior(Linear(), w).choose(w.context, eligible)
+    gain, cost = w.utility.gain[pair], w.utility.cost[pair]
+    worth, width = gain * scores.mean[pair] - cost, gain * scores.sd[pair]
+    assert scores.propensity[0] == pytest.approx(special.ndtr((worth[0] - worth[1]) / np.hypot(*width)), abs=1e-8)
+
+
+def test_linear_sees_the_context() -> None:
+    """Arm 0 pays where the feature is 1, arm 1 where it is −1."""
+    x = np.tile([[1.0, 1.0], [1.0, -1.0]], (400, 1))
+    arm = np.repeat([0, 1], 400)
+    reward = (x[:, 1] == np.where(arm == 0, 1.0, -1.0)).astype(float)
+    ready = Linear().posterior(
+        sites(2, x, arm, np.ones(800), reward, reward), ("a", "b"), Utility(np.ones(2), np.zeros(2))
+    )
+    both = np.ones(2, dtype=bool)
+    assert ready.choose(np.array([1.0, 1.0]), both).propensity[0] > 0.99
+    assert ready.choose(np.array([1.0, -1.0]), both).propensity[1] > 0.99
+
+
+# -- beta ------------------------------------------------------------------------------------------------------
+
+
+@given(seeds, st.floats(1.0, 20.0), st.floats(1.0, 20.0), st.floats(0.05, 1.0))
+def test_beta_agrees_with_the_conjugate_formulas(seed: int, success: float, failure: float, alpha: float) -> None:
+    w = world(seed)
+    scores = posterior(Beta(success, failure, alpha), w).choose(w.context, w.eligible)
+    for a in range(len(w.arms)):
+        won = float(w.reward[w.arm == a].sum())
+        lost = float((w.arm == a).sum()) - won
+        law = stats.beta((success + won) / alpha**2, (failure + lost) / alpha**2)
+        assert scores.mean[a] == pytest.approx(law.mean(), abs=1e-12)
+        assert scores.sd[a] == pytest.approx(law.std(), abs=1e-12)
+
+
+def test_beta_probabilities_are_those_of_a_posterior_draw() -> None:
+    """Beta(3, 2) against Beta(1, 4): P = 1 − E(1 − B)⁴ = 13/14."""
+    reward, arm = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0]), np.array([0, 0, 0, 1, 1, 1])
+    x = np.ones((6, 1))
+    belief = sites(2, x, arm, np.ones(6), reward, reward)
+    ready = Beta().posterior(belief, ("a", "b"), Utility(np.ones(2), np.zeros(2)))
+    p = ready.choose(np.ones(1), np.ones(2, dtype=bool)).propensity
+    assert p[0] == pytest.approx(13 / 14, abs=1e-9)
+
+
+def test_beta_tempering_scales_the_deviation_of_much_data() -> None:
+    n = 10_000
+    reward, x = np.tile([0.0, 1.0], n // 2), np.ones((n, 1))
+    belief = sites(1, x, np.zeros(n, dtype=np.intp), np.ones(n), reward, reward)
+    one = Utility(np.ones(1), np.zeros(1))
+    full, half = (
+        Beta(alpha=a).posterior(belief, ("a",), one).choose(np.ones(1), np.ones(1, dtype=bool)) for a in (1.0, 0.5)
+    )
+    assert half.mean == full.mean
+    assert half.sd[0] / full.sd[0] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_vector_once_given_cannot_spoil_the_next() -> None:
+    w = world(1)
+    ready = posterior(Beta(), w)
+    first = ready.choose(w.context, w.eligible).propensity
+    kept = first.copy()
+    with contextlib.suppress(ValueError):  # being read-only is one way to keep the promise
+        first[:] = 0.0
+    assert ready.choose(w.context, w.eligible).propensity.tolist() == kept.tolist()
+
+
+# -- fixed and uniform -----------------------------------------------------------------------------------------
+
+
+@given(seeds)
+def test_uniform_gives_every_eligible_arm_the_same(seed: int) -> None:
+    w = world(seed)
+    p = posterior(Uniform(), w).choose(w.context, w.eligible).propensity
+    assert set(p[w.eligible].tolist()) == {1.0 / w.eligible.sum()}
+
+
+@given(seeds)
+def test_fixed_takes_its_arm_or_else_the_first_that_may_be_shown(seed: int) -> None:
+    w = world(seed)
+    chosen = 1 if w.eligible[1] else int(np.flatnonzero(w.eligible)[0])
+    p = posterior(Fixed("a1"), w).choose(w.context, w.eligible).propensity
+    assert p.tolist() == np.eye(len(w.arms))[chosen].tolist()
+
+
+def test_fixed_refuses_an_arm_that_is_not_there(make_belief: Callable[..., Belief]) -> None:
+    with pytest.raises(ValueError, match="not in tuple"):
+        Fixed("gone").posterior(make_belief(2, 1, 5, 0), ("a", "b"), Utility(np.ones(2), np.zeros(2)))

@@ -1,0 +1,127 @@
+"""From outcomes to one final reward, whatever order they come in."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandit.catalogue import Reward, Stage
+from bandit.records import Matured
+from bandit.rewards import Verdict, is_final, settle
+
+Build = Callable[..., Matured]
+
+REVENUE = Reward(kind="continuous", window="24h", min=-5.0, max=100.0, default=2.0)
+
+
+@pytest.fixture(scope="module")
+def shop(make_stage: Callable[..., Stage]) -> Stage:
+    """Revenue from −5 to 100, 2 if nobody answers."""
+    return make_stage(reward=REVENUE)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "reward", "why"),
+    [
+        ([], 2.0, "silence"),
+        ([("reward", 30.0)], 30.0, "reward"),
+        ([("reward", 0.0)], 0.0, "reward"),
+        ([("reward", 30.0), ("reward", 12.5)], 42.5, "reward"),
+        ([("reward", 90.0), ("reward", 90.0)], 100.0, "reward"),
+        ([("reward", -90.0)], -5.0, "reward"),
+        ([("reward", 30.0), ("retraction", 10.0)], 20.0, "reward"),
+        ([("reward", 30.0), ("retraction", 10.0), ("retraction", 5.0)], 15.0, "reward"),
+        ([("reward", 30.0), ("retraction", 99.0)], -5.0, "reward"),
+        ([("reward", 30.0), ("retraction", None)], 2.0, "retraction"),
+        ([("reward", 30.0), ("retraction", 10.0), ("retraction", None)], 2.0, "retraction"),
+        ([("retraction", 10.0)], 2.0, "silence"),
+        ([("activation", None)], 2.0, "silence"),
+        ([("activation", None), ("reward", 7.0)], 7.0, "reward"),
+    ],
+)
+def test_rewards_add_up_retractions_take_away_and_silence_is_the_default(
+    shop: Stage, make_matured: Build, outcomes: list[tuple[str, float | None]], reward: float, why: str
+) -> None:
+    verdict = settle(shop, make_matured(1, "reminder", *outcomes).outcomes, holdout=False)
+    assert verdict == (reward, why, True)
+
+
+def test_the_sum_is_clipped_once_and_not_each_of_its_parts(shop: Stage, make_matured: Build) -> None:
+    matured = make_matured(1, "reminder", ("reward", 150.0), ("retraction", 70.0))
+    assert settle(shop, matured.outcomes, holdout=False).reward == 80.0
+
+
+def test_late_outcomes_change_nothing(shop: Stage, make_matured: Build) -> None:
+    late = make_matured(1, "reminder", ("reward", 30.0), ("retraction", None), ("activation", None), late=True)
+    in_time = make_matured(1, "reminder", ("reward", 7.0))
+    assert settle(shop, late.outcomes, holdout=False) == Verdict(2.0, "silence", learned=True)
+    both = (*late.outcomes, *in_time.outcomes)
+    assert settle(shop, both, holdout=False) == Verdict(7.0, "reward", learned=True)
+
+
+def test_the_holdout_has_a_reward_but_teaches_nothing(shop: Stage, make_matured: Build) -> None:
+    matured = make_matured(1, "none", ("reward", 30.0))
+    assert settle(shop, matured.outcomes, holdout=True) == Verdict(30.0, "holdout", learned=False)
+
+
+def test_where_activation_is_required_nothing_is_learned_without_it(
+    make_stage: Callable[..., Stage], make_matured: Build
+) -> None:
+    strict = make_stage(reward=REVENUE, activation="required")
+    shown = make_matured(1, "reminder", ("activation", None), ("reward", 30.0))
+    unseen = make_matured(1, "reminder", ("reward", 30.0))
+    shown_late = make_matured(1, "reminder", ("activation", None), late=True).outcomes + unseen.outcomes
+    assert settle(strict, shown.outcomes, holdout=False) == Verdict(30.0, "reward", learned=True)
+    assert settle(strict, unseen.outcomes, holdout=False) == Verdict(30.0, "not activated", learned=False)
+    assert settle(strict, shown_late, holdout=False) == Verdict(30.0, "not activated", learned=False)
+    assert settle(strict, shown.outcomes, holdout=True).why == "holdout"
+
+
+values = st.floats(-1e12, 1e12)
+reports = st.lists(
+    st.tuples(st.just("reward"), values)
+    | st.tuples(st.just("retraction"), st.none() | values)
+    | st.tuples(st.just("activation"), st.none()),
+    max_size=8,
+)
+
+
+@given(reports, st.booleans(), st.data())
+def test_the_order_of_outcomes_does_not_matter(
+    shop: Stage,
+    make_matured: Build,
+    reported: list[tuple[str, float | None]],
+    held: bool,
+    data: st.DataObject,
+) -> None:
+    outcomes = make_matured(1, "reminder", *reported).outcomes
+    verdict = settle(shop, outcomes, holdout=held)
+    assert settle(shop, data.draw(st.permutations(outcomes)), holdout=held) == verdict
+    assert REVENUE.min <= verdict.reward <= REVENUE.max
+
+
+@pytest.mark.parametrize(
+    ("settles", "activation", "outcomes", "final"),
+    [
+        ("window", "assumed", ["reward"], False),
+        ("reward", "assumed", ["reward"], True),
+        ("reward", "assumed", ["activation"], False),
+        ("reward", "assumed", [], False),
+        ("reward", "required", ["reward"], False),
+        ("reward", "required", ["reward", "activation"], True),
+        ("window", "required", ["reward", "activation"], False),
+    ],
+)
+def test_a_reward_is_final_early_only_where_every_outcome_is_reported(
+    make_stage: Callable[..., Stage],
+    make_matured: Build,
+    settles: str,
+    activation: str,
+    outcomes: list[str],
+    final: bool,
+) -> None:
+    stage = make_stage(reward=msgspec.structs.replace(REVENUE, settle=settles), activation=activation)
+    matured = make_matured(1, "reminder", *((kind, 1.0) for kind in outcomes))
+    assert is_final(stage, matured.outcomes) is final

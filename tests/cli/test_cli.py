@@ -1,0 +1,334 @@
+"""The command line: catalogues, keys, audits of a ledger, and messages a person can act on."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import tomllib
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from litestar.testing import TestClient
+
+from api.app import create_app
+from api.keys import load as load_keys
+from api.settings import Settings
+from api.stores.sqlite import SqliteStore
+from bandit.catalogue import parse, read_shipped, shipped
+from bandit.errors import CatalogueError, InvalidRequest, JourneyBanditError, LedgerError, LedgerMismatch, NotFound
+from cli.main import group
+
+Run = Callable[..., Result]
+
+START = 1_760_000_000_000_000
+SCRIPT = Path(sys.executable).with_name("journey-bandit")
+WRONG = """
+app = "My Shop"
+currency = "EUR"
+colour = "red"
+[stages.cart]
+policy = { name = "linaer" }
+floor = 1.5
+reward = { kind = "binary", window = "2 weeks" }
+[stages.cart.features]
+age = { type = "number", min = 9, max = 1, default = 3 }
+[stages.cart.nudges.none]
+type = "help"
+format = "banner"
+"""
+
+
+@pytest.fixture
+def run() -> Run:
+    """run(*arguments): the command in this process; our own errors end up in `exception`."""
+    return lambda *arguments, **env: CliRunner().invoke(group, [str(a) for a in arguments], env=env)
+
+
+def real(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    """The installed command as a process of its own."""
+    command = [str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+# -- catalogues ------------------------------------------------------------------------------------------------
+
+
+def test_every_mistake_of_a_catalogue_is_reported_at_once_with_exit_status_1(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(WRONG, encoding="utf-8")
+    done = real("catalogue", "check", file)
+    assert (done.returncode, done.stdout) == (1, "")
+    for named in ("mine.toml", "app", "colour", "policy", "linear", "floor", "window", "features.age", "nudges.none"):
+        assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_catalogue_without_mistakes_is_counted(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(read_shipped("fintech"), encoding="utf-8")
+    done = run("catalogue", "check", file)
+    assert done.exit_code == 0
+    assert "fintech, 5 stage(s)" in done.stdout
+    assert "no mistakes" in done.stdout
+
+
+@pytest.mark.parametrize(("content", "named"), [(b"\xff\xfe", "UTF-8"), (b"stages = [", "not TOML"), (None, "No such")])
+def test_a_file_that_is_no_catalogue_is_one_readable_message(tmp_path: Path, content: bytes | None, named: str) -> None:
+    file = tmp_path / "mine.toml"
+    if content is not None:
+        file.write_bytes(content)
+    for command in (["catalogue", "check", file], ["serve", "--dev", "--store", "memory://", "--app", file]):
+        done = real(*command)
+        assert done.returncode == 1
+        assert named.lower() in done.stderr.lower()
+        assert "mine.toml" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("app", shipped())
+def test_a_shipped_catalogue_is_shown_in_words_and_as_a_file_to_start_from(run: Run, app: str) -> None:
+    words, file = run("catalogue", "show", app), run("catalogue", "show", app, "--toml")
+    assert words.exit_code == file.exit_code == 0
+    catalogue = parse(file.stdout)
+    for name, stage in catalogue.stages.items():
+        assert f"{name}: " in words.stdout
+        assert all(f"{nudge}: " in words.stdout for nudge in stage.arms)
+        assert all(f"feature  {feature}: " in words.stdout for feature in stage.features)
+
+
+def test_an_unknown_catalogue_is_refused_with_the_known_ones(run: Run) -> None:
+    done = run("catalogue", "show", "fintec")
+    assert done.exit_code == 2
+    assert "fintech" in done.stderr
+
+
+# -- keys ------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_key_is_printed_once_alone_and_works(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    done = run("keys", "new", "shop", "--file", file, "--scope", "decide", "--scope", "reward")
+    key = done.stdout.strip()
+    assert done.exit_code == 0
+    assert key.startswith("shop.")
+    assert key not in done.stderr  # a pipe gets the key and nothing else
+    assert load_keys(file).scopes(key) == ["decide", "reward"]
+    everything = run("keys", "new", "all", "--file", file).stdout.strip()
+    assert load_keys(file).scopes(everything) == ["decide", "reward", "read"]
+    assert tomllib.loads(file.read_text())["keys"].keys() == {"shop", "all"}
+
+
+def test_a_name_that_is_taken_is_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    run("keys", "new", "shop", "--file", file)
+    assert isinstance(run("keys", "new", "shop", "--file", file).exception, CatalogueError)
+    assert run("keys", "new", "two", "--file", file, "--scope", "write").exit_code == 2
+
+
+# -- audits ----------------------------------------------------------------------------------------------------
+
+
+class Ledger:
+    """A ledger file that a service left behind, and the ids of its decisions about users who are not held out."""
+
+    def __init__(self, file: Path, ids: list[str]):
+        self.file = file
+        self.ids = ids
+        self.url = f"sqlite:///{file}"
+
+    def tamper(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute(statement)
+            connection.commit()
+
+
+@contextmanager
+def service(file: Path, **settings: Any) -> Iterator[tuple[TestClient[Any], list[int]]]:
+    """A running service on a file, and its clock."""
+    now = [START]
+    app = create_app(Settings(app="fintech", dev=True, store=f"sqlite:///{file}", **settings), clock=lambda: now[0])
+    with TestClient(app) as client:
+        yield client, now
+
+
+def some_traffic(client: TestClient[Any], now: list[int]) -> list[str]:
+    ids = []
+    for n in range(30):
+        stage = ("onboarding", "cart")[n % 2]
+        request = {"stage": stage, "user_id": f"u{n}", "context": {"hours_idle": n} if n % 2 else {"steps_done": n}}
+        decision = client.post("/v1/decisions", json=request).json()
+        ids += [decision["decision_id"]] * (not decision["holdout"])
+        if n % 3:
+            client.post("/v1/outcomes", json={"decision_id": decision["decision_id"], "kind": "reward"})
+        now[0] += 5 * 3_600_000_000
+        client.get("/v1/policies", params={"wait": True})
+    return ids
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    file = tmp_path / "ledger.db"
+    with service(file) as (client, now):
+        ids = some_traffic(client, now)
+    return Ledger(file, ids)
+
+
+def test_an_untouched_ledger_is_verified_and_left_as_it_is(run: Run, ledger: Ledger) -> None:
+    before = ledger.file.read_bytes()
+    done = run("rebuild", "--store", ledger.url, "--verify")
+    assert (done.exit_code, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert {line.split()[0] for line in lines} == {"browsing", "cart", "checkout", "onboarding", "retention"}
+    assert all(line.endswith("equal") for line in lines)
+    assert ledger.file.read_bytes() == before
+
+
+def test_a_changed_belief_is_found_and_mended(run: Run, ledger: Ledger) -> None:
+    ledger.tamper("UPDATE beliefs SET shift = zeroblob(length(shift)) WHERE stage = 'onboarding'")
+    found = run("rebuild", "--store", ledger.url, "--verify")
+    assert found.exit_code == 1
+    assert [line.split()[0] for line in found.stdout.splitlines() if line.endswith("DIFFERENT")] == ["onboarding"]
+    mended = run("rebuild", "--store", ledger.url)
+    assert mended.exit_code == 0
+    assert mended.stdout.count("replaced") == 1
+    assert run("rebuild", "--store", ledger.url, "--verify").exit_code == 0
+
+
+def test_a_changed_reward_is_found_and_its_decision_named(run: Run, ledger: Ledger) -> None:
+    ledger.tamper("UPDATE settlements SET reward = 1 - reward WHERE decision_seq = 5")
+    found = run("rebuild", "--store", ledger.url, "--verify")
+    assert found.exit_code == 1
+    assert "decision number 5" in found.stdout
+
+
+def test_a_running_ledger_can_be_verified_and_not_rewritten(run: Run, ledger: Ledger) -> None:
+    with closing(SqliteStore(ledger.file)):
+        assert run("rebuild", "--store", ledger.url, "--verify").exit_code == 0
+        assert run("receipt", "--store", ledger.url, ledger.ids[0]).exit_code == 0
+        refused = run("rebuild", "--store", ledger.url).exception
+    assert isinstance(refused, LedgerError)
+    assert "in use" in str(refused)
+
+
+def test_every_decision_of_the_ledger_is_recomputed_bit_for_bit(run: Run, ledger: Ledger) -> None:
+    versions = set()
+    for decision in ledger.ids:
+        done = run("receipt", "--store", ledger.url, decision)
+        assert (done.exit_code, done.stderr) == (0, "recomputed: equal, bit for bit\n")
+        receipt = json.loads(done.stdout)
+        assert receipt["decision_id"] == decision
+        versions.add(receipt["policy_version"])
+    assert len(versions) > 10
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("arm = 'chat', u = 0.5", "in u, arm"),
+        ("propensity = zeroblob(length(propensity))", "propensity"),
+        ("x = zeroblob(length(x))", "propensity, mean"),
+    ],
+)
+def test_a_changed_decision_is_found(run: Run, ledger: Ledger, change: str, named: str) -> None:
+    ledger.tamper(f"UPDATE decisions SET {change} WHERE id = x'{uuid.UUID(ledger.ids[0]).hex}'")
+    done = run("receipt", "--store", ledger.url, ledger.ids[0])
+    assert done.exit_code == 1
+    assert "DIFFERENT" in done.stderr
+    assert named in done.stderr
+
+
+def test_a_change_of_what_was_learned_before_is_found_in_the_receipts_after(run: Run, ledger: Ledger) -> None:
+    ledger.tamper("UPDATE settlements SET nu = 1 - nu WHERE learned")
+    done = run("receipt", "--store", ledger.url, ledger.ids[-1])
+    assert done.exit_code == 1
+    assert "mean" in done.stderr
+
+
+def test_a_decision_that_is_not_there_is_not_found(run: Run, ledger: Ledger) -> None:
+    missing = run("receipt", "--store", ledger.url, "00000000-0000-0000-0000-000000000001").exception
+    assert isinstance(missing, NotFound)
+    assert run("receipt", "--store", ledger.url, "not-an-id").exit_code == 2
+
+
+def test_a_salt_of_its_own_is_needed_to_recompute(run: Run, tmp_path: Path) -> None:
+    with service(tmp_path / "salted.db", salt="pepper") as (client, now):
+        decision = some_traffic(client, now)[0]
+    arguments = ("receipt", "--store", f"sqlite:///{tmp_path}/salted.db", decision)
+    assert run(*arguments, "--salt", "pepper").exit_code == 0
+    assert run(*arguments, JOURNEY_BANDIT_SALT="pepper").exit_code == 0
+    for wrong in (run(*arguments), run(*arguments, "--salt", "salz")):
+        assert isinstance(wrong.exception, LedgerMismatch)
+        assert "JOURNEY_BANDIT_SALT" in str(wrong.exception)
+
+
+def test_auditing_a_missing_or_foreign_file_is_one_readable_message(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("not a ledger " * 99)
+    for name, word in (("typo.db", "does not exist"), ("notes.db", "cannot be used as a ledger")):
+        done = real("rebuild", "--verify", "--store", f"sqlite:///{tmp_path}/{name}")
+        assert done.returncode == 1
+        assert word in done.stderr
+        assert "Traceback" not in done.stderr
+    assert {f.name for f in tmp_path.iterdir()} == {"notes.db"}
+
+
+# -- all of it -------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_command_is_refused() -> None:
+    done = real("serv")
+    assert done.returncode == 2
+    assert "serv" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert "0.1.0" in run("--version").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        (["--dev"], InvalidRequest, "--app"),
+        (["--app", "fintec", "--dev"], NotFound, "fintech"),
+        (["--app", "fintech", "--port", "70000"], InvalidRequest, "--port"),
+        (["--app", "fintech", "--window-scale", "2"], InvalidRequest, "--window-scale"),
+        (["--app", "fintech", "--store", "postgres://x"], LedgerError, "sqlite:///FILE"),
+        (["--app", "fintech", "--store", "memory://", "--keys", "/nonexistent/keys.toml"], CatalogueError, "keys new"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why(
+    run: Run, arguments: list[str], error: type[JourneyBanditError], named: str
+) -> None:
+    failed = run("serve", "--port", "0", *arguments).exception
+    assert isinstance(failed, error)
+    assert named in str(failed)
+
+
+def test_serving_never_imports_the_laboratory() -> None:
+    """In a fresh interpreter, with an application built and not only imported."""
+    done = python(
+        "import sys, cli.main, cli.serve, api.app, api.server\n"
+        "from api.settings import Settings\n"
+        "api.app.create_app(Settings(app='fintech', store='memory://', dev=True))\n"
+        "strange = {'mlflow', 'experiments', 'simulations', 'matplotlib', 'rich'}\n"
+        "print(sorted(strange & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_the_command_line_itself_imports_no_command() -> None:
+    done = python(
+        "import sys, cli.main\n"
+        "print(sorted({'litestar', 'numpy', 'mlflow', 'api', 'rich'} & {n.partition('.')[0] for n in sys.modules}))"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
