@@ -22,7 +22,7 @@ _SALT = "demo"
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("demo-output"), show_default=True)
 @click.option("--users", default=12_000, show_default=True, type=click.IntRange(min=200), help="Simulated people.")
 @click.option("--customers", type=click.IntRange(min=300), help="Real customers.  [default: all 32,000]")
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", default=100, show_default=True)
 def demo(folder: Path, users: int, customers: int | None, seed: int) -> None:
     """Start a service, let real and simulated people use it over HTTP, show what it learned, and log it to MLflow."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ def replay() -> None:
 @replay.command()
 @click.option("--url", required=True, help="The service, started with `serve --app hillstrom`.")
 @click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="API key, unless the service runs with --dev.")
-@click.option("--seed", default=1, show_default=True, help="Order of the customers.")
+@click.option("--seed", default=100, show_default=True, help="Order of the customers.")
 @click.option("--limit", type=click.IntRange(min=300), help="Only the first so many.  [default: all 32,000]")
 @click.option("--mlflow", "uri", help="Log the run to this MLflow server, e.g. http://127.0.0.1:5000")
 @click.option("--json", "as_json", is_flag=True, help="Print the headline metrics as JSON.")

@@ -12,7 +12,7 @@ from simulations.scenario import names
 @click.option("--url", required=True, help="The service, started with `serve --app … --window-scale 1e-5`.")
 @click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="API key, unless the service runs with --dev.")
 @click.option("--users", default=12_000, show_default=True, type=click.IntRange(min=200))
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", default=100, show_default=True)
 @click.option("--mlflow", "uri", help="Log the run to this MLflow server, e.g. http://127.0.0.1:5000")
 @click.option("--json", "as_json", is_flag=True, help="Print the headline metrics as JSON.")
 def simulate(app: str, url: str, key: str, users: int, seed: int, uri: str | None, as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """Linear Thompson sampling, one Bayesian linear regression for each arm (disjoint).
 
-Model: r = x·θ_a + ε, ε ~ N(0, σ²), θ_a ~ N(m₀, diag v). With sums Λ = Σxxᵀ and b = Σrx,
-P = Λ + σ² diag(1/v), mean = P⁻¹(b + σ² m₀/v), covariance = σ² P⁻¹ (Agrawal & Goyal 2013).
+Model: r = x·θ_a + ε, ε ~ N(0, σ²), θ_a ~ N(m₀, σ² diag v). With sums Λ = Σxxᵀ and b = Σrx,
+P = Λ + diag(1/v), mean = P⁻¹(b + m₀/v), covariance = σ² P⁻¹ (Agrawal & Goyal 2013).
 
 Two choices beyond the textbook, both functions of the exact sums only:
 * σ² is the pooled within-arm variance of the rewards, started at `noise_sd`: rewards of a 3 % conversion rate
@@ -27,15 +27,16 @@ _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled r
 
 
 class Linear(msgspec.Struct, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
-    """Hyperparameters, in units of the reward range.
+    """Hyperparameters.
 
-    prior_mean: expected reward before any data. prior_sd, slope_sd: prior sd of an arm's intercept and of
-    each slope. noise_sd: starting guess of the noise. alpha: scale of the posterior sd.
+    prior_mean, noise_sd: expected reward and guessed noise before any data, in units of the reward range.
+    prior_sd, slope_sd: prior sd of an arm's intercept and of each slope, in units of the noise; s weighs as much
+    as 1/s² decisions (25 and 280 by default). alpha: scale of the posterior sd.
     """
 
     prior_mean: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
-    prior_sd: Positive = 0.15
-    slope_sd: Positive = 0.05
+    prior_sd: Positive = 0.2
+    slope_sd: Positive = 0.06
     noise_sd: Positive = 0.3
     alpha: Annotated[float, msgspec.Meta(gt=0, le=2)] = 0.5
 
@@ -50,8 +51,8 @@ class Linear(msgspec.Struct, frozen=True, tag="linear", tag_field="name", forbid
         rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / (total + _PSEUDO)
         within = belief.square - belief.reward**2 / np.maximum(belief.n, 1.0)
         noise = (np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd**2) / (total + _PSEUDO)
-        prior = np.full(d, noise / self.slope_sd**2)
-        prior[0] = noise / self.prior_sd**2
+        prior = np.full(d, self.slope_sd**-2.0)
+        prior[0] = self.prior_sd**-2.0
         inverse = np.linalg.inv(belief.precision + np.diag(prior))
         start = belief.shift.copy()
         start[:, 0] += prior[0] * rate

@@ -221,7 +221,7 @@ def test_linear_agrees_with_bayesian_regression_written_out(seed: int, alpha: fl
     rate = (w.reward.sum() + 50 * 0.2) / (n + 50)
     within = sum(((w.reward[m] - w.reward[m].mean()) ** 2).sum() for m in mine if m.any())
     noise = (within + 50 * 0.25**2) / (n + 50)
-    prior = np.diag([1 / 0.4**2, *[1 / 0.3**2] * (d - 1)])
+    prior = np.diag([1 / 0.4**2, *[1 / 0.3**2] * (d - 1)]) / noise
     for a, m in enumerate(mine):
         covariance = np.linalg.inv(prior + w.x[m].T @ w.x[m] / noise)
         mean = covariance @ (prior @ np.array([rate, *[0.0] * (d - 1)]) + w.x[m].T @ w.reward[m] / noise)

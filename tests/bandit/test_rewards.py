@@ -79,7 +79,7 @@ def test_where_activation_is_required_nothing_is_learned_without_it(
     assert settle(strict, shown.outcomes, holdout=True).why == "holdout"
 
 
-values = st.floats(-1e12, 1e12)
+values = st.floats(-1e12, 1e12) | st.sampled_from([0.1, 0.2, 0.3, 0.7])  # whose plain sums depend on the order
 reports = st.lists(
     st.tuples(st.just("reward"), values)
     | st.tuples(st.just("retraction"), st.none() | values)

@@ -234,13 +234,14 @@ def test_every_decision_of_the_ledger_is_recomputed_bit_for_bit(run: Run, ledger
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("arm = 'chat', u = 0.5", "in u, arm"),
+        ("u = 0.5", "in u"),
+        ("arm = CASE arm WHEN 'chat' THEN 'video' ELSE 'chat' END", "in arm"),
         ("propensity = zeroblob(length(propensity))", "propensity"),
         ("x = zeroblob(length(x))", "propensity, mean"),
     ],
 )
 def test_a_changed_decision_is_found(run: Run, ledger: Ledger, change: str, named: str) -> None:
-    ledger.tamper(f"UPDATE decisions SET {change} WHERE id = x'{uuid.UUID(ledger.ids[0]).hex}'")
+    ledger.tamper(f"UPDATE decisions SET {change} WHERE id = x'{uuid.UUID(ledger.ids[0]).hex}'")  # noqa: S608
     done = run("receipt", "--store", ledger.url, ledger.ids[0])
     assert done.exit_code == 1
     assert "DIFFERENT" in done.stderr
