@@ -1,6 +1,7 @@
 """`journey-bandit`: commands are loaded when they are called, so that `serve` never imports MLflow."""
 
 import importlib
+import signal
 import sys
 
 import click
@@ -43,8 +44,15 @@ def group() -> None:
     """Learn which nudge, if any, brings a user back: one contextual bandit for each stage of the journey."""
 
 
+def _terminated(*_: object) -> None:
+    sys.exit(143)
+
+
 def main() -> None:
-    """Run; our own errors are one readable message and exit status 1."""
+    """Run; our own errors are one readable message and exit status 1. SIGTERM ends a command like Ctrl-C does: what it
+    started is stopped.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         group(standalone_mode=False)
     except click.exceptions.Abort:

@@ -182,6 +182,16 @@ def test_a_dearer_arm_is_chosen_less(policy: AnyPolicy, seed: int) -> None:
 
 
 @learners
+@pytest.mark.parametrize("first", [(0.8, 0.0), (1.0, 0.05)], ids=["gain", "cost"])
+def test_of_two_arms_alike_the_one_that_is_worth_less_is_chosen_less(
+    policy: AnyPolicy, first: tuple[float, float]
+) -> None:
+    utility = Utility(np.array([first[0], 1.0]), np.array([first[1], 0.0]))
+    ready = policy.posterior(empty(2, 1), ("a", "b"), utility)
+    assert ready.choose(np.ones(1), np.ones(2, dtype=bool)).propensity[0] < 0.499
+
+
+@learners
 def test_before_any_data_arms_of_equal_worth_share_equally(policy: AnyPolicy) -> None:
     ready = policy.posterior(empty(6, 3), tuple("abcdef"), Utility(np.ones(6), np.zeros(6)))
     p = ready.choose(np.array([1.0, 0.5, -0.5]), np.ones(6, dtype=bool)).propensity

@@ -78,6 +78,8 @@ def test_ui_links_to_the_runs(demo: tuple[Path, str], free_port: int) -> None:
         page = httpx.get(links["travel-cart"].split("#")[0], timeout=20)
         assert page.status_code == 200
         assert "MLflow" in page.text
+    with pytest.raises(httpx.ConnectError):  # what the command started ended with it
+        httpx.get(links["travel-cart"].split("#")[0], timeout=2)
 
 
 def test_a_replay_gives_the_same_numbers_again(tmp_path: Path, free_port: int) -> None:
