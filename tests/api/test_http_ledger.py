@@ -3,6 +3,7 @@
 import datetime as dt
 import itertools
 import random
+import threading
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -227,6 +228,7 @@ def test_everything_acknowledged_is_in_the_file_after_shutdown(serving: Serving,
     path = tmp_path / "ledger.db"
     with serving(store=SqliteStore(path)) as client:
         ids = [client.ask(user=str(n))["decision_id"] for n in range(20)]
+    assert "ledger-writer" not in {thread.name for thread in threading.enumerate()}
     with closing(SqliteStore(path)) as store:  # closed by the shutdown: nobody owns it any more
         assert [str(f.decision.id) for f in store.decisions()] == ids
 

@@ -41,7 +41,7 @@ def ledger(store: Store, claimed: Callable[..., Any]) -> Any:
 
 def test_a_decision_comes_back_with_every_bit(ledger: Any, decide: Decide) -> None:
     made = [
-        decide(1, age=41.7, plan="pro"),
+        decide(1, age=87.317, plan="pro"),  # on the grid, and not on one that is half as fine
         decide(2, "basket", user="held out", items=3),
         decide(3, plan="никогда", age=1e9),  # notes in other letters, and a clipped number
         msgspec.structs.replace(decide(4), evidence={"stock": 3, "deadline": START}, excluded={"call": 'not "now" 👀'}),
@@ -177,10 +177,11 @@ def test_the_same_outcome_again_is_a_duplicate_and_another_value_or_kind_a_confl
         outcome(1, value=1.0),  # what the first one was taken as
         outcome(1, value=0.0),
         outcome(1, "retraction", None, name="reward"),
+        outcome(1, "retraction", 1.0, name="reward"),
         outcome(2, value=3.0),
         outcome(2, value=3.5),
     )
-    assert [n.status for n in noted] == ["duplicate", "conflict", "conflict", "duplicate", "conflict"]
+    assert [n.status for n in noted] == ["duplicate", "conflict", "conflict", "conflict", "duplicate", "conflict"]
     assert ledger.everything() == before
 
 

@@ -104,6 +104,7 @@ CHECKS = [  # (what is written, what is written instead, path of the mistake, a 
     ('{ name = "linear" }', '{ name = "liner" }', "stages.cart.policy.name", "unknown: 'liner'", "`linear`? known: b"),
     ('{ name = "linear" }', '{ name = ["beta"] }', "stages.cart.policy.name", "unknown: ['beta']", POLICIES),
     ('{ name = "linear" }', '{ name = "beta", alpha = 1.5 }', "stages.cart.policy.alpha", "<= 1.0", "write a number"),
+    ('"linear"', '"beta", prior_success = 0.5', "stages.cart.policy.prior_success", ">= 1.0", "write a number here"),
     ('{ name = "linear" }', '{ name = "linear", alfa = 1 }', "stages.cart.policy.alfa", "unknown key", "`alpha`?"),
     # names
     ('"shop"', '"Shop!"', "app", "'Shop!' is not a usable id", "lower-case letters"),

@@ -99,6 +99,11 @@ def test_a_linear_number_is_scaled_from_its_range(layout: Schema, value: float, 
     assert column(layout, {"visits": value}, "visits") == scaled
 
 
+@given(st.floats(-5, 5))
+def test_a_number_is_rounded_to_the_nearest_point_of_the_grid(layout: Schema, value: float) -> None:
+    assert abs(column(layout, {"visits": value}, "visits") - value / 5) <= 2**-13 + 1e-12
+
+
 @pytest.mark.parametrize(("value", "scaled"), [(0, -1.0), (600, 1.0), (math.sqrt(601) - 1, 0.0)])
 def test_a_logarithmic_number_keeps_its_ends_and_bends_between(layout: Schema, value: float, scaled: float) -> None:
     """Halfway in log(1 + v): 1 + v = √(1 + 600)."""
