@@ -31,6 +31,7 @@ from api.settings import Settings
 from api.stores import Store, open_store
 from api.worker import Clock, Worker
 from bandit.catalogue import Catalogue
+from bandit.errors import LedgerError
 
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
@@ -55,7 +56,11 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
     catalogue = read_catalogue(settings.app)
     keys = load_keys(Path(settings.keys)) if settings.keys else Keys({})
     ledger_store = store or open_store(settings.store)
-    salt = ledger.claim(ledger_store, catalogue, settings.salt or None)
+    try:
+        salt = ledger.claim(ledger_store, catalogue, settings.salt or None)
+    except LedgerError:
+        ledger_store.close()
+        raise
     metrics = Metrics()
     worker = Worker(ledger_store, catalogue, clock, metrics, settings.queue)
     service = Service(

@@ -17,11 +17,12 @@ from litestar.testing import TestClient
 from api import ledger
 from api.app import create_app
 from api.settings import Settings
+from api.stores import open_store
 from api.stores.memory import MemoryStore
 from api.stores.sqlite import SqliteStore
 from bandit import engine, propensity
 from bandit.catalogue import Catalogue
-from bandit.errors import Unavailable
+from bandit.errors import LedgerMismatch, Unavailable
 from bandit.snapshot import Snapshot, from_zip
 
 Client = Any  # conftest.Caller
@@ -231,6 +232,16 @@ def test_everything_acknowledged_is_in_the_file_after_shutdown(serving: Serving,
     assert "ledger-writer" not in {thread.name for thread in threading.enumerate()}
     with closing(SqliteStore(path)) as store:  # closed by the shutdown: nobody owns it any more
         assert [str(f.decision.id) for f in store.decisions()] == ids
+
+
+def test_a_ledger_of_another_app_is_refused_and_not_held(serving: Serving, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with serving(store=open_store(url)):
+        pass
+    with pytest.raises(LedgerMismatch, match="'shop'") as refused:
+        create_app(Settings(app="travel", store=url, dev=True))
+    open_store(url).close()
+    assert refused.value.__traceback__  # which would keep the refused one open
 
 
 def test_a_store_is_opened_from_the_settings(serving: Serving, tmp_path: Path, catalogue_file: Path) -> None:
