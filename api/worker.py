@@ -180,14 +180,15 @@ class Worker:
         settlements, beliefs = [], {}
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
             stage, rows = self._catalogue.stages[name], list(group)
+            belief = self.lives[name].snapshot.belief
             done = [
                 settlement
                 for (_, spec), part in groupby(rows, key=_declared)
-                for settlement in learner.settle(self._specs[spec], list(part), now)
+                for settlement in learner.settle(self._specs[spec], list(part), now, live=stage, belief=belief)
             ]
             settlements += done
             gained = learner.contribution(stage, done, np.array([m.decision.x for m in rows]))
-            beliefs[name] = stage.arms, add(self.lives[name].snapshot.belief, gained)
+            beliefs[name] = stage.arms, add(belief, gained)
         versions = self._store.settle(settlements, beliefs)
         self.lives = {
             **self.lives,

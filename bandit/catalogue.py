@@ -15,8 +15,8 @@ import numpy as np
 
 from bandit.decoding import closest, decode
 from bandit.errors import CatalogueError, NotFound, Problem
-from bandit.policies import AnyPolicy, Beta, Fixed
-from bandit.policies.protocol import Utility
+from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic
+from bandit.policies.protocol import Arms
 
 NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
@@ -117,20 +117,22 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return (NONE, *self.nudges)
 
     @property
-    def utility(self) -> Utility:
-        """Gain and cost of each arm in units of the reward range, the default value of no reward left out."""
+    def facts(self) -> Arms:
+        """What the policy knows of the arms; gain and cost in units of the reward range."""
         span = self.reward.max - self.reward.min
         base = np.array([0.0] + [n.cost_when_rewarded for n in self.nudges.values()])
         shown = np.array([0.0] + [n.cost for n in self.nudges.values()])
         # utility in currency = (value − cwr)·r − cost, r = min + span·r̃; divided by value·span
         gain = (self.reward.value - base) / self.reward.value
-        return Utility(gain, (shown - (self.reward.value - base) * self.reward.min) / (self.reward.value * span))
+        kinds = (NONE, *(n.type for n in self.nudges.values()))
+        cost = (shown - (self.reward.value - base) * self.reward.min) / (self.reward.value * span)
+        return Arms(self.arms, kinds, gain, cost)
 
     def learning_digest(self) -> str:
         """Changes when old statistics stop meaning what they meant: features, or the reward and its range."""
         reward = (self.reward.kind, self.reward.min, self.reward.max)
         features = {name: (f.type, f.min, f.max, f.scale, f.values) for name, f in self.features.items()}
-        return _digest((list(features.items()), reward))
+        return _digest((list(features.items()), reward, self.policy.link))
 
     def digest(self) -> str:
         """Changes with anything declared for this stage."""
@@ -225,8 +227,9 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
     if stage.floor * len(stage.arms) >= 1.0:
         fix = f"below {1 / len(stage.arms):.3g} for {len(stage.arms)} arms (0.01 is usual)"
         yield Problem(f"{path}.floor", "the floors of all arms reach 1", fix)
-    if isinstance(stage.policy, Beta) and stage.reward.kind != "binary":
-        yield Problem(f"{path}.policy.name", "beta needs a binary reward", 'use name = "linear"')
+    if isinstance(stage.policy, Beta | Hierarchical | Logistic) and stage.reward.kind != "binary":
+        name = stage.policy.__struct_config__.tag
+        yield Problem(f"{path}.policy.name", f"{name} needs a binary reward", 'use name = "linear"')
     if isinstance(stage.policy, Fixed) and stage.policy.arm not in stage.arms:
         yield Problem(f"{path}.policy.arm", "no such arm", closest(stage.policy.arm, stage.arms))
 

@@ -1,6 +1,7 @@
 """Learning: matured decisions → settlements → belief. Pure; the store makes it durable, exactly once.
 
-Order-free by construction (see `belief`): any batching, any crash, a rebuild from the ledger end in the same bits.
+The sums are order-free by construction (see `belief`): any batching, any crash, a rebuild from the ledger end in the
+same bits. Sites of a logistic policy depend on what was learned before them; they are recorded once and for all.
 """
 
 from collections.abc import Sequence
@@ -9,20 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import rewards
-from bandit.belief import Belief, sites
+from bandit.belief import Belief, empty, sites
 from bandit.catalogue import Stage
 from bandit.records import Matured, Settlement
 
 Array = NDArray[np.float64]
 
 
-def settle(stage: Stage, matured: Sequence[Matured], now: int) -> list[Settlement]:
-    """The final reward of each matured decision of one stage and, where it is learned, its site (τ, ν)."""
-    verdicts = [rewards.settle(stage, m.outcomes, holdout=m.decision.holdout) for m in matured]
-    tau, nu = stage.policy.sites(
-        np.array([m.decision.x for m in matured]),
-        np.array([stage.reward.scaled(v.reward) for v in verdicts]),
-    )
+def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Stage, belief: Belief) -> list[Settlement]:
+    """The final reward of each matured decision of one stage, by the rules it was made under (`spec`), and where it is
+    learned its site (τ, ν), by the policy that learns it: `live`, which has learned `belief`.
+    """
+    verdicts = [rewards.settle(spec, m.outcomes, holdout=m.decision.holdout) for m in matured]
+    tau, nu = np.zeros(len(matured)), np.zeros(len(matured))
+    known = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm in live.arms]
+    retired = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm not in live.arms]
+    before = empty(len(spec.arms), belief.shift.shape[1])  # a retired arm's site waits for the arm to come back
+    for stage, rows, start in ((live, known, belief), (spec, retired, before)):
+        if rows:
+            x = np.array([matured[i].decision.x for i in rows])
+            arm = np.array([stage.arms.index(matured[i].decision.arm) for i in rows], dtype=np.intp)
+            reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
+            tau[rows], nu[rows] = stage.policy.sites(start, stage.facts, x, arm, reward)
     return [
         Settlement(
             decision_seq=m.seq,
@@ -32,8 +41,8 @@ def settle(stage: Stage, matured: Sequence[Matured], now: int) -> list[Settlemen
             reward=v.reward,
             why=v.why,
             learned=v.learned,
-            tau=float(tau[i]) if v.learned else 0.0,
-            nu=float(nu[i]) if v.learned else 0.0,
+            tau=float(tau[i]),
+            nu=float(nu[i]),
         )
         for i, (m, v) in enumerate(zip(matured, verdicts, strict=True))
     ]

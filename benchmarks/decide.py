@@ -19,7 +19,7 @@ import numpy as np
 from bandit import propensity
 from bandit.belief import sites
 from bandit.policies.linear import Linear, LinearPosterior
-from bandit.policies.protocol import Utility
+from bandit.policies.protocol import Arms
 
 ROUNDS, DECISIONS = 15, 200
 K = 6
@@ -34,7 +34,7 @@ def posterior(d: int, rows: int = 3000) -> LinearPosterior:
     arm = rng.integers(0, K, rows)
     reward = (rng.random(rows) < np.einsum("nd,nd->n", x, theta[arm])).astype(float)
     belief = sites(K, x, arm, np.ones(rows), reward, reward)
-    return Linear().posterior(belief, tuple("abcdef"), Utility(np.ones(K), np.zeros(K)))
+    return Linear().posterior(belief, Arms(tuple("abcdef"), ("none",) * K, np.ones(K), np.zeros(K)))
 
 
 def contestants(d: int) -> dict[str, Callable[[np.ndarray], int]]:

@@ -11,12 +11,12 @@ import numpy as np
 
 from bandit import propensity
 from bandit.belief import Belief
-from bandit.policies.protocol import Array, Mask, Scores, Utility, unit_sites
+from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
 
 AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]
 
 
-class Beta(msgspec.Struct, frozen=True, tag="beta", tag_field="name", forbid_unknown_fields=True):
+class Beta(msgspec.Struct, Exact, frozen=True, tag="beta", tag_field="name", forbid_unknown_fields=True):
     """Needs a binary reward. `alpha` scales the posterior's standard deviation; 1 is Thompson's own.
 
     The bounds keep both posterior parameters at 1 or more, where the density is bounded and its integral accurate.
@@ -26,15 +26,11 @@ class Beta(msgspec.Struct, frozen=True, tag="beta", tag_field="name", forbid_unk
     prior_failure: AtLeastOne = 1.0
     alpha: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 1.0
 
-    def sites(self, x: Array, reward: Array) -> tuple[Array, Array]:  # noqa: ARG002
-        """τ = 1, ν = r."""
-        return unit_sites(reward)
-
-    def posterior(self, belief: Belief, arms: tuple[str, ...], utility: Utility) -> "BetaPosterior":  # noqa: ARG002
+    def posterior(self, belief: Belief, arms: Arms) -> "BetaPosterior":
         """Tempered Beta posteriors. Probabilities do not depend on x, so each eligible set is integrated once."""
         success = (self.prior_success + belief.reward) / self.alpha**2
         failure = (self.prior_failure + belief.n - belief.reward) / self.alpha**2
-        return BetaPosterior(success, failure, utility, {})
+        return BetaPosterior(success, failure, arms, {})
 
 
 class BetaPosterior(NamedTuple):
@@ -42,7 +38,7 @@ class BetaPosterior(NamedTuple):
 
     success: Array  # (k,)
     failure: Array  # (k,)
-    utility: Utility
+    arms: Arms
     seen: dict[bytes, Array]
 
     def choose(self, x: Array, eligible: Mask) -> Scores:  # noqa: ARG002
@@ -55,8 +51,8 @@ class BetaPosterior(NamedTuple):
             p[eligible] = propensity.beta(
                 self.success[eligible],
                 self.failure[eligible],
-                self.utility.gain[eligible],
-                self.utility.cost[eligible],
+                self.arms.gain[eligible],
+                self.arms.cost[eligible],
             )
             p.flags.writeable = False
             self.seen[key] = p

@@ -6,21 +6,17 @@ import msgspec
 import numpy as np
 
 from bandit.belief import Belief
-from bandit.policies.protocol import Array, Mask, Scores, Utility, empirical, unit_sites
+from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, empirical
 
 
-class Fixed(msgspec.Struct, frozen=True, tag="fixed", tag_field="name", forbid_unknown_fields=True):
+class Fixed(msgspec.Struct, Exact, frozen=True, tag="fixed", tag_field="name", forbid_unknown_fields=True):
     """P(arm) = 1 while `arm` is eligible; no nudge (the first arm) otherwise."""
 
     arm: str = "none"
 
-    def sites(self, x: Array, reward: Array) -> tuple[Array, Array]:  # noqa: ARG002
-        """τ = 1, ν = r: the counts are kept although the policy does not use them."""
-        return unit_sites(reward)
-
-    def posterior(self, belief: Belief, arms: tuple[str, ...], utility: Utility) -> "FixedPosterior":  # noqa: ARG002
+    def posterior(self, belief: Belief, arms: Arms) -> "FixedPosterior":
         """Means and standard errors, for people to read. ValueError if the arm is not one of `arms`."""
-        return FixedPosterior(arms.index(self.arm), *empirical(belief))
+        return FixedPosterior(arms.names.index(self.arm), *empirical(belief))
 
 
 class FixedPosterior(NamedTuple):

@@ -19,14 +19,14 @@ import numpy as np
 
 from bandit import propensity
 from bandit.belief import Belief
-from bandit.policies.protocol import Array, Mask, Scores, Utility, unit_sites
+from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
 
 
-class Linear(msgspec.Struct, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
+class Linear(msgspec.Struct, Exact, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
     """Hyperparameters.
 
     prior_mean, noise_sd: expected reward and guessed noise before any data, in units of the reward range.
@@ -40,11 +40,7 @@ class Linear(msgspec.Struct, frozen=True, tag="linear", tag_field="name", forbid
     noise_sd: Positive = 0.3
     alpha: Annotated[float, msgspec.Meta(gt=0, le=2)] = 0.5
 
-    def sites(self, x: Array, reward: Array) -> tuple[Array, Array]:  # noqa: ARG002
-        """τ = 1, ν = r, in units of the noise: exact, in any order."""
-        return unit_sites(reward)
-
-    def posterior(self, belief: Belief, arms: tuple[str, ...], utility: Utility) -> "LinearPosterior":  # noqa: ARG002
+    def posterior(self, belief: Belief, arms: Arms) -> "LinearPosterior":
         """One inversion for each arm, then every decision is one matrix–vector product."""
         k, d = belief.shift.shape
         total = belief.n.sum()
@@ -58,7 +54,7 @@ class Linear(msgspec.Struct, frozen=True, tag="linear", tag_field="name", forbid
         start[:, 0] += prior[0] * rate
         mean = np.einsum("kij,kj->ki", inverse, start)
         stacked = np.concatenate([(noise * self.alpha**2 * inverse).reshape(k * d, d), mean])
-        return LinearPosterior(np.ascontiguousarray(stacked), k, d, utility)
+        return LinearPosterior(np.ascontiguousarray(stacked), k, d, arms)
 
 
 class LinearPosterior(NamedTuple):
@@ -67,14 +63,14 @@ class LinearPosterior(NamedTuple):
     stacked: Array  # (k·d + k, d)
     k: int
     d: int
-    utility: Utility
+    arms: Arms
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Score marginals N(x·m_a, α² x'Σ_a x), independent across arms."""
         product = self.stacked @ x
         mean = product[self.k * self.d :]
         sd = np.sqrt(np.maximum(product[: self.k * self.d].reshape(self.k, self.d) @ x, 1e-18))
-        gain = self.utility.gain[eligible]
+        gain = self.arms.gain[eligible]
         p = np.zeros(self.k)
-        p[eligible] = propensity.gaussian(gain * mean[eligible] - self.utility.cost[eligible], gain * sd[eligible])
+        p[eligible] = propensity.gaussian(gain * mean[eligible] - self.arms.cost[eligible], gain * sd[eligible])
         return Scores(mean, sd, p)

@@ -4,7 +4,7 @@ Shapes: k arms, d features, n rows. Rewards are scaled to [0, 1]; utilities are 
 utility of arm a = gain_a · reward − cost_a.
 """
 
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,15 @@ from bandit.belief import Belief
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Sites = tuple[Array, Array]
 
 
-class Utility(NamedTuple):
-    """What a reward is worth and what an arm costs, per arm, in units of the reward range."""
+class Arms(NamedTuple):
+    """What a policy knows of the arms, no nudge first. Gain and cost are in units of the reward range."""
 
-    gain: Array  # (k,) > 0
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]  # the nudge's type: what hierarchical policies share across
+    gain: Array  # (k,) > 0, what a reward is worth
     cost: Array  # (k,)
 
 
@@ -45,18 +48,31 @@ class Posterior(Protocol):
 class Policy(Protocol):
     """Frozen hyperparameters of one algorithm."""
 
-    def sites(self, x: Array, reward: Array) -> tuple[Array, Array]:
-        """(τ, ν) of n rows: x (n, d), reward (n,) in [0, 1]."""
+    @property
+    def link(self) -> Literal["identity", "logit"]:
+        """What a site's shift is in units of. A belief of one link says nothing to a policy of the other."""
         ...
 
-    def posterior(self, belief: Belief, arms: tuple[str, ...], utility: Utility) -> Posterior:
+    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
+        """(τ, ν) of n rows learned after `belief`: x (n, d), arm (n,), reward (n,) in [0, 1]."""
+        ...
+
+    def posterior(self, belief: Belief, arms: Arms) -> Posterior:
         """The posterior of a belief over `arms`."""
         ...
 
 
-def unit_sites(reward: Array) -> tuple[Array, Array]:
-    """Sites in units of the noise: τ = 1, ν = r. Shared by every policy that is exact in its sums."""
-    return np.ones_like(reward), reward
+class Exact:
+    """Sites in units of the noise: τ = 1, ν = r. Shared by every policy that is exact in its sums, in any order."""
+
+    @property
+    def link(self) -> Literal["identity", "logit"]:
+        """Shifts are rewards."""
+        return "identity"
+
+    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:  # noqa: ARG002
+        """They depend on nothing but the reward."""
+        return np.ones_like(reward), reward
 
 
 def empirical(belief: Belief) -> tuple[Array, Array]:

@@ -6,17 +6,13 @@ import msgspec
 import numpy as np
 
 from bandit.belief import Belief
-from bandit.policies.protocol import Array, Mask, Scores, Utility, empirical, unit_sites
+from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, empirical
 
 
-class Uniform(msgspec.Struct, frozen=True, tag="uniform", tag_field="name", forbid_unknown_fields=True):
+class Uniform(msgspec.Struct, Exact, frozen=True, tag="uniform", tag_field="name", forbid_unknown_fields=True):
     """P(a) = 1 / number of eligible arms."""
 
-    def sites(self, x: Array, reward: Array) -> tuple[Array, Array]:  # noqa: ARG002
-        """τ = 1, ν = r: the counts are kept although the policy does not use them."""
-        return unit_sites(reward)
-
-    def posterior(self, belief: Belief, arms: tuple[str, ...], utility: Utility) -> "UniformPosterior":  # noqa: ARG002
+    def posterior(self, belief: Belief, arms: Arms) -> "UniformPosterior":  # noqa: ARG002
         """Means and standard errors, for people to read."""
         return UniformPosterior(*empirical(belief))
 

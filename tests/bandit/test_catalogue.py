@@ -35,7 +35,7 @@ low_stock = { type = "scarcity", format = "badge", evidence = { kind = "stock", 
 
 APPS = {"fintech", "fashion", "travel", "subscription", "gaming"}
 STAGES = ["onboarding", "browsing", "cart", "checkout", "retention"]
-POLICIES = "known: beta, fixed, linear, uniform"
+POLICIES = "known: beta, fixed, hierarchical, linear"
 
 
 def mistakes(text: str) -> dict[str, Problem]:
@@ -99,7 +99,13 @@ CHECKS = [  # (what is written, what is written instead, path of the mistake, a 
     ('{ type = "boolean", default = false }', "3", "stages.cart.features.member", "expected a table", "type, default"),
     ('type = "boolean"', 'type = "bool"', "stages.cart.features.member.type", "bool", "one of 'number', 'boolean'"),
     ('policy = { name = "linear" }', "", "stages.cart.policy", "missing", 'a table with name = "beta" or "fixed" or'),
-    ('{ name = "linear" }', '"linear"', "stages.cart.policy", "got str", 'name = "beta" or "fixed" or "linear" or'),
+    (
+        '{ name = "linear" }',
+        '"linear"',
+        "stages.cart.policy",
+        "got str",
+        '"beta" or "fixed" or "hierarchical" or',
+    ),
     ('{ name = "linear" }', "{ alpha = 1 }", "stages.cart.policy.name", "missing", POLICIES),
     ('{ name = "linear" }', '{ name = "liner" }', "stages.cart.policy.name", "unknown: 'liner'", "`linear`? known: b"),
     ('{ name = "linear" }', '{ name = ["beta"] }', "stages.cart.policy.name", "unknown: ['beta']", POLICIES),
@@ -248,7 +254,7 @@ def test_utility_ranks_arms_as_money_does(seed: int) -> None:
     stage = catalogue.Stage(features={}, nudges={"a": nudge}, reward=reward, policy=Fixed())
     scaled = rng.random(2)
     money = (value - np.array([0.0, paid])) * (low + span * scaled) - np.array([0.0, shown])
-    utility = stage.utility
+    utility = stage.facts
     np.testing.assert_allclose(utility.gain * scaled - utility.cost, money / (value * span), rtol=0, atol=1e-12)
     assert (utility.gain > 0).all()
 

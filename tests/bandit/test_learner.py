@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,11 +13,18 @@ from hypothesis import strategies as st
 from bandit.belief import Belief, add, empty, sites
 from bandit.catalogue import Reward, Stage
 from bandit.learner import contribution, settle
-from bandit.records import Matured
+from bandit.records import Matured, Settlement
 
 Build = Callable[..., Matured]
 
 D = 11
+
+
+def settled_by(stage: Stage, batch: Sequence[Matured], now: int) -> list[Settlement]:
+    """Decisions made while a nudge `gone` was declared, learned now that it is not."""
+    nudges = {**stage.nudges, "gone": next(iter(stage.nudges.values()))}
+    spec = msgspec.structs.replace(stage, nudges=nudges)
+    return settle(spec, batch, now, live=stage, belief=empty(len(stage.arms), D))
 
 
 @pytest.fixture(scope="module")
@@ -37,26 +45,26 @@ def matured(shop: Stage, make_matured: Build) -> list[Matured]:
 
 
 def learn(stage: Stage, matured: Sequence[Matured]) -> Belief:
-    settled = settle(stage, matured, now=1)
+    settled = settled_by(stage, matured, now=1)
     return contribution(stage, settled, np.array([m.decision.x for m in matured]).reshape(len(matured), D))
 
 
 def test_a_settlement_carries_the_reward_and_its_site(shop: Stage, make_matured: Build) -> None:
-    (settled,) = settle(shop, [make_matured(7, "reminder", ("reward", 20.0))], now=99)
+    (settled,) = settled_by(shop, [make_matured(7, "reminder", ("reward", 20.0))], now=99)
     assert (settled.decision_seq, settled.stage, settled.arm, settled.at) == (7, "checkout", "reminder", 99)
     assert (settled.reward, settled.why, settled.learned) == (20.0, "reward", True)
     assert (settled.tau, settled.nu) == (1.0, 0.75)  # 20 is three quarters of the way from −10 to 30
 
 
 def test_what_is_not_learned_has_an_empty_site(shop: Stage, make_matured: Build) -> None:
-    (settled,) = settle(shop, [make_matured(7, "none", ("reward", 20.0), holdout=True)], now=99)
+    (settled,) = settled_by(shop, [make_matured(7, "none", ("reward", 20.0), holdout=True)], now=99)
     assert (settled.reward, settled.why, settled.learned) == (20.0, "holdout", False)
     assert (settled.tau, settled.nu) == (0.0, 0.0)
 
 
 def test_a_contribution_is_the_sum_of_the_sites_of_what_was_learned(shop: Stage, matured: list[Matured]) -> None:
     learned = [m for m in matured if m.decision.arm != "gone" and not m.decision.holdout]
-    scaled = np.array([shop.reward.scaled(s.reward) for s in settle(shop, learned, now=1)])
+    scaled = np.array([shop.reward.scaled(s.reward) for s in settled_by(shop, learned, now=1)])
     arm = np.array([shop.arms.index(m.decision.arm) for m in learned])
     expected = sites(5, np.array([m.decision.x for m in learned]), arm, np.ones(len(arm)), scaled, scaled)
     assert 0 < len(learned) < len(matured)
@@ -65,7 +73,7 @@ def test_a_contribution_is_the_sum_of_the_sites_of_what_was_learned(shop: Stage,
 
 
 def test_nothing_contributes_nothing(shop: Stage, make_matured: Build) -> None:
-    assert settle(shop, [], now=1) == []
+    assert settled_by(shop, [], now=1) == []
     assert learn(shop, []).digest() == empty(5, D).digest()
     assert learn(shop, [make_matured(1, "gone", ("reward", 1.0))]).digest() == empty(5, D).digest()
 
@@ -87,7 +95,7 @@ def test_batches_delivered_twice_settle_alike_so_a_keyed_ledger_learns_once(
     """Settling again gives an equal settlement: first write wins, whoever writes it."""
     again = data.draw(st.lists(st.sampled_from(matured), max_size=40))
     delivered = data.draw(st.permutations([*matured, *again]))
-    ledger = {s.decision_seq: s for batch in (delivered[:50], delivered[50:]) for s in settle(shop, batch, now=1)}
+    ledger = {s.decision_seq: s for batch in (delivered[:50], delivered[50:]) for s in settled_by(shop, batch, now=1)}
     x = {m.seq: m.decision.x for m in matured}
     kept = contribution(shop, list(ledger.values()), np.array([x[seq] for seq in ledger]))
     assert kept.digest() == learn(shop, matured).digest()

@@ -87,7 +87,10 @@ def test_a_file_that_is_no_catalogue_is_one_readable_message(tmp_path: Path, con
     file = tmp_path / "mine.toml"
     if content is not None:
         file.write_bytes(content)
-    for command in (["catalogue", "check", file], ["serve", "--dev", "--store", "memory://", "--app", file]):
+    for command in (
+        ["catalogue", "check", file],
+        ["serve", "--port", "0", "--dev", "--store", "memory://", "--app", file],
+    ):
         done = real(*command)
         assert done.returncode == 1
         assert named.lower() in done.stderr.lower()

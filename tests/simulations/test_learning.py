@@ -13,7 +13,7 @@ from bandit.catalogue import Stage, parse, read_shipped
 from bandit.engine import Ask
 from bandit.features import schema
 from bandit.guardrails import Proof
-from bandit.policies import AnyPolicy, Beta, Linear, Uniform
+from bandit.policies import AnyPolicy, Beta, Hierarchical, Linear, Logistic, Uniform
 from bandit.records import Decision, Matured, Outcome
 from bandit.snapshot import Snapshot
 from experiments import inference
@@ -52,7 +52,7 @@ def run(policy: AnyPolicy, people: int, seed: int) -> Run:
         waiting.append(matured)
         if len(waiting) > LAG:
             done = waiting.pop(0)
-            settled = learner.settle(stage, done, batch)
+            settled = learner.settle(stage, done, batch, live=stage, belief=belief)
             belief = add(belief, learner.contribution(stage, settled, np.array([m.decision.x for m in done])))
     return Run(decisions, np.concatenate(utility), stage)
 
@@ -91,6 +91,14 @@ def test_uniform_does_not_learn() -> None:
 
 def test_beta_beats_uniform() -> None:
     _, over_uniform = gains(run(Beta(alpha=0.5), 4_000, seed=11))
+    assert inference.mean(over_uniform).low > 0.3
+
+
+@pytest.mark.parametrize(
+    "policy", [Hierarchical(prior_mean=0.14), Logistic(prior_mean=0.14)], ids=lambda p: type(p).__name__
+)
+def test_logistic_policies_beat_uniform(policy: AnyPolicy) -> None:
+    _, over_uniform = gains(run(policy, 3_000, seed=11))
     assert inference.mean(over_uniform).low > 0.3
 
 

@@ -1,0 +1,133 @@
+"""Bayesian logistic regression with Thompson sampling: pooled across nudge types, or one model for each arm.
+
+The likelihood of a binary reward is σ(z); rows are learned by assumed density filtering (`adf`), so their recorded
+sites depend on the order in which they were learned. The sums over recorded sites do not: a rebuild gives the same
+bits, and taking a row out is exact.
+
+The choice maximises gain·σ(z) − cost under a draw of the joint posterior, its sd scaled by α. Scores of arms
+that share blocks are correlated, so propensities are orthant probabilities (`orthant`). Where gains or costs differ,
+the utility is linearised at the posterior mean: the policy *is* the resulting vector, which is what is logged.
+"""
+
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from bandit import propensity
+from bandit.belief import Belief
+from bandit.orthant import correlated
+from bandit.policies import adf, blocks
+from bandit.policies.blocks import Layout, Scales
+from bandit.policies.protocol import Arms, Array, Mask, Scores, Sites
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Rate = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Alpha = Annotated[float, msgspec.Meta(gt=0, le=2)]
+
+_PROBIT = np.pi / 8.0  # E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
+
+
+class Hierarchical(msgspec.Struct, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True):
+    """Needs a binary reward. Sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes.
+
+    prior_mean: expected rate before any data. alpha: scale of the posterior sd.
+    """
+
+    prior_mean: Rate = 0.1
+    base_sd: Positive = 1.4
+    base_slope_sd: Positive = 0.5
+    effect_sd: Positive = 0.5
+    effect_slope_sd: Positive = 0.25
+    alpha: Alpha = 0.5
+
+    @property
+    def link(self) -> Literal["identity", "logit"]:
+        """Shifts are in logits."""
+        return "logit"
+
+    def layout(self, arms: Arms, d: int) -> Layout:
+        """Baseline, types, nudges."""
+        base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
+        return blocks.shared(arms, d, base=base, effect=effect, start=float(special.logit(self.prior_mean)))
+
+    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
+        """By assumed density filtering, in this order."""
+        layout = self.layout(arms, x.shape[1])
+        return adf.sequence(blocks.posterior(layout, belief), layout, x, arm, reward)
+
+    def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
+        """Joint posterior of all arms' scores."""
+        return _ready(self.layout(arms, belief.shift.shape[1]), belief, arms, self.alpha)
+
+
+class Logistic(msgspec.Struct, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
+    """Needs a binary reward. One model for each arm, nothing shared: sds in logits, of its intercept and slopes."""
+
+    prior_mean: Rate = 0.1
+    prior_sd: Positive = 1.0
+    slope_sd: Positive = 0.4
+    alpha: Alpha = 0.5
+
+    @property
+    def link(self) -> Literal["identity", "logit"]:
+        """Shifts are in logits."""
+        return "logit"
+
+    def layout(self, arms: Arms, d: int) -> Layout:
+        """One block for each arm."""
+        own = Scales(self.prior_sd, self.slope_sd)
+        return blocks.disjoint(arms, d, own=own, start=float(special.logit(self.prior_mean)))
+
+    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
+        """By assumed density filtering, in this order."""
+        layout = self.layout(arms, x.shape[1])
+        return adf.sequence(blocks.posterior(layout, belief), layout, x, arm, reward)
+
+    def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
+        """Independent posteriors of the arms' scores."""
+        return _ready(self.layout(arms, belief.shift.shape[1]), belief, arms, self.alpha)
+
+
+class LogitPosterior(NamedTuple):
+    """[G_11 … G_kk, m_1 … m_k] stacked, so that one product with x gives every mean and covariance of scores."""
+
+    stacked: Array  # (k·k·d + k, d)
+    k: int
+    d: int
+    independent: bool
+    alpha: float
+    arms: Arms
+
+    def choose(self, x: Array, eligible: Mask) -> Scores:
+        """Joint scores N(m, α² C) at x (d,); the mean and sd reported are of the reward σ(z)."""
+        product = self.stacked @ x
+        z = product[self.k * self.k * self.d :]
+        covariance = product[: self.k * self.k * self.d].reshape(self.k, self.k, self.d) @ x
+        variance = np.maximum(covariance.diagonal(), 1e-18)
+        mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
+        at = special.expit(z)
+        slope = at * (1.0 - at)
+        p = np.zeros(self.k)
+        p[eligible] = self._wins(z[eligible], self.alpha**2 * covariance[np.ix_(eligible, eligible)], eligible)
+        return Scores(mean, self.alpha * slope * np.sqrt(variance), p)
+
+    def _wins(self, z: Array, covariance: Array, eligible: Mask) -> Array:
+        gain, cost = self.arms.gain[eligible], self.arms.cost[eligible]
+        if np.ptp(gain) > 0.0 or np.ptp(cost) > 0.0:
+            at = special.expit(z)
+            steep = gain * at * (1.0 - at)
+            z, covariance = gain * at - cost, covariance * np.multiply.outer(steep, steep)
+        if self.independent:
+            return propensity.gaussian(z, np.sqrt(np.maximum(covariance.diagonal(), 1e-18)))
+        return correlated(z, covariance)
+
+
+def _ready(layout: Layout, belief: Belief, arms: Arms, alpha: float) -> LogitPosterior:
+    means, pairs = blocks.projected(layout, blocks.posterior(layout, belief))
+    k, d = means.shape
+    stacked = np.ascontiguousarray(np.concatenate([pairs.reshape(k * k * d, d), means]))
+    independent = all(len(reads) == 1 for reads in layout.reads)
+    return LogitPosterior(stacked, k, d, independent, alpha, arms)
