@@ -1,5 +1,6 @@
 # Every target makes what it needs: its own .venv, from pinned versions.
 PYTHON ?= python3
+APP ?= travel
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -28,7 +29,7 @@ bench: $(VENV)/run.done  ## what the README's figures come from
 	$(BIN)/python benchmarks/http.py
 
 serve: $(VENV)/run.done  ## a service to try: APP=travel, no key needed
-	$(BIN)/journey-bandit serve --app $(or $(APP),travel) --dev
+	$(BIN)/journey-bandit serve --app $(APP) --store sqlite:///$(APP).db --salt docs --dev
 
 ui: $(VENV)/run.done  ## MLflow on the runs of `make demo`
 	$(BIN)/journey-bandit ui

@@ -9,7 +9,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 
 from api.messages import ProblemReply
-from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem, Unavailable
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
 
 log = logging.getLogger("journey_bandit.http")
 
@@ -24,6 +24,8 @@ def problem_of(error: JourneyBanditError) -> ProblemReply:
         return _problem("not-found", "There is no such thing", 404, str(error), [error.problem])
     if isinstance(error, Conflict):
         return _problem("conflict", "The id was used before", 409, str(error), [error.problem])
+    if isinstance(error, Overloaded):
+        return _problem("overloaded", "Retry later", 503, f"{error}; nothing was recorded: retry later.")
     if isinstance(error, Unavailable):
         detail = f"{error}. It is not known whether this was recorded: retry with the same id."
         return _problem("unavailable", "Retry with the same id", 503, detail)

@@ -1,9 +1,14 @@
 """Run the app with granian in this process: it closes slow clients, refuses smuggling, and stops on a signal."""
 
 import asyncio
+import fcntl
 import logging
 import signal
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -24,19 +29,27 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def claim_port(host: str, port: int) -> int:
-    """The port itself, or a free one for 0. RemoteError if somebody listens there: two servers would share its requests
-    without noticing.
+@contextmanager
+def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
+    """The address to bind and the port (a free one for 0), kept from other services of ours while it lasts.
+
+    RemoteError if the host is not this machine's, or somebody listens there: two servers on one port would share its
+    requests without noticing. The listening socket cannot show it (it is shared by design), so a lock file does.
     """
-    if port == 0:
-        return free_port(host)
     try:
-        socket.create_server((host, port)).close()
+        family, _, _, _, (address, *_) = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM)[0]
+        with socket.create_server((address, port), family=family) as probe:
+            port = int(probe.getsockname()[1])
+            lock = (Path(tempfile.gettempdir()) / f"journey-bandit-port-{port}.lock").open("w")
     except OSError as error:
-        raise RemoteError(
-            f"{host}:{port} cannot be served: {error}; stop who listens there, or give --port 0"
-        ) from error
-    return port
+        fix = "give --host an address of this machine, and --port one that is free (0 takes any)"
+        raise RemoteError(f"{host}:{port} cannot be served: {error}; {fix}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RemoteError(f"{host}:{port} is being served by another process; --port 0 takes a free one") from error
+        yield str(address), port
 
 
 def serve(app: Litestar, host: str, port: int) -> None:

@@ -97,7 +97,9 @@ class Service:
 
     def _fingerprint(self, request: DecisionRequest) -> bytes:
         """Equal for a retry of the same request, keyed so that it tells nothing about the user."""
-        body = msgspec.json.encode(msgspec.structs.replace(request, decision_id=None), order="deterministic")
+        context = {k: float(v) if type(v) is int and abs(v) < 2**53 else v for k, v in request.context.items()}
+        same = msgspec.structs.replace(request, decision_id=None, context=context)  # 420 and 420.0 are one number
+        body = msgspec.json.encode(same, order="deterministic")
         return hashlib.blake2b(body, digest_size=16, key=self._salt, person=b"request").digest()
 
     def _answer(self, mine: Decision, kept: Kept) -> DecisionReply | JourneyBanditError:
@@ -162,6 +164,8 @@ class Service:
 
     def _noted(self, outcome: Outcome, note: Noted) -> OutcomeReply | JourneyBanditError:
         self.metrics.outcomes.labels(outcome.kind, note.status).inc()
+        if note.problem and note.status == "conflict":
+            return Conflict(note.problem.field, note.problem.problem, note.problem.fix)
         if note.problem:
             return InvalidRequest(note.problem)
         if note.status == "unknown":

@@ -22,7 +22,7 @@ from bandit import engine, features, learner
 from bandit.belief import Belief, add
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
-from bandit.errors import LedgerError, Unavailable
+from bandit.errors import LedgerError, Overloaded, Unavailable
 from bandit.records import Decision, Matured, Outcome
 from bandit.snapshot import Snapshot
 
@@ -86,11 +86,11 @@ class Worker:
     def submit(
         self, decisions: Sequence[Decision] = (), outcomes: Sequence[Outcome] = (), *, learn: bool = False
     ) -> asyncio.Future[Answer]:
-        """Queue rows; the future resolves when they are durable. Unavailable at once when the queue is full."""
+        """Queue rows; the future resolves when they are durable. Overloaded at once when too many rows wait already."""
         job = Job(decisions, outcomes, asyncio.get_running_loop().create_future(), learn)
         with self._wake:
-            if self._queued + job.rows > self._bound or self._stopping:
-                raise Unavailable("the ledger's queue is full" if not self._stopping else "the service is stopping")
+            if self._stopping or (self._jobs and self._queued + job.rows > self._bound):
+                raise Overloaded("the service is stopping" if self._stopping else "the ledger's queue is full")
             self._queued += job.rows
             self._jobs.append(job)
             self._wake.notify()

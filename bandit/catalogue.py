@@ -28,7 +28,8 @@ _LONGEST = 3650 * 86400.0
 
 Value = str | float | bool
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Bounded = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,8 +41,8 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     type: Literal["number", "boolean", "category"]
     default: Value
-    min: float | None = None
-    max: float | None = None
+    min: Bounded | None = None
+    max: Bounded | None = None
     scale: Literal["linear", "log"] = "linear"
     values: list[str] = []
     description: str = ""
@@ -78,10 +79,10 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     kind: Literal["binary", "continuous"]
     window: str
-    min: float = 0.0
-    max: float = 1.0
-    default: float = 0.0
-    value: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    min: Bounded = 0.0
+    max: Bounded = 1.0
+    default: Bounded = 0.0
+    value: Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)] = 1.0
     settle: Literal["window", "reward"] = "window"
     description: str = ""
 
@@ -262,6 +263,8 @@ def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
         yield Problem(f"{path}.window", f"{reward.window!r} is not a duration", fix)
     if not reward.min < reward.max:
         yield Problem(f"{path}.max", "the range is empty", "min < max")
+    elif reward.max - reward.min < 1e-9 * max(abs(reward.min), abs(reward.max), 1.0):
+        yield Problem(f"{path}.max", "the range is too narrow for its numbers", "scale the reward, or widen the range")
     elif not reward.min <= reward.default <= reward.max:
         fix = f"a number in [{reward.min:g}, {reward.max:g}]"
         yield Problem(f"{path}.default", "outside the reward's range", fix)

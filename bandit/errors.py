@@ -11,6 +11,7 @@ JourneyBanditError
 └── LedgerError
     ├── LedgerMismatch   the ledger was written for another catalogue, salt or schema
     └── Unavailable      not known to be durable: retry with the same id
+        └── Overloaded   refused before anything was written: retry later
 """
 
 import msgspec
@@ -87,3 +88,7 @@ class LedgerMismatch(LedgerError):
 
 class Unavailable(LedgerError):
     """The write is not known to be durable. Retry with the same id: that is always safe."""
+
+
+class Overloaded(Unavailable):
+    """Refused before anything was written: too much waits for the disk, or the service is stopping."""

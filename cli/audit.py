@@ -11,7 +11,7 @@ from api import ledger
 from api.service import receipt_of
 from api.stores import open_store
 from bandit import engine
-from bandit.errors import NotFound
+from bandit.errors import LedgerError, NotFound
 from bandit.snapshot import Snapshot
 
 _STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
@@ -22,6 +22,8 @@ _STORE = click.option("--store", required=True, help="sqlite:///FILE of the serv
 @click.option("--verify", is_flag=True, help="Only compare, never write; exit status 1 on any difference.")
 def rebuild(store: str, verify: bool) -> None:
     """Sum every stage's belief from the ledger, and compare it with (or replace) the stored one, bit for bit."""
+    if store == "memory://":
+        raise LedgerError("a ledger in memory ends with its service: there is nothing to rebuild; give sqlite:///FILE")
     opened = open_store(store, read_only=verify)
     good = True
     for result in ledger.rebuild(opened, ledger.stages(opened)):

@@ -25,6 +25,9 @@ _SALT = "demo"
 @click.option("--seed", default=100, show_default=True)
 def demo(folder: Path, users: int, customers: int | None, seed: int) -> None:
     """Start a service, let real and simulated people use it over HTTP, show what it learned, and log it to MLflow."""
+    runs.need_mlflow()
+    some = f" --customers {customers}" if customers else ""
+    again = f"journey-bandit demo --users {users}{some} --seed {seed}"
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="journey-bandit-")))
@@ -33,9 +36,9 @@ def demo(folder: Path, users: int, customers: int | None, seed: int) -> None:
         stack.enter_context(processes.stopping(server))
         finished = []
         with _service(temporary, "hillstrom") as client:
-            finished.append(runs.replay_hillstrom(client, seed=seed, limit=customers))
+            finished.append(runs.replay_hillstrom(client, seed=seed, limit=customers, again=again))
         with _service(temporary, "travel", "--window-scale", "1e-5") as client:
-            finished.append(runs.simulate(client, "travel", seed=seed, users=users))
+            finished.append(runs.simulate(client, "travel", seed=seed, users=users, again=again))
         for app in ("hillstrom", "travel"):
             _verify(temporary / f"{app}.db")
         processes.wait(server, f"{tracking}/health", folder / "mlflow" / "server.log")

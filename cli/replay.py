@@ -24,6 +24,8 @@ def hillstrom(url: str, key: str, seed: int, limit: int | None, uri: str | None,
     Rejection replay: a decision that agrees with what the customer really received gets the real outcome; the others
     are skipped and not learned.
     """
+    if uri:
+        runs.need_mlflow()
     with ServiceClient(url, key) as client:
         report, snapshot = runs.replay_hillstrom(client, seed=seed, limit=limit)
     runs.finish(report, snapshot, uri, as_json=as_json)

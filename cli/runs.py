@@ -28,8 +28,10 @@ console = Console(highlight=False, width=_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 
-def simulate(client: ServiceClient, app: str, *, seed: int, users: int) -> tuple["Report", Snapshot]:
-    """Drive the service with the people of the app's scenario."""
+def simulate(
+    client: ServiceClient, app: str, *, seed: int, users: int, again: str | None = None
+) -> tuple["Report", Snapshot]:
+    """Drive the service with the people of the app's scenario. `again`: the command that makes the run once more."""
     from experiments import report
 
     world = scenario.load(app)
@@ -46,22 +48,24 @@ def simulate(client: ServiceClient, app: str, *, seed: int, users: int) -> tuple
         )
     scale = declared["window_seconds"] / declared["declared_seconds"]
     snapshot = client.snapshot(world.stage)
-    command = f"journey-bandit simulate --app {app} --users {users} --seed {seed} --url URL"
+    command = again or f"journey-bandit simulate --app {app} --users {users} --seed {seed} --url {client.url}"
     subject = _subject(
         snapshot, seed, command, "simulation", f"scenario {app}, {users} people, clock × {1 / scale:.0f}"
     )
     return report.simulated(subject, done.log, done.utility, done.net, currency_of(app)), snapshot
 
 
-def replay_hillstrom(client: ServiceClient, *, seed: int, limit: int | None) -> tuple["Report", Snapshot]:
-    """Pass the real customers of the Hillstrom experiment through the service."""
+def replay_hillstrom(
+    client: ServiceClient, *, seed: int, limit: int | None, again: str | None = None
+) -> tuple["Report", Snapshot]:
+    """Pass the real customers of the Hillstrom experiment through the service. `again` as above."""
     from experiments import report
 
     with progress("hillstrom: real customers", limit or 32_000) as advance:
         done = replay.hillstrom_replay(client, seed=seed, limit=limit, progress=advance)
     snapshot = client.snapshot(hillstrom.STAGE)
     some = f" --limit {limit}" if limit else ""
-    command = f"journey-bandit replay hillstrom --seed {seed}{some} --url URL"
+    command = again or f"journey-bandit replay hillstrom --seed {seed}{some} --url {client.url}"
     data = f"MineThatData e-mail experiment, even rows, {len(done.visit)} customers"
     subject = _subject(snapshot, seed, command, "replay", data)
     return report.replayed(subject, done.log, done.agreed, done.sent, done.visit, "Visit rate"), snapshot
@@ -90,10 +94,15 @@ def show(report: "Report") -> None:
         console.print(shown)
 
 
+def need_mlflow() -> None:
+    """RemoteError with the fix, before any work is done, when the extra is not installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("mlflow", "matplotlib")):
+        raise RemoteError("MLflow is not installed: pip install -c constraints.txt '.[experiments]'")
+
+
 def log(uri: str, report: "Report", snapshot: Snapshot) -> str:
     """Write the report to MLflow; the link to its run. RemoteError."""
-    if importlib.util.find_spec("mlflow") is None:
-        raise RemoteError("MLflow is not installed: pip install 'journey-bandit[experiments]'")
+    need_mlflow()
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     from experiments import tracking
 

@@ -22,15 +22,17 @@ from api.settings import Settings, load
 @click.option("--keys", help="File with API keys, see `journey-bandit keys new`.")
 @click.option("--dev", is_flag=True, default=None, help="No API key needed.")
 @click.option("--window-scale", type=float, help="Compress attribution windows, e.g. 1e-5, for trials.")
+@click.option("--queue", type=int, help="Rows that may wait for the disk; beyond, 503.  [default: 10000]")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
     """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …"""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load(given)
-    settings = msgspec.structs.replace(settings, port=server.claim_port(settings.host, settings.port))
-    app = create_app(settings)
-    _announce(settings)
-    server.serve(app, settings.host, settings.port)
+    with server.claimed(settings.host, settings.port) as (address, port):
+        settings = msgspec.structs.replace(settings, port=port)
+        app = create_app(settings)
+        _announce(settings)
+        server.serve(app, address, port)
     click.echo("stopped; everything acknowledged is in the ledger", err=True)
 
 

@@ -20,6 +20,8 @@ def simulate(app: str, url: str, key: str, users: int, seed: int, uri: str | Non
 
     They arrive, and convert late, on the service's compressed clock. The service sees only what an app would send.
     """
+    if uri:
+        runs.need_mlflow()
     with ServiceClient(url, key) as client:
         report, snapshot = runs.simulate(client, app, seed=seed, users=users)
     runs.finish(report, snapshot, uri, as_json=as_json)

@@ -6,7 +6,7 @@ import click
 import httpx
 
 from bandit.errors import RemoteError
-from cli import mlflow_server, processes
+from cli import mlflow_server, processes, runs
 
 
 @click.command()
@@ -15,6 +15,7 @@ from cli import mlflow_server, processes
 @click.option("--port", default=5000, show_default=True)
 def ui(folder: Path, host: str, port: int) -> None:
     """Serve the runs in FOLDER until Ctrl-C, and print a link for each experiment."""
+    runs.need_mlflow()
     if not (folder / "mlflow.db").exists():
         raise RemoteError(f"no runs in {folder}: `make demo` makes some, or give --folder")
     url = f"http://{host}:{port}"

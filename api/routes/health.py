@@ -27,6 +27,7 @@ def routes(health: Callable[[], Health], metrics: Metrics) -> list[HTTPRouteHand
         "/metrics",
         summary="Prometheus metrics",
         opt={"public": True},
+        security=[{}],
         media_type="text/plain",
         tags=["operate"],
     )

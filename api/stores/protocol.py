@@ -8,7 +8,7 @@ Unavailable, nothing is known and the caller retries with the same ids.
 import math
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
@@ -17,7 +17,7 @@ from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.errors import LedgerError, Problem
 from bandit.features import Array
-from bandit.records import Decision, Matured, Outcome, Settlement
+from bandit.records import Decision, Matured, Outcome, OutcomeKind, Settlement
 
 SKEW = 300_000_000  # µs that a client's clock may differ from ours
 
@@ -199,8 +199,24 @@ def _judge(found: Found | None, outcome: Outcome, now: int, specs: Mapping[str, 
         if other.id == outcome.id:
             same = (other.kind, other.value) == (outcome.kind, outcome.value)
             return outcome, Noted("duplicate" if same else "conflict", late=other.late, stage=decision.stage)
+    if outcome.kind != outcome.id and outcome.id in get_args(OutcomeKind):
+        problem = Problem("outcome_id", f"{outcome.id!r} names a decision's {outcome.id} without an id", "send another")
+        return outcome, Noted("invalid", problem=problem, stage=decision.stage)
+    problem = _second(specs[decision.spec], found, outcome)
+    if problem:
+        return outcome, Noted("conflict", problem=problem, stage=decision.stage)
     late = found.settlement is not None or now >= decision.expires
     return msgspec.structs.replace(outcome, late=late), Noted("recorded", late=late, stage=decision.stage)
+
+
+def _second(stage: Stage, found: Found, outcome: Outcome) -> Problem | None:
+    """A stage that learns from the first report of a reward takes no other: which was first must not matter."""
+    if outcome.kind != "reward" or stage.reward.settle != "reward":
+        return None
+    if not any(other.kind == "reward" for other in found.outcomes):
+        return None
+    fix = 'repeat the same outcome, or declare settle = "window" to add rewards up'
+    return Problem("outcome_id", "this decision has its reward, and its stage learns from one", fix)
 
 
 def _invalid(stage: Stage, decision: Decision, outcome: Outcome, now: int) -> Problem | None:
@@ -213,6 +229,13 @@ def _invalid(stage: Stage, decision: Decision, outcome: Outcome, now: int) -> Pr
     if outcome.kind == "activation" and outcome.value is not None:
         return Problem("value", "an activation has no value", "leave it out")
     binary = stage.reward.kind == "binary"
+    if (
+        outcome.kind == "retraction"
+        and outcome.value is not None
+        and (outcome.value <= 0.0 or (binary and outcome.value != 1.0))
+    ):
+        fix = "leave it out to take the reward back" if binary else "send how much is taken back, above 0"
+        return Problem("value", f"{outcome.value:g} cannot be taken back here", fix)
     if outcome.kind == "reward" and outcome.value is None and not binary:
         fix = f"send a number in [{stage.reward.min:g}, {stage.reward.max:g}]"
         return Problem("value", "missing; this stage's reward is continuous", fix)

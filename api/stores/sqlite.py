@@ -282,6 +282,7 @@ def _prepare(database: sqlite_utils.Database) -> str:
 
 def _own(path: Path) -> Any:
     """An advisory lock that ends with the process. LedgerError if another process holds it."""
+    path = path.resolve()  # a symbolic link is the same file
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = path.with_name(path.name + ".lock").open("w")
     try:

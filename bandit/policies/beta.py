@@ -13,7 +13,9 @@ from bandit import propensity
 from bandit.belief import Belief
 from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
 
-AtLeastOne = Annotated[float, msgspec.Meta(ge=1)]
+AtLeastOne = Annotated[float, msgspec.Meta(ge=1, le=1e6)]
+
+_SUREST = 1e7  # of a + b: surer posteriors are integrated as if they were this sure, at an sd of 1.6e-4
 
 
 class Beta(msgspec.Struct, Exact, frozen=True, tag="beta", tag_field="name", forbid_unknown_fields=True):
@@ -30,7 +32,8 @@ class Beta(msgspec.Struct, Exact, frozen=True, tag="beta", tag_field="name", for
         """Tempered Beta posteriors. Probabilities do not depend on x, so each eligible set is integrated once."""
         success = (self.prior_success + belief.reward) / self.alpha**2
         failure = (self.prior_failure + belief.n - belief.reward) / self.alpha**2
-        return BetaPosterior(success, failure, arms, {})
+        known = np.maximum((success + failure) / _SUREST, 1.0)
+        return BetaPosterior(success / known, failure / known, arms, {})
 
 
 class BetaPosterior(NamedTuple):

@@ -23,9 +23,9 @@ from bandit.policies import adf, blocks
 from bandit.policies.blocks import Layout, Scales
 from bandit.policies.protocol import Arms, Array, Mask, Scores, Sites
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Rate = Annotated[float, msgspec.Meta(gt=0, lt=1)]
-Alpha = Annotated[float, msgspec.Meta(gt=0, le=2)]
+Positive = Annotated[float, msgspec.Meta(ge=1e-3, le=100)]
+Rate = Annotated[float, msgspec.Meta(ge=1e-6, le=0.999999)]
+Alpha = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 
 _PROBIT = np.pi / 8.0  # E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
 

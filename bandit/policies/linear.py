@@ -21,7 +21,7 @@ from bandit import propensity
 from bandit.belief import Belief
 from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Positive = Annotated[float, msgspec.Meta(ge=1e-4, le=1e3)]
 
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
 
@@ -38,7 +38,7 @@ class Linear(msgspec.Struct, Exact, frozen=True, tag="linear", tag_field="name",
     prior_sd: Positive = 0.2
     slope_sd: Positive = 0.06
     noise_sd: Positive = 0.3
-    alpha: Annotated[float, msgspec.Meta(gt=0, le=2)] = 0.5
+    alpha: Annotated[float, msgspec.Meta(ge=0.01, le=2)] = 0.5
 
     def posterior(self, belief: Belief, arms: Arms) -> "LinearPosterior":
         """One inversion for each arm, then every decision is one matrix–vector product."""

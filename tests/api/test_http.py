@@ -229,7 +229,29 @@ def test_the_same_outcome_with_another_value_is_a_conflict(client: Client, refus
     client.tell(decision, value=3.5, outcome_id="order 7")
     body = {"decision_id": decision["decision_id"], "kind": "reward", "value": 4, "outcome_id": "order 7"}
     refused(client.post("/v1/outcomes", json=body), 409, "outcome_id")
-    assert client.tell(decision, value=4, outcome_id="order 8")["duplicate"] is False
+    body["outcome_id"] = "order 8"  # which of two rewards was first must not matter to a stage that learns from one
+    refused(client.post("/v1/outcomes", json=body), 409, "outcome_id")
+
+
+def test_an_outcome_id_that_means_another_kind_is_refused(client: Client, refused: Refused) -> None:
+    decision = client.ask("instant")
+    body = {"decision_id": decision["decision_id"], "kind": "reward", "value": 4, "outcome_id": "activation"}
+    refused(client.post("/v1/outcomes", json=body), 400, "outcome_id")
+    assert client.tell(decision, "activation")["duplicate"] is False
+
+
+@pytest.mark.parametrize("value", [0.3, 0, -1])
+def test_a_retraction_takes_back_and_never_gives(client: Client, refused: Refused, value: float) -> None:
+    decision = client.ask("signup")
+    client.tell(decision, value=1)
+    body = {"decision_id": decision["decision_id"], "kind": "retraction", "value": value}
+    refused(client.post("/v1/outcomes", json=body), 400, "value")
+
+
+def test_a_whole_number_sent_as_a_float_is_the_same_request(client: Client) -> None:
+    first = client.ask("signup", decision_id=UNKNOWN, context={"age": 42})
+    again = client.ask("signup", decision_id=UNKNOWN, context={"age": 42.0})
+    assert again == first | {"duplicate": True}
 
 
 def test_an_outcome_of_an_unknown_decision_is_not_found(client: Client, refused: Refused) -> None:

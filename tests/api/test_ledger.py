@@ -183,6 +183,7 @@ def traffic(desk: Any, later: Later, rng: random.Random, decisions: int, catalog
     """Decisions of every stage; rewards, activations, retractions, repeated, late or never."""
     numbers = {"signup": "age", "basket": "items", "shown": "score"}
     asked: list[tuple[int, str]] = []
+    rewarded: set[int] = set()
     for n in range(1, decisions + 1):
         stage = rng.choice(list(catalogue.stages))
         context = {numbers[stage]: rng.uniform(-2, 120)} if stage in numbers else {"country": rng.choice(("de", "fr"))}
@@ -197,8 +198,11 @@ def traffic(desk: Any, later: Later, rng: random.Random, decisions: int, catalog
             value = {
                 "reward": float(rng.randrange(2)) if binary else rng.uniform(-20, 120),
                 "activation": None,
-                "retraction": rng.choice((None, 0.5)),
+                "retraction": None if binary else rng.choice((None, 0.5)),
             }[kind]
+            if kind == "reward" and catalogue.stages[of].reward.settle == "reward" and about in rewarded:
+                continue
+            rewarded |= {about} if kind == "reward" else set()
             name = f"{kind} {rng.randrange(10**9)}"
             for _ in range(rng.choice((1, 1, 2))):
                 desk.report(about, kind, value, name)

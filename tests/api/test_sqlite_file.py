@@ -40,7 +40,7 @@ def path(working: Working, later: Callable[[float], int], tmp_path: Path) -> Pat
         for n in range(1, 9):
             desk.ask(n, ("signup", "basket")[n % 2], user=f"u{n}")
             desk.report(n)
-        desk.report(2, "retraction", 0.5, "part 👀")
+        desk.report(2, "retraction", None, "part 👀")
         later(3600)
         desk.learn()
         desk.ask(9)
@@ -197,3 +197,13 @@ def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
     for url in ("", "sqlite://", "sqlite:///", "postgres://host/db", "ledger.db", "memory", "SQLITE:///x"):
         with pytest.raises(LedgerError, match="sqlite:///FILE or memory://"):
             open_store(url)
+
+
+def test_a_symbolic_link_is_the_same_file(tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "ledger.db")
+    owner = open_store(f"sqlite:///{tmp_path / 'ledger.db'}")
+    with pytest.raises(LedgerError, match="in use by another process"):
+        open_store(f"sqlite:///{link}")
+    owner.close()
+    open_store(f"sqlite:///{link}").close()

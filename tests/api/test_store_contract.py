@@ -101,7 +101,7 @@ def test_find_answers_only_for_what_exists(ledger: Any, decide: Decide) -> None:
         ("signup", "reward", 0.0, 0.0),
         ("signup", "activation", None, None),
         ("signup", "retraction", None, None),
-        ("signup", "retraction", 0.25, 0.25),
+        ("signup", "retraction", 1.0, 1.0),
         ("instant", "reward", -3.5, -3.5),
         ("instant", "reward", 1e12, 1e12),  # clipped to the declared range when it is settled, not before
     ],

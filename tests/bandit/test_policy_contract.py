@@ -449,3 +449,12 @@ def test_fixed_takes_its_arm_or_else_the_first_that_may_be_shown(seed: int) -> N
 def test_fixed_refuses_an_arm_that_is_not_there(make_belief: Callable[..., Belief]) -> None:
     with pytest.raises(ValueError, match="not in tuple"):
         Fixed("gone").posterior(make_belief(2, 1, 5, 0), plain(2))
+
+
+@pytest.mark.parametrize("n", [1e7, 1e9, 1e12])
+def test_beta_decides_however_much_it_knows(n: float) -> None:
+    """Posteriors too narrow to integrate are taken a little wider: order kept, Σp = 1."""
+    belief = empty(3, 1)._replace(n=np.array([n, n, 20.0]), reward=np.array([0.1 * n, 0.1 * n, 2.0]))
+    p = Beta(alpha=0.05).posterior(belief, plain(3)).choose(np.ones(1), np.ones(3, dtype=bool)).propensity
+    assert p.sum() == pytest.approx(1.0, abs=1e-6)
+    assert p[0] == pytest.approx(p[1], abs=1e-6)
