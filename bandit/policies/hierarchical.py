@@ -30,7 +30,33 @@ Alpha = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 _PROBIT = np.pi / 8.0  # E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
 
 
-class Hierarchical(msgspec.Struct, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True):
+class Filtered:
+    """What both share: sites by assumed density filtering, and the joint posterior of a layout of blocks."""
+
+    alpha: float
+
+    def layout(self, arms: Arms, d: int) -> Layout:  # noqa: ARG002
+        """Which blocks each arm's score reads, and their prior."""
+        raise TypeError(f"{type(self).__name__} declares no layout")
+
+    @property
+    def link(self) -> Literal["identity", "logit"]:
+        """Shifts are in logits."""
+        return "logit"
+
+    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
+        """In the order of the rows, after what `belief` knows."""
+        layout = self.layout(arms, x.shape[1])
+        return adf.sequence(blocks.posterior(layout, belief), layout, x, arm, reward)
+
+    def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
+        """Joint posterior of all arms' scores."""
+        return _ready(self.layout(arms, belief.shift.shape[1]), belief, arms, self.alpha)
+
+
+class Hierarchical(
+    msgspec.Struct, Filtered, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
+):
     """Needs a binary reward. Sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes.
 
     prior_mean: expected rate before any data. alpha: scale of the posterior sd.
@@ -43,27 +69,13 @@ class Hierarchical(msgspec.Struct, frozen=True, tag="hierarchical", tag_field="n
     effect_slope_sd: Positive = 0.25
     alpha: Alpha = 0.5
 
-    @property
-    def link(self) -> Literal["identity", "logit"]:
-        """Shifts are in logits."""
-        return "logit"
-
     def layout(self, arms: Arms, d: int) -> Layout:
         """Baseline, types, nudges."""
         base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
         return blocks.shared(arms, d, base=base, effect=effect, start=float(special.logit(self.prior_mean)))
 
-    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
-        """By assumed density filtering, in this order."""
-        layout = self.layout(arms, x.shape[1])
-        return adf.sequence(blocks.posterior(layout, belief), layout, x, arm, reward)
 
-    def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
-        """Joint posterior of all arms' scores."""
-        return _ready(self.layout(arms, belief.shift.shape[1]), belief, arms, self.alpha)
-
-
-class Logistic(msgspec.Struct, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
+class Logistic(msgspec.Struct, Filtered, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
     """Needs a binary reward. One model for each arm, nothing shared: sds in logits, of its intercept and slopes."""
 
     prior_mean: Rate = 0.1
@@ -71,24 +83,10 @@ class Logistic(msgspec.Struct, frozen=True, tag="logistic", tag_field="name", fo
     slope_sd: Positive = 0.4
     alpha: Alpha = 0.5
 
-    @property
-    def link(self) -> Literal["identity", "logit"]:
-        """Shifts are in logits."""
-        return "logit"
-
     def layout(self, arms: Arms, d: int) -> Layout:
         """One block for each arm."""
         own = Scales(self.prior_sd, self.slope_sd)
         return blocks.disjoint(arms, d, own=own, start=float(special.logit(self.prior_mean)))
-
-    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
-        """By assumed density filtering, in this order."""
-        layout = self.layout(arms, x.shape[1])
-        return adf.sequence(blocks.posterior(layout, belief), layout, x, arm, reward)
-
-    def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
-        """Independent posteriors of the arms' scores."""
-        return _ready(self.layout(arms, belief.shift.shape[1]), belief, arms, self.alpha)
 
 
 class LogitPosterior(NamedTuple):
