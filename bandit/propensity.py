@@ -6,7 +6,7 @@ The arm is drawn *from* the returned vector, so what is logged is the probabilit
 error the integration has; the error only says how faithful the policy is to Thompson sampling.
 
 Sources: composite Gauss–Legendre on arm-centred panels, because one common grid fails when posteriors
-differ in width (0.90 for a true 0.50 at 300×); the floor is the KL projection onto {p ≥ ε}.
+differ in width; the floor is the KL projection onto {p ≥ ε}.
 """
 
 import hashlib
