@@ -86,7 +86,6 @@ def simulated(subject: Subject, log: Log, utility: Array, net: Array, currency: 
     none = truth[:, 0]
     over_none, over_uniform = mean(got - none), mean(got - uniform)
     regret = best - got
-    held = difference(mean(net[mine]), mean(net[log.holdout]))
     lift = _percent(over_none, float(none.mean()))
     verdict = (
         f"{_better(over_none)} no nudge: {over_none.value:+.3f} {currency} net value for each decision "
@@ -101,16 +100,7 @@ def simulated(subject: Subject, log: Log, utility: Array, net: Array, currency: 
     )
     head = (f"net value, {currency}/decision", "over no nudge [95 %]", f"regret, {currency} in all")
     values = Table("Value: the truth of the simulator", head, value_rows, "Expected values, paired by person.")
-    seen = Table(
-        "Against the holdout: what an app could measure",
-        (f"net value, {currency}/decision",),
-        (
-            Row("this policy", (_span(mean(net[mine])),)),
-            Row("holdout (no nudge)", (_span(mean(net[log.holdout])),)),
-            Row("difference", (_span(held),)),
-        ),
-        "Realised, noisy; a wide interval here is honest.",
-    )
+    seen = _holdout_table(net[mine], net[log.holdout], currency)
     metrics = {
         "vs_none": over_none.value,
         "vs_none_lcb": over_none.low,
@@ -134,6 +124,18 @@ def simulated(subject: Subject, log: Log, utility: Array, net: Array, currency: 
         ("Net value over no nudge", f"{currency}/decision", (gap,)),
     )
     return _report(subject, verdict, metrics, (values, _arm_table(shown), seen), curves, shown)
+
+
+def _holdout_table(policy: Array, holdout: Array, currency: str) -> Table:
+    """Realised net values of the policy's decisions and of the control group's."""
+    ours, theirs = mean(policy), mean(holdout)
+    rows = (
+        Row("this policy", (_span(ours),)),
+        Row("holdout (no nudge)", (_span(theirs),)),
+        Row("difference", (_span(difference(ours, theirs)),)),
+    )
+    note = "Realised, noisy; a wide interval here is honest."
+    return Table("Against the holdout: what an app could measure", (f"net value, {currency}/decision",), rows, note)
 
 
 def replayed(

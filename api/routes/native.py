@@ -45,6 +45,10 @@ _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind
 
 def routes(service: Service) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
+    return [*_deciding(service), *_reporting(service), *_looking_up(service)]
+
+
+def _deciding(service: Service) -> list[HTTPRouteHandler]:
     example = _example(service.catalogue)
 
     @post(
@@ -71,22 +75,18 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
         tags=["decide"],
     )
     async def decide_batch(request: Ask) -> DecisionReplies:
-        """Answers in order; an item that cannot be used gets its own problem, the others their decision."""
+        """Answers in order; an item that cannot be used gets its own problem, the others their decision.
+
+        One that is not well-formed refuses the batch: 400 names it, and nothing of the batch is recorded.
+        """
         batch = await read(request, _DECISIONS)
         results = await service.decide_many(batch.decisions)
         return DecisionReplies([DecisionItem(*_item(result)) for result in results])
 
-    @get(
-        "/v1/decisions/{decision_id:uuid}",
-        summary="The receipt of a decision",
-        responses=documented(401, 403, 404),
-        opt={"scope": "read"},
-        tags=["look up"],
-    )
-    async def receipt(decision_id: FromPath[UUID]) -> Receipt:
-        """What it was computed from, every propensity, and what became of it."""
-        return await service.receipt(decision_id)
+    return [decide, decide_batch]
 
+
+def _reporting(service: Service) -> list[HTTPRouteHandler]:
     @post(
         "/v1/outcomes",
         status_code=200,
@@ -111,10 +111,28 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
         tags=["report"],
     )
     async def report_batch(request: Ask) -> OutcomeReplies:
-        """Answers in order; an item that cannot be used gets its own problem, the others are recorded."""
+        """Answers in order; an item that cannot be used gets its own problem, the others are recorded.
+
+        One that is not well-formed refuses the batch: 400 names it, and nothing of the batch is recorded.
+        """
         batch = await read(request, _OUTCOMES)
         results = await service.report_many(batch.outcomes)
         return OutcomeReplies([OutcomeItem(*_item(result)) for result in results])
+
+    return [report, report_batch]
+
+
+def _looking_up(service: Service) -> list[HTTPRouteHandler]:
+    @get(
+        "/v1/decisions/{decision_id:uuid}",
+        summary="The receipt of a decision",
+        responses=documented(401, 403, 404),
+        opt={"scope": "read"},
+        tags=["look up"],
+    )
+    async def receipt(decision_id: FromPath[UUID]) -> Receipt:
+        """What it was computed from, every propensity, and what became of it."""
+        return await service.receipt(decision_id)
 
     @get(
         "/v1/stages",
@@ -150,7 +168,7 @@ def routes(service: Service) -> list[HTTPRouteHandler]:
         """policy.json and posterior.npz in one archive; no pickle."""
         return Response(to_zip(service.snapshot(stage)), media_type="application/zip")
 
-    return [decide, decide_batch, receipt, report, report_batch, stages, policies, snapshot]
+    return [receipt, stages, policies, snapshot]
 
 
 def _example(catalogue: Catalogue) -> dict[str, Any]:
