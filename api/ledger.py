@@ -5,18 +5,20 @@ Claiming it checks that; rebuilding proves it.
 
 import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from api.stores.protocol import Store
+from api.stores.protocol import Found, Store
 from bandit import features, rewards
 from bandit.belief import Belief, add, empty
 from bandit.catalogue import Catalogue, Stage
 from bandit.errors import LedgerMismatch
 from bandit.learner import contribution
+from bandit.snapshot import Snapshot, pooled
 
 _BATCH = 5000
 
@@ -38,7 +40,7 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     _bring_back(store, catalogue, meta)
     learning = {f"learning:{name}": stage.learning_digest() for name, stage in catalogue.stages.items()}
     specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
-    store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **learning, **specs})
+    store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **learning, **specs, **_era(store, specs)})
     store.register(catalogue.stages)
     return hashlib.sha256(salt.encode()).digest()
 
@@ -54,10 +56,31 @@ def _bring_back(store: Store, catalogue: Catalogue, meta: dict[str, str]) -> Non
             store.replace_belief(name, stage.arms, belief)
 
 
+def _era(store: Store, specs: Mapping[str, str]) -> dict[str, str]:
+    """From which decision on these declarations are served: what a stage decides depends on the app's other stages."""
+    served = msgspec.json.encode({k.removeprefix("spec:"): v for k, v in specs.items()}).decode()
+    meta = store.meta()
+    last = max((k for k in meta if k.startswith("era:")), default="")
+    return {} if meta.get(last) == served else {f"era:{store.counts().decisions + 1:015d}": served}
+
+
 def stages(store: Store) -> dict[str, Stage]:
     """The declaration under which each stage was last served."""
     specs = store.specs()
     return {k.removeprefix("spec:"): specs[v] for k, v in store.meta().items() if k.startswith("spec:")}
+
+
+def past(store: Store, found: Found) -> Snapshot:
+    """What a decision was made with, rebuilt from the ledger: its stage, and what it took from the app's others."""
+    meta, specs, decision = store.meta(), store.specs(), found.decision
+    era = max(k for k in meta if k.startswith("era:") and int(k.removeprefix("era:")) <= found.seq)
+    served = msgspec.json.decode(meta[era], type=dict[str, str])
+    snapshots = []
+    for name, digest in served.items():
+        belief, _ = _summed(store, name, specs[digest], decision.version)
+        snapshots.append(Snapshot(meta["app"], name, specs[digest], decision.version, belief))
+    (mine,) = [s for s in pooled(snapshots) if s.stage == decision.stage]
+    return mine
 
 
 def salt_of(store: Store, salt: str | None) -> bytes:

@@ -14,17 +14,18 @@ from itertools import groupby
 from time import perf_counter
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from api.metrics import Metrics
 from api.stores.protocol import Kept, Noted, Store
 from bandit import engine, features, learner
-from bandit.belief import Belief, add
+from bandit.belief import add
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
 from bandit.errors import LedgerError, Overloaded, Unavailable
 from bandit.records import Decision, Matured, Outcome
-from bandit.snapshot import Snapshot
+from bandit.snapshot import Snapshot, pooled
 
 log = logging.getLogger("journey_bandit.worker")
 
@@ -65,7 +66,7 @@ class Worker:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
-        self.lives: Mapping[str, Live] = {name: self._load(name) for name in catalogue.stages}
+        self.lives: Mapping[str, Live] = self._load()
 
     def start(self) -> None:
         """Begin to commit and learn."""
@@ -158,7 +159,7 @@ class Worker:
         """Learn what matured. An error is kept for health, and returned."""
         try:
             if "learn" in self.failing:  # what failed may be in the ledger all the same: begin with what is there
-                self.lives = {name: self._load(name) for name in self._catalogue.stages}
+                self.lives = self._load()
             while self._learn() == _MOST and exhaust:
                 pass
             self._recovered("learn")
@@ -179,33 +180,42 @@ class Worker:
             return 0
         settlements, beliefs = [], {}
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
-            stage, rows = self._catalogue.stages[name], list(group)
-            belief = self.lives[name].snapshot.belief
+            stage, rows, live = self._catalogue.stages[name], list(group), self.lives[name].snapshot
             done = [
                 settlement
                 for (_, spec), part in groupby(rows, key=_declared)
-                for settlement in learner.settle(self._specs[spec], list(part), now, live=stage, belief=belief)
+                for settlement in learner.settle(self._specs[spec], list(part), now, live=live)
             ]
             settlements += done
             gained = learner.contribution(stage, done, np.array([m.decision.x for m in rows]))
-            beliefs[name] = stage.arms, add(belief, gained)
+            beliefs[name] = stage.arms, add(live.belief, gained)
         versions = self._store.settle(settlements, beliefs)
-        self.lives = {
-            **self.lives,
-            **{name: self._ready(name, versions[name], b) for name, (_, b) in beliefs.items()},
+        fresh = {
+            name: msgspec.structs.replace(self.lives[name].snapshot, version=versions[name], belief=belief)
+            for name, (_, belief) in beliefs.items()
         }
+        self.lives = self._ready([fresh.get(name, live.snapshot) for name, live in self.lives.items()], self.lives)
         for settlement in settlements:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
         return len(matured)
 
-    def _load(self, name: str) -> Live:
-        stage = self._catalogue.stages[name]
-        belief, version = self._store.belief(name, stage.arms, len(features.schema(stage.features).columns))
-        return self._ready(name, version, belief)
+    def _load(self) -> dict[str, Live]:
+        snapshots = []
+        for name, stage in self._catalogue.stages.items():
+            columns = features.schema(stage.features).columns
+            belief, version = self._store.belief(name, stage.arms, len(columns))
+            snapshots.append(Snapshot(self._catalogue.app, name, stage, version, belief))
+        return self._ready(snapshots, {})
 
-    def _ready(self, name: str, version: int, belief: Belief) -> Live:
-        self._metrics.version.labels(name).set(version)
-        return engine.ready(Snapshot(self._catalogue.app, name, self._catalogue.stages[name], version, belief))
+    def _ready(self, snapshots: Sequence[Snapshot], before: Mapping[str, Live]) -> dict[str, Live]:
+        """What decides from now on. A stage about which nothing new is known keeps its posterior."""
+        lives = {}
+        for snapshot in pooled(snapshots):
+            name, last = snapshot.stage, before.get(snapshot.stage)
+            known = last is not None and last.snapshot.version == snapshot.version
+            lives[name] = last if last is not None and known else engine.ready(snapshot)
+            self._metrics.version.labels(name).set(snapshot.version)
+        return lives
 
     def _failed(self, what: str, error: Exception) -> None:
         self._metrics.ledger_errors.labels(what).inc()

@@ -30,18 +30,23 @@ class Encoded(NamedTuple):
 
 
 class Schema(NamedTuple):
-    """The encoding of one stage's features."""
+    """The encoding of one stage's features. `keys` are equal in two stages only where the columns mean the same."""
 
     features: dict[str, Feature]
     columns: tuple[str, ...]  # d names
+    keys: tuple[str, ...]  # d
 
 
 def schema(features: dict[str, Feature]) -> Schema:
     """Column names in the order of x."""
-    columns = ["1"]
+    columns, keys, missing = ["1"], ["1"], list[str]()
     for name, feature in features.items():
-        columns += [f"{name}={v}" for v in feature.values] if feature.type == "category" else [name]
-    return Schema(features, tuple(columns + [f"{name} missing" for name in features]))
+        own = [f"{name}={v}" for v in feature.values] if feature.type == "category" else [name]
+        meaning = f"{feature.min} {feature.max} {feature.scale}" if feature.type == "number" else feature.type
+        columns += own
+        keys += [f"{column}: {meaning}" for column in own]
+        missing.append(f"{name} missing")
+    return Schema(features, (*columns, *missing), (*keys, *missing))
 
 
 def encode(layout: Schema, context: Mapping[str, Given]) -> Encoded:

@@ -6,6 +6,7 @@ same bits. Sites of a logistic policy depend on what was learned before them; th
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,25 +14,28 @@ from bandit import rewards
 from bandit.belief import Belief, empty, sites
 from bandit.catalogue import Stage
 from bandit.records import Matured, Settlement
+from bandit.snapshot import Snapshot
 
 Array = NDArray[np.float64]
 
 
-def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Stage, belief: Belief) -> list[Settlement]:
+def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Snapshot) -> list[Settlement]:
     """The final reward of each matured decision of one stage, by the rules it was made under (`spec`), and where it is
-    learned its site (τ, ν), by the policy that learns it: `live`, which has learned `belief`.
+    learned its site (τ, ν), by the policy that learns it: that of `live`.
     """
     verdicts = [rewards.settle(spec, m.outcomes, holdout=m.decision.holdout) for m in matured]
     tau, nu = np.zeros(len(matured)), np.zeros(len(matured))
-    known = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm in live.arms]
-    retired = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm not in live.arms]
-    before = empty(len(spec.arms), belief.shift.shape[1])  # a retired arm's site waits for the arm to come back
-    for stage, rows, start in ((live, known, belief), (spec, retired, before)):
+    declared = live.spec.arms
+    known = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm in declared]
+    retired = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm not in declared]
+    before = empty(len(spec.arms), live.belief.shift.shape[1])  # a retired arm's site waits for the arm to come back
+    alone = msgspec.structs.replace(live, spec=spec, belief=before, elsewhere=None)
+    for snapshot, rows in ((live, known), (alone, retired)):
         if rows:
             x = np.array([matured[i].decision.x for i in rows])
-            arm = np.array([stage.arms.index(matured[i].decision.arm) for i in rows], dtype=np.intp)
+            arm = np.array([snapshot.spec.arms.index(matured[i].decision.arm) for i in rows], dtype=np.intp)
             reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
-            tau[rows], nu[rows] = stage.policy.sites(start, stage.facts, x, arm, reward)
+            tau[rows], nu[rows] = snapshot.spec.policy.sites(snapshot.belief, snapshot.arms, x, arm, reward)
     return [
         Settlement(
             decision_seq=m.seq,

@@ -9,6 +9,7 @@ import json
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,8 +19,10 @@ from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.errors import SnapshotError
 from bandit.features import schema
+from bandit.policies import blocks
+from bandit.policies.protocol import Arms, Factor
 
-FORMAT = 1
+FORMAT = 2
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SEAL = b',\n "sha256": "%64s"\n}'
 _UNREADABLE = (  # what json, zipfile, numpy and msgspec raise when given what they did not write
@@ -36,13 +39,37 @@ class Snapshot(msgspec.Struct, frozen=True):
     spec: Stage
     version: int
     belief: Belief
+    elsewhere: Factor | None = None  # what the app's other stages have learned about types of nudges
+
+    @property
+    def arms(self) -> Arms:
+        """What the policy knows of the arms."""
+        return self.spec.facts._replace(columns=schema(self.spec.features).keys, elsewhere=self.elsewhere)
+
+
+def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """The snapshots of an app's stages, each with what the others have learned; all that share have one version."""
+    said = [s.spec.policy.message(s.belief, s.arms) for s in snapshots]
+    latest = max((s.version for s, m in zip(snapshots, said, strict=True) if m), default=0)
+    result = []
+    for i, snapshot in enumerate(snapshots):
+        others = [m for j, m in enumerate(said) if m and j != i] if said[i] else []
+        version = latest if said[i] else snapshot.version
+        result.append(msgspec.structs.replace(snapshot, version=version, elsewhere=blocks.combined(others)))
+    return result
 
 
 def pack(snapshot: Snapshot) -> dict[str, bytes]:
     """{file name: bytes}. The same snapshot gives the same bytes."""
     arrays = io.BytesIO()
     with zipfile.ZipFile(arrays, "w", zipfile.ZIP_STORED) as archive:
-        for name, values in snapshot.belief._asdict().items():
+        parts = snapshot.belief._asdict()
+        if snapshot.elsewhere:
+            parts |= {
+                "elsewhere_precision": snapshot.elsewhere.precision,
+                "elsewhere_shift": snapshot.elsewhere.shift,
+            }
+        for name, values in parts.items():
             data = io.BytesIO()
             np.lib.format.write_array(data, np.ascontiguousarray(values, dtype="<f8"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), data.getvalue())
@@ -56,6 +83,7 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
         "columns": schema(snapshot.spec.features).columns,
         "belief_sha256": snapshot.belief.digest(),
         "posterior_sha256": hashlib.sha256(posterior).hexdigest(),
+        "elsewhere": snapshot.elsewhere.keys if snapshot.elsewhere else (),
         "spec": msgspec.to_builtins(snapshot.spec),
     }
     return {"policy.json": _sealed(json.dumps(policy, indent=1).encode()), "posterior.npz": posterior}
@@ -87,6 +115,7 @@ def unpack(files: dict[str, bytes]) -> Snapshot:
             raise SnapshotError("posterior.npz is not the file that policy.json was written with (sha256 differs)")
         with np.load(io.BytesIO(posterior), allow_pickle=False) as arrays:
             belief = Belief(*(arrays[name].astype(np.float64) for name in Belief._fields))
+            elsewhere = _elsewhere(policy["elsewhere"], arrays)
         spec = msgspec.convert(policy["spec"], Stage)
         app, stage, version = str(policy["app"]), str(policy["stage"]), int(policy["version"])
     except _UNREADABLE as error:
@@ -99,7 +128,20 @@ def unpack(files: dict[str, bytes]) -> Snapshot:
         raise SnapshotError("the belief has values that are not finite")
     if belief.digest() != policy.get("belief_sha256"):
         raise SnapshotError("the belief is not the one that policy.json describes (digest differs)")
-    return Snapshot(app, stage, spec, version, belief)
+    return Snapshot(app, stage, spec, version, belief, elsewhere)
+
+
+def _elsewhere(keys: list[list[str]], arrays: Mapping[str, Any]) -> Factor | None:
+    """SnapshotError unless the arrays are there, finite, and of the keys' number."""
+    if not keys:
+        return None
+    n = len(keys)
+    precision, shift = arrays["elsewhere_precision"].astype(np.float64), arrays["elsewhere_shift"].astype(np.float64)
+    if (precision.shape, shift.shape) != ((n, n), (n,)) or not (
+        np.isfinite(precision).all() & np.isfinite(shift).all()
+    ):
+        raise SnapshotError(f"what other stages have learned does not fit its {n} coefficients")
+    return Factor(tuple((str(kind), str(column)) for kind, column in keys), precision, shift)
 
 
 def to_zip(snapshot: Snapshot) -> bytes:

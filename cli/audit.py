@@ -12,7 +12,6 @@ from api.service import receipt_of
 from api.stores import open_store
 from bandit import engine
 from bandit.errors import LedgerError, NotFound
-from bandit.snapshot import Snapshot
 
 _STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
 
@@ -52,8 +51,7 @@ def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
     decision = found.decision
     spec = opened.specs()[decision.spec]
     click.echo(msgspec.json.format(msgspec.json.encode(receipt_of(found, spec))).decode())
-    (past,) = ledger.rebuild(opened, {decision.stage: spec}, through=decision.version)
-    live = engine.ready(Snapshot(opened.meta()["app"], decision.stage, spec, decision.version, past.belief))
+    live = engine.ready(ledger.past(opened, found))
     again = engine.recompute(live, decision, ledger.salt_of(opened, salt))
     opened.close()
     names = ("propensity", "mean", "sd", "u", "arm")

@@ -4,18 +4,20 @@ A row sees the score z ~ N(μ, s²) of the posterior so far; its tilted density 
 Gaussian of mean ẑ and variance v̂, and the site is what was added: τ = 1/v̂ − 1/s², ν = ẑ/v̂ − μ/s² (Opper 1998;
 Minka 2001).
 Moments by Gauss–Hermite quadrature. 0 < τ ≤ ¼, because the likelihood is log-concave with curvature at most ¼.
+
+Rows are filtered in the space of their scores: n rows are one Gaussian of n dimensions, so that a row costs O(n), not
+O(D²) in the number of coefficients; the result is the same.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bandit.policies.blocks import Gaussian, Layout
-
 Array = NDArray[np.float64]
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_LEAST = 1e-12  # variance of a score
 _NARROW = 1e-6  # a score this sure of itself has the likelihood's own curvature
 
 
@@ -26,7 +28,7 @@ def site(mu: float, s2: float, reward: float) -> tuple[float, float]:
         tau, nu = p * (1.0 - p), p * (1.0 - p) * mu + reward - p
     else:
         z = mu + np.sqrt(s2) * _NODES
-        weight = _WEIGHTS * np.exp(reward * special.log_expit(z) + (1.0 - reward) * special.log_expit(-z))
+        weight = _WEIGHTS * np.exp(reward * z - np.logaddexp(0.0, z))  # σ(z)^r σ(−z)^(1−r)
         weight /= weight.sum()
         mean = float(weight @ z)
         variance = float(weight @ (z - mean) ** 2)
@@ -34,18 +36,20 @@ def site(mu: float, s2: float, reward: float) -> tuple[float, float]:
     return min(max(tau, 0.0), 0.25), min(max(nu, -1.0), 1.0)
 
 
-def sequence(start: Gaussian, layout: Layout, x: Array, arm: NDArray[np.intp], reward: Array) -> tuple[Array, Array]:
-    """(τ, ν) of n rows learned in this order: x (n, d), arm (n,), reward (n,). `start` is not changed."""
-    mean, covariance = start.mean.copy(), start.covariance.copy()
-    tau, nu = np.zeros(len(x)), np.zeros(len(x))
-    d = layout.d
-    for i, (row, a) in enumerate(zip(x, arm.tolist(), strict=True)):
-        blocks = [slice(b * d, (b + 1) * d) for b in layout.reads[a]]
-        k = sum(covariance[:, b] @ row for b in blocks)
-        s2 = max(sum(float(k[b] @ row) for b in blocks), 1e-12)
-        mu = sum(float(mean[b] @ row) for b in blocks)
-        tau[i], nu[i] = t, v = site(mu, s2, float(reward[i]))
-        shrink = t / (1.0 + t * s2)
-        mean += k * ((v - t * mu) / (1.0 + t * s2))
-        covariance -= np.multiply.outer(k * shrink, k)
+def sequence(mean: Array, covariance: Array, reward: Array) -> tuple[Array, Array]:
+    """(τ, ν) of n rows learned in this order, whose scores are N(mean (n,), covariance (n, n)) before the first.
+
+    The arguments are not changed.
+    """
+    mean, covariance = mean.copy(), covariance.copy()
+    n = len(mean)
+    tau, nu = np.zeros(n), np.zeros(n)
+    for i, r in enumerate(reward.tolist()):
+        s2 = max(float(covariance[i, i]), _LEAST)
+        mu = float(mean[i])
+        tau[i], nu[i] = t, v = site(mu, s2, r)
+        later = covariance[i + 1 :, i].copy()
+        shrink = 1.0 / (1.0 + t * s2)
+        mean[i + 1 :] += later * ((v - t * mu) * shrink)
+        covariance[i + 1 :, i + 1 :] -= np.multiply.outer(later * (t * shrink), later)
     return tau, nu

@@ -6,18 +6,19 @@
 Gaussian is hierarchical Thompson sampling (HierTS, Hong et al. 2022), integrated exactly. An arm's sums Λ_a, b_a
 over x are all that is needed: its site at φ = (x, x, x) adds Λ_a to every pair of blocks it reads.
 
-Shapes: k arms, d features, m blocks; θ has m·d elements. A type with one nudge has no block of its own: its
-variance goes to the nudge's.
+Types are shared across the stages of an app. Given the types, stages are independent, so all that a stage's sums say to
+another is one Gaussian `Factor` over the coefficients of types, with its own β and δ integrated out: exact.
+
+Shapes: k arms, d features, m blocks; θ has m·d elements.
 """
 
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit.belief import Belief
-from bandit.policies.protocol import Arms
+from bandit.policies.protocol import Arms, Factor
 
 Array = NDArray[np.float64]
 
@@ -30,12 +31,18 @@ class Scales(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """`reads[a]` are the blocks of arm a; prior N(mean (m·d,), diag(1/precision (m·d,)))."""
+    """`reads[a]` are the blocks of arm a; prior N(mean (m·d,), diag(1/precision (m·d,))).
+
+    `elsewhere` is what others know of the coefficients `at` (into θ), beyond the prior.
+    """
 
     d: int
     reads: tuple[tuple[int, ...], ...]
     precision: Array
     mean: Array
+    types: tuple[str, ...] = ()  # blocks 1 … len(types)
+    elsewhere: Factor | None = None
+    at: NDArray[np.intp] | None = None
 
 
 class Gaussian(NamedTuple):
@@ -46,16 +53,15 @@ class Gaussian(NamedTuple):
 
 
 def shared(arms: Arms, d: int, *, base: Scales, effect: Scales, start: float) -> Layout:
-    """One baseline for all arms, one block for each type of two nudges or more, one for each nudge."""
-    types = [kind for kind, many in Counter(arms.kinds[1:]).items() if many > 1]
+    """One baseline for all arms, one block for each type, one for each nudge."""
+    types = tuple(dict.fromkeys(arms.kinds[1:]))
     reads: list[tuple[int, ...]] = [(0,)]
-    variances = [_variances(base, d, 1.0)] + [_variances(effect, d, 1.0)] * len(types)
-    for own, kind in enumerate(arms.kinds[1:], 1 + len(types)):
-        reads.append((0, 1 + types.index(kind), own) if kind in types else (0, own))
-        variances.append(_variances(effect, d, 1.0 if kind in types else 2.0))
+    reads += [(0, 1 + types.index(kind), own) for own, kind in enumerate(arms.kinds[1:], 1 + len(types))]
+    variances = [_variances(base, d)] + [_variances(effect, d)] * (len(types) + len(arms.kinds) - 1)
     mean = np.zeros(len(variances) * d)
     mean[0] = start
-    return Layout(d, tuple(reads), 1.0 / np.concatenate(variances), mean)
+    given, at = _restricted(arms.elsewhere, arms, types, effect)
+    return Layout(d, tuple(reads), 1.0 / np.concatenate(variances), mean, types, given, at)
 
 
 def disjoint(arms: Arms, d: int, *, own: Scales, start: float) -> Layout:
@@ -63,11 +69,18 @@ def disjoint(arms: Arms, d: int, *, own: Scales, start: float) -> Layout:
     k = len(arms.names)
     mean = np.zeros((k, d))
     mean[:, 0] = start
-    return Layout(d, tuple((a,) for a in range(k)), 1.0 / np.tile(_variances(own, d, 1.0), k), mean.ravel())
+    return Layout(d, tuple((a,) for a in range(k)), 1.0 / np.tile(_variances(own, d), k), mean.ravel())
 
 
 def posterior(layout: Layout, belief: Belief) -> Gaussian:
-    """The posterior of the blocks, from prior and sums. One inversion of an (m·d, m·d) matrix."""
+    """The posterior of the blocks, from prior, sums and what others know. One inversion of an (m·d, m·d) matrix."""
+    precision, shift = _information(layout, belief)
+    covariance = np.linalg.inv(precision)
+    covariance = 0.5 * (covariance + covariance.T)
+    return Gaussian(covariance @ shift, covariance)
+
+
+def _information(layout: Layout, belief: Belief) -> tuple[Array, Array]:
     d = layout.d
     precision, shift = np.diag(layout.precision), layout.precision * layout.mean
     for a, reads in enumerate(layout.reads):
@@ -75,9 +88,67 @@ def posterior(layout: Layout, belief: Belief) -> Gaussian:
             shift[i * d : (i + 1) * d] += belief.shift[a]
             for j in reads:
                 precision[i * d : (i + 1) * d, j * d : (j + 1) * d] += belief.precision[a]
-    covariance = np.linalg.inv(precision)
-    covariance = 0.5 * (covariance + covariance.T)
-    return Gaussian(covariance @ shift, covariance)
+    if layout.elsewhere is not None and layout.at is not None:
+        precision[np.ix_(layout.at, layout.at)] += layout.elsewhere.precision
+        shift[layout.at] += layout.elsewhere.shift
+    return precision, shift
+
+
+def message(layout: Layout, belief: Belief, columns: tuple[str, ...]) -> Factor | None:
+    """What a stage's own sums say of the coefficients of its types, its baseline and its nudges integrated out.
+
+    The prior of the types, and what others said of them, are left out. None if there are no nudges.
+    """
+    if not layout.types:
+        return None
+    own = layout._replace(elsewhere=None, at=None)
+    precision, shift = _information(own, belief)
+    inside = np.zeros(len(shift), dtype=bool)
+    inside[layout.d : (1 + len(layout.types)) * layout.d] = True
+    factor = _without(precision, shift, inside)
+    prior = layout.precision[inside]
+    keys = tuple((kind, column) for kind in layout.types for column in columns)
+    return Factor(keys, factor[0] - np.diag(prior), factor[1] - prior * layout.mean[inside])
+
+
+def combined(factors: list[Factor]) -> Factor | None:
+    """The product of factors: sums over the union of their coefficients, in sorted order."""
+    keys = tuple(sorted({key for factor in factors for key in factor.keys}))
+    if not keys:
+        return None
+    place = {key: i for i, key in enumerate(keys)}
+    precision, shift = np.zeros((len(keys), len(keys))), np.zeros(len(keys))
+    for factor in factors:
+        at = np.array([place[key] for key in factor.keys], dtype=np.intp)
+        precision[np.ix_(at, at)] += factor.precision
+        shift[at] += factor.shift
+    return Factor(keys, precision, shift)
+
+
+def _restricted(
+    factor: Factor | None, arms: Arms, types: tuple[str, ...], effect: Scales
+) -> tuple[Factor | None, NDArray[np.intp] | None]:
+    """The factor over this stage's coefficients, the others integrated out under their prior; and where those are."""
+    if factor is None or not types:
+        return None, None
+    d = len(arms.columns)
+    place = {(kind, c): (1 + t) * d + i for t, kind in enumerate(types) for i, c in enumerate(arms.columns)}
+    inside = np.array([key in place for key in factor.keys], dtype=bool)
+    prior = np.array([(effect.intercept if c == INTERCEPT else effect.slope) ** -2.0 for _, c in factor.keys])
+    precision = factor.precision + np.diag(np.where(inside, 0.0, prior))
+    keys = tuple(key for key in factor.keys if key in place)
+    at = np.array([place[key] for key in keys], dtype=np.intp)
+    return Factor(keys, *_without(precision, factor.shift, inside)), at
+
+
+def _without(precision: Array, shift: Array, inside: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Information about the coefficients `inside`, the others integrated out (Schur complement)."""
+    cross = precision[np.ix_(inside, ~inside)]
+    if cross.shape[1] == 0:
+        return precision[np.ix_(inside, inside)], shift[inside]
+    solved = np.linalg.solve(precision[np.ix_(~inside, ~inside)], np.column_stack([cross.T, shift[~inside]]))
+    reduced = precision[np.ix_(inside, inside)] - cross @ solved[:, :-1]
+    return 0.5 * (reduced + reduced.T), shift[inside] - cross @ solved[:, -1]
 
 
 def projected(layout: Layout, found: Gaussian) -> tuple[Array, Array]:
@@ -91,7 +162,21 @@ def projected(layout: Layout, found: Gaussian) -> tuple[Array, Array]:
     return reads @ found.mean.reshape(m, d), np.einsum("ai,idje,bj->abde", reads, pairs, reads, optimize=True)
 
 
-def _variances(scales: Scales, d: int, times: float) -> Array:
-    variances = np.full(d, times * scales.slope**2)
-    variances[0] = times * scales.intercept**2
+def gram(means: Array, pairs: Array, x: Array, arm: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Scores of n rows x (n, d) under arms (n,): their mean (n,) and covariance (n, n)."""
+    covariance = np.empty((len(x), len(x)))
+    rows = [(a, np.flatnonzero(arm == a)) for a in np.unique(arm)]
+    for a, mine in rows:
+        for b, others in rows:
+            covariance[np.ix_(mine, others)] = x[mine] @ pairs[a, b] @ x[others].T
+    return np.einsum("nd,nd->n", x, means[arm]), covariance
+
+
+INTERCEPT = "1"
+"""The column that is always 1."""
+
+
+def _variances(scales: Scales, d: int) -> Array:
+    variances = np.full(d, scales.slope**2)
+    variances[0] = scales.intercept**2
     return variances

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bandit import propensity
-from bandit.belief import Belief
+from bandit.belief import Belief, add, sites
 from bandit.orthant import correlated
 from bandit.policies import adf, blocks
 from bandit.policies.blocks import Layout, Scales
-from bandit.policies.protocol import Arms, Array, Mask, Scores, Sites
+from bandit.policies.protocol import Arms, Array, Factor, Mask, Scores, Sites
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-3, le=100)]
 Rate = Annotated[float, msgspec.Meta(ge=1e-6, le=0.999999)]
 Alpha = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 
+_CHUNK = 128  # rows filtered together, before their joint posterior is computed anew
 _PROBIT = np.pi / 8.0  # E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
 
 
@@ -47,7 +48,17 @@ class Filtered:
     def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
         """In the order of the rows, after what `belief` knows."""
         layout = self.layout(arms, x.shape[1])
-        return adf.sequence(blocks.posterior(layout, belief), layout, x, arm, reward)
+        tau, nu = np.zeros(len(x)), np.zeros(len(x))
+        for start in range(0, len(x), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            scores = blocks.gram(*blocks.projected(layout, blocks.posterior(layout, belief)), x[rows], arm[rows])
+            tau[rows], nu[rows] = adf.sequence(*scores, reward[rows])
+            belief = add(belief, sites(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows]))
+        return tau, nu
+
+    def message(self, belief: Belief, arms: Arms) -> Factor | None:  # noqa: ARG002
+        """Stages share nothing."""
+        return None
 
     def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
         """Joint posterior of all arms' scores."""
@@ -73,6 +84,10 @@ class Hierarchical(
         """Baseline, types, nudges."""
         base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
         return blocks.shared(arms, d, base=base, effect=effect, start=float(special.logit(self.prior_mean)))
+
+    def message(self, belief: Belief, arms: Arms) -> Factor | None:
+        """About the types of its nudges."""
+        return blocks.message(self.layout(arms, belief.shift.shape[1]), belief, arms.columns)
 
 
 class Logistic(msgspec.Struct, Filtered, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):

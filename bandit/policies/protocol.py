@@ -16,6 +16,14 @@ Mask = NDArray[np.bool_]
 Sites = tuple[Array, Array]
 
 
+class Factor(NamedTuple):
+    """What others' data say of coefficients, as information: exp(−½ θ'Pθ + s'θ). Each is a (nudge type, column)."""
+
+    keys: tuple[tuple[str, str], ...]  # n of them
+    precision: Array  # (n, n)
+    shift: Array  # (n,)
+
+
 class Arms(NamedTuple):
     """What a policy knows of the arms, no nudge first. Gain and cost are in units of the reward range."""
 
@@ -23,6 +31,8 @@ class Arms(NamedTuple):
     kinds: tuple[str, ...]  # the nudge's type: what hierarchical policies share across
     gain: Array  # (k,) > 0, what a reward is worth
     cost: Array  # (k,)
+    columns: tuple[str, ...] = ()  # d names; equal names mean equal things in every stage of the app
+    elsewhere: Factor | None = None  # what the app's other stages have learned about types of nudges
 
 
 class Scores(NamedTuple):
@@ -61,6 +71,10 @@ class Policy(Protocol):
         """The posterior of a belief over `arms`."""
         ...
 
+    def message(self, belief: Belief, arms: Arms) -> Factor | None:
+        """What the belief of this stage says to the app's other stages, `arms.elsewhere` left out; None if nothing."""
+        ...
+
 
 class Exact:
     """Sites in units of the noise: τ = 1, ν = r. Shared by every policy that is exact in its sums, in any order."""
@@ -73,6 +87,10 @@ class Exact:
     def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:  # noqa: ARG002
         """They depend on nothing but the reward."""
         return np.ones_like(reward), reward
+
+    def message(self, belief: Belief, arms: Arms) -> Factor | None:  # noqa: ARG002
+        """Stages share nothing."""
+        return None
 
 
 def empirical(belief: Belief) -> tuple[Array, Array]:

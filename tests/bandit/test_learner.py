@@ -14,6 +14,7 @@ from bandit.belief import Belief, add, empty, sites
 from bandit.catalogue import Reward, Stage
 from bandit.learner import contribution, settle
 from bandit.records import Matured, Settlement
+from bandit.snapshot import Snapshot
 
 Build = Callable[..., Matured]
 
@@ -24,7 +25,7 @@ def settled_by(stage: Stage, batch: Sequence[Matured], now: int) -> list[Settlem
     """Decisions made while a nudge `gone` was declared, learned now that it is not."""
     nudges = {**stage.nudges, "gone": next(iter(stage.nudges.values()))}
     spec = msgspec.structs.replace(stage, nudges=nudges)
-    return settle(spec, batch, now, live=stage, belief=empty(len(stage.arms), D))
+    return settle(spec, batch, now, live=Snapshot("app", "cart", stage, 0, empty(len(stage.arms), D)))
 
 
 @pytest.fixture(scope="module")

@@ -143,8 +143,8 @@ def test_the_files_of_two_snapshots_do_not_mix(snapshot: Snapshot) -> None:
 
 
 def test_another_format_is_refused_by_name(snapshot: Snapshot) -> None:
-    with pytest.raises(SnapshotError, match="format 2 is not 1: written by another version"):
-        unpack(resealed(pack(snapshot), format=2))
+    with pytest.raises(SnapshotError, match="format 3 is not 2: written by another version"):
+        unpack(resealed(pack(snapshot), format=3))
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 10_000, b'{"format": 1}', b"not json"])

@@ -52,7 +52,7 @@ def run(policy: AnyPolicy, people: int, seed: int) -> Run:
         waiting.append(matured)
         if len(waiting) > LAG:
             done = waiting.pop(0)
-            settled = learner.settle(stage, done, batch, live=stage, belief=belief)
+            settled = learner.settle(stage, done, batch, live=live.snapshot)
             belief = add(belief, learner.contribution(stage, settled, np.array([m.decision.x for m in done])))
     return Run(decisions, np.concatenate(utility), stage)
 
