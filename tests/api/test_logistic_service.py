@@ -13,7 +13,6 @@ from api.settings import Settings
 from api.stores import Store, open_store
 from bandit import engine
 from bandit.errors import LedgerMismatch
-from bandit.snapshot import Snapshot
 
 TEXT = """
 app = "shoes"
@@ -27,6 +26,12 @@ features = {{ price = {{ type = "number", min = 0, max = 100, default = 20 }} }}
 mail = {{ type = "reminder", format = "mail" }}
 push = {{ type = "reminder", format = "push", cost = 0.1 }}
 five = {{ type = "discount", format = "banner", cost_when_rewarded = 2.0 }}
+[stages.shelf]
+policy = {{ name = "{policy}", prior_mean = {shelf} }}
+reward = {{ kind = "binary", window = "1h", value = 10.0 }}
+features = {{ price = {{ type = "number", min = 0, max = 100, default = 20 }} }}
+[stages.shelf.nudges]
+ten = {{ type = "discount", format = "banner", cost_when_rewarded = 2.0 }}
 """
 
 
@@ -38,24 +43,24 @@ class Clock:
         return self.now
 
 
-def settings(folder: Path, policy: str) -> Settings:
+def settings(folder: Path, policy: str, shelf: float = 0.3) -> Settings:
     catalogue = folder / "shoes.toml"
-    catalogue.write_text(TEXT.format(policy=policy))
+    catalogue.write_text(TEXT.format(policy=policy, shelf=shelf))
     return Settings(app=str(catalogue), store=f"sqlite:///{folder / 'ledger.db'}", dev=True, salt="s")
 
 
-def shop(folder: Path, policy: str, clock: Clock, rounds: int) -> str:
-    """Let people come, answer and mature; the digest of the live belief."""
+def shop(folder: Path, policy: str, clock: Clock, rounds: int, shelf: float = 0.3) -> str:
+    """Let people come to both stages, answer and mature; the digest of the cart's live belief."""
     rng = np.random.default_rng(rounds)
-    with TestClient(create_app(settings(folder, policy), clock=clock)) as client:
+    with TestClient(create_app(settings(folder, policy, shelf), clock=clock)) as client:
         for _ in range(rounds):
             people = [
                 {
-                    "stage": "cart",
+                    "stage": "cart" if i % 5 else "shelf",
                     "user_id": uuid.UUID(bytes=rng.bytes(16)).hex,
                     "context": {"price": rng.uniform(0, 100)},
                 }
-                for _ in range(50)
+                for i in range(60)
             ]
             items = client.post("/v1/decisions/batch", json={"decisions": people}).json()["decisions"]
             bought = [i["decision"]["decision_id"] for i in items if rng.random() < 0.3]
@@ -74,24 +79,26 @@ def opened(folder: Path) -> Store:
 
 @pytest.mark.parametrize("policy", ["hierarchical", "logistic"])
 def test_rebuild_restart_and_receipts_are_exact(tmp_path: Path, policy: str) -> None:
+    """Also of decisions that rest on what another stage had learned, under a declaration that has changed since."""
     clock = Clock()
     shop(tmp_path, policy, clock, rounds=3)
-    live = shop(tmp_path, policy, clock, rounds=2)  # a second process goes on where the first stopped
+    live = shop(tmp_path, policy, clock, rounds=2, shelf=0.2)  # a second process goes on where the first stopped
     store = opened(tmp_path)
-    (result,) = ledger.rebuild(store, ledger.stages(store))
-    assert result.equal
-    assert result.belief.digest() == live
+    cart, shelf = ledger.rebuild(store, ledger.stages(store))
+    assert cart.equal
+    assert shelf.equal
+    assert cart.belief.digest() == live
     tau = [settlement.tau for settlement, _ in store.settled("cart") if settlement.learned]
     assert 0 < min(tau) <= max(tau) <= 0.25
-    for found in list(store.decisions("cart"))[::20]:
-        decision = found.decision
-        spec = store.specs()[decision.spec]
-        (past,) = ledger.rebuild(store, {"cart": spec}, through=decision.version)
-        ready = engine.ready(Snapshot("shoes", "cart", spec, decision.version, past.belief))
-        again = engine.recompute(ready, decision, ledger.salt_of(store, "s"))
+    shared = 0
+    for found in list(store.decisions())[::7]:
+        decision, past = found.decision, ledger.past(store, found)
+        shared += past.elsewhere is not None
+        again = engine.recompute(engine.ready(past), decision, ledger.salt_of(store, "s"))
         for name in ("propensity", "mean", "sd", "u", "arm"):
             assert np.array_equal(getattr(again, name), getattr(decision, name)), name
         assert decision.propensity.sum() == pytest.approx(1.0, abs=1e-12)
+    assert bool(shared) == (policy == "hierarchical")
     store.close()
 
 
