@@ -19,6 +19,7 @@ from litestar.params import FromPath
 from litestar.response import File
 
 from api import ledger
+from api.budgets import Budgets
 from api.catalogues import read_catalogue
 from api.keys import Keys
 from api.keys import load as load_keys
@@ -62,11 +63,13 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         ledger_store.close()
         raise
     metrics = Metrics()
-    worker = Worker(ledger_store, catalogue, clock, metrics, settings.queue)
+    budgets = Budgets(catalogue, ledger_store, clock(), settings.window_scale)
+    worker = Worker(ledger_store, catalogue, clock, metrics, settings.queue, budgets.settled)
     service = Service(
         catalogue,
         ledger_store,
         worker,
+        budgets,
         salt=salt,
         clock=clock,
         metrics=metrics,

@@ -215,6 +215,16 @@ class ArmReply(msgspec.Struct, frozen=True):
     mean_reward: float | None
 
 
+class BudgetReply(msgspec.Struct, frozen=True):
+    """A nudge's budget in its present period, in the app's currency. `committed`: spent, or reserved until settled."""
+
+    nudge: str
+    amount: float
+    committed: float
+    left: float
+    period_ends_at: dt.datetime
+
+
 class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     """A live policy. `version` counts the settlements of the ledger up to the last one it learned."""
 
@@ -223,6 +233,7 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     belief_sha256: str
     arms: list[ArmReply]
+    budgets: list[BudgetReply]
 
 
 class PoliciesReply(msgspec.Struct, frozen=True):

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import msgspec
 import uuid_utils.compat as uuid7
 
+from api.budgets import Budgets
 from api.messages import (
     ArmReply,
     ArmScore,
+    BudgetReply,
     DecisionReply,
     DecisionRequest,
     NudgeOut,
@@ -29,9 +31,10 @@ from api.metrics import Metrics
 from api.stores.protocol import Found, Kept, Noted, Store
 from api.worker import Clock, Worker
 from bandit import engine, features
+from bandit.budget import MICRO, Account
 from bandit.catalogue import NONE, Catalogue, Stage
 from bandit.engine import Ask
-from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem
 from bandit.guardrails import Proof
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
@@ -45,6 +48,7 @@ class Service:
         catalogue: Catalogue,
         store: Store,
         worker: Worker,
+        budgets: Budgets,
         *,
         salt: bytes,
         clock: Clock,
@@ -54,6 +58,7 @@ class Service:
         self.catalogue = catalogue
         self.worker = worker
         self.metrics = metrics
+        self._budgets = budgets
         self._store = store
         self._salt = salt
         self._clock = clock
@@ -72,13 +77,21 @@ class Service:
     async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[DecisionReply | JourneyBanditError]:
         """Each decision or what is wrong with it, in order; one durable write for all. Unavailable if it fails."""
         decided: list[Decision | JourneyBanditError] = [self._try_decide(request) for request in requests]
-        kept, _ = await self.worker.submit([d for d in decided if isinstance(d, Decision)])
+        mine = [d for d in decided if isinstance(d, Decision)]
+        try:
+            written = self.worker.submit(mine)
+        except Overloaded:  # nothing was written
+            for decision in mine:
+                self._budgets.release(decision)
+            raise
+        kept, _ = await written
         stored = iter(kept)
         return [self._answer(d, next(stored)) if isinstance(d, Decision) else d for d in decided]
 
     def _try_decide(self, request: DecisionRequest) -> Decision | JourneyBanditError:
         try:
             self.catalogue.stage(request.stage)
+            now = self._clock()
             ask = Ask(
                 id=request.decision_id or uuid7.uuid7(),
                 user_id=request.user_id,
@@ -87,13 +100,16 @@ class Service:
                 include=request.include,
                 exclude=request.exclude,
                 request=self._fingerprint(request),
+                refused=self._budgets.refused(request.stage, now),
             )
             live = self.worker.lives[request.stage]
-            return engine.decide(live, ask, now=self._clock(), salt=self._salt, window_scale=self._window_scale)
+            decision = engine.decide(live, ask, now=now, salt=self._salt, window_scale=self._window_scale)
         except (InvalidRequest, NotFound) as error:
             return error
         except RecursionError:
             return InvalidRequest(Problem("context", "nested too deep", "send texts, numbers and booleans"))
+        self._budgets.reserve(decision)  # no other request runs between the look and the reservation
+        return decision
 
     def _fingerprint(self, request: DecisionRequest) -> bytes:
         """Equal for a retry of the same request, keyed so that it tells nothing about the user."""
@@ -104,6 +120,8 @@ class Service:
 
     def _answer(self, mine: Decision, kept: Kept) -> DecisionReply | JourneyBanditError:
         decision = kept.decision
+        if kept.duplicate:
+            self._budgets.release(mine)
         if kept.duplicate and decision.request != mine.request:
             problem = f"{decision.id} was used for another request"
             return Conflict("decision_id", problem, "send a new id, or repeat the same request")
@@ -222,6 +240,7 @@ class Service:
                     version=live.snapshot.version,
                     belief_sha256=live.snapshot.belief.digest(),
                     arms=_taught(live.snapshot),
+                    budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
                 )
                 for name, live in self.worker.lives.items()
             ]
@@ -273,6 +292,12 @@ def _taught(snapshot: Snapshot) -> list[ArmReply]:
         ArmReply(arm, int(n), None if m is None else float(m))
         for arm, n, m in zip(snapshot.spec.arms, belief.n, mean, strict=True)
     ]
+
+
+def _budget(nudge: str, account: Account) -> BudgetReply:
+    left = max(account.amount - account.committed, 0)
+    ends = _time((account.number + 1) * account.period)
+    return BudgetReply(nudge, account.amount / MICRO, account.committed / MICRO, left / MICRO, ends)
 
 
 def _nudge(spec: Stage, arm: str) -> NudgeOut:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from time import perf_counter
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from bandit.belief import add
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
 from bandit.errors import LedgerError, Overloaded, Unavailable
-from bandit.records import Decision, Matured, Outcome
+from bandit.records import Decision, Matured, Outcome, Settlement
 from bandit.snapshot import Snapshot, pooled
 
 log = logging.getLogger("journey_bandit.worker")
@@ -53,13 +53,22 @@ class Job(NamedTuple):
 class Worker:
     """`lives` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, clock: Clock, metrics: Metrics, bound: int = 10_000):
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        clock: Clock,
+        metrics: Metrics,
+        bound: int = 10_000,
+        settled: Callable[[Iterable[tuple[Decision, Settlement]]], None] = lambda _: None,
+    ):
         self._store = store
         self._specs = store.specs()
         self._catalogue = catalogue
         self._clock = clock
         self._metrics = metrics
         self._bound = bound
+        self._settled = settled  # told of what was settled, once it is durable
         self._jobs: deque[Job] = deque()
         self._queued = 0
         self._wake = threading.Condition()
@@ -195,6 +204,8 @@ class Worker:
             for name, (_, belief) in beliefs.items()
         }
         self.lives = self._ready([fresh.get(name, live.snapshot) for name, live in self.lives.items()], self.lives)
+        by_seq = {m.seq: m.decision for m in matured}
+        self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
         for settlement in settlements:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
         return len(matured)

@@ -27,6 +27,14 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 3650 * 86400.0
 
 Value = str | float | bool
+
+
+def _duration(text: str) -> float:
+    """Seconds of "30m", "72h" and the like, which were checked."""
+    match = cast(re.Match[str], _WINDOW.fullmatch(text))
+    return float(match[1]) * _SECONDS[match[2]]
+
+
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Bounded = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
@@ -58,6 +66,18 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     at_most: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The most that a nudge may cost in each period of length `per`, in the app's currency. Never overspent."""
+
+    amount: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+    per: str
+
+    @property
+    def seconds(self) -> float:
+        """The period in seconds."""
+        return _duration(self.per)
+
+
 class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One arm. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings."""
 
@@ -67,6 +87,7 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     cost: NotNegative = 0.0
     cost_when_rewarded: NotNegative = 0.0
     evidence: Evidence | None = None
+    budget: Budget | None = None
     description: str = ""
 
 
@@ -89,8 +110,7 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def seconds(self) -> float:
         """The attribution window in seconds."""
-        match = cast(re.Match[str], _WINDOW.fullmatch(self.window))
-        return float(match[1]) * _SECONDS[match[2]]
+        return _duration(self.window)
 
     def scaled(self, value: float) -> float:
         """`value` clipped to the declared range and mapped to [0, 1]."""
@@ -195,6 +215,8 @@ def _check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
         case Evidence():
             if struct.kind == "stock" and struct.at_most is None:
                 yield Problem(f"{path}.at_most", "missing", "the largest stock that is scarce, e.g. 5")
+        case Budget():
+            yield from _check_duration(f"{path}.per", struct.per)
         case Stage():
             yield from _check_stage(path, struct)
 
@@ -225,6 +247,7 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
         if nudge.cost_when_rewarded >= stage.reward.value:
             fix = f"below the reward's value of {stage.reward.value:g}"
             yield Problem(f"{path}.nudges.{key}.cost_when_rewarded", "a reward would never pay", fix)
+        yield from _check_budget(f"{path}.nudges.{key}", stage, nudge)
     if stage.floor * len(stage.arms) >= 1.0:
         fix = f"below {1 / len(stage.arms):.3g} for {len(stage.arms)} arms (0.01 is usual)"
         yield Problem(f"{path}.floor", "the floors of all arms reach 1", fix)
@@ -258,9 +281,7 @@ def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
 
 
 def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
-    if not _WINDOW.fullmatch(reward.window) or not 0.0 < reward.seconds <= _LONGEST:
-        fix = 'a number and a unit, e.g. "30m", "72h", "14d", up to 3650d'
-        yield Problem(f"{path}.window", f"{reward.window!r} is not a duration", fix)
+    yield from _check_duration(f"{path}.window", reward.window)
     if not reward.min < reward.max:
         yield Problem(f"{path}.max", "the range is empty", "min < max")
     elif reward.max - reward.min < 1e-9 * max(abs(reward.min), abs(reward.max), 1.0):
@@ -271,6 +292,20 @@ def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
     if reward.kind == "binary" and (reward.min, reward.max) != (0.0, 1.0):
         fix = 'remove min and max, or kind = "continuous"'
         yield Problem(f"{path}.kind", "a binary reward is 0 or 1", fix)
+
+
+def _check_duration(path: str, text: str) -> Iterator[Problem]:
+    if not _WINDOW.fullmatch(text) or not 0.0 < _duration(text) <= _LONGEST:
+        yield Problem(path, f"{text!r} is not a duration", 'a number and a unit, e.g. "30m", "72h", "14d", up to 3650d')
+
+
+def _check_budget(path: str, stage: Stage, nudge: Nudge) -> Iterator[Problem]:
+    """A budget needs something to spend, and must reach for one."""
+    once = nudge.cost + nudge.cost_when_rewarded * max(stage.reward.max, 0.0)
+    if nudge.budget and once == 0.0:
+        yield Problem(f"{path}.budget", "this nudge costs nothing", "declare cost or cost_when_rewarded, or remove it")
+    elif nudge.budget and nudge.budget.amount < once:
+        yield Problem(f"{path}.budget.amount", f"showing it once can cost {once:g}", f"{once:g} or more")
 
 
 def _digest(value: Any) -> str:

@@ -29,7 +29,10 @@ class Live(NamedTuple):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks. `id` keys the draw; `user` decides the holdout."""
+    """What a caller asks. `id` keys the draw; `user_id` decides the holdout.
+
+    refused: nudges that may not be shown for a reason from outside, such as a budget → that reason.
+    """
 
     id: uuid.UUID
     user_id: str
@@ -38,6 +41,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ()
     request: bytes = b""
+    refused: Mapping[str, str] = {}
 
 
 def ready(snapshot: Snapshot) -> Live:
@@ -54,7 +58,13 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
     x, notes = features.encode(live.schema, ask.context)
     holdout = in_holdout(salt, ask.user_id, stage.holdout)
     allowed = guardrails.eligible(
-        stage, holdout=holdout, proof=ask.proof, include=ask.include, exclude=ask.exclude, now=now
+        stage,
+        holdout=holdout,
+        proof=ask.proof,
+        include=ask.include,
+        exclude=ask.exclude,
+        refused=ask.refused,
+        now=now,
     )
     scores = choose(live, x, allowed.mask)
     u = propensity.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)

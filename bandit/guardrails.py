@@ -1,6 +1,6 @@
 """Which nudges may be shown now, and why not the others. Runs before propensities, so they account for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -33,9 +33,13 @@ def eligible(
     proof: Proof,
     include: Sequence[str] | None,
     exclude: Sequence[str],
+    refused: Mapping[str, str],
     now: int,
 ) -> Eligible:
-    """No nudge is always eligible. InvalidRequest if a list names an unknown nudge, or excludes `none`."""
+    """`refused`: nudges that may not be shown for a reason from outside, such as a budget. No nudge is always eligible.
+
+    InvalidRequest if a list names an unknown nudge, or excludes `none`.
+    """
     _check_lists(stage, include, exclude)
     excluded = {}
     for name, nudge in stage.nudges.items():
@@ -46,7 +50,7 @@ def eligible(
             if include is not None and name not in include
             else "in the request's exclude list"
             if name in exclude
-            else _unproven(nudge, proof, now)
+            else _unproven(nudge, proof, now) or refused.get(name)
         )
         if reason:
             excluded[name] = reason

@@ -105,10 +105,10 @@ class MemoryStore:
             if settlement.stage == stage and (through is None or settlement.seq <= through):
                 yield settlement, x.copy()
 
-    def decisions(self, stage: str | None = None) -> Iterator[Found]:
+    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:
         for i in self._by_seq:
             found = self._found[i]
-            if stage is None or found.decision.stage == stage:
+            if found.decision.at >= since and (stage is None or found.decision.stage == stage):
                 yield _handed_out(found)
 
     def counts(self) -> Counts:

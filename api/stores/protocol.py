@@ -124,8 +124,8 @@ class Store(Protocol):
         """Settlements of a stage with the x of their decision, in order, up to number `through`."""
         ...
 
-    def decisions(self, stage: str | None = None) -> Iterator[Found]:
-        """Every decision in order, with what was recorded about it."""
+    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:
+        """Every decision made at `since` (µs) or later, in order, with what was recorded about it."""
         ...
 
     def counts(self) -> Counts:

@@ -185,13 +185,13 @@ class SqliteStore:
                 yield settlement_of(row[:-1]), np.frombuffer(row[-1], dtype="<f4").astype(np.float64)
             last = rows[-1][0]
 
-    def decisions(self, stage: str | None = None) -> Iterator[Found]:
+    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:
         query = f"""SELECT {_columns("d")} FROM decisions d
-                    WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608
+                    WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608
         last = 0
         while True:
             with self._reading, _read_transaction(self._read.conn) as conn:
-                found = self._complete(conn, conn.execute(query, (last, stage, stage)).fetchall())
+                found = self._complete(conn, conn.execute(query, (last, stage, stage, since)).fetchall())
             if not found:
                 return
             yield from found

@@ -16,6 +16,7 @@ from litestar.testing import TestClient
 
 from api import ledger
 from api.app import create_app
+from api.budgets import Budgets
 from api.messages import DecisionReply, DecisionRequest, OutcomeReply, OutcomeRequest
 from api.metrics import Metrics
 from api.service import Service
@@ -218,8 +219,9 @@ class Desk:
         key = ledger.claim(store, catalogue, salt)
         self.store = store
         self.loop = asyncio.new_event_loop()
-        self.worker = Worker(store, catalogue, clock, Metrics(), bound)
-        self.service = Service(catalogue, store, self.worker, salt=key, clock=clock, metrics=Metrics())
+        self.budgets = Budgets(catalogue, store, clock())
+        self.worker = Worker(store, catalogue, clock, Metrics(), bound, self.budgets.settled)
+        self.service = Service(catalogue, store, self.worker, self.budgets, salt=key, clock=clock, metrics=Metrics())
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(work, 60))

@@ -154,8 +154,8 @@ def test_a_restart_goes_on_with_the_stored_belief_without_reading_the_log(
         def settled(self, stage: str, through: int | None = None) -> Any:
             raise AssertionError((stage, through))
 
-        def decisions(self, stage: str | None = None) -> Any:
-            raise AssertionError(stage)
+        def decisions(self, stage: str | None = None, since: int = 0) -> Any:
+            raise AssertionError((stage, since))
 
     store = SqliteStore(tmp_path / "ledger.db")
     with working(store) as desk:

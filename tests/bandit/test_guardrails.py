@@ -21,8 +21,11 @@ def allowed(
     exclude: list[str] | None = None,
     *,
     holdout: bool = False,
+    refused: dict[str, str] | None = None,
 ) -> Eligible:
-    return eligible(stage, holdout=holdout, proof=proof, include=include, exclude=exclude or [], now=NOW)
+    return eligible(
+        stage, holdout=holdout, proof=proof, include=include, exclude=exclude or [], refused=refused or {}, now=NOW
+    )
 
 
 def test_a_nudge_is_eligible_exactly_when_listed_proven_and_not_held_out(make_stage: Callable[..., Stage]) -> None:
@@ -126,3 +129,12 @@ def test_the_holdout_gets_no_nudge_whatever_it_asks_for(make_stage: Callable[...
     mask, excluded = allowed(make_stage(), Proof(3, NOW + 1), include=list(NUDGES), holdout=True)
     assert np.flatnonzero(mask).tolist() == [0]
     assert set(excluded.values()) == {"holdout: this user is in the control group"}
+
+
+def test_what_is_refused_from_outside_is_excluded_with_that_reason(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage()
+    nudge = next(name for name, n in stage.nudges.items() if n.evidence is None)
+    free, refused = allowed(stage), allowed(stage, refused={nudge: "budget: empty"})
+    assert refused.excluded == {**free.excluded, nudge: "budget: empty"}
+    assert free.mask[stage.arms.index(nudge)]
+    assert not refused.mask[stage.arms.index(nudge)]
