@@ -5,17 +5,19 @@ Claiming it checks that; rebuilding proves it.
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from api.learning import key, stored, watch_of
 from api.stores.protocol import Found, Store
-from bandit import features, rewards
+from bandit import drift, features, rewards
 from bandit.belief import Belief, add, empty
 from bandit.catalogue import Catalogue, Stage
+from bandit.drift import Watch
 from bandit.errors import LedgerMismatch
 from bandit.learner import contribution
 from bandit.snapshot import Snapshot, pooled
@@ -52,8 +54,14 @@ def _bring_back(store: Store, catalogue: Catalogue, meta: dict[str, str]) -> Non
     for name, stage in catalogue.stages.items():
         last = specs.get(meta.get(f"spec:{name}", ""))
         if last and once & set(stage.arms) - set(last.arms):
-            belief, _ = _summed(store, name, stage, None)
-            store.replace_belief(name, stage.arms, belief)
+            epochs, _ = _summed(store, name, stage, None)
+            replace(store, name, stage, epochs)
+
+
+def replace(store: Store, name: str, stage: Stage, epochs: Sequence[Belief]) -> None:
+    """Write the sums of every epoch of a stage."""
+    for e, belief in enumerate(epochs):
+        store.replace_belief(key(name, e, len(epochs)), stage.arms, belief)
 
 
 def _era(store: Store, specs: Mapping[str, str]) -> dict[str, str]:
@@ -77,7 +85,8 @@ def past(store: Store, found: Found) -> Snapshot:
     served = msgspec.json.decode(meta[era], type=dict[str, str])
     snapshots = []
     for name, digest in served.items():
-        belief, _ = _summed(store, name, specs[digest], decision.version)
+        epochs, _ = _summed(store, name, specs[digest], decision.version)
+        belief = drift.weighed(specs[digest].drift, epochs)
         snapshots.append(Snapshot(meta["app"], name, specs[digest], decision.version, belief))
     (mine,) = [s for s in pooled(snapshots) if s.stage == decision.stage]
     return mine
@@ -114,20 +123,25 @@ def _salt_digest(salt: str) -> str:
 
 
 class Rebuilt(NamedTuple):
-    """One stage's belief from the ledger beside the stored one."""
+    """One stage's sums from the ledger beside the stored ones, for each epoch."""
 
     stage: str
     spec: Stage
-    belief: Belief
-    stored: Belief
+    epochs: tuple[Belief, ...]
+    stored: tuple[Belief, ...]
     version: int
     settlements: int
     wrong_rewards: tuple[int, ...]  # decision numbers whose settled reward does not follow from its outcomes
 
     @property
+    def belief(self) -> Belief:
+        """What decides: all epochs, weighted."""
+        return drift.weighed(self.spec.drift, self.epochs)
+
+    @property
     def equal(self) -> bool:
         """Whether both have the same bits, and every reward follows from its outcomes."""
-        return self.belief.digest() == self.stored.digest() and not self.wrong_rewards
+        return [e.digest() for e in self.epochs] == [e.digest() for e in self.stored] and not self.wrong_rewards
 
 
 def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) -> Iterator[Rebuilt]:
@@ -135,21 +149,30 @@ def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) 
     ledger's settlements count (the belief of that version).
     """
     for name, spec in stages.items():
-        d = len(features.schema(spec.features).columns)
-        stored, version = store.belief(name, spec.arms, d)
+        was, version = stored(store, name, spec, watch_of(store.meta(), name).epoch)
         end = version if through is None else through
-        belief, rows = _summed(store, name, spec, end)
-        yield Rebuilt(name, spec, belief, stored, version, rows, tuple(_wrong_rewards(store, name, end)))
+        epochs, rows = _summed(store, name, spec, end)
+        yield Rebuilt(name, spec, epochs, was, version, rows, tuple(_wrong_rewards(store, name, end)))
 
 
-def _summed(store: Store, name: str, spec: Stage, through: int | None) -> tuple[Belief, int]:
-    """The belief over the arms of `spec`, from scratch, and how many settlements there are."""
-    belief, count = empty(len(spec.arms), len(features.schema(spec.features).columns)), 0
+def _summed(store: Store, name: str, spec: Stage, through: int | None) -> tuple[tuple[Belief, ...], int]:
+    """The sums of each epoch over the arms of `spec`, from scratch, and how many settlements there are.
+
+    Alarms are facts of the ledger: those that had been raised by settlement `through` count.
+    """
+    watch = watch_of(store.meta(), name)
+    watch = Watch(alarms=tuple(a for a in watch.alarms if through is None or a.through <= through))
+    zero = empty(len(spec.arms), len(features.schema(spec.features).columns))
+    epochs, count = [zero] * (watch.epoch + 1), 0
     settled = store.settled(name, through)
     while rows := list(islice(settled, _BATCH)):
-        gained = contribution(spec, [s for s, _ in rows], np.array([x for _, x in rows]))
-        belief, count = add(belief, gained), count + len(rows)
-    return belief, count
+        of = np.array([drift.epoch_of(watch, s.seq) for s, _ in rows])
+        for e in np.unique(of).tolist():
+            mine = [row for row, epoch in zip(rows, of, strict=True) if epoch == e]
+            gained = contribution(spec, [s for s, _ in mine], np.array([x for _, x in mine]))
+            epochs[e] = add(epochs[e], gained)
+        count += len(rows)
+    return tuple(epochs), count
 
 
 def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:

@@ -225,6 +225,15 @@ class BudgetReply(msgspec.Struct, frozen=True):
     period_ends_at: dt.datetime
 
 
+class AlarmReply(msgspec.Struct, frozen=True):
+    """Rewards of an arm moved away from what was expected. What was learned before weighs less since."""
+
+    arm: str
+    direction: str
+    raised_at: dt.datetime
+    through_version: int
+
+
 class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     """A live policy. `version` counts the settlements of the ledger up to the last one it learned."""
 
@@ -234,6 +243,7 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     belief_sha256: str
     arms: list[ArmReply]
     budgets: list[BudgetReply]
+    drift: list[AlarmReply]
 
 
 class PoliciesReply(msgspec.Struct, frozen=True):

@@ -42,6 +42,7 @@ class Metrics:
             ["stage"],
             registry=self.registry,
         )
+        self.alarms = Gauge("journey_bandit_drift_alarms", "Alarms of drift so far", ["stage"], registry=self.registry)
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(f"journey_bandit_{name}", text, labels, registry=self.registry)

@@ -11,6 +11,7 @@ import uuid_utils.compat as uuid7
 
 from api.budgets import Budgets
 from api.messages import (
+    AlarmReply,
     ArmReply,
     ArmScore,
     BudgetReply,
@@ -241,6 +242,10 @@ class Service:
                     belief_sha256=live.snapshot.belief.digest(),
                     arms=_taught(live.snapshot),
                     budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
+                    drift=[
+                        AlarmReply(a.arm, a.direction, _time(a.at), a.through)
+                        for a in self.worker.learning.watches[name].alarms
+                    ],
                 )
                 for name, live in self.worker.lives.items()
             ]
@@ -289,7 +294,7 @@ def _taught(snapshot: Snapshot) -> list[ArmReply]:
         for s, n in zip(belief.reward, belief.n, strict=True)
     ]
     return [
-        ArmReply(arm, int(n), None if m is None else float(m))
+        ArmReply(arm, round(n), None if m is None else float(m))
         for arm, n, m in zip(snapshot.spec.arms, belief.n, mean, strict=True)
     ]
 

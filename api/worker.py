@@ -9,23 +9,17 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-import msgspec
-import numpy as np
-
+from api.learning import Learning, Settled
 from api.metrics import Metrics
 from api.stores.protocol import Kept, Noted, Store
-from bandit import engine, features, learner
-from bandit.belief import add
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
 from bandit.errors import LedgerError, Overloaded, Unavailable
-from bandit.records import Decision, Matured, Outcome, Settlement
-from bandit.snapshot import Snapshot, pooled
+from bandit.records import Decision, Outcome
 
 log = logging.getLogger("journey_bandit.worker")
 
@@ -51,7 +45,7 @@ class Job(NamedTuple):
 
 
 class Worker:
-    """`lives` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
+    """Commits what callers submit, and learns in between."""
 
     def __init__(
         self,
@@ -60,22 +54,20 @@ class Worker:
         clock: Clock,
         metrics: Metrics,
         bound: int = 10_000,
-        settled: Callable[[Iterable[tuple[Decision, Settlement]]], None] = lambda _: None,
+        settled: Settled = lambda _: None,
     ):
         self._store = store
         self._specs = store.specs()
-        self._catalogue = catalogue
         self._clock = clock
         self._metrics = metrics
         self._bound = bound
-        self._settled = settled  # told of what was settled, once it is durable
         self._jobs: deque[Job] = deque()
         self._queued = 0
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
-        self.lives: Mapping[str, Live] = self._load()
+        self.learning = Learning(store, catalogue, metrics, settled)
 
     def start(self) -> None:
         """Begin to commit and learn."""
@@ -87,6 +79,11 @@ class Worker:
             self._stopping = True
             self._wake.notify()
         self._thread.join()
+
+    @property
+    def lives(self) -> Mapping[str, Live]:
+        """The published snapshot of each stage."""
+        return self.learning.lives
 
     @property
     def alive(self) -> bool:
@@ -168,65 +165,14 @@ class Worker:
         """Learn what matured. An error is kept for health, and returned."""
         try:
             if "learn" in self.failing:  # what failed may be in the ledger all the same: begin with what is there
-                self.lives = self._load()
-            while self._learn() == _MOST and exhaust:
+                self.learning.load()
+            while self.learning.step(self._clock(), _MOST) == _MOST and exhaust:
                 pass
             self._recovered("learn")
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)
             return error
         return None
-
-    def _learn(self) -> int:
-        """Settle what matured and publish. Exactly once: settlements, beliefs and versions are one transaction.
-
-        Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
-        wait in the ledger.
-        """
-        now = self._clock()
-        matured = sorted(self._store.due(now, _MOST, self._catalogue.stages), key=_declared)
-        if not matured:
-            return 0
-        settlements, beliefs = [], {}
-        for name, group in groupby(matured, key=lambda m: m.decision.stage):
-            stage, rows, live = self._catalogue.stages[name], list(group), self.lives[name].snapshot
-            done = [
-                settlement
-                for (_, spec), part in groupby(rows, key=_declared)
-                for settlement in learner.settle(self._specs[spec], list(part), now, live=live)
-            ]
-            settlements += done
-            gained = learner.contribution(stage, done, np.array([m.decision.x for m in rows]))
-            beliefs[name] = stage.arms, add(live.belief, gained)
-        versions = self._store.settle(settlements, beliefs)
-        fresh = {
-            name: msgspec.structs.replace(self.lives[name].snapshot, version=versions[name], belief=belief)
-            for name, (_, belief) in beliefs.items()
-        }
-        self.lives = self._ready([fresh.get(name, live.snapshot) for name, live in self.lives.items()], self.lives)
-        by_seq = {m.seq: m.decision for m in matured}
-        self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
-        for settlement in settlements:
-            self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
-        return len(matured)
-
-    def _load(self) -> dict[str, Live]:
-        snapshots = []
-        for name, stage in self._catalogue.stages.items():
-            columns = features.schema(stage.features).columns
-            belief, version = self._store.belief(name, stage.arms, len(columns))
-            snapshots.append(Snapshot(self._catalogue.app, name, stage, version, belief))
-        return self._ready(snapshots, {})
-
-    def _ready(self, snapshots: Sequence[Snapshot], before: Mapping[str, Live]) -> dict[str, Live]:
-        """What decides from now on. A stage about which nothing new is known keeps its posterior."""
-        lives = {}
-        for snapshot in pooled(snapshots):
-            name, last = snapshot.stage, before.get(snapshot.stage)
-            known = last is not None and last.snapshot.version == snapshot.version
-            lives[name] = last if last is not None and known else engine.ready(snapshot)
-            self._metrics.version.labels(name).set(snapshot.version)
-        return lives
 
     def _failed(self, what: str, error: Exception) -> None:
         self._metrics.ledger_errors.labels(what).inc()
@@ -237,11 +183,6 @@ class Worker:
     def _recovered(self, what: str) -> None:
         if self.failing.pop(what, None):
             log.warning("%s works again", what)
-
-
-def _declared(matured: Matured) -> tuple[str, str]:
-    """Stage, and digest of its declaration when the decision was made."""
-    return matured.decision.stage, matured.decision.spec
 
 
 def _resolve(answers: Sequence[tuple[Job, Answer]]) -> None:

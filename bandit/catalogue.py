@@ -14,9 +14,10 @@ import msgspec
 import numpy as np
 
 from bandit.decoding import closest, decode
+from bandit.drift import Drift
 from bandit.errors import CatalogueError, NotFound, Problem
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic
-from bandit.policies.protocol import Arms
+from bandit.policies.protocol import Arms, Policy
 
 NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
@@ -130,12 +131,19 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     floor: Share = 0.01
     holdout: Share = 0.0
     activation: Literal["assumed", "required"] = "assumed"
+    drift: Drift = Drift()
     description: str = ""
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Every arm, no nudge first; arrays over arms are in this order."""
         return (NONE, *self.nudges)
+
+    @property
+    def learner(self) -> Policy:
+        """The policy that learns this kind of reward."""
+        continuous = self.reward.kind == "continuous"
+        return self.policy.gaussian() if continuous and isinstance(self.policy, Hierarchical) else self.policy
 
     @property
     def facts(self) -> Arms:
@@ -153,7 +161,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Changes when old statistics stop meaning what they meant: features, or the reward and its range."""
         reward = (self.reward.kind, self.reward.min, self.reward.max)
         features = {name: (f.type, f.min, f.max, f.scale, f.values) for name, f in self.features.items()}
-        return _digest((list(features.items()), reward, self.policy.link))
+        return _digest((list(features.items()), reward, self.learner.link))
 
     def digest(self) -> str:
         """Changes with anything declared for this stage."""
@@ -251,9 +259,10 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
     if stage.floor * len(stage.arms) >= 1.0:
         fix = f"below {1 / len(stage.arms):.3g} for {len(stage.arms)} arms (0.01 is usual)"
         yield Problem(f"{path}.floor", "the floors of all arms reach 1", fix)
-    if isinstance(stage.policy, Beta | Hierarchical | Logistic) and stage.reward.kind != "binary":
+    if isinstance(stage.policy, Beta | Logistic) and stage.reward.kind != "binary":
         name = stage.policy.__struct_config__.tag
-        yield Problem(f"{path}.policy.name", f"{name} needs a binary reward", 'use name = "linear"')
+        fix = 'use name = "hierarchical" or "linear"'
+        yield Problem(f"{path}.policy.name", f"{name} needs a binary reward", fix)
     if isinstance(stage.policy, Fixed) and stage.policy.arm not in stage.arms:
         yield Problem(f"{path}.policy.arm", "no such arm", closest(stage.policy.arm, stage.arms))
 

@@ -47,7 +47,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 def ready(snapshot: Snapshot) -> Live:
     """Compute the posterior once for all decisions of this snapshot."""
     spec = snapshot.spec
-    posterior = spec.policy.posterior(snapshot.belief, snapshot.arms)
+    posterior = spec.learner.posterior(snapshot.belief, snapshot.arms)
     return Live(snapshot, spec.digest(), features.schema(spec.features), posterior)
 
 

@@ -35,7 +35,7 @@ def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Snapshot)
             x = np.array([matured[i].decision.x for i in rows])
             arm = np.array([snapshot.spec.arms.index(matured[i].decision.arm) for i in rows], dtype=np.intp)
             reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
-            tau[rows], nu[rows] = snapshot.spec.policy.sites(snapshot.belief, snapshot.arms, x, arm, reward)
+            tau[rows], nu[rows] = snapshot.spec.learner.sites(snapshot.belief, snapshot.arms, x, arm, reward)
     return [
         Settlement(
             decision_seq=m.seq,

@@ -49,7 +49,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     """The snapshots of an app's stages, each with what the others have learned; all that share have one version."""
-    said = [s.spec.policy.message(s.belief, s.arms) for s in snapshots]
+    said = [s.spec.learner.message(s.belief, s.arms) for s in snapshots]
     latest = max((s.version for s, m in zip(snapshots, said, strict=True) if m), default=0)
     result = []
     for i, snapshot in enumerate(snapshots):

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 import msgspec
@@ -69,7 +70,10 @@ class MemoryStore:
         return [Matured(f.seq, _copy(f.decision), f.outcomes) for f in found]
 
     def settle(
-        self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
+        self,
+        settlements: Sequence[Settlement],
+        beliefs: Mapping[str, tuple[tuple[str, ...], Belief]],
+        facts: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, int]:
         finite(settlements)
         settled = [s.decision_seq for s in settlements]
@@ -84,7 +88,11 @@ class MemoryStore:
             self._version[done.stage] = done.seq
         for stage, (arms, belief) in beliefs.items():
             self.replace_belief(stage, arms, belief)
-        return {stage: self._version[stage] for stage in beliefs}
+        self.set_meta(facts)
+        return {s.stage: self._version[s.stage] for s in settlements}
+
+    def last_settlement(self) -> int:
+        return len(self._settlements)
 
     def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
         zero = (0.0, 0.0, 0.0, np.zeros((d, d)), np.zeros(d))

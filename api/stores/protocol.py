@@ -8,6 +8,7 @@ Unavailable, nothing is known and the caller retries with the same ids.
 import math
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import msgspec
@@ -100,12 +101,20 @@ class Store(Protocol):
         ...
 
     def settle(
-        self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
+        self,
+        settlements: Sequence[Settlement],
+        beliefs: Mapping[str, tuple[tuple[str, ...], Belief]],
+        facts: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, int]:
-        """Append settlements and replace their stages' beliefs, in one transaction. The new version of each stage.
+        """Append settlements, replace beliefs and add facts, in one transaction. The new version of each stage settled.
 
-        `beliefs`: stage → (arms, belief). LedgerError if a decision is unknown or settled already, or a number is NaN.
+        `beliefs`: stage, or "stage@epoch" of an epoch that is over → (arms, belief). LedgerError if a decision is
+        unknown or settled already, or a number is NaN.
         """
+        ...
+
+    def last_settlement(self) -> int:
+        """The number of the newest settlement, 0 before any."""
         ...
 
     def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:

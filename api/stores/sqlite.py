@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -130,7 +131,10 @@ class SqliteStore:
         return [Matured(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows)]
 
     def settle(
-        self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
+        self,
+        settlements: Sequence[Settlement],
+        beliefs: Mapping[str, tuple[tuple[str, ...], Belief]],
+        facts: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, int]:
         finite(settlements)
         with self._transaction() as conn:
@@ -144,7 +148,11 @@ class SqliteStore:
             conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
             for stage, (arms, belief) in beliefs.items():
                 _put_belief(conn, stage, arms, belief)
-        return {stage: versions[stage] for stage in beliefs}
+            conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.items()))
+        return versions
+
+    def last_settlement(self) -> int:
+        return self._one("SELECT coalesce(max(seq), 0) FROM settlements")
 
     def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
         with self._reading, _read_transaction(self._read.conn) as conn:

@@ -21,6 +21,7 @@ from bandit.belief import Belief, add, sites
 from bandit.orthant import correlated
 from bandit.policies import adf, blocks
 from bandit.policies.blocks import Layout, Scales
+from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.protocol import Arms, Array, Factor, Mask, Scores, Sites
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-3, le=100)]
@@ -68,9 +69,10 @@ class Filtered:
 class Hierarchical(
     msgspec.Struct, Filtered, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
 ):
-    """Needs a binary reward. Sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes.
+    """Sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes. Types are shared across
+    the stages of an app. A continuous reward is learned by `gaussian`.
 
-    prior_mean: expected rate before any data. alpha: scale of the posterior sd.
+    prior_mean: expected reward before any data, in units of the reward range. alpha: scale of the posterior sd.
     """
 
     prior_mean: Rate = 0.1
@@ -84,6 +86,11 @@ class Hierarchical(
         """Baseline, types, nudges."""
         base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
         return blocks.shared(arms, d, base=base, effect=effect, start=float(special.logit(self.prior_mean)))
+
+    def gaussian(self) -> HierarchicalGaussian:
+        """The same hierarchy for continuous rewards."""
+        base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
+        return HierarchicalGaussian(self.prior_mean, base, effect, self.alpha)
 
     def message(self, belief: Belief, arms: Arms) -> Factor | None:
         """About the types of its nudges."""

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -73,11 +74,14 @@ class Faulty(MemoryStore):
         return answer
 
     def settle(
-        self, settlements: Sequence[Settlement], beliefs: Mapping[str, tuple[tuple[str, ...], Belief]]
+        self,
+        settlements: Sequence[Settlement],
+        beliefs: Mapping[str, tuple[tuple[str, ...], Belief]],
+        facts: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, int]:
         if self.learn and not self.after:
             raise self.learn
-        versions = super().settle(settlements, beliefs)
+        versions = super().settle(settlements, beliefs, facts)
         if self.learn:
             raise self.learn
         return versions
@@ -100,7 +104,7 @@ def learned(store: Store, stage: str = "signup") -> float:
     spec = ledger.stages(store)[stage]
     (result,) = ledger.rebuild(store, {stage: spec})
     assert result.equal
-    return float(result.stored.n.sum())
+    return float(sum(epoch.n.sum() for epoch in result.stored))
 
 
 # -- commits ---------------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ CHECKS = [  # (what is written, what is written instead, path of the mistake, a 
     (", at_most = 5", "", "stages.cart.nudges.low_stock.evidence.at_most", "missing", "the largest stock that is"),
     # a stage as a whole
     ("floor = 0.01", "floor = 0.34", "stages.cart.floor", "the floors of all arms reach 1", "below 0.333 for 3 arms"),
-    ('"binary"', '"continuous"', "stages.cart.policy.name", "beta needs a binary reward", 'name = "linear"'),
+    ('"binary"', '"continuous"', "stages.cart.policy.name", "beta needs a binary reward", 'or "linear"'),
     ('{ name = "linear" }', '{ name = "fixed", arm = "a" }', "stages.cart.policy.arm", "no such arm", "known: discou"),
 ]
 

@@ -15,19 +15,22 @@ from scipy import integrate, special, stats
 
 from bandit import propensity
 from bandit.belief import Belief, add, empty, sites
+from bandit.catalogue import parse, read_shipped
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Linear, Logistic, Uniform, adf
+from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.protocol import Arms, Posterior
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-POLICIES: list[AnyPolicy] = [
+POLICIES: list[Any] = [
     Uniform(),
     Fixed("a1"),
     Beta(),
     Beta(prior_success=2.0, prior_failure=30.0, alpha=0.3),
     Linear(),
     Hierarchical(),
+    Hierarchical(prior_mean=0.3).gaussian(),
     Logistic(prior_mean=0.3),
     Linear(prior_mean=0.5, prior_sd=2.0, slope_sd=1.0, noise_sd=0.5, alpha=1.0),
 ]
@@ -144,7 +147,8 @@ def test_relabelling_arms_relabels_probabilities(policy: AnyPolicy, seed: int) -
     if isinstance(policy, Fixed) and not w.eligible[1]:
         return
     order = np.random.default_rng(seed).permutation(len(w.arms))
-    if isinstance(policy, Hierarchical):  # the first arm shows nothing: that is what it is, not a label
+    hierarchy = isinstance(policy, Hierarchical | HierarchicalGaussian)
+    if hierarchy:  # the first arm shows nothing: that is what it is, not a label
         order = np.append(0, order[order > 0])
     turned = w._replace(
         arm=np.argsort(order)[w.arm],
@@ -156,8 +160,8 @@ def test_relabelling_arms_relabels_probabilities(policy: AnyPolicy, seed: int) -
     close = 1e-9 if policy.link == "identity" else 1e-7
     for old, new in zip(before[:2], after[:2], strict=True):
         np.testing.assert_allclose(new, old[order], rtol=0, atol=close)
-    correlated = isinstance(policy, Hierarchical)  # integrated over fixed points, which are not symmetric in the arms
-    np.testing.assert_allclose(after.propensity, before.propensity[order], rtol=0, atol=0.02 if correlated else 1e-7)
+    # correlated scores are integrated over fixed points, which are not symmetric in the arms
+    np.testing.assert_allclose(after.propensity, before.propensity[order], rtol=0, atol=0.02 if hierarchy else 1e-7)
 
 
 @every_policy
@@ -222,7 +226,8 @@ def test_what_is_learned_does_not_depend_on_order_or_batches(policy: AnyPolicy, 
 @every_policy
 def test_a_policy_is_a_frozen_value_that_survives_its_bytes(policy: AnyPolicy) -> None:
     data = msgspec.json.encode(policy)
-    assert msgspec.json.decode(data, type=AnyPolicy) == policy
+    declared = not isinstance(policy, HierarchicalGaussian)  # which a catalogue declares as `hierarchical`
+    assert msgspec.json.decode(data, type=AnyPolicy if declared else type(policy)) == policy
     assert hash(policy) == hash(msgspec.json.decode(data, type=type(policy)))
 
 
@@ -458,3 +463,49 @@ def test_beta_decides_however_much_it_knows(n: float) -> None:
     p = Beta(alpha=0.05).posterior(belief, plain(3)).choose(np.ones(1), np.ones(3, dtype=bool)).propensity
     assert p.sum() == pytest.approx(1.0, abs=1e-6)
     assert p[0] == pytest.approx(p[1], abs=1e-6)
+
+
+# -- the hierarchy for continuous rewards ----------------------------------------------------------------------------
+
+
+@given(seeds)
+def test_the_gaussian_hierarchy_is_bayesian_regression_on_structured_features(seed: int) -> None:
+    """Written out with one long φ for each row: baseline, type, nudge; noise from the pooled variance."""
+    w = world(seed, varied=False)
+    policy = Hierarchical(prior_mean=0.3, alpha=0.6).gaussian()
+    k, d = len(w.arms), w.x.shape[1]
+    belief = sites(k, w.x, w.arm, np.ones(len(w.x)), w.reward, w.reward)
+    posterior = policy.posterior(belief, w.facts)
+    kinds = list(dict.fromkeys(w.facts.kinds[1:]))
+
+    def phi(x: Array, a: int) -> Array:
+        row = np.zeros((1 + len(kinds) + k - 1, d))
+        row[0] = x
+        if a:
+            row[1 + kinds.index(w.facts.kinds[a])] = row[len(kinds) + a] = x
+        return row.ravel()
+
+    total = len(w.x) + 50.0
+    within = sum(((w.reward[w.arm == a] - w.reward[w.arm == a].mean()) ** 2).sum() for a in np.unique(w.arm))
+    noise = np.sqrt((within + 50.0 * 0.3**2) / total)
+    rate = (w.reward.sum() + 50.0 * 0.3) / total
+    sds = np.array([[1.4, *[0.5] * (d - 1)]] + [[0.5, *[0.25] * (d - 1)]] * (len(kinds) + k - 1))
+    sds = 0.35 * sds.ravel()
+    rows = np.array([phi(x, a) for x, a in zip(w.x, w.arm, strict=True)])
+    covariance = np.linalg.inv(rows.T @ rows + np.diag(sds**-2))
+    start = rows.T @ w.reward / noise
+    start[0] += rate / noise / sds[0] ** 2
+    asked = np.array([phi(w.context, a) for a in range(k)])
+    scores = posterior.choose(w.context, w.eligible)
+    np.testing.assert_allclose(scores.mean, noise * asked @ covariance @ start, atol=1e-8)
+    joint = (0.6 * noise) ** 2 * asked @ covariance @ asked.T
+    np.testing.assert_allclose(scores.sd, np.sqrt(joint.diagonal()), atol=1e-8)
+
+
+def test_a_continuous_reward_is_learned_by_the_gaussian_hierarchy() -> None:
+    stage = parse(read_shipped("travel")).stages["cart"]
+    binary = msgspec.structs.replace(stage, policy=Hierarchical())
+    money = msgspec.structs.replace(binary, reward=msgspec.structs.replace(stage.reward, kind="continuous", max=90.0))
+    assert binary.learner == Hierarchical()
+    assert money.learner == Hierarchical().gaussian()
+    assert (binary.learner.link, money.learner.link) == ("logit", "identity")

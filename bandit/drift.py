@@ -1,0 +1,107 @@
+"""People change: a CUSUM for each arm finds it, and what was learned before the alarm then weighs less.
+
+For each learned row of an arm, whose reward y was expected to be q at decision time,
+
+    C± ← max(0, C± + y·log(q±/q) + (1 − y)·log((1 − q±)/(1 − q))),    logit q± = logit q ± shift
+
+is the log likelihood ratio of "rewards have moved by `shift` logits" to "they have not" (Page 1954). For rewards
+between 0 and 1 that are not binary the same expression is an e-process under the null: each factor has mean ≤ 1.
+C > `threshold` is an alarm. It ends an epoch of the stage; sums are kept for each epoch, untouched, and an epoch weighs
+`keep` to the power of the alarms since: exact sums in the ledger, forgetting only when they are read.
+
+Only rows speak whose decision was made after the last alarm, and whose expectation was sure enough that a gap between q
+and y means change, not ignorance.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from bandit.belief import Belief
+
+SURE = 0.4  # logits: the largest sd, as the policy samples it, of an expectation that may speak
+_EDGE = 0.005  # q is kept this far from 0 and 1
+
+
+class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a stage watches for change. keep = 1 only raises the alarm; watch = false does not look."""
+
+    watch: bool = True
+    threshold: Annotated[float, msgspec.Meta(ge=2, le=100)] = 7.0
+    shift: Annotated[float, msgspec.Meta(ge=0.05, le=3)] = 0.5
+    keep: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """`through`: the last settlement of the old epoch."""
+
+    arm: str
+    direction: Literal["up", "down"]
+    through: int
+    at: int
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """Where each arm's two sums stand, and every alarm so far. Derived from the ledger."""
+
+    up: dict[str, float] = {}
+    down: dict[str, float] = {}
+    alarms: tuple[Alarm, ...] = ()
+
+    @property
+    def epoch(self) -> int:
+        """How many alarms there were."""
+        return len(self.alarms)
+
+
+class Seen(NamedTuple):
+    """One learned row: settlement number and time, arm, y in [0, 1], q and its sd, the version that expected it."""
+
+    seq: int
+    at: int
+    arm: str
+    reward: float
+    mean: float
+    sd: float
+    version: int
+
+
+def scan(rules: Drift, watch: Watch, rows: Iterable[Seen]) -> Watch:
+    """The watch after these rows, in the order of settlement."""
+    if not rules.watch:
+        return watch
+    up, down, alarms = dict(watch.up), dict(watch.down), list(watch.alarms)
+    for row in rows:
+        q = min(max(row.mean, _EDGE), 1.0 - _EDGE)
+        stale = alarms and row.version < alarms[-1].through
+        if stale or row.sd > SURE * q * (1.0 - q):
+            continue
+        for direction, sums, by in (("up", up, rules.shift), ("down", down, -rules.shift)):
+            sums[row.arm] = max(0.0, sums.get(row.arm, 0.0) + _ratio(q, by, row.reward))
+            if sums[row.arm] > rules.threshold:
+                alarms.append(Alarm(arm=row.arm, direction=direction, through=row.seq, at=row.at))  # type: ignore[arg-type]
+                up, down = {}, {}
+                break
+    return Watch(up, down, tuple(alarms))
+
+
+def _ratio(q: float, by: float, reward: float) -> float:
+    moved = 1.0 / (1.0 + (1.0 - q) / q * math.exp(-by))
+    return reward * math.log(moved / q) + (1.0 - reward) * math.log((1.0 - moved) / (1.0 - q))
+
+
+def epoch_of(watch: Watch, seq: int) -> int:
+    """Which epoch settlement number `seq` belongs to."""
+    return sum(alarm.through < seq for alarm in watch.alarms)
+
+
+def weighed(rules: Drift, epochs: Sequence[Belief]) -> Belief:
+    """What decides: the sums of each epoch, oldest first, weighted by keep^(alarms since)."""
+    last = len(epochs) - 1
+    total = epochs[-1]
+    for e in range(last - 1, -1, -1):
+        weight = rules.keep ** (last - e)
+        total = Belief(*(t + weight * part for t, part in zip(total, epochs[e], strict=True)))
+    return total

@@ -1,0 +1,69 @@
+"""The hierarchy for rewards that are numbers: the blocks of `blocks`, a Gaussian likelihood, unknown noise.
+
+Everything is in units of the noise σ, which is the pooled within-arm sd of the rewards: with sums Λ = Σxxᵀ and b = Σrx,
+θ/σ has precision Λ + prior and shift b/σ + prior·mean, so that prior widths, and what stages say to each other about
+types, mean the same whatever the reward's range. Exact in its sums: rows may come in any order.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from bandit.belief import Belief
+from bandit.orthant import correlated
+from bandit.policies import blocks
+from bandit.policies.blocks import Layout, Scales
+from bandit.policies.protocol import Arms, Array, Exact, Factor, Mask, Scores
+
+_PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
+_UNITS = 0.35  # noise units in a logit: √(p(1 − p)) at a rate of 14 %
+
+
+class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
+    """`Hierarchical` where the reward is continuous: the same widths, one logit taken as 0.35 of the noise."""
+
+    prior_mean: float
+    base: Scales
+    effect: Scales
+    alpha: float
+    noise_sd: float = 0.3  # guessed noise before any data, in units of the reward range
+
+    def posterior(self, belief: Belief, arms: Arms) -> "JointPosterior":
+        """Joint posterior of all arms' rewards."""
+        noise, layout, scaled, tagged = self._ready(belief, arms)
+        means, pairs = blocks.projected(layout, blocks.posterior(layout, scaled))
+        return JointPosterior(noise * means, (noise * self.alpha) ** 2 * pairs, tagged)
+
+    def message(self, belief: Belief, arms: Arms) -> Factor | None:
+        """About the types of its nudges, in units of the noise."""
+        _, layout, scaled, tagged = self._ready(belief, arms)
+        return blocks.message(layout, scaled, tagged.columns)
+
+    def _ready(self, belief: Belief, arms: Arms) -> tuple[float, Layout, Belief, Arms]:
+        total = belief.n.sum() + _PSEUDO
+        rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / total
+        within = belief.square - belief.reward**2 / np.maximum(belief.n, 1.0)
+        noise = float(np.sqrt((np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd**2) / total))
+        tagged = arms._replace(kinds=tuple(f"{kind} in noise units" for kind in arms.kinds))
+        d = belief.shift.shape[1]
+        base, effect = (Scales(_UNITS * s.intercept, _UNITS * s.slope) for s in (self.base, self.effect))
+        layout = blocks.shared(tagged, d, base=base, effect=effect, start=rate / noise)
+        return noise, layout, belief._replace(shift=belief.shift / noise), tagged
+
+
+class JointPosterior(NamedTuple):
+    """Scores of all arms at x: means · x, and covariance x'G_ab x as the policy samples it."""
+
+    means: Array  # (k, d)
+    pairs: Array  # (k, k, d, d)
+    arms: Arms
+
+    def choose(self, x: Array, eligible: Mask) -> Scores:
+        """Joint propensities of utilities gain·reward − cost; exact up to the orthant integral."""
+        mean, covariance = self.means @ x, self.pairs @ x @ x
+        gain, cost = self.arms.gain[eligible], self.arms.cost[eligible]
+        p = np.zeros(len(mean))
+        utility = gain * mean[eligible] - cost
+        p[eligible] = correlated(utility, covariance[np.ix_(eligible, eligible)] * np.multiply.outer(gain, gain))
+        return Scores(mean, np.sqrt(np.maximum(covariance.diagonal(), 1e-18)), p)
