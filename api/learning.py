@@ -37,7 +37,7 @@ class Learning:
     def load(self) -> None:
         """Begin with what is in the ledger."""
         meta, snapshots = self._store.meta(), []
-        self.watches: Mapping[str, Watch] = {name: watch_of(meta, name) for name in self._catalogue.stages}
+        self.watches: Mapping[str, Watch] = {n: watch_of(meta, n, s) for n, s in self._catalogue.stages.items()}
         self._epochs: Mapping[str, tuple[Belief, ...]] = {}
         for name, stage in self._catalogue.stages.items():
             epochs, version = stored(self._store, name, stage, self.watches[name].epoch)
@@ -93,12 +93,12 @@ class Learning:
         """Rows of the ledger that differ from what is in it: sums by stage and epoch, and watches."""
         beliefs, facts = {}, {}
         for name, parts in epochs.items():
-            arms, before = self._catalogue.stages[name].arms, self._epochs[name]
+            stage, before = self._catalogue.stages[name], self._epochs[name]
             for e in range(len(before) - 1, len(parts)):
                 if e >= len(before) or parts[e] is not before[e] or len(parts) > len(before):
-                    beliefs[key(name, e, len(parts))] = arms, parts[e]
+                    beliefs[key(name, stage, e, len(parts))] = stage.arms, parts[e]
             if watches[name] != self.watches[name]:
-                facts[f"watch:{name}"] = msgspec.json.encode(watches[name]).decode()
+                facts[f"watch:{kept(name, stage)}"] = msgspec.json.encode(watches[name]).decode()
         return beliefs, facts
 
     def _ready(self, snapshots: Sequence[Snapshot], before: Mapping[str, Live]) -> dict[str, Live]:
@@ -113,21 +113,26 @@ class Learning:
         return lives
 
 
-def key(name: str, epoch: int, epochs: int) -> str:
+def kept(name: str, stage: Stage) -> str:
+    """Under which name the ledger keeps what a stage has learned: each schema has its own."""
+    return name if stage.schema == 1 else f"{name}#{stage.schema}"
+
+
+def key(name: str, stage: Stage, epoch: int, epochs: int) -> str:
     """Where the ledger keeps an epoch's sums."""
-    return name if epoch == epochs - 1 else f"{name}@{epoch}"
+    return kept(name, stage) if epoch == epochs - 1 else f"{kept(name, stage)}@{epoch}"
 
 
-def watch_of(meta: Mapping[str, str], name: str) -> Watch:
+def watch_of(meta: Mapping[str, str], name: str, stage: Stage) -> Watch:
     """The stage's watch as the ledger has it."""
-    return msgspec.json.decode(meta.get(f"watch:{name}", "{}"), type=Watch)
+    return msgspec.json.decode(meta.get(f"watch:{kept(name, stage)}", "{}"), type=Watch)
 
 
 def stored(store: Store, name: str, stage: Stage, alarms: int) -> tuple[tuple[Belief, ...], int]:
     """The sums of each epoch, oldest first, and the version."""
     d = len(features.schema(stage.features).columns)
-    parts = [store.belief(key(name, e, alarms + 1), stage.arms, d) for e in range(alarms + 1)]
-    return tuple(belief for belief, _ in parts), parts[-1][1]
+    parts = [store.belief(key(name, stage, e, alarms + 1), stage.arms, d)[0] for e in range(alarms + 1)]
+    return tuple(parts), store.version(name)
 
 
 def _seen(
@@ -159,7 +164,7 @@ def _summed(
     parts += [empty(*epochs[0].shift.shape)] * (watch.epoch + 1 - len(parts))
     of = np.array([drift.epoch_of(watch, seq) for seq in numbers])
     for e in np.unique(of).tolist():
-        mine = np.flatnonzero(of == e).tolist()
+        mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
         x = np.array([rows[i].decision.x for i in mine])
         parts[e] = add(parts[e], learner.contribution(stage, [done[i] for i in mine], x))
     return tuple(parts)

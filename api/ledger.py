@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from api.learning import key, stored, watch_of
+from api.learning import kept, key, stored, watch_of
 from api.stores.protocol import Found, Store
 from bandit import drift, features, rewards
 from bandit.belief import Belief, add, empty
@@ -40,11 +40,27 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
     _bring_back(store, catalogue, meta)
-    learning = {f"learning:{name}": stage.learning_digest() for name, stage in catalogue.stages.items()}
-    specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
-    store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **learning, **specs, **_era(store, specs)})
+    store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **_declared(store, catalogue, meta)})
     store.register(catalogue.stages)
     return hashlib.sha256(salt.encode()).digest()
+
+
+def _declared(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> dict[str, str]:
+    """Facts about the declarations that are served from now on."""
+    facts, last = {}, str(store.last_settlement())
+    for name, stage in catalogue.stages.items():
+        if stage.schema > _last_schema(meta, name, stage):
+            facts[f"since:{kept(name, stage)}"] = last  # what was settled before is of another schema
+        facts[f"schema:{name}"] = str(stage.schema)
+        facts[f"learning:{name}"] = stage.learning_digest()
+        facts[f"spec:{name}"] = stage.digest()
+    specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
+    return {**facts, **_era(store, specs)}
+
+
+def _last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
+    """The schema under which the stage was last served; its own if it never was."""
+    return int(meta.get(f"schema:{name}", 1 if f"learning:{name}" in meta else stage.schema))
 
 
 def _bring_back(store: Store, catalogue: Catalogue, meta: dict[str, str]) -> None:
@@ -53,7 +69,7 @@ def _bring_back(store: Store, catalogue: Catalogue, meta: dict[str, str]) -> Non
     once = {arm for spec in specs.values() for arm in spec.arms}
     for name, stage in catalogue.stages.items():
         last = specs.get(meta.get(f"spec:{name}", ""))
-        if last and once & set(stage.arms) - set(last.arms):
+        if last and last.schema == stage.schema and once & set(stage.arms) - set(last.arms):
             epochs, _ = _summed(store, name, stage, None)
             replace(store, name, stage, epochs)
 
@@ -61,7 +77,7 @@ def _bring_back(store: Store, catalogue: Catalogue, meta: dict[str, str]) -> Non
 def replace(store: Store, name: str, stage: Stage, epochs: Sequence[Belief]) -> None:
     """Write the sums of every epoch of a stage."""
     for e, belief in enumerate(epochs):
-        store.replace_belief(key(name, e, len(epochs)), stage.arms, belief)
+        store.replace_belief(key(name, stage, e, len(epochs)), stage.arms, belief)
 
 
 def _era(store: Store, specs: Mapping[str, str]) -> dict[str, str]:
@@ -110,10 +126,16 @@ def _mismatches(meta: dict[str, str], catalogue: Catalogue, salt: str | None) ->
             "JOURNEY_BANDIT_SALT to that one, or give --store another file"
         )
     for name, stage in catalogue.stages.items():
-        if meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest():
+        last = _last_schema(meta, name, stage)
+        changed = meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest()
+        if stage.schema < last:
+            wrong.append(
+                f"stage {name!r}: schema {stage.schema} is over, the ledger is at {last}: declare {last} or more"
+            )
+        elif changed and stage.schema == last:
             wrong.append(
                 f"stage {name!r}: its features or its reward changed, so what was learned no longer means the same: "
-                "undo the change, or start a new ledger with another --store"
+                f"undo the change, or declare schema = {last + 1} in [stages.{name}] to begin anew (old rows are kept)"
             )
     return wrong
 
@@ -149,7 +171,7 @@ def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) 
     ledger's settlements count (the belief of that version).
     """
     for name, spec in stages.items():
-        was, version = stored(store, name, spec, watch_of(store.meta(), name).epoch)
+        was, version = stored(store, name, spec, watch_of(store.meta(), name, spec).epoch)
         end = version if through is None else through
         epochs, rows = _summed(store, name, spec, end)
         yield Rebuilt(name, spec, epochs, was, version, rows, tuple(_wrong_rewards(store, name, end)))
@@ -160,18 +182,20 @@ def _summed(store: Store, name: str, spec: Stage, through: int | None) -> tuple[
 
     Alarms are facts of the ledger: those that had been raised by settlement `through` count.
     """
-    watch = watch_of(store.meta(), name)
+    meta = store.meta()
+    watch = watch_of(meta, name, spec)
     watch = Watch(alarms=tuple(a for a in watch.alarms if through is None or a.through <= through))
     zero = empty(len(spec.arms), len(features.schema(spec.features).columns))
     epochs, count = [zero] * (watch.epoch + 1), 0
-    settled = store.settled(name, through)
-    while rows := list(islice(settled, _BATCH)):
+    settled = store.settled(name, through, int(meta.get(f"since:{kept(name, spec)}", 0)))
+    while batch := list(islice(settled, _BATCH)):
+        rows = [(s, x) for s, x in batch if s.learned]
         of = np.array([drift.epoch_of(watch, s.seq) for s, _ in rows])
         for e in np.unique(of).tolist():
             mine = [row for row, epoch in zip(rows, of, strict=True) if epoch == e]
             gained = contribution(spec, [s for s, _ in mine], np.array([x for _, x in mine]))
             epochs[e] = add(epochs[e], gained)
-        count += len(rows)
+        count += len(batch)
     return tuple(epochs), count
 
 
@@ -181,6 +205,7 @@ def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
         done = found.settlement
         if done is None or done.seq > through:
             continue
-        verdict = rewards.settle(specs[found.decision.spec], found.outcomes, holdout=found.decision.holdout)
+        spec, holdout = specs[found.decision.spec], found.decision.holdout
+        verdict = rewards.settle(spec, found.outcomes, holdout=holdout, current=done.why != "other schema")
         if (verdict.reward, verdict.why, verdict.learned) != (done.reward, done.why, done.learned):
             yield found.seq

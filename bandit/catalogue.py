@@ -122,6 +122,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A step of the journey with its own policy.
 
     `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
+    `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
     """
 
     features: dict[str, Feature]
@@ -132,6 +133,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     holdout: Share = 0.0
     activation: Literal["assumed", "required"] = "assumed"
     drift: Drift = Drift()
+    schema: Annotated[int, msgspec.Meta(ge=1, le=9999)] = 1
     description: str = ""
 
     @property
@@ -161,7 +163,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Changes when old statistics stop meaning what they meant: features, or the reward and its range."""
         reward = (self.reward.kind, self.reward.min, self.reward.max)
         features = {name: (f.type, f.min, f.max, f.scale, f.values) for name, f in self.features.items()}
-        return _digest((list(features.items()), reward, self.learner.link))
+        anew = () if self.schema == 1 else (self.schema,)
+        return _digest((list(features.items()), reward, self.learner.link, *anew))
 
     def digest(self) -> str:
         """Changes with anything declared for this stage."""

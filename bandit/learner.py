@@ -23,7 +23,8 @@ def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Snapshot)
     """The final reward of each matured decision of one stage, by the rules it was made under (`spec`), and where it is
     learned its site (τ, ν), by the policy that learns it: that of `live`.
     """
-    verdicts = [rewards.settle(spec, m.outcomes, holdout=m.decision.holdout) for m in matured]
+    current = spec.schema == live.spec.schema
+    verdicts = [rewards.settle(spec, m.outcomes, holdout=m.decision.holdout, current=current) for m in matured]
     tau, nu = np.zeros(len(matured)), np.zeros(len(matured))
     declared = live.spec.arms
     known = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm in declared]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 OutcomeKind = Literal["reward", "activation", "retraction"]
-Why = Literal["reward", "silence", "retraction", "holdout", "not activated"]
+Why = Literal["reward", "silence", "retraction", "holdout", "not activated", "other schema"]
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

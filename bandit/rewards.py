@@ -15,9 +15,10 @@ class Verdict(NamedTuple):
     learned: bool
 
 
-def settle(stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool) -> Verdict:
+def settle(stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current: bool = True) -> Verdict:
     """The reward of a matured decision: the rewards reported in time less partial retractions, clipped to the
     declared range; the default if nobody answered or a retraction without a value took everything back.
+    What was decided under a schema that is not `current` any more says nothing to the present one.
     """
     spec = stage.reward
     in_time = [o for o in outcomes if not o.late]
@@ -34,6 +35,8 @@ def settle(stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool) -> Verdi
         return Verdict(reward, "holdout", learned=False)
     if stage.activation == "required" and not any(o.kind == "activation" for o in in_time):
         return Verdict(reward, "not activated", learned=False)
+    if not current:
+        return Verdict(reward, "other schema", learned=False)
     return Verdict(reward, why, learned=True)  # type: ignore[arg-type]
 
 

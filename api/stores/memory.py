@@ -91,6 +91,9 @@ class MemoryStore:
         self.set_meta(facts)
         return {s.stage: self._version[s.stage] for s in settlements}
 
+    def version(self, stage: str) -> int:
+        return self._version.get(stage, 0)
+
     def last_settlement(self) -> int:
         return len(self._settlements)
 
@@ -108,9 +111,9 @@ class MemoryStore:
     def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
         return {i: _handed_out(self._found[i]) for i in ids if i in self._found}
 
-    def settled(self, stage: str, through: int | None = None) -> Iterator[tuple[Settlement, Array]]:
+    def settled(self, stage: str, through: int | None = None, after: int = 0) -> Iterator[tuple[Settlement, Array]]:
         for settlement, x in self._settlements:
-            if settlement.stage == stage and (through is None or settlement.seq <= through):
+            if settlement.stage == stage and after < settlement.seq and (through is None or settlement.seq <= through):
                 yield settlement, x.copy()
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:

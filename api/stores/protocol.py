@@ -113,6 +113,10 @@ class Store(Protocol):
         """
         ...
 
+    def version(self, stage: str) -> int:
+        """The number of the stage's newest settlement, 0 before any."""
+        ...
+
     def last_settlement(self) -> int:
         """The number of the newest settlement, 0 before any."""
         ...
@@ -129,8 +133,8 @@ class Store(Protocol):
         """The decisions of these ids that exist."""
         ...
 
-    def settled(self, stage: str, through: int | None = None) -> Iterator[tuple[Settlement, Array]]:
-        """Settlements of a stage with the x of their decision, in order, up to number `through`."""
+    def settled(self, stage: str, through: int | None = None, after: int = 0) -> Iterator[tuple[Settlement, Array]]:
+        """Settlements of a stage with the x of their decision, in order, after number `after` up to `through`."""
         ...
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:

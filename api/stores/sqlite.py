@@ -151,6 +151,9 @@ class SqliteStore:
             conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.items()))
         return versions
 
+    def version(self, stage: str) -> int:
+        return sum(v for (v,) in self._rows("SELECT version FROM versions WHERE stage = ?", (stage,)))
+
     def last_settlement(self) -> int:
         return self._one("SELECT coalesce(max(seq), 0) FROM settlements")
 
@@ -180,12 +183,12 @@ class SqliteStore:
         with self._reading, _read_transaction(self._read.conn) as conn:
             return self._find(conn, list(dict.fromkeys(ids)))
 
-    def settled(self, stage: str, through: int | None = None) -> Iterator[tuple[Settlement, Array]]:
+    def settled(self, stage: str, through: int | None = None, after: int = 0) -> Iterator[tuple[Settlement, Array]]:
         columns = ", ".join(f"s.{c}" for c in ("seq", *SETTLEMENT_COLUMNS))
         query = f"""SELECT {columns}, d.x FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
                     WHERE s.stage = ? AND s.seq > ? AND s.seq <= ? ORDER BY s.seq LIMIT {_PAGE}"""  # noqa: S608
         last, end = (
-            0,
+            after,
             through if through is not None else self._one("SELECT coalesce(max(seq), 0) FROM settlements"),
         )
         while rows := self._rows(query, (stage, last, end)):

@@ -151,8 +151,8 @@ def test_a_restart_goes_on_with_the_stored_belief_without_reading_the_log(
     class NoLog(SqliteStore):
         """Refuses to be rebuilt from."""
 
-        def settled(self, stage: str, through: int | None = None) -> Any:
-            raise AssertionError((stage, through))
+        def settled(self, stage: str, through: int | None = None, after: int = 0) -> Any:
+            raise AssertionError((stage, through, after))
 
         def decisions(self, stage: str | None = None, since: int = 0) -> Any:
             raise AssertionError((stage, since))
