@@ -109,7 +109,7 @@ def delay(seed: int, n: int = 10_000) -> list[Stream]:
 
 
 def journey(seed: int, n: int = 4_000) -> list[Stream]:
-    """The rich stage of each of the five apps, in net value: utilities of a stage are in units of its reward's value."""
+    """The rich stage of each of the five apps, in net value, in units of what a reward of that stage is worth."""
     return [_journey(app, seed, n) for app in scenario.names()]
 
 
@@ -138,9 +138,7 @@ def _stream(
     x = np.where(people.random((n, D)) < 0.5, -1.0, 1.0)  # unit variance, and on the 2⁻¹² grid
     x[:, 0] = 1.0
     ends = np.cumsum([0] + [len(s) for _, s in parts])
-    z = np.concatenate(
-        [e.logits(stage[a:b], x[a:b]) for (e, _), a, b in zip(parts, ends[:-1], ends[1:], strict=True)]
-    )
+    z = np.concatenate([e.logits(stage[a:b], x[a:b]) for (e, _), a, b in zip(parts, ends[:-1], ends[1:], strict=True)])
     rate, there = special.expit(z), np.isfinite(z)
     late = -np.resize(DELAY_HOURS, k) * np.log1p(-chance.random((n, 1)))
     if delayed:  # what comes after the window does not count

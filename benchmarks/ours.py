@@ -102,7 +102,7 @@ class Always:
     def __init__(self, arm: tuple[int, ...]):
         self.arm = arm
 
-    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:  # noqa: ARG002
         """The arm, or no nudge where it may not be shown."""
         return np.where(eligible[:, self.arm[stage]], self.arm[stage], 0)
 
@@ -140,7 +140,7 @@ def weak(alpha: float) -> FullHierarchy:
 
 
 REFERENCES: dict[str, Make] = {
-    "no nudge": lambda stream, seed: Always((0,) * len(stream.arms)),
+    "no nudge": lambda stream, _: Always((0,) * len(stream.arms)),
     "uniform": policy(Uniform()),
     "best fixed (hindsight)": best_fixed,
 }

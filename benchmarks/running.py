@@ -38,16 +38,17 @@ class Pending(NamedTuple):
 Make = Callable[[Stream, int], Agent]
 
 
-def run(agent: Agent, stream: Stream, batch: int = BATCH) -> Actions:
+def run(agent: Agent, stream: Stream, batch: int | None = BATCH) -> Actions:
     """The arms chosen, (n,). Rewards are known when the batch ends, or when their window does if they come late.
 
-    An agent with a method `overlay(pending)` is told of open windows before each batch.
+    batch None: a batch ends when the log has grown by 1 %. An agent with a method `overlay(pending)` is told of open
+    windows before each batch.
     """
     n, late = len(stream.stage), bool(np.any(stream.delay))
     arm = np.zeros(n, dtype=np.intp)
-    settled = 0
-    for start in range(0, n, batch):
-        end = min(start + batch, n)
+    settled = start = 0
+    while start < n:
+        end = min(start + (batch or max(1, start // 100)), n)
         if late:
             now = stream.hours[start]
             ripe = int(np.searchsorted(stream.hours[:start], now - WINDOW_HOURS, side="right"))
@@ -60,6 +61,7 @@ def run(agent: Agent, stream: Stream, batch: int = BATCH) -> Actions:
             arm[rows] = agent.decide(s, x, may)
         if not late:
             _learn(agent, stream, np.arange(start, end), arm)
+        start = end
     return arm
 
 
