@@ -155,9 +155,13 @@ def _stream(
         eligible=there,
         reward=reward.astype(np.float64),
         value=np.where(there, rate, -np.inf),
-        hours=np.arange(n) * 24.0 / DECISIONS_PER_DAY,
+        hours=_hours(n, DECISIONS_PER_DAY),
         delay=late if delayed else np.zeros((n, k)),
     )
+
+
+def _hours(n: int, a_day: float) -> Array:
+    return np.asarray(np.arange(n) * 24.0 / a_day, dtype=np.float64)
 
 
 def _arms(s: int) -> Arms:
@@ -184,7 +188,7 @@ def _journey(app: str, seed: int, n: int) -> Stream:
         eligible=may,
         reward=people.converts.astype(np.float64),
         value=np.where(may, people.utility / stage.reward.value, -np.inf),
-        hours=np.arange(n) * 24.0 / found.people_per_day,
+        hours=_hours(n, found.people_per_day),
         delay=np.zeros((n, k)),
     )
 

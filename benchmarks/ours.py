@@ -58,7 +58,7 @@ class Pooled:
         mine = slice(self.first[stage], self.first[stage + 1])
         wide = np.zeros((len(x), self.first[-1]), dtype=np.bool_)
         wide[:, mine] = eligible
-        return self.inner.decide(0, x, wide) - self.first[stage]
+        return np.asarray(self.inner.decide(0, x, wide) - self.first[stage], dtype=np.intp)
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
         """In the order in which stages report."""

@@ -4,6 +4,7 @@ They learn utility = gain · reward − cost, in units of the reward range, and 
 Where a library cannot predict before its first fit, its first batch at a stage is uniform.
 """
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from scipy import special
 
 from bandit.policies.protocol import Arms, Array
 from benchmarks.environments import Stream
-from benchmarks.running import Actions, Make
+from benchmarks.running import Actions, Agent, Make
 
 PACKAGES = {"MABWiser": "mabwiser", "Vowpal Wabbit": "vowpalwabbit"}
 
@@ -155,13 +156,13 @@ class DiagonalLogisticTS:
             self.mean[stage][a], self.q[stage][a] = w, q + (rows**2).T @ (p * (1.0 - p))
 
 
-def _grid(make: Callable[..., Any], name: str, **values: tuple[Any, ...]) -> dict[str, Make]:
+def _grid(make: Callable[..., Agent], name: str, **values: tuple[Any, ...]) -> dict[str, Make]:
     """One contestant for each combination, named by its settings."""
     made: dict[str, Make] = {}
     for combination in product(*values.values()):
         settings = dict(zip(values, combination, strict=True))
         label = ", ".join(f"{k} {v}" for k, v in settings.items())
-        made[f"{name} ({label})"] = lambda stream, seed, s=settings: make(stream, seed, **s)
+        made[f"{name} ({label})"] = functools.partial(make, **settings)
     return made
 
 

@@ -16,6 +16,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # before numpy reads 
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -89,8 +90,10 @@ def marks(env: str, last: int) -> list[int]:
     return [n for n in CHECKPOINTS[env] if n <= last] or [last]
 
 
-def compete(env: str, seeds: list[int], playing: dict[str, Make], n: int | None) -> tuple[Table, dict[str, float]]:
-    """Regret by contestant and seed, and each one's seconds for a run."""
+def compete(
+    env: str, seeds: list[int], playing: dict[str, Make], n: int | None
+) -> Iterator[tuple[Table, dict[str, float]]]:
+    """After each seed: regret by contestant and seed so far, and the seconds of a run of each."""
     table: Table = {name: [] for name in playing}
     seconds = dict.fromkeys(playing, 0.0)
     make_streams = ENVIRONMENTS[env]
@@ -99,10 +102,10 @@ def compete(env: str, seeds: list[int], playing: dict[str, Make], n: int | None)
         for name, make in playing.items():
             start = perf_counter()
             found = curve(make, streams, seed, env)
-            seconds[name] += (perf_counter() - start) / len(seeds)
+            seconds[name] = perf_counter() - start
             table[name].append(at(found, env, n or CHECKPOINTS[env][-1]))
         print(f"{env}: seed {seed} done", file=sys.stderr, flush=True)
-    return table, seconds
+        yield table, seconds
 
 
 def tuned(table: Table) -> dict[str, str]:
@@ -147,11 +150,16 @@ def _ratio_error(other: Array, mine: Array) -> float:
 
 
 def save(folder: Path, env: str, table: Table, seconds: dict[str, float], seeds: list[int], columns: list[int]) -> None:
-    """`ENV.json` with every seed, and `ENV.png` where matplotlib is installed."""
+    """`ENV.json` with every seed so far."""
     folder.mkdir(parents=True, exist_ok=True)
+    done = seeds[: len(next(iter(table.values())))]
+    content: dict[str, Any] = {"env": env, "seeds": done, "decisions": columns, "regret": table, "seconds": seconds}
+    (folder / f"{env}.json").write_text(json.dumps(content | {"best_of_grid": tuned(table)}, indent=1), "utf-8")
+
+
+def plot(folder: Path, env: str, table: Table, seeds: int, columns: list[int]) -> None:
+    """`ENV.png`, where matplotlib is installed."""
     best = tuned(table)
-    content: dict[str, Any] = {"env": env, "seeds": seeds, "decisions": columns, "regret": table, "seconds": seconds}
-    (folder / f"{env}.json").write_text(json.dumps(content | {"tuned_in_hindsight": best}, indent=1), encoding="utf-8")
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -167,7 +175,7 @@ def save(folder: Path, env: str, table: Table, seconds: dict[str, float], seeds:
         axes.errorbar(columns, values.mean(axis=0), error, label=name, capsize=2, **style)
     axes.set_xlabel("decisions")
     axes.set_ylabel("cumulative regret (± standard error)")
-    axes.set_title(f"{env}, {len(seeds)} seeds")
+    axes.set_title(f"{env}, {seeds} seeds")
     axes.legend(fontsize=6)
     figure.savefig(folder / f"{env}.png", dpi=140)
 
@@ -197,10 +205,11 @@ def main() -> None:
             continue
         playing = contestants(env, given.only, tuned=not (given.no_grid or given.quick))
         length = QUICK if given.quick else None
-        table, seconds = compete(env, seeds, playing, length)
         columns = marks(env, length or CHECKPOINTS[env][-1])
+        for table, seconds in compete(env, seeds, playing, length):
+            save(given.out, env, table, seconds, seeds, columns)
         report(env, table, seconds, columns)
-        save(given.out, env, table, seconds, seeds, columns)
+        plot(given.out, env, table, len(seeds), columns)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ from bandit.belief import X_GRID
 from bandit.catalogue import NONE
 from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
+from bandit.policies import AnyPolicy
 from bandit.policies.protocol import Arms, Array, Policy
 
 CATEGORIES = 30  # of one column; rarer ones become one category
@@ -33,6 +35,8 @@ MOST_CLASSES = 60
 _MISSING = {"", "?", "na", "nan", "null", "none"}
 _LOOK = 50  # lines that tell a header from data
 _CLIP = 3.0  # z-scores beyond this are clipped
+
+POLICIES: dict[str, Any] = {str(made.__struct_config__.tag): made for made in get_args(AnyPolicy)}
 
 Row = list[str]
 
@@ -75,6 +79,24 @@ def arms(classes: tuple[str, ...]) -> Arms:
     """K + 1 arms of as many types: classes share nothing but the baseline."""
     names = (NONE, *(f"class {c}" for c in classes))
     return Arms(names, names, np.ones(len(names)), np.zeros(len(names)))
+
+
+def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPolicy:
+    """The policy of that name; a prior mean that nobody set is 1/K, the rate of guessing. InvalidRequest for others."""
+    made = POLICIES[name]
+    known = made.__struct_fields__
+    problems = [
+        Problem(f"set.{key}", f"{name} has no such setting", closest(key, known))
+        for key in settings.keys() - set(known)
+    ]
+    if problems:
+        raise InvalidRequest(*problems)
+    start = {"prior_mean": 1.0 / classes} if "prior_mean" in known else {}
+    try:
+        policy: AnyPolicy = msgspec.convert({"name": name} | start | settings, made)
+    except msgspec.ValidationError as error:
+        raise _wrong("set", str(error), "another value") from None
+    return policy
 
 
 def play(policy: Policy, table: Table, *, rounds: int, seed: int, batch: int | None, floor: float = 0.0) -> Array:
