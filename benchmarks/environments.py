@@ -44,6 +44,7 @@ class Stream(NamedTuple):
     value: Array  # (n, k), −∞ where not eligible
     hours: Array  # (n,) when each decision is made
     delay: Array  # (n, k) hours from decision to reward; 0 where rewards are known at once
+    declared: float | None = None  # reward rate that a catalogue would declare; None: nobody knows
 
     def regret(self, arm: NDArray[np.intp]) -> Array:
         """Expected utility lost by each decision, (n,)."""
@@ -190,6 +191,7 @@ def _journey(app: str, seed: int, n: int) -> Stream:
         value=np.where(may, people.utility / stage.reward.value, -np.inf),
         hours=_hours(n, found.people_per_day),
         delay=np.zeros((n, k)),
+        declared=getattr(stage.policy, "prior_mean", None),
     )
 
 

@@ -22,7 +22,7 @@ class Ours:
     """One policy over every stage, each with its own belief. No floor unless stated."""
 
     def __init__(self, policy: Policy, stream: Stream, seed: int, floor: float = 0.0):
-        self.policy, self.arms, self.floor = policy, stream.arms, floor
+        self.policy, self.arms, self.floor = _declared(policy, stream), stream.arms, floor
         self.belief = [beliefs.empty(len(a.names), d) for a, d in zip(stream.arms, stream.dims, strict=True)]
         self.rng = np.random.default_rng([seed, 1])
 
@@ -125,13 +125,6 @@ def policy(made: Policy, *, pooled: bool = False) -> Make:
     return lambda stream, seed: Ours(made, stream, seed)
 
 
-def started(made: Hierarchical | Logistic | Linear) -> Make:
-    """`made` with the prior mean that a catalogue would declare: the rate of the first stage's reward without nudge."""
-    return lambda stream, seed: Ours(
-        msgspec.structs.replace(made, prior_mean=float(stream.value[:, 0].mean())), stream, seed
-    )
-
-
 def weak(alpha: float) -> FullHierarchy:
     """The full hierarchy with the prior of `Hierarchical`'s defaults, which knows nothing of env5."""
     h = Hierarchical()
@@ -154,6 +147,13 @@ POOLED: dict[str, Make] = {  # only where stages share an app
     "ours: hierarchical, all stages": policy(weak(0.5), pooled=True),
     "Bayes TS, true prior": policy(FullHierarchy(), pooled=True),
 }
+
+
+def _declared(policy: Policy, stream: Stream) -> Policy:
+    """The policy with the prior mean that the stream's catalogue declares, where both have one."""
+    if stream.declared is None or not isinstance(policy, Hierarchical | Logistic | Linear):
+        return policy
+    return msgspec.structs.replace(policy, prior_mean=stream.declared)
 
 
 def _joined(stages: tuple[Arms, ...]) -> Arms:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit.policies.protocol import Arms, Array
 from benchmarks.environments import Stream
@@ -47,7 +48,7 @@ def mushroom(seed: int, n: int = 2000) -> list[Stream]:
     money = np.stack([np.zeros(n), np.where(sick, -35.0, 5.0)], axis=1)
     value = np.stack([np.zeros(n), np.where(poisonous, -15.0, 5.0)], axis=1)
     arms = Arms(("pass", "eat"), ("none", "eat"), np.full(2, 40.0), np.full(2, 35.0))
-    return [_stream("mushroom", arms, data.x[rows], np.ones((n, 2), dtype=bool), (money + 35.0) / 40.0, value)]
+    return [_stream("mushroom", arms, data.x[rows], np.ones((n, 2), dtype=bool), (money + 35.0) / 40.0, value, 0.875)]
 
 
 def statlog(seed: int, n: int = 10_000) -> list[Stream]:
@@ -57,7 +58,8 @@ def statlog(seed: int, n: int = 10_000) -> list[Stream]:
     arms = classification.arms(data.classes)
     right = np.arange(len(arms.names)) == data.label[rows, None] + 1
     may = np.broadcast_to(np.arange(len(arms.names)) > 0, right.shape)
-    return [_stream("statlog", arms, data.x[rows], may, right.astype(float), np.where(may, right, -np.inf))]
+    value = np.where(may, right, -np.inf)
+    return [_stream("statlog", arms, data.x[rows], may, right.astype(float), value, 1.0 / len(data.classes))]
 
 
 def _generators(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
@@ -65,7 +67,9 @@ def _generators(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
     return np.random.default_rng(first), np.random.default_rng(second)
 
 
-def _stream(name: str, arms: Arms, x: Array, eligible: np.ndarray, reward: Array, value: Array) -> Stream:
+def _stream(
+    name: str, arms: Arms, x: Array, eligible: NDArray[np.bool_], reward: Array, value: Array, declared: float
+) -> Stream:
     n = len(x)
     return Stream(
         name=name,
@@ -78,4 +82,5 @@ def _stream(name: str, arms: Arms, x: Array, eligible: np.ndarray, reward: Array
         value=value,
         hours=np.arange(n, dtype=np.float64),
         delay=np.zeros(reward.shape),
+        declared=declared,
     )
