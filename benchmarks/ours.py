@@ -1,0 +1,162 @@
+"""This project's policies as contestants: the same posterior, propensities and draw as the service, in process."""
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from bandit import belief as beliefs
+from bandit import propensity
+from bandit.policies import Beta, Hierarchical, Linear, Logistic, Uniform
+from bandit.policies.blocks import Layout
+from bandit.policies.hierarchical import Filtered
+from bandit.policies.protocol import Arms, Array, Policy
+from benchmarks import environments
+from benchmarks.environments import Stream
+from benchmarks.running import Actions, Agent, Make
+
+
+class Ours:
+    """One policy over every stage, each with its own belief. No floor unless stated."""
+
+    def __init__(self, policy: Policy, stream: Stream, seed: int, floor: float = 0.0):
+        self.policy, self.arms, self.floor = _declared(policy, stream), stream.arms, floor
+        self.belief = [beliefs.empty(len(a.names), d) for a, d in zip(stream.arms, stream.dims, strict=True)]
+        self.rng = np.random.default_rng([seed, 1])
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+        """Exact propensities, then the draw."""
+        posterior = self.policy.posterior(self.belief[stage], self.arms[stage])
+        arm = np.zeros(len(x), dtype=np.intp)
+        for i, u in enumerate(self.rng.random(len(x)).tolist()):
+            p = posterior.choose(x[i], eligible[i]).propensity
+            if self.floor > 0.0:
+                p = propensity.floored(p, self.floor, eligible[i])
+            arm[i] = propensity.draw(p, u)
+        return arm
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """One site for each row, summed as the service sums them."""
+        arms, before = self.arms[stage], self.belief[stage]
+        tau, nu = self.policy.sites(before, arms, x, arm, reward)
+        new = beliefs.sites(len(arms.names), x, arm, tau, nu, reward)
+        self.belief[stage] = beliefs.add(before, new)
+
+
+class Pooled:
+    """One belief over the arms of all stages, which share the effects of a nudge's type. All stages have d features."""
+
+    def __init__(self, policy: Policy, stream: Stream, seed: int):
+        sizes = [len(arms.names) for arms in stream.arms]
+        self.first = np.concatenate([[0], np.cumsum(sizes)])
+        self.inner = Ours(policy, stream._replace(arms=(_joined(stream.arms),), dims=stream.dims[:1]), seed)
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+        """Only the stage's own arms are eligible."""
+        mine = slice(self.first[stage], self.first[stage + 1])
+        wide = np.zeros((len(x), self.first[-1]), dtype=np.bool_)
+        wide[:, mine] = eligible
+        return np.asarray(self.inner.decide(0, x, wide) - self.first[stage], dtype=np.intp)
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """In the order in which stages report."""
+        self.inner.learn(0, x, arm + self.first[stage], reward)
+
+
+@dataclass(frozen=True)
+class FullHierarchy(Filtered):
+    """z = x·β_stage + 1{a ≠ none}(x·ν_type + x·δ_arm) over all stages of an app; by default env5's true prior."""
+
+    mean: float = environments.BASE_MEAN
+    base_sd: float = float(environments.BASE_SD)
+    base_slope_sd: float = environments.BASE_SLOPE_SD
+    effect_sd: float = environments.EFFECT_SD
+    effect_slope_sd: float = environments.EFFECT_SLOPE_SD
+    alpha: float = 1.0
+
+    def layout(self, arms: Arms, d: int) -> Layout:
+        """Blocks: stages, types, nudges. The stage of an arm is what stands before the / in its name."""
+        stages = list(dict.fromkeys(name.partition("/")[0] for name in arms.names))
+        types = sorted(set(arms.kinds) - {"none"})
+        base, effect = (self.base_sd, self.base_slope_sd), (self.effect_sd, self.effect_slope_sd)
+        sds = [base] * len(stages) + [effect] * len(types)
+        reads: list[tuple[int, ...]] = []
+        for name, kind in zip(arms.names, arms.kinds, strict=True):
+            stage = stages.index(name.partition("/")[0])
+            if kind == "none":
+                reads.append((stage,))
+            else:
+                reads.append((stage, len(stages) + types.index(kind), len(sds)))
+                sds.append(effect)
+        variance = np.array([[intercept**2] + [slope**2] * (d - 1) for intercept, slope in sds])
+        mean = np.zeros((len(sds), d))
+        mean[: len(stages), 0] = self.mean
+        return Layout(d, tuple(reads), 1.0 / variance.ravel(), mean.ravel())
+
+
+class Always:
+    """One arm for each stage."""
+
+    def __init__(self, arm: tuple[int, ...]):
+        self.arm = arm
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:  # noqa: ARG002
+        """The arm, or no nudge where it may not be shown."""
+        return np.where(eligible[:, self.arm[stage]], self.arm[stage], 0)
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """Nothing."""
+
+
+def best_fixed(stream: Stream, seed: int) -> Agent:  # noqa: ARG001
+    """In hindsight, by expected value: what a perfect A/B test of each stage would ship."""
+    value = np.where(stream.eligible, stream.value, stream.value[:, :1])
+    stages = range(len(stream.arms))
+    k = [len(arms.names) for arms in stream.arms]
+    return Always(tuple(int(value[stream.stage == s, : k[s]].sum(axis=0).argmax()) for s in stages))
+
+
+def policy(made: Policy, *, pooled: bool = False) -> Make:
+    """A contestant that plays `made`; where all stages belong to one app, `pooled` shares types across them."""
+    if pooled:
+        return lambda stream, seed: Pooled(made, stream, seed)
+    return lambda stream, seed: Ours(made, stream, seed)
+
+
+def weak(alpha: float) -> FullHierarchy:
+    """The full hierarchy with the prior of `Hierarchical`'s defaults, which knows nothing of env5."""
+    h = Hierarchical()
+    mean = float(special.logit(h.prior_mean))
+    return FullHierarchy(mean, h.base_sd, h.base_slope_sd, h.effect_sd, h.effect_slope_sd, alpha)
+
+
+REFERENCES: dict[str, Make] = {
+    "no nudge": lambda stream, _: Always((0,) * len(stream.arms)),
+    "uniform": policy(Uniform()),
+    "best fixed (hindsight)": best_fixed,
+}
+CONTESTANTS: dict[str, Make] = {
+    "ours: hierarchical": policy(Hierarchical()),
+    "ours: logistic": policy(Logistic()),
+    "ours: linear": policy(Linear()),
+    "ours: beta": policy(Beta()),
+}
+POOLED: dict[str, Make] = {  # only where stages share an app
+    "ours: hierarchical, all stages": policy(weak(0.5), pooled=True),
+    "Bayes TS, true prior": policy(FullHierarchy(), pooled=True),
+}
+
+
+def _declared(policy: Policy, stream: Stream) -> Policy:
+    """The policy with the prior mean that the stream's catalogue declares, where both have one."""
+    if stream.declared is None or not isinstance(policy, Hierarchical | Logistic | Linear):
+        return policy
+    return msgspec.structs.replace(policy, prior_mean=stream.declared)
+
+
+def _joined(stages: tuple[Arms, ...]) -> Arms:
+    names = tuple(f"{s}/{name}" for s, arms in enumerate(stages) for name in arms.names)
+    gain, cost = (np.concatenate([getattr(arms, part) for arms in stages]) for part in ("gain", "cost"))
+    return Arms(names, tuple(kind for arms in stages for kind in arms.kinds), gain, cost)

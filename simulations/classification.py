@@ -1,0 +1,231 @@
+"""Any classification table as a bandit: arms are the classes, the reward is 1 for the right class and 0 otherwise.
+
+The right class of a row is known, so regret is counted and not estimated (Beygelzimer & Langford 2009). A row's x:
+the constant 1; numbers as z-scores by median and quartiles, squashed to [−1, 1]; other columns one-hot. Scaling
+and categories are taken from the whole file, labels never.
+
+Shapes: n rows, d columns of x, K classes; policies see K + 1 arms, because the first of a stage is "no nudge", which
+is never eligible here: every class then has an effect of its own.
+"""
+
+import csv
+import gzip
+import io
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import belief as beliefs
+from bandit import propensity
+from bandit.belief import X_GRID
+from bandit.catalogue import NONE
+from bandit.decoding import closest
+from bandit.errors import InvalidRequest, Problem
+from bandit.policies import AnyPolicy
+from bandit.policies.protocol import Arms, Array, Policy
+
+CATEGORIES = 30  # of one column; rarer ones become one category
+MOST_CLASSES = 60
+_MISSING = {"", "?", "na", "nan", "null", "none"}
+_LOOK = 50  # lines that tell a header from data
+_CLIP = 3.0  # z-scores beyond this are clipped
+
+POLICIES: dict[str, Any] = {str(made.__struct_config__.tag): made for made in get_args(AnyPolicy)}
+
+Row = list[str]
+
+
+class Table(NamedTuple):
+    """A file made ready. `columns` names the d columns of x."""
+
+    x: Array  # (n, d) on the 2⁻¹² grid
+    label: NDArray[np.intp]  # (n,) index into `classes`
+    classes: tuple[str, ...]
+    columns: tuple[str, ...]
+    name: str  # of the label's column
+    notes: tuple[str, ...]
+
+
+def read(path: Path, label: str, *, header: bool | None = None) -> Table:
+    """The table in a .csv, .data or other text file, gzipped or not, separated by commas, semicolons, tabs or blanks.
+
+    `label`: a column's name, or its place: 1 is the first, −1 the last. `header`: None means find out. InvalidRequest
+    names what is wrong and how to mend it.
+    """
+    rows = list(_rows(path))
+    if not rows:
+        raise _wrong("csv", f"{path.name} has no lines", "give a file with one row for each example")
+    named = _has_header(rows, label) if header is None else header
+    names = rows.pop(0) if named else [str(j + 1) for j in range(len(rows[0]))]
+    for i, row in enumerate(rows, 2 if named else 1):
+        if len(row) != len(names):
+            fix = f"every line needs {len(names)} cells; quote cells that contain the separator"
+            raise _wrong("csv", f"line {i} of {path.name} has {len(row)} cells, not {len(names)}", fix)
+    if not rows:
+        raise _wrong("csv", f"{path.name} has a header and no rows", "add rows, or say --no-header")
+    at = _place(label, names, named=named)
+    classes, index = _classes(names[at], [row[at] for row in rows])
+    x, columns, notes = _encoded(rows, names, at)
+    return Table(x, index, classes, columns, names[at], notes)
+
+
+def arms(classes: tuple[str, ...]) -> Arms:
+    """K + 1 arms of as many types: classes share nothing but the baseline."""
+    names = (NONE, *(f"class {c}" for c in classes))
+    return Arms(names, names, np.ones(len(names)), np.zeros(len(names)))
+
+
+def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPolicy:
+    """The policy of that name; a prior mean that nobody set is 1/K, the rate of guessing. InvalidRequest for others."""
+    made = POLICIES[name]
+    known = made.__struct_fields__
+    problems = [
+        Problem(f"set.{key}", f"{name} has no such setting", closest(key, known))
+        for key in settings.keys() - set(known)
+    ]
+    if problems:
+        raise InvalidRequest(*problems)
+    start = {"prior_mean": 1.0 / classes} if "prior_mean" in known else {}
+    try:
+        policy: AnyPolicy = msgspec.convert({"name": name} | start | settings, made)
+    except msgspec.ValidationError as error:
+        raise _wrong("set", str(error), "another value") from None
+    return policy
+
+
+def play(policy: Policy, table: Table, *, rounds: int, seed: int, batch: int | None, floor: float = 0.0) -> Array:
+    """1 for each wrong answer, (rounds,), in the order of `seed`: shuffled, and drawn again where rows run out.
+
+    The policy learns after every `batch` rounds; None: whenever what it knows has grown by 1 %, so that being late
+    costs at most about that much.
+    """
+    rng = np.random.default_rng(seed)
+    n, k = len(table.label), len(table.classes) + 1
+    order = rng.permutation(n)[:rounds] if rounds <= n else rng.integers(0, n, rounds)
+    u = rng.random(rounds).tolist()
+    facts, eligible = arms(table.classes), np.arange(k) > 0
+    belief, wrong = beliefs.empty(k, table.x.shape[1]), np.zeros(rounds)
+    start = 0
+    while start < rounds:
+        end = min(rounds, start + (batch or max(1, start // 100)))
+        rows, chosen = order[start:end], np.zeros(end - start, dtype=np.intp)
+        posterior = policy.posterior(belief, facts)
+        for i, x in enumerate(table.x[rows]):
+            p = propensity.floored(posterior.choose(x, eligible).propensity, floor, eligible)
+            chosen[i] = propensity.draw(p, u[start + i])
+        reward = (chosen == table.label[rows] + 1).astype(np.float64)
+        wrong[start:end] = 1.0 - reward
+        tau, nu = policy.sites(belief, facts, table.x[rows], chosen, reward)
+        belief = beliefs.add(belief, beliefs.sites(k, table.x[rows], chosen, tau, nu, reward))
+        start = end
+    return wrong
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    """Cells without surrounding blanks; empty lines are left out. Equal cells are one string in memory."""
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise _wrong("csv", f"{path.name} is not text: {error}", "give a text file in UTF-8, gzipped or not") from None
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    separator = next((mark for mark in (",", ";", "\t") if mark in first), None)
+    lines = io.StringIO(text)
+    cells = csv.reader(lines, delimiter=separator) if separator else (line.split() for line in lines)
+    for row in cells:
+        if any(cell.strip() for cell in row):
+            yield [sys.intern(cell.strip()) for cell in row]
+
+
+def _has_header(rows: list[Row], label: str) -> bool:
+    """Names stand above numbers; and a label that is no number but stands in the first line is a name."""
+    first, some = rows[0], rows[1:_LOOK]
+    if not _is_place(label):
+        return True
+    if label in first and len(set(first)) == len(first) and not all(map(_is_number, first)):
+        return True
+    columns = zip(first, *some, strict=False)
+    return any(not _is_number(top) and bool(rest) and all(map(_is_number, rest)) for top, *rest in columns)
+
+
+def _place(label: str, names: list[str], *, named: bool) -> int:
+    if named and label in names:
+        return names.index(label)
+    if _is_place(label):
+        place = int(label)
+        if 1 <= abs(place) <= len(names):
+            return place - 1 if place > 0 else len(names) + place
+        raise _wrong("label", f"there is no column {label}", f"1 to {len(names)}, or -1 to -{len(names)} from the end")
+    if not named:
+        fix = f"with --no-header give its place: 1 to {len(names)}, or -1 for the last"
+        raise _wrong("label", f"{label!r} is a name", fix)
+    fix = f"{closest(label, names)}; in a file without a header, its place: 1 is the first column, -1 the last"
+    raise _wrong("label", f"no column {label!r} in the first line", fix)
+
+
+def _classes(name: str, cells: list[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    found = sorted(set(cells), key=lambda c: (not _is_number(c), float(c) if _is_number(c) else 0.0, c))
+    if len(found) < 2:
+        raise _wrong(
+            "label", f"column {name!r} is {found[0]!r} in every row", "choose a column with two classes or more"
+        )
+    if len(found) > MOST_CLASSES:
+        fix = f"at most {MOST_CLASSES}; choose another column, or put values into groups"
+        raise _wrong("label", f"column {name!r} has {len(found)} classes", fix)
+    index = {c: i for i, c in enumerate(found)}
+    return tuple(found), np.array([index[c] for c in cells], dtype=np.intp)
+
+
+def _encoded(rows: list[Row], names: list[str], label: int) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
+    columns: list[Array] = [np.ones(len(rows))]
+    called, notes = ["1"], list[str]()
+    for j, name in enumerate(names):
+        cells = [row[j] for row in rows]
+        if j == label or len(set(cells)) == 1:
+            continue
+        if all(_is_number(c) or c.lower() in _MISSING for c in set(cells)):
+            columns.append(_scaled(cells))
+            called.append(name)
+            continue
+        many = Counter(cells).most_common()
+        kept = [c for c, _ in many[:CATEGORIES]]
+        columns += [np.array([c == value for c in cells], dtype=np.float64) for value in kept]
+        called += [f"{name}={value}" for value in kept]
+        if len(many) > CATEGORIES:
+            notes.append(f"column {name} has {len(many)} categories: all but the {CATEGORIES} most common are one")
+            columns.append(np.array([c not in kept for c in cells], dtype=np.float64))
+            called.append(f"{name}=(other)")
+    if len(columns) == 1:
+        notes.append("no column but the label varies: policies see no context")
+    return np.rint(np.stack(columns, axis=1) * X_GRID) / X_GRID, tuple(called), tuple(notes)
+
+
+def _scaled(cells: list[str]) -> Array:
+    """z by median and quartiles (or sd where the quartiles agree), clipped, in [−1, 1]; 0 where missing."""
+    values = np.array([float(c) if _is_number(c) else np.nan for c in cells])
+    known = values[np.isfinite(values)]
+    low, centre, high = np.quantile(known, [0.25, 0.5, 0.75])
+    spread = (high - low) / 1.349 or float(known.std()) or 1.0
+    z = np.clip((values - centre) / spread, -_CLIP, _CLIP) / _CLIP
+    return np.asarray(np.nan_to_num(z, nan=0.0), dtype=np.float64)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return bool(np.isfinite(float(cell)))
+    except ValueError:
+        return False
+
+
+def _is_place(label: str) -> bool:
+    return label.removeprefix("-").isdecimal()
+
+
+def _wrong(field: str, problem: str, fix: str) -> InvalidRequest:
+    return InvalidRequest(Problem(field, problem, fix))
