@@ -202,5 +202,5 @@ def _eligible(stage: Stage, people: People) -> NDArray[np.bool_]:
         key = tuple(sorted(proof.items()))
         if key not in rows:
             given = Proof(stock=proof.get("stock"), deadline=2**60 if "deadline" in proof else None)
-            rows[key] = eligible(stage, holdout=False, proof=given, include=None, exclude=(), now=0).mask
+            rows[key] = eligible(stage, holdout=False, proof=given, include=None, exclude=(), refused={}, now=0).mask
     return np.array([rows[tuple(sorted(proof.items()))] for proof in people.proofs])

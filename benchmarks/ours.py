@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from bandit import belief as beliefs
 from bandit import propensity
-from bandit.policies import Beta, Hierarchical, Linear, Logistic, Uniform
+from bandit.policies import Beta, Hierarchical, Linear, Logistic, Uniform, blocks
 from bandit.policies.blocks import Layout
 from bandit.policies.hierarchical import Filtered
 from bandit.policies.protocol import Arms, Array, Policy
@@ -43,6 +42,32 @@ class Ours:
         tau, nu = self.policy.sites(before, arms, x, arm, reward)
         new = beliefs.sites(len(arms.names), x, arm, tau, nu, reward)
         self.belief[stage] = beliefs.add(before, new)
+
+
+class App(Ours):
+    """One policy over every stage of an app, as the service runs it: each stage hears what the others know of types."""
+
+    def __init__(self, policy: Policy, stream: Stream, seed: int):
+        super().__init__(policy, stream, seed)
+        keys = ["1", *(f"x{i}" for i in range(1, max(stream.dims)))]
+        self.alone = [a._replace(columns=tuple(keys[:d])) for a, d in zip(stream.arms, stream.dims, strict=True)]
+        self.said = [policy.message(b, a) for b, a in zip(self.belief, self.alone, strict=True)]
+
+    def _hear(self, stage: int) -> None:
+        others = [m for s, m in enumerate(self.said) if m and s != stage]
+        heard = self.alone[stage]._replace(elsewhere=blocks.combined(others))
+        self.arms = (*self.arms[:stage], heard, *self.arms[stage + 1 :])
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+        """With what the other stages have learned so far."""
+        self._hear(stage)
+        return super().decide(stage, x, eligible)
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """And tell the others."""
+        self._hear(stage)
+        super().learn(stage, x, arm, reward)
+        self.said[stage] = self.policy.message(self.belief[stage], self.alone[stage])
 
 
 class Pooled:
@@ -121,15 +146,8 @@ def best_fixed(stream: Stream, seed: int) -> Agent:  # noqa: ARG001
 def policy(made: Policy, *, pooled: bool = False) -> Make:
     """A contestant that plays `made`; where all stages belong to one app, `pooled` shares types across them."""
     if pooled:
-        return lambda stream, seed: Pooled(made, stream, seed)
+        return lambda stream, seed: (Pooled if isinstance(made, FullHierarchy) else App)(made, stream, seed)
     return lambda stream, seed: Ours(made, stream, seed)
-
-
-def weak(alpha: float) -> FullHierarchy:
-    """The full hierarchy with the prior of `Hierarchical`'s defaults, which knows nothing of env5."""
-    h = Hierarchical()
-    mean = float(special.logit(h.prior_mean))
-    return FullHierarchy(mean, h.base_sd, h.base_slope_sd, h.effect_sd, h.effect_slope_sd, alpha)
 
 
 REFERENCES: dict[str, Make] = {
@@ -144,7 +162,7 @@ CONTESTANTS: dict[str, Make] = {
     "ours: beta": policy(Beta()),
 }
 POOLED: dict[str, Make] = {  # only where stages share an app
-    "ours: hierarchical, all stages": policy(weak(0.5), pooled=True),
+    "ours: hierarchical, all stages": policy(Hierarchical(), pooled=True),
     "Bayes TS, true prior": policy(FullHierarchy(), pooled=True),
 }
 

@@ -29,6 +29,7 @@ Rate = Annotated[float, msgspec.Meta(ge=1e-6, le=0.999999)]
 Alpha = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 
 _CHUNK = 128  # rows filtered together, before their joint posterior is computed anew
+_LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
 _PROBIT = np.pi / 8.0  # E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
 
 
@@ -112,42 +113,50 @@ class Logistic(msgspec.Struct, Filtered, frozen=True, tag="logistic", tag_field=
 
 
 class LogitPosterior(NamedTuple):
-    """[G_11 … G_kk, m_1 … m_k] stacked, so that one product with x gives every mean and covariance of scores."""
+    """[G_11 … G_kk, m_1 … m_k] stacked, so that one product with x gives every mean and covariance of scores.
 
-    stacked: Array  # (k·k·d + k, d)
+    G_ab for every pair of arms; for every arm with itself only where scores are independent.
+    """
+
+    stacked: Array  # (k·k·d + k, d), or (k·d + k, d)
     k: int
     d: int
     independent: bool
+    priced: bool  # gains or costs of arms differ
     alpha: float
     arms: Arms
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint scores N(m, α² C) at x (d,); the mean and sd reported are of the reward σ(z)."""
-        product = self.stacked @ x
-        z = product[self.k * self.k * self.d :]
-        covariance = product[: self.k * self.k * self.d].reshape(self.k, self.k, self.d) @ x
-        variance = np.maximum(covariance.diagonal(), 1e-18)
+        product = self.stacked.dot(x)
+        z, spread = product[-self.k :], product[: -self.k].reshape(-1, self.d).dot(x)
+        variance = np.maximum(spread if self.independent else spread[:: self.k + 1], _LEAST)
         mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
         at = special.expit(z)
-        slope = at * (1.0 - at)
-        p = np.zeros(self.k)
-        p[eligible] = self._wins(z[eligible], self.alpha**2 * covariance[np.ix_(eligible, eligible)], eligible)
-        return Scores(mean, self.alpha * slope * np.sqrt(variance), p)
+        width = self.alpha * np.sqrt(variance)
+        sd = at * (1.0 - at) * width
+        spread = width if self.independent else self.alpha**2 * spread.reshape(self.k, self.k)
+        if all(eligible.tolist()):
+            return Scores(mean, sd, self._wins(z, spread, self.arms.gain, self.arms.cost))
+        p, some = np.zeros(self.k), eligible if self.independent else np.ix_(eligible, eligible)
+        p[eligible] = self._wins(z[eligible], spread[some], self.arms.gain[eligible], self.arms.cost[eligible])
+        return Scores(mean, sd, p)
 
-    def _wins(self, z: Array, covariance: Array, eligible: Mask) -> Array:
-        gain, cost = self.arms.gain[eligible], self.arms.cost[eligible]
-        if np.ptp(gain) > 0.0 or np.ptp(cost) > 0.0:
+    def _wins(self, z: Array, spread: Array, gain: Array, cost: Array) -> Array:
+        """`spread`: sds where scores are independent, their covariance where not."""
+        if self.priced and (np.ptp(gain) > 0.0 or np.ptp(cost) > 0.0):
             at = special.expit(z)
             steep = gain * at * (1.0 - at)
-            z, covariance = gain * at - cost, covariance * np.multiply.outer(steep, steep)
-        if self.independent:
-            return propensity.gaussian(z, np.sqrt(np.maximum(covariance.diagonal(), 1e-18)))
-        return correlated(z, covariance)
+            z, spread = gain * at - cost, spread * (steep if self.independent else np.multiply.outer(steep, steep))
+        return propensity.gaussian(z, spread) if self.independent else correlated(z, spread)
 
 
 def _ready(layout: Layout, belief: Belief, arms: Arms, alpha: float) -> LogitPosterior:
     means, pairs = blocks.projected(layout, blocks.posterior(layout, belief))
     k, d = means.shape
-    stacked = np.ascontiguousarray(np.concatenate([pairs.reshape(k * k * d, d), means]))
     independent = all(len(reads) == 1 for reads in layout.reads)
-    return LogitPosterior(stacked, k, d, independent, alpha, arms)
+    if independent:
+        pairs = pairs[np.arange(k), np.arange(k)]
+    stacked = np.ascontiguousarray(np.concatenate([pairs.reshape(-1, d), means]))
+    priced = bool(np.ptp(arms.gain) > 0.0 or np.ptp(arms.cost) > 0.0)
+    return LogitPosterior(stacked, k, d, independent, priced, alpha, arms)

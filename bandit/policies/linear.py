@@ -23,6 +23,7 @@ from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-4, le=1e3)]
 
+_LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
 
 
@@ -54,7 +55,8 @@ class Linear(msgspec.Struct, Exact, frozen=True, tag="linear", tag_field="name",
         start[:, 0] += prior[0] * rate
         mean = np.einsum("kij,kj->ki", inverse, start)
         stacked = np.concatenate([(noise * self.alpha**2 * inverse).reshape(k * d, d), mean])
-        return LinearPosterior(np.ascontiguousarray(stacked), k, d, arms)
+        priced = bool((arms.gain != 1.0).any() or (arms.cost != 0.0).any())
+        return LinearPosterior(np.ascontiguousarray(stacked), k, d, arms, priced)
 
 
 class LinearPosterior(NamedTuple):
@@ -64,13 +66,19 @@ class LinearPosterior(NamedTuple):
     k: int
     d: int
     arms: Arms
+    priced: bool  # some gain is not 1, or some cost not 0
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Score marginals N(x·m_a, α² x'Σ_a x), independent across arms."""
-        product = self.stacked @ x
-        mean = product[self.k * self.d :]
-        sd = np.sqrt(np.maximum(product[: self.k * self.d].reshape(self.k, self.d) @ x, 1e-18))
-        gain = self.arms.gain[eligible]
+        product = self.stacked.dot(x)
+        cut = self.k * self.d
+        mean = product[cut:]
+        sd = np.sqrt(np.maximum(product[:cut].reshape(self.k, self.d).dot(x), _LEAST))
+        worth, width = mean, sd
+        if self.priced:
+            worth, width = self.arms.gain * mean - self.arms.cost, self.arms.gain * sd
+        if all(eligible.tolist()):
+            return Scores(mean, sd, propensity.gaussian(worth, width))
         p = np.zeros(self.k)
-        p[eligible] = propensity.gaussian(gain * mean[eligible] - self.arms.cost[eligible], gain * sd[eligible])
+        p[eligible] = propensity.gaussian(worth[eligible], width[eligible])
         return Scores(mean, sd, p)
