@@ -80,13 +80,19 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One arm. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings."""
+    """One arm. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings.
+
+    `price` is what showing it shall be worth at least, on top of its cost: nobody pays it, the choice counts it
+    (fatigue). `paused`: not shown to anybody, what it has taught is kept.
+    """
 
     type: str
     format: str
     payload: dict[str, Any] = {}
     cost: NotNegative = 0.0
     cost_when_rewarded: NotNegative = 0.0
+    price: NotNegative = 0.0
+    paused: bool = False
     evidence: Evidence | None = None
     budget: Budget | None = None
     description: str = ""
@@ -122,6 +128,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A step of the journey with its own policy.
 
     `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
+    `price`: as a nudge's, for every nudge of the stage. `top_two`: the β of top-two sampling, to find the best arm
+    rather than to earn. `ramp`: share of the traffic that the policy decides, the rest gets no nudge.
     `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
     """
 
@@ -130,6 +138,9 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reward: Reward
     policy: AnyPolicy
     floor: Share = 0.01
+    price: NotNegative = 0.0
+    top_two: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    ramp: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     holdout: Share = 0.0
     activation: Literal["assumed", "required"] = "assumed"
     drift: Drift = Drift()
@@ -152,7 +163,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """What the policy knows of the arms; gain and cost in units of the reward range."""
         span = self.reward.max - self.reward.min
         base = np.array([0.0] + [n.cost_when_rewarded for n in self.nudges.values()])
-        shown = np.array([0.0] + [n.cost for n in self.nudges.values()])
+        shown = np.array([0.0] + [n.cost + n.price + self.price for n in self.nudges.values()])
         # utility in currency = (value − cwr)·r − cost, r = min + span·r̃; divided by value·span
         gain = (self.reward.value - base) / self.reward.value
         kinds = (NONE, *(n.type for n in self.nudges.values()))

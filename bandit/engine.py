@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from bandit import features, guardrails, propensity
+from bandit import features, guardrails, propensity, transforms
 from bandit.features import Given, Schema
 from bandit.guardrails import Proof
 from bandit.policies.protocol import Array, Mask, Posterior, Scores
@@ -91,10 +91,14 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
 
 
 def choose(live: Live, x: Array, eligible: Mask) -> Scores:
-    """Scores and *final* propensities: the policy's own, then the stage's floor."""
-    scores = live.posterior.choose(x, eligible)
-    final = propensity.floored(scores.propensity, live.snapshot.spec.floor, eligible)
-    return scores._replace(propensity=final)
+    """Scores and *final* propensities: the policy's own, then top-two, ramp and last the floor, as the stage declares."""
+    scores, spec = live.posterior.choose(x, eligible), live.snapshot.spec
+    p = scores.propensity
+    if spec.top_two is not None:
+        p = transforms.top_two(p, spec.top_two)
+    if spec.ramp < 1.0:
+        p = transforms.ramp(p, spec.ramp)
+    return scores._replace(propensity=propensity.floored(p, spec.floor, eligible))
 
 
 def recompute(live: Live, decision: Decision, salt: bytes) -> Decision:

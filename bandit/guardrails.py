@@ -46,6 +46,8 @@ def eligible(
         reason = (
             "holdout: this user is in the control group"
             if holdout
+            else "paused in the catalogue"
+            if nudge.paused
             else "not in the request's include list"
             if include is not None and name not in include
             else "in the request's exclude list"

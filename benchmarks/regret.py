@@ -42,7 +42,7 @@ EACH = ("mushroom", "statlog")  # learned one by one at first, then whenever the
 AFTER = {"drift": 10_000}  # what is lost later is counted from here
 STAGE = {"launch": 4}  # only this stage's decisions are counted
 QUICK = 600
-OURS = "ours: hierarchical"
+OURS = "ours: hierarchical"  # and over all stages of an app where they share one
 
 ENVIRONMENTS = environments.ENVIRONMENTS | {"mushroom": uci.mushroom, "statlog": uci.statlog}
 GROUPS = {"all": tuple(CHECKPOINTS), "uci": EACH}

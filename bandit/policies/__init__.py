@@ -5,10 +5,22 @@ One file for each policy; `AnyPolicy` is the union that a catalogue decodes by i
 
 from bandit.policies.beta import Beta
 from bandit.policies.fixed import Fixed
+from bandit.policies.greedy import EpsilonGreedy, Greedy, LinUCB
 from bandit.policies.hierarchical import Hierarchical, Logistic
 from bandit.policies.linear import Linear
 from bandit.policies.uniform import Uniform
 
-AnyPolicy = Hierarchical | Logistic | Linear | Beta | Uniform | Fixed
+AnyPolicy = Hierarchical | Logistic | Linear | Beta | EpsilonGreedy | LinUCB | Greedy | Uniform | Fixed
 
-__all__ = ["AnyPolicy", "Beta", "Fixed", "Hierarchical", "Linear", "Logistic", "Uniform"]
+__all__ = [
+    "AnyPolicy",
+    "Beta",
+    "EpsilonGreedy",
+    "Fixed",
+    "Greedy",
+    "Hierarchical",
+    "LinUCB",
+    "Linear",
+    "Logistic",
+    "Uniform",
+]

@@ -27,21 +27,20 @@ _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
 
 
-class Linear(msgspec.Struct, Exact, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
-    """Hyperparameters.
+class Ridge(msgspec.Struct, Exact, frozen=True):
+    """The model that `linear` and its baselines share.
 
     prior_mean, noise_sd: expected reward and guessed noise before any data, in units of the reward range.
     prior_sd, slope_sd: prior sd of an arm's intercept and of each slope, in units of the noise; s weighs as much
-    as 1/s² decisions (25 and 280 by default). alpha: scale of the posterior sd.
+    as 1/s² decisions (25 and 280 by default).
     """
 
     prior_mean: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
     prior_sd: Positive = 0.2
     slope_sd: Positive = 0.06
     noise_sd: Positive = 0.3
-    alpha: Annotated[float, msgspec.Meta(ge=0.01, le=2)] = 0.5
 
-    def posterior(self, belief: Belief, arms: Arms) -> "LinearPosterior":
+    def regression(self, belief: Belief, arms: Arms, alpha: float) -> "LinearPosterior":
         """One inversion for each arm, then every decision is one matrix–vector product."""
         k, d = belief.shift.shape
         total = belief.n.sum()
@@ -54,9 +53,19 @@ class Linear(msgspec.Struct, Exact, frozen=True, tag="linear", tag_field="name",
         start = belief.shift.copy()
         start[:, 0] += prior[0] * rate
         mean = np.einsum("kij,kj->ki", inverse, start)
-        stacked = np.concatenate([(noise * self.alpha**2 * inverse).reshape(k * d, d), mean])
+        stacked = np.concatenate([(noise * alpha**2 * inverse).reshape(k * d, d), mean])
         priced = bool((arms.gain != 1.0).any() or (arms.cost != 0.0).any())
         return LinearPosterior(np.ascontiguousarray(stacked), k, d, arms, priced)
+
+
+class Linear(Ridge, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
+    """Thompson sampling. `alpha` scales the posterior sd."""
+
+    alpha: Annotated[float, msgspec.Meta(ge=0.01, le=2)] = 0.5
+
+    def posterior(self, belief: Belief, arms: Arms) -> "LinearPosterior":
+        """Score marginals of every arm."""
+        return self.regression(belief, arms, self.alpha)
 
 
 class LinearPosterior(NamedTuple):
@@ -68,15 +77,19 @@ class LinearPosterior(NamedTuple):
     arms: Arms
     priced: bool  # some gain is not 1, or some cost not 0
 
-    def choose(self, x: Array, eligible: Mask) -> Scores:
-        """Score marginals N(x·m_a, α² x'Σ_a x), independent across arms."""
+    def marginals(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """Mean and sd of the reward, and of the utility, (k,) each: x·m_a and α √(x'Σ_a x)."""
         product = self.stacked.dot(x)
         cut = self.k * self.d
         mean = product[cut:]
         sd = np.sqrt(np.maximum(product[:cut].reshape(self.k, self.d).dot(x), _LEAST))
-        worth, width = mean, sd
         if self.priced:
-            worth, width = self.arms.gain * mean - self.arms.cost, self.arms.gain * sd
+            return mean, sd, self.arms.gain * mean - self.arms.cost, self.arms.gain * sd
+        return mean, sd, mean, sd
+
+    def choose(self, x: Array, eligible: Mask) -> Scores:
+        """Independent across arms."""
+        mean, sd, worth, width = self.marginals(x)
         if all(eligible.tolist()):
             return Scores(mean, sd, propensity.gaussian(worth, width))
         p = np.zeros(self.k)

@@ -16,7 +16,19 @@ from scipy import integrate, special, stats
 from bandit import propensity
 from bandit.belief import Belief, add, empty, sites
 from bandit.catalogue import parse, read_shipped
-from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Linear, Logistic, Uniform, adf
+from bandit.policies import (
+    AnyPolicy,
+    Beta,
+    EpsilonGreedy,
+    Fixed,
+    Greedy,
+    Hierarchical,
+    Linear,
+    LinUCB,
+    Logistic,
+    Uniform,
+    adf,
+)
 from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.protocol import Arms, Posterior
 
@@ -32,6 +44,9 @@ POLICIES: list[Any] = [
     Hierarchical(),
     Hierarchical(prior_mean=0.3).gaussian(),
     Logistic(prior_mean=0.3),
+    Greedy(),
+    EpsilonGreedy(epsilon=0.2),
+    LinUCB(width=0.7),
     Linear(prior_mean=0.5, prior_sd=2.0, slope_sd=1.0, noise_sd=0.5, alpha=1.0),
 ]
 seeds = st.integers(0, 2**32 - 1)
@@ -509,3 +524,30 @@ def test_a_continuous_reward_is_learned_by_the_gaussian_hierarchy() -> None:
     assert binary.learner == Hierarchical()
     assert money.learner == Hierarchical().gaussian()
     assert (binary.learner.link, money.learner.link) == ("logit", "identity")
+
+
+# -- baselines -------------------------------------------------------------------------------------------------------
+
+
+@given(seeds)
+def test_baselines_take_the_best_index_of_the_linear_model(seed: int) -> None:
+    """The index from `linear`'s own means and sds at alpha = 1, which have no cost here."""
+    w = world(seed, varied=False)
+    model = posterior(Linear(alpha=1.0), w).choose(w.context, w.eligible)
+    shown = np.flatnonzero(w.eligible)
+    for policy, index, epsilon in (
+        (Greedy(), model.mean, 0.0),
+        (LinUCB(width=0.7), model.mean + 0.7 * model.sd, 0.0),
+        (EpsilonGreedy(epsilon=0.2), model.mean, 0.2),
+    ):
+        p = posterior(policy, w).choose(w.context, w.eligible).propensity
+        best = shown[index[shown] >= index[shown].max() - 1e-12]
+        assert p[best].sum() == pytest.approx(1.0 - epsilon + epsilon * len(best) / len(shown), abs=1e-12)
+        others = np.setdiff1d(shown, best)
+        np.testing.assert_allclose(p[others], epsilon / len(shown), atol=1e-12)
+
+
+def test_arms_of_which_nothing_is_known_share_the_greedy_choice() -> None:
+    arms = Arms(("none", "a", "b"), ("none", "x", "y"), np.ones(3), np.zeros(3))
+    chosen = Greedy().posterior(empty(3, 2), arms).choose(np.ones(2), np.array([True, True, False]))
+    np.testing.assert_array_equal(chosen.propensity, [0.5, 0.5, 0.0])
