@@ -91,7 +91,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
 
 
 def choose(live: Live, x: Array, eligible: Mask) -> Scores:
-    """Scores and *final* propensities: the policy's own, then top-two, ramp and last the floor, as the stage declares."""
+    """Scores and *final* propensities: the policy's own, then top-two, then ramp, and last the floor."""
     scores, spec = live.posterior.choose(x, eligible), live.snapshot.spec
     p = scores.propensity
     if spec.top_two is not None:

@@ -48,8 +48,10 @@ def test_the_limits_of_top_two() -> None:
     p = np.array([0.3, 0.7, 0.0])
     np.testing.assert_allclose(transforms.top_two(p, 1.0), p)
     assert transforms.top_two(p, 0.5)[2] == 0.0
-    near = transforms.top_two(np.array([1.0 - 1e-12, 1e-12]), 0.5)
-    assert near.sum() == pytest.approx(1.0, abs=1e-3)
+    for small in (1e-6, 1e-12, 1e-17, 1e-200):
+        near = transforms.top_two(np.array([1.0 - 3 * small, small, 2 * small]), 0.5)
+        assert near.sum() == pytest.approx(1.0, abs=1e-12)
+        np.testing.assert_allclose(near, [0.5, 0.5 / 3, 1.0 / 3], rtol=1e-5)
 
 
 def test_ramp_leaves_the_rest_to_no_nudge() -> None:
