@@ -73,10 +73,10 @@ def test_drift_draws_all_effects_again_halfway() -> None:
     assert np.abs(rates[0] - rates[1]).max() > 0.02
 
 
-def test_the_last_stage_is_launched_after_ten_nineteenths() -> None:
-    (stream,) = launch(1, 1900)
+def test_the_last_stage_is_launched_halfway() -> None:
+    (stream,) = launch(1, 2000)
     assert stream.stage[:1000].max() == 3
-    assert 100 < (stream.stage[1000:] == 4).sum() < 260
+    assert 120 < (stream.stage[1000:] == 4).sum() < 280
 
 
 def test_late_rewards_are_learned_when_their_window_ends() -> None:
