@@ -96,10 +96,10 @@ def drift(seed: int, n: int = 20_000) -> list[Stream]:
     return [_stream("drift", parts, people, chance, False)]
 
 
-def launch(seed: int, n: int = 19_000) -> list[Stream]:
-    """The last stage, with eight arms, opens after 10,000 decisions elsewhere; then all five share the traffic."""
+def launch(seed: int, n: int = 20_000) -> list[Stream]:
+    """The last stage, with eight arms, opens halfway, after decisions elsewhere; then all five share the traffic."""
     people, truth, chance = _generators(seed)
-    found, before = effects(truth), n * 10 // 19
+    found, before = effects(truth), n // 2
     parts = [(found, people.integers(0, 4, before)), (found, people.integers(0, 5, n - before))]
     return [_stream("launch", parts, people, chance, False)]
 
@@ -107,6 +107,11 @@ def launch(seed: int, n: int = 19_000) -> list[Stream]:
 def delay(seed: int, n: int = 10_000) -> list[Stream]:
     """env5 with rewards hours or days late, by arm; after seven days silence is final."""
     return env5(seed, n, delayed=True)
+
+
+def undelayed(seed: int, n: int = 10_000) -> list[Stream]:
+    """The people of `delay`, whose rewards are known at once: what lateness costs is the difference."""
+    return [stream._replace(delay=np.zeros_like(stream.delay)) for stream in delay(seed, n)]
 
 
 def journey(seed: int, n: int = 4_000) -> list[Stream]:
@@ -118,6 +123,7 @@ ENVIRONMENTS: dict[str, Callable[..., list[Stream]]] = {
     "env5": env5,
     "journey": journey,
     "delay": delay,
+    "undelayed": undelayed,
     "drift": drift,
     "launch": launch,
 }

@@ -32,12 +32,14 @@ HELD_OUT = range(1000, 1020)
 CHECKPOINTS = {
     "env5": (1000, 2000, 5000, 10_000),
     "delay": (1000, 2000, 5000, 10_000),
+    "undelayed": (1000, 2000, 5000, 10_000),
     "drift": (10_000, 11_000, 12_000, 15_000, 20_000),
     "launch": (100, 500, 1000, 1800),
     "journey": (500, 1000, 2000, 4000),
     "mushroom": (500, 1000, 2000),
     "statlog": (500, 1000, 2000, 10_000),
 }
+ONE_APP = ("env5", "delay", "undelayed", "drift", "launch")  # all stages belong to it: types can be pooled
 EACH = ("mushroom", "statlog")  # learned one by one at first, then whenever the log has grown by 1 %
 AFTER = {"drift": 10_000}  # what is lost later is counted from here
 STAGE = {"launch": 4}  # only this stage's decisions are counted
@@ -52,7 +54,7 @@ Table = dict[str, list[list[float]]]  # contestant → seed → regret at each c
 
 def contestants(env: str, only: list[str], *, tuned: bool) -> dict[str, Make]:
     """Everyone who can play here; a peer that is not installed is named on stderr."""
-    shared = env in ("env5", "delay", "drift", "launch")
+    shared = env in ONE_APP
     found = ours.REFERENCES | ours.CONTESTANTS | (ours.POOLED if shared else {}) | peers.DEFAULTS
     if tuned:
         found |= peers.GRID | (peers.POOLED if shared else {})
@@ -81,7 +83,7 @@ def at(found: Array, env: str, last: int) -> list[float]:
     for n in marks(env, last):
         before = AFTER.get(env, 0)
         base = float(found[before - 1]) if 0 < before < n else 0.0
-        values.append(float(found[min(n, len(found)) - 1]) - base)
+        values.append(float(found[n - 1]) - base if n <= len(found) else float("nan"))  # too few came
     return values
 
 
