@@ -107,18 +107,18 @@ def _trapezoid(m: list[float], s: list[float]) -> Array:
 def _grid(m: list[float], s: list[float]) -> tuple[float, float, int] | None:
     """Where the trapezoidal grid starts, its step, and how many nodes it has; None where that is too many."""
     total = moment = 0.0
-    low = high = -math.inf
+    high = -math.inf
     for u, v in zip(m, s):  # noqa: B905
-        weight, reach = 1.0 / (v * v), _REACH * v
+        weight = 1.0 / (v * v)
         total += weight
         moment += weight * u
-        low = u - reach if u - reach > low else low  # half the price of max()
-        high = u + reach if u + reach > high else high
+        reach = u + _REACH * v
+        high = reach if reach > high else high  # half the price of max()
     step = 1.0 / math.sqrt(total)
     # below every mean, Π F_j(t) ≤ 2^−k·exp(−½ Σ (m_j − t)²/s_j²): where that is 1e-9, little is left to the left
-    start = moment / total - step * math.sqrt(max(_RARE - len(m) * _LOG_FOUR, 0.0))
-    if low < start <= min(m):
-        low = start
+    low = moment / total - step * math.sqrt(max(_RARE - len(m) * _LOG_FOUR, 0.0))
+    if low > min(m):
+        low = max([u - _REACH * v for u, v in zip(m, s, strict=True)])
     count = (high - low) / step + 2.0
     return (low, step, int(count)) if count <= _LONGEST else None
 
