@@ -70,15 +70,14 @@ class LinearPosterior(NamedTuple):
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Score marginals N(x·m_a, α² x'Σ_a x), independent across arms."""
-        product = self.stacked.dot(x)
-        cut = self.k * self.d
-        mean = product[cut:]
-        sd = np.sqrt(np.maximum(product[:cut].reshape(self.k, self.d).dot(x), _LEAST))
-        worth, width = mean, sd
-        if self.priced:
-            worth, width = self.arms.gain * mean - self.arms.cost, self.arms.gain * sd
+        stacked, k, d, arms, priced = self
+        product = stacked.dot(x)
+        mean, sd = product[k * d :], product[: k * d].reshape(k, d).dot(x)
+        np.maximum(sd, _LEAST, out=sd)
+        np.sqrt(sd, sd)
+        worth, width = (arms.gain * mean - arms.cost, arms.gain * sd) if priced else (mean, sd)
         if all(eligible.tolist()):
             return Scores(mean, sd, propensity.gaussian(worth, width))
-        p = np.zeros(self.k)
+        p = np.zeros(k)
         p[eligible] = propensity.gaussian(worth[eligible], width[eligible])
         return Scores(mean, sd, p)
