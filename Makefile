@@ -24,8 +24,8 @@ lint: $(VENV)/dev.done  ## ruff and mypy
 chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries
 	$(BIN)/python -m pytest -m slow
 
-bench: $(VENV)/run.done  ## what the README's figures come from
-	$(BIN)/python benchmarks/decide.py
+bench: $(VENV)/bench.done  ## what the README's figures come from
+	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python benchmarks/http.py
 
 serve: $(VENV)/run.done  ## a service to try: APP=travel, no key needed
@@ -43,6 +43,10 @@ $(BIN)/python:
 $(VENV)/run.done: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -c constraints.txt -e '.[experiments]'
 	@touch $@
+
+$(VENV)/bench.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -c constraints.txt -e '.[experiments,bench]'
+	@touch $@ $(VENV)/run.done
 
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -c constraints.txt -e '.[experiments,dev]'

@@ -86,10 +86,7 @@ def _trapezoid(m: list[float], s: list[float]) -> Array:
     Moving its Fourier integral to y = −ω/W bounds that by p_a·e^(−ω²/2W), and the rule's error is its sum over
     ω = ±2π/h, ±4π/h, … All zeros where the grid would be long: some arm is far narrower than the reach of another.
     """
-    grid = _grid(m, s)
-    if grid is None:
-        return np.zeros(len(m))
-    low, step, count = grid
+    low, step, count = _grid(m, s)
     step /= -_ROOT_TWO
     rate = [step / v for v in s]
     lines = np.array(rate + [(low - u) / (-_ROOT_TWO * v) for u, v in zip(m, s)]).reshape(2, -1)  # noqa: B905
@@ -104,23 +101,23 @@ def _trapezoid(m: list[float], s: list[float]) -> Array:
     return p
 
 
-def _grid(m: list[float], s: list[float]) -> tuple[float, float, int] | None:
-    """Where the trapezoidal grid starts, its step, and how many nodes it has; None where that is too many."""
+def _grid(m: list[float], s: list[float]) -> tuple[float, float, int]:
+    """Where the trapezoidal grid starts, its step, and how many nodes it has: none where that would be too many."""
     total = moment = 0.0
-    high = -math.inf
+    low = high = -math.inf
     for u, v in zip(m, s):  # noqa: B905
-        weight = 1.0 / (v * v)
+        weight, reach = 1.0 / (v * v), _REACH * v
         total += weight
         moment += weight * u
-        reach = u + _REACH * v
-        high = reach if reach > high else high  # half the price of max()
+        low = u - reach if u - reach > low else low  # half the price of max()
+        high = u + reach if u + reach > high else high
     step = 1.0 / math.sqrt(total)
     # below every mean, Π F_j(t) ≤ 2^−k·exp(−½ Σ (m_j − t)²/s_j²): where that is 1e-9, little is left to the left
-    low = moment / total - step * math.sqrt(max(_RARE - len(m) * _LOG_FOUR, 0.0))
-    if low > min(m):
-        low = max([u - _REACH * v for u, v in zip(m, s, strict=True)])
+    start = moment / total - step * math.sqrt(max(_RARE - len(m) * _LOG_FOUR, 0.0))
+    if low < start <= min(m):
+        low = start
     count = (high - low) / step + 2.0
-    return (low, step, int(count)) if count <= _LONGEST else None
+    return low, step, int(count) if count <= _LONGEST else 0
 
 
 def _panels(m: list[float], s: list[float], breaks: Array = _BREAKS) -> Array:

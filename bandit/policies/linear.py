@@ -79,13 +79,12 @@ class LinearPosterior(NamedTuple):
 
     def marginals(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """Mean and sd of the reward, and of the utility, (k,) each: x·m_a and α √(x'Σ_a x)."""
-        product = self.stacked.dot(x)
-        cut = self.k * self.d
-        mean = product[cut:]
-        sd = np.sqrt(np.maximum(product[:cut].reshape(self.k, self.d).dot(x), _LEAST))
-        if self.priced:
-            return mean, sd, self.arms.gain * mean - self.arms.cost, self.arms.gain * sd
-        return mean, sd, mean, sd
+        stacked, k, d, arms, priced = self
+        product = stacked.dot(x)
+        mean, sd = product[k * d :], product[: k * d].reshape(k, d).dot(x)
+        np.maximum(sd, _LEAST, out=sd)
+        np.sqrt(sd, sd)
+        return (mean, sd, arms.gain * mean - arms.cost, arms.gain * sd) if priced else (mean, sd, mean, sd)
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Independent across arms."""

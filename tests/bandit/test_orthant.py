@@ -1,5 +1,6 @@
 """Correlated scores: against closed forms, independent quadrature and a finer integration."""
 
+from concurrent.futures import ThreadPoolExecutor
 from math import erfc, sqrt
 
 import numpy as np
@@ -101,6 +102,21 @@ def test_the_same_scores_give_the_same_bits_and_are_not_touched() -> None:
     assert np.array_equal(correlated(mean, covariance), correlated(mean, covariance))
     assert np.array_equal(mean, before[0])
     assert np.array_equal(covariance, before[1])
+
+
+def test_threads_get_the_bits_that_one_alone_gets() -> None:
+    rng = np.random.default_rng(9)
+    cases = [law(rng, k) for _ in range(20) for k in (2, 3, 6, 8)]
+    alone = [correlated(*case).tobytes() for case in cases]
+    with ThreadPoolExecutor(8) as pool:
+        assert [p.tobytes() for p in pool.map(lambda case: correlated(*case), cases)] == alone
+
+
+def test_the_unit_of_the_scores_does_not_matter() -> None:
+    """Millionths or millions: what is added against ties scales with the variances."""
+    mean, covariance = law(np.random.default_rng(10), 5)
+    for unit in (1e-6, 1e6):
+        assert np.allclose(correlated(mean * unit, covariance * unit**2), correlated(mean, covariance), atol=1e-12)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
