@@ -165,6 +165,8 @@ def _summed(
     of = np.array([drift.epoch_of(watch, seq) for seq in numbers])
     for e in np.unique(of).tolist():
         mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
+        if not mine:
+            continue
         x = np.array([rows[i].decision.x for i in mine])
         parts[e] = add(parts[e], learner.contribution(stage, [done[i] for i in mine], x))
     return tuple(parts)
