@@ -167,12 +167,12 @@ def growth(what: str, sizes: Sequence[tuple[str, int, int, int]], rounds: int) -
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="What a decision costs, ours and other libraries'.")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds, and no more than 10⁵ rows")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds, and no more than 10⁵ rows")
     quick = parser.parse_args().quick
     warnings.simplefilter("ignore")  # other people's
     for d in (16, 64):
-        contest(d, 30 if quick else 300)
-    rounds = 10 if quick else 100
+        contest(d, 30 if quick else 150)
+    rounds = 10 if quick else 40
     growth(f"By arms, d = {D}, {ROWS} rows", [(f"K={k}", k, D, ROWS) for k in (2, 5, 10, 20, 50)], rounds)
     growth(f"By features, K = {K}, {ROWS} rows", [(f"d={d}", K, d, ROWS) for d in (4, 16, 32, 64, 128)], rounds)
     exponents = (3, 4, 5) if quick else (3, 4, 5, 6)
