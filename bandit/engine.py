@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit import features, guardrails, propensity, transforms
 from bandit.features import Given, Schema
@@ -99,6 +100,17 @@ def choose(live: Live, x: Array, eligible: Mask) -> Scores:
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
     return scores._replace(propensity=propensity.floored(p, spec.floor, eligible))
+
+
+def choose_many(live: Live, x: Array, eligible: NDArray[np.bool_]) -> Scores:
+    """`choose` for n contexts at once: x (n, d), eligible (n, k); every part of the result is (n, k)."""
+    rows = [choose(live, x[i], eligible[i]) for i in range(len(x))]
+    shape = (len(x), len(live.snapshot.spec.arms))
+    return Scores(*(np.array(part).reshape(shape) for part in zip(*rows, strict=True))) if rows else _nothing(shape)
+
+
+def _nothing(shape: tuple[int, int]) -> Scores:
+    return Scores(np.zeros(shape), np.zeros(shape), np.zeros(shape))
 
 
 def recompute(live: Live, decision: Decision, salt: bytes) -> Decision:

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from bandit import belief as beliefs
 from bandit import propensity
-from bandit.policies import Beta, Hierarchical, Linear, Logistic, Uniform, blocks
+from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform, blocks
 from bandit.policies.blocks import Layout
 from bandit.policies.hierarchical import Filtered
+from bandit.policies.linear import Ridge
 from bandit.policies.protocol import Arms, Array, Policy
 from benchmarks import environments
 from benchmarks.environments import Stream
@@ -160,6 +161,8 @@ CONTESTANTS: dict[str, Make] = {
     "ours: logistic": policy(Logistic()),
     "ours: linear": policy(Linear()),
     "ours: beta": policy(Beta()),
+    "ours: linucb": policy(LinUCB()),
+    "ours: epsilon-greedy": policy(EpsilonGreedy()),
 }
 POOLED: dict[str, Make] = {  # only where stages share an app
     "ours: hierarchical, all stages": policy(Hierarchical(), pooled=True),
@@ -169,7 +172,7 @@ POOLED: dict[str, Make] = {  # only where stages share an app
 
 def _declared(policy: Policy, stream: Stream) -> Policy:
     """The policy with the prior mean that the stream's catalogue declares, where both have one."""
-    if stream.declared is None or not isinstance(policy, Hierarchical | Logistic | Linear):
+    if stream.declared is None or not isinstance(policy, Hierarchical | Logistic | Ridge):
         return policy
     return msgspec.structs.replace(policy, prior_mean=stream.declared)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from bandit import catalogue
 from bandit.catalogue import Stage, parse, read_shipped, shipped
 from bandit.errors import CatalogueError, NotFound, Problem
-from bandit.policies import Fixed
+from bandit.policies import AnyPolicy, Fixed
 
 TEXT = """
 app = "shop"
@@ -35,7 +36,9 @@ low_stock = { type = "scarcity", format = "badge", evidence = { kind = "stock", 
 
 APPS = {"fintech", "fashion", "travel", "subscription", "gaming"}
 STAGES = ["onboarding", "browsing", "cart", "checkout", "retention"]
-POLICIES = "known: beta, fixed, hierarchical, linear"
+NAMES = sorted(str(made.__struct_config__.tag) for made in get_args(AnyPolicy))
+POLICIES = f"known: {', '.join(NAMES)}"
+TABLE = " or ".join(f'"{name}"' for name in NAMES)
 
 
 def mistakes(text: str) -> dict[str, Problem]:
@@ -98,13 +101,13 @@ CHECKS = [  # (what is written, what is written instead, path of the mistake, a 
     ('"mobile", "desktop"]', '"mobile", 3]', "stages.cart.features.device.values[1]", "`str`", "each a text"),
     ('{ type = "boolean", default = false }', "3", "stages.cart.features.member", "expected a table", "type, default"),
     ('type = "boolean"', 'type = "bool"', "stages.cart.features.member.type", "bool", "one of 'number', 'boolean'"),
-    ('policy = { name = "linear" }', "", "stages.cart.policy", "missing", 'a table with name = "beta" or "fixed" or'),
+    ('policy = { name = "linear" }', "", "stages.cart.policy", "missing", f"a table with name = {TABLE}"),
     (
         '{ name = "linear" }',
         '"linear"',
         "stages.cart.policy",
         "got str",
-        '"beta" or "fixed" or "hierarchical" or',
+        f"a table with name = {TABLE} here",
     ),
     ('{ name = "linear" }', "{ alpha = 1 }", "stages.cart.policy.name", "missing", POLICIES),
     ('{ name = "linear" }', '{ name = "liner" }', "stages.cart.policy.name", "unknown: 'liner'", "`linear`? known: b"),
