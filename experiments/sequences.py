@@ -176,8 +176,7 @@ class Sequence:
         found = self
         for start in range(0, draws.reward.shape[-1], _BLOCK):
             rows = slice(start, start + _BLOCK)
-            part = draws.only(rows), *(pi[..., rows, :] for pi in policies)
-            lower, upper = self.series(*part)
+            lower, upper = self.series(draws.only(rows), *(pi[..., rows, :] for pi in policies))
             found = replace(found, lower=found.lower.fed(lower), upper=found.upper.fed(upper))
         return found
 
