@@ -20,13 +20,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from benchmarks.worlds import FLOORS, K, MOST, RATES, Batch, logs
+from benchmarks.worlds import BATCH, FLOORS, MOST, RATES, Batch, K, logs
 from experiments.inference import Array, ByUser, Interval, Moments, interval, modelled
 from experiments.sequences import Bets, Draws, Sequence, levels
 
@@ -57,6 +57,27 @@ class Followed(NamedTuple):
     sequence: Sequence
     missed: NDArray[np.bool_]  # (R,)
     sum_truth: Array  # (R,)
+
+
+class Seen(NamedTuple):
+    """The sequence at one n."""
+
+    ends: Array  # (2, R)
+    missed: NDArray[np.bool_]  # (R,) at some step up to n
+
+
+class Cell(NamedTuple):
+    """One policy at one n: what each log says, less the truth."""
+
+    policy: str
+    n: int
+    errors: dict[str, Array]  # of estimators, (R,)
+    ends: dict[str, Array]  # of intervals, (2, R)
+    missed: NDArray[np.bool_]  # (R,) the sequence, at some step
+    peeked: NDArray[np.bool_]  # (R,) Student's interval, at some step
+
+
+Row = dict[str, Any]
 
 
 def choices(policy: str, batch: Batch) -> tuple[Array, Array | None]:
@@ -97,7 +118,7 @@ def _value(policy: str, truth: Array) -> Array:
     """(R,) contexts being equally frequent."""
     mean = truth.mean(axis=1)
     values = {"uniform": mean.mean(axis=1), "arm": mean[:, -1], "lift": mean[:, -1] - mean[:, 0]}
-    return values[policy] if policy in values else truth.max(axis=2).mean(axis=1)
+    return np.asarray(values[policy] if policy in values else truth.max(axis=2).mean(axis=1), dtype=np.float64)
 
 
 def followed(policy: str, count: int) -> Followed:
@@ -125,28 +146,28 @@ def follow(state: Followed, policy: str, batch: Batch) -> Followed:
     return Followed(Sequence(sequence.levels, *grown), missed, state.sum_truth + now.sum(axis=1))
 
 
-def block(world: str, count: int, seed: int, sizes: tuple[int, ...]) -> Iterator[dict[str, object]]:
-    """The cells of `count` logs: one record for each policy and n, of per-log results."""
+def block(world: str, count: int, seed: int, sizes: tuple[int, ...]) -> Iterator[Cell]:
+    """Every policy and n on `count` logs."""
     parts: dict[str, list[Logged]] = {policy: [] for policy in POLICIES}
     states = {policy: followed(policy, count) for policy in POLICIES}
-    users, widths = [], {}
-    for i, batch in enumerate(logs(world, count, max(sizes), seed)):
+    users, seen = [], dict[tuple[str, int], Seen]()
+    for i, batch in enumerate(logs(world, count, max(sizes), seed), 1):
         users.append(batch.user)
         for policy in POLICIES:
             parts[policy].append(scores(policy, batch))
             states[policy] = follow(states[policy], policy, batch)
-            if (i + 1) * 100 in sizes:
-                low, high = states[policy].sequence.bounds()
-                widths[policy, (i + 1) * 100] = (low, high, states[policy].missed.copy())
-    user = np.concatenate(users, axis=1)
+            if i * BATCH in sizes:
+                ends = np.array(states[policy].sequence.bounds())
+                seen[policy, i * BATCH] = Seen(ends, states[policy].missed)
+    user = np.concatenate(users, axis=1) if world == "recurring" else None
     rng = np.random.default_rng(seed)
     resampled = {n: _resamples(rng, n) for n in sizes}
     for policy in POLICIES:
         whole = Logged(*(np.concatenate(column, axis=1) for column in zip(*parts.pop(policy), strict=True)))
         for n in sizes:
             first = Logged(*(column[:, :n] for column in whole))
-            by_user = user[:, :n] if world == "recurring" else None
-            yield {"policy": policy, "n": n} | _cell(first, by_user, resampled[n], policy, widths[policy, n])
+            by_user = None if user is None else user[:, :n]
+            yield _cell(policy, first, by_user, resampled[n], seen[policy, n])
 
 
 def _resamples(rng: np.random.Generator, n: int) -> Array:
@@ -154,9 +175,7 @@ def _resamples(rng: np.random.Generator, n: int) -> Array:
     return np.array([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES)], dtype=np.float64)
 
 
-def _cell(
-    log: Logged, user: NDArray[np.int64] | None, resampled: Array, policy: str, seen: tuple[Array, ...]
-) -> dict[str, object]:
+def _cell(policy: str, log: Logged, user: NDArray[np.int64] | None, resampled: Array, seen: Seen) -> Cell:
     truth, n = log.truth.mean(axis=1), log.dr.shape[1]
     bounds = (-1.0, 1.0) if policy == "lift" else (0.0, 1.0)
     guarded = [_guarded(log, r, user, bounds) for r in range(len(truth))]
@@ -167,15 +186,17 @@ def _cell(
         "dr student": _student(log.dr),
         "dr bootstrap": np.quantile(resampled @ log.dr.T / n, (0.025, 0.975), axis=0),
         "ips bootstrap": np.quantile(resampled @ log.ips.T / n, (0.025, 0.975), axis=0),
-        "dr sequence": np.array(seen[:2]),
+        "dr sequence": seen.ends,
     }
     values = {"dr": log.dr.mean(axis=1), "ips": log.ips.mean(axis=1), "snips": snips, "dm": log.dm.mean(axis=1)}
-    return {
-        "errors": {name: value - truth for name, value in values.items()},
-        "ends": {name: pair - truth for name, pair in ends.items()},
-        "missed": seen[2],
-        "peeked": _peeked(log),
-    }
+    return Cell(
+        policy=policy,
+        n=n,
+        errors={name: value - truth for name, value in values.items()},
+        ends={name: pair - truth for name, pair in ends.items()},
+        missed=seen.missed,
+        peeked=_peeked(log),
+    )
 
 
 def _guarded(log: Logged, r: int, user: NDArray[np.int64] | None, bounds: Bounds) -> Interval:
@@ -199,41 +220,37 @@ def _peeked(log: Logged) -> NDArray[np.bool_]:
     return np.asarray(outside[:, PEEK_FROM:].any(axis=1), dtype=np.bool_)
 
 
-def scorecard(world: str, reps: int, seed: int, sizes: tuple[int, ...] = SIZES) -> list[dict[str, object]]:
+def scorecard(world: str, reps: int, seed: int, sizes: tuple[int, ...] = SIZES) -> list[Row]:
     """One row for each policy and n."""
-    found: dict[tuple[str, int], list[dict[str, object]]] = {}
+    found: dict[tuple[str, int], list[Cell]] = {}
     for i, start in enumerate(range(0, reps, BLOCK)):
-        for record in block(world, min(BLOCK, reps - start), seed + i, sizes):
-            found.setdefault((str(record["policy"]), int(str(record["n"]))), []).append(record)
-    return [{"world": world, "policy": p, "n": n, "reps": reps} | summary(rows) for (p, n), rows in found.items()]
+        for cell in block(world, min(BLOCK, reps - start), seed + i, sizes):
+            found.setdefault((cell.policy, cell.n), []).append(cell)
+    return [{"world": world, "policy": p, "n": n, "reps": reps} | summary(cells) for (p, n), cells in found.items()]
 
 
-def summary(records: list[dict[str, object]]) -> dict[str, object]:
+def summary(cells: list[Cell]) -> Row:
     """Means over logs."""
-
-    def joined(key: str, name: str) -> Array:
-        return np.concatenate([record[key][name] for record in records], axis=-1)  # type: ignore[index]
-
-    errors = {name: joined("errors", name) for name in records[0]["errors"]}  # type: ignore[attr-defined]
-    ends = {name: joined("ends", name) for name in records[0]["ends"]}  # type: ignore[attr-defined]
+    errors = {name: np.concatenate([cell.errors[name] for cell in cells]) for name in cells[0].errors}
+    ends = {name: np.concatenate([cell.ends[name] for cell in cells], axis=1) for name in cells[0].ends}
     return {
         "bias": {name: float(e.mean()) for name, e in errors.items()},
         "rmse": {name: float(np.sqrt((e**2).mean())) for name, e in errors.items()},
         "coverage": {name: float(((low <= 0.0) & (high >= 0.0)).mean()) for name, (low, high) in ends.items()},
         "width": {name: float((high - low).mean()) for name, (low, high) in ends.items()},
-        "stayed": 1.0 - float(np.mean(np.concatenate([record["missed"] for record in records]))),  # type: ignore[arg-type,misc]
-        "student_peeking": 1.0 - float(np.mean(np.concatenate([record["peeked"] for record in records]))),  # type: ignore[arg-type,misc]
+        "stayed": 1.0 - float(np.concatenate([cell.missed for cell in cells]).mean()),
+        "student_peeking": 1.0 - float(np.concatenate([cell.peeked for cell in cells]).mean()),
     }
 
 
-def show(rows: list[dict[str, object]]) -> None:
+def show(rows: list[Row]) -> None:
     """A table for people."""
     names = ("dr ghu", "dr student", "dr bootstrap", "ips bootstrap", "dr sequence")
     print(f"{'world':10}{'policy':9}{'n':>6}  " + "".join(f"{name:>20}" for name in names) + f"{'all steps':>11}")
     for row in rows:
         cover, width = row["coverage"], row["width"]
-        cells = "".join(f"{100 * cover[name]:11.1f} [{width[name]:.4f}]" for name in names)  # type: ignore[index]
-        print(f"{row['world']:10}{row['policy']:9}{row['n']:6}  {cells}{100 * row['stayed']:11.1f}")  # type: ignore[operator]
+        cells = "".join(f"{100 * cover[name]:11.1f} [{width[name]:.4f}]" for name in names)
+        print(f"{row['world']:10}{row['policy']:9}{row['n']:6}  {cells}{100 * row['stayed']:11.1f}")
 
 
 def main() -> None:
@@ -244,7 +261,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="a JSON file with every figure")
     given = parser.parse_args()
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for world in given.worlds:
         rows += scorecard(world, given.reps, given.seed)
         print(f"{world}: done", file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """Logs of an adaptive policy in worlds where every policy's value is known: what intervals are scored on.
 
-The policy is `linear` as shipped (Thompson sampling, alpha 0.5, batches of 100 decisions), for R logs at once: five arms,
-no nudge among them; three binary features, so eight contexts. Propensities are exact up to quadrature, every arm keeps
-2 %, no nudge 10 %, and the arm is drawn from the logged vector.
+The policy is `linear` as shipped (Thompson sampling, alpha 0.5, batches of 100 decisions), for R logs at once: five
+arms, no nudge among them; three binary features, so eight contexts. Every arm keeps 2 %, no nudge 10 %, and the arm
+is drawn from the logged vector.
 
     rare       converting 3 to 10 %, arms differ
     rare tie   3 %, all arms equal: the policy never settles
@@ -58,7 +58,7 @@ class _Sums(NamedTuple):
 
     precision: Array  # (R, k, d, d)
     shift: Array  # (R, k, d)
-    count: Array  # (R, k)
+    shown: Array  # (R, k)
     won: Array  # (R, k), also Σr²
 
 
@@ -71,7 +71,7 @@ def logs(world: str, count: int, n: int, seed: int) -> Iterator[Batch]:
     each = np.arange(count)[:, None]
     sums = _Sums(*(np.zeros(s) for s in ((count, K, D, D), (count, K, D), (count, K), (count, K))))
     for start in range(0, n, BATCH):
-        mean, sd = posterior(sums.precision, sums.shift, sums.count, sums.won)
+        mean, sd = posterior(sums.precision, sums.shift, sums.shown, sums.won)
         p = floored(wins(mean, sd), FLOORS)
         user = np.broadcast_to(np.arange(start, start + BATCH), (count, BATCH))
         if world == "recurring":
@@ -147,5 +147,5 @@ def _learn(sums: _Sums, context: NDArray[np.intp], action: NDArray[np.intp], rew
         mine = (action == a).astype(np.float64)
         sums.precision[:, a] += np.einsum("rb,rbd,rbe->rde", mine, x, x, optimize=True)
         sums.shift[:, a] += np.einsum("rb,rbd->rd", mine * reward, x)
-        sums.count[:, a] += mine.sum(axis=1)
+        sums.shown[:, a] += mine.sum(axis=1)
         sums.won[:, a] += (mine * reward).sum(axis=1)
