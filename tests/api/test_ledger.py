@@ -226,7 +226,7 @@ def test_the_live_belief_is_the_rebuilt_one_bit_for_bit(
     assert {o.late for o in outcomes} == {True, False}
     assert store.counts().settlements == decisions
     results = rebuilt(store)
-    assert {name: (r.belief.digest(), r.version) for name, r in results.items()} == {
+    assert {name: (r.belief.digest(), r.tally.version) for name, r in results.items()} == {
         name: (s.belief.digest(), s.version) for name, s in live.items()
     }
     assert all(r.equal for r in results.values())
