@@ -32,9 +32,13 @@ class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
 
     def posterior(self, belief: Belief, arms: Arms) -> "JointPosterior":
         """Joint posterior of all arms' rewards."""
+        return self.fitted(belief, arms)[1]
+
+    def fitted(self, belief: Belief, arms: Arms) -> tuple[float, "JointPosterior"]:
+        """The noise as well."""
         noise, layout, scaled, tagged = self._ready(belief, arms)
         means, pairs = blocks.projected(layout, blocks.posterior(layout, scaled))
-        return JointPosterior(noise * means, (noise * self.alpha) ** 2 * pairs, tagged)
+        return noise, JointPosterior(noise * means, (noise * self.alpha) ** 2 * pairs, tagged)
 
     def message(self, belief: Belief, arms: Arms) -> Factor | None:
         """About the types of its nudges, in units of the noise."""

@@ -90,16 +90,20 @@ class Filtered:
         """Stages share nothing."""
         return None
 
+
+class Logits(Filtered):
+    """Filtered, where logits are all there is to know."""
+
     def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
         """Joint posterior of all arms' scores."""
         return _ready(self.learned(arms, belief), belief, arms, self.alpha)
 
 
 class Hierarchical(
-    msgspec.Struct, Filtered, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
+    msgspec.Struct, Logits, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
 ):
     """Sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes. Types are shared across
-    the stages of an app. A continuous reward is learned by `gaussian`.
+    the stages of an app. A continuous reward is learned by `gaussian`, revenue by `hurdle`.
 
     prior_mean: expected reward before any data, in units of the reward range. alpha: scale of the posterior sd.
     scales: "learned" moves the four sds to what the data show (empirical Bayes), for those who cannot guess them.
@@ -113,9 +117,14 @@ class Hierarchical(
     alpha: Alpha = 0.5
     scales: Literal["declared", "learned"] = "declared"
 
+    @property
+    def widths(self) -> tuple[Scales, Scales]:
+        """Of the baseline and of effects."""
+        return Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
+
     def layout(self, arms: Arms, d: int) -> Layout:
         """Baseline, types, nudges."""
-        base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
+        base, effect = self.widths
         return blocks.shared(arms, d, base=base, effect=effect, start=float(special.logit(self.prior_mean)))
 
     def learned(self, arms: Arms, belief: Belief) -> Layout:
@@ -125,15 +134,14 @@ class Hierarchical(
 
     def gaussian(self) -> HierarchicalGaussian:
         """The same hierarchy for continuous rewards."""
-        base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
-        return HierarchicalGaussian(self.prior_mean, base, effect, self.alpha, scales=self.scales)
+        return HierarchicalGaussian(self.prior_mean, *self.widths, self.alpha, scales=self.scales)
 
     def message(self, belief: Belief, arms: Arms) -> Factor | None:
         """About the types of its nudges."""
         return blocks.message(self.learned(arms, belief), belief, arms.columns)
 
 
-class Logistic(msgspec.Struct, Filtered, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
+class Logistic(msgspec.Struct, Logits, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
     """Needs a binary reward. One model for each arm, nothing shared: sds in logits, of its intercept and slopes."""
 
     prior_mean: Rate = 0.1
