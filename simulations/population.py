@@ -92,6 +92,7 @@ class Population:
         nudges = list(stage.nudges.values())
         self.kept = stage.reward.value - np.array([0.0, *(n.cost_when_rewarded for n in nudges)])  # (k,)
         self.shown = np.array([0.0, *(n.cost for n in nudges)])  # (k,)
+        self._proof = scenario.proof if rich or leg is None else leg.proof
         self._moved = moves(scenario.drift, len(stage.arms), 0)
 
     @property
@@ -156,6 +157,10 @@ class Population:
     def utility(self, rate: Array) -> Array:
         """Expected net value (n, k) of expected rewards (n, k), in currency."""
         return np.asarray(rate * self.kept - self.shown, dtype=np.float64)
+
+    def proof(self, kind: str) -> float:
+        """P(the app can prove a claim of this kind)."""
+        return self._proof.get(kind, 0.0)
 
     def delayed(self, seconds: float) -> Array:
         """P(delay ≤ seconds | a), (k,)."""
