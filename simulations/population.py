@@ -263,7 +263,7 @@ def moves(drift: Drift, k: int, days: int) -> Array:
     elif drift.kind == "ou":
         keep = 0.5 ** (1.0 / drift.half_life_days)
         for day in range(days + 1):
-            path[day] = noise[0] if day == 0 else keep * path[day - 1] + math.sqrt(1.0 - keep**2) * noise[day]
+            path[day] = keep * path[day - 1] + math.sqrt(1.0 - keep**2) * noise[day] if day else 0.0
     path[:, 0] = 0.0
     return path
 

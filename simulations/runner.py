@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import engine, propensity
+from bandit import engine
 from bandit.catalogue import Catalogue, Stage, parse, read_shipped
 from bandit.engine import Live
 from bandit.guardrails import Proof, eligible
@@ -202,7 +202,7 @@ class Run:
         value = people.utility(people.rate(position, found))
         live, x = self.brain.lives[people.name], people.x(position)
         scores = self._scores(live, x, mask, value)
-        arm = propensity.draw_many(scores.propensity, chance.draw)
+        arm = _drawn(scores.propensity, chance.draw)
         own = people.chance(persona, born.effect[rows], position, found)
         delay = people.delay(chance.delay)
         each = np.arange(len(rows))
@@ -306,6 +306,14 @@ class _Masks:
         return eligible(
             self._stage, holdout=out, proof=proof, include=None, exclude=exclude, refused={}, now=EPOCH
         ).mask
+
+
+def _drawn(p: Array, u: Array) -> NDArray[np.intp]:
+    """The arm at u of the inverse CDF of each row of p, (n,); an arm with p = 0 is never drawn."""
+    total = np.cumsum(p, axis=1)
+    past = (u[:, None] * total[:, -1:] >= total).sum(axis=1)
+    last = p.shape[1] - 1 - np.argmax(p[:, ::-1] > 0.0, axis=1)
+    return np.asarray(np.minimum(past, last))
 
 
 def _stages(cell: Cell, catalogue: Catalogue, who: Contender) -> dict[str, Stage]:
