@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from bandit.belief import Belief
-from bandit.orthant import correlated
-from bandit.policies import blocks
+from bandit.orthant import correlated, correlated_many
+from bandit.policies import blocks, products
 from bandit.policies.blocks import Layout, Scales
 from bandit.policies.protocol import Arms, Array, Exact, Factor, Mask, Scores
 
@@ -67,3 +67,12 @@ class JointPosterior(NamedTuple):
         utility = gain * mean[eligible] - cost
         p[eligible] = correlated(utility, covariance[np.ix_(eligible, eligible)] * np.multiply.outer(gain, gain))
         return Scores(mean, np.sqrt(np.maximum(covariance.diagonal(), 1e-18)), p)
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """Joint in every row."""
+        k, d = self.means.shape
+        mean, spread = products.forms(np.concatenate([self.pairs.reshape(-1, d), self.means]), x, k)
+        covariance = spread.reshape(-1, k, k)
+        gain, cost = self.arms.gain, self.arms.cost
+        p = correlated_many(gain * mean - cost, covariance * np.multiply.outer(gain, gain), eligible)
+        return Scores(mean, np.sqrt(np.maximum(spread[:, :: k + 1], 1e-18)), p)

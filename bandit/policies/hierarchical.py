@@ -18,8 +18,8 @@ from scipy import special
 
 from bandit import propensity
 from bandit.belief import Belief, add, sites
-from bandit.orthant import correlated
-from bandit.policies import adf, blocks
+from bandit.orthant import correlated, correlated_many
+from bandit.policies import adf, blocks, products
 from bandit.policies.blocks import Layout, Scales
 from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.protocol import Arms, Array, Factor, Mask, Scores, Sites
@@ -149,6 +149,34 @@ class LogitPosterior(NamedTuple):
             steep = gain * at * (1.0 - at)
             z, spread = gain * at - cost, spread * (steep if self.independent else np.multiply.outer(steep, steep))
         return propensity.gaussian(z, spread) if self.independent else correlated(z, spread)
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """Joint in every row."""
+        z, spread = products.forms(self.stacked, x, self.k)
+        variance = np.maximum(spread if self.independent else spread[:, :: self.k + 1], _LEAST)
+        mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
+        at = special.expit(z)
+        steep = at * (1.0 - at)
+        width = self.alpha * np.sqrt(variance)
+        worth, scale = self._worth_many(z, at, steep, eligible)
+        if self.independent:
+            return Scores(mean, steep * width, propensity.gaussian_many(worth, scale * width, eligible))
+        covariance = self.alpha**2 * spread.reshape(-1, self.k, self.k) * scale[:, :, None] * scale[:, None, :]
+        return Scores(mean, steep * width, correlated_many(worth, covariance, eligible))
+
+    def _worth_many(self, z: Array, at: Array, steep: Array, eligible: Mask) -> tuple[Array, Array]:
+        """What is compared, and its slope in z, (n, k) each: utilities in rows whose gains or costs differ, else z."""
+        if not self.priced:
+            return z, np.ones_like(z)
+        differ = _differ(self.arms.gain, eligible) | _differ(self.arms.cost, eligible)
+        gain = self.arms.gain
+        return np.where(differ, gain * at - self.arms.cost, z), np.where(differ, gain * steep, 1.0)
+
+
+def _differ(values: Array, eligible: Mask) -> Mask:
+    """(n, 1): whether the eligible arms of a row have different `values` (k,)."""
+    most = np.where(eligible, values, -np.inf).max(axis=1, keepdims=True)
+    return np.asarray(most > np.where(eligible, values, np.inf).min(axis=1, keepdims=True))
 
 
 def _ready(layout: Layout, belief: Belief, arms: Arms, alpha: float) -> LogitPosterior:
