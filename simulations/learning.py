@@ -62,13 +62,14 @@ class Brain:
             self._publish(snapshots)
 
     def _add(self, name: str, snapshot: Snapshot, rows: Matured, at: int) -> None:
-        stage, k = snapshot.spec, len(snapshot.spec.arms)
+        stage, arms = snapshot.spec, snapshot.spec.arms
+        k = len(arms)
         low, high = stage.reward.min, stage.reward.max
         reward = (np.clip(rows.reward, low, high) - low) / (high - low)
         tau, nu = stage.learner.sites(snapshot.belief, snapshot.arms, rows.x, rows.arm, reward)
         sure = np.flatnonzero(rows.sd <= SURE * rows.mean * (1.0 - rows.mean) + 1e-3)  # `scan` decides; others cannot
         seen = [
-            Seen(self._settled + i + 1, at, stage.arms[a], y, q, sd, version)
+            Seen(self._settled + i + 1, at, arms[a], y, q, sd, version)
             for i, a, y, q, sd, version in zip(
                 *(part.tolist() for part in (sure, rows.arm[sure], reward[sure], rows.mean[sure], rows.sd[sure])),
                 rows.version[sure].tolist(),

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import engine
+from bandit import engine, propensity
 from bandit.catalogue import Catalogue, Stage, parse, read_shipped
 from bandit.engine import Live
 from bandit.guardrails import Proof, eligible
@@ -30,6 +30,7 @@ from simulations.scenario import Scenario, check_journey
 
 EPOCH = 1_767_571_200_000_000  # µs: a run begins on Monday, 5 January 2026, 0:00 UTC
 _DAY = 86_400_000_000
+_SAMPLE = 2000
 _AGES = 24  # buckets of the delay curve, over the attribution window
 
 
@@ -52,7 +53,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 _VERSION = b"1"  # raise it when the same cell would run otherwise
 
 
-class Rows_(NamedTuple):
+class Decided(NamedTuple):
     """Decisions of one stage in one step, and what became of them."""
 
     stage: str
@@ -72,7 +73,7 @@ class Rows_(NamedTuple):
 class Sink(Protocol):
     """Takes the decisions of each step, in order."""
 
-    def write(self, rows: Rows_) -> None:
+    def write(self, rows: Decided) -> None:
         """One stage's decisions of one step."""
         ...
 
@@ -98,6 +99,7 @@ class Tally(msgspec.Struct):
     rate_none_by_persona: list[float]  # expected rewards without a nudge
     decisions_by_persona: list[int]
     ages: list[int]
+    propensities: list[float]  # of the first decisions of each day, as a sample
     excess: float = 0.0  # Σ (truth − value given what can be seen) of what was shown: who returns is selected
     realised: float = 0.0  # Σ (realised − expected)
     variance: float = 0.0  # of that sum
@@ -202,13 +204,13 @@ class Run:
         value = people.utility(people.rate(position, found))
         live, x = self.brain.lives[people.name], people.x(position)
         scores = self._scores(live, x, mask, value)
-        arm = _drawn(scores.propensity, chance.draw)
+        arm = propensity.draw_many(scores.propensity, chance.draw)
         own = people.chance(persona, born.effect[rows], position, found)
         delay = people.delay(chance.delay)
         each = np.arange(len(rows))
         happened = chance.reward < own[each, arm]
         in_time = happened & (delay[each, arm] <= people.stage.reward.seconds)
-        made = Rows_(
+        made = Decided(
             stage=people.name,
             user=rows.astype(np.int64),
             at=EPOCH + step * _DAY + each,
@@ -245,7 +247,7 @@ class Run:
     def _count(
         self,
         people: Population,
-        made: Rows_,
+        made: Decided,
         persona: NDArray[np.intp],
         found: Situation,
         value: Array,
@@ -282,6 +284,7 @@ class Run:
         t.decisions_by_persona = (np.array(t.decisions_by_persona) + np.bincount(who, minlength=zs)).tolist()
         part = (delays / people.stage.reward.seconds * _AGES).astype(np.intp)
         t.ages = (np.array(t.ages) + np.bincount(np.minimum(part, _AGES - 1), minlength=_AGES)).tolist()
+        t.propensities += made.propensities[each, arm][: max(1, _SAMPLE // self.cell.days)].tolist()
         t.excess += float((expected - value[each, arm]).sum())
         t.realised += float((net - expected).sum())
         t.variance += float((chance * (1.0 - chance) * (people.kept[arm] * people.amount) ** 2).sum())
@@ -306,14 +309,6 @@ class _Masks:
         return eligible(
             self._stage, holdout=out, proof=proof, include=None, exclude=exclude, refused={}, now=EPOCH
         ).mask
-
-
-def _drawn(p: Array, u: Array) -> NDArray[np.intp]:
-    """The arm at u of the inverse CDF of each row of p, (n,); an arm with p = 0 is never drawn."""
-    total = np.cumsum(p, axis=1)
-    past = (u[:, None] * total[:, -1:] >= total).sum(axis=1)
-    last = p.shape[1] - 1 - np.argmax(p[:, ::-1] > 0.0, axis=1)
-    return np.asarray(np.minimum(past, last))
 
 
 def _stages(cell: Cell, catalogue: Catalogue, who: Contender) -> dict[str, Stage]:
