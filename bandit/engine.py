@@ -106,7 +106,8 @@ def choose(live: Live, x: Array, eligible: Mask) -> Scores:
 def choose_many(live: Live, x: Array, eligible: NDArray[np.bool_]) -> Scores:
     """`choose` for n contexts at once: x (n, d), eligible (n, k); every part of the result is (n, k).
 
-    Within 1e-9 of `choose`, at a fraction of its cost (benchmarks/batch.py). A row does not depend on the other rows.
+    Within 1e-9 of `choose`, 1e-8 where scores are correlated, at a fraction of its cost (benchmarks/batch.py). A row
+    does not depend on the other rows.
     InvalidRequest for shapes that do not fit, values that are not finite, and rows in which nothing is eligible.
     """
     _check(live, x, eligible)
