@@ -63,6 +63,8 @@ class Decided(NamedTuple):
     x: Array  # (n, d)
     arm: NDArray[np.intp]
     reward: Array  # (n,) within the window
+    delay: Array  # (n,) seconds to the reward, whenever it comes; NaN if never
+    position: Array  # (n, f) features before they were encoded
     propensities: Array  # (n, k)
     mean: Array  # (n, k) q̂ in [0, 1] units
     holdout: Mask
@@ -218,6 +220,8 @@ class Run:
             x=x,
             arm=arm,
             reward=people.amount * in_time,
+            delay=np.where(happened, delay[each, arm], np.nan),
+            position=position,
             propensities=scores.propensity,
             mean=scores.mean,
             holdout=held,
