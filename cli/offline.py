@@ -11,7 +11,8 @@ import numpy as np
 from bandit.catalogue import parse, read_shipped
 from bandit.snapshot import Snapshot, from_zip
 from cli import runs
-from simulations import study
+from simulations import runner, study
+from simulations.events import EventFile, Feed
 from simulations.runner import Cell, Done
 from simulations.scenario import Scenario
 
@@ -47,6 +48,18 @@ def play(plan: Plan, cells: Sequence[Cell]) -> list[Done]:
     """Run what is not finished yet, behind a progress bar."""
     with runs.progress(f"{plan.scenario.app}: cells", len(cells)) as advance:
         return study.study(cells, plan.out, advance)
+
+
+def events(plan: Plan, file: Path) -> None:
+    """Run the first policy with the first seed, and write what its people do."""
+    cell = plan.cells()[0]
+    feed = Feed(parse(read_shipped(plan.scenario.app)), plan.scenario, f"{plan.scenario.app}-{cell.seed}")
+    sink = EventFile(feed, file)
+    try:
+        with runs.progress(f"{plan.scenario.app}: days", plan.days) as advance:
+            runner.run(cell, sink, lambda _: advance(1))
+    finally:
+        sink.close()
 
 
 def stages(done: Sequence[Done]) -> tuple[str, ...]:

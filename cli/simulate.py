@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from bandit.errors import InvalidRequest, Problem
-from cli import offline, runs
+from cli import offline, runs, sweep, trust
 from simulations import scenario
 from simulations.client import ServiceClient
-from simulations.scenario import names
+from simulations.scenario import Scenario, names
 
 _DEFAULT = ("default", "uniform", "oracle")
 
@@ -30,6 +30,12 @@ _DEFAULT = ("default", "uniform", "oracle")
 @click.option("--backend", default="processes", show_default=True, type=click.Choice(("serial", "processes", "dask")))
 @click.option("--workers", type=click.IntRange(min=1), help="Runs at a time.  [default: processors]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("simulation"), show_default=True)
+@click.option("--scenario", "file", type=click.Path(path_type=Path), help="A .toml, or what `validate --save` wrote.")
+@click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
+@click.option("--harvesters", type=click.FloatRange(0.0, 1.0), help="Share of every persona who wait for coupons.")
+@click.option("--what-if", is_flag=True, help="Turn every assumption: which of them would change the choice?")
+@click.option("--box", type=click.IntRange(min=2), help="The ranking over so many draws of all assumptions.")
+@click.option("--events", type=click.Path(path_type=Path), help="Write the first policy's people as Segment events.")
 @click.option("--mlflow", "uri", help="Log each policy to this MLflow server, e.g. http://127.0.0.1:5000")
 @click.option("--json", "as_json", is_flag=True, help="Print the headline metrics as JSON.")
 @click.pass_context
@@ -59,10 +65,56 @@ def _live(app: str, url: str, *, key: str, seed: int, users: int, uri: str | Non
     runs.finish(report, snapshot, uri, as_json=as_json)
 
 
-def _offline(app: str, *, uri: str | None, as_json: bool, **given: Any) -> None:
+def _offline(
+    app: str, *, uri: str | None, as_json: bool, what_if: bool, box: int | None, events: Path | None, **given: Any
+) -> None:
+    plan = planned(app, **given)
+    if events:
+        offline.events(plan, events)
+    elif what_if:
+        _what_if(plan, as_json=as_json)
+    elif box:
+        _box(plan, box, as_json=as_json)
+    else:
+        _compare(plan, uri, as_json=as_json)
+
+
+def _what_if(plan: offline.Plan, *, as_json: bool) -> None:
+    found, app = sweep.sweep(plan), plan.scenario.app
+    file = plan.out / app / "tornado.png"
+    if as_json:
+        runs.console.print_json(msgspec.json.encode(sweep.as_json(found)).decode())
+        return
+    currency = runs.currency_of(app)
+    runs.show_table(sweep.table(found, currency))
+    try:
+        from experiments import figures
+    except ImportError:
+        return
+    bars = [(f"{bar.name} ({bar.ends})", bar.low, bar.high) for bar in found.bars]
+    title = f"{app}: lead of {found.policies[0]} over the best other policy"
+    runs.console.print(f"Figure: {figures.tornado(title, f'{currency}/user', bars, found.lead, file)}")
+
+
+def _box(plan: offline.Plan, draws: int, *, as_json: bool) -> None:
+    from experiments.report import Row, Table
+
+    found = sweep.ranks(plan, draws)
+    if as_json:
+        runs.console.print_json(msgspec.json.encode(found._asdict()).decode())
+        return
+    rows = [
+        Row(policy, (f"{100 * best:.0f} %", f"{rank:.2f}"))
+        for policy, best, rank in zip(found.policies, found.best, found.rank, strict=True)
+    ]
+    note = f"{draws} scenarios; Kendall's τ with the scenario as it stands: mean {sum(found.tau) / draws:+.2f}."
+    runs.show_table(Table("Ranking by net value, over the whole box", ("best", "mean rank"), tuple(rows), note))
+
+
+def _compare(plan: offline.Plan, uri: str | None, *, as_json: bool) -> None:
     from experiments import compare
 
-    plan = planned(app, **given)
+    app = plan.scenario.app
     done = offline.play(plan, plan.cells())
     answer: dict[str, Any] = {"app": app, "users": plan.users, "days": plan.days, "seeds": plan.seeds, "stages": {}}
     for stage in offline.stages(done):
@@ -105,13 +157,16 @@ def planned(
     backend: str,
     workers: int | None,
     out: Path,
+    file: Path | None = None,
+    guard: float = 0.0,
+    harvesters: float | None = None,
     **_: Any,
 ) -> offline.Plan:
     """The plan that the options say. InvalidRequest for options that do not go together."""
     if len(set(policies)) < len(policies):
         raise InvalidRequest(Problem("policy", "the same one twice", "name each once"))
     return offline.Plan(
-        scenario=scenario.load(app),
+        scenario=_scenario(app, file, guard, harvesters),
         policies=policies or _DEFAULT,
         users=users,
         days=days,
@@ -122,3 +177,18 @@ def planned(
         out=out,
         command=shlex.join(["journey-bandit", *sys.argv[1:]]),
     )
+
+
+def _scenario(app: str, file: Path | None, guard: float, harvesters: float | None) -> Scenario:
+    made = scenario.read(file) if file else scenario.load(app)
+    if made.app != app:
+        raise InvalidRequest(Problem("scenario", f"{file} is about {made.app}", f"give --app {made.app}"))
+    replace = msgspec.structs.replace
+    if harvesters is not None:
+        personas = {name: replace(p, harvests=harvesters) for name, p in made.personas.items()}
+        made = replace(made, personas=personas)
+    return replace(made, coupons=replace(made.coupons, cap_days=guard)) if guard else made
+
+
+for _command in (trust.validate, trust.blanket, trust.fatigue):
+    simulate.add_command(_command)

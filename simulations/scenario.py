@@ -7,6 +7,7 @@ the scenario table of the methods this project is built on; what has no source s
 
 import importlib.resources
 import tomllib
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -159,6 +160,17 @@ def load(app: str) -> Scenario:
         raise NotFound("app", f"there is no scenario for {app!r}", closest(app, names()))
     file = importlib.resources.files("simulations.scenarios").joinpath(f"{app}.toml")
     return parse(file.read_text(encoding="utf-8"), f"scenario {app}")
+
+
+def read(file: Path) -> Scenario:
+    """The scenario in a .toml, or in the JSON that `simulate validate --save` writes. CatalogueError; OSError."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".json":
+        return parse(text, str(file))
+    try:
+        return msgspec.json.decode(text, type=Scenario)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise CatalogueError(str(file), [Problem("(file)", str(error), "mend it there")]) from None
 
 
 def parse(text: str, file: str) -> Scenario:
