@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 
 from bandit.catalogue import parse, read_shipped
+from bandit.log import Array
 from bandit.snapshot import Snapshot, from_zip
 from cli import runs
 from simulations import runner, study
 from simulations.events import EventFile, Feed
 from simulations.runner import Cell, Done
 from simulations.scenario import Scenario
+from simulations.tally import Tally
 
 if TYPE_CHECKING:
     from experiments.compare import Played, Run
@@ -39,9 +41,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def cells(self) -> list[Cell]:
         """Every policy and no nudge with every seed."""
         wanted = dict.fromkeys((*self.policies, BASELINE))
-        return study.cells(
-            self.scenario, wanted, self.seeds, users=self.users, days=self.days, journey=self.journey
-        )
+        return study.cells(self.scenario, wanted, self.seeds, users=self.users, days=self.days, journey=self.journey)
 
 
 def play(plan: Plan, cells: Sequence[Cell]) -> list[Done]:
@@ -77,7 +77,7 @@ def played(plan: Plan, done: Sequence[Done], stage: str) -> list["Played"]:
         mine = [d for d in done if d.label == label]
         tallies = [d.stages[stage] for d in mine]
 
-        def of(name: str, tallies: list[object] = tallies) -> np.ndarray:
+        def of(name: str, tallies: list[Tally] = tallies) -> Array:
             return np.array([getattr(t, name) for t in tallies], dtype=np.float64)
 
         found.append(

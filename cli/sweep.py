@@ -54,9 +54,9 @@ def sweep(plan: Plan) -> Sweep:
     lead, best = _lead(values[0])
     bars = []
     for i, (knob, _, _) in enumerate(swings):
-        low, high = _lead(values[1 + 2 * i]), _lead(values[2 + 2 * i])
+        left, right = _lead(values[1 + 2 * i]), _lead(values[2 + 2 * i])
         ends = f"{knob.low:g} … {knob.high:g} {knob.unit}".rstrip()
-        bars.append(Bar(knob.name, ends, low[0], high[0], (low[1], high[1])))
+        bars.append(Bar(knob.name, ends, left[0], right[0], (left[1], right[1])))
     return Sweep(policies, lead, best, tuple(sorted(bars, key=lambda bar: -abs(bar.high - bar.low))))
 
 

@@ -63,8 +63,8 @@ def table(run: Run, played: list[Played], baseline: Played) -> Table:
     )
     rows = [_row(one, baseline) for one in sorted(played, key=lambda p: -p.value_per_user.mean())]
     note = (
-        f"{run.users:,} users, {run.days} days, {len(run.seeds)} seed(s). Net value and regret are exact expected values; "
-        "net value counts what fatigue and opt-outs cost later, regret what each decision lost given its past."
+        f"{run.users:,} users, {run.days} days, {len(run.seeds)} seed(s). Net value and regret are exact expected "
+        "values; net value counts what fatigue and opt-outs cost later, regret what each decision lost given its past."
     )
     return Table(f"{run.app}/{run.stage}", head, tuple(rows), note)
 
@@ -124,8 +124,8 @@ def report(run: Run, one: Played, played: list[Played], baseline: Played, facts:
     known = np.isfinite(over.low)
     better = "Better than" if over.low > 0 else "Worse than" if over.high < 0 else "Not distinguishable from"
     verdict = (
-        f"{better if known else 'Against'} no nudge: {span(over)} {run.currency} net value a user over {run.days} days, "
-        f"{len(run.seeds)} seed(s)."
+        f"{better if known else 'Against'} no nudge: {span(over)} {run.currency} net value a user over "
+        f"{run.days} days, {len(run.seeds)} seed(s)."
     )
     days = np.arange(1.0, run.days + 1.0)
     share = one.by_day / np.maximum(one.by_day.sum(axis=1, keepdims=True), 1.0)

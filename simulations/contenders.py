@@ -1,11 +1,11 @@
 """Who plays in a simulation: a policy of the service by its name, or the oracle.
 
-    default              what the catalogue declares for each stage
-    hierarchical         any policy by its tag, with the prior mean that the stage declares
-    linear:alpha=0.3     with settings
-    fixed:discount_10    always one arm, where a stage has it and it may be shown; no nudge elsewhere. fixed:none
-    oracle               the arm of the largest exact net value, given what can be seen
-    oracle:price=1.5     less a price for every nudge, in the app's currency: what future visits lose
+default              what the catalogue declares for each stage
+hierarchical         any policy by its tag, with the prior mean that the stage declares
+linear:alpha=0.3     with settings
+fixed:discount_10    always one arm, where a stage has it and it may be shown; no nudge elsewhere. fixed:none
+oracle               the arm of the largest exact net value, given what can be seen
+oracle:price=1.5     less a price for every nudge, in the app's currency: what future visits lose
 """
 
 from typing import Any, NamedTuple

@@ -5,6 +5,7 @@ identical people, in any order of work and on any number of processes.
 """
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -42,15 +43,18 @@ class Noise(NamedTuple):
 def noise(seed: int, step: int, rows: Rows, normals: int, uniforms: int) -> Noise:
     """The numbers of these users' visits at a step; `rows` (n,) ascending."""
     normal, uniform = np.empty((len(rows), normals + 1)), np.empty((len(rows), uniforms + _EXTRA))
-    starts = np.searchsorted(rows, np.arange(0, (rows[-1] // _BLOCK + 2) * _BLOCK, _BLOCK)) if len(rows) else []
-    for block, (begin, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    last = int(rows[-1]) // _BLOCK if len(rows) else -1
+    starts = np.searchsorted(rows, np.arange(last + 2) * _BLOCK)
+    for block, (begin, end) in enumerate(pairwise(starts.tolist())):
         if begin < end:
             rng = _generator(seed, _VISITS, step, block)
             mine = rows[begin:end] - block * _BLOCK
             normal[begin:end] = rng.standard_normal((_BLOCK, normals + 1))[mine]
             uniform[begin:end] = rng.random((_BLOCK, uniforms + _EXTRA))[mine]
     own = uniform[:, uniforms:]
-    return Noise(normal[:, 1:], uniform[:, :uniforms], *own[:, :6].T, own[:, 6:8], normal[:, 0])
+    draw, reward, delay, opt_out, leave, move = (own[:, i] for i in range(6))
+    features = normal[:, 1:], uniform[:, :uniforms]
+    return Noise(*features, draw, reward, delay, opt_out, leave, move, proof=own[:, 6:8], gap=normal[:, 0])
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
@@ -117,7 +121,7 @@ class Crowd:
         return np.asarray(day - self._coupon[rows] < self.scenario.coupons.cap_days)
 
     def after(self, rows: Rows, found: Situation, *, nudged: Mask, coupon: Mask, reward: Mask, chance: Noise) -> None:
-        """What a group of visits at one stage leaves behind. `delay` days of those with a reward are not waited for."""
+        """What a group of visits at one stage leaves behind. Nobody waits for a late reward to move on."""
         tired, day = self.scenario.fatigue, found.day
         self._fatigue[rows], self._last[rows] = found.fatigue + nudged, day
         out = nudged & (chance.opt_out < special.expit(tired.opt_out + found.fatigue))

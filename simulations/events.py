@@ -25,7 +25,13 @@ _VISIT = {
     "retention": "Product List Viewed",
 }
 _ORDER = "Order Completed"
-_REWARD = {"onboarding": "Signed Up", "browsing": "Product Added", "cart": _ORDER, "checkout": _ORDER, "retention": _ORDER}
+_REWARD = {
+    "onboarding": "Signed Up",
+    "browsing": "Product Added",
+    "cart": _ORDER,
+    "checkout": _ORDER,
+    "retention": _ORDER,
+}
 _ONWARD = {"fintech": "Checkout Started", "subscription": "Checkout Started"}  # a cart that leads to the next stage
 
 

@@ -5,7 +5,7 @@ last s of them:
 
     V_s(F) = E_y max{ U_0(y, F) + C_s(F),  max_{a ≠ none} U_a(y, F) + N_s(F) }
     C_s(F) = E_Δ V_{s−1}(keeps^Δ F)
-    N_s(F) = (1 − h(F)) E_Δ V_{s−1}(keeps^Δ (F + 1)) + h(F) (1 − leaves) E_Δ V⁰_{s−1}(keeps^Δ (F + 1)),  h = σ(opt_out + F)
+    N_s(F) = (1 − h) E_Δ V_{s−1}(keeps^Δ (F + 1)) + h (1 − leaves) E_Δ V⁰_{s−1}(keeps^Δ (F + 1)),  h = σ(opt_out + F)
 
 V⁰ is the value without any more nudges. A *price* η for every nudge, constant, replaces the second bracket's future:
 nudge where max_a U_a − η > U_0. The shadow price is the η of the largest value. Contexts are a fixed sample, the gap

@@ -204,7 +204,7 @@ class _Law:
         self._categories = [j for j, n in enumerate(kinds) if kinds[n] == "category"]
         self._dwell = self._columns.index(signals["dwell"]) if "dwell" in signals else None
         self._tracks = self._columns.index(signals["back_tracks"]) if "back_tracks" in signals else None
-        given = [_given(scenario, stage, leg, z) for z in range(len(scenario.personas))]
+        given = [_given(scenario, leg, z) for z in range(len(scenario.personas))]
         self._median = special.logit(_table(given, self._columns, self._numbers))  # (Z, numbers)
         self._true = _table(given, self._columns, self._booleans)  # (Z, booleans)
         values = list(stage.features.values())
@@ -294,7 +294,7 @@ def _by_persona(leg: Leg | None, personas: int) -> list[dict[str, float]]:
     return [{name: values[z] for name, values in leg.effects.items()} if leg else {} for z in range(personas)]
 
 
-def _given(scenario: Scenario, stage: Stage, leg: Leg | None, z: int) -> dict[str, Any]:
+def _given(scenario: Scenario, leg: Leg | None, z: int) -> dict[str, Any]:
     """What persona z has declared of each feature of the stage."""
     if leg is None:
         return dict(list(scenario.personas.values())[z].features)
@@ -317,7 +317,7 @@ def _poisson(mean: Array, feature: Feature) -> tuple[Array, Array]:
     """P(count | z) (Z, counts), what is beyond the declared range at its end; and the position of each count."""
     span = float(feature.max or 0.0) - float(feature.min or 0.0)
     count = np.arange(min(int(span), 40) + 1)
-    p = stats.poisson.pmf(count, mean[:, None])
+    p: Array = np.asarray(stats.poisson.pmf(count, mean[:, None]), dtype=np.float64)
     p[:, -1] += np.maximum(1.0 - p.sum(axis=1), 0.0)
     return p, np.log1p(count) / math.log1p(span) if feature.scale == "log" else count / span
 

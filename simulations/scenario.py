@@ -44,8 +44,8 @@ class Leg(_Part, frozen=True, kw_only=True):
     """Another stage of the journey, lists in the order of the personas.
 
     base, effects, delay_hours, proof: as for the rich stage; a feature left out says nothing about the persona.
-    amount: what a reward is, where it is not 0 or 1. then: the stage after a reward, on the next day; `rests`: only after
-    the usual gap. otherwise: stage → P(next visit is there) after silence; the rest leaves the app for good.
+    amount: what a reward is, where it is not 0 or 1. then: the stage after a reward, on the next day; `rests`: only
+    after the usual gap. otherwise: stage → P(next visit is there) after silence; the rest leaves the app for good.
     """
 
     base: Share | None = None

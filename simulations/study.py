@@ -27,9 +27,7 @@ def cells(
 ) -> list[Cell]:
     """Every policy with every seed; the seed fixes the people, so all policies meet the same."""
     return [
-        Cell(
-            scenario=scenario, policy=policy, users=users, days=days, seed=seed, journey=journey, holdout=holdout
-        )
+        Cell(scenario=scenario, policy=policy, users=users, days=days, seed=seed, journey=journey, holdout=holdout)
         for policy in policies
         for seed in seeds
     ]

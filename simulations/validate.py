@@ -30,8 +30,8 @@ from scipy import optimize, special
 from bandit.catalogue import Catalogue, parse, read_shipped
 from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
-from simulations.population import Population, Situation, quadrature
-from simulations.runner import Cell, Decided, Run
+from simulations.population import Population, Situation
+from simulations.runner import DAY, EPOCH, Cell, Decided, Run
 from simulations.scenario import Scenario
 
 SAMPLE = 40_000  # first visits that a moment is averaged over
@@ -94,7 +94,9 @@ class Moments:
         if kind not in self._kinds:
             raise InvalidRequest(Problem(f"metric {name}", "unknown", closest(kind, self._kinds)))
         if kind in ("repeat", "delay") and (len(at) != 1 or at[0] not in _QUANTILES):
-            raise InvalidRequest(Problem(f"metric {name}", "no quantile", f"{kind}. and one of {', '.join(_QUANTILES)}"))
+            raise InvalidRequest(
+                Problem(f"metric {name}", "no quantile", f"{kind}. and one of {', '.join(_QUANTILES)}")
+            )
         if kind in ("rate", "again") and (len(at) != 1 or at[0] not in self._catalogue.stages):
             raise InvalidRequest(Problem(f"metric {name}", "no stage", closest(".".join(at), self._catalogue.stages)))
 
@@ -142,7 +144,9 @@ class Moments:
     def _day(self, day: int) -> float:
         days, users = day + 31, 6000
         seen = _Seen(users)
-        made = Run(Cell(scenario=self.scenario, policy="fixed:none", users=users, days=days, seed=1, journey=True), seen)
+        made = Run(
+            Cell(scenario=self.scenario, policy="fixed:none", users=users, days=days, seed=1, journey=True), seen
+        )
         for step in range(days):
             made.step(step)
         born = np.floor(made.crowd.traits.arrives).astype(np.int64)
@@ -167,12 +171,9 @@ class _Seen:
         self.days: list[set[int]] = [set() for _ in range(users)]
 
     def write(self, rows: Decided) -> None:
-        day = (int(rows.at[0]) - _START) // 86_400_000_000
+        day = (int(rows.at[0]) - EPOCH) // DAY
         for user in rows.user:
             self.days[user].add(day)
-
-
-_START = 1_767_571_200_000_000
 
 
 def shipped(app: str) -> list[Target]:
@@ -200,7 +201,9 @@ def exported(file: Path) -> list[Target]:
         if row["metric"].split(".")[0] not in _EXPORTED:
             problems.append(Problem(f"{file}:{line}", f"{row['metric']!r} is not a metric", closest("", _EXPORTED)))
         elif not 0.0 < value < math.inf or (row["metric"].startswith(("rate", "again")) and value >= 1.0):
-            problems.append(Problem(f"{file}:{line}", f"{row['value']!r} is no such value", "a positive number, a rate below 1"))
+            problems.append(
+                Problem(f"{file}:{line}", f"{row['value']!r} is no such value", "a positive number, a rate below 1")
+            )
         else:
             low, high = value * (1.0 - TOLERANCE), value * (1.0 + TOLERANCE)
             targets.append(Target(row["metric"], row["metric"], low, high, f"{file.name}: {value:g}"))
@@ -246,16 +249,14 @@ def _line(points: Mapping[float, float], slope: float) -> tuple[float, float]:
 
 
 def _delayed(scenario: Scenario, late: Mapping[float, float]) -> Scenario:
-    """A Weibull law is a line: log t = log scale + log(−log(1 − q)) / shape. Other arms keep their ratio to no nudge."""
+    """A Weibull law is a line: log t = log scale + log(−log(1 − q)) / shape. Other arms keep their ratio."""
     points = {math.log(-math.log1p(-q)): math.log(v) for q, v in late.items()}
     inverse, middle = _line(points, 1.0 / scenario.delay_shape.get("none", 1.0))
     shape = 1.0 / max(inverse, 0.05)
     mean = math.exp(middle) * float(special.gamma(1.0 + 1.0 / shape))
     ratio = mean / scenario.delay_hours["none"]
     hours = {arm: value * ratio for arm, value in scenario.delay_hours.items()}
-    return msgspec.structs.replace(
-        scenario, delay_hours=hours, delay_shape={**scenario.delay_shape, "none": shape}
-    )
+    return msgspec.structs.replace(scenario, delay_hours=hours, delay_shape={**scenario.delay_shape, "none": shape})
 
 
 def _spread(scenario: Scenario, moment: str, value: float) -> Scenario:
