@@ -76,6 +76,21 @@ def sites(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward
     return total
 
 
+def weighted(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array) -> Belief:
+    """The sum of n sites that count in part: moments weigh `weight` (n,), τ and ν hold theirs already. Not exact, never
+    stored: what is provisional is computed anew.
+    """
+    total = empty(k, x.shape[1])
+    for a in np.unique(arm).tolist():
+        rows = np.flatnonzero(arm == a)
+        total.n[a] = weight[rows].sum()
+        total.reward[a] = weight[rows] @ reward[rows]
+        total.square[a] = weight[rows] @ reward[rows] ** 2
+        total.shift[a] = nu[rows] @ x[rows]
+        total.precision[a] = (x[rows].T * tau[rows]) @ x[rows]
+    return total
+
+
 def _outer(x: Array, tau: Array) -> Array:
     """Σ grid(τ xxᵀ). With τ = 1 every product of two 2⁻¹² multiples is on the grid already: one matmul."""
     if np.all(tau == 1.0):

@@ -26,6 +26,7 @@ _ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _WINDOW = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 3650 * 86400.0
+_TYPICAL = 1.0 / 6.0
 
 Value = str | float | bool
 
@@ -103,6 +104,7 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Outcomes count for `window` after the decision; then silence is `default`. `settle = "reward"` is for apps that
     report every outcome, zeros included: a decision is then learned as soon as its reward is known.
+    `delay`: how long an answer takes on average, a sixth of the window if left out; answers soon show it better.
     """
 
     kind: Literal["binary", "continuous"]
@@ -112,12 +114,18 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     default: Bounded = 0.0
     value: Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)] = 1.0
     settle: Literal["window", "reward"] = "window"
+    delay: str | None = None
     description: str = ""
 
     @property
     def seconds(self) -> float:
         """The attribution window in seconds."""
         return _duration(self.window)
+
+    @property
+    def typical(self) -> float:
+        """The average delay of an answer, as a share of the window."""
+        return _duration(self.delay) / self.seconds if self.delay else _TYPICAL
 
     def scaled(self, value: float) -> float:
         """`value` clipped to the declared range and mapped to [0, 1]."""
@@ -305,6 +313,8 @@ def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
 
 def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
     yield from _check_duration(f"{path}.window", reward.window)
+    if reward.delay is not None:
+        yield from _check_duration(f"{path}.delay", reward.delay)
     if not reward.min < reward.max:
         yield Problem(f"{path}.max", "the range is empty", "min < max")
     elif reward.max - reward.min < 1e-9 * max(abs(reward.min), abs(reward.max), 1.0):

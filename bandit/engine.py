@@ -49,7 +49,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 def ready(snapshot: Snapshot) -> Live:
     """Compute the posterior once for all decisions of this snapshot."""
     spec = snapshot.spec
-    posterior = spec.learner.posterior(snapshot.belief, snapshot.arms)
+    posterior = spec.learner.posterior(snapshot.evidence, snapshot.arms)
     return Live(snapshot, spec.digest(), features.schema(spec.features), posterior)
 
 
@@ -77,6 +77,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         stage=snapshot.stage,
         spec=live.spec,
         version=snapshot.version,
+        basis=snapshot.basis,
         user=user_hash(salt, ask.user_id),
         request=ask.request,
         x=x,

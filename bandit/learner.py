@@ -53,15 +53,15 @@ def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Snapshot)
     ]
 
 
-def contribution(stage: Stage, settlements: Sequence[Settlement], x: Array) -> Belief:
+def contribution(stage: Stage, settlements: Sequence[Settlement], x: Array, arms: Sequence[str] = ()) -> Belief:
     """What these settlements add to the belief: x (n, d) holds the context of each. Only learned ones count, and only
-    those of arms that the stage still declares.
+    those of `arms`: the stage's own, or all that it knows of.
     """
-    index = {arm: a for a, arm in enumerate(stage.arms)}
+    index = {arm: a for a, arm in enumerate(arms or stage.arms)}
     rows = [i for i, s in enumerate(settlements) if s.learned and s.arm in index]
     learned = [settlements[i] for i in rows]
     return sites(
-        len(stage.arms),
+        len(index),
         x[rows],
         np.array([index[s.arm] for s in learned], dtype=np.intp),
         np.array([s.tau for s in learned]),

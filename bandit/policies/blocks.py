@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.belief import Belief
-from bandit.policies.protocol import Arms, Factor
+from bandit.policies.protocol import Arms, Factor, Retired
 
 Array = NDArray[np.float64]
 
@@ -43,6 +43,17 @@ class Layout(NamedTuple):
     types: tuple[str, ...] = ()  # blocks 1 … len(types)
     elsewhere: Factor | None = None
     at: NDArray[np.intp] | None = None
+    gone: tuple["Gone", ...] = ()
+
+
+class Gone(NamedTuple):
+    """What a retired nudge says of the blocks it `reads`, its own integrated out: for every pair the same (d, d)
+    information, and for each the same (d,) shift.
+    """
+
+    reads: tuple[int, ...]
+    precision: Array
+    shift: Array
 
 
 class Gaussian(NamedTuple):
@@ -61,7 +72,21 @@ def shared(arms: Arms, d: int, *, base: Scales, effect: Scales, start: float) ->
     mean = np.zeros(len(variances) * d)
     mean[0] = start
     given, at = _restricted(arms.elsewhere, arms, types, effect)
-    return Layout(d, tuple(reads), 1.0 / np.concatenate(variances), mean, types, given, at)
+    gone = _gone(arms.retired, types, _variances(effect, d))
+    return Layout(d, tuple(reads), 1.0 / np.concatenate(variances), mean, types, given, at, gone)
+
+
+def _gone(retired: Retired | None, types: tuple[str, ...], variance: Array) -> tuple[Gone, ...]:
+    """A type that no nudge has any more is integrated out with its last nudge."""
+    result = []
+    for kind, precision, shift in zip(retired.kinds, retired.precision, retired.shift, strict=True) if retired else ():
+        known = kind in types
+        own = np.diag(1.0 / (variance if known else 2.0 * variance))
+        kept = np.eye(len(variance)) - np.linalg.solve(precision + own, precision).T  # I − Λ(Λ + P)⁻¹
+        reduced = kept @ precision
+        reads = (0, 1 + types.index(kind)) if known else (0,)
+        result.append(Gone(reads, 0.5 * (reduced + reduced.T), kept @ shift))
+    return tuple(result)
 
 
 def disjoint(arms: Arms, d: int, *, own: Scales, start: float) -> Layout:
@@ -80,6 +105,12 @@ def posterior(layout: Layout, belief: Belief) -> Gaussian:
     return Gaussian(covariance @ shift, covariance)
 
 
+def means(layout: Layout, belief: Belief) -> Array:
+    """Posterior mean of each arm's own coefficients, (k, d), without its covariance: a third of the price."""
+    found = np.linalg.solve(*_information(layout, belief)).reshape(-1, layout.d)
+    return np.array([found[list(reads)].sum(axis=0) for reads in layout.reads])
+
+
 def _information(layout: Layout, belief: Belief) -> tuple[Array, Array]:
     d = layout.d
     precision, shift = np.diag(layout.precision), layout.precision * layout.mean
@@ -88,6 +119,11 @@ def _information(layout: Layout, belief: Belief) -> tuple[Array, Array]:
             shift[i * d : (i + 1) * d] += belief.shift[a]
             for j in reads:
                 precision[i * d : (i + 1) * d, j * d : (j + 1) * d] += belief.precision[a]
+    for gone in layout.gone:
+        for i in gone.reads:
+            shift[i * d : (i + 1) * d] += gone.shift
+            for j in gone.reads:
+                precision[i * d : (i + 1) * d, j * d : (j + 1) * d] += gone.precision
     if layout.elsewhere is not None and layout.at is not None:
         precision[np.ix_(layout.at, layout.at)] += layout.elsewhere.precision
         shift[layout.at] += layout.elsewhere.shift

@@ -14,7 +14,7 @@ from bandit.belief import Belief
 from bandit.orthant import correlated, correlated_many
 from bandit.policies import blocks, products
 from bandit.policies.blocks import Layout, Scales
-from bandit.policies.protocol import Arms, Array, Exact, Factor, Mask, Scores
+from bandit.policies.protocol import Arms, Array, Exact, Factor, Mask, Retired, Scores
 
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
 _UNITS = 0.35  # noise units in a logit: √(p(1 − p)) at a rate of 14 %
@@ -45,11 +45,22 @@ class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
         rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / total
         within = belief.square - belief.reward**2 / np.maximum(belief.n, 1.0)
         noise = float(np.sqrt((np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd**2) / total))
-        tagged = arms._replace(kinds=tuple(f"{kind} in noise units" for kind in arms.kinds))
+        tagged = arms._replace(kinds=tuple(map(_tagged, arms.kinds)), retired=_scaled(arms.retired, noise))
         d = belief.shift.shape[1]
         base, effect = (Scales(_UNITS * s.intercept, _UNITS * s.slope) for s in (self.base, self.effect))
         layout = blocks.shared(tagged, d, base=base, effect=effect, start=rate / noise)
         return noise, layout, belief._replace(shift=belief.shift / noise), tagged
+
+
+def _tagged(kind: str) -> str:
+    """A type as stages with this likelihood speak of it: not in logits."""
+    return f"{kind} in noise units"
+
+
+def _scaled(retired: Retired | None, noise: float) -> Retired | None:
+    if retired is None:
+        return None
+    return retired._replace(kinds=tuple(map(_tagged, retired.kinds)), shift=retired.shift / noise)
 
 
 class JointPosterior(NamedTuple):

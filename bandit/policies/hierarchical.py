@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bandit import propensity
-from bandit.belief import Belief, add, sites
+from bandit.belief import Belief, add, sites, weighted
 from bandit.orthant import correlated, correlated_many
 from bandit.policies import adf, blocks, products
 from bandit.policies.blocks import Layout, Scales
@@ -30,6 +30,7 @@ Alpha = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 
 _CHUNK = 128  # rows filtered together, before their joint posterior is computed anew
 _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
+_NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
 _PROBIT = np.pi / 8.0  # E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
 
 
@@ -56,6 +57,29 @@ class Filtered:
             scores = blocks.gram(*blocks.projected(layout, blocks.posterior(layout, belief)), x[rows], arm[rows])
             tau[rows], nu[rows] = adf.sequence(*scores, reward[rows])
             belief = add(belief, sites(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows]))
+        return tau, nu
+
+    def provisional(
+        self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
+    ) -> Sites:
+        """All at once, by Laplace's approximation: Newton's steps to the joint mode, from what `belief` expects.
+
+        A step is as long as scores may move by 2 logits at most. In batches of thousands this costs a fraction of
+        filtering row by row, and what is provisional is replaced by its filtered site when it settles.
+        """
+        layout = self.layout(arms, x.shape[1])
+        means, pairs = blocks.projected(layout, blocks.posterior(layout, belief))
+        z = np.einsum("nd,nd->n", x, means[arm])
+        spread = np.zeros(len(z))
+        for a in np.unique(arm).tolist():
+            rows = arm == a
+            spread[rows] = np.einsum("nd,de,ne->n", x[rows], pairs[a, a], x[rows], optimize=True)
+        tau, nu = _curved(z, spread, reward, weight)
+        for _ in range(_NEWTON):
+            rows = weighted(len(arms.names), x, arm, tau, nu, reward, weight)
+            step = np.einsum("nd,nd->n", x, blocks.means(layout, add(belief, rows))[arm]) - z
+            z = z + step * (_STRIDE / max(float(np.abs(step).max(initial=0.0)), _STRIDE))
+            tau, nu = _curved(z, np.zeros(len(z)), reward, weight)
         return tau, nu
 
     def message(self, belief: Belief, arms: Arms) -> Factor | None:  # noqa: ARG002
@@ -177,6 +201,13 @@ def _differ(values: Array, eligible: Mask) -> Mask:
     """(n, 1): whether the eligible arms of a row have different `values` (k,)."""
     most = np.where(eligible, values, -np.inf).max(axis=1, keepdims=True)
     return np.asarray(most > np.where(eligible, values, np.inf).min(axis=1, keepdims=True))
+
+
+def _curved(z: Array, variance: Array, reward: Array, weight: Array) -> Sites:
+    """(τ, ν) of fractional rows at scores z: the likelihood's curvature there, smoothed by the scores' variance."""
+    p = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
+    tau = weight * p * (1.0 - p)
+    return tau, tau * z + weight * (reward - p)
 
 
 def _ready(layout: Layout, belief: Belief, arms: Arms, alpha: float) -> LogitPosterior:
