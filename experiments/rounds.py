@@ -151,7 +151,8 @@ def _digest(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _bad(field: str, wrong: NDArray[np.bool_], first: int, fix: str) -> list[Problem]:
+def _bad(field: str, rows: NDArray[np.bool_] | np.bool_, first: int, fix: str) -> list[Problem]:
+    wrong = np.atleast_1d(rows)
     if not wrong.any():
         return []
     return [Problem(field, f"not usable in {int(wrong.sum())} rows, first in row {first + int(np.argmax(wrong))}", fix)]
