@@ -32,7 +32,8 @@ class Target(NamedTuple):
     of: Probabilities | None = None
 
 
-class Uniform(NamedTuple):
+@dataclass(frozen=True)
+class Uniform:
     """Every eligible arm alike."""
 
     def __call__(self, rounds: Rounds) -> Array:
@@ -41,7 +42,8 @@ class Uniform(NamedTuple):
         return np.asarray(may / may.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-class Fixed(NamedTuple):
+@dataclass(frozen=True)
+class Fixed:
     """One arm wherever it is eligible, the first eligible one elsewhere (no nudge is always eligible, and first)."""
 
     arm: int
@@ -56,7 +58,8 @@ class Fixed(NamedTuple):
         return p
 
 
-class Logged(NamedTuple):
+@dataclass(frozen=True)
+class Logged:
     """The policy that made the log."""
 
     def __call__(self, rounds: Rounds) -> Array:

@@ -1,0 +1,130 @@
+"""Evaluate policies on a log: estimates with intervals, contrasts, diagnostics, refusals where the log cannot answer.
+
+    evaluate(sources, ask)   passes over the log → one `Evaluation` for each policy
+    report(evaluations)      → the JSON object that `journey-bandit evaluate --json` prints
+
+A log may come in several sources, its parts in order; `run` then spreads them over workers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from typing import NamedTuple, Protocol, TypeVar
+
+from bandit.errors import InvalidRequest, Problem
+from experiments.inference import LEVEL, ByUser, Moments, interval
+from experiments.models import Gram, Model
+from experiments.parts import Ask, Part, Seen, Total, matured, tally
+from experiments.rounds import Rewards, Source
+
+Bounds = tuple[float, float]
+T = TypeVar("T")
+
+
+class Run(Protocol):
+    """Does tasks, in this process or in others, and gives their results in order."""
+
+    def __call__(self, tasks: Sequence[Callable[[], T]], /) -> list[T]:
+        """[task() for task in tasks]"""
+        ...
+
+
+def here(tasks: Sequence[Callable[[], T]], /) -> list[T]:
+    """One after the other, in this process."""
+    return [task() for task in tasks]
+
+
+class Estimate(NamedTuple):
+    """A value, its interval at this n, and a sequence that covers at every n (None where there is none)."""
+
+    value: float
+    interval: Bounds
+    sequence: Bounds | None = None
+
+
+class Evaluation(NamedTuple):
+    """What the log says of one policy. Values are in the reward's units."""
+
+    policy: str
+    n: int  # rounds used
+    units: int  # what the intervals count: rounds, or groups of users
+    estimates: dict[str, Estimate]
+    contrasts: dict[str, Estimate]  # this policy less another
+    chosen: dict[str, float]  # thresholds that SLOPE chose
+    control: Estimate | None  # the holdout's mean reward
+    rows: int  # of the log
+    holdout: int
+    notes: tuple[str, ...]
+
+
+def evaluate(sources: Sequence[Source], ask: Ask, level: float = LEVEL, run: Run = here) -> list[Evaluation]:
+    """Each of `ask.targets` on the log. A log without q̂ is read twice: first to fit a model of rewards."""
+    model = _model(sources, run)
+    whole = reduce(Part.__add__, run([partial(tally, source, ask, model) for source in sources]), Part())
+    seen = zip(ask.targets, whole.seen, strict=False)  # no rounds that count: nothing seen
+    return [_conclude(target.name, part, whole, ask, level) for target, part in seen]
+
+
+def _model(sources: Sequence[Source], run: Run) -> Model | None:
+    """Fitted where the log has no q̂ but says how many arms there are."""
+    first = next((chunk for source in sources for chunk in source()), None)
+    if first is None or first.arms is None or first.q_hat is not None or first.q is not None:
+        return None
+    grams = [g for g in run([partial(_gram, source, first.arms) for source in sources]) if g is not None]
+    return reduce(Gram.__add__, grams).solved() if grams else None
+
+
+def _gram(source: Source, k: int) -> Gram | None:
+    total: Gram | None = None
+    for rounds in matured(source()):
+        if len(rounds.reward):
+            part = Gram.of(rounds, k)
+            total = part if total is None else total + part
+    return total
+
+
+def _conclude(name: str, seen: Seen, whole: Part, ask: Ask, level: float) -> Evaluation:
+    bounds, notes = _range(whole, ask.rewards)
+    value = _moments(seen.value, bounds)
+    estimates = {key: _estimate(m, level, bounds) for key, m in seen.tally.estimates().items()}
+    first = "dr" if seen.tally.modelled else "ips"
+    estimates = {first: _estimate(value, level, bounds), **{k: e for k, e in estimates.items() if k != first}}
+    span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    contrasts = {k: _estimate(_moments(total, bounds), level, span) for k, total in seen.contrasts.items()}
+    chosen = seen.ladder.chosen(level) if seen.ladder else {}
+    estimates |= {f"{family}_slope": _estimate(c.moments, level, bounds) for family, c in chosen.items()}
+    return Evaluation(
+        policy=name,
+        n=whole.used,
+        units=value.n,
+        estimates=estimates,
+        contrasts=contrasts,
+        chosen={family: c.threshold for family, c in chosen.items()},
+        control=_estimate(whole.control, level, bounds) if whole.holdout else None,
+        rows=whole.rows,
+        holdout=whole.holdout,
+        notes=notes,
+    )
+
+
+def _range(whole: Part, declared: Rewards | None) -> tuple[Bounds | None, tuple[str, ...]]:
+    """What values cannot leave. InvalidRequest if a reward lies outside the declared range."""
+    if declared is not None:
+        if whole.low < declared.low or whole.high > declared.high:
+            problem = f"the log holds {whole.low:g} to {whole.high:g}, outside {declared.low:g} to {declared.high:g}"
+            raise InvalidRequest(Problem("reward", problem, "declare the range that rewards can take"))
+        return (declared.low, declared.high), ()
+    if whole.low >= 0.0 and whole.high <= 1.0:
+        return (0.0, 1.0), ()
+    return None, ("the range of rewards was not declared: intervals are not guarded, and there is no sequence",)
+
+
+def _moments(total: Total, bounds: Bounds | None) -> Moments:
+    """Guarded by the model only where rewards have a range."""
+    moments = total.moments() if isinstance(total, ByUser) else total
+    return moments if bounds else replace(moments, modelled=False)
+
+
+def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate:
+    found = interval(moments, level, bounds)
+    return Estimate(found.value, (found.low, found.high))
