@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial, reduce
 from typing import NamedTuple, Protocol, TypeVar
 
+import numpy as np
+
 from bandit.errors import InvalidRequest, Problem
 from experiments.inference import LEVEL, ByUser, Moments, interval
 from experiments.models import Gram, Model
@@ -84,7 +86,7 @@ def _gram(source: Source, k: int) -> Gram | None:
 
 
 def _conclude(name: str, seen: Seen, whole: Part, ask: Ask, level: float) -> Evaluation:
-    bounds, notes = _range(whole, ask.rewards)
+    bounds, notes = _range(whole, ask)
     value = _moments(seen.value, bounds)
     estimates = {key: _estimate(m, level, bounds) for key, m in seen.tally.estimates().items()}
     first = "dr" if seen.tally.modelled else "ips"
@@ -107,16 +109,18 @@ def _conclude(name: str, seen: Seen, whole: Part, ask: Ask, level: float) -> Eva
     )
 
 
-def _range(whole: Part, declared: Rewards | None) -> tuple[Bounds | None, tuple[str, ...]]:
+def _range(whole: Part, ask: Ask) -> tuple[Bounds | None, tuple[str, ...]]:
     """What values cannot leave. InvalidRequest if a reward lies outside the declared range."""
-    if declared is not None:
-        if whole.low < declared.low or whole.high > declared.high:
-            problem = f"the log holds {whole.low:g} to {whole.high:g}, outside {declared.low:g} to {declared.high:g}"
-            raise InvalidRequest(Problem("reward", problem, "declare the range that rewards can take"))
-        return (declared.low, declared.high), ()
-    if whole.low >= 0.0 and whole.high <= 1.0:
-        return (0.0, 1.0), ()
-    return None, ("the range of rewards was not declared: intervals are not guarded, and there is no sequence",)
+    rewards = ask.rewards or Rewards(0.0, 1.0)
+    if whole.low < rewards.low or whole.high > rewards.high:
+        if ask.rewards is None:
+            return None, ("the range of rewards was not declared: intervals are not guarded, and there is no sequence",)
+        problem = f"the log holds {whole.low:g} to {whole.high:g}, outside {rewards.low:g} to {rewards.high:g}"
+        raise InvalidRequest(Problem("reward", problem, "declare the range that rewards can take"))
+    if ask.worth is None:
+        return rewards, ()
+    ends = [ask.worth.gain * reward - ask.worth.cost for reward in rewards]
+    return (float(np.min(ends)), float(np.max(ends))), ()
 
 
 def _moments(total: Total, bounds: Bounds | None) -> Moments:

@@ -18,7 +18,7 @@ from experiments.ope import Knobs, Tally, Weighed
 from experiments.rounds import Array, Rewards, Rounds, Source
 from experiments.slope import Ladder
 from experiments.sums import Ints, groups_of
-from experiments.targets import Logged, Placed, Target, guard, place
+from experiments.targets import Logged, Placed, Target, Worth, guard, place
 
 Total = Moments | ByUser
 LOGGED = "logged"
@@ -31,6 +31,7 @@ class Ask(NamedTuple):
     against: tuple[Target, ...] = ()
     knobs: Knobs = Knobs()
     rewards: Rewards | None = None  # their range; taken to be [0, 1] while all of them lie there
+    worth: Worth | None = None  # values are net of costs, in currency; else they are rewards
     slope: bool = False
 
 
@@ -123,27 +124,32 @@ def _chunk(chunk: Rounds, ask: Ask, model: Model | None) -> Part:
     )
     if not part.used:
         return part
-    placed = [place(target, rounds, model) for target in ask.targets]
-    others = {target.name: place(target, rounds, model) for target in ask.against}
+    placed = [place(target, rounds, model, ask.worth) for target in ask.targets]
+    others = {target.name: place(target, rounds, model, ask.worth) for target in ask.against}
     group = None if rounds.user is None else groups_of(rounds.user)
     return replace(
         part,
         rewards=Moments.of(rounds.reward),
         low=float(rounds.reward.min()),
         high=float(rounds.reward.max()),
-        seen=tuple(_seen(p, {LOGGED: _logged(p, rounds, model), **others}, rounds, ask, group) for p in placed),
+        seen=tuple(
+            _seen(p, {LOGGED: _logged(p, rounds, model, ask.worth), **others}, rounds, ask, group) for p in placed
+        ),
     )
 
 
-def _seen(mine: Placed, others: dict[str, Placed], rounds: Rounds, ask: Ask, group: Ints | None) -> Seen:
-    low, high = ask.rewards or (0.0, 1.0)
+def _seen(
+    mine: Placed, against: dict[str, Placed], rounds: Rounds, model: Model | None, ask: Ask, group: Ints | None
+) -> Seen:
+    others = {LOGGED: _logged(mine, rounds, model, ask.worth), **against}
+    rewards = ask.rewards or Rewards(0.0, 1.0)
     contrasts = {
-        name: _total(phi(mine) - phi(other), guard(mine, other, rounds, low, high), group)
+        name: _total(phi(mine) - phi(other), guard(mine, other, rounds, rewards, ask.worth), group)
         for name, other in others.items()
     }
     return Seen(
         tally=Tally.of(mine.weighed, ask.knobs, group),
-        value=_total(phi(mine), guard(mine, None, rounds, low, high), group),
+        value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
         contrasts=contrasts,
         ladder=Ladder.of(mine.weighed) if ask.slope else None,
     )
@@ -155,12 +161,12 @@ def phi(placed: Placed) -> Array:
     return ope.ips(r, w) if q is None or model is None else ope.dr(r, w, q, model)
 
 
-def _logged(mine: Placed, rounds: Rounds, model: Model | None) -> Placed:
+def _logged(mine: Placed, rounds: Rounds, model: Model | None, worth: Worth | None) -> Placed:
     """The policy that made the log. Its φ is the reward; less noisy where all propensities and q̂ are known."""
     if rounds.propensities is not None and mine.q_hat is not None:
-        return place(Target(LOGGED, Logged()), rounds, model)
-    q = mine.weighed.q
-    return Placed(Weighed(rounds.reward, np.ones_like(rounds.reward), q, q), None, None)
+        return place(Target(LOGGED, Logged()), rounds, model, worth)
+    reward, _, q, _ = mine.weighed
+    return Placed(Weighed(reward, np.ones_like(reward), q, q), None, mine.q_hat)
 
 
 def _total(values: Array, guarded: tuple[Array, ...] | None, group: Ints | None) -> Total:

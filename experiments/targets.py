@@ -4,7 +4,7 @@ A policy is asked what it would have done in the situations of the log, among th
 may read x, the eligible set and the logged propensities, and must not read the reward.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from bandit.snapshot import Snapshot
 from experiments.inference import modelled
 from experiments.models import Model
 from experiments.ope import Weighed
-from experiments.rounds import Array, Rounds
+from experiments.rounds import Array, Rewards, Rounds
 
 _SUM = 1e-6
 Probabilities = Callable[[Rounds], Array]
@@ -71,24 +71,39 @@ class Logged:
 
 @dataclass(frozen=True)
 class Deciding:
-    """A snapshot, as it would decide: policy, top-two, ramp, floor."""
+    """A snapshot, as it would decide: policy, top-two, ramp, floor. `columns`: where its arms stand among the log's."""
 
     snapshot: Snapshot
+    columns: tuple[int, ...]
 
     @cached_property
     def _live(self) -> Live:
         return engine.ready(self.snapshot)
 
     def __call__(self, rounds: Rounds) -> Array:
-        """Its final propensities, arms in the order of its stage. InvalidRequest if the log has another x or arms."""
-        arms, d = len(self.snapshot.spec.arms), len(self._live.schema.columns)
-        may = eligible(rounds)
+        """Its final propensities, 0 for arms it does not know. InvalidRequest if the log has another x, or a round in
+        which nothing that it knows was eligible.
+        """
+        d, may = len(self._live.schema.columns), eligible(rounds)
         if rounds.x is None or rounds.x.shape[1] != d:
             has = "none" if rounds.x is None else str(rounds.x.shape[1])
             raise InvalidRequest(Problem("x", f"the snapshot reads {d} columns, the log has {has}", "log x as it was"))
-        if may.shape[1] != arms:
-            raise InvalidRequest(Problem("policy", f"it knows {arms} arms, the log {may.shape[1]}", "same stage"))
-        return engine.choose_many(self._live, rounds.x, may).propensity
+        known = may[:, list(self.columns)]
+        if not known.any(axis=1).all():
+            problem = "in some rounds none of the arms it knows was eligible"
+            raise InvalidRequest(Problem("policy", problem, "evaluate a snapshot of the same stage"))
+        p = np.zeros(may.shape)
+        p[:, list(self.columns)] = engine.choose_many(self._live, rounds.x, known).propensity
+        return p
+
+
+def deciding(snapshot: Snapshot, arms: Sequence[str]) -> Deciding:
+    """The snapshot on a log with these arms. InvalidRequest if it knows an arm that the log does not."""
+    unknown = [arm for arm in snapshot.spec.arms if arm not in arms]
+    if unknown:
+        problem = f"the snapshot may choose {', '.join(unknown)}, which the log never could"
+        raise InvalidRequest(Problem("policy", problem, f"the log's arms are {', '.join(arms)}"))
+    return Deciding(snapshot, tuple(arms.index(arm) for arm in snapshot.spec.arms))
 
 
 def eligible(rounds: Rounds) -> NDArray[np.bool_]:
@@ -103,15 +118,22 @@ def eligible(rounds: Rounds) -> NDArray[np.bool_]:
     return np.ones((len(rounds.reward), rounds.arms), dtype=np.bool_)
 
 
+class Worth(NamedTuple):
+    """What a reward r of arm a is worth, net of what the arm costs: gain_a r − cost_a."""
+
+    gain: Array  # (k,)
+    cost: Array  # (k,)
+
+
 class Placed(NamedTuple):
     """A policy on n rounds of a log: what the estimators need, and its whole rows where they are known."""
 
-    weighed: Weighed
+    weighed: Weighed  # in units of the worth, if one was given
     pi: Array | None  # (n, k)
-    q_hat: Array | None  # (n, k)
+    q_hat: Array | None  # (n, k), in units of the reward
 
 
-def place(target: Target, rounds: Rounds, model: Model | None = None) -> Placed:
+def place(target: Target, rounds: Rounds, model: Model | None = None, worth: Worth | None = None) -> Placed:
     """The policy on these rounds. `model` predicts q̂ where the log has none. InvalidRequest if neither the policy nor
     the log says what it would have done, or if its probabilities are none.
     """
@@ -122,34 +144,42 @@ def place(target: Target, rounds: Rounds, model: Model | None = None) -> Placed:
         raise InvalidRequest(Problem("policy", f"nothing says what {target.name!r} would have done", fix))
     taken = rounds.pi if pi is None else pi[each, rounds.action]
     assert taken is not None  # noqa: S101 - one of both is there
-    w = taken / rounds.pscore
-    if target.of is None and rounds.q is not None and rounds.model is not None:
-        return Placed(Weighed(rounds.reward, w, rounds.q, rounds.model), pi, rounds.q_hat)
+    w, reward = taken / rounds.pscore, rounds.reward
+    if target.of is None and rounds.q is not None and rounds.model is not None and worth is None:
+        return Placed(Weighed(reward, w, rounds.q, rounds.model), pi, rounds.q_hat)
     q_hat = rounds.q_hat if rounds.q_hat is not None or model is None else model.predict(rounds)
-    if q_hat is None or pi is None:
-        return Placed(Weighed(rounds.reward, w), pi, q_hat)
-    return Placed(Weighed(rounds.reward, w, q_hat[each, rounds.action], (pi * q_hat).sum(axis=1)), pi, q_hat)
+    value = q_hat
+    if worth is not None:
+        reward = reward * worth.gain[rounds.action] - worth.cost[rounds.action]
+        value = None if q_hat is None else q_hat * worth.gain - worth.cost
+    if value is None or pi is None:
+        return Placed(Weighed(reward, w), pi, q_hat)
+    return Placed(Weighed(reward, w, value[each, rounds.action], (pi * value).sum(axis=1)), pi, q_hat)
 
 
-def guard(left: Placed, right: Placed | None, rounds: Rounds, low: float, high: float) -> tuple[Array, ...] | None:
-    """vm, k3m, dm (n,) of the doubly robust value of `left`, less that of `right`, for rewards in [low, high].
+def guard(
+    left: Placed, right: Placed | None, rounds: Rounds, rewards: Rewards, worth: Worth | None = None
+) -> tuple[Array, Array, Array] | None:
+    """vm, k3m, dm (n,) of the doubly robust value of `left`, less that of `right`, for rewards in a range.
 
     Where the log has all propensities they are `inference.modelled`. Where it has only the action's, one draw stands
     for each sum, w² q̂(1 − q̂) and w³ q̂(1 − q̂)(1 − 2q̂): the same in expectation. None without q̂.
     """
-    if left.weighed.q is None or left.weighed.model is None or (right and right.weighed.model is None):
+    direct, less = left.weighed.model, right.weighed.model if right else 0.0
+    if left.weighed.q is None or direct is None or less is None:
         return None
-    span = high - low
+    span = rewards.high - rewards.low
     if left.pi is not None and left.q_hat is not None and rounds.propensities is not None:
         pi = left.pi if right is None or right.pi is None else left.pi - right.pi
-        vm, k3m, dm = modelled(pi, rounds.propensities, (left.q_hat - low) / span)
-        return vm * span**2, k3m * span**3, dm * span
-    w = left.weighed.w - (right.weighed.w if right else 0.0)
-    q = np.clip((left.weighed.q - low) / span, 0.0, 1.0)
+        gain = span * (1.0 if worth is None else worth.gain)
+        vm, k3m, _ = modelled(pi * gain, rounds.propensities, (left.q_hat - rewards.low) / span)
+        return vm, k3m, direct - less
+    gained = np.ones(1) if worth is None else worth.gain[rounds.action]
+    w = (left.weighed.w - (right.weighed.w if right else 0.0)) * gained * span
+    raw = left.weighed.q if left.q_hat is None else left.q_hat[np.arange(len(w)), rounds.action]
+    q = np.clip((raw - rewards.low) / span, 0.0, 1.0)
     spread = w * w * q * (1.0 - q)
-    other = right.weighed.model if right else 0.0
-    assert other is not None  # noqa: S101 - checked above
-    return spread * span**2, spread * w * (1.0 - 2.0 * q) * span**3, left.weighed.model - other
+    return spread, spread * w * (1.0 - 2.0 * q), direct - less
 
 
 def _probabilities(target: Target, rounds: Rounds) -> Array:
