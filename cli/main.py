@@ -11,6 +11,7 @@ from bandit.errors import JourneyBanditError
 _COMMANDS = {
     "catalogue": "cli.catalogue:catalogue",
     "demo": "cli.demo:demo",
+    "evaluate": "cli.evaluate:evaluate",
     "keys": "cli.keys:keys",
     "rebuild": "cli.audit:rebuild",
     "receipt": "cli.audit:receipt",

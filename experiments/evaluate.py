@@ -132,3 +132,36 @@ def _moments(total: Total, bounds: Bounds | None) -> Moments:
 def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate:
     found = interval(moments, level, bounds)
     return Estimate(found.value, (found.low, found.high))
+
+
+def report(evaluations: Sequence[Evaluation], ask: Ask, level: float = LEVEL) -> dict[str, Any]:
+    """What `--json` prints: the first policy at the top, the others under `others`; numbers that are not finite null."""
+    first, *rest = [_body(evaluation) for evaluation in evaluations]
+    settings = {"level": level, **ask.knobs._asdict()}
+    return {**first, **({"others": rest} if rest else {}), "settings": settings}
+
+
+def _body(evaluation: Evaluation) -> dict[str, Any]:
+    optional = {
+        "slope": {family: _finite(t) for family, t in evaluation.chosen.items()} or None,
+        "holdout": evaluation.control and {**_written(evaluation.control), "n": evaluation.holdout},
+        "notes": list(evaluation.notes) or None,
+    }
+    return {
+        "policy": evaluation.policy,
+        "n": evaluation.n,
+        "units": evaluation.units,
+        "rows": evaluation.rows,
+        "estimates": {name: _written(e) for name, e in evaluation.estimates.items()},
+        "contrasts": {name: _written(e) for name, e in evaluation.contrasts.items()},
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def _written(estimate: Estimate) -> dict[str, Any]:
+    body: dict[str, Any] = {"value": _finite(estimate.value), "interval": [_finite(end) for end in estimate.interval]}
+    return body if estimate.sequence is None else {**body, "sequence": [_finite(end) for end in estimate.sequence]}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

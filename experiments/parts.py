@@ -132,9 +132,7 @@ def _chunk(chunk: Rounds, ask: Ask, model: Model | None) -> Part:
         rewards=Moments.of(rounds.reward),
         low=float(rounds.reward.min()),
         high=float(rounds.reward.max()),
-        seen=tuple(
-            _seen(p, {LOGGED: _logged(p, rounds, model, ask.worth), **others}, rounds, ask, group) for p in placed
-        ),
+        seen=tuple(_seen(p, others, rounds, model, ask, group) for p in placed),
     )
 
 
