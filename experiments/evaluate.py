@@ -9,7 +9,7 @@ A log may come in several sources, its parts in order; `run` then spreads them o
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -135,7 +135,7 @@ def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate
 
 
 def report(evaluations: Sequence[Evaluation], ask: Ask, level: float = LEVEL) -> dict[str, Any]:
-    """What `--json` prints: the first policy at the top, the others under `others`; numbers that are not finite null."""
+    """What `--json` prints: the first policy at the top, the others under `others`; null for what is not finite."""
     first, *rest = [_body(evaluation) for evaluation in evaluations]
     settings = {"level": level, **ask.knobs._asdict()}
     return {**first, **({"others": rest} if rest else {}), "settings": settings}
