@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from bandit.errors import InvalidRequest, Problem
+from experiments.following import bounds_of
 from experiments.inference import LEVEL, ByUser, Moments, interval
 from experiments.models import Gram, Model
 from experiments.parts import Ask, Part, Seen, Total, matured, tally
@@ -90,9 +91,15 @@ def _conclude(name: str, seen: Seen, whole: Part, ask: Ask, level: float) -> Eva
     value = _moments(seen.value, bounds)
     estimates = {key: _estimate(m, level, bounds) for key, m in seen.tally.estimates().items()}
     first = "dr" if seen.tally.modelled else "ips"
-    estimates = {first: _estimate(value, level, bounds), **{k: e for k, e in estimates.items() if k != first}}
+    found = _estimate(value, level, bounds)._replace(sequence=bounds and bounds_of(seen.sequence, bounds, level))
+    estimates = {first: found, **{k: e for k, e in estimates.items() if k != first}}
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
-    contrasts = {k: _estimate(_moments(total, bounds), level, span) for k, total in seen.contrasts.items()}
+    contrasts = {
+        k: _estimate(_moments(total, bounds), level, span)._replace(
+            sequence=bounds and bounds_of(seen.sequences[k], bounds, level)
+        )
+        for k, total in seen.contrasts.items()
+    }
     chosen = seen.ladder.chosen(level) if seen.ladder else {}
     estimates |= {f"{family}_slope": _estimate(c.moments, level, bounds) for family, c in chosen.items()}
     return Evaluation(
@@ -117,10 +124,7 @@ def _range(whole: Part, ask: Ask) -> tuple[Bounds | None, tuple[str, ...]]:
             return None, ("the range of rewards was not declared: intervals are not guarded, and there is no sequence",)
         problem = f"the log holds {whole.low:g} to {whole.high:g}, outside {rewards.low:g} to {rewards.high:g}"
         raise InvalidRequest(Problem("reward", problem, "declare the range that rewards can take"))
-    if ask.worth is None:
-        return rewards, ()
-    ends = [ask.worth.gain * reward - ask.worth.cost for reward in rewards]
-    return (float(np.min(ends)), float(np.max(ends))), ()
+    return ask.bounds, ()
 
 
 def _moments(total: Total, bounds: Bounds | None) -> Moments:

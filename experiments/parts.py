@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import ope
+from experiments.following import follow, merged
 from experiments.inference import ByUser, Moments
 from experiments.models import Model
 from experiments.ope import Knobs, Tally, Weighed
 from experiments.rounds import Array, Rewards, Rounds, Source
+from experiments.sequences import Sequence
 from experiments.slope import Ladder
 from experiments.sums import Ints, groups_of
 from experiments.targets import Logged, Placed, Target, Worth, guard, place
@@ -33,6 +35,17 @@ class Ask(NamedTuple):
     rewards: Rewards | None = None  # their range; taken to be [0, 1] while all of them lie there
     worth: Worth | None = None  # values are net of costs, in currency; else they are rewards
     slope: bool = False
+    follow: bool = True  # confidence sequences too: the costliest part
+    heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What values cannot leave."""
+        rewards = self.rewards or Rewards(0.0, 1.0)
+        if self.worth is None:
+            return rewards
+        ends = [self.worth.gain * reward - self.worth.cost for reward in rewards]
+        return float(np.min(ends)), float(np.max(ends))
 
 
 class Seen(NamedTuple):
@@ -42,12 +55,16 @@ class Seen(NamedTuple):
     value: Total  # of φ: doubly robust, or ips without a model
     contrasts: dict[str, Total]  # of φ less that of another policy, round by round
     ladder: Ladder | None
+    sequence: Sequence | None  # of the value
+    sequences: dict[str, Sequence | None]  # of the contrasts
 
     def merged(self, other: "Seen") -> "Seen":
         """Over both parts."""
         contrasts = {name: _sum(total, other.contrasts[name]) for name, total in self.contrasts.items()}
         ladder = self.ladder.merged(other.ladder) if self.ladder and other.ladder else None
-        return Seen(self.tally + other.tally, _sum(self.value, other.value), contrasts, ladder)
+        sequence = merged(self.sequence, other.sequence)
+        sequences = {name: merged(part, other.sequences[name]) for name, part in self.sequences.items()}
+        return Seen(self.tally + other.tally, _sum(self.value, other.value), contrasts, ladder, sequence, sequences)
 
 
 @dataclass(frozen=True)
@@ -69,8 +86,8 @@ class Part:
         rows, ended = self.rows + other.rows, self.ended or other.ended
         if self.ended or not other.used + other.holdout:
             return replace(self, rows=rows, ended=ended)
-        merged = self.seen and other.seen
-        pairs = zip(self.seen, other.seen, strict=True) if merged else ()
+        both = self.seen and other.seen
+        pairs = zip(self.seen, other.seen, strict=True) if both else ()
         return Part(
             rows=rows,
             holdout=self.holdout + other.holdout,
@@ -80,7 +97,7 @@ class Part:
             control=self.control + other.control,
             low=min(self.low, other.low),
             high=max(self.high, other.high),
-            seen=tuple(a.merged(b) for a, b in pairs) if merged else self.seen or other.seen,
+            seen=tuple(a.merged(b) for a, b in pairs) if both else self.seen or other.seen,
         )
 
 
@@ -150,6 +167,11 @@ def _seen(
         value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
         contrasts=contrasts,
         ladder=Ladder.of(mine.weighed) if ask.slope else None,
+        sequence=follow(mine, None, rounds, ask.bounds, ask.heaviest) if ask.follow else None,
+        sequences={
+            name: follow(mine, other, rounds, ask.bounds, ask.heaviest) if ask.follow else None
+            for name, other in others.items()
+        },
     )
 
 

@@ -131,6 +131,7 @@ class Placed(NamedTuple):
     weighed: Weighed  # in units of the worth, if one was given
     pi: Array | None  # (n, k)
     q_hat: Array | None  # (n, k), in units of the reward
+    value: Array | None = None  # (n, k) q̂ in units of the worth
 
 
 def place(target: Target, rounds: Rounds, model: Model | None = None, worth: Worth | None = None) -> Placed:
@@ -146,40 +147,32 @@ def place(target: Target, rounds: Rounds, model: Model | None = None, worth: Wor
     assert taken is not None  # noqa: S101 - one of both is there
     w, reward = taken / rounds.pscore, rounds.reward
     if target.of is None and rounds.q is not None and rounds.model is not None and worth is None:
-        return Placed(Weighed(reward, w, rounds.q, rounds.model), pi, rounds.q_hat)
+        return Placed(Weighed(reward, w, rounds.q, rounds.model), pi, rounds.q_hat, rounds.q_hat)
     q_hat = rounds.q_hat if rounds.q_hat is not None or model is None else model.predict(rounds)
     value = q_hat
     if worth is not None:
         reward = reward * worth.gain[rounds.action] - worth.cost[rounds.action]
         value = None if q_hat is None else q_hat * worth.gain - worth.cost
     if value is None or pi is None:
-        return Placed(Weighed(reward, w), pi, q_hat)
-    return Placed(Weighed(reward, w, value[each, rounds.action], (pi * value).sum(axis=1)), pi, q_hat)
+        return Placed(Weighed(reward, w), pi, q_hat, value)
+    weighed = Weighed(reward, w, value[each, rounds.action], (pi * value).sum(axis=1))
+    return Placed(weighed, pi, q_hat, value)
 
 
 def guard(
     left: Placed, right: Placed | None, rounds: Rounds, rewards: Rewards, worth: Worth | None = None
 ) -> tuple[Array, Array, Array] | None:
-    """vm, k3m, dm (n,) of the doubly robust value of `left`, less that of `right`, for rewards in a range.
-
-    Where the log has all propensities they are `inference.modelled`. Where it has only the action's, one draw stands
-    for each sum, w² q̂(1 − q̂) and w³ q̂(1 − q̂)(1 − 2q̂): the same in expectation. None without q̂.
+    """vm, k3m, dm (n,) of the doubly robust value of `left`, less that of `right`, for rewards in a range: what
+    `inference.modelled` says. None unless the log has every arm's propensity and q̂, and policies' whole rows.
     """
     direct, less = left.weighed.model, right.weighed.model if right else 0.0
-    if left.weighed.q is None or direct is None or less is None:
+    if left.pi is None or left.q_hat is None or rounds.propensities is None or direct is None or less is None:
         return None
+    pi = left.pi if right is None or right.pi is None else left.pi - right.pi
     span = rewards.high - rewards.low
-    if left.pi is not None and left.q_hat is not None and rounds.propensities is not None:
-        pi = left.pi if right is None or right.pi is None else left.pi - right.pi
-        gain = span * (1.0 if worth is None else worth.gain)
-        vm, k3m, _ = modelled(pi * gain, rounds.propensities, (left.q_hat - rewards.low) / span)
-        return vm, k3m, direct - less
-    gained = np.ones(1) if worth is None else worth.gain[rounds.action]
-    w = (left.weighed.w - (right.weighed.w if right else 0.0)) * gained * span
-    raw = left.weighed.q if left.q_hat is None else left.q_hat[np.arange(len(w)), rounds.action]
-    q = np.clip((raw - rewards.low) / span, 0.0, 1.0)
-    spread = w * w * q * (1.0 - q)
-    return spread, spread * w * (1.0 - 2.0 * q), direct - less
+    gain = span * (1.0 if worth is None else worth.gain)
+    vm, k3m, _ = modelled(pi * gain, rounds.propensities, (left.q_hat - rewards.low) / span)
+    return vm, k3m, direct - less
 
 
 def _probabilities(target: Target, rounds: Rounds) -> Array:
