@@ -4,18 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
-from rich.table import Table
 
-from cli import logs, policies, runs
+from cli import evaluations, logs, policies
+from cli.evaluate_data import hillstrom, open_bandit
 from cli.logs import Log, Wanted
 from experiments import evaluate as core
-from experiments.evaluate import Estimate, Evaluation
 from experiments.ope import Knobs
 from experiments.parts import Ask
 from experiments.rounds import Rewards
-
-REFUSED = 3  # exit status
 
 
 @click.group(invoke_without_command=True)
@@ -49,7 +45,8 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     knobs = Knobs(given["clip"], given["tau"], given["shrink"])
     ask = Ask(log.targets, log.against, knobs, log.rewards, log.worth, given["slope"])
     found = core.evaluate(log.sources, ask, given["level"])
-    finish(log, found, ask, given["level"], as_json=given["as_json"])
+    shown = evaluations.Shown(log.title, log.unit, given["level"], given["force"], given["as_json"])
+    evaluations.finish(shown, found, ask)
 
 
 def _of_file(file: Path, given: dict[str, Any]) -> Log:
@@ -69,36 +66,5 @@ def _of_ledger(ledger: str, given: dict[str, Any]) -> Log:
     return logs.of_ledger(ledger, given["stage"], wanted, net=net, segment="", elsewhere=given["learned_elsewhere"])
 
 
-def finish(log: Log, found: list[Evaluation], ask: Ask, level: float, *, as_json: bool) -> None:
-    """Show evaluations as a person or a program wants them."""
-    if as_json:
-        click.echo(msgspec.json.encode(core.report(found, ask, level)).decode())
-        return
-    runs.console.print(f"{log.title}: {log.unit} per decision, {100 * level:g} % intervals")
-    for evaluation in found:
-        show(evaluation)
-
-
-def show(evaluation: Evaluation) -> None:
-    """One policy's tables."""
-    runs.console.rule(f"[bold]{evaluation.policy}")
-    table = Table("estimator", "value", "interval", "sequence", title=f"{evaluation.n:,} rounds", title_justify="left")
-    for name, estimate in evaluation.estimates.items():
-        table.add_row(name, *_cells(estimate))
-    runs.console.print(table)
-    less = Table("less", "difference", "interval", "sequence", title="Against other policies", title_justify="left")
-    for name, estimate in evaluation.contrasts.items():
-        less.add_row(name, *_cells(estimate))
-    runs.console.print(less)
-    for note in evaluation.notes:
-        runs.console.print(f"note: {note}")
-
-
-def _cells(estimate: Estimate) -> tuple[str, str, str]:
-    sequence = f"[{_number(estimate.sequence[0])}, {_number(estimate.sequence[1])}]" if estimate.sequence else "–"
-    low, high = estimate.interval
-    return _number(estimate.value), f"[{_number(low)}, {_number(high)}]", sequence
-
-
-def _number(value: float) -> str:
-    return f"{value:.5g}"
+evaluate.add_command(open_bandit)
+evaluate.add_command(hillstrom)

@@ -2,7 +2,7 @@
 
 Each arm's coefficients shrink towards those of all arms together. With sums G_a = Σ xx', h_a = Σ xr over its rounds,
 
-    θ = (Σ_a G_a + λI)⁻¹ Σ_a h_a,    θ_a = (G_a + λI)⁻¹ (h_a + λθ).
+    θ = (Σ_a G_a + κI)⁻¹ Σ_a h_a,    θ_a = (G_a + λI)⁻¹ (h_a + λθ).
 
 The sums are additive, so a log of any size is fitted in one pass and by several workers. Rounds are in one of `FOLDS`
 folds, by user where the log names users; a round is predicted by coefficients that its fold had no part in. Predictions
@@ -19,7 +19,8 @@ from experiments.rounds import Array, Rounds
 from experiments.sums import groups_of
 
 FOLDS = 5
-RIDGE = 1.0
+POOLED = 1.0  # κ, in rounds
+RIDGE = 100.0  # λ, in rounds
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class Gram:
     def solved(self) -> "Model":
         """The coefficients for each fold, from the other folds."""
         gram, shift = self.gram.sum(axis=0) - self.gram, self.shift.sum(axis=0) - self.shift  # (folds, k, ·)
-        ridge = RIDGE * np.eye(gram.shape[-1])
-        pooled = np.linalg.solve(gram.sum(axis=1) + ridge, shift.sum(axis=1)[..., None])[..., 0]  # (folds, d + 1)
-        own = np.linalg.solve(gram + ridge, (shift + RIDGE * pooled[:, None, :])[..., None])[..., 0]
+        eye = np.eye(gram.shape[-1])
+        pooled = np.linalg.solve(gram.sum(axis=1) + POOLED * eye, shift.sum(axis=1)[..., None])[
+            ..., 0
+        ]  # (folds, d + 1)
+        own = np.linalg.solve(gram + RIDGE * eye, (shift + RIDGE * pooled[:, None, :])[..., None])[..., 0]
         return Model(own, self.low, self.high)
 
 

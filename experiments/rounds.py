@@ -51,7 +51,7 @@ class Rounds(NamedTuple):
     @property
     def arms(self) -> int | None:
         """k, if any column says it."""
-        wide = (self.propensities, self.target, self.q_hat)
+        wide = (self.propensities, self.target, self.q_hat, self.eligible)
         return next((part.shape[1] for part in wide if part is not None), None)
 
     def only(self, rows: NDArray[np.bool_] | slice) -> "Rounds":
