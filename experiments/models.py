@@ -88,6 +88,10 @@ def fit(chunks: Iterable[Rounds], k: int) -> Model | None:
     return total.solved() if total is not None and total.low <= total.high else None
 
 
+def _solved(matrix: Array, vector: Array) -> Array:
+    return np.asarray(np.linalg.solve(matrix, vector[..., None])[..., 0], dtype=np.float64)
+
+
 def _design(rounds: Rounds) -> Array:
     ones = np.ones((len(rounds.reward), 1))
     return ones if rounds.x is None else np.column_stack([ones, rounds.x])

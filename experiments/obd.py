@@ -3,7 +3,7 @@ with propensities, so that each can be evaluated on the other's log and compared
 
 Layouts: `DIR/random.csv[.gz]` and `DIR/bts.csv[.gz]`, or as published, `DIR/<policy>/<campaign>/<campaign>.csv`. What
 the Thompson-sampling policy `bts` would do is read from `DIR/bts_action_dist.csv` (item_id, position_0 …), or drawn
-from the Beta priors of `DIR/prior_bts.yaml`; it depends on the position alone. The random policy shows every item alike.
+from the Beta priors of `DIR/prior_bts.yaml`; it depends on the position alone. The random policy shows all items alike.
 Item features are not read: the model of rewards, `experiments.models`, has coefficients for each item.
 
 x is a one-hot code of the position and of user_feature_0 … 3; rounds are in the order of their timestamps.
