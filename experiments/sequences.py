@@ -19,7 +19,7 @@ X is the doubly robust score with q̂ cut so that it is bounded below (Waudby-Sm
 The lower bound bets on φᵏ of r; the upper bound on φᵏ of 1 − r and 1 − q̂; the lift of π over π₀ on the sum of π's φᵏ of
 r and π₀'s of 1 − r. W is a mixture over three levels k and 16 λ each, fixed below: no bet is chosen by looking.
 
-Shapes: n rounds in order, k arms, J levels, L bets; `Bets` may have leading axes "…", one log each.
+Shapes: n decisions in order, k arms, J levels, L bets; `Bets` may have leading axes "…", one log each.
 """
 
 from dataclasses import dataclass, replace
@@ -55,7 +55,7 @@ def levels(heaviest: float) -> Levels:
     return Levels((0.3, 1.0, 4.0), (0.5 * heaviest**0.5, 0.3 * heaviest, 0.95 * heaviest))
 
 
-class Rounds(NamedTuple):
+class Draws(NamedTuple):
     """A piece of the log, in order. Rewards and q̂ are scaled to [0, 1]; q̂ was known before the arm was drawn."""
 
     action: NDArray[np.integer]  # (…, n)
@@ -156,21 +156,21 @@ class Sequence:
         upper = tuple(a + b for a, b in zip(policy.upper, against.lower, strict=True))
         return cls((policy, against), Bets.none(lower, 2.0, shape), Bets.none(upper, 2.0, shape))
 
-    def fed(self, rounds: Rounds, *policies: Array) -> "Sequence":
-        """After these rounds. `policies`: the probabilities (…, n, k) of as many policies as there are levels.
+    def fed(self, draws: Draws, *policies: Array) -> "Sequence":
+        """After these draws. `policies`: the probabilities (…, n, k) of as many policies as there are levels.
 
         InvalidRequest if a reward is outside [0, 1]: unlike most intervals, this one would then promise falsely.
         """
-        lower, upper = self.series(rounds, *policies)
+        lower, upper = self.series(draws, *policies)
         return replace(self, lower=self.lower.fed(lower), upper=self.upper.fed(upper))
 
-    def series(self, rounds: Rounds, *policies: Array) -> tuple[Array, Array]:
+    def series(self, draws: Draws, *policies: Array) -> tuple[Array, Array]:
         """What the lower and the upper bound bet on, (…, J, n) each."""
-        if not ((rounds.reward >= 0.0) & (rounds.reward <= 1.0)).all():
-            problem = f"rewards from {rounds.reward.min():g} to {rounds.reward.max():g}"
+        if not ((draws.reward >= 0.0) & (draws.reward <= 1.0)).all():
+            problem = f"rewards from {draws.reward.min():g} to {draws.reward.max():g}"
             raise InvalidRequest(Problem("reward", problem, "scale them to [0, 1] by the declared range"))
-        lost = rounds._replace(reward=1.0 - rounds.reward, q_hat=1.0 - np.clip(rounds.q_hat, 0.0, 1.0))
-        won = rounds._replace(q_hat=np.clip(rounds.q_hat, 0.0, 1.0))
+        lost = draws._replace(reward=1.0 - draws.reward, q_hat=1.0 - np.clip(draws.q_hat, 0.0, 1.0))
+        won = draws._replace(q_hat=np.clip(draws.q_hat, 0.0, 1.0))
         lower, upper = _cut(won, policies[0], self.levels[0].lower), _cut(lost, policies[0], self.levels[0].upper)
         for against, cut in zip(policies[1:], self.levels[1:], strict=True):
             lower, upper = lower + _cut(lost, against, cut.upper), upper + _cut(won, against, cut.lower)
@@ -202,16 +202,16 @@ class Sequence:
         return replace(self, lower=self.lower + other.lower, upper=self.upper + other.upper)
 
 
-def _cut(rounds: Rounds, pi: Array, cuts: tuple[float, ...]) -> Array:
+def _cut(draws: Draws, pi: Array, cuts: tuple[float, ...]) -> Array:
     """φᵏ of each level, (…, J, n)."""
-    drawn = rounds.propensity > 0.0
-    weight = np.where(drawn, pi, 0.0) / np.where(drawn, rounds.propensity, 1.0)
-    action = rounds.action[..., None]
+    drawn = draws.propensity > 0.0
+    weight = np.where(drawn, pi, 0.0) / np.where(drawn, draws.propensity, 1.0)
+    action = draws.action[..., None]
     mine = np.take_along_axis(weight, action, -1)[..., 0]
     ceiling = 1.0 / np.maximum(weight, 1e-300)
     series = []
     for cut in cuts:
-        q = np.minimum(rounds.q_hat, cut * ceiling)
+        q = np.minimum(draws.q_hat, cut * ceiling)
         expected = (pi * q).sum(axis=-1)
-        series.append(expected + mine * (rounds.reward - np.take_along_axis(q, action, -1)[..., 0]))
+        series.append(expected + mine * (draws.reward - np.take_along_axis(q, action, -1)[..., 0]))
     return np.stack(series, axis=-2)

@@ -8,29 +8,29 @@ from scipy import special, stats
 
 from bandit.errors import InvalidRequest
 from experiments.inference import Array
-from experiments.sequences import WEIGHTS_ONLY, Bets, Levels, Rounds, Sequence, levels
+from experiments.sequences import WEIGHTS_ONLY, Bets, Draws, Levels, Sequence, levels
 
 P = np.array([0.1, 0.02, 0.88])
 ARM = np.array([0.0, 0.0, 1.0])
 NONE = np.array([1.0, 0.0, 0.0])
 
 
-def draw(seed: int, shape: tuple[int, ...], rates: Array, p: Array = P) -> Rounds:
+def draw(seed: int, shape: tuple[int, ...], rates: Array, p: Array = P) -> Draws:
     """Logs of a fixed policy; rates (…, n, k) or (k,). q̂ is wrong: 0.1 for every arm."""
     rng = np.random.default_rng(seed)
     action = rng.choice(len(p), shape, p=p)
     chance = np.take_along_axis(np.broadcast_to(rates, (*shape, len(p))), action[..., None], -1)[..., 0]
     columns = np.broadcast_to(p, (*shape, len(p)))
-    return Rounds(action, (rng.random(shape) < chance).astype(float), columns, np.full(columns.shape, 0.1))
+    return Draws(action, (rng.random(shape) < chance).astype(float), columns, np.full(columns.shape, 0.1))
 
 
-def policies(rounds: Rounds, *pis: Array) -> list[Array]:
+def policies(rounds: Draws, *pis: Array) -> list[Array]:
     return [np.broadcast_to(pi, rounds.propensity.shape) for pi in pis]
 
 
-def rows(rounds: Rounds, a: int, b: int) -> Rounds:
+def rows(rounds: Draws, a: int, b: int) -> Draws:
     action, reward, propensity, q_hat = rounds
-    return Rounds(action[a:b], reward[a:b], propensity[a:b], q_hat[a:b])
+    return Draws(action[a:b], reward[a:b], propensity[a:b], q_hat[a:b])
 
 
 def lift() -> Sequence:
@@ -43,7 +43,7 @@ def test_every_series_is_bounded_below_and_unbiased() -> None:
     pi, other = np.array([0.5, 0.1, 0.4]), np.array([0.0, 1.0, 0.0])
     outcomes = [(a, r, p[a] * (rates[a] if r else 1 - rates[a])) for a in range(3) for r in (0, 1)]
     actions, rewards, chance = (np.array(part) for part in zip(*outcomes, strict=True))
-    rounds = Rounds(actions, rewards.astype(float), np.tile(p, (6, 1)), np.tile(q, (6, 1)))
+    rounds = Draws(actions, rewards.astype(float), np.tile(p, (6, 1)), np.tile(q, (6, 1)))
     start = Sequence.of_lift(Levels((0.0, 0.3, 2.0), (0.0, 1.0, 9.0)), Levels((0.1, 0.3, 2.0), (0.0, 0.5, 1.0)))
     lower, upper = start.series(rounds, *policies(rounds, pi, other))
     assert lower @ chance - 1.0 == pytest.approx([(pi - other) @ rates] * 3)
@@ -102,7 +102,7 @@ def test_it_costs_less_than_two_percent_of_width_against_the_betting_product() -
 
 
 def test_peeking_at_every_step_misses_the_truth_seldom() -> None:
-    """1,000 logs × 1,000 rounds, a rate of 5 % behind weights up to 50. Ville: each side crosses with chance ≤ 2.5 %.
+    """1,000 logs × 500 rounds, a rate of 5 % behind weights up to 50. Ville: each side crosses with chance ≤ 2.5 %.
 
     False alarm: 60 or more crossings of a side have chance < 1e-6 at 2.5 %. Detects a crossing rate of 12 % with
     chance > 1 − 1e-6.
@@ -110,7 +110,7 @@ def test_peeking_at_every_step_misses_the_truth_seldom() -> None:
     truth = 0.05
     start = Sequence.of_value(levels(50.0), (1000,))
     crossed = np.zeros((2, 1000), dtype=bool)
-    for seed in range(10):
+    for seed in range(5):
         rounds = draw(100 + seed, (1000, 100), np.full(3, truth))
         series = start.series(rounds, *policies(rounds, np.array([0.0, 1.0, 0.0])))
         for side, (bets, x, mean) in enumerate(
@@ -126,16 +126,16 @@ def test_peeking_at_every_step_misses_the_truth_seldom() -> None:
 
 
 def test_under_drift_the_running_mean_is_covered_at_every_step() -> None:
-    """Effects turn round halfway; 500 logs × 800 rounds. False alarm < 1e-6 at 2.5 % a side (36 of 500)."""
-    time = np.arange(800)
-    moved = np.where(time < 400, 0.5, 0.05)[:, None] * np.array([0.2, 1.0, 1.0])
+    """Effects turn round halfway; 500 logs × 500 rounds. False alarm < 1e-6 at 2.5 % a side (36 of 500)."""
+    time = np.arange(500)
+    moved = np.where(time < 250, 0.5, 0.05)[:, None] * np.array([0.2, 1.0, 1.0])
     mean = 1.0 + np.cumsum(moved @ (ARM - NONE)) / (time + 1)
     start = Sequence.of_lift(levels(50.0), levels(10.0), (500,))
-    rounds = draw(5, (500, 800), moved)
+    rounds = draw(5, (500, 500), moved)
     lower, upper = start.series(rounds, *policies(rounds, ARM, NONE))
     assert stats.binom.sf(35, 500, 0.025) < 1e-6
     for bets, x, means in ((start.lower, lower, mean), (start.upper, upper, 2.0 - mean)):
-        parts = [slice(0, 250), slice(250, 800)]
+        parts = [slice(0, 150), slice(150, 500)]
         crossed = np.zeros(500, dtype=bool)
         for part in parts:
             crossed |= (bets.steps(x[..., part], means[None, part]) >= np.log(40)).any(axis=1)
@@ -156,7 +156,7 @@ def test_a_log_of_weights_alone_has_a_sequence_too() -> None:
     rounds = draw(7, (5000,), np.array([0.2, 0.3, 0.4]), np.array([0.3, 0.3, 0.4]))
     shown = np.take_along_axis(rounds.propensity, rounds.action[:, None], 1)
     pi = np.where(rounds.action == 2, 1.0, 0.0)[:, None]
-    alone = Rounds(np.zeros(5000, dtype=int), rounds.reward, shown, np.zeros((5000, 1)))
+    alone = Draws(np.zeros(5000, dtype=int), rounds.reward, shown, np.zeros((5000, 1)))
     found = Sequence.of_value(WEIGHTS_ONLY).fed(alone, pi).interval()
     assert found.low < 0.4 < found.high
     assert found.high - found.low < 0.3
