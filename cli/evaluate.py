@@ -43,9 +43,9 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
         raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: obd, hillstrom")
     log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
     knobs = Knobs(given["clip"], given["tau"], given["shrink"])
-    ask = Ask(log.targets, log.against, knobs, log.rewards, log.worth, given["slope"])
+    ask = Ask(log.targets, log.against, knobs, log.rewards, log.worth, given["slope"], force=given["force"])
     found = core.evaluate(log.sources, ask, given["level"])
-    shown = evaluations.Shown(log.title, log.unit, given["level"], given["force"], given["as_json"])
+    shown = evaluations.Shown(log.title, log.unit, given["level"], given["as_json"])
     evaluations.finish(shown, found, ask)
 
 

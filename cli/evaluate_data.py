@@ -41,14 +41,14 @@ def open_bandit(folder: Path, campaign: str, force: bool, as_json: bool) -> None
     logs["random"] = logs["random"]._replace(propensities=behaviours["random"](logs["random"]))
     directions = []
     for logged, asked in (("random", "bts"), ("bts", "random")):
-        ask = Ask((Target(asked, behaviours[asked]),), rewards=_REWARDS)
+        ask = Ask((Target(asked, behaviours[asked]),), rewards=_REWARDS, force=force)
         found = core.evaluate([chunked(logs[logged])], ask)
         earned = inference.rate(float(logs[asked].reward.sum()), len(logs[asked].reward))
         if as_json:
             body = {"logged": logged, "on_policy": {"value": earned.value, "interval": [earned.low, earned.high]}}
             directions.append({**body, **core.report(found, ask)})
             continue
-        evaluations.finish(Shown(f"{asked} on the log of {logged}", force=force), found, ask)
+        evaluations.finish(Shown(f"{asked} on the log of {logged}"), found, ask)
         really = evaluations.cells(Estimate(earned.value, (earned.low, earned.high)))
         runs.console.print(f"on its own log, {asked} earned {really[0]} {really[1]}")
     if as_json:
@@ -68,7 +68,7 @@ def hillstrom(seed: int, force: bool, as_json: bool) -> None:
     learned = halves.learn(data.APP, data.STAGE, stage, customers(stage), seed)
     best = f"always {stage.arms[learned.best]}"
     ask = Ask((learned.target(),), (Target(best, Fixed(learned.best)), Target("none", Fixed(0))), rewards=_REWARDS)
-    ask = ask._replace(heaviest=1.0 / data.PROPENSITY)
+    ask = ask._replace(heaviest=1.0 / data.PROPENSITY, force=force)
     found = core.evaluate([chunked(learned.rounds)], ask)
     gain = found[0].contrasts[best]
     verdict = f"over {best}: {verdict_of(gain)}"
@@ -76,7 +76,7 @@ def hillstrom(seed: int, force: bool, as_json: bool) -> None:
         evaluations.write({**core.report(found, ask), "best_fixed": best, "taught": learned.taught, "verdict": verdict})
         return
     title = f"visit rate, learned on {learned.taught:,} customers, evaluated on {len(learned.rounds.reward):,}"
-    evaluations.finish(Shown(title, "rate", force=force), found, ask)
+    evaluations.finish(Shown(title, "rate"), found, ask)
     runs.console.print(verdict)
 
 

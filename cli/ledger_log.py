@@ -116,6 +116,7 @@ def _rounds(log: LedgerLog, found: list[Found], specs: dict[str, Stage]) -> Roun
         at=np.array([f.decision.at for f in found], dtype=np.int64),
         version=np.array([f.decision.version for f in found], dtype=np.int64),
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
+        holdout_share=np.array([specs[f.decision.spec].holdout for f in found]),
         segment=_segments(log, x) if log.segment else None,
     )
 

@@ -13,6 +13,7 @@ _COMMANDS = {
     "demo": "cli.demo:demo",
     "evaluate": "cli.evaluate:evaluate",
     "keys": "cli.keys:keys",
+    "monitor": "cli.monitor:monitor",
     "rebuild": "cli.audit:rebuild",
     "receipt": "cli.audit:receipt",
     "replay": "cli.replay:replay",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from bandit.errors import InvalidRequest, Problem
+from experiments.diagnostics import Evidence, Refusal, refusals, warnings
 from experiments.following import bounds_of
 from experiments.inference import LEVEL, ByUser, Moments, interval
 from experiments.models import Gram, Model
@@ -46,7 +47,10 @@ class Estimate(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What the log says of one policy. Values are in the reward's units."""
+    """What the log says of one policy: estimates in the reward's units, or the reasons why it cannot answer.
+
+    With reasons there are estimates only if `Ask.force` asked for them.
+    """
 
     policy: str
     n: int  # rounds used
@@ -57,14 +61,23 @@ class Evaluation(NamedTuple):
     control: Estimate | None  # the holdout's mean reward
     rows: int  # of the log
     holdout: int
+    diagnostics: dict[str, float]
+    refused: tuple[Refusal, ...]
     notes: tuple[str, ...]
+
+    @property
+    def forced(self) -> bool:
+        """Whether there are estimates although the log cannot answer."""
+        return bool(self.refused and self.estimates)
 
 
 def evaluate(sources: Sequence[Source], ask: Ask, level: float = LEVEL, run: Run = here) -> list[Evaluation]:
     """Each of `ask.targets` on the log. A log without q̂ is read twice: first to fit a model of rewards."""
     model = _model(sources, run)
     whole = reduce(Part.__add__, run([partial(tally, source, ask, model) for source in sources]), Part())
-    seen = zip(ask.targets, whole.seen, strict=False)  # no rounds that count: nothing seen
+    if not whole.seen:
+        return [_unanswered(target.name, whole, Evidence(rows=whole.rows)) for target in ask.targets]
+    seen = zip(ask.targets, whole.seen, strict=True)
     return [_conclude(target.name, part, whole, ask, level) for target, part in seen]
 
 
@@ -87,33 +100,61 @@ def _gram(source: Source, k: int) -> Gram | None:
 
 
 def _conclude(name: str, seen: Seen, whole: Part, ask: Ask, level: float) -> Evaluation:
+    later = whole.rows - whole.used - whole.holdout  # whose rewards are not known
+    found = _unanswered(name, whole, replace(seen.evidence, rows=whole.used + later))
+    if found.refused and not ask.force:
+        return found
     bounds, notes = _range(whole, ask)
     value = _moments(seen.value, bounds)
-    estimates = {key: _estimate(m, level, bounds) for key, m in seen.tally.estimates().items()}
-    first = "dr" if seen.tally.modelled else "ips"
-    found = _estimate(value, level, bounds)._replace(sequence=bounds and bounds_of(seen.sequence, bounds, level))
-    estimates = {first: found, **{k: e for k, e in estimates.items() if k != first}}
+    estimates, chosen = _estimates(seen, value, level, bounds)
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     contrasts = {
-        k: _estimate(_moments(total, bounds), level, span)._replace(
-            sequence=bounds and bounds_of(seen.sequences[k], bounds, level)
+        other: _estimate(_moments(total, bounds), level, span)._replace(
+            sequence=bounds and bounds_of(seen.sequences[other], bounds, level)
         )
-        for k, total in seen.contrasts.items()
+        for other, total in seen.contrasts.items()
     }
-    chosen = seen.ladder.chosen(level) if seen.ladder else {}
-    estimates |= {f"{family}_slope": _estimate(c.moments, level, bounds) for family, c in chosen.items()}
-    return Evaluation(
-        policy=name,
-        n=whole.used,
+    gap = value.mean - estimates["snips"].value if "snips" in estimates else None
+    error = float(np.sqrt(value.m2 / max(value.n - 1, 1) / value.n))
+    return found._replace(
         units=value.n,
         estimates=estimates,
         contrasts=contrasts,
-        chosen={family: c.threshold for family, c in chosen.items()},
+        chosen=chosen,
         control=_estimate(whole.control, level, bounds) if whole.holdout else None,
+        notes=(*warnings(seen.evidence, gap, error), *notes),
+    )
+
+
+def _unanswered(name: str, whole: Part, evidence: Evidence) -> Evaluation:
+    """Diagnostics and reasons only."""
+    return Evaluation(
+        policy=name,
+        n=whole.used,
+        units=0,
+        estimates={},
+        contrasts={},
+        chosen={},
+        control=None,
         rows=whole.rows,
         holdout=whole.holdout,
-        notes=notes,
+        diagnostics=evidence.summary(),
+        refused=tuple(refusals(evidence)),
+        notes=(),
     )
+
+
+def _estimates(
+    seen: Seen, value: Moments, level: float, bounds: Bounds | None
+) -> tuple[dict[str, Estimate], dict[str, float]]:
+    """Estimates, the default one first, and the thresholds that SLOPE chose."""
+    first = "dr" if seen.tally.modelled else "ips"
+    sequence = bounds and bounds_of(seen.sequence, bounds, level)
+    found = {first: _estimate(value, level, bounds)._replace(sequence=sequence)}
+    found |= {k: _estimate(m, level, bounds) for k, m in seen.tally.estimates().items() if k != first}
+    chosen = seen.ladder.chosen(level) if seen.ladder else {}
+    found |= {f"{family}_slope": _estimate(c.moments, level, bounds) for family, c in chosen.items()}
+    return found, {family: c.threshold for family, c in chosen.items()}
 
 
 def _range(whole: Part, ask: Ask) -> tuple[Bounds | None, tuple[str, ...]]:
@@ -140,16 +181,18 @@ def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate
 
 def report(evaluations: Sequence[Evaluation], ask: Ask, level: float = LEVEL) -> dict[str, Any]:
     """What `--json` prints: the first policy at the top, the others under `others`; null for what is not finite."""
-    first, *rest = [_body(evaluation) for evaluation in evaluations]
+    first, *rest = [body(evaluation) for evaluation in evaluations]
     settings = {"level": level, **ask.knobs._asdict()}
     return {**first, **({"others": rest} if rest else {}), "settings": settings}
 
 
-def _body(evaluation: Evaluation) -> dict[str, Any]:
+def body(evaluation: Evaluation) -> dict[str, Any]:
+    """One evaluation, as JSON."""
     optional = {
         "slope": {family: _finite(t) for family, t in evaluation.chosen.items()} or None,
         "holdout": evaluation.control and {**_written(evaluation.control), "n": evaluation.holdout},
         "notes": list(evaluation.notes) or None,
+        "forced": True if evaluation.forced else None,
     }
     return {
         "policy": evaluation.policy,
@@ -158,6 +201,8 @@ def _body(evaluation: Evaluation) -> dict[str, Any]:
         "rows": evaluation.rows,
         "estimates": {name: _written(e) for name, e in evaluation.estimates.items()},
         "contrasts": {name: _written(e) for name, e in evaluation.contrasts.items()},
+        "diagnostics": {name: _finite(value) for name, value in evaluation.diagnostics.items()},
+        "refused": [refusal._asdict() for refusal in evaluation.refused],
         **{name: value for name, value in optional.items() if value is not None},
     }
 

@@ -1,4 +1,4 @@
-"""Confidence sequences of policies on a log: `experiments.sequences` fed with what `experiments.targets` places.
+"""Confidence sequences of policies on a log: `sequences` fed with what `targets` places.
 
 Values are mapped from their range to [0, 1] for the bets and back. Where the log has every arm's propensity and q̂ as
 they were known before the draw, the bets use both; a log with only the action's propensity, or whose q̂ was fitted on
@@ -7,19 +7,20 @@ the log itself (so that it knows the future), is followed by its weights alone.
 
 import numpy as np
 
-from experiments import sequences
 from experiments.inference import LEVEL
 from experiments.rounds import Rounds
-from experiments.sequences import WEIGHTS_ONLY, Levels, Sequence, levels
+from experiments.sequences import WEIGHTS_ONLY, Draws, Levels, Sequence, levels
 from experiments.targets import Placed
 
 Bounds = tuple[float, float]
 
 
-def follow(mine: Placed, other: Placed | None, rounds: Rounds, bounds: Bounds, heaviest: float) -> Sequence | None:
+def follow(
+    mine: Placed, other: Placed | None, rounds: Rounds, bounds: Bounds, heaviest: tuple[float, float]
+) -> Sequence | None:
     """The sequence of a value, or of the difference to `other`'s, over these rounds. None if a value leaves `bounds`.
 
-    `heaviest`: the largest weight that is expected, 1 / floor. A wrong guess costs only width.
+    `heaviest`: the largest weight that is expected of either, 1 / floor. A wrong guess costs only width.
     """
     policies = (mine,) if other is None else (mine, other)
     span, reward = bounds[1] - bounds[0], (mine.weighed.reward - bounds[0]) / (bounds[1] - bounds[0])
@@ -29,9 +30,11 @@ def follow(mine: Placed, other: Placed | None, rounds: Rounds, bounds: Bounds, h
     if value is None or rounds.propensities is None or any(p.pi is None for p in policies):
         column = np.zeros(len(reward), dtype=np.intp), reward, rounds.pscore[:, None], np.zeros((len(reward), 1))
         pis = [(p.weighed.w * rounds.pscore)[:, None] for p in policies]
-        return _start([WEIGHTS_ONLY] * len(policies)).fed(sequences.Rounds(*column), *pis)
-    table = sequences.Rounds(rounds.action, reward, rounds.propensities, (value - bounds[0]) / span)
-    return _start([levels(heaviest)] * len(policies)).fed(table, *(p.pi for p in policies if p.pi is not None))
+        return _start([WEIGHTS_ONLY] * len(policies)).fed(Draws(*column), *pis)
+    table = Draws(rounds.action, reward, rounds.propensities, (value - bounds[0]) / span)
+    return _start([levels(weight) for weight in heaviest[: len(policies)]]).fed(
+        table, *(p.pi for p in policies if p.pi is not None)
+    )
 
 
 def bounds_of(sequence: Sequence | None, bounds: Bounds, level: float = LEVEL) -> Bounds | None:

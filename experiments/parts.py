@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import ope
+from experiments.diagnostics import Evidence
 from experiments.following import follow, merged
 from experiments.inference import ByUser, Moments
 from experiments.models import Model
@@ -37,6 +38,7 @@ class Ask(NamedTuple):
     slope: bool = False
     follow: bool = True  # confidence sequences too: the costliest part
     heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
+    force: bool = False  # estimate even what would be refused
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -55,6 +57,7 @@ class Seen(NamedTuple):
     value: Total  # of φ: doubly robust, or ips without a model
     contrasts: dict[str, Total]  # of φ less that of another policy, round by round
     ladder: Ladder | None
+    evidence: Evidence  # what the log can answer about the policy
     sequence: Sequence | None  # of the value
     sequences: dict[str, Sequence | None]  # of the contrasts
 
@@ -64,7 +67,15 @@ class Seen(NamedTuple):
         ladder = self.ladder.merged(other.ladder) if self.ladder and other.ladder else None
         sequence = merged(self.sequence, other.sequence)
         sequences = {name: merged(part, other.sequences[name]) for name, part in self.sequences.items()}
-        return Seen(self.tally + other.tally, _sum(self.value, other.value), contrasts, ladder, sequence, sequences)
+        return Seen(
+            tally=self.tally + other.tally,
+            value=_sum(self.value, other.value),
+            contrasts=contrasts,
+            ladder=ladder,
+            evidence=self.evidence + other.evidence,
+            sequence=sequence,
+            sequences=sequences,
+        )
 
 
 @dataclass(frozen=True)
@@ -167,11 +178,31 @@ def _seen(
         value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
         contrasts=contrasts,
         ladder=Ladder.of(mine.weighed) if ask.slope else None,
-        sequence=follow(mine, None, rounds, ask.bounds, ask.heaviest) if ask.follow else None,
-        sequences={
-            name: follow(mine, other, rounds, ask.bounds, ask.heaviest) if ask.follow else None
-            for name, other in others.items()
-        },
+        evidence=_evidence(mine, rounds, rewards),
+        sequence=follow(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
+        sequences={name: _followed(mine, name, other, rounds, ask) for name, other in others.items()},
+    )
+
+
+def _followed(mine: Placed, name: str, other: Placed, rounds: Rounds, ask: Ask) -> Sequence | None:
+    heaviest = ask.heaviest, 1.0 if name == LOGGED else ask.heaviest
+    return follow(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
+
+
+def _evidence(mine: Placed, rounds: Rounds, rewards: Rewards) -> Evidence:
+    """q̂ is compared with rewards where they begin at 0, so that a reward of 0 stays one on [0, 1]."""
+    q, span = mine.weighed.q, rewards.high - rewards.low
+    if mine.q_hat is not None:
+        q = mine.q_hat[np.arange(len(rounds.action)), rounds.action]
+    return Evidence.of(
+        rounds.action,
+        rounds.reward / span,
+        rounds.pscore,
+        mine.weighed.w,
+        pi=mine.pi,
+        propensity=rounds.propensities,
+        q_hat=None if q is None or rewards.low != 0.0 else q / span,
+        version=rounds.version,
     )
 
 

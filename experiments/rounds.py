@@ -45,6 +45,7 @@ class Rounds(NamedTuple):
     at: Ints | None = None  # (n,) µs
     version: Ints | None = None  # (n,)
     holdout: NDArray[np.bool_] | None = None  # (n,)
+    holdout_share: Array | None = None  # (n,) of users, as declared when the round was decided
     segment: NDArray[np.str_] | None = None  # (n,)
     truth: Array | None = None  # (n, k) what only a simulator knows
 

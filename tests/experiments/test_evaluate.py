@@ -24,7 +24,7 @@ def log(seed: int, n: int = 4000, *, q_hat: bool = True, users: bool = False) ->
     """A policy that prefers arm 2; x tells nothing; q̂ is 0.1 for all."""
     rng = np.random.default_rng(seed)
     propensities = np.tile([0.2, 0.1, 0.7], (n, 1))
-    action = rng.choice(3, n, p=propensities[0])
+    action = rng.choice(3, n, p=[0.2, 0.1, 0.7])
     return Rounds(
         action=action,
         reward=(rng.random(n) < RATES[action]).astype(float),
@@ -102,9 +102,11 @@ def test_rounds_count_up_to_the_first_whose_reward_is_not_known() -> None:
     before = one(rounds.only(slice(2500)), Ask((ARM,)))
     for given in (reward, tail):
         for size in (100, 2500, 4000):
-            found = one(rounds._replace(reward=given), Ask((ARM,)), size)
+            found = one(rounds._replace(reward=given), Ask((ARM,), force=True), size)
             assert (found.n, found.rows) == (2500, 4000)
             assert found.estimates["dr"].value == pytest.approx(before.estimates["dr"].value)
+            assert [refusal.reason for refusal in found.refused] == ["unmatured"]
+            assert found.forced
 
 
 def test_the_holdout_is_no_part_of_the_log_but_is_counted() -> None:
@@ -146,7 +148,7 @@ def test_rewards_outside_their_range_are_refused_or_not_guarded() -> None:
         one(rounds, Ask((ARM,), rewards=Rewards(0.0, 0.5)))
     found = one(rounds._replace(reward=3.0 * rounds.reward), Ask((ARM,)))
     assert found.estimates["dr"].sequence is None
-    assert "not declared" in found.notes[0]
+    assert any("not declared" in note for note in found.notes)
 
 
 def test_policies_must_be_probabilities_of_the_logs_arms() -> None:
@@ -208,10 +210,40 @@ def test_a_policy_is_learned_on_one_half_and_evaluated_on_the_other() -> None:
     assert found.contrasts["best"].value == pytest.approx(0.1, abs=0.05)
 
 
+def without(rounds: Rounds, arm: int) -> Rounds:
+    """The rounds of the other arms, as if it could not have been drawn."""
+    left = rounds.only(rounds.action != arm)
+    assert left.propensities is not None
+    rest = np.where(np.arange(3) == arm, 0.0, left.propensities)
+    rest /= rest.sum(axis=1, keepdims=True)
+    return left._replace(propensities=rest, pscore=rest[np.arange(len(rest)), left.action])
+
+
+REASONS: dict[str, tuple[Rounds, str]] = {
+    "nothing": (log(20, 0), "empty"),
+    "no support": (without(log(21), 1), "support"),
+    "propensities of 1": (log(22)._replace(pscore=np.ones(4000), propensities=None), "deterministic"),
+    "wrong propensities": (log(23)._replace(pscore=np.full(4000, 1 / 3), propensities=None), "propensities"),
+    "a few rounds": (log(24, 100), "ess"),
+    "an unmatured tail": (log(25)._replace(reward=np.r_[log(25).reward[:2000], np.full(2000, np.nan)]), "unmatured"),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_a_log_that_cannot_answer_is_refused_without_numbers(case: str) -> None:
+    rounds, reason = REASONS[case]
+    found = one(rounds, Ask((ARM,)))
+    assert reason in [refusal.reason for refusal in found.refused]
+    assert all(refusal.detail and refusal.needed for refusal in found.refused)
+    assert not found.estimates
+    assert not found.contrasts
+
+
 def test_the_report_is_plain_json() -> None:
-    found = core.evaluate([chunked(log(11, 1))], ask := Ask((ARM, UNIFORM)))
+    found = core.evaluate([chunked(log(11, 1))], ask := Ask((ARM, UNIFORM), force=True))
     body = core.report(found, ask)
     assert list(body)[:2] == ["policy", "n"]
     assert body["estimates"]["dr"]["interval"] == [0.0, 1.0]
+    assert body["forced"] is True
     assert body["others"][0]["policy"] == "uniform"
     assert body["settings"] == {"level": 0.95, "clip": 10.0, "tau": 10.0, "shrink": 10.0}
