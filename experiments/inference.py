@@ -201,6 +201,11 @@ def interval(moments: Moments, level: float = LEVEL, bounds: tuple[float, float]
     return Interval(m, min(max(lower, low), high), max(min(upper, high), low), n)
 
 
+def standard_error(moments: Moments) -> float:
+    """√(V/n), guarded by the model as `interval` is; ∞ for fewer than two rounds."""
+    return float(np.sqrt(_shape(moments)[0] / moments.n)) if moments.n > 1 else float("inf")
+
+
 def _shape(moments: Moments) -> tuple[float, float]:
     """V and γ."""
     n = moments.n

@@ -36,7 +36,8 @@ _BETS = 1.6 ** -np.arange(16.0)  # λ (k + span) / 0.9
 _CENTRE, _SPREAD = 0.04, 1.2  # the prior of log λ: Laplace; √(10/nV) is the best λ, 0.03 for n = 10,000 and V = 1
 _TRUST = (0.15, 0.15, 0.7)  # the prior of the levels: the last cuts least
 _PSEUDO = 5.0  # rows that the middle of the range is worth as ŷ
-_BLOCK = 8192  # rows bet on at a time, to bound memory
+_FEW = 32
+_BLOCK = 8192  # rows at a time: arrays that fit the cache are ten times faster
 
 
 class Levels(NamedTuple):
@@ -63,6 +64,11 @@ class Draws(NamedTuple):
     propensity: Array  # (…, n, k), 0 where an arm could not be drawn
     q_hat: Array  # (…, n, k)
 
+    def only(self, rows: slice) -> "Draws":
+        """Some of them."""
+        action, reward, propensity, q_hat = self
+        return Draws(action[..., rows], reward[..., rows], propensity[..., rows, :], q_hat[..., rows, :])
+
 
 @dataclass(frozen=True, slots=True)
 class Bets:
@@ -87,17 +93,16 @@ class Bets:
 
     def fed(self, x: Array) -> "Bets":
         """After the rows of x (…, J, n)."""
-        bets = self
-        for start in range(0, x.shape[-1], _BLOCK):
-            part = x[..., start : start + _BLOCK]
-            grown = bets.growth + bets._gains(part).sum(axis=-2)
-            bets = replace(bets, n=bets.n + part.shape[-1], total=bets.total + part.sum(axis=-1), growth=grown)
-        return bets
+        factors, centre = self._factors(x)
+        grown = self.growth + _log_product(factors) + self.rate * centre.sum(axis=-1)[..., None]
+        return replace(self, n=self.n + x.shape[-1], total=self.total + x.sum(axis=-1), growth=grown)
 
     def steps(self, x: Array, mean: Array) -> Array:
         """log W(mean) after each row of x (…, J, n): (…, n). `mean`: (…, n) or (…, 1)."""
         time = self.n + np.arange(1.0, x.shape[-1] + 1.0)
-        grown = self.growth[..., None, :] + np.cumsum(self._gains(x), axis=-2)
+        factors, centre = self._factors(x)
+        gains = np.log(factors) + self.rate[:, None, :] * centre[..., None]
+        grown = self.growth[..., None, :] + np.cumsum(gains, axis=-2)
         paid = (mean * time)[..., None, :, None] * self.rate[:, None, :]
         return np.asarray(special.logsumexp(grown - paid + self.log_prior[:, None, :], axis=(-3, -1)), dtype=np.float64)
 
@@ -121,15 +126,22 @@ class Bets:
         n, total = self.n + other.n, self.total + other.total
         return replace(self, n=n, total=total, growth=self.growth + other.growth)
 
-    def _gains(self, x: Array) -> Array:
-        """(…, J, n, L)"""
+    def _factors(self, x: Array) -> tuple[Array, Array]:
+        """1 + λ (X − ŷ), (…, J, n, L), and ŷ (…, J, n)."""
         before = np.cumsum(x, axis=-1) - x + self.total[..., None] + _PSEUDO * self.span / 2.0
         time = self.n + np.arange(x.shape[-1])
-        centre = np.clip(before / (time + _PSEUDO), 0.0, self.span)[..., None]
-        rate = self.rate[:, None, :]
-        gains = np.log1p(rate * (x[..., None] - centre))
-        gains += rate * centre
-        return np.asarray(gains, dtype=np.float64)
+        centre = np.clip(before / (time + _PSEUDO), 0.0, self.span)
+        factors = (x - centre)[..., None] * self.rate[:, None, :]
+        factors += 1.0
+        return factors, centre
+
+
+def _log_product(factors: Array) -> Array:
+    """Σ log over the last axis but one; products of few factors first, which are floats up to weights of 1e9."""
+    *shape, n, bets = factors.shape
+    whole = n - n % _FEW
+    few = factors[..., :whole, :].reshape(*shape, whole // _FEW, _FEW, bets).prod(axis=-2)
+    return np.asarray(np.log(few).sum(axis=-2) + np.log(factors[..., whole:, :]).sum(axis=-2), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +173,12 @@ class Sequence:
 
         InvalidRequest if a reward is outside [0, 1]: unlike most intervals, this one would then promise falsely.
         """
-        lower, upper = self.series(draws, *policies)
-        return replace(self, lower=self.lower.fed(lower), upper=self.upper.fed(upper))
+        found = self
+        for start in range(0, draws.reward.shape[-1], _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            lower, upper = self.series(draws.only(rows), *(pi[..., rows, :] for pi in policies))
+            found = replace(found, lower=found.lower.fed(lower), upper=found.upper.fed(upper))
+        return found
 
     def series(self, draws: Draws, *policies: Array) -> tuple[Array, Array]:
         """What the lower and the upper bound bet on, (…, J, n) each."""
@@ -212,6 +228,6 @@ def _cut(draws: Draws, pi: Array, cuts: tuple[float, ...]) -> Array:
     series = []
     for cut in cuts:
         q = np.minimum(draws.q_hat, cut * ceiling)
-        expected = (pi * q).sum(axis=-1)
+        expected = np.einsum("...k,...k->...", pi, q)  # sums over few numbers cost less than by .sum
         series.append(expected + mine * (draws.reward - np.take_along_axis(q, action, -1)[..., 0]))
     return np.stack(series, axis=-2)

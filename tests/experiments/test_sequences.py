@@ -28,11 +28,6 @@ def policies(rounds: Draws, *pis: Array) -> list[Array]:
     return [np.broadcast_to(pi, rounds.propensity.shape) for pi in pis]
 
 
-def rows(rounds: Draws, a: int, b: int) -> Draws:
-    action, reward, propensity, q_hat = rounds
-    return Draws(action[a:b], reward[a:b], propensity[a:b], q_hat[a:b])
-
-
 def lift() -> Sequence:
     return Sequence.of_lift(levels(50.0), levels(10.0))
 
@@ -58,7 +53,7 @@ def test_chunks_in_order_are_the_whole(cuts: tuple[int, ...]) -> None:
     edges = [0, *cuts, 10_000]
     found = lift()
     for a, b in pairwise(edges):
-        part = rows(rounds, a, b)
+        part = rounds.only(slice(a, b))
         found = found.fed(part, *policies(part, ARM, NONE))
     whole = lift().fed(rounds, *policies(rounds, ARM, NONE))
     assert found.interval() == pytest.approx(whole.interval(), abs=1e-9)
@@ -67,7 +62,7 @@ def test_chunks_in_order_are_the_whole(cuts: tuple[int, ...]) -> None:
 def test_parts_of_several_workers_merge_in_any_order() -> None:
     """Each part starts with a ŷ of its own: the sums differ a little from one pass, the width by less than 1 %."""
     rounds = draw(2, (20_000,), np.array([0.03, 0.06, 0.05]))
-    cut = [rows(rounds, a, a + 4000) for a in range(0, 20_000, 4000)]
+    cut = [rounds.only(slice(a, a + 4000)) for a in range(0, 20_000, 4000)]
     parts = [lift().fed(part, *policies(part, ARM, NONE)) for part in cut]
     forth, back = sum(parts[1:], parts[0]).interval(), sum(parts[-2::-1], parts[-1]).interval()
     assert forth == pytest.approx(back, abs=1e-12)
