@@ -61,8 +61,8 @@ class LedgerLog(NamedTuple):
 
         InvalidRequest if the ledger has fewer settlements: the snapshot did not learn here.
         """
-        if version > self.store.last_settlement():
-            problem = f"version {version} is beyond this ledger's last settlement, {self.store.last_settlement()}"
+        if version > self.store.last().settlement:
+            problem = f"version {version} is beyond this ledger's last settlement, {self.store.last().settlement}"
             raise InvalidRequest(
                 Problem("policy", problem, "say --learned-elsewhere if it learned from another ledger")
             )

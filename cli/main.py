@@ -20,6 +20,7 @@ _COMMANDS = {
     "serve": "cli.serve:serve",
     "simulate": "cli.simulate:simulate",
     "ui": "cli.ui:ui",
+    "warm-start": "cli.warm:warm",
 }
 
 

@@ -22,6 +22,7 @@ from simulations.client import ServiceClient
 
 if TYPE_CHECKING:
     from experiments.report import Report, Subject
+    from experiments.report import Table as ReportTable
 
 _WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
 console = Console(highlight=False, width=_WIDTH)
@@ -84,14 +85,19 @@ def show(report: "Report") -> None:
     console.print(report.verdict)
     for table in report.tables:
         console.print()
-        shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
-        shown.caption_justify = "left"
-        shown.add_column("")
-        for head in table.head:
-            shown.add_column(head, justify="right")
-        for row in table.rows:
-            shown.add_row(row.name, *row.cells)
-        console.print(shown)
+        show_table(table)
+
+
+def show_table(table: "ReportTable") -> None:
+    """Print one table of a report."""
+    shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
+    shown.caption_justify = "left"
+    shown.add_column("")
+    for head in table.head:
+        shown.add_column(head, justify="right")
+    for row in table.rows:
+        shown.add_row(row.name, *row.cells)
+    console.print(shown)
 
 
 def need_mlflow() -> None:
