@@ -19,6 +19,7 @@ from bandit.errors import CatalogueError, NotFound, Problem
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic
 from bandit.policies.hurdle import HierarchicalHurdle
 from bandit.policies.protocol import Arms, Policy
+from bandit.promotion import Promotion
 
 NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
@@ -141,6 +142,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `price`: as a nudge's, for every nudge of the stage. `top_two`: the β of top-two sampling, to find the best arm
     rather than to earn. `ramp`: share of the traffic that the policy decides, the rest gets no nudge.
     `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
+    `promotion`: when a policy may replace the one that is live.
     """
 
     features: dict[str, Feature]
@@ -154,6 +156,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     holdout: Share = 0.0
     activation: Literal["assumed", "required"] = "assumed"
     drift: Drift = Drift()
+    promotion: Promotion = Promotion()
     schema: Annotated[int, msgspec.Meta(ge=1, le=9999)] = 1
     description: str = ""
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bandit.belief import Array, Belief
-from bandit.orthant import correlated
-from bandit.policies import blocks
+from bandit.orthant import correlated, correlated_many
+from bandit.policies import blocks, products
 from bandit.policies.blocks import Layout, Scales
 from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.hierarchical import Filtered
@@ -101,19 +101,37 @@ class HurdlePosterior(NamedTuple):
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint propensities of expected utilities."""
-        z, spread = self.means @ x, self.pairs @ x @ x
-        mu, doubt = self.level_means @ x, self.level_pairs @ x @ x
-        extra = 0.5 * _LOG**2 * (self.noise**2 + np.maximum(doubt.diagonal(), 0.0))
+        mean, utility, worth, sd = self._worth(
+            self.means @ x, self.pairs @ x @ x, self.level_means @ x, self.level_pairs @ x @ x
+        )
+        p = np.zeros(len(mean))
+        p[eligible] = correlated(utility[eligible], worth[np.ix_(eligible, eligible)])
+        return Scores(mean, sd, p)
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """The same for every row."""
+        k, d = self.means.shape
+        parts = []
+        for means, pairs in ((self.means, self.pairs), (self.level_means, self.level_pairs)):
+            centre, spread = products.forms(np.concatenate([pairs.reshape(-1, d), means]), x, k)
+            parts += [centre, spread.reshape(-1, k, k)]
+        mean, utility, worth, sd = self._worth(*parts)
+        return Scores(mean, sd, correlated_many(utility, worth, eligible))
+
+    def _worth(self, z: Array, spread: Array, mu: Array, doubt: Array) -> tuple[Array, Array, Array, Array]:
+        """Expected reward, utility and its covariance, and the reward's sd: of logits and levels (…, k), (…, k, k)."""
+        own = np.maximum(np.diagonal(doubt, axis1=-2, axis2=-1), 0.0)
+        extra = 0.5 * _LOG**2 * (self.noise**2 + own)
         amount = np.minimum(np.exp(_LOG * (np.minimum(mu, 1.0) - 1.0) + extra), 1.0)
         at = special.expit(z)
         by_z, by_level = amount * at * (1.0 - at), _LOG * amount * at
-        covariance = self.alpha**2 * (
-            np.multiply.outer(by_z, by_z) * spread + np.multiply.outer(by_level, by_level) * doubt
-        )
-        variance = np.maximum(spread.diagonal(), 1e-18)
+        covariance = self.alpha**2 * (_outer(by_z) * spread + _outer(by_level) * doubt)
+        variance = np.maximum(np.diagonal(spread, axis1=-2, axis2=-1), 1e-18)
         mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance)) * amount
         gain, cost = self.arms.gain, self.arms.cost
-        some, p = np.ix_(eligible, eligible), np.zeros(len(z))
-        utility = gain * at * amount - cost
-        p[eligible] = correlated(utility[eligible], (np.multiply.outer(gain, gain) * covariance)[some])
-        return Scores(mean, np.sqrt(np.maximum(covariance.diagonal(), 1e-18)), p)
+        sd = np.sqrt(np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 1e-18))
+        return mean, gain * at * amount - cost, covariance * np.multiply.outer(gain, gain), sd
+
+
+def _outer(v: Array) -> Array:
+    return np.asarray(v[..., :, None] * v[..., None, :], dtype=np.float64)

@@ -62,6 +62,11 @@ def test_a_dearer_sale_is_worth_a_rarer_one(stage: Stage) -> None:
     posterior, at, everyone = POLICY.posterior(belief, ARMS), np.array([1.0, 0.2]), np.ones(3, dtype=bool)
     assert posterior.choose(at, everyone).propensity[2] > 0.9
     assert posterior.choose(at, np.array([True, True, False])).propensity[2] == 0.0
+    many = posterior.choose_many(np.array([at, [1.0, -0.7]]), np.array([[True] * 3, [True, True, False]]))
+    for i, (x, may) in enumerate(((at, everyone), (np.array([1.0, -0.7]), np.array([True, True, False])))):
+        one = posterior.choose(x, may)
+        for name in ("mean", "sd", "propensity"):
+            np.testing.assert_allclose(getattr(many, name)[i], getattr(one, name), atol=1e-9)
     assert Hierarchical().posterior(halves(belief)[0], ARMS).choose(at, everyone).propensity[1] > 0.9
 
 
