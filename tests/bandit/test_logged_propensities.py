@@ -68,11 +68,11 @@ def logged() -> Logged:
     k, d = len(stage.arms), len(schema(stage.features).columns)
     theta = rng.normal(0, 0.5, (k, d)) + np.array([-1.7] + [0.0] * (d - 1))
     belief, facts = empty(k, d), Snapshot("shop", "cart", stage, 0, empty(k, d)).arms
-    for _ in range(10):
+    for _ in range(2):
         x, arm = contexts(stage, 100, rng), rng.integers(0, k, 100)
         reward = (rng.random(100) < special.expit(np.einsum("nd,nd->n", x, theta[arm]))).astype(float)
         belief = add(belief, sites(k, x, arm, *stage.learner.sites(belief, facts, x, arm, reward), reward))
-    live = engine.ready(Snapshot("shop", "cart", stage, 1000, belief))
+    live = engine.ready(Snapshot("shop", "cart", stage, 200, belief))
     x, everyone = contexts(stage, N, rng), np.ones((N, k), dtype=bool)
     exact = engine.choose_many(live, x, everyone).propensity
     arm = np.array([propensity.draw(p, u) for p, u in zip(exact, rng.random(N).tolist(), strict=True)])
@@ -107,7 +107,7 @@ def test_the_uniform_policy_is_valued_without_bias_from_our_log(logged: Logged) 
 
 
 def test_counted_propensities_bias_the_same_estimate(logged: Logged) -> None:
-    """The bias in expectation over the draws of arms, which leaves out all noise but that of counting, in contexts where
+    """The bias in expectation over draws of arms, which leaves out all noise but that of counting, in contexts where
     every arm wins one draw in 2,000 or more. Exact: Σ_a p_a·r_a / (K p_a) is the truth. Counted: at least 2 % of it
     too high, by more than ten standard errors.
     """
