@@ -118,7 +118,7 @@ def test_the_guard_counts_days_since_the_last_coupon() -> None:
 
 
 def test_gaps_between_visits_have_their_median() -> None:
-    """Share of 20,000 gaps at most 3 days is that of floor + lognormal: standard error 0.0035; five, false alarm 6e-7."""
+    """Half of 20,000 gaps are at most 3 days: standard error 0.0035; five of them, false alarm 6e-7."""
     these, rows = crowd(TRAVEL), np.arange(20_000)
     visit(these, rows, 5, nudged=False)
     assert (these.due - 5 <= 3.0).mean() == pytest.approx(0.5, abs=0.018)

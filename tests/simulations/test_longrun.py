@@ -8,7 +8,8 @@ import pytest
 
 from bandit.catalogue import parse, read_shipped
 from simulations import longrun, scenario
-from simulations.longrun import Problem, longrun as solve_app
+from simulations.longrun import Problem
+from simulations.longrun import longrun as solve_app
 from simulations.population import Population
 from simulations.scenario import Scenario
 

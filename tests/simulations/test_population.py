@@ -31,7 +31,7 @@ def crowd(made: Population, n: int, seed: int) -> tuple[np.ndarray, Array]:
 def tired(made: Population, n: int, seed: int) -> Situation:
     """A visit late in a run: everything that can move an effect has moved."""
     rng = np.random.default_rng([seed, 1])
-    return Situation(17.25, rng.uniform(0.0, 3.0, n), rng.uniform(0.0, 1.0, n), 0.5 * (rng.random(n) < 0.3))
+    return Situation(17.25, rng.uniform(0.0, 3.0, n), rng.uniform(0.0, 1.0, n), np.where(rng.random(n) < 0.3, 0.5, 0.0))
 
 
 @pytest.mark.parametrize("app", APPS)
@@ -169,7 +169,7 @@ def test_numbers_are_correlated_as_declared() -> None:
         np.zeros(n, dtype=int), rng.standard_normal((n, made.normals)), rng.random((n, made.uniforms))
     )
     numbers = special.logit(position[:, :3])  # price, days to departure, searches
-    found = np.corrcoef(numbers.T)[np.triu_indices(3, 1)]
+    found = np.asarray(np.corrcoef(numbers.T))[np.triu_indices(3, 1)]
     assert np.abs(found - made.scenario.correlation).max() < 0.008
 
 

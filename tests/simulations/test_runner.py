@@ -68,7 +68,7 @@ def test_a_cell_gives_one_digest_and_any_change_another() -> None:
 
 
 def test_every_policy_meets_the_same_people_who_would_do_the_same() -> None:
-    """On the first day nothing a policy did can matter; later, visits of the same user and day have the same features."""
+    """On day one nothing a policy did can matter; later, visits of the same user and day have the same features."""
     left, right = kept(cell(policy="uniform")), kept(cell(policy="fixed:none"))
     assert np.array_equal(left.rows[0].x, right.rows[0].x)
     assert np.array_equal(left.rows[0].truth, right.rows[0].truth)
@@ -95,7 +95,7 @@ def test_what_happens_is_what_was_expected(app: str) -> None:
 
 
 def test_logged_propensities_are_the_frequencies_of_draws() -> None:
-    """Each arm's count against Σp as a martingale, |z| ≤ 5.2 for 5 arms: false alarm ≤ 1e-6; detects 0.03 on average."""
+    """Each arm's count against Σp as a martingale, |z| ≤ 5.2 for 5 arms: false alarm ≤ 1e-6; detects 0.03."""
     sink = kept(cell(users=2500, days=20))
     p, arm = sink.all("propensities"), sink.all("arm")
     z = ((arm[:, None] == np.arange(p.shape[1])) - p).sum(axis=0) / np.sqrt((p * (1 - p)).sum(axis=0))
@@ -152,7 +152,8 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
     """The sums of 300 rows, one batch after another, are those of `learner.settle` and `contribution`: bit for bit."""
     made = kept(cell(policy=policy, users=300, days=6))
     stage = contender(policy, set()).stage(parse(read_shipped("travel")).stage("cart"), 0.0)
-    rows = Decided(*(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in zip(*made.rows, strict=True)))
+    parts = zip(*made.rows, strict=True)
+    rows = Decided._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
     brain, each = Brain("travel", {"cart": stage}), np.arange(len(rows.arm))
     belief, window = empty(len(stage.arms), rows.x.shape[1]), round(stage.reward.seconds * 1e6)
     for number, part in enumerate(np.array_split(each, 3)):
