@@ -55,6 +55,7 @@ class Worker:
         metrics: Metrics,
         bound: int = 10_000,
         settled: Settled = lambda _: None,
+        scale: float = 1.0,
     ):
         self._store = store
         self._specs = store.specs()
@@ -67,7 +68,7 @@ class Worker:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
-        self.learning = Learning(store, catalogue, metrics, settled)
+        self.learning = Learning(store, catalogue, metrics, settled, scale)
 
     def start(self) -> None:
         """Begin to commit and learn."""
@@ -143,6 +144,7 @@ class Worker:
             _reject(jobs, unavailable)
             return
         self._recovered("write")
+        self.learning.observe(kept, noted)
         self._metrics.commit_seconds.observe(perf_counter() - start)
         self._metrics.commit_rows.observe(len(decisions) + len(outcomes))
         answers, i, j = [], 0, 0
@@ -168,6 +170,7 @@ class Worker:
                 self.learning.load()
             while self.learning.step(self._clock(), _MOST) == _MOST and exhaust:
                 pass
+            self.learning.publish(self._clock(), force=exhaust)
             self._recovered("learn")
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)

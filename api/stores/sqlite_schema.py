@@ -44,3 +44,10 @@ def ledger(db: Database) -> None:
     """The first version."""
     for table in _TABLES:
         db.conn.execute(table)
+
+
+@migrations()
+def basis(db: Database) -> None:
+    """What decisions took from those that were still open."""
+    for column in ("basis_at", "basis_decisions", "basis_outcomes"):
+        db.conn.execute(f"ALTER TABLE decisions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
