@@ -78,8 +78,13 @@ def contribution(stage: Stage, settlements: Sequence[Settlement], x: Array, arms
     arm = np.array([index[s.arm] for s in learned], dtype=np.intp)
     tau, nu = np.array([s.tau for s in learned]), np.array([s.nu for s in learned])
     reward = np.array([stage.reward.scaled(s.reward) for s in learned])
-    total = sites(len(index), x[rows], arm, tau, nu, reward)
-    return stack(total, _amounts(len(index), x[rows], arm, reward)) if stage.hurdle else total
+    return summed(stage, len(index), x[rows], arm, tau, nu, reward)
+
+
+def summed(stage: Stage, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
+    """What n learned rows add to the sums of k arms, arm (n,) and reward (n,) in [0, 1]. Exact."""
+    total = sites(k, x, arm, tau, nu, reward)
+    return stack(total, _amounts(k, x, arm, reward)) if stage.hurdle else total
 
 
 def _amounts(k: int, x: Array, arm: NDArray[np.intp], reward: Array) -> Belief:

@@ -24,7 +24,7 @@ from bandit.policies.protocol import Scores
 from simulations import tally
 from simulations.contenders import Contender, contender
 from simulations.dynamics import Crowd, Mask, Noise, Rows, noise, traits
-from simulations.learning import Brain, Matured
+from simulations.learning import Brain, Learned
 from simulations.population import Kinds, Population, Situation
 from simulations.scenario import Scenario, check_journey
 from simulations.tally import Seen, Tally
@@ -132,7 +132,6 @@ class Run:
         born = traits(cell.scenario, cell.seed, cell.users, float(cell.days), cell.holdout)
         self.crowd = Crowd(cell.scenario, born, tuple(stages), dict(cell.scenario.journey) if cell.journey else {})
         self._masks = [_Masks(p.stage, p.coupon) for p in self.populations]
-        self._waiting: list[tuple[float, str, Matured]] = []  # day when its window ends
         self._sizes = max(p.normals for p in self.populations), max(p.uniforms for p in self.populations)
         self._tallies = {p.name: tally.tally(p) for p in self.populations}
         self._sha = hashlib.sha256()
@@ -140,7 +139,7 @@ class Run:
 
     def step(self, step: int) -> int:
         """One day: learn what has matured, then decide for who comes; how many decisions that were."""
-        self._learn(float(step))
+        self.brain.tick(EPOCH + step * DAY)
         total = 0
         for place in range(len(self.populations)):
             visit = self._visit(place, step)
@@ -160,17 +159,8 @@ class Run:
             digest=self._sha.hexdigest(),
             stages=self._tallies,
             opted_out=self._opted_out,
-            alarms={name: watch.epoch for name, watch in self.brain.watches.items()},
+            alarms=self.brain.alarms,
         )
-
-    def _learn(self, now: float) -> None:
-        ripe: dict[str, list[Matured]] = {}
-        for ends, stage, rows in self._waiting:
-            if ends <= now:
-                ripe.setdefault(stage, []).append(rows)
-        self._waiting = [entry for entry in self._waiting if entry[0] > now]
-        joined = {name: Matured(*map(np.concatenate, zip(*parts, strict=True))) for name, parts in ripe.items()}
-        self.brain.learn(joined, EPOCH + int(now * DAY))
 
     def _visit(self, place: int, step: int) -> _Visit:
         people, born, rows = self.populations[place], self.crowd.traits, self.crowd.visiting(place, step)
@@ -231,10 +221,7 @@ class Run:
             propensity=made.propensities[on, arm],
         )
         tally.add(self._tallies[made.stage], visit.people, seen, self.cell.days)
-        version = np.full(len(on), made.version, dtype=np.int64)
-        rows = Matured(made.x[on], arm, made.reward[on], made.mean[on, arm], sd[on], version)
-        window = visit.people.stage.reward.seconds / 86_400.0
-        self._waiting.append(((made.at[0] - EPOCH) / DAY + window if len(made.at) else 0.0, made.stage, rows))
+        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd))
         for part in (made.user, made.arm, made.reward, made.propensities, made.truth):
             self._sha.update(np.ascontiguousarray(part).tobytes())
         if self._sink is not None and len(made.user):
@@ -247,6 +234,23 @@ class Run:
         best = np.where(visit.mask, priced, -np.inf).argmax(axis=1)
         nothing = np.zeros(priced.shape)
         return Scores(nothing, nothing, np.eye(priced.shape[1])[best])
+
+
+def _learned(stage: Stage, made: Decided, on: Rows, sd: Array) -> Learned:
+    """What the service would know of these decisions, once it knows it."""
+    spec, arm, at = stage.reward, made.arm[on], made.at[on]
+    answered = np.where(made.reward[on] > 0.0, at + np.nan_to_num(made.delay[on] * 1e6).astype(np.int64), 0)
+    return Learned(
+        x=made.x[on],
+        arm=arm,
+        reward=(np.clip(made.reward[on], spec.min, spec.max) - spec.min) / (spec.max - spec.min),
+        mean=made.mean[on, arm],
+        sd=sd[on],
+        version=np.full(len(on), made.version, dtype=np.int64),
+        at=at,
+        expires=at + round(spec.seconds * 1e6),
+        answered=answered,
+    )
 
 
 class _Masks:

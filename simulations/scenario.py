@@ -165,12 +165,15 @@ def load(app: str) -> Scenario:
 def read(file: Path) -> Scenario:
     """The scenario in a .toml, or in the JSON that `simulate validate --save` writes. CatalogueError; OSError."""
     text = file.read_text(encoding="utf-8")
-    if file.suffix != ".json":
-        return parse(text, str(file))
+    return parse_json(text, str(file)) if file.suffix == ".json" else parse(text, str(file))
+
+
+def parse_json(text: str, file: str) -> Scenario:
+    """As `parse`, from JSON."""
     try:
         return msgspec.json.decode(text, type=Scenario)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise CatalogueError(str(file), [Problem("(file)", str(error), "mend it there")]) from None
+        raise CatalogueError(file, [Problem("(file)", str(error), "mend it there")]) from None
 
 
 def parse(text: str, file: str) -> Scenario:

@@ -37,6 +37,7 @@ from simulations.scenario import Scenario
 SAMPLE = 40_000  # first visits that a moment is averaged over
 TOLERANCE = 0.10  # of an export's numbers, relative
 _QUANTILES = {"p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9}
+_ROUNDS = 5
 _EXPORTED = ("rate", "again", "repeat", "delay")
 
 
@@ -230,12 +231,12 @@ def fit(scenario: Scenario, targets: Iterable[Target]) -> Scenario:
     late = {_QUANTILES[m.split(".")[1]]: v for m, v in wanted.items() if m.startswith("delay.")}
     if late:
         scenario = _delayed(scenario, late)
-    for moment, value in wanted.items():
-        if moment.startswith("again."):
-            scenario = _spread(scenario, moment, value)
-    for moment, value in wanted.items():
-        if moment.startswith("rate."):
-            scenario = _based(scenario, moment, value)
+    for _ in range(_ROUNDS):  # what a user effect makes of a rate depends on the rate
+        for moment, value in wanted.items():
+            if moment.startswith("again."):
+                scenario = _spread(scenario, moment, value)
+            elif moment.startswith("rate."):
+                scenario = _based(scenario, moment, value)
     return scenario
 
 
