@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar, get_args
 
 import joblib
@@ -81,8 +81,8 @@ def _finished(
     # in one tuple: what is large and alone is stored on one worker by joblib, and lost with it
     calls = (joblib.delayed(_indexed)((task, i, argument)) for i, argument in enumerate(arguments))
     try:
-        with context as jobs:
-            pool = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        with context as where:
+            pool = joblib.Parallel(**where, batch_size=1, return_as="generator_unordered")
             yield from _left_quietly(pool(calls))
     except BrokenProcessPool as error:
         raise RemoteError(_DIED) from error
@@ -105,30 +105,25 @@ def _indexed(call: tuple[Callable[[Argument], Result], int, Argument]) -> tuple[
         return index, task(argument)
 
 
-@contextmanager
-def _serial(workers: int | None, address: str | None) -> Iterator[int]:  # noqa: ARG001
-    """In this process."""
-    with joblib.parallel_config(backend="sequential"):
-        yield 1
+def _serial(workers: int | None, address: str | None) -> AbstractContextManager[dict[str, Any]]:  # noqa: ARG001
+    return nullcontext({"backend": "sequential", "n_jobs": 1})
+
+
+def _processes(workers: int | None, address: str | None) -> AbstractContextManager[dict[str, Any]]:  # noqa: ARG001
+    return nullcontext({"backend": "loky", "n_jobs": workers or joblib.cpu_count(), "inner_max_num_threads": 1})
 
 
 @contextmanager
-def _processes(workers: int | None, address: str | None) -> Iterator[int]:  # noqa: ARG001
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-        yield workers or joblib.cpu_count()
-
-
-@contextmanager
-def _dask(workers: int | None, address: str | None) -> Iterator[int]:
+def _dask(workers: int | None, address: str | None) -> Iterator[dict[str, Any]]:
     distributed = _distributed()
     here = {"n_workers": workers or joblib.cpu_count(), "threads_per_worker": 1, "dashboard_address": _PRIVATE}
     try:
         client = distributed.Client(address) if address else distributed.Client(**here)
     except (OSError, TimeoutError) as error:
         raise RemoteError(f"no Dask scheduler answers at {address}: {error}") from error
-    with client, joblib.parallel_config(backend=_reporting(client)):
+    with client:
         try:
-            yield -1
+            yield {"backend": _reporting(client), "n_jobs": -1}
         except distributed.KilledWorker as error:
             raise RemoteError(_KILLED) from error
         except CancelledError as error:
