@@ -158,7 +158,7 @@ class Learning:
 
     def _counted(self, tally: Tally, rows: list[Matured], done: list[Settlement], numbers: range) -> Tally:
         watch = drift.scan(tally.spec.drift, tally.watch, _seen(self._specs, tally.spec, rows, done, numbers))
-        parts = list(tally.epochs) + [empty(len(tally.names), tally.d)] * (watch.epoch + 1 - len(tally.epochs))
+        parts = list(tally.epochs) + [empty(len(tally.rows), tally.d)] * (watch.epoch + 1 - len(tally.epochs))
         of = np.array([drift.epoch_of(watch, seq) for seq in numbers])
         for e in np.unique(of).tolist():
             mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
@@ -177,7 +177,7 @@ class Learning:
             moved = len(tally.epochs) > len(before.epochs)
             for e in range(len(before.epochs) - 1, len(tally.epochs)):
                 if moved or tally.epochs[e] is not before.epochs[e]:
-                    beliefs[key(name, tally.spec, e, len(tally.epochs))] = tally.names, tally.epochs[e]
+                    beliefs[key(name, tally.spec, e, len(tally.epochs))] = tally.rows, tally.epochs[e]
             facts |= {k: v for k, v in facts_of(name, tally).items() if v != facts_of(name, before).get(k)}
         return beliefs, facts
 

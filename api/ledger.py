@@ -61,7 +61,7 @@ def _last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
 def replace(store: Store, name: str, tally: Tally) -> None:
     """Write a stage's tally."""
     for e, belief in enumerate(tally.epochs):
-        store.replace_belief(key(name, tally.spec, e, len(tally.epochs)), tally.names, belief)
+        store.replace_belief(key(name, tally.spec, e, len(tally.epochs)), tally.rows, belief)
     store.set_meta(facts_of(name, tally))
 
 

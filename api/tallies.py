@@ -28,8 +28,17 @@ Settled = tuple[Decision, Sequence[Outcome], Settlement]
 _BATCH = 5000
 
 
+class Warm(msgspec.Struct, frozen=True, kw_only=True):
+    """A log that was learned from before: what each of its rows counts, and the first decision that knows of it."""
+
+    weight: float
+    rows: int
+    digest: str
+    since: int
+
+
 class Tally(NamedTuple):
-    """`retired`: name → type. `epochs`: sums of each, oldest first, over `names`. `delays`: (names, buckets)."""
+    """`retired`: name → type. `epochs`: sums of each, oldest first, over `rows`. `delays`: (names, buckets)."""
 
     spec: Stage
     retired: dict[str, str]
@@ -37,11 +46,17 @@ class Tally(NamedTuple):
     watch: Watch
     epochs: tuple[Belief, ...]
     delays: Array
+    warm: Belief | None = None  # of the declared arms, each row with its weight
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every arm there is a row for."""
+        """Every arm that is known."""
         return (*self.spec.arms, *self.retired)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the rows of its sums."""
+        return self.spec.rows(self.names)
 
     @property
     def d(self) -> int:
@@ -50,9 +65,11 @@ class Tally(NamedTuple):
 
     def snapshot(self, app: str, name: str) -> Snapshot:
         """What has settled, each epoch with its weight."""
-        total, k = drift.weighed(self.spec.drift, self.epochs), len(self.spec.arms)
-        gone = Retired(tuple(self.retired), tuple(self.retired.values()), total.precision[k:], total.shift[k:])
-        belief = Belief(*(part[:k] for part in total))
+        total, k, n = drift.weighed(self.spec.drift, self.epochs), len(self.spec.arms), len(self.names)
+        gone = Retired(tuple(self.retired), tuple(self.retired.values()), total.precision[k:n], total.shift[k:n])
+        mine = [self.rows.index(row) for row in self.spec.rows(self.spec.arms)]
+        belief = Belief(*(part[mine] for part in total))
+        belief = belief if self.warm is None else add(belief, self.warm)
         return Snapshot(app, name, self.spec, self.version, belief, retired=gone if self.retired else None)
 
     def answers(self, rows: Iterable[Settled]) -> Array:
@@ -103,10 +120,26 @@ def _read(store: Store, name: str, stage: Stage) -> Tally:
     watch = msgspec.json.decode(meta.get(f"watch:{kept(name, stage)}", "{}"), type=Watch)
     gone, d = retired(store, meta, name, stage), len(features.schema(stage.features).columns)
     names = (*stage.arms, *gone)
-    epochs = [store.belief(key(name, stage, e, watch.epoch + 1), names, d)[0] for e in range(watch.epoch + 1)]
+    rows = stage.rows(names)
+    epochs = [store.belief(key(name, stage, e, watch.epoch + 1), rows, d)[0] for e in range(watch.epoch + 1)]
     found = msgspec.json.decode(meta.get(f"delays:{kept(name, stage)}", "{}"), type=dict[str, list[int]])
     delays = np.array([found.get(arm, [0] * delay.BUCKETS) for arm in names], dtype=np.float64)
-    return Tally(stage, gone, version, watch, tuple(epochs), delays)
+    return Tally(stage, gone, version, watch, tuple(epochs), delays, warmed(store, meta, name, stage))
+
+
+def warmed(
+    store: Store, meta: Mapping[str, str], name: str, stage: Stage, decision: int | None = None
+) -> Belief | None:
+    """The weighted sums of the log that the stage began with, if any, as `decision` knew them."""
+    text = meta.get(f"warm:{kept(name, stage)}")
+    if text is None:
+        return None
+    warm = msgspec.json.decode(text, type=Warm)
+    if decision is not None and decision < warm.since:
+        return None
+    d = len(features.schema(stage.features).columns)
+    sums, _ = store.belief(f"{kept(name, stage)}@warm", stage.rows(stage.arms), d)
+    return Belief(*(warm.weight * part for part in sums))
 
 
 def retired(
@@ -138,14 +171,16 @@ def counted(
     if through is not None:
         watch = Watch(alarms=tuple(a for a in watch.alarms if a.through <= through))
     gone = retired(store, meta, name, stage, decision)
-    zero = empty(len(stage.arms) + len(gone), len(features.schema(stage.features).columns))
+    names = (*stage.arms, *gone)
+    zero = empty(len(stage.rows(names)), len(features.schema(stage.features).columns))
     tally = Tally(
         spec=stage,
         retired=gone,
         version=store.version(name) if through is None else through,
         watch=watch,
         epochs=(zero,) * (watch.epoch + 1),
-        delays=np.zeros((len(zero.n), delay.BUCKETS)),
+        delays=np.zeros((len(names), delay.BUCKETS)),
+        warm=warmed(store, meta, name, stage, decision),
     )
     settled = _settled(store, name, int(meta.get(f"since:{kept(name, stage)}", 0)), through)
     count = 0

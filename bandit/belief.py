@@ -49,6 +49,11 @@ def add(left: Belief, right: Belief) -> Belief:
     return Belief(*(a + b for a, b in zip(left, right, strict=True)))
 
 
+def stack(upper: Belief, lower: Belief) -> Belief:
+    """The rows of both, one below the other."""
+    return Belief(*(np.concatenate([a, b]) for a, b in zip(upper, lower, strict=True)))
+
+
 def subtract(left: Belief, right: Belief) -> Belief:
     """The belief as if the rows of `right` had never been seen. Exact."""
     return Belief(*(a - b for a, b in zip(left, right, strict=True)))

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import delay, rewards
-from bandit.belief import Belief, weighted
+from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.delay import Answers
+from bandit.learner import part
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
 
@@ -119,4 +120,4 @@ def amounts_to(live: Snapshot, rows: Open, counts: Array, now: int) -> Belief | 
     some = weight > 0.0
     arm, x, reward, weight = rows.arm[some], rows.x[some], rows.reward[some], weight[some]
     tau, nu = spec.learner.provisional(live.belief, live.arms, x, arm, reward, weight)
-    return weighted(len(spec.arms), x, arm, tau, nu, reward, weight)
+    return part(spec, x, arm, tau, nu, reward, weight)

@@ -162,7 +162,8 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
 
 def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
     """SnapshotError unless every array has its shape and is finite, and the belief is the one described."""
-    k, d = len(snapshot.spec.arms), len(schema(snapshot.spec.features).columns)
+    spec = snapshot.spec
+    k, d = len(spec.rows(spec.arms)), len(schema(spec.features).columns)
     belief = {"n": (k,), "reward": (k,), "square": (k,), "precision": (k, d, d), "shift": (k, d)}
     n, r = len(snapshot.elsewhere.keys if snapshot.elsewhere else ()), len(policy["retired"])
     wanted: dict[str, tuple[int, ...]] = {

@@ -11,7 +11,7 @@ from bandit import delay, propensity
 from bandit.belief import Belief
 from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform, blocks
 from bandit.policies.blocks import Layout
-from bandit.policies.hierarchical import Filtered
+from bandit.policies.hierarchical import Logits
 from bandit.policies.linear import Ridge
 from bandit.policies.protocol import Arms, Array, Policy
 from benchmarks import environments
@@ -128,7 +128,7 @@ class Pooled:
 
 
 @dataclass(frozen=True)
-class FullHierarchy(Filtered):
+class FullHierarchy(Logits):
     """z = x·β_stage + 1{a ≠ none}(x·ν_type + x·δ_arm) over all stages of an app; by default env5's true prior."""
 
     mean: float = environments.BASE_MEAN

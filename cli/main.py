@@ -11,13 +11,16 @@ from bandit.errors import JourneyBanditError
 _COMMANDS = {
     "catalogue": "cli.catalogue:catalogue",
     "demo": "cli.demo:demo",
+    "evaluate": "cli.evaluate:evaluate",
     "keys": "cli.keys:keys",
+    "monitor": "cli.monitor:monitor",
     "rebuild": "cli.audit:rebuild",
     "receipt": "cli.audit:receipt",
     "replay": "cli.replay:replay",
     "serve": "cli.serve:serve",
     "simulate": "cli.simulate:simulate",
     "ui": "cli.ui:ui",
+    "warm-start": "cli.warm:warm",
 }
 
 

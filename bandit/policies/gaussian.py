@@ -28,12 +28,17 @@ class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
     effect: Scales
     alpha: float
     noise_sd: float = 0.3  # guessed noise before any data, in units of the reward range
+    scales: str = "declared"
 
     def posterior(self, belief: Belief, arms: Arms) -> "JointPosterior":
         """Joint posterior of all arms' rewards."""
+        return self.fitted(belief, arms)[1]
+
+    def fitted(self, belief: Belief, arms: Arms) -> tuple[float, "JointPosterior"]:
+        """The noise as well."""
         noise, layout, scaled, tagged = self._ready(belief, arms)
         means, pairs = blocks.projected(layout, blocks.posterior(layout, scaled))
-        return JointPosterior(noise * means, (noise * self.alpha) ** 2 * pairs, tagged)
+        return noise, JointPosterior(noise * means, (noise * self.alpha) ** 2 * pairs, tagged)
 
     def message(self, belief: Belief, arms: Arms) -> Factor | None:
         """About the types of its nudges, in units of the noise."""
@@ -49,7 +54,10 @@ class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
         d = belief.shift.shape[1]
         base, effect = (Scales(_UNITS * s.intercept, _UNITS * s.slope) for s in (self.base, self.effect))
         layout = blocks.shared(tagged, d, base=base, effect=effect, start=rate / noise)
-        return noise, layout, belief._replace(shift=belief.shift / noise), tagged
+        scaled = belief._replace(shift=belief.shift / noise)
+        if self.scales == "learned":
+            layout = blocks.empirical(layout, scaled, blocks.grouped(layout))
+        return noise, layout, scaled, tagged
 
 
 def _tagged(kind: str) -> str:

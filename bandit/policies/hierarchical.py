@@ -43,6 +43,10 @@ class Filtered:
         """Which blocks each arm's score reads, and their prior."""
         raise TypeError(f"{type(self).__name__} declares no layout")
 
+    def learned(self, arms: Arms, belief: Belief) -> Layout:
+        """The layout, its scales as declared or as the sums show them."""
+        return self.layout(arms, belief.shift.shape[1])
+
     @property
     def link(self) -> Literal["identity", "logit"]:
         """Shifts are in logits."""
@@ -50,7 +54,7 @@ class Filtered:
 
     def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
         """In the order of the rows, after what `belief` knows."""
-        layout = self.layout(arms, x.shape[1])
+        layout = self.learned(arms, belief)
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
         for start in range(0, len(x), _CHUNK):
             rows = slice(start, start + _CHUNK)
@@ -67,7 +71,7 @@ class Filtered:
         A step is as long as scores may move by 2 logits at most. In batches of thousands this costs a fraction of
         filtering row by row, and what is provisional is replaced by its filtered site when it settles.
         """
-        layout = self.layout(arms, x.shape[1])
+        layout = self.learned(arms, belief)
         means, pairs = blocks.projected(layout, blocks.posterior(layout, belief))
         z = np.einsum("nd,nd->n", x, means[arm])
         spread = np.zeros(len(z))
@@ -86,18 +90,23 @@ class Filtered:
         """Stages share nothing."""
         return None
 
+
+class Logits(Filtered):
+    """Filtered, where logits are all there is to know."""
+
     def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
         """Joint posterior of all arms' scores."""
-        return _ready(self.layout(arms, belief.shift.shape[1]), belief, arms, self.alpha)
+        return _ready(self.learned(arms, belief), belief, arms, self.alpha)
 
 
 class Hierarchical(
-    msgspec.Struct, Filtered, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
+    msgspec.Struct, Logits, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
 ):
     """Sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes. Types are shared across
-    the stages of an app. A continuous reward is learned by `gaussian`.
+    the stages of an app. A continuous reward is learned by `gaussian`, revenue by `hurdle`.
 
     prior_mean: expected reward before any data, in units of the reward range. alpha: scale of the posterior sd.
+    scales: "learned" moves the four sds to what the data show (empirical Bayes), for those who cannot guess them.
     """
 
     prior_mean: Rate = 0.1
@@ -106,23 +115,33 @@ class Hierarchical(
     effect_sd: Positive = 0.5
     effect_slope_sd: Positive = 0.25
     alpha: Alpha = 0.5
+    scales: Literal["declared", "learned"] = "declared"
+
+    @property
+    def widths(self) -> tuple[Scales, Scales]:
+        """Of the baseline and of effects."""
+        return Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
 
     def layout(self, arms: Arms, d: int) -> Layout:
         """Baseline, types, nudges."""
-        base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
+        base, effect = self.widths
         return blocks.shared(arms, d, base=base, effect=effect, start=float(special.logit(self.prior_mean)))
+
+    def learned(self, arms: Arms, belief: Belief) -> Layout:
+        """By empirical Bayes if asked for."""
+        layout = self.layout(arms, belief.shift.shape[1])
+        return blocks.empirical(layout, belief, blocks.grouped(layout)) if self.scales == "learned" else layout
 
     def gaussian(self) -> HierarchicalGaussian:
         """The same hierarchy for continuous rewards."""
-        base, effect = Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
-        return HierarchicalGaussian(self.prior_mean, base, effect, self.alpha)
+        return HierarchicalGaussian(self.prior_mean, *self.widths, self.alpha, scales=self.scales)
 
     def message(self, belief: Belief, arms: Arms) -> Factor | None:
         """About the types of its nudges."""
-        return blocks.message(self.layout(arms, belief.shift.shape[1]), belief, arms.columns)
+        return blocks.message(self.learned(arms, belief), belief, arms.columns)
 
 
-class Logistic(msgspec.Struct, Filtered, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
+class Logistic(msgspec.Struct, Logits, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
     """Needs a binary reward. One model for each arm, nothing shared: sds in logits, of its intercept and slopes."""
 
     prior_mean: Rate = 0.1
