@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from cli import evaluations, logs, policies
+from cli import evaluations, judging, logs, policies
 from cli.evaluate_data import hillstrom, open_bandit
 from cli.logs import Log, Wanted
 from experiments import evaluate as core
@@ -21,6 +21,7 @@ from experiments.rounds import Rewards
 @click.option("--policy", "names", multiple=True, metavar="POLICY", help=f"{policies.FORMS}. Several may be given.")
 @click.option("--against", multiple=True, metavar="POLICY", help="Contrast with this policy too, e.g. the champion.")
 @click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
+@click.option("--segment", default="", metavar="FEATURE", help="Lift by values of a feature that the stage declares.")
 @click.option("--range", "span", nargs=2, type=float, help="The least and largest reward, unless they are 0 and 1.")
 @click.option("--learned-elsewhere", is_flag=True, help="The snapshot did not learn from this ledger.")
 @click.option("--clip", default=10.0, show_default=True, type=click.FloatRange(min=0.0, min_open=True))
@@ -46,11 +47,12 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     ask = Ask(log.targets, log.against, knobs, log.rewards, log.worth, given["slope"], force=given["force"])
     found = core.evaluate(log.sources, ask, given["level"])
     shown = evaluations.Shown(log.title, log.unit, given["level"], given["as_json"])
-    evaluations.finish(shown, found, ask)
+    verdicts = judging.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
+    evaluations.finish(shown, found, ask, verdicts)
 
 
 def _of_file(file: Path, given: dict[str, Any]) -> Log:
-    for option in ("stage", "learned_elsewhere"):
+    for option in ("stage", "segment", "learned_elsewhere"):
         if given[option]:
             raise click.UsageError(f"--{option.replace('_', '-')} goes with --ledger")
     if given["measure"] == "net":
@@ -63,7 +65,9 @@ def _of_ledger(ledger: str, given: dict[str, Any]) -> Log:
     if not given["stage"]:
         raise click.UsageError("--ledger needs --stage")
     wanted, net = Wanted(given["names"], given["against"]), given["measure"] == "net"
-    return logs.of_ledger(ledger, given["stage"], wanted, net=net, segment="", elsewhere=given["learned_elsewhere"])
+    return logs.of_ledger(
+        ledger, given["stage"], wanted, net=net, segment=given["segment"], elsewhere=given["learned_elsewhere"]
+    )
 
 
 evaluate.add_command(open_bandit)

@@ -1,6 +1,7 @@
 """Showing evaluations, as a person or a program wants them, and the exit status of a refusal."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -8,9 +9,11 @@ import msgspec
 from rich.table import Table
 
 from cli import runs
+from cli.judging import Judged
 from experiments.evaluate import Estimate, Evaluation, report
 from experiments.inference import LEVEL
 from experiments.parts import Ask
+from experiments.segments import Segments
 
 REFUSED = 3  # exit status
 
@@ -24,14 +27,17 @@ class Shown(NamedTuple):
     as_json: bool = False
 
 
-def finish(shown: Shown, found: list[Evaluation], ask: Ask) -> None:
+def finish(shown: Shown, found: list[Evaluation], ask: Ask, verdicts: Sequence[Judged] = ()) -> None:
     """Print the evaluations of one log; leave with status 3 if it cannot answer about one of them."""
     if shown.as_json:
-        write(report(found, ask, shown.level))
+        judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
+        write({**report(found, ask, shown.level), **({"verdicts": judged} if judged else {})})
     else:
         runs.console.print(f"{shown.title}: {shown.unit} per decision, {100 * shown.level:g} % intervals")
         for evaluation in found:
             show(evaluation)
+        for policy, champion, verdict in verdicts:
+            runs.console.print(f"[bold]{policy} for {champion}: {verdict.decision}[/]: {'; '.join(verdict.reasons)}")
     leave(found, ask)
 
 
@@ -57,6 +63,8 @@ def show(evaluation: Evaluation) -> None:
         units = "" if evaluation.units == evaluation.n else f" of {evaluation.units:,} groups of users"
         print_table(f"{evaluation.n:,} rounds{units}", "estimator", evaluation.estimates)
         print_table("Less another policy", "less", evaluation.contrasts)
+    if evaluation.segments:
+        _print_segments(evaluation.segments)
     if evaluation.control:
         runs.console.print(f"holdout, {evaluation.holdout:,} rounds: {' '.join(cells(evaluation.control)[:2])}")
     shown = ("ess", "max_weight", "mean_weight", "conversions", "matured")
@@ -71,6 +79,19 @@ def print_table(title: str, head: str, estimates: dict[str, Estimate]) -> None:
     for name, estimate in estimates.items():
         table.add_row(name, *cells(estimate))
     runs.console.print(table)
+
+
+def _print_segments(found: Segments) -> None:
+    table = Table(
+        "segment", "rounds", "joint interval", "shrunk", "interval", title="Lift over the champion by segment"
+    )
+    table.title_justify = "left"
+    for name, joint, shrunk in found.segments:
+        ends = _span((joint.low, joint.high)), f"{shrunk.value:.5g}", _span((shrunk.low, shrunk.high))
+        table.add_row(name, f"{joint.n:,}", *ends)
+    runs.console.print(table)
+    hurt = ", ".join(segment.name for segment in found.hurt) or "none surely"
+    runs.console.print(f"worst segment: {found.worst.name}; hurt: {hurt}")
 
 
 def cells(estimate: Estimate) -> tuple[str, str, str]:

@@ -36,6 +36,7 @@ class LedgerLog(NamedTuple):
     arms: tuple[str, ...]  # those of `spec`, then those that were declared once
     segment: str = ""
     after: int = 0  # only decisions with a higher number
+    refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
 
     def source(self) -> Source:
         """Its chunks, in the order of the ledger."""
@@ -101,7 +102,7 @@ def _rounds(log: LedgerLog, found: list[Found], specs: dict[str, Stage]) -> Roun
         propensities[i, place], mean[i, place] = decision.propensity, decision.mean
         may[i, place] = [arm not in decision.excluded for arm in specs[decision.spec].arms]
     action = np.array([at[f.decision.arm] for f in found], dtype=np.intp)
-    reward = np.array([np.nan if f.settlement is None else f.settlement.reward for f in found])
+    reward = np.array([_reward(f, log) for f in found])
     x = np.array([f.decision.x for f in found])
     spec = log.spec.reward
     return Rounds(
@@ -110,7 +111,7 @@ def _rounds(log: LedgerLog, found: list[Found], specs: dict[str, Stage]) -> Roun
         pscore=propensities[np.arange(n), action],
         x=x,
         propensities=propensities,
-        q_hat=spec.min + (spec.max - spec.min) * mean,
+        q_hat=np.zeros((n, k)) if log.refunds else spec.min + (spec.max - spec.min) * mean,
         eligible=may,
         user=np.array([int.from_bytes(f.decision.user[:8], "little", signed=True) for f in found], dtype=np.int64),
         at=np.array([f.decision.at for f in found], dtype=np.int64),
@@ -119,6 +120,12 @@ def _rounds(log: LedgerLog, found: list[Found], specs: dict[str, Stage]) -> Roun
         holdout_share=np.array([specs[f.decision.spec].holdout for f in found]),
         segment=_segments(log, x) if log.segment else None,
     )
+
+
+def _reward(found: Found, log: LedgerLog) -> float:
+    if found.settlement is None:
+        return float("nan")
+    return float(any(o.kind == "retraction" for o in found.outcomes)) if log.refunds else found.settlement.reward
 
 
 def _segments(log: LedgerLog, x: Array) -> NDArray[np.str_]:

@@ -31,6 +31,7 @@ class Log(NamedTuple):
     unit: str
     targets: tuple[Target, ...]
     against: tuple[Target, ...]
+    ledger: LedgerLog | None = None
 
 
 def of_file(path: Path, wanted: Wanted, rewards: Rewards | None, workers: int) -> Log:
@@ -74,6 +75,7 @@ def of_ledger(url: str, stage: str, wanted: Wanted, *, net: bool, segment: str, 
         unit="net value" if net else "reward",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
+        ledger=log,
     )
 
 

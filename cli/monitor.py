@@ -51,11 +51,15 @@ def _body(found: Monitored) -> dict[str, Any]:
 
 
 def _show(found: Monitored, arms: tuple[str, ...]) -> None:
-    evaluations.show(found.lift)
+    for refusal in found.lift.refused:
+        runs.console.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
+    lines = {f"live less {name}": e for name, e in found.lift.contrasts.items() if name == HOLDOUT}
+    lines |= {f"live less {name}, by propensities": e for name, e in found.over_none.contrasts.items() if name == NONE}
+    if "dr" in found.lift.estimates:
+        lines["live"] = found.lift.estimates["dr"]
+    evaluations.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines)
     if found.recurring:
         runs.console.print("note: users come back, and stay in or out of the holdout: there is no sequence of the lift")
-    if NONE in found.over_none.contrasts:
-        evaluations.print_table("Outside the holdout, by propensities", "less", found.over_none.contrasts)
     if found.stage is None:
         return
     runs.console.print(f"shown as drawn: evidence against it {found.stage.evidence:.3g}; {ALARM:g} would be an alarm")

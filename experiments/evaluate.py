@@ -16,10 +16,11 @@ import numpy as np
 from bandit.errors import InvalidRequest, Problem
 from experiments.diagnostics import Evidence, Refusal, refusals, warnings
 from experiments.following import bounds_of
-from experiments.inference import LEVEL, ByUser, Moments, interval
+from experiments.inference import LEVEL, ByUser, Interval, Moments, interval, standard_error
 from experiments.models import Gram, Model
 from experiments.parts import Ask, Part, Seen, Total, matured, tally
 from experiments.rounds import Rewards, Source
+from experiments.segments import Segments, effects
 
 Bounds = tuple[float, float]
 T = TypeVar("T")
@@ -58,6 +59,7 @@ class Evaluation(NamedTuple):
     estimates: dict[str, Estimate]
     contrasts: dict[str, Estimate]  # this policy less another
     chosen: dict[str, float]  # thresholds that SLOPE chose
+    segments: Segments | None  # of the contrast with the champion
     control: Estimate | None  # the holdout's mean reward
     rows: int  # of the log
     holdout: int
@@ -115,14 +117,14 @@ def _conclude(name: str, seen: Seen, whole: Part, ask: Ask, level: float) -> Eva
         for other, total in seen.contrasts.items()
     }
     gap = value.mean - estimates["snips"].value if "snips" in estimates else None
-    error = float(np.sqrt(value.m2 / max(value.n - 1, 1) / value.n))
     return found._replace(
         units=value.n,
         estimates=estimates,
         contrasts=contrasts,
         chosen=chosen,
+        segments=effects(seen.segments, level, span),
         control=_estimate(whole.control, level, bounds) if whole.holdout else None,
-        notes=(*warnings(seen.evidence, gap, error), *notes),
+        notes=(*warnings(seen.evidence, gap, standard_error(value)), *notes),
     )
 
 
@@ -135,6 +137,7 @@ def _unanswered(name: str, whole: Part, evidence: Evidence) -> Evaluation:
         estimates={},
         contrasts={},
         chosen={},
+        segments=None,
         control=None,
         rows=whole.rows,
         holdout=whole.holdout,
@@ -192,6 +195,7 @@ def body(evaluation: Evaluation) -> dict[str, Any]:
         "slope": {family: _finite(t) for family, t in evaluation.chosen.items()} or None,
         "holdout": evaluation.control and {**_written(evaluation.control), "n": evaluation.holdout},
         "notes": list(evaluation.notes) or None,
+        "segments": evaluation.segments and _segments(evaluation.segments),
         "forced": True if evaluation.forced else None,
     }
     return {
@@ -205,6 +209,18 @@ def body(evaluation: Evaluation) -> dict[str, Any]:
         "refused": [refusal._asdict() for refusal in evaluation.refused],
         **{name: value for name, value in optional.items() if value is not None},
     }
+
+
+def _segments(found: Segments) -> dict[str, Any]:
+    each = [
+        {"segment": s.name, "n": s.joint.n, "joint": _ends(s.joint), "shrunk": _ends(s.shrunk)} for s in found.segments
+    ]
+    hurt = [segment.name for segment in found.hurt]
+    return {"mean": found.mean, "spread": found.spread, "worst": found.worst.name, "hurt": hurt, "each": each}
+
+
+def _ends(found: Interval) -> dict[str, Any]:
+    return {"value": _finite(found.value), "interval": [_finite(found.low), _finite(found.high)]}
 
 
 def _written(estimate: Estimate) -> dict[str, Any]:

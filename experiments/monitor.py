@@ -1,9 +1,9 @@
 """Live lift: what the stage earns with its policy, less what the holdout earns without.
 
-Which of the two a user gets is itself a draw, of known probability: the declared share of the holdout. The comparison is
-an evaluation on a log of two arms, "live" and "holdout", with the same intervals, sequences and refusals; that the
-share which came is the share that was declared is one of its tests. The model of both arms is q̂ of no nudge, which is
-known whoever the user is.
+Which of the two a user gets is itself a draw, of known probability: the declared share of the holdout. So this is an
+evaluation on a log of two arms, "live" and "holdout", with the same intervals, sequences and refusals; one of its tests
+is that the share which came is the share that was declared. The model of both arms is q̂ of no nudge, which is known
+whoever the user is.
 """
 
 from collections.abc import Iterator

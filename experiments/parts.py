@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import ope
+from experiments import ope, segments
 from experiments.diagnostics import Evidence
 from experiments.following import follow, merged
 from experiments.inference import ByUser, Moments
 from experiments.models import Model
 from experiments.ope import Knobs, Tally, Weighed
 from experiments.rounds import Array, Rewards, Rounds, Source
+from experiments.segments import by_segment
 from experiments.sequences import Sequence
 from experiments.slope import Ladder
 from experiments.sums import Ints, groups_of
@@ -41,6 +42,11 @@ class Ask(NamedTuple):
     force: bool = False  # estimate even what would be refused
 
     @property
+    def champion(self) -> str:
+        """What a policy would replace: the first it is contrasted with, or else the one that made the log."""
+        return self.against[0].name if self.against else LOGGED
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """What values cannot leave."""
         rewards = self.rewards or Rewards(0.0, 1.0)
@@ -58,6 +64,7 @@ class Seen(NamedTuple):
     contrasts: dict[str, Total]  # of φ less that of another policy, round by round
     ladder: Ladder | None
     evidence: Evidence  # what the log can answer about the policy
+    segments: dict[str, Moments]  # of the contrast with the champion
     sequence: Sequence | None  # of the value
     sequences: dict[str, Sequence | None]  # of the contrasts
 
@@ -73,6 +80,7 @@ class Seen(NamedTuple):
             contrasts=contrasts,
             ladder=ladder,
             evidence=self.evidence + other.evidence,
+            segments=segments.merged(self.segments, other.segments),
             sequence=sequence,
             sequences=sequences,
         )
@@ -87,7 +95,7 @@ class Part:
     used: int = 0
     ended: bool = False  # a reward was not known: nothing after it counts
     rewards: Moments = field(default_factory=Moments)  # of the rounds used
-    control: Moments = field(default_factory=Moments)  # of the holdout's rewards
+    control: Moments = field(default_factory=Moments)  # of the holdout's values
     low: float = np.inf
     high: float = -np.inf
     seen: tuple[Seen, ...] = ()
@@ -143,6 +151,8 @@ def _chunk(chunk: Rounds, ask: Ask, model: Model | None) -> Part:
     first = chunk.only(slice(known))
     rounds = _decided(first)
     held = first.reward[first.holdout] if first.holdout is not None else np.zeros(0)
+    if ask.worth is not None:
+        held = held * ask.worth.gain[0] - ask.worth.cost[0]  # the holdout is shown nothing
     part = Part(
         rows=len(chunk.reward),
         holdout=len(held),
@@ -169,16 +179,17 @@ def _seen(
 ) -> Seen:
     others = {LOGGED: _logged(mine, rounds, model, ask.worth), **against}
     rewards = ask.rewards or Rewards(0.0, 1.0)
-    contrasts = {
-        name: _total(phi(mine) - phi(other), guard(mine, other, rounds, rewards, ask.worth), group)
-        for name, other in others.items()
+    differences = {
+        name: (phi(mine) - phi(other), guard(mine, other, rounds, rewards, ask.worth)) for name, other in others.items()
     }
+    champion, guarded = differences[ask.champion]
     return Seen(
         tally=Tally.of(mine.weighed, ask.knobs, group),
         value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
-        contrasts=contrasts,
+        contrasts={name: _total(values, model, group) for name, (values, model) in differences.items()},
         ladder=Ladder.of(mine.weighed) if ask.slope else None,
         evidence=_evidence(mine, rounds, rewards),
+        segments={} if rounds.segment is None else by_segment(rounds.segment, champion, *(guarded or ())),
         sequence=follow(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
         sequences={name: _followed(mine, name, other, rounds, ask) for name, other in others.items()},
     )

@@ -103,8 +103,11 @@ class Bets:
         factors, centre = self._factors(x)
         gains = np.log(factors) + self.rate[:, None, :] * centre[..., None]
         grown = self.growth[..., None, :] + np.cumsum(gains, axis=-2)
-        paid = (mean * time)[..., None, :, None] * self.rate[:, None, :]
-        return np.asarray(special.logsumexp(grown - paid + self.log_prior[:, None, :], axis=(-3, -1)), dtype=np.float64)
+        grown -= (mean * time)[..., None, :, None] * self.rate[:, None, :]
+        grown += self.log_prior[:, None, :]
+        most = grown.max(axis=(-3, -1), keepdims=True)
+        wealth = np.exp(np.subtract(grown, most, out=grown), out=grown).sum(axis=(-3, -1))
+        return np.asarray(np.log(wealth) + most[..., 0, :, 0], dtype=np.float64)
 
     def log_wealth(self, mean: Array | float) -> Array:
         """log W, (…): the evidence that the running mean is above `mean`. exp of it is an e-value at any time."""

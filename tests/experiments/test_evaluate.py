@@ -211,12 +211,13 @@ def test_a_policy_is_learned_on_one_half_and_evaluated_on_the_other() -> None:
 
 
 def without(rounds: Rounds, arm: int) -> Rounds:
-    """The rounds of the other arms, as if it could not have been drawn."""
+    """The rounds of the other arms, as if it had been eligible but never drawn."""
     left = rounds.only(rounds.action != arm)
     assert left.propensities is not None
     rest = np.where(np.arange(3) == arm, 0.0, left.propensities)
     rest /= rest.sum(axis=1, keepdims=True)
-    return left._replace(propensities=rest, pscore=rest[np.arange(len(rest)), left.action])
+    may = np.ones(rest.shape, dtype=np.bool_)
+    return left._replace(propensities=rest, pscore=rest[np.arange(len(rest)), left.action], eligible=may)
 
 
 REASONS: dict[str, tuple[Rounds, str]] = {
