@@ -75,7 +75,7 @@ def _row(one: Played, baseline: Played) -> Row:
     return Row(
         one.policy,
         (
-            f"{one.value_per_user.mean():.3f}",
+            f"{one.value_per_user.mean():.2f}",
             "–" if one is baseline else span(over),
             f"{1000.0 * one.regret.sum() / total:,.1f}",
             f"{100.0 * one.rewards.sum() / total:.2f} %",
@@ -87,8 +87,8 @@ def _row(one: Played, baseline: Played) -> Row:
 
 def span(i: Interval) -> str:
     """An interval in words; without bounds where one seed gives none."""
-    bounds = f" [{i.low:+.3f}, {i.high:+.3f}]" if np.isfinite(i.low) else ""
-    return f"{i.value:+.3f}{bounds}"
+    bounds = f" [{i.low:+.2f}, {i.high:+.2f}]" if np.isfinite(i.low) else ""
+    return f"{i.value:+.2f}{bounds}"
 
 
 def band(name: str, values: Array) -> Series:
