@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from cli import evaluations, judging, logs, policies
+from cli import evaluations, judging, logs, policies, workers
 from cli.evaluate_data import hillstrom, open_bandit
 from cli.logs import Log, Wanted
 from experiments import evaluate as core
@@ -30,6 +30,7 @@ from experiments.rounds import Rewards
 @click.option("--slope", is_flag=True, help="Choose thresholds by SLOPE too: for foreign logs without floors.")
 @click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="For Parquet logs.")
+@click.option("--no-sequence", is_flag=True, help="Leave out confidence sequences: faster on huge logs.")
 @click.option("--force", is_flag=True, help="Print estimates that would be refused, labelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -45,7 +46,8 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
     knobs = Knobs(given["clip"], given["tau"], given["shrink"])
     ask = Ask(log.targets, log.against, knobs, log.rewards, log.worth, given["slope"], force=given["force"])
-    found = core.evaluate(log.sources, ask, given["level"])
+    ask = ask._replace(follow=not given["no_sequence"])
+    found = core.evaluate(log.sources, ask, given["level"], workers.on(given["workers"]))
     shown = evaluations.Shown(log.title, log.unit, given["level"], given["as_json"])
     verdicts = judging.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
     evaluations.finish(shown, found, ask, verdicts)

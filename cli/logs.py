@@ -80,8 +80,9 @@ def of_ledger(url: str, stage: str, wanted: Wanted, *, net: bool, segment: str, 
 
 
 def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
-    """The last decision that the snapshot may have learned from. InvalidRequest if it is of another stage."""
+    """The last decision that it may have learned from, settled or open. InvalidRequest if it is of another stage."""
     if (snapshot.app, snapshot.stage) != (log.app, log.stage):
         problem = f"the snapshot is of {snapshot.app}/{snapshot.stage}, the log of {log.app}/{log.stage}"
         raise InvalidRequest(Problem("policy", problem, "give a snapshot of the same stage, or --learned-elsewhere"))
-    return log.learned_through(snapshot.version)
+    seen_open = snapshot.basis.decisions if snapshot.pending is not None else 0
+    return max(log.learned_through(snapshot.version), seen_open)

@@ -12,6 +12,7 @@ from bandit.errors import InvalidRequest, Problem
 from cli import offline, runs, sweep, trust
 from simulations import scenario
 from simulations.client import ServiceClient
+from simulations.parallel import Backend
 from simulations.scenario import Scenario, names
 
 _DEFAULT = ("default", "uniform", "oracle")
@@ -29,6 +30,7 @@ _DEFAULT = ("default", "uniform", "oracle")
 @click.option("--journey", is_flag=True, help="All stages, from onboarding to retention. Offline.")
 @click.option("--backend", default="processes", show_default=True, type=click.Choice(("serial", "processes", "dask")))
 @click.option("--workers", type=click.IntRange(min=1), help="Runs at a time.  [default: processors]")
+@click.option("--address", help="Of a Dask scheduler, e.g. tcp://10.0.0.5:8786.  [default: start one here]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("simulation"), show_default=True)
 @click.option("--scenario", "file", type=click.Path(path_type=Path), help="A .toml, or what `validate --save` wrote.")
 @click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
@@ -154,8 +156,9 @@ def planned(
     policies: tuple[str, ...] = (),
     days: int,
     journey: bool = False,
-    backend: str,
+    backend: Backend,
     workers: int | None,
+    address: str | None,
     out: Path,
     file: Path | None = None,
     guard: float = 0.0,
@@ -173,7 +176,8 @@ def planned(
         seeds=tuple(range(seed, seed + seeds)),
         journey=journey,
         backend=backend,
-        workers=workers or offline.workers(),
+        workers=workers,
+        address=address,
         out=out,
         command=shlex.join(["journey-bandit", *sys.argv[1:]]),
     )

@@ -71,7 +71,7 @@ def table(run: Run, played: list[Played], baseline: Played) -> Table:
 
 def _row(one: Played, baseline: Played) -> Row:
     over = mean(one.value_per_user - baseline.value_per_user)
-    total = one.decisions.sum()
+    total = max(float(one.decisions.sum()), 1.0)
     return Row(
         one.policy,
         (
@@ -103,7 +103,7 @@ def band(name: str, values: Array) -> Series:
 
 def metrics(one: Played, baseline: Played) -> dict[str, float]:
     """Headline numbers of a policy."""
-    total, over = one.decisions.sum(), mean(one.value_per_user - baseline.value_per_user)
+    total, over = max(float(one.decisions.sum()), 1.0), mean(one.value_per_user - baseline.value_per_user)
     found = {
         "value_per_user": float(one.value_per_user.mean()),
         "vs_none": over.value,
@@ -113,7 +113,7 @@ def metrics(one: Played, baseline: Played) -> dict[str, float]:
         "conv_pct": 100.0 * float(one.rewards.sum() / total),
         "nudged_pct": 100.0 * float(one.nudged.sum() / total),
         "opted_out_pct": 100.0 * float(one.opted_out[:, -1].mean()),
-        "n": float(total),
+        "n": float(one.decisions.sum()),
     }
     return {name: float(f"{value:.5g}") for name, value in found.items() if np.isfinite(value)}
 
