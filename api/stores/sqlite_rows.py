@@ -12,7 +12,7 @@ from bandit.records import Decision, Outcome, Settlement
 
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
-    "holdout", "excluded", "evidence", "notes",
+    "holdout", "excluded", "evidence", "notes", "moment",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late")
 SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
@@ -30,7 +30,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
     )
     texts = (_encode(d.excluded).decode(), _encode(d.evidence).decode(), _encode(d.notes).decode())
     head = (d.id.bytes, d.at, d.expires, d.stage, d.version, d.user, d.request, x)
-    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts)
+    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts, d.moment)
 
 
 def decision_of(spec: str, row: Sequence[Any]) -> Decision:
@@ -54,6 +54,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         excluded=msgspec.json.decode(row[14]),
         evidence=msgspec.json.decode(row[15]),
         notes=tuple(msgspec.json.decode(row[16])),
+        moment=row[17],
     )
 
 
