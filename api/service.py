@@ -30,7 +30,7 @@ from api.messages import (
 )
 from api.metrics import Metrics
 from api.people import People
-from api.stores.protocol import Found, Kept, Noted, Store
+from api.stores.protocol import Folded, Found, Kept, Noted, Store
 from api.worker import Answer, Clock, Worker
 from bandit import features, journey
 from bandit.budget import MICRO, Account
@@ -57,7 +57,7 @@ class Service:
     ):
         rules = journey.rules(catalogue)
         self._people = People(store, rules)
-        worker.listen(self._people.folded)
+        worker.listen(self._changed)
         crowd = Crowd(catalogue, store, clock(), window_scale)
         self.asking = Asking(
             rules,
@@ -149,7 +149,7 @@ class Service:
             policy=_policy(spec),
             policy_version=decision.version,
             holdout=decision.holdout,
-            expires_at=_time(decision.expires),
+            expires_at=time_of(decision.expires),
             notes=list(decision.notes),
             duplicate=duplicate,
             moment=(decision.moment if decision.now else None) if decision.moment else msgspec.UNSET,
@@ -183,6 +183,12 @@ class Service:
         ]
         _, noted = await self.worker.submit(outcomes=outcomes)
         return [self._noted(outcome, note) for outcome, note in zip(outcomes, noted, strict=True)]
+
+    def _changed(self, change: Folded) -> None:
+        """Events are durable: what they reported counts as any outcome."""
+        self._people.folded(change)
+        for credited, noted in change.noted:
+            self.metrics.outcomes.labels(credited.kind, noted.status).inc()
 
     def _noted(self, outcome: Outcome, note: Noted) -> OutcomeReply | JourneyBanditError:
         self.metrics.outcomes.labels(outcome.kind, note.status).inc()
@@ -248,7 +254,7 @@ class Service:
                     arms=_taught(live.snapshot),
                     budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
                     drift=[
-                        AlarmReply(a.arm, a.direction, _time(a.at), a.through)
+                        AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                         for a in self.worker.learning.watches[name].alarms
                     ],
                 )
@@ -272,8 +278,8 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         seq=found.seq,
         stage=decision.stage,
         nudge=_nudge(spec, decision.arm),
-        decided_at=_time(decision.at),
-        expires_at=_time(decision.expires),
+        decided_at=time_of(decision.at),
+        expires_at=time_of(decision.expires),
         policy=_policy(spec),
         policy_version=decision.version,
         spec=decision.spec,
@@ -281,14 +287,14 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         x=dict(zip(columns, decision.x.tolist(), strict=True)),
         eligible=[arm for arm in spec.arms if arm not in decision.excluded],
         excluded=decision.excluded,
-        evidence={k: _time(v) if k != "stock" and isinstance(v, int) else v for k, v in decision.evidence.items()},
+        evidence={k: time_of(v) if k != "stock" and isinstance(v, int) else v for k, v in decision.evidence.items()},
         arms={arm: ArmScore(*map(float, score)) for arm, score in zip(spec.arms, scores, strict=True)},
         u=decision.u,
         notes=list(decision.notes),
         outcomes=[
-            OutcomeSeen(o.id, o.kind, o.value, _time(o.occurred), _time(o.received), o.late) for o in found.outcomes
+            OutcomeSeen(o.id, o.kind, o.value, time_of(o.occurred), time_of(o.received), o.late) for o in found.outcomes
         ],
-        settled=Settled(done.seq, done.reward, done.why, done.learned, _time(done.at)) if done else None,
+        settled=Settled(done.seq, done.reward, done.why, done.learned, time_of(done.at)) if done else None,
     )
 
 
@@ -306,7 +312,7 @@ def _taught(snapshot: Snapshot) -> list[ArmReply]:
 
 def _budget(nudge: str, account: Account) -> BudgetReply:
     left = max(account.amount - account.committed, 0)
-    ends = _time((account.number + 1) * account.period)
+    ends = time_of((account.number + 1) * account.period)
     return BudgetReply(nudge, account.amount / MICRO, account.committed / MICRO, left / MICRO, ends)
 
 
@@ -321,5 +327,6 @@ def _policy(spec: Stage) -> str:
     return str(spec.policy.__struct_config__.tag)
 
 
-def _time(microseconds: int) -> dt.datetime:
+def time_of(microseconds: int) -> dt.datetime:
+    """A time as people read it, from microseconds since 1970."""
     return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=microseconds)
