@@ -86,7 +86,7 @@ def kept(rules: Rules, event: str, sent: Mapping[str, object]) -> dict[str, Valu
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, bool) or (isinstance(value, str) and len(value) <= 64):
             found[ours] = value
-        elif isinstance(value, int | float) and math.isfinite(value) and abs(value) <= 1e15:
+        elif isinstance(value, int | float) and abs(value) <= 1e15:
             found[ours] = float(value)
     return found
 

@@ -84,5 +84,5 @@ def check(path: str, declared: msgspec.Struct) -> Iterator[Problem]:
             yield from durations.check(f"{path}.cool_down", declared.cool_down)
         case Everyone():
             yield from durations.check(f"{path}.per", declared.per)
-        case Abandoned() | Exclusive():
+        case Abandoned():
             yield from durations.check(f"{path}.within", declared.within)

@@ -42,10 +42,11 @@ def check(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Probl
 
 
 def exclusive(groups: Sequence[Exclusive], stages: Mapping[str, Refers]) -> Iterator[Problem]:
-    """Members of groups that are neither a type nor a nudge."""
+    """Members of groups that are neither a type nor a nudge, and durations that are none."""
     known = {type_ for refers in stages.values() for type_ in refers.nudges.values()}
     known |= {f"{stage}.{nudge}" for stage, refers in stages.items() for nudge in refers.nudges}
     for i, group in enumerate(groups):
+        yield from durations.check(f"exclusive[{i}].within", group.within)
         for member in group.among:
             if member not in known:
                 yield Problem(f"exclusive[{i}].among", f"no type or nudge {member!r}", closest(member, known))
