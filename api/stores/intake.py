@@ -43,8 +43,8 @@ class Rows(Protocol):
         """Record a link, in place of a later one to the same owner."""
         ...
 
-    def owner(self, alias: bytes) -> bytes | None:
-        """To whom an id belongs, if it is an alias."""
+    def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        """To whom those of the ids belong that are aliases."""
         ...
 
     def own(self, alias: bytes, owner: bytes) -> None:
@@ -55,8 +55,8 @@ class Rows(Protocol):
         """Ids that belong to this one."""
         ...
 
-    def state(self, root: bytes) -> State | None:
-        """The journey kept under a root."""
+    def states(self, roots: Collection[bytes]) -> dict[bytes, State]:
+        """The journeys kept under these roots."""
         ...
 
     def keep(self, states: Mapping[bytes, State | None]) -> None:
@@ -79,14 +79,30 @@ class Rows(Protocol):
 Record = Callable[[Sequence[Outcome]], list[Noted]]
 
 
-def root_of(rows: Rows, user: bytes) -> bytes:
-    """Where following owners from `user` ends; the smallest id where it goes round in a circle."""
+def roots_of(rows: Rows, users: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Where following owners from each user ends; the smallest id where it goes round in a circle."""
+    owners: dict[bytes, bytes | None] = {}
+    look = set(users)
+    starts = tuple(look)
+    while look:  # a query for each step of the longest chain, whatever the number of users
+        found = rows.owners(look)
+        owners |= {one: found.get(one) for one in look}
+        look = set(found.values()) - owners.keys()
+    return {user: _end(owners, user) for user in starts}
+
+
+def _end(owners: Mapping[bytes, bytes | None], user: bytes) -> bytes:
     path = [user]
-    while (owner := rows.owner(path[-1])) is not None:
+    while (owner := owners[path[-1]]) is not None:
         if owner in path:
             return min(path[path.index(owner) :])
         path.append(owner)
     return path[-1]
+
+
+def root_of(rows: Rows, user: bytes) -> bytes:
+    """The root of one user."""
+    return roots_of(rows, [user])[user]
 
 
 def family(rows: Rows, root: bytes) -> frozenset[bytes]:
@@ -104,10 +120,12 @@ def take(rows: Rows, rules: Rules, events: Sequence[Event], record: Record) -> F
     taken, fresh = _admit(rows, events)
     rows.append([(event, event.name in rules.outcomes) for event in fresh])
     moved = _join(rows, [event for event in fresh if event.alias not in (None, event.user)])
-    by_root: dict[bytes, list[Event]] = {root_of(rows, one): [] for one in moved}
+    roots = roots_of(rows, {*moved, *(event.user for event in fresh)})
+    by_root: dict[bytes, list[Event]] = {roots[one]: [] for one in moved}
     for event in fresh:
-        by_root.setdefault(root_of(rows, event.user), []).append(event)
-    states = {root: _moved_on(rows, rules, root, new, again=root in moved) for root, new in by_root.items()}
+        by_root.setdefault(roots[event.user], []).append(event)
+    before = rows.states(by_root.keys() - moved)
+    states = {root: _moved_on(rows, rules, root, new, before.get(root)) for root, new in by_root.items()}
     rows.keep({**dict.fromkeys(moved - states.keys()), **states})
     noted = []
     for root, new in by_root.items():
@@ -147,16 +165,15 @@ def _join(rows: Rows, events: Iterable[Event]) -> set[bytes]:
             continue
         rows.link(alias, link)
         winner = min([link, *links.values()])[2]
-        if winner != rows.owner(alias):
+        if winner != rows.owners([alias]).get(alias):
             before = {root_of(rows, alias), root_of(rows, event.user)}
             rows.own(alias, winner)
             moved |= before | {root_of(rows, alias), root_of(rows, event.user)}
     return moved
 
 
-def _moved_on(rows: Rows, rules: Rules, root: bytes, new: Sequence[Event], *, again: bool) -> State | None:
+def _moved_on(rows: Rows, rules: Rules, root: bytes, new: Sequence[Event], before: State | None) -> State | None:
     """The journey with the new events: folded on if they came in order, from scratch if not."""
-    before = None if again else rows.state(root)
     if new and journey.follows(rules, before, new):
         return journey.fold(rules, new, before)
     everything = rows.events(family(rows, root))

@@ -42,8 +42,8 @@ class MemoryRows:
     def link(self, alias: bytes, link: Link) -> None:
         self._links.setdefault(alias, {})[link[2]] = link
 
-    def owner(self, alias: bytes) -> bytes | None:
-        return self._owners.get(alias)
+    def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        return {i: self._owners[i] for i in ids if i in self._owners}
 
     def own(self, alias: bytes, owner: bytes) -> None:
         if alias in self._owners:
@@ -54,8 +54,8 @@ class MemoryRows:
     def aliases(self, owner: bytes) -> list[bytes]:
         return list(self._aliases.get(owner, ()))
 
-    def state(self, root: bytes) -> State | None:
-        return self._states.get(root)
+    def states(self, roots: Collection[bytes]) -> dict[bytes, State]:
+        return {root: self._states[root] for root in roots if root in self._states}
 
     def keep(self, states: Mapping[bytes, State | None]) -> None:
         for root, state in states.items():
@@ -85,7 +85,7 @@ class MemoryRows:
             for d in (f.decision,)
             if d.arm != NONE or d.moment not in ("", NOT_NOW)
         ]
-        return Person(root, ids, self.state(root), tuple(found[::-1][:most]))
+        return Person(root, ids, self._states.get(root), tuple(found[::-1][:most]))
 
 
 def _activated(found: Found) -> int | None:

@@ -29,7 +29,7 @@ class SqlRows:
 
     def known(self, ids: Sequence[str]) -> dict[str, Event]:
         query = f"SELECT {_COLUMNS} FROM events WHERE id IN ({_marks(ids)})"  # noqa: S608
-        return {event.id: event for event in map(_event, self._conn.execute(query, ids))}
+        return {event.id: event for event in map(_event, self._conn.execute(query, ids).fetchall())}
 
     def append(self, events: Sequence[tuple[Event, bool]]) -> None:
         rows = [
@@ -50,9 +50,9 @@ class SqlRows:
         at, event, owner = link
         self._conn.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)", (alias, owner, at, event))
 
-    def owner(self, alias: bytes) -> bytes | None:
-        row = self._conn.execute("SELECT owner FROM owners WHERE alias = ?", (alias,)).fetchone()
-        return row[0] if row else None
+    def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        query = f"SELECT alias, owner FROM owners WHERE alias IN ({_marks(ids)})"  # noqa: S608
+        return dict(self._conn.execute(query, tuple(ids)).fetchall())
 
     def own(self, alias: bytes, owner: bytes) -> None:
         self._conn.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (alias, owner))
@@ -60,9 +60,9 @@ class SqlRows:
     def aliases(self, owner: bytes) -> list[bytes]:
         return [row[0] for row in self._conn.execute("SELECT alias FROM owners WHERE owner = ?", (owner,))]
 
-    def state(self, root: bytes) -> State | None:
-        row = self._conn.execute("SELECT state FROM journeys WHERE user = ?", (root,)).fetchone()
-        return _state.decode(row[0]) if row else None
+    def states(self, roots: Collection[bytes]) -> dict[bytes, State]:
+        query = f"SELECT user, state FROM journeys WHERE user IN ({_marks(roots)})"  # noqa: S608
+        return {root: _state.decode(state) for root, state in self._conn.execute(query, tuple(roots)).fetchall()}
 
     def keep(self, states: Mapping[bytes, State | None]) -> None:
         rows = [(root, _encode(state)) for root, state in states.items() if state]
@@ -94,7 +94,9 @@ class SqlRows:
                     WHERE d.user IN ({_marks(ids)}) AND (d.arm <> ? OR d.moment NOT IN ('', ?))
                     ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
         rows = self._conn.execute(query, (*ids, NONE, NOT_NOW, most))
-        return Person(root, ids, self.state(root), tuple(Asked(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows))
+        return Person(
+            root, ids, self.states([root]).get(root), tuple(Asked(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows)
+        )
 
 
 def _event(row: Sequence[Any]) -> Event:
