@@ -193,7 +193,7 @@ def _holds(rules: Rules, state: State, moment: Moment, now: int) -> str:
     if moment.until and end - last > durations.micro(moment.until):
         return ""
     what = {Back: "came back after leaving at", Idle: "nothing happened since"}.get(type(moment), "time passed since")
-    return f"{what} {moment.event} ({moment.after} or longer), without {_or(moment.without)}"
+    return f"{what} {moment.event} ({moment.after} or longer){_without(moment.without)}"
 
 
 def _repeated(rules: Rules, state: State, seen: Seen, moment: Repeated, now: int) -> str:
@@ -210,11 +210,11 @@ def _repeated(rules: Rules, state: State, seen: Seen, moment: Repeated, now: int
     if count < moment.times:
         return ""
     same = " about the same" if keyed else ""
-    return f"{moment.event} came {count} times{same}, without {_or(moment.without)}"
+    return f"{moment.event} came {count} times{same}{_without(moment.without)}"
 
 
-def _or(names: Sequence[str]) -> str:
-    return " or ".join(names) if names else "any condition"
+def _without(names: Sequence[str]) -> str:
+    return f", without {' or '.join(names)}" if names else ""
 
 
 def features(rules: Rules, stage: Stage, state: State | None, now: int) -> dict[str, Value]:
