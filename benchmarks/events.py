@@ -2,7 +2,7 @@
 
     python -m benchmarks.events [--seconds 2] [--rounds 5] [--users 100]
 
-Starts `journey-bandit serve` (travel, SQLite with synchronous=FULL in a temporary folder). Events go through the Segment
+Starts `journey-bandit serve` (travel, SQLite, synchronous=FULL, a temporary folder). Events go through the Segment
 intake, 100 a batch, each about one of 1,000 users; rates are ratios to a no-op route of the same server, interleaved.
 Decisions without a stage are asked for users with 10, 100 and 1,000 events: the first of each user reads the journey
 from the ledger ("cold"), the others find it in memory ("warm").
