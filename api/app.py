@@ -66,7 +66,7 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         raise
     metrics = Metrics()
     budgets = Budgets(catalogue, ledger_store, clock(), settings.window_scale)
-    worker = Worker(ledger_store, catalogue, clock, metrics, settings.queue, budgets.settled)
+    worker = Worker(ledger_store, catalogue, clock, metrics, settings.queue, budgets.settled, settings.window_scale)
     service = Service(
         catalogue,
         ledger_store,

@@ -1,53 +1,89 @@
-"""The learning step: what matured → settlements, sums, alarms of drift and a published snapshot of every stage.
+"""The learning step: what matured → settlements, sums, delays, alarms of drift; and the snapshot of every stage.
 
 It runs in the writer thread. Sums are kept for each epoch of a stage (see `bandit.drift`); those of the present epoch
-stand in the ledger under the stage's name, those of epoch e that is over under "stage@e".
+stand in the ledger under the stage's name, those of epoch e that is over under "stage@e". They hold a row for each arm
+that the stage ever declared under its schema: what a retired nudge has taught is kept.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
+from time import perf_counter
 
 import msgspec
 import numpy as np
 
 from api.metrics import Metrics
-from api.stores.protocol import Store
-from bandit import drift, engine, features, learner
+from api.stores.protocol import Kept, Noted, Store
+from api.tallies import Tally, facts_of, key, tallies
+from bandit import drift, engine, learner, pending
 from bandit.belief import Belief, add, empty
 from bandit.catalogue import Catalogue, Stage
 from bandit.drift import Seen, Watch
 from bandit.engine import Live
-from bandit.records import Decision, Matured, Settlement
+from bandit.pending import Columns
+from bandit.records import Basis, Decision, Matured, Outcome, Settlement
 from bandit.snapshot import Snapshot, pooled
 
 Settled = Callable[[Iterable[tuple[Decision, Settlement]]], None]
+
+_SHARE = 10.0  # publishing may take a tenth of the writer's time
+_PER_WINDOW = 500  # what is open is looked at so often in an attribution window, if nothing settles
+_FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
 
 
 class Learning:
     """`lives` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, metrics: Metrics, settled: Settled):
+    def __init__(self, store: Store, catalogue: Catalogue, metrics: Metrics, settled: Settled, scale: float = 1.0):
         self._store = store
         self._specs = store.specs()
         self._catalogue = catalogue
         self._metrics = metrics
         self._settled = settled  # told of what was settled, once it is durable
+        shortest = min(stage.reward.seconds for stage in catalogue.stages.values()) * scale * 1e6
+        self._pace = min(max(shortest / _PER_WINDOW, _FASTEST), _SLOWEST)
         self.load()
 
     def load(self) -> None:
         """Begin with what is in the ledger."""
-        meta, snapshots = self._store.meta(), []
-        self.watches: Mapping[str, Watch] = {n: watch_of(meta, n, s) for n, s in self._catalogue.stages.items()}
-        self._epochs: Mapping[str, tuple[Belief, ...]] = {}
+        self._tallies: Mapping[str, Tally] = tallies(self._store, self._catalogue.stages)
+        self._last = self._store.last()
+        self._open = {name: Columns(tally.d) for name, tally in self._tallies.items()}
         for name, stage in self._catalogue.stages.items():
-            epochs, version = stored(self._store, name, stage, self.watches[name].epoch)
-            self._epochs = {**self._epochs, name: epochs}
-            belief = drift.weighed(stage.drift, epochs)
-            snapshots.append(Snapshot(self._catalogue.app, name, stage, version, belief))
-        self.lives: Mapping[str, Live] = self._ready(snapshots, {})
+            for found in self._store.open(name):
+                spec = self._specs[found.decision.spec]
+                self._open[name].put(found.seq, pending.row(found.seq, found.decision, found.outcomes, spec, stage))
+        self._published_at, self._rest_until, self._news = 0, 0.0, False
+        self._firm = self._pooled(self._tallies)
+        self.lives: Mapping[str, Live] = {name: engine.ready(snapshot) for name, snapshot in self._firm.items()}
+        self._show()
+
+    @property
+    def watches(self) -> Mapping[str, Watch]:
+        """Each stage's watch for drift."""
+        return {name: tally.watch for name, tally in self._tallies.items()}
+
+    def observe(self, kept: Sequence[Kept], noted: Sequence[Noted]) -> None:
+        """What was just committed, in the order of the ledger."""
+        for entry in kept:
+            if not entry.duplicate:
+                self._look(entry.seq, entry.decision, ())
+        for note in noted:
+            if note.found is not None and note.found.settlement is None:
+                self._look(note.found.seq, note.found.decision, note.found.outcomes)
+        decisions, outcomes = sum(not e.duplicate for e in kept), sum(note.found is not None for note in noted)
+        self._last = self._last._replace(
+            decision=self._last.decision + decisions, outcome=self._last.outcome + outcomes
+        )
+
+    def _look(self, seq: int, decision: Decision, outcomes: Sequence[Outcome]) -> None:
+        stage = self._catalogue.stages.get(decision.stage)
+        if stage is not None and decision.now:
+            row = pending.row(seq, decision, outcomes, self._specs[decision.spec], stage)
+            self._open[decision.stage].put(seq, row)
 
     def step(self, now: int, most: int) -> int:
-        """Settle what matured, at most so many, and publish; how many. Exactly once: one transaction.
+        """Settle what matured, at most so many; how many. Exactly once: one transaction.
 
         Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
         wait in the ledger.
@@ -55,84 +91,106 @@ class Learning:
         matured = sorted(self._store.due(now, most, self._catalogue.stages), key=_declared)
         if not matured:
             return 0
-        last, settlements = self._store.last_settlement(), list[Settlement]()
-        epochs, watches = dict(self._epochs), dict(self.watches)
+        last, settlements = self._last.settlement, list[Settlement]()
+        new = dict(self._tallies)
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
             rows = list(group)
             done = self._settle(name, rows, now)
             numbers = range(last + len(settlements) + 1, last + len(settlements) + len(done) + 1)
-            stage = self._catalogue.stages[name]
-            watches[name] = drift.scan(stage.drift, watches[name], _seen(self._specs, stage, rows, done, numbers))
-            epochs[name] = _summed(stage, epochs[name], watches[name], rows, done, numbers)
+            new[name] = self._counted(new[name], rows, done, numbers)
             settlements += done
-        beliefs, facts = self._changed(epochs, watches)
+        beliefs, facts = self._changed(new)
         versions = self._store.settle(settlements, beliefs, facts)
-        fresh = {}
-        for name, version in versions.items():
-            belief = drift.weighed(self._catalogue.stages[name].drift, epochs[name])
-            fresh[name] = msgspec.structs.replace(self.lives[name].snapshot, version=version, belief=belief)
-        self._epochs, self.watches = epochs, watches
-        self.lives = self._ready([fresh.get(name, live.snapshot) for name, live in self.lives.items()], self.lives)
+        self._tallies = {name: tally._replace(version=versions.get(name, tally.version)) for name, tally in new.items()}
+        self._last = self._last._replace(settlement=last + len(settlements))
+        self._firm, self._news = self._pooled(self._tallies), True
+        for m in matured:
+            self._open[m.decision.stage].put(m.seq, None)
         by_seq = {m.seq: m.decision for m in matured}
         self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
         for settlement in settlements:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
         return len(matured)
 
+    def publish(self, now: int, *, force: bool = False) -> None:
+        """Decide from now on with what is known: at once where something settled, from time to time where decisions are
+        open. It takes a tenth of the thread's time at most, unless forced.
+        """
+        if not force and perf_counter() < self._rest_until:
+            return
+        looked = now - self._published_at >= self._pace and any(map(len, self._open.values()))
+        if not (force or self._news or looked):
+            return
+        start = perf_counter()
+        self._publish(now)
+        self._published_at, self._news = now, False
+        self._rest_until = perf_counter() + _SHARE * (perf_counter() - start)
+
+    def _publish(self, now: int) -> None:
+        basis = Basis(now, self._last.decision, self._last.outcome)
+        snapshots = []
+        for name, snapshot in self._firm.items():
+            counts = self._tallies[name].delays[: len(snapshot.spec.arms)]
+            seen = pending.amounts_to(snapshot, self._open[name].rows(), counts, now)
+            snapshots.append(msgspec.structs.replace(snapshot, pending=seen, basis=basis))
+        lives = {}
+        for snapshot in pooled(snapshots):
+            last = self.lives[snapshot.stage]
+            lives[snapshot.stage] = last if _same(last.snapshot, snapshot) else engine.ready(snapshot)
+        self.lives = lives
+        self._show()
+
+    def _pooled(self, known: Mapping[str, Tally]) -> dict[str, Snapshot]:
+        app = self._catalogue.app
+        return {s.stage: s for s in pooled([tally.snapshot(app, name) for name, tally in known.items()])}
+
+    def _show(self) -> None:
+        for name, live in self.lives.items():
+            self._metrics.version.labels(name).set(live.snapshot.version)
+            self._metrics.alarms.labels(name).set(self._tallies[name].watch.epoch)
+
     def _settle(self, name: str, rows: list[Matured], now: int) -> list[Settlement]:
-        live = self.lives[name].snapshot
         return [
             settlement
             for (_, spec), part in groupby(rows, key=_declared)
-            for settlement in learner.settle(self._specs[spec], list(part), now, live=live)
+            for settlement in learner.settle(self._specs[spec], list(part), now, live=self._firm[name])
         ]
 
-    def _changed(
-        self, epochs: Mapping[str, tuple[Belief, ...]], watches: Mapping[str, Watch]
-    ) -> tuple[dict[str, tuple[tuple[str, ...], Belief]], dict[str, str]]:
-        """Rows of the ledger that differ from what is in it: sums by stage and epoch, and watches."""
-        beliefs, facts = {}, {}
-        for name, parts in epochs.items():
-            stage, before = self._catalogue.stages[name], self._epochs[name]
-            for e in range(len(before) - 1, len(parts)):
-                if e >= len(before) or parts[e] is not before[e] or len(parts) > len(before):
-                    beliefs[key(name, stage, e, len(parts))] = stage.arms, parts[e]
-            if watches[name] != self.watches[name]:
-                facts[f"watch:{kept(name, stage)}"] = msgspec.json.encode(watches[name]).decode()
+    def _counted(self, tally: Tally, rows: list[Matured], done: list[Settlement], numbers: range) -> Tally:
+        watch = drift.scan(tally.spec.drift, tally.watch, _seen(self._specs, tally.spec, rows, done, numbers))
+        parts = list(tally.epochs) + [empty(len(tally.rows), tally.d)] * (watch.epoch + 1 - len(tally.epochs))
+        of = np.array([drift.epoch_of(watch, seq) for seq in numbers])
+        for e in np.unique(of).tolist():
+            mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
+            if mine:
+                x = np.array([rows[i].decision.x for i in mine])
+                gained = learner.contribution(tally.spec, [done[i] for i in mine], x, tally.names)
+                parts[e] = add(parts[e], gained)
+        delays = tally.delays + tally.answers([(m.decision, m.outcomes, s) for m, s in zip(rows, done, strict=True)])
+        return tally._replace(watch=watch, epochs=tuple(parts), delays=delays)
+
+    def _changed(self, new: Mapping[str, Tally]) -> tuple[dict[str, tuple[tuple[str, ...], Belief]], dict[str, str]]:
+        """Rows of the ledger that differ from what is in it: sums by stage and epoch, and facts."""
+        beliefs, facts = dict[str, tuple[tuple[str, ...], Belief]](), dict[str, str]()
+        for name, tally in new.items():
+            before = self._tallies[name]
+            moved = len(tally.epochs) > len(before.epochs)
+            for e in range(len(before.epochs) - 1, len(tally.epochs)):
+                if moved or tally.epochs[e] is not before.epochs[e]:
+                    beliefs[key(name, tally.spec, e, len(tally.epochs))] = tally.rows, tally.epochs[e]
+            facts |= {k: v for k, v in facts_of(name, tally).items() if v != facts_of(name, before).get(k)}
         return beliefs, facts
 
-    def _ready(self, snapshots: Sequence[Snapshot], before: Mapping[str, Live]) -> dict[str, Live]:
-        """What decides from now on. A stage about which nothing new is known keeps its posterior."""
-        lives = {}
-        for snapshot in pooled(snapshots):
-            name, last = snapshot.stage, before.get(snapshot.stage)
-            known = last is not None and last.snapshot.version == snapshot.version
-            lives[name] = last if last is not None and known else engine.ready(snapshot)
-            self._metrics.version.labels(name).set(snapshot.version)
-            self._metrics.alarms.labels(name).set(self.watches[name].epoch)
-        return lives
 
-
-def kept(name: str, stage: Stage) -> str:
-    """Under which name the ledger keeps what a stage has learned: each schema has its own."""
-    return name if stage.schema == 1 else f"{name}#{stage.schema}"
-
-
-def key(name: str, stage: Stage, epoch: int, epochs: int) -> str:
-    """Where the ledger keeps an epoch's sums."""
-    return kept(name, stage) if epoch == epochs - 1 else f"{kept(name, stage)}@{epoch}"
-
-
-def watch_of(meta: Mapping[str, str], name: str, stage: Stage) -> Watch:
-    """The stage's watch as the ledger has it."""
-    return msgspec.json.decode(meta.get(f"watch:{kept(name, stage)}", "{}"), type=Watch)
-
-
-def stored(store: Store, name: str, stage: Stage, alarms: int) -> tuple[tuple[Belief, ...], int]:
-    """The sums of each epoch, oldest first, and the version."""
-    d = len(features.schema(stage.features).columns)
-    parts = [store.belief(key(name, stage, e, alarms + 1), stage.arms, d)[0] for e in range(alarms + 1)]
-    return tuple(parts), store.version(name)
+def _same(last: Snapshot, new: Snapshot) -> bool:
+    """Whether both decide alike: nothing has settled since, nothing is open, and other stages say the same."""
+    if last.version != new.version or last.pending is not None or new.pending is not None:
+        return False
+    if last.elsewhere is None or new.elsewhere is None:
+        return last.elsewhere is new.elsewhere
+    mine, theirs = last.elsewhere, new.elsewhere
+    same = np.array_equal(mine.precision, theirs.precision) and np.array_equal(mine.shift, theirs.shift)
+    return same and mine.keys == theirs.keys
 
 
 def _seen(
@@ -149,27 +207,6 @@ def _seen(
             expected = float(decision.mean[a]), float(decision.sd[a])
             seen.append(Seen(seq, settlement.at, decision.arm, reward, *expected, decision.version))
     return seen
-
-
-def _summed(
-    stage: Stage,
-    epochs: tuple[Belief, ...],
-    watch: Watch,
-    rows: list[Matured],
-    done: list[Settlement],
-    numbers: range,
-) -> tuple[Belief, ...]:
-    """The sums with these rows added, each to its epoch."""
-    parts = list(epochs)
-    parts += [empty(*epochs[0].shift.shape)] * (watch.epoch + 1 - len(parts))
-    of = np.array([drift.epoch_of(watch, seq) for seq in numbers])
-    for e in np.unique(of).tolist():
-        mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
-        if not mine:
-            continue
-        x = np.array([rows[i].decision.x for i in mine])
-        parts[e] = add(parts[e], learner.contribution(stage, [done[i] for i in mine], x))
-    return tuple(parts)
 
 
 def _declared(matured: Matured) -> tuple[str, str]:

@@ -5,24 +5,20 @@ Claiming it checks that; rebuilding proves it.
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from api.learning import kept, key, stored, watch_of
 from api.stores.protocol import Found, Store
-from bandit import drift, features, rewards
-from bandit.belief import Belief, add, empty
+from api.tallies import Tally, counted, facts_of, kept, key, open_at, tallies
+from bandit import rewards
+from bandit.belief import Belief
 from bandit.catalogue import Catalogue, Stage
-from bandit.drift import Watch
 from bandit.errors import LedgerMismatch
-from bandit.learner import contribution
+from bandit.pending import Columns, amounts_to, row
 from bandit.snapshot import Snapshot, pooled
-
-_BATCH = 5000
 
 
 def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
@@ -39,7 +35,6 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     if salt is None:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
-    _bring_back(store, catalogue, meta)
     store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **_declared(store, catalogue, meta)})
     store.register(catalogue.stages)
     return hashlib.sha256(salt.encode()).digest()
@@ -47,7 +42,7 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
 
 def _declared(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> dict[str, str]:
     """Facts about the declarations that are served from now on."""
-    facts, last = {}, str(store.last_settlement())
+    facts, last = {}, str(store.last().settlement)
     for name, stage in catalogue.stages.items():
         if stage.schema > _last_schema(meta, name, stage):
             facts[f"since:{kept(name, stage)}"] = last  # what was settled before is of another schema
@@ -63,21 +58,11 @@ def _last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
     return int(meta.get(f"schema:{name}", 1 if f"learning:{name}" in meta else stage.schema))
 
 
-def _bring_back(store: Store, catalogue: Catalogue, meta: dict[str, str]) -> None:
-    """A nudge that is declared again: what its decisions taught while it was not is in the ledger only."""
-    specs = store.specs()
-    once = {arm for spec in specs.values() for arm in spec.arms}
-    for name, stage in catalogue.stages.items():
-        last = specs.get(meta.get(f"spec:{name}", ""))
-        if last and last.schema == stage.schema and once & set(stage.arms) - set(last.arms):
-            epochs, _ = _summed(store, name, stage, None)
-            replace(store, name, stage, epochs)
-
-
-def replace(store: Store, name: str, stage: Stage, epochs: Sequence[Belief]) -> None:
-    """Write the sums of every epoch of a stage."""
-    for e, belief in enumerate(epochs):
-        store.replace_belief(key(name, stage, e, len(epochs)), stage.arms, belief)
+def replace(store: Store, name: str, tally: Tally) -> None:
+    """Write a stage's tally."""
+    for e, belief in enumerate(tally.epochs):
+        store.replace_belief(key(name, tally.spec, e, len(tally.epochs)), tally.rows, belief)
+    store.set_meta(facts_of(name, tally))
 
 
 def _era(store: Store, specs: Mapping[str, str]) -> dict[str, str]:
@@ -99,13 +84,25 @@ def past(store: Store, found: Found) -> Snapshot:
     meta, specs, decision = store.meta(), store.specs(), found.decision
     era = max(k for k in meta if k.startswith("era:") and int(k.removeprefix("era:")) <= found.seq)
     served = msgspec.json.decode(meta[era], type=dict[str, str])
-    snapshots = []
-    for name, digest in served.items():
-        epochs, _ = _summed(store, name, specs[digest], decision.version)
-        belief = drift.weighed(specs[digest].drift, epochs)
-        snapshots.append(Snapshot(meta["app"], name, specs[digest], decision.version, belief))
-    (mine,) = [s for s in pooled(snapshots) if s.stage == decision.stage]
+    tallied = {
+        name: counted(store, name, specs[digest], decision.version, found.seq)[0] for name, digest in served.items()
+    }
+    firm = pooled([tally.snapshot(meta["app"], name) for name, tally in tallied.items()])
+    if decision.basis.at:
+        firm = pooled([_with_open(store, snapshot, tallied[snapshot.stage], found) for snapshot in firm])
+    (mine,) = [s for s in firm if s.stage == decision.stage]
     return mine
+
+
+def _with_open(store: Store, snapshot: Snapshot, tally: Tally, found: Found) -> Snapshot:
+    """The snapshot with what open decisions said when it was published."""
+    specs, basis, spec = store.specs(), found.decision.basis, snapshot.spec
+    columns = Columns(tally.d)
+    for other in open_at(store, snapshot.stage, found):
+        decision = other.decision
+        columns.put(other.seq, row(other.seq, decision, other.outcomes, specs[decision.spec], spec))
+    seen = amounts_to(snapshot, columns.rows(), tally.delays[: len(spec.arms)], basis.at)
+    return msgspec.structs.replace(snapshot, pending=seen, basis=basis)
 
 
 def salt_of(store: Store, salt: str | None) -> bytes:
@@ -145,58 +142,36 @@ def _salt_digest(salt: str) -> str:
 
 
 class Rebuilt(NamedTuple):
-    """One stage's sums from the ledger beside the stored ones, for each epoch."""
+    """One stage's tally counted from the ledger beside the stored one."""
 
     stage: str
-    spec: Stage
-    epochs: tuple[Belief, ...]
-    stored: tuple[Belief, ...]
-    version: int
+    tally: Tally
+    stored: Tally
     settlements: int
     wrong_rewards: tuple[int, ...]  # decision numbers whose settled reward does not follow from its outcomes
 
     @property
     def belief(self) -> Belief:
         """What decides: all epochs, weighted."""
-        return drift.weighed(self.spec.drift, self.epochs)
+        return self.tally.snapshot("", self.stage).belief
 
     @property
     def equal(self) -> bool:
         """Whether both have the same bits, and every reward follows from its outcomes."""
-        return [e.digest() for e in self.epochs] == [e.digest() for e in self.stored] and not self.wrong_rewards
+        mine, other = self.tally, self.stored
+        same = [e.digest() for e in mine.epochs] == [e.digest() for e in other.epochs]
+        return same and np.array_equal(mine.delays, other.delays) and not self.wrong_rewards
 
 
 def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) -> Iterator[Rebuilt]:
-    """Each stage's belief, summed from scratch over its settlements. With `through`, only the first that many of the
+    """Each stage's tally, counted from scratch over its settlements. With `through`, only the first that many of the
     ledger's settlements count (the belief of that version).
     """
-    for name, spec in stages.items():
-        was, version = stored(store, name, spec, watch_of(store.meta(), name, spec).epoch)
-        end = version if through is None else through
-        epochs, rows = _summed(store, name, spec, end)
-        yield Rebuilt(name, spec, epochs, was, version, rows, tuple(_wrong_rewards(store, name, end)))
-
-
-def _summed(store: Store, name: str, spec: Stage, through: int | None) -> tuple[tuple[Belief, ...], int]:
-    """The sums of each epoch over the arms of `spec`, from scratch, and how many settlements there are.
-
-    Alarms are facts of the ledger: those that had been raised by settlement `through` count.
-    """
-    meta = store.meta()
-    watch = watch_of(meta, name, spec)
-    watch = Watch(alarms=tuple(a for a in watch.alarms if through is None or a.through <= through))
-    zero = empty(len(spec.arms), len(features.schema(spec.features).columns))
-    epochs, count = [zero] * (watch.epoch + 1), 0
-    settled = store.settled(name, through, int(meta.get(f"since:{kept(name, spec)}", 0)))
-    while batch := list(islice(settled, _BATCH)):
-        rows = [(s, x) for s, x in batch if s.learned]
-        of = np.array([drift.epoch_of(watch, s.seq) for s, _ in rows])
-        for e in np.unique(of).tolist():
-            mine = [row for row, epoch in zip(rows, of, strict=True) if epoch == e]
-            gained = contribution(spec, [s for s, _ in mine], np.array([x for _, x in mine]))
-            epochs[e] = add(epochs[e], gained)
-        count += len(batch)
-    return tuple(epochs), count
+    for name, was in tallies(store, stages).items():
+        end = was.version if through is None else through
+        tally, rows = counted(store, name, was.spec, end)
+        tally = tally._replace(watch=was.watch)
+        yield Rebuilt(name, tally, was, rows, tuple(_wrong_rewards(store, name, end)))
 
 
 def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:

@@ -302,11 +302,11 @@ def _taught(snapshot: Snapshot) -> list[ArmReply]:
     reward, belief = snapshot.spec.reward, snapshot.belief
     mean = [
         reward.min + (reward.max - reward.min) * s / n if n else None
-        for s, n in zip(belief.reward, belief.n, strict=True)
+        for s, n in zip(belief.reward, belief.n, strict=True)  # of revenue, the amounts' rows follow
     ]
     return [
         ArmReply(arm, round(n), None if m is None else float(m))
-        for arm, n, m in zip(snapshot.spec.arms, belief.n, mean, strict=True)
+        for arm, n, m in zip(snapshot.spec.arms, belief.n, mean, strict=False)
     ]
 
 

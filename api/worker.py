@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -61,6 +61,7 @@ class Worker:
         metrics: Metrics,
         bound: int = 10_000,
         settled: Settled = lambda _: None,
+        scale: float = 1.0,
     ):
         self._store = store
         self._rules = journey.rules(catalogue)
@@ -75,7 +76,7 @@ class Worker:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
-        self.learning = Learning(store, catalogue, metrics, settled)
+        self.learning = Learning(store, catalogue, metrics, settled, scale)
 
     def listen(self, folded: Callable[[Folded], None]) -> None:
         """Who is told, in the event loop, what events have changed, before those who sent them are answered."""
@@ -155,39 +156,31 @@ class Worker:
     def _commit(self, jobs: Sequence[Job]) -> None:
         start = perf_counter()
         try:
-            answers, folded = self._write(jobs)
+            kept, noted, folded = self._write(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told: not known to be durable
             self._failed("write", error)
             unavailable = error if isinstance(error, Unavailable) else Unavailable(f"{type(error).__name__}: {error}")
             _reject(jobs, unavailable)
             return
         self._recovered("write")
+        self.learning.observe(kept, [*noted, *(note for _, note in folded.noted)])
         self._metrics.commit_seconds.observe(perf_counter() - start)
-        self._metrics.commit_rows.observe(sum(len(job.decisions) + len(job.outcomes) + len(job.events) for job in jobs))
-        first = (lambda: self._folded(folded)) if folded else None
+        self._metrics.commit_rows.observe(len(kept) + len(noted) + len(folded.taken))
+        first = (lambda: self._folded(folded)) if folded.taken else None
+        answers = _shared(jobs, kept, noted, folded.taken)
         _resolve([(job, answer) for job, answer in answers if not job.learn], first)
 
-    def _write(self, jobs: Sequence[Job]) -> tuple[list[tuple[Job, Answer | list[Status]]], Folded | None]:
-        """One durable transaction: decisions before what is said about them, that before events. What to answer."""
+    def _write(self, jobs: Sequence[Job]) -> tuple[list[Kept], list[Noted], Folded]:
+        """One durable transaction: decisions before what is said about them, that before events."""
         decisions = [d for job in jobs for d in job.decisions]
         outcomes = [o for job in jobs for o in job.outcomes]
         events = [e for job in jobs for e in job.events]
-        now, folded = self._clock(), None
-        if events:
-            with self._store.atomic():
-                kept, noted = self._store.record(decisions, outcomes, now, self._specs)
-                folded = self._store.take(events, now, self._specs, self._rules)
-        else:
+        now = self._clock()
+        if not events:
+            return *self._store.record(decisions, outcomes, now, self._specs), Folded([], {}, (), [])
+        with self._store.atomic():
             kept, noted = self._store.record(decisions, outcomes, now, self._specs)
-        parts = (iter(kept), iter(noted), iter(folded.taken if folded else ()))
-        answers: list[tuple[Job, Answer | list[Status]]] = []
-        for job in jobs:
-            if job.events:
-                answers.append((job, list(islice(parts[2], len(job.events)))))
-            else:
-                answer = list(islice(parts[0], len(job.decisions))), list(islice(parts[1], len(job.outcomes)))
-                answers.append((job, answer))
-        return answers, folded
+            return kept, noted, self._store.take(events, now, self._specs, self._rules)
 
     def _probe(self) -> None:
         """Find out whether writing works again: nobody may ask while the service says that it is not ready."""
@@ -204,6 +197,7 @@ class Worker:
                 self.learning.load()
             while self.learning.step(self._clock(), _MOST) == _MOST and exhaust:
                 pass
+            self.learning.publish(self._clock(), force=exhaust)
             self._recovered("learn")
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)
@@ -219,6 +213,18 @@ class Worker:
     def _recovered(self, what: str) -> None:
         if self.failing.pop(what, None):
             log.warning("%s works again", what)
+
+
+def _shared(
+    jobs: Sequence[Job], kept: Sequence[Kept], noted: Sequence[Noted], taken: Sequence[Status]
+) -> Iterator[tuple[Job, Answer | list[Status]]]:
+    """Each job's part of what became of all rows."""
+    decided, said, told = iter(kept), iter(noted), iter(taken)
+    for job in jobs:
+        if job.events:
+            yield job, list(islice(told, len(job.events)))
+        else:
+            yield job, (list(islice(decided, len(job.decisions))), list(islice(said, len(job.outcomes))))
 
 
 def _resolve(answers: Sequence[tuple[Job, Answer | list[Status]]], first: Callable[[], None] | None = None) -> None:

@@ -49,6 +49,11 @@ def add(left: Belief, right: Belief) -> Belief:
     return Belief(*(a + b for a, b in zip(left, right, strict=True)))
 
 
+def stack(upper: Belief, lower: Belief) -> Belief:
+    """The rows of both, one below the other."""
+    return Belief(*(np.concatenate([a, b]) for a, b in zip(upper, lower, strict=True)))
+
+
 def subtract(left: Belief, right: Belief) -> Belief:
     """The belief as if the rows of `right` had never been seen. Exact."""
     return Belief(*(a - b for a, b in zip(left, right, strict=True)))
@@ -73,6 +78,21 @@ def sites(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward
         total.square[a] = _grid(r * r).sum()
         total.shift[a] = _grid(nu[rows, None] * x[rows]).sum(axis=0)
         total.precision[a] = _outer(x[rows], tau[rows])
+    return total
+
+
+def weighted(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array) -> Belief:
+    """The sum of n sites that count in part: moments weigh `weight` (n,), τ and ν hold theirs already. Not exact, never
+    stored: what is provisional is computed anew.
+    """
+    total = empty(k, x.shape[1])
+    for a in np.unique(arm).tolist():
+        rows = np.flatnonzero(arm == a)
+        total.n[a] = weight[rows].sum()
+        total.reward[a] = weight[rows] @ reward[rows]
+        total.square[a] = weight[rows] @ reward[rows] ** 2
+        total.shift[a] = nu[rows] @ x[rows]
+        total.precision[a] = (x[rows].T * tau[rows]) @ x[rows]
     return total
 
 

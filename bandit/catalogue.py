@@ -20,12 +20,15 @@ from bandit.errors import CatalogueError, NotFound, Problem
 from bandit.limits import Abandoned, Exclusive, Limits
 from bandit.moments import Credit, Fact, JourneyRules, Moment
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic
+from bandit.policies.hurdle import HierarchicalHurdle
 from bandit.policies.protocol import Arms, Policy
+from bandit.promotion import Promotion
 
 NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_TYPICAL = 1.0 / 6.0
 
 Value = str | float | bool
 
@@ -98,25 +101,33 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What success is. `value` is what one unit of reward is worth, in the app's currency.
+    """What success is. `value` is what one unit of reward is worth, in the app's currency. "revenue" is nothing for
+    most people and any amount up to `max` for some; larger ones count as `max`.
 
     Outcomes count for `window` after the decision; then silence is `default`. `settle = "reward"` is for apps that
     report every outcome, zeros included: a decision is then learned as soon as its reward is known.
+    `delay`: how long an answer takes on average, a sixth of the window if left out; answers soon show it better.
     """
 
-    kind: Literal["binary", "continuous"]
+    kind: Literal["binary", "continuous", "revenue"]
     window: str
     min: Bounded = 0.0
     max: Bounded = 1.0
     default: Bounded = 0.0
     value: Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)] = 1.0
     settle: Literal["window", "reward"] = "window"
+    delay: str | None = None
     description: str = ""
 
     @property
     def seconds(self) -> float:
         """The attribution window in seconds."""
         return durations.seconds(self.window)
+
+    @property
+    def typical(self) -> float:
+        """The average delay of an answer, as a share of the window."""
+        return durations.seconds(self.delay) / self.seconds if self.delay else _TYPICAL
 
     def scaled(self, value: float) -> float:
         """`value` clipped to the declared range and mapped to [0, 1]."""
@@ -131,12 +142,13 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     rather than to earn. `ramp`: share of the traffic that the policy decides, the rest gets no nudge.
     `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
     `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`: what they report.
+    `promotion`: when a policy may replace the one that is live.
     """
 
     features: dict[str, Feature]
     nudges: dict[str, Nudge]
     reward: Reward
-    policy: AnyPolicy
+    policy: AnyPolicy = Hierarchical()
     floor: Share = 0.01
     price: NotNegative = 0.0
     top_two: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
@@ -144,6 +156,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     holdout: Share = 0.0
     activation: Literal["assumed", "required"] = "assumed"
     drift: Drift = Drift()
+    promotion: Promotion = Promotion()
     schema: Annotated[int, msgspec.Meta(ge=1, le=9999)] = 1
     moments: dict[str, Moment] = {}
     derived: dict[str, Fact] = {}
@@ -159,8 +172,18 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def learner(self) -> Policy:
         """The policy that learns this kind of reward."""
-        continuous = self.reward.kind == "continuous"
-        return self.policy.gaussian() if continuous and isinstance(self.policy, Hierarchical) else self.policy
+        if not isinstance(self.policy, Hierarchical) or self.reward.kind == "binary":
+            return self.policy
+        return self.policy.gaussian() if self.reward.kind == "continuous" else hurdle_of(self.policy)
+
+    def rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the rows of a belief over `arms`: revenue has two for each, whether and how much."""
+        return (*arms, *(f"{arm}$" for arm in arms)) if self.hurdle else arms
+
+    @property
+    def hurdle(self) -> bool:
+        """Whether amounts are learned apart."""
+        return isinstance(self.learner, HierarchicalHurdle)
 
     @property
     def facts(self) -> Arms:
@@ -184,6 +207,11 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def digest(self) -> str:
         """Changes with anything declared for this stage."""
         return _digest(self)
+
+
+def hurdle_of(policy: Hierarchical) -> HierarchicalHurdle:
+    """The same hierarchy for revenue."""
+    return HierarchicalHurdle(policy.prior_mean, *policy.widths, policy.alpha, policy.scales)
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -327,6 +355,8 @@ def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
 
 def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
     yield from durations.check(f"{path}.window", reward.window)
+    if reward.delay is not None:
+        yield from durations.check(f"{path}.delay", reward.delay)
     if not reward.min < reward.max:
         yield Problem(f"{path}.max", "the range is empty", "min < max")
     elif reward.max - reward.min < 1e-9 * max(abs(reward.min), abs(reward.max), 1.0):
@@ -334,6 +364,8 @@ def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
     elif not reward.min <= reward.default <= reward.max:
         fix = f"a number in [{reward.min:g}, {reward.max:g}]"
         yield Problem(f"{path}.default", "outside the reward's range", fix)
+    if reward.kind == "revenue" and (reward.min, reward.default) != (0.0, 0.0):
+        yield Problem(f"{path}.kind", "revenue starts at 0", 'remove min and default, or kind = "continuous"')
     if reward.kind == "binary" and (reward.min, reward.max) != (0.0, 1.0):
         fix = 'remove min and max, or kind = "continuous"'
         yield Problem(f"{path}.kind", "a binary reward is 0 or 1", fix)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import features, guardrails, propensity, transforms
+from bandit.errors import InvalidRequest, Problem
 from bandit.features import Given, Schema
 from bandit.guardrails import Proof
 from bandit.policies.protocol import Array, Mask, Posterior, Scores
@@ -51,7 +52,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 def ready(snapshot: Snapshot) -> Live:
     """Compute the posterior once for all decisions of this snapshot."""
     spec = snapshot.spec
-    posterior = spec.learner.posterior(snapshot.belief, snapshot.arms)
+    posterior = spec.learner.posterior(snapshot.evidence, snapshot.arms)
     return Live(snapshot, spec.digest(), features.schema(spec.features), posterior)
 
 
@@ -80,6 +81,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         stage=snapshot.stage,
         spec=live.spec,
         version=snapshot.version,
+        basis=snapshot.basis,
         user=user_hash(salt, ask.user_id),
         request=ask.request,
         x=x,
@@ -108,14 +110,32 @@ def choose(live: Live, x: Array, eligible: Mask) -> Scores:
 
 
 def choose_many(live: Live, x: Array, eligible: NDArray[np.bool_]) -> Scores:
-    """`choose` for n contexts at once: x (n, d), eligible (n, k); every part of the result is (n, k)."""
-    rows = [choose(live, x[i], eligible[i]) for i in range(len(x))]
-    shape = (len(x), len(live.snapshot.spec.arms))
-    return Scores(*(np.array(part).reshape(shape) for part in zip(*rows, strict=True))) if rows else _nothing(shape)
+    """`choose` for n contexts at once: x (n, d), eligible (n, k); every part of the result is (n, k).
+
+    Within 1e-9 of `choose`, 1e-8 where scores are correlated, at a fraction of its cost (benchmarks/batch.py). A row
+    does not depend on the other rows.
+    InvalidRequest for shapes that do not fit, values that are not finite, and rows in which nothing is eligible.
+    """
+    _check(live, x, eligible)
+    spec = live.snapshot.spec
+    if len(x) == 0:
+        return Scores(*(np.zeros((0, len(spec.arms))) for _ in Scores._fields))
+    scores = live.posterior.choose_many(x, eligible)
+    p = scores.propensity
+    if spec.top_two is not None:
+        p = transforms.top_two_many(p, spec.top_two)
+    if spec.ramp < 1.0:
+        p = transforms.ramp(p, spec.ramp)
+    return scores._replace(propensity=propensity.floored_many(p, spec.floor, eligible))
 
 
-def _nothing(shape: tuple[int, int]) -> Scores:
-    return Scores(np.zeros(shape), np.zeros(shape), np.zeros(shape))
+def _check(live: Live, x: Array, eligible: NDArray[np.bool_]) -> None:
+    d, k = len(live.schema.columns), len(live.snapshot.spec.arms)
+    if x.ndim != 2 or x.shape[1] != d or not np.isfinite(x).all():
+        raise InvalidRequest(Problem("x", f"shape {x.shape}", f"n rows of {d} finite numbers, as `features` encodes"))
+    if eligible.shape != (len(x), k) or not eligible.any(axis=1).all():
+        fix = f"({len(x)}, {k}), with at least one arm in each row"
+        raise InvalidRequest(Problem("eligible", f"shape {eligible.shape}, or a row of no arm", fix))
 
 
 def recompute(live: Live, decision: Decision, salt: bytes) -> Decision:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bandit import groups, normal
 from bandit.errors import PropensityError
 
 Array = NDArray[np.float64]
@@ -44,6 +45,7 @@ def _lattice(points: int) -> Array:
 
 
 _FEW, _MANY = _lattice(128), _lattice(384)
+_BLOCK, _TOGETHER = 64, 768  # points and arms of a batch at a time, so that it stays in a cache of 1 MB
 
 
 def correlated(mean: Array, covariance: Array) -> Array:
@@ -126,3 +128,91 @@ def _conditions(m: Array, c: Array) -> tuple[Array, Array]:
     spread = mine[:, :, None] + mine[:, None, :]
     spread -= half[order[:, :, None], order[:, None, :]]
     return ahead[rows, order], np.asarray(np.linalg.cholesky(spread), dtype=np.float64)
+
+
+def correlated_many(mean: Array, covariance: Array, eligible: NDArray[np.bool_]) -> Array:
+    """`correlated` of n decisions, each over its own eligible arms: mean and result (n, k), covariance (n, k, k).
+
+    The same rules and the same points: at most 1e-8 from `correlated` in total variation, because of `normal`'s
+    tables. A row's bits do not depend on the other rows. PropensityError as `correlated`.
+    """
+    n, k = mean.shape
+    if not np.isfinite(np.where(eligible, mean, 0.0)).all() or not np.isfinite(covariance).all():
+        raise PropensityError("not normal laws: means or covariances are not finite")
+    rows = np.arange(n)
+    variance = np.einsum("naa->na", covariance)
+    best = np.where(eligible, mean, -np.inf).argmax(axis=1)
+    behind = mean[rows, best, None] - mean
+    apart = variance + variance[rows, best, None] - 2.0 * covariance[rows, best]
+    live = eligible & (behind * behind <= _REACH**2 * np.maximum(apart, 0.0))
+    p = np.zeros((n, k))
+    for m, some, arms in groups.by_number(live):
+        if m > _MOST:
+            raise PropensityError(f"{m} correlated arms: at most {_MOST} can be integrated")
+        at = some[:, None]
+        p[at, arms] = _shares_many(mean[at, arms], covariance[at[:, :, None], arms[:, :, None], arms[:, None, :]])
+    return p
+
+
+def _shares_many(m: Array, c: Array) -> Array:
+    """P(arm wins), (r, k), of r decisions between k arms that all may; rows sum to 1."""
+    r, k = m.shape
+    if k == 1:
+        return np.ones((r, 1))
+    if k == 2:
+        z = (m[:, 0] - m[:, 1]) / np.sqrt(np.maximum(c[:, 0, 0] + c[:, 1, 1] - 2.0 * c[:, 0, 1], _TINY))
+        p = special.ndtr(np.stack([z, -z], axis=1))
+    else:
+        p = np.empty((r, k))
+        for piece in groups.pieces(np.arange(r), max(_TOGETHER // k, 2)):
+            p[piece] = _genz_many(m[piece], c[piece], _FEW if k <= 6 else _MANY)
+    total = p.sum(axis=1, keepdims=True)
+    if not (np.abs(total - 1.0) <= ALARM).all():
+        worst = int(np.argmax(np.abs(total - 1.0)))
+        raise PropensityError(f"Σp = {total[worst, 0]!r} for correlated means {m[worst].tolist()}")
+    return np.asarray(p / total, dtype=np.float64)
+
+
+def _genz_many(m: Array, c: Array, points: Array) -> Array:
+    """`_genz` of r decisions, (r, k): the arms of all decisions side by side, a block of points at a time."""
+    r, k = m.shape
+    given = _given_many(m, c)
+    first = special.ndtr(given[0, 0])
+    total = np.zeros(r * k)
+    drawn, room = np.empty((k - 1, _BLOCK, r * k)), normal.scratch((_BLOCK, r * k))
+    share, step, ahead = (np.empty((_BLOCK, r * k)) for _ in range(3))
+    for start in range(0, points.shape[1], _BLOCK):
+        chance = np.broadcast_to(first, share.shape).copy()
+        step[:] = first
+        for i in range(1, k - 1):
+            np.multiply(step, points[i - 1, start : start + _BLOCK, None], out=share)
+            normal.quantile(share, drawn[i], room)
+            np.multiply(given[i, 1], drawn[1], out=ahead)
+            for j in range(2, i + 1):
+                np.multiply(given[i, j], drawn[j], out=share)
+                np.add(ahead, share, out=ahead)
+            np.add(ahead, given[i, 0], out=ahead)
+            normal.below(ahead, step, room)
+            np.multiply(chance, step, out=chance)
+        total += chance.sum(axis=0)
+    return np.asarray(total.reshape(r, k) / points.shape[1], dtype=np.float64)
+
+
+def _given_many(m: Array, c: Array) -> Array:
+    """What `_genz` calls `given`, of r decisions: (k−1, k−1, r·k), arms of all decisions last."""
+    r, k = m.shape
+    variance = np.einsum("raa->ra", c)
+    half = 0.5 * (variance[:, :, None] + variance[:, None, :]) - c
+    half += (_JITTER * variance.sum(axis=1) / k + _TINY)[:, None, None]
+    ahead = m[:, :, None] - m[:, None, :]
+    hardness = ahead / np.sqrt(half)
+    hardness.reshape(r, -1)[:, :: k + 1] = np.inf
+    half.reshape(r, -1)[:, :: k + 1] = 0.0
+    order = np.argsort(hardness, axis=2, kind="stable")[:, :, :-1]
+    mine = np.take_along_axis(half, order, axis=2)
+    pairs = order[..., :, None] * k + order[..., None, :] + (np.arange(r) * k * k)[:, None, None, None]
+    factor = np.linalg.cholesky(mine[..., :, None] + mine[..., None, :] - half.reshape(-1).take(pairs))
+    level = np.take_along_axis(ahead, order, axis=2)
+    given = np.concatenate([level[..., None], -factor[..., :-1]], axis=3)
+    given /= np.einsum("...ii->...i", factor)[..., None]
+    return np.ascontiguousarray(given.reshape(r * k, k - 1, k - 1).transpose(1, 2, 0))

@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bandit import groups
 from bandit.errors import PropensityError
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 TOLERANCE = 1e-6
 """Largest |Σp − 1| that integration may leave; beyond it a finer grid is tried, then the alarm is raised."""
@@ -32,6 +34,8 @@ _APART = 6.5**2  # squared sds of a difference, at which the arm behind wins wit
 _REACH = 6.0  # standard deviations; the normal tail beyond is 1e-9
 _RARE = 2.0 * math.log(1e9)
 _LONGEST = 512  # nodes of a trapezoidal grid; a longer one costs more than panels
+_BUCKET = 8  # rows of a batch share a grid of as many nodes, rounded up to this
+_CACHED = 2**15  # numbers of one array of a batch, so that what is being computed stays in a cache of 1 MB
 _LINES = [np.stack([np.arange(float(n)), np.ones(n)]) for n in range(_LONGEST + 1)]
 _ROOT_TWO, _ROOT_PI, _LOG_FOUR = math.sqrt(2.0), math.sqrt(math.pi), math.log(4.0)
 
@@ -156,6 +160,72 @@ def _points(edges: Array) -> tuple[Array, Array]:
     return t.ravel(), (half[:, None] * _WEIGHTS).ravel()
 
 
+def gaussian_many(mean: Array, sd: Array, eligible: Mask) -> Array:
+    """`gaussian` of n decisions, each over its own eligible arms; everything is (n, k), the result 0 where ineligible.
+
+    The same rules and grids: at most 1e-12 from `gaussian`. A row's bits do not depend on the other rows.
+    PropensityError as `gaussian`.
+    """
+    m, s = np.where(eligible, mean, 0.0), np.where(eligible, sd, 1.0)
+    if not ((np.abs(m.sum(axis=1)) <= _WIDEST) & (s.sum(axis=1) <= _WIDEST) & (s.min(axis=1) >= _NARROWEST)).all():
+        raise PropensityError("not normal laws: means are not finite, or sds not positive")
+    masked = np.where(eligible, mean, -np.inf)
+    best = masked.argmax(axis=1)[:, None]
+    behind = np.take_along_axis(masked, best, axis=1) - m
+    live = eligible & (behind * behind <= _APART * (s * s + np.take_along_axis(s, best, axis=1) ** 2))
+    p = np.zeros_like(m)
+    for _, rows, arms in groups.by_number(live):
+        at = rows[:, None]
+        p[at, arms] = _shares_many(m[at, arms], s[at, arms])
+    return p
+
+
+def _shares_many(m: Array, s: Array) -> Array:
+    """`_shares` of r rows of as many arms, (r, k)."""
+    r, k = m.shape
+    if k == 1:
+        return np.ones((r, 1))
+    if k == 2:
+        y = (m[:, 0] - m[:, 1]) / np.hypot(s[:, 0], s[:, 1]) / _ROOT_TWO
+        return np.asarray(0.5 * special.erfc(np.stack([-y, y], axis=1)), dtype=np.float64)
+    p, (low, step, count) = np.zeros((r, k)), _grids(m, s)
+    bucket = -(-count // _BUCKET) * _BUCKET
+    for nodes in np.unique(bucket[count > 0]).tolist():
+        for rows in groups.pieces(np.flatnonzero(bucket == nodes), max(_CACHED // (k * nodes), 2)):
+            p[rows] = _trapezoids(m[rows], s[rows], low[rows], step[rows], count[rows], nodes)
+    for row in np.flatnonzero(~(np.abs(p.sum(axis=1) - 1.0) <= TOLERANCE)).tolist():
+        p[row] = _shares(m[row].tolist(), s[row].tolist())  # widths too far apart for one grid, as there
+    return p
+
+
+def _trapezoids(m: Array, s: Array, low: Array, step: Array, count: NDArray[np.intp], nodes: int) -> Array:
+    """`_trapezoid` of r rows (r, k) on grids of at most `nodes` nodes, all rows side by side."""
+    rate = (step[:, None] / (-_ROOT_TWO * s)).T[:, None]  # (k, 1, r)
+    at = np.arange(float(nodes))[:, None]
+    y = at * rate + ((low[:, None] - m) / (-_ROOT_TWO * s)).T[:, None]  # (k, nodes, r)
+    below = special.erfc(y)
+    everyone = np.multiply.reduce(below, axis=0)
+    everyone *= at < count
+    np.multiply(y, y, out=y)
+    np.negative(y, out=y)
+    np.exp(y, out=y)
+    np.divide(y, below, out=y)
+    np.multiply(y, everyone, out=y)
+    return np.asarray((y.sum(axis=1) * rate[:, 0] * (-(2.0 ** (1 - m.shape[1])) / _ROOT_PI)).T, dtype=np.float64)
+
+
+def _grids(m: Array, s: Array) -> tuple[Array, Array, NDArray[np.intp]]:
+    """`_grid` of r rows (r, k)."""
+    weight, reach = 1.0 / (s * s), _REACH * s
+    total, moment = weight.sum(axis=1), (weight * m).sum(axis=1)
+    low, high = (m - reach).max(axis=1), (m + reach).max(axis=1)
+    step = 1.0 / np.sqrt(total)
+    start = moment / total - step * math.sqrt(max(_RARE - m.shape[1] * _LOG_FOUR, 0.0))
+    low = np.where((low < start) & (start <= m.min(axis=1)), start, low)
+    count = (high - low) / step + 2.0
+    return low, step, np.where(count <= _LONGEST, count, 0.0).astype(np.intp)
+
+
 def beta(a: Array, b: Array, gain: Array, cost: Array) -> Array:
     """P(gain_a·B_a − cost_a is the largest) for independent B_a ~ Beta(a_a, b_a), gain > 0, a and b ≥ 1.
 
@@ -218,6 +288,21 @@ def floored(p: Array, floor: float, eligible: NDArray[np.bool_]) -> Array:
     return np.array(lifted if many == len(lifted) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)])
 
 
+def floored_many(p: Array, floor: float, eligible: Mask) -> Array:
+    """`floored` of n rows (n, k): the same to rounding, whatever the other rows. PropensityError as `floored`."""
+    total = p.sum(axis=1, keepdims=True)
+    if not (np.abs(total - 1.0) <= TOLERANCE).all():
+        row = int(np.argmin(np.abs(total[:, 0] - 1.0) <= TOLERANCE))
+        raise PropensityError(f"Σp = {total[row, 0]!r}: row {row}, {p[row].tolist()}, is not a distribution")
+    many, above, scale = eligible.sum(axis=1, keepdims=True), eligible, 1.0 / total
+    while (falls := above & (p * scale < floor)).any():
+        above = above & ~falls
+        lifted = many - above.sum(axis=1, keepdims=True)
+        rest = np.maximum(np.where(above, p, 0.0).sum(axis=1, keepdims=True), _TINY)
+        scale = np.where(lifted > 0, (1.0 - floor * lifted) / rest, scale)
+    return np.where(eligible, np.maximum(p * scale, floor), 0.0)
+
+
 def draw(p: Array, u: float) -> int:
     """The arm at u ∈ [0, 1) of the inverse CDF of p. An arm with p = 0 is never drawn."""
     values = p.tolist()
@@ -226,6 +311,14 @@ def draw(p: Array, u: float) -> int:
     while arm == len(values) or values[arm] == 0.0:  # u · Σp rounded up to Σp
         arm -= 1
     return arm
+
+
+def draw_many(p: Array, u: Array) -> NDArray[np.intp]:
+    """`draw` of n rows: p (n, k), u (n,) in [0, 1) → arms (n,). The same arms as `draw`'s."""
+    cumulative = np.cumsum(p, axis=1)
+    arm = (cumulative <= u[:, None] * cumulative[:, -1:]).sum(axis=1)
+    last = p.shape[1] - 1 - (p[:, ::-1] > 0.0).argmax(axis=1)  # u · Σp rounded up to Σp
+    return np.asarray(np.minimum(arm, last), dtype=np.intp)
 
 
 def unit(key: bytes, *parts: bytes) -> float:

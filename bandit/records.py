@@ -2,7 +2,7 @@
 order of the stage's declaration, which `spec` names."""
 
 import uuid
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,6 +18,17 @@ NOT_NOW = "not now"
 """The moment of a decision that was asked for when no moment held."""
 
 
+class Basis(NamedTuple):
+    """What was known beyond what had settled: at `at` (µs), of the ledger's first decisions and outcomes, that many.
+
+    All zero: nothing.
+    """
+
+    at: int = 0
+    decisions: int = 0
+    outcomes: int = 0
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One decision and everything needed to recompute it."""
 
@@ -27,6 +38,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     spec: str  # digest of the stage as declared when it was made
     version: int  # the settlements the policy had learned: those numbered up to this
+    basis: Basis = Basis()  # and what it took from decisions that were still open
     user: bytes  # keyed hash, 16 bytes
     request: bytes  # digest of the request, to tell a retry from a conflict
     x: Array  # (d,)

@@ -9,20 +9,21 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from bandit.belief import Belief
+from bandit.belief import Array, Belief, add
 from bandit.catalogue import Stage
 from bandit.errors import SnapshotError
 from bandit.features import schema
 from bandit.policies import blocks
-from bandit.policies.protocol import Arms, Factor
+from bandit.policies.protocol import Arms, Factor, Retired
+from bandit.records import Basis
 
-FORMAT = 2
+FORMAT = 3
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SEAL = b',\n "sha256": "%64s"\n}'
 _UNREADABLE = (  # what json, zipfile, numpy and msgspec raise when given what they did not write
@@ -32,7 +33,10 @@ _UNREADABLE = (  # what json, zipfile, numpy and msgspec raise when given what t
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What decides at one stage. `version` counts the settlements of the ledger it has learned from."""
+    """What decides at one stage. `version` counts the settlements of the ledger it has learned from.
+
+    `belief` is settled and exact; `pending` is what open decisions said at `basis`, computed anew for each snapshot.
+    """
 
     app: str
     stage: str
@@ -40,16 +44,25 @@ class Snapshot(msgspec.Struct, frozen=True):
     version: int
     belief: Belief
     elsewhere: Factor | None = None  # what the app's other stages have learned about types of nudges
+    retired: Retired | None = None
+    pending: Belief | None = None
+    basis: Basis = Basis()
 
     @property
     def arms(self) -> Arms:
         """What the policy knows of the arms."""
-        return self.spec.facts._replace(columns=schema(self.spec.features).keys, elsewhere=self.elsewhere)
+        columns = schema(self.spec.features).keys
+        return self.spec.facts._replace(columns=columns, elsewhere=self.elsewhere, retired=self.retired)
+
+    @property
+    def evidence(self) -> Belief:
+        """What decides: all that has settled, and what is open for what it is worth."""
+        return self.belief if self.pending is None else add(self.belief, self.pending)
 
 
 def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     """The snapshots of an app's stages, each with what the others have learned; all that share have one version."""
-    said = [s.spec.learner.message(s.belief, s.arms) for s in snapshots]
+    said = [s.spec.learner.message(s.evidence, s.arms) for s in snapshots]
     latest = max((s.version for s, m in zip(snapshots, said, strict=True) if m), default=0)
     result = []
     for i, snapshot in enumerate(snapshots):
@@ -63,17 +76,12 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
     """{file name: bytes}. The same snapshot gives the same bytes."""
     arrays = io.BytesIO()
     with zipfile.ZipFile(arrays, "w", zipfile.ZIP_STORED) as archive:
-        parts = snapshot.belief._asdict()
-        if snapshot.elsewhere:
-            parts |= {
-                "elsewhere_precision": snapshot.elsewhere.precision,
-                "elsewhere_shift": snapshot.elsewhere.shift,
-            }
-        for name, values in parts.items():
+        for name, values in _arrays(snapshot).items():
             data = io.BytesIO()
             np.lib.format.write_array(data, np.ascontiguousarray(values, dtype="<f8"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), data.getvalue())
     posterior = arrays.getvalue()
+    retired = snapshot.retired
     policy = {
         "format": FORMAT,
         "app": snapshot.app,
@@ -84,9 +92,23 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
         "belief_sha256": snapshot.belief.digest(),
         "posterior_sha256": hashlib.sha256(posterior).hexdigest(),
         "elsewhere": snapshot.elsewhere.keys if snapshot.elsewhere else (),
+        "retired": dict(zip(retired.names, retired.kinds, strict=True)) if retired else {},
+        "pending": snapshot.pending is not None,
+        "basis": snapshot.basis._asdict(),
         "spec": msgspec.to_builtins(snapshot.spec),
     }
     return {"policy.json": _sealed(json.dumps(policy, indent=1).encode()), "posterior.npz": posterior}
+
+
+def _arrays(snapshot: Snapshot) -> dict[str, Array]:
+    parts = snapshot.belief._asdict()
+    for name, part, fields in (
+        ("elsewhere", snapshot.elsewhere, ("precision", "shift")),
+        ("retired", snapshot.retired, ("precision", "shift")),
+        ("pending", snapshot.pending, Belief._fields),
+    ):
+        parts |= {f"{name}_{field}": getattr(part, field) for field in fields} if part else {}
+    return parts
 
 
 def _sealed(body: bytes) -> bytes:
@@ -114,34 +136,51 @@ def unpack(files: dict[str, bytes]) -> Snapshot:
         if hashlib.sha256(posterior).hexdigest() != policy["posterior_sha256"]:
             raise SnapshotError("posterior.npz is not the file that policy.json was written with (sha256 differs)")
         with np.load(io.BytesIO(posterior), allow_pickle=False) as arrays:
-            belief = Belief(*(arrays[name].astype(np.float64) for name in Belief._fields))
-            elsewhere = _elsewhere(policy["elsewhere"], arrays)
-        spec = msgspec.convert(policy["spec"], Stage)
-        app, stage, version = str(policy["app"]), str(policy["stage"]), int(policy["version"])
+            found = {name: arrays[name].astype(np.float64) for name in arrays.files}
+        snapshot = _built(policy, found)
     except _UNREADABLE as error:
         raise SnapshotError(f"not a snapshot: {error!r}") from error
-    k, d = len(spec.arms), len(schema(spec.features).columns)
-    shapes = [part.shape for part in belief]
-    if shapes != [(k,), (k,), (k,), (k, d, d), (k, d)]:
-        raise SnapshotError(f"shapes {shapes} do not fit {k} arms and {d} features")
-    if not all(np.isfinite(part).all() for part in belief):
-        raise SnapshotError("the belief has values that are not finite")
-    if belief.digest() != policy.get("belief_sha256"):
+    _check(snapshot, policy)
+    return snapshot
+
+
+def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
+    keys = tuple((str(kind), str(column)) for kind, column in policy["elsewhere"])
+    names, kinds = tuple(policy["retired"]), tuple(policy["retired"].values())
+    return Snapshot(
+        app=str(policy["app"]),
+        stage=str(policy["stage"]),
+        spec=msgspec.convert(policy["spec"], Stage),
+        version=int(policy["version"]),
+        belief=Belief(*(found[name] for name in Belief._fields)),
+        elsewhere=Factor(keys, found["elsewhere_precision"], found["elsewhere_shift"]) if keys else None,
+        retired=Retired(names, kinds, found["retired_precision"], found["retired_shift"]) if names else None,
+        pending=Belief(*(found[f"pending_{name}"] for name in Belief._fields)) if policy["pending"] else None,
+        basis=Basis(**policy["basis"]),
+    )
+
+
+def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
+    """SnapshotError unless every array has its shape and is finite, and the belief is the one described."""
+    spec = snapshot.spec
+    k, d = len(spec.rows(spec.arms)), len(schema(spec.features).columns)
+    belief = {"n": (k,), "reward": (k,), "square": (k,), "precision": (k, d, d), "shift": (k, d)}
+    n, r = len(snapshot.elsewhere.keys if snapshot.elsewhere else ()), len(policy["retired"])
+    wanted: dict[str, tuple[int, ...]] = {
+        **belief,
+        **{f"pending_{name}": shape for name, shape in belief.items()},
+        "elsewhere_precision": (n, n),
+        "elsewhere_shift": (n,),
+        "retired_precision": (r, d, d),
+        "retired_shift": (r, d),
+    }
+    for name, values in _arrays(snapshot).items():
+        if values.shape != wanted[name]:
+            raise SnapshotError(f"{name}: shape {values.shape} does not fit {k} arms and {d} features")
+        if not np.isfinite(values).all():
+            raise SnapshotError(f"{name} has values that are not finite")
+    if snapshot.belief.digest() != policy.get("belief_sha256"):
         raise SnapshotError("the belief is not the one that policy.json describes (digest differs)")
-    return Snapshot(app, stage, spec, version, belief, elsewhere)
-
-
-def _elsewhere(keys: list[list[str]], arrays: Mapping[str, Any]) -> Factor | None:
-    """SnapshotError unless the arrays are there, finite, and of the keys' number."""
-    if not keys:
-        return None
-    n = len(keys)
-    precision, shift = arrays["elsewhere_precision"].astype(np.float64), arrays["elsewhere_shift"].astype(np.float64)
-    if (precision.shape, shift.shape) != ((n, n), (n,)) or not (
-        np.isfinite(precision).all() & np.isfinite(shift).all()
-    ):
-        raise SnapshotError(f"what other stages have learned does not fit its {n} coefficients")
-    return Factor(tuple((str(kind), str(column)) for kind, column in keys), precision, shift)
 
 
 def to_zip(snapshot: Snapshot) -> bytes:

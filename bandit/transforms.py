@@ -1,4 +1,7 @@
-"""Transforms of a probability vector, between the policy and the floor. Pure; (k,) in, (k,) out, sums kept."""
+"""Transforms of a probability vector, between the policy and the floor. Pure; sums kept.
+
+Shapes: (k,) in, (k,) out; (n, k) of n rows where a name ends in `_many`, each row for itself.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +24,17 @@ def top_two(p: Array, beta: float) -> Array:
     return np.asarray(p * (beta + (1.0 - beta) * (others @ (p / rest))), dtype=np.float64)
 
 
+def top_two_many(p: Array, beta: float) -> Array:
+    """`top_two` of n rows, the same to rounding."""
+    others = 1.0 - np.eye(p.shape[1])
+    rest = np.einsum("na,ab->nb", p, others)
+    sure = rest.min(axis=1, keepdims=True) <= 0.0
+    odds = np.einsum("na,ab->nb", p / np.where(sure, 1.0, rest), others)
+    return np.where(sure, p, p * (beta + (1.0 - beta) * odds))
+
+
 def ramp(p: Array, share: float) -> Array:
-    """The policy decides for `share` of the traffic, the rest gets no nudge (the first arm)."""
+    """The policy decides for `share` of the traffic, the rest gets no nudge (the first arm). Also of rows (n, k)."""
     ramped = share * p
-    ramped[0] += 1.0 - share
+    ramped[..., 0] += 1.0 - share
     return ramped

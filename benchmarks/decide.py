@@ -30,7 +30,7 @@ from scipy import special
 from bandit import propensity
 from bandit.belief import Belief, add, empty, sites
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Linear, Logistic, Uniform
-from bandit.policies.protocol import Arms, Array, Posterior
+from bandit.policies.protocol import Arms, Array, Policy, Posterior
 from benchmarks.deciding_peers import VOWPAL, Contestant, Log, peers
 
 K, D, FLOOR, ROWS, BATCH = 6, 16, 0.01, 2000, 100
@@ -68,7 +68,7 @@ def facts(k: int) -> Arms:
     return Arms(tuple(f"a{a}" for a in range(k)), kinds, np.ones(k), np.zeros(k))
 
 
-def learn(policy: AnyPolicy, belief: Belief, log: Log) -> Belief:
+def learn(policy: Policy, belief: Belief, log: Log) -> Belief:
     """The belief with the log's rows added, as the learner does it."""
     tau, nu = policy.sites(belief, facts(log.k), log.x, log.arm, log.reward)
     return add(belief, sites(log.k, log.x, log.arm, tau, nu, log.reward))

@@ -7,28 +7,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import belief as beliefs
-from bandit import propensity
+from bandit import delay, propensity
+from bandit.belief import Belief
 from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform, blocks
 from bandit.policies.blocks import Layout
-from bandit.policies.hierarchical import Filtered
+from bandit.policies.hierarchical import Logits
 from bandit.policies.linear import Ridge
 from bandit.policies.protocol import Arms, Array, Policy
 from benchmarks import environments
 from benchmarks.environments import Stream
-from benchmarks.running import Actions, Agent, Make
+from benchmarks.running import Actions, Agent, Make, Pending
+
+TYPICAL = 22.0 / environments.WINDOW_HOURS  # the mean delay of `delay`, as a share of the window
 
 
 class Ours:
-    """One policy over every stage, each with its own belief. No floor unless stated."""
+    """One policy over every stage, each with its own belief. No floor unless stated.
 
-    def __init__(self, policy: Policy, stream: Stream, seed: int, floor: float = 0.0):
-        self.policy, self.arms, self.floor = _declared(policy, stream), stream.arms, floor
+    typical: the delay that is assumed before any answer was seen; None waits for windows to close.
+    """
+
+    def __init__(self, policy: Policy, stream: Stream, seed: int, floor: float = 0.0, typical: float | None = TYPICAL):
+        self.policy, self.arms, self.floor, self.typical = _declared(policy, stream), stream.arms, floor, typical
         self.belief = [beliefs.empty(len(a.names), d) for a, d in zip(stream.arms, stream.dims, strict=True)]
+        self.open = list(self.belief)
+        self.counts = [np.zeros((len(a.names), delay.BUCKETS)) for a in stream.arms]
         self.rng = np.random.default_rng([seed, 1])
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
         """Exact propensities, then the draw."""
-        posterior = self.policy.posterior(self.belief[stage], self.arms[stage])
+        posterior = self.policy.posterior(beliefs.add(self.belief[stage], self.open[stage]), self.arms[stage])
         arm = np.zeros(len(x), dtype=np.intp)
         for i, u in enumerate(self.rng.random(len(x)).tolist()):
             p = posterior.choose(x[i], eligible[i]).propensity
@@ -44,12 +52,32 @@ class Ours:
         new = beliefs.sites(len(arms.names), x, arm, tau, nu, reward)
         self.belief[stage] = beliefs.add(before, new)
 
+    def late(self, stage: int, arm: Actions, delays: Array) -> None:
+        """Count them."""
+        self.counts[stage] += delay.counted(len(self.counts[stage]), arm, delays)
+
+    def overlay(self, pending: Pending) -> None:
+        """What windows that are open say so far."""
+        if self.typical is None:
+            return
+        for s in np.unique(pending.stage).tolist():
+            rows = pending.stage == s
+            x, arm, came, age = (part[rows] for part in (pending.x, pending.arm, pending.answered, pending.age))
+            answers = delay.Answers(arm[came], pending.delay[rows][came], age[came])
+            f = delay.distribution(self.counts[s], answers, self.typical)
+            weight = np.where(came, 1.0, delay.answered_by(f, arm, age))
+            self.open[s] = self._provisional(s, x[:, : self.belief[s].shift.shape[1]], arm, came.astype(float), weight)
+
+    def _provisional(self, s: int, x: Array, arm: Actions, reward: Array, weight: Array) -> Belief:
+        tau, nu = self.policy.provisional(self.belief[s], self.arms[s], x, arm, reward, weight)
+        return beliefs.weighted(len(self.arms[s].names), x, arm, tau, nu, reward, weight)
+
 
 class App(Ours):
     """One policy over every stage of an app, as the service runs it: each stage hears what the others know of types."""
 
-    def __init__(self, policy: Policy, stream: Stream, seed: int):
-        super().__init__(policy, stream, seed)
+    def __init__(self, policy: Policy, stream: Stream, seed: int, typical: float | None = TYPICAL):
+        super().__init__(policy, stream, seed, typical=typical)
         keys = ["1", *(f"x{i}" for i in range(1, max(stream.dims)))]
         self.alone = [a._replace(columns=tuple(keys[:d])) for a, d in zip(stream.arms, stream.dims, strict=True)]
         self.said = [policy.message(b, a) for b, a in zip(self.belief, self.alone, strict=True)]
@@ -58,6 +86,14 @@ class App(Ours):
         others = [m for s, m in enumerate(self.said) if m and s != stage]
         heard = self.alone[stage]._replace(elsewhere=blocks.combined(others))
         self.arms = (*self.arms[:stage], heard, *self.arms[stage + 1 :])
+
+    def overlay(self, pending: Pending) -> None:
+        """And tell the others."""
+        for s in range(len(self.arms)):
+            self._hear(s)
+        super().overlay(pending)
+        for s, own in enumerate(self.alone):
+            self.said[s] = self.policy.message(beliefs.add(self.belief[s], self.open[s]), own)
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
         """With what the other stages have learned so far."""
@@ -92,7 +128,7 @@ class Pooled:
 
 
 @dataclass(frozen=True)
-class FullHierarchy(Filtered):
+class FullHierarchy(Logits):
     """z = x·β_stage + 1{a ≠ none}(x·ν_type + x·δ_arm) over all stages of an app; by default env5's true prior."""
 
     mean: float = environments.BASE_MEAN

@@ -1,7 +1,7 @@
 """One contestant on one stream: decide a batch with a frozen state, then learn from it."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,27 @@ class Agent(Protocol):
 
 
 class Pending(NamedTuple):
-    """Decisions whose window is open."""
+    """Decisions whose window is open. Ages and delays are shares of the window."""
 
     stage: NDArray[np.intp]  # (m,)
     x: Array  # (m, d) padded as in the stream
     arm: Actions  # (m,)
-    converted: NDArray[np.bool_]  # (m,)
-    age: Array  # (m,) hours
+    answered: NDArray[np.bool_]  # (m,)
+    delay: Array  # (m,) where answered
+    age: Array  # (m,)
+
+
+@runtime_checkable
+class Provisional(Protocol):
+    """An agent that can use what is not final yet."""
+
+    def overlay(self, pending: Pending) -> None:
+        """Every open window, before each batch."""
+        ...
+
+    def late(self, stage: int, arm: Actions, delay: Array) -> None:
+        """How late the answers of decisions came whose windows closed."""
+        ...
 
 
 Make = Callable[[Stream, int], Agent]
@@ -41,8 +55,7 @@ Make = Callable[[Stream, int], Agent]
 def run(agent: Agent, stream: Stream, batch: int | None = BATCH) -> Actions:
     """The arms chosen, (n,). Rewards are known when the batch ends, or when their window does if they come late.
 
-    batch None: a batch ends when the log has grown by 1 %. An agent with a method `overlay(pending)` is told of open
-    windows before each batch.
+    batch None: a batch ends when the log has grown by 1 %.
     """
     n, late = len(stream.stage), bool(np.any(stream.delay))
     arm = np.zeros(n, dtype=np.intp)
@@ -53,8 +66,9 @@ def run(agent: Agent, stream: Stream, batch: int | None = BATCH) -> Actions:
             now = stream.hours[start]
             ripe = int(np.searchsorted(stream.hours[:start], now - WINDOW_HOURS, side="right"))
             _learn(agent, stream, np.arange(settled, ripe), arm)
+            _told(agent, stream, np.arange(settled, ripe), arm)
             settled = max(settled, ripe)
-            if hasattr(agent, "overlay"):
+            if isinstance(agent, Provisional):
                 agent.overlay(_pending(stream, np.arange(settled, start), arm, now))
         for s, rows in _by_stage(stream, np.arange(start, end)):
             x, may = stream.x[rows, : stream.dims[s]], stream.eligible[rows, : len(stream.arms[s].names)]
@@ -74,7 +88,14 @@ def _learn(agent: Agent, stream: Stream, rows: NDArray[np.intp], arm: Actions) -
         agent.learn(s, stream.x[mine, : stream.dims[s]], arm[mine], stream.reward[mine, arm[mine]])
 
 
+def _told(agent: Agent, stream: Stream, rows: NDArray[np.intp], arm: Actions) -> None:
+    if isinstance(agent, Provisional):
+        for s, mine in _by_stage(stream, rows):
+            came = mine[stream.reward[mine, arm[mine]] > 0.0]
+            agent.late(s, arm[came], stream.delay[came, arm[came]] / WINDOW_HOURS)
+
+
 def _pending(stream: Stream, rows: NDArray[np.intp], arm: Actions, now: float) -> Pending:
-    age = now - stream.hours[rows]
-    came = (stream.reward[rows, arm[rows]] > 0.0) & (stream.delay[rows, arm[rows]] <= age)
-    return Pending(stream.stage[rows], stream.x[rows], arm[rows], came, age)
+    age, delay = now - stream.hours[rows], stream.delay[rows, arm[rows]]
+    came = (stream.reward[rows, arm[rows]] > 0.0) & (delay <= age)
+    return Pending(stream.stage[rows], stream.x[rows], arm[rows], came, delay / WINDOW_HOURS, age / WINDOW_HOURS)

@@ -32,7 +32,7 @@ def rebuild(store: str, verify: bool) -> None:
             click.echo(f"  decision number {seq}: its settled reward does not follow from its outcomes")
         good &= result.equal
         if not verify and not result.equal:
-            ledger.replace(opened, result.stage, result.spec, result.epochs)
+            ledger.replace(opened, result.stage, result.tally)
             click.echo("  replaced")
     opened.close()
     sys.exit(0 if good or not verify else 1)

@@ -11,7 +11,9 @@ from bandit.errors import JourneyBanditError
 _COMMANDS = {
     "catalogue": "cli.catalogue:catalogue",
     "demo": "cli.demo:demo",
+    "evaluate": "cli.evaluate:evaluate",
     "keys": "cli.keys:keys",
+    "monitor": "cli.monitor:monitor",
     "rebuild": "cli.audit:rebuild",
     "receipt": "cli.audit:receipt",
     "replay": "cli.replay:replay",
@@ -19,6 +21,7 @@ _COMMANDS = {
     "simulate": "cli.simulate:simulate",
     "stories": "cli.stories:stories",
     "ui": "cli.ui:ui",
+    "warm-start": "cli.warm:warm",
 }
 
 

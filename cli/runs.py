@@ -22,6 +22,7 @@ from simulations.client import ServiceClient
 
 if TYPE_CHECKING:
     from experiments.report import Report, Subject
+    from experiments.report import Table as ReportTable
 
 _WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
 console = Console(highlight=False, width=_WIDTH)
@@ -49,9 +50,8 @@ def simulate(
     scale = declared["window_seconds"] / declared["declared_seconds"]
     snapshot = client.snapshot(world.stage)
     command = again or f"journey-bandit simulate --app {app} --users {users} --seed {seed} --url {client.url}"
-    subject = _subject(
-        snapshot, seed, command, "simulation", f"scenario {app}, {users} people, clock × {1 / scale:.0f}"
-    )
+    data = f"scenario {app}, {users} people, clock × {1 / scale:.0f}"
+    subject = _subject(snapshot, seed, command, "simulation", data, alarms_of(client, world.stage))
     return report.simulated(subject, done.log, done.utility, done.net, currency_of(app)), snapshot
 
 
@@ -67,7 +67,7 @@ def replay_hillstrom(
     some = f" --limit {limit}" if limit else ""
     command = again or f"journey-bandit replay hillstrom --seed {seed}{some} --url {client.url}"
     data = f"MineThatData e-mail experiment, even rows, {len(done.visit)} customers"
-    subject = _subject(snapshot, seed, command, "replay", data)
+    subject = _subject(snapshot, seed, command, "replay", data, alarms_of(client, hillstrom.STAGE))
     return report.replayed(subject, done.log, done.agreed, done.sent, done.visit, "Visit rate"), snapshot
 
 
@@ -84,14 +84,19 @@ def show(report: "Report") -> None:
     console.print(report.verdict)
     for table in report.tables:
         console.print()
-        shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
-        shown.caption_justify = "left"
-        shown.add_column("")
-        for head in table.head:
-            shown.add_column(head, justify="right")
-        for row in table.rows:
-            shown.add_row(row.name, *row.cells)
-        console.print(shown)
+        show_table(table)
+
+
+def show_table(table: "ReportTable") -> None:
+    """Print one table of a report."""
+    shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
+    shown.caption_justify = "left"
+    shown.add_column("")
+    for head in table.head:
+        shown.add_column(head, justify="right")
+    for row in table.rows:
+        shown.add_row(row.name, *row.cells)
+    console.print(shown)
 
 
 def need_mlflow() -> None:
@@ -119,7 +124,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda step: bar.update(task, advance=step)
 
 
-def _subject(snapshot: Snapshot, seed: int, command: str, kind: str, data: str) -> "Subject":
+def alarms_of(client: ServiceClient, stage: str) -> tuple[str, ...]:
+    """Every alarm of drift at a stage, in words."""
+    raised = client.policy(stage)["drift"]
+    return tuple(f"{a['arm']} {a['direction']} at {a['raised_at']}" for a in raised)
+
+
+def _subject(snapshot: Snapshot, seed: int, command: str, kind: str, data: str, alarms: tuple[str, ...]) -> "Subject":
     from experiments.report import Subject
 
     return Subject(
@@ -133,6 +144,7 @@ def _subject(snapshot: Snapshot, seed: int, command: str, kind: str, data: str) 
         belief_sha256=snapshot.belief.digest(),
         kind=kind,
         data=data,
+        alarms=alarms,
     )
 
 

@@ -71,6 +71,7 @@ class Subject(NamedTuple):
     belief_sha256: str
     kind: str  # "simulation" or "replay"
     data: str
+    alarms: tuple[str, ...] = ()  # of drift: arm, direction, when
 
 
 def simulated(subject: Subject, log: Log, utility: Array, net: Array, currency: str) -> Report:
@@ -196,7 +197,9 @@ def _report(
         "data": subject.data,
         "policy_version": str(subject.version),
         "belief_sha256": subject.belief_sha256,
+        "drift_alarms": "; ".join(subject.alarms) or "none",
     }
+    metrics = {**metrics, "alarms": float(len(subject.alarms))}
     return Report(
         title=f"{name} at {subject.app}/{subject.stage}",
         verdict=verdict,

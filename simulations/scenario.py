@@ -1,51 +1,151 @@
-"""A scenario: who comes to one stage of an app, and how each nudge changes what they do. Data, written as TOML.
+"""A scenario: who uses an app, and how each nudge changes what they do. Data, written as TOML.
 
-Parameters follow the scenario table of the methods this project is built on; what has no source says "assumed".
+The rich stage of an app is described in full, its other stages in short (`journey`). What people do over time is in
+`fatigue`, `novelty`, `season`, `drift`, `coupons` and `visits`; each is neutral where it is left out. Parameters follow
+the scenario table of the methods this project is built on; what has no source says "assumed".
 """
 
 import importlib.resources
 import tomllib
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
-from bandit.catalogue import NONE, Stage
+from bandit.catalogue import NONE, Catalogue, Stage
 from bandit.decoding import closest, decode
 from bandit.errors import CatalogueError, NotFound, Problem
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class Persona(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of a scenario: frozen, and no key that it does not know."""
+
+
+class Persona(_Part, frozen=True, kw_only=True):
     """A kind of person. The service never sees which.
 
-    intent: logits above the average person. effects: logits that each nudge adds. features: for a number, the mean
+    intent: logits above the average person. effects: logits that each nudge adds. features: for a number, the median
     of its position in the declared range (on its declared scale, 0 to 1); for a boolean, P(true); for a category,
-    P(value).
+    P(value). harvests: share of them who learn to wait for coupons.
     """
 
     weight: Share
     intent: float
     effects: dict[str, float]
     features: dict[str, Share | dict[str, Share]]
+    harvests: Share = 0.0
 
 
-class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """base: reward rate without any nudge. concentration: how alike people of one persona are (Beta a + b).
+class Leg(_Part, frozen=True, kw_only=True):
+    """Another stage of the journey, lists in the order of the personas.
 
-    slopes: nudge → feature → logits per unit of the encoded feature. delay_hours: mean of an exponential delay from the
-    decision to the reward, by arm. proof: P(the app can prove the claim), by kind of evidence.
+    base, effects, delay_hours, proof: as for the rich stage; a feature left out says nothing about the persona.
+    amount: what a reward is, where it is not 0 or 1. then: the stage after a reward, on the next day; `rests`: only
+    after the usual gap. otherwise: stage → P(next visit is there) after silence; the rest leaves the app for good.
+    """
+
+    base: Share | None = None
+    effects: dict[str, list[float]] = {}
+    features: dict[str, list[Share]] = {}
+    delay_hours: Positive = 2.0
+    proof: dict[str, Share] = {}
+    amount: Positive = 1.0
+    then: str
+    rests: bool = False
+    otherwise: dict[str, Share]
+
+
+class Fatigue(_Part, frozen=True, kw_only=True):
+    """F ← keeps^days · (F + 1{nudged}). F takes `tires`·F logits from every arm, e^(−dulls·F) of a nudge's effect.
+
+    A nudge makes its user switch nudges off with probability σ(opt_out + F); `leaves` of those leave the app.
+    """
+
+    keeps: Share = 0.85
+    tires: NotNegative = 0.0
+    dulls: NotNegative = 0.0
+    opt_out: float = -50.0
+    leaves: Share = 0.0
+
+
+class Novelty(_Part, frozen=True, kw_only=True):
+    """Effects wear off after launch: rest + (1 − rest)·e^(−t/days)."""
+
+    rest: Share = 1.0
+    days: Positive = 30.0
+
+
+class Drift(_Part, frozen=True, kw_only=True):
+    """Effects move, by nudge: `ou` wanders with this stationary sd (logits) and half-life; `redraw` adds one draw of
+    N(0, sd²) on the day. The path is a function of the scenario's `number`, not of the seed of a run.
+    """
+
+    kind: Literal["none", "ou", "redraw"] = "none"
+    sd: NotNegative = 0.2
+    half_life_days: Positive = 30.0
+    day: NotNegative = 30.0
+    number: int = 0
+
+
+class Coupons(_Part, frozen=True, kw_only=True):
+    """What harvesters wait for. T ← T + learns·(1 − T) when one is shown, else T·(1 − forgets); an arm that is no
+    coupon loses depth·T logits. `cap_days`: the guard of the app, no second coupon within so many days; 0 is none.
+    """
+
+    arms: list[str] = []
+    depth: NotNegative = 0.0
+    learns: Share = 0.5
+    forgets: Share = 0.1
+    cap_days: NotNegative = 0.0
+
+
+class Visits(_Part, frozen=True, kw_only=True):
+    """Days between visits are lognormal: median `gap_days`, sd of their logarithm `gap_sd`, at least one step.
+
+    weekly: relative number of first visits on each day, Monday first. pull_forward: logits that the visit after a
+    coupon was redeemed has less of, because it was brought forward.
+    """
+
+    gap_days: Positive = 3.0
+    gap_sd: NotNegative = 0.8
+    weekly: tuple[NotNegative, ...] = (1.0,) * 7
+    pull_forward: NotNegative = 0.0
+
+
+class Scenario(_Part, frozen=True, kw_only=True):
+    """base: reward rate without any nudge. spread: sd of a number's position around its persona's median, in logits;
+    correlation: of any two of them. user_sd: sd of what sets a person apart from the persona, in logits of intent.
+
+    hesitation: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent. slopes: nudge
+    → feature → logits per unit of the encoded feature. delay_hours: mean from the decision to the reward, by arm;
+    delay_shape: of its Weibull law, 1 (exponential) if left out. proof: P(the app can prove the claim), by kind of
+    evidence. season: logits, amplitude of the week.
     """
 
     app: str
     stage: str
     base: Share
-    concentration: Annotated[float, msgspec.Meta(gt=0)] = 6.0
+    spread: Positive = 0.8
+    correlation: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    user_sd: NotNegative = 0.0
+    season: NotNegative = 0.0
     personas: dict[str, Persona]
+    hesitation: dict[Literal["dwell", "back_tracks"], str] = {}
     slopes: dict[str, dict[str, float]] = {}
-    delay_hours: dict[str, float]
+    delay_hours: dict[str, Positive]
+    delay_shape: dict[str, Positive] = {}
     proof: dict[str, Share] = {}
-    people_per_day: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    people_per_day: Positive = 600.0
+    fatigue: Fatigue = Fatigue()
+    novelty: Novelty = Novelty()
+    drift: Drift = Drift()
+    coupons: Coupons = Coupons()
+    visits: Visits = Visits()
+    journey: dict[str, Leg] = {}
 
 
 def names() -> list[str]:
@@ -59,25 +159,87 @@ def load(app: str) -> Scenario:
     if app not in names():
         raise NotFound("app", f"there is no scenario for {app!r}", closest(app, names()))
     file = importlib.resources.files("simulations.scenarios").joinpath(f"{app}.toml")
+    return parse(file.read_text(encoding="utf-8"), f"scenario {app}")
+
+
+def read(file: Path) -> Scenario:
+    """The scenario in a .toml, or in the JSON that `simulate validate --save` writes. CatalogueError; OSError."""
+    text = file.read_text(encoding="utf-8")
+    return parse_json(text, str(file)) if file.suffix == ".json" else parse(text, str(file))
+
+
+def parse_json(text: str, file: str) -> Scenario:
+    """As `parse`, from JSON."""
+    try:
+        return msgspec.json.decode(text, type=Scenario)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise CatalogueError(file, [Problem("(file)", str(error), "mend it there")]) from None
+
+
+def parse(text: str, file: str) -> Scenario:
+    """The scenario in `text`. CatalogueError with every mistake of form; `file` is for the message."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
     mistakes: list[Problem] = []
-    scenario: Scenario = decode(tomllib.loads(file.read_text(encoding="utf-8")), Scenario, "", mistakes)
-    if mistakes:
-        raise CatalogueError(f"scenario {app}", mistakes)
+    scenario: Scenario | None = decode(raw, Scenario, "", mistakes)
+    if scenario is None:
+        raise CatalogueError(file, mistakes)
     return scenario
 
 
 def check(scenario: Scenario, stage: Stage) -> None:
     """CatalogueError unless the scenario speaks of exactly the nudges and features that the stage declares."""
     mistakes: list[Problem] = []
+    signals = set(scenario.hesitation.values())
     if abs(sum(p.weight for p in scenario.personas.values()) - 1.0) > 1e-9:
         mistakes.append(Problem("personas", "their weights do not sum to 1", "adjust them"))
     for name, persona in scenario.personas.items():
         _same(f"personas.{name}.effects", set(persona.effects), set(stage.nudges), mistakes)
-        _same(f"personas.{name}.features", set(persona.features), set(stage.features), mistakes)
+        _same(f"personas.{name}.features", set(persona.features), set(stage.features) - signals, mistakes)
     _same("delay_hours", set(scenario.delay_hours), {NONE, *stage.nudges}, mistakes)
+    for path, given in (("delay_shape", scenario.delay_shape), ("coupons.arms", scenario.coupons.arms)):
+        _known(path, set(given), {NONE, *stage.nudges}, mistakes)
+    numbers = {name for name, feature in stage.features.items() if feature.type == "number"}
+    _known("hesitation", signals, numbers, mistakes)
     for nudge, slopes in scenario.slopes.items():
         _known(f"slopes.{nudge}", {nudge}, set(stage.nudges), mistakes)
         _known(f"slopes.{nudge}", set(slopes), set(stage.features), mistakes)
+    _raise(scenario, mistakes)
+
+
+def check_journey(scenario: Scenario, catalogue: Catalogue) -> None:
+    """CatalogueError unless every stage of the app has a leg that speaks of what the stage declares."""
+    mistakes: list[Problem] = []
+    _same("journey", set(scenario.journey), set(catalogue.stages), mistakes)
+    for name, leg in scenario.journey.items():
+        path = f"journey.{name}"
+        _known(f"{path}.then", {leg.then}, set(catalogue.stages), mistakes)
+        _known(f"{path}.otherwise", set(leg.otherwise), set(catalogue.stages), mistakes)
+        if sum(leg.otherwise.values()) > 1.0 + 1e-9:
+            mistakes.append(Problem(f"{path}.otherwise", "more than 1 in all", "what is left of 1 leaves the app"))
+        if name != scenario.stage and name in catalogue.stages:
+            mistakes += _leg_mistakes(path, leg, catalogue.stages[name], len(scenario.personas))
+    _raise(scenario, mistakes)
+
+
+def _leg_mistakes(path: str, leg: Leg, stage: Stage, personas: int) -> list[Problem]:
+    mistakes: list[Problem] = []
+    if leg.base is None:
+        mistakes.append(Problem(f"{path}.base", "missing", "the reward rate without a nudge"))
+    _same(f"{path}.effects", set(leg.effects), set(stage.nudges), mistakes)
+    spoken = {name for name, feature in stage.features.items() if feature.type != "category"}
+    _known(f"{path}.features", set(leg.features), spoken, mistakes)
+    for part, lists in (("effects", leg.effects), ("features", leg.features)):
+        for key, values in lists.items():
+            if len(values) != personas:
+                fix = "in the order in which personas are declared"
+                mistakes.append(Problem(f"{path}.{part}.{key}", f"{len(values)} for {personas} personas", fix))
+    return mistakes
+
+
+def _raise(scenario: Scenario, mistakes: list[Problem]) -> None:
     if mistakes:
         raise CatalogueError(f"scenario {scenario.app}", mistakes)
 

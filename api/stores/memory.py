@@ -11,7 +11,7 @@ import numpy as np
 
 from api.stores import intake
 from api.stores.memory_events import MemoryRows
-from api.stores.protocol import Counts, Folded, Found, Kept, Noted, Person, admit, finite
+from api.stores.protocol import Counts, Folded, Found, Kept, Last, Noted, Person, admit, finite
 from bandit import journey
 from bandit.belief import Belief
 from bandit.catalogue import Stage
@@ -36,6 +36,7 @@ class MemoryStore:
         self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
         self._version: dict[str, int] = {}
         self._outcomes = 0
+        self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
 
     def meta(self) -> dict[str, str]:
         return dict(self._meta)
@@ -68,7 +69,8 @@ class MemoryStore:
         for outcome in plan.outcomes:
             found = self._found[outcome.decision]
             self._found[outcome.decision] = found._replace(outcomes=(*found.outcomes, outcome))
-        self._outcomes += len(plan.outcomes)
+            self._outcomes += 1
+            self._numbers[outcome.decision, outcome.id] = self._outcomes
         for seq in plan.hastened:
             self._pending[seq] = 0
         return kept, noted
@@ -119,8 +121,17 @@ class MemoryStore:
     def version(self, stage: str) -> int:
         return self._version.get(stage, 0)
 
-    def last_settlement(self) -> int:
-        return len(self._settlements)
+    def last(self) -> Last:
+        return Last(len(self._by_seq), self._outcomes, len(self._settlements))
+
+    def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:
+        end = at or self.last()
+        for i in self._by_seq[: end.decision]:
+            found = self._found[i]
+            done = found.settlement is not None and found.settlement.seq <= end.settlement
+            if found.decision.stage == stage and found.decision.now and not done:
+                known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
+                yield _handed_out(found._replace(outcomes=known, settlement=None))
 
     def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
         zero = (0.0, 0.0, 0.0, np.zeros((d, d)), np.zeros(d))

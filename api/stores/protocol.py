@@ -40,6 +40,7 @@ class Kept(NamedTuple):
 
     decision: Decision
     duplicate: bool
+    seq: int
 
 
 class Noted(NamedTuple):
@@ -49,6 +50,15 @@ class Noted(NamedTuple):
     late: bool = False
     problem: Problem | None = None
     stage: str = ""
+    found: "Found | None" = None  # if recorded: the decision, and all that was reported about it
+
+
+class Last(NamedTuple):
+    """The numbers of the ledger's newest rows."""
+
+    decision: int
+    outcome: int
+    settlement: int
 
 
 class Plan(NamedTuple):
@@ -169,8 +179,14 @@ class Store(Protocol):
         """The number of the stage's newest settlement, 0 before any."""
         ...
 
-    def last_settlement(self) -> int:
-        """The number of the newest settlement, 0 before any."""
+    def last(self) -> Last:
+        """The numbers of the newest rows, 0 before any."""
+        ...
+
+    def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:
+        """The stage's decisions that wait for their reward, in order; with `at`, as the ledger stood when these were
+        its newest rows.
+        """
         ...
 
     def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
@@ -226,17 +242,18 @@ def admit(
             seq = next_seq + len(plan.decisions)
             plan.decisions.append((seq, decision))
             ledger[decision.id] = Found(seq, decision, (), None)
-            kept.append(Kept(decision, duplicate=False))
+            kept.append(Kept(decision, duplicate=False, seq=seq))
         else:
-            kept.append(Kept(found.decision, duplicate=True))
+            kept.append(Kept(found.decision, duplicate=True, seq=found.seq))
     for reported in outcomes:
         found = ledger.get(reported.decision)
         outcome, note = _judge(found, reported, now, specs)
-        noted.append(note)
         if found is None or note.status != "recorded":
+            noted.append(note)
             continue
         plan.outcomes.append(outcome)
         seen = found._replace(outcomes=(*found.outcomes, outcome))
+        noted.append(note._replace(found=seen))
         ledger[reported.decision] = seen
         if not outcome.late and rewards.is_final(specs[found.decision.spec], seen.outcomes):
             plan.hastened.append(found.seq)

@@ -20,7 +20,7 @@ import numpy as np
 import sqlite_utils
 
 from api.stores import intake
-from api.stores.protocol import Counts, Folded, Found, Kept, Noted, Person, admit, finite
+from api.stores.protocol import Counts, Folded, Found, Kept, Last, Noted, Person, admit, finite
 from api.stores.sqlite_events import SqlRows
 from api.stores.sqlite_rows import (
     DECISION_COLUMNS,
@@ -40,7 +40,7 @@ from bandit.catalogue import Stage
 from bandit.errors import LedgerError, Unavailable
 from bandit.features import Array
 from bandit.journey import Rules
-from bandit.records import Decision, Event, Matured, Outcome, Settlement
+from bandit.records import NOT_NOW, Decision, Event, Matured, Outcome, Settlement
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
@@ -50,6 +50,7 @@ _PRAGMAS = (
     "PRAGMA cell_size_check = ON",
     "PRAGMA trusted_schema = OFF",
 )
+_EVERY = 2**62
 _PAGE = 2000  # rows a long read holds its transaction for
 
 
@@ -176,8 +177,30 @@ class SqliteStore:
     def version(self, stage: str) -> int:
         return sum(v for (v,) in self._rows("SELECT version FROM versions WHERE stage = ?", (stage,)))
 
-    def last_settlement(self) -> int:
-        return self._one("SELECT coalesce(max(seq), 0) FROM settlements")
+    def last(self) -> Last:
+        with self._reading, _read_transaction(self._read.conn) as conn:
+            tables = ("decisions", "outcomes", "settlements")
+            return Last(*(conn.execute(f"SELECT coalesce(max(seq), 0) FROM {t}").fetchone()[0] for t in tables))  # noqa: S608
+
+    def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:
+        end = at or Last(_EVERY, _EVERY, _EVERY)
+        among = (
+            "pending p JOIN decisions d ON d.seq = p.decision_seq LEFT JOIN settlements s ON FALSE"
+            if at is None
+            else "decisions d LEFT JOIN settlements s ON s.decision_seq = d.seq"
+        )
+        query = f"""SELECT {_columns("d")} FROM {among}
+                    WHERE d.seq > ? AND d.seq <= ? AND d.stage = ? AND d.moment <> ? AND (s.seq IS NULL OR s.seq > ?)
+                    ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608
+        last = 0
+        while True:
+            with self._reading, _read_transaction(self._read.conn) as conn:
+                rows = conn.execute(query, (last, end.decision, stage, NOT_NOW, end.settlement)).fetchall()
+                found = self._complete(conn, rows, end.outcome)
+            if not found:
+                return
+            yield from (f._replace(settlement=None) for f in found)
+            last = found[-1].seq
 
     def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
         with self._reading, _read_transaction(self._read.conn) as conn:
@@ -242,15 +265,16 @@ class SqliteStore:
         rows = conn.execute(query, [i.bytes for i in ids]).fetchall()
         return {f.decision.id: f for f in self._complete(conn, rows)}
 
-    def _complete(self, conn: sqlite3.Connection, rows: Sequence[Any]) -> list[Found]:
-        """Add outcomes and settlements to rows of decisions."""
+    def _complete(self, conn: sqlite3.Connection, rows: Sequence[Any], through: int = _EVERY) -> list[Found]:
+        """Add outcomes (those numbered up to `through`) and settlements to rows of decisions."""
         if not rows:
             return []
         specs = {key: digest for key, digest, _ in self._specs}
         decisions = [(row[0], decision_of(specs[row[1]], row[2:])) for row in rows]
         outcomes: dict[uuid.UUID, list[Outcome]] = {}
-        query = f"SELECT {', '.join(OUTCOME_COLUMNS)} FROM outcomes WHERE decision IN ({_marks(rows)}) ORDER BY seq"  # noqa: S608
-        for row in conn.execute(query, [d.id.bytes for _, d in decisions]):
+        query = f"""SELECT {", ".join(OUTCOME_COLUMNS)} FROM outcomes
+                    WHERE decision IN ({_marks(rows)}) AND seq <= ? ORDER BY seq"""  # noqa: S608
+        for row in conn.execute(query, [*(d.id.bytes for _, d in decisions), through]):
             outcome = outcome_of(row)
             outcomes.setdefault(outcome.decision, []).append(outcome)
         columns = ", ".join(("seq", *SETTLEMENT_COLUMNS))

@@ -47,6 +47,13 @@ def ledger(db: Database) -> None:
         db.conn.execute(table)
 
 
+@migrations()
+def basis(db: Database) -> None:
+    """What decisions took from those that were still open."""
+    for column in ("basis_at", "basis_decisions", "basis_outcomes"):
+        db.conn.execute(f"ALTER TABLE decisions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
 _EVENTS = (
     "ALTER TABLE decisions ADD COLUMN moment TEXT NOT NULL DEFAULT ''",
     "CREATE INDEX decisions_user ON decisions (user)",

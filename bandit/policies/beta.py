@@ -11,7 +11,7 @@ import numpy as np
 
 from bandit import propensity
 from bandit.belief import Belief
-from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
+from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, tiled
 
 AtLeastOne = Annotated[float, msgspec.Meta(ge=1, le=1e6)]
 
@@ -60,3 +60,12 @@ class BetaPosterior(NamedTuple):
             p.flags.writeable = False
             self.seen[key] = p
         return Scores(mean, np.sqrt(mean * (1.0 - mean) / (total + 1.0)), self.seen[key])
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """`choose` once for each eligible set among the rows."""
+        packed = np.packbits(eligible, axis=1)
+        names = packed.view(np.dtype((np.void, packed.shape[1])))[:, 0]
+        _, first, place = np.unique(names, return_index=True, return_inverse=True)
+        each = [self.choose(x[row], eligible[row]) for row in first]
+        p = np.array([scores.propensity for scores in each]).reshape(-1, eligible.shape[1])[place]
+        return Scores(tiled(each[0].mean, len(x)), tiled(each[0].sd, len(x)), p)

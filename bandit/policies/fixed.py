@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from bandit.belief import Belief
-from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, empirical
+from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, empirical, tiled
 
 
 class Fixed(msgspec.Struct, Exact, frozen=True, tag="fixed", tag_field="name", forbid_unknown_fields=True):
@@ -31,3 +31,11 @@ class FixedPosterior(NamedTuple):
         propensity = np.zeros(len(eligible))
         propensity[self.arm if eligible[self.arm] else int(np.argmax(eligible))] = 1.0
         return Scores(self.mean, self.sd, propensity)
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """In every row as `choose`."""
+        n = len(x)
+        arm = np.where(eligible[:, self.arm], self.arm, eligible.argmax(axis=1))
+        propensity = np.zeros(eligible.shape)
+        propensity[np.arange(n), arm] = 1.0
+        return Scores(tiled(self.mean, n), tiled(self.sd, n), propensity)

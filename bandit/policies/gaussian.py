@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 
 from bandit.belief import Belief
-from bandit.orthant import correlated
-from bandit.policies import blocks
+from bandit.orthant import correlated, correlated_many
+from bandit.policies import blocks, products
 from bandit.policies.blocks import Layout, Scales
-from bandit.policies.protocol import Arms, Array, Exact, Factor, Mask, Scores
+from bandit.policies.protocol import Arms, Array, Exact, Factor, Mask, Retired, Scores
 
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
 _UNITS = 0.35  # noise units in a logit: √(p(1 − p)) at a rate of 14 %
@@ -28,12 +28,17 @@ class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
     effect: Scales
     alpha: float
     noise_sd: float = 0.3  # guessed noise before any data, in units of the reward range
+    scales: str = "declared"
 
     def posterior(self, belief: Belief, arms: Arms) -> "JointPosterior":
         """Joint posterior of all arms' rewards."""
+        return self.fitted(belief, arms)[1]
+
+    def fitted(self, belief: Belief, arms: Arms) -> tuple[float, "JointPosterior"]:
+        """The noise as well."""
         noise, layout, scaled, tagged = self._ready(belief, arms)
         means, pairs = blocks.projected(layout, blocks.posterior(layout, scaled))
-        return JointPosterior(noise * means, (noise * self.alpha) ** 2 * pairs, tagged)
+        return noise, JointPosterior(noise * means, (noise * self.alpha) ** 2 * pairs, tagged)
 
     def message(self, belief: Belief, arms: Arms) -> Factor | None:
         """About the types of its nudges, in units of the noise."""
@@ -45,11 +50,25 @@ class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
         rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / total
         within = belief.square - belief.reward**2 / np.maximum(belief.n, 1.0)
         noise = float(np.sqrt((np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd**2) / total))
-        tagged = arms._replace(kinds=tuple(f"{kind} in noise units" for kind in arms.kinds))
+        tagged = arms._replace(kinds=tuple(map(_tagged, arms.kinds)), retired=_scaled(arms.retired, noise))
         d = belief.shift.shape[1]
         base, effect = (Scales(_UNITS * s.intercept, _UNITS * s.slope) for s in (self.base, self.effect))
         layout = blocks.shared(tagged, d, base=base, effect=effect, start=rate / noise)
-        return noise, layout, belief._replace(shift=belief.shift / noise), tagged
+        scaled = belief._replace(shift=belief.shift / noise)
+        if self.scales == "learned":
+            layout = blocks.empirical(layout, scaled, blocks.grouped(layout))
+        return noise, layout, scaled, tagged
+
+
+def _tagged(kind: str) -> str:
+    """A type as stages with this likelihood speak of it: not in logits."""
+    return f"{kind} in noise units"
+
+
+def _scaled(retired: Retired | None, noise: float) -> Retired | None:
+    if retired is None:
+        return None
+    return retired._replace(kinds=tuple(map(_tagged, retired.kinds)), shift=retired.shift / noise)
 
 
 class JointPosterior(NamedTuple):
@@ -67,3 +86,12 @@ class JointPosterior(NamedTuple):
         utility = gain * mean[eligible] - cost
         p[eligible] = correlated(utility, covariance[np.ix_(eligible, eligible)] * np.multiply.outer(gain, gain))
         return Scores(mean, np.sqrt(np.maximum(covariance.diagonal(), 1e-18)), p)
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """Joint in every row."""
+        k, d = self.means.shape
+        mean, spread = products.forms(np.concatenate([self.pairs.reshape(-1, d), self.means]), x, k)
+        covariance = spread.reshape(-1, k, k)
+        gain, cost = self.arms.gain, self.arms.cost
+        p = correlated_many(gain * mean - cost, covariance * np.multiply.outer(gain, gain), eligible)
+        return Scores(mean, np.sqrt(np.maximum(spread[:, :: k + 1], 1e-18)), p)

@@ -56,3 +56,11 @@ class IndexPosterior(NamedTuple):
         best = index == index.max()
         p = (1.0 - self.epsilon) * best / np.count_nonzero(best)
         return Scores(mean, sd, p + self.epsilon * eligible / np.count_nonzero(eligible))
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """In every row as `choose`; arms that tie to rounding there may differ by it here."""
+        mean, sd, worth, spread = self.model.marginals_many(x)
+        index = np.where(eligible, worth + self.width * spread, -np.inf)
+        best = index == index.max(axis=1, keepdims=True)
+        p = (1.0 - self.epsilon) * best / best.sum(axis=1, keepdims=True)
+        return Scores(mean, sd, p + self.epsilon * eligible / eligible.sum(axis=1, keepdims=True))

@@ -19,6 +19,7 @@ import numpy as np
 
 from bandit import propensity
 from bandit.belief import Belief
+from bandit.policies import products
 from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-4, le=1e3)]
@@ -94,3 +95,14 @@ class LinearPosterior(NamedTuple):
         p = np.zeros(self.k)
         p[eligible] = propensity.gaussian(worth[eligible], width[eligible])
         return Scores(mean, sd, p)
+
+    def marginals_many(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """`marginals` of x (n, d), (n, k) each."""
+        mean, variance = products.forms(self.stacked, x, self.k)
+        sd = np.sqrt(np.maximum(variance, _LEAST))
+        return mean, sd, self.arms.gain * mean - self.arms.cost, self.arms.gain * sd
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """Independent across arms."""
+        mean, sd, worth, width = self.marginals_many(x)
+        return Scores(mean, sd, propensity.gaussian_many(worth, width, eligible))

@@ -24,6 +24,15 @@ class Factor(NamedTuple):
     shift: Array  # (n,)
 
 
+class Retired(NamedTuple):
+    """What r nudges have taught that are not declared any more. Hierarchical policies keep it in what nudges share."""
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    precision: Array  # (r, d, d)
+    shift: Array  # (r, d)
+
+
 class Arms(NamedTuple):
     """What a policy knows of the arms, no nudge first. Gain and cost are in units of the reward range."""
 
@@ -33,6 +42,7 @@ class Arms(NamedTuple):
     cost: Array  # (k,)
     columns: tuple[str, ...] = ()  # d names; equal names mean equal things in every stage of the app
     elsewhere: Factor | None = None  # what the app's other stages have learned about types of nudges
+    retired: Retired | None = None
 
 
 class Scores(NamedTuple):
@@ -54,6 +64,14 @@ class Posterior(Protocol):
         """Scores at x (d,) with `eligible` (k,) arms, of which at least one is True."""
         ...
 
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """`choose` for every row of x (n, d) and `eligible` (n, k), each for itself; every part is (n, k).
+
+        The same rules, computed for many decisions at once: propensities are within 1e-9 of `choose`'s, 1e-8 where
+        scores are correlated. An index that ties to rounding may tie in one and not in the other.
+        """
+        ...
+
 
 class Policy(Protocol):
     """Frozen hyperparameters of one algorithm."""
@@ -65,6 +83,12 @@ class Policy(Protocol):
 
     def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
         """(τ, ν) of n rows learned after `belief`: x (n, d), arm (n,), reward (n,) in [0, 1]."""
+        ...
+
+    def provisional(
+        self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
+    ) -> Sites:
+        """(τ, ν) of n rows that are not settled yet and count in part, beyond `belief`: weight (n,) in (0, 1]."""
         ...
 
     def posterior(self, belief: Belief, arms: Arms) -> Posterior:
@@ -88,9 +112,26 @@ class Exact:
         """They depend on nothing but the reward."""
         return np.ones_like(reward), reward
 
+    def provisional(
+        self,
+        belief: Belief,  # noqa: ARG002
+        arms: Arms,  # noqa: ARG002
+        x: Array,  # noqa: ARG002
+        arm: NDArray[np.intp],  # noqa: ARG002
+        reward: Array,
+        weight: Array,
+    ) -> Sites:
+        """A part of a row is worth that part."""
+        return weight, weight * reward
+
     def message(self, belief: Belief, arms: Arms) -> Factor | None:  # noqa: ARG002
         """Stages share nothing."""
         return None
+
+
+def tiled(values: Array, n: int) -> Array:
+    """(k,) → (n, k), the same in each row."""
+    return np.tile(values, (n, 1))
 
 
 def empirical(belief: Belief) -> tuple[Array, Array]:

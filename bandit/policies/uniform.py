@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from bandit.belief import Belief
-from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, empirical
+from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, empirical, tiled
 
 
 class Uniform(msgspec.Struct, Exact, frozen=True, tag="uniform", tag_field="name", forbid_unknown_fields=True):
@@ -26,3 +26,8 @@ class UniformPosterior(NamedTuple):
     def choose(self, x: Array, eligible: Mask) -> Scores:  # noqa: ARG002
         """The same probability for every eligible arm."""
         return Scores(self.mean, self.sd, np.where(eligible, 1.0 / np.count_nonzero(eligible), 0.0))
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """The same probability for every arm that is eligible in its row."""
+        n = len(x)
+        return Scores(tiled(self.mean, n), tiled(self.sd, n), eligible / eligible.sum(axis=1, keepdims=True))

@@ -74,8 +74,8 @@ def test_a_change_is_seen_survives_restarts_and_is_rebuilt_exactly(tmp_path: Pat
     store = open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)
     for result, policy in zip(ledger.rebuild(store, ledger.stages(store)), policies, strict=True):
         assert result.equal
-        assert len(result.epochs) == 1 + len(policy["drift"])
-        assert sum(e.n.sum() for e in result.epochs) == 1200
+        assert len(result.tally.epochs) == 1 + len(policy["drift"])
+        assert sum(e.n.sum() for e in result.tally.epochs) == 1200
         assert result.belief.digest() == policy["belief_sha256"]
     for found in list(store.decisions())[::37]:
         past = ledger.past(store, found)

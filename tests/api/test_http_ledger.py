@@ -23,7 +23,7 @@ from api.stores.sqlite import SqliteStore
 from bandit import engine, propensity
 from bandit.catalogue import Catalogue
 from bandit.errors import LedgerMismatch, Unavailable
-from bandit.snapshot import Snapshot, from_zip
+from bandit.snapshot import from_zip
 
 Client = Any  # conftest.Caller
 Refused = Callable[[Any, int, str], Any]
@@ -110,10 +110,8 @@ def test_every_row_of_the_ledger_is_a_distribution_above_the_floor_and_can_be_re
             assert (made.propensity[~eligible] == 0.0).all()
             assert spec.arms[propensity.draw(made.propensity, made.u)] == made.arm
         for row in found[::45]:
-            made, spec = row.decision, specs[row.decision.spec]
-            (past,) = ledger.rebuild(store, {made.stage: spec}, through=made.version)
-            live = engine.ready(Snapshot(catalogue.app, made.stage, spec, made.version, past.belief))
-            again = engine.recompute(live, made, salt)
+            made = row.decision
+            again = engine.recompute(engine.ready(ledger.past(store, row)), made, salt)
             for name in ("propensity", "mean", "sd"):
                 assert getattr(again, name).tobytes() == getattr(made, name).tobytes()
             assert (again.u, again.arm) == (made.u, made.arm)

@@ -21,7 +21,6 @@ from bandit import engine
 from bandit.catalogue import Catalogue, parse
 from bandit.errors import LedgerMismatch
 from bandit.records import Decision
-from bandit.snapshot import Snapshot
 
 Working = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -226,24 +225,21 @@ def test_the_live_belief_is_the_rebuilt_one_bit_for_bit(
     assert {o.late for o in outcomes} == {True, False}
     assert store.counts().settlements == decisions
     results = rebuilt(store)
-    assert {name: (r.belief.digest(), r.version) for name, r in results.items()} == {
+    assert {name: (r.belief.digest(), r.tally.version) for name, r in results.items()} == {
         name: (s.belief.digest(), s.version) for name, s in live.items()
     }
     assert all(r.equal for r in results.values())
     assert sum(r.settlements for r in results.values()) == decisions
-    recomputed_alike(store, catalogue, every=decisions // 20)
+    recomputed_alike(store, every=decisions // 20)
     store.close()
 
 
-def recomputed_alike(store: Store, catalogue: Catalogue, every: int) -> None:
-    """Every so many decisions: the engine, given the belief of its version from the ledger, says the same again."""
+def recomputed_alike(store: Store, every: int) -> None:
+    """Every so many decisions: the engine, given what it was made with from the ledger, says the same again."""
     salt = ledger.salt_of(store, "salt")
     for found in list(store.decisions())[::every]:
         made = found.decision
-        spec = store.specs()[made.spec]
-        (past,) = ledger.rebuild(store, {made.stage: spec}, through=made.version)
-        live = engine.ready(Snapshot(catalogue.app, made.stage, spec, made.version, past.belief))
-        again = engine.recompute(live, made, salt)
+        again = engine.recompute(engine.ready(ledger.past(store, found)), made, salt)
         assert all(same(getattr(again, name), getattr(made, name)) for name in Decision.__struct_fields__)
 
 

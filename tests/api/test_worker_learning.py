@@ -46,7 +46,7 @@ def learned(store: Store, stage: str = "signup") -> float:
     spec = ledger.stages(store)[stage]
     (result,) = ledger.rebuild(store, {stage: spec})
     assert result.equal
-    return float(sum(epoch.n.sum() for epoch in result.stored))
+    return float(sum(epoch.n.sum() for epoch in result.stored.epochs))
 
 
 # -- learning --------------------------------------------------------------------------------------------------

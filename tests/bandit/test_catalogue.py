@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bandit import catalogue
 from bandit.catalogue import Stage, parse, read_shipped, shipped
 from bandit.errors import CatalogueError, NotFound, Problem
-from bandit.policies import AnyPolicy, Fixed
+from bandit.policies import AnyPolicy, Fixed, Hierarchical
 
 TEXT = """
 app = "shop"
@@ -101,7 +101,6 @@ CHECKS = [  # (what is written, what is written instead, path of the mistake, a 
     ('"mobile", "desktop"]', '"mobile", 3]', "stages.cart.features.device.values[1]", "`str`", "each a text"),
     ('{ type = "boolean", default = false }', "3", "stages.cart.features.member", "expected a table", "type, default"),
     ('type = "boolean"', 'type = "bool"', "stages.cart.features.member.type", "bool", "one of 'number', 'boolean'"),
-    ('policy = { name = "linear" }', "", "stages.cart.policy", "missing", f"a table with name = {TABLE}"),
     (
         '{ name = "linear" }',
         '"linear"',
@@ -162,6 +161,10 @@ def test_one_mistake_is_reported_once_with_its_path_and_fix(
     assert found.field == path
     assert problem in found.problem
     assert fix in found.fix
+
+
+def test_a_stage_without_a_policy_learns_by_the_hierarchy() -> None:
+    assert parse(TEXT.replace('policy = { name = "linear" }', "")).stages["cart"].policy == Hierarchical()
 
 
 def test_the_text_of_these_tests_is_without_mistakes() -> None:

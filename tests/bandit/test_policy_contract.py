@@ -193,6 +193,43 @@ def test_the_same_inputs_give_the_same_bits_and_stay_as_they_are(policy: AnyPoli
     assert learned(policy, w).digest() == digest
 
 
+def questions(w: World, n: int, seed: int) -> tuple[Array, Mask]:
+    """n contexts of the world's kind, and what may be shown in each."""
+    rng, k = np.random.default_rng(seed), len(w.arms)
+    x = np.rint(rng.uniform(-1, 1, (n, len(w.context))) * 4096) / 4096
+    x[:, 0] = 1.0
+    eligible = rng.random((n, k)) < 0.7
+    eligible[np.arange(n), rng.integers(0, k, n)] = True
+    for part in (x, eligible):
+        part.flags.writeable = False
+    return x, eligible
+
+
+@every_policy
+@given(seed=seeds)
+def test_many_at_once_are_chosen_for_as_one_by_one(policy: AnyPolicy, seed: int) -> None:
+    """Within 1e-9, exactly 0 where ineligible; the inputs are read-only."""
+    w = world(seed)
+    ready, (x, eligible) = posterior(policy, w), questions(w, 9, seed)
+    many = ready.choose_many(x, eligible)
+    for part, alone in zip(many, zip(*map(ready.choose, x, eligible), strict=True), strict=True):
+        np.testing.assert_allclose(part, np.array(alone), rtol=0, atol=1e-9)
+    assert (many.propensity[~eligible] == 0.0).all()
+    np.testing.assert_allclose(many.propensity.sum(axis=1), 1.0, rtol=0, atol=1e-6)
+
+
+@every_policy
+@given(seed=seeds, n=st.integers(1, 300))
+def test_a_decision_does_not_depend_on_the_others_of_its_batch(policy: AnyPolicy, seed: int, n: int) -> None:
+    """To the bit: in a batch, in the same batch shuffled, with half of the others, and alone."""
+    w = world(seed)
+    ready, (x, eligible) = posterior(policy, w), questions(w, n, seed)
+    whole, order = ready.choose_many(x, eligible), np.random.default_rng(seed).permutation(n)
+    for rows in (order, order[::2], order[:1]):
+        for some, all_ in zip(ready.choose_many(x[rows], eligible[rows]), whole, strict=True):
+            assert some.tobytes() == all_[rows].tobytes()
+
+
 exact = pytest.mark.parametrize("policy", [p for p in POLICIES if p.link == "identity"], ids=repr)
 filtered = pytest.mark.parametrize("policy", [p for p in POLICIES if p.link == "logit"], ids=repr)
 

@@ -143,8 +143,8 @@ def test_the_files_of_two_snapshots_do_not_mix(snapshot: Snapshot) -> None:
 
 
 def test_another_format_is_refused_by_name(snapshot: Snapshot) -> None:
-    with pytest.raises(SnapshotError, match="format 3 is not 2: written by another version"):
-        unpack(resealed(pack(snapshot), format=3))
+    with pytest.raises(SnapshotError, match="format 4 is not 3: written by another version"):
+        unpack(resealed(pack(snapshot), format=4))
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 10_000, b'{"format": 1}', b"not json"])
@@ -186,7 +186,7 @@ def test_a_stage_that_cannot_be_one_is_refused(snapshot: Snapshot) -> None:
     [("n", (K + 1,)), ("n", (K, 1)), ("precision", (K, D, D - 1)), ("shift", (D, K)), ("reward", ())],
 )
 def test_arrays_of_another_shape_are_refused(snapshot: Snapshot, name: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(SnapshotError, match=f"do not fit {K} arms and {D} features"):
+    with pytest.raises(SnapshotError, match=f"does not fit {K} arms and {D} features"):
         unpack(with_arrays(pack(snapshot), **{name: np.zeros(shape)}))
 
 

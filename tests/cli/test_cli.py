@@ -252,7 +252,7 @@ def test_a_changed_decision_is_found(run: Run, ledger: Ledger, change: str, name
 
 
 def test_a_change_of_what_was_learned_before_is_found_in_the_receipts_after(run: Run, ledger: Ledger) -> None:
-    ledger.tamper("UPDATE settlements SET nu = 1 - nu WHERE learned")
+    ledger.tamper("UPDATE settlements SET nu = -nu / 2 WHERE learned")
     done = run("receipt", "--store", ledger.url, ledger.ids[-1])
     assert done.exit_code == 1
     assert "mean" in done.stderr

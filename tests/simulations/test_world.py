@@ -79,7 +79,7 @@ def test_no_nudge_is_best_for_a_fifth_to_two_fifths_of_people() -> None:
 
 
 def test_utility_is_value_less_both_costs() -> None:
-    made, stage = world("travel"), stage_of(load("travel"))
+    made, stage = world("travel").population, stage_of(load("travel"))
     utility = made.utility(np.full((1, len(stage.arms)), 0.5))[0]
     nudge = stage.nudges["discount_5"]
     expected = 0.5 * (stage.reward.value - nudge.cost_when_rewarded) - nudge.cost

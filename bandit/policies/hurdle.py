@@ -1,0 +1,137 @@
+"""The hierarchy for revenue: whether anything is bought is logistic, how much is log-normal, each with its own blocks.
+
+    E r = σ(z)·exp(μ_ℓ + ½σ_ℓ²)
+
+Most people bring nothing and few bring much, so one Gaussian describes neither (hurdle model, Mullahy 1986). A belief
+has 2k rows here: whether, for each arm; then how much, over the rows that bought. Amounts are winsorised at the
+declared maximum, and kept as ℓ = 1 + log(r / max) / log 10⁴: 1 at the maximum, 0 at a ten-thousandth of it.
+
+The utility gain·E r − cost is linearised at the posterior mean in both: the policy is the vector that results.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from bandit.belief import Array, Belief
+from bandit.orthant import correlated, correlated_many
+from bandit.policies import blocks, products
+from bandit.policies.blocks import Layout, Scales
+from bandit.policies.gaussian import HierarchicalGaussian
+from bandit.policies.hierarchical import Filtered
+from bandit.policies.protocol import Arms, Factor, Mask, Scores, Sites
+
+_LOG = float(np.log(1e4))
+_PROBIT = np.pi / 8.0
+_SHARE = 0.1  # of the maximum: an amount before any was seen
+_NOISE = 0.1  # sd of ℓ before any was seen: 0.9 in the log of an amount
+
+
+def level(reward: Array) -> Array:
+    """ℓ in [0, 1] of amounts as shares of the maximum, above 0."""
+    return np.asarray(np.clip(1.0 + np.log(np.maximum(reward, 1e-300)) / _LOG, 0.0, 1.0), dtype=np.float64)
+
+
+def halves(belief: Belief) -> tuple[Belief, Belief]:
+    """Whether, and how much."""
+    k = len(belief.n) // 2
+    return Belief(*(part[:k] for part in belief)), Belief(*(part[k:] for part in belief))
+
+
+class HierarchicalHurdle(msgspec.Struct, Filtered, frozen=True):
+    """`Hierarchical` where the reward is revenue. prior_mean: share of people who buy."""
+
+    prior_mean: float
+    base: Scales
+    effect: Scales
+    alpha: float
+    scales: str = "declared"
+
+    def layout(self, arms: Arms, d: int) -> Layout:
+        """Of whether."""
+        start = float(special.logit(self.prior_mean))
+        return blocks.shared(arms, d, base=self.base, effect=self.effect, start=start)
+
+    def learned(self, arms: Arms, belief: Belief) -> Layout:
+        """By empirical Bayes if asked for."""
+        layout = self.layout(arms, belief.shift.shape[1])
+        return blocks.empirical(layout, belief, blocks.grouped(layout)) if self.scales == "learned" else layout
+
+    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
+        """Of whether; how much is exact, and needs no site recorded."""
+        return super().sites(halves(belief)[0], arms, x, arm, (reward > 0.0).astype(np.float64))
+
+    def provisional(
+        self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
+    ) -> Sites:
+        """Of whether."""
+        bought = (reward > 0.0).astype(np.float64)
+        return super().provisional(halves(belief)[0], arms, x, arm, bought, weight)
+
+    def message(self, belief: Belief, arms: Arms) -> Factor | None:
+        """About what types do to whether."""
+        whether = halves(belief)[0]
+        return blocks.message(self.learned(arms, whether), whether, arms.columns)
+
+    def posterior(self, belief: Belief, arms: Arms) -> "HurdlePosterior":
+        """Both halves."""
+        whether, much = halves(belief)
+        layout = self.learned(arms, whether)
+        start = float(level(np.array([_SHARE]))[0])
+        amounts = HierarchicalGaussian(start, self.base, self.effect, 1.0, noise_sd=_NOISE, scales=self.scales)
+        alone = arms._replace(elsewhere=None, retired=None)
+        means, pairs = blocks.projected(layout, blocks.posterior(layout, whether))
+        noise, found = amounts.fitted(much, alone)
+        return HurdlePosterior(means, pairs, found.means, found.pairs, noise, self.alpha, arms)
+
+
+class HurdlePosterior(NamedTuple):
+    """Logits and levels of all arms: means · x, and covariances x'G_ab x."""
+
+    means: Array  # (k, d) of z
+    pairs: Array  # (k, k, d, d)
+    level_means: Array  # (k, d) of ℓ
+    level_pairs: Array  # (k, k, d, d)
+    noise: float  # sd of ℓ between people
+    alpha: float
+    arms: Arms
+
+    def choose(self, x: Array, eligible: Mask) -> Scores:
+        """Joint propensities of expected utilities."""
+        mean, utility, worth, sd = self._worth(
+            self.means @ x, self.pairs @ x @ x, self.level_means @ x, self.level_pairs @ x @ x
+        )
+        p = np.zeros(len(mean))
+        p[eligible] = correlated(utility[eligible], worth[np.ix_(eligible, eligible)])
+        return Scores(mean, sd, p)
+
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """The same for every row."""
+        k, d = self.means.shape
+        parts = []
+        for means, pairs in ((self.means, self.pairs), (self.level_means, self.level_pairs)):
+            centre, spread = products.forms(np.concatenate([pairs.reshape(-1, d), means]), x, k)
+            parts += [centre, spread.reshape(-1, k, k)]
+        mean, utility, worth, sd = self._worth(*parts)
+        return Scores(mean, sd, correlated_many(utility, worth, eligible))
+
+    def _worth(self, z: Array, spread: Array, mu: Array, doubt: Array) -> tuple[Array, Array, Array, Array]:
+        """Expected reward, utility and its covariance, and the reward's sd: of logits and levels (…, k), (…, k, k)."""
+        own = np.maximum(np.diagonal(doubt, axis1=-2, axis2=-1), 0.0)
+        extra = 0.5 * _LOG**2 * (self.noise**2 + own)
+        amount = np.minimum(np.exp(_LOG * (np.minimum(mu, 1.0) - 1.0) + extra), 1.0)
+        at = special.expit(z)
+        by_z, by_level = amount * at * (1.0 - at), _LOG * amount * at
+        covariance = self.alpha**2 * (_outer(by_z) * spread + _outer(by_level) * doubt)
+        variance = np.maximum(np.diagonal(spread, axis1=-2, axis2=-1), 1e-18)
+        mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance)) * amount
+        gain, cost = self.arms.gain, self.arms.cost
+        sd = np.sqrt(np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 1e-18))
+        return mean, gain * at * amount - cost, covariance * np.multiply.outer(gain, gain), sd
+
+
+def _outer(v: Array) -> Array:
+    return np.asarray(v[..., :, None] * v[..., None, :], dtype=np.float64)

@@ -1,0 +1,74 @@
+"""`journey-bandit evaluate`: what a policy would have earned on a log that another one made."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import evaluations, judging, logs, policies
+from cli.evaluate_data import hillstrom, open_bandit
+from cli.logs import Log, Wanted
+from experiments import evaluate as core
+from experiments.ope import Knobs
+from experiments.parts import Ask
+from experiments.rounds import Rewards
+
+
+@click.group(invoke_without_command=True)
+@click.option("--rounds", "file", type=click.Path(path_type=Path), help="A log: .csv, .csv.gz or .parquet.")
+@click.option("--ledger", help="A service's ledger: its file; the service may be running.")
+@click.option("--stage", help="Which stage of the ledger.")
+@click.option("--policy", "names", multiple=True, metavar="POLICY", help=f"{policies.FORMS}. Several may be given.")
+@click.option("--against", multiple=True, metavar="POLICY", help="Contrast with this policy too, e.g. the champion.")
+@click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
+@click.option("--segment", default="", metavar="FEATURE", help="Lift by values of a feature that the stage declares.")
+@click.option("--range", "span", nargs=2, type=float, help="The least and largest reward, unless they are 0 and 1.")
+@click.option("--learned-elsewhere", is_flag=True, help="The snapshot did not learn from this ledger.")
+@click.option("--clip", default=10.0, show_default=True, type=click.FloatRange(min=0.0, min_open=True))
+@click.option("--tau", default=10.0, show_default=True, type=click.FloatRange(min=0.0, min_open=True))
+@click.option("--shrink", default=10.0, show_default=True, type=click.FloatRange(min=0.0), help="λ of dros.")
+@click.option("--slope", is_flag=True, help="Choose thresholds by SLOPE too: for foreign logs without floors.")
+@click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="For Parquet logs.")
+@click.option("--force", is_flag=True, help="Print estimates that would be refused, labelled.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, **given: Any) -> None:
+    """Estimate what policies would have earned on a log, how sure that is, and whether the log can say at all.
+
+    Exit status 3: the log cannot answer; it says why, and what would be enough.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if (file is None) == (ledger is None):
+        raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: obd, hillstrom")
+    log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
+    knobs = Knobs(given["clip"], given["tau"], given["shrink"])
+    ask = Ask(log.targets, log.against, knobs, log.rewards, log.worth, given["slope"], force=given["force"])
+    found = core.evaluate(log.sources, ask, given["level"])
+    shown = evaluations.Shown(log.title, log.unit, given["level"], given["as_json"])
+    verdicts = judging.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
+    evaluations.finish(shown, found, ask, verdicts)
+
+
+def _of_file(file: Path, given: dict[str, Any]) -> Log:
+    for option in ("stage", "segment", "learned_elsewhere"):
+        if given[option]:
+            raise click.UsageError(f"--{option.replace('_', '-')} goes with --ledger")
+    if given["measure"] == "net":
+        raise click.UsageError("--measure net goes with --ledger: a file does not say what nudges cost")
+    rewards = Rewards(*given["span"]) if given["span"] else None
+    return logs.of_file(file, Wanted(given["names"], given["against"]), rewards, given["workers"])
+
+
+def _of_ledger(ledger: str, given: dict[str, Any]) -> Log:
+    if not given["stage"]:
+        raise click.UsageError("--ledger needs --stage")
+    wanted, net = Wanted(given["names"], given["against"]), given["measure"] == "net"
+    return logs.of_ledger(
+        ledger, given["stage"], wanted, net=net, segment=given["segment"], elsewhere=given["learned_elsewhere"]
+    )
+
+
+evaluate.add_command(open_bandit)
+evaluate.add_command(hillstrom)

@@ -1,0 +1,87 @@
+"""Opening a log for evaluation: a file, or a stage of a ledger, with the policies that are to be evaluated on it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bandit.errors import InvalidRequest, Problem
+from bandit.snapshot import Snapshot
+from cli import ledger_log, policies
+from cli.ledger_log import LedgerLog
+from experiments import reading
+from experiments.rounds import Rewards, Source
+from experiments.targets import Target, Worth
+
+
+class Wanted(NamedTuple):
+    """Names of policies: to evaluate, and to contrast with."""
+
+    policies: Sequence[str]
+    against: Sequence[str]
+
+
+class Log(NamedTuple):
+    """A log, whatever it comes from. `arms` is empty where the log numbers them."""
+
+    title: str
+    sources: list[Source]
+    arms: tuple[str, ...]
+    rewards: Rewards | None
+    worth: Worth | None
+    unit: str
+    targets: tuple[Target, ...]
+    against: tuple[Target, ...]
+    ledger: LedgerLog | None = None
+
+
+def of_file(path: Path, wanted: Wanted, rewards: Rewards | None, workers: int) -> Log:
+    """A log in a file, in as many parts as there are workers if it is Parquet. InvalidRequest."""
+    file = reading.open_log(path)
+    own = any(name.startswith("pi_e") for name in file.columns)
+    if not wanted.policies and not own:
+        fix = f"add pi_e or pi_e_0 … to it, or give --policy: {policies.FORMS}"
+        raise InvalidRequest(Problem("policy", "the log does not describe a policy to evaluate", fix))
+    arms = file.meta.arms if file.meta else ()
+    targets = [policies.target(name, arms)[0] for name in wanted.policies or ("log",)]
+    parts = min(workers, file.parts)
+    return Log(
+        title=str(path),
+        sources=[file.source(part, parts) for part in range(parts)],
+        arms=arms,
+        rewards=rewards or file.rewards,
+        worth=None,
+        unit="reward",
+        targets=tuple(targets),
+        against=tuple(policies.target(name, arms)[0] for name in wanted.against),
+    )
+
+
+def of_ledger(url: str, stage: str, wanted: Wanted, *, net: bool, segment: str, elsewhere: bool) -> Log:
+    """A stage of a ledger. Snapshots that learned from it are judged by later decisions only; with several, all by the
+    same. InvalidRequest, NotFound.
+    """
+    log = ledger_log.open_log(url, stage)._replace(segment=segment)
+    named = [policies.target(name, log.arms) for name in wanted.policies or ("logged",)]
+    others = [policies.target(name, log.arms) for name in wanted.against]
+    snapshots = [snapshot for _, snapshot in (*named, *others) if snapshot is not None]
+    if not elsewhere:
+        log = log._replace(after=max((_taught(log, snapshot) for snapshot in snapshots), default=0))
+    return Log(
+        title=f"{log.app}/{stage} in {url}" + (f", after decision {log.after}" if log.after else ""),
+        sources=[log.source()],
+        arms=log.arms,
+        rewards=log.rewards,
+        worth=log.worth if net else None,
+        unit="net value" if net else "reward",
+        targets=tuple(target for target, _ in named),
+        against=tuple(target for target, _ in others),
+        ledger=log,
+    )
+
+
+def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
+    """The last decision that the snapshot may have learned from. InvalidRequest if it is of another stage."""
+    if (snapshot.app, snapshot.stage) != (log.app, log.stage):
+        problem = f"the snapshot is of {snapshot.app}/{snapshot.stage}, the log of {log.app}/{log.stage}"
+        raise InvalidRequest(Problem("policy", problem, "give a snapshot of the same stage, or --learned-elsewhere"))
+    return log.learned_through(snapshot.version)

@@ -1,0 +1,68 @@
+"""`journey-bandit monitor`: the live lift of a stage against its holdout, and whether nudges are shown as drawn."""
+
+import sys
+from typing import Any
+
+import click
+
+from cli import evaluations, ledger_log, runs
+from cli.evaluations import REFUSED
+from experiments import monitor as core
+from experiments.evaluate import body
+from experiments.misrouting import ALARM
+from experiments.monitor import HOLDOUT, NONE, Monitored
+
+
+@click.command()
+@click.option("--ledger", required=True, help="A service's ledger: its file; the service may be running.")
+@click.option("--stage", required=True)
+@click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
+@click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) -> None:
+    """What the stage earns, less what its holdout earns, by the decisions whose rewards are final.
+
+    The interval is for one look at a time that was fixed beforehand; the sequence may be looked at always. Exit status
+    3: the holdout cannot answer, or nudges are not shown as they were drawn.
+    """
+    log = ledger_log.open_log(ledger, stage)
+    found = core.monitor(log.source(), log.rewards, log.worth if measure == "net" else None, level)
+    if as_json:
+        evaluations.write({"app": log.app, "stage": stage, "measure": measure, **_body(found)})
+    else:
+        runs.console.print(f"{log.app}/{stage}: {measure} per decision, {100 * level:g} %")
+        _show(found, log.arms)
+    sys.exit(REFUSED if found.lift.refused or found.alarms else 0)
+
+
+def _body(found: Monitored) -> dict[str, Any]:
+    lift, over = body(found.lift), body(found.over_none)
+    return {
+        "n": found.lift.n,
+        "lift": lift["contrasts"].get(HOLDOUT),
+        "live": lift["estimates"].get("dr"),
+        "over_none": over["contrasts"].get(NONE),
+        "recurring_users": found.recurring,
+        "routing": {"evidence": found.stage.evidence if found.stage else 1.0, "alarms": found.alarms},
+        "diagnostics": lift["diagnostics"],
+        "refused": lift["refused"],
+        "notes": lift.get("notes", []),
+    }
+
+
+def _show(found: Monitored, arms: tuple[str, ...]) -> None:
+    for refusal in found.lift.refused:
+        runs.console.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
+    lines = {f"live less {name}": e for name, e in found.lift.contrasts.items() if name == HOLDOUT}
+    lines |= {f"live less {name}, by propensities": e for name, e in found.over_none.contrasts.items() if name == NONE}
+    if "dr" in found.lift.estimates:
+        lines["live"] = found.lift.estimates["dr"]
+    evaluations.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines)
+    if found.recurring:
+        runs.console.print("note: users come back, and stay in or out of the holdout: there is no sequence of the lift")
+    if found.stage is None:
+        return
+    runs.console.print(f"shown as drawn: evidence against it {found.stage.evidence:.3g}; {ALARM:g} would be an alarm")
+    for version in found.alarms:
+        suspect = arms[found.versions[version].suspect]
+        runs.console.print(f"[bold]ALARM[/]: version {version}: {suspect} is not shown as often as it was drawn")

@@ -1,0 +1,136 @@
+"""`journey-bandit simulate` without a service: policies on the same people, compared, drawn and logged."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from bandit.catalogue import parse, read_shipped
+from bandit.log import Array
+from bandit.snapshot import Snapshot, from_zip
+from cli import runs
+from simulations import runner, study
+from simulations.events import EventFile, Feed
+from simulations.runner import Cell, Done
+from simulations.scenario import Scenario
+from simulations.tally import Tally
+
+if TYPE_CHECKING:
+    from experiments.compare import Played, Run
+
+BASELINE = "fixed:none"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asked for. `workers`: how many at a time."""
+
+    scenario: Scenario
+    policies: tuple[str, ...]
+    users: int
+    days: int
+    seeds: tuple[int, ...]
+    journey: bool
+    backend: str
+    workers: int
+    out: Path
+    command: str
+
+    def cells(self) -> list[Cell]:
+        """Every policy and no nudge with every seed."""
+        wanted = dict.fromkeys((*self.policies, BASELINE))
+        return study.cells(self.scenario, wanted, self.seeds, users=self.users, days=self.days, journey=self.journey)
+
+
+def play(plan: Plan, cells: Sequence[Cell]) -> list[Done]:
+    """Run what is not finished yet, behind a progress bar."""
+    with runs.progress(f"{plan.scenario.app}: cells", len(cells)) as advance:
+        return study.study(cells, plan.out, advance)
+
+
+def events(plan: Plan, file: Path) -> None:
+    """Run the first policy with the first seed, and write what its people do."""
+    cell = plan.cells()[0]
+    feed = Feed(parse(read_shipped(plan.scenario.app)), plan.scenario, f"{plan.scenario.app}-{cell.seed}")
+    sink = EventFile(feed, file)
+    try:
+        with runs.progress(f"{plan.scenario.app}: days", plan.days) as advance:
+            runner.run(cell, sink, lambda _: advance(1))
+    finally:
+        sink.close()
+
+
+def stages(done: Sequence[Done]) -> tuple[str, ...]:
+    """The stages that were played."""
+    return tuple(done[0].stages)
+
+
+def played(plan: Plan, done: Sequence[Done], stage: str) -> list["Played"]:
+    """Each policy at one stage, seeds together."""
+    from experiments.compare import Played
+
+    declared = parse(read_shipped(plan.scenario.app)).stage(stage)
+    found = []
+    for label in dict.fromkeys(d.label for d in done):
+        mine = [d for d in done if d.label == label]
+        tallies = [d.stages[stage] for d in mine]
+
+        def of(name: str, tallies: list[Tally] = tallies) -> Array:
+            return np.array([getattr(t, name) for t in tallies], dtype=np.float64)
+
+        found.append(
+            Played(
+                policy=label,
+                arms=tuple(tallies[0].arms),
+                personas=tuple(tallies[0].personas),
+                users=plan.users,
+                decisions=of("decisions"),
+                regret=of("regret"),
+                value=of("value"),
+                none=of("none"),
+                rewards=of("rewards"),
+                nudged=of("nudged"),
+                fatigue=of("fatigue"),
+                opted_out=np.array([d.opted_out for d in mine]),
+                by_day=of("by_day").sum(axis=0),
+                shown=of("shown").sum(axis=0),
+                ages=of("ages").sum(axis=0),
+                propensities=np.concatenate([t.propensities for t in tallies]),
+                floor=0.0 if label.startswith(("fixed", "oracle")) else declared.floor,
+            )
+        )
+    return found
+
+
+def about(plan: Plan, stage: str) -> "Run":
+    """What the comparison is about."""
+    from experiments.compare import Run
+
+    app = plan.scenario.app
+    return Run(app, stage, runs.currency_of(app), plan.seeds, plan.users, plan.days, plan.command)
+
+
+def log(uri: str, plan: Plan, stage: str, everyone: list["Played"]) -> list[str]:
+    """One MLflow run for each policy; links to them."""
+    from experiments import compare
+
+    baseline = next(p for p in everyone if p.policy == BASELINE)
+    links = []
+    for one in everyone:
+        cell = next(c for c in plan.cells() if c.policy == one.policy and c.seed == plan.seeds[0])
+        facts = {"scenario_sha256": cell.digest(), "algorithm": one.policy, "data": f"scenario {plan.scenario.app}"}
+        report = compare.report(about(plan, stage), one, everyone, baseline, facts)
+        links.append(runs.log(uri, report, snapshot(plan, cell, stage)))
+    return links
+
+
+def snapshot(plan: Plan, cell: Cell, stage: str) -> Snapshot:
+    """What a cell's policy had learned in the end."""
+    return from_zip((plan.out / "cells" / f"{cell.digest()}.{stage}.zip").read_bytes())
+
+
+def workers() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

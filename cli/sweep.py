@@ -1,0 +1,127 @@
+"""What if an assumption is wrong: the choice of a policy at both ends of every knob, and over the box of all."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from cli import offline
+from cli.offline import Plan
+from simulations import whatif
+from simulations.runner import Cell, Done
+from simulations.scenario import Scenario
+
+if TYPE_CHECKING:
+    from experiments.report import Table
+
+
+class Bar(NamedTuple):
+    """One knob: at each end the lead of the first policy over the best of the others, and which policy leads."""
+
+    name: str
+    ends: str
+    low: float
+    high: float
+    best: tuple[str, str]
+
+
+class Sweep(NamedTuple):
+    """`lead` and `best` where the scenario stands; money is the app's currency a user."""
+
+    policies: tuple[str, ...]
+    lead: float
+    best: str
+    bars: tuple[Bar, ...]
+
+
+def rivals(plan: Plan) -> tuple[str, ...]:
+    """Policies that somebody could choose: the oracle is none. The first is the one that is asked about."""
+    return tuple(p for p in dict.fromkeys((*plan.policies, offline.BASELINE)) if not p.startswith("oracle"))
+
+
+def sweep(plan: Plan) -> Sweep:
+    """Run the scenario and every knob at both ends, all in one study."""
+    policies = rivals(plan)
+    swings = whatif.swings(plan.scenario)
+    settings: list[tuple[Scenario, int]] = [(plan.scenario, plan.users)]
+    for knob, low, high in swings:
+        factors = (knob.low, knob.high) if knob.name == whatif.TRAFFIC else (1.0, 1.0)
+        settings += [(s, max(200, round(f * plan.users))) for s, f in zip((low, high), factors, strict=True)]
+    groups = [_cells(plan, scenario, policies, users) for scenario, users in settings]
+    done = iter(offline.play(plan, [cell for group in groups for cell in group]))
+    values = [_values(policies, [next(done) for _ in group]) for group in groups]
+    lead, best = _lead(values[0])
+    bars = []
+    for i, (knob, _, _) in enumerate(swings):
+        left, right = _lead(values[1 + 2 * i]), _lead(values[2 + 2 * i])
+        ends = f"{knob.low:g} … {knob.high:g} {knob.unit}".rstrip()
+        bars.append(Bar(knob.name, ends, left[0], right[0], (left[1], right[1])))
+    return Sweep(policies, lead, best, tuple(sorted(bars, key=lambda bar: -abs(bar.high - bar.low))))
+
+
+def table(found: Sweep, currency: str) -> "Table":
+    """The tornado as a table."""
+    from experiments.report import Row, Table
+
+    rows = [
+        Row(
+            bar.name,
+            (bar.ends, f"{bar.low:+.3f}", f"{bar.high:+.3f}", _change(found.best, bar)),
+        )
+        for bar in found.bars
+    ]
+    note = f"As the scenario stands: {found.lead:+.3f}, and {found.best} leads."
+    head = ("from … to", f"lead at low, {currency}/user", "at high", "changes the choice?")
+    return Table(f"Lead of {found.policies[0]} over the best other policy", head, tuple(rows), note)
+
+
+class Ranks(NamedTuple):
+    """Over draws from the box: how often each policy is best, its mean rank, and τ of each draw with the scenario."""
+
+    policies: tuple[str, ...]
+    best: tuple[float, ...]
+    rank: tuple[float, ...]
+    tau: tuple[float, ...]
+
+
+def ranks(plan: Plan, draws: int) -> Ranks:
+    """The ranking of policies by net value a user, over `draws` scenarios from the whole box."""
+    policies = rivals(plan)
+    drawn = [plan.scenario, *(whatif.box(plan.scenario, i) for i in range(draws))]
+    groups = [_cells(plan, scenario, policies, plan.users) for scenario in drawn]
+    done = iter(offline.play(plan, [cell for group in groups for cell in group]))
+    values = np.array([list(_values(policies, [next(done) for _ in group]).values()) for group in groups])
+    order = (-values).argsort(axis=1).argsort(axis=1)[1:]
+    tau = tuple(whatif.kendall(list(values[0]), list(row)) for row in values[1:])
+    best = tuple(float(v) for v in (order == 0).mean(axis=0))
+    return Ranks(policies, best, tuple(float(v) for v in 1.0 + order.mean(axis=0)), tau)
+
+
+def as_json(found: Sweep) -> dict[str, Any]:
+    """For programs."""
+    bars = {b.name: {"ends": b.ends, "low": b.low, "high": b.high, "best": list(b.best)} for b in found.bars}
+    return {"policies": list(found.policies), "lead": found.lead, "best": found.best, "knobs": bars}
+
+
+def _cells(plan: Plan, scenario: Scenario, policies: Sequence[str], users: int) -> list[Cell]:
+    return msgspec.structs.replace(plan, scenario=scenario, policies=tuple(policies), users=users).cells()
+
+
+def _values(policies: Sequence[str], done: Sequence[Done]) -> dict[str, float]:
+    """Expected net value a user, mean over seeds, all stages together."""
+    found = {}
+    for policy in policies:
+        mine = [d for d in done if d.label == policy]
+        found[policy] = float(np.mean([sum(sum(t.value) for t in d.stages.values()) / d.users for d in mine]))
+    return found
+
+
+def _lead(values: dict[str, float]) -> tuple[float, str]:
+    first, *others = values.values()
+    return first - max(others), max(values, key=lambda p: values[p])
+
+
+def _change(base: str, bar: Bar) -> str:
+    ends = [f"{end}: {best}" for end, best in zip(("low", "high"), bar.best, strict=True) if best != base]
+    return "; ".join(ends) or "no"

@@ -1,0 +1,142 @@
+"""`journey-bandit simulate validate | blanket | fatigue`: how far to believe a scenario, and what it says."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from bandit.catalogue import parse, read_shipped
+from bandit.errors import InvalidRequest, Problem
+from cli import runs
+from simulations import blanket as apart
+from simulations import longrun
+from simulations import validate as moments
+from simulations.population import Population
+from simulations.scenario import Scenario, load, names
+
+_APP = click.option("--app", required=True, type=click.Choice(names()))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@_APP
+@click.option("--export", type=click.Path(path_type=Path), help="Your own numbers: a CSV with metric,value.")
+@click.option("--save", type=click.Path(path_type=Path), help="Where the fitted scenario goes, for `--scenario`.")
+@_JSON
+def validate(app: str, export: Path | None, save: Path | None, as_json: bool) -> None:
+    """Compare a scenario's moments with calibration ranges, or with your own export, and fit it to that.
+
+    Metrics of an export: rate.STAGE, again.STAGE (reward at the next visit given one at this), repeat.p50 (days between
+    visits), delay.p50 (hours to the reward, no nudge); quantiles p10, p25, p50, p75, p90.
+    """
+    if save and not export:
+        raise click.UsageError("--save goes with --export")
+    scenario = load(app)
+    if export is None:
+        _answer(app, moments.check(scenario, moments.shipped(app)), as_json=as_json)
+        return
+    targets = moments.exported(export)
+    before, fitted = moments.check(scenario, targets), moments.fit(scenario, targets)
+    after = moments.check(fitted, targets)
+    if save:
+        save.write_bytes(msgspec.json.format(msgspec.json.encode(fitted), indent=1))
+    if not as_json:
+        runs.show_table(_table(f"{app}: as shipped", before))
+    _answer(app, after, as_json=as_json, title=f"{app}: fitted")
+
+
+@click.command()
+@_APP
+@click.option("--arm", help="The nudge.  [default: the dearest]")
+@_JSON
+def blanket(app: str, arm: str | None, as_json: bool) -> None:
+    """One nudge to everyone: rewards up, net value up or down, and why, by persona. Exact, of first visits."""
+    people = rich(load(app))
+    arms = people.stage.arms
+    arm = arm or arms[int(people.kept.argmin())]
+    if arm not in arms[1:]:
+        raise InvalidRequest(Problem("arm", f"{arm!r} is no nudge of {people.name}", f"one of {', '.join(arms[1:])}"))
+    parts = apart.taken_apart(people, arm)
+    if as_json:
+        runs.console.print_json(msgspec.json.encode({p.persona: {**p._asdict(), "net": p.net} for p in parts}).decode())
+        return
+    from experiments.report import Row, Table
+
+    currency = runs.currency_of(app)
+    rows = [
+        Row(
+            p.persona,
+            (
+                f"{100 * p.weight:.0f} %",
+                f"{100 * p.rate:.2f} → {100 * p.lifted:.2f} %",
+                *(f"{v:+.3f}" for v in (p.won, -p.sure, -p.others, -p.shown, p.net)),
+            ),
+        )
+        for p in parts
+    ]
+    head = ("share", "reward rate", "won", "given to sure", "given to won", "shown", "net")
+    last = parts[-1]
+    base = last.rate * people.stage.reward.value * people.amount
+    note = (
+        f"{currency} a visit. In all: rewards {100 * (last.lifted / last.rate - 1):+.1f} %, "
+        f"net value {100 * last.net / base:+.1f} %. Sure: would have come anyway."
+    )
+    runs.show_table(Table(f"{app}/{people.name}: {arm} for everyone", head, tuple(rows), note))
+
+
+@click.command()
+@_APP
+@click.option("--visits", default=10, show_default=True, type=click.IntRange(min=1, max=1000))
+@_JSON
+def fatigue(app: str, visits: int, as_json: bool) -> None:
+    """The long run by dynamic programming: what nudging now costs later, and the price that a nudge should carry."""
+    found = longrun.longrun(load(app), rich(load(app)), visits)
+    if as_json:
+        runs.console.print_json(msgspec.json.encode({**found._asdict(), "share": found.share}).decode())
+        return
+    from experiments.report import Row, Table
+
+    currency = runs.currency_of(app)
+    rows = tuple(
+        Row(name, (f"{value:.3f}", f"{100 * (value / found.none - 1):+.2f} %"))
+        for name, value in (
+            ("no nudge", found.none),
+            ("myopic", found.myopic),
+            (f"price {found.price:.3f}", found.priced),
+            ("dynamic programme", found.best),
+        )
+    )
+    note = f"The constant price brings {100 * found.share:.0f} % of the best policy's gain."
+    head = (f"{currency} in {visits} visits", "over no nudge")
+    runs.show_table(Table(f"{app}: the long run of one user", head, rows, note))
+
+
+def rich(scenario: Scenario) -> Population:
+    """Who comes to the app's rich stage."""
+    return Population(scenario, parse(read_shipped(scenario.app)).stage(scenario.stage))
+
+
+def _answer(app: str, checked: list[moments.Checked], *, as_json: bool, title: str | None = None) -> None:
+    """Show, and end with status 1 where something does not fit."""
+    if as_json:
+        body: list[dict[str, Any]] = [{**c.target._asdict(), "value": c.value, "fits": c.fits} for c in checked]
+        runs.console.print_json(msgspec.json.encode(body).decode())
+    else:
+        runs.show_table(_table(title or f"{app}: calibration", checked))
+    wrong = [c.target.metric for c in checked if not c.fits]
+    if wrong:
+        raise click.ClickException(f"does not fit: {', '.join(wrong)}")
+
+
+def _table(title: str, checked: list[moments.Checked]) -> Any:
+    from experiments.report import Row, Table
+
+    rows = [
+        Row(
+            c.target.metric,
+            (f"{c.value:.4g}", f"{c.target.low:.4g} – {c.target.high:.4g}", "yes" if c.fits else "NO", c.target.source),
+        )
+        for c in checked
+    ]
+    return Table(title, ("simulator", "wanted", "fits", "source"), tuple(rows))

@@ -1,0 +1,245 @@
+"""One pass over a part of a log, for several policies at once. Parts merge by `+` in the order of the log.
+
+Rounds count up to the first whose reward is not known: a prefix by decision time, because which rewards are known later
+on depends on what they are. Holdout rounds were not decided by the policy of the log and are left out. Where the log
+names users, the unit of every interval is a group of users, not a round (see `sums.groups_of`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import ope, segments
+from experiments.diagnostics import Evidence
+from experiments.following import follow, merged
+from experiments.inference import ByUser, Moments
+from experiments.models import Model
+from experiments.ope import Knobs, Tally, Weighed
+from experiments.rounds import Array, Rewards, Rounds, Source
+from experiments.segments import by_segment
+from experiments.sequences import Sequence
+from experiments.slope import Ladder
+from experiments.sums import Ints, groups_of
+from experiments.targets import Logged, Placed, Target, Worth, guard, place
+
+Total = Moments | ByUser
+LOGGED = "logged"
+
+
+class Ask(NamedTuple):
+    """What to estimate. `against`: policies to contrast with, besides the one that made the log."""
+
+    targets: tuple[Target, ...]
+    against: tuple[Target, ...] = ()
+    knobs: Knobs = Knobs()
+    rewards: Rewards | None = None  # their range; taken to be [0, 1] while all of them lie there
+    worth: Worth | None = None  # values are net of costs, in currency; else they are rewards
+    slope: bool = False
+    follow: bool = True  # confidence sequences too: the costliest part
+    heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
+    force: bool = False  # estimate even what would be refused
+
+    @property
+    def champion(self) -> str:
+        """What a policy would replace: the first it is contrasted with, or else the one that made the log."""
+        return self.against[0].name if self.against else LOGGED
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What values cannot leave."""
+        rewards = self.rewards or Rewards(0.0, 1.0)
+        if self.worth is None:
+            return rewards
+        ends = [self.worth.gain * reward - self.worth.cost for reward in rewards]
+        return float(np.min(ends)), float(np.max(ends))
+
+
+class Seen(NamedTuple):
+    """One policy over the rounds of a part."""
+
+    tally: Tally
+    value: Total  # of φ: doubly robust, or ips without a model
+    contrasts: dict[str, Total]  # of φ less that of another policy, round by round
+    ladder: Ladder | None
+    evidence: Evidence  # what the log can answer about the policy
+    segments: dict[str, Moments]  # of the contrast with the champion
+    sequence: Sequence | None  # of the value
+    sequences: dict[str, Sequence | None]  # of the contrasts
+
+    def merged(self, other: "Seen") -> "Seen":
+        """Over both parts."""
+        contrasts = {name: _sum(total, other.contrasts[name]) for name, total in self.contrasts.items()}
+        ladder = self.ladder.merged(other.ladder) if self.ladder and other.ladder else None
+        sequence = merged(self.sequence, other.sequence)
+        sequences = {name: merged(part, other.sequences[name]) for name, part in self.sequences.items()}
+        return Seen(
+            tally=self.tally + other.tally,
+            value=_sum(self.value, other.value),
+            contrasts=contrasts,
+            ladder=ladder,
+            evidence=self.evidence + other.evidence,
+            segments=segments.merged(self.segments, other.segments),
+            sequence=sequence,
+            sequences=sequences,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is kept of a part. `Part()` is the empty one."""
+
+    rows: int = 0  # all of them
+    holdout: int = 0
+    used: int = 0
+    ended: bool = False  # a reward was not known: nothing after it counts
+    rewards: Moments = field(default_factory=Moments)  # of the rounds used
+    control: Moments = field(default_factory=Moments)  # of the holdout's values
+    low: float = np.inf
+    high: float = -np.inf
+    seen: tuple[Seen, ...] = ()
+
+    def __add__(self, other: "Part") -> "Part":
+        """This part, then the other."""
+        rows, ended = self.rows + other.rows, self.ended or other.ended
+        if self.ended or not other.used + other.holdout:
+            return replace(self, rows=rows, ended=ended)
+        both = self.seen and other.seen
+        pairs = zip(self.seen, other.seen, strict=True) if both else ()
+        return Part(
+            rows=rows,
+            holdout=self.holdout + other.holdout,
+            used=self.used + other.used,
+            ended=ended,
+            rewards=self.rewards + other.rewards,
+            control=self.control + other.control,
+            low=min(self.low, other.low),
+            high=max(self.high, other.high),
+            seen=tuple(a.merged(b) for a, b in pairs) if both else self.seen or other.seen,
+        )
+
+
+def tally(source: Source, ask: Ask, model: Model | None = None) -> Part:
+    """The whole source, chunk by chunk. `model`: q̂ where the log has none. InvalidRequest as `targets.place`."""
+    total = Part()
+    for chunk in source():
+        total += Part(rows=len(chunk.reward), ended=True) if total.ended else _chunk(chunk, ask, model)
+    return total
+
+
+def matured(chunks: Iterator[Rounds]) -> Iterator[Rounds]:
+    """The rounds that count, the holdout's left out."""
+    for chunk in chunks:
+        known = _prefix(chunk)
+        yield _decided(chunk.only(slice(known)))
+        if known < len(chunk.reward):
+            return
+
+
+def _prefix(chunk: Rounds) -> int:
+    unknown = np.isnan(chunk.reward)
+    return int(np.argmax(unknown)) if unknown.any() else len(unknown)
+
+
+def _decided(chunk: Rounds) -> Rounds:
+    return chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
+
+
+def _chunk(chunk: Rounds, ask: Ask, model: Model | None) -> Part:
+    known = _prefix(chunk)
+    first = chunk.only(slice(known))
+    rounds = _decided(first)
+    held = first.reward[first.holdout] if first.holdout is not None else np.zeros(0)
+    if ask.worth is not None:
+        held = held * ask.worth.gain[0] - ask.worth.cost[0]  # the holdout is shown nothing
+    part = Part(
+        rows=len(chunk.reward),
+        holdout=len(held),
+        used=len(rounds.reward),
+        ended=known < len(chunk.reward),
+        control=Moments.of(held),
+    )
+    if not part.used:
+        return part
+    placed = [place(target, rounds, model, ask.worth) for target in ask.targets]
+    others = {target.name: place(target, rounds, model, ask.worth) for target in ask.against}
+    group = None if rounds.user is None else groups_of(rounds.user)
+    return replace(
+        part,
+        rewards=Moments.of(rounds.reward),
+        low=float(rounds.reward.min()),
+        high=float(rounds.reward.max()),
+        seen=tuple(_seen(p, others, rounds, model, ask, group) for p in placed),
+    )
+
+
+def _seen(
+    mine: Placed, against: dict[str, Placed], rounds: Rounds, model: Model | None, ask: Ask, group: Ints | None
+) -> Seen:
+    others = {LOGGED: _logged(mine, rounds, model, ask.worth), **against}
+    rewards = ask.rewards or Rewards(0.0, 1.0)
+    differences = {
+        name: (phi(mine) - phi(other), guard(mine, other, rounds, rewards, ask.worth)) for name, other in others.items()
+    }
+    champion, guarded = differences[ask.champion]
+    return Seen(
+        tally=Tally.of(mine.weighed, ask.knobs, group),
+        value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
+        contrasts={name: _total(values, model, group) for name, (values, model) in differences.items()},
+        ladder=Ladder.of(mine.weighed) if ask.slope else None,
+        evidence=_evidence(mine, rounds, rewards),
+        segments={} if rounds.segment is None else by_segment(rounds.segment, champion, *(guarded or ())),
+        sequence=follow(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
+        sequences={name: _followed(mine, name, other, rounds, ask) for name, other in others.items()},
+    )
+
+
+def _followed(mine: Placed, name: str, other: Placed, rounds: Rounds, ask: Ask) -> Sequence | None:
+    heaviest = ask.heaviest, 1.0 if name == LOGGED else ask.heaviest
+    return follow(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
+
+
+def _evidence(mine: Placed, rounds: Rounds, rewards: Rewards) -> Evidence:
+    """q̂ is compared with rewards where they begin at 0, so that a reward of 0 stays one on [0, 1]."""
+    q, span = mine.weighed.q, rewards.high - rewards.low
+    if mine.q_hat is not None:
+        q = mine.q_hat[np.arange(len(rounds.action)), rounds.action]
+    return Evidence.of(
+        rounds.action,
+        rounds.reward / span,
+        rounds.pscore,
+        mine.weighed.w,
+        pi=mine.pi,
+        propensity=rounds.propensities,
+        q_hat=None if q is None or rewards.low != 0.0 else q / span,
+        version=rounds.version,
+    )
+
+
+def phi(placed: Placed) -> Array:
+    """(n,) doubly robust; ips where there is no model of rewards."""
+    r, w, q, model = placed.weighed
+    return ope.ips(r, w) if q is None or model is None else ope.dr(r, w, q, model)
+
+
+def _logged(mine: Placed, rounds: Rounds, model: Model | None, worth: Worth | None) -> Placed:
+    """The policy that made the log. Its φ is the reward; less noisy where all propensities and q̂ are known."""
+    if rounds.propensities is not None and mine.q_hat is not None:
+        return place(Target(LOGGED, Logged()), rounds, model, worth)
+    reward, _, q, _ = mine.weighed
+    return Placed(Weighed(reward, np.ones_like(reward), q, q), None, mine.q_hat)
+
+
+def _total(values: Array, guarded: tuple[Array, ...] | None, group: Ints | None) -> Total:
+    vm, k3m, dm = guarded or (None, None, None)
+    return Moments.of(values, vm, k3m, dm) if group is None else ByUser.of(group, values, vm, k3m, dm)
+
+
+def _sum(left: Total, right: Total) -> Total:
+    """TypeError if only one of them has users."""
+    if isinstance(left, ByUser) and isinstance(right, ByUser):
+        return left + right
+    if isinstance(left, Moments) and isinstance(right, Moments):
+        return left + right
+    raise TypeError("one part of the log has users and the other has not")

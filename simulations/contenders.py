@@ -1,0 +1,79 @@
+"""Who plays in a simulation: a policy of the service by its name, or the oracle.
+
+default              what the catalogue declares for each stage
+hierarchical         any policy by its tag, with the prior mean that the stage declares
+linear:alpha=0.3     with settings
+fixed:discount_10    always one arm, where a stage has it and it may be shown; no nudge elsewhere. fixed:none
+oracle               the arm of the largest exact net value, given what can be seen
+oracle:price=1.5     less a price for every nudge, in the app's currency: what future visits lose
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bandit.catalogue import Stage
+from bandit.decoding import closest
+from bandit.errors import InvalidRequest, Problem
+from bandit.policies import Fixed
+from simulations.classification import POLICIES
+
+
+class Contender(NamedTuple):
+    """`price` is the oracle's; `make` of None is the oracle or the default."""
+
+    label: str
+    oracle: bool
+    price: float
+    name: str
+    settings: dict[str, Any]
+
+    def stage(self, declared: Stage, holdout: float) -> Stage:
+        """The stage as this contender plays it. InvalidRequest for settings that its policy does not have."""
+        if self.oracle or self.name == "default":
+            return msgspec.structs.replace(declared, holdout=holdout)
+        if self.name == "fixed":
+            arm = self.settings["arm"] if self.settings["arm"] in declared.arms else "none"
+            return msgspec.structs.replace(declared, policy=Fixed(arm), floor=0.0, holdout=holdout)
+        made = POLICIES[self.name]
+        prior = getattr(declared.policy, "prior_mean", None)
+        start = {"prior_mean": prior} if prior is not None and "prior_mean" in made.__struct_fields__ else {}
+        try:
+            policy = msgspec.convert({"name": self.name} | start | self.settings, made)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(Problem(f"policy {self.label}", str(error), "another value")) from None
+        return msgspec.structs.replace(declared, policy=policy, holdout=holdout)
+
+
+def contender(text: str, arms: set[str]) -> Contender:
+    """Read `text`. InvalidRequest names what is not known; `arms` are all arms of the app."""
+    name, _, rest = text.partition(":")
+    known = {"default", "oracle", *POLICIES}
+    if name not in known:
+        raise InvalidRequest(Problem("policy", f"{name!r} is not a policy", closest(name, known)))
+    if name == "fixed":
+        arm = rest or "none"
+        if arm not in arms:
+            raise InvalidRequest(Problem("policy", f"no stage of this app has the arm {arm!r}", closest(arm, arms)))
+        return Contender(f"fixed:{arm}", False, 0.0, name, {"arm": arm})
+    settings = {key: _number(text, key, value) for key, value in _pairs(text, rest)}
+    fields = {"oracle": {"price"}, "default": set[str]()}.get(name) if name not in POLICIES else None
+    allowed = set(POLICIES[name].__struct_fields__) if fields is None else fields
+    for key in settings.keys() - allowed:
+        raise InvalidRequest(Problem(f"policy {text}", f"{name} has no setting {key!r}", closest(key, allowed)))
+    return Contender(text, name == "oracle", settings.get("price", 0.0), name, settings)
+
+
+def _pairs(text: str, rest: str) -> list[tuple[str, str]]:
+    found = [part.partition("=") for part in rest.split(",") if part]
+    for key, equals, _ in found:
+        if not equals:
+            raise InvalidRequest(Problem(f"policy {text}", f"{key!r} is not NAME=NUMBER", "e.g. linear:alpha=0.3"))
+    return [(key.strip(), value) for key, _, value in found]
+
+
+def _number(text: str, key: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise InvalidRequest(Problem(f"policy {text}", f"{key}={value!r} is no number", "e.g. alpha=0.3")) from None

@@ -1,0 +1,80 @@
+"""The rule: what is promoted, what is not, and who may veto."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandit.catalogue import parse, read_shipped
+from bandit.errors import CatalogueError
+from bandit.promotion import Promotion
+from experiments.inference import Interval
+from experiments.promotion import Report, judge
+
+RULE = Promotion(min_lift=0.01, max_regression=0.02, min_n=1000, guardrails={"cost": 0.05})
+FREE = Interval(0.0, -0.01, 0.02, 5000)
+
+
+def lift(low: float, high: float, n: int = 5000) -> Interval:
+    return Interval((low + high) / 2, low, high, n)
+
+
+GOOD = Report(lift(0.02, 0.06), guardrails={"cost": FREE})
+
+
+@pytest.mark.parametrize(
+    ("report", "decision", "reason"),
+    [
+        (GOOD, "promote", "lift +0.04 [+0.02, +0.06] is above 0.01"),
+        (GOOD._replace(lift=lift(0.005, 0.06)), "not distinguishable", "not surely above 0.01"),
+        (GOOD._replace(lift=lift(-0.05, 0.06)), "not distinguishable", "not surely above 0.01"),
+        (GOOD._replace(lift=lift(-0.09, -0.03)), "reject", "below -0.02"),
+        (GOOD._replace(lift=lift(-0.09, -0.01)), "not distinguishable", "not surely above"),
+        (GOOD._replace(lift=lift(0.02, 0.06, 999)), "hold", "999 rounds of 1,000"),
+        (GOOD._replace(refused=("ess",)), "hold", "the log cannot answer: ess"),
+        (GOOD._replace(guardrails={"cost": lift(0.01, 0.06)}), "hold", "more than 0.05 is not ruled out"),
+        (GOOD._replace(guardrails={"cost": lift(0.06, 0.09)}), "reject", "cost rises by +0.075 [+0.06, +0.09]"),
+        (GOOD._replace(guardrails={}), "hold", "cost was not measured"),
+        (GOOD._replace(segments={"new": lift(-0.2, -0.03)}), "hold", "in segment new lift is"),
+        (GOOD._replace(segments={"new": lift(-0.2, 0.3)}), "promote", "is above 0.01"),
+    ],
+)
+def test_the_rule_by_example(report: Report, decision: str, reason: str) -> None:
+    verdict = judge(report, RULE)
+    assert verdict.decision == decision
+    assert any(reason in said for said in verdict.reasons), verdict.reasons
+
+
+def test_every_broken_guardrail_is_a_reason() -> None:
+    rule = Promotion(guardrails={"opt_outs": 0.0, "refunds": 0.01})
+    verdict = judge(GOOD._replace(guardrails={"opt_outs": lift(0.01, 0.02), "refunds": lift(0.02, 0.03)}), rule)
+    assert verdict.decision == "reject"
+    assert [reason.split()[0] for reason in verdict.reasons] == ["opt_outs", "refunds"]
+
+
+bounds = st.floats(-1, 1).flatmap(lambda low: st.floats(low, 1.5).map(lambda high: lift(low, high)))
+
+
+@given(bounds, bounds, st.integers(0, 3000), st.booleans(), bounds)
+def test_nothing_is_promoted_against_the_rule(
+    effect: Interval, cost: Interval, n: int, refused: bool, new: Interval
+) -> None:
+    report = Report(effect._replace(n=n), ("support",) if refused else (), {"cost": cost}, {"new": new})
+    verdict = judge(report, RULE)
+    assert verdict.reasons
+    if verdict.decision == "promote":
+        assert not refused
+        assert n >= 1000
+        assert effect.low > 0.01
+        assert cost.high <= 0.05
+        assert new.high >= -0.02
+
+
+def test_an_app_declares_its_rule_in_the_catalogue() -> None:
+    text = read_shipped("travel")
+    assert parse(text).stages["cart"].promotion == Promotion()
+    terms = "\n[stages.cart.promotion]\nmin_lift = 0.1\nmin_n = 5000\nguardrails = { opt_outs = 0.002 }\n"
+    assert parse(text + terms).stages["cart"].promotion == Promotion(
+        min_lift=0.1, min_n=5000, guardrails={"opt_outs": 0.002}
+    )
+    with pytest.raises(CatalogueError, match=r"stages\.cart\.promotion\.min_lift"):
+        parse(text + "\n[stages.cart.promotion]\nmin_lift = -1\n")

@@ -1,0 +1,172 @@
+"""Logs from files: every format, the same rounds; what is wrong is named with its column and row."""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from bandit.errors import InvalidRequest
+from experiments import reading
+from experiments.rounds import Rounds, keyed, rounds_of
+
+Columns = dict[str, Any]
+META = {
+    "app": "travel",
+    "stage": "cart",
+    "arms": ["none", "a", "b"],
+    "reward": {"kind": "continuous", "min": -2, "max": 8},
+}
+
+
+def log(n: int = 7, seed: int = 1) -> Columns:
+    rng = np.random.default_rng(seed)
+    p, pi = rng.dirichlet(np.ones(3), n), rng.dirichlet(np.ones(3), n)
+    action = rng.integers(0, 3, n)
+    wide = {f"p_{a}": p[:, a] for a in range(3)} | {f"pi_e_{a}": pi[:, a] for a in range(3)}
+    wide |= {f"q_hat_{a}": rng.random(n) for a in range(3)} | {f"x_{i}": rng.random(n) for i in range(2)}
+    return {"user": rng.integers(0, 5, n), "at": np.arange(n), "version": np.arange(n), "action": action} | {
+        "reward": rng.random(n),
+        "pscore": p[np.arange(n), action],
+        "holdout": rng.random(n) < 0.3,
+        **wide,
+    }
+
+
+def write_csv(path: Path, columns: Columns) -> Path:
+    opened = gzip.open(path, "wt", encoding="utf-8") if path.suffix == ".gz" else path.open("w", encoding="utf-8")  # noqa: SIM115
+    with opened as text:
+        rows = csv.writer(text)
+        rows.writerow(columns)
+        rows.writerows(zip(*(np.asarray(c).tolist() for c in columns.values()), strict=True))
+    return path
+
+
+def write_parquet(path: Path, columns: Columns, meta: dict[str, Any] | None = None, rows: int = 3) -> Path:
+    table = pa.table(columns)
+    if meta is not None:
+        table = table.replace_schema_metadata({"journey_bandit": json.dumps(meta)})
+    parquet.write_table(table, path, row_group_size=rows)
+    return path
+
+
+def whole(path: Path, parts: int = 1) -> Rounds:
+    file = reading.open_log(path)
+    chunks = [chunk for part in range(parts) for chunk in file.source(part, parts)()]
+    return Rounds._make(None if c[0] is None else np.concatenate(c) for c in zip(*chunks, strict=True))
+
+
+def same(left: Rounds, right: Rounds) -> bool:
+    pairs = zip(left._replace(user=None), right._replace(user=None), strict=True)
+    return all(a is b if a is None or b is None else np.array_equal(a, b) for a, b in pairs)
+
+
+def test_csv_gz_and_parquet_give_the_same_rounds(tmp_path: Path) -> None:
+    columns = log()
+    wanted = rounds_of(columns)
+    for path in (
+        write_csv(tmp_path / "log.csv", columns),
+        write_csv(tmp_path / "log.csv.gz", columns),
+        write_parquet(tmp_path / "log.parquet", columns),
+    ):
+        found = whole(path)
+        assert same(found, wanted), path
+        assert wanted.user is not None
+        assert found.user is not None
+        assert np.array_equal(found.user[:, None] == found.user, wanted.user[:, None] == wanted.user)
+
+
+def test_parts_of_a_parquet_file_are_the_file(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "log.parquet", log(20))
+    assert reading.open_log(path).parts == 7
+    for parts in (1, 2, 3, 7):
+        assert same(whole(path, parts), whole(path)), parts
+
+
+def test_q_hat_of_a_log_of_ours_becomes_units_of_the_reward(tmp_path: Path) -> None:
+    columns = log()
+    found = whole(write_parquet(tmp_path / "log.parquet", columns, META))
+    wanted = -2.0 + 10.0 * np.column_stack([columns[f"q_hat_{a}"] for a in range(3)])
+    assert found.q_hat is not None
+    assert found.q_hat == pytest.approx(wanted)
+    file = reading.open_log(tmp_path / "log.parquet")
+    assert file.meta is not None
+    assert file.meta.arms == ("none", "a", "b")
+    assert file.rewards == (-2.0, 8.0)
+
+
+def test_a_log_longer_than_a_chunk_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BATCH", 4)
+    path = write_csv(tmp_path / "log.csv", log(11))
+    sizes = [len(chunk.reward) for chunk in reading.open_log(path).source()()]
+    assert sizes == [4, 4, 3]
+    assert same(whole(path), rounds_of(log(11)))
+
+
+def test_both_spellings_of_the_foreign_formats(shared: Callable[[str], Path]) -> None:
+    short = whole(shared("open_bandit_men/per_round_bts_to_random.csv.gz"))
+    assert [name for name, part in short._asdict().items() if part is not None] == [
+        *("action", "reward", "pscore", "pi", "q", "model", "position"),
+    ]
+    wide = whole(shared("synthetic_ope/synthetic_dev.csv.gz"))
+    assert wide.x is not None
+    assert wide.x.shape == (3000, 5)
+    assert wide.arms == 6
+
+
+def test_an_empty_reward_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("action,reward,pscore,pi_e\n0,1,0.5,0.5\n1,,0.5,0.5\n", encoding="utf-8")
+    assert np.isnan(whole(path).reward).tolist() == [False, True]
+
+
+def test_the_same_user_has_the_same_key_in_every_chunk() -> None:
+    first, second = keyed(np.array(["ann", "bob", "ann"])), keyed(np.array(["bob", "ann"]))
+    assert first[0] == first[2] == second[1] != first[1] == second[0]
+    assert keyed(np.array([7, -7])).tolist() == [7, -7]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "said"),
+    [
+        ("action,reward\n0,1\n", "pscore", "there is no such column"),
+        ("action,reward,pscore,pi_e_0,pi_e_2\n0,1,0.5,0.5,0.5\n", "pi_e_1", "missing between 2 columns"),
+        ("action,reward,pscore\n0,1,0.5\n0,1,0\n", "pscore", "in 1 rows, first in row 1"),
+        ("action,reward,pscore\n0,1,1.5\n", "pscore", "a probability, above 0"),
+        ("action,reward,pscore\n0,1,\n", "pscore", "first in row 0"),
+        ("action,reward,pscore\n0.5,1,1\n", "action", "a whole number"),
+        ("action,reward,pscore\n-1,1,1\n", "action", "first in row 0"),
+        ("action,reward,pscore\n0,inf,1\n", "reward", "a finite number"),
+        ("action,reward,pscore,pi_e\n0,1,1,-0.5\n", "pi_e", "a probability"),
+        ("action,reward,pscore,pi_e_0,pi_e_1\n1,1,1,0.6,0.6\n", "pi_e_0", "sum to 1"),
+        ("action,reward,pscore,pi_e_0,pi_e_1\n2,1,1,0.6,0.4\n", "action", "from 0 to 1"),
+        ("action,reward,pscore,q_hat_0\n0,1,1,nan\n", "q_hat_0", "finite numbers"),
+        ("action,reward,pscore,pi_e_0,q_hat_0,q_hat_1\n0,1,1,1,0,0\n", "p, pi_e, q_hat", "[1, 2] arms"),
+        ("action,reward,pscore\nred,1,1\n", "rounds", "red"),
+        ("action,reward,pscore\n0,1\n", "rounds", "Expected 3 columns"),
+    ],
+)
+def test_what_is_wrong_with_a_log_is_named(tmp_path: Path, text: str, field: str, said: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidRequest) as raised:
+        whole(path)
+    (problem, *_) = raised.value.problems
+    assert problem.field.startswith(field)
+    assert said in str(problem)
+
+
+def test_files_that_are_no_logs_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"action,reward,pscore\n" + b"0,1,1\n" * 9999)[:-40])
+    (tmp_path / "not.csv.gz").write_bytes(b"action,reward,pscore\n0,1,1\n")
+    (tmp_path / "not.parquet").write_bytes(b"action,reward,pscore\n0,1,1\n")
+    write_parquet(tmp_path / "meta.parquet", log(), {"app": 3})
+    for name in ("cut.csv.gz", "not.csv.gz", "not.parquet", "meta.parquet", "missing.csv", "."):
+        with pytest.raises(InvalidRequest):
+            whole(tmp_path / name)

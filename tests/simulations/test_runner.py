@@ -1,0 +1,244 @@
+"""A run: the same for the same cell, on the same people for every policy, with the service's own learning."""
+
+import uuid
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from bandit import drift, learner
+from bandit.belief import add, empty
+from bandit.catalogue import parse, read_shipped
+from bandit.errors import InvalidRequest
+from bandit.records import Decision, Matured, Outcome
+from bandit.snapshot import Snapshot
+from simulations import runner, scenario
+from simulations.contenders import contender
+from simulations.learning import Brain, Learned
+from simulations.runner import DAY, EPOCH, Cell, Decided, Run
+
+APPS = scenario.names()
+POLICIES = ("default", "linear", "uniform", "fixed:none", "oracle")
+
+
+def cell(app: str = "travel", policy: str = "linear", **changes: Any) -> Cell:
+    given = {"users": 400, "days": 12, "seed": 3, **changes}
+    return Cell(scenario=given.pop("scenario", scenario.load(app)), policy=policy, **given)
+
+
+class Kept:
+    """A sink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.rows: list[Decided] = []
+
+    def write(self, rows: Decided) -> None:
+        self.rows.append(rows)
+
+    def all(self, name: str) -> np.ndarray:
+        return np.concatenate([getattr(rows, name) for rows in self.rows])
+
+
+def kept(given: Cell) -> Kept:
+    sink = Kept()
+    runner.run(given, sink)
+    return sink
+
+
+@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize("journey", [False, True], ids=["one stage", "journey"])
+def test_every_scenario_runs_with_every_kind_of_policy(app: str, journey: bool) -> None:
+    for policy in POLICIES:
+        done = runner.run(cell(app, policy, journey=journey, users=250, days=8))
+        for tally in done.stages.values():
+            assert len(tally.decisions) == len(tally.by_day) == 8
+            assert min(tally.regret) >= 0.0
+            if policy == "oracle":
+                assert sum(tally.regret) == 0.0
+        assert sum(sum(t.decisions) for t in done.stages.values()) >= 250
+
+
+def test_a_cell_gives_one_digest_and_any_change_another() -> None:
+    first, again = runner.run(cell()), runner.run(cell())
+    assert first == again
+    others = (cell(seed=4), cell(policy="linear:alpha=0.3"), cell(users=401), cell(days=13))
+    assert len({first.digest, *(runner.run(other).digest for other in others)}) == 5
+    assert len({cell().digest(), *(other.digest() for other in others)}) == 5
+
+
+def test_every_policy_meets_the_same_people_who_would_do_the_same() -> None:
+    """On day one nothing a policy did can matter; later, visits of the same user and day have the same features."""
+    left, right = kept(cell(policy="uniform")), kept(cell(policy="fixed:none"))
+    assert np.array_equal(left.rows[0].x, right.rows[0].x)
+    assert np.array_equal(left.rows[0].truth, right.rows[0].truth)
+    sides = []
+    for sink in (left, right):
+        day = np.concatenate([np.full(len(rows.user), rows.at[0]) for rows in sink.rows])
+        sides.append({(u, d): x for u, d, x in zip(sink.all("user"), day, sink.all("x"), strict=True)})
+    both = sides[0].keys() & sides[1].keys()
+    assert len(both) > 1000
+    assert all(np.array_equal(sides[0][key], sides[1][key]) for key in both)
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_what_happens_is_what_was_expected(app: str) -> None:
+    """Σ (realised − exact expected net value) over its standard deviation: |z| ≤ 5.1, false alarm 4e-7.
+
+    25,000 decisions, each of a standard deviation of half a reward's worth at most: an error of 3.2 % of that worth is
+    found with probability > 1 − 1e-6.
+    """
+    done = runner.run(cell(app, "uniform", users=6000, days=25))
+    (tally,) = done.stages.values()
+    assert sum(tally.decisions) > 25_000
+    assert abs(tally.realised) < 5.1 * np.sqrt(tally.variance)
+
+
+def test_logged_propensities_are_the_frequencies_of_draws() -> None:
+    """Each arm's count against Σp as a martingale, |z| ≤ 5.2 for 5 arms: false alarm ≤ 1e-6; detects 0.03."""
+    sink = kept(cell(users=2500, days=20))
+    p, arm = sink.all("propensities"), sink.all("arm")
+    z = ((arm[:, None] == np.arange(p.shape[1])) - p).sum(axis=0) / np.sqrt((p * (1 - p)).sum(axis=0))
+    assert len(arm) > 8000
+    assert np.abs(z).max() < 5.2
+    assert p.sum(axis=1) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_who_opted_out_or_is_held_out_gets_no_nudge_and_the_holdout_is_not_learned_from() -> None:
+    given = Run(cell(policy="uniform", users=3000, days=20, holdout=0.3), sink := Kept())
+    for step in range(20):
+        before = given.crowd.opted_out.copy()
+        seen = len(sink.rows)
+        given.step(step)
+        for rows in sink.rows[seen:]:
+            out = before[rows.user] | rows.holdout
+            assert (rows.arm[out] == 0).all()
+            assert (rows.propensities[out][:, 0] == 1.0).all()
+    assert before.any()
+    assert sink.all("holdout").mean() == pytest.approx(0.3, abs=0.05)
+    learned = given.brain.lives["cart"].snapshot.belief.n.sum()
+    due = (sink.all("at") + round(72 * 3600e6) <= EPOCH + 19 * DAY) & ~sink.all("holdout")
+    assert learned == due.sum()
+
+
+def test_the_guard_keeps_coupons_apart() -> None:
+    travel = scenario.load("travel")
+    capped = msgspec.structs.replace(travel, coupons=msgspec.structs.replace(travel.coupons, cap_days=10.0))
+    apart = {}
+    for name, made in (("without", travel), ("with", capped)):
+        sink = kept(cell(policy="fixed:discount_10", scenario=made, days=25))
+        coupon = sink.all("arm") == 4
+        order = np.lexsort((sink.all("at")[coupon], sink.all("user")[coupon]))
+        user, day = sink.all("user")[coupon][order], (sink.all("at")[coupon][order] - EPOCH) // DAY
+        apart[name] = np.diff(day)[np.diff(user) == 0].min()
+    assert apart["without"] < 10 <= apart["with"]
+
+
+def test_regret_is_what_the_best_eligible_arm_would_have_brought_given_what_can_be_seen() -> None:
+    given = Run(cell(policy="uniform"), sink := Kept())
+    given.step(0)
+    (rows,) = sink.rows
+    people, found = given.populations[0], given.crowd.situation(np.zeros(0, dtype=np.intp), 0.0)
+    first = type(found)(0.0, *(np.zeros(len(rows.user)) for _ in range(3)))
+    value = people.utility(people.rate(rows.position, first))
+    may = rows.propensities > 0.0
+    best = np.where(may, value, -np.inf).max(axis=1)
+    assert rows.regret == pytest.approx(best - value[np.arange(len(best)), rows.arm], abs=1e-12)
+    assert (~may).any()
+
+
+@pytest.mark.parametrize("policy", ["linear", "hierarchical"])
+def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
+    """The sums of 300 rows, one batch after another, are those of `learner.settle` and `contribution`: bit for bit."""
+    made = kept(cell(policy=policy, users=300, days=6))
+    stage = contender(policy, set()).stage(parse(read_shipped("travel")).stage("cart"), 0.0)
+    parts = zip(*made.rows, strict=True)
+    rows = Decided._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
+    brain, each = Brain("travel", {"cart": stage}), np.arange(len(rows.arm))
+    belief, window = empty(len(stage.arms), rows.x.shape[1]), round(stage.reward.seconds * 1e6)
+    for number, part in enumerate(np.array_split(each, 3)):
+        batch = Learned(
+            x=rows.x[part],
+            arm=rows.arm[part],
+            reward=rows.reward[part],
+            mean=rows.mean[part, rows.arm[part]],
+            sd=np.full(len(part), 9.0),
+            version=np.zeros(len(part), dtype=np.int64),
+            at=rows.at[part],
+            expires=rows.at[part] + window,
+            answered=np.where(rows.reward[part] > 0, rows.at[part] + 1, 0),
+        )
+        brain.put("cart", batch)
+        brain.tick(EPOCH + (30 + number) * DAY)
+        live = Snapshot("travel", "cart", stage, 0, drift.weighed(stage.drift, [belief]))
+        matured = [Matured(int(i), decision(stage.arms, rows, i), outcomes(rows, i)) for i in part]
+        done = learner.settle(stage, matured, 0, live=live)
+        belief = add(belief, learner.contribution(stage, done, rows.x[part]))
+    assert brain.lives["cart"].snapshot.belief.digest() == belief.digest()
+
+
+def decision(arms: tuple[str, ...], rows: Decided, i: int) -> Decision:
+    p = rows.propensities[i]
+    return Decision(
+        id=uuid.UUID(int=int(i)),
+        at=int(rows.at[i]),
+        expires=int(rows.at[i]) + 1,
+        stage="cart",
+        spec="",
+        version=0,
+        user=b"",
+        request=b"",
+        x=rows.x[i],
+        propensity=p,
+        mean=rows.mean[i],
+        sd=p,
+        u=0.5,
+        arm=arms[int(rows.arm[i])],
+        holdout=False,
+        excluded={},
+        evidence={},
+        notes=(),
+    )
+
+
+def outcomes(rows: Decided, i: int) -> tuple[Outcome, ...]:
+    if rows.reward[i] == 0.0:
+        return ()
+    return (Outcome(decision=uuid.UUID(int=int(i)), id="r", kind="reward", value=1.0, occurred=0, received=0),)
+
+
+def test_open_decisions_are_counted_before_their_window_ends() -> None:
+    given = Run(cell(policy="hierarchical", users=2000, days=3))
+    for step in range(3):
+        given.step(step)
+    live = given.brain.lives["cart"].snapshot
+    assert live.version == 0
+    assert live.pending is not None
+    assert live.pending.n.sum() > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("linnear", "did you mean `linear`"),
+        ("fixed:discount_11", "did you mean `discount_10`"),
+        ("linear:alpa=0.3", "did you mean `alpha`"),
+        ("linear:alpha", "NAME=NUMBER"),
+        ("linear:alpha=much", "is no number"),
+        ("oracle:alpha=1", "known: price"),
+    ],
+)
+def test_a_policy_that_cannot_play_is_named(text: str, found: str) -> None:
+    with pytest.raises(InvalidRequest, match=found):
+        contender(text, {"none", "discount_5", "discount_10"})
+
+
+def test_a_setting_out_of_range_is_refused_before_the_run() -> None:
+    with pytest.raises(InvalidRequest, match="alpha"):
+        Run(cell(policy="linear:alpha=7"))
+
+
+def test_the_price_makes_the_oracle_nudge_less() -> None:
+    """By more than half where the price is a tenth of a reward."""
+    nudged = [sum(runner.run(cell(policy=p)).stages["cart"].nudged) for p in ("oracle", "oracle:price=5")]
+    assert nudged[1] < 0.5 * nudged[0]
