@@ -128,7 +128,7 @@ def _compare(plan: offline.Plan, uri: str | None, *, as_json: bool) -> None:
             runs.show_table(compare.table(about, everyone, baseline))
         drawn = _drawn(plan, stage, everyone)
         if uri:
-            answer["stages"][stage]["runs"] = offline.log(uri, plan, stage, everyone)
+            answer["runs"] = [*answer.get("runs", []), *offline.log(uri, plan, stage, everyone)]
     answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
     answer["figures"] = [str(file) for file in drawn]
     if as_json:
