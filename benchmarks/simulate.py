@@ -123,7 +123,8 @@ def memory(days: int, users: int = 20_000) -> tuple[int, float]:
     """(decisions, peak MB) of a process of its own that runs so many days with the log on disk."""
     code = (
         "import sys, resource, pathlib, tempfile; from benchmarks.simulate import cell; from simulations import study\n"
-        f"with tempfile.TemporaryDirectory() as folder: done = study.play(cell({users}, {days}), pathlib.Path(folder))\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        f"    done = study.play(cell({users}, {days}), pathlib.Path(folder))\n"
         "n = sum(done.done.stages['cart'].decisions)\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
