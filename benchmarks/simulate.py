@@ -133,7 +133,7 @@ def memory(days: int, users: int = 20_000) -> tuple[int, float]:
     return n, kilobytes / 1024.0
 
 
-def ten_million(folder: Path, users: int = 250_000, days: int = 80) -> dict[str, Any]:
+def ten_million(folder: Path, users: int = 300_000, days: int = 120) -> dict[str, Any]:
     """Two cells on two processes, logs on disk, then read back by the evaluation code."""
     todo = [cell(users, days, seed=seed) for seed in (1, 2)]
     start = perf_counter()
@@ -170,11 +170,11 @@ def main() -> None:
     found: dict[str, Any]
     if given.ten_million:
         with tempfile.TemporaryDirectory(prefix="journey-bandit-") as folder:
-            size = (2000, 10) if given.quick else (250_000, 80)
+            size = (2000, 10) if given.quick else (300_000, 120)
             found = ten_million(Path(folder), *size)
     else:
         users, days, looped = (1000, 5, 200) if given.quick else (50_000, 20, 3000)
-        sizes = (1000,) if given.quick else (1000, 10_000, 100_000)
+        sizes, lengths = ((1000,), (5, 10)) if given.quick else ((1000, 10_000, 100_000), (15, 60, 120))
         found = {
             **{
                 f"ratio, {policy}": ratio(policy, users, days, looped)
