@@ -122,8 +122,9 @@ def deciding(arms: int, more: int, n: int = 20_000) -> float:
 def memory(days: int, users: int = 20_000) -> tuple[int, float]:
     """(decisions, peak MB) of a process of its own that runs so many days with the log on disk."""
     code = (
-        "import sys, resource, pathlib, tempfile; from benchmarks.simulate import cell; from simulations import study\n"
-        f"with tempfile.TemporaryDirectory() as folder: done = study.play(cell({users}, {days}), pathlib.Path(folder))\n"
+        "import resource, tempfile; from pathlib import Path\n"
+        "from benchmarks.simulate import cell; from simulations import study\n"
+        f"with tempfile.TemporaryDirectory() as folder: done = study.play(cell({users}, {days}), Path(folder))\n"
         "n = sum(done.done.stages['cart'].decisions)\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -183,9 +184,7 @@ def main() -> None:
             "by users": by_users(sizes),
             "deciding, by arms": {str(k): deciding(k, 0) for k in (2, 5, 10, 20)},
             "deciding, by further features": {str(m): deciding(5, m) for m in (0, 20, 50)},
-            "memory, by days": {
-                str(d): memory(d, users=users // 5) for d in ((5, 10) if given.quick else (15, 60, 120))
-            },
+            "memory, by days": {str(days): memory(days, users // 5) for days in lengths},
         }
     print(json.dumps(found) if given.as_json else _words(found))
 
