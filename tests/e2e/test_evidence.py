@@ -83,7 +83,7 @@ def test_the_truth_of_every_policy_is_within_its_interval(ran: Ran) -> None:
 
 
 def test_rewards_are_those_that_the_people_sent(ran: Ran) -> None:
-    """The clock is the wall's, compressed: a busy machine sends some so late that their window is over. None is added."""
+    """The clock is the wall's, compressed: a busy machine sends some after their window. None is added."""
     found = evaluated(ran, "--policy", "logged")
     mine = ~ran.truth.log.holdout
     sent, held = ran.truth.log.reward[mine].mean(), ran.truth.log.reward[~mine].mean()
