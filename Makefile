@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench serve ui chaos clean help
+.PHONY: demo test lint bench serve stories ui chaos clients clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,7 +13,7 @@ help:  ## this list
 demo: $(VENV)/run.done  ## the whole loop on embedded defaults: service, real and simulated people, MLflow
 	$(BIN)/journey-bandit demo
 
-test: $(VENV)/dev.done lint  ## lint, types and tests
+test: $(VENV)/dev.done clients lint  ## lint, types and tests
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/dev.done  ## ruff and mypy
@@ -21,15 +21,24 @@ lint: $(VENV)/dev.done  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+clients:  ## JavaScript clients for the tests, if npm is here; without them their tests are skipped
+	@if ! command -v npm >/dev/null; then echo "no npm: tests of JavaScript clients will be skipped"; \
+	elif ! (cd tests/clients && npm install --no-audit --no-fund --no-package-lock --loglevel=error); then \
+	echo "npm could not install them: tests of JavaScript clients will be skipped"; fi
+
 chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/bench.done  ## what the README's figures come from
 	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python benchmarks/http.py
+	$(BIN)/python -m benchmarks.events
 
 serve: $(VENV)/run.done  ## a service to try: APP=travel, no key needed
 	$(BIN)/journey-bandit serve --app $(APP) --store sqlite:///$(APP).db --salt docs --dev
+
+stories: $(VENV)/run.done  ## one person in each of five apps, from events to a nudge to its reward
+	$(BIN)/journey-bandit stories
 
 ui: $(VENV)/run.done  ## MLflow on the runs of `make demo`
 	$(BIN)/journey-bandit ui

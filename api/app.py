@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import litestar_offline_docs
-from litestar import Litestar, get
+from litestar import Litestar, Request, Response, get
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, NotFoundException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
@@ -21,12 +21,14 @@ from litestar.response import File
 from api import ledger
 from api.budgets import Budgets
 from api.catalogues import read_catalogue
+from api.events import Events
 from api.keys import Keys
 from api.keys import load as load_keys
 from api.messages import Health
 from api.metrics import CountResponses, Metrics
 from api.problems import handle
-from api.routes import health, native
+from api.routes import events as event_routes
+from api.routes import health, native, segment
 from api.service import Service
 from api.settings import Settings
 from api.stores import Store, open_store
@@ -76,6 +78,9 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         window_scale=settings.window_scale,
     )
 
+    events = Events(catalogue, worker, service.asking, salt=salt, clock=clock, metrics=metrics)
+    scopes = None if settings.dev else keys.scopes
+
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         worker.start()
@@ -92,16 +97,28 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         return Health(status=status, app=catalogue.app, version=VERSION, store=ledger_store.describe(), failing=failing)
 
     return Litestar(
-        route_handlers=[*native.routes(service), *health.routes(state, metrics), _assets()],
+        route_handlers=[
+            *native.routes(service),
+            *event_routes.routes(events, catalogue),
+            *segment.routes(events, scopes, metrics),
+            *health.routes(state, metrics),
+            _assets(),
+        ],
         lifespan=[lifespan],
         guards=[] if settings.dev else [guard(keys)],
         middleware=[CountResponses(metrics)],
-        exception_handlers={Exception: handle},
+        exception_handlers={Exception: _handle},
         request_max_body_size=_BODY_BYTES,
         openapi_config=_openapi(catalogue),
         debug=False,
         logging_config=None,
     )
+
+
+def _handle(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Every error in the shape of its protocol, also where no route is reached."""
+    spoken = segment.refusal if request.url.path in segment.PATHS else handle
+    return spoken(request, error)
 
 
 def guard(keys: Keys) -> Any:

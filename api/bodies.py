@@ -24,10 +24,7 @@ SECONDS = 8.0  # a body that takes longer is given up: before the server is, whe
 
 async def read(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[T]) -> T:
     """The body as `decoder` types it. InvalidRequest names the field; ClientException 408 when it does not arrive."""
-    try:
-        raw = await asyncio.wait_for(request.body(), SECONDS)
-    except TimeoutError:
-        raise ClientException("the body did not arrive in time", status_code=408) from None
+    raw = await body(request)
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -37,6 +34,14 @@ async def read(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[T]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         what = "not JSON" if isinstance(error, msgspec.DecodeError) else "not UTF-8"
         raise InvalidRequest(Problem("(body)", f"{what}: {_brief(error)}", "send UTF-8 JSON")) from error
+
+
+async def body(request: Request[Any, Any, Any]) -> bytes:
+    """The raw body. ClientException 408 when it does not arrive."""
+    try:
+        return await asyncio.wait_for(request.body(), SECONDS)
+    except TimeoutError:
+        raise ClientException("the body did not arrive in time", status_code=408) from None
 
 
 def takes(type_: type, example: Any) -> type[Operation]:

@@ -13,8 +13,8 @@ import msgspec
 from bandit.decoding import decode
 from bandit.errors import CatalogueError, Problem
 
-Scope = Literal["decide", "reward", "read"]
-SCOPES: tuple[Scope, ...] = ("decide", "reward", "read")
+Scope = Literal["decide", "reward", "read", "events"]
+SCOPES: tuple[Scope, ...] = ("decide", "reward", "read", "events")
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -78,7 +78,7 @@ class Learning:
 
     def _look(self, seq: int, decision: Decision, outcomes: Sequence[Outcome]) -> None:
         stage = self._catalogue.stages.get(decision.stage)
-        if stage is not None:
+        if stage is not None and decision.now:
             row = pending.row(seq, decision, outcomes, self._specs[decision.spec], stage)
             self._open[decision.stage].put(seq, row)
 

@@ -11,24 +11,30 @@ from bandit.errors import Problem
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Names = Annotated[list[Name], msgspec.Meta(max_length=100)]
 Aware = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+UserId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
 class EvidenceIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Proof of a claim: units left in stock, and when an offer ends."""
+    """Proof of a claim: units left in stock, when an offer ends, and when that was looked up (left out: just now)."""
 
     stock: Annotated[int, msgspec.Meta(ge=0, le=10**9)] | None = None
     deadline: Aware | None = None
+    as_of: Aware | None = None
 
 
-class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for a nudge. Send a `decision_id` (UUID) to make a retry return the same decision."""
+class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Ask for a nudge. Send a `decision_id` (UUID) to make a retry return the same decision.
 
-    stage: Name
-    user_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    Without `stage`, the user's journey says stage, moment and features; what it does not say is taken from `context`.
+    """
+
+    stage: Name | None = None
+    user_id: UserId
     context: Annotated[dict[Name, Any], msgspec.Meta(max_length=200)] = {}  # the stage's features say what fits
     evidence: EvidenceIn = EvidenceIn()
     include: Names | None = None
     exclude: Names = []
+    consent: Annotated[dict[Name, bool], msgspec.Meta(max_length=20)] = {}
     decision_id: uuid.UUID | None = None
 
 
@@ -68,7 +74,10 @@ class NudgeOut(msgspec.Struct, frozen=True):
 
 
 class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision. `propensities` holds every eligible arm, `excluded` every other one with its reason."""
+    """The decision. `propensities` holds every eligible arm, `excluded` every other one with its reason.
+
+    `moment`, where the journey was asked: what holds, or null for "not now".
+    """
 
     decision_id: uuid.UUID
     stage: str
@@ -82,6 +91,7 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: dt.datetime
     notes: list[str]
     duplicate: bool = False
+    moment: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):

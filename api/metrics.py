@@ -16,6 +16,7 @@ class Metrics:
         self.decisions = self._counter("decisions", "Decisions recorded", ["stage", "arm", "holdout"])
         self.outcomes = self._counter("outcomes", "Outcomes reported", ["kind", "status"])
         self.late = self._counter("outcomes_late", "Outcomes recorded after maturity, not learned", [])
+        self.events = self._counter("events", "Events taken in", ["event", "status"])
         self.settlements = self._counter("settlements", "Decisions settled", ["stage", "why"])
         self.responses = self._counter("http_responses", "HTTP responses", ["method", "route", "status"])
         self.ledger_errors = self._counter("ledger_errors", "Transactions that failed", ["what"])

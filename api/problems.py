@@ -1,7 +1,7 @@
 """Our errors as RFC 9457 problem details. Nothing a caller sent is echoed beyond the names it needs to find."""
 
 import logging
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
@@ -13,6 +13,7 @@ from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound
 
 log = logging.getLogger("journey_bandit.http")
 
+Reply = TypeVar("Reply")
 MEDIA = "application/problem+json"
 
 
@@ -74,6 +75,14 @@ def _problem(kind: str, title: str, status: int, detail: str, errors: list[Probl
         detail=detail,
         errors=errors or [],
     )
+
+
+def item(result: Reply | JourneyBanditError) -> tuple[int, Reply | None, ProblemReply | None]:
+    """(status, reply, problem) of one item of a batch."""
+    if isinstance(result, JourneyBanditError):
+        problem = problem_of(result)
+        return problem.status, None, problem
+    return 200, result, None
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:

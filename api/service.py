@@ -2,14 +2,14 @@
 
 import asyncio
 import datetime as dt
-import hashlib
 import uuid
 from collections.abc import Sequence
 
 import msgspec
-import uuid_utils.compat as uuid7
 
+from api.asking import Asking, Made, microseconds
 from api.budgets import Budgets
+from api.crowd import Crowd
 from api.messages import (
     AlarmReply,
     ArmReply,
@@ -29,14 +29,13 @@ from api.messages import (
     StagesReply,
 )
 from api.metrics import Metrics
-from api.stores.protocol import Found, Kept, Noted, Store
-from api.worker import Clock, Worker
-from bandit import engine, features
+from api.people import People
+from api.stores.protocol import Folded, Found, Kept, Noted, Store
+from api.worker import Answer, Clock, Worker
+from bandit import features, journey
 from bandit.budget import MICRO, Account
 from bandit.catalogue import NONE, Catalogue, Stage
-from bandit.engine import Ask
-from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem
-from bandit.guardrails import Proof
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
 
@@ -56,12 +55,25 @@ class Service:
         metrics: Metrics,
         window_scale: float = 1.0,
     ):
+        rules = journey.rules(catalogue)
+        self._people = People(store, rules)
+        worker.listen(self._changed)
+        crowd = Crowd(catalogue, store, clock(), window_scale)
+        self.asking = Asking(
+            rules,
+            store,
+            self._people,
+            budgets,
+            crowd,
+            lives=lambda: worker.lives,
+            salt=salt,
+            window_scale=window_scale,
+        )
         self.catalogue = catalogue
         self.worker = worker
         self.metrics = metrics
         self._budgets = budgets
         self._store = store
-        self._salt = salt
         self._clock = clock
         self._window_scale = window_scale
         self._specs = store.specs()
@@ -77,52 +89,42 @@ class Service:
 
     async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[DecisionReply | JourneyBanditError]:
         """Each decision or what is wrong with it, in order; one durable write for all. Unavailable if it fails."""
-        decided: list[Decision | JourneyBanditError] = [self._try_decide(request) for request in requests]
-        mine = [d for d in decided if isinstance(d, Decision)]
+        decided = [self._try_decide(request) for request in requests]
+        made = [d for d in decided if isinstance(d, Made)]
+        mine = [m.decision for m in made if not m.again]
         try:
-            written = self.worker.submit(mine)
+            kept, _ = await self._submit([m.decision for m in made], mine)
+        except Unavailable:  # not known to be durable: what is reserved stays reserved
+            for decision in mine:
+                self.asking.landed(decision)
+            raise
+        stored = iter(kept)
+        return [self._answer(d, next(stored)) if isinstance(d, Made) else d for d in decided]
+
+    async def _submit(self, decisions: Sequence[Decision], mine: Sequence[Decision]) -> Answer:
+        try:
+            written = self.worker.submit(decisions)
         except Overloaded:  # nothing was written
             for decision in mine:
-                self._budgets.release(decision)
+                self.asking.release(decision)
             raise
-        kept, _ = await written
-        stored = iter(kept)
-        return [self._answer(d, next(stored)) if isinstance(d, Decision) else d for d in decided]
+        return await written
 
-    def _try_decide(self, request: DecisionRequest) -> Decision | JourneyBanditError:
+    def _try_decide(self, request: DecisionRequest) -> Made | JourneyBanditError:
         try:
-            self.catalogue.stage(request.stage)
-            now = self._clock()
-            ask = Ask(
-                id=request.decision_id or uuid7.uuid7(),
-                user_id=request.user_id,
-                context=request.context,
-                proof=Proof(request.evidence.stock, _deadline(request.evidence.deadline)),
-                include=request.include,
-                exclude=request.exclude,
-                request=self._fingerprint(request),
-                refused=self._budgets.refused(request.stage, now),
-            )
-            live = self.worker.lives[request.stage]
-            decision = engine.decide(live, ask, now=now, salt=self._salt, window_scale=self._window_scale)
+            return self.asking.decide(request, self._clock())
         except (InvalidRequest, NotFound) as error:
             return error
         except RecursionError:
             return InvalidRequest(Problem("context", "nested too deep", "send texts, numbers and booleans"))
-        self._budgets.reserve(decision)  # no other request runs between the look and the reservation
-        return decision
 
-    def _fingerprint(self, request: DecisionRequest) -> bytes:
-        """Equal for a retry of the same request, keyed so that it tells nothing about the user."""
-        context = {k: float(v) if type(v) is int and abs(v) < 2**53 else v for k, v in request.context.items()}
-        same = msgspec.structs.replace(request, decision_id=None, context=context)  # 420 and 420.0 are one number
-        body = msgspec.json.encode(same, order="deterministic")
-        return hashlib.blake2b(body, digest_size=16, key=self._salt, person=b"request").digest()
-
-    def _answer(self, mine: Decision, kept: Kept) -> DecisionReply | JourneyBanditError:
-        decision = kept.decision
+    def _answer(self, made: Made, kept: Kept) -> DecisionReply | JourneyBanditError:
+        mine, decision = made.decision, kept.decision
+        if made.again:
+            return self._reply(decision, duplicate=True)
         if kept.duplicate:
-            self._budgets.release(mine)
+            self.asking.release(mine)
+        self.asking.landed(mine)
         if kept.duplicate and decision.request != mine.request:
             problem = f"{decision.id} was used for another request"
             return Conflict("decision_id", problem, "send a new id, or repeat the same request")
@@ -147,9 +149,10 @@ class Service:
             policy=_policy(spec),
             policy_version=decision.version,
             holdout=decision.holdout,
-            expires_at=_time(decision.expires),
+            expires_at=time_of(decision.expires),
             notes=list(decision.notes),
             duplicate=duplicate,
+            moment=(decision.moment if decision.now else None) if decision.moment else msgspec.UNSET,
         )
 
     def _propensity(self, decision: Decision) -> float:
@@ -173,13 +176,19 @@ class Service:
                 id=request.outcome_id or request.kind,
                 kind=request.kind,
                 value=request.value,
-                occurred=now if request.occurred_at is None else _microseconds(request.occurred_at) or 0,
+                occurred=now if request.occurred_at is None else microseconds(request.occurred_at),
                 received=now,
             )
             for request in requests
         ]
         _, noted = await self.worker.submit(outcomes=outcomes)
         return [self._noted(outcome, note) for outcome, note in zip(outcomes, noted, strict=True)]
+
+    def _changed(self, change: Folded) -> None:
+        """Events are durable: what they reported counts as any outcome."""
+        self._people.folded(change)
+        for credited, noted in change.noted:
+            self.metrics.outcomes.labels(credited.kind, noted.status).inc()
 
     def _noted(self, outcome: Outcome, note: Noted) -> OutcomeReply | JourneyBanditError:
         self.metrics.outcomes.labels(outcome.kind, note.status).inc()
@@ -195,6 +204,8 @@ class Service:
             return Conflict("outcome_id", problem, "send another outcome_id for another outcome")
         if note.late and note.status == "recorded":
             self.metrics.late.inc()
+        if outcome.kind == "activation":
+            self._people.activated(outcome.decision)
         return OutcomeReply(recorded=True, duplicate=note.status == "duplicate", late=note.late)
 
     # -- look up -----------------------------------------------------------------------------------------------
@@ -243,7 +254,7 @@ class Service:
                     arms=_taught(live.snapshot),
                     budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
                     drift=[
-                        AlarmReply(a.arm, a.direction, _time(a.at), a.through)
+                        AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                         for a in self.worker.learning.watches[name].alarms
                     ],
                 )
@@ -267,8 +278,8 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         seq=found.seq,
         stage=decision.stage,
         nudge=_nudge(spec, decision.arm),
-        decided_at=_time(decision.at),
-        expires_at=_time(decision.expires),
+        decided_at=time_of(decision.at),
+        expires_at=time_of(decision.expires),
         policy=_policy(spec),
         policy_version=decision.version,
         spec=decision.spec,
@@ -276,14 +287,14 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         x=dict(zip(columns, decision.x.tolist(), strict=True)),
         eligible=[arm for arm in spec.arms if arm not in decision.excluded],
         excluded=decision.excluded,
-        evidence={k: _time(v) if k == "deadline" and isinstance(v, int) else v for k, v in decision.evidence.items()},
+        evidence={k: time_of(v) if k != "stock" and isinstance(v, int) else v for k, v in decision.evidence.items()},
         arms={arm: ArmScore(*map(float, score)) for arm, score in zip(spec.arms, scores, strict=True)},
         u=decision.u,
         notes=list(decision.notes),
         outcomes=[
-            OutcomeSeen(o.id, o.kind, o.value, _time(o.occurred), _time(o.received), o.late) for o in found.outcomes
+            OutcomeSeen(o.id, o.kind, o.value, time_of(o.occurred), time_of(o.received), o.late) for o in found.outcomes
         ],
-        settled=Settled(done.seq, done.reward, done.why, done.learned, _time(done.at)) if done else None,
+        settled=Settled(done.seq, done.reward, done.why, done.learned, time_of(done.at)) if done else None,
     )
 
 
@@ -301,7 +312,7 @@ def _taught(snapshot: Snapshot) -> list[ArmReply]:
 
 def _budget(nudge: str, account: Account) -> BudgetReply:
     left = max(account.amount - account.committed, 0)
-    ends = _time((account.number + 1) * account.period)
+    ends = time_of((account.number + 1) * account.period)
     return BudgetReply(nudge, account.amount / MICRO, account.committed / MICRO, left / MICRO, ends)
 
 
@@ -316,20 +327,6 @@ def _policy(spec: Stage) -> str:
     return str(spec.policy.__struct_config__.tag)
 
 
-def _time(microseconds: int) -> dt.datetime:
+def time_of(microseconds: int) -> dt.datetime:
+    """A time as people read it, from microseconds since 1970."""
     return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=microseconds)
-
-
-def _deadline(when: dt.datetime | None) -> int | None:
-    """In microseconds. InvalidRequest for the few hours that an offset moves out of the calendar."""
-    try:
-        return _microseconds(when.astimezone(dt.UTC) if when else None)
-    except OverflowError:
-        problem = Problem("evidence.deadline", "lies outside the years 1 to 9999 in UTC", "send a time in UTC")
-        raise InvalidRequest(problem) from None
-
-
-def _microseconds(when: dt.datetime | None) -> int | None:
-    if when is None:
-        return None
-    return (when - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(microseconds=1)

@@ -9,17 +9,19 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from api.learning import Learning, Settled
 from api.metrics import Metrics
-from api.stores.protocol import Kept, Noted, Store
+from api.stores.protocol import Folded, Kept, Noted, Status, Store
+from bandit import journey
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
 from bandit.errors import LedgerError, Overloaded, Unavailable
-from bandit.records import Decision, Outcome
+from bandit.records import Decision, Event, Outcome
 
 log = logging.getLogger("journey_bandit.worker")
 
@@ -31,17 +33,21 @@ _TICK = 0.05  # seconds between looks for what matured while nobody writes
 
 
 class Job(NamedTuple):
-    """Rows of one caller, and where the answer goes. `learn`: answer only after the learner has caught up."""
+    """Rows of one caller, and where the answer goes: what became of decisions and outcomes, or of events.
+
+    `learn`: answer only after the learner has caught up.
+    """
 
     decisions: Sequence[Decision]
     outcomes: Sequence[Outcome]
-    future: asyncio.Future[Answer]
+    events: Sequence[Event]
+    future: asyncio.Future[Any]
     learn: bool
 
     @property
     def rows(self) -> int:
         """How much room it takes in the queue."""
-        return max(1, len(self.decisions) + len(self.outcomes))
+        return max(1, len(self.decisions) + len(self.outcomes) + len(self.events))
 
 
 class Worker:
@@ -58,6 +64,8 @@ class Worker:
         scale: float = 1.0,
     ):
         self._store = store
+        self._rules = journey.rules(catalogue)
+        self._folded: Callable[[Folded], None] = lambda _: None
         self._specs = store.specs()
         self._clock = clock
         self._metrics = metrics
@@ -69,6 +77,10 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
         self.learning = Learning(store, catalogue, metrics, settled, scale)
+
+    def listen(self, folded: Callable[[Folded], None]) -> None:
+        """Who is told, in the event loop, what events have changed, before those who sent them are answered."""
+        self._folded = folded
 
     def start(self) -> None:
         """Begin to commit and learn."""
@@ -95,14 +107,23 @@ class Worker:
         self, decisions: Sequence[Decision] = (), outcomes: Sequence[Outcome] = (), *, learn: bool = False
     ) -> asyncio.Future[Answer]:
         """Queue rows; the future resolves when they are durable. Overloaded at once when too many rows wait already."""
-        job = Job(decisions, outcomes, asyncio.get_running_loop().create_future(), learn)
+        job = Job(decisions, outcomes, (), asyncio.get_running_loop().create_future(), learn)
+        self._queue(job)
+        return job.future
+
+    def take(self, events: Sequence[Event]) -> asyncio.Future[list[Status]]:
+        """Queue events, as `submit` queues the rest; what became of each."""
+        job = Job((), (), events, asyncio.get_running_loop().create_future(), learn=False)
+        self._queue(job)
+        return job.future
+
+    def _queue(self, job: Job) -> None:
         with self._wake:
             if self._stopping or (self._jobs and self._queued + job.rows > self._bound):
                 raise Overloaded("the service is stopping" if self._stopping else "the ledger's queue is full")
             self._queued += job.rows
             self._jobs.append(job)
             self._wake.notify()
-        return job.future
 
     def _run(self) -> None:
         while True:
@@ -133,27 +154,33 @@ class Worker:
         return jobs
 
     def _commit(self, jobs: Sequence[Job]) -> None:
-        decisions = [d for job in jobs for d in job.decisions]
-        outcomes = [o for job in jobs for o in job.outcomes]
         start = perf_counter()
         try:
-            kept, noted = self._store.record(decisions, outcomes, self._clock(), self._specs)
+            kept, noted, folded = self._write(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told: not known to be durable
             self._failed("write", error)
             unavailable = error if isinstance(error, Unavailable) else Unavailable(f"{type(error).__name__}: {error}")
             _reject(jobs, unavailable)
             return
         self._recovered("write")
-        self.learning.observe(kept, noted)
+        self.learning.observe(kept, [*noted, *(note for _, note in folded.noted)])
         self._metrics.commit_seconds.observe(perf_counter() - start)
-        self._metrics.commit_rows.observe(len(decisions) + len(outcomes))
-        answers, i, j = [], 0, 0
-        for job in jobs:
-            answer = kept[i : i + len(job.decisions)], noted[j : j + len(job.outcomes)]
-            i, j = i + len(job.decisions), j + len(job.outcomes)
-            if not job.learn:
-                answers.append((job, answer))
-        _resolve(answers)
+        self._metrics.commit_rows.observe(len(kept) + len(noted) + len(folded.taken))
+        first = (lambda: self._folded(folded)) if folded.taken else None
+        answers = _shared(jobs, kept, noted, folded.taken)
+        _resolve([(job, answer) for job, answer in answers if not job.learn], first)
+
+    def _write(self, jobs: Sequence[Job]) -> tuple[list[Kept], list[Noted], Folded]:
+        """One durable transaction: decisions before what is said about them, that before events."""
+        decisions = [d for job in jobs for d in job.decisions]
+        outcomes = [o for job in jobs for o in job.outcomes]
+        events = [e for job in jobs for e in job.events]
+        now = self._clock()
+        if not events:
+            return *self._store.record(decisions, outcomes, now, self._specs), Folded([], {}, (), [])
+        with self._store.atomic():
+            kept, noted = self._store.record(decisions, outcomes, now, self._specs)
+            return kept, noted, self._store.take(events, now, self._specs, self._rules)
 
     def _probe(self) -> None:
         """Find out whether writing works again: nobody may ask while the service says that it is not ready."""
@@ -188,10 +215,24 @@ class Worker:
             log.warning("%s works again", what)
 
 
-def _resolve(answers: Sequence[tuple[Job, Answer]]) -> None:
-    """Wake the callers of one event loop with one call."""
+def _shared(
+    jobs: Sequence[Job], kept: Sequence[Kept], noted: Sequence[Noted], taken: Sequence[Status]
+) -> Iterator[tuple[Job, Answer | list[Status]]]:
+    """Each job's part of what became of all rows."""
+    decided, said, told = iter(kept), iter(noted), iter(taken)
+    for job in jobs:
+        if job.events:
+            yield job, list(islice(told, len(job.events)))
+        else:
+            yield job, (list(islice(decided, len(job.decisions))), list(islice(said, len(job.outcomes))))
+
+
+def _resolve(answers: Sequence[tuple[Job, Answer | list[Status]]], first: Callable[[], None] | None = None) -> None:
+    """Wake the callers of one event loop with one call, after `first`."""
 
     def finish() -> None:
+        if first:
+            first()
         for job, answer in answers:
             if not job.future.done():
                 job.future.set_result(answer)

@@ -13,9 +13,12 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 import numpy as np
 
+from bandit import durations, limits, references
 from bandit.decoding import closest, decode
 from bandit.drift import Drift
 from bandit.errors import CatalogueError, NotFound, Problem
+from bandit.limits import Abandoned, Exclusive, Limits
+from bandit.moments import Credit, Fact, JourneyRules, Moment
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic
 from bandit.policies.hurdle import HierarchicalHurdle
 from bandit.policies.protocol import Arms, Policy
@@ -25,19 +28,9 @@ NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_WINDOW = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h|d)")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST = 3650 * 86400.0
 _TYPICAL = 1.0 / 6.0
 
 Value = str | float | bool
-
-
-def _duration(text: str) -> float:
-    """Seconds of "30m", "72h" and the like, which were checked."""
-    match = cast(re.Match[str], _WINDOW.fullmatch(text))
-    return float(match[1]) * _SECONDS[match[2]]
-
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
@@ -64,10 +57,12 @@ class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What must come with the request before a claim may be shown.
 
     stock: `{"stock": 3}` with 1 ≤ stock ≤ `at_most`. deadline: `{"deadline": "2026-01-31T18:00:00Z"}` in the future.
+    `fresh`: evidence that says when it was looked up (`as_of`) may not be older.
     """
 
     kind: Literal["stock", "deadline"]
     at_most: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    fresh: str = ""
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,14 +74,15 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def seconds(self) -> float:
         """The period in seconds."""
-        return _duration(self.per)
+        return durations.seconds(self.per)
 
 
 class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One arm. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings.
 
     `price` is what showing it shall be worth at least, on top of its cost: nobody pays it, the choice counts it
-    (fatigue). `paused`: not shown to anybody, what it has taught is kept.
+    (fatigue). `paused`: not shown to anybody, what it has taught is kept. `consent`: flags without which it is not
+    shown. `abandoned`: not for repeat abandoners.
     """
 
     type: str
@@ -98,6 +94,9 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     paused: bool = False
     evidence: Evidence | None = None
     budget: Budget | None = None
+    limits: Limits = Limits()
+    consent: list[str] = []
+    abandoned: Abandoned | None = None
     description: str = ""
 
 
@@ -123,12 +122,12 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def seconds(self) -> float:
         """The attribution window in seconds."""
-        return _duration(self.window)
+        return durations.seconds(self.window)
 
     @property
     def typical(self) -> float:
         """The average delay of an answer, as a share of the window."""
-        return _duration(self.delay) / self.seconds if self.delay else _TYPICAL
+        return durations.seconds(self.delay) / self.seconds if self.delay else _TYPICAL
 
     def scaled(self, value: float) -> float:
         """`value` clipped to the declared range and mapped to [0, 1]."""
@@ -142,6 +141,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `price`: as a nudge's, for every nudge of the stage. `top_two`: the β of top-two sampling, to find the best arm
     rather than to earn. `ramp`: share of the traffic that the policy decides, the rest gets no nudge.
     `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
+    `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`: what they report.
     `promotion`: when a policy may replace the one that is live.
     """
 
@@ -158,6 +158,10 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     drift: Drift = Drift()
     promotion: Promotion = Promotion()
     schema: Annotated[int, msgspec.Meta(ge=1, le=9999)] = 1
+    moments: dict[str, Moment] = {}
+    derived: dict[str, Fact] = {}
+    outcomes: dict[str, Credit] = {}
+    limits: Limits = Limits()
     description: str = ""
 
     @property
@@ -216,6 +220,9 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     app: str
     currency: str
     stages: dict[str, Stage]
+    journey: JourneyRules = JourneyRules()
+    limits: Limits = Limits()
+    exclusive: list[Exclusive] = []
     title: str = ""
     description: str = ""
 
@@ -265,10 +272,24 @@ def _check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
         case Evidence():
             if struct.kind == "stock" and struct.at_most is None:
                 yield Problem(f"{path}.at_most", "missing", "the largest stock that is scarce, e.g. 5")
+            if struct.fresh:
+                yield from durations.check(f"{path}.fresh", struct.fresh)
         case Budget():
-            yield from _check_duration(f"{path}.per", struct.per)
+            yield from durations.check(f"{path}.per", struct.per)
         case Stage():
             yield from _check_stage(path, struct)
+        case Catalogue():
+            yield from references.check(struct.journey, {n: _refers(s) for n, s in struct.stages.items()})
+            yield from references.exclusive(struct.exclusive, {n: _refers(s) for n, s in struct.stages.items()})
+        case _:
+            yield from limits.check(path, struct)
+
+
+def _refers(stage: Stage) -> references.Refers:
+    types = {name: nudge.type for name, nudge in stage.nudges.items()}
+    continuous = stage.reward.kind == "continuous"
+    features = {name: feature.type for name, feature in stage.features.items()}
+    return references.Refers(types, features, continuous, stage.moments, stage.derived, stage.outcomes)
 
 
 def _check_names(raw: dict[str, Any]) -> Iterator[Problem]:
@@ -276,9 +297,10 @@ def _check_names(raw: dict[str, Any]) -> Iterator[Problem]:
     named = [("app", raw["app"])] if isinstance(raw.get("app"), str) else []
     if raw.get("stages") == {}:
         yield Problem("stages", "no stage declared", "add a table [stages.checkout]")
+    named += [(f"journey.events.{name}", name) for name in _table(_table(raw, "journey"), "events")]
     for stage, table in _table(raw, "stages").items():
         named.append((f"stages.{stage}", stage))
-        for part in ("features", "nudges"):
+        for part in ("features", "nudges", "moments"):
             named += [(f"stages.{stage}.{part}.{name}", name) for name in _table(table, part)]
         if NONE in _table(table, "nudges"):
             yield Problem(f"stages.{stage}.nudges.none", "`none` is there already", "remove it or rename it")
@@ -332,9 +354,9 @@ def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
 
 
 def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
-    yield from _check_duration(f"{path}.window", reward.window)
+    yield from durations.check(f"{path}.window", reward.window)
     if reward.delay is not None:
-        yield from _check_duration(f"{path}.delay", reward.delay)
+        yield from durations.check(f"{path}.delay", reward.delay)
     if not reward.min < reward.max:
         yield Problem(f"{path}.max", "the range is empty", "min < max")
     elif reward.max - reward.min < 1e-9 * max(abs(reward.min), abs(reward.max), 1.0):
@@ -347,11 +369,6 @@ def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
     if reward.kind == "binary" and (reward.min, reward.max) != (0.0, 1.0):
         fix = 'remove min and max, or kind = "continuous"'
         yield Problem(f"{path}.kind", "a binary reward is 0 or 1", fix)
-
-
-def _check_duration(path: str, text: str) -> Iterator[Problem]:
-    if not _WINDOW.fullmatch(text) or not 0.0 < _duration(text) <= _LONGEST:
-        yield Problem(path, f"{text!r} is not a duration", 'a number and a unit, e.g. "30m", "72h", "14d", up to 3650d')
 
 
 def _check_budget(path: str, stage: Stage, nudge: Nudge) -> Iterator[Problem]:

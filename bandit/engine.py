@@ -33,7 +33,8 @@ class Live(NamedTuple):
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks. `id` keys the draw; `user_id` decides the holdout.
 
-    refused: nudges that may not be shown for a reason from outside, such as a budget → that reason.
+    refused: nudges that may not be shown for a reason from outside, such as a budget → that reason. moment: what made
+    the journey ask.
     """
 
     id: uuid.UUID
@@ -44,6 +45,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     exclude: Sequence[str] = ()
     request: bytes = b""
     refused: Mapping[str, str] = {}
+    moment: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def ready(snapshot: Snapshot) -> Live:
@@ -67,6 +70,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         exclude=ask.exclude,
         refused=ask.refused,
         now=now,
+        scale=window_scale,
     )
     scores = choose(live, x, allowed.mask)
     u = propensity.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
@@ -89,7 +93,8 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         holdout=holdout,
         excluded=allowed.excluded,
         evidence={k: v for k, v in msgspec.structs.asdict(ask.proof).items() if v is not None},
-        notes=notes,
+        notes=(*ask.notes, *notes),
+        moment=ask.moment,
     )
 
 

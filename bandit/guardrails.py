@@ -1,22 +1,56 @@
 """Which nudges may be shown now, and why not the others. Runs before propensities, so they account for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.catalogue import NONE, Nudge, Stage
+from bandit import durations
+from bandit.catalogue import NONE, Catalogue, Nudge, Stage
 from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
+from bandit.limits import Limits, Quiet
+
+DAY = 86_400_000_000
+"""A day in microseconds."""
+
+_SKEW = 300_000_000  # µs that a client's clock may be ahead of ours
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """Evidence that came with a request: units in stock, and when the offer ends (microseconds since 1970)."""
+    """Evidence that came with a request: units in stock, when the offer ends, and when both were looked up
+    (microseconds since 1970; None: just now).
+    """
 
     stock: int | None = None
     deadline: int | None = None
+    as_of: int | None = None
+
+
+class Exposure(NamedTuple):
+    """A nudge that a user was given at `at`. It counts before `until`: one that waits for its activation may lapse."""
+
+    at: int
+    until: int
+
+
+Place = tuple[str, str]
+"""Where limits are declared: (stage, nudge), (stage, "") or ("", "") for the app."""
+
+
+class Circumstances(NamedTuple):
+    """What limits depend on. `shown`: this user's exposures by (stage, nudge). `everyone`: all users' exposures by
+    place, in its present period. `minutes`: minute of the local day by timezone.
+    """
+
+    shown: Mapping[Place, Sequence[Exposure]]
+    everyone: Mapping[Place, int]
+    consent: Collection[str]
+    abandoned: Sequence[int]  # when this user's abandoned visits ended
+    began: int | None  # when this user's visit began
+    minutes: Mapping[str, int]
 
 
 class Eligible(NamedTuple):
@@ -35,8 +69,10 @@ def eligible(
     exclude: Sequence[str],
     refused: Mapping[str, str],
     now: int,
+    scale: float = 1.0,
 ) -> Eligible:
     """`refused`: nudges that may not be shown for a reason from outside, such as a budget. No nudge is always eligible.
+    Durations run on a clock compressed by `scale`.
 
     InvalidRequest if a list names an unknown nudge, or excludes `none`.
     """
@@ -52,17 +88,21 @@ def eligible(
             if include is not None and name not in include
             else "in the request's exclude list"
             if name in exclude
-            else _unproven(nudge, proof, now) or refused.get(name)
+            else unproven(nudge, proof, now, scale) or refused.get(name)
         )
         if reason:
             excluded[name] = reason
     return Eligible(np.array([arm not in excluded for arm in stage.arms]), excluded)
 
 
-def _unproven(nudge: Nudge, proof: Proof, now: int) -> str | None:
+def unproven(nudge: Nudge, proof: Proof, now: int, scale: float) -> str | None:
     """Why the nudge's claim cannot be made, or None."""
     if nudge.evidence is None:
         return None
+    if nudge.evidence.fresh and proof.as_of is not None:
+        age, oldest = now - proof.as_of, durations.micro(nudge.evidence.fresh, scale)
+        if not -_SKEW <= age <= oldest:
+            return f"not fresh: the evidence is from {age / 1e6:.0f} s ago, the claim needs {nudge.evidence.fresh}"
     if nudge.evidence.kind == "stock":
         most = nudge.evidence.at_most
         if proof.stock is None:
@@ -73,6 +113,109 @@ def _unproven(nudge: Nudge, proof: Proof, now: int) -> str | None:
     if proof.deadline is None:
         return "no evidence: send evidence.deadline, when the offer ends"
     return None if proof.deadline > now else "not true: the deadline has passed"
+
+
+def refused(catalogue: Catalogue, stage: str, now: int, around: Circumstances, scale: float = 1.0) -> dict[str, str]:
+    """Nudges of the stage that limits, consents and rules of the app do not allow now, each with its reason."""
+    look = _Look(catalogue, now, around, scale)
+    declared = catalogue.stages[stage]
+    reasons = {}
+    shared = look.exceeded(catalogue.limits, ("", "")) or look.exceeded(declared.limits, (stage, ""))
+    for name, nudge in declared.nudges.items():
+        reason = look.unwanted(stage, name, nudge) or shared or look.exceeded(nudge.limits, (stage, name))
+        if reason:
+            reasons[name] = reason
+    return reasons
+
+
+class _Look(NamedTuple):
+    """One user at one moment. Methods return a reason, or an empty text."""
+
+    catalogue: Catalogue
+    now: int
+    around: Circumstances
+    scale: float
+
+    def unwanted(self, stage: str, name: str, nudge: Nudge) -> str:
+        """Reasons that are about this nudge and not about how often."""
+        missing = [flag for flag in nudge.consent if flag not in self.around.consent]
+        if missing:
+            return f"no consent: {', '.join(missing)}"
+        for limits in (self.catalogue.limits, self.catalogue.stages[stage].limits, nudge.limits):
+            if limits.quiet and self.quiet(limits.quiet, nudge.format):
+                return f"quiet hours: {limits.quiet.begin} to {limits.quiet.end} {limits.quiet.timezone}"
+        rule = nudge.abandoned
+        if rule:
+            count = sum(at > self.now - self.span(rule.within) for at in self.around.abandoned)
+            if count > rule.most:
+                return f"repeat abandoner: {count} visits abandoned in {rule.within}, at most {rule.most}"
+        return self.exclusive(stage, name, nudge)
+
+    def quiet(self, hours: Quiet, format_: str) -> bool:
+        return (not hours.formats or format_ in hours.formats) and hours.covers(self.around.minutes[hours.timezone])
+
+    def exclusive(self, stage: str, name: str, nudge: Nudge) -> str:
+        """Another of a group was shown."""
+        for group in self.catalogue.exclusive:
+            if not {nudge.type, f"{stage}.{name}"} & set(group.among):
+                continue
+            for (its_stage, its_name), shown in self.around.shown.items():
+                other = self.nudge(its_stage, its_name)
+                same = (its_stage, its_name) == (stage, name)
+                if other is None or same or not {other.type, f"{its_stage}.{its_name}"} & set(group.among):
+                    continue
+                if any(at > self.now - self.span(group.within) for at in self.times(shown)):
+                    return f"excluded by {its_stage}.{its_name}, shown within {group.within}"
+        return ""
+
+    def nudge(self, stage: str, name: str) -> Nudge | None:
+        """None if the catalogue does not declare it any more."""
+        return self.catalogue.stages[stage].nudges.get(name) if stage in self.catalogue.stages else None
+
+    def exceeded(self, limits: Limits, place: Place) -> str:
+        """A cap or a cool-down that is reached at the app, the stage or the nudge."""
+        where = {0: "of the app", 1: f"of stage {place[0]}", 2: "of this nudge"}[sum(map(bool, place))]
+        times = sorted(at for its, shown in self.around.shown.items() if _at(its, place) for at in self.times(shown))
+        began = self.around.began
+        visit = self.now - self.span(self.catalogue.journey.visit) if began is None else began - 1
+        caps: tuple[tuple[str, int | None, int], ...] = (
+            ("visit", limits.per_visit, visit),
+            ("day", limits.per_day, self.now - round(DAY * self.scale)),
+            ("week", limits.per_week, self.now - round(7 * DAY * self.scale)),
+            ("user", limits.total, -1),
+        )
+        for per, most, since in caps:
+            if most is not None and sum(at > since for at in times) >= most:
+                return f"cap: {most} {where} per {per}"
+        if limits.cool_down and times and times[-1] > self.now - self.span(limits.cool_down):
+            return f"cool-down: {limits.cool_down} {where}"
+        if limits.everyone and self.around.everyone.get(place, 0) >= limits.everyone.most:
+            return f"cap: {limits.everyone.most} {where} for all users per {limits.everyone.per}"
+        return ""
+
+    def times(self, shown: Sequence[Exposure]) -> Iterator[int]:
+        return (exposure.at for exposure in shown if self.now < exposure.until)
+
+    def span(self, text: str) -> int:
+        return durations.micro(text, self.scale)
+
+
+def _at(shown: Place, place: Place) -> bool:
+    """Whether an exposure falls under the limits declared at a place."""
+    return place in (shown, (shown[0], ""), ("", ""))
+
+
+def declares_limits(catalogue: Catalogue) -> bool:
+    """Whether anything depends on who the user is: without it, nobody needs to be looked up."""
+    none = Limits()
+    stages = catalogue.stages.values()
+    nudges = [nudge for stage in stages for nudge in stage.nudges.values()]
+    return bool(
+        catalogue.limits != none
+        or catalogue.exclusive
+        or any(stage.limits != none for stage in stages)
+        or any(nudge.limits != none or nudge.abandoned or nudge.consent for nudge in nudges)
+    )
 
 
 def _check_lists(stage: Stage, include: Sequence[str] | None, exclude: Sequence[str]) -> None:

@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 OutcomeKind = Literal["reward", "activation", "retraction"]
+Value = str | float | bool
 Why = Literal["reward", "silence", "retraction", "holdout", "not activated", "other schema"]
+
+
+NOT_NOW = "not now"
+"""The moment of a decision that was asked for when no moment held."""
 
 
 class Basis(NamedTuple):
@@ -46,6 +51,24 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     excluded: dict[str, str]  # nudge → reason
     evidence: dict[str, str | int]
     notes: tuple[str, ...]
+    moment: str = ""  # what made the journey ask; NOT_NOW; empty when the caller named the stage
+
+    @property
+    def now(self) -> bool:
+        """Whether it was a question at all: "not now" is logged, never learned, and credited with nothing."""
+        return self.moment != NOT_NOW
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a user did. `at` ≤ `received`; only declared properties are kept."""
+
+    id: str  # unique in the ledger
+    user: bytes  # keyed hash of the id it came under, 16 bytes
+    alias: bytes | None = None  # keyed hash of another id of the same user, said in the same message
+    at: int
+    received: int
+    name: str  # as declared in the catalogue; empty for an event it does not declare
+    properties: dict[str, Value] = {}
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,8 @@ class Verdict(NamedTuple):
 
 def settle(stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current: bool = True) -> Verdict:
     """The reward of a matured decision: the rewards reported in time less partial retractions, clipped to the
-    declared range; the default if nobody answered or a retraction without a value took everything back.
+    declared range; the default if nobody answered, or if all was taken back: piece by piece, or by a retraction without
+    a value.
     What was decided under a schema that is not `current` any more says nothing to the present one.
     """
     spec = stage.reward
@@ -29,6 +30,8 @@ def settle(stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current:
     elif rewards:
         total = sum(rewards) - sum(sorted(v for v in taken if v is not None))
         reward, why = min(max(total, spec.min), spec.max), "reward"
+        if taken and total == 0.0:  # taken back piece by piece
+            reward, why = spec.default, "retraction"
     else:
         reward, why = spec.default, "silence"
     if holdout:

@@ -65,15 +65,16 @@ class Load:
 
     def decide(self) -> bytes:
         """A new decision."""
-        return _post("/v1/decisions", {"stage": "cart", "user_id": uuid.uuid4().hex, "context": _CONTEXT})
+        return post("/v1/decisions", {"stage": "cart", "user_id": uuid.uuid4().hex, "context": _CONTEXT})
 
     def report(self) -> bytes:
         """A reward for a decision that has none yet, while there is one."""
         known = self.decided.pop() if len(self.decided) > 1 else self.decided[0]
-        return _post("/v1/outcomes", {"decision_id": known, "kind": "reward", "value": 1})
+        return post("/v1/outcomes", {"decision_id": known, "kind": "reward", "value": 1})
 
 
-def _post(path: str, body: object) -> bytes:
+def post(path: str, body: object) -> bytes:
+    """An HTTP request with a JSON body."""
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data

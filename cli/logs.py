@@ -31,6 +31,7 @@ class Log(NamedTuple):
     unit: str
     targets: tuple[Target, ...]
     against: tuple[Target, ...]
+    heaviest: float  # weight that is expected: 1 / floor
     ledger: LedgerLog | None = None
 
 
@@ -53,6 +54,7 @@ def of_file(path: Path, wanted: Wanted, rewards: Rewards | None, workers: int) -
         unit="reward",
         targets=tuple(targets),
         against=tuple(policies.target(name, arms)[0] for name in wanted.against),
+        heaviest=_heaviest(file.meta.floor if file.meta else 0.0),
     )
 
 
@@ -75,8 +77,14 @@ def of_ledger(url: str, stage: str, wanted: Wanted, *, net: bool, segment: str, 
         unit="net value" if net else "reward",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
+        heaviest=_heaviest(log.spec.floor),
         ledger=log,
     )
+
+
+def _heaviest(floor: float) -> float:
+    """Without a floor: as if it were 1 %."""
+    return 1.0 / floor if floor > 0.0 else 100.0
 
 
 def _taught(log: LedgerLog, snapshot: Snapshot) -> int:

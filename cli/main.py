@@ -19,6 +19,7 @@ _COMMANDS = {
     "replay": "cli.replay:replay",
     "serve": "cli.serve:serve",
     "simulate": "cli.simulate:simulate",
+    "stories": "cli.stories:stories",
     "ui": "cli.ui:ui",
     "warm-start": "cli.warm:warm",
 }

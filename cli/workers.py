@@ -1,30 +1,24 @@
-"""Tasks on several processes of this machine."""
+"""Parts of a log on workers: processes of this machine, or a Dask cluster."""
 
-import multiprocessing
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from experiments.evaluate import Run, here
+from simulations import parallel
+from simulations.parallel import Backend
 
 T = TypeVar("T")
 
 
-def on(workers: int) -> Run:
-    """One after another in this process for one worker, else as many processes, each with one thread of BLAS."""
-    return here if workers == 1 else partial(_spread, workers)
+def on(backend: Backend, workers: int, address: str | None) -> Run:
+    """One after another in this process for one worker without an address; else as `simulations.parallel`."""
+    return here if workers == 1 and address is None else partial(_spread, backend, workers, address)
 
 
-def _spread(workers: int, tasks: Sequence[Callable[[], T]], /) -> list[T]:
-    before = os.environ.get("OPENBLAS_NUM_THREADS")
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    try:
-        context = multiprocessing.get_context("spawn")  # pyarrow has threads: a fork of them may hang
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            return [future.result() for future in [pool.submit(task) for task in tasks]]
-    finally:
-        os.environ.pop("OPENBLAS_NUM_THREADS")
-        if before is not None:
-            os.environ["OPENBLAS_NUM_THREADS"] = before
+def _spread(backend: Backend, workers: int, address: str | None, tasks: Sequence[Callable[[], T]], /) -> list[T]:
+    return parallel.collect(parallel.run(_do, tasks, backend=backend, workers=workers, address=address))
+
+
+def _do(task: Callable[[], T]) -> T:
+    return task()

@@ -71,8 +71,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_example_catalogue_has_no_mistakes() -> None:
-    (example,) = blocks(ROOT / "docs" / "catalogue.md", "toml")
+    example, journey = blocks(ROOT / "docs" / "catalogue.md", "toml")
     assert list(parse(example).stages) == ["cart"]
+    assert list(parse(f"{example}\n{journey}").journey.events) == ["added", "ordered", "refunded"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The native JSON API under /v1."""
 
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -21,18 +21,15 @@ from api.messages import (
     OutcomeReply,
     OutcomeRequest,
     PoliciesReply,
-    ProblemReply,
     Receipt,
     StagesReply,
 )
-from api.problems import documented, problem_of
+from api.problems import documented, item
 from api.service import Service
 from bandit.catalogue import Catalogue
-from bandit.errors import JourneyBanditError
 from bandit.snapshot import to_zip
 
 Ask = Request[Any, Any, Any]
-Reply = TypeVar("Reply")
 
 _DECISION = msgspec.json.Decoder(DecisionRequest)
 _DECISIONS = msgspec.json.Decoder(DecisionBatch)
@@ -81,7 +78,7 @@ def _deciding(service: Service) -> list[HTTPRouteHandler]:
         """
         batch = await read(request, _DECISIONS)
         results = await service.decide_many(batch.decisions)
-        return DecisionReplies([DecisionItem(*_item(result)) for result in results])
+        return DecisionReplies([DecisionItem(*item(result)) for result in results])
 
     return [decide, decide_batch]
 
@@ -117,7 +114,7 @@ def _reporting(service: Service) -> list[HTTPRouteHandler]:
         """
         batch = await read(request, _OUTCOMES)
         results = await service.report_many(batch.outcomes)
-        return OutcomeReplies([OutcomeItem(*_item(result)) for result in results])
+        return OutcomeReplies([OutcomeItem(*item(result)) for result in results])
 
     return [report, report_batch]
 
@@ -176,11 +173,3 @@ def _example(catalogue: Catalogue) -> dict[str, Any]:
     name, stage = next(iter(catalogue.stages.items()))
     context = {feature: declared.default for feature, declared in stage.features.items()}
     return {"stage": name, "user_id": "u-1", "context": context}
-
-
-def _item(result: Reply | JourneyBanditError) -> tuple[int, Reply | None, ProblemReply | None]:
-    """(status, reply, problem)."""
-    if isinstance(result, JourneyBanditError):
-        problem = problem_of(result)
-        return problem.status, None, problem
-    return 200, result, None

@@ -2,18 +2,23 @@
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import cast
 
 import msgspec
 import numpy as np
 
-from api.stores.protocol import Counts, Found, Kept, Last, Noted, admit, finite
+from api.stores import intake
+from api.stores.memory_events import MemoryRows
+from api.stores.protocol import Counts, Folded, Found, Kept, Last, Noted, Person, admit, finite
+from bandit import journey
 from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.errors import LedgerError
 from bandit.features import Array
-from bandit.records import Decision, Matured, Outcome, Settlement
+from bandit.journey import Rules
+from bandit.records import Decision, Event, Matured, Outcome, Settlement
 
 
 class MemoryStore:
@@ -24,6 +29,8 @@ class MemoryStore:
         self._specs: dict[str, Stage] = {}
         self._found: dict[uuid.UUID, Found] = {}
         self._by_seq: list[uuid.UUID] = []
+        self._by_user: dict[bytes, list[uuid.UUID]] = {}
+        self._rows = MemoryRows(self._decided)
         self._pending: dict[int, int] = {}  # decision seq → due
         self._settlements: list[tuple[Settlement, Array]] = []
         self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
@@ -56,7 +63,9 @@ class MemoryStore:
         for seq, decision in plan.decisions:
             self._found[decision.id] = Found(seq, _copy(decision), (), None)
             self._by_seq.append(decision.id)
-            self._pending[seq] = decision.expires
+            self._by_user.setdefault(decision.user, []).append(decision.id)
+            if decision.now:
+                self._pending[seq] = decision.expires
         for outcome in plan.outcomes:
             found = self._found[outcome.decision]
             self._found[outcome.decision] = found._replace(outcomes=(*found.outcomes, outcome))
@@ -65,6 +74,22 @@ class MemoryStore:
         for seq in plan.hastened:
             self._pending[seq] = 0
         return kept, noted
+
+    def atomic(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def take(self, events: Sequence[Event], now: int, specs: Mapping[str, Stage], rules: Rules) -> Folded:
+        return intake.take(self._rows, rules, events, lambda outcomes: self.record([], outcomes, now, specs)[1])
+
+    def person(self, user: bytes, most: int) -> Person:
+        return self._rows.person(user, most)
+
+    def events(self, users: Collection[bytes]) -> list[Event]:
+        return sorted(self._rows.events(users), key=journey.order)
+
+    def _decided(self, users: Collection[bytes]) -> list[Found]:
+        found = [self._found[i] for user in users for i in self._by_user.get(user, ())]
+        return sorted(found, key=lambda f: f.seq)
 
     def due(self, now: int, limit: int, stages: Collection[str]) -> list[Matured]:
         ripe = sorted((due, seq) for seq, due in self._pending.items() if due <= now)
@@ -104,7 +129,7 @@ class MemoryStore:
         for i in self._by_seq[: end.decision]:
             found = self._found[i]
             done = found.settlement is not None and found.settlement.seq <= end.settlement
-            if found.decision.stage == stage and not done:
+            if found.decision.stage == stage and found.decision.now and not done:
                 known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
                 yield _handed_out(found._replace(outcomes=known, settlement=None))
 

@@ -1,24 +1,27 @@
 """What a store promises, and the rules of admission that all stores share.
 
-A store keeps one append-only ledger: decisions, outcomes, settlements. Everything else (pending, beliefs) is derived
-from it in the same transactions. When `record` or `settle` returns, what it returned is durable; when it raises
-Unavailable, nothing is known and the caller retries with the same ids.
+A store keeps one append-only ledger: decisions, outcomes, settlements, events. Everything else (pending, beliefs,
+journeys) is derived from it in the same transactions. When `record`, `take` or `settle` returns, what it returned is
+durable; when it raises Unavailable, nothing is known and the caller retries with the same ids.
 """
 
 import math
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
 from bandit import rewards
+from bandit.attribution import Credited
 from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.errors import LedgerError, Problem
 from bandit.features import Array
-from bandit.records import Decision, Matured, Outcome, OutcomeKind, Settlement
+from bandit.journey import Rules, State
+from bandit.records import Decision, Event, Matured, Outcome, OutcomeKind, Settlement
 
 SKEW = 300_000_000  # µs that a client's clock may differ from ours
 
@@ -75,6 +78,39 @@ class Counts(NamedTuple):
     pending: int
 
 
+Status = Literal["recorded", "duplicate", "conflict"]
+
+
+class Asked(NamedTuple):
+    """A decision of a person, without its numbers."""
+
+    id: uuid.UUID
+    stage: str
+    arm: str
+    at: int
+    expires: int
+    moment: str
+    activated: int | None
+
+
+class Person(NamedTuple):
+    """What the ledger knows of a person. `ids`: all that lead to the root. `asked`: newest first."""
+
+    root: bytes
+    ids: frozenset[bytes]
+    state: State | None
+    asked: tuple[Asked, ...]
+
+
+class Folded(NamedTuple):
+    """What taking events in has changed. `moved`: roots of people who were joined or parted."""
+
+    taken: list[Status]
+    states: Mapping[bytes, State]
+    moved: Collection[bytes]
+    noted: list[tuple[Credited, Noted]]
+
+
 class Store(Protocol):
     """One ledger. Only one thread may call the writing methods; reading methods may be called from any."""
 
@@ -102,6 +138,22 @@ class Store(Protocol):
         specs: Mapping[str, Stage],
     ) -> tuple[list[Kept], list[Noted]]:
         """Append what is new, in one durable transaction; answer for each, in order. `specs`: as `specs()`."""
+        ...
+
+    def atomic(self) -> AbstractContextManager[object]:
+        """What is written inside is one durable transaction."""
+        ...
+
+    def take(self, events: Sequence[Event], now: int, specs: Mapping[str, Stage], rules: Rules) -> Folded:
+        """Record events that are new, move journeys on, and record the outcomes that events report (see `intake`)."""
+        ...
+
+    def person(self, user: bytes, most: int) -> Person:
+        """Who is behind an id, with the newest `most` decisions that showed something or that a moment asked for."""
+        ...
+
+    def events(self, users: Collection[bytes]) -> list[Event]:
+        """All events that came under these ids, in the order in which they happened."""
         ...
 
     def due(self, now: int, limit: int, stages: Collection[str]) -> list[Matured]:
@@ -132,8 +184,8 @@ class Store(Protocol):
         ...
 
     def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:
-        """The stage's decisions that are not settled, in order; with `at`, as the ledger stood when these were its
-        newest rows.
+        """The stage's decisions that wait for their reward, in order; with `at`, as the ledger stood when these were
+        its newest rows.
         """
         ...
 

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,9 @@ import msgspec
 import numpy as np
 import sqlite_utils
 
-from api.stores.protocol import Counts, Found, Kept, Last, Noted, admit, finite
+from api.stores import intake
+from api.stores.protocol import Counts, Folded, Found, Kept, Last, Noted, Person, admit, finite
+from api.stores.sqlite_events import SqlRows
 from api.stores.sqlite_rows import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
@@ -32,11 +34,13 @@ from api.stores.sqlite_rows import (
     settlement_row,
 )
 from api.stores.sqlite_schema import migrations
+from bandit import journey
 from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.errors import LedgerError, Unavailable
 from bandit.features import Array
-from bandit.records import Decision, Matured, Outcome, Settlement
+from bandit.journey import Rules
+from bandit.records import NOT_NOW, Decision, Event, Matured, Outcome, Settlement
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
@@ -54,7 +58,7 @@ class SqliteStore:
     """`read_only` opens a file that a running service may own, for evaluation and verification."""
 
     def __init__(self, path: Path, *, read_only: bool = False, busy_seconds: float = 2.0):
-        self._reading = threading.Lock()
+        self._reading, self._looking = threading.Lock(), threading.Lock()
         if read_only and not path.exists():
             raise LedgerError(f"{path} does not exist: give the file of a service's --store")
         with ExitStack() as opening:  # closes what was opened if the rest fails
@@ -64,6 +68,7 @@ class SqliteStore:
                 self._write = None if read_only else _connect(path, "rwc", busy_seconds, opening)
                 self._synchronous = _prepare(self._write) if self._write else "read only"
                 self._read = _connect(path, "ro", busy_seconds, opening)
+                self._people = _connect(path, "ro", busy_seconds, opening)  # never waits for a long read
                 self._specs = self._load_specs()
             except sqlite3.Error as error:
                 raise LedgerError(f"{path} cannot be used as a ledger: {error}") from error
@@ -118,10 +123,27 @@ class SqliteStore:
             keys = {digest: key for key, digest, _ in self._specs}
             rows = [(seq, keys[d.spec], *decision_row(d)) for seq, d in plan.decisions]
             conn.executemany(_insert("decisions", ("seq", "spec", *DECISION_COLUMNS)), rows)
-            conn.executemany("INSERT INTO pending VALUES (?, ?)", [(seq, d.expires) for seq, d in plan.decisions])
+            waiting = [(seq, d.expires) for seq, d in plan.decisions if d.now]
+            conn.executemany("INSERT INTO pending VALUES (?, ?)", waiting)
             conn.executemany(_insert("outcomes", OUTCOME_COLUMNS), [outcome_row(o) for o in plan.outcomes])
             conn.executemany("UPDATE pending SET due = 0 WHERE decision_seq = ?", [(seq,) for seq in plan.hastened])
         return kept, noted
+
+    def atomic(self) -> AbstractContextManager[object]:
+        return self._transaction()
+
+    def take(self, events: Sequence[Event], now: int, specs: Mapping[str, Stage], rules: Rules) -> Folded:
+        with self._transaction() as conn:
+            rows = SqlRows(conn)
+            return intake.take(rows, rules, events, lambda outcomes: self.record([], outcomes, now, specs)[1])
+
+    def person(self, user: bytes, most: int) -> Person:
+        with self._looking, _read_transaction(self._people.conn) as conn:
+            return SqlRows(conn).person(user, most)
+
+    def events(self, users: Collection[bytes]) -> list[Event]:
+        with self._looking:
+            return sorted(SqlRows(self._people.conn).events(users), key=journey.order)
 
     def due(self, now: int, limit: int, stages: Collection[str]) -> list[Matured]:
         conn = self._writer().conn
@@ -168,12 +190,12 @@ class SqliteStore:
             else "decisions d LEFT JOIN settlements s ON s.decision_seq = d.seq"
         )
         query = f"""SELECT {_columns("d")} FROM {among}
-                    WHERE d.seq > ? AND d.seq <= ? AND d.stage = ? AND (s.seq IS NULL OR s.seq > ?)
+                    WHERE d.seq > ? AND d.seq <= ? AND d.stage = ? AND d.moment <> ? AND (s.seq IS NULL OR s.seq > ?)
                     ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608
         last = 0
         while True:
             with self._reading, _read_transaction(self._read.conn) as conn:
-                rows = conn.execute(query, (last, end.decision, stage, end.settlement)).fetchall()
+                rows = conn.execute(query, (last, end.decision, stage, NOT_NOW, end.settlement)).fetchall()
                 found = self._complete(conn, rows, end.outcome)
             if not found:
                 return

@@ -12,7 +12,7 @@ from bandit.records import Basis, Decision, Outcome, Settlement
 
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
-    "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes",
+    "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late")
 SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
@@ -30,7 +30,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
     )
     texts = (_encode(d.excluded).decode(), _encode(d.evidence).decode(), _encode(d.notes).decode())
     head = (d.id.bytes, d.at, d.expires, d.stage, d.version, d.user, d.request, x)
-    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts, *d.basis)
+    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts, *d.basis, d.moment)
 
 
 def decision_of(spec: str, row: Sequence[Any]) -> Decision:
@@ -55,6 +55,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         evidence=msgspec.json.decode(row[15]),
         notes=tuple(msgspec.json.decode(row[16])),
         basis=Basis(*row[17:20]),
+        moment=row[20],
     )
 
 

@@ -1,6 +1,7 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
 
-decisions, outcomes, settlements and specs are append-only. pending, beliefs and versions are derived from them.
+decisions, outcomes, settlements, events and specs are append-only. pending, beliefs, versions, links, owners,
+journeys and credits are derived from them.
 NaN would be stored as NULL; NOT NULL refuses it.
 """
 
@@ -51,3 +52,31 @@ def basis(db: Database) -> None:
     """What decisions took from those that were still open."""
     for column in ("basis_at", "basis_decisions", "basis_outcomes"):
         db.conn.execute(f"ALTER TABLE decisions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
+_EVENTS = (
+    "ALTER TABLE decisions ADD COLUMN moment TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX decisions_user ON decisions (user)",
+    """CREATE TABLE events (
+        seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, user BLOB NOT NULL, alias BLOB, at INTEGER NOT NULL,
+        received INTEGER NOT NULL, name TEXT NOT NULL, properties TEXT NOT NULL,
+        reports INTEGER NOT NULL CHECK (reports IN (0, 1))) STRICT""",
+    "CREATE INDEX events_user ON events (user)",
+    "CREATE INDEX events_reports ON events (user) WHERE reports = 1",
+    """CREATE TABLE links (
+        alias BLOB NOT NULL, owner BLOB NOT NULL, at INTEGER NOT NULL, event TEXT NOT NULL,
+        PRIMARY KEY (alias, owner)) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE owners (alias BLOB PRIMARY KEY, owner BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE INDEX owners_owner ON owners (owner)",
+    "CREATE TABLE journeys (user BLOB PRIMARY KEY, state BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TABLE credits (
+        event TEXT NOT NULL, stage TEXT NOT NULL, decision BLOB NOT NULL,
+        PRIMARY KEY (event, stage)) STRICT, WITHOUT ROWID""",
+)
+
+
+@migrations()
+def events(db: Database) -> None:
+    """Events, journeys and what events report."""
+    for statement in _EVENTS:
+        db.conn.execute(statement)

@@ -17,12 +17,13 @@ from litestar.testing import TestClient
 from api import ledger
 from api.app import create_app
 from api.budgets import Budgets
+from api.events import Events, Sent
 from api.messages import DecisionReply, DecisionRequest, OutcomeReply, OutcomeRequest
 from api.metrics import Metrics
 from api.service import Service
 from api.settings import Settings
 from api.stores.memory import MemoryStore
-from api.stores.protocol import Noted, Store
+from api.stores.protocol import Noted, Status, Store
 from api.stores.sqlite import SqliteStore
 from api.worker import Clock, Worker
 from bandit import engine, features
@@ -217,7 +218,7 @@ class Desk:
 
     def __init__(self, store: Store, catalogue: Catalogue, clock: Clock, salt: str | None, bound: int):
         key = ledger.claim(store, catalogue, salt)
-        self.store = store
+        self.store, self.catalogue, self.clock, self.salt = store, catalogue, clock, key
         self.loop = asyncio.new_event_loop()
         self.budgets = Budgets(catalogue, store, clock())
         self.worker = Worker(store, catalogue, clock, Metrics(), bound, self.budgets.settled)
@@ -225,6 +226,14 @@ class Desk:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+
+    def send(self, *sent: Sent) -> list[Status]:
+        """Events, as they reach the service."""
+        events = Events(
+            self.catalogue, self.worker, self.service.asking, salt=self.salt, clock=self.clock, metrics=Metrics()
+        )
+        taken: list[Status] = self.run(events.take(sent))
+        return taken
 
     def ask(self, n: int | None = None, stage: str = "signup", user: str = "u", **context: Any) -> DecisionReply:
         given = None if n is None else uuid.UUID(int=n)

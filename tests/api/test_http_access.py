@@ -14,6 +14,7 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from api.keys import SCOPES, create
+from api.routes import segment
 from api.settings import Settings
 from api.stores.memory import MemoryStore
 from bandit.catalogue import shipped
@@ -27,6 +28,8 @@ ROUTES = {  # every one, and the scope it needs
     ("GET", "/v1/decisions/{decision_id:uuid}"): "read",
     ("POST", "/v1/outcomes"): "reward",
     ("POST", "/v1/outcomes/batch"): "reward",
+    ("POST", "/v1/events"): "events",
+    ("GET", "/v1/users/{user_id:str}/journey"): "read",
     ("GET", "/v1/stages"): "read",
     ("GET", "/v1/policies"): "read",
     ("GET", "/v1/policies/{stage:str}/snapshot"): "read",
@@ -42,7 +45,12 @@ SOME_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 def call(client: Client, method: str, path: str, **headers: str) -> Any:
     """A request of the route with something in place of its parameters and a body that decides where one is needed."""
-    path = path.replace("{decision_id:uuid}", SOME_ID).replace("{stage:str}", "signup").replace("{name:str}", "x")
+    path = (
+        path.replace("{decision_id:uuid}", SOME_ID)
+        .replace("{stage:str}", "signup")
+        .replace("{name:str}", "x")
+        .replace("{user_id:str}", "u")
+    )
     return client.request(method, path, json=DECISION if method == "POST" else None, headers=headers)
 
 
@@ -69,7 +77,7 @@ def test_every_route_is_listed_with_its_scope_or_is_public(client: Client) -> No
         for route in client.app.routes
         for handler in getattr(route, "route_handlers", [])
         for method in handler.http_methods
-        if route.path not in PAGES and method != "OPTIONS"
+        if route.path not in PAGES | segment.PATHS and method != "OPTIONS"
     }
     assert found == ROUTES
     assert {route.path for route in client.app.routes} >= PAGES

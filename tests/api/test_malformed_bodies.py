@@ -84,7 +84,7 @@ WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be na
     *((path, raw, "(body)") for path in (REPORT, MANY, REPORTS) for raw in NOT_JSON.values() if raw[:2] != b'{"'),
     *((path, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "a") for path in (DECIDE, REPORT, MANY, REPORTS)),
     *((path, raw, "(body)") for path in (DECIDE, REPORT, MANY, REPORTS) for raw in (b"[]", b"null", b"7", b'"x"')),
-    (DECIDE, b"{}", "stage"),
+    (DECIDE, b"{}", "user_id"),
     (DECIDE, b'{"stage": "signup"}', "user_id"),
     (DECIDE, b'{"user_id": "u"}', "stage"),
     (DECIDE, body(DECIDE, "x", "1"), "x"),  # an unknown field

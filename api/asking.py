@@ -1,0 +1,228 @@
+"""From a request to a decision: who asks, where they are in their journey, what may be shown, then the engine.
+
+Nothing here waits, so no other request runs between the look at caps and budgets and the reservation.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import uuid_utils.compat as uuid7
+
+from api.budgets import Budgets
+from api.crowd import Crowd
+from api.messages import DecisionRequest
+from api.people import Live as Someone
+from api.people import Original, People
+from api.stores.protocol import Store
+from api.zones import Zones
+from bandit import engine, guardrails, journey
+from bandit.decoding import closest
+from bandit.engine import Ask, Live
+from bandit.errors import InvalidRequest, Problem
+from bandit.guardrails import Circumstances, Eligible, Proof
+from bandit.journey import Journey, Rules
+from bandit.records import NOT_NOW, Decision
+
+
+class Made(NamedTuple):
+    """A decision to be written. `again`: the original of this visit, asked for once more."""
+
+    decision: Decision
+    again: bool = False
+
+
+class Where(NamedTuple):
+    """Where someone is, and what may be shown there now."""
+
+    someone: Someone
+    journey: Journey
+    eligible: Eligible
+
+
+class Asking:
+    """Makes decisions of one app, and keeps account of what they reserve."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        store: Store,
+        people: People,
+        budgets: Budgets,
+        crowd: Crowd,
+        *,
+        lives: Callable[[], Mapping[str, Live]],
+        salt: bytes,
+        window_scale: float,
+    ):
+        self._rules = rules
+        self._catalogue = rules.catalogue
+        self._store = store
+        self._people = people
+        self._budgets = budgets
+        self._crowd = crowd
+        self._zones = Zones(rules.catalogue)
+        self._lives = lives
+        self._salt = salt
+        self._scale = window_scale
+        self._limited = guardrails.declares_limits(rules.catalogue)
+
+    def decide(self, request: DecisionRequest, now: int) -> Made:
+        """The decision a request gets. InvalidRequest, NotFound (stage). What it may cost and show is reserved."""
+        if request.stage is None:
+            return self._by_journey(request, now)
+        self._catalogue.stage(request.stage)
+        user = engine.user_hash(self._salt, request.user_id)
+        someone = self._people.look(user) if self._limited else None
+        ask = self._ask(request, request.stage, someone, now)
+        return Made(self._draw(request.stage, ask, now))
+
+    def where(self, user_id: str, now: int) -> Where:
+        """A user's journey, and what a decision without evidence could show."""
+        someone = self._people.look(engine.user_hash(self._salt, user_id))
+        found = journey.read(self._rules, someone.state, now)
+        stage = self._catalogue.stages[found.stage]
+        eligible = guardrails.eligible(
+            stage,
+            holdout=engine.in_holdout(self._salt, user_id, stage.holdout),
+            proof=Proof(),
+            include=None,
+            exclude=(),
+            refused=self._refused(found.stage, someone, (), now),
+            now=now,
+            scale=self._scale,
+        )
+        return Where(someone, found, eligible)
+
+    def release(self, decision: Decision) -> None:
+        """Nothing was written, or the ledger has an older decision under this id."""
+        self._budgets.release(decision)
+        self._crowd.add(decision, -1)
+        if self._limited or decision.moment:
+            self._people.release(decision)
+
+    def landed(self, decision: Decision) -> None:
+        """It is durable, or that is not known."""
+        if self._limited or decision.moment:
+            self._people.landed([decision])
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _by_journey(self, request: DecisionRequest, now: int) -> Made:
+        if not self._rules.named:
+            fix = f"name one: {', '.join(self._catalogue.stages)}"
+            raise InvalidRequest(Problem("stage", "missing, and this app declares no events to know it from", fix))
+        self._check_names(request)
+        someone = self._people.look(engine.user_hash(self._salt, request.user_id))
+        found = journey.read(self._rules, someone.state, now)
+        ask = self._ask(request, found.stage, someone, now)
+        original = self._people.original(someone, found.stage, found.moment, now) if found.moment else None
+        if original and self._still_true(found.stage, original, ask.proof, now):
+            return Made(original.decision or self._store.find([original.id])[original.id].decision, again=True)
+        stage = self._catalogue.stages[found.stage]
+        told = f"moment {found.moment}: {found.why}" if found.moment else f"{NOT_NOW}: {found.why}"
+        given = {name: value for name, value in request.context.items() if name in stage.features}
+        context = {**given, **journey.features(self._rules, stage, someone.state, now)}
+        include = request.include if request.include is None else [n for n in request.include if n in stage.arms]
+        ask = msgspec.structs.replace(
+            ask,
+            context=context,
+            include=include,
+            exclude=[name for name in request.exclude if name in stage.arms],
+            refused=ask.refused if found.moment else dict.fromkeys(stage.nudges, told),
+            moment=found.moment or NOT_NOW,
+            notes=(told,),
+        )
+        return Made(self._draw(found.stage, ask, now))
+
+    def _ask(self, request: DecisionRequest, stage: str, someone: Someone | None, now: int) -> Ask:
+        evidence = request.evidence
+        proof = Proof(
+            evidence.stock,
+            _when("evidence.deadline", evidence.deadline),
+            _when("evidence.as_of", evidence.as_of),
+        )
+        return Ask(
+            id=request.decision_id or uuid7.uuid7(),
+            user_id=request.user_id,
+            context=request.context,
+            proof=proof,
+            include=request.include,
+            exclude=request.exclude,
+            request=self._fingerprint(request),
+            refused=self._refused(stage, someone, request.consent, now),
+        )
+
+    def _draw(self, stage: str, ask: Ask, now: int) -> Decision:
+        decision = engine.decide(self._lives()[stage], ask, now=now, salt=self._salt, window_scale=self._scale)
+        self._budgets.reserve(decision)
+        self._crowd.add(decision, 1)
+        if self._limited or decision.moment:
+            self._people.reserve(decision)
+        return decision
+
+    def _refused(
+        self, stage: str, someone: Someone | None, consent: Mapping[str, bool] | tuple[()], now: int
+    ) -> dict[str, str]:
+        refused = self._budgets.refused(stage, now)
+        if someone is None or not self._limited:
+            return refused
+        said = dict(consent)
+        around = Circumstances(
+            shown=someone.shown,
+            everyone=self._crowd.at(now),
+            consent={f for f in journey.flags(self._rules, someone.state) if said.get(f, True)}
+            | {f for f in said if said[f]},
+            abandoned=someone.state.abandoned if someone.state else (),
+            began=someone.state.began if someone.state else None,
+            minutes=self._zones.minutes(now),
+        )
+        return {**refused, **guardrails.refused(self._catalogue, stage, now, around, self._scale)}
+
+    def _still_true(self, stage: str, original: Original, proof: Proof, now: int) -> bool:
+        """Whether the original's claim may be made again: the nudge is declared, and its evidence is here."""
+        nudge = self._catalogue.stages[stage].nudges.get(original.arm)
+        known = original.arm in self._catalogue.stages[stage].arms
+        return known and (nudge is None or not guardrails.unproven(nudge, proof, now, self._scale))
+
+    def _check_names(self, request: DecisionRequest) -> None:
+        """Who does not know the stage may send what any stage knows, and nothing else."""
+        stages = self._catalogue.stages.values()
+        features = {name for stage in stages for name in stage.features}
+        arms = {arm for stage in stages for arm in stage.arms}
+        problems = [
+            Problem(f"context.{name}", "no stage has this feature", closest(name, features))
+            for name in request.context
+            if name not in features
+        ]
+        for field, names in (("include", request.include or ()), ("exclude", request.exclude)):
+            problems += [
+                Problem(f"{field}[{i}]", f"no stage has a nudge {name!r}", closest(name, arms))
+                for i, name in enumerate(names)
+                if name not in arms
+            ]
+        if problems:
+            raise InvalidRequest(*problems)
+
+    def _fingerprint(self, request: DecisionRequest) -> bytes:
+        """Equal for a retry of the same request, keyed so that it tells nothing about the user."""
+        context = {k: float(v) if type(v) is int and abs(v) < 2**53 else v for k, v in request.context.items()}
+        same = msgspec.structs.replace(request, decision_id=None, context=context)  # 420 and 420.0 are one number
+        body = msgspec.json.encode(same, order="deterministic")
+        return hashlib.blake2b(body, digest_size=16, key=self._salt, person=b"request").digest()
+
+
+def microseconds(when: dt.datetime) -> int:
+    """Since 1970."""
+    return (when - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(microseconds=1)
+
+
+def _when(field: str, when: dt.datetime | None) -> int | None:
+    """In microseconds. InvalidRequest for the few hours that an offset moves out of the calendar."""
+    try:
+        return microseconds(when.astimezone(dt.UTC)) if when else None
+    except OverflowError:
+        problem = Problem(field, "lies outside the years 1 to 9999 in UTC", "send a time in UTC")
+        raise InvalidRequest(problem) from None

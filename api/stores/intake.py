@@ -1,0 +1,205 @@
+"""Taking events in, the same way in every store: what is new, who a user is, the journey, and what was reported.
+
+A store supplies rows inside one transaction; everything here runs within it, so events, journeys and the outcomes that
+events report become durable together.
+
+Ids of one person are joined by links alias → owner, said by events that carry both. An alias belongs to the owner of
+its earliest link, whatever order links came in; following owners leads to the root, under which the journey is kept.
+"""
+
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from api.stores.protocol import Folded, Noted, Status
+from bandit import attribution, journey
+from bandit.attribution import Candidate, Credited
+from bandit.journey import Rules, State
+from bandit.records import Event, Outcome
+
+Link = tuple[int, str, bytes]  # when it was said, in which event, the owner
+
+
+class Rows(Protocol):
+    """Rows of one store, inside one transaction."""
+
+    def known(self, ids: Sequence[str]) -> dict[str, Event]:
+        """Events of these ids that are recorded."""
+        ...
+
+    def append(self, events: Sequence[tuple[Event, bool]]) -> None:
+        """Record events; True marks those that report something."""
+        ...
+
+    def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
+        """All events under these ids, or those that report something."""
+        ...
+
+    def links(self, alias: bytes) -> list[Link]:
+        """Every link of an alias, one for each owner."""
+        ...
+
+    def link(self, alias: bytes, link: Link) -> None:
+        """Record a link, in place of a later one to the same owner."""
+        ...
+
+    def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        """To whom those of the ids belong that are aliases."""
+        ...
+
+    def own(self, alias: bytes, owner: bytes) -> None:
+        """Keep to whom an alias belongs now."""
+        ...
+
+    def aliases(self, owner: bytes) -> list[bytes]:
+        """Ids that belong to this one."""
+        ...
+
+    def states(self, roots: Collection[bytes]) -> dict[bytes, State]:
+        """The journeys kept under these roots."""
+        ...
+
+    def keep(self, states: Mapping[bytes, State | None]) -> None:
+        """Keep journeys, or forget those that are None."""
+        ...
+
+    def candidates(self, users: Collection[bytes], since: int) -> list[Candidate]:
+        """Decisions of these users whose window was open at `since` or later, without those that were "not now"."""
+        ...
+
+    def credited(self, events: Sequence[str]) -> dict[tuple[str, str], uuid.UUID]:
+        """(event, stage) → the decision that was credited."""
+        ...
+
+    def credit(self, rows: Sequence[Credited]) -> None:
+        """Remember credits."""
+        ...
+
+
+Record = Callable[[Sequence[Outcome]], list[Noted]]
+
+
+def roots_of(rows: Rows, users: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Where following owners from each user ends; the smallest id where it goes round in a circle."""
+    owners: dict[bytes, bytes | None] = {}
+    look = set(users)
+    starts = tuple(look)
+    while look:  # a query for each step of the longest chain, whatever the number of users
+        found = rows.owners(look)
+        owners |= {one: found.get(one) for one in look}
+        look = set(found.values()) - owners.keys()
+    return {user: _end(owners, user) for user in starts}
+
+
+def _end(owners: Mapping[bytes, bytes | None], user: bytes) -> bytes:
+    path = [user]
+    while (owner := owners[path[-1]]) is not None:
+        if owner in path:
+            return min(path[path.index(owner) :])
+        path.append(owner)
+    return path[-1]
+
+
+def root_of(rows: Rows, user: bytes) -> bytes:
+    """The root of one user."""
+    return roots_of(rows, [user])[user]
+
+
+def family(rows: Rows, root: bytes) -> frozenset[bytes]:
+    """Every id that leads to the root, itself included."""
+    found, look = {root}, [root]
+    while look:
+        new = set(rows.aliases(look.pop())) - found
+        found |= new
+        look += new
+    return frozenset(found)
+
+
+def take(rows: Rows, rules: Rules, events: Sequence[Event], record: Record) -> Folded:
+    """Record what is new of `events`, move journeys on, and record what the events report by `record`."""
+    taken, fresh = _admit(rows, events)
+    rows.append([(event, event.name in rules.outcomes) for event in fresh])
+    moved = _join(rows, [event for event in fresh if event.alias not in (None, event.user)])
+    roots = roots_of(rows, {*moved, *(event.user for event in fresh)})
+    by_root: dict[bytes, list[Event]] = {roots[one]: [] for one in moved}
+    for event in fresh:
+        by_root.setdefault(roots[event.user], []).append(event)
+    before = rows.states(by_root.keys() - moved)
+    states = {root: _moved_on(rows, rules, root, new, before.get(root)) for root, new in by_root.items()}
+    rows.keep({**dict.fromkeys(moved - states.keys()), **states})
+    noted = []
+    for root, new in by_root.items():
+        if root in moved or any(event.name in rules.outcomes for event in new):
+            noted += _report(rows, rules, family(rows, root), record)
+    return Folded(taken, {root: state for root, state in states.items() if state}, moved, noted)
+
+
+def _admit(rows: Rows, events: Sequence[Event]) -> tuple[list[Status], list[Event]]:
+    """What becomes of each event, and those that are new. An id that came with other content is a conflict."""
+    known = rows.known([event.id for event in events])
+    taken, fresh = list[Status](), []
+    for event in events:
+        first = known.get(event.id)
+        if first is None:
+            known[event.id] = event
+            fresh.append(event)
+            taken.append("recorded")
+        else:
+            same = _content(first) == _content(event)
+            taken.append("duplicate" if same else "conflict")
+    return taken, fresh
+
+
+def _content(event: Event) -> tuple[object, ...]:
+    """Without times: an event sent without one takes that of its arrival."""
+    return event.user, event.alias, event.name, event.properties
+
+
+def _join(rows: Rows, events: Iterable[Event]) -> set[bytes]:
+    """Record the links that events carry. The roots, before and after, of everybody concerned."""
+    moved: set[bytes] = set()
+    for event in events:
+        alias, link = event.alias or b"", (event.at, event.id, event.user)
+        links = {owner: (at, message, owner) for at, message, owner in rows.links(alias)}
+        if event.user in links and links[event.user] <= link:
+            continue
+        rows.link(alias, link)
+        winner = min([link, *links.values()])[2]
+        if winner != rows.owners([alias]).get(alias):
+            before = {root_of(rows, alias), root_of(rows, event.user)}
+            rows.own(alias, winner)
+            moved |= before | {root_of(rows, alias), root_of(rows, event.user)}
+    return moved
+
+
+def _moved_on(rows: Rows, rules: Rules, root: bytes, new: Sequence[Event], before: State | None) -> State | None:
+    """The journey with the new events: folded on if they came in order, from scratch if not."""
+    if new and journey.follows(rules, before, new):
+        return journey.fold(rules, new, before)
+    everything = rows.events(family(rows, root))
+    return journey.fold(rules, everything) if everything else None
+
+
+def _report(rows: Rows, rules: Rules, users: Collection[bytes], record: Record) -> list[tuple[Credited, Noted]]:
+    events = rows.events(users, reporting=True)
+    if not events:
+        return []
+    done = rows.credited([event.id for event in events])
+    candidates = rows.candidates(users, min(event.at for event in events))
+    found = list(attribution.attribute(rules, events, candidates, done))
+    received = {event.id: event.received for event in events}
+    noted = record(
+        [
+            Outcome(
+                decision=c.decision,
+                id=f"event:{c.event}",
+                kind=c.kind,
+                value=c.value,
+                occurred=c.occurred,
+                received=received[c.event],
+            )
+            for c in found
+        ]
+    )
+    rows.credit(found)
+    return list(zip(found, noted, strict=True))

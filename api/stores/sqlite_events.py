@@ -1,0 +1,115 @@
+"""Rows of events, links, journeys and credits in the SQLite ledger."""
+
+import sqlite3
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from api.stores.intake import Link, family, root_of
+from api.stores.protocol import Asked, Person
+from bandit.attribution import Candidate, Credited
+from bandit.catalogue import NONE
+from bandit.journey import State
+from bandit.records import NOT_NOW, Event, Value
+
+_COLUMNS = "id, user, alias, at, received, name, properties"
+_ACTIVATED = "(SELECT min(occurred) FROM outcomes o WHERE o.decision = d.id AND o.kind = 'activation')"
+_properties = msgspec.json.Decoder(dict[str, Value])
+_state = msgspec.msgpack.Decoder(State)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class SqlRows:
+    """`Rows` of one connection; who calls holds its transaction."""
+
+    def __init__(self, conn: sqlite3.Connection):
+        self._conn = conn
+
+    def known(self, ids: Sequence[str]) -> dict[str, Event]:
+        query = f"SELECT {_COLUMNS} FROM events WHERE id IN ({_marks(ids)})"  # noqa: S608
+        return {event.id: event for event in map(_event, self._conn.execute(query, ids).fetchall())}
+
+    def append(self, events: Sequence[tuple[Event, bool]]) -> None:
+        rows = [
+            (e.id, e.user, e.alias, e.at, e.received, e.name, msgspec.json.encode(e.properties).decode(), int(reports))
+            for e, reports in events
+        ]
+        self._conn.executemany(f"INSERT INTO events ({_COLUMNS}, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+
+    def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
+        only = "AND reports = 1" if reporting else ""
+        query = f"SELECT {_COLUMNS} FROM events WHERE user IN ({_marks(users)}) {only}"  # noqa: S608
+        return list(map(_event, self._conn.execute(query, tuple(users))))
+
+    def links(self, alias: bytes) -> list[Link]:
+        return self._conn.execute("SELECT at, event, owner FROM links WHERE alias = ?", (alias,)).fetchall()
+
+    def link(self, alias: bytes, link: Link) -> None:
+        at, event, owner = link
+        self._conn.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)", (alias, owner, at, event))
+
+    def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        query = f"SELECT alias, owner FROM owners WHERE alias IN ({_marks(ids)})"  # noqa: S608
+        return dict(self._conn.execute(query, tuple(ids)).fetchall())
+
+    def own(self, alias: bytes, owner: bytes) -> None:
+        self._conn.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (alias, owner))
+
+    def aliases(self, owner: bytes) -> list[bytes]:
+        return [row[0] for row in self._conn.execute("SELECT alias FROM owners WHERE owner = ?", (owner,))]
+
+    def states(self, roots: Collection[bytes]) -> dict[bytes, State]:
+        query = f"SELECT user, state FROM journeys WHERE user IN ({_marks(roots)})"  # noqa: S608
+        return {root: _state.decode(state) for root, state in self._conn.execute(query, tuple(roots)).fetchall()}
+
+    def keep(self, states: Mapping[bytes, State | None]) -> None:
+        rows = [(root, _encode(state)) for root, state in states.items() if state]
+        self._conn.executemany("INSERT OR REPLACE INTO journeys VALUES (?, ?)", rows)
+        gone = [(root,) for root, state in states.items() if state is None]
+        self._conn.executemany("DELETE FROM journeys WHERE user = ?", gone)
+
+    def candidates(self, users: Collection[bytes], since: int) -> list[Candidate]:
+        query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, {_ACTIVATED} FROM decisions d
+                    WHERE d.user IN ({_marks(users)}) AND d.expires > ? AND d.moment <> ?"""  # noqa: S608
+        rows = self._conn.execute(query, (*users, since, NOT_NOW))
+        return [Candidate(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows]
+
+    def credited(self, events: Sequence[str]) -> dict[tuple[str, str], uuid.UUID]:
+        query = f"SELECT event, stage, decision FROM credits WHERE event IN ({_marks(events)})"  # noqa: S608
+        return {
+            (event, stage): uuid.UUID(bytes=decision) for event, stage, decision in self._conn.execute(query, events)
+        }
+
+    def credit(self, rows: Sequence[Credited]) -> None:
+        values = [(row.event, row.stage, row.decision.bytes) for row in rows]
+        self._conn.executemany("INSERT INTO credits VALUES (?, ?, ?)", values)
+
+    def person(self, user: bytes, most: int) -> Person:
+        """Who is behind an id, with at most so many decisions: those that showed something, or that a moment asked."""
+        root = root_of(self, user)
+        ids = family(self, root)
+        query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, d.moment, {_ACTIVATED} FROM decisions d
+                    WHERE d.user IN ({_marks(ids)}) AND (d.arm <> ? OR d.moment NOT IN ('', ?))
+                    ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
+        rows = self._conn.execute(query, (*ids, NONE, NOT_NOW, most))
+        return Person(
+            root, ids, self.states([root]).get(root), tuple(Asked(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows)
+        )
+
+
+def _event(row: Sequence[Any]) -> Event:
+    return Event(
+        id=row[0],
+        user=row[1],
+        alias=row[2],
+        at=row[3],
+        received=row[4],
+        name=row[5],
+        properties=_properties.decode(row[6]),
+    )
+
+
+def _marks(values: Collection[Any]) -> str:
+    return ", ".join("?" * len(values))

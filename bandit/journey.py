@@ -1,0 +1,286 @@
+"""A journey is a pure fold over a user's events: stage, moment and why, recency, counts.
+
+Events are ordered by the time they happened, then by their id; the same events give the same State in whatever order
+they came. `fold` takes events one after another, so a State is kept and moved on; an event that happened before the
+last one needs a fold from scratch. `read` looks at a State from a moment in time. Times are microseconds since 1970.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import msgspec
+
+from bandit import durations
+from bandit.catalogue import Catalogue, Feature, Stage
+from bandit.moments import Age, Back, Count, Ever, Fact, Idle, Last, Moment, Repeated, Visit
+from bandit.records import Event, Value
+
+RECENT = 32
+"""How many of the last events of one kind are remembered one by one; rules may ask for up to 30."""
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of one kind of event. `earlier`: the last one before the visit of the last one."""
+
+    count: int = 0
+    last: int = 0
+    earlier: int | None = None
+    properties: dict[str, Value] = {}
+    recent: tuple[tuple[int, Value | None], ...] = ()  # (at, key), oldest first
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is remembered of a user's events: bounded, whatever their number."""
+
+    rules: str  # digest of the declarations it was folded with
+    stage: str
+    at: int = 0  # the last event, and its id
+    id: str = ""
+    count: int = 0
+    visits: int = 0
+    began: int = 0  # this visit
+    seen: dict[str, Seen] = {}
+    abandoned: tuple[int, ...] = ()  # when visits that were abandoned ended, the last 32
+
+
+class Rules(NamedTuple):
+    """The catalogue's declarations, made ready to fold with."""
+
+    catalogue: Catalogue
+    digest: str
+    start: str
+    visit: int  # µs
+    named: dict[str, str]  # the app's name → ours
+    outcomes: frozenset[str]  # events that report something
+
+
+class Journey(NamedTuple):
+    """Where a user is. `moment` is None when none holds; `why` says which rule holds, or that none does."""
+
+    stage: str
+    moment: str | None
+    why: str
+
+
+def rules(catalogue: Catalogue) -> Rules:
+    """The rules of an app. The digest changes with anything that a State depends on."""
+    declared = catalogue.journey
+    start = declared.start or next(iter(catalogue.stages))
+    outcomes = frozenset(event for stage in catalogue.stages.values() for event in stage.outcomes)
+    named = {name: event for event, rule in declared.events.items() for name in rule.names}
+    shape = {name: (rule.key, rule.stage) for name, rule in declared.events.items()}
+    body = msgspec.json.encode((start, declared.visit, shape, declared.abandoned), order="deterministic")
+    digest = hashlib.sha256(body).hexdigest()[:16]
+    return Rules(catalogue, digest, start, durations.micro(declared.visit), named, outcomes)
+
+
+def kept(rules: Rules, event: str, sent: Mapping[str, object]) -> dict[str, Value]:
+    """The declared properties of an event: numbers that are finite, booleans and texts of up to 64 characters."""
+    found: dict[str, Value] = {}
+    for ours, theirs in rules.catalogue.journey.events[event].properties.items() if event else ():
+        value: object = sent
+        for part in theirs.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, bool) or (isinstance(value, str) and len(value) <= 64):
+            found[ours] = value
+        elif isinstance(value, int | float) and abs(value) <= 1e15:
+            found[ours] = float(value)
+    return found
+
+
+def order(event: Event) -> tuple[int, str]:
+    """Events are folded in this order."""
+    return event.at, event.id
+
+
+def fold(rules: Rules, events: Iterable[Event], start: State | None = None) -> State:
+    """The State after these events, in any order; with `start`, all of them must come after those it holds."""
+    begin = start or State(rules=rules.digest, stage=rules.start)
+    return reduce(lambda state, event: _next(rules, state, event), sorted(events, key=order), begin)
+
+
+def follows(rules: Rules, state: State | None, events: Sequence[Event]) -> bool:
+    """Whether the events can be folded into the State as it stands."""
+    return state is not None and state.rules == rules.digest and (state.at, state.id) < min(map(order, events))
+
+
+def _next(rules: Rules, state: State, event: Event) -> State:
+    fresh = state.count == 0 or event.at - state.at > rules.visit
+    began = event.at if fresh else state.began
+    gone = state.abandoned
+    if fresh and state.count and _left(rules, state):
+        gone = (*gone, state.at)[-RECENT:]
+    stage, seen = state.stage, state.seen
+    if event.name in rules.catalogue.journey.events:
+        rule = rules.catalogue.journey.events[event.name]
+        stage = rule.stage or stage
+        seen = {**seen, event.name: _noted(seen.get(event.name, Seen()), event, rule.key, began)}
+    return State(
+        rules=state.rules,
+        stage=stage,
+        at=event.at,
+        id=event.id,
+        count=state.count + 1,
+        visits=state.visits + fresh,
+        began=began,
+        seen=seen,
+        abandoned=gone,
+    )
+
+
+def _noted(before: Seen, event: Event, key: str, began: int) -> Seen:
+    return Seen(
+        count=before.count + 1,
+        last=event.at,
+        earlier=before.last if before.count and before.last < began else before.earlier,
+        properties={**before.properties, **event.properties},
+        recent=(*before.recent, (event.at, event.properties.get(key)))[-RECENT:],
+    )
+
+
+def _left(rules: Rules, state: State) -> bool:
+    """Whether the visit that is over was abandoned."""
+    rule = rules.catalogue.journey.abandoned
+    last = state.seen.get(rule.event) if rule else None
+    if rule is None or last is None or last.last < state.began:
+        return False
+    return not _came(state, rule.without, last.last)
+
+
+def _came(state: State, names: Sequence[str], since: int) -> bool:
+    """Whether one of these events came at `since` or later."""
+    return any(name in state.seen and state.seen[name].last >= since for name in names)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
+
+
+def read(rules: Rules, state: State | None, now: int) -> Journey:
+    """Stage and moment at `now`: the first declared moment of the user's stage that holds."""
+    if state is None:
+        return Journey(rules.start, None, "no event of this user is known")
+    for name, moment in rules.catalogue.stages[state.stage].moments.items():
+        why = _holds(rules, state, moment, now)
+        if why:
+            return Journey(state.stage, name, why)
+    return Journey(state.stage, None, f"no moment of {state.stage} holds")
+
+
+def here(rules: Rules, state: State, now: int) -> bool:
+    """Whether the last event is no longer ago than a pause inside a visit."""
+    return now - state.at <= rules.visit
+
+
+def _holds(rules: Rules, state: State, moment: Moment, now: int) -> str:
+    """Why the moment holds, or an empty text."""
+    seen = state.seen.get(moment.event)
+    if seen is None:
+        return ""
+    if isinstance(moment, Repeated):
+        return _repeated(rules, state, seen, moment, now)
+    last = seen.last
+    if isinstance(moment, Back):
+        last = seen.last if seen.last < state.began else seen.earlier or 0
+        if not last or not here(rules, state, now):
+            return ""
+    end = state.began if isinstance(moment, Back) else now
+    begin = state.at if isinstance(moment, Idle) else last
+    if end - begin < durations.micro(moment.after) or _came(state, moment.without, last):
+        return ""
+    if moment.until and end - last > durations.micro(moment.until):
+        return ""
+    what = {Back: "came back after leaving at", Idle: "nothing happened since"}.get(type(moment), "time passed since")
+    return f"{what} {moment.event} ({moment.after} or longer){_without(moment.without)}"
+
+
+def _repeated(rules: Rules, state: State, seen: Seen, moment: Repeated, now: int) -> str:
+    key = seen.recent[-1][1]
+    keyed = bool(rules.catalogue.journey.events[moment.event].key)
+    if keyed and key is None:
+        return ""
+    since = now - durations.micro(moment.within) if moment.within else 0
+    for name in moment.without:
+        other = state.seen.get(name, Seen())
+        about = bool(keyed and rules.catalogue.journey.events[name].key)
+        since = max([since] + [at + 1 for at, its in other.recent if not about or its == key])
+    count = sum(at >= since and (not keyed or its == key) for at, its in seen.recent)
+    if count < moment.times:
+        return ""
+    same = " about the same" if keyed else ""
+    return f"{moment.event} came {count} times{same}{_without(moment.without)}"
+
+
+def _without(names: Sequence[str]) -> str:
+    return f", without {' or '.join(names)}" if names else ""
+
+
+def features(rules: Rules, stage: Stage, state: State | None, now: int) -> dict[str, Value]:
+    """The features of the stage that the journey gives. One that it cannot give, or that would not fit, is left out."""
+    found: dict[str, Value] = {}
+    if state is None:
+        return found
+    for name, fact in stage.derived.items():
+        value = _fact(rules, state, fact, now)
+        fitting = _fit(stage.features[name], value)
+        if fitting is not None:
+            found[name] = fitting
+    return found
+
+
+def flags(rules: Rules, state: State | None) -> frozenset[str]:
+    """The consents that the user's events carry."""
+    seen = state.seen if state else {}
+    return frozenset(
+        flag
+        for flag, source in rules.catalogue.journey.consent.items()
+        if seen.get(source.event, Seen()).properties.get(source.property) is True
+    )
+
+
+def _fact(rules: Rules, state: State, fact: Fact, now: int) -> Value | None:
+    if isinstance(fact, Visit):
+        return max(now - state.began, 0) / (1e6 * durations.UNITS[fact.unit]) if here(rules, state, now) else 0.0
+    if not isinstance(fact, Count | Age | Last | Ever):
+        return float(state.visits)
+    seen = state.seen.get(fact.event)
+    if isinstance(fact, Ever):
+        return seen is not None
+    if isinstance(fact, Count):
+        return _count(seen, fact, now)
+    if seen is None:
+        return None
+    if isinstance(fact, Age):
+        return max(now - seen.last, 0) / (1e6 * durations.UNITS[fact.unit])
+    return seen.properties.get(fact.property)
+
+
+def _count(seen: Seen | None, fact: Count, now: int) -> float:
+    if seen is None or not (fact.same or fact.within):
+        return float(seen.count) if seen else 0.0
+    since = now - durations.micro(fact.within) if fact.within else 0
+    key = seen.recent[-1][1]
+    return float(sum(at >= since and (not fact.same or its == key) for at, its in seen.recent))
+
+
+def _fit(feature: Feature, value: Value | None) -> Value | None:
+    """The value as the feature takes it. Shops send prices as texts."""
+    if feature.type == "boolean":
+        return value if isinstance(value, bool) else None
+    if feature.type == "category":
+        known = isinstance(value, str) and (value in feature.values or "other" in feature.values)
+        return value if known else None
+    return number(value)
+
+
+def number(value: Value | None) -> float | None:
+    """A finite number, or a text that is one; None otherwise."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) and abs(found) <= 1e15 else None

@@ -1,0 +1,78 @@
+"""A service of the shop in a process of its own, with keys, for clients that are not ours."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.keys import create
+from api.server import free_port
+from cli import processes
+
+HERE = Path(__file__).parent
+HOST = "127.0.0.1"
+
+
+class Running:
+    """The service: its address, a key for events, and a client with every right."""
+
+    def __init__(self, port: int, write_key: str, client: httpx.Client):
+        self.port, self.url, self.write_key, self.client = port, f"http://{HOST}:{port}", write_key, client
+
+    def journey(self, user: str) -> Any:
+        return self.client.get(f"/v1/users/{user}/journey").raise_for_status().json()
+
+    def ask(self, user: str) -> Any:
+        return self.client.post("/v1/decisions", json={"user_id": user}).raise_for_status().json()
+
+    def learned(self, stage: str, arm: str) -> Any:
+        policies = self.client.get("/v1/policies", params={"wait": True}).raise_for_status().json()["policies"]
+        (found,) = [a for p in policies for a in p["arms"] if (p["stage"], a["arm"]) == (stage, arm)]
+        return found
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Learned as soon as the reward is there: windows need not pass."""
+    folder, port = tmp_path_factory.mktemp("clients"), free_port(HOST)
+    text = (HERE.parent / "journey_shop.toml").read_text(encoding="utf-8")
+    app = folder / "shop.toml"
+    app.write_text(text.replace('window = "24h" }', 'window = "24h", settle = "reward" }'), encoding="utf-8")
+    keys, log = folder / "keys.toml", folder / "serve.log"
+    write_key, key = create(keys, "web", ["events"]), create(keys, "backend", ["decide", "reward", "read"])
+    store = f"sqlite:///{folder / 'shop.db'}"
+    where = ("--app", str(app), "--store", store, "--port", str(port), "--keys", str(keys))
+    with processes.stopping(server := processes.serve(*where, log=log)):
+        processes.wait(server, f"http://{HOST}:{port}/health/ready", log)
+        with httpx.Client(base_url=f"http://{HOST}:{port}", headers={"X-API-Key": key}) as client:
+            yield Running(port, write_key, client)
+
+
+@pytest.fixture(scope="session")
+def node() -> Callable[..., str]:
+    """node(script, *arguments): run an ES module beside the packages of package.json; what it printed."""
+    packages = json.loads((HERE / "package.json").read_text())["dependencies"]
+    program = shutil.which("node")
+    missing = [name for name in packages if not (HERE / "node_modules" / name).is_dir()]
+    if program is None or missing:
+        pytest.skip(f"needs node and {', '.join(missing) or 'nothing else'}: `make clients` installs the packages")
+
+    def run(script: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [program, "--input-type=module", "-", *arguments],
+            input=script,
+            capture_output=True,
+            text=True,
+            cwd=HERE,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
