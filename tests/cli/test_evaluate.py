@@ -1,6 +1,8 @@
 """`evaluate` and `monitor`: what they print, when they refuse, and which decisions of a ledger count."""
 
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +104,18 @@ def test_a_person_reads_the_same(run: Run, tmp_path: Path) -> None:
     assert "snips" not in refused.stdout
     assert "FORCED" in forced.stdout
     assert "snips" in forced.stdout
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    hidden = "import sys; sys.modules['pyarrow'] = None; from cli.main import main; main()"
+    command = [sys.executable, "-c", hidden]
+    done = subprocess.run([*command, "evaluate", "--rounds", "a.csv"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pyarrow is not installed: pip install" in done.stderr
+    assert "Traceback" not in done.stderr
+    listed = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
+    assert listed.returncode == 0
+    assert "serve" in listed.stdout
 
 
 @pytest.mark.parametrize(
