@@ -39,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None
     address: str | None
     out: Path
+    logs: bool
     command: str
 
     def cells(self) -> list[Cell]:
@@ -56,6 +57,7 @@ def play(plan: Plan, cells: Sequence[Cell]) -> list[Done]:
             backend=plan.backend,
             workers=plan.workers,
             address=plan.address,
+            logs=plan.logs,
             progress=advance,
         )
 

@@ -38,6 +38,7 @@ _DEFAULT = ("default", "uniform", "oracle")
 @click.option("--what-if", is_flag=True, help="Turn every assumption: which of them would change the choice?")
 @click.option("--box", type=click.IntRange(min=2), help="The ranking over so many draws of all assumptions.")
 @click.option("--events", type=click.Path(path_type=Path), help="Write the first policy's people as Segment events.")
+@click.option("--log", "logs", is_flag=True, help="Write every decision, as Parquet, for `evaluate`. Offline.")
 @click.option("--mlflow", "uri", help="Log each policy to this MLflow server, e.g. http://127.0.0.1:5000")
 @click.option("--json", "as_json", is_flag=True, help="Print the headline metrics as JSON.")
 @click.pass_context
@@ -160,6 +161,7 @@ def planned(
     workers: int | None,
     address: str | None,
     out: Path,
+    logs: bool = False,
     file: Path | None = None,
     guard: float = 0.0,
     harvesters: float | None = None,
@@ -179,6 +181,7 @@ def planned(
         workers=workers,
         address=address,
         out=out,
+        logs=logs,
         command=shlex.join(["journey-bandit", *sys.argv[1:]]),
     )
 

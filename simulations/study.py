@@ -6,6 +6,8 @@ studies share runs once. Workers return what they found, and the caller keeps it
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ import msgspec
 
 from bandit.snapshot import to_zip
 from simulations import parallel
+from simulations.logs import Logs, path
 from simulations.parallel import Backend
 from simulations.runner import Cell, Done, Run
 from simulations.scenario import Scenario
@@ -43,11 +46,12 @@ def cells(
     ]
 
 
-def play(cell: Cell) -> Finished:
-    """Run one cell."""
-    made = Run(cell)
-    for step in range(cell.days):
-        made.step(step)
+def play(cell: Cell, logs: Path | None = None) -> Finished:
+    """Run one cell; its decisions go to Parquet files in the folder `logs`, if one is given."""
+    with Logs(cell, logs) if logs else nullcontext() as sink:
+        made = Run(cell, sink)
+        for step in range(cell.days):
+            made.step(step)
     return Finished(made.done(), {name: to_zip(live.snapshot) for name, live in made.brain.lives.items()})
 
 
@@ -69,20 +73,30 @@ def study(
     backend: Backend = "serial",
     workers: int | None = None,
     address: str | None = None,
+    logs: bool = False,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[Done]:
     """Every cell, in order; those that were finished before are read from the folder. `progress` is told how many more
-    are done. What `parallel.run` raises is raised here; what was finished until then is kept.
+    are done. What `parallel.run` raises is raised here; what was finished until then is kept. `logs`: also write each
+    cell's decisions to the folder's `logs`, which every worker must then share.
     """
     found = {cell.digest(): kept(cell, folder) for cell in todo}
+    if logs:
+        found = {c.digest(): found[c.digest()] if _logged(c, folder) else None for c in todo}
     missing = {cell.digest(): cell for cell in todo if found[cell.digest()] is None}
     progress(len(todo) - len(missing))
     names = list(missing)
-    for i, result in parallel.run(play, list(missing.values()), backend=backend, workers=workers, address=address):
+    task = partial(play, logs=(folder / "logs").absolute() if logs else None)
+    for i, result in parallel.run(task, list(missing.values()), backend=backend, workers=workers, address=address):
         _keep(names[i], result, folder)
         found[names[i]] = result.done
         progress(1)
     return [done for cell in todo if (done := found[cell.digest()]) is not None]
+
+
+def _logged(cell: Cell, folder: Path) -> bool:
+    done = kept(cell, folder)
+    return done is not None and all(path(cell, stage, folder / "logs").exists() for stage in done.stages)
 
 
 def _keep(digest: str, result: Finished, folder: Path) -> None:

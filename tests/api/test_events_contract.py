@@ -314,6 +314,8 @@ def test_a_decision_of_no_moment_is_never_due_and_credited_with_nothing(ledger: 
     ledger.take(event("o", "ordered", at=5, order="A"))
     assert ledger.outcomes() == {2: [("event:o", "reward", 1.0)]}
     assert [m.decision.id.int for m in ledger.store.due(START + 10**15, 10, list(SHOP.stages))] == [2]
+    assert [f.decision.id.int for f in ledger.store.open("basket")] == [2]
+    assert [f.decision.id.int for f in ledger.store.open("basket", ledger.store.last())] == [2]
 
 
 @each_store

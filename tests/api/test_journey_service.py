@@ -14,10 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from api import ledger
 from api.events import Sent
 from api.messages import DecisionRequest, EvidenceIn
 from api.stores.memory import MemoryStore
 from api.stores.protocol import Store
+from bandit import engine
 from bandit.catalogue import Catalogue, parse
 from bandit.limits import Everyone, Limits
 
@@ -223,6 +225,32 @@ def test_the_loop_closes_event_decision_event_belief(shop: Shop, later: Later) -
     later(2 * DAY)
     learned = {arm["arm"]: arm for arm in shop.client.learned()["look"]["arms"]}
     assert learned[got["nudge"]["id"]] == {"arm": got["nudge"]["id"], "learned": 1, "mean_reward": 1.0}
+
+
+def test_what_a_journey_decided_and_events_rewarded_is_rebuilt_and_recomputed_bit_for_bit(
+    shop: Shop, store: Store, later: Later
+) -> None:
+    """Among decisions that were "not now", repeated, refunded and never shown."""
+    rng = random.Random(3)
+    for i in range(120):
+        user = f"u{rng.randrange(20)}"
+        name = rng.choice(["Product Viewed", "Product Viewed", "Product Added", "Order Completed", "Checkout Started"])
+        shop.event(name, user, ago=rng.choice([0, 45, 700]), product_id="shoe", order_id=f"o{i}", revenue=9)
+        shop.event("Order Refunded", user, order_id=f"o{rng.randrange(120)}", amount=9)
+        shop.ask(user)
+        later(rng.choice([1, 60, HOUR, DAY]))
+    shop.client.learned()
+    rebuilt = list(ledger.rebuild(store, ledger.stages(store)))
+    assert all(result.equal for result in rebuilt)
+    assert sum(result.settlements for result in rebuilt) > 20
+    specs, salt = store.specs(), ledger.salt_of(store, "salt")
+    found = list(store.decisions())
+    assert {f.decision.now for f in found} == {True, False}
+    for one in found:
+        again = engine.recompute(engine.ready(ledger.past(store, one)), one.decision, salt)
+        assert (again.u, again.arm) == (one.decision.u, one.decision.arm)
+        assert again.propensity.tobytes() == one.decision.propensity.tobytes()
+        assert one.decision.spec in specs
 
 
 def ended(serving: Serving, clock: Callable[[], int], later: Later, story: Callable[[Shop, Later], None]) -> Any:

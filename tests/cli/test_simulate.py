@@ -129,6 +129,7 @@ def test_the_long_run_is_solved(run: Run) -> None:
         (("--app", "travel", "--policy", "linaer", *SMALL), InvalidRequest, "did you mean `linear`"),
         (("--app", "travel", "--policy", "uniform", "--policy", "uniform", *SMALL), InvalidRequest, "twice"),
         (("blanket", "--app", "travel", "--arm", "free_flight"), InvalidRequest, "no nudge of cart"),
+        (("validate",), SystemExit, "give --app, or --sessions"),
         (("validate", "--app", "travel", "--save", "x.json"), SystemExit, "--save goes with --export"),
         (("--policy", "uniform"), SystemExit, "give --app"),
         (("--app", "travel", "--url", "http://x", "--policy", "uniform"), SystemExit, "--policy goes without --url"),

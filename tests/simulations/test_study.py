@@ -63,9 +63,9 @@ def test_finished_cells_are_not_run_again(serial: list[Done], tmp_path: Path, mo
     """The first half, then all: only the second half is run, and a third time nothing is."""
     todo, ran = cells(), list[str]()
 
-    def play(cell: Cell) -> study.Finished:
+    def play(cell: Cell, logs: Path | None) -> study.Finished:
         ran.append(cell.digest())
-        return real(cell)
+        return real(cell, logs)
 
     real = study.play
     monkeypatch.setattr(study, "play", play)
@@ -78,10 +78,10 @@ def test_finished_cells_are_not_run_again(serial: list[Done], tmp_path: Path, mo
 def test_what_was_finished_before_a_failure_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     todo, real = cells(), study.play
 
-    def play(cell: Cell) -> study.Finished:
+    def play(cell: Cell, logs: Path | None) -> study.Finished:
         if cell == todo[3]:
             raise RemoteError("the machine went away")
-        return real(cell)
+        return real(cell, logs)
 
     monkeypatch.setattr(study, "play", play)
     with pytest.raises(RemoteError, match="went away"):
