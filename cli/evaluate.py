@@ -24,7 +24,7 @@ from simulations.parallel import Backend
 @click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
 @click.option("--segment", default="", metavar="FEATURE", help="Lift by values of a feature that the stage declares.")
 @click.option("--range", "span", nargs=2, type=float, help="The least and largest reward, unless they are 0 and 1.")
-@click.option("--learned-elsewhere", is_flag=True, help="The snapshot did not learn from this ledger.")
+@click.option("--learned-elsewhere", is_flag=True, help="The snapshot did not learn from this log.")
 @click.option("--clip", default=10.0, show_default=True, type=click.FloatRange(min=0.0, min_open=True))
 @click.option("--tau", default=10.0, show_default=True, type=click.FloatRange(min=0.0, min_open=True))
 @click.option("--shrink", default=10.0, show_default=True, type=click.FloatRange(min=0.0), help="λ of dros.")
@@ -68,13 +68,14 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
 
 
 def _of_file(file: Path, given: dict[str, Any]) -> Log:
-    for option in ("stage", "segment", "learned_elsewhere"):
+    for option in ("stage", "segment"):
         if given[option]:
-            raise click.UsageError(f"--{option.replace('_', '-')} goes with --ledger")
+            raise click.UsageError(f"--{option} goes with --ledger")
     if given["measure"] == "net":
         raise click.UsageError("--measure net goes with --ledger: a file does not say what nudges cost")
     rewards = Rewards(*given["span"]) if given["span"] else None
-    return logs.of_file(file, Wanted(given["names"], given["against"]), rewards, given["workers"])
+    wanted, elsewhere = Wanted(given["names"], given["against"]), given["learned_elsewhere"]
+    return logs.of_file(file, wanted, rewards, given["workers"], elsewhere=elsewhere)
 
 
 def _of_ledger(ledger: str, given: dict[str, Any]) -> Log:

@@ -1,6 +1,7 @@
 """Opening a log for evaluation: a file, or a stage of a ledger, with the policies that are to be evaluated on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from bandit.snapshot import Snapshot
 from cli import ledger_log, policies
 from cli.ledger_log import LedgerLog
 from experiments import reading
-from experiments.rounds import Rewards, Source
+from experiments.rounds import Rewards, Rounds, Source
 from experiments.targets import Target, Worth
 
 
@@ -35,27 +36,39 @@ class Log(NamedTuple):
     ledger: LedgerLog | None = None
 
 
-def of_file(path: Path, wanted: Wanted, rewards: Rewards | None, workers: int) -> Log:
-    """A log in a file, in as many parts as there are workers if it is Parquet. InvalidRequest."""
+def of_file(path: Path, wanted: Wanted, rewards: Rewards | None, workers: int, *, elsewhere: bool) -> Log:
+    """A log in a file, in as many parts as there are workers if it is Parquet. Snapshots are judged by decisions of
+    their own version and later ones, if the file has versions. InvalidRequest.
+    """
     file = reading.open_log(path)
     own = any(name.startswith("pi_e") for name in file.columns)
     if not wanted.policies and not own:
         fix = f"add pi_e or pi_e_0 … to it, or give --policy: {policies.FORMS}"
         raise InvalidRequest(Problem("policy", "the log does not describe a policy to evaluate", fix))
     arms = file.meta.arms if file.meta else ()
-    targets = [policies.target(name, arms)[0] for name in wanted.policies or ("log",)]
+    named = [policies.target(name, arms) for name in wanted.policies or ("log",)]
+    others = [policies.target(name, arms) for name in wanted.against]
+    learned = [snapshot.version for _, snapshot in (*named, *others) if snapshot is not None]
     parts = min(workers, file.parts)
+    sources = [file.source(part, parts) for part in range(parts)]
+    if learned and "version" in file.columns and not elsewhere:
+        sources = [partial(_since, source, max(learned)) for source in sources]
     return Log(
         title=str(path),
-        sources=[file.source(part, parts) for part in range(parts)],
+        sources=sources,
         arms=arms,
         rewards=rewards or file.rewards,
         worth=None,
         unit="reward",
-        targets=tuple(targets),
-        against=tuple(policies.target(name, arms)[0] for name in wanted.against),
+        targets=tuple(target for target, _ in named),
+        against=tuple(target for target, _ in others),
         heaviest=_heaviest(file.meta.floor if file.meta else 0.0),
     )
+
+
+def _since(source: Source, version: int) -> Iterator[Rounds]:
+    for chunk in source():
+        yield chunk if chunk.version is None else chunk.only(chunk.version >= version)
 
 
 def of_ledger(url: str, stage: str, wanted: Wanted, *, net: bool, segment: str, elsewhere: bool) -> Log:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from bandit.errors import JourneyBanditError
+from bandit.errors import JourneyBanditError, RemoteError
 
 _COMMANDS = {
     "catalogue": "cli.catalogue:catalogue",
@@ -37,9 +37,23 @@ class Lazy(click.Group):
         if name not in _COMMANDS:
             return None
         module, attribute = _COMMANDS[name].split(":")
-        command = getattr(importlib.import_module(module), attribute)
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            return _unavailable(name, str(error.name))
         assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
         return command
+
+
+def _unavailable(name: str, missing: str) -> click.Command:
+    """Stands for a command of an extra that is not installed."""
+    fix = f"{missing} is not installed: pip install -c constraints.txt '.[experiments]'"
+
+    def refuse(**_: object) -> None:
+        raise RemoteError(f"{name}: {fix}")
+
+    rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(name, {"ignore_unknown_options": True}, refuse, [rest], help=fix)
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -1,6 +1,8 @@
 """`evaluate` and `monitor`: what they print, when they refuse, and which decisions of a ledger count."""
 
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +104,18 @@ def test_a_person_reads_the_same(run: Run, tmp_path: Path) -> None:
     assert "snips" not in refused.stdout
     assert "FORCED" in forced.stdout
     assert "snips" in forced.stdout
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    hidden = "import sys; sys.modules['pyarrow'] = None; from cli.main import main; main()"
+    command = [sys.executable, "-c", hidden]
+    done = subprocess.run([*command, "evaluate", "--rounds", "a.csv"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pyarrow is not installed: pip install" in done.stderr
+    assert "Traceback" not in done.stderr
+    listed = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
+    assert listed.returncode == 0
+    assert "serve" in listed.stdout
 
 
 @pytest.mark.parametrize(
@@ -299,6 +313,25 @@ def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
         assert target.name == "travel/cart version 0"
         assert found is not None
         assert pack(found) == pack(snapshot)
+
+
+def test_of_a_file_a_snapshot_counts_only_decisions_of_its_version_and_later(run: Run, tmp_path: Path) -> None:
+    snapshot = Snapshot("travel", "cart", STAGE, 30, empty(len(STAGE.arms), D))
+    (tmp_path / "a.zip").write_bytes(to_zip(snapshot))
+    rng, k = np.random.default_rng(4), len(STAGE.arms)
+    names = ["action", "reward", "pscore", "version", *(f"x_{i}" for i in range(D)), *(f"p_{a}" for a in range(k))]
+    rows = [
+        [int(rng.integers(k)), int(rng.random() < 0.3), 1 / k, version, *np.eye(D)[0], *[1 / k] * k]
+        for version in range(60)
+        for _ in range(20)
+    ]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(",".join(map(str, row)) for row in [names, *rows]) + "\n", encoding="utf-8")
+    counted = {}
+    for options in ((), ("--learned-elsewhere",)):
+        done = run("evaluate", "--rounds", log, "--policy", tmp_path / "a.zip", "--json", *options)
+        counted[options] = json.loads(done.stdout)["n"]
+    assert counted == {(): 600, ("--learned-elsewhere",): 1200}
 
 
 def many(n: int, seed: int = 1, holdout: float = 0.2, *, misrouted: bool = False) -> LedgerLog:
