@@ -58,15 +58,15 @@ def _columns(rng: np.random.Generator, n: int, rows: int) -> dict[str, Any]:
     }
 
 
-def timed(path: Path, *options: str) -> tuple[float, float]:
-    """Seconds of the command, start to end, and its peak memory in MB (of one process)."""
+def timed(path: Path, *options: str) -> tuple[float, float, float]:
+    """The command, start to end: seconds, seconds of processor time, peak memory in MB; of the first process."""
     started = perf_counter()
     child = subprocess.Popen([*COMMAND, "--rounds", str(path), *options], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"evaluate ended with {child.returncode}")
-    return perf_counter() - started, usage.ru_maxrss / 1024
+    return perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def compared(path: Path, python: str) -> dict[str, Any]:
@@ -114,9 +114,10 @@ def main() -> None:
         write(small, min(given.rows, SHARED))
         found: dict[str, Any] = {"rows": given.rows, "workers": given.workers}
         found["seconds"] = timed(large, "--workers", str(given.workers))[0]
-        found["seconds_no_sequence"] = timed(large, "--workers", str(given.workers), "--no-sequence")[0]
-        found["seconds_one_worker"], found["peak_mb"] = timed(large, "--no-sequence")
-        found["peak_mb_of_1e6_rows"] = timed(small, "--no-sequence")[1]
+        for name, options in (("with sequences", ()), ("without", ("--no-sequence",))):
+            found[f"one worker, {name}"] = dict(zip(("seconds", "cpu", "peak_mb"), timed(large, *options), strict=True))
+        found["peak_mb of 1e6 rows"] = timed(small)[2]
+        found["load"] = os.getloadavg()[0]
         found["obp"] = compared(small, given.obp) if given.obp else "left out: no --obp PYTHON was given"
     if given.json:
         print(json.dumps(found))

@@ -34,6 +34,7 @@ from simulations.parallel import Backend
 @click.option("--backend", default="processes", show_default=True, type=click.Choice(get_args(Backend)))
 @click.option("--address", help="Of a Dask scheduler, whose workers can read the file.")
 @click.option("--no-sequence", is_flag=True, help="Leave out confidence sequences: faster on huge logs.")
+@click.option("--prefix", is_flag=True, help="End the log where rewards are not final yet, however much comes after.")
 @click.option("--force", is_flag=True, help="Print estimates that would be refused, labelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -48,7 +49,16 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
         raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: obd, hillstrom")
     log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
     knobs = Knobs(given["clip"], given["tau"], given["shrink"])
-    ask = Ask(log.targets, log.against, knobs, log.rewards, log.worth, given["slope"], force=given["force"])
+    ask = Ask(
+        log.targets,
+        log.against,
+        knobs,
+        log.rewards,
+        log.worth,
+        given["slope"],
+        force=given["force"],
+        prefix=given["prefix"],
+    )
     ask = ask._replace(follow=not given["no_sequence"], heaviest=log.heaviest)
     run = workers.on(given["backend"], given["workers"], given["address"])
     found = core.evaluate(log.sources, ask, given["level"], run)

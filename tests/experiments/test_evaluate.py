@@ -106,6 +106,7 @@ def test_rounds_count_up_to_the_first_whose_reward_is_not_known() -> None:
             assert (found.n, found.rows) == (2500, 4000)
             assert found.estimates["dr"].value == pytest.approx(before.estimates["dr"].value)
             assert [refusal.reason for refusal in found.refused] == ["unmatured"]
+            assert one(rounds._replace(reward=given), Ask((ARM,), prefix=True), size).refused == ()
             assert found.forced
 
 
