@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
+from bandit.log import Array
 from cli import offline
 from cli.offline import Plan
 from simulations import whatif
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Bar(NamedTuple):
-    """One knob: at each end the lead of the first policy over the best of the others, and which policy leads."""
+    """One knob: at each end the lead of the first policy over the best of the others, and which policy leads; a ?
+    where its lead over what leads as the scenario stands is within two standard errors over seeds.
+    """
 
     name: str
     ends: str
@@ -54,9 +57,10 @@ def sweep(plan: Plan) -> Sweep:
     lead, best = _lead(values[0])
     bars = []
     for i, (knob, _, _) in enumerate(swings):
-        left, right = _lead(values[1 + 2 * i]), _lead(values[2 + 2 * i])
+        left, right = values[1 + 2 * i], values[2 + 2 * i]
         ends = f"{knob.low:g} … {knob.high:g} {knob.unit}".rstrip()
-        bars.append(Bar(knob.name, ends, left[0], right[0], (left[1], right[1])))
+        sure = _sure(left, best), _sure(right, best)
+        bars.append(Bar(knob.name, ends, _lead(left)[0], _lead(right)[0], sure))
     return Sweep(policies, lead, best, tuple(sorted(bars, key=lambda bar: -abs(bar.high - bar.low))))
 
 
@@ -71,7 +75,7 @@ def table(found: Sweep, currency: str) -> "Table":
         )
         for bar in found.bars
     ]
-    note = f"As the scenario stands: {found.lead:+.3f}, and {found.best} leads."
+    note = f"As the scenario stands: {found.lead:+.3f}, and {found.best} leads. ?: within two standard errors."
     head = ("from … to", f"lead at low, {currency}/user", "at high", "changes the choice?")
     return Table(f"Lead of {found.policies[0]} over the best other policy", head, tuple(rows), note)
 
@@ -91,7 +95,8 @@ def ranks(plan: Plan, draws: int) -> Ranks:
     drawn = [plan.scenario, *(whatif.box(plan.scenario, i) for i in range(draws))]
     groups = [_cells(plan, scenario, policies, plan.users) for scenario in drawn]
     done = iter(offline.play(plan, [cell for group in groups for cell in group]))
-    values = np.array([list(_values(policies, [next(done) for _ in group]).values()) for group in groups])
+    made = [_values(policies, [next(done) for _ in group]) for group in groups]
+    values = np.array([[own.mean() for own in one.values()] for one in made])
     order = (-values).argsort(axis=1).argsort(axis=1)[1:]
     tau = tuple(whatif.kendall(list(values[0]), list(row)) for row in values[1:])
     best = tuple(float(v) for v in (order == 0).mean(axis=0))
@@ -108,18 +113,27 @@ def _cells(plan: Plan, scenario: Scenario, policies: Sequence[str], users: int) 
     return msgspec.structs.replace(plan, scenario=scenario, policies=tuple(policies), users=users).cells()
 
 
-def _values(policies: Sequence[str], done: Sequence[Done]) -> dict[str, float]:
-    """Expected net value a user, mean over seeds, all stages together."""
+def _values(policies: Sequence[str], done: Sequence[Done]) -> dict[str, Array]:
+    """Expected net value a user by seed, (S,), all stages together."""
     found = {}
     for policy in policies:
         mine = [d for d in done if d.label == policy]
-        found[policy] = float(np.mean([sum(sum(t.value) for t in d.stages.values()) / d.users for d in mine]))
+        found[policy] = np.array([sum(sum(t.value) for t in d.stages.values()) / d.users for d in mine])
     return found
 
 
-def _lead(values: dict[str, float]) -> tuple[float, str]:
-    first, *others = values.values()
-    return first - max(others), max(values, key=lambda p: values[p])
+def _lead(values: dict[str, Array]) -> tuple[float, str]:
+    first, *others = (float(v.mean()) for v in values.values())
+    return first - max(others), max(values, key=lambda p: float(values[p].mean()))
+
+
+def _sure(values: dict[str, Array], base: str) -> str:
+    """Which policy leads, with a ? unless it leads `base` by more than two standard errors of the paired difference."""
+    _, best = _lead(values)
+    gap = values[best] - values[base]
+    n = len(gap)
+    clear = best == base or (n > 1 and float(gap.mean()) > 2.0 * float(gap.std(ddof=1)) / np.sqrt(n))
+    return best if clear else f"{best}?"
 
 
 def _change(base: str, bar: Bar) -> str:

@@ -65,7 +65,8 @@ def blanket(app: str, arm: str | None, as_json: bool) -> None:
     """One nudge to everyone: rewards up, net value up or down, and why, by persona. Exact, of first visits."""
     people = rich(load(app))
     arms = people.stage.arms
-    arm = arm or arms[int(people.kept.argmin())]
+    dear = people.stage.reward.value - people.kept + people.shown
+    arm = arm or arms[1 + int(dear[1:].argmax())]
     if arm not in arms[1:]:
         raise InvalidRequest(Problem("arm", f"{arm!r} is no nudge of {people.name}", f"one of {', '.join(arms[1:])}"))
     parts = apart.taken_apart(people, arm)

@@ -20,6 +20,7 @@ Shapes: n people, Z personas, k arms, f declared features, d columns of x.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -278,9 +279,7 @@ def _averaged(sd: float) -> Callable[[Array], Array]:
     """The quadrature as a function: σ itself where sd is 0, else a table, linear between its points."""
     if sd == 0.0:
         return lambda s: np.asarray(special.expit(s))
-    step = 2.0 * _EDGE / _CELLS
-    table = quadrature(np.linspace(-_EDGE, _EDGE, _CELLS + 1), sd)
-    rise = np.diff(table)
+    step, (table, rise) = 2.0 * _EDGE / _CELLS, _tabulated(sd)
 
     def average(s: Array) -> Array:
         place = np.clip((s + _EDGE) / step, 0.0, _CELLS - 1e-6)
@@ -288,6 +287,13 @@ def _averaged(sd: float) -> Callable[[Array], Array]:
         return np.asarray(table[cell] + (place - cell) * rise[cell])
 
     return average
+
+
+@lru_cache(maxsize=64)
+def _tabulated(sd: float) -> tuple[Array, Array]:
+    """The quadrature at every point of the table, and the rise to the next."""
+    table = quadrature(np.linspace(-_EDGE, _EDGE, _CELLS + 1), sd)
+    return table, np.diff(table)
 
 
 def _by_persona(leg: Leg | None, personas: int) -> list[dict[str, float]]:

@@ -86,31 +86,23 @@ def fitted(sessions: Array) -> Population:
     spread = float(np.sqrt(np.diag(within).mean()))
     correlation = float(np.clip(within[0, 1] / spread**2, 0.0, 0.99))
     rates = special.logit([_BUYS, max(others, 1e-3)])
-    personas = {
-        name: Persona(
-            weight=float(weights[z]),
-            intent=float(rates[z]),
-            effects={},
-            features={
-                "pages": float(special.expit(kinds[z, 0])),
-                "seconds": float(special.expit(kinds[z, 1])),
-                "returning": float(np.clip(kinds[z, 2], 0.01, 0.99)),
-            },
-        )
-        for z, name in enumerate(("eager", "others"))
-    }
-    return Population(
-        Scenario(
-            app="shop",
-            stage="browsing",
-            base=float(bought),
-            spread=spread,
-            correlation=correlation,
-            personas=personas,
-            delay_hours={"none": 0.01},
-        ),
-        _stage(np.expm1(reach)),
+    shop = Scenario(
+        app="shop",
+        stage="browsing",
+        base=float(bought),
+        spread=spread,
+        correlation=correlation,
+        personas={n: _persona(weights[z], rates[z], kinds[z]) for z, n in enumerate(("eager", "others"))},
+        delay_hours={"none": 0.01},
     )
+    return Population(shop, _stage(np.expm1(reach)))
+
+
+def _persona(weight: float, intent: float, kind: Array) -> Persona:
+    """`kind`: mean logits of pages and seconds, and the share who return."""
+    pages, seconds = (float(v) for v in special.expit(kind[:2]))
+    features = {"pages": pages, "seconds": seconds, "returning": float(np.clip(kind[2], 0.01, 0.99))}
+    return Persona(weight=float(weight), intent=float(intent), effects={}, features={**features})
 
 
 def drawn(made: Population, n: int, seed: int) -> Array:

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit import drift, learner
+from bandit import delay, drift, learner, pending
 from bandit.belief import add, empty
 from bandit.catalogue import parse, read_shipped
 from bandit.errors import InvalidRequest
@@ -201,10 +201,38 @@ def decision(arms: tuple[str, ...], rows: Decided, i: int) -> Decision:
     )
 
 
-def outcomes(rows: Decided, i: int) -> tuple[Outcome, ...]:
+def outcomes(rows: Decided, i: int, at: int = 0) -> tuple[Outcome, ...]:
     if rows.reward[i] == 0.0:
         return ()
-    return (Outcome(decision=uuid.UUID(int=int(i)), id="r", kind="reward", value=1.0, occurred=0, received=0),)
+    return (Outcome(decision=uuid.UUID(int=int(i)), id="r", kind="reward", value=1.0, occurred=at, received=at),)
+
+
+def test_what_is_open_amounts_to_what_the_service_makes_of_it() -> None:
+    """After three days nothing is settled; rewards that came by then count as rewards, silence by its age."""
+    given, sink = cell(policy="hierarchical", users=2000, days=3), Kept()
+    run = Run(given, sink)
+    for step in range(3):
+        run.step(step)
+    now, stage = EPOCH + 3 * DAY - 1, run.populations[0].stage
+    run.brain.tick(now)
+    window, known = round(stage.reward.seconds * 1e6), pending.Columns(sink.rows[0].x.shape[1])
+    parts = zip(*sink.rows, strict=True)
+    rows = Decided._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
+    came = 0
+    for i in range(len(rows.arm)):
+        made = msgspec.structs.replace(decision(stage.arms, rows, i), expires=int(rows.at[i]) + window)
+        at = int(rows.at[i]) + int(np.nan_to_num(rows.delay[i]) * 1e6)
+        heard = outcomes(rows, i, at) if rows.reward[i] > 0 and at <= now else ()
+        came += len(heard)
+        known.put(i, pending.row(i, made, heard, stage, stage))
+    nothing = Snapshot("travel", "cart", stage, 0, empty(len(stage.arms), rows.x.shape[1]))
+    counts = np.zeros((len(stage.arms), delay.BUCKETS))
+    wanted, found = pending.amounts_to(nothing, known.rows(), counts, now), run.brain.lives["cart"].snapshot.pending
+    assert wanted is not None
+    assert found is not None
+    assert came > 10
+    for left, right in zip(found, wanted, strict=True):
+        assert left == pytest.approx(right, abs=1e-9)
 
 
 def test_open_decisions_are_counted_before_their_window_ends() -> None:

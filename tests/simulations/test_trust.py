@@ -154,7 +154,8 @@ def test_a_blanket_nudge_taken_apart_adds_up_to_the_oracle(app: str) -> None:
     persona = rng.choice(3, size=n, p=people.weights)
     position = people.positions(persona, rng.standard_normal((n, people.normals)), rng.random((n, people.uniforms)))
     utility = people.utility(people.rate(position, Situation.first(n))).mean(axis=0)
-    for a, arm in enumerate(people.stage.arms[1:], 1):
+    for arm in people.stage.arms[1::2]:
+        a = people.stage.arms.index(arm)
         *personas, everybody = blanket.taken_apart(people, arm)
         assert sum(p.weight * p.net for p in personas) == pytest.approx(everybody.net)
         assert everybody.net == pytest.approx(utility[a] - utility[0], abs=0.004 * people.stage.reward.value)
