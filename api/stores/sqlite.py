@@ -138,8 +138,11 @@ class SqliteStore:
             return intake.take(rows, rules, events, lambda outcomes: self.record([], outcomes, now, specs)[1])
 
     def person(self, user: bytes, most: int) -> Person:
-        with self._looking, _read_transaction(self._people.conn) as conn:
-            return SqlRows(conn).person(user, most)
+        with self._looking:
+            if SqlRows(self._people.conn).unknown(user):  # one query for somebody new
+                return Person(user, frozenset((user,)), None, ())
+            with _read_transaction(self._people.conn) as conn:
+                return SqlRows(conn).person(user, most)
 
     def events(self, users: Collection[bytes]) -> list[Event]:
         with self._looking:
