@@ -146,7 +146,7 @@ def follow(state: Followed, policy: str, batch: Batch) -> Followed:
     return Followed(Sequence(sequence.levels, *grown), missed, state.sum_truth + now.sum(axis=1))
 
 
-def block(world: str, count: int, seed: int, sizes: tuple[int, ...]) -> Iterator[Cell]:
+def block(world: str, count: int, seed: int, sizes: tuple[int, ...], resamples: int) -> Iterator[Cell]:
     """Every policy and n on `count` logs."""
     parts: dict[str, list[Logged]] = {policy: [] for policy in POLICIES}
     states = {policy: followed(policy, count) for policy in POLICIES}
@@ -161,7 +161,7 @@ def block(world: str, count: int, seed: int, sizes: tuple[int, ...]) -> Iterator
                 seen[policy, i * BATCH] = Seen(ends, states[policy].missed)
     user = np.concatenate(users, axis=1) if world == "recurring" else None
     rng = np.random.default_rng(seed)
-    resampled = {n: _resamples(rng, n) for n in sizes}
+    resampled = {n: _resamples(rng, resamples, n) for n in sizes}
     for policy in POLICIES:
         whole = Logged(*(np.concatenate(column, axis=1) for column in zip(*parts.pop(policy), strict=True)))
         for n in sizes:
@@ -170,9 +170,9 @@ def block(world: str, count: int, seed: int, sizes: tuple[int, ...]) -> Iterator
             yield _cell(policy, first, by_user, resampled[n], seen[policy, n])
 
 
-def _resamples(rng: np.random.Generator, n: int) -> Array:
+def _resamples(rng: np.random.Generator, count: int, n: int) -> Array:
     """(B, n) how often each row is drawn."""
-    return np.array([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(RESAMPLES)], dtype=np.float64)
+    return np.array([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(count)], dtype=np.float64)
 
 
 def _cell(policy: str, log: Logged, user: NDArray[np.int64] | None, resampled: Array, seen: Seen) -> Cell:
@@ -220,11 +220,13 @@ def _peeked(log: Logged) -> NDArray[np.bool_]:
     return np.asarray(outside[:, PEEK_FROM:].any(axis=1), dtype=np.bool_)
 
 
-def scorecard(world: str, reps: int, seed: int, sizes: tuple[int, ...] = SIZES) -> list[Row]:
+def scorecard(
+    world: str, reps: int, seed: int, sizes: tuple[int, ...] = SIZES, resamples: int = RESAMPLES
+) -> list[Row]:
     """One row for each policy and n."""
     found: dict[tuple[str, int], list[Cell]] = {}
     for i, start in enumerate(range(0, reps, BLOCK)):
-        for cell in block(world, min(BLOCK, reps - start), seed + i, sizes):
+        for cell in block(world, min(BLOCK, reps - start), seed + i, sizes, resamples):
             found.setdefault((cell.policy, cell.n), []).append(cell)
     return [{"world": world, "policy": p, "n": n, "reps": reps} | summary(cells) for (p, n), cells in found.items()]
 
@@ -258,15 +260,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", nargs="+", choices=list(RATES), default=list(RATES))
     parser.add_argument("--reps", type=int, default=1000, help="logs of each world")
+    parser.add_argument("--most", type=int, choices=SIZES, default=MOST, help="decisions of each log")
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="a JSON file with every figure")
     given = parser.parse_args()
     rows: list[Row] = []
     for world in given.worlds:
-        rows += scorecard(world, given.reps, given.seed)
+        rows += scorecard(world, given.reps, given.seed, tuple(n for n in SIZES if n <= given.most))
         print(f"{world}: done", file=sys.stderr, flush=True)
         if given.out:
-            content = {"reps": given.reps, "seed": given.seed, "steps": MOST, "rows": rows}
+            content = {"reps": given.reps, "seed": given.seed, "steps": given.most, "rows": rows}
             given.out.write_text(json.dumps(content, indent=1), "utf-8")
     show(rows)
 

@@ -1,17 +1,18 @@
 """`journey-bandit evaluate`: what a policy would have earned on a log that another one made."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from cli import evaluations, judging, logs, policies
+from cli import evaluations, judging, logs, policies, workers
 from cli.evaluate_data import hillstrom, open_bandit
 from cli.logs import Log, Wanted
 from experiments import evaluate as core
 from experiments.ope import Knobs
 from experiments.parts import Ask
 from experiments.rounds import Rewards
+from simulations.parallel import Backend
 
 
 @click.group(invoke_without_command=True)
@@ -30,6 +31,10 @@ from experiments.rounds import Rewards
 @click.option("--slope", is_flag=True, help="Choose thresholds by SLOPE too: for foreign logs without floors.")
 @click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="For Parquet logs.")
+@click.option("--backend", default="processes", show_default=True, type=click.Choice(get_args(Backend)))
+@click.option("--address", help="Of a Dask scheduler, whose workers can read the file.")
+@click.option("--no-sequence", is_flag=True, help="Leave out confidence sequences: faster on huge logs.")
+@click.option("--prefix", is_flag=True, help="End the log where rewards are not final yet, however much comes after.")
 @click.option("--force", is_flag=True, help="Print estimates that would be refused, labelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -44,8 +49,19 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
         raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: obd, hillstrom")
     log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
     knobs = Knobs(given["clip"], given["tau"], given["shrink"])
-    ask = Ask(log.targets, log.against, knobs, log.rewards, log.worth, given["slope"], force=given["force"])
-    found = core.evaluate(log.sources, ask, given["level"])
+    ask = Ask(
+        log.targets,
+        log.against,
+        knobs,
+        log.rewards,
+        log.worth,
+        given["slope"],
+        force=given["force"],
+        prefix=given["prefix"],
+    )
+    ask = ask._replace(follow=not given["no_sequence"], heaviest=log.heaviest)
+    run = workers.on(given["backend"], given["workers"], given["address"])
+    found = core.evaluate(log.sources, ask, given["level"], run)
     shown = evaluations.Shown(log.title, log.unit, given["level"], given["as_json"])
     verdicts = judging.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
     evaluations.finish(shown, found, ask, verdicts)

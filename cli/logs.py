@@ -31,6 +31,7 @@ class Log(NamedTuple):
     unit: str
     targets: tuple[Target, ...]
     against: tuple[Target, ...]
+    heaviest: float  # weight that is expected: 1 / floor
     ledger: LedgerLog | None = None
 
 
@@ -53,6 +54,7 @@ def of_file(path: Path, wanted: Wanted, rewards: Rewards | None, workers: int) -
         unit="reward",
         targets=tuple(targets),
         against=tuple(policies.target(name, arms)[0] for name in wanted.against),
+        heaviest=_heaviest(file.meta.floor if file.meta else 0.0),
     )
 
 
@@ -75,13 +77,20 @@ def of_ledger(url: str, stage: str, wanted: Wanted, *, net: bool, segment: str, 
         unit="net value" if net else "reward",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
+        heaviest=_heaviest(log.spec.floor),
         ledger=log,
     )
 
 
+def _heaviest(floor: float) -> float:
+    """Without a floor: as if it were 1 %."""
+    return 1.0 / floor if floor > 0.0 else 100.0
+
+
 def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
-    """The last decision that the snapshot may have learned from. InvalidRequest if it is of another stage."""
+    """The last decision that it may have learned from, settled or open. InvalidRequest if it is of another stage."""
     if (snapshot.app, snapshot.stage) != (log.app, log.stage):
         problem = f"the snapshot is of {snapshot.app}/{snapshot.stage}, the log of {log.app}/{log.stage}"
         raise InvalidRequest(Problem("policy", problem, "give a snapshot of the same stage, or --learned-elsewhere"))
-    return log.learned_through(snapshot.version)
+    seen_open = snapshot.basis.decisions if snapshot.pending is not None else 0
+    return max(log.learned_through(snapshot.version), seen_open)

@@ -1,6 +1,5 @@
 """`journey-bandit simulate` without a service: policies on the same people, compared, drawn and logged."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from bandit.snapshot import Snapshot, from_zip
 from cli import runs
 from simulations import runner, study
 from simulations.events import EventFile, Feed
+from simulations.parallel import Backend
 from simulations.runner import Cell, Done
 from simulations.scenario import Scenario
 from simulations.tally import Tally
@@ -25,7 +25,9 @@ BASELINE = "fixed:none"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line asked for. `workers`: how many at a time."""
+    """What the command line asked for. `workers`: how many at a time, None for every core; `address`: of a Dask
+    scheduler, None for one of our own.
+    """
 
     scenario: Scenario
     policies: tuple[str, ...]
@@ -33,9 +35,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     days: int
     seeds: tuple[int, ...]
     journey: bool
-    backend: str
-    workers: int
+    backend: Backend
+    workers: int | None
+    address: str | None
     out: Path
+    logs: bool
     command: str
 
     def cells(self) -> list[Cell]:
@@ -47,7 +51,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def play(plan: Plan, cells: Sequence[Cell]) -> list[Done]:
     """Run what is not finished yet, behind a progress bar."""
     with runs.progress(f"{plan.scenario.app}: cells", len(cells)) as advance:
-        return study.study(cells, plan.out, advance)
+        return study.study(
+            cells,
+            plan.out,
+            backend=plan.backend,
+            workers=plan.workers,
+            address=plan.address,
+            logs=plan.logs,
+            progress=advance,
+        )
 
 
 def events(plan: Plan, file: Path) -> None:
@@ -128,9 +140,4 @@ def log(uri: str, plan: Plan, stage: str, everyone: list["Played"]) -> list[str]
 
 def snapshot(plan: Plan, cell: Cell, stage: str) -> Snapshot:
     """What a cell's policy had learned in the end."""
-    return from_zip((plan.out / "cells" / f"{cell.digest()}.{stage}.zip").read_bytes())
-
-
-def workers() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return from_zip(study.snapshot(cell, stage, plan.out))

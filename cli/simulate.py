@@ -12,6 +12,7 @@ from bandit.errors import InvalidRequest, Problem
 from cli import offline, runs, sweep, trust
 from simulations import scenario
 from simulations.client import ServiceClient
+from simulations.parallel import Backend
 from simulations.scenario import Scenario, names
 
 _DEFAULT = ("default", "uniform", "oracle")
@@ -29,6 +30,7 @@ _DEFAULT = ("default", "uniform", "oracle")
 @click.option("--journey", is_flag=True, help="All stages, from onboarding to retention. Offline.")
 @click.option("--backend", default="processes", show_default=True, type=click.Choice(("serial", "processes", "dask")))
 @click.option("--workers", type=click.IntRange(min=1), help="Runs at a time.  [default: processors]")
+@click.option("--address", help="Of a Dask scheduler, e.g. tcp://10.0.0.5:8786.  [default: start one here]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("simulation"), show_default=True)
 @click.option("--scenario", "file", type=click.Path(path_type=Path), help="A .toml, or what `validate --save` wrote.")
 @click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
@@ -36,6 +38,7 @@ _DEFAULT = ("default", "uniform", "oracle")
 @click.option("--what-if", is_flag=True, help="Turn every assumption: which of them would change the choice?")
 @click.option("--box", type=click.IntRange(min=2), help="The ranking over so many draws of all assumptions.")
 @click.option("--events", type=click.Path(path_type=Path), help="Write the first policy's people as Segment events.")
+@click.option("--log", "logs", is_flag=True, help="Write every decision, as Parquet, for `evaluate`. Offline.")
 @click.option("--mlflow", "uri", help="Log each policy to this MLflow server, e.g. http://127.0.0.1:5000")
 @click.option("--json", "as_json", is_flag=True, help="Print the headline metrics as JSON.")
 @click.pass_context
@@ -126,7 +129,7 @@ def _compare(plan: offline.Plan, uri: str | None, *, as_json: bool) -> None:
             runs.show_table(compare.table(about, everyone, baseline))
         drawn = _drawn(plan, stage, everyone)
         if uri:
-            answer["stages"][stage]["runs"] = offline.log(uri, plan, stage, everyone)
+            answer["runs"] = [*answer.get("runs", []), *offline.log(uri, plan, stage, everyone)]
     answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
     answer["figures"] = [str(file) for file in drawn]
     if as_json:
@@ -154,9 +157,11 @@ def planned(
     policies: tuple[str, ...] = (),
     days: int,
     journey: bool = False,
-    backend: str,
+    backend: Backend,
     workers: int | None,
+    address: str | None,
     out: Path,
+    logs: bool = False,
     file: Path | None = None,
     guard: float = 0.0,
     harvesters: float | None = None,
@@ -173,8 +178,10 @@ def planned(
         seeds=tuple(range(seed, seed + seeds)),
         journey=journey,
         backend=backend,
-        workers=workers or offline.workers(),
+        workers=workers,
+        address=address,
         out=out,
+        logs=logs,
         command=shlex.join(["journey-bandit", *sys.argv[1:]]),
     )
 

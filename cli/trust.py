@@ -11,27 +11,38 @@ from bandit.errors import InvalidRequest, Problem
 from cli import runs
 from simulations import blanket as apart
 from simulations import longrun
+from simulations import sessions as real_sessions
 from simulations import validate as moments
 from simulations.population import Population
 from simulations.scenario import Scenario, load, names
 
 _APP = click.option("--app", required=True, type=click.Choice(names()))
+AUC = 0.6
+"""Above it, simulated sessions are too unlike real ones."""
+
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command()
-@_APP
+@click.option("--app", type=click.Choice(names()))
+@click.option("--sessions", type=click.Path(path_type=Path), help="The UCI online shoppers table: a two-sample test.")
 @click.option("--export", type=click.Path(path_type=Path), help="Your own numbers: a CSV with metric,value.")
 @click.option("--save", type=click.Path(path_type=Path), help="Where the fitted scenario goes, for `--scenario`.")
 @_JSON
-def validate(app: str, export: Path | None, save: Path | None, as_json: bool) -> None:
+def validate(app: str | None, sessions: Path | None, export: Path | None, save: Path | None, as_json: bool) -> None:
     """Compare a scenario's moments with calibration ranges, or with your own export, and fit it to that.
 
     Metrics of an export: rate.STAGE, again.STAGE (reward at the next visit given one at this), repeat.p50 (days between
     visits), delay.p50 (hours to the reward, no nudge); quantiles p10, p25, p50, p75, p90.
     """
+    if (app is None) == (sessions is None):
+        raise click.UsageError("give --app, or --sessions FILE")
     if save and not export:
         raise click.UsageError("--save goes with --export")
+    if app is None:
+        assert sessions is not None  # noqa: S101 - one of the two is there
+        _two_sample(sessions, as_json=as_json)
+        return
     scenario = load(app)
     if export is None:
         _answer(app, moments.check(scenario, moments.shipped(app)), as_json=as_json)
@@ -110,6 +121,20 @@ def fatigue(app: str, visits: int, as_json: bool) -> None:
     note = f"The constant price brings {100 * found.share:.0f} % of the best policy's gain."
     head = (f"{currency} in {visits} visits", "over no nudge")
     runs.show_table(Table(f"{app}: the long run of one user", head, rows, note))
+
+
+def _two_sample(file: Path, *, as_json: bool) -> None:
+    """Show the test, and end with status 1 where a classifier tells real sessions from simulated ones too well."""
+    found = real_sessions.two_sample(real_sessions.read(file))
+    if as_json:
+        runs.console.print_json(msgspec.json.encode(found._asdict()).decode())
+    else:
+        runs.console.print(
+            f"{found.real:,} real sessions: told from simulated ones with an AUC of {found.auc:.3f} "
+            f"(from shuffled real ones {found.shuffled:.3f}; 0.5 is by chance)"
+        )
+    if found.auc >= AUC:
+        raise click.ClickException(f"an AUC of {found.auc:.3f} is not below {AUC}")
 
 
 def rich(scenario: Scenario) -> Population:

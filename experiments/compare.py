@@ -71,11 +71,11 @@ def table(run: Run, played: list[Played], baseline: Played) -> Table:
 
 def _row(one: Played, baseline: Played) -> Row:
     over = mean(one.value_per_user - baseline.value_per_user)
-    total = one.decisions.sum()
+    total = max(float(one.decisions.sum()), 1.0)
     return Row(
         one.policy,
         (
-            f"{one.value_per_user.mean():.3f}",
+            f"{one.value_per_user.mean():.2f}",
             "–" if one is baseline else span(over),
             f"{1000.0 * one.regret.sum() / total:,.1f}",
             f"{100.0 * one.rewards.sum() / total:.2f} %",
@@ -87,8 +87,8 @@ def _row(one: Played, baseline: Played) -> Row:
 
 def span(i: Interval) -> str:
     """An interval in words; without bounds where one seed gives none."""
-    bounds = f" [{i.low:+.3f}, {i.high:+.3f}]" if np.isfinite(i.low) else ""
-    return f"{i.value:+.3f}{bounds}"
+    bounds = f" [{i.low:+.2f}, {i.high:+.2f}]" if np.isfinite(i.low) else ""
+    return f"{i.value:+.2f}{bounds}"
 
 
 def band(name: str, values: Array) -> Series:
@@ -103,7 +103,7 @@ def band(name: str, values: Array) -> Series:
 
 def metrics(one: Played, baseline: Played) -> dict[str, float]:
     """Headline numbers of a policy."""
-    total, over = one.decisions.sum(), mean(one.value_per_user - baseline.value_per_user)
+    total, over = max(float(one.decisions.sum()), 1.0), mean(one.value_per_user - baseline.value_per_user)
     found = {
         "value_per_user": float(one.value_per_user.mean()),
         "vs_none": over.value,
@@ -113,7 +113,7 @@ def metrics(one: Played, baseline: Played) -> dict[str, float]:
         "conv_pct": 100.0 * float(one.rewards.sum() / total),
         "nudged_pct": 100.0 * float(one.nudged.sum() / total),
         "opted_out_pct": 100.0 * float(one.opted_out[:, -1].mean()),
-        "n": float(total),
+        "n": float(one.decisions.sum()),
     }
     return {name: float(f"{value:.5g}") for name, value in found.items() if np.isfinite(value)}
 

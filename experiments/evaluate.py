@@ -102,7 +102,7 @@ def _gram(source: Source, k: int) -> Gram | None:
 
 
 def _conclude(name: str, seen: Seen, whole: Part, ask: Ask, level: float) -> Evaluation:
-    later = whole.rows - whole.used - whole.holdout  # whose rewards are not known
+    later = 0 if ask.prefix else whole.rows - whole.used - whole.holdout  # whose rewards are not known
     found = _unanswered(name, whole, replace(seen.evidence, rows=whole.used + later))
     if found.refused and not ask.force:
         return found

@@ -42,8 +42,8 @@ class Monitored(NamedTuple):
 def monitor(source: Source, rewards: Rewards, worth: Worth | None = None, level: float = LEVEL) -> Monitored:
     """Of a log with the holdout marked. InvalidRequest if it does not say which share was declared, or lacks q̂."""
     live, held = Target(LIVE, Fixed(0)), Target(HOLDOUT, Fixed(1))
-    ask = Ask((Target(LIVE, Logged()),), (Target(NONE, Fixed(0)),), rewards=rewards, worth=worth)
-    two = Ask((live,), (held,), rewards=Rewards(*ask.bounds), heaviest=20.0)
+    ask = Ask((Target(LIVE, Logged()),), (Target(NONE, Fixed(0)),), rewards=rewards, worth=worth, prefix=True)
+    two = Ask((live,), (held,), rewards=Rewards(*ask.bounds), heaviest=20.0, prefix=True)
     (lift,) = core.evaluate([partial(_assigned, source, ask)], two, level)
     (over_none,) = core.evaluate([source], ask, level)
     users, rounds, versions = _passed(source)

@@ -40,6 +40,7 @@ class Ask(NamedTuple):
     follow: bool = True  # confidence sequences too: the costliest part
     heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
     force: bool = False  # estimate even what would be refused
+    prefix: bool = False  # the log ends where rewards are not known: what comes later is no reason to refuse
 
     @property
     def champion(self) -> str:

@@ -10,7 +10,6 @@ once, at an n fixed beforehand. Guardrail and segment intervals should share the
 """
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from bandit.promotion import Promotion
@@ -18,14 +17,16 @@ from experiments.inference import Interval
 
 Decision = Literal["promote", "reject", "hold", "not distinguishable"]
 
+_NONE: Mapping[str, Interval] = {}
+
 
 class Report(NamedTuple):
     """What was measured of a candidate against the policy it would replace."""
 
     lift: Interval
     refused: tuple[str, ...] = ()  # reasons of `diagnostics.refusals`
-    guardrails: Mapping[str, Interval] = MappingProxyType({})  # increase of each metric for a decision
-    segments: Mapping[str, Interval] = MappingProxyType({})  # lift in each
+    guardrails: Mapping[str, Interval] = _NONE  # increase of each metric for a decision
+    segments: Mapping[str, Interval] = _NONE  # lift in each
 
 
 class Verdict(NamedTuple):

@@ -120,8 +120,8 @@ def _chunks(log: LogFile, part: int, of: int) -> Iterator[Rounds]:
 def _parquet(log: LogFile, part: int, of: int) -> Iterator[Any]:
     edges = [log.parts * p // of for p in (part, part + 1)]
     with parquet.ParquetFile(log.path) as file:
-        if file.metadata.num_row_groups:
-            yield from file.iter_batches(BATCH, row_groups=list(range(*edges)), columns=list(log.columns))
+        for group in range(edges[0], min(edges[1], file.metadata.num_row_groups)):  # asked for all, it may hold all
+            yield from file.iter_batches(BATCH, row_groups=[group], columns=list(log.columns))
 
 
 def _csv(log: LogFile) -> Iterator[Any]:

@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 GROUPS = 1 << 16  # of users: a user's rounds are all in one
+_ROUNDING = 1e-12  # of a variance, against what the numbers vary each for itself
 _BLOCK = 16_384  # rows at once, for the third moments
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ / golden ratio: neighbouring numbers fall far apart
 
@@ -59,8 +60,12 @@ class Joint:
         return Joint(n, a * self.mean + b * other.mean, self.second + other.second + square, third)
 
     def along(self, gradient: Array, value: float) -> Moments:
-        """Moments of an estimate `value` that varies along `gradient` (m,)."""
-        m2 = float(gradient @ self.second @ gradient)
+        """Moments of an estimate `value` that varies along `gradient` (m,). Where numbers cancel to rounding, it does
+        not vary.
+        """
+        m2, apart = float(gradient @ self.second @ gradient), np.abs(gradient) @ np.sqrt(np.diag(self.second))
+        if m2 <= _ROUNDING * apart**2:
+            return Moments(self.n, value, modelled=False)
         m3 = float(np.einsum("i,j,k,ijk", gradient, gradient, gradient, self.third))
         return Moments(self.n, value, m2, m3, modelled=False)
 

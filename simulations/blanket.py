@@ -38,7 +38,7 @@ def taken_apart(people: Population, arm: str, seed: int = 0) -> list[Part]:
     """Each persona, and last everybody. ValueError if the stage has no such arm."""
     a = people.stage.arms.index(arm)
     margin = people.stage.reward.value * people.amount
-    cost = margin - people.kept[a] * people.amount
+    cost = margin - float(people.kept[a]) * people.amount
     rng, parts = np.random.default_rng(seed), []
     for z, name in enumerate(people.personas):
         persona = np.full(SAMPLE, z)

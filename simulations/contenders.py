@@ -5,7 +5,7 @@ hierarchical         any policy by its tag, with the prior mean that the stage d
 linear:alpha=0.3     with settings
 fixed:discount_10    always one arm, where a stage has it and it may be shown; no nudge elsewhere. fixed:none
 oracle               the arm of the largest exact net value, given what can be seen
-oracle:price=1.5     less a price for every nudge, in the app's currency: what future visits lose
+…:price=0.4          any of them with a price for every nudge, in the app's currency: what later visits lose
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from simulations.classification import POLICIES
 
 
 class Contender(NamedTuple):
-    """`price` is the oracle's; `make` of None is the oracle or the default."""
+    """`price` is on top of what the stage declares."""
 
     label: str
     oracle: bool
@@ -30,11 +30,14 @@ class Contender(NamedTuple):
 
     def stage(self, declared: Stage, holdout: float) -> Stage:
         """The stage as this contender plays it. InvalidRequest for settings that its policy does not have."""
-        if self.oracle or self.name == "default":
-            return msgspec.structs.replace(declared, holdout=holdout)
+        declared = msgspec.structs.replace(declared, holdout=holdout, price=declared.price + self.price)
+        if self.oracle:
+            return msgspec.structs.replace(declared, policy=Fixed("none"), floor=0.0)
+        if self.name == "default":
+            return declared
         if self.name == "fixed":
             arm = self.settings["arm"] if self.settings["arm"] in declared.arms else "none"
-            return msgspec.structs.replace(declared, policy=Fixed(arm), floor=0.0, holdout=holdout)
+            return msgspec.structs.replace(declared, policy=Fixed(arm), floor=0.0)
         made = POLICIES[self.name]
         prior = getattr(declared.policy, "prior_mean", None)
         start = {"prior_mean": prior} if prior is not None and "prior_mean" in made.__struct_fields__ else {}
@@ -42,7 +45,7 @@ class Contender(NamedTuple):
             policy = msgspec.convert({"name": self.name} | start | self.settings, made)
         except msgspec.ValidationError as error:
             raise InvalidRequest(Problem(f"policy {self.label}", str(error), "another value")) from None
-        return msgspec.structs.replace(declared, policy=policy, holdout=holdout)
+        return msgspec.structs.replace(declared, policy=policy)
 
 
 def contender(text: str, arms: set[str]) -> Contender:
@@ -57,11 +60,13 @@ def contender(text: str, arms: set[str]) -> Contender:
             raise InvalidRequest(Problem("policy", f"no stage of this app has the arm {arm!r}", closest(arm, arms)))
         return Contender(f"fixed:{arm}", False, 0.0, name, {"arm": arm})
     settings = {key: _number(text, key, value) for key, value in _pairs(text, rest)}
-    fields = {"oracle": {"price"}, "default": set[str]()}.get(name) if name not in POLICIES else None
-    allowed = set(POLICIES[name].__struct_fields__) if fields is None else fields
+    allowed = {"price", *(POLICIES[name].__struct_fields__ if name in POLICIES else ())}
     for key in settings.keys() - allowed:
         raise InvalidRequest(Problem(f"policy {text}", f"{name} has no setting {key!r}", closest(key, allowed)))
-    return Contender(text, name == "oracle", settings.get("price", 0.0), name, settings)
+    price = settings.pop("price", 0.0)
+    if price < 0.0:
+        raise InvalidRequest(Problem(f"policy {text}", "a price below 0", "0 or more, in the app's currency"))
+    return Contender(text, name == "oracle", price, name, settings)
 
 
 def _pairs(text: str, rest: str) -> list[tuple[str, str]]:

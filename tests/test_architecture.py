@@ -22,7 +22,14 @@ MUST_NOT = {
     "experiments": {"api", "simulations", "cli"},
     "simulations": {"api", "experiments", "cli"},
 }
-ONLY = {"mlflow": "experiments.tracking"}
+ONLY = {
+    "mlflow": "experiments.tracking",
+    "joblib": "simulations.parallel",
+    "threadpoolctl": "simulations.parallel",
+    "distributed": "simulations.parallel",
+    "dask": "simulations.parallel",
+}
+WITHIN = {("simulations", "pyarrow"): "simulations.columns"}  # the only module of that package
 
 Sources = dict[str, str]  # module → text
 
@@ -54,7 +61,8 @@ def wrong(module: str, name: str) -> str | None:
     if top in MUST_NOT.get(package, ()) or (top == "cli" and package != "cli"):
         return f"{package} must not"
     if top in MAY.get(package, {top}) | {package} | sys.stdlib_module_names:
-        return None if ONLY.get(top, module) == module else f"only {ONLY[top]} may"
+        only = WITHIN.get((package, top)) or ONLY.get(top, module)
+        return None if only == module else f"only {only} may"
     return f"not in the table of {package}"
 
 
@@ -96,6 +104,8 @@ def test_a_cycle_is_found() -> None:
         ("experiments.report", "import mlflow.x", "experiments.report imports mlflow.x: only experiments.tracking may"),
         ("simulations.users", "from api import app", "simulations.users imports api.app: simulations must not"),
         ("simulations.users", "import mlflow", "simulations.users imports mlflow: only experiments.tracking may"),
+        ("simulations.users", "import joblib", "simulations.users imports joblib: only simulations.parallel may"),
+        ("simulations.users", "import pyarrow", "simulations.users imports pyarrow: only simulations.columns may"),
         ("cli.main", "import mlflow", "cli.main imports mlflow: only experiments.tracking may"),
     ],
 )

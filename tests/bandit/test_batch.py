@@ -16,6 +16,7 @@ from bandit.engine import Live, choose, choose_many, ready
 from bandit.errors import InvalidRequest, PropensityError
 from bandit.policies import Beta, EpsilonGreedy, Fixed, Hierarchical, Linear, LinUCB, Logistic, Uniform
 from bandit.policies.products import forms
+from bandit.policies.protocol import Arms
 from bandit.snapshot import Snapshot
 
 Array = NDArray[np.float64]
@@ -144,7 +145,7 @@ def test_floor_transforms_and_draw_of_rows_are_those_of_each_row(seed: int, k: i
         transforms.top_two_many(p, 0.4), [transforms.top_two(row, 0.4) for row in p], rtol=0, atol=1e-12
     )
     assert np.array_equal(transforms.ramp(p, 0.3), [transforms.ramp(row, 0.3) for row in p])
-    u = np.where(rng.random(n) < 0.3, rng.choice([0.0, 1.0 - 2.0**-53], n), rng.random(n))
+    u = np.where(rng.random(n) < 0.3, rng.choice([0.0, 1.0 - 2.0**-53, 1.0], n), rng.random(n))
     assert propensity.draw_many(p, u).tolist() == [propensity.draw(*row) for row in zip(p, u, strict=True)]
 
 
@@ -181,6 +182,15 @@ def test_products_of_a_batch_are_those_of_each_row(seed: int, k: int, d: int, n:
     assert (alone[0].tobytes(), alone[1].tobytes()) == (means[row].tobytes(), quadratic[row].tobytes())
 
 
+@pytest.mark.parametrize(("k", "d", "q"), [(6, 16, 36), (20, 64, 20), (7, 33, 7)])
+def test_where_a_row_stands_in_a_product_does_not_change_its_bits(k: int, d: int, q: int) -> None:
+    """Sizes that are no multiple of the tiles in which matrices are multiplied, which end in other sums at the edge."""
+    rng = np.random.default_rng(1)
+    stacked, x, order = rng.normal(size=(q * d + k, d)), rng.uniform(-1, 1, (300, d)), rng.permutation(300)
+    for whole, turned in zip(forms(stacked, x, k), forms(stacked, x[order], k), strict=True):
+        assert turned.tobytes() == whole[order].tobytes()
+
+
 @given(seed=seeds, n=st.integers(0, 30), k=st.integers(1, 6))
 def test_groups_hold_every_row_once_with_its_arms(seed: int, n: int, k: int) -> None:
     live = np.random.default_rng(seed).random((n, k)) < 0.5
@@ -190,6 +200,22 @@ def test_groups_hold_every_row_once_with_its_arms(seed: int, n: int, k: int) -> 
         assert not seen[rows[:, None], arms].any()
         seen[rows[:, None], arms] = True
     assert np.array_equal(seen, live)
+
+
+@pytest.mark.parametrize("policy", [Logistic(), Hierarchical(), Linear()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("gain", [[1.0, 1.0, 0.4, 0.4], [1.0, 1.0, 1.0, 1.0]])
+def test_rows_whose_arms_are_worth_the_same_are_compared_as_such(
+    make_belief: Callable[..., Belief], policy: Any, gain: list[float]
+) -> None:
+    """Utilities where what may be shown differs in gain or cost, else the scores: decided row by row."""
+    arms = Arms(("none", "a", "b", "c"), ("none", "x", "x", "y"), np.array(gain), np.array([0.0, 0.0, 0.0, 0.1]))
+    posterior = policy.posterior(make_belief(4, 3, 200, 1), arms)
+    eligible = np.array(
+        [[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0]], dtype=bool
+    )
+    x = np.random.default_rng(2).uniform(-1, 1, (6, 3))
+    alone = [posterior.choose(*row).propensity for row in zip(x, eligible, strict=True)]
+    np.testing.assert_allclose(posterior.choose_many(x, eligible).propensity, alone, rtol=0, atol=1e-8)
 
 
 # -- the engine ------------------------------------------------------------------------------------------------

@@ -106,7 +106,17 @@ def test_rounds_count_up_to_the_first_whose_reward_is_not_known() -> None:
             assert (found.n, found.rows) == (2500, 4000)
             assert found.estimates["dr"].value == pytest.approx(before.estimates["dr"].value)
             assert [refusal.reason for refusal in found.refused] == ["unmatured"]
+            assert one(rounds._replace(reward=given), Ask((ARM,), prefix=True), size).refused == ()
             assert found.forced
+
+
+def test_an_unknown_reward_ends_the_log_for_the_parts_after_it_too() -> None:
+    rounds = log(4)
+    reward = rounds.reward.copy()
+    reward[900] = np.nan
+    parts = [chunked(rounds._replace(reward=reward).only(cut)) for cut in (slice(0, 1000), slice(1000, 4000))]
+    (found,) = core.evaluate(parts, Ask((ARM,), force=True))
+    assert (found.n, found.rows) == (900, 4000)
 
 
 def test_the_holdout_is_no_part_of_the_log_but_is_counted() -> None:

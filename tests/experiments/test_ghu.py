@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from experiments.inference import ByUser, Moments, adjusted, e_bh, interval, modelled
+from experiments.inference import ByUser, Moments, adjusted, e_bh, interval, modelled, standard_error
 
 RNG = np.random.default_rng
 
@@ -99,7 +99,9 @@ def test_a_reward_that_has_not_come_yet_leaves_the_interval_wide() -> None:
     """100 rounds of weight 10, no conversion, q̂ = 3 %: the sample's spread is 0, the model's is not."""
     zeros, rate = np.zeros(100), np.full(100, 0.03)
     p, pi, q = np.tile([0.1, 0.9], (100, 1)), np.tile([1.0, 0.0], (100, 1)), np.tile([0.03, 0.03], (100, 1))
-    found = interval(Moments.of(rate - 10 * rate * (RNG(0).random(100) < 0.1), *modelled(pi, p, q)), bounds=(0.0, 1.0))
+    moments = Moments.of(rate - 10 * rate * (RNG(0).random(100) < 0.1), *modelled(pi, p, q))
+    assert standard_error(moments) == pytest.approx(math.sqrt(10 * 0.03 * 0.97 / 100))
+    found = interval(moments, bounds=(0.0, 1.0))
     assert found.low == 0.0
     assert found.high > 0.1
     assert interval(Moments.of(zeros), bounds=(0.0, 1.0))[1:3] == (0.0, 1.0), "no model and no spread: nothing is known"

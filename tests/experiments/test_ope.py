@@ -210,6 +210,15 @@ def test_rounds_of_one_user_count_as_one_unit() -> None:
     assert alone["snips"].n == len(np.unique(groups_of(users)))
 
 
+def test_a_constant_does_not_vary_whatever_users_do() -> None:
+    """A model that says 0.1 always: groups differ in their rounds, and rounding must not look like variance."""
+    r, w, q, _ = invented(12)
+    user = np.random.default_rng(12).integers(0, 700, 3000)
+    found = Tally.of(Weighed(r, w, q, np.full(3000, 0.1)), group=groups_of(user)).estimates()["dm"]
+    assert (found.m2, found.m3) == (0.0, 0.0)
+    assert found.mean == pytest.approx(0.1)
+
+
 def test_users_spread_over_the_groups() -> None:
     """1,000 neighbouring numbers among 65,536 groups: 7.6 pairs expected to meet; more than 30 would be a bad hash."""
     assert len(np.unique(groups_of(np.arange(1000, dtype=np.int64)))) > 970

@@ -47,6 +47,18 @@ def test_every_series_is_bounded_below_and_unbiased() -> None:
     assert (upper.min(axis=1) >= -np.array([0.1, 1.3, 11.0])).all()
 
 
+@pytest.mark.parametrize("past", [0.5, 0.2])
+def test_no_bet_is_expected_to_win_under_the_truth(past: float) -> None:
+    """E[W(½)] after one more X ∈ {0, 1}, each ½: exactly as before where ŷ is ½ too, less where it is not."""
+    bets = Bets.none((0.5, 3.0), 1.0).fed(np.full((2, 9), past))
+    before = float(np.exp(bets.log_wealth(0.5)))
+    after = [float(np.exp(bets.fed(np.full((2, 1), x)).log_wealth(0.5))) for x in (0.0, 1.0)]
+    if past == 0.5:
+        assert np.mean(after) == pytest.approx(before, rel=1e-12)
+    else:
+        assert np.mean(after) < before * (1 - 1e-6)
+
+
 @pytest.mark.parametrize("cuts", [(), (1,), (300, 4000), (8192, 9000)])
 def test_chunks_in_order_are_the_whole(cuts: tuple[int, ...]) -> None:
     rounds = draw(1, (10_000,), np.array([0.03, 0.06, 0.05]))

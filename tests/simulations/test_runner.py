@@ -226,6 +226,7 @@ def test_open_decisions_are_counted_before_their_window_ends() -> None:
         ("linear:alpha", "NAME=NUMBER"),
         ("linear:alpha=much", "is no number"),
         ("oracle:alpha=1", "known: price"),
+        ("default:price=-1", "a price below 0"),
     ],
 )
 def test_a_policy_that_cannot_play_is_named(text: str, found: str) -> None:

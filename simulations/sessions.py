@@ -1,0 +1,162 @@
+"""Are simulated sessions like real ones? A classifier two-sample test (Lopez-Paz & Oquab 2017) on shop sessions.
+
+The real ones: UCI online shoppers purchasing intention (Sakar et al. 2019), 12,330 sessions: product pages, seconds on
+them, returning or not, bought or not. Sessions without any time on a product are left out: the simulator begins at a
+visit. Its law of a visit, with two personas, is fitted to half of them by the method of moments; a classifier that sees
+squares and products is trained to tell the other half from simulated sessions. Its area under the ROC curve on sessions
+that it has not seen says how well it can: 0.5 is not at all.
+
+Shapes: n sessions; a session is (log pages, log seconds, returning, bought).
+"""
+
+import csv
+import gzip
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from bandit.catalogue import Feature, Reward, Stage
+from bandit.errors import InvalidRequest, Problem
+from bandit.log import Array
+from bandit.policies import Uniform
+from simulations.population import Population, Situation
+from simulations.scenario import Persona, Scenario
+
+_COLUMNS = ("ProductRelated", "ProductRelated_Duration", "VisitorType", "Revenue")
+_EAGER, _BUYS = 0.25, 0.5  # share of the persona that buys, and how often it does: assumed
+_FOLDS = 5
+_LEAST = 0.02  # positions are kept this far from the ends of their range
+_REACH = np.array([1.3, 1.0])  # log range of pages and seconds over the largest seen: makes their spreads alike
+
+
+class TwoSample(NamedTuple):
+    """auc of telling `real` sessions from simulated ones; `shuffled`: from real ones whose columns were permuted."""
+
+    real: int
+    auc: float
+    shuffled: float
+
+
+def read(file: Path) -> Array:
+    """Sessions (n, 4) of the UCI table, .csv or .csv.gz. InvalidRequest if it is another."""
+    data = file.read_bytes()
+    text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
+    rows = list(csv.DictReader(text.splitlines()))
+    missing = [c for c in _COLUMNS if not rows or c not in rows[0]]
+    if missing:
+        raise InvalidRequest(Problem(str(file), f"has no column {missing[0]}", "the UCI online shoppers table"))
+    pages = np.log1p([float(r[_COLUMNS[0]]) for r in rows])
+    seconds = np.log1p([max(float(r[_COLUMNS[1]]), 0.0) for r in rows])
+    returning = [float(r[_COLUMNS[2]].startswith("Returning")) for r in rows]
+    bought = [float(r[_COLUMNS[3]].upper() == "TRUE") for r in rows]
+    sessions = np.column_stack([pages, seconds, returning, bought])
+    return np.asarray(sessions[seconds > 0.0], dtype=np.float64)
+
+
+def two_sample(real: Array, seed: int = 0) -> TwoSample:
+    """Fit to a random half, tell the other half from as many simulated sessions."""
+    order = np.random.default_rng(seed).permutation(len(real))
+    half = len(real) // 2
+    seen, kept = real[order[:half]], real[order[half:]]
+    made = fitted(seen)
+    fresh = drawn(made, len(kept), seed)
+    alone = kept[np.random.default_rng([seed, 2]).integers(0, len(kept), len(kept))]
+    shuffled = np.column_stack([np.random.default_rng([seed, j]).permutation(alone[:, j]) for j in range(4)])
+    return TwoSample(len(kept), auc(kept, fresh, seed), auc(kept, shuffled, seed))
+
+
+def fitted(sessions: Array) -> Population:
+    """Two personas of a shop: medians from the means of buyers and of others, spread and correlation from the rest."""
+    bought = sessions[:, 3].mean()
+    others = (bought - _EAGER * _BUYS) / (1.0 - _EAGER)
+    among = np.array([[_EAGER * _BUYS, (1 - _EAGER) * others], [_EAGER * (1 - _BUYS), (1 - _EAGER) * (1 - others)]])
+    among /= among.sum(axis=1, keepdims=True)  # P(persona | bought or not)
+    reach = _REACH * sessions[:, :2].max(axis=0)
+    position = special.logit(np.clip(sessions[:, :2] / reach, _LEAST, 1.0 - _LEAST))
+    seen = np.column_stack([position, sessions[:, 2]])
+    means = np.array([seen[sessions[:, 3] == y].mean(axis=0) for y in (1.0, 0.0)])
+    kinds = np.linalg.solve(among, means)  # (persona, feature)
+    weights = np.array([_EAGER, 1.0 - _EAGER])
+    between = np.einsum("z,zi,zj->ij", weights, kinds[:, :2], kinds[:, :2])
+    between -= np.outer(weights @ kinds[:, :2], weights @ kinds[:, :2])
+    within = np.cov(position.T) - between
+    spread = float(np.sqrt(np.diag(within).mean()))
+    correlation = float(np.clip(within[0, 1] / spread**2, 0.0, 0.99))
+    rates = special.logit([_BUYS, max(others, 1e-3)])
+    personas = {
+        name: Persona(
+            weight=float(weights[z]),
+            intent=float(rates[z]),
+            effects={},
+            features={
+                "pages": float(special.expit(kinds[z, 0])),
+                "seconds": float(special.expit(kinds[z, 1])),
+                "returning": float(np.clip(kinds[z, 2], 0.01, 0.99)),
+            },
+        )
+        for z, name in enumerate(("eager", "others"))
+    }
+    return Population(
+        Scenario(
+            app="shop",
+            stage="browsing",
+            base=float(bought),
+            spread=spread,
+            correlation=correlation,
+            personas=personas,
+            delay_hours={"none": 0.01},
+        ),
+        _stage(np.expm1(reach)),
+    )
+
+
+def drawn(made: Population, n: int, seed: int) -> Array:
+    """n simulated sessions, (n, 4); numbers of pages are whole."""
+    rng = np.random.default_rng([seed, 1])
+    persona = rng.choice(2, size=n, p=made.weights)
+    position = made.positions(persona, rng.standard_normal((n, made.normals)), rng.random((n, made.uniforms)))
+    own = made.chance(persona, np.zeros(n), position, Situation.first(n))[:, 0]
+    logs = position[:, :2] * [math.log1p(float(made.stage.features[name].max or 0)) for name in ("pages", "seconds")]
+    pages = np.log1p(np.rint(np.expm1(logs[:, 0])))
+    return np.column_stack([pages, logs[:, 1], position[:, 2], rng.random(n) < own])
+
+
+def auc(left: Array, right: Array, seed: int = 0) -> float:
+    """Area under the ROC curve of a logistic regression with squares and products, over folds it has not seen."""
+    x, y = _terms(np.concatenate([left, right])), np.repeat([1.0, 0.0], [len(left), len(right)])
+    fold = np.random.default_rng([seed, 3]).integers(0, _FOLDS, len(y))
+    score = np.zeros(len(y))
+    for f in range(_FOLDS):
+        score[fold == f] = x[fold == f] @ _logistic(x[fold != f], y[fold != f])
+    ranks = stats.rankdata(score)
+    positive = float(y.sum())
+    return float((ranks[y == 1.0].sum() - positive * (positive + 1.0) / 2.0) / (positive * (len(y) - positive)))
+
+
+def _terms(sessions: Array) -> Array:
+    """Standardised columns, their squares and products, and 1."""
+    z = (sessions - sessions.mean(axis=0)) / sessions.std(axis=0)
+    i, j = np.triu_indices(z.shape[1])
+    return np.concatenate([np.ones((len(z), 1)), z, z[:, i] * z[:, j]], axis=1)
+
+
+def _logistic(x: Array, y: Array) -> Array:
+    def loss(beta: Array) -> tuple[float, Array]:
+        z = x @ beta
+        value = np.logaddexp(0.0, z).sum() - y @ z + 0.5 * beta @ beta
+        return float(value), np.asarray(x.T @ (special.expit(z) - y) + beta)
+
+    found = optimize.minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B")
+    return np.asarray(found.x, dtype=np.float64)
+
+
+def _stage(top: Array) -> Stage:
+    """What the fitted shop knows of a session."""
+    pages, seconds = (
+        Feature(type="number", min=0.0, max=float(value), default=0.0, scale="log") for value in np.asarray(top)
+    )
+    known = {"pages": pages, "seconds": seconds, "returning": Feature(type="boolean", default=False)}
+    return Stage(features=known, nudges={}, reward=Reward(kind="binary", window="24h"), policy=Uniform())

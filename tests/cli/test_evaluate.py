@@ -1,0 +1,402 @@
+"""`evaluate` and `monitor`: what they print, when they refuse, and which decisions of a ledger count."""
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from api.stores.memory import MemoryStore
+from bandit.belief import empty
+from bandit.catalogue import Stage, parse, read_shipped
+from bandit.errors import InvalidRequest, JourneyBanditError, NotFound
+from bandit.features import schema
+from bandit.records import Decision, Outcome, Settlement
+from bandit.snapshot import Snapshot, pack, to_zip
+from cli import judging, logs, policies
+from cli.ledger_log import LedgerLog
+from cli.main import group
+from experiments import evaluate as core
+from experiments import monitor
+from experiments.parts import Ask
+from experiments.rounds import Rounds
+from experiments.targets import Fixed, Logged, Target
+from simulations import columns, runner, scenario
+from simulations.runner import Cell, Decided
+
+STAGE = parse(read_shipped("travel")).stage("cart")
+D = len(schema(STAGE.features).columns)
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run() -> Run:
+    """run(*arguments): the command in this process; our own errors end up in `exception`."""
+    return lambda *arguments: CliRunner().invoke(group, [str(a) for a in arguments])
+
+
+def write(path: Path, n: int = 4000, *, floor: float = 0.2) -> Path:
+    """A log of two arms whose rates are 0.2 and 0.4; π always takes the second, which p draws with `floor`."""
+    rng = np.random.default_rng(3)
+    action = (rng.random(n) < floor).astype(int)
+    reward = (rng.random(n) < 0.2 + 0.2 * action).astype(int)
+    pscore = np.where(action == 1, floor, 1.0 - floor)
+    rows = [f"{a},{r},{p},0,1,0.3,0.3" for a, r, p in zip(action, reward, pscore, strict=True)]
+    path.write_text("\n".join(["action,reward,pscore,pi_e_0,pi_e_1,q_hat_0,q_hat_1", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+def test_json_has_every_estimate_and_the_diagnostics(run: Run, tmp_path: Path) -> None:
+    done = run("evaluate", "--rounds", write(tmp_path / "log.csv"), "--json")
+    assert done.exit_code == 0
+    body = json.loads(done.stdout)
+    assert (body["n"], body["refused"]) == (4000, [])
+    assert {"dr", "snips", "ips", "dm", "sndr", "switch_dr", "dros", "clipped"} <= set(body["estimates"])
+    for name, estimate in body["estimates"].items():
+        low, high = estimate["interval"]
+        assert low <= estimate["value"] <= high, name
+    low, high = body["estimates"]["dr"]["sequence"]
+    assert low < 0.4 < high
+    assert {"ess", "max_weight", "mean_weight", "matured"} <= set(body["diagnostics"])
+
+
+def test_several_policies_and_contrasts_in_one_pass(run: Run, tmp_path: Path) -> None:
+    options = ("--policy", "fixed:1", "--policy", "uniform", "--against", "none", "--slope", "--level", 0.9)
+    done = run("evaluate", "--rounds", write(tmp_path / "log.csv"), "--json", *options)
+    body = json.loads(done.stdout)
+    assert [body["policy"], body["others"][0]["policy"]] == ["fixed:1", "uniform"]
+    assert set(body["contrasts"]) == {"logged", "none"}
+    low, high = body["contrasts"]["none"]["interval"]
+    assert low < 0.2 < high
+    assert body["settings"]["level"] == 0.9
+    assert "dros_slope" in body["estimates"]
+
+
+def test_a_refusal_leaves_with_3_and_prints_no_numbers_unless_forced(run: Run, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", 200, floor=0.02)
+    refused = run("evaluate", "--rounds", log, "--json")
+    assert refused.exit_code == 3
+    body = json.loads(refused.stdout)
+    assert body["estimates"] == body["contrasts"] == {}
+    assert body["refused"]
+    assert all(refusal.keys() == {"reason", "detail", "needed"} for refusal in body["refused"])
+    forced = run("evaluate", "--rounds", log, "--json", "--force")
+    assert forced.exit_code == 0
+    assert json.loads(forced.stdout)["forced"] is True
+    assert json.loads(forced.stdout)["estimates"]["dr"]["value"]
+
+
+def test_a_person_reads_the_same(run: Run, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", 200, floor=0.02)
+    refused, forced = run("evaluate", "--rounds", log), run("evaluate", "--rounds", log, "--force")
+    assert (refused.exit_code, forced.exit_code) == (3, 0)
+    assert "refused: ess" in refused.stdout
+    assert "snips" not in refused.stdout
+    assert "FORCED" in forced.stdout
+    assert "snips" in forced.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give --rounds FILE or --ledger FILE"),
+        (("--rounds", "a.csv", "--ledger", "b.db"), "give --rounds FILE or --ledger FILE"),
+        (("--ledger", "b.db"), "--ledger needs --stage"),
+        (("--rounds", "a.csv", "--stage", "cart"), "--stage goes with --ledger"),
+        (("--rounds", "a.csv", "--measure", "net"), "--measure net goes with --ledger"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    done = run("evaluate", *arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_policies_that_are_not_known_are_named(run: Run, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv")
+    for name, said in (("best", "'best' is not known"), ("fixed:red", "no arm 'red'"), ("fixed:7", "no arm 7")):
+        done = run("evaluate", "--rounds", log, "--policy", name)
+        assert isinstance(done.exception, InvalidRequest)
+        assert said in str(done.exception)
+    bare = tmp_path / "bare.csv"
+    bare.write_text("action,reward,pscore\n0,1,0.5\n", encoding="utf-8")
+    done = run("evaluate", "--rounds", bare)
+    assert isinstance(done.exception, InvalidRequest)
+    assert "does not describe a policy" in str(done.exception)
+    for arguments in (("--ledger", tmp_path / "no.db", "--stage", "cart"), ("--rounds", tmp_path / "no.csv")):
+        assert isinstance(run("evaluate", *arguments).exception, JourneyBanditError)
+
+
+class Kept:
+    """Writes the cart decisions of a simulated run as a log."""
+
+    def __init__(self, writer: columns.Writer):
+        self._writer = writer
+
+    def write(self, rows: Decided) -> None:
+        if rows.stage != "cart":
+            return
+        each = np.arange(len(rows.arm)), rows.arm
+        version = np.full(len(rows.arm), rows.version, dtype=np.int64)
+        shown = (rows.user, rows.at, version, rows.arm, rows.reward, rows.propensities[each], rows.holdout)
+        self._writer.write(columns.Rows(*shown, rows.x, rows.propensities, rows.mean, rows.truth, rows.regret))
+
+
+def test_a_simulated_log_is_read_and_its_truth_is_in_the_interval(run: Run, tmp_path: Path) -> None:
+    """The reward rate without a nudge is its true net value over the value of a reward. At 1 − 1e-6; an error as
+    large as the rate is found. Two parts on two processes give what one gives.
+    """
+    reward = columns.Reward("binary", 0.0, 1.0, STAGE.reward.value)
+    facts = columns.Facts(
+        app="travel",
+        stage="cart",
+        arms=STAGE.arms,
+        policy="linear",
+        scenario="travel",
+        seed=5,
+        currency="EUR",
+        reward=reward,
+        floor=STAGE.floor,
+    )
+    cell = Cell(scenario=scenario.load("travel"), policy="uniform", users=1500, days=20, seed=5, holdout=0.1)
+    path = tmp_path / "log.parquet"
+    with columns.Writer(path, facts, D, rows=2000) as writer:
+        runner.run(cell, Kept(writer))
+    rows = list(columns.read(path))
+    held, truth = (np.concatenate([getattr(r, name) for r in rows]) for name in ("holdout", "truth"))
+    options = ("--policy", "none", "--policy", "fixed:reminder", "--level", 0.999999, "--json")
+    bodies = [json.loads(run("evaluate", "--rounds", path, *options, "--workers", w).stdout) for w in (1, 2)]
+    rate = float(truth[~held, 0].mean()) / STAGE.reward.value
+    low, high = bodies[0]["estimates"]["dr"]["interval"]
+    assert low < rate < high
+    assert high - low < rate
+    assert bodies[0]["n"] == np.count_nonzero(~held)
+    assert bodies[0]["others"][0]["policy"] == "fixed:reminder"
+    assert bodies[1]["estimates"]["dr"]["interval"] == pytest.approx(bodies[0]["estimates"]["dr"]["interval"])
+
+
+# -- ledgers ---------------------------------------------------------------------------------------------------
+
+
+def decided(seq: int, arm: str, **changes: Any) -> Decision:
+    stage: Stage = changes.pop("stage", STAGE)
+    k = len(stage.arms)
+    values: dict[str, Any] = {
+        "id": uuid.UUID(int=seq),
+        "at": 1000 * seq,
+        "expires": 1000 * seq + 1,
+        "stage": "cart",
+        "spec": stage.digest(),
+        "version": seq,
+        "user": seq.to_bytes(16, "little"),
+        "request": b"",
+        "x": np.eye(D)[0],
+        "propensity": np.full(k, 1.0 / k),
+        "mean": np.full(k, 0.2),
+        "sd": np.full(k, 0.1),
+        "u": 0.5,
+        "arm": arm,
+        "holdout": False,
+        "excluded": {},
+        "evidence": {},
+        "notes": (),
+    }
+    return Decision(**{**values, **changes})
+
+
+def settled(seq: int, arm: str, reward: float = 0.0, **changes: Any) -> Settlement:
+    values = {"stage": "cart", "at": 1, "why": "reward", "learned": True, "tau": 1.0, "nu": 0.0}
+    return Settlement(decision_seq=seq, arm=arm, reward=reward, **{**values, **changes})
+
+
+def ledger(*decisions: Decision, settlements: tuple[Settlement, ...] = (), stages: tuple[Stage, ...] = ()) -> LedgerLog:
+    store = MemoryStore()
+    for stage in (*stages, STAGE):
+        store.register({"cart": stage})
+    store.record(decisions, [], 0, store.specs())
+    store.settle(settlements, {})
+    arms = dict.fromkeys(arm for stage in (STAGE, *stages) for arm in stage.arms)
+    return LedgerLog(store, "travel", "cart", STAGE, tuple(arms))
+
+
+def read(log: LedgerLog) -> Rounds:
+    chunks = list(log.source()())
+    assert len(chunks) == 1
+    return chunks[0]
+
+
+def test_a_decision_that_is_not_settled_has_no_reward() -> None:
+    rounds = read(ledger(decided(1, "none"), decided(2, "reminder"), settlements=(settled(1, "none", 1.0),)))
+    assert rounds.reward[0] == 1.0
+    assert np.isnan(rounds.reward[1])
+    assert rounds.action.tolist() == [0, 1]
+    assert rounds.pscore.tolist() == [0.2, 0.2]
+
+
+def test_what_was_not_activated_or_is_of_another_schema_does_not_count() -> None:
+    other = msgspec.structs.replace(STAGE, schema=2)
+    decisions = (decided(1, "none"), decided(2, "reminder"), decided(3, "none", stage=other), decided(4, "none"))
+    skipped = settled(2, "reminder", why="not activated", learned=False)
+    log = ledger(*decisions, settlements=(settled(1, "none"), skipped, settled(4, "none")), stages=(other,))
+    rounds = read(log)
+    assert rounds.at is not None
+    assert rounds.at.tolist() == [1000, 4000]
+
+
+def test_arms_of_an_older_declaration_keep_their_columns() -> None:
+    nudges = {"retired": STAGE.nudges["reminder"], "discount_5": STAGE.nudges["discount_5"]}
+    older = msgspec.structs.replace(STAGE, nudges=nudges)
+    first = decided(
+        1, "retired", stage=older, propensity=np.array([0.5, 0.3, 0.2]), excluded={"discount_5": "no stock"}
+    )
+    rounds = read(ledger(first, decided(2, "none"), stages=(older,)))
+    assert rounds.propensities is not None
+    assert rounds.eligible is not None
+    names = [*STAGE.arms, "retired"]
+    assert dict(zip(names, rounds.propensities[0], strict=True)) == {
+        **dict.fromkeys(names, 0.0),
+        "none": 0.5,
+        "retired": 0.3,
+        "discount_5": 0.2,
+    }
+    assert [name for name, may in zip(names, rounds.eligible[0], strict=True) if may] == ["none", "retired"]
+    assert [name for name, may in zip(names, rounds.eligible[1], strict=True) if may] == list(STAGE.arms)
+    assert rounds.action.tolist() == [5, 0]
+
+
+def test_a_snapshot_counts_only_decisions_after_all_that_it_saw() -> None:
+    """Settlement order is not decision order: decision 4 was settled before 2, which a version of 2 has not learned."""
+    rows = [decided(i, "none") for i in range(1, 7)]
+    log = ledger(*rows, settlements=tuple(settled(i, "none") for i in (1, 4, 2, 3, 5, 6)))
+    assert [log.learned_through(version) for version in (0, 1, 2, 3)] == [0, 1, 4, 4]
+    with pytest.raises(InvalidRequest, match="beyond this ledger's last settlement, 6"):
+        log.learned_through(7)
+    belief = empty(len(STAGE.arms), D)
+    snapshot = Snapshot("travel", "cart", STAGE, 1, belief)
+    assert logs._taught(log, snapshot) == 1
+    looked = msgspec.structs.replace(snapshot, pending=belief, basis=snapshot.basis._replace(decisions=3))
+    assert logs._taught(log, looked) == 3
+    with pytest.raises(InvalidRequest, match="travel/checkout"):
+        logs._taught(log, msgspec.structs.replace(snapshot, stage="checkout"))
+
+
+def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
+    snapshot = Snapshot("travel", "cart", STAGE, 0, empty(len(STAGE.arms), D))
+    (tmp_path / "a.zip").write_bytes(to_zip(snapshot))
+    (tmp_path / "b").mkdir()
+    for name, data in pack(snapshot).items():
+        (tmp_path / "b" / name).write_bytes(data)
+    for name in ("a.zip", "b"):
+        target, found = policies.target(str(tmp_path / name), STAGE.arms)
+        assert target.name == "travel/cart version 0"
+        assert found is not None
+        assert pack(found) == pack(snapshot)
+
+
+def many(n: int, seed: int = 1, holdout: float = 0.2, *, misrouted: bool = False) -> LedgerLog:
+    """Uniform draws, reward rate 0.1, with any nudge 0.3; `misrouted`: half of the reminders are shown as none."""
+    rng = np.random.default_rng(seed)
+    held, drawn = rng.random(n) < holdout, rng.integers(0, len(STAGE.arms), n)
+    stage = msgspec.structs.replace(STAGE, holdout=holdout)
+    decisions, settlements = [], []
+    for i in range(n):
+        arm = "none" if held[i] else STAGE.arms[drawn[i]]
+        if misrouted and arm == "reminder" and rng.random() < 0.5:
+            arm = "none"
+        changes: dict[str, Any] = {"holdout": bool(held[i]), "stage": stage, "version": 1}
+        if held[i]:
+            changes["propensity"] = np.eye(len(STAGE.arms))[0]
+        decisions.append(decided(i + 1, arm, **changes))
+        settlements.append(settled(i + 1, arm, float(rng.random() < (0.1 if arm == "none" else 0.3))))
+    return ledger(*decisions, settlements=tuple(settlements), stages=(stage,))._replace(spec=stage)
+
+
+def test_monitor_compares_with_the_holdout() -> None:
+    """Lift 0.8 · 0.2 = 0.16, at 1 − 1e-6: false alarm ≤ 4e-6; a lift that is wrong by 0.15 is found."""
+    log = many(3000)
+    found = monitor.monitor(log.source(), log.rewards, level=0.999999)
+    lift, over = found.lift.contrasts["holdout"], found.over_none.contrasts["none"]
+    for estimate in (lift, over):
+        assert estimate.interval[0] < 0.16 < estimate.interval[1]
+        assert estimate.interval[0] > 0.0
+        assert estimate.sequence is not None
+        assert estimate.sequence[0] <= estimate.interval[0]
+    assert (found.alarms, found.recurring) == ([], False)
+
+
+def test_monitor_without_a_holdout_says_so() -> None:
+    log = many(300, holdout=0.0)
+    found = monitor.monitor(log.source(), log.rewards)
+    assert [refusal.reason for refusal in found.lift.refused] == ["deterministic"]
+
+
+def test_monitor_raises_an_alarm_for_nudges_that_are_not_shown() -> None:
+    log = many(3000, misrouted=True)
+    found = monitor.monitor(log.source(), log.rewards)
+    assert found.alarms == [1]
+    assert log.arms[found.versions[1].suspect] == "reminder"
+
+
+def test_users_who_come_back_leave_no_sequence() -> None:
+    log = many(600)
+    rounds = read(log)
+    assert rounds.user is not None
+    again = rounds._replace(user=rounds.user // 2)
+    found = monitor.monitor(lambda: iter([again]), log.rewards)
+    assert found.recurring
+    assert found.lift.contrasts["holdout"].sequence is None
+
+
+def test_the_verdict_weighs_lift_and_guardrails() -> None:
+    """Always a reminder for a uniform policy: 0.04 more rewards. Its cost rises by 0.3 less the mean of all: −4.4."""
+    log = many(3000, holdout=0.0)
+    ask = Ask((Target("fixed:reminder", Fixed(1)), Target("none", Fixed(0))), (Target("logged", Logged()),))
+    found = core.evaluate([log.source()], ask)
+    rule = msgspec.convert({"min_n": 100, "guardrails": {"cost": 5.0, "refunds": 0.05}}, type(STAGE.promotion))
+    judged = judging.judged(log._replace(spec=msgspec.structs.replace(log.spec, promotion=rule)), ask, found, 0.95)
+    assert [j.champion for j in judged] == ["logged", "logged"]
+    assert judged[1].verdict.decision == "reject"
+    unmeasured = msgspec.structs.replace(rule, guardrails={"opt_outs": 0.0})
+    held = judging.judged(log._replace(spec=msgspec.structs.replace(log.spec, promotion=unmeasured)), ask, found, 0.95)
+    assert held[0].verdict.decision == "hold"
+    assert "opt_outs was not measured" in held[0].verdict.reasons[0]
+
+
+def test_retractions_are_counted_as_refunds() -> None:
+    log = ledger(decided(1, "none"), decided(2, "none"))
+    taken = Outcome(decision=uuid.UUID(int=2), id="r", kind="retraction", value=None, occurred=2000, received=2000)
+    log.store.record([], [taken], 2000, log.store.specs())
+    log.store.settle([settled(1, "none", 1.0), settled(2, "none")], {})
+    assert read(log._replace(refunds=True)).reward.tolist() == [0.0, 1.0]
+
+
+def test_segments_are_values_of_a_declared_feature() -> None:
+    columns = schema(STAGE.features).columns
+    rows = []
+    for i, (device, returning, price) in enumerate((("tablet", 1.0, -0.5), ("mobile", 0.0, 0.5)), 1):
+        x = np.zeros(D)
+        x[[columns.index(f"device={device}"), columns.index("returning"), columns.index("price")]] = 1, returning, price
+        rows.append(decided(i, "none", x=x))
+    log = ledger(*rows)
+    wanted = {"device": ["device=tablet", "device=mobile"], "returning": ["returning=true", "returning=false"]}
+    for name, labels in {**wanted, "price": ["price=low", "price=high"]}.items():
+        segment = read(log._replace(segment=name)).segment
+        assert segment is not None
+        assert segment.tolist() == labels
+    with pytest.raises(InvalidRequest, match="no feature 'colour'"):
+        read(log._replace(segment="colour"))
+
+
+def test_a_stage_that_the_ledger_does_not_have_is_named(tmp_path: Path, run: Run) -> None:
+    done = run("monitor", "--ledger", tmp_path / "no.db", "--stage", "cart")
+    assert isinstance(done.exception, JourneyBanditError)
+    assert not isinstance(done.exception, NotFound)
+    assert "does not exist" in str(done.exception)

@@ -1,0 +1,147 @@
+"""`journey-bandit simulate` without a service: comparisons, sweeps, trust, and messages a person can act on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bandit.errors import CatalogueError, InvalidRequest
+from cli.main import group
+
+SMALL = ("--users", "200", "--days", "6", "--backend", "serial")
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """run(*arguments): in this process, results under tmp_path; our own errors are raised."""
+
+    def invoke(*arguments: Any) -> Result:
+        words = ["simulate", *map(str, arguments)]
+        if "--users" in words:
+            words += ["--out", str(tmp_path / "out")]
+        return CliRunner().invoke(group, words)
+
+    return invoke
+
+
+def answer(done: Result) -> Any:
+    assert done.exception is None, done.exception
+    return json.loads(done.stdout)
+
+
+def test_policies_are_compared_on_the_same_people_with_figures(run: Run, tmp_path: Path) -> None:
+    found = answer(
+        run("--app", "travel", "--policy", "linear", "--policy", "fixed:discount_10", "--seeds", 2, *SMALL, "--json")
+    )
+    cart = found["stages"]["cart"]
+    assert list(cart) == ["linear", "fixed:discount_10", "fixed:none"]
+    assert cart["fixed:none"]["vs_none"] == 0.0
+    assert cart["fixed:discount_10"]["vs_none"] < 0.0
+    assert cart["fixed:discount_10"]["conv_pct"] > cart["fixed:none"]["conv_pct"]
+    assert len(found["cells"]) == len(set(found["cells"].values())) == 6
+    names = sorted(Path(file).name for file in found["figures"])
+    assert names == ["delay.png", "fatigue.png", "personas.png", "regret.png", "value.png"]
+    assert all(Path(file).stat().st_size > 5000 for file in found["figures"])
+
+
+def test_a_second_run_reads_what_is_finished(run: Run, tmp_path: Path) -> None:
+    words = ("--app", "travel", "--policy", "uniform", "--seeds", 1, *SMALL, "--json")
+    first = answer(run(*words))
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "cells").iterdir()}
+    assert answer(run(*words))["cells"] == first["cells"]
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "cells").iterdir()} == files
+
+
+def test_a_person_gets_a_table(run: Run) -> None:
+    done = run("--app", "gaming", "--policy", "oracle", "--seeds", 1, *SMALL)
+    assert done.exception is None
+    for word in ("gaming/retention", "fixed:none", "regret", "opted out", "Figures:"):
+        assert word in done.stdout.replace("\n", " ")
+
+
+def test_a_journey_has_a_table_for_each_stage(run: Run) -> None:
+    found = answer(run("--app", "fashion", "--policy", "uniform", "--seeds", 1, "--journey", *SMALL, "--json"))
+    assert list(found["stages"]) == ["onboarding", "browsing", "cart", "checkout", "retention"]
+
+
+def test_what_if_turns_every_knob_and_draws_a_tornado(run: Run, tmp_path: Path) -> None:
+    words = ("--app", "travel", "--policy", "fixed:reminder", "--seeds", 1, *SMALL, "--what-if")
+    found = answer(run(*words, "--json"))
+    assert found["policies"] == ["fixed:reminder", "fixed:none"]
+    assert {"effect size", "delay", "drift", "fatigue", "traffic"} <= set(found["knobs"])
+    assert found["knobs"]["effect size"]["low"] < found["knobs"]["effect size"]["high"]
+    done = run(*words)
+    assert "changes the choice?" in done.stdout.replace("\n", " ")
+    assert (tmp_path / "out" / "travel" / "tornado.png").stat().st_size > 5000
+
+
+def test_the_box_ranks_policies(run: Run) -> None:
+    words = ("--app", "travel", "--policy", "fixed:discount_10", "--policy", "fixed:price_freeze", "--seeds", 1, *SMALL)
+    found = answer(run(*words, "--box", 3, "--json"))
+    assert found["policies"] == ["fixed:discount_10", "fixed:price_freeze", "fixed:none"]
+    assert found["rank"][0] == 3.0, "a blanket discount is last in every world"
+    assert sum(found["best"]) == pytest.approx(1.0)
+    assert len(found["tau"]) == 3
+
+
+def test_events_are_written(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    assert run("--app", "travel", "--policy", "uniform", *SMALL, "--events", file).exception is None
+    assert {json.loads(line)["event"] for line in file.read_text().splitlines()} >= {"Cart Viewed", "Promotion Viewed"}
+
+
+def test_validate_says_what_fits_and_ends_with_status_1_where_something_does_not(run: Run, tmp_path: Path) -> None:
+    assert all(row["fits"] for row in answer(run("validate", "--app", "travel", "--json")))
+    file, saved = tmp_path / "export.csv", tmp_path / "mine.json"
+    file.write_text("metric,value\nrate.cart,0.20\nrepeat.p50,6\n")
+    fitted = answer(run("validate", "--app", "travel", "--export", file, "--save", saved, "--json"))
+    assert all(row["fits"] for row in fitted)
+    found = answer(run("--app", "travel", "--scenario", saved, "--policy", "uniform", "--seeds", 1, *SMALL, "--json"))
+    shipped = answer(run("--app", "travel", "--policy", "uniform", "--seeds", 1, *SMALL, "--json"))
+    assert found["cells"] != shipped["cells"]
+    file.write_text("metric,value\nrepeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n")
+    done = run("validate", "--app", "travel", "--export", file)
+    assert done.exit_code == 1
+    assert "NO" in done.stdout
+
+
+def test_a_blanket_discount_is_taken_apart(run: Run) -> None:
+    parts = answer(run("blanket", "--app", "travel", "--json"))
+    everybody = parts["everybody"]
+    assert everybody["lifted"] > 1.3 * everybody["rate"]
+    assert everybody["net"] < 0.0
+    assert "given to sure" in run("blanket", "--app", "travel").stdout.replace("\n", " ")
+
+
+def test_the_long_run_is_solved(run: Run) -> None:
+    found = answer(run("fatigue", "--app", "fintech", "--json"))
+    assert found["none"] < found["priced"] <= found["best"]
+    assert "dynamic programme" in run("fatigue", "--app", "fintech").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "found"),
+    [
+        (("--app", "travel", "--policy", "linaer", *SMALL), InvalidRequest, "did you mean `linear`"),
+        (("--app", "travel", "--policy", "uniform", "--policy", "uniform", *SMALL), InvalidRequest, "twice"),
+        (("blanket", "--app", "travel", "--arm", "free_flight"), InvalidRequest, "no nudge of cart"),
+        (("validate",), SystemExit, "give --app, or --sessions"),
+        (("validate", "--app", "travel", "--save", "x.json"), SystemExit, "--save goes with --export"),
+        (("--policy", "uniform"), SystemExit, "give --app"),
+        (("--app", "travel", "--url", "http://x", "--policy", "uniform"), SystemExit, "--policy goes without --url"),
+    ],
+)
+def test_what_cannot_be_run_is_said(run: Run, words: tuple[str, ...], kind: type[BaseException], found: str) -> None:
+    done = run(*words)
+    assert isinstance(done.exception, kind)
+    assert found in (str(done.exception) + done.output)
+
+
+def test_a_scenario_of_another_app_is_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('{"app": "x"}')
+    assert isinstance(run("--app", "travel", "--scenario", file, *SMALL).exception, CatalogueError)
