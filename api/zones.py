@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bandit.catalogue import Catalogue
 from bandit.errors import CatalogueError, Problem
-from bandit.limits import Limits
+from bandit.limits import Quiet
 
 
 class Zones:
@@ -15,8 +15,8 @@ class Zones:
     def __init__(self, catalogue: Catalogue):
         self._zones: dict[str, ZoneInfo] = {}
         mistakes = []
-        for path, limits in _declared(catalogue):
-            name = limits.quiet.timezone if limits.quiet else "UTC"
+        for path, hours in _declared(catalogue):
+            name = hours.timezone
             try:
                 self._zones[name] = ZoneInfo(name)
             except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -34,8 +34,9 @@ class Zones:
         return found
 
 
-def _declared(catalogue: Catalogue) -> Iterator[tuple[str, Limits]]:
-    yield "limits", catalogue.limits
+def _declared(catalogue: Catalogue) -> Iterator[tuple[str, Quiet]]:
+    places = {"limits": catalogue.limits}
     for name, stage in catalogue.stages.items():
-        yield f"stages.{name}.limits", stage.limits
-        yield from ((f"stages.{name}.nudges.{key}.limits", nudge.limits) for key, nudge in stage.nudges.items())
+        places[f"stages.{name}.limits"] = stage.limits
+        places |= {f"stages.{name}.nudges.{key}.limits": nudge.limits for key, nudge in stage.nudges.items()}
+    return ((path, limits.quiet) for path, limits in places.items() if limits.quiet)

@@ -17,7 +17,7 @@ from bandit import durations, limits, references
 from bandit.decoding import closest, decode
 from bandit.drift import Drift
 from bandit.errors import CatalogueError, NotFound, Problem
-from bandit.limits import Abandoned, Exclusive, Limits
+from bandit.limits import Abandoned, Budget, Evidence, Exclusive, Limits
 from bandit.moments import Credit, Fact, JourneyRules, Moment
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic
 from bandit.policies.hurdle import HierarchicalHurdle
@@ -51,30 +51,6 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     scale: Literal["linear", "log"] = "linear"
     values: list[str] = []
     description: str = ""
-
-
-class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What must come with the request before a claim may be shown.
-
-    stock: `{"stock": 3}` with 1 ≤ stock ≤ `at_most`. deadline: `{"deadline": "2026-01-31T18:00:00Z"}` in the future.
-    `fresh`: evidence that says when it was looked up (`as_of`) may not be older.
-    """
-
-    kind: Literal["stock", "deadline"]
-    at_most: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    fresh: str = ""
-
-
-class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The most that a nudge may cost in each period of length `per`, in the app's currency. Never overspent."""
-
-    amount: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
-    per: str
-
-    @property
-    def seconds(self) -> float:
-        """The period in seconds."""
-        return durations.seconds(self.per)
 
 
 class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -269,13 +245,6 @@ def _check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
             yield from _check_feature(path, struct)
         case Reward():
             yield from _check_reward(path, struct)
-        case Evidence():
-            if struct.kind == "stock" and struct.at_most is None:
-                yield Problem(f"{path}.at_most", "missing", "the largest stock that is scarce, e.g. 5")
-            if struct.fresh:
-                yield from durations.check(f"{path}.fresh", struct.fresh)
-        case Budget():
-            yield from durations.check(f"{path}.per", struct.per)
         case Stage():
             yield from _check_stage(path, struct)
         case Catalogue():

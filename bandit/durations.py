@@ -1,5 +1,6 @@
 """Durations as people write them in a catalogue: "30s", "10m", "72h", "14d"."""
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST = 3650 * 86400.0
 
 
+@functools.cache
 def seconds(text: str) -> float:
     """Seconds of a duration that was checked."""
     match = _FORM.fullmatch(text)

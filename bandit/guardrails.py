@@ -16,6 +16,7 @@ from bandit.limits import Limits, Quiet
 DAY = 86_400_000_000
 """A day in microseconds."""
 
+_NO_LIMITS = Limits()
 _SKEW = 300_000_000  # µs that a client's clock may be ahead of ours
 
 
@@ -174,6 +175,8 @@ class _Look(NamedTuple):
 
     def exceeded(self, limits: Limits, place: Place) -> str:
         """A cap or a cool-down that is reached at the app, the stage or the nudge."""
+        if limits == _NO_LIMITS:
+            return ""
         where = {0: "of the app", 1: f"of stage {place[0]}", 2: "of this nudge"}[sum(map(bool, place))]
         times = sorted(at for its, shown in self.around.shown.items() if _at(its, place) for at in self.times(shown))
         began = self.around.began
@@ -207,14 +210,13 @@ def _at(shown: Place, place: Place) -> bool:
 
 def declares_limits(catalogue: Catalogue) -> bool:
     """Whether anything depends on who the user is: without it, nobody needs to be looked up."""
-    none = Limits()
     stages = catalogue.stages.values()
     nudges = [nudge for stage in stages for nudge in stage.nudges.values()]
     return bool(
-        catalogue.limits != none
+        catalogue.limits != _NO_LIMITS
         or catalogue.exclusive
-        or any(stage.limits != none for stage in stages)
-        or any(nudge.limits != none or nudge.abandoned or nudge.consent for nudge in nudges)
+        or any(stage.limits != _NO_LIMITS for stage in stages)
+        or any(nudge.limits != _NO_LIMITS or nudge.abandoned or nudge.consent for nudge in nudges)
     )
 
 

@@ -1,4 +1,4 @@
-"""Declarations of guardrails: how often, when and with whose consent nudges may be shown. Tables of the catalogue.
+"""Declarations of guardrails: how often, when, for how much and with what evidence nudges may be shown.
 
 `limits` stands in three places: of the app (every nudge counts), of a stage (its nudges), of a nudge (itself).
 A day is any 24 hours, a week any seven days.
@@ -6,7 +6,7 @@ A day is any 24 hours, a week any seven days.
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,6 +15,30 @@ from bandit.errors import Problem
 
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 Often = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What must come with the request before a claim may be shown.
+
+    stock: `{"stock": 3}` with 1 ≤ stock ≤ `at_most`. deadline: `{"deadline": "2026-01-31T18:00:00Z"}` in the future.
+    `fresh`: evidence that says when it was looked up (`as_of`) may not be older.
+    """
+
+    kind: Literal["stock", "deadline"]
+    at_most: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    fresh: str = ""
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The most that a nudge may cost in each period of length `per`, in the app's currency. Never overspent."""
+
+    amount: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+    per: str
+
+    @property
+    def seconds(self) -> float:
+        """The period in seconds."""
+        return durations.seconds(self.per)
 
 
 class Quiet(
@@ -82,7 +106,16 @@ def check(path: str, declared: msgspec.Struct) -> Iterator[Problem]:
                 yield Problem(f"{path}.to", "the quiet hours are empty", "another time than `from`")
         case Limits() if declared.cool_down:
             yield from durations.check(f"{path}.cool_down", declared.cool_down)
-        case Everyone():
+        case Evidence():
+            yield from _check_evidence(path, declared)
+        case Everyone() | Budget():
             yield from durations.check(f"{path}.per", declared.per)
         case Abandoned():
             yield from durations.check(f"{path}.within", declared.within)
+
+
+def _check_evidence(path: str, evidence: Evidence) -> Iterator[Problem]:
+    if evidence.kind == "stock" and evidence.at_most is None:
+        yield Problem(f"{path}.at_most", "missing", "the largest stock that is scarce, e.g. 5")
+    if evidence.fresh:
+        yield from durations.check(f"{path}.fresh", evidence.fresh)

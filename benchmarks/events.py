@@ -46,7 +46,7 @@ class Intake(Load):
 
 
 def _track(n: int, user: str) -> dict[str, object]:
-    properties = {"route": f"r{n % 7}", "days_to_departure": 30}
+    properties = {"route": f"r{n}", "days_to_departure": 30}  # never twice: no moment holds, each decision is new
     return {
         "type": "track",
         "event": "Products Searched",

@@ -5,7 +5,6 @@ sqlite-utils opens the file, migrates it and supplies the transactions; hot writ
 (3.7.0–3.51.2) from forming: it needs two connections that commit or checkpoint.
 """
 
-import fcntl
 import sqlite3
 import threading
 import uuid
@@ -22,6 +21,7 @@ import sqlite_utils
 from api.stores import intake
 from api.stores.protocol import Counts, Folded, Found, Kept, Last, Noted, Person, admit, finite
 from api.stores.sqlite_events import SqlRows
+from api.stores.sqlite_file import connect, own, prepare, read_transaction
 from api.stores.sqlite_rows import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
@@ -33,7 +33,6 @@ from api.stores.sqlite_rows import (
     settlement_of,
     settlement_row,
 )
-from api.stores.sqlite_schema import migrations
 from bandit import journey
 from bandit.belief import Belief
 from bandit.catalogue import Stage
@@ -42,14 +41,6 @@ from bandit.features import Array
 from bandit.journey import Rules
 from bandit.records import NOT_NOW, Decision, Event, Matured, Outcome, Settlement
 
-_PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA wal_autocheckpoint = 4000",
-    "PRAGMA secure_delete = ON",
-    "PRAGMA cell_size_check = ON",
-    "PRAGMA trusted_schema = OFF",
-)
 _EVERY = 2**62
 _PAGE = 2000  # rows a long read holds its transaction for
 
@@ -63,12 +54,12 @@ class SqliteStore:
             raise LedgerError(f"{path} does not exist: give the file of a service's --store")
         with ExitStack() as opening:  # closes what was opened if the rest fails
             if not read_only:
-                opening.enter_context(_own(path))
+                opening.enter_context(own(path))
             try:
-                self._write = None if read_only else _connect(path, "rwc", busy_seconds, opening)
-                self._synchronous = _prepare(self._write) if self._write else "read only"
-                self._read = _connect(path, "ro", busy_seconds, opening)
-                self._people = _connect(path, "ro", busy_seconds, opening)  # never waits for a long read
+                self._write = None if read_only else connect(path, "rwc", busy_seconds, opening)
+                self._synchronous = prepare(self._write) if self._write else "read only"
+                self._read = connect(path, "ro", busy_seconds, opening)
+                self._people = connect(path, "ro", busy_seconds, opening)  # never waits for a long read
                 self._specs = self._load_specs()
             except sqlite3.Error as error:
                 raise LedgerError(f"{path} cannot be used as a ledger: {error}") from error
@@ -138,8 +129,11 @@ class SqliteStore:
             return intake.take(rows, rules, events, lambda outcomes: self.record([], outcomes, now, specs)[1])
 
     def person(self, user: bytes, most: int) -> Person:
-        with self._looking, _read_transaction(self._people.conn) as conn:
-            return SqlRows(conn).person(user, most)
+        with self._looking:
+            if SqlRows(self._people.conn).unknown(user):  # one query for somebody new
+                return Person(user, frozenset((user,)), None, ())
+            with read_transaction(self._people.conn) as conn:
+                return SqlRows(conn).person(user, most)
 
     def events(self, users: Collection[bytes]) -> list[Event]:
         with self._looking:
@@ -178,7 +172,7 @@ class SqliteStore:
         return sum(v for (v,) in self._rows("SELECT version FROM versions WHERE stage = ?", (stage,)))
 
     def last(self) -> Last:
-        with self._reading, _read_transaction(self._read.conn) as conn:
+        with self._reading, read_transaction(self._read.conn) as conn:
             tables = ("decisions", "outcomes", "settlements")
             return Last(*(conn.execute(f"SELECT coalesce(max(seq), 0) FROM {t}").fetchone()[0] for t in tables))  # noqa: S608
 
@@ -194,7 +188,7 @@ class SqliteStore:
                     ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608
         last = 0
         while True:
-            with self._reading, _read_transaction(self._read.conn) as conn:
+            with self._reading, read_transaction(self._read.conn) as conn:
                 rows = conn.execute(query, (last, end.decision, stage, NOT_NOW, end.settlement)).fetchall()
                 found = self._complete(conn, rows, end.outcome)
             if not found:
@@ -203,7 +197,7 @@ class SqliteStore:
             last = found[-1].seq
 
     def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
-        with self._reading, _read_transaction(self._read.conn) as conn:
+        with self._reading, read_transaction(self._read.conn) as conn:
             rows = {
                 row[0]: row[1:]
                 for row in conn.execute(
@@ -225,7 +219,7 @@ class SqliteStore:
             _put_belief(conn, stage, arms, belief)
 
     def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
-        with self._reading, _read_transaction(self._read.conn) as conn:
+        with self._reading, read_transaction(self._read.conn) as conn:
             return self._find(conn, list(dict.fromkeys(ids)))
 
     def settled(self, stage: str, through: int | None = None, after: int = 0) -> Iterator[tuple[Settlement, Array]]:
@@ -246,7 +240,7 @@ class SqliteStore:
                     WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608
         last = 0
         while True:
-            with self._reading, _read_transaction(self._read.conn) as conn:
+            with self._reading, read_transaction(self._read.conn) as conn:
                 found = self._complete(conn, conn.execute(query, (last, stage, stage, since)).fetchall())
             if not found:
                 return
@@ -309,45 +303,6 @@ class SqliteStore:
             raise LedgerError(f"the ledger refused a row: {error}") from error
         except sqlite3.Error as error:
             raise Unavailable(f"the ledger could not be written: {error}") from error
-
-
-@contextmanager
-def _read_transaction(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Several reads of one state of the ledger."""
-    conn.execute("BEGIN")
-    try:
-        yield conn
-    finally:
-        conn.execute("COMMIT")
-
-
-def _connect(path: Path, mode: str, busy_seconds: float, opening: ExitStack) -> sqlite_utils.Database:
-    uri = f"{path.resolve().as_uri()}?mode={mode}"  # as_uri quotes: a file may have %, ? or # in its name
-    conn = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=busy_seconds)
-    opening.callback(conn.close)
-    return sqlite_utils.Database(conn)
-
-
-def _prepare(database: sqlite_utils.Database) -> str:
-    """Settings of the writing connection and the tables; what `synchronous` really is then."""
-    for pragma in _PRAGMAS:
-        database.conn.execute(pragma).fetchall()
-    migrations.apply(database)
-    level = database.conn.execute("PRAGMA synchronous").fetchone()[0]
-    return ("OFF", "NORMAL", "FULL", "EXTRA")[level]
-
-
-def _own(path: Path) -> Any:
-    """An advisory lock that ends with the process. LedgerError if another process holds it."""
-    path = path.resolve()  # a symbolic link is the same file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = path.with_name(path.name + ".lock").open("w")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise LedgerError(f"{path} is in use by another process: one service owns one file") from error
-    return handle
 
 
 def _put_belief(conn: sqlite3.Connection, stage: str, arms: tuple[str, ...], belief: Belief) -> None:

@@ -86,6 +86,12 @@ class SqlRows:
         values = [(row.event, row.stage, row.decision.bytes) for row in rows]
         self._conn.executemany("INSERT INTO credits VALUES (?, ?, ?)", values)
 
+    def unknown(self, user: bytes) -> bool:
+        """Whether nothing is known of an id: no decision, no event, no link."""
+        parts = (("decisions", "user"), ("journeys", "user"), ("owners", "alias"), ("owners", "owner"))
+        query = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {column} = ?1)" for table, column in parts)  # noqa: S608
+        return not self._conn.execute(f"SELECT {query}", (user,)).fetchone()[0]
+
     def person(self, user: bytes, most: int) -> Person:
         """Who is behind an id, with at most so many decisions: those that showed something, or that a moment asked."""
         root = root_of(self, user)

@@ -442,6 +442,32 @@ def test_caps_count_a_person_under_all_their_ids(shop_with: Any) -> None:
     assert shop.journey("anon")["exposures"][0]["count"] == 1
 
 
+def test_who_was_parted_from_a_person_is_not_taken_for_them_again(shop_with: Any) -> None:
+    """The anonymous id was bob's, until an earlier link said that it was ann's."""
+    shop = shop_with(capped(total=1))
+    shop.event("identify", "bob", anonymous_id="anon")
+    _until(shop, "bob", "trust")
+    assert shop.journey("anon")["exposures"] != []
+    shop.event("identify", "ann", ago=60, anonymous_id="anon")
+    assert shop.journey("bob")["exposures"] != []
+    assert shop.journey("anon")["exposures"] == shop.journey("ann")["exposures"] == []
+
+
+def test_the_learner_sees_what_events_report_and_not_what_was_not_now(
+    working: Callable[..., Any], store: Store
+) -> None:
+    """Open decisions count in the policy: those that wait for a reward, with the outcomes reported so far."""
+    with working(store, parse(TEXT)) as desk:
+        desk.send(*VIEWS, *(one._replace(id=one.id + "bob", user="bob") for one in VIEWS[:2]))
+        waits, not_now = (desk.run(desk.service.decide(DecisionRequest(user_id=user))) for user in ("ann", "bob"))
+        desk.send(Sent("added", "Product Added", "ann", None, {"product_id": "shoe"}, None))
+        desk.learn()
+        assert (waits.moment, not_now.moment) == ("hesitates", None)
+        assert desk.worker.learning._last == store.last() == (2, 1, 0)
+        rows = desk.worker.learning._open["look"].rows()
+        assert (rows.seq.tolist(), rows.reward.tolist()) == ([1], [1.0])
+
+
 def test_a_claim_is_never_made_without_its_evidence(working: Callable[..., Any], clock: Callable[[], int]) -> None:
     """20,000 random requests (100,000 in `make chaos`), journeys and repeats among them: a claim needs fresh stock."""
     claims(working, clock, 20_000)
@@ -456,9 +482,9 @@ def test_a_claim_is_never_made_without_its_evidence_in_100000_requests(
 
 def claims(working: Callable[..., Any], clock: Callable[[], int], count: int) -> None:
     rng, store = random.Random(7), MemoryStore()
-    served = 0
+    served, users = 0, [f"u{i}" for i in range(30)]
     with working(store, parse(TEXT)) as desk:
-        desk.send(*VIEWS)
+        desk.send(*(one._replace(id=one.id + user, user=user) for one in VIEWS for user in users))
         now = dt.datetime.fromtimestamp(clock() / 1e6, dt.UTC)
         for _ in range(count // 500):
             evidence = [
@@ -468,7 +494,7 @@ def claims(working: Callable[..., Any], clock: Callable[[], int], count: int) ->
                 for _ in range(500)
             ]
             requests = [
-                DecisionRequest(user_id=rng.choice(["ann", "bob"]), stage=rng.choice([None, "look"]), evidence=e)
+                DecisionRequest(user_id=rng.choice(users), stage=rng.choice([None, "look"]), evidence=e)
                 for e in evidence
             ]
             for sent, reply in zip(evidence, desk.run(desk.service.decide_many(requests)), strict=True):
