@@ -21,7 +21,7 @@ import msgspec
 
 from bandit.belief import Belief
 
-SURE = 0.4  # logits: the largest sd, as the policy samples it, of an expectation that may speak
+SURE = 0.15  # logits: the largest sd, as the policy samples it, of an expectation that may speak
 _EDGE = 0.005  # q is kept this far from 0 and 1
 
 
@@ -29,7 +29,7 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """How a stage watches for change. keep = 1 only raises the alarm; watch = false does not look."""
 
     watch: bool = True
-    threshold: Annotated[float, msgspec.Meta(ge=2, le=100)] = 7.0
+    threshold: Annotated[float, msgspec.Meta(ge=2, le=100)] = 10.0
     shift: Annotated[float, msgspec.Meta(ge=0.05, le=3)] = 0.5
     keep: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
 
