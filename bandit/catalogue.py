@@ -28,7 +28,6 @@ NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
 
 _ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_TYPICAL = 1.0 / 6.0
 
 Value = str | float | bool
 
@@ -82,7 +81,7 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Outcomes count for `window` after the decision; then silence is `default`. `settle = "reward"` is for apps that
     report every outcome, zeros included: a decision is then learned as soon as its reward is known.
-    `delay`: how long an answer takes on average, a sixth of the window if left out; answers soon show it better.
+    `delay`: how long an answer takes on average. Without it open decisions wait for their window to end.
     """
 
     kind: Literal["binary", "continuous", "revenue"]
@@ -101,9 +100,9 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return durations.seconds(self.window)
 
     @property
-    def typical(self) -> float:
-        """The average delay of an answer, as a share of the window."""
-        return durations.seconds(self.delay) / self.seconds if self.delay else _TYPICAL
+    def typical(self) -> float | None:
+        """The average delay of an answer, as a share of the window; None if it is not declared."""
+        return durations.seconds(self.delay) / self.seconds if self.delay else None
 
     def scaled(self, value: float) -> float:
         """`value` clipped to the declared range and mapped to [0, 1]."""

@@ -105,13 +105,14 @@ def _room(n: int, d: int) -> Open:
 
 
 def amounts_to(live: Snapshot, rows: Open, counts: Array, now: int) -> Belief | None:
-    """What the open decisions say at `now`, beyond the settled belief of `live`; None if there are none.
+    """What the open decisions say at `now`, beyond the settled belief of `live`; None if there are none,
+    or if the stage does not declare how long answers take.
 
     counts: answers of settled decisions by arm and delay, (k, B).
     """
-    if not len(rows.seq):
-        return None
     spec = live.spec
+    if not len(rows.seq) or spec.reward.typical is None:
+        return None
     age = lateness(rows.at, rows.expires, np.full_like(rows.at, now))
     came = rows.answered > 0
     late = lateness(rows.at[came], rows.expires[came], rows.answered[came])

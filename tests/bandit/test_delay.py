@@ -132,7 +132,7 @@ def test_rows_that_count_whole_say_about_what_their_filtered_sites_say() -> None
 
 @pytest.fixture
 def stage(make_stage: Callable[..., Stage]) -> Stage:
-    return make_stage(policy=Linear(), reward=Reward(kind="binary", window="1h"))
+    return make_stage(policy=Linear(), reward=Reward(kind="binary", window="1h", delay="10m"))
 
 
 def opened(stage: Stage, made: Matured, **times: int) -> pending.Open | None:

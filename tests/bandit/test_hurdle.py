@@ -25,7 +25,7 @@ Build = Callable[..., Matured]
 
 @pytest.fixture
 def stage(make_stage: Callable[..., Stage]) -> Stage:
-    return make_stage(policy=Hierarchical(), reward=Reward(kind="revenue", window="1h", max=200.0))
+    return make_stage(policy=Hierarchical(), reward=Reward(kind="revenue", window="1h", delay="10m", max=200.0))
 
 
 def learned(rows: int, rate: tuple[float, ...], amount: tuple[float, ...], seed: int, stage: Stage) -> Belief:
