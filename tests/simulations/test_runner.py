@@ -207,6 +207,16 @@ def outcomes(rows: Decided, i: int, at: int = 0) -> tuple[Outcome, ...]:
     return (Outcome(decision=uuid.UUID(int=int(i)), id="r", kind="reward", value=1.0, occurred=at, received=at),)
 
 
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Travel's cart as if it declared how long answers take."""
+    text = read_shipped("travel")
+    assert text.count('window = "72h", value = 50.0') == 1
+    told = text.replace('window = "72h", value = 50.0', 'window = "72h", delay = "24h", value = 50.0')
+    monkeypatch.setattr(runner, "read_shipped", lambda app: told if app == "travel" else read_shipped(app))
+
+
+@pytest.mark.usefixtures("declared")
 def test_what_is_open_amounts_to_what_the_service_makes_of_it() -> None:
     """After three days nothing is settled; rewards that came by then count as rewards, silence by its age."""
     given, sink = cell(policy="hierarchical", users=2000, days=3), Kept()
@@ -235,6 +245,14 @@ def test_what_is_open_amounts_to_what_the_service_makes_of_it() -> None:
         assert left == pytest.approx(right, abs=1e-9)
 
 
+def test_open_decisions_wait_where_nobody_says_how_long_answers_take() -> None:
+    given = Run(cell(policy="hierarchical", users=400, days=3))
+    for step in range(3):
+        given.step(step)
+    assert given.brain.lives["cart"].snapshot.pending is None
+
+
+@pytest.mark.usefixtures("declared")
 def test_open_decisions_are_counted_before_their_window_ends() -> None:
     given = Run(cell(policy="hierarchical", users=2000, days=3))
     for step in range(3):
