@@ -2,8 +2,8 @@
 
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,30 +81,15 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
     events = Events(catalogue, worker, service.asking, salt=salt, clock=clock, metrics=metrics)
     scopes = None if settings.dev else keys.scopes
 
-    @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        worker.start()
-        try:
-            yield
-        finally:
-            worker.stop()
-            ledger_store.close()
-
-    def state() -> Health:
-        failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
-        broken = not failing.keys().isdisjoint(("write", "writer"))
-        status: Literal["ok", "failing"] = "failing" if broken else "ok"
-        return Health(status=status, app=catalogue.app, version=VERSION, store=ledger_store.describe(), failing=failing)
-
     return Litestar(
         route_handlers=[
             *native.routes(service),
             *event_routes.routes(events, catalogue),
             *segment.routes(events, scopes, metrics),
-            *health.routes(state, metrics),
+            *health.routes(lambda: _health(catalogue.app, worker, ledger_store), metrics),
             _assets(),
         ],
-        lifespan=[lifespan],
+        lifespan=[_lifespan(worker, ledger_store)],
         guards=[] if settings.dev else [guard(keys)],
         middleware=[CountResponses(metrics)],
         exception_handlers={Exception: _handle},
@@ -113,6 +98,28 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         debug=False,
         logging_config=None,
     )
+
+
+def _lifespan(worker: Worker, store: Store) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+    """The writer runs while the service does; then everything queued is committed and the ledger released."""
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        worker.start()
+        try:
+            yield
+        finally:
+            worker.stop()
+            store.close()
+
+    return lifespan
+
+
+def _health(app: str, worker: Worker, store: Store) -> Health:
+    failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
+    broken = not failing.keys().isdisjoint(("write", "writer"))
+    status: Literal["ok", "failing"] = "failing" if broken else "ok"
+    return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing)
 
 
 def _handle(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
