@@ -1,16 +1,19 @@
 """People change: a CUSUM for each arm finds it, and what was learned before the alarm then weighs less.
 
-For each learned row of an arm, whose reward y was expected to be q at decision time,
+For each learned row of an arm, whose reward y was expected to be q at decision time, with sd s in logits as the policy
+samples it,
 
-    C± ← max(0, C± + y·log(q±/q) + (1 − y)·log((1 − q±)/(1 − q))),    logit q± = logit q ± shift
+    C± ← max(0, C± + y·log(q±/q₀) + (1 − y)·log((1 − q±)/(1 − q₀)))
+    logit q₀ = logit q ± 2s,  logit q± = logit q₀ ± shift
 
-is the log likelihood ratio of "rewards have moved by `shift` logits" to "they have not" (Page 1954). For rewards
-between 0 and 1 that are not binary the same expression is an e-process under the null: each factor has mean ≤ 1.
+is the log likelihood ratio of "rewards have moved by `shift` logits" to "they have not" (Page 1954). Rows decided by
+one snapshot share its error, so "not moved" is as far in that direction as what was known allows: ignorance is not
+change, however late a snapshot learns of it. For rewards between 0 and 1 that are not binary the same expression is an
+e-process under the null: each factor has mean ≤ 1.
 C > `threshold` is an alarm. It ends an epoch of the stage; sums are kept for each epoch, untouched, and an epoch weighs
 `keep` to the power of the alarms since: exact sums in the ledger, forgetting only when they are read.
 
-Only rows speak whose decision was made after the last alarm, and whose expectation was sure enough that a gap between q
-and y means change, not ignorance.
+Only rows speak whose decision was made after the last alarm, and whose expectation was sure enough to be one at all.
 """
 
 import math
@@ -21,7 +24,8 @@ import msgspec
 
 from bandit.belief import Belief
 
-SURE = 0.15  # logits: the largest sd, as the policy samples it, of an expectation that may speak
+SURE = 0.5  # logits: the largest sd, as the policy samples it, of an expectation that may speak
+_ALLOWED = 2.0  # sds that an expectation may be wrong by
 _EDGE = 0.005  # q is kept this far from 0 and 1
 
 
@@ -29,9 +33,9 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """How a stage watches for change. keep = 1 only raises the alarm; watch = false does not look."""
 
     watch: bool = True
-    threshold: Annotated[float, msgspec.Meta(ge=2, le=100)] = 10.0
-    shift: Annotated[float, msgspec.Meta(ge=0.05, le=3)] = 0.5
-    keep: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
+    threshold: Annotated[float, msgspec.Meta(ge=2, le=100)] = 8.0
+    shift: Annotated[float, msgspec.Meta(ge=0.05, le=3)] = 0.8
+    keep: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.02
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +79,12 @@ def scan(rules: Drift, watch: Watch, rows: Iterable[Seen]) -> Watch:
     up, down, alarms = dict(watch.up), dict(watch.down), list(watch.alarms)
     for row in rows:
         q = min(max(row.mean, _EDGE), 1.0 - _EDGE)
-        stale = alarms and row.version < alarms[-1].through
-        if stale or row.sd > SURE * q * (1.0 - q):
+        sd = row.sd / (q * (1.0 - q))
+        if sd > SURE or (alarms and row.version < alarms[-1].through):
             continue
-        for direction, sums, by in (("up", up, rules.shift), ("down", down, -rules.shift)):
-            sums[row.arm] = max(0.0, sums.get(row.arm, 0.0) + _ratio(q, by, row.reward))
+        for direction, sums, sign in (("up", up, 1.0), ("down", down, -1.0)):
+            least = 1.0 / (1.0 + (1.0 - q) / q * math.exp(-sign * _ALLOWED * sd))
+            sums[row.arm] = max(0.0, sums.get(row.arm, 0.0) + _ratio(least, sign * rules.shift, row.reward))
             if sums[row.arm] > rules.threshold:
                 alarms.append(Alarm(arm=row.arm, direction=direction, through=row.seq, at=row.at))  # type: ignore[arg-type]
                 up, down = {}, {}

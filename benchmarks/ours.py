@@ -7,17 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import belief as beliefs
-from bandit import delay, propensity
+from bandit import delay, drift, propensity
 from bandit.belief import Belief
+from bandit.drift import Drift, Seen, Watch
 from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform, blocks
 from bandit.policies.blocks import Layout
 from bandit.policies.hierarchical import Logits
 from bandit.policies.linear import Ridge
-from bandit.policies.protocol import Arms, Array, Policy
+from bandit.policies.protocol import Arms, Array, Policy, Scores
 from benchmarks import environments
 from benchmarks.environments import Stream
 from benchmarks.running import Actions, Agent, Make, Pending
 
+DRIFT = Drift()
 TYPICAL = 22.0 / environments.WINDOW_HOURS  # the mean delay of `delay`, as a share of the window
 
 
@@ -32,18 +34,16 @@ class Ours:
         self.belief = [beliefs.empty(len(a.names), d) for a, d in zip(stream.arms, stream.dims, strict=True)]
         self.open = list(self.belief)
         self.counts = [np.zeros((len(a.names), delay.BUCKETS)) for a in stream.arms]
+        self.expected: dict[int, Scores] = {}  # of each stage's last batch
         self.rng = np.random.default_rng([seed, 1])
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
         """Exact propensities, then the draw."""
-        posterior = self.policy.posterior(beliefs.add(self.belief[stage], self.open[stage]), self.arms[stage])
-        arm = np.zeros(len(x), dtype=np.intp)
-        for i, u in enumerate(self.rng.random(len(x)).tolist()):
-            p = posterior.choose(x[i], eligible[i]).propensity
-            if self.floor > 0.0:
-                p = propensity.floored(p, self.floor, eligible[i])
-            arm[i] = propensity.draw(p, u)
-        return arm
+        known = beliefs.add(self.belief[stage], self.open[stage])
+        scores = self.policy.posterior(known, self.arms[stage]).choose_many(x, eligible)
+        self.expected[stage] = scores
+        p = propensity.floored_many(scores.propensity, self.floor, eligible)
+        return propensity.draw_many(p, self.rng.random(len(x)))
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
         """One site for each row, summed as the service sums them."""
@@ -105,6 +105,54 @@ class App(Ours):
         self._hear(stage)
         super().learn(stage, x, arm, reward)
         self.said[stage] = self.policy.message(self.belief[stage], self.alone[stage])
+
+
+class Watchful(App):
+    """As the service watches for change: a CUSUM for each arm, and what was learned before an alarm weighs less."""
+
+    def __init__(self, policy: Policy, stream: Stream, seed: int, rules: Drift = DRIFT):
+        super().__init__(policy, stream, seed)
+        self.rules = rules
+        self.watch = [Watch() for _ in stream.arms]
+        self.epochs = [[belief] for belief in self.belief]
+        self.rows = 0
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """The rows before an alarm belong to the old epoch."""
+        arms, before, epochs = self.arms[stage], self.watch[stage], self.epochs[stage]
+        mean, sd = (
+            part[np.arange(len(arm)), arm].tolist() for part in (self.expected[stage].mean, self.expected[stage].sd)
+        )
+        numbers = range(self.rows + 1, self.rows + len(arm) + 1)
+        told = zip(numbers, arm.tolist(), reward.tolist(), mean, sd, strict=True)
+        seen = (Seen(n, 0, arms.names[a], r, m, s, self.rows) for n, a, r, m, s in told)
+        self.watch[stage] = drift.scan(self.rules, before, seen)
+        self.rows += len(arm)
+        epochs += [beliefs.empty(*epochs[0].shift.shape)] * (self.watch[stage].epoch - before.epoch)
+        tau, nu = self.policy.sites(self.belief[stage], arms, x, arm, reward)
+        of = np.array([drift.epoch_of(self.watch[stage], n) for n in numbers])
+        for e in np.unique(of).tolist():
+            mine = of == e
+            new = beliefs.sites(len(arms.names), x[mine], arm[mine], tau[mine], nu[mine], reward[mine])
+            epochs[e] = beliefs.add(epochs[e], new)
+        self.belief[stage] = drift.weighed(self.rules, epochs)
+        self.said[stage] = self.policy.message(self.belief[stage], self.alone[stage])
+
+
+class Restarted(App):
+    """Told when everything changes, it begins anew then: what no service can know."""
+
+    def __init__(self, policy: Policy, stream: Stream, seed: int):
+        super().__init__(policy, stream, seed)
+        self.left = len(stream.stage) // 2
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+        """Nothing is known at the break."""
+        if self.left == 0:
+            self.belief = [beliefs.empty(*b.shift.shape) for b in self.belief]
+            self.said = [self.policy.message(b, a) for b, a in zip(self.belief, self.alone, strict=True)]
+        self.left -= len(x)
+        return super().decide(stage, x, eligible)
 
 
 class Pooled:
@@ -202,6 +250,8 @@ CONTESTANTS: dict[str, Make] = {
 }
 POOLED: dict[str, Make] = {  # only where stages share an app
     "ours: hierarchical, all stages": policy(Hierarchical(), pooled=True),
+    "ours: hierarchical, watchful": lambda stream, seed: Watchful(Hierarchical(), stream, seed),
+    "ours: hierarchical, told of the break": lambda stream, seed: Restarted(Hierarchical(), stream, seed),
     "Bayes TS, true prior": policy(FullHierarchy(), pooled=True),
 }
 

@@ -31,6 +31,7 @@ Alpha = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 _CHUNK = 128  # rows filtered together, before their joint posterior is computed anew
 _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
 _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
+_FLATTEST = 0.01  # of a curvature that could turn: silence about a likely answer
 _PROBIT = np.pi / 8.0  # E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
 
 
@@ -112,9 +113,9 @@ class Hierarchical(
     prior_mean: Rate = 0.1
     base_sd: Positive = 1.4
     base_slope_sd: Positive = 0.5
-    effect_sd: Positive = 0.5
-    effect_slope_sd: Positive = 0.25
-    alpha: Alpha = 0.5
+    effect_sd: Positive = 0.25
+    effect_slope_sd: Positive = 0.2
+    alpha: Alpha = 0.35
     scales: Literal["declared", "learned"] = "declared"
 
     @property
@@ -223,10 +224,13 @@ def _differ(values: Array, eligible: Mask) -> Mask:
 
 
 def _curved(z: Array, variance: Array, reward: Array, weight: Array) -> Sites:
-    """(τ, ν) of fractional rows at scores z: the likelihood's curvature there, smoothed by the scores' variance."""
+    """(τ, ν) of rows at scores z, smoothed by the scores' variance: slope and curvature of log(1 − F σ(z)) where nobody
+    has answered yet and F = `weight` of all answers would have come by now; of the usual likelihood where F = 1.
+    """
     p = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
-    tau = weight * p * (1.0 - p)
-    return tau, tau * z + weight * (reward - p)
+    q, silent = 1.0 - p, 1.0 - weight * p
+    tau = weight * p * q * np.maximum(1.0 - 2.0 * p + weight * p**2, _FLATTEST) / silent**2
+    return tau, tau * z + weight * (reward - p) * q / silent
 
 
 def _ready(layout: Layout, belief: Belief, arms: Arms, alpha: float) -> LogitPosterior:

@@ -90,12 +90,16 @@ def test_a_linear_policy_counts_parts_of_rows() -> None:
 
 
 def test_a_logistic_policy_goes_to_the_joint_mode_of_what_is_open() -> None:
-    """Oracle: minus the log posterior, fractional rows included, has no gradient at the mean that results."""
+    """Oracle: minus the log posterior has no gradient at the mean that results, where silence says log(1 − F σ(z)).
+
+    The gradient is taken by differences; so is the curvature, which counts as 0.01 p q at least.
+    """
     rng = np.random.default_rng(5)
     x = np.rint(rng.uniform(-1, 1, (300, 3)) * 4096) / 4096
     x[:, 0] = 1.0
     arm, weight = rng.integers(0, 3, 300), rng.uniform(0.05, 1, 300)
     reward = (rng.random(300) < 0.2 + 0.2 * arm).astype(float)
+    weight[reward > 0.0] = 1.0  # answers count whole
     arms = Arms(("none", "a", "b"), ("none", "t", "t"), np.ones(3), np.zeros(3), ("1", "u", "v"))
     policy, nothing = Hierarchical(), empty(3, 3)
     tau, nu = policy.provisional(nothing, arms, x, arm, reward, weight)
@@ -104,9 +108,17 @@ def test_a_logistic_policy_goes_to_the_joint_mode_of_what_is_open() -> None:
     assert np.abs(z).max() > 1.0
     after = policy.posterior(add(nothing, rows), arms).stacked[-3:]
     again = np.einsum("nd,nd->n", x, after[arm])
-    p = 1 / (1 + np.exp(-again))
-    np.testing.assert_allclose(tau, weight * p * (1 - p), atol=2e-3)
-    np.testing.assert_allclose(nu, tau * again + weight * (reward - p), atol=2e-3)
+
+    def says(z: np.ndarray) -> np.ndarray:
+        p = 1 / (1 + np.exp(-z))
+        return np.where(reward > 0.0, np.log(p), np.log(1.0 - weight * p))
+
+    slope = (says(again + 1e-4) - says(again - 1e-4)) / 2e-4
+    bend = -(says(again + 1e-3) - 2.0 * says(again) + says(again - 1e-3)) / 1e-6
+    sure = bend > 1e-3
+    assert sure.mean() > 0.8
+    np.testing.assert_allclose(tau[sure], bend[sure], atol=2e-3)
+    np.testing.assert_allclose(nu, tau * again + slope, atol=2e-3)
 
 
 def test_rows_that_count_whole_say_about_what_their_filtered_sites_say() -> None:
@@ -124,7 +136,7 @@ def test_rows_that_count_whole_say_about_what_their_filtered_sites_say() -> None
         policy.posterior(b, arms).choose(np.array([1.0, 0.3, -0.2]), np.ones(2, bool)) for b in (filtered, at_once)
     )
     np.testing.assert_allclose(one.mean, other.mean, atol=0.01)
-    np.testing.assert_allclose(one.sd, other.sd, rtol=0.05)
+    np.testing.assert_allclose(one.sd, other.sd, rtol=0.06)
 
 
 # -- columns -----------------------------------------------------------------------------------------------------

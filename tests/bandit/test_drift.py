@@ -21,11 +21,31 @@ def test_the_sums_are_pages() -> None:
     """By hand: q = 0.2, shift ½."""
     up = 1 / (1 + 4 * math.exp(-0.5))
     down = 1 / (1 + 4 * math.exp(0.5))
-    watch = scan(Drift(), Watch(), [Seen(1, 0, "a", 1.0, 0.2, 0.0, 0), Seen(2, 0, "a", 0.0, 0.2, 0.0, 0)])
+    watch = scan(Drift(shift=0.5), Watch(), [Seen(1, 0, "a", 1.0, 0.2, 0.0, 0), Seen(2, 0, "a", 0.0, 0.2, 0.0, 0)])
     first = math.log(up / 0.2)
     assert watch.up["a"] == pytest.approx(first + math.log((1 - up) / 0.8))
     assert watch.down["a"] == pytest.approx(math.log((1 - down) / 0.8)), "a success took it to 0, not below"
     assert not watch.alarms
+
+
+def test_what_is_not_known_well_is_not_change() -> None:
+    """By hand: an expectation of 0.2 whose sd is ¼ logit may be half a logit wrong, and only more than that counts.
+
+    100 runs of 2,000 rows, all decided by one snapshot that was 0.4 logits too low: no more than 20 may raise an alarm
+    (5 % are expected: above that with probability below 1e-6). Taken at its word, the expectation fails in all of them.
+    """
+    sure, unsure = 0.0, 0.25 * 0.2 * 0.8
+    for sd, nothing in ((sure, 0.2), (unsure, 1 / (1 + 4 * math.exp(-0.5)))):
+        up = 1 / (1 + (1 - nothing) / nothing * math.exp(-0.5))
+        watch = scan(Drift(shift=0.5), Watch(), [Seen(1, 0, "a", 1.0, 0.2, sd, 0)])
+        assert watch.up["a"] == pytest.approx(math.log(up / nothing))
+    wrong = 1 / (1 + 4 * math.exp(-0.4))
+    alarms = [
+        sum(scan(Drift(), Watch(), rows(wrong, 2000, seed, sd=sd)).epoch > 0 for seed in range(100))
+        for sd in (sure, unsure)
+    ]
+    assert alarms[0] >= 80
+    assert alarms[1] <= 20
 
 
 def test_no_change_is_hardly_ever_an_alarm_and_a_change_always_is() -> None:
@@ -48,7 +68,7 @@ def test_rows_before_the_alarm_and_unsure_ones_do_not_speak() -> None:
     old = [msgspec_row._replace(seq=100 + i, version=0) for i, msgspec_row in enumerate(rows(1.0, 50, 1))]
     assert scan(Drift(), alarmed, old).alarms == alarmed.alarms
     assert scan(Drift(), alarmed, old).up == alarmed.up
-    unsure = rows(1.0, 50, 1, sd=0.5 * 0.2 * 0.8)
+    unsure = rows(1.0, 50, 1, sd=0.51 * 0.2 * 0.8)
     assert scan(Drift(), Watch(), unsure) == Watch()
     assert scan(Drift(watch=False), Watch(), rows(1.0, 50, 1)) == Watch()
 

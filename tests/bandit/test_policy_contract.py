@@ -524,7 +524,7 @@ def test_beta_decides_however_much_it_knows(n: float) -> None:
 def test_the_gaussian_hierarchy_is_bayesian_regression_on_structured_features(seed: int) -> None:
     """Written out with one long φ for each row: baseline, type, nudge; noise from the pooled variance."""
     w = world(seed, varied=False)
-    policy = Hierarchical(prior_mean=0.3, alpha=0.6).gaussian()
+    policy = Hierarchical(prior_mean=0.3, alpha=0.6, effect_sd=0.5, effect_slope_sd=0.25).gaussian()
     k, d = len(w.arms), w.x.shape[1]
     belief = sites(k, w.x, w.arm, np.ones(len(w.x)), w.reward, w.reward)
     posterior = policy.posterior(belief, w.facts)
