@@ -250,6 +250,12 @@ CONTESTANTS: dict[str, Make] = {
 }
 POOLED: dict[str, Make] = {  # only where stages share an app
     "ours: hierarchical, all stages": policy(Hierarchical(), pooled=True),
+    "ours: hierarchical, all stages, delay assumed twice": lambda stream, seed: App(
+        Hierarchical(), stream, seed, 2 * TYPICAL
+    ),
+    "ours: hierarchical, all stages, delay assumed half": lambda stream, seed: App(
+        Hierarchical(), stream, seed, TYPICAL / 2
+    ),
     "ours: hierarchical, watchful": lambda stream, seed: Watchful(Hierarchical(), stream, seed),
     "ours: hierarchical, told of the break": lambda stream, seed: Restarted(Hierarchical(), stream, seed),
     "Bayes TS, true prior": policy(FullHierarchy(), pooled=True),
