@@ -25,7 +25,12 @@ def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Snapshot)
     learned its site (τ, ν), by the policy that learns it: that of `live`.
     """
     current = spec.schema == live.spec.schema
-    verdicts = [rewards.settle(spec, m.outcomes, holdout=m.decision.holdout, current=current) for m in matured]
+    verdicts = [
+        rewards.settle(
+            spec, m.outcomes, holdout=m.decision.holdout, current=current, deferred=m.decision.deferred
+        )
+        for m in matured
+    ]
     tau, nu = np.zeros(len(matured)), np.zeros(len(matured))
     declared = live.spec.arms
     known = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm in declared]

@@ -42,7 +42,7 @@ def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, 
     """
     if decision.holdout or decision.arm not in live.arms or live.reward.settle == "reward":
         return None
-    verdict = rewards.settle(spec, outcomes, holdout=False, current=spec.schema == live.schema)
+    verdict = rewards.settle(spec, outcomes, holdout=False, current=spec.schema == live.schema, deferred=decision.deferred)
     if not verdict.learned:
         return None
     came = 0 if verdict.why == "silence" else answered(outcomes)

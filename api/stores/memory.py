@@ -178,6 +178,7 @@ def _copy(decision: Decision) -> Decision:
     return msgspec.structs.replace(
         decision,
         x=decision.x.copy(),
+        phi=decision.phi.copy(),
         propensity=decision.propensity.copy(),
         mean=decision.mean.copy(),
         sd=decision.sd.copy(),

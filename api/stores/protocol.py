@@ -90,6 +90,7 @@ class Asked(NamedTuple):
     at: int
     expires: int
     moment: str
+    deferred: bool
     activated: int | None
 
 
@@ -255,9 +256,14 @@ def admit(
         seen = found._replace(outcomes=(*found.outcomes, outcome))
         noted.append(note._replace(found=seen))
         ledger[reported.decision] = seen
-        if not outcome.late and rewards.is_final(specs[found.decision.spec], seen.outcomes):
+        if not outcome.late and _is_final(specs, seen):
             plan.hastened.append(found.seq)
     return plan, kept, noted
+
+
+def _is_final(specs: Mapping[str, Stage], found: Found) -> bool:
+    decision = found.decision
+    return rewards.is_final(specs[decision.spec], found.outcomes, deferred=decision.deferred)
 
 
 def finite(settlements: Sequence[Settlement]) -> None:

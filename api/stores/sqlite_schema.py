@@ -80,3 +80,17 @@ def events(db: Database) -> None:
     """Events, journeys and what events report."""
     for statement in _EVENTS:
         db.conn.execute(statement)
+
+
+_OFFERED = (
+    "ALTER TABLE decisions ADD COLUMN deferred INTEGER NOT NULL DEFAULT 0 CHECK (deferred IN (0, 1))",
+    "ALTER TABLE decisions ADD COLUMN actions TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE decisions ADD COLUMN phi BLOB NOT NULL DEFAULT x''",
+)
+
+
+@migrations()
+def offered(db: Database) -> None:
+    """Decisions that wait for their activation, and actions that came with a request."""
+    for statement in _OFFERED:
+        db.conn.execute(statement)
