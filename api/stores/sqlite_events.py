@@ -74,7 +74,9 @@ class SqlRows:
         query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, {_ACTIVATED}, d.deferred FROM decisions d
                     WHERE d.user IN ({_marks(users)}) AND d.expires > ? AND d.moment <> ?"""  # noqa: S608
         rows = self._conn.execute(query, (*users, since, NOT_NOW))
-        return [Candidate(uuid.UUID(bytes=row[0]), *row[1:-1], bool(row[-1])) for row in rows]
+        return [
+            Candidate(uuid.UUID(bytes=row[0]), row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows
+        ]
 
     def credited(self, events: Sequence[str]) -> dict[tuple[str, str], uuid.UUID]:
         query = f"SELECT event, stage, decision FROM credits WHERE event IN ({_marks(events)})"  # noqa: S608
