@@ -28,14 +28,16 @@ from api.keys import Keys
 from api.keys import load as load_keys
 from api.messages import Health
 from api.metrics import CountResponses, Metrics
+from api.outbox import Post
 from api.paths import App
 from api.problems import handle
 from api.ranking import Ranking
 from api.routes import events as event_routes
-from api.routes import health, native, ofrep, personalizer, segment
+from api.routes import health, native, ofrep, personalizer, segment, webhooks
 from api.service import Service
 from api.settings import Settings
 from api.stores import Store, open_store
+from api.webhooks import load as load_endpoints
 from api.worker import Clock, Worker
 from bandit.catalogue import Catalogue
 from bandit.errors import LedgerError
@@ -93,6 +95,8 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         metrics=metrics,
         window_scale=settings.window_scale,
     )
+    endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
+    sending = Post(endpoints, catalogue, ledger_store, worker, clock, metrics)
     scopes = None if settings.dev else keys.scopes
 
     return App(
@@ -102,10 +106,11 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
             *segment.routes(events, scopes, metrics),
             *ofrep.routes(flags),
             *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request))),
+            *webhooks.routes(sending),
             *health.routes(lambda: _health(catalogue.app, worker, ledger_store), metrics),
             _assets(),
         ],
-        lifespan=[_lifespan(worker, ledger_store)],
+        lifespan=[_lifespan(worker, sending, ledger_store)],
         guards=[] if settings.dev else [guard(keys)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
@@ -117,15 +122,17 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
     )
 
 
-def _lifespan(worker: Worker, store: Store) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+def _lifespan(worker: Worker, sending: Post, store: Store) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     """The writer runs while the service does; then everything queued is committed and the ledger released."""
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         worker.start()
+        sending.start()
         try:
             yield
         finally:
+            sending.stop()
             worker.stop()
             store.close()
 

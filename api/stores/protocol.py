@@ -112,6 +112,19 @@ class Folded(NamedTuple):
     noted: list[tuple[Credited, Noted]]
 
 
+class Letter(NamedTuple):
+    """A message that an endpoint has not taken. `due`: its next attempt; `dead`: it was given up."""
+
+    endpoint: str
+    event: str
+    body: bytes
+    attempts: int
+    due: int
+    error: str
+    dead: bool
+    at: int
+
+
 class Store(Protocol):
     """One ledger. Only one thread may call the writing methods; reading methods may be called from any."""
 
@@ -208,6 +221,30 @@ class Store(Protocol):
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:
         """Every decision made at `since` (µs) or later, in order, with what was recorded about it."""
+        ...
+
+    def made(self, after: int, most: int) -> list[Found]:
+        """Decisions numbered above `after`, in order, so many at most."""
+        ...
+
+    def ended(self, after: int, most: int) -> list[Found]:
+        """Decisions settled by settlements numbered above `after`, in their order, so many at most."""
+        ...
+
+    def letters(self, endpoint: str | None = None) -> list[Letter]:
+        """What an endpoint, or any, has not taken, in the order in which it is due."""
+        ...
+
+    def post(
+        self,
+        facts: Mapping[str, str],
+        put: Sequence[Letter],
+        gone: Sequence[tuple[str, str]],
+        most_dead: int | None = None,
+    ) -> None:
+        """Add facts, add or replace letters, and forget those of (endpoint, event), in one transaction. Of dead ones
+        each endpoint concerned keeps the newest `most_dead`.
+        """
         ...
 
     def counts(self) -> Counts:
