@@ -27,6 +27,9 @@ _AGAIN = 8  # decisions that one question may have in a visit: the next is made 
 _VIEWS = {"": "the payload", ".nudge": "its id", ".show": "whether there is anything to show"}
 _consent = dict[str, bool]
 
+JOURNEY = "journey"
+"""The flag that asks where the user is, and whether this is the moment. Bulk answers leave it out."""
+
 
 class Asked(NamedTuple):
     """What a client said: who, what is known, and whether it is about to be shown."""
@@ -62,23 +65,43 @@ class Flags:
     async def one(self, key: str, asked: Asked) -> Evaluation:
         """The flag's value. NotFound (key), InvalidRequest (context), Unavailable."""
         stage, dot, view = key.partition(".")
-        if stage not in self._stages or dot + view not in _VIEWS:
-            raise NotFound("key", f"no flag {key!r}", f"a stage of the app, or one with {', '.join(list(_VIEWS)[1:])}")
-        (result,) = await self._decide([stage], asked)
+        if dot + view not in _VIEWS or not (stage in self._stages or self._is_journey(stage)):
+            known = ", ".join([*self._stages, *([JOURNEY] if self._is_journey(JOURNEY) else [])])
+            raise NotFound(
+                "key", f"no flag {key!r}", f"one of {known}, or with {' or '.join(list(_VIEWS)[1:])} after it"
+            )
+        (result,) = await (self._journey(asked) if stage not in self._stages else self._decide([stage], asked))
         if isinstance(result, JourneyBanditError):
             raise result
-        if asked.shown:
+        if asked.shown and result.moment is not None:  # "not now" shows nothing, and is never learned
             await self._service.report(OutcomeRequest(result.decision_id, "activation"))
-        return _viewed(result, dot + view)
+        return _viewed(stage, result, dot + view)
 
     async def all(self, asked: Asked) -> list[Evaluation | tuple[str, JourneyBanditError]]:
         """Every flag's value, or what is wrong with the context for it. Unavailable."""
         results = zip(self._stages, await self._decide(self._stages, asked), strict=True)
         return [
-            (stage + view, result) if isinstance(result, JourneyBanditError) else _viewed(result, view)
+            (stage + view, result) if isinstance(result, JourneyBanditError) else _viewed(stage, result, view)
             for stage, result in results
             for view in _VIEWS
         ]
+
+    def _is_journey(self, stage: str) -> bool:
+        """Whether a flag asks the journey: where the app declares events, and no stage is called so."""
+        return stage == JOURNEY and JOURNEY not in self._stages and bool(self._catalogue.journey.events)
+
+    async def _journey(self, asked: Asked) -> list[DecisionReply | JourneyBanditError]:
+        """What the user's moment asks for. The journey itself gives one decision a visit."""
+        stages = self._catalogue.stages.values()
+        known = {name for stage in stages if not stage.dynamic for name in stage.features}
+        request = DecisionRequest(
+            user_id=asked.user,
+            context={name: value for name, value in asked.attributes.items() if name in known},
+            evidence=asked.evidence,
+            consent=dict(asked.consent),
+            deferred=True,
+        )
+        return await self._service.decide_many([request])
 
     async def _decide(self, stages: Sequence[str], asked: Asked) -> list[DecisionReply | JourneyBanditError]:
         """Each stage's decision: the one that was made for this question, or a new one. One durable write."""
@@ -170,6 +193,6 @@ def _converted(context: Mapping[str, Any], name: str, type_: Any, default: Any) 
         raise InvalidRequest(Problem(f"context.{name}", str(error)[:120], fix)) from error
 
 
-def _viewed(reply: DecisionReply, view: str) -> Evaluation:
+def _viewed(flag: str, reply: DecisionReply, view: str) -> Evaluation:
     values = {"": reply.nudge.payload, ".nudge": reply.nudge.id, ".show": reply.nudge.id != "none"}
-    return Evaluation(reply.stage + view, reply, values[view])
+    return Evaluation(flag + view, reply, values[view])

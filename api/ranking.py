@@ -7,7 +7,7 @@ what it asked for, also after a restart.
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -24,6 +24,7 @@ from bandit.records import Decision, Outcome
 
 _OWN = "jb-"  # an event that we named: the rest is the decision's id
 _SLOT = "slot "
+_FEW = 6  # actions that are ranked within a millisecond or so
 _REMEMBERED = 20_000
 
 
@@ -104,7 +105,7 @@ class Ranking:
             request=self._fingerprint([context, actions, list(excluded), deferred]),
             deferred=deferred,
         )
-        return await self._submit(event, [self._decide(loop, ask)])
+        return await self._submit(event, await self._off(len(actions), lambda: [self._decide(loop, ask)]))
 
     async def slots(
         self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], slots: Sequence[Slot],
@@ -112,26 +113,14 @@ class Ranking:
     ) -> Ranked:  # fmt: skip
         """An action for each slot, in their order, none twice: each drawn from what the slots before it left."""
         event, _ = self._event(loop, event)
-        request = self._fingerprint([context, actions, list(slots), deferred])
-        taken, decisions = dict[str, str](), list[Decision]()
         for i, slot in enumerate(slots):
             _known(f"slots[{i}].excludedActions", slot.excluded, actions)
             _known(f"slots[{i}].baselineAction", [slot.baseline], actions)
-            first = sorted(actions, key=lambda action: action.id != slot.baseline)
-            refused = dict.fromkeys(slot.excluded, "in the slot's excluded actions") | taken
-            ask = engine.Rank(
-                id=self._hashed(loop, event, i),
-                event=event,
-                context=[*context, *slot.features],
-                actions=first,
-                refused=refused,
-                request=request,
-                deferred=deferred,
-                notes=(f"{_SLOT}{slot.id}",),
-            )
-            decisions.append(self._decide(loop, ask))
-            taken[decisions[-1].arm] = f"taken by slot {slot.id!r}"
-        return await self._submit(event, decisions)
+        request = self._fingerprint([context, actions, list(slots), deferred])
+        base = engine.Rank(
+            id=uuid.UUID(int=0), event=event, context=context, actions=actions, request=request, deferred=deferred
+        )
+        return await self._submit(event, await self._off(len(actions), lambda: self._fill(loop, base, slots)))
 
     async def reward(self, loop: str, event: str, given: Sequence[Given]) -> None:
         """Report rewards, durable. For an event that is not known they are counted and dropped. InvalidRequest,
@@ -169,6 +158,25 @@ class Ranking:
     def _decide(self, loop: str, ask: engine.Rank) -> Decision:
         live = self._worker.lives[loop]
         return engine.rank(live, ask, now=self._clock(), salt=self._salt, window_scale=self._scale)
+
+    def _fill(self, loop: str, base: engine.Rank, slots: Sequence[Slot]) -> list[Decision]:
+        taken, decisions = dict[str, str](), list[Decision]()
+        for i, slot in enumerate(slots):
+            ask = msgspec.structs.replace(
+                base,
+                id=self._hashed(loop, base.event, i),
+                context=[*base.context, *slot.features],
+                actions=_first(base.actions, slot.baseline),
+                refused=dict.fromkeys(slot.excluded, "in the slot's excluded actions") | taken,
+                notes=(f"{_SLOT}{slot.id}",),
+            )
+            decisions.append(self._decide(loop, ask))
+            taken[decisions[-1].arm] = f"taken by slot {slot.id!r}"
+        return decisions
+
+    async def _off(self, actions: int, work: Callable[[], list[Decision]]) -> list[Decision]:
+        """Do what takes long beside the event loop: propensities of many actions are joint."""
+        return await asyncio.to_thread(work) if actions > _FEW else work()
 
     async def _submit(self, event: str, decisions: Sequence[Decision]) -> Ranked:
         kept, _ = await self._worker.submit(decisions)
@@ -264,6 +272,11 @@ def in_order(decision: Decision) -> list[tuple[str, float]]:
     free.sort(key=lambda name: (name != decision.arm, -p[name], places[name]))
     rest = iter(free)
     return [(name, p[name]) for name in (n if n in decision.excluded else next(rest) for n in decision.actions)]
+
+
+def _first(actions: Sequence[Action], baseline: str) -> list[Action]:
+    """The baseline before the others."""
+    return sorted(actions, key=lambda action: action.id != baseline)
 
 
 def _known(field: str, names: Sequence[str], actions: Sequence[Action]) -> None:

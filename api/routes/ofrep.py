@@ -83,15 +83,18 @@ async def _context(request: Ask) -> object:
 def _flag(found: Evaluation) -> dict[str, object]:
     reply = found.reply
     sure = reply.propensity == 1.0 and not reply.holdout  # nothing was drawn: only this may be shown
+    reason = "DISABLED" if reply.moment is None else "TARGETING_MATCH" if sure else "SPLIT"
+    moment = {"moment": reply.moment} if isinstance(reply.moment, str) else {}
     return {
         "key": found.key,
         "value": found.value,
-        "reason": "TARGETING_MATCH" if sure else "SPLIT",
+        "reason": reason,
         "variant": reply.nudge.id,
         "metadata": {
             "decisionId": str(reply.decision_id),
             "probability": reply.propensity,
             "stage": reply.stage,
+            **moment,
             "type": reply.nudge.type,
             "format": reply.nudge.format,
             "holdout": reply.holdout,

@@ -1,5 +1,6 @@
 """OFREP: stages as flags, one decision for one question, and nothing learned that was never shown."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from api.flags import Flags, read
 from api.keys import create
 from api.stores.memory import MemoryStore
-from api.stores.protocol import Kept, Noted
+from api.stores.protocol import Kept, Noted, Store
+from api.stores.sqlite import SqliteStore
 from bandit.errors import Overloaded, Unavailable
 
 FLAGS = "/ofrep/v1/evaluate/flags"
@@ -167,6 +170,7 @@ def test_a_context_that_does_not_fit_one_stage_fails_its_flags_only(client: Any)
         ("/signup.no", b'{"context": {"targetingKey": "u"}}', 404, "FLAG_NOT_FOUND", "signup.no"),
         ("/a%2Fb%3Ac", b'{"context": {"targetingKey": "u"}}', 404, "FLAG_NOT_FOUND", "a/b:c"),
         ("/a/b:c", b'{"context": {"targetingKey": "u"}}', 404, "FLAG_NOT_FOUND", "a/b:c"),
+        ("/journey", b'{"context": {"targetingKey": "u"}}', 404, "FLAG_NOT_FOUND", "journey"),
         ("", b"{", 400, "PARSE_ERROR", "JSON"),
         ("", b'{"context": {}}', 400, "TARGETING_KEY_MISSING", "targeting key"),
     ],
@@ -210,6 +214,82 @@ def test_keys_by_either_header(serving: Callable[..., AbstractContextManager[Any
             assert reply.status_code == status
             assert reply.json().keys() == {"key", "errorCode", "errorDetails"}
             assert reply.json()["errorCode"] == "GENERAL"
+
+
+def test_a_body_that_is_too_large_is_told_in_the_same_shape(client: Any) -> None:
+    reply = client.post(f"{FLAGS}/signup", content=b" " * 70_000)
+    assert (reply.status_code, reply.json()["errorCode"], reply.json()["key"]) == (413, "GENERAL", "signup")
+
+
+SHOP = Path(__file__).parents[1] / "journey_shop.toml"
+
+
+def test_the_journey_as_a_flag(
+    serving: Callable[..., AbstractContextManager[Any]], later: Callable[[float], int]
+) -> None:
+    """The moment asks, the visit gets one decision; before it, the flag is off and nothing is learned."""
+    with serving(app=str(SHOP)) as client:
+
+        def happened(n: int, event: str) -> None:
+            body = {"event_id": f"e{n}", "event": event, "user_id": "ann", "properties": {"product_id": "shoe"}}
+            assert client.post("/v1/events", json={"events": [body]}).status_code == 200
+
+        off = ask(client, "journey", shown=True)
+        assert (off["reason"], off["variant"], off["value"]) == ("DISABLED", "none", {})
+        for n in range(3):
+            happened(n, "Product Viewed")
+        flag = ask(client, "journey", mobile=True)
+        assert (flag["metadata"]["stage"], flag["metadata"]["moment"]) == ("look", "hesitates")
+        assert ask(client, "journey.nudge", mobile=True)["value"] == flag["variant"]
+        assert ask(client, "journey", shown=True)["metadata"] == flag["metadata"]
+        happened(3, "Product Added")
+        later(24 * 3600 + 1)
+        (arm,) = [a for a in client.learned()["look"]["arms"] if a["learned"]]
+        assert (arm["arm"], arm["learned"], arm["mean_reward"]) == (flag["variant"], 1, 1.0)
+        assert "journey" not in [f["key"] for f in bulk(client).json()["flags"]]
+
+
+CAPPED = """
+app = "shop"
+currency = "EUR"
+[stages.cart]
+policy = { name = "fixed", arm = "tip" }
+floor = 0.0
+reward = { kind = "binary", window = "1h" }
+features = {}
+nudges.tip = { type = "help", format = "popup", limits = { total = 1 } }
+"""
+
+
+def test_what_was_not_shown_counts_against_a_cap_until_its_window_ends(
+    serving: Callable[..., AbstractContextManager[Any]], later: Callable[[float], int], tmp_path: Path
+) -> None:
+    (tmp_path / "capped.toml").write_text(CAPPED, encoding="utf-8")
+    with serving(SqliteStore(tmp_path / "l.db"), app=str(tmp_path / "capped.toml")) as client:
+        assert ask(client, "cart")["variant"] == "tip"
+        assert "cap" in client.ask("cart", "ann")["excluded"]["tip"]
+        later(3601)
+        assert client.ask("cart", "ann", deferred=True)["nudge"]["id"] == "tip"  # the first was never shown
+    later(3601)
+    with serving(SqliteStore(tmp_path / "l.db"), app=str(tmp_path / "capped.toml")) as client:  # read from the ledger
+        assert ask(client, "cart", shown=True)["variant"] == "tip"
+        later(7200)
+        assert ask(client, "cart")["variant"] == "none"
+
+
+def test_fifty_callers_with_one_question_get_one_decision(
+    working: Callable[..., AbstractContextManager[Any]], store: Store
+) -> None:
+    with working(store) as desk:
+        flags = Flags(desk.service, store, salt=desk.salt, clock=desk.clock)
+        asked = read({"targetingKey": "ann", "age": 30})
+
+        async def everybody() -> list[Any]:
+            return await asyncio.gather(*(flags.one("signup", asked) for _ in range(50)))
+
+        found = desk.run(everybody())
+        assert len({(one.reply.decision_id, one.reply.nudge.id) for one in found}) == 1
+        assert store.counts().decisions == 1
 
 
 class Failing(MemoryStore):

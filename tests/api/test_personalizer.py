@@ -396,9 +396,15 @@ def test_the_native_api_and_flags_know_that_actions_come_with_the_request(
     assert client.get("/v1/stages").status_code == 200
 
 
+@pytest.mark.parametrize("delay", ["", ', delay = "2m"'], ids=["settled", "open too"])
 def test_receipts_recompute_and_the_ledger_rebuilds_bit_for_bit(
-    serving: Callable[..., AbstractContextManager[Any]], app: str, later: Callable[[float], int], tmp_path: Path
+    serving: Callable[..., AbstractContextManager[Any]],
+    app: str,
+    later: Callable[[float], int],
+    tmp_path: Path,
+    delay: str,
 ) -> None:
+    Path(app).write_text(LOOPS.replace("max = 1.0 }", f"max = 1.0{delay} }}", 1), encoding="utf-8")
     with serving(SqliteStore(tmp_path / "l.db"), app=app) as client:
         for n in range(40):
             excluded = ["trial"] if n % 3 == 0 else []
@@ -406,6 +412,9 @@ def test_receipts_recompute_and_the_ledger_rebuilds_bit_for_bit(
                 client, eventId=f"e{n}", excludedActions=excluded, contextFeatures=[{"n": n, "odd": n % 2 == 1}]
             )
             report(client, f"e{n}", 1.0 if answer["rewardActionId"] == "trial" else -0.5)
+            if delay:  # the next is decided by what is open, too
+                later(5)
+                client.learned()
             if n % 10 == 9:
                 slotted(client, eventId=f"page{n}")
                 later(601)
@@ -415,6 +424,8 @@ def test_receipts_recompute_and_the_ledger_rebuilds_bit_for_bit(
     assert len(found) == 48
     salt = ledger.salt_of(store, "salt")
     assert {f.decision.version for f in found} == {0, 12, 24, 36}
+    open_then = {f.decision.basis.decisions for f in found if f.decision.basis.at}
+    assert len(open_then) >= (40 if delay else 3)
     for one in found:
         assert one.decision.phi.shape == (3, 64)
         again = engine.recompute(engine.ready(ledger.past(store, one)), one.decision, salt)

@@ -1,5 +1,6 @@
 """Actions that come with the request: one model for all of them, joint propensities, features without declaration."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -35,6 +36,41 @@ def test_encoding_is_on_the_grid_bounded_and_the_same_everywhere() -> None:
     assert (phi[:, 0] == 1.0).all()
     assert phi.tobytes() == POLICY.encode([*CONTEXT], list(ACTIONS)).tobytes()
     assert not np.array_equal(phi[0], phi[1])
+
+
+def by_hand(context: list[tuple[str, float]], own: list[tuple[str, float]], columns: int) -> np.ndarray:
+    """φ as the docstring of `Hashed` says it, in plain integers."""
+    low = 2**64 - 1
+
+    def mix(v: int) -> int:
+        v = ((v ^ (v >> 30)) * 0xBF58476D1CE4E5B9) & low
+        v = ((v ^ (v >> 27)) * 0x94D049BB133111EB) & low
+        return v ^ (v >> 31)
+
+    def number(name: str) -> int:
+        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+    phi = np.zeros(columns)
+    pairs = [(mix((mix(number(a)) + number(c)) & low), v * w) for a, v in own for c, w in context]
+    for sd, features in (
+        (0.5, [(mix((number(c) + 1) & low), w) for c, w in context]),
+        (0.7, [(mix((number(a) + 2) & low), v) for a, v in own]),
+        (0.5, pairs),
+    ):
+        for hashed, value in features:
+            phi[1 + (hashed >> 1) % (columns - 1)] += (1 if hashed & 1 else -1) * value * sd / len(features) ** 0.5
+    phi[0] = 1.0
+    return phi
+
+
+def test_the_hash_is_the_one_that_is_specified_and_stays_it() -> None:
+    context = [("user.age", 31 / 32), ("user.plan=free", 1.0), ("stage=checkout", 1.0)]
+    ten = [("id=ten", 1.0), ("kind=discount", 1.0), ("percent", 10 / 11)]
+    phi = POLICY.encode(CONTEXT, ACTIONS)
+    np.testing.assert_allclose(phi[1], by_hand(context, ten, 64), atol=0.5 / 4096 + 1e-12)
+    np.testing.assert_allclose(phi[2], by_hand(context, [("id=bare", 1.0)], 64), atol=0.5 / 4096 + 1e-12)
+    digest = hashlib.sha256((phi * 4096).astype("<i2").tobytes()).hexdigest()
+    assert digest[:16] == "a14f33f7a1261656"  # a ledger's rows mean nothing under another one
 
 
 def test_the_order_of_keys_and_of_actions_does_not_matter() -> None:
