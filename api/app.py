@@ -32,8 +32,8 @@ from api.outbox import Post
 from api.paths import App
 from api.problems import handle
 from api.ranking import Ranking
+from api.routes import collector, health, native, ofrep, personalizer, segment, webhooks
 from api.routes import events as event_routes
-from api.routes import health, native, ofrep, personalizer, segment, webhooks
 from api.service import Service
 from api.settings import Settings
 from api.stores import Store, open_store
@@ -105,6 +105,7 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
             *event_routes.routes(events, catalogue),
             *segment.routes(events, scopes, metrics),
             *ofrep.routes(flags),
+            *collector.routes(events),
             *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request))),
             *webhooks.routes(sending),
             *health.routes(lambda: _health(catalogue.app, worker, ledger_store), metrics),

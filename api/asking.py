@@ -19,6 +19,7 @@ from api.people import People
 from api.stores.protocol import Store
 from api.zones import Zones
 from bandit import engine, guardrails, journey
+from bandit.catalogue import Stage
 from bandit.decoding import closest
 from bandit.engine import Ask, Live
 from bandit.errors import InvalidRequest, Problem
@@ -73,9 +74,7 @@ class Asking:
         """The decision a request gets. InvalidRequest, NotFound (stage). What it may cost and show is reserved."""
         if request.stage is None:
             return self._by_journey(request, now)
-        if self._catalogue.stage(request.stage).dynamic:
-            fix = "ask as docs/personalizer.md says"
-            raise InvalidRequest(Problem("stage", f"the actions of {request.stage!r} come with each request", fix))
+        self._declared(request.stage)
         user = engine.user_hash(self._salt, request.user_id)
         someone = self._people.look(user) if self._limited else None
         ask = self._ask(request, request.stage, someone, now)
@@ -123,7 +122,7 @@ class Asking:
         original = self._people.original(someone, found.stage, found.moment, now) if found.moment else None
         if original and self._still_true(found.stage, original.arm, ask.proof, now):
             return Made(original.decision or self._store.find([original.id])[original.id].decision, again=True)
-        stage = self._catalogue.stages[found.stage]
+        stage = self._declared(found.stage)
         told = f"moment {found.moment}: {found.why}" if found.moment else f"{NOT_NOW}: {found.why}"
         given = {name: value for name, value in request.context.items() if name in stage.features}
         context = {**given, **journey.features(self._rules, stage, someone.state, now)}
@@ -138,6 +137,14 @@ class Asking:
             notes=(told,),
         )
         return Made(self._draw(found.stage, ask, now))
+
+    def _declared(self, stage: str) -> Stage:
+        """The stage. NotFound; InvalidRequest if it has no nudges of its own."""
+        found = self._catalogue.stage(stage)
+        if found.dynamic:
+            fix = "rank them as docs/personalizer.md says"
+            raise InvalidRequest(Problem("stage", f"the actions of {stage!r} come with each request", fix))
+        return found
 
     def _ask(self, request: DecisionRequest, stage: str, someone: Someone | None, now: int) -> Ask:
         return Ask(

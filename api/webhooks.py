@@ -132,11 +132,11 @@ def decision_made(app: str, found: Found, spec: Stage) -> Message:
     """A decision is on disk."""
     d = found.decision
     arms = d.arms(spec.arms)
-    nudge = spec.nudges.get(d.arm)
+    nudge, other = spec.nudges.get(d.arm), "action" if spec.dynamic else "none"
     data = {
         "decision_id": d.id,
         "stage": d.stage,
-        "nudge": {"id": d.arm, "type": nudge.type if nudge else "none", "format": nudge.format if nudge else "none"},
+        "nudge": {"id": d.arm, "type": nudge.type if nudge else other, "format": nudge.format if nudge else other},
         "propensity": float(d.propensity[arms.index(d.arm)]),
         "propensities": {a: p for a, p in zip(arms, d.propensity.tolist(), strict=True) if a not in d.excluded},
         "policy": spec.policy.__struct_config__.tag,

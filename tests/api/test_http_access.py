@@ -44,6 +44,7 @@ FLAGS, LOOP = "/ofrep/v1/evaluate/flags", "/personalizer/{loop:str}/{version:str
 FOREIGN = {  # their own tests say how they refuse
     ("POST", FLAGS): "decide",
     ("POST", f"{FLAGS}/{{key:str}}"): "decide",
+    ("POST", "/v1/data/collector"): "events",
     ("POST", f"{LOOP}/rank"): "decide",
     ("POST", f"{LOOP}/events/{{event:str}}/reward"): "reward",
     ("POST", f"{LOOP}/events/{{event:str}}/activate"): "reward",

@@ -249,6 +249,37 @@ def test_the_journey_as_a_flag(
         assert "journey" not in [f["key"] for f in bulk(client).json()["flags"]]
 
 
+def test_a_tracking_event_is_an_event_of_the_user(
+    serving: Callable[..., AbstractContextManager[Any]], later: Callable[[float], int], hands: Any
+) -> None:
+    """As GO Feature Flag's providers send it: an order rewards the decision that was shown, once."""
+    with serving(app=str(SHOP)) as client:
+        flag = ask(client, "basket", "ann", shown=True)
+        later(60)
+
+        def track(key: str, **details: Any) -> Any:
+            event = {
+                "kind": "tracking",
+                "key": key,
+                "userKey": "ann",
+                "contextKind": "user",
+                "creationDate": hands.now // 1_000_000,
+                "trackingEventDetails": details,
+                "evaluationContext": {"plan": "free"},
+            }
+            evaluated = {"kind": "feature", "key": "basket", "userKey": "ann", "variation": "reminder"}
+            body = {"meta": {"provider": "x"}, "events": [event, evaluated]}
+            return client.post("/v1/data/collector", json=body)
+
+        for _ in range(2):  # a retry
+            reply = track("Order Completed", value=9.5, order_id="A")
+            assert (reply.status_code, reply.json()) == (200, {"ingestedContentCount": 1})
+        receipt = client.get(f"/v1/decisions/{flag['metadata']['decisionId']}").json()
+        assert [(o["kind"], o["value"]) for o in receipt["outcomes"]] == [("activation", None), ("reward", 1.0)]
+        assert track("").status_code == 400
+        assert client.post("/v1/data/collector", json={"events": [{"kind": "tracking"}]}).status_code == 400
+
+
 CAPPED = """
 app = "shop"
 currency = "EUR"
