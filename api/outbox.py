@@ -78,7 +78,7 @@ class Post:
 
     def dead(self) -> list[Letter]:
         """Letters that were given up, oldest first."""
-        return sorted((one for one in self._store.letters() if one.dead), key=lambda one: one.at)
+        return sorted(self._store.letters(dead=True), key=lambda one: one.at)
 
     def again(self, endpoint: str | None = None) -> "Future[int]":
         """Try dead letters again, of one endpoint or of all; how many."""
@@ -135,13 +135,15 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Look, send, and look again."""
+        told = ""
         while not self._stopping.is_set():
             try:
-                busy = self._round()
+                busy, problem = self._round(), ""
             except Exception as error:  # noqa: BLE001 - the thread must live: what it could not do it does again
-                if not self._stopping.is_set():
-                    log.warning("webhooks to %s wait: %s", self._endpoint_name, error)
-                busy = False
+                busy, problem = False, f"{type(error).__name__}: {error}"
+            if problem and problem != told and not self._stopping.is_set():
+                log.warning("webhooks to %s wait: %s", self._endpoint_name, problem)
+            told = problem
             if not busy:
                 self._stopping.wait(_POLL)
 
@@ -150,7 +152,7 @@ class Sender(threading.Thread):
     def _round(self) -> bool:
         """Whether there may be more to send at once. Where nobody answers, nothing more is tried until the next."""
         last, now = self._store.last(), self._clock()
-        waiting = [one for one in self._store.letters(self._endpoint_name) if not one.dead]
+        waiting = self._store.letters(self._endpoint_name, dead=False)
         self._metrics.letters.labels(self._endpoint_name).set(len(waiting))
         due = [letter for letter in waiting if letter.due <= now]
         if last == self._last and not due:

@@ -286,7 +286,7 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         policy_version=decision.version,
         spec=decision.spec,
         holdout=decision.holdout,
-        x=dict(zip(columns, decision.x.tolist(), strict=True)),
+        x={c: v for c, v in zip(columns, decision.x.tolist(), strict=True) if v or not spec.dynamic},
         eligible=[arm for arm in arms if arm not in decision.excluded],
         excluded=decision.excluded,
         evidence={k: time_of(v) if k != "stock" and isinstance(v, int) else v for k, v in decision.evidence.items()},

@@ -1,8 +1,8 @@
 """Azure Personalizer's rank, reward and activate, and their multi-slot forms, under every path its clients call.
 
 A loop is a stage whose policy is "shared": its name stands before /personalizer in the client's endpoint, or with the
-key. Success is 201 for a ranking and 204 for the rest, exactly: clients refuse anything else. Errors are theirs, by the
-version of the path; `paths` rewrites those.
+key. Success is 201 for a ranking and 204 for the rest, exactly: clients refuse anything else, and ignore fields that
+they do not know. Errors are theirs, by the version of the path; `paths` rewrites those.
 """
 
 import logging
@@ -105,7 +105,8 @@ def _single(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
         )  # fmt: skip
         (decision,) = ranked.decisions
         ranks = [{"id": action, "probability": p} for action, p in in_order(decision)]
-        return _answer(201, {"ranking": ranks, "eventId": ranked.event, "rewardActionId": decision.arm})
+        drawn = {"rewardActionId": decision.arm, "decisionId": decision.id}
+        return _answer(201, {"ranking": ranks, "eventId": ranked.event, **drawn})
 
     @_post("/events/{event:str}/reward", 204, "reward")
     async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
@@ -135,7 +136,12 @@ def _multiple(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
             deferred=bool(asked.defer_activation),
         )  # fmt: skip
         filled = [
-            {"id": slot.id, "rewardActionId": decision.arm, "probability": dict(in_order(decision))[decision.arm]}
+            {
+                "id": slot.id,
+                "rewardActionId": decision.arm,
+                "probability": dict(in_order(decision))[decision.arm],
+                "decisionId": decision.id,
+            }
             for slot, decision in zip(slots, ranked.decisions, strict=True)
         ]
         return _answer(201, {"slots": filled, "eventId": ranked.event})

@@ -2,11 +2,12 @@
 
 import asyncio
 import datetime as dt
+from typing import Annotated
 
 import msgspec
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromQuery
+from litestar.params import FromQuery, QueryParameter
 
 from api.outbox import Post
 from api.problems import documented
@@ -25,8 +26,9 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
-    """Oldest first."""
+    """The oldest of `count`."""
 
+    count: int
     dead_letters: list[DeadLetter]
 
 
@@ -46,9 +48,11 @@ def routes(sending: Post) -> list[HTTPRouteHandler]:
         opt={"scope": "read"},
         tags=["operate"],
     )
-    async def dead() -> DeadLetters:
+    async def dead(limit: Annotated[int, QueryParameter(ge=0, le=1000)] = 100) -> DeadLetters:
         """What each endpoint did not take after all its attempts."""
+        letters = await asyncio.to_thread(sending.dead)
         return DeadLetters(
+            len(letters),
             [
                 DeadLetter(
                     endpoint=one.endpoint,
@@ -58,8 +62,8 @@ def routes(sending: Post) -> list[HTTPRouteHandler]:
                     first_attempt_at=time_of(one.at),
                     event=msgspec.Raw(one.body),
                 )
-                for one in await asyncio.to_thread(sending.dead)
-            ]
+                for one in letters[:limit]
+            ],
         )
 
     @post(

@@ -166,8 +166,8 @@ class MemoryStore:
         done = self._settlements[after : after + most]
         return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, _ in done]
 
-    def letters(self, endpoint: str | None = None) -> list[Letter]:
-        mine = [one for one in list(self._letters.values()) if endpoint in (None, one.endpoint)]
+    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[Letter]:
+        mine = [one for one in list(self._letters.values()) if one.dead is dead and endpoint in (None, one.endpoint)]
         return sorted(mine, key=lambda one: (one.due, one.endpoint, one.event))
 
     def post(
@@ -182,7 +182,7 @@ class MemoryStore:
         for key in gone:
             self._letters.pop(key, None)
         for endpoint in {one.endpoint for one in put if most_dead is not None}:
-            dead = sorted((one.at, one.event) for one in self.letters(endpoint) if one.dead)
+            dead = sorted((one.at, one.event) for one in self.letters(endpoint, dead=True))
             for _, event in dead[: -most_dead if most_dead else None]:
                 del self._letters[endpoint, event]
 

@@ -231,8 +231,8 @@ class Store(Protocol):
         """Decisions settled by settlements numbered above `after`, in their order, so many at most."""
         ...
 
-    def letters(self, endpoint: str | None = None) -> list[Letter]:
-        """What an endpoint, or any, has not taken, in the order in which it is due."""
+    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[Letter]:
+        """What an endpoint, or any, has not taken and was given up or not, in the order in which it is due."""
         ...
 
     def post(

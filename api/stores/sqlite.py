@@ -259,8 +259,8 @@ class SqliteStore:
         with self._reading, read_transaction(self._read.conn) as conn:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
-    def letters(self, endpoint: str | None = None) -> list[Letter]:
-        return letters(self._rows, endpoint)
+    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[Letter]:
+        return letters(self._rows, endpoint, dead=dead)
 
     def post(
         self,

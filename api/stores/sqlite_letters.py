@@ -9,10 +9,11 @@ from api.stores.protocol import Letter
 _COLUMNS = "endpoint, event, body, attempts, due, error, dead, at"
 
 
-def letters(rows: Callable[[str, Sequence[Any]], list[Any]], endpoint: str | None) -> list[Letter]:
+def letters(rows: Callable[[str, Sequence[Any]], list[Any]], endpoint: str | None, *, dead: bool) -> list[Letter]:
     """Those of an endpoint, or all."""
-    query = f"SELECT {_COLUMNS} FROM letters WHERE ?1 IS NULL OR endpoint = ?1 ORDER BY due, endpoint, event"  # noqa: S608
-    return [Letter(*row)._replace(dead=bool(row[6])) for row in rows(query, (endpoint,))]
+    query = f"""SELECT {_COLUMNS} FROM letters WHERE dead = ?2 AND (?1 IS NULL OR endpoint = ?1)
+                ORDER BY due, endpoint, event"""  # noqa: S608
+    return [Letter(*row)._replace(dead=bool(row[6])) for row in rows(query, (endpoint, int(dead)))]
 
 
 def keep_letters(

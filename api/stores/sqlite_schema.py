@@ -106,3 +106,4 @@ def letters(db: Database) -> None:
             due INTEGER NOT NULL, error TEXT NOT NULL, dead INTEGER NOT NULL CHECK (dead IN (0, 1)),
             at INTEGER NOT NULL, PRIMARY KEY (endpoint, event)) STRICT, WITHOUT ROWID"""
     )
+    db.conn.execute("CREATE INDEX letters_due ON letters (dead, endpoint, due)")

@@ -86,7 +86,7 @@ def counted(client: Any, kind: str, status: str) -> float:
 
 def test_a_ranking_is_a_distribution_and_what_it_draws_is_to_be_shown(client: Any) -> None:
     answer = rank(client, eventId="ev-1", excludedActions=["none"])
-    assert answer.keys() == {"ranking", "eventId", "rewardActionId"}
+    assert answer.keys() == {"ranking", "eventId", "rewardActionId", "decisionId"}
     assert answer["eventId"] == "ev-1"
     assert answer["ranking"][0] == {"id": "none", "probability": 0.0}  # excluded: in its place, never drawn
     assert sum(action["probability"] for action in answer["ranking"]) == pytest.approx(1.0)

@@ -99,7 +99,9 @@ def until(true: Callable[[], Any]) -> Any:
 
 
 def dead(client: Any) -> list[Any]:
-    letters: list[Any] = client.get("/v1/webhooks/dead-letters").raise_for_status().json()["dead_letters"]
+    found = client.get("/v1/webhooks/dead-letters").raise_for_status().json()
+    assert found["count"] == len(found["dead_letters"])
+    letters: list[Any] = found["dead_letters"]
     return letters
 
 
@@ -236,7 +238,7 @@ def test_an_endpoint_that_is_not_there_or_never_answers_holds_nobody_up(
             client.ask("signup", user=f"u{n}")
         assert time.monotonic() - start < 10.0  # the endpoint is given 10 seconds
         stopping = time.monotonic()
-    assert time.monotonic() - stopping < 8.0
+    assert time.monotonic() - stopping < 4.0  # what was being sent was cut
     receiver.free.set()
     assert len(receiver.got) == 1
     with serving(webhooks=hooks("http://127.0.0.1:1/nobody", attempts=1)) as client:
@@ -292,7 +294,7 @@ def test_dead_letters_need_a_key(serving: Callable[..., AbstractContextManager[A
     with serving(keys=str(file)) as client:
         path = "/v1/webhooks/dead-letters"
         assert client.get(path).status_code == 401
-        assert client.get(path, headers={"X-API-Key": reader}).json() == {"dead_letters": []}
+        assert client.get(path, headers={"X-API-Key": reader}).json() == {"count": 0, "dead_letters": []}
         assert client.post(f"{path}/retry", headers={"X-API-Key": reader}).status_code == 403
         assert client.post(f"{path}/retry", headers={"X-API-Key": admin}).json() == {"revived": 0}
 
@@ -320,14 +322,14 @@ def test_every_store_keeps_letters_and_reads_the_ledger_in_its_order(
     assert [f.seq for f in store.ended(2, 9)] == [6]
     store.post({"webhook:crm": "x"}, [letter(1), letter(2), letter(3, endpoint="b")], [])
     assert store.meta()["webhook:crm"] == "x"
-    assert store.letters() == [letter(3, endpoint="b"), letter(2), letter(1)]
+    assert store.letters(dead=False) == [letter(3, endpoint="b"), letter(2), letter(1)]
     store.post({}, [letter(2, dead=True)], [("crm", "decision:1"), ("crm", "nothing")])
-    assert store.letters("crm") == [letter(2, dead=True)]
+    assert (store.letters("crm", dead=True), store.letters("crm", dead=False)) == ([letter(2, dead=True)], [])
     store.post({}, [letter(n, dead=True) for n in range(4, 9)], [], 3)
-    assert sorted(one.at for one in store.letters("crm")) == [6, 7, 8]
+    assert sorted(one.at for one in store.letters("crm", dead=True)) == [6, 7, 8]
     store.post({}, [letter(9)], [], 0)
-    assert store.letters("crm") == [letter(9)]
-    assert store.letters("b") == [letter(3, endpoint="b")]
+    assert (store.letters("crm", dead=True), store.letters("crm", dead=False)) == ([], [letter(9)])
+    assert store.letters("b", dead=False) == [letter(3, endpoint="b")]
 
 
 @pytest.mark.parametrize(
