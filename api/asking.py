@@ -120,7 +120,7 @@ class Asking:
         found = journey.read(self._rules, someone.state, now)
         ask = self._ask(request, found.stage, someone, now)
         original = self._people.original(someone, found.stage, found.moment, now) if found.moment else None
-        if original and self._still_true(found.stage, original.arm, ask.proof, now):
+        if original and self._still_true(found.stage, original.arm, request, someone, now):
             return Made(original.decision or self._store.find([original.id])[original.id].decision, again=True)
         stage = self._declared(found.stage)
         told = f"moment {found.moment}: {found.why}" if found.moment else f"{NOT_NOW}: {found.why}"
@@ -177,8 +177,7 @@ class Asking:
         around = Circumstances(
             shown=someone.shown,
             everyone=self._crowd.at(now),
-            consent={f for f in journey.flags(self._rules, someone.state) if said.get(f, True)}
-            | {f for f in said if said[f]},
+            consent=self._consented(someone, said),
             abandoned=someone.state.abandoned if someone.state else (),
             began=someone.state.began if someone.state else None,
             minutes=self._zones.minutes(now),
@@ -186,14 +185,25 @@ class Asking:
         return {**refused, **guardrails.refused(self._catalogue, stage, now, around, self._scale)}
 
     def stands(self, decision: Decision, request: DecisionRequest, now: int) -> bool:
-        """Whether a decision may be shown again to who asks once more: its window is open, its claim still true."""
-        return now < decision.expires and self._still_true(decision.stage, decision.arm, _proof(request.evidence), now)
+        """Whether a decision may be shown again to who asks once more: its window is open, its claim still true, and
+        the user still consents.
+        """
+        someone = self._people.look(decision.user)
+        return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now)
 
-    def _still_true(self, stage: str, arm: str, proof: Proof, now: int) -> bool:
-        """Whether a claim may be made again: the nudge is declared, and its evidence is here."""
+    def _still_true(self, stage: str, arm: str, request: DecisionRequest, someone: Someone, now: int) -> bool:
+        """Whether a nudge may be shown again: it is declared, its evidence is here, and the user consents."""
         nudge = self._catalogue.stages[stage].nudges.get(arm)
-        known = arm in self._catalogue.stages[stage].arms
-        return known and (nudge is None or not guardrails.unproven(nudge, proof, now, self._scale))
+        if nudge is None:
+            return arm in self._catalogue.stages[stage].arms
+        if guardrails.unproven(nudge, _proof(request.evidence), now, self._scale):
+            return False
+        return not nudge.consent or set(nudge.consent) <= self._consented(someone, request.consent)
+
+    def _consented(self, someone: Someone, said: Mapping[str, bool]) -> set[str]:
+        """Flags that the user gave by events, unless the request takes them back, and those that the request gives."""
+        given = {flag for flag in journey.flags(self._rules, someone.state) if said.get(flag, True)}
+        return given | {flag for flag, yes in said.items() if yes}
 
     def _check_names(self, request: DecisionRequest) -> None:
         """Who does not know the stage may send what any stage knows, and nothing else."""

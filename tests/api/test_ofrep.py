@@ -280,6 +280,43 @@ def test_a_tracking_event_is_an_event_of_the_user(
         assert client.post("/v1/data/collector", json={"events": [{"kind": "tracking"}]}).status_code == 400
 
 
+CONSENTED = """
+app = "shop"
+currency = "EUR"
+[journey.events.identified]
+names = ["identify"]
+properties = { mail = "mail" }
+[journey.consent]
+mail = { event = "identified", property = "mail" }
+[stages.cart]
+policy = { name = "fixed", arm = "news" }
+floor = 0.0
+reward = { kind = "binary", window = "1h" }
+features = {}
+nudges.news = { type = "mail", format = "mail", consent = ["mail"] }
+"""
+
+
+def test_consent_that_is_taken_back_ends_what_it_allowed(
+    serving: Callable[..., AbstractContextManager[Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "consented.toml").write_text(CONSENTED, encoding="utf-8")
+    with serving(app=str(tmp_path / "consented.toml")) as client:
+
+        def says(n: int, mail: bool) -> None:
+            event = {"event_id": f"e{n}", "event": "identify", "user_id": "ann", "properties": {"mail": mail}}
+            assert client.post("/v1/events", json={"events": [event]}).status_code == 200
+
+        assert ask(client, "cart")["variant"] == "none"
+        assert ask(client, "cart", consent={"mail": True})["variant"] == "news"
+        says(1, mail=True)
+        first = ask(client, "cart", "ann", other=1)
+        assert first["variant"] == "none"  # the same question: the visit's answer
+        assert ask(client, "cart", consent={"x": True})["variant"] == "news"
+        says(2, mail=False)
+        assert ask(client, "cart", consent={"x": True})["variant"] == "none"
+
+
 CAPPED = """
 app = "shop"
 currency = "EUR"
