@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -229,7 +230,7 @@ class Service:
                     stage=name,
                     description=stage.description,
                     features=msgspec.to_builtins(stage.features),
-                    nudges={NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)},
+                    nudges=_declared(stage),
                     reward=msgspec.to_builtins(stage.reward),
                     window_seconds=stage.reward.seconds * self._window_scale,
                     declared_seconds=stage.reward.seconds,
@@ -298,6 +299,11 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         ],
         settled=Settled(done.seq, done.reward, done.why, done.learned, time_of(done.at)) if done else None,
     )
+
+
+def _declared(stage: Stage) -> dict[str, Any]:
+    """Nudges as declared, no nudge first; none where actions come with the request."""
+    return {} if stage.dynamic else {NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)}
 
 
 def _taught(snapshot: Snapshot) -> list[ArmReply]:

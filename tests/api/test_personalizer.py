@@ -12,6 +12,7 @@ from api import ledger
 from api.keys import create
 from api.stores.sqlite import SqliteStore
 from bandit import engine
+from bandit.snapshot import from_zip
 
 LOOPS = """
 app = "shop"
@@ -241,6 +242,22 @@ def test_a_loop_says_nothing_about_another(client: Any, later: Callable[[float],
     assert taught(client) == (1, 0.0)
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 50])
+def test_any_number_of_actions_up_to_fifty(client: Any, count: int) -> None:
+    actions = [{"id": f"a{n}", "features": [{"n": n}]} for n in range(count)]
+    answer = rank(client, actions=actions)
+    p = [action["probability"] for action in answer["ranking"]]
+    assert sum(p) == pytest.approx(1.0)
+    assert min(p) >= min(0.01, 0.2 / count) - 1e-12
+    more = client.post(
+        "/offers/personalizer/v1.0/rank",
+        json={"actions": [*actions, *({"id": str(n), "features": []} for n in range(50))]},
+    )
+    assert more.status_code == 400
+    only = rank(client, actions=actions, excludedActions=[a["id"] for a in actions[1:]])
+    assert (only["rewardActionId"], only["ranking"][0]["probability"]) == ("a0", 1.0)
+
+
 def test_control_events_get_the_first_action_and_teach_nothing(client: Any, later: Callable[[float], int]) -> None:
     shown = [rank(client, "held", eventId=f"e{n}") for n in range(60)]
     held = [answer for answer in shown if answer["ranking"][0]["probability"] == 1.0]
@@ -393,7 +410,10 @@ def test_the_native_api_and_flags_know_that_actions_come_with_the_request(
     refused(client.post("/v1/decisions", json={"stage": "offers", "user_id": "u"}), 400, "stage")
     flags = client.post("/ofrep/v1/evaluate/flags", json={"context": {"targetingKey": "u"}}).json()["flags"]
     assert [flag["key"] for flag in flags] == ["signup", "signup.nudge", "signup.show"]
-    assert client.get("/v1/stages").status_code == 200
+    stages = {stage["stage"]: stage for stage in client.get("/v1/stages").json()["stages"]}
+    assert (stages["offers"]["nudges"], set(stages["signup"]["nudges"])) == ({}, {"none", "tip"})
+    snapshot = from_zip(client.get("/v1/policies/offers/snapshot").content)
+    assert snapshot.belief.shift.shape == (1, 64)
 
 
 @pytest.mark.parametrize("delay", ["", ', delay = "2m"'], ids=["settled", "open too"])
