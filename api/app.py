@@ -60,10 +60,12 @@ def wall_clock() -> int:
 def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | None = None) -> Litestar:
     """The service of one app, ready to serve. Opens the store (or takes the one given) and closes it at shutdown.
 
-    Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue or the keys have mistakes.
+    Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
+    have mistakes.
     """
     catalogue = read_catalogue(settings.app)
     keys = load_keys(Path(settings.keys)) if settings.keys else Keys({})
+    endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
     ledger_store = store or open_store(settings.store)
     try:
         salt = ledger.claim(ledger_store, catalogue, settings.salt or None)
@@ -95,7 +97,6 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         metrics=metrics,
         window_scale=settings.window_scale,
     )
-    endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
     sending = Post(endpoints, catalogue, ledger_store, worker, clock, metrics)
     scopes = None if settings.dev else keys.scopes
 

@@ -5,7 +5,7 @@ from typing import cast
 
 import click
 
-from api.keys import SCOPES, USUAL, Scope, create
+from api.keys import EVERY, SCOPES, Scope, create
 
 
 @click.group()
@@ -15,7 +15,7 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=USUAL, show_default=True)
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(EVERY), default=SCOPES, show_default=True)
 @click.option("--file", type=click.Path(path_type=Path), default=Path("keys.toml"), show_default=True)
 @click.option("--loop", default="", help="For Personalizer: the stage it ranks for, where the endpoint has no path.")
 def new(name: str, scopes: tuple[str, ...], file: Path, loop: str) -> None:
