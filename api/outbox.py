@@ -117,6 +117,7 @@ class Sender(threading.Thread):
         self._metrics = metrics
         self._stopping = threading.Event()
         self._connection: http.client.HTTPConnection | None = None
+        self._place: Place | None = None  # where it is; the ledger may say less, where there was nothing to tell
         self._last: Last | None = None  # what the ledger held when everything was sent
 
     def begin(self) -> None:
@@ -154,12 +155,12 @@ class Sender(threading.Thread):
         last, now = self._store.last(), self._clock()
         waiting = self._store.letters(self._endpoint_name, dead=False)
         self._metrics.letters.labels(self._endpoint_name).set(len(waiting))
-        due = [letter for letter in waiting if letter.due <= now]
+        due = [letter for letter in waiting if letter.due <= now][:_PAGE]
         if last == self._last and not due:
             return False
-        place, new = msgspec.json.decode(self._store.meta()[self._key], type=Place), list[Message]()
-        if len(waiting) < _LETTERS:
-            place, new = self._new(place)
+        before = self._place or msgspec.json.decode(self._store.meta()[self._key], type=Place)
+        self._place, self._last = None, None  # unless all of this goes well, begin again with what the ledger says
+        after, new, more = self._new(before, last) if len(waiting) < _LETTERS else (before, [], True)
         fresh = [Letter(self._endpoint_name, m.id, m.body, 0, now, "", dead=False, at=now) for m in new]
         put, gone = list[Letter](), list[str]()
         reached = True
@@ -173,11 +174,10 @@ class Sender(threading.Thread):
                 put.append(letter)
         if self._stopping.is_set():  # what was being sent was cut: it is sent again
             return False
-        if new or put or gone:
-            self._move(place, put, gone)
-        more = len(new) >= _PAGE
-        self._last = None if more or len(waiting) >= _LETTERS else last
-        return more and reached
+        if put or gone:
+            self._move(after, put, gone)
+        self._place, self._last = after, None if more else last
+        return more and bool(new) and reached
 
     @property
     def _key(self) -> str:
@@ -223,32 +223,26 @@ class Sender(threading.Thread):
             return True, ""
         return True, f"answered {status}"
 
-    def _new(self, place: Place) -> tuple[Place, list[Message]]:
-        """What came since, a page of each kind at most, and the place behind it."""
+    def _new(self, place: Place, last: Last) -> tuple[Place, list[Message], bool]:
+        """What came since, a page of each kind at most; the place behind it; whether there is more."""
         app, specs, wanted = self._catalogue.app, self._store.specs(), self._endpoint.events
-        made, ended = self._store.made(place.decision, _PAGE), self._store.ended(place.settlement, _PAGE)
-        messages = []
-        if "decision" in wanted:
-            messages += [decision_made(app, f, specs[f.decision.spec]) for f in made if f.decision.now]
-        if "reward" in wanted:
-            messages += [reward_matured(app, found) for found in ended]
-        alarms = {}
+        made = self._store.made(place.decision, _PAGE) if "decision" in wanted else []
+        ended = self._store.ended(place.settlement, _PAGE) if "reward" in wanted else []
+        messages = [decision_made(app, found, specs[found.decision.spec]) for found in made if found.decision.now]
+        messages += [reward_matured(app, found) for found in ended]
+        alarms = dict(place.alarms)
         for stage, watch in self._watches():
-            known = place.alarms.get(stage, 0)
-            alarms[stage] = len(watch.alarms)
+            known, alarms[stage] = place.alarms.get(stage, 0), len(watch.alarms)
             if "drift" in wanted:
                 rows = enumerate(watch.alarms[known:], known)
                 messages += [drift_alarm(app, stage, number, alarm) for number, alarm in rows]
-        eras = self._eras()
         if "promotion" in wanted:
             messages += self._promotions(place.era)
-        after = Place(
-            made[-1].seq if made else place.decision,
-            ended[-1].settlement.seq if ended and ended[-1].settlement else place.settlement,
-            alarms,
-            eras[-1],
-        )
-        return after, messages
+        settled = [found.settlement.seq for found in ended if found.settlement]
+        full = len(made) == _PAGE, len(ended) == _PAGE
+        decision = made[-1].seq if made else place.decision if "decision" in wanted else last.decision
+        settlement = settled[-1] if settled else place.settlement if "reward" in wanted else last.settlement
+        return Place(decision, settlement, alarms, self._eras()[-1]), messages, any(full)
 
     def _watches(self) -> Iterator[tuple[str, Watch]]:
         meta = self._store.meta()

@@ -169,6 +169,35 @@ def test_an_endpoint_gets_the_kinds_that_it_asked_for_and_nothing_from_before(
     assert {json.loads(body)["type"] for _, body in receiver.got} == {"journey-bandit.reward.matured"}
 
 
+def test_pages_of_what_is_not_told_are_passed(
+    serving: Callable[..., AbstractContextManager[Any]], hooks: Callable[..., str], receiver: Receiver
+) -> None:
+    """ "Not now" is logged and told to nobody; what comes after 250 of them is told."""
+    shop = str(Path(__file__).parents[1] / "journey_shop.toml")
+    with serving(app=shop, webhooks=hooks(events=["decision"])) as client:
+        nobody = {"decisions": [{"user_id": f"u{n}"} for n in range(250)]}
+        assert client.post("/v1/decisions/batch", json=nobody).json()["decisions"][-1]["decision"]["moment"] is None
+        decision = client.ask("basket")
+        (event,) = receiver.wait(1)
+    assert event["subject"] == decision["decision_id"]
+
+
+def test_more_than_a_page_comes_once_each(
+    serving: Callable[..., AbstractContextManager[Any]],
+    hooks: Callable[..., str],
+    receiver: Receiver,
+    later: Callable[[float], int],
+) -> None:
+    with serving(webhooks=hooks()) as client:
+        batch = {"decisions": [{"stage": "signup", "user_id": f"u{n}"} for n in range(250)]}
+        client.post("/v1/decisions/batch", json=batch)
+        later(3601)
+        client.learned()
+        ids = [event["id"] for event in receiver.wait(500)]
+        time.sleep(0.3)  # and nothing more
+    assert len(receiver.got) == len(set(ids)) == 500
+
+
 def test_what_is_refused_is_tried_again_later_and_later_then_given_up(
     serving: Callable[..., AbstractContextManager[Any]],
     hooks: Callable[..., str],
