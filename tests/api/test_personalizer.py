@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from api import ledger
 from api.keys import create
 from api.stores.sqlite import SqliteStore
 from bandit import engine
+from bandit.errors import LedgerMismatch
 from bandit.snapshot import from_zip
 
 LOOPS = """
@@ -457,3 +458,53 @@ def test_receipts_recompute_and_the_ledger_rebuilds_bit_for_bit(
     assert all(rebuilt.equal for rebuilt in ledger.rebuild(store, ledger.stages(store)))
     store.close()
     assert uuid.UUID(str(found[0].decision.id)).version == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("columns = 64", "columns = 32"),
+        ("columns = 64", "columns = 64, pair_sd = 0.3"),
+        (
+            'policy = { name = "beta" }\nreward = { kind = "binary", window = "1h" }\nfeatures = {}\n'
+            'nudges.tip = { type = "help", format = "tooltip" }',
+            'policy = { name = "shared" }\nreward = { kind = "binary", window = "1h" }',
+        ),
+    ],
+    ids=["columns", "a scale", "nudges were declared before"],
+)
+def test_another_meaning_of_the_columns_needs_another_schema_and_begins_anew(
+    serving: Callable[..., AbstractContextManager[Any]],
+    app: str,
+    later: Callable[[float], int],
+    tmp_path: Path,
+    old: str,
+    new: str,
+) -> None:
+    stage = "signup" if "beta" in old else "offers"
+    with serving(SqliteStore(tmp_path / "l.db"), app=app) as client:
+        for n in range(3):
+            rank(client, eventId=f"e{n}")
+            client.ask("signup", f"u{n}")
+        later(3601)
+        client.learned()
+        rank(client, eventId="open")
+        client.ask("signup", "open")
+    assert LOOPS.count(old) >= 1
+    changed = LOOPS.replace(old, new, 1)
+    Path(app).write_text(changed, encoding="utf-8")
+    store = SqliteStore(tmp_path / "l.db")
+    with pytest.raises(LedgerMismatch, match=rf"{stage}.*schema = 2"), serving(store, app=app):
+        pass
+    store.close()
+    Path(app).write_text(changed.replace(f"[stages.{stage}]", f"[stages.{stage}]\nschema = 2"), encoding="utf-8")
+    with serving(SqliteStore(tmp_path / "l.db"), app=app) as client:
+        rank(client, stage, eventId="new")
+        later(3601)
+        assert taught(client, stage)[0] == 1  # only the new one
+    with closing(SqliteStore(tmp_path / "l.db")) as store:
+        assert all(rebuilt.equal for rebuilt in ledger.rebuild(store, ledger.stages(store)))
+        salt = ledger.salt_of(store, "salt")
+        for one in store.decisions():
+            again = engine.recompute(engine.ready(ledger.past(store, one)), one.decision, salt)
+            assert again.propensity.tobytes() == one.decision.propensity.tobytes()

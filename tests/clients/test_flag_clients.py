@@ -160,3 +160,31 @@ def test_the_web_client_polls_and_is_told_when_nothing_has_changed(shop: Any, no
     other = told["other"][0]["flagMetadata"]["decisionId"]  # the same user with another cart: a new question
     assert other != payload["flagMetadata"]["decisionId"]
     closes_the_loop(shop, user, payload["variant"], payload["flagMetadata"])
+
+
+def test_an_app_that_knows_no_stages_has_segment_and_openfeature(running: Any) -> None:
+    """Three views by Segment's client → the journey's flag, by OpenFeature's → the reward, by Segment's again."""
+    user = f"u-{uuid.uuid4()}"
+    openfeature.api.set_provider(
+        OFREPProvider(running.url, headers_factory=lambda: {"X-API-Key": running.key}), domain="journey"
+    )
+    client = openfeature.api.get_client("journey")
+    who = EvaluationContext(user, {"mobile": True, "shown": True})
+    off = client.get_object_details("journey", {"default": True}, who)
+    assert (off.reason, off.variant, off.value) == (Reason.DISABLED, "none", {})
+
+    def track(event: str, count: int) -> None:
+        sender = segment.analytics.Client(running.write_key, host=running.url)
+        for _ in range(count):
+            sender.track(user_id=user, event=event, properties={"product_id": "shoe"})
+        sender.flush()
+        sender.join()
+
+    track("Product Viewed", 3)
+    found = client.get_object_details("journey", {}, who)
+    assert (found.flag_metadata["stage"], found.flag_metadata["moment"]) == ("look", "hesitates")
+    before = running.learned("look", str(found.variant))
+    track("Product Added", 1)
+    after = running.learned("look", str(found.variant))
+    assert after["learned"] == before["learned"] + 1
+    assert running.receipt(str(found.flag_metadata["decisionId"]))["settled"]["reward"] == 1.0
