@@ -24,8 +24,7 @@ from bandit.errors import InvalidRequest, JourneyBanditError, NotFound, Problem
 from bandit.propensity import unit
 
 _AGAIN = 8  # decisions that one question may have in a visit: the next is made when the last has settled
-_VIEWS = {"": "the payload", ".nudge": "its id", ".show": "whether there is anything to show"}
-_consent = dict[str, bool]
+_VIEWS = ("", ".nudge", ".show")
 
 JOURNEY = "journey"
 """The flag that asks where the user is, and whether this is the moment. Bulk answers leave it out."""
@@ -67,9 +66,7 @@ class Flags:
         stage, dot, view = key.partition(".")
         if dot + view not in _VIEWS or not (stage in self._stages or self._is_journey(stage)):
             known = ", ".join([*self._stages, *([JOURNEY] if self._is_journey(JOURNEY) else [])])
-            raise NotFound(
-                "key", f"no flag {key!r}", f"one of {known}, or with {' or '.join(list(_VIEWS)[1:])} after it"
-            )
+            raise NotFound("key", f"no flag {key!r}", f"one of {known}, or with {' or '.join(_VIEWS[1:])} after it")
         (result,) = await (self._journey(asked) if stage not in self._stages else self._decide([stage], asked))
         if isinstance(result, JourneyBanditError):
             raise result
@@ -110,7 +107,8 @@ class Flags:
         ids = [request.decision_id for chain in chains for request in chain if request.decision_id]
         known = await asyncio.to_thread(self._store.find, ids)
         chosen = [self._pick(chain, known, now) for chain in chains]
-        made = iter(await self._service.decide_many([one for one in chosen if isinstance(one, DecisionRequest)]))
+        new = [one for one in chosen if isinstance(one, DecisionRequest)]
+        made = iter(await self._service.decide_many(new) if new else [])
         return [
             next(made) if isinstance(one, DecisionRequest) else self._service.reply(one.decision, duplicate=True)
             for one in chosen
@@ -175,7 +173,7 @@ def read(context: object) -> Asked:
         user,
         {name: value for name, value in context.items() if name not in ("targetingKey", *_RESERVED)},
         _converted(context, "evidence", EvidenceIn, EvidenceIn()),
-        _converted(context, "consent", _consent, {}),
+        _converted(context, "consent", dict[str, bool], {}),
         _converted(context, "shown", bool, False),
     )
 

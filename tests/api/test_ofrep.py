@@ -1,7 +1,6 @@
 """OFREP: stages as flags, one decision for one question, and nothing learned that was never shown."""
 
 import asyncio
-import json
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -369,6 +368,20 @@ class Failing(MemoryStore):
         raise self.error
 
 
+def test_what_was_decided_is_answered_although_the_ledger_cannot_be_written(
+    serving: Callable[..., AbstractContextManager[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(store := MemoryStore()) as client:
+        known = bulk(client).json()
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise Unavailable("the disk is gone")
+
+        monkeypatch.setattr(store, "record", fail)
+        assert bulk(client).json() == known
+        assert client.post(f"{FLAGS}/signup", json={"context": {"targetingKey": "new"}}).status_code == 503
+
+
 def test_a_failing_ledger_is_503_and_an_overload_429_both_with_whole_seconds(
     serving: Callable[..., AbstractContextManager[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,4 +426,3 @@ def test_pages_of_declared_origins_may_call(serving: Callable[..., AbstractConte
 def test_ids_are_ordered_by_time_and_are_uuids_of_version_8(client: Any) -> None:
     found = uuid.UUID(ask(client, "signup")["metadata"]["decisionId"])
     assert (found.version, found.variant) == (8, uuid.RFC_4122)
-    assert json.dumps(str(found))
