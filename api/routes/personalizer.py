@@ -149,7 +149,8 @@ def _multiple(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
     @_post("/multislot/events/{event:str}/reward", 204, "reward")
     async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
         name, sent = named(request, loop), await _read(request, _REWARDS)
-        given = [Given(one.slot_id, one.value, _request(request)) for one in sent.reward]
+        own = _request(request)
+        given = [Given(one.slot_id, one.value, own and f"{own}:{i}") for i, one in enumerate(sent.reward)]
         await ranking.reward(name, _event(event), given)
 
     @_post("/multislot/events/{event:str}/activate", 204, "reward")

@@ -320,6 +320,18 @@ def test_no_action_fills_two_slots_and_each_slot_learns_from_its_reward(
     assert taught(client) == (64 - 2, 0.0)
 
 
+def test_rewards_of_a_slot_add_up_once_each_request(client: Any, later: Callable[[float], int]) -> None:
+    slots = [{"id": "top", "baselineAction": "none"}]
+    body = {"actions": ACTIONS, "slots": slots, "eventId": "page"}
+    assert client.post("/summed/personalizer/v1.1-preview.3/multislot/rank", json=body).status_code == 201
+    sent = {"reward": [{"slotId": "top", "value": 0.25}, {"slotId": "top", "value": 0.25}]}
+    for _ in range(2):  # a retry has the same id
+        path = "/summed/personalizer/v1.1-preview.3/multislot/events/page/reward"
+        assert client.post(path, json=sent, headers={"x-ms-client-request-id": "r"}).status_code == 204
+    later(601)
+    assert taught(client, "summed") == (1, 0.5)
+
+
 def test_a_retried_page_is_the_same_page_whatever_was_learned(client: Any, later: Callable[[float], int]) -> None:
     first = slotted(client, eventId="page")
     for n in range(30):
