@@ -15,14 +15,17 @@ import pytest
 from click.testing import CliRunner, Result
 from litestar.testing import TestClient
 
+from api import warm
 from api.app import create_app
 from api.keys import load as load_keys
+from api.ledger import claim
 from api.settings import Settings
 from api.stores.protocol import Letter
 from api.stores.sqlite import SqliteStore
 from api.webhooks import load as load_endpoints
 from bandit.catalogue import parse, read_shipped, shipped
 from bandit.errors import CatalogueError, InvalidRequest, JourneyBanditError, LedgerError, LedgerMismatch, NotFound
+from cli.ledger_log import open_log
 from cli.main import group
 
 Run = Callable[..., Result]
@@ -370,3 +373,14 @@ def test_dead_letters_are_listed_from_the_file(run: Run, tmp_path: Path) -> None
     done = run("webhooks", "dead", "--store", f"sqlite:///{tmp_path / 'l.db'}")
     assert done.stdout.split() == ["crm", "2025-10-09", "08:53:20", "16", "×", "decision:1", "answered", "500"]
     assert "1 dead letter" in done.stderr
+
+
+def test_what_compares_arms_refuses_a_stage_whose_actions_come_with_the_request(tmp_path: Path) -> None:
+    stage = '[stages.offers]\npolicy = { name = "shared" }\nreward = { kind = "binary", window = "10m" }\n'
+    catalogue = parse(f'app = "news"\ncurrency = "EUR"\n{stage}')
+    with closing(SqliteStore(tmp_path / "l.db")) as store:
+        claim(store, catalogue, None)
+        with pytest.raises(InvalidRequest, match="come with each request"):
+            warm.begin(store, "offers", catalogue.stages["offers"], [], weight=0.5, digest="")
+    with pytest.raises(InvalidRequest, match="come with each request"):
+        open_log(str(tmp_path / "l.db"), "offers")
