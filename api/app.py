@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import litestar_offline_docs
 from litestar import Litestar, Request, Response, get
-from litestar.connection import ASGIConnection
-from litestar.exceptions import NotAuthorizedException, NotFoundException, PermissionDeniedException
-from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.config.cors import CORSConfig
+from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
@@ -19,19 +19,25 @@ from litestar.params import FromPath
 from litestar.response import File
 
 from api import ledger
+from api.access import guard, presented
 from api.budgets import Budgets
 from api.catalogues import read_catalogue
 from api.events import Events
+from api.flags import Flags
 from api.keys import Keys
 from api.keys import load as load_keys
 from api.messages import Health
 from api.metrics import CountResponses, Metrics
+from api.outbox import Post
+from api.paths import App
 from api.problems import handle
+from api.ranking import Ranking
+from api.routes import collector, health, native, ofrep, personalizer, segment, webhooks
 from api.routes import events as event_routes
-from api.routes import health, native, segment
 from api.service import Service
 from api.settings import Settings
 from api.stores import Store, open_store
+from api.webhooks import load as load_endpoints
 from api.worker import Clock, Worker
 from bandit.catalogue import Catalogue
 from bandit.errors import LedgerError
@@ -54,10 +60,12 @@ def wall_clock() -> int:
 def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | None = None) -> Litestar:
     """The service of one app, ready to serve. Opens the store (or takes the one given) and closes it at shutdown.
 
-    Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue or the keys have mistakes.
+    Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
+    have mistakes.
     """
     catalogue = read_catalogue(settings.app)
     keys = load_keys(Path(settings.keys)) if settings.keys else Keys({})
+    endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
     ledger_store = store or open_store(settings.store)
     try:
         salt = ledger.claim(ledger_store, catalogue, settings.salt or None)
@@ -79,19 +87,35 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
     )
 
     events = Events(catalogue, worker, service.asking, salt=salt, clock=clock, metrics=metrics)
+    flags = Flags(service, ledger_store, salt=salt, clock=clock, window_scale=settings.window_scale)
+    ranking = Ranking(
+        catalogue,
+        ledger_store,
+        worker,
+        salt=salt,
+        clock=clock,
+        metrics=metrics,
+        window_scale=settings.window_scale,
+    )
+    sending = Post(endpoints, catalogue, ledger_store, worker, clock, metrics)
     scopes = None if settings.dev else keys.scopes
 
-    return Litestar(
+    return App(
         route_handlers=[
             *native.routes(service),
             *event_routes.routes(events, catalogue),
             *segment.routes(events, scopes, metrics),
+            *ofrep.routes(flags),
+            *collector.routes(events),
+            *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request))),
+            *webhooks.routes(sending),
             *health.routes(lambda: _health(catalogue.app, worker, ledger_store), metrics),
             _assets(),
         ],
-        lifespan=[_lifespan(worker, ledger_store)],
+        lifespan=[_lifespan(worker, sending, ledger_store)],
         guards=[] if settings.dev else [guard(keys)],
         middleware=[CountResponses(metrics)],
+        cors_config=_cors(settings.cors),
         exception_handlers={Exception: _handle},
         request_max_body_size=_BODY_BYTES,
         openapi_config=_openapi(catalogue),
@@ -100,15 +124,17 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
     )
 
 
-def _lifespan(worker: Worker, store: Store) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+def _lifespan(worker: Worker, sending: Post, store: Store) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     """The writer runs while the service does; then everything queued is committed and the ledger released."""
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         worker.start()
+        sending.start()
         try:
             yield
         finally:
+            sending.stop()
             worker.stop()
             store.close()
 
@@ -124,36 +150,26 @@ def _health(app: str, worker: Worker, store: Store) -> Health:
 
 def _handle(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Every error in the shape of its protocol, also where no route is reached."""
-    spoken = segment.refusal if request.url.path in segment.PATHS else handle
-    return spoken(request, error)
+    path = request.scope["path"]
+    if path in segment.PATHS:
+        return segment.refusal(request, error)
+    if f"{path}/".startswith(ofrep.PATH):
+        return ofrep.refusal(request, error)
+    if f"{path}/".startswith(personalizer.PATH):
+        return personalizer.refusal(request, error)
+    return handle(request, error)
 
 
-def guard(keys: Keys) -> Any:
-    """Refuse requests without a key of the route's scope, before their body is read."""
-
-    def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        if handler.opt.get("public") or "scope" not in handler.opt:
-            return
-        scopes = keys.scopes(_presented(connection))
-        if scopes is None:
-            raise NotAuthorizedException(
-                "send a key as X-API-Key or Authorization: Bearer; make one with `journey-bandit keys new`",
-                headers={"WWW-Authenticate": 'Bearer realm="journey-bandit"'},
-            )
-        if handler.opt["scope"] not in scopes:
-            raise PermissionDeniedException(f"this route needs the scope {handler.opt['scope']!r}")
-
-    return check
-
-
-def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """The key sent, or "". Two of them are none: which one counts must not depend on a proxy."""
-    keys = connection.headers.getall("x-api-key", [])
-    others = connection.headers.getall("authorization", [])
-    if len(keys) + len(others) != 1:
-        return ""
-    scheme, _, value = (others or [f"Bearer {keys[0]}"])[0].partition(" ")
-    return value if scheme.lower() == "bearer" else ""
+def _cors(origins: str) -> CORSConfig | None:
+    """Pages of these origins may call, and read what clients need to read."""
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=[origin.strip() for origin in origins.split(",")],
+        allow_methods=["GET", "POST"],
+        allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "Authorization"],
+        expose_headers=["ETag", "Retry-After"],
+    )
 
 
 def _assets() -> HTTPRouteHandler:

@@ -13,12 +13,13 @@ import uuid_utils.compat as uuid7
 
 from api.budgets import Budgets
 from api.crowd import Crowd
-from api.messages import DecisionRequest
+from api.messages import DecisionRequest, EvidenceIn
 from api.people import Live as Someone
-from api.people import Original, People
+from api.people import People
 from api.stores.protocol import Store
 from api.zones import Zones
 from bandit import engine, guardrails, journey
+from bandit.catalogue import Stage
 from bandit.decoding import closest
 from bandit.engine import Ask, Live
 from bandit.errors import InvalidRequest, Problem
@@ -73,7 +74,7 @@ class Asking:
         """The decision a request gets. InvalidRequest, NotFound (stage). What it may cost and show is reserved."""
         if request.stage is None:
             return self._by_journey(request, now)
-        self._catalogue.stage(request.stage)
+        self._declared(request.stage)
         user = engine.user_hash(self._salt, request.user_id)
         someone = self._people.look(user) if self._limited else None
         ask = self._ask(request, request.stage, someone, now)
@@ -119,9 +120,9 @@ class Asking:
         found = journey.read(self._rules, someone.state, now)
         ask = self._ask(request, found.stage, someone, now)
         original = self._people.original(someone, found.stage, found.moment, now) if found.moment else None
-        if original and self._still_true(found.stage, original, ask.proof, now):
+        if original and self._still_true(found.stage, original.arm, request, someone, now):
             return Made(original.decision or self._store.find([original.id])[original.id].decision, again=True)
-        stage = self._catalogue.stages[found.stage]
+        stage = self._declared(found.stage)
         told = f"moment {found.moment}: {found.why}" if found.moment else f"{NOT_NOW}: {found.why}"
         given = {name: value for name, value in request.context.items() if name in stage.features}
         context = {**given, **journey.features(self._rules, stage, someone.state, now)}
@@ -137,22 +138,25 @@ class Asking:
         )
         return Made(self._draw(found.stage, ask, now))
 
+    def _declared(self, stage: str) -> Stage:
+        """The stage. NotFound; InvalidRequest if it has no nudges of its own."""
+        found = self._catalogue.stage(stage)
+        if found.dynamic:
+            fix = "rank them as docs/personalizer.md says"
+            raise InvalidRequest(Problem("stage", f"the actions of {stage!r} come with each request", fix))
+        return found
+
     def _ask(self, request: DecisionRequest, stage: str, someone: Someone | None, now: int) -> Ask:
-        evidence = request.evidence
-        proof = Proof(
-            evidence.stock,
-            _when("evidence.deadline", evidence.deadline),
-            _when("evidence.as_of", evidence.as_of),
-        )
         return Ask(
             id=request.decision_id or uuid7.uuid7(),
             user_id=request.user_id,
             context=request.context,
-            proof=proof,
+            proof=_proof(request.evidence),
             include=request.include,
             exclude=request.exclude,
             request=self._fingerprint(request),
             refused=self._refused(stage, someone, request.consent, now),
+            deferred=request.deferred,
         )
 
     def _draw(self, stage: str, ask: Ask, now: int) -> Decision:
@@ -173,19 +177,33 @@ class Asking:
         around = Circumstances(
             shown=someone.shown,
             everyone=self._crowd.at(now),
-            consent={f for f in journey.flags(self._rules, someone.state) if said.get(f, True)}
-            | {f for f in said if said[f]},
+            consent=self._consented(someone, said),
             abandoned=someone.state.abandoned if someone.state else (),
             began=someone.state.began if someone.state else None,
             minutes=self._zones.minutes(now),
         )
         return {**refused, **guardrails.refused(self._catalogue, stage, now, around, self._scale)}
 
-    def _still_true(self, stage: str, original: Original, proof: Proof, now: int) -> bool:
-        """Whether the original's claim may be made again: the nudge is declared, and its evidence is here."""
-        nudge = self._catalogue.stages[stage].nudges.get(original.arm)
-        known = original.arm in self._catalogue.stages[stage].arms
-        return known and (nudge is None or not guardrails.unproven(nudge, proof, now, self._scale))
+    def stands(self, decision: Decision, request: DecisionRequest, now: int) -> bool:
+        """Whether a decision may be shown again to who asks once more: its window is open, its claim still true, and
+        the user still consents.
+        """
+        someone = self._people.look(decision.user)
+        return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now)
+
+    def _still_true(self, stage: str, arm: str, request: DecisionRequest, someone: Someone, now: int) -> bool:
+        """Whether a nudge may be shown again: it is declared, its evidence is here, and the user consents."""
+        nudge = self._catalogue.stages[stage].nudges.get(arm)
+        if nudge is None:
+            return arm in self._catalogue.stages[stage].arms
+        if guardrails.unproven(nudge, _proof(request.evidence), now, self._scale):
+            return False
+        return not nudge.consent or set(nudge.consent) <= self._consented(someone, request.consent)
+
+    def _consented(self, someone: Someone, said: Mapping[str, bool]) -> set[str]:
+        """Flags that the user gave by events, unless the request takes them back, and those that the request gives."""
+        given = {flag for flag in journey.flags(self._rules, someone.state) if said.get(flag, True)}
+        return given | {flag for flag, yes in said.items() if yes}
 
     def _check_names(self, request: DecisionRequest) -> None:
         """Who does not know the stage may send what any stage knows, and nothing else."""
@@ -208,15 +226,27 @@ class Asking:
 
     def _fingerprint(self, request: DecisionRequest) -> bytes:
         """Equal for a retry of the same request, keyed so that it tells nothing about the user."""
-        context = {k: float(v) if type(v) is int and abs(v) < 2**53 else v for k, v in request.context.items()}
-        same = msgspec.structs.replace(request, decision_id=None, context=context)  # 420 and 420.0 are one number
-        body = msgspec.json.encode(same, order="deterministic")
-        return hashlib.blake2b(body, digest_size=16, key=self._salt, person=b"request").digest()
+        return hashlib.blake2b(content(request), digest_size=16, key=self._salt, person=b"request").digest()
+
+
+def content(request: DecisionRequest) -> bytes:
+    """What is asked, whatever the id: equal bytes for equal questions."""
+    context = {k: float(v) if type(v) is int and abs(v) < 2**53 else v for k, v in request.context.items()}
+    same = msgspec.structs.replace(request, decision_id=None, context=context)  # 420 and 420.0 are one number
+    return msgspec.json.encode(same, order="deterministic")
 
 
 def microseconds(when: dt.datetime) -> int:
     """Since 1970."""
     return (when - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(microseconds=1)
+
+
+def _proof(evidence: EvidenceIn) -> Proof:
+    return Proof(
+        evidence.stock,
+        _when("evidence.deadline", evidence.deadline),
+        _when("evidence.as_of", evidence.as_of),
+    )
 
 
 def _when(field: str, when: dt.datetime | None) -> int | None:

@@ -201,11 +201,11 @@ def _seen(
     for matured, settlement, seq in zip(rows, done, numbers, strict=True):
         decision = matured.decision
         spec = specs[decision.spec]
-        if settlement.learned and decision.arm in stage.arms:
-            a = spec.arms.index(decision.arm)
+        if settlement.learned and settlement.arm in stage.arms:
+            a = decision.arms(spec.arms).index(decision.arm)
             reward = spec.reward.scaled(settlement.reward)
             expected = float(decision.mean[a]), float(decision.sd[a])
-            seen.append(Seen(seq, settlement.at, decision.arm, reward, *expected, decision.version))
+            seen.append(Seen(seq, settlement.at, settlement.arm, reward, *expected, decision.version))
     return seen
 
 

@@ -180,7 +180,13 @@ def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
         done = found.settlement
         if done is None or done.seq > through:
             continue
-        spec, holdout = specs[found.decision.spec], found.decision.holdout
-        verdict = rewards.settle(spec, found.outcomes, holdout=holdout, current=done.why != "other schema")
+        decision = found.decision
+        verdict = rewards.settle(
+            specs[decision.spec],
+            found.outcomes,
+            holdout=decision.holdout,
+            current=done.why != "other schema",
+            deferred=decision.deferred,
+        )
         if (verdict.reward, verdict.why, verdict.learned) != (done.reward, done.why, done.learned):
             yield found.seq

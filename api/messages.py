@@ -26,6 +26,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Ask for a nudge. Send a `decision_id` (UUID) to make a retry return the same decision.
 
     Without `stage`, the user's journey says stage, moment and features; what it does not say is taken from `context`.
+    `deferred`: it may never be shown; it is learned from only if an activation is reported.
     """
 
     stage: Name | None = None
@@ -35,6 +36,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     include: Names | None = None
     exclude: Names = []
     consent: Annotated[dict[Name, bool], msgspec.Meta(max_length=20)] = {}
+    deferred: bool = False
     decision_id: uuid.UUID | None = None
 
 

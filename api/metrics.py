@@ -17,6 +17,13 @@ class Metrics:
         self.outcomes = self._counter("outcomes", "Outcomes reported", ["kind", "status"])
         self.late = self._counter("outcomes_late", "Outcomes recorded after maturity, not learned", [])
         self.events = self._counter("events", "Events taken in", ["event", "status"])
+        self.webhooks = self._counter("webhooks", "Attempts to deliver a message", ["endpoint", "status"])
+        self.letters = Gauge(
+            "journey_bandit_webhook_letters",
+            "Messages that wait for another attempt",
+            ["endpoint"],
+            registry=self.registry,
+        )
         self.settlements = self._counter("settlements", "Decisions settled", ["stage", "why"])
         self.responses = self._counter("http_responses", "HTTP responses", ["method", "route", "status"])
         self.ledger_errors = self._counter("ledger_errors", "Transactions that failed", ["what"])

@@ -41,7 +41,8 @@ class Live:
         self.originals: dict[Place, Original] = {}
         self.flying: dict[uuid.UUID, Decision] = {}
         for asked in reversed(person.asked):
-            until = asked.expires if _deferred(stages, asked.stage) and asked.activated is None else _EVER
+            waits = asked.activated is None and _deferred(stages, asked.stage, own=asked.deferred)
+            until = asked.expires if waits else _EVER
             self.show((asked.stage, asked.arm), asked.id, Exposure(asked.at, until))
             if asked.moment:
                 original = Original(asked.id, asked.arm, asked.at, asked.expires, None)
@@ -86,7 +87,7 @@ class People:
         live = self.look(decision.user)
         if decision.id in live.exposures.get((decision.stage, decision.arm), {}):
             return  # a retry
-        deferred = _deferred(self._stages, decision.stage) and decision.arm != NONE
+        deferred = decision.arm != NONE and _deferred(self._stages, decision.stage, own=decision.deferred)
         live.flying.setdefault(decision.id, decision)
         exposure = Exposure(decision.at, decision.expires if deferred else _EVER)
         live.show((decision.stage, decision.arm), decision.id, exposure)
@@ -150,7 +151,8 @@ class People:
             state = journey.fold(self._rules, self._store.events(person.ids))
         live = self._live[person.root] = Live(person, state, self._stages)
         for asked in person.asked:
-            if asked.activated is None and asked.arm != NONE and _deferred(self._stages, asked.stage):
+            deferred = _deferred(self._stages, asked.stage, own=asked.deferred)
+            if asked.activated is None and asked.arm != NONE and deferred:
                 self._waiting[asked.id] = person.root
         self._roots |= dict.fromkeys((user, *person.ids), person.root)
         while len(self._live) > self._bound and not (oldest := next(iter(self._live.values()))).flying:
@@ -166,6 +168,6 @@ class People:
                 self._waiting.pop(decision, None)
 
 
-def _deferred(stages: Mapping[str, Stage], stage: str) -> bool:
-    """Whether a nudge of the stage counts as shown only once that was reported."""
-    return stage in stages and stages[stage].activation == "required"
+def _deferred(stages: Mapping[str, Stage], stage: str, *, own: bool) -> bool:
+    """Whether a nudge counts as shown only once that was reported: by the decision's `own` rule, or the stage's."""
+    return own or (stage in stages and stages[stage].activation == "required")

@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -121,7 +122,7 @@ class Service:
     def _answer(self, made: Made, kept: Kept) -> DecisionReply | JourneyBanditError:
         mine, decision = made.decision, kept.decision
         if made.again:
-            return self._reply(decision, duplicate=True)
+            return self.reply(decision, duplicate=True)
         if kept.duplicate:
             self.asking.release(mine)
         self.asking.landed(mine)
@@ -131,9 +132,10 @@ class Service:
         if not kept.duplicate:
             self.metrics.decisions.labels(decision.stage, decision.arm, str(decision.holdout).lower()).inc()
             self.metrics.propensity.labels(decision.stage).observe(self._propensity(decision))
-        return self._reply(decision, duplicate=kept.duplicate)
+        return self.reply(decision, duplicate=kept.duplicate)
 
-    def _reply(self, decision: Decision, *, duplicate: bool) -> DecisionReply:
+    def reply(self, decision: Decision, *, duplicate: bool) -> DecisionReply:
+        """What is answered for a decision."""
         spec = self._specs[decision.spec]
         return DecisionReply(
             decision_id=decision.id,
@@ -142,7 +144,7 @@ class Service:
             propensity=self._propensity(decision),
             propensities={
                 arm: float(p)
-                for arm, p in zip(spec.arms, decision.propensity, strict=True)
+                for arm, p in zip(decision.arms(spec.arms), decision.propensity, strict=True)
                 if arm not in decision.excluded
             },
             excluded=decision.excluded,
@@ -156,7 +158,8 @@ class Service:
         )
 
     def _propensity(self, decision: Decision) -> float:
-        return float(decision.propensity[self._specs[decision.spec].arms.index(decision.arm)])
+        arms = decision.arms(self._specs[decision.spec].arms)
+        return float(decision.propensity[arms.index(decision.arm)])
 
     # -- outcomes ----------------------------------------------------------------------------------------------
 
@@ -227,7 +230,7 @@ class Service:
                     stage=name,
                     description=stage.description,
                     features=msgspec.to_builtins(stage.features),
-                    nudges={NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)},
+                    nudges=_declared(stage),
                     reward=msgspec.to_builtins(stage.reward),
                     window_seconds=stage.reward.seconds * self._window_scale,
                     declared_seconds=stage.reward.seconds,
@@ -271,7 +274,7 @@ class Service:
 def receipt_of(found: Found, spec: Stage) -> Receipt:
     """A decision as a person reads it, from its ledger rows and the declaration it was made under."""
     decision, done = found.decision, found.settlement
-    columns = features.schema(spec.features).columns
+    columns, arms = features.of(spec).columns, decision.arms(spec.arms)
     scores = zip(decision.mean, decision.sd, decision.propensity, strict=True)
     return Receipt(
         decision_id=decision.id,
@@ -284,11 +287,11 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         policy_version=decision.version,
         spec=decision.spec,
         holdout=decision.holdout,
-        x=dict(zip(columns, decision.x.tolist(), strict=True)),
-        eligible=[arm for arm in spec.arms if arm not in decision.excluded],
+        x={c: v for c, v in zip(columns, decision.x.tolist(), strict=True) if v or not spec.dynamic},
+        eligible=[arm for arm in arms if arm not in decision.excluded],
         excluded=decision.excluded,
         evidence={k: time_of(v) if k != "stock" and isinstance(v, int) else v for k, v in decision.evidence.items()},
-        arms={arm: ArmScore(*map(float, score)) for arm, score in zip(spec.arms, scores, strict=True)},
+        arms={arm: ArmScore(*map(float, score)) for arm, score in zip(arms, scores, strict=True)},
         u=decision.u,
         notes=list(decision.notes),
         outcomes=[
@@ -296,6 +299,11 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         ],
         settled=Settled(done.seq, done.reward, done.why, done.learned, time_of(done.at)) if done else None,
     )
+
+
+def _declared(stage: Stage) -> dict[str, Any]:
+    """Nudges as declared, no nudge first; none where actions come with the request."""
+    return {} if stage.dynamic else {NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)}
 
 
 def _taught(snapshot: Snapshot) -> list[ArmReply]:
@@ -319,6 +327,8 @@ def _budget(nudge: str, account: Account) -> BudgetReply:
 def _nudge(spec: Stage, arm: str) -> NudgeOut:
     if arm == NONE:
         return NudgeOut(NONE, NONE, NONE, {})
+    if spec.dynamic:
+        return NudgeOut(arm, "action", "action", {})
     nudge = spec.nudges[arm]
     return NudgeOut(arm, nudge.type, nudge.format, nudge.payload)
 

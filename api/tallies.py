@@ -75,9 +75,9 @@ class Tally(NamedTuple):
     def answers(self, rows: Iterable[Settled]) -> Array:
         """Counts of how late learned decisions were answered, (names, buckets)."""
         late = [
-            (self.names.index(d.arm), d.at, d.expires, answered(outcomes))
+            (self.names.index(done.arm), d.at, d.expires, answered(outcomes))
             for d, outcomes, done in rows
-            if done.learned and done.why != "silence" and d.arm in self.names
+            if done.learned and done.why != "silence" and done.arm in self.names
         ]
         table = np.array(late, dtype=np.int64).reshape(-1, 4)
         return delay.counted(len(self.names), table[:, 0], lateness(table[:, 1], table[:, 2], table[:, 3]))
@@ -118,7 +118,7 @@ def _stored(store: Store, name: str, stage: Stage) -> Tally:
 def _read(store: Store, name: str, stage: Stage) -> Tally:
     version, meta = store.version(name), store.meta()
     watch = msgspec.json.decode(meta.get(f"watch:{kept(name, stage)}", "{}"), type=Watch)
-    gone, d = retired(store, meta, name, stage), len(features.schema(stage.features).columns)
+    gone, d = retired(store, meta, name, stage), len(features.of(stage).columns)
     names = (*stage.arms, *gone)
     rows = stage.rows(names)
     epochs = [store.belief(key(name, stage, e, watch.epoch + 1), rows, d)[0] for e in range(watch.epoch + 1)]
@@ -137,7 +137,7 @@ def warmed(
     warm = msgspec.json.decode(text, type=Warm)
     if decision is not None and decision < warm.since:
         return None
-    d = len(features.schema(stage.features).columns)
+    d = len(features.of(stage).columns)
     sums, _ = store.belief(f"{kept(name, stage)}@warm", stage.rows(stage.arms), d)
     return Belief(*(warm.weight * part for part in sums))
 
@@ -172,7 +172,7 @@ def counted(
         watch = Watch(alarms=tuple(a for a in watch.alarms if a.through <= through))
     gone = retired(store, meta, name, stage, decision)
     names = (*stage.arms, *gone)
-    zero = empty(len(stage.rows(names)), len(features.schema(stage.features).columns))
+    zero = empty(len(stage.rows(names)), len(features.of(stage).columns))
     tally = Tally(
         spec=stage,
         retired=gone,

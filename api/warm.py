@@ -36,6 +36,9 @@ def begin(store: Store, name: str, stage: Stage, rows: Sequence[Row], *, weight:
     """Learn the rows, in their order. InvalidRequest names every row that cannot be used; LedgerMismatch if a log was
     learned before. The service must be stopped.
     """
+    if stage.dynamic:
+        problem = f"the actions of {name!r} come with each request"
+        raise InvalidRequest(Problem("stage", problem, "warm a stage whose nudges are declared"))
     key = kept(name, stage)
     if f"warm:{key}" in store.meta():
         raise LedgerMismatch(f"stage {name!r} was warmed before: declare a new schema number to begin anew")

@@ -10,9 +10,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from itertools import islice
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from api.learning import Learning, Settled
 from api.metrics import Metrics
@@ -27,6 +28,7 @@ log = logging.getLogger("journey_bandit.worker")
 
 Clock = Callable[[], int]
 Answer = tuple[list[Kept], list[Noted]]
+T = TypeVar("T")
 
 _MOST = 4000  # rows of one transaction
 _TICK = 0.05  # seconds between looks for what matured while nobody writes
@@ -71,6 +73,7 @@ class Worker:
         self._metrics = metrics
         self._bound = bound
         self._jobs: deque[Job] = deque()
+        self._chores: deque[Callable[[], None]] = deque()
         self._queued = 0
         self._wake = threading.Condition()
         self._stopping = False
@@ -117,6 +120,23 @@ class Worker:
         self._queue(job)
         return job.future
 
+    def run(self, work: Callable[[], T]) -> "futures.Future[T]":
+        """Do something between two commits, in the thread that may write; from any thread. Overloaded when it ends."""
+        future: futures.Future[T] = futures.Future()
+
+        def chore() -> None:
+            try:
+                future.set_result(work())
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                future.set_exception(error)
+
+        with self._wake:
+            if self._stopping:
+                raise Overloaded("the service is stopping")
+            self._chores.append(chore)
+            self._wake.notify()
+        return future
+
     def _queue(self, job: Job) -> None:
         with self._wake:
             if self._stopping or (self._jobs and self._queued + job.rows > self._bound):
@@ -128,15 +148,18 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                if not self._jobs and not self._stopping:
+                if not self._jobs and not self._chores and not self._stopping:
                     self._wake.wait(_TICK)
                 jobs = self._take()
-                if self._stopping and not jobs:
+                chore = self._chores.popleft() if self._chores else None
+                if self._stopping and not jobs and chore is None:
                     return
             if jobs:
                 self._commit(jobs)
             elif "write" in self.failing:
                 self._probe()
+            if chore is not None:
+                chore()
             waiting = [job for job in jobs if job.learn]
             error = self._learn_guarded(exhaust=bool(waiting))
             if waiting and error:

@@ -2,7 +2,8 @@
 
     z(x, a) = θ·φ(x, a),   φ = (1, context features, action features, action × context)
 
-Features are hashed (Weinberger et al. 2009): names need no declaration, actions may be new in every request, and what
+Features are hashed (Weinberger et al. 2009), the same in every process and version: see `Hashed`. Names need no
+declaration, actions may be new in every request, and what
 one action taught speaks of every action like it. Scores of one request share θ, so propensities are joint (`orthant`).
 The likelihood is logistic, also for rewards between 0 and 1 (Papke & Wooldridge 1996), learned by assumed density
 filtering: `Belief` has one arm here, whose x is the φ of the action that was taken.
@@ -20,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bandit import propensity
 from bandit.belief import X_GRID, Belief
 from bandit.errors import InvalidRequest, Problem
 from bandit.orthant import correlated
@@ -35,7 +35,12 @@ MOST = 50
 """Actions of one request."""
 
 _DEEPEST = 8
+_FEATURES = 500  # of a context, or of an action
 _PROBIT = np.pi / 8.0
+
+
+ONE = Arms(("taken",), ("none",), np.ones(1), np.zeros(1))
+"""What the belief of a shared model is about."""
 
 
 class Action(NamedTuple):
@@ -58,6 +63,11 @@ class Shared(msgspec.Struct, Filtered, frozen=True, tag="shared", tag_field="nam
     columns: Annotated[int, msgspec.Meta(ge=8, le=1024)] = 128
     alpha: Alpha = 0.5
 
+    @property
+    def meaning(self) -> tuple[float, ...]:
+        """What the columns of φ depend on: old sums say nothing under another one."""
+        return (self.columns, self.context_sd, self.action_sd, self.pair_sd)
+
     def layout(self, arms: Arms, d: int) -> Layout:  # noqa: ARG002
         """One block that every action reads; the scales of feature groups are in φ."""
         precision, mean = np.ones(d), np.zeros(d)
@@ -67,24 +77,18 @@ class Shared(msgspec.Struct, Filtered, frozen=True, tag="shared", tag_field="nam
     def encode(self, context: Objects, actions: Sequence[Action]) -> Array:
         """φ (K, D) on the 2⁻¹² grid, within [−1, 1]. InvalidRequest for what is no feature, naming it."""
         _check(actions)
-        about = list(_flat(context, "contextFeatures"))
+        about = _hashed(list(_flat(context, "contextFeatures")), "contextFeatures")
         phi = np.zeros((len(actions), self.columns))
         for row, action in zip(phi, actions, strict=True):
-            own = [(f"id={action.id}", 1.0), *_flat(action.features, f"actions[{action.id}].features")]
-            pairs = [(f"{a}×{c}", v * w) for a, v in own for c, w in about]
-            named = ((self.context_sd, about, "c"), (self.action_sd, own, "a"), (self.pair_sd, pairs, "p"))
-            for sd, features, group in named:
-                self._add(row, features, sd, group)
+            path = f"actions[{action.id}].features"
+            own = _hashed([(f"id={action.id}", 1.0), *_flat(action.features, path)], path)
+            groups = (about.of(_CONTEXT), own.of(_ACTION), own.paired(about))
+            for sd, features in zip((self.context_sd, self.action_sd, self.pair_sd), groups, strict=True):
+                features.add(row, sd)
         phi[:, 0] = 1.0
         return np.asarray(np.rint(np.clip(phi, -1.0, 1.0) * X_GRID) / X_GRID, dtype=np.float64)
 
-    def _add(self, row: Array, features: list[tuple[str, float]], sd: float, group: str) -> None:
-        """Their prior sd together is `sd`, however many there are."""
-        for name, value in features:
-            at, sign = _bucket(f"{group}:{name}", self.columns)
-            row[at] += sign * value * sd / np.sqrt(len(features))
-
-    def ready(self, belief: Belief) -> "SharedPosterior":
+    def posterior(self, belief: Belief, arms: Arms = ONE) -> "SharedPosterior":  # noqa: ARG002
         """The posterior of θ."""
         found = blocks.posterior(self.layout(ONE, belief.shift.shape[1]), belief)
         return SharedPosterior(found.mean, found.covariance, self.alpha)
@@ -97,20 +101,25 @@ class SharedPosterior(NamedTuple):
     covariance: Array
     alpha: float
 
-    def choose(self, phi: Array, eligible: Mask, floor: float) -> Scores:
-        """Final propensities of K actions φ (K, D): joint, then the floor, 0.2 / K at most; exactly 0 if ineligible."""
-        z, spread = phi @ self.mean, phi @ self.covariance @ phi.T
+    def choose(self, x: Array, eligible: Mask) -> Scores:
+        """Joint propensities of K actions, x their φ (K, D); exactly 0 if ineligible."""
+        z, spread = x @ self.mean, x @ self.covariance @ x.T
         variance = np.maximum(spread.diagonal(), 1e-18)
         at = special.expit(z)
         p = np.zeros(len(z))
         p[eligible] = correlated(z[eligible], self.alpha**2 * spread[np.ix_(eligible, eligible)])
-        p = propensity.floored(p, min(floor, 0.2 / np.count_nonzero(eligible)), eligible)
         mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
         return Scores(mean, at * (1.0 - at) * self.alpha * np.sqrt(variance), p)
 
+    def choose_many(self, x: Array, eligible: Mask) -> Scores:
+        """`choose` for n requests of K actions each, x (n, K, D); every part is (n, K)."""
+        rows = [self.choose(phi, may) for phi, may in zip(x, eligible, strict=True)]
+        return Scores(*(np.array([row[i] for row in rows]) for i in range(3)))
 
-ONE = Arms(("taken",), ("none",), np.ones(1), np.zeros(1))
-"""What the belief of a shared model is about."""
+
+def least(floor: float, eligible: Mask) -> float:
+    """The floor of each of so many actions: as declared, but together a fifth of the probability at most."""
+    return min(floor, 0.2 / int(np.count_nonzero(eligible)))
 
 
 def taken(n: int) -> NDArray[np.intp]:
@@ -156,8 +165,53 @@ def _leaves(value: Any, name: str, path: str, depth: int) -> Iterator[tuple[str,
         raise InvalidRequest(Problem(f"{path}.{name}", f"{type(value).__name__} is no feature", fix))
 
 
+class Hashed(NamedTuple):
+    """n features as numbers of 64 bits, and their values.
+
+    A name is hashed by BLAKE2b (8 bytes, big-endian). The number h of a feature in its group g, and of the pair of an
+    action's a with a context's c, is
+
+        mix(h + g),   mix(mix(a) + c),   mix(v): v ^= v>>30; v *= 0xbf58476d1ce4e5b9; v ^= v>>27;
+                                                 v *= 0x94d049bb133111eb; v ^= v>>31    (splitmix64, modulo 2⁶⁴)
+
+    Its lowest bit is the sign (1: plus), the rest modulo D − 1 the column after the first.
+    """
+
+    number: NDArray[np.uint64]  # (n,)
+    value: Array  # (n,)
+
+    def of(self, group: np.uint64) -> "Hashed":
+        """The same features, told from those of other groups."""
+        return Hashed(_mixed(self.number + group), self.value)
+
+    def paired(self, other: "Hashed") -> "Hashed":
+        """Every pair with another's features."""
+        pairs = _mixed(_mixed(self.number)[:, None] + other.number)
+        return Hashed(pairs.ravel(), np.outer(self.value, other.value).ravel())
+
+    def add(self, row: Array, sd: float) -> None:
+        """Add them to φ (D,): their prior sd together is `sd`, however many there are."""
+        at = 1 + ((self.number >> np.uint64(1)) % np.uint64(len(row) - 1)).astype(np.intp)
+        sign = np.where(self.number & np.uint64(1), 1.0, -1.0)
+        np.add.at(row, at, sign * self.value * (sd / np.sqrt(max(len(at), 1))))
+
+
+_CONTEXT, _ACTION = np.uint64(1), np.uint64(2)
+
+
+def _hashed(features: list[tuple[str, float]], path: str) -> Hashed:
+    if len(features) > _FEATURES:
+        raise InvalidRequest(Problem(path, f"{len(features)} features", f"send {_FEATURES} at most"))
+    numbers = np.array([_number(name) for name, _ in features], dtype=np.uint64)
+    return Hashed(numbers, np.array([value for _, value in features], dtype=np.float64))
+
+
 @lru_cache(maxsize=65_536)
-def _bucket(name: str, columns: int) -> tuple[int, float]:
-    """Column (never the first) and sign of a feature, the same in every process."""
-    number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
-    return 1 + (number >> 1) % (columns - 1), 1.0 if number & 1 else -1.0
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def _mixed(v: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    v = (v ^ (v >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    v = (v ^ (v >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return v ^ (v >> np.uint64(31))

@@ -16,7 +16,9 @@ from bandit.records import Event, OutcomeKind, Value
 
 
 class Candidate(NamedTuple):
-    """A decision that events may speak about. `activated`: when it was shown, if that was reported."""
+    """A decision that events may speak about. `activated`: when it was shown, if that was reported. `deferred`: it says
+    nothing before.
+    """
 
     id: uuid.UUID
     stage: str
@@ -24,6 +26,7 @@ class Candidate(NamedTuple):
     at: int
     expires: int
     activated: int | None = None
+    deferred: bool = False
 
 
 class Credited(NamedTuple):
@@ -67,12 +70,14 @@ class _Stage(NamedTuple):
         yield from self.retractions(reports)
 
     def credited(self, event: Event, credit: Credit) -> Iterator[Credited]:
-        """The latest decision that was there when it happened; among the shown ones, if showing is reported."""
+        """The latest decision that was there when it happened; a reward passes over those that wait for their
+        activation, if there is one that does not.
+        """
         value = self.value(event, credit)
         named = event.properties.get(credit.by) if credit.by else None
         open_ = [(i, c) for i, c in enumerate(self.candidates) if c.at <= event.at < c.expires and _means(c, named)]
-        shown = [(i, c) for i, c in open_ if c.activated is not None and c.activated <= event.at]
-        choice = shown if shown and credit.kind == "reward" and self.stage.activation == "required" else open_
+        shown = [(i, c) for i, c in open_ if self.shown(c, event.at)]
+        choice = shown if shown and credit.kind == "reward" else open_
         if not choice or (credit.kind == "reward" and value is None):
             return
         i, found = choice[-1]
@@ -80,6 +85,12 @@ class _Stage(NamedTuple):
             self.candidates[i] = found._replace(activated=min(found.activated or event.at, event.at))
         self.done[event.id, self.name] = found.id
         yield Credited(event.id, self.name, found.id, credit.kind, value, event.at)
+
+    def shown(self, candidate: Candidate, at: int) -> bool:
+        """Whether the user had seen it by then, as far as is known."""
+        if self.stage.activation == "assumed" and not candidate.deferred:
+            return True
+        return candidate.activated is not None and candidate.activated <= at
 
     def value(self, event: Event, credit: Credit) -> float | None:
         if credit.kind == "activation":

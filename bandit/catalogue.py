@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from bandit import durations, limits, references
+from bandit.actions import ONE, Shared
 from bandit.decoding import closest, decode
 from bandit.drift import Drift
 from bandit.errors import CatalogueError, NotFound, Problem
@@ -75,6 +76,15 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     description: str = ""
 
 
+class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How rewards of a ranking add up. Personalizer gives them no id: with "sum", the same value again within `retry`
+    of the last one is taken for a repeated request.
+    """
+
+    rewards: Literal["first", "sum"] = "first"
+    retry: str = "2m"
+
+
 class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What success is. `value` is what one unit of reward is worth, in the app's currency. "revenue" is nothing for
     most people and any amount up to `max` for some; larger ones count as `max`.
@@ -117,13 +127,13 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     rather than to earn. `ramp`: share of the traffic that the policy decides, the rest gets no nudge.
     `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
     `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`: what they report.
-    `promotion`: when a policy may replace the one that is live.
+    `promotion`: when a policy may replace the one that is live. `loop`: for actions that come with the request.
     """
 
-    features: dict[str, Feature]
-    nudges: dict[str, Nudge]
     reward: Reward
-    policy: AnyPolicy = Hierarchical()
+    features: dict[str, Feature] = {}
+    nudges: dict[str, Nudge] = {}
+    policy: AnyPolicy | Shared = Hierarchical()
     floor: Share = 0.01
     price: NotNegative = 0.0
     top_two: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
@@ -137,12 +147,22 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     derived: dict[str, Fact] = {}
     outcomes: dict[str, Credit] = {}
     limits: Limits = Limits()
+    loop: Loop = Loop()
     description: str = ""
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether actions come with each request. The stage then has one arm to learn of: the one that was taken."""
+        return isinstance(self.policy, Shared)
+
+    def row(self, arm: str) -> str:
+        """Where a belief keeps what an arm has taught."""
+        return ONE.names[0] if self.dynamic else arm
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Every arm, no nudge first; arrays over arms are in this order."""
-        return (NONE, *self.nudges)
+        return ONE.names if self.dynamic else (NONE, *self.nudges)
 
     @property
     def learner(self) -> Policy:
@@ -163,6 +183,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def facts(self) -> Arms:
         """What the policy knows of the arms; gain and cost in units of the reward range."""
+        if self.dynamic:
+            return ONE
         span = self.reward.max - self.reward.min
         base = np.array([0.0] + [n.cost_when_rewarded for n in self.nudges.values()])
         shown = np.array([0.0] + [n.cost + n.price + self.price for n in self.nudges.values()])
@@ -177,7 +199,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         reward = (self.reward.kind, self.reward.min, self.reward.max)
         features = {name: (f.type, f.min, f.max, f.scale, f.values) for name, f in self.features.items()}
         anew = () if self.schema == 1 else (self.schema,)
-        return _digest((list(features.items()), reward, self.learner.link, *anew))
+        hashed = self.policy.meaning if isinstance(self.policy, Shared) else ()
+        return _digest((list(features.items()), reward, self.learner.link, *hashed, *anew))
 
     def digest(self) -> str:
         """Changes with anything declared for this stage."""
@@ -268,6 +291,10 @@ def _check_names(raw: dict[str, Any]) -> Iterator[Problem]:
     named += [(f"journey.events.{name}", name) for name in _table(_table(raw, "journey"), "events")]
     for stage, table in _table(raw, "stages").items():
         named.append((f"stages.{stage}", stage))
+        policy = _table(table, "policy").get("name") if isinstance(table, dict) else None
+        missing = [part for part in ("features", "nudges") if isinstance(table, dict) and part not in table]
+        if policy != "shared":
+            yield from (Problem(f"stages.{stage}.{part}", "missing", "add it: a table") for part in missing)
         for part in ("features", "nudges", "moments"):
             named += [(f"stages.{stage}.{part}.{name}", name) for name in _table(table, part)]
         if NONE in _table(table, "nudges"):
@@ -282,7 +309,25 @@ def _table(value: Any, key: str) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {}
 
 
+def _check_dynamic(path: str, stage: Stage) -> Iterator[Problem]:
+    """What cannot be declared for actions that come with the request."""
+    usual = Stage(reward=stage.reward)
+    for part in ("features", "nudges", "moments", "derived", "outcomes", "limits", "price", "top_two", "ramp"):
+        if getattr(stage, part) != getattr(usual, part):
+            problem = "the actions of this stage come with each request, from people it does not know"
+            yield Problem(f"{path}.{part}", problem, "remove it, or choose another policy")
+    if stage.reward.kind == "revenue":
+        yield Problem(f"{path}.reward.kind", "shared learns no amounts", 'kind = "continuous"')
+    yield from durations.check(f"{path}.loop.retry", stage.loop.retry)
+    if stage.loop.rewards == "sum" and stage.reward.settle == "reward":
+        yield Problem(f"{path}.loop.rewards", "the first reward settles here", 'settle = "window"')
+
+
 def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
+    if stage.dynamic:
+        yield from _check_dynamic(path, stage)
+    elif stage.loop != Loop():
+        yield Problem(f"{path}.loop", "for actions that come with the request", 'policy = { name = "shared" }')
     for key, nudge in stage.nudges.items():
         if nudge.cost_when_rewarded >= stage.reward.value:
             fix = f"below the reward's value of {stage.reward.value:g}"

@@ -13,12 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import features, guardrails, propensity, transforms
+from bandit.actions import Action, Objects, Shared, least
 from bandit.errors import InvalidRequest, Problem
 from bandit.features import Given, Schema
 from bandit.guardrails import Proof
 from bandit.policies.protocol import Array, Mask, Posterior, Scores
 from bandit.records import Decision
 from bandit.snapshot import Snapshot
+
+
+class Rank(msgspec.Struct, frozen=True, kw_only=True):
+    """Actions that a caller offers, the baseline first, and what is known. `event` keys the holdout: there is no user.
+
+    refused: actions that may not be taken → the reason.
+    """
+
+    id: uuid.UUID
+    event: str
+    context: Objects
+    actions: Sequence[Action]
+    refused: Mapping[str, str] = {}
+    request: bytes = b""
+    deferred: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Live(NamedTuple):
@@ -34,7 +51,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks. `id` keys the draw; `user_id` decides the holdout.
 
     refused: nudges that may not be shown for a reason from outside, such as a budget → that reason. moment: what made
-    the journey ask.
+    the journey ask. deferred: teach only if it is reported that it was really shown.
     """
 
     id: uuid.UUID
@@ -47,13 +64,14 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     refused: Mapping[str, str] = {}
     moment: str = ""
     notes: tuple[str, ...] = ()
+    deferred: bool = False
 
 
 def ready(snapshot: Snapshot) -> Live:
     """Compute the posterior once for all decisions of this snapshot."""
     spec = snapshot.spec
     posterior = spec.learner.posterior(snapshot.evidence, snapshot.arms)
-    return Live(snapshot, spec.digest(), features.schema(spec.features), posterior)
+    return Live(snapshot, spec.digest(), features.of(spec), posterior)
 
 
 def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
@@ -95,18 +113,64 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         evidence={k: v for k, v in msgspec.structs.asdict(ask.proof).items() if v is not None},
         notes=(*ask.notes, *notes),
         moment=ask.moment,
+        deferred=ask.deferred,
+    )
+
+
+def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
+    """One decision among the actions of a request. InvalidRequest for what cannot be used, and if all are refused."""
+    snapshot, policy = live.snapshot, live.snapshot.spec.policy
+    if not isinstance(policy, Shared):
+        raise InvalidRequest(Problem("stage", "its nudges are declared", 'declare policy = { name = "shared" }'))
+    phi = policy.encode(ask.context, ask.actions)
+    names = tuple(action.id for action in ask.actions)
+    may = [name for name in names if name not in ask.refused]
+    if not may:
+        raise InvalidRequest(Problem("excludedActions", "no action is left", "leave one at least"))
+    excluded, holdout = dict(ask.refused), in_holdout(salt, ask.event, snapshot.spec.holdout)
+    if holdout:
+        excluded |= dict.fromkeys(may[1:], "holdout: control events get the first action")
+    scores = choose(live, phi, np.array([name not in excluded for name in names]))
+    u = propensity.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
+    drawn = propensity.draw(scores.propensity, u)
+    return Decision(
+        id=ask.id,
+        at=now,
+        expires=now + max(1, round(snapshot.spec.reward.seconds * window_scale * 1e6)),
+        stage=snapshot.stage,
+        spec=live.spec,
+        version=snapshot.version,
+        basis=snapshot.basis,
+        user=user_hash(salt, ask.event),
+        request=ask.request,
+        x=phi[drawn],
+        propensity=scores.propensity,
+        mean=scores.mean,
+        sd=scores.sd,
+        u=u,
+        arm=names[drawn],
+        holdout=holdout,
+        excluded=excluded,
+        evidence={},
+        notes=ask.notes,
+        deferred=ask.deferred,
+        actions=names,
+        phi=phi,
     )
 
 
 def choose(live: Live, x: Array, eligible: Mask) -> Scores:
-    """Scores and *final* propensities: the policy's own, then top-two, then ramp, and last the floor."""
+    """Scores and *final* propensities: the policy's own, then top-two, then ramp, and last the floor. `x`: φ (K, D) of
+    all actions where they come with the request.
+    """
     scores, spec = live.posterior.choose(x, eligible), live.snapshot.spec
     p = scores.propensity
     if spec.top_two is not None:
         p = transforms.top_two(p, spec.top_two)
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
-    return scores._replace(propensity=propensity.floored(p, spec.floor, eligible))
+    floor = least(spec.floor, eligible) if spec.dynamic else spec.floor
+    return scores._replace(propensity=propensity.floored(p, floor, eligible))
 
 
 def choose_many(live: Live, x: Array, eligible: NDArray[np.bool_]) -> Scores:
@@ -140,10 +204,11 @@ def _check(live: Live, x: Array, eligible: NDArray[np.bool_]) -> None:
 
 def recompute(live: Live, decision: Decision, salt: bytes) -> Decision:
     """The decision again, from what its ledger row holds and the snapshot of its version. Equal bit for bit."""
-    eligible = np.array([arm not in decision.excluded for arm in live.snapshot.spec.arms])
-    scores = choose(live, decision.x, eligible)
+    arms = decision.arms(live.snapshot.spec.arms)
+    eligible = np.array([arm not in decision.excluded for arm in arms])
+    scores = choose(live, decision.phi if decision.actions else decision.x, eligible)
     u = propensity.unit(salt, b"draw", decision.stage.encode(), decision.id.bytes)
-    arm = live.snapshot.spec.arms[propensity.draw(scores.propensity, u)]
+    arm = arms[propensity.draw(scores.propensity, u)]
     return msgspec.structs.replace(decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arm)
 
 

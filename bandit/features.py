@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.actions import Shared
 from bandit.belief import X_GRID
-from bandit.catalogue import Feature
+from bandit.catalogue import Feature, Stage
 from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
 
@@ -47,6 +48,14 @@ def schema(features: dict[str, Feature]) -> Schema:
         keys += [f"{column}: {meaning}" for column in own]
         missing.append(f"{name} missing")
     return Schema(features, (*columns, *missing), (*keys, *missing))
+
+
+def of(stage: Stage) -> Schema:
+    """The encoding of a stage: of its features, or hashed where actions come with the request."""
+    if not isinstance(stage.policy, Shared):
+        return schema(stage.features)
+    columns = ("1", *(f"hashed {i}" for i in range(1, stage.policy.columns)))
+    return Schema({}, columns, columns)
 
 
 def encode(layout: Schema, context: Mapping[str, Given]) -> Encoded:

@@ -25,24 +25,27 @@ def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Snapshot)
     learned its site (τ, ν), by the policy that learns it: that of `live`.
     """
     current = spec.schema == live.spec.schema
-    verdicts = [rewards.settle(spec, m.outcomes, holdout=m.decision.holdout, current=current) for m in matured]
+    verdicts = [
+        rewards.settle(spec, m.outcomes, holdout=m.decision.holdout, current=current, deferred=m.decision.deferred)
+        for m in matured
+    ]
     tau, nu = np.zeros(len(matured)), np.zeros(len(matured))
     declared = live.spec.arms
-    known = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm in declared]
-    retired = [i for i, m in enumerate(matured) if verdicts[i].learned and m.decision.arm not in declared]
+    known = [i for i, m in enumerate(matured) if verdicts[i].learned and spec.row(m.decision.arm) in declared]
+    retired = [i for i, m in enumerate(matured) if verdicts[i].learned and spec.row(m.decision.arm) not in declared]
     before = empty(len(spec.rows(spec.arms)), live.belief.shift.shape[1])  # what is retired learns alone
     alone = msgspec.structs.replace(live, spec=spec, belief=before, elsewhere=None)
     for snapshot, rows in ((live, known), (alone, retired)):
         if rows:
             x = np.array([matured[i].decision.x for i in rows])
-            arm = np.array([snapshot.spec.arms.index(matured[i].decision.arm) for i in rows], dtype=np.intp)
+            arm = np.array([snapshot.spec.arms.index(spec.row(matured[i].decision.arm)) for i in rows], dtype=np.intp)
             reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
             tau[rows], nu[rows] = snapshot.spec.learner.sites(snapshot.belief, snapshot.arms, x, arm, reward)
     return [
         Settlement(
             decision_seq=m.seq,
             stage=m.decision.stage,
-            arm=m.decision.arm,
+            arm=spec.row(m.decision.arm),
             at=now,
             reward=v.reward,
             why=v.why,

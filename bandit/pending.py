@@ -40,14 +40,17 @@ def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, 
     """One open decision as columns of length 1, or None if it teaches `live` nothing as things stand. `spec`: the rules
     it was made under.
     """
-    if decision.holdout or decision.arm not in live.arms or live.reward.settle == "reward":
+    arm = spec.row(decision.arm)
+    if decision.holdout or arm not in live.arms or live.reward.settle == "reward":
         return None
-    verdict = rewards.settle(spec, outcomes, holdout=False, current=spec.schema == live.schema)
+    verdict = rewards.settle(
+        spec, outcomes, holdout=False, current=spec.schema == live.schema, deferred=decision.deferred
+    )
     if not verdict.learned:
         return None
     came = 0 if verdict.why == "silence" else answered(outcomes)
     times = (decision.at, decision.expires, came)
-    numbers = [np.array([v], dtype=np.int64) for v in (seq, live.arms.index(decision.arm), *times)]
+    numbers = [np.array([v], dtype=np.int64) for v in (seq, live.arms.index(arm), *times)]
     return Open._make([*numbers, np.array([spec.reward.scaled(verdict.reward)]), decision.x[None]])
 
 

@@ -52,6 +52,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, str | int]
     notes: tuple[str, ...]
     moment: str = ""  # what made the journey ask; NOT_NOW; empty when the caller named the stage
+    deferred: bool = False  # learned only if an activation (it was really shown) was reported in time
+    actions: tuple[str, ...] = ()  # (k,) arms that came with the request; empty: those of the declaration
+    phi: Array = msgspec.field(default_factory=lambda: np.zeros((0, 0)))  # (k, d) their features; x is the drawn one's
+
+    def arms(self, declared: tuple[str, ...]) -> tuple[str, ...]:
+        """What its arrays are over."""
+        return self.actions or declared
 
     @property
     def now(self) -> bool:

@@ -15,10 +15,13 @@ class Verdict(NamedTuple):
     learned: bool
 
 
-def settle(stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current: bool = True) -> Verdict:
+def settle(
+    stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current: bool = True, deferred: bool = False
+) -> Verdict:
     """The reward of a matured decision: the rewards reported in time less partial retractions, clipped to the
     declared range; the default if nobody answered, or if all was taken back: piece by piece, or by a retraction without
     a value.
+    What needs an activation (`deferred`, or by the stage's rule) and has none in time is not learned.
     What was decided under a schema that is not `current` any more says nothing to the present one.
     """
     spec = stage.reward
@@ -36,15 +39,16 @@ def settle(stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current:
         reward, why = spec.default, "silence"
     if holdout:
         return Verdict(reward, "holdout", learned=False)
-    if stage.activation == "required" and not any(o.kind == "activation" for o in in_time):
+    if (deferred or stage.activation == "required") and not any(o.kind == "activation" for o in in_time):
         return Verdict(reward, "not activated", learned=False)
     if not current:
         return Verdict(reward, "other schema", learned=False)
     return Verdict(reward, why, learned=True)  # type: ignore[arg-type]
 
 
-def is_final(stage: Stage, outcomes: Sequence[Outcome]) -> bool:
+def is_final(stage: Stage, outcomes: Sequence[Outcome], *, deferred: bool = False) -> bool:
     """Whether the reward is known before the window ends: only where the app reports every outcome."""
     if stage.reward.settle != "reward" or not any(o.kind == "reward" for o in outcomes):
         return False
-    return stage.activation == "assumed" or any(o.kind == "activation" for o in outcomes)
+    shown = stage.activation == "assumed" and not deferred
+    return shown or any(o.kind == "activation" for o in outcomes)

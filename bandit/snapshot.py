@@ -18,7 +18,7 @@ import numpy as np
 from bandit.belief import Array, Belief, add
 from bandit.catalogue import Stage
 from bandit.errors import SnapshotError
-from bandit.features import schema
+from bandit.features import of
 from bandit.policies import blocks
 from bandit.policies.protocol import Arms, Factor, Retired
 from bandit.records import Basis
@@ -51,7 +51,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     @property
     def arms(self) -> Arms:
         """What the policy knows of the arms."""
-        columns = schema(self.spec.features).keys
+        columns = of(self.spec).keys
         return self.spec.facts._replace(columns=columns, elsewhere=self.elsewhere, retired=self.retired)
 
     @property
@@ -88,7 +88,7 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
         "stage": snapshot.stage,
         "version": snapshot.version,
         "arms": snapshot.spec.arms,
-        "columns": schema(snapshot.spec.features).columns,
+        "columns": of(snapshot.spec).columns,
         "belief_sha256": snapshot.belief.digest(),
         "posterior_sha256": hashlib.sha256(posterior).hexdigest(),
         "elsewhere": snapshot.elsewhere.keys if snapshot.elsewhere else (),
@@ -163,7 +163,7 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
 def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
     """SnapshotError unless every array has its shape and is finite, and the belief is the one described."""
     spec = snapshot.spec
-    k, d = len(spec.rows(spec.arms)), len(schema(spec.features).columns)
+    k, d = len(spec.rows(spec.arms)), len(of(spec).columns)
     belief = {"n": (k,), "reward": (k,), "square": (k,), "precision": (k, d, d), "shift": (k, d)}
     n, r = len(snapshot.elsewhere.keys if snapshot.elsewhere else ()), len(policy["retired"])
     wanted: dict[str, tuple[int, ...]] = {

@@ -5,7 +5,7 @@ from typing import cast
 
 import click
 
-from api.keys import SCOPES, Scope, create
+from api.keys import EVERY, SCOPES, Scope, create
 
 
 @click.group()
@@ -15,10 +15,11 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=SCOPES, show_default=True)
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(EVERY), default=SCOPES, show_default=True)
 @click.option("--file", type=click.Path(path_type=Path), default=Path("keys.toml"), show_default=True)
-def new(name: str, scopes: tuple[str, ...], file: Path) -> None:
+@click.option("--loop", default="", help="For Personalizer: the stage it ranks for, where the endpoint has no path.")
+def new(name: str, scopes: tuple[str, ...], file: Path, loop: str) -> None:
     """Make a key, keep its digest in the file, and print it once. Restart the service to use it."""
-    secret = create(file, name, [cast(Scope, scope) for scope in scopes])
+    secret = create(file, name, [cast(Scope, scope) for scope in scopes], loop)
     click.echo(f"kept its digest in {file}; the key itself is shown only now:", err=True)
     click.echo(secret)

@@ -77,6 +77,9 @@ def open_log(url: str, stage: str) -> LedgerLog:
     if stage not in served:
         raise NotFound("stage", f"the ledger has no stage {stage!r}", f"one of {', '.join(sorted(served)) or 'none'}")
     spec = served[stage]
+    if spec.dynamic:
+        problem = f"the actions of {stage!r} come with each request, and differ: there are no arms to compare"
+        raise InvalidRequest(Problem("stage", problem, "evaluate a stage whose nudges are declared"))
     declared = {found.decision.spec for found in store.decisions(stage)}
     once = dict.fromkeys(arm for digest, s in store.specs().items() if digest in declared for arm in s.arms)
     arms = (*spec.arms, *(arm for arm in once if arm not in spec.arms))

@@ -21,6 +21,7 @@ _COMMANDS = {
     "simulate": "cli.simulate:simulate",
     "stories": "cli.stories:stories",
     "ui": "cli.ui:ui",
+    "webhooks": "cli.webhooks:webhooks",
     "warm-start": "cli.warm:warm",
 }
 

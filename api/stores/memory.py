@@ -11,7 +11,7 @@ import numpy as np
 
 from api.stores import intake
 from api.stores.memory_events import MemoryRows
-from api.stores.protocol import Counts, Folded, Found, Kept, Last, Noted, Person, admit, finite
+from api.stores.protocol import Counts, Folded, Found, Kept, Last, Letter, Noted, Person, admit, finite
 from bandit import journey
 from bandit.belief import Belief
 from bandit.catalogue import Stage
@@ -36,6 +36,7 @@ class MemoryStore:
         self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
         self._version: dict[str, int] = {}
         self._outcomes = 0
+        self._letters: dict[tuple[str, str], Letter] = {}
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
 
     def meta(self) -> dict[str, str]:
@@ -158,6 +159,33 @@ class MemoryStore:
             if found.decision.at >= since and (stage is None or found.decision.stage == stage):
                 yield _handed_out(found)
 
+    def made(self, after: int, most: int) -> list[Found]:
+        return [_handed_out(self._found[i]) for i in self._by_seq[after : after + most]]
+
+    def ended(self, after: int, most: int) -> list[Found]:
+        done = self._settlements[after : after + most]
+        return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, _ in done]
+
+    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[Letter]:
+        mine = [one for one in list(self._letters.values()) if one.dead is dead and endpoint in (None, one.endpoint)]
+        return sorted(mine, key=lambda one: (one.due, one.endpoint, one.event))
+
+    def post(
+        self,
+        facts: Mapping[str, str],
+        put: Sequence[Letter],
+        gone: Sequence[tuple[str, str]],
+        most_dead: int | None = None,
+    ) -> None:
+        self.set_meta(facts)
+        self._letters |= {(one.endpoint, one.event): one for one in put}
+        for key in gone:
+            self._letters.pop(key, None)
+        for endpoint in {one.endpoint for one in put if most_dead is not None}:
+            dead = sorted((one.at, one.event) for one in self.letters(endpoint, dead=True))
+            for _, event in dead[: -most_dead if most_dead else None]:
+                del self._letters[endpoint, event]
+
     def counts(self) -> Counts:
         return Counts(len(self._by_seq), self._outcomes, len(self._settlements), len(self._pending))
 
@@ -178,6 +206,7 @@ def _copy(decision: Decision) -> Decision:
     return msgspec.structs.replace(
         decision,
         x=decision.x.copy(),
+        phi=decision.phi.copy(),
         propensity=decision.propensity.copy(),
         mean=decision.mean.copy(),
         sd=decision.sd.copy(),

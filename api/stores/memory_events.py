@@ -66,7 +66,11 @@ class MemoryRows:
 
     def candidates(self, users: Collection[bytes], since: int) -> list[Candidate]:
         found = [f for f in self._decided(users) if f.decision.expires > since and f.decision.moment != NOT_NOW]
-        return [Candidate(d.id, d.stage, d.arm, d.at, d.expires, _activated(f)) for f in found for d in (f.decision,)]
+        return [
+            Candidate(d.id, d.stage, d.arm, d.at, d.expires, _activated(f), d.deferred)
+            for f in found
+            for d in (f.decision,)
+        ]
 
     def credited(self, events: Sequence[str]) -> dict[tuple[str, str], uuid.UUID]:
         wanted = set(events)
@@ -80,7 +84,7 @@ class MemoryRows:
         root = root_of(self, user)
         ids = family(self, root)
         found = [
-            Asked(d.id, d.stage, d.arm, d.at, d.expires, d.moment, _activated(f))
+            Asked(d.id, d.stage, d.arm, d.at, d.expires, d.moment, d.deferred, _activated(f))
             for f in self._decided(ids)
             for d in (f.decision,)
             if d.arm != NONE or d.moment not in ("", NOT_NOW)

@@ -90,6 +90,7 @@ class Asked(NamedTuple):
     at: int
     expires: int
     moment: str
+    deferred: bool
     activated: int | None
 
 
@@ -109,6 +110,19 @@ class Folded(NamedTuple):
     states: Mapping[bytes, State]
     moved: Collection[bytes]
     noted: list[tuple[Credited, Noted]]
+
+
+class Letter(NamedTuple):
+    """A message that an endpoint has not taken. `due`: its next attempt; `dead`: it was given up."""
+
+    endpoint: str
+    event: str
+    body: bytes
+    attempts: int
+    due: int
+    error: str
+    dead: bool
+    at: int
 
 
 class Store(Protocol):
@@ -209,6 +223,30 @@ class Store(Protocol):
         """Every decision made at `since` (µs) or later, in order, with what was recorded about it."""
         ...
 
+    def made(self, after: int, most: int) -> list[Found]:
+        """Decisions numbered above `after`, in order, so many at most."""
+        ...
+
+    def ended(self, after: int, most: int) -> list[Found]:
+        """Decisions settled by settlements numbered above `after`, in their order, so many at most."""
+        ...
+
+    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[Letter]:
+        """What an endpoint, or any, has not taken and was given up or not, in the order in which it is due."""
+        ...
+
+    def post(
+        self,
+        facts: Mapping[str, str],
+        put: Sequence[Letter],
+        gone: Sequence[tuple[str, str]],
+        most_dead: int | None = None,
+    ) -> None:
+        """Add facts, add or replace letters, and forget those of (endpoint, event), in one transaction. Of dead ones
+        each endpoint concerned keeps the newest `most_dead`.
+        """
+        ...
+
     def counts(self) -> Counts:
         """How many rows there are."""
         ...
@@ -255,9 +293,14 @@ def admit(
         seen = found._replace(outcomes=(*found.outcomes, outcome))
         noted.append(note._replace(found=seen))
         ledger[reported.decision] = seen
-        if not outcome.late and rewards.is_final(specs[found.decision.spec], seen.outcomes):
+        if not outcome.late and _is_final(specs, seen):
             plan.hastened.append(found.seq)
     return plan, kept, noted
+
+
+def _is_final(specs: Mapping[str, Stage], found: Found) -> bool:
+    decision = found.decision
+    return rewards.is_final(specs[decision.spec], found.outcomes, deferred=decision.deferred)
 
 
 def finite(settlements: Sequence[Settlement]) -> None:

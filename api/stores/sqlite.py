@@ -19,9 +19,10 @@ import numpy as np
 import sqlite_utils
 
 from api.stores import intake
-from api.stores.protocol import Counts, Folded, Found, Kept, Last, Noted, Person, admit, finite
+from api.stores.protocol import Counts, Folded, Found, Kept, Last, Letter, Noted, Person, admit, finite
 from api.stores.sqlite_events import SqlRows
 from api.stores.sqlite_file import connect, own, prepare, read_transaction
+from api.stores.sqlite_letters import keep_letters, letters
 from api.stores.sqlite_rows import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
@@ -246,6 +247,31 @@ class SqliteStore:
                 return
             yield from found
             last = found[-1].seq
+
+    def made(self, after: int, most: int) -> list[Found]:
+        query = f"SELECT {_columns('d')} FROM decisions d WHERE d.seq > ? ORDER BY d.seq LIMIT ?"  # noqa: S608
+        with self._reading, read_transaction(self._read.conn) as conn:
+            return self._complete(conn, conn.execute(query, (after, most)).fetchall())
+
+    def ended(self, after: int, most: int) -> list[Found]:
+        query = f"""SELECT {_columns("d")} FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
+                    WHERE s.seq > ? ORDER BY s.seq LIMIT ?"""  # noqa: S608
+        with self._reading, read_transaction(self._read.conn) as conn:
+            return self._complete(conn, conn.execute(query, (after, most)).fetchall())
+
+    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[Letter]:
+        return letters(self._rows, endpoint, dead=dead)
+
+    def post(
+        self,
+        facts: Mapping[str, str],
+        put: Sequence[Letter],
+        gone: Sequence[tuple[str, str]],
+        most_dead: int | None = None,
+    ) -> None:
+        with self._transaction() as conn:
+            conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.items()))
+            keep_letters(conn, put, gone, most_dead)
 
     def close(self) -> None:
         self._opened.close()

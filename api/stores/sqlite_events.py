@@ -71,10 +71,12 @@ class SqlRows:
         self._conn.executemany("DELETE FROM journeys WHERE user = ?", gone)
 
     def candidates(self, users: Collection[bytes], since: int) -> list[Candidate]:
-        query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, {_ACTIVATED} FROM decisions d
+        query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, {_ACTIVATED}, d.deferred FROM decisions d
                     WHERE d.user IN ({_marks(users)}) AND d.expires > ? AND d.moment <> ?"""  # noqa: S608
         rows = self._conn.execute(query, (*users, since, NOT_NOW))
-        return [Candidate(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows]
+        return [
+            Candidate(uuid.UUID(bytes=row[0]), row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows
+        ]
 
     def credited(self, events: Sequence[str]) -> dict[tuple[str, str], uuid.UUID]:
         query = f"SELECT event, stage, decision FROM credits WHERE event IN ({_marks(events)})"  # noqa: S608
@@ -96,7 +98,7 @@ class SqlRows:
         """Who is behind an id, with at most so many decisions: those that showed something, or that a moment asked."""
         root = root_of(self, user)
         ids = family(self, root)
-        query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, d.moment, {_ACTIVATED} FROM decisions d
+        query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, d.moment, d.deferred, {_ACTIVATED} FROM decisions d
                     WHERE d.user IN ({_marks(ids)}) AND (d.arm <> ? OR d.moment NOT IN ('', ?))
                     ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
         rows = self._conn.execute(query, (*ids, NONE, NOT_NOW, most))

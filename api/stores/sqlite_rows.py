@@ -1,23 +1,27 @@
 """Records ⇄ rows of the SQLite ledger. x is on the 2⁻¹² grid, so float32 holds it exactly."""
 
 import uuid
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from bandit.belief import X_GRID
 from bandit.features import Array
 from bandit.records import Basis, Decision, Outcome, Settlement
 
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
+    "deferred", "actions", "phi",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late")
 SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
 
 _encode = msgspec.json.Encoder().encode
+_names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def decision_row(d: Decision) -> tuple[Any, ...]:
@@ -30,7 +34,8 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
     )
     texts = (_encode(d.excluded).decode(), _encode(d.evidence).decode(), _encode(d.notes).decode())
     head = (d.id.bytes, d.at, d.expires, d.stage, d.version, d.user, d.request, x)
-    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts, *d.basis, d.moment)
+    offered = (_encode(d.actions).decode(), _packed(d.phi)) if d.actions else ("", b"")
+    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts, *d.basis, d.moment, int(d.deferred), *offered)
 
 
 def decision_of(spec: str, row: Sequence[Any]) -> Decision:
@@ -56,6 +61,9 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         notes=tuple(msgspec.json.decode(row[16])),
         basis=Basis(*row[17:20]),
         moment=row[20],
+        deferred=bool(row[21]),
+        actions=_names(row[22]) if row[22] else (),
+        phi=_unpacked(row[23], len(row[7]) // 4),
     )
 
 
@@ -96,6 +104,17 @@ def settlement_of(row: Sequence[Any]) -> Settlement:
         tau=row[8],
         nu=row[9],
     )
+
+
+def _packed(phi: Array) -> bytes:
+    """Features of actions: within [−1, 1] on the 2⁻¹² grid, so whole numbers of 16 bits, most of them 0."""
+    return zlib.compress((phi * X_GRID).astype("<i2").tobytes(), level=1)
+
+
+def _unpacked(blob: bytes, d: int) -> Array:
+    if not blob:
+        return np.zeros((0, 0))
+    return np.frombuffer(zlib.decompress(blob), dtype="<i2").astype(np.float64).reshape(-1, d) / X_GRID
 
 
 def _floats(blob: bytes) -> Array:

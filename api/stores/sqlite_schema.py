@@ -1,7 +1,8 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
 
 decisions, outcomes, settlements, events and specs are append-only. pending, beliefs, versions, links, owners,
-journeys and credits are derived from them.
+journeys and credits are derived from them; letters
+are what webhooks could not deliver.
 NaN would be stored as NULL; NOT NULL refuses it.
 """
 
@@ -80,3 +81,29 @@ def events(db: Database) -> None:
     """Events, journeys and what events report."""
     for statement in _EVENTS:
         db.conn.execute(statement)
+
+
+_OFFERED = (
+    "ALTER TABLE decisions ADD COLUMN deferred INTEGER NOT NULL DEFAULT 0 CHECK (deferred IN (0, 1))",
+    "ALTER TABLE decisions ADD COLUMN actions TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE decisions ADD COLUMN phi BLOB NOT NULL DEFAULT x''",
+)
+
+
+@migrations()
+def offered(db: Database) -> None:
+    """Decisions that wait for their activation, and actions that came with a request."""
+    for statement in _OFFERED:
+        db.conn.execute(statement)
+
+
+@migrations()
+def letters(db: Database) -> None:
+    """Messages that webhooks could not deliver."""
+    db.conn.execute(
+        """CREATE TABLE letters (
+            endpoint TEXT NOT NULL, event TEXT NOT NULL, body BLOB NOT NULL, attempts INTEGER NOT NULL,
+            due INTEGER NOT NULL, error TEXT NOT NULL, dead INTEGER NOT NULL CHECK (dead IN (0, 1)),
+            at INTEGER NOT NULL, PRIMARY KEY (endpoint, event)) STRICT, WITHOUT ROWID"""
+    )
+    db.conn.execute("CREATE INDEX letters_due ON letters (dead, endpoint, due)")

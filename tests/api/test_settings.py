@@ -27,11 +27,13 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "JOURNEY_BANDIT_SALT": "s",
         "JOURNEY_BANDIT_WINDOW_SCALE": "1e-5",
         "JOURNEY_BANDIT_QUEUE": "7",
+        "JOURNEY_BANDIT_CORS": "https://a",
+        "JOURNEY_BANDIT_WEBHOOKS": "w.toml",
     }
     assert {f"JOURNEY_BANDIT_{name.upper()}" for name in Settings.__struct_fields__} == environ.keys()
     assert load({}, environ) == Settings(
         app="travel", store="memory://", host="0.0.0.0", port=9, keys="k.toml", dev=True, salt="s",  # noqa: S104
-        window_scale=1e-5, queue=7,
+        window_scale=1e-5, queue=7, cors="https://a", webhooks="w.toml",
     )  # fmt: skip
 
 

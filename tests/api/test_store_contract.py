@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from api.stores.protocol import SKEW, Store
@@ -36,6 +37,14 @@ def ledger(store: Store, claimed: Callable[..., Any]) -> Any:
     return claimed(store)
 
 
+def ranked(made: Decision) -> Decision:
+    """The decision as if its arms had come with the request."""
+    phi = np.rint(np.random.default_rng(6).uniform(-1, 1, (3, len(made.x))) * 4096) / 4096
+    phi[0, 0], phi[1, 1] = 1.0, -1.0
+    names = ("a", 'b "quoted"', "šč/?")
+    return msgspec.structs.replace(made, actions=names, phi=phi, x=phi[1], arm=names[1])
+
+
 # -- decisions -------------------------------------------------------------------------------------------------
 
 
@@ -45,6 +54,8 @@ def test_a_decision_comes_back_with_every_bit(ledger: Any, decide: Decide) -> No
         decide(2, "basket", user="held out", items=3),
         decide(3, plan="никогда", age=1e9),  # notes in other letters, and a clipped number
         msgspec.structs.replace(decide(4), evidence={"stock": 3, "deadline": START}, excluded={"call": 'not "now" 👀'}),
+        msgspec.structs.replace(decide(5), deferred=True),
+        ranked(decide(6)),
     ]
     ledger.decided(*made)
     found = ledger.store.find([d.id for d in made])

@@ -1,5 +1,6 @@
 """Actions that come with the request: one model for all of them, joint propensities, features without declaration."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -35,6 +36,41 @@ def test_encoding_is_on_the_grid_bounded_and_the_same_everywhere() -> None:
     assert (phi[:, 0] == 1.0).all()
     assert phi.tobytes() == POLICY.encode([*CONTEXT], list(ACTIONS)).tobytes()
     assert not np.array_equal(phi[0], phi[1])
+
+
+def by_hand(context: list[tuple[str, float]], own: list[tuple[str, float]], columns: int) -> np.ndarray:
+    """φ as the docstring of `Hashed` says it, in plain integers."""
+    low = 2**64 - 1
+
+    def mix(v: int) -> int:
+        v = ((v ^ (v >> 30)) * 0xBF58476D1CE4E5B9) & low
+        v = ((v ^ (v >> 27)) * 0x94D049BB133111EB) & low
+        return v ^ (v >> 31)
+
+    def number(name: str) -> int:
+        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+    phi = np.zeros(columns)
+    pairs = [(mix((mix(number(a)) + number(c)) & low), v * w) for a, v in own for c, w in context]
+    for sd, features in (
+        (0.5, [(mix((number(c) + 1) & low), w) for c, w in context]),
+        (0.7, [(mix((number(a) + 2) & low), v) for a, v in own]),
+        (0.5, pairs),
+    ):
+        for hashed, value in features:
+            phi[1 + (hashed >> 1) % (columns - 1)] += (1 if hashed & 1 else -1) * value * sd / len(features) ** 0.5
+    phi[0] = 1.0
+    return phi
+
+
+def test_the_hash_is_the_one_that_is_specified_and_stays_it() -> None:
+    context = [("user.age", 31 / 32), ("user.plan=free", 1.0), ("stage=checkout", 1.0)]
+    ten = [("id=ten", 1.0), ("kind=discount", 1.0), ("percent", 10 / 11)]
+    phi = POLICY.encode(CONTEXT, ACTIONS)
+    np.testing.assert_allclose(phi[1], by_hand(context, ten, 64), atol=0.5 / 4096 + 1e-12)
+    np.testing.assert_allclose(phi[2], by_hand(context, [("id=bare", 1.0)], 64), atol=0.5 / 4096 + 1e-12)
+    digest = hashlib.sha256((phi * 4096).astype("<i2").tobytes()).hexdigest()
+    assert digest[:16] == "a14f33f7a1261656"  # a ledger's rows mean nothing under another one
 
 
 def test_the_order_of_keys_and_of_actions_does_not_matter() -> None:
@@ -78,13 +114,13 @@ def test_propensities_are_a_distribution_with_a_floor_and_nothing_for_the_exclud
     rng = np.random.default_rng(0)
     phi = POLICY.encode(CONTEXT, ACTIONS)
     belief = learned(POLICY, phi[rng.integers(0, 3, 50)], rng.integers(0, 2, 50).astype(float))
-    scores = POLICY.ready(belief).choose(phi, np.array([True, False, True]), 0.01)
+    scores = POLICY.posterior(belief).choose(phi, np.array([True, False, True]))
     assert scores.propensity.sum() == pytest.approx(1.0, abs=1e-12)
     assert scores.propensity[1] == 0.0
     assert (scores.propensity[[0, 2]] >= 0.01).all()
-    every = POLICY.ready(belief).choose(phi, all_of(ACTIONS), 0.01)
+    every = POLICY.posterior(belief).choose(phi, all_of(ACTIONS))
     np.testing.assert_array_equal(every.mean, scores.mean)
-    turned = POLICY.ready(belief).choose(phi[::-1], all_of(ACTIONS), 0.01)
+    turned = POLICY.posterior(belief).choose(phi[::-1], all_of(ACTIONS))
     np.testing.assert_allclose(turned.propensity[::-1], every.propensity, atol=5e-3)
 
 
@@ -96,7 +132,7 @@ def test_propensities_are_those_of_a_joint_draw_of_theta() -> None:
     found = blocks.posterior(POLICY.layout(ONE, 64), belief)
     theta = found.mean + POLICY.alpha * rng.multivariate_normal(np.zeros(64), found.covariance, 200_000)
     wins = np.bincount((theta @ phi.T).argmax(axis=1), minlength=3) / 200_000
-    scores = POLICY.ready(belief).choose(phi, all_of(ACTIONS), 0.0)
+    scores = POLICY.posterior(belief).choose(phi, all_of(ACTIONS))
     np.testing.assert_allclose(scores.propensity, wins, atol=0.01)
 
 
@@ -111,7 +147,7 @@ def test_an_action_never_seen_is_known_by_its_features() -> None:
         belief = learned(POLICY, phi, (rng.random(100) < np.where(kinds == "discount", 0.4, 0.1)).astype(float), belief)
         assert belief.n[0] == start + 100
     new = [Action("brand new", ({"kind": "discount"},)), Action("also new", ({"kind": "reminder"},))]
-    scores = POLICY.ready(belief).choose(POLICY.encode(CONTEXT, new), all_of(new), 0.01)
+    scores = POLICY.posterior(belief).choose(POLICY.encode(CONTEXT, new), all_of(new))
     assert scores.mean[0] > scores.mean[1] + 0.1
     assert scores.propensity[0] > 0.8
 
@@ -121,11 +157,11 @@ def test_which_action_is_better_may_depend_on_the_context() -> None:
     rng, belief, right = np.random.default_rng(3), empty(1, POLICY.columns), list[bool]()
     actions = [Action("red"), Action("blue")]
     for _ in range(30):
-        posterior, rows, rewards = POLICY.ready(belief), list[np.ndarray](), list[float]()
+        posterior, rows, rewards = POLICY.posterior(belief), list[np.ndarray](), list[float]()
         for _ in range(50):
             group = str(rng.choice(["a", "b"]))
             phi = POLICY.encode([{"group": group}], actions)
-            chosen = int(rng.random() > posterior.choose(phi, all_of(actions), 0.02).propensity[0])
+            chosen = int(rng.random() > posterior.choose(phi, all_of(actions)).propensity[0])
             good = (chosen == 0) == (group == "a")
             rows.append(phi[chosen])
             rewards.append(float(rng.random() < (0.6 if good else 0.2)))
@@ -148,6 +184,6 @@ def test_taking_a_row_out_is_exact_and_the_policy_survives_its_bytes() -> None:
 
 
 def test_before_any_data_every_action_is_expected_to_do_as_declared() -> None:
-    scores = POLICY.ready(empty(1, 64)).choose(POLICY.encode([], ACTIONS), all_of(ACTIONS), 0.0)
+    scores = POLICY.posterior(empty(1, 64)).choose(POLICY.encode([], ACTIONS), all_of(ACTIONS))
     np.testing.assert_allclose(scores.propensity, 1 / 3, atol=0.02)
     assert (np.abs(special.logit(scores.mean) - special.logit(0.1)) < 1.0).all()

@@ -101,6 +101,17 @@ def test_parts_of_a_continuous_reward_are_taken_back_one_by_one(rules: Rules) ->
     assert [(c[0], c[4]) for c in found] == [("o", 100.0), ("r0", 30.0), ("r1", 30.0)]
 
 
+def test_a_reward_passes_over_what_waits_for_its_activation_if_it_can(rules: Rules) -> None:
+    """Of a stage whose decisions count as shown: one that was only prefetched does not take the reward away."""
+    seen, prefetched = decision(1, "basket", 0), decision(2, "basket", 1)._replace(deferred=True)
+    order = event("ordered", 5)
+    assert [c[2] for c in credited(rules, [order], [seen, prefetched])] == [1]
+    assert [c[2] for c in credited(rules, [order], [prefetched])] == [2]  # recorded, and not learned
+    shown = prefetched._replace(activated=2 * HOUR)
+    assert [c[2] for c in credited(rules, [order], [seen, shown])] == [2]
+    assert [c[2] for c in credited(rules, [event("ordered", 1.5)], [seen, shown])] == [1]  # before it was shown
+
+
 def test_an_activation_names_the_nudge_or_the_decision(rules: Rules) -> None:
     decisions = [decision(1, "pay", 0, 2), decision(2, "pay", 1, 2)]
     for promotion, expected in (("trust", [2]), (str(uuid.UUID(int=1)), [1]), ("banner", []), (None, [2])):

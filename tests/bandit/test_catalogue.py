@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import catalogue
+from bandit.actions import Shared
 from bandit.catalogue import Stage, parse, read_shipped, shipped
 from bandit.errors import CatalogueError, NotFound, Problem
 from bandit.policies import AnyPolicy, Fixed, Hierarchical
@@ -36,7 +37,7 @@ low_stock = { type = "scarcity", format = "badge", evidence = { kind = "stock", 
 
 APPS = {"fintech", "fashion", "travel", "subscription", "gaming"}
 STAGES = ["onboarding", "browsing", "cart", "checkout", "retention"]
-NAMES = sorted(str(made.__struct_config__.tag) for made in get_args(AnyPolicy))
+NAMES = sorted(str(made.__struct_config__.tag) for made in get_args(AnyPolicy | Shared))
 POLICIES = f"known: {', '.join(NAMES)}"
 TABLE = " or ".join(f'"{name}"' for name in NAMES)
 

@@ -100,6 +100,16 @@ reports = st.lists(
 )
 
 
+def test_a_deferred_decision_needs_its_activation_whatever_the_stage_says(shop: Stage, make_matured: Build) -> None:
+    silent, rewarded = make_matured(1, "reminder"), make_matured(1, "reminder", ("reward", 1.0))
+    shown = make_matured(1, "reminder", ("reward", 1.0), ("activation", None))
+    for matured in (silent, rewarded):
+        assert settle(shop, matured.outcomes, holdout=False).learned
+        found = settle(shop, matured.outcomes, holdout=False, deferred=True)
+        assert (found.why, found.learned) == ("not activated", False)
+    assert settle(shop, shown.outcomes, holdout=False, deferred=True) == settle(shop, shown.outcomes, holdout=False)
+
+
 @given(reports, st.booleans(), st.data())
 def test_the_order_of_outcomes_does_not_matter(
     shop: Stage,
@@ -137,3 +147,4 @@ def test_a_reward_is_final_early_only_where_every_outcome_is_reported(
     stage = make_stage(reward=msgspec.structs.replace(REVENUE, settle=settles), activation=activation)
     matured = make_matured(1, "reminder", *((kind, 1.0) for kind in outcomes))
     assert is_final(stage, matured.outcomes) is final
+    assert is_final(stage, matured.outcomes, deferred=True) is (final and "activation" in outcomes)

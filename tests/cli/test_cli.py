@@ -15,12 +15,17 @@ import pytest
 from click.testing import CliRunner, Result
 from litestar.testing import TestClient
 
+from api import warm
 from api.app import create_app
 from api.keys import load as load_keys
+from api.ledger import claim
 from api.settings import Settings
+from api.stores.protocol import Letter
 from api.stores.sqlite import SqliteStore
+from api.webhooks import load as load_endpoints
 from bandit.catalogue import parse, read_shipped, shipped
 from bandit.errors import CatalogueError, InvalidRequest, JourneyBanditError, LedgerError, LedgerMismatch, NotFound
+from cli.ledger_log import open_log
 from cli.main import group
 
 Run = Callable[..., Result]
@@ -336,3 +341,46 @@ def test_the_command_line_itself_imports_no_command() -> None:
         "print(sorted({'litestar', 'numpy', 'mlflow', 'api', 'rich'} & {n.partition('.')[0] for n in sys.modules}))"
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+# -- webhooks, loops -------------------------------------------------------------------------------------------
+
+
+def test_a_key_may_name_a_loop(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    key = run("keys", "new", "news", "--file", file, "--loop", "offers").stdout.strip()
+    assert (load_keys(file).loop(key), load_keys(file).loop("nobody.x")) == ("offers", "")
+    assert isinstance(run("keys", "new", "b", "--file", file, "--loop", 'x"').exception, CatalogueError)
+
+
+def test_a_new_endpoint_prints_its_secret_alone(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "webhooks.toml"
+    done = run("webhooks", "new", "crm", "https://crm.example/hooks", "--event", "reward", "--file", file)
+    secret = done.stdout.strip()
+    assert done.exit_code == 0
+    assert secret.startswith("whsec_")
+    assert secret not in done.stderr
+    assert load_endpoints(file)["crm"].events == ("reward",)
+    assert file.stat().st_mode & 0o077 == 0
+    assert isinstance(run("webhooks", "new", "b", "crm.example", "--file", file).exception, CatalogueError)
+
+
+def test_dead_letters_are_listed_from_the_file(run: Run, tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "l.db")
+    letter = Letter("crm", "decision:1", b"{}", 16, 5, "answered 500", dead=True, at=1_760_000_000_000_000)
+    store.post({}, [letter, letter._replace(event="decision:2", dead=False)], [])
+    store.close()
+    done = run("webhooks", "dead", "--store", f"sqlite:///{tmp_path / 'l.db'}")
+    assert done.stdout.split() == ["crm", "2025-10-09", "08:53:20", "16", "×", "decision:1", "answered", "500"]
+    assert "1 dead letter" in done.stderr
+
+
+def test_what_compares_arms_refuses_a_stage_whose_actions_come_with_the_request(tmp_path: Path) -> None:
+    stage = '[stages.offers]\npolicy = { name = "shared" }\nreward = { kind = "binary", window = "10m" }\n'
+    catalogue = parse(f'app = "news"\ncurrency = "EUR"\n{stage}')
+    with closing(SqliteStore(tmp_path / "l.db")) as store:
+        claim(store, catalogue, None)
+        with pytest.raises(InvalidRequest, match="come with each request"):
+            warm.begin(store, "offers", catalogue.stages["offers"], [], weight=0.5, digest="")
+    with pytest.raises(InvalidRequest, match="come with each request"):
+        open_log(str(tmp_path / "l.db"), "offers")

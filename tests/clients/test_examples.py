@@ -1,9 +1,11 @@
-"""The examples of docs/journey.md and docs/segment.md run, and print what the pages show."""
+"""The examples of the protocols' pages run, with the clients they name, and print what the pages show."""
 
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,31 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def fashion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """`make serve APP=fashion`, in memory."""
-    folder, port = tmp_path_factory.mktemp("examples"), free_port(HOST)
-    log = folder / "serve.log"
-    where = ("--app", "fashion", "--store", "memory://", "--port", str(port), "--dev", "--salt", "docs")
+@contextmanager
+def served(folder: Path, app: str, *more: str) -> Iterator[httpx.Client]:
+    port, log = free_port(HOST), folder / "serve.log"
+    where = ("--app", app, "--store", "memory://", "--port", str(port), "--dev", "--salt", "docs", *more)
     with processes.stopping(server := processes.serve(*where, log=log)):
         processes.wait(server, f"http://{HOST}:{port}/health/ready", log)
         with httpx.Client(base_url=f"http://{HOST}:{port}") as client:
             yield client
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """`make serve APP=fashion`, in memory."""
+    with served(tmp_path_factory.mktemp("examples"), "fashion", "--cors", "*") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def news(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The app of docs/personalizer.md."""
+    folder = tmp_path_factory.mktemp("news")
+    (app,) = blocks("personalizer.md", "toml")
+    (folder / "news.toml").write_text(app, encoding="utf-8")
+    with served(folder, str(folder / "news.toml")) as client:
+        yield client
 
 
 def python(code: str) -> str:
@@ -66,3 +83,45 @@ def test_the_javascript_example_of_segment(fashion: httpx.Client, node: Callable
     (code,) = blocks("segment.md", "js")
     assert node(here(code, fashion)) == "sent\n"
     assert fashion.get("/v1/users/u-2/journey").json()["moment"] == "hesitates"
+
+
+def test_the_python_example_of_openfeature(fashion: httpx.Client) -> None:
+    (code,), printed = blocks("openfeature.md", "python"), blocks("openfeature.md", "text")
+    assert python(here(code, fashion)) == printed[0]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["server", "web"])
+def test_the_javascript_examples_of_openfeature(fashion: httpx.Client, node: Callable[..., str], number: int) -> None:
+    code, printed = blocks("openfeature.md", "js")[number], blocks("openfeature.md", "text")[1 + number]
+    assert node(here(code, fashion)) == printed
+
+
+def test_the_python_example_of_personalizer(news: httpx.Client) -> None:
+    (code,), printed = blocks("personalizer.md", "python"), blocks("personalizer.md", "text")
+    assert python(here(code, news)) == printed[0]
+
+
+def test_the_javascript_example_of_personalizer(news: httpx.Client, node: Callable[..., str]) -> None:
+    (code,), printed = blocks("personalizer.md", "js"), blocks("personalizer.md", "text")
+    assert node(here(code, news)) == printed[1]
+
+
+def told(folder: Path, receive: Callable[[str], str], code: str) -> str:
+    """What a receiver of webhooks prints when a decision is made; the endpoint is that of the page."""
+    port, (endpoint,) = free_port(HOST), blocks("webhooks.md", "toml")
+    assert "9000" in code
+    (folder / "webhooks.toml").write_text(endpoint.replace("9000", str(port)), encoding="utf-8")
+    with ThreadPoolExecutor() as pool, served(folder, "travel", "--webhooks", str(folder / "webhooks.toml")) as client:
+        printed = pool.submit(receive, code.replace("9000", str(port)))
+        client.post("/v1/decisions", json={"stage": "cart", "user_id": "u-1"}).raise_for_status()
+        return printed.result(timeout=60)
+
+
+def test_the_python_receiver_of_webhooks(tmp_path: Path) -> None:
+    (code,), printed = blocks("webhooks.md", "python"), blocks("webhooks.md", "text")
+    assert told(tmp_path, python, code) == printed[0]
+
+
+def test_the_javascript_receiver_of_webhooks(tmp_path: Path, node: Callable[..., str]) -> None:
+    (code,), printed = blocks("webhooks.md", "js"), blocks("webhooks.md", "text")
+    assert told(tmp_path, node, code) == printed[1]

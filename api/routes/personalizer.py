@@ -1,0 +1,269 @@
+"""Azure Personalizer's rank, reward and activate, and their multi-slot forms, under every path its clients call.
+
+A loop is a stage whose policy is "shared": its name stands before /personalizer in the client's endpoint, or with the
+key. Success is 201 for a ranking and 204 for the rest, exactly: clients refuse anything else, and ignore fields that
+they do not know. Errors are theirs, by the version of the path; `paths` rewrites those.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from api.bodies import body
+from api.paths import NO
+from api.ranking import Given, Ranking, Slot, in_order
+from bandit import durations
+from bandit.actions import Action
+from bandit.catalogue import Catalogue
+from bandit.errors import Conflict, InvalidRequest, NotFound, Problem, Unavailable
+
+log = logging.getLogger("journey_bandit.http")
+
+Ask = Request[Any, Any, Any]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Objects = list[dict[str, Any]]
+Own = Callable[[Ask], str]
+Named = Callable[[Ask, str], str]
+
+PATH = "/personalizer/"
+_BASE = "/personalizer/{loop:str}/{version:str}"
+_BODY_BYTES = 500_000
+_NO_KEY = "Access denied due to invalid subscription key or wrong API endpoint. Send a key of this service."
+
+
+class _Action(msgspec.Struct):
+    id: Id
+    features: Objects
+
+
+class _Rank(msgspec.Struct, rename="camel"):
+    """Fields that are not known are ignored: the protocol's versions differ in them."""
+
+    actions: list[_Action]
+    context_features: Objects | None = None
+    excluded_actions: list[str] | None = None
+    event_id: Id | None = None
+    defer_activation: bool | None = False
+
+
+class _Slot(msgspec.Struct, rename="camel"):
+    id: Id
+    baseline_action: str
+    features: Objects | None = None
+    excluded_actions: list[str] | None = None
+
+
+class _Slots(msgspec.Struct, rename="camel"):
+    actions: list[_Action]
+    slots: Annotated[list[_Slot], msgspec.Meta(min_length=1)]
+    context_features: Objects | None = None
+    event_id: Id | None = None
+    defer_activation: bool | None = False
+
+
+class _Reward(msgspec.Struct):
+    value: float
+
+
+class _SlotReward(msgspec.Struct, rename="camel"):
+    slot_id: Id
+    value: float
+
+
+class _SlotRewards(msgspec.Struct):
+    reward: Annotated[list[_SlotReward], msgspec.Meta(min_length=1)]
+
+
+_RANK, _SLOTS = msgspec.json.Decoder(_Rank), msgspec.json.Decoder(_Slots)
+_REWARD, _REWARDS = msgspec.json.Decoder(_Reward), msgspec.json.Decoder(_SlotRewards)
+
+
+def routes(ranking: Ranking, catalogue: Catalogue, own: Own) -> list[HTTPRouteHandler]:
+    """The handlers of one service. `own`: the loop that a request's key stands for, "" if none."""
+
+    def named(request: Ask, loop: str) -> str:
+        return ranking.loop(unquote(loop) if loop != NO else own(request) or None)
+
+    return [*_single(ranking, named), *_multiple(ranking, named), _configuration(catalogue, named)]
+
+
+def _single(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
+    @_post("/rank", 201, "decide")
+    async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
+        name = named(request, loop)
+        asked = await _read(request, _RANK)
+        ranked = await ranking.rank(
+            name, asked.event_id, asked.context_features or [], _actions(asked.actions),
+            asked.excluded_actions or [], deferred=bool(asked.defer_activation),
+        )  # fmt: skip
+        (decision,) = ranked.decisions
+        ranks = [{"id": action, "probability": p} for action, p in in_order(decision)]
+        drawn = {"rewardActionId": decision.arm, "decisionId": decision.id}
+        return _answer(201, {"ranking": ranks, "eventId": ranked.event, **drawn})
+
+    @_post("/events/{event:str}/reward", 204, "reward")
+    async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
+        name = named(request, loop)
+        given = await _read(request, _REWARD)
+        await ranking.reward(name, _event(event), [Given(None, given.value, _request(request))])
+
+    @_post("/events/{event:str}/activate", 204, "reward")
+    async def activate(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
+        await ranking.activate(named(request, loop), _event(event))
+
+    return [rank, reward, activate]
+
+
+def _multiple(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
+    @_post("/multislot/rank", 201, "decide")
+    async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
+        name = named(request, loop)
+        asked = await _read(request, _SLOTS)
+        slots = [
+            Slot(slot.id, slot.baseline_action, slot.features or [], slot.excluded_actions or [])
+            for slot in asked.slots
+        ]
+        _check_slots(slots, len(asked.actions))
+        ranked = await ranking.slots(
+            name, asked.event_id, asked.context_features or [], _actions(asked.actions), slots,
+            deferred=bool(asked.defer_activation),
+        )  # fmt: skip
+        filled = [
+            {
+                "id": slot.id,
+                "rewardActionId": decision.arm,
+                "probability": dict(in_order(decision))[decision.arm],
+                "decisionId": decision.id,
+            }
+            for slot, decision in zip(slots, ranked.decisions, strict=True)
+        ]
+        return _answer(201, {"slots": filled, "eventId": ranked.event})
+
+    @_post("/multislot/events/{event:str}/reward", 204, "reward")
+    async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
+        name, sent = named(request, loop), await _read(request, _REWARDS)
+        own = _request(request)
+        given = [Given(one.slot_id, one.value, own and f"{own}:{i}") for i, one in enumerate(sent.reward)]
+        await ranking.reward(name, _event(event), given)
+
+    @_post("/multislot/events/{event:str}/activate", 204, "reward")
+    async def activate(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
+        await ranking.activate(named(request, loop), _event(event), slots=True)
+
+    return [rank, reward, activate]
+
+
+def _configuration(catalogue: Catalogue, named: Named) -> HTTPRouteHandler:
+    @get(f"{_BASE}/configurations/service", opt={"scope": "read"}, include_in_schema=False)
+    async def service(request: Ask, loop: FromPath[str]) -> Response[bytes]:
+        """What the catalogue says, in their words. It is changed there."""
+        stage = catalogue.stages[named(request, loop)]
+        content = {
+            "rewardWaitTime": f"PT{durations.seconds(stage.reward.window):g}S",
+            "defaultReward": stage.reward.default,
+            "rewardAggregation": "earliest" if stage.loop.rewards == "first" else "sum",
+            "learningMode": "Online",
+        }
+        return _answer(200, content)
+
+    return service
+
+
+def _post(path: str, status: int, scope: str) -> post:
+    return post(
+        _BASE + path,
+        status_code=status,
+        request_max_body_size=_BODY_BYTES,
+        opt={"scope": scope},
+        include_in_schema=False,
+        name=f"personalizer{path}",
+    )
+
+
+def refusal(request: Ask, error: Exception) -> Response[bytes]:
+    """Any error in Personalizer's shape."""
+    _, _, _, version, *rest = [*request.scope["path"].split("/"), "", "", "", ""]
+    operation = "/".join(part for part in rest if part)
+    status, code, message, headers = _told(error, operation)
+    if version.startswith("v1.0"):  # the first version knows few words
+        code = {400: "BadRequest", 404: "ResourceNotFound", 409: "BadRequest"}.get(status, code)
+    target = error.problems[0].field if isinstance(error, InvalidRequest) else None
+    content = {"code": code, "message": message, **({"target": target} if target else {})}
+    return _answer(status, {"error": content}, headers)
+
+
+def _told(error: Exception, operation: str) -> tuple[int, str, str, dict[str, str]]:
+    """Status, code of the newer versions, message and headers."""
+    invalid = "InvalidRewardRequest" if operation.endswith("reward") else "InvalidRankRequest"
+    if operation.endswith("activate"):
+        invalid = "InvalidEventIdToActivate"
+    if isinstance(error, InvalidRequest):
+        return 400, invalid, str(error), {}
+    if isinstance(error, NotFound):
+        return 404, "ResourceNotFound", str(error), {}
+    if isinstance(error, Conflict):
+        return 409, invalid, str(error), {}
+    if isinstance(error, Unavailable):
+        return 503, "ServiceUnavailable", f"{error}; send the same again", {"Retry-After": "1"}
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        words = {401: "401", 403: "403", 404: "ResourceNotFound", 405: "OperationNotAllowed"}
+        headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
+        message = _NO_KEY if error.status_code == 401 else str(error.detail) or "there is nothing here"
+        return error.status_code, words.get(error.status_code, "BadRequest"), message, headers
+    log.error("unexpected %s", type(error).__name__, exc_info=error)
+    return 500, "InternalServerError", "This is our fault; the error was logged.", {}
+
+
+async def _read(request: Ask, decoder: msgspec.json.Decoder[Any]) -> Any:
+    try:
+        return decoder.decode(await body(request))
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        fix = "send what Personalizer's documentation says"
+        raise InvalidRequest(Problem(where.rstrip("`")[:120] or "(body)", what[:120], fix)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(Problem("(body)", "not JSON, or nested too deep", "send UTF-8 JSON")) from error
+
+
+def _check_slots(slots: list[Slot], actions: int) -> None:
+    names = [slot.id for slot in slots]
+    if len(set(names)) < len(names):
+        raise InvalidRequest(Problem("slots", "an id is there twice", "give every slot an id of its own"))
+    baselines = [slot.baseline for slot in slots]
+    if len(set(baselines)) < len(baselines):
+        raise InvalidRequest(Problem("slots", "a baselineAction is there twice", "give every slot one of its own"))
+    if len(slots) > actions:
+        raise InvalidRequest(Problem("slots", f"{len(slots)} slots and {actions} actions", "send more actions"))
+    for i, slot in enumerate(slots):
+        if slot.baseline in slot.excluded:
+            fix = "take it out of excludedActions"
+            raise InvalidRequest(Problem(f"slots[{i}].baselineAction", "excluded from its own slot", fix))
+
+
+def _actions(sent: list[_Action]) -> list[Action]:
+    return [Action(action.id, action.features) for action in sent]
+
+
+def _event(sent: str) -> str:
+    event = unquote(sent)
+    if len(event) > 256:
+        raise InvalidRequest(Problem("eventId", "longer than 256 characters", "send the id that rank answered"))
+    return event
+
+
+def _request(request: Ask) -> str:
+    """The client's id of a request, which its retries repeat. Some clients send one."""
+    return request.headers.get("x-ms-client-request-id", "")
+
+
+def _answer(status: int, content: object, headers: dict[str, str] | None = None) -> Response[bytes]:
+    return Response(
+        msgspec.json.encode(content), status_code=status, media_type="application/json", headers=headers or {}
+    )

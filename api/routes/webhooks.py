@@ -1,0 +1,81 @@
+"""For operators: webhooks that were given up, and another try."""
+
+import asyncio
+import datetime as dt
+from typing import Annotated
+
+import msgspec
+from litestar import get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromQuery, QueryParameter
+
+from api.outbox import Post
+from api.problems import documented
+from api.service import time_of
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that an endpoint did not take. `event`: the CloudEvent."""
+
+    endpoint: str
+    id: str
+    attempts: int
+    error: str
+    first_attempt_at: dt.datetime
+    event: msgspec.Raw
+
+
+class DeadLetters(msgspec.Struct, frozen=True):
+    """The oldest of `count`."""
+
+    count: int
+    dead_letters: list[DeadLetter]
+
+
+class Revived(msgspec.Struct, frozen=True):
+    """How many are tried again."""
+
+    revived: int
+
+
+def routes(sending: Post) -> list[HTTPRouteHandler]:
+    """The handlers of one service."""
+
+    @get(
+        "/v1/webhooks/dead-letters",
+        summary="Webhooks that were given up",
+        responses=documented(401, 403),
+        opt={"scope": "read"},
+        tags=["operate"],
+    )
+    async def dead(limit: Annotated[int, QueryParameter(ge=0, le=1000)] = 100) -> DeadLetters:
+        """What each endpoint did not take after all its attempts."""
+        letters = await asyncio.to_thread(sending.dead)
+        return DeadLetters(
+            len(letters),
+            [
+                DeadLetter(
+                    endpoint=one.endpoint,
+                    id=one.event,
+                    attempts=one.attempts,
+                    error=one.error,
+                    first_attempt_at=time_of(one.at),
+                    event=msgspec.Raw(one.body),
+                )
+                for one in letters[:limit]
+            ],
+        )
+
+    @post(
+        "/v1/webhooks/dead-letters/retry",
+        status_code=200,
+        summary="Try them again",
+        responses=documented(401, 403, 503),
+        opt={"scope": "admin"},
+        tags=["operate"],
+    )
+    async def retry(endpoint: FromQuery[str | None] = None) -> Revived:
+        """From the first attempt on; of one endpoint or of all."""
+        return Revived(await asyncio.wrap_future(sending.again(endpoint)))
+
+    return [dead, retry]
