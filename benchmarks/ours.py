@@ -64,9 +64,12 @@ class Ours:
             rows = pending.stage == s
             x, arm, came, age = (part[rows] for part in (pending.x, pending.arm, pending.answered, pending.age))
             answers = delay.Answers(arm[came], pending.delay[rows][came], age[came])
-            f = delay.distribution(self.counts[s], answers, self.typical)
+            f = self._answered_by(s, answers)
             weight = np.where(came, 1.0, delay.answered_by(f, arm, age))
             self.open[s] = self._provisional(s, x[:, : self.belief[s].shift.shape[1]], arm, came.astype(float), weight)
+
+    def _answered_by(self, s: int, answers: delay.Answers) -> Array:
+        return delay.distribution(self.counts[s], answers, self.typical or TYPICAL)
 
     def _provisional(self, s: int, x: Array, arm: Actions, reward: Array, weight: Array) -> Belief:
         tau, nu = self.policy.provisional(self.belief[s], self.arms[s], x, arm, reward, weight)
@@ -105,6 +108,14 @@ class App(Ours):
         self._hear(stage)
         super().learn(stage, x, arm, reward)
         self.said[stage] = self.policy.message(self.belief[stage], self.alone[stage])
+
+
+class Told(App):
+    """Told how long answers take in `delay`, for each nudge: what no service can know."""
+
+    def _answered_by(self, s: int, answers: delay.Answers) -> Array:  # noqa: ARG002
+        mean = np.resize(environments.DELAY_HOURS, len(self.arms[s].names))[:, None] / environments.WINDOW_HOURS
+        return np.asarray(np.expm1(-delay.EDGES / mean) / np.expm1(-1.0 / mean), dtype=np.float64)
 
 
 class Watchful(App):
@@ -256,6 +267,7 @@ POOLED: dict[str, Make] = {  # only where stages share an app
     "ours: hierarchical, all stages, delay assumed half": lambda stream, seed: App(
         Hierarchical(), stream, seed, TYPICAL / 2
     ),
+    "ours: hierarchical, all stages, delays known": lambda stream, seed: Told(Hierarchical(), stream, seed),
     "ours: hierarchical, watchful": lambda stream, seed: Watchful(Hierarchical(), stream, seed),
     "ours: hierarchical, told of the break": lambda stream, seed: Restarted(Hierarchical(), stream, seed),
     "Bayes TS, true prior": policy(FullHierarchy(), pooled=True),
