@@ -28,7 +28,7 @@ from api.messages import Health
 from api.metrics import CountResponses, Metrics
 from api.problems import handle
 from api.routes import events as event_routes
-from api.routes import health, native, segment
+from api.routes import health, native, releases, segment
 from api.service import Service
 from api.settings import Settings
 from api.stores import Store, open_store
@@ -86,7 +86,8 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
             *native.routes(service),
             *event_routes.routes(events, catalogue),
             *segment.routes(events, scopes, metrics),
-            *health.routes(lambda: _health(catalogue.app, worker, ledger_store), metrics),
+            *releases.routes(worker, catalogue, clock),
+            *health.routes(lambda: _health(catalogue.app, worker, ledger_store, clock()), metrics),
             _assets(),
         ],
         lifespan=[_lifespan(worker, ledger_store)],
@@ -115,11 +116,14 @@ def _lifespan(worker: Worker, store: Store) -> Callable[[Litestar], AbstractAsyn
     return lifespan
 
 
-def _health(app: str, worker: Worker, store: Store) -> Health:
+def _health(app: str, worker: Worker, store: Store, now: int) -> Health:
     failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
+    failing |= worker.releases.failing(now)
     broken = not failing.keys().isdisjoint(("write", "writer"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
-    return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing)
+    current = worker.releases.current
+    shown = {stage: f"{current[stage].model} {current[stage].version}" for stage in worker.releases.lives}
+    return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing, releases=shown)
 
 
 def _handle(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

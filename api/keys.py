@@ -13,8 +13,10 @@ import msgspec
 from bandit.decoding import decode
 from bandit.errors import CatalogueError, Problem
 
-Scope = Literal["decide", "reward", "read", "events"]
+Scope = Literal["decide", "reward", "read", "events", "admin"]
 SCOPES: tuple[Scope, ...] = ("decide", "reward", "read", "events")
+"""What an app needs. "admin" releases policies; a key gets it only when asked for."""
+EVERY: tuple[Scope, ...] = (*SCOPES, "admin")
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

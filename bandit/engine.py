@@ -28,6 +28,7 @@ class Live(NamedTuple):
     spec: str  # digest of the stage's declaration
     schema: Schema
     posterior: Posterior
+    release: int = 0  # number of the approved release it is; 0: what has been learned here so far
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +96,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         evidence={k: v for k, v in msgspec.structs.asdict(ask.proof).items() if v is not None},
         notes=(*ask.notes, *notes),
         moment=ask.moment,
+        release=live.release,
     )
 
 

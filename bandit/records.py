@@ -52,11 +52,32 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, str | int]
     notes: tuple[str, ...]
     moment: str = ""  # what made the journey ask; NOT_NOW; empty when the caller named the stage
+    release: int = 0  # number of the approved release that made it; 0: what had been learned here so far
 
     @property
     def now(self) -> bool:
         """Whether it was a question at all: "not now" is logged, never learned, and credited with nothing."""
         return self.moment != NOT_NOW
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """An approved snapshot that a stage serves from `at` on, or, with `version` "", that it serves none any more.
+
+    `version` is the registry's; `approved_at` in µs. `sha256` is that of policy.json, which holds the other file's.
+    """
+
+    seq: int = 0  # given by the store
+    stage: str
+    model: str
+    version: str
+    sha256: str
+    belief_sha256: str
+    approved_by: str
+    approved_at: int
+    reason: str
+    at: int = 0
+    policy: bytes = b""
+    posterior: bytes = b""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from typing import cast
 
 import click
 
-from api.keys import SCOPES, Scope, create
+from api.keys import EVERY, SCOPES, Scope, create
 
 
 @click.group()
@@ -15,7 +15,7 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=SCOPES, show_default=True)
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(EVERY), default=SCOPES, show_default=True)
 @click.option("--file", type=click.Path(path_type=Path), default=Path("keys.toml"), show_default=True)
 def new(name: str, scopes: tuple[str, ...], file: Path) -> None:
     """Make a key, keep its digest in the file, and print it once. Restart the service to use it."""

@@ -5,7 +5,7 @@ is not settled yet has no reward, and evaluation stops there. For a snapshot tha
 decisions made after the last one it learned from count, so that it is never judged by what taught it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -92,7 +92,7 @@ def _chunks(log: LedgerLog) -> Iterator[Rounds]:
         yield _rounds(log, batch, specs)
 
 
-def _rounds(log: LedgerLog, found: list[Found], specs: dict[str, Stage]) -> Rounds:
+def _rounds(log: LedgerLog, found: list[Found], specs: Mapping[str, Stage]) -> Rounds:
     n, k = len(found), len(log.arms)
     at = {arm: a for a, arm in enumerate(log.arms)}
     places = {digest: [at[arm] for arm in spec.arms] for digest, spec in specs.items() if set(spec.arms) <= set(at)}

@@ -18,7 +18,7 @@ from bandit.catalogue import Stage
 from bandit.errors import LedgerError
 from bandit.features import Array
 from bandit.journey import Rules
-from bandit.records import Decision, Event, Matured, Outcome, Settlement
+from bandit.records import Decision, Event, Matured, Outcome, Release, Settlement
 
 
 class MemoryStore:
@@ -36,6 +36,7 @@ class MemoryStore:
         self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
         self._version: dict[str, int] = {}
         self._outcomes = 0
+        self._releases: list[Release] = []
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
 
     def meta(self) -> dict[str, str]:
@@ -48,8 +49,8 @@ class MemoryStore:
         for stage in stages.values():
             self._specs.setdefault(stage.digest(), stage)
 
-    def specs(self) -> dict[str, Stage]:
-        return dict(self._specs)
+    def specs(self) -> Mapping[str, Stage]:
+        return MappingProxyType(self._specs)
 
     def record(
         self,
@@ -157,6 +158,14 @@ class MemoryStore:
             found = self._found[i]
             if found.decision.at >= since and (stage is None or found.decision.stage == stage):
                 yield _handed_out(found)
+
+    def publish(self, release: Release) -> Release:
+        kept = msgspec.structs.replace(release, seq=len(self._releases) + 1)
+        self._releases.append(kept)
+        return kept
+
+    def releases(self, stage: str | None = None) -> list[Release]:
+        return [release for release in self._releases if stage in (None, release.stage)]
 
     def counts(self) -> Counts:
         return Counts(len(self._by_seq), self._outcomes, len(self._settlements), len(self._pending))

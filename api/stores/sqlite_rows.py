@@ -8,13 +8,14 @@ import msgspec
 import numpy as np
 
 from bandit.features import Array
-from bandit.records import Basis, Decision, Outcome, Settlement
+from bandit.records import Basis, Decision, Outcome, Release, Settlement
 
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
-    "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
+    "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment", "release",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late")
+RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
 SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
 
 _encode = msgspec.json.Encoder().encode
@@ -30,7 +31,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
     )
     texts = (_encode(d.excluded).decode(), _encode(d.evidence).decode(), _encode(d.notes).decode())
     head = (d.id.bytes, d.at, d.expires, d.stage, d.version, d.user, d.request, x)
-    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts, *d.basis, d.moment)
+    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts, *d.basis, d.moment, d.release)
 
 
 def decision_of(spec: str, row: Sequence[Any]) -> Decision:
@@ -56,6 +57,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         notes=tuple(msgspec.json.decode(row[16])),
         basis=Basis(*row[17:20]),
         moment=row[20],
+        release=row[21],
     )
 
 
