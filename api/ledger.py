@@ -37,7 +37,14 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     if salt is None:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
-    store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **_declared(store, catalogue, meta)})
+    store.set_meta(
+        {
+            "app": catalogue.app,
+            "currency": catalogue.currency,
+            "salt_digest": _salt_digest(salt),
+            **_declared(store, catalogue, meta),
+        }
+    )
     store.register(catalogue.stages)
     return hashlib.sha256(salt.encode()).digest()
 

@@ -36,6 +36,7 @@ class LedgerLog(NamedTuple):
     arms: tuple[str, ...]  # those of `spec`, then those that were declared once
     segment: str = ""
     after: int = 0  # only decisions with a higher number
+    until: int = 0  # and up to this one; 0: all
     refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
 
     def source(self) -> Source:
@@ -86,7 +87,8 @@ def open_log(url: str, stage: str) -> LedgerLog:
 def _chunks(log: LedgerLog) -> Iterator[Rounds]:
     specs = log.store.specs()
     same = {digest for digest, spec in specs.items() if spec.schema == log.spec.schema}
-    rows = (f for f in log.store.decisions(log.stage) if f.seq > log.after and f.decision.spec in same)
+    end = log.until or log.store.last().decision
+    rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.spec in same)
     counted = (f for f in rows if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
     while batch := list(islice(counted, _BATCH)):
         yield _rounds(log, batch, specs)
@@ -118,7 +120,7 @@ def _rounds(log: LedgerLog, found: list[Found], specs: Mapping[str, Stage]) -> R
         version=np.array([f.decision.version for f in found], dtype=np.int64),
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
         holdout_share=np.array([specs[f.decision.spec].holdout for f in found]),
-        segment=_segments(log, x) if log.segment else None,
+        segment=labels(log, x) if log.segment else None,
     )
 
 
@@ -128,7 +130,7 @@ def _reward(found: Found, log: LedgerLog) -> float:
     return float(any(o.kind == "retraction" for o in found.outcomes)) if log.refunds else found.settlement.reward
 
 
-def _segments(log: LedgerLog, x: Array) -> NDArray[np.str_]:
+def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:
     """The declared feature's value: a category, a boolean, or for a number the lower or upper half of its range."""
     name, columns = log.segment, features.schema(log.spec.features).columns
     if name not in log.spec.features:

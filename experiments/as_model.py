@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from experiments import scoring
 
 
-class Policy(PythonModel):  # type: ignore[misc]  # mlflow has no types
+class Policy(PythonModel):
     """predict(contexts) → arm, propensity, and p_<arm> for every arm."""
 
     def load_context(self, context: Any) -> None:

@@ -7,6 +7,7 @@ is written before the alias is moved: an alias alone, clicked in a browser, appr
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import mlflow
 import msgspec
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import log_model
@@ -70,7 +72,7 @@ class Registry:
         outputs = Schema([ColSpec("string", "arm"), ColSpec("double", "propensity"), *numbers])
         params = ParamSchema([ParamSpec("seed", DataType.long, 0), ParamSpec("salt", DataType.string, "")])
         tag = spec.policy.__struct_config__.tag
-        with _asking(self.uri), tempfile.TemporaryDirectory() as temporary:
+        with _asking(self.uri), tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             folder = Path(temporary) / "policy"
             folder.mkdir()
             for name, data in files.items():
@@ -78,6 +80,7 @@ class Registry:
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.uri)
             with mlflow.start_run(run_id=run_id):
+                warnings.simplefilter("ignore", UserWarning)  # no input example: running the model here proves nothing
                 info = log_model(
                     name=f"{snapshot.stage}-{tag}-v{snapshot.version}",
                     python_model=str(Path(scoring.__file__).with_name("as_model.py")),
@@ -96,10 +99,15 @@ class Registry:
                 self._client.create_registered_model(model, description="Nothing approved yet.")
             source = f"models:/{model_id}"
             made = self._client.create_model_version(
-                model, source, run_id=run_id, description=description[:_TEXT], model_id=model_id,
+                model, source, run_id=run_id, description=description[:_TEXT], model_id=model_id, await_creation_for=0,
                 tags={k: v[:_TEXT] for k, v in tags.items()},
             )  # fmt: skip
         return str(made.version)
+
+    def describe(self, model: str, version: str, text: str) -> None:
+        """The version's description."""
+        with _asking(self.uri):
+            self._client.update_model_version(model, version, description=text[:_TEXT])
 
     def tags(self, model: str, version: str) -> dict[str, str]:
         """Tags of a version. NotFound."""
@@ -128,8 +136,14 @@ class Registry:
             for key, value in tags.items():
                 self._client.set_model_version_tag(model, version, key, value[:_TEXT])
 
+    def scored(self, model: str, version: str, metrics: Mapping[str, float], step: int, now: int) -> None:
+        """Log how a challenger does to the run of its version: a point of each series. `now`: milliseconds."""
+        run = self.run_of(model, version)
+        with _asking(self.uri):
+            self._client.log_batch(run, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+
     def files(self, model: str, version: str, sha256: str = "") -> dict[str, bytes]:
-        """policy.json and posterior.npz of a version, never its code. SnapshotError if policy.json has another digest."""
+        """policy.json and posterior.npz of a version, never its code. SnapshotError if it is another policy.json."""
         self.tags(model, version)
         with _asking(self.uri), tempfile.TemporaryDirectory() as temporary:
             uri = f"models:/{model}/{version}/artifacts/policy"

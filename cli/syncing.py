@@ -1,0 +1,201 @@
+"""The sidecar between a service and its registry: `journey-bandit registry sync`.
+
+One round: what is approved goes to the service, live runs that are due are set aside and logged, the challenger is
+scored, and health is told. Each step can fail alone; a failure of the registry leaves the service as it is. All that it
+knows is in the registry, the service and the spool, so a process that was killed goes on where it stopped.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from api.releases import iso
+from api.stores import open_store
+from bandit.errors import JourneyBanditError, RemoteError
+from cli import publishing
+from cli.admin import Service, serves
+from cli.publishing import Wanted
+from cli.shadows import score
+from cli.spool import Spool, Waiting
+from experiments.moves import Move, Standing
+
+if TYPE_CHECKING:
+    from experiments.registry import Registry
+
+log = logging.getLogger("journey_bandit.registry")
+
+_GREW = 1.05  # a challenger is scored again when the ledger has grown by so much
+_PER_ROUND = 2  # live runs that one round logs: looking for approvals must not wait for a backlog
+
+
+class Sync:
+    """`ledger` "": no live runs and no shadows, only releases. `every`, `publish_every`: seconds; 0 never publishes."""
+
+    def __init__(
+        self, registry: "Registry", service: Service, ledger: str, spool: Spool, *, every: float, publish_every: float,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ):  # fmt: skip
+        self._registry, self._service, self._ledger, self._spool = registry, service, ledger, spool
+        self._every, self._publish_every, self._clock = every, publish_every, clock
+        self._reachable, self._since, self._detail = True, clock(), ""
+        self._scored: dict[str, tuple[str, str, int]] = {}  # stage → challenger, champion, decisions then
+
+    def round(self) -> None:
+        """One round. Nothing is raised for what may pass by itself: it is logged, told to health, and tried again."""
+        try:
+            app, stages = self._service.stages()
+            kept = self._service.releases()
+        except JourneyBanditError as error:
+            log.warning("the service: %s", error)
+            return
+        refused = dict[str, str]()
+        standings = dict[str, Standing]()
+        try:
+            for stage in stages:
+                standings[stage] = self._registry.standing(f"{app}-{stage}")
+            self._heard(None)
+        except RemoteError as error:
+            self._heard(error)
+        for stage, standing in standings.items():
+            why = self._bring(stage, standing, kept.get(stage))
+            if why:
+                refused[stage] = why
+        if self._ledger and self._publish_every:
+            self._due(stages)
+        self._tell(refused)
+        if self._ledger and self._reachable:
+            self._log_some(app)
+            for stage, standing in standings.items():
+                self._shadow(stage, standing)
+        self._tell(refused)
+
+    # -- releases ----------------------------------------------------------------------------------------------
+
+    def _bring(self, stage: str, standing: Standing, kept: dict[str, object] | None) -> str | None:
+        """Bring what is approved to the service; why it cannot be."""
+        if standing.refused:
+            return standing.refused
+        move = standing.serves
+        if move is None or serves(kept, standing.model, move):
+            return None
+        try:
+            self._release(stage, standing, move)
+        except RemoteError as error:
+            log.warning("%s: %s", standing.model, error)
+            return str(error)
+        except JourneyBanditError as error:  # not what was approved: never tell the service
+            log.error("%s: %s", standing.model, error)
+            return str(error)
+        return None
+
+    def _release(self, stage: str, standing: Standing, move: Move) -> None:
+        files = {}
+        if move.version:
+            if self._registry.tags(standing.model, move.version).get("review") != "approved":
+                raise RemoteError(f"{standing.model} {move.version} does not carry review=approved")
+            files = self._registry.files(standing.model, move.version, move.sha256)
+        self._service.release(stage, standing.model, move, files)
+        log.info("%s: %s decides now", standing.model, f"version {move.version}" if move.version else "no release")
+        if self._ledger and self._publish_every:
+            self._set_aside(stage, f"{move.kind} to version {move.version or 'none'} by {move.by}: {move.why}")
+
+    # -- live runs ---------------------------------------------------------------------------------------------
+
+    def _due(self, stages: list[str]) -> None:
+        for stage in stages:
+            last = self._spool.latest(stage)
+            if last == 0:
+                self._spool.latest(stage, self._clock())  # the first is due one interval after the start
+            elif self._clock() - last >= self._publish_every * 1e6:
+                try:
+                    self._set_aside(stage, "on schedule")
+                except JourneyBanditError as error:
+                    log.warning("%s: the live run is put off: %s", stage, error)
+
+    def _set_aside(self, stage: str, why: str) -> None:
+        snapshot = self._service.snapshot(stage)
+        store = open_store(publishing.url(self._ledger), read_only=True)
+        until = store.last().decision
+        any_ = next(store.decisions(stage), None)
+        store.close()
+        self._spool.latest(stage, self._clock())
+        if any_ is not None:  # a stage that nobody asked has nothing to show
+            self._spool.put(Waiting(stage=stage, at=self._clock(), until=until, why=why), snapshot)
+
+    def _log_some(self, app: str) -> None:
+        for _ in range(_PER_ROUND):
+            found = self._spool.first()
+            if found is None:
+                return
+            file, waiting, snapshot = found
+            wanted = Wanted(
+                ledger=self._ledger,
+                stage=waiting.stage,
+                snapshot=snapshot,
+                kind="live",
+                at=waiting.at,
+                until=waiting.until,
+                why=waiting.why,
+                previous=self._spool.previous(waiting.stage),
+            )
+            try:
+                done = publishing.publish(self._registry.uri, wanted)
+            except RemoteError as error:
+                self._heard(error)
+                return
+            except JourneyBanditError as error:  # it never can be: the ledger is another one
+                log.error("%s/%s: a live run cannot be logged: %s", app, waiting.stage, error)
+            else:
+                log.info("%s: live run of %s logged", done.model, iso(waiting.at))
+            self._spool.done(file, waiting.stage, snapshot)
+
+    # -- shadows -----------------------------------------------------------------------------------------------
+
+    def _shadow(self, stage: str, standing: Standing) -> None:
+        challenger = standing.challenger
+        if challenger is None:
+            return
+        champion = standing.serves.version if standing.serves else ""
+        try:
+            store = open_store(publishing.url(self._ledger), read_only=True)
+            decisions = store.last().decision
+            store.close()
+            before = self._scored.get(stage)
+            if before and before[:2] == (challenger, champion) and decisions < before[2] * _GREW:
+                return
+            snapshot = self._registry.snapshot(standing.model, challenger)
+            against = publishing.compared(self._registry, standing)[0]
+            found = score(self._ledger, stage, challenger, snapshot, against)
+            self._registry.scored(standing.model, challenger, found.metrics, found.n, self._clock() // 1000)
+            verdict = found.evidence.judged.verdict
+            tags = {"gate": verdict.decision, "gate_reasons": "; ".join(verdict.reasons), "shadow": found.sentence}
+            self._registry.annotate(standing.model, challenger, tags)
+            self._scored[stage] = (challenger, champion, decisions)
+        except RemoteError as error:
+            self._heard(error)
+        except JourneyBanditError as error:
+            log.error("%s: challenger %s cannot be scored: %s", standing.model, challenger, error)
+
+    # -- health ------------------------------------------------------------------------------------------------
+
+    def _heard(self, error: RemoteError | None) -> None:
+        if (error is None) != self._reachable:
+            self._reachable, self._since = error is None, self._clock()
+            log.warning("the registry is %s: %s", "back" if error is None else "unreachable", error or "")
+        self._detail = str(error)[:500] if error else ""
+
+    def _tell(self, refused: dict[str, str]) -> None:
+        word = {
+            "reachable": self._reachable,
+            "since": iso(self._since),
+            "detail": self._detail,
+            "every": self._every,
+            "backlog": len(self._spool),
+            "dropped": self._spool.dropped,
+            "refused": {stage: why[:1000] for stage, why in refused.items()},
+        }
+        try:
+            self._service.tell(word)
+        except RemoteError as error:
+            log.warning("the service: %s", error)
