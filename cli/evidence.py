@@ -56,17 +56,18 @@ def gather(
     log = ledger_log.open_log(ledger, stage)
     taught = [s for s in (policy, champion and champion[1]) if s is not None]
     log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until)
-    rounds = _concatenated(list(matured(log.source()())))
+    chunks = list(log.source()())  # read once: everything below passes over them
+    rounds = _concatenated(list(matured(iter(chunks))))
     target = Target("this policy", deciding(policy, log.arms) if policy else Logged())
     against = [Target(NONE, Fixed(0))]
     if champion and policy is not None:
         against.insert(0, Target(champion[0], deciding(champion[1], log.arms)))
     floor = log.spec.floor
     ask = Ask((target,), tuple(against), rewards=log.rewards, prefix=True, heaviest=1 / floor if floor else 100.0)
-    (reward,) = core.evaluate([log.source()], ask)
-    (net,) = core.evaluate([log.source()], ask._replace(worth=log.worth))
+    (reward,) = core.evaluate([lambda: iter(chunks)], ask)
+    (net,) = core.evaluate([lambda: iter(chunks)], ask._replace(worth=log.worth))
     worthy = ask._replace(worth=log.worth, follow=False)
-    by_feature = {name: _segments(log, name, worthy) for name in log.spec.features} if segments else {}
+    by_feature = {name: _segments(log, chunks, name, worthy) for name in log.spec.features} if segments else {}
     (judged,) = judging.judged(log, ask._replace(worth=log.worth), [net], LEVEL)
     newest = rounds.only(slice(max(len(rounds.reward) - _ROUNDS, 0), None))
     pi = _probabilities(target, newest, len(log.arms))
@@ -78,7 +79,7 @@ def gather(
         pi=pi,
         net=net,
         reward=reward,
-        monitored=monitor(log._replace(after=0).source(), log.rewards, log.worth),
+        monitored=monitor(lambda: iter(chunks), log.rewards, log.worth),
         segments={name: found for name, found in by_feature.items() if found is not None},
         judged=judged,
         champion=against[0].name,
@@ -106,8 +107,10 @@ def _probabilities(target: Target, rounds: Rounds, k: int) -> Array:
     return target.of(rounds) if len(rounds.reward) else np.zeros((0, k))
 
 
-def _segments(log: LedgerLog, feature: str, ask: Ask) -> Segments | None:
-    (found,) = core.evaluate([log._replace(segment=feature).source()], ask)
+def _segments(log: LedgerLog, chunks: Sequence[Rounds], feature: str, ask: Ask) -> Segments | None:
+    named = log._replace(segment=feature)
+    labelled = [c if c.x is None else c._replace(segment=ledger_log.labels(named, c.x)) for c in chunks]
+    (found,) = core.evaluate([lambda: iter(labelled)], ask)
     return found.segments
 
 

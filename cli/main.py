@@ -20,6 +20,7 @@ _COMMANDS = {
     "receipt": "cli.audit:receipt",
     "registry": "cli.registry:registry",
     "replay": "cli.replay:replay",
+    "review": "cli.review:review",
     "rollback": "cli.promote:rollback",
     "serve": "cli.serve:serve",
     "shadow": "cli.promote:shadow",

@@ -7,6 +7,7 @@ import msgspec
 
 from api import candidates, ledger
 from api.stores import open_store
+from bandit.snapshot import Snapshot
 from cli import publishing, runs
 from cli.publishing import Wanted
 from simulations.contenders import contender
@@ -34,14 +35,7 @@ STORE = click.option("--store", required=True, envvar="JOURNEY_BANDIT_STORE", he
 def publish(stage: str, store: str, uri: str, policy: str | None, hold_back: float, why: str, **given: Any) -> None:
     """Learn a candidate from the ledger's older decisions, judge it by the newer ones, register it for review."""
     runs.need_mlflow()
-    opened = open_store(publishing.url(store), read_only=True)
-    through = candidates.position(opened, stage, hold_back)
-    spec = None
-    if policy:
-        declared = ledger.stages(opened)[stage]
-        spec = contender(policy, set(declared.arms)).stage(declared, declared.holdout)
-    snapshot = candidates.candidate(opened, stage, through, spec)
-    opened.close()
+    snapshot = learned(store, stage, policy, hold_back)
     done = publishing.publish(uri, Wanted(store, stage, snapshot, "candidate", why=why))
     if given["shadow"]:
         from experiments.registry import Registry
@@ -55,5 +49,21 @@ def publish(stage: str, store: str, uri: str, policy: str | None, hold_back: flo
         click.echo(msgspec.json.encode(body).decode())
         return
     app = snapshot.app
-    runs.console.print(f"{done.model} version {done.version}, learned from {through:,} settlements. Its review: {link}")
+    runs.console.print(
+        f"{done.model} version {done.version}, learned from {snapshot.version:,} settlements. Its review: {link}"
+    )
     runs.console.print(f"To approve it: journey-bandit promote {app} {stage} {done.version} --why '…' --store {store}")
+
+
+def learned(store: str, stage: str, policy: str | None, hold_back: float) -> Snapshot:
+    """What the stage's own policy, or another one, has learned but for the newest share `hold_back`."""
+    opened = open_store(publishing.url(store), read_only=True)
+    try:
+        spec = None
+        if policy:
+            declared = ledger.stages(opened)[stage]
+            made = contender(policy, set(declared.arms)).stage(declared, declared.holdout)
+            spec = msgspec.structs.replace(made, floor=declared.floor)  # without a floor nothing could judge it later
+        return candidates.candidate(opened, stage, candidates.position(opened, stage, hold_back), spec)
+    finally:
+        opened.close()

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
@@ -12,6 +14,9 @@ from cli import runs
 from cli.admin import Service
 from cli.publish import MLFLOW
 from cli.spool import Spool
+
+if TYPE_CHECKING:
+    from cli.syncing import Sync
 
 _WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
@@ -37,17 +42,30 @@ def sync(url: str, key: str, uri: str, store: str, every: float, publish_every: 
     os.environ.update(_WAITS)
     runs.quiet()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     from cli.syncing import Sync
     from experiments.registry import Registry
 
     with Service(url, key) as service:
         mine = Sync(Registry(uri), service, store, Spool(spool), every=every, publish_every=publish_every)
+        if once:
+            mine.round()
+            mine.work()
+            return
+        threading.Thread(target=_working, args=(mine, every), name="registry-work", daemon=True).start()
         while True:
             start = time.monotonic()
             mine.round()
-            if once:
-                return
             time.sleep(max(0.0, every - (time.monotonic() - start)))
+
+
+def _working(mine: "Sync", every: float) -> None:
+    while True:
+        try:
+            mine.work()
+        except Exception:
+            logging.getLogger("journey_bandit.registry").exception("logging failed; it is tried again")
+        time.sleep(every)
 
 
 @registry.command()

@@ -1,8 +1,9 @@
 """The sidecar between a service and its registry: `journey-bandit registry sync`.
 
-One round: what is approved goes to the service, live runs that are due are set aside and logged, the challenger is
-scored, and health is told. Each step can fail alone; a failure of the registry leaves the service as it is. All that it
-knows is in the registry, the service and the spool, so a process that was killed goes on where it stopped.
+`round` brings what is approved to the service, sets live runs aside that are due, and tells health. `work` logs them
+and scores the challenger: it takes long, so it has a thread of its own. Each step can fail alone; a failure of the
+registry leaves the service as it is. All that counts is in the registry, the service and the spool, so a process that
+was killed goes on where it stopped.
 """
 
 import logging
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("journey_bandit.registry")
 
 _GREW = 1.05  # a challenger is scored again when the ledger has grown by so much
-_PER_ROUND = 2  # live runs that one round logs: looking for approvals must not wait for a backlog
+_PER_ROUND = 4  # live runs that are logged before the challenger is looked at again
 
 
 class Sync:
@@ -64,11 +65,18 @@ class Sync:
         if self._ledger and self._publish_every:
             self._due(stages)
         self._tell(refused)
-        if self._ledger and self._reachable:
+
+    def work(self) -> None:
+        """Log what was set aside and score the challengers, as far as the registry answers."""
+        if not self._ledger or not self._reachable:
+            return
+        try:
+            app, stages = self._service.stages()
             self._log_some(app)
-            for stage, standing in standings.items():
-                self._shadow(stage, standing)
-        self._tell(refused)
+            for stage in stages:
+                self._shadow(stage, self._registry.standing(f"{app}-{stage}"))
+        except JourneyBanditError as error:  # `round` tells health
+            log.warning("logging is put off: %s", error)
 
     # -- releases ----------------------------------------------------------------------------------------------
 
@@ -141,9 +149,8 @@ class Sync:
             )
             try:
                 done = publishing.publish(self._registry.uri, wanted)
-            except RemoteError as error:
-                self._heard(error)
-                return
+            except RemoteError:
+                raise
             except JourneyBanditError as error:  # it never can be: the ledger is another one
                 log.error("%s/%s: a live run cannot be logged: %s", app, waiting.stage, error)
             else:
@@ -172,8 +179,8 @@ class Sync:
             tags = {"gate": verdict.decision, "gate_reasons": "; ".join(verdict.reasons), "shadow": found.sentence}
             self._registry.annotate(standing.model, challenger, tags)
             self._scored[stage] = (challenger, champion, decisions)
-        except RemoteError as error:
-            self._heard(error)
+        except RemoteError:
+            raise
         except JourneyBanditError as error:
             log.error("%s: challenger %s cannot be scored: %s", standing.model, challenger, error)
 

@@ -60,6 +60,8 @@ class Registry:
     def __init__(self, uri: str):
         self.uri = uri
         self._client = MlflowClient(uri, registry_uri=uri)
+        mlflow.set_tracking_uri(uri)  # what resolves models:/… and runs:/… knows no client
+        mlflow.set_registry_uri(uri)
 
     # -- versions ----------------------------------------------------------------------------------------------
 
@@ -77,8 +79,6 @@ class Registry:
             folder.mkdir()
             for name, data in files.items():
                 (folder / name).write_bytes(data)
-            mlflow.set_tracking_uri(self.uri)
-            mlflow.set_registry_uri(self.uri)
             with mlflow.start_run(run_id=run_id):
                 warnings.simplefilter("ignore", UserWarning)  # no input example: running the model here proves nothing
                 info = log_model(

@@ -62,7 +62,7 @@ def _charts(arms: tuple[str, ...]) -> dict[str, Any]:
         "Is it better, and how sure?": [_bar("lift_pp"), _bar("lift_lcb"), _bar("vs_champ"), _bar("champ_lcb")],
         "Can the numbers be trusted?": [_bar("ess"), _bar("max_w"), _bar("n")],
         "What does it do?": [_lines([f"share/{arm}" for arm in arms]), _lines(["propensity/min"])],
-        "How did it learn?": [_lines(["regret/this_policy", "regret/what_was_shown", "regret/no_nudge"])],
+        "How did it learn?": [_lines(["regret/policy", "regret/what_was_shown", "regret/no_nudge"])],
     }
     sections, charts = [], []
     for number, (name, cards) in enumerate(wanted.items()):
