@@ -20,9 +20,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import log_model
 from mlflow.tracking import MlflowClient
-from mlflow.types.schema import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-from bandit import engine
 from bandit.errors import NotFound, RemoteError, SnapshotError
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments import moves, scoring
@@ -67,9 +66,11 @@ class Registry:
 
     def log_policy(self, run_id: str, snapshot: Snapshot, package: str) -> str:
         """Log the policy as a model of this run; the model's id. `package`: the requirement that can load it."""
-        live, files = engine.ready(snapshot), pack(snapshot)
+        files = pack(snapshot)
         spec = snapshot.spec
-        inputs = Schema([ColSpec(t, name, required=False) for name, t in scoring.columns(live).items()])
+        # MLflow takes no 3 for a double and no missing boolean; `scoring` checks every value itself
+        named = {name: AnyType() for name in spec.features} | scoring.EXTRA  # type: ignore[no-untyped-call]
+        inputs = Schema([ColSpec(t, name, required=False) for name, t in named.items()])
         numbers = [ColSpec("double", f"p_{arm}") for arm in spec.arms]
         outputs = Schema([ColSpec("string", "arm"), ColSpec("double", "propensity"), *numbers])
         params = ParamSchema([ParamSpec("seed", DataType.long, 0), ParamSpec("salt", DataType.string, "")])

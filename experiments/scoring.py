@@ -22,17 +22,11 @@ from bandit.snapshot import unpack
 
 FILES = ("policy.json", "posterior.npz")
 EXTRA = {"excluded": "string", "u": "double", "decision_id": "string"}
-TYPES = {"number": "double", "boolean": "boolean", "category": "string"}
 
 
 def load(folder: Path) -> Live:
     """The policy in a folder of policy.json and posterior.npz. SnapshotError if they are not what they say."""
     return engine.ready(unpack({name: (folder / name).read_bytes() for name in FILES}))
-
-
-def columns(live: Live) -> dict[str, str]:
-    """Every column that is read, and its type. None is required."""
-    return {name: TYPES[f.type] for name, f in live.snapshot.spec.features.items()} | EXTRA
 
 
 def score(live: Live, rows: Iterable[Mapping[str, Any]], params: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -284,7 +284,7 @@ def test_a_challenger_is_scored_on_traffic_it_was_not_shown_in(
 
 def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) -> None:
     client, registry = MlflowClient(shop.mlflow), Registry(shop.mlflow)
-    version = published("hierarchical")
+    version = published("")
     run = client.get_run(registry.run_of(MODEL, version))
     assert {"lift_pp", "lift_lcb", "lift_ucb", "dr_pct", "ess", "max_w", "min_prop", "n"} <= run.data.metrics.keys()
     assert {"algorithm", "arms", "floor", "data_window", "belief_sha256"} <= run.data.params.keys()
@@ -292,7 +292,7 @@ def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) 
     assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.digest
     note = run.data.tags["mlflow.note.content"]
-    assert note.startswith("hierarchical at travel/cart, candidate")
+    assert note.startswith("linear at travel/cart, candidate")
     names = {a.path for a in client.list_artifacts(run.info.run_id, "review")}
     assert {"review/report.html", "review/ope.json", "review/segments.json"} <= names
     for key in ("share/price_freeze", "regret/policy", "propensity/min"):
