@@ -6,10 +6,8 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from mlflow import pyfunc
 from mlflow.tracking import MlflowClient
 
 from bandit.snapshot import from_zip, pack
+from benchmarks.registry import black_hole
 from cli.admin import Service
 from cli.spool import Spool
 from cli.syncing import Sync
@@ -199,28 +198,6 @@ def test_nothing_is_pickled(shop: Shop, published: Published, monkeypatch: pytes
         if file.suffix == ".npz":
             with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as arrays:
                 assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
-
-
-@contextmanager
-def black_hole() -> Iterator[str]:
-    """A server that accepts and never answers."""
-    kept: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def accept() -> None:
-            try:
-                while True:
-                    kept.append(server.accept()[0])
-            except OSError:
-                return
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
-        for connection in kept:
-            connection.close()
 
 
 def test_a_registry_that_never_answers_stops_nothing_and_all_is_logged_afterwards(
