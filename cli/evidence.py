@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit import engine
 from bandit.snapshot import Snapshot
 from cli import judging, ledger_log
 from cli.judging import Judged
@@ -41,6 +42,7 @@ class Evidence(NamedTuple):
     segments: Mapping[str, Segments]
     judged: Judged
     champion: str
+    q_hat: Array  # (n, k) what its own model expects, in the reward's units
     diff: Diff | None
     digest: str  # of the rounds
 
@@ -71,6 +73,7 @@ def gather(
     (judged,) = judging.judged(log, ask._replace(worth=log.worth), [net], LEVEL)
     newest = rounds.only(slice(max(len(rounds.reward) - _ROUNDS, 0), None))
     pi = _probabilities(target, newest, len(log.arms))
+    q_hat = _expected(policy, log, newest)
     compared = diff_with or (champion if policy is not None else None)
     return Evidence(
         log=log,
@@ -83,7 +86,8 @@ def gather(
         segments={name: found for name, found in by_feature.items() if found is not None},
         judged=judged,
         champion=against[0].name,
-        diff=_diff(log, newest, pi, *compared) if compared else None,
+        q_hat=q_hat,
+        diff=_diff(log, newest, pi, q_hat, *compared) if compared else None,
         digest=_digest(rounds),
     )
 
@@ -114,12 +118,25 @@ def _segments(log: LedgerLog, chunks: Sequence[Rounds], feature: str, ask: Ask) 
     return found.segments
 
 
-def _diff(log: LedgerLog, rounds: Rounds, pi: Array, name: str, before: Snapshot) -> Diff | None:
-    if not len(rounds.reward) or rounds.q_hat is None or rounds.x is None:
+def _expected(policy: Snapshot | None, log: LedgerLog, rounds: Rounds) -> Array:
+    """What its own model expects of each arm; of the policy that made the log, what it said then."""
+    logged = rounds.q_hat if rounds.q_hat is not None else np.zeros((len(rounds.reward), len(log.arms)))
+    if policy is None or rounds.x is None or not len(rounds.reward):
+        return logged
+    columns = [log.arms.index(arm) for arm in policy.spec.arms]
+    scores = engine.choose_many(engine.ready(policy), rounds.x, eligible(rounds)[:, columns])
+    span = log.spec.reward.max - log.spec.reward.min
+    found = logged.copy()
+    found[:, columns] = log.spec.reward.min + span * scores.mean
+    return found
+
+
+def _diff(log: LedgerLog, rounds: Rounds, pi: Array, q_hat: Array, name: str, before: Snapshot) -> Diff | None:
+    if not len(rounds.reward) or rounds.x is None:
         return None
     was = deciding(before, log.arms)(rounds)
     labels = {feature: ledger_log.labels(log._replace(segment=feature), rounds.x) for feature in log.spec.features}
-    return diff(name, log.arms, was, pi, rounds.q_hat, log.worth, log.spec.reward.value, labels)
+    return diff(name, log.arms, was, pi, q_hat, log.worth, log.spec.reward.value, labels)
 
 
 def _digest(rounds: Rounds) -> str:

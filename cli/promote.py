@@ -96,7 +96,7 @@ def rollback(app: str, stage: str, why: str, who: str, to: str | None, url: str,
     if not done:
         raise NotFound("model", f"nothing was ever approved for {model}", "promote a version first")
     last = done[-1]
-    version = last.replaces if to is None else "" if to == "none" else to
+    version = last.back if to is None else "" if to == "none" else to
     if version and version not in {m.version for m in done}:
         raise InvalidRequest(Problem("to", f"version {version} was never approved", "promote it"))
     approved = next((m for m in reversed(done) if m.version == version), None)

@@ -8,7 +8,6 @@ from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import numpy as np
 
 from api.releases import iso
 from api.stores import open_store
@@ -87,9 +86,8 @@ def compared(
 
 def _found(found: Evidence) -> review.Found:
     r = found.rounds
-    q = r.q_hat if r.q_hat is not None else np.zeros(found.pi.shape)
     worth = found.log.worth
-    value = q * worth.gain - worth.cost
+    value = found.q_hat * worth.gain - worth.cost
     return review.Found(
         rounds=r,
         eligible=found.may,
@@ -169,7 +167,7 @@ def _live(standing: "Standing") -> str:
 
 
 def _rollback(standing: "Standing", app: str, stage: str) -> str:
-    to = standing.move.replaces if standing.move else ""
+    to = standing.move.back if standing.move else ""
     where = f"version {to}" if to else "what is learned live"
     return f"journey-bandit rollback {app} {stage} --why '…' goes back to {where}; --to VERSION to another one."
 

@@ -10,7 +10,7 @@ from bandit.errors import RemoteError
 
 COLUMNS = (
     *("number", "kind", "version", "replaces", "by", "at", "why", "gate", "override"),
-    *("sha256", "belief_sha256", "previous"),
+    *("back", "sha256", "belief_sha256", "previous"),
 )
 
 
@@ -29,6 +29,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     why: str
     gate: str  # the verdict of the promotion rule
     override: str = ""  # why it was approved against the verdict
+    back: str = ""  # where a rollback leads: what decided before this version was promoted; never what was taken back
     sha256: str = ""
     belief_sha256: str = ""
     previous: str = ""
@@ -64,6 +65,9 @@ class Standing(NamedTuple):
 def chained(moves: Sequence[Move], new: Move) -> Move:
     """The move as the next of these."""
     last = moves[-1] if moves else None
+    before = next((m.back for m in reversed(moves) if m.version == new.version), "")
+    back = before if new.kind == "rollback" or new.version == new.replaces else new.replaces
+    new = msgspec.structs.replace(new, back=back)
     return msgspec.structs.replace(new, number=len(moves) + 1, previous=last.digest() if last else "")
 
 
@@ -98,7 +102,7 @@ def described(model: str, moves: Sequence[Move]) -> str:
     app, _, stage = model.partition("-")
     last = moves[-1]
     live = f"version {last.version}" if last.version else "no version: the service decides with what it learns live"
-    back = last.replaces or "what is learned live"
+    back = f"version {last.back}" if last.back else "what is learned live"
     rows = "\n".join(
         f"| {m.number} | {m.kind} | {m.version or 'none'} | {m.replaces or 'none'} | {m.by} | {m.at} | {_cell(m.why)} "
         f"| {m.gate}{' (overridden)' if m.override else ''} | {m.belief_sha256[:12]} |"

@@ -81,6 +81,24 @@ class Published(NamedTuple):
     version: str
 
 
+def write_seed(
+    uri: str, experiment: str, name: str, params: dict[str, str], metrics: dict[str, float], series: dict[str, Series]
+) -> None:
+    """One seed of a simulated policy as a run: grouped by the parameter `policy`, they show a band. RemoteError."""
+    client = MlflowClient(uri)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        number = found.experiment_id if found else client.create_experiment(experiment)
+        run = client.create_run(number, run_name=name, tags={"kind": "seed"}).info.run_id
+        now = int(time.time() * 1000)
+        points = [point for key, line in series.items() for point in _points(key, line, now)]
+        headline = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        client.log_batch(run, metrics=headline + points, params=[Param(k, v) for k, v in params.items()])
+        client.set_terminated(run)
+    except MlflowException as error:
+        raise RemoteError(f"MLflow at {uri}: {error}") from error
+
+
 class Data(NamedTuple):
     """What a run was computed from. `rows`: how many decisions."""
 
@@ -107,7 +125,8 @@ def publish(
             return Published(Logged(experiment, again), model, "")
         client.set_experiment_tag(experiment, view.TAG, view.tag(snapshot.spec.arms, started // 1000))
         run_tags = {"verdict": report.verdict[:5000], **tags}
-        run = client.create_run(experiment, run_name=report.title, tags=run_tags, start_time=started // 1000)
+        name = f"live {report.policy}" if "live_id" in tags else report.policy
+        run = client.create_run(experiment, run_name=name, tags=run_tags, start_time=started // 1000)
         run_id, status = run.info.run_id, "FAILED"
         try:
             params = [Param(key, value[:_PARAM_CHARS]) for key, value in report.facts.items()]
@@ -127,6 +146,7 @@ def publish(
                 link_ = f"[report and numbers]({view.run_link(uri, experiment, run_id)})"
                 registry.describe(model, version, f"{_short(report)}\n\n{link_}")
                 client.set_tag(run_id, "version", version)
+                client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}")
             client.set_tag(run_id, _NOTE, f"{_short(report)}\n\n{_questions(report)}"[:8000])
             status = "FINISHED"
         finally:

@@ -14,7 +14,7 @@ TAG = f"mlflow.sharedViewState.{KEY}"
 COLUMNS = (
     *("tags.kind", "tags.gate", "tags.review"),
     *("metrics.lift_pp", "metrics.lift_lcb", "metrics.lift_ucb", "metrics.vs_champ", "metrics.champ_lcb"),
-    *("metrics.dr_pct", "metrics.ess", "metrics.min_prop", "metrics.n", "params.algorithm", "params.policy_version"),
+    *("metrics.ess", "metrics.n"),  # few enough for one screen; MLflow sorts them by name
 )
 _MODE = "workflowType=machine_learning"  # without it MLflow opens a page that hides metrics
 
@@ -45,7 +45,7 @@ def tag(arms: tuple[str, ...], now: int) -> str:
         "selectedColumns": [_quoted(column) for column in COLUMNS],
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
-        "searchFilter": "tags.kind IN ('candidate', 'live', 'policy')",
+        "searchFilter": "tags.kind != 'audit'",
         **_charts(arms),
     }
     packed = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()

@@ -82,3 +82,18 @@ def test_the_description_says_what_is_live_and_how_to_go_back() -> None:
     assert text.splitlines()[0].startswith("**Live: version 2** since 2026-01-01T00:00:00Z, approved by ana")
     assert "`journey-bandit rollback travel cart --why" in text
     assert "w / x" in text  # a bar would break the table
+
+
+def test_a_rollback_never_leads_to_what_was_taken_back() -> None:
+    """1, then 2, then the mistake 3, taken back: from 2 it goes to 1, from there to what is learned live."""
+    done: list[Move] = []
+    for kind, version, replaces in (
+        ("promote", "1", ""),
+        ("promote", "2", "1"),
+        ("promote", "3", "2"),
+        ("rollback", "2", "3"),
+        ("rollback", "1", "2"),
+    ):
+        new = Move(number=0, kind=kind, version=version, replaces=replaces, by="a", at="t", why="w", gate="g")
+        done.append(moves.chained(done, new))
+    assert [m.back for m in done] == ["", "1", "2", "1", ""]
