@@ -171,7 +171,8 @@ def arms(about: About, found: Found) -> Table:
     for a, arm in enumerate(about.arms):
         mine = r.action == a
         earned = f"{r.reward[mine].mean():.4f}" if mine.any() else "–"
-        rows.append(Row(arm, (f"{100 * mine.sum() / n:.1f} %", f"{100 * found.pi[:, a].mean():.1f} %", earned)))
+        would = f"{100 * found.pi[:, a].mean():.1f} %" if len(found.pi) else "–"
+        rows.append(Row(arm, (f"{100 * mine.sum() / n:.1f} %", would, earned)))
     return Table("Nudges", ("was shown", "would show", "mean reward"), tuple(rows))
 
 
