@@ -37,20 +37,20 @@ class Diff(NamedTuple):
             for arm, a, b in zip(self.arms, self.was, self.now, strict=True)
         )
         moved = tuple(
-            Row(name, (f"{n:,}", f"{100 * tv:.1f} %", f"{1000 * cost:+.1f}"))
+            Row(name, (f"{n:,}", f"{100 * tv:.1f} %", f"{1000 * cost:+,.0f}"))
             for name, n, tv, cost in self.segments[:_SHOWN]
         )
         return (
             Table(f"Shares of nudges, before: {self.before}", ("before", "this policy", "points"), arms),
-            Table("Contexts that change most", ("contexts", "draws that change", f"{currency}/1,000"), moved),
+            Table("Contexts that change most", ("contexts", "draws that change", f"cost, {currency}/1,000"), moved),
         )
 
     def sentence(self, currency: str) -> str:
         """In short."""
         return (
             f"Against {self.before}: {100 * self.moved:.1f} % of draws change, the likeliest nudge changes in "
-            f"{100 * self.leader:.1f} % of {self.n:,} contexts; expected cost {1000 * self.cost:+.1f} {currency} per "
-            "1,000 decisions."
+            f"{100 * self.leader:.1f} % of {self.n:,} contexts; the expected cost changes by {1000 * self.cost:+,.0f} "
+            f"{currency} per 1,000 decisions."
         )
 
 

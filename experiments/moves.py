@@ -103,17 +103,20 @@ def described(model: str, moves: Sequence[Move]) -> str:
     last = moves[-1]
     live = f"version {last.version}" if last.version else "no version: the service decides with what it learns live"
     back = f"version {last.back}" if last.back else "what is learned live"
-    rows = "\n".join(
-        f"| {m.number} | {m.kind} | {m.version or 'none'} | {m.replaces or 'none'} | {m.by} | {m.at} | {_cell(m.why)} "
-        f"| {m.gate}{' (overridden)' if m.override else ''} | {m.belief_sha256[:12]} |"
-        for m in reversed(moves[-20:])
-    )
+    rows = "\n".join(map(_row, reversed(moves[-20:])))
     return (
         f"**Live: {live}** since {last.at}, approved by {last.by}: {last.why}\n\n"
         f"Roll back to {back}: `journey-bandit rollback {app} {stage} --why '…'`\n\n"
         "| # | move | version | replaces | by | at | why | gate | belief |\n|---|---|---|---|---|---|---|---|---|\n"
         + rows
     )
+
+
+def _row(m: Move) -> str:
+    why = _cell(f"{m.why} ({m.override})" if m.override else m.why)
+    gate = f"{m.gate} (overridden)" if m.override else m.gate
+    cells = (m.number, m.kind, m.version or "none", m.replaces or "none", m.by, m.at, why, gate, m.belief_sha256[:12])
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _cell(text: str) -> str:

@@ -132,10 +132,13 @@ class Registry:
         return sorted((str(v.version) for v in found), key=int)
 
     def annotate(self, model: str, version: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a version."""
+        """Set tags of a version; what the reviewer's view shows of them, also on its run."""
         with _asking(self.uri):
+            run = str(self._client.get_model_version(model, version).run_id)
             for key, value in tags.items():
                 self._client.set_model_version_tag(model, version, key, value[:_TEXT])
+                if key in ("gate", "review"):
+                    self._client.set_tag(run, key, value)
 
     def scored(self, model: str, version: str, metrics: Mapping[str, float], step: int, now: int) -> None:
         """Log how a challenger does to the run of its version: a point of each series. `now`: milliseconds."""
@@ -208,8 +211,8 @@ class Registry:
             run = self._audit_run(model) or self._new_audit_run(model)
             self._client.log_dict(run, moves.table(lines), _AUDIT)
             self._client.set_registered_model_tag(model, _HEAD, move.digest())
-            for key, value in tags.items() if move.version else ():
-                self._client.set_model_version_tag(model, move.version, key, value[:_TEXT])
+            if move.version:
+                self.annotate(model, move.version, tags)
             self._client.update_registered_model(model, description=moves.described(model, lines)[:_TEXT])
             self._client.set_registered_model_tag(model, _MOVE, msgspec.json.encode(move).decode())
             if move.version:

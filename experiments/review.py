@@ -61,10 +61,10 @@ def _metrics(about: About, found: Found, lift: Estimate | None, champion: Estima
     scale = 100.0 if about.binary else 1.0
     d, first = found.reward.diagnostics, parts.default(found.reward)
     metrics = {
-        **_three("lift", lift, scale, ("lift_pp", "lift_lcb", "lift_ucb")),
-        **_three("champ", champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),
+        **_three(lift, scale, ("lift_pp", "lift_lcb", "lift_ucb")),
+        **_three(None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),
         "conv_pct": scale * float(found.rounds.reward.mean()) if len(found.rounds.reward) else np.nan,
-        **_three("dr", first, scale, ("dr_pct", "dr_lcb", "dr_ucb")),
+        **_three(first, scale, ("dr_pct", "dr_lcb", "dr_ucb")),
         "ess": d["ess"],
         "max_w": d["max_weight"],
         "min_prop": float(np.where(found.eligible, found.pi, np.inf).min(initial=np.inf)),
@@ -76,7 +76,7 @@ def _metrics(about: About, found: Found, lift: Estimate | None, champion: Estima
     return {k: float(f"{v:.4g}") for k, v in metrics.items() if np.isfinite(v)}
 
 
-def _three(_: str, e: Estimate | None, scale: float, names: tuple[str, str, str]) -> dict[str, float]:
+def _three(e: Estimate | None, scale: float, names: tuple[str, str, str]) -> dict[str, float]:
     if e is None:
         return {}
     low, high = e.sequence or e.interval

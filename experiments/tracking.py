@@ -22,6 +22,7 @@ from experiments.report import POINTS, Report, Series
 
 _PARAM_CHARS = 6000
 _NOTE = "mlflow.note.content"
+_ON_VERSION = ("gate", "gate_reasons", "review", "why", "policy_sha256", "belief_sha256")  # the rest is on the run
 _NAMES = {2: "holdout", 3: "diff", 5: "ope", 8: "nudges", 10: "segments"}  # of tables, by question
 
 
@@ -142,11 +143,13 @@ def publish(
             _tables(client, run_id, report)
             version = ""
             if "live_id" not in tags:
-                version = registry.register(model, model_id, run_id, _short(report), tags)
+                version = registry.register(
+                    model, model_id, run_id, _short(report), {k: tags[k] for k in _ON_VERSION if k in tags}
+                )
                 link_ = f"[report and numbers]({view.run_link(uri, experiment, run_id)})"
                 registry.describe(model, version, f"{_short(report)}\n\n{link_}")
                 client.set_tag(run_id, "version", version)
-                client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}")
+                client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}: {tags['gate']}")
             client.set_tag(run_id, _NOTE, f"{_short(report)}\n\n{_questions(report)}"[:8000])
             status = "FINISHED"
         finally:

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from mlflow.tracking import MlflowClient
 
 from bandit.snapshot import from_zip, pack
 from benchmarks.registry import black_hole
+from cli import mlflow_server, processes
 from cli.admin import Service
 from cli.spool import Spool
 from cli.syncing import Sync
@@ -32,6 +34,7 @@ from experiments.registry import Registry
 from tests.registry.conftest import MODEL, SALT, Shop, contexts
 
 Published = Callable[[str], str]
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -279,27 +282,61 @@ def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) 
 
 
 @pytest.mark.slow
-def test_models_serve_answers_with_the_same_bits(shop: Shop, published: Published, tmp_path: Path) -> None:
-    from cli import processes
-
-    version, port = published(""), _free()
-    env = {
-        **os.environ,
-        "MLFLOW_TRACKING_URI": shop.mlflow,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    words = ("models", "serve", "-m", f"models:/{MODEL}/{version}", "-p", str(port), "--env-manager", "local")
+def test_a_clean_environment_with_the_distribution_loads_and_serves_the_model(
+    shop: Shop, published: Published, tmp_path: Path
+) -> None:
+    """Nothing of this checkout on the path; the same bits from `predict` there, and from `mlflow models serve`."""
+    version, port, row = published(""), _free(), {"price": 420.0, "u": 0.5}
+    mine = pyfunc.load_model(f"models:/{MODEL}/{version}").predict(pd.DataFrame([row])).to_dict(orient="records")[0]
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", f"{ROOT}[experiments]"]
+    for command in ([sys.executable, "-m", "venv", tmp_path / "venv"], install):
+        subprocess.run(command, check=True, timeout=600, cwd=tmp_path)
+    env = {**os.environ, **mlflow_server.QUIET, "MLFLOW_TRACKING_URI": shop.mlflow}
+    env |= {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+    script = (
+        "import json, sys, pandas, mlflow.pyfunc\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "print(json.dumps(model.predict(pandas.DataFrame([json.loads(sys.argv[2])])).to_dict(orient='records')[0]))"
+    )
+    model = f"models:/{MODEL}/{version}"
+    command = [python, "-c", script, model, json.dumps(row)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == mine
+    words = ("models", "serve", "-m", model, "-p", str(port), "--env-manager", "local")
     log = tmp_path / "serve.log"
     with log.open("ab") as file:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words], env=env, stdout=file, stderr=file, cwd=tmp_path
-        )
+        server = subprocess.Popen([python, "-m", "mlflow", *words], env=env, stdout=file, stderr=file, cwd=tmp_path)
     with processes.stopping(server):
         processes.wait(server, f"http://127.0.0.1:{port}/ping", log)
-        body = {"dataframe_records": [{"price": 420.0, "u": 0.5}]}
-        reply = httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=30).json()["predictions"][0]
-    mine = pyfunc.load_model(f"models:/{MODEL}/{version}").predict(pd.DataFrame([{"price": 420.0, "u": 0.5}]))
-    assert reply == mine.to_dict(orient="records")[0]
+        body = {"dataframe_records": [row]}
+        reply = httpx.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=30).json()
+    assert reply["predictions"][0] == mine
+
+
+@pytest.mark.slow
+def test_the_seeded_view_shows_what_it_promises_in_a_browser(shop: Shop, published: Published, tmp_path: Path) -> None:
+    """A smoke test for each new MLflow: the columns and the sections of charts. Skipped where no Chromium is."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here")
+    published("")
+    experiment = MlflowClient(shop.mlflow).get_experiment_by_name(MODEL)
+    assert experiment is not None
+    options = (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+        "--window-size=2400,1200",
+    )
+    link = view.link(shop.mlflow, experiment.experiment_id)
+    command = [browser, *options, "--virtual-time-budget=25000", "--dump-dom", link]
+    page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+    for words in ("lift_pp", "champ_lcb", "Reviewer"):
+        assert words in page, words
+    assert "Request error" not in page
 
 
 def _free() -> int:
