@@ -49,15 +49,15 @@ class Evidence(NamedTuple):
 
 def gather(
     ledger: str, stage: str, policy: Snapshot | None, champion: tuple[str, Snapshot] | None = None,
-    until: int = 0, *, segments: bool = True, diff_with: tuple[str, Snapshot] | None = None,
+    until: int = 0, release: int | None = None, *, segments: bool = True, diff_with: tuple[str, Snapshot] | None = None,
 ) -> Evidence:  # fmt: skip
     """Evidence for `policy` (None: whatever made the log) against the champion, or no nudge where there is none.
 
-    until: the last decision that counts, 0 for all. NotFound, InvalidRequest, LedgerError.
+    until: the last decision that counts, 0 for all. release: only its decisions. NotFound, InvalidRequest, LedgerError.
     """
     log = ledger_log.open_log(ledger, stage)
     taught = [s for s in (policy, champion and champion[1]) if s is not None]
-    log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until)
+    log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until, release=release)
     chunks = list(log.source()())  # read once: everything below passes over them
     rounds = _concatenated(list(matured(iter(chunks))))
     target = Target("this policy", deciding(policy, log.arms) if policy else Logged())

@@ -37,6 +37,7 @@ class LedgerLog(NamedTuple):
     segment: str = ""
     after: int = 0  # only decisions with a higher number
     until: int = 0  # and up to this one; 0: all
+    release: int | None = None  # only decisions of this release, 0 for those of none; None: all
     refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
 
     def source(self) -> Source:
@@ -89,6 +90,8 @@ def _chunks(log: LedgerLog) -> Iterator[Rounds]:
     same = {digest for digest, spec in specs.items() if spec.schema == log.spec.schema}
     end = log.until or log.store.last().decision
     rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.spec in same)
+    if log.release is not None:
+        rows = (f for f in rows if f.decision.release == log.release)
     counted = (f for f in rows if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
     while batch := list(islice(counted, _BATCH)):
         yield _rounds(log, batch, specs)

@@ -14,6 +14,7 @@ from api.stores import open_store
 from bandit.snapshot import Snapshot, pack, unpack
 from cli import runs
 from cli.evidence import Evidence, gather
+from cli.ledger_log import LedgerLog
 from experiments import review
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Wanted(NamedTuple):
     kind: str
     at: int = 0
     until: int = 0
+    release: int | None = None
     why: str = ""
     previous: Snapshot | None = None  # the live run before
 
@@ -50,15 +52,15 @@ def publish(uri: str, wanted: Wanted) -> "Published":
     if wanted.kind == "live":
         previous = (f"the live run before, v{wanted.previous.version}", wanted.previous) if wanted.previous else None
     mine = wanted.snapshot if wanted.kind == "candidate" else None
-    found = gather(wanted.ledger, wanted.stage, mine, champion, wanted.until, diff_with=previous)
+    found = gather(wanted.ledger, wanted.stage, mine, champion, wanted.until, wanted.release, diff_with=previous)
     when = wanted.at or time.time_ns() // 1000
     report = review.build(_about(wanted, found, standing), _found(found))
     tags = {
         "kind": wanted.kind,
-        "gate": found.judged.verdict.decision,
+        "gate": found.judged.verdict.decision if wanted.kind == "candidate" else "not asked",
         "gate_reasons": "; ".join(found.judged.verdict.reasons),
         "vs_champion": found.champion,
-        "review": "waiting" if wanted.kind == "candidate" else "not asked for",
+        "review": "waiting" if wanted.kind == "candidate" else "not asked",
         "policy_sha256": digest(pack(wanted.snapshot)),
         "belief_sha256": wanted.snapshot.belief.digest(),
         "package": installed(DISTRIBUTION),
@@ -127,7 +129,7 @@ def _about(wanted: Wanted, found: Evidence, standing: "Standing") -> review.Abou
         salt_id=meta.get("salt_digest", ""),
         champion=found.champion,
         rule=rule,
-        data=f"decisions of {log.app}/{wanted.stage} after number {log.after:,}" if log.after else "every decision",
+        data=_data(wanted, log),
         data_sha256=found.digest,
         window=window,
         alarms=watch,
@@ -139,6 +141,13 @@ def _about(wanted: Wanted, found: Evidence, standing: "Standing") -> review.Abou
         else "no checkout",
         binary=log.spec.reward.kind == "binary",
     )
+
+
+def _data(wanted: Wanted, log: LedgerLog) -> str:
+    if wanted.release is not None:
+        mine = f"release {wanted.release} made" if wanted.release else "no release made"
+        return f"decisions of {log.app}/{wanted.stage} that {mine}, up to number {wanted.until:,}"
+    return f"decisions of {log.app}/{wanted.stage} after number {log.after:,}"
 
 
 def _alarms(wanted: Wanted) -> tuple[str, ...]:

@@ -15,12 +15,13 @@ MOST = 48
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A live run that is due. at: µs. until: the ledger's last decision then."""
+    """A live run that is due. at: µs. until: the ledger's last decision then. release: whose decisions, 0: none's."""
 
     stage: str
     at: int
     until: int
     why: str
+    release: int = 0
 
 
 class Spool:

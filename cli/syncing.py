@@ -8,12 +8,13 @@ was killed goes on where it stopped.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from api.releases import iso
 from api.stores import open_store
 from bandit.errors import JourneyBanditError, RemoteError
+from bandit.snapshot import Snapshot
 from cli import publishing
 from cli.admin import Service, serves
 from cli.publishing import Wanted
@@ -63,7 +64,7 @@ class Sync:
             if why:
                 refused[stage] = why
         if self._ledger and self._publish_every:
-            self._due(stages)
+            self._due(stages, kept)
         self._tell(refused)
 
     def work(self) -> None:
@@ -88,7 +89,7 @@ class Sync:
         if move is None or serves(kept, standing.model, move):
             return None
         try:
-            self._release(stage, standing, move)
+            self._release(stage, standing, move, kept)
         except RemoteError as error:
             log.warning("%s: %s", standing.model, error)
             return str(error)
@@ -97,39 +98,45 @@ class Sync:
             return str(error)
         return None
 
-    def _release(self, stage: str, standing: Standing, move: Move) -> None:
+    def _release(self, stage: str, standing: Standing, move: Move, kept: Mapping[str, object] | None) -> None:
         files = {}
         if move.version:
             if self._registry.tags(standing.model, move.version).get("review") != "approved":
                 raise RemoteError(f"{standing.model} {move.version} does not carry review=approved")
             files = self._registry.files(standing.model, move.version, move.sha256)
+        outgoing = self._service.snapshot(stage)
         self._service.release(stage, standing.model, move, files)
         log.info("%s: %s decides now", standing.model, f"version {move.version}" if move.version else "no release")
-        if self._ledger and self._publish_every:
-            self._set_aside(stage, f"{move.kind} to version {move.version or 'none'} by {move.by}: {move.why}")
+        if self._ledger and self._publish_every:  # how what goes did while it decided
+            why = f"until {move.kind} to version {move.version or 'none'} by {move.by}: {move.why}"
+            try:
+                self._set_aside(stage, why, kept, outgoing)
+            except JourneyBanditError as error:
+                log.warning("%s: no live run of what was replaced: %s", standing.model, error)
 
     # -- live runs ---------------------------------------------------------------------------------------------
 
-    def _due(self, stages: list[str]) -> None:
+    def _due(self, stages: list[str], kept: Mapping[str, Mapping[str, object]]) -> None:
         for stage in stages:
             last = self._spool.latest(stage)
             if last == 0:
                 self._spool.latest(stage, self._clock())  # the first is due one interval after the start
             elif self._clock() - last >= self._publish_every * 1e6:
                 try:
-                    self._set_aside(stage, "on schedule")
+                    self._set_aside(stage, "on schedule", kept.get(stage), self._service.snapshot(stage))
                 except JourneyBanditError as error:
                     log.warning("%s: the live run is put off: %s", stage, error)
 
-    def _set_aside(self, stage: str, why: str) -> None:
-        snapshot = self._service.snapshot(stage)
+    def _set_aside(self, stage: str, why: str, kept: Mapping[str, object] | None, snapshot: Snapshot) -> None:
         store = open_store(publishing.url(self._ledger), read_only=True)
         until = store.last().decision
         any_ = next(store.decisions(stage), None)
         store.close()
         self._spool.latest(stage, self._clock())
         if any_ is not None:  # a stage that nobody asked has nothing to show
-            self._spool.put(Waiting(stage=stage, at=self._clock(), until=until, why=why), snapshot)
+            number = int(str(kept["number"])) if kept and kept["version"] else 0
+            waiting = Waiting(stage=stage, at=self._clock(), until=until, why=why, release=number)
+            self._spool.put(waiting, snapshot)
 
     def _log_some(self, app: str) -> None:
         for _ in range(_PER_ROUND):
@@ -144,6 +151,7 @@ class Sync:
                 kind="live",
                 at=waiting.at,
                 until=waiting.until,
+                release=waiting.release,
                 why=waiting.why,
                 previous=self._spool.previous(waiting.stage),
             )

@@ -335,7 +335,7 @@ def test_the_seeded_view_shows_what_it_promises_in_a_browser(shop: Shop, publish
     link = view.link(shop.mlflow, experiment.experiment_id)
     command = [browser, *options, "--virtual-time-budget=25000", "--dump-dom", link]
     page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
-    for words in ("lift_pp", "lift_lcb", "Reviewer"):
+    for words in ("Reviewer", "lift_pp", "lift_lcb"):
         assert words in page, words
     assert "Request error" not in page
 
