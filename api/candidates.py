@@ -4,7 +4,7 @@ The stage's own policy takes the sites that were recorded; another one learns th
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import groupby, islice
 
 import msgspec
 import numpy as np
@@ -12,9 +12,10 @@ import numpy as np
 from api import ledger
 from api.stores.protocol import Store
 from api.tallies import counted, kept
-from bandit import features
+from bandit import drift, features
 from bandit.belief import add, empty
 from bandit.catalogue import Stage
+from bandit.drift import Watch
 from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.features import Array
 from bandit.learner import contribution, sited
@@ -51,15 +52,20 @@ def candidate(store: Store, name: str, through: int, spec: Stage | None = None) 
 
 
 def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snapshot:
-    """Every learned settlement of arms that are declared, as the policy of `spec` would have learned it."""
-    belief = empty(len(spec.rows(spec.arms)), len(features.schema(spec.features).columns))
-    rows = _learned(store, name, through, spec)
-    while batch := list(islice(rows, _BATCH)):
-        x = np.array([row for _, row in batch])
-        live = Snapshot(app, name, spec, through, belief)
-        done = sited(live, x, [s.arm for s, _ in batch], np.array([s.reward for s, _ in batch]))
-        belief = add(belief, contribution(spec, done, x))
-    return Snapshot(app, name, spec, through, belief)
+    """Every learned settlement of arms that are declared, as the policy of `spec` would have learned it. What alarms of
+    drift have made old weighs as little as it does for the stage's own policy.
+    """
+    text = store.meta().get(f"watch:{kept(name, spec)}", "{}")
+    alarms = msgspec.json.decode(text, type=Watch).alarms
+    watch = Watch(alarms=tuple(alarm for alarm in alarms if alarm.through <= through))
+    epochs = [empty(len(spec.rows(spec.arms)), len(features.schema(spec.features).columns))] * (watch.epoch + 1)
+    for e, rows in groupby(_learned(store, name, through, spec), key=lambda row: drift.epoch_of(watch, row[0].seq)):
+        while batch := list(islice(rows, _BATCH)):
+            x = np.array([row for _, row in batch])
+            live = Snapshot(app, name, spec, through, drift.weighed(spec.drift, epochs))
+            done = sited(live, x, [s.arm for s, _ in batch], np.array([s.reward for s, _ in batch]))
+            epochs[e] = add(epochs[e], contribution(spec, done, x))
+    return Snapshot(app, name, spec, through, drift.weighed(spec.drift, epochs))
 
 
 def _learned(store: Store, name: str, through: int, spec: Stage) -> Iterator[tuple[Settlement, Array]]:

@@ -110,7 +110,8 @@ def _about(wanted: Wanted, found: Evidence, standing: "Standing") -> review.Abou
     snapshot, spec, log = wanted.snapshot, wanted.snapshot.spec, found.log
     settings = {k: v for k, v in msgspec.to_builtins(spec.policy).items() if k != "name"}
     meta, git = log.store.meta(), runs.git()
-    rule = ", ".join(f"{k} {v}" for k, v in msgspec.to_builtins(log.spec.promotion).items())
+    terms = msgspec.to_builtins(log.spec.promotion)
+    rule = ", ".join(f"{k} {v or 'none'}" if k == "guardrails" else f"{k} {v:g}" for k, v in terms.items())
     at = found.rounds.at
     window = f"{iso(int(at[0]))} to {iso(int(at[-1]))}" if at is not None and len(at) else "no decisions"
     watch = _alarms(wanted)
@@ -135,12 +136,17 @@ def _about(wanted: Wanted, found: Evidence, standing: "Standing") -> review.Abou
         alarms=watch,
         live=_live(standing),
         rollback=_rollback(standing, log.app, wanted.stage),
-        command=shlex.join(["journey-bandit", *sys.argv[1:]]),
+        command=_command(wanted),
         git=f"commit {git['git_sha'][:12]}{' with changes' if git['dirty'] == 'true' else ''}"
         if git
         else "no checkout",
         binary=log.spec.reward.kind == "binary",
     )
+
+
+def _command(wanted: Wanted) -> str:
+    words = ["journey-bandit", *sys.argv[1:]]
+    return shlex.join(words if "--store" in words else [*words, "--store", wanted.ledger])
 
 
 def _data(wanted: Wanted, log: LedgerLog) -> str:

@@ -171,7 +171,7 @@ def _answers(
         Answer(
             "Are guardrails and the gate passed?",
             f"Gate: {found.verdict.decision}. {'; '.join(found.verdict.reasons)}.",
-            note=f"The rule: {about.rule}",
+            note=f"The rule: {about.rule}.",
         ),
         Answer(
             "Is it reproducible: code, seed, environment?",
