@@ -56,7 +56,7 @@ def gather(
     until: the last decision that counts, 0 for all. release: only its decisions. NotFound, InvalidRequest, LedgerError.
     """
     log = ledger_log.open_log(ledger, stage)
-    taught = [s for s in (policy, champion and champion[1]) if s is not None]
+    taught = [] if policy is None else [policy, *([champion[1]] if champion else [])]
     log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until, release=release)
     chunks = list(log.source()())  # read once: everything below passes over them
     rounds = _concatenated(list(matured(iter(chunks))))

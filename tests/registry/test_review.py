@@ -65,6 +65,17 @@ def test_a_candidate_is_judged_by_no_decision_that_taught_it(shop: Shop) -> None
     assert 0.2 * len(taught) < found.reward.n < 0.6 * len(taught)
 
 
+def test_a_live_run_counts_every_decision_of_its_release_and_no_other(shop: Shop) -> None:
+    snapshot = learned(shop.store, STAGE, None, 0.3)
+    opened = open_store(shop.store, read_only=True)
+    mine = [f for f in opened.decisions(STAGE) if f.decision.release == 0 and not f.decision.holdout]
+    opened.close()
+    found = gather(shop.store, STAGE, None, ("champion", snapshot), release=0, segments=False)
+    assert found.reward.n == len([f for f in mine if f.settlement])
+    assert found.champion == "none"
+    assert gather(shop.store, STAGE, None, release=10**6, segments=False).reward.n == 0
+
+
 def test_the_stages_own_candidate_is_what_the_service_had_learned(shop: Shop) -> None:
     """To the bit; and another policy of the same algorithm learns the same sums anew."""
     opened = open_store(shop.store, read_only=True)
