@@ -170,6 +170,7 @@ def test_nothing_unsound_is_served_and_the_last_good_one_stays(
     tampered = base64.b64encode(_npz(lambda a: a["shift"].__setitem__((0, 0), 9.0), files["posterior.npz"])).decode()
     bent = msgspec.structs.replace(good, belief=_negative(good.belief))
     other = msgspec.structs.replace(good, stage="basket")
+    wild = msgspec.structs.replace(good, belief=good.belief._replace(shift=good.belief.shift + 1e200))
     costly = {**good.spec.nudges, "call": msgspec.structs.replace(good.spec.nudges["call"], cost=2.0)}
     dearer = msgspec.structs.replace(good, spec=msgspec.structs.replace(good.spec, nudges=costly))
     for given, why in (
@@ -177,6 +178,8 @@ def test_nothing_unsound_is_served_and_the_last_good_one_stays(
         (body(good, "2", policy=base64.b64encode(files["policy.json"] + b" ").decode()), "sha256 differs"),
         (body(good, "2", belief_sha256="0" * 64), "digest differs"),
         (body(bent, "2"), "eigenvalue"),
+        (body(wild, "2"), "cannot decide"),
+        (body(dearer, "2", sha256=body(good)["sha256"]), "not the one that was approved"),
         (body(other, "2"), "shop/basket"),
         (body(dearer, "2"), "other costs"),
     ):
@@ -185,7 +188,7 @@ def test_nothing_unsound_is_served_and_the_last_good_one_stays(
     assert client.ask()["release"]["version"] == "1"
     assert len(client.get("/v1/releases").json()["releases"]) == 1
     metrics = client.get("/metrics").text
-    assert 'journey_bandit_releases_refused_total{stage="signup"} 6.0' in metrics
+    assert 'journey_bandit_releases_refused_total{stage="signup"} 8.0' in metrics
     assert 'journey_bandit_release{stage="signup"} 1.0' in metrics
 
 
