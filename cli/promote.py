@@ -69,7 +69,7 @@ def promote(
     if gate != "promote" and not override:
         fix = "wait for more evidence (`journey-bandit shadow`), or say why with --override"
         raise InvalidRequest(Problem("version", f"the gate says {gate}: {reasons}", fix))
-    before = standing.serves.version if standing.serves else ""
+    before = standing.move.version if standing.move else ""  # whatever somebody did to the alias
     move = Move(
         number=0, kind="promote", version=version, replaces=before, by=who, at=publishing.now_iso(), why=why, gate=gate,
         override=override if gate != "promote" else "", sha256=digest(files), belief_sha256=snapshot.belief.digest(),
@@ -142,11 +142,10 @@ def _move(registry: object, model: str, move: Move, url: str | None, key: str, s
     from experiments.registry import Registry
 
     assert isinstance(registry, Registry)  # noqa: S101 - loaded late, so that other commands do not import MLflow
-    tags = _tags(move)
     if move.replaces and move.replaces != move.version:
         state = "rolled back" if move.kind == "rollback" else "replaced"
         registry.annotate(model, move.replaces, {"review": state})
-    done = registry.move(model, move, tags)
+    done = registry.move(model, move, _tags)
     what = f"version {done.version}" if done.version else "what is learned live"
     runs.console.print(f"{model}: {done.replaces or 'what is learned live'} → {what}, move {done.number} by {done.by}.")
     if done.version:

@@ -1,8 +1,8 @@
 """`journey-bandit review`: an app with a history, made on the spot, to see what a reviewer sees.
 
 Simulated people use a live service while versions are published, approved, refused, rolled back and shadowed beside it,
-all with the commands that anybody would use. Who comes and what a release decides for them follow from the seed; what is
-learned before the first release depends on when windows end, so numbers differ a little from run to run.
+all with the commands that anybody would use. Who comes and what a release decides for them follow from the seed; what
+is learned before the first release depends on when windows end, so numbers differ a little from run to run.
 """
 
 import contextlib

@@ -8,7 +8,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -199,12 +199,13 @@ class Registry:
         moves.check(lines, found.tags.get(_HEAD))
         return lines
 
-    def move(self, model: str, new: Move, tags: Mapping[str, str]) -> Move:
+    def move(self, model: str, new: Move, tags: Callable[[Move], Mapping[str, str]]) -> Move:
         """Write the move down, then make it: audit line, tags, record, and the alias last. Killed anywhere before that,
         nothing new is served, and the same command again completes it.
         """
         done = self.audit(model)
-        repeated = done and (done[-1].version, done[-1].kind) == (new.version, new.kind) and not self._complete(model)
+        cut_short = bool(done) and self.standing(model).serves != done[-1]
+        repeated = cut_short and (done[-1].version, done[-1].kind) == (new.version, new.kind)
         move = done[-1] if repeated else moves.chained(done, new)
         lines = done if repeated else [*done, move]
         with _asking(self.uri):
@@ -212,7 +213,7 @@ class Registry:
             self._client.log_dict(run, moves.table(lines), _AUDIT)
             self._client.set_registered_model_tag(model, _HEAD, move.digest())
             if move.version:
-                self.annotate(model, move.version, tags)
+                self.annotate(model, move.version, tags(move))
             self._client.update_registered_model(model, description=moves.described(model, lines)[:_TEXT])
             self._client.set_registered_model_tag(model, _MOVE, msgspec.json.encode(move).decode())
             if move.version:
@@ -222,9 +223,6 @@ class Registry:
         return move
 
     # -- inside ------------------------------------------------------------------------------------------------
-
-    def _complete(self, model: str) -> bool:
-        return self.standing(model).serves is not None
 
     def _find(self, model: str) -> Any:
         try:

@@ -129,6 +129,33 @@ def test_an_alias_that_was_only_clicked_does_not_go_live(shop: Shop, published: 
     assert "registry cart" not in failing(shop)
 
 
+def test_a_promotion_that_is_cut_short_serves_nothing_new_and_the_same_command_completes_it(
+    shop: Shop, published: Published, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = published(""), published("hierarchical")
+    promote(shop, first)
+    sync.round()
+    lines = len(Registry(shop.mlflow).audit(MODEL))
+    words = ("promote", "travel", "cart", second, "--why", "cut", "--override", "test")
+    for step in ("set_registered_model_tag", "set_registered_model_alias"):
+        with monkeypatch.context() as cut:
+            cut.setattr(MlflowClient, step, _killed)
+            assert shop.run(*words).exit_code == 1
+        sync.round()
+        assert shop.release() == first
+    shop.ok(*words)
+    sync.round()
+    assert shop.release() == second
+    done = Registry(shop.mlflow).audit(MODEL)
+    assert len(done) == lines + 1
+    assert (done[-1].version, done[-1].replaces, done[-1].back) == (second, first, first)
+    assert Registry(shop.mlflow).tags(MODEL, second)["replaces"] == first
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise OSError("the process was killed here")
+
+
 def test_rollback_restores_the_bytes_and_says_their_hash(shop: Shop, published: Published, sync: Sync) -> None:
     first, second = published(""), published("hierarchical")
 
