@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench serve stories ui chaos clients clean help
+.PHONY: demo test lint bench serve stories review ui chaos clients clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,7 @@ bench: $(VENV)/bench.done  ## what the README's figures come from
 	$(BIN)/python -m benchmarks.decide
 	$(BIN)/python benchmarks/http.py
 	$(BIN)/python -m benchmarks.events
+	$(BIN)/python -m benchmarks.registry
 
 serve: $(VENV)/run.done  ## a service to try: APP=travel, no key needed
 	$(BIN)/journey-bandit serve --app $(APP) --store sqlite:///$(APP).db --salt docs --dev
@@ -40,11 +41,15 @@ serve: $(VENV)/run.done  ## a service to try: APP=travel, no key needed
 stories: $(VENV)/run.done  ## one person in each of five apps, from events to a nudge to its reward
 	$(BIN)/journey-bandit stories
 
+review: $(VENV)/run.done  ## an app with a history, then MLflow on it: what a reviewer sees
+	$(BIN)/journey-bandit review
+	$(BIN)/journey-bandit ui --folder review-output/mlflow
+
 ui: $(VENV)/run.done  ## MLflow on the runs of `make demo`
 	$(BIN)/journey-bandit ui
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo-output .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) demo-output review-output registry-spool .mypy_cache .ruff_cache .hypothesis dist
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

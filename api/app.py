@@ -32,7 +32,7 @@ from api.outbox import Post
 from api.paths import App
 from api.problems import handle
 from api.ranking import Ranking
-from api.routes import collector, health, native, ofrep, personalizer, segment, webhooks
+from api.routes import collector, health, native, ofrep, personalizer, releases, segment, webhooks
 from api.routes import events as event_routes
 from api.service import Service
 from api.settings import Settings
@@ -109,7 +109,8 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
             *collector.routes(events),
             *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request))),
             *webhooks.routes(sending),
-            *health.routes(lambda: _health(catalogue.app, worker, ledger_store), metrics),
+            *releases.routes(worker, catalogue, clock),
+            *health.routes(lambda: _health(catalogue.app, worker, ledger_store, clock()), metrics),
             _assets(),
         ],
         lifespan=[_lifespan(worker, sending, ledger_store)],
@@ -141,11 +142,14 @@ def _lifespan(worker: Worker, sending: Post, store: Store) -> Callable[[Litestar
     return lifespan
 
 
-def _health(app: str, worker: Worker, store: Store) -> Health:
+def _health(app: str, worker: Worker, store: Store, now: int) -> Health:
     failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
+    failing |= worker.releases.failing(now)
     broken = not failing.keys().isdisjoint(("write", "writer"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
-    return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing)
+    current = worker.releases.current
+    shown = {stage: f"{current[stage].model} {current[stage].version}" for stage in worker.releases.lives}
+    return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing, releases=shown)
 
 
 def _handle(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

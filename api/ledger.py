@@ -11,11 +11,13 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from api import releases
 from api.stores.protocol import Found, Store
 from api.tallies import Tally, counted, facts_of, kept, key, open_at, tallies
-from bandit import rewards
+from bandit import engine, rewards
 from bandit.belief import Belief
 from bandit.catalogue import Catalogue, Stage
+from bandit.engine import Live
 from bandit.errors import LedgerMismatch
 from bandit.pending import Columns, amounts_to, row
 from bandit.snapshot import Snapshot, pooled
@@ -35,7 +37,14 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     if salt is None:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
-    store.set_meta({"app": catalogue.app, "salt_digest": _salt_digest(salt), **_declared(store, catalogue, meta)})
+    store.set_meta(
+        {
+            "app": catalogue.app,
+            "currency": catalogue.currency,
+            "salt_digest": _salt_digest(salt),
+            **_declared(store, catalogue, meta),
+        }
+    )
     store.register(catalogue.stages)
     return hashlib.sha256(salt.encode()).digest()
 
@@ -79,8 +88,17 @@ def stages(store: Store) -> dict[str, Stage]:
     return {k.removeprefix("spec:"): specs[v] for k, v in store.meta().items() if k.startswith("spec:")}
 
 
+def deciding(store: Store, found: Found) -> Live:
+    """What a decision was made with: its release, or else what had been learned, rebuilt from the ledger."""
+    number = found.decision.release
+    if number == 0:
+        return engine.ready(past(store, found))
+    (kept,) = [kept for kept in store.releases(found.decision.stage) if kept.seq == number]
+    return releases.past(kept, store.specs()[found.decision.spec])
+
+
 def past(store: Store, found: Found) -> Snapshot:
-    """What a decision was made with, rebuilt from the ledger: its stage, and what it took from the app's others."""
+    """What had been learned when a decision was made: of its stage, and what it took from the app's others."""
     meta, specs, decision = store.meta(), store.specs(), found.decision
     era = max(k for k in meta if k.startswith("era:") and int(k.removeprefix("era:")) <= found.seq)
     served = msgspec.json.decode(meta[era], type=dict[str, str])

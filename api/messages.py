@@ -75,10 +75,19 @@ class NudgeOut(msgspec.Struct, frozen=True):
     payload: dict[str, Any]
 
 
+class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An approved snapshot: `number` in this ledger, `version` in the registry. `sha256` is that of its policy.json."""
+
+    number: int
+    model: str
+    version: str
+    sha256: str
+
+
 class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
     """The decision. `propensities` holds every eligible arm, `excluded` every other one with its reason.
 
-    `moment`, where the journey was asked: what holds, or null for "not now".
+    `moment`, where the journey was asked: what holds, or null for "not now". `release`, where one decides.
     """
 
     decision_id: uuid.UUID
@@ -94,6 +103,7 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     duplicate: bool = False
     moment: str | msgspec.UnsetType | None = msgspec.UNSET
+    release: ReleaseOut | msgspec.UnsetType = msgspec.UNSET
 
 
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +192,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: dt.datetime
     policy: str
     policy_version: int
+    release: ReleaseOut | None
     spec: str
     holdout: bool
     x: dict[str, float]
@@ -247,12 +258,16 @@ class AlarmReply(msgspec.Struct, frozen=True):
 
 
 class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
-    """A live policy. `version` counts the settlements of the ledger up to the last one it learned."""
+    """A live policy. `version` counts the settlements of the ledger up to the last one it learned.
+
+    `release`: the approved snapshot that it is; null where what has been learned so far decides.
+    """
 
     stage: str
     policy: dict[str, Any]
     version: int
     belief_sha256: str
+    release: ReleaseOut | None
     arms: list[ArmReply]
     budgets: list[BudgetReply]
     drift: list[AlarmReply]
@@ -265,10 +280,11 @@ class PoliciesReply(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """`failing` names what does not work now and why."""
+    """`failing` names what does not work now and why. `releases`: by stage, what was approved and decides."""
 
     status: Literal["ok", "failing"]
     app: str
     version: str
     store: dict[str, str]
     failing: dict[str, str]
+    releases: dict[str, str] = {}

@@ -52,6 +52,21 @@ class Metrics:
         )
         self.alarms = Gauge("journey_bandit_drift_alarms", "Alarms of drift so far", ["stage"], registry=self.registry)
 
+        self.refusals = self._counter("releases_refused", "Approved snapshots that were not what they said", ["stage"])
+        self.release = Gauge(
+            "journey_bandit_release",
+            "Number of the approved release that decides, 0 for none",
+            ["stage"],
+            registry=self.registry,
+        )
+        self.registry_up = Gauge(
+            "journey_bandit_registry_up", "Whether the registry answered its sync last time", registry=self.registry
+        )
+        self.backlog = Gauge("journey_bandit_registry_backlog", "Runs that wait to be logged", registry=self.registry)
+        self.dropped = Gauge(
+            "journey_bandit_registry_dropped", "Runs given up because too many waited", registry=self.registry
+        )
+
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(f"journey_bandit_{name}", text, labels, registry=self.registry)
 

@@ -25,6 +25,7 @@ from api.messages import (
     PoliciesReply,
     PolicyReply,
     Receipt,
+    ReleaseOut,
     Settled,
     StageReply,
     StagesReply,
@@ -37,7 +38,7 @@ from bandit import features, journey
 from bandit.budget import MICRO, Account
 from bandit.catalogue import NONE, Catalogue, Stage
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
-from bandit.records import Decision, Outcome
+from bandit.records import Decision, Outcome, Release
 from bandit.snapshot import Snapshot
 
 
@@ -78,6 +79,7 @@ class Service:
         self._clock = clock
         self._window_scale = window_scale
         self._specs = store.specs()
+        self._releases: dict[int, Release] = {}
 
     # -- decide ------------------------------------------------------------------------------------------------
 
@@ -155,7 +157,13 @@ class Service:
             notes=list(decision.notes),
             duplicate=duplicate,
             moment=(decision.moment if decision.now else None) if decision.moment else msgspec.UNSET,
+            release=msgspec.UNSET if decision.release == 0 else release_out(self._release(decision.release)),
         )
+
+    def _release(self, number: int) -> Release:
+        if number not in self._releases:
+            self._releases |= {kept.seq: kept for kept in self._store.releases()}
+        return self._releases[number]
 
     def _propensity(self, decision: Decision) -> float:
         arms = decision.arms(self._specs[decision.spec].arms)
@@ -218,7 +226,9 @@ class Service:
         found = (await asyncio.to_thread(self._store.find, [decision_id])).get(decision_id)
         if found is None:
             raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
-        return receipt_of(found, self._specs[found.decision.spec])
+        number = found.decision.release
+        kept = await asyncio.to_thread(self._release, number) if number else None
+        return receipt_of(found, self._specs[found.decision.spec], kept)
 
     def stages(self) -> StagesReply:
         """What the catalogue declares."""
@@ -254,6 +264,7 @@ class Service:
                     policy=msgspec.to_builtins(live.snapshot.spec.policy),
                     version=live.snapshot.version,
                     belief_sha256=live.snapshot.belief.digest(),
+                    release=release_out(self._release(live.release)) if live.release else None,
                     arms=_taught(live.snapshot),
                     budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
                     drift=[
@@ -271,8 +282,13 @@ class Service:
         return self.worker.lives[stage].snapshot
 
 
-def receipt_of(found: Found, spec: Stage) -> Receipt:
-    """A decision as a person reads it, from its ledger rows and the declaration it was made under."""
+def release_out(kept: Release) -> ReleaseOut:
+    """A release in short."""
+    return ReleaseOut(number=kept.seq, model=kept.model, version=kept.version, sha256=kept.sha256)
+
+
+def receipt_of(found: Found, spec: Stage, release: Release | None) -> Receipt:
+    """A decision as a person reads it, from its ledger rows, the declaration it was made under, and its release."""
     decision, done = found.decision, found.settlement
     columns, arms = features.of(spec).columns, decision.arms(spec.arms)
     scores = zip(decision.mean, decision.sd, decision.propensity, strict=True)
@@ -285,6 +301,7 @@ def receipt_of(found: Found, spec: Stage) -> Receipt:
         expires_at=time_of(decision.expires),
         policy=_policy(spec),
         policy_version=decision.version,
+        release=release_out(release) if release else None,
         spec=decision.spec,
         holdout=decision.holdout,
         x={c: v for c, v in zip(columns, decision.x.tolist(), strict=True) if v or not spec.dynamic},

@@ -8,21 +8,24 @@ transaction.
 import asyncio
 import logging
 import threading
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from itertools import islice
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from api.learning import Learning, Settled
 from api.metrics import Metrics
+from api.releases import Releases
 from api.stores.protocol import Folded, Kept, Noted, Status, Store
 from bandit import journey
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
-from bandit.errors import LedgerError, Overloaded, Unavailable
-from bandit.records import Decision, Event, Outcome
+from bandit.errors import InvalidRequest, LedgerError, Overloaded, Unavailable
+from bandit.records import Decision, Event, Outcome, Release
 
 log = logging.getLogger("journey_bandit.worker")
 
@@ -45,6 +48,7 @@ class Job(NamedTuple):
     events: Sequence[Event]
     future: asyncio.Future[Any]
     learn: bool
+    release: Release | None = None
 
     @property
     def rows(self) -> int:
@@ -80,6 +84,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
         self.learning = Learning(store, catalogue, metrics, settled, scale)
+        self.releases = Releases(store, catalogue, metrics)
 
     def listen(self, folded: Callable[[Folded], None]) -> None:
         """Who is told, in the event loop, what events have changed, before those who sent them are answered."""
@@ -98,8 +103,8 @@ class Worker:
 
     @property
     def lives(self) -> Mapping[str, Live]:
-        """The published snapshot of each stage."""
-        return self.learning.lives
+        """What decides at each stage: its approved release, or else what has been learned."""
+        return ChainMap(self.releases.lives, self.learning.lives)  # type: ignore[arg-type]  # only read
 
     @property
     def alive(self) -> bool:
@@ -137,6 +142,12 @@ class Worker:
             self._wake.notify()
         return future
 
+    def admit(self, release: Release) -> asyncio.Future[Release]:
+        """Queue a release; as it is kept once it decides. The future raises InvalidRequest, Unavailable."""
+        job = Job((), (), (), asyncio.get_running_loop().create_future(), learn=False, release=release)
+        self._queue(job)
+        return job.future
+
     def _queue(self, job: Job) -> None:
         with self._wake:
             if self._stopping or (self._jobs and self._queued + job.rows > self._bound):
@@ -154,6 +165,10 @@ class Worker:
                 chore = self._chores.popleft() if self._chores else None
                 if self._stopping and not jobs and chore is None:
                     return
+            for job in jobs:
+                if job.release:
+                    self._admit(job, job.release)
+            jobs = [job for job in jobs if not job.release]
             if jobs:
                 self._commit(jobs)
             elif "write" in self.failing:
@@ -192,6 +207,16 @@ class Worker:
         first = (lambda: self._folded(folded)) if folded.taken else None
         answers = _shared(jobs, kept, noted, folded.taken)
         _resolve([(job, answer) for job, answer in answers if not job.learn], first)
+
+    def _admit(self, job: Job, release: Release) -> None:
+        try:
+            kept = self.releases.admit(msgspec.structs.replace(release, at=self._clock()))
+        except (InvalidRequest, Unavailable) as error:
+            _reject([job], error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the caller must be told
+            _reject([job], Unavailable(f"{type(error).__name__}: {error}"))
+        else:
+            _resolve([(job, kept)])
 
     def _write(self, jobs: Sequence[Job]) -> tuple[list[Kept], list[Noted], Folded]:
         """One durable transaction: decisions before what is said about them, that before events."""
@@ -250,7 +275,9 @@ def _shared(
             yield job, (list(islice(decided, len(job.decisions))), list(islice(said, len(job.outcomes))))
 
 
-def _resolve(answers: Sequence[tuple[Job, Answer | list[Status]]], first: Callable[[], None] | None = None) -> None:
+def _resolve(
+    answers: Sequence[tuple[Job, Answer | list[Status] | Release]], first: Callable[[], None] | None = None
+) -> None:
     """Wake the callers of one event loop with one call, after `first`."""
 
     def finish() -> None:
@@ -264,7 +291,7 @@ def _resolve(answers: Sequence[tuple[Job, Answer | list[Status]]], first: Callab
         answers[0][0].future.get_loop().call_soon_threadsafe(finish)
 
 
-def _reject(jobs: Sequence[Job], error: Unavailable) -> None:
+def _reject(jobs: Sequence[Job], error: Unavailable | InvalidRequest) -> None:
     def finish() -> None:
         for job in jobs:
             if not job.future.done():

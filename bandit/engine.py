@@ -45,6 +45,7 @@ class Live(NamedTuple):
     spec: str  # digest of the stage's declaration
     schema: Schema
     posterior: Posterior
+    release: int = 0  # number of the approved release it is; 0: what has been learned here so far
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +115,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         notes=(*ask.notes, *notes),
         moment=ask.moment,
         deferred=ask.deferred,
+        release=live.release,
     )
 
 
@@ -156,6 +158,7 @@ def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 
         deferred=ask.deferred,
         actions=names,
         phi=phi,
+        release=live.release,
     )
 
 

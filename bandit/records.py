@@ -55,6 +55,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     deferred: bool = False  # learned only if an activation (it was really shown) was reported in time
     actions: tuple[str, ...] = ()  # (k,) arms that came with the request; empty: those of the declaration
     phi: Array = msgspec.field(default_factory=lambda: np.zeros((0, 0)))  # (k, d) their features; x is the drawn one's
+    release: int = 0  # number of the approved release that made it; 0: what had been learned here so far
 
     def arms(self, declared: tuple[str, ...]) -> tuple[str, ...]:
         """What its arrays are over."""
@@ -64,6 +65,26 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     def now(self) -> bool:
         """Whether it was a question at all: "not now" is logged, never learned, and credited with nothing."""
         return self.moment != NOT_NOW
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """An approved snapshot that a stage serves from `at` on, or, with `version` "", that it serves none any more.
+
+    `version` is the registry's; `approved_at` in µs. `sha256` is that of policy.json, which holds the other file's.
+    """
+
+    seq: int = 0  # given by the store
+    stage: str
+    model: str
+    version: str
+    sha256: str
+    belief_sha256: str
+    approved_by: str
+    approved_at: int
+    reason: str
+    at: int = 0
+    policy: bytes = b""
+    posterior: bytes = b""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

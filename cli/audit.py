@@ -50,8 +50,9 @@ def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
         raise NotFound("decision_id", f"no decision {decision_id} in {store}", "give the id of an answered decision")
     decision = found.decision
     spec = opened.specs()[decision.spec]
-    click.echo(msgspec.json.format(msgspec.json.encode(receipt_of(found, spec))).decode())
-    live = engine.ready(ledger.past(opened, found))
+    kept = next((kept for kept in opened.releases() if kept.seq == decision.release), None)
+    click.echo(msgspec.json.format(msgspec.json.encode(receipt_of(found, spec, kept))).decode())
+    live = ledger.deciding(opened, found)
     again = engine.recompute(live, decision, ledger.salt_of(opened, salt))
     opened.close()
     names = ("propensity", "mean", "sd", "u", "arm")

@@ -5,7 +5,7 @@ is not settled yet has no reward, and evaluation stops there. For a snapshot tha
 decisions made after the last one it learned from count, so that it is never judged by what taught it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -36,6 +36,8 @@ class LedgerLog(NamedTuple):
     arms: tuple[str, ...]  # those of `spec`, then those that were declared once
     segment: str = ""
     after: int = 0  # only decisions with a higher number
+    until: int = 0  # and up to this one; 0: all
+    release: int | None = None  # only decisions of this release, 0 for those of none; None: all
     refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
 
     def source(self) -> Source:
@@ -89,13 +91,16 @@ def open_log(url: str, stage: str) -> LedgerLog:
 def _chunks(log: LedgerLog) -> Iterator[Rounds]:
     specs = log.store.specs()
     same = {digest for digest, spec in specs.items() if spec.schema == log.spec.schema}
-    rows = (f for f in log.store.decisions(log.stage) if f.seq > log.after and f.decision.spec in same)
+    end = log.until or log.store.last().decision
+    rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.spec in same)
+    if log.release is not None:
+        rows = (f for f in rows if f.decision.release == log.release)
     counted = (f for f in rows if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
     while batch := list(islice(counted, _BATCH)):
         yield _rounds(log, batch, specs)
 
 
-def _rounds(log: LedgerLog, found: list[Found], specs: dict[str, Stage]) -> Rounds:
+def _rounds(log: LedgerLog, found: list[Found], specs: Mapping[str, Stage]) -> Rounds:
     n, k = len(found), len(log.arms)
     at = {arm: a for a, arm in enumerate(log.arms)}
     places = {digest: [at[arm] for arm in spec.arms] for digest, spec in specs.items() if set(spec.arms) <= set(at)}
@@ -121,7 +126,7 @@ def _rounds(log: LedgerLog, found: list[Found], specs: dict[str, Stage]) -> Roun
         version=np.array([f.decision.version for f in found], dtype=np.int64),
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
         holdout_share=np.array([specs[f.decision.spec].holdout for f in found]),
-        segment=_segments(log, x) if log.segment else None,
+        segment=labels(log, x) if log.segment else None,
     )
 
 
@@ -131,7 +136,7 @@ def _reward(found: Found, log: LedgerLog) -> float:
     return float(any(o.kind == "retraction" for o in found.outcomes)) if log.refunds else found.settlement.reward
 
 
-def _segments(log: LedgerLog, x: Array) -> NDArray[np.str_]:
+def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:
     """The declared feature's value: a category, a boolean, or for a number the lower or upper half of its range."""
     name, columns = log.segment, features.schema(log.spec.features).columns
     if name not in log.spec.features:

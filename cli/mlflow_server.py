@@ -29,5 +29,6 @@ def start(folder: Path, host: str, port: int) -> subprocess.Popen[bytes]:
         *("--artifacts-destination", str(folder / "artifacts")),
     ]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    log = (folder / "server.log").open("ab")
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, **QUIET, "PATH": path})
+    environment = {**os.environ, **QUIET, "PATH": path}
+    with (folder / "server.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)

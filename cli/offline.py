@@ -135,7 +135,25 @@ def log(uri: str, plan: Plan, stage: str, everyone: list["Played"]) -> list[str]
         facts = {"scenario_sha256": cell.digest(), "algorithm": one.policy, "data": f"scenario {plan.scenario.app}"}
         report = compare.report(about(plan, stage), one, everyone, baseline, facts)
         links.append(runs.log(uri, report, snapshot(plan, cell, stage)))
+        _log_seeds(uri, plan, report.experiment, one, baseline)
     return links
+
+
+def _log_seeds(uri: str, plan: Plan, experiment: str, one: "Played", baseline: "Played") -> None:
+    """Each seed as a run of <experiment>-seeds."""
+    from experiments import compare, tracking
+    from experiments.report import Series
+
+    days = np.arange(1.0, one.regret.shape[1] + 1.0)
+    for s, seed in enumerate(plan.seeds):
+        mine, none = compare.of_seed(one, s), compare.of_seed(baseline, s)
+        series = {
+            "regret/total": Series("regret", days, np.cumsum(one.regret[s])),
+            "value/user": Series("value", days, np.cumsum(one.value[s]) / one.users),
+        }
+        params = {"policy": one.policy, "seed": str(seed), "users": str(one.users), "days": str(plan.days)}
+        name = f"{one.policy} seed {seed}"
+        tracking.write_seed(uri, f"{experiment}-seeds", name, params, compare.metrics(mine, none), series)
 
 
 def snapshot(plan: Plan, cell: Cell, stage: str) -> Snapshot:

@@ -105,13 +105,18 @@ def need_mlflow() -> None:
         raise RemoteError("MLflow is not installed: pip install -c constraints.txt '.[experiments]'")
 
 
-def log(uri: str, report: "Report", snapshot: Snapshot) -> str:
-    """Write the report to MLflow; the link to its run. RemoteError."""
+def quiet() -> None:
+    """Before MLflow is imported: no telemetry, short waits. RemoteError if it is not installed."""
     need_mlflow()
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+
+
+def log(uri: str, report: "Report", snapshot: Snapshot) -> str:
+    """Write the report to MLflow; the link to its run. RemoteError."""
+    quiet()
     from experiments import tracking
 
-    logged = tracking.write(uri, report, pack(snapshot), {"package": version("journey-bandit"), **_git()})
+    logged = tracking.write(uri, report, pack(snapshot), {"package": version("journey-bandit"), **git()})
     return tracking.link(uri, logged)
 
 
@@ -148,7 +153,7 @@ def _subject(snapshot: Snapshot, seed: int, command: str, kind: str, data: str, 
     )
 
 
-def _git() -> dict[str, str]:
+def git() -> dict[str, str]:
     """The commit that is checked out where the command runs, if any."""
 
     def ask(*words: str) -> str | None:

@@ -1,12 +1,14 @@
 """`journey-bandit ui`: MLflow on the runs that were logged."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 import httpx
 
 from bandit.errors import RemoteError
 from cli import mlflow_server, processes, runs
+from experiments import view
 
 
 @click.command()
@@ -24,17 +26,41 @@ def ui(folder: Path, host: str, port: int) -> None:
         processes.wait(server, f"{url}/health", folder / "server.log")
         for name, link in links(url):
             click.echo(f"{name:<24} {link}")
+        for name, link in models(url):
+            click.echo(f"{'model ' + name:<24} {link}")
         click.echo("Ctrl-C stops it.")
         server.wait()
 
 
 def links(url: str) -> list[tuple[str, str]]:
-    """(experiment, link), in the mode that shows metrics."""
-    answer = httpx.post(f"{url}/api/2.0/mlflow/experiments/search", json={"max_results": 100}, timeout=20.0)
-    if answer.status_code != httpx.codes.OK:
-        raise RemoteError(f"MLflow at {url} answered {answer.status_code} to a list of experiments")
-    found = answer.json().get("experiments", [])
-    mode = "workflowType=machine_learning"
+    """(experiment, link), in the mode that shows metrics; the reviewer's view where the experiment has one."""
+    found = _search(url, "experiments", "experiments/search")
     return [
-        (e["name"], f"{url}/#/experiments/{e['experiment_id']}/runs?{mode}") for e in found if e["name"] != "Default"
+        (e["name"], (view.link if _seeded(e) else view.plain)(url, e["experiment_id"]))
+        for e in found
+        if e["name"] != "Default"
     ]
+
+
+def models(url: str) -> list[tuple[str, str]]:
+    """(registered model, link)."""
+    return [
+        (m["name"], view.model_link(url, m["name"]))
+        for m in _search(url, "registered_models", "registered-models/search")
+    ]
+
+
+def _seeded(experiment: dict[str, Any]) -> bool:
+    return any(tag["key"] == view.TAG for tag in experiment.get("tags", []))
+
+
+def _search(url: str, what: str, path: str) -> list[dict[str, Any]]:
+    address = f"{url}/api/2.0/mlflow/{path}"
+    if path.startswith("registered"):
+        answer = httpx.get(address, params={"max_results": 100}, timeout=20.0)
+    else:
+        answer = httpx.post(address, json={"max_results": 100}, timeout=20.0)
+    if answer.status_code != httpx.codes.OK:
+        raise RemoteError(f"MLflow at {url} answered {answer.status_code} to a list of {what}")
+    found: list[dict[str, Any]] = answer.json().get(what, [])
+    return found

@@ -39,6 +39,12 @@ class Played(NamedTuple):
         return np.asarray(self.value.sum(axis=1) / self.users)
 
 
+def of_seed(one: Played, s: int) -> Played:
+    """One seed of it alone."""
+    names = ("decisions", "regret", "value", "none", "rewards", "nudged", "fatigue", "opted_out")
+    return one._replace(**{name: getattr(one, name)[s : s + 1] for name in names})
+
+
 class Run(NamedTuple):
     """What a comparison is about."""
 
@@ -104,7 +110,11 @@ def band(name: str, values: Array) -> Series:
 def metrics(one: Played, baseline: Played) -> dict[str, float]:
     """Headline numbers of a policy."""
     total, over = max(float(one.decisions.sum()), 1.0), mean(one.value_per_user - baseline.value_per_user)
+    lift = mean(100.0 * (_rate(one) - _rate(baseline)))
     found = {
+        "lift_pp": lift.value,
+        "lift_lcb": lift.low,
+        "lift_ucb": lift.high,
         "value_per_user": float(one.value_per_user.mean()),
         "vs_none": over.value,
         "vs_none_lcb": over.low,
@@ -114,8 +124,14 @@ def metrics(one: Played, baseline: Played) -> dict[str, float]:
         "nudged_pct": 100.0 * float(one.nudged.sum() / total),
         "opted_out_pct": 100.0 * float(one.opted_out[:, -1].mean()),
         "n": float(one.decisions.sum()),
+        "seeds": float(len(one.decisions)),
     }
     return {name: float(f"{value:.5g}") for name, value in found.items() if np.isfinite(value)}
+
+
+def _rate(one: Played) -> Array:
+    """(S,) rewards for each decision."""
+    return np.asarray(one.rewards.sum(axis=1) / np.maximum(one.decisions.sum(axis=1), 1.0))
 
 
 def report(run: Run, one: Played, played: list[Played], baseline: Played, facts: dict[str, str]) -> Report:

@@ -8,8 +8,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from experiments.report import Report, Series, Table
+from experiments.report import Answer, Bar, Report, Series, Table
 
 _NONE = "#9aa3ab"
 _COLOURS = ("#1b6ca8", "#d1495b", "#2a9d5c", "#e0a030", "#6b4fa0", "#14a3a8", "#c46fb0", "#4d4d4d")
@@ -17,6 +18,10 @@ _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2329; max-width: 960px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
+h3 { font-size: .95rem; margin: 1rem 0 .2rem; } ol.answers { padding-left: 1.6rem; }
+ol.answers > li::marker { color: #1b6ca8; font-weight: 700; } ol.answers p { margin: .3rem 0; }
+ol.answers h2 { display: inline; } ol.answers > li { margin: 1.6rem 0; }
+th, td { white-space: nowrap; }
 .verdict { font-size: 1.1rem; background: #eef4fa; border-left: 4px solid #1b6ca8; padding: .7rem 1rem; }
 table { border-collapse: collapse; } th, td { text-align: right; padding: .2rem .8rem;
  border-bottom: 1px solid #e2e6e9; }
@@ -32,10 +37,51 @@ dt { color: #5a6570; } dd { margin: 0; overflow-wrap: anywhere; }
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """The page: the answers of a review if there are any, else what there is of tables and drawings."""
+    return _answered(report) if report.answers else _plain(report)
+
+
+def _answered(report: Report) -> str:
+    parts = "".join(_answer(number, answer, report.floor) for number, answer in enumerate(report.answers, 1))
+    facts = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in report.facts.items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{_text(report.title)}</title><style>{_STYLE}</style></head><body>
+<h1>{_text(report.title)}</h1>
+<p class="sub">{_text(f"{report.facts['kind']} · {report.metrics.get('n', 0):,.0f} decisions")} ·
+{_text(report.facts["data_window"])}</p>
+<p class="verdict">{_text(report.verdict)}</p>
+<ol class="answers">{parts}</ol>
+<details><summary>Parameters</summary><dl>{facts}</dl></details>
+</body></html>
+"""
+
+
+def _answer(number: int, answer: Answer, floor: float) -> str:
+    shown = [f"<p>{_text(answer.answer)}</p>"]
+    shown += [f'<p class="note">{_text(answer.note)}</p>'] if answer.note else []
+    shown += [f"<p><code>{_text(answer.code)}</code></p>"] if answer.code else []
+    drawn = []
+    if answer.forest:
+        drawn.append(_forest(answer.unit, answer.forest))
+    if answer.lines and answer.lines[1] and len(answer.lines[1][0].step):
+        drawn.append(_lines(*answer.lines))
+    if answer.stack and len(answer.stack[0].step):
+        drawn.append(_stack(answer.stack))
+    if answer.histogram and len(answer.histogram[1]):
+        drawn.append(_histogram(*answer.histogram, floor))
+    tables = "".join(_table(table, "h3") for table in answer.tables)
+    beside = f'<div class="grid"><div>{tables}</div><div>{"".join(drawn)}</div></div>' if tables and drawn else ""
+    return (
+        f'<li id="q{number}"><h2>{_text(answer.question)}</h2>{"".join(shown)}{beside or tables + "".join(drawn)}</li>'
+    )
+
+
+def _plain(report: Report) -> str:
     figures = [_section(title, _lines(unit, series)) for title, unit, series in report.curves]
     figures.append(_section("Arm shares over time", _stack(report.shares)))
-    figures.append(_section("Propensity of what was shown", _histogram(report)))
+    figures.append(
+        _section("Propensity of what was shown", _histogram("propensity", report.propensities, report.floor))
+    )
     facts = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in report.facts.items())
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{_text(report.title)}</title><style>{_STYLE}</style></head><body>
@@ -50,13 +96,13 @@ def render(report: Report) -> str:
 """
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, heading: str = "h2") -> str:
     head = "".join(f"<th>{_text(cell)}</th>" for cell in ("", *table.head))
     rows = "".join(
         "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in (row.name, *row.cells)) + "</tr>" for row in table.rows
     )
     note = f'<p class="note">{_text(table.note)}</p>' if table.note else ""
-    return f"<h2>{_text(table.title)}</h2><table><tr>{head}</tr>{rows}</table>{note}"
+    return f"<{heading}>{_text(table.title)}</{heading}><table><tr>{head}</tr>{rows}</table>{note}"
 
 
 def _section(title: str, drawing: str) -> str:
@@ -101,17 +147,29 @@ def _stack(shares: tuple[Series, ...]) -> str:
     return _svg(figure)
 
 
-def _histogram(report: Report) -> str:
-    figure, axes = _axes("decisions", "propensity")
-    axes.hist(report.propensities, bins=np.linspace(0, 1, 41).tolist(), color=_COLOURS[0])
-    if report.floor > 0:
-        axes.axvline(report.floor, color=_COLOURS[1], linewidth=1, label=f"floor {report.floor:g}")
+def _forest(unit: str, bars: tuple[Bar, ...]) -> str:
+    """One line for each value with its interval, the first on top."""
+    figure, axes = _axes("", unit, height=0.6 + 0.28 * len(bars))
+    for place, bar in enumerate(reversed(bars)):
+        colour = _NONE if bar.name.startswith("holdout") else _COLOURS[0]
+        axes.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2)
+        axes.plot([bar.value], [place], "o", color=colour, markersize=5)
+    axes.set_yticks(range(len(bars)), [bar.name for bar in reversed(bars)])
+    axes.axvline(bars[0].value, color=_NONE, linewidth=0.7, linestyle=":")
+    return _svg(figure)
+
+
+def _histogram(what: str, values: NDArray[np.float64], floor: float) -> str:
+    figure, axes = _axes("decisions", what)
+    axes.hist(values, bins=np.linspace(0, 1, 41).tolist(), color=_COLOURS[0])
+    if floor > 0:
+        axes.axvline(floor, color=_COLOURS[1], linewidth=1, label=f"floor {floor:g}")
         axes.legend(frameon=False, fontsize=8)
     return _svg(figure)
 
 
-def _axes(unit: str, along: str = "decisions") -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.2, 3.1), layout="constrained")
+def _axes(unit: str, along: str = "decisions", height: float = 3.1) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(along, fontsize=9)
     axes.set_ylabel(unit, fontsize=9)

@@ -41,6 +41,30 @@ class Series(NamedTuple):
     high: Array | None = None
 
 
+class Bar(NamedTuple):
+    """A value with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+class Answer(NamedTuple):
+    """One question of a reviewer, answered; then what shows it."""
+
+    question: str
+    answer: str
+    tables: tuple[Table, ...] = ()
+    note: str = ""
+    code: str = ""
+    lines: tuple[str, tuple[Series, ...]] | None = None  # (unit, series)
+    stack: tuple[Series, ...] = ()
+    forest: tuple[Bar, ...] = ()
+    histogram: tuple[str, Array] | None = None  # (what, values in [0, 1])
+    unit: str = ""
+
+
 class Report(NamedTuple):
     """Everything a reviewer sees of one run."""
 
@@ -56,6 +80,8 @@ class Report(NamedTuple):
     propensities: Array  # (n,) of the drawn arms
     floor: float
     command: str  # makes the run again
+    answers: tuple[Answer, ...] = ()  # the fifteen of a review
+    extra: tuple[tuple[str, Series], ...] = ()  # more series to log: (key, series)
 
 
 class Subject(NamedTuple):

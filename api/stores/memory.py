@@ -18,7 +18,7 @@ from bandit.catalogue import Stage
 from bandit.errors import LedgerError
 from bandit.features import Array
 from bandit.journey import Rules
-from bandit.records import Decision, Event, Matured, Outcome, Settlement
+from bandit.records import Decision, Event, Matured, Outcome, Release, Settlement
 
 
 class MemoryStore:
@@ -37,6 +37,7 @@ class MemoryStore:
         self._version: dict[str, int] = {}
         self._outcomes = 0
         self._letters: dict[tuple[str, str], Letter] = {}
+        self._releases: list[Release] = []
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
 
     def meta(self) -> dict[str, str]:
@@ -49,8 +50,8 @@ class MemoryStore:
         for stage in stages.values():
             self._specs.setdefault(stage.digest(), stage)
 
-    def specs(self) -> dict[str, Stage]:
-        return dict(self._specs)
+    def specs(self) -> Mapping[str, Stage]:
+        return MappingProxyType(self._specs)
 
     def record(
         self,
@@ -185,6 +186,14 @@ class MemoryStore:
             dead = sorted((one.at, one.event) for one in self.letters(endpoint, dead=True))
             for _, event in dead[: -most_dead if most_dead else None]:
                 del self._letters[endpoint, event]
+
+    def publish(self, release: Release) -> Release:
+        kept = msgspec.structs.replace(release, seq=len(self._releases) + 1)
+        self._releases.append(kept)
+        return kept
+
+    def releases(self, stage: str | None = None) -> list[Release]:
+        return [release for release in self._releases if stage in (None, release.stage)]
 
     def counts(self) -> Counts:
         return Counts(len(self._by_seq), self._outcomes, len(self._settlements), len(self._pending))

@@ -1,8 +1,8 @@
 """What a store promises, and the rules of admission that all stores share.
 
-A store keeps one append-only ledger: decisions, outcomes, settlements, events. Everything else (pending, beliefs,
-journeys) is derived from it in the same transactions. When `record`, `take` or `settle` returns, what it returned is
-durable; when it raises Unavailable, nothing is known and the caller retries with the same ids.
+A store keeps one append-only ledger: decisions, outcomes, settlements, events, releases. Everything else (pending,
+beliefs, journeys) is derived from it in the same transactions. When `record`, `take` or `settle` returns, what it
+returned is durable; when it raises Unavailable, nothing is known and the caller retries with the same ids.
 """
 
 import math
@@ -21,7 +21,7 @@ from bandit.catalogue import Stage
 from bandit.errors import LedgerError, Problem
 from bandit.features import Array
 from bandit.journey import Rules, State
-from bandit.records import Decision, Event, Matured, Outcome, OutcomeKind, Settlement
+from bandit.records import Decision, Event, Matured, Outcome, OutcomeKind, Release, Settlement
 
 SKEW = 300_000_000  # µs that a client's clock may differ from ours
 
@@ -140,8 +140,8 @@ class Store(Protocol):
         """Keep the declarations, so that old decisions can be read and recomputed."""
         ...
 
-    def specs(self) -> dict[str, Stage]:
-        """Every declaration ever registered, by digest, in order of registration."""
+    def specs(self) -> Mapping[str, Stage]:
+        """Every declaration ever registered, by digest, in order of registration: what is registered later appears."""
         ...
 
     def record(
@@ -245,6 +245,14 @@ class Store(Protocol):
         """Add facts, add or replace letters, and forget those of (endpoint, event), in one transaction. Of dead ones
         each endpoint concerned keeps the newest `most_dead`.
         """
+        ...
+
+    def publish(self, release: Release) -> Release:
+        """Append a release, durable; as it is kept, with its number."""
+        ...
+
+    def releases(self, stage: str | None = None) -> list[Release]:
+        """Every release of a stage, or of all, in order."""
         ...
 
     def counts(self) -> Counts:

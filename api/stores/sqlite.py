@@ -26,6 +26,7 @@ from api.stores.sqlite_letters import keep_letters, letters
 from api.stores.sqlite_rows import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
+    RELEASE_COLUMNS,
     SETTLEMENT_COLUMNS,
     decision_of,
     decision_row,
@@ -40,7 +41,7 @@ from bandit.catalogue import Stage
 from bandit.errors import LedgerError, Unavailable
 from bandit.features import Array
 from bandit.journey import Rules
-from bandit.records import NOT_NOW, Decision, Event, Matured, Outcome, Settlement
+from bandit.records import NOT_NOW, Decision, Event, Matured, Outcome, Release, Settlement
 
 _EVERY = 2**62
 _PAGE = 2000  # rows a long read holds its transaction for
@@ -61,6 +62,7 @@ class SqliteStore:
                 self._synchronous = prepare(self._write) if self._write else "read only"
                 self._read = connect(path, "ro", busy_seconds, opening)
                 self._people = connect(path, "ro", busy_seconds, opening)  # never waits for a long read
+                self._by_digest: dict[str, Stage] = {}
                 self._specs = self._load_specs()
             except sqlite3.Error as error:
                 raise LedgerError(f"{path} cannot be used as a ledger: {error}") from error
@@ -81,8 +83,19 @@ class SqliteStore:
             conn.executemany("INSERT OR IGNORE INTO specs (digest, stage, body) VALUES (?, ?, ?)", rows)
         self._specs = self._load_specs()
 
-    def specs(self) -> dict[str, Stage]:
-        return {digest: stage for _, digest, stage in self._specs}
+    def specs(self) -> Mapping[str, Stage]:
+        return MappingProxyType(self._by_digest)
+
+    def publish(self, release: Release) -> Release:
+        row = tuple(getattr(release, column) for column in RELEASE_COLUMNS)
+        with self._transaction() as conn:
+            number = conn.execute(_insert("releases", RELEASE_COLUMNS), row).lastrowid
+        return msgspec.structs.replace(release, seq=number)
+
+    def releases(self, stage: str | None = None) -> list[Release]:
+        columns = ("seq", *RELEASE_COLUMNS)
+        query = f"SELECT {', '.join(columns)} FROM releases WHERE ? IS NULL OR stage = ? ORDER BY seq"  # noqa: S608
+        return [Release(**dict(zip(columns, row, strict=True))) for row in self._rows(query, (stage, stage))]
 
     def counts(self) -> Counts:
         tables = ("decisions", "outcomes", "settlements", "pending")
@@ -290,6 +303,9 @@ class SqliteStore:
         if not rows:
             return []
         specs = {key: digest for key, digest, _ in self._specs}
+        if any(row[1] not in specs for row in rows):  # registered by the service since a reader opened the file
+            self._specs = self._load_specs_from(conn)
+            specs = {key: digest for key, digest, _ in self._specs}
         decisions = [(row[0], decision_of(specs[row[1]], row[2:])) for row in rows]
         outcomes: dict[uuid.UUID, list[Outcome]] = {}
         query = f"""SELECT {", ".join(OUTCOME_COLUMNS)} FROM outcomes
@@ -303,8 +319,14 @@ class SqliteStore:
         return [Found(seq, d, tuple(outcomes.get(d.id, ())), settled.get(seq)) for seq, d in decisions]
 
     def _load_specs(self) -> list[tuple[int, str, Stage]]:
-        rows = self._read.conn.execute("SELECT key, digest, body FROM specs ORDER BY key").fetchall()
-        return [(key, digest, msgspec.json.decode(body, type=Stage)) for key, digest, body in rows]
+        with self._reading:
+            return self._load_specs_from(self._read.conn)
+
+    def _load_specs_from(self, conn: sqlite3.Connection) -> list[tuple[int, str, Stage]]:
+        rows = conn.execute("SELECT key, digest, body FROM specs ORDER BY key").fetchall()
+        specs = [(key, digest, msgspec.json.decode(body, type=Stage)) for key, digest, body in rows]
+        self._by_digest.update((digest, stage) for _, digest, stage in specs)
+        return specs
 
     def _rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
         with self._reading:

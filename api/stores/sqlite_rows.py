@@ -10,14 +10,15 @@ import numpy as np
 
 from bandit.belief import X_GRID
 from bandit.features import Array
-from bandit.records import Basis, Decision, Outcome, Settlement
+from bandit.records import Basis, Decision, Outcome, Release, Settlement
 
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
-    "deferred", "actions", "phi",
+    "deferred", "actions", "phi", "release",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late")
+RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
 SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
 
 _encode = msgspec.json.Encoder().encode
@@ -35,7 +36,19 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
     texts = (_encode(d.excluded).decode(), _encode(d.evidence).decode(), _encode(d.notes).decode())
     head = (d.id.bytes, d.at, d.expires, d.stage, d.version, d.user, d.request, x)
     offered = (_encode(d.actions).decode(), _packed(d.phi)) if d.actions else ("", b"")
-    return (*head, *arrays, d.u, d.arm, int(d.holdout), *texts, *d.basis, d.moment, int(d.deferred), *offered)
+    return (
+        *head,
+        *arrays,
+        d.u,
+        d.arm,
+        int(d.holdout),
+        *texts,
+        *d.basis,
+        d.moment,
+        int(d.deferred),
+        *offered,
+        d.release,
+    )
 
 
 def decision_of(spec: str, row: Sequence[Any]) -> Decision:
@@ -64,6 +77,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         deferred=bool(row[21]),
         actions=_names(row[22]) if row[22] else (),
         phi=_unpacked(row[23], len(row[7]) // 4),
+        release=row[24],
     )
 
 

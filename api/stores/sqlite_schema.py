@@ -1,8 +1,7 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
 
-decisions, outcomes, settlements, events and specs are append-only. pending, beliefs, versions, links, owners,
-journeys and credits are derived from them; letters
-are what webhooks could not deliver.
+decisions, outcomes, settlements, events, releases and specs are append-only. pending, beliefs, versions, links, owners,
+journeys and credits are derived from them; letters are what webhooks could not deliver.
 NaN would be stored as NULL; NOT NULL refuses it.
 """
 
@@ -107,3 +106,13 @@ def letters(db: Database) -> None:
             at INTEGER NOT NULL, PRIMARY KEY (endpoint, event)) STRICT, WITHOUT ROWID"""
     )
     db.conn.execute("CREATE INDEX letters_due ON letters (dead, endpoint, due)")
+
+
+@migrations()
+def releases(db: Database) -> None:
+    """Approved snapshots, and which of them made a decision."""
+    db.conn.execute("ALTER TABLE decisions ADD COLUMN release INTEGER NOT NULL DEFAULT 0")
+    db.conn.execute("""CREATE TABLE releases (
+        seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, sha256 TEXT NOT NULL,
+        belief_sha256 TEXT NOT NULL, approved_by TEXT NOT NULL, approved_at INTEGER NOT NULL, reason TEXT NOT NULL,
+        at INTEGER NOT NULL, policy BLOB NOT NULL, posterior BLOB NOT NULL) STRICT""")

@@ -35,6 +35,9 @@ ROUTES = {  # every one, and the scope it needs
     ("GET", "/v1/policies/{stage:str}/snapshot"): "read",
     ("GET", "/v1/webhooks/dead-letters"): "read",
     ("POST", "/v1/webhooks/dead-letters/retry"): "admin",
+    ("PUT", "/v1/policies/{stage:str}/release"): "admin",
+    ("GET", "/v1/releases"): "read",
+    ("POST", "/v1/registry"): "admin",
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
     ("GET", "/metrics"): None,
@@ -66,7 +69,7 @@ def call(client: Client, method: str, path: str, **headers: str) -> Any:
         .replace("{name:str}", "x")
         .replace("{user_id:str}", "u")
     )
-    return client.request(method, path, json=DECISION if method == "POST" else None, headers=headers)
+    return client.request(method, path, json=None if method == "GET" else DECISION, headers=headers)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_a_ledger_of_something_else_is_refused_with_the_way_out(
 ) -> None:
     store = MemoryStore()
     ledger.claim(store, catalogue, "pepper")
-    before = (store.meta(), store.specs())
+    before = (store.meta(), dict(store.specs()))
     with pytest.raises(LedgerMismatch) as refused:
         ledger.claim(store, changed(catalogue_text, old, new) if old else catalogue, salt)
     assert [word for word in named if word not in str(refused.value)] == []

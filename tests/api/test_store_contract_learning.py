@@ -265,9 +265,15 @@ def test_facts_and_declarations_are_kept_once_and_handed_out_as_copies(store: St
     store.register(catalogue.stages)
     store.register(catalogue.stages)
     store.meta()["app"] = "scribbled"
-    store.specs().clear()
     assert store.meta() == {"app": "other", "note": "ünïcode 'quoted'"}
     assert list(store.specs().items()) == [(s.digest(), s) for s in catalogue.stages.values()]
+
+
+def test_what_is_registered_later_appears_in_what_was_handed_out(store: Store, catalogue: Catalogue) -> None:
+    seen = store.specs()
+    assert not seen
+    store.register(catalogue.stages)
+    assert list(seen.values()) == list(catalogue.stages.values())
 
 
 def test_counts_count(ledger: Any, decide: Decide, outcome: Report) -> None:

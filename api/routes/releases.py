@@ -1,0 +1,111 @@
+"""Approved snapshots: released by `registry sync`, listed for anybody who reads; and what the sync tells health."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, get, post, put
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+
+from api.asking import microseconds
+from api.bodies import read, takes
+from api.problems import documented
+from api.release_messages import RegistryWord, Released, ReleaseRequest, ReleasesReply
+from api.releases import Word
+from api.service import time_of
+from api.worker import Clock, Worker
+from bandit.catalogue import Catalogue
+from bandit.records import Release
+
+Ask = Request[Any, Any, Any]
+
+_RELEASE = msgspec.json.Decoder(ReleaseRequest)
+_WORD = msgspec.json.Decoder(RegistryWord)
+_MOST_BYTES = 64_000_000
+_EXAMPLE = {
+    "model": "travel-cart",
+    "version": "",
+    "approved_by": "ana",
+    "approved_at": "2026-01-01T00:00:00Z",
+    "reason": "back to what is learned live",
+}
+_HEARD = {"reachable": True, "since": "2026-01-01T00:00:00Z"}
+
+
+def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRouteHandler]:
+    """The handlers of one service."""
+
+    @put(
+        "/v1/policies/{stage:str}/release",
+        summary="Serve an approved snapshot",
+        operation_class=takes(ReleaseRequest, _EXAMPLE),
+        responses=documented(400, 401, 403, 404, 413, 503),
+        request_max_body_size=_MOST_BYTES,
+        opt={"scope": "admin"},
+        tags=["release"],
+    )
+    async def release(request: Ask, stage: FromPath[str]) -> Released:
+        """Checked, kept in the ledger, then served by the next decision. Repeating it changes nothing."""
+        given = await read(request, _RELEASE)
+        catalogue.stage(stage)
+        kept = await worker.admit(
+            Release(
+                stage=stage,
+                model=given.model,
+                version=given.version,
+                sha256=given.sha256,
+                belief_sha256=given.belief_sha256,
+                approved_by=given.approved_by,
+                approved_at=microseconds(given.approved_at),
+                reason=given.reason,
+                policy=given.policy,
+                posterior=given.posterior,
+            )
+        )
+        return _released(kept)
+
+    @get(
+        "/v1/releases",
+        summary="Every release, in order",
+        responses=documented(401, 403),
+        opt={"scope": "read"},
+        tags=["release"],
+        sync_to_thread=True,
+    )
+    def listed() -> ReleasesReply:
+        """Append-only: what decided from when on, who approved it, and why."""
+        return ReleasesReply([_released(kept) for kept in worker.releases.history()])
+
+    @post(
+        "/v1/registry",
+        status_code=200,
+        summary="What `registry sync` tells health",
+        operation_class=takes(RegistryWord, _HEARD),
+        responses=documented(400, 401, 403, 413, 503),
+        opt={"scope": "admin"},
+        tags=["release"],
+    )
+    async def heard(request: Ask) -> dict[str, str]:
+        """Kept in memory: health and metrics show it, nothing waits for it."""
+        word = await read(request, _WORD)
+        since = microseconds(word.since)
+        told = (word.detail, word.every, word.backlog, word.dropped, word.refused)
+        worker.releases.hear(Word(clock(), word.reachable, since, *told))
+        return {"status": "ok"}
+
+    return [release, listed, heard]
+
+
+def _released(kept: Release) -> Released:
+    return Released(
+        number=kept.seq,
+        stage=kept.stage,
+        model=kept.model,
+        version=kept.version,
+        sha256=kept.sha256,
+        belief_sha256=kept.belief_sha256,
+        approved_by=kept.approved_by,
+        approved_at=time_of(kept.approved_at),
+        reason=kept.reason,
+        at=time_of(kept.at),
+    )

@@ -1,0 +1,86 @@
+"""An approved snapshot, fit to serve under the stage that is declared now.
+
+What a release fixes is its probabilities: policy, belief, floor, top-two, ramp, prices. What may be shown, to whom, and
+for how long outcomes count stays with the catalogue: a claim that is withdrawn today is not shown because somebody
+approved a policy yesterday. So a release fits only while the catalogue gives the same arms, features and worth.
+"""
+
+import msgspec
+import numpy as np
+
+from bandit import engine, features
+from bandit.belief import GRID, Belief
+from bandit.catalogue import Stage
+from bandit.engine import Live
+from bandit.errors import PropensityError, SnapshotError
+from bandit.snapshot import Snapshot
+
+_CHOICE = ("policy", "floor", "top_two", "ramp", "price")  # what a release brings; the rest is the catalogue's
+_SUM = 1e-9
+
+
+def prepare(snapshot: Snapshot, stage: Stage) -> Live:
+    """The snapshot made ready to decide under `stage`. SnapshotError if it does not fit, is no belief, or fails the
+    probe.
+    """
+    spec = msgspec.structs.replace(stage, **{name: getattr(snapshot.spec, name) for name in _CHOICE})
+    _check_fit(snapshot.spec, spec)
+    for name, belief in (("belief", snapshot.belief), ("pending", snapshot.pending)):
+        if belief is not None:
+            _check_definite(name, belief)
+    try:
+        live = engine.ready(msgspec.structs.replace(snapshot, spec=spec))
+        _probe(live)
+    except (np.linalg.LinAlgError, FloatingPointError, ValueError, PropensityError) as error:
+        raise SnapshotError(f"the snapshot cannot decide: {error}") from error
+    return live
+
+
+def _check_fit(was: Stage, spec: Stage) -> None:
+    mine, theirs = was.facts, spec.facts
+    parts = {
+        "nudges": (mine.names, theirs.names),
+        "types of nudges": (mine.kinds, theirs.kinds),
+        "gains": (mine.gain.tolist(), theirs.gain.tolist()),
+        "costs": (mine.cost.tolist(), theirs.cost.tolist()),
+        "features": (was.features, spec.features),
+        "reward": (_reward(was), _reward(spec)),
+        "schema": (was.schema, spec.schema),
+    }
+    changed = [name for name, (before, now) in parts.items() if before != now]
+    if changed:
+        raise SnapshotError(
+            f"the catalogue declares other {', '.join(changed)} than the release was made for: publish and promote anew"
+        )
+
+
+def _reward(stage: Stage) -> tuple[object, ...]:
+    reward = stage.reward
+    return reward.kind, reward.min, reward.max, reward.value
+
+
+def _check_definite(name: str, belief: Belief) -> None:
+    """Λ is a sum of τxxᵀ, τ ≥ 0: symmetric, and no eigenvalue is further below 0 than the grid explains."""
+    if not np.array_equal(belief.precision, belief.precision.transpose(0, 2, 1)):
+        raise SnapshotError(f"{name}: a precision is not symmetric")
+    least = np.linalg.eigvalsh(belief.precision).min(axis=-1)
+    slack = (belief.n + 1.0) * belief.shift.shape[1] / GRID + 1e-9 * np.abs(belief.precision).max(axis=(1, 2))
+    if (least < -slack).any():
+        raise SnapshotError(f"{name}: a precision has the eigenvalue {least.min():.3g}: no belief has that")
+
+
+def _probe(live: Live) -> None:
+    """Decide at the defaults and at both ends of every feature, with all arms and with each alone beside no nudge."""
+    spec, k, d = live.snapshot.spec, len(live.snapshot.spec.arms), len(live.schema.columns)
+    start, _ = features.encode(live.schema, {})
+    ends = np.repeat(start[None], 2 * d - 1, axis=0)
+    for column in range(1, d):
+        ends[2 * column - 1 : 2 * column + 1, column] = (-1.0, 1.0)
+    masks = np.vstack([np.ones(k, dtype=np.bool_), np.eye(k, dtype=np.bool_)])
+    masks[:, 0] = True
+    for x in ends:
+        for mask in masks:
+            p = engine.choose(live, x, mask).propensity
+            whole = np.isfinite(p).all() and abs(p.sum() - 1.0) <= _SUM and (p[~mask] == 0.0).all()
+            if not whole or (p[mask] < min(spec.floor, 1.0 / mask.sum()) - _SUM).any():
+                raise SnapshotError(f"a probe gave {p.tolist()}: not probabilities above the floor of {spec.floor:g}")

@@ -1,0 +1,123 @@
+"""Approvals and rollbacks: what a move is, the chained table of all of them, and what may be served now. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bandit.errors import RemoteError
+
+COLUMNS = (
+    *("number", "kind", "version", "replaces", "by", "at", "why", "gate", "override"),
+    *("back", "sha256", "belief_sha256", "previous"),
+)
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides from now on. `version` "": nothing approved, the service goes back to what it learns.
+
+    sha256: of policy.json. previous: hash of the move before, so that none can be taken out or changed unseen.
+    """
+
+    number: int
+    kind: str  # promote or rollback
+    version: str
+    replaces: str
+    by: str
+    at: str  # ISO 8601
+    why: str
+    gate: str  # the verdict of the promotion rule
+    override: str = ""  # why it was approved against the verdict
+    back: str = ""  # where a rollback leads: what decided before this version was promoted; never what was taken back
+    sha256: str = ""
+    belief_sha256: str = ""
+    previous: str = ""
+
+    def digest(self) -> str:
+        """SHA-256 of its canonical JSON."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+
+class Standing(NamedTuple):
+    """What a registered model says: where its aliases point, and what was approved last."""
+
+    model: str
+    champion: str | None
+    challenger: str | None
+    move: Move | None
+
+    @property
+    def serves(self) -> Move | None:
+        """The move that may be served: the alias and the approval agree."""
+        return self.move if self.move and self.move.version == (self.champion or "") else None
+
+    @property
+    def refused(self) -> str | None:
+        """Why what the alias says is not served; None if it is, or if there is nothing."""
+        if self.serves or (self.move is None and self.champion is None):
+            return None
+        said = f"version {self.champion}" if self.champion else "nothing"
+        approved = f"version {self.move.version or 'none'}" if self.move else "nothing"
+        return f"alias {self.model}@champion names {said}, approved is {approved}: only `promote` and `rollback` count"
+
+
+def chained(moves: Sequence[Move], new: Move) -> Move:
+    """The move as the next of these."""
+    last = moves[-1] if moves else None
+    before = next((m.back for m in reversed(moves) if m.version == new.version), "")
+    back = before if new.kind == "rollback" or new.version == new.replaces else new.replaces
+    new = msgspec.structs.replace(new, back=back)
+    return msgspec.structs.replace(new, number=len(moves) + 1, previous=last.digest() if last else "")
+
+
+def check(moves: Sequence[Move], head: str | None) -> None:
+    """RemoteError if a line was changed, added or taken out. `head`: the digest that the registry keeps of the last."""
+    previous = ""
+    for i, move in enumerate(moves, 1):
+        if move.number != i or move.previous != previous:
+            raise RemoteError(f"the audit table was changed: line {i} does not follow from the one before")
+        previous = move.digest()
+    # a move that was cut short has its line already, and the registry still remembers the one before
+    if head is not None and head not in (previous, moves[-1].previous if moves else ""):
+        raise RemoteError("the audit table was changed: its last line is not the one that the registry remembers")
+
+
+def table(moves: Sequence[Move]) -> dict[str, Any]:
+    """As MLflow shows a table."""
+    return {"columns": list(COLUMNS), "data": [[getattr(m, c) for c in COLUMNS] for m in moves]}
+
+
+def read(body: Any) -> list[Move]:
+    """The inverse of `table`. RemoteError if it is none."""
+    try:
+        rows = [dict(zip(body["columns"], row, strict=True)) for row in body["data"]]
+        return msgspec.convert(rows, list[Move])
+    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+        raise RemoteError(f"the audit table cannot be read: {error}") from error
+
+
+def described(model: str, moves: Sequence[Move]) -> str:
+    """What the page of the registered model says: what is live, since when, by whom, why, and how to go back."""
+    app, _, stage = model.partition("-")
+    last = moves[-1]
+    live = f"version {last.version}" if last.version else "no version: the service decides with what it learns live"
+    back = f"version {last.back}" if last.back else "what is learned live"
+    rows = "\n".join(map(_row, reversed(moves[-20:])))
+    return (
+        f"**Live: {live}** since {last.at}, approved by {last.by}: {last.why}\n\n"
+        f"Roll back to {back}: `journey-bandit rollback {app} {stage} --why '…'`\n\n"
+        "| # | move | version | replaces | by | at | why | gate | belief |\n|---|---|---|---|---|---|---|---|---|\n"
+        + rows
+    )
+
+
+def _row(m: Move) -> str:
+    why = _cell(f"{m.why} ({m.override})" if m.override else m.why)
+    gate = f"{m.gate} (overridden)" if m.override else m.gate
+    cells = (m.number, m.kind, m.version or "none", m.replaces or "none", m.by, m.at, why, gate, m.belief_sha256[:12])
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())

@@ -1,0 +1,154 @@
+"""A real MLflow server, a real service on a real ledger, and people who use it: shared by the tests of the registry."""
+
+import importlib
+import json
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from api.server import free_port
+from cli import mlflow_server, processes
+from cli.main import group
+
+with warnings.catch_warnings():  # of its own type hints, each time it is imported first
+    warnings.simplefilter("ignore")
+    importlib.import_module("mlflow.pyfunc")
+
+HOST, SALT, APP, STAGE = "127.0.0.1", "pepper", "travel", "cart"
+MODEL = f"{APP}-{STAGE}"
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """(URI, folder) of a real server with the light settings."""
+    os.environ.update(mlflow_server.QUIET)
+    folder, port = tmp_path_factory.mktemp("mlflow"), free_port(HOST)
+    server = mlflow_server.start(folder, HOST, port)
+    with processes.stopping(server):
+        uri = f"http://{HOST}:{port}"
+        processes.wait(server, f"{uri}/health", folder / "server.log")
+        yield uri, folder
+
+
+class Shop(NamedTuple):
+    """A running service, its ledger and its registry."""
+
+    url: str
+    store: str
+    mlflow: str
+    artifacts: Path
+
+    def people(self, n: int, seed: int) -> None:
+        """n of them are decided for; some book at once, the others stay silent until their window ends."""
+        rng = np.random.default_rng(seed)
+        asked = [
+            {
+                "stage": STAGE,
+                "user_id": f"{seed}-{i}",
+                "decision_id": str(uuid.UUID(int=seed * 10**6 + i)),
+                "context": c,
+            }
+            for i, c in enumerate(contexts(rng, n))
+        ]
+        for start in range(0, n, 500):
+            reply = httpx.post(
+                f"{self.url}/v1/decisions/batch", json={"decisions": asked[start : start + 500]}, timeout=30
+            )
+            made = [item["decision"] for item in reply.json()["decisions"]]
+            booked = [
+                {"decision_id": d["decision_id"], "kind": "reward", "value": 1}
+                for d in made
+                if rng.random() < (0.5 if d["nudge"]["id"] == "price_freeze" else 0.1)
+            ]
+            httpx.post(f"{self.url}/v1/outcomes/batch", json={"outcomes": booked}, timeout=30).raise_for_status()
+        self.settle(n)
+
+    def settle(self, least: int) -> None:
+        """Until every window has ended and was learned."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            policies = self.get("/v1/policies?wait=true")["policies"]
+            (mine,) = [p for p in policies if p["stage"] == STAGE]
+            metrics = httpx.get(f"{self.url}/metrics", timeout=10).text
+            done = sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if "settlements_total{" in line)
+            if done >= least and mine:
+                return
+        raise AssertionError("windows did not end")
+
+    def get(self, path: str) -> Any:
+        """What the service answers."""
+        reply = httpx.get(f"{self.url}{path}", timeout=10)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def ask(self, **context: Any) -> Any:
+        """One decision."""
+        body = {"stage": STAGE, "user_id": str(uuid.uuid4()), "context": context}
+        reply = httpx.post(f"{self.url}/v1/decisions", json=body, timeout=10)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def release(self) -> str | None:
+        """The registry's version that decides, None if there is none."""
+        made = self.ask()
+        return made["release"]["version"] if "release" in made else None
+
+    def run(self, *words: str) -> Result:
+        """A command in this process, as a person types it."""
+        env = {"JOURNEY_BANDIT_MLFLOW": self.mlflow}
+        return CliRunner().invoke(group, list(words), env=env, catch_exceptions=True)
+
+    def ok(self, *words: str) -> str:
+        """Its output, if it ended well."""
+        done = self.run(*words)
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.output
+
+
+def contexts(rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
+    """What is known of n people."""
+    return [
+        {
+            "price": float(rng.uniform(20, 3000)),
+            "searches_24h": int(rng.integers(0, 40)),
+            "returning": bool(rng.random() < 0.5),
+            "device": str(rng.choice(["mobile", "desktop"])),
+        }
+        for _ in range(n)
+    ]
+
+
+@pytest.fixture(scope="session")
+def shop(mlflow: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """The service of the travel app on a compressed clock, after 1,200 people."""
+    folder, port = tmp_path_factory.mktemp("shop"), free_port(HOST)
+    store, url, log = f"sqlite:///{folder / 'travel.db'}", f"http://{HOST}:{port}", folder / "serve.log"
+    options = ("--app", APP, "--store", store, "--port", str(port), "--dev", "--salt", SALT, "--window-scale", "1e-6")
+    with processes.stopping(server := processes.serve(*options, log=log)):
+        processes.wait(server, f"{url}/health/ready", log)
+        made = Shop(url, store, mlflow[0], mlflow[1] / "artifacts")
+        made.people(1200, 1)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def published(shop: Shop) -> Callable[[str], str]:
+    """published(policy): the version of a candidate with that policy, made once; "" for the stage's own."""
+    known: dict[str, str] = {}
+
+    def version(policy: str) -> str:
+        if policy not in known:
+            words = ("publish", STAGE, "--store", shop.store, "--json", *(("--policy", policy) if policy else ()))
+            known[policy] = json.loads(shop.ok(*words).splitlines()[-1])["version"]
+        return known[policy]
+
+    return version

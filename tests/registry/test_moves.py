@@ -1,0 +1,99 @@
+"""Moves: a chain that shows every change, and what may be served."""
+
+import pytest
+
+from bandit.errors import RemoteError
+from experiments import moves
+from experiments.moves import Move, Standing
+
+
+def line(version: str, kind: str = "promote") -> Move:
+    return Move(
+        number=0,
+        kind=kind,
+        version=version,
+        replaces="",
+        by="ana",
+        at="2026-01-01T00:00:00Z",
+        why="w | x",
+        gate="promote",
+    )
+
+
+def chain(*versions: str) -> list[Move]:
+    done: list[Move] = []
+    for version in versions:
+        done.append(moves.chained(done, line(version)))
+    return done
+
+
+def test_a_chain_is_whole_and_comes_back_from_its_table() -> None:
+    done = chain("1", "2", "", "1")
+    moves.check(done, done[-1].digest())
+    assert moves.read(moves.table(done)) == done
+    assert [m.number for m in done] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("spoil", ["changed", "taken out", "swapped", "cut"])
+def test_any_change_of_a_line_shows(spoil: str) -> None:
+    done = chain("1", "2", "3", "4")
+    head = done[-1].digest()
+    import msgspec
+
+    if spoil == "changed":
+        done[1] = msgspec.structs.replace(done[1], why="something else")
+    elif spoil == "taken out":
+        del done[1]
+    elif spoil == "swapped":
+        done[1], done[2] = done[2], done[1]
+    else:
+        done = done[:2]
+    with pytest.raises(RemoteError, match="audit table was changed"):
+        moves.check(done, head)
+
+
+def test_a_move_that_was_cut_short_does_not_break_the_chain() -> None:
+    done = chain("1", "2")
+    moves.check(done, done[0].digest())  # the registry still remembers the move before
+
+
+@pytest.mark.parametrize(
+    ("alias", "move", "serves", "refused"),
+    [
+        (None, None, False, False),
+        ("1", None, False, True),
+        ("1", "1", True, False),
+        ("2", "1", False, True),
+        (None, "1", False, True),
+        (None, "", True, False),
+        ("1", "", False, True),
+    ],
+)
+def test_only_an_alias_that_agrees_with_the_last_move_is_served(
+    alias: str | None, move: str | None, serves: bool, refused: bool
+) -> None:
+    standing = Standing("travel-cart", alias, None, None if move is None else line(move))
+    assert (standing.serves is not None) is serves
+    assert (standing.refused is not None) is refused
+
+
+def test_the_description_says_what_is_live_and_how_to_go_back() -> None:
+    text = moves.described("travel-cart", chain("1", "2"))
+    assert text.splitlines()[0].startswith("**Live: version 2** since 2026-01-01T00:00:00Z, approved by ana")
+    assert "`journey-bandit rollback travel cart --why" in text
+    assert "w / x" in text  # a bar would break the table
+
+
+def test_a_rollback_never_leads_to_what_was_taken_back() -> None:
+    """1, then 2, then the mistake 3, taken back: from 2 it goes to 1, from there to what is learned live."""
+    done: list[Move] = []
+    for kind, version, replaces in (
+        ("promote", "1", ""),
+        ("promote", "2", "1"),
+        ("promote", "3", "2"),
+        ("rollback", "2", "3"),
+        ("rollback", "1", "2"),
+    ):
+        new = Move(number=0, kind=kind, version=version, replaces=replaces, by="a", at="t", why="w", gate="g")
+        done.append(moves.chained(done, new))
+    assert [m.back for m in done] == ["", "1", "2", "1", ""]
