@@ -21,10 +21,11 @@ import msgspec
 from api.metrics import Metrics
 from api.stores.protocol import Last, Letter, Store
 from api.tallies import kept
-from api.webhooks import Endpoint, Message, decision_made, drift_alarm, promoted, reward_matured, signed
+from api.webhooks import Endpoint, Message, decision_made, drift_alarm, promoted, released, reward_matured, signed
 from api.worker import Clock, Worker
 from bandit.catalogue import Catalogue
 from bandit.drift import Watch
+from bandit.records import Release
 
 log = logging.getLogger("journey_bandit.webhooks")
 
@@ -36,12 +37,15 @@ _POLL = 0.2  # seconds between looks at the ledger
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Up to where an endpoint was told: numbers of decisions and settlements, of alarms by stage, and of eras."""
+    """Up to where an endpoint was told: numbers of decisions, settlements and releases, of alarms by stage, and of
+    eras.
+    """
 
     decision: int
     settlement: int
     alarms: dict[str, int]
     era: str
+    release: int = 0
 
 
 class Post:
@@ -124,7 +128,7 @@ class Sender(threading.Thread):
         """Give the endpoint its place in the ledger, if it has none."""
         if self._key not in self._store.meta():
             last, alarms = self._store.last(), {name: len(watch.alarms) for name, watch in self._watches()}
-            self._move(Place(last.decision, last.settlement, alarms, self._eras()[-1]), [], [])
+            self._move(Place(last.decision, last.settlement, alarms, self._eras()[-1], last.release), [], [])
 
     def stop(self) -> None:
         """Cut what is being sent."""
@@ -238,11 +242,12 @@ class Sender(threading.Thread):
                 messages += [drift_alarm(app, stage, number, alarm) for number, alarm in rows]
         if "promotion" in wanted:
             messages += self._promotions(place.era)
+            messages += self._released(place.release)
         settled = [found.settlement.seq for found in ended if found.settlement]
         full = len(made) == _PAGE, len(ended) == _PAGE
         decision = made[-1].seq if made else place.decision if "decision" in wanted else last.decision
         settlement = settled[-1] if settled else place.settlement if "reward" in wanted else last.settlement
-        return Place(decision, settlement, alarms, self._eras()[-1]), messages, any(full)
+        return Place(decision, settlement, alarms, self._eras()[-1], last.release), messages, any(full)
 
     def _watches(self) -> Iterator[tuple[str, Watch]]:
         meta = self._store.meta()
@@ -265,3 +270,11 @@ class Sender(threading.Thread):
                 if old.policy != new.policy:
                     number = int(era.removeprefix("era:"))
                     yield promoted(self._catalogue.app, stage, number, old, new, self._clock())
+
+    def _released(self, after: int) -> Iterator[Message]:
+        """Approved versions that decide since, or were taken back."""
+        served = dict[str, Release]()
+        for release in self._store.releases():
+            if release.seq > after:
+                yield released(self._catalogue.app, served.get(release.stage), release)
+            served[release.stage] = release

@@ -26,6 +26,7 @@ from bandit.catalogue import Stage
 from bandit.decoding import decode
 from bandit.drift import Alarm
 from bandit.errors import CatalogueError, Problem
+from bandit.records import Release
 
 Kind = Literal["decision", "reward", "drift", "promotion"]
 KINDS: tuple[Kind, ...] = ("decision", "reward", "drift", "promotion")
@@ -185,6 +186,25 @@ def promoted(app: str, stage: str, decision: int, before: Stage, after: Stage, a
         "after": {"policy": after.policy, "spec": after.digest()},
     }
     return _event(app, "promotion", f"promotion:{stage}:{decision}", stage, at, data)
+
+
+def released(app: str, before: Release | None, after: Release) -> Message:
+    """An approved version decides at a stage; with none, what is learned here decides again."""
+    data = {
+        "stage": after.stage,
+        "release": after.seq,
+        "before": _version(before),
+        "after": _version(after),
+        "approved_by": after.approved_by,
+        "reason": after.reason,
+    }
+    return _event(app, "promotion", f"release:{after.stage}:{after.seq}", after.stage, after.at, data)
+
+
+def _version(release: Release | None) -> dict[str, str] | None:
+    if release is None or not release.version:
+        return None
+    return {"model": release.model, "version": release.version, "sha256": release.sha256}
 
 
 def _event(app: str, kind: Kind, event: str, subject: str, at: int, data: Mapping[str, Any]) -> Message:

@@ -124,7 +124,7 @@ class MemoryStore:
         return self._version.get(stage, 0)
 
     def last(self) -> Last:
-        return Last(len(self._by_seq), self._outcomes, len(self._settlements))
+        return Last(len(self._by_seq), self._outcomes, len(self._settlements), len(self._releases))
 
     def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:
         end = at or self.last()

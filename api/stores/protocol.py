@@ -59,6 +59,7 @@ class Last(NamedTuple):
     decision: int
     outcome: int
     settlement: int
+    release: int = 0
 
 
 class Plan(NamedTuple):

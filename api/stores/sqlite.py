@@ -187,7 +187,7 @@ class SqliteStore:
 
     def last(self) -> Last:
         with self._reading, read_transaction(self._read.conn) as conn:
-            tables = ("decisions", "outcomes", "settlements")
+            tables = ("decisions", "outcomes", "settlements", "releases")
             return Last(*(conn.execute(f"SELECT coalesce(max(seq), 0) FROM {t}").fetchone()[0] for t in tables))  # noqa: S608
 
     def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:

@@ -18,7 +18,7 @@ from api import ledger
 from api.events import Sent
 from api.messages import DecisionRequest, EvidenceIn
 from api.stores.memory import MemoryStore
-from api.stores.protocol import Store
+from api.stores.protocol import Last, Store
 from bandit import engine
 from bandit.catalogue import Catalogue, parse
 from bandit.limits import Everyone, Limits
@@ -463,7 +463,7 @@ def test_the_learner_sees_what_events_report_and_not_what_was_not_now(
         desk.send(Sent("added", "Product Added", "ann", None, {"product_id": "shoe"}, None))
         desk.learn()
         assert (waits.moment, not_now.moment) == ("hesitates", None)
-        assert desk.worker.learning._last == store.last() == (2, 1, 0)
+        assert desk.worker.learning._last == store.last() == Last(decision=2, outcome=1, settlement=0)
         rows = desk.worker.learning._open["look"].rows()
         assert (rows.seq.tolist(), rows.reward.tolist()) == ([1], [1.0])
 

@@ -20,6 +20,8 @@ from api.stores.sqlite import SqliteStore
 from api.webhooks import KINDS, Endpoint, Message, create, load, signed
 from bandit.errors import CatalogueError
 from bandit.records import Decision, Settlement
+from bandit.snapshot import from_zip
+from tests.api.test_releases import release
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 
@@ -302,6 +304,24 @@ def test_another_policy_is_told_when_it_is_served(
     data = event["data"]
     assert (data["stage"], data["from_decision"]) == ("basket", 2)
     assert (data["before"]["policy"]["name"], data["after"]["policy"]["name"]) == ("beta", "uniform")
+
+
+def test_an_approved_version_is_told_and_its_rollback(
+    serving: Callable[..., AbstractContextManager[Any]], hooks: Callable[..., str], receiver: Receiver
+) -> None:
+    with serving(webhooks=hooks(events=["promotion"])) as client:
+        approved = from_zip(client.get("/v1/policies/signup/snapshot").content)
+        for version, snapshot in (("3", approved), ("4", approved), ("", None)):
+            kept = release(
+                client, snapshot, version, approved_at=f"2025-10-09T08:00:0{len(version)}Z", reason="r" + version
+            )
+        assert kept["number"] == 3
+        events = receiver.wait(3)
+    assert [e["id"] for e in events] == [f"release:signup:{n}" for n in (1, 2, 3)]
+    told = [((e["data"]["before"] or {}).get("version"), (e["data"]["after"] or {}).get("version")) for e in events]
+    assert told == [(None, "3"), ("3", "4"), ("4", None)]
+    assert events[1]["data"]["approved_by"] == "ana"
+    assert events[2]["data"]["reason"] == "r"
 
 
 def test_an_alarm_is_told(
