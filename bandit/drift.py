@@ -24,7 +24,7 @@ import msgspec
 
 from bandit.belief import Belief
 
-SURE = 0.5  # logits: the largest sd, as the policy samples it, of an expectation that may speak
+SURE = 0.25  # logits: the largest sd, as the policy samples it, of an expectation that may speak
 _ALLOWED = 2.0  # sds that an expectation may be wrong by
 _EDGE = 0.005  # q is kept this far from 0 and 1
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-_BLOCK = re.compile(r"(```sh\n(?P<commands>.*?)```\n)```text\n.*?```\n", re.DOTALL)
+_BLOCK = re.compile(r"(```sh\n(?P<commands>(?:(?!```).)*)```\n)```text\n.*?```\n", re.DOTALL)
 _COLUMNS = "114"
 
 

@@ -116,7 +116,7 @@ def test_evidence_and_its_end(client: Any, later: Callable[[float], int]) -> Non
     excluded = client.get(f"/v1/decisions/{ask(client, 'signup')['metadata']['decisionId']}").json()["excluded"]
     assert set(excluded) == {"offer", "last_units"}
     flags = [
-        ask(client, "signup", f"u{n}", evidence={"stock": 2, "deadline": "2025-10-09T09:00:00Z"}) for n in range(60)
+        ask(client, "signup", f"u{n}", evidence={"stock": 2, "deadline": "2025-10-09T09:00:00Z"}) for n in range(400)
     ]
     offered = [n for n, flag in enumerate(flags) if flag["variant"] == "offer"]
     assert offered

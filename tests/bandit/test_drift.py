@@ -68,7 +68,7 @@ def test_rows_before_the_alarm_and_unsure_ones_do_not_speak() -> None:
     old = [msgspec_row._replace(seq=100 + i, version=0) for i, msgspec_row in enumerate(rows(1.0, 50, 1))]
     assert scan(Drift(), alarmed, old).alarms == alarmed.alarms
     assert scan(Drift(), alarmed, old).up == alarmed.up
-    unsure = rows(1.0, 50, 1, sd=0.51 * 0.2 * 0.8)
+    unsure = rows(1.0, 50, 1, sd=0.26 * 0.2 * 0.8)
     assert scan(Drift(), Watch(), unsure) == Watch()
     assert scan(Drift(watch=False), Watch(), rows(1.0, 50, 1)) == Watch()
 

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.server import free_port
+from bandit.catalogue import read_shipped
 from cli import mlflow_server, processes
 from cli.main import group
 
@@ -129,10 +130,29 @@ def contexts(rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def shop(mlflow: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """The service of the travel app on a compressed clock, after 1,200 people."""
+    """The service of the travel app on a compressed clock, after 1,200 people. Its cart is learned by `linear`, whose
+    sums are the same however rows were batched.
+    """
     folder, port = tmp_path_factory.mktemp("shop"), free_port(HOST)
     store, url, log = f"sqlite:///{folder / 'travel.db'}", f"http://{HOST}:{port}", folder / "serve.log"
-    options = ("--app", APP, "--store", store, "--port", str(port), "--dev", "--salt", SALT, "--window-scale", "1e-6")
+    text, declared = read_shipped(APP), 'policy = { name = "hierarchical", prior_mean = 0.14 }'
+    assert text.count(declared) == 1
+    (app := folder / "travel.toml").write_text(
+        text.replace(declared, declared.replace("hierarchical", "linear")), "utf-8"
+    )
+    options = (
+        "--app",
+        str(app),
+        "--store",
+        store,
+        "--port",
+        str(port),
+        "--dev",
+        "--salt",
+        SALT,
+        "--window-scale",
+        "1e-6",
+    )
     with processes.stopping(server := processes.serve(*options, log=log)):
         processes.wait(server, f"{url}/health/ready", log)
         made = Shop(url, store, mlflow[0], mlflow[1] / "artifacts")
