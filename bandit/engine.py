@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bandit import features, guardrails, propensity, transforms
 from bandit.actions import Action, Objects, Shared, least
+from bandit.catalogue import Stage
 from bandit.errors import InvalidRequest, Problem
 from bandit.features import Given, Schema
 from bandit.guardrails import Proof
@@ -96,7 +97,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
     return Decision(
         id=ask.id,
         at=now,
-        expires=now + max(1, round(stage.reward.seconds * window_scale * 1e6)),
+        expires=_expires(stage, now, window_scale),
         stage=snapshot.stage,
         spec=live.spec,
         version=snapshot.version,
@@ -119,6 +120,11 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
     )
 
 
+def _expires(stage: Stage, now: int, window_scale: float) -> int:
+    """When the attribution window of a decision made `now` ends, in µs."""
+    return now + max(1, round(stage.reward.seconds * window_scale * 1e6))
+
+
 def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
     """One decision among the actions of a request. InvalidRequest for what cannot be used, and if all are refused."""
     snapshot, policy = live.snapshot, live.snapshot.spec.policy
@@ -138,7 +144,7 @@ def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 
     return Decision(
         id=ask.id,
         at=now,
-        expires=now + max(1, round(snapshot.spec.reward.seconds * window_scale * 1e6)),
+        expires=_expires(snapshot.spec, now, window_scale),
         stage=snapshot.stage,
         spec=live.spec,
         version=snapshot.version,
