@@ -86,7 +86,7 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         window_scale=settings.window_scale,
     )
 
-    events = Events(catalogue, worker, service.asking, salt=salt, clock=clock, metrics=metrics)
+    events = Events(catalogue, ledger_store, worker, service.asking, salt=salt, clock=clock, metrics=metrics)
     flags = Flags(service, ledger_store, salt=salt, clock=clock, window_scale=settings.window_scale)
     ranking = Ranking(
         catalogue,
@@ -104,7 +104,7 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         route_handlers=[
             *native.routes(service),
             *event_routes.routes(events, catalogue),
-            *segment.routes(events, scopes, metrics),
+            *segment.routes(events, scopes),
             *ofrep.routes(flags),
             *collector.routes(events),
             *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request))),

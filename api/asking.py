@@ -17,6 +17,7 @@ from api.messages import DecisionRequest, EvidenceIn
 from api.people import Live as Someone
 from api.people import People
 from api.stores.protocol import Store
+from api.times import microseconds
 from api.zones import Zones
 from bandit import engine, guardrails, journey
 from bandit.catalogue import Stage
@@ -24,8 +25,15 @@ from bandit.decoding import closest
 from bandit.engine import Ask, Live
 from bandit.errors import InvalidRequest, Problem
 from bandit.guardrails import Circumstances, Eligible, Proof
+from bandit.identifiers import is_placeholder
 from bandit.journey import Journey, Rules
 from bandit.records import NOT_NOW, Decision
+
+NOBODY = "nobody:"
+"""Before the decision's id: the user of a decision that was asked for under a placeholder."""
+
+CROSSED = "control group, but nudges were shown to this person before: under an id joined later, or before the holdout"
+"""Noted on decisions of the holdout whose person had been exposed."""
 
 
 class Made(NamedTuple):
@@ -69,14 +77,16 @@ class Asking:
         self._salt = salt
         self._scale = window_scale
         self._limited = guardrails.declares_limits(rules.catalogue)
+        self._personal = self._limited or any(stage.holdout for stage in rules.catalogue.stages.values())
 
     def decide(self, request: DecisionRequest, now: int) -> Made:
         """The decision a request gets. InvalidRequest, NotFound (stage). What it may cost and show is reserved."""
+        request = self._named(request)
         if request.stage is None:
             return self._by_journey(request, now)
         self._declared(request.stage)
         user = engine.user_hash(self._salt, request.user_id)
-        someone = self._people.look(user) if self._limited else None
+        someone = self._people.look(user) if self._personal else None
         ask = self._ask(request, request.stage, someone, now)
         return Made(self._draw(request.stage, ask, now))
 
@@ -87,7 +97,7 @@ class Asking:
         stage = self._catalogue.stages[found.stage]
         eligible = guardrails.eligible(
             stage,
-            holdout=engine.in_holdout(self._salt, user_id, stage.holdout),
+            holdout=engine.in_holdout(self._people.unit(someone, user_id, self._salt), stage.holdout),
             proof=Proof(),
             include=None,
             exclude=(),
@@ -97,16 +107,24 @@ class Asking:
         )
         return Where(someone, found, eligible)
 
+    def unit(self, user_id: str) -> bytes:
+        """What the group of the person behind an id is drawn from: the same before and after their ids are joined."""
+        return self._people.unit(self._people.look(engine.user_hash(self._salt, user_id)), user_id, self._salt)
+
+    def is_somebody(self, user_id: str) -> bool:
+        """Whether an id can be a person's: not a placeholder."""
+        return not is_placeholder(user_id, self._rules.placeholders)
+
     def release(self, decision: Decision) -> None:
         """Nothing was written, or the ledger has an older decision under this id."""
         self._budgets.release(decision)
         self._crowd.add(decision, -1)
-        if self._limited or decision.moment:
+        if self._personal or decision.moment:
             self._people.release(decision)
 
     def landed(self, decision: Decision) -> None:
         """It is durable, or that is not known."""
-        if self._limited or decision.moment:
+        if self._personal or decision.moment:
             self._people.landed([decision])
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -134,7 +152,7 @@ class Asking:
             exclude=[name for name in request.exclude if name in stage.arms],
             refused=ask.refused if found.moment else dict.fromkeys(stage.nudges, told),
             moment=found.moment or NOT_NOW,
-            notes=(told,),
+            notes=(told, *ask.notes),
         )
         return Made(self._draw(found.stage, ask, now))
 
@@ -146,8 +164,27 @@ class Asking:
             raise InvalidRequest(Problem("stage", f"the actions of {stage!r} come with each request", fix))
         return found
 
+    def _named(self, request: DecisionRequest) -> DecisionRequest:
+        """A request under a placeholder becomes that of a stranger, who is nobody else."""
+        if self.is_somebody(request.user_id):
+            return request
+        decision_id = request.decision_id or uuid7.uuid7()
+        return msgspec.structs.replace(request, decision_id=decision_id, user_id=f"{NOBODY}{decision_id}")
+
+    def _notes(self, request: DecisionRequest, someone: Someone | None, unit: bytes, share: float) -> tuple[str, ...]:
+        """What is said about who asks."""
+        if request.user_id.startswith(NOBODY):
+            return ("user_id: it stands for a missing id: decided as for a stranger",)
+        if someone and engine.in_holdout(unit, share) and any(someone.exposures.values()):
+            return (CROSSED,)
+        return ()
+
     def _ask(self, request: DecisionRequest, stage: str, someone: Someone | None, now: int) -> Ask:
+        own = engine.randomization_unit(self._salt, request.user_id)
+        unit = self._people.unit(someone, request.user_id, self._salt) if someone else own
         return Ask(
+            unit=unit,
+            notes=self._notes(request, someone, unit, self._catalogue.stages[stage].holdout),
             id=request.decision_id or uuid7.uuid7(),
             user_id=request.user_id,
             context=request.context,
@@ -163,7 +200,7 @@ class Asking:
         decision = engine.decide(self._lives()[stage], ask, now=now, salt=self._salt, window_scale=self._scale)
         self._budgets.reserve(decision)
         self._crowd.add(decision, 1)
-        if self._limited or decision.moment:
+        if self._personal or decision.moment:
             self._people.reserve(decision)
         return decision
 
@@ -234,11 +271,6 @@ def content(request: DecisionRequest) -> bytes:
     context = {k: float(v) if type(v) is int and abs(v) < 2**53 else v for k, v in request.context.items()}
     same = msgspec.structs.replace(request, decision_id=None, context=context)  # 420 and 420.0 are one number
     return msgspec.json.encode(same, order="deterministic")
-
-
-def microseconds(when: dt.datetime) -> int:
-    """Since 1970."""
-    return (when - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(microseconds=1)
 
 
 def _proof(evidence: EvidenceIn) -> Proof:

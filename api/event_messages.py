@@ -1,6 +1,7 @@
 """What the native API receives and sends about events and journeys."""
 
 import datetime as dt
+import uuid
 from typing import Annotated, Any
 
 import msgspec
@@ -30,11 +31,18 @@ class EventBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EventReply(msgspec.Struct, frozen=True, kw_only=True):
-    """`known`: the catalogue declares it; another one counts as activity only."""
+    """`known`: the catalogue declares it; another one counts as activity only.
+
+    `credited`, for an event that reports something: the decision of each stage that it is credited to. `not_credited`:
+    why it is credited to none, by stage. `notes`: properties that were not kept.
+    """
 
     recorded: bool
     duplicate: bool
     known: bool
+    credited: dict[str, uuid.UUID] | msgspec.UnsetType = msgspec.UNSET
+    not_credited: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    notes: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class EventItem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,3 +91,20 @@ class JourneyReply(msgspec.Struct, frozen=True, kw_only=True):
     exposures: list[ExposureReply]
     eligible: list[str]
     excluded: dict[str, str]
+
+
+class MissedReply(msgspec.Struct, frozen=True):
+    """An event that reports something and is credited to no decision of a stage; `reason` in short, `why` in words."""
+
+    event_id: str
+    stage: str
+    kind: str
+    reason: str
+    why: str
+    received_at: dt.datetime
+
+
+class UncreditedReply(msgspec.Struct, frozen=True):
+    """Reports that are credited to nothing as things stand, newest first."""
+
+    uncredited: list[MissedReply]

@@ -1,24 +1,39 @@
 """Events in, journeys out: names and ids translated to the ledger's, then written. No HTTP here, and no SQL."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from api.asking import Asking, microseconds
-from api.event_messages import EventReply, EventRequest, ExposureReply, JourneyReply, SeenReply
+import msgspec
+
+from api.asking import Asking
+from api.event_messages import (
+    EventReply,
+    EventRequest,
+    ExposureReply,
+    JourneyReply,
+    MissedReply,
+    SeenReply,
+    UncreditedReply,
+)
 from api.metrics import Metrics
-from api.service import time_of
-from api.stores.protocol import SKEW, Status
+from api.stores.protocol import EventCredits, Status, Store
+from api.times import happened, microseconds, time_of
 from api.worker import Clock, Worker
 from bandit import engine, journey
 from bandit.catalogue import Catalogue
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, Problem
+from bandit.identifiers import is_placeholder
+from bandit.journey import Rules
 from bandit.records import Event
 
 _CHUNK = 2000  # events of one submission
 
 
 class Sent(NamedTuple):
-    """An event as a client sent it. `at`: when it happened (µs), or None for now. `user` and `alias` are one person."""
+    """An event as a client sent it. `at`: when it happened (µs), or None for now; `time_field`: what the client calls
+    that. `user` and `alias` are one person.
+    """
 
     id: str
     name: str
@@ -26,39 +41,71 @@ class Sent(NamedTuple):
     alias: str | None
     properties: Mapping[str, object]
     at: int | None
+    time_field: str = "occurred_at"
+
+
+class EventReceipt(NamedTuple):
+    """What became of an event that was recorded, or was before. `credited`: the decision of each stage it is credited
+    to; `missed`: why it is credited to none. `notes`: what was not kept of it.
+    """
+
+    status: Status
+    credited: Mapping[str, uuid.UUID]
+    missed: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 class Events:
     """One app's events and journeys. Thread-safe only in its event loop."""
 
     def __init__(
-        self, catalogue: Catalogue, worker: Worker, asking: Asking, *, salt: bytes, clock: Clock, metrics: Metrics
+        self,
+        catalogue: Catalogue,
+        store: Store,
+        worker: Worker,
+        asking: Asking,
+        *,
+        salt: bytes,
+        clock: Clock,
+        metrics: Metrics,
     ):
         self._rules = journey.rules(catalogue)
         self._catalogue = catalogue
+        self._store = store
         self._worker = worker
         self._asking = asking
         self._salt = salt
         self._clock = clock
         self._metrics = metrics
 
-    async def take(self, sent: Sequence[Sent]) -> list[Status]:
-        """Record events, durable; what became of each. Unavailable."""
+    async def take(self, sent: Sequence[Sent | InvalidRequest]) -> list[EventReceipt | InvalidRequest]:
+        """Each event recorded, durable, or what is wrong with it, in order. What is wrong already is counted and
+        answered as it came. Unavailable.
+        """
         now = self._clock()
-        events = [self._event(one, now) for one in sent]
-        taken: list[Status] = []
+        read = [one if isinstance(one, InvalidRequest) else self._read(one, now) for one in sent]
+        events = [one[0] for one in read if not isinstance(one, InvalidRequest)]
+        recorded = list[tuple[Status, EventCredits]]()
         for start in range(0, len(events), _CHUNK):
-            taken += await self._worker.take(events[start : start + _CHUNK])
-        for event, status in zip(events, taken, strict=True):
-            self._metrics.events.labels(event.name or "(other)", status).inc()
-        return taken
+            recorded += await self._worker.take(events[start : start + _CHUNK])
+        left = iter(recorded)
+        return [
+            self._refused(one) if isinstance(one, InvalidRequest) else self._receipt(one[0], one[1], *next(left))
+            for one in read
+        ]
 
     async def report(self, requests: Sequence[EventRequest]) -> list[EventReply | JourneyBanditError]:
         """Each event recorded, or what is wrong with it, in order; one durable write for all."""
-        now = self._clock()
-        sent = [_sent(request, now) for request in requests]
-        taken = iter(await self.take([one for one in sent if isinstance(one, Sent)]))
-        return [one if isinstance(one, InvalidRequest) else self._reply(one, next(taken)) for one in sent]
+        taken = await self.take([_sent(request) for request in requests])
+        return [
+            receipt if isinstance(receipt, InvalidRequest) else self._reply(request, receipt)
+            for request, receipt in zip(requests, taken, strict=True)
+        ]
+
+    def uncredited(self, most: int, reason: str | None) -> UncreditedReply:
+        """The newest events that report something and are credited to no decision."""
+        found = self._store.missed(most, reason)
+        return UncreditedReply([MissedReply(r.event, r.stage, r.kind, r.reason, r.why, time_of(at)) for r, at in found])
 
     def now(self) -> int:
         """The service's clock, µs."""
@@ -93,32 +140,64 @@ class Events:
             excluded=eligible.excluded,
         )
 
-    def _event(self, sent: Sent, now: int) -> Event:
+    def _read(self, sent: Sent, now: int) -> tuple[Event, tuple[str, ...]] | InvalidRequest:
+        """The event as the ledger keeps it, and notes on what it does not keep."""
         name = self._rules.named.get(sent.name, "")
-        alias = sent.alias if sent.alias != sent.user else None
-        return Event(
+        try:
+            user, alias = people(self._rules, sent.user, sent.alias)
+            at = happened(sent.time_field, sent.at, now)
+            properties = journey.properties(self._rules, name, sent.properties)
+        except InvalidRequest as error:
+            return error
+        event = Event(
             id=sent.id,
-            user=engine.user_hash(self._salt, sent.user),
+            user=engine.user_hash(self._salt, user),
             alias=engine.user_hash(self._salt, alias) if alias else None,
-            at=now if sent.at is None else min(sent.at, now),
+            at=at,
             received=now,
             name=name,
-            properties=journey.kept(self._rules, name, sent.properties),
+            properties=properties.values,
+        )
+        return event, properties.notes
+
+    def _receipt(self, event: Event, notes: tuple[str, ...], status: Status, credits_: EventCredits) -> EventReceipt:
+        self._metrics.events.labels(event.name or "(other)", status).inc()
+        if notes:
+            self._metrics.properties_dropped.labels(event.name).inc(len(notes))
+        missed = {stage: f"{miss.reason}: {miss.why}" for stage, miss in credits_.missed.items()}
+        return EventReceipt(status, credits_.credited, missed, notes)
+
+    def _refused(self, error: InvalidRequest) -> InvalidRequest:
+        self._metrics.events.labels("(unusable)", "dropped").inc()
+        self._metrics.events_refused.labels(error.problems[0].field.partition(".")[0]).inc()
+        return error
+
+    def _reply(self, request: EventRequest, receipt: EventReceipt) -> EventReply | JourneyBanditError:
+        if receipt.status == "conflict":
+            problem = f"event {request.event_id!r} was recorded with other content"
+            return Conflict("event_id", problem, "send another event_id for another event")
+        return EventReply(
+            recorded=True,
+            duplicate=receipt.status == "duplicate",
+            known=self.names(request.event),
+            credited=dict(receipt.credited) or msgspec.UNSET,
+            not_credited=dict(receipt.missed) or msgspec.UNSET,
+            notes=list(receipt.notes) or msgspec.UNSET,
         )
 
-    def _reply(self, sent: Sent, status: Status) -> EventReply | JourneyBanditError:
-        if status == "conflict":
-            problem = f"event {sent.id!r} was recorded with other content"
-            return Conflict("event_id", problem, "send another event_id for another event")
-        return EventReply(recorded=True, duplicate=status == "duplicate", known=self.names(sent.name))
+
+def people(rules: Rules, user: str, alias: str | None) -> tuple[str, str | None]:
+    """The ids of a message that are somebody's. A placeholder joins nobody. InvalidRequest if none is left."""
+    named = [one for one in (user, alias) if one and not is_placeholder(one, rules.placeholders)]
+    if not named:
+        raise InvalidRequest(Problem("user_id", f"{user!r} stands for a missing id", "send the id of the user"))
+    return named[0], named[1] if named[1:] and named[1] != named[0] else None
 
 
-def _sent(request: EventRequest, now: int) -> Sent | InvalidRequest:
+def _sent(request: EventRequest) -> Sent | InvalidRequest:
     user = request.user_id or request.anonymous_id
-    at = microseconds(request.occurred_at) if request.occurred_at else None
     if user is None:
         return InvalidRequest(Problem("user_id", "missing", "send user_id or anonymous_id, or both to join them"))
-    if at is not None and at > now + SKEW:
-        return InvalidRequest(Problem("occurred_at", "lies in the future", "send when it happened, in UTC"))
+    at = microseconds(request.occurred_at) if request.occurred_at else None
     alias = request.anonymous_id if request.user_id else None
     return Sent(request.event_id, request.event, user, alias, request.properties, at)

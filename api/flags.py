@@ -103,7 +103,10 @@ class Flags:
     async def _decide(self, stages: Sequence[str], asked: Asked) -> list[DecisionReply | JourneyBanditError]:
         """Each stage's decision: the one that was made for this question, or a new one. One durable write."""
         now = self._clock()
-        chains = [self._chain(self._request(stage, asked), now) for stage in stages]
+        if not self._service.asking.is_somebody(asked.user):  # many people under one word share no decision
+            return await self._service.decide_many([self._request(stage, asked) for stage in stages])
+        key = self._service.asking.unit(asked.user).hex()
+        chains = [self._chain(self._request(stage, asked), key, now) for stage in stages]
         ids = [request.decision_id for chain in chains for request in chain if request.decision_id]
         known = await asyncio.to_thread(self._store.find, ids)
         chosen = [self._pick(chain, known, now) for chain in chains]
@@ -139,14 +142,17 @@ class Flags:
             deferred=True,
         )
 
-    def _chain(self, request: DecisionRequest, now: int) -> list[DecisionRequest]:
-        """The same question with the ids that its decisions in this visit have, in their order."""
+    def _chain(self, request: DecisionRequest, person: str, now: int) -> list[DecisionRequest]:
+        """The same question with the ids that its decisions in this visit have, in their order. `person` keys them: the
+        same for every id of a person, so that nothing changes at login.
+        """
         stage = self._catalogue.stages[request.stage or ""]
         declared = min(durations.seconds(self._catalogue.journey.visit), stage.reward.seconds)
         length = max(round(declared * self._scale * 1e6), 1)
-        shift = int(unit(self._salt, b"visit", request.user_id.encode()) * length)  # not everybody's at once
+        shift = int(unit(self._salt, b"visit", person.encode()) * length)  # not everybody's at once
         began = (now + shift) // length * length - shift
-        body = f"{self._digests[request.stage or '']} {began} ".encode() + content(request)
+        asked = content(msgspec.structs.replace(request, user_id=person))
+        body = f"{self._digests[request.stage or '']} {began} ".encode() + asked
         return [msgspec.structs.replace(request, decision_id=self._id(began, body, number)) for number in range(_AGAIN)]
 
     def _id(self, began: int, body: bytes, number: int) -> uuid.UUID:

@@ -107,11 +107,14 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
-    """`late`: it came after the decision matured; it is recorded, and not learned."""
+    """`late`: it came after the decision matured; it is recorded, and not learned. `notes`: what counts otherwise than
+    it was sent.
+    """
 
     recorded: bool
     duplicate: bool
     late: bool = False
+    notes: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProblemReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,14 @@ class Metrics:
         self.outcomes = self._counter("outcomes", "Outcomes reported", ["kind", "status"])
         self.late = self._counter("outcomes_late", "Outcomes recorded after maturity, not learned", [])
         self.events = self._counter("events", "Events taken in", ["event", "status"])
+        self.events_refused = self._counter("events_refused", "Events that cannot be used, by field", ["field"])
+        self.properties_dropped = self._counter(
+            "event_properties_dropped", "Declared properties of events that were not kept", ["event"]
+        )
+        self.uncredited = self._counter(
+            "uncredited", "Reports found to be credited to no decision", ["stage", "kind", "reason"]
+        )
+        self.clipped = self._counter("outcomes_clipped", "Rewards outside the declared range", ["stage"])
         self.webhooks = self._counter("webhooks", "Attempts to deliver a message", ["endpoint", "status"])
         self.letters = Gauge(
             "journey_bandit_webhook_letters",

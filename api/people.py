@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from api.stores.protocol import Folded, Person, Store
-from bandit import journey
+from api.stores.protocol import FirstDecision, Folded, Person, Store
+from bandit import engine, journey
 from bandit.catalogue import NONE, Stage
 from bandit.guardrails import Exposure, Place
 from bandit.journey import Rules, State
@@ -33,10 +33,12 @@ class Original(NamedTuple):
 
 
 class Live:
-    """One person. `flying`: decisions that are not durable yet."""
+    """One person. `flying`: decisions that are not durable yet. `unit`: what their group is drawn from, once known."""
 
     def __init__(self, person: Person, state: State | None, stages: Mapping[str, Stage]):
         self.root, self.ids, self.state = person.root, person.ids, state
+        self.first = person.first
+        self.unit = person.first.unit if person.first else b""
         self.exposures: dict[Place, dict[uuid.UUID, Exposure]] = {}
         self.originals: dict[Place, Original] = {}
         self.flying: dict[uuid.UUID, Decision] = {}
@@ -82,6 +84,18 @@ class People:
         self._live.move_to_end(root)
         return self._live[root]
 
+    def unit(self, live: Live, user_id: str, salt: bytes) -> bytes:
+        """What the person's group is drawn from, whichever of their ids asks: that of their first decision."""
+        if not live.unit:
+            live.unit = self._unit(live.first, user_id, salt)
+        return live.unit
+
+    def _unit(self, first: FirstDecision | None, user_id: str, salt: bytes) -> bytes:
+        if first is None or first.user == engine.user_hash(salt, user_id):
+            return engine.randomization_unit(salt, user_id)
+        share = self._store.specs()[first.spec].holdout
+        return engine.unit_from_group(first.user, held=first.holdout, share=share)
+
     def reserve(self, decision: Decision) -> None:
         """Count the decision's exposure, and make it the moment's original."""
         live = self.look(decision.user)
@@ -89,6 +103,7 @@ class People:
             return  # a retry
         deferred = decision.arm != NONE and _deferred(self._stages, decision.stage, own=decision.deferred)
         live.flying.setdefault(decision.id, decision)
+        live.unit = live.unit or decision.unit
         exposure = Exposure(decision.at, decision.expires if deferred else _EVER)
         live.show((decision.stage, decision.arm), decision.id, exposure)
         if deferred:

@@ -1,14 +1,13 @@
 """decide, report, look up: load, call the engine, save. No HTTP here, and no SQL."""
 
 import asyncio
-import datetime as dt
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from api.asking import Asking, Made, microseconds
+from api.asking import Asking, Made
 from api.budgets import Budgets
 from api.crowd import Crowd
 from api.messages import (
@@ -33,6 +32,7 @@ from api.messages import (
 from api.metrics import Metrics
 from api.people import People
 from api.stores.protocol import Folded, Found, Kept, Noted, Store
+from api.times import microseconds, time_of
 from api.worker import Answer, Clock, Worker
 from bandit import features, journey
 from bandit.budget import MICRO, Account
@@ -199,7 +199,11 @@ class Service:
         """Events are durable: what they reported counts as any outcome."""
         self._people.folded(change)
         for credited, noted in change.noted:
-            self.metrics.outcomes.labels(credited.kind, noted.status).inc()
+            self.metrics.outcomes.labels("void" if credited.voids else credited.kind, noted.status).inc()
+            if noted.notes:
+                self.metrics.clipped.labels(noted.stage).inc()
+        for miss in change.missed:
+            self.metrics.uncredited.labels(miss.stage, miss.kind, miss.reason).inc()
 
     def _noted(self, outcome: Outcome, note: Noted) -> OutcomeReply | JourneyBanditError:
         self.metrics.outcomes.labels(outcome.kind, note.status).inc()
@@ -217,7 +221,10 @@ class Service:
             self.metrics.late.inc()
         if outcome.kind == "activation":
             self._people.activated(outcome.decision)
-        return OutcomeReply(recorded=True, duplicate=note.status == "duplicate", late=note.late)
+        if note.notes:
+            self.metrics.clipped.labels(note.stage).inc()
+        duplicate = note.status == "duplicate"
+        return OutcomeReply(recorded=True, duplicate=duplicate, late=note.late, notes=list(note.notes) or msgspec.UNSET)
 
     # -- look up -----------------------------------------------------------------------------------------------
 
@@ -352,8 +359,3 @@ def _nudge(spec: Stage, arm: str) -> NudgeOut:
 
 def _policy(spec: Stage) -> str:
     return str(spec.policy.__struct_config__.tag)
-
-
-def time_of(microseconds: int) -> dt.datetime:
-    """A time as people read it, from microseconds since 1970."""
-    return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=microseconds)

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from api.service import time_of
 from api.stores.protocol import Found
+from api.times import time_of
 from bandit.catalogue import Stage
 from bandit.decoding import decode
 from bandit.drift import Alarm

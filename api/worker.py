@@ -20,7 +20,7 @@ import msgspec
 from api.learning import Learning, Settled
 from api.metrics import Metrics
 from api.releases import Releases
-from api.stores.protocol import Folded, Kept, Noted, Status, Store
+from api.stores.protocol import EventCredits, Folded, Kept, Noted, Status, Store
 from bandit import journey
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
@@ -31,7 +31,10 @@ log = logging.getLogger("journey_bandit.worker")
 
 Clock = Callable[[], int]
 Answer = tuple[list[Kept], list[Noted]]
+Told = tuple[Status, EventCredits]
 T = TypeVar("T")
+
+_NOTHING = EventCredits({}, {})
 
 _MOST = 4000  # rows of one transaction
 _TICK = 0.05  # seconds between looks for what matured while nobody writes
@@ -119,8 +122,8 @@ class Worker:
         self._queue(job)
         return job.future
 
-    def take(self, events: Sequence[Event]) -> asyncio.Future[list[Status]]:
-        """Queue events, as `submit` queues the rest; what became of each."""
+    def take(self, events: Sequence[Event]) -> asyncio.Future[list[Told]]:
+        """Queue events, as `submit` queues the rest; what became of each, and what it is credited to."""
         job = Job((), (), events, asyncio.get_running_loop().create_future(), learn=False)
         self._queue(job)
         return job.future
@@ -204,8 +207,10 @@ class Worker:
         self.learning.observe(kept, [*noted, *(note for _, note in folded.noted)])
         self._metrics.commit_seconds.observe(perf_counter() - start)
         self._metrics.commit_rows.observe(len(kept) + len(noted) + len(folded.taken))
-        first = (lambda: self._folded(folded)) if folded.taken else None
-        answers = _shared(jobs, kept, noted, folded.taken)
+        first = (lambda: self._folded(folded)) if folded.taken or folded.noted else None
+        events = [event for job in jobs for event in job.events]
+        told = [(status, folded.credits.get(e.id, _NOTHING)) for e, status in zip(events, folded.taken, strict=True)]
+        answers = _shared(jobs, kept, noted, told)
         _resolve([(job, answer) for job, answer in answers if not job.learn], first)
 
     def _admit(self, job: Job, release: Release) -> None:
@@ -224,11 +229,22 @@ class Worker:
         outcomes = [o for job in jobs for o in job.outcomes]
         events = [e for job in jobs for e in job.events]
         now = self._clock()
-        if not events:
-            return *self._store.record(decisions, outcomes, now, self._specs), Folded([], {}, (), [])
         with self._store.atomic():
             kept, noted = self._store.record(decisions, outcomes, now, self._specs)
-            return kept, noted, self._store.take(events, now, self._specs, self._rules)
+            shown = self._shown(outcomes, noted)
+            if not events and not shown:
+                return kept, noted, Folded([], {}, (), [])
+            return kept, noted, self._store.take(events, now, self._specs, self._rules, shown)
+
+    def _shown(self, outcomes: Sequence[Outcome], noted: Sequence[Noted]) -> set[bytes]:
+        """Users to whom something was really shown: what they reported may belong to that."""
+        if not self._rules.outcomes:
+            return set()
+        return {
+            note.found.decision.user
+            for outcome, note in zip(outcomes, noted, strict=True)
+            if outcome.kind == "activation" and note.status == "recorded" and note.found
+        }
 
     def _probe(self) -> None:
         """Find out whether writing works again: nobody may ask while the service says that it is not ready."""
@@ -264,8 +280,8 @@ class Worker:
 
 
 def _shared(
-    jobs: Sequence[Job], kept: Sequence[Kept], noted: Sequence[Noted], taken: Sequence[Status]
-) -> Iterator[tuple[Job, Answer | list[Status]]]:
+    jobs: Sequence[Job], kept: Sequence[Kept], noted: Sequence[Noted], taken: Sequence[Told]
+) -> Iterator[tuple[Job, Answer | list[Told]]]:
     """Each job's part of what became of all rows."""
     decided, said, told = iter(kept), iter(noted), iter(taken)
     for job in jobs:
@@ -276,7 +292,7 @@ def _shared(
 
 
 def _resolve(
-    answers: Sequence[tuple[Job, Answer | list[Status] | Release]], first: Callable[[], None] | None = None
+    answers: Sequence[tuple[Job, Answer | list[Told] | Release]], first: Callable[[], None] | None = None
 ) -> None:
     """Wake the callers of one event loop with one call, after `first`."""
 

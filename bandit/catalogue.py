@@ -34,6 +34,7 @@ Value = str | float | bool
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Bounded = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
@@ -213,12 +214,13 @@ def hurdle_of(policy: Hierarchical) -> HierarchicalHurdle:
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One app: its stages by name."""
+    """One app: its stages by name. `rates`: what one unit of another currency is worth in `currency`."""
 
     app: str
     currency: str
     stages: dict[str, Stage]
     journey: JourneyRules = JourneyRules()
+    rates: dict[str, Rate] = {}
     limits: Limits = Limits()
     exclusive: list[Exclusive] = []
     title: str = ""
@@ -271,9 +273,18 @@ def _check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
             yield from _check_stage(path, struct)
         case Catalogue():
             yield from references.check(struct.journey, {n: _refers(s) for n, s in struct.stages.items()})
+            yield from _check_rates(struct)
             yield from references.exclusive(struct.exclusive, {n: _refers(s) for n, s in struct.stages.items()})
         case _:
             yield from limits.check(path, struct)
+
+
+def _check_rates(catalogue: "Catalogue") -> Iterator[Problem]:
+    for code in catalogue.rates:
+        if code != code.upper() or len(code) > 8:
+            yield Problem(f"rates.{code}", "not the code of a currency", f"capitals, e.g. {code.upper()[:8]}")
+        elif code == catalogue.currency.upper():
+            yield Problem(f"rates.{code}", "this is the app's own currency", "remove it")
 
 
 def _refers(stage: Stage) -> references.Refers:

@@ -50,7 +50,7 @@ class Live(NamedTuple):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks. `id` keys the draw; `user_id` decides the holdout.
+    """What a caller asks. `id` keys the draw; `unit` decides the holdout: the person's, or that of `user_id` if empty.
 
     refused: nudges that may not be shown for a reason from outside, such as a budget → that reason. moment: what made
     the journey ask. deferred: teach only if it is reported that it was really shown.
@@ -67,6 +67,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     moment: str = ""
     notes: tuple[str, ...] = ()
     deferred: bool = False
+    unit: bytes = b""
 
 
 def ready(snapshot: Snapshot) -> Live:
@@ -81,7 +82,8 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
     snapshot = live.snapshot
     stage = snapshot.spec
     x, notes = features.encode(live.schema, ask.context)
-    holdout = in_holdout(salt, ask.user_id, stage.holdout)
+    unit = ask.unit or randomization_unit(salt, ask.user_id)
+    holdout = in_holdout(unit, stage.holdout)
     allowed = guardrails.eligible(
         stage,
         holdout=holdout,
@@ -103,6 +105,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         version=snapshot.version,
         basis=snapshot.basis,
         user=user_hash(salt, ask.user_id),
+        unit=unit,
         request=ask.request,
         x=x,
         propensity=scores.propensity,
@@ -135,7 +138,8 @@ def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 
     may = [name for name in names if name not in ask.refused]
     if not may:
         raise InvalidRequest(Problem("excludedActions", "no action is left", "leave one at least"))
-    excluded, holdout = dict(ask.refused), in_holdout(salt, ask.event, snapshot.spec.holdout)
+    unit = randomization_unit(salt, ask.event)
+    excluded, holdout = dict(ask.refused), in_holdout(unit, snapshot.spec.holdout)
     if holdout:
         excluded |= dict.fromkeys(may[1:], "holdout: control events get the first action")
     scores = choose(live, phi, np.array([name not in excluded for name in names]))
@@ -150,6 +154,7 @@ def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 
         version=snapshot.version,
         basis=snapshot.basis,
         user=user_hash(salt, ask.event),
+        unit=unit,
         request=ask.request,
         x=phi[drawn],
         propensity=scores.propensity,
@@ -221,9 +226,27 @@ def recompute(live: Live, decision: Decision, salt: bytes) -> Decision:
     return msgspec.structs.replace(decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arm)
 
 
-def in_holdout(salt: bytes, user_id: str, share: float) -> bool:
-    """Whether the user is in the control group. One hash for all stages: who is held out at 5 % is held out at 10 %."""
-    return share > 0.0 and propensity.unit(salt, b"holdout", user_id.encode()) < share
+def randomization_unit(salt: bytes, user_id: str) -> bytes:
+    """What groups are drawn from, 16 bytes: the id's place in [0, 1) as 8 bytes, then 8 bytes of its hash.
+
+    A person keeps the unit of the id under which they were first given a decision, whichever id asks later.
+    """
+    place = round(propensity.unit(salt, b"holdout", user_id.encode()) * 2**53) << 11
+    return place.to_bytes(8, "big") + user_hash(salt, user_id)[:8]
+
+
+def unit_from_group(user: bytes, *, held: bool, share: float) -> bytes:
+    """A unit for a person of whom only an older decision is known, which recorded the group and not the unit: a place
+    inside that group. `share` is the holdout's when it was made.
+    """
+    low, high = (0.0, share) if held else (share, 1.0)
+    place = low + (high - low) * (int.from_bytes(user[8:], "big") >> 11) * 2.0**-53
+    return (round(min(place, 1.0 - 2.0**-53) * 2**53) << 11).to_bytes(8, "big") + user[:8]
+
+
+def in_holdout(unit: bytes, share: float) -> bool:
+    """Whether a unit is in the control group. One place for all stages: who is held out at 5 % is held out at 10 %."""
+    return (int.from_bytes(unit[:8], "big") >> 11) * 2.0**-53 < share
 
 
 def user_hash(salt: bytes, user_id: str) -> bytes:

@@ -9,15 +9,27 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bandit import durations
 from bandit.catalogue import Catalogue, Feature, Stage
+from bandit.errors import InvalidRequest, Problem
+from bandit.identifiers import identifier, is_placeholder
+from bandit.identifiers import problem as identifier_problem
 from bandit.moments import Age, Back, Count, Ever, Fact, Idle, Last, Moment, Repeated, Visit
 from bandit.records import Event, Value
 
+CURRENCY = "$currency"
+"""The kept property that holds the currency of an event's amounts, where it is not the app's."""
+
+UNREADABLE = "(unreadable)"
+"""What is kept of an amount that is neither a number nor a short text: it was sent, so it is not missing."""
+
+_TEXT = 64  # characters of a kept text
+_LARGEST = 1e15  # of a kept number
+_FOLD = 2  # raised when the same events fold into another State
 RECENT = 32
 """How many of the last events of one kind are remembered one by one; rules may ask for up to 30."""
 
@@ -28,7 +40,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     last: int = 0
     earlier: int | None = None
-    properties: dict[str, Value] = {}
+    properties: dict[str, Value | None] = {}
     recent: tuple[tuple[int, Value | None], ...] = ()  # (at, key), oldest first
 
 
@@ -55,6 +67,9 @@ class Rules(NamedTuple):
     visit: int  # µs
     named: dict[str, str]  # the app's name → ours
     outcomes: frozenset[str]  # events that report something
+    amounts: frozenset[tuple[str, str]]  # (event, kept property) that holds an amount
+    identities: frozenset[tuple[str, str]]  # (event, kept property) that says what, or which decision, is meant
+    placeholders: frozenset[str]  # declared ones, in lower case
 
 
 class Journey(NamedTuple):
@@ -72,23 +87,98 @@ def rules(catalogue: Catalogue) -> Rules:
     outcomes = frozenset(event for stage in catalogue.stages.values() for event in stage.outcomes)
     named = {name: event for event, rule in declared.events.items() for name in rule.names}
     shape = {name: (rule.key, rule.stage) for name, rule in declared.events.items()}
-    body = msgspec.json.encode((start, declared.visit, shape, declared.abandoned), order="deterministic")
-    digest = hashlib.sha256(body).hexdigest()[:16]
-    return Rules(catalogue, digest, start, durations.micro(declared.visit), named, outcomes)
+    placeholders = frozenset(text.casefold() for text in declared.placeholders)
+    shaped = (_FOLD, start, declared.visit, shape, declared.abandoned, sorted(placeholders))
+    digest = hashlib.sha256(msgspec.json.encode(shaped, order="deterministic")).hexdigest()[:16]
+    credits_ = [(event, c) for stage in catalogue.stages.values() for event, c in stage.outcomes.items()]
+    return Rules(
+        catalogue,
+        digest,
+        start,
+        durations.micro(declared.visit),
+        named,
+        outcomes,
+        amounts=frozenset((event, c.value) for event, c in credits_ if c.value),
+        identities=frozenset(
+            [(event, c.by) for event, c in credits_ if c.by]
+            + [(event, rule.key) for event, rule in declared.events.items() if rule.key]
+        ),
+        placeholders=placeholders,
+    )
 
 
-def kept(rules: Rules, event: str, sent: Mapping[str, object]) -> dict[str, Value]:
-    """The declared properties of an event: numbers that are finite, booleans and texts of up to 64 characters."""
-    found: dict[str, Value] = {}
-    for ours, theirs in rules.catalogue.journey.events[event].properties.items() if event else ():
-        value: object = sent
-        for part in theirs.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, bool) or (isinstance(value, str) and len(value) <= 64):
-            found[ours] = value
-        elif isinstance(value, int | float) and abs(value) <= 1e15:
-            found[ours] = float(value)
-    return found
+class Properties(NamedTuple):
+    """What is kept of an event's properties, and what could not be, in words."""
+
+    values: dict[str, Value | None]
+    notes: tuple[str, ...]
+
+
+def properties(rules: Rules, event: str, sent: Mapping[str, object]) -> Properties:
+    """The declared properties of an event; an event that is not declared keeps none.
+
+    Identities become texts. Null is kept: it takes an earlier value away. Other values are numbers up to 1e15, booleans
+    and texts of up to 64 characters; one that is none of these is left out, with a note, or kept as unreadable if it is
+    an amount. A currency is kept where it is not the app's. InvalidRequest for an identity or a currency that cannot be
+    one: without it, the event would be about something else.
+    """
+    values, notes, problems = dict[str, Value | None](), list[str](), list[Problem]()
+    if not event:
+        return Properties(values, ())
+    rule = rules.catalogue.journey.events[event]
+    for ours, theirs in rule.properties.items():
+        there, value = _at_path(sent, theirs)
+        if not there:
+            continue
+        if (event, ours) in rules.identities:
+            wrong = identifier_problem(f"properties.{theirs}", value)
+            problems += [wrong] if wrong else []
+            values[ours] = identifier(value)
+        elif _storable(value):
+            values[ours] = value if isinstance(value, bool | str) or value is None else float(value)
+        elif (event, ours) in rules.amounts:
+            values[ours] = UNREADABLE
+        else:
+            notes.append(f"properties.{theirs} left out: send a number up to 1e15, a boolean or {_TEXT} characters")
+    if any(name == event for name, _ in rules.amounts):
+        values |= _currency(rules, rule.currency, sent, problems)
+    if problems:
+        raise InvalidRequest(*problems)
+    return Properties(values, tuple(notes))
+
+
+def _at_path(sent: Mapping[str, object], path: str) -> tuple[bool, Any]:
+    """Whether a dotted path leads to a value, and the value."""
+    *folders, name = path.split(".")
+    table: object = sent
+    for folder in folders:
+        table = table.get(folder) if isinstance(table, Mapping) else None
+    return (True, table[name]) if isinstance(table, Mapping) and name in table else (False, None)
+
+
+def _storable(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _TEXT
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return abs(value) <= _LARGEST
+    return isinstance(value, bool) or value is None
+
+
+def _currency(rules: Rules, path: str, sent: Mapping[str, object], problems: list[Problem]) -> dict[str, Value | None]:
+    _, value = _at_path(sent, path)
+    if value is None or value == "":
+        return {}
+    if not isinstance(value, str) or len(value.strip()) > 8:
+        problems.append(Problem(f"properties.{path}", "not the code of a currency", "send its code, such as EUR"))
+        return {}
+    code = value.strip().upper()
+    return {} if code == rules.catalogue.currency.upper() else {CURRENCY: code}
+
+
+def key_of(rules: Rules, event: Event) -> str | None:
+    """What the event is about, as text; None where it does not say, or says it with a placeholder."""
+    key = identifier(event.properties.get(rules.catalogue.journey.events[event.name].key))
+    return None if key is None or is_placeholder(key, rules.placeholders) else key
 
 
 def order(event: Event) -> tuple[int, str]:
@@ -117,7 +207,7 @@ def _next(rules: Rules, state: State, event: Event) -> State:
     if event.name in rules.catalogue.journey.events:
         rule = rules.catalogue.journey.events[event.name]
         stage = rule.stage or stage
-        seen = {**seen, event.name: _noted(seen.get(event.name, Seen()), event, rule.key, began)}
+        seen = {**seen, event.name: _noted(seen.get(event.name, Seen()), event, key_of(rules, event), began)}
     return State(
         rules=state.rules,
         stage=stage,
@@ -131,13 +221,13 @@ def _next(rules: Rules, state: State, event: Event) -> State:
     )
 
 
-def _noted(before: Seen, event: Event, key: str, began: int) -> Seen:
+def _noted(before: Seen, event: Event, key: str | None, began: int) -> Seen:
     return Seen(
         count=before.count + 1,
         last=event.at,
         earlier=before.last if before.count and before.last < began else before.earlier,
         properties={**before.properties, **event.properties},
-        recent=(*before.recent, (event.at, event.properties.get(key)))[-RECENT:],
+        recent=(*before.recent, (event.at, key))[-RECENT:],
     )
 
 
@@ -277,7 +367,7 @@ def _fit(feature: Feature, value: Value | None) -> Value | None:
 
 def number(value: Value | None) -> float | None:
     """A finite number, or a text that is one; None otherwise."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return None
     try:
         found = float(value)

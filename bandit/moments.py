@@ -16,12 +16,14 @@ class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """One kind of event. `names`: how the app calls it, older names too.
 
     properties: what is kept of it, ours → theirs (a dotted path); nothing else is stored. key: the kept property that
-    says what the event is about, such as a product or an order. stage: where the user is after it.
+    says what the event is about, such as a product or an order: two events with one key are one fact. currency: where
+    the app puts the currency of amounts (a dotted path). stage: where the user is after it.
     """
 
     names: Names
     properties: dict[str, str] = {}
     key: str = ""
+    currency: str = "currency"
     stage: str = ""
     description: str = ""
 
@@ -118,12 +120,14 @@ class Credit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     value: the kept property with the reward or what is taken back; 1, or everything, if left out. by: the kept property
     that names the nudge or the decision. of: for a retraction, the event whose reward is taken back; both have a key.
+    repeatable: for a reward, the same key may come again as a new fact (a product can be added twice, an order cannot).
     """
 
     kind: Literal["reward", "activation", "retraction"]
     value: str = ""
     by: str = ""
     of: str = ""
+    repeatable: bool = False
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -142,11 +146,13 @@ class Abandonment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 class JourneyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the app's events mean. `visit`: a longer pause begins a new visit. `start`: the stage before any event has
-    said another; the first declared one if left out. `consent`: flags that events carry.
+    said another; the first declared one if left out. `consent`: flags that events carry. `placeholders`: ids that this
+    app's clients send where an id is missing, beside the usual ones ("undefined", "null", "0", zero UUIDs).
     """
 
     visit: str = "30m"
     start: str = ""
     events: dict[str, EventRule] = {}
     consent: dict[str, Kept] = {}
+    placeholders: list[str] = []
     abandoned: Abandonment | None = None

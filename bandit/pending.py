@@ -56,7 +56,7 @@ def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, 
 
 def answered(outcomes: Sequence[Outcome]) -> int:
     """When the first reward or retraction in time was received, 0 if none was."""
-    return min((o.received for o in outcomes if o.kind != "activation" and not o.late), default=0)
+    return min((o.received for o in rewards.in_force(outcomes) if o.kind != "activation"), default=0)
 
 
 def lateness(at: Ints, expires: Ints, answered: Ints) -> Array:

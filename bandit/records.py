@@ -40,6 +40,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     version: int  # the settlements the policy had learned: those numbered up to this
     basis: Basis = Basis()  # and what it took from decisions that were still open
     user: bytes  # keyed hash, 16 bytes
+    unit: bytes = b""  # what the person's group is drawn from: `engine.randomization_unit`; empty: not recorded
     request: bytes  # digest of the request, to tell a retry from a conflict
     x: Array  # (d,)
     propensity: Array  # (k,); 0 where not eligible
@@ -96,11 +97,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     received: int
     name: str  # as declared in the catalogue; empty for an event it does not declare
-    properties: dict[str, Value] = {}
+    properties: dict[str, Value | None] = {}  # None: sent as null, which takes an earlier value away
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Something reported about a decision. `id` is unique within the decision."""
+    """Something reported about a decision. `id` is unique within the decision.
+
+    fact: what it is about, such as one order; what is taken back is taken from the same fact. "": no fact was named,
+    and amounts are taken from the whole. voids: the id of an outcome of this decision that does not count any more,
+    because the event it came from belongs to another decision.
+    """
 
     decision: uuid.UUID
     id: str
@@ -109,6 +115,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     occurred: int
     received: int
     late: bool = False
+    fact: str = ""
+    voids: str = ""
 
 
 class Matured(msgspec.Struct, frozen=True):

@@ -114,6 +114,9 @@ def _credit(path: str, journey: JourneyRules, refers: Refers, event: str, credit
     for key, name in (("value", credit.value), ("by", credit.by)):
         if name:
             yield from _property(f"{path}.{key}", journey, event, name)
+    if credit.repeatable and (credit.kind != "reward" or not _rule(journey, event).key):
+        problem = "only a reward whose event has a key can come again with it"
+        yield Problem(f"{path}.repeatable", problem, "remove it")
     if credit.kind == "activation" and credit.value:
         yield Problem(f"{path}.value", "an activation has no value", "remove it")
     if credit.kind == "reward" and refers.continuous and not credit.value:

@@ -1,6 +1,7 @@
 """From outcomes to one final reward. Order-free: any permutation of the same outcomes gives the same reward."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bandit.catalogue import Stage
@@ -15,6 +16,15 @@ class Verdict(NamedTuple):
     learned: bool
 
 
+class Total(NamedTuple):
+    """What outcomes add up to, before it is clipped to the declared range. `amount`: None if nobody answered, or if all
+    was taken back (`taken`).
+    """
+
+    amount: float | None
+    taken: bool
+
+
 def settle(
     stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current: bool = True, deferred: bool = False
 ) -> Verdict:
@@ -25,25 +35,52 @@ def settle(
     What was decided under a schema that is not `current` any more says nothing to the present one.
     """
     spec = stage.reward
-    in_time = [o for o in outcomes if not o.late]
-    rewards = sorted(o.value for o in in_time if o.kind == "reward" and o.value is not None)
-    taken = [o.value for o in in_time if o.kind == "retraction"]
-    if None in taken:
-        reward, why = spec.default, "retraction"
-    elif rewards:
-        total = sum(rewards) - sum(sorted(v for v in taken if v is not None))
-        reward, why = min(max(total, spec.min), spec.max), "reward"
-        if taken and total == 0.0:  # taken back piece by piece
-            reward, why = spec.default, "retraction"
+    found = total(outcomes)
+    why: Why
+    if found.amount is None:
+        reward, why = spec.default, "retraction" if found.taken else "silence"
     else:
-        reward, why = spec.default, "silence"
+        reward, why = min(max(found.amount, spec.min), spec.max), "reward"
     if holdout:
         return Verdict(reward, "holdout", learned=False)
-    if (deferred or stage.activation == "required") and not any(o.kind == "activation" for o in in_time):
+    activated = any(o.kind == "activation" for o in outcomes if not o.late)
+    if (deferred or stage.activation == "required") and not activated:
         return Verdict(reward, "not activated", learned=False)
     if not current:
         return Verdict(reward, "other schema", learned=False)
-    return Verdict(reward, why, learned=True)  # type: ignore[arg-type]
+    return Verdict(reward, why, learned=True)
+
+
+def total(outcomes: Sequence[Outcome]) -> Total:
+    """The exact sum, rounded once, of the rewards that were reported in time and not taken back.
+
+    Facts are counted one by one: no more can be taken back of an order than it brought. Outcomes that name no fact are
+    counted together, and a retraction of these without a value takes back everything.
+    """
+    facts: dict[str, list[Outcome]] = {}
+    for outcome in in_force(outcomes):
+        if outcome.kind != "activation":
+            facts.setdefault(outcome.fact, []).append(outcome)
+    amounts, taken, rewarded = list[float](), False, False
+    for fact, about in facts.items():
+        given = [o.value for o in about if o.kind == "reward" and o.value is not None]
+        back = [o.value for o in about if o.kind == "retraction"]
+        if not fact and None in back:
+            return Total(None, taken=True)
+        less = [-math.copysign(v, math.fsum(given)) if fact else -v for v in back if v is not None]
+        rest = math.fsum(given + less)
+        gone = None in back or (bool(back) and (rest == 0.0 or (bool(fact) and rest * math.fsum(given) <= 0.0)))
+        taken = taken or bool(given and gone)
+        if given and not gone:
+            rewarded = True
+            amounts += given + less
+    return Total(math.fsum(amounts) if rewarded else None, taken)
+
+
+def in_force(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
+    """Outcomes that were reported in time, without those that another one voids, and without those that void."""
+    voided = {o.voids for o in outcomes if o.voids and not o.late}
+    return (o for o in outcomes if not (o.late or o.voids or o.id in voided))
 
 
 def is_final(stage: Stage, outcomes: Sequence[Outcome], *, deferred: bool = False) -> bool:

@@ -5,8 +5,8 @@ from typing import cast
 
 import click
 
-from api.service import time_of
 from api.stores import open_store
+from api.times import time_of
 from api.webhooks import KINDS, Kind, create
 
 

@@ -55,7 +55,7 @@ def _sent(i: int, given: dict[str, Any]) -> Sent:
         raise InvalidRequest(Problem(f"events[{i}]", str(error)[:120], "send key and userKey")) from error
     if not 0 < len(event.user_key) <= 256 or not event.key:
         raise InvalidRequest(Problem(f"events[{i}].userKey", "not 1 to 256 characters", "send the targeting key"))
-    at = None if event.creation_date is None else round(min(max(event.creation_date, 0.0), 1e11) * 1e6)
+    at = None if event.creation_date is None else round(min(max(event.creation_date, -1e12), 1e12) * 1e6)
     words = msgspec.json.encode(given, order="deterministic")  # it has no id: the same words are the same event
     name = f"track:{hashlib.blake2b(words, digest_size=16).hexdigest()}"
-    return Sent(name, event.key, event.user_key, None, event.tracking_event_details, at)
+    return Sent(name, event.key, event.user_key, None, event.tracking_event_details, at, f"events[{i}].creationDate")

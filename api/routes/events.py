@@ -1,14 +1,14 @@
 """The native JSON API of events and journeys, under /v1."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery, Parameter
 
 from api.bodies import read, takes
-from api.event_messages import EventBatch, EventItem, EventReplies, JourneyReply
+from api.event_messages import EventBatch, EventItem, EventReplies, JourneyReply, UncreditedReply
 from api.events import Events
 from api.problems import documented, item
 from bandit.catalogue import Catalogue
@@ -49,7 +49,20 @@ def routes(events: Events, catalogue: Catalogue) -> list[HTTPRouteHandler]:
         """Stage, moment and why, what is known, and what may be shown now."""
         return events.journey(user_id)
 
-    return [report, journey]
+    @get(
+        "/v1/events/uncredited",
+        summary="Reports that are credited to nothing",
+        responses=documented(400, 401, 403),
+        opt={"scope": "read"},
+        tags=["look up"],
+    )
+    async def uncredited(
+        limit: Annotated[int, Parameter(ge=1, le=1000)] = 100, reason: FromQuery[str | None] = None
+    ) -> UncreditedReply:
+        """Refunds of unknown orders, amounts that cannot be read, rewards without a decision: newest first, and why."""
+        return events.uncredited(limit, reason)
+
+    return [report, uncredited, journey]
 
 
 def _example(catalogue: Catalogue) -> dict[str, Any]:

@@ -7,12 +7,11 @@ from litestar import Request, get, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api.asking import microseconds
 from api.bodies import read, takes
 from api.problems import documented
 from api.release_messages import RegistryWord, Released, ReleaseRequest, ReleasesReply
 from api.releases import Word
-from api.service import time_of
+from api.times import microseconds, time_of
 from api.worker import Clock, Worker
 from bandit.catalogue import Catalogue
 from bandit.records import Release

@@ -6,7 +6,6 @@ Bodies are read as bytes, inflated if they say gzip, and parsed as JSON whatever
 
 import base64
 import binascii
-import datetime as dt
 import hashlib
 import logging
 import zlib
@@ -19,11 +18,13 @@ from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from api.asking import microseconds
 from api.bodies import body
-from api.events import Events, Sent
-from api.metrics import Metrics
-from bandit.errors import Unavailable
+from api.events import EventReceipt, Events, Sent
+from api.stores.protocol import SKEW
+from api.times import FIRST, parsed
+from bandit.errors import InvalidRequest, Problem, Unavailable
+from bandit.identifiers import identifier
+from bandit.identifiers import problem as identifier_problem
 
 log = logging.getLogger("journey_bandit.http")
 
@@ -62,14 +63,11 @@ class RefusedError(Exception):
         super().__init__(message)
 
 
-def routes(events: Events, scopes: Scopes | None, metrics: Metrics) -> list[HTTPRouteHandler]:
+def routes(events: Events, scopes: Scopes | None) -> list[HTTPRouteHandler]:
     """The handlers of one service. `scopes` None: no key is needed."""
 
-    async def taken(sent: Sequence[Sent | None]) -> Response[bytes]:
-        dropped = sum(one is None for one in sent)
-        metrics.events.labels("(unusable)", "dropped").inc(dropped)
-        await events.take([one for one in sent if one])
-        return _answer(200, {"success": True})
+    async def taken(sent: Sequence[Sent | InvalidRequest]) -> Response[bytes]:
+        return _answer(200, _summary(sent, await events.take(sent)))
 
     @post(
         list(_BATCH),
@@ -100,13 +98,33 @@ def routes(events: Events, scopes: Scopes | None, metrics: Metrics) -> list[HTTP
             message = _decoded(raw, dict[str, Any])
             _admit(request, scopes, message.get("writeKey"))
             sent = _Reader(events, None, None).message(raw, kind)
-            if sent is None:
-                raise RefusedError(400, "invalid_message", "send userId or anonymousId, and what the call needs")
-            return await taken([sent])
+            (receipt,) = await events.take([sent])
+            if isinstance(receipt, InvalidRequest):
+                raise RefusedError(400, "invalid_message", str(receipt))
+            return _answer(200, _summary([sent], [receipt]))
 
         return call
 
     return [batch, *(single(kind, paths) for kind, paths in _SINGLE.items())]
+
+
+def _summary(
+    sent: Sequence[Sent | InvalidRequest], taken: Sequence[EventReceipt | InvalidRequest]
+) -> dict[str, object]:
+    """What is answered: which messages were dropped and why, and which reports are credited to nothing. Clients look
+    at the status only; people look here.
+    """
+    dropped = [
+        {"index": i, **msgspec.to_builtins(one.problems[0])}
+        for i, one in enumerate(taken)
+        if isinstance(one, InvalidRequest)
+    ]
+    reports = [
+        {"messageId": message.id, "credited": dict(one.credited), "not_credited": dict(one.missed)}
+        for message, one in zip(sent, taken, strict=True)
+        if isinstance(message, Sent) and isinstance(one, EventReceipt) and (one.credited or one.missed)
+    ]
+    return {"success": True, **({"dropped": dropped} if dropped else {}), **({"reports": reports} if reports else {})}
 
 
 def refusal(_: Ask, error: Exception) -> Response[bytes]:
@@ -182,41 +200,59 @@ def _presented(request: Ask, write_key: object) -> str:
 
 
 class _Reader:
-    """Reads the messages of one request. None for one that cannot be used."""
+    """Reads the messages of one request: each as it was sent, or what is wrong with it."""
 
     def __init__(self, events: Events, sent_at: object, context: object):
         self._events = events
-        self._sent = _time(sent_at)
+        self._sent = sent_at
         self._context = context if isinstance(context, Mapping) else {}
         self._now = events.now()
 
-    def message(self, raw: bytes, kind: str | None = None) -> Sent | None:
+    def message(self, raw: bytes, kind: str | None = None) -> Sent | InvalidRequest:
         """One message; `kind` is said by the path of a single call."""
         try:
-            given = msgspec.json.decode(raw)
+            return self._message(raw, kind)
+        except InvalidRequest as error:
+            return error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
+            return InvalidRequest(Problem("(message)", "not JSON that can be read", "send an object of finite numbers"))
+
+    def _message(self, raw: bytes, kind: str | None) -> Sent:
+        given = msgspec.json.decode(raw)
         if not isinstance(given, dict):
-            return None
+            raise InvalidRequest(Problem("(message)", "not an object", "send one object a message"))
         what = kind or given.get("type")
-        user, anonymous = _id(given.get("userId")), _id(given.get("anonymousId"))
-        alias = _id(given.get("previousId")) if what == "alias" else anonymous if user else None
-        name = self._name(what, given)
-        if not (user or anonymous) or name is None or (what == "alias" and not (user and alias)):
-            return None
+        user, anonymous = _id(given, "userId"), _id(given, "anonymousId")
+        previous = _id(given, "previousId") if what == "alias" else None
+        if not (user or anonymous):
+            raise InvalidRequest(Problem("userId", "missing", "send userId or anonymousId"))
+        if what == "alias" and not (user and previous):
+            raise InvalidRequest(Problem("previousId", "missing, or userId is", "send both: they are one person"))
         at = self._time(given)
+        alias = previous if what == "alias" else anonymous if user else None
         return Sent(
-            _message_id(given, raw, at), name, user or anonymous or "", alias, self._properties(what, given), at
+            _message_id(given, raw, at),
+            self._name(what, given),
+            user or anonymous or "",
+            alias,
+            self._properties(what, given),
+            at,
+            "timestamp",
         )
 
-    def _name(self, what: object, given: Mapping[str, Any]) -> str | None:
+    def _name(self, what: object, given: Mapping[str, Any]) -> str:
         """What the event is called: a track by its own name, a page by "page:Name" if that is declared, or "page"."""
         if what == "track":
-            return given["event"] if isinstance(given.get("event"), str) and given["event"] else None
+            event = given.get("event")
+            if not isinstance(event, str) or not event:
+                raise InvalidRequest(Problem("event", "missing, or not a text", "send the name of what happened"))
+            return event
         if what in ("page", "screen"):
             named = f"{what}:{given.get('name')}"
             return named if self._events.names(named) else str(what)
-        return str(what) if what in ("identify", "group", "alias") else None
+        if what in ("identify", "group", "alias"):
+            return str(what)
+        raise InvalidRequest(Problem("type", "not a kind of message", "track, identify, page, screen, group or alias"))
 
     def _properties(self, what: object, given: Mapping[str, Any]) -> Mapping[str, object]:
         if what not in ("identify", "group"):
@@ -225,40 +261,46 @@ class _Reader:
         return {**_table(context, "traits"), **_table(given, "traits")}
 
     def _time(self, given: Mapping[str, Any]) -> int | None:
-        """When it happened on our clock: what the client's clock says, by how long ago that was when it sent it."""
-        at = _time(given.get("timestamp")) or _time(given.get("originalTimestamp"))
-        sent = _time(given.get("sentAt")) or self._sent
-        if at is None or sent is None:
+        """When it happened on our clock: what the client's clock says, by how long ago that was when it sent it. A
+        sending time that was never set (before 2000), or that cannot be read, corrects nothing.
+        """
+        at = parsed("timestamp", given.get("timestamp"))
+        if at is None:
+            at = parsed("originalTimestamp", given.get("originalTimestamp"))
+        sent = _sent_time(given.get("sentAt"))
+        sent = _sent_time(self._sent) if sent is None else sent
+        if at is None or sent is None or at < FIRST:
             return at
+        if at > sent + SKEW:
+            raise InvalidRequest(Problem("timestamp", "lies after sentAt", "send both by one clock"))
         return self._now - max(sent - at, 0)
+
+
+def _sent_time(value: object) -> int | None:
+    try:
+        sent = parsed("sentAt", value)
+    except InvalidRequest:
+        return None
+    return None if sent is None or sent < FIRST else sent
 
 
 def _message_id(given: Mapping[str, Any], raw: bytes, at: int | None) -> str:
     """The client's id. A call made by hand may have none: the same words of the same time are the same message."""
-    own = given.get("messageId")
-    if isinstance(own, str) and 0 < len(own) <= 128:
+    own = identifier(given.get("messageId"))
+    if own is not None and len(own) <= 128:
         return own
     if own is None and at is None:
         return str(uuid7.uuid7())
-    return hashlib.blake2b(own.encode() if isinstance(own, str) else raw, digest_size=16).hexdigest()
+    return hashlib.blake2b(own.encode(errors="surrogatepass") if own else raw, digest_size=16).hexdigest()
 
 
-def _id(value: object) -> str | None:
-    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    return text if 0 < len(text) <= 256 else None
+def _id(given: Mapping[str, Any], field: str) -> str | None:
+    wrong = identifier_problem(field, given.get(field))
+    if wrong:
+        raise InvalidRequest(wrong)
+    return identifier(given.get(field))
 
 
 def _table(given: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = given.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _time(value: object) -> int | None:
-    """Microseconds since 1970 of an ISO time; None if it is none."""
-    if not isinstance(value, str):
-        return None
-    try:
-        when = dt.datetime.fromisoformat(value)
-        return microseconds(when if when.tzinfo else when.replace(tzinfo=dt.UTC))
-    except (ValueError, OverflowError):
-        return None

@@ -11,7 +11,7 @@ from litestar.params import FromQuery, QueryParameter
 
 from api.outbox import Post
 from api.problems import documented
-from api.service import time_of
+from api.times import time_of
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

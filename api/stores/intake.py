@@ -5,15 +5,17 @@ events report become durable together.
 
 Ids of one person are joined by links alias → owner, said by events that carry both. An alias belongs to the owner of
 its earliest link, whatever order links came in; following owners leads to the root, under which the journey is kept.
+
+After each change, a person's reports are attributed as if all had come in the order in which they happened; what
+differs from the credits in force is recorded.
 """
 
-import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from api.stores.protocol import Folded, Noted, Status
+from api.stores.protocol import EventCredits, Folded, MissedReport, Noted, Status
 from bandit import attribution, journey
-from bandit.attribution import Candidate, Credited
+from bandit.attribution import Candidate, Credited, CreditState, Uncredited
 from bandit.journey import Rules, State
 from bandit.records import Event, Outcome
 
@@ -67,12 +69,20 @@ class Rows(Protocol):
         """Decisions of these users whose window was open at `since` or later, without those that were "not now"."""
         ...
 
-    def credited(self, events: Sequence[str]) -> dict[tuple[str, str], uuid.UUID]:
-        """(event, stage) → the decision that was credited."""
+    def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
+        """(event, stage) → what was credited; final at `now` if the decision is settled or its window is over."""
         ...
 
     def credit(self, rows: Sequence[Credited]) -> None:
-        """Remember credits."""
+        """Remember credits, and those that were voided; the last one of an event and a stage counts."""
+        ...
+
+    def missed(self, events: Sequence[str]) -> dict[tuple[str, str], Uncredited]:
+        """(event, stage) → why it is credited to nothing."""
+        ...
+
+    def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
+        """Remember reports that are credited to nothing, in place of earlier reasons, and forget those of `gone`."""
         ...
 
 
@@ -115,23 +125,34 @@ def family(rows: Rows, root: bytes) -> frozenset[bytes]:
     return frozenset(found)
 
 
-def take(rows: Rows, rules: Rules, events: Sequence[Event], record: Record) -> Folded:
-    """Record what is new of `events`, move journeys on, and record what the events report by `record`."""
+def take(
+    rows: Rows, rules: Rules, events: Sequence[Event], now: int, record: Record, users: Collection[bytes] = ()
+) -> Folded:
+    """Record what is new of `events`, move journeys on, and record what the events report by `record`. `users`: people
+    whose reports are attributed anew.
+    """
     taken, fresh = _admit(rows, events)
     rows.append([(event, event.name in rules.outcomes) for event in fresh])
     moved = _join(rows, [event for event in fresh if event.alias not in (None, event.user)])
-    roots = roots_of(rows, {*moved, *(event.user for event in fresh)})
+    roots = roots_of(rows, {*moved, *users, *(event.user for event in fresh)})
     by_root: dict[bytes, list[Event]] = {roots[one]: [] for one in moved}
     for event in fresh:
         by_root.setdefault(roots[event.user], []).append(event)
     before = rows.states(by_root.keys() - moved)
     states = {root: _moved_on(rows, rules, root, new, before.get(root)) for root, new in by_root.items()}
     rows.keep({**dict.fromkeys(moved - states.keys()), **states})
-    noted = []
-    for root, new in by_root.items():
-        if root in moved or any(event.name in rules.outcomes for event in new):
-            noted += _report(rows, rules, family(rows, root), record)
-    return Folded(taken, {root: state for root, state in states.items() if state}, moved, noted)
+    telling = {root for root, new in by_root.items() if any(event.name in rules.outcomes for event in new)}
+    asked = telling | (moved & set(roots.values())) | {roots[user] for user in users}
+    reported = [_report(rows, rules, family(rows, root), now, record) for root in sorted(asked)]
+    told = [event.id for event in events if event.name in rules.outcomes]
+    return Folded(
+        taken,
+        {root: state for root, state in states.items() if state},
+        moved,
+        [pair for noted, _ in reported for pair in noted],
+        _credits(rows, told, now),
+        [miss for _, missed in reported for miss in missed],
+    )
 
 
 def _admit(rows: Rows, events: Sequence[Event]) -> tuple[list[Status], list[Event]]:
@@ -180,26 +201,58 @@ def _moved_on(rows: Rows, rules: Rules, root: bytes, new: Sequence[Event], befor
     return journey.fold(rules, everything) if everything else None
 
 
-def _report(rows: Rows, rules: Rules, users: Collection[bytes], record: Record) -> list[tuple[Credited, Noted]]:
+def _report(
+    rows: Rows, rules: Rules, users: Collection[bytes], now: int, record: Record
+) -> tuple[list[tuple[Credited, Noted]], list[Uncredited]]:
+    """Attribute a person's reports anew: what was recorded of them, and what is newly credited to nothing."""
     events = rows.events(users, reporting=True)
     if not events:
-        return []
-    done = rows.credited([event.id for event in events])
+        return [], []
+    ids = [event.id for event in events]
     candidates = rows.candidates(users, min(event.at for event in events))
-    found = list(attribution.attribute(rules, events, candidates, done))
+    found = attribution.attribute(rules, events, candidates, rows.credits(ids, now))
     received = {event.id: event.received for event in events}
-    noted = record(
-        [
-            Outcome(
-                decision=c.decision,
-                id=f"event:{c.event}",
-                kind=c.kind,
-                value=c.value,
-                occurred=c.occurred,
-                received=received[c.event],
-            )
-            for c in found
-        ]
+    noted = record([_outcome(c, received[c.event]) for c in found.credited]) if found.credited else []
+    pairs = list(zip(found.credited, noted, strict=True))
+    rows.credit([c for c, note in pairs if note.status in ("recorded", "duplicate")])
+    refused = [
+        Uncredited(c.event, c.stage, c.kind, "refused", str(note.problem or note.status))
+        for c, note in pairs
+        if note.status not in ("recorded", "duplicate")
+    ]
+    return pairs, _missed(rows, ids, [*found.uncredited, *refused], received)
+
+
+def _outcome(credited: Credited, received: int) -> Outcome:
+    return Outcome(
+        decision=credited.decision,
+        id=credited.outcome,
+        kind=credited.kind,
+        value=credited.value,
+        occurred=credited.occurred,
+        received=received,
+        fact=credited.fact,
+        voids=credited.voids,
     )
-    rows.credit(found)
-    return list(zip(found, noted, strict=True))
+
+
+def _missed(rows: Rows, ids: Sequence[str], now: Sequence[Uncredited], received: Mapping[str, int]) -> list[Uncredited]:
+    """Keep what is credited to nothing now. What was not before, or for another reason."""
+    before = rows.missed(ids)
+    after = {(one.event, one.stage): one for one in now}
+    fresh = [one for key, one in after.items() if before.get(key) != one]
+    rows.miss([MissedReport(one, received[one.event]) for one in fresh], list(before.keys() - after.keys()))
+    return [one for one in fresh if (old := before.get((one.event, one.stage))) is None or old.reason != one.reason]
+
+
+def _credits(rows: Rows, events: Sequence[str], now: int) -> dict[str, EventCredits]:
+    """What each of these events is credited to, as things stand."""
+    if not events:
+        return {}
+    found = {event: EventCredits({}, {}) for event in events}
+    for (event, stage), state in rows.credits(events, now).items():
+        if state.outcome:
+            found[event] = EventCredits({**found[event].credited, stage: state.decision}, {})
+    for (event, stage), miss in rows.missed(events).items():
+        found[event] = found[event]._replace(missed={**found[event].missed, stage: miss})
+    return found

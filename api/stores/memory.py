@@ -11,7 +11,7 @@ import numpy as np
 
 from api.stores import intake
 from api.stores.memory_events import MemoryRows
-from api.stores.protocol import Counts, Folded, Found, Kept, Last, Letter, Noted, Person, admit, finite
+from api.stores.protocol import Counts, Folded, Found, Kept, Last, Letter, MissedReport, Noted, Person, admit, finite
 from bandit import journey
 from bandit.belief import Belief
 from bandit.catalogue import Stage
@@ -30,7 +30,7 @@ class MemoryStore:
         self._found: dict[uuid.UUID, Found] = {}
         self._by_seq: list[uuid.UUID] = []
         self._by_user: dict[bytes, list[uuid.UUID]] = {}
-        self._rows = MemoryRows(self._decided)
+        self._rows = MemoryRows(self._decided, self._found.__getitem__)
         self._pending: dict[int, int] = {}  # decision seq → due
         self._settlements: list[tuple[Settlement, Array]] = []
         self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
@@ -80,8 +80,24 @@ class MemoryStore:
     def atomic(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def take(self, events: Sequence[Event], now: int, specs: Mapping[str, Stage], rules: Rules) -> Folded:
-        return intake.take(self._rows, rules, events, lambda outcomes: self.record([], outcomes, now, specs)[1])
+    def take(
+        self,
+        events: Sequence[Event],
+        now: int,
+        specs: Mapping[str, Stage],
+        rules: Rules,
+        users: Collection[bytes] = (),
+    ) -> Folded:
+        def record(outcomes: Sequence[Outcome]) -> list[Noted]:
+            return self.record([], outcomes, now, specs)[1]
+
+        return intake.take(self._rows, rules, events, now, record, users)
+
+    def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
+        return self._rows.newest_missed(most, reason)
+
+    def roots(self, users: Collection[bytes]) -> dict[bytes, bytes]:
+        return intake.roots_of(self._rows, users)
 
     def person(self, user: bytes, most: int) -> Person:
         return self._rows.person(user, most)

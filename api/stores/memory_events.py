@@ -4,25 +4,31 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from api.stores.intake import Link, family, root_of
-from api.stores.protocol import Asked, Found, Person
-from bandit.attribution import Candidate, Credited
+from api.stores.protocol import Asked, FirstDecision, Found, MissedReport, Person
+from bandit.attribution import Candidate, Credited, CreditState, Uncredited
 from bandit.catalogue import NONE
 from bandit.journey import State
 from bandit.records import NOT_NOW, Event
 
 
 class MemoryRows:
-    """`Rows` in dicts. `decided(users)`: the decisions of these users, in order. Records are frozen, so shared."""
+    """`Rows` in dicts. `decided(users)`: the decisions of these users, in order; `found(id)`: one decision. Records are
+    frozen, so shared.
+    """
 
-    def __init__(self, decided: Callable[[Collection[bytes]], Iterable[Found]]) -> None:
+    def __init__(
+        self, decided: Callable[[Collection[bytes]], Iterable[Found]], found: Callable[[uuid.UUID], Found]
+    ) -> None:
         self._decided = decided
+        self._found = found
         self._events: dict[str, tuple[Event, bool]] = {}
         self._by_user: dict[bytes, list[str]] = {}
         self._links: dict[bytes, dict[bytes, Link]] = {}
         self._owners: dict[bytes, bytes] = {}
         self._aliases: dict[bytes, list[bytes]] = {}
         self._states: dict[bytes, State] = {}
-        self._credits: dict[tuple[str, str], uuid.UUID] = {}
+        self._credits: dict[tuple[str, str], CreditState] = {}
+        self._missed: dict[tuple[str, str], MissedReport] = {}
 
     def known(self, ids: Sequence[str]) -> dict[str, Event]:
         return {i: self._events[i][0] for i in ids if i in self._events}
@@ -72,24 +78,48 @@ class MemoryRows:
             for d in (f.decision,)
         ]
 
-    def credited(self, events: Sequence[str]) -> dict[tuple[str, str], uuid.UUID]:
+    def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
         wanted = set(events)
-        return {key: decision for key, decision in self._credits.items() if key[0] in wanted}
+        return {
+            key: state._replace(final=found.settlement is not None or found.decision.expires <= now)
+            for key, state in self._credits.items()
+            if key[0] in wanted
+            for found in (self._found(state.decision),)
+        }
 
     def credit(self, rows: Sequence[Credited]) -> None:
-        self._credits |= {(row.event, row.stage): row.decision for row in rows}
+        for c in rows:
+            outcome = "" if c.voids else c.outcome
+            self._credits[c.event, c.stage] = CreditState(c.decision, outcome, c.fact, c.changes)
+
+    def missed(self, events: Sequence[str]) -> dict[tuple[str, str], Uncredited]:
+        wanted = set(events)
+        return {key: miss.report for key, miss in self._missed.items() if key[0] in wanted}
+
+    def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
+        for key in gone:
+            del self._missed[key]
+        self._missed |= {(miss.report.event, miss.report.stage): miss for miss in rows}
+
+    def newest_missed(self, most: int, reason: str | None) -> list[MissedReport]:
+        """As the SQLite ledger's."""
+        found = [miss for miss in self._missed.values() if reason in (None, miss.report.reason)]
+        return sorted(found, key=lambda miss: (-miss.at, miss.report.event, miss.report.stage))[:most]
 
     def person(self, user: bytes, most: int) -> Person:
         """As the SQLite ledger's."""
         root = root_of(self, user)
         ids = family(self, root)
+        decided = list(self._decided(ids))
         found = [
             Asked(d.id, d.stage, d.arm, d.at, d.expires, d.moment, d.deferred, _activated(f))
-            for f in self._decided(ids)
+            for f in decided
             for d in (f.decision,)
             if d.arm != NONE or d.moment not in ("", NOT_NOW)
         ]
-        return Person(root, ids, self._states.get(root), tuple(found[::-1][:most]))
+        first = min((f.decision for f in decided), key=lambda d: not d.unit, default=None)
+        known = FirstDecision(first.user, first.unit, first.holdout, first.spec) if first else None
+        return Person(root, ids, self._states.get(root), tuple(found[::-1][:most]), known)
 
 
 def _activated(found: Found) -> int | None:

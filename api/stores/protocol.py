@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 import msgspec
 
 from bandit import rewards
-from bandit.attribution import Credited
+from bandit.attribution import Credited, Uncredited
 from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.errors import LedgerError, Problem
@@ -51,6 +51,7 @@ class Noted(NamedTuple):
     problem: Problem | None = None
     stage: str = ""
     found: "Found | None" = None  # if recorded: the decision, and all that was reported about it
+    notes: tuple[str, ...] = ()  # if recorded: what will not count as it was sent
 
 
 class Last(NamedTuple):
@@ -95,22 +96,54 @@ class Asked(NamedTuple):
     activated: int | None
 
 
+class FirstDecision(NamedTuple):
+    """What a person's first decision says about their group. `unit` is empty if it was not recorded then; `spec` is the
+    digest of the declaration with the holdout's share.
+    """
+
+    user: bytes
+    unit: bytes
+    holdout: bool
+    spec: str
+
+
 class Person(NamedTuple):
-    """What the ledger knows of a person. `ids`: all that lead to the root. `asked`: newest first."""
+    """What the ledger knows of a person. `ids`: all that lead to the root. `asked`: newest first. `first`: the earliest
+    decision under any of the ids, of those that recorded a unit if there are any.
+    """
 
     root: bytes
     ids: frozenset[bytes]
     state: State | None
     asked: tuple[Asked, ...]
+    first: FirstDecision | None = None
+
+
+class EventCredits(NamedTuple):
+    """What one event is credited to, and why it is credited to nothing, by stage."""
+
+    credited: Mapping[str, uuid.UUID]
+    missed: Mapping[str, Uncredited]
 
 
 class Folded(NamedTuple):
-    """What taking events in has changed. `moved`: roots of people who were joined or parted."""
+    """What taking events in has changed. `moved`: roots of people who were joined or parted. `credits`: by event id, of
+    the events that report something. `missed`: what was found to be credited to nothing, now and not before.
+    """
 
     taken: list[Status]
     states: Mapping[bytes, State]
     moved: Collection[bytes]
     noted: list[tuple[Credited, Noted]]
+    credits: Mapping[str, EventCredits] = MappingProxyType({})
+    missed: Sequence[Uncredited] = ()
+
+
+class MissedReport(NamedTuple):
+    """An event that reports something and is credited to nothing, and when it was received (µs)."""
+
+    report: Uncredited
+    at: int
 
 
 class Letter(NamedTuple):
@@ -159,8 +192,26 @@ class Store(Protocol):
         """What is written inside is one durable transaction."""
         ...
 
-    def take(self, events: Sequence[Event], now: int, specs: Mapping[str, Stage], rules: Rules) -> Folded:
-        """Record events that are new, move journeys on, and record the outcomes that events report (see `intake`)."""
+    def take(
+        self,
+        events: Sequence[Event],
+        now: int,
+        specs: Mapping[str, Stage],
+        rules: Rules,
+        users: Collection[bytes] = (),
+    ) -> Folded:
+        """Record events that are new, move journeys on, and record the outcomes that events report (see `intake`).
+
+        `users`: ids of people whose decisions have changed, so that what they reported is attributed anew.
+        """
+        ...
+
+    def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
+        """Reports credited to nothing, as things stand: the newest `most`, of one reason or of any."""
+        ...
+
+    def roots(self, users: Collection[bytes]) -> dict[bytes, bytes]:
+        """The person behind each id: the root that its links lead to."""
         ...
 
     def person(self, user: bytes, most: int) -> Person:
@@ -300,11 +351,21 @@ def admit(
             continue
         plan.outcomes.append(outcome)
         seen = found._replace(outcomes=(*found.outcomes, outcome))
-        noted.append(note._replace(found=seen))
+        noted.append(note._replace(found=seen, notes=outside(specs[found.decision.spec], outcome)))
         ledger[reported.decision] = seen
         if not outcome.late and _is_final(specs, seen):
             plan.hastened.append(found.seq)
     return plan, kept, noted
+
+
+def outside(stage: Stage, outcome: Outcome) -> tuple[str, ...]:
+    """What to say of a reward that the declared range does not hold."""
+    spec = stage.reward
+    if outcome.kind != "reward" or outcome.value is None or spec.min <= outcome.value <= spec.max:
+        return ()
+    clipped = min(max(outcome.value, spec.min), spec.max)
+    span = f"[{spec.min:g}, {spec.max:g}]"
+    return (f"value: {outcome.value:g} is outside the declared range {span}, counts as {clipped:g} at most",)
 
 
 def _is_final(specs: Mapping[str, Stage], found: Found) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 import sqlite_utils
 
 from api.stores import intake
-from api.stores.protocol import Counts, Folded, Found, Kept, Last, Letter, Noted, Person, admit, finite
+from api.stores.protocol import Counts, Folded, Found, Kept, Last, Letter, MissedReport, Noted, Person, admit, finite
 from api.stores.sqlite_events import SqlRows
 from api.stores.sqlite_file import connect, own, prepare, read_transaction
 from api.stores.sqlite_letters import keep_letters, letters
@@ -137,10 +137,27 @@ class SqliteStore:
     def atomic(self) -> AbstractContextManager[object]:
         return self._transaction()
 
-    def take(self, events: Sequence[Event], now: int, specs: Mapping[str, Stage], rules: Rules) -> Folded:
+    def take(
+        self,
+        events: Sequence[Event],
+        now: int,
+        specs: Mapping[str, Stage],
+        rules: Rules,
+        users: Collection[bytes] = (),
+    ) -> Folded:
+        def record(outcomes: Sequence[Outcome]) -> list[Noted]:
+            return self.record([], outcomes, now, specs)[1]
+
         with self._transaction() as conn:
-            rows = SqlRows(conn)
-            return intake.take(rows, rules, events, lambda outcomes: self.record([], outcomes, now, specs)[1])
+            return intake.take(SqlRows(conn), rules, events, now, record, users)
+
+    def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
+        with self._looking:
+            return SqlRows(self._people.conn).newest_missed(most, reason)
+
+    def roots(self, users: Collection[bytes]) -> dict[bytes, bytes]:
+        with self._looking, read_transaction(self._people.conn) as conn:
+            return intake.roots_of(SqlRows(conn), users)
 
     def person(self, user: bytes, most: int) -> Person:
         with self._looking:

@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 
 from api.stores.intake import Link, family, root_of
-from api.stores.protocol import Asked, Person
-from bandit.attribution import Candidate, Credited
+from api.stores.protocol import Asked, FirstDecision, MissedReport, Person
+from bandit.attribution import Candidate, Credited, CreditState, Uncredited
 from bandit.catalogue import NONE
 from bandit.journey import State
 from bandit.records import NOT_NOW, Event, Value
 
 _COLUMNS = "id, user, alias, at, received, name, properties"
 _ACTIVATED = "(SELECT min(occurred) FROM outcomes o WHERE o.decision = d.id AND o.kind = 'activation')"
-_properties = msgspec.json.Decoder(dict[str, Value])
+_properties = msgspec.json.Decoder(dict[str, Value | None])
 _state = msgspec.msgpack.Decoder(State)
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -78,15 +78,36 @@ class SqlRows:
             Candidate(uuid.UUID(bytes=row[0]), row[1], row[2], row[3], row[4], row[5], bool(row[6])) for row in rows
         ]
 
-    def credited(self, events: Sequence[str]) -> dict[tuple[str, str], uuid.UUID]:
-        query = f"SELECT event, stage, decision FROM credits WHERE event IN ({_marks(events)})"  # noqa: S608
+    def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
+        query = f"""SELECT c.event, c.stage, c.decision, c.outcome, c.fact, c.changes,
+                           s.seq IS NOT NULL OR d.expires <= ?
+                    FROM credits c JOIN decisions d ON d.id = c.decision
+                    LEFT JOIN settlements s ON s.decision_seq = d.seq
+                    WHERE c.event IN ({_marks(events)})"""  # noqa: S608
         return {
-            (event, stage): uuid.UUID(bytes=decision) for event, stage, decision in self._conn.execute(query, events)
+            (row[0], row[1]): CreditState(uuid.UUID(bytes=row[2]), row[3], row[4], row[5], bool(row[6]))
+            for row in self._conn.execute(query, (now, *events))
         }
 
     def credit(self, rows: Sequence[Credited]) -> None:
-        values = [(row.event, row.stage, row.decision.bytes) for row in rows]
-        self._conn.executemany("INSERT INTO credits VALUES (?, ?, ?)", values)
+        values = [(c.event, c.stage, c.decision.bytes, "" if c.voids else c.outcome, c.fact, c.changes) for c in rows]
+        columns = "event, stage, decision, outcome, fact, changes"
+        self._conn.executemany(f"INSERT OR REPLACE INTO credits ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+
+    def missed(self, events: Sequence[str]) -> dict[tuple[str, str], Uncredited]:
+        query = f"SELECT event, stage, kind, reason, why FROM uncredited WHERE event IN ({_marks(events)})"  # noqa: S608
+        return {(row[0], row[1]): Uncredited(*row) for row in self._conn.execute(query, tuple(events))}
+
+    def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
+        self._conn.executemany("DELETE FROM uncredited WHERE event = ? AND stage = ?", gone)
+        values = [(*report, at) for report, at in rows]
+        self._conn.executemany("INSERT OR REPLACE INTO uncredited VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def newest_missed(self, most: int, reason: str | None) -> list[MissedReport]:
+        """Reports credited to nothing, newest first."""
+        query = """SELECT event, stage, kind, reason, why, at FROM uncredited
+                   WHERE ? IS NULL OR reason = ? ORDER BY at DESC, event, stage LIMIT ?"""
+        return [MissedReport(Uncredited(*row[:5]), row[5]) for row in self._conn.execute(query, (reason, reason, most))]
 
     def unknown(self, user: bytes) -> bool:
         """Whether nothing is known of an id: no decision, no event, no link."""
@@ -102,9 +123,14 @@ class SqlRows:
                     WHERE d.user IN ({_marks(ids)}) AND (d.arm <> ? OR d.moment NOT IN ('', ?))
                     ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
         rows = self._conn.execute(query, (*ids, NONE, NOT_NOW, most))
-        return Person(
-            root, ids, self.states([root]).get(root), tuple(Asked(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows)
-        )
+        asked = tuple(Asked(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows)
+        return Person(root, ids, self.states([root]).get(root), asked, self._first(ids))
+
+    def _first(self, ids: Collection[bytes]) -> FirstDecision | None:
+        query = f"""SELECT d.user, d.unit, d.holdout, s.digest FROM decisions d JOIN specs s ON s.key = d.spec
+                    WHERE d.user IN ({_marks(ids)}) ORDER BY length(d.unit) = 0, d.seq LIMIT 1"""  # noqa: S608
+        row = self._conn.execute(query, tuple(ids)).fetchone()
+        return FirstDecision(row[0], row[1], bool(row[2]), row[3]) if row else None
 
 
 def _event(row: Sequence[Any]) -> Event:

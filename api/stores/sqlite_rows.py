@@ -15,9 +15,9 @@ from bandit.records import Basis, Decision, Outcome, Release, Settlement
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
-    "deferred", "actions", "phi", "release",
+    "deferred", "actions", "phi", "release", "unit",
 )  # fmt: skip
-OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late")
+OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
 SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
 
@@ -48,6 +48,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
         int(d.deferred),
         *offered,
         d.release,
+        d.unit,
     )
 
 
@@ -78,12 +79,13 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         actions=_names(row[22]) if row[22] else (),
         phi=_unpacked(row[23], len(row[7]) // 4),
         release=row[24],
+        unit=row[25],
     )
 
 
 def outcome_row(o: Outcome) -> tuple[Any, ...]:
     """Values in the order of OUTCOME_COLUMNS."""
-    return (o.decision.bytes, o.id, o.kind, o.value, o.occurred, o.received, int(o.late))
+    return (o.decision.bytes, o.id, o.kind, o.value, o.occurred, o.received, int(o.late), o.fact, o.voids)
 
 
 def outcome_of(row: Sequence[Any]) -> Outcome:
@@ -96,6 +98,8 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
         occurred=row[4],
         received=row[5],
         late=bool(row[6]),
+        fact=row[7],
+        voids=row[8],
     )
 
 

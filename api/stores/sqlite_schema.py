@@ -1,7 +1,7 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
 
 decisions, outcomes, settlements, events, releases and specs are append-only. pending, beliefs, versions, links, owners,
-journeys and credits are derived from them; letters are what webhooks could not deliver.
+journeys, credits and uncredited are derived from them; letters are what webhooks could not deliver.
 NaN would be stored as NULL; NOT NULL refuses it.
 """
 
@@ -116,3 +116,25 @@ def releases(db: Database) -> None:
         seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, sha256 TEXT NOT NULL,
         belief_sha256 TEXT NOT NULL, approved_by TEXT NOT NULL, approved_at INTEGER NOT NULL, reason TEXT NOT NULL,
         at INTEGER NOT NULL, policy BLOB NOT NULL, posterior BLOB NOT NULL) STRICT""")
+
+
+_FACTS = (
+    "ALTER TABLE decisions ADD COLUMN unit BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE outcomes ADD COLUMN fact TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE outcomes ADD COLUMN voids TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE credits ADD COLUMN outcome TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE credits ADD COLUMN fact TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE credits ADD COLUMN changes INTEGER NOT NULL DEFAULT 0",
+    "UPDATE credits SET outcome = 'event:' || event",
+    """CREATE TABLE uncredited (
+        event TEXT NOT NULL, stage TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, why TEXT NOT NULL,
+        at INTEGER NOT NULL, PRIMARY KEY (event, stage)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX uncredited_at ON uncredited (at)",
+)
+
+
+@migrations()
+def facts(db: Database) -> None:
+    """What people's groups are drawn from, what outcomes are about, and reports that are credited to no decision."""
+    for statement in _FACTS:
+        db.conn.execute(statement)

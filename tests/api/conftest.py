@@ -17,7 +17,7 @@ from litestar.testing import TestClient
 from api import ledger
 from api.app import create_app
 from api.budgets import Budgets
-from api.events import Events, Sent
+from api.events import EventReceipt, Events, Sent
 from api.messages import DecisionReply, DecisionRequest, OutcomeReply, OutcomeRequest
 from api.metrics import Metrics
 from api.service import Service
@@ -30,6 +30,7 @@ from bandit import engine, features
 from bandit.belief import empty
 from bandit.catalogue import Catalogue, parse
 from bandit.engine import Ask
+from bandit.errors import InvalidRequest
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
 
@@ -230,10 +231,16 @@ class Desk:
     def send(self, *sent: Sent) -> list[Status]:
         """Events, as they reach the service."""
         events = Events(
-            self.catalogue, self.worker, self.service.asking, salt=self.salt, clock=self.clock, metrics=Metrics()
+            self.catalogue,
+            self.store,
+            self.worker,
+            self.service.asking,
+            salt=self.salt,
+            clock=self.clock,
+            metrics=Metrics(),
         )
-        taken: list[Status] = self.run(events.take(sent))
-        return taken
+        taken: list[EventReceipt | InvalidRequest] = self.run(events.take(sent))
+        return [one.status for one in taken if isinstance(one, EventReceipt)]
 
     def ask(self, n: int | None = None, stage: str = "signup", user: str = "u", **context: Any) -> DecisionReply:
         given = None if n is None else uuid.UUID(int=n)

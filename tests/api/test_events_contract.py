@@ -298,7 +298,7 @@ def test_outcomes_of_events_are_recorded_once_whatever_comes_again(ledger: Ledge
     for _ in range(3):
         ledger.take(refund, order, refund)
         ledger.take(event("i", "", "ann", 20, "anon-1"))
-    assert ledger.outcomes() == {1: [("event:o", "reward", 1.0), ("event:r", "retraction", 1.0)]}
+    assert ledger.outcomes() == {1: [("event:o", "reward", 1.0), ("event:r", "retraction", None)]}
 
 
 def test_an_event_after_the_decision_was_settled_is_recorded_late(ledger: Ledger) -> None:

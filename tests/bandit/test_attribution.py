@@ -1,7 +1,7 @@
 """Which decision an event speaks about: the last one before it within its window, each credit once, in any order."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit import journey
-from bandit.attribution import Candidate, Credited, attribute
+from bandit.attribution import Attribution, Candidate, Credited, CreditState, attribute
 from bandit.catalogue import parse
 from bandit.journey import Rules
 from bandit.records import Event
@@ -37,10 +37,27 @@ def event(name: str, hour: float, id_: str = "", **properties: Any) -> Event:
 
 
 def credited(
-    rules: Rules, events: Sequence[Event], decisions: Sequence[Candidate], done: dict[Any, uuid.UUID] | None = None
+    rules: Rules,
+    events: Sequence[Event],
+    decisions: Sequence[Candidate],
+    done: Mapping[tuple[str, str], CreditState] | None = None,
 ) -> list[tuple[str, str, int, str, float | None]]:
     found = attribute(rules, events, decisions, done or {})
-    return [(c.event, c.stage, c.decision.int, c.kind, c.value) for c in found]
+    return [(c.event, c.stage, c.decision.int, c.kind, c.value) for c in found.credited]
+
+
+def in_force(
+    found: Attribution, before: Mapping[tuple[str, str], CreditState] | None = None
+) -> dict[tuple[str, str], CreditState]:
+    """The credits after what was found is recorded, as a store keeps them."""
+    states = dict(before or {})
+    for c in found.credited:
+        states[c.event, c.stage] = CreditState(c.decision, "" if c.voids else c.outcome, c.fact, c.changes)
+    return states
+
+
+def missed(rules: Rules, events: Sequence[Event], decisions: Sequence[Candidate]) -> dict[str, str]:
+    return {m.event: m.reason for m in attribute(rules, events, decisions, {}).uncredited}
 
 
 def test_a_reward_goes_to_the_last_decision_before_it_within_its_window(rules: Rules) -> None:
@@ -61,8 +78,8 @@ def test_one_event_may_be_the_reward_of_several_stages_once_each(rules: Rules) -
     order = event("ordered", 2, "e", revenue="49.50")
     first = credited(rules, [order], decisions)
     assert first == [("e", "basket", 1, "reward", 1.0), ("e", "later", 2, "reward", 49.5)]
-    done = {(e, stage): uuid.UUID(int=n) for e, stage, n, _, _ in first}
-    assert credited(rules, [order], [*decisions, decision(3, "basket", 1)], done) == []
+    done = in_force(attribute(rules, [order], decisions, {}))
+    assert credited(rules, [order], decisions, done) == []
 
 
 def test_a_reward_without_its_amount_is_none(rules: Rules) -> None:
@@ -78,10 +95,10 @@ def test_a_refund_finds_its_order_by_key_even_if_it_came_first(rules: Rules) -> 
     assert credited(rules, [refund, *orders], decisions) == [
         ("o1", "basket", 1, "reward", 1.0),
         ("o2", "basket", 2, "reward", 1.0),
-        ("r", "basket", 1, "retraction", 1.0),
+        ("r", "basket", 1, "retraction", None),
     ]
     early = event("refunded", 1, "r", order="B")  # clocks differ: before its order
-    assert credited(rules, [early, *orders], decisions)[-1] == ("r", "basket", 2, "retraction", 1.0)
+    assert credited(rules, [early, *orders], decisions)[-1] == ("r", "basket", 2, "retraction", None)
     assert credited(rules, [event("refunded", 30, "r", order="C"), *orders], decisions)[2:] == []
 
 
@@ -90,7 +107,7 @@ def test_an_order_is_taken_back_once_however_often_its_refund_is_told(rules: Rul
     refunds = [event("refunded", 6 + i, f"r{i}", order="A") for i in range(3)]
     found = credited(rules, [order, *refunds], [decision(1, "basket", 0)])
     assert [c[0] for c in found] == ["o", "r0"]
-    done = {("o", "basket"): uuid.UUID(int=1), ("r1", "basket"): uuid.UUID(int=1)}
+    done = in_force(attribute(rules, [order, refunds[1]], [decision(1, "basket", 0)], {}))
     assert credited(rules, [order, *refunds], [decision(1, "basket", 0)], done) == []
 
 
@@ -149,12 +166,35 @@ def test_credits_do_not_depend_on_the_order_of_events_and_are_given_once(
         for i, (name, hour, order, promotion) in enumerate(story)
     ]
     decisions = [decision(i + 1, stage, hour) for i, (stage, hour) in enumerate(questions)]
-    whole = list(attribute(rules, events, decisions, {}))
-    assert list(attribute(rules, data.draw(st.permutations(events)), decisions, {})) == whole
-    done = {(c.event, c.stage): c.decision for c in whole}
-    assert len(done) == len(whole)
-    assert list(attribute(rules, events, decisions, done)) == []
-    _check(whole, decisions)
+    whole = attribute(rules, events, decisions, {})
+    assert attribute(rules, data.draw(st.permutations(events)), decisions, {}) == whole
+    done = in_force(whole)
+    assert len(done) == len(whole.credited)
+    assert attribute(rules, events, decisions, done).credited == []
+    _check(whole.credited, decisions)
+    assert {(c.event, c.stage) for c in whole.credited}.isdisjoint((m.event, m.stage) for m in whole.uncredited)
+
+
+@given(moves, asked, st.data())
+def test_credits_in_the_end_do_not_depend_on_what_was_heard_first(
+    rules: Rules, story: Any, questions: Any, data: st.DataObject
+) -> None:
+    """Rewards and what is taken back, by decision; activations stay where they were credited, so they come first."""
+    events = [
+        event(name, hour, f"e{i:02d}", order=order) for i, (name, hour, order, _) in enumerate(story) if name != "seen"
+    ]
+    decisions = [decision(i + 1, stage, hour) for i, (stage, hour) in enumerate(questions)]
+    end = in_force(attribute(rules, events, decisions, {}))
+    heard, states = list[Event](), dict[tuple[str, str], CreditState]()
+    for one in data.draw(st.permutations(events)):
+        heard.append(one)
+        states = in_force(attribute(rules, heard, decisions, states), states)
+    assert _counted(states) == _counted(end)
+
+
+def _counted(states: Mapping[tuple[str, str], CreditState]) -> set[tuple[str, uuid.UUID, str]]:
+    """What is credited, without which of two reports of one refund is."""
+    return {(stage, s.decision, s.fact) for (_, stage), s in states.items() if s.outcome}
 
 
 def _check(found: list[Credited], decisions: list[Candidate]) -> None:
@@ -166,5 +206,108 @@ def _check(found: list[Credited], decisions: list[Candidate]) -> None:
         if c.kind != "retraction":
             assert d.at <= c.occurred < d.expires
         if c.kind != "activation":
-            net[d.id] = net.get(d.id, 0.0) + (c.value or 0.0) * (1 if c.kind == "reward" else -1)
+            net[d.id] = net.get(d.id, 0.0) + (1.0 if c.value is None else c.value) * (1 if c.kind == "reward" else -1)
     assert all(value >= 0.0 for value in net.values())
+
+
+# -- facts -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_two_pages_report_is_one_reward_of_the_first(rules: Rules) -> None:
+    decisions = [decision(1, "basket", 0), decision(2, "basket", 10)]
+    twice = [event("ordered", 5, "page", order="A"), event("ordered", 15, "office", order="A")]
+    assert credited(rules, twice, decisions) == [("page", "basket", 1, "reward", 1.0)]
+    assert missed(rules, twice, decisions)["office"] == "same fact"
+    other = event("ordered", 15, "o2", order="B")
+    assert [c[0] for c in credited(rules, [*twice, other], decisions)] == ["page", "o2"]
+
+
+def test_a_reward_moves_to_the_decision_of_a_report_that_comes_late_but_happened_first(rules: Rules) -> None:
+    decisions = [decision(1, "basket", 0), decision(2, "basket", 10)]
+    page, office = event("ordered", 5, "page", order="A"), event("ordered", 15, "office", order="A")
+    before = in_force(attribute(rules, [office], decisions, {}))
+    assert before["office", "basket"].decision.int == 2
+    found = attribute(rules, [office, page], decisions, before)
+    assert [(c.decision.int, c.kind, c.voids) for c in found.credited] == [
+        (2, "retraction", "event:office"),
+        (1, "reward", ""),
+    ]
+
+
+def test_a_reward_of_a_decision_that_is_settled_stays_there(rules: Rules) -> None:
+    decisions = [decision(1, "basket", 0), decision(2, "basket", 10)]
+    page, office = event("ordered", 5, "page", order="A"), event("ordered", 15, "office", order="A")
+    before = {k: s._replace(final=True) for k, s in in_force(attribute(rules, [office], decisions, {})).items()}
+    found = attribute(rules, [office, page], decisions, before)
+    assert found.credited == []
+    assert {m.event: m.reason for m in found.uncredited} == {"page": "same fact"}
+
+
+def test_a_whole_refund_takes_back_what_parts_have_left(rules: Rules) -> None:
+    events = [
+        event("ordered", 5, "o", order="A", revenue=100.0),
+        event("refunded", 6, "part", order="A", amount=-30.0),
+        event("refunded", 7, "whole", order="A"),
+        event("refunded", 8, "again", order="A"),
+    ]
+    found = credited(rules, events, [decision(1, "later", 0)])
+    assert [(c[0], c[4]) for c in found] == [("o", 100.0), ("part", 30.0), ("whole", None)]
+    assert missed(rules, events, [decision(1, "later", 0)])["again"] == "taken back already"
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ({"order": "A"}, "no value"),
+        ({"order": "A", "revenue": ""}, "no value"),
+        ({"order": "A", "revenue": "49,90"}, "unreadable value"),
+        ({"order": "A", "revenue": "$50"}, "unreadable value"),
+        ({"order": "A", "revenue": True}, "unreadable value"),
+        ({"order": "A", "revenue": 50.0, journey.CURRENCY: "USD"}, "currency"),
+    ],
+)
+def test_a_reward_that_cannot_be_counted_says_why(rules: Rules, properties: dict[str, Any], reason: str) -> None:
+    order = event("ordered", 5, "o", **properties)
+    assert missed(rules, [order], [decision(1, "later", 0)])["o"] == reason
+    good = event("ordered", 6, "office", order="A", revenue=49.9)  # another report of the same order can be read
+    assert credited(rules, [order, good], [decision(1, "later", 0)]) == [("office", "later", 1, "reward", 49.9)]
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ({}, "no key"),
+        ({"order": "undefined"}, "no key"),
+        ({"order": "B"}, "nothing to take back"),
+        ({"order": "A", "amount": "20 EUR"}, "unreadable value"),
+        ({"order": "A", "amount": 0.0}, "no value"),
+        ({"order": "A", "amount": 5.0, journey.CURRENCY: "USD"}, "currency"),
+    ],
+)
+def test_a_refund_that_cannot_be_counted_takes_nothing_back(
+    rules: Rules, properties: dict[str, Any], reason: str
+) -> None:
+    order = event("ordered", 5, "o", order="A", revenue=100.0)
+    refund = event("refunded", 6, "r", **properties)
+    decisions = [decision(1, "later", 0)]
+    assert [c[0] for c in credited(rules, [order, refund], decisions)] == ["o"]
+    assert missed(rules, [order, refund], decisions)["r"] == reason
+
+
+def test_a_reward_of_nobody_and_one_out_of_time_say_so(rules: Rules) -> None:
+    order = event("ordered", 500, "o")
+    assert missed(rules, [order], [])["o"] == "no decision"
+    assert missed(rules, [order], [decision(1, "basket", 0)])["o"] == "no open decision"
+    seen = event("seen", 1.5, "s", promotion="banner")
+    assert missed(rules, [seen], [decision(1, "pay", 0)])["s"] == "another nudge"
+
+
+def test_an_amount_in_a_declared_currency_is_converted() -> None:
+    rated = journey.rules(parse(TEXT + "\n[rates]\nUSD = 0.5\n"))
+    order = event("ordered", 5, "o", order="A", revenue=50.0, **{journey.CURRENCY: "USD"})
+    assert credited(rated, [order], [decision(1, "later", 0)]) == [("o", "later", 1, "reward", 25.0)]
+
+
+def test_ids_recorded_as_numbers_by_earlier_versions_are_the_same_ids(rules: Rules) -> None:
+    order, refund = event("ordered", 5, "o", order=1001.0), event("refunded", 6, "r", order="1001")
+    assert [c[0] for c in credited(rules, [order, refund], [decision(1, "basket", 0)])] == ["o", "r"]

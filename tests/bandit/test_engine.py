@@ -12,9 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bandit import propensity
 from bandit.belief import Belief
 from bandit.catalogue import Stage
-from bandit.engine import Ask, Live, decide, in_holdout, ready, recompute, user_hash
+from bandit.engine import (
+    Ask,
+    Live,
+    decide,
+    in_holdout,
+    randomization_unit,
+    ready,
+    recompute,
+    unit_from_group,
+    user_hash,
+)
 from bandit.errors import InvalidRequest
 from bandit.guardrails import Proof
 from bandit.policies import AnyPolicy, Beta, Fixed, Linear, Uniform
@@ -164,7 +175,7 @@ def test_a_request_that_cannot_be_used_is_refused_with_its_problems(live: Go) ->
 
 def test_who_is_held_out_at_five_percent_is_held_out_at_ten() -> None:
     users = [f"user {i}" for i in range(20_000)]
-    groups = [{u for u in users if in_holdout(SALT, u, share)} for share in (0.0, 0.05, 0.1, 0.5)]
+    groups = [{u for u in users if in_holdout(randomization_unit(SALT, u), share)} for share in (0.0, 0.05, 0.1, 0.5)]
     assert groups[0] == set()
     assert groups[0] < groups[1] < groups[2] < groups[3]
 
@@ -173,14 +184,14 @@ def test_who_is_held_out_at_five_percent_is_held_out_at_ten() -> None:
 def test_the_holdout_has_its_share(share: float) -> None:
     """Hoeffding: false alarm ≤ 1e-6; detects any error ≥ 0.024 with probability 1 − 1e-6."""
     n = 50_000
-    found = sum(in_holdout(SALT, f"user {i}", share) for i in range(n)) / n
+    found = sum(in_holdout(randomization_unit(SALT, f"user {i}"), share) for i in range(n)) / n
     assert abs(found - share) < math.sqrt(math.log(2 / 1e-6) / (2 * n)) < 0.0121
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: type(p).__name__)
 def test_the_holdout_always_gets_no_nudge(live: Go, policy: AnyPolicy) -> None:
     now = live(policy=policy, holdout=0.5)
-    user = next(u for u in map(str, range(100)) if in_holdout(SALT, u, 0.5))
+    user = next(u for u in map(str, range(100)) if in_holdout(randomization_unit(SALT, u), 0.5))
     for i in range(20):
         decision = decided(now, ask(i, user, include=["reminder"]))
         assert (decision.holdout, decision.arm) == (True, "none")
@@ -192,7 +203,34 @@ def test_a_user_is_in_the_same_group_at_every_stage_and_decision(live: Go) -> No
     cart = cart._replace(snapshot=msgspec.structs.replace(cart.snapshot, stage="cart"))
     for user in map(str, range(50)):
         groups = {decided(stage, ask(i, user)).holdout for stage in (cart, live(holdout=0.5)) for i in range(3)}
-        assert groups == {in_holdout(SALT, user, 0.5)}
+        assert groups == {in_holdout(randomization_unit(SALT, user), 0.5)}
+
+
+def test_the_place_of_a_unit_is_the_keyed_hash_that_groups_were_always_drawn_from() -> None:
+    """Else an upgrade would change everybody's group."""
+    for user in map(str, range(200)):
+        place = propensity.unit(SALT, b"holdout", user.encode())
+        unit = randomization_unit(SALT, user)
+        assert len(unit) == 16
+        assert in_holdout(unit, place + 2.0**-53)
+        assert not in_holdout(unit, place)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_who_is_known_by_group_only_stays_in_it(share: float) -> None:
+    for user in (user_hash(SALT, str(n)) for n in range(500)):
+        assert in_holdout(unit_from_group(user, held=True, share=share), share)
+        assert not in_holdout(unit_from_group(user, held=False, share=share), share)
+        assert not in_holdout(unit_from_group(user, held=False, share=0.0), 0.0)
+
+
+def test_a_decision_of_a_known_person_is_held_out_by_that_persons_unit(live: Go) -> None:
+    now = live(holdout=0.5)
+    for n in range(40):
+        unit = randomization_unit(SALT, f"anon-{n}")
+        made = decided(now, msgspec.structs.replace(ask(n, f"user-{n}"), unit=unit))
+        assert (made.holdout, made.unit) == (in_holdout(unit, 0.5), unit)
+        assert made.user == user_hash(SALT, f"user-{n}")
 
 
 def test_the_ledger_gets_a_keyed_hash_of_the_user(live: Go) -> None:

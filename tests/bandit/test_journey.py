@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bandit import journey
 from bandit.catalogue import parse
-from bandit.errors import CatalogueError
+from bandit.errors import CatalogueError, InvalidRequest
 from bandit.journey import Rules, State
 from bandit.records import Event
 
@@ -199,10 +199,65 @@ def test_facts_give_the_features_and_leave_out_what_would_not_fit(rules: Rules) 
 
 def test_only_declared_properties_are_kept(rules: Rules) -> None:
     sent = {"product_id": "p" * 64, "price": 5, "details": {"colour": "red"}, "email": "a@b.c"}
-    assert journey.kept(rules, "viewed", sent) == {"product": "p" * 64, "price": 5.0, "colour": "red"}
-    for bad in ("p" * 65, ["x"], {"x": 1}, None, float("nan"), 10**400, 1e16):
-        assert "product" not in journey.kept(rules, "viewed", {"product_id": bad})
-    assert journey.kept(rules, "", sent) == {}
+    assert journey.properties(rules, "viewed", sent).values == {"product": "p" * 64, "price": 5.0, "colour": "red"}
+    for bad in ("p" * 65, ["x"], {"x": 1}, float("nan"), 10**400, 1e16):
+        values, notes = journey.properties(rules, "viewed", {"details": {"colour": bad}})
+        assert values == {}
+        assert [note.partition(" ")[0] for note in notes] == ["properties.details.colour"]
+    assert journey.properties(rules, "", sent).values == {}
+
+
+@pytest.mark.parametrize("sent", [1001, 1001.0, "1001"])
+def test_an_id_is_one_text_whatever_type_it_came_in(rules: Rules, sent: object) -> None:
+    assert journey.properties(rules, "ordered", {"order_id": sent}).values["order"] == "1001"
+
+
+@pytest.mark.parametrize("sent", ["x" * 65, "x" * 256, 10**16, 10**30, 12.5, " 7 ", "ÄÖ"])
+def test_a_long_id_is_an_id(rules: Rules, sent: object) -> None:
+    assert journey.properties(rules, "ordered", {"order_id": sent}).values["order"] == str(sent)
+
+
+@pytest.mark.parametrize("sent", ["x" * 257, True, ["1"], {"id": 1}, 10**300, float("inf")])
+def test_what_cannot_be_an_id_is_refused_and_not_read_as_absent(rules: Rules, sent: object) -> None:
+    if isinstance(sent, float):
+        sent = [sent]
+    with pytest.raises(InvalidRequest, match=r"properties\.order_id"):
+        journey.properties(rules, "ordered", {"order_id": sent})
+
+
+@pytest.mark.parametrize("sent", [None, ""])
+def test_no_id_is_none(rules: Rules, sent: object) -> None:
+    assert journey.properties(rules, "ordered", {"order_id": sent}).values == {"order": None}
+    assert journey.properties(rules, "ordered", {}).values == {}
+
+
+@pytest.mark.parametrize("sent", [["50"], {"amount": 5}, "5" * 65, 1e16])
+def test_an_amount_that_cannot_be_kept_is_unreadable_and_not_missing(rules: Rules, sent: object) -> None:
+    assert journey.properties(rules, "ordered", {"revenue": sent}).values == {"revenue": journey.UNREADABLE}
+
+
+def test_a_currency_is_kept_where_it_is_not_the_apps(rules: Rules) -> None:
+    def kept(currency: object) -> object:
+        return journey.properties(rules, "ordered", {"currency": currency}).values.get(journey.CURRENCY)
+
+    assert [kept(c) for c in ("USD", "usd", rules.catalogue.currency, "", None)] == ["USD", "USD", None, None, None]
+    for bad in (5, "dollars and cents"):
+        with pytest.raises(InvalidRequest, match=r"properties\.currency"):
+            kept(bad)
+    assert journey.properties(rules, "viewed", {"currency": "USD"}).values == {}  # it carries no amount
+
+
+def test_null_takes_an_earlier_value_away(rules: Rules) -> None:
+    given, taken = event("viewed", 0, colour="red"), event("viewed", MINUTE, colour=None)
+    assert journey.fold(rules, [given, taken]).seen["viewed"].properties["colour"] is None
+    assert journey.fold(rules, [taken, event("viewed", 0)]).seen["viewed"].properties == {"colour": None}
+
+
+def test_events_about_a_placeholder_are_about_nothing_in_particular(rules: Rules) -> None:
+    views = [event("viewed", i * MINUTE, product=word) for i, word in enumerate(["undefined", "0", "null"])]
+    state = journey.fold(rules, views)
+    assert {key for _, key in state.seen["viewed"].recent} == {None}
+    assert journey.read(rules, state, START + 5 * MINUTE).moment is None
 
 
 def test_an_abandoned_visit_is_counted_when_the_next_one_begins(rules: Rules) -> None:
