@@ -171,27 +171,36 @@ class _StageAttribution:
         winner = settled or self._winner(told)
         if winner is None:
             return None
+        state = self._in_force(winner.event.id)
+        choice = self._choose(winner, told[0].event.at) if settled is None else None
+        decision = state.decision if settled and state else None if choice is None else self._candidates[choice].id
+        value = self._value(winner)
+        if settled is None and decision:
+            winner = next((r for r in told if self._stands(r, decision, value)), winner)
+            state = self._in_force(winner.event.id)
         for report in told:
             if report is not winner:
                 self._void(report.event)
-                other = winner.event.id
-                self._miss(report, "same fact", f"event {other!r} reported the same {report.event.name} before")
-        state = self._in_force(winner.event.id)
-        value = self._amount(winner) if winner.credit.value else 1.0
-        if settled and state:
-            return _Placed(
-                winner, journey.key_of(self._rules, winner.event), state.fact, _number(value), state.decision
-            )
-        choice = self._choose(winner, told[0].event.at)
-        if choice is None:
+                why = f"event {winner.event.id!r} reported the same {winner.event.name}"
+                self._miss(report, "same fact", why)
+        if decision is None:
             self._void(winner.event)
             return None
-        decision = self._candidates[choice].id
-        if state and state.decision == decision:
-            return _Placed(winner, journey.key_of(self._rules, winner.event), state.fact, _number(value), decision)
-        self._void(winner.event)
-        self._credit(winner, decision, _number(value), fact)
-        return _Placed(winner, journey.key_of(self._rules, winner.event), fact, _number(value), decision)
+        if state is None or state.decision != decision:
+            self._void(winner.event)
+            self._credit(winner, decision, value, fact)
+        kept = state.fact if state and state.decision == decision else fact
+        return _Placed(winner, journey.key_of(self._rules, winner.event), kept, value, decision)
+
+    def _stands(self, report: Report, decision: uuid.UUID, value: float) -> bool:
+        """Whether a report is credited already as the fact is to be."""
+        state = self._in_force(report.event.id)
+        return state is not None and state.decision == decision and self._value(report) == value
+
+    def _value(self, report: Report) -> float:
+        """The amount of a report that can be used; 1 where the catalogue names none."""
+        found = self._amount(report) if report.credit.value else 1.0
+        return found if isinstance(found, float) else 0.0
 
     def _winner(self, told: Sequence[Report]) -> Report | None:
         """The first report of a fact whose amount can be used."""
@@ -357,10 +366,6 @@ class _StageAttribution:
         if state and self._final(state):
             return  # credited for good, by what was known then
         self._found.uncredited.append(Uncredited(report.event.id, self._name, report.credit.kind, reason, why))
-
-
-def _number(value: float | tuple[Reason, str] | None) -> float:
-    return value if isinstance(value, float) else 0.0
 
 
 def _means(candidate: Candidate, named: str | None) -> bool:

@@ -151,7 +151,7 @@ def test_the_caller_may_narrow_the_choice(client: Client, refused: Refused) -> N
 
 
 def test_a_held_out_user_always_gets_no_nudge(client: Client) -> None:
-    replies = {n: [client.ask("basket", user=str(n)) for _ in range(3)] for n in range(60)}
+    replies = {n: [client.ask("basket", user=f"u{n}") for _ in range(3)] for n in range(60)}
     held = {n for n, (first, *_) in replies.items() if first["holdout"]}
     assert 0 < len(held) < 60
     for n, answers in replies.items():

@@ -29,6 +29,7 @@ ROUTES = {  # every one, and the scope it needs
     ("POST", "/v1/outcomes"): "reward",
     ("POST", "/v1/outcomes/batch"): "reward",
     ("POST", "/v1/events"): "events",
+    ("GET", "/v1/events/uncredited"): "read",
     ("GET", "/v1/users/{user_id:str}/journey"): "read",
     ("GET", "/v1/stages"): "read",
     ("GET", "/v1/policies"): "read",

@@ -62,7 +62,9 @@ def test_a_batch_is_taken_once_whatever_is_sent_again(client: Any) -> None:
     messages = [track(messageId="a"), track(messageId="b"), track("Product Added", messageId="c")]
     for _ in range(2):
         reply = send(client, *messages)
-        assert (reply.status_code, reply.json()) == (200, {"success": True})
+        assert (reply.status_code, reply.json()["success"], "dropped" in reply.json()) == (200, True, False)
+        (report,) = reply.json()["reports"]  # a reward of nobody
+        assert (report["messageId"], report["credited"], list(report["not_credited"])) == ("c", {}, ["look"])
     assert took(client) == {"viewed": (2, 0.0), "added": (1, 0.0)}
 
 
@@ -90,9 +92,10 @@ def test_events_a_client_captured_are_understood(client: Any) -> None:
         ({"timestamp": iso(60)}, iso(), 0.0),  # not before it was sent
         ({"timestamp": iso(60)}, None, 0.0),
         ({"timestamp": "2025-10-09T08:53:10"}, iso(), 10.0),
-        ({"timestamp": "yesterday"}, iso(), 0.0),
+        ({"timestamp": iso(-60)}, "yesterday", 60.0),  # a sending time that says nothing corrects nothing
+        ({"timestamp": iso(-60)}, "0001-01-01T00:00:00Z", 60.0),
+        ({"timestamp": None, "originalTimestamp": ""}, iso(), 0.0),
         ({}, iso(), 0.0),
-        ({"timestamp": 5}, 7, 0.0),
     ],
 )
 def test_the_clients_clock_is_corrected(client: Any, message: Any, sent_at: Any, ago: float) -> None:
@@ -162,8 +165,9 @@ def test_one_bad_message_does_not_fail_the_others(client: Any) -> None:
         {"type": "track", "event": "Product Viewed", "userId": {"x": 1}},
         {"type": "track", "event": "Product Viewed", "userId": "u" * 257},
     ]
-    reply = send(client, *bad, track(properties=None, context=5, timestamp={}), *bad)
-    assert (reply.status_code, reply.json()) == (200, {"success": True})
+    reply = send(client, *bad, track(properties=None, context=5, timestamp=None), *bad)
+    assert (reply.status_code, reply.json()["success"]) == (200, True)
+    assert [one["index"] for one in reply.json()["dropped"]] == [i for i in range(27) if i != 13]
     assert took(client)["viewed"][0] == 1
     assert 'journey_bandit_events_total{event="(unusable)",status="dropped"} 26.0' in client.get("/metrics").text
 
@@ -173,6 +177,34 @@ def test_half_a_megabyte_and_rudderstacks_four_are_taken(client: Any) -> None:
         padded = track(messageId=str(size), properties={"product_id": "p", "blurb": "x" * size})
         assert send(client, padded).json() == {"success": True}
     assert took(client)["viewed"][0] == 2
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"timestamp": "yesterday"},
+        {"timestamp": 1_760_000_000_000},
+        {"timestamp": "1760000000"},
+        {"timestamp": "10/09/2025 10:11:12 AM"},
+        {"timestamp": {}},
+        {"timestamp": "", "originalTimestamp": "soon"},
+        {"timestamp": "0001-01-01T00:00:00Z"},
+        {"timestamp": "0001-01-01T00:00:00+14:00"},
+        {"timestamp": "1970-01-01T00:00:05Z"},
+        {"timestamp": iso(3600)},
+    ],
+)
+@pytest.mark.parametrize("sent_at", [None, iso(), iso(30), "0001-01-01T00:00:00Z", "yesterday"])
+def test_a_time_that_cannot_be_read_is_not_now(client: Any, message: Any, sent_at: Any) -> None:
+    """A message with no time happened now; one whose time is unreadable, absurd or in the future is dropped, counted
+    and named.
+    """
+    reply = send(client, track(**message), track(messageId="good"), sentAt=sent_at)
+    (dropped,) = reply.json()["dropped"]
+    assert (dropped["index"], dropped["field"]) in ((0, "timestamp"), (0, "originalTimestamp"))
+    assert took(client) == {"viewed": (1, 0.0)}
+    assert 'journey_bandit_events_refused_total{field="' + dropped["field"] + '"} 1.0' in client.get("/metrics").text
+    assert client.post("/v1/track", json={**track(**message), "sentAt": sent_at}).status_code == 400
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
