@@ -18,7 +18,7 @@ from bandit import engine, rewards
 from bandit.belief import Belief
 from bandit.catalogue import Catalogue, Stage
 from bandit.engine import Live
-from bandit.errors import LedgerMismatch
+from bandit.errors import LedgerError, LedgerMismatch
 from bandit.pending import Columns, amounts_to, row
 from bandit.snapshot import Snapshot, pooled
 
@@ -46,6 +46,7 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
         }
     )
     store.register(catalogue.stages)
+    store.set_meta(_delays(store, catalogue, meta))
     return hashlib.sha256(salt.encode()).digest()
 
 
@@ -60,6 +61,16 @@ def _declared(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> di
         facts[f"spec:{name}"] = stage.digest()
     specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
     return {**facts, **_era(store, specs)}
+
+
+def _delays(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> dict[str, str]:
+    """How late answers came, of stages that had settled decisions before the ledger counted that: from its rows."""
+    return {
+        fact: facts_of(name, counted(store, name, stage)[0])[fact]
+        for name, stage in catalogue.stages.items()
+        for fact in (f"delays:{kept(name, stage)}",)
+        if fact not in meta and f"learning:{name}" in meta and store.version(name)
+    }
 
 
 def _last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
@@ -100,8 +111,14 @@ def deciding(store: Store, found: Found) -> Live:
 def past(store: Store, found: Found) -> Snapshot:
     """What had been learned when a decision was made: of its stage, and what it took from the app's others."""
     meta, specs, decision = store.meta(), store.specs(), found.decision
-    era = max(k for k in meta if k.startswith("era:") and int(k.removeprefix("era:")) <= found.seq)
-    served = msgspec.json.decode(meta[era], type=dict[str, str])
+    if decision.basis.at and specs[decision.spec].reward.typical is None:
+        raise LedgerError(
+            f"decision {decision.id} was made by an earlier version, which weighed open decisions of a stage that "
+            "declares no delay by a guess that was not recorded: its probabilities cannot be computed again"
+        )
+    eras = [k for k in meta if k.startswith("era:") and int(k.removeprefix("era:")) <= found.seq]
+    own = {decision.stage: decision.spec}  # before eras were kept, a stage learned from its own decisions only
+    served = msgspec.json.decode(meta[max(eras)], type=dict[str, str]) if eras else own
     tallied = {
         name: counted(store, name, specs[digest], decision.version, found.seq)[0] for name, digest in served.items()
     }

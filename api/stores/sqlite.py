@@ -21,7 +21,7 @@ import sqlite_utils
 from api.stores import intake
 from api.stores.protocol import Counts, Folded, Found, Kept, Last, Letter, MissedReport, Noted, Person, admit, finite
 from api.stores.sqlite_events import SqlRows
-from api.stores.sqlite_file import connect, own, prepare, read_transaction
+from api.stores.sqlite_file import check_schema, connect, own, prepare, read_transaction
 from api.stores.sqlite_letters import keep_letters, letters
 from api.stores.sqlite_rows import (
     DECISION_COLUMNS,
@@ -61,6 +61,8 @@ class SqliteStore:
                 self._write = None if read_only else connect(path, "rwc", busy_seconds, opening)
                 self._synchronous = prepare(self._write) if self._write else "read only"
                 self._read = connect(path, "ro", busy_seconds, opening)
+                if read_only:
+                    check_schema(self._read, path)
                 self._people = connect(path, "ro", busy_seconds, opening)  # never waits for a long read
                 self._by_digest: dict[str, Stage] = {}
                 self._specs = self._load_specs()

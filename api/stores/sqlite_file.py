@@ -12,6 +12,9 @@ import sqlite_utils
 from api.stores.sqlite_schema import migrations
 from bandit.errors import LedgerError
 
+SCHEMA = len(migrations.pending(sqlite_utils.Database(memory=True)))
+"""Number of the tables' present form, kept in each file as `user_version`."""
+
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -44,9 +47,34 @@ def prepare(database: sqlite_utils.Database) -> str:
     """Settings of the writing connection and the tables; what `synchronous` really is then."""
     for pragma in _PRAGMAS:
         database.conn.execute(pragma).fetchall()
+    _known(database)
     migrations.apply(database)
+    database.conn.execute(f"PRAGMA user_version = {SCHEMA}")
     level = database.conn.execute("PRAGMA synchronous").fetchone()[0]
     return ("OFF", "NORMAL", "FULL", "EXTRA")[level]
+
+
+def check_schema(database: sqlite_utils.Database, path: Path) -> None:
+    """LedgerError for a file that only this version's service, or only a later version, can read."""
+    _known(database)
+    if not migrations.applied(database):
+        raise LedgerError(f"{path} cannot be used as a ledger: it has none of its tables")
+    missing = [migration.name for migration in migrations.pending(database)]
+    if missing:
+        raise LedgerError(
+            f"{path} was written by an earlier version (its tables lack: {', '.join(missing)}): "
+            "start the service on it once, which brings it up to date"
+        )
+
+
+def _known(database: sqlite_utils.Database) -> None:
+    """LedgerError if a later version has changed the tables: what it keeps there would be passed over in silence."""
+    ours = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
+    later = [migration.name for migration in migrations.applied(database) if migration.name not in ours]
+    number = int(database.conn.execute("PRAGMA user_version").fetchone()[0])
+    if later or number > SCHEMA:
+        what = f"schema {max(number, SCHEMA + len(later))}, this one reads up to {SCHEMA}"
+        raise LedgerError(f"it was written by a later version ({what}): upgrade this one")
 
 
 def own(path: Path) -> Any:
