@@ -18,8 +18,9 @@ from bandit import engine, rewards
 from bandit.belief import Belief
 from bandit.catalogue import Catalogue, Stage
 from bandit.engine import Live
-from bandit.errors import LedgerError, LedgerMismatch
+from bandit.errors import LedgerMismatch
 from bandit.pending import Columns, amounts_to, row
+from bandit.records import Decision
 from bandit.snapshot import Snapshot, pooled
 
 
@@ -111,11 +112,6 @@ def deciding(store: Store, found: Found) -> Live:
 def past(store: Store, found: Found) -> Snapshot:
     """What had been learned when a decision was made: of its stage, and what it took from the app's others."""
     meta, specs, decision = store.meta(), store.specs(), found.decision
-    if decision.basis.at and specs[decision.spec].reward.typical is None:
-        raise LedgerError(
-            f"decision {decision.id} was made by an earlier version, which weighed open decisions of a stage that "
-            "declares no delay by a guess that was not recorded: its probabilities cannot be computed again"
-        )
     eras = [k for k in meta if k.startswith("era:") and int(k.removeprefix("era:")) <= found.seq]
     own = {decision.stage: decision.spec}  # before eras were kept, a stage learned from its own decisions only
     served = msgspec.json.decode(meta[max(eras)], type=dict[str, str]) if eras else own
@@ -127,6 +123,13 @@ def past(store: Store, found: Found) -> Snapshot:
         firm = pooled([_with_open(store, snapshot, tallied[snapshot.stage], found) for snapshot in firm])
     (mine,) = [s for s in firm if s.stage == decision.stage]
     return mine
+
+
+def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:
+    """Whether an earlier version may have weighed open decisions by a delay that it guessed and did not record: of a
+    stage that declares none. Such a decision cannot be computed again.
+    """
+    return not decision.unit and bool(decision.basis.at) and spec.reward.typical is None
 
 
 def _with_open(store: Store, snapshot: Snapshot, tally: Tally, found: Found) -> Snapshot:

@@ -57,6 +57,12 @@ def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
     opened.close()
     names = ("propensity", "mean", "sd", "u", "arm")
     different = [n for n in names if not np.array_equal(getattr(again, n), getattr(decision, n))]
+    if different and ledger.rests_on_a_guess(decision, spec):
+        why = (
+            "an earlier version weighed open decisions by a guess of how late answers come, which is not in the ledger"
+        )
+        click.echo(f"recomputed: not possible: {why}; without it {', '.join(different)} differ", err=True)
+        sys.exit(1)
     click.echo(
         f"recomputed: {'DIFFERENT in ' + ', '.join(different) if different else 'equal, bit for bit'}",
         err=True,
