@@ -51,7 +51,7 @@ BROKEN: tuple[dict[str, Any], ...] = (
 def native(client: Any, facts: Sequence[Fact]) -> None:
     items = []
     for n, fact in enumerate(facts):
-        body = {"event_id": fact.id, "event": fact.name, "user_id": fact.user, "occurred_at": fact.at}
+        body: dict[str, Any] = {"event_id": fact.id, "event": fact.name, "user_id": fact.user, "occurred_at": fact.at}
         body |= {"properties": fact.properties} | ({"anonymous_id": fact.joined} if fact.joined else {})
         items += [body, {**body, "event_id": f"broken-{n}", **BROKEN[n % len(BROKEN)]}]
     for one in items:  # one by one: how a body with a broken item is answered is not asked here
@@ -64,7 +64,7 @@ def segment(client: Any, facts: Sequence[Fact]) -> None:
     batch = []
     for n, fact in enumerate(facts):
         kind = {"type": "identify"} if fact.name == "identify" else {"type": "track", "event": fact.name}
-        body = {"messageId": fact.id, "userId": fact.user, "timestamp": fact.at, **kind}
+        body: dict[str, Any] = {"messageId": fact.id, "userId": fact.user, "timestamp": fact.at, **kind}
         body |= {"properties": fact.properties} | ({"anonymousId": fact.joined} if fact.joined else {})
         wrong = {names.get(key, key): value for key, value in BROKEN[n % len(BROKEN)].items()}
         batch += [body, {**body, "anonymousId": None, "messageId": f"broken-{n}", **wrong}]
