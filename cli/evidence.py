@@ -14,7 +14,7 @@ from bandit import engine
 from bandit.snapshot import Snapshot
 from cli import judging, ledger_log
 from cli.judging import Judged
-from cli.ledger_log import LedgerLog
+from cli.ledger_log import Contamination, LedgerLog
 from experiments import evaluate as core
 from experiments.diff import Diff, diff
 from experiments.evaluate import Evaluation
@@ -45,6 +45,7 @@ class Evidence(NamedTuple):
     q_hat: Array  # (n, k) what its own model expects, in the reward's units
     diff: Diff | None
     digest: str  # of the rounds
+    contamination: Contamination
 
 
 def gather(
@@ -89,6 +90,7 @@ def gather(
         q_hat=q_hat,
         diff=_diff(log, newest, pi, q_hat, *compared) if compared else None,
         digest=_digest(rounds),
+        contamination=log.contamination(),
     )
 
 

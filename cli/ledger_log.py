@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api import ledger
+from api.asking import CROSSED
 from api.stores import Store, open_store
 from api.stores.protocol import Found
 from bandit import features
@@ -24,6 +25,15 @@ from experiments.rounds import Rewards, Rounds, Source
 from experiments.targets import Worth
 
 _BATCH = 10_000
+
+
+class Contamination(NamedTuple):
+    """Decisions of the control group, and those of them whose person had been shown nudges before (two known people
+    were joined, or the holdout was declared later).
+    """
+
+    control: int
+    exposed: int
 
 
 class LedgerLog(NamedTuple):
@@ -43,6 +53,12 @@ class LedgerLog(NamedTuple):
     def source(self) -> Source:
         """Its chunks, in the order of the ledger."""
         return partial(_chunks, self)
+
+    def contamination(self) -> Contamination:
+        """How much of the control group had been shown nudges before, as its decisions recorded it."""
+        held = [f.decision for f in self.store.decisions(self.stage) if f.decision.holdout and f.decision.now]
+        exposed = [decision for decision in held if CROSSED in decision.notes]
+        return Contamination(len(held), len(exposed))
 
     @property
     def rewards(self) -> Rewards:
@@ -113,6 +129,7 @@ def _rounds(log: LedgerLog, found: list[Found], specs: Mapping[str, Stage]) -> R
     reward = np.array([_reward(f, log) for f in found])
     x = np.array([f.decision.x for f in found])
     spec = log.spec.reward
+    root = log.store.roots({f.decision.user for f in found})  # ids that were joined are one person
     return Rounds(
         action=action,
         reward=reward,
@@ -121,13 +138,19 @@ def _rounds(log: LedgerLog, found: list[Found], specs: Mapping[str, Stage]) -> R
         propensities=propensities,
         q_hat=np.zeros((n, k)) if log.refunds else spec.min + (spec.max - spec.min) * mean,
         eligible=may,
-        user=np.array([int.from_bytes(f.decision.user[:8], "little", signed=True) for f in found], dtype=np.int64),
+        user=np.array(
+            [int.from_bytes(root[f.decision.user][:8], "little", signed=True) for f in found], dtype=np.int64
+        ),
         at=np.array([f.decision.at for f in found], dtype=np.int64),
         version=np.array([f.decision.version for f in found], dtype=np.int64),
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
         holdout_share=np.array([specs[f.decision.spec].holdout for f in found]),
         segment=labels(log, x) if log.segment else None,
     )
+
+
+def _number(user: bytes) -> int:
+    return int.from_bytes(user[:8], "little", signed=True)
 
 
 def _reward(found: Found, log: LedgerLog) -> float:

@@ -27,11 +27,17 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     """
     log = ledger_log.open_log(ledger, stage)
     found = core.monitor(log.source(), log.rewards, log.worth if measure == "net" else None, level)
+    crossed = log.contamination()
     if as_json:
-        evaluations.write({"app": log.app, "stage": stage, "measure": measure, **_body(found)})
+        evaluations.write(
+            {"app": log.app, "stage": stage, "measure": measure, **_body(found), "control": crossed._asdict()}
+        )
     else:
         runs.console.print(f"{log.app}/{stage}: {measure} per decision, {100 * level:g} %")
         _show(found, log.arms)
+        if crossed.exposed:
+            share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"
+            runs.console.print(f"note: {share} were of people who had been shown nudges before their ids were joined")
     sys.exit(REFUSED if found.lift.refused or found.alarms else 0)
 
 

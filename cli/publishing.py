@@ -101,6 +101,8 @@ def _found(found: Evidence) -> review.Found:
         segments=found.segments,
         verdict=found.judged.verdict,
         diff=found.diff,
+        control=found.contamination.control,
+        exposed=found.contamination.exposed,
     )
 
 

@@ -110,7 +110,7 @@ def _answers(
                 if lift
                 else silent
             ),
-            (parts.holdout(about, held),),
+            (parts.holdout(about, held, found.control, found.exposed),),
         ),
         Answer(
             "Is it better than what is served today, or not distinguishable?",

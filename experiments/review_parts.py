@@ -58,6 +58,8 @@ class Found(NamedTuple):
     segments: Mapping[str, Segments]
     verdict: Verdict
     diff: Diff | None
+    control: int = 0  # decisions of the holdout
+    exposed: int = 0  # those whose person had been shown nudges before
 
 
 def first(about: About, lift: Estimate | None, champion: Estimate | None) -> str:
@@ -118,13 +120,18 @@ def harmed(found: Sequence[tuple[str, Segments]], champion: str) -> str:
 # -- tables and drawings -----------------------------------------------------------------------------------------
 
 
-def holdout(about: About, held: Estimate | None) -> Table:
+def holdout(about: About, held: Estimate | None, control: int = 0, exposed: int = 0) -> Table:
     """What was served against the control group."""
     cells = (
         ("–", "–") if held is None else (f"{held.value:+.3f}", f"[{held.interval[0]:+.3f}, {held.interval[1]:+.3f}]")
     )
     row = Row("what was served, less the holdout", cells)
     note = "Measured, whatever the policy: people of the holdout get no nudge."
+    if exposed:
+        note += (
+            f" Of its {control:,} decisions, {exposed:,} ({exposed / control:.1%}) were of people who had been shown"
+            " nudges before their ids were joined: the difference is understated by as much as those still work."
+        )
     return Table("Against the holdout", (f"{about.currency}/decision", "95 %"), (row,), note)
 
 

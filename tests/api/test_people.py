@@ -11,6 +11,7 @@ from api.stores.memory import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite import SqliteStore
 from bandit.catalogue import parse
+from cli import ledger_log
 
 TEXT = (Path(__file__).parents[1] / "journey_shop.toml").read_text(encoding="utf-8")
 HELD = TEXT.replace("[stages.look]\n", "[stages.look]\nholdout = 0.5\n", 1)
@@ -179,3 +180,26 @@ def test_an_outcome_outside_the_declared_range_is_noted(held: Any) -> None:
     assert reply["notes"] == ["value: 4990 is outside the declared range [0, 500], counts as 500 at most"]
     fits = {**body, "value": 49.9, "outcome_id": "second"}
     assert "notes" not in held.post("/v1/outcomes", json=fits).json()
+
+
+def test_contamination_of_the_control_group_is_measured_and_joined_ids_are_one_person(
+    serving: Serving, tmp_path: Path
+) -> None:
+    (tmp_path / "held.toml").write_text(HELD, encoding="utf-8")
+    with serving(SqliteStore(tmp_path / "l.db"), app=str(tmp_path / "held.toml")) as client:
+        for i in range(40):
+            group(client, f"first-{i}")
+            group(client, f"second-{i}")
+            join(client, f"first-{i}", f"second-{i}")
+        replies = [
+            client.post("/v1/decisions", json={"stage": "look", "user_id": f"second-{i}"}).json() for i in range(40)
+        ]
+    log = ledger_log.open_log(str(tmp_path / "l.db"), "look")
+    noted = sum(any(note.startswith("control group, but") for note in one["notes"]) for one in replies)
+    found = log.contamination()
+    assert found.exposed == noted > 0
+    assert found.control == sum(f.decision.holdout for f in log.store.decisions("look"))
+    (rounds,) = log.source()()
+    assert rounds.user is not None
+    assert len(set(rounds.user.tolist())) == 40  # 80 ids
+    log.store.close()
