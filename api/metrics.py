@@ -17,6 +17,7 @@ class Metrics:
         self.outcomes = self._counter("outcomes", "Outcomes reported", ["kind", "status"])
         self.late = self._counter("outcomes_late", "Outcomes recorded after maturity, not learned", [])
         self.events = self._counter("events", "Events taken in", ["event", "status"])
+        self.unusable = self._counter("values_unusable", "Values left out: JSON cannot hold them", ["protocol"])
         self.webhooks = self._counter("webhooks", "Attempts to deliver a message", ["endpoint", "status"])
         self.letters = Gauge(
             "journey_bandit_webhook_letters",

@@ -9,7 +9,6 @@ import binascii
 import datetime as dt
 import hashlib
 import logging
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,11 +18,13 @@ from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
+from api import flaws
 from api.asking import microseconds
-from api.bodies import body
+from api.bodies import BrokenGzip, body
 from api.events import Events, Sent
+from api.items import Envelope
 from api.metrics import Metrics
-from bandit.errors import Unavailable
+from bandit.errors import InvalidRequest, Unavailable
 
 log = logging.getLogger("journey_bandit.http")
 
@@ -54,6 +55,9 @@ class _Envelope(msgspec.Struct):
     context: Any = None
 
 
+_ENVELOPE = Envelope(_Envelope, "batch")
+
+
 class RefusedError(Exception):
     """What a client is told: status, code and message."""
 
@@ -79,10 +83,10 @@ def routes(events: Events, scopes: Scopes | None, metrics: Metrics) -> list[HTTP
         include_in_schema=False,
     )
     async def batch(request: Ask) -> Response[bytes]:
-        envelope = _decoded(await _inflated(request), _Envelope)
+        envelope = _ENVELOPE.read(await body(request))
         _admit(request, scopes, envelope.writeKey)
         read = _Reader(events, envelope.sentAt, envelope.context)
-        return await taken([read.message(bytes(one)) for one in envelope.batch])
+        return await taken([_message(read, bytes(one), None, metrics) for one in envelope.batch])
 
     def single(kind: str, paths: Sequence[str]) -> HTTPRouteHandler:
         @post(
@@ -94,12 +98,11 @@ def routes(events: Events, scopes: Scopes | None, metrics: Metrics) -> list[HTTP
             name=f"segment-{kind}",
         )
         async def call(request: Ask) -> Response[bytes]:
-            raw = await _inflated(request)
+            raw = await body(request)
             if len(raw) > _MESSAGE:
                 raise RefusedError(400, "message_too_large", f"a message may have {_MESSAGE} bytes")
-            message = _decoded(raw, dict[str, Any])
-            _admit(request, scopes, message.get("writeKey"))
-            sent = _Reader(events, None, None).message(raw, kind)
+            _admit(request, scopes, _object(raw).get("writeKey"))
+            sent = _message(_Reader(events, None, None), raw, kind, metrics)
             if sent is None:
                 raise RefusedError(400, "invalid_message", "send userId or anonymousId, and what the call needs")
             return await taken([sent])
@@ -114,11 +117,14 @@ def refusal(_: Ask, error: Exception) -> Response[bytes]:
     headers = {}
     if isinstance(error, RefusedError):
         status, code, message = error.status, error.code, error.message
+    elif isinstance(error, InvalidRequest):
+        status, code, message = 400, _word(error), str(error)
     elif isinstance(error, Unavailable):
         status, code, message = 503, "unavailable", f"{error}; retry with the same messages"
         headers["Retry-After"] = "1"
     elif isinstance(error, HTTPException) and error.status_code < 500:
         words = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "payload_too_large"}
+        words |= {415: "unsupported_encoding"}
         status = error.status_code
         code, message = words.get(status, "invalid_request"), str(error.detail) or "this cannot be used"
     else:
@@ -127,35 +133,44 @@ def refusal(_: Ask, error: Exception) -> Response[bytes]:
     return _answer(status, {"success": False, "code": code, "message": message}, headers)
 
 
+def _word(error: InvalidRequest) -> str:
+    """The code of an envelope that cannot be used."""
+    if isinstance(error, BrokenGzip):
+        return "invalid_gzip"
+    whole = error.problems[0].problem.startswith(("not JSON", "not UTF-8", "nested"))
+    return "invalid_json" if whole else "invalid_request"
+
+
 def _answer(status: int, content: object, headers: dict[str, str] | None = None) -> Response[bytes]:
     body = msgspec.json.encode(content)
     return Response(body, status_code=status, media_type="application/json", headers=headers or {})
 
 
-async def _inflated(request: Ask) -> bytes:
-    """The body, inflated no further than it may be."""
-    raw = await body(request)
-    if request.headers.get("content-encoding", "identity").lower() != "gzip":
-        return raw
-    unpack = zlib.decompressobj(wbits=31)
+def _object(raw: bytes) -> dict[str, Any]:
+    """A single call, without values that JSON cannot hold."""
     try:
-        data = unpack.decompress(raw, MOST + 1)
-    except zlib.error as error:
-        raise RefusedError(400, "invalid_gzip", "the body is not gzip") from error
-    if len(data) > MOST:
-        raise RefusedError(413, "payload_too_large", f"a batch may have {MOST} bytes")
-    if not unpack.eof or unpack.unused_data:
-        raise RefusedError(400, "invalid_gzip", "the body is cut, or goes on after its end")
-    return data
-
-
-def _decoded(raw: bytes, type_: Any) -> Any:
-    try:
-        return msgspec.json.decode(raw, type=type_)
-    except msgspec.ValidationError as error:
-        raise RefusedError(400, "invalid_request", str(error)[:200]) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = flaws.sound(raw)
+    except (ValueError, RecursionError) as error:
         raise RefusedError(400, "invalid_json", "the body is not JSON") from error
+    if not isinstance(found, dict):
+        raise RefusedError(400, "invalid_request", "the body is not an object")
+    return found
+
+
+def _message(read: "_Reader", raw: bytes, kind: str | None, metrics: Metrics) -> Sent | None:
+    """One message. Properties that JSON cannot hold are left out of it, and counted."""
+    sent = read.message(raw, kind)
+    if sent is not None:
+        return sent
+    try:
+        value, unusable = flaws.clean(raw)
+        if not unusable:
+            return None
+        sent = read.message(msgspec.json.encode(value), kind)
+    except (ValueError, RecursionError):
+        return None
+    metrics.unusable.labels("segment").inc(len(unusable))
+    return sent
 
 
 def _admit(request: Ask, scopes: Scopes | None, write_key: object) -> None:
