@@ -112,9 +112,12 @@ def takes(type_: type, example: Any) -> type[Operation]:
 
 
 def _inline(schema: Any, components: dict[str, Any]) -> Any:
-    """Replace references by what they name, as Litestar keeps its own components."""
+    """Replace references by what they name, as Litestar keeps its own components. A table of anything says so: clients
+    made from the document let nothing into an object that only says that it is one.
+    """
     if isinstance(schema, dict):
         if "$ref" in schema:
             return _inline(components[schema["$ref"].rsplit("/", 1)[1]], components)
-        return {key: _inline(value, components) for key, value in schema.items()}
+        free = {"additionalProperties": {}} if schema.get("type") == "object" and "properties" not in schema else {}
+        return free | {key: _inline(value, components) for key, value in schema.items()}
     return [_inline(value, components) for value in schema] if isinstance(schema, list) else schema
