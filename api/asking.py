@@ -134,7 +134,7 @@ class Asking:
             exclude=[name for name in request.exclude if name in stage.arms],
             refused=ask.refused if found.moment else dict.fromkeys(stage.nudges, told),
             moment=found.moment or NOT_NOW,
-            notes=(told,),
+            notes=(told, *ask.notes),
         )
         return Made(self._draw(found.stage, ask, now))
 
@@ -157,6 +157,7 @@ class Asking:
             request=self._fingerprint(request),
             refused=self._refused(stage, someone, request.consent, now),
             deferred=request.deferred,
+            notes=self._zones.notes(someone.state) if someone else (),
         )
 
     def _draw(self, stage: str, ask: Ask, now: int) -> Decision:
@@ -181,6 +182,7 @@ class Asking:
             abandoned=someone.state.abandoned if someone.state else (),
             began=someone.state.began if someone.state else None,
             minutes=self._zones.minutes(now),
+            local=self._zones.local(someone.state, now),
         )
         return {**refused, **guardrails.refused(self._catalogue, stage, now, around, self._scale)}
 

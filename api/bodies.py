@@ -118,6 +118,7 @@ def _inline(schema: Any, components: dict[str, Any]) -> Any:
     if isinstance(schema, dict):
         if "$ref" in schema:
             return _inline(components[schema["$ref"].rsplit("/", 1)[1]], components)
-        free = {"additionalProperties": {}} if schema.get("type") == "object" and "properties" not in schema else {}
+        closed = schema.get("type") == "object" and "properties" not in schema
+        free: dict[str, Any] = {"additionalProperties": {}} if closed else {}
         return free | {key: _inline(value, components) for key, value in schema.items()}
     return [_inline(value, components) for value in schema] if isinstance(schema, list) else schema

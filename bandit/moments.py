@@ -142,11 +142,13 @@ class Abandonment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 class JourneyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the app's events mean. `visit`: a longer pause begins a new visit. `start`: the stage before any event has
-    said another; the first declared one if left out. `consent`: flags that events carry.
+    said another; the first declared one if left out. `consent`: flags that events carry. `timezone`: the kept property
+    that names the user's own time zone, for quiet hours.
     """
 
     visit: str = "30m"
     start: str = ""
     events: dict[str, EventRule] = {}
     consent: dict[str, Kept] = {}
+    timezone: Kept | None = None
     abandoned: Abandonment | None = None
