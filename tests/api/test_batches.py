@@ -92,6 +92,7 @@ def test_each_item_is_answered_as_if_it_had_been_sent_alone(serving: Serving, ki
      b'{"events": [NaN}]',
      b'{"events": [NaN], "x": 1}', b'{"events": NaN}', b'{"evens": [NaN]}', b'{"events": [NaN] []}',
      b'{"events" [NaN]}',
+     b'{"events": [NaN' + b",[]" * 300_000 + b"]}",
      b'{"events": [' + b"NaN," * 1000 + b"1]}", b'{"events": ["NaN]}', b'{"events": [NaN]} {}', b'NaN'],
 )  # fmt: skip
 def test_only_an_envelope_that_cannot_be_used_refuses_the_whole(client: Any, body: bytes) -> None:
