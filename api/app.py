@@ -29,7 +29,6 @@ from api.keys import load as load_keys
 from api.messages import Health
 from api.metrics import CountResponses, Metrics
 from api.outbox import Post
-from api.paths import App
 from api.problems import handle
 from api.ranking import Ranking
 from api.routes import collector, health, native, ofrep, personalizer, releases, segment, webhooks
@@ -38,6 +37,7 @@ from api.service import Service
 from api.settings import Settings
 from api.stores import Store, open_store
 from api.webhooks import load as load_endpoints
+from api.wire import App
 from api.worker import Clock, Worker
 from bandit.catalogue import Catalogue
 from bandit.errors import LedgerError
@@ -104,10 +104,10 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         route_handlers=[
             *native.routes(service),
             *event_routes.routes(events, catalogue),
-            *segment.routes(events, scopes),
-            *ofrep.routes(flags),
-            *collector.routes(events),
-            *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request))),
+            *segment.routes(events, scopes, metrics),
+            *ofrep.routes(flags, metrics),
+            *collector.routes(events, metrics),
+            *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request)), metrics),
             *webhooks.routes(sending),
             *releases.routes(worker, catalogue, clock),
             *health.routes(lambda: _health(catalogue.app, worker, ledger_store, clock()), metrics),

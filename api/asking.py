@@ -182,9 +182,10 @@ class Asking:
     def _ask(self, request: DecisionRequest, stage: str, someone: Someone | None, now: int) -> Ask:
         own = engine.randomization_unit(self._salt, request.user_id)
         unit = self._people.unit(someone, request.user_id, self._salt) if someone else own
+        share = self._catalogue.stages[stage].holdout
         return Ask(
             unit=unit,
-            notes=self._notes(request, someone, unit, self._catalogue.stages[stage].holdout),
+            notes=(*self._notes(request, someone, unit, share), *(self._zones.notes(someone.state) if someone else ())),
             id=request.decision_id or uuid7.uuid7(),
             user_id=request.user_id,
             context=request.context,
@@ -218,6 +219,7 @@ class Asking:
             abandoned=someone.state.abandoned if someone.state else (),
             began=someone.state.began if someone.state else None,
             minutes=self._zones.minutes(now),
+            local=self._zones.local(someone.state, now),
         )
         return {**refused, **guardrails.refused(self._catalogue, stage, now, around, self._scale)}
 

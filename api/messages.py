@@ -14,6 +14,9 @@ Aware = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 UserId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
+_FEATURES = {"additionalProperties": {"type": ["string", "number", "boolean", "null"]}}  # a stage says which fits
+
+
 class EvidenceIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Proof of a claim: units left in stock, when an offer ends, and when that was looked up (left out: just now)."""
 
@@ -31,7 +34,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     stage: Name | None = None
     user_id: UserId
-    context: Annotated[dict[Name, Any], msgspec.Meta(max_length=200)] = {}  # the stage's features say what fits
+    context: Annotated[dict[Name, Any], msgspec.Meta(max_length=200, extra_json_schema=_FEATURES)] = {}
     evidence: EvidenceIn = EvidenceIn()
     include: Names | None = None
     exclude: Names = []

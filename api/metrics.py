@@ -25,6 +25,7 @@ class Metrics:
             "uncredited", "Reports found to be credited to no decision", ["stage", "kind", "reason"]
         )
         self.clipped = self._counter("outcomes_clipped", "Rewards outside the declared range", ["stage"])
+        self.unusable = self._counter("values_unusable", "Values left out: JSON cannot hold them", ["protocol"])
         self.webhooks = self._counter("webhooks", "Attempts to deliver a message", ["endpoint", "status"])
         self.letters = Gauge(
             "journey_bandit_webhook_letters",

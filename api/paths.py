@@ -6,42 +6,37 @@ bytes that were sent, and written anew for the router: the protocol first, then 
 """
 
 import re
-from typing import cast
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
-from litestar import Litestar
-from litestar.enums import ScopeType
-from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
+from litestar.types import HTTPScope
 
 _VERSION = re.compile(r"v\d+(\.\d+)?(-preview(\.\d+)?)?")
 _OURS = ("v1", "health", "metrics", "docs", "docs-assets")
+_USER = re.compile(r"/+v1/+users/(.+)/journey/?", re.DOTALL)
 _EVENTS = "events"
 NO = "-"
 """Stands for a prefix or a version that is not there."""
 
 
-class App(Litestar):
-    """An application whose router sees canonical paths."""
-
-    async def __call__(
-        self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
-    ) -> None:
-        """Rewrite the path, then route."""
-        if scope["type"] == ScopeType.HTTP:
-            asked = cast(HTTPScope, scope)
-            raw = asked["raw_path"]
-            if b"ofrep" in raw or b"personalizer" in raw:
-                asked["path"] = canonical(raw.decode("latin-1"))
-        await super().__call__(scope, receive, send)
+def rewrite(scope: HTTPScope) -> None:
+    """Give the router the canonical path."""
+    raw = scope["raw_path"]
+    if b"ofrep" in raw or b"personalizer" in raw or b"/users/" in raw:
+        scope["path"] = canonical(raw.decode("latin-1"))
 
 
 def canonical(raw: str) -> str:
-    """The path for the router. What belongs to neither protocol is left as it is, decoded.
+    """The path for the router. What has no id in it is left as it is, decoded.
 
     /x/ofrep/v1/evaluate/flags/a%2Fb → /ofrep/v1/evaluate/flags/a%2Fb
     /loops/offers/personalizer/v1.0/events/a/b/reward → /personalizer/offers/v1.0/events/a%2Fb/reward
+    /v1/users/a/b%3Fc/journey → /v1/users/a%2Fb%3Fc/journey
     """
-    parts = [unquote(part) for part in raw.split("?", maxsplit=1)[0].split("/") if part]
+    path = raw.split("?", maxsplit=1)[0]
+    user = _USER.fullmatch(path)
+    if user:
+        return f"/v1/users/{quote(unquote_to_bytes(user[1].encode('latin-1')), safe='')}/journey"
+    parts = [unquote(part) for part in path.split("/") if part]
     if parts and parts[0] in _OURS:
         return unquote(raw)
     if "ofrep" in parts:

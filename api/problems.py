@@ -8,6 +8,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 
+from api.items import BODY
 from api.messages import ProblemReply
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
 
@@ -53,11 +54,13 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 def _http(error: HTTPException) -> ProblemReply:
     titles = {401: "A key is needed", 403: "The key may not do this", 404: "There is no such route"}
     titles |= {405: "The route has no such method", 408: "The body came too slowly", 413: "The body is too large"}
+    titles |= {415: "The Content-Encoding is not known"}
     status = error.status_code
     if status >= 500:
         log.error("unexpected %s", type(error).__name__, exc_info=error)
         return _problem("internal", "This is our fault", status, "The error was logged.")
     fixes = {404: "see /docs", 405: "see /docs", 408: "send it without pauses", 413: "send less at once"}
+    fixes |= {415: "send it as it is, or as Content-Encoding: gzip"}
     detail = str(error.detail) if status in (401, 403) else titles.get(status, "The request cannot be used")
     errors = [Problem("(request)", detail, fixes[status])] if status in fixes else []
     if not errors and error.extra and isinstance(error.extra, list):
@@ -77,12 +80,27 @@ def _problem(kind: str, title: str, status: int, detail: str, errors: list[Probl
     )
 
 
-def item(result: Reply | JourneyBanditError) -> tuple[int, Reply | None, ProblemReply | None]:
-    """(status, reply, problem) of one item of a batch."""
+def item(result: Reply | JourneyBanditError, place: str) -> tuple[int, Reply | None, ProblemReply | None]:
+    """(status, reply, problem) of one item of a batch; `place` is where it stands: `events[1]`."""
     if isinstance(result, JourneyBanditError):
-        problem = problem_of(result)
+        problem = problem_of(_placed(result, place))
         return problem.status, None, problem
     return 200, result, None
+
+
+def _placed(error: JourneyBanditError, place: str) -> JourneyBanditError:
+    """The error with its fields named from the top of the body."""
+    if isinstance(error, InvalidRequest):
+        return InvalidRequest(*(_moved(problem, place) for problem in error.problems))
+    if isinstance(error, NotFound | Conflict):
+        moved = _moved(error.problem, place)
+        return type(error)(moved.field, moved.problem, moved.fix)
+    return error
+
+
+def _moved(problem: Problem, place: str) -> Problem:
+    dot = "" if problem.field.startswith("[") else "."
+    return msgspec.structs.replace(problem, field=place if problem.field == BODY else f"{place}{dot}{problem.field}")
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
@@ -94,6 +112,7 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         404: "Not found",
         409: "The id was used with other content",
         413: "The body is too large",
+        415: "The Content-Encoding is neither gzip nor none",
         503: "Not known to be recorded: retry with the same id",
     }
     return {

@@ -45,11 +45,14 @@ class Slot(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A reward: of which slot, if there are any, how much, and the client's own id of the request if it has one."""
+    """A reward: of which slot, if there are any, how much, the client's own id of the request if it has one, and where
+    it stands in the body.
+    """
 
     slot: str | None
     value: float
     request: str = ""
+    place: str = ""
 
 
 class Ranking:
@@ -94,14 +97,13 @@ class Ranking:
         *, deferred: bool,
     ) -> Ranked:  # fmt: skip
         """One of the actions, durable. InvalidRequest, Conflict (event of other content), Unavailable."""
-        _known("excludedActions", excluded, actions)
         event, decision_id = self._event(loop, event)
         ask = engine.Rank(
             id=decision_id,
             event=event,
             context=context,
             actions=actions,
-            refused=dict.fromkeys(excluded, "in the request's excluded actions"),
+            refused=_refused(excluded, actions, "in the request's excluded actions"),
             request=self._fingerprint([context, actions, list(excluded), deferred]),
             deferred=deferred,
         )
@@ -114,7 +116,6 @@ class Ranking:
         """An action for each slot, in their order, none twice: each drawn from what the slots before it left."""
         event, _ = self._event(loop, event)
         for i, slot in enumerate(slots):
-            _known(f"slots[{i}].excludedActions", slot.excluded, actions)
             _known(f"slots[{i}].baselineAction", [slot.baseline], actions)
         request = self._fingerprint([context, actions, list(slots), deferred])
         base = engine.Rank(
@@ -123,27 +124,24 @@ class Ranking:
         return await self._submit(event, await self._off(len(actions), lambda: self._fill(loop, base, slots)))
 
     async def reward(self, loop: str, event: str, given: Sequence[Given]) -> None:
-        """Report rewards, durable. For an event that is not known they are counted and dropped. InvalidRequest,
-        Unavailable.
+        """Report rewards, durable. For an event that is not known they are counted and dropped. Unavailable;
+        InvalidRequest for those that cannot be used, after the others were recorded.
         """
-        spec, now = self._loops[loop].reward, self._clock()
-        for one in given:
-            if not spec.min <= one.value <= spec.max:
-                fix = f"send a number in [{spec.min:g}, {spec.max:g}]"
-                raise InvalidRequest(Problem("value", f"{one.value:g} is outside the loop's range", fix))
+        now, outcomes, problems = self._clock(), list[Outcome](), list[Problem]()
         slots = await self._slots(loop, event) if any(one.slot is not None for one in given) else {}
-        outcomes = []
-        for i, one in enumerate(given):
+        for one in given:
             decision = await self._known(loop, event) if one.slot is None else slots.get(one.slot)
-            if decision is None and slots:
-                known = ", ".join(slots)
-                raise InvalidRequest(Problem(f"reward[{i}].slotId", f"no slot {one.slot!r} in this event", known))
-            if decision is None:
+            problem = self._unusable(loop, one, slots if decision is None else {})
+            if problem:
+                problems.append(problem)
+            elif decision is None:
                 self._metrics.outcomes.labels("reward", "unknown").inc()
-                continue
-            name = await self._name(loop, decision, one, now)
-            outcomes.append(_outcome(decision, name, "reward", one.value, now))
+            else:
+                name = await self._name(loop, decision, one, now)
+                outcomes.append(_outcome(decision, name, "reward", one.value, now))
         await self._report(outcomes)
+        if problems:
+            raise InvalidRequest(*problems)
 
     async def activate(self, loop: str, event: str, *, slots: bool = False) -> None:
         """It was really shown, all of it. As `reward` of an event that is not known."""
@@ -154,6 +152,18 @@ class Ranking:
         await self._report([_outcome(decision, "activation", "activation", None, now) for decision in ids])
 
     # -- inside ------------------------------------------------------------------------------------------------
+
+    def _unusable(self, loop: str, given: Given, others: Mapping[str, uuid.UUID]) -> Problem | None:
+        """What is wrong with a reward. `others`: the slots of the event, if it has not that one."""
+        spec = self._loops[loop].reward
+        if not spec.min <= given.value <= spec.max:
+            fix = f"send a number in [{spec.min:g}, {spec.max:g}]"
+            return Problem(f"{given.place}value", f"{given.value:g} is outside the loop's range", fix)
+        if others:
+            return Problem(
+                f"{given.place}slotId", f"no slot {given.slot!r} in this event", f"known: {', '.join(others)}"
+            )
+        return None
 
     def _decide(self, loop: str, ask: engine.Rank) -> Decision:
         live = self._worker.lives[loop]
@@ -167,7 +177,7 @@ class Ranking:
                 id=self._hashed(loop, base.event, i),
                 context=[*base.context, *slot.features],
                 actions=_first(base.actions, slot.baseline),
-                refused=dict.fromkeys(slot.excluded, "in the slot's excluded actions") | taken,
+                refused=_refused(slot.excluded, base.actions, "in the slot's excluded actions") | taken,
                 notes=(f"{_SLOT}{slot.id}",),
             )
             decisions.append(self._decide(loop, ask))
@@ -284,6 +294,12 @@ def _known(field: str, names: Sequence[str], actions: Sequence[Action]) -> None:
     for name in names:
         if name not in there:
             raise InvalidRequest(Problem(field, f"no action {name!r} in this request", "name an action of `actions`"))
+
+
+def _refused(excluded: Sequence[str], actions: Sequence[Action], reason: str) -> dict[str, str]:
+    """The actions that may not be taken. Names of others exclude nothing: the protocol ignores them."""
+    there = {action.id for action in actions}
+    return {name: reason for name in excluded if name in there}
 
 
 def _outcome(

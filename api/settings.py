@@ -1,6 +1,8 @@
 """Settings: the environment, or the same words as options of `journey-bandit serve`, in one frozen value."""
 
+import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -9,6 +11,11 @@ import msgspec
 from bandit.errors import InvalidRequest, Problem
 
 PREFIX = "JOURNEY_BANDIT_"
+
+
+log = logging.getLogger("journey_bandit.settings")
+
+_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,12 +35,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from the options given, then the environment, then defaults. InvalidRequest names what is wrong."""
+    """Settings from the options given, then the environment, then defaults. InvalidRequest names what is wrong.
+
+    A variable that is blank is as one that is not set; one that the platform sets for a Service of our name is passed
+    over with a word in the log.
+    """
     known = {field.name for field in msgspec.structs.fields(Settings)}
     from_environ = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() in known
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() in known and _ours(name, value)
     }
     values = {**from_environ, **{name: value for name, value in given.items() if value is not None}}
     try:
@@ -43,3 +54,13 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         name = where.rstrip("`") or "app"
         fix = f"set --{name.replace('_', '-')} or {PREFIX}{name.upper()}"
         raise InvalidRequest(Problem(name, what, fix)) from error
+
+
+def _ours(name: str, value: str) -> bool:
+    """Whether a variable is meant for us. Kubernetes gives every pod NAME_PORT=tcp://… of every Service, as Docker's
+    links did; ours is called so if the Service is called journey-bandit.
+    """
+    link = name == f"{PREFIX}PORT" and _LINK.fullmatch(value.strip())
+    if link:
+        log.warning("%s=%s comes from the platform's Service of that name, not from you: passed over", name, value)
+    return bool(value.strip()) and not link

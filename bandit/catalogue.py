@@ -329,7 +329,7 @@ def _check_dynamic(path: str, stage: Stage) -> Iterator[Problem]:
             yield Problem(f"{path}.{part}", problem, "remove it, or choose another policy")
     if stage.reward.kind == "revenue":
         yield Problem(f"{path}.reward.kind", "shared learns no amounts", 'kind = "continuous"')
-    yield from durations.check(f"{path}.loop.retry", stage.loop.retry)
+    yield from durations.check(f"{path}.loop.retry", stage.loop.retry, zero=True)
     if stage.loop.rewards == "sum" and stage.reward.settle == "reward":
         yield Problem(f"{path}.loop.rewards", "the first reward settles here", 'settle = "window"')
 

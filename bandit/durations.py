@@ -22,10 +22,13 @@ def seconds(text: str) -> float:
 
 def micro(text: str, scale: float = 1.0) -> int:
     """Microseconds of a duration that was checked, on a clock compressed by `scale`."""
-    return max(1, round(seconds(text) * scale * 1e6))
+    return max(1, round(seconds(text) * scale * 1e6)) if seconds(text) else 0
 
 
-def check(path: str, text: str) -> Iterator[Problem]:
-    """What is wrong with a duration as written."""
-    if not _FORM.fullmatch(text) or not 0.0 < seconds(text) <= _LONGEST:
-        yield Problem(path, f"{text!r} is not a duration", 'a number and a unit, e.g. "30m", "72h", "14d", up to 3650d')
+def check(path: str, text: str, *, zero: bool = False) -> Iterator[Problem]:
+    """What is wrong with a duration as written. `zero`: "0s" may be meant, as "at once" or "none"."""
+    if _FORM.fullmatch(text) and (0.0 < seconds(text) <= _LONGEST or (zero and seconds(text) == 0.0)):
+        return
+    least = ' ("0s" is at once)' if zero else ", longer than 0s"
+    fix = f'a number and a unit, e.g. "30m", "72h", "14d", up to 3650d{least}'
+    yield Problem(path, f"{text!r} is not a duration", fix)

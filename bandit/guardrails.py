@@ -41,9 +41,16 @@ Place = tuple[str, str]
 """Where limits are declared: (stage, nudge), (stage, "") or ("", "") for the app."""
 
 
+class LocalTime(NamedTuple):
+    """The minute of the day where a user is, and the name of that time zone."""
+
+    zone: str
+    minute: int
+
+
 class Circumstances(NamedTuple):
     """What limits depend on. `shown`: this user's exposures by (stage, nudge). `everyone`: all users' exposures by
-    place, in its present period. `minutes`: minute of the local day by timezone.
+    place, in its present period. `minutes`: minute of the local day by timezone. `local`: the user's own, if known.
     """
 
     shown: Mapping[Place, Sequence[Exposure]]
@@ -52,6 +59,7 @@ class Circumstances(NamedTuple):
     abandoned: Sequence[int]  # when this user's abandoned visits ended
     began: int | None  # when this user's visit began
     minutes: Mapping[str, int]
+    local: LocalTime | None = None
 
 
 class Eligible(NamedTuple):
@@ -144,7 +152,8 @@ class _Look(NamedTuple):
             return f"no consent: {', '.join(missing)}"
         for limits in (self.catalogue.limits, self.catalogue.stages[stage].limits, nudge.limits):
             if limits.quiet and self.quiet(limits.quiet, nudge.format):
-                return f"quiet hours: {limits.quiet.begin} to {limits.quiet.end} {limits.quiet.timezone}"
+                zone = self.around.local.zone if self.around.local else limits.quiet.timezone
+                return f"quiet hours: {limits.quiet.begin} to {limits.quiet.end} {zone}"
         rule = nudge.abandoned
         if rule:
             count = sum(at > self.now - self.span(rule.within) for at in self.around.abandoned)
@@ -153,7 +162,9 @@ class _Look(NamedTuple):
         return self.exclusive(stage, name, nudge)
 
     def quiet(self, hours: Quiet, format_: str) -> bool:
-        return (not hours.formats or format_ in hours.formats) and hours.covers(self.around.minutes[hours.timezone])
+        own = self.around.local
+        minute = own.minute if own else self.around.minutes[hours.timezone]
+        return (not hours.formats or format_ in hours.formats) and hours.covers(minute)
 
     def exclusive(self, stage: str, name: str, nudge: Nudge) -> str:
         """Another of a group was shown."""

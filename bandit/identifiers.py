@@ -4,6 +4,7 @@ One id has one form, whatever JSON type it came in: `1001`, `1001.0` and `"1001"
 trimmed or folded. Placeholders are what programs write where an id is missing; they name nobody and nothing.
 """
 
+import math
 from collections.abc import Collection
 
 from bandit.errors import Problem
@@ -24,8 +25,10 @@ def identifier(value: object) -> str | None:
         return value or None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        value = int(value) if value.is_integer() else value
     try:
         return str(value)
     except ValueError:  # Python writes no integer of more than 4,300 digits

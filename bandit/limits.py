@@ -44,7 +44,9 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Quiet(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"begin": "from", "end": "to"}
 ):
-    """Hours without nudges, "22:00" to "07:00", on the clock of `timezone`. `formats`: only these formats rest."""
+    """Hours without nudges, "22:00" to "07:00", on the user's own clock if `journey.timezone` tells it, else on that of
+    `timezone`. `formats`: only these formats rest.
+    """
 
     begin: str
     end: str
@@ -105,7 +107,7 @@ def check(path: str, declared: msgspec.Struct) -> Iterator[Problem]:
             if declared.begin == declared.end:
                 yield Problem(f"{path}.to", "the quiet hours are empty", "another time than `from`")
         case Limits() if declared.cool_down:
-            yield from durations.check(f"{path}.cool_down", declared.cool_down)
+            yield from durations.check(f"{path}.cool_down", declared.cool_down, zero=True)
         case Evidence():
             yield from _check_evidence(path, declared)
         case Everyone() | Budget():

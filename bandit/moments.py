@@ -147,7 +147,8 @@ class Abandonment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class JourneyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the app's events mean. `visit`: a longer pause begins a new visit. `start`: the stage before any event has
     said another; the first declared one if left out. `consent`: flags that events carry. `placeholders`: ids that this
-    app's clients send where an id is missing, beside the usual ones ("undefined", "null", "0", zero UUIDs).
+    app's clients send where an id is missing, beside the usual ones ("undefined", "null", "0", zero UUIDs). `timezone`:
+    the kept property that names the user's own time zone, for quiet hours.
     """
 
     visit: str = "30m"
@@ -155,4 +156,5 @@ class JourneyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     events: dict[str, EventRule] = {}
     consent: dict[str, Kept] = {}
     placeholders: list[str] = []
+    timezone: Kept | None = None
     abandoned: Abandonment | None = None

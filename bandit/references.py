@@ -29,6 +29,8 @@ def check(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Probl
     yield from _events(journey, stages)
     for flag, kept in journey.consent.items():
         yield from _property(f"journey.consent.{flag}", journey, kept.event, kept.property)
+    if journey.timezone:
+        yield from _property("journey.timezone", journey, journey.timezone.event, journey.timezone.property)
     if journey.abandoned:
         for name in (journey.abandoned.event, *journey.abandoned.without):
             yield from _event("journey.abandoned", journey, name)
@@ -85,7 +87,7 @@ def _moment(path: str, journey: JourneyRules, moment: Moment) -> Iterator[Proble
         spans = [("within", moment.within)] if moment.within else []
     else:
         spans = [("after", moment.after)] + [("until", moment.until)] * bool(moment.until)
-    wrong = [problem for key, text in spans for problem in durations.check(f"{path}.{key}", text)]
+    wrong = [problem for key, text in spans for problem in durations.check(f"{path}.{key}", text, zero=key == "after")]
     yield from wrong
     if not wrong and len(spans) == 2 and durations.seconds(spans[0][1]) >= durations.seconds(spans[1][1]):
         yield Problem(f"{path}.until", "ends before it begins", "longer than `after`")

@@ -1,7 +1,7 @@
 """GO Feature Flag's data collector: what OpenFeature's `track()` sends with its providers.
 
-A tracking event is an event of the user. What else a provider collects (which flags it evaluated) shows nothing, and is
-ignored: evaluating is not showing.
+A tracking event is an event of the user; one that cannot be used is dropped and counted, the others are taken. What
+else a provider collects (which flags it evaluated) shows nothing, and is ignored: evaluating is not showing.
 """
 
 import hashlib
@@ -11,51 +11,66 @@ import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
-from api.bodies import read
-from api.events import Events, Sent
+from api import flaws
+from api.bodies import body
+from api.events import EventReceipt, Events, Sent
+from api.items import Envelope
+from api.metrics import Metrics
 from bandit.errors import InvalidRequest, Problem
 
 PATH = "/v1/data/collector"
 _BODY_BYTES = 1_000_000
+_KIND = "tracking"
 
 
 class _Body(msgspec.Struct):
     """Unknown fields are theirs."""
 
-    events: list[dict[str, Any]]
+    events: list[msgspec.Raw]
 
 
 class _Tracking(msgspec.Struct, rename="camel"):
     key: str
     user_key: str
     creation_date: float | None = None  # seconds
-    tracking_event_details: dict[str, Any] = {}
+    tracking_event_details: Any = None
 
 
-_BODY = msgspec.json.Decoder(_Body)
+_BODY = Envelope(_Body, "events")
 
 
-def routes(events: Events) -> list[HTTPRouteHandler]:
+def routes(events: Events, metrics: Metrics) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
 
     @post(PATH, status_code=200, request_max_body_size=_BODY_BYTES, opt={"scope": "events"}, include_in_schema=False)
     async def collect(request: Request[Any, Any, Any]) -> dict[str, int]:
-        body = await read(request, _BODY)
-        sent = [_sent(i, one) for i, one in enumerate(body.events) if one.get("kind") == "tracking"]
-        await events.take(sent)
-        return {"ingestedContentCount": len(sent)}
+        given = [_readable(bytes(one), metrics) for one in _BODY.read(await body(request)).events]
+        sent = [_sent(one) for one in given if not one or one.get("kind") == _KIND]
+        taken = await events.take(sent)
+        return {"ingestedContentCount": sum(isinstance(one, EventReceipt) for one in taken)}
 
     return [collect]
 
 
-def _sent(i: int, given: dict[str, Any]) -> Sent:
+def _readable(raw: bytes, metrics: Metrics) -> dict[str, Any]:
+    """An event with NaN in place of values that JSON cannot hold; empty if nothing is left."""
+    try:
+        given, unusable = flaws.marked(raw)
+    except (ValueError, RecursionError):
+        return {}
+    metrics.unusable.labels("collector").inc(len(unusable))
+    return given if isinstance(given, dict) else {}
+
+
+def _sent(given: dict[str, Any]) -> Sent | InvalidRequest:
     try:
         event = msgspec.convert(given, _Tracking)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(Problem(f"events[{i}]", str(error)[:120], "send key and userKey")) from error
+        return InvalidRequest(Problem("events", str(error)[:120], "send key and userKey"))
     if not 0 < len(event.user_key) <= 256 or not event.key:
-        raise InvalidRequest(Problem(f"events[{i}].userKey", "not 1 to 256 characters", "send the targeting key"))
+        return InvalidRequest(Problem("userKey", "not 1 to 256 characters, or key is empty", "send key and userKey"))
     at = None if event.creation_date is None else round(min(max(event.creation_date, -1e12), 1e12) * 1e6)
     words = msgspec.json.encode(given, order="deterministic")  # it has no id: the same words are the same event
     name = f"track:{hashlib.blake2b(words, digest_size=16).hexdigest()}"
-    return Sent(name, event.key, event.user_key, None, event.tracking_event_details, at, f"events[{i}].creationDate")
+    details = event.tracking_event_details if isinstance(event.tracking_event_details, dict) else {}
+    return Sent(name, event.key, event.user_key, None, details, at, "creationDate")

@@ -1,19 +1,21 @@
 """The native JSON API of events and journeys, under /v1."""
 
 from typing import Annotated, Any
+from urllib.parse import unquote
 
-import msgspec
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, Parameter
 
-from api.bodies import read, takes
-from api.event_messages import EventBatch, EventItem, EventReplies, JourneyReply, UncreditedReply
+from api.bodies import body, takes
+from api.event_messages import EventBatch, EventItem, EventReplies, EventRequest, JourneyReply, UncreditedReply
 from api.events import Events
+from api.items import Batch, answers
 from api.problems import documented, item
 from bandit.catalogue import Catalogue
+from bandit.errors import InvalidRequest, Problem
 
-_EVENTS = msgspec.json.Decoder(EventBatch)
+_EVENTS = Batch(EventBatch, EventRequest)
 _BATCH_BYTES = 4_000_000
 
 
@@ -25,7 +27,7 @@ def routes(events: Events, catalogue: Catalogue) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Report up to 1,000 events",
         operation_class=takes(EventBatch, _example(catalogue)),
-        responses=documented(400, 401, 403, 413, 503),
+        responses=documented(400, 401, 403, 413, 415, 503),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "events"},
         tags=["report"],
@@ -33,21 +35,26 @@ def routes(events: Events, catalogue: Catalogue) -> list[HTTPRouteHandler]:
     async def report(request: Request[Any, Any, Any]) -> EventReplies:
         """Answers in order; an item that cannot be used gets its own problem, the others are recorded.
 
+        The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         Safe to repeat: an event that is known already answers `duplicate`.
         """
-        batch = await read(request, _EVENTS)
-        return EventReplies([EventItem(*item(result)) for result in await events.report(batch.events)])
+        results = await answers(_EVENTS.read(await body(request)), events.report)
+        return EventReplies([EventItem(*item(one, f"events[{i}]")) for i, one in enumerate(results)])
 
     @get(
         "/v1/users/{user_id:str}/journey",
         summary="Where a user is",
-        responses=documented(401, 403),
+        responses=documented(400, 401, 403),
         opt={"scope": "read"},
         tags=["look up"],
     )
     async def journey(user_id: FromPath[str]) -> JourneyReply:
-        """Stage, moment and why, what is known, and what may be shown now."""
-        return events.journey(user_id)
+        """Stage, moment and why, what is known, and what may be shown now. Ids are percent-encoded: a/b is a%2Fb."""
+        try:
+            return events.journey(unquote(user_id, errors="strict"))
+        except UnicodeDecodeError:
+            problem = Problem("user_id", "not UTF-8 once it is decoded", "percent-encode its UTF-8 bytes")
+            raise InvalidRequest(problem) from None
 
     @get(
         "/v1/events/uncredited",

@@ -3,12 +3,12 @@
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
-from api.bodies import read, takes
+from api.bodies import body, read, takes
+from api.items import Batch, Shape, answers
 from api.messages import (
     DecisionBatch,
     DecisionItem,
@@ -31,10 +31,8 @@ from bandit.snapshot import to_zip
 
 Ask = Request[Any, Any, Any]
 
-_DECISION = msgspec.json.Decoder(DecisionRequest)
-_DECISIONS = msgspec.json.Decoder(DecisionBatch)
-_OUTCOME = msgspec.json.Decoder(OutcomeRequest)
-_OUTCOMES = msgspec.json.Decoder(OutcomeBatch)
+_DECISION, _DECISIONS = Shape(DecisionRequest), Batch(DecisionBatch, DecisionRequest)
+_OUTCOME, _OUTCOMES = Shape(OutcomeRequest), Batch(OutcomeBatch, OutcomeRequest)
 _BATCH_BYTES = 4_000_000
 
 _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind": "reward", "value": 1}
@@ -53,7 +51,7 @@ def _deciding(service: Service) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Ask for a nudge",
         operation_class=takes(DecisionRequest, example),
-        responses=documented(400, 401, 403, 404, 409, 413, 503),
+        responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
         opt={"scope": "decide"},
         tags=["decide"],
     )
@@ -66,7 +64,7 @@ def _deciding(service: Service) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Ask for up to 1,000 nudges",
         operation_class=takes(DecisionBatch, {"decisions": [example]}),
-        responses=documented(400, 401, 403, 413, 503),
+        responses=documented(400, 401, 403, 413, 415, 503),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "decide"},
         tags=["decide"],
@@ -74,11 +72,10 @@ def _deciding(service: Service) -> list[HTTPRouteHandler]:
     async def decide_batch(request: Ask) -> DecisionReplies:
         """Answers in order; an item that cannot be used gets its own problem, the others their decision.
 
-        One that is not well-formed refuses the batch: 400 names it, and nothing of the batch is recorded.
+        The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         """
-        batch = await read(request, _DECISIONS)
-        results = await service.decide_many(batch.decisions)
-        return DecisionReplies([DecisionItem(*item(result)) for result in results])
+        results = await answers(_DECISIONS.read(await body(request)), service.decide_many)
+        return DecisionReplies([DecisionItem(*item(one, f"decisions[{i}]")) for i, one in enumerate(results)])
 
     return [decide, decide_batch]
 
@@ -89,7 +86,7 @@ def _reporting(service: Service) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Report what happened",
         operation_class=takes(OutcomeRequest, _OUTCOME_EXAMPLE),
-        responses=documented(400, 401, 403, 404, 409, 413, 503),
+        responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
         opt={"scope": "reward"},
         tags=["report"],
     )
@@ -102,7 +99,7 @@ def _reporting(service: Service) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Report up to 1,000 outcomes",
         operation_class=takes(OutcomeBatch, {"outcomes": [_OUTCOME_EXAMPLE]}),
-        responses=documented(400, 401, 403, 413, 503),
+        responses=documented(400, 401, 403, 413, 415, 503),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "reward"},
         tags=["report"],
@@ -110,11 +107,10 @@ def _reporting(service: Service) -> list[HTTPRouteHandler]:
     async def report_batch(request: Ask) -> OutcomeReplies:
         """Answers in order; an item that cannot be used gets its own problem, the others are recorded.
 
-        One that is not well-formed refuses the batch: 400 names it, and nothing of the batch is recorded.
+        The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         """
-        batch = await read(request, _OUTCOMES)
-        results = await service.report_many(batch.outcomes)
-        return OutcomeReplies([OutcomeItem(*item(result)) for result in results])
+        results = await answers(_OUTCOMES.read(await body(request)), service.report_many)
+        return OutcomeReplies([OutcomeItem(*item(one, f"outcomes[{i}]")) for i, one in enumerate(results)])
 
     return [report, report_batch]
 

@@ -15,9 +15,12 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api.bodies import body
+from api import flaws
+from api.bodies import BrokenGzip, body
 from api.flags import Evaluation, Flags, read
-from bandit.errors import InvalidRequest, NotFound, Overloaded, Unavailable
+from api.flaws import Remains
+from api.metrics import Metrics
+from bandit.errors import InvalidRequest, NotFound, Overloaded, Problem, Unavailable
 
 log = logging.getLogger("journey_bandit.http")
 
@@ -40,16 +43,16 @@ class _UnreadableError(Exception):
     """The body is not JSON."""
 
 
-def routes(flags: Flags) -> list[HTTPRouteHandler]:
+def routes(flags: Flags, metrics: Metrics) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
 
     @post(_FLAGS + "/{key:str}", status_code=200, opt={"scope": "decide"}, include_in_schema=False)
     async def one(request: Ask, key: FromPath[str]) -> Response[bytes]:
-        return _answer(200, _flag(await flags.one(unquote(key), read(await _context(request)))))
+        return _answer(200, _flag(await flags.one(unquote(key), read(await _context(request, metrics)))))
 
     @post(_FLAGS, status_code=200, opt={"scope": "decide"}, include_in_schema=False)
     async def everything(request: Ask) -> Response[bytes]:
-        results = await flags.all(read(await _context(request)))
+        results = await flags.all(read(await _context(request, metrics)))
         content = msgspec.json.encode(
             {
                 "flags": [
@@ -73,11 +76,31 @@ def refusal(request: Ask, error: Exception) -> Response[bytes]:
     return _answer(status, content, headers)
 
 
-async def _context(request: Ask) -> object:
+async def _context(request: Ask, metrics: Metrics) -> object:
+    """The context, without attributes that JSON cannot hold: they are as if they had not been sent."""
     try:
-        return _BODY.decode(await body(request)).context
+        raw = await body(request)
+    except BrokenGzip as error:
+        raise _UnreadableError(str(error)) from error
+    try:
+        return _BODY.decode(raw).context
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = _cleaned(raw, error)
+    metrics.unusable.labels("ofrep").inc(len(found.flaws))
+    for flaw in found.flaws:
+        if flaw.path == ("context", "targetingKey"):
+            raise InvalidRequest(Problem("context.targetingKey", flaw.problem, "send the user's id as UTF-8"))
+    return found.value.get("context")
+
+
+def _cleaned(raw: bytes, error: Exception) -> Remains:
+    try:
+        found = flaws.clean(raw)
+    except (ValueError, RecursionError):
+        found = Remains(None, [])
+    if not (found.flaws and isinstance(found.value, dict)):
         raise _UnreadableError("the body is not a JSON object with a context") from error
+    return found
 
 
 def _flag(found: Evaluation) -> dict[str, object]:

@@ -6,7 +6,7 @@ they do not know. Errors are theirs, by the version of the path; `paths` rewrite
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -16,7 +16,11 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from api import flaws
 from api.bodies import body
+from api.flaws import Remains
+from api.items import Envelope
+from api.metrics import Metrics
 from api.paths import NO
 from api.ranking import Given, Ranking, Slot, in_order
 from bandit import durations
@@ -31,10 +35,12 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Objects = list[dict[str, Any]]
 Own = Callable[[Ask], str]
 Named = Callable[[Ask, str], str]
+Read = Callable[[Ask, msgspec.json.Decoder[Any]], Awaitable[Any]]
 
 PATH = "/personalizer/"
 _BASE = "/personalizer/{loop:str}/{version:str}"
 _BODY_BYTES = 500_000
+_FIX = "send what Personalizer's documentation says"
 _NO_KEY = "Access denied due to invalid subscription key or wrong API endpoint. Send a key of this service."
 
 
@@ -78,27 +84,31 @@ class _SlotReward(msgspec.Struct, rename="camel"):
 
 
 class _SlotRewards(msgspec.Struct):
-    reward: Annotated[list[_SlotReward], msgspec.Meta(min_length=1)]
+    reward: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1)]
 
 
 _RANK, _SLOTS = msgspec.json.Decoder(_Rank), msgspec.json.Decoder(_Slots)
-_REWARD, _REWARDS = msgspec.json.Decoder(_Reward), msgspec.json.Decoder(_SlotRewards)
+_REWARD, _SLOT_REWARD = msgspec.json.Decoder(_Reward), msgspec.json.Decoder(_SlotReward)
+_REWARDS = Envelope(_SlotRewards, "reward")
 
 
-def routes(ranking: Ranking, catalogue: Catalogue, own: Own) -> list[HTTPRouteHandler]:
+def routes(ranking: Ranking, catalogue: Catalogue, own: Own, metrics: Metrics) -> list[HTTPRouteHandler]:
     """The handlers of one service. `own`: the loop that a request's key stands for, "" if none."""
 
     def named(request: Ask, loop: str) -> str:
         return ranking.loop(unquote(loop) if loop != NO else own(request) or None)
 
-    return [*_single(ranking, named), *_multiple(ranking, named), _configuration(catalogue, named)]
+    async def read(request: Ask, decoder: msgspec.json.Decoder[Any]) -> Any:
+        return _decoded(await body(request), decoder, metrics)
+
+    return [*_single(ranking, named, read), *_multiple(ranking, named, read), _configuration(catalogue, named)]
 
 
-def _single(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
+def _single(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandler]:
     @_post("/rank", 201, "decide")
     async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
         name = named(request, loop)
-        asked = await _read(request, _RANK)
+        asked = await read(request, _RANK)
         ranked = await ranking.rank(
             name, asked.event_id, asked.context_features or [], _actions(asked.actions),
             asked.excluded_actions or [], deferred=bool(asked.defer_activation),
@@ -111,7 +121,7 @@ def _single(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
     @_post("/events/{event:str}/reward", 204, "reward")
     async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
         name = named(request, loop)
-        given = await _read(request, _REWARD)
+        given = await read(request, _REWARD)
         await ranking.reward(name, _event(event), [Given(None, given.value, _request(request))])
 
     @_post("/events/{event:str}/activate", 204, "reward")
@@ -121,11 +131,11 @@ def _single(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
     return [rank, reward, activate]
 
 
-def _multiple(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
+def _multiple(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandler]:
     @_post("/multislot/rank", 201, "decide")
     async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
         name = named(request, loop)
-        asked = await _read(request, _SLOTS)
+        asked = await read(request, _SLOTS)
         slots = [
             Slot(slot.id, slot.baseline_action, slot.features or [], slot.excluded_actions or [])
             for slot in asked.slots
@@ -148,10 +158,21 @@ def _multiple(ranking: Ranking, named: Named) -> list[HTTPRouteHandler]:
 
     @_post("/multislot/events/{event:str}/reward", 204, "reward")
     async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
-        name, sent = named(request, loop), await _read(request, _REWARDS)
-        own = _request(request)
-        given = [Given(one.slot_id, one.value, own and f"{own}:{i}") for i, one in enumerate(sent.reward)]
-        await ranking.reward(name, _event(event), given)
+        """Slot by slot: one that cannot be used is refused after the others were recorded."""
+        name, sent, own = named(request, loop), _REWARDS.read(await body(request)), _request(request)
+        given, problems = list[Given](), list[Problem]()
+        for i, raw in enumerate(sent.reward):
+            try:
+                one = _decoded(bytes(raw), _SLOT_REWARD, None)
+                given.append(Given(one.slot_id, one.value, own and f"{own}:{i}", f"reward[{i}]."))
+            except InvalidRequest as error:
+                problems += [msgspec.structs.replace(p, field=f"reward[{i}].{p.field}") for p in error.problems]
+        try:
+            await ranking.reward(name, _event(event), given)
+        except InvalidRequest as error:
+            problems += error.problems
+        if problems:
+            raise InvalidRequest(*problems)
 
     @_post("/multislot/events/{event:str}/activate", 204, "reward")
     async def activate(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
@@ -221,15 +242,37 @@ def _told(error: Exception, operation: str) -> tuple[int, str, str, dict[str, st
     return 500, "InternalServerError", "This is our fault; the error was logged.", {}
 
 
-async def _read(request: Ask, decoder: msgspec.json.Decoder[Any]) -> Any:
+def _decoded(raw: bytes, decoder: msgspec.json.Decoder[Any], metrics: Metrics | None) -> Any:
+    """The body, without features that JSON cannot hold: they are as null, which is nothing."""
     try:
-        return decoder.decode(await body(request))
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        fix = "send what Personalizer's documentation says"
-        raise InvalidRequest(Problem(where.rstrip("`")[:120] or "(body)", what[:120], fix)) from error
+        return decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(Problem("(body)", "not JSON, or nested too deep", "send UTF-8 JSON")) from error
+        problem, found = _problem(error), _cleaned(raw)
+    if not found.flaws:
+        raise InvalidRequest(problem)
+    for flaw in found.flaws:
+        if not {"features", "contextFeatures"} & set(flaw.path[:-1]):
+            raise InvalidRequest(Problem(flaws.text(flaw.path)[:120] or "(body)", flaw.problem, _FIX))
+    if metrics:
+        metrics.unusable.labels("personalizer").inc(len(found.flaws))
+    try:
+        return decoder.decode(msgspec.json.encode(found.value))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(_problem(error)) from error
+
+
+def _cleaned(raw: bytes) -> Remains:
+    try:
+        return flaws.clean(raw)
+    except (ValueError, RecursionError):
+        return Remains(None, [])
+
+
+def _problem(error: Exception) -> Problem:
+    if not isinstance(error, msgspec.ValidationError):
+        return Problem("(body)", "not JSON, or nested too deep", "send UTF-8 JSON")
+    what, _, where = str(error).partition(" - at `$.")
+    return Problem(where.rstrip("`")[:120] or "(body)", what[:120], _FIX)
 
 
 def _check_slots(slots: list[Slot], actions: int) -> None:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import msgspec
 from litestar import Request, get, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from api.bodies import read, takes
+from api.items import Shape
 from api.problems import documented
 from api.release_messages import RegistryWord, Released, ReleaseRequest, ReleasesReply
 from api.releases import Word
@@ -18,8 +18,7 @@ from bandit.records import Release
 
 Ask = Request[Any, Any, Any]
 
-_RELEASE = msgspec.json.Decoder(ReleaseRequest)
-_WORD = msgspec.json.Decoder(RegistryWord)
+_RELEASE, _WORD = Shape(ReleaseRequest), Shape(RegistryWord)
 _MOST_BYTES = 64_000_000
 _EXAMPLE = {
     "model": "travel-cart",
@@ -38,7 +37,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         "/v1/policies/{stage:str}/release",
         summary="Serve an approved snapshot",
         operation_class=takes(ReleaseRequest, _EXAMPLE),
-        responses=documented(400, 401, 403, 404, 413, 503),
+        responses=documented(400, 401, 403, 404, 413, 415, 503),
         request_max_body_size=_MOST_BYTES,
         opt={"scope": "admin"},
         tags=["release"],
@@ -80,7 +79,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         status_code=200,
         summary="What `registry sync` tells health",
         operation_class=takes(RegistryWord, _HEARD),
-        responses=documented(400, 401, 403, 413, 503),
+        responses=documented(400, 401, 403, 413, 415, 503),
         opt={"scope": "admin"},
         tags=["release"],
     )

@@ -8,7 +8,6 @@ import base64
 import binascii
 import hashlib
 import logging
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +17,11 @@ from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from api.bodies import body
+from api import flaws
+from api.bodies import BrokenGzip, body
 from api.events import EventReceipt, Events, Sent
+from api.items import Envelope
+from api.metrics import Metrics
 from api.stores.protocol import SKEW
 from api.times import FIRST, parsed
 from bandit.errors import InvalidRequest, Problem, Unavailable
@@ -55,6 +57,9 @@ class _Envelope(msgspec.Struct):
     context: Any = None
 
 
+_ENVELOPE = Envelope(_Envelope, "batch")
+
+
 class RefusedError(Exception):
     """What a client is told: status, code and message."""
 
@@ -63,7 +68,7 @@ class RefusedError(Exception):
         super().__init__(message)
 
 
-def routes(events: Events, scopes: Scopes | None) -> list[HTTPRouteHandler]:
+def routes(events: Events, scopes: Scopes | None, metrics: Metrics) -> list[HTTPRouteHandler]:
     """The handlers of one service. `scopes` None: no key is needed."""
 
     async def taken(sent: Sequence[Sent | InvalidRequest]) -> Response[bytes]:
@@ -77,9 +82,9 @@ def routes(events: Events, scopes: Scopes | None) -> list[HTTPRouteHandler]:
         include_in_schema=False,
     )
     async def batch(request: Ask) -> Response[bytes]:
-        envelope = _decoded(await _inflated(request), _Envelope)
+        envelope = _ENVELOPE.read(await body(request))
         _admit(request, scopes, envelope.writeKey)
-        read = _Reader(events, envelope.sentAt, envelope.context)
+        read = _Reader(events, envelope.sentAt, envelope.context, metrics)
         return await taken([read.message(bytes(one)) for one in envelope.batch])
 
     def single(kind: str, paths: Sequence[str]) -> HTTPRouteHandler:
@@ -92,12 +97,11 @@ def routes(events: Events, scopes: Scopes | None) -> list[HTTPRouteHandler]:
             name=f"segment-{kind}",
         )
         async def call(request: Ask) -> Response[bytes]:
-            raw = await _inflated(request)
+            raw = await body(request)
             if len(raw) > _MESSAGE:
                 raise RefusedError(400, "message_too_large", f"a message may have {_MESSAGE} bytes")
-            message = _decoded(raw, dict[str, Any])
-            _admit(request, scopes, message.get("writeKey"))
-            sent = _Reader(events, None, None).message(raw, kind)
+            _admit(request, scopes, _object(raw).get("writeKey"))
+            sent = _Reader(events, None, None, metrics).message(raw, kind)
             (receipt,) = await events.take([sent])
             if isinstance(receipt, InvalidRequest):
                 raise RefusedError(400, "invalid_message", str(receipt))
@@ -132,11 +136,14 @@ def refusal(_: Ask, error: Exception) -> Response[bytes]:
     headers = {}
     if isinstance(error, RefusedError):
         status, code, message = error.status, error.code, error.message
+    elif isinstance(error, InvalidRequest):
+        status, code, message = 400, _word(error), str(error)
     elif isinstance(error, Unavailable):
         status, code, message = 503, "unavailable", f"{error}; retry with the same messages"
         headers["Retry-After"] = "1"
     elif isinstance(error, HTTPException) and error.status_code < 500:
         words = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "payload_too_large"}
+        words |= {415: "unsupported_encoding"}
         status = error.status_code
         code, message = words.get(status, "invalid_request"), str(error.detail) or "this cannot be used"
     else:
@@ -145,35 +152,28 @@ def refusal(_: Ask, error: Exception) -> Response[bytes]:
     return _answer(status, {"success": False, "code": code, "message": message}, headers)
 
 
+def _word(error: InvalidRequest) -> str:
+    """The code of an envelope that cannot be used."""
+    if isinstance(error, BrokenGzip):
+        return "invalid_gzip"
+    whole = error.problems[0].problem.startswith(("not JSON", "not UTF-8", "nested"))
+    return "invalid_json" if whole else "invalid_request"
+
+
 def _answer(status: int, content: object, headers: dict[str, str] | None = None) -> Response[bytes]:
     body = msgspec.json.encode(content)
     return Response(body, status_code=status, media_type="application/json", headers=headers or {})
 
 
-async def _inflated(request: Ask) -> bytes:
-    """The body, inflated no further than it may be."""
-    raw = await body(request)
-    if request.headers.get("content-encoding", "identity").lower() != "gzip":
-        return raw
-    unpack = zlib.decompressobj(wbits=31)
+def _object(raw: bytes) -> dict[str, Any]:
+    """A single call, without values that JSON cannot hold."""
     try:
-        data = unpack.decompress(raw, MOST + 1)
-    except zlib.error as error:
-        raise RefusedError(400, "invalid_gzip", "the body is not gzip") from error
-    if len(data) > MOST:
-        raise RefusedError(413, "payload_too_large", f"a batch may have {MOST} bytes")
-    if not unpack.eof or unpack.unused_data:
-        raise RefusedError(400, "invalid_gzip", "the body is cut, or goes on after its end")
-    return data
-
-
-def _decoded(raw: bytes, type_: Any) -> Any:
-    try:
-        return msgspec.json.decode(raw, type=type_)
-    except msgspec.ValidationError as error:
-        raise RefusedError(400, "invalid_request", str(error)[:200]) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = flaws.sound(raw)
+    except (ValueError, RecursionError) as error:
         raise RefusedError(400, "invalid_json", "the body is not JSON") from error
+    if not isinstance(found, dict):
+        raise RefusedError(400, "invalid_request", "the body is not an object")
+    return found
 
 
 def _admit(request: Ask, scopes: Scopes | None, write_key: object) -> None:
@@ -202,23 +202,33 @@ def _presented(request: Ask, write_key: object) -> str:
 class _Reader:
     """Reads the messages of one request: each as it was sent, or what is wrong with it."""
 
-    def __init__(self, events: Events, sent_at: object, context: object):
+    def __init__(self, events: Events, sent_at: object, context: object, metrics: Metrics):
         self._events = events
+        self._metrics = metrics
         self._sent = sent_at
         self._context = context if isinstance(context, Mapping) else {}
         self._now = events.now()
 
     def message(self, raw: bytes, kind: str | None = None) -> Sent | InvalidRequest:
-        """One message; `kind` is said by the path of a single call."""
+        """One message; `kind` is said by the path of a single call. A value that JSON cannot hold counts as one that
+        cannot be used, never as absent.
+        """
         try:
-            return self._message(raw, kind)
+            return self._message(self._decoded(raw), raw, kind)
         except InvalidRequest as error:
             return error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return InvalidRequest(Problem("(message)", "not JSON that can be read", "send an object of finite numbers"))
+        except (ValueError, RecursionError):
+            return InvalidRequest(Problem("(message)", "not JSON", "send an object"))
 
-    def _message(self, raw: bytes, kind: str | None) -> Sent:
-        given = msgspec.json.decode(raw)
+    def _decoded(self, raw: bytes) -> object:
+        try:
+            return msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            given, unusable = flaws.marked(raw)
+            self._metrics.unusable.labels("segment").inc(len(unusable))
+            return given
+
+    def _message(self, given: object, raw: bytes, kind: str | None) -> Sent:
         if not isinstance(given, dict):
             raise InvalidRequest(Problem("(message)", "not an object", "send one object a message"))
         what = kind or given.get("type")

@@ -191,7 +191,7 @@ def test_a_batch_answers_each_in_order_with_the_status_it_would_have_alone(clien
     assert [item["status"] for item in items] == [200, 404, 400, 200, 409, 200]
     assert [item["decision"]["duplicate"] for item in items if "decision" in item] == [False, True, False]
     assert [item["problem"]["errors"][0]["field"] for item in items if "problem" in item] == [
-        "stage", "context.age", "decision_id",
+        "decisions[1].stage", "decisions[2].context.age", "decisions[4].decision_id",
     ]  # fmt: skip
     assert all(("decision" in item) != ("problem" in item) for item in items)
     assert client.ask(user="a", decision_id=one) == {**items[0]["decision"], "duplicate": True}

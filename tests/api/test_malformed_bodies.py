@@ -80,7 +80,7 @@ NOT_JSON = {
 }
 
 WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be named
-    *((DECIDE, raw, "(body)") for raw in NOT_JSON.values()),
+    *((DECIDE, raw, "user_id" if name == "latin-1" else "(body)") for name, raw in NOT_JSON.items()),
     *((path, raw, "(body)") for path in (REPORT, MANY, REPORTS) for raw in NOT_JSON.values() if raw[:2] != b'{"'),
     *((path, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, "a") for path in (DECIDE, REPORT, MANY, REPORTS)),
     *((path, raw, "(body)") for path in (DECIDE, REPORT, MANY, REPORTS) for raw in (b"[]", b"null", b"7", b'"x"')),
@@ -96,12 +96,12 @@ WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be na
     (DECIDE, body(DECIDE, "user_id", '""'), "user_id"),
     (DECIDE, body(DECIDE, "user_id", f'"{"x" * 257}"'), "user_id"),
     (DECIDE, body(DECIDE, "user_id", '["u"]'), "user_id"),
-    (DECIDE, body(DECIDE, "user_id", r'"\ud800"'), "(body)"),
-    (DECIDE, body(DECIDE, "user_id", r'"\udc00\ud800"'), "(body)"),
-    (DECIDE, body(DECIDE, "user_id", r'"a\ud83dz"'), "(body)"),
-    (DECIDE, body(DECIDE, "user_id", b'"\xed\xa0\x80"'), "(body)"),
-    (DECIDE, body(DECIDE, "user_id", b'"\xc0\xae"'), "(body)"),
-    (DECIDE, body(DECIDE, "user_id", b'"\xff"'), "(body)"),
+    (DECIDE, body(DECIDE, "user_id", r'"\ud800"'), "user_id"),
+    (DECIDE, body(DECIDE, "user_id", r'"\udc00\ud800"'), "user_id"),
+    (DECIDE, body(DECIDE, "user_id", r'"a\ud83dz"'), "user_id"),
+    (DECIDE, body(DECIDE, "user_id", b'"\xed\xa0\x80"'), "user_id"),
+    (DECIDE, body(DECIDE, "user_id", b'"\xc0\xae"'), "user_id"),
+    (DECIDE, body(DECIDE, "user_id", b'"\xff"'), "user_id"),
     (DECIDE, body(DECIDE, "user_id", '"a\x00b"'), "(body)"),
     (DECIDE, body(DECIDE, "user_id", '"a\nb"'), "(body)"),
     (DECIDE, body(DECIDE, "user_id", r'"\x41"'), "(body)"),
@@ -110,9 +110,9 @@ WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be na
     (DECIDE, body(DECIDE, "stage", f'"{"s" * 65}"'), "stage"),
     (DECIDE, body(DECIDE, "stage", "{}"), "stage"),
     # numbers
-    (DECIDE, body(DECIDE, "context.age", "NaN"), "(body)"),
-    (DECIDE, body(DECIDE, "context.age", "Infinity"), "(body)"),
-    (DECIDE, body(DECIDE, "context.age", "-Infinity"), "(body)"),
+    (DECIDE, body(DECIDE, "context.age", "NaN"), "context.age"),
+    (DECIDE, body(DECIDE, "context.age", "Infinity"), "context.age"),
+    (DECIDE, body(DECIDE, "context.age", "-Infinity"), "context.age"),
     (DECIDE, body(DECIDE, "context.age", "1e999"), "context[...]"),
     (DECIDE, body(DECIDE, "context.age", "-1e999"), "context[...]"),
     (DECIDE, body(DECIDE, "context.age", "1" + "0" * 400), "context.age"),
@@ -125,8 +125,8 @@ WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be na
     (DECIDE, body(DECIDE, "context.age", "0x10"), "(body)"),
     (DECIDE, body(DECIDE, "context.age", ".5"), "(body)"),
     # contexts
-    (DECIDE, body(DECIDE, "context", "[]"), "context"),
-    (DECIDE, body(DECIDE, "context", "null"), "context"),
+    (DECIDE, body(DECIDE, "context", "[1]"), "context"),
+    (DECIDE, body(DECIDE, "context", "7"), "context"),
     (DECIDE, body(DECIDE, "context", '"age"'), "context"),
     (DECIDE, body(DECIDE, "context.agee", "30"), "context.agee"),
     (DECIDE, body(DECIDE, "context.age", '"30"'), "context.age"),
@@ -134,16 +134,16 @@ WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be na
     (DECIDE, body(DECIDE, "context.age", "[30]"), "context.age"),
     (DECIDE, body(DECIDE, "context.age", '{"a": 1}'), "context.age"),
     (DECIDE, body(DECIDE, "context.plan", "1"), "context.plan"),
-    (DECIDE, body(DECIDE, "context.plan", r'"\ud800"'), "(body)"),
-    (DECIDE, body(DECIDE, "context.plan", r'["\udfff"]'), "(body)"),
+    (DECIDE, body(DECIDE, "context.plan", r'"\ud800"'), "context.plan"),
+    (DECIDE, body(DECIDE, "context.plan", r'["\udfff"]'), "context.plan[0]"),
     (DECIDE, body(DECIDE, "context.returning", "0"), "context.returning"),
     (DECIDE, body(DECIDE, "context.returning", '"true"'), "context.returning"),
     (DECIDE, body(DECIDE, "context", json.dumps({f"f{n}": 1 for n in range(201)})), "context"),
     (DECIDE, body(DECIDE, "context", json.dumps({"k" * 65: 1})), "context"),
     (DECIDE, body(DECIDE, "context", '{"": 1}'), "context"),
-    (DECIDE, body(DECIDE, "context", r'{"\ud800": 1}'), "(body)"),
+    (DECIDE, body(DECIDE, "context", r'{"\ud800": 1}'), "context.\\ud800"),
     # evidence, lists, ids
-    (DECIDE, body(DECIDE, "evidence", "[]"), "evidence"),
+    (DECIDE, body(DECIDE, "evidence", "[1]"), "evidence"),
     (DECIDE, body(DECIDE, "evidence.proof", "1"), "evidence.proof"),
     (DECIDE, body(DECIDE, "evidence.stock", "-1"), "evidence.stock"),
     (DECIDE, body(DECIDE, "evidence.stock", "3.5"), "evidence.stock"),
@@ -179,7 +179,7 @@ WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be na
     (REPORT, body(REPORT, "kind", '"REWARD"'), "kind"),
     (REPORT, body(REPORT, "value", '"1"'), "value"),
     (REPORT, body(REPORT, "value", "true"), "value"),
-    (REPORT, body(REPORT, "value", "NaN"), "(body)"),
+    (REPORT, body(REPORT, "value", "NaN"), "value"),
     (REPORT, body(REPORT, "value", "1e400"), "value"),
     (REPORT, body(REPORT, "value", "1e13"), "value"),
     (REPORT, body(REPORT, "value", "-1e13"), "value"),
@@ -187,7 +187,7 @@ WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be na
     (REPORT, body(REPORT, "value", "1"), "value"),  # an activation has none
     (REPORT, body(REPORT, "outcome_id", '""'), "outcome_id"),
     (REPORT, body(REPORT, "outcome_id", f'"{"o" * 65}"'), "outcome_id"),
-    (REPORT, body(REPORT, "outcome_id", r'"\ud800"'), "(body)"),
+    (REPORT, body(REPORT, "outcome_id", r'"\ud800"'), "outcome_id"),
     (REPORT, body(REPORT, "outcome_id", "7"), "outcome_id"),
     (REPORT, body(REPORT, "occurred_at", '"2025-10-09T08:53:20"'), "occurred_at"),
     (REPORT, body(REPORT, "occurred_at", "1760000000"), "occurred_at"),
@@ -199,13 +199,8 @@ WRONG: list[tuple[str, bytes, str]] = [  # path, body, the field that must be na
     (MANY, b'{"decisions": [], "more": 1}', "more"),
     (MANY, b'{"decisions": {}}', "decisions"),
     (MANY, b'{"decisions": null}', "decisions"),
-    (MANY, b'{"decisions": [1]}', "decisions[0]"),
-    (MANY, in_batch(MANY, b'{"stage": "signup"}'), "decisions[0].user_id"),
-    (MANY, in_batch(MANY, body(DECIDE, "user_id", "7")), "decisions[0].user_id"),
-    (MANY, in_batch(MANY, body(DECIDE, "user_id", r'"\ud800"')), "(body)"),
     (MANY, in_batch(MANY, b",".join([json.dumps(VALID[DECIDE]).encode()] * 1001)), "decisions"),
     (REPORTS, in_batch(REPORTS, b",".join([json.dumps(VALID[REPORT]).encode()] * 1001)), "outcomes"),
-    (REPORTS, in_batch(REPORTS, body(REPORT, "value", '"x"')), "outcomes[0].value"),
 ]  # fmt: skip
 
 
@@ -228,6 +223,53 @@ def test_a_body_that_cannot_be_used_is_refused_by_name(
     before = store.counts()
     assert check(client.post(path, content=raw), 400)["field"] == field
     assert store.counts() == before
+
+
+BAD_ITEMS = [  # path, the item, the field that must be named within it
+    (MANY, b"1", ""),
+    (MANY, b'{"stage": "signup"}', ".user_id"),
+    (MANY, body(DECIDE, "user_id", "7"), ".user_id"),
+    (MANY, body(DECIDE, "user_id", r'"\ud83d"'), ".user_id"),
+    (MANY, body(DECIDE, "user_id", b'"\xff"'), ".user_id"),
+    (MANY, body(DECIDE, "context.age", "NaN"), ".context.age"),
+    (MANY, body(DECIDE, "context.age", "-Infinity"), ".context.age"),
+    (MANY, body(DECIDE, "context.age", "1e999"), ".context[...]"),
+    (MANY, body(DECIDE, "context.agee", "1"), ".context.agee"),
+    (MANY, body(DECIDE, "context", "[1]"), ".context"),
+    (MANY, body(DECIDE, "x", "1"), ".x"),
+    (MANY, body(DECIDE, "x", b"[" * 5000 + b"]" * 5000), ".x"),
+    (MANY, body(DECIDE, "context.age", b"[" * 5000 + b"]" * 5000), ""),
+    (MANY, body(DECIDE, "stage", '"signed_up"'), ".stage"),
+    (MANY, b"nonsense", ""),
+    (REPORTS, body(REPORT, "value", '"x"'), ".value"),
+    (REPORTS, body(REPORT, "value", "NaN"), ".value"),
+    (REPORTS, body(REPORT, "outcome_id", r'"\ud800"'), ".outcome_id"),
+    (REPORTS, body(REPORT, "decision_id", f'"{uuid.UUID(int=99)}"'), ".decision_id"),
+]
+
+
+@pytest.mark.parametrize(("path", "item", "field"), BAD_ITEMS, ids=[f"{i} {c[2]}" for i, c in enumerate(BAD_ITEMS)])
+def test_a_bad_item_of_a_batch_is_refused_by_name_and_the_others_are_answered(
+    client: Client, path: str, item: bytes, field: str
+) -> None:
+    good = json.dumps(VALID[path.removesuffix("/batch")]).encode()
+    name = "decisions" if path == MANY else "outcomes"
+    reply = client.post(path, content=in_batch(path, b", ".join([good, item, good])))
+    assert reply.status_code == 200, reply.text
+    first, bad, last = reply.json()[name]
+    assert (first["status"], last["status"]) == (200, 200)
+    assert bad["status"] == bad["problem"]["status"] == (404 if field in (".stage", ".decision_id") else 400)
+    assert bad["problem"]["errors"][0]["field"] == f"{name}[1]{field}"
+    assert all(e["problem"] and e["fix"] for e in bad["problem"]["errors"])
+
+
+@pytest.mark.parametrize("empty", ["[]", "null", "{}"])
+@pytest.mark.parametrize("field", ["context", "evidence", "consent"])
+def test_an_empty_array_or_null_stands_for_an_object_that_may_be_left_out(
+    client: Client, field: str, empty: str
+) -> None:
+    assert client.post(DECIDE, content=body(DECIDE, field, empty)).status_code == 200
+    check(client.post(DECIDE, content=body(DECIDE, field, "[1]")), 400)
 
 
 def test_there_are_many_such_bodies() -> None:

@@ -43,6 +43,35 @@ def test_an_option_counts_more_than_the_environment_and_one_not_given_less() -> 
     assert (settings.app, settings.port, settings.dev) == ("gaming", 9, True)
 
 
+@pytest.mark.parametrize("link", ["tcp://10.96.0.7:8080", "udp://[fd00::1]:53", " tcp://10.96.0.7:8080 "])
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over_with_a_word(
+    link: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ = {
+        "JOURNEY_BANDIT_APP": "travel",
+        "JOURNEY_BANDIT_PORT": link,
+        "JOURNEY_BANDIT_SERVICE_HOST": "10.96.0.7",
+        "JOURNEY_BANDIT_SERVICE_PORT": "8080",
+        "JOURNEY_BANDIT_SERVICE_PORT_HTTP": "8080",
+        "JOURNEY_BANDIT_PORT_8080_TCP": "tcp://10.96.0.7:8080",
+        "JOURNEY_BANDIT_PORT_8080_TCP_ADDR": "10.96.0.7",
+        "JOURNEY_BANDIT_PORT_8080_TCP_PORT": "8080",
+        "JOURNEY_BANDIT_PORT_8080_TCP_PROTO": "tcp",
+    }
+    assert load({}, environ) == Settings(app="travel")
+    (line,) = caplog.messages
+    assert f"JOURNEY_BANDIT_PORT={link}" in line
+    assert load({"port": 9}, environ).port == 9
+    with pytest.raises(InvalidRequest, match="JOURNEY_BANDIT_PORT"):  # a link is no other value
+        load({}, environ | {"JOURNEY_BANDIT_PORT": "https://10.96.0.7"})
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_variable_is_as_one_that_is_not_set(blank: str) -> None:
+    environ = {f"JOURNEY_BANDIT_{name.upper()}": blank for name in Settings.__struct_fields__}
+    assert load({"app": "gaming"}, environ) == Settings(app="gaming")
+
+
 def test_other_variables_do_not_matter() -> None:
     environ = {"JOURNEY_BANDIT_APP": "gaming", "JOURNEY_BANDIT_TOKEN": "x", "PORT": "x", "APP": "x", "DEV": "1"}
     assert load({}, environ) == Settings(app="gaming")
@@ -52,7 +81,7 @@ def test_other_variables_do_not_matter() -> None:
     ("name", "value"),
     [
         ("port", "http"),
-        ("port", ""),
+        ("port", "tcp:/10.96.0.7"),
         ("port", "-1"),
         ("port", "65536"),
         ("port", "80.5"),

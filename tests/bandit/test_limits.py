@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bandit.catalogue import Catalogue, parse
 from bandit.errors import CatalogueError
-from bandit.guardrails import DAY, Circumstances, Exposure, Place, Proof, declares_limits, eligible, refused
+from bandit.guardrails import DAY, Circumstances, Exposure, LocalTime, Place, Proof, declares_limits, eligible, refused
 from bandit.limits import Abandoned, Everyone, Exclusive, Limits, Quiet
 
 TEXT = (Path(__file__).parents[1] / "journey_shop.toml").read_text(encoding="utf-8")
@@ -204,12 +204,30 @@ def test_a_claim_needs_fresh_evidence(plain: Catalogue, age: int, reason: str | 
     assert (found is None) == (reason is None)
 
 
+def test_the_users_own_clock_counts_before_that_of_the_quiet_hours(plain: Catalogue) -> None:
+    catalogue = limited(plain, app=Limits(quiet=Quiet(begin="22:00", end="07:00", timezone="Asia/Tokyo")))
+    night, noon = {"Asia/Tokyo": 23 * 60}, {"Asia/Tokyo": 12 * 60}
+    at = LocalTime("America/Lima", 12 * 60)
+    assert why(catalogue, around(minutes=night)) == "quiet hours: 22:00 to 07:00 Asia/Tokyo"
+    assert why(catalogue, around(minutes=night, local=at)) is None
+    asleep = around(minutes=noon, local=at._replace(minute=6 * 60 + 59))
+    assert why(catalogue, asleep) == "quiet hours: 22:00 to 07:00 America/Lima"
+
+
+def test_a_cool_down_of_nothing_is_none(plain: Catalogue) -> None:
+    catalogue = limited(plain, nudge=Limits(cool_down="0s"))
+    assert why(catalogue, around({("look", "help"): [NOW]})) is None
+    parse(f'{TEXT}\n[limits]\ncool_down = "0m"\n')
+
+
 @pytest.mark.parametrize(
     ("table", "field"),
     [
         ('[limits.quiet]\nfrom = "25:00"\nto = "07:00"', "limits.quiet.from"),
         ('[limits.quiet]\nfrom = "07:00"\nto = "07:00"', "limits.quiet.to"),
         ('[limits]\ncool_down = "soon"', "limits.cool_down"),
+        ('[limits.everyone]\nmost = 5\nper = "0s"', "limits.everyone.per"),
+        ('[[exclusive]]\namong = ["help"]\nwithin = "0s"', "exclusive[0].within"),
         ("[limits]\nper_day = 0", "limits.per_day"),
         ("[limits]\nper_day = 101", "limits.per_day"),
         ("[limits]\nper_year = 1", "limits.per_year"),
