@@ -58,8 +58,9 @@ class Text(NamedTuple):
             cells = row.cells[:width] if not any(row.cells[width:]) else row.cells
             if len(cells) != width:
                 short = f"no value in column {len(cells) + 1}: " if len(cells) < width else ""
-                what = f"{short}{len(cells)} cells, the first line has {width}"
-                raise refused(f"{self.name}:{row.line}", what, "quote cells that hold the separator")
+                what = f"{short}the line has {len(cells)} cells, the first has {width}"
+                fix = f"give it {width}, and quote cells that hold the separator"
+                raise refused(f"{self.name}:{row.line}", what, fix)
             yield Row(row.line, cells)
 
 

@@ -190,6 +190,14 @@ def parse(text: str, file: str) -> Scenario:
     return scenario
 
 
+def brief(scenario: Scenario, days: int) -> str | None:
+    """What to say of a simulation of so many days, if most users would come back only after its end."""
+    gap = scenario.visits.gap_days
+    if gap <= days:
+        return None
+    return f"half of all gaps between visits exceed {gap:.3g} days, and {days} are simulated: most users come once"
+
+
 def check(scenario: Scenario, stage: Stage) -> None:
     """CatalogueError unless the scenario speaks of exactly the nudges and features that the stage declares."""
     mistakes: list[Problem] = []

@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_way_out(file: Path) -> N
     with pytest.raises(CatalogueError, match="journey-bandit keys new"):
         load(file)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(CatalogueError, match="utf-8"):
+    with pytest.raises(CatalogueError, match="not UTF-8"):
         load(file)
 
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,19 +138,19 @@ def test_the_same_user_has_the_same_key_in_every_chunk() -> None:
     [
         ("action,reward\n0,1\n", "pscore", "there is no such column"),
         ("action,reward,pscore,pi_e_0,pi_e_2\n0,1,0.5,0.5,0.5\n", "pi_e_1", "missing between 2 columns"),
-        ("action,reward,pscore\n0,1,0.5\n0,1,0\n", "pscore", "in 1 rows, first in row 1"),
+        ("action,reward,pscore\n0,1,0.5\n0,1,0\n", "pscore", "log.csv:3"),
         ("action,reward,pscore\n0,1,1.5\n", "pscore", "a probability, above 0"),
-        ("action,reward,pscore\n0,1,\n", "pscore", "first in row 0"),
+        ("action,reward,pscore\n0,1,\n", "pscore", "log.csv:2"),
         ("action,reward,pscore\n0.5,1,1\n", "action", "a whole number"),
-        ("action,reward,pscore\n-1,1,1\n", "action", "first in row 0"),
+        ("action,reward,pscore\n-1,1,1\n", "action", "log.csv:2"),
         ("action,reward,pscore\n0,inf,1\n", "reward", "a finite number"),
         ("action,reward,pscore,pi_e\n0,1,1,-0.5\n", "pi_e", "a probability"),
         ("action,reward,pscore,pi_e_0,pi_e_1\n1,1,1,0.6,0.6\n", "pi_e_0", "sum to 1"),
         ("action,reward,pscore,pi_e_0,pi_e_1\n2,1,1,0.6,0.4\n", "action", "from 0 to 1"),
         ("action,reward,pscore,q_hat_0\n0,1,1,nan\n", "q_hat_0", "finite numbers"),
         ("action,reward,pscore,pi_e_0,q_hat_0,q_hat_1\n0,1,1,1,0,0\n", "p, pi_e, q_hat", "[1, 2] arms"),
-        ("action,reward,pscore\nred,1,1\n", "rounds", "red"),
-        ("action,reward,pscore\n0,1\n", "rounds", "Expected 3 columns"),
+        ("action,reward,pscore\n0,red,1\n", "log.csv:2: reward", "'red' is not a number"),
+        ("action,reward,pscore\n0,1\n", "log.csv:2", "no value in column 3"),
     ],
 )
 def test_what_is_wrong_with_a_log_is_named(tmp_path: Path, text: str, field: str, said: str) -> None:
@@ -158,15 +159,16 @@ def test_what_is_wrong_with_a_log_is_named(tmp_path: Path, text: str, field: str
     with pytest.raises(InvalidRequest) as raised:
         whole(path)
     (problem, *_) = raised.value.problems
-    assert problem.field.startswith(field)
+    assert problem.field.removeprefix(f"{tmp_path}/").startswith(field)
     assert said in str(problem)
 
 
 def test_files_that_are_no_logs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"action,reward,pscore\n" + b"0,1,1\n" * 9999)[:-40])
-    (tmp_path / "not.csv.gz").write_bytes(b"action,reward,pscore\n0,1,1\n")
-    (tmp_path / "not.parquet").write_bytes(b"action,reward,pscore\n0,1,1\n")
+    (tmp_path / "cut.parquet").write_bytes(write_parquet(tmp_path / "log.parquet", log()).read_bytes()[:-40])
+    (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04" + bytes(40))
     write_parquet(tmp_path / "meta.parquet", log(), {"app": 3})
-    for name in ("cut.csv.gz", "not.csv.gz", "not.parquet", "meta.parquet", "missing.csv", "."):
-        with pytest.raises(InvalidRequest):
+    for name in ("cut.csv.gz", "cut.parquet", "book.xlsx", "meta.parquet", "missing.csv", "."):
+        with pytest.raises(InvalidRequest) as raised:
             whole(tmp_path / name)
+        assert not re.search("Arrow|magic|thrift|Couldn't|Compressed", str(raised.value)), name

@@ -89,7 +89,7 @@ def test_a_fit_finds_the_parameters_that_an_export_came_from(tmp_path: Path) -> 
 
 def test_what_no_parameter_can_meet_is_left_standing(tmp_path: Path) -> None:
     """Gaps that are not lognormal: three quantiles, two parameters."""
-    targets = validate.exported(export(tmp_path, "repeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n"))
+    targets = validate.exported(export(tmp_path, "repeat.p10,2\nrepeat.p50,4\nrepeat.p90,120\n"))
     after = validate.check(validate.fit(scenario.load("travel"), targets), targets)
     assert [c.fits for c in after].count(False) >= 1
 
@@ -100,7 +100,9 @@ def test_what_no_parameter_can_meet_is_left_standing(tmp_path: Path) -> None:
         ("conversion,0.1\n", "is not a metric"),
         ("rate.cart,many\n", "no such value"),
         ("rate.cart,1.2\n", "a rate below 1"),
-        ("", "no columns metric and value"),
+        ("", "it has no rows"),
+        ("rate.cart\n", r"export\.csv:2: no value in column 2"),
+        ("rate.cart,0.1\nrate.cart,NA\n", r"export\.csv:3: rate\.cart: no value"),
     ],
 )
 def test_an_export_that_cannot_be_used_is_refused_by_line(tmp_path: Path, rows: str, found: str) -> None:
