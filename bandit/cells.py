@@ -6,6 +6,7 @@ read in two ways, `1,234` and `1.234`: `mark` says which decimal mark the column
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,14 @@ def instant(cell: str) -> int | None:
     return at + (minutes if zone.startswith("-") else -minutes) * _MINUTE
 
 
-def marks_of(rows: Iterable[Sequence[str]], width: int, separator: str) -> tuple[str, ...]:
+class Marks(NamedTuple):
+    """The decimal mark of each column, and the places of columns with commas where nothing in the file tells it."""
+
+    marks: tuple[str, ...]
+    guessed: tuple[int, ...] = ()
+
+
+def marks_of(rows: Iterable[Sequence[str]], width: int, separator: str) -> Marks:
     """The decimal mark of each of `width` columns: what most of its cells that can be read in one way only tell, else
     what those of all columns tell. Where nothing tells, a comma is decimal unless commas separate the cells.
     """
@@ -118,7 +126,9 @@ def marks_of(rows: Iterable[Sequence[str]], width: int, separator: str) -> tuple
                 unsure[j]["," if "," in cell else "."] += 1
     points, commas = (sum(found[mark] for found in told) for mark in ".,")
     whole = "," if commas > points else "." if points else ""
-    return tuple(_mark(found, open_, whole, separator) for found, open_ in zip(told, unsure, strict=True))
+    marks = tuple(_mark(found, open_, whole, separator) for found, open_ in zip(told, unsure, strict=True))
+    silent = [j for j in range(width) if unsure[j][","] and not whole and told[j]["."] == told[j][","]]
+    return Marks(marks, tuple(silent))
 
 
 def _mark(found: dict[str, int], unsure: dict[str, int], whole: str, separator: str) -> str:
@@ -140,7 +150,7 @@ def numbers(cells: Sequence[str], mark: str = ".", *, words: bool = False) -> tu
         except ValueError:
             pass
         else:
-            if np.isfinite(values).all() and not any("_" in cell for cell in set(cells)):
+            if np.isfinite(values).all() and all(cell.isascii() and "_" not in cell for cell in set(cells)):
                 return values, []
     values, bad, known = np.full(len(cells), np.nan), list[int](), dict[str, float | None]()
     for i, cell in enumerate(cells):

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import islice
 from typing import IO, NamedTuple, cast
 
-from bandit.cells import marks_of
+from bandit.cells import Marks, marks_of
 from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
 
@@ -135,7 +135,12 @@ def table_of(text: Text, *, header: bool = True, renamed: Mapping[str, str] | No
             raise refused(f"map {our}={their}", f"{text.name} has no column {their!r}", fix)
         ours[their] = our
     names = tuple(ours.get(name, "" if name in (renamed or {}) else name) for name in names)
-    return Table(text, names, _marks(text, len(names), header), header)
+    marks, guessed = _marks(text, len(names), header)
+    read_as = {".": "thousands, as in 1234", ",": "a decimal mark, as in 1.234"}
+    notes = [
+        f"column {names[j] or j + 1}: the comma of numbers like 1,234 is read as {read_as[marks[j]]}" for j in guessed
+    ]
+    return Table(text._replace(notes=(*text.notes, *notes)), names, marks, header)
 
 
 def read(name: str, opened: Opened, renamed: Mapping[str, str] | None = None) -> Table:
@@ -143,13 +148,13 @@ def read(name: str, opened: Opened, renamed: Mapping[str, str] | None = None) ->
     return table_of(text_of(name, opened), renamed=renamed)
 
 
-def _marks(text: Text, width: int, header: bool) -> tuple[str, ...]:
+def _marks(text: Text, width: int, header: bool) -> Marks:
     """Also passes over the whole file once, so that a line of another width is found before anything is used."""
     marked = False
     for row in islice(text.rows(), int(header), None):
         marked = marked or _MARKED.search("\x1f".join(row.cells)) is not None
     if not marked:
-        return (".",) * width
+        return Marks((".",) * width)
     return marks_of((row.cells for row in islice(text.rows(), int(header), None)), width, text.separator)
 
 
@@ -215,7 +220,7 @@ def _split(text: Text) -> Iterator[Row]:
                 problem = "a quotation mark is not closed, or there is text after a closing one"
                 raise refused(f"{text.name}:{before + 1}", problem, 'write "" for one inside quotes') from None
             line, before = before + 1, parsed.line_num
-            excels = line == 1 and len(cells) <= 2 and cells[0].lower().startswith("sep=")
+            excels = line == 1 and len(cells) <= 2 and "".join(cells).lower().startswith("sep=")
             if any(cells) and not excels:
                 yield Row(line, cells)
 

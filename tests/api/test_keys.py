@@ -108,6 +108,13 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_way_out(file: Path) -> N
         load(file)
 
 
+def test_a_byte_order_mark_is_no_mistake_and_keys_can_be_added(file: Path) -> None:
+    file.write_bytes(b'\xef\xbb\xbf[keys.a]\r\nsha256 = "' + b"0" * 64 + b'"\r\nscopes = ["read"]\r\n')
+    load(file)
+    key = create(file, "b", ["read"])
+    assert load(file).scopes(key) == {"read"}
+
+
 def test_no_keys_open_nothing(file: Path) -> None:
     file.write_text("", encoding="utf-8")
     for keys in (Keys({}), load(file)):
