@@ -112,7 +112,7 @@ def test_a_byte_order_mark_is_no_mistake_and_keys_can_be_added(file: Path) -> No
     file.write_bytes(b'\xef\xbb\xbf[keys.a]\r\nsha256 = "' + b"0" * 64 + b'"\r\nscopes = ["read"]\r\n')
     load(file)
     key = create(file, "b", ["read"])
-    assert load(file).scopes(key) == {"read"}
+    assert load(file).scopes(key) == ["read"]
 
 
 def test_no_keys_open_nothing(file: Path) -> None:

@@ -74,12 +74,14 @@ def test_names_of_arms_are_policies_and_are_said_in_text_and_json(run: Run, tmp_
     """Columns under other names, arms by name, rewards in words: the figures are those of the same log in numbers."""
     plain, theirs = write(tmp_path / "log.csv"), tmp_path / "theirs.csv"
     rows = [line.split(",")[:3] for line in plain.read_text().splitlines()[1:]]
-    words = [f"{('control', 'discount')[int(a)]}\t{('no', 'yes')[int(r)]}\t{p}" for a, r, p in rows]
-    theirs.write_text("\n".join(["variation\tbought\tpscore", *words]), encoding="utf-16")
+    words = [f"{('control', 'discount')[int(a)]}\t{('no', 'yes')[int(r)]}\t{p}\t0.8\t0.2" for a, r, p in rows]
+    theirs.write_text("\n".join(["variation\tbought\tpscore\tp_control\tp_discount", *words]), encoding="utf-16")
     mapped = ("--map", "action=variation", "--map", "reward=bought")
     found = json.loads(run("evaluate", "--rounds", theirs, *mapped, "--policy", "fixed:discount", "--json").stdout)
     numbers = tmp_path / "numbers.csv"
-    numbers.write_text("\n".join(["action,reward,pscore", *(",".join(row) for row in rows)]), encoding="utf-8")
+    numbers.write_text(
+        "\n".join(["action,reward,pscore,p_0,p_1", *(",".join([*row, "0.8", "0.2"]) for row in rows)]), encoding="utf-8"
+    )
     same = json.loads(run("evaluate", "--rounds", numbers, "--policy", "fixed:1", "--json").stdout)
     assert found["estimates"] == same["estimates"]
     note = "arms by name: 0 control, 1 discount"
