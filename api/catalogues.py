@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bandit.catalogue import Catalogue, parse, read_shipped
-from bandit.errors import CatalogueError, Problem
+from bandit.texts import decoded
 
 
 def read_catalogue(app: str) -> Catalogue:
@@ -13,7 +13,4 @@ def read_catalogue(app: str) -> Catalogue:
 
 def read_file(path: Path) -> Catalogue:
     """The catalogue in a file. CatalogueError lists every mistake; OSError if it cannot be read."""
-    try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise CatalogueError(str(path), [Problem("(file)", f"not UTF-8: {error}", "save it as UTF-8")]) from None
+    return parse(decoded(path.read_bytes(), str(path)), str(path))

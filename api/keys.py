@@ -12,6 +12,7 @@ import msgspec
 
 from bandit.decoding import decode
 from bandit.errors import CatalogueError, Problem
+from bandit.texts import decoded
 
 Scope = Literal["decide", "reward", "read", "events", "admin"]
 SCOPES: tuple[Scope, ...] = ("decide", "reward", "read", "events")
@@ -55,7 +56,7 @@ def load(path: Path) -> Keys:
     """The keys in a file. CatalogueError lists what is wrong with it."""
     mistakes: list[Problem] = []
     try:
-        file = decode(tomllib.loads(path.read_text(encoding="utf-8")), _File, "", mistakes)
+        file = decode(tomllib.loads(decoded(path.read_bytes(), str(path))), _File, "", mistakes)
     except (OSError, ValueError) as error:
         fix = "make one with `journey-bandit keys new`"
         raise CatalogueError(str(path), [Problem("(file)", str(error), fix)]) from error

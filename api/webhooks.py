@@ -27,6 +27,7 @@ from bandit.decoding import decode
 from bandit.drift import Alarm
 from bandit.errors import CatalogueError, Problem
 from bandit.records import Release
+from bandit.texts import decoded
 
 Kind = Literal["decision", "reward", "drift", "promotion"]
 KINDS: tuple[Kind, ...] = ("decision", "reward", "drift", "promotion")
@@ -74,7 +75,7 @@ def load(path: Path) -> dict[str, Endpoint]:
     """The endpoints in a file. CatalogueError lists what is wrong with it."""
     mistakes: list[Problem] = []
     try:
-        file = decode(tomllib.loads(path.read_text(encoding="utf-8")), _File, "", mistakes)
+        file = decode(tomllib.loads(decoded(path.read_bytes(), str(path))), _File, "", mistakes)
     except (OSError, ValueError) as error:
         fix = "make one with `journey-bandit webhooks new`"
         raise CatalogueError(str(path), [Problem("(file)", str(error), fix)]) from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bandit.policies.protocol import Arms, Array
 from benchmarks.environments import Stream
 from simulations import classification
-from simulations.classification import Table
+from simulations.classification import Examples
 
 FILES = {"mushroom": ("mushroom/mushroom.data.gz", "1"), "statlog": ("statlog_shuttle/shuttle.trn.gz", "-1")}
 _HERE = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ def available() -> bool:
 
 
 @functools.cache
-def table(name: str) -> Table:
+def table(name: str) -> Examples:
     """The file of that name, read once."""
     path, label = FILES[name]
     return classification.read(folder() / path, label, header=False)

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import click
 
-from cli import evaluations, judging, logs, policies, workers
+from cli import evaluations, judging, logs, mapping, policies, workers
 from cli.evaluate_data import hillstrom, open_bandit
 from cli.logs import Log, Wanted
 from experiments import evaluate as core
@@ -16,7 +16,10 @@ from simulations.parallel import Backend
 
 
 @click.group(invoke_without_command=True)
-@click.option("--rounds", "file", type=click.Path(path_type=Path), help="A log: .csv, .csv.gz or .parquet.")
+@click.option(
+    "--rounds", "file", type=click.Path(path_type=Path), help="A log: a table as text, gzipped or not, or .parquet."
+)
+@mapping.OPTION
 @click.option("--ledger", help="A service's ledger: its file; the service may be running.")
 @click.option("--stage", help="Which stage of the ledger.")
 @click.option("--policy", "names", multiple=True, metavar="POLICY", help=f"{policies.FORMS}. Several may be given.")
@@ -62,6 +65,7 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     ask = ask._replace(follow=not given["no_sequence"], heaviest=log.heaviest)
     run = workers.on(given["backend"], given["workers"], given["address"])
     found = core.evaluate(log.sources, ask, given["level"], run)
+    found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
     shown = evaluations.Shown(log.title, log.unit, given["level"], given["as_json"])
     verdicts = judging.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
     evaluations.finish(shown, found, ask, verdicts)
@@ -75,12 +79,15 @@ def _of_file(file: Path, given: dict[str, Any]) -> Log:
         raise click.UsageError("--measure net goes with --ledger: a file does not say what nudges cost")
     rewards = Rewards(*given["span"]) if given["span"] else None
     wanted, elsewhere = Wanted(given["names"], given["against"]), given["learned_elsewhere"]
-    return logs.of_file(file, wanted, rewards, given["workers"], elsewhere=elsewhere)
+    renamed = mapping.pairs(given["renamed"])
+    return logs.of_file(file, wanted, rewards, given["workers"], renamed, elsewhere=elsewhere)
 
 
 def _of_ledger(ledger: str, given: dict[str, Any]) -> Log:
     if not given["stage"]:
         raise click.UsageError("--ledger needs --stage")
+    if given["renamed"]:
+        raise click.UsageError("--map goes with --rounds")
     wanted, net = Wanted(given["names"], given["against"]), given["measure"] == "net"
     return logs.of_ledger(
         ledger, given["stage"], wanted, net=net, segment=given["segment"], elsewhere=given["learned_elsewhere"]

@@ -1,6 +1,6 @@
 """Opening a log for evaluation: a file, or a stage of a ledger, with the policies that are to be evaluated on it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -34,18 +34,21 @@ class Log(NamedTuple):
     against: tuple[Target, ...]
     heaviest: float  # weight that is expected: 1 / floor
     ledger: LedgerLog | None = None
+    notes: tuple[str, ...] = ()  # on how a file was read
 
 
-def of_file(path: Path, wanted: Wanted, rewards: Rewards | None, workers: int, *, elsewhere: bool) -> Log:
-    """A log in a file, in as many parts as there are workers if it is Parquet. Snapshots are judged by decisions of
-    their own version and later ones, if the file has versions. InvalidRequest.
+def of_file(
+    path: Path, wanted: Wanted, rewards: Rewards | None, workers: int, renamed: Mapping[str, str], *, elsewhere: bool
+) -> Log:
+    """A log in a file, in as many parts as there are workers if it is Parquet. `renamed`: {our column: the file's}.
+    Snapshots are judged by decisions of their own version and later ones, if the file has versions. InvalidRequest.
     """
-    file = reading.open_log(path)
+    file = reading.open_log(path, renamed)
     own = any(name.startswith("pi_e") for name in file.columns)
     if not wanted.policies and not own:
         fix = f"add pi_e or pi_e_0 … to it, or give --policy: {policies.FORMS}"
         raise InvalidRequest(Problem("policy", "the log does not describe a policy to evaluate", fix))
-    arms = file.meta.arms if file.meta else ()
+    arms = file.arms
     named = [policies.target(name, arms) for name in wanted.policies or ("log",)]
     others = [policies.target(name, arms) for name in wanted.against]
     learned = [snapshot.version for _, snapshot in (*named, *others) if snapshot is not None]
@@ -63,6 +66,7 @@ def of_file(path: Path, wanted: Wanted, rewards: Rewards | None, workers: int, *
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
         heaviest=_heaviest(file.meta.floor if file.meta else 0.0),
+        notes=file.notes,
     )
 
 

@@ -26,7 +26,7 @@ _DEFAULT = ("default", "uniform", "oracle")
 @click.option("--seed", default=100, show_default=True, type=click.IntRange(min=0), help="The first seed.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="How many. Offline.")
 @click.option("--policy", "policies", multiple=True, help="default, oracle, fixed:ARM, linear:alpha=0.3 …  Offline.")
-@click.option("--days", default=30, show_default=True, type=click.IntRange(min=1, max=3650), help="Offline.")
+@click.option("--days", default=trust.DAYS, show_default=True, type=click.IntRange(min=1, max=3650), help="Offline.")
 @click.option("--journey", is_flag=True, help="All stages, from onboarding to retention. Offline.")
 @click.option("--backend", default="processes", show_default=True, type=click.Choice(("serial", "processes", "dask")))
 @click.option("--workers", type=click.IntRange(min=1), help="Runs at a time.  [default: processors]")
@@ -72,6 +72,8 @@ def _offline(
     app: str, *, uri: str | None, as_json: bool, what_if: bool, box: int | None, events: Path | None, **given: Any
 ) -> None:
     plan = planned(app, **given)
+    if note := scenario.brief(plan.scenario, plan.days):
+        runs.errors.print(f"note: {note}; say --days")
     if events:
         offline.events(plan, events)
     elif what_if:

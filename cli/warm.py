@@ -1,17 +1,26 @@
 """`journey-bandit warm-start`: begin with what a log from before has taught."""
 
-import csv
 import hashlib
+from collections.abc import Iterator, Mapping
+from math import isfinite
 from pathlib import Path
+from typing import cast
 
 import click
 
 from api import ledger
 from api.catalogues import read_catalogue
 from api.stores import open_store
-from api.warm import Row, begin
+from api.warm import Row, begin, checked
+from bandit import cells, tables
 from bandit.catalogue import Feature, Stage
 from bandit.errors import InvalidRequest, LedgerError, Problem
+from bandit.features import Given
+from bandit.tables import Table
+from cli import mapping
+
+_NEEDED = ("arm", "reward")
+_MOST = 20  # mistakes that are named
 
 
 @click.command("warm-start")
@@ -20,9 +29,12 @@ from bandit.errors import InvalidRequest, LedgerError, Problem
 @click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service is given one.")
 @click.option("--stage", "name", required=True)
 @click.option("--log", "file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@mapping.OPTION
 @click.option("--weight", required=True, type=click.FloatRange(0.0, 1.0, min_open=True), help="What a row counts.")
-def warm(app: str, store: str, salt: str | None, name: str, file: Path, weight: float) -> None:
-    """Learn a CSV with a column for each feature, `arm` and `reward`. Empty cells are missing features.
+def warm(
+    app: str, store: str, salt: str | None, name: str, file: Path, renamed: tuple[str, ...], weight: float
+) -> None:
+    """Learn a table with a column for each feature, `arm` and `reward`. Empty cells are missing features.
 
     A weight of 1 counts a row like one of the service's own; less, if the log is old or its people were others.
     """
@@ -30,40 +42,79 @@ def warm(app: str, store: str, salt: str | None, name: str, file: Path, weight: 
         raise LedgerError("a ledger in memory ends with this command: give sqlite:///FILE")
     catalogue = read_catalogue(app)
     stage = catalogue.stage(name)
-    rows = read(file, stage)
+    rows, notes = read(file, stage, mapping.pairs(renamed))
+    log = checked(name, stage, rows)
     opened = open_store(store)
     try:
         ledger.claim(opened, catalogue, salt)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        done = begin(opened, name, stage, rows, weight=weight, digest=digest)
+        done = begin(opened, name, stage, log, weight=weight, digest=digest)
     finally:
         opened.close()
+    for note in notes:
+        click.echo(f"note: {note}")
     click.echo(f"{name}: {done.rows} rows learned, each counts {done.weight:g} (sha256 {digest[:16]})")
 
 
-def read(file: Path, stage: Stage) -> list[Row]:
-    """The rows of the file. InvalidRequest names what is wrong with it."""
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        table = csv.DictReader(lines)
-        missing = {"arm", "reward"} - set(table.fieldnames or ())
-        if missing:
-            fix = f"name the columns in the first line: arm, reward, {', '.join(stage.features)}"
-            raise InvalidRequest(Problem("log", f"no column {' and no column '.join(sorted(missing))}", fix))
-        return [_row(i, row, stage) for i, row in enumerate(table, 1)]
+def read(file: Path, stage: Stage, renamed: Mapping[str, str] | None = None) -> tuple[list[Row], list[str]]:
+    """The rows of the file, and notes on how it was read. InvalidRequest names what is wrong with it."""
+    known = (*_NEEDED, *stage.features)
+    for ours in renamed or {}:
+        if ours not in known:
+            raise tables.refused(f"map {ours}", "there is no such column of this stage", f"one of {', '.join(known)}")
+    table = tables.read(str(file), lambda: file.open("rb"), renamed)
+    missing = [name for name in _NEEDED if name not in table.names]
+    if missing:
+        fix = f"name the columns in the first line: {', '.join(known)}; or say --map {missing[0]}=NAME"
+        raise tables.refused("log", f"no column {' and no column '.join(missing)}", fix)
+    other = [name for name in table.names if name and name not in known]
+    notes = [*table.notes, *([f"columns that are no features are left out: {', '.join(other)}"] if other else [])]
+    problems, rows = list[Problem](), list[Row]()
+    for made in _rows(table, stage, [name for name in known if name in table.names]):
+        if isinstance(made, Row):
+            rows.append(made)
+        else:
+            problems += made
+        if len(problems) >= _MOST:
+            break
+    if problems:
+        raise InvalidRequest(*problems)
+    return rows, notes
 
 
-def _row(i: int, cells: dict[str, str], stage: Stage) -> Row:
-    try:
-        given = {k: v for k, v in cells.items() if k not in ("arm", "reward") and v != ""}
-        context = {k: _value(v, stage.features.get(k)) for k, v in given.items()}
-        return Row(context, cells["arm"], float(cells["reward"]))
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest(Problem(f"row {i}", str(error), "a number where the catalogue wants one")) from None
+def _rows(table: Table, stage: Stage, names: list[str]) -> Iterator[Row | list[Problem]]:
+    """Each row, or what is wrong with it."""
+    places = {name: table.place(name) for name in names}
+    for row in table.rows():
+        context, problems = dict[str, Given](), list[Problem]()
+        for name, j in places.items():
+            value, wanted = _value(row.cells[j], name, stage.features.get(name), table.marks[j])
+            if wanted:
+                said = f"{row.cells[j]!r} is not {wanted}" if row.cells[j] else "there is no value"
+                problems.append(Problem(table.at(row, name), said, wanted))
+            elif value is not None:
+                context[name] = value
+        if problems:
+            yield problems
+        else:
+            arm, reward = cast(str, context.pop("arm")), cast(float, context.pop("reward"))
+            yield Row(context, arm, reward, f"{table.name}:{row.line}")
 
 
-def _value(cell: str, feature: Feature | None) -> object:
+def _value(cell: str, name: str, feature: Feature | None, mark: str) -> tuple[Given | None, str]:
+    """What the cell means, None if nothing; and what it should be where it cannot be used."""
+    if name == "arm":
+        return (None, "the name of an arm") if cells.unnamed(cell) else (cell, "")
+    if name == "reward":
+        said = cells.boolean(cell)
+        value = float(said) if said is not None else cells.number(cell, mark)
+        return value, "" if value is not None and isfinite(value) else "a number"
+    if cells.missing(cell):
+        return None, ""
     if feature is not None and feature.type == "number":
-        return float(cell)
-    if feature is not None and feature.type == "boolean" and cell.lower() in ("true", "false", "0", "1"):
-        return cell.lower() in ("true", "1")
-    return cell
+        found = cells.number(cell, mark)
+        return found, "" if found is not None and isfinite(found) else "a number"
+    if feature is not None and feature.type == "boolean":
+        truth = cells.boolean(cell)
+        return truth, "" if truth is not None else "true or false"
+    return cell, ""

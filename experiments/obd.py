@@ -9,15 +9,14 @@ Item features are not read: the model of rewards, `experiments.models`, has coef
 x is a one-hot code of the position and of user_feature_0 … 3; rounds are in the order of their timestamps.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import yaml
-from pyarrow import csv as pa_csv
 
+from bandit import cells, tables
 from bandit.errors import InvalidRequest, Problem
 from experiments.rounds import Array, Rounds, checked
 
@@ -41,14 +40,13 @@ class Behaviour:
 
 
 def read(folder: Path, policy: str, campaign: str) -> Rounds:
-    """The log of a policy. InvalidRequest names the file or column that is missing."""
-    table = _table(_file(folder, policy, campaign))
-    order = np.argsort(np.array(table["timestamp"].to_pylist(), dtype=np.str_), kind="stable")
-    item, position, click, propensity = (
-        np.asarray(table[name].to_numpy(zero_copy_only=False))[order] for name in _COLUMNS[1:5]
-    )
+    """The log of a policy. InvalidRequest names the file, line or column that is missing or wrong."""
+    path = _file(folder, policy, campaign)
+    table = _columns(path, _COLUMNS)
+    order = np.argsort(np.array(table["timestamp"], dtype=np.str_), kind="stable")
+    item, position, click, propensity = (_numbers(path, table, name)[order] for name in _COLUMNS[1:5])
     places = np.unique(position, return_inverse=True)[1]
-    codes = [table[name].to_pylist() for name in FEATURES]
+    codes = [table[name] for name in FEATURES]
     x = [places == p for p in range(1, places.max() + 1)] if len(places) else []
     for code in codes:
         words, at = np.unique(np.array(code, dtype=np.str_)[order], return_inverse=True)
@@ -72,8 +70,10 @@ def bts(folder: Path, campaign: str, positions: int) -> Behaviour:
     """The Thompson-sampling policy, as it was when its priors were frozen. InvalidRequest if neither file is there."""
     table, priors = folder / "bts_action_dist.csv", folder / "prior_bts.yaml"
     if table.is_file():
-        rows = pa_csv.read_csv(table).sort_by("item_id")
-        return Behaviour(np.array([rows[f"position_{p}"].to_numpy() for p in range(positions)]))
+        names = [f"position_{p}" for p in range(positions)]
+        rows = _columns(table, ("item_id", *names))
+        order = np.argsort(_numbers(table, rows, "item_id"), kind="stable")
+        return Behaviour(np.array([_numbers(table, rows, name)[order] for name in names]))
     if not priors.is_file():
         fix = f"put bts_action_dist.csv or prior_bts.yaml into {folder}"
         raise InvalidRequest(Problem("policy", "nothing says what bts would have done", fix))
@@ -104,12 +104,22 @@ def _file(folder: Path, policy: str, campaign: str) -> Path:
     return found
 
 
-def _table(path: Path) -> Any:
-    types = {"item_id": pa.int64(), "position": pa.int64(), "click": pa.float64(), "propensity_score": pa.float64()}
-    text = {name: pa.string() for name in ("timestamp", *FEATURES)}
-    options = pa_csv.ConvertOptions(include_columns=list(_COLUMNS), column_types=types | text)
-    try:
-        return pa_csv.read_csv(path, convert_options=options)
-    except (pa.ArrowException, KeyError) as error:
-        problem = f"{path} is not a log of the Open Bandit Dataset: {error}"
-        raise InvalidRequest(Problem("obd", problem, f"its columns are {', '.join(_COLUMNS)}")) from error
+def _columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """Cells of the columns, and under "" the number of every line. InvalidRequest."""
+    table = tables.read(str(path), lambda: path.open("rb"))
+    lacking = [name for name in names if name not in table.names]
+    if lacking:
+        problem = f"it has no column {lacking[0]}: it is not a log of the Open Bandit Dataset"
+        raise InvalidRequest(Problem(str(path), problem, f"its columns are {', '.join(names)}"))
+    rows = list(table.rows())
+    places = {name: table.place(name) for name in names}
+    return {"": [str(row.line) for row in rows], **{n: [row.cells[j] for row in rows] for n, j in places.items()}}
+
+
+def _numbers(path: Path, table: dict[str, list[str]], name: str) -> Array:
+    numbers, bad = cells.numbers(table[name], words=name == "click")
+    wrong = sorted({*bad, *np.flatnonzero(~np.isfinite(numbers)).tolist()})
+    if wrong:
+        where = f"{path}:{table[''][wrong[0]]}: {name}"
+        raise InvalidRequest(Problem(where, f"{table[name][wrong[0]]!r} is not a number", "a number"))
+    return numbers

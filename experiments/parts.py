@@ -26,6 +26,7 @@ from experiments.targets import Logged, Placed, Target, Worth, guard, place
 
 Total = Moments | ByUser
 LOGGED = "logged"
+_LEAST = 1e-60  # of a propensity: cubes of larger weights are beyond floats, and a log with either is refused
 
 
 class Ask(NamedTuple):
@@ -151,6 +152,10 @@ def _chunk(chunk: Rounds, ask: Ask, model: Model | None) -> Part:
     known = _prefix(chunk)
     first = chunk.only(slice(known))
     rounds = _decided(first)
+    rounds = rounds._replace(pscore=np.maximum(rounds.pscore, _LEAST))
+    if rounds.propensities is not None:
+        drawn = rounds.propensities > 0.0
+        rounds = rounds._replace(propensities=np.where(drawn, np.maximum(rounds.propensities, _LEAST), 0.0))
     held = first.reward[first.holdout] if first.holdout is not None else np.zeros(0)
     if ask.worth is not None:
         held = held * ask.worth.gain[0] - ask.worth.cost[0]  # the holdout is shown nothing

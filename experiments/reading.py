@@ -1,36 +1,35 @@
-"""Logs in files, streamed: CSV (also .gz) and Parquet. Only the columns that `rounds` knows are read.
+"""Logs in files, streamed: tables of text (see `bandit.tables`) and Parquet. Only columns that `typed` knows are read.
 
 A Parquet file of ours says in its metadata, under `journey_bandit`, what it is; its q̂ are on [0, 1] and become units of
-the reward here. Parts of a Parquet file, by row group, can be read by several workers; a CSV file is one part.
+the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is one part. A log
+gives the same rounds, chunk by chunk, from any format.
 """
 
-import gzip
-import re
-import zlib
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv as pa_csv
 from pyarrow import parquet
 
+from bandit import tables
+from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
-from experiments.rounds import Rewards, Rounds, Source, rounds_of
+from bandit.tables import Table, refused
+from experiments.rounds import Rewards, Rounds, Source, Where, rounds_of
+from experiments.typed import KNOWN, TEXT, Naming, naming, typed
 
 BATCH = 100_000  # rows of a chunk, at most
-_BLOCK = 16 << 20  # bytes of CSV read at once
-_KNOWN = re.compile(
-    r"action|reward|pscore|pi_e|q_hat_logged|q_hat_under_pi_e|position|user|at|version|holdout|segment"
-    r"|(pi_e_|q_hat_|p_|truth_|x_?)\d+"
+_UNREADABLE = (pa.ArrowException, OSError)
+_MAPPED = (
+    "action, reward, pscore, pi_e, pi_e_0 …, p_0 …, q_hat_0 …, x_0 …, position, user, at, version, holdout, segment"
 )
-_TYPES = {"at": pa.int64(), "user": pa.string(), "segment": pa.string(), "holdout": pa.bool_()}
-_UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError)
 
 
 class Reward(msgspec.Struct, frozen=True):
@@ -56,12 +55,32 @@ class Meta(msgspec.Struct, frozen=True):
 
 
 class LogFile(NamedTuple):
-    """A log that can be read: which columns it has that we know, and in how many parts it comes."""
+    """A log that can be read: which of its columns we know, and in how many parts it comes.
+
+    `arms` where the log names them, in the order of their numbers; `table` where it is text.
+    """
 
     path: Path
-    columns: tuple[str, ...]
+    naming: Naming
     parts: int
     meta: Meta | None = None
+    table: Table | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that are read, by our names."""
+        return tuple(self.naming.columns.values())
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms, if the log gives them."""
+        return self.naming.arms or (self.meta.arms if self.meta else ())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know about how the file was read."""
+        named = ", ".join(f"{a} {arm}" for a, arm in enumerate(self.naming.arms))
+        return (*(self.table.notes if self.table else ()), *([f"arms by name: {named}"] if named else []))
 
     def source(self, part: int = 0, of: int = 1) -> Source:
         """The chunks of one of `of` parts, in order. Reading raises InvalidRequest at the first unusable row."""
@@ -73,29 +92,61 @@ class LogFile(NamedTuple):
         return None if self.meta is None else Rewards(self.meta.reward.min, self.meta.reward.max)
 
 
-def open_log(path: Path) -> LogFile:
-    """Look at a file. InvalidRequest if it is no log."""
+def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
+    """Look at a file. `renamed`: {our column: the file's}. InvalidRequest if it is no log."""
     if not path.is_file():
-        raise InvalidRequest(Problem("rounds", f"{path} is not a file", "give a .csv, .csv.gz or .parquet file"))
+        raise refused("rounds", f"{path} is not a file", "give a table as text, gzipped or not, or a .parquet file")
+    for name in renamed or {}:
+        if not KNOWN.fullmatch(name):
+            raise refused(f"map {name}", "there is no such column of a log", f"one of {_MAPPED}")
+    with path.open("rb") as file:
+        packed = file.read(4) == b"PAR1"
+    log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
+    rounds_of({name: np.zeros(0) for name in log.columns})  # complains of columns that are missing
+    return log
+
+
+def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
+    table = tables.read(str(path), partial(_opened, path), renamed)
+    drawn = Counter[str]()
+    if "action" in table.names:
+        j = table.place("action")
+        drawn.update(row.cells[j] for row in table.rows())
+    found = naming(str(path), table.names, drawn)
+    for name in found.columns:
+        table.place(name)  # complains of one that is there twice
+    return LogFile(path, found, 1, table=table)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     try:
-        if path.suffix == ".parquet":
-            with parquet.ParquetFile(path) as file:
-                names, meta = file.schema_arrow.names, file.schema_arrow.metadata or {}
-                parts = max(file.metadata.num_row_groups, 1)
-        else:
-            names, meta, parts = _header(path), {}, 1
+        with parquet.ParquetFile(path) as file:
+            schema, parts = file.schema_arrow, max(file.metadata.num_row_groups, 1)
+            ours = _ours(path, schema.names, renamed)
+            action = next((column for column, name in ours.items() if name == "action"), None)
+            drawn = Counter[str]()
+            if action is not None and _texts(schema.field(action).type):
+                for batch in file.iter_batches(BATCH, columns=[action]):
+                    drawn.update(_cells(batch.column(0)))
     except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
-    known = tuple(name for name in names if _KNOWN.fullmatch(name))
-    rounds_of({name: np.zeros(0) for name in known})  # complains of columns that are missing
-    return LogFile(path, known, parts, _meta(meta.get(b"journey_bandit")))
+        raise _unreadable(path) from error
+    found = naming(str(path), list(ours.values()), drawn)
+    columns = {column: found.columns[name] for column, name in ours.items() if name in found.columns}
+    meta = _meta((schema.metadata or {}).get(b"journey_bandit"))
+    return LogFile(path, Naming(found.arms, columns), parts, meta)
 
 
-def _header(path: Path) -> list[str]:
-    """The first line's names."""
-    with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else nullcontext(raw) as data:
-        first = data.readline().decode("utf-8-sig")
-    return [name.strip().strip('"') for name in first.split(",")]
+def _ours(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """{column of the file: our name}, less columns whose name another one takes."""
+    for our, their in renamed.items():
+        if their not in names:
+            raise refused(f"map {our}={their}", f"{path} has no column {their!r}", closest(their, names))
+    back = {their: our for our, their in renamed.items()}
+    return {name: back.get(name, name) for name in names if name in back or name not in renamed}
 
 
 def _meta(text: bytes | None) -> Meta | None:
@@ -106,47 +157,92 @@ def _meta(text: bytes | None) -> Meta | None:
 
 
 def _chunks(log: LogFile, part: int, of: int) -> Iterator[Rounds]:
-    first = 0
+    pieces = _parquet(log, part, of) if log.table is None else _text(log, log.table)
+    for columns, where in pieces:
+        rounds = rounds_of(columns, where)
+        if log.meta is not None and rounds.q_hat is not None:
+            low, span = log.meta.reward.min, log.meta.reward.max - log.meta.reward.min
+            rounds = rounds._replace(q_hat=low + span * rounds.q_hat)
+        yield rounds
+
+
+Piece = tuple[dict[str, NDArray[np.generic]], Where]
+
+
+def _text(log: LogFile, table: Table) -> Iterator[Piece]:
+    places = {name: table.place(column) for column, name in log.naming.columns.items()}
+    rows = table.rows()
+    while piece := list(islice(rows, BATCH)):
+        where = _line(table.name, [row.line for row in piece])
+        cells = {name: [row.cells[j] for row in piece] for name, j in places.items()}
+        yield {n: typed(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}, where
+
+
+def _line(name: str, lines: list[int]) -> Where:
+    return lambda i: f"{name}:{lines[i]}"
+
+
+def _row(name: str, first: int) -> Where:
+    return lambda i: f"{name} row {first + i}"
+
+
+def _parquet(log: LogFile, part: int, of: int) -> Iterator[Piece]:
+    edges = [log.parts * p // of for p in (part, part + 1)]
     try:
-        for batch in _parquet(log, part, of) if log.path.suffix == ".parquet" else _csv(log):
-            for start in range(0, batch.num_rows, BATCH):
-                piece = batch.slice(start, BATCH)
-                yield _rounds(log, piece, first)
+        with parquet.ParquetFile(log.path) as file:
+            groups = range(edges[0], min(edges[1], file.metadata.num_row_groups))
+            first = sum(file.metadata.row_group(group).num_rows for group in range(edges[0]))
+            for piece in _pieces(file, groups, list(log.naming.columns)):
+                where = _row(str(log.path), first)
+                named = {log.naming.columns[name]: piece.column(name) for name in piece.column_names}
+                yield {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}, where
                 first += piece.num_rows
     except _UNREADABLE as error:
-        raise _unreadable(log.path, error) from error
+        raise _unreadable(log.path) from error
 
 
-def _parquet(log: LogFile, part: int, of: int) -> Iterator[Any]:
-    edges = [log.parts * p // of for p in (part, part + 1)]
-    with parquet.ParquetFile(log.path) as file:
-        for group in range(edges[0], min(edges[1], file.metadata.num_row_groups)):  # asked for all, it may hold all
-            yield from file.iter_batches(BATCH, row_groups=[group], columns=list(log.columns))
+def _pieces(file: Any, groups: range, columns: list[str]) -> Iterator[Any]:
+    """Tables of BATCH rows whatever the row groups, so that sums are those of the same log as text."""
+    held, size = list[Any](), 0
+    for group in groups:  # asked for all, it may hold all
+        for batch in file.iter_batches(BATCH, row_groups=[group], columns=columns):
+            held.append(batch)
+            size += batch.num_rows
+            while size >= BATCH:
+                whole = pa.Table.from_batches(held)
+                yield whole.slice(0, BATCH)
+                held, size = whole.slice(BATCH).to_batches(), size - BATCH
+    if size:
+        yield pa.Table.from_batches(held)
 
 
-def _csv(log: LogFile) -> Iterator[Any]:
-    types = {name: _TYPES.get(name, pa.float64()) for name in log.columns}
-    options = pa_csv.ConvertOptions(include_columns=list(log.columns), column_types=types, strings_can_be_null=False)
-    with pa_csv.open_csv(log.path, pa_csv.ReadOptions(block_size=_BLOCK), convert_options=options) as reader:
-        yield from reader
+def _texts(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
 
 
-def _rounds(log: LogFile, batch: Any, first: int) -> Rounds:
-    rounds = rounds_of({name: _column(batch.column(i)) for i, name in enumerate(batch.schema.names)}, first)
-    if log.meta is None or rounds.q_hat is None:
-        return rounds
-    low, span = log.meta.reward.min, log.meta.reward.max - log.meta.reward.min
-    return rounds._replace(q_hat=low + span * rounds.q_hat)
+def _cells(column: Any) -> list[str]:
+    return ["" if cell is None else str(cell).strip() for cell in column.to_pylist()]
 
 
-def _column(column: Any) -> NDArray[np.generic]:
-    """As numpy; text that recurs is keyed once for each word."""
-    if not pa.types.is_string(column.type):
-        return np.asarray(column.to_numpy(zero_copy_only=False))
-    coded = column.dictionary_encode()
-    words = np.array(coded.dictionary.to_pylist(), dtype=np.str_)
-    return words[coded.indices.to_numpy(zero_copy_only=False)] if len(words) else words
+def _column(name: str, column: Any, arms: tuple[str, ...], where: Where) -> NDArray[np.generic]:
+    """As numpy; what is not there is NaN, or "" in text."""
+    kind = column.type
+    if _texts(kind) or (name in TEXT and not pa.types.is_integer(kind)) or (name in TEXT and column.null_count):
+        return typed(name, _cells(column), ".", arms, where)
+    if pa.types.is_temporal(kind):
+        column = column.cast(pa.timestamp("us", kind.tz if pa.types.is_timestamp(kind) else None)).cast(pa.int64())
+    elif pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise refused(f"{where(0)}: {name}", f"cells of the type {kind} are not numbers", "numbers or text")
+    found = np.asarray(column.to_numpy())
+    if name == "holdout" and not np.isin(found, (0, 1)).all():
+        place = int(np.argmin(np.isin(found, (0, 1))))
+        raise refused(f"{where(place)}: holdout", "neither true nor false", "true or false")
+    return found
 
 
-def _unreadable(path: Path, error: BaseException) -> InvalidRequest:
-    return InvalidRequest(Problem("rounds", f"{path} cannot be read: {error}", "is it whole, and what its name says?"))
+def _unreadable(path: Path) -> InvalidRequest:
+    return InvalidRequest(Problem("rounds", f"{path}: its Parquet data are cut short or damaged", "write it again"))

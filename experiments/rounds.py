@@ -61,6 +61,7 @@ class Rounds(NamedTuple):
 
 
 Source = Callable[[], Iterator[Rounds]]
+Where = Callable[[int], str]  # says in words which row is meant
 
 
 class Rewards(NamedTuple):
@@ -76,8 +77,8 @@ def chunked(rounds: Rounds, size: int = 100_000) -> Source:
     return lambda: (rounds.only(slice(start, start + size)) for start in starts)
 
 
-def rounds_of(columns: Mapping[str, NDArray[np.generic]], first: int = 0) -> Rounds:
-    """Rounds from named columns (n,), as a file holds them. `first`: the number of the first row, for messages.
+def rounds_of(columns: Mapping[str, NDArray[np.generic]], where: Where = "row {}".format) -> Rounds:
+    """Rounds from named columns (n,), as a file holds them. `where`: names a row by its place, for messages.
 
     Read are action, reward, pscore; pi_e or pi_e_0…; q_hat_logged and q_hat_under_pi_e, or q_hat_0…; x0… or x_0…;
     p_0…; truth_0…; position, user, at, version, holdout, segment. InvalidRequest names a missing or impossible column.
@@ -86,52 +87,52 @@ def rounds_of(columns: Mapping[str, NDArray[np.generic]], first: int = 0) -> Rou
     if missing:
         raise InvalidRequest(*missing)
     rounds = Rounds(
-        action=_whole(columns, "action", first).astype(np.intp),
-        reward=_numbers(columns["reward"], "reward", first),
-        pscore=_numbers(columns["pscore"], "pscore", first),
-        x=_wide(columns, "x", first),
-        propensities=_wide(columns, "p_", first),
-        target=_wide(columns, "pi_e_", first),
-        q_hat=_wide(columns, "q_hat_", first),
-        pi=_optional(columns, "pi_e", first),
-        q=_optional(columns, "q_hat_logged", first),
-        model=_optional(columns, "q_hat_under_pi_e", first),
+        action=_whole(columns, "action", where).astype(np.intp),
+        reward=_numbers(columns["reward"], "reward", where),
+        pscore=_numbers(columns["pscore"], "pscore", where),
+        x=_wide(columns, "x", where),
+        propensities=_wide(columns, "p_", where),
+        target=_wide(columns, "pi_e_", where),
+        q_hat=_wide(columns, "q_hat_", where),
+        pi=_optional(columns, "pi_e", where),
+        q=_optional(columns, "q_hat_logged", where),
+        model=_optional(columns, "q_hat_under_pi_e", where),
         user=None if "user" not in columns else keyed(columns["user"]),
-        position=_whole(columns, "position", first) if "position" in columns else None,
-        at=_whole(columns, "at", first) if "at" in columns else None,
-        version=_whole(columns, "version", first) if "version" in columns else None,
+        position=_whole(columns, "position", where) if "position" in columns else None,
+        at=_whole(columns, "at", where) if "at" in columns else None,
+        version=_whole(columns, "version", where) if "version" in columns else None,
         holdout=columns["holdout"].astype(np.bool_) if "holdout" in columns else None,
         segment=columns["segment"].astype(np.str_) if "segment" in columns else None,
-        truth=_wide(columns, "truth_", first),
+        truth=_wide(columns, "truth_", where),
     )
-    return checked(rounds, first)
+    return checked(rounds, where)
 
 
 _REQUIRED = ("action", "reward", "pscore")
 _NEEDED = "a log needs at least action, reward, pscore, and pi_e or pi_e_0 … pi_e_<k-1>"
 
 
-def checked(rounds: Rounds, first: int = 0) -> Rounds:
+def checked(rounds: Rounds, where: Where = "row {}".format) -> Rounds:
     """The same rounds. InvalidRequest with every column whose values are impossible, and the first bad row."""
     k = rounds.arms
     most = np.inf if k is None else k - 1
     problems = [
-        *_bad("action", (rounds.action < 0) | (rounds.action > most), first, f"from 0 to {most:g}"),
-        *_bad("reward", np.isinf(rounds.reward), first, "a finite number, or empty while it is not known"),
-        *_bad("pscore", ~((rounds.pscore > 0.0) & (rounds.pscore <= 1.0)), first, "a probability, above 0"),
+        *_bad("action", (rounds.action < 0) | (rounds.action > most), where, f"from 0 to {most:g}"),
+        *_bad("reward", np.isinf(rounds.reward), where, "a finite number, or empty while it is not known"),
+        *_bad("pscore", ~((rounds.pscore > 0.0) & (rounds.pscore <= 1.0)), where, "a probability, above 0"),
     ]
     if rounds.pi is not None:
-        problems += _bad("pi_e", ~((rounds.pi >= 0.0) & (rounds.pi <= 1.0)), first, "a probability")
+        problems += _bad("pi_e", ~((rounds.pi >= 0.0) & (rounds.pi <= 1.0)), where, "a probability")
     for name, table in (("pi_e", rounds.target), ("p", rounds.propensities)):
         if table is not None:
             wrong = np.asarray(~((table.min(axis=1) >= 0.0) & (np.abs(table.sum(axis=1) - 1.0) <= _SUM)))
-            problems += _bad(f"{name}_0 …", wrong, first, "probabilities that sum to 1")
+            problems += _bad(f"{name}_0 …", wrong, where, "probabilities that sum to 1")
     for name, part in (("q_hat_0 …", rounds.q_hat), ("x0 …", rounds.x)):
         if part is not None:
-            problems += _bad(name, ~np.isfinite(part).all(axis=1), first, "finite numbers")
+            problems += _bad(name, ~np.isfinite(part).all(axis=1), where, "finite numbers")
     for name, part in (("q_hat_logged", rounds.q), ("q_hat_under_pi_e", rounds.model)):
         if part is not None:
-            problems += _bad(name, ~np.isfinite(part), first, "finite numbers")
+            problems += _bad(name, ~np.isfinite(part), where, "finite numbers")
     shapes = {part.shape[1] for part in (rounds.propensities, rounds.target, rounds.q_hat) if part is not None}
     if len(shapes) > 1:
         problems.append(Problem("p, pi_e, q_hat", f"they speak of {sorted(shapes)} arms", "give each arm a column"))
@@ -141,7 +142,7 @@ def checked(rounds: Rounds, first: int = 0) -> Rounds:
 
 
 def keyed(values: NDArray[np.generic]) -> Ints:
-    """Users as whole numbers: numbers stay, anything else becomes 8 bytes of BLAKE2b of its text."""
+    """Users as whole numbers: numbers stay, also in text; anything else becomes 8 bytes of BLAKE2b of its text."""
     if np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int64)
     names, index = np.unique(values.astype(np.str_), return_inverse=True)
@@ -149,40 +150,42 @@ def keyed(values: NDArray[np.generic]) -> Ints:
 
 
 def _digest(name: str) -> int:
+    if re.fullmatch(r"0|-?[1-9]\d{0,17}", name, re.ASCII):  # a number, in whatever type a file holds it
+        return int(name)
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _bad(field: str, rows: NDArray[np.bool_] | np.bool_, first: int, fix: str) -> list[Problem]:
+def _bad(field: str, rows: NDArray[np.bool_] | np.bool_, where: Where, fix: str) -> list[Problem]:
     wrong = np.atleast_1d(rows)
     if not wrong.any():
         return []
-    return [Problem(field, f"not usable in {int(wrong.sum())} rows, first in row {first + int(np.argmax(wrong))}", fix)]
+    return [Problem(field, f"not usable in {int(wrong.sum())} rows, first in {where(int(np.argmax(wrong)))}", fix)]
 
 
-def _numbers(values: NDArray[np.generic], name: str, first: int) -> Array:
+def _numbers(values: NDArray[np.generic], name: str, where: Where) -> Array:
     try:
         return np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        problem = f"not a number somewhere in rows {first} to {first + len(values) - 1}"
+        problem = f"not a number somewhere from {where(0)} to {where(len(values) - 1)}"
         raise InvalidRequest(Problem(name, problem, "numbers only")) from None
 
 
-def _optional(columns: Mapping[str, NDArray[np.generic]], name: str, first: int) -> Array | None:
-    return _numbers(columns[name], name, first) if name in columns else None
+def _optional(columns: Mapping[str, NDArray[np.generic]], name: str, where: Where) -> Array | None:
+    return _numbers(columns[name], name, where) if name in columns else None
 
 
-def _whole(columns: Mapping[str, NDArray[np.generic]], name: str, first: int) -> Ints:
+def _whole(columns: Mapping[str, NDArray[np.generic]], name: str, where: Where) -> Ints:
     values = columns[name]
     if np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int64)
-    numbers = _numbers(values, name, first)
+    numbers = _numbers(values, name, where)
     wrong = ~(np.floor(numbers) == numbers)
     if wrong.any():
-        raise InvalidRequest(*_bad(name, wrong, first, "a whole number"))
+        raise InvalidRequest(*_bad(name, wrong, where, "a whole number"))
     return numbers.astype(np.int64)
 
 
-def _wide(columns: Mapping[str, NDArray[np.generic]], prefix: str, first: int) -> Array | None:
+def _wide(columns: Mapping[str, NDArray[np.generic]], prefix: str, where: Where) -> Array | None:
     """The columns prefix0, prefix1, … side by side. InvalidRequest where one is missing in between."""
     names = wide_names(columns, prefix)
     if not names:
@@ -190,7 +193,7 @@ def _wide(columns: Mapping[str, NDArray[np.generic]], prefix: str, first: int) -
     gaps = [f"{prefix}{i}" for i in range(len(names)) if i not in names]
     if gaps:
         raise InvalidRequest(Problem(gaps[0], f"missing between {len(names)} columns like it", "number them from 0"))
-    return np.column_stack([_numbers(columns[names[i]], names[i], first) for i in range(len(names))])
+    return np.column_stack([_numbers(columns[names[i]], names[i], where) for i in range(len(names))])
 
 
 def wide_names(columns: Iterable[str], prefix: str) -> dict[int, str]:

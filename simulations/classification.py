@@ -2,18 +2,16 @@
 
 The right class of a row is known, so regret is counted and not estimated (Beygelzimer & Langford 2009). A row's x:
 the constant 1; numbers as z-scores by median and quartiles, squashed to [−1, 1]; other columns one-hot. Scaling
-and categories are taken from the whole file, labels never.
+and categories are taken from the whole file, labels never. A column holds numbers if most of its values do; the rest of
+its cells are then missing, and named. Rows without a label are left out.
 
 Shapes: n rows, d columns of x, K classes; policies see K + 1 arms, because the first of a stage is "no nudge", which
 is never eligible here: every class then has an effect of its own.
 """
 
-import csv
-import gzip
-import io
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -22,26 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import belief as beliefs
-from bandit import propensity
+from bandit import cells as values
+from bandit import propensity, tables
 from bandit.belief import X_GRID
 from bandit.catalogue import NONE
 from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
 from bandit.policies import AnyPolicy
 from bandit.policies.protocol import Arms, Array, Policy
+from bandit.tables import Row
 
 CATEGORIES = 30  # of one column; rarer ones become one category
 MOST_CLASSES = 60
-_MISSING = {"", "?", "na", "nan", "null", "none"}
+_EXAMPLES = 3  # of rows and cells that are named
 _LOOK = 50  # lines that tell a header from data
 _CLIP = 3.0  # z-scores beyond this are clipped
 
 POLICIES: dict[str, Any] = {str(made.__struct_config__.tag): made for made in get_args(AnyPolicy)}
 
-Row = list[str]
 
-
-class Table(NamedTuple):
+class Examples(NamedTuple):
     """A file made ready. `columns` names the d columns of x."""
 
     x: Array  # (n, d) on the 2⁻¹² grid
@@ -52,27 +50,27 @@ class Table(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read(path: Path, label: str, *, header: bool | None = None) -> Table:
-    """The table in a .csv, .data or other text file, gzipped or not, separated by commas, semicolons, tabs or blanks.
+def read(path: Path, label: str, *, header: bool | None = None) -> Examples:
+    """The examples in a table: see `bandit.tables` for what it may look like.
 
     `label`: a column's name, or its place: 1 is the first, −1 the last. `header`: None means find out. InvalidRequest
     names what is wrong and how to mend it.
     """
-    rows = list(_rows(path))
+    text = tables.text_of(str(path), lambda: path.open("rb"))
+    named = _has_header([row.cells for row in islice(text.rows(), _LOOK)], label) if header is None else header
+    table = tables.table_of(text, header=named)
+    rows = [Row(line, [sys.intern(cell) for cell in cells]) for line, cells in table.rows()]  # equal cells are one
     if not rows:
-        raise _wrong("csv", f"{path.name} has no lines", "give a file with one row for each example")
-    named = _has_header(rows, label) if header is None else header
-    names = rows.pop(0) if named else [str(j + 1) for j in range(len(rows[0]))]
-    for i, row in enumerate(rows, 2 if named else 1):
-        if len(row) != len(names):
-            fix = f"every line needs {len(names)} cells; quote cells that contain the separator"
-            raise _wrong("csv", f"line {i} of {path.name} has {len(row)} cells, not {len(names)}", fix)
-    if not rows:
-        raise _wrong("csv", f"{path.name} has a header and no rows", "add rows, or say --no-header")
-    at = _place(label, names, named=named)
-    classes, index = _classes(names[at], [row[at] for row in rows])
-    x, columns, notes = _encoded(rows, names, at)
-    return Table(x, index, classes, columns, names[at], notes)
+        raise _wrong(table.name, "it has a header and no rows", "add rows, or say --no-header")
+    at = _place(label, list(table.names), named=named)
+    known = [row for row in rows if not values.unnamed(row.cells[at])]
+    notes = list(table.notes)
+    if len(known) < len(rows):
+        lost = [row for row in rows if values.unnamed(row.cells[at])]
+        notes.append(f"column {table.names[at]}: {len(lost)} rows have no label and are left out: {_named(lost, at)}")
+    classes, index = _classes(table.names[at], [row.cells[at] for row in known])
+    x, columns, more = _encoded(known, table, at)
+    return Examples(x, index, classes, columns, table.names[at], (*notes, *more))
 
 
 def arms(classes: tuple[str, ...]) -> Arms:
@@ -99,7 +97,7 @@ def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPoli
     return policy
 
 
-def play(policy: Policy, table: Table, *, rounds: int, seed: int, batch: int | None, floor: float = 0.0) -> Array:
+def play(policy: Policy, table: Examples, *, rounds: int, seed: int, batch: int | None, floor: float = 0.0) -> Array:
     """1 for each wrong answer, (rounds,), in the order of `seed`: shuffled, and drawn again where rows run out.
 
     The policy learns after every `batch` rounds; None: whenever what it knows has grown by 1 %, so that being late
@@ -127,31 +125,21 @@ def play(policy: Policy, table: Table, *, rounds: int, seed: int, batch: int | N
     return wrong
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    """Cells without surrounding blanks; empty lines are left out. Equal cells are one string in memory."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise _wrong("csv", f"{path.name} is not text: {error}", "give a text file in UTF-8, gzipped or not") from None
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = next((mark for mark in (",", ";", "\t") if mark in first), None)
-    lines = io.StringIO(text)
-    cells = csv.reader(lines, delimiter=separator) if separator else (line.split() for line in lines)
-    for row in cells:
-        if any(cell.strip() for cell in row):
-            yield [sys.intern(cell.strip()) for cell in row]
-
-
-def _has_header(rows: list[Row], label: str) -> bool:
+def _has_header(rows: list[list[str]], label: str) -> bool:
     """Names stand above numbers; and a label that is no number but stands in the first line is a name."""
-    first, some = rows[0], rows[1:_LOOK]
+    first, some = rows[0], rows[1:]
     if not _is_place(label):
         return True
     if label in first and len(set(first)) == len(first) and not all(map(_is_number, first)):
         return True
-    columns = zip(first, *some, strict=False)
-    return any(not _is_number(top) and bool(rest) and all(map(_is_number, rest)) for top, *rest in columns)
+    return any(
+        _is_name(top, [c for c in rest if not values.missing(c)]) for top, *rest in zip(first, *some, strict=True)
+    )
+
+
+def _is_name(top: str, rest: list[str]) -> bool:
+    """Whether a cell stands above numbers, and is none."""
+    return not values.missing(top) and not _is_number(top) and 2 * sum(map(_is_number, rest)) > len(rest)
 
 
 def _place(label: str, names: list[str], *, named: bool) -> int:
@@ -170,6 +158,8 @@ def _place(label: str, names: list[str], *, named: bool) -> int:
 
 
 def _classes(name: str, cells: list[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    if not cells:
+        raise _wrong("label", f"column {name!r} is empty", "choose a column with two classes or more")
     found = sorted(set(cells), key=lambda c: (not _is_number(c), float(c) if _is_number(c) else 0.0, c))
     if len(found) < 2:
         raise _wrong(
@@ -182,45 +172,63 @@ def _classes(name: str, cells: list[str]) -> tuple[tuple[str, ...], NDArray[np.i
     return tuple(found), np.array([index[c] for c in cells], dtype=np.intp)
 
 
-def _encoded(rows: list[Row], names: list[str], label: int) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
+def _encoded(rows: list[Row], table: tables.Table, label: int) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
     columns: list[Array] = [np.ones(len(rows))]
     called, notes = ["1"], list[str]()
-    for j, name in enumerate(names):
-        cells = [row[j] for row in rows]
-        if j == label or len(set(cells)) == 1:
+    for j, name in enumerate(table.names):
+        cells = [row.cells[j] for row in rows]
+        known = [cell for cell in cells if not values.missing(cell)]
+        if j == label or len(set(cells)) == 1 or not known:
+            if j != label and not known:
+                notes.append(f"column {name or j + 1} is empty and left out")
             continue
-        if all(_is_number(c) or c.lower() in _MISSING for c in set(cells)):
-            columns.append(_scaled(cells))
+        if 2 * sum(map(_is_number, known)) > len(known):
+            numbers, bad = values.numbers(cells, table.marks[j])
+            if bad:
+                lost = _named([rows[i] for i in bad], j)
+                notes.append(f"column {name}: {len(bad)} cells are not numbers and count as missing: {lost}")
+            columns.append(_scaled(numbers))
             called.append(name)
             continue
-        many = Counter(cells).most_common()
-        kept = [c for c, _ in many[:CATEGORIES]]
-        columns += [np.array([c == value for c in cells], dtype=np.float64) for value in kept]
-        called += [f"{name}={value}" for value in kept]
-        if len(many) > CATEGORIES:
-            notes.append(f"column {name} has {len(many)} categories: all but the {CATEGORIES} most common are one")
-            columns.append(np.array([c not in kept for c in cells], dtype=np.float64))
-            called.append(f"{name}=(other)")
+        parts, names, more = _one_hot(name, ["(missing)" if values.missing(cell) else cell for cell in cells])
+        columns += parts
+        called += names
+        notes += more
     if len(columns) == 1:
         notes.append("no column but the label varies: policies see no context")
     return np.rint(np.stack(columns, axis=1) * X_GRID) / X_GRID, tuple(called), tuple(notes)
 
 
-def _scaled(cells: list[str]) -> Array:
+def _one_hot(name: str, cells: list[str]) -> tuple[list[Array], list[str], list[str]]:
+    """Columns, their names, and a note if rare categories became one."""
+    many = Counter(cells).most_common()
+    kept = [c for c, _ in many[:CATEGORIES]]
+    columns = [np.array([c == value for c in cells], dtype=np.float64) for value in kept]
+    called = [f"{name}={value}" for value in kept]
+    if len(many) <= CATEGORIES:
+        return columns, called, []
+    columns.append(np.array([c not in kept for c in cells], dtype=np.float64))
+    note = f"column {name} has {len(many)} categories: all but the {CATEGORIES} most common are one"
+    return columns, [*called, f"{name}=(other)"], [note]
+
+
+def _named(rows: list[Row], at: int) -> str:
+    """The first of them, by line and cell."""
+    some = ", ".join(f"line {row.line} {row.cells[at]!r}" for row in rows[:_EXAMPLES])
+    return some + (", …" if len(rows) > _EXAMPLES else "")
+
+
+def _scaled(numbers: Array) -> Array:
     """z by median and quartiles (or sd where the quartiles agree), clipped, in [−1, 1]; 0 where missing."""
-    values = np.array([float(c) if _is_number(c) else np.nan for c in cells])
-    known = values[np.isfinite(values)]
+    known = numbers[np.isfinite(numbers)]
     low, centre, high = np.quantile(known, [0.25, 0.5, 0.75])
     spread = (high - low) / 1.349 or float(known.std()) or 1.0
-    z = np.clip((values - centre) / spread, -_CLIP, _CLIP) / _CLIP
+    z = np.clip((numbers - centre) / spread, -_CLIP, _CLIP) / _CLIP
     return np.asarray(np.nan_to_num(z, nan=0.0), dtype=np.float64)
 
 
 def _is_number(cell: str) -> bool:
-    try:
-        return bool(np.isfinite(float(cell)))
-    except ValueError:
-        return False
+    return values.numeric(cell)
 
 
 def _is_place(label: str) -> bool:

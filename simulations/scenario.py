@@ -15,6 +15,7 @@ import msgspec
 from bandit.catalogue import NONE, Catalogue, Stage
 from bandit.decoding import closest, decode
 from bandit.errors import CatalogueError, NotFound, Problem
+from bandit.texts import decoded
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -164,7 +165,7 @@ def load(app: str) -> Scenario:
 
 def read(file: Path) -> Scenario:
     """The scenario in a .toml, or in the JSON that `simulate validate --save` writes. CatalogueError; OSError."""
-    text = file.read_text(encoding="utf-8")
+    text = decoded(file.read_bytes(), str(file))
     return parse_json(text, str(file)) if file.suffix == ".json" else parse(text, str(file))
 
 
@@ -187,6 +188,14 @@ def parse(text: str, file: str) -> Scenario:
     if scenario is None:
         raise CatalogueError(file, mistakes)
     return scenario
+
+
+def brief(scenario: Scenario, days: int) -> str | None:
+    """What to say of a simulation of so many days, if most users would come back only after its end."""
+    gap = scenario.visits.gap_days
+    if gap <= days:
+        return None
+    return f"half of all gaps between visits exceed {gap:.3g} days, and {days} are simulated: most users come once"
 
 
 def check(scenario: Scenario, stage: Stage) -> None:

@@ -9,8 +9,6 @@ that it has not seen says how well it can: 0.5 is not at all.
 Shapes: n sessions; a session is (log pages, log seconds, returning, bought).
 """
 
-import csv
-import gzip
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 
+from bandit import cells, tables
 from bandit.catalogue import Feature, Reward, Stage
-from bandit.errors import InvalidRequest, Problem
 from bandit.log import Array
 from bandit.policies import Uniform
+from bandit.tables import Table
 from simulations.population import Population, Situation
 from simulations.scenario import Persona, Scenario
 
@@ -41,19 +40,27 @@ class TwoSample(NamedTuple):
 
 
 def read(file: Path) -> Array:
-    """Sessions (n, 4) of the UCI table, .csv or .csv.gz. InvalidRequest if it is another."""
-    data = file.read_bytes()
-    text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
-    rows = list(csv.DictReader(text.splitlines()))
-    missing = [c for c in _COLUMNS if not rows or c not in rows[0]]
+    """Sessions (n, 4) of the UCI table: see `bandit.tables`. InvalidRequest if it is another, or has a bad cell."""
+    table = tables.read(str(file), lambda: file.open("rb"))
+    missing = [c for c in _COLUMNS if c not in table.names]
     if missing:
-        raise InvalidRequest(Problem(str(file), f"has no column {missing[0]}", "the UCI online shoppers table"))
-    pages = np.log1p([float(r[_COLUMNS[0]]) for r in rows])
-    seconds = np.log1p([max(float(r[_COLUMNS[1]]), 0.0) for r in rows])
-    returning = [float(r[_COLUMNS[2]].startswith("Returning")) for r in rows]
-    bought = [float(r[_COLUMNS[3]].upper() == "TRUE") for r in rows]
-    sessions = np.column_stack([pages, seconds, returning, bought])
-    return np.asarray(sessions[seconds > 0.0], dtype=np.float64)
+        raise tables.refused(table.name, f"it has no column {missing[0]}", "the UCI online shoppers table")
+    pages, seconds, kind, bought = (_column(table, name) for name in _COLUMNS)
+    sessions = np.column_stack([np.log1p(pages), np.log1p(np.maximum(seconds, 0.0)), kind, bought])
+    return np.asarray(sessions[sessions[:, 1] > 0.0], dtype=np.float64)
+
+
+def _column(table: Table, name: str) -> Array:
+    """As numbers, (n,): returning visitors and true are 1."""
+    rows, j = list(table.rows()), table.place(name)
+    found = [row.cells[j] for row in rows]
+    if name == "VisitorType":
+        return np.array([float(cell.startswith("Returning")) for cell in found])
+    numbers, bad = cells.numbers(found, table.marks[j], words=name == "Revenue")
+    wrong = sorted({*bad, *np.flatnonzero(~np.isfinite(numbers)).tolist()})
+    if wrong:
+        raise tables.refused(table.at(rows[wrong[0]], name), f"{found[wrong[0]]!r} is not a number", "a number")
+    return numbers
 
 
 def two_sample(real: Array, seed: int = 0) -> TwoSample:

@@ -13,7 +13,8 @@ Moments of a scenario, by name:
     repeat.pQ           quantile Q of days between visits;  delay.pQ  of hours from decision to reward, no nudge
 
 An export gives some of the last five kinds, and `fit` moves the parameter that each speaks about: base rates (α),
-`user_sd`, `gap_days` and `gap_sd`, `delay_hours` and the shape of the delay. What is still off is said, not hidden.
+`user_sd`, `gap_days` and `gap_sd`, `delay_hours` and the shape of the delay. What is still off is said, not hidden,
+and so are calibration ranges that the fit has left.
 """
 
 import csv
@@ -27,6 +28,7 @@ import msgspec
 import numpy as np
 from scipy import optimize, special
 
+from bandit import cells, tables
 from bandit.catalogue import Catalogue, parse, read_shipped
 from bandit.decoding import closest
 from bandit.errors import InvalidRequest, Problem
@@ -38,6 +40,10 @@ SAMPLE = 40_000  # first visits that a moment is averaged over
 TOLERANCE = 0.10  # of an export's numbers, relative
 _QUANTILES = {"p10": 0.1, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9}
 _ROUNDS = 5
+_STEP = 1.0  # days: no visit comes sooner after another
+TUNED = ("effect", "none")
+"""Moments that nobody exports: their ranges are what a scenario was tuned to."""
+
 _EXPORTED = ("rate", "again", "repeat", "delay")
 
 
@@ -157,7 +163,7 @@ class Moments:
 
     def _repeat(self, q: float) -> float:
         visits = self.scenario.visits
-        return visits.gap_days * math.exp(visits.gap_sd * special.ndtri(q))
+        return max(_STEP, visits.gap_days * math.exp(visits.gap_sd * special.ndtri(q)))
 
     def _delay(self, q: float) -> float:
         shape = self.scenario.delay_shape.get("none", 1.0)
@@ -188,29 +194,60 @@ def shipped(app: str) -> list[Target]:
     ]
 
 
-def exported(file: Path) -> list[Target]:
-    """A customer's export: a CSV with the columns metric and value, each to be met within 10 %. InvalidRequest."""
-    rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
-    if not rows or not {"metric", "value"} <= set(rows[0]):
-        raise InvalidRequest(Problem(str(file), "has no columns metric and value", "e.g. rate.cart,0.13"))
+def exported(file: Path, renamed: Mapping[str, str] | None = None) -> list[Target]:
+    """A customer's export: a table with the columns metric and value, each to be met within 10 %. `renamed`: {our
+    column: the file's}. InvalidRequest names each line that cannot be used.
+    """
+    for ours in renamed or {}:
+        if ours not in ("metric", "value"):
+            raise tables.refused(f"map {ours}", "there is no such column of an export", "metric or value")
+    table = tables.read(str(file), lambda: file.open("rb"), renamed)
+    if not {"metric", "value"} <= set(table.names):
+        raise tables.refused(str(file), "has no columns metric and value", "e.g. rate.cart,0.13; or say --map")
+    metric, value = table.place("metric"), table.place("value")
     problems, targets = list[Problem](), list[Target]()
-    for line, row in enumerate(rows, 2):
-        try:
-            value = float(row["value"])
-        except ValueError:
-            value = math.nan
-        if row["metric"].split(".")[0] not in _EXPORTED:
-            problems.append(Problem(f"{file}:{line}", f"{row['metric']!r} is not a metric", closest("", _EXPORTED)))
-        elif not 0.0 < value < math.inf or (row["metric"].startswith(("rate", "again")) and value >= 1.0):
-            problems.append(
-                Problem(f"{file}:{line}", f"{row['value']!r} is no such value", "a positive number, a rate below 1")
-            )
+    for row in table.rows():
+        made = _target(file.name, row.cells[metric], row.cells[value], table.marks[value])
+        if isinstance(made, Target):
+            targets.append(made)
         else:
-            low, high = value * (1.0 - TOLERANCE), value * (1.0 + TOLERANCE)
-            targets.append(Target(row["metric"], row["metric"], low, high, f"{file.name}: {value:g}"))
+            problems.append(Problem(f"{file}:{row.line}", *made))
     if problems:
         raise InvalidRequest(*problems)
+    if not targets:
+        raise tables.refused(str(file), "it has no rows", "e.g. rate.cart,0.13")
     return targets
+
+
+def _target(file: str, metric: str, cell: str, mark: str) -> Target | tuple[str, str]:
+    """What a row wants; or its problem and fix."""
+    kind = metric.partition(".")[0]
+    if kind not in _EXPORTED:
+        return f"{metric!r} is not a metric", closest(kind, _EXPORTED)
+    value = None if cells.missing(cell) else cells.number(cell, mark)
+    if value is None or not 0.0 < value < math.inf or (kind in ("rate", "again") and value >= 1.0):
+        said = "no value" if cells.missing(cell) else f"{cell!r} is no such value"
+        return f"{metric}: {said}", "a positive number, a rate below 1"
+    return Target(metric, metric, value * (1.0 - TOLERANCE), value * (1.0 + TOLERANCE), f"{file}: {value:g}")
+
+
+def unmeasured(app: str, targets: Iterable[Target]) -> list[Target]:
+    """The calibration ranges that an export says nothing about: a fit to the export must not leave them."""
+    said = {t.moment for t in targets}
+    rates = {moment.split(".")[1] for moment in said if moment.startswith("rate.")}
+    of_rates = ("rate", "abandoned", "ever", "funnel")
+
+    def measured(moment: str) -> bool:
+        kind, *at = moment.split(".")
+        return moment in said or (kind in of_rates and bool(rates & set(at)))
+
+    return [t for t in shipped(app) if not measured(t.moment)]
+
+
+def broken(before: Iterable[Checked], after: Iterable[Checked]) -> list[str]:
+    """Metrics that were within their range before a fit and are not after it, each with both values."""
+    pairs = [(b, a) for b, a in zip(before, after, strict=True) if b.fits and not a.fits]
+    return [f"{a.target.moment}: {b.value:.3g} before the fit, {a.value:.3g} after it" for b, a in pairs]
 
 
 def check(scenario: Scenario, targets: Iterable[Target]) -> list[Checked]:
@@ -221,14 +258,15 @@ def check(scenario: Scenario, targets: Iterable[Target]) -> list[Checked]:
 
 def fit(scenario: Scenario, targets: Iterable[Target]) -> Scenario:
     """The scenario with the parameters that the targets speak about moved to them, by the method of moments."""
+    targets = list(targets)
     wanted = {t.moment: 0.5 * (t.low + t.high) for t in targets}
     replace = msgspec.structs.replace
-    gap = {_QUANTILES[m.split(".")[1]]: v for m, v in wanted.items() if m.startswith("repeat.")}
+    gap = {float(special.ndtri(_quantile(t))): t for t in targets if t.moment.startswith("repeat.")}
     if gap:
-        sd, middle = _line({special.ndtri(q): math.log(v) for q, v in gap.items()}, scenario.visits.gap_sd)
+        sd, middle = _line(gap, scenario.visits.gap_sd, 0.0, floor=_STEP)
         visits = replace(scenario.visits, gap_days=math.exp(middle), gap_sd=max(sd, 0.0))
         scenario = replace(scenario, visits=visits)
-    late = {_QUANTILES[m.split(".")[1]]: v for m, v in wanted.items() if m.startswith("delay.")}
+    late = {math.log(-math.log1p(-_quantile(t))): t for t in targets if t.moment.startswith("delay.")}
     if late:
         scenario = _delayed(scenario, late)
     for _ in range(_ROUNDS):  # what a user effect makes of a rate depends on the rate
@@ -240,19 +278,41 @@ def fit(scenario: Scenario, targets: Iterable[Target]) -> Scenario:
     return scenario
 
 
-def _line(points: Mapping[float, float], slope: float) -> tuple[float, float]:
-    """(slope, intercept) by least squares; one point keeps the slope."""
-    x, y = np.array(list(points)), np.array(list(points.values()))
+def _quantile(target: Target) -> float:
+    name = target.moment.partition(".")[2]
+    if name not in _QUANTILES:
+        raise tables.refused(f"metric {target.moment}", "no quantile", f"one of {', '.join(_QUANTILES)}")
+    return _QUANTILES[name]
+
+
+def _line(points: Mapping[float, Target], slope: float, least: float, floor: float = 0.0) -> tuple[float, float]:
+    """(slope, intercept) of log value on the law's own scale, the slope at least `least`; one point keeps the slope.
+
+    By least squares if that meets every range; else the line farthest inside all ranges (Chebyshev, a linear programme)
+    if there is one; else least squares again. `floor`: smaller values become it, so that a range it is in has no lower
+    end.
+    """
+    x = np.array(list(points))
+    low = np.log([1e-9 if t.low <= floor else t.low for t in points.values()])
+    high = np.log([t.high for t in points.values()])
+    y = np.log([0.5 * (t.low + t.high) for t in points.values()])
     if len(x) == 1:
         return slope, float(y[0] - slope * x[0])
-    fitted = np.polyfit(x, y, 1)
-    return float(fitted[0]), float(fitted[1])
+    a, b = (float(c) for c in np.polyfit(x, y, 1))
+    if a >= least and ((low <= a * x + b) & (a * x + b <= high)).all():
+        return a, b
+    one = np.ones_like(x)
+    rows = np.concatenate([np.column_stack([x, one, one]), np.column_stack([-x, -one, one])])  # t is the room inside
+    free = (None, None)
+    found = optimize.linprog([0.0, 0.0, -1.0], rows, [*high, *-low], bounds=[(least, None), free, free])
+    if found.x is None or found.x[2] < 0.0:
+        return a, b
+    return float(found.x[0]), float(found.x[1])
 
 
-def _delayed(scenario: Scenario, late: Mapping[float, float]) -> Scenario:
+def _delayed(scenario: Scenario, late: Mapping[float, Target]) -> Scenario:
     """A Weibull law is a line: log t = log scale + log(−log(1 − q)) / shape. Other arms keep their ratio."""
-    points = {math.log(-math.log1p(-q)): math.log(v) for q, v in late.items()}
-    inverse, middle = _line(points, 1.0 / scenario.delay_shape.get("none", 1.0))
+    inverse, middle = _line(late, 1.0 / scenario.delay_shape.get("none", 1.0), 0.05)
     shape = 1.0 / max(inverse, 0.05)
     mean = math.exp(middle) * float(special.gamma(1.0 + 1.0 / shape))
     ratio = mean / scenario.delay_hours["none"]

@@ -104,8 +104,15 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_way_out(file: Path) -> N
     with pytest.raises(CatalogueError, match="journey-bandit keys new"):
         load(file)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(CatalogueError, match="utf-8"):
+    with pytest.raises(CatalogueError, match="not UTF-8"):
         load(file)
+
+
+def test_a_byte_order_mark_is_no_mistake_and_keys_can_be_added(file: Path) -> None:
+    file.write_bytes(b'\xef\xbb\xbf[keys.a]\r\nsha256 = "' + b"0" * 64 + b'"\r\nscopes = ["read"]\r\n')
+    load(file)
+    key = create(file, "b", ["read"])
+    assert load(file).scopes(key) == ["read"]
 
 
 def test_no_keys_open_nothing(file: Path) -> None:

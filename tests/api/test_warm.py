@@ -94,11 +94,14 @@ def test_a_row_that_counts_little_moves_little(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("mobile,arm\ntrue,five", "log: no column reward"),
-        ("mobile,arm,reward\ntrue,fivv,1", "row 1: arm: no arm 'fivv' → did you mean `five`?"),
-        ("mobile,arm,reward\ntrue,five,1\nperhaps,five,1", "row 2: context.mobile: 'perhaps' is not a boolean"),
-        ("mobile,arm,reward\ntrue,five,3", "row 1: reward: 3 is outside the declared range"),
-        ("price,arm,reward\ncheap,five,1", "row 1: could not convert string to float"),
-        ("colour,arm,reward\nred,five,1", "row 1: context.colour: unknown feature"),
+        ("mobile,arm,reward\ntrue,fivv,1", "log.csv:2: arm: no arm 'fivv' → did you mean `five`?"),
+        ("mobile,arm,reward\ntrue,five,1\nperhaps,five,1", "log.csv:3: mobile: 'perhaps' is not true or false"),
+        ("mobile,arm,reward\ntrue,five,3", "log.csv:2: reward: 3 is outside the declared range"),
+        ("price,arm,reward\ncheap,five,1", "log.csv:2: price: 'cheap' is not a number"),
+        ("mobile,arm,reward\n", "log: it has no rows"),
+        ("mobile,arm,reward\ntrue,,1", "log.csv:2: arm: there is no value"),
+        ("mobile,arm,reward\ntrue,five,NA", "log.csv:2: reward: 'NA' is not a number"),
+        ("mobile,arm,reward\ntrue,five", "log.csv:2: no value in column 3"),
     ],
 )
 def test_a_log_with_mistakes_is_refused_whole(tmp_path: Path, text: str, problem: str) -> None:
@@ -108,3 +111,31 @@ def test_a_log_with_mistakes_is_refused_whole(tmp_path: Path, text: str, problem
         warm(tmp_path, shop(tmp_path, "linear"), file)
     assert problem in str(refused.value)
     assert isinstance(refused.value, JourneyBanditError)
+    assert not (tmp_path / "ledger.db").exists(), "nothing was written"
+
+
+def test_a_log_without_rows_does_not_use_up_the_only_warm_start(tmp_path: Path) -> None:
+    app, file = shop(tmp_path, "linear"), tmp_path / "log.csv"
+    file.write_text("mobile,arm,reward\n")
+    with pytest.raises(InvalidRequest, match="no rows"):
+        warm(tmp_path, app, file)
+    warm(tmp_path, app, log(tmp_path))
+    assert ask(tmp_path, app)["propensities"]["five"] > 0.5
+
+
+def test_other_columns_are_left_out_and_said_and_names_can_be_mapped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "log.csv"
+    file.write_bytes("Handy;price;nudge;ok;colour\nja;1,5;five;1;rot\nyes;1.000;none;0;blau\n".encode("utf-16"))
+    words = ["warm-start", "--app", shop(tmp_path, "linear"), "--store", f"sqlite:///{tmp_path / 'ledger.db'}"]
+    words += ["--salt", "s", "--stage", "cart", "--log", str(file), "--weight", "1", "--map", "arm=nudge"]
+    with pytest.raises(InvalidRequest, match=r"log\.csv:2: mobile: 'ja' is not true or false"):
+        group.main([*words, "--map", "reward=ok", "--map", "mobile=Handy"], standalone_mode=False)
+    with pytest.raises(InvalidRequest, match=r"map arm=nuge: .* has no column 'nuge' → did you mean `nudge`"):
+        group.main([*words[:-1], "arm=nuge"], standalone_mode=False)
+    with pytest.raises(InvalidRequest, match="map arn: there is no such column"):
+        group.main([*words[:-1], "arn=nudge"], standalone_mode=False)
+    file.write_bytes("Handy;price;nudge;ok;colour\nyes;1,5;five;1;rot\nNA;2,25;none;0;blau\n".encode("utf-16"))
+    group.main([*words, "--map", "reward=ok", "--map", "mobile=Handy"], standalone_mode=False)
+    assert "columns that are no features are left out: colour" in capsys.readouterr().out

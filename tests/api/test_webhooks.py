@@ -401,6 +401,8 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, old: str, new: st
     file = tmp_path / "w.toml"
     file.write_text(text, encoding="utf-8")
     assert load(file)["crm"].attempts == 3
+    file.write_text(text, encoding="utf-8-sig")
+    assert load(file)["crm"].attempts == 3
     file.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(CatalogueError) as wrong:
         load(file)

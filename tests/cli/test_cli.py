@@ -87,6 +87,13 @@ def test_a_catalogue_without_mistakes_is_counted(run: Run, tmp_path: Path) -> No
     assert "no mistakes" in done.stdout
 
 
+def test_a_byte_order_mark_is_no_mistake(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + read_shipped("fintech").replace("\n", "\r\n").encode())
+    done = run("catalogue", "check", file)
+    assert "no mistakes" in done.stdout
+
+
 @pytest.mark.parametrize(("content", "named"), [(b"\xff\xfe", "UTF-8"), (b"stages = [", "not TOML"), (None, "No such")])
 def test_a_file_that_is_no_catalogue_is_one_readable_message(tmp_path: Path, content: bytes | None, named: str) -> None:
     file = tmp_path / "mine.toml"
@@ -381,6 +388,6 @@ def test_what_compares_arms_refuses_a_stage_whose_actions_come_with_the_request(
     with closing(SqliteStore(tmp_path / "l.db")) as store:
         claim(store, catalogue, None)
         with pytest.raises(InvalidRequest, match="come with each request"):
-            warm.begin(store, "offers", catalogue.stages["offers"], [], weight=0.5, digest="")
+            warm.checked("offers", catalogue.stages["offers"], [])
     with pytest.raises(InvalidRequest, match="come with each request"):
         open_log(str(tmp_path / "l.db"), "offers")

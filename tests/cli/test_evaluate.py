@@ -70,6 +70,39 @@ def test_json_has_every_estimate_and_the_diagnostics(run: Run, tmp_path: Path) -
     assert {"ess", "max_weight", "mean_weight", "matured"} <= set(body["diagnostics"])
 
 
+def test_names_of_arms_are_policies_and_are_said_in_text_and_json(run: Run, tmp_path: Path) -> None:
+    """Columns under other names, arms by name, rewards in words: the figures are those of the same log in numbers."""
+    plain, theirs = write(tmp_path / "log.csv"), tmp_path / "theirs.csv"
+    rows = [line.split(",")[:3] for line in plain.read_text().splitlines()[1:]]
+    words = [f"{('control', 'discount')[int(a)]}\t{('no', 'yes')[int(r)]}\t{p}\t0.8\t0.2" for a, r, p in rows]
+    theirs.write_text("\n".join(["variation\tbought\tpscore\tp_control\tp_discount", *words]), encoding="utf-16")
+    mapped = ("--map", "action=variation", "--map", "reward=bought")
+    found = json.loads(run("evaluate", "--rounds", theirs, *mapped, "--policy", "fixed:discount", "--json").stdout)
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text(
+        "\n".join(["action,reward,pscore,p_0,p_1", *(",".join([*row, "0.8", "0.2"]) for row in rows)]), encoding="utf-8"
+    )
+    same = json.loads(run("evaluate", "--rounds", numbers, "--policy", "fixed:1", "--json").stdout)
+    assert found["estimates"] == same["estimates"]
+    note = "arms by name: 0 control, 1 discount"
+    assert note in found["notes"]
+    assert note in run("evaluate", "--rounds", theirs, *mapped, "--policy", "fixed:discount").stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--map", "action"), "say OURS=THEIRS"),
+        (("--map", "action=a", "--map", "action=b"), "each column once"),
+        (("--map", "action=a", "--map", "reward=a"), "each column once"),
+    ],
+)
+def test_a_map_that_says_nothing_is_refused(run: Run, tmp_path: Path, given: tuple[str, ...], said: str) -> None:
+    done = run("evaluate", "--rounds", write(tmp_path / "log.csv", 100), *given)
+    assert done.exit_code == 2
+    assert said in done.output
+
+
 def test_several_policies_and_contrasts_in_one_pass(run: Run, tmp_path: Path) -> None:
     options = ("--policy", "fixed:1", "--policy", "uniform", "--against", "none", "--slope", "--level", 0.9)
     done = run("evaluate", "--rounds", write(tmp_path / "log.csv"), "--json", *options)

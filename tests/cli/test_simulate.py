@@ -99,14 +99,41 @@ def test_validate_says_what_fits_and_ends_with_status_1_where_something_does_not
     file, saved = tmp_path / "export.csv", tmp_path / "mine.json"
     file.write_text("metric,value\nrate.cart,0.20\nrepeat.p50,6\n")
     fitted = answer(run("validate", "--app", "travel", "--export", file, "--save", saved, "--json"))
-    assert all(row["fits"] for row in fitted)
+    assert {row["moment"] for row in fitted if not row["fits"]} <= {"none"}, "tuned, and measured by nobody"
+    assert [row["moment"] for row in fitted] == ["rate.cart", "repeat.p50", "effect", "none"]
     found = answer(run("--app", "travel", "--scenario", saved, "--policy", "uniform", "--seeds", 1, *SMALL, "--json"))
     shipped = answer(run("--app", "travel", "--policy", "uniform", "--seeds", 1, *SMALL, "--json"))
     assert found["cells"] != shipped["cells"]
-    file.write_text("metric,value\nrepeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n")
+    file.write_text("metric,value\nrepeat.p10,2\nrepeat.p50,4\nrepeat.p90,120\n")
     done = run("validate", "--app", "travel", "--export", file)
     assert done.exit_code == 1
     assert "NO" in done.stdout
+
+
+def test_a_fit_that_breaks_what_was_calibrated_is_no_success(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "export.csv"
+    file.write_text("what;how much\nrepeat.p50;60,5\n")
+    words = ("validate", "--app", "gaming", "--export", file, "--map", "metric=what", "--map", "value=how much")
+    done = run(*words)
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    for part in (
+        "the fit left a calibration range: day.1: 0.332 before the fit, 0 after it",
+        "half of all gaps between visits exceed 60.5 days, and 30 are simulated",
+        "does not fit: day-1 retention, day-7 retention, day-30 retention",
+    ):
+        assert part in said
+    rows = json.loads(run(*words, "--json").stdout)
+    assert {row["moment"]: row["fits"] for row in rows}["day.1"] is False
+    assert "--map goes with --export" in run("validate", "--app", "gaming", "--map", "metric=what").output
+
+
+def test_a_simulation_shorter_than_the_gaps_of_its_scenario_says_so(run: Run) -> None:
+    words = ("--app", "travel", "--policy", "uniform", "--seeds", 1, "--users", 200, "--backend", "serial")
+    assert "half of all gaps" not in run(*words, "--days", 3).output
+    assert "half of all gaps between visits exceed 3 days, and 2 are simulated" in " ".join(
+        run(*words, "--days", 2).output.split()
+    )
 
 
 def test_a_blanket_discount_is_taken_apart(run: Run) -> None:

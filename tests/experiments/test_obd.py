@@ -73,6 +73,23 @@ def test_what_is_missing_is_named(shared: Shared, tmp_path: Path) -> None:
         obd.read(tmp_path, "bts", "men")
 
 
+def test_a_log_from_a_spreadsheet_is_the_same_log(tmp_path: Path) -> None:
+    names = ["timestamp", "item_id", "position", "click", "propensity_score", *obd.FEATURES]
+    rows = [
+        [f"2019-11-2{i % 4}", str(i % 3), "1", str(i % 2), f"{0.1 + i / 100:.3f}", "a", "b", "c", "d"] for i in range(9)
+    ]
+    for folder, mark, encoding in (("plain", ",", "utf-8"), ("excel", ";", "utf-16")):
+        (tmp_path / folder).mkdir()
+        cells = [[c.replace(".", ",") if mark == ";" else c for c in row] for row in rows]
+        text = "\r\n".join(mark.join(row) for row in [names, *cells])
+        (tmp_path / folder / "bts.csv").write_bytes(text.encode(encoding))
+    first, second = (obd.read(tmp_path / folder, "bts", "men") for folder in ("plain", "excel"))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None)
+    (tmp_path / "plain" / "bts.csv").write_text(",".join(names) + "\n2019,x,1,0,0.1,a,b,c,d\n")
+    with pytest.raises(InvalidRequest, match=r"bts\.csv:2: item_id: 'x' is not a number"):
+        obd.read(tmp_path / "plain", "bts", "men")
+
+
 def test_both_directions_hold_what_was_really_earned(shared: Shared) -> None:
     """Published: bts earns 0.0069, random 0.0046 on their own logs. Weights alone are those of the reference."""
     done = CliRunner().invoke(group, ["evaluate", "obd", str(shared("open_bandit_men")), "--campaign", "men", "--json"])

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from pyarrow import parquet
 
 from bandit.errors import InvalidRequest
-from experiments import reading
+from experiments import evaluate, reading
+from experiments.parts import Ask
 from experiments.rounds import Rounds, keyed, rounds_of
+from experiments.targets import Target
 
 Columns = dict[str, Any]
 META = {
@@ -137,19 +140,19 @@ def test_the_same_user_has_the_same_key_in_every_chunk() -> None:
     [
         ("action,reward\n0,1\n", "pscore", "there is no such column"),
         ("action,reward,pscore,pi_e_0,pi_e_2\n0,1,0.5,0.5,0.5\n", "pi_e_1", "missing between 2 columns"),
-        ("action,reward,pscore\n0,1,0.5\n0,1,0\n", "pscore", "in 1 rows, first in row 1"),
+        ("action,reward,pscore\n0,1,0.5\n0,1,0\n", "pscore", "log.csv:3"),
         ("action,reward,pscore\n0,1,1.5\n", "pscore", "a probability, above 0"),
-        ("action,reward,pscore\n0,1,\n", "pscore", "first in row 0"),
+        ("action,reward,pscore\n0,1,\n", "pscore", "log.csv:2"),
         ("action,reward,pscore\n0.5,1,1\n", "action", "a whole number"),
-        ("action,reward,pscore\n-1,1,1\n", "action", "first in row 0"),
+        ("action,reward,pscore\n-1,1,1\n", "action", "log.csv:2"),
         ("action,reward,pscore\n0,inf,1\n", "reward", "a finite number"),
         ("action,reward,pscore,pi_e\n0,1,1,-0.5\n", "pi_e", "a probability"),
         ("action,reward,pscore,pi_e_0,pi_e_1\n1,1,1,0.6,0.6\n", "pi_e_0", "sum to 1"),
         ("action,reward,pscore,pi_e_0,pi_e_1\n2,1,1,0.6,0.4\n", "action", "from 0 to 1"),
         ("action,reward,pscore,q_hat_0\n0,1,1,nan\n", "q_hat_0", "finite numbers"),
         ("action,reward,pscore,pi_e_0,q_hat_0,q_hat_1\n0,1,1,1,0,0\n", "p, pi_e, q_hat", "[1, 2] arms"),
-        ("action,reward,pscore\nred,1,1\n", "rounds", "red"),
-        ("action,reward,pscore\n0,1\n", "rounds", "Expected 3 columns"),
+        ("action,reward,pscore\n0,red,1\n", "log.csv:2: reward", "'red' is not a number"),
+        ("action,reward,pscore\n0,1\n", "log.csv:2", "no value in column 3"),
     ],
 )
 def test_what_is_wrong_with_a_log_is_named(tmp_path: Path, text: str, field: str, said: str) -> None:
@@ -158,15 +161,138 @@ def test_what_is_wrong_with_a_log_is_named(tmp_path: Path, text: str, field: str
     with pytest.raises(InvalidRequest) as raised:
         whole(path)
     (problem, *_) = raised.value.problems
-    assert problem.field.startswith(field)
+    assert problem.field.removeprefix(f"{tmp_path}/").startswith(field)
     assert said in str(problem)
 
 
 def test_files_that_are_no_logs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"action,reward,pscore\n" + b"0,1,1\n" * 9999)[:-40])
-    (tmp_path / "not.csv.gz").write_bytes(b"action,reward,pscore\n0,1,1\n")
-    (tmp_path / "not.parquet").write_bytes(b"action,reward,pscore\n0,1,1\n")
+    (tmp_path / "cut.parquet").write_bytes(write_parquet(tmp_path / "log.parquet", log()).read_bytes()[:-40])
+    (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04" + bytes(40))
     write_parquet(tmp_path / "meta.parquet", log(), {"app": 3})
-    for name in ("cut.csv.gz", "not.csv.gz", "not.parquet", "meta.parquet", "missing.csv", "."):
-        with pytest.raises(InvalidRequest):
+    for name in ("cut.csv.gz", "cut.parquet", "book.xlsx", "meta.parquet", "missing.csv", "."):
+        with pytest.raises(InvalidRequest) as raised:
             whole(tmp_path / name)
+        assert not re.search("Arrow|magic|thrift|Couldn't|Compressed", str(raised.value)), name
+
+
+def spreadsheet(path: Path, columns: Columns) -> Path:
+    """The same log as a German spreadsheet writes it: semicolons, decimal commas, UTF-16, yes and no."""
+    rows = zip(*(np.asarray(c).tolist() for c in columns.values()), strict=True)
+    words = {True: "yes", False: "no"}
+    lines = [";".join(columns)]
+    lines += [";".join(words[v] if isinstance(v, bool) else str(v).replace(".", ",") for v in row) for row in rows]
+    path.write_bytes("\r\n".join(lines).encode("utf-16"))
+    return path
+
+
+def test_one_log_gives_one_result_bit_for_bit_from_any_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also over chunks that are not the row groups, users that are numbers, and rewards that are not known."""
+    monkeypatch.setattr(reading, "BATCH", 128)
+    columns = log(500, 3)
+    columns["reward"] = np.where(np.arange(500) < 480, columns["reward"], np.nan)
+    paths = [
+        write_csv(tmp_path / "log.csv", columns),
+        write_csv(tmp_path / "log.csv.gz", columns),
+        write_parquet(tmp_path / "log.parquet", columns, rows=77),
+        spreadsheet(tmp_path / "log.txt", columns),
+    ]
+    texts = [
+        json.dumps(evaluate.report(evaluate.evaluate([reading.open_log(path).source()], ASK), ASK)) for path in paths
+    ]
+    assert len(json.loads(texts[0])["estimates"]) > 3
+    assert texts[1:] == texts[:1] * 3
+
+
+ASK = Ask((Target("log", None),), force=True)
+NAMED = "action,reward,pscore,pi_e_discount,pi_e_none,pi_e_rare\nnone,True,0.5,0.5,0.25,0.25\ndiscount,no,0.5,1,0,0\n"
+
+
+def test_arms_by_name_are_numbered_and_said_with_columns_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(NAMED, encoding="utf-8")
+    file, rounds = reading.open_log(path), whole(path)
+    assert file.arms == ("none", "discount", "rare")
+    assert file.notes == ("arms by name: 0 none, 1 discount, 2 rare",)
+    assert rounds.action.tolist() == [0, 1]
+    assert rounds.reward.tolist() == [1.0, 0.0]
+    assert rounds.target is not None
+    assert rounds.target.tolist() == [[0.25, 0.5, 0.25], [0.0, 1.0, 0.0]]
+    table = {"action": ["none", "discount"], "reward": [True, False], "pscore": [0.5, 0.5]}
+    table |= {"pi_e_discount": [0.5, 1.0], "pi_e_none": [0.25, 0.0], "pi_e_rare": [0.25, 0.0]}
+    assert same(whole(write_parquet(tmp_path / "log.parquet", table)), rounds)
+
+
+def test_times_truth_and_missing_users_are_read_from_text_and_parquet_alike(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    rows = ["1970-01-01T00:00:01Z,t,7", "1970-01-01 01:00:02+01:00,f,", "3000000,1,ann", "4000000,0,NA"]
+    path.write_text(
+        "at,holdout,user,action,reward,pscore\n" + "".join(f"{r},0,1,0.5\n" for r in rows), encoding="utf-8"
+    )
+    found = whole(path)
+    assert found.at is not None
+    assert found.at.tolist() == [1_000_000, 2_000_000, 3_000_000, 4_000_000]
+    assert found.holdout is not None
+    assert found.holdout.tolist() == [True, False, True, False]
+    assert found.user is not None
+    assert found.user[0] == 7
+    assert found.user[1] == found.user[3] == keyed(np.array([""]))[0]
+    at = pa.array([1_000_000, 2_000_000, 3_000_000, 4_000_000], pa.timestamp("us", "UTC"))
+    users = pa.array(["7", None, "ann", "NA"])
+    table = {"at": at, "holdout": pa.array([True, False, True, False]), "user": users, "action": pa.array([0] * 4)}
+    again = whole(
+        write_parquet(tmp_path / "l.parquet", table | {"reward": pa.array([1.0] * 4), "pscore": pa.array([0.5] * 4)})
+    )
+    assert same(again, found)
+    assert again.user is not None
+    assert again.user.tolist() == found.user.tolist()
+
+
+def test_columns_with_other_names_are_mapped(tmp_path: Path) -> None:
+    columns = {"arm": [0, 1], "ok": [1.0, 0.0], "p": [0.5, 0.5], "reward": [9.0, 9.0]}
+    renamed = {"action": "arm", "reward": "ok", "pscore": "p"}
+    for path in (write_csv(tmp_path / "l.csv", columns), write_parquet(tmp_path / "l.parquet", columns)):
+        (rounds,) = reading.open_log(path, renamed).source()()
+        assert (rounds.action.tolist(), rounds.reward.tolist()) == ([0, 1], [1.0, 0.0])
+        with pytest.raises(InvalidRequest, match=r"map reward=okay: .* has no column 'okay' → did you mean `ok`"):
+            reading.open_log(path, renamed | {"reward": "okay"})
+        with pytest.raises(InvalidRequest, match="map rewrad: there is no such column"):
+            reading.open_log(path, {"rewrad": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("action,reward,pscore\nred,1,1\n,1,1\nblue,1,1\n", "log.csv:3: action: there is no value"),
+        ("action,reward,pscore\n0,1,1\n1,1,1\nred,1,1\n", "log.csv:4: action: 'red' is not a number"),
+        ("action,reward,pscore,p_0,p_1\nred,1,1,1,0\n", "log.csv: p_0: arms are numbered here and named"),
+        ("action,reward,pscore,p_red,pi_e_red,pi_e_blue\nred,1,1,1,1,0\n", "there is no column p_blue"),
+        ("action,reward,pscore,at\n0,1,1,soon\n", "log.csv:2: at: 'soon' is not a time"),
+        ("action,reward,pscore,holdout\n0,1,1,perhaps\n", "log.csv:2: holdout: 'perhaps' is not true or false"),
+        ("action,reward,pscore,holdout\n0,1,1,\n", "log.csv:2: holdout: there is no value"),
+        ("action,reward,pscore,reward\n0,1,1,1\n", "2 columns are called 'reward'"),
+    ],
+)
+def test_a_cell_that_means_nothing_is_named_by_line_and_column(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidRequest) as raised:
+        whole(path)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("p", ["1e-200", "5e-324", "1e-90"])
+@pytest.mark.parametrize("head", ["action,reward,pscore,pi_e", "action,reward,pscore,pi_e_0,pi_e_1,p_0,p_1"])
+@pytest.mark.parametrize("force", [False, True])
+def test_an_extreme_weight_is_refused_and_no_overflow(tmp_path: Path, p: str, head: str, force: bool) -> None:
+    wide = head.endswith("p_1")
+    path = tmp_path / "log.csv"
+    rows = [f"0,1,{p},0.5" + f",0.5,{p},1" * wide] + [
+        f"{i % 2},{i % 3 % 2},0.5,0.5" + ",0.5,0.5,0.5" * wide for i in range(99)
+    ]
+    path.write_text("\n".join([head, *rows]), encoding="utf-8")
+    ask = ASK._replace(force=force, slope=True)
+    (found,) = evaluate.evaluate([reading.open_log(path).source()], ask)
+    assert "ess" in [refusal.reason for refusal in found.refused]
+    assert bool(found.estimates) == force
+    json.dumps(evaluate.report([found], ask), allow_nan=False)

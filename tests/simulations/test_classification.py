@@ -104,12 +104,71 @@ def test_what_cannot_be_used_is_refused_by_field_with_a_fix(tmp_path: Path) -> N
     assert "'x' in every row" in refused(write(tmp_path, "a,b\n1,x\n2,x\n", "one.csv"), "b")[1]
     many = "".join(f"{i},a\n" for i in range(100))
     assert "100 classes" in refused(write(tmp_path, many, "many.csv"), "1")[1]
-    assert refused(write(tmp_path, "", "empty.csv"), "1")[0] == "csv"
+    assert refused(write(tmp_path, "", "empty.csv"), "1")[0].endswith("empty.csv")
     assert "no rows" in refused(write(tmp_path, "a,b\n", "names.csv"), "b")[1]
-    assert "line 3 of ragged.csv has 1 cells, not 2" in refused(write(tmp_path, "a,b\n1,2\n3\n", "ragged.csv"), "b")[1]
+    ragged = refused(write(tmp_path, "a,b\n1,2\n3\n", "ragged.csv"), "b")[1]
+    assert "ragged.csv:3: no value in column 2: the line has 1 cells, the first has 2" in ragged
     binary = tmp_path / "binary.csv"
-    binary.write_bytes(b"\xff\xfe\x00\x80")
+    binary.write_bytes(b"\x7fELF\x02\x00\x00\x80")
     assert "not text" in refused(binary, "1")[1]
+
+
+NUMBERS = [
+    (0.5, -1.25, "a"),
+    (2.16, -3.29, "b"),
+    (1.5, 0.25, "a"),
+    (-0.75, 2.0, "b"),
+    (3.0, 1.75, "a"),
+    (1.0, 1.5, "b"),
+]
+
+
+def lines(rows: list[tuple[object, ...]], separator: str = ",", head: str = "x,y,label") -> str:
+    return "\n".join([head.replace(",", separator), *(separator.join(map(str, row)) for row in rows)])
+
+
+def test_decimal_commas_make_no_difference(tmp_path: Path) -> None:
+    plain = read(write(tmp_path, lines(list(NUMBERS))), "label")
+    comma = read(write(tmp_path, lines(list(NUMBERS), ";").replace(".", ","), "comma.csv"), "label")
+    assert plain.columns == comma.columns == ("1", "x", "y")
+    assert np.array_equal(plain.x, comma.x)
+    assert comma.notes == ()
+
+
+@pytest.mark.parametrize("cell", ["NA", "N/A", "", "null", "None", "-", "?"])
+def test_a_missing_number_keeps_the_column_a_number(tmp_path: Path, cell: str) -> None:
+    table = read(write(tmp_path, lines([(cell, 0.5, "a"), *NUMBERS])), "label")
+    assert table.columns == ("1", "x", "y")
+    assert table.x[0, 1] == 0.0
+    assert table.notes == ()
+
+
+def test_most_cells_say_what_a_column_is_and_the_others_are_named(tmp_path: Path) -> None:
+    table = read(write(tmp_path, lines([("many", 0.5, "a"), *NUMBERS])), "label")
+    assert table.columns == ("1", "x", "y")
+    assert table.x[0, 1] == 0.0
+    assert table.notes == ("column x: 1 cells are not numbers and count as missing: line 2 'many'",)
+    words = [("red", 1, "a"), ("blue", 2, "b"), ("NA", 3, "a"), ("red", 4, "b"), ("7", 5, "a")]
+    assert read(write(tmp_path, lines(list(words))), "label").columns == (
+        *("1", "x=red", "x=blue", "x=(missing)", "x=7", "y"),
+    )
+
+
+def test_an_empty_column_is_left_out_and_said(tmp_path: Path) -> None:
+    rows = [(x, "NA" if i % 2 else "", label) for i, (x, _, label) in enumerate(NUMBERS)]
+    table = read(write(tmp_path, lines(list(rows))), "label")
+    assert table.columns == ("1", "x")
+    assert table.notes == ("column y is empty and left out",)
+
+
+@pytest.mark.parametrize("cell", ["NA", "", "None", "null"])
+def test_a_row_without_a_label_is_no_class(tmp_path: Path, cell: str) -> None:
+    table = read(write(tmp_path, lines([(9.0, 9.0, cell), *NUMBERS])), "label")
+    assert table.classes == ("a", "b")
+    assert len(table.x) == len(NUMBERS)
+    assert table.notes == (f"column label: 1 rows have no label and are left out: line 2 {cell!r}",)
+    with pytest.raises(InvalidRequest, match="column 'label' is empty"):
+        read(write(tmp_path, lines([(1.0, 2.0, cell), (2.0, 3.0, cell)])), "label")
 
 
 @pytest.mark.parametrize("name", sorted(classification.POLICIES))

@@ -89,9 +89,51 @@ def test_a_fit_finds_the_parameters_that_an_export_came_from(tmp_path: Path) -> 
 
 def test_what_no_parameter_can_meet_is_left_standing(tmp_path: Path) -> None:
     """Gaps that are not lognormal: three quantiles, two parameters."""
-    targets = validate.exported(export(tmp_path, "repeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n"))
+    targets = validate.exported(export(tmp_path, "repeat.p10,2\nrepeat.p50,4\nrepeat.p90,120\n"))
     after = validate.check(validate.fit(scenario.load("travel"), targets), targets)
     assert [c.fits for c in after].count(False) >= 1
+
+
+def test_a_fit_that_exists_is_found_although_least_squares_misses_it(tmp_path: Path) -> None:
+    """Quantiles ±9 % off a lognormal and a Weibull law, so that the line of least squares leaves one of the ranges."""
+    moments, off = Moments(truth()), {"p10": 1.09, "p25": 0.915, "p50": 0.92, "p75": 0.92, "p90": 1.09}
+    for kind in ("repeat", "delay"):
+        rows = "".join(
+            f"{kind}.{p},{moments.of(f'{kind}.{p}') * f:.6f}\n"
+            for p, f in off.items()
+            if (kind, p) != ("repeat", "p10")
+        )
+        targets = validate.exported(export(tmp_path, rows))
+        fitted = validate.fit(scenario.load("travel"), targets)
+        assert [c for c in validate.check(fitted, targets) if not c.fits] == [], kind
+
+
+def test_no_visit_comes_sooner_than_a_day_after_another(tmp_path: Path) -> None:
+    targets = validate.exported(export(tmp_path, "repeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n"))
+    fitted = validate.fit(scenario.load("travel"), targets)
+    assert all(c.fits for c in validate.check(fitted, targets))
+    assert Moments(fitted).of("repeat.p10") == 1.0
+
+
+def test_what_a_fit_breaks_is_found(tmp_path: Path) -> None:
+    """Gaps of 60 days leave nobody who is there again on day 1, whatever the export says of it: nothing."""
+    gaming = scenario.load("gaming")
+    targets = validate.exported(export(tmp_path, "repeat.p50,60\n"))
+    others = validate.unmeasured("gaming", targets)
+    assert {"day.1", "day.7", "day.30", "effect", "none"} <= {t.moment for t in others}
+    fitted = validate.fit(gaming, targets)
+    found = validate.broken(validate.check(gaming, others), validate.check(fitted, others))
+    assert [text.split(":")[0] for text in found] == ["day.1", "day.7", "day.30"]
+    rates = validate.exported(export(tmp_path, "rate.cart,0.3\n"))
+    assert not {"rate.cart", "abandoned.cart"} & {t.moment for t in validate.unmeasured("travel", rates)}
+
+
+def test_gaps_longer_than_a_simulation_are_said() -> None:
+    travel = scenario.load("travel")
+    assert scenario.brief(travel, 30) is None
+    long = msgspec.structs.replace(travel, visits=msgspec.structs.replace(travel.visits, gap_days=31.0))
+    assert "31 days, and 30 are simulated" in str(scenario.brief(long, 30))
+    assert scenario.brief(long, 31) is None
 
 
 @pytest.mark.parametrize(
@@ -100,12 +142,27 @@ def test_what_no_parameter_can_meet_is_left_standing(tmp_path: Path) -> None:
         ("conversion,0.1\n", "is not a metric"),
         ("rate.cart,many\n", "no such value"),
         ("rate.cart,1.2\n", "a rate below 1"),
-        ("", "no columns metric and value"),
+        ("", "it has no rows"),
+        ("rate.cart\n", r"export\.csv:2: no value in column 2"),
+        ("rate.cart,0.1\nrate.cart,NA\n", r"export\.csv:3: rate\.cart: no value"),
     ],
 )
 def test_an_export_that_cannot_be_used_is_refused_by_line(tmp_path: Path, rows: str, found: str) -> None:
     with pytest.raises(InvalidRequest, match=found):
         validate.exported(export(tmp_path, rows))
+
+
+def test_an_export_from_a_spreadsheet_is_read_like_a_plain_one(tmp_path: Path) -> None:
+    plain = validate.exported(export(tmp_path, "rate.cart,0.13\nrepeat.p50,5.5\n"))
+    file = tmp_path / "export.csv"
+    for data in (
+        "\ufeffmetric,value\r\nrate.cart,0.13\r\nrepeat.p50,5.5\r\n".encode(),
+        "metric;value;\nrate.cart;0,13;\nrepeat.p50;5,5;\n".encode("utf-16"),
+        b"what\thow much\nrate.cart\t0,13\nrepeat.p50\t5,5\n",
+    ):
+        file.write_bytes(data)
+        renamed = {"metric": "what", "value": "how much"} if b"what" in data else None
+        assert validate.exported(file, renamed) == plain
 
 
 @pytest.mark.parametrize("name", ["rate.basket", "repeat.p51", "again", "speed.cart"])
@@ -178,6 +235,14 @@ def test_a_scenario_file_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_bytes(msgspec.json.encode(made))
     assert scenario.read(file) == made
+    file.write_bytes(b"\xef\xbb\xbf" + msgspec.json.encode(made))
+    assert scenario.read(file) == made
+    shipped = Path(scenario.__file__).parent / "scenarios" / "travel.toml"
+    (tmp_path / "bom.toml").write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert scenario.read(tmp_path / "bom.toml") == scenario.load("travel")
+    (tmp_path / "latin.toml").write_bytes(b'app = "caf\xe9"')
+    with pytest.raises(CatalogueError, match="line 1: not UTF-8"):
+        scenario.read(tmp_path / "latin.toml")
     file.write_text('{"app": 1}')
     with pytest.raises(CatalogueError, match=r"mine\.json"):
         scenario.read(file)
