@@ -106,7 +106,7 @@ def _meta(text: bytes | None) -> Meta | None:
 
 
 def _chunks(log: LogFile, part: int, of: int) -> Iterator[Rounds]:
-    first = 0
+    first = _skipped(log, part, of)
     try:
         for batch in _parquet(log, part, of) if log.path.suffix == ".parquet" else _csv(log):
             for start in range(0, batch.num_rows, BATCH):
@@ -115,6 +115,14 @@ def _chunks(log: LogFile, part: int, of: int) -> Iterator[Rounds]:
                 first += piece.num_rows
     except _UNREADABLE as error:
         raise _unreadable(log.path, error) from error
+
+
+def _skipped(log: LogFile, part: int, of: int) -> int:
+    """Rows before a part."""
+    if log.path.suffix != ".parquet":
+        return 0
+    with parquet.ParquetFile(log.path) as file:
+        return sum(file.metadata.row_group(g).num_rows for g in range(log.parts * part // of))
 
 
 def _parquet(log: LogFile, part: int, of: int) -> Iterator[Any]:
@@ -132,7 +140,10 @@ def _csv(log: LogFile) -> Iterator[Any]:
 
 
 def _rounds(log: LogFile, batch: Any, first: int) -> Rounds:
-    rounds = rounds_of({name: _column(batch.column(i)) for i, name in enumerate(batch.schema.names)}, first)
+    columns = {name: _column(batch.column(i)) for i, name in enumerate(batch.schema.names)}
+    if "user" in columns and (known := batch.column(batch.schema.names.index("user"))).null_count:
+        columns["user"] = np.array(known.to_pylist(), dtype=object)  # whole numbers stay whole beside a gap
+    rounds = rounds_of(columns, first)
     if log.meta is None or rounds.q_hat is None:
         return rounds
     low, span = log.meta.reward.min, log.meta.reward.max - log.meta.reward.min
@@ -143,7 +154,7 @@ def _column(column: Any) -> NDArray[np.generic]:
     """As numpy; text that recurs is keyed once for each word."""
     if not pa.types.is_string(column.type):
         return np.asarray(column.to_numpy(zero_copy_only=False))
-    coded = column.dictionary_encode()
+    coded = column.fill_null("").dictionary_encode()
     words = np.array(coded.dictionary.to_pylist(), dtype=np.str_)
     return words[coded.indices.to_numpy(zero_copy_only=False)] if len(words) else words
 
