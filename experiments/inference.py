@@ -6,8 +6,9 @@ round, whose mean estimates a policy's value, or the difference of two values if
 * guarded, as the kind of reward asks. Rewards of yes or no: the variance is not less than what the model of rewards
   says it should be, V = max(s², mean vm + s²_dm); a log in which a rare reward has not come yet has a small sample
   variance and a large true one. Other rewards (`Moments.with_dispersion`): with the residual variance of all arms in
-  place of Bernoulli's, V = s² + λ max(mean κ vm + s²_dm − s², 0), λ = min(1, (10 + 4γ²) / n), γ the sample's skewness. n / γ² is
-  about how many rounds the variance really rests on, so λ matters for small n and for heavy tails, and vanishes else;
+  place of Bernoulli's, V = s² + λ max(mean κ vm + s²_dm − s², 0), λ = min(1, (10 + 4γ²) / n), γ the sample's
+  skewness. n / γ² is about how many rounds the variance really rests on, so λ matters for small n and for heavy
+  tails, and vanishes else;
 * skewness-corrected to first order, by what inverting its Edgeworth expansion adds to Student's t (Johnson 1978, Hall
   1983): with skewness γ the interval is
       m + √(V/n) (γ (1 + 2z²) / 6√n ± z),    z the quantile of Student's t.
