@@ -6,7 +6,7 @@
 Each log is evaluated as `journey-bandit evaluate` would: no q̂, so that a model is fitted; arms drawn with .5, .3 and
 .2; the value of the rarest arm, of all arms alike, and the lift of the rarest over the commonest. The width is compared
 with the oracle's: the estimate ± 1.96 times its true standard deviation, over all the logs of a cell, which no log can
-know. A refused log has no interval: the last column says how many were answered.
+know. Logs are answered by force, so that what was refused is no selection; the last column says how many need none.
 
     binary          10, 20, 30 %
     rare            0.5, 1, 2 %
@@ -53,28 +53,23 @@ _BACK = 4  # rounds of a user
 
 
 class Cell(NamedTuple):
-    """One policy on R logs: estimates and intervals (R,) of those that were answered."""
+    """One policy on R logs: estimates and intervals (R,)."""
 
     value: Array
     low: Array
     high: Array
     truth: float
-    logs: int
+    answered: float  # share of logs that need no force
 
     @property
     def coverage(self) -> float:
-        """Of the logs that were answered."""
+        """The share of logs whose interval holds the truth."""
         return float(((self.low <= self.truth) & (self.truth <= self.high)).mean())
 
     @property
     def width(self) -> float:
         """The mean width over the oracle's."""
         return float((self.high - self.low).mean() / (2.0 * 1.96 * self.value.std(ddof=1)))
-
-    @property
-    def answered(self) -> float:
-        """The share that was not refused."""
-        return len(self.value) / self.logs
 
 
 def rewards(kind: str, action: Array, habit: Array, rng: np.random.Generator) -> Array:
@@ -121,22 +116,24 @@ def truth(kind: str, variant: str) -> dict[str, float]:
 
 def cells(kind: str, variant: str, n: int, reps: int, seed: int = 0) -> dict[str, Cell]:
     """Every policy on `reps` logs."""
-    ask = Ask((Target("arm", Fixed(2)), Target("uniform", Uniform())), (Target("first", Fixed(0)),), follow=False)
+    ask = Ask(
+        (Target("arm", Fixed(2)), Target("uniform", Uniform())), (Target("first", Fixed(0)),), follow=False
+    )._replace(force=True)
     if variant != "undeclared":
         ask = ask._replace(rewards=Rewards(*RANGES[kind]))
     found: dict[str, list[tuple[float, float, float]]] = {policy: [] for policy in POLICIES}
+    answered = 0
     for rep in range(reps):
         rng = np.random.default_rng([seed, rep, n, KINDS.index(kind), VARIANTS.index(variant)])
         arm, uniform = core.evaluate([chunked(log(kind, variant, n, rng))], ask)
         for policy, evaluation in (("arm", arm), ("uniform", uniform)):
-            if evaluation.estimates:
-                dr = evaluation.estimates["dr"]
-                found[policy].append((dr.value, *dr.interval))
-        if arm.contrasts:
-            lift = arm.contrasts["first"]
-            found["lift"].append((lift.value, *lift.interval))
-    values, true = {p: np.array(rows).reshape(-1, 3).T for p, rows in found.items()}, truth(kind, variant)
-    return {p: Cell(values[p][0], values[p][1], values[p][2], true[p], reps) for p in POLICIES}
+            dr = evaluation.estimates["dr"]
+            found[policy].append((dr.value, *dr.interval))
+        lift = arm.contrasts["first"]
+        found["lift"].append((lift.value, *lift.interval))
+        answered += not arm.refused
+    values, true = {p: np.array(rows).T for p, rows in found.items()}, truth(kind, variant)
+    return {p: Cell(values[p][0], values[p][1], values[p][2], true[p], answered / reps) for p in POLICIES}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from bandit.features import schema
 from cli import evaluate_data
 from cli.main import group
 from experiments import evaluate as core
+from experiments import obd
 from experiments.monitor import monitor as watch
 from experiments.parts import Ask
 from experiments.rounds import Rewards, Rounds, chunked
@@ -141,10 +142,24 @@ def test_the_holdout_of_a_monitored_stage_is_checked_too() -> None:
     held = rng.random(n) < 0.15
     half = np.full((n, 2), 0.5)
     rounds = Rounds(
-        rng.integers(0, 2, n), (rng.random(n) < 0.3).astype(np.float64), half[:, 0], propensities=half, q_hat=np.full((n, 2), 0.3),
+        rng.integers(0, 2, n), (rng.random(n) < 0.3).astype(np.float64), half[:, 0], propensities=half,
+        q_hat=np.full((n, 2), 0.3),
         holdout=held, holdout_share=np.full(n, 0.1), at=np.arange(n), user=np.arange(n), version=np.ones(n, np.int64),
     )  # fmt: skip
     found = watch(chunked(rounds), Rewards(0.0, 1.0))
     assert any("declared are 90.00, 10.00 %" in note for note in found.lift.notes)
     assert found.over_none.shares is not None
     assert found.over_none.shares.note(1.0) is None
+
+
+def test_open_bandit_shows_both_directions_and_leaves_alike(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Logs that cannot answer: exit status 3 from text and JSON, after both directions were shown."""
+    log = few()._replace(propensities=None, position=np.zeros(30, dtype=np.int64))
+    monkeypatch.setattr(obd, "read", lambda *_: log)
+    monkeypatch.setattr(obd, "bts", lambda *_: obd.uniform(3, 1))
+    text, as_json, forced = (run("evaluate", "obd", tmp_path, *more) for more in ((), ("--json",), ("--force",)))
+    assert (text.exit_code, as_json.exit_code, forced.exit_code) == (3, 3, 0), text.exception
+    assert text.stdout.count("on its own log") == 2
+    assert len(json.loads(as_json.stdout)["directions"]) == 2

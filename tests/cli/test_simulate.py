@@ -145,3 +145,12 @@ def test_a_scenario_of_another_app_is_refused(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text('{"app": "x"}')
     assert isinstance(run("--app", "travel", "--scenario", file, *SMALL).exception, CatalogueError)
+
+
+def test_conversions_are_decisions_with_a_reward_whatever_it_is_worth(run: Run) -> None:
+    """Purchases of 14 on average: the share of decisions is a share, not the mean amount."""
+    found = answer(run("--app", "gaming", "--policy", "uniform", "--seeds", 2, *SMALL, "--json"))
+    for metrics in found["stages"]["retention"].values():
+        assert 0.0 <= metrics["conv_pct"] <= 100.0
+    every = [json.loads(run("--app", "gaming", "--policy", "uniform", "--seeds", 2, *SMALL, "--json").stdout)]
+    assert every[0]["stages"] == found["stages"]
