@@ -39,20 +39,22 @@ def open_bandit(folder: Path, campaign: str, force: bool, as_json: bool) -> None
     behaviours = {"random": obd.uniform(items, positions), "bts": thompson}
     logs = {p: log._replace(eligible=np.ones((len(log.reward), items), dtype=np.bool_)) for p, log in logs.items()}
     logs["random"] = logs["random"]._replace(propensities=behaviours["random"](logs["random"]))
-    directions = []
+    directions, everything = [], []
     for logged, asked in (("random", "bts"), ("bts", "random")):
         ask = Ask((Target(asked, behaviours[asked]),), rewards=_REWARDS, force=force)
         found = core.evaluate([chunked(logs[logged])], ask)
+        everything += found
         earned = inference.rate(float(logs[asked].reward.sum()), len(logs[asked].reward))
         if as_json:
             body = {"logged": logged, "on_policy": {"value": earned.value, "interval": [earned.low, earned.high]}}
             directions.append({**body, **core.report(found, ask)})
             continue
-        evaluations.finish(Shown(f"{asked} on the log of {logged}"), found, ask)
+        evaluations.display(Shown(f"{asked} on the log of {logged}"), found, ask)
         really = evaluations.cells(Estimate(earned.value, (earned.low, earned.high)))
         runs.console.print(f"on its own log, {asked} earned {really[0]} {really[1]}")
     if as_json:
         evaluations.write({"campaign": campaign, "directions": directions})
+    evaluations.leave(everything, ask)
 
 
 @click.command()
@@ -70,14 +72,15 @@ def hillstrom(seed: int, force: bool, as_json: bool) -> None:
     ask = Ask((learned.target(),), (Target(best, Fixed(learned.best)), Target("none", Fixed(0))), rewards=_REWARDS)
     ask = ask._replace(heaviest=1.0 / data.PROPENSITY, force=force)
     found = core.evaluate([chunked(learned.rounds)], ask)
-    gain = found[0].contrasts[best]
-    verdict = f"over {best}: {verdict_of(gain)}"
+    gain = found[0].contrasts.get(best)
+    verdict = f"over {best}: {verdict_of(gain) if gain else 'the log cannot say'}"
     if as_json:
         evaluations.write({**core.report(found, ask), "best_fixed": best, "taught": learned.taught, "verdict": verdict})
-        return
-    title = f"visit rate, learned on {learned.taught:,} customers, evaluated on {len(learned.rounds.reward):,}"
-    evaluations.finish(Shown(title, "rate"), found, ask)
-    runs.console.print(verdict)
+    else:
+        title = f"visit rate, learned on {learned.taught:,} customers, evaluated on {len(learned.rounds.reward):,}"
+        evaluations.display(Shown(title, "rate"), found, ask)
+        runs.console.print(verdict)
+    evaluations.leave(found, ask)
 
 
 def customers(stage: Stage) -> Rounds:

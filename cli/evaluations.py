@@ -29,6 +29,12 @@ class Shown(NamedTuple):
 
 def finish(shown: Shown, found: list[Evaluation], ask: Ask, verdicts: Sequence[Judged] = ()) -> None:
     """Print the evaluations of one log; leave with status 3 if it cannot answer about one of them."""
+    display(shown, found, ask, verdicts)
+    leave(found, ask)
+
+
+def display(shown: Shown, found: list[Evaluation], ask: Ask, verdicts: Sequence[Judged] = ()) -> None:
+    """Print the evaluations of one log."""
     if shown.as_json:
         judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
         write({**report(found, ask, shown.level), **({"verdicts": judged} if judged else {})})
@@ -38,7 +44,6 @@ def finish(shown: Shown, found: list[Evaluation], ask: Ask, verdicts: Sequence[J
             show(evaluation)
         for policy, champion, verdict in verdicts:
             runs.console.print(f"[bold]{policy} for {champion}: {verdict.decision}[/]: {'; '.join(verdict.reasons)}")
-    leave(found, ask)
 
 
 def leave(found: list[Evaluation], ask: Ask) -> None:
@@ -60,8 +65,12 @@ def show(evaluation: Evaluation) -> None:
     if evaluation.forced:
         runs.console.print("[bold]FORCED[/]: the log cannot answer; the numbers below must not be relied on")
     if evaluation.estimates:
-        units = "" if evaluation.units == evaluation.n else f" of {evaluation.units:,} groups of users"
-        print_table(f"{evaluation.n:,} rounds{units}", "estimator", evaluation.estimates)
+        units = f" in {evaluation.units:,} groups of users" if evaluation.by_user else ""
+        sound = {name: e for name, e in evaluation.estimates.items() if not e.biased}
+        print_table(f"{evaluation.n:,} rounds{units}", "estimator", sound)
+        biased = {name: e for name, e in evaluation.estimates.items() if e.biased}
+        if biased:
+            print_table("Biased by design: the interval includes the bias", "estimator", biased)
         print_table("Less another policy", "less", evaluation.contrasts)
     if evaluation.segments:
         _print_segments(evaluation.segments)

@@ -52,8 +52,16 @@ def _body(found: Monitored) -> dict[str, Any]:
         "routing": {"evidence": found.stage.evidence if found.stage else 1.0, "alarms": found.alarms},
         "diagnostics": lift["diagnostics"],
         "refused": lift["refused"],
-        "notes": lift.get("notes", []),
+        "notes": notes(found),
+        "assignment": {"holdout": lift.get("assignment"), "nudges": over.get("assignment")},
     }
+
+
+def notes(found: Monitored) -> list[str]:
+    """Of the comparison with the holdout, and of how nudges were assigned."""
+    shares = found.over_none.shares
+    nudges = shares and shares.note(found.over_none.diagnostics["propensity_evidence"])
+    return [*found.lift.notes, *([f"nudges: {nudges}"] if nudges else [])]
 
 
 def _show(found: Monitored, arms: tuple[str, ...]) -> None:
@@ -64,6 +72,8 @@ def _show(found: Monitored, arms: tuple[str, ...]) -> None:
     if "dr" in found.lift.estimates:
         lines["live"] = found.lift.estimates["dr"]
     evaluations.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines)
+    for note in notes(found):
+        runs.console.print(f"note: {note}")
     if found.recurring:
         runs.console.print("note: users come back, and stay in or out of the holdout: there is no sequence of the lift")
     if found.stage is None:

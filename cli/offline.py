@@ -102,7 +102,7 @@ def played(plan: Plan, done: Sequence[Done], stage: str) -> list["Played"]:
                 regret=of("regret"),
                 value=of("value"),
                 none=of("none"),
-                rewards=of("rewards"),
+                conversions=of("conversions"),
                 nudged=of("nudged"),
                 fatigue=of("fatigue"),
                 opted_out=np.array([d.opted_out for d in mine]),

@@ -81,7 +81,8 @@ def tell(client: httpx.Client, story: Story) -> Any:
         _report(client, story, did)
     receipt = client.get(f"/v1/decisions/{decision['decision_id']}").raise_for_status().json()
     for outcome in receipt["outcomes"]:
-        _line("", "credited", f"{outcome['kind']} {outcome['value']:g} to this decision")
+        amount = "of all of it" if outcome["value"] is None else f"{outcome['value']:g}"
+        _line("", "credited", f"{outcome['kind']} {amount} to this decision")
     return decision
 
 

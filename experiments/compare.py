@@ -23,7 +23,7 @@ class Played(NamedTuple):
     regret: Array  # (S, D)
     value: Array  # (S, D) expected net value
     none: Array  # (S, D) … had no nudge been shown at these very visits
-    rewards: Array  # (S, D)
+    conversions: Array  # (S, D) decisions with a reward
     nudged: Array  # (S, D)
     fatigue: Array  # (S, D) sums of F
     opted_out: Array  # (S, D) share of users
@@ -41,7 +41,7 @@ class Played(NamedTuple):
 
 def of_seed(one: Played, s: int) -> Played:
     """One seed of it alone."""
-    names = ("decisions", "regret", "value", "none", "rewards", "nudged", "fatigue", "opted_out")
+    names = ("decisions", "regret", "value", "none", "conversions", "nudged", "fatigue", "opted_out")
     return one._replace(**{name: getattr(one, name)[s : s + 1] for name in names})
 
 
@@ -84,7 +84,7 @@ def _row(one: Played, baseline: Played) -> Row:
             f"{one.value_per_user.mean():.2f}",
             "–" if one is baseline else span(over),
             f"{1000.0 * one.regret.sum() / total:,.1f}",
-            f"{100.0 * one.rewards.sum() / total:.2f} %",
+            f"{100.0 * one.conversions.sum() / total:.2f} %",
             f"{100.0 * one.nudged.sum() / total:.0f} %",
             f"{100.0 * one.opted_out[:, -1].mean():.1f} %",
         ),
@@ -120,7 +120,7 @@ def metrics(one: Played, baseline: Played) -> dict[str, float]:
         "vs_none_lcb": over.low,
         "vs_none_ucb": over.high,
         "regret_per_1000": 1000.0 * float(one.regret.sum() / total),
-        "conv_pct": 100.0 * float(one.rewards.sum() / total),
+        "conv_pct": 100.0 * float(one.conversions.sum() / total),
         "nudged_pct": 100.0 * float(one.nudged.sum() / total),
         "opted_out_pct": 100.0 * float(one.opted_out[:, -1].mean()),
         "n": float(one.decisions.sum()),
@@ -130,8 +130,8 @@ def metrics(one: Played, baseline: Played) -> dict[str, float]:
 
 
 def _rate(one: Played) -> Array:
-    """(S,) rewards for each decision."""
-    return np.asarray(one.rewards.sum(axis=1) / np.maximum(one.decisions.sum(axis=1), 1.0))
+    """(S,) share of decisions with a reward."""
+    return np.asarray(one.conversions.sum(axis=1) / np.maximum(one.decisions.sum(axis=1), 1.0))
 
 
 def report(run: Run, one: Played, played: list[Played], baseline: Played, facts: dict[str, str]) -> Report:

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from experiments.assignment import Assignment, Shares
 from experiments.inference import Array
 from experiments.misrouting import Routing
+from experiments.sums import Ints
 
 _BETS = np.array([0.01, 0.03, 0.1, 0.3])
 _BINS = 10  # of q̂ in [0, 1]
@@ -80,6 +82,7 @@ class Evidence:
     arms: Array = field(default_factory=_none)  # (k, …): rounds, Σ1/p, Σ log(1 + λ(1/p − 1)) − log(1 − λ)
     bins: Array = field(default_factory=_no_bins)  # (10, …): rounds, Σq̂, Σr, Σ(r − q̂)²
     routing: Routing | None = None
+    assignment: Assignment = field(default_factory=Assignment)
     versions: dict[int, int] = field(default_factory=dict)
 
     @classmethod
@@ -94,11 +97,13 @@ class Evidence:
         propensity: Array | None = None,
         q_hat: Array | None = None,
         version: NDArray[np.integer] | None = None,
+        group: Ints | None = None,
         unmatured: int = 0,
     ) -> "Evidence":
         """Of n rounds (n,) each; pi and propensity (n, k) if known; q_hat (n,) of the drawn arm, scaled to [0, 1].
 
-        `unmatured`: rows of this part from the first unknown reward on; they are not among the n.
+        `group` (n,): of users, where they may recur. `unmatured`: rows of this part from the first unknown reward on;
+        they are not among the n.
         """
         names, counts = np.unique([] if version is None else version, return_counts=True)
         part = cls(
@@ -113,6 +118,7 @@ class Evidence:
             heaviest=float(weight.max(initial=0.0)),
             arms=_drawn(action, 1.0 / pscore),
             bins=_no_bins() if q_hat is None else _binned(q_hat, reward),
+            assignment=Assignment.of(action, pscore, propensity, group),
             versions=dict(zip(names.astype(int).tolist(), counts.tolist(), strict=True)),
         )
         if propensity is None:
@@ -157,6 +163,11 @@ class Evidence:
         growth = seen[:, 2:] + self.n * np.log1p(-_BETS)
         drawn = float(np.exp(min(special.logsumexp(growth) - np.log(growth.size), _MOST)))
         return drawn if self.routing is None else 0.5 * (drawn + self.routing.evidence)
+
+    @property
+    def shares(self) -> Shares | None:
+        """Observed and declared shares of the arms, where the log says enough to compare them."""
+        return self.assignment.shares()
 
     @property
     def underdrawn(self) -> bool:
@@ -245,7 +256,11 @@ def _about_the_log(e: Evidence, limits: Limits) -> list[Refusal]:
 
 
 def _about_propensities(e: Evidence, limits: Limits) -> list[Refusal]:
-    needed = "the propensities that arms were really drawn from, for all arms (p_0 …)"
+    needed = (
+        "the propensities that arms were really drawn from, for all arms (p_0 …): the shares that were planned, not "
+        "those that were observed, which would only hide the fault. If these are the planned ones, find out whether "
+        "assignment, exposure or logging is broken"
+    )
     if e.strayed:
         detail = f"in {e.strayed:,} rounds pscore is not the propensity that the arm's own column gives"
         return [Refusal("propensities", detail, needed)]

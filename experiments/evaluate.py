@@ -14,10 +14,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from bandit.errors import InvalidRequest, Problem
+from experiments.assignment import Shares
 from experiments.diagnostics import Evidence, Refusal, refusals, warnings
+from experiments.dispersion import Dispersion
 from experiments.following import bounds_of
 from experiments.inference import LEVEL, ByUser, Interval, Moments, interval, standard_error
 from experiments.models import Gram, Model
+from experiments.ope import BIASED
 from experiments.parts import Ask, Part, Seen, Total, matured, tally
 from experiments.rounds import Rewards, Source
 from experiments.segments import Segments, effects
@@ -40,11 +43,15 @@ def here(tasks: Sequence[Callable[[], T]], /) -> list[T]:
 
 
 class Estimate(NamedTuple):
-    """A value, its interval at this n, and a sequence that covers at every n (None where there is none)."""
+    """A value, its interval at this n, and a sequence that covers at every n (None where there is none).
+
+    `biased` by design: the interval is widened by that of the unbiased estimate, which says how large the bias may be.
+    """
 
     value: float
     interval: Bounds
     sequence: Bounds | None = None
+    biased: bool = False
 
 
 class Evaluation(NamedTuple):
@@ -66,6 +73,8 @@ class Evaluation(NamedTuple):
     diagnostics: dict[str, float]
     refused: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    shares: Shares | None = None  # of the arms, observed and declared
+    by_user: bool = False  # units are groups of users
 
     @property
     def forced(self) -> bool:
@@ -107,29 +116,35 @@ def _conclude(name: str, seen: Seen, whole: Part, ask: Ask, level: float) -> Eva
     if found.refused and not ask.force:
         return found
     bounds, notes = _range(whole, ask)
-    value = _moments(seen.value, bounds)
+    value = _moments(seen.value, bounds, whole.dispersion)
     estimates, chosen = _estimates(seen, value, level, bounds)
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     contrasts = {
-        other: _estimate(_moments(total, bounds), level, span)._replace(
+        other: Estimate(0.0, (0.0, 0.0), bounds and (0.0, 0.0))
+        if seen.same[other]
+        else _estimate(_moments(total, bounds, whole.dispersion), level, span)._replace(
             sequence=bounds and bounds_of(seen.sequences[other], bounds, level)
         )
         for other, total in seen.contrasts.items()
     }
     gap = value.mean - estimates["snips"].value if "snips" in estimates else None
+    by_segment = {name: _moments(part, bounds, whole.dispersion) for name, part in seen.segments.items()}
     return found._replace(
         units=value.n,
         estimates=estimates,
         contrasts=contrasts,
         chosen=chosen,
-        segments=effects(seen.segments, level, span),
+        segments=effects(by_segment, level, span),
         control=_estimate(whole.control, level, bounds) if whole.holdout else None,
-        notes=(*warnings(seen.evidence, gap, standard_error(value)), *notes),
+        notes=(*found.notes, *warnings(seen.evidence, gap, standard_error(value)), *notes),
+        by_user=isinstance(seen.value, ByUser),
     )
 
 
 def _unanswered(name: str, whole: Part, evidence: Evidence) -> Evaluation:
     """Diagnostics and reasons only."""
+    shares = evidence.shares
+    note = shares.note(evidence.against_propensities) if shares else None
     return Evaluation(
         policy=name,
         n=whole.used,
@@ -143,7 +158,8 @@ def _unanswered(name: str, whole: Part, evidence: Evidence) -> Evaluation:
         holdout=whole.holdout,
         diagnostics=evidence.summary(),
         refused=tuple(refusals(evidence)),
-        notes=(),
+        notes=(note,) if note else (),
+        shares=shares,
     )
 
 
@@ -157,7 +173,16 @@ def _estimates(
     found |= {k: _estimate(m, level, bounds) for k, m in seen.tally.estimates().items() if k != first}
     chosen = seen.ladder.chosen(level) if seen.ladder else {}
     found |= {f"{family}_slope": _estimate(c.moments, level, bounds) for family, c in chosen.items()}
+    found |= {name: _widened(e, found[first]) for name, e in found.items() if name.removesuffix("_slope") in BIASED}
     return found, {family: c.threshold for family, c in chosen.items()}
+
+
+def _widened(estimate: Estimate, unbiased: Estimate) -> Estimate:
+    """A biased estimate, with an interval that covers what the unbiased one's covers: the gap between both is an
+    unbiased estimate of the bias.
+    """
+    (low, high), (least, most) = estimate.interval, unbiased.interval
+    return estimate._replace(interval=(min(low, least), max(high, most)), biased=True)
 
 
 def _range(whole: Part, ask: Ask) -> tuple[Bounds | None, tuple[str, ...]]:
@@ -171,9 +196,9 @@ def _range(whole: Part, ask: Ask) -> tuple[Bounds | None, tuple[str, ...]]:
     return ask.bounds, ()
 
 
-def _moments(total: Total, bounds: Bounds | None) -> Moments:
-    """Guarded by the model only where rewards have a range."""
-    moments = total.moments() if isinstance(total, ByUser) else total
+def _moments(total: Total, bounds: Bounds | None, dispersion: Dispersion) -> Moments:
+    """Guarded only where rewards have a range, as their kind asks."""
+    moments = dispersion.guarded(total)
     return moments if bounds else replace(moments, modelled=False)
 
 
@@ -196,12 +221,14 @@ def body(evaluation: Evaluation) -> dict[str, Any]:
         "holdout": evaluation.control and {**_written(evaluation.control), "n": evaluation.holdout},
         "notes": list(evaluation.notes) or None,
         "segments": evaluation.segments and _segments(evaluation.segments),
+        "assignment": evaluation.shares and _shares(evaluation),
         "forced": True if evaluation.forced else None,
     }
     return {
         "policy": evaluation.policy,
         "n": evaluation.n,
         "units": evaluation.units,
+        "unit": "groups of users" if evaluation.by_user else "rounds",
         "rows": evaluation.rows,
         "estimates": {name: _written(e) for name, e in evaluation.estimates.items()},
         "contrasts": {name: _written(e) for name, e in evaluation.contrasts.items()},
@@ -209,6 +236,14 @@ def body(evaluation: Evaluation) -> dict[str, Any]:
         "refused": [refusal._asdict() for refusal in evaluation.refused],
         **{name: value for name, value in optional.items() if value is not None},
     }
+
+
+def _shares(evaluation: Evaluation) -> dict[str, Any]:
+    shares = evaluation.shares
+    assert shares is not None  # noqa: S101 - the caller looked
+    e_value = _finite(evaluation.diagnostics["propensity_evidence"])
+    noted = shares.note(evaluation.diagnostics["propensity_evidence"]) is not None
+    return {**shares._asdict(), "e_value": e_value, "noted": noted}
 
 
 def _segments(found: Segments) -> dict[str, Any]:
@@ -225,6 +260,8 @@ def _ends(found: Interval) -> dict[str, Any]:
 
 def _written(estimate: Estimate) -> dict[str, Any]:
     body: dict[str, Any] = {"value": _finite(estimate.value), "interval": [_finite(end) for end in estimate.interval]}
+    if estimate.biased:
+        body["biased"] = True
     return body if estimate.sequence is None else {**body, "sequence": [_finite(end) for end in estimate.sequence]}
 
 

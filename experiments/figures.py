@@ -19,7 +19,7 @@ def comparison(run: Run, played: list[Played], folder: Path, kind: str = "png") 
     folder.mkdir(parents=True, exist_ok=True)
     cumulative = [band(p.policy, np.cumsum(p.regret, axis=1)) for p in played]
     value = [band(p.policy, np.cumsum(p.value, axis=1) / p.users) for p in played]
-    rate = [band(p.policy, 100.0 * _weekly(p.rewards) / np.maximum(_weekly(p.decisions), 1.0)) for p in played]
+    rate = [band(p.policy, 100.0 * _weekly(p.conversions) / np.maximum(_weekly(p.decisions), 1.0)) for p in played]
     tired = [band(p.policy, p.fatigue / np.maximum(p.decisions, 1.0)) for p in played]
     gone = [band(p.policy, 100.0 * p.opted_out) for p in played]
     made = {

@@ -3,11 +3,17 @@
 `rate`, `mean` and `difference` are for plain observations. `interval` is for off-policy values: φ, one number for each
 round, whose mean estimates a policy's value, or the difference of two values if φ is their difference. It is GHU:
 
-* guarded: the variance is not less than what the model of rewards says it should be, V = max(s², mean vm + s²_dm);
-  a log in which a rare reward has not come yet has a small sample variance and a large true one;
+* guarded, as the kind of reward asks. Rewards of yes or no: the variance is not less than what the model of rewards
+  says it should be, V = max(s², mean vm + s²_dm); a log in which a rare reward has not come yet has a small sample
+  variance and a large true one. Other rewards (`Moments.with_dispersion`): with the residual variance of all arms in
+  place of Bernoulli's, V = s² + λ max(mean κ vm + s²_dm − s², 0), λ = min(1, (10 + 4γ²) / n), γ the sample's
+  skewness. n / γ² is about how many rounds the variance really rests on, so λ matters for small n and for heavy
+  tails, and vanishes else;
 * skewness-corrected to first order, by what inverting its Edgeworth expansion adds to Student's t (Johnson 1978, Hall
-  1983): with the model's skewness γ = mean k3m / V^1.5, or the sample's where there is no model, the interval is
-      m + √(V/n) (γ (1 + 2z²) / 6√n ± z),    z the quantile of Student's t;
+  1983): with skewness γ the interval is
+      m + √(V/n) (γ (1 + 2z²) / 6√n ± z),    z the quantile of Student's t.
+  γ is the model's, mean k3m / V^1.5, for guarded rewards of yes or no. Else it is the sample's times 1 + |γ| / √n,
+  because a sample's third moment misses the tail that has not come yet;
 * the union of that with m ± z √(V/n): it is longer on the side of the skewness, never shorter on the other.
 
 Also tried: Hall's (1992) cubic transformation at the larger of the two skewnesses. It covers no better, and explodes if
@@ -21,7 +27,7 @@ To look again and again, and stop when it pleases, use `experiments.sequences`.
 user are not independent: add `ByUser`, and take the interval of its `.moments()`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +38,7 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.95
 _CONSTANT = 1e-24  # a variance below this share of mean² is rounding
+_PSEUDO, _TAIL = 10.0, 4.0  # how many rounds the residual variance of all arms is worth: in any log, for each γ²
 
 
 class Interval(NamedTuple):
@@ -82,6 +89,7 @@ class Moments:
     direct: float = 0.0  # mean of dm
     direct_m2: float = 0.0  # Σ (dm − direct)²
     modelled: bool = True
+    bernoulli: bool = True  # rewards are yes or no: the model's variance is exact, and its skewness known
 
     @classmethod
     def of(cls, phi: Array, vm: Array | None = None, k3m: Array | None = None, dm: Array | None = None) -> "Moments":
@@ -116,7 +124,12 @@ class Moments:
             direct=a * self.direct + b * other.direct,
             direct_m2=self.direct_m2 + other.direct_m2 + self.n * b * gap_dm * gap_dm,
             modelled=self.modelled and other.modelled,
+            bernoulli=self.bernoulli and other.bernoulli,
         )
+
+    def with_dispersion(self, ratio: float) -> "Moments":
+        """For rewards that are not yes or no: their residual variance is `ratio` (κ) of Bernoulli's."""
+        return replace(self, variance=ratio * self.variance, third=0.0, bernoulli=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +209,7 @@ def interval(moments: Moments, level: float = LEVEL, bounds: tuple[float, float]
     if n < 2:
         return Interval(m if n else float("nan"), low, high, n)
     variance, skew = _shape(moments)
-    if not moments.modelled and variance <= _CONSTANT * m * m:
+    if not (moments.modelled and moments.bernoulli) and variance <= _CONSTANT * m * m:
         return Interval(m, low, high, n)
     z = float(special.stdtrit(n - 1, 0.5 + level / 2))
     error = float(np.sqrt(variance / n))
@@ -213,11 +226,15 @@ def standard_error(moments: Moments) -> float:
 def _shape(moments: Moments) -> tuple[float, float]:
     """V and γ."""
     n = moments.n
-    sample = moments.m2 / (n - 1)
-    if not moments.modelled:
-        return sample, moments.m3 / n / (moments.m2 / n) ** 1.5 if moments.m2 > 0.0 else 0.0
-    variance = max(sample, moments.variance / n + moments.direct_m2 / (n - 1))
-    return variance, moments.third / n / variance**1.5 if variance > 0.0 else 0.0
+    sample, model = moments.m2 / (n - 1), moments.variance / n + moments.direct_m2 / (n - 1)
+    if moments.modelled and moments.bernoulli:
+        variance = max(sample, model)
+        return variance, moments.third / n / variance**1.5 if variance > 0.0 else 0.0
+    skew = moments.m3 / n / (moments.m2 / n) ** 1.5 if moments.m2 > 0.0 else 0.0
+    if moments.modelled:
+        trust = min(1.0, (_PSEUDO + _TAIL * skew * skew) / n)
+        sample += trust * max(model - sample, 0.0)
+    return sample, skew * (1.0 + abs(skew) / float(np.sqrt(n)))
 
 
 def adjusted(level: float, tests: int) -> float:

@@ -31,6 +31,8 @@ from experiments.sums import Groups, Ints, Joint
 Array = NDArray[np.float64]
 
 CLIP, TAU, SHRINK = 10.0, 10.0, 10.0
+BIASED = frozenset({"dm", "clipped", "clipped_dr", "switch_dr", "dros"})
+"""Estimators that trade bias for width: however long the log, their own intervals need not hold the truth."""
 
 
 class Weighed(NamedTuple):

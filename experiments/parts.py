@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments import ope, segments
 from experiments.diagnostics import Evidence
+from experiments.dispersion import Dispersion
 from experiments.following import follow, merged
 from experiments.inference import ByUser, Moments
 from experiments.models import Model
@@ -64,6 +65,7 @@ class Seen(NamedTuple):
     tally: Tally
     value: Total  # of φ: doubly robust, or ips without a model
     contrasts: dict[str, Total]  # of φ less that of another policy, round by round
+    same: dict[str, bool]  # whether the other policy did the same in every round
     ladder: Ladder | None
     evidence: Evidence  # what the log can answer about the policy
     segments: dict[str, Moments]  # of the contrast with the champion
@@ -80,6 +82,7 @@ class Seen(NamedTuple):
             tally=self.tally + other.tally,
             value=_sum(self.value, other.value),
             contrasts=contrasts,
+            same={name: here and other.same[name] for name, here in self.same.items()},
             ladder=ladder,
             evidence=self.evidence + other.evidence,
             segments=segments.merged(self.segments, other.segments),
@@ -100,6 +103,7 @@ class Part:
     control: Moments = field(default_factory=Moments)  # of the holdout's values
     low: float = np.inf
     high: float = -np.inf
+    dispersion: Dispersion = field(default_factory=Dispersion)
     seen: tuple[Seen, ...] = ()
 
     def __add__(self, other: "Part") -> "Part":
@@ -118,6 +122,7 @@ class Part:
             control=self.control + other.control,
             low=min(self.low, other.low),
             high=max(self.high, other.high),
+            dispersion=self.dispersion + other.dispersion,
             seen=tuple(a.merged(b) for a, b in pairs) if both else self.seen or other.seen,
         )
 
@@ -176,6 +181,7 @@ def _chunk(chunk: Rounds, ask: Ask, model: Model | None) -> Part:
         rewards=Moments.of(rounds.reward),
         low=float(rounds.reward.min()),
         high=float(rounds.reward.max()),
+        dispersion=Dispersion.of(rounds.reward, _expected(placed[0], rounds), ask.rewards or Rewards(0.0, 1.0)),
         seen=tuple(_seen(p, others, rounds, model, ask, group) for p in placed),
     )
 
@@ -193,8 +199,9 @@ def _seen(
         tally=Tally.of(mine.weighed, ask.knobs, group),
         value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
         contrasts={name: _total(values, model, group) for name, (values, model) in differences.items()},
+        same={name: _same(mine, other) for name, other in others.items()},
         ladder=Ladder.of(mine.weighed) if ask.slope else None,
-        evidence=_evidence(mine, rounds, rewards),
+        evidence=_evidence(mine, rounds, rewards, group),
         segments={} if rounds.segment is None else by_segment(rounds.segment, champion, *(guarded or ())),
         sequence=follow(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
         sequences={name: _followed(mine, name, other, rounds, ask) for name, other in others.items()},
@@ -206,7 +213,14 @@ def _followed(mine: Placed, name: str, other: Placed, rounds: Rounds, ask: Ask) 
     return follow(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
 
 
-def _evidence(mine: Placed, rounds: Rounds, rewards: Rewards) -> Evidence:
+def _expected(placed: Placed, rounds: Rounds) -> Array | None:
+    """q̂ (n,) of the drawn arms, in the reward's units."""
+    if placed.q_hat is None:
+        return rounds.q
+    return placed.q_hat[np.arange(len(rounds.action)), rounds.action]
+
+
+def _evidence(mine: Placed, rounds: Rounds, rewards: Rewards, group: Ints | None) -> Evidence:
     """q̂ is compared with rewards where they begin at 0, so that a reward of 0 stays one on [0, 1]."""
     q, span = mine.weighed.q, rewards.high - rewards.low
     if mine.q_hat is not None:
@@ -220,7 +234,15 @@ def _evidence(mine: Placed, rounds: Rounds, rewards: Rewards) -> Evidence:
         propensity=rounds.propensities,
         q_hat=None if q is None or rewards.low != 0.0 else q / span,
         version=rounds.version,
+        group=group,
     )
+
+
+def _same(mine: Placed, other: Placed) -> bool:
+    """Whether both would have done the same in every round, as far as the log says."""
+    if mine.pi is not None and other.pi is not None:
+        return np.array_equal(mine.pi, other.pi)
+    return np.array_equal(mine.weighed.w, other.weighed.w)
 
 
 def phi(placed: Placed) -> Array:

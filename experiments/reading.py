@@ -158,24 +158,27 @@ def _meta(text: bytes | None) -> Meta | None:
 
 def _chunks(log: LogFile, part: int, of: int) -> Iterator[Rounds]:
     pieces = _parquet(log, part, of) if log.table is None else _text(log, log.table)
-    for columns, where in pieces:
-        rounds = rounds_of(columns, where)
+    for columns, where, first in pieces:
+        rounds = rounds_of(columns, where, first)
         if log.meta is not None and rounds.q_hat is not None:
             low, span = log.meta.reward.min, log.meta.reward.max - log.meta.reward.min
             rounds = rounds._replace(q_hat=low + span * rounds.q_hat)
         yield rounds
 
 
-Piece = tuple[dict[str, NDArray[np.generic]], Where]
+Piece = tuple[dict[str, NDArray[np.generic]], Where, int]
+"""Columns, how their rows are named, and the number of the first row in its file."""
 
 
 def _text(log: LogFile, table: Table) -> Iterator[Piece]:
     places = {name: table.place(column) for column, name in log.naming.columns.items()}
-    rows = table.rows()
+    rows, first = table.rows(), 0
     while piece := list(islice(rows, BATCH)):
         where = _line(table.name, [row.line for row in piece])
         cells = {name: [row.cells[j] for row in piece] for name, j in places.items()}
-        yield {n: typed(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}, where
+        columns = {n: typed(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
+        yield columns, where, first
+        first += len(piece)
 
 
 def _line(name: str, lines: list[int]) -> Where:
@@ -195,7 +198,8 @@ def _parquet(log: LogFile, part: int, of: int) -> Iterator[Piece]:
             for piece in _pieces(file, groups, list(log.naming.columns)):
                 where = _row(str(log.path), first)
                 named = {log.naming.columns[name]: piece.column(name) for name in piece.column_names}
-                yield {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}, where
+                columns = {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}
+                yield columns, where, first
                 first += piece.num_rows
     except _UNREADABLE as error:
         raise _unreadable(log.path) from error

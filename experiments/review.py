@@ -11,6 +11,7 @@ from experiments.evaluate import Estimate
 from experiments.monitor import HOLDOUT
 from experiments.report import Answer, Report, Series
 from experiments.review_parts import About, Found
+from experiments.rounds import Array
 
 __all__ = ["About", "Found", "build"]
 
@@ -63,7 +64,7 @@ def _metrics(about: About, found: Found, lift: Estimate | None, champion: Estima
     metrics = {
         **_three(lift, scale, ("lift_pp", "lift_lcb", "lift_ucb")),
         **_three(None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),
-        "conv_pct": scale * float(found.rounds.reward.mean()) if len(found.rounds.reward) else np.nan,
+        **_earned(about, found.rounds.reward),
         **_three(first, scale, ("dr_pct", "dr_lcb", "dr_ucb")),
         "ess": d["ess"],
         "max_w": d["max_weight"],
@@ -74,6 +75,25 @@ def _metrics(about: About, found: Found, lift: Estimate | None, champion: Estima
         "moved_pct": 100.0 * found.diff.moved if found.diff else np.nan,
     }
     return {k: float(f"{v:.4g}") for k, v in metrics.items() if np.isfinite(v)}
+
+
+def _earned(about: About, reward: Array) -> dict[str, float]:
+    """How many decisions had a reward, and the mean reward where it is not yes or no."""
+    if not len(reward):
+        return {}
+    conversion = {"conv_pct": 100.0 * float((reward != 0.0).mean())}
+    return conversion if about.binary else {**conversion, "mean_reward": float(reward.mean())}
+
+
+def _grouped(found: Found) -> str:
+    return f", in {found.reward.units:,} groups of users" if found.reward.by_user else ""
+
+
+def _held(found: Found) -> list[str]:
+    """What is to be noted of who is in the holdout."""
+    lift = found.monitored.lift
+    note = lift.shares and lift.shares.note(lift.diagnostics["propensity_evidence"])
+    return [f"holdout: {note}"] if note else []
 
 
 def _three(e: Estimate | None, scale: float, names: tuple[str, str, str]) -> dict[str, float]:
@@ -122,7 +142,7 @@ def _answers(
         ),
         Answer(
             "How many decisions, how many seeds?",
-            f"{found.reward.n:,} decisions whose reward is known, in {found.reward.units:,} groups of users; "
+            f"{found.reward.n:,} decisions whose reward is known{_grouped(found)}; "
             f"{found.reward.holdout:,} more in the holdout. Live traffic has one history, so there is one seed.",
         ),
         Answer(
@@ -138,7 +158,7 @@ def _answers(
             f"{d['max_weight']:.1f}; {100 * d['unsupported']:.2f} % of its choices could never be drawn"
             + (f". {silent}" if refused else "."),
             histogram=("propensity of what was shown", found.rounds.pscore),
-            note="; ".join(found.reward.notes),
+            note="; ".join([*found.reward.notes, *_held(found)]),
         ),
         Answer(
             "Is regret flattening?",

@@ -99,12 +99,12 @@ def agreement(evaluation: Evaluation, scale: float, unit: str) -> str:
     """Whether estimators agree."""
     first = default(evaluation)
     assert first is not None  # noqa: S101 - the caller looked
-    values = [e.value for e in evaluation.estimates.values()]
+    values = [e.value for e in evaluation.estimates.values() if not e.biased]
     low, high = first.interval
     inside = sum(low <= v <= high for v in values)
     return (
-        f"{len(values)} estimators lie between {scale * min(values):.3g} and {scale * max(values):.3g}{unit and ' %'}; "
-        f"{inside} of them inside the interval of the first."
+        f"{len(values)} estimators without a bias by design lie between {scale * min(values):.3g} and "
+        f"{scale * max(values):.3g}{unit and ' %'}; {inside} of them inside the interval of the first."
     )
 
 
@@ -138,17 +138,26 @@ def holdout(about: About, held: Estimate | None, control: int = 0, exposed: int 
 def estimates(evaluation: Evaluation, scale: float) -> Table:
     """Every estimator."""
     rows = tuple(
-        Row(name, (f"{scale * e.value:.3f}", f"[{scale * e.interval[0]:.3f}, {scale * e.interval[1]:.3f}]"))
-        for name, e in evaluation.estimates.items()
+        Row(
+            labelled(name, e), (f"{scale * e.value:.3f}", f"[{scale * e.interval[0]:.3f}, {scale * e.interval[1]:.3f}]")
+        )
+        for name, e in sorted(evaluation.estimates.items(), key=lambda pair: pair[1].biased)
     )
-    return Table("What it would have earned", ("reward", "95 %"), rows)
+    note = "Biased by design: the interval includes the bias, by that of the first estimator."
+    marked = any(e.biased for e in evaluation.estimates.values())
+    return Table("What it would have earned", ("reward", "95 %"), rows, note if marked else "")
+
+
+def labelled(name: str, estimate: Estimate) -> str:
+    """An estimator's name, marked where it is biased by design."""
+    return f"{name}, biased" if estimate.biased else name
 
 
 def forest(evaluation: Evaluation, scale: float) -> tuple[Bar, ...]:
     """The same as bars, with what the holdout really earned."""
     bars = [
-        Bar(name, scale * e.value, scale * e.interval[0], scale * e.interval[1])
-        for name, e in evaluation.estimates.items()
+        Bar(labelled(name, e), scale * e.value, scale * e.interval[0], scale * e.interval[1])
+        for name, e in sorted(evaluation.estimates.items(), key=lambda pair: pair[1].biased)
     ]
     if evaluation.control:
         c = evaluation.control

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.errors import InvalidRequest, Problem
+from experiments.rounding import summed_to_one
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -77,8 +78,9 @@ def chunked(rounds: Rounds, size: int = 100_000) -> Source:
     return lambda: (rounds.only(slice(start, start + size)) for start in starts)
 
 
-def rounds_of(columns: Mapping[str, NDArray[np.generic]], where: Where = "row {}".format) -> Rounds:
-    """Rounds from named columns (n,), as a file holds them. `where`: names a row by its place, for messages.
+def rounds_of(columns: Mapping[str, NDArray[np.generic]], where: Where = "row {}".format, first: int = 0) -> Rounds:
+    """Rounds from named columns (n,), as a file holds them. `where`: names a row by its place, for messages; `first`:
+    the number of row 0 in the whole log, by which users who are not known are told apart.
 
     Read are action, reward, pscore; pi_e or pi_e_0…; q_hat_logged and q_hat_under_pi_e, or q_hat_0…; x0… or x_0…;
     p_0…; truth_0…; position, user, at, version, holdout, segment. InvalidRequest names a missing or impossible column.
@@ -97,7 +99,7 @@ def rounds_of(columns: Mapping[str, NDArray[np.generic]], where: Where = "row {}
         pi=_optional(columns, "pi_e", where),
         q=_optional(columns, "q_hat_logged", where),
         model=_optional(columns, "q_hat_under_pi_e", where),
-        user=None if "user" not in columns else keyed(columns["user"]),
+        user=None if "user" not in columns else keyed(columns["user"], first),
         position=_whole(columns, "position", where) if "position" in columns else None,
         at=_whole(columns, "at", where) if "at" in columns else None,
         version=_whole(columns, "version", where) if "version" in columns else None,
@@ -113,7 +115,10 @@ _NEEDED = "a log needs at least action, reward, pscore, and pi_e or pi_e_0 … p
 
 
 def checked(rounds: Rounds, where: Where = "row {}".format) -> Rounds:
-    """The same rounds. InvalidRequest with every column whose values are impossible, and the first bad row."""
+    """The same rounds, probabilities that were rounded scaled to sum to 1. InvalidRequest with every column whose
+    values are impossible, and the first bad row.
+    """
+    rounds = _unrounded(rounds)
     k = rounds.arms
     most = np.inf if k is None else k - 1
     problems = [
@@ -141,12 +146,59 @@ def checked(rounds: Rounds, where: Where = "row {}".format) -> Rounds:
     return rounds
 
 
-def keyed(values: NDArray[np.generic]) -> Ints:
-    """Users as whole numbers: numbers stay, also in text; anything else becomes 8 bytes of BLAKE2b of its text."""
+MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "<na>", "nat", "-", "?"})
+"""Words for "not known", in small letters."""
+
+
+def keyed(values: NDArray[np.generic], first: int = 0) -> Ints:
+    """Users as whole numbers: numbers stay, anything else becomes 8 bytes of BLAKE2b of its text.
+
+    A user who is not known (`MISSING`, None, NaN) is nobody else: the key is the row's own, `first` that of row 0.
+    """
     if np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int64)
-    names, index = np.unique(values.astype(np.str_), return_inverse=True)
-    return np.array([_digest(name) for name in names.tolist()], dtype=np.int64)[index]
+    if values.dtype == object or np.issubdtype(values.dtype, np.floating):  # whole numbers with gaps are often such
+        found = [_key(value) for value in values.tolist()]
+        unknown = np.array([key is None for key in found], dtype=np.bool_)
+        keys = np.array([key or 0 for key in found], dtype=np.int64)
+    else:
+        names, index = np.unique(values.astype(np.str_), return_inverse=True)
+        each = [_key(name) for name in names.tolist()]
+        unknown = np.array([key is None for key in each], dtype=np.bool_)[index]
+        keys = np.array([key or 0 for key in each], dtype=np.int64)[index]
+    return np.where(unknown, _own(first + np.arange(len(keys))), keys) if unknown.any() else keys
+
+
+def _key(user: object) -> int | None:
+    """Of one user; None for one who is not known."""
+    if user is None or (isinstance(user, float) and np.isnan(user)):
+        return None
+    if isinstance(user, (int, float)) and user == int(user):
+        return int(user)
+    return None if str(user).strip().lower() in MISSING else _digest(str(user))
+
+
+def _own(row: Ints) -> Ints:
+    """Keys of rows: SplitMix64 (Steele, Lea & Flood 2014) of their numbers, so that no two are equal."""
+    z = row.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (z ^ (z >> np.uint64(31))).astype(np.int64)
+
+
+def _unrounded(rounds: Rounds) -> Rounds:
+    """Rows of probabilities that were written with few digits, scaled to sum to 1, and pscore with its column."""
+    if rounds.target is not None:
+        rounds = rounds._replace(target=summed_to_one(rounds.target)[0])
+    if rounds.propensities is None:
+        return rounds
+    table, scaled = summed_to_one(rounds.propensities)
+    k = table.shape[1]
+    if not scaled.any() or not ((rounds.action >= 0) & (rounds.action < k)).all():
+        return rounds
+    each = np.arange(len(table))
+    same = scaled & (np.abs(rounds.propensities[each, rounds.action] - rounds.pscore) <= _SUM)
+    return rounds._replace(propensities=table, pscore=np.where(same, table[each, rounds.action], rounds.pscore))
 
 
 def _digest(name: str) -> int:

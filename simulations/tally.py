@@ -28,6 +28,7 @@ class Tally(msgspec.Struct):
     none: list[float] = []  # … of no nudge
     net: list[float] = []  # realised
     rewards: list[float] = []
+    conversions: list[int] = []  # decisions with a reward
     nudged: list[int] = []
     fatigue: list[float] = []  # Σ F
     by_day: list[list[int]] = []  # (D, k) shown
@@ -74,6 +75,7 @@ def add(t: Tally, people: Population, seen: Seen, days: int) -> None:
     value, none = seen.truth[each, seen.arm], seen.truth[:, 0]
     net = seen.reward * people.kept[seen.arm] - people.shown[seen.arm]
     t.decisions.append(len(seen.arm))
+    t.conversions.append(int((seen.reward > 0.0).sum()))
     t.nudged.append(int((seen.arm > 0).sum()))
     t.by_day.append(np.bincount(seen.arm, minlength=k).tolist())
     for into, values in (

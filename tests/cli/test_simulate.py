@@ -5,11 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from bandit.catalogue import parse, read_shipped
 from bandit.errors import CatalogueError, InvalidRequest
 from cli.main import group
+from simulations import tally
+from simulations.population import Population
+from simulations.scenario import load
 
 SMALL = ("--users", "200", "--days", "6", "--backend", "serial")
 Run = Callable[..., Result]
@@ -172,3 +177,18 @@ def test_a_scenario_of_another_app_is_refused(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text('{"app": "x"}')
     assert isinstance(run("--app", "travel", "--scenario", file, *SMALL).exception, CatalogueError)
+
+
+def test_conversions_are_decisions_with_a_reward_whatever_it_is_worth() -> None:
+    """Three decisions, two purchases of 14 and 30: two thirds convert, not 1,467 %."""
+    app = parse(read_shipped("gaming"))
+    scenario = load("gaming")
+    people = Population(scenario, app.stage(scenario.stage))
+    k, zeros = len(people.stage.arms), np.zeros(3)
+    seen = tally.Seen(
+        arm=np.zeros(3, dtype=np.intp), persona=np.zeros(3, dtype=np.intp), truth=np.zeros((3, k)), visible=zeros,
+        regret=zeros, reward=np.array([14.0, 0.0, 30.0]), delay=np.ones(3), fatigue=zeros, propensity=np.ones(3),
+    )  # fmt: skip
+    total = tally.tally(people)
+    tally.add(total, people, seen, 1)
+    assert (total.decisions, total.conversions, total.rewards) == ([3], [2], [44.0])

@@ -14,6 +14,7 @@ from cli.evidence import gather
 from cli.publish import learned
 from cli.publishing import Wanted
 from experiments import page, review
+from experiments.assignment import Shares
 from experiments.diff import diff
 from experiments.moves import Standing
 from experiments.report import POINTS, Report
@@ -41,6 +42,28 @@ def test_fifteen_answers_in_order_on_one_page_that_loads_nothing(shop: Shop, kin
     assert all(len(name) <= 12 for name in report.metrics)
     assert np.isfinite(list(report.metrics.values())).all()
     assert len(report.verdict) < 400
+
+
+def test_what_must_not_be_relied_on_is_marked_on_the_page(shop: Shop) -> None:
+    """Biased estimators, unequal shares of nudges, and a holdout of another size than declared."""
+    snapshot = learned(shop.store, STAGE, None, 0.3)
+    gathered = gather(shop.store, STAGE, snapshot)
+    unequal = Shares((0.6, 0.4), (0.5, 0.5), 1e-6, copied=False)
+    lift = gathered.monitored.lift._replace(shares=unequal)
+    note = unequal.note(5.0)
+    found = publishing._found(gathered)._replace(
+        monitored=gathered.monitored._replace(lift=lift),
+        reward=gathered.reward._replace(notes=(f"nudges: {note}",)),
+    )
+    wanted = Wanted(shop.store, STAGE, snapshot, "candidate")
+    about = publishing._about(wanted, gathered, Standing(MODEL, None, None, None))
+    text = page.render(review.build(about, found))
+    assert f"nudges: {note}" in text
+    assert "holdout: arms came in shares of 60.00, 40.00 %" in text
+    if gathered.reward.estimates:
+        assert "dm, biased" in text
+        assert "the interval includes the bias" in text
+        assert "groups of users" in text
 
 
 def test_a_log_that_cannot_answer_says_so_in_every_answer_that_needs_it(shop: Shop) -> None:

@@ -1,0 +1,169 @@
+"""Do intervals cover, and are they no wider than they must be, whatever the kind of reward? Coverage and width.
+
+    python -m benchmarks.kinds                            the grid, 1,000 logs a cell, as a table of docs/inference.md
+    python -m benchmarks.kinds --kinds narrow rare --reps 200 --sizes 1000
+
+Each log is evaluated as `journey-bandit evaluate` would: no q̂, so that a model is fitted; arms drawn with .5, .3 and
+.2; the value of the rarest arm, of all arms alike, and the lift of the rarest over the commonest. The width is compared
+with the oracle's: the estimate ± 1.96 times its true standard deviation, over all the logs of a cell, which no log can
+know. Logs are answered by force, so that what was refused is no selection; the last column says how many need none.
+
+    binary          10, 20, 30 %
+    rare            0.5, 1, 2 %
+    narrow          50, 51, 52, ± 1, in a range of 0 to 100
+    zero-inflated   5, 7, 9 % buy, for lognormal amounts (sd of the logarithm 0.7), at most 500
+    lognormal       sd of the logarithm 1, at most 500
+    pareto          Lomax with tail index 2.5, 2.4, 2.3, at most 1,000
+
+    declared   the range of rewards is given     undeclared   it is not, and rewards leave [0, 1]
+    users      about four rounds each, with habits of their own     blank   the same, but half of the rounds name nobody
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from experiments import evaluate as core
+from experiments.inference import Array
+from experiments.parts import Ask
+from experiments.rounds import Rewards, Rounds, chunked, rounds_of
+from experiments.targets import Fixed, Target, Uniform
+
+DRAWN = np.array([0.5, 0.3, 0.2])
+SIZES = (1000, 3000)
+VARIANTS = ("declared", "undeclared", "users", "blank")
+POLICIES = ("arm", "uniform", "lift")
+RANGES = {
+    "binary": (0.0, 1.0),
+    "rare": (0.0, 1.0),
+    "narrow": (0.0, 100.0),
+    "zero-inflated": (0.0, 500.0),
+    "lognormal": (0.0, 500.0),
+    "pareto": (0.0, 1000.0),
+}
+KINDS = tuple(RANGES)
+_RATES = {"binary": (0.1, 0.2, 0.3), "rare": (0.005, 0.01, 0.02), "zero-inflated": (0.05, 0.07, 0.09)}
+_MANY = 2_000_000  # draws for the truth
+_HABIT = 0.5  # sd of what users have of their own, in logits or logarithms
+_BACK = 4  # rounds of a user
+
+
+class Cell(NamedTuple):
+    """One policy on R logs: estimates and intervals (R,)."""
+
+    value: Array
+    low: Array
+    high: Array
+    truth: float
+    answered: float  # share of logs that need no force
+
+    @property
+    def coverage(self) -> float:
+        """The share of logs whose interval holds the truth."""
+        return float(((self.low <= self.truth) & (self.truth <= self.high)).mean())
+
+    @property
+    def width(self) -> float:
+        """The mean width over the oracle's."""
+        return float((self.high - self.low).mean() / (2.0 * 1.96 * self.value.std(ddof=1)))
+
+
+def rewards(kind: str, action: Array, habit: Array, rng: np.random.Generator) -> Array:
+    """Of n rounds (n,) of arms 0 to 2, by people with these habits (n,)."""
+    n = len(action)
+    buys = np.ones(n, dtype=np.bool_)
+    if kind in _RATES:
+        buys = rng.random(n) < special.expit(special.logit(np.array(_RATES[kind]))[action] + habit)
+    if kind in ("binary", "rare"):
+        return buys.astype(np.float64)
+    if kind == "narrow":
+        return np.clip(50.0 + action + habit + rng.normal(0.0, 1.0, n), *RANGES[kind])
+    if kind == "pareto":
+        amount = 5.0 * np.exp(habit) * rng.pareto(2.5 - 0.1 * action)
+    else:
+        amount = rng.lognormal(2.0 + 0.1 * action + habit, 0.7 if kind == "zero-inflated" else 1.0)
+    return np.where(buys, np.minimum(amount, RANGES[kind][1]), 0.0)
+
+
+def log(kind: str, variant: str, n: int, rng: np.random.Generator) -> Rounds:
+    """One log of n rounds."""
+    action = (DRAWN.cumsum() < rng.random((n, 1))).sum(axis=1).clip(max=2)
+    columns: dict[str, Any] = {"action": action, "pscore": DRAWN[action]}
+    columns |= {f"p_{a}": np.full(n, p) for a, p in enumerate(DRAWN)}
+    habit = np.zeros(n)
+    if variant in ("users", "blank"):
+        user = rng.integers(0, n // _BACK, n)
+        habit = rng.normal(0.0, _HABIT, n // _BACK)[user]
+        columns["user"] = np.char.add("u", user.astype(np.str_))
+        if variant == "blank":
+            nobody = rng.random(n) < 0.5
+            habit = np.where(nobody, rng.normal(0.0, _HABIT, n), habit)
+            columns["user"] = np.where(nobody, "", columns["user"])
+    return rounds_of({**columns, "reward": rewards(kind, action, habit, rng)})
+
+
+def truth(kind: str, variant: str) -> dict[str, float]:
+    """Of each policy, from two million draws for each arm."""
+    rng = np.random.default_rng(1)
+    own = _HABIT if variant in ("users", "blank") else 0.0
+    each = [rewards(kind, np.full(_MANY, a), rng.normal(0.0, own, _MANY), rng).mean() for a in range(3)]
+    return {"arm": each[2], "uniform": float(np.mean(each)), "lift": each[2] - each[0]}
+
+
+def cells(kind: str, variant: str, n: int, reps: int, seed: int = 0) -> dict[str, Cell]:
+    """Every policy on `reps` logs."""
+    ask = Ask(
+        (Target("arm", Fixed(2)), Target("uniform", Uniform())), (Target("first", Fixed(0)),), follow=False
+    )._replace(force=True)
+    if variant != "undeclared":
+        ask = ask._replace(rewards=Rewards(*RANGES[kind]))
+    found: dict[str, list[tuple[float, float, float]]] = {policy: [] for policy in POLICIES}
+    answered = 0
+    for rep in range(reps):
+        rng = np.random.default_rng([seed, rep, n, KINDS.index(kind), VARIANTS.index(variant)])
+        arm, uniform = core.evaluate([chunked(log(kind, variant, n, rng))], ask)
+        for policy, evaluation in (("arm", arm), ("uniform", uniform)):
+            dr = evaluation.estimates["dr"]
+            found[policy].append((dr.value, *dr.interval))
+        lift = arm.contrasts["first"]
+        found["lift"].append((lift.value, *lift.interval))
+        answered += not arm.refused
+    values, true = {p: np.array(rows).T for p, rows in found.items()}, truth(kind, variant)
+    return {p: Cell(values[p][0], values[p][1], values[p][2], true[p], answered / reps) for p in POLICIES}
+
+
+def main() -> None:
+    """Run what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--reps", type=int, default=1000, help="logs of each cell")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="a JSON file with every figure")
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    head = " | ".join(POLICIES)
+    print(f"| reward | log | n | {head} | answered |\n|---|---|---|{'---|' * (len(POLICIES) + 1)}")
+    for kind in given.kinds:
+        for variant in given.variants:
+            if variant == "undeclared" and RANGES[kind] == (0.0, 1.0):
+                continue  # rewards of yes or no need no declaration
+            for n in given.sizes:
+                done = cells(kind, variant, n, given.reps, given.seed)
+                shown = " | ".join(f"{100 * c.coverage:.1f} [{c.width:.2f}]" for c in done.values())
+                print(f"| {kind} | {variant} | {n:,} | {shown} | {100 * done['arm'].answered:.0f} % |", flush=True)
+                rows += [
+                    {"kind": kind, "variant": variant, "n": n, "policy": p, "coverage": c.coverage, "width": c.width}
+                    for p, c in done.items()
+                ]
+    if given.out:
+        given.out.write_text(json.dumps({"reps": given.reps, "seed": given.seed, "rows": rows}, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""What evaluations say in text and in JSON: the same, with the same exit status, and nothing not to be relied on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from bandit.features import schema
+from cli import evaluate_data
+from cli.main import group
+from experiments import evaluate as core
+from experiments import obd
+from experiments.monitor import monitor as watch
+from experiments.parts import Ask
+from experiments.rounds import Rewards, Rounds, chunked
+from experiments.targets import Fixed, Target
+
+Run = Callable[..., Result]
+BIASED = {"dm", "clipped", "clipped_dr", "switch_dr", "dros"}
+
+
+@pytest.fixture
+def run() -> Run:
+    """run(*arguments): the command in this process."""
+    return lambda *arguments: CliRunner().invoke(group, [str(a) for a in arguments])
+
+
+def write(path: Path, *, first: int = 2000, second: int = 2000, pscore: tuple[float, float] = (0.5, 0.5)) -> Path:
+    """Two arms that came so often, half of whose rounds have a reward of 1."""
+    action = np.random.default_rng(2).permutation(np.repeat([0, 1], [first, second]))
+    rows = [f"{a},{i % 2},{pscore[a]},{pscore[0]},{pscore[1]},u{i}" for i, a in enumerate(action.tolist())]
+    path.write_text("\n".join(["action,reward,pscore,p_0,p_1,user", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def words(done: Result) -> str:
+    return " ".join(done.stdout.split())
+
+
+def test_unequal_assignment_is_said_in_text_and_json(run: Run, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", first=300, second=420)
+    text = run("evaluate", "--rounds", log, "--policy", "fixed:1", "--no-sequence")
+    assert text.exit_code == 0
+    assert "note: arms came in shares of 41.67, 58.33 %, declared are 50.00, 50.00 %: by chance p = 7.7e-06" in words(
+        text
+    )
+    body = json.loads(run("evaluate", "--rounds", log, "--policy", "fixed:1", "--no-sequence", "--json").stdout)
+    assert body["assignment"]["p"] == pytest.approx(7.74e-6, rel=0.01)
+    assert any("arms came in shares" in note for note in body["notes"])
+
+
+def test_observed_shares_as_propensities_are_said(run: Run, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", first=300, second=420, pscore=(300 / 720, 420 / 720))
+    text = run("evaluate", "--rounds", log, "--policy", "fixed:1", "--no-sequence")
+    assert "the propensities are the shares that were observed" in words(text)
+
+
+def test_biased_estimators_are_apart_and_their_intervals_hold_those_of_dr(run: Run, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv")
+    body = json.loads(run("evaluate", "--rounds", log, "--policy", "fixed:1", "--slope", "--json").stdout)
+    marked = {name for name, e in body["estimates"].items() if e.get("biased")}
+    assert marked == BIASED | {f"{name}_slope" for name in BIASED - {"dm"}}
+    low, high = body["estimates"]["dr"]["interval"]
+    for name in marked:
+        assert body["estimates"][name]["interval"][0] <= low < high <= body["estimates"][name]["interval"][1]
+    text = run("evaluate", "--rounds", log, "--policy", "fixed:1").stdout
+    first, apart = text.split("Biased by design: the interval includes the bias")
+    assert "dros" not in first
+    assert "dros" in apart
+    assert "2,000" not in first
+    assert "4,000 rounds in " in first
+    assert " groups of users" in first
+
+
+def test_a_biased_estimator_covers_as_dr_does() -> None:
+    """A model that is wrong on purpose, 200 logs: `dm` alone would never hold the truth, with its bias it always does
+    where dr does; dr falls below 174 of 200 with chance < 1e-6.
+    """
+    hits = dict.fromkeys((*BIASED, "dr"), 0)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        action, p = rng.choice(2, 1000, p=[0.95, 0.05]), np.tile([0.95, 0.05], (1000, 1))
+        reward = (rng.random(1000) < np.where(action == 1, 0.6, 0.2)).astype(np.float64)
+        rounds = Rounds(action, reward, p[np.arange(1000), action], propensities=p, q_hat=np.full((1000, 2), 0.2))
+        (found,) = core.evaluate([chunked(rounds)], Ask((Target("arm", Fixed(1)),), follow=False, force=True))
+        for name in hits:
+            low, high = found.estimates[name].interval
+            hits[name] += low <= 0.6 <= high
+    assert hits["dr"] >= 174
+    assert all(count >= hits["dr"] for count in hits.values())
+
+
+@pytest.mark.parametrize("declared", [(), ("--range", "0", "10")])
+@pytest.mark.parametrize("columns", ["p_0,p_1", "pi_e"])
+def test_a_policy_less_itself_is_exactly_nothing(
+    run: Run, tmp_path: Path, declared: tuple[str, ...], columns: str
+) -> None:
+    rng = np.random.default_rng(1)
+    rows = [f"{a},{r:.3f},0.5,{'0.5,0.5' if columns != 'pi_e' else '0.5'}" for a, r in zip(
+        rng.integers(0, 2, 400), rng.uniform(1.0, 9.0, 400), strict=True)]  # fmt: skip
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join([f"action,reward,pscore,{columns}", *rows]) + "\n", encoding="utf-8")
+    policy = ("--policy", "fixed:1", "--against", "fixed:1") if columns != "pi_e" else ()
+    body = json.loads(run("evaluate", "--rounds", log, "--json", *policy, *declared).stdout)
+    itself = body["contrasts"]["fixed:1" if policy else "logged"]
+    assert (itself["value"], itself["interval"]) == (0.0, [0.0, 0.0])
+    if declared:
+        assert itself["sequence"] == [0.0, 0.0]
+    if policy:
+        low, high = body["contrasts"]["logged"]["interval"]
+        assert low < high
+
+
+def few() -> Rounds:
+    """Thirty customers: too few to say anything."""
+    thirds = np.full((30, 3), 1 / 3)
+    reward = np.zeros(30)
+    reward[:3] = 1.0
+    x = np.zeros((30, 9))
+    return Rounds(np.arange(30) % 3, reward, thirds[:, 0], x=x, propensities=thirds)
+
+
+def test_hillstrom_leaves_alike_in_text_and_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusable(stage: Any) -> Rounds:
+        columns = len(schema(stage.features).columns)
+        return few()._replace(x=np.zeros((30, columns)))
+
+    monkeypatch.setattr(evaluate_data, "customers", refusable)
+    text, as_json, forced = (run("evaluate", "hillstrom", *more) for more in ((), ("--json",), ("--json", "--force")))
+    assert (text.exit_code, as_json.exit_code, forced.exit_code) == (3, 3, 0)
+    assert json.loads(as_json.stdout)["refused"]
+    assert "the log cannot say" in text.stdout
+
+
+def test_the_holdout_of_a_monitored_stage_is_checked_too() -> None:
+    """A tenth was declared, 15 % came: the lift says so."""
+    rng, n = np.random.default_rng(3), 2000
+    held = rng.random(n) < 0.15
+    half = np.full((n, 2), 0.5)
+    rounds = Rounds(
+        rng.integers(0, 2, n), (rng.random(n) < 0.3).astype(np.float64), half[:, 0], propensities=half,
+        q_hat=np.full((n, 2), 0.3),
+        holdout=held, holdout_share=np.full(n, 0.1), at=np.arange(n), user=np.arange(n), version=np.ones(n, np.int64),
+    )  # fmt: skip
+    found = watch(chunked(rounds), Rewards(0.0, 1.0))
+    assert any("declared are 90.00, 10.00 %" in note for note in found.lift.notes)
+    assert found.over_none.shares is not None
+    assert found.over_none.shares.note(1.0) is None
+
+
+def test_open_bandit_shows_both_directions_and_leaves_alike(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Logs that cannot answer: exit status 3 from text and JSON, after both directions were shown."""
+    log = few()._replace(propensities=None, position=np.zeros(30, dtype=np.int64))
+    monkeypatch.setattr(obd, "read", lambda *_: log)
+    monkeypatch.setattr(obd, "bts", lambda *_: obd.uniform(3, 1))
+    text, as_json, forced = (run("evaluate", "obd", tmp_path, *more) for more in ((), ("--json",), ("--force",)))
+    assert (text.exit_code, as_json.exit_code, forced.exit_code) == (3, 3, 0), text.exception
+    assert text.stdout.count("on its own log") == 2
+    assert len(json.loads(as_json.stdout)["directions"]) == 2
