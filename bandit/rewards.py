@@ -61,20 +61,32 @@ def total(outcomes: Sequence[Outcome]) -> Total:
     for outcome in in_force(outcomes):
         if outcome.kind != "activation":
             facts.setdefault(outcome.fact, []).append(outcome)
-    amounts, taken, rewarded = list[float](), False, False
-    for fact, about in facts.items():
-        given = [o.value for o in about if o.kind == "reward" and o.value is not None]
-        back = [o.value for o in about if o.kind == "retraction"]
-        if not fact and None in back:
-            return Total(None, taken=True)
-        less = [-math.copysign(v, math.fsum(given)) if fact else -v for v in back if v is not None]
-        rest = math.fsum(given + less)
-        gone = None in back or (bool(back) and (rest == 0.0 or (bool(fact) and rest * math.fsum(given) <= 0.0)))
-        taken = taken or bool(given and gone)
-        if given and not gone:
-            rewarded = True
-            amounts += given + less
-    return Total(math.fsum(amounts) if rewarded else None, taken)
+    loose = facts.pop("", [])
+    back = [o.value for o in loose if o.kind == "retraction"]
+    if None in back:
+        return Total(None, taken=True)
+    amounts = [o.value for o in loose if o.kind == "reward" and o.value is not None]
+    taken, rewarded = False, bool(amounts)
+    for about in facts.values():
+        parts = _of_fact(about)
+        taken = taken or parts is None
+        rewarded = rewarded or bool(parts)
+        amounts += parts or []
+    if not rewarded:
+        return Total(None, taken)
+    found = math.fsum(amounts + [-v for v in back if v is not None])
+    return Total(None, taken=True) if back and found == 0.0 else Total(found, taken)
+
+
+def _of_fact(about: Sequence[Outcome]) -> list[float] | None:
+    """What a fact brought, and what was taken back of it; None if that was all, nothing if it was never rewarded."""
+    given = [o.value for o in about if o.kind == "reward" and o.value is not None]
+    back = [o.value for o in about if o.kind == "retraction"]
+    whole = math.fsum(given)
+    if not given or not back:
+        return given
+    parts = given + [-math.copysign(v, whole) for v in back if v is not None]
+    return None if None in back or math.fsum(parts) * whole <= 0.0 else parts
 
 
 def in_force(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:

@@ -1,7 +1,9 @@
 """From outcomes to one final reward, whatever order they come in."""
 
+import uuid
 from collections.abc import Callable
 from itertools import permutations
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.catalogue import Reward, Stage
-from bandit.records import Matured
+from bandit.records import Matured, Outcome
 from bandit.rewards import Verdict, is_final, settle
 
 Build = Callable[..., Matured]
@@ -148,3 +150,37 @@ def test_a_reward_is_final_early_only_where_every_outcome_is_reported(
     matured = make_matured(1, "reminder", *((kind, 1.0) for kind in outcomes))
     assert is_final(stage, matured.outcomes) is final
     assert is_final(stage, matured.outcomes, deferred=True) is (final and "activation" in outcomes)
+
+
+# -- facts -------------------------------------------------------------------------------------------------------------
+
+
+def told(kind: Any, value: float | None, fact: str = "", name: str = "", voids: str = "") -> Outcome:
+    named = name or f"{kind} {value} {fact}"
+    bare = Outcome(decision=uuid.UUID(int=1), id=named, kind=kind, value=value, occurred=1, received=1)
+    return msgspec.structs.replace(bare, fact=fact, voids=voids)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([told("reward", 50.0, "o1")], (50.0, "reward")),
+        ([told("reward", 50.0, "o1"), told("retraction", None, "o1")], (2.0, "retraction")),
+        ([told("reward", 50.0, "o1"), told("retraction", 20.0, "o1")], (30.0, "reward")),
+        ([told("reward", 50.0, "o1"), told("retraction", 80.0, "o1")], (2.0, "retraction")),
+        ([told("reward", 5.0, "o"), told("retraction", 2.0, "o"), told("retraction", None, "o")], (2.0, "retraction")),
+        ([told("reward", 50.0, "o1"), told("reward", 30.0, "o2"), told("retraction", 70.0, "o1")], (30.0, "reward")),
+        ([told("reward", 50.0, "o1"), told("reward", 0.0, "o2"), told("retraction", None, "o1")], (0.0, "reward")),
+        ([told("reward", 50.0, "o1"), told("retraction", None, "o2")], (50.0, "reward")),
+        ([told("reward", 50.0, "o1"), told("retraction", 20.0)], (30.0, "reward")),  # taken back by hand
+        ([told("reward", 50.0, "o1"), told("retraction", None)], (2.0, "retraction")),
+        ([told("reward", 50.0, "o1"), told("reward", 5.0)], (55.0, "reward")),
+        ([told("retraction", None, "o1")], (2.0, "silence")),
+        ([told("reward", 50.0, "o1", "a"), told("retraction", None, "o1", "b", voids="a")], (2.0, "silence")),
+    ],
+)  # fmt: skip
+def test_what_is_taken_back_is_taken_from_its_fact(
+    shop: Stage, outcomes: list[Outcome], expected: tuple[float, str]
+) -> None:
+    for order in permutations(outcomes):
+        assert settle(shop, order, holdout=False)[:2] == expected
