@@ -156,7 +156,8 @@ def _number(user: bytes) -> int:
 def _reward(found: Found, log: LedgerLog) -> float:
     if found.settlement is None:
         return float("nan")
-    return float(any(o.kind == "retraction" for o in found.outcomes)) if log.refunds else found.settlement.reward
+    refunded = any(o.kind == "retraction" and not o.voids for o in found.outcomes)
+    return float(refunded) if log.refunds else found.settlement.reward
 
 
 def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:
