@@ -184,24 +184,21 @@ def test_pages_of_what_is_not_told_are_passed(
     assert event["subject"] == decision["decision_id"]
 
 
-def test_more_than_a_page_comes_whole_and_what_comes_again_is_the_same_to_the_byte(
+def test_more_than_a_page_comes_once_each(
     serving: Callable[..., AbstractContextManager[Any]],
     hooks: Callable[..., str],
     receiver: Receiver,
     later: Callable[[float], int],
 ) -> None:
-    with serving(webhooks=hooks()) as client:
+    kinds = ["decision", "reward"]  # 250 silent decisions may also raise an alarm of drift: another message, rightly
+    with serving(webhooks=hooks(events=kinds)) as client:
         batch = {"decisions": [{"stage": "signup", "user_id": f"u{n}"} for n in range(250)]}
         client.post("/v1/decisions/batch", json=batch)
         later(3601)
         client.learned()
-        receiver.wait(500)
+        ids = [event["id"] for event in receiver.wait(500)]
         time.sleep(0.3)  # and nothing more
-    bodies = {json.loads(body)["id"]: body for _, body in receiver.got}
-    assert len(bodies) == 500
-    again = [body for _, body in receiver.got if bodies[json.loads(body)["id"]] != body]
-    assert again == []  # at least once: an answer that is lost on its way is asked for again
-    assert len(receiver.got) <= 505
+    assert len(receiver.got) == len(set(ids)) == 500
 
 
 def test_what_is_refused_is_tried_again_later_and_later_then_given_up(
