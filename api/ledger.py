@@ -14,7 +14,7 @@ import numpy as np
 from api import releases
 from api.stores.protocol import Found, Store
 from api.tallies import Tally, counted, facts_of, kept, key, open_at, tallies
-from bandit import engine, rewards
+from bandit import engine, receipt, rewards
 from bandit.belief import Belief
 from bandit.catalogue import Catalogue, Stage
 from bandit.engine import Live
@@ -59,7 +59,7 @@ def _declared(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> di
         facts[f"learning:{name}"] = stage.learning_digest()
         facts[f"spec:{name}"] = stage.digest()
     specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
-    return {**facts, **_era(store, specs)}
+    return {**facts, **_era(store, specs), **_arithmetic(store)}
 
 
 def _last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
@@ -80,6 +80,28 @@ def _era(store: Store, specs: Mapping[str, str]) -> dict[str, str]:
     meta = store.meta()
     last = max((k for k in meta if k.startswith("era:")), default="")
     return {} if meta.get(last) == served else {f"era:{store.counts().decisions + 1:015d}": served}
+
+
+def _arithmetic(store: Store) -> dict[str, str]:
+    """From which decision on numbers are recorded in the present arithmetic."""
+    meta = store.meta()
+    if meta.get(max((k for k in meta if k.startswith("arithmetic:")), default="")) == str(receipt.ARITHMETIC):
+        return {}
+    return {f"arithmetic:{store.counts().decisions + 1:015d}": str(receipt.ARITHMETIC)}
+
+
+def arithmetic_of(store: Store, seq: int) -> int:
+    """The arithmetic in which a decision was recorded, by its number: 1 before ledgers said which."""
+    meta = store.meta()
+    begun = (k for k in meta if k.startswith("arithmetic:") and int(k.removeprefix("arithmetic:")) <= seq)
+    return int(meta.get(max(begun, default=""), 1))
+
+
+def differences(store: Store, found: Found, salt: bytes) -> list[str]:
+    """Names of the parts of a recorded decision that recomputing it from the ledger does not confirm."""
+    live = deciding(store, found)
+    again = engine.recompute(live, found.decision, salt)
+    return receipt.differences(found.decision, again, live.snapshot.spec.arms, arithmetic_of(store, found.seq))
 
 
 def stages(store: Store) -> dict[str, Stage]:
