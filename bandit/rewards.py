@@ -1,5 +1,6 @@
 """From outcomes to one final reward. Order-free: any permutation of the same outcomes gives the same reward."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,12 +27,12 @@ def settle(
     """
     spec = stage.reward
     in_time = [o for o in outcomes if not o.late]
-    rewards = sorted(o.value for o in in_time if o.kind == "reward" and o.value is not None)
+    rewards = [o.value for o in in_time if o.kind == "reward" and o.value is not None]
     taken = [o.value for o in in_time if o.kind == "retraction"]
     if None in taken:
         reward, why = spec.default, "retraction"
     elif rewards:
-        total = sum(rewards) - sum(sorted(v for v in taken if v is not None))
+        total = math.fsum([*rewards, *(-v for v in taken if v is not None)])  # one result, in any order
         reward, why = min(max(total, spec.min), spec.max), "reward"
         if taken and total == 0.0:  # taken back piece by piece
             reward, why = spec.default, "retraction"
