@@ -1,7 +1,6 @@
 """create_app: the only place where things are constructed."""
 
 import importlib.metadata
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.params import FromPath
 from litestar.response import File
 
-from api import ledger
+from api import clocks, ledger
 from api.access import guard, presented
 from api.budgets import Budgets
 from api.catalogues import read_catalogue
@@ -31,6 +30,7 @@ from api.metrics import CountResponses, Metrics
 from api.outbox import Post
 from api.problems import handle
 from api.ranking import Ranking
+from api.routes import clock as clock_routes
 from api.routes import collector, health, native, ofrep, personalizer, releases, segment, webhooks
 from api.routes import events as event_routes
 from api.service import Service
@@ -40,7 +40,7 @@ from api.webhooks import load as load_endpoints
 from api.wire import App
 from api.worker import Clock, Worker
 from bandit.catalogue import Catalogue
-from bandit.errors import LedgerError
+from bandit.errors import InvalidRequest, LedgerError, Problem
 
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
@@ -52,29 +52,36 @@ _ASSET_TYPES = {
 }
 
 
-def wall_clock() -> int:
-    """Microseconds since 1970."""
-    return time.time_ns() // 1000
-
-
-def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | None = None) -> Litestar:
+def create_app(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Litestar:
     """The service of one app, ready to serve. Opens the store (or takes the one given) and closes it at shutdown.
 
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
     have mistakes.
     """
+    clock = clock or (clocks.Driven() if settings.clock == "driven" else clocks.wall)
     catalogue = read_catalogue(settings.app)
     keys = load_keys(Path(settings.keys)) if settings.keys else Keys({})
     endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
     ledger_store = store or open_store(settings.store)
     try:
         salt = ledger.claim(ledger_store, catalogue, settings.salt or None)
-    except LedgerError:
+        _check_clock(settings, clock, ledger_store)
+    except (LedgerError, InvalidRequest):
         ledger_store.close()
         raise
     metrics = Metrics()
     budgets = Budgets(catalogue, ledger_store, clock(), settings.window_scale)
-    worker = Worker(ledger_store, catalogue, clock, metrics, settings.queue, budgets.settled, settings.window_scale)
+    driven = isinstance(clock, clocks.Driven)
+    worker = Worker(
+        ledger_store,
+        catalogue,
+        clock,
+        metrics,
+        settings.queue,
+        budgets.settled,
+        settings.window_scale,
+        asked=driven,
+    )
     service = Service(
         catalogue,
         ledger_store,
@@ -111,6 +118,7 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
             *webhooks.routes(sending),
             *releases.routes(worker, catalogue, clock),
             *health.routes(lambda: _health(catalogue.app, worker, ledger_store, clock()), metrics),
+            *(clock_routes.routes(clock) if isinstance(clock, clocks.Driven) else []),
             _assets(),
         ],
         lifespan=[_lifespan(worker, sending, ledger_store)],
@@ -123,6 +131,16 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock, store: Store | 
         debug=False,
         logging_config=None,
     )
+
+
+def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
+    """InvalidRequest for a driven clock outside trials, LedgerError if it would begin before what the ledger holds."""
+    if isinstance(clock, clocks.Driven):
+        if not settings.dev:
+            fix = "give --dev too, or leave --clock out"
+            raise InvalidRequest(Problem("clock", "a driven clock is for trials only", fix))
+        if store.counts().decisions:
+            raise LedgerError("a driven clock begins with an empty ledger: give --store another file")
 
 
 def _lifespan(worker: Worker, sending: Post, store: Store) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:

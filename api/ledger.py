@@ -4,6 +4,7 @@ Claiming it checks that; rebuilding proves it.
 """
 
 import hashlib
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 from api import releases
 from api.stores.protocol import Found, Store
 from api.tallies import Tally, counted, facts_of, kept, key, open_at, tallies
-from bandit import engine, rewards
+from bandit import engine, receipt, rewards
 from bandit.belief import Belief
 from bandit.catalogue import Catalogue, Stage
 from bandit.engine import Live
@@ -22,6 +23,8 @@ from bandit.errors import LedgerMismatch
 from bandit.pending import Columns, amounts_to, row
 from bandit.records import Decision
 from bandit.snapshot import Snapshot, pooled
+
+_LAST_BITS = 1e-12  # of a settled reward: earlier versions added a decision's rewards in another way
 
 
 def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
@@ -61,7 +64,7 @@ def _declared(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> di
         facts[f"learning:{name}"] = stage.learning_digest()
         facts[f"spec:{name}"] = stage.digest()
     specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
-    return {**facts, **_era(store, specs)}
+    return {**facts, **_era(store, specs), **_arithmetic(store)}
 
 
 def _delays(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> dict[str, str]:
@@ -92,6 +95,28 @@ def _era(store: Store, specs: Mapping[str, str]) -> dict[str, str]:
     meta = store.meta()
     last = max((k for k in meta if k.startswith("era:")), default="")
     return {} if meta.get(last) == served else {f"era:{store.counts().decisions + 1:015d}": served}
+
+
+def _arithmetic(store: Store) -> dict[str, str]:
+    """From which decision on numbers are recorded in the present arithmetic."""
+    meta = store.meta()
+    if meta.get(max((k for k in meta if k.startswith("arithmetic:")), default="")) == str(receipt.ARITHMETIC):
+        return {}
+    return {f"arithmetic:{store.counts().decisions + 1:015d}": str(receipt.ARITHMETIC)}
+
+
+def arithmetic_of(store: Store, seq: int) -> int:
+    """The arithmetic in which a decision was recorded, by its number: 1 before ledgers said which."""
+    meta = store.meta()
+    begun = (k for k in meta if k.startswith("arithmetic:") and int(k.removeprefix("arithmetic:")) <= seq)
+    return int(meta.get(max(begun, default=""), 1))
+
+
+def differences(store: Store, found: Found, salt: bytes) -> list[str]:
+    """Names of the parts of a recorded decision that recomputing it from the ledger does not confirm."""
+    live = deciding(store, found)
+    again = engine.recompute(live, found.decision, salt)
+    return receipt.differences(found.decision, again, live.snapshot.spec.arms, arithmetic_of(store, found.seq))
 
 
 def stages(store: Store) -> dict[str, Stage]:
@@ -226,5 +251,6 @@ def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
             current=done.why != "other schema",
             deferred=decision.deferred,
         )
-        if (verdict.reward, verdict.why, verdict.learned) != (done.reward, done.why, done.learned):
+        near = math.isclose(verdict.reward, done.reward, rel_tol=_LAST_BITS, abs_tol=_LAST_BITS)
+        if not near or (verdict.why, verdict.learned) != (done.why, done.learned):
             yield found.seq

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dev: bool = False  # no key needed
     salt: str = ""  # keys the draws and the holdout; made and kept in the ledger when empty
     window_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0  # compresses attribution windows for trials
+    clock: Literal["wall", "driven"] = "wall"  # driven: time passes when a client says so, for trials with --dev
     webhooks: str = ""  # file with endpoints that are told of decisions, rewards, alarms and promotions
     cors: str = ""  # origins of pages that may call from a browser, with commas between; * is any
     queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # rows that may wait for the writer

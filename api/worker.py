@@ -71,6 +71,8 @@ class Worker:
         bound: int = 10_000,
         settled: Settled = lambda _: None,
         scale: float = 1.0,
+        *,
+        asked: bool = False,
     ):
         self._store = store
         self._rules = journey.rules(catalogue)
@@ -79,6 +81,7 @@ class Worker:
         self._clock = clock
         self._metrics = metrics
         self._bound = bound
+        self._asked = asked  # learn only when a caller waits for it: nothing depends on how fast this thread is
         self._jobs: deque[Job] = deque()
         self._chores: deque[Callable[[], None]] = deque()
         self._queued = 0
@@ -179,7 +182,7 @@ class Worker:
             if chore is not None:
                 chore()
             waiting = [job for job in jobs if job.learn]
-            error = self._learn_guarded(exhaust=bool(waiting))
+            error = self._learn_guarded(exhaust=bool(waiting)) if waiting or not self._asked else None
             if waiting and error:
                 _reject(waiting, Unavailable(f"what matured could not be learned: {error}"))
             else:

@@ -19,12 +19,12 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from bandit import arithmetic
 from bandit.belief import X_GRID, Belief
 from bandit.errors import InvalidRequest, Problem
 from bandit.orthant import correlated
-from bandit.policies import blocks
+from bandit.policies import blocks, products
 from bandit.policies.blocks import Layout
 from bandit.policies.hierarchical import Alpha, Filtered, Positive, Rate
 from bandit.policies.protocol import Arms, Array, Mask, Scores
@@ -36,7 +36,7 @@ MOST = 50
 
 _DEEPEST = 8
 _FEATURES = 500  # of a context, or of an action
-_PROBIT = np.pi / 8.0
+_PROBIT = 0.39269908169872414  # π / 8
 
 
 ONE = Arms(("taken",), ("none",), np.ones(1), np.zeros(1))
@@ -71,7 +71,7 @@ class Shared(msgspec.Struct, Filtered, frozen=True, tag="shared", tag_field="nam
     def layout(self, arms: Arms, d: int) -> Layout:  # noqa: ARG002
         """One block that every action reads; the scales of feature groups are in φ."""
         precision, mean = np.ones(d), np.zeros(d)
-        precision[0], mean[0] = self.base_sd**-2.0, special.logit(self.prior_mean)
+        precision[0], mean[0] = 1.0 / (self.base_sd * self.base_sd), arithmetic.logit(self.prior_mean)
         return Layout(d, ((0,),), precision, mean)
 
     def encode(self, context: Objects, actions: Sequence[Action]) -> Array:
@@ -91,30 +91,41 @@ class Shared(msgspec.Struct, Filtered, frozen=True, tag="shared", tag_field="nam
     def posterior(self, belief: Belief, arms: Arms = ONE) -> "SharedPosterior":  # noqa: ARG002
         """The posterior of θ."""
         found = blocks.posterior(self.layout(ONE, belief.shift.shape[1]), belief)
-        return SharedPosterior(found.mean, found.covariance, self.alpha)
+        return shared(found.mean, found.covariance, self.alpha)
 
 
 class SharedPosterior(NamedTuple):
-    """N(mean (D,), covariance (D, D)); α scales its sd."""
+    """N(mean (D,), covariance (D, D)) on the grids of `products`; α scales its sd."""
 
     mean: Array
     covariance: Array
+    sharp: float  # adding and subtracting it rounds φΣ
     alpha: float
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint propensities of K actions, x their φ (K, D); exactly 0 if ineligible."""
-        z, spread = x @ self.mean, x @ self.covariance @ x.T
+        z, half = x @ self.mean, x @ self.covariance
+        spread = ((half + self.sharp) - self.sharp) @ x.T
+        spread = 0.5 * (spread + spread.T)
         variance = np.maximum(spread.diagonal(), 1e-18)
-        at = special.expit(z)
+        at = arithmetic.expit(z)
         p = np.zeros(len(z))
-        p[eligible] = correlated(z[eligible], self.alpha**2 * spread[np.ix_(eligible, eligible)])
-        mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
+        p[eligible] = correlated(z[eligible], self.alpha * self.alpha * spread[np.ix_(eligible, eligible)])
+        mean = arithmetic.expit(z / np.sqrt(1.0 + _PROBIT * variance))
         return Scores(mean, at * (1.0 - at) * self.alpha * np.sqrt(variance), p)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """`choose` for n requests of K actions each, x (n, K, D); every part is (n, K)."""
         rows = [self.choose(phi, may) for phi, may in zip(x, eligible, strict=True)]
         return Scores(*(np.array([row[i] for row in rows]) for i in range(3)))
+
+
+def shared(mean: Array, covariance: Array, alpha: float) -> SharedPosterior:
+    """The posterior of θ, made ready: every product with φ is exact."""
+    bits = products.digits(len(mean))
+    grid = products.on_grid(covariance, bits, (0, 1))
+    sharp = float(products.rounder(np.abs(grid).sum(axis=1)[None], bits)[0])
+    return SharedPosterior(products.on_grid(mean, bits, (0,)), grid, sharp, alpha)
 
 
 def least(floor: float, eligible: Mask) -> float:

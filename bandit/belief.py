@@ -8,10 +8,13 @@ associative, commutative and invertible. Any order, batching or number of learne
 """
 
 import hashlib
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bandit import arithmetic
 
 Array = NDArray[np.float64]
 
@@ -83,16 +86,16 @@ def sites(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward
 
 def weighted(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array) -> Belief:
     """The sum of n sites that count in part: moments weigh `weight` (n,), τ and ν hold theirs already. Not exact, never
-    stored: what is provisional is computed anew.
+    stored: what is provisional is computed anew, to the same bits.
     """
     total = empty(k, x.shape[1])
     for a in np.unique(arm).tolist():
         rows = np.flatnonzero(arm == a)
-        total.n[a] = weight[rows].sum()
-        total.reward[a] = weight[rows] @ reward[rows]
-        total.square[a] = weight[rows] @ reward[rows] ** 2
-        total.shift[a] = nu[rows] @ x[rows]
-        total.precision[a] = (x[rows].T * tau[rows]) @ x[rows]
+        w, r = weight[rows], reward[rows]
+        for part, terms in ((total.n, w), (total.reward, w * r), (total.square, w * r * r)):
+            part[a] = math.fsum(terms.tolist())
+        total.shift[a] = arithmetic.product(nu[None, rows], x[rows])[0]
+        total.precision[a] = arithmetic.product(x[rows].T * tau[rows], x[rows])
     return total
 
 

@@ -18,9 +18,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit import arithmetic
+
 Array = NDArray[np.float64]
 
-EDGES = np.concatenate([[0.0], np.geomspace(1.0 / 512.0, 1.0, 24)])  # (B + 1,) shares of the window
+_LOG_512 = 6.238324625039508
+EDGES = np.concatenate(
+    [[0.0], arithmetic.exp(-_LOG_512 * (np.arange(23, -1, -1) / 23.0))]
+)  # (B + 1,) shares of the window
 BUCKETS = len(EDGES) - 1
 _TO_PRIOR = 10.0  # answers that the declared delay is worth to a stage
 _TO_STAGE = 10.0  # answers that the stage is worth to a nudge
@@ -57,7 +62,7 @@ def distribution(settled: Array, pending: Answers, typical: float) -> Array:
     np.add.at(over, (pending.arm, np.maximum(bucket(pending.age), came) + 1), 1.0)
     events = settled + counted(k, pending.arm, pending.delay)
     at_risk = np.cumsum(events - over[:, :-1], axis=1)
-    prior = -np.expm1(-EDGES / typical) / -np.expm1(-1.0 / typical)
+    prior = (1.0 - arithmetic.exp(-EDGES / typical)) / (1.0 - arithmetic.exp(np.array(-1.0 / typical)))
     stage = _shrunk(events.sum(axis=0, keepdims=True), at_risk.sum(axis=0, keepdims=True), prior[None], _TO_PRIOR)
     return _shrunk(events, at_risk, stage, _TO_STAGE)
 

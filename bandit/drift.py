@@ -104,9 +104,9 @@ def epoch_of(watch: Watch, seq: int) -> int:
 
 def weighed(rules: Drift, epochs: Sequence[Belief]) -> Belief:
     """What decides: the sums of each epoch, oldest first, weighted by keep^(alarms since)."""
-    last = len(epochs) - 1
+    last, weight = len(epochs) - 1, 1.0
     total = epochs[-1]
     for e in range(last - 1, -1, -1):
-        weight = rules.keep ** (last - e)
+        weight *= rules.keep
         total = Belief(*(t + weight * part for t, part in zip(total, epochs[e], strict=True)))
     return total

@@ -174,7 +174,8 @@ def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 
 
 
 def choose(live: Live, x: Array, eligible: Mask) -> Scores:
-    """Scores and *final* propensities: the policy's own, then top-two, then ramp, and last the floor. `x`: φ (K, D) of
+    """Scores and *final* propensities: the policy's own, then top-two, then ramp, and last the
+    floor and the grid of 2⁻²⁴ that is drawn from. `x`: φ (K, D) of
     all actions where they come with the request.
     """
     scores, spec = live.posterior.choose(x, eligible), live.snapshot.spec
@@ -184,14 +185,13 @@ def choose(live: Live, x: Array, eligible: Mask) -> Scores:
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
     floor = least(spec.floor, eligible) if spec.dynamic else spec.floor
-    return scores._replace(propensity=propensity.floored(p, floor, eligible))
+    return scores._replace(propensity=propensity.apportioned(p, floor, eligible))
 
 
 def choose_many(live: Live, x: Array, eligible: NDArray[np.bool_]) -> Scores:
     """`choose` for n contexts at once: x (n, d), eligible (n, k); every part of the result is (n, k).
 
-    Within 1e-9 of `choose`, 1e-8 where scores are correlated, at a fraction of its cost (benchmarks/batch.py). A row
-    does not depend on the other rows.
+    The bits of `choose`, at a fraction of its cost (benchmarks/batch.py), whatever the other rows.
     InvalidRequest for shapes that do not fit, values that are not finite, and rows in which nothing is eligible.
     """
     _check(live, x, eligible)
@@ -204,7 +204,7 @@ def choose_many(live: Live, x: Array, eligible: NDArray[np.bool_]) -> Scores:
         p = transforms.top_two_many(p, spec.top_two)
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
-    return scores._replace(propensity=propensity.floored_many(p, spec.floor, eligible))
+    return scores._replace(propensity=propensity.apportioned_many(p, spec.floor, eligible))
 
 
 def _check(live: Live, x: Array, eligible: NDArray[np.bool_]) -> None:

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from bandit import groups, normal
+from bandit.arithmetic import cholesky, total
 from bandit.errors import PropensityError
 
 Array = NDArray[np.float64]
@@ -24,8 +24,9 @@ ALARM = 0.05
 _REACH = 5.0  # standard deviations of a difference; an arm further behind wins with probability 3e-7 or less
 _JITTER = 1e-9  # of the mean variance, on every arm: scores that move together entirely are a tie
 _TINY = 1e-300
-_LEAST = np.array(_TINY)
+_LEAST, _HALF = np.array(_TINY), np.array(0.5)
 _MOST = 64  # arms
+_SHARP = np.array(384.0)  # a number below 1 plus 384 is on a grid of 2⁻⁴⁴, on which 384 of them add up exactly
 
 
 def _primes(n: int) -> Array:
@@ -41,7 +42,7 @@ def _lattice(points: int) -> Array:
     branches that go one way for long cost a processor less.
     """
     raw = np.abs(2.0 * (np.outer(np.sqrt(_primes(_MOST)), np.arange(1, points + 1)) % 1.0) - 1.0)
-    return np.ascontiguousarray(raw[:, np.argsort(raw[0])])
+    return np.ascontiguousarray(raw[:, np.argsort(raw[0], kind="stable")])
 
 
 _FEW, _MANY = _lattice(128), _lattice(384)
@@ -74,73 +75,35 @@ def correlated(mean: Array, covariance: Array) -> Array:
 
 def _shares(m: Array, c: Array) -> Array:
     """P(arm wins) for arms that all may; sums to 1."""
-    k = len(m)
-    if k == 1:
+    if len(m) == 1:
         return np.ones(1)
-    p = _two(m, c) if k == 2 else _genz(m, c, _FEW if k <= 6 else _MANY)
-    total = float(p.sum())
-    if not abs(total - 1.0) <= ALARM:
-        raise PropensityError(f"Σp = {total!r} for correlated means {m.tolist()}")
-    return p / total
+    if len(m) == 2:
+        z = float(m[0] - m[1]) / math.sqrt(max(float(c[0, 0] + c[1, 1] - 2.0 * c[0, 1]), _TINY))
+        p = np.array([[normal.one(z), normal.one(-z)]])
+    else:
+        p = _genz(m[None], c[None])
+    return np.asarray(_divided(p, m[None])[0], dtype=np.float64)
 
 
-def _two(m: Array, c: Array) -> Array:
-    sd = float(np.sqrt(max(c[0, 0] + c[1, 1] - 2.0 * c[0, 1], _TINY)))
-    z = float(m[0] - m[1]) / sd
-    return special.ndtr(np.array([z, -z]))
-
-
-def _genz(m: Array, c: Array, points: Array) -> Array:
-    """P(all k − 1 differences positive) for each of k arms, before division by the sum."""
-    k, n = len(m), points.shape[1]
-    level, factor = _conditions(m, c)
-    scale = factor.diagonal(axis1=1, axis2=2)[:, :, None]
-    # row i of an arm says how far condition i is ahead, given what was drawn for those before it: (1, y_1 … y_i−1)
-    given = np.concatenate([level[:, :, None], -factor[:, :, :-1]], axis=2) / scale  # (k, k−1, k−1)
-    drawn = np.ones((k, k - 1, n))
-    step = chance = special.ndtr(given[:, 0, :1])  # (k, 1), then (k, n): the chance of one condition
-    for i in range(1, k - 1):
-        share = step * points[i - 1]
-        np.maximum(share, _LEAST, out=share)
-        special.ndtri(share, drawn[:, i])
-        step = np.matmul(given[:, i, None, : i + 1], drawn[:, : i + 1])[:, 0]
-        special.ndtr(step, step)
-        chance = np.multiply(chance, step, share)  # (k, n)
-    return np.asarray(chance.sum(axis=1) / n, dtype=np.float64)
-
-
-def _conditions(m: Array, c: Array) -> tuple[Array, Array]:
-    """How far each arm is ahead of the others (k, k−1), and the Cholesky factors of these differences (k, k−1, k−1).
-
-    The hardest condition comes first (Gibson, Glasbey & Elston 1994): what follows varies less.
-    """
-    k = len(m)
-    variance = c.diagonal()
-    half = 0.5 * (variance[:, None] + variance) - c  # ½ var(S_i − S_j)
-    half += _JITTER * float(variance.sum()) / k + _TINY
-    ahead = m[:, None] - m
-    hardness = ahead / np.sqrt(half)
-    hardness.ravel()[:: k + 1] = np.inf  # an arm's difference from itself comes last, and is left out
-    half.ravel()[:: k + 1] = 0.0
-    order = np.argsort(hardness, axis=1, kind="stable")[:, :-1]
-    rows = np.arange(k)[:, None]
-    mine = half[rows, order]
-    spread = mine[:, :, None] + mine[:, None, :]
-    spread -= half[order[:, :, None], order[:, None, :]]
-    return ahead[rows, order], np.asarray(np.linalg.cholesky(spread), dtype=np.float64)
+def _divided(p: Array, m: Array) -> Array:
+    """Rows (r, k) divided by their sums. PropensityError if one is off by more than ALARM."""
+    sums = total(p.T)
+    if not (np.abs(sums - 1.0) <= ALARM).all():
+        worst = int(np.argmax(np.abs(sums - 1.0)))
+        raise PropensityError(f"Σp = {float(sums[worst])!r} for correlated means {m[worst].tolist()}")
+    return np.asarray(p / sums.reshape(-1, 1), dtype=np.float64)
 
 
 def correlated_many(mean: Array, covariance: Array, eligible: NDArray[np.bool_]) -> Array:
     """`correlated` of n decisions, each over its own eligible arms: mean and result (n, k), covariance (n, k, k).
 
-    The same rules and the same points: at most 1e-8 from `correlated` in total variation, because of `normal`'s
-    tables. A row's bits do not depend on the other rows. PropensityError as `correlated`.
+    The bits of `correlated`, whatever the other rows. PropensityError as `correlated`.
     """
     n, k = mean.shape
     if not np.isfinite(np.where(eligible, mean, 0.0)).all() or not np.isfinite(covariance).all():
         raise PropensityError("not normal laws: means or covariances are not finite")
     rows = np.arange(n)
-    variance = np.einsum("naa->na", covariance)
+    variance = np.diagonal(covariance, axis1=1, axis2=2)
     best = np.where(eligible, mean, -np.inf).argmax(axis=1)
     behind = mean[rows, best, None] - mean
     apart = variance + variance[rows, best, None] - 2.0 * covariance[rows, best]
@@ -161,31 +124,33 @@ def _shares_many(m: Array, c: Array) -> Array:
         return np.ones((r, 1))
     if k == 2:
         z = (m[:, 0] - m[:, 1]) / np.sqrt(np.maximum(c[:, 0, 0] + c[:, 1, 1] - 2.0 * c[:, 0, 1], _TINY))
-        p = special.ndtr(np.stack([z, -z], axis=1))
+        p = np.empty((r, 2))
+        normal.below(np.stack([z, -z], axis=1), p, normal.scratch(p.shape))
     else:
         p = np.empty((r, k))
         for piece in groups.pieces(np.arange(r), max(_TOGETHER // k, 2)):
-            p[piece] = _genz_many(m[piece], c[piece], _FEW if k <= 6 else _MANY)
-    total = p.sum(axis=1, keepdims=True)
-    if not (np.abs(total - 1.0) <= ALARM).all():
-        worst = int(np.argmax(np.abs(total - 1.0)))
-        raise PropensityError(f"Σp = {total[worst, 0]!r} for correlated means {m[worst].tolist()}")
-    return np.asarray(p / total, dtype=np.float64)
+            p[piece] = _genz(m[piece], c[piece])
+    return _divided(p, m)
 
 
-def _genz_many(m: Array, c: Array, points: Array) -> Array:
-    """`_genz` of r decisions, (r, k): the arms of all decisions side by side, a block of points at a time."""
-    r, k = m.shape
-    given = _given_many(m, c)
-    first = special.ndtr(given[0, 0])
-    total = np.zeros(r * k)
-    drawn, room = np.empty((k - 1, _BLOCK, r * k)), normal.scratch((_BLOCK, r * k))
-    share, step, ahead = (np.empty((_BLOCK, r * k)) for _ in range(3))
-    for start in range(0, points.shape[1], _BLOCK):
-        chance = np.broadcast_to(first, share.shape).copy()
+def _genz(m: Array, c: Array) -> Array:
+    """P(all k − 1 differences positive) for each arm of r decisions (r, k), before division by the sum: the arms of all
+    decisions side by side, a block of points at a time.
+    """
+    (r, k), points = m.shape, _FEW if m.shape[1] <= 6 else _MANY
+    given, n = _given(m, c), points.shape[1]
+    first = np.empty(r * k)
+    normal.below(given[0, 0].copy(), first, normal.scratch(first.shape))
+    sums, size = np.zeros(r * k), min(n, max(_BLOCK, _BLOCK * _TOGETHER // (8 * r * k)))
+    for start in range(0, n, size):
+        some = points[:, start : start + size, None]
+        shape = (some.shape[1], r * k)
+        drawn, room = np.empty((k - 1, *shape)), normal.scratch(shape)
+        share, step, ahead = (np.empty(shape) for _ in range(3))
+        chance = first
         step[:] = first
         for i in range(1, k - 1):
-            np.multiply(step, points[i - 1, start : start + _BLOCK, None], out=share)
+            np.multiply(step, some[i - 1], out=share)
             normal.quantile(share, drawn[i], room)
             np.multiply(given[i, 1], drawn[1], out=ahead)
             for j in range(2, i + 1):
@@ -193,26 +158,36 @@ def _genz_many(m: Array, c: Array, points: Array) -> Array:
                 np.add(ahead, share, out=ahead)
             np.add(ahead, given[i, 0], out=ahead)
             normal.below(ahead, step, room)
-            np.multiply(chance, step, out=chance)
-        total += chance.sum(axis=0)
-    return np.asarray(total.reshape(r, k) / points.shape[1], dtype=np.float64)
+            chance = np.multiply(chance, step)
+        np.add(chance, _SHARP, out=chance)  # on a grid on which sums are exact, whatever the blocks
+        np.subtract(chance, _SHARP, out=chance)
+        sums += np.add.reduce(chance, axis=0)
+    return np.asarray(sums.reshape(r, k) / n, dtype=np.float64)
 
 
-def _given_many(m: Array, c: Array) -> Array:
-    """What `_genz` calls `given`, of r decisions: (k−1, k−1, r·k), arms of all decisions last."""
+def _given(m: Array, c: Array) -> Array:
+    """How far condition i of an arm is ahead, given what was drawn for those before it, (k−1, k−1, r·k) for (1, y_1 …
+    y_i−1): from differences between arms and their Cholesky factors.
+
+    The hardest condition comes first (Gibson, Glasbey & Elston 1994): what follows varies less.
+    """
     r, k = m.shape
-    variance = np.einsum("raa->ra", c)
-    half = 0.5 * (variance[:, :, None] + variance[:, None, :]) - c
-    half += (_JITTER * variance.sum(axis=1) / k + _TINY)[:, None, None]
+    variance = np.diagonal(c, axis1=1, axis2=2)
+    half = _HALF * (variance[:, :, None] + variance[:, None, :]) - c  # ½ var(S_i − S_j)
+    jitter = _JITTER * total(variance.T).reshape(-1, 1, 1) / k + _TINY
+    half += jitter
     ahead = m[:, :, None] - m[:, None, :]
-    hardness = ahead / np.sqrt(half)
-    hardness.reshape(r, -1)[:, :: k + 1] = np.inf
+    hardness = (ahead / np.sqrt(np.maximum(half, _LEAST))).reshape(r, -1)
+    hardness[:, :: k + 1] = np.inf  # an arm's difference from itself comes last, and is left out
     half.reshape(r, -1)[:, :: k + 1] = 0.0
-    order = np.argsort(hardness, axis=2, kind="stable")[:, :, :-1]
-    mine = np.take_along_axis(half, order, axis=2)
-    pairs = order[..., :, None] * k + order[..., None, :] + (np.arange(r) * k * k)[:, None, None, None]
-    factor = np.linalg.cholesky(mine[..., :, None] + mine[..., None, :] - half.reshape(-1).take(pairs))
-    level = np.take_along_axis(ahead, order, axis=2)
-    given = np.concatenate([level[..., None], -factor[..., :-1]], axis=3)
-    given /= np.einsum("...ii->...i", factor)[..., None]
-    return np.ascontiguousarray(given.reshape(r * k, k - 1, k - 1).transpose(1, 2, 0))
+    order = hardness.reshape(r * k, k).argsort(axis=1, kind="stable")[:, :-1].T  # (k−1, r·k)
+    start = np.arange(r * k)
+    row, first = start * k, start // k * (k * k)
+    mine = half.take(order + row)
+    spread = mine[:, None] + mine[None] - half.take(order[:, None] * k + (order + first))
+    factor, root = cholesky(spread, np.repeat(_HALF * jitter.ravel(), k))
+    given = np.empty((k - 1, k - 1, r * k))
+    given[:, 0] = ahead.take(order + row)
+    np.negative(factor[:, :-1], given[:, 1:])
+    given /= root[:, None]
+    return given

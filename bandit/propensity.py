@@ -1,27 +1,28 @@
-"""Probabilities over arms: P(arm wins one posterior draw), the floor, and the draw.
+"""Probabilities over arms: P(arm wins one posterior draw), the floor, their grid, and the draw.
 
 Shapes: k arms. Every function takes and returns float64 arrays of shape (k,) unless it says otherwise.
 
 The arm is drawn *from* the returned vector, so what is logged is the probability of the draw whatever
-error the integration has; the error only says how faithful the policy is to Thompson sampling.
+error the integration has; the error only says how faithful the policy is to Thompson sampling. What is drawn from are
+multiples of 2⁻²⁴ that sum to 1 exactly. All of it is + − × ÷ √ in a fixed order: the same bits on every processor.
 
 Sources: the trapezoidal rule of entire integrands (Trefethen & Weideman 2014) while widths are alike; composite
 Gauss–Legendre on arm-centred panels where they are not, because one common grid fails when posteriors differ in width;
-the floor is the KL projection onto {p ≥ ε}.
+the floor is the KL projection onto {p ≥ ε}; the grid by the method of the largest remainder (Hamilton's).
 """
 
 import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Callable
 from itertools import accumulate, compress
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from bandit import groups
+from bandit import groups, normal
+from bandit.arithmetic import total as added
 from bandit.errors import PropensityError
+from bandit.legendre import points
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -32,20 +33,22 @@ TOLERANCE = 1e-6
 _NARROWEST, _WIDEST = 1e-100, 1e100  # of sds, so that their squares are floats
 _APART = 6.5**2  # squared sds of a difference, at which the arm behind wins with probability 4e-11
 _REACH = 6.0  # standard deviations; the normal tail beyond is 1e-9
-_RARE = 2.0 * math.log(1e9)
+_RARE = 41.44653167389282  # 2 log 10⁹
 _LONGEST = 512  # nodes of a trapezoidal grid; a longer one costs more than panels
 _BUCKET = 8  # rows of a batch share a grid of as many nodes, rounded up to this
 _CACHED = 2**15  # numbers of one array of a batch, so that what is being computed stays in a cache of 1 MB
-_LINES = [np.stack([np.arange(float(n)), np.ones(n)]) for n in range(_LONGEST + 1)]
-_ROOT_TWO, _ROOT_PI, _LOG_FOUR = math.sqrt(2.0), math.sqrt(math.pi), math.log(4.0)
+_AT = np.arange(float(_LONGEST + 1))[:, None]
+_LOG_FOUR = 1.3862943611198906
 
 _BREAKS = np.array([-8.0, -5.5, -3.5, -1.75, 0.0, 1.75, 3.5, 5.5, 8.0])
 _FINE = np.arange(-8.0, 8.1, 1.0)
 _TAIL = 8.3  # the normal tail beyond is 5e-17
-_LOWER = np.array([1e-11, 1e-8, 1e-6, 1e-4, 1e-3, 0.01, 0.06, 0.25])
-_QUANTILES = np.concatenate([_LOWER, [0.5], 1.0 - _LOWER])
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(10)
 _TINY = 1e-300
+
+UNITS = 2**24
+"""What is drawn from are whole numbers of 1/UNITS."""
+
+_SHARP = 384.0  # p + 384 is p on a grid of 2⁻⁴⁴: sums of such are exact, in any order
 
 
 def gaussian(mean: Array, sd: Array) -> Array:
@@ -72,8 +75,8 @@ def _shares(m: list[float], s: list[float]) -> Array:
     if len(m) == 1:
         return np.ones(1)
     if len(m) == 2:
-        y = (m[0] - m[1]) / math.hypot(*s) / _ROOT_TWO
-        return np.array([0.5 * math.erfc(-y), 0.5 * math.erfc(y)])
+        z = (m[0] - m[1]) / math.sqrt(s[0] * s[0] + s[1] * s[1])
+        return np.array([normal.one(z), normal.one(-z)])
     total = math.nan
     for rule in (_trapezoid, _panels, _fine_panels):
         p = rule(m, s)
@@ -91,17 +94,15 @@ def _trapezoid(m: list[float], s: list[float]) -> Array:
     ω = ±2π/h, ±4π/h, … All zeros where the grid would be long: some arm is far narrower than the reach of another.
     """
     low, step, count = _grid(m, s)
-    step /= -_ROOT_TWO
-    rate = [step / v for v in s]
-    lines = np.array(rate + [(low - u) / (-_ROOT_TWO * v) for u, v in zip(m, s)]).reshape(2, -1)  # noqa: B905
-    y = lines.T.dot(_LINES[count])  # (k, nodes): −z/√2
-    below = special.erfc(y)  # 2F_a, not less than 2e-9: `low` is that close to every arm
-    everyone = np.multiply.reduce(below, 0)
-    np.multiply(y, y, y)
-    np.negative(y, y)
-    np.exp(y, y)
-    np.divide(y, below, y)  # f_a Π_{j≠a} F_j = (f_a / F_a) Π_j F_j
-    p: Array = y.dot(everyone) * lines[0] * (-(2.0 ** (1 - len(m))) / _ROOT_PI)
+    rate = np.array([step / v for v in s])
+    z = _AT[:count] * rate
+    z += np.array([(low - u) / v for u, v in zip(m, s)])  # noqa: B905
+    below, term, room = np.empty_like(z), np.empty_like(z), normal.scratch(z.shape)
+    normal.both(z, below, term, room)  # Φ is not less than 1e-9: `low` is that close to every arm
+    everyone = np.multiply.reduce(below, 1)
+    np.divide(term, below, term)  # f_a Π_{j≠a} F_j = (f_a / F_a) Π_j F_j
+    np.multiply(term, everyone[:, None], term)
+    p: Array = np.add.reduce(term, 0) * rate
     return p
 
 
@@ -128,12 +129,12 @@ def _panels(m: list[float], s: list[float], breaks: Array = _BREAKS) -> Array:
     """Gauss–Legendre, every arm bringing edges at its own scale."""
     mean, sd = np.array(m), np.array(s)
     low, high = float(np.max(mean - _TAIL * sd)), float(np.max(mean + _TAIL * sd))
-    t, weight = _points(_thinned(mean[:, None] + breaks * sd[:, None], low, high, min(s)))
-    z = (t - mean[:, None]) / sd[:, None]  # (k, nodes)
-    below = special.ndtr(z)
-    everyone = np.multiply.reduce(below, axis=0)
-    ratio = np.exp(-0.5 * z * z) / np.maximum(below, _TINY)  # where F_a underflows, z < −37 and f_a is nothing
-    p: Array = (ratio @ (weight * everyone)) / (_ROOT_TWO * _ROOT_PI * sd)
+    t, weight = points(_thinned(mean[:, None] + breaks * sd[:, None], low, high, min(s)))
+    z = np.clip((t[:, None] - mean) / sd, -8.4, 8.4)  # (nodes, k)
+    below, term = np.empty_like(z), np.empty_like(z)
+    normal.both(z, below, term, normal.scratch(z.shape))
+    everyone = np.multiply.reduce(below, 1)
+    p: Array = added(term / below * (weight * everyone)[:, None]) / sd
     return p
 
 
@@ -153,17 +154,10 @@ def _thinned(breaks: Array, low: float, high: float, apart: float) -> Array:
     return np.array([*edges, high])
 
 
-def _points(edges: Array) -> tuple[Array, Array]:
-    """Gauss–Legendre nodes and weights on the panels between sorted edges, flat."""
-    half = 0.5 * (edges[1:] - edges[:-1])
-    t = (edges[:-1] + half)[:, None] + half[:, None] * _NODES
-    return t.ravel(), (half[:, None] * _WEIGHTS).ravel()
-
-
 def gaussian_many(mean: Array, sd: Array, eligible: Mask) -> Array:
     """`gaussian` of n decisions, each over its own eligible arms; everything is (n, k), the result 0 where ineligible.
 
-    The same rules and grids: at most 1e-12 from `gaussian`. A row's bits do not depend on the other rows.
+    The bits of `gaussian`, whatever the other rows.
     PropensityError as `gaussian`.
     """
     m, s = np.where(eligible, mean, 0.0), np.where(eligible, sd, 1.0)
@@ -186,8 +180,10 @@ def _shares_many(m: Array, s: Array) -> Array:
     if k == 1:
         return np.ones((r, 1))
     if k == 2:
-        y = (m[:, 0] - m[:, 1]) / np.hypot(s[:, 0], s[:, 1]) / _ROOT_TWO
-        return np.asarray(0.5 * special.erfc(np.stack([-y, y], axis=1)), dtype=np.float64)
+        z = (m[:, 0] - m[:, 1]) / np.sqrt(s[:, 0] * s[:, 0] + s[:, 1] * s[:, 1])
+        p = np.empty((r, 2))
+        normal.below(np.stack([z, -z], axis=1), p, normal.scratch(p.shape))
+        return p
     p, (low, step, count) = np.zeros((r, k)), _grids(m, s)
     bucket = -(-count // _BUCKET) * _BUCKET
     for nodes in np.unique(bucket[count > 0]).tolist():
@@ -200,24 +196,22 @@ def _shares_many(m: Array, s: Array) -> Array:
 
 def _trapezoids(m: Array, s: Array, low: Array, step: Array, count: NDArray[np.intp], nodes: int) -> Array:
     """`_trapezoid` of r rows (r, k) on grids of at most `nodes` nodes, all rows side by side."""
-    rate = (step[:, None] / (-_ROOT_TWO * s)).T[:, None]  # (k, 1, r)
-    at = np.arange(float(nodes))[:, None]
-    y = at * rate + ((low[:, None] - m) / (-_ROOT_TWO * s)).T[:, None]  # (k, nodes, r)
-    below = special.erfc(y)
+    rate = (step[:, None] / s).T[:, None]  # (k, 1, r)
+    at = _AT[:nodes]
+    z = at * rate + ((low[:, None] - m) / s).T[:, None]  # (k, nodes, r)
+    below, term = np.empty_like(z), np.empty_like(z)
+    normal.both(z, below, term, normal.scratch(z.shape))
     everyone = np.multiply.reduce(below, axis=0)
     everyone *= at < count
-    np.multiply(y, y, out=y)
-    np.negative(y, out=y)
-    np.exp(y, out=y)
-    np.divide(y, below, out=y)
-    np.multiply(y, everyone, out=y)
-    return np.asarray((y.sum(axis=1) * rate[:, 0] * (-(2.0 ** (1 - m.shape[1])) / _ROOT_PI)).T, dtype=np.float64)
+    np.divide(term, below, out=term)
+    np.multiply(term, everyone, out=term)
+    return np.asarray((np.add.reduce(term, axis=1) * rate[:, 0]).T, dtype=np.float64)
 
 
 def _grids(m: Array, s: Array) -> tuple[Array, Array, NDArray[np.intp]]:
     """`_grid` of r rows (r, k)."""
     weight, reach = 1.0 / (s * s), _REACH * s
-    total, moment = weight.sum(axis=1), (weight * m).sum(axis=1)
+    total, moment = added(weight.T), added((weight * m).T)
     low, high = (m - reach).max(axis=1), (m + reach).max(axis=1)
     step = 1.0 / np.sqrt(total)
     start = moment / total - step * math.sqrt(max(_RARE - m.shape[1] * _LOG_FOUR, 0.0))
@@ -226,80 +220,81 @@ def _grids(m: Array, s: Array) -> tuple[Array, Array, NDArray[np.intp]]:
     return low, step, np.where(count <= _LONGEST, count, 0.0).astype(np.intp)
 
 
-def beta(a: Array, b: Array, gain: Array, cost: Array) -> Array:
-    """P(gain_a·B_a − cost_a is the largest) for independent B_a ~ Beta(a_a, b_a), gain > 0, a and b ≥ 1.
+def apportioned(p: Array, floor: float, eligible: Mask) -> Array:
+    """What is drawn from: p floored, in whole numbers of 1/UNITS that sum to 1 exactly, none below the floor.
 
-    Error ≤ 1e-7 absolute over the stress suite. Below a or b = 1 a density has no bound, and no such promise is made.
-    Raises PropensityError when Σp stays away from 1.
+    The floor is rounded up to the grid, so nobody is below it; where the floors of all together are all there is, it is
+    1/UNITS below at most. Then largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or
+    more. 0 where ineligible; an arm that may be shown has 0 only without a floor. PropensityError as `floored`.
     """
-    if len(a) == 1:
-        return np.ones(1)
-    quantiles = special.betaincinv(a[:, None], b[:, None], _QUANTILES)
-    for breaks in (
-        quantiles,
-        np.concatenate([quantiles, (quantiles[:, 1:] + quantiles[:, :-1]) / 2], axis=1),
-    ):
-        ends = np.concatenate([np.zeros((len(a), 1)), breaks, np.ones((len(a), 1))], axis=1)
-        edges = ends * gain[:, None] - cost[:, None]
-        low = edges[:, 0].max()  # below it, the arm with the largest least value has F = 0
-        p = _wins(np.clip(edges.ravel(), low, None), lambda t: _beta_laws(t, a, b, gain, cost))
-        if abs(p.sum() - 1.0) <= TOLERANCE:
-            return p
-    raise PropensityError(f"Σp = {p.sum()!r} for a = {a.tolist()} and b = {b.tolist()}")
+    may = eligible.tolist()
+    scaled = [v * UNITS for v in _lifted(p.tolist(), _least(floor, sum(may)), may)]
+    units = [int(v) for v in scaled]
+    missing = UNITS - sum(units)
+    if missing:
+        lost = [v - u for u, v in zip(units, scaled)]  # noqa: B905
+        for _ in range(missing):
+            most = lost.index(max(lost))
+            units[most] += 1
+            lost[most] = -1.0
+    return np.array([u / UNITS for u in units])
 
 
-def _beta_laws(t: Array, a: Array, b: Array, gain: Array, cost: Array) -> tuple[Array, Array]:
-    share = np.clip((t[:, None] + cost) / gain, 0.0, 1.0)
-    inside = (share > 0.0) & (share < 1.0)
-    safe = np.where(inside, share, 0.5)
-    log_density = special.xlogy(a - 1.0, safe) + special.xlog1py(b - 1.0, -safe) - special.betaln(a, b)
-    density: Array = np.where(inside, np.exp(log_density) / gain, 0.0)
-    return density, np.asarray(special.betainc(a, b, share), dtype=np.float64)
+def _least(floor: float, many: int) -> float:
+    """The floor of `many` arms on the grid."""
+    return min(math.ceil(floor * UNITS), UNITS // many) / UNITS
 
 
-def _wins(edges: Array, laws: Callable[[Array], tuple[Array, Array]]) -> Array:
-    """∫ f_a Π_{j≠a} F_j over the panels between `edges` (in any order), 10 Gauss–Legendre nodes each."""
-    edges = np.unique(edges)
-    t, weight = _points(edges)
-    density, below = laws(t)
-    ones = np.ones((len(below), 1))  # prefix and suffix products leave one arm out without dividing
-    prefix = np.cumprod(np.concatenate([ones, below[:, :-1]], axis=1), axis=1)
-    suffix = np.cumprod(np.concatenate([ones, below[:, :0:-1]], axis=1), axis=1)[:, ::-1]
-    return np.asarray(weight @ (density * prefix * suffix), dtype=np.float64)
+def apportioned_many(p: Array, floor: float, eligible: Mask) -> Array:
+    """`apportioned` of n rows (n, k): the same bits, whatever the other rows."""
+    most = UNITS // eligible.sum(axis=1, keepdims=True)
+    scaled = floored_many(p, np.minimum(math.ceil(floor * UNITS), most) / UNITS, eligible) * UNITS
+    units = np.floor(scaled)
+    missing = UNITS - units.sum(axis=1, keepdims=True)
+    order = np.argsort(units - scaled, axis=1, kind="stable")
+    np.put_along_axis(
+        units, order, np.take_along_axis(units, order, axis=1) + (np.arange(p.shape[1]) < missing), axis=1
+    )
+    return np.asarray(units / UNITS, dtype=np.float64)
 
 
-def floored(p: Array, floor: float, eligible: NDArray[np.bool_]) -> Array:
+def floored(p: Array, floor: float, eligible: Mask) -> Array:
     """KL projection of p onto {p_a ≥ floor for eligible a}: lift what is below, scale the rest down.
 
     p sums to 1 within TOLERANCE (else PropensityError) and is 0 where ineligible; so is the result, exactly,
     and it sums to 1 to rounding. Beats mixing with uniform: arms above the floor keep their odds.
     """
-    values = p.tolist()
-    total = math.fsum(values)
+    return np.array(_lifted(p.tolist(), floor, eligible.tolist()))
+
+
+def _lifted(given: list[float], floor: float, may: list[bool]) -> list[float]:
+    """`floored` of plain floats."""
+    values = [(v + _SHARP) - _SHARP for v in given]
+    total = sum(values)
     if not abs(total - 1.0) <= TOLERANCE:
         raise PropensityError(f"Σp = {total!r}: the vector {values} is not a distribution")
-    may = eligible.tolist()
     above = values if all(may) else list(compress(values, may))
     many, scale = len(above), 1.0 / total
     while above and min(above) * scale < floor:
         above = [v for v in above if v * scale >= floor]
-        scale = (1.0 - floor * (many - len(above))) / max(math.fsum(above), _TINY)
+        scale = (1.0 - floor * (many - len(above))) / max(sum(above), _TINY)
     lifted = [v * scale if v * scale > floor else floor for v in values]
-    return np.array(lifted if many == len(lifted) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)])
+    return lifted if many == len(lifted) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)]
 
 
-def floored_many(p: Array, floor: float, eligible: Mask) -> Array:
-    """`floored` of n rows (n, k): the same to rounding, whatever the other rows. PropensityError as `floored`."""
+def floored_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
+    """`floored` of n rows (n, k), each with a floor (n, 1) or all with one: the same bits, whatever the other rows."""
+    given, p = p, (p + _SHARP) - _SHARP
     total = p.sum(axis=1, keepdims=True)
     if not (np.abs(total - 1.0) <= TOLERANCE).all():
         row = int(np.argmin(np.abs(total[:, 0] - 1.0) <= TOLERANCE))
-        raise PropensityError(f"Σp = {total[row, 0]!r}: row {row}, {p[row].tolist()}, is not a distribution")
+        raise PropensityError(f"Σp = {total[row, 0]!r}: row {row}, {given[row].tolist()}, is not a distribution")
     many, above, scale = eligible.sum(axis=1, keepdims=True), eligible, 1.0 / total
     while (falls := above & (p * scale < floor)).any():
         above = above & ~falls
         lifted = many - above.sum(axis=1, keepdims=True)
         rest = np.maximum(np.where(above, p, 0.0).sum(axis=1, keepdims=True), _TINY)
-        scale = np.where(lifted > 0, (1.0 - floor * lifted) / rest, scale)
+        scale = np.where(falls.any(axis=1, keepdims=True), (1.0 - floor * lifted) / rest, scale)
     return np.where(eligible, np.maximum(p * scale, floor), 0.0)
 
 

@@ -17,20 +17,26 @@ def top_two(p: Array, beta: float) -> Array:
 
     An arm that wins every draw has no runner-up, and keeps its probability of 1. So does an arm of p = 0 its 0.
     """
-    others = 1.0 - np.eye(len(p))  # sums over others, not differences: nothing cancels where one arm is almost sure
-    rest = others @ p
-    if rest.min() <= 0.0:
-        return p
-    return np.asarray(p * (beta + (1.0 - beta) * (others @ (p / rest))), dtype=np.float64)
+    return np.asarray(top_two_many(p[None], beta)[0], dtype=np.float64)
 
 
 def top_two_many(p: Array, beta: float) -> Array:
-    """`top_two` of n rows, the same to rounding."""
-    others = 1.0 - np.eye(p.shape[1])
-    rest = np.einsum("na,ab->nb", p, others)
+    """`top_two` of n rows, the same bits."""
+    rest = _others(p)
     sure = rest.min(axis=1, keepdims=True) <= 0.0
-    odds = np.einsum("na,ab->nb", p / np.where(sure, 1.0, rest), others)
+    odds = _others(p / np.where(sure, 1.0, rest))
     return np.where(sure, p, p * (beta + (1.0 - beta) * odds))
+
+
+def _others(values: Array) -> Array:
+    """Σ_{j≠k} of rows (n, k): sums over others, not differences, so that nothing cancels where one arm is almost sure;
+    one after the other.
+    """
+    k = values.shape[1]
+    found = np.zeros_like(values)
+    for j in range(k):
+        found[:, np.arange(k) != j] += values[:, j, None]
+    return found
 
 
 def ramp(p: Array, share: float) -> Array:

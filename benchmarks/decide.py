@@ -79,7 +79,7 @@ def decision(posterior: Posterior, k: int) -> Callable[[Array], int]:
     rng, everyone, floor = np.random.default_rng(0), np.ones(k, dtype=bool), min(FLOOR, 0.2 / k)
 
     def decide(x: Array) -> int:
-        p = propensity.floored(posterior.choose(x, everyone).propensity, floor, everyone)
+        p = propensity.apportioned(posterior.choose(x, everyone).propensity, floor, everyone)
         return propensity.draw(p, rng.random())
 
     return decide

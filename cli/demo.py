@@ -37,7 +37,7 @@ def demo(folder: Path, users: int, customers: int | None, seed: int) -> None:
         finished = []
         with _service(temporary, "hillstrom") as client:
             finished.append(runs.replay_hillstrom(client, seed=seed, limit=customers, again=again))
-        with _service(temporary, "travel", "--window-scale", "1e-5") as client:
+        with _service(temporary, "travel", "--clock", "driven") as client:
             finished.append(runs.simulate(client, "travel", seed=seed, users=users, again=again))
         for app in ("hillstrom", "travel"):
             _verify(temporary / f"{app}.db")

@@ -1,8 +1,8 @@
 """`journey-bandit review`: an app with a history, made on the spot, to see what a reviewer sees.
 
 Simulated people use a live service while versions are published, approved, refused, rolled back and shadowed beside it,
-all with the commands that anybody would use. Who comes and what a release decides for them follow from the seed; what
-is learned before the first release depends on when windows end, so numbers differ a little from run to run.
+all with the commands that anybody would use. The people drive the service's clock, so everything they do and teach
+follows from the seed.
 """
 
 import contextlib
@@ -103,7 +103,7 @@ def _running(folder: Path, seed: int) -> Iterator[Story]:
         stack.enter_context(processes.stopping(tracking))
         where = ("--app", _APP, "--store", story.store, "--port", url.rsplit(":", 1)[1], "--salt", _SALT)
         log = folder / "service.log"
-        service = processes.serve(*where, "--dev", "--window-scale", "3e-6", log=log)
+        service = processes.serve(*where, "--dev", "--clock", "driven", log=log)
         stack.enter_context(processes.stopping(service))
         processes.wait(service, f"{url}/health/ready", log)
         processes.wait(tracking, f"{mlflow}/health", folder / "mlflow" / "server.log")

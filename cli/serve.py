@@ -22,6 +22,7 @@ from api.settings import Settings, load
 @click.option("--keys", help="File with API keys, see `journey-bandit keys new`.")
 @click.option("--dev", is_flag=True, default=None, help="No API key needed.")
 @click.option("--window-scale", type=float, help="Compress attribution windows, e.g. 1e-5, for trials.")
+@click.option("--clock", help="wall, or driven by its client over /v1/clock, for trials.  [default: wall]")
 @click.option("--webhooks", help="File with endpoints to tell, see `journey-bandit webhooks new`.")
 @click.option("--cors", help="Origins of pages that may call from a browser, with commas between; * is any.")
 @click.option("--queue", type=int, help="Rows that may wait for the disk; beyond, 503.  [default: 10000]")

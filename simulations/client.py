@@ -52,6 +52,17 @@ class ServiceClient:
         reply = self._call("GET", f"/v1/policies?wait={'true' if wait else 'false'}")
         return next(dict(p) for p in reply["policies"] if p["stage"] == stage)
 
+    def now(self) -> int | None:
+        """Simulated time in µs where the service's clock is driven; None where it is the wall's."""
+        response = self._http.get("/v1/clock")
+        return int(response.json()["now"]) if response.status_code == 200 else None
+
+    def advance(self, microseconds: int) -> None:
+        """Let so much simulated time pass. Not to be sent twice, so it is not retried."""
+        response = self._http.post("/v1/clock", json={"microseconds": microseconds})
+        if response.status_code != 200:
+            raise RemoteError(f"POST {self.url}/v1/clock: {response.status_code} {response.text[:500]}")
+
     def snapshot(self, stage: str) -> Snapshot:
         """The live snapshot of a stage."""
         return from_zip(self._send("GET", f"/v1/policies/{stage}/snapshot", None).content)

@@ -1,13 +1,16 @@
-"""Simulated people against a live service, over HTTP, on a compressed clock.
+"""Simulated people against a live service, over HTTP, on a driven or a compressed clock.
 
-The service must run with a compressed attribution window (`serve --window-scale F`): then F also compresses the days
-in which people arrive and the hours after which they convert. The service learns when windows end, in real time.
+Where the service was started with `serve --clock driven`, its time is driven from here: people arrive, convert and are
+learned from in simulated time, so that the same seed gives the same numbers at any speed. Otherwise it must run with a
+compressed attribution window (`serve --window-scale F`): then F also compresses the days in which people arrive and the
+hours after which they convert, and the service learns when windows end, in real time.
 """
 
 import heapq
+import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,20 +42,22 @@ def drive(
     scale = declared["window_seconds"] / declared["declared_seconds"]
     world = World(scenario, stage, seed)
     pause = BATCH * 86400.0 * scale / scenario.people_per_day
-    if pause > 10.0:
-        fix = "start it with --window-scale 1e-5, so that a day takes about a second"
+    clock: _Clock = _Wall() if client.now() is None else _Driven(client, scenario.stage)
+    if pause > 10.0 and isinstance(clock, _Wall):
+        fix = "start it with --clock driven, or with --window-scale 1e-5, so that a day takes about a second"
         raise RemoteError(f"the service's clock is too slow to simulate on ({pause:.0f} s a batch): {fix}")
-    outbox = _Outbox(client, scale)
+    outbox = _Outbox(client, clock, scale)
     rows: list[tuple[People, list[dict[str, Any]]]] = []
-    start = time.monotonic()
+    start = clock.now()
     for batch in range(-(-users // BATCH)):
         outbox.send_until(start + batch * pause)
+        clock.learned()
         people = world.people(batch, BATCH)
         replies = client.decide([_request(scenario.stage, people, i) for i in range(BATCH)])
         outbox.add(people, replies, stage)
         rows.append((people, replies))
         progress(BATCH)
-    outbox.send_until(time.monotonic() + declared["window_seconds"] * 1.1 + 0.2)
+    outbox.send_until(clock.now() + declared["window_seconds"] * 1.1 + 0.2)
     client.policy(scenario.stage, wait=True)
     return _simulated(stage, rows)
 
@@ -67,24 +72,67 @@ def _request(stage: str, people: People, i: int) -> dict[str, Any]:
     }
 
 
+class _Clock(Protocol):
+    """Seconds of the service's time."""
+
+    def now(self) -> float: ...
+
+    def reach(self, moment: float) -> None:
+        """Return when it is `moment`."""
+
+    def learned(self) -> None:
+        """Return when what has matured is learned, as far as that is to be waited for."""
+
+
+class _Wall:
+    """The service's clock and ours are the wall's; it learns by itself."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def reach(self, moment: float) -> None:
+        time.sleep(max(0.0, moment - time.monotonic()))
+
+    def learned(self) -> None:
+        pass
+
+
+class _Driven:
+    """Time passes when we say so, in whole µs."""
+
+    def __init__(self, client: ServiceClient, stage: str):
+        self._client, self._stage, self._passed = client, stage, 0
+
+    def now(self) -> float:
+        return self._passed / 1e6
+
+    def reach(self, moment: float) -> None:
+        by = max(0, math.ceil(moment * 1e6) - self._passed)
+        self._client.advance(by)
+        self._passed += by
+
+    def learned(self) -> None:
+        self._client.policy(self._stage, wait=True)
+
+
 class _Outbox:
     """Rewards that wait for their time. Silence is never sent: the service matures it."""
 
-    def __init__(self, client: ServiceClient, scale: float):
-        self._client, self._scale = client, scale
+    def __init__(self, client: ServiceClient, clock: _Clock, scale: float):
+        self._client, self._clock, self._scale = client, clock, scale
         self._waiting: list[tuple[float, str]] = []
 
     def add(self, people: People, replies: list[dict[str, Any]], stage: Stage) -> None:
-        now = time.monotonic()
+        now = self._clock.now()
         for i, reply in enumerate(replies):
             a = stage.arms.index(reply["nudge"]["id"])
             if people.converts[i, a]:
                 heapq.heappush(self._waiting, (now + people.delay[i, a] * self._scale, reply["decision_id"]))
 
     def send_until(self, deadline: float) -> None:
-        """Send what falls due until `deadline` (monotonic seconds), then return; at once if it has passed."""
+        """Send what falls due until `deadline` (seconds of the clock), then return; at once if it has passed."""
         while True:
-            now = time.monotonic()
+            now = self._clock.now()
             due: list[dict[str, Any]] = []
             while self._waiting and self._waiting[0][0] <= now and len(due) < 1000:
                 due.append({"decision_id": heapq.heappop(self._waiting)[1], "kind": "reward", "value": 1})
@@ -92,7 +140,7 @@ class _Outbox:
             if now >= deadline:
                 return
             following = self._waiting[0][0] if self._waiting else deadline
-            time.sleep(max(0.0, min(deadline, following) - time.monotonic()))
+            self._clock.reach(min(deadline, following))
 
 
 def _simulated(stage: Stage, rows: list[tuple[People, list[dict[str, Any]]]]) -> Simulated:

@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 import numpy as np
 
-from bandit import propensity
+from bandit import beta_laws
 from bandit.belief import Belief
 from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, tiled
 
@@ -30,8 +30,8 @@ class Beta(msgspec.Struct, Exact, frozen=True, tag="beta", tag_field="name", for
 
     def posterior(self, belief: Belief, arms: Arms) -> "BetaPosterior":
         """Tempered Beta posteriors. Probabilities do not depend on x, so each eligible set is integrated once."""
-        success = (self.prior_success + belief.reward) / self.alpha**2
-        failure = (self.prior_failure + belief.n - belief.reward) / self.alpha**2
+        success = (self.prior_success + belief.reward) / (self.alpha * self.alpha)
+        failure = (self.prior_failure + belief.n - belief.reward) / (self.alpha * self.alpha)
         known = np.maximum((success + failure) / _SUREST, 1.0)
         return BetaPosterior(success / known, failure / known, arms, {})
 
@@ -51,7 +51,7 @@ class BetaPosterior(NamedTuple):
         key = eligible.tobytes()
         if key not in self.seen:
             p = np.zeros(len(eligible))
-            p[eligible] = propensity.beta(
+            p[eligible] = beta_laws.wins(
                 self.success[eligible],
                 self.failure[eligible],
                 self.arms.gain[eligible],

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit import arithmetic
 from bandit.belief import Belief
 from bandit.policies.protocol import Arms, Factor, Retired
 
@@ -82,10 +83,10 @@ def _gone(retired: Retired | None, types: tuple[str, ...], variance: Array) -> t
     for kind, precision, shift in zip(retired.kinds, retired.precision, retired.shift, strict=True) if retired else ():
         known = kind in types
         own = np.diag(1.0 / (variance if known else 2.0 * variance))
-        kept = np.eye(len(variance)) - np.linalg.solve(precision + own, precision).T  # I − Λ(Λ + P)⁻¹
-        reduced = kept @ precision
+        kept = np.eye(len(variance)) - arithmetic.solution(precision + own, precision).T  # I − Λ(Λ + P)⁻¹
+        reduced = arithmetic.product(kept, precision)
         reads = (0, 1 + types.index(kind)) if known else (0,)
-        result.append(Gone(reads, 0.5 * (reduced + reduced.T), kept @ shift))
+        result.append(Gone(reads, 0.5 * (reduced + reduced.T), arithmetic.product(kept, shift[:, None])[:, 0]))
     return tuple(result)
 
 
@@ -107,7 +108,8 @@ def empirical(layout: Layout, belief: Belief, groups: NDArray[np.intp]) -> Layou
     size = np.bincount(groups)
     for _ in range(_ROUNDS):
         found = posterior(layout, belief)
-        second = (found.mean - layout.mean) ** 2 + found.covariance.diagonal()
+        moved = found.mean - layout.mean
+        second = moved * moved + found.covariance.diagonal()
         total = np.bincount(groups, second) + _DECLARED * np.bincount(groups, declared) / size
         layout = layout._replace(precision=1.0 / (total / (size + _DECLARED))[groups])
     return layout
@@ -123,15 +125,15 @@ def grouped(layout: Layout) -> NDArray[np.intp]:
 def posterior(layout: Layout, belief: Belief) -> Gaussian:
     """The posterior of the blocks, from prior, sums and what others know. One inversion of an (m·d, m·d) matrix."""
     precision, shift = _information(layout, belief)
-    covariance = np.linalg.inv(precision)
-    covariance = 0.5 * (covariance + covariance.T)
-    return Gaussian(covariance @ shift, covariance)
+    covariance = arithmetic.inverse(precision)
+    return Gaussian(arithmetic.applied(covariance, shift), covariance)
 
 
 def means(layout: Layout, belief: Belief) -> Array:
-    """Posterior mean of each arm's own coefficients, (k, d), without its covariance: a third of the price."""
-    found = np.linalg.solve(*_information(layout, belief)).reshape(-1, layout.d)
-    return np.array([found[list(reads)].sum(axis=0) for reads in layout.reads])
+    """Posterior mean of each arm's own coefficients, (k, d), without its covariance."""
+    precision, shift = _information(layout, belief)
+    found = arithmetic.solution(precision, shift[:, None]).reshape(-1, layout.d)
+    return np.array([_added(found, reads) for reads in layout.reads])
 
 
 def _information(layout: Layout, belief: Belief) -> tuple[Array, Array]:
@@ -193,7 +195,7 @@ def _restricted(
     d = len(arms.columns)
     place = {(kind, c): (1 + t) * d + i for t, kind in enumerate(types) for i, c in enumerate(arms.columns)}
     inside = np.array([key in place for key in factor.keys], dtype=bool)
-    prior = np.array([(effect.intercept if c == INTERCEPT else effect.slope) ** -2.0 for _, c in factor.keys])
+    prior = np.array([1.0 / _square(effect.intercept if c == INTERCEPT else effect.slope) for _, c in factor.keys])
     precision = factor.precision + np.diag(np.where(inside, 0.0, prior))
     keys = tuple(key for key in factor.keys if key in place)
     at = np.array([place[key] for key in keys], dtype=np.intp)
@@ -205,20 +207,21 @@ def _without(precision: Array, shift: Array, inside: NDArray[np.bool_]) -> tuple
     cross = precision[np.ix_(inside, ~inside)]
     if cross.shape[1] == 0:
         return precision[np.ix_(inside, inside)], shift[inside]
-    solved = np.linalg.solve(precision[np.ix_(~inside, ~inside)], np.column_stack([cross.T, shift[~inside]]))
-    reduced = precision[np.ix_(inside, inside)] - cross @ solved[:, :-1]
-    return 0.5 * (reduced + reduced.T), shift[inside] - cross @ solved[:, -1]
+    order, out = np.concatenate([np.flatnonzero(~inside), np.flatnonzero(inside)]), cross.shape[1]
+    joined = np.zeros((len(order) + 1, len(order) + 1))
+    joined[:-1, :-1], joined[:-1, -1], joined[-1, :-1] = precision[np.ix_(order, order)], shift[order], shift[order]
+    left = arithmetic.sweep(joined, out)[out:, out:]
+    return 0.5 * (left[:-1, :-1] + left[:-1, :-1].T), left[:-1, -1]
 
 
 def projected(layout: Layout, found: Gaussian) -> tuple[Array, Array]:
     """What scores need: means (k, d), and for each pair of arms the (d, d) matrix G with cov(z_a, z_b) = x'G_ab x."""
     d, k = layout.d, len(layout.reads)
     m = len(found.mean) // d
-    reads = np.zeros((k, m))
-    for a, blocks in enumerate(layout.reads):
-        reads[a, list(blocks)] = 1.0
-    pairs = found.covariance.reshape(m, d, m, d)
-    return reads @ found.mean.reshape(m, d), np.einsum("ai,idje,bj->abde", reads, pairs, reads, optimize=True)
+    rows = np.array([_added(found.covariance.reshape(m, d, m * d), reads) for reads in layout.reads])
+    each = rows.reshape(k, d, m, d).transpose(2, 0, 1, 3)
+    pairs = np.array([_added(each, reads) for reads in layout.reads])  # (b, a, d, d)
+    return np.array([_added(found.mean.reshape(m, d), reads) for reads in layout.reads]), pairs.transpose(1, 0, 2, 3)
 
 
 def gram(means: Array, pairs: Array, x: Array, arm: NDArray[np.intp]) -> tuple[Array, Array]:
@@ -227,8 +230,22 @@ def gram(means: Array, pairs: Array, x: Array, arm: NDArray[np.intp]) -> tuple[A
     rows = [(a, np.flatnonzero(arm == a)) for a in np.unique(arm)]
     for a, mine in rows:
         for b, others in rows:
-            covariance[np.ix_(mine, others)] = x[mine] @ pairs[a, b] @ x[others].T
-    return np.einsum("nd,nd->n", x, means[arm]), covariance
+            half = arithmetic.product(x[mine], pairs[a, b])
+            covariance[np.ix_(mine, others)] = arithmetic.product(half, x[others].T)
+    return scores(means, x, arm), covariance
+
+
+def scores(means: Array, x: Array, arm: NDArray[np.intp]) -> Array:
+    """x·m_a of n rows x (n, d) under their arms (n,), from means (k, d)."""
+    return arithmetic.total((x * means[arm]).T)
+
+
+def _added(blocks: Array, reads: tuple[int, ...]) -> Array:
+    """The blocks that an arm reads, one added after the other."""
+    found: Array = blocks[reads[0]]
+    for i in reads[1:]:
+        found = found + blocks[i]
+    return found
 
 
 _ROUNDS, _DECLARED = 6, 2.0
@@ -237,6 +254,10 @@ INTERCEPT = "1"
 
 
 def _variances(scales: Scales, d: int) -> Array:
-    variances = np.full(d, scales.slope**2)
-    variances[0] = scales.intercept**2
+    variances = np.full(d, _square(scales.slope))
+    variances[0] = _square(scales.intercept)
     return variances
+
+
+def _square(value: float) -> float:
+    return value * value  # ** is a library's own

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit.belief import Belief
 from bandit.orthant import correlated, correlated_many
 from bandit.policies import blocks, products
 from bandit.policies.blocks import Layout, Scales
+from bandit.policies.products import Forms
 from bandit.policies.protocol import Arms, Array, Exact, Factor, Mask, Retired, Scores
 
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
@@ -32,13 +34,15 @@ class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
 
     def posterior(self, belief: Belief, arms: Arms) -> "JointPosterior":
         """Joint posterior of all arms' rewards."""
-        return self.fitted(belief, arms)[1]
+        _, means, pairs, tagged = self.fitted(belief, arms)
+        return JointPosterior(products.joint(means, pairs), products.places(len(means)), tagged)
 
-    def fitted(self, belief: Belief, arms: Arms) -> tuple[float, "JointPosterior"]:
-        """The noise as well."""
+    def fitted(self, belief: Belief, arms: Arms) -> tuple[float, Array, Array, Arms]:
+        """The noise; means (k, d); for each pair of arms the (d, d) covariance, as the policy samples it; the arms."""
         noise, layout, scaled, tagged = self._ready(belief, arms)
         means, pairs = blocks.projected(layout, blocks.posterior(layout, scaled))
-        return noise, JointPosterior(noise * means, (noise * self.alpha) ** 2 * pairs, tagged)
+        width = noise * self.alpha
+        return noise, noise * means, width * width * pairs, tagged
 
     def message(self, belief: Belief, arms: Arms) -> Factor | None:
         """About the types of its nudges, in units of the noise."""
@@ -48,8 +52,8 @@ class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
     def _ready(self, belief: Belief, arms: Arms) -> tuple[float, Layout, Belief, Arms]:
         total = belief.n.sum() + _PSEUDO
         rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / total
-        within = belief.square - belief.reward**2 / np.maximum(belief.n, 1.0)
-        noise = float(np.sqrt((np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd**2) / total))
+        within = belief.square - belief.reward * belief.reward / np.maximum(belief.n, 1.0)
+        noise = float(np.sqrt((np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd * self.noise_sd) / total))
         tagged = arms._replace(kinds=tuple(map(_tagged, arms.kinds)), retired=_scaled(arms.retired, noise))
         d = belief.shift.shape[1]
         base, effect = (Scales(_UNITS * s.intercept, _UNITS * s.slope) for s in (self.base, self.effect))
@@ -72,26 +76,24 @@ def _scaled(retired: Retired | None, noise: float) -> Retired | None:
 
 
 class JointPosterior(NamedTuple):
-    """Scores of all arms at x: means · x, and covariance x'G_ab x as the policy samples it."""
+    """Scores of all arms at x: their means, and the covariance of every pair as the policy samples it."""
 
-    means: Array  # (k, d)
-    pairs: Array  # (k, k, d, d)
+    forms: Forms
+    pair: NDArray[np.intp]  # (k, k): which form
     arms: Arms
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint propensities of utilities gain·reward − cost; exact up to the orthant integral."""
-        mean, covariance = self.means @ x, self.pairs @ x @ x
-        gain, cost = self.arms.gain[eligible], self.arms.cost[eligible]
+        mean, spread = self.forms.one(x)
+        covariance, gain = spread[self.pair], self.arms.gain
+        joint = covariance * np.multiply.outer(gain, gain)
         p = np.zeros(len(mean))
-        utility = gain * mean[eligible] - cost
-        p[eligible] = correlated(utility, covariance[np.ix_(eligible, eligible)] * np.multiply.outer(gain, gain))
+        p[eligible] = correlated((gain * mean - self.arms.cost)[eligible], joint[np.ix_(eligible, eligible)])
         return Scores(mean, np.sqrt(np.maximum(covariance.diagonal(), 1e-18)), p)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """Joint in every row."""
-        k, d = self.means.shape
-        mean, spread = products.forms(np.concatenate([self.pairs.reshape(-1, d), self.means]), x, k)
-        covariance = spread.reshape(-1, k, k)
-        gain, cost = self.arms.gain, self.arms.cost
-        p = correlated_many(gain * mean - cost, covariance * np.multiply.outer(gain, gain), eligible)
-        return Scores(mean, np.sqrt(np.maximum(spread[:, :: k + 1], 1e-18)), p)
+        mean, spread = self.forms.many(x)
+        covariance, gain = spread[:, self.pair], self.arms.gain
+        p = correlated_many(gain * mean - self.arms.cost, covariance * np.multiply.outer(gain, gain), eligible)
+        return Scores(mean, np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 1e-18)), p)

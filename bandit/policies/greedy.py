@@ -58,7 +58,7 @@ class IndexPosterior(NamedTuple):
         return Scores(mean, sd, p + self.epsilon * eligible / np.count_nonzero(eligible))
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
-        """In every row as `choose`; arms that tie to rounding there may differ by it here."""
+        """In every row as `choose`."""
         mean, sd, worth, spread = self.model.marginals_many(x)
         index = np.where(eligible, worth + self.width * spread, -np.inf)
         best = index == index.max(axis=1, keepdims=True)

@@ -14,14 +14,14 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from bandit import propensity
+from bandit import arithmetic, logistic, propensity
 from bandit.belief import Belief, add, sites, weighted
 from bandit.orthant import correlated, correlated_many
-from bandit.policies import adf, blocks, products
+from bandit.policies import adf, blocks
 from bandit.policies.blocks import Layout, Scales
 from bandit.policies.gaussian import HierarchicalGaussian
+from bandit.policies.products import Forms, forms, joint, places
 from bandit.policies.protocol import Arms, Array, Factor, Mask, Scores, Sites
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-3, le=100)]
@@ -32,7 +32,7 @@ _CHUNK = 128  # rows filtered together, before their joint posterior is computed
 _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
 _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
 _FLATTEST = 0.01  # of a curvature that could turn: silence about a likely answer
-_PROBIT = np.pi / 8.0  # E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
+_PROBIT = 0.39269908169872414  # π / 8: E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
 
 
 class Filtered:
@@ -74,15 +74,15 @@ class Filtered:
         """
         layout = self.learned(arms, belief)
         means, pairs = blocks.projected(layout, blocks.posterior(layout, belief))
-        z = np.einsum("nd,nd->n", x, means[arm])
+        z = blocks.scores(means, x, arm)
         spread = np.zeros(len(z))
         for a in np.unique(arm).tolist():
             rows = arm == a
-            spread[rows] = np.einsum("nd,de,ne->n", x[rows], pairs[a, a], x[rows], optimize=True)
+            spread[rows] = arithmetic.total((arithmetic.product(x[rows], pairs[a, a]) * x[rows]).T)
         tau, nu = _curved(z, spread, reward, weight)
         for _ in range(_NEWTON):
             rows = weighted(len(arms.names), x, arm, tau, nu, reward, weight)
-            step = np.einsum("nd,nd->n", x, blocks.means(layout, add(belief, rows))[arm]) - z
+            step = blocks.scores(blocks.means(layout, add(belief, rows)), x, arm) - z
             z = z + step * (_STRIDE / max(float(np.abs(step).max(initial=0.0)), _STRIDE))
             tau, nu = _curved(z, np.zeros(len(z)), reward, weight)
         return tau, nu
@@ -126,7 +126,7 @@ class Hierarchical(
     def layout(self, arms: Arms, d: int) -> Layout:
         """Baseline, types, nudges."""
         base, effect = self.widths
-        return blocks.shared(arms, d, base=base, effect=effect, start=float(special.logit(self.prior_mean)))
+        return blocks.shared(arms, d, base=base, effect=effect, start=arithmetic.logit(self.prior_mean))
 
     def learned(self, arms: Arms, belief: Belief) -> Layout:
         """By empirical Bayes if asked for."""
@@ -153,59 +153,57 @@ class Logistic(msgspec.Struct, Logits, frozen=True, tag="logistic", tag_field="n
     def layout(self, arms: Arms, d: int) -> Layout:
         """One block for each arm."""
         own = Scales(self.prior_sd, self.slope_sd)
-        return blocks.disjoint(arms, d, own=own, start=float(special.logit(self.prior_mean)))
+        return blocks.disjoint(arms, d, own=own, start=arithmetic.logit(self.prior_mean))
 
 
 class LogitPosterior(NamedTuple):
-    """[G_11 … G_kk, m_1 … m_k] stacked, so that one product with x gives every mean and covariance of scores.
-
-    G_ab for every pair of arms; for every arm with itself only where scores are independent.
+    """Means of scores, and their covariances G_ab x for every pair of arms; for every arm with itself only where scores
+    are independent.
     """
 
-    stacked: Array  # (k·k·d + k, d), or (k·d + k, d)
-    k: int
-    d: int
-    independent: bool
+    forms: Forms
+    pair: NDArray[np.intp] | None  # (k, k): which form; None where scores are independent
+    own: slice | NDArray[np.intp]  # forms of an arm with itself
     priced: bool  # gains or costs of arms differ
     alpha: float
     arms: Arms
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint scores N(m, α² C) at x (d,); the mean and sd reported are of the reward σ(z)."""
-        product = self.stacked.dot(x)
-        z, spread = product[-self.k :], product[: -self.k].reshape(-1, self.d).dot(x)
-        variance = np.maximum(spread if self.independent else spread[:: self.k + 1], _LEAST)
-        mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
-        at = special.expit(z)
-        width = self.alpha * np.sqrt(variance)
-        sd = at * (1.0 - at) * width
-        spread = width if self.independent else self.alpha**2 * spread.reshape(self.k, self.k)
+        z, spread = self.forms.one(x)
+        mean, at, steep, width = self._marginals(z, spread[self.own])
+        matrix = width if self.pair is None else self.alpha * self.alpha * spread[self.pair]
+        gain, cost = self.arms.gain, self.arms.cost
         if all(eligible.tolist()):
-            return Scores(mean, sd, self._wins(z, spread, self.arms.gain, self.arms.cost))
-        p, some = np.zeros(self.k), eligible if self.independent else np.ix_(eligible, eligible)
-        p[eligible] = self._wins(z[eligible], spread[some], self.arms.gain[eligible], self.arms.cost[eligible])
-        return Scores(mean, sd, p)
+            return Scores(mean, steep * width, self._wins(z, at, steep, matrix, gain, cost))
+        p, some = np.zeros(len(z)), eligible if self.pair is None else np.ix_(eligible, eligible)
+        p[eligible] = self._wins(
+            z[eligible], at[eligible], steep[eligible], matrix[some], gain[eligible], cost[eligible]
+        )
+        return Scores(mean, steep * width, p)
 
-    def _wins(self, z: Array, spread: Array, gain: Array, cost: Array) -> Array:
+    def _marginals(self, z: Array, variance: Array) -> tuple[Array, Array, Array, Array]:
+        """E σ(z); σ(z), its slope, and the sd of z as the policy samples it."""
+        variance = np.maximum(variance, _LEAST)
+        mean, at = logistic.values(np.array([z / np.sqrt(1.0 + _PROBIT * variance), z]))
+        return mean, at, at * (1.0 - at), self.alpha * np.sqrt(variance)
+
+    def _wins(self, z: Array, at: Array, steep: Array, spread: Array, gain: Array, cost: Array) -> Array:
         """`spread`: sds where scores are independent, their covariance where not."""
         if self.priced and (np.ptp(gain) > 0.0 or np.ptp(cost) > 0.0):
-            at = special.expit(z)
-            steep = gain * at * (1.0 - at)
-            z, spread = gain * at - cost, spread * (steep if self.independent else np.multiply.outer(steep, steep))
-        return propensity.gaussian(z, spread) if self.independent else correlated(z, spread)
+            scale = gain * steep
+            z = gain * at - cost
+            spread = scale * spread if self.pair is None else spread * scale[:, None] * scale
+        return propensity.gaussian(z, spread) if self.pair is None else correlated(z, spread)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """Joint in every row."""
-        z, spread = products.forms(self.stacked, x, self.k)
-        variance = np.maximum(spread if self.independent else spread[:, :: self.k + 1], _LEAST)
-        mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
-        at = special.expit(z)
-        steep = at * (1.0 - at)
-        width = self.alpha * np.sqrt(variance)
+        z, spread = self.forms.many(x)
+        mean, at, steep, width = self._marginals(z, spread[:, self.own])
         worth, scale = self._worth_many(z, at, steep, eligible)
-        if self.independent:
+        if self.pair is None:
             return Scores(mean, steep * width, propensity.gaussian_many(worth, scale * width, eligible))
-        covariance = self.alpha**2 * spread.reshape(-1, self.k, self.k) * scale[:, :, None] * scale[:, None, :]
+        covariance = self.alpha * self.alpha * spread[:, self.pair] * scale[:, :, None] * scale[:, None, :]
         return Scores(mean, steep * width, correlated_many(worth, covariance, eligible))
 
     def _worth_many(self, z: Array, at: Array, steep: Array, eligible: Mask) -> tuple[Array, Array]:
@@ -227,18 +225,17 @@ def _curved(z: Array, variance: Array, reward: Array, weight: Array) -> Sites:
     """(τ, ν) of rows at scores z, smoothed by the scores' variance: slope and curvature of log(1 − F σ(z)) where nobody
     has answered yet and F = `weight` of all answers would have come by now; of the usual likelihood where F = 1.
     """
-    p = special.expit(z / np.sqrt(1.0 + _PROBIT * variance))
+    p = arithmetic.expit(z / np.sqrt(1.0 + _PROBIT * variance))
     q, silent = 1.0 - p, 1.0 - weight * p
-    tau = weight * p * q * np.maximum(1.0 - 2.0 * p + weight * p**2, _FLATTEST) / silent**2
+    tau = weight * p * q * np.maximum(1.0 - 2.0 * p + weight * p * p, _FLATTEST) / (silent * silent)
     return tau, tau * z + weight * (reward - p) * q / silent
 
 
 def _ready(layout: Layout, belief: Belief, arms: Arms, alpha: float) -> LogitPosterior:
     means, pairs = blocks.projected(layout, blocks.posterior(layout, belief))
-    k, d = means.shape
-    independent = all(len(reads) == 1 for reads in layout.reads)
-    if independent:
-        pairs = pairs[np.arange(k), np.arange(k)]
-    stacked = np.ascontiguousarray(np.concatenate([pairs.reshape(-1, d), means]))
+    each = np.arange(len(means))
     priced = bool(np.ptp(arms.gain) > 0.0 or np.ptp(arms.cost) > 0.0)
-    return LogitPosterior(stacked, k, d, independent, priced, alpha, arms)
+    if all(len(reads) == 1 for reads in layout.reads):
+        return LogitPosterior(forms(means, pairs[each, each]), None, slice(None), priced, alpha, arms)
+    pair = places(len(means))
+    return LogitPosterior(joint(means, pairs), pair, pair.diagonal(), priced, alpha, arms)

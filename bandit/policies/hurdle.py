@@ -14,25 +14,26 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from bandit import arithmetic
 from bandit.belief import Array, Belief
 from bandit.orthant import correlated, correlated_many
 from bandit.policies import blocks, products
 from bandit.policies.blocks import Layout, Scales
 from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.hierarchical import Filtered
+from bandit.policies.products import Forms
 from bandit.policies.protocol import Arms, Factor, Mask, Scores, Sites
 
-_LOG = float(np.log(1e4))
-_PROBIT = np.pi / 8.0
+_LOG = 9.210340371976184  # log 10⁴
+_PROBIT = 0.39269908169872414  # π / 8
 _SHARE = 0.1  # of the maximum: an amount before any was seen
 _NOISE = 0.1  # sd of ℓ before any was seen: 0.9 in the log of an amount
 
 
 def level(reward: Array) -> Array:
     """ℓ in [0, 1] of amounts as shares of the maximum, above 0."""
-    return np.asarray(np.clip(1.0 + np.log(np.maximum(reward, 1e-300)) / _LOG, 0.0, 1.0), dtype=np.float64)
+    return np.asarray(np.clip(1.0 + arithmetic.log(np.maximum(reward, 1e-300)) / _LOG, 0.0, 1.0), dtype=np.float64)
 
 
 def halves(belief: Belief) -> tuple[Belief, Belief]:
@@ -52,7 +53,7 @@ class HierarchicalHurdle(msgspec.Struct, Filtered, frozen=True):
 
     def layout(self, arms: Arms, d: int) -> Layout:
         """Of whether."""
-        start = float(special.logit(self.prior_mean))
+        start = arithmetic.logit(self.prior_mean)
         return blocks.shared(arms, d, base=self.base, effect=self.effect, start=start)
 
     def learned(self, arms: Arms, belief: Belief) -> Layout:
@@ -84,50 +85,47 @@ class HierarchicalHurdle(msgspec.Struct, Filtered, frozen=True):
         amounts = HierarchicalGaussian(start, self.base, self.effect, 1.0, noise_sd=_NOISE, scales=self.scales)
         alone = arms._replace(elsewhere=None, retired=None)
         means, pairs = blocks.projected(layout, blocks.posterior(layout, whether))
-        noise, found = amounts.fitted(much, alone)
-        return HurdlePosterior(means, pairs, found.means, found.pairs, noise, self.alpha, arms)
+        noise, *levels, _ = amounts.fitted(much, alone)
+        joint = products.joint
+        return HurdlePosterior(
+            joint(means, pairs), joint(*levels), products.places(len(means)), noise, self.alpha, arms
+        )
 
 
 class HurdlePosterior(NamedTuple):
-    """Logits and levels of all arms: means · x, and covariances x'G_ab x."""
+    """Logits and levels of all arms: their means, and the covariances of every pair."""
 
-    means: Array  # (k, d) of z
-    pairs: Array  # (k, k, d, d)
-    level_means: Array  # (k, d) of ℓ
-    level_pairs: Array  # (k, k, d, d)
+    logits: Forms
+    levels: Forms
+    pair: NDArray[np.intp]  # (k, k): which form
     noise: float  # sd of ℓ between people
     alpha: float
     arms: Arms
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint propensities of expected utilities."""
-        mean, utility, worth, sd = self._worth(
-            self.means @ x, self.pairs @ x @ x, self.level_means @ x, self.level_pairs @ x @ x
-        )
+        (z, spread), (mu, doubt) = self.logits.one(x), self.levels.one(x)
+        mean, utility, worth, sd = self._worth(z, spread[self.pair], mu, doubt[self.pair])
         p = np.zeros(len(mean))
         p[eligible] = correlated(utility[eligible], worth[np.ix_(eligible, eligible)])
         return Scores(mean, sd, p)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """The same for every row."""
-        k, d = self.means.shape
-        parts = []
-        for means, pairs in ((self.means, self.pairs), (self.level_means, self.level_pairs)):
-            centre, spread = products.forms(np.concatenate([pairs.reshape(-1, d), means]), x, k)
-            parts += [centre, spread.reshape(-1, k, k)]
-        mean, utility, worth, sd = self._worth(*parts)
+        (z, spread), (mu, doubt) = self.logits.many(x), self.levels.many(x)
+        mean, utility, worth, sd = self._worth(z, spread[:, self.pair], mu, doubt[:, self.pair])
         return Scores(mean, sd, correlated_many(utility, worth, eligible))
 
     def _worth(self, z: Array, spread: Array, mu: Array, doubt: Array) -> tuple[Array, Array, Array, Array]:
         """Expected reward, utility and its covariance, and the reward's sd: of logits and levels (…, k), (…, k, k)."""
         own = np.maximum(np.diagonal(doubt, axis1=-2, axis2=-1), 0.0)
-        extra = 0.5 * _LOG**2 * (self.noise**2 + own)
-        amount = np.minimum(np.exp(_LOG * (np.minimum(mu, 1.0) - 1.0) + extra), 1.0)
-        at = special.expit(z)
+        extra = 0.5 * _LOG * _LOG * (self.noise * self.noise + own)
+        amount = np.minimum(arithmetic.exp(_LOG * (np.minimum(mu, 1.0) - 1.0) + extra), 1.0)
+        at = arithmetic.expit(z)
         by_z, by_level = amount * at * (1.0 - at), _LOG * amount * at
-        covariance = self.alpha**2 * (_outer(by_z) * spread + _outer(by_level) * doubt)
+        covariance = self.alpha * self.alpha * (_outer(by_z) * spread + _outer(by_level) * doubt)
         variance = np.maximum(np.diagonal(spread, axis1=-2, axis2=-1), 1e-18)
-        mean = special.expit(z / np.sqrt(1.0 + _PROBIT * variance)) * amount
+        mean = arithmetic.expit(z / np.sqrt(1.0 + _PROBIT * variance)) * amount
         gain, cost = self.arms.gain, self.arms.cost
         sd = np.sqrt(np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 1e-18))
         return mean, gain * at * amount - cost, covariance * np.multiply.outer(gain, gain), sd

@@ -17,9 +17,9 @@ from typing import Annotated, NamedTuple
 import msgspec
 import numpy as np
 
-from bandit import propensity
+from bandit import arithmetic, propensity
 from bandit.belief import Belief
-from bandit.policies import products
+from bandit.policies.products import Forms, forms
 from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-4, le=1e3)]
@@ -42,21 +42,20 @@ class Ridge(msgspec.Struct, Exact, frozen=True):
     noise_sd: Positive = 0.3
 
     def regression(self, belief: Belief, arms: Arms, alpha: float) -> "LinearPosterior":
-        """One inversion for each arm, then every decision is one matrix–vector product."""
-        k, d = belief.shift.shape
+        """One inversion for each arm, then every decision is two matrix–vector products, both exact."""
+        d = belief.shift.shape[1]
         total = belief.n.sum()
         rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / (total + _PSEUDO)
-        within = belief.square - belief.reward**2 / np.maximum(belief.n, 1.0)
-        noise = (np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd**2) / (total + _PSEUDO)
-        prior = np.full(d, self.slope_sd**-2.0)
-        prior[0] = self.prior_sd**-2.0
-        inverse = np.linalg.inv(belief.precision + np.diag(prior))
+        within = belief.square - belief.reward * belief.reward / np.maximum(belief.n, 1.0)
+        noise = (np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd * self.noise_sd) / (total + _PSEUDO)
+        prior = np.full(d, 1.0 / (self.slope_sd * self.slope_sd))
+        prior[0] = 1.0 / (self.prior_sd * self.prior_sd)
+        inverse = arithmetic.inverse(belief.precision + np.diag(prior))
         start = belief.shift.copy()
         start[:, 0] += prior[0] * rate
-        mean = np.einsum("kij,kj->ki", inverse, start)
-        stacked = np.concatenate([(noise * alpha**2 * inverse).reshape(k * d, d), mean])
+        mean = arithmetic.applied(inverse, start)
         priced = bool((arms.gain != 1.0).any() or (arms.cost != 0.0).any())
-        return LinearPosterior(np.ascontiguousarray(stacked), k, d, arms, priced)
+        return LinearPosterior(forms(mean, noise * alpha * alpha * inverse), arms, priced)
 
 
 class Linear(Ridge, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
@@ -70,35 +69,32 @@ class Linear(Ridge, frozen=True, tag="linear", tag_field="name", forbid_unknown_
 
 
 class LinearPosterior(NamedTuple):
-    """[α²Σ_1 … α²Σ_k, m_1 … m_k] stacked, so that one product with x gives every score."""
+    """Score marginals of every arm: means, and α²Σ_a."""
 
-    stacked: Array  # (k·d + k, d)
-    k: int
-    d: int
+    forms: Forms
     arms: Arms
     priced: bool  # some gain is not 1, or some cost not 0
 
     def marginals(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """Mean and sd of the reward, and of the utility, (k,) each: x·m_a and α √(x'Σ_a x)."""
-        stacked, k, d, arms, priced = self
-        product = stacked.dot(x)
-        mean, sd = product[k * d :], product[: k * d].reshape(k, d).dot(x)
+        mean, sd = self.forms.one(x)
         np.maximum(sd, _LEAST, out=sd)
         np.sqrt(sd, sd)
-        return (mean, sd, arms.gain * mean - arms.cost, arms.gain * sd) if priced else (mean, sd, mean, sd)
+        arms = self.arms
+        return (mean, sd, arms.gain * mean - arms.cost, arms.gain * sd) if self.priced else (mean, sd, mean, sd)
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Independent across arms."""
         mean, sd, worth, width = self.marginals(x)
         if all(eligible.tolist()):
             return Scores(mean, sd, propensity.gaussian(worth, width))
-        p = np.zeros(self.k)
+        p = np.zeros(len(mean))
         p[eligible] = propensity.gaussian(worth[eligible], width[eligible])
         return Scores(mean, sd, p)
 
     def marginals_many(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """`marginals` of x (n, d), (n, k) each."""
-        mean, variance = products.forms(self.stacked, x, self.k)
+        mean, variance = self.forms.many(x)
         sd = np.sqrt(np.maximum(variance, _LEAST))
         return mean, sd, self.arms.gain * mean - self.arms.cost, self.arms.gain * sd
 

@@ -67,8 +67,7 @@ class Posterior(Protocol):
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """`choose` for every row of x (n, d) and `eligible` (n, k), each for itself; every part is (n, k).
 
-        The same rules, computed for many decisions at once: propensities are within 1e-9 of `choose`'s, 1e-8 where
-        scores are correlated. An index that ties to rounding may tie in one and not in the other.
+        The same rules, computed for many decisions at once, and the same bits.
         """
         ...
 

@@ -26,6 +26,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "JOURNEY_BANDIT_DEV": "true",
         "JOURNEY_BANDIT_SALT": "s",
         "JOURNEY_BANDIT_WINDOW_SCALE": "1e-5",
+        "JOURNEY_BANDIT_CLOCK": "driven",
         "JOURNEY_BANDIT_QUEUE": "7",
         "JOURNEY_BANDIT_CORS": "https://a",
         "JOURNEY_BANDIT_WEBHOOKS": "w.toml",
@@ -33,7 +34,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     assert {f"JOURNEY_BANDIT_{name.upper()}" for name in Settings.__struct_fields__} == environ.keys()
     assert load({}, environ) == Settings(
         app="travel", store="memory://", host="0.0.0.0", port=9, keys="k.toml", dev=True, salt="s",  # noqa: S104
-        window_scale=1e-5, queue=7, cors="https://a", webhooks="w.toml",
+        window_scale=1e-5, clock="driven", queue=7, cors="https://a", webhooks="w.toml",
     )  # fmt: skip
 
 
@@ -91,6 +92,7 @@ def test_other_variables_do_not_matter() -> None:
         ("window_scale", "2"),
         ("window_scale", "nan"),
         ("window_scale", "fast"),
+        ("clock", "slow"),
         ("queue", "0"),
         ("queue", "many"),
     ],

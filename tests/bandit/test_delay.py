@@ -104,9 +104,9 @@ def test_a_logistic_policy_goes_to_the_joint_mode_of_what_is_open() -> None:
     policy, nothing = Hierarchical(), empty(3, 3)
     tau, nu = policy.provisional(nothing, arms, x, arm, reward, weight)
     rows = weighted(3, x, arm, tau, nu, reward, weight)
-    z = np.einsum("nd,nd->n", x, policy.posterior(nothing, arms).stacked[-3:][arm])  # before
+    z = np.einsum("nd,nd->n", x, policy.posterior(nothing, arms).forms.stacked[-3:][arm])  # before
     assert np.abs(z).max() > 1.0
-    after = policy.posterior(add(nothing, rows), arms).stacked[-3:]
+    after = policy.posterior(add(nothing, rows), arms).forms.stacked[-3:]
     again = np.einsum("nd,nd->n", x, after[arm])
 
     def says(z: Array) -> Array:

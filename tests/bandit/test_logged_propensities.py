@@ -84,10 +84,10 @@ def counted(posterior: object, x: NDArray[np.float64], k: int, rng: np.random.Ge
     assert isinstance(posterior, LogitPosterior)
     found = np.empty((len(x), k))
     for i, row in enumerate(x):
-        product = posterior.stacked @ row
-        spread = posterior.alpha**2 * (product[:-k].reshape(-1, posterior.d) @ row).reshape(k, k)
+        mean, forms = posterior.forms.one(row)
+        spread = posterior.alpha**2 * forms[posterior.pair]
         root = np.linalg.cholesky(spread + 1e-12 * np.eye(k))
-        wins = (product[-k:] + rng.standard_normal((DRAWS, k)) @ root.T).argmax(axis=1)
+        wins = (mean + rng.standard_normal((DRAWS, k)) @ root.T).argmax(axis=1)
         found[i] = np.maximum(np.bincount(wins, minlength=k), 1) / DRAWS
     return found
 

@@ -127,7 +127,7 @@ def test_a_new_stage_starts_with_what_others_know_of_its_types(shop: list[Snapsh
     def says(snapshot: Snapshot) -> np.ndarray:
         posterior = snapshot.spec.policy.posterior(snapshot.belief, snapshot.arms)
         assert isinstance(posterior, LogitPosterior)
-        x = np.zeros(posterior.d)
+        x = np.zeros(posterior.forms.d)
         x[0] = 1.0
         return posterior.choose(x, np.ones(3, dtype=bool)).mean
 

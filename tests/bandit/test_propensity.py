@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, optimize, special, stats
 
-from bandit import propensity
+from bandit import beta_laws, propensity
 from bandit.errors import PropensityError
 
 Array = NDArray[np.float64]
@@ -219,7 +219,7 @@ def beta_two_arms(a: Array, b: Array) -> float:
 @given(st.tuples(*[st.integers(1, 10_000)] * 4))
 def test_two_beta_arms_agree_with_the_finite_sum(counts: tuple[int, int, int, int]) -> None:
     a, b = np.array(counts[:2], dtype=float), np.array(counts[2:], dtype=float)
-    p = propensity.beta(a, b, np.ones(2), np.zeros(2))
+    p = beta_laws.wins(a, b, np.ones(2), np.zeros(2))
     np.testing.assert_allclose(p, [beta_two_arms(a, b), beta_two_arms(a[::-1], b[::-1])], rtol=0, atol=1e-8)
 
 
@@ -231,20 +231,20 @@ def test_beta_arms_with_gains_and_costs_agree_with_adaptive_quadrature(most: flo
     for k in (2, 3, 6):
         a, b = 1 + rng.uniform(0, most, k), 1 + rng.uniform(0, most, k)
         gain, cost = (rng.uniform(0.3, 1, k), rng.uniform(-0.1, 0.2, k)) if priced else (np.ones(k), np.zeros(k))
-        p = propensity.beta(a, b, gain, cost)
+        p = beta_laws.wins(a, b, gain, cost)
         np.testing.assert_allclose(p, beta_oracle(a, b, gain, cost), rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 12])
 @pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (1.05, 1.05), (1.0, 10_000.0), (300.0, 9_700.0)])
 def test_identical_beta_arms_share_equally(k: int, a: float, b: float) -> None:
-    p = propensity.beta(np.full(k, a), np.full(k, b), np.ones(k), np.zeros(k))
+    p = beta_laws.wins(np.full(k, a), np.full(k, b), np.ones(k), np.zeros(k))
     np.testing.assert_allclose(p, 1 / k, rtol=0, atol=1e-7)
 
 
 def test_a_beta_arm_that_can_never_pay_has_no_share() -> None:
     """At best 0.2·1 − 0.3 < 0, what showing nothing pays at worst."""
-    p = propensity.beta(np.array([1.0, 50.0]), np.array([1.0, 1.0]), np.array([1.0, 0.2]), np.array([0.0, 0.3]))
+    p = beta_laws.wins(np.array([1.0, 50.0]), np.array([1.0, 1.0]), np.array([1.0, 0.2]), np.array([0.0, 0.3]))
     np.testing.assert_allclose(p, [1.0, 0.0], rtol=0, atol=1e-9)
 
 
@@ -253,13 +253,13 @@ def test_relabelling_beta_arms_relabels_their_shares(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     laws = rng.uniform(1, 200, k), rng.uniform(1, 200, k), rng.uniform(0.5, 1, k), rng.uniform(0, 0.1, k)
     order = rng.permutation(k)
-    p = propensity.beta(*laws)
-    np.testing.assert_allclose(propensity.beta(*(v[order] for v in laws)), p[order], rtol=0, atol=1e-12)
+    p = beta_laws.wins(*laws)
+    np.testing.assert_allclose(beta_laws.wins(*(v[order] for v in laws)), p[order], rtol=0, atol=1e-12)
 
 
 def test_beta_laws_that_are_none_raise_the_alarm() -> None:
     with pytest.raises(PropensityError, match="Σp"):
-        propensity.beta(np.array([math.nan, 1.0]), np.ones(2), np.ones(2), np.zeros(2))
+        beta_laws.wins(np.array([math.nan, 1.0]), np.ones(2), np.ones(2), np.zeros(2))
 
 
 # -- the floor -------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def shop(make_stage: Callable[..., Stage]) -> Stage:
         ([("reward", 30.0)], 30.0, "reward"),
         ([("reward", 0.0)], 0.0, "reward"),
         ([("reward", 30.0), ("reward", 12.5)], 42.5, "reward"),
+        ([("reward", 0.1)] * 10, 1.0, "reward"),
         ([("reward", 90.0), ("reward", 90.0)], 100.0, "reward"),
         ([("reward", -90.0)], -5.0, "reward"),
         ([("reward", 30.0), ("retraction", 10.0)], 20.0, "reward"),

@@ -31,6 +31,9 @@ def test_top_two_is_its_definition(p: np.ndarray, beta: float) -> None:
     assert transforms.top_two(p, beta).sum() == pytest.approx(1.0, abs=1e-12)
 
 
+GRID = 1.0 / propensity.UNITS
+
+
 def test_top_two_by_drawing() -> None:
     """200,000 draws; false alarm below 1e-6 (5 sds of 0.0011), detects an error of 0.012."""
     rng, p = np.random.default_rng(4), np.array([0.6, 0.25, 0.1, 0.05])
@@ -76,11 +79,13 @@ def test_a_stage_declares_them_and_the_floor_comes_last(make_stage: Callable[...
     p = decided(msgspec.structs.replace(plain, floor=0.0))[0]
     ramped = decided(msgspec.structs.replace(plain, ramp=0.2))[0]
     eligible = p > 0
-    np.testing.assert_allclose(ramped, propensity.floored(transforms.ramp(p, 0.2), 0.02, eligible), atol=1e-12)
-    assert ramped[eligible].min() >= 0.02 - 1e-15
+    np.testing.assert_allclose(
+        ramped, propensity.floored(transforms.ramp(p, 0.2), 0.02, eligible), rtol=0, atol=2 * GRID
+    )
+    assert ramped[eligible].min() >= 0.02
     both = decided(msgspec.structs.replace(plain, ramp=0.5, top_two=0.5))[0]
     expected = propensity.floored(transforms.ramp(transforms.top_two(p, 0.5), 0.5), 0.02, eligible)
-    np.testing.assert_allclose(both, expected, atol=1e-12)
+    np.testing.assert_allclose(both, expected, rtol=0, atol=6 * GRID)
 
 
 def test_a_price_makes_nudges_rarer_and_is_no_cost(make_stage: Callable[..., Stage]) -> None:

@@ -263,6 +263,37 @@ def test_a_changed_decision_is_found(run: Run, ledger: Ledger, change: str, name
     assert named in done.stderr
 
 
+EARLIER = "DELETE FROM meta WHERE key LIKE 'arithmetic:%'"
+
+
+@pytest.mark.parametrize(("off", "status"), [(2.0**-30, 0), (2.0**-10, 1)])
+def test_a_decision_of_an_earlier_arithmetic_is_compared_to_the_millionth(
+    run: Run, ledger: Ledger, off: float, status: int
+) -> None:
+    """A ledger that does not say from where on its numbers have the same bits everywhere, and numbers that are off."""
+    ledger.tamper(EARLIER)
+    decision = uuid.UUID(ledger.onboarding[0])
+    store = SqliteStore(ledger.file, read_only=True)
+    mean = store.find([decision])[decision].decision.mean
+    store.close()
+    blob = (mean + off).astype("<f8").tobytes().hex()
+    ledger.tamper(f"UPDATE decisions SET mean = x'{blob}' WHERE id = x'{decision.hex}'")  # noqa: S608
+    done = run("receipt", "--store", ledger.url, ledger.onboarding[0])
+    assert done.exit_code == status
+    assert ("recorded in an earlier arithmetic" in done.stderr) == (status == 0)
+    assert ("DIFFERENT in mean\n" in done.stderr) == (status == 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [("u = 0.5", "in u"), ("arm = CASE arm WHEN 'chat' THEN 'video' ELSE 'chat' END", "in arm")]
+)
+def test_of_an_earlier_decision_u_and_the_arm_are_exact(run: Run, ledger: Ledger, change: str, named: str) -> None:
+    ledger.tamper(EARLIER)
+    ledger.tamper(f"UPDATE decisions SET {change} WHERE id = x'{uuid.UUID(ledger.onboarding[0]).hex}'")  # noqa: S608
+    done = run("receipt", "--store", ledger.url, ledger.onboarding[0])
+    assert (done.exit_code, named in done.stderr) == (1, True)
+
+
 def test_a_change_of_what_was_learned_before_is_found_in_the_receipts_after(run: Run, ledger: Ledger) -> None:
     ledger.tamper("UPDATE settlements SET nu = -nu / 2 WHERE learned")
     done = run("receipt", "--store", ledger.url, ledger.ids[-1])

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 from litestar.testing import TestClient
 
-from api.app import create_app, wall_clock
+from api.app import create_app
+from api.clocks import wall
 from api.settings import Settings
 from api.stores.memory import MemoryStore
 from cli import stories
@@ -24,7 +25,7 @@ def test_a_story_ends_in_a_belief(
     story: Story, moment: str, reward: float, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     offset = [0]
-    clock: Callable[[], int] = lambda: wall_clock() + offset[0]  # noqa: E731 - moved on below
+    clock: Callable[[], int] = lambda: wall() + offset[0]  # noqa: E731 - moved on below
     settings = Settings(app=story.app, dev=True, salt="stories")
     with TestClient(create_app(settings, clock=clock, store=MemoryStore())) as client:
         decision: Any = stories.tell(client, story)

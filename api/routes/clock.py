@@ -1,0 +1,51 @@
+"""The clock of a service that was started with `--clock driven`. Other services have no such route."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, get, post
+from litestar.handlers import HTTPRouteHandler
+
+from api.bodies import read, takes
+from api.clocks import Driven
+from api.items import Shape
+from api.problems import documented
+
+
+class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far to go, in µs: a year at most."""
+
+    microseconds: Annotated[int, msgspec.Meta(ge=0, le=366 * 86_400_000_000)]
+
+
+class ClockReply(msgspec.Struct, frozen=True):
+    """Simulated time, in µs since 1970."""
+
+    now: int
+
+
+_ADVANCE = Shape(Advance)
+
+
+def routes(clock: Driven) -> list[HTTPRouteHandler]:
+    """The handlers of one clock."""
+
+    @get("/v1/clock", summary="Simulated time", opt={"scope": "read"}, tags=["trials"])
+    async def now() -> ClockReply:
+        """Only where `serve --clock driven` runs."""
+        return ClockReply(clock())
+
+    @post(
+        "/v1/clock",
+        status_code=200,
+        summary="Let simulated time pass",
+        operation_class=takes(Advance, {"microseconds": 60_000_000}),
+        responses=documented(400, 401, 403, 413),
+        opt={"scope": "admin"},
+        tags=["trials"],
+    )
+    async def advance(request: Request[Any, Any, Any]) -> ClockReply:
+        """Nothing else moves it."""
+        return ClockReply(clock.advance((await read(request, _ADVANCE)).microseconds))
+
+    return [now, advance]

@@ -1,0 +1,32 @@
+"""What a receipt compares: a recorded decision with the same decision recomputed.
+
+Decisions are recorded and recomputed in ARITHMETIC: the bits of every number are the same on every processor. Before it
+(arithmetic 1) they were the bits of one machine's libraries. Of such decisions u, and that the recorded arm is the one
+drawn at u from the recorded propensities, are compared exactly; propensities, means and sds to EARLIER.
+"""
+
+import numpy as np
+
+from bandit import propensity
+from bandit.records import Decision
+
+ARITHMETIC = 2
+EARLIER = 2e-6
+"""Largest difference of a number recorded in arithmetic 1: its last bits, and the grid of 2⁻²⁴ and tables of 2."""
+
+
+def differences(made: Decision, again: Decision, arms: tuple[str, ...], arithmetic: int) -> list[str]:
+    """Names of the parts of `made`, recorded in `arithmetic`, that recomputing does not confirm."""
+    if arithmetic == ARITHMETIC:
+        names = ("propensity", "mean", "sd", "u", "arm")
+        return [name for name in names if not np.array_equal(getattr(made, name), getattr(again, name))]
+    different = [name for name in ("propensity", "mean", "sd") if not _near(getattr(made, name), getattr(again, name))]
+    if made.u != again.u:
+        different.append("u")
+    if made.arm != made.arms(arms)[propensity.draw(made.propensity, again.u)]:
+        different.append("arm")
+    return different
+
+
+def _near(made: object, again: object) -> bool:
+    return bool(np.allclose(np.asarray(made), np.asarray(again), rtol=EARLIER, atol=EARLIER))
