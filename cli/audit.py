@@ -2,6 +2,7 @@
 
 import sys
 import uuid
+from collections import deque
 
 import click
 import msgspec
@@ -9,16 +10,20 @@ import msgspec
 from api import ledger
 from api.service import receipt_of
 from api.stores import open_store
+from api.stores.protocol import Store
 from bandit.errors import LedgerError, NotFound
 from bandit.receipt import ARITHMETIC, EARLIER
 
 _STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
+_SALT = click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")
 
 
 @click.command()
 @_STORE
 @click.option("--verify", is_flag=True, help="Only compare, never write; exit status 1 on any difference.")
-def rebuild(store: str, verify: bool) -> None:
+@click.option("--receipts", type=click.IntRange(min=0), default=0, help="Also recompute so many of the last decisions.")
+@_SALT
+def rebuild(store: str, verify: bool, receipts: int, salt: str | None) -> None:
     """Sum every stage's belief from the ledger, and compare it with (or replace) the stored one, bit for bit."""
     if store == "memory://":
         raise LedgerError("a ledger in memory ends with its service: there is nothing to rebuild; give sqlite:///FILE")
@@ -33,14 +38,32 @@ def rebuild(store: str, verify: bool) -> None:
         if not verify and not result.equal:
             ledger.replace(opened, result.stage, result.tally)
             click.echo("  replaced")
+    if receipts:
+        good &= _recompute_last(opened, receipts, salt)
     opened.close()
     sys.exit(0 if good or not verify else 1)
+
+
+def _recompute_last(opened: Store, n: int, salt: str | None) -> bool:
+    """Whether the last `n` decisions follow from the ledger; those that do not are named."""
+    last = deque(opened.decisions(), maxlen=n)
+    key, specs, unlike, guessed = ledger.salt_of(opened, salt), opened.specs(), 0, 0
+    for found in last:
+        if not (different := ledger.differences(opened, found, key)):
+            continue
+        if ledger.rests_on_a_guess(found.decision, specs[found.decision.spec]):
+            guessed += 1
+            continue
+        unlike += 1
+        click.echo(f"  decision {found.decision.id}: DIFFERENT in {', '.join(different)}")
+    click.echo(f"receipts: {unlike} of {len(last)} differ" + (f", {guessed} cannot be recomputed" if guessed else ""))
+    return not unlike
 
 
 @click.command()
 @_STORE
 @click.argument("decision_id", type=click.UUID)
-@click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")
+@_SALT
 def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
     """Show a decision's receipt, and recompute it from the ledger; exit status 1 if any number differs."""
     opened = open_store(store, read_only=True)

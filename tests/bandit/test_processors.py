@@ -15,7 +15,7 @@ import pytest
 from bandit import engine
 
 _ROOT = Path(__file__).parents[2]
-_OURS = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NPY_DISABLE_CPU_FEATURES", "GLIBC_TUNABLES")
+OURS = ("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NPY_DISABLE_CPU_FEATURES", "GLIBC_TUNABLES")
 
 
 def features() -> list[str]:
@@ -36,7 +36,7 @@ VARIANTS = {
 
 
 def run(settings: dict[str, str]) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if name not in _OURS}
+    plain = {name: value for name, value in os.environ.items() if name not in OURS}
     found = subprocess.run(
         [sys.executable, "-m", "tests.bandit.processors"],
         cwd=_ROOT,
