@@ -3,7 +3,6 @@
 import datetime as dt
 import tempfile
 import textwrap
-import time
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,13 +13,12 @@ import httpx
 from rich.console import Console
 
 from api.server import free_port
-from bandit.catalogue import parse, read_shipped
 from cli import processes
 from cli.story_book import STORIES, Did, Story
 
 _HOST = "127.0.0.1"
 _SALT = "stories"
-_WINDOW = 8.0  # seconds that a story's attribution window takes here
+_MONTHS = 60 * 86_400.0  # longer than any story's attribution window
 
 console = Console(highlight=False, width=118)
 
@@ -28,7 +26,7 @@ console = Console(highlight=False, width=118)
 @click.command()
 def stories() -> None:
     """Tell five stories against live services: what people did, which moment it was, what they were shown and why, and
-    what the policy learned. Attribution windows are compressed to 8 seconds.
+    what the policy learned. The stories drive the services' clocks, so that no attribution window is waited for.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="journey-bandit-")))
@@ -38,7 +36,8 @@ def stories() -> None:
                 clients[story.app] = _client(stack, folder, story)
         told = [(story, tell(clients[story.app], story)) for story in STORIES]
         console.rule("what was learned")
-        time.sleep(_WINDOW)
+        for client in clients.values():
+            pass_time(client, _MONTHS)
         for story, decision in told:
             learned(clients[story.app], story, decision)
 
@@ -46,13 +45,17 @@ def stories() -> None:
 def _client(stack: ExitStack, folder: Path, story: Story) -> httpx.Client:
     """A service of the story's app, and a client of it."""
     url, log = f"http://{_HOST}:{free_port(_HOST)}", folder / f"{story.app}.log"
-    scale = min(1.0, _WINDOW / parse(read_shipped(story.app)).stages[story.stage].reward.seconds)
     where = ("--app", story.app, "--store", f"sqlite:///{folder / story.app}.db", "--port", url.rsplit(":", 1)[1])
-    options = ("--dev", "--salt", _SALT, "--window-scale", str(scale))
+    options = ("--dev", "--salt", _SALT, "--clock", "driven")
     process = stack.enter_context(processes.stopping(processes.serve(*where, *options, log=log)))
     client = stack.enter_context(httpx.Client(base_url=url, timeout=30.0))
     processes.wait(process, f"{url}/health/ready", log)
     return client
+
+
+def pass_time(client: httpx.Client, seconds: float) -> None:
+    """Let so much of the service's time pass."""
+    client.post("/v1/clock", json={"microseconds": int(seconds * 1e6)}).raise_for_status()
 
 
 def tell(client: httpx.Client, story: Story) -> Any:
@@ -88,7 +91,8 @@ def tell(client: httpx.Client, story: Story) -> Any:
 
 def _report(client: httpx.Client, story: Story, did: Did) -> None:
     """One event, in the words of the client that reports it."""
-    at = (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=did.ago)).isoformat()
+    now = client.get("/v1/clock").raise_for_status().json()["now"] / 1e6
+    at = dt.datetime.fromtimestamp(now - did.ago, dt.UTC).isoformat()
     name = str(uuid.uuid4())
     if did.by == "segment":
         kind = {"type": did.event} if did.event in ("page", "identify") else {"type": "track", "event": did.event}

@@ -6,7 +6,7 @@ _FIRST = ("registry", "e2e", "clients", "cli")  # the longest: what begins last 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module stays in one process, so that its fixtures are made once; so does tests/registry, which shares servers."""
+    """A module stays in one process, so that its fixtures are made once; tests/registry, with its servers, too."""
     for item in items:
         room = item.path.parent.name
         if not any(item.iter_markers("xdist_group")):

@@ -1,6 +1,5 @@
 """The stories of `journey-bandit stories`: each person reaches their moment; what they do is credited and learned."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ from click.testing import CliRunner
 from litestar.testing import TestClient
 
 from api.app import create_app
-from api.clocks import wall
+from api.clocks import Driven
 from api.settings import Settings
 from api.stores.memory import MemoryStore
 from cli import stories
@@ -24,14 +23,12 @@ WHY = ["reward", "silence", "reward", "retraction", "reward", "reward"]
 def test_a_story_ends_in_a_belief(
     story: Story, moment: str, reward: float, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    offset = [0]
-    clock: Callable[[], int] = lambda: wall() + offset[0]  # noqa: E731 - moved on below
     settings = Settings(app=story.app, dev=True, salt="stories")
-    with TestClient(create_app(settings, clock=clock, store=MemoryStore())) as client:
+    with TestClient(create_app(settings, clock=Driven(), store=MemoryStore())) as client:
         decision: Any = stories.tell(client, story)
         assert (decision["stage"], decision["moment"]) == (story.stage, moment)
         assert decision["holdout"] is False
-        offset[0] = 60 * 86_400_000_000
+        stories.pass_time(client, 60 * 86_400)
         stories.learned(client, story, decision)
         settled = client.get(f"/v1/decisions/{decision['decision_id']}").json()["settled"]
     assert (settled["why"], settled["reward"], settled["learned"]) == (why, reward, True)
