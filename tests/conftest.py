@@ -5,6 +5,7 @@ import pytest
 _FIRST = ("registry", "e2e", "clients", "cli")  # the longest: what begins last should be short
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A module stays in one process, so that its fixtures are made once; tests/registry, with its servers, too."""
     for item in items:

@@ -18,6 +18,7 @@ from bandit.belief import empty
 from bandit.catalogue import Catalogue
 from bandit.errors import LedgerError, Unavailable
 from bandit.records import Decision, Outcome
+from tests.waiting import PATIENCE
 
 Working = Callable[..., AbstractContextManager[Any]]
 Decide = Callable[..., Decision]
@@ -111,12 +112,12 @@ OPEN = "import sys; from pathlib import Path; from api.stores.sqlite import Sqli
 def test_a_second_process_is_refused_and_a_dead_one_leaves_no_lock(path: Path) -> None:
     command = [sys.executable, "-c", OPEN, str(path)]
     with closing(SqliteStore(path)):
-        second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        second = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert second.returncode == 1
     assert "LedgerError" in second.stderr
     assert "in use by another process" in second.stderr
     dies_without_closing = [sys.executable, "-c", OPEN + "; import os; os._exit(9)", str(path)]
-    assert subprocess.run(dies_without_closing, capture_output=True, timeout=60, check=False).returncode == 9
+    assert subprocess.run(dies_without_closing, capture_output=True, timeout=PATIENCE, check=False).returncode == 9
     SqliteStore(path).close()
 
 
@@ -176,7 +177,7 @@ def test_what_is_acknowledged_survives_a_kill(path: Path) -> None:
         "; s.record([msgspec.structs.replace(d, id=uuid.UUID(int=99))], [], d.at, s.specs())"
         "; os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", dies, str(path)], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", dies, str(path)], capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == -9
     with closing(SqliteStore(path)) as store:
         assert uuid.UUID(int=99) in store.find([uuid.UUID(int=99)])

@@ -22,6 +22,7 @@ from bandit.errors import CatalogueError
 from bandit.records import Decision, Settlement
 from bandit.snapshot import from_zip
 from tests.api.test_releases import release
+from tests.waiting import PATIENCE, eventually
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 
@@ -43,7 +44,7 @@ class Receiver:
                 with receiver._more:
                     receiver.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
                     receiver._more.notify_all()
-                receiver.free.wait(20)
+                receiver.free.wait(PATIENCE)
                 try:
                     self.send_response(receiver.answers(json.loads(body)))
                     self.end_headers()
@@ -60,7 +61,9 @@ class Receiver:
     def wait(self, count: int) -> list[dict[str, Any]]:
         """The first so many events, once they are here."""
         with self._more:
-            assert self._more.wait_for(lambda: len(self.got) >= count, 20), [json.loads(b)["id"] for _, b in self.got]
+            assert self._more.wait_for(lambda: len(self.got) >= count, PATIENCE), [
+                json.loads(b)["id"] for _, b in self.got
+            ]
         return [json.loads(body) for _, body in self.got]
 
     def close(self) -> None:
@@ -91,13 +94,9 @@ def hooks(tmp_path: Path, receiver: Receiver) -> Callable[..., str]:
     return build
 
 
-def until(true: Callable[[], Any]) -> Any:
-    """What `true` gives once it is; at most 20 seconds."""
-    end = time.monotonic() + 20
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)
-    return found
+def senders() -> list[str]:
+    """Threads that send webhooks now."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("webhooks-")]
 
 
 def dead(client: Any) -> list[Any]:
@@ -223,7 +222,7 @@ def test_what_is_refused_is_tried_again_later_and_later_then_given_up(
             receiver.wait(attempts)
             time.sleep(0.3)  # longer than a look at the ledger: nothing more comes
             assert len(receiver.got) == attempts
-        (letter,) = until(lambda: dead(client))
+        (letter,) = eventually(lambda: dead(client))
         assert (letter["endpoint"], letter["attempts"], letter["error"]) == ("crm", 3, "answered 500")
         assert letter["event"]["subject"] == bad
         assert 'webhooks_total{endpoint="crm",status="dead"} 1.0' in client.get("/metrics").text
@@ -231,7 +230,7 @@ def test_what_is_refused_is_tried_again_later_and_later_then_given_up(
         assert client.post("/v1/webhooks/dead-letters/retry?endpoint=other").json() == {"revived": 0}
         assert client.post("/v1/webhooks/dead-letters/retry").json() == {"revived": 1}
         assert receiver.wait(6)[5]["subject"] == letter["event"]["subject"]
-        until(lambda: not dead(client))
+        assert eventually(lambda: not dead(client))
 
 
 def test_a_restart_loses_nothing_of_what_was_not_taken(
@@ -262,20 +261,19 @@ def test_an_endpoint_that_is_not_there_or_never_answers_holds_nobody_up(
     later: Callable[[float], int],
 ) -> None:
     receiver.free.clear()
-    with serving(webhooks=hooks()) as client:
+    with serving(webhooks=hooks(timeout=60)) as client:
         client.ask("signup", user="first")
         receiver.wait(1)  # and it hangs
-        start = time.monotonic()
         for n in range(20):
             client.ask("signup", user=f"u{n}")
-        assert time.monotonic() - start < 10.0  # the endpoint is given 10 seconds
-        stopping = time.monotonic()
-    assert time.monotonic() - stopping < 4.0  # what was being sent was cut
+        assert "webhooks_total{" not in client.get("/metrics").text  # the first attempt has not even failed
+        assert senders()
+    assert not senders()  # what was being sent was cut
     receiver.free.set()
     assert len(receiver.got) == 1
     with serving(webhooks=hooks("http://127.0.0.1:1/nobody", attempts=1)) as client:
         client.ask("signup")
-        (letter,) = until(lambda: dead(client))
+        (letter,) = eventually(lambda: dead(client))
         assert "refused" in letter["error"].lower()
 
 
@@ -285,7 +283,7 @@ def test_a_redirect_is_not_followed(
     receiver.answers = lambda _: 302
     with serving(webhooks=hooks(attempts=1)) as client:
         client.ask("signup")
-        assert until(lambda: dead(client))[0]["error"] == "answered 302"
+        assert eventually(lambda: dead(client))[0]["error"] == "answered 302"
 
 
 def test_another_policy_is_told_when_it_is_served(

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -20,6 +19,7 @@ from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.errors import Unavailable
 from bandit.records import Decision, Outcome, Settlement
+from tests.waiting import eventually
 
 Working = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -85,14 +85,6 @@ class Faulty(MemoryStore):
         if self.learn:
             raise self.learn
         return versions
-
-
-def eventually(true: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether it becomes true in that time."""
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.005)
-    return true()
 
 
 def copies(decision: Decision, numbers: Sequence[int]) -> list[Decision]:

@@ -1,7 +1,6 @@
 """The writer thread learns: at maturity, by the rules of each stage, and the same whatever the order."""
 
 import random
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +18,7 @@ from api.stores.protocol import Store
 from api.stores.sqlite import SqliteStore
 from bandit.catalogue import Catalogue
 from bandit.records import Decision, Outcome
+from tests.waiting import eventually
 
 Working = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -27,14 +27,6 @@ Report = Callable[..., Outcome]
 
 START = 1_760_000_000_000_000
 HOUR = 3600
-
-
-def eventually(true: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether it becomes true in that time."""
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.005)
-    return true()
 
 
 def copies(decision: Decision, numbers: Sequence[int]) -> list[Decision]:

@@ -14,6 +14,7 @@ from bandit.policies.protocol import Array
 from benchmarks import environments, ours, peers, regret
 from benchmarks.environments import ENVIRONMENTS, Stream, delay, drift, env5, launch
 from benchmarks.running import Actions, Pending, run
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,7 +123,7 @@ def test_quick_runs_and_names_what_is_skipped(monkeypatch: pytest.MonkeyPatch, t
     playing = regret.contestants("env5", [], tuned=True)
     assert not any(name.startswith(("MABWiser", "Vowpal")) for name in playing)
     command = [sys.executable, "-m", "benchmarks.regret", "--quick", "--only", "ours: linear", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert "ours: linear" in done.stdout
     assert (tmp_path / "env5.json").is_file()

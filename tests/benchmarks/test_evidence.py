@@ -18,6 +18,7 @@ from bandit.policies import Linear
 from bandit.policies.protocol import Arms
 from benchmarks import evidence, worlds
 from benchmarks.worlds import BATCH, CONTEXTS, FLOORS, K, logs
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 LEAST = 218
@@ -107,7 +108,7 @@ def test_it_runs_and_writes_its_figures(tmp_path: Path) -> None:
     out = tmp_path / "evidence.json"
     command = [sys.executable, "-m", "benchmarks.evidence", "--worlds", "mid", "--reps", "4", "--most", "300"]
     done = subprocess.run(
-        [*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "dr ghu" in done.stdout

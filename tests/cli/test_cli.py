@@ -1,6 +1,7 @@
 """The command line: catalogues, keys, audits of a ledger, and messages a person can act on."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from bandit.catalogue import parse, read_shipped, shipped
 from bandit.errors import CatalogueError, InvalidRequest, JourneyBanditError, LedgerError, LedgerMismatch, NotFound
 from cli.ledger_log import open_log
 from cli.main import group
+from tests.waiting import PATIENCE
 
 Run = Callable[..., Result]
 
@@ -57,12 +59,12 @@ def run() -> Run:
 def real(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """The installed command as a process of its own."""
     command = [str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 # -- catalogues ------------------------------------------------------------------------------------------------
@@ -190,11 +192,17 @@ def some_traffic(client: TestClient[Any], now: list[int]) -> list[dict[str, Any]
     return decisions
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    file = tmp_path / "ledger.db"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A ledger after some traffic, for copies; its decisions."""
+    file = tmp_path_factory.mktemp("ledger") / "ledger.db"
     with service(file) as (client, now):
-        return Ledger(file, some_traffic(client, now))
+        return file, some_traffic(client, now)
+
+
+@pytest.fixture
+def ledger(written: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> Ledger:
+    return Ledger(Path(shutil.copy(written[0], tmp_path / "ledger.db")), written[1])
 
 
 def test_an_untouched_ledger_is_verified_and_left_as_it_is(run: Run, ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ import pytest
 from api.keys import create
 from api.server import free_port
 from cli import processes
+from tests.waiting import PATIENCE
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
@@ -90,7 +91,7 @@ def node() -> Callable[..., str]:
             capture_output=True,
             text=True,
             cwd=HERE,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr

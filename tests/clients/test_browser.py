@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 HERE = Path(__file__).parent
 PROVIDER = "/node_modules/@openfeature/ofrep-web-provider"
 IMPORTS = {
@@ -27,6 +29,7 @@ PAGE = """<!doctype html><pre id="told"></pre>
 <script type="module">
 import { OpenFeature } from '@openfeature/web-sdk'
 import { OFREPWebProvider } from '@openfeature/ofrep-web-provider'
+from tests.waiting import PATIENCE
 const seen = []
 const counting = async (request, options) => {
   const reply = await fetch(request, options)
@@ -72,7 +75,7 @@ def browse(tmp_path: Path, node: Callable[..., str]) -> Iterator[Callable[[str],
              "--virtual-time-budget=8000", "--dump-dom", f"http://127.0.0.1:{server.server_port}/index.html"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )  # fmt: skip
         told = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, re.DOTALL)

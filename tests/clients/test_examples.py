@@ -14,6 +14,7 @@ import pytest
 
 from api.server import free_port
 from cli import processes
+from tests.waiting import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "docs"
 HOST = "127.0.0.1"
@@ -52,7 +53,9 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-"], input=code, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -114,7 +117,7 @@ def told(folder: Path, receive: Callable[[str], str], code: str) -> str:
     with ThreadPoolExecutor() as pool, served(folder, "travel", "--webhooks", str(folder / "webhooks.toml")) as client:
         printed = pool.submit(receive, code.replace("9000", str(port)))
         client.post("/v1/decisions", json={"stage": "cart", "user_id": "u-1"}).raise_for_status()
-        return printed.result(timeout=60)
+        return printed.result(timeout=PATIENCE)
 
 
 def test_the_python_receiver_of_webhooks(tmp_path: Path) -> None:

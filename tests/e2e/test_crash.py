@@ -19,6 +19,7 @@ import pytest
 
 from api import ledger
 from api.stores import open_store
+from tests.waiting import PATIENCE, eventually
 
 WINDOW_SCALE = "4e-6"  # 72 h in 1.04 s
 CLIENTS = 4
@@ -38,7 +39,7 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
             try:
@@ -51,12 +52,12 @@ class Server:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
     def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
 
 class Client(threading.Thread):
@@ -111,19 +112,25 @@ def server(tmp_path: Path, free_port: int) -> Iterator[Server]:
         running.kill()
 
 
+def more_load(clients: list[Client], count: int) -> None:
+    """Return when so many more decisions were answered: moments of load, not of a clock."""
+    enough = sum(len(client.arms) for client in clients) + count
+    assert eventually(lambda: sum(len(client.arms) for client in clients) >= enough, 0.001)
+
+
 def crash_and_compare(server: Server, folder: Path, kills: int, seed: int) -> None:
     moments, done = random.Random(seed), threading.Event()
     clients = [Client(server.url, seed * 100 + i, done) for i in range(CLIENTS)]
     for client in clients:
         client.start()
     for _ in range(kills):
-        time.sleep(moments.uniform(0.2, 1.5))
+        more_load(clients, moments.randint(1, 200))
         server.kill()
         server.start()
-    time.sleep(0.5)
+    more_load(clients, 100)
     done.set()
     for client in clients:
-        client.join(30)
+        client.join(PATIENCE)
         assert not client.is_alive()
     assert server.stop() == 0, server.log.read_text()
 

@@ -18,6 +18,7 @@ from cli import processes
 from simulations import live, scenario
 from simulations.client import ServiceClient
 from simulations.live import Simulated
+from tests.waiting import PATIENCE
 
 USERS = 4000
 SURE = 0.999999
@@ -51,7 +52,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
 def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def evaluated(ran: Ran, *arguments: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from bandit.snapshot import unpack
 from cli import processes
+from tests.waiting import PATIENCE
 
 DEMO = [sys.executable, "-m", "cli.main", "demo", "--users", "6000", "--customers", "9000"]
 
@@ -21,7 +22,9 @@ DEMO = [sys.executable, "-m", "cli.main", "demo", "--users", "6000", "--customer
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """(folder, what it printed)"""
     folder = tmp_path_factory.mktemp("demo")
-    done = subprocess.run([*DEMO, "--folder", str(folder)], capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        [*DEMO, "--folder", str(folder)], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     return folder, done.stdout
 
@@ -75,7 +78,7 @@ def test_ui_links_to_the_runs(demo: tuple[Path, str], free_port: int) -> None:
         links = dict(re.findall(r"^(\S+) +(http\S+)$", "".join(lines), re.MULTILINE))
         assert set(links) == {"travel-cart", "hillstrom-retention"}
         assert all("workflowType=machine_learning" in link for link in links.values())
-        page = httpx.get(links["travel-cart"].split("#")[0], timeout=20)
+        page = httpx.get(links["travel-cart"].split("#")[0], timeout=PATIENCE)
         assert page.status_code == 200
         assert "MLflow" in page.text
     with pytest.raises(httpx.ConnectError):  # what the command started ended with it
@@ -102,8 +105,8 @@ def test_a_replay_gives_the_same_numbers_again(tmp_path: Path, free_port: int) -
                 "2000",
                 "--json",
             ]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
             assert done.returncode == 0, done.stderr
-            belief = httpx.get(f"{url}/v1/policies", timeout=10).json()["policies"][0]["belief_sha256"]
+            belief = httpx.get(f"{url}/v1/policies", timeout=PATIENCE).json()["policies"][0]["belief_sha256"]
             said.append((json.loads(done.stdout), belief))
     assert said[0] == said[1]

@@ -2,8 +2,7 @@
 
 import http.server
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import standardwebhooks
 from api.server import free_port
 from api.webhooks import KINDS, create
 from cli import processes
+from tests.waiting import eventually
 
 HOST = "127.0.0.1"
 
@@ -45,13 +45,6 @@ class Receiver:
         return self.asked >= times
 
 
-def until(true: Callable[[], bool], seconds: float = 40) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[Receiver]:
     port = free_port(HOST)
@@ -79,9 +72,9 @@ def test_every_acknowledged_decision_is_told_whenever_the_service_dies(tmp_path:
                 body = {"stage": "cart", "user_id": f"u{len(acknowledged)}-{n}"}
                 acknowledged.append(client.post("/v1/decisions", json=body).raise_for_status().json()["decision_id"])
             if willing:
-                until(lambda: set(receiver.taken) >= set(acknowledged))
+                assert eventually(lambda: set(receiver.taken) >= set(acknowledged))
             else:
-                until(partial(receiver.was_asked, enough))
+                assert eventually(partial(receiver.was_asked, enough))
                 server.kill()
                 server.wait()
     assert set(receiver.taken) == set(acknowledged)

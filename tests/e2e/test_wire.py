@@ -15,6 +15,7 @@ import requests
 
 from api.server import free_port
 from cli import processes
+from tests.waiting import PATIENCE
 
 HOST = "127.0.0.1"
 LOOP = """
@@ -54,7 +55,7 @@ class Server:
 
     def raw(self, request: bytes, *, stay: bool = True) -> bytes:
         """What comes back to these bytes until the connection ends; with `stay` False it is left at once."""
-        with socket.create_connection((HOST, self.port), timeout=10) as connection:
+        with socket.create_connection((HOST, self.port), timeout=PATIENCE) as connection:
             connection.sendall(request)
             said = b""
             while stay and (part := connection.recv(65536)):
@@ -74,7 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def by_urllib(url: str, body: bytes) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=20) as reply:  # noqa: S310
+        with urllib.request.urlopen(urllib.request.Request(url, body, method="POST"), timeout=PATIENCE) as reply:  # noqa: S310
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -82,12 +83,12 @@ def by_urllib(url: str, body: bytes) -> tuple[int, bytes]:
 
 
 def by_requests(url: str, body: bytes) -> tuple[int, bytes]:
-    reply = requests.post(url, data=body, timeout=20)
+    reply = requests.post(url, data=body, timeout=PATIENCE)
     return reply.status_code, reply.content
 
 
 def by_httpx(url: str, body: bytes) -> tuple[int, bytes]:
-    reply = httpx.post(url, content=body, timeout=20)
+    reply = httpx.post(url, content=body, timeout=PATIENCE)
     return reply.status_code, reply.content
 
 
@@ -107,7 +108,7 @@ def test_a_body_that_is_too_large_is_answered_as_its_protocol_answers(
 
 def test_a_body_without_end_is_cut_off_at_a_bound(server: Server) -> None:
     """80 MB on one connection: no more than a bound is read, then the connection ends."""
-    with socket.create_connection((HOST, server.port), timeout=20) as connection:
+    with socket.create_connection((HOST, server.port), timeout=PATIENCE) as connection:
         connection.sendall(b"POST /v1/decisions HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n")
         sent, said = 0, b""
         try:
