@@ -14,7 +14,7 @@ demo: $(VENV)/run.done  ## the whole loop on embedded defaults: service, real an
 	$(BIN)/journey-bandit demo
 
 test: $(VENV)/dev.done clients lint  ## lint, types and tests
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev.done  ## ruff and mypy
 	$(BIN)/ruff check .

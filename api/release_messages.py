@@ -1,7 +1,7 @@
 """What the routes of releases take and give."""
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -10,6 +10,7 @@ from api.messages import Aware
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=250)]
 Digest = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 Version = Annotated[str, msgspec.Meta(max_length=64)]
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 
 class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,13 +18,25 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     model: Text
     version: Version
+    kind: Literal["promote", "rollback"] = "promote"
     approved_by: Text
     approved_at: Aware
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+    reason: Reason
     sha256: Digest = ""
     belief_sha256: Digest = ""
     policy: bytes = b""
     posterior: bytes = b""
+
+
+class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Go back, at once, to what the ledger holds. `to`: a version that decided before, "" for what is learned live;
+    null for what decided before the present version was promoted. `approved_at`: now, if it is null.
+    """
+
+    to: Version | None = None
+    approved_by: Text
+    approved_at: Aware | None = None
+    reason: Reason
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +44,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     stage: str
+    kind: str
     model: str
     version: str
     sha256: str
@@ -39,6 +53,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
     approved_at: dt.datetime
     reason: str
     at: dt.datetime
+    rolls_back_to: str  # the version that `rollback` leads to; "" for what is learned live
 
 
 class ReleasesReply(msgspec.Struct, frozen=True):

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from api.metrics import Metrics
 from api.stores.protocol import Store
 from bandit import release
@@ -96,6 +98,30 @@ class Releases:
         self._swap(kept, live and live._replace(release=kept.seq))
         return kept
 
+    def rollback(self, stage: str, to: str | None, by: str, at: int, why: str, now: int) -> Release:
+        """Go back to a version that the ledger holds, in the writer thread; at once, and without a registry.
+
+        to: the version, "" for what is learned live, None for what decided before the present one was promoted.
+        InvalidRequest if there is no such release, or if it does not fit the catalogue of today. Asking again with the
+        same `by`, `at` and `why` changes nothing.
+        """
+        history = self._store.releases(stage)
+        last = history[-1] if history else None
+        if last is None:
+            raise InvalidRequest(Problem("to", f"nothing was ever released at {stage}", "what is learned live decides"))
+        if (last.kind, last.approved_by, last.approved_at, last.reason) == ("rollback", by, at, why):
+            return last
+        version = release.rolls_back_to(history)[-1] if to is None else to
+        found = next((kept for kept in reversed(history) if kept.version == version), None)
+        if version and found is None:
+            known = ", ".join(dict.fromkeys(kept.version for kept in history if kept.version))
+            raise InvalidRequest(Problem("to", f"version {version} was never released at {stage}", f"one of {known}"))
+        new = found or msgspec.structs.replace(
+            last, version="", sha256="", belief_sha256="", policy=b"", posterior=b""
+        )  # fmt: skip
+        more = {"seq": 0, "kind": "rollback", "approved_by": by, "approved_at": at, "reason": why, "at": now}
+        return self.admit(msgspec.structs.replace(new, **more))
+
     def _swap(self, kept: Release, live: Live | None) -> None:
         rest = {stage: other for stage, other in self.lives.items() if stage != kept.stage}
         self.lives = {**rest, kept.stage: live} if live is not None else rest
@@ -103,9 +129,13 @@ class Releases:
         self._unfit.pop(kept.stage, None)
         self._metrics.release.labels(kept.stage).set(kept.seq if live is not None else 0)
 
-    def history(self) -> list[Release]:
-        """Every release, in order."""
-        return self._store.releases()
+    def history(self) -> list[tuple[Release, str]]:
+        """Every release, in order, and the version that a rollback from it leads to."""
+        every, back = self._store.releases(), dict[int, str]()
+        for stage in {kept.stage for kept in every}:
+            mine = [kept for kept in every if kept.stage == stage]
+            back |= zip((kept.seq for kept in mine), release.rolls_back_to(mine), strict=True)
+        return [(kept, back[kept.seq]) for kept in every]
 
     def failing(self, now: int) -> dict[str, str]:
         """What does not work now and why; decisions and learning go on all the same."""

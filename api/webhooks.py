@@ -194,6 +194,7 @@ def released(app: str, before: Release | None, after: Release) -> Message:
     data = {
         "stage": after.stage,
         "release": after.seq,
+        "kind": after.kind,
         "before": _version(before),
         "after": _version(after),
         "approved_by": after.approved_by,

@@ -24,7 +24,7 @@ from api.stores.protocol import EventCredits, Folded, Kept, Noted, Status, Store
 from bandit import journey
 from bandit.catalogue import Catalogue
 from bandit.engine import Live
-from bandit.errors import InvalidRequest, LedgerError, Overloaded, Unavailable
+from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable
 from bandit.records import Decision, Event, Outcome, Release
 
 log = logging.getLogger("journey_bandit.worker")
@@ -138,8 +138,10 @@ class Worker:
         def chore() -> None:
             try:
                 future.set_result(work())
-            except Exception as error:  # noqa: BLE001 - it is the caller's
+            except JourneyBanditError as error:
                 future.set_exception(error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the caller must be told
+                future.set_exception(Unavailable(f"{type(error).__name__}: {error}"))
 
         with self._wake:
             if self._stopping:

@@ -76,6 +76,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
     seq: int = 0  # given by the store
     stage: str
+    kind: str = ""  # promote or rollback; "" in rows of versions that did not keep it
     model: str
     version: str
     sha256: str

@@ -5,6 +5,8 @@ for how long outcomes count stays with the catalogue: a claim that is withdrawn 
 approved a policy yesterday. So a release fits only while the catalogue gives the same arms, features and worth.
 """
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 import numpy as np
 
@@ -13,10 +15,32 @@ from bandit.belief import GRID, Belief
 from bandit.catalogue import Stage
 from bandit.engine import Live
 from bandit.errors import PropensityError, SnapshotError
+from bandit.records import Release
 from bandit.snapshot import Snapshot
 
 _CHOICE = ("policy", "floor", "top_two", "ramp", "price")  # what a release brings; the rest is the catalogue's
 _SUM = 1e-9
+
+
+def leads_back(kind: str, version: str, replaces: str, known: Mapping[str, str]) -> str:
+    """The version that a rollback from `version` leads to, "" for what is learned live: what decided before it was
+    promoted, never what was taken back. `known`: the same of every version that was approved before.
+
+    kind: promote or rollback, how `version` came to decide instead of `replaces`.
+    """
+    return known.get(version, "") if kind == "rollback" or version == replaces else replaces
+
+
+def rolls_back_to(history: Sequence[Release]) -> list[str]:
+    """For each of a stage's releases, in order, the version that a rollback from it leads to (see `leads_back`)."""
+    known, decides, found = dict[str, str](), "", list[str]()
+    for kept in history:
+        # rows of earlier versions do not say what they were: going to a version that decided before was a rollback
+        kind = kept.kind or ("rollback" if kept.version in known or not kept.version else "promote")
+        known[kept.version] = leads_back(kind, kept.version, decides, known)
+        decides = kept.version
+        found.append(known[kept.version])
+    return found
 
 
 def prepare(snapshot: Snapshot, stage: Stage) -> Live:

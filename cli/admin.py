@@ -47,6 +47,7 @@ class Service:
         body = {
             "model": model,
             "version": move.version,
+            "kind": move.kind,
             "approved_by": move.by,
             "approved_at": move.at,
             "reason": move.why,
@@ -55,6 +56,20 @@ class Service:
             **sent,
         }
         return dict(self._json("PUT", f"/v1/policies/{stage}/release", body))
+
+    def rollback(self, stage: str, to: str | None, by: str, at: str, why: str) -> dict[str, Any]:
+        """Go back at once, from what the service's ledger holds; the release that decides now."""
+        body = {"to": to, "approved_by": by, "approved_at": at, "reason": why}
+        return dict(self._json("POST", f"/v1/policies/{stage}/rollback", body))
+
+    def went_back(self, stage: str, move: Move) -> bool:
+        """Go back to what a move says, from the service's ledger, if that has it; whether it had. RemoteError."""
+        wanted = (stage, move.version, move.sha256)
+        history = self._json("GET", "/v1/releases")["releases"]
+        if wanted not in {(kept["stage"], kept["version"], kept["sha256"]) for kept in history}:
+            return False
+        self.rollback(stage, move.version, move.by, move.at, move.why)
+        return True
 
     def tell(self, word: Mapping[str, Any]) -> None:
         """How the registry is, for health."""
@@ -81,3 +96,11 @@ def serves(kept: Mapping[str, Any] | None, model: str, move: Move) -> bool:
     at = dt.datetime.fromisoformat(str(kept["approved_at"]))
     same = (kept["model"], kept["version"], kept["sha256"]) == (model, move.version, move.sha256)
     return same and at == dt.datetime.fromisoformat(move.at)
+
+
+def decided_after(kept: Mapping[str, Any], move: Move | None) -> bool:
+    """Whether the service went back to a release by itself after the registry's last move."""
+    if kept["kind"] != "rollback":
+        return False
+    at = dt.datetime.fromisoformat(str(kept["approved_at"]))
+    return move is None or at > dt.datetime.fromisoformat(move.at)

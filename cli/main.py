@@ -21,7 +21,7 @@ _COMMANDS = {
     "registry": "cli.registry:registry",
     "replay": "cli.replay:replay",
     "review": "cli.review:review",
-    "rollback": "cli.promote:rollback",
+    "rollback": "cli.rollback:rollback",
     "serve": "cli.serve:serve",
     "shadow": "cli.promote:shadow",
     "simulate": "cli.simulate:simulate",

@@ -1,13 +1,14 @@
-"""`journey-bandit promote`, `rollback` and `shadow`: the only ways in which what decides changes."""
+"""`journey-bandit promote` and `shadow`. With `rollback`, the only ways in which what decides changes."""
 
 import getpass
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from bandit import release
-from bandit.errors import InvalidRequest, NotFound, Problem, RemoteError
+from bandit.errors import InvalidRequest, Problem, RemoteError
 from bandit.snapshot import unpack
 from cli import publishing, runs
 from cli.admin import Service, serves
@@ -16,11 +17,14 @@ from cli.publish import MLFLOW
 from cli.shadows import score
 from experiments.moves import Move
 
-_WHY = click.option("--why", required=True, help="For the audit table.")
-_WHO = click.option("--who", default=getpass.getuser, show_default="the user of this shell")
+if TYPE_CHECKING:
+    from experiments.registry import Registry
+
+WHY = click.option("--why", required=True, help="For the audit table.")
+WHO = click.option("--who", default=getpass.getuser, show_default="the user of this shell")
 _STORE = click.option("--store", envvar="JOURNEY_BANDIT_STORE", help="The ledger: judge by what it says now.")
-_URL = click.option("--url", help="Of a service: wait until it decides with it.")
-_KEY = click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="")
+URL = click.option("--url", envvar="JOURNEY_BANDIT_URL", help="Of a service: wait until it decides with it.")
+KEY = click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="")
 _LONGEST = 60.0  # seconds that --url waits
 
 
@@ -28,12 +32,12 @@ _LONGEST = 60.0  # seconds that --url waits
 @click.argument("app")
 @click.argument("stage")
 @click.argument("version")
-@_WHY
-@_WHO
+@WHY
+@WHO
 @_STORE
 @click.option("--override", default="", help="Why it may go live against the verdict of the promotion rule.")
-@_URL
-@_KEY
+@URL
+@KEY
 @MLFLOW
 def promote(
     app: str,
@@ -65,7 +69,7 @@ def promote(
         champion = publishing.compared(registry, standing)[0]
         verdict = gather(store, stage, snapshot, champion, segments=True).judged.verdict
         gate, reasons = verdict.decision, "; ".join(verdict.reasons)
-        registry.annotate(model, version, {"gate": gate, "gate_reasons": reasons})
+        untold(registry.annotate(model, version, {"gate": gate, "gate_reasons": reasons}))
     if gate != "promote" and not override:
         fix = "wait for more evidence (`journey-bandit shadow`), or say why with --override"
         raise InvalidRequest(Problem("version", f"the gate says {gate}: {reasons}", fix))
@@ -73,38 +77,6 @@ def promote(
     move = Move(
         number=0, kind="promote", version=version, replaces=before, by=who, at=publishing.now_iso(), why=why, gate=gate,
         override=override if gate != "promote" else "", sha256=digest(files), belief_sha256=snapshot.belief.digest(),
-    )  # fmt: skip
-    _move(registry, model, move, url, key, stage)
-
-
-@click.command()
-@click.argument("app")
-@click.argument("stage")
-@_WHY
-@_WHO
-@click.option("--to", help="A version that was approved before, or none.  [default: the one before]")
-@_URL
-@_KEY
-@MLFLOW
-def rollback(app: str, stage: str, why: str, who: str, to: str | None, url: str, key: str, uri: str) -> None:
-    """Go back to the version before, or to one that was approved before: the same bytes decide again."""
-    runs.quiet()
-    from experiments.registry import Registry, digest, name_of
-
-    registry, model = Registry(uri), name_of(app, stage)
-    done = registry.audit(model)
-    if not done:
-        raise NotFound("model", f"nothing was ever approved for {model}", "promote a version first")
-    last = done[-1]
-    version = last.back if to is None else "" if to == "none" else to
-    if version and version not in {m.version for m in done}:
-        raise InvalidRequest(Problem("to", f"version {version} was never approved", "promote it"))
-    approved = next((m for m in reversed(done) if m.version == version), None)
-    files = registry.files(model, version, approved.sha256 if approved else "") if version else {}
-    move = Move(
-        number=0, kind="rollback", version=version, replaces=last.version, by=who, at=publishing.now_iso(), why=why,
-        gate="rollback", sha256=digest(files) if files else "",
-        belief_sha256=unpack(files).belief.digest() if files else "",
     )  # fmt: skip
     _move(registry, model, move, url, key, stage)
 
@@ -138,23 +110,25 @@ def shadow(app: str, stage: str, version: str | None, store: str | None, uri: st
     runs.console.print(f"{model}: {found.sentence}")
 
 
-def _move(registry: object, model: str, move: Move, url: str | None, key: str, stage: str) -> None:
-    from experiments.registry import Registry
-
-    assert isinstance(registry, Registry)  # noqa: S101 - loaded late, so that other commands do not import MLflow
-    if move.replaces and move.replaces != move.version:
-        state = "rolled back" if move.kind == "rollback" else "replaced"
-        registry.annotate(model, move.replaces, {"review": state})
-    done = registry.move(model, move, _tags)
+def _move(registry: "Registry", model: str, move: Move, url: str | None, key: str, stage: str) -> None:
+    made = registry.move(model, move, _tags)
+    done = made.move
     what = f"version {done.version}" if done.version else "what is learned live"
     runs.console.print(f"{model}: {done.replaces or 'what is learned live'} → {what}, move {done.number} by {done.by}.")
     if done.version:
         runs.console.print(f"belief sha256 {done.belief_sha256}")
+    untold(made.untold)
     if url:
         with Service(url, key) as service:
-            runs.console.print(f"{service.url} decides with it after {_wait(service, stage, model, done):.1f} s.")
+            runs.console.print(f"{service.url} decides with it after {wait(service, stage, model, done):.1f} s.")
     else:
         runs.console.print("`journey-bandit registry sync` brings it to the service within seconds.")
+
+
+def untold(notes: Sequence[str]) -> None:
+    """Say what MLflow could not be told. Nothing waits for it."""
+    for note in notes:
+        runs.console.print(f"note: MLflow: {note}", markup=False, soft_wrap=True)
 
 
 def _tags(move: Move) -> Mapping[str, str]:
@@ -170,7 +144,8 @@ def _tags(move: Move) -> Mapping[str, str]:
     }
 
 
-def _wait(service: Service, stage: str, model: str, move: Move) -> float:
+def wait(service: Service, stage: str, model: str, move: Move) -> float:
+    """Seconds until a service decides with what the move says. RemoteError if it never does."""
     start = time.monotonic()
     while time.monotonic() - start < _LONGEST:
         if serves(service.releases().get(stage), model, move):

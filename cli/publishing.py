@@ -11,6 +11,7 @@ import msgspec
 
 from api.releases import iso
 from api.stores import open_store
+from bandit.errors import JourneyBanditError, NotFound, RemoteError
 from bandit.snapshot import Snapshot, pack, unpack
 from cli import runs
 from cli.evidence import Evidence, gather
@@ -54,7 +55,9 @@ def publish(uri: str, wanted: Wanted) -> "Published":
     mine = wanted.snapshot if wanted.kind == "candidate" else None
     found = gather(wanted.ledger, wanted.stage, mine, champion, wanted.until, wanted.release, diff_with=previous)
     when = wanted.at or time.time_ns() // 1000
-    report = review.build(_about(wanted, found, standing), _found(found))
+    live = _live(registry, standing, when)
+    back = _rollback(standing, wanted.snapshot.app, wanted.stage, when)
+    report = review.build(_about(wanted, found, live, back), _found(found))
     tags = {
         "kind": wanted.kind,
         "gate": found.judged.verdict.decision if wanted.kind == "candidate" else "not asked",
@@ -76,14 +79,25 @@ def publish(uri: str, wanted: Wanted) -> "Published":
 def compared(
     registry: "Registry", standing: "Standing"
 ) -> tuple[tuple[str, Snapshot] | None, tuple[str, Snapshot] | None]:
-    """The champion, which the gate compares with, and the version before, which the diff compares with."""
+    """The champion, which the gate compares with, and the version before, which the diff compares with.
+
+    A version whose files were deleted in MLflow cannot be compared with, and keeps nobody from going on: it is said.
+    """
     move = standing.serves
     champion = None
     if move is not None and move.version:
-        champion = (f"champion v{move.version}", unpack(registry.files(standing.model, move.version, move.sha256)))
-    if champion or not (known := registry.versions(standing.model)):
+        try:
+            champion = (f"champion v{move.version}", unpack(registry.files(standing.model, move.version, move.sha256)))
+        except (NotFound, RemoteError) as error:
+            runs.console.print(f"note: not compared with the champion: {error}", markup=False, soft_wrap=True)
+    if champion:
         return champion, champion
-    return None, (f"v{known[-1]}", registry.snapshot(standing.model, known[-1]))
+    for version in reversed(registry.versions(standing.model)):
+        try:
+            return None, (f"v{version}", registry.snapshot(standing.model, version))
+        except (NotFound, RemoteError) as error:
+            runs.console.print(f"note: not compared with version {version}: {error}", markup=False, soft_wrap=True)
+    return None, None
 
 
 def _found(found: Evidence) -> review.Found:
@@ -106,7 +120,7 @@ def _found(found: Evidence) -> review.Found:
     )
 
 
-def _about(wanted: Wanted, found: Evidence, standing: "Standing") -> review.About:
+def _about(wanted: Wanted, found: Evidence, live: str, rollback: str) -> review.About:
     from experiments.registry import digest
 
     snapshot, spec, log = wanted.snapshot, wanted.snapshot.spec, found.log
@@ -136,8 +150,8 @@ def _about(wanted: Wanted, found: Evidence, standing: "Standing") -> review.Abou
         data_sha256=found.digest,
         window=window,
         alarms=watch,
-        live=_live(standing),
-        rollback=_rollback(standing, log.app, wanted.stage),
+        live=live,
+        rollback=rollback,
         command=_command(wanted),
         git=f"commit {git['git_sha'][:12]}{' with changes' if git['dirty'] == 'true' else ''}"
         if git
@@ -170,12 +184,19 @@ def _alarms(wanted: Wanted) -> tuple[str, ...]:
     return tuple(f"{a.arm} {a.direction} at {iso(a.at)}" for a in watch.alarms)
 
 
-def _live(standing: "Standing") -> str:
+def _live(registry: "Registry", standing: "Standing", when: int) -> str:
+    """What is live when the page is written. A page stays as it is, so it says as of when."""
+    from experiments import moves
+
+    as_of = f"As of {iso(when)}: "
+    if standing.move is None:
+        return f"{as_of}nothing was ever approved here: the service decides with what it learns live."
+    try:
+        done = registry.audit(standing.model)
+    except JourneyBanditError:  # an audit table that cannot be read keeps no review from being written
+        done = [standing.move]
     move = standing.move
-    if move is None:
-        return "Nothing was ever approved here: the service decides with what it learns live."
-    what = f"Version {move.version}" if move.version else "No version: the service decides with what it learns live"
-    said = f"{what}, since {move.at}, approved by {move.by}: {move.why}. Gate: {move.gate}"
+    said = f"{as_of}{moves.live([*(m for m in done if m.number < move.number), move])}. Gate: {move.gate}"
     return (
         said
         + (f", overridden: {move.override}." if move.override else ".")
@@ -183,10 +204,15 @@ def _live(standing: "Standing") -> str:
     )
 
 
-def _rollback(standing: "Standing", app: str, stage: str) -> str:
+def _rollback(standing: "Standing", app: str, stage: str, when: int) -> str:
     to = standing.move.back if standing.move else ""
     where = f"version {to}" if to else "what is learned live"
-    return f"journey-bandit rollback {app} {stage} --why '…' goes back to {where}; --to VERSION to another one."
+    return (
+        f"journey-bandit rollback {app} {stage} --why '…' --url SERVICE goes back at once, "
+        f"as of {iso(when)} to {where}; "
+        f"--to VERSION to another one, --to none to what is learned live. journey-bandit registry audit {app} {stage} "
+        "says what is live now."
+    )
 
 
 def url(ledger: str) -> str:
@@ -196,4 +222,4 @@ def url(ledger: str) -> str:
 
 def now_iso() -> str:
     """The time, as a move keeps it."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

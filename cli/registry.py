@@ -18,7 +18,7 @@ from cli.spool import Spool
 if TYPE_CHECKING:
     from cli.syncing import Sync
 
-_WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 @click.group()
@@ -39,7 +39,7 @@ def registry() -> None:
 @click.option("--once", is_flag=True, help="One round, then end.")
 def sync(url: str, key: str, uri: str, store: str, every: float, publish_every: float, spool: Path, once: bool) -> None:
     """Bring approved policies to the service, log its live runs, score its challenger, tell its health."""
-    os.environ.update(_WAITS)
+    os.environ.update(WAITS)
     runs.quiet()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

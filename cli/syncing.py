@@ -16,7 +16,7 @@ from api.stores import open_store
 from bandit.errors import JourneyBanditError, RemoteError
 from bandit.snapshot import Snapshot
 from cli import publishing
-from cli.admin import Service, serves
+from cli.admin import Service, decided_after, serves
 from cli.publishing import Wanted
 from cli.shadows import score
 from cli.spool import Spool, Waiting
@@ -82,7 +82,13 @@ class Sync:
     # -- releases ----------------------------------------------------------------------------------------------
 
     def _bring(self, stage: str, standing: Standing, kept: dict[str, object] | None) -> str | None:
-        """Bring what is approved to the service; why it cannot be."""
+        """Bring what is approved to the service; why it cannot be.
+
+        The ledger has the last word: what the service went back to after the registry's last move is told to the
+        registry, never undone.
+        """
+        if kept and decided_after(kept, standing.move):
+            return self._told(standing, kept)
         if standing.refused:
             return standing.refused
         move = standing.serves
@@ -98,14 +104,40 @@ class Sync:
             return str(error)
         return None
 
+    def _told(self, standing: Standing, kept: Mapping[str, object]) -> str | None:
+        """Tell the registry what the service went back to by itself; why it cannot be told."""
+        version = str(kept["version"])
+        move = Move(
+            number=0,
+            kind="rollback",
+            version=version,
+            replaces=standing.move.version if standing.move else "",
+            by=str(kept["approved_by"]),
+            at=str(kept["approved_at"]),
+            why=str(kept["reason"]),
+            gate="rollback",
+            sha256=str(kept["sha256"]),
+            belief_sha256=str(kept["belief_sha256"]),
+        )
+        try:
+            made = self._registry.move(standing.model, move, lambda _: {"review": "approved"})
+        except JourneyBanditError as error:
+            what = f"version {version}" if version else "what is learned live"
+            return f"the service went back to {what}, and the registry cannot be told: {error}"
+        for note in made.untold:
+            log.warning("%s: not told: %s", standing.model, note)
+        log.info("%s: told the registry of release %s, a rollback", standing.model, kept["number"])
+        return None
+
     def _release(self, stage: str, standing: Standing, move: Move, kept: Mapping[str, object] | None) -> None:
-        files = {}
-        if move.version:
-            if self._registry.tags(standing.model, move.version).get("review") != "approved":
-                raise RemoteError(f"{standing.model} {move.version} does not carry review=approved")
-            files = self._registry.files(standing.model, move.version, move.sha256)
         outgoing = self._service.snapshot(stage)
-        self._service.release(stage, standing.model, move, files)
+        if not (move.kind == "rollback" and self._service.went_back(stage, move)):
+            files = {}
+            if move.version:
+                if self._registry.tags(standing.model, move.version).get("review") != "approved":
+                    raise RemoteError(f"{standing.model} {move.version} does not carry review=approved")
+                files = self._registry.files(standing.model, move.version, move.sha256)
+            self._service.release(stage, standing.model, move, files)
         log.info("%s: %s decides now", standing.model, f"version {move.version}" if move.version else "no release")
         if self._ledger and self._publish_every:  # how what goes did while it decided
             why = f"until {move.kind} to version {move.version or 'none'} by {move.by}: {move.why}"

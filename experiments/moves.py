@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bandit.errors import RemoteError
+from bandit.release import leads_back
 
 COLUMNS = (
     *("number", "kind", "version", "replaces", "by", "at", "why", "gate", "override"),
@@ -39,6 +40,13 @@ class Move(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
+class Moved(NamedTuple):
+    """A move that was made, and what of it could not be told to people who read the registry."""
+
+    move: Move
+    untold: tuple[str, ...]
+
+
 class Standing(NamedTuple):
     """What a registered model says: where its aliases point, and what was approved last."""
 
@@ -65,22 +73,79 @@ class Standing(NamedTuple):
 def chained(moves: Sequence[Move], new: Move) -> Move:
     """The move as the next of these."""
     last = moves[-1] if moves else None
-    before = next((m.back for m in reversed(moves) if m.version == new.version), "")
-    back = before if new.kind == "rollback" or new.version == new.replaces else new.replaces
-    new = msgspec.structs.replace(new, back=back)
-    return msgspec.structs.replace(new, number=len(moves) + 1, previous=last.digest() if last else "")
+    known = {m.version: m.back for m in moves}
+    new = msgspec.structs.replace(new, back=leads_back(new.kind, new.version, new.replaces, known))
+    number = last.number + 1 if last else 1
+    return msgspec.structs.replace(new, number=number, previous=last.digest() if last else "")
+
+
+def cut_short(moves: Sequence[Move], standing: Standing, new: Move) -> Move | None:
+    """The move that was recorded and never made, if `new` is the same again: it is completed instead of a new one."""
+    recorded, last = standing.move, moves[-1].number if moves else 0
+    if recorded is None or standing.serves or recorded.number <= last:
+        return None
+    return recorded if (recorded.version, recorded.kind) == (new.version, new.kind) else None
+
+
+def whole(lines: Sequence[Move], served: Move | None, head: str | None) -> list[Move]:
+    """The chain: the lines of the audit table, and the move that is served, if the table was deleted or the move was
+    killed before its line was written. RemoteError if a line was changed or taken out.
+    """
+    lines = list(lines)
+    if not lines:
+        return [served] if served else []
+    check(lines, head)
+    if served and served.number == lines[-1].number + 1 and served.previous == lines[-1].digest():
+        lines.append(served)
+    return lines
+
+
+def missing(moves: Sequence[Move]) -> int:
+    """How many lines at the beginning are lost, because the audit table was deleted."""
+    return moves[0].number - 1 if moves else 0
 
 
 def check(moves: Sequence[Move], head: str | None) -> None:
     """RemoteError if a line was changed, added or taken out. `head`: the digest that the registry keeps of the last."""
-    previous = ""
-    for i, move in enumerate(moves, 1):
+    previous = moves[0].previous if moves else ""
+    if moves and (moves[0].number == 1) != (previous == ""):
+        raise RemoteError("the audit table was changed: its first line is not the first")
+    for i, move in enumerate(moves, moves[0].number if moves else 1):
         if move.number != i or move.previous != previous:
             raise RemoteError(f"the audit table was changed: line {i} does not follow from the one before")
         previous = move.digest()
     # a move that was cut short has its line already, and the registry still remembers the one before
     if head is not None and head not in (previous, moves[-1].previous if moves else ""):
         raise RemoteError("the audit table was changed: its last line is not the one that the registry remembers")
+
+
+def replaced(move: Move) -> dict[str, str]:
+    """Tags of the version that a move replaces. Why it was rolled back stands there, not at what it went back to."""
+    if move.kind != "rollback":
+        return {"review": "replaced"}
+    return {
+        "review": "rolled back",
+        "rolled_back_by": move.by,
+        "rolled_back_at": move.at,
+        "rolled_back_to": move.version or "none",
+        "rolled_back_because": move.why,
+    }
+
+
+def live(moves: Sequence[Move]) -> str:
+    """What is live, as of the last of these moves: since when, approved by whom, and why."""
+    last = moves[-1]
+    what = f"version {last.version}" if last.version else "no version: the service decides with what it learns live"
+    since = f"{what}, since {last.at}"
+    if last.kind != "rollback":
+        return f"{since}, approved by {last.by}: {last.why}"
+    approval = next((m for m in reversed(moves) if m.kind == "promote" and m.version == last.version), None)
+    mine = f", approved at {approval.at} by {approval.by}: {approval.why}" if last.version and approval else ""
+    return f"{since}{mine}. {last.by} rolled back to it from {_named(last.replaces)}, because: {last.why}"
+
+
+def _named(version: str) -> str:
+    return f"version {version}" if version else "what is learned live"
 
 
 def table(moves: Sequence[Move]) -> dict[str, Any]:
@@ -101,12 +166,10 @@ def described(model: str, moves: Sequence[Move]) -> str:
     """What the page of the registered model says: what is live, since when, by whom, why, and how to go back."""
     app, _, stage = model.partition("-")
     last = moves[-1]
-    live = f"version {last.version}" if last.version else "no version: the service decides with what it learns live"
-    back = f"version {last.back}" if last.back else "what is learned live"
     rows = "\n".join(map(_row, reversed(moves[-20:])))
     return (
-        f"**Live: {live}** since {last.at}, approved by {last.by}: {last.why}\n\n"
-        f"Roll back to {back}: `journey-bandit rollback {app} {stage} --why '…'`\n\n"
+        f"**Live as of {last.at}: {live(moves)}**\n\n"
+        f"Roll back to {_named(last.back)}: `journey-bandit rollback {app} {stage} --why '…'`\n\n"
         "| # | move | version | replaces | by | at | why | gate | belief |\n|---|---|---|---|---|---|---|---|---|\n"
         + rows
     )

@@ -5,7 +5,6 @@ is written before the alias is moved: an alias alone, clicked in a browser, appr
 """
 
 import hashlib
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -25,11 +24,11 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSp
 from bandit.errors import NotFound, RemoteError, SnapshotError
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments import moves, scoring
-from experiments.moves import Move, Standing
+from experiments.audit_table import AuditTable, brief, telling
+from experiments.moves import Move, Moved, Standing
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE, _HEAD = "journey_bandit.move", "journey_bandit.audit_head"
-_AUDIT = "audit.json"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 _TEXT = 5000  # of a tag or a description, on every database
 
@@ -131,14 +130,26 @@ class Registry:
             found = self._client.search_model_versions(f"name = '{model}'", max_results=1000)
         return sorted((str(v.version) for v in found), key=int)
 
-    def annotate(self, model: str, version: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a version; what the reviewer's view shows of them, also on its run."""
-        with _asking(self.uri):
-            run = str(self._client.get_model_version(model, version).run_id)
+    def annotate(self, model: str, version: str, tags: Mapping[str, str]) -> list[str]:
+        """Set tags of a version; what the reviewer's view shows of them, also on its run. What could not be told.
+
+        Nothing is raised: these are for people to read, and nothing waits for them.
+        """
+        untold: list[str] = []
+        with telling(f"tags of version {version}", untold):
             for key, value in tags.items():
                 self._client.set_model_version_tag(model, version, key, value[:_TEXT])
-                if key in ("gate", "review"):
-                    self._client.set_tag(run, key, value)
+        with telling(f"tags of the run of version {version}", untold):
+            run = str(self._client.get_model_version(model, version).run_id)
+            for key in tags.keys() & {"gate", "review"}:
+                self._client.set_tag(run, key, tags[key])
+        return untold
+
+    def metrics(self, model: str, version: str) -> dict[str, float]:
+        """Metrics of the run that logged a version."""
+        with _asking(self.uri):
+            run = self._client.get_model_version(model, version).run_id
+            return dict(self._client.get_run(str(run)).data.metrics)
 
     def scored(self, model: str, version: str, metrics: Mapping[str, float], step: int, now: int) -> None:
         """Log how a challenger does to the run of its version: a point of each series. `now`: milliseconds."""
@@ -188,39 +199,75 @@ class Registry:
                 self._client.set_registered_model_alias(model, CHALLENGER, version)
 
     def audit(self, model: str) -> list[Move]:
-        """Every move, checked as a chain."""
+        """Every move that was made, checked as a chain. NotFound if there is no such model.
+
+        Where the audit table was deleted, the chain begins with what the model itself remembers (see `moves.missing`).
+        """
         with _asking(self.uri):
             found = self._find(model)
             if found is None:
                 raise NotFound("model", f"{model} is not in the registry", "publish a policy first")
-            run = self._audit_run(model)
-            listed = run and {a.path for a in self._client.list_artifacts(run)}
-            lines = moves.read(json.loads(mlflow.artifacts.load_text(f"runs:/{run}/{_AUDIT}"))) if listed else []
-        moves.check(lines, found.tags.get(_HEAD))
-        return lines
+            lines = AuditTable(self._client, model).read()
+        standing = self.standing(model)
+        return moves.whole(lines, standing.serves, found.tags.get(_HEAD))
 
-    def move(self, model: str, new: Move, tags: Callable[[Move], Mapping[str, str]]) -> Move:
-        """Write the move down, then make it: audit line, tags, record, and the alias last. Killed anywhere before that,
-        nothing new is served, and the same command again completes it.
+    def move(self, model: str, new: Move, tags: Callable[[Move], Mapping[str, str]]) -> Moved:
+        """Make a move: what the service waits for first, then what people read.
+
+        The version's review tag, the record and the alias are the move: killed before the alias, nothing new is
+        served, and the same command again completes it. The audit line, the page of the model and the tags of runs
+        follow; whatever of these cannot be told is named in the result and undoes nothing.
         """
-        done = self.audit(model)
-        cut_short = bool(done) and self.standing(model).serves != done[-1]
-        repeated = cut_short and (done[-1].version, done[-1].kind) == (new.version, new.kind)
-        move = done[-1] if repeated else moves.chained(done, new)
-        lines = done if repeated else [*done, move]
+        untold: list[str] = []
+        done = self._readable_audit(model, untold)
+        standing = self.standing(model)
+        recorded = standing.move
+        cut_short = (
+            recorded is not None and standing.serves is None and recorded.number > (done[-1].number if done else 0)
+        )
+        repeated = cut_short and recorded is not None and (recorded.version, recorded.kind) == (new.version, new.kind)
+        move = recorded if repeated and recorded is not None else moves.chained(done, new)
         with _asking(self.uri):
-            run = self._audit_run(model) or self._new_audit_run(model)
-            self._client.log_dict(run, moves.table(lines), _AUDIT)
-            self._client.set_registered_model_tag(model, _HEAD, move.digest())
-            if move.version:
-                self.annotate(model, move.version, tags(move))
-            self._client.update_registered_model(model, description=moves.described(model, lines)[:_TEXT])
+            if move.version and move.kind == "promote":
+                self._client.set_model_version_tag(model, move.version, "review", "approved")
             self._client.set_registered_model_tag(model, _MOVE, msgspec.json.encode(move).decode())
-            if move.version:
-                self._client.set_registered_model_alias(model, CHAMPION, move.version)
-            elif self.standing(model).champion is not None:
+            self._point(model, move, standing.champion, untold)
+        lines = [*done, move]
+        with telling(f"audit line {move.number}", untold):
+            untold += AuditTable(self._client, model).write(lines)
+            self._client.set_registered_model_tag(model, _HEAD, move.digest())
+        with telling("the description of the model", untold):
+            self._client.update_registered_model(model, description=moves.described(model, lines)[:_TEXT])
+        if move.version:
+            untold += self.annotate(model, move.version, tags(move))
+        if move.replaces and move.replaces != move.version:
+            untold += self.annotate(model, move.replaces, moves.replaced(move))
+        return Moved(move, tuple(untold))
+
+    def _point(self, model: str, move: Move, champion: str | None, untold: list[str]) -> None:
+        """Let the alias name what the move says."""
+        if not move.version:
+            if champion is not None:
                 self._client.delete_registered_model_alias(model, CHAMPION)
-        return move
+            return
+        try:
+            self._client.set_registered_model_alias(model, CHAMPION, move.version)
+        except MlflowException as error:
+            if move.kind != "rollback" or error.error_code not in _ABSENT:
+                raise
+            # the version is gone from the registry, and the service has its bytes: no alias can name it
+            untold.append(f"the alias {CHAMPION}: {brief(error)}")
+            if champion is not None:
+                self._client.delete_registered_model_alias(model, CHAMPION)
+
+    def _readable_audit(self, model: str, untold: list[str]) -> list[Move]:
+        """The chain; what the model remembers where the table cannot be read."""
+        try:
+            return self.audit(model)
+        except RemoteError as error:
+            untold.append(f"the audit table: {error}")
+            move = self.standing(model).serves
+            return [move] if move else []
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -231,20 +278,3 @@ class Registry:
             if error.error_code in _ABSENT:
                 return None
             raise
-
-    def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self._client.create_experiment(name))
-
-    def _audit_run(self, model: str) -> str | None:
-        experiment = self._client.get_experiment_by_name(model)
-        query = "tags.kind = 'audit'"
-        found = self._client.search_runs([experiment.experiment_id], query, max_results=1) if experiment else []
-        return str(found[0].info.run_id) if found else None
-
-    def _new_audit_run(self, model: str) -> str:
-        run = self._client.create_run(self._experiment(model), run_name="audit", tags={"kind": "audit"})
-        note = "Every approval and rollback, in order; each line holds the hash of the one before. See audit.json."
-        self._client.set_tag(run.info.run_id, "mlflow.note.content", note)
-        self._client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)

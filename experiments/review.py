@@ -64,6 +64,7 @@ def _metrics(about: About, found: Found, lift: Estimate | None, champion: Estima
     metrics = {
         **_three(lift, scale, ("lift_pp", "lift_lcb", "lift_ucb")),
         **_three(None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),
+        **_three(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
         **_earned(about, found.rounds.reward),
         **_three(first, scale, ("dr_pct", "dr_lcb", "dr_ucb")),
         "ess": d["ess"],

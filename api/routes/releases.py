@@ -1,5 +1,7 @@
 """Approved snapshots: released by `registry sync`, listed for anybody who reads; and what the sync tells health."""
 
+import asyncio
+from functools import partial
 from typing import Any
 
 from litestar import Request, get, post, put
@@ -9,7 +11,7 @@ from litestar.params import FromPath
 from api.bodies import read, takes
 from api.items import Shape
 from api.problems import documented
-from api.release_messages import RegistryWord, Released, ReleaseRequest, ReleasesReply
+from api.release_messages import RegistryWord, Released, ReleaseRequest, ReleasesReply, RollbackRequest
 from api.releases import Word
 from api.times import microseconds, time_of
 from api.worker import Clock, Worker
@@ -18,7 +20,7 @@ from bandit.records import Release
 
 Ask = Request[Any, Any, Any]
 
-_RELEASE, _WORD = Shape(ReleaseRequest), Shape(RegistryWord)
+_RELEASE, _ROLLBACK, _WORD = Shape(ReleaseRequest), Shape(RollbackRequest), Shape(RegistryWord)
 _MOST_BYTES = 64_000_000
 _EXAMPLE = {
     "model": "travel-cart",
@@ -27,11 +29,15 @@ _EXAMPLE = {
     "approved_at": "2026-01-01T00:00:00Z",
     "reason": "back to what is learned live",
 }
+_BACK = {"approved_by": "ana", "reason": "refunds rose"}
 _HEARD = {"reachable": True, "since": "2026-01-01T00:00:00Z"}
 
 
 def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
+
+    def _after(kept: Release) -> Released:
+        return next(_released(one, back) for one, back in worker.releases.history() if one.seq == kept.seq)
 
     @put(
         "/v1/policies/{stage:str}/release",
@@ -49,6 +55,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         kept = await worker.admit(
             Release(
                 stage=stage,
+                kind=given.kind,
                 model=given.model,
                 version=given.version,
                 sha256=given.sha256,
@@ -60,7 +67,25 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
                 posterior=given.posterior,
             )
         )
-        return _released(kept)
+        return _after(kept)
+
+    @post(
+        "/v1/policies/{stage:str}/rollback",
+        status_code=200,
+        summary="Go back to what decided before",
+        operation_class=takes(RollbackRequest, _BACK),
+        responses=documented(400, 401, 403, 404, 413, 415, 503),
+        opt={"scope": "admin"},
+        tags=["release"],
+    )
+    async def rollback(request: Ask, stage: FromPath[str]) -> Released:
+        """At once, from the bytes in the ledger; no registry is asked. Repeated with its time, it changes nothing."""
+        given = await read(request, _ROLLBACK)
+        catalogue.stage(stage)
+        now = clock()
+        at = now if given.approved_at is None else microseconds(given.approved_at)
+        work = partial(worker.releases.rollback, stage, given.to, given.approved_by, at, given.reason, now)
+        return _after(await asyncio.wrap_future(worker.run(work)))
 
     @get(
         "/v1/releases",
@@ -72,7 +97,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
     )
     def listed() -> ReleasesReply:
         """Append-only: what decided from when on, who approved it, and why."""
-        return ReleasesReply([_released(kept) for kept in worker.releases.history()])
+        return ReleasesReply([_released(kept, back) for kept, back in worker.releases.history()])
 
     @post(
         "/v1/registry",
@@ -91,13 +116,14 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         worker.releases.hear(Word(clock(), word.reachable, since, *told))
         return {"status": "ok"}
 
-    return [release, listed, heard]
+    return [release, rollback, listed, heard]
 
 
-def _released(kept: Release) -> Released:
+def _released(kept: Release, back: str) -> Released:
     return Released(
         number=kept.seq,
         stage=kept.stage,
+        kind=kept.kind,
         model=kept.model,
         version=kept.version,
         sha256=kept.sha256,
@@ -106,4 +132,5 @@ def _released(kept: Release) -> Released:
         approved_at=time_of(kept.approved_at),
         reason=kept.reason,
         at=time_of(kept.at),
+        rolls_back_to=back,
     )

@@ -138,3 +138,9 @@ def facts(db: Database) -> None:
     """What people's groups are drawn from, what outcomes are about, and reports that are credited to no decision."""
     for statement in _FACTS:
         db.conn.execute(statement)
+
+
+@migrations()
+def kinds_of_release(db: Database) -> None:
+    """Whether a release was approved or gone back to."""
+    db.conn.execute("ALTER TABLE releases ADD COLUMN kind TEXT NOT NULL DEFAULT ''")

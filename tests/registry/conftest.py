@@ -97,10 +97,10 @@ class Shop(NamedTuple):
         made = self.ask()
         return made["release"]["version"] if "release" in made else None
 
-    def run(self, *words: str) -> Result:
-        """A command in this process, as a person types it."""
+    def run(self, *words: str, typed: str | None = None) -> Result:
+        """A command in this process, as a person types it; `typed`: what is answered."""
         env = {"JOURNEY_BANDIT_MLFLOW": self.mlflow}
-        return CliRunner().invoke(group, list(words), env=env, catch_exceptions=True)
+        return CliRunner().invoke(group, list(words), env=env, input=typed, catch_exceptions=True)
 
     def ok(self, *words: str) -> str:
         """Its output, if it ended well."""

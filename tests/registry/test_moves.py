@@ -1,5 +1,6 @@
 """Moves: a chain that shows every change, and what may be served."""
 
+import msgspec
 import pytest
 
 from bandit.errors import RemoteError
@@ -38,8 +39,6 @@ def test_a_chain_is_whole_and_comes_back_from_its_table() -> None:
 def test_any_change_of_a_line_shows(spoil: str) -> None:
     done = chain("1", "2", "3", "4")
     head = done[-1].digest()
-    import msgspec
-
     if spoil == "changed":
         done[1] = msgspec.structs.replace(done[1], why="something else")
     elif spoil == "taken out":
@@ -79,9 +78,43 @@ def test_only_an_alias_that_agrees_with_the_last_move_is_served(
 
 def test_the_description_says_what_is_live_and_how_to_go_back() -> None:
     text = moves.described("travel-cart", chain("1", "2"))
-    assert text.splitlines()[0].startswith("**Live: version 2** since 2026-01-01T00:00:00Z, approved by ana")
+    live = "**Live as of 2026-01-01T00:00:00Z: version 2, since 2026-01-01T00:00:00Z, approved by ana: w | x**"
+    assert text.splitlines()[0] == live
     assert "`journey-bandit rollback travel cart --why" in text
     assert "w / x" in text  # a bar would break the table
+
+
+def test_why_it_was_rolled_back_is_not_why_the_version_before_was_approved() -> None:
+    done = chain("1", "2")
+    back = {"kind": "rollback", "replaces": "2", "by": "ben", "at": "2026-02-01T00:00:00Z", "why": "refunds rose"}
+    done.append(moves.chained(done, msgspec.structs.replace(line("1"), **back)))
+    assert moves.live(done) == (
+        "version 1, since 2026-02-01T00:00:00Z, approved at 2026-01-01T00:00:00Z by ana: w | x. "
+        "ben rolled back to it from version 2, because: refunds rose"
+    )
+    assert moves.replaced(done[-1])["rolled_back_because"] == "refunds rose"
+    assert moves.replaced(done[1]) == {"review": "replaced"}
+
+
+def test_a_table_that_was_deleted_begins_anew_with_what_the_model_remembers() -> None:
+    done = chain("1", "2")
+    rest = moves.whole([], done[1], done[1].digest())
+    assert rest == [done[1]]
+    rest.append(moves.chained(rest, line("3")))
+    assert moves.whole(rest, rest[-1], rest[-1].digest()) == rest
+    assert (rest[-1].number, rest[-1].back, moves.missing(rest), moves.missing(done)) == (3, "", 1, 0)
+    with pytest.raises(RemoteError, match="its first line is not the first"):
+        moves.whole([msgspec.structs.replace(done[1], previous="")], None, None)
+
+
+def test_a_move_whose_line_was_not_written_any_more_counts_and_one_that_was_not_made_does_not() -> None:
+    done = chain("1", "2", "3")
+    assert moves.whole(done[:2], done[2], done[1].digest()) == done
+    never = moves.whole(done[:2], None, done[1].digest())
+    assert never == done[:2]
+    cut = Standing("travel-cart", "2", None, done[2])  # recorded, and the alias still names the one before
+    assert moves.cut_short(never, cut, line("3")) == done[2]
+    assert moves.cut_short(never, cut, line("4")) is None
 
 
 def test_a_rollback_never_leads_to_what_was_taken_back() -> None:

@@ -16,16 +16,15 @@ from cli.publishing import Wanted
 from experiments import page, review
 from experiments.assignment import Shares
 from experiments.diff import diff
-from experiments.moves import Standing
 from experiments.report import POINTS, Report
 from experiments.targets import Worth
-from tests.registry.conftest import MODEL, STAGE, Shop
+from tests.registry.conftest import STAGE, Shop
 
 
 def build(shop: Shop, stage: str, snapshot: Snapshot, kind: str) -> Report:
     found = gather(shop.store, stage, snapshot if kind == "candidate" else None)
     wanted = Wanted(shop.store, stage, snapshot, kind)
-    return review.build(publishing._about(wanted, found, Standing(MODEL, None, None, None)), publishing._found(found))
+    return review.build(publishing._about(wanted, found, "nothing is live", "by the command"), publishing._found(found))
 
 
 @pytest.mark.parametrize("kind", ["candidate", "live"])
@@ -56,7 +55,7 @@ def test_what_must_not_be_relied_on_is_marked_on_the_page(shop: Shop) -> None:
         reward=gathered.reward._replace(notes=(f"nudges: {note}",)),
     )
     wanted = Wanted(shop.store, STAGE, snapshot, "candidate")
-    about = publishing._about(wanted, gathered, Standing(MODEL, None, None, None))
+    about = publishing._about(wanted, gathered, "nothing is live", "by the command")
     text = page.render(review.build(about, found))
     assert f"nudges: {note}" in text
     assert "holdout: arms came in shares of 60.00, 40.00 %" in text

@@ -1,0 +1,191 @@
+"""The emergency exit: whatever was deleted in MLflow, and without it, a rollback goes through and is told later."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import ViewType
+from mlflow.tracking import MlflowClient
+
+from benchmarks.registry import black_hole
+from cli.admin import Service
+from cli.spool import Spool
+from cli.syncing import Sync
+from experiments.registry import Registry
+from tests.registry.conftest import Shop
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning", "ignore::FutureWarning")
+
+WHY = ("--why", "refunds rose", "--who", "ben")
+
+
+class Bench:
+    """The commands, one stage of the shop with two approved versions, and the sidecar by rounds."""
+
+    def __init__(self, shop: Shop, stage: str, folder: Path, service: Service):
+        self.shop, self.stage, self.model = shop, stage, f"travel-{stage}"
+        self.client = MlflowClient(shop.mlflow)
+        self.sync = Sync(Registry(shop.mlflow), service, "", Spool(folder), every=1.0, publish_every=0.0)
+        self.first, self.second = (self._published(policy) for policy in ("uniform", "linear:alpha=0.3"))
+        for version in (self.first, self.second):
+            why = f"approved {version}"
+            shop.ok("promote", "travel", stage, version, "--why", why, "--override", "test", "--who", "ana")
+            self.sync.round()
+            assert self.decides() == version
+
+    def _published(self, policy: str) -> str:
+        said = self.shop.ok("publish", self.stage, "--store", self.shop.store, "--json", "--policy", policy)
+        return str(json.loads(said.splitlines()[-1])["version"])
+
+    def decides(self) -> str:
+        kept: list[dict[str, Any]] = self.shop.get("/v1/releases")["releases"]
+        return str([release["version"] for release in kept if release["stage"] == self.stage][-1])
+
+    def back(self, *more: str) -> str:
+        return self.shop.ok("rollback", "travel", self.stage, *WHY, *more)
+
+    def run_of(self, version: str) -> str:
+        return str(self.client.get_model_version(self.model, version).run_id)
+
+    def audit_run(self) -> str:
+        (experiment,) = self.client.search_experiments(ViewType.ALL, filter_string=f"name = '{self.model}'")
+        (run,) = self.client.search_runs([experiment.experiment_id], "tags.kind = 'audit'")
+        return str(run.info.run_id)
+
+
+@pytest.fixture
+def bench(shop: Shop, tmp_path: Path) -> Iterator[Callable[[str], Bench]]:
+    with Service(shop.url) as service:
+        yield lambda stage: Bench(shop, stage, tmp_path, service)
+
+
+def delete(bench: Bench, what: str) -> None:
+    client = bench.client
+    if what == "live run":
+        client.delete_run(bench.run_of(bench.second))
+    elif what == "target run":
+        client.delete_run(bench.run_of(bench.first))
+    elif what == "live version":
+        client.delete_model_version(bench.model, bench.second)
+    elif what == "target version":
+        client.delete_model_version(bench.model, bench.first)
+    elif what == "audit run":
+        client.delete_run(bench.audit_run())
+    elif what == "experiment":
+        (experiment,) = client.search_experiments(filter_string=f"name = '{bench.model}'")
+        client.delete_experiment(experiment.experiment_id)
+    else:
+        client.delete_registered_model(bench.model)
+
+
+@pytest.mark.parametrize(
+    ("what", "stage", "noted"),
+    [
+        ("live run", "browsing", "tags of the run of version"),
+        ("target run", "browsing", "tags of the run of version"),
+        ("live version", "browsing", "tags of version"),
+        ("audit run", "browsing", "it was restored"),
+        ("experiment", "checkout", "it was restored"),
+    ],
+)
+def test_what_was_deleted_in_mlflow_stops_no_rollback(
+    bench: Callable[[str], Bench], what: str, stage: str, noted: str
+) -> None:
+    one = bench(stage)
+    lines = len(Registry(one.shop.mlflow).audit(one.model))
+    delete(one, what)
+    said = one.back("--yes")
+    assert f"version {one.second} → version {one.first}" in said
+    assert noted in said
+    one.sync.round()
+    assert one.decides() == one.first
+    assert "→ what is learned live" in one.back("--to", "none")
+    one.sync.round()
+    assert one.decides() == ""
+    audit = Registry(one.shop.mlflow).audit(one.model)
+    assert [(m.kind, m.version, m.why) for m in audit[lines:]] == [
+        ("rollback", one.first, "refunds rose"),
+        ("rollback", "", "refunds rose"),
+    ]
+
+
+@pytest.mark.parametrize(("what", "stage"), [("target version", "retention"), ("model", "onboarding")])
+def test_the_service_goes_back_by_itself_to_what_mlflow_has_lost(
+    bench: Callable[[str], Bench], what: str, stage: str
+) -> None:
+    one = bench(stage)
+    delete(one, what)
+    refused = one.shop.run("rollback", "travel", stage, *WHY, "--yes")
+    assert refused.exit_code == 1
+    assert what == "model" or "give --url" in str(refused.exception)
+    assert one.decides() == one.second
+    said = one.back("--yes", "--url", one.shop.url)
+    assert f"version {one.second} → version {one.first}, by ben" in said
+    assert "note: MLflow:" in said
+    assert one.decides() == one.first
+    one.sync.round()
+    assert one.decides() == one.first  # the registry is never brought back over the ledger
+    one.back("--to", "none", "--url", one.shop.url)
+    assert one.decides() == ""
+
+
+def test_without_mlflow_the_service_goes_back_at_once_and_the_registry_is_told_when_it_is_back(
+    bench: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench("cart")
+    lines = len(Registry(one.shop.mlflow).audit(one.model))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(
+        "cli.rollback.WAITS", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    )
+    with black_hole() as nowhere:
+        said = one.back("--url", one.shop.url, "--mlflow", nowhere)
+    assert "registry sync` goes on trying" in said
+    assert one.decides() == one.first
+    (release,) = [r for r in one.shop.get("/v1/releases")["releases"] if r["stage"] == "cart"][-1:]
+    assert (release["kind"], release["approved_by"], release["reason"]) == ("rollback", "ben", "refunds rose")
+    assert len(Registry(one.shop.mlflow).audit(one.model)) == lines
+    one.sync.round()
+    assert one.decides() == one.first
+    told = Registry(one.shop.mlflow).audit(one.model)
+    assert [(m.kind, m.version, m.by, m.why) for m in told[lines:]] == [("rollback", one.first, "ben", "refunds rose")]
+    assert told[-1].sha256 == release["sha256"]
+    assert Registry(one.shop.mlflow).standing(one.model).serves == told[-1]
+    one.sync.round()
+    assert len(Registry(one.shop.mlflow).audit(one.model)) == lines + 1
+
+
+def test_why_it_was_rolled_back_is_a_tag_of_the_version_that_was_left(bench: Callable[[str], Bench]) -> None:
+    one = bench("cart")
+    one.back("--yes")
+    registry = Registry(one.shop.mlflow)
+    left, back = registry.tags(one.model, one.second), registry.tags(one.model, one.first)
+    assert (left["review"], left["rolled_back_because"], left["rolled_back_by"]) == (
+        "rolled back",
+        "refunds rose",
+        "ben",
+    )
+    assert (back["review"], back["reason"], back["approved_by"]) == ("approved", f"approved {one.first}", "ana")
+    page = one.client.get_registered_model(one.model).description
+    assert f"by ana: approved {one.first}. ben rolled back to it from version {one.second}" in page
+    assert page.startswith("**Live as of 20")
+
+
+def test_going_back_to_a_version_worse_than_no_nudge_says_so_and_asks(bench: Callable[[str], Bench]) -> None:
+    one = bench("cart")
+    for name, value in (("net_none", -0.4), ("net_none_lcb", -0.5), ("net_none_ucb", -0.3)):
+        one.client.log_metric(one.run_of(one.first), name, value)
+    words = ("rollback", "travel", "cart", *WHY)
+    refused = one.shop.run(*words)
+    assert refused.exit_code == 1
+    assert "was worse than no nudge: -0.4 per decision net of costs [-0.5, -0.3]" in refused.output
+    assert "--yes" in str(refused.exception)
+    one.sync.round()
+    assert one.decides() == one.second
+    assert one.shop.run(*words, typed="n\n").exit_code == 1
+    assert one.shop.run(*words, typed="y\n").exit_code == 0
+    one.sync.round()
+    assert one.decides() == one.first
+    assert "worse" not in one.back("--to", "none")
