@@ -37,6 +37,7 @@ ROUTES = {  # every one, and the scope it needs
     ("GET", "/v1/webhooks/dead-letters"): "read",
     ("POST", "/v1/webhooks/dead-letters/retry"): "admin",
     ("PUT", "/v1/policies/{stage:str}/release"): "admin",
+    ("POST", "/v1/policies/{stage:str}/rollback"): "admin",
     ("GET", "/v1/releases"): "read",
     ("POST", "/v1/registry"): "admin",
     ("GET", "/health/live"): None,

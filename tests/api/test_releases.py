@@ -141,6 +141,55 @@ def test_a_repeated_release_changes_nothing(client: Any) -> None:
     assert len(client.get("/v1/releases").json()["releases"]) == 1
 
 
+def back(client: Any, stage: str = "signup", **more: Any) -> Any:
+    words = {"approved_by": "ben", "reason": "refunds rose", **more}
+    reply = client.post(f"/v1/policies/{stage}/rollback", json=words)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def test_a_rollback_leads_to_what_decided_before_and_needs_only_the_ledger(
+    client: Any, later: Callable[[float], int]
+) -> None:
+    """1, 2 and the mistake 3: back to 2, then to 1, then to what is learned live; never to what was taken back."""
+    teach(client, later)
+    first = live(client)
+    for version in ("1", "2", "3"):
+        release(client, first, version)
+        later(1)
+    listed = client.get("/v1/releases").json()["releases"]
+    assert [one["rolls_back_to"] for one in listed] == ["", "1", "2"]
+    for version in ("2", "1", ""):
+        done = back(client)
+        later(1)
+        assert (done["kind"], done["version"], done["approved_by"]) == ("rollback", version, "ben")
+        made = client.ask(user=f"after-{version}")
+        assert made.get("release", {}).get("version", "") == version
+        assert version == "" or live(client).belief.digest() == first.belief.digest()
+    assert back(client, to="3")["rolls_back_to"] == "2"
+
+
+def test_a_repeated_rollback_goes_back_once(client: Any) -> None:
+    for version in ("1", "2", "3"):
+        release(client, live(client), version)
+    done = [back(client, approved_at="2025-10-09T09:00:00Z")["version"] for _ in range(3)]
+    assert done == ["2", "2", "2"]
+    assert back(client, approved_at="2025-10-09T09:00:01Z")["version"] == "1"
+
+
+def test_a_rollback_that_cannot_be_names_the_field(
+    client: Any, refused: Callable[..., Any], later: Callable[[float], int]
+) -> None:
+    words, path = {"approved_by": "ben", "reason": "refunds rose"}, "/v1/policies/signup/rollback"
+    assert "nothing was ever released" in refused(client.post(path, json=words), 400, "to")["problem"]
+    release(client, live(client), "7")
+    found = refused(client.post(path, json={**words, "to": "8"}), 400, "to")
+    assert (found["problem"], found["fix"]) == ("version 8 was never released at signup", "one of 7")
+    refused(client.post(path, json={"reason": "x"}), 400, "approved_by")
+    assert client.post("/v1/policies/nowhere/rollback", json=words).status_code == 404
+    assert len(client.get("/v1/releases").json()["releases"]) == 1
+
+
 def _npz(change: Callable[[dict[str, Any]], None], posterior: bytes) -> bytes:
     with np.load(io.BytesIO(posterior)) as arrays:
         found = {name: arrays[name].copy() for name in arrays.files}

@@ -219,7 +219,8 @@ def test_settings_are_checked() -> None:
         ("statlog_shuttle/shuttle.trn.gz", "-1", "linear", 2000, 20.0),
         ("statlog_shuttle/shuttle.trn.gz", "-1", "logistic", 2000, 18.0),
         ("mushroom/mushroom.data.gz", "1", "linear", 500, 32.0),
-        ("mushroom/mushroom.data.gz", "1", "hierarchical", 300, 40.0),
+        ("statlog_shuttle/shuttle.trn.gz", "-1", "hierarchical", 500, 40.0),
+        pytest.param("mushroom/mushroom.data.gz", "1", "hierarchical", 300, 40.0, marks=pytest.mark.slow),
     ],
 )
 def test_public_data_sets_are_learned(path: str, label: str, name: str, rounds: int, most: float) -> None:

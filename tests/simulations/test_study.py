@@ -29,7 +29,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> list[Done]:
 def cluster() -> Iterator[Any]:
     """Two Dask workers, each a process."""
     distributed = pytest.importorskip("distributed", reason="the cluster extra is not installed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as made:
         yield made
 
 
