@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,12 @@ def delete(bench: Bench, what: str) -> None:
         client.delete_model_version(bench.model, bench.first)
     elif what == "audit run":
         client.delete_run(bench.audit_run())
+    elif what == "target files":
+        wanted = Registry(bench.shop.mlflow).tags(bench.model, bench.first)["policy_sha256"]
+        found = [f for f in bench.shop.artifacts.rglob("policy.json") if sha256(f.read_bytes()).hexdigest() == wanted]
+        for file in found:
+            file.unlink()
+        assert found
     elif what == "experiment":
         (experiment,) = client.search_experiments(filter_string=f"name = '{bench.model}'")
         client.delete_experiment(experiment.experiment_id)
@@ -87,6 +94,7 @@ def delete(bench: Bench, what: str) -> None:
         ("target run", "browsing", "tags of the run of version"),
         ("live version", "browsing", "tags of version"),
         ("audit run", "browsing", "it was restored"),
+        ("target files", "browsing", ""),
         ("experiment", "checkout", "it was restored"),
     ],
 )
@@ -109,6 +117,7 @@ def test_what_was_deleted_in_mlflow_stops_no_rollback(
         ("rollback", one.first, "refunds rose"),
         ("rollback", "", "refunds rose"),
     ]
+    assert one.audit_run()  # where people look for it
 
 
 @pytest.mark.parametrize(("what", "stage"), [("target version", "retention"), ("model", "onboarding")])
