@@ -35,7 +35,7 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     that what was learned no longer means the same.
     """
     meta = store.meta()
-    wrong = _mismatches(meta, catalogue, salt)
+    wrong = refusals(meta, catalogue, salt)
     if wrong:
         raise LedgerMismatch("\n".join(wrong))
     if salt is None:
@@ -176,7 +176,8 @@ def salt_of(store: Store, salt: str | None) -> bytes:
     return hashlib.sha256(given.encode()).digest()
 
 
-def _mismatches(meta: dict[str, str], catalogue: Catalogue, salt: str | None) -> list[str]:
+def refusals(meta: Mapping[str, str], catalogue: Catalogue, salt: str | None) -> list[str]:
+    """Why a ledger with these facts would not be served under a catalogue and a salt; nothing if it would."""
     wrong = []
     if meta.get("app", catalogue.app) != catalogue.app:
         wrong.append(f"the ledger holds app {meta['app']!r}, not {catalogue.app!r}: give --store another file")
@@ -198,6 +199,28 @@ def _mismatches(meta: dict[str, str], catalogue: Catalogue, salt: str | None) ->
                 f"undo the change, or declare schema = {last + 1} in [stages.{name}] to begin anew (old rows are kept)"
             )
     return wrong
+
+
+def consequences(store: Store, catalogue: Catalogue) -> list[str]:
+    """What serving a catalogue would begin anew, keep, or leave out of the ledger; a line each."""
+    meta, found = store.meta(), list[str]()
+    served, newest = stages(store), {kept.stage: kept for kept in store.releases()}
+    for name, stage in catalogue.stages.items():
+        before = served.get(name)
+        if before is None:
+            found.append(f"stage {name!r} is new: it begins with its prior")
+            continue
+        if stage.schema > _last_schema(meta, name, stage):
+            found.append(f"stage {name!r}: schema {stage.schema} begins anew; old rows are kept")
+        gone, new = ([a for a in one.arms if a not in other.arms] for one, other in ((before, stage), (stage, before)))
+        found += [f"stage {name!r}: nudge {arm!r} is retired: what it taught of its type is kept" for arm in gone]
+        found += [f"stage {name!r}: nudge {arm!r} is new: it begins with its type and the prior" for arm in new]
+        if name in newest and newest[name].version and (why := releases.unfit(newest[name], catalogue)):
+            found.append(f"stage {name!r}: the approved version {newest[name].version} would not decide: {why}")
+    found += [
+        f"stage {name!r} is left out: its rows are kept, nobody is asked" for name in served.keys() - catalogue.stages
+    ]
+    return found
 
 
 def _salt_digest(salt: str) -> str:

@@ -63,16 +63,7 @@ class Releases:
 
     def prepared(self, kept: Release) -> Live | None:
         """Ready to decide; None for a withdrawal. SnapshotError if it is not what it says, or does not fit."""
-        if not kept.version:
-            return None
-        if hashlib.sha256(kept.policy).hexdigest() != kept.sha256:
-            raise SnapshotError("policy.json is not the one that was approved (sha256 differs)")
-        snapshot = unpack({"policy.json": kept.policy, "posterior.npz": kept.posterior})
-        if (snapshot.app, snapshot.stage) != (self._app, kept.stage):
-            raise SnapshotError(f"it is of {snapshot.app}/{snapshot.stage}, not of {self._app}/{kept.stage}")
-        if snapshot.belief.digest() != kept.belief_sha256:
-            raise SnapshotError("the belief is not the one that was approved (digest differs)")
-        return release.prepare(snapshot, self._stages[kept.stage])._replace(release=kept.seq)
+        return prepared(kept, self._app, self._stages)
 
     def same(self, given: Release) -> Release | None:
         """The stage's current release if it is this one: a repeated request changes nothing."""
@@ -156,6 +147,31 @@ class Releases:
         self._metrics.registry_up.set(word.reachable)
         self._metrics.backlog.set(word.backlog)
         self._metrics.dropped.set(word.dropped)
+
+
+def prepared(kept: Release, app: str, stages: Mapping[str, Stage]) -> Live | None:
+    """A release ready to decide in an app; None for a withdrawal. SnapshotError if it is not what it says, or does not
+    fit what the stage declares.
+    """
+    if not kept.version:
+        return None
+    if hashlib.sha256(kept.policy).hexdigest() != kept.sha256:
+        raise SnapshotError("policy.json is not the one that was approved (sha256 differs)")
+    snapshot = unpack({"policy.json": kept.policy, "posterior.npz": kept.posterior})
+    if (snapshot.app, snapshot.stage) != (app, kept.stage):
+        raise SnapshotError(f"it is of {snapshot.app}/{snapshot.stage}, not of {app}/{kept.stage}")
+    if snapshot.belief.digest() != kept.belief_sha256:
+        raise SnapshotError("the belief is not the one that was approved (digest differs)")
+    return release.prepare(snapshot, stages[kept.stage])._replace(release=kept.seq)
+
+
+def unfit(kept: Release, catalogue: Catalogue) -> str:
+    """Why a release would not decide under a catalogue, "" if it would."""
+    try:
+        prepared(kept, catalogue.app, catalogue.stages)
+    except SnapshotError as error:
+        return str(error)
+    return ""
 
 
 def past(kept: Release, spec: Stage) -> Live:

@@ -1,10 +1,13 @@
 """`journey-bandit catalogue`: look at what an app declares, and check one's own."""
 
+import sys
 from pathlib import Path
 
 import click
 
+from api import ledger
 from api.catalogues import read_file
+from api.stores import open_store
 from bandit.catalogue import NONE, Catalogue, parse, read_shipped, shipped
 
 
@@ -15,11 +18,31 @@ def catalogue() -> None:
 
 @catalogue.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Report every mistake in FILE with its path and fix; exit status 1 if there is any."""
+@click.option("--store", help="Of a service: also say what its ledger would refuse, before the restart.")
+@click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="With --store: if the service was given one.")
+def check(file: Path, store: str | None, salt: str | None) -> None:
+    """Report every mistake in FILE with its path and fix; exit status 1 if there is any, or if the ledger refuses."""
     found = read_file(file)
     nudges = sum(len(stage.nudges) for stage in found.stages.values())
     click.echo(f"{file}: {found.app}, {len(found.stages)} stage(s), {nudges} nudge(s): no mistakes")
+    if store:
+        sys.exit(_against(found, store, salt))
+
+
+def _against(found: Catalogue, store: str, salt: str | None) -> int:
+    """Say what a restart would do with the ledger; the exit status."""
+    opened = open_store(store, read_only=True)
+    try:
+        refused = ledger.refusals(opened.meta(), found, salt)
+        expected = [] if refused else ledger.consequences(opened, found)
+    finally:
+        opened.close()
+    for line in refused:
+        click.echo(f"refused: {line}")
+    for line in expected:
+        click.echo(f"  {line}")
+    click.echo(f"{store}: {'would be refused' if refused else 'can be served'}")
+    return 1 if refused else 0
 
 
 @catalogue.command()
