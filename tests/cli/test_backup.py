@@ -101,7 +101,8 @@ def test_a_restore_puts_back_what_was_backed_up_and_keeps_what_was_there(file: P
     assert len(decisions(file)) == 7
 
 
-def test_a_log_that_was_left_behind_does_not_spoil_a_restored_ledger(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_log_that_was_left_behind_does_not_spoil_a_restored_ledger(file: Path, tmp_path: Path, damaged: bool) -> None:
     """The service died, so that its log is beside the file; a backup copied over the file by hand is malformed."""
     run("backup", "--store", url(file), tmp_path / "backup.db")
     dies = (
@@ -124,6 +125,9 @@ def test_a_log_that_was_left_behind_does_not_spoil_a_restored_ledger(file: Path,
         except sqlite3.DatabaseError:
             spoiled = True
     assert spoiled, "the fault that this test is about does not occur any more"
+    if damaged:
+        with file.open("r+b") as old:
+            old.write(b"\0" * 100)
     assert run("restore", "--store", url(file), tmp_path / "backup.db").exit_code == 0
     assert decisions(file) == decisions(tmp_path / "backup.db")
     assert not file.with_name("ledger.db-wal").exists()
@@ -138,7 +142,7 @@ def test_a_restore_changes_nothing_while_a_service_has_the_ledger(file: Path, tm
     assert not list(file.parent.glob("*.replaced-*"))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "no ledger", "empty", "later"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "no ledger", "empty", "later", "dangling"])
 def test_a_backup_that_is_not_sound_is_refused_and_the_ledger_stays(file: Path, tmp_path: Path, damage: str) -> None:
     before, backup = file.read_bytes(), tmp_path / "backup.db"
     run("backup", "--store", url(file), backup)
@@ -155,6 +159,8 @@ def test_a_backup_that_is_not_sound_is_refused_and_the_ledger_stays(file: Path, 
         with closing(sqlite3.connect(backup)) as conn:
             if damage == "later":
                 conn.execute("PRAGMA user_version = 999")
+            elif damage == "dangling":
+                conn.execute("DELETE FROM decisions WHERE seq = 1")
             else:
                 conn.execute("DROP TABLE _sqlite_migrations")
             conn.commit()
