@@ -18,6 +18,7 @@ from api.server import free_port
 from bandit.catalogue import read_shipped
 from cli import mlflow_server, processes
 from cli.main import group
+from tests.waiting import PATIENCE
 
 with warnings.catch_warnings():  # of its own type hints, each time it is imported first
     warnings.simplefilter("ignore")
@@ -61,7 +62,7 @@ class Shop(NamedTuple):
         ]
         for start in range(0, n, 500):
             reply = httpx.post(
-                f"{self.url}/v1/decisions/batch", json={"decisions": asked[start : start + 500]}, timeout=30
+                f"{self.url}/v1/decisions/batch", json={"decisions": asked[start : start + 500]}, timeout=PATIENCE
             )
             made = [item["decision"] for item in reply.json()["decisions"]]
             booked = [
@@ -69,26 +70,26 @@ class Shop(NamedTuple):
                 for d in made
                 if rng.random() < (0.5 if d["nudge"]["id"] == "price_freeze" else 0.1)
             ]
-            httpx.post(f"{self.url}/v1/outcomes/batch", json={"outcomes": booked}, timeout=30).raise_for_status()
+            httpx.post(f"{self.url}/v1/outcomes/batch", json={"outcomes": booked}, timeout=PATIENCE).raise_for_status()
         self.settle()
 
     def settle(self) -> None:
         """Time passes until every window has ended; all of it is learned."""
         (window,) = [s["window_seconds"] for s in self.get("/v1/stages")["stages"] if s["stage"] == STAGE]
         passed = {"microseconds": int(window * 1e6) + 1}
-        httpx.post(f"{self.url}/v1/clock", json=passed, timeout=10).raise_for_status()
+        httpx.post(f"{self.url}/v1/clock", json=passed, timeout=PATIENCE).raise_for_status()
         self.get("/v1/policies?wait=true")
 
     def get(self, path: str) -> Any:
         """What the service answers."""
-        reply = httpx.get(f"{self.url}{path}", timeout=10)
+        reply = httpx.get(f"{self.url}{path}", timeout=PATIENCE)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
     def ask(self, **context: Any) -> Any:
         """One decision."""
         body = {"stage": STAGE, "user_id": str(uuid.uuid4()), "context": context}
-        reply = httpx.post(f"{self.url}/v1/decisions", json=body, timeout=10)
+        reply = httpx.post(f"{self.url}/v1/decisions", json=body, timeout=PATIENCE)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
