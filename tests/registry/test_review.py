@@ -43,6 +43,17 @@ def test_fifteen_answers_in_order_on_one_page_that_loads_nothing(shop: Shop, kin
     assert len(report.verdict) < 400
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_conversion_is_a_share_of_decisions_whatever_a_reward_is_worth(shop: Shop, binary: bool) -> None:
+    """Two of four had a reward: 50 %, also where the rewards are amounts, whose mean has a name of its own."""
+    snapshot = learned(shop.store, STAGE, None, 0.3)
+    found = gather(shop.store, STAGE, snapshot)
+    about = publishing._about(Wanted(shop.store, STAGE, snapshot, "candidate"), found, "nothing", "nothing")
+    reward = np.array([0.0, 9.5, 3.5, 0.0])
+    earned = review._earned(about._replace(binary=binary), np.sign(reward) if binary else reward)
+    assert earned == {"conv_pct": 50.0} | ({} if binary else {"mean_reward": 3.25})
+
+
 def test_what_must_not_be_relied_on_is_marked_on_the_page(shop: Shop) -> None:
     """Biased estimators, unequal shares of nudges, and a holdout of another size than declared."""
     snapshot = learned(shop.store, STAGE, None, 0.3)
