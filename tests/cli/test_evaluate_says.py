@@ -145,7 +145,8 @@ def monitored(holdout: float, second: float) -> Monitored:
     held = rng.random(n) < holdout
     half = np.full((n, 2), 0.5)
     rounds = Rounds(
-        (rng.random(n) < second).astype(np.int64), (rng.random(n) < 0.3).astype(np.float64), half[:, 0], propensities=half,
+        (rng.random(n) < second).astype(np.int64), (rng.random(n) < 0.3).astype(np.float64), half[:, 0],
+        propensities=half,
         q_hat=np.full((n, 2), 0.3),
         holdout=held, holdout_share=np.full(n, 0.1), at=np.arange(n), user=np.arange(n), version=np.ones(n, np.int64),
     )  # fmt: skip
