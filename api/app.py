@@ -18,7 +18,7 @@ from litestar.params import FromPath
 from litestar.response import File
 
 from api import clocks, ledger
-from api.access import guard, presented
+from api.access import Gate, guard, presented
 from api.budgets import Budgets
 from api.catalogues import read_catalogue
 from api.events import Events
@@ -60,7 +60,7 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
     """
     clock = clock or (clocks.Driven() if settings.clock == "driven" else clocks.wall)
     catalogue = read_catalogue(settings.app)
-    keys = load_keys(Path(settings.keys)) if settings.keys else Keys({})
+    gate = Gate(load_keys(Path(settings.keys)) if settings.keys else Keys({}), clock)
     endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
     ledger_store = store or open_store(settings.store)
     try:
@@ -105,16 +105,15 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
         window_scale=settings.window_scale,
     )
     sending = Post(endpoints, catalogue, ledger_store, worker, clock, metrics)
-    scopes = None if settings.dev else keys.scopes
 
     return App(
         route_handlers=[
             *native.routes(service),
             *event_routes.routes(events, catalogue),
-            *segment.routes(events, scopes, metrics),
+            *segment.routes(events, None if settings.dev else gate, metrics),
             *ofrep.routes(flags, metrics),
             *collector.routes(events, metrics),
-            *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request)), metrics),
+            *personalizer.routes(ranking, catalogue, lambda request: gate.loop(presented(request)), metrics),
             *webhooks.routes(sending),
             *releases.routes(worker, catalogue, clock),
             *health.routes(lambda: _health(catalogue.app, worker, ledger_store, clock()), metrics),
@@ -122,7 +121,7 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
             _assets(),
         ],
         lifespan=[_lifespan(worker, sending, ledger_store)],
-        guards=[] if settings.dev else [guard(keys)],
+        guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
         exception_handlers={Exception: _handle},

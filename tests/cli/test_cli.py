@@ -139,9 +139,9 @@ def test_a_new_key_is_printed_once_alone_and_works(run: Run, tmp_path: Path) -> 
     assert done.exit_code == 0
     assert key.startswith("shop.")
     assert key not in done.stderr  # a pipe gets the key and nothing else
-    assert load_keys(file).scopes(key) == ["decide", "reward"]
+    assert load_keys(file).scopes(key, START) == ["decide", "reward"]
     everything = run("keys", "new", "all", "--file", file).stdout.strip()
-    assert load_keys(file).scopes(everything) == ["decide", "reward", "read", "events"]
+    assert load_keys(file).scopes(everything, START) == ["decide", "reward", "read", "events"]
     assert tomllib.loads(file.read_text())["keys"].keys() == {"shop", "all"}
 
 
