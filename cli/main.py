@@ -9,6 +9,7 @@ import click
 from bandit.errors import JourneyBanditError, RemoteError
 
 _COMMANDS = {
+    "backup": "cli.backup:backup",
     "catalogue": "cli.catalogue:catalogue",
     "demo": "cli.demo:demo",
     "evaluate": "cli.evaluate:evaluate",
@@ -20,6 +21,7 @@ _COMMANDS = {
     "receipt": "cli.audit:receipt",
     "registry": "cli.registry:registry",
     "replay": "cli.replay:replay",
+    "restore": "cli.backup:restore",
     "review": "cli.review:review",
     "rollback": "cli.promote:rollback",
     "serve": "cli.serve:serve",
