@@ -19,7 +19,8 @@ from typing import NamedTuple
 import sqlite_utils
 
 from api.stores.protocol import Counts
-from api.stores.sqlite_file import known, own, read_transaction, schema_of
+from api.stores.sqlite import SqliteStore
+from api.stores.sqlite_file import SCHEMA, known, own, read_transaction, schema_of
 from bandit.errors import LedgerError
 
 _PAGES = 2048  # of 4 KB, copied between two looks at signals
@@ -80,6 +81,29 @@ def restore(backup: Path, target: Path, now: dt.datetime, *, force: bool = False
             partial.replace(target)
             _sync(target.parent)
     return copied._replace(aside=aside)
+
+
+@contextlib.contextmanager
+def to_look_at(path: Path) -> Iterator[SqliteStore]:
+    """A ledger as this version reads it, whose service may be running. One that an earlier version wrote is brought up
+    to date in a copy, and left as it is. LedgerError.
+    """
+    with contextlib.ExitStack() as opened:
+        if path.exists() and _form(path) < SCHEMA:
+            folder = opened.enter_context(tempfile.TemporaryDirectory())
+            back_up(path, copy := Path(folder) / "ledger.db")
+            opened.enter_context(closing(SqliteStore(copy)))
+            path = copy
+        yield opened.enter_context(closing(SqliteStore(path, read_only=True)))
+
+
+def _form(path: Path) -> int:
+    """The number of the form that a file's tables have."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as conn:
+            return schema_of(sqlite_utils.Database(conn))
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path} cannot be used as a ledger: {error}") from error
 
 
 def _checked(conn: sqlite3.Connection, path: Path) -> Copied:
