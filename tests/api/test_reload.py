@@ -133,7 +133,7 @@ def test_one_that_was_woken_waits_again_if_it_closed_again(ground: Ground, catal
             current._open.clear()
             for _ in range(5):
                 await asyncio.sleep(0)
-            assert current._inside == 0
+            assert not asked.done()
             current._open.set()
             await asked
 
@@ -193,8 +193,8 @@ def test_an_unchanged_catalogue_is_not_built_anew(serving: Callable[..., Any]) -
         assert _writers() == before
 
 
-def _writers() -> list[int | None]:
-    return [thread.ident for thread in threading.enumerate() if thread.name == "ledger-writer"]
+def _writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "ledger-writer"]
 
 
 def test_what_the_registry_said_is_not_forgotten(
