@@ -6,23 +6,50 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 
-from api.keys import Keys
+from api.keys import Keys, Scope
+from api.worker import Clock
 
 _AZURE = "ocp-apim-subscription-key"
+_MISSING = "send a key as X-API-Key or Authorization: Bearer; make one with `journey-bandit keys new`"
 
 
-def guard(keys: Keys) -> Any:
+class ExpiredKey(NotAuthorizedException):
+    """A key that was one: its holder is told when that ended."""
+
+
+class Gate:
+    """The keys that are accepted now: read anew while the service runs, so everybody asks here each time."""
+
+    def __init__(self, keys: Keys, clock: Clock):
+        self.keys = keys
+        self._clock = clock
+
+    def scopes(self, key: str) -> list[Scope] | None:
+        """What a key may do; None if nobody gets in with it."""
+        return self.keys.scopes(key, self._clock())
+
+    def expired(self, key: str) -> str:
+        """Why a key does not open any more; "" for anything that is no key."""
+        return self.keys.expired(key, self._clock())
+
+    def loop(self, key: str) -> str:
+        """The loop that a key stands for; "" if none."""
+        return self.keys.loop(key)
+
+
+def guard(gate: Gate) -> Any:
     """Refuse requests without a key of the route's scope, before their body is read."""
 
     def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         if handler.opt.get("public") or "scope" not in handler.opt:
             return
-        scopes = keys.scopes(presented(connection))
+        key = presented(connection)
+        scopes = gate.scopes(key)
         if scopes is None:
-            raise NotAuthorizedException(
-                "send a key as X-API-Key or Authorization: Bearer; make one with `journey-bandit keys new`",
-                headers={"WWW-Authenticate": 'Bearer realm="journey-bandit"'},
-            )
+            headers, expired = {"WWW-Authenticate": 'Bearer realm="journey-bandit"'}, gate.expired(key)
+            if expired:
+                raise ExpiredKey(expired, headers=headers)
+            raise NotAuthorizedException(_MISSING, headers=headers)
         if handler.opt["scope"] not in scopes:
             raise PermissionDeniedException(f"this route needs the scope {handler.opt['scope']!r}")
 

@@ -1,10 +1,10 @@
 """create_app: the only place where things are constructed."""
 
 import importlib.metadata
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import litestar_offline_docs
 from litestar import Litestar, Request, Response, get
@@ -17,23 +17,20 @@ from litestar.openapi.spec import Components, Reference, SecurityScheme
 from litestar.params import FromPath
 from litestar.response import File
 
-from api import clocks, ledger
-from api.access import guard, presented
-from api.budgets import Budgets
+from api import clocks
+from api.access import Gate, guard, presented
 from api.catalogues import read_catalogue
-from api.events import Events
-from api.flags import Flags
 from api.keys import Keys
 from api.keys import load as load_keys
 from api.messages import Health
 from api.metrics import CountResponses, Metrics
-from api.outbox import Post
+from api.parts import Current, Ground, build
 from api.problems import handle
-from api.ranking import Ranking
+from api.reloading import Reload
 from api.routes import clock as clock_routes
-from api.routes import collector, health, native, ofrep, personalizer, releases, segment, webhooks
+from api.routes import collector, native, ofrep, personalizer, releases, segment, webhooks
 from api.routes import events as event_routes
-from api.service import Service
+from api.routes import health as health_routes
 from api.settings import Settings
 from api.stores import Store, open_store
 from api.webhooks import load as load_endpoints
@@ -53,6 +50,18 @@ _ASSET_TYPES = {
 
 
 def create_app(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Litestar:
+    """The service of one app, ready to serve, as `create_service` makes it."""
+    return create_service(settings, clock=clock, store=store).app
+
+
+class Made(NamedTuple):
+    """A service, and what reads its keys, webhooks and catalogue anew."""
+
+    app: Litestar
+    reload: Reload
+
+
+def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Made:
     """The service of one app, ready to serve. Opens the store (or takes the one given) and closes it at shutdown.
 
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
@@ -60,70 +69,21 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
     """
     clock = clock or (clocks.Driven() if settings.clock == "driven" else clocks.wall)
     catalogue = read_catalogue(settings.app)
-    keys = load_keys(Path(settings.keys)) if settings.keys else Keys({})
+    gate = Gate(load_keys(Path(settings.keys)) if settings.keys else Keys({}), clock)
     endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
-    ledger_store = store or open_store(settings.store)
+    ground = Ground(settings, store or open_store(settings.store), clock, Metrics())
     try:
-        salt = ledger.claim(ledger_store, catalogue, settings.salt or None)
-        _check_clock(settings, clock, ledger_store)
+        _check_clock(settings, clock, ground.store)
+        current = Current(ground, build(ground, catalogue, endpoints))
     except (LedgerError, InvalidRequest):
-        ledger_store.close()
+        ground.store.close()
         raise
-    metrics = Metrics()
-    budgets = Budgets(catalogue, ledger_store, clock(), settings.window_scale)
-    driven = isinstance(clock, clocks.Driven)
-    worker = Worker(
-        ledger_store,
-        catalogue,
-        clock,
-        metrics,
-        settings.queue,
-        budgets.settled,
-        settings.window_scale,
-        asked=driven,
-    )
-    service = Service(
-        catalogue,
-        ledger_store,
-        worker,
-        budgets,
-        salt=salt,
-        clock=clock,
-        metrics=metrics,
-        window_scale=settings.window_scale,
-    )
-
-    events = Events(catalogue, ledger_store, worker, service.asking, salt=salt, clock=clock, metrics=metrics)
-    flags = Flags(service, ledger_store, salt=salt, clock=clock, window_scale=settings.window_scale)
-    ranking = Ranking(
-        catalogue,
-        ledger_store,
-        worker,
-        salt=salt,
-        clock=clock,
-        metrics=metrics,
-        window_scale=settings.window_scale,
-    )
-    sending = Post(endpoints, catalogue, ledger_store, worker, clock, metrics)
-    scopes = None if settings.dev else keys.scopes
-
-    return App(
-        route_handlers=[
-            *native.routes(service),
-            *event_routes.routes(events, catalogue),
-            *segment.routes(events, scopes, metrics),
-            *ofrep.routes(flags, metrics),
-            *collector.routes(events, metrics),
-            *personalizer.routes(ranking, catalogue, lambda request: keys.loop(presented(request)), metrics),
-            *webhooks.routes(sending),
-            *releases.routes(worker, catalogue, clock),
-            *health.routes(lambda: _health(catalogue.app, worker, ledger_store, clock()), metrics),
-            *(clock_routes.routes(clock) if isinstance(clock, clocks.Driven) else []),
-            _assets(),
-        ],
-        lifespan=[_lifespan(worker, sending, ledger_store)],
-        guards=[] if settings.dev else [guard(keys)],
-        middleware=[CountResponses(metrics)],
+    reload = Reload(current, gate)
+    app = App(
+        route_handlers=[*_routes(current, gate, reload), _assets()],
+        lifespan=[_lifespan(current, reload)],
+        guards=[] if settings.dev else [guard(gate)],
+        middleware=[CountResponses(ground.metrics)],
         cors_config=_cors(settings.cors),
         exception_handlers={Exception: _handle},
         request_max_body_size=_BODY_BYTES,
@@ -131,6 +91,33 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
         debug=False,
         logging_config=None,
     )
+    return Made(app, reload)
+
+
+def _routes(current: Current, gate: Gate, reload: Reload) -> list[HTTPRouteHandler]:
+    """The handlers of all protocols, of whatever parts are current."""
+    settings, store, clock, metrics = current.ground
+    catalogue, worker = current.lately(lambda parts: parts.catalogue), current.lately(lambda parts: parts.worker)
+    events = current.lately(lambda parts: parts.events)
+
+    async def health() -> Health:
+        async with current.inside() as parts:
+            return _health(parts.catalogue.app, parts.worker, store, clock(), reload.failing)
+
+    return [
+        *native.routes(current.lately(lambda parts: parts.service)),
+        *event_routes.routes(events, catalogue),
+        *segment.routes(events, None if settings.dev else gate, metrics),
+        *ofrep.routes(current.lately(lambda parts: parts.flags), metrics),
+        *collector.routes(events, metrics),
+        *personalizer.routes(
+            current.lately(lambda parts: parts.ranking), catalogue, lambda ask: gate.loop(presented(ask)), metrics
+        ),
+        *webhooks.routes(current.lately(lambda parts: parts.sending)),
+        *releases.routes(worker, catalogue, clock),
+        *health_routes.routes(health, metrics),
+        *(clock_routes.routes(clock) if isinstance(clock, clocks.Driven) else []),
+    ]
 
 
 def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
@@ -143,26 +130,27 @@ def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
             raise LedgerError("a driven clock begins with an empty ledger: give --store another file")
 
 
-def _lifespan(worker: Worker, sending: Post, store: Store) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+def _lifespan(current: Current, reload: Reload) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     """The writer runs while the service does; then everything queued is committed and the ledger released."""
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        worker.start()
-        sending.start()
+        current.parts.worker.start()
+        current.parts.sending.start()
         try:
-            yield
+            async with reload.running():
+                yield
         finally:
-            sending.stop()
-            worker.stop()
-            store.close()
+            current.parts.sending.stop()
+            current.parts.worker.stop()
+            current.ground.store.close()
 
     return lifespan
 
 
-def _health(app: str, worker: Worker, store: Store, now: int) -> Health:
+def _health(app: str, worker: Worker, store: Store, now: int, refused: Mapping[str, str]) -> Health:
     failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
-    failing |= worker.releases.failing(now)
+    failing |= worker.releases.failing(now) | dict(refused)
     broken = not failing.keys().isdisjoint(("write", "writer"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
     current = worker.releases.current

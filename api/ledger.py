@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from api import releases
+from api.changes import last_schema, refusals, salt_digest, served
 from api.stores.protocol import Found, Store
 from api.tallies import Tally, counted, facts_of, kept, key, open_at, tallies
 from bandit import engine, receipt, rewards
@@ -23,6 +24,9 @@ from bandit.errors import LedgerMismatch
 from bandit.pending import Columns, amounts_to, row
 from bandit.records import Decision
 from bandit.snapshot import Snapshot, pooled
+
+stages = served
+"""The declaration under which each stage was last served."""
 
 _LAST_BITS = 1e-12  # of a settled reward: earlier versions added a decision's rewards in another way
 
@@ -45,7 +49,7 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
         {
             "app": catalogue.app,
             "currency": catalogue.currency,
-            "salt_digest": _salt_digest(salt),
+            "salt_digest": salt_digest(salt),
             **_declared(store, catalogue, meta),
         }
     )
@@ -58,7 +62,7 @@ def _declared(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> di
     """Facts about the declarations that are served from now on."""
     facts, last = {}, str(store.last().settlement)
     for name, stage in catalogue.stages.items():
-        if stage.schema > _last_schema(meta, name, stage):
+        if stage.schema > last_schema(meta, name, stage):
             facts[f"since:{kept(name, stage)}"] = last  # what was settled before is of another schema
         facts[f"schema:{name}"] = str(stage.schema)
         facts[f"learning:{name}"] = stage.learning_digest()
@@ -75,11 +79,6 @@ def _delays(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> dict
         for fact in (f"delays:{kept(name, stage)}",)
         if fact not in meta and f"learning:{name}" in meta and store.version(name)
     }
-
-
-def _last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
-    """The schema under which the stage was last served; its own if it never was."""
-    return int(meta.get(f"schema:{name}", 1 if f"learning:{name}" in meta else stage.schema))
 
 
 def replace(store: Store, name: str, tally: Tally) -> None:
@@ -117,12 +116,6 @@ def differences(store: Store, found: Found, salt: bytes) -> list[str]:
     live = deciding(store, found)
     again = engine.recompute(live, found.decision, salt)
     return receipt.differences(found.decision, again, live.snapshot.spec.arms, arithmetic_of(store, found.seq))
-
-
-def stages(store: Store) -> dict[str, Stage]:
-    """The declaration under which each stage was last served."""
-    specs = store.specs()
-    return {k.removeprefix("spec:"): specs[v] for k, v in store.meta().items() if k.startswith("spec:")}
 
 
 def deciding(store: Store, found: Found) -> Live:
@@ -171,60 +164,9 @@ def _with_open(store: Store, snapshot: Snapshot, tally: Tally, found: Found) -> 
 def salt_of(store: Store, salt: str | None) -> bytes:
     """The key of a claimed ledger's draws. LedgerMismatch if it needs a salt that was not given."""
     given = salt or store.meta().get("salt")
-    if given is None or _salt_digest(given) != store.meta().get("salt_digest"):
+    if given is None or salt_digest(given) != store.meta().get("salt_digest"):
         raise LedgerMismatch("this ledger was written with a salt of its own: set JOURNEY_BANDIT_SALT to it")
     return hashlib.sha256(given.encode()).digest()
-
-
-def refusals(meta: Mapping[str, str], catalogue: Catalogue, salt: str | None) -> list[str]:
-    """Why a ledger with these facts would not be served under a catalogue and a salt; nothing if it would."""
-    wrong = []
-    if meta.get("app", catalogue.app) != catalogue.app:
-        wrong.append(f"the ledger holds app {meta['app']!r}, not {catalogue.app!r}: give --store another file")
-    if "salt_digest" in meta and _salt_digest(salt or meta.get("salt", "")) != meta["salt_digest"]:
-        wrong.append(
-            "the salt is not the one this ledger was written with, so holdouts and draws would change: set "
-            "JOURNEY_BANDIT_SALT to that one, or give --store another file"
-        )
-    for name, stage in catalogue.stages.items():
-        last = _last_schema(meta, name, stage)
-        changed = meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest()
-        if stage.schema < last:
-            wrong.append(
-                f"stage {name!r}: schema {stage.schema} is over, the ledger is at {last}: declare {last} or more"
-            )
-        elif changed and stage.schema == last:
-            wrong.append(
-                f"stage {name!r}: its features or its reward changed, so what was learned no longer means the same: "
-                f"undo the change, or declare schema = {last + 1} in [stages.{name}] to begin anew (old rows are kept)"
-            )
-    return wrong
-
-
-def consequences(store: Store, catalogue: Catalogue) -> list[str]:
-    """What serving a catalogue would begin anew, keep, or leave out of the ledger; a line each."""
-    meta, found = store.meta(), list[str]()
-    served, newest = stages(store), {kept.stage: kept for kept in store.releases()}
-    for name, stage in catalogue.stages.items():
-        before = served.get(name)
-        if before is None:
-            found.append(f"stage {name!r} is new: it begins with its prior")
-            continue
-        if stage.schema > _last_schema(meta, name, stage):
-            found.append(f"stage {name!r}: schema {stage.schema} begins anew; old rows are kept")
-        gone, new = ([a for a in one.arms if a not in other.arms] for one, other in ((before, stage), (stage, before)))
-        found += [f"stage {name!r}: nudge {arm!r} is retired: what it taught of its type is kept" for arm in gone]
-        found += [f"stage {name!r}: nudge {arm!r} is new: it begins with its type and the prior" for arm in new]
-        if name in newest and newest[name].version and (why := releases.unfit(newest[name], catalogue)):
-            found.append(f"stage {name!r}: the approved version {newest[name].version} would not decide: {why}")
-    found += [
-        f"stage {name!r} is left out: its rows are kept, nobody is asked" for name in served.keys() - catalogue.stages
-    ]
-    return found
-
-
-def _salt_digest(salt: str) -> str:
-    return hashlib.sha256(b"journey-bandit salt\x1f" + salt.encode()).hexdigest()
 
 
 class Rebuilt(NamedTuple):

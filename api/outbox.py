@@ -5,12 +5,12 @@ then the place is moved. A message that was refused is kept as a letter with the
 is passed. So every message is sent at least once, whatever is restarted; one that came may come again, with its id.
 """
 
+import asyncio
 import http.client
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -63,28 +63,35 @@ class Post:
         self._store = store
         self._worker = worker
         self._clock = clock
-        self._senders = [
-            Sender(name, endpoint, catalogue, store, worker, clock, metrics) for name, endpoint in endpoints.items()
-        ]
+        self._around = catalogue, store, worker, clock, metrics
+        self.endpoints = dict(endpoints)
+        self._senders = {name: Sender(name, endpoint, *self._around) for name, endpoint in endpoints.items()}
 
     def start(self) -> None:
         """Begin to send, what is made from now on; the worker runs."""
-        for sender in self._senders:
+        for sender in self._senders.values():
             sender.begin()
             sender.start()
 
     def stop(self) -> None:
         """Give up what is being sent: it will be sent again."""
-        for sender in self._senders:
-            sender.stop()
-        for sender in self._senders:
-            sender.join(timeout=5.0)
+        _end(self._senders.values())
+
+    def replace(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Send to these from now on. One that is the same goes on, one that is new or came back begins at its place."""
+        gone = [name for name, endpoint in self.endpoints.items() if endpoints.get(name) != endpoint]
+        _end([self._senders.pop(name) for name in gone])
+        for name in endpoints.keys() - self._senders.keys():
+            self._senders[name] = sender = Sender(name, endpoints[name], *self._around)
+            sender.begin()
+            sender.start()
+        self.endpoints = dict(endpoints)
 
     def dead(self) -> list[Letter]:
         """Letters that were given up, oldest first."""
         return sorted(self._store.letters(dead=True), key=lambda one: one.at)
 
-    def again(self, endpoint: str | None = None) -> "Future[int]":
+    async def again(self, endpoint: str | None = None) -> int:
         """Try dead letters again, of one endpoint or of all; how many."""
 
         def revive() -> int:
@@ -96,7 +103,14 @@ class Post:
             self._store.post({}, letters, [])
             return len(letters)
 
-        return self._worker.run(revive)
+        return await asyncio.wrap_future(self._worker.run(revive))
+
+
+def _end(senders: Collection["Sender"]) -> None:
+    for sender in senders:
+        sender.stop()
+    for sender in senders:
+        sender.join(timeout=5.0)
 
 
 class Sender(threading.Thread):

@@ -96,8 +96,8 @@ class Ranking:
         self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], excluded: Sequence[str],
         *, deferred: bool,
     ) -> Ranked:  # fmt: skip
-        """One of the actions, durable. InvalidRequest, Conflict (event of other content), Unavailable."""
-        event, decision_id = self._event(loop, event)
+        """One of the actions, durable. NotFound (loop), InvalidRequest, Conflict (event), Unavailable."""
+        event, decision_id = self._event(self.loop(loop), event)
         ask = engine.Rank(
             id=decision_id,
             event=event,
@@ -114,7 +114,7 @@ class Ranking:
         *, deferred: bool,
     ) -> Ranked:  # fmt: skip
         """An action for each slot, in their order, none twice: each drawn from what the slots before it left."""
-        event, _ = self._event(loop, event)
+        event, _ = self._event(self.loop(loop), event)
         for i, slot in enumerate(slots):
             _known(f"slots[{i}].baselineAction", [slot.baseline], actions)
         request = self._fingerprint([context, actions, list(slots), deferred])

@@ -52,14 +52,14 @@ class Releases:
         self.word: Word | None = None
         self.lives: Mapping[str, Live] = {}
         self.current: Mapping[str, Release] = {}
-        self._unfit: dict[str, str] = {}
+        self.unfit: dict[str, str] = {}  # stage → why its newest release does not decide
         newest = {kept.stage: kept for kept in store.releases() if kept.stage in self._stages}
         for kept in newest.values():
             try:
                 self._swap(kept, self.prepared(kept))
             except SnapshotError as error:  # the ledger is older than the catalogue: what was learned decides
                 log.error("release %s %s is not served: %s", kept.model, kept.version, error)
-                self._unfit[kept.stage] = f"{kept.model} {kept.version} is not served: {error}"
+                self.unfit[kept.stage] = f"{kept.model} {kept.version} is not served: {error}"
 
     def prepared(self, kept: Release) -> Live | None:
         """Ready to decide; None for a withdrawal. SnapshotError if it is not what it says, or does not fit."""
@@ -117,7 +117,7 @@ class Releases:
         rest = {stage: other for stage, other in self.lives.items() if stage != kept.stage}
         self.lives = {**rest, kept.stage: live} if live is not None else rest
         self.current = {**self.current, kept.stage: kept}
-        self._unfit.pop(kept.stage, None)
+        self.unfit.pop(kept.stage, None)
         self._metrics.release.labels(kept.stage).set(kept.seq if live is not None else 0)
 
     def history(self) -> list[tuple[Release, str]]:
@@ -130,7 +130,7 @@ class Releases:
 
     def failing(self, now: int) -> dict[str, str]:
         """What does not work now and why; decisions and learning go on all the same."""
-        found = {f"release {stage}": why for stage, why in self._unfit.items()}
+        found = {f"release {stage}": why for stage, why in self.unfit.items()}
         word = self.word
         if word is None:
             return found
@@ -163,15 +163,6 @@ def prepared(kept: Release, app: str, stages: Mapping[str, Stage]) -> Live | Non
     if snapshot.belief.digest() != kept.belief_sha256:
         raise SnapshotError("the belief is not the one that was approved (digest differs)")
     return release.prepare(snapshot, stages[kept.stage])._replace(release=kept.seq)
-
-
-def unfit(kept: Release, catalogue: Catalogue) -> str:
-    """Why a release would not decide under a catalogue, "" if it would."""
-    try:
-        prepared(kept, catalogue.app, catalogue.stages)
-    except SnapshotError as error:
-        return str(error)
-    return ""
 
 
 def past(kept: Release, spec: Stage) -> Live:

@@ -6,9 +6,10 @@ import logging
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -52,8 +53,25 @@ def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
         yield str(address), port
 
 
-def serve(app: Litestar, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then finish open requests, commit what is queued and return."""
+@contextmanager
+def hangups() -> Iterator[list[int]]:
+    """SIGHUP kept for later, in a list that is not empty then: while a service starts it has nothing to read anew, and
+    must not end. Ignored afterwards, when it stops.
+    """
+    early = list[int]()
+    before = signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    try:
+        yield early
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def serve(
+    app: Litestar, host: str, port: int, reload: Callable[[], Coroutine[Any, Any, None]], early: list[int]
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish open requests, commit what is queued and return. `reload` is called
+    for each SIGHUP, and once if there was one `early`.
+    """
     server = Server(
         app,
         address=host,
@@ -68,7 +86,16 @@ def serve(app: Litestar, host: str, port: int) -> None:
     server.workers_kill_timeout = _GRACE_SECONDS
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
+        loop, reloading = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+        def hang_up() -> None:
+            task = loop.create_task(reload())
+            reloading.add(task)
+            task.add_done_callback(reloading.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        if early:
+            hang_up()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, server.stop)
         try:
@@ -77,3 +104,4 @@ def serve(app: Litestar, host: str, port: int) -> None:
             log.warning("cut the requests that were not finished %d s after the signal", _GRACE_SECONDS)
 
     asyncio.run(run())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

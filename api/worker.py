@@ -150,11 +150,11 @@ class Worker:
             self._wake.notify()
         return future
 
-    def admit(self, release: Release) -> asyncio.Future[Release]:
-        """Queue a release; as it is kept once it decides. The future raises InvalidRequest, Unavailable."""
-        job = Job((), (), (), asyncio.get_running_loop().create_future(), learn=False, release=release)
-        self._queue(job)
-        return job.future
+    async def admit(self, release: Release) -> Release:
+        """A release as it is kept once it decides. InvalidRequest, Unavailable."""
+        future: asyncio.Future[Release] = asyncio.get_running_loop().create_future()
+        self._queue(Job((), (), (), future, learn=False, release=release))
+        return await future
 
     def _queue(self, job: Job) -> None:
         with self._wake:

@@ -1,49 +1,49 @@
-"""`journey-bandit backup` and `restore`: a copy of a ledger that is checked, and back again."""
+"""`journey-bandit backup` and `restore`: a copy of a running service's ledger, and the way back."""
 
-import datetime as dt
 from pathlib import Path
 
 import click
 
-from api.stores.backup import Copied, back_up
-from api.stores.backup import restore as put_back
-from bandit.errors import LedgerError
+from api import clocks
+from api.stores import file_of, sqlite_copies
+from api.stores.sqlite_copies import Copied
+from api.stores.sqlite_file import SCHEMA
+from api.times import time_of
 
-_STORE = click.option("--store", required=True, envvar="JOURNEY_BANDIT_STORE", help="sqlite:///FILE of the service.")
-
-
-@click.command()
-@_STORE
-@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
-def backup(store: str, target: Path, force: bool) -> None:
-    """Copy the ledger to TARGET, while the service goes on. The copy is one file, and it was checked."""
-    found = back_up(_file(store), target, force=force)
-    click.echo(f"{target}: {_said(found)}; checked")
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@_STORE
-@click.argument("backup_file", metavar="BACKUP", type=click.Path(path_type=Path, dir_okay=False))
-def restore(store: str, backup_file: Path) -> None:
-    """Put BACKUP in the place of the ledger, after checking it. The service must be stopped.
+@click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
+@click.argument("target", type=_FILE)
+@click.option("--force", is_flag=True, help="Overwrite TARGET.")
+def backup(store: str, target: Path, *, force: bool) -> None:
+    """Copy the ledger to TARGET while its service runs, check the copy, then give it its name.
 
-    The ledger that was there is kept beside it under another name.
+    What is acknowledged before the copy begins is in it.
     """
-    ledger = _file(store)
-    found = put_back(backup_file, ledger, f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
-    click.echo(f"{ledger}: {_said(found)}; checked")
-    if found.replaced:
-        click.echo(f"what was there before is kept: {found.replaced}")
-    click.echo(f"to prove it: journey-bandit rebuild --verify --receipts 200 --store {store}")
+    copied = sqlite_copies.back_up(file_of(store), target, force=force)
+    click.echo(f"{target}: {_said(copied)}; checked")
 
 
-def _file(store: str) -> Path:
-    if not store.startswith("sqlite:///") or store == "sqlite:///":
-        raise LedgerError(f"store {store!r} is no file that can be copied: give sqlite:///FILE")
-    return Path(store.removeprefix("sqlite:///"))
+@click.command()
+@click.argument("backup", type=_FILE)
+@click.option("--store", required=True, help="sqlite:///FILE of the service, which is stopped.")
+@click.option("--force", is_flag=True, help="Replace FILE; it is kept aside under a dated name.")
+def restore(backup: Path, store: str, *, force: bool) -> None:
+    """Check BACKUP, and put a copy of it in the place of the ledger. BACKUP itself is left as it is."""
+    file = file_of(store)
+    copied = sqlite_copies.restore(backup, file, time_of(clocks.wall()), force=force)
+    click.echo(f"{file}: {_said(copied)}; checked")
+    if copied.aside is not None:
+        click.echo(f"what was there is kept: {copied.aside}", err=True)
+    if copied.schema < SCHEMA:
+        click.echo("an earlier version wrote it: the service brings it up to date when it starts", err=True)
+    else:
+        click.echo(f"prove it: journey-bandit rebuild --verify --receipts 200 --store {store}", err=True)
 
 
-def _said(found: Copied) -> str:
-    counts = f"{found.decisions:,} decisions, {found.outcomes:,} outcomes, {found.settlements:,} settled"
-    return f"app {found.app}, {counts}"
+def _said(copied: Copied) -> str:
+    rows = ", ".join(f"{n:,} {name}" for name, n in copied.counts._asdict().items())
+    last = f", the last decision of {time_of(copied.last):%Y-%m-%d %H:%M:%S} UTC" if copied.last else ""
+    return f"schema {copied.schema}, {rows}{last}"

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import click
 
-from api import ledger
-from api.catalogues import read_file
-from api.stores import open_store
+from api import changes
+from api.catalogues import read_catalogue, read_file
+from api.metrics import Metrics
+from api.releases import Releases
+from api.stores import file_of
+from api.stores.sqlite_copies import to_look_at
 from bandit.catalogue import NONE, Catalogue, parse, read_shipped, shipped
 
 
@@ -17,32 +20,38 @@ def catalogue() -> None:
 
 
 @catalogue.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--store", help="Of a service: also say what its ledger would refuse, before the restart.")
-@click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="With --store: if the service was given one.")
-def check(file: Path, store: str | None, salt: str | None) -> None:
-    """Report every mistake in FILE with its path and fix; exit status 1 if there is any, or if the ledger refuses."""
-    found = read_file(file)
+@click.argument("file", metavar="CATALOGUE")
+@click.option("--store", help="Also say what becomes of this ledger, sqlite:///FILE; its service may be running.")
+@click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service is given one.")
+def check(file: str, store: str | None, salt: str | None) -> None:
+    """Report every mistake in CATALOGUE (FILE.toml, or a shipped one) with its path and fix; exit status 1 if there is
+    any.
+
+    With --store: what the ledger refuses when the service starts with this catalogue, what begins anew, what is kept.
+    Exit status 0: it starts, and everything that was learned counts. 1: it does not start. 3: it starts, and something
+    begins anew, is not declared any more, or (a release) is not served any more.
+    """
+    found = read_catalogue(file) if file in shipped() else read_file(Path(file))
     nudges = sum(len(stage.nudges) for stage in found.stages.values())
     click.echo(f"{file}: {found.app}, {len(found.stages)} stage(s), {nudges} nudge(s): no mistakes")
-    if store:
-        sys.exit(_against(found, store, salt))
+    if store is not None:
+        sys.exit(_becomes(found, store, salt))
 
 
-def _against(found: Catalogue, store: str, salt: str | None) -> int:
-    """Say what a restart would do with the ledger; the exit status."""
-    opened = open_store(store, read_only=True)
-    try:
-        refused = ledger.refusals(opened.meta(), found, salt)
-        expected = [] if refused else ledger.consequences(opened, found)
-    finally:
-        opened.close()
-    for line in refused:
-        click.echo(f"refused: {line}")
-    for line in expected:
-        click.echo(f"  {line}")
-    click.echo(f"{store}: {'would be refused' if refused else 'can be served'}")
-    return 1 if refused else 0
+def _becomes(found: Catalogue, store: str, salt: str | None) -> int:
+    """Say what becomes of a ledger; the exit status."""
+    with to_look_at(file_of(store)) as ledger:
+        fates = changes.fates(ledger, found, salt or None)
+        unserved = Releases(ledger, found, Metrics()).unfit
+    for fate in fates:
+        click.echo(f"{fate.what:<8}  {f'{fate.stage}: ' if fate.stage and fate.what != 'refused' else ''}{fate.why}")
+    for why in unserved.values():
+        click.echo(f"unserved  {why}")
+    what = {fate.what for fate in fates}
+    if "refused" in what:
+        click.echo("the service does not start with this catalogue on this ledger", err=True)
+        return 1
+    return 3 if what & {"anew", "removed"} or unserved else 0
 
 
 @catalogue.command()

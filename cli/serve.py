@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from api import server
-from api.app import create_app
+from api.app import create_service
 from api.settings import Settings, load
 
 
@@ -28,14 +28,17 @@ from api.settings import Settings, load
 @click.option("--queue", type=int, help="Rows that may wait for the disk; beyond, 503.  [default: 10000]")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
-    """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …"""
+    """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …
+
+    SIGHUP reads keys, webhooks and the catalogue anew, without losing a request.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load(given)
-    with server.claimed(settings.host, settings.port) as (address, port):
+    with server.hangups() as early, server.claimed(settings.host, settings.port) as (address, port):
         settings = msgspec.structs.replace(settings, port=port)
-        app = create_app(settings)
+        made = create_service(settings)
         _announce(settings)
-        server.serve(app, address, port)
+        server.serve(made.app, address, port, made.reload, early)
     click.echo("stopped; everything acknowledged is in the ledger", err=True)
 
 

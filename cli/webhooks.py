@@ -21,7 +21,9 @@ def webhooks() -> None:
 @click.option("--event", "events", multiple=True, type=click.Choice(KINDS), default=KINDS, show_default=True)
 @click.option("--file", type=click.Path(path_type=Path), default=Path("webhooks.toml"), show_default=True)
 def new(name: str, url: str, events: tuple[str, ...], file: Path) -> None:
-    """Add an endpoint to the file, and print the secret that its receiver verifies with. Restart the service."""
+    """Add an endpoint to the file, and print the secret that its receiver verifies with. SIGHUP makes a running service
+    use it.
+    """
     secret = create(file, name, url, [cast(Kind, event) for event in events])
     click.echo(f"kept in {file}; give the receiver this secret:", err=True)
     click.echo(secret)

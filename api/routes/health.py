@@ -1,6 +1,6 @@
 """For operators: is it up, can it take traffic, what does it count. No key needed, nothing secret told."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
@@ -9,7 +9,7 @@ from api.messages import Health
 from api.metrics import Metrics
 
 
-def routes(health: Callable[[], Health], metrics: Metrics) -> list[HTTPRouteHandler]:
+def routes(health: Callable[[], Awaitable[Health]], metrics: Metrics) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
 
     @get("/health/live", summary="Is the process up", opt={"public": True}, security=[{}], tags=["operate"])
@@ -20,7 +20,7 @@ def routes(health: Callable[[], Health], metrics: Metrics) -> list[HTTPRouteHand
     @get("/health/ready", summary="Can it decide and record", opt={"public": True}, security=[{}], tags=["operate"])
     async def ready() -> Response[Health]:
         """503 when the writer does not run or the ledger cannot be written; `failing` says why."""
-        state = health()
+        state = await health()
         return Response(state, status_code=200 if state.status == "ok" else 503)
 
     @get(

@@ -17,6 +17,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from api import flaws
+from api.access import ExpiredKey
 from api.bodies import body
 from api.flaws import Remains
 from api.items import Envelope
@@ -236,7 +237,9 @@ def _told(error: Exception, operation: str) -> tuple[int, str, str, dict[str, st
     if isinstance(error, HTTPException) and error.status_code < 500:
         words = {401: "401", 403: "403", 404: "ResourceNotFound", 405: "OperationNotAllowed"}
         headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}
-        message = _NO_KEY if error.status_code == 401 else str(error.detail) or "there is nothing here"
+        message = str(error.detail) or "there is nothing here"
+        if error.status_code == 401 and not isinstance(error, ExpiredKey):
+            message = _NO_KEY
         return error.status_code, words.get(error.status_code, "BadRequest"), message, headers
     log.error("unexpected %s", type(error).__name__, exc_info=error)
     return 500, "InternalServerError", "This is our fault; the error was logged.", {}

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
 from api import flaws
+from api.access import Gate
 from api.bodies import BrokenGzip, body
 from api.events import EventReceipt, Events, Sent
 from api.items import Envelope
@@ -31,8 +32,6 @@ from bandit.identifiers import problem as identifier_problem
 log = logging.getLogger("journey_bandit.http")
 
 Ask = Request[Any, Any, Any]
-Scopes = Callable[[str], Collection[str] | None]
-"""What a key may do, None if it is none."""
 
 MOST = 4_000_000  # bytes of a batch, inflated: RudderStack's limit; Segment's is 500 KB
 _MESSAGE = 32_768  # bytes of a single call
@@ -68,8 +67,8 @@ class RefusedError(Exception):
         super().__init__(message)
 
 
-def routes(events: Events, scopes: Scopes | None, metrics: Metrics) -> list[HTTPRouteHandler]:
-    """The handlers of one service. `scopes` None: no key is needed."""
+def routes(events: Events, gate: Gate | None, metrics: Metrics) -> list[HTTPRouteHandler]:
+    """The handlers of one service. `gate` None: no key is needed."""
 
     async def taken(sent: Sequence[Sent | InvalidRequest]) -> Response[bytes]:
         return _answer(200, _summary(sent, await events.take(sent)))
@@ -83,7 +82,7 @@ def routes(events: Events, scopes: Scopes | None, metrics: Metrics) -> list[HTTP
     )
     async def batch(request: Ask) -> Response[bytes]:
         envelope = _ENVELOPE.read(await body(request))
-        _admit(request, scopes, envelope.writeKey)
+        _admit(request, gate, envelope.writeKey)
         read = _Reader(events, envelope.sentAt, envelope.context, metrics)
         return await taken([read.message(bytes(one)) for one in envelope.batch])
 
@@ -100,7 +99,7 @@ def routes(events: Events, scopes: Scopes | None, metrics: Metrics) -> list[HTTP
             raw = await body(request)
             if len(raw) > _MESSAGE:
                 raise RefusedError(400, "message_too_large", f"a message may have {_MESSAGE} bytes")
-            _admit(request, scopes, _object(raw).get("writeKey"))
+            _admit(request, gate, _object(raw).get("writeKey"))
             sent = _Reader(events, None, None, metrics).message(raw, kind)
             (receipt,) = await events.take([sent])
             if isinstance(receipt, InvalidRequest):
@@ -176,13 +175,15 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _admit(request: Ask, scopes: Scopes | None, write_key: object) -> None:
+def _admit(request: Ask, gate: Gate | None, write_key: object) -> None:
     """A key as Basic user, as X-API-Key or Bearer, or as writeKey in the body."""
-    if scopes is None:
+    if gate is None:
         return
-    allowed = scopes(_presented(request, write_key))
+    key = _presented(request, write_key)
+    allowed = gate.scopes(key)
     if allowed is None:
-        raise RefusedError(401, "unauthorized", "send a key with the scope `events` as the write key")
+        fix = "send a key with the scope `events` as the write key"
+        raise RefusedError(401, "unauthorized", gate.expired(key) or fix)
     if "events" not in allowed:
         raise RefusedError(403, "forbidden", "this key lacks the scope `events`")
 

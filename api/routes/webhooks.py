@@ -76,6 +76,6 @@ def routes(sending: Post) -> list[HTTPRouteHandler]:
     )
     async def retry(endpoint: FromQuery[str | None] = None) -> Revived:
         """From the first attempt on; of one endpoint or of all."""
-        return Revived(await asyncio.wrap_future(sending.again(endpoint)))
+        return Revived(await sending.again(endpoint))
 
     return [dead, retry]

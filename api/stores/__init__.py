@@ -7,13 +7,22 @@ from api.stores.protocol import Store
 from api.stores.sqlite import SqliteStore
 from bandit.errors import LedgerError
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store", "file_of", "open_store"]
+
+_FILE = "sqlite:///"
 
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
     """`sqlite:///FILE` or `memory://`. LedgerError for anything else, or when another process owns the file."""
     if url == "memory://":
         return MemoryStore()
-    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
-        return SqliteStore(Path(url.removeprefix("sqlite:///")), read_only=read_only)
+    if url.startswith(_FILE) and len(url) > len(_FILE):
+        return SqliteStore(file_of(url), read_only=read_only)
     raise LedgerError(f"store {url!r} is not known: use sqlite:///FILE or memory://")
+
+
+def file_of(url: str) -> Path:
+    """The file of a store. LedgerError if it has none."""
+    if not url.startswith(_FILE) or len(url) == len(_FILE):
+        raise LedgerError(f"store {url!r} is no file: use sqlite:///FILE")
+    return Path(url.removeprefix(_FILE))

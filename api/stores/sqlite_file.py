@@ -47,7 +47,7 @@ def prepare(database: sqlite_utils.Database) -> str:
     """Settings of the writing connection and the tables; what `synchronous` really is then."""
     for pragma in _PRAGMAS:
         database.conn.execute(pragma).fetchall()
-    _known(database)
+    known(database)
     migrations.apply(database)
     database.conn.execute(f"PRAGMA user_version = {SCHEMA}")
     level = database.conn.execute("PRAGMA synchronous").fetchone()[0]
@@ -56,7 +56,7 @@ def prepare(database: sqlite_utils.Database) -> str:
 
 def check_schema(database: sqlite_utils.Database, path: Path) -> None:
     """LedgerError for a file that only this version's service, or only a later version, can read."""
-    _known(database)
+    known(database)
     if not migrations.applied(database):
         raise LedgerError(f"{path} cannot be used as a ledger: it has none of its tables")
     missing = [migration.name for migration in migrations.pending(database)]
@@ -67,14 +67,21 @@ def check_schema(database: sqlite_utils.Database, path: Path) -> None:
         )
 
 
-def _known(database: sqlite_utils.Database) -> None:
+def known(database: sqlite_utils.Database) -> None:
     """LedgerError if a later version has changed the tables: what it keeps there would be passed over in silence."""
-    ours = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
-    later = [migration.name for migration in migrations.applied(database) if migration.name not in ours]
-    number = int(database.conn.execute("PRAGMA user_version").fetchone()[0])
-    if later or number > SCHEMA:
-        what = f"schema {max(number, SCHEMA + len(later))}, this one reads up to {SCHEMA}"
+    number = schema_of(database)
+    if number > SCHEMA:
+        what = f"schema {number}, this one reads up to {SCHEMA}"
         raise LedgerError(f"it was written by a later version ({what}): upgrade this one")
+
+
+def schema_of(database: sqlite_utils.Database) -> int:
+    """The number of the form that a file's tables have; beyond SCHEMA if a later version has changed them."""
+    ours = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
+    applied = [migration.name for migration in migrations.applied(database)]
+    later = [name for name in applied if name not in ours]
+    number = int(database.conn.execute("PRAGMA user_version").fetchone()[0])
+    return max(number, SCHEMA + len(later)) if later else max(number, len(applied))
 
 
 def own(path: Path) -> Any:

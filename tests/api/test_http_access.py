@@ -1,5 +1,6 @@
 """Who may do what, which routes there are, errors of routing, and the page at /docs."""
 
+import datetime as dt
 import json
 import re
 from collections.abc import Callable
@@ -282,3 +283,29 @@ def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
 def test_litestar_still_needs_to_be_told_where_the_page_comes_from() -> None:
     """If its own default became local, the assets we serve could go."""
     assert "https://" in SwaggerRenderPlugin().js_url
+
+
+# -- keys whose time is over -----------------------------------------------------------------------------------
+
+
+def test_an_expired_key_is_told_so_in_every_protocol(
+    serving: Serving, later: Callable[[float], int], tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.toml"
+    key = create(file, "shop", list(EVERY), expires=dt.datetime(2025, 10, 9, 9, tzinfo=dt.UTC))
+    asked = [
+        ("/v1/decisions", {"X-API-Key": key}),
+        ("/v1/track", {"Authorization": f"Bearer {key}"}),
+        ("/personalizer/v1.0/rank", {"Ocp-Apim-Subscription-Key": key}),
+        (FLAGS, {"X-API-Key": key}),
+        ("/v1/data/collector", {"X-API-Key": key}),
+    ]
+    with serving(keys=str(file)) as client:
+        assert client.post("/v1/decisions", json=DECISION, headers={"X-API-Key": key}).status_code == 200
+        later(600)
+        for path, headers in asked:
+            reply = client.post(path, json=DECISION, headers=headers)
+            assert reply.status_code == 401, path
+            assert "'shop' expired at 2025-10-09T09:00:00Z" in reply.text, path
+            wrong = {name: value + "x" for name, value in headers.items()}
+            assert "expired" not in client.post(path, json=DECISION, headers=wrong).text, path

@@ -1,5 +1,6 @@
 """API keys: made once, kept only as digests, checked exactly."""
 
+import datetime as dt
 import hashlib
 import stat
 import tomllib
@@ -8,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from api.keys import SCOPES, Keys, create, load
+from api.times import microseconds
 from bandit.errors import CatalogueError
+
+TODAY = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+NOW = microseconds(TODAY)
+DAY = dt.timedelta(days=1)
 
 
 @pytest.fixture
@@ -19,8 +25,8 @@ def file(tmp_path: Path) -> Path:
 def test_a_new_key_opens_exactly_its_scopes(file: Path) -> None:
     shop, reader = create(file, "shop", ["decide", "reward"]), create(file, "reader-2", ["read"])
     keys = load(file)
-    assert keys.scopes(shop) == ["decide", "reward"]
-    assert keys.scopes(reader) == ["read"]
+    assert keys.scopes(shop, NOW) == ["decide", "reward"]
+    assert keys.scopes(reader, NOW) == ["read"]
 
 
 def test_nothing_but_the_whole_key_opens(file: Path) -> None:
@@ -32,7 +38,7 @@ def test_nothing_but_the_whole_key_opens(file: Path) -> None:
         "", ".", "shop", "shop.", secret, f".{secret}", f"Shop.{secret}", f"other.{secret}", key[:-1], f"{key}A",
         f" {key}", f"{key} ", key.swapcase(), f"shop.{digest}", f"{name}..{secret}", "\0", "é.é", "x" * 100_000,
     ):  # fmt: skip
-        assert keys.scopes(presented) is None, presented[:80]
+        assert keys.scopes(presented, NOW) is None, presented[:80]
 
 
 def test_the_file_holds_the_digest_and_not_the_secret(file: Path) -> None:
@@ -51,7 +57,7 @@ def test_secrets_are_long_and_never_the_same(file: Path) -> None:
 
 def test_two_keys_live_side_by_side_so_that_one_can_replace_the_other(file: Path) -> None:
     old, new = create(file, "shop-1", ["decide"]), create(file, "shop-2", ["decide"])
-    assert load(file).scopes(old) == load(file).scopes(new) == ["decide"]
+    assert load(file).scopes(old, NOW) == load(file).scopes(new, NOW) == ["decide"]
 
 
 def test_a_name_is_taken_once_and_the_file_stays_as_it_was(file: Path) -> None:
@@ -73,7 +79,7 @@ def test_a_key_can_be_added_to_a_file_somebody_edited(file: Path) -> None:
     """Editors leave files without a last line end, and people write comments."""
     file.write_text(f'[keys.old]\nsha256 = "{"0" * 64}"\nscopes = ["read"]  # the report', encoding="utf-8")
     key = create(file, "new", ["decide"])
-    assert load(file).scopes(key) == ["decide"]
+    assert load(file).scopes(key, NOW) == ["decide"]
     assert tomllib.loads(file.read_text(encoding="utf-8"))["keys"].keys() == {"old", "new"}
 
 
@@ -89,6 +95,10 @@ def test_a_key_can_be_added_to_a_file_somebody_edited(file: Path) -> None:
         ('[keys.a]\nsha256 = "%s"\nscopes = []' % ("é" * 64), ["keys.a.sha256"]),  # could not even be compared
         ('[keys.a]\nsha256 = "%s"\nscopes = []' % ("A" * 64), ["keys.a.sha256"]),
         ('[keys.a]\nsha256 = 7\nscopes = ["x"]\n[key.b]', ["keys.a.sha256", "keys.a.scopes", "key"]),
+        ('[keys.a]\nsha256 = "%s"\nscopes = []\nexpires = "soon"' % ("0" * 64), ["keys.a.expires"]),
+        ('[keys.a]\nsha256 = "%s"\nscopes = []\nexpires = 2026-01-01' % ("0" * 64), ["keys.a.expires"]),
+        ('[keys.a]\nsha256 = "%s"\nscopes = []\nexpires = 2026-01-01T00:00:00' % ("0" * 64), ["keys.a.expires"]),
+        ('[keys.a]\nsha256 = "%s"\nscopes = []\nearlier = [{ sha256 = "x" }]' % ("0" * 64), ["keys.a.earlier"]),
         ("[keys", ["(file)"]),
         ("[keys.a]\n[keys.a]", ["(file)"]),
     ],
@@ -112,11 +122,36 @@ def test_a_byte_order_mark_is_no_mistake_and_keys_can_be_added(file: Path) -> No
     file.write_bytes(b'\xef\xbb\xbf[keys.a]\r\nsha256 = "' + b"0" * 64 + b'"\r\nscopes = ["read"]\r\n')
     load(file)
     key = create(file, "b", ["read"])
-    assert load(file).scopes(key) == ["read"]
+    assert load(file).scopes(key, NOW) == ["read"]
 
 
 def test_no_keys_open_nothing(file: Path) -> None:
     file.write_text("", encoding="utf-8")
     for keys in (Keys({}), load(file)):
-        assert keys.scopes("") is None
-        assert keys.scopes("a.b") is None
+        assert keys.scopes("", NOW) is None
+        assert keys.scopes("a.b", NOW) is None
+
+
+# -- their time ------------------------------------------------------------------------------------------------
+
+
+def test_a_key_opens_until_it_expires_and_not_from_then_on(file: Path) -> None:
+    key = create(file, "shop", ["decide"], created=TODAY, expires=TODAY + 90 * DAY)
+    keys, end = load(file), microseconds(TODAY + 90 * DAY)
+    assert (keys.scopes(key, end - 1), keys.expired(key, end - 1)) == (["decide"], "")
+    assert keys.scopes(key, end) is None
+    assert "'shop' expired at 2026-05-30T12:00:00Z" in keys.expired(key, end)
+
+
+def test_only_who_has_the_secret_is_told_that_a_key_expired(file: Path) -> None:
+    key = create(file, "shop", ["decide"], expires=TODAY)
+    keys = load(file)
+    assert keys.expired(key, NOW)
+    for presented in ("", "shop", "shop.", f"{key}A", key[:-1], "other.x"):
+        assert (keys.scopes(presented, NOW), keys.expired(presented, NOW)) == (None, ""), presented
+
+
+def test_a_key_without_an_end_never_expires_and_says_when_it_was_made(file: Path) -> None:
+    key = create(file, "shop", ["decide"], created=TODAY)
+    assert load(file).scopes(key, 2**62) == ["decide"]
+    assert tomllib.loads(file.read_text(encoding="utf-8"))["keys"]["shop"]["created"] == TODAY

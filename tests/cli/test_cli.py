@@ -139,9 +139,9 @@ def test_a_new_key_is_printed_once_alone_and_works(run: Run, tmp_path: Path) -> 
     assert done.exit_code == 0
     assert key.startswith("shop.")
     assert key not in done.stderr  # a pipe gets the key and nothing else
-    assert load_keys(file).scopes(key) == ["decide", "reward"]
+    assert load_keys(file).scopes(key, START) == ["decide", "reward"]
     everything = run("keys", "new", "all", "--file", file).stdout.strip()
-    assert load_keys(file).scopes(everything) == ["decide", "reward", "read", "events"]
+    assert load_keys(file).scopes(everything, START) == ["decide", "reward", "read", "events"]
     assert tomllib.loads(file.read_text())["keys"].keys() == {"shop", "all"}
 
 
@@ -430,3 +430,26 @@ def test_what_compares_arms_refuses_a_stage_whose_actions_come_with_the_request(
             warm.checked("offers", catalogue.stages["offers"], [])
     with pytest.raises(InvalidRequest, match="come with each request"):
         open_log(str(tmp_path / "l.db"), "offers")
+
+
+# -- backups ---------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_made_beside_a_running_service_and_restored(run: Run, ledger: Ledger, tmp_path: Path) -> None:
+    copy, other = tmp_path / "copy.db", tmp_path / "other.db"
+    with closing(SqliteStore(ledger.file)):
+        done = run("backup", "--store", ledger.url, copy)
+    assert done.exit_code == 0, done.exception
+    with closing(SqliteStore(copy, read_only=True)) as store:
+        n = store.counts().decisions
+    assert f"{n:,} decisions" in done.stdout
+    assert isinstance(run("backup", "--store", ledger.url, copy).exception, LedgerError)
+    assert run("backup", "--store", ledger.url, copy, "--force").exit_code == 0
+    back = run("restore", copy, "--store", f"sqlite:///{other}")
+    assert back.exit_code == 0, back.exception
+    assert f"{n:,} decisions" in back.stdout
+    assert run("rebuild", "--verify", "--receipts", 5, "--store", f"sqlite:///{other}").exit_code == 0
+    again = run("restore", copy, "--store", f"sqlite:///{other}", "--force")
+    assert "other.db.replaced-" in again.stderr
+    for store_url in ("memory://", "sqlite:///", "other.db"):
+        assert isinstance(run("backup", "--store", store_url, tmp_path / "x.db").exception, LedgerError)

@@ -1,0 +1,329 @@
+"""Reading keys, webhooks and the catalogue anew: what waits for what, what goes on, and what is said."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from api import ledger, server
+from api.app import create_service
+from api.messages import DecisionRequest
+from api.metrics import Metrics
+from api.parts import Current, Ground, build
+from api.settings import Settings
+from api.stores.memory import MemoryStore
+from api.stores.protocol import Store
+from api.webhooks import create as create_endpoint
+from api.worker import Clock
+from bandit.catalogue import Catalogue, parse
+from bandit.errors import LedgerMismatch
+from tests.api.test_webhooks import Receiver, senders
+from tests.waiting import eventually
+
+MORE = '[stages.basket.nudges.second]\ntype = "reminder"\nformat = "mail"\n\n[stages.instant]'
+
+
+@pytest.fixture
+def more(catalogue_text: str) -> Catalogue:
+    """The small catalogue with another nudge at the basket."""
+    return parse(catalogue_text.replace("[stages.instant]", MORE))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+class Running:
+    """A service, and the way to read its files anew."""
+
+    def __init__(self, client: Any, reload: Any):
+        self.client, self._reload = client, reload
+
+    def reload(self) -> None:
+        self.client.blocking_portal.call(self._reload)
+
+    def decide(self, stage: str = "signup", user: str = "u", **more: Any) -> Any:
+        return (
+            self.client.post("/v1/decisions", json={"stage": stage, "user_id": user, **more}).raise_for_status().json()
+        )
+
+    def failing(self) -> dict[str, str]:
+        reply = self.client.get("/health/ready")
+        assert reply.status_code == 200
+        return dict(reply.json()["failing"])
+
+    def arms(self, stage: str) -> list[str]:
+        policies = self.client.get("/v1/policies").json()["policies"]
+        return [arm["arm"] for one in policies if one["stage"] == stage for arm in one["arms"]]
+
+
+@pytest.fixture
+def serving(clock: Clock, catalogue_file: Path) -> Callable[..., Any]:
+    """serving(store=, webhooks=): a running service of the small catalogue."""
+
+    @contextmanager
+    def serve(store: Store | None = None, **settings: Any) -> Iterator[Running]:
+        chosen = Settings(app=str(catalogue_file), salt="salt", dev=True, **settings)
+        made = create_service(chosen, clock=clock, store=store or MemoryStore())
+        with TestClient(made.app, raise_server_exceptions=False) as client:
+            yield Running(client, made.reload)
+
+    return serve
+
+
+@contextmanager
+def begun(ground: Ground, catalogue: Catalogue) -> Iterator[Current]:
+    current = Current(ground, build(ground, catalogue, {}))
+    current.parts.worker.start()
+    try:
+        yield current
+    finally:
+        current.parts.worker.stop()
+
+
+@pytest.fixture
+def ground(clock: Clock) -> Ground:
+    return Ground(Settings(app="shop.toml", salt="salt"), MemoryStore(), clock, Metrics())
+
+
+# -- parts are replaced ----------------------------------------------------------------------------------------
+
+
+def test_what_has_begun_is_finished_first_and_what_comes_meanwhile_waits(
+    ground: Ground, catalogue: Catalogue, more: Catalogue
+) -> None:
+    async def story() -> None:
+        with begun(ground, catalogue) as current:
+            old, service = current.parts, current.lately(lambda parts: parts.service)
+            async with current.inside() as parts:
+                replacing = asyncio.create_task(current.replace(more, {}))
+                await asyncio.to_thread(lambda: None)  # it stops what sends, and closes
+                while current._open.is_set():
+                    await asyncio.sleep(0)
+                asked = asyncio.create_task(service.decide(DecisionRequest(stage="basket", user_id="u")))
+                early = await parts.service.decide(DecisionRequest(stage="basket", user_id="v"))
+                assert set(early.propensities) | set(early.excluded) == {"none", "reminder"}
+                assert not replacing.done()
+                assert not asked.done()
+            late = await asked
+            await replacing
+            assert set(late.propensities) | set(late.excluded) == {"none", "reminder", "second"}
+            assert current.parts is not old
+
+    asyncio.run(story())
+
+
+def test_one_that_was_woken_waits_again_if_it_closed_again(ground: Ground, catalogue: Catalogue) -> None:
+    async def story() -> None:
+        with begun(ground, catalogue) as current:
+            current._open.clear()
+            asked = asyncio.create_task(current.lately(lambda parts: parts.service).policies())
+            await asyncio.sleep(0)
+            current._open.set()
+            current._open.clear()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not asked.done()
+            current._open.set()
+            await asked
+
+    asyncio.run(story())
+
+
+def test_parts_that_cannot_be_built_leave_those_of_before(
+    ground: Ground, catalogue: Catalogue, catalogue_text: str
+) -> None:
+    async def story() -> None:
+        with begun(ground, catalogue) as current:
+            service = current.lately(lambda parts: parts.service)
+            with pytest.raises(LedgerMismatch, match="holds app 'shop'"):
+                await current.replace(parse(catalogue_text.replace('app = "shop"', 'app = "bank"')), {})
+            assert (await service.decide(DecisionRequest(stage="basket", user_id="u"))).stage == "basket"
+            assert current.parts.catalogue == catalogue
+
+    asyncio.run(story())
+
+
+def test_decisions_before_and_after_are_recomputed_each_by_its_own_catalogue(
+    store: Store, serving: Callable[..., Any], catalogue_file: Path, catalogue_text: str
+) -> None:
+    texts = [catalogue_text.replace("[stages.instant]", MORE), catalogue_text.replace("floor = 0.02", "floor = 0.05")]
+    with serving(store) as running:
+        decided = [running.decide("basket", "u0"), running.decide("signup", "u0")]
+        for n, text in enumerate([*texts, *texts], 1):
+            catalogue_file.write_text(text, encoding="utf-8")
+            running.reload()
+            decided += [running.decide("basket", f"u{n}"), running.decide("signup", f"u{n}", context={"age": 9 * n})]
+        assert running.failing() == {}
+        salt = ledger.salt_of(store, "salt")
+        found = list(store.decisions())
+        assert [str(one.decision.id) for one in found] == [one["decision_id"] for one in decided]
+        assert [ledger.differences(store, one, salt) for one in found] == [[]] * len(found)
+        assert all(result.equal for result in ledger.rebuild(store, ledger.stages(store)))
+
+
+def test_what_was_learned_and_reported_goes_on(
+    serving: Callable[..., Any], catalogue_file: Path, catalogue_text: str, later: Callable[[float], int]
+) -> None:
+    with serving() as running:
+        decision = running.decide()
+        catalogue_file.write_text(catalogue_text.replace("floor = 0.02", "floor = 0.05"), encoding="utf-8")
+        running.reload()
+        told = {"decision_id": decision["decision_id"], "kind": "reward"}
+        assert running.client.post("/v1/outcomes", json=told).json()["duplicate"] is False
+        later(3600)
+        (policy, *_) = running.client.get("/v1/policies?wait=true").json()["policies"]
+        assert sum(arm["learned"] for arm in policy["arms"]) == 1
+
+
+def test_an_unchanged_catalogue_is_not_built_anew(serving: Callable[..., Any]) -> None:
+    with serving() as running:
+        before = _writers()
+        running.reload()
+        assert _writers() == before
+
+
+def _writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "ledger-writer"]
+
+
+def test_what_the_registry_said_is_not_forgotten(
+    serving: Callable[..., Any], catalogue_file: Path, catalogue_text: str
+) -> None:
+    said = {"reachable": False, "since": "2025-10-09T08:00:00Z", "detail": "refused"}
+    with serving() as running:
+        running.client.post("/v1/registry", json=said).raise_for_status()
+        before = running.failing()
+        catalogue_file.write_text(catalogue_text.replace("[stages.instant]", MORE), encoding="utf-8")
+        running.reload()
+        assert "second" in running.arms("basket")
+        assert running.failing() == before != {}
+
+
+# -- what is refused -------------------------------------------------------------------------------------------
+
+
+def test_each_file_is_refused_for_itself_and_the_others_are_read(
+    serving: Callable[..., Any], catalogue_file: Path, catalogue_text: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    hooks = tmp_path / "webhooks.toml"
+    create_endpoint(hooks, "crm", receiver.url, ["decision"])
+    good = hooks.read_text()
+    with serving(webhooks=str(hooks)) as running:
+        hooks.write_text("[endpoints.crm]\nurl = 'ftp://x'\n")
+        catalogue_file.write_text(catalogue_text.replace("[stages.instant]", MORE), encoding="utf-8")
+        running.reload()
+        assert running.failing().keys() == {"reload webhooks"}
+        assert "not a web address" in running.failing()["reload webhooks"]
+        assert "second" in running.arms("basket")
+        running.decide()
+        assert receiver.wait(1), "the endpoint of before is told"
+        hooks.write_text(good)
+        catalogue_file.write_text(catalogue_text.replace("max = 100, default = 30", "max = 90, default = 30"))
+        running.reload()
+        assert running.failing().keys() == {"reload catalogue"}
+        assert "declare schema = 2" in running.failing()["reload catalogue"]
+        catalogue_file.unlink()
+        running.reload()
+        assert "No such file" in running.failing()["reload catalogue"]
+        assert "second" in running.arms("basket")
+
+
+# -- webhooks --------------------------------------------------------------------------------------------------
+
+
+def test_endpoints_come_and_go_and_one_that_came_back_goes_on_where_it_was(
+    serving: Callable[..., Any], tmp_path: Path, receiver: Receiver
+) -> None:
+    hooks = tmp_path / "webhooks.toml"
+    create_endpoint(hooks, "crm", receiver.url, ["decision"])
+    one = hooks.read_text()
+    with closing(Receiver()) as other, serving(webhooks=str(hooks)) as running:
+        first = running.decide()
+        receiver.wait(1)
+        create_endpoint(hooks, "mail", other.url, ["decision"])
+        two = hooks.read_text()
+        running.reload()
+        assert sorted(senders()) == ["webhooks-crm", "webhooks-mail"]
+        second = running.decide(user="v")
+        receiver.wait(2)
+        assert [event["subject"] for event in other.wait(1)] == [second["decision_id"]]
+        hooks.write_text(two.replace(one, ""))
+        running.reload()
+        assert senders() == ["webhooks-mail"]
+        third = running.decide(user="w")
+        other.wait(2)
+        assert len(receiver.got) == 2
+        hooks.write_text(two)
+        running.reload()
+        told = [event["subject"] for event in receiver.wait(3)]
+        assert told == [decision["decision_id"] for decision in (first, second, third)]
+    assert eventually(lambda: not senders())
+
+
+def test_webhooks_go_on_after_the_catalogue_was_replaced(
+    serving: Callable[..., Any], catalogue_file: Path, catalogue_text: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    hooks = tmp_path / "webhooks.toml"
+    create_endpoint(hooks, "crm", receiver.url, ["decision"])
+    with serving(webhooks=str(hooks)) as running:
+        decided = [running.decide(user=f"u{n}")["decision_id"] for n in range(3)]
+        receiver.wait(3)
+        catalogue_file.write_text(catalogue_text.replace("[stages.instant]", MORE), encoding="utf-8")
+        running.reload()
+        decided.append(running.decide(user="v")["decision_id"])
+        assert [event["subject"] for event in receiver.wait(4)] == decided
+        assert senders() == ["webhooks-crm"]
+
+
+# -- signals ---------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_while_the_service_starts_is_kept_and_ends_nothing() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    with server.hangups() as early:
+        assert early == []
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert eventually(lambda: early) == [signal.SIGHUP]
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_signals_that_come_together_are_one_and_none_comes_after_the_end(
+    clock: Clock, catalogue_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = create_service(Settings(app=str(catalogue_file), salt="salt", dev=True), clock=clock, store=MemoryStore())
+    read = list[int]()
+
+    async def counted() -> None:
+        read.append(1)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(made.reload, "_reload", counted)
+
+    async def story() -> None:
+        early = [asyncio.create_task(made.reload()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert read == [], "nothing is read anew before the service runs"
+        async with made.reload.running():
+            await asyncio.gather(*early)
+            assert read == [1]
+            await asyncio.gather(*(made.reload() for _ in range(5)))
+            assert 2 <= len(read) <= 6
+        n = len(read)
+        late = asyncio.create_task(made.reload())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(read) == n
+        late.cancel()
+
+    asyncio.run(story())
