@@ -15,12 +15,15 @@ from api.stores.protocol import Store
 from api.stores.sqlite import SqliteStore
 from api.tallies import tallies
 from api.warm import Row
+from bandit import learner, pending
 from bandit.belief import X_GRID
 from bandit.catalogue import Catalogue, parse
 from bandit.errors import InvalidRequest, LedgerMismatch
 from bandit.features import encode, schema
 from bandit.learner import contribution
 from bandit.policies import Linear
+from bandit.recoding import recoded
+from bandit.records import Matured
 from cli import ledger_log
 
 Working = Callable[..., AbstractContextManager[Any]]
@@ -207,3 +210,24 @@ def test_a_log_for_evaluation_holds_one_encoding_and_refuses_snapshots_of_anothe
     log.check(new)
     with pytest.raises(InvalidRequest, match="other features, or other ranges"):
         log.check(old)
+
+
+def test_open_decisions_and_new_sites_read_the_context_as_the_live_policy_encodes_it(story: Story) -> None:
+    """A logistic site depends on what is believed at x; an open decision counts at x."""
+    narrow, wide = (shoes("logistic", top).stages["cart"] for top in (100.0, 250.0))
+    story.people(shoes("logistic"), 30, leave_open=4)
+    ledger.claim(story.store, shoes("logistic", 250.0), "salt")
+    live = candidate(story.store, "cart", story.store.last().settlement)
+    found = [one for one in story.store.decisions("cart") if one.settlement is None and one.decision.x[1] > -0.5]
+    assert found
+    for one in found:
+        x = recoded(one.decision.x[None], narrow, wide)
+        assert not np.array_equal(x[0], one.decision.x)
+        row = pending.row(one.seq, one.decision, (), narrow, wide)
+        assert row is not None
+        assert np.array_equal(row.x, x)
+        again = msgspec.structs.replace(one.decision, x=x[0])
+        (mine,) = learner.settle(narrow, [Matured(one.seq, one.decision, ())], 0, live=live)
+        (same,) = learner.settle(wide, [Matured(one.seq, again, ())], 0, live=live)
+        (unlike,) = learner.settle(wide, [Matured(one.seq, one.decision, ())], 0, live=live)
+        assert (mine.tau, mine.nu) == (same.tau, same.nu) != (unlike.tau, unlike.nu)
