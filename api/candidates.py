@@ -19,6 +19,7 @@ from bandit.drift import Watch
 from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.features import Array
 from bandit.learner import contribution, sited
+from bandit.recoding import recoded
 from bandit.records import Settlement
 from bandit.snapshot import Snapshot, pooled
 
@@ -27,7 +28,7 @@ _BATCH = 512
 
 def position(store: Store, stage: str, held_back: float) -> int:
     """The settlement after which the newest share `held_back` of the stage's settlements came; 0 if there are none."""
-    numbers = [settlement.seq for settlement, _ in store.settled(stage)]
+    numbers = [settlement.seq for settlement, *_ in store.settled(stage)]
     keep = len(numbers) - round(len(numbers) * held_back)
     return numbers[keep - 1] if keep else 0
 
@@ -70,6 +71,7 @@ def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snaps
 
 def _learned(store: Store, name: str, through: int, spec: Stage) -> Iterator[tuple[Settlement, Array]]:
     since = int(store.meta().get(f"since:{kept(name, spec)}", 0))
-    for settlement, x in store.settled(name, through, since):
+    specs = store.specs()
+    for settlement, x, declared in store.settled(name, through, since):
         if settlement.learned and settlement.arm in spec.arms:
-            yield settlement, x
+            yield settlement, recoded(x[None], specs[declared], spec)[0]

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from api.stores.protocol import Store
-from api.tallies import tallies
+from api.tallies import kept, tallies
 from bandit.catalogue import Catalogue, Stage
+from bandit.recoding import wider
 
-What = Literal["new", "kept", "anew", "refused", "removed"]
+What = Literal["new", "kept", "recoded", "anew", "refused", "removed"]
 
 
 class Fate(NamedTuple):
@@ -23,15 +24,15 @@ class Fate(NamedTuple):
     why: str
 
 
-def refusals(meta: Mapping[str, str], catalogue: Catalogue, salt: str | None) -> list[str]:
-    """Why a ledger with these facts cannot be served with this catalogue and salt; empty if it can."""
-    return [fate.why for fate in _refused(meta, catalogue, salt)]
+def refusals(store: Store, catalogue: Catalogue, salt: str | None) -> list[str]:
+    """Why a ledger cannot be served with this catalogue and salt; empty if it can."""
+    return [fate.why for fate in _refused(store, store.meta(), catalogue, salt)]
 
 
 def fates(store: Store, catalogue: Catalogue, salt: str | None) -> list[Fate]:
     """What becomes of a ledger, and of each stage that it or the catalogue declares."""
     meta = store.meta()
-    refused = list(_refused(meta, catalogue, salt))
+    refused = list(_refused(store, meta, catalogue, salt))
     gone = {fate.stage for fate in refused}
     last = served(store)
     return [
@@ -47,6 +48,11 @@ def served(store: Store) -> dict[str, Stage]:
     return {k.removeprefix("spec:"): specs[v] for k, v in store.meta().items() if k.startswith("spec:")}
 
 
+def widened(store: Store, meta: Mapping[str, str], catalogue: Catalogue) -> list[str]:
+    """Stages that the ledger takes by encoding again what they have learned."""
+    return [name for name, stage in catalogue.stages.items() if _wider(store, meta, name, stage)]
+
+
 def last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
     """The schema under which the stage was last served; its own if it never was."""
     return int(meta.get(f"schema:{name}", 1 if f"learning:{name}" in meta else stage.schema))
@@ -57,7 +63,7 @@ def salt_digest(salt: str) -> str:
     return hashlib.sha256(b"journey-bandit salt\x1f" + salt.encode()).hexdigest()
 
 
-def _refused(meta: Mapping[str, str], catalogue: Catalogue, salt: str | None) -> Iterator[Fate]:
+def _refused(store: Store, meta: Mapping[str, str], catalogue: Catalogue, salt: str | None) -> Iterator[Fate]:
     if meta.get("app", catalogue.app) != catalogue.app:
         why = f"the ledger holds app {meta['app']!r}, not {catalogue.app!r}: give --store another file"
         yield Fate("", "refused", why)
@@ -70,7 +76,7 @@ def _refused(meta: Mapping[str, str], catalogue: Catalogue, salt: str | None) ->
         )
     for name, stage in catalogue.stages.items():
         last = last_schema(meta, name, stage)
-        changed = meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest()
+        changed = _changed(meta, name, stage) and not _wider(store, meta, name, stage)
         if stage.schema < last:
             why = f"stage {name!r}: schema {stage.schema} is over, the ledger is at {last}: declare {last} or more"
             yield Fate(name, "refused", why)
@@ -94,11 +100,28 @@ def _fate(store: Store, meta: Mapping[str, str], name: str, stage: Stage, last: 
         why = f"schema {stage.schema} after {was.schema}: {learned:,} learned decision(s) stay in the ledger, unused"
         return Fate(name, "anew", why + late)
     said = [f"{learned:,} learned decision(s)"]
+    wide = _wider(store, meta, name, stage)
+    said += [f"encoded again, as they would be under the wider range of {', '.join(wide)}"] * bool(wide)
     come, go = stage.nudges.keys() - was.nudges.keys(), was.nudges.keys() - stage.nudges.keys()
     said += [f"new: {', '.join(sorted(come))}"] * bool(come)
     said += [f"retired, what they taught is kept: {', '.join(sorted(go))}"] * bool(go)
-    said += ["its declaration changed"] * (stage.digest() != was.digest() and not come and not go)
-    return Fate(name, "kept", "; ".join(said))
+    said += ["its declaration changed"] * (stage.digest() != was.digest() and not come and not go and not wide)
+    return Fate(name, "recoded" if wide else "kept", "; ".join(said))
+
+
+def _changed(meta: Mapping[str, str], name: str, stage: Stage) -> bool:
+    """Whether sums of the stage would mean something else than those in the ledger."""
+    return meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest()
+
+
+def _wider(store: Store, meta: Mapping[str, str], name: str, stage: Stage) -> list[str]:
+    """Features whose wider range is all that changed. What a warm start brought is kept as sums alone, which cannot be
+    encoded again.
+    """
+    was = served(store).get(name)
+    if was is None or not _changed(meta, name, stage) or f"warm:{kept(name, stage)}" in meta:
+        return []
+    return wider(was, stage)
 
 
 def _removed(store: Store, name: str, was: Stage) -> Fate:

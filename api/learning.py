@@ -21,6 +21,7 @@ from bandit.catalogue import Catalogue, Stage
 from bandit.drift import Seen, Watch
 from bandit.engine import Live
 from bandit.pending import Columns
+from bandit.recoding import contexts
 from bandit.records import Basis, Decision, Matured, Outcome, Settlement
 from bandit.snapshot import Snapshot, pooled
 
@@ -163,7 +164,8 @@ class Learning:
         for e in np.unique(of).tolist():
             mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
             if mine:
-                x = np.array([rows[i].decision.x for i in mine])
+                decided = [rows[i].decision for i in mine]
+                x = contexts(np.array([d.x for d in decided]), [d.spec for d in decided], self._specs, tally.spec)
                 gained = learner.contribution(tally.spec, [done[i] for i in mine], x, tally.names)
                 parts[e] = add(parts[e], gained)
         delays = tally.delays + tally.answers([(m.decision, m.outcomes, s) for m, s in zip(rows, done, strict=True)])

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from api import releases
-from api.changes import last_schema, refusals, salt_digest, served
+from api.changes import last_schema, refusals, salt_digest, served, widened
 from api.stores.protocol import Found, Store
 from api.tallies import Tally, counted, facts_of, kept, key, open_at, tallies
 from bandit import engine, receipt, rewards
@@ -36,24 +36,25 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
 
     A given salt is never stored, only its digest. Without one, a random salt is made once and kept in the ledger.
     Raises LedgerMismatch when the ledger is of another app or salt, or when a stage's features or reward changed so
-    that what was learned no longer means the same.
+    that what was learned no longer means the same. Where ranges of features are wider, and nothing else changed, what
+    was learned is summed again from the ledger, as the new ranges encode it.
     """
     meta = store.meta()
-    wrong = refusals(meta, catalogue, salt)
+    wrong = refusals(store, catalogue, salt)
     if wrong:
         raise LedgerMismatch("\n".join(wrong))
     if salt is None:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
-    store.set_meta(
-        {
-            "app": catalogue.app,
-            "currency": catalogue.currency,
-            "salt_digest": salt_digest(salt),
-            **_declared(store, catalogue, meta),
-        }
-    )
+    wider, facts = widened(store, meta, catalogue), _declared(store, catalogue, meta)
     store.register(catalogue.stages)
+    anew = {name: counted(store, name, catalogue.stages[name])[0] for name in wider}
+    with store.atomic():  # the declaration, and what was learned as it encodes it
+        store.set_meta(
+            {"app": catalogue.app, "currency": catalogue.currency, "salt_digest": salt_digest(salt), **facts}
+        )
+        for name, tally in anew.items():
+            replace(store, name, tally)
     store.set_meta(_delays(store, catalogue, meta))
     return hashlib.sha256(salt.encode()).digest()
 

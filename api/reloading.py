@@ -95,7 +95,7 @@ class Reload:
     def _catalogue(self) -> Catalogue:
         """The one that the settings name, if the ledger takes it."""
         catalogue = read_catalogue(self._settings.app)
-        wrong = changes.refusals(self._current.ground.store.meta(), catalogue, self._settings.salt or None)
+        wrong = changes.refusals(self._current.ground.store, catalogue, self._settings.salt or None)
         if wrong:
             raise LedgerMismatch("\n".join(wrong))
         return catalogue

@@ -20,6 +20,7 @@ from bandit.drift import Watch
 from bandit.learner import contribution
 from bandit.pending import answered, lateness
 from bandit.policies.protocol import Retired
+from bandit.recoding import contexts
 from bandit.records import Decision, Outcome, Settlement
 from bandit.snapshot import Snapshot
 
@@ -185,7 +186,7 @@ def counted(
     settled = _settled(store, name, int(meta.get(f"since:{kept(name, stage)}", 0)), through)
     count = 0
     while batch := list(islice(settled, _BATCH)):
-        tally, count = _with(tally, batch), count + len(batch)
+        tally, count = _with(tally, batch, store.specs()), count + len(batch)
     return tally, count
 
 
@@ -197,13 +198,13 @@ def _settled(store: Store, name: str, after: int, through: int | None) -> Iterat
             yield found.decision, found.outcomes, done
 
 
-def _with(tally: Tally, batch: Sequence[Settled]) -> Tally:
+def _with(tally: Tally, batch: Sequence[Settled], specs: Mapping[str, Stage]) -> Tally:
     rows = [(decision, done) for decision, _, done in batch if done.learned]
     of = np.array([drift.epoch_of(tally.watch, done.seq) for _, done in rows])
     epochs = list(tally.epochs)
     for e in np.unique(of).tolist():
         mine = [row for row, epoch in zip(rows, of, strict=True) if epoch == e]
-        x = np.array([decision.x for decision, _ in mine])
+        x = contexts(np.array([d.x for d, _ in mine]), [d.spec for d, _ in mine], specs, tally.spec)
         epochs[e] = add(epochs[e], contribution(tally.spec, [done for _, done in mine], x, tally.names))
     return tally._replace(epochs=tuple(epochs), delays=tally.delays + tally.answers(batch))
 

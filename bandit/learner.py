@@ -14,6 +14,7 @@ from bandit import rewards
 from bandit.belief import Belief, empty, sites, stack, weighted
 from bandit.catalogue import Stage
 from bandit.policies import hurdle
+from bandit.recoding import recoded
 from bandit.records import Matured, Settlement
 from bandit.snapshot import Snapshot
 
@@ -37,7 +38,7 @@ def settle(spec: Stage, matured: Sequence[Matured], now: int, *, live: Snapshot)
     alone = msgspec.structs.replace(live, spec=spec, belief=before, elsewhere=None)
     for snapshot, rows in ((live, known), (alone, retired)):
         if rows:
-            x = np.array([matured[i].decision.x for i in rows])
+            x = recoded(np.array([matured[i].decision.x for i in rows]), spec, snapshot.spec)
             arm = np.array([snapshot.spec.arms.index(spec.row(matured[i].decision.arm)) for i in rows], dtype=np.intp)
             reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
             tau[rows], nu[rows] = snapshot.spec.learner.sites(snapshot.belief, snapshot.arms, x, arm, reward)

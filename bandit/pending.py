@@ -15,6 +15,7 @@ from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.delay import Answers
 from bandit.learner import part
+from bandit.recoding import recoded
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
 
@@ -51,7 +52,7 @@ def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, 
     came = 0 if verdict.why == "silence" else answered(outcomes)
     times = (decision.at, decision.expires, came)
     numbers = [np.array([v], dtype=np.int64) for v in (seq, live.arms.index(arm), *times)]
-    return Open._make([*numbers, np.array([spec.reward.scaled(verdict.reward)]), decision.x[None]])
+    return Open._make([*numbers, np.array([spec.reward.scaled(verdict.reward)]), recoded(decision.x[None], spec, live)])
 
 
 def answered(outcomes: Sequence[Outcome]) -> int:

@@ -58,6 +58,8 @@ def gather(
     """
     log = ledger_log.open_log(ledger, stage)
     taught = [] if policy is None else [policy, *([champion[1]] if champion else [])]
+    for snapshot in taught:
+        log.check(snapshot)
     log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until, release=release)
     chunks = list(log.source()())  # read once: everything below passes over them
     rounds = _concatenated(list(matured(iter(chunks))))

@@ -20,7 +20,9 @@ from api.stores.protocol import Found
 from bandit import features
 from bandit.catalogue import NONE, Stage
 from bandit.errors import InvalidRequest, NotFound, Problem
+from bandit.recoding import contexts
 from bandit.records import Array
+from bandit.snapshot import Snapshot
 from experiments.rounds import Rewards, Rounds, Source
 from experiments.targets import Worth
 
@@ -73,6 +75,13 @@ class LedgerLog(NamedTuple):
         shown = [nudges[arm] for arm in self.arms if arm != NONE]
         gain = self.spec.reward.value - np.array([0.0, *(nudge.cost_when_rewarded for nudge in shown)])
         return Worth(gain, np.array([0.0, *(nudge.cost for nudge in shown)]))
+
+    def check(self, snapshot: Snapshot) -> None:
+        """InvalidRequest if a snapshot reads contexts otherwise than the log holds them: it would decide on others."""
+        mine, theirs = (features.schema(declared).keys for declared in (self.spec.features, snapshot.spec.features))
+        if mine != theirs:
+            problem = f"version {snapshot.version} was made for other features, or other ranges of them"
+            raise InvalidRequest(Problem("policy", problem, "publish it anew from this ledger, and use that one"))
 
     def learned_through(self, version: int) -> int:
         """The number of the last decision that a snapshot of this version learned from, 0 if none.
@@ -127,7 +136,7 @@ def _rounds(log: LedgerLog, found: list[Found], specs: Mapping[str, Stage]) -> R
         may[i, place] = [arm not in decision.excluded for arm in specs[decision.spec].arms]
     action = np.array([at[f.decision.arm] for f in found], dtype=np.intp)
     reward = np.array([_reward(f, log) for f in found])
-    x = np.array([f.decision.x for f in found])
+    x = contexts(np.array([f.decision.x for f in found]), [f.decision.spec for f in found], specs, log.spec)
     spec = log.spec.reward
     root = log.store.roots({f.decision.user for f in found})  # ids that were joined are one person
     return Rounds(

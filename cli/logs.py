@@ -83,6 +83,8 @@ def of_ledger(url: str, stage: str, wanted: Wanted, *, net: bool, segment: str, 
     named = [policies.target(name, log.arms) for name in wanted.policies or ("logged",)]
     others = [policies.target(name, log.arms) for name in wanted.against]
     snapshots = [snapshot for _, snapshot in (*named, *others) if snapshot is not None]
+    for snapshot in snapshots:
+        log.check(snapshot)
     if not elsewhere:
         log = log._replace(after=max((_taught(log, snapshot) for snapshot in snapshots), default=0))
     return Log(

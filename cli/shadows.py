@@ -12,6 +12,7 @@ import numpy as np
 
 from bandit import engine, propensity
 from bandit.errors import PropensityError
+from bandit.recoding import contexts
 from bandit.snapshot import Snapshot
 from cli.evidence import Evidence, gather
 
@@ -68,7 +69,7 @@ def score(
     while batch := list(islice(decisions, _BATCH)):
         specs = log.store.specs()
         known = [d for d in batch if specs[d.spec].arms == arms]
-        x = np.array([d.x for d in known])
+        x = contexts(np.array([d.x for d in known]), [d.spec for d in known], specs, challenger.spec)
         may = np.array([[arm not in d.excluded for arm in arms] for d in known])
         try:
             p = engine.choose_many(live, x, may).propensity

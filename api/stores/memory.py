@@ -32,7 +32,7 @@ class MemoryStore:
         self._by_user: dict[bytes, list[uuid.UUID]] = {}
         self._rows = MemoryRows(self._decided, self._found.__getitem__)
         self._pending: dict[int, int] = {}  # decision seq → due
-        self._settlements: list[tuple[Settlement, Array]] = []
+        self._settlements: list[tuple[Settlement, Array, str]] = []
         self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
         self._version: dict[str, int] = {}
         self._outcomes = 0
@@ -129,7 +129,7 @@ class MemoryStore:
             found = self._found[self._by_seq[done.decision_seq - 1]]
             del self._pending[done.decision_seq]
             self._found[found.decision.id] = found._replace(settlement=done)
-            self._settlements.append((done, found.decision.x))
+            self._settlements.append((done, found.decision.x, found.decision.spec))
             self._version[done.stage] = done.seq
         for stage, (arms, belief) in beliefs.items():
             self.replace_belief(stage, arms, belief)
@@ -165,10 +165,12 @@ class MemoryStore:
     def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
         return {i: _handed_out(self._found[i]) for i in ids if i in self._found}
 
-    def settled(self, stage: str, through: int | None = None, after: int = 0) -> Iterator[tuple[Settlement, Array]]:
-        for settlement, x in self._settlements:
+    def settled(
+        self, stage: str, through: int | None = None, after: int = 0
+    ) -> Iterator[tuple[Settlement, Array, str]]:
+        for settlement, x, spec in self._settlements:
             if settlement.stage == stage and after < settlement.seq and (through is None or settlement.seq <= through):
-                yield settlement, x.copy()
+                yield settlement, x.copy(), spec
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:
         for i in self._by_seq:
@@ -181,7 +183,7 @@ class MemoryStore:
 
     def ended(self, after: int, most: int) -> list[Found]:
         done = self._settlements[after : after + most]
-        return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, _ in done]
+        return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, *_ in done]
 
     def letters(self, endpoint: str | None = None, *, dead: bool) -> list[Letter]:
         mine = [one for one in list(self._letters.values()) if one.dead is dead and endpoint in (None, one.endpoint)]

@@ -267,8 +267,12 @@ class Store(Protocol):
         """The decisions of these ids that exist."""
         ...
 
-    def settled(self, stage: str, through: int | None = None, after: int = 0) -> Iterator[tuple[Settlement, Array]]:
-        """Settlements of a stage with the x of their decision, in order, after number `after` up to `through`."""
+    def settled(
+        self, stage: str, through: int | None = None, after: int = 0
+    ) -> Iterator[tuple[Settlement, Array, str]]:
+        """Settlements of a stage with the x of their decision and the digest of the declaration that encoded it, in
+        order, after number `after` up to `through`.
+        """
         ...
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:

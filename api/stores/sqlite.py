@@ -255,17 +255,20 @@ class SqliteStore:
         with self._reading, read_transaction(self._read.conn) as conn:
             return self._find(conn, list(dict.fromkeys(ids)))
 
-    def settled(self, stage: str, through: int | None = None, after: int = 0) -> Iterator[tuple[Settlement, Array]]:
+    def settled(
+        self, stage: str, through: int | None = None, after: int = 0
+    ) -> Iterator[tuple[Settlement, Array, str]]:
         columns = ", ".join(f"s.{c}" for c in ("seq", *SETTLEMENT_COLUMNS))
-        query = f"""SELECT {columns}, d.x FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
+        query = f"""SELECT {columns}, d.spec, d.x FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
                     WHERE s.stage = ? AND s.seq > ? AND s.seq <= ? ORDER BY s.seq LIMIT {_PAGE}"""  # noqa: S608
         last, end = (
             after,
             through if through is not None else self._one("SELECT coalesce(max(seq), 0) FROM settlements"),
         )
         while rows := self._rows(query, (stage, last, end)):
-            for row in rows:
-                yield settlement_of(row[:-1]), np.frombuffer(row[-1], dtype="<f4").astype(np.float64)
+            specs = {key: digest for key, digest, _ in self._load_specs()}
+            for *done, spec, x in rows:
+                yield settlement_of(done), np.frombuffer(x, dtype="<f4").astype(np.float64), specs[spec]
             last = rows[-1][0]
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:

@@ -190,7 +190,7 @@ class Ledger:
     def everything(self) -> Any:
         """All that can be read of it, comparable."""
         found = [(f.seq, self.bits(f.decision), f.outcomes, f.settlement) for f in self.store.decisions()]
-        settled = [(s, x.tobytes()) for name in STAGES for s, x in self.store.settled(name)]
+        settled = [(s, x.tobytes()) for name in STAGES for s, x, _ in self.store.settled(name)]
         return self.store.meta(), dict(self.store.specs()), found, settled, self.store.counts()
 
     @staticmethod

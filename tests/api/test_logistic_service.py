@@ -88,7 +88,7 @@ def test_rebuild_restart_and_receipts_are_exact(tmp_path: Path, policy: str) -> 
     assert cart.equal
     assert shelf.equal
     assert cart.belief.digest() == live
-    tau = [settlement.tau for settlement, _ in store.settled("cart") if settlement.learned]
+    tau = [settlement.tau for settlement, *_ in store.settled("cart") if settlement.learned]
     assert 0 < min(tau) <= max(tau) <= 0.25
     shared = 0
     for found in list(store.decisions())[::7]:

@@ -92,7 +92,7 @@ def test_a_new_schema_begins_anew_and_keeps_the_old_rows(tmp_path: Path) -> None
     new: dict[str, Any] = {"top": 500, "more": MORE, "schema": "schema = 2"}
     assert learned(serve(tmp_path, clock, 40, **new)) == 40, "neither the old rows nor those that settle late"
     store = open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)
-    why = [s.why for s, _ in store.settled("cart")]
+    why = [s.why for s, *_ in store.settled("cart")]
     assert why.count("other schema") == 30
     assert len(why) == 130
     store.close()

@@ -29,7 +29,7 @@ START = 1_760_000_000_000_000
 def everything(store: SqliteStore) -> Any:
     found = [(f.seq, repr(f.decision), f.outcomes, f.settlement) for f in store.decisions()]
     belief, version = store.belief("signup", ("none", "tip"), 9)
-    settled = [(s, x.tobytes()) for s, x in store.settled("signup")]
+    settled = [(s, x.tobytes()) for s, x, _ in store.settled("signup")]
     return store.meta(), dict(store.specs()), found, belief.digest(), version, settled, store.counts()
 
 

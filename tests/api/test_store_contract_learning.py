@@ -145,13 +145,13 @@ def test_settled_reads_one_stage_in_order_up_to_a_number(ledger: Any, decide: De
     done = [settlement(n, made[n - 1].stage, nu=n / 8, why="silence") for n in order]
     ledger.store.settle(done, {})
     rows = list(ledger.store.settled("signup"))
-    assert [(s.seq, s.decision_seq, s.nu, s.why) for s, _ in rows] == [
+    assert [(s.seq, s.decision_seq, s.nu, s.why) for s, *_ in rows] == [
         (1, 6, 0.75, "silence"),
         (3, 2, 0.25, "silence"),
         (5, 4, 0.5, "silence"),
     ]
-    assert [x.tobytes() for _, x in rows] == [made[n - 1].x.tobytes() for n in (6, 2, 4)]
-    assert [s.seq for s, _ in ledger.store.settled("signup", 4)] == [1, 3]
+    assert [x.tobytes() for _, x, _ in rows] == [made[n - 1].x.tobytes() for n in (6, 2, 4)]
+    assert [s.seq for s, *_ in ledger.store.settled("signup", 4)] == [1, 3]
     assert list(ledger.store.settled("signup", 0)) == []
 
 
@@ -159,7 +159,7 @@ def test_settled_reads_beyond_any_page(ledger: Any, decide: Decide) -> None:
     one = decide(1)
     ledger.decided(*(msgspec.structs.replace(one, id=uuid.UUID(int=i)) for i in range(1, 4502)))
     ledger.store.settle([settlement(n) for n in range(1, 4502)], {})
-    assert [s.seq for s, _ in ledger.store.settled("signup")] == list(range(1, 4502))
+    assert [s.seq for s, *_ in ledger.store.settled("signup")] == list(range(1, 4502))
 
 
 @pytest.mark.parametrize(
@@ -241,10 +241,10 @@ def test_values_handed_in_or_out_cannot_change_the_store(ledger: Any, decide: De
         assert ledger.bits(seen) == before
         scribble(seen)
     store.settle([settlement(1)], {})
-    for _, x in store.settled("signup"):
+    for _, x, _ in store.settled("signup"):
         if x.flags.writeable:
             x[:] = 0.5
-    assert [x.tobytes() for _, x in store.settled("signup")] == [before["x"][1]]
+    assert [x.tobytes() for _, x, _ in store.settled("signup")] == [before["x"][1]]
     assert ledger.bits(store.find([made.id])[made.id].decision) == before
 
 
