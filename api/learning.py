@@ -35,7 +35,15 @@ _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
 class Learning:
     """`lives` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, metrics: Metrics, settled: Settled, scale: float = 1.0):
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        metrics: Metrics,
+        settled: Settled,
+        scale: float = 1.0,
+        before: "Learning | None" = None,
+    ):
         self._store = store
         self._specs = store.specs()
         self._catalogue = catalogue
@@ -43,14 +51,19 @@ class Learning:
         self._settled = settled  # told of what was settled, once it is durable
         shortest = min(stage.reward.seconds for stage in catalogue.stages.values()) * scale * 1e6
         self._pace = min(max(shortest / _PER_WINDOW, _FASTEST), _SLOWEST)
-        self.load()
+        self.load(before)
 
-    def load(self) -> None:
-        """Begin with what is in the ledger."""
+    def load(self, before: "Learning | None" = None) -> None:
+        """Begin with what is in the ledger. `before`: one that has ended, and knows the open decisions of the stages
+        that are declared as they were.
+        """
         self._tallies: Mapping[str, Tally] = tallies(self._store, self._catalogue.stages)
         self._last = self._store.last()
         self._open = {name: Columns(tally.d) for name, tally in self._tallies.items()}
         for name, stage in self._catalogue.stages.items():
+            if before is not None and before._catalogue.stages.get(name) == stage:
+                self._open[name] = before._open[name]
+                continue
             for found in self._store.open(name):
                 spec = self._specs[found.decision.spec]
                 self._open[name].put(found.seq, pending.row(found.seq, found.decision, found.outcomes, spec, stage))

@@ -49,14 +49,20 @@ class Ground(NamedTuple):
     metrics: Metrics
 
 
-def build(ground: Ground, catalogue: Catalogue, endpoints: Mapping[str, Endpoint]) -> Parts:
-    """The parts of a service, not started. LedgerMismatch if the ledger refuses the catalogue."""
+def build(
+    ground: Ground, catalogue: Catalogue, endpoints: Mapping[str, Endpoint], before: Worker | None = None
+) -> Parts:
+    """The parts of a service, not started. `before`: the worker that has just ended. LedgerMismatch if the ledger
+    refuses the catalogue.
+    """
     settings, store, clock, metrics = ground
     scale = settings.window_scale
     salt = ledger.claim(store, catalogue, settings.salt or None)
     budgets = Budgets(catalogue, store, clock(), scale)
     driven = isinstance(clock, clocks.Driven)
-    worker = Worker(store, catalogue, clock, metrics, settings.queue, budgets.settled, scale, asked=driven)
+    worker = Worker(
+        store, catalogue, clock, metrics, settings.queue, budgets.settled, scale, asked=driven, before=before
+    )
     service = Service(
         catalogue, store, worker, budgets, salt=salt, clock=clock, metrics=metrics, window_scale=scale
     )  # fmt: skip
@@ -111,7 +117,7 @@ class Current:
             await self._idle.wait()
             await asyncio.to_thread(old.worker.stop)
             try:
-                new = await asyncio.to_thread(build, self.ground, catalogue, endpoints)
+                new = await asyncio.to_thread(build, self.ground, catalogue, endpoints, old.worker)
             except Exception:
                 self._begin(await asyncio.to_thread(build, self.ground, old.catalogue, old.sending.endpoints))
                 raise

@@ -78,7 +78,7 @@ class Reload:
     async def _serve(self, catalogue: Catalogue, endpoints: Mapping[str, Endpoint]) -> None:
         serving = self._current.parts
         if catalogue != serving.catalogue:
-            for line in self._fates(catalogue):
+            for line in await asyncio.to_thread(self._fates, catalogue):
                 log.info("catalogue: %s", line)
             await self._current.replace(catalogue, endpoints)
             log.info("catalogue: %s serves %s", self._settings.app, ", ".join(catalogue.stages))

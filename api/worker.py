@@ -73,6 +73,7 @@ class Worker:
         scale: float = 1.0,
         *,
         asked: bool = False,
+        before: "Worker | None" = None,
     ):
         self._store = store
         self._rules = journey.rules(catalogue)
@@ -89,7 +90,7 @@ class Worker:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
-        self.learning = Learning(store, catalogue, metrics, settled, scale)
+        self.learning = Learning(store, catalogue, metrics, settled, scale, _sound(before))
         self.releases = Releases(store, catalogue, metrics)
 
     def listen(self, folded: Callable[[Folded], None]) -> None:
@@ -282,6 +283,11 @@ class Worker:
     def _recovered(self, what: str) -> None:
         if self.failing.pop(what, None):
             log.warning("%s works again", what)
+
+
+def _sound(worker: Worker | None) -> Learning | None:
+    """What a worker that has ended knew, if it is what the ledger holds."""
+    return None if worker is None or worker.failing else worker.learning
 
 
 def _shared(

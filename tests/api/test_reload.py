@@ -19,7 +19,7 @@ from api.metrics import Metrics
 from api.parts import Current, Ground, build
 from api.settings import Settings
 from api.stores.memory import MemoryStore
-from api.stores.protocol import Store
+from api.stores.protocol import Found, Last, Store
 from api.webhooks import create as create_endpoint
 from api.worker import Clock
 from bandit.catalogue import Catalogue, parse
@@ -170,6 +170,48 @@ def test_decisions_before_and_after_are_recomputed_each_by_its_own_catalogue(
         assert [str(one.decision.id) for one in found] == [one["decision_id"] for one in decided]
         assert [ledger.differences(store, one, salt) for one in found] == [[]] * len(found)
         assert all(result.equal for result in ledger.rebuild(store, ledger.stages(store)))
+
+
+class Watched(MemoryStore):
+    """Names of the stages whose open decisions were read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = list[str]()
+
+    def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:
+        self.read += [stage] if at is None else []
+        return super().open(stage, at)
+
+
+def test_open_decisions_are_read_again_where_the_declaration_changed_and_count_in_all(
+    serving: Callable[..., Any], catalogue_file: Path, catalogue_text: str, later: Callable[[float], int]
+) -> None:
+    """Both stages say how late answers come, so that open decisions count, in receipts too."""
+    text = catalogue_text.replace('window = "1h", value = 10.0', 'window = "1h", value = 10.0, delay = "9m"')
+    text = text.replace('window = "30m", value = 5.0', 'window = "30m", value = 5.0, delay = "9m"')
+    catalogue_file.write_text(text, encoding="utf-8")
+    store = Watched()
+    with serving(store) as running:
+        asked = [running.decide(stage, f"u{n}") for n in range(6) for stage in ("signup", "basket")]
+        catalogue_file.write_text(text.replace("[stages.instant]", MORE), encoding="utf-8")
+        store.read.clear()
+        running.reload()
+        assert set(store.read) == {"basket"}
+        later(300)
+        running.client.get("/v1/policies?wait=true").raise_for_status()
+        asked += [running.decide(stage, f"w{n}") for n in range(3) for stage in ("signup", "basket")]
+        for decision in asked:
+            told = {"decision_id": decision["decision_id"], "kind": "reward"}
+            running.client.post("/v1/outcomes", json=told).raise_for_status()
+        later(60)
+        running.client.get("/v1/policies?wait=true").raise_for_status()
+        for n in range(6):
+            running.decide("signup", f"v{n}")
+            running.decide("basket", f"v{n}")
+        salt, found = ledger.salt_of(store, "salt"), list(store.decisions())
+        assert all(one.decision.basis.decisions >= 12 for one in found[12:]), "what was open before counts after"
+        assert [ledger.differences(store, one, salt) for one in found] == [[]] * len(found)
 
 
 def test_what_was_learned_and_reported_goes_on(
