@@ -1,12 +1,13 @@
 """Do intervals cover, and are they no wider than they must be, whatever the kind of reward? Coverage and width.
 
-    python -m benchmarks.kinds                            the grid, 1,000 logs a cell, as a table of docs/inference.md
-    python -m benchmarks.kinds --kinds narrow rare --reps 200 --sizes 1000
+    python -m benchmarks.kinds                            the grid, 10,000 logs a cell, as a table of docs/inference.md
+    python -m benchmarks.kinds --kinds narrow rare --reps 2000 --sizes 1000
 
 Each log is evaluated as `journey-bandit evaluate` would: no q̂, so that a model is fitted; arms drawn with .5, .3 and
 .2; the value of the rarest arm, of all arms alike, and the lift of the rarest over the commonest. The width is compared
 with the oracle's: the estimate ± 1.96 times its true standard deviation, over all the logs of a cell, which no log can
-know. Logs are answered by force, so that what was refused is no selection; the last column says how many need none.
+know. Sums over rounds are made for many logs at once (`benchmarks.many_logs`); the intervals are those of
+`experiments.inference`. Whether a log is answered at all is asked of `evaluate` itself, for `ASKED` logs.
 
     binary          10, 20, 30 %
     rare            0.5, 1, 2 %
@@ -27,8 +28,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from benchmarks.many_logs import POLICIES, Logs, moments
 from experiments import evaluate as core
-from experiments.inference import Array
+from experiments.evaluate import Evaluation
+from experiments.inference import Array, interval
 from experiments.parts import Ask
 from experiments.rounds import Rewards, Rounds, chunked, rounds_of
 from experiments.targets import Fixed, Target, Uniform
@@ -36,7 +39,6 @@ from experiments.targets import Fixed, Target, Uniform
 DRAWN = np.array([0.5, 0.3, 0.2])
 SIZES = (1000, 3000)
 VARIANTS = ("declared", "undeclared", "users", "blank")
-POLICIES = ("arm", "uniform", "lift")
 RANGES = {
     "binary": (0.0, 1.0),
     "rare": (0.0, 1.0),
@@ -46,10 +48,12 @@ RANGES = {
     "pareto": (0.0, 1000.0),
 }
 KINDS = tuple(RANGES)
+ASKED = 50  # logs of a cell
 _RATES = {"binary": (0.1, 0.2, 0.3), "rare": (0.005, 0.01, 0.02), "zero-inflated": (0.05, 0.07, 0.09)}
 _MANY = 2_000_000  # draws for the truth
 _HABIT = 0.5  # sd of what users have of their own, in logits or logarithms
 _BACK = 4  # rounds of a user
+_ROUNDS = 300_000  # at once
 
 
 class Cell(NamedTuple):
@@ -89,21 +93,42 @@ def rewards(kind: str, action: Array, habit: Array, rng: np.random.Generator) ->
     return np.where(buys, np.minimum(amount, RANGES[kind][1]), 0.0)
 
 
-def log(kind: str, variant: str, n: int, rng: np.random.Generator) -> Rounds:
-    """One log of n rounds."""
-    action = (DRAWN.cumsum() < rng.random((n, 1))).sum(axis=1).clip(max=2)
-    columns: dict[str, Any] = {"action": action, "pscore": DRAWN[action]}
-    columns |= {f"p_{a}": np.full(n, p) for a, p in enumerate(DRAWN)}
-    habit = np.zeros(n)
+def logs(kind: str, variant: str, n: int, many: int, rng: np.random.Generator) -> Logs:
+    """That many logs of n rounds each."""
+    shape = many, n
+    action = (DRAWN.cumsum() < rng.random((*shape, 1))).sum(axis=2).clip(max=2)
+    habit, user = np.zeros(shape), None
     if variant in ("users", "blank"):
-        user = rng.integers(0, n // _BACK, n)
-        habit = rng.normal(0.0, _HABIT, n // _BACK)[user]
-        columns["user"] = np.char.add("u", user.astype(np.str_))
-        if variant == "blank":
-            nobody = rng.random(n) < 0.5
-            habit = np.where(nobody, rng.normal(0.0, _HABIT, n), habit)
-            columns["user"] = np.where(nobody, "", columns["user"])
-    return rounds_of({**columns, "reward": rewards(kind, action, habit, rng)})
+        known = n // _BACK
+        user = rng.integers(0, known, shape)
+        habit = np.take_along_axis(rng.normal(0.0, _HABIT, (many, known)), user, 1)
+    if user is not None and variant == "blank":
+        nobody = rng.random(shape) < 0.5
+        habit = np.where(nobody, rng.normal(0.0, _HABIT, shape), habit)
+        user = np.where(nobody, n // _BACK + np.arange(n), user)  # somebody who is never there again
+    reward = rewards(kind, action.ravel(), habit.ravel(), rng).reshape(shape)
+    return Logs(action, reward, user, RANGES[kind] if variant != "undeclared" else None)
+
+
+def rounds(found: Logs, i: int = 0) -> Rounds:
+    """One of the logs, as a file would hold it."""
+    n = found.action.shape[1]
+    columns: dict[str, Any] = {"action": found.action[i], "pscore": DRAWN[found.action[i]], "reward": found.reward[i]}
+    columns |= {f"p_{a}": np.full(n, p) for a, p in enumerate(DRAWN)}
+    if found.user is not None:
+        names = np.char.add("u", found.user[i].astype(np.str_))
+        columns["user"] = np.where(found.user[i] < n // _BACK, names, "")
+    return rounds_of(columns)
+
+
+def evaluated(found: Logs, i: int = 0) -> tuple[Evaluation, Evaluation]:
+    """The rarest arm, and all arms alike, on one of the logs, by force: what was refused is no selection."""
+    targets = Target("arm", Fixed(2)), Target("uniform", Uniform())
+    ask = Ask(targets, (Target("first", Fixed(0)),), follow=False, force=True)
+    if found.span:
+        ask = ask._replace(rewards=Rewards(*found.span))
+    arm, uniform = core.evaluate([chunked(rounds(found, i))], ask)
+    return arm, uniform
 
 
 def truth(kind: str, variant: str) -> dict[str, float]:
@@ -114,26 +139,27 @@ def truth(kind: str, variant: str) -> dict[str, float]:
     return {"arm": each[2], "uniform": float(np.mean(each)), "lift": each[2] - each[0]}
 
 
-def cells(kind: str, variant: str, n: int, reps: int, seed: int = 0) -> dict[str, Cell]:
+def cells(kind: str, variant: str, n: int, reps: int, seed: int = 0, asked: int = ASKED) -> dict[str, Cell]:
     """Every policy on `reps` logs."""
-    ask = Ask(
-        (Target("arm", Fixed(2)), Target("uniform", Uniform())), (Target("first", Fixed(0)),), follow=False
-    )._replace(force=True)
-    if variant != "undeclared":
-        ask = ask._replace(rewards=Rewards(*RANGES[kind]))
+    rng = np.random.default_rng([seed, n, KINDS.index(kind), VARIANTS.index(variant)])
     found: dict[str, list[tuple[float, float, float]]] = {policy: [] for policy in POLICIES}
-    answered = 0
-    for rep in range(reps):
-        rng = np.random.default_rng([seed, rep, n, KINDS.index(kind), VARIANTS.index(variant)])
-        arm, uniform = core.evaluate([chunked(log(kind, variant, n, rng))], ask)
-        for policy, evaluation in (("arm", arm), ("uniform", uniform)):
-            dr = evaluation.estimates["dr"]
-            found[policy].append((dr.value, *dr.interval))
-        lift = arm.contrasts["first"]
-        found["lift"].append((lift.value, *lift.interval))
-        answered += not arm.refused
+    while (done := len(found["arm"])) < reps:
+        some = logs(kind, variant, n, min(max(1, _ROUNDS // n), reps - done), rng)
+        for policy, each in moments(some, DRAWN).items():
+            bounds = bounds_of(some, policy)
+            found[policy] += [interval(m, bounds=bounds)[:3] for m in each]
+    some = logs(kind, variant, n, asked, rng)
+    answered = float(np.mean([not evaluated(some, i)[0].refused for i in range(asked)])) if asked else float("nan")
     values, true = {p: np.array(rows).T for p, rows in found.items()}, truth(kind, variant)
-    return {p: Cell(values[p][0], values[p][1], values[p][2], true[p], answered / reps) for p in POLICIES}
+    return {p: Cell(values[p][0], values[p][1], values[p][2], true[p], answered) for p in POLICIES}
+
+
+def bounds_of(some: Logs, policy: str) -> tuple[float, float] | None:
+    """What the policy's value cannot leave."""
+    if some.span is None:
+        return None
+    low, high = some.span
+    return (low - high, high - low) if policy == "lift" else (low, high)
 
 
 def main() -> None:
@@ -142,11 +168,11 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
-    parser.add_argument("--reps", type=int, default=1000, help="logs of each cell")
+    parser.add_argument("--reps", type=int, default=10_000, help="logs of each cell")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a JSON file with every figure")
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     head = " | ".join(POLICIES)
     print(f"| reward | log | n | {head} | answered |\n|---|---|---|{'---|' * (len(POLICIES) + 1)}")
     for kind in given.kinds:
@@ -157,12 +183,26 @@ def main() -> None:
                 done = cells(kind, variant, n, given.reps, given.seed)
                 shown = " | ".join(f"{100 * c.coverage:.1f} [{c.width:.2f}]" for c in done.values())
                 print(f"| {kind} | {variant} | {n:,} | {shown} | {100 * done['arm'].answered:.0f} % |", flush=True)
-                rows += [
-                    {"kind": kind, "variant": variant, "n": n, "policy": p, "coverage": c.coverage, "width": c.width}
-                    for p, c in done.items()
-                ]
+                about = {"kind": kind, "variant": variant, "n": n}
+                found += [{**about, "policy": p, "coverage": c.coverage, "width": c.width} for p, c in done.items()]
+    print(summary(found, given.reps))
     if given.out:
-        given.out.write_text(json.dumps({"reps": given.reps, "seed": given.seed, "rows": rows}, indent=1), "utf-8")
+        given.out.write_text(json.dumps({"reps": given.reps, "seed": given.seed, "rows": found}, indent=1), "utf-8")
+
+
+def summary(found: list[dict[str, Any]], reps: int) -> str:
+    """The worst cells, and how exact a coverage is."""
+    least, widest = min(found, key=lambda row: row["coverage"]), max(found, key=lambda row: row["width"])
+    below = sum(row["coverage"] < 0.935 for row in found)
+    return (
+        f"{len(found)} cells of {reps:,} logs: {below} cover less than 93.5 %; the least is "
+        f"{_cell(least)} with {100 * least['coverage']:.2f} %, the widest {_cell(widest)} with {widest['width']:.3f} "
+        f"oracles; standard error of a coverage of 95 % {100 * np.sqrt(0.95 * 0.05 / reps):.2f} %"
+    )
+
+
+def _cell(row: dict[str, Any]) -> str:
+    return f"{row['kind']}, {row['variant']}, {row['policy']}, n = {row['n']:,}"
 
 
 if __name__ == "__main__":

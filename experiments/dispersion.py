@@ -7,7 +7,8 @@ A reward of yes or no with chance q has the variance q (1 − q), and a guard th
 
 is the dispersion of a quasi-binomial model (Wedderburn 1974): the variance of each round is taken to be κ q̂ (1 − q̂). It
 fits amounts that are mostly 0, whose variance grows with how often they are not, and rewards whose variance is the
-same in every arm. Sums merge by `+`.
+same in every arm. Where no range was declared, the variance of every round is taken to be the mean of (r − q̂)². Sums
+merge by `+`.
 
 Shapes: n rounds, k arms.
 """
@@ -27,6 +28,8 @@ class Dispersion:
     binary: bool = True  # all rewards are at the ends of their range
     residual: float = 0.0  # Σ (r − q̂)², scaled to [0, 1]
     bernoulli: float = 0.0  # Σ q̂ (1 − q̂)
+    square: float = 0.0  # Σ (r − q̂)², in the reward's units, whatever the range
+    n: int = 0  # rounds of which something was expected
 
     @classmethod
     def of(cls, reward: Array, q_hat: Array | None, rewards: Rewards) -> "Dispersion":
@@ -36,13 +39,19 @@ class Dispersion:
         if q_hat is None:
             return cls(binary)
         q = np.clip((q_hat - rewards.low) / span, 0.0, 1.0)
-        error = (reward - rewards.low) / span - q
-        return cls(binary, float(error @ error), float((q * (1.0 - q)).sum()))
+        error, plain = (reward - rewards.low) / span - q, reward - q_hat
+        bernoulli = float((q * (1.0 - q)).sum())
+        return cls(binary, float(error @ error), bernoulli, float(plain @ plain), len(reward))
 
     def __add__(self, other: "Dispersion") -> "Dispersion":
         """Of both parts of a log."""
-        residual, bernoulli = self.residual + other.residual, self.bernoulli + other.bernoulli
-        return Dispersion(self.binary and other.binary, residual, bernoulli)
+        return Dispersion(
+            self.binary and other.binary,
+            self.residual + other.residual,
+            self.bernoulli + other.bernoulli,
+            self.square + other.square,
+            self.n + other.n,
+        )
 
     @property
     def ratio(self) -> float:
@@ -51,7 +60,9 @@ class Dispersion:
             return 1.0
         return min(1.0, self.residual / self.bernoulli)
 
-    def guarded(self, total: Moments | ByUser) -> Moments:
-        """The moments of a sum over these rounds, with the guard that fits their rewards."""
+    def guarded(self, total: Moments | ByUser, *, ranged: bool = True) -> Moments:
+        """The moments of a sum over these rounds, with the guard that fits their rewards. `ranged`: these have one."""
         moments = total.moments() if isinstance(total, ByUser) else total
-        return moments if self.binary else moments.with_dispersion(self.ratio)
+        if not ranged:
+            return moments.with_variance(moments.even * self.square / max(self.n, 1))
+        return moments if self.binary else moments.with_variance(self.ratio * moments.variance)

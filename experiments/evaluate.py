@@ -190,16 +190,15 @@ def _range(whole: Part, ask: Ask) -> tuple[Bounds | None, tuple[str, ...]]:
     rewards = ask.rewards or Rewards(0.0, 1.0)
     if whole.low < rewards.low or whole.high > rewards.high:
         if ask.rewards is None:
-            return None, ("the range of rewards was not declared: intervals are not guarded, and there is no sequence",)
+            return None, ("the range of rewards was not declared: values have no bounds, and there is no sequence",)
         problem = f"the log holds {whole.low:g} to {whole.high:g}, outside {rewards.low:g} to {rewards.high:g}"
         raise InvalidRequest(Problem("reward", problem, "declare the range that rewards can take"))
     return ask.bounds, ()
 
 
 def _moments(total: Total, bounds: Bounds | None, dispersion: Dispersion) -> Moments:
-    """Guarded only where rewards have a range, as their kind asks."""
-    moments = dispersion.guarded(total)
-    return moments if bounds else replace(moments, modelled=False)
+    """Guarded as the kind of reward asks, and by what varies around the model alone where no range was declared."""
+    return dispersion.guarded(total, ranged=bounds is not None)
 
 
 def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate:

@@ -5,10 +5,11 @@ round, whose mean estimates a policy's value, or the difference of two values if
 
 * guarded, as the kind of reward asks. Rewards of yes or no: the variance is not less than what the model of rewards
   says it should be, V = max(s², mean vm + s²_dm); a log in which a rare reward has not come yet has a small sample
-  variance and a large true one. Other rewards (`Moments.with_dispersion`): with the residual variance of all arms in
-  place of Bernoulli's, V = s² + λ max(mean κ vm + s²_dm − s², 0), λ = min(1, (10 + 4γ²) / n), γ the sample's
-  skewness. n / γ² is about how many rounds the variance really rests on, so λ matters for small n and for heavy
-  tails, and vanishes else;
+  variance and a large true one. Other rewards (`Moments.with_variance`): with the residual variance of all arms in
+  place of Bernoulli's, V = s² + λ max(mean vm + s²_dm − s², 0), λ = min(1, (10 + 4(κ₄ − 1)) / n), κ₄ the sample's
+  kurtosis. n / (κ₄ − 1) is how many rounds the variance really rests on: its relative variance is (κ₄ − 1) / n. So
+  λ matters for small n and for heavy tails, and vanishes else. The skewness would not do: in a difference of two
+  policies it cancels, and the kurtosis does not;
 * skewness-corrected to first order, by what inverting its Edgeworth expansion adds to Student's t (Johnson 1978, Hall
   1983): with skewness γ the interval is
       m + √(V/n) (γ (1 + 2z²) / 6√n ± z),    z the quantile of Student's t.
@@ -38,7 +39,7 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.95
 _CONSTANT = 1e-24  # a variance below this share of mean² is rounding
-_PSEUDO, _TAIL = 10.0, 4.0  # how many rounds the residual variance of all arms is worth: in any log, for each γ²
+_PSEUDO, _TAIL = 10.0, 4.0  # how many rounds the residual variance of all arms is worth: in any log, for each κ₄ − 1
 
 
 class Interval(NamedTuple):
@@ -84,27 +85,40 @@ class Moments:
     mean: float = 0.0
     m2: float = 0.0  # Σ (φ − mean)²
     m3: float = 0.0  # Σ (φ − mean)³
+    m4: float = 0.0  # Σ (φ − mean)⁴
     variance: float = 0.0  # Σ vm
     third: float = 0.0  # Σ k3m
     direct: float = 0.0  # mean of dm
     direct_m2: float = 0.0  # Σ (dm − direct)²
+    even: float = 0.0  # Σ vm if the reward of every arm had variance 1
     modelled: bool = True
     bernoulli: bool = True  # rewards are yes or no: the model's variance is exact, and its skewness known
 
     @classmethod
-    def of(cls, phi: Array, vm: Array | None = None, k3m: Array | None = None, dm: Array | None = None) -> "Moments":
-        """Of n rounds: φ (n,), and vm, k3m, dm (n,) as `modelled` returns them. Without any of the three: no model."""
+    def of(
+        cls,
+        phi: Array,
+        vm: Array | None = None,
+        k3m: Array | None = None,
+        dm: Array | None = None,
+        even: Array | None = None,
+    ) -> "Moments":
+        """Of n rounds: φ (n,), and vm, k3m, dm (n,) as `modelled` returns them. Without any of the three: no model.
+
+        even (n,): what vm would be if the reward of every arm had variance 1.
+        """
         if len(phi) == 0:
             return cls()
         mean = float(phi.mean())
         centred = phi - mean
         square = centred * centred
-        sample = (len(phi), mean, float(square.sum()), float((square * centred).sum()))
+        fourth = float((square * square).sum())
+        sample = (len(phi), mean, float(square.sum()), float((square * centred).sum()), fourth)
         if vm is None or k3m is None or dm is None:
             return cls(*sample, modelled=False)
         direct = float(dm.mean())
         model = (float(vm.sum()), float(k3m.sum()), direct, float(((dm - direct) ** 2).sum()))
-        return cls(*sample, *model)
+        return cls(*sample, *model, even=0.0 if even is None else float(even.sum()))
 
     def __add__(self, other: "Moments") -> "Moments":
         """Of both logs (Pébay 2008)."""
@@ -114,34 +128,38 @@ class Moments:
         a, b = self.n / n, other.n / n
         gap, gap_dm = other.mean - self.mean, other.direct - self.direct
         cross = self.n * b * gap
+        fourth = cross * gap**3 * (a * a - a * b + b * b) + 4.0 * gap * (a * other.m3 - b * self.m3)
+        fourth += 6.0 * gap * gap * (a * a * other.m2 + b * b * self.m2)
         return Moments(
             n=n,
             mean=a * self.mean + b * other.mean,
             m2=self.m2 + other.m2 + cross * gap,
             m3=self.m3 + other.m3 + cross * gap * gap * (a - b) + 3.0 * gap * (a * other.m2 - b * self.m2),
+            m4=self.m4 + other.m4 + fourth,
             variance=self.variance + other.variance,
             third=self.third + other.third,
             direct=a * self.direct + b * other.direct,
             direct_m2=self.direct_m2 + other.direct_m2 + self.n * b * gap_dm * gap_dm,
+            even=self.even + other.even,
             modelled=self.modelled and other.modelled,
             bernoulli=self.bernoulli and other.bernoulli,
         )
 
-    def with_dispersion(self, ratio: float) -> "Moments":
-        """For rewards that are not yes or no: their residual variance is `ratio` (κ) of Bernoulli's."""
-        return replace(self, variance=ratio * self.variance, third=0.0, bernoulli=False)
+    def with_variance(self, total: float) -> "Moments":
+        """For rewards that are not yes or no: `total` takes the place of Σ vm, and their skewness is not known."""
+        return replace(self, variance=total, third=0.0, bernoulli=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ByUser:
-    """Sums of φ and of the model moments by user, for logs in which users recur. Merges by `+`; 6 numbers a user.
+    """Sums of φ and of the model moments by user, for logs in which users recur. Merges by `+`; 7 numbers a user.
 
     The unit is the user: the value is Σφ / Σrounds, a ratio, whose linearisation (Σφ − mean·rounds) / (rounds a user)
     + mean takes φ's place, so that `interval` serves. Rounds of one user may depend on each other in any way.
     """
 
     user: NDArray[np.int64]  # (g,) sorted, distinct
-    sums: Array  # (g, 5): rounds, φ, vm, k3m, dm
+    sums: Array  # (g, 6): rounds, φ, vm, k3m, dm, even
     modelled: bool = True
 
     @classmethod
@@ -152,10 +170,11 @@ class ByUser:
         vm: Array | None = None,
         k3m: Array | None = None,
         dm: Array | None = None,
+        even: Array | None = None,
     ) -> "ByUser":
         """Of n rounds, as `Moments.of`, with the user of each, (n,)."""
         modelled = vm is not None and k3m is not None and dm is not None
-        model = [np.zeros(len(phi)) if part is None else part for part in (vm, k3m, dm)]
+        model = [np.zeros(len(phi)) if part is None else part for part in (vm, k3m, dm, even)]
         return _grouped(user, np.column_stack([np.ones(len(phi)), phi, *model]), modelled)
 
     def __add__(self, other: "ByUser") -> "ByUser":
@@ -165,12 +184,14 @@ class ByUser:
 
     def moments(self) -> Moments:
         """With n the number of users."""
-        rounds, phi, vm, k3m, dm = self.sums.T
+        rounds, phi, vm, k3m, dm, even = self.sums.T
         if len(rounds) == 0:
             return Moments()
         each = float(rounds.mean())
         phi, dm = (_linearised(part, rounds) for part in (phi, dm))
-        return Moments.of(phi, vm / each**2, k3m / each**3, dm) if self.modelled else Moments.of(phi)
+        if not self.modelled:
+            return Moments.of(phi)
+        return Moments.of(phi, vm / each**2, k3m / each**3, dm, even / each**2)
 
 
 def _grouped(user: NDArray[np.int64], rows: Array, modelled: bool) -> ByUser:
@@ -232,7 +253,8 @@ def _shape(moments: Moments) -> tuple[float, float]:
         return variance, moments.third / n / variance**1.5 if variance > 0.0 else 0.0
     skew = moments.m3 / n / (moments.m2 / n) ** 1.5 if moments.m2 > 0.0 else 0.0
     if moments.modelled:
-        trust = min(1.0, (_PSEUDO + _TAIL * skew * skew) / n)
+        tail = max(moments.m4 / n / (moments.m2 / n) ** 2 - 1.0, skew * skew) if moments.m2 > 0.0 else 0.0
+        trust = min(1.0, (_PSEUDO + _TAIL * tail) / n)
         sample += trust * max(model - sample, 0.0)
     return sample, skew * (1.0 + abs(skew) / float(np.sqrt(n)))
 

@@ -260,8 +260,8 @@ def _logged(mine: Placed, rounds: Rounds, model: Model | None, worth: Worth | No
 
 
 def _total(values: Array, guarded: tuple[Array, ...] | None, group: Ints | None) -> Total:
-    vm, k3m, dm = guarded or (None, None, None)
-    return Moments.of(values, vm, k3m, dm) if group is None else ByUser.of(group, values, vm, k3m, dm)
+    model = guarded or ()
+    return Moments.of(values, *model) if group is None else ByUser.of(group, values, *model)
 
 
 def _sum(left: Total, right: Total) -> Total:

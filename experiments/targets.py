@@ -161,18 +161,21 @@ def place(target: Target, rounds: Rounds, model: Model | None = None, worth: Wor
 
 def guard(
     left: Placed, right: Placed | None, rounds: Rounds, rewards: Rewards, worth: Worth | None = None
-) -> tuple[Array, Array, Array] | None:
+) -> tuple[Array, Array, Array, Array] | None:
     """vm, k3m, dm (n,) of the doubly robust value of `left`, less that of `right`, for rewards in a range: what
-    `inference.modelled` says. None unless the log has every arm's propensity and q̂, and policies' whole rows.
+    `inference.modelled` says; and even (n,), its vm for rewards of variance 1. None unless the log has every arm's
+    propensity and q̂, and policies' whole rows.
     """
     direct, less = left.weighed.model, right.weighed.model if right else 0.0
     if left.pi is None or left.q_hat is None or rounds.propensities is None or direct is None or less is None:
         return None
     pi = left.pi if right is None or right.pi is None else left.pi - right.pi
     span = rewards.high - rewards.low
-    gain = span * (1.0 if worth is None else worth.gain)
-    vm, k3m, _ = modelled(pi * gain, rounds.propensities, (left.q_hat - rewards.low) / span)
-    return vm, k3m, direct - less
+    worthy = pi if worth is None else pi * worth.gain
+    vm, k3m, _ = modelled(span * worthy, rounds.propensities, (left.q_hat - rewards.low) / span)
+    drawn = rounds.propensities > 0.0
+    even = np.where(drawn, worthy * worthy / np.where(drawn, rounds.propensities, 1.0), 0.0).sum(axis=1)
+    return vm, k3m, direct - less, even
 
 
 def _probabilities(target: Target, rounds: Rounds) -> Array:

@@ -74,25 +74,42 @@ def test_parts_add_up(cut: int) -> None:
     merged = parts[0] + parts[1]
     assert merged.binary == whole.binary
     assert merged.ratio == pytest.approx(whole.ratio)
+    assert merged.n == whole.n
+    assert merged.square == pytest.approx(whole.square)
 
 
 def test_the_guard_matters_for_few_rounds_and_heavy_tails_only() -> None:
-    """A model variance four times the sample's: all of it at 10 rounds, a hundredth at 1,000, more where γ is large."""
+    """A model variance four times the sample's: all of it at 10 rounds, a hundredth at 1,000, more under tails."""
 
     def widened(phi: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
         n, square = len(phi), float(phi.var(ddof=1))
-        moments = Moments.of(phi, np.full(n, 4.0 * square), np.zeros(n), np.zeros(n)).with_dispersion(1.0)
-        return standard_error(moments) ** 2 * n / square
+        zero = np.zeros(n)
+        return standard_error(Moments.of(phi, zero, zero, zero).with_variance(n * 4.0 * square)) ** 2 * n / square
 
     even = np.tile([-1.0, 1.0], 500)
     assert widened(even[:10]) == pytest.approx(4.0)
     assert widened(even) == pytest.approx(1.0 + 3.0 * 10 / 1000)
     spiked = np.zeros(1000)
-    spiked[:10] = 1.0  # γ² = 97
+    spiked[:10] = 1.0  # κ₄ = 98.01, γ² = 97.01
     assert widened(spiked) == pytest.approx(1.0 + 3.0 * (10 + 4 * 97.01) / 1000, rel=0.01)
+    spiked[10:20] = -1.0  # as in a difference: the tails' skewness cancels, and their kurtosis of 50 does not
+    assert widened(spiked) == pytest.approx(1.0 + 3.0 * (10 + 4 * 49.0) / 1000, rel=0.01)
+
+
+def test_rewards_without_a_declared_range_are_guarded_by_what_varies_around_the_model() -> None:
+    """Amounts of which nearly all of an arm's variance has not come yet: four arms tell what the fifth does not."""
+    rng = np.random.default_rng(4)
+    action, fifth = rng.integers(0, 5, 60), np.full((60, 5), 0.2)
+    reward = 100.0 + np.where(action == 1, 0.01, 10.0) * rng.normal(0.0, 1.0, 60)
+    rounds = Rounds(action, reward, fifth[:, 0], propensities=fifth, q_hat=np.full((60, 5), 100.0))
+    (found,) = core.evaluate([chunked(rounds)], Ask((ARM,), (FIRST,), follow=False, force=True))
+    low, high = found.estimates["dr"].interval
+    spread = float(np.sqrt(((reward - 100.0) ** 2).mean()))
+    assert high - low > 0.3 * 2.0 * 1.96 * spread * np.sqrt(5.0 / 60)
+    assert any("range of rewards was not declared" in note for note in found.notes)
 
 
 def test_rewards_that_are_all_equal_say_nothing_unless_they_are_yes_or_no() -> None:
     phi, zero = np.full(50, 40.0), np.zeros(50)
-    moments = Moments.of(phi, zero, zero, zero).with_dispersion(0.0)
+    moments = Moments.of(phi, zero, zero, zero).with_variance(0.0)
     assert interval(moments, bounds=(0.0, 100.0))[1:3] == (0.0, 100.0)

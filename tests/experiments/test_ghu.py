@@ -24,10 +24,11 @@ def log(seed: int, n: int, k: int = 3) -> tuple[np.ndarray, ...]:
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 40), max_size=4))
 def test_moments_of_parts_add_up_to_those_of_the_whole(seed: int, cuts: list[int]) -> None:
     *columns, _ = log(seed, 40)
+    columns.append(columns[0] ** 2)  # even
     edges = [0, *sorted(cuts), 40]
     parts = [Moments.of(*(column[a:b] for column in columns)) for a, b in pairwise(edges)]
     whole, merged = Moments.of(*columns), sum(reversed(parts), Moments())
-    for name in ("n", "mean", "m2", "m3", "variance", "third", "direct", "direct_m2"):
+    for name in ("n", "mean", "m2", "m3", "m4", "variance", "third", "direct", "direct_m2", "even"):
         assert getattr(merged, name) == pytest.approx(getattr(whole, name), rel=1e-9, abs=1e-9), name
     assert interval(merged) == pytest.approx(interval(whole), rel=1e-9)
 
