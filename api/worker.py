@@ -137,6 +137,8 @@ class Worker:
         future: futures.Future[T] = futures.Future()
 
         def chore() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # the caller has left before it was begun; from here on it cannot
             try:
                 future.set_result(work())
             except JourneyBanditError as error:

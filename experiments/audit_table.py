@@ -31,6 +31,17 @@ def telling(what: str, untold: list[str]) -> Iterator[None]:
         untold.append(f"{what}: {brief(error)}")
 
 
+def experiment_of(client: MlflowClient, name: str) -> tuple[str, bool]:
+    """The id of an experiment, made if it is not there, restored if it was deleted; whether it had been deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name)), False
+    deleted = found.lifecycle_stage == "deleted"
+    if deleted:
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id), deleted
+
+
 class AuditTable:
     """One model's table. Methods raise MlflowException or OSError where MLflow does not answer or refuses."""
 
@@ -49,13 +60,11 @@ class AuditTable:
     def write(self, lines: Sequence[Move]) -> list[str]:
         """Replace the table. What had to be brought back for that: a run or an experiment that was deleted."""
         restored: list[str] = []
-        experiment = self._client.get_experiment_by_name(self._model)
-        if experiment is not None and experiment.lifecycle_stage == "deleted":
-            self._client.restore_experiment(experiment.experiment_id)
+        number, deleted = experiment_of(self._client, self._model)
+        if deleted:
             restored.append(f"the experiment {self._model} had been deleted in MLflow: it was restored")
         run = self._run()
         if run is None:
-            number = experiment.experiment_id if experiment else self._client.create_experiment(self._model)
             run = self._client.create_run(number, run_name="audit", tags={"kind": "audit"})
             self._client.set_tag(run.info.run_id, "mlflow.note.content", _NOTE)
             self._client.set_terminated(run.info.run_id)

@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from bandit.errors import RemoteError
 from bandit.snapshot import Snapshot
 from experiments import page, view
+from experiments.audit_table import experiment_of
 from experiments.registry import Registry
 from experiments.report import POINTS, Report, Series
 
@@ -45,8 +46,7 @@ def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[s
 
 
 def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> Logged:
-    found = client.get_experiment_by_name(report.experiment)
-    experiment = found.experiment_id if found else client.create_experiment(report.experiment)
+    experiment, _ = experiment_of(client, report.experiment)
     note = _description(report)
     run = client.create_run(
         experiment,
@@ -88,8 +88,7 @@ def write_seed(
     """One seed of a simulated policy as a run: grouped by the parameter `policy`, they show a band. RemoteError."""
     client = MlflowClient(uri)
     try:
-        found = client.get_experiment_by_name(experiment)
-        number = found.experiment_id if found else client.create_experiment(experiment)
+        number, _ = experiment_of(client, experiment)
         run = client.create_run(number, run_name=name, tags={"kind": "seed"}).info.run_id
         now = int(time.time() * 1000)
         points = [point for key, line in series.items() for point in _points(key, line, now)]
@@ -119,8 +118,7 @@ def publish(
     """
     client, registry, model = MlflowClient(uri), Registry(uri), report.experiment
     try:
-        found = client.get_experiment_by_name(model)
-        experiment = found.experiment_id if found else client.create_experiment(model)
+        experiment, _ = experiment_of(client, model)
         again = _again(client, experiment, tags.get("live_id"))
         if again:
             return Published(Logged(experiment, again), model, "")

@@ -19,7 +19,7 @@ from bandit.belief import Belief
 from bandit.catalogue import Stage
 from bandit.errors import Unavailable
 from bandit.records import Decision, Outcome, Settlement
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 Working = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -264,3 +264,22 @@ def test_when_learning_fails_everything_is_learned_exactly_once_in_the_end(
         assert desk.learn()["signup"][0] == 12
         assert desk.worker.lives["signup"].snapshot.belief.n.sum() == 12
     assert learned(store) == 12
+
+
+def test_a_caller_that_leaves_before_its_work_is_begun_ends_nothing(working: Callable[..., Any]) -> None:
+    """Work that waits behind other work and is cancelled, as when a client hangs up: the writer goes on."""
+    with working(MemoryStore()) as desk:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slow() -> bool:
+            begun.set()
+            return go_on.wait(PATIENCE)
+
+        first = desk.worker.run(slow)
+        assert begun.wait(PATIENCE)
+        left, done = desk.worker.run(lambda: "never"), desk.worker.run(lambda: "done")
+        assert left.cancel()
+        assert not first.cancel()  # what was begun is finished
+        go_on.set()
+        assert (first.result(PATIENCE), done.result(PATIENCE)) == (True, "done")
+        assert desk.worker.alive

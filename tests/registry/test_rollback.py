@@ -198,3 +198,11 @@ def test_going_back_to_a_version_worse_than_no_nudge_says_so_and_asks(bench: Cal
     one.sync.round()
     assert one.decides() == one.first
     assert "worse" not in one.back("--to", "none")
+
+
+def test_an_experiment_that_was_deleted_keeps_nobody_from_publishing(bench: Callable[[str], Bench]) -> None:
+    one = bench("checkout")
+    delete(one, "experiment")
+    assert int(one._published("uniform")) > int(one.second)
+    (experiment,) = one.client.search_experiments(filter_string=f"name = '{one.model}'")
+    assert experiment.lifecycle_stage == "active"
