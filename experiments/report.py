@@ -136,7 +136,7 @@ def simulated(subject: Subject, log: Log, utility: Array, net: Array, currency: 
         "net_value": float(got.mean()),
         "regret_end": float(regret.sum()),
         "regret_unif": float((best - uniform).sum()),
-        "conv_pct": 100 * float(shown.reward.mean()),
+        "conv_pct": 100 * float((shown.reward != 0.0).mean()),
         **_common(shown),
         "n_holdout": float(log.holdout.sum()),
     }
