@@ -30,7 +30,14 @@ _BLANKS = " "
 _SAMPLE = 50  # rows that tell the separator
 _BLOCK = 1 << 20  # bytes
 _MARKED = re.compile(r"\d,\d|(^|\s|\x1f)[+-]?,\d|\.\d+\.")  # a row whose numbers may have another decimal mark
-_BYTE_ORDER = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BYTE_ORDER = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins like the next one
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+)
+_NO_MARK = ((re.compile(rb"(?:[^\0]\0){2}"), "utf-16-le"), (re.compile(rb"(?:\0[^\0]){2}"), "utf-16-be"))
 _BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, UnicodeError)
 
 
@@ -165,6 +172,9 @@ def _encoding(name: str, opened: Opened) -> tuple[str, tuple[str, ...]]:
             raise refused(name, "it is a workbook or an archive, not text", "save the sheet as CSV in UTF-8")
         for mark, encoding in _BYTE_ORDER:
             if start.startswith(mark):
+                return encoding, ()
+        for begins, encoding in _NO_MARK:  # two letters of ASCII: names of columns
+            if begins.fullmatch(start):
                 return encoding, ()
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:

@@ -57,6 +57,13 @@ class Target(NamedTuple):
     source: str
 
 
+class Export(NamedTuple):
+    """A customer's own numbers, and what a reader should know about how their file was read."""
+
+    targets: list[Target]
+    notes: tuple[str, ...]
+
+
 class Checked(NamedTuple):
     """A target beside what the scenario gives."""
 
@@ -194,7 +201,7 @@ def shipped(app: str) -> list[Target]:
     ]
 
 
-def exported(file: Path, renamed: Mapping[str, str] | None = None) -> list[Target]:
+def exported(file: Path, renamed: Mapping[str, str] | None = None) -> Export:
     """A customer's export: a table with the columns metric and value, each to be met within 10 %. `renamed`: {our
     column: the file's}. InvalidRequest names each line that cannot be used.
     """
@@ -216,7 +223,7 @@ def exported(file: Path, renamed: Mapping[str, str] | None = None) -> list[Targe
         raise InvalidRequest(*problems)
     if not targets:
         raise tables.refused(str(file), "it has no rows", "e.g. rate.cart,0.13")
-    return targets
+    return Export(targets, table.notes)
 
 
 def _target(file: str, metric: str, cell: str, mark: str) -> Target | tuple[str, str]:
