@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _SUM = 1e-6  # how far from 1 a row of probabilities may sum: files print them with so many digits
+_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
 _LONG = 10**18  # numbers of users from here on are names, because the type of a column may not hold them
 
 
@@ -202,7 +203,7 @@ def _unrounded(rounds: Rounds) -> Rounds:
 
 
 def _digest(name: str) -> int:
-    if re.fullmatch(r"0|-?[1-9]\d{0,17}", name, re.ASCII):  # a number, in whatever type a file holds it
+    if _NUMBER.fullmatch(name):  # a number, in whatever type a file holds it
         return int(name)
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
