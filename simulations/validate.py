@@ -212,10 +212,14 @@ def exported(file: Path, renamed: Mapping[str, str] | None = None) -> Export:
     if not {"metric", "value"} <= set(table.names):
         raise tables.refused(str(file), "has no columns metric and value", "e.g. rate.cart,0.13; or say --map")
     metric, value = table.place("metric"), table.place("value")
-    problems, targets = list[Problem](), list[Target]()
+    problems, targets, lines = list[Problem](), list[Target](), dict[str, int]()
     for row in table.rows():
         made = _target(file.name, row.cells[metric], row.cells[value], table.marks[value])
-        if isinstance(made, Target):
+        if isinstance(made, Target) and made.metric in lines:
+            said = f"{made.metric} is in line {lines[made.metric]} already"
+            problems.append(Problem(f"{file}:{row.line}", said, "give each metric once"))
+        elif isinstance(made, Target):
+            lines[made.metric] = row.line
             targets.append(made)
         else:
             problems.append(Problem(f"{file}:{row.line}", *made))

@@ -144,6 +144,7 @@ def test_gaps_longer_than_a_simulation_are_said() -> None:
         ("rate.cart,1.2\n", "a rate below 1"),
         ("", "it has no rows"),
         ("rate.cart\n", r"export\.csv:2: no value in column 2"),
+        ("rate.cart,0.1\nagain.cart,0.1\nrate.cart,0.2\n", r"export\.csv:4: rate\.cart is in line 2 already"),
         ("rate.cart,0.1\nrate.cart,NA\n", r"export\.csv:3: rate\.cart: no value"),
     ],
 )
