@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "-", "–", "?"})
+MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "<na>", "nat", "null", "none", "-", "–", "?"})
 """Words for a value that is not there, in lower case."""
 
-_TRUE, _FALSE = {"true", "yes", "t", "y", "on"}, {"false", "no", "f", "n", "off"}
+_TRUE = {"true", "yes", "t", "y", "on", "wahr", "ja", "vrai", "oui", "verdadero", "sí", "si", "vero", "sì", "waar"}
+_FALSE = {"false", "no", "f", "n", "off", "falsch", "nein", "faux", "non", "falso", "onwaar", "nee"}
+_GAPS = " \u00a0\u202f\u2009\u2007'’"  # between thousands
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?", re.ASCII)
-_SPACED = re.compile(r"[+-]?\d{1,3}([ \u00a0\u202f'’]\d{3})+([.,]\d*)?", re.ASCII)
+_SPACED = re.compile(rf"[+-]?\d{{1,3}}([{_GAPS}]\d{{3}})+([.,]\d*)?", re.ASCII)
 _BY_COMMA = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII)
 _BY_POINT = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?", re.ASCII)
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}", re.ASCII)
@@ -66,7 +68,7 @@ def number(cell: str, mark: str = ".") -> float | None:
     elif _BY_POINT.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")
     elif _SPACED.fullmatch(text):
-        text = re.sub(r"[ \u00a0\u202f'’]", "", text).replace(",", ".")
+        text = re.sub(rf"[{_GAPS}]", "", text).replace(",", ".")
     elif _COMMA.fullmatch(text):
         text = text.replace(",", ".")
     elif text.lower() in _INFINITE:
@@ -81,7 +83,7 @@ def numeric(cell: str) -> bool:
 
 
 def boolean(cell: str) -> bool | None:
-    """True or false in words or as 1 and 0; None if it is neither."""
+    """True or false in words, as spreadsheets of some languages write them, or as 1 and 0; None if it is neither."""
     word = cell.lower()
     if word in _TRUE or word in ("1", "1.0"):
         return True

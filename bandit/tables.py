@@ -29,8 +29,16 @@ _SEPARATORS = ("\t", ";", "|", ",")
 _BLANKS = " "
 _SAMPLE = 50  # rows that tell the separator
 _BLOCK = 1 << 20  # bytes
-_MARKED = re.compile(r"\d,\d|(^|\s|\x1f)[+-]?,\d|\.\d+\.")  # a row whose numbers may have another decimal mark
-_BYTE_ORDER = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_COMMAS = re.compile(r"\d,\d|(^|\s|\x1f)[+-]?,\d")  # a row whose numbers may have another decimal mark
+_POINTS = re.compile(r"\.\d+\.")  # or points between thousands
+_BYTE_ORDER = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # begins like the next one
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+)
+_NO_MARK = ((re.compile(rb"(?:[^\0]\0){2}"), "utf-16-le"), (re.compile(rb"(?:\0[^\0]){2}"), "utf-16-be"))
 _BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, UnicodeError)
 
 
@@ -55,13 +63,16 @@ class Text(NamedTuple):
         width = 0
         for row in _split(self):
             width = width or len(row.cells)
-            cells = row.cells[:width] if not any(row.cells[width:]) else row.cells
-            if len(cells) != width:
+            cells = row.cells
+            if len(cells) == width:
+                yield row
+            elif len(cells) > width and not any(cells[width:]):
+                yield Row(row.line, cells[:width])
+            else:
                 short = f"no value in column {len(cells) + 1}: " if len(cells) < width else ""
                 what = f"{short}the line has {len(cells)} cells, the first has {width}"
                 fix = f"give it {width}, and quote cells that hold the separator"
                 raise refused(f"{self.name}:{row.line}", what, fix)
-            yield Row(row.line, cells)
 
 
 class Table(NamedTuple):
@@ -152,10 +163,14 @@ def _marks(text: Text, width: int, header: bool) -> Marks:
     """Also passes over the whole file once, so that a line of another width is found before anything is used."""
     marked = False
     for row in islice(text.rows(), int(header), None):
-        marked = marked or _MARKED.search("\x1f".join(row.cells)) is not None
+        marked = marked or _marked("\x1f".join(row.cells))
     if not marked:
         return Marks((".",) * width)
     return marks_of((row.cells for row in islice(text.rows(), int(header), None)), width, text.separator)
+
+
+def _marked(cells: str) -> bool:
+    return ("," in cells and _COMMAS.search(cells) is not None) or _POINTS.search(cells) is not None
 
 
 def _encoding(name: str, opened: Opened) -> tuple[str, tuple[str, ...]]:
@@ -165,6 +180,9 @@ def _encoding(name: str, opened: Opened) -> tuple[str, tuple[str, ...]]:
             raise refused(name, "it is a workbook or an archive, not text", "save the sheet as CSV in UTF-8")
         for mark, encoding in _BYTE_ORDER:
             if start.startswith(mark):
+                return encoding, ()
+        for begins, encoding in _NO_MARK:  # two letters of ASCII: names of columns
+            if begins.fullmatch(start):
                 return encoding, ()
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
@@ -210,19 +228,21 @@ def _split(text: Text) -> Iterator[Row]:
             yield from (Row(i, line.split()) for i, line in enumerate(lines, 1) if line.strip())
             return
         parsed = csv.reader(lines, delimiter=text.separator, skipinitialspace=True, strict=True)
-        before = 0
-        while True:
-            try:
-                cells = [cell.strip() for cell in next(parsed)]
-            except StopIteration:
-                return
-            except csv.Error:
-                problem = "a quotation mark is not closed, or there is text after a closing one"
-                raise refused(f"{text.name}:{before + 1}", problem, 'write "" for one inside quotes') from None
-            line, before = before + 1, parsed.line_num
-            excels = line == 1 and len(cells) <= 2 and "".join(cells).lower().startswith("sep=")
-            if any(cells) and not excels:
-                yield Row(line, cells)
+        line = 1
+        try:
+            for row in parsed:
+                cells = list(map(str.strip, row))
+                if any(cells) and not (line == 1 and _excels(cells)):
+                    yield Row(line, cells)
+                line = parsed.line_num + 1
+        except csv.Error:
+            problem = "a quotation mark is not closed, or there is text after a closing one"
+            raise refused(f"{text.name}:{line}", problem, 'write "" for one inside quotes') from None
+
+
+def _excels(cells: Sequence[str]) -> bool:
+    """Whether the first line is Excel's `sep=;`."""
+    return len(cells) <= 2 and "".join(cells).lower().startswith("sep=")
 
 
 def _separator(sample: Sequence[str]) -> str:

@@ -61,7 +61,7 @@ def validate(
     if export is None:
         _answer(app, moments.check(scenario, moments.shipped(app)), as_json=as_json)
         return
-    targets = moments.exported(export, mapping.pairs(renamed))
+    targets, notes = moments.exported(export, mapping.pairs(renamed))
     others = moments.unmeasured(app, targets)
     before, fitted = moments.check(scenario, targets), moments.fit(scenario, targets)
     after, kept = moments.check(fitted, targets), moments.check(fitted, others)
@@ -70,7 +70,7 @@ def validate(
         save.write_bytes(msgspec.json.format(msgspec.json.encode(fitted), indent=1))
     if not as_json:
         runs.show_table(_table(f"{app}: as shipped", before))
-    for note in (*[f"the fit left a calibration range: {each}" for each in left], brief(fitted, DAYS)):
+    for note in (*notes, *[f"the fit left a calibration range: {each}" for each in left], brief(fitted, DAYS)):
         if note:
             runs.errors.print(f"note: {note}")
     ours = [t for t in others if t.moment in moments.TUNED]  # no measurement contradicts what we tuned ourselves

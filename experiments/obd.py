@@ -105,7 +105,7 @@ def _file(folder: Path, policy: str, campaign: str) -> Path:
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """Cells of the columns, and under "" the number of every line. InvalidRequest."""
+    """Cells of the columns, under "" the number of every line, under "NAME mark" the decimal mark. InvalidRequest."""
     table = tables.read(str(path), lambda: path.open("rb"))
     lacking = [name for name in names if name not in table.names]
     if lacking:
@@ -113,11 +113,13 @@ def _columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
         raise InvalidRequest(Problem(str(path), problem, f"its columns are {', '.join(names)}"))
     rows = list(table.rows())
     places = {name: table.place(name) for name in names}
-    return {"": [str(row.line) for row in rows], **{n: [row.cells[j] for row in rows] for n, j in places.items()}}
+    marks = {name: [table.marks[j]] for name, j in places.items()}
+    lines = {"": [str(row.line) for row in rows], **{f"{name} mark": mark for name, mark in marks.items()}}
+    return {**lines, **{name: [row.cells[j] for row in rows] for name, j in places.items()}}
 
 
 def _numbers(path: Path, table: dict[str, list[str]], name: str) -> Array:
-    numbers, bad = cells.numbers(table[name], words=name == "click")
+    numbers, bad = cells.numbers(table[name], table[f"{name} mark"][0], words=name == "click")
     wrong = sorted({*bad, *np.flatnonzero(~np.isfinite(numbers)).tolist()})
     if wrong:
         where = f"{path}:{table[''][wrong[0]]}: {name}"

@@ -27,6 +27,8 @@ from experiments.typed import KNOWN, TEXT, Naming, naming, typed
 
 BATCH = 100_000  # rows of a chunk, at most
 _UNREADABLE = (pa.ArrowException, OSError)
+_NEEDED = ("action", "reward", "pscore")
+_SHOWN = 20  # names of columns in an error
 _MAPPED = (
     "action, reward, pscore, pi_e, pi_e_0 …, p_0 …, q_hat_0 …, x_0 …, position, user, at, version, holdout, segment"
 )
@@ -62,6 +64,7 @@ class LogFile(NamedTuple):
 
     path: Path
     naming: Naming
+    names: tuple[str, ...]  # of all columns of the file
     parts: int
     meta: Meta | None = None
     table: Table | None = None
@@ -102,8 +105,25 @@ def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
     with path.open("rb") as file:
         packed = file.read(4) == b"PAR1"
     log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
-    rounds_of({name: np.zeros(0) for name in log.columns})  # complains of columns that are missing
+    _needed(log)
+    rounds_of({name: np.zeros(0) for name in log.columns})  # complains of others that are missing
     return log
+
+
+def _needed(log: LogFile) -> None:
+    """InvalidRequest if a column is missing that every log has; it says what the file calls its own."""
+    problems = []
+    for name in _NEEDED:
+        if name not in log.columns:
+            near = [has for has in log.names if has.lower() == name]
+            fix = f"say --map {name}={near[0] if near else 'NAME'}; the file has {_some(log.names)}"
+            problems.append(Problem(name, f"there is no such column in {log.path}", fix))
+    if problems:
+        raise InvalidRequest(*problems)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
 def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
@@ -115,7 +135,7 @@ def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     found = naming(str(path), table.names, drawn)
     for name in found.columns:
         table.place(name)  # complains of one that is there twice
-    return LogFile(path, found, 1, table=table)
+    return LogFile(path, found, table.names, 1, table=table)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -137,7 +157,7 @@ def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     found = naming(str(path), list(ours.values()), drawn)
     columns = {column: found.columns[name] for column, name in ours.items() if name in found.columns}
     meta = _meta((schema.metadata or {}).get(b"journey_bandit"))
-    return LogFile(path, Naming(found.arms, columns), parts, meta)
+    return LogFile(path, Naming(found.arms, columns), tuple(schema.names), parts, meta)
 
 
 def _ours(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
@@ -220,17 +240,35 @@ def _pieces(file: Any, groups: range, columns: list[str]) -> Iterator[Any]:
         yield pa.Table.from_batches(held)
 
 
+_TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_dictionary, pa.types.is_null),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+)
+
+
 def _texts(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
+    """Whether cells are read as a text file's would be: also bytes, which some programs write texts as, and nothing."""
+    return any(holds(kind) for holds in _TEXTS)
 
 
 def _cells(column: Any) -> list[str]:
-    return ["" if cell is None else str(cell).strip() for cell in column.to_pylist()]
+    return ["" if cell is None else _cell(cell) for cell in column.to_pylist()]
+
+
+def _cell(cell: object) -> str:
+    if not isinstance(cell, bytes):
+        return str(cell).strip()
+    try:
+        return cell.decode().strip()
+    except UnicodeDecodeError:  # e.g. the 16 bytes of a UUID
+        return cell.hex()
 
 
 def _column(name: str, column: Any, arms: tuple[str, ...], where: Where) -> NDArray[np.generic]:
     """As numpy; what is not there is NaN, or "" in text."""
     kind = column.type
+    if pa.types.is_nested(kind):
+        raise refused(f"{where(0)}: {name}", f"cells of the type {kind} hold several values", "one value in a cell")
     if _texts(kind) or (name in TEXT and not pa.types.is_integer(kind)) or (name in TEXT and column.null_count):
         return typed(name, _cells(column), ".", arms, where)
     if pa.types.is_temporal(kind):

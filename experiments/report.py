@@ -136,7 +136,7 @@ def simulated(subject: Subject, log: Log, utility: Array, net: Array, currency: 
         "net_value": float(got.mean()),
         "regret_end": float(regret.sum()),
         "regret_unif": float((best - uniform).sum()),
-        "conv_pct": 100 * float(shown.reward.mean()),
+        "conv_pct": 100 * float((shown.reward[~np.isnan(shown.reward)] != 0.0).mean()),
         **_common(shown),
         "n_holdout": float(log.holdout.sum()),
     }
@@ -252,13 +252,16 @@ def _arm_table(log: Log) -> Table:
     rows = []
     for a, arm in enumerate(log.arms):
         known = (log.arm == a) & ~np.isnan(log.reward)
-        observed = rate(log.reward[known].sum(), int(known.sum()))
+        observed = _earned(log.reward[known])
         now = recent.propensities[recent.eligible[:, a], a]
-        rows.append(
-            Row(arm, (str(int((log.arm == a).sum())), _share(observed), f"{now.mean():.3f}" if len(now) else "–"))
-        )
+        rows.append(Row(arm, (str(int((log.arm == a).sum())), observed, f"{now.mean():.3f}" if len(now) else "–")))
     head = ("shown", "reward [95 %]", "propensity now")
     return Table("Nudges", head, tuple(rows), "Propensity now: mean over the last tenth of decisions where eligible.")
+
+
+def _earned(reward: Array) -> str:
+    """How often rewards of yes or no came; the mean of others."""
+    return _share(rate(reward.sum(), len(reward))) if np.isin(reward, (0.0, 1.0)).all() else _span(mean(reward))
 
 
 def _shares(log: Log) -> tuple[Series, ...]:

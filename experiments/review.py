@@ -59,14 +59,14 @@ def build(about: About, found: Found) -> Report:
 
 
 def _metrics(about: About, found: Found, lift: Estimate | None, champion: Estimate | None) -> dict[str, float]:
-    scale = 100.0 if about.binary else 1.0
+    scale, lifted, earned = (100.0, "lift_pp", "dr_pct") if about.binary else (1.0, "lift", "dr")
     d, first = found.reward.diagnostics, parts.default(found.reward)
     metrics = {
-        **_three(lift, scale, ("lift_pp", "lift_lcb", "lift_ucb")),
+        **_three(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
         **_three(None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),
         **_three(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
         **_earned(about, found.rounds.reward),
-        **_three(first, scale, ("dr_pct", "dr_lcb", "dr_ucb")),
+        **_three(first, scale, (earned, "dr_lcb", "dr_ucb")),
         "ess": d["ess"],
         "max_w": d["max_weight"],
         "min_prop": float(np.where(found.eligible, found.pi, np.inf).min(initial=np.inf)),

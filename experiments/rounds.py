@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.cells import missing
 from bandit.errors import InvalidRequest, Problem
 from experiments.rounding import summed_to_one
 
@@ -21,6 +22,8 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _SUM = 1e-6  # how far from 1 a row of probabilities may sum: files print them with so many digits
+_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
+_LONG = 10**18  # numbers of users from here on are names, because the type of a column may not hold them
 
 
 class Rounds(NamedTuple):
@@ -146,17 +149,15 @@ def checked(rounds: Rounds, where: Where = "row {}".format) -> Rounds:
     return rounds
 
 
-MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "<na>", "nat", "-", "?"})
-"""Words for "not known", in small letters."""
-
-
 def keyed(values: NDArray[np.generic], first: int = 0) -> Ints:
     """Users as whole numbers: numbers stay, anything else becomes 8 bytes of BLAKE2b of its text.
 
-    A user who is not known (`MISSING`, None, NaN) is nobody else: the key is the row's own, `first` that of row 0.
+    A user who is not known (`cells.missing`, None, NaN) is nobody else: the key is the row's own, counted from `first`.
     """
     if np.issubdtype(values.dtype, np.integer):
-        return values.astype(np.int64)
+        if len(values) == 0 or (int(values.min()) > -_LONG and int(values.max()) < _LONG):
+            return values.astype(np.int64)
+        values = values.astype(np.str_)  # as text holds them: longer numbers are names
     if values.dtype == object or np.issubdtype(values.dtype, np.floating):  # whole numbers with gaps are often such
         found = [_key(value) for value in values.tolist()]
         unknown = np.array([key is None for key in found], dtype=np.bool_)
@@ -173,9 +174,9 @@ def _key(user: object) -> int | None:
     """Of one user; None for one who is not known."""
     if user is None or (isinstance(user, float) and np.isnan(user)):
         return None
-    if isinstance(user, (int, float)) and user == int(user):
+    if isinstance(user, (int, float)) and abs(user) < _LONG and user == int(user):
         return int(user)
-    return None if str(user).strip().lower() in MISSING else _digest(str(user))
+    return None if missing(str(user).strip()) else _digest(str(user))
 
 
 def _own(row: Ints) -> Ints:
@@ -202,7 +203,7 @@ def _unrounded(rounds: Rounds) -> Rounds:
 
 
 def _digest(name: str) -> int:
-    if re.fullmatch(r"0|-?[1-9]\d{0,17}", name, re.ASCII):  # a number, in whatever type a file holds it
+    if _NUMBER.fullmatch(name):  # a number, in whatever type a file holds it
         return int(name)
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 

@@ -80,12 +80,14 @@ def typed(name: str, cells: Sequence[str], mark: str, arms: Sequence[str], where
         return np.array(_each(name, cells, [values.boolean(cell) for cell in cells], "true or false", where), np.bool_)
     numbers, bad = values.numbers(cells, mark, words=_WORDS.fullmatch(name) is not None)
     if bad:
-        raise InvalidRequest(*(_unusable(name, cells[i], "a number", where(i)) for i in bad[:_MOST]))
+        wanted = "a number, or true or false" if _WORDS.fullmatch(name) else "a number"
+        raise InvalidRequest(*(_unusable(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
     return numbers
 
 
 def _time(cell: str) -> int | None:
-    return int(cell) if re.fullmatch(r"[+-]?\d{1,18}", cell, re.ASCII) else values.instant(cell)
+    whole = re.fullmatch(r"([+-]?\d{1,18})(\.0*)?", cell, re.ASCII)
+    return int(whole[1]) if whole else values.instant(cell)
 
 
 def _each(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: Where) -> list[int]:

@@ -13,7 +13,14 @@ KEY = "reviewer"
 TAG = f"mlflow.sharedViewState.{KEY}"
 COLUMNS = (
     *("tags.kind", "tags.gate", "tags.review"),
-    *("metrics.lift_pp", "metrics.lift_lcb", "metrics.lift_ucb", "metrics.vs_champ", "metrics.champ_lcb"),
+    *(
+        "metrics.lift_pp",
+        "metrics.lift",
+        "metrics.lift_lcb",
+        "metrics.lift_ucb",
+        "metrics.vs_champ",
+        "metrics.champ_lcb",
+    ),
     *("metrics.ess", "metrics.n"),  # few enough for one screen; MLflow sorts them by name
 )
 _MODE = "workflowType=machine_learning"  # without it MLflow opens a page that hides metrics

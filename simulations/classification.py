@@ -143,6 +143,8 @@ def _is_name(top: str, rest: list[str]) -> bool:
 
 
 def _place(label: str, names: list[str], *, named: bool) -> int:
+    if named and names.count(label) > 1:
+        raise _wrong("label", f"{names.count(label)} columns are called {label!r}", "give each its own name")
     if named and label in names:
         return names.index(label)
     if _is_place(label):
@@ -160,7 +162,8 @@ def _place(label: str, names: list[str], *, named: bool) -> int:
 def _classes(name: str, cells: list[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
     if not cells:
         raise _wrong("label", f"column {name!r} is empty", "choose a column with two classes or more")
-    found = sorted(set(cells), key=lambda c: (not _is_number(c), float(c) if _is_number(c) else 0.0, c))
+    cells = _spelled_alike(cells)
+    found = sorted(set(cells), key=lambda c: (not _is_number(c), values.number(c) if _is_number(c) else 0.0, c))
     if len(found) < 2:
         raise _wrong(
             "label", f"column {name!r} is {found[0]!r} in every row", "choose a column with two classes or more"
@@ -170,6 +173,16 @@ def _classes(name: str, cells: list[str]) -> tuple[tuple[str, ...], NDArray[np.i
         raise _wrong("label", f"column {name!r} has {len(found)} classes", fix)
     index = {c: i for i, c in enumerate(found)}
     return tuple(found), np.array([index[c] for c in cells], dtype=np.intp)
+
+
+def _spelled_alike(cells: list[str]) -> list[str]:
+    """Labels that are all numbers, `1` and `1.0` among them: each as it is most often written."""
+    if not all(map(_is_number, set(cells))):
+        return cells
+    spelled: dict[float, str] = {}
+    for cell, _ in reversed(Counter(cells).most_common()):
+        spelled[float(values.number(cell) or 0.0)] = cell
+    return [spelled[float(values.number(cell) or 0.0)] for cell in cells]
 
 
 def _encoded(rows: list[Row], table: tables.Table, label: int) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:

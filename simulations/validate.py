@@ -57,6 +57,13 @@ class Target(NamedTuple):
     source: str
 
 
+class Export(NamedTuple):
+    """A customer's own numbers, and what a reader should know about how their file was read."""
+
+    targets: list[Target]
+    notes: tuple[str, ...]
+
+
 class Checked(NamedTuple):
     """A target beside what the scenario gives."""
 
@@ -194,7 +201,7 @@ def shipped(app: str) -> list[Target]:
     ]
 
 
-def exported(file: Path, renamed: Mapping[str, str] | None = None) -> list[Target]:
+def exported(file: Path, renamed: Mapping[str, str] | None = None) -> Export:
     """A customer's export: a table with the columns metric and value, each to be met within 10 %. `renamed`: {our
     column: the file's}. InvalidRequest names each line that cannot be used.
     """
@@ -205,10 +212,14 @@ def exported(file: Path, renamed: Mapping[str, str] | None = None) -> list[Targe
     if not {"metric", "value"} <= set(table.names):
         raise tables.refused(str(file), "has no columns metric and value", "e.g. rate.cart,0.13; or say --map")
     metric, value = table.place("metric"), table.place("value")
-    problems, targets = list[Problem](), list[Target]()
+    problems, targets, lines = list[Problem](), list[Target](), dict[str, int]()
     for row in table.rows():
         made = _target(file.name, row.cells[metric], row.cells[value], table.marks[value])
-        if isinstance(made, Target):
+        if isinstance(made, Target) and made.metric in lines:
+            said = f"{made.metric} is in line {lines[made.metric]} already"
+            problems.append(Problem(f"{file}:{row.line}", said, "give each metric once"))
+        elif isinstance(made, Target):
+            lines[made.metric] = row.line
             targets.append(made)
         else:
             problems.append(Problem(f"{file}:{row.line}", *made))
@@ -216,7 +227,7 @@ def exported(file: Path, renamed: Mapping[str, str] | None = None) -> list[Targe
         raise InvalidRequest(*problems)
     if not targets:
         raise tables.refused(str(file), "it has no rows", "e.g. rate.cart,0.13")
-    return targets
+    return Export(targets, table.notes)
 
 
 def _target(file: str, metric: str, cell: str, mark: str) -> Target | tuple[str, str]:

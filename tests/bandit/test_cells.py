@@ -27,6 +27,8 @@ NBSP, NARROW = "\u00a0", "\u202f"
         (f"1{NBSP}234,5", ".", 1234.5),
         (f"12{NARROW}345", ".", 12345.0),
         ("1'234.5", ".", 1234.5),
+        ("1\u2009234,5", ".", 1234.5),
+        ("1\u2007234", ".", 1234.0),
         ("-2e-3", ",", -0.002),
         ("\u22123,5", ".", -3.5),
         ("+7", ".", 7.0),
@@ -44,7 +46,7 @@ def test_what_is_no_number(cell: str) -> None:
 
 
 def test_missing_words_are_no_numbers_and_not_bad() -> None:
-    words = ["", "NA", "N/A", "nan", "NULL", "None", "-", "?"]
+    words = ["", "NA", "N/A", "nan", "NULL", "None", "<NA>", "NaT", "-", "?"]
     values, bad = cells.numbers([*words, "3"])
     assert bad == []
     assert [math.isnan(v) for v in values] == [True] * len(words) + [False]
@@ -60,6 +62,10 @@ def test_words_count_as_one_and_zero_only_where_they_may() -> None:
     values, bad = cells.numbers(["True", "no", "1", "0.5"], words=True)
     assert (values.tolist(), bad) == ([1.0, 0.0, 1.0, 0.5], [])
     assert cells.numbers(["True", "no", "1"])[1] == [0, 1]
+    said = ("WAHR", "Falsch", "ja", "nein", "VRAI", "faux", "sí", "vero", "falso", "waar", "onwaar")
+    assert [cells.boolean(word) for word in said] == [
+        word in ("WAHR", "ja", "VRAI", "sí", "vero", "waar") for word in said
+    ]
     assert [cells.boolean(word) for word in ("T", "f", "YES", "off", "1", "0", "maybe")] == [
         *(True, False, True, False, True, False, None),
     ]

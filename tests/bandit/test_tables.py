@@ -142,6 +142,17 @@ def test_another_encoding_is_said() -> None:
     assert read("name,b\nJosé,1\n".encode()).notes == ()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_encodings_of_unicode_are_told_apart_with_and_without_a_mark(encoding: str) -> None:
+    table = read("name,b\nJosé,1\n東,2\n".encode(encoding))
+    assert (table.names, table.notes) == (("name", "b"), ())
+    assert [row.cells[0] for row in table.rows()] == ["José", "東"]
+
+
+def test_line_ends_may_be_mixed() -> None:
+    assert [row.cells for row in read(b"a,b\r1,2\r\n3,4\n5,6").rows()] == [["1", "2"], ["3", "4"], ["5", "6"]]
+
+
 def test_a_guess_is_said() -> None:
     assert read(b"a;b\n1,234;x\n").notes == (
         "column a: the comma of numbers like 1,234 is read as a decimal mark, as in 1.234",

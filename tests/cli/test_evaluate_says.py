@@ -10,15 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bandit.features import schema
-from cli import evaluate_data
+from cli import evaluate_data, ledger_log
+from cli.ledger_log import Contamination
 from cli.main import group
-from cli.monitor import notes
 from experiments import evaluate as core
 from experiments import obd
-from experiments.monitor import Monitored
 from experiments.monitor import monitor as watch
 from experiments.parts import Ask
-from experiments.rounds import Rewards, Rounds, chunked
+from experiments.rounds import Rewards, Rounds, Source, chunked
 from experiments.targets import Fixed, Target
 
 Run = Callable[..., Result]
@@ -52,7 +51,6 @@ def test_unequal_assignment_is_said_in_text_and_json(run: Run, tmp_path: Path) -
     )
     body = json.loads(run("evaluate", "--rounds", log, "--policy", "fixed:1", "--no-sequence", "--json").stdout)
     assert body["assignment"]["p"] == pytest.approx(7.74e-6, rel=0.01)
-    assert body["assignment"]["noted"] is True
     assert any("arms came in shares" in note for note in body["notes"])
 
 
@@ -139,32 +137,48 @@ def test_hillstrom_leaves_alike_in_text_and_json(run: Run, monkeypatch: pytest.M
     assert "the log cannot say" in text.stdout
 
 
-def monitored(holdout: float, second: float) -> Monitored:
-    """Two arms declared alike and a holdout of a tenth; the shares that came of the holdout and of the second arm."""
-    rng, n = np.random.default_rng(3), 2000
-    held = rng.random(n) < holdout
-    half = np.full((n, 2), 0.5)
-    rounds = Rounds(
-        (rng.random(n) < second).astype(np.int64), (rng.random(n) < 0.3).astype(np.float64), half[:, 0],
-        propensities=half,
+def monitored(n: int = 2000) -> Rounds:
+    """Declared: a tenth held out, nudges half and half. What came: 15 % held out, and 60 to 40 nudges."""
+    rng = np.random.default_rng(3)
+    held, half = rng.random(n) < 0.15, np.full((n, 2), 0.5)
+    return Rounds(
+        (rng.random(n) < 0.4).astype(np.intp), (rng.random(n) < 0.3).astype(np.float64), half[:, 0], propensities=half,
         q_hat=np.full((n, 2), 0.3),
         holdout=held, holdout_share=np.full(n, 0.1), at=np.arange(n), user=np.arange(n), version=np.ones(n, np.int64),
     )  # fmt: skip
-    return watch(chunked(rounds), Rewards(0.0, 1.0))
 
 
 def test_the_holdout_of_a_monitored_stage_is_checked_too() -> None:
-    """A tenth was declared, 15 % came: the lift says so."""
-    found = monitored(0.15, 0.5)
+    found = watch(chunked(monitored()), Rewards(0.0, 1.0))
     assert any("declared are 90.00, 10.00 %" in note for note in found.lift.notes)
-    assert not any(note.startswith("nudges: ") for note in notes(found))
-    assert found.over_none.shares is not None
-    assert found.over_none.shares.note(1.0) is None
+    fair = monitored()._replace(action=np.random.default_rng(4).integers(0, 2, 2000))
+    nudges = watch(chunked(fair), Rewards(0.0, 1.0)).over_none.shares
+    assert nudges is not None
+    assert nudges.note(1.0) is None
 
 
-def test_nudges_of_a_monitored_stage_that_came_in_other_shares_are_noted() -> None:
-    (note,) = [note for note in notes(monitored(0.1, 0.58)) if note.startswith("nudges: ")]
-    assert "declared are 50.00, 50.00 %" in note
+def test_monitor_says_unequal_shares_of_holdout_and_nudges_in_text_and_json(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ledger:
+        app, arms, rewards = "shop", ("none", "hint"), Rewards(0.0, 1.0)
+
+        def source(self) -> Source:
+            return chunked(monitored())
+
+        def contamination(self) -> Contamination:
+            return Contamination(0, 0)
+
+    monkeypatch.setattr(ledger_log, "open_log", lambda *_: Ledger())
+    text, as_json = (run("monitor", "--ledger", "shop.db", "--stage", "cart", *more) for more in ((), ("--json",)))
+    body = json.loads(as_json.stdout)
+    for said in (words(text), " ".join(body["notes"])):
+        assert "declared are 90.00, 10.00 %" in said
+        assert "nudges: arms came in shares of " in said
+        assert "declared are 50.00, 50.00 %" in said
+    for part in ("holdout", "nudges"):
+        assert body["assignment"][part]["noted"] is True
+        assert body["assignment"][part]["p"] < 0.01
 
 
 def test_open_bandit_shows_both_directions_and_leaves_alike(

@@ -1,10 +1,12 @@
 """Logs from files: every format, the same rounds; what is wrong is named with its column and row."""
 
 import csv
+import datetime
 import gzip
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,11 @@ def whole(path: Path, parts: int = 1) -> Rounds:
 
 def same(left: Rounds, right: Rounds) -> bool:
     pairs = zip(left._replace(user=None), right._replace(user=None), strict=True)
-    return all(a is b if a is None or b is None else np.array_equal(a, b) for a, b in pairs)
+    return all(a is b if a is None or b is None else _equal(a, b) for a, b in pairs)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    return np.array_equal(left, right, equal_nan=np.asarray(left).dtype.kind == "f")
 
 
 def test_csv_gz_and_parquet_give_the_same_rounds(tmp_path: Path) -> None:
@@ -297,3 +303,82 @@ def test_an_extreme_weight_is_refused_and_no_overflow(tmp_path: Path, p: str, he
     assert "ess" in [refusal.reason for refusal in found.refused]
     assert bool(found.estimates) == force
     json.dumps(evaluate.report([found], ask), allow_nan=False)
+
+
+def parquet_of(path: Path, **columns: object) -> Path:
+    """Two rounds, with these columns in place of plain ones."""
+    plain: dict[str, object] = {
+        "action": pa.array([0, 1]),
+        "reward": pa.array([1.0, 0.0]),
+        "pscore": pa.array([0.5, 0.5]),
+    }
+    parquet.write_table(pa.table({**plain, **columns}), path)
+    return path
+
+
+def test_types_of_other_programs_hold_the_same_log(tmp_path: Path) -> None:
+    """Categories, decimals, whole numbers with gaps, views, bytes that are texts: as the same cells in a text file."""
+    half, names, users = [Decimal("0.50")] * 2, ["none", "Rabatt"], ["ann", "bob"]
+    path = tmp_path / "log.csv"
+    path.write_text("action,reward,pscore,user,at\nnone,1,0.5,ann,1777593600000000\nRabatt,,0.5,bob,1777593600000000\n")
+    expected = whole(path)
+    day = [datetime.date(2026, 5, 1)] * 2
+    for i, (action, reward, pscore, user, at) in enumerate(
+        [
+            (pa.array(names).dictionary_encode(), pa.array([1, None], pa.int8()), pa.array(half), pa.array(users), day),
+            (
+                pa.array(names, pa.large_string()),
+                pa.array([True, None]),
+                pa.array([0.5, 0.5], pa.float32()),
+                users,
+                day,
+            ),
+            (pa.array(names).cast(pa.string_view()), pa.array([1.0, None]), pa.array(["0,5", "0.5"]), users, day),
+            (pa.array([b"none", b"Rabatt"]), pa.array([1.0, float("nan")]), half, pa.array([b"ann", b"bob"]), day),
+            (names, pa.array(["yes", "NA"]), half, pa.array(users).dictionary_encode(), [1777593600000000.0] * 2),
+        ]
+    ):
+        found = parquet_of(
+            tmp_path / f"{i}.parquet", action=action, reward=reward, pscore=pscore, user=user, at=pa.array(at)
+        )
+        again = whole(found)
+        assert same(again, expected), i
+        assert np.array_equal(again.user, expected.user), i  # type: ignore[arg-type]
+        assert reading.open_log(found).arms == ("none", "Rabatt"), i
+
+
+def test_a_column_without_any_value_is_one_of_unknown_rewards_or_users(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("action,reward,pscore,user\n0,,0.5,\n1,NA,0.5,\n", encoding="utf-8")
+    nothing = pa.array([None, None], pa.null())
+    found = whole(parquet_of(tmp_path / "log.parquet", reward=nothing, user=nothing))
+    assert same(found, whole(path))
+    assert np.isnan(found.reward).all()
+    assert found.user is not None
+    assert found.user[0] != found.user[1]
+
+
+def test_cells_of_several_values_are_refused(tmp_path: Path) -> None:
+    for name in ("reward", "user"):
+        with pytest.raises(InvalidRequest, match=rf"row 0: {name}: cells of the type list.* hold several values"):
+            whole(parquet_of(tmp_path / "log.parquet", **{name: pa.array([[1], [2]])}))
+
+
+def test_a_time_is_whole_also_as_a_float(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("at,action,reward,pscore\n1777593600000000.0,0,1,0.5\n", encoding="utf-8")
+    found = whole(path).at
+    assert found is not None
+    assert found.tolist() == [1777593600000000]
+
+
+def test_columns_that_are_missing_are_named_with_those_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("Action,gain,pscore\n0,1,0.5\n", encoding="utf-8")
+    parquet.write_table(pa.table({"Action": [0], "gain": [1], "pscore": [0.5]}), tmp_path / "log.parquet")
+    for name in ("log.csv", "log.parquet"):
+        with pytest.raises(InvalidRequest) as raised:
+            reading.open_log(tmp_path / name)
+        first, second = map(str, raised.value.problems)
+        assert f"there is no such column in {tmp_path / name} → say --map action=Action" in first
+        assert "the file has 'Action', 'gain', 'pscore'" in first
+        assert "say --map reward=NAME" in second

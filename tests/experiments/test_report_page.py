@@ -59,6 +59,17 @@ def test_the_metrics_are_the_arithmetic_of_the_arrays() -> None:
     assert found["n"] == 3000
 
 
+def test_a_conversion_is_a_reward_of_any_amount() -> None:
+    """One decision in three brings 9.93: 33.3 % convert, and the mean reward of 3.31 is no share."""
+    reward, arm = np.where(np.arange(3000) % 3 == 0, 9.93, 0.0), np.zeros(3000, dtype=np.intp)
+    log = Log(ARMS, arm, np.full((3000, 3), 1 / 3), reward, np.zeros(3000, dtype=bool))
+    found = report.simulated(subject(), log, np.ones((3000, 3)), np.ones(3000), "EUR")
+    assert found.metrics["conv_pct"] == pytest.approx(100 / 3, rel=1e-3)
+    (nudges,) = [table for table in found.tables if table.title == "Nudges"]
+    assert nudges.rows[0].cells[1].startswith("+3.31")
+    assert all("%" not in cell for cell in nudges.rows[0].cells)
+
+
 def test_holdout_decisions_are_not_the_policys() -> None:
     assert made_up(0.5).metrics["n"] + made_up(0.5).metrics["n_holdout"] == 3000
 

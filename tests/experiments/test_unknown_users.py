@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from bandit.cells import MISSING
 from experiments import evaluate as core
 from experiments import reading
 from experiments.models import FOLDS, Gram
 from experiments.parts import Ask
-from experiments.rounds import MISSING, Rounds, chunked, keyed, rounds_of
+from experiments.rounds import Rounds, chunked, keyed, rounds_of
 from experiments.targets import Fixed, Target
 
 ASK = Ask((Target("fixed:1", Fixed(1)),), follow=False)
@@ -34,9 +35,20 @@ def test_gaps_in_numbers_are_unknown_and_the_numbers_stay() -> None:
     for found in (users([7.0, gap, 7.0, gap], np.float64), users([7, None, 7, None], object)):
         assert found[0] == found[2] == 7
         assert found[1] != found[3]
-    big = 2**60 + 1
+    big = 10**17 + 1
     assert users([big, None], object)[0] == big
     assert users(["a", None, gap], object)[0] == users(["a"])[0]
+
+
+@pytest.mark.parametrize("number", [7, -7, 10**18 - 1, 10**18, 2**62, -(2**63), 2**63 + 5])
+def test_a_number_is_the_same_user_whatever_type_holds_it(number: int) -> None:
+    """As text, as whole numbers of 64 bits with a sign or without, among gaps."""
+    kinds: list[object] = [np.int64] if abs(number) < 2**63 or number == -(2**63) else []
+    kinds += [np.uint64] if number >= 0 else []
+    found = [users([str(number), "u"])[0], users([number, None], object)[0], users([number], object)[0]]
+    found += [users([number, 1], kind)[0] for kind in kinds]
+    assert len(set(found)) == 1
+    assert users([float("inf")], np.float64) != users([7.0], np.float64)
 
 
 def test_rows_of_later_chunks_are_others() -> None:

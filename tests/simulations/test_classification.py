@@ -229,3 +229,22 @@ def test_public_data_sets_are_learned(path: str, label: str, name: str, rounds: 
     k = len(table.classes)
     wrong = play(policy_named(name, k, {}), table, rounds=rounds, seed=3, batch=None)
     assert 100 * wrong.sum() / (rounds * (1 - 1 / k)) < most
+
+
+def test_labels_that_are_equal_numbers_are_one_class(tmp_path: Path) -> None:
+    """`1` and `1.0`, as a column is written in which a value was missing once; and decimal commas."""
+    rows: list[tuple[object, ...]]
+    rows = [(i, 0, label) for i, label in enumerate(["1", "1.0", "1", "2.0", "2.0", "10"])]
+    found = read(write(tmp_path, lines(rows)), "label")
+    assert found.classes == ("1", "2.0", "10")
+    assert found.label.tolist() == [0, 0, 0, 1, 1, 2]
+    rows = [(i, 0, label) for i, label in enumerate(["2,5", "1,5", "2,50"])]
+    assert read(write(tmp_path, lines(rows, ";", "x;y;label")), "label").classes == ("1,5", "2,5")
+    rows = [(i, 0, label) for i, label in enumerate(["1", "1.0", "b"])]
+    assert read(write(tmp_path, lines(rows)), "label").classes == ("1", "1.0", "b"), "names, and no numbers"
+
+
+def test_a_label_that_two_columns_have_is_refused(tmp_path: Path) -> None:
+    """The second would be a column of x, and tell the answer."""
+    with pytest.raises(InvalidRequest, match="label: 2 columns are called 'label' → give each its own name"):
+        read(write(tmp_path, "label,x,label\na,1,a\nb,2,b\n"), "label")

@@ -72,7 +72,7 @@ def export(tmp_path: Path, rows: str) -> Path:
 def test_a_fit_finds_the_parameters_that_an_export_came_from(tmp_path: Path) -> None:
     moments = Moments(truth())
     file = export(tmp_path, "".join(f"{m},{moments.of(m):.6f}\n" for m in METRICS))
-    targets = validate.exported(file)
+    targets = validate.exported(file).targets
     shipped = scenario.load("travel")
     assert not all(c.fits for c in validate.check(shipped, targets))
     fitted = validate.fit(shipped, targets)
@@ -89,7 +89,7 @@ def test_a_fit_finds_the_parameters_that_an_export_came_from(tmp_path: Path) -> 
 
 def test_what_no_parameter_can_meet_is_left_standing(tmp_path: Path) -> None:
     """Gaps that are not lognormal: three quantiles, two parameters."""
-    targets = validate.exported(export(tmp_path, "repeat.p10,2\nrepeat.p50,4\nrepeat.p90,120\n"))
+    targets = validate.exported(export(tmp_path, "repeat.p10,2\nrepeat.p50,4\nrepeat.p90,120\n")).targets
     after = validate.check(validate.fit(scenario.load("travel"), targets), targets)
     assert [c.fits for c in after].count(False) >= 1
 
@@ -103,13 +103,13 @@ def test_a_fit_that_exists_is_found_although_least_squares_misses_it(tmp_path: P
             for p, f in off.items()
             if (kind, p) != ("repeat", "p10")
         )
-        targets = validate.exported(export(tmp_path, rows))
+        targets = validate.exported(export(tmp_path, rows)).targets
         fitted = validate.fit(scenario.load("travel"), targets)
         assert [c for c in validate.check(fitted, targets) if not c.fits] == [], kind
 
 
 def test_no_visit_comes_sooner_than_a_day_after_another(tmp_path: Path) -> None:
-    targets = validate.exported(export(tmp_path, "repeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n"))
+    targets = validate.exported(export(tmp_path, "repeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n")).targets
     fitted = validate.fit(scenario.load("travel"), targets)
     assert all(c.fits for c in validate.check(fitted, targets))
     assert Moments(fitted).of("repeat.p10") == 1.0
@@ -118,13 +118,13 @@ def test_no_visit_comes_sooner_than_a_day_after_another(tmp_path: Path) -> None:
 def test_what_a_fit_breaks_is_found(tmp_path: Path) -> None:
     """Gaps of 60 days leave nobody who is there again on day 1, whatever the export says of it: nothing."""
     gaming = scenario.load("gaming")
-    targets = validate.exported(export(tmp_path, "repeat.p50,60\n"))
+    targets = validate.exported(export(tmp_path, "repeat.p50,60\n")).targets
     others = validate.unmeasured("gaming", targets)
     assert {"day.1", "day.7", "day.30", "effect", "none"} <= {t.moment for t in others}
     fitted = validate.fit(gaming, targets)
     found = validate.broken(validate.check(gaming, others), validate.check(fitted, others))
     assert [text.split(":")[0] for text in found] == ["day.1", "day.7", "day.30"]
-    rates = validate.exported(export(tmp_path, "rate.cart,0.3\n"))
+    rates = validate.exported(export(tmp_path, "rate.cart,0.3\n")).targets
     assert not {"rate.cart", "abandoned.cart"} & {t.moment for t in validate.unmeasured("travel", rates)}
 
 
@@ -144,6 +144,7 @@ def test_gaps_longer_than_a_simulation_are_said() -> None:
         ("rate.cart,1.2\n", "a rate below 1"),
         ("", "it has no rows"),
         ("rate.cart\n", r"export\.csv:2: no value in column 2"),
+        ("rate.cart,0.1\nagain.cart,0.1\nrate.cart,0.2\n", r"export\.csv:4: rate\.cart is in line 2 already"),
         ("rate.cart,0.1\nrate.cart,NA\n", r"export\.csv:3: rate\.cart: no value"),
     ],
 )
@@ -152,8 +153,19 @@ def test_an_export_that_cannot_be_used_is_refused_by_line(tmp_path: Path, rows: 
         validate.exported(export(tmp_path, rows))
 
 
+def test_what_was_guessed_of_an_export_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "export.csv"
+    file.write_bytes("metric;value;Währung\nrepeat.p50;1,234;€\n".encode("cp1252"))
+    found = validate.exported(file)
+    assert [target.low for target in found.targets] == [pytest.approx(0.9 * 1.234)]
+    assert [note.split(":")[0].rsplit("/", 1)[-1] for note in found.notes] == [
+        "export.csv is not UTF-8",
+        "column value",
+    ]
+
+
 def test_an_export_from_a_spreadsheet_is_read_like_a_plain_one(tmp_path: Path) -> None:
-    plain = validate.exported(export(tmp_path, "rate.cart,0.13\nrepeat.p50,5.5\n"))
+    plain = validate.exported(export(tmp_path, "rate.cart,0.13\nrepeat.p50,5.5\n")).targets
     file = tmp_path / "export.csv"
     for data in (
         "\ufeffmetric,value\r\nrate.cart,0.13\r\nrepeat.p50,5.5\r\n".encode(),
@@ -162,7 +174,7 @@ def test_an_export_from_a_spreadsheet_is_read_like_a_plain_one(tmp_path: Path) -
     ):
         file.write_bytes(data)
         renamed = {"metric": "what", "value": "how much"} if b"what" in data else None
-        assert validate.exported(file, renamed) == plain
+        assert validate.exported(file, renamed).targets == plain
 
 
 @pytest.mark.parametrize("name", ["rate.basket", "repeat.p51", "again", "speed.cart"])

@@ -1,0 +1,86 @@
+"""A review marks what must not be relied on, and its figures are what their names say. No service: arrays only."""
+
+import numpy as np
+import pytest
+
+from experiments import evaluate as core
+from experiments import page, review
+from experiments.monitor import monitor
+from experiments.parts import Ask
+from experiments.promotion import Verdict
+from experiments.report import Report
+from experiments.review import About, Found
+from experiments.rounds import Rewards, Rounds, chunked
+from experiments.targets import Fixed, Target
+
+N = 1500
+ABOUT = About(
+    app="shop", stage="cart", currency="EUR", kind="candidate", algorithm="linear", settings="", arms=("none", "hint"),
+    floor=0.1, version=1, belief_sha256="b", policy_sha256="p", salt_id="s", champion="none", rule="", data="",
+    window="", data_sha256="d", alarms=(), live="", rollback="", command="", git="", binary=True,
+)  # fmt: skip
+
+
+def rounds(amount: float, *, unequal: bool) -> Rounds:
+    """Two arms drawn half and half, a tenth held out; or 60 to 40, and 15 %, though the same was declared."""
+    rng, half = np.random.default_rng(2), np.full((N, 2), 0.5)
+    action = (rng.random(N) < (0.4 if unequal else 0.5)).astype(np.intp)
+    bought = rng.random(N) < 0.3 + 0.1 * action
+    return Rounds(
+        action, amount * bought.astype(np.float64), half[:, 0], propensities=half, q_hat=np.full((N, 2), 0.35 * amount),
+        holdout=rng.random(N) < (0.15 if unequal else 0.1), holdout_share=np.full(N, 0.1), at=np.arange(N),
+        user=np.arange(N), version=np.ones(N, np.int64),
+    )  # fmt: skip
+
+
+def reviewed(amount: float = 1.0, *, unequal: bool = False) -> Report:
+    """Of a policy that always takes the second arm, for rewards of that amount."""
+    log, span = rounds(amount, unequal=unequal), Rewards(0.0, amount)
+    ask = Ask((Target("second", Fixed(1)),), (Target("none", Fixed(0)),), rewards=span)
+    (found,) = core.evaluate([chunked(log)], ask)
+    assert log.holdout is not None
+    live = log.only(~log.holdout)
+    may, pi = np.ones((len(live.reward), 2), dtype=np.bool_), np.tile([0.0, 1.0], (len(live.reward), 1))
+    watched, verdict = monitor(chunked(log), span), Verdict("hold", ("too few",))
+    gathered = Found(live, may, pi, np.full(pi.shape, 0.3), found, found, watched, {}, verdict, None)
+    return review.build(ABOUT._replace(binary=amount == 1.0), gathered)
+
+
+def test_biased_estimators_are_marked_in_table_drawing_and_note() -> None:
+    report = reviewed()
+    answer = report.answers[4]
+    (table,) = answer.tables
+    names = [row.name for row in table.rows]
+    marked = [name.endswith(", biased") for name in names]
+    assert names[0] == "dr"
+    assert {"dm, biased", "clipped, biased", "dros, biased"} <= set(names)
+    assert marked == sorted(marked), "those that may be relied on come first"
+    assert "the interval includes the bias" in table.note
+    assert {bar.name for bar in answer.forest} >= {"dr", "dm, biased"}
+    assert answer.answer.startswith(f"{marked.count(False)} estimators without a bias by design")
+    text = page.render(report)
+    for said in ("dm, biased", "the interval includes the bias"):
+        assert said in text
+
+
+def test_unequal_shares_of_nudges_and_of_the_holdout_are_noted_and_equal_ones_are_not() -> None:
+    noted, clean = reviewed(unequal=True), reviewed()
+    note = noted.answers[5].note
+    for said in ("declared are 50.00, 50.00 %", "holdout: arms came in shares of 8", "declared are 90.00, 10.00 %"):
+        assert said in note
+        assert said in page.render(noted)
+    assert "shares" not in clean.answers[5].note
+
+
+@pytest.mark.parametrize("amount", [1.0, 9.5])
+def test_a_conversion_is_a_share_whatever_a_reward_is_worth(amount: float) -> None:
+    """About 35 % of decisions bring a reward; of 9.5 each, their mean is 3.3, and that is no per cent."""
+    found = reviewed(amount).metrics
+    assert 30.0 < found["conv_pct"] < 40.0
+    if amount == 1.0:
+        assert "mean_reward" not in found
+        assert {"lift_pp", "lift_lcb", "lift_ucb", "dr_pct", "dr_lcb", "dr_ucb"} <= found.keys()
+    else:
+        assert found["mean_reward"] == pytest.approx(found["conv_pct"] * amount / 100.0, rel=1e-3)
+        assert {"lift", "lift_lcb", "lift_ucb", "dr", "dr_lcb", "dr_ucb"} <= found.keys()
+        assert not {"lift_pp", "dr_pct"} & found.keys(), "they are in the reward's units"
