@@ -51,6 +51,7 @@ def test_unequal_assignment_is_said_in_text_and_json(run: Run, tmp_path: Path) -
     )
     body = json.loads(run("evaluate", "--rounds", log, "--policy", "fixed:1", "--no-sequence", "--json").stdout)
     assert body["assignment"]["p"] == pytest.approx(7.74e-6, rel=0.01)
+    assert body["assignment"]["noted"] is True
     assert any("arms came in shares" in note for note in body["notes"])
 
 
