@@ -75,6 +75,7 @@ def _working(mine: "Sync", every: float) -> None:
 def audit(app: str, stage: str, uri: str) -> None:
     """Every approval and rollback, checked as a chain: no line was changed or taken out."""
     runs.quiet()
+    from experiments.moves import missing
     from experiments.registry import Registry, name_of
 
     client, model = Registry(uri), name_of(app, stage)
@@ -84,5 +85,8 @@ def audit(app: str, stage: str, uri: str) -> None:
         row = (str(m.number), m.kind, m.version or "none", m.replaces or "none", m.by, m.at, m.why, m.gate)
         table.add_row(*row, m.belief_sha256[:12])
     runs.console.print(table)
+    if lost := missing(moves):
+        where = "the audit table was deleted in MLflow; the ledger has its releases"
+        runs.console.print(f"Moves 1 to {lost} are lost: {where}.", soft_wrap=True)
     standing = client.standing(model)
     runs.console.print(standing.refused or "The alias and the last approval agree; the chain is whole.")
