@@ -26,14 +26,15 @@ clients:  ## JavaScript clients for the tests, if npm is here; without them thei
 	elif ! (cd tests/clients && npm install --no-audit --no-fund --no-package-lock --loglevel=error); then \
 	echo "npm could not install them: tests of JavaScript clients will be skipped"; fi
 
-chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries
+chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries, other examples each time
 	$(BIN)/python -m pytest -m slow
+	JOURNEY_BANDIT_EXAMPLES=explore $(BIN)/python -m pytest tests/bandit -m "not slow" -n 2
 
 bench: $(VENV)/bench.done  ## what the README's figures come from
-	$(BIN)/python -m benchmarks.decide
-	$(BIN)/python benchmarks/http.py
-	$(BIN)/python -m benchmarks.events
-	$(BIN)/python -m benchmarks.registry
+	$(BIN)/python -m benchmarks.comparison.decide
+	$(BIN)/python benchmarks/load/http.py
+	$(BIN)/python -m benchmarks.load.events
+	$(BIN)/python -m benchmarks.load.registry
 
 serve: $(VENV)/run.done  ## a service to try: APP=travel, no key needed
 	$(BIN)/journey-bandit serve --app $(APP) --store sqlite:///$(APP).db --salt docs --dev

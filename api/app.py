@@ -18,25 +18,26 @@ from litestar.params import FromPath
 from litestar.response import File
 
 from api import clocks
-from api.access import Gate, guard, presented
-from api.catalogues import read_catalogue
-from api.keys import Keys
-from api.keys import load as load_keys
-from api.messages import Health
+from api.catalogue_files import read_catalogue
+from api.clocks import Clock
+from api.components import CurrentParts, SharedResources, build
+from api.http.access import AccessControl, guard, presented
+from api.http.asgi import ProtocolApp
+from api.http.error_responses import handle
+from api.http.keys import ApiKeys
+from api.http.keys import load as load_keys
+from api.learning.worker import Worker
+from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
-from api.parts import Current, Ground, build
-from api.problems import handle
-from api.reloading import Reload
+from api.reloading import ConfigurationReload
 from api.routes import clock as clock_routes
 from api.routes import collector, native, ofrep, personalizer, releases, segment, webhooks
 from api.routes import events as event_routes
 from api.routes import health as health_routes
 from api.settings import Settings
 from api.stores import Store, open_store
-from api.webhooks import load as load_endpoints
-from api.wire import App
-from api.worker import Clock, Worker
-from bandit.catalogue import Catalogue
+from api.webhooks.config import load as load_endpoints
+from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, LedgerError, Problem
 
 VERSION = importlib.metadata.version("journey-bandit")
@@ -54,32 +55,32 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
     return create_service(settings, clock=clock, store=store).app
 
 
-class Made(NamedTuple):
+class CreatedService(NamedTuple):
     """A service, and what reads its keys, webhooks and catalogue anew."""
 
     app: Litestar
-    reload: Reload
+    reload: ConfigurationReload
 
 
-def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Made:
+def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> CreatedService:
     """The service of one app, ready to serve. Opens the store (or takes the one given) and closes it at shutdown.
 
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
     have mistakes.
     """
-    clock = clock or (clocks.Driven() if settings.clock == "driven" else clocks.wall)
+    clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.wall)
     catalogue = read_catalogue(settings.app)
-    gate = Gate(load_keys(Path(settings.keys)) if settings.keys else Keys({}), clock)
+    gate = AccessControl(load_keys(Path(settings.keys)) if settings.keys else ApiKeys({}), clock)
     endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
-    ground = Ground(settings, store or open_store(settings.store), clock, Metrics())
+    ground = SharedResources(settings, store or open_store(settings.store), clock, Metrics())
     try:
         _check_clock(settings, clock, ground.store)
-        current = Current(ground, build(ground, catalogue, endpoints))
+        current = CurrentParts(ground, build(ground, catalogue, endpoints))
     except (LedgerError, InvalidRequest):
         ground.store.close()
         raise
-    reload = Reload(current, gate)
-    app = App(
+    reload = ConfigurationReload(current, gate)
+    app = ProtocolApp(
         route_handlers=[*_routes(current, gate, reload), _assets()],
         lifespan=[_lifespan(current, reload)],
         guards=[] if settings.dev else [guard(gate)],
@@ -91,10 +92,10 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
         debug=False,
         logging_config=None,
     )
-    return Made(app, reload)
+    return CreatedService(app, reload)
 
 
-def _routes(current: Current, gate: Gate, reload: Reload) -> list[HTTPRouteHandler]:
+def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationReload) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
     settings, store, clock, metrics = current.ground
     catalogue, worker = current.lately(lambda parts: parts.catalogue), current.lately(lambda parts: parts.worker)
@@ -116,13 +117,13 @@ def _routes(current: Current, gate: Gate, reload: Reload) -> list[HTTPRouteHandl
         *webhooks.routes(current.lately(lambda parts: parts.sending)),
         *releases.routes(worker, catalogue, clock),
         *health_routes.routes(health, metrics),
-        *(clock_routes.routes(clock) if isinstance(clock, clocks.Driven) else []),
+        *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]
 
 
 def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
     """InvalidRequest for a driven clock outside trials, LedgerError if it would begin before what the ledger holds."""
-    if isinstance(clock, clocks.Driven):
+    if isinstance(clock, clocks.DrivenClock):
         if not settings.dev:
             fix = "give --dev too, or leave --clock out"
             raise InvalidRequest(Problem("clock", "a driven clock is for trials only", fix))
@@ -130,7 +131,9 @@ def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
             raise LedgerError("a driven clock begins with an empty ledger: give --store another file")
 
 
-def _lifespan(current: Current, reload: Reload) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    current: CurrentParts, reload: ConfigurationReload
+) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     """The writer runs while the service does; then everything queued is committed and the ledger released."""
 
     @asynccontextmanager

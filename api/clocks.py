@@ -7,6 +7,10 @@ machine and on a slow one.
 
 import threading
 import time
+from collections.abc import Callable
+
+Clock = Callable[[], int]
+"""A clock: µs since 1970."""
 
 START = 1_767_225_600_000_000
 """When a driven clock begins: 2026-01-01 00:00 UTC, in µs since 1970."""
@@ -17,7 +21,7 @@ def wall() -> int:
     return time.time_ns() // 1000
 
 
-class Driven:
+class DrivenClock:
     """Simulated time, in µs since 1970; it only goes forward."""
 
     def __init__(self) -> None:

@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from api import changes
-from api.access import Gate
-from api.catalogues import read_catalogue
-from api.keys import load as load_keys
-from api.parts import Current
-from api.webhooks import Endpoint
-from api.webhooks import load as load_endpoints
-from bandit.catalogue import Catalogue
+from api.catalogue_files import read_catalogue
+from api.components import CurrentParts
+from api.http.access import AccessControl
+from api.http.keys import load as load_keys
+from api.ledger import catalogue_changes
+from api.webhooks.config import Endpoint
+from api.webhooks.config import load as load_endpoints
+from bandit.catalogue.model import Catalogue
 from bandit.errors import JourneyBanditError, LedgerMismatch
 
 log = logging.getLogger("journey_bandit.reload")
@@ -26,10 +26,10 @@ log = logging.getLogger("journey_bandit.reload")
 T = TypeVar("T")
 
 
-class Reload:
+class ConfigurationReload:
     """Called for each SIGHUP. `failing`: what the last one refused, and why."""
 
-    def __init__(self, current: Current, gate: Gate):
+    def __init__(self, current: CurrentParts, gate: AccessControl):
         self._current, self._gate = current, gate
         self._settings = current.ground.settings
         self._turn = asyncio.Lock()
@@ -89,13 +89,13 @@ class Reload:
         log.info("webhooks: %s", ", ".join(endpoints) or "none")
 
     def _fates(self, catalogue: Catalogue) -> list[str]:
-        found = changes.fates(self._current.ground.store, catalogue, self._settings.salt or None)
+        found = catalogue_changes.fates(self._current.ground.store, catalogue, self._settings.salt or None)
         return [f"{fate.what}: {fate.stage}: {fate.why}" for fate in found]
 
     def _catalogue(self) -> Catalogue:
         """The one that the settings name, if the ledger takes it."""
         catalogue = read_catalogue(self._settings.app)
-        wrong = changes.refusals(self._current.ground.store, catalogue, self._settings.salt or None)
+        wrong = catalogue_changes.refusals(self._current.ground.store, catalogue, self._settings.salt or None)
         if wrong:
             raise LedgerMismatch("\n".join(wrong))
         return catalogue

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import arithmetic
-
-Array = NDArray[np.float64]
+from bandit.arrays import Array
+from bandit.numerics import arithmetic
 
 GRID = 2.0**24
 X_GRID = 2.0**12  # a product of two such multiples is on GRID already

@@ -12,18 +12,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import features, guardrails, propensity, transforms
-from bandit.actions import Action, Objects, Shared, least
-from bandit.catalogue import Stage
+from bandit import features, guardrails
+from bandit.arrays import Array, Mask
+from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, Problem
 from bandit.features import Given, Schema
-from bandit.guardrails import Proof
-from bandit.policies.protocol import Array, Mask, Posterior, Scores
+from bandit.guardrails import ClaimEvidence
+from bandit.policies.protocol import Posterior, Scores
+from bandit.policies.shared import Action, Objects, Shared, least
+from bandit.propensity import gaussian, transforms
 from bandit.records import Decision
 from bandit.snapshot import Snapshot
 
 
-class Rank(msgspec.Struct, frozen=True, kw_only=True):
+class RankQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Actions that a caller offers, the baseline first, and what is known. `event` keys the holdout: there is no user.
 
     refused: actions that may not be taken → the reason.
@@ -39,7 +41,7 @@ class Rank(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class Live(NamedTuple):
+class PreparedPolicy(NamedTuple):
     """A snapshot made ready: what decisions are made with until the next one is published."""
 
     snapshot: Snapshot
@@ -49,7 +51,7 @@ class Live(NamedTuple):
     release: int = 0  # number of the approved release it is; 0: what has been learned here so far
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller asks. `id` keys the draw; `unit` decides the holdout: the person's, or that of `user_id` if empty.
 
     refused: nudges that may not be shown for a reason from outside, such as a budget → that reason. moment: what made
@@ -59,7 +61,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     id: uuid.UUID
     user_id: str
     context: Mapping[str, Given]
-    proof: Proof = Proof()
+    proof: ClaimEvidence = ClaimEvidence()
     include: Sequence[str] | None = None
     exclude: Sequence[str] = ()
     request: bytes = b""
@@ -70,14 +72,14 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     unit: bytes = b""
 
 
-def ready(snapshot: Snapshot) -> Live:
+def prepare(snapshot: Snapshot) -> PreparedPolicy:
     """Compute the posterior once for all decisions of this snapshot."""
     spec = snapshot.spec
     posterior = spec.learner.posterior(snapshot.evidence, snapshot.arms)
-    return Live(snapshot, spec.digest(), features.of(spec), posterior)
+    return PreparedPolicy(snapshot, spec.digest(), features.of(spec), posterior)
 
 
-def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
+def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
     """One decision, a pure function of its arguments. InvalidRequest names every field that cannot be used."""
     snapshot = live.snapshot
     stage = snapshot.spec
@@ -95,7 +97,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         scale=window_scale,
     )
     scores = choose(live, x, allowed.mask)
-    u = propensity.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
+    u = gaussian.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
     return Decision(
         id=ask.id,
         at=now,
@@ -112,7 +114,7 @@ def decide(live: Live, ask: Ask, *, now: int, salt: bytes, window_scale: float =
         mean=scores.mean,
         sd=scores.sd,
         u=u,
-        arm=stage.arms[propensity.draw(scores.propensity, u)],
+        arm=stage.arms[gaussian.draw(scores.propensity, u)],
         holdout=holdout,
         excluded=allowed.excluded,
         evidence={k: v for k, v in msgspec.structs.asdict(ask.proof).items() if v is not None},
@@ -128,7 +130,7 @@ def _expires(stage: Stage, now: int, window_scale: float) -> int:
     return now + max(1, round(stage.reward.seconds * window_scale * 1e6))
 
 
-def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
+def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
     """One decision among the actions of a request. InvalidRequest for what cannot be used, and if all are refused."""
     snapshot, policy = live.snapshot, live.snapshot.spec.policy
     if not isinstance(policy, Shared):
@@ -143,8 +145,8 @@ def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 
     if holdout:
         excluded |= dict.fromkeys(may[1:], "holdout: control events get the first action")
     scores = choose(live, phi, np.array([name not in excluded for name in names]))
-    u = propensity.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
-    drawn = propensity.draw(scores.propensity, u)
+    u = gaussian.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
+    drawn = gaussian.draw(scores.propensity, u)
     return Decision(
         id=ask.id,
         at=now,
@@ -173,7 +175,7 @@ def rank(live: Live, ask: Rank, *, now: int, salt: bytes, window_scale: float = 
     )
 
 
-def choose(live: Live, x: Array, eligible: Mask) -> Scores:
+def choose(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
     """Scores and *final* propensities: the policy's own, then top-two, then ramp, and last the
     floor and the grid of 2⁻²⁴ that is drawn from. `x`: φ (K, D) of
     all actions where they come with the request.
@@ -185,13 +187,13 @@ def choose(live: Live, x: Array, eligible: Mask) -> Scores:
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
     floor = least(spec.floor, eligible) if spec.dynamic else spec.floor
-    return scores._replace(propensity=propensity.apportioned(p, floor, eligible))
+    return scores._replace(propensity=gaussian.apportioned(p, floor, eligible))
 
 
-def choose_many(live: Live, x: Array, eligible: NDArray[np.bool_]) -> Scores:
+def choose_many(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> Scores:
     """`choose` for n contexts at once: x (n, d), eligible (n, k); every part of the result is (n, k).
 
-    The bits of `choose`, at a fraction of its cost (benchmarks/batch.py), whatever the other rows.
+    The bits of `choose`, at a fraction of its cost (benchmarks/load/batch.py), whatever the other rows.
     InvalidRequest for shapes that do not fit, values that are not finite, and rows in which nothing is eligible.
     """
     _check(live, x, eligible)
@@ -204,10 +206,10 @@ def choose_many(live: Live, x: Array, eligible: NDArray[np.bool_]) -> Scores:
         p = transforms.top_two_many(p, spec.top_two)
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
-    return scores._replace(propensity=propensity.apportioned_many(p, spec.floor, eligible))
+    return scores._replace(propensity=gaussian.apportioned_many(p, spec.floor, eligible))
 
 
-def _check(live: Live, x: Array, eligible: NDArray[np.bool_]) -> None:
+def _check(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> None:
     d, k = len(live.schema.columns), len(live.snapshot.spec.arms)
     if x.ndim != 2 or x.shape[1] != d or not np.isfinite(x).all():
         raise InvalidRequest(Problem("x", f"shape {x.shape}", f"n rows of {d} finite numbers, as `features` encodes"))
@@ -216,13 +218,13 @@ def _check(live: Live, x: Array, eligible: NDArray[np.bool_]) -> None:
         raise InvalidRequest(Problem("eligible", f"shape {eligible.shape}, or a row of no arm", fix))
 
 
-def recompute(live: Live, decision: Decision, salt: bytes) -> Decision:
+def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision:
     """The decision again, from what its ledger row holds and the snapshot of its version. Equal bit for bit."""
     arms = decision.arms(live.snapshot.spec.arms)
     eligible = np.array([arm not in decision.excluded for arm in arms])
     scores = choose(live, decision.phi if decision.actions else decision.x, eligible)
-    u = propensity.unit(salt, b"draw", decision.stage.encode(), decision.id.bytes)
-    arm = arms[propensity.draw(scores.propensity, u)]
+    u = gaussian.unit(salt, b"draw", decision.stage.encode(), decision.id.bytes)
+    arm = arms[gaussian.draw(scores.propensity, u)]
     return msgspec.structs.replace(decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arm)
 
 
@@ -231,7 +233,7 @@ def randomization_unit(salt: bytes, user_id: str) -> bytes:
 
     A person keeps the unit of the id under which they were first given a decision, whichever id asks later.
     """
-    place = round(propensity.unit(salt, b"holdout", user_id.encode()) * 2**53) << 11
+    place = round(gaussian.unit(salt, b"holdout", user_id.encode()) * 2**53) << 11
     return place.to_bytes(8, "big") + user_hash(salt, user_id)[:8]
 
 

@@ -10,20 +10,19 @@ from reprlib import repr as brief
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bandit.actions import Shared
+from bandit.arrays import Array
 from bandit.belief import X_GRID
-from bandit.catalogue import Feature, Stage
-from bandit.decoding import closest
+from bandit.catalogue.decoding import closest
+from bandit.catalogue.model import Feature, Stage
 from bandit.errors import InvalidRequest, Problem
+from bandit.policies.shared import Shared
 
-Array = NDArray[np.float64]
 Given = object
 """What a caller may send: a text, number, boolean or null; anything else is refused by name."""
 
 
-class Encoded(NamedTuple):
+class EncodedContext(NamedTuple):
     """x (d,) and what a caller should know about how it came to be."""
 
     x: Array
@@ -58,7 +57,7 @@ def of(stage: Stage) -> Schema:
     return Schema({}, columns, columns)
 
 
-def encode(layout: Schema, context: Mapping[str, Given]) -> Encoded:
+def encode(layout: Schema, context: Mapping[str, Given]) -> EncodedContext:
     """x of a context. A missing (or null) feature takes its default and sets its indicator; a number outside its range
     is clipped and said in the notes. InvalidRequest names every unknown feature and wrong type at once.
     """
@@ -81,7 +80,7 @@ def encode(layout: Schema, context: Mapping[str, Given]) -> Encoded:
     if any(missing):
         absent = ", ".join(name for name, gone in zip(layout.features, missing, strict=True) if gone)
         notes.append(f"missing, declared defaults used: {absent}")
-    return Encoded(np.rint(np.array(x + missing) * X_GRID) / X_GRID, tuple(notes))
+    return EncodedContext(np.rint(np.array(x + missing) * X_GRID) / X_GRID, tuple(notes))
 
 
 class _RefusedError(Exception):

@@ -7,11 +7,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import durations
-from bandit.catalogue import NONE, Catalogue, Nudge, Stage
-from bandit.decoding import closest
+from bandit.catalogue import durations
+from bandit.catalogue.decoding import closest
+from bandit.catalogue.limits import Limits, QuietHours
+from bandit.catalogue.model import NONE, Catalogue, Nudge, Stage
 from bandit.errors import InvalidRequest, Problem
-from bandit.limits import Limits, Quiet
 
 DAY = 86_400_000_000
 """A day in microseconds."""
@@ -20,7 +20,7 @@ _NO_LIMITS = Limits()
 _SKEW = 300_000_000  # µs that a client's clock may be ahead of ours
 
 
-class Proof(msgspec.Struct, frozen=True):
+class ClaimEvidence(msgspec.Struct, frozen=True):
     """Evidence that came with a request: units in stock, when the offer ends, and when both were looked up
     (microseconds since 1970; None: just now).
     """
@@ -37,7 +37,7 @@ class Exposure(NamedTuple):
     until: int
 
 
-Place = tuple[str, str]
+CapScope = tuple[str, str]
 """Where limits are declared: (stage, nudge), (stage, "") or ("", "") for the app."""
 
 
@@ -53,8 +53,8 @@ class Circumstances(NamedTuple):
     place, in its present period. `minutes`: minute of the local day by timezone. `local`: the user's own, if known.
     """
 
-    shown: Mapping[Place, Sequence[Exposure]]
-    everyone: Mapping[Place, int]
+    shown: Mapping[CapScope, Sequence[Exposure]]
+    everyone: Mapping[CapScope, int]
     consent: Collection[str]
     abandoned: Sequence[int]  # when this user's abandoned visits ended
     began: int | None  # when this user's visit began
@@ -62,7 +62,7 @@ class Circumstances(NamedTuple):
     local: LocalTime | None = None
 
 
-class Eligible(NamedTuple):
+class Eligibility(NamedTuple):
     """`mask` (k,) in the stage's order, and the reason of each exclusion."""
 
     mask: NDArray[np.bool_]
@@ -73,13 +73,13 @@ def eligible(
     stage: Stage,
     *,
     holdout: bool,
-    proof: Proof,
+    proof: ClaimEvidence,
     include: Sequence[str] | None,
     exclude: Sequence[str],
     refused: Mapping[str, str],
     now: int,
     scale: float = 1.0,
-) -> Eligible:
+) -> Eligibility:
     """`refused`: nudges that may not be shown for a reason from outside, such as a budget. No nudge is always eligible.
     Durations run on a clock compressed by `scale`.
 
@@ -101,10 +101,10 @@ def eligible(
         )
         if reason:
             excluded[name] = reason
-    return Eligible(np.array([arm not in excluded for arm in stage.arms]), excluded)
+    return Eligibility(np.array([arm not in excluded for arm in stage.arms]), excluded)
 
 
-def unproven(nudge: Nudge, proof: Proof, now: int, scale: float) -> str | None:
+def unproven(nudge: Nudge, proof: ClaimEvidence, now: int, scale: float) -> str | None:
     """Why the nudge's claim cannot be made, or None."""
     if nudge.evidence is None:
         return None
@@ -161,7 +161,7 @@ class _Look(NamedTuple):
                 return f"repeat abandoner: {count} visits abandoned in {rule.within}, at most {rule.most}"
         return self.exclusive(stage, name, nudge)
 
-    def quiet(self, hours: Quiet, format_: str) -> bool:
+    def quiet(self, hours: QuietHours, format_: str) -> bool:
         own = self.around.local
         minute = own.minute if own else self.around.minutes[hours.timezone]
         return (not hours.formats or format_ in hours.formats) and hours.covers(minute)
@@ -184,7 +184,7 @@ class _Look(NamedTuple):
         """None if the catalogue does not declare it any more."""
         return self.catalogue.stages[stage].nudges.get(name) if stage in self.catalogue.stages else None
 
-    def exceeded(self, limits: Limits, place: Place) -> str:
+    def exceeded(self, limits: Limits, place: CapScope) -> str:
         """A cap or a cool-down that is reached at the app, the stage or the nudge."""
         if limits == _NO_LIMITS:
             return ""
@@ -214,7 +214,7 @@ class _Look(NamedTuple):
         return durations.micro(text, self.scale)
 
 
-def _at(shown: Place, place: Place) -> bool:
+def _at(shown: CapScope, place: CapScope) -> bool:
     """Whether an exposure falls under the limits declared at a place."""
     return place in (shown, (shown[0], ""), ("", ""))
 

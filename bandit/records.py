@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from bandit.arrays import Array
+
 OutcomeKind = Literal["reward", "activation", "retraction"]
 Value = str | float | bool
 Why = Literal["reward", "silence", "retraction", "holdout", "not activated", "other schema"]
@@ -18,7 +18,7 @@ NOT_NOW = "not now"
 """The moment of a decision that was asked for when no moment held."""
 
 
-class Basis(NamedTuple):
+class PendingBasis(NamedTuple):
     """What was known beyond what had settled: at `at` (µs), of the ledger's first decisions and outcomes, that many.
 
     All zero: nothing.
@@ -38,7 +38,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     spec: str  # digest of the stage as declared when it was made
     version: int  # the settlements the policy had learned: those numbered up to this
-    basis: Basis = Basis()  # and what it took from decisions that were still open
+    basis: PendingBasis = PendingBasis()  # and what it took from decisions that were still open
     user: bytes  # keyed hash, 16 bytes
     unit: bytes = b""  # what the person's group is drawn from: `engine.randomization_unit`; empty: not recorded
     request: bytes  # digest of the request, to tell a retry from a conflict
@@ -120,7 +120,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     voids: str = ""
 
 
-class Matured(msgspec.Struct, frozen=True):
+class MaturedDecision(msgspec.Struct, frozen=True):
     """A decision whose reward is final, with what was reported in time."""
 
     seq: int

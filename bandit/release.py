@@ -12,8 +12,8 @@ import numpy as np
 
 from bandit import engine, features
 from bandit.belief import GRID, Belief
-from bandit.catalogue import Stage
-from bandit.engine import Live
+from bandit.catalogue.model import Stage
+from bandit.engine import PreparedPolicy
 from bandit.errors import PropensityError, SnapshotError
 from bandit.records import Release
 from bandit.snapshot import Snapshot
@@ -43,7 +43,7 @@ def rolls_back_to(history: Sequence[Release]) -> list[str]:
     return found
 
 
-def prepare(snapshot: Snapshot, stage: Stage) -> Live:
+def prepare(snapshot: Snapshot, stage: Stage) -> PreparedPolicy:
     """The snapshot made ready to decide under `stage`. SnapshotError if it does not fit, is no belief, or fails the
     probe.
     """
@@ -53,7 +53,7 @@ def prepare(snapshot: Snapshot, stage: Stage) -> Live:
         if belief is not None:
             _check_definite(name, belief)
     try:
-        live = engine.ready(msgspec.structs.replace(snapshot, spec=spec))
+        live = engine.prepare(msgspec.structs.replace(snapshot, spec=spec))
         _probe(live)
     except (np.linalg.LinAlgError, FloatingPointError, ValueError, PropensityError) as error:
         raise SnapshotError(f"the snapshot cannot decide: {error}") from error
@@ -93,7 +93,7 @@ def _check_definite(name: str, belief: Belief) -> None:
         raise SnapshotError(f"{name}: a precision has the eigenvalue {least.min():.3g}: no belief has that")
 
 
-def _probe(live: Live) -> None:
+def _probe(live: PreparedPolicy) -> None:
     """Decide at the defaults and at both ends of every feature, with all arms and with each alone beside no nudge."""
     spec, k, d = live.snapshot.spec, len(live.snapshot.spec.arms), len(live.schema.columns)
     start, _ = features.encode(live.schema, {})

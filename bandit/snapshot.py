@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit.belief import Array, Belief, add
-from bandit.catalogue import Stage
+from bandit.arrays import Array
+from bandit.belief import Belief, add
+from bandit.catalogue.model import Stage
 from bandit.errors import SnapshotError
 from bandit.features import of
-from bandit.policies import blocks
-from bandit.policies.protocol import Arms, Factor, Retired
-from bandit.records import Basis
+from bandit.policies import hierarchy
+from bandit.policies.protocol import ArmEconomics, CoefficientFactor, RetiredArms
+from bandit.records import PendingBasis
 
 FORMAT = 3
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -43,13 +44,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     spec: Stage
     version: int
     belief: Belief
-    elsewhere: Factor | None = None  # what the app's other stages have learned about types of nudges
-    retired: Retired | None = None
+    elsewhere: CoefficientFactor | None = None  # what the app's other stages have learned about types of nudges
+    retired: RetiredArms | None = None
     pending: Belief | None = None
-    basis: Basis = Basis()
+    basis: PendingBasis = PendingBasis()
 
     @property
-    def arms(self) -> Arms:
+    def arms(self) -> ArmEconomics:
         """What the policy knows of the arms."""
         columns = of(self.spec).keys
         return self.spec.facts._replace(columns=columns, elsewhere=self.elsewhere, retired=self.retired)
@@ -68,7 +69,7 @@ def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     for i, snapshot in enumerate(snapshots):
         others = [m for j, m in enumerate(said) if m and j != i] if said[i] else []
         version = latest if said[i] else snapshot.version
-        result.append(msgspec.structs.replace(snapshot, version=version, elsewhere=blocks.combined(others)))
+        result.append(msgspec.structs.replace(snapshot, version=version, elsewhere=hierarchy.combined(others)))
     return result
 
 
@@ -153,10 +154,10 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
         spec=msgspec.convert(policy["spec"], Stage),
         version=int(policy["version"]),
         belief=Belief(*(found[name] for name in Belief._fields)),
-        elsewhere=Factor(keys, found["elsewhere_precision"], found["elsewhere_shift"]) if keys else None,
-        retired=Retired(names, kinds, found["retired_precision"], found["retired_shift"]) if names else None,
+        elsewhere=CoefficientFactor(keys, found["elsewhere_precision"], found["elsewhere_shift"]) if keys else None,
+        retired=RetiredArms(names, kinds, found["retired_precision"], found["retired_shift"]) if names else None,
         pending=Belief(*(found[f"pending_{name}"] for name in Belief._fields)) if policy["pending"] else None,
-        basis=Basis(**policy["basis"]),
+        basis=PendingBasis(**policy["basis"]),
     )
 
 

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bandit.log import Array
-from simulations.population import Kinds, Situation
-from simulations.scenario import Leg, Scenario
+from bandit.arrays import Array, Mask
+from simulations.population import Kinds, VisitSituation
+from simulations.scenario import FurtherStage, Scenario
 
 Rows = NDArray[np.intp]
-Mask = NDArray[np.bool_]
 
 GONE = -1
 _BLOCK = 2048  # users whose numbers come from one generator
@@ -25,7 +24,7 @@ _PEOPLE, _VISITS = 0, 1  # first element of a spawn key
 _EXTRA = 8  # uniform numbers of a visit besides those of its features
 
 
-class Noise(NamedTuple):
+class PersonNoise(NamedTuple):
     """Random numbers of n visits. `normal` and `uniform` make features; the rest is (n,)."""
 
     normal: Array  # (n, m)
@@ -40,7 +39,7 @@ class Noise(NamedTuple):
     gap: Array  # normal
 
 
-def noise(seed: int, step: int, rows: Rows, normals: int, uniforms: int) -> Noise:
+def noise(seed: int, step: int, rows: Rows, normals: int, uniforms: int) -> PersonNoise:
     """The numbers of these users' visits at a step; `rows` (n,) ascending."""
     normal, uniform = np.empty((len(rows), normals + 1)), np.empty((len(rows), uniforms + _EXTRA))
     last = int(rows[-1]) // _BLOCK if len(rows) else -1
@@ -54,14 +53,14 @@ def noise(seed: int, step: int, rows: Rows, normals: int, uniforms: int) -> Nois
     own = uniform[:, uniforms:]
     draw, reward, delay, opt_out, leave, move = (own[:, i] for i in range(6))
     features = normal[:, 1:], uniform[:, :uniforms]
-    return Noise(*features, draw, reward, delay, opt_out, leave, move, proof=own[:, 6:8], gap=normal[:, 0])
+    return PersonNoise(*features, draw, reward, delay, opt_out, leave, move, proof=own[:, 6:8], gap=normal[:, 0])
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-class Traits(NamedTuple):
+class PersonTraits(NamedTuple):
     """What a user is for life, (N,) each. `arrives` in days."""
 
     persona: Kinds
@@ -71,11 +70,11 @@ class Traits(NamedTuple):
     arrives: Array
 
 
-def traits(scenario: Scenario, seed: int, users: int, days: float, holdout: float) -> Traits:
+def traits(scenario: Scenario, seed: int, users: int, days: float, holdout: float) -> PersonTraits:
     """N people. They first come by a Poisson process with the scenario's weekly profile, given that N come in all."""
     blocks = [_born(scenario, seed, block, days) for block in range(-(-users // _BLOCK))]
     persona, effect, harvests, held, arrives = (np.concatenate(part)[:users] for part in zip(*blocks, strict=True))
-    return Traits(persona, effect, harvests, held < holdout, arrives)
+    return PersonTraits(persona, effect, harvests, held < holdout, arrives)
 
 
 def _born(scenario: Scenario, seed: int, block: int, days: float) -> tuple[NDArray[np.generic], ...]:
@@ -90,13 +89,13 @@ def _born(scenario: Scenario, seed: int, block: int, days: float) -> tuple[NDArr
     return persona, rng.standard_normal(_BLOCK), uniform[:, 2] < share, uniform[:, 3], arrives
 
 
-class Crowd:
+class PopulationState:
     """All users of a run. The only thing in a run that changes in place, one `after` for each group of visits.
 
     stages: names in the order of `place`. A run of one stage keeps people there.
     """
 
-    def __init__(self, scenario: Scenario, made: Traits, stages: tuple[str, ...], legs: dict[str, Leg]):
+    def __init__(self, scenario: Scenario, made: PersonTraits, stages: tuple[str, ...], legs: dict[str, FurtherStage]):
         n = len(made.persona)
         self.scenario, self.traits, self._stages = scenario, made, stages
         self._moves = [_edges(stages, legs.get(name)) for name in stages]
@@ -111,16 +110,18 @@ class Crowd:
         """Who comes to the stage within the step."""
         return np.flatnonzero((self.place == stage) & (self.due < step + 1))
 
-    def situation(self, rows: Rows, day: float) -> Situation:
+    def situation(self, rows: Rows, day: float) -> VisitSituation:
         """What these visits find."""
         faded = self._fatigue[rows] * self.scenario.fatigue.keeps ** np.maximum(day - self._last[rows], 0.0)
-        return Situation(day, faded, self._trained[rows], self._pulled[rows])
+        return VisitSituation(day, faded, self._trained[rows], self._pulled[rows])
 
     def capped(self, rows: Rows, day: float) -> Mask:
         """Who may see no coupon now, by the app's guard."""
         return np.asarray(day - self._coupon[rows] < self.scenario.coupons.cap_days)
 
-    def after(self, rows: Rows, found: Situation, *, nudged: Mask, coupon: Mask, reward: Mask, chance: Noise) -> None:
+    def after(
+        self, rows: Rows, found: VisitSituation, *, nudged: Mask, coupon: Mask, reward: Mask, chance: PersonNoise
+    ) -> None:
         """What a group of visits at one stage leaves behind. Nobody waits for a late reward to move on."""
         tired, day = self.scenario.fatigue, found.day
         self._fatigue[rows], self._last[rows] = found.fatigue + nudged, day
@@ -160,7 +161,7 @@ class _Move(NamedTuple):
     rests: bool
 
 
-def _edges(stages: tuple[str, ...], leg: Leg | None) -> _Move | None:
+def _edges(stages: tuple[str, ...], leg: FurtherStage | None) -> _Move | None:
     if leg is None or len(stages) == 1:
         return None
     to = np.array([*(stages.index(name) for name in leg.otherwise), GONE], dtype=np.intp)

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from bandit import features
+from bandit.arrays import Array
 from bandit.belief import X_GRID
-from bandit.catalogue import Feature, Stage
-from bandit.log import Array
-from simulations.scenario import Drift, Leg, Scenario, check
+from bandit.catalogue.model import Feature, Stage
+from simulations.scenario import EffectDrift, FurtherStage, Scenario, check
 
 Kinds = NDArray[np.intp]  # (n,) persona of each person
 
@@ -41,7 +41,7 @@ _DWELL_SD = 0.6
 _DAY = 86400.0
 
 
-class Situation(NamedTuple):
+class VisitSituation(NamedTuple):
     """What a visit finds. `day` since launch; the rest (n,): fatigue F, training T of harvesters, logits pulled."""
 
     day: float
@@ -50,13 +50,13 @@ class Situation(NamedTuple):
     pulled: Array
 
     @staticmethod
-    def first(n: int) -> "Situation":
+    def first(n: int) -> "VisitSituation":
         """Of n people who were never here, on the first day."""
-        return Situation(0.0, np.zeros(n), np.zeros(n), np.zeros(n))
+        return VisitSituation(0.0, np.zeros(n), np.zeros(n), np.zeros(n))
 
-    def at(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Situation":
+    def at(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "VisitSituation":
         """Of some of the people."""
-        return Situation(self.day, self.fatigue[rows], self.trained[rows], self.pulled[rows])
+        return VisitSituation(self.day, self.fatigue[rows], self.trained[rows], self.pulled[rows])
 
 
 class Population:
@@ -132,7 +132,7 @@ class Population:
         names = tuple(self.stage.features)
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def score(self, z: int | Kinds, position: Array, situation: Situation) -> Array:
+    def score(self, z: int | Kinds, position: Array, situation: VisitSituation) -> Array:
         """The logit above, its user effect left out, for n people of persona z, (n, k)."""
         s = self.scenario
         tired = situation.fatigue[:, None]
@@ -144,11 +144,11 @@ class Population:
         fresh = self.novelty(situation.day) * np.exp(-s.fatigue.dulls * tired)
         return np.asarray(common[:, None] + fresh * own - waits)
 
-    def chance(self, z: Kinds, u: Array, position: Array, situation: Situation) -> Array:
+    def chance(self, z: Kinds, u: Array, position: Array, situation: VisitSituation) -> Array:
         """P(reward | z, u, y, a), (n, k), the delay left out: the truth of these very people."""
         return np.asarray(special.expit(self.score(z, position, situation) + self.scenario.user_sd * u[:, None]))
 
-    def rate(self, position: Array, situation: Situation) -> Array:
+    def rate(self, position: Array, situation: VisitSituation) -> Array:
         """Expected reward within the window given y and the situation, (n, k), in the reward's units."""
         posterior, total = self.posterior(position), np.zeros((len(position), len(self.stage.arms)))
         for z in range(len(self.weights)):
@@ -195,7 +195,7 @@ class Population:
 class _Law:
     """The law of features given the persona, and its likelihood."""
 
-    def __init__(self, scenario: Scenario, stage: Stage, leg: Leg | None):
+    def __init__(self, scenario: Scenario, stage: Stage, leg: FurtherStage | None):
         signals = scenario.hesitation if leg is None else {}
         kinds = {name: f.type for name, f in stage.features.items()}
         self._columns = list(kinds)
@@ -255,7 +255,7 @@ class _Law:
         return np.asarray(logs)
 
 
-def moves(drift: Drift, k: int, days: int) -> Array:
+def moves(drift: EffectDrift, k: int, days: int) -> Array:
     """Where each arm's effect is on days 0 … days, (days + 1, k); no nudge stays where it is."""
     noise = np.random.default_rng([drift.number, 7]).normal(0.0, drift.sd, (days + 1, k))
     path = np.zeros((days + 1, k))
@@ -296,11 +296,11 @@ def _tabulated(sd: float) -> tuple[Array, Array]:
     return table, np.diff(table)
 
 
-def _by_persona(leg: Leg | None, personas: int) -> list[dict[str, float]]:
+def _by_persona(leg: FurtherStage | None, personas: int) -> list[dict[str, float]]:
     return [{name: values[z] for name, values in leg.effects.items()} if leg else {} for z in range(personas)]
 
 
-def _given(scenario: Scenario, leg: Leg | None, z: int) -> dict[str, Any]:
+def _given(scenario: Scenario, leg: FurtherStage | None, z: int) -> dict[str, Any]:
     """What persona z has declared of each feature of the stage."""
     if leg is None:
         return dict(list(scenario.personas.values())[z].features)

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bandit.catalogue import NONE, Catalogue, Stage
-from bandit.decoding import closest, decode
+from bandit.catalogue.decoding import closest, decode
+from bandit.catalogue.model import NONE, Catalogue, Stage
 from bandit.errors import CatalogueError, NotFound, Problem
-from bandit.texts import decoded
+from bandit.tables.texts import decoded
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -41,7 +41,7 @@ class Persona(_Part, frozen=True, kw_only=True):
     harvests: Share = 0.0
 
 
-class Leg(_Part, frozen=True, kw_only=True):
+class FurtherStage(_Part, frozen=True, kw_only=True):
     """Another stage of the journey, lists in the order of the personas.
 
     base, effects, delay_hours, proof: as for the rich stage; a feature left out says nothing about the persona.
@@ -80,7 +80,7 @@ class Novelty(_Part, frozen=True, kw_only=True):
     days: Positive = 30.0
 
 
-class Drift(_Part, frozen=True, kw_only=True):
+class EffectDrift(_Part, frozen=True, kw_only=True):
     """Effects move, by nudge: `ou` wanders with this stationary sd (logits) and half-life; `redraw` adds one draw of
     N(0, sd²) on the day. The path is a function of the scenario's `number`, not of the seed of a run.
     """
@@ -92,7 +92,7 @@ class Drift(_Part, frozen=True, kw_only=True):
     number: int = 0
 
 
-class Coupons(_Part, frozen=True, kw_only=True):
+class CouponHabit(_Part, frozen=True, kw_only=True):
     """What harvesters wait for. T ← T + learns·(1 − T) when one is shown, else T·(1 − forgets); an arm that is no
     coupon loses depth·T logits. `cap_days`: the guard of the app, no second coupon within so many days; 0 is none.
     """
@@ -104,7 +104,7 @@ class Coupons(_Part, frozen=True, kw_only=True):
     cap_days: NotNegative = 0.0
 
 
-class Visits(_Part, frozen=True, kw_only=True):
+class VisitTiming(_Part, frozen=True, kw_only=True):
     """Days between visits are lognormal: median `gap_days`, sd of their logarithm `gap_sd`, at least one step.
 
     weekly: relative number of first visits on each day, Monday first. pull_forward: logits that the visit after a
@@ -143,10 +143,10 @@ class Scenario(_Part, frozen=True, kw_only=True):
     people_per_day: Positive = 600.0
     fatigue: Fatigue = Fatigue()
     novelty: Novelty = Novelty()
-    drift: Drift = Drift()
-    coupons: Coupons = Coupons()
-    visits: Visits = Visits()
-    journey: dict[str, Leg] = {}
+    drift: EffectDrift = EffectDrift()
+    coupons: CouponHabit = CouponHabit()
+    visits: VisitTiming = VisitTiming()
+    journey: dict[str, FurtherStage] = {}
 
 
 def names() -> list[str]:
@@ -233,7 +233,7 @@ def check_journey(scenario: Scenario, catalogue: Catalogue) -> None:
     _raise(scenario, mistakes)
 
 
-def _leg_mistakes(path: str, leg: Leg, stage: Stage, personas: int) -> list[Problem]:
+def _leg_mistakes(path: str, leg: FurtherStage, stage: Stage, personas: int) -> list[Problem]:
     mistakes: list[Problem] = []
     if leg.base is None:
         mistakes.append(Problem(f"{path}.base", "missing", "the reward rate without a nudge"))

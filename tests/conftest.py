@@ -1,6 +1,13 @@
-"""In which order the tests run, so that two processes that share them by files end together (`make test`)."""
+"""Examples that hypothesis draws, and the order in which the tests run: two processes share them by files (`make test`)."""
+
+import os
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True, deadline=None, database=None)  # the same examples on every run
+settings.register_profile("explore", deadline=None, max_examples=500)  # `make chaos`: others each time
+settings.load_profile(os.environ.get("JOURNEY_BANDIT_EXAMPLES", "same"))
 
 _FIRST = ("registry", "e2e", "clients", "cli")  # with the longest files: what begins last should be short
 

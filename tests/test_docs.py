@@ -13,9 +13,9 @@ import pytest
 
 from api.server import free_port
 from api.settings import Settings
-from bandit.catalogue import parse
-from cli import processes
-from cli.main import group
+from bandit.catalogue.model import parse
+from journey_bandit import processes
+from journey_bandit.main import group
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -6,10 +6,10 @@ import msgspec
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from api.bodies import read, takes
-from api.clocks import Driven
-from api.items import Shape
-from api.problems import documented
+from api.clocks import DrivenClock
+from api.http.batch_items import BodyShape
+from api.http.error_responses import documented
+from api.http.request_body import read, takes
 
 
 class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,10 +24,10 @@ class ClockReply(msgspec.Struct, frozen=True):
     now: int
 
 
-_ADVANCE = Shape(Advance)
+_ADVANCE = BodyShape(Advance)
 
 
-def routes(clock: Driven) -> list[HTTPRouteHandler]:
+def routes(clock: DrivenClock) -> list[HTTPRouteHandler]:
     """The handlers of one clock."""
 
     @get("/v1/clock", summary="Simulated time", opt={"scope": "read"}, tags=["trials"])

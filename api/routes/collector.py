@@ -11,10 +11,10 @@ import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
-from api import flaws
-from api.bodies import body
-from api.events import EventReceipt, Events, Sent
-from api.items import Envelope
+from api.events.service import EventReceipt, EventService, ReceivedEvent
+from api.http import lenient_json
+from api.http.batch_items import BatchEnvelope
+from api.http.request_body import body
 from api.metrics import Metrics
 from bandit.errors import InvalidRequest, Problem
 
@@ -23,23 +23,23 @@ _BODY_BYTES = 1_000_000
 _KIND = "tracking"
 
 
-class _Body(msgspec.Struct):
+class _TrackingBody(msgspec.Struct):
     """Unknown fields are theirs."""
 
     events: list[msgspec.Raw]
 
 
-class _Tracking(msgspec.Struct, rename="camel"):
+class _TrackingEvent(msgspec.Struct, rename="camel"):
     key: str
     user_key: str
     creation_date: float | None = None  # seconds
     tracking_event_details: Any = None
 
 
-_BODY = Envelope(_Body, "events")
+_BODY = BatchEnvelope(_TrackingBody, "events")
 
 
-def routes(events: Events, metrics: Metrics) -> list[HTTPRouteHandler]:
+def routes(events: EventService, metrics: Metrics) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
 
     @post(PATH, status_code=200, request_max_body_size=_BODY_BYTES, opt={"scope": "events"}, include_in_schema=False)
@@ -55,16 +55,16 @@ def routes(events: Events, metrics: Metrics) -> list[HTTPRouteHandler]:
 def _readable(raw: bytes, metrics: Metrics) -> dict[str, Any]:
     """An event with NaN in place of values that JSON cannot hold; empty if nothing is left."""
     try:
-        given, unusable = flaws.marked(raw)
+        given, unusable = lenient_json.marked(raw)
     except (ValueError, RecursionError):
         return {}
     metrics.unusable.labels("collector").inc(len(unusable))
     return given if isinstance(given, dict) else {}
 
 
-def _sent(given: dict[str, Any]) -> Sent | InvalidRequest:
+def _sent(given: dict[str, Any]) -> ReceivedEvent | InvalidRequest:
     try:
-        event = msgspec.convert(given, _Tracking)
+        event = msgspec.convert(given, _TrackingEvent)
     except msgspec.ValidationError as error:
         return InvalidRequest(Problem("events", str(error)[:120], "send key and userKey"))
     if not 0 < len(event.user_key) <= 256 or not event.key:
@@ -73,4 +73,4 @@ def _sent(given: dict[str, Any]) -> Sent | InvalidRequest:
     words = msgspec.json.encode(given, order="deterministic")  # it has no id: the same words are the same event
     name = f"track:{hashlib.blake2b(words, digest_size=16).hexdigest()}"
     details = event.tracking_event_details if isinstance(event.tracking_event_details, dict) else {}
-    return Sent(name, event.key, event.user_key, None, details, at, "creationDate")
+    return ReceivedEvent(name, event.key, event.user_key, None, details, at, "creationDate")

@@ -7,19 +7,19 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, Parameter
 
-from api.bodies import body, takes
-from api.event_messages import EventBatch, EventItem, EventReplies, EventRequest, JourneyReply, UncreditedReply
-from api.events import Events
-from api.items import Batch, answers
-from api.problems import documented, item
-from bandit.catalogue import Catalogue
+from api.events.service import EventService
+from api.http.batch_items import ItemBatch, answers
+from api.http.error_responses import documented, item
+from api.http.request_body import body, takes
+from api.messages.events import EventBatch, EventItem, EventReplies, EventRequest, JourneyReply, UncreditedReply
+from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, Problem
 
-_EVENTS = Batch(EventBatch, EventRequest)
+_EVENTS = ItemBatch(EventBatch, EventRequest)
 _BATCH_BYTES = 4_000_000
 
 
-def routes(events: Events, catalogue: Catalogue) -> list[HTTPRouteHandler]:
+def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
 
     @post(

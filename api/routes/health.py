@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
-from api.messages import Health
+from api.messages.decisions import Health
 from api.metrics import Metrics
 
 

@@ -7,9 +7,11 @@ from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
-from api.bodies import body, read, takes
-from api.items import Batch, Shape, answers
-from api.messages import (
+from api.decisions.service import DecisionService
+from api.http.batch_items import BodyShape, ItemBatch, answers
+from api.http.error_responses import documented, item
+from api.http.request_body import body, read, takes
+from api.messages.decisions import (
     DecisionBatch,
     DecisionItem,
     DecisionReplies,
@@ -24,26 +26,24 @@ from api.messages import (
     Receipt,
     StagesReply,
 )
-from api.problems import documented, item
-from api.service import Service
-from bandit.catalogue import Catalogue
+from bandit.catalogue.model import Catalogue
 from bandit.snapshot import to_zip
 
 Ask = Request[Any, Any, Any]
 
-_DECISION, _DECISIONS = Shape(DecisionRequest), Batch(DecisionBatch, DecisionRequest)
-_OUTCOME, _OUTCOMES = Shape(OutcomeRequest), Batch(OutcomeBatch, OutcomeRequest)
+_DECISION, _DECISIONS = BodyShape(DecisionRequest), ItemBatch(DecisionBatch, DecisionRequest)
+_OUTCOME, _OUTCOMES = BodyShape(OutcomeRequest), ItemBatch(OutcomeBatch, OutcomeRequest)
 _BATCH_BYTES = 4_000_000
 
 _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind": "reward", "value": 1}
 
 
-def routes(service: Service) -> list[HTTPRouteHandler]:
+def routes(service: DecisionService) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
     return [*_deciding(service), *_reporting(service), *_looking_up(service)]
 
 
-def _deciding(service: Service) -> list[HTTPRouteHandler]:
+def _deciding(service: DecisionService) -> list[HTTPRouteHandler]:
     example = _example(service.catalogue)
 
     @post(
@@ -80,7 +80,7 @@ def _deciding(service: Service) -> list[HTTPRouteHandler]:
     return [decide, decide_batch]
 
 
-def _reporting(service: Service) -> list[HTTPRouteHandler]:
+def _reporting(service: DecisionService) -> list[HTTPRouteHandler]:
     @post(
         "/v1/outcomes",
         status_code=200,
@@ -115,7 +115,7 @@ def _reporting(service: Service) -> list[HTTPRouteHandler]:
     return [report, report_batch]
 
 
-def _looking_up(service: Service) -> list[HTTPRouteHandler]:
+def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
     @get(
         "/v1/decisions/{decision_id:uuid}",
         summary="The receipt of a decision",

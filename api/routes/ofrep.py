@@ -15,10 +15,10 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api import flaws
-from api.bodies import BrokenGzip, body
-from api.flags import Evaluation, Flags, read
-from api.flaws import Remains
+from api.decisions.flags import FlagEvaluation, Flags, read
+from api.http import lenient_json
+from api.http.lenient_json import CleanedJson
+from api.http.request_body import BrokenGzip, body
 from api.metrics import Metrics
 from bandit.errors import InvalidRequest, NotFound, Overloaded, Problem, Unavailable
 
@@ -30,13 +30,13 @@ PATH = "/ofrep/"
 _FLAGS = "/ofrep/v1/evaluate/flags"
 
 
-class _Body(msgspec.Struct):
+class _FlagBody(msgspec.Struct):
     """Unknown fields are the protocol's future."""
 
     context: Any = None
 
 
-_BODY = msgspec.json.Decoder(_Body)
+_BODY = msgspec.json.Decoder(_FlagBody)
 
 
 class _UnreadableError(Exception):
@@ -56,7 +56,7 @@ def routes(flags: Flags, metrics: Metrics) -> list[HTTPRouteHandler]:
         content = msgspec.json.encode(
             {
                 "flags": [
-                    _flag(result) if isinstance(result, Evaluation) else _failure(result[1], result[0])[1]
+                    _flag(result) if isinstance(result, FlagEvaluation) else _failure(result[1], result[0])[1]
                     for result in results
                 ]
             }
@@ -93,17 +93,17 @@ async def _context(request: Ask, metrics: Metrics) -> object:
     return found.value.get("context")
 
 
-def _cleaned(raw: bytes, error: Exception) -> Remains:
+def _cleaned(raw: bytes, error: Exception) -> CleanedJson:
     try:
-        found = flaws.clean(raw)
+        found = lenient_json.clean(raw)
     except (ValueError, RecursionError):
-        found = Remains(None, [])
+        found = CleanedJson(None, [])
     if not (found.flaws and isinstance(found.value, dict)):
         raise _UnreadableError("the body is not a JSON object with a context") from error
     return found
 
 
-def _flag(found: Evaluation) -> dict[str, object]:
+def _flag(found: FlagEvaluation) -> dict[str, object]:
     reply = found.reply
     sure = reply.propensity == 1.0 and not reply.holdout  # nothing was drawn: only this may be shown
     reason = "DISABLED" if reply.moment is None else "TARGETING_MATCH" if sure else "SPLIT"

@@ -16,18 +16,18 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api import flaws
-from api.access import ExpiredKey
-from api.bodies import body
-from api.flaws import Remains
-from api.items import Envelope
+from api.decisions.ranking import Ranking, ReportedReward, Slot, in_order
+from api.http import lenient_json
+from api.http.access import ExpiredKey
+from api.http.batch_items import BatchEnvelope
+from api.http.lenient_json import CleanedJson
+from api.http.protocol_paths import NO
+from api.http.request_body import body
 from api.metrics import Metrics
-from api.paths import NO
-from api.ranking import Given, Ranking, Slot, in_order
-from bandit import durations
-from bandit.actions import Action
-from bandit.catalogue import Catalogue
+from bandit.catalogue import durations
+from bandit.catalogue.model import Catalogue
 from bandit.errors import Conflict, InvalidRequest, NotFound, Problem, Unavailable
+from bandit.policies.shared import Action
 
 log = logging.getLogger("journey_bandit.http")
 
@@ -90,7 +90,7 @@ class _SlotRewards(msgspec.Struct):
 
 _RANK, _SLOTS = msgspec.json.Decoder(_Rank), msgspec.json.Decoder(_Slots)
 _REWARD, _SLOT_REWARD = msgspec.json.Decoder(_Reward), msgspec.json.Decoder(_SlotReward)
-_REWARDS = Envelope(_SlotRewards, "reward")
+_REWARDS = BatchEnvelope(_SlotRewards, "reward")
 
 
 def routes(ranking: Ranking, catalogue: Catalogue, own: Own, metrics: Metrics) -> list[HTTPRouteHandler]:
@@ -123,7 +123,7 @@ def _single(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandler
     async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
         name = named(request, loop)
         given = await read(request, _REWARD)
-        await ranking.reward(name, _event(event), [Given(None, given.value, _request(request))])
+        await ranking.reward(name, _event(event), [ReportedReward(None, given.value, _request(request))])
 
     @_post("/events/{event:str}/activate", 204, "reward")
     async def activate(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
@@ -161,11 +161,11 @@ def _multiple(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandl
     async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
         """Slot by slot: one that cannot be used is refused after the others were recorded."""
         name, sent, own = named(request, loop), _REWARDS.read(await body(request)), _request(request)
-        given, problems = list[Given](), list[Problem]()
+        given, problems = list[ReportedReward](), list[Problem]()
         for i, raw in enumerate(sent.reward):
             try:
                 one = _decoded(bytes(raw), _SLOT_REWARD, None)
-                given.append(Given(one.slot_id, one.value, own and f"{own}:{i}", f"reward[{i}]."))
+                given.append(ReportedReward(one.slot_id, one.value, own and f"{own}:{i}", f"reward[{i}]."))
             except InvalidRequest as error:
                 problems += [msgspec.structs.replace(p, field=f"reward[{i}].{p.field}") for p in error.problems]
         try:
@@ -255,7 +255,7 @@ def _decoded(raw: bytes, decoder: msgspec.json.Decoder[Any], metrics: Metrics | 
         raise InvalidRequest(problem)
     for flaw in found.flaws:
         if not {"features", "contextFeatures"} & set(flaw.path[:-1]):
-            raise InvalidRequest(Problem(flaws.text(flaw.path)[:120] or "(body)", flaw.problem, _FIX))
+            raise InvalidRequest(Problem(lenient_json.text(flaw.path)[:120] or "(body)", flaw.problem, _FIX))
     if metrics:
         metrics.unusable.labels("personalizer").inc(len(found.flaws))
     try:
@@ -264,11 +264,11 @@ def _decoded(raw: bytes, decoder: msgspec.json.Decoder[Any], metrics: Metrics | 
         raise InvalidRequest(_problem(error)) from error
 
 
-def _cleaned(raw: bytes) -> Remains:
+def _cleaned(raw: bytes) -> CleanedJson:
     try:
-        return flaws.clean(raw)
+        return lenient_json.clean(raw)
     except (ValueError, RecursionError):
-        return Remains(None, [])
+        return CleanedJson(None, [])
 
 
 def _problem(error: Exception) -> Problem:

@@ -8,19 +8,20 @@ from litestar import Request, get, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api.bodies import read, takes
-from api.items import Shape
-from api.problems import documented
-from api.release_messages import RegistryWord, Released, ReleaseRequest, ReleasesReply, RollbackRequest
-from api.releases import Word
+from api.clocks import Clock
+from api.http.batch_items import BodyShape
+from api.http.error_responses import documented
+from api.http.request_body import read, takes
+from api.learning.worker import Worker
+from api.messages.releases import RegistryHeartbeat, ReleaseReply, ReleaseRequest, ReleasesReply, RollbackRequest
+from api.releases.service import SyncHeartbeat
 from api.times import microseconds, time_of
-from api.worker import Clock, Worker
-from bandit.catalogue import Catalogue
+from bandit.catalogue.model import Catalogue
 from bandit.records import Release
 
 Ask = Request[Any, Any, Any]
 
-_RELEASE, _ROLLBACK, _WORD = Shape(ReleaseRequest), Shape(RollbackRequest), Shape(RegistryWord)
+_RELEASE, _ROLLBACK, _WORD = BodyShape(ReleaseRequest), BodyShape(RollbackRequest), BodyShape(RegistryHeartbeat)
 _MOST_BYTES = 64_000_000
 _EXAMPLE = {
     "model": "travel-cart",
@@ -36,7 +37,7 @@ _HEARD = {"reachable": True, "since": "2026-01-01T00:00:00Z"}
 def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
 
-    def _after(kept: Release) -> Released:
+    def _after(kept: Release) -> ReleaseReply:
         return next(_released(one, back) for one, back in worker.releases.history() if one.seq == kept.seq)
 
     @put(
@@ -48,7 +49,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         opt={"scope": "admin"},
         tags=["release"],
     )
-    async def release(request: Ask, stage: FromPath[str]) -> Released:
+    async def release(request: Ask, stage: FromPath[str]) -> ReleaseReply:
         """Checked, kept in the ledger, then served by the next decision. Repeating it changes nothing."""
         given = await read(request, _RELEASE)
         catalogue.stage(stage)
@@ -78,7 +79,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         opt={"scope": "admin"},
         tags=["release"],
     )
-    async def rollback(request: Ask, stage: FromPath[str]) -> Released:
+    async def rollback(request: Ask, stage: FromPath[str]) -> ReleaseReply:
         """At once, from the bytes in the ledger; no registry is asked. Repeated with its time, it changes nothing."""
         given = await read(request, _ROLLBACK)
         catalogue.stage(stage)
@@ -103,7 +104,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         "/v1/registry",
         status_code=200,
         summary="What `registry sync` tells health",
-        operation_class=takes(RegistryWord, _HEARD),
+        operation_class=takes(RegistryHeartbeat, _HEARD),
         responses=documented(400, 401, 403, 413, 415, 503),
         opt={"scope": "admin"},
         tags=["release"],
@@ -113,14 +114,14 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         word = await read(request, _WORD)
         since = microseconds(word.since)
         told = (word.detail, word.every, word.backlog, word.dropped, word.refused)
-        worker.releases.hear(Word(clock(), word.reachable, since, *told))
+        worker.releases.hear(SyncHeartbeat(clock(), word.reachable, since, *told))
         return {"status": "ok"}
 
     return [release, rollback, listed, heard]
 
 
-def _released(kept: Release, back: str) -> Released:
-    return Released(
+def _released(kept: Release, back: str) -> ReleaseReply:
+    return ReleaseReply(
         number=kept.seq,
         stage=kept.stage,
         kind=kept.kind,

@@ -17,11 +17,11 @@ from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from api import flaws
-from api.access import Gate
-from api.bodies import BrokenGzip, body
-from api.events import EventReceipt, Events, Sent
-from api.items import Envelope
+from api.events.service import EventReceipt, EventService, ReceivedEvent
+from api.http import lenient_json
+from api.http.access import AccessControl
+from api.http.batch_items import BatchEnvelope
+from api.http.request_body import BrokenGzip, body
 from api.metrics import Metrics
 from api.stores.protocol import SKEW
 from api.times import FIRST, parsed
@@ -56,7 +56,7 @@ class _Envelope(msgspec.Struct):
     context: Any = None
 
 
-_ENVELOPE = Envelope(_Envelope, "batch")
+_ENVELOPE = BatchEnvelope(_Envelope, "batch")
 
 
 class RefusedError(Exception):
@@ -67,10 +67,10 @@ class RefusedError(Exception):
         super().__init__(message)
 
 
-def routes(events: Events, gate: Gate | None, metrics: Metrics) -> list[HTTPRouteHandler]:
+def routes(events: EventService, gate: AccessControl | None, metrics: Metrics) -> list[HTTPRouteHandler]:
     """The handlers of one service. `gate` None: no key is needed."""
 
-    async def taken(sent: Sequence[Sent | InvalidRequest]) -> Response[bytes]:
+    async def taken(sent: Sequence[ReceivedEvent | InvalidRequest]) -> Response[bytes]:
         return _answer(200, _summary(sent, await events.take(sent)))
 
     @post(
@@ -83,7 +83,7 @@ def routes(events: Events, gate: Gate | None, metrics: Metrics) -> list[HTTPRout
     async def batch(request: Ask) -> Response[bytes]:
         envelope = _ENVELOPE.read(await body(request))
         _admit(request, gate, envelope.writeKey)
-        read = _Reader(events, envelope.sentAt, envelope.context, metrics)
+        read = _SegmentReader(events, envelope.sentAt, envelope.context, metrics)
         return await taken([read.message(bytes(one)) for one in envelope.batch])
 
     def single(kind: str, paths: Sequence[str]) -> HTTPRouteHandler:
@@ -100,7 +100,7 @@ def routes(events: Events, gate: Gate | None, metrics: Metrics) -> list[HTTPRout
             if len(raw) > _MESSAGE:
                 raise RefusedError(400, "message_too_large", f"a message may have {_MESSAGE} bytes")
             _admit(request, gate, _object(raw).get("writeKey"))
-            sent = _Reader(events, None, None, metrics).message(raw, kind)
+            sent = _SegmentReader(events, None, None, metrics).message(raw, kind)
             (receipt,) = await events.take([sent])
             if isinstance(receipt, InvalidRequest):
                 raise RefusedError(400, "invalid_message", str(receipt))
@@ -112,7 +112,7 @@ def routes(events: Events, gate: Gate | None, metrics: Metrics) -> list[HTTPRout
 
 
 def _summary(
-    sent: Sequence[Sent | InvalidRequest], taken: Sequence[EventReceipt | InvalidRequest]
+    sent: Sequence[ReceivedEvent | InvalidRequest], taken: Sequence[EventReceipt | InvalidRequest]
 ) -> dict[str, object]:
     """What is answered: which messages were dropped and why, and which reports are credited to nothing. Clients look
     at the status only; people look here.
@@ -125,7 +125,7 @@ def _summary(
     reports = [
         {"messageId": message.id, "credited": dict(one.credited), "not_credited": dict(one.missed)}
         for message, one in zip(sent, taken, strict=True)
-        if isinstance(message, Sent) and isinstance(one, EventReceipt) and (one.credited or one.missed)
+        if isinstance(message, ReceivedEvent) and isinstance(one, EventReceipt) and (one.credited or one.missed)
     ]
     return {"success": True, **({"dropped": dropped} if dropped else {}), **({"reports": reports} if reports else {})}
 
@@ -167,7 +167,7 @@ def _answer(status: int, content: object, headers: dict[str, str] | None = None)
 def _object(raw: bytes) -> dict[str, Any]:
     """A single call, without values that JSON cannot hold."""
     try:
-        found = flaws.sound(raw)
+        found = lenient_json.sound(raw)
     except (ValueError, RecursionError) as error:
         raise RefusedError(400, "invalid_json", "the body is not JSON") from error
     if not isinstance(found, dict):
@@ -175,7 +175,7 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _admit(request: Ask, gate: Gate | None, write_key: object) -> None:
+def _admit(request: Ask, gate: AccessControl | None, write_key: object) -> None:
     """A key as Basic user, as X-API-Key or Bearer, or as writeKey in the body."""
     if gate is None:
         return
@@ -200,17 +200,17 @@ def _presented(request: Ask, write_key: object) -> str:
     return request.headers.get("x-api-key") or (write_key if isinstance(write_key, str) else "")
 
 
-class _Reader:
+class _SegmentReader:
     """Reads the messages of one request: each as it was sent, or what is wrong with it."""
 
-    def __init__(self, events: Events, sent_at: object, context: object, metrics: Metrics):
+    def __init__(self, events: EventService, sent_at: object, context: object, metrics: Metrics):
         self._events = events
         self._metrics = metrics
         self._sent = sent_at
         self._context = context if isinstance(context, Mapping) else {}
         self._now = events.now()
 
-    def message(self, raw: bytes, kind: str | None = None) -> Sent | InvalidRequest:
+    def message(self, raw: bytes, kind: str | None = None) -> ReceivedEvent | InvalidRequest:
         """One message; `kind` is said by the path of a single call. A value that JSON cannot hold counts as one that
         cannot be used, never as absent.
         """
@@ -225,11 +225,11 @@ class _Reader:
         try:
             return msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            given, unusable = flaws.marked(raw)
+            given, unusable = lenient_json.marked(raw)
             self._metrics.unusable.labels("segment").inc(len(unusable))
             return given
 
-    def _message(self, given: object, raw: bytes, kind: str | None) -> Sent:
+    def _message(self, given: object, raw: bytes, kind: str | None) -> ReceivedEvent:
         if not isinstance(given, dict):
             raise InvalidRequest(Problem("(message)", "not an object", "send one object a message"))
         what = kind or given.get("type")
@@ -241,7 +241,7 @@ class _Reader:
             raise InvalidRequest(Problem("previousId", "missing, or userId is", "send both: they are one person"))
         at = self._time(given)
         alias = previous if what == "alias" else anonymous if user else None
-        return Sent(
+        return ReceivedEvent(
             _message_id(given, raw, at),
             self._name(what, given),
             user or anonymous or "",

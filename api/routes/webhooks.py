@@ -9,9 +9,9 @@ from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, QueryParameter
 
-from api.outbox import Post
-from api.problems import documented
+from api.http.error_responses import documented
 from api.times import time_of
+from api.webhooks.dispatcher import WebhookDispatcher
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +32,13 @@ class DeadLetters(msgspec.Struct, frozen=True):
     dead_letters: list[DeadLetter]
 
 
-class Revived(msgspec.Struct, frozen=True):
+class RetryReply(msgspec.Struct, frozen=True):
     """How many are tried again."""
 
     revived: int
 
 
-def routes(sending: Post) -> list[HTTPRouteHandler]:
+def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
     """The handlers of one service."""
 
     @get(
@@ -74,8 +74,8 @@ def routes(sending: Post) -> list[HTTPRouteHandler]:
         opt={"scope": "admin"},
         tags=["operate"],
     )
-    async def retry(endpoint: FromQuery[str | None] = None) -> Revived:
+    async def retry(endpoint: FromQuery[str | None] = None) -> RetryReply:
         """From the first attempt on; of one endpoint or of all."""
-        return Revived(await sending.again(endpoint))
+        return RetryReply(await sending.again(endpoint))
 
     return [dead, retry]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from api.stores.memory import MemoryStore
+from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
-from api.stores.sqlite import SqliteStore
+from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
 
 __all__ = ["Store", "file_of", "open_store"]

@@ -14,19 +14,19 @@ from typing import Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 
-from bandit import rewards
-from bandit.attribution import Credited, Uncredited
+from bandit.arrays import Array
 from bandit.belief import Belief
-from bandit.catalogue import Stage
+from bandit.catalogue.model import Stage
 from bandit.errors import LedgerError, Problem
-from bandit.features import Array
-from bandit.journey import Rules, State
-from bandit.records import Decision, Event, Matured, Outcome, OutcomeKind, Release, Settlement
+from bandit.journey.attribution import CreditedOutcome, UncreditedReport
+from bandit.journey.folding import JourneyFold, JourneyState
+from bandit.learning import rewards
+from bandit.records import Decision, Event, MaturedDecision, Outcome, OutcomeKind, Release, Settlement
 
 SKEW = 300_000_000  # µs that a client's clock may differ from ours
 
 
-class Found(NamedTuple):
+class DecisionRecord(NamedTuple):
     """A decision in the ledger with all that was recorded about it."""
 
     seq: int
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     settlement: Settlement | None
 
 
-class Kept(NamedTuple):
+class RecordedDecision(NamedTuple):
     """A decision as the ledger holds it. `duplicate`: it was there already, maybe with another request."""
 
     decision: Decision
@@ -43,18 +43,18 @@ class Kept(NamedTuple):
     seq: int
 
 
-class Noted(NamedTuple):
+class OutcomeReceipt(NamedTuple):
     """What became of a reported outcome."""
 
     status: Literal["recorded", "duplicate", "conflict", "unknown", "invalid"]
     late: bool = False
     problem: Problem | None = None
     stage: str = ""
-    found: "Found | None" = None  # if recorded: the decision, and all that was reported about it
+    found: "DecisionRecord | None" = None  # if recorded: the decision, and all that was reported about it
     notes: tuple[str, ...] = ()  # if recorded: what will not count as it was sent
 
 
-class Last(NamedTuple):
+class LedgerPosition(NamedTuple):
     """The numbers of the ledger's newest rows."""
 
     decision: int
@@ -63,7 +63,7 @@ class Last(NamedTuple):
     release: int = 0
 
 
-class Plan(NamedTuple):
+class AdmissionPlan(NamedTuple):
     """What one transaction has to write."""
 
     decisions: list[tuple[int, Decision]]
@@ -71,7 +71,7 @@ class Plan(NamedTuple):
     hastened: list[int]  # decisions whose reward is final before their window ends
 
 
-class Counts(NamedTuple):
+class RowCounts(NamedTuple):
     """Rows of the ledger."""
 
     decisions: int
@@ -83,7 +83,7 @@ class Counts(NamedTuple):
 Status = Literal["recorded", "duplicate", "conflict"]
 
 
-class Asked(NamedTuple):
+class PastDecision(NamedTuple):
     """A decision of a person, without its numbers."""
 
     id: uuid.UUID
@@ -114,8 +114,8 @@ class Person(NamedTuple):
 
     root: bytes
     ids: frozenset[bytes]
-    state: State | None
-    asked: tuple[Asked, ...]
+    state: JourneyState | None
+    asked: tuple[PastDecision, ...]
     first: FirstDecision | None = None
 
 
@@ -123,30 +123,30 @@ class EventCredits(NamedTuple):
     """What one event is credited to, and why it is credited to nothing, by stage."""
 
     credited: Mapping[str, uuid.UUID]
-    missed: Mapping[str, Uncredited]
+    missed: Mapping[str, UncreditedReport]
 
 
-class Folded(NamedTuple):
+class IngestResult(NamedTuple):
     """What taking events in has changed. `moved`: roots of people who were joined or parted. `credits`: by event id, of
     the events that report something. `missed`: what was found to be credited to nothing, now and not before.
     """
 
     taken: list[Status]
-    states: Mapping[bytes, State]
+    states: Mapping[bytes, JourneyState]
     moved: Collection[bytes]
-    noted: list[tuple[Credited, Noted]]
+    noted: list[tuple[CreditedOutcome, OutcomeReceipt]]
     credits: Mapping[str, EventCredits] = MappingProxyType({})
-    missed: Sequence[Uncredited] = ()
+    missed: Sequence[UncreditedReport] = ()
 
 
 class MissedReport(NamedTuple):
     """An event that reports something and is credited to nothing, and when it was received (µs)."""
 
-    report: Uncredited
+    report: UncreditedReport
     at: int
 
 
-class Letter(NamedTuple):
+class WebhookDelivery(NamedTuple):
     """A message that an endpoint has not taken. `due`: its next attempt; `dead`: it was given up."""
 
     endpoint: str
@@ -184,7 +184,7 @@ class Store(Protocol):
         outcomes: Sequence[Outcome],
         now: int,
         specs: Mapping[str, Stage],
-    ) -> tuple[list[Kept], list[Noted]]:
+    ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
         """Append what is new, in one durable transaction; answer for each, in order. `specs`: as `specs()`."""
         ...
 
@@ -197,9 +197,9 @@ class Store(Protocol):
         events: Sequence[Event],
         now: int,
         specs: Mapping[str, Stage],
-        rules: Rules,
+        rules: JourneyFold,
         users: Collection[bytes] = (),
-    ) -> Folded:
+    ) -> IngestResult:
         """Record events that are new, move journeys on, and record the outcomes that events report (see `intake`).
 
         `users`: ids of people whose decisions have changed, so that what they reported is attributed anew.
@@ -222,7 +222,7 @@ class Store(Protocol):
         """All events that came under these ids, in the order in which they happened."""
         ...
 
-    def due(self, now: int, limit: int, stages: Collection[str]) -> list[Matured]:
+    def due(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
         """Decisions of these stages whose reward is final and that are not settled yet: in the order in which they
         became final, then in the order of the ledger.
         """
@@ -245,11 +245,11 @@ class Store(Protocol):
         """The number of the stage's newest settlement, 0 before any."""
         ...
 
-    def last(self) -> Last:
+    def last(self) -> LedgerPosition:
         """The numbers of the newest rows, 0 before any."""
         ...
 
-    def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:
+    def open(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """The stage's decisions that wait for their reward, in order; with `at`, as the ledger stood when these were
         its newest rows.
         """
@@ -263,7 +263,7 @@ class Store(Protocol):
         """Overwrite the derived belief, for a rebuild."""
         ...
 
-    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Found]:
+    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         """The decisions of these ids that exist."""
         ...
 
@@ -275,26 +275,26 @@ class Store(Protocol):
         """
         ...
 
-    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[Found]:
+    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
         """Every decision made at `since` (µs) or later, in order, with what was recorded about it."""
         ...
 
-    def made(self, after: int, most: int) -> list[Found]:
+    def made(self, after: int, most: int) -> list[DecisionRecord]:
         """Decisions numbered above `after`, in order, so many at most."""
         ...
 
-    def ended(self, after: int, most: int) -> list[Found]:
+    def ended(self, after: int, most: int) -> list[DecisionRecord]:
         """Decisions settled by settlements numbered above `after`, in their order, so many at most."""
         ...
 
-    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[Letter]:
+    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
         """What an endpoint, or any, has not taken and was given up or not, in the order in which it is due."""
         ...
 
     def post(
         self,
         facts: Mapping[str, str],
-        put: Sequence[Letter],
+        put: Sequence[WebhookDelivery],
         gone: Sequence[tuple[str, str]],
         most_dead: int | None = None,
     ) -> None:
@@ -311,7 +311,7 @@ class Store(Protocol):
         """Every release of a stage, or of all, in order."""
         ...
 
-    def counts(self) -> Counts:
+    def counts(self) -> RowCounts:
         """How many rows there are."""
         ...
 
@@ -329,24 +329,24 @@ def admit(
     outcomes: Sequence[Outcome],
     now: int,
     specs: Mapping[str, Stage],
-    known: Mapping[uuid.UUID, Found],
+    known: Mapping[uuid.UUID, DecisionRecord],
     next_seq: int,
-) -> tuple[Plan, list[Kept], list[Noted]]:
+) -> tuple[AdmissionPlan, list[RecordedDecision], list[OutcomeReceipt]]:
     """Decide what is new, what is a duplicate, what contradicts. Pure; in the order given.
 
     The rules of an outcome are those its decision was made under, whatever the catalogue says by now.
     """
-    plan, kept, noted = Plan([], [], []), [], []
+    plan, kept, noted = AdmissionPlan([], [], []), [], []
     ledger = dict(known)
     for decision in decisions:
         found = ledger.get(decision.id)
         if found is None:
             seq = next_seq + len(plan.decisions)
             plan.decisions.append((seq, decision))
-            ledger[decision.id] = Found(seq, decision, (), None)
-            kept.append(Kept(decision, duplicate=False, seq=seq))
+            ledger[decision.id] = DecisionRecord(seq, decision, (), None)
+            kept.append(RecordedDecision(decision, duplicate=False, seq=seq))
         else:
-            kept.append(Kept(found.decision, duplicate=True, seq=found.seq))
+            kept.append(RecordedDecision(found.decision, duplicate=True, seq=found.seq))
     for reported in outcomes:
         found = ledger.get(reported.decision)
         outcome, note = _judge(found, reported, now, specs)
@@ -372,7 +372,7 @@ def outside(stage: Stage, outcome: Outcome) -> tuple[str, ...]:
     return (f"value: {outcome.value:g} is outside the declared range {span}, counts as {clipped:g} at most",)
 
 
-def _is_final(specs: Mapping[str, Stage], found: Found) -> bool:
+def _is_final(specs: Mapping[str, Stage], found: DecisionRecord) -> bool:
     decision = found.decision
     return rewards.is_final(specs[decision.spec], found.outcomes, deferred=decision.deferred)
 
@@ -384,31 +384,33 @@ def finite(settlements: Sequence[Settlement]) -> None:
             raise LedgerError(f"the settlement of decision number {s.decision_seq} is not finite")
 
 
-def _judge(found: Found | None, outcome: Outcome, now: int, specs: Mapping[str, Stage]) -> tuple[Outcome, Noted]:
+def _judge(
+    found: DecisionRecord | None, outcome: Outcome, now: int, specs: Mapping[str, Stage]
+) -> tuple[Outcome, OutcomeReceipt]:
     """The outcome as it would be recorded, and what to answer."""
     if found is None:
-        return outcome, Noted("unknown")
+        return outcome, OutcomeReceipt("unknown")
     decision = found.decision
     problem = _invalid(specs[decision.spec], decision, outcome, now)
     if problem:
-        return outcome, Noted("invalid", problem=problem, stage=decision.stage)
+        return outcome, OutcomeReceipt("invalid", problem=problem, stage=decision.stage)
     if outcome.kind == "reward" and outcome.value is None:
         outcome = msgspec.structs.replace(outcome, value=1.0)
     for other in found.outcomes:
         if other.id == outcome.id:
             same = (other.kind, other.value) == (outcome.kind, outcome.value)
-            return outcome, Noted("duplicate" if same else "conflict", late=other.late, stage=decision.stage)
+            return outcome, OutcomeReceipt("duplicate" if same else "conflict", late=other.late, stage=decision.stage)
     if outcome.kind != outcome.id and outcome.id in get_args(OutcomeKind):
         problem = Problem("outcome_id", f"{outcome.id!r} names a decision's {outcome.id} without an id", "send another")
-        return outcome, Noted("invalid", problem=problem, stage=decision.stage)
+        return outcome, OutcomeReceipt("invalid", problem=problem, stage=decision.stage)
     problem = _second(specs[decision.spec], found, outcome)
     if problem:
-        return outcome, Noted("conflict", problem=problem, stage=decision.stage)
+        return outcome, OutcomeReceipt("conflict", problem=problem, stage=decision.stage)
     late = found.settlement is not None or now >= decision.expires
-    return msgspec.structs.replace(outcome, late=late), Noted("recorded", late=late, stage=decision.stage)
+    return msgspec.structs.replace(outcome, late=late), OutcomeReceipt("recorded", late=late, stage=decision.stage)
 
 
-def _second(stage: Stage, found: Found, outcome: Outcome) -> Problem | None:
+def _second(stage: Stage, found: DecisionRecord, outcome: Outcome) -> Problem | None:
     """A stage that learns from the first report of a reward takes no other: which was first must not matter."""
     if outcome.kind != "reward" or stage.reward.settle != "reward":
         return None

@@ -9,16 +9,17 @@ from typing import Annotated, NamedTuple
 import msgspec
 import numpy as np
 
-from bandit import beta_laws
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief
-from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, tiled
+from bandit.policies.protocol import ArmEconomics, ExactSites, Scores, tiled
+from bandit.propensity import beta
 
 AtLeastOne = Annotated[float, msgspec.Meta(ge=1, le=1e6)]
 
 _SUREST = 1e7  # of a + b: surer posteriors are integrated as if they were this sure, at an sd of 1.6e-4
 
 
-class Beta(msgspec.Struct, Exact, frozen=True, tag="beta", tag_field="name", forbid_unknown_fields=True):
+class Beta(msgspec.Struct, ExactSites, frozen=True, tag="beta", tag_field="name", forbid_unknown_fields=True):
     """Needs a binary reward. `alpha` scales the posterior's standard deviation; 1 is Thompson's own.
 
     The bounds keep both posterior parameters at 1 or more, where the density is bounded and its integral accurate.
@@ -28,7 +29,7 @@ class Beta(msgspec.Struct, Exact, frozen=True, tag="beta", tag_field="name", for
     prior_failure: AtLeastOne = 1.0
     alpha: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 1.0
 
-    def posterior(self, belief: Belief, arms: Arms) -> "BetaPosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "BetaPosterior":
         """Tempered Beta posteriors. Probabilities do not depend on x, so each eligible set is integrated once."""
         success = (self.prior_success + belief.reward) / (self.alpha * self.alpha)
         failure = (self.prior_failure + belief.n - belief.reward) / (self.alpha * self.alpha)
@@ -41,7 +42,7 @@ class BetaPosterior(NamedTuple):
 
     success: Array  # (k,)
     failure: Array  # (k,)
-    arms: Arms
+    arms: ArmEconomics
     seen: dict[bytes, Array]
 
     def choose(self, x: Array, eligible: Mask) -> Scores:  # noqa: ARG002
@@ -51,7 +52,7 @@ class BetaPosterior(NamedTuple):
         key = eligible.tobytes()
         if key not in self.seen:
             p = np.zeros(len(eligible))
-            p[eligible] = beta_laws.wins(
+            p[eligible] = beta.wins(
                 self.success[eligible],
                 self.failure[eligible],
                 self.arms.gain[eligible],

@@ -5,16 +5,17 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief
-from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, empirical, tiled
+from bandit.policies.protocol import ArmEconomics, ExactSites, Scores, empirical, tiled
 
 
-class Fixed(msgspec.Struct, Exact, frozen=True, tag="fixed", tag_field="name", forbid_unknown_fields=True):
+class Fixed(msgspec.Struct, ExactSites, frozen=True, tag="fixed", tag_field="name", forbid_unknown_fields=True):
     """P(arm) = 1 while `arm` is eligible; no nudge (the first arm) otherwise."""
 
     arm: str = "none"
 
-    def posterior(self, belief: Belief, arms: Arms) -> "FixedPosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "FixedPosterior":
         """Means and standard errors, for people to read. ValueError if the arm is not one of `arms`."""
         return FixedPosterior(arms.names.index(self.arm), *empirical(belief))
 

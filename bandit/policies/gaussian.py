@@ -11,56 +11,57 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief
-from bandit.orthant import correlated, correlated_many
-from bandit.policies import blocks, products
-from bandit.policies.blocks import Layout, Scales
-from bandit.policies.products import Forms
-from bandit.policies.protocol import Arms, Array, Exact, Factor, Mask, Retired, Scores
+from bandit.policies import hierarchy, quadratic_forms
+from bandit.policies.hierarchy import Layout, PriorScales
+from bandit.policies.protocol import ArmEconomics, CoefficientFactor, ExactSites, RetiredArms, Scores
+from bandit.policies.quadratic_forms import ScoreForms
+from bandit.propensity.correlated import correlated, correlated_many
 
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
 _UNITS = 0.35  # noise units in a logit: √(p(1 − p)) at a rate of 14 %
 
 
-class HierarchicalGaussian(msgspec.Struct, Exact, frozen=True):
+class HierarchicalGaussian(msgspec.Struct, ExactSites, frozen=True):
     """`Hierarchical` where the reward is continuous: the same widths, one logit taken as 0.35 of the noise."""
 
     prior_mean: float
-    base: Scales
-    effect: Scales
+    base: PriorScales
+    effect: PriorScales
     alpha: float
     noise_sd: float = 0.3  # guessed noise before any data, in units of the reward range
     scales: str = "declared"
 
-    def posterior(self, belief: Belief, arms: Arms) -> "JointPosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "JointPosterior":
         """Joint posterior of all arms' rewards."""
         _, means, pairs, tagged = self.fitted(belief, arms)
-        return JointPosterior(products.joint(means, pairs), products.places(len(means)), tagged)
+        return JointPosterior(quadratic_forms.joint(means, pairs), quadratic_forms.places(len(means)), tagged)
 
-    def fitted(self, belief: Belief, arms: Arms) -> tuple[float, Array, Array, Arms]:
+    def fitted(self, belief: Belief, arms: ArmEconomics) -> tuple[float, Array, Array, ArmEconomics]:
         """The noise; means (k, d); for each pair of arms the (d, d) covariance, as the policy samples it; the arms."""
         noise, layout, scaled, tagged = self._ready(belief, arms)
-        means, pairs = blocks.projected(layout, blocks.posterior(layout, scaled))
+        means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, scaled))
         width = noise * self.alpha
         return noise, noise * means, width * width * pairs, tagged
 
-    def message(self, belief: Belief, arms: Arms) -> Factor | None:
+    def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
         """About the types of its nudges, in units of the noise."""
         _, layout, scaled, tagged = self._ready(belief, arms)
-        return blocks.message(layout, scaled, tagged.columns)
+        return hierarchy.message(layout, scaled, tagged.columns)
 
-    def _ready(self, belief: Belief, arms: Arms) -> tuple[float, Layout, Belief, Arms]:
+    def _ready(self, belief: Belief, arms: ArmEconomics) -> tuple[float, Layout, Belief, ArmEconomics]:
         total = belief.n.sum() + _PSEUDO
         rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / total
         within = belief.square - belief.reward * belief.reward / np.maximum(belief.n, 1.0)
         noise = float(np.sqrt((np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd * self.noise_sd) / total))
         tagged = arms._replace(kinds=tuple(map(_tagged, arms.kinds)), retired=_scaled(arms.retired, noise))
         d = belief.shift.shape[1]
-        base, effect = (Scales(_UNITS * s.intercept, _UNITS * s.slope) for s in (self.base, self.effect))
-        layout = blocks.shared(tagged, d, base=base, effect=effect, start=rate / noise)
+        base, effect = (PriorScales(_UNITS * s.intercept, _UNITS * s.slope) for s in (self.base, self.effect))
+        layout = hierarchy.shared(tagged, d, base=base, effect=effect, start=rate / noise)
         scaled = belief._replace(shift=belief.shift / noise)
         if self.scales == "learned":
-            layout = blocks.empirical(layout, scaled, blocks.grouped(layout))
+            layout = hierarchy.empirical(layout, scaled, hierarchy.grouped(layout))
         return noise, layout, scaled, tagged
 
 
@@ -69,7 +70,7 @@ def _tagged(kind: str) -> str:
     return f"{kind} in noise units"
 
 
-def _scaled(retired: Retired | None, noise: float) -> Retired | None:
+def _scaled(retired: RetiredArms | None, noise: float) -> RetiredArms | None:
     if retired is None:
         return None
     return retired._replace(kinds=tuple(map(_tagged, retired.kinds)), shift=retired.shift / noise)
@@ -78,9 +79,9 @@ def _scaled(retired: Retired | None, noise: float) -> Retired | None:
 class JointPosterior(NamedTuple):
     """Scores of all arms at x: their means, and the covariance of every pair as the policy samples it."""
 
-    forms: Forms
+    forms: ScoreForms
     pair: NDArray[np.intp]  # (k, k): which form
-    arms: Arms
+    arms: ArmEconomics
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint propensities of utilities gain·reward − cost; exact up to the orthant integral."""

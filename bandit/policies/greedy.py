@@ -9,15 +9,16 @@ from typing import Annotated, NamedTuple
 import msgspec
 import numpy as np
 
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief
 from bandit.policies.linear import LinearPosterior, Ridge
-from bandit.policies.protocol import Arms, Array, Mask, Scores
+from bandit.policies.protocol import ArmEconomics, Scores
 
 
 class Greedy(Ridge, frozen=True, tag="greedy", tag_field="name", forbid_unknown_fields=True):
     """The arm with the best expected utility."""
 
-    def posterior(self, belief: Belief, arms: Arms) -> "IndexPosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "IndexPosterior":
         """Index: the mean."""
         return IndexPosterior(self.regression(belief, arms, 1.0), 0.0, 0.0)
 
@@ -27,7 +28,7 @@ class EpsilonGreedy(Ridge, frozen=True, tag="epsilon-greedy", tag_field="name", 
 
     epsilon: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
 
-    def posterior(self, belief: Belief, arms: Arms) -> "IndexPosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "IndexPosterior":
         """Index: the mean."""
         return IndexPosterior(self.regression(belief, arms, 1.0), 0.0, self.epsilon)
 
@@ -37,7 +38,7 @@ class LinUCB(Ridge, frozen=True, tag="linucb", tag_field="name", forbid_unknown_
 
     width: Annotated[float, msgspec.Meta(ge=0, le=10)] = 1.0
 
-    def posterior(self, belief: Belief, arms: Arms) -> "IndexPosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "IndexPosterior":
         """Index: the upper bound."""
         return IndexPosterior(self.regression(belief, arms, 1.0), self.width, 0.0)
 

@@ -15,14 +15,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import arithmetic, logistic, propensity
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief, add, sites, weighted
-from bandit.orthant import correlated, correlated_many
-from bandit.policies import adf, blocks
-from bandit.policies.blocks import Layout, Scales
+from bandit.numerics import arithmetic, logistic
+from bandit.numerics.logistic import PROBIT
+from bandit.policies import assumed_density, hierarchy
 from bandit.policies.gaussian import HierarchicalGaussian
-from bandit.policies.products import Forms, forms, joint, places
-from bandit.policies.protocol import Arms, Array, Factor, Mask, Scores, Sites
+from bandit.policies.hierarchy import Layout, PriorScales
+from bandit.policies.protocol import ArmEconomics, CoefficientFactor, Scores, Sites
+from bandit.policies.quadratic_forms import ScoreForms, forms, joint, places
+from bandit.propensity import gaussian
+from bandit.propensity.correlated import correlated, correlated_many
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-3, le=100)]
 Rate = Annotated[float, msgspec.Meta(ge=1e-6, le=0.999999)]
@@ -32,19 +35,18 @@ _CHUNK = 128  # rows filtered together, before their joint posterior is computed
 _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
 _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
 _FLATTEST = 0.01  # of a curvature that could turn: silence about a likely answer
-_PROBIT = 0.39269908169872414  # π / 8: E σ(z) ≈ σ(m / √(1 + π s²/8)) for z ~ N(m, s²) (MacKay 1992)
 
 
-class Filtered:
+class AssumedDensityPolicy:
     """What both share: sites by assumed density filtering, and the joint posterior of a layout of blocks."""
 
     alpha: float
 
-    def layout(self, arms: Arms, d: int) -> Layout:  # noqa: ARG002
+    def layout(self, arms: ArmEconomics, d: int) -> Layout:  # noqa: ARG002
         """Which blocks each arm's score reads, and their prior."""
         raise TypeError(f"{type(self).__name__} declares no layout")
 
-    def learned(self, arms: Arms, belief: Belief) -> Layout:
+    def learned(self, arms: ArmEconomics, belief: Belief) -> Layout:
         """The layout, its scales as declared or as the sums show them."""
         return self.layout(arms, belief.shift.shape[1])
 
@@ -53,19 +55,21 @@ class Filtered:
         """Shifts are in logits."""
         return "logit"
 
-    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
+    def sites(self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
         """In the order of the rows, after what `belief` knows."""
         layout = self.learned(arms, belief)
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
         for start in range(0, len(x), _CHUNK):
             rows = slice(start, start + _CHUNK)
-            scores = blocks.gram(*blocks.projected(layout, blocks.posterior(layout, belief)), x[rows], arm[rows])
-            tau[rows], nu[rows] = adf.sequence(*scores, reward[rows])
+            scores = hierarchy.gram(
+                *hierarchy.projected(layout, hierarchy.posterior(layout, belief)), x[rows], arm[rows]
+            )
+            tau[rows], nu[rows] = assumed_density.sequence(*scores, reward[rows])
             belief = add(belief, sites(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows]))
         return tau, nu
 
     def provisional(
-        self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
+        self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
     ) -> Sites:
         """All at once, by Laplace's approximation: Newton's steps to the joint mode, from what `belief` expects.
 
@@ -73,8 +77,8 @@ class Filtered:
         filtering row by row, and what is provisional is replaced by its filtered site when it settles.
         """
         layout = self.learned(arms, belief)
-        means, pairs = blocks.projected(layout, blocks.posterior(layout, belief))
-        z = blocks.scores(means, x, arm)
+        means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, belief))
+        z = hierarchy.scores(means, x, arm)
         spread = np.zeros(len(z))
         for a in np.unique(arm).tolist():
             rows = arm == a
@@ -82,26 +86,26 @@ class Filtered:
         tau, nu = _curved(z, spread, reward, weight)
         for _ in range(_NEWTON):
             rows = weighted(len(arms.names), x, arm, tau, nu, reward, weight)
-            step = blocks.scores(blocks.means(layout, add(belief, rows)), x, arm) - z
+            step = hierarchy.scores(hierarchy.means(layout, add(belief, rows)), x, arm) - z
             z = z + step * (_STRIDE / max(float(np.abs(step).max(initial=0.0)), _STRIDE))
             tau, nu = _curved(z, np.zeros(len(z)), reward, weight)
         return tau, nu
 
-    def message(self, belief: Belief, arms: Arms) -> Factor | None:  # noqa: ARG002
+    def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:  # noqa: ARG002
         """Stages share nothing."""
         return None
 
 
-class Logits(Filtered):
+class LogitPolicy(AssumedDensityPolicy):
     """Filtered, where logits are all there is to know."""
 
-    def posterior(self, belief: Belief, arms: Arms) -> "LogitPosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "LogitPosterior":
         """Joint posterior of all arms' scores."""
         return _ready(self.learned(arms, belief), belief, arms, self.alpha)
 
 
 class Hierarchical(
-    msgspec.Struct, Logits, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
+    msgspec.Struct, LogitPolicy, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
 ):
     """Sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes. Types are shared across
     the stages of an app. A continuous reward is learned by `gaussian`, revenue by `hurdle`.
@@ -119,30 +123,30 @@ class Hierarchical(
     scales: Literal["declared", "learned"] = "declared"
 
     @property
-    def widths(self) -> tuple[Scales, Scales]:
+    def widths(self) -> tuple[PriorScales, PriorScales]:
         """Of the baseline and of effects."""
-        return Scales(self.base_sd, self.base_slope_sd), Scales(self.effect_sd, self.effect_slope_sd)
+        return PriorScales(self.base_sd, self.base_slope_sd), PriorScales(self.effect_sd, self.effect_slope_sd)
 
-    def layout(self, arms: Arms, d: int) -> Layout:
+    def layout(self, arms: ArmEconomics, d: int) -> Layout:
         """Baseline, types, nudges."""
         base, effect = self.widths
-        return blocks.shared(arms, d, base=base, effect=effect, start=arithmetic.logit(self.prior_mean))
+        return hierarchy.shared(arms, d, base=base, effect=effect, start=arithmetic.logit(self.prior_mean))
 
-    def learned(self, arms: Arms, belief: Belief) -> Layout:
+    def learned(self, arms: ArmEconomics, belief: Belief) -> Layout:
         """By empirical Bayes if asked for."""
         layout = self.layout(arms, belief.shift.shape[1])
-        return blocks.empirical(layout, belief, blocks.grouped(layout)) if self.scales == "learned" else layout
+        return hierarchy.empirical(layout, belief, hierarchy.grouped(layout)) if self.scales == "learned" else layout
 
     def gaussian(self) -> HierarchicalGaussian:
         """The same hierarchy for continuous rewards."""
         return HierarchicalGaussian(self.prior_mean, *self.widths, self.alpha, scales=self.scales)
 
-    def message(self, belief: Belief, arms: Arms) -> Factor | None:
+    def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
         """About the types of its nudges."""
-        return blocks.message(self.learned(arms, belief), belief, arms.columns)
+        return hierarchy.message(self.learned(arms, belief), belief, arms.columns)
 
 
-class Logistic(msgspec.Struct, Logits, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
+class Logistic(msgspec.Struct, LogitPolicy, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
     """Needs a binary reward. One model for each arm, nothing shared: sds in logits, of its intercept and slopes."""
 
     prior_mean: Rate = 0.1
@@ -150,10 +154,10 @@ class Logistic(msgspec.Struct, Logits, frozen=True, tag="logistic", tag_field="n
     slope_sd: Positive = 0.4
     alpha: Alpha = 0.5
 
-    def layout(self, arms: Arms, d: int) -> Layout:
+    def layout(self, arms: ArmEconomics, d: int) -> Layout:
         """One block for each arm."""
-        own = Scales(self.prior_sd, self.slope_sd)
-        return blocks.disjoint(arms, d, own=own, start=arithmetic.logit(self.prior_mean))
+        own = PriorScales(self.prior_sd, self.slope_sd)
+        return hierarchy.disjoint(arms, d, own=own, start=arithmetic.logit(self.prior_mean))
 
 
 class LogitPosterior(NamedTuple):
@@ -161,12 +165,12 @@ class LogitPosterior(NamedTuple):
     are independent.
     """
 
-    forms: Forms
+    forms: ScoreForms
     pair: NDArray[np.intp] | None  # (k, k): which form; None where scores are independent
     own: slice | NDArray[np.intp]  # forms of an arm with itself
     priced: bool  # gains or costs of arms differ
     alpha: float
-    arms: Arms
+    arms: ArmEconomics
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint scores N(m, α² C) at x (d,); the mean and sd reported are of the reward σ(z)."""
@@ -185,7 +189,7 @@ class LogitPosterior(NamedTuple):
     def _marginals(self, z: Array, variance: Array) -> tuple[Array, Array, Array, Array]:
         """E σ(z); σ(z), its slope, and the sd of z as the policy samples it."""
         variance = np.maximum(variance, _LEAST)
-        mean, at = logistic.values(np.array([z / np.sqrt(1.0 + _PROBIT * variance), z]))
+        mean, at = logistic.values(np.array([z / np.sqrt(1.0 + PROBIT * variance), z]))
         return mean, at, at * (1.0 - at), self.alpha * np.sqrt(variance)
 
     def _wins(self, z: Array, at: Array, steep: Array, spread: Array, gain: Array, cost: Array) -> Array:
@@ -194,7 +198,7 @@ class LogitPosterior(NamedTuple):
             scale = gain * steep
             z = gain * at - cost
             spread = scale * spread if self.pair is None else spread * scale[:, None] * scale
-        return propensity.gaussian(z, spread) if self.pair is None else correlated(z, spread)
+        return gaussian.gaussian(z, spread) if self.pair is None else correlated(z, spread)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """Joint in every row."""
@@ -202,7 +206,7 @@ class LogitPosterior(NamedTuple):
         mean, at, steep, width = self._marginals(z, spread[:, self.own])
         worth, scale = self._worth_many(z, at, steep, eligible)
         if self.pair is None:
-            return Scores(mean, steep * width, propensity.gaussian_many(worth, scale * width, eligible))
+            return Scores(mean, steep * width, gaussian.gaussian_many(worth, scale * width, eligible))
         covariance = self.alpha * self.alpha * spread[:, self.pair] * scale[:, :, None] * scale[:, None, :]
         return Scores(mean, steep * width, correlated_many(worth, covariance, eligible))
 
@@ -225,14 +229,14 @@ def _curved(z: Array, variance: Array, reward: Array, weight: Array) -> Sites:
     """(τ, ν) of rows at scores z, smoothed by the scores' variance: slope and curvature of log(1 − F σ(z)) where nobody
     has answered yet and F = `weight` of all answers would have come by now; of the usual likelihood where F = 1.
     """
-    p = arithmetic.expit(z / np.sqrt(1.0 + _PROBIT * variance))
+    p = arithmetic.expit(z / np.sqrt(1.0 + PROBIT * variance))
     q, silent = 1.0 - p, 1.0 - weight * p
     tau = weight * p * q * np.maximum(1.0 - 2.0 * p + weight * p * p, _FLATTEST) / (silent * silent)
     return tau, tau * z + weight * (reward - p) * q / silent
 
 
-def _ready(layout: Layout, belief: Belief, arms: Arms, alpha: float) -> LogitPosterior:
-    means, pairs = blocks.projected(layout, blocks.posterior(layout, belief))
+def _ready(layout: Layout, belief: Belief, arms: ArmEconomics, alpha: float) -> LogitPosterior:
+    means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, belief))
     each = np.arange(len(means))
     priced = bool(np.ptp(arms.gain) > 0.0 or np.ptp(arms.cost) > 0.0)
     if all(len(reads) == 1 for reads in layout.reads):

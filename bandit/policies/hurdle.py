@@ -15,18 +15,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import arithmetic
-from bandit.belief import Array, Belief
-from bandit.orthant import correlated, correlated_many
-from bandit.policies import blocks, products
-from bandit.policies.blocks import Layout, Scales
+from bandit.arrays import Array, Mask
+from bandit.belief import Belief
+from bandit.numerics import arithmetic
+from bandit.numerics.logistic import PROBIT
+from bandit.policies import hierarchy, quadratic_forms
 from bandit.policies.gaussian import HierarchicalGaussian
-from bandit.policies.hierarchical import Filtered
-from bandit.policies.products import Forms
-from bandit.policies.protocol import Arms, Factor, Mask, Scores, Sites
+from bandit.policies.hierarchical import AssumedDensityPolicy
+from bandit.policies.hierarchy import Layout, PriorScales
+from bandit.policies.protocol import ArmEconomics, CoefficientFactor, Scores, Sites
+from bandit.policies.quadratic_forms import ScoreForms
+from bandit.propensity.correlated import correlated, correlated_many
 
 _LOG = 9.210340371976184  # log 10⁴
-_PROBIT = 0.39269908169872414  # π / 8
 _SHARE = 0.1  # of the maximum: an amount before any was seen
 _NOISE = 0.1  # sd of ℓ before any was seen: 0.9 in the log of an amount
 
@@ -42,65 +43,65 @@ def halves(belief: Belief) -> tuple[Belief, Belief]:
     return Belief(*(part[:k] for part in belief)), Belief(*(part[k:] for part in belief))
 
 
-class HierarchicalHurdle(msgspec.Struct, Filtered, frozen=True):
+class HierarchicalHurdle(msgspec.Struct, AssumedDensityPolicy, frozen=True):
     """`Hierarchical` where the reward is revenue. prior_mean: share of people who buy."""
 
     prior_mean: float
-    base: Scales
-    effect: Scales
+    base: PriorScales
+    effect: PriorScales
     alpha: float
     scales: str = "declared"
 
-    def layout(self, arms: Arms, d: int) -> Layout:
+    def layout(self, arms: ArmEconomics, d: int) -> Layout:
         """Of whether."""
         start = arithmetic.logit(self.prior_mean)
-        return blocks.shared(arms, d, base=self.base, effect=self.effect, start=start)
+        return hierarchy.shared(arms, d, base=self.base, effect=self.effect, start=start)
 
-    def learned(self, arms: Arms, belief: Belief) -> Layout:
+    def learned(self, arms: ArmEconomics, belief: Belief) -> Layout:
         """By empirical Bayes if asked for."""
         layout = self.layout(arms, belief.shift.shape[1])
-        return blocks.empirical(layout, belief, blocks.grouped(layout)) if self.scales == "learned" else layout
+        return hierarchy.empirical(layout, belief, hierarchy.grouped(layout)) if self.scales == "learned" else layout
 
-    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
+    def sites(self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
         """Of whether; how much is exact, and needs no site recorded."""
         return super().sites(halves(belief)[0], arms, x, arm, (reward > 0.0).astype(np.float64))
 
     def provisional(
-        self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
+        self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
     ) -> Sites:
         """Of whether."""
         bought = (reward > 0.0).astype(np.float64)
         return super().provisional(halves(belief)[0], arms, x, arm, bought, weight)
 
-    def message(self, belief: Belief, arms: Arms) -> Factor | None:
+    def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
         """About what types do to whether."""
         whether = halves(belief)[0]
-        return blocks.message(self.learned(arms, whether), whether, arms.columns)
+        return hierarchy.message(self.learned(arms, whether), whether, arms.columns)
 
-    def posterior(self, belief: Belief, arms: Arms) -> "HurdlePosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "HurdlePosterior":
         """Both halves."""
         whether, much = halves(belief)
         layout = self.learned(arms, whether)
         start = float(level(np.array([_SHARE]))[0])
         amounts = HierarchicalGaussian(start, self.base, self.effect, 1.0, noise_sd=_NOISE, scales=self.scales)
         alone = arms._replace(elsewhere=None, retired=None)
-        means, pairs = blocks.projected(layout, blocks.posterior(layout, whether))
+        means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, whether))
         noise, *levels, _ = amounts.fitted(much, alone)
-        joint = products.joint
+        joint = quadratic_forms.joint
         return HurdlePosterior(
-            joint(means, pairs), joint(*levels), products.places(len(means)), noise, self.alpha, arms
+            joint(means, pairs), joint(*levels), quadratic_forms.places(len(means)), noise, self.alpha, arms
         )
 
 
 class HurdlePosterior(NamedTuple):
     """Logits and levels of all arms: their means, and the covariances of every pair."""
 
-    logits: Forms
-    levels: Forms
+    logits: ScoreForms
+    levels: ScoreForms
     pair: NDArray[np.intp]  # (k, k): which form
     noise: float  # sd of ℓ between people
     alpha: float
-    arms: Arms
+    arms: ArmEconomics
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Joint propensities of expected utilities."""
@@ -125,7 +126,7 @@ class HurdlePosterior(NamedTuple):
         by_z, by_level = amount * at * (1.0 - at), _LOG * amount * at
         covariance = self.alpha * self.alpha * (_outer(by_z) * spread + _outer(by_level) * doubt)
         variance = np.maximum(np.diagonal(spread, axis1=-2, axis2=-1), 1e-18)
-        mean = arithmetic.expit(z / np.sqrt(1.0 + _PROBIT * variance)) * amount
+        mean = arithmetic.expit(z / np.sqrt(1.0 + PROBIT * variance)) * amount
         gain, cost = self.arms.gain, self.arms.cost
         sd = np.sqrt(np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 1e-18))
         return mean, gain * at * amount - cost, covariance * np.multiply.outer(gain, gain), sd

@@ -17,10 +17,12 @@ from typing import Annotated, NamedTuple
 import msgspec
 import numpy as np
 
-from bandit import arithmetic, propensity
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief
-from bandit.policies.products import Forms, forms
-from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores
+from bandit.numerics import arithmetic
+from bandit.policies.protocol import ArmEconomics, ExactSites, Scores
+from bandit.policies.quadratic_forms import ScoreForms, forms
+from bandit.propensity import gaussian
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-4, le=1e3)]
 
@@ -28,7 +30,7 @@ _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs
 _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled rate are worth
 
 
-class Ridge(msgspec.Struct, Exact, frozen=True):
+class Ridge(msgspec.Struct, ExactSites, frozen=True):
     """The model that `linear` and its baselines share.
 
     prior_mean, noise_sd: expected reward and guessed noise before any data, in units of the reward range.
@@ -41,7 +43,7 @@ class Ridge(msgspec.Struct, Exact, frozen=True):
     slope_sd: Positive = 0.06
     noise_sd: Positive = 0.3
 
-    def regression(self, belief: Belief, arms: Arms, alpha: float) -> "LinearPosterior":
+    def regression(self, belief: Belief, arms: ArmEconomics, alpha: float) -> "LinearPosterior":
         """One inversion for each arm, then every decision is two matrix–vector products, both exact."""
         d = belief.shift.shape[1]
         total = belief.n.sum()
@@ -63,7 +65,7 @@ class Linear(Ridge, frozen=True, tag="linear", tag_field="name", forbid_unknown_
 
     alpha: Annotated[float, msgspec.Meta(ge=0.01, le=2)] = 0.5
 
-    def posterior(self, belief: Belief, arms: Arms) -> "LinearPosterior":
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "LinearPosterior":
         """Score marginals of every arm."""
         return self.regression(belief, arms, self.alpha)
 
@@ -71,8 +73,8 @@ class Linear(Ridge, frozen=True, tag="linear", tag_field="name", forbid_unknown_
 class LinearPosterior(NamedTuple):
     """Score marginals of every arm: means, and α²Σ_a."""
 
-    forms: Forms
-    arms: Arms
+    forms: ScoreForms
+    arms: ArmEconomics
     priced: bool  # some gain is not 1, or some cost not 0
 
     def marginals(self, x: Array) -> tuple[Array, Array, Array, Array]:
@@ -87,9 +89,9 @@ class LinearPosterior(NamedTuple):
         """Independent across arms."""
         mean, sd, worth, width = self.marginals(x)
         if all(eligible.tolist()):
-            return Scores(mean, sd, propensity.gaussian(worth, width))
+            return Scores(mean, sd, gaussian.gaussian(worth, width))
         p = np.zeros(len(mean))
-        p[eligible] = propensity.gaussian(worth[eligible], width[eligible])
+        p[eligible] = gaussian.gaussian(worth[eligible], width[eligible])
         return Scores(mean, sd, p)
 
     def marginals_many(self, x: Array) -> tuple[Array, Array, Array, Array]:
@@ -101,4 +103,4 @@ class LinearPosterior(NamedTuple):
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """Independent across arms."""
         mean, sd, worth, width = self.marginals_many(x)
-        return Scores(mean, sd, propensity.gaussian_many(worth, width, eligible))
+        return Scores(mean, sd, gaussian.gaussian_many(worth, width, eligible))

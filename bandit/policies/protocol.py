@@ -9,14 +9,13 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 Sites = tuple[Array, Array]
 
 
-class Factor(NamedTuple):
+class CoefficientFactor(NamedTuple):
     """What others' data say of coefficients, as information: exp(−½ θ'Pθ + s'θ). Each is a (nudge type, column)."""
 
     keys: tuple[tuple[str, str], ...]  # n of them
@@ -24,7 +23,7 @@ class Factor(NamedTuple):
     shift: Array  # (n,)
 
 
-class Retired(NamedTuple):
+class RetiredArms(NamedTuple):
     """What r nudges have taught that are not declared any more. Hierarchical policies keep it in what nudges share."""
 
     names: tuple[str, ...]
@@ -33,7 +32,7 @@ class Retired(NamedTuple):
     shift: Array  # (r, d)
 
 
-class Arms(NamedTuple):
+class ArmEconomics(NamedTuple):
     """What a policy knows of the arms, no nudge first. Gain and cost are in units of the reward range."""
 
     names: tuple[str, ...]
@@ -41,8 +40,8 @@ class Arms(NamedTuple):
     gain: Array  # (k,) > 0, what a reward is worth
     cost: Array  # (k,)
     columns: tuple[str, ...] = ()  # d names; equal names mean equal things in every stage of the app
-    elsewhere: Factor | None = None  # what the app's other stages have learned about types of nudges
-    retired: Retired | None = None
+    elsewhere: CoefficientFactor | None = None  # what the app's other stages have learned about types of nudges
+    retired: RetiredArms | None = None
 
 
 class Scores(NamedTuple):
@@ -80,26 +79,26 @@ class Policy(Protocol):
         """What a site's shift is in units of. A belief of one link says nothing to a policy of the other."""
         ...
 
-    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
+    def sites(self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
         """(τ, ν) of n rows learned after `belief`: x (n, d), arm (n,), reward (n,) in [0, 1]."""
         ...
 
     def provisional(
-        self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
+        self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
     ) -> Sites:
         """(τ, ν) of n rows that are not settled yet and count in part, beyond `belief`: weight (n,) in (0, 1]."""
         ...
 
-    def posterior(self, belief: Belief, arms: Arms) -> Posterior:
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> Posterior:
         """The posterior of a belief over `arms`."""
         ...
 
-    def message(self, belief: Belief, arms: Arms) -> Factor | None:
+    def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
         """What the belief of this stage says to the app's other stages, `arms.elsewhere` left out; None if nothing."""
         ...
 
 
-class Exact:
+class ExactSites:
     """Sites in units of the noise: τ = 1, ν = r. Shared by every policy that is exact in its sums, in any order."""
 
     @property
@@ -107,14 +106,14 @@ class Exact:
         """Shifts are rewards."""
         return "identity"
 
-    def sites(self, belief: Belief, arms: Arms, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:  # noqa: ARG002
+    def sites(self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:  # noqa: ARG002
         """They depend on nothing but the reward."""
         return np.ones_like(reward), reward
 
     def provisional(
         self,
         belief: Belief,  # noqa: ARG002
-        arms: Arms,  # noqa: ARG002
+        arms: ArmEconomics,  # noqa: ARG002
         x: Array,  # noqa: ARG002
         arm: NDArray[np.intp],  # noqa: ARG002
         reward: Array,
@@ -123,7 +122,7 @@ class Exact:
         """A part of a row is worth that part."""
         return weight, weight * reward
 
-    def message(self, belief: Belief, arms: Arms) -> Factor | None:  # noqa: ARG002
+    def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:  # noqa: ARG002
         """Stages share nothing."""
         return None
 

@@ -5,14 +5,15 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief
-from bandit.policies.protocol import Arms, Array, Exact, Mask, Scores, empirical, tiled
+from bandit.policies.protocol import ArmEconomics, ExactSites, Scores, empirical, tiled
 
 
-class Uniform(msgspec.Struct, Exact, frozen=True, tag="uniform", tag_field="name", forbid_unknown_fields=True):
+class Uniform(msgspec.Struct, ExactSites, frozen=True, tag="uniform", tag_field="name", forbid_unknown_fields=True):
     """P(a) = 1 / number of eligible arms."""
 
-    def posterior(self, belief: Belief, arms: Arms) -> "UniformPosterior":  # noqa: ARG002
+    def posterior(self, belief: Belief, arms: ArmEconomics) -> "UniformPosterior":  # noqa: ARG002
         """Means and standard errors, for people to read."""
         return UniformPosterior(*empirical(belief))
 

@@ -14,22 +14,23 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from api import ledger
 from api.app import create_app
-from api.budgets import Budgets
-from api.events import EventReceipt, Events, Sent
-from api.messages import DecisionReply, DecisionRequest, OutcomeReply, OutcomeRequest
+from api.clocks import Clock
+from api.decisions.budgets import Budgets
+from api.decisions.service import DecisionService
+from api.events.service import EventReceipt, EventService, ReceivedEvent
+from api.learning.worker import Worker
+from api.ledger import audit
+from api.messages.decisions import DecisionReply, DecisionRequest, OutcomeReply, OutcomeRequest
 from api.metrics import Metrics
-from api.service import Service
 from api.settings import Settings
-from api.stores.memory import MemoryStore
-from api.stores.protocol import Noted, Status, Store
-from api.stores.sqlite import SqliteStore
-from api.worker import Clock, Worker
+from api.stores.memory.store import MemoryStore
+from api.stores.protocol import OutcomeReceipt, Status, Store
+from api.stores.sqlite.store import SqliteStore
 from bandit import engine, features
 from bandit.belief import empty
-from bandit.catalogue import Catalogue, parse
-from bandit.engine import Ask
+from bandit.catalogue.model import Catalogue, parse
+from bandit.engine import DecisionQuery
 from bandit.errors import InvalidRequest
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
@@ -145,12 +146,12 @@ def decide(catalogue: Catalogue) -> Callable[..., Decision]:
     lives = {}
     for name, stage in catalogue.stages.items():
         d = len(features.schema(stage.features).columns)
-        lives[name] = engine.ready(Snapshot(catalogue.app, name, stage, 0, empty(len(stage.arms), d)))
+        lives[name] = engine.prepare(Snapshot(catalogue.app, name, stage, 0, empty(len(stage.arms), d)))
 
     def build(
         n: int, stage: str = "signup", *, at: int = START, user: str = "u", salt: bytes = b"s", **context: object
     ) -> Decision:
-        ask = Ask(id=uuid.UUID(int=n), user_id=user, context=context, request=b"%016d" % n)
+        ask = DecisionQuery(id=uuid.UUID(int=n), user_id=user, context=context, request=b"%016d" % n)
         return engine.decide(lives[stage], ask, now=at, salt=salt)
 
     return build
@@ -181,7 +182,7 @@ class Ledger:
     def decided(self, *decisions: Decision, now: int = START) -> list[Decision]:
         return [kept.decision for kept in self.store.record(decisions, [], now, self.specs)[0]]
 
-    def reported(self, *outcomes: Outcome, now: int = START) -> list[Noted]:
+    def reported(self, *outcomes: Outcome, now: int = START) -> list[OutcomeReceipt]:
         return self.store.record([], outcomes, now, self.specs)[1]
 
     def due(self, now: int, limit: int = 4000, stages: Sequence[str] = STAGES) -> list[int]:
@@ -218,19 +219,21 @@ class Desk:
     """The service without HTTP: its own event loop, the real worker, and calls that wait for their answer."""
 
     def __init__(self, store: Store, catalogue: Catalogue, clock: Clock, salt: str | None, bound: int):
-        key = ledger.claim(store, catalogue, salt)
+        key = audit.claim(store, catalogue, salt)
         self.store, self.catalogue, self.clock, self.salt = store, catalogue, clock, key
         self.loop = asyncio.new_event_loop()
         self.budgets = Budgets(catalogue, store, clock())
         self.worker = Worker(store, catalogue, clock, Metrics(), bound, self.budgets.settled)
-        self.service = Service(catalogue, store, self.worker, self.budgets, salt=key, clock=clock, metrics=Metrics())
+        self.service = DecisionService(
+            catalogue, store, self.worker, self.budgets, salt=key, clock=clock, metrics=Metrics()
+        )
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(work, 60))
 
-    def send(self, *sent: Sent) -> list[Status]:
+    def send(self, *sent: ReceivedEvent) -> list[Status]:
         """Events, as they reach the service."""
-        events = Events(
+        events = EventService(
             self.catalogue,
             self.store,
             self.worker,

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from api import ledger
-from api.stores import sqlite_copies
-from api.stores.sqlite import SqliteStore
-from api.stores.sqlite_copies import back_up, restore
-from api.stores.sqlite_file import SCHEMA
+from api.ledger import audit
+from api.stores.sqlite import copies
+from api.stores.sqlite.copies import back_up, restore
+from api.stores.sqlite.file import SCHEMA
+from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
 from tests.waiting import PATIENCE
 
@@ -52,7 +52,7 @@ def target(tmp_path: Path) -> Path:
 def held(path: Path) -> Any:
     """What a ledger holds, whose every belief follows from its rows."""
     with closing(SqliteStore(path, read_only=True)) as store:
-        assert all(result.equal for result in ledger.rebuild(store, ledger.stages(store)))
+        assert all(result.equal for result in audit.rebuild(store, audit.stages(store)))
         return [(found.seq, found.decision.id) for found in store.decisions()], store.counts(), store.meta()
 
 
@@ -95,7 +95,7 @@ def test_a_copy_made_while_the_service_writes_is_one_state_of_the_ledger(
 def test_a_large_ledger_is_copied_in_parts_that_commits_do_not_start_again(
     path: Path, target: Path, working: Working, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_copies, "_PAGES", 1)
+    monkeypatch.setattr(copies, "_PAGES", 1)
     left = list[int]()
     with closing(SqliteStore(path)) as store, working(store) as desk:
         numbers = iter(range(200, 10_000))

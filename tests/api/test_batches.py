@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import flaws
+from api.http import lenient_json
 
 SHOP = Path(__file__).parents[1] / "journey_shop.toml"
 Serving = Callable[..., AbstractContextManager[Any]]
@@ -181,9 +181,11 @@ values = st.recursive(leaves, lambda v: st.lists(v, max_size=4) | st.dictionarie
 @given(st.lists(values, max_size=5), st.dictionaries(st.text(max_size=4), values, max_size=4), st.integers(0, 2))
 def test_brackets_are_found_whatever_is_between_them(array: list[Any], table: dict[str, Any], indent: int) -> None:
     raw = json.dumps(array, indent=indent or None).encode()
-    assert list(map(repr, map(flaws.lenient, flaws.elements(raw)))) == list(map(repr, array))
-    members = flaws.members(json.dumps(table, indent=indent or None).encode())
-    assert {name: repr(flaws.lenient(part)) for name, part in members.items()} == {n: repr(v) for n, v in table.items()}
-    found = flaws.clean(raw)
+    assert list(map(repr, map(lenient_json.lenient, lenient_json.elements(raw)))) == list(map(repr, array))
+    members = lenient_json.members(json.dumps(table, indent=indent or None).encode())
+    assert {name: repr(lenient_json.lenient(part)) for name, part in members.items()} == {
+        n: repr(v) for n, v in table.items()
+    }
+    found = lenient_json.clean(raw)
     json.dumps(found.value, allow_nan=False, ensure_ascii=False).encode()  # what is left is JSON
     assert bool(found.flaws) == (found.value != array or repr(found.value) != repr(array))

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api.messages import DecisionRequest, OutcomeRequest
-from api.stores.memory import MemoryStore
+from api.messages.decisions import DecisionRequest, OutcomeRequest
+from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
-from api.stores.sqlite import SqliteStore
-from bandit.catalogue import Catalogue, parse
+from api.stores.sqlite.store import SqliteStore
+from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import CatalogueError, Overloaded
 
 HOUR = 3_600_000_000

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from api import changes
-from api.stores.sqlite import SqliteStore
-from api.tallies import tallies
-from bandit.catalogue import Catalogue, parse
+from api.ledger import catalogue_changes
+from api.ledger.statistics_store import tallies
+from api.stores.sqlite.store import SqliteStore
+from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import LedgerError, LedgerMismatch
-from cli.main import group
+from journey_bandit.main import group
 
 Working = Callable[..., AbstractContextManager[Any]]
 
@@ -42,9 +42,9 @@ def path(working: Working, later: Callable[[float], int], tmp_path: Path) -> Pat
     return path
 
 
-def found(path: Path, catalogue: Catalogue, salt: str | None = "salt") -> dict[str, changes.Fate]:
+def found(path: Path, catalogue: Catalogue, salt: str | None = "salt") -> dict[str, catalogue_changes.StageFate]:
     with closing(SqliteStore(path, read_only=True)) as store:
-        return {fate.stage: fate for fate in changes.fates(store, catalogue, salt)}
+        return {fate.stage: fate for fate in catalogue_changes.fates(store, catalogue, salt)}
 
 
 def started(path: Path, catalogue: Catalogue, working: Working, salt: str | None = "salt") -> dict[str, int]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from litestar.testing import TestClient
 
-from api import ledger
 from api.app import create_app
+from api.ledger import audit
 from api.settings import Settings
 from api.stores import open_store
 from bandit import engine
@@ -72,14 +72,14 @@ def test_a_change_is_seen_survives_restarts_and_is_rebuilt_exactly(tmp_path: Pat
     for before, after in zip(policies, again, strict=True):
         assert after == before
     store = open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)
-    for result, policy in zip(ledger.rebuild(store, ledger.stages(store)), policies, strict=True):
+    for result, policy in zip(audit.rebuild(store, audit.stages(store)), policies, strict=True):
         assert result.equal
         assert len(result.tally.epochs) == 1 + len(policy["drift"])
         assert sum(e.n.sum() for e in result.tally.epochs) == 1200
         assert result.belief.digest() == policy["belief_sha256"]
     for found in list(store.decisions())[::37]:
-        past = ledger.past(store, found)
-        recomputed = engine.recompute(engine.ready(past), found.decision, ledger.salt_of(store, "s"))
+        past = audit.past(store, found)
+        recomputed = engine.recompute(engine.prepare(past), found.decision, audit.salt_of(store, "s"))
         assert np.array_equal(recomputed.propensity, found.decision.propensity)
         assert recomputed.arm == found.decision.arm
     store.close()

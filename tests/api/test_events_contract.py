@@ -12,15 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.stores.memory import MemoryStore
-from api.stores.protocol import Folded, Store
-from api.stores.sqlite import SqliteStore
-from bandit import engine, features, journey
+from api.stores.memory.store import MemoryStore
+from api.stores.protocol import IngestResult, Store
+from api.stores.sqlite.store import SqliteStore
+from bandit import engine, features
 from bandit.belief import empty
-from bandit.catalogue import Catalogue, parse
-from bandit.engine import Ask
+from bandit.catalogue.model import Catalogue, parse
+from bandit.engine import DecisionQuery
 from bandit.errors import LedgerError
-from bandit.journey import Rules
+from bandit.journey import folding
+from bandit.journey.folding import JourneyFold
 from bandit.records import NOT_NOW, Decision, Event
 from bandit.snapshot import Snapshot
 
@@ -28,7 +29,7 @@ TEXT = (Path(__file__).parents[1] / "journey_shop.toml").read_text(encoding="utf
 START = 1_760_000_000_000_000
 MINUTE, HOUR = 60_000_000, 3_600_000_000
 SHOP = parse(TEXT)
-RULES = journey.rules(SHOP)
+RULES = folding.rules(SHOP)
 NAMES = ("viewed", "added", "ordered", "refunded", "seen", "paying", "")
 PEOPLE = ("ann", "bob", "anon-1", "anon-2")
 
@@ -43,7 +44,7 @@ class Ledger:
         store.register(SHOP.stages)
         self.specs = store.specs()
 
-    def take(self, *events: Event, now: int = START) -> Folded:
+    def take(self, *events: Event, now: int = START) -> IngestResult:
         with self.store.atomic():
             self.store.record([], [], now, self.specs)
             return self.store.take(events, now, self.specs, RULES)
@@ -92,8 +93,8 @@ def event(
 def decision(n: int, stage: str = "basket", who: str = "ann", at: int = 0, moment: str = "") -> Decision:
     spec = SHOP.stages[stage]
     d = len(features.schema(spec.features).columns)
-    live = engine.ready(Snapshot("shop", stage, spec, 0, empty(len(spec.arms), d)))
-    ask = Ask(id=uuid.UUID(int=n), user_id=who, context={}, moment=moment)
+    live = engine.prepare(Snapshot("shop", stage, spec, 0, empty(len(spec.arms), d)))
+    ask = DecisionQuery(id=uuid.UUID(int=n), user_id=who, context={}, moment=moment)
     return engine.decide(live, ask, now=START + at, salt=b"s")
 
 
@@ -107,7 +108,7 @@ def test_an_event_comes_back_as_it_was(ledger: Ledger) -> None:
         event("3", "", at=7, count=1e15, text="nul\0inside"),
     ]
     assert ledger.take(*made).taken == ["recorded"] * 3
-    assert ledger.store.events([user("ann")]) == sorted(made, key=journey.order)
+    assert ledger.store.events([user("ann")]) == sorted(made, key=folding.order)
 
 
 def test_the_same_event_again_changes_nothing_and_other_content_is_a_conflict(ledger: Ledger) -> None:
@@ -196,7 +197,7 @@ def test_what_was_done_under_an_anonymous_id_belongs_to_the_user_it_became(ledge
         assert (person.root, person.ids) == (user("ann"), frozenset({user("ann"), user("anon-1")}))
         assert person.state
         assert person.state.count == 4
-        assert journey.read(RULES, person.state, START + 5).moment == "hesitates"
+        assert folding.read(RULES, person.state, START + 5).moment == "hesitates"
 
 
 def test_an_alias_belongs_to_the_owner_of_its_earliest_link_whatever_came_first(ledger: Ledger) -> None:
@@ -267,7 +268,7 @@ def test_the_journey_kept_is_the_fold_of_any_interleaving(
             one.take(*arrivals[:size])
             arrivals = arrivals[size:]
             _check_fold(one)
-        two.take(*sorted(events, key=journey.order))
+        two.take(*sorted(events, key=folding.order))
         for who in PEOPLE:
             assert one.store.person(user(who), 10) == two.store.person(user(who), 10)
 
@@ -276,7 +277,7 @@ def _check_fold(ledger: Ledger) -> None:
     for who in PEOPLE:
         person = ledger.store.person(user(who), 10)
         everything = ledger.store.events(person.ids)
-        assert person.state == (journey.fold(RULES, everything) if everything else None)
+        assert person.state == (folding.fold(RULES, everything) if everything else None)
         assert user(who) in person.ids
         assert all(ledger.store.person(one, 10).root == person.root for one in person.ids)
 
@@ -358,8 +359,8 @@ def test_a_read_only_file_takes_no_events(tmp_path: Path) -> None:
     store.close()
 
 
-def rules_of(catalogue: Catalogue) -> Rules:
-    return journey.rules(catalogue)
+def rules_of(catalogue: Catalogue) -> JourneyFold:
+    return folding.rules(catalogue)
 
 
 def test_a_journey_of_older_declarations_is_folded_again(ledger: Ledger) -> None:
@@ -367,5 +368,5 @@ def test_a_journey_of_older_declarations_is_folded_again(ledger: Ledger) -> None
     patient = rules_of(parse(TEXT.replace('visit = "30m"', 'visit = "60m"')))
     ledger.store.take([event("3", at=50 * MINUTE)], START, ledger.specs, patient)
     state = ledger.store.person(user("ann"), 10).state
-    assert state == journey.fold(patient, ledger.store.events([user("ann")]))
+    assert state == folding.fold(patient, ledger.store.events([user("ann")]))
     assert state.visits == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bandit.catalogue import Catalogue
+from bandit.catalogue.model import Catalogue
 
 Client = Any  # conftest.Caller
 Refused = Callable[[Any, int, str], Any]

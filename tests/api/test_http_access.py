@@ -14,11 +14,11 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.testing import TestClient
 
 from api.app import create_app
-from api.keys import EVERY, SCOPES, create
+from api.http.keys import EVERY, SCOPES, create
 from api.routes import segment
 from api.settings import Settings
-from api.stores.memory import MemoryStore
-from bandit.catalogue import shipped
+from api.stores.memory.store import MemoryStore
+from bandit.catalogue.model import shipped
 
 Client = TestClient[Litestar]
 Serving = Callable[..., AbstractContextManager[Client]]

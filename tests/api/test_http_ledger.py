@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from api import ledger
 from api.app import create_app
+from api.ledger import audit
 from api.settings import Settings
 from api.stores import open_store
-from api.stores.memory import MemoryStore
-from api.stores.sqlite import SqliteStore
-from bandit import engine, propensity
-from bandit.catalogue import Catalogue
+from api.stores.memory.store import MemoryStore
+from api.stores.sqlite.store import SqliteStore
+from bandit import engine
+from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerMismatch, Unavailable
+from bandit.propensity import gaussian
 from bandit.snapshot import from_zip
 
 Client = Any  # conftest.Caller
@@ -99,7 +100,7 @@ def test_every_row_of_the_ledger_is_a_distribution_above_the_floor_and_can_be_re
             client.post("/v1/outcomes/batch", json={"outcomes": outcomes})
             later(HOUR / 2)
             client.learned()
-        found, salt, specs = list(store.decisions()), ledger.salt_of(store, "pepper"), store.specs()
+        found, salt, specs = list(store.decisions()), audit.salt_of(store, "pepper"), store.specs()
         assert len(found) == 720
         assert len({f.decision.version for f in found}) > 8
         for row in found:
@@ -108,10 +109,10 @@ def test_every_row_of_the_ledger_is_a_distribution_above_the_floor_and_can_be_re
             assert abs(made.propensity.sum() - 1) < 1e-12
             assert (made.propensity[eligible] >= spec.floor * (1 - 1e-12)).all()
             assert (made.propensity[~eligible] == 0.0).all()
-            assert spec.arms[propensity.draw(made.propensity, made.u)] == made.arm
+            assert spec.arms[gaussian.draw(made.propensity, made.u)] == made.arm
         for row in found[::45]:
             made = row.decision
-            again = engine.recompute(engine.ready(ledger.past(store, row)), made, salt)
+            again = engine.recompute(engine.prepare(audit.past(store, row)), made, salt)
             for name in ("propensity", "mean", "sd"):
                 assert getattr(again, name).tobytes() == getattr(made, name).tobytes()
             assert (again.u, again.arm) == (made.u, made.arm)

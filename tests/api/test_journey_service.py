@@ -14,19 +14,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from api import ledger
-from api.events import Sent
-from api.messages import DecisionRequest, EvidenceIn
-from api.stores.memory import MemoryStore
-from api.stores.protocol import Last, Store
+from api.events.service import ReceivedEvent
+from api.ledger import audit
+from api.messages.decisions import DecisionRequest, EvidenceIn
+from api.stores.memory.store import MemoryStore
+from api.stores.protocol import LedgerPosition, Store
 from bandit import engine
-from bandit.catalogue import Catalogue, parse
-from bandit.limits import Everyone, Limits
+from bandit.catalogue.limits import GlobalCap, Limits
+from bandit.catalogue.model import Catalogue, parse
 
 SHOP = Path(__file__).parents[1] / "journey_shop.toml"
 TEXT = SHOP.read_text(encoding="utf-8")
 MINUTE, HOUR, DAY = 60, 3600, 86_400
-VIEWS = [Sent(f"v{i}", "Product Viewed", "ann", None, {"product_id": "shoe"}, None) for i in range(3)]
+VIEWS = [ReceivedEvent(f"v{i}", "Product Viewed", "ann", None, {"product_id": "shoe"}, None) for i in range(3)]
 Serving = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
 
@@ -236,14 +236,14 @@ def test_what_a_journey_decided_and_events_rewarded_is_rebuilt_and_recomputed_bi
         shop.ask(user)
         later(rng.choice([1, 60, HOUR, DAY]))
     shop.client.learned()
-    rebuilt = list(ledger.rebuild(store, ledger.stages(store)))
+    rebuilt = list(audit.rebuild(store, audit.stages(store)))
     assert all(result.equal for result in rebuilt)
     assert sum(result.settlements for result in rebuilt) > 20
-    specs, salt = store.specs(), ledger.salt_of(store, "salt")
+    specs, salt = store.specs(), audit.salt_of(store, "salt")
     found = list(store.decisions())
     assert {f.decision.now for f in found} == {True, False}
     for one in found:
-        again = engine.recompute(engine.ready(ledger.past(store, one)), one.decision, salt)
+        again = engine.recompute(engine.prepare(audit.past(store, one)), one.decision, salt)
         assert (again.u, again.arm) == (one.decision.u, one.decision.arm)
         assert again.propensity.tobytes() == one.decision.propensity.tobytes()
         assert one.decision.spec in specs
@@ -369,7 +369,7 @@ def test_no_cap_is_passed_by_50_concurrent_clients(working: Callable[..., Any], 
 def test_a_cap_on_everyone_holds_for_50_concurrent_users_and_after_a_restart(
     working: Callable[..., Any], store: Store, later: Later
 ) -> None:
-    catalogue = capped(everyone=Everyone(most=17, per="1d"))
+    catalogue = capped(everyone=GlobalCap(most=17, per="1d"))
     for _ in range(2):
         with working(store, catalogue) as desk:
             many(desk, [DecisionRequest(stage="look", user_id=f"u{i}") for i in range(100)])
@@ -456,10 +456,10 @@ def test_the_learner_sees_what_events_report_and_not_what_was_not_now(
     with working(store, parse(TEXT)) as desk:
         desk.send(*VIEWS, *(one._replace(id=one.id + "bob", user="bob") for one in VIEWS[:2]))
         waits, not_now = (desk.run(desk.service.decide(DecisionRequest(user_id=user))) for user in ("ann", "bob"))
-        desk.send(Sent("added", "Product Added", "ann", None, {"product_id": "shoe"}, None))
+        desk.send(ReceivedEvent("added", "Product Added", "ann", None, {"product_id": "shoe"}, None))
         desk.learn()
         assert (waits.moment, not_now.moment) == ("hesitates", None)
-        assert desk.worker.learning._last == store.last() == Last(decision=2, outcome=1, settlement=0)
+        assert desk.worker.learning._last == store.last() == LedgerPosition(decision=2, outcome=1, settlement=0)
         rows = desk.worker.learning._open["look"].rows()
         assert (rows.seq.tolist(), rows.reward.tolist()) == ([1], [1.0])
 

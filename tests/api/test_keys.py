@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.keys import SCOPES, Keys, create, load
+from api.http.keys import SCOPES, ApiKeys, create, load
 from api.times import microseconds
 from bandit.errors import CatalogueError
 
@@ -127,7 +127,7 @@ def test_a_byte_order_mark_is_no_mistake_and_keys_can_be_added(file: Path) -> No
 
 def test_no_keys_open_nothing(file: Path) -> None:
     file.write_text("", encoding="utf-8")
-    for keys in (Keys({}), load(file)):
+    for keys in (ApiKeys({}), load(file)):
         assert keys.scopes("", NOW) is None
         assert keys.scopes("a.b", NOW) is None
 

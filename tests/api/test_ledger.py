@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from api import ledger
-from api.ledger import Rebuilt
-from api.stores.memory import MemoryStore
+from api.ledger import audit
+from api.ledger.audit import RebuildResult
+from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
-from api.stores.sqlite import SqliteStore
+from api.stores.sqlite.store import SqliteStore
 from bandit import engine
-from bandit.catalogue import Catalogue, parse
+from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import LedgerMismatch
 from bandit.records import Decision
 
@@ -34,8 +34,8 @@ def changed(text: str, old: str, new: str) -> Catalogue:
     return parse(text.replace(old, new))
 
 
-def rebuilt(store: Store) -> dict[str, Rebuilt]:
-    return {r.stage: r for r in ledger.rebuild(store, ledger.stages(store))}
+def rebuilt(store: Store) -> dict[str, RebuildResult]:
+    return {r.stage: r for r in audit.rebuild(store, audit.stages(store))}
 
 
 # -- claiming --------------------------------------------------------------------------------------------------
@@ -43,19 +43,19 @@ def rebuilt(store: Store) -> dict[str, Rebuilt]:
 
 def test_the_same_catalogue_and_salt_open_the_ledger_again_with_the_same_key(catalogue: Catalogue) -> None:
     store = MemoryStore()
-    assert ledger.claim(store, catalogue, "pepper") == ledger.claim(store, catalogue, "pepper")
-    assert ledger.salt_of(store, "pepper") == ledger.claim(store, catalogue, "pepper")
+    assert audit.claim(store, catalogue, "pepper") == audit.claim(store, catalogue, "pepper")
+    assert audit.salt_of(store, "pepper") == audit.claim(store, catalogue, "pepper")
 
 
 def test_a_salt_is_made_once_and_kept(catalogue: Catalogue) -> None:
     one, other = MemoryStore(), MemoryStore()
-    assert ledger.claim(one, catalogue, None) == ledger.claim(one, catalogue, None) == ledger.salt_of(one, None)
-    assert ledger.claim(one, catalogue, None) != ledger.claim(other, catalogue, None)
+    assert audit.claim(one, catalogue, None) == audit.claim(one, catalogue, None) == audit.salt_of(one, None)
+    assert audit.claim(one, catalogue, None) != audit.claim(other, catalogue, None)
 
 
 def test_a_given_salt_is_never_stored(catalogue: Catalogue, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "ledger.db")
-    ledger.claim(store, catalogue, "pepper-corn")
+    audit.claim(store, catalogue, "pepper-corn")
     store.close()
     assert not [f for f in tmp_path.iterdir() if b"pepper-corn" in f.read_bytes()]
 
@@ -78,29 +78,29 @@ def test_a_ledger_of_something_else_is_refused_with_the_way_out(
     catalogue: Catalogue, catalogue_text: str, old: str, new: str, salt: str | None, named: list[str]
 ) -> None:
     store = MemoryStore()
-    ledger.claim(store, catalogue, "pepper")
+    audit.claim(store, catalogue, "pepper")
     before = (store.meta(), dict(store.specs()))
     with pytest.raises(LedgerMismatch) as refused:
-        ledger.claim(store, changed(catalogue_text, old, new) if old else catalogue, salt)
+        audit.claim(store, changed(catalogue_text, old, new) if old else catalogue, salt)
     assert [word for word in named if word not in str(refused.value)] == []
     assert (store.meta(), store.specs()) == before
 
 
 def test_every_reason_is_named_at_once(catalogue: Catalogue, catalogue_text: str) -> None:
     store = MemoryStore()
-    ledger.claim(store, catalogue, "pepper")
+    audit.claim(store, catalogue, "pepper")
     other = parse(catalogue_text.replace('app = "shop"', 'app = "bank"').replace("max = 20", "max = 19"))
     with pytest.raises(LedgerMismatch) as refused:
-        ledger.claim(store, other, "salz")
+        audit.claim(store, other, "salz")
     assert all(word in str(refused.value) for word in ("'shop'", "salt", "'basket'"))
 
 
 def test_the_salt_of_a_ledger_is_checked_before_it_is_used(catalogue: Catalogue) -> None:
     store = MemoryStore()
-    ledger.claim(store, catalogue, "pepper")
+    audit.claim(store, catalogue, "pepper")
     for salt in (None, "salz"):
         with pytest.raises(LedgerMismatch, match="JOURNEY_BANDIT_SALT"):
-            ledger.salt_of(store, salt)
+            audit.salt_of(store, salt)
 
 
 # -- a catalogue that changes ----------------------------------------------------------------------------------
@@ -236,10 +236,10 @@ def test_the_live_belief_is_the_rebuilt_one_bit_for_bit(
 
 def recomputed_alike(store: Store, every: int) -> None:
     """Every so many decisions: the engine, given what it was made with from the ledger, says the same again."""
-    salt = ledger.salt_of(store, "salt")
+    salt = audit.salt_of(store, "salt")
     for found in list(store.decisions())[::every]:
         made = found.decision
-        again = engine.recompute(engine.ready(ledger.past(store, found)), made, salt)
+        again = engine.recompute(engine.prepare(audit.past(store, found)), made, salt)
         assert all(same(getattr(again, name), getattr(made, name)) for name in Decision.__struct_fields__)
 
 
@@ -299,7 +299,7 @@ def test_the_past_is_rebuilt_up_to_a_version(file: Path) -> None:
     sums = [
         r.belief.n.sum()
         for through in (0, 2, 5, None)
-        for r in ledger.rebuild(store, ledger.stages(store), through)
+        for r in audit.rebuild(store, audit.stages(store), through)
         if r.stage == "signup"
     ]
     assert sums == [0.0, 2.0, 5.0, 5.0]

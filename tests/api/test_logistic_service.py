@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from api import ledger
 from api.app import create_app
+from api.ledger import audit
 from api.settings import Settings
 from api.stores import Store, open_store
 from bandit import engine
@@ -84,7 +84,7 @@ def test_rebuild_restart_and_receipts_are_exact(tmp_path: Path, policy: str) -> 
     shop(tmp_path, policy, clock, rounds=3)
     live = shop(tmp_path, policy, clock, rounds=2, shelf=0.2)  # a second process goes on where the first stopped
     store = opened(tmp_path)
-    cart, shelf = ledger.rebuild(store, ledger.stages(store))
+    cart, shelf = audit.rebuild(store, audit.stages(store))
     assert cart.equal
     assert shelf.equal
     assert cart.belief.digest() == live
@@ -92,9 +92,9 @@ def test_rebuild_restart_and_receipts_are_exact(tmp_path: Path, policy: str) -> 
     assert 0 < min(tau) <= max(tau) <= 0.25
     shared = 0
     for found in list(store.decisions())[::7]:
-        decision, past = found.decision, ledger.past(store, found)
+        decision, past = found.decision, audit.past(store, found)
         shared += past.elsewhere is not None
-        again = engine.recompute(engine.ready(past), decision, ledger.salt_of(store, "s"))
+        again = engine.recompute(engine.prepare(past), decision, audit.salt_of(store, "s"))
         for name in ("propensity", "mean", "sd", "u", "arm"):
             assert np.array_equal(getattr(again, name), getattr(decision, name)), name
         assert decision.propensity.sum() == pytest.approx(1.0, abs=1e-12)

@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from api.settings import Settings
-from api.stores.memory import MemoryStore
+from api.stores.memory.store import MemoryStore
 from bandit.records import Decision
 
 Client = TestClient[Litestar]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from api.flags import Flags, read
-from api.keys import create
-from api.stores.memory import MemoryStore
-from api.stores.protocol import Kept, Noted, Store
-from api.stores.sqlite import SqliteStore
+from api.decisions.flags import Flags, read
+from api.http.keys import create
+from api.stores.memory.store import MemoryStore
+from api.stores.protocol import OutcomeReceipt, RecordedDecision, Store
+from api.stores.sqlite.store import SqliteStore
 from bandit.errors import Overloaded, Unavailable
 
 FLAGS = "/ofrep/v1/evaluate/flags"
@@ -364,7 +364,7 @@ class Failing(MemoryStore):
 
     error: Exception = Unavailable("the disk is gone")
 
-    def record(self, *_: Any) -> tuple[list[Kept], list[Noted]]:
+    def record(self, *_: Any) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
         raise self.error
 
 
@@ -393,7 +393,7 @@ def test_a_failing_ledger_is_503_and_an_overload_429_both_with_whole_seconds(
         def full(*_: Any, **__: Any) -> None:
             raise Overloaded("the ledger's queue is full")
 
-        monkeypatch.setattr("api.worker.Worker.submit", full)
+        monkeypatch.setattr("api.learning.worker.Worker.submit", full)
         reply = client.post(FLAGS, json=body)
         assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
         assert reply.json()["errorCode"] == "GENERAL"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from api import ledger
-from api.stores.sqlite import SqliteStore
-from api.stores.sqlite_file import SCHEMA
-from api.tallies import tallies
+from api.ledger import audit
+from api.ledger.statistics_store import tallies
+from api.stores.sqlite.file import SCHEMA
+from api.stores.sqlite.store import SqliteStore
 from bandit import engine
-from bandit.catalogue import parse
+from bandit.catalogue.model import parse
 from bandit.errors import LedgerError
-from bandit.pending import answered
+from bandit.learning.pending import answered
 
 LEDGERS = Path(__file__).parents[1] / "data" / "ledgers"
 FILES = sorted(LEDGERS.glob("*.db.gz"))
@@ -49,33 +49,33 @@ def test_there_is_one_of_each_schema() -> None:
 def test_a_ledger_of_an_earlier_version_is_rebuilt_to_the_bit_and_its_receipts_hold(
     store: SqliteStore, store_name: str
 ) -> None:
-    salt = ledger.claim(store, SHOP, "pepper")
+    salt = audit.claim(store, SHOP, "pepper")
     decided = list(store.decisions())
     assert len(decided) == 38
     assert store.counts().settlements == 30
-    assert all(one.equal for one in ledger.rebuild(store, ledger.stages(store)))
+    assert all(one.equal for one in audit.rebuild(store, audit.stages(store)))
     specs, guessed = store.specs(), 0
     for found in decided:
-        assert ledger.arithmetic_of(store, found.seq) == 1
-        if not (different := ledger.differences(store, found, salt)):
+        assert audit.arithmetic_of(store, found.seq) == 1
+        if not (different := audit.differences(store, found, salt)):
             continue
         assert "u" not in different
         guessed += 1  # how late answers come was guessed once, and the guess was not recorded
-        assert ledger.rests_on_a_guess(found.decision, specs[found.decision.spec])
+        assert audit.rests_on_a_guess(found.decision, specs[found.decision.spec])
     assert (guessed > 0) == (store_name == "2-basis")
 
 
 def test_how_late_answers_came_is_counted_from_what_an_earlier_version_wrote(store: SqliteStore) -> None:
     """Without it, open decisions would be weighed as if nobody had ever answered."""
-    ledger.claim(store, SHOP, "pepper")
-    (tally,) = tallies(store, ledger.stages(store)).values()
+    audit.claim(store, SHOP, "pepper")
+    (tally,) = tallies(store, audit.stages(store)).values()
     late = [f for f in store.decisions() if f.settlement and f.settlement.learned and answered(f.outcomes)]
     assert tally.delays.sum() == len([f for f in late if f.settlement and f.settlement.why != "silence"]) > 0
 
 
 def test_people_of_an_earlier_version_keep_their_group(store: SqliteStore) -> None:
     """Decisions did not record what groups are drawn from: the id says it."""
-    ledger.claim(store, SHOP, "pepper")
+    audit.claim(store, SHOP, "pepper")
     (found,) = store.find([uuid.UUID(int=1)]).values()
     assert found.decision.unit == b""
     person = store.person(found.decision.user, 10)

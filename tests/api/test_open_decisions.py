@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from api import ledger
 from api.app import create_app
+from api.ledger import audit
 from api.settings import Settings
 from api.stores import open_store
 from bandit import engine
@@ -67,11 +67,11 @@ def receipts_hold(tmp_path: Path, every: int) -> set[bool]:
     """Recompute some decisions; whether each rested on open ones."""
     store, found = open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True), set()
     for row in list(store.decisions())[::every]:
-        again = engine.recompute(engine.ready(ledger.past(store, row)), row.decision, ledger.salt_of(store, "s"))
+        again = engine.recompute(engine.prepare(audit.past(store, row)), row.decision, audit.salt_of(store, "s"))
         for name in ("propensity", "mean", "sd", "u", "arm"):
             assert np.array_equal(getattr(again, name), getattr(row.decision, name)), name
-        found.add(ledger.past(store, row).pending is not None)
-    assert all(result.equal for result in ledger.rebuild(store, ledger.stages(store)))
+        found.add(audit.past(store, row).pending is not None)
+    assert all(result.equal for result in audit.rebuild(store, audit.stages(store)))
     store.close()
     return found
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.paths import canonical
+from api.http.protocol_paths import canonical
 
 PATHS = [
     ("/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags"),

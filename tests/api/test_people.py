@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from api.stores.memory import MemoryStore
+from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
-from api.stores.sqlite import SqliteStore
-from bandit.catalogue import parse
-from cli import ledger_log
+from api.stores.sqlite.store import SqliteStore
+from bandit.catalogue.model import parse
+from journey_bandit.workflows import ledger_log
 
 TEXT = (Path(__file__).parents[1] / "journey_shop.toml").read_text(encoding="utf-8")
 HELD = TEXT.replace("[stages.look]\n", "[stages.look]\nholdout = 0.5\n", 1)

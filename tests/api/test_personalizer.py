@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from api import ledger
-from api.keys import create
-from api.stores.sqlite import SqliteStore
+from api.http.keys import create
+from api.ledger import audit
+from api.stores.sqlite.store import SqliteStore
 from bandit import engine
 from bandit.errors import LedgerMismatch
 from bandit.snapshot import from_zip
@@ -498,19 +498,19 @@ def test_receipts_recompute_and_the_ledger_rebuilds_bit_for_bit(
     store = SqliteStore(tmp_path / "l.db")
     found = list(store.decisions())
     assert len(found) == 48
-    salt = ledger.salt_of(store, "salt")
+    salt = audit.salt_of(store, "salt")
     assert {f.decision.version for f in found} == {0, 12, 24, 36}
     open_then = {f.decision.basis.decisions for f in found if f.decision.basis.at}
     assert len(open_then) >= (40 if delay else 3)
     for one in found:
         assert one.decision.phi.shape == (3, 64)
-        again = engine.recompute(engine.ready(ledger.past(store, one)), one.decision, salt)
+        again = engine.recompute(engine.prepare(audit.past(store, one)), one.decision, salt)
         for name in ("propensity", "mean", "sd"):
             assert getattr(again, name).tobytes() == getattr(one.decision, name).tobytes()
         assert (again.u, again.arm) == (one.decision.u, one.decision.arm)
         taken = one.decision.actions.index(one.decision.arm)
         assert one.decision.x.tobytes() == one.decision.phi[taken].tobytes()
-    assert all(rebuilt.equal for rebuilt in ledger.rebuild(store, ledger.stages(store)))
+    assert all(rebuilt.equal for rebuilt in audit.rebuild(store, audit.stages(store)))
     store.close()
     assert uuid.UUID(str(found[0].decision.id)).version == 8
 
@@ -558,8 +558,8 @@ def test_another_meaning_of_the_columns_needs_another_schema_and_begins_anew(
         later(3601)
         assert taught(client, stage)[0] == 1  # only the new one
     with closing(SqliteStore(tmp_path / "l.db")) as store:
-        assert all(rebuilt.equal for rebuilt in ledger.rebuild(store, ledger.stages(store)))
-        salt = ledger.salt_of(store, "salt")
+        assert all(rebuilt.equal for rebuilt in audit.rebuild(store, audit.stages(store)))
+        salt = audit.salt_of(store, "salt")
         for one in store.decisions():
-            again = engine.recompute(engine.ready(ledger.past(store, one)), one.decision, salt)
+            again = engine.recompute(engine.prepare(audit.past(store, one)), one.decision, salt)
             assert again.propensity.tobytes() == one.decision.propensity.tobytes()

@@ -14,14 +14,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from api import ledger
-from api.keys import create
-from api.stores.memory import MemoryStore
+from api.http.keys import create
+from api.ledger import audit
+from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
-from api.stores.sqlite import SqliteStore
+from api.stores.sqlite.store import SqliteStore
 from bandit import engine
-from bandit.catalogue import parse
-from bandit.engine import Ask
+from bandit.catalogue.model import parse
+from bandit.engine import DecisionQuery
 from bandit.policies import Linear, Uniform
 from bandit.records import Release
 from bandit.snapshot import Snapshot, from_zip, pack
@@ -69,8 +69,8 @@ def test_a_release_decides_bit_for_bit_while_learning_goes_on(client: Any, later
     made = client.ask(context={"age": 44, "plan": "pro"})
     assert made["release"] == {"number": 1, "model": "shop-signup", "version": "1", "sha256": kept["sha256"]}
     assert made["policy_version"] == approved.version
-    ask = Ask(id=uuid.UUID(made["decision_id"]), user_id="u", context={"age": 44, "plan": "pro"})
-    mine = engine.decide(engine.ready(approved), ask, now=0, salt=b"")
+    ask = DecisionQuery(id=uuid.UUID(made["decision_id"]), user_id="u", context={"age": 44, "plan": "pro"})
+    mine = engine.decide(engine.prepare(approved), ask, now=0, salt=b"")
     for arm, p in made["propensities"].items():
         assert p == mine.propensity[approved.spec.arms.index(arm)]
     policy = client.learned()["signup"]
@@ -114,11 +114,11 @@ def test_another_policy_is_served_learned_from_proved_and_rolled_back(
         found = store.find(ids)
         for i in ids:  # receipts recompute
             decision = found[i].decision
-            mine = engine.recompute(ledger.deciding(store, found[i]), decision, ledger.salt_of(store, "salt"))
+            mine = engine.recompute(audit.deciding(store, found[i]), decision, audit.salt_of(store, "salt"))
             for name in ("propensity", "mean", "sd"):
                 assert np.array_equal(getattr(mine, name), getattr(decision, name)), name
             assert mine.arm == decision.arm
-        for result in ledger.rebuild(store, ledger.stages(store)):
+        for result in audit.rebuild(store, audit.stages(store)):
             assert result.equal
 
 

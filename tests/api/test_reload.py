@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from api import ledger, server
+from api import server
 from api.app import create_service
-from api.messages import DecisionRequest
+from api.clocks import Clock
+from api.components import CurrentParts, SharedResources, build
+from api.ledger import audit
+from api.messages.decisions import DecisionRequest
 from api.metrics import Metrics
-from api.parts import Current, Ground, build
 from api.settings import Settings
-from api.stores.memory import MemoryStore
-from api.stores.protocol import Found, Last, Store
-from api.webhooks import create as create_endpoint
-from api.worker import Clock
-from bandit.catalogue import Catalogue, parse
+from api.stores.memory.store import MemoryStore
+from api.stores.protocol import DecisionRecord, LedgerPosition, Store
+from api.webhooks.config import create as create_endpoint
+from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import LedgerMismatch
 from tests.api.test_webhooks import Receiver, senders
 from tests.waiting import eventually
@@ -82,8 +83,8 @@ def serving(clock: Clock, catalogue_file: Path) -> Callable[..., Any]:
 
 
 @contextmanager
-def begun(ground: Ground, catalogue: Catalogue) -> Iterator[Current]:
-    current = Current(ground, build(ground, catalogue, {}))
+def begun(ground: SharedResources, catalogue: Catalogue) -> Iterator[CurrentParts]:
+    current = CurrentParts(ground, build(ground, catalogue, {}))
     current.parts.worker.start()
     try:
         yield current
@@ -92,15 +93,15 @@ def begun(ground: Ground, catalogue: Catalogue) -> Iterator[Current]:
 
 
 @pytest.fixture
-def ground(clock: Clock) -> Ground:
-    return Ground(Settings(app="shop.toml", salt="salt"), MemoryStore(), clock, Metrics())
+def ground(clock: Clock) -> SharedResources:
+    return SharedResources(Settings(app="shop.toml", salt="salt"), MemoryStore(), clock, Metrics())
 
 
 # -- parts are replaced ----------------------------------------------------------------------------------------
 
 
 def test_what_has_begun_is_finished_first_and_what_comes_meanwhile_waits(
-    ground: Ground, catalogue: Catalogue, more: Catalogue
+    ground: SharedResources, catalogue: Catalogue, more: Catalogue
 ) -> None:
     async def story() -> None:
         with begun(ground, catalogue) as current:
@@ -123,7 +124,7 @@ def test_what_has_begun_is_finished_first_and_what_comes_meanwhile_waits(
     asyncio.run(story())
 
 
-def test_one_that_was_woken_waits_again_if_it_closed_again(ground: Ground, catalogue: Catalogue) -> None:
+def test_one_that_was_woken_waits_again_if_it_closed_again(ground: SharedResources, catalogue: Catalogue) -> None:
     async def story() -> None:
         with begun(ground, catalogue) as current:
             current._open.clear()
@@ -141,7 +142,7 @@ def test_one_that_was_woken_waits_again_if_it_closed_again(ground: Ground, catal
 
 
 def test_parts_that_cannot_be_built_leave_those_of_before(
-    ground: Ground, catalogue: Catalogue, catalogue_text: str
+    ground: SharedResources, catalogue: Catalogue, catalogue_text: str
 ) -> None:
     async def story() -> None:
         with begun(ground, catalogue) as current:
@@ -165,11 +166,11 @@ def test_decisions_before_and_after_are_recomputed_each_by_its_own_catalogue(
             running.reload()
             decided += [running.decide("basket", f"u{n}"), running.decide("signup", f"u{n}", context={"age": 9 * n})]
         assert running.failing() == {}
-        salt = ledger.salt_of(store, "salt")
+        salt = audit.salt_of(store, "salt")
         found = list(store.decisions())
         assert [str(one.decision.id) for one in found] == [one["decision_id"] for one in decided]
-        assert [ledger.differences(store, one, salt) for one in found] == [[]] * len(found)
-        assert all(result.equal for result in ledger.rebuild(store, ledger.stages(store)))
+        assert [audit.differences(store, one, salt) for one in found] == [[]] * len(found)
+        assert all(result.equal for result in audit.rebuild(store, audit.stages(store)))
 
 
 class Watched(MemoryStore):
@@ -179,7 +180,7 @@ class Watched(MemoryStore):
         super().__init__()
         self.read = list[str]()
 
-    def open(self, stage: str, at: Last | None = None) -> Iterator[Found]:
+    def open(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         self.read += [stage] if at is None else []
         return super().open(stage, at)
 
@@ -209,9 +210,9 @@ def test_open_decisions_are_read_again_where_the_declaration_changed_and_count_i
         for n in range(6):
             running.decide("signup", f"v{n}")
             running.decide("basket", f"v{n}")
-        salt, found = ledger.salt_of(store, "salt"), list(store.decisions())
+        salt, found = audit.salt_of(store, "salt"), list(store.decisions())
         assert all(one.decision.basis.decisions >= 12 for one in found[12:]), "what was open before counts after"
-        assert [ledger.differences(store, one, salt) for one in found] == [[]] * len(found)
+        assert [audit.differences(store, one, salt) for one in found] == [[]] * len(found)
 
 
 def test_what_was_learned_and_reported_goes_on(

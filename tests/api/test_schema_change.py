@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from api import ledger
 from api.app import create_app
+from api.ledger import audit
 from api.settings import Settings
 from api.stores import open_store
 from bandit import engine
@@ -69,11 +69,11 @@ def learned(policy: Any) -> int:
 def checked(folder: Path, of: int) -> None:
     """The ledger rebuilds, and every decision of any schema can be recomputed."""
     store = open_store(f"sqlite:///{folder / 'ledger.db'}", read_only=True)
-    assert all(result.equal for result in ledger.rebuild(store, ledger.stages(store)))
+    assert all(result.equal for result in audit.rebuild(store, audit.stages(store)))
     decisions = list(store.decisions())
     assert len(decisions) == of
     for found in decisions[::9]:
-        again = engine.recompute(engine.ready(ledger.past(store, found)), found.decision, ledger.salt_of(store, "s"))
+        again = engine.recompute(engine.prepare(audit.past(store, found)), found.decision, audit.salt_of(store, "s"))
         assert np.array_equal(again.propensity, found.decision.propensity)
     store.close()
 

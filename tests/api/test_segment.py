@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from api.keys import create
+from api.http.keys import create
 from api.routes import segment
-from api.stores.memory import MemoryStore
+from api.stores.memory.store import MemoryStore
 from bandit.errors import Unavailable
 
 SHOP = Path(__file__).parents[1] / "journey_shop.toml"

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from api.stores import open_store
-from api.stores.memory import MemoryStore
-from api.stores.sqlite import SqliteStore
+from api.stores.memory.store import MemoryStore
+from api.stores.sqlite.store import SqliteStore
 from bandit.belief import empty
-from bandit.catalogue import Catalogue
+from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerError, Unavailable
 from bandit.records import Decision, Outcome
 from tests.waiting import PATIENCE

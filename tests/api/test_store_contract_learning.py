@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.stores.protocol import Found, Store
+from api.stores.protocol import DecisionRecord, Store
 from bandit.belief import Belief, empty
-from bandit.catalogue import Catalogue
+from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerError
 from bandit.records import Decision, Outcome, Settlement
 
@@ -290,6 +290,6 @@ def test_found_tells_all_that_was_recorded(ledger: Any, decide: Decide, outcome:
     done = settlement(1, at=START + 11, reward=0.0, why="holdout", learned=False, tau=0.0, nu=0.0)
     ledger.store.settle([done], {})
     found = ledger.store.find([made.id])[made.id]
-    assert isinstance(found, Found)
+    assert isinstance(found, DecisionRecord)
     assert (found.seq, found.settlement) == (1, msgspec.structs.replace(done, seq=1))
     assert found.outcomes == (outcome(1, occurred=START + 7),)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from api import ledger
 from api.app import create_app
+from api.ledger import audit
 from api.settings import Settings
 from api.stores import open_store
 from bandit import engine
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerMismatch
-from cli.main import group
+from journey_bandit.main import group
 
 APP = """
 app = "shop"
@@ -70,9 +70,9 @@ def test_a_warm_stage_begins_with_what_the_log_taught(tmp_path: Path, policy: st
     assert ask(tmp_path, app)["propensities"]["five"] > 0.9 > cold
     store = open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)
     for found in store.decisions():
-        again = engine.recompute(engine.ready(ledger.past(store, found)), found.decision, ledger.salt_of(store, "s"))
+        again = engine.recompute(engine.prepare(audit.past(store, found)), found.decision, audit.salt_of(store, "s"))
         assert again.propensity.tobytes() == found.decision.propensity.tobytes()
-    assert all(result.equal for result in ledger.rebuild(store, ledger.stages(store)))
+    assert all(result.equal for result in audit.rebuild(store, audit.stages(store)))
     store.close()
     with pytest.raises(LedgerMismatch, match="warmed before"):
         warm(tmp_path, app, log(tmp_path))

@@ -13,11 +13,11 @@ import cloudevents.v1.http
 import pytest
 import standardwebhooks
 
-from api.keys import create as create_key
-from api.stores.memory import MemoryStore
-from api.stores.protocol import Letter, Store
-from api.stores.sqlite import SqliteStore
-from api.webhooks import KINDS, Endpoint, Message, create, load, signed
+from api.http.keys import create as create_key
+from api.stores.memory.store import MemoryStore
+from api.stores.protocol import Store, WebhookDelivery
+from api.stores.sqlite.store import SqliteStore
+from api.webhooks.config import KINDS, Endpoint, WebhookMessage, create, load, signed
 from bandit.errors import CatalogueError
 from bandit.records import Decision, Settlement
 from bandit.snapshot import from_zip
@@ -109,7 +109,7 @@ def dead(client: Any) -> list[Any]:
 def test_the_signature_is_what_standard_webhooks_verify() -> None:
     now = int(time.time())
     body = '{"a": "ü"}'
-    headers = signed(Endpoint(url="http://h", secret=SECRET).key, Message("decision:1", body.encode()), now)
+    headers = signed(Endpoint(url="http://h", secret=SECRET).key, WebhookMessage("decision:1", body.encode()), now)
     verifier = standardwebhooks.Webhook(SECRET)
     assert verifier.verify(body, headers) == {"a": "ü"}
     for wrong in ({**headers, "webhook-id": "x"}, {**headers, "webhook-timestamp": str(now - 1)}):
@@ -347,8 +347,8 @@ def test_dead_letters_need_a_key(serving: Callable[..., AbstractContextManager[A
         assert client.post(f"{path}/retry", headers={"X-API-Key": admin}).json() == {"revived": 0}
 
 
-def letter(n: int, *, dead: bool = False, endpoint: str = "crm") -> Letter:
-    return Letter(endpoint, f"decision:{n}", b'{"n": 1}', 1, 100 - n, "answered 500", dead, n)
+def letter(n: int, *, dead: bool = False, endpoint: str = "crm") -> WebhookDelivery:
+    return WebhookDelivery(endpoint, f"decision:{n}", b'{"n": 1}', 1, 100 - n, "answered 500", dead, n)
 
 
 def test_every_store_keeps_letters_and_reads_the_ledger_in_its_order(

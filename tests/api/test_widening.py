@@ -9,22 +9,22 @@ import msgspec
 import numpy as np
 import pytest
 
-from api import changes, ledger, warm
-from api.candidates import candidate
+from api.ledger import audit, catalogue_changes, warm_start
+from api.ledger.candidates import candidate
+from api.ledger.statistics_store import tallies
+from api.ledger.warm_start import WarmStartRow
 from api.stores.protocol import Store
-from api.stores.sqlite import SqliteStore
-from api.tallies import tallies
-from api.warm import Row
-from bandit import learner, pending
+from api.stores.sqlite.store import SqliteStore
 from bandit.belief import X_GRID
-from bandit.catalogue import Catalogue, parse
+from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import InvalidRequest, LedgerMismatch
 from bandit.features import encode, schema
-from bandit.learner import contribution
+from bandit.learning import pending, settlement
+from bandit.learning.recoding import recoded
+from bandit.learning.settlement import contribution
 from bandit.policies import Linear
-from bandit.recoding import recoded
-from bandit.records import Matured
-from cli import ledger_log
+from bandit.records import MaturedDecision
+from journey_bandit.workflows import ledger_log
 
 Working = Callable[..., AbstractContextManager[Any]]
 
@@ -95,11 +95,11 @@ class Story:
 
     def proven(self) -> None:
         """Every belief follows from the ledger, every decision can be recomputed."""
-        assert [r.equal for r in ledger.rebuild(self.store, ledger.stages(self.store))] == [True, True]
-        salt = ledger.salt_of(self.store, "salt")
+        assert [r.equal for r in audit.rebuild(self.store, audit.stages(self.store))] == [True, True]
+        salt = audit.salt_of(self.store, "salt")
         found = list(self.store.decisions())
         assert len(found) == self._n
-        assert [ledger.differences(self.store, one, salt) for one in found[::3]] == [[]] * len(found[::3])
+        assert [audit.differences(self.store, one, salt) for one in found[::3]] == [[]] * len(found[::3])
 
 
 @pytest.fixture
@@ -139,13 +139,13 @@ def test_it_is_what_would_have_been_learned_under_the_wider_range(story: Story) 
 
 def test_the_change_is_announced_before_it_happens(story: Story) -> None:
     story.people(shoes(), 10, leave_open=2)
-    fates = {fate.stage: fate for fate in changes.fates(story.store, shoes("linear", 250.0), "salt")}
+    fates = {fate.stage: fate for fate in catalogue_changes.fates(story.store, shoes("linear", 250.0), "salt")}
     assert (fates["cart"].what, fates["shelf"].what) == ("recoded", "kept")
     assert fates["cart"].why == (
         "7 learned decision(s); encoded again, as they would be under the wider range of price"
     )
     story.people(shoes("linear", 250.0), 0)
-    assert {fate.what for fate in changes.fates(story.store, shoes("linear", 250.0), "salt")} == {"kept"}
+    assert {fate.what for fate in catalogue_changes.fates(story.store, shoes("linear", 250.0), "salt")} == {"kept"}
     with pytest.raises(LedgerMismatch, match="declare schema = 2"):
         story.people(shoes(), 0)
 
@@ -161,9 +161,9 @@ def test_a_change_that_is_cut_off_leaves_the_ledger_as_it_was(
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(ledger, "replace", cut)
+            patch.setattr(audit, "replace", cut)
             with pytest.raises(KeyboardInterrupt):
-                ledger.claim(store, shoes("linear", 250.0), "salt")
+                audit.claim(store, shoes("linear", 250.0), "salt")
         story.people(shoes(), 10)
         story.proven()
         story.people(shoes("linear", 250.0), 10)
@@ -173,8 +173,8 @@ def test_a_change_that_is_cut_off_leaves_the_ledger_as_it_was(
 def test_what_a_warm_start_brought_cannot_be_encoded_again(story: Story) -> None:
     story.people(shoes(), 5)
     stage = shoes().stages["cart"]
-    log = warm.checked("cart", stage, [Row({"price": 10}, "mail", 1.0)])
-    warm.begin(story.store, "cart", stage, log, weight=1.0, digest="d")
+    log = warm_start.checked("cart", stage, [WarmStartRow({"price": 10}, "mail", 1.0)])
+    warm_start.begin(story.store, "cart", stage, log, weight=1.0, digest="d")
     with pytest.raises(LedgerMismatch, match="declare schema = 2"):
         story.people(shoes("linear", 250.0), 0)
 
@@ -182,7 +182,7 @@ def test_what_a_warm_start_brought_cannot_be_encoded_again(story: Story) -> None
 def test_a_candidate_of_another_policy_learns_all_rows_as_the_wider_range_encodes_them(story: Story) -> None:
     story.people(shoes("logistic"), 40)
     story.people(shoes("logistic", 250.0), 20)
-    spec, through = ledger.stages(story.store)["cart"], story.store.last().settlement
+    spec, through = audit.stages(story.store)["cart"], story.store.last().settlement
     other = msgspec.structs.replace(spec, policy=Linear(prior_mean=0.2))
     made = candidate(story.store, "cart", through, other).belief
     found = [one for one in story.store.decisions("cart") if one.settlement]
@@ -216,7 +216,7 @@ def test_open_decisions_and_new_sites_read_the_context_as_the_live_policy_encode
     """A logistic site depends on what is believed at x; an open decision counts at x."""
     narrow, wide = (shoes("logistic", top).stages["cart"] for top in (100.0, 250.0))
     story.people(shoes("logistic"), 30, leave_open=4)
-    ledger.claim(story.store, shoes("logistic", 250.0), "salt")
+    audit.claim(story.store, shoes("logistic", 250.0), "salt")
     live = candidate(story.store, "cart", story.store.last().settlement)
     found = [one for one in story.store.decisions("cart") if one.settlement is None and one.decision.x[1] > -0.5]
     assert found
@@ -227,7 +227,7 @@ def test_open_decisions_and_new_sites_read_the_context_as_the_live_policy_encode
         assert row is not None
         assert np.array_equal(row.x, x)
         again = msgspec.structs.replace(one.decision, x=x[0])
-        (mine,) = learner.settle(narrow, [Matured(one.seq, one.decision, ())], 0, live=live)
-        (same,) = learner.settle(wide, [Matured(one.seq, again, ())], 0, live=live)
-        (unlike,) = learner.settle(wide, [Matured(one.seq, one.decision, ())], 0, live=live)
+        (mine,) = settlement.settle(narrow, [MaturedDecision(one.seq, one.decision, ())], 0, live=live)
+        (same,) = settlement.settle(wide, [MaturedDecision(one.seq, again, ())], 0, live=live)
+        (unlike,) = settlement.settle(wide, [MaturedDecision(one.seq, one.decision, ())], 0, live=live)
         assert (mine.tau, mine.nu) == (same.tau, same.nu) != (unlike.tau, unlike.nu)

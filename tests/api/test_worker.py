@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from api import ledger
-from api.stores.memory import MemoryStore
-from api.stores.protocol import Kept, Noted, Store
+from api.ledger import audit
+from api.stores.memory.store import MemoryStore
+from api.stores.protocol import OutcomeReceipt, RecordedDecision, Store
 from bandit.belief import Belief
-from bandit.catalogue import Stage
+from bandit.catalogue.model import Stage
 from bandit.errors import Unavailable
 from bandit.records import Decision, Outcome, Settlement
 from tests.waiting import PATIENCE, eventually
@@ -40,7 +40,7 @@ class Gated(MemoryStore):
 
     def record(
         self, decisions: Sequence[Decision], outcomes: Sequence[Outcome], now: int, specs: Mapping[str, Stage]
-    ) -> tuple[list[Kept], list[Noted]]:
+    ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
         self.sizes.append(len(decisions) + len(outcomes))
         self.entered.set()
         assert self.gate.wait(30)
@@ -66,7 +66,7 @@ class Faulty(MemoryStore):
 
     def record(
         self, decisions: Sequence[Decision], outcomes: Sequence[Outcome], now: int, specs: Mapping[str, Stage]
-    ) -> tuple[list[Kept], list[Noted]]:
+    ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
         if not self.after:
             self._write()
         answer = super().record(decisions, outcomes, now, specs)
@@ -93,8 +93,8 @@ def copies(decision: Decision, numbers: Sequence[int]) -> list[Decision]:
 
 def learned(store: Store, stage: str = "signup") -> float:
     """Decisions in the stored belief of a stage."""
-    spec = ledger.stages(store)[stage]
-    (result,) = ledger.rebuild(store, {stage: spec})
+    spec = audit.stages(store)[stage]
+    (result,) = audit.rebuild(store, {stage: spec})
     assert result.equal
     return float(sum(epoch.n.sum() for epoch in result.stored.epochs))
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api import ledger
-from api.stores.memory import MemoryStore
+from api.ledger import audit
+from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
-from api.stores.sqlite import SqliteStore
-from bandit.catalogue import Catalogue
+from api.stores.sqlite.store import SqliteStore
+from bandit.catalogue.model import Catalogue
 from bandit.records import Decision, Outcome
 from tests.waiting import eventually
 
@@ -35,8 +35,8 @@ def copies(decision: Decision, numbers: Sequence[int]) -> list[Decision]:
 
 def learned(store: Store, stage: str = "signup") -> float:
     """Decisions in the stored belief of a stage."""
-    spec = ledger.stages(store)[stage]
-    (result,) = ledger.rebuild(store, {stage: spec})
+    spec = audit.stages(store)[stage]
+    (result,) = audit.rebuild(store, {stage: spec})
     assert result.equal
     return float(sum(epoch.n.sum() for epoch in result.stored.epochs))
 

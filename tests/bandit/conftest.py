@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from bandit import catalogue, features
+from bandit import features
 from bandit.belief import Belief, sites
-from bandit.catalogue import Stage
-from bandit.records import Decision, Matured, Outcome
+from bandit.catalogue import model
+from bandit.catalogue.model import Stage
+from bandit.records import Decision, MaturedDecision, Outcome
 
 settings.register_profile("core", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("core")
@@ -43,7 +44,7 @@ countdown = { type = "urgency", format = "badge", evidence = { kind = "deadline"
 @pytest.fixture(scope="session")
 def make_stage() -> Callable[..., Stage]:
     """A checkout stage with four nudges; any field may be replaced: make_stage(floor=0.1)."""
-    return partial(msgspec.structs.replace, catalogue.parse(CATALOGUE).stages["checkout"])
+    return partial(msgspec.structs.replace, model.parse(CATALOGUE).stages["checkout"])
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +62,12 @@ def make_belief() -> Callable[..., Belief]:
 
 
 @pytest.fixture(scope="session")
-def make_matured(make_stage: Callable[..., Stage]) -> Callable[..., Matured]:
+def make_matured(make_stage: Callable[..., Stage]) -> Callable[..., MaturedDecision]:
     """A matured decision about `arm` with (kind, value) outcomes; `late` and other fields may be given."""
 
-    def make(seq: int, arm: str, *outcomes: tuple[str, float | None], late: bool = False, **fields: object) -> Matured:
+    def make(
+        seq: int, arm: str, *outcomes: tuple[str, float | None], late: bool = False, **fields: object
+    ) -> MaturedDecision:
         x = features.encode(features.schema(make_stage().features), {"seconds": seq % 600, "visits": seq % 11 - 5}).x
         decision = Decision(
             id=(id_ := uuid.UUID(int=seq)),
@@ -93,6 +96,6 @@ def make_matured(make_stage: Callable[..., Stage]) -> Callable[..., Matured]:
             )
             for i, (k, v) in enumerate(outcomes)
         )
-        return Matured(seq, msgspec.structs.replace(decision, **fields), reported)
+        return MaturedDecision(seq, msgspec.structs.replace(decision, **fields), reported)
 
     return make

@@ -8,14 +8,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import catalogue, delay, engine, features, learner, pending
-from bandit.actions import Action, Shared
+from bandit import engine, features
 from bandit.belief import Belief, empty
+from bandit.catalogue import model
+from bandit.learning import delay, pending, settlement
 from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform
+from bandit.policies.shared import Action, Shared
 from bandit.snapshot import Snapshot, pooled
 
 
-def world(stage: catalogue.Stage, seed: int, n: int) -> tuple[pending.Open, Belief]:
+def world(stage: model.Stage, seed: int, n: int) -> tuple[pending.OpenDecisions, Belief]:
     """Open decisions, and what others have taught, with sites as if they were read from a ledger."""
     rng, d = np.random.default_rng(seed), len(features.of(stage).columns)
     k = len(stage.arms)
@@ -27,13 +29,13 @@ def world(stage: catalogue.Stage, seed: int, n: int) -> tuple[pending.Open, Beli
     tau, nu = rng.integers(1, 2**20, n) / 2**22, rng.integers(-(2**20), 2**20, n) / 2**21
     if stage.learner.link == "identity":
         tau, nu = np.ones(n), reward
-    belief = learner.summed(stage, k, x, arm, tau, nu, reward)
+    belief = settlement.summed(stage, k, x, arm, tau, nu, reward)
     at = np.arange(n, dtype=np.int64) * 1000
     answered = np.where(rng.random(n) < 0.3, at + 500, 0)
-    return pending.Open(np.arange(n), arm, at, at + 10**6, answered, reward, x), belief
+    return pending.OpenDecisions(np.arange(n), arm, at, at + 10**6, answered, reward, x), belief
 
 
-def decided(live: engine.Live, x: NDArray[np.float64]) -> list[bytes]:
+def decided(live: engine.PreparedPolicy, x: NDArray[np.float64]) -> list[bytes]:
     """One at a time, and all together."""
     everyone = np.ones((len(x), len(live.snapshot.spec.arms)), dtype=np.bool_)
     many = engine.choose_many(live, x, everyone)
@@ -57,7 +59,7 @@ def main() -> None:
     """Print {part: digest}."""
     found = dict[str, list[bytes]]()
     for app in ("travel", "fashion", "hillstrom"):
-        stages = catalogue.parse(catalogue.read_shipped(app)).stages
+        stages = model.parse(model.read_shipped(app)).stages
         for name, declared in stages.items():
             binary = declared.reward.kind == "binary"
             policies = [Linear(), Hierarchical(), Hierarchical(scales="learned"), LinUCB(), EpsilonGreedy(), Uniform()]
@@ -68,7 +70,7 @@ def main() -> None:
                 seen = pending.amounts_to(snapshot, rows, np.zeros((len(stage.arms), delay.BUCKETS)), 900_000)
                 kin = Snapshot(app, "kin", stage, 1, world(stage, 4, 50)[1])
                 whole = pooled([msgspec.structs.replace(snapshot, pending=seen), kin])[0]
-                parts = decided(engine.ready(whole), rows.x[:40])
+                parts = decided(engine.prepare(whole), rows.x[:40])
                 label = f"{app} {name} {json.dumps(msgspec.to_builtins(policy))}"
                 found[label] = [*parts, *(part.tobytes() for part in seen or ())]
     found["actions"] = ranked()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import special
 
-from bandit.actions import ONE, Action, Shared, taken
 from bandit.belief import Belief, add, empty, sites
 from bandit.errors import InvalidRequest
-from bandit.policies import blocks
+from bandit.policies import hierarchy
+from bandit.policies.shared import ONE, Action, Shared, taken
 
 POLICY = Shared(columns=64)
 CONTEXT: list[dict[str, Any]] = [{"user": {"plan": "free", "age": 31}}, {"stage": "checkout"}]
@@ -129,7 +129,7 @@ def test_propensities_are_those_of_a_joint_draw_of_theta() -> None:
     rng = np.random.default_rng(1)
     phi = POLICY.encode(CONTEXT, ACTIONS)
     belief = learned(POLICY, phi[rng.integers(0, 3, 80)], rng.integers(0, 2, 80).astype(float))
-    found = blocks.posterior(POLICY.layout(ONE, 64), belief)
+    found = hierarchy.posterior(POLICY.layout(ONE, 64), belief)
     theta = found.mean + POLICY.alpha * rng.multivariate_normal(np.zeros(64), found.covariance, 200_000)
     wins = np.bincount((theta @ phi.T).argmax(axis=1), minlength=3) / 200_000
     scores = POLICY.posterior(belief).choose(phi, all_of(ACTIONS))

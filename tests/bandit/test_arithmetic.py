@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import special
 
-from bandit import arithmetic, legendre, logistic
+from bandit.numerics import arithmetic, legendre, logistic
 
-Array = NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit import journey
-from bandit.attribution import Attribution, Candidate, Credited, CreditState, attribute
-from bandit.catalogue import parse
-from bandit.journey import Rules
+from bandit.catalogue.model import parse
+from bandit.journey import folding
+from bandit.journey.attribution import Attribution, CreditableDecision, CreditedOutcome, CreditState, attribute
+from bandit.journey.folding import JourneyFold
 from bandit.records import Event
 
 TEXT = (Path(__file__).parents[1] / "journey_shop.toml").read_text(encoding="utf-8")
@@ -20,15 +20,15 @@ HOUR = 3_600_000_000
 
 
 @pytest.fixture(scope="module")
-def rules() -> Rules:
-    return journey.rules(parse(TEXT))
+def rules() -> JourneyFold:
+    return folding.rules(parse(TEXT))
 
 
-def decision(n: int, stage: str, hour: float, hours: float = 72, activated: float | None = None) -> Candidate:
+def decision(n: int, stage: str, hour: float, hours: float = 72, activated: float | None = None) -> CreditableDecision:
     at = round(hour * HOUR)
     arm = {"basket": "reminder", "pay": "trust", "later": "news", "look": "help"}[stage]
     shown = None if activated is None else round(activated * HOUR)
-    return Candidate(uuid.UUID(int=n), stage, arm, at, at + round(hours * HOUR), shown)
+    return CreditableDecision(uuid.UUID(int=n), stage, arm, at, at + round(hours * HOUR), shown)
 
 
 def event(name: str, hour: float, id_: str = "", **properties: Any) -> Event:
@@ -37,9 +37,9 @@ def event(name: str, hour: float, id_: str = "", **properties: Any) -> Event:
 
 
 def credited(
-    rules: Rules,
+    rules: JourneyFold,
     events: Sequence[Event],
-    decisions: Sequence[Candidate],
+    decisions: Sequence[CreditableDecision],
     done: Mapping[tuple[str, str], CreditState] | None = None,
 ) -> list[tuple[str, str, int, str, float | None]]:
     found = attribute(rules, events, decisions, done or {})
@@ -56,11 +56,13 @@ def in_force(
     return states
 
 
-def missed(rules: Rules, events: Sequence[Event], decisions: Sequence[Candidate], stage: str) -> dict[str, str]:
+def missed(
+    rules: JourneyFold, events: Sequence[Event], decisions: Sequence[CreditableDecision], stage: str
+) -> dict[str, str]:
     return {m.event: m.reason for m in attribute(rules, events, decisions, {}).uncredited if m.stage == stage}
 
 
-def test_a_reward_goes_to_the_last_decision_before_it_within_its_window(rules: Rules) -> None:
+def test_a_reward_goes_to_the_last_decision_before_it_within_its_window(rules: JourneyFold) -> None:
     decisions = [
         decision(1, "basket", 0),
         decision(2, "basket", 10),
@@ -73,7 +75,7 @@ def test_a_reward_goes_to_the_last_decision_before_it_within_its_window(rules: R
         assert credited(rules, [event("ordered", hour, "e")], decisions) == []
 
 
-def test_one_event_may_be_the_reward_of_several_stages_once_each(rules: Rules) -> None:
+def test_one_event_may_be_the_reward_of_several_stages_once_each(rules: JourneyFold) -> None:
     decisions = [decision(1, "basket", 0), decision(2, "later", 1)]
     order = event("ordered", 2, "e", revenue="49.50")
     first = credited(rules, [order], decisions)
@@ -82,12 +84,12 @@ def test_one_event_may_be_the_reward_of_several_stages_once_each(rules: Rules) -
     assert credited(rules, [order], decisions, done) == []
 
 
-def test_a_reward_without_its_amount_is_none(rules: Rules) -> None:
+def test_a_reward_without_its_amount_is_none(rules: JourneyFold) -> None:
     for revenue in ({}, {"revenue": "free"}, {"revenue": True}):
         assert credited(rules, [event("ordered", 2, **revenue)], [decision(2, "later", 1)]) == []
 
 
-def test_a_refund_finds_its_order_by_key_even_if_it_came_first(rules: Rules) -> None:
+def test_a_refund_finds_its_order_by_key_even_if_it_came_first(rules: JourneyFold) -> None:
     decisions = [decision(1, "basket", 0), decision(2, "basket", 10)]
     orders = [event("ordered", 5, "o1", order="A"), event("ordered", 15, "o2", order="B")]
     refund = event("refunded", 30, "r", order="A")
@@ -102,7 +104,7 @@ def test_a_refund_finds_its_order_by_key_even_if_it_came_first(rules: Rules) -> 
     assert credited(rules, [event("refunded", 30, "r", order="C"), *orders], decisions)[2:] == []
 
 
-def test_an_order_is_taken_back_once_however_often_its_refund_is_told(rules: Rules) -> None:
+def test_an_order_is_taken_back_once_however_often_its_refund_is_told(rules: JourneyFold) -> None:
     order = event("ordered", 5, "o", order="A")
     refunds = [event("refunded", 6 + i, f"r{i}", order="A") for i in range(3)]
     found = credited(rules, [order, *refunds], [decision(1, "basket", 0)])
@@ -111,14 +113,14 @@ def test_an_order_is_taken_back_once_however_often_its_refund_is_told(rules: Rul
     assert credited(rules, [order, *refunds], [decision(1, "basket", 0)], done) == []
 
 
-def test_parts_of_a_continuous_reward_are_taken_back_one_by_one(rules: Rules) -> None:
+def test_parts_of_a_continuous_reward_are_taken_back_one_by_one(rules: JourneyFold) -> None:
     order = event("ordered", 5, "o", order="A", revenue=100.0)
     refunds = [event("refunded", 6 + i, f"r{i}", order="A", amount=30.0) for i in range(2)]
     found = credited(rules, [order, *refunds], [decision(1, "later", 0)])
     assert [(c[0], c[4]) for c in found] == [("o", 100.0), ("r0", 30.0), ("r1", 30.0)]
 
 
-def test_a_reward_passes_over_what_waits_for_its_activation_if_it_can(rules: Rules) -> None:
+def test_a_reward_passes_over_what_waits_for_its_activation_if_it_can(rules: JourneyFold) -> None:
     """Of a stage whose decisions count as shown: one that was only prefetched does not take the reward away."""
     seen, prefetched = decision(1, "basket", 0), decision(2, "basket", 1)._replace(deferred=True)
     order = event("ordered", 5)
@@ -129,14 +131,14 @@ def test_a_reward_passes_over_what_waits_for_its_activation_if_it_can(rules: Rul
     assert [c[2] for c in credited(rules, [event("ordered", 1.5)], [seen, shown])] == [1]  # before it was shown
 
 
-def test_an_activation_names_the_nudge_or_the_decision(rules: Rules) -> None:
+def test_an_activation_names_the_nudge_or_the_decision(rules: JourneyFold) -> None:
     decisions = [decision(1, "pay", 0, 2), decision(2, "pay", 1, 2)]
     for promotion, expected in (("trust", [2]), (str(uuid.UUID(int=1)), [1]), ("banner", []), (None, [2])):
         given_ = {"promotion": promotion} if promotion else {}
         assert [c[2] for c in credited(rules, [event("seen", 1.5, **given_)], decisions)] == expected
 
 
-def test_where_showing_is_reported_a_reward_goes_to_what_was_shown(rules: Rules) -> None:
+def test_where_showing_is_reported_a_reward_goes_to_what_was_shown(rules: JourneyFold) -> None:
     shown, later = decision(1, "pay", 0, activated=0.1), decision(2, "pay", 1)
     order = event("ordered", 1.5, "o")
     assert credited(rules, [order], [shown, later]) == [("o", "pay", 1, "reward", 1.0)]
@@ -159,7 +161,7 @@ asked = st.lists(st.tuples(st.sampled_from(["basket", "pay", "look"]), st.intege
 
 @given(moves, asked, st.data())
 def test_credits_do_not_depend_on_the_order_of_events_and_are_given_once(
-    rules: Rules, story: Any, questions: Any, data: st.DataObject
+    rules: JourneyFold, story: Any, questions: Any, data: st.DataObject
 ) -> None:
     events = [
         event(name, hour, f"e{i:02d}", order=order, promotion=promotion)
@@ -177,7 +179,7 @@ def test_credits_do_not_depend_on_the_order_of_events_and_are_given_once(
 
 @given(moves, asked, st.data())
 def test_credits_in_the_end_do_not_depend_on_what_was_heard_first(
-    rules: Rules, story: Any, questions: Any, data: st.DataObject
+    rules: JourneyFold, story: Any, questions: Any, data: st.DataObject
 ) -> None:
     """Rewards and what is taken back, by decision; activations stay where they were credited, so they come first."""
     events = [
@@ -197,7 +199,7 @@ def _counted(states: Mapping[tuple[str, str], CreditState]) -> set[tuple[str, uu
     return {(stage, s.decision, s.fact) for (_, stage), s in states.items() if s.outcome}
 
 
-def _check(found: list[Credited], decisions: list[Candidate]) -> None:
+def _check(found: list[CreditedOutcome], decisions: list[CreditableDecision]) -> None:
     by_id = {d.id: d for d in decisions}
     net: dict[uuid.UUID, float] = {}
     for c in found:
@@ -213,7 +215,7 @@ def _check(found: list[Credited], decisions: list[Candidate]) -> None:
 # -- facts -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_order_that_two_pages_report_is_one_reward_of_the_first(rules: Rules) -> None:
+def test_an_order_that_two_pages_report_is_one_reward_of_the_first(rules: JourneyFold) -> None:
     decisions = [decision(1, "basket", 0), decision(2, "basket", 10)]
     twice = [event("ordered", 5, "page", order="A"), event("ordered", 15, "office", order="A")]
     assert credited(rules, twice, decisions) == [("page", "basket", 1, "reward", 1.0)]
@@ -222,7 +224,7 @@ def test_an_order_that_two_pages_report_is_one_reward_of_the_first(rules: Rules)
     assert [c[0] for c in credited(rules, [*twice, other], decisions)] == ["page", "o2"]
 
 
-def test_a_reward_moves_to_the_decision_of_a_report_that_comes_late_but_happened_first(rules: Rules) -> None:
+def test_a_reward_moves_to_the_decision_of_a_report_that_comes_late_but_happened_first(rules: JourneyFold) -> None:
     decisions = [decision(1, "basket", 0), decision(2, "basket", 10)]
     page, office = event("ordered", 5, "page", order="A"), event("ordered", 15, "office", order="A")
     before = in_force(attribute(rules, [office], decisions, {}))
@@ -234,7 +236,7 @@ def test_a_reward_moves_to_the_decision_of_a_report_that_comes_late_but_happened
     ]
 
 
-def test_a_reward_of_a_decision_that_is_settled_stays_there(rules: Rules) -> None:
+def test_a_reward_of_a_decision_that_is_settled_stays_there(rules: JourneyFold) -> None:
     decisions = [decision(1, "basket", 0), decision(2, "basket", 10)]
     page, office = event("ordered", 5, "page", order="A"), event("ordered", 15, "office", order="A")
     before = {k: s._replace(final=True) for k, s in in_force(attribute(rules, [office], decisions, {})).items()}
@@ -243,7 +245,7 @@ def test_a_reward_of_a_decision_that_is_settled_stays_there(rules: Rules) -> Non
     assert {m.event: m.reason for m in found.uncredited if m.stage == "basket"} == {"page": "same fact"}
 
 
-def test_a_whole_refund_takes_back_what_parts_have_left(rules: Rules) -> None:
+def test_a_whole_refund_takes_back_what_parts_have_left(rules: JourneyFold) -> None:
     events = [
         event("ordered", 5, "o", order="A", revenue=100.0),
         event("refunded", 6, "part", order="A", amount=-30.0),
@@ -263,10 +265,10 @@ def test_a_whole_refund_takes_back_what_parts_have_left(rules: Rules) -> None:
         ({"order": "A", "revenue": "49,90"}, "unreadable value"),
         ({"order": "A", "revenue": "$50"}, "unreadable value"),
         ({"order": "A", "revenue": True}, "unreadable value"),
-        ({"order": "A", "revenue": 50.0, journey.CURRENCY: "USD"}, "currency"),
+        ({"order": "A", "revenue": 50.0, folding.CURRENCY: "USD"}, "currency"),
     ],
 )
-def test_a_reward_that_cannot_be_counted_says_why(rules: Rules, properties: dict[str, Any], reason: str) -> None:
+def test_a_reward_that_cannot_be_counted_says_why(rules: JourneyFold, properties: dict[str, Any], reason: str) -> None:
     order = event("ordered", 5, "o", **properties)
     assert missed(rules, [order], [decision(1, "later", 0)], "later")["o"] == reason
     good = event("ordered", 6, "office", order="A", revenue=49.9)  # another report of the same order can be read
@@ -281,11 +283,11 @@ def test_a_reward_that_cannot_be_counted_says_why(rules: Rules, properties: dict
         ({"order": "B"}, "nothing to take back"),
         ({"order": "A", "amount": "20 EUR"}, "unreadable value"),
         ({"order": "A", "amount": 0.0}, "no value"),
-        ({"order": "A", "amount": 5.0, journey.CURRENCY: "USD"}, "currency"),
+        ({"order": "A", "amount": 5.0, folding.CURRENCY: "USD"}, "currency"),
     ],
 )
 def test_a_refund_that_cannot_be_counted_takes_nothing_back(
-    rules: Rules, properties: dict[str, Any], reason: str
+    rules: JourneyFold, properties: dict[str, Any], reason: str
 ) -> None:
     order = event("ordered", 5, "o", order="A", revenue=100.0)
     refund = event("refunded", 6, "r", **properties)
@@ -294,7 +296,7 @@ def test_a_refund_that_cannot_be_counted_takes_nothing_back(
     assert missed(rules, [order, refund], decisions, "later")["r"] == reason
 
 
-def test_a_reward_of_nobody_and_one_out_of_time_say_so(rules: Rules) -> None:
+def test_a_reward_of_nobody_and_one_out_of_time_say_so(rules: JourneyFold) -> None:
     order = event("ordered", 500, "o")
     assert missed(rules, [order], [], "basket")["o"] == "no decision"
     assert missed(rules, [order], [decision(1, "basket", 0)], "basket")["o"] == "no open decision"
@@ -303,11 +305,11 @@ def test_a_reward_of_nobody_and_one_out_of_time_say_so(rules: Rules) -> None:
 
 
 def test_an_amount_in_a_declared_currency_is_converted() -> None:
-    rated = journey.rules(parse(TEXT + "\n[rates]\nUSD = 0.5\n"))
-    order = event("ordered", 5, "o", order="A", revenue=50.0, **{journey.CURRENCY: "USD"})
+    rated = folding.rules(parse(TEXT + "\n[rates]\nUSD = 0.5\n"))
+    order = event("ordered", 5, "o", order="A", revenue=50.0, **{folding.CURRENCY: "USD"})
     assert credited(rated, [order], [decision(1, "later", 0)]) == [("o", "later", 1, "reward", 25.0)]
 
 
-def test_ids_recorded_as_numbers_by_earlier_versions_are_the_same_ids(rules: Rules) -> None:
+def test_ids_recorded_as_numbers_by_earlier_versions_are_the_same_ids(rules: JourneyFold) -> None:
     order, refund = event("ordered", 5, "o", order=1001.0), event("refunded", 6, "r", order="1001")
     assert [c[0] for c in credited(rules, [order, refund], [decision(1, "basket", 0)])] == ["o", "r"]

@@ -8,20 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from bandit import groups, orthant, propensity, transforms
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief
-from bandit.catalogue import Stage
-from bandit.engine import Live, choose, choose_many, ready
+from bandit.catalogue.model import Stage
+from bandit.engine import PreparedPolicy, choose, choose_many, prepare
 from bandit.errors import InvalidRequest, PropensityError
 from bandit.policies import Beta, EpsilonGreedy, Fixed, Hierarchical, Linear, LinUCB, Logistic, Uniform
-from bandit.policies.products import forms
-from bandit.policies.protocol import Arms
+from bandit.policies.protocol import ArmEconomics
+from bandit.policies.quadratic_forms import forms
+from bandit.propensity import batching, correlated, gaussian, transforms
 from bandit.snapshot import Snapshot
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -51,10 +49,10 @@ def laws(rng: np.random.Generator, n: int, k: int) -> tuple[Array, Array]:
 def test_independent_scores_of_a_batch_win_as_often_as_one_by_one(k: int) -> None:
     rng = np.random.default_rng(k)
     (mean, sd), eligible = laws(rng, 600, k), some(rng, 600, k)
-    p = propensity.gaussian_many(mean, sd, eligible)
+    p = gaussian.gaussian_many(mean, sd, eligible)
     assert (p[~eligible] == 0.0).all()
     for row, e, m, s in zip(p, eligible, mean, sd, strict=True):
-        assert row[e].tobytes() == propensity.gaussian(m[e], s[e]).tobytes()
+        assert row[e].tobytes() == gaussian.gaussian(m[e], s[e]).tobytes()
 
 
 def test_rows_that_one_grid_cannot_hold_go_to_the_panels() -> None:
@@ -62,9 +60,9 @@ def test_rows_that_one_grid_cannot_hold_go_to_the_panels() -> None:
     rng = np.random.default_rng(1)
     mean, sd = rng.normal(0, 1, (200, 4)), np.ones((200, 4))
     sd[::2, 0] = 1e-4
-    assert propensity._trapezoid(mean[0].tolist(), sd[0].tolist()).sum() == 0.0
-    p = propensity.gaussian_many(mean, sd, np.ones((200, 4), dtype=bool))
-    alone = np.array([propensity.gaussian(*row) for row in zip(mean, sd, strict=True)])
+    assert gaussian._trapezoid(mean[0].tolist(), sd[0].tolist()).sum() == 0.0
+    p = gaussian.gaussian_many(mean, sd, np.ones((200, 4), dtype=bool))
+    alone = np.array([gaussian.gaussian(*row) for row in zip(mean, sd, strict=True)])
     assert p.tobytes() == alone.tobytes()
 
 
@@ -74,10 +72,10 @@ def test_one_row_that_is_no_law_is_the_alarm_of_the_batch(position: int, wrong: 
     values = [np.zeros((5, 3)), np.ones((5, 3))]
     values[position][3, 1] = wrong if position or wrong != -1.0 else np.nan
     with pytest.raises(PropensityError, match="not normal laws"):
-        propensity.gaussian_many(values[0], values[1], np.ones((5, 3), dtype=bool))
+        gaussian.gaussian_many(values[0], values[1], np.ones((5, 3), dtype=bool))
     out = np.ones((5, 3), dtype=bool)
     out[3, 1] = False  # what may not be shown may be anything
-    assert np.isfinite(propensity.gaussian_many(values[0], values[1], out)).all()
+    assert np.isfinite(gaussian.gaussian_many(values[0], values[1], out)).all()
 
 
 # -- correlated scores -----------------------------------------------------------------------------------------
@@ -98,10 +96,10 @@ def joint(rng: np.random.Generator, n: int, k: int) -> tuple[Array, Array]:
 def test_correlated_scores_of_a_batch_win_as_often_as_one_by_one(k: int) -> None:
     rng = np.random.default_rng(k)
     (mean, covariance), eligible = joint(rng, 200, k), some(rng, 200, k)
-    p = orthant.correlated_many(mean, covariance, eligible)
+    p = correlated.correlated_many(mean, covariance, eligible)
     assert (p[~eligible] == 0.0).all()
     for row, e, m, c in zip(p, eligible, mean, covariance, strict=True):
-        assert row[e].tobytes() == orthant.correlated(m[e], c[np.ix_(e, e)]).tobytes()
+        assert row[e].tobytes() == correlated.correlated(m[e], c[np.ix_(e, e)]).tobytes()
 
 
 @given(seed=seeds, k=st.integers(2, 8), n=st.integers(1, 40))
@@ -110,12 +108,12 @@ def test_neighbours_do_not_change_a_bit(seed: int, k: int, n: int) -> None:
     (mean, covariance), eligible = joint(rng, n, k), some(rng, n, k)
     sd = np.sqrt(np.einsum("naa->na", covariance))
     joined, apart = (
-        orthant.correlated_many(mean, covariance, eligible),
-        propensity.gaussian_many(mean, sd, eligible),
+        correlated.correlated_many(mean, covariance, eligible),
+        gaussian.gaussian_many(mean, sd, eligible),
     )
     for row in (slice(i, i + 1) for i in range(n)):
-        assert orthant.correlated_many(mean[row], covariance[row], eligible[row]).tobytes() == joined[row].tobytes()
-        assert propensity.gaussian_many(mean[row], sd[row], eligible[row]).tobytes() == apart[row].tobytes()
+        assert correlated.correlated_many(mean[row], covariance[row], eligible[row]).tobytes() == joined[row].tobytes()
+        assert gaussian.gaussian_many(mean[row], sd[row], eligible[row]).tobytes() == apart[row].tobytes()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -123,9 +121,9 @@ def test_one_row_that_is_no_joint_law_is_the_alarm_of_the_batch(bad: float) -> N
     mean = np.zeros((4, 3))
     mean[2, 1] = bad
     with pytest.raises(PropensityError, match="not finite"):
-        orthant.correlated_many(mean, np.tile(np.eye(3), (4, 1, 1)), np.ones((4, 3), dtype=bool))
+        correlated.correlated_many(mean, np.tile(np.eye(3), (4, 1, 1)), np.ones((4, 3), dtype=bool))
     with pytest.raises(PropensityError, match="at most 64"):
-        orthant.correlated_many(np.zeros((2, 65)), np.tile(np.eye(65), (2, 1, 1)), np.ones((2, 65), dtype=bool))
+        correlated.correlated_many(np.zeros((2, 65)), np.tile(np.eye(65), (2, 1, 1)), np.ones((2, 65), dtype=bool))
 
 
 # -- transforms, floor and draw --------------------------------------------------------------------------------
@@ -139,33 +137,33 @@ def test_floor_transforms_and_draw_of_rows_are_those_of_each_row(seed: int, k: i
     p = np.where(eligible, rng.gamma(10 ** rng.uniform(-2, 1, (n, 1)), size=(n, k)) + 1e-12, 0.0)
     p[:3] = np.eye(k)[eligible[:3].argmax(axis=1)]  # sure things
     p /= p.sum(axis=1, keepdims=True)
-    floored = propensity.floored_many(p, floor, eligible)
+    floored = gaussian.floored_many(p, floor, eligible)
     rows = list(zip(p, [floor] * n, eligible, strict=True))
-    assert np.array_equal(floored, [propensity.floored(*row) for row in rows])
-    drawn = propensity.apportioned_many(p, floor, eligible)
-    assert np.array_equal(drawn, [propensity.apportioned(*row) for row in rows])
-    assert (drawn[eligible] >= floor).all() or floor * k > 1.0 - k / propensity.UNITS
+    assert np.array_equal(floored, [gaussian.floored(*row) for row in rows])
+    drawn = gaussian.apportioned_many(p, floor, eligible)
+    assert np.array_equal(drawn, [gaussian.apportioned(*row) for row in rows])
+    assert (drawn[eligible] >= floor).all() or floor * k > 1.0 - k / gaussian.UNITS
     assert (drawn.sum(axis=1) == 1.0).all()
-    assert np.array_equal(np.rint(drawn * propensity.UNITS), drawn * propensity.UNITS)
-    assert (np.abs(drawn - floored) < (k + 1) / propensity.UNITS).all()
+    assert np.array_equal(np.rint(drawn * gaussian.UNITS), drawn * gaussian.UNITS)
+    assert (np.abs(drawn - floored) < (k + 1) / gaussian.UNITS).all()
     assert (floored[eligible] >= floor).all()
     np.testing.assert_allclose(floored.sum(axis=1), 1.0, rtol=0, atol=1e-14)
     assert np.array_equal(transforms.top_two_many(p, 0.4), [transforms.top_two(row, 0.4) for row in p])
     assert np.array_equal(transforms.ramp(p, 0.3), [transforms.ramp(row, 0.3) for row in p])
     u = np.where(rng.random(n) < 0.3, rng.choice([0.0, 1.0 - 2.0**-53, 1.0], n), rng.random(n))
-    assert propensity.draw_many(p, u).tolist() == [propensity.draw(*row) for row in zip(p, u, strict=True)]
+    assert gaussian.draw_many(p, u).tolist() == [gaussian.draw(*row) for row in zip(p, u, strict=True)]
 
 
 def test_rows_that_are_no_distribution_are_refused() -> None:
     p = np.array([[0.5, 0.5], [0.5, 0.4]])
     with pytest.raises(PropensityError, match=r"row 1, \[0.5, 0.4\]"):
-        propensity.floored_many(p, 0.0, np.ones((2, 2), dtype=bool))
+        gaussian.floored_many(p, 0.0, np.ones((2, 2), dtype=bool))
 
 
 def test_the_draw_of_a_batch_has_the_stated_frequencies() -> None:
     """200,000 draws. False alarm ≤ 1e-6 (χ², 3 degrees); detects 0.015 moved between two arms with 1 − 1e-6."""
     p = np.array([0.1, 0.0, 0.25, 0.05, 0.6])
-    arm = propensity.draw_many(np.tile(p, (200_000, 1)), np.random.default_rng(3).random(200_000))
+    arm = gaussian.draw_many(np.tile(p, (200_000, 1)), np.random.default_rng(3).random(200_000))
     count = np.bincount(arm, minlength=5)
     assert count[1] == 0
     some_ = p > 0
@@ -180,12 +178,12 @@ def test_products_of_a_batch_are_those_of_each_row(seed: int, k: int, d: int, n:
     rng = np.random.default_rng(seed)
     mean, root, x = rng.normal(size=(k, d)), rng.normal(size=(3, d, d)), on_grid(rng, n, d)
     form = root + root.transpose(0, 2, 1)
-    ready = forms(mean, form)
-    means, quadratic = ready.many(x)
+    prepare = forms(mean, form)
+    means, quadratic = prepare.many(x)
     np.testing.assert_allclose(means, x @ mean.T, rtol=0, atol=d * 2.0**-32)
     np.testing.assert_allclose(quadratic, np.einsum("nd,qde,ne->nq", x, form, x), rtol=0, atol=d * d * 2.0**-30)
     row = int(rng.integers(n))
-    alone = ready.one(x[row])
+    alone = prepare.one(x[row])
     assert (alone[0].tobytes(), alone[1].tobytes()) == (means[row].tobytes(), quadratic[row].tobytes())
 
 
@@ -195,14 +193,14 @@ def test_sums_of_a_score_are_exact_in_any_order(seed: int, d: int, size: int) ->
     rng = np.random.default_rng(seed)
     root, x = rng.normal(size=(1, d, d)) * 2.0**size, on_grid(rng, 1, d)[0]
     x[0] = 1.0
-    ready = forms(rng.normal(size=(2, d)) * 2.0**size, root + root.transpose(0, 2, 1))
-    means, quadratic = ready.one(x)
+    prepare = forms(rng.normal(size=(2, d)) * 2.0**size, root + root.transpose(0, 2, 1))
+    means, quadratic = prepare.one(x)
     exact = [Fraction(v) for v in x.tolist()]
-    for mean, row in zip(means.tolist(), ready.stacked[-2:].tolist(), strict=True):
+    for mean, row in zip(means.tolist(), prepare.stacked[-2:].tolist(), strict=True):
         assert Fraction(mean) == sum(a * Fraction(b) for a, b in zip(exact, row, strict=True))
-    inner = [sum(a * Fraction(b) for a, b in zip(exact, row, strict=True)) for row in ready.stacked[:-2].tolist()]
+    inner = [sum(a * Fraction(b) for a, b in zip(exact, row, strict=True)) for row in prepare.stacked[:-2].tolist()]
     assert all(Fraction(float(v)) == v for v in inner), "G x is exact before it is rounded"
-    sharp = float(ready.sharp[0])
+    sharp = float(prepare.sharp[0])
     rounded = [Fraction((float(v) + sharp) - sharp) for v in inner]
     assert Fraction(float(quadratic[0])) == sum(a * b for a, b in zip(exact, rounded, strict=True))
 
@@ -211,7 +209,7 @@ def test_sums_of_a_score_are_exact_in_any_order(seed: int, d: int, size: int) ->
 def test_groups_hold_every_row_once_with_its_arms(seed: int, n: int, k: int) -> None:
     live = np.random.default_rng(seed).random((n, k)) < 0.5
     seen = np.zeros_like(live)
-    for m, rows, arms in groups.by_number(live):
+    for m, rows, arms in batching.by_number(live):
         assert arms.shape == (len(rows), m)
         assert not seen[rows[:, None], arms].any()
         seen[rows[:, None], arms] = True
@@ -224,7 +222,9 @@ def test_rows_whose_arms_are_worth_the_same_are_compared_as_such(
     make_belief: Callable[..., Belief], policy: Any, gain: list[float]
 ) -> None:
     """Utilities where what may be shown differs in gain or cost, else the scores: decided row by row."""
-    arms = Arms(("none", "a", "b", "c"), ("none", "x", "x", "y"), np.array(gain), np.array([0.0, 0.0, 0.0, 0.1]))
+    arms = ArmEconomics(
+        ("none", "a", "b", "c"), ("none", "x", "x", "y"), np.array(gain), np.array([0.0, 0.0, 0.0, 0.1])
+    )
     posterior = policy.posterior(make_belief(4, 3, 200, 1), arms)
     eligible = np.array(
         [[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0]], dtype=bool
@@ -236,7 +236,7 @@ def test_rows_whose_arms_are_worth_the_same_are_compared_as_such(
 
 # -- the engine ------------------------------------------------------------------------------------------------
 
-Go = Callable[..., Live]
+Go = Callable[..., PreparedPolicy]
 POLICIES: list[Any] = [
     Linear(),
     Logistic(),
@@ -252,7 +252,7 @@ POLICIES: list[Any] = [
 @pytest.fixture(scope="session")
 def live(make_stage: Callable[..., Stage], make_belief: Callable[..., Belief]) -> Go:
     belief = make_belief(5, 11, 300, 0)
-    return lambda **fields: ready(Snapshot("shop", "checkout", make_stage(**fields), 300, belief))
+    return lambda **fields: prepare(Snapshot("shop", "checkout", make_stage(**fields), 300, belief))
 
 
 @pytest.mark.parametrize("fields", [{}, {"top_two": 0.6}, {"ramp": 0.3}, {"top_two": 0.5, "ramp": 0.5}], ids=repr)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bandit import belief
+from bandit.arrays import Array
 from bandit.belief import Belief, add, empty, sites, subtract
 
-Array = NDArray[np.float64]
 Rows = tuple[Array, NDArray[np.intp], Array, Array, Array]
 
 K = 3

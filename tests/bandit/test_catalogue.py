@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit import catalogue
-from bandit.actions import Shared
-from bandit.catalogue import Stage, parse, read_shipped, shipped
+from bandit.catalogue import model
+from bandit.catalogue.model import Stage, parse, read_shipped, shipped
 from bandit.errors import CatalogueError, NotFound, Problem
 from bandit.policies import AnyPolicy, Fixed, Hierarchical
+from bandit.policies.shared import Shared
 
 TEXT = """
 app = "shop"
@@ -243,7 +243,7 @@ def test_a_window_is_a_number_of_seconds(make_stage: Callable[..., Stage], windo
 
 @given(st.floats(-1e9, 1e9), st.floats(-100, 100), st.floats(1e-3, 100))
 def test_a_reward_is_clipped_and_scaled_to_its_range(value: float, low: float, span: float) -> None:
-    reward = catalogue.Reward(kind="continuous", window="1h", min=low, max=low + span, default=low)
+    reward = model.Reward(kind="continuous", window="1h", min=low, max=low + span, default=low)
     scaled = reward.scaled(value)
     assert 0.0 <= scaled <= 1.0
     if reward.min <= value <= reward.max:
@@ -256,9 +256,9 @@ def test_utility_ranks_arms_as_money_does(seed: int) -> None:
     rng = np.random.default_rng(seed)
     value, low, span = rng.uniform(1, 50), rng.uniform(-5, 5), rng.uniform(0.5, 20)
     paid, shown = rng.uniform(0, 0.9) * value, rng.uniform(0, 3)
-    nudge = catalogue.Nudge(type="t", format="f", cost=shown, cost_when_rewarded=paid)
-    reward = catalogue.Reward(kind="continuous", window="1h", value=value, min=low, max=low + span, default=low)
-    stage = catalogue.Stage(features={}, nudges={"a": nudge}, reward=reward, policy=Fixed())
+    nudge = model.Nudge(type="t", format="f", cost=shown, cost_when_rewarded=paid)
+    reward = model.Reward(kind="continuous", window="1h", value=value, min=low, max=low + span, default=low)
+    stage = model.Stage(features={}, nudges={"a": nudge}, reward=reward, policy=Fixed())
     scaled = rng.random(2)
     money = (value - np.array([0.0, paid])) * (low + span * scaled) - np.array([0.0, shown])
     utility = stage.facts

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bandit import cells
+from bandit.tables import cells
 
 NBSP, NARROW = "\u00a0", "\u202f"
 

@@ -6,18 +6,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit import delay, pending
+from bandit.arrays import Array
 from bandit.belief import add, empty, sites, weighted
-from bandit.catalogue import Reward, Stage
-from bandit.delay import EDGES, NOBODY, Answers, answered_by, counted, distribution
-from bandit.pending import Columns, amounts_to
+from bandit.catalogue.model import Reward, Stage
+from bandit.learning import delay, pending
+from bandit.learning.delay import EDGES, NOBODY, AnswerDelays, answered_by, counted, distribution
+from bandit.learning.pending import OpenDecisionTable, amounts_to
 from bandit.policies import Hierarchical, Linear
-from bandit.policies.protocol import Arms, Array
-from bandit.records import Matured, Outcome, OutcomeKind
+from bandit.policies.protocol import ArmEconomics
+from bandit.records import MaturedDecision, Outcome, OutcomeKind
 from bandit.snapshot import Snapshot
 
 NOW = 1_000_000
-Build = Callable[..., Matured]
+Build = Callable[..., MaturedDecision]
 
 
 def law(rng: np.random.Generator, mean: float, n: int) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_answers_of_young_decisions_do_not_make_delays_look_short() -> None:
     rng = np.random.default_rng(2)
     age, late = rng.random(6000), law(rng, 0.4, 6000)
     seen = late <= age
-    answers = Answers(np.zeros(seen.sum(), dtype=np.intp), late[seen], age[seen])
+    answers = AnswerDelays(np.zeros(seen.sum(), dtype=np.intp), late[seen], age[seen])
     f = distribution(np.zeros((1, delay.BUCKETS)), answers, 0.15)
     middle = EDGES[:-1] > 0.1
     assert np.abs(f[0, :-1][middle] - exact(0.4, EDGES[:-1][middle])).max() < 0.08
@@ -79,7 +80,7 @@ def test_a_linear_policy_counts_parts_of_rows() -> None:
     rng = np.random.default_rng(4)
     x = np.rint(rng.uniform(-1, 1, (40, 3)) * 4096) / 4096
     arm, reward, weight = rng.integers(0, 2, 40), rng.integers(0, 2, 40).astype(float), rng.random(40)
-    arms = Arms(("none", "a"), ("none", "t"), np.ones(2), np.zeros(2))
+    arms = ArmEconomics(("none", "a"), ("none", "t"), np.ones(2), np.zeros(2))
     tau, nu = Linear().provisional(empty(2, 3), arms, x, arm, reward, weight)
     found = weighted(2, x, arm, tau, nu, reward, weight)
     for a in range(2):
@@ -100,7 +101,7 @@ def test_a_logistic_policy_goes_to_the_joint_mode_of_what_is_open() -> None:
     arm, weight = rng.integers(0, 3, 300), rng.uniform(0.05, 1, 300)
     reward = (rng.random(300) < 0.2 + 0.2 * arm).astype(float)
     weight[reward > 0.0] = 1.0  # answers count whole
-    arms = Arms(("none", "a", "b"), ("none", "t", "t"), np.ones(3), np.zeros(3), ("1", "u", "v"))
+    arms = ArmEconomics(("none", "a", "b"), ("none", "t", "t"), np.ones(3), np.zeros(3), ("1", "u", "v"))
     policy, nothing = Hierarchical(), empty(3, 3)
     tau, nu = policy.provisional(nothing, arms, x, arm, reward, weight)
     rows = weighted(3, x, arm, tau, nu, reward, weight)
@@ -127,7 +128,7 @@ def test_rows_that_count_whole_say_about_what_their_filtered_sites_say() -> None
     x[:, 0] = 1.0
     arm = rng.integers(0, 2, 400)
     reward = (rng.random(400) < 0.15 + 0.1 * arm).astype(float)
-    arms = Arms(("none", "a"), ("none", "t"), np.ones(2), np.zeros(2), ("1", "u", "v"))
+    arms = ArmEconomics(("none", "a"), ("none", "t"), np.ones(2), np.zeros(2), ("1", "u", "v"))
     policy = Hierarchical()
     filtered = sites(2, x, arm, *policy.sites(empty(2, 3), arms, x, arm, reward), reward)
     tau, nu = policy.provisional(empty(2, 3), arms, x, arm, reward, np.ones(400))
@@ -147,7 +148,7 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
     return make_stage(policy=Linear(), reward=Reward(kind="binary", window="1h", delay="10m"))
 
 
-def opened(stage: Stage, made: Matured, **times: int) -> pending.Open | None:
+def opened(stage: Stage, made: MaturedDecision, **times: int) -> pending.OpenDecisions | None:
     decision = msgspec.structs.replace(made.decision, at=0, expires=NOW, **times)
     outcomes = [msgspec.structs.replace(o, received=NOW // 200) for o in made.outcomes]
     return pending.row(made.seq, decision, outcomes, stage, stage)
@@ -155,7 +156,7 @@ def opened(stage: Stage, made: Matured, **times: int) -> pending.Open | None:
 
 def test_columns_hold_what_was_put_last_in_the_order_of_the_ledger(stage: Stage, make_matured: Build) -> None:
     rng = np.random.default_rng(7)
-    columns, expected = Columns(11), dict[int, float]()
+    columns, expected = OpenDecisionTable(11), dict[int, float]()
     for _ in range(2000):
         seq, rewarded = int(rng.integers(0, 900)), bool(rng.integers(2))
         if rng.random() < 0.4:
@@ -183,7 +184,7 @@ def test_what_teaches_nothing_is_not_open(stage: Stage, make_matured: Build) -> 
 
 def test_an_answer_counts_whole_and_silence_by_its_age(stage: Stage, make_matured: Build) -> None:
     snapshot = Snapshot("app", "checkout", stage, 0, empty(len(stage.arms), 11))
-    columns = Columns(11)
+    columns = OpenDecisionTable(11)
     columns.put(1, opened(stage, make_matured(1, "reminder", ("reward", 1.0))))
     columns.put(2, opened(stage, make_matured(2, "discount")))
     counts = np.zeros((len(stage.arms), delay.BUCKETS))
@@ -194,7 +195,7 @@ def test_an_answer_counts_whole_and_silence_by_its_age(stage: Stage, make_mature
     answered, silent = stage.arms.index("reminder"), stage.arms.index("discount")
     assert early.n[answered] == late.n[answered] == early.reward[answered] == 1.0
     assert 0.0 < early.n[silent] < 0.2 < late.n[silent] == 1.0
-    assert amounts_to(snapshot, Columns(11).rows(), counts, NOW) is None
+    assert amounts_to(snapshot, OpenDecisionTable(11).rows(), counts, NOW) is None
 
 
 def test_the_first_answer_in_time_says_how_late_it_came(make_matured: Build) -> None:

@@ -7,21 +7,28 @@ import numpy as np
 import pytest
 
 from bandit.belief import Belief, empty
-from bandit.drift import Drift, Seen, Watch, epoch_of, scan, weighed
+from bandit.catalogue.drift_rule import DriftRule
+from bandit.learning.drift import DriftState, Residual, epoch_of, scan, weighed
 
 
 def rows(
     rate: float, n: int, seed: int, *, q: float = 0.2, first: int = 1, sd: float = 0.0, arm: str = "a"
-) -> list[Seen]:
+) -> list[Residual]:
     rng = np.random.default_rng(seed)
-    return [Seen(first + i, 1000 + i, arm, float(y), q, sd, first + i - 1) for i, y in enumerate(rng.random(n) < rate)]
+    return [
+        Residual(first + i, 1000 + i, arm, float(y), q, sd, first + i - 1) for i, y in enumerate(rng.random(n) < rate)
+    ]
 
 
 def test_the_sums_are_pages() -> None:
     """By hand: q = 0.2, shift ½."""
     up = 1 / (1 + 4 * math.exp(-0.5))
     down = 1 / (1 + 4 * math.exp(0.5))
-    watch = scan(Drift(shift=0.5), Watch(), [Seen(1, 0, "a", 1.0, 0.2, 0.0, 0), Seen(2, 0, "a", 0.0, 0.2, 0.0, 0)])
+    watch = scan(
+        DriftRule(shift=0.5),
+        DriftState(),
+        [Residual(1, 0, "a", 1.0, 0.2, 0.0, 0), Residual(2, 0, "a", 0.0, 0.2, 0.0, 0)],
+    )
     first = math.log(up / 0.2)
     assert watch.up["a"] == pytest.approx(first + math.log((1 - up) / 0.8))
     assert watch.down["a"] == pytest.approx(math.log((1 - down) / 0.8)), "a success took it to 0, not below"
@@ -37,11 +44,11 @@ def test_what_is_not_known_well_is_not_change() -> None:
     sure, unsure = 0.0, 0.25 * 0.2 * 0.8
     for sd, nothing in ((sure, 0.2), (unsure, 1 / (1 + 4 * math.exp(-0.5)))):
         up = 1 / (1 + (1 - nothing) / nothing * math.exp(-0.5))
-        watch = scan(Drift(shift=0.5), Watch(), [Seen(1, 0, "a", 1.0, 0.2, sd, 0)])
+        watch = scan(DriftRule(shift=0.5), DriftState(), [Residual(1, 0, "a", 1.0, 0.2, sd, 0)])
         assert watch.up["a"] == pytest.approx(math.log(up / nothing))
     wrong = 1 / (1 + 4 * math.exp(-0.4))
     alarms = [
-        sum(scan(Drift(), Watch(), rows(wrong, 2000, seed, sd=sd)).epoch > 0 for seed in range(100))
+        sum(scan(DriftRule(), DriftState(), rows(wrong, 2000, seed, sd=sd)).epoch > 0 for seed in range(100))
         for sd in (sure, unsure)
     ]
     assert alarms[0] >= 80
@@ -52,39 +59,39 @@ def test_no_change_is_hardly_ever_an_alarm_and_a_change_always_is() -> None:
     """200 runs of 2,000 rows. Without change, about 3 % of runs raise an alarm: more than 20 of 200 would have
     probability below 1e-6. From 20 % to 30 % all must be found within 2,000 rows: the mean delay is about 260.
     """
-    quiet = sum(scan(Drift(), Watch(), rows(0.2, 2000, seed)).epoch > 0 for seed in range(200))
+    quiet = sum(scan(DriftRule(), DriftState(), rows(0.2, 2000, seed)).epoch > 0 for seed in range(200))
     assert quiet <= 20
-    loud = [scan(Drift(), Watch(), rows(0.3, 2000, seed)).alarms for seed in range(200)]
+    loud = [scan(DriftRule(), DriftState(), rows(0.3, 2000, seed)).alarms for seed in range(200)]
     assert all(loud)
     assert {alarms[0].direction for alarms in loud} == {"up"}
     assert np.mean([alarms[0].through for alarms in loud]) < 500
-    fallen = [scan(Drift(), Watch(), rows(0.12, 3000, seed)).alarms for seed in range(50)]
+    fallen = [scan(DriftRule(), DriftState(), rows(0.12, 3000, seed)).alarms for seed in range(50)]
     assert all(alarms and alarms[0].direction == "down" for alarms in fallen)
 
 
 def test_rows_before_the_alarm_and_unsure_ones_do_not_speak() -> None:
-    alarmed = scan(Drift(), Watch(), rows(1.0, 30, 0))
+    alarmed = scan(DriftRule(), DriftState(), rows(1.0, 30, 0))
     assert alarmed.epoch >= 1
     old = [msgspec_row._replace(seq=100 + i, version=0) for i, msgspec_row in enumerate(rows(1.0, 50, 1))]
-    assert scan(Drift(), alarmed, old).alarms == alarmed.alarms
-    assert scan(Drift(), alarmed, old).up == alarmed.up
+    assert scan(DriftRule(), alarmed, old).alarms == alarmed.alarms
+    assert scan(DriftRule(), alarmed, old).up == alarmed.up
     unsure = rows(1.0, 50, 1, sd=0.26 * 0.2 * 0.8)
-    assert scan(Drift(), Watch(), unsure) == Watch()
-    assert scan(Drift(watch=False), Watch(), rows(1.0, 50, 1)) == Watch()
+    assert scan(DriftRule(), DriftState(), unsure) == DriftState()
+    assert scan(DriftRule(watch=False), DriftState(), rows(1.0, 50, 1)) == DriftState()
 
 
 def test_any_batching_gives_the_same_watch_and_it_survives_the_ledger() -> None:
     log = rows(0.35, 900, 4) + rows(0.05, 900, 5, first=901, arm="b")
-    whole, parts = scan(Drift(), Watch(), log), Watch()
+    whole, parts = scan(DriftRule(), DriftState(), log), DriftState()
     for start in range(0, len(log), 37):
-        parts = scan(Drift(), parts, log[start : start + 37])
-        parts = msgspec.json.decode(msgspec.json.encode(parts), type=Watch)
+        parts = scan(DriftRule(), parts, log[start : start + 37])
+        parts = msgspec.json.decode(msgspec.json.encode(parts), type=DriftState)
     assert parts == whole
     assert whole.epoch >= 2
 
 
 def test_an_alarm_ends_an_epoch_with_the_row_that_raised_it() -> None:
-    watch = scan(Drift(), Watch(), rows(1.0, 30, 0))
+    watch = scan(DriftRule(), DriftState(), rows(1.0, 30, 0))
     through = watch.alarms[0].through
     assert [epoch_of(watch, through), epoch_of(watch, through + 1)] == [0, 1]
 
@@ -94,7 +101,7 @@ def test_older_epochs_weigh_less_and_the_sums_stay() -> None:
         return Belief(*(part + value for part in empty(2, 3)))
 
     parts = [of(1.0), of(2.0), of(4.0)]
-    total = weighed(Drift(keep=0.25), parts)
+    total = weighed(DriftRule(keep=0.25), parts)
     assert total.n[0] == 4.0 + 0.25 * 2.0 + 0.0625
     assert parts[0].n[0] == 1.0
-    assert weighed(Drift(), parts[:1]).digest() == parts[0].digest()
+    assert weighed(DriftRule(), parts[:1]).digest() == parts[0].digest()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from bandit.belief import Belief, add, empty, sites
-from bandit.policies import Hierarchical, blocks
-from bandit.policies.protocol import Arms
+from bandit.policies import Hierarchical, hierarchy
+from bandit.policies.protocol import ArmEconomics
 
 K, D = 8, 4
-ARMS = Arms(
+ARMS = ArmEconomics(
     ("none", *(f"a{i}" for i in range(1, K))), ("none", *(f"t{i % 3}" for i in range(1, K))), np.ones(K), np.zeros(K)
 )
 
@@ -37,20 +37,20 @@ def test_scales_move_to_what_the_data_show(declared: float, true: float) -> None
     for seed in range(8):
         belief = world(seed, true, 6000)
         layout = policy.layout(ARMS, D)
-        learned = blocks.empirical(layout, belief, blocks.grouped(layout))
+        learned = hierarchy.empirical(layout, belief, hierarchy.grouped(layout))
         found.append(1.0 / np.sqrt(learned.precision[-1]))
     assert 2 * abs(np.mean(np.log(found)) - np.log(true)) < abs(np.log(declared) - np.log(true))
 
 
 def test_without_data_scales_stay_as_declared() -> None:
     layout = Hierarchical().layout(ARMS, D)
-    learned = blocks.empirical(layout, empty(K, D), blocks.grouped(layout))
+    learned = hierarchy.empirical(layout, empty(K, D), hierarchy.grouped(layout))
     np.testing.assert_allclose(learned.precision, layout.precision, rtol=1e-9)
 
 
 def test_groups_are_baseline_and_effects_intercepts_and_slopes() -> None:
     layout = Hierarchical().layout(ARMS, D)
-    groups = blocks.grouped(layout)
+    groups = hierarchy.grouped(layout)
     assert groups[:D].tolist() == [0, 1, 1, 1]
     assert groups[D:].reshape(-1, D).tolist() == [[2, 3, 3, 3]] * (3 + K - 1)
 
@@ -61,9 +61,9 @@ def test_learned_scales_repair_a_prior_that_is_far_too_wide() -> None:
     errors = {"declared": 0.0, "learned": 0.0}
     for seed in range(8):
         little, much = world(seed, 0.2, 300), world(seed, 0.2, 300)
-        truth = blocks.means(Hierarchical(effect_sd=0.2, effect_slope_sd=0.2).layout(ARMS, D), much)
+        truth = hierarchy.means(Hierarchical(effect_sd=0.2, effect_slope_sd=0.2).layout(ARMS, D), much)
         layout = wide.layout(ARMS, D)
-        errors["declared"] += float(((blocks.means(layout, little) - truth) ** 2).mean())
-        learned = blocks.empirical(layout, little, blocks.grouped(layout))
-        errors["learned"] += float(((blocks.means(learned, little) - truth) ** 2).mean())
+        errors["declared"] += float(((hierarchy.means(layout, little) - truth) ** 2).mean())
+        learned = hierarchy.empirical(layout, little, hierarchy.grouped(layout))
+        errors["learned"] += float(((hierarchy.means(learned, little) - truth) ** 2).mean())
     assert errors["learned"] < 0.8 * errors["declared"]

@@ -12,42 +12,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit import propensity
 from bandit.belief import Belief
-from bandit.catalogue import Stage
+from bandit.catalogue.model import Stage
 from bandit.engine import (
-    Ask,
-    Live,
+    DecisionQuery,
+    PreparedPolicy,
     decide,
     in_holdout,
+    prepare,
     randomization_unit,
-    ready,
     recompute,
     unit_from_group,
     user_hash,
 )
 from bandit.errors import InvalidRequest
-from bandit.guardrails import Proof
+from bandit.guardrails import ClaimEvidence
 from bandit.policies import AnyPolicy, Beta, Fixed, Linear, Uniform
+from bandit.propensity import gaussian
 from bandit.records import Decision
 from bandit.snapshot import Snapshot, from_zip, to_zip
 
 SALT = b"a salt of the tests"
 NOW = 1_700_000_000_000_000
 POLICIES = [Linear(), Beta(), Uniform(), Fixed("reminder")]
-Go = Callable[..., Live]
+Go = Callable[..., PreparedPolicy]
 
 
 @pytest.fixture(scope="session")
 def live(make_stage: Callable[..., Stage], make_belief: Callable[..., Belief]) -> Go:
     """A stage with any field replaced, that has learned from 300 decisions."""
     belief = make_belief(5, 11, 300, 0)
-    return lambda **fields: ready(Snapshot("shop", "checkout", make_stage(**fields), 300, belief))
+    return lambda **fields: prepare(Snapshot("shop", "checkout", make_stage(**fields), 300, belief))
 
 
-def ask(number: int, user: str = "u1", **fields: Any) -> Ask:
+def ask(number: int, user: str = "u1", **fields: Any) -> DecisionQuery:
     given: dict[str, Any] = {"id": uuid.UUID(int=number), "user_id": user, "context": {"seconds": 120}}
-    return Ask(**(given | fields))
+    return DecisionQuery(**(given | fields))
 
 
 def bits(decision: Decision) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def bits(decision: Decision) -> dict[str, Any]:
     return {k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in fields.items()}
 
 
-def decided(live: Live, request: Ask) -> Decision:
+def decided(live: PreparedPolicy, request: DecisionQuery) -> Decision:
     return decide(live, request, now=NOW, salt=SALT)
 
 
@@ -69,7 +69,7 @@ asks = st.builds(
     context=st.fixed_dictionaries(
         {}, optional={"seconds": st.none() | st.floats(-10, 1000), "returning": st.booleans(), "device": st.text()}
     ),
-    proof=st.builds(Proof, stock=st.none() | st.integers(0, 9), deadline=st.none() | st.just(NOW + 1)),
+    proof=st.builds(ClaimEvidence, stock=st.none() | st.integers(0, 9), deadline=st.none() | st.just(NOW + 1)),
     exclude=st.lists(st.sampled_from(["reminder", "discount", "countdown"]), max_size=2),
 )
 
@@ -77,13 +77,13 @@ asks = st.builds(
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: type(p).__name__)
 @given(request=asks)
 def test_a_retry_and_a_recomputation_give_the_same_decision_to_the_bit(
-    live: Go, policy: AnyPolicy, request: Ask
+    live: Go, policy: AnyPolicy, request: DecisionQuery
 ) -> None:
     """The recomputation knows only the ledger row, the salt, and the snapshot as it comes back from its bytes."""
     now = live(policy=policy, holdout=0.3)
     first = decided(now, request)
     assert bits(decided(now, request)) == bits(first)
-    again = ready(from_zip(to_zip(now.snapshot)))
+    again = prepare(from_zip(to_zip(now.snapshot)))
     assert bits(recompute(again, first, SALT)) == bits(first)
     forged = msgspec.structs.replace(first, propensity=first.propensity + 1e-9, u=0.5, arm="?", mean=first.mean + 1)
     assert bits(recompute(again, forged, SALT)) == bits(first)
@@ -120,7 +120,7 @@ def test_deciding_changes_none_of_its_arguments(live: Go, policy: AnyPolicy) -> 
 def test_the_logged_propensity_is_the_frequency_of_draws(live: Go, policy: AnyPolicy) -> None:
     """One context; Hoeffding over 5 arms: false alarm ≤ 1e-6; detects any error ≥ 0.04 with probability 1 − 1e-6."""
     n, now = 20_500, live(policy=policy)
-    decisions = [decided(now, ask(i, proof=Proof(stock=3))) for i in range(n)]
+    decisions = [decided(now, ask(i, proof=ClaimEvidence(stock=3))) for i in range(n)]
     p = decisions[0].propensity
     assert all((d.propensity == p).all() for d in decisions)
     counts = {arm: sum(d.arm == arm for d in decisions) for arm in now.snapshot.spec.arms}
@@ -129,7 +129,7 @@ def test_the_logged_propensity_is_the_frequency_of_draws(live: Go, policy: AnyPo
 
 
 @given(asks)
-def test_final_propensities_are_a_distribution_with_the_floor(live: Go, request: Ask) -> None:
+def test_final_propensities_are_a_distribution_with_the_floor(live: Go, request: DecisionQuery) -> None:
     decision = decided(now := live(floor=0.05, holdout=0.2), request)
     eligible = np.array([arm not in decision.excluded for arm in now.snapshot.spec.arms])
     assert decision.propensity.sum() == pytest.approx(1.0, abs=1e-12)
@@ -141,7 +141,7 @@ def test_final_propensities_are_a_distribution_with_the_floor(live: Go, request:
 
 def test_a_decision_says_what_it_was_made_of(live: Go) -> None:
     now = live(reward=msgspec.structs.replace(live().snapshot.spec.reward, window="2h"))
-    proof = Proof(stock=9)
+    proof = ClaimEvidence(stock=9)
     decision = decided(now, ask(5, context={"seconds": 9999}, proof=proof, exclude=["discount"], request=b"digest"))
     assert (decision.id, decision.at, decision.stage, decision.version) == (uuid.UUID(int=5), NOW, "checkout", 300)
     assert (decision.spec, decision.request) == (now.snapshot.spec.digest(), b"digest")
@@ -209,7 +209,7 @@ def test_a_user_is_in_the_same_group_at_every_stage_and_decision(live: Go) -> No
 def test_the_place_of_a_unit_is_the_keyed_hash_that_groups_were_always_drawn_from() -> None:
     """Else an upgrade would change everybody's group."""
     for user in map(str, range(200)):
-        place = propensity.unit(SALT, b"holdout", user.encode())
+        place = gaussian.unit(SALT, b"holdout", user.encode())
         unit = randomization_unit(SALT, user)
         assert len(unit) == 16
         assert in_holdout(unit, place + 2.0**-53)

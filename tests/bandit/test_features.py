@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.catalogue import Feature, Stage
+from bandit.catalogue.model import Feature, Stage
 from bandit.errors import InvalidRequest
 from bandit.features import Schema, encode, schema
 

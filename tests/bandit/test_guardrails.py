@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bandit.catalogue import Stage
+from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest
-from bandit.guardrails import Eligible, Proof, eligible
+from bandit.guardrails import ClaimEvidence, Eligibility, eligible
 
 NOW = 1_700_000_000_000_000
 NUDGES = ("reminder", "discount", "low_stock", "countdown")
@@ -16,13 +16,13 @@ NUDGES = ("reminder", "discount", "low_stock", "countdown")
 
 def allowed(
     stage: Stage,
-    proof: Proof = Proof(),  # noqa: B008  (a frozen value)
+    proof: ClaimEvidence = ClaimEvidence(),  # noqa: B008  (a frozen value)
     include: list[str] | None = None,
     exclude: list[str] | None = None,
     *,
     holdout: bool = False,
     refused: dict[str, str] | None = None,
-) -> Eligible:
+) -> Eligibility:
     return eligible(
         stage, holdout=holdout, proof=proof, include=include, exclude=exclude or [], refused=refused or {}, now=NOW
     )
@@ -34,7 +34,7 @@ def test_a_nudge_is_eligible_exactly_when_listed_proven_and_not_held_out(make_st
     stocks = (None, -(10**9), 10**9, *range(-2, 9))
     deadlines = (None, 0, 2 * NOW, *range(NOW - 2, NOW + 3))
     for _ in range(20_000):
-        proof = Proof(rng.choice(stocks), rng.choice(deadlines))
+        proof = ClaimEvidence(rng.choice(stocks), rng.choice(deadlines))
         include = rng.choice([None, rng.sample(NUDGES, rng.randrange(5))])
         exclude = rng.sample(NUDGES, rng.choice([0, 0, 1, 2]))
         holdout = rng.random() < 0.1
@@ -67,7 +67,7 @@ def test_a_nudge_is_eligible_exactly_when_listed_proven_and_not_held_out(make_st
 def test_scarcity_needs_a_stock_that_is_scarce(
     make_stage: Callable[..., Stage], stock: int | None, reason: str | None
 ) -> None:
-    assert allowed(make_stage(), Proof(stock=stock)).excluded.get("low_stock") == reason
+    assert allowed(make_stage(), ClaimEvidence(stock=stock)).excluded.get("low_stock") == reason
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_scarcity_needs_a_stock_that_is_scarce(
 def test_urgency_needs_a_deadline_to_come(
     make_stage: Callable[..., Stage], deadline: int | None, reason: str | None
 ) -> None:
-    assert allowed(make_stage(), Proof(deadline=deadline)).excluded.get("countdown") == reason
+    assert allowed(make_stage(), ClaimEvidence(deadline=deadline)).excluded.get("countdown") == reason
 
 
 def test_one_kind_of_evidence_does_not_prove_another(make_stage: Callable[..., Stage]) -> None:
-    assert "countdown" in allowed(make_stage(), Proof(stock=3)).excluded
-    assert "low_stock" in allowed(make_stage(), Proof(deadline=NOW + 1)).excluded
+    assert "countdown" in allowed(make_stage(), ClaimEvidence(stock=3)).excluded
+    assert "low_stock" in allowed(make_stage(), ClaimEvidence(deadline=NOW + 1)).excluded
 
 
 def test_every_exclusion_says_why(make_stage: Callable[..., Stage]) -> None:
@@ -126,7 +126,7 @@ def test_unknown_names_are_refused_all_at_once_with_the_closest_known(make_stage
 
 
 def test_the_holdout_gets_no_nudge_whatever_it_asks_for(make_stage: Callable[..., Stage]) -> None:
-    mask, excluded = allowed(make_stage(), Proof(3, NOW + 1), include=list(NUDGES), holdout=True)
+    mask, excluded = allowed(make_stage(), ClaimEvidence(3, NOW + 1), include=list(NUDGES), holdout=True)
     assert np.flatnonzero(mask).tolist() == [0]
     assert set(excluded.values()) == {"holdout: this user is in the control group"}
 

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from bandit.belief import Belief, add, empty
-from bandit.catalogue import Reward, Stage, hurdle_of, parse
-from bandit.delay import BUCKETS
+from bandit.catalogue.model import Reward, Stage, hurdle_of, parse
 from bandit.errors import CatalogueError
-from bandit.learner import contribution, part, settle
-from bandit.pending import Columns, amounts_to, row
+from bandit.learning.delay import BUCKETS
+from bandit.learning.pending import OpenDecisionTable, amounts_to, row
+from bandit.learning.settlement import contribution, part, settle
 from bandit.policies import Hierarchical
 from bandit.policies.hurdle import HierarchicalHurdle, halves, level
-from bandit.policies.protocol import Arms
-from bandit.records import Matured
+from bandit.policies.protocol import ArmEconomics
+from bandit.records import MaturedDecision
 from bandit.snapshot import Snapshot, from_zip, to_zip
 
 POLICY = hurdle_of(Hierarchical(prior_mean=0.1))
-ARMS = Arms(("none", "a", "b"), ("none", "t", "u"), np.ones(3), np.zeros(3), ("1", "v"))
-Build = Callable[..., Matured]
+ARMS = ArmEconomics(("none", "a", "b"), ("none", "t", "u"), np.ones(3), np.zeros(3), ("1", "v"))
+Build = Callable[..., MaturedDecision]
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_settlements_teach_both_halves_exactly_and_in_any_order(stage: Stage, ma
 
 
 def test_open_decisions_count_in_both_halves(stage: Stage, make_matured: Build) -> None:
-    snapshot, columns = Snapshot("app", "checkout", stage, 0, empty(2 * len(stage.arms), 11)), Columns(11)
+    snapshot, columns = Snapshot("app", "checkout", stage, 0, empty(2 * len(stage.arms), 11)), OpenDecisionTable(11)
     made = make_matured(1, "reminder", ("reward", 50.0))
     decision = msgspec.structs.replace(made.decision, at=0, expires=1000)
     outcomes = [msgspec.structs.replace(o, received=5) for o in made.outcomes]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit import journey
-from bandit.catalogue import parse
+from bandit.catalogue.model import parse
 from bandit.errors import CatalogueError, InvalidRequest
-from bandit.journey import Rules, State
+from bandit.journey import folding
+from bandit.journey.folding import JourneyFold, JourneyState
 from bandit.records import Event
 
 TEXT = (Path(__file__).parents[1] / "journey_shop.toml").read_text(encoding="utf-8")
@@ -24,8 +24,8 @@ NAMES = ("step", "signed", "viewed", "added", "paying", "ordered", "refunded", "
 
 
 @pytest.fixture(scope="module")
-def rules() -> Rules:
-    return journey.rules(parse(TEXT))
+def rules() -> JourneyFold:
+    return folding.rules(parse(TEXT))
 
 
 def event(name: str, at: int, id_: str = "", **properties: Any) -> Event:
@@ -34,9 +34,9 @@ def event(name: str, at: int, id_: str = "", **properties: Any) -> Event:
     )
 
 
-def moment(rules: Rules, events: list[Event], at: int) -> str | None:
-    state = journey.fold(rules, events) if events else None
-    return journey.read(rules, state, START + at).moment
+def moment(rules: JourneyFold, events: list[Event], at: int) -> str | None:
+    state = folding.fold(rules, events) if events else None
+    return folding.read(rules, state, START + at).moment
 
 
 gaps = st.sampled_from(
@@ -59,46 +59,46 @@ def told(story: list[tuple[int, str, str | None]]) -> list[Event]:
 
 
 @given(stories, st.data())
-def test_the_state_does_not_depend_on_the_order_of_arrival(rules: Rules, story: Any, data: st.DataObject) -> None:
+def test_the_state_does_not_depend_on_the_order_of_arrival(rules: JourneyFold, story: Any, data: st.DataObject) -> None:
     events = told(story)
-    assert journey.fold(rules, data.draw(st.permutations(events))) == journey.fold(rules, events)
+    assert folding.fold(rules, data.draw(st.permutations(events))) == folding.fold(rules, events)
 
 
 @given(stories, st.integers(0, 40))
-def test_folding_on_equals_folding_from_scratch(rules: Rules, story: Any, cut: int) -> None:
+def test_folding_on_equals_folding_from_scratch(rules: JourneyFold, story: Any, cut: int) -> None:
     """Also after the state went through its bytes."""
     events = told(story)
     head, tail = events[:cut], events[cut:]
-    whole = journey.fold(rules, events)
+    whole = folding.fold(rules, events)
     if not head or not tail:
         return
-    state = journey.fold(rules, head)
-    assert journey.follows(rules, state, tail)
-    kept = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State)
-    assert journey.fold(rules, tail, kept) == whole
+    state = folding.fold(rules, head)
+    assert folding.follows(rules, state, tail)
+    kept = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=JourneyState)
+    assert folding.fold(rules, tail, kept) == whole
 
 
-def test_an_event_that_happened_before_the_last_one_does_not_follow(rules: Rules) -> None:
-    state = journey.fold(rules, [event("viewed", 10, "m")])
-    assert not journey.follows(rules, state, [event("viewed", 9)])
-    assert not journey.follows(rules, state, [event("viewed", 10, "a")])
-    assert not journey.follows(rules, state, [event("viewed", 20), event("viewed", 5)])
-    assert journey.follows(rules, state, [event("viewed", 10, "z")])
-    assert not journey.follows(rules, None, [event("viewed", 10)])
-    assert not journey.follows(rules, msgspec.structs.replace(state, rules="of old"), [event("viewed", 20)])
+def test_an_event_that_happened_before_the_last_one_does_not_follow(rules: JourneyFold) -> None:
+    state = folding.fold(rules, [event("viewed", 10, "m")])
+    assert not folding.follows(rules, state, [event("viewed", 9)])
+    assert not folding.follows(rules, state, [event("viewed", 10, "a")])
+    assert not folding.follows(rules, state, [event("viewed", 20), event("viewed", 5)])
+    assert folding.follows(rules, state, [event("viewed", 10, "z")])
+    assert not folding.follows(rules, None, [event("viewed", 10)])
+    assert not folding.follows(rules, msgspec.structs.replace(state, rules="of old"), [event("viewed", 20)])
 
 
-def test_a_state_stays_small_whatever_the_number_of_events(rules: Rules) -> None:
+def test_a_state_stays_small_whatever_the_number_of_events(rules: JourneyFold) -> None:
     """10,000 events about 10,000 products: under 4 KB."""
-    state = journey.fold(rules, [event("viewed", i * MINUTE, product=f"product-{i}") for i in range(10_000)])
+    state = folding.fold(rules, [event("viewed", i * MINUTE, product=f"product-{i}") for i in range(10_000)])
     assert state.seen["viewed"].count == state.count == 10_000
     assert len(msgspec.msgpack.encode(state)) < 4096
 
 
 @given(stories)
-def test_visits_counts_and_the_stage_are_what_a_person_would_count(rules: Rules, story: Any) -> None:
+def test_visits_counts_and_the_stage_are_what_a_person_would_count(rules: JourneyFold, story: Any) -> None:
     events = told(story)
-    state = journey.fold(rules, events)
+    state = folding.fold(rules, events)
     pauses = [b.at - a.at > 30 * MINUTE for a, b in itertools.pairwise(events)]
     assert state.visits == 1 + sum(pauses)
     assert state.began == ([events[0].at] + [e.at for e, new in zip(events[1:], pauses, strict=True) if new])[-1]
@@ -113,12 +113,12 @@ def test_visits_counts_and_the_stage_are_what_a_person_would_count(rules: Rules,
 
 
 @given(stories, gaps)
-def test_moments_hold_exactly_when_their_words_say_so(rules: Rules, story: Any, later: int) -> None:
+def test_moments_hold_exactly_when_their_words_say_so(rules: JourneyFold, story: Any, later: int) -> None:
     """Against the rules written a second time, over the whole list of events."""
     events = told(story)
     now = events[-1].at + later
-    state = journey.fold(rules, events)
-    found = journey.read(rules, state, now)
+    state = folding.fold(rules, events)
+    found = folding.read(rules, state, now)
     expected = {
         "start": ("returns", _returns(events, now)),
         "look": ("hesitates", _hesitates(events, now)),
@@ -159,7 +159,7 @@ def _returns(events: list[Event], now: int) -> bool:
     return 2 * HOUR <= began - left <= 30 * DAY
 
 
-def test_three_views_of_one_product_and_not_of_three(rules: Rules) -> None:
+def test_three_views_of_one_product_and_not_of_three(rules: JourneyFold) -> None:
     same = [event("viewed", i * MINUTE, product="shoe") for i in range(3)]
     mixed = [event("viewed", i * MINUTE, product=p) for i, p in enumerate("abc")]
     assert moment(rules, same[:2], 3 * MINUTE) is None
@@ -168,7 +168,7 @@ def test_three_views_of_one_product_and_not_of_three(rules: Rules) -> None:
     assert moment(rules, same, 8 * DAY) is None  # within 7 days
 
 
-def test_adding_another_product_does_not_end_a_hesitation_but_moves_the_stage(rules: Rules) -> None:
+def test_adding_another_product_does_not_end_a_hesitation_but_moves_the_stage(rules: JourneyFold) -> None:
     views = [event("viewed", i * MINUTE, product="shoe") for i in range(3)]
     other, back = event("added", 4 * MINUTE, product="hat"), event("viewed", 5 * MINUTE, product="shoe")
     assert moment(rules, [*views, other], 5 * MINUTE) is None
@@ -176,103 +176,103 @@ def test_adding_another_product_does_not_end_a_hesitation_but_moves_the_stage(ru
     assert moment(rules, [*views, event("added", 4 * MINUTE, product="shoe"), back], 6 * MINUTE) is None
 
 
-def test_why_says_which_rule_holds(rules: Rules) -> None:
-    state = journey.fold(rules, [event("viewed", i * MINUTE, product="shoe") for i in range(3)])
-    found = journey.read(rules, state, START + 3 * MINUTE)
+def test_why_says_which_rule_holds(rules: JourneyFold) -> None:
+    state = folding.fold(rules, [event("viewed", i * MINUTE, product="shoe") for i in range(3)])
+    found = folding.read(rules, state, START + 3 * MINUTE)
     assert found == ("look", "hesitates", "viewed came 3 times about the same, without added")
-    assert journey.read(rules, None, START) == ("start", None, "no event of this user is known")
+    assert folding.read(rules, None, START) == ("start", None, "no event of this user is known")
 
 
 # -- facts and properties ------------------------------------------------------------------------------------------
 
 
-def test_facts_give_the_features_and_leave_out_what_would_not_fit(rules: Rules) -> None:
+def test_facts_give_the_features_and_leave_out_what_would_not_fit(rules: JourneyFold) -> None:
     stage = rules.catalogue.stages["look"]
     views = [
         event("viewed", i * MINUTE, product="shoe", price="19.90" if i else "none", colour="red" if i < 2 else "green")
         for i in range(3)
     ]
-    found = journey.features(rules, stage, journey.fold(rules, views), START + 4 * MINUTE)
+    found = folding.features(rules, stage, folding.fold(rules, views), START + 4 * MINUTE)
     assert found == {"views": 3.0, "price": 19.9, "minutes": 4.0, "visits": 1.0, "bought": False}
-    assert journey.features(rules, stage, None, START) == {}
+    assert folding.features(rules, stage, None, START) == {}
 
 
-def test_only_declared_properties_are_kept(rules: Rules) -> None:
+def test_only_declared_properties_are_kept(rules: JourneyFold) -> None:
     sent = {"product_id": "p" * 64, "price": 5, "details": {"colour": "red"}, "email": "a@b.c"}
-    assert journey.properties(rules, "viewed", sent).values == {"product": "p" * 64, "price": 5.0, "colour": "red"}
+    assert folding.properties(rules, "viewed", sent).values == {"product": "p" * 64, "price": 5.0, "colour": "red"}
     for bad in ("p" * 65, ["x"], {"x": 1}, float("nan"), 10**400, 1e16):
-        values, notes = journey.properties(rules, "viewed", {"details": {"colour": bad}})
+        values, notes = folding.properties(rules, "viewed", {"details": {"colour": bad}})
         assert values == {}
         assert [note.partition(" ")[0] for note in notes] == ["properties.details.colour"]
-    assert journey.properties(rules, "", sent).values == {}
+    assert folding.properties(rules, "", sent).values == {}
 
 
 @pytest.mark.parametrize("sent", [1001, 1001.0, "1001"])
-def test_an_id_is_one_text_whatever_type_it_came_in(rules: Rules, sent: object) -> None:
-    assert journey.properties(rules, "ordered", {"order_id": sent}).values["order"] == "1001"
+def test_an_id_is_one_text_whatever_type_it_came_in(rules: JourneyFold, sent: object) -> None:
+    assert folding.properties(rules, "ordered", {"order_id": sent}).values["order"] == "1001"
 
 
 @pytest.mark.parametrize("sent", ["x" * 65, "x" * 256, 10**16, 10**30, 12.5, " 7 ", "ÄÖ"])
-def test_a_long_id_is_an_id(rules: Rules, sent: object) -> None:
-    assert journey.properties(rules, "ordered", {"order_id": sent}).values["order"] == str(sent)
+def test_a_long_id_is_an_id(rules: JourneyFold, sent: object) -> None:
+    assert folding.properties(rules, "ordered", {"order_id": sent}).values["order"] == str(sent)
 
 
 @pytest.mark.parametrize("sent", ["x" * 257, True, ["1"], {"id": 1}, 10**300, float("inf")])
-def test_what_cannot_be_an_id_is_refused_and_not_read_as_absent(rules: Rules, sent: object) -> None:
+def test_what_cannot_be_an_id_is_refused_and_not_read_as_absent(rules: JourneyFold, sent: object) -> None:
     if isinstance(sent, float):
         sent = [sent]
     with pytest.raises(InvalidRequest, match=r"properties\.order_id"):
-        journey.properties(rules, "ordered", {"order_id": sent})
+        folding.properties(rules, "ordered", {"order_id": sent})
 
 
 @pytest.mark.parametrize("sent", [None, ""])
-def test_no_id_is_none(rules: Rules, sent: object) -> None:
-    assert journey.properties(rules, "ordered", {"order_id": sent}).values == {"order": None}
-    assert journey.properties(rules, "ordered", {}).values == {}
+def test_no_id_is_none(rules: JourneyFold, sent: object) -> None:
+    assert folding.properties(rules, "ordered", {"order_id": sent}).values == {"order": None}
+    assert folding.properties(rules, "ordered", {}).values == {}
 
 
 @pytest.mark.parametrize("sent", [["50"], {"amount": 5}, "5" * 65, 1e16])
-def test_an_amount_that_cannot_be_kept_is_unreadable_and_not_missing(rules: Rules, sent: object) -> None:
-    assert journey.properties(rules, "ordered", {"revenue": sent}).values == {"revenue": journey.UNREADABLE}
+def test_an_amount_that_cannot_be_kept_is_unreadable_and_not_missing(rules: JourneyFold, sent: object) -> None:
+    assert folding.properties(rules, "ordered", {"revenue": sent}).values == {"revenue": folding.UNREADABLE}
 
 
-def test_a_currency_is_kept_where_it_is_not_the_apps(rules: Rules) -> None:
+def test_a_currency_is_kept_where_it_is_not_the_apps(rules: JourneyFold) -> None:
     def kept(currency: object) -> object:
-        return journey.properties(rules, "ordered", {"currency": currency}).values.get(journey.CURRENCY)
+        return folding.properties(rules, "ordered", {"currency": currency}).values.get(folding.CURRENCY)
 
     assert [kept(c) for c in ("USD", "usd", rules.catalogue.currency, "", None)] == ["USD", "USD", None, None, None]
     for bad in (5, "dollars and cents"):
         with pytest.raises(InvalidRequest, match=r"properties\.currency"):
             kept(bad)
-    assert journey.properties(rules, "viewed", {"currency": "USD"}).values == {}  # it carries no amount
+    assert folding.properties(rules, "viewed", {"currency": "USD"}).values == {}  # it carries no amount
 
 
-def test_null_takes_an_earlier_value_away(rules: Rules) -> None:
+def test_null_takes_an_earlier_value_away(rules: JourneyFold) -> None:
     given, taken = event("viewed", 0, colour="red"), event("viewed", MINUTE, colour=None)
-    assert journey.fold(rules, [given, taken]).seen["viewed"].properties["colour"] is None
-    assert journey.fold(rules, [taken, event("viewed", 0)]).seen["viewed"].properties == {"colour": None}
+    assert folding.fold(rules, [given, taken]).seen["viewed"].properties["colour"] is None
+    assert folding.fold(rules, [taken, event("viewed", 0)]).seen["viewed"].properties == {"colour": None}
 
 
-def test_events_about_a_placeholder_are_about_nothing_in_particular(rules: Rules) -> None:
+def test_events_about_a_placeholder_are_about_nothing_in_particular(rules: JourneyFold) -> None:
     views = [event("viewed", i * MINUTE, product=word) for i, word in enumerate(["undefined", "0", "null"])]
-    state = journey.fold(rules, views)
+    state = folding.fold(rules, views)
     assert {key for _, key in state.seen["viewed"].recent} == {None}
-    assert journey.read(rules, state, START + 5 * MINUTE).moment is None
+    assert folding.read(rules, state, START + 5 * MINUTE).moment is None
 
 
-def test_an_abandoned_visit_is_counted_when_the_next_one_begins(rules: Rules) -> None:
+def test_an_abandoned_visit_is_counted_when_the_next_one_begins(rules: JourneyFold) -> None:
     added, back = event("added", 0), event("viewed", 3 * HOUR)
-    assert journey.fold(rules, [added]).abandoned == ()
-    assert journey.fold(rules, [added, back]).abandoned == (added.at,)
-    assert journey.fold(rules, [added, event("ordered", 1), back]).abandoned == ()
-    assert journey.fold(rules, [added, back, event("viewed", 6 * HOUR)]).abandoned == (added.at,)
+    assert folding.fold(rules, [added]).abandoned == ()
+    assert folding.fold(rules, [added, back]).abandoned == (added.at,)
+    assert folding.fold(rules, [added, event("ordered", 1), back]).abandoned == ()
+    assert folding.fold(rules, [added, back, event("viewed", 6 * HOUR)]).abandoned == (added.at,)
 
 
-def test_consent_is_what_was_said_last(rules: Rules) -> None:
+def test_consent_is_what_was_said_last(rules: JourneyFold) -> None:
     yes, no = event("identified", 0, mail=True), event("identified", 1, mail=False)
-    assert journey.flags(rules, journey.fold(rules, [yes])) == {"mail"}
-    assert journey.flags(rules, journey.fold(rules, [no, yes])) == set()
-    assert journey.flags(rules, None) == set()
+    assert folding.flags(rules, folding.fold(rules, [yes])) == {"mail"}
+    assert folding.flags(rules, folding.fold(rules, [no, yes])) == set()
+    assert folding.flags(rules, None) == set()
 
 
 # -- declarations --------------------------------------------------------------------------------------------------

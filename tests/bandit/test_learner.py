@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.belief import Belief, add, empty, sites
-from bandit.catalogue import Reward, Stage
-from bandit.learner import contribution, settle
-from bandit.records import Matured, Settlement
+from bandit.catalogue.model import Reward, Stage
+from bandit.learning.settlement import contribution, settle
+from bandit.records import MaturedDecision, Settlement
 from bandit.snapshot import Snapshot
 
-Build = Callable[..., Matured]
+Build = Callable[..., MaturedDecision]
 
 D = 11
 
 
-def settled_by(stage: Stage, batch: Sequence[Matured], now: int) -> list[Settlement]:
+def settled_by(stage: Stage, batch: Sequence[MaturedDecision], now: int) -> list[Settlement]:
     """Decisions made while a nudge `gone` was declared, learned now that it is not."""
     nudges = {**stage.nudges, "gone": next(iter(stage.nudges.values()))}
     spec = msgspec.structs.replace(stage, nudges=nudges)
@@ -34,7 +34,7 @@ def shop(make_stage: Callable[..., Stage]) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def matured(shop: Stage, make_matured: Build) -> list[Matured]:
+def matured(shop: Stage, make_matured: Build) -> list[MaturedDecision]:
     """60 decisions of every kind: rewarded, silent, retracted, held out, of an arm that is gone."""
     rng = np.random.default_rng(0)
     made = []
@@ -45,7 +45,7 @@ def matured(shop: Stage, make_matured: Build) -> list[Matured]:
     return made
 
 
-def learn(stage: Stage, matured: Sequence[Matured]) -> Belief:
+def learn(stage: Stage, matured: Sequence[MaturedDecision]) -> Belief:
     settled = settled_by(stage, matured, now=1)
     return contribution(stage, settled, np.array([m.decision.x for m in matured]).reshape(len(matured), D))
 
@@ -63,7 +63,9 @@ def test_what_is_not_learned_has_an_empty_site(shop: Stage, make_matured: Build)
     assert (settled.tau, settled.nu) == (0.0, 0.0)
 
 
-def test_a_contribution_is_the_sum_of_the_sites_of_what_was_learned(shop: Stage, matured: list[Matured]) -> None:
+def test_a_contribution_is_the_sum_of_the_sites_of_what_was_learned(
+    shop: Stage, matured: list[MaturedDecision]
+) -> None:
     learned = [m for m in matured if m.decision.arm != "gone" and not m.decision.holdout]
     scaled = np.array([shop.reward.scaled(s.reward) for s in settled_by(shop, learned, now=1)])
     arm = np.array([shop.arms.index(m.decision.arm) for m in learned])
@@ -81,7 +83,7 @@ def test_nothing_contributes_nothing(shop: Stage, make_matured: Build) -> None:
 
 @given(st.data())
 def test_shuffled_batches_teach_what_one_batch_teaches(
-    shop: Stage, matured: list[Matured], data: st.DataObject
+    shop: Stage, matured: list[MaturedDecision], data: st.DataObject
 ) -> None:
     order = data.draw(st.permutations(matured))
     cuts = [0, *sorted(data.draw(st.lists(st.integers(0, 60), max_size=6))), 60]
@@ -91,7 +93,7 @@ def test_shuffled_batches_teach_what_one_batch_teaches(
 
 @given(st.data())
 def test_batches_delivered_twice_settle_alike_so_a_keyed_ledger_learns_once(
-    shop: Stage, matured: list[Matured], data: st.DataObject
+    shop: Stage, matured: list[MaturedDecision], data: st.DataObject
 ) -> None:
     """Settling again gives an equal settlement: first write wins, whoever writes it."""
     again = data.draw(st.lists(st.sampled_from(matured), max_size=40))
@@ -102,7 +104,7 @@ def test_batches_delivered_twice_settle_alike_so_a_keyed_ledger_learns_once(
     assert kept.digest() == learn(shop, matured).digest()
 
 
-def test_settling_leaves_its_arguments_alone(shop: Stage, matured: list[Matured]) -> None:
+def test_settling_leaves_its_arguments_alone(shop: Stage, matured: list[MaturedDecision]) -> None:
     for m in matured:
         m.decision.x.flags.writeable = False
     assert learn(shop, matured).digest() == learn(shop, matured).digest()

@@ -9,16 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.catalogue import Catalogue, parse
+from bandit.catalogue.limits import AbandonmentLimit, ExclusionRule, GlobalCap, Limits, QuietHours
+from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import CatalogueError
-from bandit.guardrails import DAY, Circumstances, Exposure, LocalTime, Place, Proof, declares_limits, eligible, refused
-from bandit.limits import Abandoned, Everyone, Exclusive, Limits, Quiet
+from bandit.guardrails import (
+    DAY,
+    CapScope,
+    Circumstances,
+    ClaimEvidence,
+    Exposure,
+    LocalTime,
+    declares_limits,
+    eligible,
+    refused,
+)
 
 TEXT = (Path(__file__).parents[1] / "journey_shop.toml").read_text(encoding="utf-8")
 NOW = 1_760_000_000_000_000
 MINUTE, HOUR = 60_000_000, 3_600_000_000
 EVER = 2**62
-PLACES: list[Place] = [("look", "help"), ("look", "few_left"), ("basket", "reminder"), ("later", "news")]
+PLACES: list[CapScope] = [("look", "help"), ("look", "few_left"), ("basket", "reminder"), ("later", "news")]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,7 @@ def plain() -> Catalogue:
     return parse(TEXT)
 
 
-def around(shown: dict[Place, list[int]] | None = None, **more: Any) -> Circumstances:
+def around(shown: dict[CapScope, list[int]] | None = None, **more: Any) -> Circumstances:
     """`shown`: how many µs ago."""
     exposures = {
         place: [Exposure(NOW - ago, EVER) for ago in sorted(agos)[::-1]] for place, agos in (shown or {}).items()
@@ -84,13 +94,17 @@ def test_a_cap_counts_what_it_says_where_it_stands(
     catalogue = limited(plain, **{place: limits})
     where = {"app": "of the app", "stage": "of stage look", "nudge": "of this nudge"}[place]
     expected = reason.format(where) if reason else None
-    elsewhere: dict[str, Place] = {
+    elsewhere: dict[str, CapScope] = {
         "app": ("basket", "reminder"),
         "stage": ("look", "few_left"),
         "nudge": ("look", "help"),
     }
     assert why(catalogue, around({elsewhere[place]: agos})) == expected
-    beside: dict[str, Place] = {"app": ("old", "gone"), "stage": ("basket", "reminder"), "nudge": ("look", "few_left")}
+    beside: dict[str, CapScope] = {
+        "app": ("old", "gone"),
+        "stage": ("basket", "reminder"),
+        "nudge": ("look", "few_left"),
+    }
     if place != "app":
         assert why(catalogue, around({beside[place]: agos})) is None
 
@@ -113,7 +127,7 @@ def test_an_exposure_that_lapsed_does_not_count(plain: Catalogue) -> None:
 
 
 def test_a_cap_on_everyone_counts_all_users_at_its_place(plain: Catalogue) -> None:
-    cap = Limits(everyone=Everyone(most=10, per="1d"))
+    cap = Limits(everyone=GlobalCap(most=10, per="1d"))
     for place, key in (("app", ("", "")), ("stage", ("look", "")), ("nudge", ("look", "help"))):
         catalogue = limited(plain, **{place: cap})
         assert why(catalogue, around(everyone={key: 9})) is None
@@ -136,10 +150,10 @@ def test_a_cap_on_everyone_counts_all_users_at_its_place(plain: Catalogue) -> No
 def test_quiet_hours_rest_on_the_clock_of_their_zone(
     plain: Catalogue, begin: str, end: str, clock: str, rests: bool
 ) -> None:
-    catalogue = limited(plain, app=Limits(quiet=Quiet(begin=begin, end=end, timezone="Asia/Tokyo")))
+    catalogue = limited(plain, app=Limits(quiet=QuietHours(begin=begin, end=end, timezone="Asia/Tokyo")))
     minutes = {"UTC": 0, "Asia/Tokyo": int(clock[:2]) * 60 + int(clock[3:])}
     assert why(catalogue, around(minutes=minutes)) == (f"quiet hours: {begin} to {end} Asia/Tokyo" if rests else None)
-    other = Limits(quiet=Quiet(begin=begin, end=end, timezone="Asia/Tokyo", formats=["push"]))
+    other = Limits(quiet=QuietHours(begin=begin, end=end, timezone="Asia/Tokyo", formats=["push"]))
     assert why(limited(plain, app=other), around(minutes=minutes)) is None  # `help` is a banner
 
 
@@ -151,7 +165,7 @@ def test_consent_is_needed_flag_by_flag(plain: Catalogue) -> None:
 
 
 def test_repeat_abandoners_get_no_discount(plain: Catalogue) -> None:
-    catalogue = limited(plain, abandoned=Abandoned(most=1, within="30d"))
+    catalogue = limited(plain, abandoned=AbandonmentLimit(most=1, within="30d"))
     assert why(catalogue, around(abandoned=(NOW - 5,))) is None
     assert why(catalogue, around(abandoned=(NOW - 30 * DAY, NOW - 5))) is None
     assert why(catalogue, around(abandoned=(NOW - 30 * DAY + 1, NOW - 5))) == (
@@ -160,7 +174,7 @@ def test_repeat_abandoners_get_no_discount(plain: Catalogue) -> None:
 
 
 def test_of_an_exclusive_group_one_is_shown(plain: Catalogue) -> None:
-    group = [Exclusive(among=["look.help", "mail"], within="2d")]
+    group = [ExclusionRule(among=["look.help", "mail"], within="2d")]
     catalogue = msgspec.structs.replace(plain, exclusive=group)
     news, own = ("later", "news"), ("look", "help")
     assert why(catalogue, around({news: [2 * DAY - 1]})) == "excluded by later.news, shown within 2d"
@@ -196,7 +210,7 @@ def test_a_compressed_clock_compresses_every_span(plain: Catalogue) -> None:
     ("age", "reason"), [(0, None), (600, None), (601, "not fresh"), (-299, None), (-301, "not fresh")]
 )
 def test_a_claim_needs_fresh_evidence(plain: Catalogue, age: int, reason: str | None) -> None:
-    proof = Proof(stock=3, as_of=NOW - age * 1_000_000)
+    proof = ClaimEvidence(stock=3, as_of=NOW - age * 1_000_000)
     found = eligible(
         plain.stages["look"], holdout=False, proof=proof, include=None, exclude=(), refused={}, now=NOW
     ).excluded.get("few_left")
@@ -205,7 +219,7 @@ def test_a_claim_needs_fresh_evidence(plain: Catalogue, age: int, reason: str | 
 
 
 def test_the_users_own_clock_counts_before_that_of_the_quiet_hours(plain: Catalogue) -> None:
-    catalogue = limited(plain, app=Limits(quiet=Quiet(begin="22:00", end="07:00", timezone="Asia/Tokyo")))
+    catalogue = limited(plain, app=Limits(quiet=QuietHours(begin="22:00", end="07:00", timezone="Asia/Tokyo")))
     night, noon = {"Asia/Tokyo": 23 * 60}, {"Asia/Tokyo": 12 * 60}
     at = LocalTime("America/Lima", 12 * 60)
     assert why(catalogue, around(minutes=night)) == "quiet hours: 22:00 to 07:00 Asia/Tokyo"

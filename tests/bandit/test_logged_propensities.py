@@ -12,11 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special
 
-from bandit import engine, propensity
+from bandit import engine
 from bandit.belief import add, empty, sites
-from bandit.catalogue import Stage, parse
+from bandit.catalogue.model import Stage, parse
 from bandit.features import schema
 from bandit.policies.hierarchical import LogitPosterior
+from bandit.propensity import gaussian
 from bandit.snapshot import Snapshot
 
 N, DRAWS = 20_000, 1000
@@ -72,10 +73,10 @@ def logged() -> Logged:
         x, arm = contexts(stage, 100, rng), rng.integers(0, k, 100)
         reward = (rng.random(100) < special.expit(np.einsum("nd,nd->n", x, theta[arm]))).astype(float)
         belief = add(belief, sites(k, x, arm, *stage.learner.sites(belief, facts, x, arm, reward), reward))
-    live = engine.ready(Snapshot("shop", "cart", stage, 200, belief))
+    live = engine.prepare(Snapshot("shop", "cart", stage, 200, belief))
     x, everyone = contexts(stage, N, rng), np.ones((N, k), dtype=bool)
     exact = engine.choose_many(live, x, everyone).propensity
-    arm = np.array([propensity.draw(p, u) for p, u in zip(exact, rng.random(N).tolist(), strict=True)])
+    arm = np.array([gaussian.draw(p, u) for p, u in zip(exact, rng.random(N).tolist(), strict=True)])
     thompson = live.posterior.choose_many(x, everyone).propensity
     return Logged(exact, thompson, counted(live.posterior, x, k, rng), arm, special.expit(x @ theta.T))
 

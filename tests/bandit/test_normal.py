@@ -2,30 +2,28 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import special
 
-from bandit import normal
-
-Array = NDArray[np.float64]
+from bandit.arrays import Array
+from bandit.propensity import normal_tables
 
 
 def below(x: Array) -> Array:
     out = np.empty_like(x)
-    normal.below(x.copy(), out, normal.scratch(x.shape))
+    normal_tables.below(x.copy(), out, normal_tables.scratch(x.shape))
     return out
 
 
 def quantile(p: Array) -> Array:
     out = np.empty_like(p)
-    normal.quantile(p.copy(), out, normal.scratch(p.shape))
+    normal_tables.quantile(p.copy(), out, normal_tables.scratch(p.shape))
     return out
 
 
 def test_the_normal_law_is_off_by_at_most_a_tenth_of_a_billionth() -> None:
     x = np.concatenate([np.linspace(-9, 9, 1_000_003), [-np.inf, -1e300, -40.0, 0.0, 40.0, 1e300, np.inf]])
     np.testing.assert_allclose(below(x), special.ndtr(x), rtol=0, atol=1e-10)
-    assert [normal.one(v) for v in x[::997].tolist()] == below(x[::997]).tolist()
+    assert [normal_tables.one(v) for v in x[::997].tolist()] == below(x[::997]).tolist()
 
 
 def test_its_inverse_is_off_by_at_most_twenty_billionths() -> None:
@@ -55,7 +53,7 @@ def test_neighbours_do_not_matter() -> None:
 def test_its_density_comes_with_it() -> None:
     x = np.linspace(-8.4, 8.4, 300_007)
     out, density = np.empty_like(x), np.empty_like(x)
-    normal.both(x, out, density, normal.scratch(x.shape))
+    normal_tables.both(x, out, density, normal_tables.scratch(x.shape))
     assert np.array_equal(out, below(x))
     np.testing.assert_allclose(density, np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi), rtol=0, atol=4e-10)
     assert (density / out <= 10.0).all(), "nothing is divided by 0"

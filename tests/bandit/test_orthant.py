@@ -5,13 +5,12 @@ from math import erfc, sqrt
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from bandit import orthant, propensity
+from bandit.arrays import Array
 from bandit.errors import PropensityError
-from bandit.orthant import correlated
-
-Array = NDArray[np.float64]
+from bandit.propensity import correlated as by_points
+from bandit.propensity import gaussian
+from bandit.propensity.correlated import correlated
 
 
 def law(rng: np.random.Generator, k: int) -> tuple[Array, Array]:
@@ -50,19 +49,19 @@ def test_independent_scores_agree_with_quadrature(k: int) -> None:
     rng = np.random.default_rng(k)
     for _ in range(40):
         mean, sd = rng.normal(0, 1, k), 10 ** rng.uniform(-1, 0.5, k)
-        assert variation(correlated(mean, np.diag(sd**2)), propensity.gaussian(mean, sd)) <= 3e-3
+        assert variation(correlated(mean, np.diag(sd**2)), gaussian.gaussian(mean, sd)) <= 3e-3
 
 
 @pytest.mark.parametrize("k", [3, 4, 6, 8])
 def test_the_error_is_at_most_three_thousandths(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the same integral over 2¹⁵ points, whose own error is 1e-4 or less."""
     rng = np.random.default_rng(100 + k)
-    fine = orthant._lattice(2**15)
+    fine = by_points._lattice(2**15)
     for _ in range(25):
         mean, covariance = law(rng, k)
-        monkeypatch.setattr(orthant, "_FEW", fine)
-        monkeypatch.setattr(orthant, "_MANY", fine)
-        reference = orthant._genz(mean[None], covariance[None])[0]
+        monkeypatch.setattr(by_points, "_FEW", fine)
+        monkeypatch.setattr(by_points, "_MANY", fine)
+        reference = by_points._genz(mean[None], covariance[None])[0]
         monkeypatch.undo()
         assert variation(correlated(mean, covariance), reference / reference.sum()) <= 3e-3
 
@@ -134,4 +133,4 @@ def test_independent_marginals_would_be_wrong() -> None:
     """Two arms that move together against one that does not: why the covariance matters."""
     mean = np.array([0.0, 0.0, 0.0])
     covariance = np.array([[1.0, 0.99, 0.0], [0.99, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    assert variation(correlated(mean, covariance), propensity.gaussian(mean, np.ones(3))) > 0.1
+    assert variation(correlated(mean, covariance), gaussian.gaussian(mean, np.ones(3))) > 0.1

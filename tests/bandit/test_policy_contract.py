@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, special, stats
 
-from bandit import propensity
+from bandit.arrays import Array, Mask
 from bandit.belief import Belief, add, empty, sites
-from bandit.catalogue import parse, read_shipped
+from bandit.catalogue.model import parse, read_shipped
 from bandit.policies import (
     AnyPolicy,
     Beta,
@@ -27,13 +27,11 @@ from bandit.policies import (
     LinUCB,
     Logistic,
     Uniform,
-    adf,
+    assumed_density,
 )
 from bandit.policies.gaussian import HierarchicalGaussian
-from bandit.policies.protocol import Arms, Posterior
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from bandit.policies.protocol import ArmEconomics, Posterior
+from bandit.propensity import gaussian
 
 POLICIES: list[Any] = [
     Uniform(),
@@ -59,7 +57,7 @@ class World(NamedTuple):
     x: Array  # (n, d)
     arm: NDArray[np.intp]  # (n,)
     reward: Array  # (n,) 0 or 1
-    facts: Arms
+    facts: ArmEconomics
     context: Array  # (d,)
     eligible: Mask  # (k,)
 
@@ -68,20 +66,20 @@ class World(NamedTuple):
         return self.facts.names
 
 
-def facts(gain: Array, cost: Array) -> Arms:
+def facts(gain: Array, cost: Array) -> ArmEconomics:
     """k arms, the first shows nothing, the others are of two types in turn."""
     k = len(gain)
-    return Arms(
+    return ArmEconomics(
         tuple(f"a{i}" for i in range(k)), ("none", *("odd" if i % 2 else "even" for i in range(1, k))), gain, cost
     )
 
 
-def turn(arms: Arms, order: NDArray[np.intp]) -> Arms:
+def turn(arms: ArmEconomics, order: NDArray[np.intp]) -> ArmEconomics:
     names, kinds = (tuple(part[i] for i in order) for part in (arms.names, arms.kinds))
-    return Arms(names, kinds, arms.gain[order], arms.cost[order])
+    return ArmEconomics(names, kinds, arms.gain[order], arms.cost[order])
 
 
-def plain(k: int) -> Arms:
+def plain(k: int) -> ArmEconomics:
     """k arms that cost nothing."""
     return facts(np.ones(k), np.zeros(k))
 
@@ -346,13 +344,13 @@ def test_assumed_density_filtering_matches_the_tilted_moments() -> None:
             integrate.quad(lambda z, e=e: z**e * tilted(z), low, high, points=[mu], epsabs=1e-13)[0] for e in (0, 1, 2)
         )
         mean, variance = first / total, second / total - (first / total) ** 2
-        tau, nu = adf.site(mu, s2, reward)
+        tau, nu = assumed_density.site(mu, s2, reward)
         assert tau == pytest.approx(1 / variance - 1 / s2, abs=1e-5)
         assert nu == pytest.approx(mean / variance - mu / s2, abs=1e-5)
 
 
 def test_a_sure_score_has_the_likelihoods_own_curvature() -> None:
-    wide, narrow = adf.site(0.7, 1.1e-6, 1.0), adf.site(0.7, 0.9e-6, 1.0)
+    wide, narrow = assumed_density.site(0.7, 1.1e-6, 1.0), assumed_density.site(0.7, 0.9e-6, 1.0)
     assert narrow == pytest.approx(wide, abs=1e-4)
 
 
@@ -373,14 +371,14 @@ def test_the_logistic_posterior_is_bayesian_regression_on_its_sites(seed: int) -
         z[a] = w.context @ covariance @ (start + w.x[mine].T @ nu[mine])
         sd[a] = np.sqrt(w.context @ covariance @ w.context)
     np.testing.assert_allclose(scores.mean, special.expit(z / np.sqrt(1 + np.pi / 8 * sd**2)), atol=1e-5)
-    p = propensity.gaussian(z[w.eligible], 0.7 * sd[w.eligible])
+    p = gaussian.gaussian(z[w.eligible], 0.7 * sd[w.eligible])
     np.testing.assert_allclose(scores.propensity[w.eligible], p, atol=1e-4)
 
 
 def test_nudges_of_a_type_teach_each_other() -> None:
     """A new nudge of a type that works starts above a new nudge of a type that does not."""
     rng = np.random.default_rng(1)
-    arms = Arms(("none", "a", "b", "c", "d"), ("none", "good", "good", "bad", "bad"), np.ones(5), np.zeros(5))
+    arms = ArmEconomics(("none", "a", "b", "c", "d"), ("none", "good", "good", "bad", "bad"), np.ones(5), np.zeros(5))
     arm = rng.choice([0, 1, 3], 3000)
     reward = (rng.random(3000) < np.array([0.2, 0.4, 0.0, 0.1, 0.0])[arm]).astype(float)
     x, policy = np.ones((3000, 1)), Hierarchical(prior_mean=0.2)
@@ -585,6 +583,6 @@ def test_baselines_take_the_best_index_of_the_linear_model(seed: int) -> None:
 
 
 def test_arms_of_which_nothing_is_known_share_the_greedy_choice() -> None:
-    arms = Arms(("none", "a", "b"), ("none", "x", "y"), np.ones(3), np.zeros(3))
+    arms = ArmEconomics(("none", "a", "b"), ("none", "x", "y"), np.ones(3), np.zeros(3))
     chosen = Greedy().posterior(empty(3, 2), arms).choose(np.ones(2), np.array([True, True, False]))
     np.testing.assert_array_equal(chosen.propensity, [0.5, 0.5, 0.0])

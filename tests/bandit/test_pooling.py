@@ -6,8 +6,8 @@ import pytest
 from scipy import special
 
 from bandit.belief import Belief, empty, sites
-from bandit.catalogue import Catalogue, parse
-from bandit.policies import Hierarchical, Linear, adf, blocks
+from bandit.catalogue.model import Catalogue, parse
+from bandit.policies import Hierarchical, Linear, assumed_density, hierarchy
 from bandit.policies.hierarchical import LogitPosterior
 from bandit.snapshot import Snapshot, from_zip, pooled, to_zip
 
@@ -113,7 +113,7 @@ def test_a_stage_knows_of_the_others_exactly_what_the_joint_posterior_says(shop:
     policy = mine.spec.policy
     assert isinstance(policy, Hierarchical)
     layout = policy.layout(mine.arms, len(mine.arms.columns))
-    found = blocks.posterior(layout, mine.belief)
+    found = hierarchy.posterior(layout, mine.belief)
     names = [(mine.stage, "base"), *(("", t) for t in layout.types), *((mine.stage, arm) for arm in mine.spec.nudges)]
     at = [place[*name, column] for name in names for column in mine.arms.columns]
     np.testing.assert_allclose(found.mean, mean[at], rtol=0, atol=1e-9)
@@ -176,10 +176,10 @@ def test_filtering_scores_gives_what_filtering_coefficients_gives() -> None:
     root = rng.normal(size=(d, d))
     mean, covariance = rng.normal(size=d), root @ root.T
     phi, reward = rng.uniform(-1, 1, (n, d)), (rng.random(n) < 0.4).astype(float)
-    tau, nu = adf.sequence(phi @ mean, phi @ covariance @ phi.T, reward)
+    tau, nu = assumed_density.sequence(phi @ mean, phi @ covariance @ phi.T, reward)
     for i, row in enumerate(phi):
         s2, mu = float(row @ covariance @ row), float(row @ mean)
-        t, v = adf.site(mu, s2, float(reward[i]))
+        t, v = assumed_density.site(mu, s2, float(reward[i]))
         assert (tau[i], nu[i]) == pytest.approx((t, v), rel=1e-9, abs=1e-12)
         precision = np.linalg.inv(covariance)
         shift = precision @ mean + v * row
@@ -198,7 +198,7 @@ def test_long_logs_are_filtered_in_pieces_with_the_same_result() -> None:
     arm, reward = rng.integers(0, 4, 300), (rng.random(300) < 0.3).astype(float)
     tau, nu = policy.sites(snapshot.belief, snapshot.arms, x, arm, reward)
     layout = policy.layout(snapshot.arms, 5)
-    scores = blocks.gram(*blocks.projected(layout, blocks.posterior(layout, snapshot.belief)), x, arm)
-    whole = adf.sequence(*scores, reward)
+    scores = hierarchy.gram(*hierarchy.projected(layout, hierarchy.posterior(layout, snapshot.belief)), x, arm)
+    whole = assumed_density.sequence(*scores, reward)
     np.testing.assert_allclose(tau, whole[0], atol=1e-5)
     np.testing.assert_allclose(nu, whole[1], atol=1e-5)

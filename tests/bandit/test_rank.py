@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bandit import engine
-from bandit.actions import ONE, Action, Shared, taken
 from bandit.belief import empty, sites
-from bandit.catalogue import parse
-from bandit.engine import Live, Rank
+from bandit.catalogue.model import parse
+from bandit.engine import PreparedPolicy, RankQuery
 from bandit.errors import CatalogueError, InvalidRequest
+from bandit.policies.shared import ONE, Action, Shared, taken
 from bandit.snapshot import Snapshot
 
 STAGE = parse("""
@@ -29,7 +29,7 @@ ACTIONS = [Action("a", ({"topic": "x"},)), Action("b", ({"topic": "y"},)), Actio
 
 
 @pytest.fixture(scope="module")
-def live() -> Live:
+def live() -> PreparedPolicy:
     """It has learned that b is better than the others, from 30 rows."""
     policy = STAGE.policy
     assert isinstance(policy, Shared)
@@ -39,14 +39,14 @@ def live() -> Live:
     reward = np.where(row == 1, 0.6, 0.3)
     tau, nu = policy.sites(empty(1, 32), ONE, phi, taken(30), reward)
     belief = sites(1, phi, taken(30), tau, nu, reward)
-    return engine.ready(Snapshot("news", "offers", STAGE, 30, belief))
+    return engine.prepare(Snapshot("news", "offers", STAGE, 30, belief))
 
 
-def ask(n: int, **more: Any) -> Rank:
-    return Rank(id=uuid.UUID(int=n), event=f"e{n}", context=CONTEXT, actions=ACTIONS, **more)
+def ask(n: int, **more: Any) -> RankQuery:
+    return RankQuery(id=uuid.UUID(int=n), event=f"e{n}", context=CONTEXT, actions=ACTIONS, **more)
 
 
-def test_the_stated_probability_is_the_frequency_of_the_draw(live: Live) -> None:
+def test_the_stated_probability_is_the_frequency_of_the_draw(live: PreparedPolicy) -> None:
     """5,000 events, Hoeffding: false alarm ≤ 1e-6 for the four together; an error of 0.08 is found with 1 − 1e-6."""
     bound = np.sqrt(np.log(2 * 4 / 1e-6) / (2 * 5000))
     made = [engine.rank(live, ask(n), now=1, salt=b"s") for n in range(6500)]
@@ -60,7 +60,7 @@ def test_the_stated_probability_is_the_frequency_of_the_draw(live: Live) -> None
     assert p.min() >= 0.02
 
 
-def test_control_events_get_the_first_action_that_may_be_taken(live: Live) -> None:
+def test_control_events_get_the_first_action_that_may_be_taken(live: PreparedPolicy) -> None:
     """A share of 0.2: of 2,000 events between 0.14 and 0.26 (Hoeffding: outside with at most 1.2e-6)."""
     made = [engine.rank(live, ask(n, refused={"a": "no"}), now=1, salt=b"s") for n in range(2000)]
     held = [decision for decision in made if decision.holdout]
@@ -70,7 +70,7 @@ def test_control_events_get_the_first_action_that_may_be_taken(live: Live) -> No
         assert decision.excluded.keys() == {"a", "c", "d"}
 
 
-def test_a_decision_holds_all_that_is_needed_to_make_it_again(live: Live) -> None:
+def test_a_decision_holds_all_that_is_needed_to_make_it_again(live: PreparedPolicy) -> None:
     for n in range(50):
         made = engine.rank(live, ask(n, refused={"d": "no"} if n % 2 else {}), now=1, salt=b"s")
         again = engine.recompute(live, made, b"s")
@@ -83,7 +83,7 @@ def test_a_decision_holds_all_that_is_needed_to_make_it_again(live: Live) -> Non
         assert engine.recompute(live, made, b"t").u != made.u
 
 
-def test_what_cannot_be_ranked_is_refused(live: Live) -> None:
+def test_what_cannot_be_ranked_is_refused(live: PreparedPolicy) -> None:
     with pytest.raises(InvalidRequest, match="no action is left"):
         engine.rank(live, ask(1, refused=dict.fromkeys("abcd", "no")), now=1, salt=b"s")
     with pytest.raises(InvalidRequest, match="there twice"):
@@ -97,12 +97,12 @@ reward = { kind = "binary", window = "10m" }
 features = {}
 nudges.tip = { type = "help", format = "popup" }
 """).stages["offers"]
-    other = engine.ready(Snapshot("news", "offers", declared, 0, empty(2, 1)))
+    other = engine.prepare(Snapshot("news", "offers", declared, 0, empty(2, 1)))
     with pytest.raises(InvalidRequest, match="its nudges are declared"):
         engine.rank(other, ask(1), now=1, salt=b"s")
 
 
-def test_many_requests_at_once_are_ranked_like_each_alone(live: Live) -> None:
+def test_many_requests_at_once_are_ranked_like_each_alone(live: PreparedPolicy) -> None:
     policy = STAGE.policy
     assert isinstance(policy, Shared)
     x = np.array([policy.encode([{"device": name}], ACTIONS) for name in ("mobile", "desktop")])

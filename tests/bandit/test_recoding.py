@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.belief import X_GRID
-from bandit.catalogue import Feature, Reward, Stage
+from bandit.catalogue.model import Feature, Reward, Stage
 from bandit.features import encode, schema
-from bandit.recoding import contexts, recoded, wider
+from bandit.learning.recoding import contexts, recoded, wider
 
 STEP = 1.0 / X_GRID
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.catalogue import Reward, Stage
-from bandit.records import Matured, Outcome
-from bandit.rewards import Verdict, is_final, settle
+from bandit.catalogue.model import Reward, Stage
+from bandit.learning.rewards import SettledReward, is_final, settle
+from bandit.records import MaturedDecision, Outcome
 
-Build = Callable[..., Matured]
+Build = Callable[..., MaturedDecision]
 
 REVENUE = Reward(kind="continuous", window="24h", min=-5.0, max=100.0, default=2.0)
 
@@ -60,14 +60,14 @@ def test_the_sum_is_clipped_once_and_not_each_of_its_parts(shop: Stage, make_mat
 def test_late_outcomes_change_nothing(shop: Stage, make_matured: Build) -> None:
     late = make_matured(1, "reminder", ("reward", 30.0), ("retraction", None), ("activation", None), late=True)
     in_time = make_matured(1, "reminder", ("reward", 7.0))
-    assert settle(shop, late.outcomes, holdout=False) == Verdict(2.0, "silence", learned=True)
+    assert settle(shop, late.outcomes, holdout=False) == SettledReward(2.0, "silence", learned=True)
     both = (*late.outcomes, *in_time.outcomes)
-    assert settle(shop, both, holdout=False) == Verdict(7.0, "reward", learned=True)
+    assert settle(shop, both, holdout=False) == SettledReward(7.0, "reward", learned=True)
 
 
 def test_the_holdout_has_a_reward_but_teaches_nothing(shop: Stage, make_matured: Build) -> None:
     matured = make_matured(1, "none", ("reward", 30.0))
-    assert settle(shop, matured.outcomes, holdout=True) == Verdict(30.0, "holdout", learned=False)
+    assert settle(shop, matured.outcomes, holdout=True) == SettledReward(30.0, "holdout", learned=False)
 
 
 def test_where_activation_is_required_nothing_is_learned_without_it(
@@ -77,9 +77,9 @@ def test_where_activation_is_required_nothing_is_learned_without_it(
     shown = make_matured(1, "reminder", ("activation", None), ("reward", 30.0))
     unseen = make_matured(1, "reminder", ("reward", 30.0))
     shown_late = make_matured(1, "reminder", ("activation", None), late=True).outcomes + unseen.outcomes
-    assert settle(strict, shown.outcomes, holdout=False) == Verdict(30.0, "reward", learned=True)
-    assert settle(strict, unseen.outcomes, holdout=False) == Verdict(30.0, "not activated", learned=False)
-    assert settle(strict, shown_late, holdout=False) == Verdict(30.0, "not activated", learned=False)
+    assert settle(strict, shown.outcomes, holdout=False) == SettledReward(30.0, "reward", learned=True)
+    assert settle(strict, unseen.outcomes, holdout=False) == SettledReward(30.0, "not activated", learned=False)
+    assert settle(strict, shown_late, holdout=False) == SettledReward(30.0, "not activated", learned=False)
     assert settle(strict, shown.outcomes, holdout=True).why == "holdout"
 
 

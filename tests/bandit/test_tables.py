@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bandit import cells, tables
 from bandit.errors import InvalidRequest
-from bandit.tables import Table
+from bandit.tables import cells, reader
+from bandit.tables.reader import Table
 
 Values = list[list[float | str | None]]  # rows; None is missing
 
@@ -52,7 +52,7 @@ def written(names: Sequence[str], rows: Values, how: Dialect) -> bytes:
 
 
 def read(data: bytes) -> Table:
-    return tables.read("t.csv", opened(data))
+    return reader.read("t.csv", opened(data))
 
 
 dialects = st.builds(
@@ -187,7 +187,7 @@ def test_what_is_no_table_is_refused_in_our_words(data: bytes, said: str) -> Non
 
 def test_columns_are_found_by_name_and_mapped() -> None:
     data = b"nudge,arm,x,x\n1,2,3,4\n"
-    table = tables.read("t.csv", opened(data), {"arm": "nudge"})
+    table = reader.read("t.csv", opened(data), {"arm": "nudge"})
     assert table.names == ("arm", "", "x", "x")
     assert table.place("arm") == 0
     with pytest.raises(InvalidRequest, match="2 columns are called 'x'"):
@@ -195,4 +195,4 @@ def test_columns_are_found_by_name_and_mapped() -> None:
     with pytest.raises(InvalidRequest, match=r"there is no column 'amr' → did you mean `arm`\?.*--map amr=NAME"):
         table.place("amr")
     with pytest.raises(InvalidRequest, match=r"map arm=nudges: t\.csv has no column 'nudges'"):
-        tables.read("t.csv", opened(data), {"arm": "nudges"})
+        reader.read("t.csv", opened(data), {"arm": "nudges"})

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit import engine, propensity, transforms
+from bandit import engine
 from bandit.belief import empty
-from bandit.catalogue import Stage
-from bandit.engine import Ask
+from bandit.catalogue.model import Stage
+from bandit.engine import DecisionQuery
+from bandit.propensity import gaussian, transforms
 from bandit.snapshot import Snapshot
 
 vectors = st.lists(st.floats(0.001, 1.0), min_size=2, max_size=8).map(lambda v: np.array(v) / sum(v))
@@ -31,7 +32,7 @@ def test_top_two_is_its_definition(p: np.ndarray, beta: float) -> None:
     assert transforms.top_two(p, beta).sum() == pytest.approx(1.0, abs=1e-12)
 
 
-GRID = 1.0 / propensity.UNITS
+GRID = 1.0 / gaussian.UNITS
 
 
 def test_top_two_by_drawing() -> None:
@@ -63,10 +64,12 @@ def test_ramp_leaves_the_rest_to_no_nudge() -> None:
 
 def decided(stage: Stage, n: int = 40) -> list[np.ndarray]:
     d = len(Snapshot("a", "cart", stage, 0, empty(1, 1)).arms.columns)
-    live = engine.ready(Snapshot("a", "cart", stage, 0, empty(len(stage.arms), d)))
+    live = engine.prepare(Snapshot("a", "cart", stage, 0, empty(len(stage.arms), d)))
     result = []
     for i in range(n):
-        decision = engine.decide(live, Ask(id=uuid.UUID(int=i), user_id=f"u{i}", context={}), now=0, salt=b"s")
+        decision = engine.decide(
+            live, DecisionQuery(id=uuid.UUID(int=i), user_id=f"u{i}", context={}), now=0, salt=b"s"
+        )
         again = engine.recompute(live, decision, b"s")
         assert np.array_equal(again.propensity, decision.propensity)
         assert decision.arm == again.arm
@@ -79,12 +82,10 @@ def test_a_stage_declares_them_and_the_floor_comes_last(make_stage: Callable[...
     p = decided(msgspec.structs.replace(plain, floor=0.0))[0]
     ramped = decided(msgspec.structs.replace(plain, ramp=0.2))[0]
     eligible = p > 0
-    np.testing.assert_allclose(
-        ramped, propensity.floored(transforms.ramp(p, 0.2), 0.02, eligible), rtol=0, atol=2 * GRID
-    )
+    np.testing.assert_allclose(ramped, gaussian.floored(transforms.ramp(p, 0.2), 0.02, eligible), rtol=0, atol=2 * GRID)
     assert ramped[eligible].min() >= 0.02
     both = decided(msgspec.structs.replace(plain, ramp=0.5, top_two=0.5))[0]
-    expected = propensity.floored(transforms.ramp(transforms.top_two(p, 0.5), 0.5), 0.02, eligible)
+    expected = gaussian.floored(transforms.ramp(transforms.top_two(p, 0.5), 0.5), 0.02, eligible)
     np.testing.assert_allclose(both, expected, rtol=0, atol=6 * GRID)
 
 
@@ -109,6 +110,6 @@ def test_a_paused_nudge_is_never_shown_and_says_why(make_stage: Callable[..., St
     stage = msgspec.structs.replace(stage, nudges=paused)
     assert all(p[stage.arms.index(name)] == 0.0 for p in decided(stage))
     d = len(Snapshot("a", "cart", stage, 0, empty(1, 1)).arms.columns)
-    live = engine.ready(Snapshot("a", "cart", stage, 0, empty(len(stage.arms), d)))
-    ask = Ask(id=uuid.UUID(int=1), user_id="u", context={})
+    live = engine.prepare(Snapshot("a", "cart", stage, 0, empty(len(stage.arms), d)))
+    ask = DecisionQuery(id=uuid.UUID(int=1), user_id="u", context={})
     assert engine.decide(live, ask, now=0, salt=b"s").excluded[name] == "paused in the catalogue"

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bandit.arrays import Array
 from bandit.belief import X_GRID
 from bandit.policies import Hierarchical, Linear, Uniform
-from bandit.policies.protocol import Array
-from benchmarks import environments, ours, peers, regret
-from benchmarks.environments import ENVIRONMENTS, Stream, delay, drift, env5, launch
-from benchmarks.running import Actions, Pending, run
+from benchmarks.comparison import environments, our_policies, regret, regret_peers
+from benchmarks.comparison.environments import ENVIRONMENTS, Stream, delay, drift, env5, launch
+from benchmarks.comparison.harness import Actions, PendingOutcomes, run
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -84,13 +84,13 @@ def test_the_last_stage_is_launched_halfway() -> None:
 def test_late_rewards_are_learned_when_their_window_ends() -> None:
     (stream,) = delay(1, 4000)
 
-    class Watch(ours.Ours):
+    class Watch(our_policies.StagePolicies):
         learned, told = 0, 0
 
         def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:  # noqa: ARG002
             Watch.learned += len(x)
 
-        def overlay(self, pending: Pending) -> None:
+        def overlay(self, pending: PendingOutcomes) -> None:
             Watch.told = len(pending.arm)
             assert (pending.age <= environments.WINDOW_HOURS).all()
 
@@ -103,8 +103,15 @@ def test_late_rewards_are_learned_when_their_window_ends() -> None:
 def test_ours_beats_chance_and_hindsight_beats_no_nudge() -> None:
     """One fixed seed, 2,000 decisions: margins of 20 % where the standard error is about 5 %."""
     (stream,) = env5(1, 2000)
-    made = {"uniform": ours.policy(Uniform()), "linear": ours.policy(Linear()), "ours": ours.policy(Hierarchical())}
-    lost = {name: stream.regret(run(make(stream, 1), stream)).sum() for name, make in (made | ours.REFERENCES).items()}
+    made = {
+        "uniform": our_policies.policy(Uniform()),
+        "linear": our_policies.policy(Linear()),
+        "ours": our_policies.policy(Hierarchical()),
+    }
+    lost = {
+        name: stream.regret(run(make(stream, 1), stream)).sum()
+        for name, make in (made | our_policies.REFERENCES).items()
+    }
     assert lost["linear"] < 0.85 * lost["uniform"]
     assert lost["ours"] < 0.8 * lost["uniform"]
     assert lost["best fixed (hindsight)"] <= lost["no nudge"]
@@ -114,15 +121,24 @@ def test_ours_beats_chance_and_hindsight_beats_no_nudge() -> None:
 def test_textbook_peers_play_only_eligible_arms(name: str) -> None:
     stream = environments.journey(2, 600)[0]
     assert not stream.eligible.all(), "claims need a proof that is not always there"
-    arm = run(peers.DEFAULTS[name](stream, 2), stream)
+    arm = run(regret_peers.DEFAULTS[name](stream, 2), stream)
     assert stream.eligible[np.arange(600), arm].all()
 
 
 def test_quick_runs_and_names_what_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(peers, "PACKAGES", {"MABWiser": "no_such_package", "Vowpal Wabbit": "nor_this_one"})
+    monkeypatch.setattr(regret_peers, "PACKAGES", {"MABWiser": "no_such_package", "Vowpal Wabbit": "nor_this_one"})
     playing = regret.contestants("env5", [], tuned=True)
     assert not any(name.startswith(("MABWiser", "Vowpal")) for name in playing)
-    command = [sys.executable, "-m", "benchmarks.regret", "--quick", "--only", "ours: linear", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.comparison.regret",
+        "--quick",
+        "--only",
+        "ours: linear",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert "ours: linear" in done.stdout

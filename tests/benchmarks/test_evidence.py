@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bandit import propensity
 from bandit.belief import Belief
 from bandit.policies import Linear
-from bandit.policies.protocol import Arms
-from benchmarks import evidence, worlds
-from benchmarks.worlds import BATCH, CONTEXTS, FLOORS, K, logs
+from bandit.policies.protocol import ArmEconomics
+from bandit.propensity import gaussian
+from benchmarks.evidence import scorecard, worlds
+from benchmarks.evidence.worlds import BATCH, CONTEXTS, FLOORS, K, logs
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def test_the_policy_is_the_shipped_one() -> None:
             sums[2][a] += 1.0
             sums[3][a] += r
     belief = Belief(n=sums[2], reward=sums[3], square=sums[3], precision=sums[0], shift=sums[1])
-    arms = Arms(tuple("abcde"), ("none",) * K, np.ones(K), np.zeros(K))
+    arms = ArmEconomics(tuple("abcde"), ("none",) * K, np.ones(K), np.zeros(K))
     shipped = Linear().posterior(belief, arms)
     for row in range(BATCH):
         found = shipped.choose(CONTEXTS[batch.context[0, row]], np.ones(K, dtype=np.bool_))
@@ -46,7 +46,7 @@ def test_the_policy_is_the_shipped_one() -> None:
 
 def test_the_floor_is_the_shipped_projection() -> None:
     for p in np.random.default_rng(4).dirichlet(np.full(K, 0.3), 200):
-        shipped = propensity.floored(p, 0.05, np.ones(K, dtype=np.bool_))
+        shipped = gaussian.floored(p, 0.05, np.ones(K, dtype=np.bool_))
         assert worlds.floored(p, np.full(K, 0.05)) == pytest.approx(shipped)
 
 
@@ -78,7 +78,7 @@ def test_propensities_are_those_of_the_draw_and_rates_those_of_the_truth(world: 
 def test_intervals_and_sequences_cover(world: str, sizes: tuple[int, ...]) -> None:
     assert stats.binom.cdf(LEAST - 1, 250, 0.95) < 1e-6
     assert stats.binom.sf(LEAST - 1, 250, 0.74) < 1e-6
-    for row in evidence.scorecard(world, 250, 77, sizes, resamples=1):
+    for row in scorecard.scorecard(world, 250, 77, sizes, resamples=1):
         name = (row["world"], row["policy"], row["n"])
         assert row["coverage"]["dr ghu"] >= LEAST / 250, name
         assert row["stayed"] >= LEAST / 250, name
@@ -87,7 +87,7 @@ def test_intervals_and_sequences_cover(world: str, sizes: tuple[int, ...]) -> No
 
 def test_the_short_scorecard_would_notice_the_plain_bootstrap() -> None:
     """It covers a rare reward's arm in 82 to 86 % of logs at n = 300: fewer than `LEAST`."""
-    (row,) = [row for row in evidence.scorecard("rare", 250, 77, (300,), resamples=200) if row["policy"] == "plan"]
+    (row,) = [row for row in scorecard.scorecard("rare", 250, 77, (300,), resamples=200) if row["policy"] == "plan"]
     assert row["coverage"]["dr bootstrap"] < LEAST / 250
 
 
@@ -95,7 +95,7 @@ def test_the_short_scorecard_would_notice_the_plain_bootstrap() -> None:
 @pytest.mark.parametrize("world", list(worlds.RATES))
 def test_at_ten_thousand_intervals_are_tight_and_sequences_hold_at_every_step(world: str) -> None:
     """Widths against the bootstrap's and Student's; the arm under drift is the exception that is known."""
-    for row in evidence.scorecard(world, 250, 78, (10_000,), resamples=300):
+    for row in scorecard.scorecard(world, 250, 78, (10_000,), resamples=300):
         width, name = row["width"], (row["world"], row["policy"])
         most = 1.4 if name == ("drift", "arm") else 1.2
         assert width["dr ghu"] <= most * width["dr bootstrap"], name
@@ -106,7 +106,7 @@ def test_at_ten_thousand_intervals_are_tight_and_sequences_hold_at_every_step(wo
 
 def test_it_runs_and_writes_its_figures(tmp_path: Path) -> None:
     out = tmp_path / "evidence.json"
-    command = [sys.executable, "-m", "benchmarks.evidence", "--worlds", "mid", "--reps", "4", "--most", "300"]
+    command = [sys.executable, "-m", "benchmarks.evidence.scorecard", "--worlds", "mid", "--reps", "4", "--most", "300"]
     done = subprocess.run(
         [*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import kinds, many_logs
-from experiments.inference import interval
-from experiments.sums import groups_of
+from benchmarks.evidence import many_logs, reward_kinds
+from experiments.inference.intervals import interval
+from experiments.inference.joint_moments import groups_of
 
 REPS = 2000
 LEAST = int(stats.binom.ppf(1e-6, REPS, 0.95))
@@ -39,26 +39,31 @@ def test_the_error_rates_are_those_that_are_stated() -> None:
 
 @pytest.mark.parametrize(("kind", "variant"), CELLS)
 def test_intervals_cover_and_are_no_wider_than_they_must_be(kind: str, variant: str) -> None:
-    for policy, cell in kinds.cells(kind, variant, 1000, REPS, asked=0).items():
+    for policy, cell in reward_kinds.cells(kind, variant, 1000, REPS, asked=0).items():
         assert cell.coverage * REPS >= LEAST, (policy, cell.coverage)
         assert 1.0 / WIDEST <= cell.width <= WIDEST, (policy, cell.width)
 
 
 @pytest.mark.parametrize(
     ("kind", "variant"),
-    [(k, v) for k in kinds.KINDS for v in kinds.VARIANTS if v != "undeclared" or kinds.RANGES[k] != (0.0, 1.0)],
+    [
+        (k, v)
+        for k in reward_kinds.KINDS
+        for v in reward_kinds.VARIANTS
+        if v != "undeclared" or reward_kinds.RANGES[k] != (0.0, 1.0)
+    ],
 )
 def test_many_logs_at_once_have_the_intervals_of_evaluate(kind: str, variant: str) -> None:
-    some = kinds.logs(kind, variant, 600, 2, np.random.default_rng(5))
-    arm, uniform = kinds.evaluated(some, 1)
-    user = kinds.rounds(some, 1).user
+    some = reward_kinds.logs(kind, variant, 600, 2, np.random.default_rng(5))
+    arm, uniform = reward_kinds.evaluated(some, 1)
+    user = reward_kinds.rounds(some, 1).user
     one = some._replace(
         action=some.action[1:], reward=some.reward[1:], user=None if user is None else groups_of(user)[None]
     )
-    found = many_logs.moments(one, kinds.DRAWN)
+    found = many_logs.moments(one, reward_kinds.DRAWN)
     direct = {"arm": arm.estimates["dr"], "uniform": uniform.estimates["dr"], "lift": arm.contrasts["first"]}
     for policy, expected in direct.items():
-        value, low, high, n = interval(found[policy][0], bounds=kinds.bounds_of(some, policy))
+        value, low, high, n = interval(found[policy][0], bounds=reward_kinds.bounds_of(some, policy))
         assert n == arm.units
         assert (value, low, high) == pytest.approx((expected.value, *expected.interval), rel=1e-8)
 
@@ -67,7 +72,7 @@ def test_the_worlds_are_what_they_say() -> None:
     """The means of two million draws against closed forms, where there are any."""
     rng = np.random.default_rng(3)
     for arm, rate in enumerate((0.1, 0.2, 0.3)):
-        drawn = kinds.rewards("binary", np.full(200_000, arm), np.zeros(200_000), rng)
+        drawn = reward_kinds.rewards("binary", np.full(200_000, arm), np.zeros(200_000), rng)
         assert drawn.mean() == pytest.approx(rate, abs=0.005)
-    assert kinds.truth("narrow", "declared")["lift"] == pytest.approx(2.0, abs=0.01)
-    assert kinds.truth("binary", "declared")["uniform"] == pytest.approx(0.2, abs=0.002)
+    assert reward_kinds.truth("narrow", "declared")["lift"] == pytest.approx(2.0, abs=0.01)
+    assert reward_kinds.truth("binary", "declared")["uniform"] == pytest.approx(0.2, abs=0.002)

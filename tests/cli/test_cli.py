@@ -16,18 +16,18 @@ import pytest
 from click.testing import CliRunner, Result
 from litestar.testing import TestClient
 
-from api import warm
 from api.app import create_app
-from api.keys import load as load_keys
-from api.ledger import claim
+from api.http.keys import load as load_keys
+from api.ledger import warm_start
+from api.ledger.audit import claim
 from api.settings import Settings
-from api.stores.protocol import Letter
-from api.stores.sqlite import SqliteStore
-from api.webhooks import load as load_endpoints
-from bandit.catalogue import parse, read_shipped, shipped
+from api.stores.protocol import WebhookDelivery
+from api.stores.sqlite.store import SqliteStore
+from api.webhooks.config import load as load_endpoints
+from bandit.catalogue.model import parse, read_shipped, shipped
 from bandit.errors import CatalogueError, InvalidRequest, JourneyBanditError, LedgerError, LedgerMismatch, NotFound
-from cli.ledger_log import open_log
-from cli.main import group
+from journey_bandit.main import group
+from journey_bandit.workflows.ledger_log import open_log
 from tests.waiting import PATIENCE
 
 Run = Callable[..., Result]
@@ -372,7 +372,7 @@ def test_a_service_that_cannot_start_says_why(
 def test_serving_never_imports_the_laboratory() -> None:
     """In a fresh interpreter, with an application built and not only imported."""
     done = python(
-        "import sys, cli.main, cli.serve, api.app, api.server\n"
+        "import sys, journey_bandit.main, journey_bandit.service.serve, api.app, api.server\n"
         "from api.settings import Settings\n"
         "api.app.create_app(Settings(app='fintech', store='memory://', dev=True))\n"
         "strange = {'mlflow', 'experiments', 'simulations', 'matplotlib', 'rich'}\n"
@@ -383,7 +383,7 @@ def test_serving_never_imports_the_laboratory() -> None:
 
 def test_the_command_line_itself_imports_no_command() -> None:
     done = python(
-        "import sys, cli.main\n"
+        "import sys, journey_bandit.main\n"
         "print(sorted({'litestar', 'numpy', 'mlflow', 'api', 'rich'} & {n.partition('.')[0] for n in sys.modules}))"
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
@@ -413,7 +413,7 @@ def test_a_new_endpoint_prints_its_secret_alone(run: Run, tmp_path: Path) -> Non
 
 def test_dead_letters_are_listed_from_the_file(run: Run, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "l.db")
-    letter = Letter("crm", "decision:1", b"{}", 16, 5, "answered 500", dead=True, at=1_760_000_000_000_000)
+    letter = WebhookDelivery("crm", "decision:1", b"{}", 16, 5, "answered 500", dead=True, at=1_760_000_000_000_000)
     store.post({}, [letter, letter._replace(event="decision:2", dead=False)], [])
     store.close()
     done = run("webhooks", "dead", "--store", f"sqlite:///{tmp_path / 'l.db'}")
@@ -427,7 +427,7 @@ def test_what_compares_arms_refuses_a_stage_whose_actions_come_with_the_request(
     with closing(SqliteStore(tmp_path / "l.db")) as store:
         claim(store, catalogue, None)
         with pytest.raises(InvalidRequest, match="come with each request"):
-            warm.checked("offers", catalogue.stages["offers"], [])
+            warm_start.checked("offers", catalogue.stages["offers"], [])
     with pytest.raises(InvalidRequest, match="come with each request"):
         open_log(str(tmp_path / "l.db"), "offers")
 

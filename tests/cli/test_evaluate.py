@@ -13,23 +13,25 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from api.stores.memory import MemoryStore
+from api.stores.memory.store import MemoryStore
 from bandit.belief import empty
-from bandit.catalogue import Stage, parse, read_shipped
+from bandit.catalogue.model import Stage, parse, read_shipped
 from bandit.errors import InvalidRequest, JourneyBanditError, NotFound
 from bandit.features import schema
 from bandit.records import Decision, Outcome, Settlement
 from bandit.snapshot import Snapshot, pack, to_zip
-from cli import judging, logs, policies
-from cli.ledger_log import LedgerLog
-from cli.main import group
-from experiments import evaluate as core
-from experiments import monitor
-from experiments.parts import Ask
-from experiments.rounds import Rounds
-from experiments.targets import Fixed, Logged, Target
-from simulations import columns, runner, scenario
-from simulations.runner import Cell, Decided
+from experiments.data.rounds import LoggedRounds
+from experiments.ope import evaluate as core
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, LoggedProbabilities
+from experiments.promotion import lift_monitor
+from journey_bandit.evaluation import log_sources, policy_names
+from journey_bandit.main import group
+from journey_bandit.workflows import verdicts
+from journey_bandit.workflows.ledger_log import LedgerLog
+from simulations import scenario
+from simulations.offline import parquet_log, runner
+from simulations.offline.runner import SimulationCell, StepDecisions
 
 STAGE = parse(read_shipped("travel")).stage("cart")
 D = len(schema(STAGE.features).columns)
@@ -140,7 +142,7 @@ def test_a_person_reads_the_same(run: Run, tmp_path: Path) -> None:
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:
-    hidden = "import sys; sys.modules['pyarrow'] = None; from cli.main import main; main()"
+    hidden = "import sys; sys.modules['pyarrow'] = None; from journey_bandit.main import main; main()"
     command = [sys.executable, "-c", hidden]
     done = subprocess.run([*command, "evaluate", "--rounds", "a.csv"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
@@ -185,24 +187,24 @@ def test_policies_that_are_not_known_are_named(run: Run, tmp_path: Path) -> None
 class Kept:
     """Writes the cart decisions of a simulated run as a log."""
 
-    def __init__(self, writer: columns.Writer):
+    def __init__(self, writer: parquet_log.LogWriter):
         self._writer = writer
 
-    def write(self, rows: Decided) -> None:
+    def write(self, rows: StepDecisions) -> None:
         if rows.stage != "cart":
             return
         each = np.arange(len(rows.arm)), rows.arm
         version = np.full(len(rows.arm), rows.version, dtype=np.int64)
         shown = (rows.user, rows.at, version, rows.arm, rows.reward, rows.propensities[each], rows.holdout)
-        self._writer.write(columns.Rows(*shown, rows.x, rows.propensities, rows.mean, rows.truth, rows.regret))
+        self._writer.write(parquet_log.LogRows(*shown, rows.x, rows.propensities, rows.mean, rows.truth, rows.regret))
 
 
 def test_a_simulated_log_is_read_and_its_truth_is_in_the_interval(run: Run, tmp_path: Path) -> None:
     """The reward rate without a nudge is its true net value over the value of a reward. At 1 − 1e-6; an error as
     large as the rate is found. Two parts on two processes give what one gives.
     """
-    reward = columns.Reward("binary", 0.0, 1.0, STAGE.reward.value)
-    facts = columns.Facts(
+    reward = parquet_log.RewardColumns("binary", 0.0, 1.0, STAGE.reward.value)
+    facts = parquet_log.LogFacts(
         app="travel",
         stage="cart",
         arms=STAGE.arms,
@@ -213,11 +215,11 @@ def test_a_simulated_log_is_read_and_its_truth_is_in_the_interval(run: Run, tmp_
         reward=reward,
         floor=STAGE.floor,
     )
-    cell = Cell(scenario=scenario.load("travel"), policy="uniform", users=1500, days=20, seed=5, holdout=0.1)
+    cell = SimulationCell(scenario=scenario.load("travel"), policy="uniform", users=1500, days=20, seed=5, holdout=0.1)
     path = tmp_path / "log.parquet"
-    with columns.Writer(path, facts, D, rows=2000) as writer:
+    with parquet_log.LogWriter(path, facts, D, rows=2000) as writer:
         runner.run(cell, Kept(writer))
-    rows = list(columns.read(path))
+    rows = list(parquet_log.read(path))
     held, truth = (np.concatenate([getattr(r, name) for r in rows]) for name in ("holdout", "truth"))
     options = ("--policy", "none", "--policy", "fixed:reminder", "--level", 0.999999, "--json")
     bodies = [json.loads(run("evaluate", "--rounds", path, *options, "--workers", w).stdout) for w in (1, 2)]
@@ -274,7 +276,7 @@ def ledger(*decisions: Decision, settlements: tuple[Settlement, ...] = (), stage
     return LedgerLog(store, "travel", "cart", STAGE, tuple(arms))
 
 
-def read(log: LedgerLog) -> Rounds:
+def read(log: LedgerLog) -> LoggedRounds:
     chunks = list(log.source()())
     assert len(chunks) == 1
     return chunks[0]
@@ -328,11 +330,11 @@ def test_a_snapshot_counts_only_decisions_after_all_that_it_saw() -> None:
         log.learned_through(7)
     belief = empty(len(STAGE.arms), D)
     snapshot = Snapshot("travel", "cart", STAGE, 1, belief)
-    assert logs._taught(log, snapshot) == 1
+    assert log_sources._taught(log, snapshot) == 1
     looked = msgspec.structs.replace(snapshot, pending=belief, basis=snapshot.basis._replace(decisions=3))
-    assert logs._taught(log, looked) == 3
+    assert log_sources._taught(log, looked) == 3
     with pytest.raises(InvalidRequest, match="travel/checkout"):
-        logs._taught(log, msgspec.structs.replace(snapshot, stage="checkout"))
+        log_sources._taught(log, msgspec.structs.replace(snapshot, stage="checkout"))
 
 
 def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
@@ -342,7 +344,7 @@ def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
     for name, data in pack(snapshot).items():
         (tmp_path / "b" / name).write_bytes(data)
     for name in ("a.zip", "b"):
-        target, found = policies.target(str(tmp_path / name), STAGE.arms)
+        target, found = policy_names.target(str(tmp_path / name), STAGE.arms)
         assert target.name == "travel/cart version 0"
         assert found is not None
         assert pack(found) == pack(snapshot)
@@ -388,7 +390,7 @@ def many(n: int, seed: int = 1, holdout: float = 0.2, *, misrouted: bool = False
 def test_monitor_compares_with_the_holdout() -> None:
     """Lift 0.8 · 0.2 = 0.16, at 1 − 1e-6: false alarm ≤ 4e-6; a lift that is wrong by 0.15 is found."""
     log = many(3000)
-    found = monitor.monitor(log.source(), log.rewards, level=0.999999)
+    found = lift_monitor.monitor(log.source(), log.rewards, level=0.999999)
     lift, over = found.lift.contrasts["holdout"], found.over_none.contrasts["none"]
     for estimate in (lift, over):
         assert estimate.interval[0] < 0.16 < estimate.interval[1]
@@ -400,13 +402,13 @@ def test_monitor_compares_with_the_holdout() -> None:
 
 def test_monitor_without_a_holdout_says_so() -> None:
     log = many(300, holdout=0.0)
-    found = monitor.monitor(log.source(), log.rewards)
+    found = lift_monitor.monitor(log.source(), log.rewards)
     assert [refusal.reason for refusal in found.lift.refused] == ["deterministic"]
 
 
 def test_monitor_raises_an_alarm_for_nudges_that_are_not_shown() -> None:
     log = many(3000, misrouted=True)
-    found = monitor.monitor(log.source(), log.rewards)
+    found = lift_monitor.monitor(log.source(), log.rewards)
     assert found.alarms == [1]
     assert log.arms[found.versions[1].suspect] == "reminder"
 
@@ -416,7 +418,7 @@ def test_users_who_come_back_leave_no_sequence() -> None:
     rounds = read(log)
     assert rounds.user is not None
     again = rounds._replace(user=rounds.user // 2)
-    found = monitor.monitor(lambda: iter([again]), log.rewards)
+    found = lift_monitor.monitor(lambda: iter([again]), log.rewards)
     assert found.recurring
     assert found.lift.contrasts["holdout"].sequence is None
 
@@ -424,14 +426,17 @@ def test_users_who_come_back_leave_no_sequence() -> None:
 def test_the_verdict_weighs_lift_and_guardrails() -> None:
     """Always a reminder for a uniform policy: 0.04 more rewards. Its cost rises by 0.3 less the mean of all: −4.4."""
     log = many(3000, holdout=0.0)
-    ask = Ask((Target("fixed:reminder", Fixed(1)), Target("none", Fixed(0))), (Target("logged", Logged()),))
+    ask = EvaluationConfig(
+        (EvaluationPolicy("fixed:reminder", FixedArm(1)), EvaluationPolicy("none", FixedArm(0))),
+        (EvaluationPolicy("logged", LoggedProbabilities()),),
+    )
     found = core.evaluate([log.source()], ask)
     rule = msgspec.convert({"min_n": 100, "guardrails": {"cost": 5.0, "refunds": 0.05}}, type(STAGE.promotion))
-    judged = judging.judged(log._replace(spec=msgspec.structs.replace(log.spec, promotion=rule)), ask, found, 0.95)
+    judged = verdicts.judged(log._replace(spec=msgspec.structs.replace(log.spec, promotion=rule)), ask, found, 0.95)
     assert [j.champion for j in judged] == ["logged", "logged"]
     assert judged[1].verdict.decision == "reject"
     unmeasured = msgspec.structs.replace(rule, guardrails={"opt_outs": 0.0})
-    held = judging.judged(log._replace(spec=msgspec.structs.replace(log.spec, promotion=unmeasured)), ask, found, 0.95)
+    held = verdicts.judged(log._replace(spec=msgspec.structs.replace(log.spec, promotion=unmeasured)), ask, found, 0.95)
     assert held[0].verdict.decision == "hold"
     assert "opt_outs was not measured" in held[0].verdict.reasons[0]
 

@@ -10,15 +10,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bandit.features import schema
-from cli import evaluate_data, ledger_log
-from cli.ledger_log import Contamination
-from cli.main import group
-from experiments import evaluate as core
-from experiments import obd
-from experiments.monitor import monitor as watch
-from experiments.parts import Ask
-from experiments.rounds import Rewards, Rounds, Source, chunked
-from experiments.targets import Fixed, Target
+from experiments.data import obd
+from experiments.data.rounds import LoggedRounds, RewardRange, Source, chunked
+from experiments.ope import evaluate as core
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
+from experiments.promotion.lift_monitor import monitor as watch
+from journey_bandit.evaluation import public_data
+from journey_bandit.main import group
+from journey_bandit.workflows import ledger_log
+from journey_bandit.workflows.ledger_log import Contamination
 
 Run = Callable[..., Result]
 BIASED = {"dm", "clipped", "clipped_dr", "switch_dr", "dros"}
@@ -87,8 +88,10 @@ def test_a_biased_estimator_covers_as_dr_does() -> None:
         rng = np.random.default_rng(seed)
         action, p = rng.choice(2, 1000, p=[0.95, 0.05]), np.tile([0.95, 0.05], (1000, 1))
         reward = (rng.random(1000) < np.where(action == 1, 0.6, 0.2)).astype(np.float64)
-        rounds = Rounds(action, reward, p[np.arange(1000), action], propensities=p, q_hat=np.full((1000, 2), 0.2))
-        (found,) = core.evaluate([chunked(rounds)], Ask((Target("arm", Fixed(1)),), follow=False, force=True))
+        rounds = LoggedRounds(action, reward, p[np.arange(1000), action], propensities=p, q_hat=np.full((1000, 2), 0.2))
+        (found,) = core.evaluate(
+            [chunked(rounds)], EvaluationConfig((EvaluationPolicy("arm", FixedArm(1)),), follow=False, force=True)
+        )
         for name in hits:
             low, high = found.estimates[name].interval
             hits[name] += low <= 0.6 <= high
@@ -117,32 +120,32 @@ def test_a_policy_less_itself_is_exactly_nothing(
         assert low < high
 
 
-def few() -> Rounds:
+def few() -> LoggedRounds:
     """Thirty customers: too few to say anything."""
     thirds = np.full((30, 3), 1 / 3)
     reward = np.zeros(30)
     reward[:3] = 1.0
     x = np.zeros((30, 9))
-    return Rounds(np.arange(30) % 3, reward, thirds[:, 0], x=x, propensities=thirds)
+    return LoggedRounds(np.arange(30) % 3, reward, thirds[:, 0], x=x, propensities=thirds)
 
 
 def test_hillstrom_leaves_alike_in_text_and_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusable(stage: Any) -> Rounds:
+    def refusable(stage: Any) -> LoggedRounds:
         columns = len(schema(stage.features).columns)
         return few()._replace(x=np.zeros((30, columns)))
 
-    monkeypatch.setattr(evaluate_data, "customers", refusable)
+    monkeypatch.setattr(public_data, "customers", refusable)
     text, as_json, forced = (run("evaluate", "hillstrom", *more) for more in ((), ("--json",), ("--json", "--force")))
     assert (text.exit_code, as_json.exit_code, forced.exit_code) == (3, 3, 0)
     assert json.loads(as_json.stdout)["refused"]
     assert "the log cannot say" in text.stdout
 
 
-def monitored(n: int = 2000) -> Rounds:
+def monitored(n: int = 2000) -> LoggedRounds:
     """Declared: a tenth held out, nudges half and half. What came: 15 % held out, and 60 to 40 nudges."""
     rng = np.random.default_rng(3)
     held, half = rng.random(n) < 0.15, np.full((n, 2), 0.5)
-    return Rounds(
+    return LoggedRounds(
         (rng.random(n) < 0.4).astype(np.intp), (rng.random(n) < 0.3).astype(np.float64), half[:, 0], propensities=half,
         q_hat=np.full((n, 2), 0.3),
         holdout=held, holdout_share=np.full(n, 0.1), at=np.arange(n), user=np.arange(n), version=np.ones(n, np.int64),
@@ -150,10 +153,10 @@ def monitored(n: int = 2000) -> Rounds:
 
 
 def test_the_holdout_of_a_monitored_stage_is_checked_too() -> None:
-    found = watch(chunked(monitored()), Rewards(0.0, 1.0))
+    found = watch(chunked(monitored()), RewardRange(0.0, 1.0))
     assert any("declared are 90.00, 10.00 %" in note for note in found.lift.notes)
     fair = monitored()._replace(action=np.random.default_rng(4).integers(0, 2, 2000))
-    nudges = watch(chunked(fair), Rewards(0.0, 1.0)).over_none.shares
+    nudges = watch(chunked(fair), RewardRange(0.0, 1.0)).over_none.shares
     assert nudges is not None
     assert nudges.note(1.0) is None
 
@@ -162,7 +165,7 @@ def test_monitor_says_unequal_shares_of_holdout_and_nudges_in_text_and_json(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Ledger:
-        app, arms, rewards = "shop", ("none", "hint"), Rewards(0.0, 1.0)
+        app, arms, rewards = "shop", ("none", "hint"), RewardRange(0.0, 1.0)
 
         def source(self) -> Source:
             return chunked(monitored())

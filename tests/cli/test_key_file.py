@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from api.keys import create, load
+from api.http.keys import create, load
 from api.times import microseconds
 from bandit.errors import CatalogueError, InvalidRequest, NotFound
-from cli import key_file
-from cli.main import group
+from journey_bandit.main import group
+from journey_bandit.service import key_file
 
 Run = Callable[..., Result]
 

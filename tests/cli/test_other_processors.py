@@ -69,7 +69,7 @@ ALL = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for n
 @pytest.mark.parametrize("name", ALL)
 def test_every_receipt_and_belief_holds_on_another_processor(ledger: Path, name: str) -> None:
     plain = {key: value for key, value in os.environ.items() if key not in OURS}
-    command = [sys.executable, "-m", "cli.main", "rebuild", "--verify", "--receipts", str(N)]
+    command = [sys.executable, "-m", "journey_bandit", "rebuild", "--verify", "--receipts", str(N)]
     done = subprocess.run(
         [*command, "--store", f"sqlite:///{ledger}"],
         env=plain | VARIANTS.get(name, {}),
@@ -91,7 +91,16 @@ def test_a_changed_receipt_is_named(ledger: Path, tmp_path: Path) -> None:
         (mean,) = to.execute("SELECT mean FROM decisions WHERE seq = 150").fetchone()
         off = np.nextafter(np.frombuffer(mean, "<f8"), np.inf)
         to.execute("UPDATE decisions SET mean = ? WHERE seq = 150", (off.astype("<f8").tobytes(),))
-    command = [sys.executable, "-m", "cli.main", "rebuild", "--verify", "--store", f"sqlite:///{copy}", "--receipts"]
+    command = [
+        sys.executable,
+        "-m",
+        "journey_bandit",
+        "rebuild",
+        "--verify",
+        "--store",
+        f"sqlite:///{copy}",
+        "--receipts",
+    ]
     for last, status, said in (("49", 0, "receipts: 0 of 49 differ"), ("60", 1, "receipts: 1 of 60 differ")):
         done = subprocess.run([*command, last], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout.splitlines()[-1]) == (status, said)

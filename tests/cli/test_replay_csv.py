@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bandit.errors import InvalidRequest
-from cli.main import group
+from journey_bandit.main import group
 
 
 @pytest.fixture

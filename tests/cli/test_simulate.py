@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from bandit.catalogue import parse, read_shipped
+from bandit.catalogue.model import parse, read_shipped
 from bandit.errors import CatalogueError, InvalidRequest
-from cli.main import group
-from simulations import tally
+from journey_bandit.main import group
+from simulations.offline import run_summary
 from simulations.population import Population
 from simulations.scenario import load
 
@@ -185,10 +185,10 @@ def test_conversions_are_decisions_with_a_reward_whatever_it_is_worth() -> None:
     scenario = load("gaming")
     people = Population(scenario, app.stage(scenario.stage))
     k, zeros = len(people.stage.arms), np.zeros(3)
-    seen = tally.Seen(
+    seen = run_summary.VisitSummary(
         arm=np.zeros(3, dtype=np.intp), persona=np.zeros(3, dtype=np.intp), truth=np.zeros((3, k)), visible=zeros,
         regret=zeros, reward=np.array([14.0, 0.0, 30.0]), delay=np.ones(3), fatigue=zeros, propensity=np.ones(3),
     )  # fmt: skip
-    total = tally.tally(people)
-    tally.add(total, people, seen, 1)
+    total = run_summary.tally(people)
+    run_summary.add(total, people, seen, 1)
     assert (total.decisions, total.conversions, total.rewards) == ([3], [2], [44.0])

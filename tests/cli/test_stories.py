@@ -7,12 +7,12 @@ from click.testing import CliRunner
 from litestar.testing import TestClient
 
 from api.app import create_app
-from api.clocks import Driven
+from api.clocks import DrivenClock
 from api.settings import Settings
-from api.stores.memory import MemoryStore
-from cli import stories
-from cli.main import group
-from cli.story_book import STORIES, Story
+from api.stores.memory.store import MemoryStore
+from journey_bandit.demos import stories
+from journey_bandit.demos.stories_data import STORIES, Story
+from journey_bandit.main import group
 
 MOMENTS = ["returns", "hesitates", "hesitates", "idle", "hesitates", "week_after_purchase"]
 REWARDS = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0]
@@ -24,7 +24,7 @@ def test_a_story_ends_in_a_belief(
     story: Story, moment: str, reward: float, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = Settings(app=story.app, dev=True, salt="stories")
-    with TestClient(create_app(settings, clock=Driven(), store=MemoryStore())) as client:
+    with TestClient(create_app(settings, clock=DrivenClock(), store=MemoryStore())) as client:
         decision: Any = stories.tell(client, story)
         assert (decision["stage"], decision["moment"]) == (story.stage, moment)
         assert decision["holdout"] is False

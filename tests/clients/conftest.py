@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.keys import create
+from api.http.keys import create
 from api.server import free_port
-from cli import processes
+from journey_bandit import processes
 from tests.waiting import PATIENCE
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from api.server import free_port
-from cli import processes
+from journey_bandit import processes
 from tests.waiting import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api import ledger
+from api.ledger import audit
 from api.stores import open_store
 from tests.waiting import PATIENCE, eventually
 
@@ -33,7 +33,7 @@ class Server:
         self.log = folder / "serve.log"
         store = f"sqlite:///{folder / 'ledger.db'}"
         options = ["--app", "travel", "--store", store, "--port", str(port), "--dev", "--window-scale", WINDOW_SCALE]
-        self._command = [sys.executable, "-m", "cli.main", "serve", *options]
+        self._command = [sys.executable, "-m", "journey_bandit", "serve", *options]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -161,7 +161,7 @@ def check_ledger(path: Path, arms: dict[str, str], rewards: set[str]) -> None:
     assert len(settled) > 50, "nothing was learned under load"
     assert sum(sums) == learned
     store = open_store(f"sqlite:///{path}", read_only=True)
-    assert all(result.equal for result in ledger.rebuild(store, ledger.stages(store)))
+    assert all(result.equal for result in audit.rebuild(store, audit.stages(store)))
     store.close()
 
 

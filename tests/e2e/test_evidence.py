@@ -14,10 +14,11 @@ import pytest
 
 from api.server import free_port
 from bandit.snapshot import to_zip
-from cli import processes
-from simulations import live, scenario
-from simulations.client import ServiceClient
-from simulations.live import Simulated
+from journey_bandit import processes
+from simulations import scenario
+from simulations.live import driver
+from simulations.live.client import ServiceClient
+from simulations.live.driver import LiveRunResult
 from tests.waiting import PATIENCE
 
 USERS = 4000
@@ -26,7 +27,7 @@ SURE = 0.999999
 
 class Ran(NamedTuple):
     ledger: Path
-    truth: Simulated
+    truth: LiveRunResult
     first: Path  # snapshot of version 0
     last: Path  # snapshot that learned from everything
 
@@ -43,7 +44,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         world = scenario.load("travel")
         with ServiceClient(url) as client:
             before = client.snapshot(world.stage)
-            truth = live.drive(client, world, before.spec, seed=7, users=USERS, progress=lambda _: None)
+            truth = driver.drive(client, world, before.spec, seed=7, users=USERS, progress=lambda _: None)
             after = client.snapshot(world.stage)
         for name, snapshot in (("first.zip", before), ("last.zip", after)):
             (folder / name).write_bytes(to_zip(snapshot))
@@ -51,7 +52,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
 
 def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "journey_bandit", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 

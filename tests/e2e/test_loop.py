@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from bandit.snapshot import unpack
-from cli import processes
+from journey_bandit import processes
 from tests.waiting import PATIENCE
 
-DEMO = [sys.executable, "-m", "cli.main", "demo", "--users", "6000", "--customers", "9000"]
+DEMO = [sys.executable, "-m", "journey_bandit", "demo", "--users", "6000", "--customers", "9000"]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,16 @@ def test_the_run_holds_the_report_and_the_policy_as_data(demo: tuple[Path, str])
 
 
 def test_ui_links_to_the_runs(demo: tuple[Path, str], free_port: int) -> None:
-    command = [sys.executable, "-m", "cli.main", "ui", "--folder", str(demo[0] / "mlflow"), "--port", str(free_port)]
+    command = [
+        sys.executable,
+        "-m",
+        "journey_bandit",
+        "ui",
+        "--folder",
+        str(demo[0] / "mlflow"),
+        "--port",
+        str(free_port),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as shown, processes.stopping(shown):
         assert shown.stdout is not None
         lines = [shown.stdout.readline().decode() for _ in range(2)]
@@ -96,7 +105,7 @@ def test_a_replay_gives_the_same_numbers_again(tmp_path: Path, free_port: int) -
             command = [
                 sys.executable,
                 "-m",
-                "cli.main",
+                "journey_bandit",
                 "replay",
                 "hillstrom",
                 "--url",

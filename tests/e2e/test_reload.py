@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.keys import create
-from cli import key_file
+from api.http.keys import create
+from journey_bandit.service import key_file
 from tests.waiting import PATIENCE, eventually
 
 HOST = "127.0.0.1"
@@ -45,7 +45,16 @@ class Shop:
         self.ledger = folder / "ledger.db"
         self.declare()
         self.key = create(self.keys, "shop", ["decide", "reward", "read"])
-        command = [sys.executable, "-m", "cli.main", "serve", "--app", str(self.catalogue), "--keys", str(self.keys)]
+        command = [
+            sys.executable,
+            "-m",
+            "journey_bandit",
+            "serve",
+            "--app",
+            str(self.catalogue),
+            "--keys",
+            str(self.keys),
+        ]
         command += ["--store", f"sqlite:///{self.ledger}", "--port", "0", "--window-scale", "1e-4", *options]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -135,7 +144,15 @@ def test_no_request_is_lost_however_often_it_reads_its_files_anew(shop: Shop) ->
     shop.process.terminate()
     assert shop.process.wait(PATIENCE) == 0
     assert "Traceback" not in shop.log.read_text()
-    command = [sys.executable, "-m", "cli.main", "rebuild", "--verify", "--store", f"sqlite:///{shop.ledger}"]
+    command = [
+        sys.executable,
+        "-m",
+        "journey_bandit",
+        "rebuild",
+        "--verify",
+        "--store",
+        f"sqlite:///{shop.ledger}",
+    ]
     verified = subprocess.run(
         [*command, "--receipts", "100"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )

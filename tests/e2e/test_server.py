@@ -31,7 +31,16 @@ class Server:
     def __init__(self, folder: Path, *options: str):
         self.file = folder / "ledger.db"
         self.log = folder / "serve.log"
-        command = [sys.executable, "-m", "cli.main", "serve", "--app", "fintech", "--store", f"sqlite:///{self.file}"]
+        command = [
+            sys.executable,
+            "-m",
+            "journey_bandit",
+            "serve",
+            "--app",
+            "fintech",
+            "--store",
+            f"sqlite:///{self.file}",
+        ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", "0", "--window-scale", WINDOWS, *options], stdout=log, stderr=log
@@ -157,7 +166,7 @@ def test_told_to_stop_under_load_it_ends_well_and_keeps_all_it_acknowledged(tmp_
     assert acknowledged <= {str(uuid.UUID(bytes=row[0])) for row in server.rows("SELECT id FROM decisions")}
     assert rewarded <= {str(uuid.UUID(bytes=row[0])) for row in server.rows("SELECT decision FROM outcomes")}
     assert server.rows("PRAGMA integrity_check") == [("ok",)]
-    verify = [sys.executable, "-m", "cli.main", "rebuild", "--verify", "--store", f"sqlite:///{server.file}"]
+    verify = [sys.executable, "-m", "journey_bandit", "rebuild", "--verify", "--store", f"sqlite:///{server.file}"]
     assert subprocess.run(verify, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
 
 
@@ -172,7 +181,7 @@ def test_a_restart_goes_on_with_the_same_ledger(tmp_path: Path) -> None:
 
 
 def test_a_second_server_of_the_same_file_is_refused(shared: Server) -> None:
-    command = [sys.executable, "-m", "cli.main", "serve", "--app", "fintech", "--dev", "--port", "0"]
+    command = [sys.executable, "-m", "journey_bandit", "serve", "--app", "fintech", "--dev", "--port", "0"]
     done = subprocess.run(
         [*command, "--store", f"sqlite:///{shared.file}"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -184,7 +193,18 @@ def test_a_second_server_of_the_same_file_is_refused(shared: Server) -> None:
 
 def test_without_keys_it_says_so_and_lets_nobody_in(tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
-    made = [sys.executable, "-m", "cli.main", "keys", "new", "shop", "--file", str(keys), "--scope", "decide"]
+    made = [
+        sys.executable,
+        "-m",
+        "journey_bandit",
+        "keys",
+        "new",
+        "shop",
+        "--file",
+        str(keys),
+        "--scope",
+        "decide",
+    ]
     key = subprocess.run(made, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout.strip()
     with serving(tmp_path) as server:
         assert "nobody gets in" in server.log.read_text()

@@ -11,8 +11,8 @@ import pytest
 import standardwebhooks
 
 from api.server import free_port
-from api.webhooks import KINDS, create
-from cli import processes
+from api.webhooks.config import KINDS, create
+from journey_bandit import processes
 from tests.waiting import eventually
 
 HOST = "127.0.0.1"

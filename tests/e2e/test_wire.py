@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from api.server import free_port
-from cli import processes
+from journey_bandit import processes
 from tests.waiting import PATIENCE
 
 HOST = "127.0.0.1"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import evaluate as core
-from experiments.assignment import NOTED, Assignment
-from experiments.parts import Ask
-from experiments.rounds import chunked, rounds_of
-from experiments.sums import groups_of
-from experiments.targets import Fixed, Target
+from experiments.data.rounds import chunked, rounds_of
+from experiments.inference.assignment import NOTED, Assignment
+from experiments.inference.joint_moments import groups_of
+from experiments.ope import evaluate as core
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
 
 
 def counts(*each: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
@@ -107,7 +107,7 @@ def test_an_evaluation_says_it_and_a_refusal_too() -> None:
         action = np.random.default_rng(1).permutation(counts(first, second))
         half, reward = np.full(len(action), 0.5), np.arange(len(action)) % 5 == 0
         rounds = rounds_of({"action": action, "reward": reward * 1.0, "pscore": half, "p_0": half, "p_1": half})
-        ask = Ask((Target("fixed:1", Fixed(1)),), follow=False)
+        ask = EvaluationConfig((EvaluationPolicy("fixed:1", FixedArm(1)),), follow=False)
         return core.report(core.evaluate([chunked(rounds)], ask), ask)
 
     noted = body(300, 420)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from experiments.diagnostics import Evidence, refusals, warnings
-from experiments.inference import Array
+from bandit.arrays import Array
+from experiments.inference.diagnostics import LogDiagnostics, refusals, warnings
 
 K, N = 4, 4000
 
@@ -48,7 +48,7 @@ def only_arm(a: int, rows: dict[str, Any]) -> dict[str, Any]:
 
 
 def reasons(rows: dict[str, Any]) -> list[str]:
-    return [refusal.reason for refusal in refusals(Evidence.of(**rows))]
+    return [refusal.reason for refusal in refusals(LogDiagnostics.of(**rows))]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -65,7 +65,7 @@ def test_an_arm_that_was_never_possible_is_refused() -> None:
 
 def test_a_policy_partly_outside_of_the_support_is_refused() -> None:
     rows = log(p=np.array([0.3, 0.3, 0.4, 0.0]))
-    (refusal,) = refusals(Evidence.of(**rows))
+    (refusal,) = refusals(LogDiagnostics.of(**rows))
     assert (refusal.reason, refusal.detail) == ("support", "25.0% of the policy's choices could never be drawn")
     assert reasons(narrow(rows)) == ["weights"], "without the columns, the mean weight gives it away"
 
@@ -74,7 +74,7 @@ def test_an_effective_sample_of_two_is_refused_and_says_how_much_is_enough() -> 
     rows = log()
     weight = np.zeros(N)
     weight[:2] = N / 2
-    (refusal,) = [r for r in refusals(Evidence.of(**rows | {"weight": weight})) if r.reason == "ess"]
+    (refusal,) = [r for r in refusals(LogDiagnostics.of(**rows | {"weight": weight})) if r.reason == "ess"]
     assert "worth 2.0 rounds of 4,000" in refusal.detail
     assert refusal.needed.startswith("about 100,000 such rounds")
 
@@ -105,7 +105,7 @@ def test_propensities_that_are_too_large_are_refused() -> None:
     """Uniform draws logged with p = ½ among four arms: mean 1/p is 2."""
     half = np.full(N, 0.5)
     rows = narrow(log(p=np.full(K, 1 / K))) | {"pscore": half, "weight": 0.25 / half}
-    (refusal,) = refusals(Evidence.of(**rows))
+    (refusal,) = refusals(LogDiagnostics.of(**rows))
     assert refusal.reason == "propensities"
     assert refusal.detail == "mean 1/p is 2, but 4 arms were drawn: it should be 4"
 
@@ -114,33 +114,33 @@ def test_a_propensity_that_is_not_its_columns_is_refused() -> None:
     rows = log()
     pscore = rows["pscore"].copy()
     pscore[7] *= 0.5
-    (refusal,) = refusals(Evidence.of(**rows | {"pscore": pscore}))
+    (refusal,) = refusals(LogDiagnostics.of(**rows | {"pscore": pscore}))
     assert refusal.detail.startswith("in 1 rounds")
 
 
 def test_too_few_rewards_are_refused() -> None:
     rows = log()
-    (refusal,) = refusals(Evidence.of(**rows | {"reward": np.arange(N) < 4}))
+    (refusal,) = refusals(LogDiagnostics.of(**rows | {"reward": np.arange(N) < 4}))
     assert refusal.reason == "conversions"
     assert refusal.needed == "about 10,000 rounds like these, or more"
 
 
 def test_an_empty_log_is_refused() -> None:
-    assert [r.reason for r in refusals(Evidence())] == ["empty"]
-    assert "none of 5 rounds" in refusals(Evidence(rows=5))[0].detail
+    assert [r.reason for r in refusals(LogDiagnostics())] == ["empty"]
+    assert "none of 5 rounds" in refusals(LogDiagnostics(rows=5))[0].detail
 
 
 @given(st.integers(0, 2**32), st.integers(0, 300), st.booleans())
 def test_parts_add_up(seed: int, cut: int, wide: bool) -> None:
     rows = log(seed, 300) if wide else narrow(log(seed, 300))
     extra: dict[str, Any] = {"q_hat": np.random.default_rng(seed).random(300), "version": np.arange(300) // 70}
-    parts = [Evidence.of(**cutout(rows | extra, part)) for part in (slice(0, cut), slice(cut, 300))]
-    whole, merged = Evidence.of(**rows, **extra).summary(), (parts[0] + parts[1]).summary()
+    parts = [LogDiagnostics.of(**cutout(rows | extra, part)) for part in (slice(0, cut), slice(cut, 300))]
+    whole, merged = LogDiagnostics.of(**rows, **extra).summary(), (parts[0] + parts[1]).summary()
     assert merged == pytest.approx(whole, rel=1e-6, abs=1e-9)
 
 
 def test_the_effective_sample_is_kishs() -> None:
-    assert Evidence.of(**narrow(log()) | {"weight": np.repeat([0.0, 2.0], N // 2)}).ess == pytest.approx(N / 2)
+    assert LogDiagnostics.of(**narrow(log()) | {"weight": np.repeat([0.0, 2.0], N // 2)}).ess == pytest.approx(N / 2)
 
 
 def test_warnings_say_what_to_look_at() -> None:
@@ -148,7 +148,7 @@ def test_warnings_say_what_to_look_at() -> None:
     weight = np.full(N, 0.01)
     weight[:60] = 60.0
     weight[0] = 2000.0
-    found = " | ".join(warnings(Evidence.of(**rows | {"weight": weight}), gap=0.1, error=0.01))
+    found = " | ".join(warnings(LogDiagnostics.of(**rows | {"weight": weight}), gap=0.1, error=0.01))
     for part in (
         "worth 7 rounds",
         "one round has 36% of all weight",
@@ -160,4 +160,4 @@ def test_warnings_say_what_to_look_at() -> None:
 
 
 def test_a_sound_log_warns_of_nothing() -> None:
-    assert warnings(Evidence.of(**log(), q_hat=np.full(N, 0.2)), gap=0.001, error=0.01) == []
+    assert warnings(LogDiagnostics.of(**log(), q_hat=np.full(N, 0.2)), gap=0.001, error=0.01) == []

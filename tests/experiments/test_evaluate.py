@@ -6,26 +6,37 @@ from scipy import stats
 
 from bandit import engine
 from bandit.belief import empty
-from bandit.catalogue import parse, read_shipped
+from bandit.catalogue.model import parse, read_shipped
 from bandit.errors import InvalidRequest
 from bandit.features import schema
 from bandit.snapshot import Snapshot
-from experiments import evaluate as core
-from experiments import halves
-from experiments.parts import Ask
-from experiments.rounds import Rewards, Rounds, chunked
-from experiments.targets import Fixed, Logged, Target, Uniform, Worth, deciding
+from experiments.data.rounds import LoggedRounds, RewardRange, chunked
+from experiments.ope import evaluate as core
+from experiments.ope import train_test_split
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluation_policies import (
+    ArmWorth,
+    EvaluationPolicy,
+    FixedArm,
+    LoggedProbabilities,
+    UniformChoice,
+    deciding,
+)
 
 RATES = np.array([0.05, 0.2, 0.1])
-UNIFORM, ARM, NONE = Target("uniform", Uniform()), Target("fixed:1", Fixed(1)), Target("none", Fixed(0))
+UNIFORM, ARM, NONE = (
+    EvaluationPolicy("uniform", UniformChoice()),
+    EvaluationPolicy("fixed:1", FixedArm(1)),
+    EvaluationPolicy("none", FixedArm(0)),
+)
 
 
-def log(seed: int, n: int = 4000, *, q_hat: bool = True, users: bool = False) -> Rounds:
+def log(seed: int, n: int = 4000, *, q_hat: bool = True, users: bool = False) -> LoggedRounds:
     """A policy that prefers arm 2; x tells nothing; q̂ is 0.1 for all."""
     rng = np.random.default_rng(seed)
     propensities = np.tile([0.2, 0.1, 0.7], (n, 1))
     action = rng.choice(3, n, p=[0.2, 0.1, 0.7])
-    return Rounds(
+    return LoggedRounds(
         action=action,
         reward=(rng.random(n) < RATES[action]).astype(float),
         pscore=propensities[np.arange(n), action],
@@ -35,12 +46,12 @@ def log(seed: int, n: int = 4000, *, q_hat: bool = True, users: bool = False) ->
     )
 
 
-def one(rounds: Rounds, ask: Ask, size: int = 1000) -> core.Evaluation:
+def one(rounds: LoggedRounds, ask: EvaluationConfig, size: int = 1000) -> core.Evaluation:
     return core.evaluate([chunked(rounds, size)], ask)[0]
 
 
 def test_on_policy_every_unbiased_estimate_is_the_mean_reward() -> None:
-    found = one(log(1), Ask((Target("logged", Logged()),)))
+    found = one(log(1), EvaluationConfig((EvaluationPolicy("logged", LoggedProbabilities()),)))
     for name in ("ips", "snips", "clipped"):
         assert found.estimates[name].value == pytest.approx(log(1).reward.mean())
     assert found.contrasts["logged"].value == 0.0
@@ -51,7 +62,7 @@ def test_estimates_agree_with_the_truth_over_many_logs() -> None:
     truth = {"uniform": RATES.mean(), "fixed:1": RATES[1]}
     hits = dict.fromkeys(("uniform", "fixed:1", "lift", "snips"), 0)
     for seed in range(200):
-        found = core.evaluate([chunked(log(seed))], Ask((UNIFORM, ARM), (NONE,), follow=False))
+        found = core.evaluate([chunked(log(seed))], EvaluationConfig((UNIFORM, ARM), (NONE,), follow=False))
         for evaluation in found:
             low, high = evaluation.estimates["dr"].interval
             hits[evaluation.policy] += low <= truth[evaluation.policy] <= high
@@ -67,12 +78,12 @@ def test_contrasts_are_paired() -> None:
     """Two policies that differ in a tenth of the rounds: the interval of the difference is that of the differences."""
     rounds = log(2)
 
-    def mostly(r: Rounds) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        p = Fixed(1)(r)
+    def mostly(r: LoggedRounds) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        p = FixedArm(1)(r)
         p[::10] = np.eye(3)[0]
         return p
 
-    found = one(rounds, Ask((ARM,), (Target("mostly", mostly),)))
+    found = one(rounds, EvaluationConfig((ARM,), (EvaluationPolicy("mostly", mostly),)))
     wide = found.estimates["dr"].interval
     low, high = found.contrasts["mostly"].interval
     assert high - low < 0.55 * (wide[1] - wide[0])
@@ -81,7 +92,7 @@ def test_contrasts_are_paired() -> None:
 @pytest.mark.parametrize("users", [False, True])
 @pytest.mark.parametrize("q_hat", [False, True])
 def test_parts_on_several_workers_are_the_whole(users: bool, q_hat: bool) -> None:
-    rounds, ask = log(3, users=users, q_hat=q_hat), Ask((UNIFORM, ARM), (NONE,), slope=True)
+    rounds, ask = log(3, users=users, q_hat=q_hat), EvaluationConfig((UNIFORM, ARM), (NONE,), slope=True)
     cuts = [slice(0, 1000), slice(1000, 3000), slice(3000, None)]
     whole = core.evaluate([chunked(rounds, 1000)], ask)
     parts = core.evaluate([chunked(rounds.only(cut), 1000) for cut in cuts], ask)
@@ -99,14 +110,14 @@ def test_rounds_count_up_to_the_first_whose_reward_is_not_known() -> None:
     reward[[2500, 3999]] = np.nan
     tail = reward.copy()
     tail[2501:] = 1.0
-    before = one(rounds.only(slice(2500)), Ask((ARM,)))
+    before = one(rounds.only(slice(2500)), EvaluationConfig((ARM,)))
     for given in (reward, tail):
         for size in (100, 2500, 4000):
-            found = one(rounds._replace(reward=given), Ask((ARM,), force=True), size)
+            found = one(rounds._replace(reward=given), EvaluationConfig((ARM,), force=True), size)
             assert (found.n, found.rows) == (2500, 4000)
             assert found.estimates["dr"].value == pytest.approx(before.estimates["dr"].value)
             assert [refusal.reason for refusal in found.refused] == ["unmatured"]
-            assert one(rounds._replace(reward=given), Ask((ARM,), prefix=True), size).refused == ()
+            assert one(rounds._replace(reward=given), EvaluationConfig((ARM,), prefix=True), size).refused == ()
             assert found.forced
 
 
@@ -115,14 +126,17 @@ def test_an_unknown_reward_ends_the_log_for_the_parts_after_it_too() -> None:
     reward = rounds.reward.copy()
     reward[900] = np.nan
     parts = [chunked(rounds._replace(reward=reward).only(cut)) for cut in (slice(0, 1000), slice(1000, 4000))]
-    (found,) = core.evaluate(parts, Ask((ARM,), force=True))
+    (found,) = core.evaluate(parts, EvaluationConfig((ARM,), force=True))
     assert (found.n, found.rows) == (900, 4000)
 
 
 def test_the_holdout_is_no_part_of_the_log_but_is_counted() -> None:
     rounds = log(5)
     held = np.random.default_rng(0).random(4000) < 0.1
-    found, without = one(rounds._replace(holdout=held), Ask((ARM,))), one(rounds.only(~held), Ask((ARM,)))
+    found, without = (
+        one(rounds._replace(holdout=held), EvaluationConfig((ARM,))),
+        one(rounds.only(~held), EvaluationConfig((ARM,))),
+    )
     assert found.estimates["dr"].value == pytest.approx(without.estimates["dr"].value)
     assert (found.n, found.holdout) == (int((~held).sum()), int(held.sum()))
     assert found.control is not None
@@ -136,8 +150,8 @@ def test_net_values_are_rewards_less_costs() -> None:
     net = rounds._replace(
         reward=rounds.reward * gain[rounds.action] - cost[rounds.action], q_hat=rounds.q_hat * gain - cost
     )
-    found = one(rounds, Ask((ARM,), (NONE,), worth=Worth(gain, cost)))
-    wanted = one(net, Ask((ARM,), (NONE,), rewards=Rewards(-0.2, 5.0)))
+    found = one(rounds, EvaluationConfig((ARM,), (NONE,), worth=ArmWorth(gain, cost)))
+    wanted = one(net, EvaluationConfig((ARM,), (NONE,), rewards=RewardRange(-0.2, 5.0)))
     for mine, other in ((found.estimates, wanted.estimates), (found.contrasts, wanted.contrasts)):
         assert {k: e.value for k, e in mine.items()} == pytest.approx({k: e.value for k, e in other.items()})
     low, high = found.estimates["dr"].interval
@@ -147,7 +161,7 @@ def test_net_values_are_rewards_less_costs() -> None:
 
 
 def test_a_model_is_fitted_where_the_log_has_none() -> None:
-    found = one(log(7, q_hat=False), Ask((ARM,)))
+    found = one(log(7, q_hat=False), EvaluationConfig((ARM,)))
     assert "dr" in found.estimates
     assert found.estimates["dm"].value == pytest.approx(RATES[1], abs=0.05)
 
@@ -155,8 +169,8 @@ def test_a_model_is_fitted_where_the_log_has_none() -> None:
 def test_rewards_outside_their_range_are_refused_or_not_guarded() -> None:
     rounds = log(8)
     with pytest.raises(InvalidRequest, match=r"outside 0 to 0\.5"):
-        one(rounds, Ask((ARM,), rewards=Rewards(0.0, 0.5)))
-    found = one(rounds._replace(reward=3.0 * rounds.reward), Ask((ARM,)))
+        one(rounds, EvaluationConfig((ARM,), rewards=RewardRange(0.0, 0.5)))
+    found = one(rounds._replace(reward=3.0 * rounds.reward), EvaluationConfig((ARM,)))
     assert found.estimates["dr"].sequence is None
     assert any("not declared" in note for note in found.notes)
 
@@ -166,18 +180,18 @@ def test_policies_must_be_probabilities_of_the_logs_arms() -> None:
     for policy, said in (
         (lambda r: np.full((len(r.reward), 2), 0.5), "shape"),
         (lambda r: np.full((len(r.reward), 3), 0.5), "no probabilities"),
-        (Fixed(3), "no arm 3"),
+        (FixedArm(3), "no arm 3"),
     ):
         with pytest.raises(InvalidRequest, match=said):
-            one(rounds, Ask((Target("bad", policy),)))
+            one(rounds, EvaluationConfig((EvaluationPolicy("bad", policy),)))
     with pytest.raises(InvalidRequest, match="nothing says what 'log' would have done"):
-        one(rounds, Ask((Target("log"),)))
+        one(rounds, EvaluationConfig((EvaluationPolicy("log"),)))
 
 
 def test_fixed_and_uniform_keep_to_the_eligible_arms() -> None:
     rounds = log(10, 2)._replace(eligible=np.array([[True, False, True], [True, True, True]]))
-    assert Fixed(1)(rounds).tolist() == [[1, 0, 0], [0, 1, 0]]
-    assert Uniform()(rounds).tolist() == [[0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]]
+    assert FixedArm(1)(rounds).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert UniformChoice()(rounds).tolist() == [[0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]]
 
 
 def test_a_snapshot_decides_as_the_engine_does_whatever_the_order_of_the_logs_arms() -> None:
@@ -187,11 +201,11 @@ def test_a_snapshot_decides_as_the_engine_does_whatever_the_order_of_the_logs_ar
     rng = np.random.default_rng(0)
     x, may = rng.integers(-1, 2, (5, d)).astype(float), rng.random((5, k)) < 0.5
     may[:, 0] = True
-    wanted = engine.choose_many(engine.ready(snapshot), x, may).propensity
+    wanted = engine.choose_many(engine.prepare(snapshot), x, may).propensity
     order = [3, 0, 5, 1, 4, 2]  # of the log's arms: column 2 is one that the snapshot does not know
     names = [*stage.arms, "retired"]
     wide = np.column_stack([may, np.ones(5, dtype=np.bool_)])[:, order]
-    rounds = Rounds(np.zeros(5, dtype=np.intp), np.zeros(5), np.ones(5), x=x, eligible=wide)
+    rounds = LoggedRounds(np.zeros(5, dtype=np.intp), np.zeros(5), np.ones(5), x=x, eligible=wide)
     arms = [names[i] for i in order]
     found = deciding(snapshot, arms)(rounds)
     assert np.array_equal(found[:, [arms.index(a) for a in stage.arms]], wanted)
@@ -211,16 +225,16 @@ def test_a_policy_is_learned_on_one_half_and_evaluated_on_the_other() -> None:
     action = rng.integers(0, 3, n)
     chance = np.where((action == 1) == (x[:, columns.index("mens")] == 1), 0.3, 0.1)
     thirds = np.full((n, 3), 1 / 3)
-    rounds = Rounds(action, (rng.random(n) < chance).astype(float), thirds[:, 0], x=x, propensities=thirds)
-    learned = halves.learn("hillstrom", "retention", stage, rounds, seed=2)
+    rounds = LoggedRounds(action, (rng.random(n) < chance).astype(float), thirds[:, 0], x=x, propensities=thirds)
+    learned = train_test_split.learn("hillstrom", "retention", stage, rounds, seed=2)
     assert learned.taught + len(learned.rounds.reward) == n
-    best = Target("best", Fixed(learned.best))
-    (found,) = core.evaluate([chunked(learned.rounds)], Ask((learned.target(),), (best,), heaviest=3.0))
+    best = EvaluationPolicy("best", FixedArm(learned.best))
+    (found,) = core.evaluate([chunked(learned.rounds)], EvaluationConfig((learned.target(),), (best,), heaviest=3.0))
     assert found.contrasts["best"].interval[0] > 0.05
     assert found.contrasts["best"].value == pytest.approx(0.1, abs=0.05)
 
 
-def without(rounds: Rounds, arm: int) -> Rounds:
+def without(rounds: LoggedRounds, arm: int) -> LoggedRounds:
     """The rounds of the other arms, as if it had been eligible but never drawn."""
     left = rounds.only(rounds.action != arm)
     assert left.propensities is not None
@@ -230,7 +244,7 @@ def without(rounds: Rounds, arm: int) -> Rounds:
     return left._replace(propensities=rest, pscore=rest[np.arange(len(rest)), left.action], eligible=may)
 
 
-REASONS: dict[str, tuple[Rounds, str]] = {
+REASONS: dict[str, tuple[LoggedRounds, str]] = {
     "nothing": (log(20, 0), "empty"),
     "no support": (without(log(21), 1), "support"),
     "propensities of 1": (log(22)._replace(pscore=np.ones(4000), propensities=None), "deterministic"),
@@ -243,7 +257,7 @@ REASONS: dict[str, tuple[Rounds, str]] = {
 @pytest.mark.parametrize("case", REASONS)
 def test_a_log_that_cannot_answer_is_refused_without_numbers(case: str) -> None:
     rounds, reason = REASONS[case]
-    found = one(rounds, Ask((ARM,)))
+    found = one(rounds, EvaluationConfig((ARM,)))
     assert reason in [refusal.reason for refusal in found.refused]
     assert all(refusal.detail and refusal.needed for refusal in found.refused)
     assert not found.estimates
@@ -251,7 +265,7 @@ def test_a_log_that_cannot_answer_is_refused_without_numbers(case: str) -> None:
 
 
 def test_the_report_is_plain_json() -> None:
-    found = core.evaluate([chunked(log(11, 1))], ask := Ask((ARM, UNIFORM), force=True))
+    found = core.evaluate([chunked(log(11, 1))], ask := EvaluationConfig((ARM, UNIFORM), force=True))
     body = core.report(found, ask)
     assert list(body)[:2] == ["policy", "n"]
     assert body["estimates"]["dr"]["interval"] == [0.0, 1.0]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from experiments.inference import ByUser, Moments, adjusted, e_bh, interval, modelled, standard_error
+from experiments.inference.intervals import Moments, UserSums, adjusted, e_bh, interval, modelled, standard_error
 
 RNG = np.random.default_rng
 
@@ -122,16 +122,16 @@ def test_users_who_recur_count_once_each() -> None:
     """Each round repeated ten times by the same user says no more than once; as if independent, it seems to."""
     phi, vm, k3m, dm, _ = log(4, 200)
     user, repeated = np.repeat(np.arange(200), 10), np.repeat(phi, 10)
-    clustered = interval(ByUser.of(user, repeated).moments())
+    clustered = interval(UserSums.of(user, repeated).moments())
     assert clustered == pytest.approx(interval(Moments.of(phi)))
     assert interval(Moments.of(repeated)).high - clustered.value < 0.5 * (clustered.high - clustered.value)
     model = [np.repeat(part, 10) for part in (vm, k3m, dm)]
-    assert ByUser.of(user, repeated, *model).moments().variance == pytest.approx(vm.sum() / 10)
+    assert UserSums.of(user, repeated, *model).moments().variance == pytest.approx(vm.sum() / 10)
 
 
 def test_users_of_one_round_each_are_rounds() -> None:
     *columns, _ = log(5, 80)
-    assert interval(ByUser.of(RNG(5).permutation(80), *columns).moments()) == pytest.approx(
+    assert interval(UserSums.of(RNG(5).permutation(80), *columns).moments()) == pytest.approx(
         interval(Moments.of(*columns))
     )
 
@@ -139,9 +139,11 @@ def test_users_of_one_round_each_are_rounds() -> None:
 @given(st.integers(0, 2**32), st.integers(0, 60))
 def test_sums_by_user_merge(seed: int, cut: int) -> None:
     *columns, user = log(seed, 60)
-    parts = [ByUser.of(user[rows], *(column[rows] for column in columns)) for rows in (slice(cut, None), slice(0, cut))]
+    parts = [
+        UserSums.of(user[rows], *(column[rows] for column in columns)) for rows in (slice(cut, None), slice(0, cut))
+    ]
     assert interval((parts[0] + parts[1]).moments()) == pytest.approx(
-        interval(ByUser.of(user, *columns).moments()), rel=1e-9
+        interval(UserSums.of(user, *columns).moments()), rel=1e-9
     )
 
 

@@ -5,38 +5,38 @@ import math
 import numpy as np
 import pytest
 
-from experiments import inference
+from experiments.inference import intervals
 
 
 def test_wilson_equals_the_published_example() -> None:
     """81 of 263, Newcombe 1998 table I, method 3: 0.2553 to 0.3662."""
-    found = inference.rate(81, 263)
+    found = intervals.rate(81, 263)
     assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
 
 
 def test_difference_equals_the_published_example() -> None:
     """56/70 − 48/80, Newcombe 1998 table II, method 10: 0.0524 to 0.3339."""
-    found = inference.difference(inference.rate(56, 70), inference.rate(48, 80))
+    found = intervals.difference(intervals.rate(56, 70), intervals.rate(48, 80))
     assert found.value == pytest.approx(0.2)
     assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
 
 
 def test_nothing_observed_is_nothing_known() -> None:
-    assert inference.rate(0, 0).low == 0.0
-    assert inference.rate(0, 0).high == 1.0
-    assert inference.mean(np.array([1.0])).high == math.inf
+    assert intervals.rate(0, 0).low == 0.0
+    assert intervals.rate(0, 0).high == 1.0
+    assert intervals.mean(np.array([1.0])).high == math.inf
 
 
 @pytest.mark.parametrize(("p", "n"), [(0.03, 300), (0.15, 1000), (0.5, 100)])
 def test_rates_are_covered(p: float, n: int) -> None:
     """4,000 repetitions: the binomial 1 − 1e-6 bound of a true coverage of 94 % is 92.2 %; Wilson's is 94–96 % here."""
     draws = np.random.default_rng(3).binomial(n, p, 4000)
-    covered = np.mean([(i := inference.rate(int(s), n)).low <= p <= i.high for s in draws])
+    covered = np.mean([(i := intervals.rate(int(s), n)).low <= p <= i.high for s in draws])
     assert covered > 0.922
 
 
 def test_means_are_covered() -> None:
     """Skewed values, n = 400; 3,000 repetitions, true coverage about 94.5 %, bound 92 % (false alarm ≤ 1e-6)."""
     values = np.random.default_rng(4).exponential(2.0, (3000, 400))
-    covered = np.mean([(i := inference.mean(row)).low <= 2.0 <= i.high for row in values])
+    covered = np.mean([(i := intervals.mean(row)).low <= 2.0 <= i.high for row in values])
     assert covered > 0.92

@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from experiments import misrouting
-from experiments.inference import Array, Moments, e_bh
-from experiments.misrouting import ALARM, Routing, by_version, merged, same
+from bandit.arrays import Array
+from experiments.inference import sample_ratio
+from experiments.inference.intervals import Moments, e_bh
+from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, merged, same
 
 ARMS, N = 5, 5000
 Ints = NDArray[np.integer]
@@ -32,7 +33,7 @@ def alarms(runs: range, share: float, lost: float) -> Iterator[bool]:
     """Whether each run, looked at every 100 decisions, ever raises the alarm."""
     for seed in runs:
         action, p = stretch(seed, share, lost)
-        growth = [Routing.of(action[a : a + 100], p[a : a + 100]).growth for a in range(0, N, 100)]
+        growth = [SampleRatio.of(action[a : a + 100], p[a : a + 100]).growth for a in range(0, N, 100)]
         path = special.logsumexp(np.cumsum(growth, axis=0), axis=(1, 2)) - np.log(growth[0].size)
         yield bool(path.max() >= np.log(ALARM))
 
@@ -61,7 +62,7 @@ def test_power_over_1000_runs_grows_with_the_share_of_the_arm(share: float, leas
 
 
 def test_the_suspect_is_named() -> None:
-    found = Routing.of(*stretch(1, lost=0.2))
+    found = SampleRatio.of(*stretch(1, lost=0.2))
     assert found.evidence > ALARM
     assert found.suspect == 1
 
@@ -69,7 +70,7 @@ def test_the_suspect_is_named() -> None:
 def test_every_factor_has_mean_one() -> None:
     """Exactly, over the arms that a vector can draw."""
     p = np.array([[0.1, 0.25, 0.65]])
-    factors = np.array([np.exp(Routing.of(np.array([a]), p).growth) for a in range(3)])
+    factors = np.array([np.exp(SampleRatio.of(np.array([a]), p).growth) for a in range(3)])
     assert np.einsum("a,abt->bt", p[0], factors) == pytest.approx(np.ones(factors.shape[1:]))
 
 
@@ -94,14 +95,14 @@ def test_versions_merge_and_the_wrong_one_is_picked_out() -> None:
 def test_many_arms_are_tested_one_by_one() -> None:
     rng = np.random.default_rng(4)
     p = rng.dirichlet(np.ones(34), 3000)
-    found = Routing.of((p.cumsum(axis=1) < rng.random((3000, 1))).sum(axis=1).clip(max=33), p)
+    found = SampleRatio.of((p.cumsum(axis=1) < rng.random((3000, 1))).sum(axis=1).clip(max=33), p)
     assert len(found.growth) == 2 * 34
     assert found.evidence < ALARM
 
 
 def test_evidence_is_finite_however_strong() -> None:
     action, p = stretch(5, lost=1.0)
-    assert np.isfinite((sum([Routing.of(action, p)] * 50, Routing.of(action, p))).evidence)
+    assert np.isfinite((sum([SampleRatio.of(action, p)] * 50, SampleRatio.of(action, p))).evidence)
 
 
 def test_an_a_a_check_passes_as_often_as_it_says() -> None:
@@ -122,4 +123,4 @@ def test_an_a_a_check_finds_a_group_that_was_treated_otherwise() -> None:
 
 
 def test_bets_are_as_described() -> None:
-    assert misrouting._bets(2).tolist() == [[1, 0], [0, 1], [-1, 0], [0, -1], [-1, 1], [1, -1]]
+    assert sample_ratio._bets(2).tolist() == [[1, 0], [0, 1], [-1, 0], [0, -1], [-1, 1], [1, -1]]

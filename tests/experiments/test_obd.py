@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from scipy import stats
 
 from bandit.errors import InvalidRequest
-from cli.main import group
-from experiments import obd
+from experiments.data import obd
+from journey_bandit.main import group
 
 Shared = Callable[[str], Path]
 

@@ -10,29 +10,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import ope, reading, slope
-from experiments.inference import Moments, interval
-from experiments.ope import Knobs, Tally, Weighed
-from experiments.rounds import Array
-from experiments.sums import GROUPS, Groups, Joint, groups_of
-from experiments.targets import Target, place
+from bandit.arrays import Array
+from experiments.data import files
+from experiments.inference.intervals import Moments, interval
+from experiments.inference.joint_moments import GROUPS, GroupSums, JointMoments, groups_of
+from experiments.ope import estimators, slope_selection
+from experiments.ope.estimators import EstimatorSettings, EstimatorSums, WeightedRounds
+from experiments.ope.evaluation_policies import EvaluationPolicy, place
 
 Shared = Callable[[str], Path]
 DIRECTIONS = {"random->bts": "per_round_random_to_bts.csv.gz", "bts->random": "per_round_bts_to_random.csv.gz"}
 
 
-def open_bandit(shared: Shared, direction: str) -> Weighed:
-    (rounds,) = reading.open_log(shared(f"open_bandit_men/{DIRECTIONS[direction]}")).source()()
-    return place(Target("log"), rounds).weighed
+def open_bandit(shared: Shared, direction: str) -> WeightedRounds:
+    (rounds,) = files.open_log(shared(f"open_bandit_men/{DIRECTIONS[direction]}")).source()()
+    return place(EvaluationPolicy("log"), rounds).weighed
 
 
-def invented(seed: int, n: int = 3000) -> Weighed:
+def invented(seed: int, n: int = 3000) -> WeightedRounds:
     rng = np.random.default_rng(seed)
-    return Weighed((rng.random(n) < 0.1).astype(float), rng.gamma(0.5, 2.0, n), rng.random(n), rng.random(n))
+    return WeightedRounds((rng.random(n) < 0.1).astype(float), rng.gamma(0.5, 2.0, n), rng.random(n), rng.random(n))
 
 
-def means(rounds: Weighed, knobs: Knobs = Knobs()) -> dict[str, float]:  # noqa: B008
-    return {name: moments.mean for name, moments in Tally.of(rounds, knobs).estimates().items()}
+def means(rounds: WeightedRounds, knobs: EstimatorSettings = EstimatorSettings()) -> dict[str, float]:  # noqa: B008
+    return {name: moments.mean for name, moments in EstimatorSums.of(rounds, knobs).estimates().items()}
 
 
 # -- published numbers -----------------------------------------------------------------------------------------
@@ -48,12 +49,18 @@ def test_every_fixed_parameter_estimate_of_the_open_bandit_data_is_obps(shared: 
         {ours: values[name] for ours, name in theirs.items()}, abs=1e-12
     )
     for clip in (10, 100):
-        assert means(rounds, Knobs(clip=clip))["clipped"] == pytest.approx(values[f"ipw_clip{clip}"], abs=1e-12)
+        assert means(rounds, EstimatorSettings(clip=clip))["clipped"] == pytest.approx(
+            values[f"ipw_clip{clip}"], abs=1e-12
+        )
     assert found["clipped_dr"] == pytest.approx(values["dr_clip10"], abs=1e-12)
     for tau in (1, 10, 50):
-        assert means(rounds, Knobs(tau=tau))["switch_dr"] == pytest.approx(values[f"switch_dr_tau{tau}"], abs=1e-12)
+        assert means(rounds, EstimatorSettings(tau=tau))["switch_dr"] == pytest.approx(
+            values[f"switch_dr_tau{tau}"], abs=1e-12
+        )
     for shrink in (1, 10, 100):
-        assert means(rounds, Knobs(shrink=shrink))["dros"] == pytest.approx(values[f"dros_lambda{shrink}"], abs=1e-12)
+        assert means(rounds, EstimatorSettings(shrink=shrink))["dros"] == pytest.approx(
+            values[f"dros_lambda{shrink}"], abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -86,8 +93,8 @@ def test_estimates_of_the_synthetic_log_are_those_of_a_plain_loop(shared: Shared
         "dr": corrected / n,
         "sndr": direct / n + residual / weight,
     }
-    (rounds,) = reading.open_log(path).source()()
-    found = means(place(Target("log"), rounds).weighed)
+    (rounds,) = files.open_log(path).source()()
+    found = means(place(EvaluationPolicy("log"), rounds).weighed)
     assert {name: found[name] for name in wanted} == pytest.approx(wanted, abs=1e-12)
 
 
@@ -110,8 +117,8 @@ TRUTH = float(PI @ np.array([0.3, 0.6, 0.1]))
 
 
 def test_ips_and_dr_are_unbiased_for_any_model() -> None:
-    assert expected(lambda r, w, _q, _m: ope.ips(r, w), P, PI, Q) == pytest.approx(TRUTH, abs=1e-15)
-    assert expected(ope.dr, P, PI, Q) == pytest.approx(TRUTH, abs=1e-15)
+    assert expected(lambda r, w, _q, _m: estimators.ips(r, w), P, PI, Q) == pytest.approx(TRUTH, abs=1e-15)
+    assert expected(estimators.dr, P, PI, Q) == pytest.approx(TRUTH, abs=1e-15)
 
 
 def test_thresholds_at_infinity_are_dr_and_at_zero_the_model() -> None:
@@ -119,19 +126,19 @@ def test_thresholds_at_infinity_are_dr_and_at_zero_the_model() -> None:
     r, w, q, model = rounds
     assert q is not None
     assert model is not None
-    dr = ope.dr(r, w, q, model)
-    for most in (ope.clipped_dr(r, w, q, model, np.inf), ope.switch_dr(r, w, q, model, np.inf)):
+    dr = estimators.dr(r, w, q, model)
+    for most in (estimators.clipped_dr(r, w, q, model, np.inf), estimators.switch_dr(r, w, q, model, np.inf)):
         assert np.array_equal(most, dr)
-    assert np.array_equal(ope.dros(r, w, q, model, np.inf), dr)
-    assert np.array_equal(ope.dros(r, w, q, model, 0.0), ope.dm(model))
-    assert np.array_equal(ope.switch_dr(r, w, q, model, 0.0), ope.dm(model))
-    assert np.array_equal(ope.clipped(r, w, np.inf), ope.ips(r, w))
+    assert np.array_equal(estimators.dros(r, w, q, model, np.inf), dr)
+    assert np.array_equal(estimators.dros(r, w, q, model, 0.0), estimators.dm(model))
+    assert np.array_equal(estimators.switch_dr(r, w, q, model, 0.0), estimators.dm(model))
+    assert np.array_equal(estimators.clipped(r, w, np.inf), estimators.ips(r, w))
 
 
 def test_a_model_that_is_never_wrong_makes_dr_exact() -> None:
     r, w, _, model = invented(2)
     assert model is not None
-    assert np.array_equal(ope.dr(r, w, r, model), model)
+    assert np.array_equal(estimators.dr(r, w, r, model), model)
 
 
 def test_the_estimate_is_the_mean_of_the_rounds() -> None:
@@ -140,29 +147,29 @@ def test_the_estimate_is_the_mean_of_the_rounds() -> None:
     assert q is not None
     assert model is not None
     each = {
-        "ips": ope.ips(r, w),
-        "snips": ope.snips(r, w),
-        "dm": ope.dm(model),
-        "dr": ope.dr(r, w, q, model),
-        "sndr": ope.sndr(r, w, q, model),
-        "clipped": ope.clipped(r, w),
-        "clipped_dr": ope.clipped_dr(r, w, q, model),
-        "switch_dr": ope.switch_dr(r, w, q, model),
-        "dros": ope.dros(r, w, q, model),
+        "ips": estimators.ips(r, w),
+        "snips": estimators.snips(r, w),
+        "dm": estimators.dm(model),
+        "dr": estimators.dr(r, w, q, model),
+        "sndr": estimators.sndr(r, w, q, model),
+        "clipped": estimators.clipped(r, w),
+        "clipped_dr": estimators.clipped_dr(r, w, q, model),
+        "switch_dr": estimators.switch_dr(r, w, q, model),
+        "dros": estimators.dros(r, w, q, model),
     }
     assert means(rounds) == pytest.approx({name: float(phi.mean()) for name, phi in each.items()}, abs=1e-12)
 
 
 def test_a_policy_that_is_never_seen_has_no_self_normalised_value() -> None:
     r, w, q, model = invented(4)
-    nothing = Weighed(r, 0.0 * w, q, model)
-    assert np.isnan(ope.snips(r, nothing.w)).all()
+    nothing = WeightedRounds(r, 0.0 * w, q, model)
+    assert np.isnan(estimators.snips(r, nothing.w)).all()
     assert set(means(nothing)) == {"ips", "clipped", "dm", "dr", "clipped_dr", "switch_dr", "dros"}
 
 
 def test_without_a_model_only_weights_estimate() -> None:
     r, w, _, _ = invented(5)
-    assert set(means(Weighed(r, w))) == {"ips", "snips", "clipped"}
+    assert set(means(WeightedRounds(r, w))) == {"ips", "snips", "clipped"}
 
 
 # -- sums that merge -------------------------------------------------------------------------------------------
@@ -171,11 +178,11 @@ def test_without_a_model_only_weights_estimate() -> None:
 @pytest.mark.parametrize("cuts", [(1,), (1500,), (7, 8, 2000)])
 def test_parts_merge_into_the_whole(cuts: tuple[int, ...]) -> None:
     rounds, edges = invented(6), (0, *cuts, 3000)
-    parts = [Weighed(*(p[a:b] for p in rounds if p is not None)) for a, b in pairwise(edges)]
-    total = Tally.of(parts[0])
+    parts = [WeightedRounds(*(p[a:b] for p in rounds if p is not None)) for a, b in pairwise(edges)]
+    total = EstimatorSums.of(parts[0])
     for part in parts[1:]:
-        total += Tally.of(part)
-    whole = Tally.of(rounds).estimates()
+        total += EstimatorSums.of(part)
+    whole = EstimatorSums.of(rounds).estimates()
     for name, moments in total.estimates().items():
         assert (moments.mean, moments.m2, moments.m3) == pytest.approx(
             (whole[name].mean, whole[name].m2, whole[name].m3), rel=1e-9
@@ -185,14 +192,14 @@ def test_parts_merge_into_the_whole(cuts: tuple[int, ...]) -> None:
 def test_moments_along_a_gradient_are_those_of_the_projected_rows() -> None:
     rng = np.random.default_rng(7)
     rows, gradient = rng.gamma(0.3, 5.0, (40_000, 4)), np.array([1.0, -2.0, 0.5, 0.0])
-    found, direct = Joint.of(rows).along(gradient, 0.0), Moments.of(rows @ gradient)
+    found, direct = JointMoments.of(rows).along(gradient, 0.0), Moments.of(rows @ gradient)
     assert (found.m2, found.m3) == pytest.approx((direct.m2, direct.m3), rel=1e-9)
 
 
 def test_snips_varies_like_its_influence_function() -> None:
     """Swaminathan & Joachims 2015: var ≈ Σ w²(r − θ)² / (Σw)²."""
     r, w, _, _ = invented(8)
-    moments = Tally.of(Weighed(r, w)).estimates()["snips"]
+    moments = EstimatorSums.of(WeightedRounds(r, w)).estimates()["snips"]
     theta = (w * r).sum() / w.sum()
     assert moments.mean == pytest.approx(theta)
     assert moments.m2 / moments.n**2 == pytest.approx(float((w**2 * (r - theta) ** 2).sum() / w.sum() ** 2))
@@ -202,9 +209,9 @@ def test_rounds_of_one_user_count_as_one_unit() -> None:
     """Each user's rows ten times over: the interval stays that of the users, not √10 narrower."""
     once = invented(9, 500)
     users = np.arange(500, dtype=np.int64)
-    tenfold = Weighed(*(np.repeat(part, 10) for part in once if part is not None))
-    alone = Tally.of(once, group=groups_of(users)).estimates()
-    repeated = Tally.of(tenfold, group=groups_of(np.repeat(users, 10))).estimates()
+    tenfold = WeightedRounds(*(np.repeat(part, 10) for part in once if part is not None))
+    alone = EstimatorSums.of(once, group=groups_of(users)).estimates()
+    repeated = EstimatorSums.of(tenfold, group=groups_of(np.repeat(users, 10))).estimates()
     for name, moments in repeated.items():
         assert interval(moments) == pytest.approx(interval(alone[name]), rel=1e-9)
     assert alone["snips"].n == len(np.unique(groups_of(users)))
@@ -214,7 +221,7 @@ def test_a_constant_does_not_vary_whatever_users_do() -> None:
     """A model that says 0.1 always: groups differ in their rounds, and rounding must not look like variance."""
     r, w, q, _ = invented(12)
     user = np.random.default_rng(12).integers(0, 700, 3000)
-    found = Tally.of(Weighed(r, w, q, np.full(3000, 0.1)), group=groups_of(user)).estimates()["dm"]
+    found = EstimatorSums.of(WeightedRounds(r, w, q, np.full(3000, 0.1)), group=groups_of(user)).estimates()["dm"]
     assert (found.m2, found.m3) == (0.0, 0.0)
     assert found.mean == pytest.approx(0.1)
 
@@ -228,8 +235,8 @@ def test_users_spread_over_the_groups() -> None:
 def test_parts_with_and_without_users_do_not_merge() -> None:
     rounds = invented(10, 10)
     with pytest.raises(TypeError, match="users"):
-        _ = Tally.of(rounds) + Tally.of(rounds, group=np.zeros(10, dtype=np.int64))
-    assert isinstance(Tally.of(rounds, group=np.zeros(10, dtype=np.int64)).sums, Groups)
+        _ = EstimatorSums.of(rounds) + EstimatorSums.of(rounds, group=np.zeros(10, dtype=np.int64))
+    assert isinstance(EstimatorSums.of(rounds, group=np.zeros(10, dtype=np.int64)).sums, GroupSums)
 
 
 # -- SLOPE -----------------------------------------------------------------------------------------------------
@@ -244,16 +251,16 @@ def rung(mean: float, half: float) -> Moments:
 def test_slope_stops_where_an_estimate_leaves_those_before_it() -> None:
     """(√6 − 1) · 1 + 0.2 = 1.65: a rung 1.6 away is accepted, one 1.7 away is not."""
     first = (rung(0.0, 1.0), rung(0.1, 0.5))
-    assert slope.select((*first, rung(1.6, 0.2)) + (rung(9.0, 0.1),) * 5).moments.mean == pytest.approx(0.1)
+    assert slope_selection.select((*first, rung(1.6, 0.2)) + (rung(9.0, 0.1),) * 5).moments.mean == pytest.approx(0.1)
     near = (rung(0.0, 1.0), rung(1.6, 0.2), rung(9.0, 0.1))
-    assert slope.select(near + (rung(9.0, 0.1),) * 5).moments.mean == pytest.approx(1.6)
+    assert slope_selection.select(near + (rung(9.0, 0.1),) * 5).moments.mean == pytest.approx(1.6)
     far = (rung(0.0, 1.0), rung(1.7, 0.2), rung(0.0, 0.1))
-    assert slope.select(far + (rung(0.0, 0.1),) * 5).threshold == np.inf
+    assert slope_selection.select(far + (rung(0.0, 0.1),) * 5).threshold == np.inf
 
 
 def test_slope_on_the_open_bandit_data_chooses_what_obp_chose(shared: Shared) -> None:
     """obp's `random->bts` choices. Its intervals differ from ours, so choices may; here they do not."""
-    ladder = slope.Ladder.of(open_bandit(shared, "random->bts"))
+    ladder = slope_selection.ThresholdLadder.of(open_bandit(shared, "random->bts"))
     found = ladder.chosen()
     assert {family: found[family].threshold for family in ("clipped_dr", "switch_dr", "dros")} == {
         "clipped_dr": 10.0,
@@ -264,7 +271,12 @@ def test_slope_on_the_open_bandit_data_chooses_what_obp_chose(shared: Shared) ->
 
 def test_ladders_merge() -> None:
     rounds = invented(11)
-    first, last = (Weighed(*(p[rows] for p in rounds if p is not None)) for rows in (slice(1000), slice(1000, None)))
-    merged, whole = slope.Ladder.of(first).merged(slope.Ladder.of(last)), slope.Ladder.of(rounds)
+    first, last = (
+        WeightedRounds(*(p[rows] for p in rounds if p is not None)) for rows in (slice(1000), slice(1000, None))
+    )
+    merged, whole = (
+        slope_selection.ThresholdLadder.of(first).merged(slope_selection.ThresholdLadder.of(last)),
+        slope_selection.ThresholdLadder.of(rounds),
+    )
     for family, rungs in merged.rungs.items():
         assert [m.mean for m in rungs] == pytest.approx([m.mean for m in whole.rungs[family]])

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.catalogue import parse, read_shipped
+from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.promotion_rule import PromotionRule
 from bandit.errors import CatalogueError
-from bandit.promotion import Promotion
-from experiments.inference import Interval
-from experiments.promotion import Report, judge
+from experiments.inference.intervals import Interval
+from experiments.promotion.verdict import PromotionEvidence, judge
 
-RULE = Promotion(min_lift=0.01, max_regression=0.02, min_n=1000, guardrails={"cost": 0.05})
+RULE = PromotionRule(min_lift=0.01, max_regression=0.02, min_n=1000, guardrails={"cost": 0.05})
 FREE = Interval(0.0, -0.01, 0.02, 5000)
 
 
@@ -18,7 +18,7 @@ def lift(low: float, high: float, n: int = 5000) -> Interval:
     return Interval((low + high) / 2, low, high, n)
 
 
-GOOD = Report(lift(0.02, 0.06), guardrails={"cost": FREE})
+GOOD = PromotionEvidence(lift(0.02, 0.06), guardrails={"cost": FREE})
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ GOOD = Report(lift(0.02, 0.06), guardrails={"cost": FREE})
         (GOOD._replace(segments={"new": lift(-0.2, 0.3)}), "promote", "is above 0.01"),
     ],
 )
-def test_the_rule_by_example(report: Report, decision: str, reason: str) -> None:
+def test_the_rule_by_example(report: PromotionEvidence, decision: str, reason: str) -> None:
     verdict = judge(report, RULE)
     assert verdict.decision == decision
     assert any(reason in said for said in verdict.reasons), verdict.reasons
 
 
 def test_every_broken_guardrail_is_a_reason() -> None:
-    rule = Promotion(guardrails={"opt_outs": 0.0, "refunds": 0.01})
+    rule = PromotionRule(guardrails={"opt_outs": 0.0, "refunds": 0.01})
     verdict = judge(GOOD._replace(guardrails={"opt_outs": lift(0.01, 0.02), "refunds": lift(0.02, 0.03)}), rule)
     assert verdict.decision == "reject"
     assert [reason.split()[0] for reason in verdict.reasons] == ["opt_outs", "refunds"]
@@ -58,7 +58,7 @@ bounds = st.floats(-1, 1).flatmap(lambda low: st.floats(low, 1.5).map(lambda hig
 def test_nothing_is_promoted_against_the_rule(
     effect: Interval, cost: Interval, n: int, refused: bool, new: Interval
 ) -> None:
-    report = Report(effect._replace(n=n), ("support",) if refused else (), {"cost": cost}, {"new": new})
+    report = PromotionEvidence(effect._replace(n=n), ("support",) if refused else (), {"cost": cost}, {"new": new})
     verdict = judge(report, RULE)
     assert verdict.reasons
     if verdict.decision == "promote":
@@ -71,9 +71,9 @@ def test_nothing_is_promoted_against_the_rule(
 
 def test_an_app_declares_its_rule_in_the_catalogue() -> None:
     text = read_shipped("travel")
-    assert parse(text).stages["cart"].promotion == Promotion()
+    assert parse(text).stages["cart"].promotion == PromotionRule()
     terms = "\n[stages.cart.promotion]\nmin_lift = 0.1\nmin_n = 5000\nguardrails = { opt_outs = 0.002 }\n"
-    assert parse(text + terms).stages["cart"].promotion == Promotion(
+    assert parse(text + terms).stages["cart"].promotion == PromotionRule(
         min_lift=0.1, min_n=5000, guardrails={"opt_outs": 0.002}
     )
     with pytest.raises(CatalogueError, match=r"stages\.cart\.promotion\.min_lift"):

@@ -16,10 +16,11 @@ import pytest
 from pyarrow import parquet
 
 from bandit.errors import InvalidRequest
-from experiments import evaluate, reading
-from experiments.parts import Ask
-from experiments.rounds import Rounds, keyed, rounds_of
-from experiments.targets import Target
+from experiments.data import files
+from experiments.data.rounds import LoggedRounds, keyed, rounds_of
+from experiments.ope import evaluate
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluation_policies import EvaluationPolicy
 
 Columns = dict[str, Any]
 META = {
@@ -61,13 +62,13 @@ def write_parquet(path: Path, columns: Columns, meta: dict[str, Any] | None = No
     return path
 
 
-def whole(path: Path, parts: int = 1) -> Rounds:
-    file = reading.open_log(path)
+def whole(path: Path, parts: int = 1) -> LoggedRounds:
+    file = files.open_log(path)
     chunks = [chunk for part in range(parts) for chunk in file.source(part, parts)()]
-    return Rounds._make(None if c[0] is None else np.concatenate(c) for c in zip(*chunks, strict=True))
+    return LoggedRounds._make(None if c[0] is None else np.concatenate(c) for c in zip(*chunks, strict=True))
 
 
-def same(left: Rounds, right: Rounds) -> bool:
+def same(left: LoggedRounds, right: LoggedRounds) -> bool:
     pairs = zip(left._replace(user=None), right._replace(user=None), strict=True)
     return all(a is b if a is None or b is None else _equal(a, b) for a, b in pairs)
 
@@ -93,7 +94,7 @@ def test_csv_gz_and_parquet_give_the_same_rounds(tmp_path: Path) -> None:
 
 def test_parts_of_a_parquet_file_are_the_file(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "log.parquet", log(20))
-    assert reading.open_log(path).parts == 7
+    assert files.open_log(path).parts == 7
     for parts in (1, 2, 3, 7):
         assert same(whole(path, parts), whole(path)), parts
 
@@ -104,16 +105,16 @@ def test_q_hat_of_a_log_of_ours_becomes_units_of_the_reward(tmp_path: Path) -> N
     wanted = -2.0 + 10.0 * np.column_stack([columns[f"q_hat_{a}"] for a in range(3)])
     assert found.q_hat is not None
     assert found.q_hat == pytest.approx(wanted)
-    file = reading.open_log(tmp_path / "log.parquet")
+    file = files.open_log(tmp_path / "log.parquet")
     assert file.meta is not None
     assert file.meta.arms == ("none", "a", "b")
     assert file.rewards == (-2.0, 8.0)
 
 
 def test_a_log_longer_than_a_chunk_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BATCH", 4)
+    monkeypatch.setattr(files, "BATCH", 4)
     path = write_csv(tmp_path / "log.csv", log(11))
-    sizes = [len(chunk.reward) for chunk in reading.open_log(path).source()()]
+    sizes = [len(chunk.reward) for chunk in files.open_log(path).source()()]
     assert sizes == [4, 4, 3]
     assert same(whole(path), rounds_of(log(11)))
 
@@ -194,7 +195,7 @@ def spreadsheet(path: Path, columns: Columns) -> Path:
 
 def test_one_log_gives_one_result_bit_for_bit_from_any_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also over chunks that are not the row groups, users that are numbers, and rewards that are not known."""
-    monkeypatch.setattr(reading, "BATCH", 128)
+    monkeypatch.setattr(files, "BATCH", 128)
     columns = log(500, 3)
     columns["reward"] = np.where(np.arange(500) < 480, columns["reward"], np.nan)
     paths = [
@@ -204,20 +205,20 @@ def test_one_log_gives_one_result_bit_for_bit_from_any_format(tmp_path: Path, mo
         spreadsheet(tmp_path / "log.txt", columns),
     ]
     texts = [
-        json.dumps(evaluate.report(evaluate.evaluate([reading.open_log(path).source()], ASK), ASK)) for path in paths
+        json.dumps(evaluate.report(evaluate.evaluate([files.open_log(path).source()], ASK), ASK)) for path in paths
     ]
     assert len(json.loads(texts[0])["estimates"]) > 3
     assert texts[1:] == texts[:1] * 3
 
 
-ASK = Ask((Target("log", None),), force=True)
+ASK = EvaluationConfig((EvaluationPolicy("log", None),), force=True)
 NAMED = "action,reward,pscore,pi_e_discount,pi_e_none,pi_e_rare\nnone,True,0.5,0.5,0.25,0.25\ndiscount,no,0.5,1,0,0\n"
 
 
 def test_arms_by_name_are_numbered_and_said_with_columns_for_each(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(NAMED, encoding="utf-8")
-    file, rounds = reading.open_log(path), whole(path)
+    file, rounds = files.open_log(path), whole(path)
     assert file.arms == ("none", "discount", "rare")
     assert file.notes == ("arms by name: 0 none, 1 discount, 2 rare",)
     assert rounds.action.tolist() == [0, 1]
@@ -259,12 +260,12 @@ def test_columns_with_other_names_are_mapped(tmp_path: Path) -> None:
     columns = {"arm": [0, 1], "ok": [1.0, 0.0], "p": [0.5, 0.5], "reward": [9.0, 9.0]}
     renamed = {"action": "arm", "reward": "ok", "pscore": "p"}
     for path in (write_csv(tmp_path / "l.csv", columns), write_parquet(tmp_path / "l.parquet", columns)):
-        (rounds,) = reading.open_log(path, renamed).source()()
+        (rounds,) = files.open_log(path, renamed).source()()
         assert (rounds.action.tolist(), rounds.reward.tolist()) == ([0, 1], [1.0, 0.0])
         with pytest.raises(InvalidRequest, match=r"map reward=okay: .* has no column 'okay' → did you mean `ok`"):
-            reading.open_log(path, renamed | {"reward": "okay"})
+            files.open_log(path, renamed | {"reward": "okay"})
         with pytest.raises(InvalidRequest, match="map rewrad: there is no such column"):
-            reading.open_log(path, {"rewrad": "ok"})
+            files.open_log(path, {"rewrad": "ok"})
 
 
 @pytest.mark.parametrize(
@@ -299,7 +300,7 @@ def test_an_extreme_weight_is_refused_and_no_overflow(tmp_path: Path, p: str, he
     ]
     path.write_text("\n".join([head, *rows]), encoding="utf-8")
     ask = ASK._replace(force=force, slope=True)
-    (found,) = evaluate.evaluate([reading.open_log(path).source()], ask)
+    (found,) = evaluate.evaluate([files.open_log(path).source()], ask)
     assert "ess" in [refusal.reason for refusal in found.refused]
     assert bool(found.estimates) == force
     json.dumps(evaluate.report([found], ask), allow_nan=False)
@@ -344,7 +345,7 @@ def test_types_of_other_programs_hold_the_same_log(tmp_path: Path) -> None:
         again = whole(found)
         assert same(again, expected), i
         assert np.array_equal(again.user, expected.user), i  # type: ignore[arg-type]
-        assert reading.open_log(found).arms == ("none", "Rabatt"), i
+        assert files.open_log(found).arms == ("none", "Rabatt"), i
 
 
 def test_a_column_without_any_value_is_one_of_unknown_rewards_or_users(tmp_path: Path) -> None:
@@ -377,7 +378,7 @@ def test_columns_that_are_missing_are_named_with_those_that_are_there(tmp_path: 
     parquet.write_table(pa.table({"Action": [0], "gain": [1], "pscore": [0.5]}), tmp_path / "log.parquet")
     for name in ("log.csv", "log.parquet"):
         with pytest.raises(InvalidRequest) as raised:
-            reading.open_log(tmp_path / name)
+            files.open_log(tmp_path / name)
         first, second = map(str, raised.value.problems)
         assert f"there is no such column in {tmp_path / name} → say --map action=Action" in first
         assert "the file has 'Action', 'gain', 'pscore'" in first

@@ -5,15 +5,15 @@ import re
 import numpy as np
 import pytest
 
-from bandit.log import Log
-from experiments import page, report
-from experiments.report import POINTS, Report, Subject
+from bandit.arrays import LoggedDecisions
+from experiments.reports import html_report, report
+from experiments.reports.report import POINTS, Report, ReportSubject
 
 ARMS = ("none", "a", "b")
 
 
-def subject(kind: str = "simulation") -> Subject:
-    return Subject(
+def subject(kind: str = "simulation") -> ReportSubject:
+    return ReportSubject(
         app="travel",
         stage="cart",
         policy={"name": "linear", "alpha": 0.5},
@@ -34,7 +34,7 @@ def made_up(gain: float, n: int = 3000) -> Report:
     arm = rng.choice(3, size=n, p=p[0])
     utility = np.tile([1.0, 1.0 + gain, -1.0], (n, 1)) + rng.normal(0, 0.1, (n, 1))
     reward = (rng.random(n) < 0.2).astype(float)
-    log = Log(ARMS, arm.astype(np.intp), p, reward, rng.random(n) < 0.1)
+    log = LoggedDecisions(ARMS, arm.astype(np.intp), p, reward, rng.random(n) < 0.1)
     net = utility[np.arange(n), arm]
     return report.simulated(subject(), log, utility, net, "EUR")
 
@@ -50,7 +50,7 @@ def test_the_verdict_follows_the_interval(gain: float, words: str) -> None:
 def test_the_metrics_are_the_arithmetic_of_the_arrays() -> None:
     n, arm = 3000, np.tile([0, 1, 2], 1000).astype(np.intp)
     utility = np.tile([1.0, 2.0, 0.0], (n, 1))
-    log = Log(ARMS, arm, np.full((n, 3), 1 / 3), np.zeros(n), np.zeros(n, dtype=bool))
+    log = LoggedDecisions(ARMS, arm, np.full((n, 3), 1 / 3), np.zeros(n), np.zeros(n, dtype=bool))
     found = report.simulated(subject(), log, utility, utility[np.arange(n), arm], "EUR").metrics
     assert found["regret_end"] == 3000.0  # 0 + 1 + 2 for each three
     assert found["regret_unif"] == 3000.0
@@ -62,7 +62,7 @@ def test_the_metrics_are_the_arithmetic_of_the_arrays() -> None:
 def test_a_conversion_is_a_reward_of_any_amount() -> None:
     """One decision in three brings 9.93: 33.3 % convert, and the mean reward of 3.31 is no share."""
     reward, arm = np.where(np.arange(3000) % 3 == 0, 9.93, 0.0), np.zeros(3000, dtype=np.intp)
-    log = Log(ARMS, arm, np.full((3000, 3), 1 / 3), reward, np.zeros(3000, dtype=bool))
+    log = LoggedDecisions(ARMS, arm, np.full((3000, 3), 1 / 3), reward, np.zeros(3000, dtype=bool))
     found = report.simulated(subject(), log, np.ones((3000, 3)), np.ones(3000), "EUR")
     assert found.metrics["conv_pct"] == pytest.approx(100 / 3, rel=1e-3)
     (nudges,) = [table for table in found.tables if table.title == "Nudges"]
@@ -88,7 +88,7 @@ def test_a_replay_counts_only_what_agreed() -> None:
     arm = np.full(n, 1, dtype=np.intp)
     agreed = sent == "a"
     visit = np.where(sent == "a", 1.0, 0.0)
-    log = Log(ARMS, arm, np.full((n, 3), 1 / 3), np.where(agreed, visit, np.nan), np.zeros(n, dtype=bool))
+    log = LoggedDecisions(ARMS, arm, np.full((n, 3), 1 / 3), np.where(agreed, visit, np.nan), np.zeros(n, dtype=bool))
     found = report.replayed(subject("replay"), log, agreed, sent, visit, "Visit rate")
     assert found.metrics["conv_pct"] == 100.0
     assert found.metrics["agreed"] == agreed.sum()
@@ -99,8 +99,8 @@ def test_a_replay_counts_only_what_agreed() -> None:
 
 def test_the_page_is_self_contained_and_reproducible() -> None:
     found = made_up(0.5)
-    text = page.render(found)
-    assert page.render(found) == text
+    text = html_report.render(found)
+    assert html_report.render(found) == text
     assert text.count("<svg") == 4
     loaded = re.findall(r"""(?:src|href)\s*=\s*["'](?!#)([^"']+)""", text)
     assert loaded == []

@@ -3,30 +3,30 @@
 import numpy as np
 import pytest
 
-from experiments import evaluate as core
-from experiments import page, review
-from experiments.monitor import monitor
-from experiments.parts import Ask
-from experiments.promotion import Verdict
-from experiments.report import Report
-from experiments.review import About, Found
-from experiments.rounds import Rewards, Rounds, chunked
-from experiments.targets import Fixed, Target
+from experiments.data.rounds import LoggedRounds, RewardRange, chunked
+from experiments.ope import evaluate as core
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
+from experiments.promotion.lift_monitor import monitor
+from experiments.promotion.verdict import PromotionVerdict
+from experiments.reports import html_report, review
+from experiments.reports.report import Report
+from experiments.reports.review import ReviewFindings, ReviewSubject
 
 N = 1500
-ABOUT = About(
+ABOUT = ReviewSubject(
     app="shop", stage="cart", currency="EUR", kind="candidate", algorithm="linear", settings="", arms=("none", "hint"),
     floor=0.1, version=1, belief_sha256="b", policy_sha256="p", salt_id="s", champion="none", rule="", data="",
     window="", data_sha256="d", alarms=(), live="", rollback="", command="", git="", binary=True,
 )  # fmt: skip
 
 
-def rounds(amount: float, *, unequal: bool) -> Rounds:
+def rounds(amount: float, *, unequal: bool) -> LoggedRounds:
     """Two arms drawn half and half, a tenth held out; or 60 to 40, and 15 %, though the same was declared."""
     rng, half = np.random.default_rng(2), np.full((N, 2), 0.5)
     action = (rng.random(N) < (0.4 if unequal else 0.5)).astype(np.intp)
     bought = rng.random(N) < 0.3 + 0.1 * action
-    return Rounds(
+    return LoggedRounds(
         action, amount * bought.astype(np.float64), half[:, 0], propensities=half, q_hat=np.full((N, 2), 0.35 * amount),
         holdout=rng.random(N) < (0.15 if unequal else 0.1), holdout_share=np.full(N, 0.1), at=np.arange(N),
         user=np.arange(N), version=np.ones(N, np.int64),
@@ -35,14 +35,16 @@ def rounds(amount: float, *, unequal: bool) -> Rounds:
 
 def reviewed(amount: float = 1.0, *, unequal: bool = False) -> Report:
     """Of a policy that always takes the second arm, for rewards of that amount."""
-    log, span = rounds(amount, unequal=unequal), Rewards(0.0, amount)
-    ask = Ask((Target("second", Fixed(1)),), (Target("none", Fixed(0)),), rewards=span)
+    log, span = rounds(amount, unequal=unequal), RewardRange(0.0, amount)
+    ask = EvaluationConfig(
+        (EvaluationPolicy("second", FixedArm(1)),), (EvaluationPolicy("none", FixedArm(0)),), rewards=span
+    )
     (found,) = core.evaluate([chunked(log)], ask)
     assert log.holdout is not None
     live = log.only(~log.holdout)
     may, pi = np.ones((len(live.reward), 2), dtype=np.bool_), np.tile([0.0, 1.0], (len(live.reward), 1))
-    watched, verdict = monitor(chunked(log), span), Verdict("hold", ("too few",))
-    gathered = Found(live, may, pi, np.full(pi.shape, 0.3), found, found, watched, {}, verdict, None)
+    watched, verdict = monitor(chunked(log), span), PromotionVerdict("hold", ("too few",))
+    gathered = ReviewFindings(live, may, pi, np.full(pi.shape, 0.3), found, found, watched, {}, verdict, None)
     return review.build(ABOUT._replace(binary=amount == 1.0), gathered)
 
 
@@ -58,7 +60,7 @@ def test_biased_estimators_are_marked_in_table_drawing_and_note() -> None:
     assert "the interval includes the bias" in table.note
     assert {bar.name for bar in answer.forest} >= {"dr", "dm, biased"}
     assert answer.answer.startswith(f"{marked.count(False)} estimators without a bias by design")
-    text = page.render(report)
+    text = html_report.render(report)
     for said in ("dm, biased", "the interval includes the bias"):
         assert said in text
 
@@ -68,7 +70,7 @@ def test_unequal_shares_of_nudges_and_of_the_holdout_are_noted_and_equal_ones_ar
     note = noted.answers[5].note
     for said in ("declared are 50.00, 50.00 %", "holdout: arms came in shares of 8", "declared are 90.00, 10.00 %"):
         assert said in note
-        assert said in page.render(noted)
+        assert said in html_report.render(noted)
     assert "shares" not in clean.answers[5].note
 
 

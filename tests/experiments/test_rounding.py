@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from bandit.errors import InvalidRequest
-from experiments.rounding import digits_of, summed_to_one
-from experiments.rounds import Rounds, rounds_of
+from experiments.data.rounding import digits_of, summed_to_one
+from experiments.data.rounds import LoggedRounds, rounds_of
 
 
-def log(row: tuple[float, ...], pscore: float | None = None) -> Rounds:
+def log(row: tuple[float, ...], pscore: float | None = None) -> LoggedRounds:
     columns = {f"p_{a}": np.array([p]) for a, p in enumerate(row)}
     own = row[0] if pscore is None else pscore
     return rounds_of({"action": np.array([0]), "reward": np.array([1.0]), "pscore": np.array([own]), **columns})

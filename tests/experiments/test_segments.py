@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.inference import Interval, Moments, interval, standard_error
-from experiments.segments import Segments, _shrunk, by_segment, effects, merged
+from experiments.inference.intervals import Interval, Moments, interval, standard_error
+from experiments.inference.segments import SegmentSums, _shrunk, by_segment, effects, merged
 
 
 def made(seed: int, effect: dict[str, float], n: int = 400, sd: float = 1.0) -> dict[str, Moments]:
@@ -12,7 +12,7 @@ def made(seed: int, effect: dict[str, float], n: int = 400, sd: float = 1.0) -> 
     return {name: Moments.of(rng.normal(mean, sd, n)) for name, mean in effect.items()}
 
 
-def found(moments: dict[str, Moments]) -> Segments:
+def found(moments: dict[str, Moments]) -> SegmentSums:
     segments = effects(moments)
     assert segments is not None
     return segments

@@ -6,25 +6,32 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from bandit.arrays import Array
 from bandit.errors import InvalidRequest
-from experiments.inference import Array
-from experiments.sequences import WEIGHTS_ONLY, Bets, Draws, Levels, Sequence, levels
+from experiments.inference.sequences import (
+    WEIGHTS_ONLY,
+    BettingCapital,
+    Sequence,
+    SequenceDraws,
+    SequenceLevels,
+    levels,
+)
 
 P = np.array([0.1, 0.02, 0.88])
 ARM = np.array([0.0, 0.0, 1.0])
 NONE = np.array([1.0, 0.0, 0.0])
 
 
-def draw(seed: int, shape: tuple[int, ...], rates: Array, p: Array = P) -> Draws:
+def draw(seed: int, shape: tuple[int, ...], rates: Array, p: Array = P) -> SequenceDraws:
     """Logs of a fixed policy; rates (…, n, k) or (k,). q̂ is wrong: 0.1 for every arm."""
     rng = np.random.default_rng(seed)
     action = rng.choice(len(p), shape, p=p)
     chance = np.take_along_axis(np.broadcast_to(rates, (*shape, len(p))), action[..., None], -1)[..., 0]
     columns = np.broadcast_to(p, (*shape, len(p)))
-    return Draws(action, (rng.random(shape) < chance).astype(float), columns, np.full(columns.shape, 0.1))
+    return SequenceDraws(action, (rng.random(shape) < chance).astype(float), columns, np.full(columns.shape, 0.1))
 
 
-def policies(rounds: Draws, *pis: Array) -> list[Array]:
+def policies(rounds: SequenceDraws, *pis: Array) -> list[Array]:
     return [np.broadcast_to(pi, rounds.propensity.shape) for pi in pis]
 
 
@@ -38,8 +45,10 @@ def test_every_series_is_bounded_below_and_unbiased() -> None:
     pi, other = np.array([0.5, 0.1, 0.4]), np.array([0.0, 1.0, 0.0])
     outcomes = [(a, r, p[a] * (rates[a] if r else 1 - rates[a])) for a in range(3) for r in (0, 1)]
     actions, rewards, chance = (np.array(part) for part in zip(*outcomes, strict=True))
-    rounds = Draws(actions, rewards.astype(float), np.tile(p, (6, 1)), np.tile(q, (6, 1)))
-    start = Sequence.of_lift(Levels((0.0, 0.3, 2.0), (0.0, 1.0, 9.0)), Levels((0.1, 0.3, 2.0), (0.0, 0.5, 1.0)))
+    rounds = SequenceDraws(actions, rewards.astype(float), np.tile(p, (6, 1)), np.tile(q, (6, 1)))
+    start = Sequence.of_lift(
+        SequenceLevels((0.0, 0.3, 2.0), (0.0, 1.0, 9.0)), SequenceLevels((0.1, 0.3, 2.0), (0.0, 0.5, 1.0))
+    )
     lower, upper = start.series(rounds, *policies(rounds, pi, other))
     assert lower @ chance - 1.0 == pytest.approx([(pi - other) @ rates] * 3)
     assert 1.0 - upper @ chance == pytest.approx([(pi - other) @ rates] * 3)
@@ -50,7 +59,7 @@ def test_every_series_is_bounded_below_and_unbiased() -> None:
 @pytest.mark.parametrize("past", [0.5, 0.2])
 def test_no_bet_is_expected_to_win_under_the_truth(past: float) -> None:
     """E[W(½)] after one more X ∈ {0, 1}, each ½: exactly as before where ŷ is ½ too, less where it is not."""
-    bets = Bets.none((0.5, 3.0), 1.0).fed(np.full((2, 9), past))
+    bets = BettingCapital.none((0.5, 3.0), 1.0).fed(np.full((2, 9), past))
     before = float(np.exp(bets.log_wealth(0.5)))
     after = [float(np.exp(bets.fed(np.full((2, 1), x)).log_wealth(0.5))) for x in (0.0, 1.0)]
     if past == 0.5:
@@ -163,7 +172,7 @@ def test_a_log_of_weights_alone_has_a_sequence_too() -> None:
     rounds = draw(7, (5000,), np.array([0.2, 0.3, 0.4]), np.array([0.3, 0.3, 0.4]))
     shown = np.take_along_axis(rounds.propensity, rounds.action[:, None], 1)
     pi = np.where(rounds.action == 2, 1.0, 0.0)[:, None]
-    alone = Draws(np.zeros(5000, dtype=int), rounds.reward, shown, np.zeros((5000, 1)))
+    alone = SequenceDraws(np.zeros(5000, dtype=int), rounds.reward, shown, np.zeros((5000, 1)))
     found = Sequence.of_value(WEIGHTS_ONLY).fed(alone, pi).interval()
     assert found.low < 0.4 < found.high
     assert found.high - found.low < 0.3
@@ -183,4 +192,4 @@ def test_rewards_outside_the_range_are_refused_by_name() -> None:
 
 def test_parts_with_other_levels_do_not_merge() -> None:
     with pytest.raises(InvalidRequest, match="levels"):
-        Bets.none((1.0,), 1.0) + Bets.none((2.0,), 1.0)
+        BettingCapital.none((1.0,), 1.0) + BettingCapital.none((2.0,), 1.0)

@@ -7,15 +7,15 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from bandit.cells import MISSING
-from experiments import evaluate as core
-from experiments import reading
-from experiments.models import FOLDS, Gram
-from experiments.parts import Ask
-from experiments.rounds import Rounds, chunked, keyed, rounds_of
-from experiments.targets import Fixed, Target
+from bandit.tables.cells import MISSING
+from experiments.data import files
+from experiments.data.rounds import LoggedRounds, chunked, keyed, rounds_of
+from experiments.ope import evaluate as core
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
+from experiments.ope.reward_model import FOLDS, GramSums
 
-ASK = Ask((Target("fixed:1", Fixed(1)),), follow=False)
+ASK = EvaluationConfig((EvaluationPolicy("fixed:1", FixedArm(1)),), follow=False)
 
 
 def users(values: object, dtype: object = np.str_) -> list[int]:
@@ -77,13 +77,13 @@ def test_parquet_in_parts_and_csv_count_the_same_people(tmp_path: Path, kind: st
     """Half of 2,000 rounds have no user: about 2,000 units, whichever file, in however many parts."""
     named: list[object] = [f"u{i}" if kind == "text" else i for i in range(2000)]
     user = [name if i % 2 else None for i, name in enumerate(named)]
-    file = reading.open_log(write(tmp_path / "log.parquet", user))
+    file = files.open_log(write(tmp_path / "log.parquet", user))
     assert file.parts == 2
     sources = {
         "whole": [file.source()],
         "parts": [file.source(0, 2), file.source(1, 2)],
-        "csv": [reading.open_log(write(tmp_path / "log.csv", user)).source()],
-        "named": [reading.open_log(write(tmp_path / "all.csv", named)).source()],
+        "csv": [files.open_log(write(tmp_path / "log.csv", user)).source()],
+        "named": [files.open_log(write(tmp_path / "all.csv", named)).source()],
     }
     found = {name: core.evaluate(source, ASK)[0] for name, source in sources.items()}
     assert found["whole"].units == found["parts"].units
@@ -100,8 +100,8 @@ def test_folds_of_the_fitted_model_spread_them_too() -> None:
     n = 1000
     half = np.full(n, 0.5)
     arms = {"action": np.arange(n) % 2, "pscore": half, "p_0": half, "p_1": half}
-    rounds: Rounds = rounds_of({**arms, "reward": half, "user": np.array([""] * n)})
-    each = Gram.of(rounds, 2).gram[:, :, 0, 0].sum(axis=1)
+    rounds: LoggedRounds = rounds_of({**arms, "reward": half, "user": np.array([""] * n)})
+    each = GramSums.of(rounds, 2).gram[:, :, 0, 0].sum(axis=1)
     assert len(each) == FOLDS
     assert each.min() > n / FOLDS / 2
 

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.server import free_port
-from bandit.catalogue import read_shipped
-from cli import mlflow_server, processes
-from cli.main import group
+from bandit.catalogue.model import read_shipped
+from journey_bandit import mlflow_server, processes
+from journey_bandit.main import group
 from tests.waiting import PATIENCE
 
 with warnings.catch_warnings():  # of its own type hints, each time it is imported first

@@ -4,12 +4,12 @@ import msgspec
 import pytest
 
 from bandit.errors import RemoteError
-from experiments import moves
-from experiments.moves import Move, Standing
+from experiments.mlflow import approvals
+from experiments.mlflow.approvals import Approval, RegistryState
 
 
-def line(version: str, kind: str = "promote") -> Move:
-    return Move(
+def line(version: str, kind: str = "promote") -> Approval:
+    return Approval(
         number=0,
         kind=kind,
         version=version,
@@ -21,17 +21,17 @@ def line(version: str, kind: str = "promote") -> Move:
     )
 
 
-def chain(*versions: str) -> list[Move]:
-    done: list[Move] = []
+def chain(*versions: str) -> list[Approval]:
+    done: list[Approval] = []
     for version in versions:
-        done.append(moves.chained(done, line(version)))
+        done.append(approvals.chained(done, line(version)))
     return done
 
 
 def test_a_chain_is_whole_and_comes_back_from_its_table() -> None:
     done = chain("1", "2", "", "1")
-    moves.check(done, done[-1].digest())
-    assert moves.read(moves.table(done)) == done
+    approvals.check(done, done[-1].digest())
+    assert approvals.read(approvals.table(done)) == done
     assert [m.number for m in done] == [1, 2, 3, 4]
 
 
@@ -48,12 +48,12 @@ def test_any_change_of_a_line_shows(spoil: str) -> None:
     else:
         done = done[:2]
     with pytest.raises(RemoteError, match="audit table was changed"):
-        moves.check(done, head)
+        approvals.check(done, head)
 
 
 def test_a_move_that_was_cut_short_does_not_break_the_chain() -> None:
     done = chain("1", "2")
-    moves.check(done, done[0].digest())  # the registry still remembers the move before
+    approvals.check(done, done[0].digest())  # the registry still remembers the move before
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_a_move_that_was_cut_short_does_not_break_the_chain() -> None:
 def test_only_an_alias_that_agrees_with_the_last_move_is_served(
     alias: str | None, move: str | None, serves: bool, refused: bool
 ) -> None:
-    standing = Standing("travel-cart", alias, None, None if move is None else line(move))
+    standing = RegistryState("travel-cart", alias, None, None if move is None else line(move))
     assert (standing.serves is not None) is serves
     assert (standing.refused is not None) is refused
 
 
 def test_the_description_says_what_is_live_and_how_to_go_back() -> None:
-    text = moves.described("travel-cart", chain("1", "2"))
+    text = approvals.described("travel-cart", chain("1", "2"))
     live = "**Live as of 2026-01-01T00:00:00Z: version 2, since 2026-01-01T00:00:00Z, approved by ana: w | x**"
     assert text.splitlines()[0] == live
     assert "`journey-bandit rollback travel cart --why" in text
@@ -87,39 +87,39 @@ def test_the_description_says_what_is_live_and_how_to_go_back() -> None:
 def test_why_it_was_rolled_back_is_not_why_the_version_before_was_approved() -> None:
     done = chain("1", "2")
     back = {"kind": "rollback", "replaces": "2", "by": "ben", "at": "2026-02-01T00:00:00Z", "why": "refunds rose"}
-    done.append(moves.chained(done, msgspec.structs.replace(line("1"), **back)))
-    assert moves.live(done) == (
+    done.append(approvals.chained(done, msgspec.structs.replace(line("1"), **back)))
+    assert approvals.live(done) == (
         "version 1, since 2026-02-01T00:00:00Z, approved at 2026-01-01T00:00:00Z by ana: w | x. "
         "ben rolled back to it from version 2, because: refunds rose"
     )
-    assert moves.replaced(done[-1])["rolled_back_because"] == "refunds rose"
-    assert moves.replaced(done[1]) == {"review": "replaced"}
+    assert approvals.replaced(done[-1])["rolled_back_because"] == "refunds rose"
+    assert approvals.replaced(done[1]) == {"review": "replaced"}
 
 
 def test_a_table_that_was_deleted_begins_anew_with_what_the_model_remembers() -> None:
     done = chain("1", "2")
-    rest = moves.whole([], done[1], done[1].digest())
+    rest = approvals.whole([], done[1], done[1].digest())
     assert rest == [done[1]]
-    rest.append(moves.chained(rest, line("3")))
-    assert moves.whole(rest, rest[-1], rest[-1].digest()) == rest
-    assert (rest[-1].number, rest[-1].back, moves.missing(rest), moves.missing(done)) == (3, "", 1, 0)
+    rest.append(approvals.chained(rest, line("3")))
+    assert approvals.whole(rest, rest[-1], rest[-1].digest()) == rest
+    assert (rest[-1].number, rest[-1].back, approvals.missing(rest), approvals.missing(done)) == (3, "", 1, 0)
     with pytest.raises(RemoteError, match="its first line is not the first"):
-        moves.whole([msgspec.structs.replace(done[1], previous="")], None, None)
+        approvals.whole([msgspec.structs.replace(done[1], previous="")], None, None)
 
 
 def test_a_move_whose_line_was_not_written_any_more_counts_and_one_that_was_not_made_does_not() -> None:
     done = chain("1", "2", "3")
-    assert moves.whole(done[:2], done[2], done[1].digest()) == done
-    never = moves.whole(done[:2], None, done[1].digest())
+    assert approvals.whole(done[:2], done[2], done[1].digest()) == done
+    never = approvals.whole(done[:2], None, done[1].digest())
     assert never == done[:2]
-    cut = Standing("travel-cart", "2", None, done[2])  # recorded, and the alias still names the one before
-    assert moves.cut_short(never, cut, line("3")) == done[2]
-    assert moves.cut_short(never, cut, line("4")) is None
+    cut = RegistryState("travel-cart", "2", None, done[2])  # recorded, and the alias still names the one before
+    assert approvals.cut_short(never, cut, line("3")) == done[2]
+    assert approvals.cut_short(never, cut, line("4")) is None
 
 
 def test_a_rollback_never_leads_to_what_was_taken_back() -> None:
     """1, then 2, then the mistake 3, taken back: from 2 it goes to 1, from there to what is learned live."""
-    done: list[Move] = []
+    done: list[Approval] = []
     for kind, version, replaces in (
         ("promote", "1", ""),
         ("promote", "2", "1"),
@@ -127,6 +127,6 @@ def test_a_rollback_never_leads_to_what_was_taken_back() -> None:
         ("rollback", "2", "3"),
         ("rollback", "1", "2"),
     ):
-        new = Move(number=0, kind=kind, version=version, replaces=replaces, by="a", at="t", why="w", gate="g")
-        done.append(moves.chained(done, new))
+        new = Approval(number=0, kind=kind, version=version, replaces=replaces, by="a", at="t", why="w", gate="g")
+        done.append(approvals.chained(done, new))
     assert [m.back for m in done] == ["", "1", "2", "1", ""]

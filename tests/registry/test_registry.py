@@ -24,13 +24,13 @@ from mlflow import pyfunc
 from mlflow.tracking import MlflowClient
 
 from bandit.snapshot import from_zip, pack
-from benchmarks.registry import black_hole
-from cli import mlflow_server, processes
-from cli.admin import Service
-from cli.spool import Spool
-from cli.syncing import Sync
-from experiments import view
-from experiments.registry import Registry
+from benchmarks.load.registry import black_hole
+from experiments.mlflow import reviewer_view
+from experiments.mlflow.registry import Registry
+from journey_bandit import mlflow_server, processes
+from journey_bandit.registry.registry_sync import RegistrySync
+from journey_bandit.registry.run_queue import RunQueue
+from journey_bandit.service.service_client import AdminClient
 from tests.registry.conftest import MODEL, SALT, Shop, contexts
 from tests.waiting import PATIENCE, eventually
 
@@ -41,17 +41,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::Depre
 
 
 @pytest.fixture
-def sync(shop: Shop, tmp_path: Path) -> Iterator[Sync]:
+def sync(shop: Shop, tmp_path: Path) -> Iterator[RegistrySync]:
     """The sidecar, one round at a time, without live runs."""
-    with Service(shop.url) as service:
-        yield Sync(Registry(shop.mlflow), service, "", Spool(tmp_path), every=1.0, publish_every=0.0)
+    with AdminClient(shop.url) as service:
+        yield RegistrySync(Registry(shop.mlflow), service, "", RunQueue(tmp_path), every=1.0, publish_every=0.0)
 
 
 @contextmanager
 def syncing(shop: Shop, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The sidecar as a process."""
     words = ("registry", "sync", "--url", shop.url, "--mlflow", shop.mlflow, "--every", "0.5", "--spool", str(folder))
-    with subprocess.Popen([sys.executable, "-m", "cli.main", *words], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, "-m", "journey_bandit", *words], stderr=subprocess.DEVNULL) as process:
         try:
             yield process
         finally:
@@ -67,7 +67,9 @@ def failing(shop: Shop) -> dict[str, str]:
     return found
 
 
-def test_the_model_the_files_and_the_service_give_the_same_bits(shop: Shop, published: Published, sync: Sync) -> None:
+def test_the_model_the_files_and_the_service_give_the_same_bits(
+    shop: Shop, published: Published, sync: RegistrySync
+) -> None:
     """For a policy with independent and one with correlated scores: the vector and the arm of the draw."""
     for policy in ("", "hierarchical"):
         promote(shop, published(policy))
@@ -105,7 +107,7 @@ def test_a_promotion_returns_when_it_is_live_and_a_killed_sync_goes_on(
         assert eventually(lambda: shop.release() == first, 0.1)
 
 
-def test_an_alias_that_was_only_clicked_does_not_go_live(shop: Shop, published: Published, sync: Sync) -> None:
+def test_an_alias_that_was_only_clicked_does_not_go_live(shop: Shop, published: Published, sync: RegistrySync) -> None:
     """Neither on a version that was never approved, nor on one that was once, nor by taking it away."""
     first, second, never = published(""), published("hierarchical"), published("uniform")
     promote(shop, first)
@@ -126,7 +128,7 @@ def test_an_alias_that_was_only_clicked_does_not_go_live(shop: Shop, published: 
 
 
 def test_a_promotion_that_is_cut_short_serves_nothing_new_and_the_same_command_completes_it(
-    shop: Shop, published: Published, sync: Sync, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, published: Published, sync: RegistrySync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = published(""), published("hierarchical")
     promote(shop, first)
@@ -152,7 +154,7 @@ def _killed(*_: object, **__: object) -> None:
     raise OSError("the process was killed here")
 
 
-def test_rollback_restores_the_bytes_and_says_their_hash(shop: Shop, published: Published, sync: Sync) -> None:
+def test_rollback_restores_the_bytes_and_says_their_hash(shop: Shop, published: Published, sync: RegistrySync) -> None:
     first, second = published(""), published("hierarchical")
 
     def bytes_now() -> dict[str, bytes]:
@@ -185,7 +187,9 @@ def test_the_gate_refuses_what_the_rule_does_not_promote(shop: Shop, published: 
     assert Registry(shop.mlflow).tags(MODEL, published("uniform"))["review"] == "waiting"
 
 
-def test_a_tampered_belief_is_refused_and_the_last_good_one_stays(shop: Shop, published: Published, sync: Sync) -> None:
+def test_a_tampered_belief_is_refused_and_the_last_good_one_stays(
+    shop: Shop, published: Published, sync: RegistrySync
+) -> None:
     first, bad = published(""), published("linear:alpha=0.7")
     promote(shop, first)
     sync.round()
@@ -234,9 +238,9 @@ def test_a_registry_that_never_answers_stops_nothing_and_all_is_logged_afterward
     clock = itertools.count(time.time_ns() // 1000, 10_000_000)  # 10 s pass between two looks
     before = len(_live_runs(shop))
     options: dict[str, Any] = {"every": 1.0, "publish_every": 5.0, "clock": lambda: next(clock)}
-    with Service(shop.url) as service:
+    with AdminClient(shop.url) as service:
         with black_hole() as uri:
-            lost = Sync(Registry(uri), service, shop.store, Spool(tmp_path), **options)
+            lost = RegistrySync(Registry(uri), service, shop.store, RunQueue(tmp_path), **options)
             for _ in range(3):
                 lost.round()
                 lost.work()
@@ -244,13 +248,15 @@ def test_a_registry_that_never_answers_stops_nothing_and_all_is_logged_afterward
         said = shop.get("/health/ready")
         assert said["status"] == "ok"
         assert said["failing"]["registry"].startswith("unreachable since 20")
-        waiting = len(Spool(tmp_path))
+        waiting = len(RunQueue(tmp_path))
         assert waiting >= 2  # only the stage that people use has something to show
         assert f"journey_bandit_registry_backlog {waiting}.0" in httpx.get(f"{shop.url}/metrics", timeout=PATIENCE).text
-        back = Sync(Registry(shop.mlflow), service, shop.store, Spool(tmp_path), **{**options, "publish_every": 1e6})
+        back = RegistrySync(
+            Registry(shop.mlflow), service, shop.store, RunQueue(tmp_path), **{**options, "publish_every": 1e6}
+        )
         back.round()
         back.work()
-        assert len(Spool(tmp_path)) == 0
+        assert len(RunQueue(tmp_path)) == 0
         assert len(_live_runs(shop)) == before + waiting
         back.round()
         assert "registry" not in failing(shop)
@@ -267,9 +273,9 @@ def test_a_challenger_is_scored_on_traffic_it_was_not_shown_in(
 ) -> None:
     version = published("hierarchical")
     shop.ok("shadow", "travel", "cart", version)
-    with Service(shop.url) as service:
+    with AdminClient(shop.url) as service:
         options: dict[str, Any] = {"every": 1.0, "publish_every": 0.0}
-        mine = Sync(Registry(shop.mlflow), service, shop.store, Spool(tmp_path), **options)
+        mine = RegistrySync(Registry(shop.mlflow), service, shop.store, RunQueue(tmp_path), **options)
         before = shop.release()
         mine.round()
         mine.work()
@@ -298,7 +304,7 @@ def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) 
     assert {"review/report.html", "review/ope.json", "review/segments.json"} <= names
     for key in ("share/price_freeze", "regret/policy", "propensity/min"):
         assert 0 < len(client.get_metric_history(run.info.run_id, key)) <= 300
-    tag = client.get_experiment(run.info.experiment_id).tags[view.TAG]
+    tag = client.get_experiment(run.info.experiment_id).tags[reviewer_view.TAG]
     assert json.loads(tag)["name"] == "Reviewer"
 
 
@@ -353,7 +359,7 @@ def test_the_seeded_view_shows_what_it_promises_in_a_browser(shop: Shop, publish
         f"--user-data-dir={tmp_path}",
         "--window-size=2400,1200",
     )
-    link = view.link(shop.mlflow, experiment.experiment_id)
+    link = reviewer_view.link(shop.mlflow, experiment.experiment_id)
     command = [browser, *options, "--virtual-time-budget=25000", "--dump-dom", link]
     page = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
     for words in ("Reviewer", "lift_pp", "lift_lcb"):

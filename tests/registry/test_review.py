@@ -6,31 +6,31 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from api import candidates
+from api.ledger import candidates
 from api.stores import open_store
 from bandit.snapshot import Snapshot
-from cli import publishing
-from cli.evidence import gather
-from cli.publish import learned
-from cli.publishing import Wanted
-from experiments import page, review
-from experiments.assignment import Shares
-from experiments.diff import diff
-from experiments.report import POINTS, Report
-from experiments.targets import Worth
+from experiments.inference.assignment import ShareTest
+from experiments.ope.evaluation_policies import ArmWorth
+from experiments.reports import html_report, review
+from experiments.reports.policy_diff import diff
+from experiments.reports.report import POINTS, Report
+from journey_bandit.registry.publish import learned
+from journey_bandit.workflows import publishing
+from journey_bandit.workflows.policy_evidence import gather
+from journey_bandit.workflows.publishing import PublishRequest
 from tests.registry.conftest import STAGE, Shop
 
 
 def build(shop: Shop, stage: str, snapshot: Snapshot, kind: str) -> Report:
     found = gather(shop.store, stage, snapshot if kind == "candidate" else None)
-    wanted = Wanted(shop.store, stage, snapshot, kind)
+    wanted = PublishRequest(shop.store, stage, snapshot, kind)
     return review.build(publishing._about(wanted, found, "nothing is live", "by the command"), publishing._found(found))
 
 
 @pytest.mark.parametrize("kind", ["candidate", "live"])
 def test_fifteen_answers_in_order_on_one_page_that_loads_nothing(shop: Shop, kind: str) -> None:
     report = build(shop, STAGE, learned(shop.store, STAGE, None, 0.3), kind)
-    text = page.render(report)
+    text = html_report.render(report)
     assert re.findall(r'<li id="q(\d+)">', text) == [str(i) for i in range(1, 16)]
     assert all(answer.question and answer.answer for answer in report.answers)
     outside = re.findall(r'(?:src|href)="(?!#)([^"]+)"', text)
@@ -48,7 +48,7 @@ def test_a_conversion_is_a_share_of_decisions_whatever_a_reward_is_worth(shop: S
     """Two of four had a reward: 50 %, also where the rewards are amounts, whose mean has a name of its own."""
     snapshot = learned(shop.store, STAGE, None, 0.3)
     found = gather(shop.store, STAGE, snapshot)
-    about = publishing._about(Wanted(shop.store, STAGE, snapshot, "candidate"), found, "nothing", "nothing")
+    about = publishing._about(PublishRequest(shop.store, STAGE, snapshot, "candidate"), found, "nothing", "nothing")
     reward = np.array([0.0, 9.5, 3.5, 0.0])
     earned = review._earned(about._replace(binary=binary), np.sign(reward) if binary else reward)
     assert earned == {"conv_pct": 50.0} | ({} if binary else {"mean_reward": 3.25})
@@ -58,16 +58,16 @@ def test_what_must_not_be_relied_on_is_marked_on_the_page(shop: Shop) -> None:
     """Biased estimators, unequal shares of nudges, and a holdout of another size than declared."""
     snapshot = learned(shop.store, STAGE, None, 0.3)
     gathered = gather(shop.store, STAGE, snapshot)
-    unequal = Shares((0.6, 0.4), (0.5, 0.5), 1e-6, copied=False)
+    unequal = ShareTest((0.6, 0.4), (0.5, 0.5), 1e-6, copied=False)
     lift = gathered.monitored.lift._replace(shares=unequal)
     note = unequal.note(5.0)
     found = publishing._found(gathered)._replace(
         monitored=gathered.monitored._replace(lift=lift),
         reward=gathered.reward._replace(notes=(f"nudges: {note}",)),
     )
-    wanted = Wanted(shop.store, STAGE, snapshot, "candidate")
+    wanted = PublishRequest(shop.store, STAGE, snapshot, "candidate")
     about = publishing._about(wanted, gathered, "nothing is live", "by the command")
-    text = page.render(review.build(about, found))
+    text = html_report.render(review.build(about, found))
     assert f"nudges: {note}" in text
     assert "holdout: arms came in shares of 60.00, 40.00 %" in text
     if gathered.reward.estimates:
@@ -85,7 +85,7 @@ def test_a_log_that_cannot_answer_says_so_in_every_answer_that_needs_it(shop: Sh
     for number in (2, 3, 5, 10):
         assert "cannot say" in report.answers[number - 1].answer, number
     assert "hold" in report.answers[11].answer
-    assert re.findall(r'<li id="q(\d+)">', page.render(report)) == [str(i) for i in range(1, 16)]
+    assert re.findall(r'<li id="q(\d+)">', html_report.render(report)) == [str(i) for i in range(1, 16)]
 
 
 def test_a_candidate_is_judged_by_no_decision_that_taught_it(shop: Shop) -> None:
@@ -139,7 +139,7 @@ def test_a_diff_says_where_draws_change_and_at_what_cost(two: Callable[[], tuple
     was, now = two()
     labels = {"device": np.array(["a"] * 20 + ["b"] * 20)}
     q_hat = np.full((40, 3), 0.5)
-    worth = Worth(np.array([10.0, 10.0, 6.0]), np.array([0.0, 1.0, 0.0]))  # arm 2 gives 4 of 10 away
+    worth = ArmWorth(np.array([10.0, 10.0, 6.0]), np.array([0.0, 1.0, 0.0]))  # arm 2 gives 4 of 10 away
     found = diff("v1", ("none", "x", "y"), was, now, q_hat, worth, 10.0, labels)
     assert found.moved == pytest.approx(0.35)
     assert found.leader == 0.5

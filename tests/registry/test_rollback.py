@@ -10,11 +10,11 @@ import pytest
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
-from benchmarks.registry import black_hole
-from cli.admin import Service
-from cli.spool import Spool
-from cli.syncing import Sync
-from experiments.registry import Registry
+from benchmarks.load.registry import black_hole
+from experiments.mlflow.registry import Registry
+from journey_bandit.registry.registry_sync import RegistrySync
+from journey_bandit.registry.run_queue import RunQueue
+from journey_bandit.service.service_client import AdminClient
 from tests.registry.conftest import Shop
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -25,10 +25,10 @@ WHY = ("--why", "refunds rose", "--who", "ben")
 class Bench:
     """The commands, one stage of the shop with two approved versions, and the sidecar by rounds."""
 
-    def __init__(self, shop: Shop, stage: str, folder: Path, service: Service):
+    def __init__(self, shop: Shop, stage: str, folder: Path, service: AdminClient):
         self.shop, self.stage, self.model = shop, stage, f"travel-{stage}"
         self.client = MlflowClient(shop.mlflow)
-        self.sync = Sync(Registry(shop.mlflow), service, "", Spool(folder), every=1.0, publish_every=0.0)
+        self.sync = RegistrySync(Registry(shop.mlflow), service, "", RunQueue(folder), every=1.0, publish_every=0.0)
         self.first, self.second = (self._published(policy) for policy in ("uniform", "linear:alpha=0.3"))
         for version in (self.first, self.second):
             why = f"approved {version}"
@@ -58,7 +58,7 @@ class Bench:
 
 @pytest.fixture
 def bench(shop: Shop, tmp_path: Path) -> Iterator[Callable[[str], Bench]]:
-    with Service(shop.url) as service:
+    with AdminClient(shop.url) as service:
         yield lambda stage: Bench(shop, stage, tmp_path, service)
 
 
@@ -147,7 +147,8 @@ def test_without_mlflow_the_service_goes_back_at_once_and_the_registry_is_told_w
     lines = len(Registry(one.shop.mlflow).audit(one.model))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr(
-        "cli.rollback.WAITS", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        "journey_bandit.registry.rollback.WAITS",
+        {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
     )
     with black_hole() as nowhere:
         said = one.back("--url", one.shop.url, "--mlflow", nowhere)

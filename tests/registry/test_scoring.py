@@ -7,24 +7,24 @@ import pytest
 
 from bandit import engine, features
 from bandit.belief import empty
-from bandit.catalogue import parse, read_shipped
-from bandit.engine import Live
+from bandit.catalogue.model import parse, read_shipped
+from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, SnapshotError
 from bandit.snapshot import Snapshot, pack
-from experiments import scoring
+from experiments.mlflow import scoring
 
 STAGE = parse(read_shipped("travel")).stages["cart"]
 SNAPSHOT = Snapshot("travel", "cart", STAGE, 0, empty(len(STAGE.arms), len(features.schema(STAGE.features).columns)))
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Live:
+def live(tmp_path: Path) -> PreparedPolicy:
     for name, data in pack(SNAPSHOT).items():
         (tmp_path / name).write_bytes(data)
     return scoring.load(tmp_path)
 
 
-def test_missing_values_take_their_defaults_and_numbers_of_a_table_are_plain_ones(live: Live) -> None:
+def test_missing_values_take_their_defaults_and_numbers_of_a_table_are_plain_ones(live: PreparedPolicy) -> None:
     x, _ = features.encode(live.schema, {"price": 420})
     p = engine.choose(live, x, np.ones(len(STAGE.arms), dtype=np.bool_)).propensity
     for row in ({"price": 420}, {"price": np.float64(420.0), "device": None, "returning": float("nan")}):
@@ -32,7 +32,7 @@ def test_missing_values_take_their_defaults_and_numbers_of_a_table_are_plain_one
         assert [found[f"p_{arm}"] for arm in STAGE.arms] == p.tolist()
 
 
-def test_the_arm_is_drawn_from_u_or_from_the_seed(live: Live) -> None:
+def test_the_arm_is_drawn_from_u_or_from_the_seed(live: PreparedPolicy) -> None:
     rows = [{"u": u} for u in (0.0, 0.999999)]
     assert [r["arm"] for r in scoring.score(live, rows, {})] == [STAGE.arms[0], STAGE.arms[-1]]
     many: list[dict[str, object]] = [{} for _ in range(500)]
@@ -51,12 +51,12 @@ def test_the_arm_is_drawn_from_u_or_from_the_seed(live: Live) -> None:
         ({"price": "dear"}, "price"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_named(live: Live, row: dict[str, object], said: str) -> None:
+def test_a_row_that_cannot_be_used_is_named(live: PreparedPolicy, row: dict[str, object], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         scoring.score(live, [row], {})
 
 
-def test_a_changed_file_is_refused(tmp_path: Path, live: Live) -> None:
+def test_a_changed_file_is_refused(tmp_path: Path, live: PreparedPolicy) -> None:
     file = tmp_path / "posterior.npz"
     data = file.read_bytes()
     file.write_bytes(data[:300] + bytes([data[300] ^ 1]) + data[301:])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from bandit import features
 from bandit.belief import empty
-from bandit.catalogue import parse, read_shipped
+from bandit.catalogue.model import parse, read_shipped
 from bandit.snapshot import Snapshot
-from cli.spool import MOST, Spool, Waiting
+from journey_bandit.registry.run_queue import MOST, QueuedRun, RunQueue
 
 STAGE = parse(read_shipped("travel")).stages["cart"]
 D = len(features.schema(STAGE.features).columns)
@@ -16,15 +16,15 @@ def snapshot(version: int) -> Snapshot:
     return Snapshot("travel", "cart", STAGE, version, empty(len(STAGE.arms), D))
 
 
-def put(spool: Spool, at: int) -> None:
-    spool.put(Waiting(stage="cart", at=at, until=at, why="on schedule"), snapshot(at))
+def put(spool: RunQueue, at: int) -> None:
+    spool.put(QueuedRun(stage="cart", at=at, until=at, why="on schedule"), snapshot(at))
 
 
 def test_runs_come_out_in_order_also_for_another_process(tmp_path: Path) -> None:
     for at in (30, 10, 20):
-        put(Spool(tmp_path), at)
+        put(RunQueue(tmp_path), at)
     seen = []
-    spool = Spool(tmp_path)
+    spool = RunQueue(tmp_path)
     while found := spool.first():
         file, waiting, kept = found
         assert kept.version == waiting.at
@@ -37,7 +37,7 @@ def test_runs_come_out_in_order_also_for_another_process(tmp_path: Path) -> None
 
 
 def test_it_is_bounded_keeps_the_oldest_and_the_newest_and_counts_what_it_gives_up(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+    spool = RunQueue(tmp_path)
     for at in range(1, 201):
         put(spool, at)
         assert len(spool) <= MOST
@@ -49,7 +49,7 @@ def test_it_is_bounded_keeps_the_oldest_and_the_newest_and_counts_what_it_gives_
 
 
 def test_a_broken_file_is_set_aside(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
+    spool = RunQueue(tmp_path)
     put(spool, 2)
     (tmp_path / f"{1:020d}-cart.run").write_bytes(b"half a file")
     first = spool.first()

@@ -9,8 +9,8 @@ import pytest
 
 from bandit.belief import X_GRID
 from bandit.errors import InvalidRequest
-from simulations import classification
-from simulations.classification import play, policy_named, read
+from simulations.datasets import classification
+from simulations.datasets.classification import play, policy_named, read
 
 SHARED = Path(os.environ.get("JOURNEY_BANDIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 WITH_NAMES = "age,town,class\n" + "".join(f"{i},{'abc'[i % 3]},{'yes' if i % 2 else 'no'}\n" for i in range(40))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from bandit.errors import InvalidRequest
-from experiments import reading
-from simulations.columns import Facts, Reward, Rows, Writer, digest, facts, names, read
+from experiments.data import files
+from simulations.offline.parquet_log import LogFacts, LogRows, LogWriter, RewardColumns, digest, facts, names, read
 
-FACTS = Facts(
+FACTS = LogFacts(
     app="travel",
     stage="cart",
     arms=("none", "discount", "hold"),
@@ -24,19 +24,19 @@ FACTS = Facts(
     scenario="travel",
     seed=7,
     currency="EUR",
-    reward=Reward(kind="binary", min=0.0, max=1.0, value=90.0),
+    reward=RewardColumns(kind="binary", min=0.0, max=1.0, value=90.0),
     floor=0.01,
 )
 
 
-def made(n: int, seed: int = 0, d: int = 4, *, truth: bool = True) -> Rows:
+def made(n: int, seed: int = 0, d: int = 4, *, truth: bool = True) -> LogRows:
     """A log of n rows; some rewards are not known, one is −0."""
     rng = np.random.default_rng(seed)
     p = rng.dirichlet(np.ones(3), n)
     action = rng.integers(0, 3, n)
     reward = np.where(rng.random(n) < 0.2, np.nan, rng.integers(0, 2, n).astype(float))
     reward[:1] = -0.0
-    return Rows(
+    return LogRows(
         user=rng.integers(0, 2**40, n),
         at=np.arange(n, dtype=np.int64) * 10**6,
         version=rng.integers(0, 99, n),
@@ -52,19 +52,19 @@ def made(n: int, seed: int = 0, d: int = 4, *, truth: bool = True) -> Rows:
     )
 
 
-def cut(rows: Rows, start: int, stop: int) -> Rows:
-    return Rows._make(None if part is None else part[start:stop] for part in rows)
+def cut(rows: LogRows, start: int, stop: int) -> LogRows:
+    return LogRows._make(None if part is None else part[start:stop] for part in rows)
 
 
-def written(path: Path, rows: Rows, cuts: list[int], size: int = 50, said: Facts = FACTS) -> str:
-    with Writer(path, said, rows.x.shape[1], truth=rows.truth is not None, rows=size) as writer:
+def written(path: Path, rows: LogRows, cuts: list[int], size: int = 50, said: LogFacts = FACTS) -> str:
+    with LogWriter(path, said, rows.x.shape[1], truth=rows.truth is not None, rows=size) as writer:
         for start, stop in zip([0, *cuts], [*cuts, len(rows.user)], strict=True):
             writer.write(cut(rows, start, stop))
     assert writer.rows == len(rows.user)
     return writer.digest
 
 
-def same(left: Rows, right: Rows) -> None:
+def same(left: LogRows, right: LogRows) -> None:
     for a, b in zip(left, right, strict=True):
         assert (a is None) == (b is None)
         if a is not None and b is not None:
@@ -87,7 +87,7 @@ def test_what_is_read_was_written_and_the_digest_is_of_the_content(
     assert all(len(piece.user) <= 37 for piece in pieces)
     whole = [None if a[0] is None else np.concatenate(a) for a in zip(*pieces, strict=True)] if pieces else []
     if pieces:
-        same(Rows._make(whole), rows)
+        same(LogRows._make(whole), rows)
     assert sum(len(piece.user) for piece in pieces) == n
 
 
@@ -99,11 +99,11 @@ def test_any_other_content_has_another_digest(tmp_path: Path) -> None:
         flat = other.reshape(-1)
         flat[17] = not flat[17] if name == "holdout" else (flat[17] + 1) % 3 if name == "action" else 0.123
         seen.add(written(tmp_path / "log", rows._replace(**{name: other}), []))
-    assert len(seen) == 1 + len(Rows._fields)
+    assert len(seen) == 1 + len(LogRows._fields)
     twisted = rows._replace(x=rows.x[:, ::-1])
     seen.add(written(tmp_path / "log", twisted, []))
     seen.add(written(tmp_path / "log", rows, [], said=msgspec.structs.replace(FACTS, seed=8)))
-    assert len(seen) == 3 + len(Rows._fields)
+    assert len(seen) == 3 + len(LogRows._fields)
 
 
 def test_nan_is_nan_and_zero_is_zero_whatever_their_bits(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_nan_is_nan_and_zero_is_zero_whatever_their_bits(tmp_path: Path) -> None
 
 
 def test_a_whole_number_among_the_facts_is_the_same_fact(tmp_path: Path) -> None:
-    whole = msgspec.structs.replace(FACTS, reward=Reward(kind="binary", min=0, max=1, value=90))
+    whole = msgspec.structs.replace(FACTS, reward=RewardColumns(kind="binary", min=0, max=1, value=90))
     assert written(tmp_path / "log", made(5), [], said=whole) == digest(tmp_path / "log")
     assert digest(tmp_path / "log") == written(tmp_path / "other", made(5), [])
 
@@ -124,7 +124,7 @@ def test_a_whole_number_among_the_facts_is_the_same_fact(tmp_path: Path) -> None
 def test_the_evaluation_code_reads_it(tmp_path: Path) -> None:
     path, rows = tmp_path / "log.parquet", made(500)
     written(path, rows, [123], 100)
-    log = reading.open_log(path)
+    log = files.open_log(path)
     assert log.meta is not None
     assert (log.meta.arms, log.meta.reward.value, log.meta.seed) == (FACTS.arms, 90.0, 7)
     chunks = list(log.source()())
@@ -138,7 +138,7 @@ def test_the_evaluation_code_reads_it(tmp_path: Path) -> None:
 def test_a_log_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "log.parquet"
     written(path, made(10), [])
-    with pytest.raises(LookupError), Writer(path, FACTS, 4, rows=5) as writer:  # noqa: PT012
+    with pytest.raises(LookupError), LogWriter(path, FACTS, 4, rows=5) as writer:  # noqa: PT012
         writer.write(made(20))
         assert (tmp_path / "deep" / "log.parquet.part").exists()
         raise LookupError("in the middle")
@@ -152,8 +152,8 @@ def test_a_log_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_what_was_written_does_not_change_with_the_arrays_of_the_caller(tmp_path: Path) -> None:
     rows = made(10)
-    kept = Rows._make(None if part is None else part.copy() for part in rows)
-    with Writer(tmp_path / "log", FACTS, 4) as writer:
+    kept = LogRows._make(None if part is None else part.copy() for part in rows)
+    with LogWriter(tmp_path / "log", FACTS, 4) as writer:
         writer.write(rows)
         for part in rows:
             if part is not None:
@@ -175,7 +175,7 @@ def test_what_was_written_does_not_change_with_the_arrays_of_the_caller(tmp_path
     ],
 )
 def test_rows_that_do_not_fit_are_refused_by_name(tmp_path: Path, field: str, value: Any, found: str) -> None:
-    with Writer(tmp_path / "log", FACTS, 4) as writer:
+    with LogWriter(tmp_path / "log", FACTS, 4) as writer:
         with pytest.raises(InvalidRequest) as caught:
             writer.write(made(10)._replace(**{field: value}))
         writer.write(made(10))  # and the log is as if they had never come
@@ -206,7 +206,7 @@ def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path) -> None:
     """What numpy and Arrow hold at most: 8·10⁵ rows take 4 MB more than the first 2·10⁵; in memory they take 200 MB."""
     rows, pool = made(20_000, d=16), pa.default_memory_pool()
     tracemalloc.start()
-    with Writer(tmp_path / "log", FACTS, 16, rows=10_000) as writer:
+    with LogWriter(tmp_path / "log", FACTS, 16, rows=10_000) as writer:
         for _ in range(10):
             writer.write(rows)
         before = tracemalloc.get_traced_memory()[1] + pool.bytes_allocated()

@@ -6,19 +6,25 @@ import pytest
 from scipy import special
 
 from simulations import dynamics, scenario
-from simulations.dynamics import GONE, Crowd, Noise, noise, traits
+from simulations.dynamics import GONE, PersonNoise, PopulationState, noise, traits
 from simulations.scenario import Scenario
 
 TRAVEL = scenario.load("travel")
 
 
-def crowd(made: Scenario, users: int = 20_000, stages: tuple[str, ...] = ("cart",)) -> Crowd:
+def crowd(made: Scenario, users: int = 20_000, stages: tuple[str, ...] = ("cart",)) -> PopulationState:
     legs = dict(made.journey) if len(stages) > 1 else {}
-    return Crowd(made, traits(made, 1, users, 1.0, 0.0), stages, legs)
+    return PopulationState(made, traits(made, 1, users, 1.0, 0.0), stages, legs)
 
 
 def visit(
-    these: Crowd, rows: np.ndarray, day: int, *, coupon: bool = False, nudged: bool = True, reward: bool = False
+    these: PopulationState,
+    rows: np.ndarray,
+    day: int,
+    *,
+    coupon: bool = False,
+    nudged: bool = True,
+    reward: bool = False,
 ) -> None:
     flags = {
         name: np.full(len(rows), value) for name, value in (("nudged", nudged), ("coupon", coupon), ("reward", reward))
@@ -142,5 +148,16 @@ def test_people_walk_the_edges_of_the_journey() -> None:
 
 
 def test_noise_is_named_in_the_order_of_its_columns() -> None:
-    assert Noise._fields == ("normal", "uniform", "draw", "reward", "delay", "opt_out", "leave", "move", "proof", "gap")
+    assert PersonNoise._fields == (
+        "normal",
+        "uniform",
+        "draw",
+        "reward",
+        "delay",
+        "opt_out",
+        "leave",
+        "move",
+        "proof",
+        "gap",
+    )
     assert dynamics.GONE == -1

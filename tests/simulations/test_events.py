@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from bandit.catalogue import parse, read_shipped
-from simulations import runner, scenario
-from simulations.events import EventFile, Feed
-from simulations.runner import Cell, Decided
+from bandit.catalogue.model import parse, read_shipped
+from simulations import scenario
+from simulations.offline import runner
+from simulations.offline.runner import SimulationCell, StepDecisions
+from simulations.offline.segment_events import EventFile, SegmentFeed
 
 SPEC = {  # Segment, e-commerce events v2 and B2B SaaS, as far as used
     *("Product Viewed", "Product List Viewed", "Product Added", "Cart Viewed", "Checkout Started", "Order Completed"),
@@ -23,17 +24,17 @@ class Both:
 
     def __init__(self, file: EventFile):
         self.file = file
-        self.rows: list[Decided] = []
+        self.rows: list[StepDecisions] = []
 
-    def write(self, rows: Decided) -> None:
+    def write(self, rows: StepDecisions) -> None:
         self.rows.append(rows)
         self.file.write(rows)
 
 
-def played(app: str, file: Path, **changes: Any) -> tuple[list[dict[str, Any]], list[Decided]]:
+def played(app: str, file: Path, **changes: Any) -> tuple[list[dict[str, Any]], list[StepDecisions]]:
     given = {"policy": "uniform", "users": 400, "days": 15, "seed": 2, "journey": True, **changes}
-    cell = Cell(scenario=scenario.load(app), **given)
-    sink = Both(EventFile(Feed(parse(read_shipped(app)), cell.scenario, "run-2"), file))
+    cell = SimulationCell(scenario=scenario.load(app), **given)
+    sink = Both(EventFile(SegmentFeed(parse(read_shipped(app)), cell.scenario, "run-2"), file))
     runner.run(cell, sink)
     sink.file.close()
     return [json.loads(line) for line in file.read_text().splitlines()], sink.rows

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bandit import engine, learner
+from bandit import engine
 from bandit.belief import add, empty
-from bandit.catalogue import Stage, parse, read_shipped
-from bandit.engine import Ask
+from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.engine import DecisionQuery
 from bandit.features import schema
-from bandit.guardrails import Proof
+from bandit.guardrails import ClaimEvidence
+from bandit.learning import settlement
 from bandit.policies import AnyPolicy, Beta, Hierarchical, Linear, Logistic, Uniform
-from bandit.records import Decision, Matured, Outcome
+from bandit.records import Decision, MaturedDecision, Outcome
 from bandit.snapshot import Snapshot
-from experiments import inference
+from experiments.inference import intervals
+from simulations.live.visitors import VisitorStream
 from simulations.scenario import load
-from simulations.users import World
 
 BATCH, LAG = 100, 5
 
@@ -33,27 +34,27 @@ def run(policy: AnyPolicy, people: int, seed: int) -> Run:
     """Decide in batches; learn each batch LAG batches later, as if its window had ended then."""
     scenario = load("travel")
     stage = msgspec.structs.replace(parse(read_shipped("travel")).stages["cart"], policy=policy, holdout=0.0)
-    world, decisions, utility = World(scenario, stage, seed), list[Decision](), []
+    world, decisions, utility = VisitorStream(scenario, stage, seed), list[Decision](), []
     d = len(schema(stage.features).columns)
-    belief, waiting = empty(len(stage.arms), d), list[list[Matured]]()
+    belief, waiting = empty(len(stage.arms), d), list[list[MaturedDecision]]()
     for batch in range(people // BATCH):
-        live = engine.ready(Snapshot("travel", "cart", stage, batch, belief))
+        live = engine.prepare(Snapshot("travel", "cart", stage, batch, belief))
         crowd = world.people(batch, BATCH)
         matured = []
         for i in range(BATCH):
-            proof = Proof(deadline=2**60) if "deadline" in crowd.proofs[i] else Proof()
-            ask = Ask(id=crowd.decision_ids[i], user_id=crowd.ids[i], context=crowd.contexts[i], proof=proof)
+            proof = ClaimEvidence(deadline=2**60) if "deadline" in crowd.proofs[i] else ClaimEvidence()
+            ask = DecisionQuery(id=crowd.decision_ids[i], user_id=crowd.ids[i], context=crowd.contexts[i], proof=proof)
             decision = engine.decide(live, ask, now=batch, salt=b"test")
             reward = float(crowd.converts[i, stage.arms.index(decision.arm)])
             outcome = Outcome(decision=decision.id, id="r", kind="reward", value=reward, occurred=0, received=0)
-            matured.append(Matured(0, decision, (outcome,)))
+            matured.append(MaturedDecision(0, decision, (outcome,)))
             decisions.append(decision)
         utility.append(crowd.utility)
         waiting.append(matured)
         if len(waiting) > LAG:
             done = waiting.pop(0)
-            settled = learner.settle(stage, done, batch, live=live.snapshot)
-            belief = add(belief, learner.contribution(stage, settled, np.array([m.decision.x for m in done])))
+            settled = settlement.settle(stage, done, batch, live=live.snapshot)
+            belief = add(belief, settlement.contribution(stage, settled, np.array([m.decision.x for m in done])))
     return Run(decisions, np.concatenate(utility), stage)
 
 
@@ -73,25 +74,25 @@ def gains(done: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def test_the_policy_beats_no_nudge_and_uniform_by_more_than_its_interval(linear: Run) -> None:
     over_none, over_uniform = gains(linear)
-    assert inference.mean(over_none).low > 0.0
-    assert inference.mean(over_uniform).low > 0.5
+    assert intervals.mean(over_none).low > 0.0
+    assert intervals.mean(over_uniform).low > 0.5
 
 
 def test_it_goes_on_to_improve(linear: Run) -> None:
     over_none, _ = gains(linear)
     early, late = over_none[:1500], over_none[-4000:]
-    assert inference.mean(late).low > inference.mean(early).value
+    assert intervals.mean(late).low > intervals.mean(early).value
 
 
 def test_uniform_does_not_learn() -> None:
     _, over_uniform = gains(run(Uniform(), 2_000, seed=11))
-    found = inference.mean(over_uniform)
+    found = intervals.mean(over_uniform)
     assert found.low < 0 < found.high
 
 
 def test_beta_beats_uniform() -> None:
     _, over_uniform = gains(run(Beta(alpha=0.5), 4_000, seed=11))
-    assert inference.mean(over_uniform).low > 0.3
+    assert intervals.mean(over_uniform).low > 0.3
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_beta_beats_uniform() -> None:
 )
 def test_logistic_policies_beat_uniform(policy: AnyPolicy) -> None:
     _, over_uniform = gains(run(policy, 3_000, seed=11))
-    assert inference.mean(over_uniform).low > 0.3
+    assert intervals.mean(over_uniform).low > 0.3
 
 
 def test_logged_propensities_are_the_frequencies_of_draws(linear: Run) -> None:

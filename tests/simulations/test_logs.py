@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.reading import open_log
-from simulations import columns, scenario, study
-from simulations.logs import Logs, path
-from simulations.runner import Cell, Decided, Run
+from experiments.data.files import open_log
+from simulations import scenario
+from simulations.offline import parquet_log, study
+from simulations.offline.log_files import StudyLogs, path
+from simulations.offline.runner import CellRun, SimulationCell, StepDecisions
 
 
-def cell(journey: bool = False) -> Cell:
-    return Cell(
+def cell(journey: bool = False) -> SimulationCell:
+    return SimulationCell(
         scenario=scenario.load("travel"), policy="linear", users=400, days=10, seed=5, journey=journey, holdout=0.1
     )
 
@@ -20,10 +21,10 @@ def cell(journey: bool = False) -> Cell:
 class Both:
     """Logs, and the rows that went into them."""
 
-    def __init__(self, logs: Logs):
-        self.logs, self.rows = logs, list[Decided]()
+    def __init__(self, logs: StudyLogs):
+        self.logs, self.rows = logs, list[StepDecisions]()
 
-    def write(self, rows: Decided) -> None:
+    def write(self, rows: StepDecisions) -> None:
         self.rows.append(rows)
         self.logs.write(rows)
 
@@ -31,19 +32,19 @@ class Both:
 @pytest.mark.parametrize("journey", [False, True], ids=["one stage", "journey"])
 def test_a_log_is_what_was_decided(journey: bool, tmp_path: Path) -> None:
     given = cell(journey)
-    with Logs(given, tmp_path) as logs:
-        run = Run(given, sink := Both(logs))
+    with StudyLogs(given, tmp_path) as logs:
+        run = CellRun(given, sink := Both(logs))
         for step in range(given.days):
             run.step(step)
     for people in run.populations:
         mine = [rows for rows in sink.rows if rows.stage == people.name]
         file = path(given, people.name, tmp_path)
-        found = list(columns.read(file))
+        found = list(parquet_log.read(file))
         assert bool(found) == bool(mine)
         if not found:
             continue
         (read,) = found
-        assert columns.facts(file).arms == people.stage.arms
+        assert parquet_log.facts(file).arms == people.stage.arms
         assert read.truth is not None
         for name, wanted in (
             ("action", "arm"),
@@ -67,7 +68,7 @@ def test_the_log_on_disk_has_one_digest_in_this_process_and_in_others(tmp_path: 
     files = sorted(file.name for file in (here / "logs").iterdir())
     assert len(files) == 6
     for name in files:
-        assert columns.digest(here / "logs" / name) == columns.digest(there / "logs" / name)
+        assert parquet_log.digest(here / "logs" / name) == parquet_log.digest(there / "logs" / name)
 
 
 def test_a_cell_without_its_log_is_run_again_when_logs_are_wanted(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_the_evaluation_reads_it_and_its_truth_is_the_mean_of_rewards(tmp_path: 
     assert log.meta is not None
     assert (log.meta.app, log.meta.stage, log.meta.currency) == ("travel", "cart", "EUR")
     rows = sum(len(rounds.reward) for rounds in log.source()())
-    (read,) = columns.read(path(cell(), "cart", tmp_path / "logs"))
+    (read,) = parquet_log.read(path(cell(), "cart", tmp_path / "logs"))
     assert rows == len(read.reward) > 500
     assert read.truth is not None
     kept = np.array([50.0, 50.0, 50.0, 30.0, 10.0])[read.action]

@@ -6,12 +6,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit.catalogue import parse, read_shipped
-from simulations import longrun, scenario
-from simulations.longrun import Problem
-from simulations.longrun import longrun as solve_app
+from bandit.catalogue.model import parse, read_shipped
+from simulations import scenario
 from simulations.population import Population
 from simulations.scenario import Scenario
+from simulations.validation import dynamic_program
+from simulations.validation.dynamic_program import PlanningProblem
+from simulations.validation.dynamic_program import longrun as solve_app
 
 APPS = scenario.names()
 
@@ -20,17 +21,19 @@ def people(found: Scenario) -> Population:
     return Population(found, parse(read_shipped(found.app)).stage(found.stage))
 
 
-def tiny(tires: float = 0.5) -> Problem:
+def tiny(tires: float = 0.5) -> PlanningProblem:
     """Two contexts, a hazard that matters, one gap."""
     base = scenario.load("travel")
     fatigue = msgspec.structs.replace(base.fatigue, opt_out=-1.0, leaves=0.5, keeps=0.8)
     grid = np.linspace(0.0, 5.0, 2001)
     still = np.stack([1.0 - 0.05 * tires * grid, 2.0 - 0.05 * tires * grid])
     nudge = np.stack([1.6 - 0.2 * tires * grid, 1.9 - 0.2 * tires * grid])
-    return Problem(msgspec.structs.replace(base, fatigue=fatigue), grid, still, nudge, np.array([0.64]), np.ones(1))
+    return PlanningProblem(
+        msgspec.structs.replace(base, fatigue=fatigue), grid, still, nudge, np.array([0.64]), np.ones(1)
+    )
 
 
-def brute(given: Problem, visits: int) -> float:
+def brute(given: PlanningProblem, visits: int) -> float:
     """The best of all plans (context, F, opted out) → nudge or not, by recursion over what can happen; F exact."""
     tired = given.scenario.fatigue
 
@@ -54,7 +57,7 @@ def brute(given: Problem, visits: int) -> float:
 
 @pytest.mark.parametrize("visits", [1, 2, 3, 4])
 def test_it_is_the_best_plan_by_brute_force(visits: int) -> None:
-    assert longrun.value(tiny(), visits, None) == pytest.approx(brute(tiny(), visits), abs=1e-5)
+    assert dynamic_program.value(tiny(), visits, None) == pytest.approx(brute(tiny(), visits), abs=1e-5)
 
 
 def test_a_price_is_worth_what_rollouts_earn() -> None:
@@ -71,7 +74,7 @@ def test_a_price_is_worth_what_rollouts_earn() -> None:
         here &= ~(goes & (rng.random(n) < 0.5))
         out |= goes
         f = 0.64 * (f + nudged)
-    assert abs(earned.mean() - longrun.value(given, 4, price)) < 5.2 * earned.std() / np.sqrt(n)
+    assert abs(earned.mean() - dynamic_program.value(given, 4, price)) < 5.2 * earned.std() / np.sqrt(n)
 
 
 @pytest.mark.parametrize("app", APPS)

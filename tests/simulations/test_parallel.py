@@ -12,7 +12,7 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 from bandit.errors import InvalidRequest, RemoteError
-from simulations.parallel import Backend, collect, run
+from simulations.offline.parallel import Backend, collect, run
 
 CELLS = range(12)
 Task = Callable[[int], Any]

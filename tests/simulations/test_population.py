@@ -5,11 +5,11 @@ import pytest
 from scipy import integrate, special, stats
 
 from bandit import features
-from bandit.catalogue import parse, read_shipped
-from bandit.log import Array
+from bandit.arrays import Array
+from bandit.catalogue.model import parse, read_shipped
 from simulations import scenario
-from simulations.population import Population, Situation, moves, quadrature
-from simulations.scenario import Drift
+from simulations.population import Population, VisitSituation, moves, quadrature
+from simulations.scenario import EffectDrift
 
 APPS = scenario.names()
 MANY = 1_000_000
@@ -28,10 +28,12 @@ def crowd(made: Population, n: int, seed: int) -> tuple[np.ndarray, Array]:
     return persona, made.positions(persona, rng.standard_normal((n, made.normals)), rng.random((n, made.uniforms)))
 
 
-def tired(made: Population, n: int, seed: int) -> Situation:
+def tired(made: Population, n: int, seed: int) -> VisitSituation:
     """A visit late in a run: everything that can move an effect has moved."""
     rng = np.random.default_rng([seed, 1])
-    return Situation(17.25, rng.uniform(0.0, 3.0, n), rng.uniform(0.0, 1.0, n), np.where(rng.random(n) < 0.3, 0.5, 0.0))
+    return VisitSituation(
+        17.25, rng.uniform(0.0, 3.0, n), rng.uniform(0.0, 1.0, n), np.where(rng.random(n) < 0.3, 0.5, 0.0)
+    )
 
 
 @pytest.mark.parametrize("app", APPS)
@@ -53,7 +55,7 @@ def test_the_oracle_agrees_with_a_million_draws(app: str) -> None:
     ≤ 0.0012, so a rate off by 0.013 is found with probability > 1 − 1e-6; of tired ones, 40,000, by 0.027.
     """
     made, rng = people(app), np.random.default_rng(5)
-    for n, situation in ((MANY, Situation.first), (MANY // 5, lambda n: tired(made, n, 2))):
+    for n, situation in ((MANY, VisitSituation.first), (MANY // 5, lambda n: tired(made, n, 2))):
         persona, position = crowd(made, n, 2)
         found = situation(n)
         rate = made.rate(position, found)
@@ -148,7 +150,7 @@ def test_truth_does_not_depend_on_batch_mates(app: str) -> None:
 def test_no_nudge_is_best_for_a_fifth_to_two_fifths_of_contexts(app: str) -> None:
     made = people(app)
     _, position = crowd(made, 100_000, 9)
-    best = made.utility(made.rate(position, Situation.first(100_000))).argmax(axis=1)
+    best = made.utility(made.rate(position, VisitSituation.first(100_000))).argmax(axis=1)
     assert 0.20 < (best == 0).mean() < 0.40
 
 
@@ -186,15 +188,15 @@ def test_delays_have_their_mean_and_their_share_in_the_window(app: str) -> None:
 
 
 def test_drift_of_no_nudge_is_none_and_a_longer_path_begins_like_a_shorter_one() -> None:
-    for drift in (Drift(kind="ou", sd=0.3), Drift(kind="redraw", sd=0.3, day=5.0)):
+    for drift in (EffectDrift(kind="ou", sd=0.3), EffectDrift(kind="redraw", sd=0.3, day=5.0)):
         long, short = moves(drift, 4, 40), moves(drift, 4, 10)
         assert np.array_equal(long[:11], short)
         assert not long[:, 0].any()
         assert np.abs(long[10:, 1:]).min() > 0.0
-    assert not moves(Drift(), 4, 40).any()
+    assert not moves(EffectDrift(), 4, 40).any()
 
 
 def test_an_ornstein_uhlenbeck_path_has_its_sd() -> None:
     """2,000 arms after ten half-lives: standard error of the sd 0.0048; within five, false alarm ≤ 6e-7."""
-    last = moves(Drift(kind="ou", sd=0.3, half_life_days=3.0), 2001, 30)[30, 1:]
+    last = moves(EffectDrift(kind="ou", sd=0.3, half_life_days=3.0), 2001, 30)[30, 1:]
     assert abs(last.std() - 0.3) < 0.025

@@ -7,40 +7,41 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit import delay, drift, learner, pending
 from bandit.belief import add, empty
-from bandit.catalogue import parse, read_shipped
+from bandit.catalogue.model import parse, read_shipped
 from bandit.errors import InvalidRequest
-from bandit.records import Decision, Matured, Outcome
+from bandit.learning import delay, drift, pending, settlement
+from bandit.records import Decision, MaturedDecision, Outcome
 from bandit.snapshot import Snapshot
-from simulations import runner, scenario
-from simulations.contenders import contender
-from simulations.learning import Brain, Learned
-from simulations.runner import DAY, EPOCH, Cell, Decided, Run
+from simulations import scenario
+from simulations.offline import runner
+from simulations.offline.learner import LearningRows, SimulatedLearner
+from simulations.offline.policy_specs import policy_spec
+from simulations.offline.runner import DAY, EPOCH, CellRun, SimulationCell, StepDecisions
 
 APPS = scenario.names()
 POLICIES = ("default", "linear", "uniform", "fixed:none", "oracle")
 
 
-def cell(app: str = "travel", policy: str = "linear", **changes: Any) -> Cell:
+def cell(app: str = "travel", policy: str = "linear", **changes: Any) -> SimulationCell:
     given = {"users": 400, "days": 12, "seed": 3, **changes}
-    return Cell(scenario=given.pop("scenario", scenario.load(app)), policy=policy, **given)
+    return SimulationCell(scenario=given.pop("scenario", scenario.load(app)), policy=policy, **given)
 
 
 class Kept:
     """A sink that keeps everything."""
 
     def __init__(self) -> None:
-        self.rows: list[Decided] = []
+        self.rows: list[StepDecisions] = []
 
-    def write(self, rows: Decided) -> None:
+    def write(self, rows: StepDecisions) -> None:
         self.rows.append(rows)
 
     def all(self, name: str) -> np.ndarray:
         return np.concatenate([getattr(rows, name) for rows in self.rows])
 
 
-def kept(given: Cell) -> Kept:
+def kept(given: SimulationCell) -> Kept:
     sink = Kept()
     runner.run(given, sink)
     return sink
@@ -105,7 +106,7 @@ def test_logged_propensities_are_the_frequencies_of_draws() -> None:
 
 
 def test_who_opted_out_or_is_held_out_gets_no_nudge_and_the_holdout_is_not_learned_from() -> None:
-    given = Run(cell(policy="uniform", users=3000, days=20, holdout=0.3), sink := Kept())
+    given = CellRun(cell(policy="uniform", users=3000, days=20, holdout=0.3), sink := Kept())
     for step in range(20):
         before = given.crowd.opted_out.copy()
         seen = len(sink.rows)
@@ -135,7 +136,7 @@ def test_the_guard_keeps_coupons_apart() -> None:
 
 
 def test_regret_is_what_the_best_eligible_arm_would_have_brought_given_what_can_be_seen() -> None:
-    given = Run(cell(policy="uniform"), sink := Kept())
+    given = CellRun(cell(policy="uniform"), sink := Kept())
     given.step(0)
     (rows,) = sink.rows
     people, found = given.populations[0], given.crowd.situation(np.zeros(0, dtype=np.intp), 0.0)
@@ -151,13 +152,13 @@ def test_regret_is_what_the_best_eligible_arm_would_have_brought_given_what_can_
 def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
     """The sums of 300 rows, one batch after another, are those of `learner.settle` and `contribution`: bit for bit."""
     made = kept(cell(policy=policy, users=300, days=6))
-    stage = contender(policy, set()).stage(parse(read_shipped("travel")).stage("cart"), 0.0)
+    stage = policy_spec(policy, set()).stage(parse(read_shipped("travel")).stage("cart"), 0.0)
     parts = zip(*made.rows, strict=True)
-    rows = Decided._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
-    brain, each = Brain("travel", {"cart": stage}), np.arange(len(rows.arm))
+    rows = StepDecisions._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
+    brain, each = SimulatedLearner("travel", {"cart": stage}), np.arange(len(rows.arm))
     belief, window = empty(len(stage.arms), rows.x.shape[1]), round(stage.reward.seconds * 1e6)
     for number, part in enumerate(np.array_split(each, 3)):
-        batch = Learned(
+        batch = LearningRows(
             x=rows.x[part],
             arm=rows.arm[part],
             reward=rows.reward[part],
@@ -171,13 +172,13 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
         brain.put("cart", batch)
         brain.tick(EPOCH + (30 + number) * DAY)
         live = Snapshot("travel", "cart", stage, 0, drift.weighed(stage.drift, [belief]))
-        matured = [Matured(int(i), decision(stage.arms, rows, i), outcomes(rows, i)) for i in part]
-        done = learner.settle(stage, matured, 0, live=live)
-        belief = add(belief, learner.contribution(stage, done, rows.x[part]))
+        matured = [MaturedDecision(int(i), decision(stage.arms, rows, i), outcomes(rows, i)) for i in part]
+        done = settlement.settle(stage, matured, 0, live=live)
+        belief = add(belief, settlement.contribution(stage, done, rows.x[part]))
     assert brain.lives["cart"].snapshot.belief.digest() == belief.digest()
 
 
-def decision(arms: tuple[str, ...], rows: Decided, i: int) -> Decision:
+def decision(arms: tuple[str, ...], rows: StepDecisions, i: int) -> Decision:
     p = rows.propensities[i]
     return Decision(
         id=uuid.UUID(int=int(i)),
@@ -201,7 +202,7 @@ def decision(arms: tuple[str, ...], rows: Decided, i: int) -> Decision:
     )
 
 
-def outcomes(rows: Decided, i: int, at: int = 0) -> tuple[Outcome, ...]:
+def outcomes(rows: StepDecisions, i: int, at: int = 0) -> tuple[Outcome, ...]:
     if rows.reward[i] == 0.0:
         return ()
     return (Outcome(decision=uuid.UUID(int=int(i)), id="r", kind="reward", value=1.0, occurred=at, received=at),)
@@ -220,14 +221,14 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_open_amounts_to_what_the_service_makes_of_it() -> None:
     """After three days nothing is settled; rewards that came by then count as rewards, silence by its age."""
     given, sink = cell(policy="hierarchical", users=2000, days=3), Kept()
-    run = Run(given, sink)
+    run = CellRun(given, sink)
     for step in range(3):
         run.step(step)
     now, stage = EPOCH + 3 * DAY - 1, run.populations[0].stage
     run.brain.tick(now)
-    window, known = round(stage.reward.seconds * 1e6), pending.Columns(sink.rows[0].x.shape[1])
+    window, known = round(stage.reward.seconds * 1e6), pending.OpenDecisionTable(sink.rows[0].x.shape[1])
     parts = zip(*sink.rows, strict=True)
-    rows = Decided._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
+    rows = StepDecisions._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
     came = 0
     for i in range(len(rows.arm)):
         made = msgspec.structs.replace(decision(stage.arms, rows, i), expires=int(rows.at[i]) + window)
@@ -246,7 +247,7 @@ def test_what_is_open_amounts_to_what_the_service_makes_of_it() -> None:
 
 
 def test_open_decisions_wait_where_nobody_says_how_long_answers_take() -> None:
-    given = Run(cell(policy="hierarchical", users=400, days=3))
+    given = CellRun(cell(policy="hierarchical", users=400, days=3))
     for step in range(3):
         given.step(step)
     assert given.brain.lives["cart"].snapshot.pending is None
@@ -254,7 +255,7 @@ def test_open_decisions_wait_where_nobody_says_how_long_answers_take() -> None:
 
 @pytest.mark.usefixtures("declared")
 def test_open_decisions_are_counted_before_their_window_ends() -> None:
-    given = Run(cell(policy="hierarchical", users=2000, days=3))
+    given = CellRun(cell(policy="hierarchical", users=2000, days=3))
     for step in range(3):
         given.step(step)
     live = given.brain.lives["cart"].snapshot
@@ -277,12 +278,12 @@ def test_open_decisions_are_counted_before_their_window_ends() -> None:
 )
 def test_a_policy_that_cannot_play_is_named(text: str, found: str) -> None:
     with pytest.raises(InvalidRequest, match=found):
-        contender(text, {"none", "discount_5", "discount_10"})
+        policy_spec(text, {"none", "discount_5", "discount_10"})
 
 
 def test_a_setting_out_of_range_is_refused_before_the_run() -> None:
     with pytest.raises(InvalidRequest, match="alpha"):
-        Run(cell(policy="linear:alpha=7"))
+        CellRun(cell(policy="linear:alpha=7"))
 
 
 def test_the_price_makes_the_oracle_nudge_less() -> None:

@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from bandit.catalogue import Stage, parse, read_shipped
+from bandit.catalogue.model import Stage, parse, read_shipped
 from simulations import scenario
-from simulations.users import People, World
+from simulations.live.visitors import FirstVisits, VisitorStream
 
 APPS = ("fashion", "fintech", "gaming", "subscription", "travel")
 FEW, MANY = 50_000, 400_000
 
 
-def people(app: str, n: int) -> tuple[Stage, People]:
+def people(app: str, n: int) -> tuple[Stage, FirstVisits]:
     found = scenario.load(app)
     stage = parse(read_shipped(app)).stages[found.stage]
-    return stage, World(found, stage, seed=7).people(0, n)
+    return stage, VisitorStream(found, stage, seed=7).people(0, n)
 
 
-def gain(stage: Stage, crowd: People, arm: str) -> tuple[float, float]:
+def gain(stage: Stage, crowd: FirstVisits, arm: str) -> tuple[float, float]:
     """Relative change of conversions and of net value when everybody gets `arm` instead of no nudge."""
     a = stage.arms.index(arm)
     rate, utility = crowd.rate.mean(axis=0), crowd.utility.mean(axis=0)

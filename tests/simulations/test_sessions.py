@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bandit.errors import InvalidRequest
-from simulations import sessions
+from simulations.validation import realism
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "online_shoppers" / "online_shoppers_intention.csv.gz"
 
@@ -19,11 +19,11 @@ def invented(n: int, seed: int, correlation: float = 0.8) -> np.ndarray:
 
 def test_two_samples_of_one_law_cannot_be_told_apart() -> None:
     """Under the null the AUC has a standard deviation of 0.0041 for twice 10,000: five of them, false alarm 6e-7."""
-    assert abs(sessions.auc(invented(10_000, 1), invented(10_000, 2)) - 0.5) < 0.021
+    assert abs(realism.auc(invented(10_000, 1), invented(10_000, 2)) - 0.5) < 0.021
 
 
 def test_another_correlation_is_found() -> None:
-    assert sessions.auc(invented(10_000, 1), invented(10_000, 2, correlation=0.0)) > 0.65
+    assert realism.auc(invented(10_000, 1), invented(10_000, 2, correlation=0.0)) > 0.65
 
 
 def test_the_area_is_the_share_of_pairs_in_order() -> None:
@@ -31,13 +31,13 @@ def test_the_area_is_the_share_of_pairs_in_order() -> None:
     left, right = invented(4000, 3, 0.0), invented(4000, 4, 0.0)
     left[:, 0] += 0.7
     exact = (left[:, 0][:, None] > right[:, 0]).mean()
-    assert sessions.auc(left, right) == pytest.approx(exact, abs=0.015)
+    assert realism.auc(left, right) == pytest.approx(exact, abs=0.015)
 
 
 def test_a_fit_has_the_moments_it_was_fitted_to() -> None:
     real = invented(20_000, 5)
     real = real[(real[:, 0] > 0.3) & (real[:, 1] > 0.3)]
-    made = sessions.drawn(sessions.fitted(real), 60_000, 6)
+    made = realism.drawn(realism.fitted(real), 60_000, 6)
     assert made.mean(axis=0) == pytest.approx(real.mean(axis=0), rel=0.05)
     assert np.corrcoef(made[:, 0], made[:, 1])[0, 1] == pytest.approx(
         np.corrcoef(real[:, 0], real[:, 1])[0, 1], abs=0.06
@@ -46,9 +46,9 @@ def test_a_fit_has_the_moments_it_was_fitted_to() -> None:
 
 @pytest.mark.skipif(not REAL.exists(), reason="../shared/data/online_shoppers is not there")
 def test_real_sessions_are_hardly_told_from_simulated_ones() -> None:
-    real = sessions.read(REAL)
+    real = realism.read(REAL)
     assert len(real) == 11_575
-    found = sessions.two_sample(real)
+    found = realism.two_sample(real)
     assert found.auc < 0.6
     assert found.shuffled > 0.75, "the classifier sees what permuting columns destroys"
 
@@ -57,4 +57,4 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("a,b\n1,2\n")
     with pytest.raises(InvalidRequest, match="ProductRelated"):
-        sessions.read(file)
+        realism.read(file)

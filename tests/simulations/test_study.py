@@ -10,18 +10,19 @@ import pytest
 
 from bandit.errors import RemoteError
 from bandit.snapshot import from_zip
-from simulations import scenario, study
-from simulations.runner import Cell, Done
+from simulations import scenario
+from simulations.offline import study
+from simulations.offline.runner import CellOutcome, SimulationCell
 
 
-def cells(seeds: int = 2, **changes: Any) -> list[Cell]:
+def cells(seeds: int = 2, **changes: Any) -> list[SimulationCell]:
     given = {"users": 300, "days": 8, **changes}
     policies = ("hierarchical", "linear", "uniform", "oracle")
     return study.cells(scenario.load("travel"), policies, range(seeds), **given)
 
 
 @pytest.fixture(scope="module")
-def serial(tmp_path_factory: pytest.TempPathFactory) -> list[Done]:
+def serial(tmp_path_factory: pytest.TempPathFactory) -> list[CellOutcome]:
     return study.study(cells(), tmp_path_factory.mktemp("serial"))
 
 
@@ -33,15 +34,17 @@ def cluster() -> Iterator[Any]:
         yield made
 
 
-def test_processes_give_the_digests_of_a_serial_run(serial: list[Done], tmp_path: Path) -> None:
+def test_processes_give_the_digests_of_a_serial_run(serial: list[CellOutcome], tmp_path: Path) -> None:
     assert study.study(cells(), tmp_path, backend="processes", workers=2) == serial
 
 
-def test_a_dask_cluster_gives_them_too(serial: list[Done], cluster: Any, tmp_path: Path) -> None:
+def test_a_dask_cluster_gives_them_too(serial: list[CellOutcome], cluster: Any, tmp_path: Path) -> None:
     assert study.study(cells(), tmp_path, backend="dask", address=cluster.scheduler_address) == serial
 
 
-def test_and_so_does_one_whose_worker_is_killed_in_the_middle(serial: list[Done], cluster: Any, tmp_path: Path) -> None:
+def test_and_so_does_one_whose_worker_is_killed_in_the_middle(
+    serial: list[CellOutcome], cluster: Any, tmp_path: Path
+) -> None:
     """As soon as two cells are finished, one of the two workers is killed; cells it held run again on the other."""
     killed = list[int]()
     finished = 0
@@ -59,11 +62,13 @@ def test_and_so_does_one_whose_worker_is_killed_in_the_middle(serial: list[Done]
     assert found == serial
 
 
-def test_finished_cells_are_not_run_again(serial: list[Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_cells_are_not_run_again(
+    serial: list[CellOutcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first half, then all: only the second half is run, and a third time nothing is."""
     todo, ran = cells(), list[str]()
 
-    def play(cell: Cell, logs: Path | None) -> study.Finished:
+    def play(cell: SimulationCell, logs: Path | None) -> study.CellResult:
         ran.append(cell.digest())
         return real(cell, logs)
 
@@ -78,7 +83,7 @@ def test_finished_cells_are_not_run_again(serial: list[Done], tmp_path: Path, mo
 def test_what_was_finished_before_a_failure_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     todo, real = cells(), study.play
 
-    def play(cell: Cell, logs: Path | None) -> study.Finished:
+    def play(cell: SimulationCell, logs: Path | None) -> study.CellResult:
         if cell == todo[3]:
             raise RemoteError("the machine went away")
         return real(cell, logs)

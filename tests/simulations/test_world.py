@@ -4,20 +4,21 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit.catalogue import Stage, parse, read_shipped
+from bandit.catalogue.model import Stage, parse, read_shipped
 from bandit.errors import CatalogueError, NotFound
-from simulations import hillstrom, scenario
+from simulations import scenario
+from simulations.datasets import hillstrom
+from simulations.live.visitors import VisitorStream
 from simulations.scenario import Scenario, load
-from simulations.users import World
 
 
 def stage_of(found: Scenario) -> Stage:
     return parse(read_shipped(found.app)).stages[found.stage]
 
 
-def world(app: str, seed: int = 1) -> World:
+def world(app: str, seed: int = 1) -> VisitorStream:
     found = load(app)
-    return World(found, stage_of(found), seed)
+    return VisitorStream(found, stage_of(found), seed)
 
 
 @pytest.mark.parametrize("app", scenario.names())
@@ -92,7 +93,7 @@ def test_a_scenario_must_speak_of_what_the_stage_declares() -> None:
         found, delay_hours={"none": 1.0, "reminderr": 2.0}, slopes={"reminder": {"prize": 1.0}}
     )
     with pytest.raises(CatalogueError) as caught:
-        World(broken, stage_of(found), 1)
+        VisitorStream(broken, stage_of(found), 1)
     fields = {mistake.field for mistake in caught.value.mistakes}
     assert {"delay_hours.reminder", "delay_hours.reminderr", "slopes.reminder.prize"} <= fields
 

@@ -35,7 +35,17 @@ def main(commit: str, to: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
             packed.extractall(source, filter="data")
         words = ("--app", str(HERE / "shop.toml"), "--store", f"sqlite:///{ledger}", "--port", str(port), "--dev")
-        command = [sys.executable, "-m", "cli.main", "serve", *words, "--salt", SALT, "--window-scale", SCALE]
+        command = [
+            sys.executable,
+            "-m",
+            "journey_bandit",
+            "serve",
+            *words,
+            "--salt",
+            SALT,
+            "--window-scale",
+            SCALE,
+        ]
         with subprocess.Popen(command, cwd=source) as server:
             with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=10) as client:
                 _until_ready(client)

@@ -1,0 +1,153 @@
+"""What a service is made of under one catalogue, and the way to others while it serves.
+
+Everything that depends on the catalogue is built anew, as when a service starts, on the same ledger, clock and metrics.
+Requests that come meanwhile wait for it; those that had begun are finished first. Nobody else is kept waiting: a client
+that is still sending its body has not begun.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, TypeVar, cast
+
+from api import clocks
+from api.clocks import Clock
+from api.decisions.budgets import Budgets
+from api.decisions.flags import Flags
+from api.decisions.ranking import Ranking
+from api.decisions.service import DecisionService
+from api.events.service import EventService
+from api.learning.worker import Worker
+from api.ledger import audit
+from api.metrics import Metrics
+from api.settings import Settings
+from api.stores import Store
+from api.webhooks.config import Endpoint
+from api.webhooks.dispatcher import WebhookDispatcher
+from bandit.catalogue.model import Catalogue
+
+T = TypeVar("T")
+
+
+class CatalogueParts(NamedTuple):
+    """The parts of a service that depend on its catalogue."""
+
+    catalogue: Catalogue
+    worker: Worker
+    sending: WebhookDispatcher
+    service: DecisionService
+    events: EventService
+    flags: Flags
+    ranking: Ranking
+
+
+class SharedResources(NamedTuple):
+    """What parts are built on, and stays when they are replaced."""
+
+    settings: Settings
+    store: Store
+    clock: Clock
+    metrics: Metrics
+
+
+def build(
+    ground: SharedResources, catalogue: Catalogue, endpoints: Mapping[str, Endpoint], before: Worker | None = None
+) -> CatalogueParts:
+    """The parts of a service, not started. `before`: the worker that has just ended. LedgerMismatch if the ledger
+    refuses the catalogue.
+    """
+    settings, store, clock, metrics = ground
+    scale = settings.window_scale
+    salt = audit.claim(store, catalogue, settings.salt or None)
+    budgets = Budgets(catalogue, store, clock(), scale)
+    driven = isinstance(clock, clocks.DrivenClock)
+    worker = Worker(
+        store, catalogue, clock, metrics, settings.queue, budgets.settled, scale, asked=driven, before=before
+    )
+    service = DecisionService(
+        catalogue, store, worker, budgets, salt=salt, clock=clock, metrics=metrics, window_scale=scale
+    )  # fmt: skip
+    return CatalogueParts(
+        catalogue=catalogue,
+        worker=worker,
+        sending=WebhookDispatcher(endpoints, catalogue, store, worker, clock, metrics),
+        service=service,
+        events=EventService(catalogue, store, worker, service.asking, salt=salt, clock=clock, metrics=metrics),
+        flags=Flags(service, store, salt=salt, clock=clock, window_scale=scale),
+        ranking=Ranking(catalogue, store, worker, salt=salt, clock=clock, metrics=metrics, window_scale=scale),
+    )
+
+
+class CurrentParts:
+    """The parts that answer now. Belongs to one event loop."""
+
+    def __init__(self, ground: SharedResources, parts: CatalogueParts):
+        self.ground = ground
+        self.parts = parts
+        self._inside = 0
+        self._open, self._idle = asyncio.Event(), asyncio.Event()
+        self._open.set()
+        self._idle.set()
+
+    def lately(self, part: Callable[[CatalogueParts], T]) -> T:
+        """A part as it is whenever it is used: coroutines of it are calls that a replacement waits for."""
+        return cast(T, _Lately(self, part))
+
+    @asynccontextmanager
+    async def inside(self) -> AsyncIterator[CatalogueParts]:
+        """The parts, which are not replaced meanwhile."""
+        while not self._open.is_set():  # it may have closed again before this one was woken
+            await self._open.wait()
+        self._inside += 1
+        self._idle.clear()
+        try:
+            yield self.parts
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._idle.set()
+
+    async def replace(self, catalogue: Catalogue, endpoints: Mapping[str, Endpoint]) -> None:
+        """Serve another catalogue that the ledger takes. If its parts cannot be built, those of the present one are
+        built again, and what was wrong is raised.
+        """
+        old = self.parts
+        await asyncio.to_thread(old.sending.stop)
+        self._open.clear()
+        try:
+            await self._idle.wait()
+            await asyncio.to_thread(old.worker.stop)
+            try:
+                new = await asyncio.to_thread(build, self.ground, catalogue, endpoints, old.worker)
+            except Exception:
+                self._begin(await asyncio.to_thread(build, self.ground, old.catalogue, old.sending.endpoints))
+                raise
+            self._begin(new)
+        finally:
+            self._open.set()
+            if self.parts is not old:
+                await asyncio.to_thread(self.parts.sending.start)
+
+    def _begin(self, new: CatalogueParts) -> None:
+        new.worker.releases.word = self.parts.worker.releases.word
+        new.worker.start()
+        self.parts = new
+
+
+class _Lately:
+    """Stands for a part of the present parts."""
+
+    def __init__(self, current: CurrentParts, part: Callable[[CatalogueParts], Any]):
+        self._current, self._part = current, part
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part(self._current.parts), name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            async with self._current.inside() as parts:
+                return await getattr(self._part(parts), name)(*args, **kwargs)
+
+        return call

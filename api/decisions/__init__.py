@@ -1,0 +1,1 @@
+"""Decisions: from a request to a reply, for native calls, feature flags and rankings."""

@@ -1,0 +1,296 @@
+"""From a request to a decision: who asks, where they are in their journey, what may be shown, then the engine.
+
+Nothing here waits, so no other request runs between the look at caps and budgets and the reservation.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import uuid_utils.compat as uuid7
+
+from api.decisions.budgets import Budgets
+from api.decisions.frequency_caps import GlobalFrequencyCaps
+from api.decisions.local_time import TimeZones
+from api.decisions.sessions import UserSession, UserSessions
+from api.messages.decisions import DecisionRequest, EvidenceIn
+from api.stores.protocol import Store
+from api.times import microseconds
+from bandit import engine, guardrails
+from bandit.catalogue.decoding import closest
+from bandit.catalogue.model import Stage
+from bandit.engine import DecisionQuery, PreparedPolicy
+from bandit.errors import InvalidRequest, Problem
+from bandit.guardrails import Circumstances, ClaimEvidence, Eligibility
+from bandit.identifiers import is_placeholder
+from bandit.journey import folding
+from bandit.journey.folding import Journey, JourneyFold
+from bandit.records import NOT_NOW, Decision
+
+NOBODY = "nobody:"
+"""Before the decision's id: the user of a decision that was asked for under a placeholder."""
+
+CROSSED = "control group, but nudges were shown to this person before: under an id joined later, or before the holdout"
+"""Noted on decisions of the holdout whose person had been exposed."""
+
+
+class PendingDecision(NamedTuple):
+    """A decision to be written. `again`: the original of this visit, asked for once more."""
+
+    decision: Decision
+    again: bool = False
+
+
+class JourneyView(NamedTuple):
+    """Where someone is, and what may be shown there now."""
+
+    someone: UserSession
+    folding: Journey
+    eligible: Eligibility
+
+
+class DecisionMaker:
+    """Makes decisions of one app, and keeps account of what they reserve."""
+
+    def __init__(
+        self,
+        rules: JourneyFold,
+        store: Store,
+        people: UserSessions,
+        budgets: Budgets,
+        crowd: GlobalFrequencyCaps,
+        *,
+        lives: Callable[[], Mapping[str, PreparedPolicy]],
+        salt: bytes,
+        window_scale: float,
+    ):
+        self._rules = rules
+        self._catalogue = rules.catalogue
+        self._store = store
+        self._people = people
+        self._budgets = budgets
+        self._crowd = crowd
+        self._zones = TimeZones(rules.catalogue)
+        self._lives = lives
+        self._salt = salt
+        self._scale = window_scale
+        self._limited = guardrails.declares_limits(rules.catalogue)
+        self._personal = self._limited or any(stage.holdout for stage in rules.catalogue.stages.values())
+
+    def decide(self, request: DecisionRequest, now: int) -> PendingDecision:
+        """The decision a request gets. InvalidRequest, NotFound (stage). What it may cost and show is reserved."""
+        request = self._named(request)
+        if request.stage is None:
+            return self._by_journey(request, now)
+        self._declared(request.stage)
+        user = engine.user_hash(self._salt, request.user_id)
+        someone = self._people.look(user) if self._personal else None
+        ask = self._ask(request, request.stage, someone, now)
+        return PendingDecision(self._draw(request.stage, ask, now))
+
+    def where(self, user_id: str, now: int) -> JourneyView:
+        """A user's journey, and what a decision without evidence could show."""
+        someone = self._people.look(engine.user_hash(self._salt, user_id))
+        found = folding.read(self._rules, someone.state, now)
+        stage = self._catalogue.stages[found.stage]
+        eligible = guardrails.eligible(
+            stage,
+            holdout=engine.in_holdout(self._people.unit(someone, user_id, self._salt), stage.holdout),
+            proof=ClaimEvidence(),
+            include=None,
+            exclude=(),
+            refused=self._refused(found.stage, someone, (), now),
+            now=now,
+            scale=self._scale,
+        )
+        return JourneyView(someone, found, eligible)
+
+    def unit(self, user_id: str) -> bytes:
+        """What the group of the person behind an id is drawn from: the same before and after their ids are joined."""
+        return self._people.unit(self._people.look(engine.user_hash(self._salt, user_id)), user_id, self._salt)
+
+    def is_somebody(self, user_id: str) -> bool:
+        """Whether an id can be a person's: not a placeholder."""
+        return not is_placeholder(user_id, self._rules.placeholders)
+
+    def release(self, decision: Decision) -> None:
+        """Nothing was written, or the ledger has an older decision under this id."""
+        self._budgets.release(decision)
+        self._crowd.add(decision, -1)
+        if self._personal or decision.moment:
+            self._people.release(decision)
+
+    def landed(self, decision: Decision) -> None:
+        """It is durable, or that is not known."""
+        if self._personal or decision.moment:
+            self._people.landed([decision])
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _by_journey(self, request: DecisionRequest, now: int) -> PendingDecision:
+        if not self._rules.named:
+            fix = f"name one: {', '.join(self._catalogue.stages)}"
+            raise InvalidRequest(Problem("stage", "missing, and this app declares no events to know it from", fix))
+        self._check_names(request)
+        someone = self._people.look(engine.user_hash(self._salt, request.user_id))
+        found = folding.read(self._rules, someone.state, now)
+        ask = self._ask(request, found.stage, someone, now)
+        original = self._people.original(someone, found.stage, found.moment, now) if found.moment else None
+        if original and self._still_true(found.stage, original.arm, request, someone, now):
+            return PendingDecision(
+                original.decision or self._store.find([original.id])[original.id].decision, again=True
+            )
+        stage = self._declared(found.stage)
+        told = f"moment {found.moment}: {found.why}" if found.moment else f"{NOT_NOW}: {found.why}"
+        given = {name: value for name, value in request.context.items() if name in stage.features}
+        context = {**given, **folding.features(self._rules, stage, someone.state, now)}
+        include = request.include if request.include is None else [n for n in request.include if n in stage.arms]
+        ask = msgspec.structs.replace(
+            ask,
+            context=context,
+            include=include,
+            exclude=[name for name in request.exclude if name in stage.arms],
+            refused=ask.refused if found.moment else dict.fromkeys(stage.nudges, told),
+            moment=found.moment or NOT_NOW,
+            notes=(told, *ask.notes),
+        )
+        return PendingDecision(self._draw(found.stage, ask, now))
+
+    def _declared(self, stage: str) -> Stage:
+        """The stage. NotFound; InvalidRequest if it has no nudges of its own."""
+        found = self._catalogue.stage(stage)
+        if found.dynamic:
+            fix = "rank them as docs/personalizer.md says"
+            raise InvalidRequest(Problem("stage", f"the actions of {stage!r} come with each request", fix))
+        return found
+
+    def _named(self, request: DecisionRequest) -> DecisionRequest:
+        """A request under a placeholder becomes that of a stranger, who is nobody else."""
+        if self.is_somebody(request.user_id):
+            return request
+        decision_id = request.decision_id or uuid7.uuid7()
+        return msgspec.structs.replace(request, decision_id=decision_id, user_id=f"{NOBODY}{decision_id}")
+
+    def _notes(
+        self, request: DecisionRequest, someone: UserSession | None, unit: bytes, share: float
+    ) -> tuple[str, ...]:
+        """What is said about who asks."""
+        if request.user_id.startswith(NOBODY):
+            return ("user_id: it stands for a missing id: decided as for a stranger",)
+        if someone and engine.in_holdout(unit, share) and any(someone.exposures.values()):
+            return (CROSSED,)
+        return ()
+
+    def _ask(self, request: DecisionRequest, stage: str, someone: UserSession | None, now: int) -> DecisionQuery:
+        own = engine.randomization_unit(self._salt, request.user_id)
+        unit = self._people.unit(someone, request.user_id, self._salt) if someone else own
+        share = self._catalogue.stages[stage].holdout
+        return DecisionQuery(
+            unit=unit,
+            notes=(*self._notes(request, someone, unit, share), *(self._zones.notes(someone.state) if someone else ())),
+            id=request.decision_id or uuid7.uuid7(),
+            user_id=request.user_id,
+            context=request.context,
+            proof=_proof(request.evidence),
+            include=request.include,
+            exclude=request.exclude,
+            request=self._fingerprint(request),
+            refused=self._refused(stage, someone, request.consent, now),
+            deferred=request.deferred,
+        )
+
+    def _draw(self, stage: str, ask: DecisionQuery, now: int) -> Decision:
+        decision = engine.decide(self._lives()[stage], ask, now=now, salt=self._salt, window_scale=self._scale)
+        self._budgets.reserve(decision)
+        self._crowd.add(decision, 1)
+        if self._personal or decision.moment:
+            self._people.reserve(decision)
+        return decision
+
+    def _refused(
+        self, stage: str, someone: UserSession | None, consent: Mapping[str, bool] | tuple[()], now: int
+    ) -> dict[str, str]:
+        refused = self._budgets.refused(stage, now)
+        if someone is None or not self._limited:
+            return refused
+        said = dict(consent)
+        around = Circumstances(
+            shown=someone.shown,
+            everyone=self._crowd.at(now),
+            consent=self._consented(someone, said),
+            abandoned=someone.state.abandoned if someone.state else (),
+            began=someone.state.began if someone.state else None,
+            minutes=self._zones.minutes(now),
+            local=self._zones.local(someone.state, now),
+        )
+        return {**refused, **guardrails.refused(self._catalogue, stage, now, around, self._scale)}
+
+    def stands(self, decision: Decision, request: DecisionRequest, now: int) -> bool:
+        """Whether a decision may be shown again to who asks once more: its window is open, its claim still true, and
+        the user still consents.
+        """
+        someone = self._people.look(decision.user)
+        return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now)
+
+    def _still_true(self, stage: str, arm: str, request: DecisionRequest, someone: UserSession, now: int) -> bool:
+        """Whether a nudge may be shown again: it is declared, its evidence is here, and the user consents."""
+        nudge = self._catalogue.stages[stage].nudges.get(arm)
+        if nudge is None:
+            return arm in self._catalogue.stages[stage].arms
+        if guardrails.unproven(nudge, _proof(request.evidence), now, self._scale):
+            return False
+        return not nudge.consent or set(nudge.consent) <= self._consented(someone, request.consent)
+
+    def _consented(self, someone: UserSession, said: Mapping[str, bool]) -> set[str]:
+        """Flags that the user gave by events, unless the request takes them back, and those that the request gives."""
+        given = {flag for flag in folding.flags(self._rules, someone.state) if said.get(flag, True)}
+        return given | {flag for flag, yes in said.items() if yes}
+
+    def _check_names(self, request: DecisionRequest) -> None:
+        """Who does not know the stage may send what any stage knows, and nothing else."""
+        stages = self._catalogue.stages.values()
+        features = {name for stage in stages for name in stage.features}
+        arms = {arm for stage in stages for arm in stage.arms}
+        problems = [
+            Problem(f"context.{name}", "no stage has this feature", closest(name, features))
+            for name in request.context
+            if name not in features
+        ]
+        for field, names in (("include", request.include or ()), ("exclude", request.exclude)):
+            problems += [
+                Problem(f"{field}[{i}]", f"no stage has a nudge {name!r}", closest(name, arms))
+                for i, name in enumerate(names)
+                if name not in arms
+            ]
+        if problems:
+            raise InvalidRequest(*problems)
+
+    def _fingerprint(self, request: DecisionRequest) -> bytes:
+        """Equal for a retry of the same request, keyed so that it tells nothing about the user."""
+        return hashlib.blake2b(content(request), digest_size=16, key=self._salt, person=b"request").digest()
+
+
+def content(request: DecisionRequest) -> bytes:
+    """What is asked, whatever the id: equal bytes for equal questions."""
+    context = {k: float(v) if type(v) is int and abs(v) < 2**53 else v for k, v in request.context.items()}
+    same = msgspec.structs.replace(request, decision_id=None, context=context)  # 420 and 420.0 are one number
+    return msgspec.json.encode(same, order="deterministic")
+
+
+def _proof(evidence: EvidenceIn) -> ClaimEvidence:
+    return ClaimEvidence(
+        evidence.stock,
+        _when("evidence.deadline", evidence.deadline),
+        _when("evidence.as_of", evidence.as_of),
+    )
+
+
+def _when(field: str, when: dt.datetime | None) -> int | None:
+    """In microseconds. InvalidRequest for the few hours that an offset moves out of the calendar."""
+    try:
+        return microseconds(when.astimezone(dt.UTC)) if when else None
+    except OverflowError:
+        problem = Problem(field, "lies outside the years 1 to 9999 in UTC", "send a time in UTC")
+        raise InvalidRequest(problem) from None

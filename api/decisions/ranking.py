@@ -1,0 +1,310 @@
+"""Rankings of actions that come with the request: a loop is a stage whose policy is "shared". No HTTP here.
+
+Callers name an event, not a decision: a decision's id is a keyed hash of the event's, so that a repeated request finds
+what it asked for, also after a restart.
+"""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+import uuid_utils.compat as uuid7
+
+from api.clocks import Clock
+from api.learning.worker import Worker
+from api.metrics import Metrics
+from api.stores.protocol import OutcomeReceipt, Store
+from bandit import engine
+from bandit.catalogue import durations
+from bandit.catalogue.model import Catalogue
+from bandit.errors import Conflict, InvalidRequest, NotFound, Problem
+from bandit.policies.shared import MOST, Action, Objects
+from bandit.records import Decision, Outcome
+
+_OWN = "jb-"  # an event that we named: the rest is the decision's id
+_SLOT = "slot "
+_FEW = 6  # actions that are ranked within a millisecond or so
+_REMEMBERED = 20_000
+
+
+class RankedEvent(NamedTuple):
+    """An event's decisions: one, or one for each slot."""
+
+    event: str
+    decisions: Sequence[Decision]
+
+
+class Slot(NamedTuple):
+    """A place on the page. `baseline`: what would be there without us."""
+
+    id: str
+    baseline: str
+    features: Objects
+    excluded: Sequence[str]
+
+
+class ReportedReward(NamedTuple):
+    """A reward: of which slot, if there are any, how much, the client's own id of the request if it has one, and where
+    it stands in the body.
+    """
+
+    slot: str | None
+    value: float
+    request: str = ""
+    place: str = ""
+
+
+class Ranking:
+    """One app's loops. Thread-safe only in its event loop."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        store: Store,
+        worker: Worker,
+        *,
+        salt: bytes,
+        clock: Clock,
+        metrics: Metrics,
+        window_scale: float = 1.0,
+    ):
+        self._loops = {name: stage for name, stage in catalogue.stages.items() if stage.dynamic}
+        self._store = store
+        self._worker = worker
+        self._salt = salt
+        self._clock = clock
+        self._metrics = metrics
+        self._scale = window_scale
+        self._sums: dict[tuple[uuid.UUID, float], tuple[str, int]] = {}  # last outcome of a value, and when it came
+
+    def loop(self, name: str | None) -> str:
+        """The loop of that name, or the only one. NotFound names those there are."""
+        if name is None and len(self._loops) == 1:
+            return next(iter(self._loops))
+        if name not in self._loops:
+            known = ", ".join(self._loops) or 'none: declare a stage with policy = { name = "shared" }'
+            problem = f"no loop {name!r}" if name else "which loop is meant is not said"
+            raise NotFound(
+                "loop",
+                problem,
+                f"put its name before /personalizer in the endpoint, or give the key a loop; known: {known}",
+            )
+        return name
+
+    async def rank(
+        self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], excluded: Sequence[str],
+        *, deferred: bool,
+    ) -> RankedEvent:  # fmt: skip
+        """One of the actions, durable. NotFound (loop), InvalidRequest, Conflict (event), Unavailable."""
+        event, decision_id = self._event(self.loop(loop), event)
+        ask = engine.RankQuery(
+            id=decision_id,
+            event=event,
+            context=context,
+            actions=actions,
+            refused=_refused(excluded, actions, "in the request's excluded actions"),
+            request=self._fingerprint([context, actions, list(excluded), deferred]),
+            deferred=deferred,
+        )
+        return await self._submit(event, await self._off(len(actions), lambda: [self._decide(loop, ask)]))
+
+    async def slots(
+        self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], slots: Sequence[Slot],
+        *, deferred: bool,
+    ) -> RankedEvent:  # fmt: skip
+        """An action for each slot, in their order, none twice: each drawn from what the slots before it left."""
+        event, _ = self._event(self.loop(loop), event)
+        for i, slot in enumerate(slots):
+            _known(f"slots[{i}].baselineAction", [slot.baseline], actions)
+        request = self._fingerprint([context, actions, list(slots), deferred])
+        base = engine.RankQuery(
+            id=uuid.UUID(int=0), event=event, context=context, actions=actions, request=request, deferred=deferred
+        )
+        return await self._submit(event, await self._off(len(actions), lambda: self._fill(loop, base, slots)))
+
+    async def reward(self, loop: str, event: str, given: Sequence[ReportedReward]) -> None:
+        """Report rewards, durable. For an event that is not known they are counted and dropped. Unavailable;
+        InvalidRequest for those that cannot be used, after the others were recorded.
+        """
+        now, outcomes, problems = self._clock(), list[Outcome](), list[Problem]()
+        slots = await self._slots(loop, event) if any(one.slot is not None for one in given) else {}
+        for one in given:
+            decision = await self._known(loop, event) if one.slot is None else slots.get(one.slot)
+            problem = self._unusable(loop, one, slots if decision is None else {})
+            if problem:
+                problems.append(problem)
+            elif decision is None:
+                self._metrics.outcomes.labels("reward", "unknown").inc()
+            else:
+                name = await self._name(loop, decision, one, now)
+                outcomes.append(_outcome(decision, name, "reward", one.value, now))
+        await self._report(outcomes)
+        if problems:
+            raise InvalidRequest(*problems)
+
+    async def activate(self, loop: str, event: str, *, slots: bool = False) -> None:
+        """It was really shown, all of it. As `reward` of an event that is not known."""
+        now = self._clock()
+        ids = list((await self._slots(loop, event)).values()) if slots else [await self._known(loop, event)]
+        if not ids:
+            self._metrics.outcomes.labels("activation", "unknown").inc()
+        await self._report([_outcome(decision, "activation", "activation", None, now) for decision in ids])
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _unusable(self, loop: str, given: ReportedReward, others: Mapping[str, uuid.UUID]) -> Problem | None:
+        """What is wrong with a reward. `others`: the slots of the event, if it has not that one."""
+        spec = self._loops[loop].reward
+        if not spec.min <= given.value <= spec.max:
+            fix = f"send a number in [{spec.min:g}, {spec.max:g}]"
+            return Problem(f"{given.place}value", f"{given.value:g} is outside the loop's range", fix)
+        if others:
+            return Problem(
+                f"{given.place}slotId", f"no slot {given.slot!r} in this event", f"known: {', '.join(others)}"
+            )
+        return None
+
+    def _decide(self, loop: str, ask: engine.RankQuery) -> Decision:
+        live = self._worker.lives[loop]
+        return engine.rank(live, ask, now=self._clock(), salt=self._salt, window_scale=self._scale)
+
+    def _fill(self, loop: str, base: engine.RankQuery, slots: Sequence[Slot]) -> list[Decision]:
+        taken, decisions = dict[str, str](), list[Decision]()
+        for i, slot in enumerate(slots):
+            ask = msgspec.structs.replace(
+                base,
+                id=self._hashed(loop, base.event, i),
+                context=[*base.context, *slot.features],
+                actions=_first(base.actions, slot.baseline),
+                refused=_refused(slot.excluded, base.actions, "in the slot's excluded actions") | taken,
+                notes=(f"{_SLOT}{slot.id}",),
+            )
+            decisions.append(self._decide(loop, ask))
+            taken[decisions[-1].arm] = f"taken by slot {slot.id!r}"
+        return decisions
+
+    async def _off(self, actions: int, work: Callable[[], list[Decision]]) -> list[Decision]:
+        """Do what takes long beside the event loop: propensities of many actions are joint."""
+        return await asyncio.to_thread(work) if actions > _FEW else work()
+
+    async def _submit(self, event: str, decisions: Sequence[Decision]) -> RankedEvent:
+        kept, _ = await self._worker.submit(decisions)
+        for entry, mine in zip(kept, decisions, strict=True):
+            if entry.duplicate and entry.decision.request != mine.request:
+                fix = "send a new eventId, or repeat the same request"
+                raise Conflict("eventId", f"{event!r} was used for another request", fix)
+            if not entry.duplicate:
+                arm, held = self._loops[mine.stage].row(mine.arm), str(mine.holdout).lower()
+                self._metrics.decisions.labels(mine.stage, arm, held).inc()
+                drawn = mine.propensity[mine.actions.index(mine.arm)]
+                self._metrics.propensity.labels(mine.stage).observe(float(drawn))
+        return RankedEvent(event, [entry.decision for entry in kept])
+
+    async def _report(self, outcomes: Sequence[Outcome]) -> None:
+        _, noted = await self._worker.submit(outcomes=outcomes)
+        for outcome, note in zip(outcomes, noted, strict=True):
+            self._count(outcome, note)
+            if note.status == "invalid" and note.problem:
+                raise InvalidRequest(note.problem)
+
+    def _count(self, outcome: Outcome, note: OutcomeReceipt) -> None:
+        """A second reward of a loop that takes the first is a conflict, an event nobody knows is unknown."""
+        self._metrics.outcomes.labels(outcome.kind, note.status).inc()
+        if note.late and note.status == "recorded":
+            self._metrics.late.inc()
+
+    def _event(self, loop: str, event: str | None) -> tuple[str, uuid.UUID]:
+        """The event's id and its decision's; ids that we give are ordered by time, which is cheap to store."""
+        if event is None:
+            made = uuid7.uuid7()
+            return f"{_OWN}{made}", made
+        return event, self._own(event) or self._hashed(loop, event, None)
+
+    def _own(self, event: str) -> uuid.UUID | None:
+        try:
+            found = uuid.UUID(event.removeprefix(_OWN))
+        except ValueError:
+            return None
+        return found if event == f"{_OWN}{found}" else None
+
+    def _hashed(self, loop: str, event: str, slot: int | None) -> uuid.UUID:
+        """Of the event, or of its slot number so and so."""
+        text = msgspec.json.encode([loop, event, slot])
+        digest = hashlib.blake2b(text, digest_size=16, key=self._salt, person=b"event").digest()
+        value = int.from_bytes(digest, "big") & ~(0xF << 76) | 8 << 76
+        return uuid.UUID(int=value & ~(0b11 << 62) | 0b10 << 62)
+
+    async def _slots(self, loop: str, event: str) -> dict[str, uuid.UUID]:
+        """The decisions of an event by slot, in the order of the page."""
+        ids = [self._hashed(loop, event, i) for i in range(MOST)]
+        found = await asyncio.to_thread(self._store.find, ids)
+        return {found[i].decision.notes[0].removeprefix(_SLOT): i for i in ids if i in found}
+
+    async def _known(self, loop: str, event: str) -> uuid.UUID:
+        """The decision that an event of the loop speaks about."""
+        own = self._own(event)
+        if own is not None:  # a name that we could have given: the decision may be another loop's
+            found = (await asyncio.to_thread(self._store.find, [own])).get(own)
+            if found is not None and found.decision.stage == loop:
+                return own
+        return self._hashed(loop, event, None)
+
+    async def _name(self, loop: str, decision: uuid.UUID, given: ReportedReward, now: int) -> str:
+        """The outcome's id. First: all have one. Sum: a repeated request has that of the one it repeats."""
+        declared = self._loops[loop].loop
+        if declared.rewards == "first":
+            return "reward"
+        if given.request:
+            return f"request:{given.request}"[:64]
+        again, within = (decision, given.value), durations.micro(declared.retry, self._scale)
+        last = self._sums.get(again)
+        if last is None:  # a restart forgets, the ledger does not
+            found = (await asyncio.to_thread(self._store.find, [decision])).get(decision)
+            same = [o for o in found.outcomes if o.kind == "reward" and o.value == given.value] if found else []
+            last = self._sums.get(again) or ((same[-1].id, same[-1].received) if same else None)
+        name = last[0] if last and now - last[1] < within else f"sum:{uuid7.uuid7()}"
+        self._sums[again] = (name, now)
+        while len(self._sums) > _REMEMBERED:
+            del self._sums[next(iter(self._sums))]
+        return name
+
+    def _fingerprint(self, content: object) -> bytes:
+        body = msgspec.json.encode(content, order="deterministic")
+        return hashlib.blake2b(body, digest_size=16, key=self._salt, person=b"request").digest()
+
+
+def in_order(decision: Decision) -> list[tuple[str, float]]:
+    """(action, probability): excluded ones where they were, the drawn one before the others, then by probability."""
+    p: Mapping[str, float] = dict(zip(decision.actions, decision.propensity.tolist(), strict=True))
+    places = {name: i for i, name in enumerate(decision.actions)}
+    free = [name for name in decision.actions if name not in decision.excluded]
+    free.sort(key=lambda name: (name != decision.arm, -p[name], places[name]))
+    rest = iter(free)
+    return [(name, p[name]) for name in (n if n in decision.excluded else next(rest) for n in decision.actions)]
+
+
+def _first(actions: Sequence[Action], baseline: str) -> list[Action]:
+    """The baseline before the others."""
+    return sorted(actions, key=lambda action: action.id != baseline)
+
+
+def _known(field: str, names: Sequence[str], actions: Sequence[Action]) -> None:
+    there = {action.id for action in actions}
+    for name in names:
+        if name not in there:
+            raise InvalidRequest(Problem(field, f"no action {name!r} in this request", "name an action of `actions`"))
+
+
+def _refused(excluded: Sequence[str], actions: Sequence[Action], reason: str) -> dict[str, str]:
+    """The actions that may not be taken. Names of others exclude nothing: the protocol ignores them."""
+    there = {action.id for action in actions}
+    return {name: reason for name in excluded if name in there}
+
+
+def _outcome(
+    decision: uuid.UUID, name: str, kind: Literal["reward", "activation"], value: float | None, now: int
+) -> Outcome:
+    return Outcome(decision=decision, id=name, kind=kind, value=value, occurred=now, received=now)

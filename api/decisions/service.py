@@ -1,0 +1,364 @@
+"""decide, report, look up: load, call the engine, save. No HTTP here, and no SQL."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from api.clocks import Clock
+from api.decisions.budgets import Budgets
+from api.decisions.frequency_caps import GlobalFrequencyCaps
+from api.decisions.maker import DecisionMaker, PendingDecision
+from api.decisions.sessions import UserSessions
+from api.learning.worker import Answer, Worker
+from api.messages.decisions import (
+    AlarmReply,
+    ArmReply,
+    ArmScore,
+    BudgetReply,
+    DecisionReply,
+    DecisionRequest,
+    NudgeOut,
+    OutcomeReply,
+    OutcomeRequest,
+    PoliciesReply,
+    PolicyReply,
+    Receipt,
+    ReceiptOutcome,
+    ReceiptSettlement,
+    ReleaseOut,
+    StageReply,
+    StagesReply,
+)
+from api.metrics import Metrics
+from api.stores.protocol import DecisionRecord, IngestResult, OutcomeReceipt, RecordedDecision, Store
+from api.times import microseconds, time_of
+from bandit import features
+from bandit.budgets import MICRO, BudgetAccount
+from bandit.catalogue.model import NONE, Catalogue, Stage
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
+from bandit.journey import folding
+from bandit.records import Decision, Outcome, Release
+from bandit.snapshot import Snapshot
+
+
+class DecisionService:
+    """One app's decisions. Thread-safe only in its event loop."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        store: Store,
+        worker: Worker,
+        budgets: Budgets,
+        *,
+        salt: bytes,
+        clock: Clock,
+        metrics: Metrics,
+        window_scale: float = 1.0,
+    ):
+        rules = folding.rules(catalogue)
+        self._people = UserSessions(store, rules)
+        worker.listen(self._changed)
+        crowd = GlobalFrequencyCaps(catalogue, store, clock(), window_scale)
+        self.asking = DecisionMaker(
+            rules,
+            store,
+            self._people,
+            budgets,
+            crowd,
+            lives=lambda: worker.lives,
+            salt=salt,
+            window_scale=window_scale,
+        )
+        self.catalogue = catalogue
+        self.worker = worker
+        self.metrics = metrics
+        self._budgets = budgets
+        self._store = store
+        self._clock = clock
+        self._window_scale = window_scale
+        self._specs = store.specs()
+        self._releases: dict[int, Release] = {}
+
+    # -- decide ------------------------------------------------------------------------------------------------
+
+    async def decide(self, request: DecisionRequest) -> DecisionReply:
+        """One decision, durable. InvalidRequest, NotFound (stage), Conflict (id of other content), Unavailable."""
+        result = (await self.decide_many([request]))[0]
+        if isinstance(result, JourneyBanditError):
+            raise result
+        return result
+
+    async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[DecisionReply | JourneyBanditError]:
+        """Each decision or what is wrong with it, in order; one durable write for all. Unavailable if it fails."""
+        decided = [self._try_decide(request) for request in requests]
+        made = [d for d in decided if isinstance(d, PendingDecision)]
+        mine = [m.decision for m in made if not m.again]
+        try:
+            kept, _ = await self._submit([m.decision for m in made], mine)
+        except Unavailable:  # not known to be durable: what is reserved stays reserved
+            for decision in mine:
+                self.asking.landed(decision)
+            raise
+        stored = iter(kept)
+        return [self._answer(d, next(stored)) if isinstance(d, PendingDecision) else d for d in decided]
+
+    async def _submit(self, decisions: Sequence[Decision], mine: Sequence[Decision]) -> Answer:
+        try:
+            written = self.worker.submit(decisions)
+        except Overloaded:  # nothing was written
+            for decision in mine:
+                self.asking.release(decision)
+            raise
+        return await written
+
+    def _try_decide(self, request: DecisionRequest) -> PendingDecision | JourneyBanditError:
+        try:
+            return self.asking.decide(request, self._clock())
+        except (InvalidRequest, NotFound) as error:
+            return error
+        except RecursionError:
+            return InvalidRequest(Problem("context", "nested too deep", "send texts, numbers and booleans"))
+
+    def _answer(self, made: PendingDecision, kept: RecordedDecision) -> DecisionReply | JourneyBanditError:
+        mine, decision = made.decision, kept.decision
+        if made.again:
+            return self.reply(decision, duplicate=True)
+        if kept.duplicate:
+            self.asking.release(mine)
+        self.asking.landed(mine)
+        if kept.duplicate and decision.request != mine.request:
+            problem = f"{decision.id} was used for another request"
+            return Conflict("decision_id", problem, "send a new id, or repeat the same request")
+        if not kept.duplicate:
+            self.metrics.decisions.labels(decision.stage, decision.arm, str(decision.holdout).lower()).inc()
+            self.metrics.propensity.labels(decision.stage).observe(self._propensity(decision))
+        return self.reply(decision, duplicate=kept.duplicate)
+
+    def reply(self, decision: Decision, *, duplicate: bool) -> DecisionReply:
+        """What is answered for a decision."""
+        spec = self._specs[decision.spec]
+        return DecisionReply(
+            decision_id=decision.id,
+            stage=decision.stage,
+            nudge=_nudge(spec, decision.arm),
+            propensity=self._propensity(decision),
+            propensities={
+                arm: float(p)
+                for arm, p in zip(decision.arms(spec.arms), decision.propensity, strict=True)
+                if arm not in decision.excluded
+            },
+            excluded=decision.excluded,
+            policy=_policy(spec),
+            policy_version=decision.version,
+            holdout=decision.holdout,
+            expires_at=time_of(decision.expires),
+            notes=list(decision.notes),
+            duplicate=duplicate,
+            moment=(decision.moment if decision.now else None) if decision.moment else msgspec.UNSET,
+            release=msgspec.UNSET if decision.release == 0 else release_out(self._release(decision.release)),
+        )
+
+    def _release(self, number: int) -> Release:
+        if number not in self._releases:
+            self._releases |= {kept.seq: kept for kept in self._store.releases()}
+        return self._releases[number]
+
+    def _propensity(self, decision: Decision) -> float:
+        arms = decision.arms(self._specs[decision.spec].arms)
+        return float(decision.propensity[arms.index(decision.arm)])
+
+    # -- outcomes ----------------------------------------------------------------------------------------------
+
+    async def report(self, request: OutcomeRequest) -> OutcomeReply:
+        """Record one outcome, durable. NotFound, Conflict, InvalidRequest, Unavailable."""
+        result = (await self.report_many([request]))[0]
+        if isinstance(result, JourneyBanditError):
+            raise result
+        return result
+
+    async def report_many(self, requests: Sequence[OutcomeRequest]) -> list[OutcomeReply | JourneyBanditError]:
+        """Each outcome recorded, or what is wrong with it, in order; one durable write for all."""
+        now = self._clock()
+        outcomes = [
+            Outcome(
+                decision=request.decision_id,
+                id=request.outcome_id or request.kind,
+                kind=request.kind,
+                value=request.value,
+                occurred=now if request.occurred_at is None else microseconds(request.occurred_at),
+                received=now,
+            )
+            for request in requests
+        ]
+        _, noted = await self.worker.submit(outcomes=outcomes)
+        return [self._noted(outcome, note) for outcome, note in zip(outcomes, noted, strict=True)]
+
+    def _changed(self, change: IngestResult) -> None:
+        """Events are durable: what they reported counts as any outcome."""
+        self._people.folded(change)
+        for credited, noted in change.noted:
+            self.metrics.outcomes.labels("void" if credited.voids else credited.kind, noted.status).inc()
+            if noted.notes:
+                self.metrics.clipped.labels(noted.stage).inc()
+        for miss in change.missed:
+            self.metrics.uncredited.labels(miss.stage, miss.kind, miss.reason).inc()
+
+    def _noted(self, outcome: Outcome, note: OutcomeReceipt) -> OutcomeReply | JourneyBanditError:
+        self.metrics.outcomes.labels(outcome.kind, note.status).inc()
+        if note.problem and note.status == "conflict":
+            return Conflict(note.problem.field, note.problem.problem, note.problem.fix)
+        if note.problem:
+            return InvalidRequest(note.problem)
+        if note.status == "unknown":
+            fix = "report outcomes only for decisions that this service answered with 200"
+            return NotFound("decision_id", f"no decision {outcome.decision}", fix)
+        if note.status == "conflict":
+            problem = f"outcome {outcome.id!r} of this decision was recorded with other content"
+            return Conflict("outcome_id", problem, "send another outcome_id for another outcome")
+        if note.late and note.status == "recorded":
+            self.metrics.late.inc()
+        if outcome.kind == "activation":
+            self._people.activated(outcome.decision)
+        if note.notes:
+            self.metrics.clipped.labels(note.stage).inc()
+        duplicate = note.status == "duplicate"
+        return OutcomeReply(recorded=True, duplicate=duplicate, late=note.late, notes=list(note.notes) or msgspec.UNSET)
+
+    # -- look up -----------------------------------------------------------------------------------------------
+
+    async def receipt(self, decision_id: uuid.UUID) -> Receipt:
+        """What the ledger holds of a decision. NotFound."""
+        found = (await asyncio.to_thread(self._store.find, [decision_id])).get(decision_id)
+        if found is None:
+            raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
+        number = found.decision.release
+        kept = await asyncio.to_thread(self._release, number) if number else None
+        return receipt_of(found, self._specs[found.decision.spec], kept)
+
+    def stages(self) -> StagesReply:
+        """What the catalogue declares."""
+        return StagesReply(
+            self.catalogue.app,
+            self.catalogue.currency,
+            [
+                StageReply(
+                    stage=name,
+                    description=stage.description,
+                    features=msgspec.to_builtins(stage.features),
+                    nudges=_declared(stage),
+                    reward=msgspec.to_builtins(stage.reward),
+                    window_seconds=stage.reward.seconds * self._window_scale,
+                    declared_seconds=stage.reward.seconds,
+                    floor=stage.floor,
+                    holdout=stage.holdout,
+                    activation=stage.activation,
+                    policy=msgspec.to_builtins(stage.policy),
+                )
+                for name, stage in self.catalogue.stages.items()
+            ],
+        )
+
+    async def policies(self, *, wait: bool = False) -> PoliciesReply:
+        """The live policies; with `wait`, after everything acknowledged and matured so far was learned."""
+        if wait:
+            await self.worker.submit(learn=True)
+        return PoliciesReply(
+            [
+                PolicyReply(
+                    stage=name,
+                    policy=msgspec.to_builtins(live.snapshot.spec.policy),
+                    version=live.snapshot.version,
+                    belief_sha256=live.snapshot.belief.digest(),
+                    release=release_out(self._release(live.release)) if live.release else None,
+                    arms=_taught(live.snapshot),
+                    budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
+                    drift=[
+                        AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
+                        for a in self.worker.learning.watches[name].alarms
+                    ],
+                )
+                for name, live in self.worker.lives.items()
+            ]
+        )
+
+    def snapshot(self, stage: str) -> Snapshot:
+        """The live snapshot of a stage. NotFound."""
+        self.catalogue.stage(stage)
+        return self.worker.lives[stage].snapshot
+
+
+def release_out(kept: Release) -> ReleaseOut:
+    """A release in short."""
+    return ReleaseOut(number=kept.seq, model=kept.model, version=kept.version, sha256=kept.sha256)
+
+
+def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> Receipt:
+    """A decision as a person reads it, from its ledger rows, the declaration it was made under, and its release."""
+    decision, done = found.decision, found.settlement
+    columns, arms = features.of(spec).columns, decision.arms(spec.arms)
+    scores = zip(decision.mean, decision.sd, decision.propensity, strict=True)
+    return Receipt(
+        decision_id=decision.id,
+        seq=found.seq,
+        stage=decision.stage,
+        nudge=_nudge(spec, decision.arm),
+        decided_at=time_of(decision.at),
+        expires_at=time_of(decision.expires),
+        policy=_policy(spec),
+        policy_version=decision.version,
+        release=release_out(release) if release else None,
+        spec=decision.spec,
+        holdout=decision.holdout,
+        x={c: v for c, v in zip(columns, decision.x.tolist(), strict=True) if v or not spec.dynamic},
+        eligible=[arm for arm in arms if arm not in decision.excluded],
+        excluded=decision.excluded,
+        evidence={k: time_of(v) if k != "stock" and isinstance(v, int) else v for k, v in decision.evidence.items()},
+        arms={arm: ArmScore(*map(float, score)) for arm, score in zip(arms, scores, strict=True)},
+        u=decision.u,
+        notes=list(decision.notes),
+        outcomes=[
+            ReceiptOutcome(o.id, o.kind, o.value, time_of(o.occurred), time_of(o.received), o.late)
+            for o in found.outcomes
+        ],
+        settled=ReceiptSettlement(done.seq, done.reward, done.why, done.learned, time_of(done.at)) if done else None,
+    )
+
+
+def _declared(stage: Stage) -> dict[str, Any]:
+    """Nudges as declared, no nudge first; none where actions come with the request."""
+    return {} if stage.dynamic else {NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)}
+
+
+def _taught(snapshot: Snapshot) -> list[ArmReply]:
+    reward, belief = snapshot.spec.reward, snapshot.belief
+    mean = [
+        reward.min + (reward.max - reward.min) * s / n if n else None
+        for s, n in zip(belief.reward, belief.n, strict=True)  # of revenue, the amounts' rows follow
+    ]
+    return [
+        ArmReply(arm, round(n), None if m is None else float(m))
+        for arm, n, m in zip(snapshot.spec.arms, belief.n, mean, strict=False)
+    ]
+
+
+def _budget(nudge: str, account: BudgetAccount) -> BudgetReply:
+    left = max(account.amount - account.committed, 0)
+    ends = time_of((account.number + 1) * account.period)
+    return BudgetReply(nudge, account.amount / MICRO, account.committed / MICRO, left / MICRO, ends)
+
+
+def _nudge(spec: Stage, arm: str) -> NudgeOut:
+    if arm == NONE:
+        return NudgeOut(NONE, NONE, NONE, {})
+    if spec.dynamic:
+        return NudgeOut(arm, "action", "action", {})
+    nudge = spec.nudges[arm]
+    return NudgeOut(arm, nudge.type, nudge.format, nudge.payload)
+
+
+def _policy(spec: Stage) -> str:
+    return str(spec.policy.__struct_config__.tag)

@@ -1,0 +1,189 @@
+"""Who the service is dealing with now: journeys and exposures of recent users, kept beside the event loop.
+
+A person is read from the ledger once, then kept up to date: by events when they are durable, by decisions at once.
+A decision reserves its exposure before anything else runs, so caps hold whoever asks at the same time. All methods run
+in the event loop. A write that is not known to be durable keeps its reservation.
+"""
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from api.stores.protocol import FirstDecision, IngestResult, Person, Store
+from bandit import engine
+from bandit.catalogue.model import NONE, Stage
+from bandit.guardrails import CapScope, Exposure
+from bandit.journey import folding
+from bandit.journey.folding import JourneyFold, JourneyState
+from bandit.records import Decision
+
+_EVER = 2**62
+_REMEMBERED = 100  # exposures of one nudge: no cap is higher
+_READ = 2000  # decisions read of one person
+
+
+class MomentDecision(NamedTuple):
+    """The decision that a moment asked for; `decision` is None while it is only in the ledger."""
+
+    id: uuid.UUID
+    arm: str
+    at: int
+    expires: int
+    decision: Decision | None
+
+
+class UserSession:
+    """One person. `flying`: decisions that are not durable yet. `unit`: what their group is drawn from, once known."""
+
+    def __init__(self, person: Person, state: JourneyState | None, stages: Mapping[str, Stage]):
+        self.root, self.ids, self.state = person.root, person.ids, state
+        self.first = person.first
+        self.unit = person.first.unit if person.first else b""
+        self.exposures: dict[CapScope, dict[uuid.UUID, Exposure]] = {}
+        self.originals: dict[CapScope, MomentDecision] = {}
+        self.flying: dict[uuid.UUID, Decision] = {}
+        for asked in reversed(person.asked):
+            waits = asked.activated is None and _deferred(stages, asked.stage, own=asked.deferred)
+            until = asked.expires if waits else _EVER
+            self.show((asked.stage, asked.arm), asked.id, Exposure(asked.at, until))
+            if asked.moment:
+                original = MomentDecision(asked.id, asked.arm, asked.at, asked.expires, None)
+                self.originals[asked.stage, asked.moment] = original
+
+    def show(self, place: CapScope, decision: uuid.UUID, exposure: Exposure) -> None:
+        """Remember an exposure, and forget those that no cap can ask for."""
+        if place[1] != NONE:
+            mine = self.exposures.setdefault(place, {})
+            mine.setdefault(decision, exposure)
+            if len(mine) > _REMEMBERED:
+                del mine[next(iter(mine))]
+
+    @property
+    def shown(self) -> dict[CapScope, list[Exposure]]:
+        """Exposures by (stage, nudge)."""
+        return {place: list(mine.values()) for place, mine in self.exposures.items()}
+
+
+class UserSessions:
+    """The last `bound` persons that were asked about."""
+
+    def __init__(self, store: Store, rules: JourneyFold, bound: int = 50_000):
+        self._store = store
+        self._rules = rules
+        self._stages = rules.catalogue.stages
+        self._bound = bound
+        self._live: OrderedDict[bytes, UserSession] = OrderedDict()
+        self._roots: dict[bytes, bytes] = {}
+        self._waiting: dict[uuid.UUID, bytes] = {}  # deferred exposures → user, until they are activated
+
+    def look(self, user: bytes) -> UserSession:
+        """The person behind an id."""
+        root = self._roots.get(user)
+        if root is None or root not in self._live:
+            return self._load(user)
+        self._live.move_to_end(root)
+        return self._live[root]
+
+    def unit(self, live: UserSession, user_id: str, salt: bytes) -> bytes:
+        """What the person's group is drawn from, whichever of their ids asks: that of their first decision."""
+        if not live.unit:
+            live.unit = self._unit(live.first, user_id, salt)
+        return live.unit
+
+    def _unit(self, first: FirstDecision | None, user_id: str, salt: bytes) -> bytes:
+        if first is None or first.user == engine.user_hash(salt, user_id):
+            return engine.randomization_unit(salt, user_id)
+        share = self._store.specs()[first.spec].holdout
+        return engine.unit_from_group(first.user, held=first.holdout, share=share)
+
+    def reserve(self, decision: Decision) -> None:
+        """Count the decision's exposure, and make it the moment's original."""
+        live = self.look(decision.user)
+        if decision.id in live.exposures.get((decision.stage, decision.arm), {}):
+            return  # a retry
+        deferred = decision.arm != NONE and _deferred(self._stages, decision.stage, own=decision.deferred)
+        live.flying.setdefault(decision.id, decision)
+        live.unit = live.unit or decision.unit
+        exposure = Exposure(decision.at, decision.expires if deferred else _EVER)
+        live.show((decision.stage, decision.arm), decision.id, exposure)
+        if deferred:
+            self._waiting[decision.id] = decision.user
+        if decision.moment and decision.now:
+            original = MomentDecision(decision.id, decision.arm, decision.at, decision.expires, decision)
+            live.originals[decision.stage, decision.moment] = original
+
+    def release(self, decision: Decision) -> None:
+        """Take a reservation back: nothing was written, or the ledger has an older decision under this id."""
+        live = self.look(decision.user)
+        if live.flying.get(decision.id) is not decision:
+            return  # a retry: the exposure is that of the first
+        live.exposures.get((decision.stage, decision.arm), {}).pop(decision.id, None)
+        original = live.originals.get((decision.stage, decision.moment))
+        if original and original.decision is decision:
+            del live.originals[decision.stage, decision.moment]
+
+    def landed(self, decisions: Iterable[Decision]) -> None:
+        """These decisions are durable, or it is not known: a person may be read from the ledger again."""
+        for decision in decisions:
+            flying = self.look(decision.user).flying
+            if flying.get(decision.id) is decision:
+                del flying[decision.id]
+
+    def activated(self, decision: uuid.UUID) -> None:
+        """A nudge was really shown: its exposure counts for good."""
+        user = self._waiting.pop(decision, None)
+        for mine in self.look(user).exposures.values() if user else ():
+            if decision in mine:
+                mine[decision] = mine[decision]._replace(until=_EVER)
+
+    def original(self, live: UserSession, stage: str, moment: str, now: int) -> MomentDecision | None:
+        """The decision that this moment asked for in this visit, while its window is open."""
+        found = live.originals.get((stage, moment))
+        began = live.state.began if live.state else now
+        return found if found and began <= found.at and now < found.expires else None
+
+    def folded(self, change: IngestResult) -> None:
+        """Journeys have moved on, people were joined or parted."""
+        flying = []
+        for root in change.moved:
+            gone = self._live.pop(root, None)
+            if gone:
+                flying += list(gone.flying.values())
+                self._forget(gone)
+        for root, state in change.states.items():
+            if root in self._live:
+                self._live[root].state = state
+        for decision in flying:
+            self.reserve(decision)
+        for credited, noted in change.noted:
+            if credited.kind == "activation" and noted.status == "recorded":
+                self.activated(credited.decision)
+
+    def _load(self, user: bytes) -> UserSession:
+        person = self._store.person(user, _READ)
+        state = person.state
+        if state is not None and state.rules != self._rules.digest:  # the declarations have changed since
+            state = folding.fold(self._rules, self._store.events(person.ids))
+        live = self._live[person.root] = UserSession(person, state, self._stages)
+        for asked in person.asked:
+            deferred = _deferred(self._stages, asked.stage, own=asked.deferred)
+            if asked.activated is None and asked.arm != NONE and deferred:
+                self._waiting[asked.id] = person.root
+        self._roots |= dict.fromkeys((user, *person.ids), person.root)
+        while len(self._live) > self._bound and not (oldest := next(iter(self._live.values()))).flying:
+            del self._live[oldest.root]
+            self._forget(oldest)
+        return live
+
+    def _forget(self, live: UserSession) -> None:
+        for one in live.ids:
+            self._roots.pop(one, None)
+        for mine in live.exposures.values():
+            for decision in mine:
+                self._waiting.pop(decision, None)
+
+
+def _deferred(stages: Mapping[str, Stage], stage: str, *, own: bool) -> bool:
+    """Whether a nudge counts as shown only once that was reported: by the decision's `own` rule, or the stage's."""
+    return own or (stage in stages and stages[stage].activation == "required")

@@ -1,0 +1,1 @@
+"""Events of users: recorded, folded into journeys, credited to decisions."""

@@ -1,0 +1,205 @@
+"""Events in, journeys out: names and ids translated to the ledger's, then written. No HTTP here, and no SQL."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from api.clocks import Clock
+from api.decisions.maker import DecisionMaker
+from api.learning.worker import Worker
+from api.messages.events import (
+    EventCountReply,
+    EventReply,
+    EventRequest,
+    ExposureReply,
+    JourneyReply,
+    MissedReply,
+    UncreditedReply,
+)
+from api.metrics import Metrics
+from api.stores.protocol import EventCredits, Status, Store
+from api.times import happened, microseconds, time_of
+from bandit import engine
+from bandit.catalogue.model import Catalogue
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, Problem
+from bandit.identifiers import is_placeholder
+from bandit.journey import folding
+from bandit.journey.folding import JourneyFold
+from bandit.records import Event
+
+_CHUNK = 2000  # events of one submission
+
+
+class ReceivedEvent(NamedTuple):
+    """An event as a client sent it. `at`: when it happened (µs), or None for now; `time_field`: what the client calls
+    that. `user` and `alias` are one person.
+    """
+
+    id: str
+    name: str
+    user: str
+    alias: str | None
+    properties: Mapping[str, object]
+    at: int | None
+    time_field: str = "occurred_at"
+
+
+class EventReceipt(NamedTuple):
+    """What became of an event that was recorded, or was before. `credited`: the decision of each stage it is credited
+    to; `missed`: why it is credited to none. `notes`: what was not kept of it.
+    """
+
+    status: Status
+    credited: Mapping[str, uuid.UUID]
+    missed: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+class EventService:
+    """One app's events and journeys. Thread-safe only in its event loop."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        store: Store,
+        worker: Worker,
+        asking: DecisionMaker,
+        *,
+        salt: bytes,
+        clock: Clock,
+        metrics: Metrics,
+    ):
+        self._rules = folding.rules(catalogue)
+        self._catalogue = catalogue
+        self._store = store
+        self._worker = worker
+        self._asking = asking
+        self._salt = salt
+        self._clock = clock
+        self._metrics = metrics
+
+    async def take(self, sent: Sequence[ReceivedEvent | InvalidRequest]) -> list[EventReceipt | InvalidRequest]:
+        """Each event recorded, durable, or what is wrong with it, in order. What is wrong already is counted and
+        answered as it came. Unavailable.
+        """
+        now = self._clock()
+        read = [one if isinstance(one, InvalidRequest) else self._read(one, now) for one in sent]
+        events = [one[0] for one in read if not isinstance(one, InvalidRequest)]
+        recorded = list[tuple[Status, EventCredits]]()
+        for start in range(0, len(events), _CHUNK):
+            recorded += await self._worker.take(events[start : start + _CHUNK])
+        left = iter(recorded)
+        return [
+            self._refused(one) if isinstance(one, InvalidRequest) else self._receipt(one[0], one[1], *next(left))
+            for one in read
+        ]
+
+    async def report(self, requests: Sequence[EventRequest]) -> list[EventReply | JourneyBanditError]:
+        """Each event recorded, or what is wrong with it, in order; one durable write for all."""
+        taken = await self.take([_sent(request) for request in requests])
+        return [
+            receipt if isinstance(receipt, InvalidRequest) else self._reply(request, receipt)
+            for request, receipt in zip(requests, taken, strict=True)
+        ]
+
+    def uncredited(self, most: int, reason: str | None) -> UncreditedReply:
+        """The newest events that report something and are credited to no decision."""
+        found = self._store.missed(most, reason)
+        return UncreditedReply([MissedReply(r.event, r.stage, r.kind, r.reason, r.why, time_of(at)) for r, at in found])
+
+    def now(self) -> int:
+        """The service's clock, µs."""
+        return self._clock()
+
+    def names(self, name: str) -> bool:
+        """Whether the catalogue declares an event that the app calls so."""
+        return name in self._rules.named
+
+    def journey(self, user_id: str) -> JourneyReply:
+        """Where a user is now, why, and what may be shown."""
+        now = self._clock()
+        someone, found, eligible = self._asking.where(user_id, now)
+        state, stage = someone.state, self._catalogue.stages[found.stage]
+        return JourneyReply(
+            stage=found.stage,
+            moment=found.moment,
+            why=found.why,
+            visits=state.visits if state else 0,
+            visit_began_at=time_of(state.began) if state else None,
+            last_event_at=time_of(state.at) if state else None,
+            events={n: EventCountReply(s.count, time_of(s.last)) for n, s in state.seen.items()} if state else {},
+            abandoned=len(state.abandoned) if state else 0,
+            features=folding.features(self._rules, stage, state, now),
+            consent=sorted(folding.flags(self._rules, state)),
+            exposures=[
+                ExposureReply(*place, len(shown), time_of(max(e.at for e in shown)))
+                for place, shown in sorted(someone.shown.items())
+                if shown
+            ],
+            eligible=[arm for arm in stage.arms if arm not in eligible.excluded],
+            excluded=eligible.excluded,
+        )
+
+    def _read(self, sent: ReceivedEvent, now: int) -> tuple[Event, tuple[str, ...]] | InvalidRequest:
+        """The event as the ledger keeps it, and notes on what it does not keep."""
+        name = self._rules.named.get(sent.name, "")
+        try:
+            user, alias = people(self._rules, sent.user, sent.alias)
+            at = happened(sent.time_field, sent.at, now)
+            properties = folding.properties(self._rules, name, sent.properties)
+        except InvalidRequest as error:
+            return error
+        event = Event(
+            id=sent.id,
+            user=engine.user_hash(self._salt, user),
+            alias=engine.user_hash(self._salt, alias) if alias else None,
+            at=at,
+            received=now,
+            name=name,
+            properties=properties.values,
+        )
+        return event, properties.notes
+
+    def _receipt(self, event: Event, notes: tuple[str, ...], status: Status, credits_: EventCredits) -> EventReceipt:
+        self._metrics.events.labels(event.name or "(other)", status).inc()
+        if notes:
+            self._metrics.properties_dropped.labels(event.name).inc(len(notes))
+        missed = {stage: f"{miss.reason}: {miss.why}" for stage, miss in credits_.missed.items()}
+        return EventReceipt(status, credits_.credited, missed, notes)
+
+    def _refused(self, error: InvalidRequest) -> InvalidRequest:
+        self._metrics.events.labels("(unusable)", "dropped").inc()
+        self._metrics.events_refused.labels(error.problems[0].field.partition(".")[0]).inc()
+        return error
+
+    def _reply(self, request: EventRequest, receipt: EventReceipt) -> EventReply | JourneyBanditError:
+        if receipt.status == "conflict":
+            problem = f"event {request.event_id!r} was recorded with other content"
+            return Conflict("event_id", problem, "send another event_id for another event")
+        return EventReply(
+            recorded=True,
+            duplicate=receipt.status == "duplicate",
+            known=self.names(request.event),
+            credited=dict(receipt.credited) or msgspec.UNSET,
+            not_credited=dict(receipt.missed) or msgspec.UNSET,
+            notes=list(receipt.notes) or msgspec.UNSET,
+        )
+
+
+def people(rules: JourneyFold, user: str, alias: str | None) -> tuple[str, str | None]:
+    """The ids of a message that are somebody's. A placeholder joins nobody. InvalidRequest if none is left."""
+    named = [one for one in (user, alias) if one and not is_placeholder(one, rules.placeholders)]
+    if not named:
+        raise InvalidRequest(Problem("user_id", f"{user!r} stands for a missing id", "send the id of the user"))
+    return named[0], named[1] if named[1:] and named[1] != named[0] else None
+
+
+def _sent(request: EventRequest) -> ReceivedEvent | InvalidRequest:
+    user = request.user_id or request.anonymous_id
+    if user is None:
+        return InvalidRequest(Problem("user_id", "missing", "send user_id or anonymous_id, or both to join them"))
+    at = microseconds(request.occurred_at) if request.occurred_at else None
+    alias = request.anonymous_id if request.user_id else None
+    return ReceivedEvent(request.event_id, request.event, user, alias, request.properties, at)

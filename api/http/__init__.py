@@ -1,0 +1,1 @@
+"""HTTP without routes: keys, bodies, errors, paths."""

@@ -1,0 +1,120 @@
+"""Our errors as RFC 9457 problem details. Nothing a caller sent is echoed beyond the names it needs to find."""
+
+import logging
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+
+from api.http.batch_items import BODY
+from api.messages.decisions import ProblemReply
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
+
+log = logging.getLogger("journey_bandit.http")
+
+Reply = TypeVar("Reply")
+MEDIA = "application/problem+json"
+
+
+def problem_of(error: JourneyBanditError) -> ProblemReply:
+    """What to answer for one of our errors."""
+    if isinstance(error, InvalidRequest):
+        return _problem("invalid-request", "The request cannot be used", 400, str(error), list(error.problems))
+    if isinstance(error, NotFound):
+        return _problem("not-found", "There is no such thing", 404, str(error), [error.problem])
+    if isinstance(error, Conflict):
+        return _problem("conflict", "The id was used before", 409, str(error), [error.problem])
+    if isinstance(error, Overloaded):
+        return _problem("overloaded", "Retry later", 503, f"{error}; nothing was recorded: retry later.")
+    if isinstance(error, Unavailable):
+        detail = f"{error}. It is not known whether this was recorded: retry with the same id."
+        return _problem("unavailable", "Retry with the same id", 503, detail)
+    log.error("unexpected %s", type(error).__name__, exc_info=error)
+    return _problem("internal", "This is our fault", 500, "The error was logged.")
+
+
+def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Every exception of every route, routing errors included."""
+    headers = {}
+    if isinstance(error, JourneyBanditError):
+        problem = problem_of(error)
+    elif isinstance(error, HTTPException):
+        headers = dict(error.headers or {})
+        problem = _http(error)
+    else:
+        log.error("unexpected %s", type(error).__name__, exc_info=error)
+        problem = _problem("internal", "This is our fault", 500, "The error was logged.")
+    if problem.status == 503:
+        headers["Retry-After"] = "1"
+    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA, headers=headers)
+
+
+def _http(error: HTTPException) -> ProblemReply:
+    titles = {401: "A key is needed", 403: "The key may not do this", 404: "There is no such route"}
+    titles |= {405: "The route has no such method", 408: "The body came too slowly", 413: "The body is too large"}
+    titles |= {415: "The Content-Encoding is not known"}
+    status = error.status_code
+    if status >= 500:
+        log.error("unexpected %s", type(error).__name__, exc_info=error)
+        return _problem("internal", "This is our fault", status, "The error was logged.")
+    fixes = {404: "see /docs", 405: "see /docs", 408: "send it without pauses", 413: "send less at once"}
+    fixes |= {415: "send it as it is, or as Content-Encoding: gzip"}
+    detail = str(error.detail) if status in (401, 403) else titles.get(status, "The request cannot be used")
+    errors = [Problem("(request)", detail, fixes[status])] if status in fixes else []
+    if not errors and error.extra and isinstance(error.extra, list):
+        errors = [
+            Problem(str(e.get("key", "(request)")), str(e.get("message", "wrong")), "see /docs") for e in error.extra
+        ]
+    return _problem(f"http-{status}", titles.get(status, "The request cannot be used"), status, detail, errors)
+
+
+def _problem(kind: str, title: str, status: int, detail: str, errors: list[Problem] | None = None) -> ProblemReply:
+    return ProblemReply(
+        type=f"urn:journey-bandit:problem:{kind}",
+        title=title,
+        status=status,
+        detail=detail,
+        errors=errors or [],
+    )
+
+
+def item(result: Reply | JourneyBanditError, place: str) -> tuple[int, Reply | None, ProblemReply | None]:
+    """(status, reply, problem) of one item of a batch; `place` is where it stands: `events[1]`."""
+    if isinstance(result, JourneyBanditError):
+        problem = problem_of(_placed(result, place))
+        return problem.status, None, problem
+    return 200, result, None
+
+
+def _placed(error: JourneyBanditError, place: str) -> JourneyBanditError:
+    """The error with its fields named from the top of the body."""
+    if isinstance(error, InvalidRequest):
+        return InvalidRequest(*(_moved(problem, place) for problem in error.problems))
+    if isinstance(error, NotFound | Conflict):
+        moved = _moved(error.problem, place)
+        return type(error)(moved.field, moved.problem, moved.fix)
+    return error
+
+
+def _moved(problem: Problem, place: str) -> Problem:
+    dot = "" if problem.field.startswith("[") else "."
+    return msgspec.structs.replace(problem, field=place if problem.field == BODY else f"{place}{dot}{problem.field}")
+
+
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """Error responses of a route, for the OpenAPI page."""
+    words = {
+        400: "A field is wrong: `errors` names it and its fix",
+        401: "No key, or not a key",
+        403: "The key lacks the scope",
+        404: "Not found",
+        409: "The id was used with other content",
+        413: "The body is too large",
+        415: "The Content-Encoding is neither gzip nor none",
+        503: "Not known to be recorded: retry with the same id",
+    }
+    return {
+        s: ResponseSpec(ProblemReply, description=words[s], media_type=MEDIA, generate_examples=False) for s in statuses
+    }

@@ -1,0 +1,176 @@
+"""API keys: `id.secret`, kept as SHA-256 in a TOML file, with scopes. Secrets are 192 random bits, so no slow hash.
+
+A key may expire. One that was rotated has a new secret, and keeps the earlier one until a time of its own.
+"""
+
+import datetime as dt
+import hashlib
+import hmac
+import re
+import secrets
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from api.times import microseconds
+from bandit.catalogue.decoding import decode
+from bandit.errors import CatalogueError, Problem
+from bandit.tables.texts import decoded
+
+Scope = Literal["decide", "reward", "read", "events", "admin"]
+SCOPES: tuple[Scope, ...] = ("decide", "reward", "read", "events")
+"""What an app needs. "admin" releases policies and sends webhooks again; a key gets it only when asked for."""
+EVERY: tuple[Scope, ...] = (*SCOPES, "admin")
+
+
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Time = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+"""A time with its offset, such as 2026-12-31T00:00:00Z."""
+
+
+class EarlierSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A secret that was replaced: its digest, and until when it is accepted."""
+
+    sha256: Digest
+    expires: Time
+
+
+class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of a key: a digest, what it may do, and the loop it means where a path names none.
+
+    `expires`: from then on nobody gets in with it, with none of its secrets. `earlier`: secrets that were replaced.
+    """
+
+    sha256: Digest
+    scopes: list[Scope]
+    loop: str = ""
+    created: Time | None = None
+    expires: Time | None = None
+    earlier: list[EarlierSecret] = []
+
+
+class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    keys: dict[str, ApiKey] = {}
+
+
+class PresentedKey(NamedTuple):
+    """A key whose secret was presented, and when that secret's time is over (None: never)."""
+
+    name: str
+    key: ApiKey
+    expires: dt.datetime | None
+
+    def over(self, now: int) -> bool:
+        """Whether its time is over at `now`, µs since 1970."""
+        return self.expires is not None and now >= microseconds(self.expires)
+
+
+class ApiKeys:
+    """The keys of a service. Without a file nobody gets in."""
+
+    def __init__(self, keys: dict[str, ApiKey]):
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def scopes(self, presented: str, now: int) -> list[Scope] | None:
+        """What the presented `id.secret` may do at `now`, µs since 1970; None if it is not a key, or not any more.
+        Constant time in the secret.
+        """
+        found = self._find(presented)
+        return None if found is None or found.over(now) else found.key.scopes
+
+    def expired(self, presented: str, now: int) -> str:
+        """Why a key that is one does not open any more; "" for anything else. Only who has the secret is told."""
+        found = self._find(presented)
+        if found is None or not found.over(now) or found.expires is None:
+            return ""
+        when = written(found.expires)
+        if found.expires == found.key.expires:
+            return f"the key {found.name!r} expired at {when}: ask for a new one (`journey-bandit keys rotate`)"
+        return f"this secret of the key {found.name!r} was replaced, and expired at {when}: send the new one"
+
+    def loop(self, presented: str) -> str:
+        """The loop that a key, which was found good, stands for; "" if none."""
+        key = self._keys.get(presented.partition(".")[0])
+        return key.loop if key else ""
+
+    def _find(self, presented: str) -> PresentedKey | None:
+        """The key with that secret, whether or not its time is over."""
+        name, _, secret = presented.partition(".")
+        key = self._keys.get(name)
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        same = hmac.compare_digest(digest, key.sha256 if key else "0" * 64)
+        if key is None:
+            return None
+        if same:
+            return PresentedKey(name, key, key.expires)
+        for earlier in key.earlier:
+            if hmac.compare_digest(digest, earlier.sha256):
+                return PresentedKey(name, key, min(earlier.expires, key.expires or earlier.expires))
+        return None
+
+
+def read(path: Path) -> dict[str, ApiKey]:
+    """The keys in a file by name. CatalogueError lists what is wrong with it."""
+    mistakes: list[Problem] = []
+    try:
+        file = decode(tomllib.loads(decoded(path.read_bytes(), str(path))), _KeyFile, "", mistakes)
+    except (OSError, ValueError) as error:
+        fix = "make one with `journey-bandit keys new`"
+        raise CatalogueError(str(path), [Problem("(file)", str(error), fix)]) from error
+    if mistakes:
+        raise CatalogueError(str(path), mistakes)
+    return dict(file.keys)
+
+
+def load(path: Path) -> ApiKeys:
+    """The keys in a file. CatalogueError lists what is wrong with it."""
+    return ApiKeys(read(path))
+
+
+class NewSecret(NamedTuple):
+    """A new secret, and the digest that is kept of it."""
+
+    text: str
+    sha256: str
+
+
+def secret() -> NewSecret:
+    """192 random bits."""
+    text = secrets.token_urlsafe(24)
+    return NewSecret(text, hashlib.sha256(text.encode()).hexdigest())
+
+
+def create(
+    path: Path,
+    name: str,
+    scopes: list[Scope],
+    loop: str = "",
+    *,
+    created: dt.datetime | None = None,
+    expires: dt.datetime | None = None,
+) -> str:
+    """Append a new key to the file and return it; it cannot be shown again. CatalogueError if the name is taken."""
+    if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
+        raise CatalogueError(str(path), [Problem(name, "not a usable name", "lower-case letters, digits, - and _")])
+    if path.exists() and name in read(path):
+        raise CatalogueError(str(path), [Problem(f"keys.{name}", "exists", "choose another name, or remove it first")])
+    if loop and not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", loop):
+        raise CatalogueError(str(path), [Problem(f"keys.{name}.loop", f"{loop!r} is no stage", "name a stage")])
+    made, words = secret(), ", ".join(f'"{scope}"' for scope in scopes)
+    more = f'loop = "{loop}"\n' if loop else ""
+    times = (("created", created), ("expires", expires))
+    more += "".join(f"{field} = {written(when)}\n" for field, when in times if when)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f'\n[keys.{name}]\nsha256 = "{made.sha256}"\nscopes = [{words}]\n{more}')
+    path.chmod(0o600)
+    return f"{name}.{made.text}"
+
+
+def written(when: dt.datetime) -> str:
+    """A time as TOML and people write it: UTC, whole seconds."""
+    return f"{when.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,1 @@
+"""The background worker: groups writes, settles what matured, publishes what was learned."""

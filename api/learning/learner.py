@@ -1,0 +1,237 @@
+"""The learning step: what matured → settlements, sums, delays, alarms of drift; and the snapshot of every stage.
+
+It runs in the writer thread. Sums are kept for each epoch of a stage (see `bandit.learning.drift`); those of the
+present epoch stand in the ledger under the stage's name, those of epoch e that is over under "stage@e". They hold a row
+for each arm that the stage ever declared under its schema: what a retired nudge has taught is kept.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from time import perf_counter
+
+import msgspec
+import numpy as np
+
+from api.ledger.statistics_store import StageStatistics, epoch_key, facts_of, tallies
+from api.metrics import Metrics
+from api.stores.protocol import OutcomeReceipt, RecordedDecision, Store
+from bandit import engine
+from bandit.belief import Belief, add, empty
+from bandit.catalogue.model import Catalogue, Stage
+from bandit.engine import PreparedPolicy
+from bandit.learning import drift, pending
+from bandit.learning.drift import DriftState, Residual
+from bandit.learning.pending import OpenDecisionTable
+from bandit.learning.recoding import contexts
+from bandit.learning.settlement import contribution, settle
+from bandit.records import Decision, MaturedDecision, Outcome, PendingBasis, Settlement
+from bandit.snapshot import Snapshot, pooled
+
+Settled = Callable[[Iterable[tuple[Decision, Settlement]]], None]
+
+_SHARE = 10.0  # publishing may take a tenth of the writer's time
+_PER_WINDOW = 500  # what is open is looked at so often in an attribution window, if nothing settles
+_FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
+
+
+class Learner:
+    """`lives` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        metrics: Metrics,
+        settled: Settled,
+        scale: float = 1.0,
+        before: "Learner | None" = None,
+    ):
+        self._store = store
+        self._specs = store.specs()
+        self._catalogue = catalogue
+        self._metrics = metrics
+        self._settled = settled  # told of what was settled, once it is durable
+        shortest = min(stage.reward.seconds for stage in catalogue.stages.values()) * scale * 1e6
+        self._pace = min(max(shortest / _PER_WINDOW, _FASTEST), _SLOWEST)
+        self.load(before)
+
+    def load(self, before: "Learner | None" = None) -> None:
+        """Begin with what is in the ledger. `before`: one that has ended, and knows the open decisions of the stages
+        that are declared as they were.
+        """
+        self._tallies: Mapping[str, StageStatistics] = tallies(self._store, self._catalogue.stages)
+        self._last = self._store.last()
+        self._open = {name: OpenDecisionTable(tally.d) for name, tally in self._tallies.items()}
+        for name, stage in self._catalogue.stages.items():
+            if before is not None and before._catalogue.stages.get(name) == stage:
+                self._open[name] = before._open[name]
+                continue
+            for found in self._store.open(name):
+                spec = self._specs[found.decision.spec]
+                self._open[name].put(found.seq, pending.row(found.seq, found.decision, found.outcomes, spec, stage))
+        self._published_at, self._rest_until, self._news = 0, 0.0, False
+        self._firm = self._pooled(self._tallies)
+        self.lives: Mapping[str, PreparedPolicy] = {
+            name: engine.prepare(snapshot) for name, snapshot in self._firm.items()
+        }
+        self._show()
+
+    @property
+    def watches(self) -> Mapping[str, DriftState]:
+        """Each stage's watch for drift."""
+        return {name: tally.watch for name, tally in self._tallies.items()}
+
+    def observe(self, kept: Sequence[RecordedDecision], noted: Sequence[OutcomeReceipt]) -> None:
+        """What was just committed, in the order of the ledger."""
+        for entry in kept:
+            if not entry.duplicate:
+                self._look(entry.seq, entry.decision, ())
+        for note in noted:
+            if note.found is not None and note.found.settlement is None:
+                self._look(note.found.seq, note.found.decision, note.found.outcomes)
+        decisions, outcomes = sum(not e.duplicate for e in kept), sum(note.found is not None for note in noted)
+        self._last = self._last._replace(
+            decision=self._last.decision + decisions, outcome=self._last.outcome + outcomes
+        )
+
+    def _look(self, seq: int, decision: Decision, outcomes: Sequence[Outcome]) -> None:
+        stage = self._catalogue.stages.get(decision.stage)
+        if stage is not None and decision.now:
+            row = pending.row(seq, decision, outcomes, self._specs[decision.spec], stage)
+            self._open[decision.stage].put(seq, row)
+
+    def step(self, now: int, most: int) -> int:
+        """Settle what matured, at most so many; how many. Exactly once: one transaction.
+
+        Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
+        wait in the ledger.
+        """
+        matured = sorted(self._store.due(now, most, self._catalogue.stages), key=_declared)
+        if not matured:
+            return 0
+        last, settlements = self._last.settlement, list[Settlement]()
+        new = dict(self._tallies)
+        for name, group in groupby(matured, key=lambda m: m.decision.stage):
+            rows = list(group)
+            done = self._settle(name, rows, now)
+            numbers = range(last + len(settlements) + 1, last + len(settlements) + len(done) + 1)
+            new[name] = self._counted(new[name], rows, done, numbers)
+            settlements += done
+        beliefs, facts = self._changed(new)
+        versions = self._store.settle(settlements, beliefs, facts)
+        self._tallies = {name: tally._replace(version=versions.get(name, tally.version)) for name, tally in new.items()}
+        self._last = self._last._replace(settlement=last + len(settlements))
+        self._firm, self._news = self._pooled(self._tallies), True
+        for m in matured:
+            self._open[m.decision.stage].put(m.seq, None)
+        by_seq = {m.seq: m.decision for m in matured}
+        self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
+        for settlement in settlements:
+            self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
+        return len(matured)
+
+    def publish(self, now: int, *, force: bool = False) -> None:
+        """Decide from now on with what is known: at once where something settled, from time to time where decisions are
+        open. It takes a tenth of the thread's time at most, unless forced.
+        """
+        if not force and perf_counter() < self._rest_until:
+            return
+        looked = now - self._published_at >= self._pace and any(map(len, self._open.values()))
+        if not (force or self._news or looked):
+            return
+        start = perf_counter()
+        self._publish(now)
+        self._published_at, self._news = now, False
+        self._rest_until = perf_counter() + _SHARE * (perf_counter() - start)
+
+    def _publish(self, now: int) -> None:
+        basis = PendingBasis(now, self._last.decision, self._last.outcome)
+        snapshots = []
+        for name, snapshot in self._firm.items():
+            counts = self._tallies[name].delays[: len(snapshot.spec.arms)]
+            seen = pending.amounts_to(snapshot, self._open[name].rows(), counts, now)
+            snapshots.append(msgspec.structs.replace(snapshot, pending=seen, basis=basis))
+        lives = {}
+        for snapshot in pooled(snapshots):
+            last = self.lives[snapshot.stage]
+            lives[snapshot.stage] = last if _same(last.snapshot, snapshot) else engine.prepare(snapshot)
+        self.lives = lives
+        self._show()
+
+    def _pooled(self, known: Mapping[str, StageStatistics]) -> dict[str, Snapshot]:
+        app = self._catalogue.app
+        return {s.stage: s for s in pooled([tally.snapshot(app, name) for name, tally in known.items()])}
+
+    def _show(self) -> None:
+        for name, live in self.lives.items():
+            self._metrics.version.labels(name).set(live.snapshot.version)
+            self._metrics.alarms.labels(name).set(self._tallies[name].watch.epoch)
+
+    def _settle(self, name: str, rows: list[MaturedDecision], now: int) -> list[Settlement]:
+        return [
+            settlement
+            for (_, spec), part in groupby(rows, key=_declared)
+            for settlement in settle(self._specs[spec], list(part), now, live=self._firm[name])
+        ]
+
+    def _counted(
+        self, tally: StageStatistics, rows: list[MaturedDecision], done: list[Settlement], numbers: range
+    ) -> StageStatistics:
+        watch = drift.scan(tally.spec.drift, tally.watch, _seen(self._specs, tally.spec, rows, done, numbers))
+        parts = list(tally.epochs) + [empty(len(tally.rows), tally.d)] * (watch.epoch + 1 - len(tally.epochs))
+        of = np.array([drift.epoch_of(watch, seq) for seq in numbers])
+        for e in np.unique(of).tolist():
+            mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
+            if mine:
+                decided = [rows[i].decision for i in mine]
+                x = contexts(np.array([d.x for d in decided]), [d.spec for d in decided], self._specs, tally.spec)
+                gained = contribution(tally.spec, [done[i] for i in mine], x, tally.names)
+                parts[e] = add(parts[e], gained)
+        delays = tally.delays + tally.answers([(m.decision, m.outcomes, s) for m, s in zip(rows, done, strict=True)])
+        return tally._replace(watch=watch, epochs=tuple(parts), delays=delays)
+
+    def _changed(
+        self, new: Mapping[str, StageStatistics]
+    ) -> tuple[dict[str, tuple[tuple[str, ...], Belief]], dict[str, str]]:
+        """Rows of the ledger that differ from what is in it: sums by stage and epoch, and facts."""
+        beliefs, facts = dict[str, tuple[tuple[str, ...], Belief]](), dict[str, str]()
+        for name, tally in new.items():
+            before = self._tallies[name]
+            moved = len(tally.epochs) > len(before.epochs)
+            for e in range(len(before.epochs) - 1, len(tally.epochs)):
+                if moved or tally.epochs[e] is not before.epochs[e]:
+                    beliefs[epoch_key(name, tally.spec, e, len(tally.epochs))] = tally.rows, tally.epochs[e]
+            facts |= {k: v for k, v in facts_of(name, tally).items() if v != facts_of(name, before).get(k)}
+        return beliefs, facts
+
+
+def _same(last: Snapshot, new: Snapshot) -> bool:
+    """Whether both decide alike: nothing has settled since, nothing is open, and other stages say the same."""
+    if last.version != new.version or last.pending is not None or new.pending is not None:
+        return False
+    if last.elsewhere is None or new.elsewhere is None:
+        return last.elsewhere is new.elsewhere
+    mine, theirs = last.elsewhere, new.elsewhere
+    same = np.array_equal(mine.precision, theirs.precision) and np.array_equal(mine.shift, theirs.shift)
+    return same and mine.keys == theirs.keys
+
+
+def _seen(
+    specs: Mapping[str, Stage], stage: Stage, rows: list[MaturedDecision], done: list[Settlement], numbers: range
+) -> list[Residual]:
+    """What the watch looks at: learned rows of arms that are still declared."""
+    seen = []
+    for matured, settlement, seq in zip(rows, done, numbers, strict=True):
+        decision = matured.decision
+        spec = specs[decision.spec]
+        if settlement.learned and settlement.arm in stage.arms:
+            a = decision.arms(spec.arms).index(decision.arm)
+            reward = spec.reward.scaled(settlement.reward)
+            expected = float(decision.mean[a]), float(decision.sd[a])
+            seen.append(Residual(seq, settlement.at, settlement.arm, reward, *expected, decision.version))
+    return seen
+
+
+def _declared(matured: MaturedDecision) -> tuple[str, str]:
+    """Stage, and digest of its declaration when the decision was made."""
+    return matured.decision.stage, matured.decision.spec

@@ -1,0 +1,329 @@
+"""The writer thread: it owns the only writing connection, commits whatever queued during the last fsync, and learns.
+
+Natural group commit, no timer: one caller waits one fsync, a thousand callers share one. Learning follows in the same
+thread, so the position in the ledger is the order of commits, and a settlement, its belief and its version are one
+transaction.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import ChainMap, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from itertools import islice
+from time import perf_counter
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from api.clocks import Clock
+from api.learning.learner import Learner, Settled
+from api.metrics import Metrics
+from api.releases.service import ReleaseService
+from api.stores.protocol import EventCredits, IngestResult, OutcomeReceipt, RecordedDecision, Status, Store
+from bandit.catalogue.model import Catalogue
+from bandit.engine import PreparedPolicy
+from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable
+from bandit.journey import folding
+from bandit.records import Decision, Event, Outcome, Release
+
+log = logging.getLogger("journey_bandit.worker")
+
+Answer = tuple[list[RecordedDecision], list[OutcomeReceipt]]
+Told = tuple[Status, EventCredits]
+T = TypeVar("T")
+
+_NOTHING = EventCredits({}, {})
+
+_MOST = 4000  # rows of one transaction
+_TICK = 0.05  # seconds between looks for what matured while nobody writes
+
+
+class WriteJob(NamedTuple):
+    """Rows of one caller, and where the answer goes: what became of decisions and outcomes, or of events.
+
+    `learn`: answer only after the learner has caught up.
+    """
+
+    decisions: Sequence[Decision]
+    outcomes: Sequence[Outcome]
+    events: Sequence[Event]
+    future: asyncio.Future[Any]
+    learn: bool
+    release: Release | None = None
+
+    @property
+    def rows(self) -> int:
+        """How much room it takes in the queue."""
+        return max(1, len(self.decisions) + len(self.outcomes) + len(self.events))
+
+
+class Worker:
+    """Commits what callers submit, and learns in between."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        clock: Clock,
+        metrics: Metrics,
+        bound: int = 10_000,
+        settled: Settled = lambda _: None,
+        scale: float = 1.0,
+        *,
+        asked: bool = False,
+        before: "Worker | None" = None,
+    ):
+        self._store = store
+        self._rules = folding.rules(catalogue)
+        self._folded: Callable[[IngestResult], None] = lambda _: None
+        self._specs = store.specs()
+        self._clock = clock
+        self._metrics = metrics
+        self._bound = bound
+        self._asked = asked  # learn only when a caller waits for it: nothing depends on how fast this thread is
+        self._jobs: deque[WriteJob] = deque()
+        self._chores: deque[Callable[[], None]] = deque()
+        self._queued = 0
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
+        self.learning = Learner(store, catalogue, metrics, settled, scale, _sound(before))
+        self.releases = ReleaseService(store, catalogue, metrics)
+
+    def listen(self, folded: Callable[[IngestResult], None]) -> None:
+        """Who is told, in the event loop, what events have changed, before those who sent them are answered."""
+        self._folded = folded
+
+    def start(self) -> None:
+        """Begin to commit and learn."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what is queued, then end."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    @property
+    def lives(self) -> Mapping[str, PreparedPolicy]:
+        """What decides at each stage: its approved release, or else what has been learned."""
+        return ChainMap(self.releases.lives, self.learning.lives)  # type: ignore[arg-type]  # only read
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def submit(
+        self, decisions: Sequence[Decision] = (), outcomes: Sequence[Outcome] = (), *, learn: bool = False
+    ) -> asyncio.Future[Answer]:
+        """Queue rows; the future resolves when they are durable. Overloaded at once when too many rows wait already."""
+        job = WriteJob(decisions, outcomes, (), asyncio.get_running_loop().create_future(), learn)
+        self._queue(job)
+        return job.future
+
+    def take(self, events: Sequence[Event]) -> asyncio.Future[list[Told]]:
+        """Queue events, as `submit` queues the rest; what became of each, and what it is credited to."""
+        job = WriteJob((), (), events, asyncio.get_running_loop().create_future(), learn=False)
+        self._queue(job)
+        return job.future
+
+    def run(self, work: Callable[[], T]) -> "futures.Future[T]":
+        """Do something between two commits, in the thread that may write; from any thread. Overloaded when it ends."""
+        future: futures.Future[T] = futures.Future()
+
+        def chore() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # the caller has left before it was begun; from here on it cannot
+            try:
+                future.set_result(work())
+            except JourneyBanditError as error:
+                future.set_exception(error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the caller must be told
+                future.set_exception(Unavailable(f"{type(error).__name__}: {error}"))
+
+        with self._wake:
+            if self._stopping:
+                raise Overloaded("the service is stopping")
+            self._chores.append(chore)
+            self._wake.notify()
+        return future
+
+    async def admit(self, release: Release) -> Release:
+        """A release as it is kept once it decides. InvalidRequest, Unavailable."""
+        future: asyncio.Future[Release] = asyncio.get_running_loop().create_future()
+        self._queue(WriteJob((), (), (), future, learn=False, release=release))
+        return await future
+
+    def _queue(self, job: WriteJob) -> None:
+        with self._wake:
+            if self._stopping or (self._jobs and self._queued + job.rows > self._bound):
+                raise Overloaded("the service is stopping" if self._stopping else "the ledger's queue is full")
+            self._queued += job.rows
+            self._jobs.append(job)
+            self._wake.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self._jobs and not self._chores and not self._stopping:
+                    self._wake.wait(_TICK)
+                jobs = self._take()
+                chore = self._chores.popleft() if self._chores else None
+                if self._stopping and not jobs and chore is None:
+                    return
+            for job in jobs:
+                if job.release:
+                    self._admit(job, job.release)
+            jobs = [job for job in jobs if not job.release]
+            if jobs:
+                self._commit(jobs)
+            elif "write" in self.failing:
+                self._probe()
+            if chore is not None:
+                chore()
+            waiting = [job for job in jobs if job.learn]
+            error = self._learn_guarded(exhaust=bool(waiting)) if waiting or not self._asked else None
+            if waiting and error:
+                _reject(waiting, Unavailable(f"what matured could not be learned: {error}"))
+            else:
+                _resolve([(job, ([], [])) for job in waiting])
+
+    def _take(self) -> list[WriteJob]:
+        jobs, rows = list[WriteJob](), 0
+        while self._jobs and (not jobs or rows + self._jobs[0].rows <= _MOST):
+            jobs.append(self._jobs.popleft())
+            rows += jobs[-1].rows
+        self._queued -= rows
+        self._metrics.queue.set(self._queued)
+        return jobs
+
+    def _commit(self, jobs: Sequence[WriteJob]) -> None:
+        start = perf_counter()
+        try:
+            kept, noted, folded = self._write(jobs)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told: not known to be durable
+            self._failed("write", error)
+            unavailable = error if isinstance(error, Unavailable) else Unavailable(f"{type(error).__name__}: {error}")
+            _reject(jobs, unavailable)
+            return
+        self._recovered("write")
+        self.learning.observe(kept, [*noted, *(note for _, note in folded.noted)])
+        self._metrics.commit_seconds.observe(perf_counter() - start)
+        self._metrics.commit_rows.observe(len(kept) + len(noted) + len(folded.taken))
+        first = (lambda: self._folded(folded)) if folded.taken or folded.noted else None
+        events = [event for job in jobs for event in job.events]
+        told = [(status, folded.credits.get(e.id, _NOTHING)) for e, status in zip(events, folded.taken, strict=True)]
+        answers = _shared(jobs, kept, noted, told)
+        _resolve([(job, answer) for job, answer in answers if not job.learn], first)
+
+    def _admit(self, job: WriteJob, release: Release) -> None:
+        try:
+            kept = self.releases.admit(msgspec.structs.replace(release, at=self._clock()))
+        except (InvalidRequest, Unavailable) as error:
+            _reject([job], error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the caller must be told
+            _reject([job], Unavailable(f"{type(error).__name__}: {error}"))
+        else:
+            _resolve([(job, kept)])
+
+    def _write(self, jobs: Sequence[WriteJob]) -> tuple[list[RecordedDecision], list[OutcomeReceipt], IngestResult]:
+        """One durable transaction: decisions before what is said about them, that before events."""
+        decisions = [d for job in jobs for d in job.decisions]
+        outcomes = [o for job in jobs for o in job.outcomes]
+        events = [e for job in jobs for e in job.events]
+        now = self._clock()
+        with self._store.atomic():
+            kept, noted = self._store.record(decisions, outcomes, now, self._specs)
+            shown = self._shown(outcomes, noted)
+            if not events and not shown:
+                return kept, noted, IngestResult([], {}, (), [])
+            return kept, noted, self._store.take(events, now, self._specs, self._rules, shown)
+
+    def _shown(self, outcomes: Sequence[Outcome], noted: Sequence[OutcomeReceipt]) -> set[bytes]:
+        """Users to whom something was really shown: what they reported may belong to that."""
+        if not self._rules.outcomes:
+            return set()
+        return {
+            note.found.decision.user
+            for outcome, note in zip(outcomes, noted, strict=True)
+            if outcome.kind == "activation" and note.status == "recorded" and note.found
+        }
+
+    def _probe(self) -> None:
+        """Find out whether writing works again: nobody may ask while the service says that it is not ready."""
+        try:
+            self._store.set_meta({"probed": str(self._clock())})
+            self._recovered("write")
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed("write", error)
+
+    def _learn_guarded(self, *, exhaust: bool) -> Exception | None:
+        """Learn what matured. An error is kept for health, and returned."""
+        try:
+            if "learn" in self.failing:  # what failed may be in the ledger all the same: begin with what is there
+                self.learning.load()
+            while self.learning.step(self._clock(), _MOST) == _MOST and exhaust:
+                pass
+            self.learning.publish(self._clock(), force=exhaust)
+            self._recovered("learn")
+        except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
+            self._failed("learn", error)
+            return error
+        return None
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self._metrics.ledger_errors.labels(what).inc()
+        if what not in self.failing:
+            log.error("%s fails: %s", what, error, exc_info=None if isinstance(error, LedgerError) else error)
+        self.failing[what] = f"{type(error).__name__}: {error}"
+
+    def _recovered(self, what: str) -> None:
+        if self.failing.pop(what, None):
+            log.warning("%s works again", what)
+
+
+def _sound(worker: Worker | None) -> Learner | None:
+    """What a worker that has ended knew, if it is what the ledger holds."""
+    return None if worker is None or worker.failing else worker.learning
+
+
+def _shared(
+    jobs: Sequence[WriteJob], kept: Sequence[RecordedDecision], noted: Sequence[OutcomeReceipt], taken: Sequence[Told]
+) -> Iterator[tuple[WriteJob, Answer | list[Told]]]:
+    """Each job's part of what became of all rows."""
+    decided, said, told = iter(kept), iter(noted), iter(taken)
+    for job in jobs:
+        if job.events:
+            yield job, list(islice(told, len(job.events)))
+        else:
+            yield job, (list(islice(decided, len(job.decisions))), list(islice(said, len(job.outcomes))))
+
+
+def _resolve(
+    answers: Sequence[tuple[WriteJob, Answer | list[Told] | Release]], first: Callable[[], None] | None = None
+) -> None:
+    """Wake the callers of one event loop with one call, after `first`."""
+
+    def finish() -> None:
+        if first:
+            first()
+        for job, answer in answers:
+            if not job.future.done():
+                job.future.set_result(answer)
+
+    if answers:
+        answers[0][0].future.get_loop().call_soon_threadsafe(finish)
+
+
+def _reject(jobs: Sequence[WriteJob], error: Unavailable | InvalidRequest) -> None:
+    def finish() -> None:
+        for job in jobs:
+            if not job.future.done():
+                job.future.set_exception(error)
+
+    jobs[0].future.get_loop().call_soon_threadsafe(finish)

@@ -1,0 +1,1 @@
+"""What the service derives from the ledger and proves from it: statistics, receipts, claims."""

@@ -1,0 +1,78 @@
+"""Candidates: what a policy has learned from a ledger up to one of its settlements. A pure function of the ledger.
+
+The stage's own policy takes the sites that were recorded; another one learns the same settlements anew, in their order.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby, islice
+
+import msgspec
+import numpy as np
+
+from api.ledger import audit
+from api.ledger.statistics_store import recounted, statistics_key
+from api.stores.protocol import Store
+from bandit import features
+from bandit.arrays import Array
+from bandit.belief import add, empty
+from bandit.catalogue.model import Stage
+from bandit.errors import InvalidRequest, NotFound, Problem
+from bandit.learning import drift
+from bandit.learning.drift import DriftState
+from bandit.learning.recoding import recoded
+from bandit.learning.settlement import contribution, sited
+from bandit.records import Settlement
+from bandit.snapshot import Snapshot, pooled
+
+_BATCH = 512
+
+
+def position(store: Store, stage: str, held_back: float) -> int:
+    """The settlement after which the newest share `held_back` of the stage's settlements came; 0 if there are none."""
+    numbers = [settlement.seq for settlement, *_ in store.settled(stage)]
+    keep = len(numbers) - round(len(numbers) * held_back)
+    return numbers[keep - 1] if keep else 0
+
+
+def candidate(store: Store, name: str, through: int, spec: Stage | None = None) -> Snapshot:
+    """What the stage, or the stage declared as `spec`, knew when the ledger had so many settlements.
+
+    NotFound if the ledger has no such stage, InvalidRequest if it has fewer settlements.
+    """
+    served = audit.stages(store)
+    if name not in served:
+        raise NotFound("stage", f"the ledger has no stage {name!r}", f"one of {', '.join(sorted(served))}")
+    if through > store.last().settlement:
+        problem = f"{through} is beyond this ledger's last settlement"
+        raise InvalidRequest(Problem("version", problem, f"at most {store.last().settlement}"))
+    app = store.meta()["app"]
+    if spec is not None and spec.policy != served[name].policy:
+        return _anew(store, app, name, through, spec)
+    firm = pooled([recounted(store, n, s, through)[0].snapshot(app, n) for n, s in served.items()])
+    (mine,) = [snapshot for snapshot in firm if snapshot.stage == name]
+    return mine if spec is None else msgspec.structs.replace(mine, spec=spec)
+
+
+def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snapshot:
+    """Every learned settlement of arms that are declared, as the policy of `spec` would have learned it. What alarms of
+    drift have made old weighs as little as it does for the stage's own policy.
+    """
+    text = store.meta().get(f"watch:{statistics_key(name, spec)}", "{}")
+    alarms = msgspec.json.decode(text, type=DriftState).alarms
+    watch = DriftState(alarms=tuple(alarm for alarm in alarms if alarm.through <= through))
+    epochs = [empty(len(spec.rows(spec.arms)), len(features.schema(spec.features).columns))] * (watch.epoch + 1)
+    for e, rows in groupby(_learned(store, name, through, spec), key=lambda row: drift.epoch_of(watch, row[0].seq)):
+        while batch := list(islice(rows, _BATCH)):
+            x = np.array([row for _, row in batch])
+            live = Snapshot(app, name, spec, through, drift.weighed(spec.drift, epochs))
+            done = sited(live, x, [s.arm for s, _ in batch], np.array([s.reward for s, _ in batch]))
+            epochs[e] = add(epochs[e], contribution(spec, done, x))
+    return Snapshot(app, name, spec, through, drift.weighed(spec.drift, epochs))
+
+
+def _learned(store: Store, name: str, through: int, spec: Stage) -> Iterator[tuple[Settlement, Array]]:
+    since = int(store.meta().get(f"since:{statistics_key(name, spec)}", 0))
+    specs = store.specs()
+    for settlement, x, declared in store.settled(name, through, since):
+        if settlement.learned and settlement.arm in spec.arms:
+            yield settlement, recoded(x[None], specs[declared], spec)[0]

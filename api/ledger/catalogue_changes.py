@@ -1,0 +1,139 @@
+"""What a ledger makes of a catalogue: what it refuses, what begins anew, what is kept.
+
+The service asks here when it starts and when it reads its catalogue anew, `catalogue check --store` before that: all
+of them get the same answer.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from api.ledger.statistics_store import statistics_key, tallies
+from api.stores.protocol import Store
+from bandit.catalogue.model import Catalogue, Stage
+from bandit.learning.recoding import wider
+
+What = Literal["new", "kept", "recoded", "anew", "refused", "removed"]
+
+
+class StageFate(NamedTuple):
+    """What becomes of a stage, or (with stage "") of the whole ledger: in one word, and in a sentence."""
+
+    stage: str
+    what: What
+    why: str
+
+
+def refusals(store: Store, catalogue: Catalogue, salt: str | None) -> list[str]:
+    """Why a ledger cannot be served with this catalogue and salt; empty if it can."""
+    return [fate.why for fate in _refused(store, store.meta(), catalogue, salt)]
+
+
+def fates(store: Store, catalogue: Catalogue, salt: str | None) -> list[StageFate]:
+    """What becomes of a ledger, and of each stage that it or the catalogue declares."""
+    meta = store.meta()
+    refused = list(_refused(store, meta, catalogue, salt))
+    gone = {fate.stage for fate in refused}
+    last = served(store)
+    return [
+        *refused,
+        *(_fate(store, meta, name, stage, last) for name, stage in catalogue.stages.items() if name not in gone),
+        *(_removed(store, name, stage) for name, stage in last.items() if name not in catalogue.stages),
+    ]
+
+
+def served(store: Store) -> dict[str, Stage]:
+    """The declaration under which each stage was last served."""
+    specs = store.specs()
+    return {k.removeprefix("spec:"): specs[v] for k, v in store.meta().items() if k.startswith("spec:")}
+
+
+def widened(store: Store, meta: Mapping[str, str], catalogue: Catalogue) -> list[str]:
+    """Stages that the ledger takes by encoding again what they have learned."""
+    return [name for name, stage in catalogue.stages.items() if _wider(store, meta, name, stage)]
+
+
+def last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
+    """The schema under which the stage was last served; its own if it never was."""
+    return int(meta.get(f"schema:{name}", 1 if f"learning:{name}" in meta else stage.schema))
+
+
+def salt_digest(salt: str) -> str:
+    """What a ledger keeps of a salt that was given."""
+    return hashlib.sha256(b"journey-bandit salt\x1f" + salt.encode()).hexdigest()
+
+
+def _refused(store: Store, meta: Mapping[str, str], catalogue: Catalogue, salt: str | None) -> Iterator[StageFate]:
+    if meta.get("app", catalogue.app) != catalogue.app:
+        why = f"the ledger holds app {meta['app']!r}, not {catalogue.app!r}: give --store another file"
+        yield StageFate("", "refused", why)
+    if "salt_digest" in meta and salt_digest(salt or meta.get("salt", "")) != meta["salt_digest"]:
+        yield StageFate(
+            "",
+            "refused",
+            "the salt is not the one this ledger was written with, so holdouts and draws would change: set "
+            "JOURNEY_BANDIT_SALT to that one, or give --store another file",
+        )
+    for name, stage in catalogue.stages.items():
+        last = last_schema(meta, name, stage)
+        changed = _changed(meta, name, stage) and not _wider(store, meta, name, stage)
+        if stage.schema < last:
+            why = f"stage {name!r}: schema {stage.schema} is over, the ledger is at {last}: declare {last} or more"
+            yield StageFate(name, "refused", why)
+        elif changed and stage.schema == last:
+            why = (
+                f"stage {name!r}: its features or its reward changed, so what was learned no longer means the same: "
+                f"undo the change, or declare schema = {last + 1} in [stages.{name}] to begin anew (old rows are kept)"
+            )
+            yield StageFate(name, "refused", why)
+
+
+def _fate(store: Store, meta: Mapping[str, str], name: str, stage: Stage, last: Mapping[str, Stage]) -> StageFate:
+    """Of a stage that the ledger takes."""
+    was = last.get(name)
+    if was is None:
+        return StageFate(name, "new", "it has never been served: it begins with what its policy assumes")
+    learned = _learned(store, name, was)
+    if stage.schema > last_schema(meta, name, stage):
+        waiting = _waiting(store, name)
+        late = f"; {waiting:,} open decision(s) will settle, and teach nothing" if waiting else ""
+        why = f"schema {stage.schema} after {was.schema}: {learned:,} learned decision(s) stay in the ledger, unused"
+        return StageFate(name, "anew", why + late)
+    said = [f"{learned:,} learned decision(s)"]
+    wide = _wider(store, meta, name, stage)
+    said += [f"encoded again, as they would be under the wider range of {', '.join(wide)}"] * bool(wide)
+    come, go = stage.nudges.keys() - was.nudges.keys(), was.nudges.keys() - stage.nudges.keys()
+    said += [f"new: {', '.join(sorted(come))}"] * bool(come)
+    said += [f"retired, what they taught is kept: {', '.join(sorted(go))}"] * bool(go)
+    said += ["its declaration changed"] * (stage.digest() != was.digest() and not come and not go and not wide)
+    return StageFate(name, "recoded" if wide else "kept", "; ".join(said))
+
+
+def _changed(meta: Mapping[str, str], name: str, stage: Stage) -> bool:
+    """Whether sums of the stage would mean something else than those in the ledger."""
+    return meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest()
+
+
+def _wider(store: Store, meta: Mapping[str, str], name: str, stage: Stage) -> list[str]:
+    """Features whose wider range is all that changed. What a warm start brought is kept as sums alone, which cannot be
+    encoded again.
+    """
+    was = served(store).get(name)
+    if was is None or not _changed(meta, name, stage) or f"warm:{statistics_key(name, stage)}" in meta:
+        return []
+    return wider(was, stage)
+
+
+def _removed(store: Store, name: str, was: Stage) -> StageFate:
+    why = f"not in the catalogue: {_learned(store, name, was):,} learned and {_waiting(store, name):,} open decision(s)"
+    return StageFate(name, "removed", f"{why} wait in the ledger until it is declared again")
+
+
+def _learned(store: Store, name: str, stage: Stage) -> int:
+    """Decisions that count under the stage's present schema."""
+    tally = tallies(store, {name: stage})[name]
+    return round(sum(float(epoch.n[: len(tally.names)].sum()) for epoch in tally.epochs))
+
+
+def _waiting(store: Store, name: str) -> int:
+    return sum(1 for _ in store.open(name))

@@ -1,0 +1,296 @@
+"""What the native API receives and sends. Unknown fields are refused; times are RFC 3339 in UTC."""
+
+import datetime as dt
+import uuid
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from bandit.errors import Problem
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Names = Annotated[list[Name], msgspec.Meta(max_length=100)]
+Aware = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+UserId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+_FEATURES = {"additionalProperties": {"type": ["string", "number", "boolean", "null"]}}  # a stage says which fits
+
+
+class EvidenceIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Proof of a claim: units left in stock, when an offer ends, and when that was looked up (left out: just now)."""
+
+    stock: Annotated[int, msgspec.Meta(ge=0, le=10**9)] | None = None
+    deadline: Aware | None = None
+    as_of: Aware | None = None
+
+
+class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Ask for a nudge. Send a `decision_id` (UUID) to make a retry return the same decision.
+
+    Without `stage`, the user's journey says stage, moment and features; what it does not say is taken from `context`.
+    `deferred`: it may never be shown; it is learned from only if an activation is reported.
+    """
+
+    stage: Name | None = None
+    user_id: UserId
+    context: Annotated[dict[Name, Any], msgspec.Meta(max_length=200, extra_json_schema=_FEATURES)] = {}
+    evidence: EvidenceIn = EvidenceIn()
+    include: Names | None = None
+    exclude: Names = []
+    consent: Annotated[dict[Name, bool], msgspec.Meta(max_length=20)] = {}
+    deferred: bool = False
+    decision_id: uuid.UUID | None = None
+
+
+class DecisionBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to 1,000 requests, answered in order."""
+
+    decisions: Annotated[list[DecisionRequest], msgspec.Meta(max_length=1000)]
+
+
+class OutcomeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Report what happened. Without `outcome_id`, a decision has one outcome of each kind.
+
+    reward: `value` in the stage's units (1 if left out and binary). activation: the nudge was really shown.
+    retraction: takes `value` back, or the whole reward if left out.
+    """
+
+    decision_id: uuid.UUID
+    kind: Literal["reward", "activation", "retraction"]
+    value: Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)] | None = None
+    outcome_id: Name | None = None
+    occurred_at: Aware | None = None
+
+
+class OutcomeBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to 1,000 outcomes, answered in order."""
+
+    outcomes: Annotated[list[OutcomeRequest], msgspec.Meta(max_length=1000)]
+
+
+class NudgeOut(msgspec.Struct, frozen=True):
+    """What to show."""
+
+    id: str
+    type: str
+    format: str
+    payload: dict[str, Any]
+
+
+class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An approved snapshot: `number` in this ledger, `version` in the registry. `sha256` is that of its policy.json."""
+
+    number: int
+    model: str
+    version: str
+    sha256: str
+
+
+class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision. `propensities` holds every eligible arm, `excluded` every other one with its reason.
+
+    `moment`, where the journey was asked: what holds, or null for "not now". `release`, where one decides.
+    """
+
+    decision_id: uuid.UUID
+    stage: str
+    nudge: NudgeOut
+    propensity: float
+    propensities: dict[str, float]
+    excluded: dict[str, str]
+    policy: str
+    policy_version: int
+    holdout: bool
+    expires_at: dt.datetime
+    notes: list[str]
+    duplicate: bool = False
+    moment: str | msgspec.UnsetType | None = msgspec.UNSET
+    release: ReleaseOut | msgspec.UnsetType = msgspec.UNSET
+
+
+class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
+    """`late`: it came after the decision matured; it is recorded, and not learned. `notes`: what counts otherwise than
+    it was sent.
+    """
+
+    recorded: bool
+    duplicate: bool
+    late: bool = False
+    notes: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ProblemReply(msgspec.Struct, frozen=True, kw_only=True):
+    """RFC 9457 problem details; `errors` names each field and its fix."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[Problem] = []
+
+
+class DecisionItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer of a batch: `decision` with status 200, or `problem` with the status it would have had alone."""
+
+    status: int
+    decision: DecisionReply | None = None
+    problem: ProblemReply | None = None
+
+
+class DecisionReplies(msgspec.Struct, frozen=True):
+    """One answer for each request, in order."""
+
+    decisions: list[DecisionItem]
+
+
+class OutcomeItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One answer of a batch: `outcome` with status 200, or `problem` with the status it would have had alone."""
+
+    status: int
+    outcome: OutcomeReply | None = None
+    problem: ProblemReply | None = None
+
+
+class OutcomeReplies(msgspec.Struct, frozen=True):
+    """One answer for each outcome, in order."""
+
+    outcomes: list[OutcomeItem]
+
+
+class ReceiptOutcome(msgspec.Struct, frozen=True):
+    """An outcome in a receipt."""
+
+    outcome_id: str
+    kind: str
+    value: float | None
+    occurred_at: dt.datetime
+    received_at: dt.datetime
+    late: bool
+
+
+class ReceiptSettlement(msgspec.Struct, frozen=True):
+    """How a decision ended. `seq` is the version of the policy that had learned it."""
+
+    seq: int
+    reward: float
+    why: str
+    learned: bool
+    settled_at: dt.datetime
+
+
+class ArmScore(msgspec.Struct, frozen=True):
+    """What the posterior said of one arm: expected reward in [0, 1] of its range, its sd as sampled, and P(drawn)."""
+
+    mean: float
+    sd: float
+    propensity: float
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the ledger knows of a decision: enough to recompute it."""
+
+    decision_id: uuid.UUID
+    seq: int
+    stage: str
+    nudge: NudgeOut
+    decided_at: dt.datetime
+    expires_at: dt.datetime
+    policy: str
+    policy_version: int
+    release: ReleaseOut | None
+    spec: str
+    holdout: bool
+    x: dict[str, float]
+    eligible: list[str]
+    excluded: dict[str, str]
+    evidence: dict[str, Any]
+    arms: dict[str, ArmScore]
+    u: float
+    notes: list[str]
+    outcomes: list[ReceiptOutcome]
+    settled: ReceiptSettlement | None
+
+
+class StageReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage as declared. `window_seconds`: the attribution window as it runs here; `declared_seconds`: as written."""
+
+    stage: str
+    description: str
+    features: dict[str, Any]
+    nudges: dict[str, Any]
+    reward: dict[str, Any]
+    window_seconds: float
+    declared_seconds: float
+    floor: float
+    holdout: float
+    activation: str
+    policy: dict[str, Any]
+
+
+class StagesReply(msgspec.Struct, frozen=True):
+    """The app's stages."""
+
+    app: str
+    currency: str
+    stages: list[StageReply]
+
+
+class ArmReply(msgspec.Struct, frozen=True):
+    """What one arm has taught: settled and learned decisions, and the mean reward of those (null before any)."""
+
+    arm: str
+    learned: int
+    mean_reward: float | None
+
+
+class BudgetReply(msgspec.Struct, frozen=True):
+    """A nudge's budget in its present period, in the app's currency. `committed`: spent, or reserved until settled."""
+
+    nudge: str
+    amount: float
+    committed: float
+    left: float
+    period_ends_at: dt.datetime
+
+
+class AlarmReply(msgspec.Struct, frozen=True):
+    """Rewards of an arm moved away from what was expected. What was learned before weighs less since."""
+
+    arm: str
+    direction: str
+    raised_at: dt.datetime
+    through_version: int
+
+
+class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A live policy. `version` counts the settlements of the ledger up to the last one it learned.
+
+    `release`: the approved snapshot that it is; null where what has been learned so far decides.
+    """
+
+    stage: str
+    policy: dict[str, Any]
+    version: int
+    belief_sha256: str
+    release: ReleaseOut | None
+    arms: list[ArmReply]
+    budgets: list[BudgetReply]
+    drift: list[AlarmReply]
+
+
+class PoliciesReply(msgspec.Struct, frozen=True):
+    """The live policy of every stage."""
+
+    policies: list[PolicyReply]
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """`failing` names what does not work now and why. `releases`: by stage, what was approved and decides."""
+
+    status: Literal["ok", "failing"]
+    app: str
+    version: str
+    store: dict[str, str]
+    failing: dict[str, str]
+    releases: dict[str, str] = {}

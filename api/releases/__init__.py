@@ -1,0 +1,1 @@
+"""Releases: approved policies that the service serves."""

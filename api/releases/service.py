@@ -1,0 +1,176 @@
+"""Approved snapshots: what a stage serves instead of what it learns, until the next one.
+
+The writer thread admits a release: checks it, appends it to the ledger, swaps it in by one assignment. When the service
+starts, the newest are read from the ledger. Whatever is wrong with one, the last good one goes on deciding and health
+says why. Learning does not look at releases: it goes on, and the next candidate comes from it.
+"""
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from api.metrics import Metrics
+from api.stores.protocol import Store
+from bandit import release
+from bandit.catalogue.model import Catalogue, Stage
+from bandit.engine import PreparedPolicy
+from bandit.errors import InvalidRequest, Problem, SnapshotError
+from bandit.records import Release
+from bandit.snapshot import unpack
+
+log = logging.getLogger("journey_bandit.releases")
+
+_SILENT = 6.0  # of its own intervals that the sync may be silent, and not less than
+_SILENT_SECONDS = 30.0
+
+
+class SyncHeartbeat(NamedTuple):
+    """What `registry sync` last said: whether the registry answers, since when not, what waits to be logged there."""
+
+    at: int  # µs, when it said so
+    reachable: bool
+    since: int  # µs, when that began
+    detail: str
+    every: float  # seconds between two words
+    backlog: int
+    dropped: int
+    refused: dict[str, str]  # stage → why what the registry names is not served
+
+
+class ReleaseService:
+    """`lives` holds the approved snapshot of each stage that has one: reading it is one reference."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, metrics: Metrics):
+        self._store = store
+        self._stages = catalogue.stages
+        self._app = catalogue.app
+        self._metrics = metrics
+        self.word: SyncHeartbeat | None = None
+        self.lives: Mapping[str, PreparedPolicy] = {}
+        self.current: Mapping[str, Release] = {}
+        self.unfit: dict[str, str] = {}  # stage → why its newest release does not decide
+        newest = {kept.stage: kept for kept in store.releases() if kept.stage in self._stages}
+        for kept in newest.values():
+            try:
+                self._swap(kept, self.prepared(kept))
+            except SnapshotError as error:  # the ledger is older than the catalogue: what was learned decides
+                log.error("release %s %s is not served: %s", kept.model, kept.version, error)
+                self.unfit[kept.stage] = f"{kept.model} {kept.version} is not served: {error}"
+
+    def prepared(self, kept: Release) -> PreparedPolicy | None:
+        """Ready to decide; None for a withdrawal. SnapshotError if it is not what it says, or does not fit."""
+        return prepared(kept, self._app, self._stages)
+
+    def same(self, given: Release) -> Release | None:
+        """The stage's current release if it is this one: a repeated request changes nothing."""
+        mine = self.current.get(given.stage)
+        if mine is None:
+            return None
+        named = (mine.model, mine.version, mine.sha256, mine.approved_at)
+        return mine if named == (given.model, given.version, given.sha256, given.approved_at) else None
+
+    def admit(self, given: Release) -> Release:
+        """Check, append, serve: in the writer thread. InvalidRequest says what is wrong with it."""
+        again = self.same(given)
+        if again is not None:
+            return again
+        try:
+            live = self.prepared(given)
+        except SnapshotError as error:
+            self._metrics.refusals.labels(given.stage).inc()
+            raise InvalidRequest(Problem("policy", str(error), "publish it anew, then promote that version")) from error
+        if live is not None:
+            self._store.register({given.stage: live.snapshot.spec})
+        kept = self._store.publish(given)
+        self._swap(kept, live and live._replace(release=kept.seq))
+        return kept
+
+    def rollback(self, stage: str, to: str | None, by: str, at: int, why: str, now: int) -> Release:
+        """Go back to a version that the ledger holds, in the writer thread; at once, and without a registry.
+
+        to: the version, "" for what is learned live, None for what decided before the present one was promoted.
+        InvalidRequest if there is no such release, or if it does not fit the catalogue of today. Asking again with the
+        same `by`, `at` and `why` changes nothing.
+        """
+        history = self._store.releases(stage)
+        last = history[-1] if history else None
+        if last is None:
+            raise InvalidRequest(Problem("to", f"nothing was ever released at {stage}", "what is learned live decides"))
+        if (last.kind, last.approved_by, last.approved_at, last.reason) == ("rollback", by, at, why):
+            return last
+        version = release.rolls_back_to(history)[-1] if to is None else to
+        found = next((kept for kept in reversed(history) if kept.version == version), None)
+        if version and found is None:
+            known = ", ".join(dict.fromkeys(kept.version for kept in history if kept.version))
+            raise InvalidRequest(Problem("to", f"version {version} was never released at {stage}", f"one of {known}"))
+        new = found or msgspec.structs.replace(
+            last, version="", sha256="", belief_sha256="", policy=b"", posterior=b""
+        )  # fmt: skip
+        more = {"seq": 0, "kind": "rollback", "approved_by": by, "approved_at": at, "reason": why, "at": now}
+        return self.admit(msgspec.structs.replace(new, **more))
+
+    def _swap(self, kept: Release, live: PreparedPolicy | None) -> None:
+        rest = {stage: other for stage, other in self.lives.items() if stage != kept.stage}
+        self.lives = {**rest, kept.stage: live} if live is not None else rest
+        self.current = {**self.current, kept.stage: kept}
+        self.unfit.pop(kept.stage, None)
+        self._metrics.release.labels(kept.stage).set(kept.seq if live is not None else 0)
+
+    def history(self) -> list[tuple[Release, str]]:
+        """Every release, in order, and the version that a rollback from it leads to."""
+        every, back = self._store.releases(), dict[int, str]()
+        for stage in {kept.stage for kept in every}:
+            mine = [kept for kept in every if kept.stage == stage]
+            back |= zip((kept.seq for kept in mine), release.rolls_back_to(mine), strict=True)
+        return [(kept, back[kept.seq]) for kept in every]
+
+    def failing(self, now: int) -> dict[str, str]:
+        """What does not work now and why; decisions and learning go on all the same."""
+        found = {f"release {stage}": why for stage, why in self.unfit.items()}
+        word = self.word
+        if word is None:
+            return found
+        silent = (now - word.at) / 1e6
+        if silent > max(_SILENT_SECONDS, _SILENT * word.every):
+            found["registry"] = f"no word from `registry sync` since {iso(word.at)}"
+        elif not word.reachable:
+            found["registry"] = f"unreachable since {iso(word.since)}: {word.detail}"
+        return found | {f"registry {stage}": why for stage, why in word.refused.items()}
+
+    def hear(self, word: SyncHeartbeat) -> None:
+        """What `registry sync` says."""
+        self.word = word
+        self._metrics.registry_up.set(word.reachable)
+        self._metrics.backlog.set(word.backlog)
+        self._metrics.dropped.set(word.dropped)
+
+
+def prepared(kept: Release, app: str, stages: Mapping[str, Stage]) -> PreparedPolicy | None:
+    """A release ready to decide in an app; None for a withdrawal. SnapshotError if it is not what it says, or does not
+    fit what the stage declares.
+    """
+    if not kept.version:
+        return None
+    if hashlib.sha256(kept.policy).hexdigest() != kept.sha256:
+        raise SnapshotError("policy.json is not the one that was approved (sha256 differs)")
+    snapshot = unpack({"policy.json": kept.policy, "posterior.npz": kept.posterior})
+    if (snapshot.app, snapshot.stage) != (app, kept.stage):
+        raise SnapshotError(f"it is of {snapshot.app}/{snapshot.stage}, not of {app}/{kept.stage}")
+    if snapshot.belief.digest() != kept.belief_sha256:
+        raise SnapshotError("the belief is not the one that was approved (digest differs)")
+    return release.prepare(snapshot, stages[kept.stage])._replace(release=kept.seq)
+
+
+def past(kept: Release, spec: Stage) -> PreparedPolicy:
+    """A release as it decided under `spec`. SnapshotError."""
+    snapshot = unpack({"policy.json": kept.policy, "posterior.npz": kept.posterior})
+    return release.prepare(snapshot, spec)._replace(release=kept.seq)
+
+
+def iso(microseconds: int) -> str:
+    """A time as people read it."""
+    return dt.datetime.fromtimestamp(microseconds / 1e6, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,267 @@
+"""Taking events in, the same way in every store: what is new, who a user is, the journey, and what was reported.
+
+A store supplies rows inside one transaction; everything here runs within it, so events, journeys and the outcomes that
+events report become durable together.
+
+Ids of one person are joined by links alias → owner, said by events that carry both. An alias belongs to the owner of
+its earliest link, whatever order links came in; following owners leads to the root, under which the journey is kept.
+
+After each change, a person's reports are attributed as if all had come in the order in which they happened; what
+differs from the credits in force is recorded.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from api.stores.protocol import EventCredits, IngestResult, MissedReport, OutcomeReceipt, Status
+from bandit.journey import attribution, folding
+from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
+from bandit.journey.folding import JourneyFold, JourneyState
+from bandit.records import Event, Outcome
+
+Link = tuple[int, str, bytes]  # when it was said, in which event, the owner
+
+
+class EventRows(Protocol):
+    """Rows of one store, inside one transaction."""
+
+    def known(self, ids: Sequence[str]) -> dict[str, Event]:
+        """Events of these ids that are recorded."""
+        ...
+
+    def append(self, events: Sequence[tuple[Event, bool]]) -> None:
+        """Record events; True marks those that report something."""
+        ...
+
+    def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
+        """All events under these ids, or those that report something."""
+        ...
+
+    def links(self, alias: bytes) -> list[Link]:
+        """Every link of an alias, one for each owner."""
+        ...
+
+    def link(self, alias: bytes, link: Link) -> None:
+        """Record a link, in place of a later one to the same owner."""
+        ...
+
+    def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        """To whom those of the ids belong that are aliases."""
+        ...
+
+    def own(self, alias: bytes, owner: bytes) -> None:
+        """Keep to whom an alias belongs now."""
+        ...
+
+    def aliases(self, owner: bytes) -> list[bytes]:
+        """Ids that belong to this one."""
+        ...
+
+    def states(self, roots: Collection[bytes]) -> dict[bytes, JourneyState]:
+        """The journeys kept under these roots."""
+        ...
+
+    def keep(self, states: Mapping[bytes, JourneyState | None]) -> None:
+        """Keep journeys, or forget those that are None."""
+        ...
+
+    def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
+        """Decisions of these users whose window was open at `since` or later, without those that were "not now"."""
+        ...
+
+    def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
+        """(event, stage) → what was credited; final at `now` if the decision is settled or its window is over."""
+        ...
+
+    def credit(self, rows: Sequence[CreditedOutcome]) -> None:
+        """Remember credits, and those that were voided; the last one of an event and a stage counts."""
+        ...
+
+    def missed(self, events: Sequence[str]) -> dict[tuple[str, str], UncreditedReport]:
+        """(event, stage) → why it is credited to nothing."""
+        ...
+
+    def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
+        """Remember reports that are credited to nothing, in place of earlier reasons, and forget those of `gone`."""
+        ...
+
+
+Record = Callable[[Sequence[Outcome]], list[OutcomeReceipt]]
+
+
+def roots_of(rows: EventRows, users: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Where following owners from each user ends; the smallest id where it goes round in a circle."""
+    owners: dict[bytes, bytes | None] = {}
+    look = set(users)
+    starts = tuple(look)
+    while look:  # a query for each step of the longest chain, whatever the number of users
+        found = rows.owners(look)
+        owners |= {one: found.get(one) for one in look}
+        look = set(found.values()) - owners.keys()
+    return {user: _end(owners, user) for user in starts}
+
+
+def _end(owners: Mapping[bytes, bytes | None], user: bytes) -> bytes:
+    path = [user]
+    while (owner := owners[path[-1]]) is not None:
+        if owner in path:
+            return min(path[path.index(owner) :])
+        path.append(owner)
+    return path[-1]
+
+
+def root_of(rows: EventRows, user: bytes) -> bytes:
+    """The root of one user."""
+    return roots_of(rows, [user])[user]
+
+
+def family(rows: EventRows, root: bytes) -> frozenset[bytes]:
+    """Every id that leads to the root, itself included."""
+    found, look = {root}, [root]
+    while look:
+        new = set(rows.aliases(look.pop())) - found
+        found |= new
+        look += new
+    return frozenset(found)
+
+
+def take(
+    rows: EventRows,
+    rules: JourneyFold,
+    events: Sequence[Event],
+    now: int,
+    record: Record,
+    users: Collection[bytes] = (),
+) -> IngestResult:
+    """Record what is new of `events`, move journeys on, and record what the events report by `record`. `users`: people
+    whose reports are attributed anew.
+    """
+    taken, fresh = _admit(rows, events)
+    rows.append([(event, event.name in rules.outcomes) for event in fresh])
+    moved = _join(rows, [event for event in fresh if event.alias not in (None, event.user)])
+    roots = roots_of(rows, {*moved, *users, *(event.user for event in fresh)})
+    by_root: dict[bytes, list[Event]] = {roots[one]: [] for one in moved}
+    for event in fresh:
+        by_root.setdefault(roots[event.user], []).append(event)
+    before = rows.states(by_root.keys() - moved)
+    states = {root: _moved_on(rows, rules, root, new, before.get(root)) for root, new in by_root.items()}
+    rows.keep({**dict.fromkeys(moved - states.keys()), **states})
+    telling = {root for root, new in by_root.items() if any(event.name in rules.outcomes for event in new)}
+    asked = telling | (moved & set(roots.values())) | {roots[user] for user in users}
+    reported = [_report(rows, rules, family(rows, root), now, record) for root in sorted(asked)]
+    told = [event.id for event in events if event.name in rules.outcomes]
+    return IngestResult(
+        taken,
+        {root: state for root, state in states.items() if state},
+        moved,
+        [pair for noted, _ in reported for pair in noted],
+        _credits(rows, told, now),
+        [miss for _, missed in reported for miss in missed],
+    )
+
+
+def _admit(rows: EventRows, events: Sequence[Event]) -> tuple[list[Status], list[Event]]:
+    """What becomes of each event, and those that are new. An id that came with other content is a conflict."""
+    known = rows.known([event.id for event in events])
+    taken, fresh = list[Status](), []
+    for event in events:
+        first = known.get(event.id)
+        if first is None:
+            known[event.id] = event
+            fresh.append(event)
+            taken.append("recorded")
+        else:
+            same = _content(first) == _content(event)
+            taken.append("duplicate" if same else "conflict")
+    return taken, fresh
+
+
+def _content(event: Event) -> tuple[object, ...]:
+    """Without times: an event sent without one takes that of its arrival."""
+    return event.user, event.alias, event.name, event.properties
+
+
+def _join(rows: EventRows, events: Iterable[Event]) -> set[bytes]:
+    """Record the links that events carry. The roots, before and after, of everybody concerned."""
+    moved: set[bytes] = set()
+    for event in events:
+        alias, link = event.alias or b"", (event.at, event.id, event.user)
+        links = {owner: (at, message, owner) for at, message, owner in rows.links(alias)}
+        if event.user in links and links[event.user] <= link:
+            continue
+        rows.link(alias, link)
+        winner = min([link, *links.values()])[2]
+        if winner != rows.owners([alias]).get(alias):
+            before = {root_of(rows, alias), root_of(rows, event.user)}
+            rows.own(alias, winner)
+            moved |= before | {root_of(rows, alias), root_of(rows, event.user)}
+    return moved
+
+
+def _moved_on(
+    rows: EventRows, rules: JourneyFold, root: bytes, new: Sequence[Event], before: JourneyState | None
+) -> JourneyState | None:
+    """The journey with the new events: folded on if they came in order, from scratch if not."""
+    if new and folding.follows(rules, before, new):
+        return folding.fold(rules, new, before)
+    everything = rows.events(family(rows, root))
+    return folding.fold(rules, everything) if everything else None
+
+
+def _report(
+    rows: EventRows, rules: JourneyFold, users: Collection[bytes], now: int, record: Record
+) -> tuple[list[tuple[CreditedOutcome, OutcomeReceipt]], list[UncreditedReport]]:
+    """Attribute a person's reports anew: what was recorded of them, and what is newly credited to nothing."""
+    events = rows.events(users, reporting=True)
+    if not events:
+        return [], []
+    ids = [event.id for event in events]
+    candidates = rows.candidates(users, min(event.at for event in events))
+    found = attribution.attribute(rules, events, candidates, rows.credits(ids, now))
+    received = {event.id: event.received for event in events}
+    noted = record([_outcome(c, received[c.event]) for c in found.credited]) if found.credited else []
+    pairs = list(zip(found.credited, noted, strict=True))
+    rows.credit([c for c, note in pairs if note.status in ("recorded", "duplicate")])
+    refused = [
+        UncreditedReport(c.event, c.stage, c.kind, "refused", str(note.problem or note.status))
+        for c, note in pairs
+        if note.status not in ("recorded", "duplicate")
+    ]
+    return pairs, _missed(rows, ids, [*found.uncredited, *refused], received)
+
+
+def _outcome(credited: CreditedOutcome, received: int) -> Outcome:
+    return Outcome(
+        decision=credited.decision,
+        id=credited.outcome,
+        kind=credited.kind,
+        value=credited.value,
+        occurred=credited.occurred,
+        received=received,
+        fact=credited.fact,
+        voids=credited.voids,
+    )
+
+
+def _missed(
+    rows: EventRows, ids: Sequence[str], now: Sequence[UncreditedReport], received: Mapping[str, int]
+) -> list[UncreditedReport]:
+    """Keep what is credited to nothing now. What was not before, or for another reason."""
+    before = rows.missed(ids)
+    after = {(one.event, one.stage): one for one in now}
+    fresh = [one for key, one in after.items() if before.get(key) != one]
+    rows.miss([MissedReport(one, received[one.event]) for one in fresh], list(before.keys() - after.keys()))
+    return [one for one in fresh if (old := before.get((one.event, one.stage))) is None or old.reason != one.reason]
+
+
+def _credits(rows: EventRows, events: Sequence[str], now: int) -> dict[str, EventCredits]:
+    """What each of these events is credited to, as things stand."""
+    if not events:
+        return {}
+    found = {event: EventCredits({}, {}) for event in events}
+    for (event, stage), state in rows.credits(events, now).items():
+        if state.outcome:
+            found[event] = EventCredits({**found[event].credited, stage: state.decision}, {})
+    for (event, stage), miss in rows.missed(events).items():
+        found[event] = found[event]._replace(missed={**found[event].missed, stage: miss})
+    return found

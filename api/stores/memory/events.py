@@ -1,0 +1,128 @@
+"""Events, links, journeys and credits of the ledger in memory."""
+
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from api.stores.ingest import Link, family, root_of
+from api.stores.protocol import DecisionRecord, FirstDecision, MissedReport, PastDecision, Person
+from bandit.catalogue.model import NONE
+from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
+from bandit.journey.folding import JourneyState
+from bandit.records import NOT_NOW, Event
+
+
+class MemoryEventRows:
+    """`Rows` in dicts. `decided(users)`: the decisions of these users, in order; `found(id)`: one decision. Records are
+    frozen, so shared.
+    """
+
+    def __init__(
+        self,
+        decided: Callable[[Collection[bytes]], Iterable[DecisionRecord]],
+        found: Callable[[uuid.UUID], DecisionRecord],
+    ) -> None:
+        self._decided = decided
+        self._found = found
+        self._events: dict[str, tuple[Event, bool]] = {}
+        self._by_user: dict[bytes, list[str]] = {}
+        self._links: dict[bytes, dict[bytes, Link]] = {}
+        self._owners: dict[bytes, bytes] = {}
+        self._aliases: dict[bytes, list[bytes]] = {}
+        self._states: dict[bytes, JourneyState] = {}
+        self._credits: dict[tuple[str, str], CreditState] = {}
+        self._missed: dict[tuple[str, str], MissedReport] = {}
+
+    def known(self, ids: Sequence[str]) -> dict[str, Event]:
+        return {i: self._events[i][0] for i in ids if i in self._events}
+
+    def append(self, events: Sequence[tuple[Event, bool]]) -> None:
+        for event, reports in events:
+            self._events[event.id] = (event, reports)
+            self._by_user.setdefault(event.user, []).append(event.id)
+
+    def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
+        rows = [self._events[i] for user in users for i in self._by_user.get(user, ())]
+        return [event for event, reports in rows if reports or not reporting]
+
+    def links(self, alias: bytes) -> list[Link]:
+        return list(self._links.get(alias, {}).values())
+
+    def link(self, alias: bytes, link: Link) -> None:
+        self._links.setdefault(alias, {})[link[2]] = link
+
+    def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        return {i: self._owners[i] for i in ids if i in self._owners}
+
+    def own(self, alias: bytes, owner: bytes) -> None:
+        if alias in self._owners:
+            self._aliases[self._owners[alias]].remove(alias)
+        self._owners[alias] = owner
+        self._aliases.setdefault(owner, []).append(alias)
+
+    def aliases(self, owner: bytes) -> list[bytes]:
+        return list(self._aliases.get(owner, ()))
+
+    def states(self, roots: Collection[bytes]) -> dict[bytes, JourneyState]:
+        return {root: self._states[root] for root in roots if root in self._states}
+
+    def keep(self, states: Mapping[bytes, JourneyState | None]) -> None:
+        for root, state in states.items():
+            if state:
+                self._states[root] = state
+            else:
+                self._states.pop(root, None)
+
+    def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
+        found = [f for f in self._decided(users) if f.decision.expires > since and f.decision.moment != NOT_NOW]
+        return [
+            CreditableDecision(d.id, d.stage, d.arm, d.at, d.expires, _activated(f), d.deferred)
+            for f in found
+            for d in (f.decision,)
+        ]
+
+    def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
+        wanted = set(events)
+        return {
+            key: state._replace(final=found.settlement is not None or found.decision.expires <= now)
+            for key, state in self._credits.items()
+            if key[0] in wanted
+            for found in (self._found(state.decision),)
+        }
+
+    def credit(self, rows: Sequence[CreditedOutcome]) -> None:
+        for c in rows:
+            outcome = "" if c.voids else c.outcome
+            self._credits[c.event, c.stage] = CreditState(c.decision, outcome, c.fact, c.changes)
+
+    def missed(self, events: Sequence[str]) -> dict[tuple[str, str], UncreditedReport]:
+        wanted = set(events)
+        return {key: miss.report for key, miss in self._missed.items() if key[0] in wanted}
+
+    def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
+        for key in gone:
+            del self._missed[key]
+        self._missed |= {(miss.report.event, miss.report.stage): miss for miss in rows}
+
+    def newest_missed(self, most: int, reason: str | None) -> list[MissedReport]:
+        """As the SQLite ledger's."""
+        found = [miss for miss in self._missed.values() if reason in (None, miss.report.reason)]
+        return sorted(found, key=lambda miss: (-miss.at, miss.report.event, miss.report.stage))[:most]
+
+    def person(self, user: bytes, most: int) -> Person:
+        """As the SQLite ledger's."""
+        root = root_of(self, user)
+        ids = family(self, root)
+        decided = list(self._decided(ids))
+        found = [
+            PastDecision(d.id, d.stage, d.arm, d.at, d.expires, d.moment, d.deferred, _activated(f))
+            for f in decided
+            for d in (f.decision,)
+            if d.arm != NONE or d.moment not in ("", NOT_NOW)
+        ]
+        first = min((f.decision for f in decided), key=lambda d: not d.unit, default=None)
+        known = FirstDecision(first.user, first.unit, first.holdout, first.spec) if first else None
+        return Person(root, ids, self._states.get(root), tuple(found[::-1][:most]), known)
+
+
+def _activated(found: DecisionRecord) -> int | None:
+    return min((o.occurred for o in found.outcomes if o.kind == "activation"), default=None)

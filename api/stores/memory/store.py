@@ -1,0 +1,254 @@
+"""The ledger in memory: for tests and trials. Keeps the same promises, except that it ends with the process."""
+
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from api.stores import ingest
+from api.stores.memory.events import MemoryEventRows
+from api.stores.protocol import (
+    DecisionRecord,
+    IngestResult,
+    LedgerPosition,
+    MissedReport,
+    OutcomeReceipt,
+    Person,
+    RecordedDecision,
+    RowCounts,
+    WebhookDelivery,
+    admit,
+    finite,
+)
+from bandit.arrays import Array
+from bandit.belief import Belief
+from bandit.catalogue.model import Stage
+from bandit.errors import LedgerError
+from bandit.journey import folding
+from bandit.journey.folding import JourneyFold
+from bandit.records import Decision, Event, MaturedDecision, Outcome, Release, Settlement
+
+
+class MemoryStore:
+    """Dicts and lists. Decisions hold arrays, which could be changed in place: they are copied in and out."""
+
+    def __init__(self) -> None:
+        self._meta: dict[str, str] = {}
+        self._specs: dict[str, Stage] = {}
+        self._found: dict[uuid.UUID, DecisionRecord] = {}
+        self._by_seq: list[uuid.UUID] = []
+        self._by_user: dict[bytes, list[uuid.UUID]] = {}
+        self._rows = MemoryEventRows(self._decided, self._found.__getitem__)
+        self._pending: dict[int, int] = {}  # decision seq → due
+        self._settlements: list[tuple[Settlement, Array, str]] = []
+        self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
+        self._version: dict[str, int] = {}
+        self._outcomes = 0
+        self._letters: dict[tuple[str, str], WebhookDelivery] = {}
+        self._releases: list[Release] = []
+        self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
+
+    def meta(self) -> dict[str, str]:
+        return dict(self._meta)
+
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        self._meta.update(values)
+
+    def register(self, stages: Mapping[str, Stage]) -> None:
+        for stage in stages.values():
+            self._specs.setdefault(stage.digest(), stage)
+
+    def specs(self) -> Mapping[str, Stage]:
+        return MappingProxyType(self._specs)
+
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        outcomes: Sequence[Outcome],
+        now: int,
+        specs: Mapping[str, Stage],
+    ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
+        known = self.find([d.id for d in decisions] + [o.decision for o in outcomes])
+        plan, kept, noted = admit(decisions, outcomes, now, specs, known, len(self._by_seq) + 1)
+        for seq, decision in plan.decisions:
+            self._found[decision.id] = DecisionRecord(seq, _copy(decision), (), None)
+            self._by_seq.append(decision.id)
+            self._by_user.setdefault(decision.user, []).append(decision.id)
+            if decision.now:
+                self._pending[seq] = decision.expires
+        for outcome in plan.outcomes:
+            found = self._found[outcome.decision]
+            self._found[outcome.decision] = found._replace(outcomes=(*found.outcomes, outcome))
+            self._outcomes += 1
+            self._numbers[outcome.decision, outcome.id] = self._outcomes
+        for seq in plan.hastened:
+            self._pending[seq] = 0
+        return kept, noted
+
+    def atomic(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def take(
+        self,
+        events: Sequence[Event],
+        now: int,
+        specs: Mapping[str, Stage],
+        rules: JourneyFold,
+        users: Collection[bytes] = (),
+    ) -> IngestResult:
+        def record(outcomes: Sequence[Outcome]) -> list[OutcomeReceipt]:
+            return self.record([], outcomes, now, specs)[1]
+
+        return ingest.take(self._rows, rules, events, now, record, users)
+
+    def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
+        return self._rows.newest_missed(most, reason)
+
+    def roots(self, users: Collection[bytes]) -> dict[bytes, bytes]:
+        return ingest.roots_of(self._rows, users)
+
+    def person(self, user: bytes, most: int) -> Person:
+        return self._rows.person(user, most)
+
+    def events(self, users: Collection[bytes]) -> list[Event]:
+        return sorted(self._rows.events(users), key=folding.order)
+
+    def _decided(self, users: Collection[bytes]) -> list[DecisionRecord]:
+        found = [self._found[i] for user in users for i in self._by_user.get(user, ())]
+        return sorted(found, key=lambda f: f.seq)
+
+    def due(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+        ripe = sorted((due, seq) for seq, due in self._pending.items() if due <= now)
+        found = [f for _, seq in ripe if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
+        return [MaturedDecision(f.seq, _copy(f.decision), f.outcomes) for f in found]
+
+    def settle(
+        self,
+        settlements: Sequence[Settlement],
+        beliefs: Mapping[str, tuple[tuple[str, ...], Belief]],
+        facts: Mapping[str, str] = MappingProxyType({}),
+    ) -> dict[str, int]:
+        finite(settlements)
+        settled = [s.decision_seq for s in settlements]
+        if len(set(settled)) < len(settled) or not self._pending.keys() >= set(settled):
+            raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
+        for settlement in settlements:
+            done = msgspec.structs.replace(settlement, seq=len(self._settlements) + 1)
+            found = self._found[self._by_seq[done.decision_seq - 1]]
+            del self._pending[done.decision_seq]
+            self._found[found.decision.id] = found._replace(settlement=done)
+            self._settlements.append((done, found.decision.x, found.decision.spec))
+            self._version[done.stage] = done.seq
+        for stage, (arms, belief) in beliefs.items():
+            self.replace_belief(stage, arms, belief)
+        self.set_meta(facts)
+        return {s.stage: self._version[s.stage] for s in settlements}
+
+    def version(self, stage: str) -> int:
+        return self._version.get(stage, 0)
+
+    def last(self) -> LedgerPosition:
+        return LedgerPosition(len(self._by_seq), self._outcomes, len(self._settlements), len(self._releases))
+
+    def open(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+        end = at or self.last()
+        for i in self._by_seq[: end.decision]:
+            found = self._found[i]
+            done = found.settlement is not None and found.settlement.seq <= end.settlement
+            if found.decision.stage == stage and found.decision.now and not done:
+                known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
+                yield _handed_out(found._replace(outcomes=known, settlement=None))
+
+    def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
+        zero = (0.0, 0.0, 0.0, np.zeros((d, d)), np.zeros(d))
+        rows = [self._arms.get((stage, arm), zero) for arm in arms]
+        belief = Belief(*(np.array([cast(float, row[i]) for row in rows]) for i in range(5)))
+        return belief, self._version.get(stage, 0)
+
+    def replace_belief(self, stage: str, arms: tuple[str, ...], belief: Belief) -> None:
+        for a, arm in enumerate(arms):
+            row = (float(belief.n[a]), float(belief.reward[a]), float(belief.square[a]))
+            self._arms[stage, arm] = (*row, belief.precision[a].copy(), belief.shift[a].copy())
+
+    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+        return {i: _handed_out(self._found[i]) for i in ids if i in self._found}
+
+    def settled(
+        self, stage: str, through: int | None = None, after: int = 0
+    ) -> Iterator[tuple[Settlement, Array, str]]:
+        for settlement, x, spec in self._settlements:
+            if settlement.stage == stage and after < settlement.seq and (through is None or settlement.seq <= through):
+                yield settlement, x.copy(), spec
+
+    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
+        for i in self._by_seq:
+            found = self._found[i]
+            if found.decision.at >= since and (stage is None or found.decision.stage == stage):
+                yield _handed_out(found)
+
+    def made(self, after: int, most: int) -> list[DecisionRecord]:
+        return [_handed_out(self._found[i]) for i in self._by_seq[after : after + most]]
+
+    def ended(self, after: int, most: int) -> list[DecisionRecord]:
+        done = self._settlements[after : after + most]
+        return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, *_ in done]
+
+    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
+        mine = [one for one in list(self._letters.values()) if one.dead is dead and endpoint in (None, one.endpoint)]
+        return sorted(mine, key=lambda one: (one.due, one.endpoint, one.event))
+
+    def post(
+        self,
+        facts: Mapping[str, str],
+        put: Sequence[WebhookDelivery],
+        gone: Sequence[tuple[str, str]],
+        most_dead: int | None = None,
+    ) -> None:
+        self.set_meta(facts)
+        self._letters |= {(one.endpoint, one.event): one for one in put}
+        for key in gone:
+            self._letters.pop(key, None)
+        for endpoint in {one.endpoint for one in put if most_dead is not None}:
+            dead = sorted((one.at, one.event) for one in self.letters(endpoint, dead=True))
+            for _, event in dead[: -most_dead if most_dead else None]:
+                del self._letters[endpoint, event]
+
+    def publish(self, release: Release) -> Release:
+        kept = msgspec.structs.replace(release, seq=len(self._releases) + 1)
+        self._releases.append(kept)
+        return kept
+
+    def releases(self, stage: str | None = None) -> list[Release]:
+        return [release for release in self._releases if stage in (None, release.stage)]
+
+    def counts(self) -> RowCounts:
+        return RowCounts(len(self._by_seq), self._outcomes, len(self._settlements), len(self._pending))
+
+    def describe(self) -> dict[str, str]:
+        return {"engine": "memory", "durable": "no"}
+
+    def close(self) -> None:
+        self._found.clear()
+        self._by_seq.clear()
+
+
+def _handed_out(found: DecisionRecord) -> DecisionRecord:
+    return found._replace(decision=_copy(found.decision))
+
+
+def _copy(decision: Decision) -> Decision:
+    """The same value, sharing nothing that could be changed in place."""
+    return msgspec.structs.replace(
+        decision,
+        x=decision.x.copy(),
+        phi=decision.phi.copy(),
+        propensity=decision.propensity.copy(),
+        mean=decision.mean.copy(),
+        sd=decision.sd.copy(),
+        excluded=dict(decision.excluded),
+        evidence=dict(decision.evidence),
+    )

@@ -1,0 +1,153 @@
+"""Rows of events, links, journeys and credits in the SQLite ledger."""
+
+import sqlite3
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from api.stores.ingest import Link, family, root_of
+from api.stores.protocol import FirstDecision, MissedReport, PastDecision, Person
+from bandit.catalogue.model import NONE
+from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
+from bandit.journey.folding import JourneyState
+from bandit.records import NOT_NOW, Event, Value
+
+_COLUMNS = "id, user, alias, at, received, name, properties"
+_ACTIVATED = "(SELECT min(occurred) FROM outcomes o WHERE o.decision = d.id AND o.kind = 'activation')"
+_properties = msgspec.json.Decoder(dict[str, Value | None])
+_state = msgspec.msgpack.Decoder(JourneyState)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class SqliteEventRows:
+    """`Rows` of one connection; who calls holds its transaction."""
+
+    def __init__(self, conn: sqlite3.Connection):
+        self._conn = conn
+
+    def known(self, ids: Sequence[str]) -> dict[str, Event]:
+        query = f"SELECT {_COLUMNS} FROM events WHERE id IN ({_marks(ids)})"  # noqa: S608
+        return {event.id: event for event in map(_event, self._conn.execute(query, ids).fetchall())}
+
+    def append(self, events: Sequence[tuple[Event, bool]]) -> None:
+        rows = [
+            (e.id, e.user, e.alias, e.at, e.received, e.name, msgspec.json.encode(e.properties).decode(), int(reports))
+            for e, reports in events
+        ]
+        self._conn.executemany(f"INSERT INTO events ({_COLUMNS}, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+
+    def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
+        only = "AND reports = 1" if reporting else ""
+        query = f"SELECT {_COLUMNS} FROM events WHERE user IN ({_marks(users)}) {only}"  # noqa: S608
+        return list(map(_event, self._conn.execute(query, tuple(users))))
+
+    def links(self, alias: bytes) -> list[Link]:
+        return self._conn.execute("SELECT at, event, owner FROM links WHERE alias = ?", (alias,)).fetchall()
+
+    def link(self, alias: bytes, link: Link) -> None:
+        at, event, owner = link
+        self._conn.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)", (alias, owner, at, event))
+
+    def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        query = f"SELECT alias, owner FROM owners WHERE alias IN ({_marks(ids)})"  # noqa: S608
+        return dict(self._conn.execute(query, tuple(ids)).fetchall())
+
+    def own(self, alias: bytes, owner: bytes) -> None:
+        self._conn.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (alias, owner))
+
+    def aliases(self, owner: bytes) -> list[bytes]:
+        return [row[0] for row in self._conn.execute("SELECT alias FROM owners WHERE owner = ?", (owner,))]
+
+    def states(self, roots: Collection[bytes]) -> dict[bytes, JourneyState]:
+        query = f"SELECT user, state FROM journeys WHERE user IN ({_marks(roots)})"  # noqa: S608
+        return {root: _state.decode(state) for root, state in self._conn.execute(query, tuple(roots)).fetchall()}
+
+    def keep(self, states: Mapping[bytes, JourneyState | None]) -> None:
+        rows = [(root, _encode(state)) for root, state in states.items() if state]
+        self._conn.executemany("INSERT OR REPLACE INTO journeys VALUES (?, ?)", rows)
+        gone = [(root,) for root, state in states.items() if state is None]
+        self._conn.executemany("DELETE FROM journeys WHERE user = ?", gone)
+
+    def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
+        query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, {_ACTIVATED}, d.deferred FROM decisions d
+                    WHERE d.user IN ({_marks(users)}) AND d.expires > ? AND d.moment <> ?"""  # noqa: S608
+        rows = self._conn.execute(query, (*users, since, NOT_NOW))
+        return [
+            CreditableDecision(uuid.UUID(bytes=row[0]), row[1], row[2], row[3], row[4], row[5], bool(row[6]))
+            for row in rows
+        ]
+
+    def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
+        query = f"""SELECT c.event, c.stage, c.decision, c.outcome, c.fact, c.changes,
+                           s.seq IS NOT NULL OR d.expires <= ?
+                    FROM credits c JOIN decisions d ON d.id = c.decision
+                    LEFT JOIN settlements s ON s.decision_seq = d.seq
+                    WHERE c.event IN ({_marks(events)})"""  # noqa: S608
+        return {
+            (row[0], row[1]): CreditState(uuid.UUID(bytes=row[2]), row[3], row[4], row[5], bool(row[6]))
+            for row in self._conn.execute(query, (now, *events))
+        }
+
+    def credit(self, rows: Sequence[CreditedOutcome]) -> None:
+        values = [(c.event, c.stage, c.decision.bytes, "" if c.voids else c.outcome, c.fact, c.changes) for c in rows]
+        columns = "event, stage, decision, outcome, fact, changes"
+        self._conn.executemany(f"INSERT OR REPLACE INTO credits ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+
+    def missed(self, events: Sequence[str]) -> dict[tuple[str, str], UncreditedReport]:
+        query = f"SELECT event, stage, kind, reason, why FROM uncredited WHERE event IN ({_marks(events)})"  # noqa: S608
+        return {(row[0], row[1]): UncreditedReport(*row) for row in self._conn.execute(query, tuple(events))}
+
+    def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
+        self._conn.executemany("DELETE FROM uncredited WHERE event = ? AND stage = ?", gone)
+        values = [(*report, at) for report, at in rows]
+        self._conn.executemany("INSERT OR REPLACE INTO uncredited VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def newest_missed(self, most: int, reason: str | None) -> list[MissedReport]:
+        """Reports credited to nothing, newest first."""
+        query = """SELECT event, stage, kind, reason, why, at FROM uncredited
+                   WHERE ? IS NULL OR reason = ? ORDER BY at DESC, event, stage LIMIT ?"""
+        return [
+            MissedReport(UncreditedReport(*row[:5]), row[5])
+            for row in self._conn.execute(query, (reason, reason, most))
+        ]
+
+    def unknown(self, user: bytes) -> bool:
+        """Whether nothing is known of an id: no decision, no event, no link."""
+        parts = (("decisions", "user"), ("journeys", "user"), ("owners", "alias"), ("owners", "owner"))
+        query = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {column} = ?1)" for table, column in parts)  # noqa: S608
+        return not self._conn.execute(f"SELECT {query}", (user,)).fetchone()[0]
+
+    def person(self, user: bytes, most: int) -> Person:
+        """Who is behind an id, with at most so many decisions: those that showed something, or that a moment asked."""
+        root = root_of(self, user)
+        ids = family(self, root)
+        query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, d.moment, d.deferred, {_ACTIVATED} FROM decisions d
+                    WHERE d.user IN ({_marks(ids)}) AND (d.arm <> ? OR d.moment NOT IN ('', ?))
+                    ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
+        rows = self._conn.execute(query, (*ids, NONE, NOT_NOW, most))
+        asked = tuple(PastDecision(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows)
+        return Person(root, ids, self.states([root]).get(root), asked, self._first(ids))
+
+    def _first(self, ids: Collection[bytes]) -> FirstDecision | None:
+        query = f"""SELECT d.user, d.unit, d.holdout, s.digest FROM decisions d JOIN specs s ON s.key = d.spec
+                    WHERE d.user IN ({_marks(ids)}) ORDER BY length(d.unit) = 0, d.seq LIMIT 1"""  # noqa: S608
+        row = self._conn.execute(query, tuple(ids)).fetchone()
+        return FirstDecision(row[0], row[1], bool(row[2]), row[3]) if row else None
+
+
+def _event(row: Sequence[Any]) -> Event:
+    return Event(
+        id=row[0],
+        user=row[1],
+        alias=row[2],
+        at=row[3],
+        received=row[4],
+        name=row[5],
+        properties=_properties.decode(row[6]),
+    )
+
+
+def _marks(values: Collection[Any]) -> str:
+    return ", ".join("?" * len(values))

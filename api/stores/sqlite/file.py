@@ -1,0 +1,97 @@
+"""Opening the SQLite file: its owner, its connections, its settings and its tables."""
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlite_utils
+
+from api.stores.sqlite.schema import migrations
+from bandit.errors import LedgerError
+
+SCHEMA = len(migrations.pending(sqlite_utils.Database(memory=True)))
+"""Number of the tables' present form, kept in each file as `user_version`."""
+
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA trusted_schema = OFF",
+)
+
+
+@contextmanager
+def read_transaction(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Several reads of one state of the ledger."""
+    conn.execute("BEGIN")
+    try:
+        yield conn
+    finally:
+        conn.execute("COMMIT")
+
+
+def connect(path: Path, mode: str, busy_seconds: float, opening: ExitStack) -> sqlite_utils.Database:
+    """A connection that `opening` closes. `mode`: "ro" or "rwc"."""
+    uri = f"{path.resolve().as_uri()}?mode={mode}"  # as_uri quotes: a file may have %, ? or # in its name
+    conn = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=busy_seconds)
+    opening.callback(conn.close)
+    return sqlite_utils.Database(conn)
+
+
+def prepare(database: sqlite_utils.Database) -> str:
+    """Settings of the writing connection and the tables; what `synchronous` really is then."""
+    for pragma in _PRAGMAS:
+        database.conn.execute(pragma).fetchall()
+    known(database)
+    migrations.apply(database)
+    database.conn.execute(f"PRAGMA user_version = {SCHEMA}")
+    level = database.conn.execute("PRAGMA synchronous").fetchone()[0]
+    return ("OFF", "NORMAL", "FULL", "EXTRA")[level]
+
+
+def check_schema(database: sqlite_utils.Database, path: Path) -> None:
+    """LedgerError for a file that only this version's service, or only a later version, can read."""
+    known(database)
+    if not migrations.applied(database):
+        raise LedgerError(f"{path} cannot be used as a ledger: it has none of its tables")
+    missing = [migration.name for migration in migrations.pending(database)]
+    if missing:
+        raise LedgerError(
+            f"{path} was written by an earlier version (its tables lack: {', '.join(missing)}): "
+            "start the service on it once, which brings it up to date"
+        )
+
+
+def known(database: sqlite_utils.Database) -> None:
+    """LedgerError if a later version has changed the tables: what it keeps there would be passed over in silence."""
+    number = schema_of(database)
+    if number > SCHEMA:
+        what = f"schema {number}, this one reads up to {SCHEMA}"
+        raise LedgerError(f"it was written by a later version ({what}): upgrade this one")
+
+
+def schema_of(database: sqlite_utils.Database) -> int:
+    """The number of the form that a file's tables have; beyond SCHEMA if a later version has changed them."""
+    ours = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
+    applied = [migration.name for migration in migrations.applied(database)]
+    later = [name for name in applied if name not in ours]
+    number = int(database.conn.execute("PRAGMA user_version").fetchone()[0])
+    return max(number, SCHEMA + len(later)) if later else max(number, len(applied))
+
+
+def own(path: Path) -> Any:
+    """An advisory lock that ends with the process. LedgerError if another process holds it."""
+    path = path.resolve()  # a symbolic link is the same file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise LedgerError(f"{path} is in use by another process: one service owns one file") from error
+    return handle

@@ -1,0 +1,139 @@
+"""Records ⇄ rows of the SQLite ledger. x is on the 2⁻¹² grid, so float32 holds it exactly."""
+
+import uuid
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bandit.arrays import Array
+from bandit.belief import X_GRID
+from bandit.records import Decision, Outcome, PendingBasis, Release, Settlement
+
+DECISION_COLUMNS = (
+    "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
+    "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
+    "deferred", "actions", "phi", "release", "unit",
+)  # fmt: skip
+OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
+RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
+SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
+
+_encode = msgspec.json.Encoder().encode
+_names = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+def decision_row(d: Decision) -> tuple[Any, ...]:
+    """Values in the order of DECISION_COLUMNS."""
+    x = d.x.astype("<f4").tobytes()
+    arrays = (
+        d.propensity.astype("<f8").tobytes(),
+        d.mean.astype("<f8").tobytes(),
+        d.sd.astype("<f8").tobytes(),
+    )
+    texts = (_encode(d.excluded).decode(), _encode(d.evidence).decode(), _encode(d.notes).decode())
+    head = (d.id.bytes, d.at, d.expires, d.stage, d.version, d.user, d.request, x)
+    offered = (_encode(d.actions).decode(), _packed(d.phi)) if d.actions else ("", b"")
+    return (
+        *head,
+        *arrays,
+        d.u,
+        d.arm,
+        int(d.holdout),
+        *texts,
+        *d.basis,
+        d.moment,
+        int(d.deferred),
+        *offered,
+        d.release,
+        d.unit,
+    )
+
+
+def decision_of(spec: str, row: Sequence[Any]) -> Decision:
+    """The inverse of `decision_row`."""
+    return Decision(
+        spec=spec,
+        id=uuid.UUID(bytes=row[0]),
+        at=row[1],
+        expires=row[2],
+        stage=row[3],
+        version=row[4],
+        user=row[5],
+        request=row[6],
+        x=np.frombuffer(row[7], dtype="<f4").astype(np.float64),
+        propensity=_floats(row[8]),
+        mean=_floats(row[9]),
+        sd=_floats(row[10]),
+        u=row[11],
+        arm=row[12],
+        holdout=bool(row[13]),
+        excluded=msgspec.json.decode(row[14]),
+        evidence=msgspec.json.decode(row[15]),
+        notes=tuple(msgspec.json.decode(row[16])),
+        basis=PendingBasis(*row[17:20]),
+        moment=row[20],
+        deferred=bool(row[21]),
+        actions=_names(row[22]) if row[22] else (),
+        phi=_unpacked(row[23], len(row[7]) // 4),
+        release=row[24],
+        unit=row[25],
+    )
+
+
+def outcome_row(o: Outcome) -> tuple[Any, ...]:
+    """Values in the order of OUTCOME_COLUMNS."""
+    return (o.decision.bytes, o.id, o.kind, o.value, o.occurred, o.received, int(o.late), o.fact, o.voids)
+
+
+def outcome_of(row: Sequence[Any]) -> Outcome:
+    """The inverse of `outcome_row`."""
+    return Outcome(
+        decision=uuid.UUID(bytes=row[0]),
+        id=row[1],
+        kind=row[2],
+        value=row[3],
+        occurred=row[4],
+        received=row[5],
+        late=bool(row[6]),
+        fact=row[7],
+        voids=row[8],
+    )
+
+
+def settlement_row(s: Settlement) -> tuple[Any, ...]:
+    """Values in the order of SETTLEMENT_COLUMNS."""
+    return (s.decision_seq, s.stage, s.arm, s.at, s.reward, s.why, int(s.learned), s.tau, s.nu)
+
+
+def settlement_of(row: Sequence[Any]) -> Settlement:
+    """From a row of seq and SETTLEMENT_COLUMNS."""
+    return Settlement(
+        seq=row[0],
+        decision_seq=row[1],
+        stage=row[2],
+        arm=row[3],
+        at=row[4],
+        reward=row[5],
+        why=row[6],
+        learned=bool(row[7]),
+        tau=row[8],
+        nu=row[9],
+    )
+
+
+def _packed(phi: Array) -> bytes:
+    """Features of actions: within [−1, 1] on the 2⁻¹² grid, so whole numbers of 16 bits, most of them 0."""
+    return zlib.compress((phi * X_GRID).astype("<i2").tobytes(), level=1)
+
+
+def _unpacked(blob: bytes, d: int) -> Array:
+    if not blob:
+        return np.zeros((0, 0))
+    return np.frombuffer(zlib.decompress(blob), dtype="<i2").astype(np.float64).reshape(-1, d) / X_GRID
+
+
+def _floats(blob: bytes) -> Array:
+    return np.frombuffer(blob, dtype="<f8").astype(np.float64)

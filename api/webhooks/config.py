@@ -1,0 +1,223 @@
+"""Webhooks: who is told of what, the CloudEvents that tell it, and their signature.
+
+Events are CloudEvents 1.0 in structured JSON. They are signed as Standard Webhooks are, so that receivers can verify
+them with a library they may have: HMAC-SHA256 over "id.timestamp.body".
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from api.stores.protocol import DecisionRecord
+from api.times import time_of
+from bandit.catalogue.decoding import decode
+from bandit.catalogue.model import Stage
+from bandit.errors import CatalogueError, Problem
+from bandit.learning.drift import DriftAlarm
+from bandit.records import Release
+from bandit.tables.texts import decoded
+
+Kind = Literal["decision", "reward", "drift", "promotion"]
+KINDS: tuple[Kind, ...] = ("decision", "reward", "drift", "promotion")
+TYPES: Mapping[Kind, str] = {
+    "decision": "journey-bandit.decision.made",
+    "reward": "journey-bandit.reward.matured",
+    "drift": "journey-bandit.drift.alarm",
+    "promotion": "journey-bandit.policy.promoted",
+}
+MEDIA = "application/cloudevents+json"
+_PREFIX = "whsec_"
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who is told. `secret`: whsec_ and base64; or `secret_env`, the variable that holds it. `attempts`: then it is a
+    dead letter.
+    """
+
+    url: str
+    secret: str = ""
+    secret_env: str = ""
+    events: tuple[Kind, ...] = KINDS
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=50)] = 16
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+
+    @property
+    def key(self) -> bytes:
+        """What signs."""
+        text = self.secret or os.environ.get(self.secret_env, "")
+        return base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+
+
+class _WebhookFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    endpoints: dict[str, Endpoint] = {}
+
+
+class WebhookMessage(NamedTuple):
+    """One event, ready to be sent. `id` is the same whenever it is made again."""
+
+    id: str
+    body: bytes
+
+
+def load(path: Path) -> dict[str, Endpoint]:
+    """The endpoints in a file. CatalogueError lists what is wrong with it."""
+    mistakes: list[Problem] = []
+    try:
+        file = decode(tomllib.loads(decoded(path.read_bytes(), str(path))), _WebhookFile, "", mistakes)
+    except (OSError, ValueError) as error:
+        fix = "make one with `journey-bandit webhooks new`"
+        raise CatalogueError(str(path), [Problem("(file)", str(error), fix)]) from error
+    endpoints: dict[str, Endpoint] = file.endpoints if file else {}
+    mistakes += [problem for name, endpoint in endpoints.items() for problem in _check(name, endpoint)]
+    if mistakes:
+        raise CatalogueError(str(path), mistakes)
+    return endpoints
+
+
+def create(path: Path, name: str, url: str, events: list[Kind]) -> str:
+    """Append an endpoint to the file; its secret. CatalogueError if it cannot be used."""
+    secret = _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+    mistakes = list(_check(name, Endpoint(url=url, secret=secret)))
+    if path.exists() and name in load(path):
+        mistakes.append(Problem(f"endpoints.{name}", "exists", "choose another name, or remove it first"))
+    if mistakes:
+        raise CatalogueError(str(path), mistakes)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(
+            f'\n[endpoints.{name}]\nurl = {json.dumps(url)}\nsecret = "{secret}"\nevents = {json.dumps(events)}\n'
+        )
+    path.chmod(0o600)
+    return secret
+
+
+def _check(name: str, endpoint: Endpoint) -> Iterator[Problem]:
+    path = f"endpoints.{name}"
+    if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
+        yield Problem(path, f"{name!r} is not a usable name", "lower-case letters, digits, - and _")
+    parts = urlsplit(endpoint.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        yield Problem(f"{path}.url", "not a web address", "https://host/path")
+    try:
+        short = len(endpoint.key) < 24
+    except (ValueError, binascii.Error):
+        short = True
+    if short:
+        fix = f"{_PREFIX} and base64 of 24 bytes or more, as `journey-bandit webhooks new` makes it; or set secret_env"
+        yield Problem(f"{path}.secret", "missing, or no secret", fix)
+
+
+def signed(key: bytes, message: WebhookMessage, seconds: int) -> dict[str, str]:
+    """The headers of one attempt, made at `seconds` since 1970."""
+    content = f"{message.id}.{seconds}.".encode() + message.body
+    signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+    return {
+        "Content-Type": MEDIA,
+        "webhook-id": message.id,
+        "webhook-timestamp": str(seconds),
+        "webhook-signature": f"v1,{signature}",
+    }
+
+
+def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessage:
+    """A decision is on disk."""
+    d = found.decision
+    arms = d.arms(spec.arms)
+    nudge, other = spec.nudges.get(d.arm), "action" if spec.dynamic else "none"
+    data = {
+        "decision_id": d.id,
+        "stage": d.stage,
+        "nudge": {"id": d.arm, "type": nudge.type if nudge else other, "format": nudge.format if nudge else other},
+        "propensity": float(d.propensity[arms.index(d.arm)]),
+        "propensities": {a: p for a, p in zip(arms, d.propensity.tolist(), strict=True) if a not in d.excluded},
+        "policy": spec.policy.__struct_config__.tag,
+        "policy_version": d.version,
+        "holdout": d.holdout,
+        "deferred": d.deferred,
+        "moment": d.moment or None,
+        "expires_at": time_of(d.expires),
+        "user_hash": d.user.hex(),
+    }
+    return _event(app, "decision", f"decision:{d.id}", str(d.id), d.at, data)
+
+
+def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
+    """A decision has settled."""
+    d, done = found.decision, found.settlement
+    assert done is not None  # noqa: S101 - only settled decisions are asked for
+    data = {
+        "decision_id": d.id,
+        "stage": d.stage,
+        "nudge": d.arm,
+        "reward": done.reward,
+        "why": done.why,
+        "learned": done.learned,
+        "settlement": done.seq,
+        "outcomes": [
+            {"kind": o.kind, "value": o.value, "occurred_at": time_of(o.occurred), "late": o.late}
+            for o in found.outcomes
+        ],
+    }
+    return _event(app, "reward", f"reward:{d.id}", str(d.id), done.at, data)
+
+
+def drift_alarm(app: str, stage: str, number: int, alarm: DriftAlarm) -> WebhookMessage:
+    """Rewards of an arm moved away from what was expected."""
+    data = {"stage": stage, "nudge": alarm.arm, "direction": alarm.direction, "through_version": alarm.through}
+    return _event(app, "drift", f"drift:{stage}:{number}:{alarm.through}", stage, alarm.at, data)
+
+
+def promoted(app: str, stage: str, decision: int, before: Stage, after: Stage, at: int) -> WebhookMessage:
+    """Another policy decides at a stage, from a decision of the ledger on."""
+    data = {
+        "stage": stage,
+        "from_decision": decision,
+        "before": {"policy": before.policy, "spec": before.digest()},
+        "after": {"policy": after.policy, "spec": after.digest()},
+    }
+    return _event(app, "promotion", f"promotion:{stage}:{decision}", stage, at, data)
+
+
+def released(app: str, before: Release | None, after: Release) -> WebhookMessage:
+    """An approved version decides at a stage; with none, what is learned here decides again."""
+    data = {
+        "stage": after.stage,
+        "release": after.seq,
+        "kind": after.kind,
+        "before": _version(before),
+        "after": _version(after),
+        "approved_by": after.approved_by,
+        "reason": after.reason,
+    }
+    return _event(app, "promotion", f"release:{after.stage}:{after.seq}", after.stage, after.at, data)
+
+
+def _version(release: Release | None) -> dict[str, str] | None:
+    if release is None or not release.version:
+        return None
+    return {"model": release.model, "version": release.version, "sha256": release.sha256}
+
+
+def _event(app: str, kind: Kind, event: str, subject: str, at: int, data: Mapping[str, Any]) -> WebhookMessage:
+    body = {
+        "specversion": "1.0",
+        "id": event,
+        "source": f"/journey-bandit/{app}",
+        "type": TYPES[kind],
+        "subject": subject,
+        "time": time_of(at),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    return WebhookMessage(event, msgspec.json.encode(body))

@@ -1,0 +1,306 @@
+"""Sending webhooks: a thread for each endpoint, which nobody waits for.
+
+The ledger is the outbox. Each endpoint has a place in it, kept in the ledger too; what was made since is sent in order,
+then the place is moved. A message that was refused is kept as a letter with the time of its next attempt, and its place
+is passed. So every message is sent at least once, whatever is restarted; one that came may come again, with its id.
+"""
+
+import asyncio
+import http.client
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from api.clocks import Clock
+from api.learning.worker import Worker
+from api.ledger.statistics_store import statistics_key
+from api.metrics import Metrics
+from api.stores.protocol import LedgerPosition, Store, WebhookDelivery
+from api.webhooks.config import (
+    Endpoint,
+    WebhookMessage,
+    decision_made,
+    drift_alarm,
+    promoted,
+    released,
+    reward_matured,
+    signed,
+)
+from bandit.catalogue.model import Catalogue
+from bandit.learning.drift import DriftState
+from bandit.records import Release
+
+log = logging.getLogger("journey_bandit.webhooks")
+
+_PAGE = 100  # messages between two moves of the place
+_LETTERS = 1000  # that wait for another attempt: beyond, nothing new is begun
+_DEAD = 10_000  # that are kept
+_SLOWEST = 3_600_000_000  # µs between attempts
+_POLL = 0.2  # seconds between looks at the ledger
+
+
+class WebhookCursor(msgspec.Struct, frozen=True):
+    """Up to where an endpoint was told: numbers of decisions, settlements and releases, of alarms by stage, and of
+    eras.
+    """
+
+    decision: int
+    settlement: int
+    alarms: dict[str, int]
+    era: str
+    release: int = 0
+
+
+class WebhookDispatcher:
+    """All endpoints of one service."""
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        catalogue: Catalogue,
+        store: Store,
+        worker: Worker,
+        clock: Clock,
+        metrics: Metrics,
+    ):
+        self._store = store
+        self._worker = worker
+        self._clock = clock
+        self._around = catalogue, store, worker, clock, metrics
+        self.endpoints = dict(endpoints)
+        self._senders = {name: EndpointSender(name, endpoint, *self._around) for name, endpoint in endpoints.items()}
+
+    def start(self) -> None:
+        """Begin to send, what is made from now on; the worker runs."""
+        for sender in self._senders.values():
+            sender.begin()
+            sender.start()
+
+    def stop(self) -> None:
+        """Give up what is being sent: it will be sent again."""
+        _end(self._senders.values())
+
+    def replace(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Send to these from now on. One that is the same goes on, one that is new or came back begins at its place."""
+        gone = [name for name, endpoint in self.endpoints.items() if endpoints.get(name) != endpoint]
+        _end([self._senders.pop(name) for name in gone])
+        for name in endpoints.keys() - self._senders.keys():
+            self._senders[name] = sender = EndpointSender(name, endpoints[name], *self._around)
+            sender.begin()
+            sender.start()
+        self.endpoints = dict(endpoints)
+
+    def dead(self) -> list[WebhookDelivery]:
+        """Letters that were given up, oldest first."""
+        return sorted(self._store.letters(dead=True), key=lambda one: one.at)
+
+    async def again(self, endpoint: str | None = None) -> int:
+        """Try dead letters again, of one endpoint or of all; how many."""
+
+        def revive() -> int:
+            letters = [
+                one._replace(dead=False, attempts=0, due=self._clock())
+                for one in self.dead()
+                if endpoint in (None, one.endpoint)
+            ]
+            self._store.post({}, letters, [])
+            return len(letters)
+
+        return await asyncio.wrap_future(self._worker.run(revive))
+
+
+def _end(senders: Collection["EndpointSender"]) -> None:
+    for sender in senders:
+        sender.stop()
+    for sender in senders:
+        sender.join(timeout=5.0)
+
+
+class EndpointSender(threading.Thread):
+    """One endpoint."""
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        catalogue: Catalogue,
+        store: Store,
+        worker: Worker,
+        clock: Clock,
+        metrics: Metrics,
+    ):
+        super().__init__(name=f"webhooks-{name}", daemon=True)
+        self._endpoint_name, self._endpoint = name, endpoint
+        self._catalogue = catalogue
+        self._store = store
+        self._worker = worker
+        self._clock = clock
+        self._metrics = metrics
+        self._stopping = threading.Event()
+        self._connection: http.client.HTTPConnection | None = None
+        self._place: WebhookCursor | None = (
+            None  # where it is; the ledger may say less, where there was nothing to tell
+        )
+        self._last: LedgerPosition | None = None  # what the ledger held when everything was sent
+
+    def begin(self) -> None:
+        """Give the endpoint its place in the ledger, if it has none."""
+        if self._key not in self._store.meta():
+            last, alarms = self._store.last(), {name: len(watch.alarms) for name, watch in self._watches()}
+            self._move(WebhookCursor(last.decision, last.settlement, alarms, self._eras()[-1], last.release), [], [])
+
+    def stop(self) -> None:
+        """Cut what is being sent."""
+        self._stopping.set()
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(2)
+
+    def run(self) -> None:
+        """Look, send, and look again."""
+        told = ""
+        while not self._stopping.is_set():
+            try:
+                busy, problem = self._round(), ""
+            except Exception as error:  # noqa: BLE001 - the thread must live: what it could not do it does again
+                busy, problem = False, f"{type(error).__name__}: {error}"
+            if problem and problem != told and not self._stopping.is_set():
+                log.warning("webhooks to %s wait: %s", self._endpoint_name, problem)
+            told = problem
+            if not busy:
+                self._stopping.wait(_POLL)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _round(self) -> bool:
+        """Whether there may be more to send at once. Where nobody answers, nothing more is tried until the next."""
+        last, now = self._store.last(), self._clock()
+        waiting = self._store.letters(self._endpoint_name, dead=False)
+        self._metrics.letters.labels(self._endpoint_name).set(len(waiting))
+        due = [letter for letter in waiting if letter.due <= now][:_PAGE]
+        if last == self._last and not due:
+            return False
+        before = self._place or msgspec.json.decode(self._store.meta()[self._key], type=WebhookCursor)
+        self._place, self._last = None, None  # unless all of this goes well, begin again with what the ledger says
+        after, new, more = self._new(before, last) if len(waiting) < _LETTERS else (before, [], True)
+        fresh = [WebhookDelivery(self._endpoint_name, m.id, m.body, 0, now, "", dead=False, at=now) for m in new]
+        put, gone = list[WebhookDelivery](), list[str]()
+        reached = True
+        for letter in (*due, *fresh):
+            if self._stopping.is_set():
+                return False
+            if reached:
+                reached, error = self._send(WebhookMessage(letter.event, letter.body))
+                self._outcome(letter, error, put, gone)
+            elif letter.attempts == 0:
+                put.append(letter)
+        if self._stopping.is_set():  # what was being sent was cut: it is sent again
+            return False
+        if put or gone:
+            self._move(after, put, gone)
+        self._place, self._last = after, None if more else last
+        return more and bool(new) and reached
+
+    @property
+    def _key(self) -> str:
+        return f"webhook:{self._endpoint_name}"
+
+    def _move(self, place: WebhookCursor, put: list[WebhookDelivery], gone: list[str]) -> None:
+        facts = {self._key: msgspec.json.encode(place).decode()}
+        pairs = [(self._endpoint_name, event) for event in gone]
+        self._worker.run(lambda: self._store.post(facts, put, pairs, _DEAD)).result()
+
+    def _outcome(self, letter: WebhookDelivery, error: str, put: list[WebhookDelivery], gone: list[str]) -> None:
+        """What becomes of a letter after an attempt."""
+        if not error:
+            gone.append(letter.event)
+            return
+        attempts, now = letter.attempts + 1, self._clock()
+        dead = attempts >= self._endpoint.attempts
+        pause = min(1_000_000 << min(attempts - 1, 30), _SLOWEST)
+        put.append(letter._replace(attempts=attempts, due=now + pause, error=error[:200], dead=dead))
+        self._metrics.webhooks.labels(self._endpoint_name, "dead" if dead else "failed").inc()
+        if dead:
+            log.error("webhook %s to %s was given up: %s", letter.event, self._endpoint_name, error)
+
+    def _send(self, message: WebhookMessage) -> tuple[bool, str]:
+        """Whether anybody answered, and why the message was not taken, or "". Redirects are not followed."""
+        url = urlsplit(self._endpoint.url)
+        headers = signed(self._endpoint.key, message, self._clock() // 1_000_000)
+        kind: Callable[..., http.client.HTTPConnection] = http.client.HTTPConnection
+        options: dict[str, Any] = {"timeout": self._endpoint.timeout}
+        if url.scheme == "https":
+            kind, options = http.client.HTTPSConnection, options | {"context": ssl.create_default_context()}
+        self._connection = connection = kind(url.hostname or "", url.port, **options)
+        try:
+            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+            connection.request("POST", target, message.body, headers)
+            status = connection.getresponse().status
+        except (OSError, http.client.HTTPException) as error:
+            return False, f"{type(error).__name__}: {error}"
+        finally:
+            connection.close()
+        if 200 <= status < 300:
+            self._metrics.webhooks.labels(self._endpoint_name, "delivered").inc()
+            return True, ""
+        return True, f"answered {status}"
+
+    def _new(self, place: WebhookCursor, last: LedgerPosition) -> tuple[WebhookCursor, list[WebhookMessage], bool]:
+        """What came since, a page of each kind at most; the place behind it; whether there is more."""
+        app, specs, wanted = self._catalogue.app, self._store.specs(), self._endpoint.events
+        made = self._store.made(place.decision, _PAGE) if "decision" in wanted else []
+        ended = self._store.ended(place.settlement, _PAGE) if "reward" in wanted else []
+        messages = [decision_made(app, found, specs[found.decision.spec]) for found in made if found.decision.now]
+        messages += [reward_matured(app, found) for found in ended]
+        alarms = dict(place.alarms)
+        for stage, watch in self._watches():
+            known, alarms[stage] = place.alarms.get(stage, 0), len(watch.alarms)
+            if "drift" in wanted:
+                rows = enumerate(watch.alarms[known:], known)
+                messages += [drift_alarm(app, stage, number, alarm) for number, alarm in rows]
+        if "promotion" in wanted:
+            messages += self._promotions(place.era)
+            messages += self._released(place.release)
+        settled = [found.settlement.seq for found in ended if found.settlement]
+        full = len(made) == _PAGE, len(ended) == _PAGE
+        decision = made[-1].seq if made else place.decision if "decision" in wanted else last.decision
+        settlement = settled[-1] if settled else place.settlement if "reward" in wanted else last.settlement
+        return WebhookCursor(decision, settlement, alarms, self._eras()[-1], last.release), messages, any(full)
+
+    def _watches(self) -> Iterator[tuple[str, DriftState]]:
+        meta = self._store.meta()
+        for name, stage in self._catalogue.stages.items():
+            yield name, msgspec.json.decode(meta.get(f"watch:{statistics_key(name, stage)}", "{}"), type=DriftState)
+
+    def _eras(self) -> list[str]:
+        """From which decisions on declarations were served, in order; never empty."""
+        return ["", *sorted(key for key in self._store.meta() if key.startswith("era:"))]
+
+    def _promotions(self, after: str) -> Iterator[WebhookMessage]:
+        """Stages that another policy decides for since."""
+        meta, specs, eras = self._store.meta(), self._store.specs(), self._eras()
+        for last, era in pairwise(eras):
+            if era <= after or not last:
+                continue
+            before, served = (msgspec.json.decode(meta[key], type=dict[str, str]) for key in (last, era))
+            for stage in served.keys() & before.keys():
+                old, new = specs[before[stage]], specs[served[stage]]
+                if old.policy != new.policy:
+                    number = int(era.removeprefix("era:"))
+                    yield promoted(self._catalogue.app, stage, number, old, new, self._clock())
+
+    def _released(self, after: int) -> Iterator[WebhookMessage]:
+        """Approved versions that decide since, or were taken back."""
+        served = dict[str, Release]()
+        for release in self._store.releases():
+            if release.seq > after:
+                yield released(self._catalogue.app, served.get(release.stage), release)
+            served[release.stage] = release

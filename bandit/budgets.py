@@ -1,0 +1,67 @@
+"""What nudges may cost in a period. Amounts are whole micro-units of the app's currency: sums are exact.
+
+A decision reserves the most that its nudge can cost; when it settles, what it did cost is kept and the rest is freed.
+So Σ cost of the decisions of a period ≤ amount, whatever is converted, and however late. The price of that is that
+what is reserved cannot be shown to others until it settles: a period should be long against the attribution window.
+
+Pacing: what is kept and reserved may not run ahead of the clock by more than a tenth of the amount, or one nudge.
+"""
+
+import math
+
+import msgspec
+
+from bandit.catalogue.model import Nudge, Stage
+
+MICRO = 1_000_000
+AHEAD = 0.1
+
+
+class BudgetAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """One nudge's budget in one period. `period` is the period's length, its number is `number`; times in µs."""
+
+    amount: int
+    period: int
+    number: int
+    committed: int = 0  # kept and reserved
+
+    def at(self, now: int) -> "BudgetAccount":
+        """The account of the period of `now`: empty unless it is this one's."""
+        number = now // self.period
+        return self if number <= self.number else msgspec.structs.replace(self, number=number, committed=0)
+
+    def add(self, micro: int) -> "BudgetAccount":
+        """With so much more (or less) committed."""
+        return msgspec.structs.replace(self, committed=self.committed + micro)
+
+    def refuses(self, most: int, now: int) -> str | None:
+        """Why a nudge that can cost `most` may not be shown now, or None."""
+        if self.committed + most > self.amount:
+            return f"budget: {self.committed / MICRO:g} of {self.amount / MICRO:g} is spent or reserved in this period"
+        over = (now - self.number * self.period) / self.period
+        if self.committed + most > max(self.amount * (over + AHEAD), most):
+            return f"budget: paced, {over:.0%} of the period is over and {self.committed / self.amount:.0%} committed"
+        return None
+
+
+def most(stage: Stage, nudge: Nudge) -> int:
+    """The most that showing the nudge once can cost, in micro-units, rounded up."""
+    return math.ceil((nudge.cost + nudge.cost_when_rewarded * max(stage.reward.max, 0.0)) * MICRO)
+
+
+def spent(nudge: Nudge, reward: float, *, shown: bool) -> int:
+    """What a settled decision has cost, in micro-units, rounded up."""
+    return math.ceil((nudge.cost + nudge.cost_when_rewarded * max(reward, 0.0)) * MICRO) if shown else 0
+
+
+def opened(stage: Stage, scale: float) -> dict[str, BudgetAccount]:
+    """An account for each nudge of the stage that has a budget, on a clock compressed by `scale`."""
+    return {
+        name: BudgetAccount(
+            amount=math.floor(nudge.budget.amount * MICRO),
+            period=max(1, round(nudge.budget.seconds * scale * 1e6)),
+            number=-1,
+        )
+        for name, nudge in stage.nudges.items()
+        if nudge.budget
+    }

@@ -1,0 +1,2 @@
+"""The catalogue of an app: its stages, nudges, features, rewards and limits, as types, with their decoding and checks.
+"""

@@ -1,0 +1,123 @@
+"""Declarations of guardrails: how often, when, for how much and with what evidence nudges may be shown.
+
+`limits` stands in three places: of the app (every nudge counts), of a stage (its nudges), of a nudge (itself).
+A day is any 24 hours, a week any seven days.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import msgspec
+
+from bandit.catalogue import durations
+from bandit.errors import Problem
+
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+Often = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class EvidenceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What must come with the request before a claim may be shown.
+
+    stock: `{"stock": 3}` with 1 ≤ stock ≤ `at_most`. deadline: `{"deadline": "2026-01-31T18:00:00Z"}` in the future.
+    `fresh`: evidence that says when it was looked up (`as_of`) may not be older.
+    """
+
+    kind: Literal["stock", "deadline"]
+    at_most: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    fresh: str = ""
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The most that a nudge may cost in each period of length `per`, in the app's currency. Never overspent."""
+
+    amount: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+    per: str
+
+    @property
+    def seconds(self) -> float:
+        """The period in seconds."""
+        return durations.seconds(self.per)
+
+
+class QuietHours(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"begin": "from", "end": "to"}
+):
+    """Hours without nudges, "22:00" to "07:00", on the user's own clock if `journey.timezone` tells it, else on that of
+    `timezone`. `formats`: only these formats rest.
+    """
+
+    begin: str
+    end: str
+    timezone: str = "UTC"
+    formats: list[str] = []
+
+    def covers(self, minute: int) -> bool:
+        """Whether the minute of the local day is quiet. Hours that end before they begin go past midnight."""
+        begin, end = minute_of(self.begin), minute_of(self.end)
+        return begin <= minute < end if begin < end else minute >= begin or minute < end
+
+
+class GlobalCap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """At most so many exposures of all users together in each period of length `per`."""
+
+    most: Annotated[int, msgspec.Meta(ge=1, le=10**9)]
+    per: str
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How often one user may see nudges; `cool_down`: the least time between two."""
+
+    per_visit: Often | None = None
+    per_day: Often | None = None
+    per_week: Often | None = None
+    total: Often | None = None
+    cool_down: str = ""
+    everyone: GlobalCap | None = None
+    quiet: QuietHours | None = None
+
+
+class AbandonmentLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Not for users who abandoned more than `most` visits within `within`: they may be waiting for it."""
+
+    most: Annotated[int, msgspec.Meta(ge=0, le=30)]
+    within: str
+
+
+class ExclusionRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of these, a user sees one within `within`. `among`: types of nudges, or "stage.nudge"."""
+
+    among: Annotated[list[str], msgspec.Meta(min_length=1)]
+    within: str
+
+
+def minute_of(clock: str) -> int:
+    """Minutes since midnight of "HH:MM"."""
+    return int(clock[:2]) * 60 + int(clock[3:])
+
+
+def check(path: str, declared: msgspec.Struct) -> Iterator[Problem]:
+    """What is wrong with one of the tables above, by itself."""
+    match declared:
+        case QuietHours():
+            for key, clock in (("from", declared.begin), ("to", declared.end)):
+                if not _CLOCK.fullmatch(clock):
+                    yield Problem(f"{path}.{key}", f"{clock!r} is not a time of day", 'hours and minutes, e.g. "22:00"')
+            if declared.begin == declared.end:
+                yield Problem(f"{path}.to", "the quiet hours are empty", "another time than `from`")
+        case Limits() if declared.cool_down:
+            yield from durations.check(f"{path}.cool_down", declared.cool_down, zero=True)
+        case EvidenceRule():
+            yield from _check_evidence(path, declared)
+        case GlobalCap() | Budget():
+            yield from durations.check(f"{path}.per", declared.per)
+        case AbandonmentLimit():
+            yield from durations.check(f"{path}.within", declared.within)
+
+
+def _check_evidence(path: str, evidence: EvidenceRule) -> Iterator[Problem]:
+    if evidence.kind == "stock" and evidence.at_most is None:
+        yield Problem(f"{path}.at_most", "missing", "the largest stock that is scarce, e.g. 5")
+    if evidence.fresh:
+        yield from durations.check(f"{path}.fresh", evidence.fresh)

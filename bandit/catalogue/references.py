@@ -1,0 +1,154 @@
+"""Names in a catalogue that must lead somewhere: from moments, facts, outcomes and limits to events, stages, nudges."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from bandit.catalogue import durations
+from bandit.catalogue.decoding import closest
+from bandit.catalogue.journey_rules import (
+    Count,
+    Credit,
+    EventRule,
+    Fact,
+    JourneyRules,
+    LastValue,
+    Moment,
+    Repeated,
+    VisitCount,
+    VisitLength,
+)
+from bandit.catalogue.limits import ExclusionRule
+from bandit.errors import Problem
+
+
+class Refers(NamedTuple):
+    """What a stage declares, as far as names go."""
+
+    nudges: Mapping[str, str]  # nudge → type
+    features: Mapping[str, str]  # feature → type
+    continuous: bool
+    moments: Mapping[str, Moment]
+    derived: Mapping[str, Fact]
+    outcomes: Mapping[str, Credit]
+
+
+def check(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Problem]:
+    """Every name of the journey that leads nowhere, and durations that are none."""
+    yield from durations.check("journey.visit", journey.visit)
+    if journey.start and journey.start not in stages:
+        yield Problem("journey.start", f"no stage {journey.start!r}", closest(journey.start, stages))
+    yield from _events(journey, stages)
+    for flag, kept in journey.consent.items():
+        yield from _property(f"journey.consent.{flag}", journey, kept.event, kept.property)
+    if journey.timezone:
+        yield from _property("journey.timezone", journey, journey.timezone.event, journey.timezone.property)
+    if journey.abandoned:
+        for name in (journey.abandoned.event, *journey.abandoned.without):
+            yield from _event("journey.abandoned", journey, name)
+    for stage, refers in stages.items():
+        for name, moment in refers.moments.items():
+            yield from _moment(f"stages.{stage}.moments.{name}", journey, moment)
+        for name, fact in refers.derived.items():
+            yield from _fact(f"stages.{stage}.derived.{name}", journey, refers, name, fact)
+        for name, credit in refers.outcomes.items():
+            yield from _credit(f"stages.{stage}.outcomes.{name}", journey, refers, name, credit)
+
+
+def exclusive(groups: Sequence[ExclusionRule], stages: Mapping[str, Refers]) -> Iterator[Problem]:
+    """Members of groups that are neither a type nor a nudge, and durations that are none."""
+    known = {type_ for refers in stages.values() for type_ in refers.nudges.values()}
+    known |= {f"{stage}.{nudge}" for stage, refers in stages.items() for nudge in refers.nudges}
+    for i, group in enumerate(groups):
+        yield from durations.check(f"exclusive[{i}].within", group.within)
+        for member in group.among:
+            if member not in known:
+                yield Problem(f"exclusive[{i}].among", f"no type or nudge {member!r}", closest(member, known))
+
+
+def _events(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Problem]:
+    taken: dict[str, str] = {}
+    for event, rule in journey.events.items():
+        path = f"journey.events.{event}"
+        for name in rule.names:
+            if taken.setdefault(name, event) != event:
+                yield Problem(f"{path}.names", f"{name!r} is {taken[name]} already", "give each name to one event")
+        if rule.key and rule.key not in rule.properties:
+            fix = f"add it to properties; {closest(rule.key, rule.properties)}"
+            yield Problem(f"{path}.key", f"no kept property {rule.key!r}", fix)
+        if rule.stage and rule.stage not in stages:
+            yield Problem(f"{path}.stage", f"no stage {rule.stage!r}", closest(rule.stage, stages))
+
+
+def _event(path: str, journey: JourneyRules, name: str) -> Iterator[Problem]:
+    if name not in journey.events:
+        yield Problem(path, f"no event {name!r} in journey.events", closest(name, journey.events))
+
+
+def _property(path: str, journey: JourneyRules, event: str, name: str) -> Iterator[Problem]:
+    yield from _event(path, journey, event)
+    kept = journey.events[event].properties if event in journey.events else {name: ""}
+    if name not in kept:
+        yield Problem(path, f"{event} keeps no property {name!r}", closest(name, kept))
+
+
+def _moment(path: str, journey: JourneyRules, moment: Moment) -> Iterator[Problem]:
+    for name in (moment.event, *moment.without):
+        yield from _event(path, journey, name)
+    if isinstance(moment, Repeated):
+        spans = [("within", moment.within)] if moment.within else []
+    else:
+        spans = [("after", moment.after)] + [("until", moment.until)] * bool(moment.until)
+    wrong = [problem for key, text in spans for problem in durations.check(f"{path}.{key}", text, zero=key == "after")]
+    yield from wrong
+    if not wrong and len(spans) == 2 and durations.seconds(spans[0][1]) >= durations.seconds(spans[1][1]):
+        yield Problem(f"{path}.until", "ends before it begins", "longer than `after`")
+
+
+def _fact(path: str, journey: JourneyRules, refers: Refers, name: str, fact: Fact) -> Iterator[Problem]:
+    if name not in refers.features:
+        yield Problem(path, "no such feature in this stage", closest(name, refers.features))
+        return
+    if isinstance(fact, LastValue):
+        yield from _property(path, journey, fact.event, fact.property)
+    elif not isinstance(fact, VisitLength | VisitCount):
+        yield from _event(path, journey, fact.event)
+    if isinstance(fact, Count) and fact.within:
+        yield from durations.check(f"{path}.within", fact.within)
+    if isinstance(fact, Count) and fact.same and not _rule(journey, fact.event).key:
+        yield Problem(f"{path}.same", f"{fact.event} has no key", f"declare journey.events.{fact.event}.key")
+    kind = fact.__struct_config__.tag
+    fits = None if isinstance(fact, LastValue) else "boolean" if kind == "ever" else "number"
+    if fits and refers.features[name] != fits:
+        yield Problem(path, f"`{kind}` gives a {fits}, the feature is a {refers.features[name]}", f"a {fits} feature")
+
+
+def _credit(path: str, journey: JourneyRules, refers: Refers, event: str, credit: Credit) -> Iterator[Problem]:
+    yield from _event(path, journey, event)
+    for key, name in (("value", credit.value), ("by", credit.by)):
+        if name:
+            yield from _property(f"{path}.{key}", journey, event, name)
+    if credit.repeatable and (credit.kind != "reward" or not _rule(journey, event).key):
+        problem = "only a reward whose event has a key can come again with it"
+        yield Problem(f"{path}.repeatable", problem, "remove it")
+    if credit.kind == "activation" and credit.value:
+        yield Problem(f"{path}.value", "an activation has no value", "remove it")
+    if credit.kind == "reward" and refers.continuous and not credit.value:
+        yield Problem(f"{path}.value", "missing; this stage's reward is continuous", "the kept property that holds it")
+    if credit.kind != "reward" and not refers.continuous and credit.value:
+        yield Problem(f"{path}.value", "a binary reward is taken back whole", "remove it")
+    if credit.kind == "retraction":
+        yield from _retraction(path, journey, refers, event, credit)
+    elif credit.of:
+        yield Problem(f"{path}.of", "only a retraction is of another event", "remove it")
+
+
+def _retraction(path: str, journey: JourneyRules, refers: Refers, event: str, credit: Credit) -> Iterator[Problem]:
+    rewards = {name for name, other in refers.outcomes.items() if other.kind == "reward"}
+    if credit.of not in rewards:
+        yield Problem(f"{path}.of", f"{credit.of!r} is no reward of this stage", closest(credit.of, rewards))
+    elif bool(_rule(journey, event).key) != bool(_rule(journey, credit.of).key):
+        yield Problem(f"{path}.of", "only one of the two events has a key", "declare both keys, such as the order")
+
+
+def _rule(journey: JourneyRules, event: str) -> EventRule:
+    return journey.events.get(event, EventRule(names=["?"]))

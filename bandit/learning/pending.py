@@ -1,0 +1,127 @@
+"""Decisions whose window is open, as columns, and the belief that they amount to so far.
+
+Columns belong to one thread: the learner's. What they amount to is a pure function of the rows, the time and the counts
+of delays, so any past snapshot can be computed again from the ledger.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.arrays import Array, Ints
+from bandit.belief import Belief
+from bandit.catalogue.model import Stage
+from bandit.learning import delay, rewards
+from bandit.learning.delay import AnswerDelays
+from bandit.learning.recoding import recoded
+from bandit.learning.settlement import part
+from bandit.records import Decision, Outcome
+from bandit.snapshot import Snapshot
+
+_FIRST = 256  # rows there is room for at first
+
+
+class OpenDecisions(NamedTuple):
+    """n open decisions in the order of the ledger. Times in µs; `answered` 0 where nobody has answered."""
+
+    seq: Ints  # (n,)
+    arm: Ints  # (n,)
+    at: Ints  # (n,)
+    expires: Ints  # (n,)
+    answered: Ints  # (n,)
+    reward: Array  # (n,) in [0, 1], what it would be if the window ended now
+    x: Array  # (n, d)
+
+
+def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, live: Stage) -> OpenDecisions | None:
+    """One open decision as columns of length 1, or None if it teaches `live` nothing as things stand. `spec`: the rules
+    it was made under.
+    """
+    arm = spec.row(decision.arm)
+    if decision.holdout or arm not in live.arms or live.reward.settle == "reward":
+        return None
+    verdict = rewards.settle(
+        spec, outcomes, holdout=False, current=spec.schema == live.schema, deferred=decision.deferred
+    )
+    if not verdict.learned:
+        return None
+    came = 0 if verdict.why == "silence" else answered(outcomes)
+    times = (decision.at, decision.expires, came)
+    numbers = [np.array([v], dtype=np.int64) for v in (seq, live.arms.index(arm), *times)]
+    return OpenDecisions._make(
+        [*numbers, np.array([spec.reward.scaled(verdict.reward)]), recoded(decision.x[None], spec, live)]
+    )
+
+
+def answered(outcomes: Sequence[Outcome]) -> int:
+    """When the first reward or retraction in time was received, 0 if none was."""
+    return min((o.received for o in rewards.in_force(outcomes) if o.kind != "activation"), default=0)
+
+
+def lateness(at: Ints, expires: Ints, answered: Ints) -> Array:
+    """Delays as shares of the window, (n,)."""
+    return np.asarray(np.clip((answered - at) / np.maximum(expires - at, 1), 0.0, 1.0), dtype=np.float64)
+
+
+class OpenDecisionTable:
+    """Open decisions of one stage, with room to grow."""
+
+    def __init__(self, d: int):
+        self._rows = _room(_FIRST, d)
+        self._place: dict[int, int] = {}  # seq → where its row is; rows that are in no place are dead
+        self._n = 0
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def put(self, seq: int, new: OpenDecisions | None) -> None:
+        """Add a decision, or replace what is known of one; None: it teaches nothing as things stand, or is over."""
+        if new is None:
+            self._place.pop(seq, None)
+            return
+        if seq not in self._place:
+            if self._n == len(self._rows.seq):
+                self._grow()
+            self._place[seq], self._n = self._n, self._n + 1
+        for column, value in zip(self._rows, new, strict=True):
+            column[self._place[seq]] = value[0]
+
+    def rows(self) -> OpenDecisions:
+        """Those that are open now."""
+        seqs = np.fromiter(self._place, dtype=np.int64, count=len(self._place))
+        places = np.fromiter(self._place.values(), dtype=np.int64, count=len(self._place))
+        return OpenDecisions._make(column[places[np.argsort(seqs)]] for column in self._rows)
+
+    def _grow(self) -> None:
+        """Forget the dead, and make room for twice as many as are left."""
+        kept = self.rows()
+        self._n = len(kept.seq)
+        self._rows = _room(max(_FIRST, 2 * self._n), kept.x.shape[1])
+        self._place = dict(zip(kept.seq.tolist(), range(self._n), strict=True))
+        for column, values in zip(self._rows, kept, strict=True):
+            column[: self._n] = values
+
+
+def _room(n: int, d: int) -> OpenDecisions:
+    return OpenDecisions._make([*(np.zeros(n, dtype=np.int64) for _ in range(5)), np.zeros(n), np.zeros((n, d))])
+
+
+def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> Belief | None:
+    """What the open decisions say at `now`, beyond the settled belief of `live`; None if there are none,
+    or if the stage does not declare how long answers take.
+
+    counts: answers of settled decisions by arm and delay, (k, B).
+    """
+    spec = live.spec
+    if not len(rows.seq) or spec.reward.typical is None:
+        return None
+    age = lateness(rows.at, rows.expires, np.full_like(rows.at, now))
+    came = rows.answered > 0
+    late = lateness(rows.at[came], rows.expires[came], rows.answered[came])
+    f = delay.distribution(counts, AnswerDelays(rows.arm[came], late, age[came]), spec.reward.typical)
+    weight = np.where(came, 1.0, delay.answered_by(f, rows.arm, age))
+    some = weight > 0.0
+    arm, x, reward, weight = rows.arm[some], rows.x[some], rows.reward[some], weight[some]
+    tau, nu = spec.learner.provisional(live.belief, live.arms, x, arm, reward, weight)
+    return part(spec, x, arm, tau, nu, reward, weight)

@@ -1,0 +1,1 @@
+"""Probabilities that each arm is drawn, and the draw."""

@@ -1,0 +1,321 @@
+"""Probabilities over arms: P(arm wins one posterior draw), the floor, their grid, and the draw.
+
+Shapes: k arms. Every function takes and returns float64 arrays of shape (k,) unless it says otherwise.
+
+The arm is drawn *from* the returned vector, so what is logged is the probability of the draw whatever
+error the integration has; the error only says how faithful the policy is to Thompson sampling. What is drawn from are
+multiples of 2⁻²⁴ that sum to 1 exactly. All of it is + − × ÷ √ in a fixed order: the same bits on every processor.
+
+Sources: the trapezoidal rule of entire integrands (Trefethen & Weideman 2014) while widths are alike; composite
+Gauss–Legendre on arm-centred panels where they are not, because one common grid fails when posteriors differ in width;
+the floor is the KL projection onto {p ≥ ε}; the grid by the method of the largest remainder (Hamilton's).
+"""
+
+import hashlib
+import math
+from bisect import bisect_right
+from itertools import accumulate, compress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.arrays import Array, Mask
+from bandit.errors import PropensityError
+from bandit.numerics.arithmetic import total as added
+from bandit.numerics.legendre import points
+from bandit.propensity import batching, normal_tables
+
+TOLERANCE = 1e-6
+"""Largest |Σp − 1| that integration may leave; beyond it a finer grid is tried, then the alarm is raised."""
+
+_NARROWEST, _WIDEST = 1e-100, 1e100  # of sds, so that their squares are floats
+_APART = 6.5**2  # squared sds of a difference, at which the arm behind wins with probability 4e-11
+_REACH = 6.0  # standard deviations; the normal tail beyond is 1e-9
+_RARE = 41.44653167389282  # 2 log 10⁹
+_LONGEST = 512  # nodes of a trapezoidal grid; a longer one costs more than panels
+_BUCKET = 8  # rows of a batch share a grid of as many nodes, rounded up to this
+_CACHED = 2**15  # numbers of one array of a batch, so that what is being computed stays in a cache of 1 MB
+_AT = np.arange(float(_LONGEST + 1))[:, None]
+_LOG_FOUR = 1.3862943611198906
+
+_BREAKS = np.array([-8.0, -5.5, -3.5, -1.75, 0.0, 1.75, 3.5, 5.5, 8.0])
+_FINE = np.arange(-8.0, 8.1, 1.0)
+_TAIL = 8.3  # the normal tail beyond is 5e-17
+_TINY = 1e-300
+
+UNITS = 2**24
+"""What is drawn from are whole numbers of 1/UNITS."""
+
+_SHARP = 384.0  # p + 384 is p on a grid of 2⁻⁴⁴: sums of such are exact, in any order
+
+
+def gaussian(mean: Array, sd: Array) -> Array:
+    """P(S_a is the largest) for independent S_a ~ N(mean_a, sd_a²), sd > 0.
+
+    Error ≤ 1e-8 absolute over the stress suite of tests/bandit/test_propensity.py, up to k = 20.
+    Raises PropensityError when Σp stays away from 1, or for values that no normal law has.
+    """
+    m, s = mean.tolist(), sd.tolist()  # k is small: plain floats are faster than arrays
+    if not (abs(sum(m)) <= _WIDEST and sum(s) <= _WIDEST and min(s) >= _NARROWEST):
+        raise PropensityError(f"not normal laws: means {m} and sds {s}")
+    top = max(m)
+    width = s[m.index(top)] ** 2
+    if (top - min(m)) ** 2 <= _APART * width:
+        return _shares(m, s)
+    live = [a for a, v in enumerate(s) if (top - m[a]) ** 2 <= _APART * (v * v + width)]
+    p = np.zeros(len(m))  # the others lose to the best of means, if to no one else
+    p[live] = _shares([m[a] for a in live], [s[a] for a in live])
+    return p
+
+
+def _shares(m: list[float], s: list[float]) -> Array:
+    """P(arm wins) for arms that all may."""
+    if len(m) == 1:
+        return np.ones(1)
+    if len(m) == 2:
+        z = (m[0] - m[1]) / math.sqrt(s[0] * s[0] + s[1] * s[1])
+        return np.array([normal_tables.one(z), normal_tables.one(-z)])
+    total = math.nan
+    for rule in (_trapezoid, _panels, _fine_panels):
+        p = rule(m, s)
+        total = math.fsum(p.tolist())
+        if abs(total - 1.0) <= TOLERANCE:
+            return p
+    raise PropensityError(f"Σp = {total!r} for means {m} and sds {s}")
+
+
+def _trapezoid(m: list[float], s: list[float]) -> Array:
+    """One grid of step h = 1/√W, W = Σ 1/s²: off by at most 2e^(−2π²)·p_a = 5.4e-9·p_a, and by 1e-9 at each end.
+
+    At x + iy, |φ| = φ(x)·e^(y²/2) and |Φ| ≤ Φ(x)·e^(y²/2), so the integrand is at most its value at x times e^(Wy²/2).
+    Moving its Fourier integral to y = −ω/W bounds that by p_a·e^(−ω²/2W), and the rule's error is its sum over
+    ω = ±2π/h, ±4π/h, … All zeros where the grid would be long: some arm is far narrower than the reach of another.
+    """
+    low, step, count = _grid(m, s)
+    rate = np.array([step / v for v in s])
+    z = _AT[:count] * rate
+    z += np.array([(low - u) / v for u, v in zip(m, s)])  # noqa: B905
+    below, term, room = np.empty_like(z), np.empty_like(z), normal_tables.scratch(z.shape)
+    normal_tables.both(z, below, term, room)  # Φ is not less than 1e-9: `low` is that close to every arm
+    everyone = np.multiply.reduce(below, 1)
+    np.divide(term, below, term)  # f_a Π_{j≠a} F_j = (f_a / F_a) Π_j F_j
+    np.multiply(term, everyone[:, None], term)
+    p: Array = np.add.reduce(term, 0) * rate
+    return p
+
+
+def _grid(m: list[float], s: list[float]) -> tuple[float, float, int]:
+    """Where the trapezoidal grid starts, its step, and how many nodes it has: none where that would be too many."""
+    total = moment = 0.0
+    low = high = -math.inf
+    for u, v in zip(m, s):  # noqa: B905
+        weight, reach = 1.0 / (v * v), _REACH * v
+        total += weight
+        moment += weight * u
+        low = u - reach if u - reach > low else low  # half the price of max()
+        high = u + reach if u + reach > high else high
+    step = 1.0 / math.sqrt(total)
+    # below every mean, Π F_j(t) ≤ 2^−k·exp(−½ Σ (m_j − t)²/s_j²): where that is 1e-9, little is left to the left
+    start = moment / total - step * math.sqrt(max(_RARE - len(m) * _LOG_FOUR, 0.0))
+    if low < start <= min(m):
+        low = start
+    count = (high - low) / step + 2.0
+    return low, step, int(count) if count <= _LONGEST else 0
+
+
+def _panels(m: list[float], s: list[float], breaks: Array = _BREAKS) -> Array:
+    """Gauss–Legendre, every arm bringing edges at its own scale."""
+    mean, sd = np.array(m), np.array(s)
+    low, high = float(np.max(mean - _TAIL * sd)), float(np.max(mean + _TAIL * sd))
+    t, weight = points(_thinned(mean[:, None] + breaks * sd[:, None], low, high, min(s)))
+    z = np.clip((t[:, None] - mean) / sd, -8.4, 8.4)  # (nodes, k)
+    below, term = np.empty_like(z), np.empty_like(z)
+    normal_tables.both(z, below, term, normal_tables.scratch(z.shape))
+    everyone = np.multiply.reduce(below, 1)
+    p: Array = added(term / below * (weight * everyone)[:, None]) / sd
+    return p
+
+
+def _fine_panels(m: list[float], s: list[float]) -> Array:
+    return _panels(m, s, _FINE)
+
+
+def _thinned(breaks: Array, low: float, high: float, apart: float) -> Array:
+    """Panel edges from low to high: the breaks between, left out where closer than `apart` to the one before.
+
+    `apart` is the smallest sd: near-equal arms share their panels.
+    """
+    edges = [low]
+    for edge in np.sort(breaks, axis=None).tolist():
+        if edge - edges[-1] >= apart and edge < high:
+            edges.append(edge)
+    return np.array([*edges, high])
+
+
+def gaussian_many(mean: Array, sd: Array, eligible: Mask) -> Array:
+    """`gaussian` of n decisions, each over its own eligible arms; everything is (n, k), the result 0 where ineligible.
+
+    The bits of `gaussian`, whatever the other rows.
+    PropensityError as `gaussian`.
+    """
+    m, s = np.where(eligible, mean, 0.0), np.where(eligible, sd, 1.0)
+    if not ((np.abs(m.sum(axis=1)) <= _WIDEST) & (s.sum(axis=1) <= _WIDEST) & (s.min(axis=1) >= _NARROWEST)).all():
+        raise PropensityError("not normal laws: means are not finite, or sds not positive")
+    masked = np.where(eligible, mean, -np.inf)
+    best = masked.argmax(axis=1)[:, None]
+    behind = np.take_along_axis(masked, best, axis=1) - m
+    live = eligible & (behind * behind <= _APART * (s * s + np.take_along_axis(s, best, axis=1) ** 2))
+    p = np.zeros_like(m)
+    for _, rows, arms in batching.by_number(live):
+        at = rows[:, None]
+        p[at, arms] = _shares_many(m[at, arms], s[at, arms])
+    return p
+
+
+def _shares_many(m: Array, s: Array) -> Array:
+    """`_shares` of r rows of as many arms, (r, k)."""
+    r, k = m.shape
+    if k == 1:
+        return np.ones((r, 1))
+    if k == 2:
+        z = (m[:, 0] - m[:, 1]) / np.sqrt(s[:, 0] * s[:, 0] + s[:, 1] * s[:, 1])
+        p = np.empty((r, 2))
+        normal_tables.below(np.stack([z, -z], axis=1), p, normal_tables.scratch(p.shape))
+        return p
+    p, (low, step, count) = np.zeros((r, k)), _grids(m, s)
+    bucket = -(-count // _BUCKET) * _BUCKET
+    for nodes in np.unique(bucket[count > 0]).tolist():
+        for rows in batching.pieces(np.flatnonzero(bucket == nodes), max(_CACHED // (k * nodes), 2)):
+            p[rows] = _trapezoids(m[rows], s[rows], low[rows], step[rows], count[rows], nodes)
+    for row in np.flatnonzero(~(np.abs(p.sum(axis=1) - 1.0) <= TOLERANCE)).tolist():
+        p[row] = _shares(m[row].tolist(), s[row].tolist())  # widths too far apart for one grid, as there
+    return p
+
+
+def _trapezoids(m: Array, s: Array, low: Array, step: Array, count: NDArray[np.intp], nodes: int) -> Array:
+    """`_trapezoid` of r rows (r, k) on grids of at most `nodes` nodes, all rows side by side."""
+    rate = (step[:, None] / s).T[:, None]  # (k, 1, r)
+    at = _AT[:nodes]
+    z = at * rate + ((low[:, None] - m) / s).T[:, None]  # (k, nodes, r)
+    below, term = np.empty_like(z), np.empty_like(z)
+    normal_tables.both(z, below, term, normal_tables.scratch(z.shape))
+    everyone = np.multiply.reduce(below, axis=0)
+    everyone *= at < count
+    np.divide(term, below, out=term)
+    np.multiply(term, everyone, out=term)
+    return np.asarray((np.add.reduce(term, axis=1) * rate[:, 0]).T, dtype=np.float64)
+
+
+def _grids(m: Array, s: Array) -> tuple[Array, Array, NDArray[np.intp]]:
+    """`_grid` of r rows (r, k)."""
+    weight, reach = 1.0 / (s * s), _REACH * s
+    total, moment = added(weight.T), added((weight * m).T)
+    low, high = (m - reach).max(axis=1), (m + reach).max(axis=1)
+    step = 1.0 / np.sqrt(total)
+    start = moment / total - step * math.sqrt(max(_RARE - m.shape[1] * _LOG_FOUR, 0.0))
+    low = np.where((low < start) & (start <= m.min(axis=1)), start, low)
+    count = (high - low) / step + 2.0
+    return low, step, np.where(count <= _LONGEST, count, 0.0).astype(np.intp)
+
+
+def apportioned(p: Array, floor: float, eligible: Mask) -> Array:
+    """What is drawn from: p floored, in whole numbers of 1/UNITS that sum to 1 exactly, none below the floor.
+
+    The floor is rounded up to the grid, so nobody is below it; where the floors of all together are all there is, it is
+    1/UNITS below at most. Then largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or
+    more. 0 where ineligible; an arm that may be shown has 0 only without a floor. PropensityError as `floored`.
+    """
+    may = eligible.tolist()
+    scaled = [v * UNITS for v in _lifted(p.tolist(), _least(floor, sum(may)), may)]
+    units = [int(v) for v in scaled]
+    missing = UNITS - sum(units)
+    if missing:
+        lost = [v - u for u, v in zip(units, scaled)]  # noqa: B905
+        for _ in range(missing):
+            most = lost.index(max(lost))
+            units[most] += 1
+            lost[most] = -1.0
+    return np.array([u / UNITS for u in units])
+
+
+def _least(floor: float, many: int) -> float:
+    """The floor of `many` arms on the grid."""
+    return min(math.ceil(floor * UNITS), UNITS // many) / UNITS
+
+
+def apportioned_many(p: Array, floor: float, eligible: Mask) -> Array:
+    """`apportioned` of n rows (n, k): the same bits, whatever the other rows."""
+    most = UNITS // eligible.sum(axis=1, keepdims=True)
+    scaled = floored_many(p, np.minimum(math.ceil(floor * UNITS), most) / UNITS, eligible) * UNITS
+    units = np.floor(scaled)
+    missing = UNITS - units.sum(axis=1, keepdims=True)
+    order = np.argsort(units - scaled, axis=1, kind="stable")
+    np.put_along_axis(
+        units, order, np.take_along_axis(units, order, axis=1) + (np.arange(p.shape[1]) < missing), axis=1
+    )
+    return np.asarray(units / UNITS, dtype=np.float64)
+
+
+def floored(p: Array, floor: float, eligible: Mask) -> Array:
+    """KL projection of p onto {p_a ≥ floor for eligible a}: lift what is below, scale the rest down.
+
+    p sums to 1 within TOLERANCE (else PropensityError) and is 0 where ineligible; so is the result, exactly,
+    and it sums to 1 to rounding. Beats mixing with uniform: arms above the floor keep their odds.
+    """
+    return np.array(_lifted(p.tolist(), floor, eligible.tolist()))
+
+
+def _lifted(given: list[float], floor: float, may: list[bool]) -> list[float]:
+    """`floored` of plain floats."""
+    values = [(v + _SHARP) - _SHARP for v in given]
+    total = sum(values)
+    if not abs(total - 1.0) <= TOLERANCE:
+        raise PropensityError(f"Σp = {total!r}: the vector {values} is not a distribution")
+    above = values if all(may) else list(compress(values, may))
+    many, scale = len(above), 1.0 / total
+    while above and min(above) * scale < floor:
+        above = [v for v in above if v * scale >= floor]
+        scale = (1.0 - floor * (many - len(above))) / max(sum(above), _TINY)
+    lifted = [v * scale if v * scale > floor else floor for v in values]
+    return lifted if many == len(lifted) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)]
+
+
+def floored_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
+    """`floored` of n rows (n, k), each with a floor (n, 1) or all with one: the same bits, whatever the other rows."""
+    given, p = p, (p + _SHARP) - _SHARP
+    total = p.sum(axis=1, keepdims=True)
+    if not (np.abs(total - 1.0) <= TOLERANCE).all():
+        row = int(np.argmin(np.abs(total[:, 0] - 1.0) <= TOLERANCE))
+        raise PropensityError(f"Σp = {total[row, 0]!r}: row {row}, {given[row].tolist()}, is not a distribution")
+    many, above, scale = eligible.sum(axis=1, keepdims=True), eligible, 1.0 / total
+    while (falls := above & (p * scale < floor)).any():
+        above = above & ~falls
+        lifted = many - above.sum(axis=1, keepdims=True)
+        rest = np.maximum(np.where(above, p, 0.0).sum(axis=1, keepdims=True), _TINY)
+        scale = np.where(falls.any(axis=1, keepdims=True), (1.0 - floor * lifted) / rest, scale)
+    return np.where(eligible, np.maximum(p * scale, floor), 0.0)
+
+
+def draw(p: Array, u: float) -> int:
+    """The arm at u ∈ [0, 1) of the inverse CDF of p. An arm with p = 0 is never drawn."""
+    values = p.tolist()
+    cumulative = list(accumulate(values))
+    arm = bisect_right(cumulative, u * cumulative[-1])
+    while arm == len(values) or values[arm] == 0.0:  # u · Σp rounded up to Σp
+        arm -= 1
+    return arm
+
+
+def draw_many(p: Array, u: Array) -> NDArray[np.intp]:
+    """`draw` of n rows: p (n, k), u (n,) in [0, 1) → arms (n,). The same arms as `draw`'s."""
+    cumulative = np.cumsum(p, axis=1)
+    arm = (cumulative <= u[:, None] * cumulative[:, -1:]).sum(axis=1)
+    last = p.shape[1] - 1 - (p[:, ::-1] > 0.0).argmax(axis=1)  # u · Σp rounded up to Σp
+    return np.asarray(np.minimum(arm, last), dtype=np.intp)
+
+
+def unit(key: bytes, *parts: bytes) -> float:
+    """A number in [0, 1) that anyone with the key can recompute: keyed BLAKE2b of the parts, 53 bits."""
+    text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)  # lengths keep ("ab", "c") from ("a", "bc")
+    digest = hashlib.blake2b(text, digest_size=8, key=key).digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53

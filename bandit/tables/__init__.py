@@ -1,0 +1,1 @@
+"""Tables of text: encodings, separators, types of columns, and errors with row and column."""

@@ -1,0 +1,1 @@
+"""Our policies beside other libraries': time and regret."""

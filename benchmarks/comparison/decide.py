@@ -1,0 +1,184 @@
+"""What a decision costs, ours and other libraries': µs for one decision, and µs for one settled row learned.
+
+    python -m benchmarks.comparison.decide [--quick]        from the repository's root; the peers are the extra `bench`
+
+A decision of ours is everything between a context and an arm: scores, exact propensities, the floor, the draw. A peer's
+is its own `predict` from the same array, with whatever the library needs to be handed a context (deciding_peers.py);
+the probabilities that some of them give are part of that. A row learned is amortised over batches of 100: ours is the
+rows' sites, the sums of the belief, and the posterior made ready once; a peer that learns in batches gets the batch.
+
+All contestants learned the same log of a linear-logistic world, and all run interleaved in one process: medians over
+rounds, and the median over rounds of the ratio to Vowpal Wabbit's `predict` of the same round. The clock is the
+process's own processor time, so that what else the machine does counts little; one thread of BLAS. A peer that is not
+installed is named and left out. Growth is of ours alone: by arms, by features, and by rows learned.
+"""
+
+import argparse
+import os
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before numpy reads them
+    os.environ.setdefault(_name, "1")
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from time import process_time_ns
+from typing import TypeVar
+
+import numpy as np
+from scipy import special
+
+from bandit.arrays import Array
+from bandit.belief import Belief, add, empty, sites
+from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Linear, Logistic, Uniform
+from bandit.policies.protocol import ArmEconomics, Policy, Posterior
+from bandit.propensity import gaussian
+from benchmarks.comparison.decision_peers import VOWPAL, Contestant, SettledRows, peers
+
+K, D, FLOOR, ROWS, BATCH = 6, 16, 0.01, 2000, 100
+Item = TypeVar("Item")
+POLICIES: dict[str, AnyPolicy] = {
+    "linear": Linear(),
+    "logistic": Logistic(),
+    "hierarchical": Hierarchical(),
+    "beta": Beta(),
+    "uniform": Uniform(),
+    "fixed": Fixed("a1"),
+}
+
+
+def world(k: int, d: int) -> Callable[[int, int], tuple[SettledRows, Array]]:
+    """(rows, seed) → a log of that many rows, and their true logits, of one world of k arms and d features."""
+    rng = np.random.default_rng([k, d])
+    theta = rng.normal(0, 0.8 / np.sqrt(d), (k, d))
+    theta[:, 0] = rng.normal(-1.5, 0.3, k)
+
+    def rows(n: int, seed: int) -> tuple[SettledRows, Array]:
+        rng = np.random.default_rng(seed)
+        x = np.rint(rng.uniform(-1, 1, (n, d)) * 4096) / 4096
+        x[:, 0] = 1.0
+        arm = rng.integers(0, k, n)
+        z = np.einsum("nd,nd->n", x, theta[arm])
+        return SettledRows(k, x, arm, (rng.random(n) < special.expit(z)).astype(float)), z
+
+    return rows
+
+
+def facts(k: int) -> ArmEconomics:
+    """No nudge, then nudges of two types; each reward is worth the same."""
+    kinds = ("none", *("odd" if a % 2 else "even" for a in range(1, k)))
+    return ArmEconomics(tuple(f"a{a}" for a in range(k)), kinds, np.ones(k), np.zeros(k))
+
+
+def learn(policy: Policy, belief: Belief, log: SettledRows) -> Belief:
+    """The belief with the log's rows added, as the learner does it."""
+    tau, nu = policy.sites(belief, facts(log.k), log.x, log.arm, log.reward)
+    return add(belief, sites(log.k, log.x, log.arm, tau, nu, log.reward))
+
+
+def decision(posterior: Posterior, k: int) -> Callable[[Array], int]:
+    """Context → arm, as the engine does it."""
+    rng, everyone, floor = np.random.default_rng(0), np.ones(k, dtype=bool), min(FLOOR, 0.2 / k)
+
+    def decide(x: Array) -> int:
+        p = gaussian.apportioned(posterior.choose(x, everyone).propensity, floor, everyone)
+        return gaussian.draw(p, rng.random())
+
+    return decide
+
+
+def own(policy: AnyPolicy, log: SettledRows) -> Contestant:
+    """A policy of ours that has learned the log."""
+    belief = learn(policy, empty(log.k, log.x.shape[1]), log)
+    posterior = policy.posterior(belief, facts(log.k))
+    return Contestant(
+        decision(posterior, log.k), lambda rows: policy.posterior(learn(policy, belief, rows), facts(log.k))
+    )
+
+
+def measured(tasks: Mapping[str, Callable[[Item], object]], items: Sequence[Item], rounds: int) -> dict[str, Array]:
+    """µs of processor time for one item in every round, the contestants in turn; a few items come before the clock."""
+    spent: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            for item in items[:4]:
+                task(item)
+            start = process_time_ns()
+            for item in items:
+                task(item)
+            spent[name].append((process_time_ns() - start) / 1000 / len(items))
+    return {name: np.array(values) for name, values in spent.items()}
+
+
+def contest(d: int, rounds: int) -> None:
+    """The table of one number of features."""
+    rows = world(K, d)
+    log, contexts, fresh = rows(ROWS, 1)[0], list(rows(20, 2)[0].x), rows(BATCH, 3)[0]
+    field: dict[str, Contestant] = {name: own(policy, log) for name, policy in POLICIES.items()}
+    skipped = []
+    for name, peer in peers(log):
+        if peer is None:
+            skipped.append(name)
+        else:
+            field[name] = peer
+    decide = measured({name: c.decide for name, c in field.items()}, contexts, rounds)
+    update = measured({name: c.update for name, c in field.items()}, [fresh], max(rounds // 20, 3))
+    update = {name: spent / BATCH for name, spent in update.items()}
+    print(f"\nK = {K}, d = {d}, {ROWS} rows learned: median µs ({rounds} rounds, interleaved)")
+    print(f"  {'':<30}{'decision':>10}{'× VW predict':>14}{'row learned':>13}{'× VW learn':>12}")
+    for name in field:
+        print(f"  {name:<30}{np.median(decide[name]):>10.1f}{against(decide, name):>14}", end="")
+        print(f"{np.median(update[name]):>13.1f}{against(update, name):>12}")
+    for name in skipped:
+        print(f"  {name:<30} skipped: not installed")
+
+
+def against(spent: dict[str, Array], name: str) -> str:
+    """Median ratio to Vowpal Wabbit in the same round."""
+    return f"{np.median(spent[name] / spent[VOWPAL]):.2f}" if VOWPAL in spent else "–"
+
+
+def grown(policy: AnyPolicy, k: int, d: int, n: int) -> Callable[[Array], int]:
+    """A policy that learned n rows; a logistic one at their true logits: a million filtered rows take minutes."""
+    rows, belief = world(k, d), empty(k, d)
+    for part in range(0, n, 50_000):
+        log, z = rows(min(50_000, n - part), part)
+        tau, nu = np.ones(len(z)), log.reward
+        if policy.link == "logit":
+            p = special.expit(z)
+            tau, nu = p * (1.0 - p), np.clip(p * (1.0 - p) * z + log.reward - p, -1.0, 1.0)
+        belief = add(belief, sites(k, log.x, log.arm, tau, nu, log.reward))
+    return decision(policy.posterior(belief, facts(k)), k)
+
+
+def growth(what: str, sizes: Sequence[tuple[str, int, int, int]], rounds: int) -> None:
+    """µs of a decision at each size (label, k, d, rows)."""
+    names = ("linear", "logistic", "hierarchical")
+    spent: dict[str, list[float]] = {name: [] for name in names}
+    print(f"\n{what}: median µs of one decision\n  {'':<14}" + "".join(f"{label:>10}" for label, *_ in sizes))
+    for _, k, d, n in sizes:
+        contexts = list(world(k, d)(10, 2)[0].x)
+        for name, values in measured(
+            {name: grown(POLICIES[name], k, d, n) for name in names}, contexts, rounds
+        ).items():
+            spent[name].append(float(np.median(values)))
+    for name, medians in spent.items():
+        print(f"  {name:<14}" + "".join(f"{median:>10.1f}" for median in medians))
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="What a decision costs, ours and other libraries'.")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds, and no more than 10⁵ rows")
+    quick = parser.parse_args().quick
+    warnings.simplefilter("ignore")  # other people's
+    for d in (16, 64):
+        contest(d, 30 if quick else 150)
+    rounds = 10 if quick else 40
+    growth(f"By arms, d = {D}, {ROWS} rows", [(f"K={k}", k, D, ROWS) for k in (2, 5, 10, 20, 50)], rounds)
+    growth(f"By features, K = {K}, {ROWS} rows", [(f"d={d}", K, d, ROWS) for d in (4, 16, 32, 64, 128)], rounds)
+    exponents = (3, 4, 5) if quick else (3, 4, 5, 6)
+    growth(f"By rows learned, K = {K}, d = {D}", [(f"10^{e}", K, D, 10**e) for e in exponents], rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Other people's libraries behind the two calls that benchmarks/comparison/decide.py times, each used as its own manual
+says.
+
+A peer learns the same log first. Its decision starts from the context as an array (d,) and ends with an arm or with
+the library's probabilities: whatever it takes to hand the context over (for Vowpal Wabbit a line of text, written and
+parsed) is part of it. Its update learns a batch of settled rows: (n, d), (n,), (n,).
+"""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.arrays import Array
+
+Indices = NDArray[np.intp]
+
+SEED = 7
+
+
+class SettledRows(NamedTuple):
+    """Settled rows: contexts (n, d), arms (n,) chosen uniformly, rewards (n,) 0 or 1."""
+
+    k: int
+    x: Array
+    arm: Indices
+    reward: Array
+
+    def batch(self, n: int) -> "SettledRows":
+        """The first n rows."""
+        return SettledRows(self.k, self.x[:n], self.arm[:n], self.reward[:n])
+
+
+class Contestant(NamedTuple):
+    """`decide` takes a context (d,); `update` learns a few rows more."""
+
+    decide: Callable[[Array], object]
+    update: Callable[[SettledRows], object]
+
+
+def peers(log: SettledRows) -> Iterator[tuple[str, Contestant | None]]:
+    """Every peer, taught the log; None where its package is not installed."""
+    for name, package, build in PEERS:
+        try:
+            module = import_module(package)
+        except ImportError:
+            yield name, None
+        else:
+            yield name, build(module, log)
+
+
+def line(x: Array) -> str:
+    """Vowpal Wabbit's text format."""
+    return "| " + " ".join([f"f{i}:{v}" for i, v in enumerate(x.tolist())])
+
+
+def _vowpal(arguments: str) -> Callable[[Any, SettledRows], Contestant]:
+    """One linear model for each action, one pass; learns row by row, its only way."""
+
+    def build(module: Any, log: SettledRows) -> Contestant:
+        workspace = module.Workspace(f"--cb_explore {log.k} {arguments} --quiet")
+
+        def update(rows: SettledRows) -> None:
+            for x, arm, reward in zip(rows.x, rows.arm.tolist(), rows.reward.tolist(), strict=True):
+                workspace.learn(f"{arm + 1}:{-reward}:{1 / rows.k:.6f} {line(x)}")
+
+        update(log)
+        return Contestant(lambda x: workspace.predict(line(x)), update)
+
+    return build
+
+
+def _vowpal_next(module: Any, log: SettledRows) -> Contestant:
+    workspace = module.Workspace(["--cb_explore", str(log.k), "--epsilon", "0.05", "--quiet"])
+    parser = module.TextFormatParser(workspace)
+
+    def update(rows: SettledRows) -> None:
+        for x, arm, reward in zip(rows.x, rows.arm.tolist(), rows.reward.tolist(), strict=True):
+            workspace.learn_one(parser.parse_line(f"{arm + 1}:{-reward}:{1 / rows.k:.6f} {line(x)}"))
+
+    update(log)
+    return Contestant(lambda x: workspace.predict_one(parser.parse_line(line(x))), update)
+
+
+def _river(module: Any, log: SettledRows) -> Contestant:
+    policy = module.LinUCBDisjoint(alpha=1.0, seed=SEED)
+    arms = list(range(log.k))
+
+    def named(x: Array) -> dict[str, float]:
+        return {f"f{i}": v for i, v in enumerate(x.tolist())}
+
+    def update(rows: SettledRows) -> None:
+        for x, arm, reward in zip(rows.x, rows.arm.tolist(), rows.reward.tolist(), strict=True):
+            policy.update(arm, named(x), reward)
+
+    update(log)
+    return Contestant(lambda x: policy.pull(arms, named(x)), update)
+
+
+def _mabwiser(module: Any, log: SettledRows) -> Contestant:
+    policy = module.MAB(list(range(log.k)), module.LearningPolicy.LinTS(alpha=1.0), seed=SEED)
+    policy.fit(log.arm, log.reward, log.x)
+    return Contestant(lambda x: policy.predict(x[None]), lambda rows: policy.partial_fit(rows.arm, rows.reward, rows.x))
+
+
+def _contextualbandits(module: Any, log: SettledRows) -> Contestant:
+    policy = module.LinTS(log.k, random_state=SEED)
+    policy.fit(log.x, log.arm, log.reward)
+    return Contestant(lambda x: policy.predict(x[None]), lambda rows: policy.partial_fit(rows.x, rows.arm, rows.reward))
+
+
+def _bayesianbandits(module: Any, log: SettledRows) -> Contestant:
+    arms = [module.Arm(a, learner=module.NormalRegressor(alpha=1.0, beta=1.0)) for a in range(log.k)]
+    agent = module.ContextualAgent(arms, module.ThompsonSampling(), random_seed=SEED)
+
+    def update(rows: SettledRows) -> None:
+        for a in np.unique(rows.arm).tolist():
+            agent.select_for_update(a).update(rows.x[rows.arm == a], rows.reward[rows.arm == a])
+
+    update(log)
+    return Contestant(lambda x: agent.pull(x[None]), update)
+
+
+VOWPAL = "Vowpal Wabbit, ε-greedy"
+PEERS: tuple[tuple[str, str, Callable[[Any, SettledRows], Contestant]], ...] = (
+    (VOWPAL, "vowpalwabbit", _vowpal("--epsilon 0.05")),
+    ("Vowpal Wabbit, squarecb", "vowpalwabbit", _vowpal("--squarecb")),
+    ("vowpal-wabbit-next, ε-greedy", "vowpal_wabbit_next", _vowpal_next),
+    ("river LinUCB", "river.bandit", _river),
+    ("MABWiser LinTS", "mabwiser.mab", _mabwiser),
+    ("contextualbandits LinTS", "contextualbandits.online", _contextualbandits),
+    ("bayesianbandits normal", "bayesianbandits", _bayesianbandits),
+)

@@ -1,0 +1,214 @@
+"""Other people's bandits as contestants, at their defaults and over a small grid. A package that is absent is skipped.
+
+They learn utility = gain · reward − cost, in units of the reward range, and pick among the arms that may be shown.
+Where a library cannot predict before its first fit, its first batch at a stage is uniform.
+"""
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from bandit.arrays import Array
+from bandit.policies.protocol import ArmEconomics
+from benchmarks.comparison.environments import Stream
+from benchmarks.comparison.harness import Actions, Agent, Make
+
+PACKAGES = {"MABWiser": "mabwiser", "Vowpal Wabbit": "vowpalwabbit"}
+
+
+def _utility(arms: ArmEconomics, arm: Actions, reward: Array) -> Array:
+    return np.asarray(arms.gain[arm] * reward - arms.cost[arm], dtype=np.float64)
+
+
+def _uniform(eligible: NDArray[np.bool_], rng: np.random.Generator) -> Actions:
+    return np.asarray(np.where(eligible, rng.random(eligible.shape), -1.0).argmax(axis=1), dtype=np.intp)
+
+
+class MABWiser:
+    """One MAB object for each stage."""
+
+    def __init__(self, policy: str, stream: Stream, seed: int, **settings: float):
+        module = importlib.import_module("mabwiser.mab")
+        learning = getattr(module.LearningPolicy, policy)(**settings)
+        self.arms = stream.arms
+        self.mab = [module.MAB(list(range(len(a.names))), learning, seed=seed + s) for s, a in enumerate(stream.arms)]
+        self.fitted = [False] * len(self.mab)
+        self.rng = np.random.default_rng([seed, 2])
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+        """The largest (sampled) expectation among the eligible."""
+        if not self.fitted[stage]:
+            return _uniform(eligible, self.rng)
+        found: Any = self.mab[stage].predict_expectations(x)
+        rows = [found] if isinstance(found, dict) else found
+        score = np.array([[row[a] for a in range(eligible.shape[1])] for row in rows])
+        return np.asarray(np.where(eligible, score, -np.inf).argmax(axis=1), dtype=np.intp)
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """`partial_fit`."""
+        self.mab[stage].partial_fit(arm.tolist(), _utility(self.arms[stage], arm, reward), x)
+        self.fitted[stage] = True
+
+
+class VowpalWabbit:
+    """`--cb_explore_adf`: context in namespace S, arms in A; `pooled` adds the stage in G and arms' types."""
+
+    def __init__(self, options: str, stream: Stream, seed: int, *, pooled: bool = False):
+        module = importlib.import_module("vowpalwabbit")
+        crossed = "-q SA -q GS" if pooled else "-q SA"
+        start = f"--cb_explore_adf {crossed} --quiet --random_seed {seed + 1} {options}"
+        count = 1 if pooled else len(stream.arms)
+        self.models: list[Any] = [module.Workspace(start) for _ in range(count)]
+        self.arms, self.pooled = stream.arms, pooled
+        self.rng = np.random.default_rng([seed, 3])
+        self.shown: dict[int, list[tuple[float, NDArray[np.bool_]]]] = {}
+        self.types = sorted({kind for arms in stream.arms for kind in arms.kinds})
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+        """Its own probabilities, kept for learning as the library asks."""
+        model = self.models[0 if self.pooled else stage]
+        arm, shown = np.zeros(len(x), dtype=np.intp), self.shown.setdefault(stage, [])
+        for i, u in enumerate(self.rng.random(len(x))):
+            p = np.cumsum(model.predict(self._example(stage, x[i], eligible[i])))
+            at = min(int(np.searchsorted(p, u * p[-1], side="right")), len(p) - 1)
+            arm[i] = np.flatnonzero(eligible[i])[at]
+            shown.append((float(p[at] - (p[at - 1] if at else 0.0)), eligible[i]))
+        return arm
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """Costs are negative utilities. Outcomes come back in the order of the decisions."""
+        model, utility = self.models[0 if self.pooled else stage], _utility(self.arms[stage], arm, reward)
+        for row, a, worth in zip(x, arm.tolist(), utility.tolist(), strict=True):
+            p, may = self.shown[stage].pop(0)
+            model.learn(self._example(stage, row, may, (a, -worth, p)))
+
+    def _example(
+        self, stage: int, x: Array, eligible: NDArray[np.bool_], label: tuple[int, float, float] | None = None
+    ) -> list[str]:
+        where = f" |G s{stage}" if self.pooled else ""
+        numbers = " ".join(f"f{j}:{v:.6g}" for j, v in enumerate(x.tolist()) if v)
+        lines = [f"shared |S {numbers}{where}"]
+        for a in np.flatnonzero(eligible).tolist():
+            known = f"0:{label[1]:.6g}:{label[2]:.6g} " if label and label[0] == a else ""
+            kind = f" t{self.types.index(self.arms[stage].kinds[a])}" if self.pooled and a else ""
+            lines.append(f"{known}|A s{stage}a{a}{kind}")
+        return lines
+
+
+class TextbookLinTS:
+    """Agrawal & Goyal (2013), one model for each arm: θ_a ~ N(B⁻¹f, v²B⁻¹), B = λI + Σxxᵀ; draws independent."""
+
+    def __init__(self, stream: Stream, seed: int, *, v: float = 1.0, ridge: float = 1.0):
+        self.arms, self.v = stream.arms, v
+        shapes = [(len(a.names), d) for a, d in zip(stream.arms, stream.dims, strict=True)]
+        self.precision = [np.tile(np.eye(d) * ridge, (k, 1, 1)) for k, d in shapes]
+        self.shift = [np.zeros(shape) for shape in shapes]
+        self.rng = np.random.default_rng([seed, 4])
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+        """The largest score under a draw of its own for each decision."""
+        inverse = np.linalg.inv(self.precision[stage])
+        mean = np.einsum("nd,kde,ke->nk", x, inverse, self.shift[stage], optimize=True)
+        variance = np.einsum("nd,kde,ne->nk", x, inverse, x, optimize=True)
+        score = mean + self.v * np.sqrt(np.maximum(variance, 0.0)) * self.rng.standard_normal(mean.shape)
+        return np.asarray(np.where(eligible, score, -np.inf).argmax(axis=1), dtype=np.intp)
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """Sums."""
+        utility = _utility(self.arms[stage], arm, reward)
+        np.add.at(self.precision[stage], arm, x[:, :, None] * x[:, None, :])
+        np.add.at(self.shift[stage], arm, x * utility[:, None])
+
+
+class DiagonalLogisticTS:
+    """Chapelle & Li (2011), algorithm 3, one model for each arm: Laplace's approximation, diagonal, batch by batch."""
+
+    def __init__(self, stream: Stream, seed: int, *, alpha: float = 1.0, ridge: float = 1.0):
+        self.arms, self.alpha = stream.arms, alpha
+        shapes = [(len(a.names), d) for a, d in zip(stream.arms, stream.dims, strict=True)]
+        self.mean = [np.zeros(shape) for shape in shapes]
+        self.q = [np.full(shape, ridge) for shape in shapes]
+        self.rng = np.random.default_rng([seed, 5])
+
+    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
+        """The largest utility under a draw of its own for each decision."""
+        sd = self.alpha * np.sqrt((x**2) @ (1.0 / self.q[stage]).T)
+        z = x @ self.mean[stage].T + sd * self.rng.standard_normal(sd.shape)
+        score = self.arms[stage].gain * special.expit(z) - self.arms[stage].cost
+        return np.asarray(np.where(eligible, score, -np.inf).argmax(axis=1), dtype=np.intp)
+
+    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
+        """Newton's steps to the new mode, then the diagonal of the curvature there."""
+        for a in np.unique(arm).tolist():
+            rows, start, q = x[arm == a], self.mean[stage][a], self.q[stage][a]
+            w = start.copy()
+            for _ in range(12):
+                p = special.expit(rows @ w)
+                gradient = q * (w - start) + rows.T @ (p - reward[arm == a])
+                w = w - np.linalg.solve(np.diag(q) + (rows.T * (p * (1.0 - p))) @ rows, gradient)
+            p = special.expit(rows @ w)
+            self.mean[stage][a], self.q[stage][a] = w, q + (rows**2).T @ (p * (1.0 - p))
+
+
+def _grid(make: Callable[..., Agent], name: str, **values: tuple[Any, ...]) -> dict[str, Make]:
+    """One contestant for each combination, named by its settings."""
+    made: dict[str, Make] = {}
+    for combination in product(*values.values()):
+        settings = dict(zip(values, combination, strict=True))
+        label = ", ".join(f"{k} {v}" for k, v in settings.items())
+        made[f"{name} ({label})"] = functools.partial(make, **settings)
+    return made
+
+
+def _mabwiser(policy: str) -> Callable[..., MABWiser]:
+    return lambda stream, seed, **settings: MABWiser(policy, stream, seed, **settings)
+
+
+def _vw(pooled: bool) -> Callable[..., VowpalWabbit]:
+    def make(stream: Stream, seed: int, *, explore: str, lr: float) -> VowpalWabbit:
+        return VowpalWabbit(f"{explore} -l {lr}", stream, seed, pooled=pooled)
+
+    return make
+
+
+DEFAULTS: dict[str, Make] = {
+    **_grid(_mabwiser("LinTS"), "MABWiser LinTS", alpha=(1.0,)),
+    **_grid(_mabwiser("LinUCB"), "MABWiser LinUCB", alpha=(1.0,)),
+    **_grid(_mabwiser("LinGreedy"), "MABWiser LinGreedy", epsilon=(0.1,)),
+    **_grid(_vw(False), "Vowpal Wabbit", explore=("--epsilon 0.05", "--squarecb", "--bag 5"), lr=(0.5,)),
+    **_grid(TextbookLinTS, "textbook LinTS", v=(1.0,)),
+    **_grid(DiagonalLogisticTS, "diagonal logistic TS", alpha=(1.0,)),
+}
+GRID: dict[str, Make] = {
+    **_grid(_mabwiser("LinTS"), "MABWiser LinTS", alpha=(0.05, 0.1, 0.25, 0.5)),
+    **_grid(_mabwiser("LinUCB"), "MABWiser LinUCB", alpha=(0.05, 0.1, 0.25, 0.5)),
+    **_grid(_mabwiser("LinGreedy"), "MABWiser LinGreedy", epsilon=(0.02, 0.05)),
+    **_grid(_vw(False), "Vowpal Wabbit", explore=("--epsilon 0.02", "--epsilon 0.1"), lr=(0.05, 0.5)),
+    **_grid(
+        _vw(False),
+        "Vowpal Wabbit",
+        explore=("--squarecb --gamma_scale 30", "--squarecb --gamma_scale 100"),
+        lr=(0.5, 1.5),
+    ),
+    **_grid(_vw(False), "Vowpal Wabbit", explore=("--bag 5", "--bag 10 --greedify"), lr=(0.1,)),
+    **_grid(TextbookLinTS, "textbook LinTS", v=(0.05, 0.1, 0.25, 0.5)),
+    **_grid(DiagonalLogisticTS, "diagonal logistic TS", alpha=(0.25, 0.5)),
+}
+POOLED: dict[str, Make] = _grid(
+    _vw(True),
+    "Vowpal Wabbit, all stages",
+    explore=("--squarecb", "--squarecb --gamma_scale 100", "--squarecb --gamma_scale 300", "--bag 5", "--epsilon 0.05"),
+    lr=(0.5, 1.5),
+)
+
+
+def missing() -> dict[str, str]:
+    """Prefix of contestants → package, for those that are not installed."""
+    return {name: package for name, package in PACKAGES.items() if importlib.util.find_spec(package) is None}

@@ -1,0 +1,1 @@
+"""Whether estimates and intervals keep their promises."""

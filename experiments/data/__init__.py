@@ -1,0 +1,1 @@
+"""Logged rounds, and files that hold them."""

@@ -1,0 +1,101 @@
+"""The columns of a log by what they mean: names of arms become numbers, times µs, true and false 1 and 0.
+
+Shapes: n rows, k arms.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.errors import InvalidRequest, Problem
+from bandit.tables import cells as values
+from bandit.tables.reader import refused
+from experiments.data.rounds import Where
+
+KNOWN = re.compile(
+    r"action|reward|pscore|pi_e|q_hat_logged|q_hat_under_pi_e|position|user|at|version|holdout|segment"
+    r"|(pi_e_|q_hat_|p_|truth_|x_?)\d+"
+)
+TEXT = ("user", "segment")
+_FAMILIES = ("pi_e_", "q_hat_", "p_", "truth_")  # a column for each arm
+_WORDS = re.compile(r"reward|holdout|x_?\d+")  # may say true and false
+_MOST_ARMS = 1000
+_MOST = 20  # cells that are named
+
+
+class ColumnNaming(NamedTuple):
+    """The arms of a log that names them, and {column of the file: our column}; no arms where it numbers them."""
+
+    arms: tuple[str, ...]
+    columns: dict[str, str]
+
+
+def naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> ColumnNaming:
+    """Which columns are read, and as what. `drawn`: how often each cell of the column action occurs.
+
+    Arms are named if most cells are no numbers: "none" is arm 0, the others follow in alphabetical order. Columns like
+    p_NAME count arms too that were never drawn. InvalidRequest if arms are named here and numbered there.
+    """
+    known = {name: name for name in names if KNOWN.fullmatch(name)}
+    said = {cell: count for cell, count in drawn.items() if not values.unnamed(cell)}
+    if 2 * sum(count for cell, count in said.items() if values.numeric(cell)) >= sum(said.values()):
+        return ColumnNaming((), known)
+    numbered = [name for name in known if re.fullmatch(r"(pi_e_|q_hat_|p_|truth_)\d+", name)]
+    if numbered:
+        fix = f"call the column {numbered[0].rstrip('0123456789')}NAME, one for each arm, or number the actions from 0"
+        raise refused(f"{file}: {numbered[0]}", "arms are numbered here and named in the column action", fix)
+    families = {prefix: _family(prefix, names, said) for prefix in _FAMILIES}
+    arms = {*said, *(arm for found in families.values() for arm in found)}
+    if len(arms) > _MOST_ARMS:
+        raise refused(f"{file}: action", f"{len(arms):,} different names", "name or number the arms, from 0")
+    order = tuple(sorted(arms, key=lambda arm: (arm != "none", arm)))
+    for prefix, found in families.items():
+        if found and len(found) < len(order):
+            lacks = next(arm for arm in order if arm not in found)
+            raise refused(file, f"there is no column {prefix}{lacks}", f"give each arm a column: {', '.join(order)}")
+        known |= {f"{prefix}{arm}": f"{prefix}{order.index(arm)}" for arm in found}
+    return ColumnNaming(order, known)
+
+
+def _family(prefix: str, names: Sequence[str], said: Iterable[str]) -> list[str]:
+    """The arms that columns like p_NAME speak of, if one of them was drawn."""
+    ends = [name.removeprefix(prefix) for name in names if name.startswith(prefix) and not KNOWN.fullmatch(name)]
+    return ends if set(ends) & set(said) else []
+
+
+def typed(name: str, cells: Sequence[str], mark: str, arms: Sequence[str], where: Where) -> NDArray[np.generic]:
+    """A column of text as what it means, (n,). InvalidRequest names the cells that mean nothing."""
+    if name in TEXT:
+        return np.array(["" if values.missing(cell) else cell for cell in cells], dtype=np.str_)
+    if name == "action" and arms:
+        index = {arm: a for a, arm in enumerate(arms)}
+        return np.array(_each(name, cells, [index.get(cell) for cell in cells], "an arm's name", where), dtype=np.int64)
+    if name == "at":
+        wanted = "a time such as 2026-05-01T12:00:00Z, or whole µs"
+        return np.array(_each(name, cells, [_time(cell) for cell in cells], wanted, where), dtype=np.int64)
+    if name == "holdout":
+        return np.array(_each(name, cells, [values.boolean(cell) for cell in cells], "true or false", where), np.bool_)
+    numbers, bad = values.numbers(cells, mark, words=_WORDS.fullmatch(name) is not None)
+    if bad:
+        wanted = "a number, or true or false" if _WORDS.fullmatch(name) else "a number"
+        raise InvalidRequest(*(_unusable(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+    return numbers
+
+
+def _time(cell: str) -> int | None:
+    whole = re.fullmatch(r"([+-]?\d{1,18})(\.0*)?", cell, re.ASCII)
+    return int(whole[1]) if whole else values.instant(cell)
+
+
+def _each(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: Where) -> list[int]:
+    bad = [i for i, value in enumerate(found) if value is None]
+    if bad:
+        raise InvalidRequest(*(_unusable(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+    return [value for value in found if value is not None]
+
+
+def _unusable(name: str, cell: str, wanted: str, where: str) -> Problem:
+    return Problem(f"{where}: {name}", f"{cell!r} is not {wanted}" if cell else "there is no value", wanted)

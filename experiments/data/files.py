@@ -1,0 +1,291 @@
+"""Logs in files, streamed: tables of text (see `bandit.tables.reader`) and Parquet. Only columns that `typed` knows are
+read.
+
+A Parquet file of ours says in its metadata, under `journey_bandit`, what it is; its q̂ are on [0, 1] and become units of
+the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is one part. A log
+gives the same rounds, chunk by chunk, from any format.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from bandit.catalogue.decoding import closest
+from bandit.errors import InvalidRequest, Problem
+from bandit.tables import reader
+from bandit.tables.reader import Table, refused
+from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, naming, typed
+from experiments.data.rounds import LoggedRounds, RewardRange, Source, Where, rounds_of
+
+BATCH = 100_000  # rows of a chunk, at most
+_UNREADABLE = (pa.ArrowException, OSError)
+_NEEDED = ("action", "reward", "pscore")
+_SHOWN = 20  # names of columns in an error
+_MAPPED = (
+    "action, reward, pscore, pi_e, pi_e_0 …, p_0 …, q_hat_0 …, x_0 …, position, user, at, version, holdout, segment"
+)
+
+
+class LogReward(msgspec.Struct, frozen=True):
+    """The reward of a stage, as it was declared."""
+
+    kind: str
+    min: float
+    max: float
+    value: float = 1.0
+
+
+class LogMetadata(msgspec.Struct, frozen=True):
+    """What a Parquet log of ours says of itself."""
+
+    app: str
+    stage: str
+    arms: tuple[str, ...]
+    reward: LogReward
+    currency: str = ""
+    scenario: str = ""
+    seed: int = 0
+    floor: float = 0.0
+
+
+class LogFile(NamedTuple):
+    """A log that can be read: which of its columns we know, and in how many parts it comes.
+
+    `arms` where the log names them, in the order of their numbers; `table` where it is text.
+    """
+
+    path: Path
+    naming: ColumnNaming
+    names: tuple[str, ...]  # of all columns of the file
+    parts: int
+    meta: LogMetadata | None = None
+    table: Table | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that are read, by our names."""
+        return tuple(self.naming.columns.values())
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms, if the log gives them."""
+        return self.naming.arms or (self.meta.arms if self.meta else ())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know about how the file was read."""
+        named = ", ".join(f"{a} {arm}" for a, arm in enumerate(self.naming.arms))
+        return (*(self.table.notes if self.table else ()), *([f"arms by name: {named}"] if named else []))
+
+    def source(self, part: int = 0, of: int = 1) -> Source:
+        """The chunks of one of `of` parts, in order. Reading raises InvalidRequest at the first unusable row."""
+        return partial(_chunks, self, part, of)
+
+    @property
+    def rewards(self) -> RewardRange | None:
+        """The declared range of rewards."""
+        return None if self.meta is None else RewardRange(self.meta.reward.min, self.meta.reward.max)
+
+
+def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
+    """Look at a file. `renamed`: {our column: the file's}. InvalidRequest if it is no log."""
+    if not path.is_file():
+        raise refused("rounds", f"{path} is not a file", "give a table as text, gzipped or not, or a .parquet file")
+    for name in renamed or {}:
+        if not KNOWN.fullmatch(name):
+            raise refused(f"map {name}", "there is no such column of a log", f"one of {_MAPPED}")
+    with path.open("rb") as file:
+        packed = file.read(4) == b"PAR1"
+    log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
+    _needed(log)
+    rounds_of({name: np.zeros(0) for name in log.columns})  # complains of others that are missing
+    return log
+
+
+def _needed(log: LogFile) -> None:
+    """InvalidRequest if a column is missing that every log has; it says what the file calls its own."""
+    problems = []
+    for name in _NEEDED:
+        if name not in log.columns:
+            near = [has for has in log.names if has.lower() == name]
+            fix = f"say --map {name}={near[0] if near else 'NAME'}; the file has {_some(log.names)}"
+            problems.append(Problem(name, f"there is no such column in {log.path}", fix))
+    if problems:
+        raise InvalidRequest(*problems)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+
+
+def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
+    table = reader.read(str(path), partial(_opened, path), renamed)
+    drawn = Counter[str]()
+    if "action" in table.names:
+        j = table.place("action")
+        drawn.update(row.cells[j] for row in table.rows())
+    found = naming(str(path), table.names, drawn)
+    for name in found.columns:
+        table.place(name)  # complains of one that is there twice
+    return LogFile(path, found, table.names, 1, table=table)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema, parts = file.schema_arrow, max(file.metadata.num_row_groups, 1)
+            ours = _ours(path, schema.names, renamed)
+            action = next((column for column, name in ours.items() if name == "action"), None)
+            drawn = Counter[str]()
+            if action is not None and _texts(schema.field(action).type):
+                for batch in file.iter_batches(BATCH, columns=[action]):
+                    drawn.update(_cells(batch.column(0)))
+    except _UNREADABLE as error:
+        raise _unreadable(path) from error
+    found = naming(str(path), list(ours.values()), drawn)
+    columns = {column: found.columns[name] for column, name in ours.items() if name in found.columns}
+    meta = _meta((schema.metadata or {}).get(b"journey_bandit"))
+    return LogFile(path, ColumnNaming(found.arms, columns), tuple(schema.names), parts, meta)
+
+
+def _ours(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """{column of the file: our name}, less columns whose name another one takes."""
+    for our, their in renamed.items():
+        if their not in names:
+            raise refused(f"map {our}={their}", f"{path} has no column {their!r}", closest(their, names))
+    back = {their: our for our, their in renamed.items()}
+    return {name: back.get(name, name) for name in names if name in back or name not in renamed}
+
+
+def _meta(text: bytes | None) -> LogMetadata | None:
+    try:
+        return None if text is None else msgspec.json.decode(text, type=LogMetadata)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(Problem("journey_bandit", f"metadata: {error}", "write the log again")) from error
+
+
+def _chunks(log: LogFile, part: int, of: int) -> Iterator[LoggedRounds]:
+    pieces = _parquet(log, part, of) if log.table is None else _text(log, log.table)
+    for columns, where, first in pieces:
+        rounds = rounds_of(columns, where, first)
+        if log.meta is not None and rounds.q_hat is not None:
+            low, span = log.meta.reward.min, log.meta.reward.max - log.meta.reward.min
+            rounds = rounds._replace(q_hat=low + span * rounds.q_hat)
+        yield rounds
+
+
+Piece = tuple[dict[str, NDArray[np.generic]], Where, int]
+"""Columns, how their rows are named, and the number of the first row in its file."""
+
+
+def _text(log: LogFile, table: Table) -> Iterator[Piece]:
+    places = {name: table.place(column) for column, name in log.naming.columns.items()}
+    rows, first = table.rows(), 0
+    while piece := list(islice(rows, BATCH)):
+        where = _line(table.name, [row.line for row in piece])
+        cells = {name: [row.cells[j] for row in piece] for name, j in places.items()}
+        columns = {n: typed(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
+        yield columns, where, first
+        first += len(piece)
+
+
+def _line(name: str, lines: list[int]) -> Where:
+    return lambda i: f"{name}:{lines[i]}"
+
+
+def _row(name: str, first: int) -> Where:
+    return lambda i: f"{name} row {first + i}"
+
+
+def _parquet(log: LogFile, part: int, of: int) -> Iterator[Piece]:
+    edges = [log.parts * p // of for p in (part, part + 1)]
+    try:
+        with parquet.ParquetFile(log.path) as file:
+            groups = range(edges[0], min(edges[1], file.metadata.num_row_groups))
+            first = sum(file.metadata.row_group(group).num_rows for group in range(edges[0]))
+            for piece in _pieces(file, groups, list(log.naming.columns)):
+                where = _row(str(log.path), first)
+                named = {log.naming.columns[name]: piece.column(name) for name in piece.column_names}
+                columns = {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}
+                yield columns, where, first
+                first += piece.num_rows
+    except _UNREADABLE as error:
+        raise _unreadable(log.path) from error
+
+
+def _pieces(file: Any, groups: range, columns: list[str]) -> Iterator[Any]:
+    """Tables of BATCH rows whatever the row groups, so that sums are those of the same log as text."""
+    held, size = list[Any](), 0
+    for group in groups:  # asked for all, it may hold all
+        for batch in file.iter_batches(BATCH, row_groups=[group], columns=columns):
+            held.append(batch)
+            size += batch.num_rows
+            while size >= BATCH:
+                whole = pa.Table.from_batches(held)
+                yield whole.slice(0, BATCH)
+                held, size = whole.slice(BATCH).to_batches(), size - BATCH
+    if size:
+        yield pa.Table.from_batches(held)
+
+
+_TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_dictionary, pa.types.is_null),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+)
+
+
+def _texts(kind: Any) -> bool:
+    """Whether cells are read as a text file's would be: also bytes, which some programs write texts as, and nothing."""
+    return any(holds(kind) for holds in _TEXTS)
+
+
+def _cells(column: Any) -> list[str]:
+    return ["" if cell is None else _cell(cell) for cell in column.to_pylist()]
+
+
+def _cell(cell: object) -> str:
+    if not isinstance(cell, bytes):
+        return str(cell).strip()
+    try:
+        return cell.decode().strip()
+    except UnicodeDecodeError:  # e.g. the 16 bytes of a UUID
+        return cell.hex()
+
+
+def _column(name: str, column: Any, arms: tuple[str, ...], where: Where) -> NDArray[np.generic]:
+    """As numpy; what is not there is NaN, or "" in text."""
+    kind = column.type
+    if pa.types.is_nested(kind):
+        raise refused(f"{where(0)}: {name}", f"cells of the type {kind} hold several values", "one value in a cell")
+    if _texts(kind) or (name in TEXT and not pa.types.is_integer(kind)) or (name in TEXT and column.null_count):
+        return typed(name, _cells(column), ".", arms, where)
+    if pa.types.is_temporal(kind):
+        column = column.cast(pa.timestamp("us", kind.tz if pa.types.is_timestamp(kind) else None)).cast(pa.int64())
+    elif pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise refused(f"{where(0)}: {name}", f"cells of the type {kind} are not numbers", "numbers or text")
+    found = np.asarray(column.to_numpy())
+    if name == "holdout" and not np.isin(found, (0, 1)).all():
+        place = int(np.argmin(np.isin(found, (0, 1))))
+        raise refused(f"{where(place)}: holdout", "neither true nor false", "true or false")
+    return found
+
+
+def _unreadable(path: Path) -> InvalidRequest:
+    return InvalidRequest(Problem("rounds", f"{path}: its Parquet data are cut short or damaged", "write it again"))

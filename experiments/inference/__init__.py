@@ -1,0 +1,1 @@
+"""Intervals, confidence sequences, diagnostics and tests of assignment."""

@@ -1,0 +1,279 @@
+"""Intervals for what a run reports, at a sample size that was fixed beforehand.
+
+`rate`, `mean` and `difference` are for plain observations. `interval` is for off-policy values: φ, one number for each
+round, whose mean estimates a policy's value, or the difference of two values if φ is their difference. It is GHU:
+
+* guarded, as the kind of reward asks. Rewards of yes or no: the variance is not less than what the model of rewards
+  says it should be, V = max(s², mean vm + s²_dm); a log in which a rare reward has not come yet has a small sample
+  variance and a large true one. Other rewards (`Moments.with_variance`): with the residual variance of all arms in
+  place of Bernoulli's, V = s² + λ max(mean vm + s²_dm − s², 0), λ = min(1, (10 + 4(κ₄ − 1)) / n), κ₄ the sample's
+  kurtosis. n / (κ₄ − 1) is how many rounds the variance really rests on: its relative variance is (κ₄ − 1) / n. So
+  λ matters for small n and for heavy tails, and vanishes else. The skewness would not do: in a difference of two
+  policies it cancels, and the kurtosis does not;
+* skewness-corrected to first order, by what inverting its Edgeworth expansion adds to Student's t (Johnson 1978, Hall
+  1983): with skewness γ the interval is
+      m + √(V/n) (γ (1 + 2z²) / 6√n ± z),    z the quantile of Student's t.
+  γ is the model's, mean k3m / V^1.5, for guarded rewards of yes or no. Else it is the sample's times 1 + |γ| / √n,
+  because a sample's third moment misses the tail that has not come yet;
+* the union of that with m ± z √(V/n): it is longer on the side of the skewness, never shorter on the other.
+
+Also tried: Hall's (1992) cubic transformation at the larger of the two skewnesses. It covers no better, and explodes if
+few conversions carry large weights; the sample's third moment is noise there, hence the model's.
+
+The model moments of a round are those of φ if rewards were Bernoulli(q̂); see `modelled`. Assumed: the conditional
+mean of φ does not depend on the log so far (any adaptive policy with logged propensities), and floors do not vanish.
+To look again and again, and stop when it pleases, use `experiments.inference.sequences`.
+
+`Moments` merge by `+` in any order, to rounding: parts can be made by several workers. Where users recur, rounds of one
+user are not independent: add `UserSums`, and take the interval of its `.moments()`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from bandit.arrays import Array
+
+LEVEL = 0.95
+_CONSTANT = 1e-24  # a variance below this share of mean² is rounding
+_PSEUDO, _TAIL = 10.0, 4.0  # how many rounds the residual variance of all arms is worth: in any log, for each κ₄ − 1
+
+
+class Interval(NamedTuple):
+    """An estimate from n observations, and the bounds that cover its truth in 95 % of repetitions."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def rate(successes: float, n: int) -> Interval:
+    """Wilson's score interval of a share (Wilson 1927). With n = 0: NaN within [0, 1]."""
+    if n == 0:
+        return Interval(float("nan"), 0.0, 1.0, 0)
+    interval = stats.binomtest(round(successes), n).proportion_ci(LEVEL, method="wilson")
+    return Interval(successes / n, float(interval.low), float(interval.high), n)
+
+
+def mean(values: NDArray[np.float64]) -> Interval:
+    """Student's interval of a mean. With fewer than two values: unbounded."""
+    n = len(values)
+    if n < 2:
+        return Interval(float(values.mean()) if n else float("nan"), -np.inf, np.inf, n)
+    centre = float(values.mean())
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * float(values.std(ddof=1)) / np.sqrt(n)
+    return Interval(centre, centre - half, centre + half, n)
+
+
+def difference(left: Interval, right: Interval) -> Interval:
+    """left − right of independent estimates: MOVER, each side keeps its own shape (Newcombe 1998, method 10)."""
+    d = left.value - right.value
+    low = d - float(np.hypot(left.value - left.low, right.high - right.value))
+    high = d + float(np.hypot(left.high - left.value, right.value - right.low))
+    return Interval(d, low, high, min(left.n, right.n))
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Central moments of φ and, if every part had them, the model's. `Moments()` is the empty log."""
+
+    n: int = 0
+    mean: float = 0.0
+    m2: float = 0.0  # Σ (φ − mean)²
+    m3: float = 0.0  # Σ (φ − mean)³
+    m4: float = 0.0  # Σ (φ − mean)⁴
+    variance: float = 0.0  # Σ vm
+    third: float = 0.0  # Σ k3m
+    direct: float = 0.0  # mean of dm
+    direct_m2: float = 0.0  # Σ (dm − direct)²
+    even: float = 0.0  # Σ vm if the reward of every arm had variance 1
+    modelled: bool = True
+    bernoulli: bool = True  # rewards are yes or no: the model's variance is exact, and its skewness known
+
+    @classmethod
+    def of(
+        cls,
+        phi: Array,
+        vm: Array | None = None,
+        k3m: Array | None = None,
+        dm: Array | None = None,
+        even: Array | None = None,
+    ) -> "Moments":
+        """Of n rounds: φ (n,), and vm, k3m, dm (n,) as `modelled` returns them. Without any of the three: no model.
+
+        even (n,): what vm would be if the reward of every arm had variance 1.
+        """
+        if len(phi) == 0:
+            return cls()
+        mean = float(phi.mean())
+        centred = phi - mean
+        square = centred * centred
+        fourth = float((square * square).sum())
+        sample = (len(phi), mean, float(square.sum()), float((square * centred).sum()), fourth)
+        if vm is None or k3m is None or dm is None:
+            return cls(*sample, modelled=False)
+        direct = float(dm.mean())
+        model = (float(vm.sum()), float(k3m.sum()), direct, float(((dm - direct) ** 2).sum()))
+        return cls(*sample, *model, even=0.0 if even is None else float(even.sum()))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Of both logs (Pébay 2008)."""
+        n = self.n + other.n
+        if n == 0:
+            return self
+        a, b = self.n / n, other.n / n
+        gap, gap_dm = other.mean - self.mean, other.direct - self.direct
+        cross = self.n * b * gap
+        fourth = cross * gap**3 * (a * a - a * b + b * b) + 4.0 * gap * (a * other.m3 - b * self.m3)
+        fourth += 6.0 * gap * gap * (a * a * other.m2 + b * b * self.m2)
+        return Moments(
+            n=n,
+            mean=a * self.mean + b * other.mean,
+            m2=self.m2 + other.m2 + cross * gap,
+            m3=self.m3 + other.m3 + cross * gap * gap * (a - b) + 3.0 * gap * (a * other.m2 - b * self.m2),
+            m4=self.m4 + other.m4 + fourth,
+            variance=self.variance + other.variance,
+            third=self.third + other.third,
+            direct=a * self.direct + b * other.direct,
+            direct_m2=self.direct_m2 + other.direct_m2 + self.n * b * gap_dm * gap_dm,
+            even=self.even + other.even,
+            modelled=self.modelled and other.modelled,
+            bernoulli=self.bernoulli and other.bernoulli,
+        )
+
+    def with_variance(self, total: float) -> "Moments":
+        """For rewards that are not yes or no: `total` takes the place of Σ vm, and their skewness is not known."""
+        return replace(self, variance=total, third=0.0, bernoulli=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UserSums:
+    """Sums of φ and of the model moments by user, for logs in which users recur. Merges by `+`; 7 numbers a user.
+
+    The unit is the user: the value is Σφ / Σrounds, a ratio, whose linearisation (Σφ − mean·rounds) / (rounds a user)
+    + mean takes φ's place, so that `interval` serves. Rounds of one user may depend on each other in any way.
+    """
+
+    user: NDArray[np.int64]  # (g,) sorted, distinct
+    sums: Array  # (g, 6): rounds, φ, vm, k3m, dm, even
+    modelled: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        user: NDArray[np.int64],
+        phi: Array,
+        vm: Array | None = None,
+        k3m: Array | None = None,
+        dm: Array | None = None,
+        even: Array | None = None,
+    ) -> "UserSums":
+        """Of n rounds, as `Moments.of`, with the user of each, (n,)."""
+        modelled = vm is not None and k3m is not None and dm is not None
+        model = [np.zeros(len(phi)) if part is None else part for part in (vm, k3m, dm, even)]
+        return _grouped(user, np.column_stack([np.ones(len(phi)), phi, *model]), modelled)
+
+    def __add__(self, other: "UserSums") -> "UserSums":
+        """Of both logs; a user may be in both."""
+        both = np.concatenate([self.user, other.user]), np.concatenate([self.sums, other.sums])
+        return _grouped(*both, self.modelled and other.modelled)
+
+    def moments(self) -> Moments:
+        """With n the number of users."""
+        rounds, phi, vm, k3m, dm, even = self.sums.T
+        if len(rounds) == 0:
+            return Moments()
+        each = float(rounds.mean())
+        phi, dm = (_linearised(part, rounds) for part in (phi, dm))
+        if not self.modelled:
+            return Moments.of(phi)
+        return Moments.of(phi, vm / each**2, k3m / each**3, dm, even / each**2)
+
+
+def _grouped(user: NDArray[np.int64], rows: Array, modelled: bool) -> UserSums:
+    names, where = np.unique(user, return_inverse=True)
+    columns = [np.bincount(where, column, len(names)) for column in rows.T]
+    return UserSums(names, np.column_stack(columns), modelled)
+
+
+def _linearised(total: Array, rounds: Array) -> Array:
+    mean = total.sum() / rounds.sum()
+    return np.asarray((total - mean * rounds) / rounds.mean() + mean, dtype=np.float64)
+
+
+def modelled(pi: Array, propensity: Array, q_hat: Array) -> tuple[Array, Array, Array]:
+    """vm, k3m and dm, (n,) each, of the doubly robust φ if rewards are Bernoulli(q̂).
+
+    pi (n, k) is the evaluated policy, or the difference of two; propensity (n, k) the logged one, 0 where an arm could
+    not be drawn; q_hat (n, k) expected rewards scaled to [0, 1]. With w = π/p over the arms that could be drawn:
+    vm = Σ p w² q̂(1 − q̂), k3m = Σ p w³ q̂(1 − q̂)(1 − 2q̂), dm = Σ π q̂. For other rewards in [0, 1], vm is a bound.
+    """
+    drawn = propensity > 0.0
+    w = np.where(drawn, pi, 0.0) / np.where(drawn, propensity, 1.0)
+    q = np.clip(q_hat, 0.0, 1.0)
+    spread = pi * w * q * (1.0 - q)
+    return spread.sum(axis=1), (spread * w * (1.0 - 2.0 * q)).sum(axis=1), (pi * q_hat).sum(axis=1)
+
+
+def interval(moments: Moments, level: float = LEVEL, bounds: tuple[float, float] | None = None) -> Interval:
+    """GHU. `bounds`: what the value cannot leave, e.g. (0, 1), or (−1, 1) for a difference; it clips the interval.
+
+    Fewer than two rounds, or rounds that are all equal with no model to say how much they might have differed,
+    say nothing: the bounds, or ±∞.
+    """
+    low, high = bounds or (-np.inf, np.inf)
+    n, m = moments.n, moments.mean
+    if n < 2:
+        return Interval(m if n else float("nan"), low, high, n)
+    variance, skew = _shape(moments)
+    if not (moments.modelled and moments.bernoulli) and variance <= _CONSTANT * m * m:
+        return Interval(m, low, high, n)
+    z = float(special.stdtrit(n - 1, 0.5 + level / 2))
+    error = float(np.sqrt(variance / n))
+    shift = skew * (1.0 + 2.0 * z * z) / (6.0 * float(np.sqrt(n)))
+    lower, upper = m - error * (z + max(-shift, 0.0)), m + error * (z + max(shift, 0.0))
+    return Interval(m, min(max(lower, low), high), max(min(upper, high), low), n)
+
+
+def standard_error(moments: Moments) -> float:
+    """√(V/n), guarded by the model as `interval` is; ∞ for fewer than two rounds."""
+    return float(np.sqrt(_shape(moments)[0] / moments.n)) if moments.n > 1 else float("inf")
+
+
+def _shape(moments: Moments) -> tuple[float, float]:
+    """V and γ."""
+    n = moments.n
+    sample, model = moments.m2 / (n - 1), moments.variance / n + moments.direct_m2 / (n - 1)
+    if moments.modelled and moments.bernoulli:
+        variance = max(sample, model)
+        return variance, moments.third / n / variance**1.5 if variance > 0.0 else 0.0
+    skew = moments.m3 / n / (moments.m2 / n) ** 1.5 if moments.m2 > 0.0 else 0.0
+    if moments.modelled:
+        tail = max(moments.m4 / n / (moments.m2 / n) ** 2 - 1.0, skew * skew) if moments.m2 > 0.0 else 0.0
+        trust = min(1.0, (_PSEUDO + _TAIL * tail) / n)
+        sample += trust * max(model - sample, 0.0)
+    return sample, skew * (1.0 + abs(skew) / float(np.sqrt(n)))
+
+
+def adjusted(level: float, tests: int) -> float:
+    """The level that each of `tests` intervals needs so that all cover together with `level` (Bonferroni)."""
+    return 1.0 - (1.0 - level) / max(tests, 1)
+
+
+def e_bh(e_values: Array, rate: float = 1.0 - LEVEL) -> NDArray[np.bool_]:
+    """Which of m hypotheses to reject so that at most `rate` of the rejected are expected to be true ones.
+
+    e-BH (Wang & Ramdas 2022): the k largest e-values, k the largest with e_(k) ≥ m / (rate·k). Valid under any
+    dependence, and for e-processes of `sequences` and `misrouting` at any time.
+    """
+    m = len(e_values)
+    order = np.argsort(-e_values, kind="stable")
+    enough = e_values[order] * np.arange(1, m + 1) * rate >= m
+    count = int(np.flatnonzero(enough).max()) + 1 if enough.any() else 0
+    rejected = np.zeros(m, dtype=np.bool_)
+    rejected[order[:count]] = True
+    return rejected

@@ -1,0 +1,1 @@
+"""MLflow: runs, versions, approvals and the audit trail. The only package that imports mlflow."""

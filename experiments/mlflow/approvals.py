@@ -1,0 +1,186 @@
+"""Approvals and rollbacks: what a move is, the chained table of all of them, and what may be served now. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bandit.errors import RemoteError
+from bandit.release import leads_back
+
+COLUMNS = (
+    *("number", "kind", "version", "replaces", "by", "at", "why", "gate", "override"),
+    *("back", "sha256", "belief_sha256", "previous"),
+)
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decides from now on. `version` "": nothing approved, the service goes back to what it learns.
+
+    sha256: of policy.json. previous: hash of the move before, so that none can be taken out or changed unseen.
+    """
+
+    number: int
+    kind: str  # promote or rollback
+    version: str
+    replaces: str
+    by: str
+    at: str  # ISO 8601
+    why: str
+    gate: str  # the verdict of the promotion rule
+    override: str = ""  # why it was approved against the verdict
+    back: str = ""  # where a rollback leads: what decided before this version was promoted; never what was taken back
+    sha256: str = ""
+    belief_sha256: str = ""
+    previous: str = ""
+
+    def digest(self) -> str:
+        """SHA-256 of its canonical JSON."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+
+class ApprovalRecord(NamedTuple):
+    """A move that was made, and what of it could not be told to people who read the registry."""
+
+    move: Approval
+    untold: tuple[str, ...]
+
+
+class RegistryState(NamedTuple):
+    """What a registered model says: where its aliases point, and what was approved last."""
+
+    model: str
+    champion: str | None
+    challenger: str | None
+    move: Approval | None
+
+    @property
+    def serves(self) -> Approval | None:
+        """The move that may be served: the alias and the approval agree."""
+        return self.move if self.move and self.move.version == (self.champion or "") else None
+
+    @property
+    def refused(self) -> str | None:
+        """Why what the alias says is not served; None if it is, or if there is nothing."""
+        if self.serves or (self.move is None and self.champion is None):
+            return None
+        said = f"version {self.champion}" if self.champion else "nothing"
+        approved = f"version {self.move.version or 'none'}" if self.move else "nothing"
+        return f"alias {self.model}@champion names {said}, approved is {approved}: only `promote` and `rollback` count"
+
+
+def chained(moves: Sequence[Approval], new: Approval) -> Approval:
+    """The move as the next of these."""
+    last = moves[-1] if moves else None
+    known = {m.version: m.back for m in moves}
+    new = msgspec.structs.replace(new, back=leads_back(new.kind, new.version, new.replaces, known))
+    number = last.number + 1 if last else 1
+    return msgspec.structs.replace(new, number=number, previous=last.digest() if last else "")
+
+
+def cut_short(moves: Sequence[Approval], standing: RegistryState, new: Approval) -> Approval | None:
+    """The move that was recorded and never made, if `new` is the same again: it is completed instead of a new one."""
+    recorded, last = standing.move, moves[-1].number if moves else 0
+    if recorded is None or standing.serves or recorded.number <= last:
+        return None
+    return recorded if (recorded.version, recorded.kind) == (new.version, new.kind) else None
+
+
+def whole(lines: Sequence[Approval], served: Approval | None, head: str | None) -> list[Approval]:
+    """The chain: the lines of the audit table, and the move that is served, if the table was deleted or the move was
+    killed before its line was written. RemoteError if a line was changed or taken out.
+    """
+    lines = list(lines)
+    if not lines:
+        return [served] if served else []
+    check(lines, head)
+    if served and served.number == lines[-1].number + 1 and served.previous == lines[-1].digest():
+        lines.append(served)
+    return lines
+
+
+def missing(moves: Sequence[Approval]) -> int:
+    """How many lines at the beginning are lost, because the audit table was deleted."""
+    return moves[0].number - 1 if moves else 0
+
+
+def check(moves: Sequence[Approval], head: str | None) -> None:
+    """RemoteError if a line was changed, added or taken out. `head`: the digest that the registry keeps of the last."""
+    previous = moves[0].previous if moves else ""
+    if moves and (moves[0].number == 1) != (previous == ""):
+        raise RemoteError("the audit table was changed: its first line is not the first")
+    for i, move in enumerate(moves, moves[0].number if moves else 1):
+        if move.number != i or move.previous != previous:
+            raise RemoteError(f"the audit table was changed: line {i} does not follow from the one before")
+        previous = move.digest()
+    # a move that was cut short has its line already, and the registry still remembers the one before
+    if head is not None and head not in (previous, moves[-1].previous if moves else ""):
+        raise RemoteError("the audit table was changed: its last line is not the one that the registry remembers")
+
+
+def replaced(move: Approval) -> dict[str, str]:
+    """Tags of the version that a move replaces. Why it was rolled back stands there, not at what it went back to."""
+    if move.kind != "rollback":
+        return {"review": "replaced"}
+    return {
+        "review": "rolled back",
+        "rolled_back_by": move.by,
+        "rolled_back_at": move.at,
+        "rolled_back_to": move.version or "none",
+        "rolled_back_because": move.why,
+    }
+
+
+def live(moves: Sequence[Approval]) -> str:
+    """What is live, as of the last of these moves: since when, approved by whom, and why."""
+    last = moves[-1]
+    what = f"version {last.version}" if last.version else "no version: the service decides with what it learns live"
+    since = f"{what}, since {last.at}"
+    if last.kind != "rollback":
+        return f"{since}, approved by {last.by}: {last.why}"
+    approval = next((m for m in reversed(moves) if m.kind == "promote" and m.version == last.version), None)
+    mine = f", approved at {approval.at} by {approval.by}: {approval.why}" if last.version and approval else ""
+    return f"{since}{mine}. {last.by} rolled back to it from {_named(last.replaces)}, because: {last.why}"
+
+
+def _named(version: str) -> str:
+    return f"version {version}" if version else "what is learned live"
+
+
+def table(moves: Sequence[Approval]) -> dict[str, Any]:
+    """As MLflow shows a table."""
+    return {"columns": list(COLUMNS), "data": [[getattr(m, c) for c in COLUMNS] for m in moves]}
+
+
+def read(body: Any) -> list[Approval]:
+    """The inverse of `table`. RemoteError if it is none."""
+    try:
+        rows = [dict(zip(body["columns"], row, strict=True)) for row in body["data"]]
+        return msgspec.convert(rows, list[Approval])
+    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+        raise RemoteError(f"the audit table cannot be read: {error}") from error
+
+
+def described(model: str, moves: Sequence[Approval]) -> str:
+    """What the page of the registered model says: what is live, since when, by whom, why, and how to go back."""
+    app, _, stage = model.partition("-")
+    last = moves[-1]
+    rows = "\n".join(map(_row, reversed(moves[-20:])))
+    return (
+        f"**Live as of {last.at}: {live(moves)}**\n\n"
+        f"Roll back to {_named(last.back)}: `journey-bandit rollback {app} {stage} --why '…'`\n\n"
+        "| # | move | version | replaces | by | at | why | gate | belief |\n|---|---|---|---|---|---|---|---|---|\n"
+        + rows
+    )
+
+
+def _row(m: Approval) -> str:
+    why = _cell(f"{m.why} ({m.override})" if m.override else m.why)
+    gate = f"{m.gate} (overridden)" if m.override else m.gate
+    cells = (m.number, m.kind, m.version or "none", m.replaces or "none", m.by, m.at, why, gate, m.belief_sha256[:12])
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())

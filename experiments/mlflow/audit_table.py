@@ -1,0 +1,88 @@
+"""The audit table of a registered model: a run of its experiment with every approval and rollback, in order."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import mlflow
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from experiments.mlflow import approvals
+from experiments.mlflow.approvals import Approval
+
+_FILE = "audit.json"
+_NOTE = "Every approval and rollback, in order; each line holds the hash of the one before. See audit.json."
+
+
+def brief(error: Exception) -> str:
+    """What MLflow or the network said, on one line."""
+    return " ".join(str(error).split())[:300]
+
+
+@contextmanager
+def telling(what: str, untold: list[str]) -> Iterator[None]:
+    """For what people read and nothing waits for: where MLflow refuses it, `what` and why are added to `untold`."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        untold.append(f"{what}: {brief(error)}")
+
+
+def experiment_of(client: MlflowClient, name: str) -> tuple[str, bool]:
+    """The id of an experiment, made if it is not there, restored if it was deleted; whether it had been deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name)), False
+    deleted = found.lifecycle_stage == "deleted"
+    if deleted:
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id), deleted
+
+
+class AuditTable:
+    """One model's table. Methods raise MlflowException or OSError where MLflow does not answer or refuses."""
+
+    def __init__(self, client: MlflowClient, model: str):
+        self._client, self._model = client, model
+
+    def read(self) -> list[Approval]:
+        """Its lines, also of a run that somebody deleted in MLflow; none if there is no table. RemoteError."""
+        run = self._run()
+        if run is None:
+            return []
+        if _FILE not in {file.path for file in self._client.list_artifacts(run.info.run_id)}:
+            return []
+        return approvals.read(json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{_FILE}")))
+
+    def write(self, lines: Sequence[Approval]) -> list[str]:
+        """Replace the table. What had to be brought back for that: a run or an experiment that was deleted."""
+        restored: list[str] = []
+        number, deleted = experiment_of(self._client, self._model)
+        if deleted:
+            restored.append(f"the experiment {self._model} had been deleted in MLflow: it was restored")
+        run = self._run()
+        if run is None:
+            run = self._client.create_run(number, run_name="audit", tags={"kind": "audit"})
+            self._client.set_tag(run.info.run_id, "mlflow.note.content", _NOTE)
+            self._client.set_terminated(run.info.run_id)
+            if lines[0].number > 1:
+                restored.append(f"the audit table had been deleted in MLflow: the new one begins at {lines[0].number}")
+        elif run.info.lifecycle_stage == "deleted":
+            self._client.restore_run(run.info.run_id)
+            restored.append("the audit run had been deleted in MLflow: it was restored")
+        self._client.log_dict(run.info.run_id, approvals.table(lines), _FILE)
+        return restored
+
+    def _run(self) -> Any:
+        experiment = self._client.get_experiment_by_name(self._model)
+        if experiment is None:
+            return None
+        query = "tags.kind = 'audit'"
+        for kind in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
+            found = self._client.search_runs([experiment.experiment_id], query, run_view_type=kind, max_results=1)
+            if found:
+                return found[0]
+        return None

@@ -1,0 +1,280 @@
+"""The registry of policies in MLflow: versions as data, moves that leave a trail, and what is approved now.
+
+A registered model is a stage: <app>-<stage>. What may be served is what the last move says (see `moves`), a record that
+is written before the alias is moved: an alias alone, clicked in a browser, approves nothing.
+"""
+
+import hashlib
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import msgspec
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import log_model
+from mlflow.tracking import MlflowClient
+from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+from bandit.errors import NotFound, RemoteError, SnapshotError
+from bandit.snapshot import Snapshot, pack, unpack
+from experiments.mlflow import approvals, scoring
+from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState
+from experiments.mlflow.audit_table import AuditTable, brief, telling
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+_MOVE, _HEAD = "journey_bandit.move", "journey_bandit.audit_head"
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+_TEXT = 5000  # of a tag or a description, on every database
+
+
+@contextmanager
+def _asking(uri: str) -> Iterator[None]:
+    """RemoteError for whatever MLflow says."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise RemoteError(f"MLflow at {uri}: {error}") from error
+
+
+def name_of(app: str, stage: str) -> str:
+    """The registered model of a stage, and the experiment of its runs."""
+    return f"{app}-{stage}"
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """What identifies a published policy: SHA-256 of policy.json, which holds that of the other file."""
+    return hashlib.sha256(files["policy.json"]).hexdigest()
+
+
+class Registry:
+    """One MLflow server. Every method raises RemoteError when it does not answer or refuses."""
+
+    def __init__(self, uri: str):
+        self.uri = uri
+        self._client = MlflowClient(uri, registry_uri=uri)
+        mlflow.set_tracking_uri(uri)  # what resolves models:/… and runs:/… knows no client
+        mlflow.set_registry_uri(uri)
+
+    # -- versions ----------------------------------------------------------------------------------------------
+
+    def log_policy(self, run_id: str, snapshot: Snapshot, package: str) -> str:
+        """Log the policy as a model of this run; the model's id. `package`: the requirement that can load it."""
+        files = pack(snapshot)
+        spec = snapshot.spec
+        # MLflow takes no 3 for a double and no missing boolean; `scoring` checks every value itself
+        named = {name: AnyType() for name in spec.features} | scoring.EXTRA  # type: ignore[no-untyped-call]
+        inputs = Schema([ColSpec(t, name, required=False) for name, t in named.items()])
+        numbers = [ColSpec("double", f"p_{arm}") for arm in spec.arms]
+        outputs = Schema([ColSpec("string", "arm"), ColSpec("double", "propensity"), *numbers])
+        params = ParamSchema([ParamSpec("seed", DataType.long, 0), ParamSpec("salt", DataType.string, "")])
+        tag = spec.policy.__struct_config__.tag
+        with _asking(self.uri), tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+            folder = Path(temporary) / "policy"
+            folder.mkdir()
+            for name, data in files.items():
+                (folder / name).write_bytes(data)
+            with mlflow.start_run(run_id=run_id):
+                warnings.simplefilter("ignore", UserWarning)  # no input example: running the model here proves nothing
+                info = log_model(
+                    name=f"{snapshot.stage}-{tag}-v{snapshot.version}",
+                    python_model=str(Path(scoring.__file__).with_name("model_entry.py")),
+                    artifacts={"policy": str(folder)},
+                    pip_requirements=[package],
+                    signature=ModelSignature(inputs=inputs, outputs=outputs, params=params),
+                    params={"algorithm": str(tag), "stage": snapshot.stage, "floor": f"{spec.floor:g}"},
+                    tags={"policy_sha256": digest(files), "belief_sha256": snapshot.belief.digest()},
+                )
+        return str(info.model_id)
+
+    def register(self, model: str, model_id: str, run_id: str, description: str, tags: Mapping[str, str]) -> str:
+        """A new version of the registered model; its number."""
+        with _asking(self.uri):
+            if self._find(model) is None:
+                self._client.create_registered_model(model, description="Nothing approved yet.")
+            source = f"models:/{model_id}"
+            made = self._client.create_model_version(
+                model, source, run_id=run_id, description=description[:_TEXT], model_id=model_id, await_creation_for=0,
+                tags={k: v[:_TEXT] for k, v in tags.items()},
+            )  # fmt: skip
+        return str(made.version)
+
+    def describe(self, model: str, version: str, text: str) -> None:
+        """The version's description."""
+        with _asking(self.uri):
+            self._client.update_model_version(model, version, description=text[:_TEXT])
+
+    def tags(self, model: str, version: str) -> dict[str, str]:
+        """Tags of a version. NotFound."""
+        with _asking(self.uri):
+            try:
+                return dict(self._client.get_model_version(model, version).tags)
+            except MlflowException as error:
+                if error.error_code not in _ABSENT:
+                    raise
+        raise NotFound("version", f"{model} has no version {version}", f"one of {', '.join(self.versions(model))}")
+
+    def run_of(self, model: str, version: str) -> str:
+        """The run that logged a version."""
+        with _asking(self.uri):
+            return str(self._client.get_model_version(model, version).run_id)
+
+    def versions(self, model: str) -> list[str]:
+        """Every version, oldest first."""
+        with _asking(self.uri):
+            found = self._client.search_model_versions(f"name = '{model}'", max_results=1000)
+        return sorted((str(v.version) for v in found), key=int)
+
+    def annotate(self, model: str, version: str, tags: Mapping[str, str]) -> list[str]:
+        """Set tags of a version; what the reviewer's view shows of them, also on its run. What could not be told.
+
+        Nothing is raised: these are for people to read, and nothing waits for them.
+        """
+        untold: list[str] = []
+        with telling(f"tags of version {version}", untold):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(model, version, key, value[:_TEXT])
+        with telling(f"tags of the run of version {version}", untold):
+            run = str(self._client.get_model_version(model, version).run_id)
+            for key in tags.keys() & {"gate", "review"}:
+                self._client.set_tag(run, key, tags[key])
+        return untold
+
+    def metrics(self, model: str, version: str) -> dict[str, float]:
+        """Metrics of the run that logged a version."""
+        with _asking(self.uri):
+            run = self._client.get_model_version(model, version).run_id
+            return dict(self._client.get_run(str(run)).data.metrics)
+
+    def scored(self, model: str, version: str, metrics: Mapping[str, float], step: int, now: int) -> None:
+        """Log how a challenger does to the run of its version: a point of each series. `now`: milliseconds."""
+        run = self.run_of(model, version)
+        with _asking(self.uri):
+            self._client.log_batch(run, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
+
+    def files(self, model: str, version: str, sha256: str = "") -> dict[str, bytes]:
+        """policy.json and posterior.npz of a version, never its code. SnapshotError if it is another policy.json."""
+        self.tags(model, version)
+        with _asking(self.uri), tempfile.TemporaryDirectory() as temporary:
+            uri = f"models:/{model}/{version}/artifacts/policy"
+            found = mlflow.artifacts.download_artifacts(
+                artifact_uri=uri, dst_path=temporary, tracking_uri=self.uri, registry_uri=self.uri
+            )
+            files = {name: (Path(found) / name).read_bytes() for name in scoring.FILES}
+        if sha256 and digest(files) != sha256:
+            raise SnapshotError(f"{model} {version}: policy.json is not the one that was approved (sha256 differs)")
+        return files
+
+    def snapshot(self, model: str, version: str) -> Snapshot:
+        """A version, read and checked. SnapshotError, NotFound."""
+        return unpack(self.files(model, version))
+
+    # -- what is approved --------------------------------------------------------------------------------------
+
+    def standing(self, model: str) -> RegistryState:
+        """What the registry says now; of a model that does not exist, nothing."""
+        with _asking(self.uri):
+            found = self._find(model)
+        if found is None:
+            return RegistryState(model, None, None, None)
+        text = found.tags.get(_MOVE)
+        aliases = {alias: str(version) for alias, version in dict(found.aliases).items()}
+        try:
+            move = msgspec.json.decode(text, type=Approval) if text else None
+        except msgspec.MsgspecError as error:
+            raise RemoteError(f"{model}: the tag {_MOVE} cannot be read: {error}") from error
+        return RegistryState(model, aliases.get(CHAMPION), aliases.get(CHALLENGER), move)
+
+    def challenge(self, model: str, version: str | None) -> None:
+        """Let a version be the shadow, or none."""
+        with _asking(self.uri):
+            if version is None:
+                self._client.delete_registered_model_alias(model, CHALLENGER)
+            else:
+                self._client.set_registered_model_alias(model, CHALLENGER, version)
+
+    def audit(self, model: str) -> list[Approval]:
+        """Every move that was made, checked as a chain. NotFound if there is no such model.
+
+        Where the audit table was deleted, the chain begins with what the model itself remembers (see `moves.missing`).
+        """
+        with _asking(self.uri):
+            found = self._find(model)
+            if found is None:
+                raise NotFound("model", f"{model} is not in the registry", "publish a policy first")
+            lines = AuditTable(self._client, model).read()
+        standing = self.standing(model)
+        return approvals.whole(lines, standing.serves, found.tags.get(_HEAD))
+
+    def move(self, model: str, new: Approval, tags: Callable[[Approval], Mapping[str, str]]) -> ApprovalRecord:
+        """Make a move: what the service waits for first, then what people read.
+
+        The version's review tag, the record and the alias are the move: killed before the alias, nothing new is
+        served, and the same command again completes it. The audit line, the page of the model and the tags of runs
+        follow; whatever of these cannot be told is named in the result and undoes nothing.
+        """
+        untold: list[str] = []
+        done = self._readable_audit(model, untold)
+        standing = self.standing(model)
+        recorded = standing.move
+        cut_short = (
+            recorded is not None and standing.serves is None and recorded.number > (done[-1].number if done else 0)
+        )
+        repeated = cut_short and recorded is not None and (recorded.version, recorded.kind) == (new.version, new.kind)
+        move = recorded if repeated and recorded is not None else approvals.chained(done, new)
+        with _asking(self.uri):
+            if move.version and move.kind == "promote":
+                self._client.set_model_version_tag(model, move.version, "review", "approved")
+            self._client.set_registered_model_tag(model, _MOVE, msgspec.json.encode(move).decode())
+            self._point(model, move, standing.champion, untold)
+        lines = [*done, move]
+        with telling(f"audit line {move.number}", untold):
+            untold += AuditTable(self._client, model).write(lines)
+            self._client.set_registered_model_tag(model, _HEAD, move.digest())
+        with telling("the description of the model", untold):
+            self._client.update_registered_model(model, description=approvals.described(model, lines)[:_TEXT])
+        if move.version:
+            untold += self.annotate(model, move.version, tags(move))
+        if move.replaces and move.replaces != move.version:
+            untold += self.annotate(model, move.replaces, approvals.replaced(move))
+        return ApprovalRecord(move, tuple(untold))
+
+    def _point(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
+        """Let the alias name what the move says."""
+        if not move.version:
+            if champion is not None:
+                self._client.delete_registered_model_alias(model, CHAMPION)
+            return
+        try:
+            self._client.set_registered_model_alias(model, CHAMPION, move.version)
+        except MlflowException as error:
+            if move.kind != "rollback" or error.error_code not in _ABSENT:
+                raise
+            # the version is gone from the registry, and the service has its bytes: no alias can name it
+            untold.append(f"the alias {CHAMPION}: {brief(error)}")
+            if champion is not None:
+                self._client.delete_registered_model_alias(model, CHAMPION)
+
+    def _readable_audit(self, model: str, untold: list[str]) -> list[Approval]:
+        """The chain; what the model remembers where the table cannot be read."""
+        try:
+            return self.audit(model)
+        except RemoteError as error:
+            untold.append(f"the audit table: {error}")
+            move = self.standing(model).serves
+            return [move] if move else []
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _find(self, model: str) -> Any:
+        try:
+            return self._client.get_registered_model(model)
+        except MlflowException as error:
+            if error.error_code in _ABSENT:
+                return None
+            raise

@@ -1,0 +1,245 @@
+"""Writing a report to MLflow: one flat run, in the order a reviewer reads.
+
+Clients go through an HTTP server, so that artifacts are stored as `mlflow-artifacts:/…` and not as paths of a machine.
+One `log_batch` for the series; no autologging, no traces, no pickle.
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from bandit.errors import RemoteError
+from bandit.snapshot import Snapshot
+from experiments.mlflow import reviewer_view
+from experiments.mlflow.audit_table import experiment_of
+from experiments.mlflow.registry import Registry
+from experiments.reports import html_report
+from experiments.reports.report import POINTS, Report, ReportSeries
+
+_PARAM_CHARS = 6000
+_NOTE = "mlflow.note.content"
+_ON_VERSION = ("gate", "gate_reasons", "review", "why", "policy_sha256", "belief_sha256")  # the rest is on the run
+_NAMES = {2: "holdout", 3: "diff", 5: "ope", 8: "nudges", 10: "segments"}  # of tables, by question
+
+
+class LoggedRun(NamedTuple):
+    """Where a run is."""
+
+    experiment_id: str
+    run_id: str
+
+
+def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
+    """Log the report as one run of the experiment <app>-<stage>. `policy_files`: policy.json and posterior.npz.
+
+    RemoteError when MLflow does not answer or refuses.
+    """
+    try:
+        return _write(MlflowClient(uri), report, policy_files, tags)
+    except MlflowException as error:
+        raise RemoteError(f"MLflow at {uri}: {error}") from error
+
+
+def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
+    experiment, _ = experiment_of(client, report.experiment)
+    note = _description(report)
+    run = client.create_run(
+        experiment,
+        run_name=report.title.split(" at ")[0],
+        tags={"kind": "policy", _NOTE: note, "verdict": report.verdict[:5000], **tags},
+    )
+    run_id = run.info.run_id
+    status = "FAILED"
+    try:
+        params = [Param(key, value[:_PARAM_CHARS]) for key, value in report.facts.items()]
+        now = int(time.time() * 1000)
+        headline = [Metric(key, value, now, 0) for key, value in report.metrics.items()]
+        client.log_batch(run_id, metrics=headline, params=params)
+        client.log_batch(run_id, metrics=_series(report, now))
+        client.log_text(run_id, html_report.render(report), "review/report.html")
+        for number, table in enumerate(report.tables, 1):
+            rows = [{"": row.name, **dict(zip(table.head, row.cells, strict=True))} for row in table.rows]
+            content = {"title": table.title, "note": table.note, "rows": rows}
+            client.log_dict(run_id, content, f"review/table_{number}.json")
+        client.log_text(run_id, policy_files["policy.json"].decode(), "policy/policy.json")
+        _log_bytes(client, run_id, policy_files["posterior.npz"], "posterior.npz", "policy")
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status)
+    return LoggedRun(experiment, run_id)
+
+
+class PublishedVersion(NamedTuple):
+    """A run with its model, and the version of the registered model that it became, "" if it is only a run."""
+
+    logged: LoggedRun
+    model: str
+    version: str
+
+
+def write_seed(
+    uri: str,
+    experiment: str,
+    name: str,
+    params: dict[str, str],
+    metrics: dict[str, float],
+    series: dict[str, ReportSeries],
+) -> None:
+    """One seed of a simulated policy as a run: grouped by the parameter `policy`, they show a band. RemoteError."""
+    client = MlflowClient(uri)
+    try:
+        number, _ = experiment_of(client, experiment)
+        run = client.create_run(number, run_name=name, tags={"kind": "seed"}).info.run_id
+        now = int(time.time() * 1000)
+        points = [point for key, line in series.items() for point in _points(key, line, now)]
+        headline = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        client.log_batch(run, metrics=headline + points, params=[Param(k, v) for k, v in params.items()])
+        client.set_terminated(run)
+    except MlflowException as error:
+        raise RemoteError(f"MLflow at {uri}: {error}") from error
+
+
+class EvidenceData(NamedTuple):
+    """What a run was computed from. `rows`: how many decisions."""
+
+    name: str
+    digest: str
+    source: str
+    rows: int
+
+
+def publish(
+    uri: str, report: Report, snapshot: Snapshot, data: EvidenceData, package: str, tags: dict[str, str], started: int
+) -> PublishedVersion:
+    """Log a review and its policy, and register it unless it is a live run. `started`: µs. RemoteError.
+
+    A live run that was logged before, by its tag live_id, is not logged again.
+    In this order: parameters, data, model, headline metrics with both, series, report, tables, description.
+    """
+    client, registry, model = MlflowClient(uri), Registry(uri), report.experiment
+    try:
+        experiment, _ = experiment_of(client, model)
+        again = _again(client, experiment, tags.get("live_id"))
+        if again:
+            return PublishedVersion(LoggedRun(experiment, again), model, "")
+        client.set_experiment_tag(experiment, reviewer_view.TAG, reviewer_view.tag(snapshot.spec.arms, started // 1000))
+        run_tags = {"verdict": report.verdict[:5000], **tags}
+        name = f"live {report.policy}" if "live_id" in tags else report.policy
+        run = client.create_run(experiment, run_name=name, tags=run_tags, start_time=started // 1000)
+        run_id, status = run.info.run_id, "FAILED"
+        try:
+            params = [Param(key, value[:_PARAM_CHARS]) for key, value in report.facts.items()]
+            client.log_batch(run_id, params=params)
+            client.log_inputs(run_id, [_dataset(data)])
+            model_id = registry.log_policy(run_id, snapshot, package)
+            with_both = {"dataset_name": data.name, "dataset_digest": data.digest[:32], "model_id": model_id}
+            now = started // 1000
+            metrics = [Metric(k, v, now, 0, run_id=run_id, **with_both) for k, v in report.metrics.items()]
+            client.log_batch(run_id, metrics=metrics)
+            client.log_batch(run_id, metrics=_series(report, now))
+            client.log_text(run_id, html_report.render(report), "review/report.html")
+            _tables(client, run_id, report)
+            version = ""
+            if "live_id" not in tags:
+                version = registry.register(
+                    model, model_id, run_id, _short(report), {k: tags[k] for k in _ON_VERSION if k in tags}
+                )
+                link_ = f"[report and numbers]({reviewer_view.run_link(uri, experiment, run_id)})"
+                registry.describe(model, version, f"{_short(report)}\n\n{link_}")
+                client.set_tag(run_id, "version", version)
+                client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}: {tags['gate']}")
+            client.set_tag(run_id, _NOTE, f"{_short(report)}\n\n{_questions(report)}"[:8000])
+            status = "FINISHED"
+        finally:
+            client.set_terminated(run_id, status)
+    except MlflowException as error:
+        raise RemoteError(f"MLflow at {uri}: {error}") from error
+    return PublishedVersion(LoggedRun(experiment, run_id), model, version)
+
+
+def _again(client: MlflowClient, experiment: str, live_id: str | None) -> str | None:
+    query = f"tags.live_id = '{live_id}' AND attributes.status = 'FINISHED'"
+    found = client.search_runs([experiment], query, max_results=1) if live_id else []
+    return str(found[0].info.run_id) if found else None
+
+
+def _dataset(data: EvidenceData) -> DatasetInput:
+    source = json.dumps({"ledger": data.source})
+    profile = json.dumps({"num_rows": data.rows})
+    dataset = Dataset(data.name, data.digest[:32], "local", source, "", profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "review")])
+
+
+def _tables(client: MlflowClient, run_id: str, report: Report) -> None:
+    for number, answer in enumerate(report.answers, 1):
+        tables = [
+            {
+                "title": table.title,
+                "note": table.note,
+                "rows": [{"": row.name, **dict(zip(table.head, row.cells, strict=True))} for row in table.rows],
+            }
+            for table in answer.tables
+        ]
+        name = _NAMES.get(number, f"answer_{number:02}")
+        if tables:
+            client.log_dict(run_id, {"question": answer.question, "tables": tables}, f"review/{name}.json")
+
+
+def _short(report: Report) -> str:
+    """The first line says what it is and whether it is better."""
+    gate = next((a.answer for a in report.answers if "gate" in a.question), "")
+    return f"{report.verdict}\n\n{gate}"[:3000]
+
+
+def _questions(report: Report) -> str:
+    lines = [f"{number}. **{a.question}** {a.answer}" for number, a in enumerate(report.answers, 1)]
+    return "\n".join(lines) + "\n\nDrawings and tables: `review/report.html` under Artifacts."
+
+
+def link(uri: str, logged: LoggedRun) -> str:
+    """The run in a browser; without the workflow type, MLflow opens a mode that hides metrics."""
+    return reviewer_view.run_link(uri, logged.experiment_id, logged.run_id)
+
+
+def _description(report: Report) -> str:
+    rows = ["| | " + " | ".join(report.tables[0].head) + " |", "|---" * (len(report.tables[0].head) + 1) + "|"]
+    rows += ["| " + " | ".join((row.name, *row.cells)) + " |" for row in report.tables[0].rows]
+    table = "\n".join(rows)
+    more = f"Full report: `review/report.html` under Artifacts. Again: `{report.command}`"
+    return f"{report.verdict}\n\n{table}\n\n{more}"
+
+
+def _series(report: Report, now: int) -> list[Metric]:
+    groups = [("regret", "Regret"), ("regret", "Regret by its own model"), ("value", "Net value over no nudge")]
+    named = {title: prefix for prefix, title in groups}
+    metrics: list[Metric] = []
+    for title, _, lines in report.curves:
+        for line in lines:
+            metrics += _points(f"{named.get(title, 'conv')}/{_key(line.name)}", line, now)
+    for share in report.shares:
+        metrics += _points(f"share/{_key(share.name)}", share, now)
+    for key, series in report.extra:
+        metrics += _points(key, series, now)
+    return metrics
+
+
+def _points(key: str, series: ReportSeries, now: int) -> list[Metric]:
+    assert len(series.step) <= POINTS  # noqa: S101 - the report promises it
+    return [Metric(key, float(v), now, int(s)) for s, v in zip(series.step, series.value, strict=True)]
+
+
+def _key(name: str) -> str:
+    return "policy" if name == "this policy" else name.replace(" ", "_")
+
+
+def _log_bytes(client: MlflowClient, run_id: str, data: bytes, name: str, folder: str) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / name
+        path.write_bytes(data)
+        client.log_artifact(run_id, str(path), folder)

@@ -1,0 +1,291 @@
+"""One pass over a part of a log, for several policies at once. Parts merge by `+` in the order of the log.
+
+Rounds count up to the first whose reward is not known: a prefix by decision time, because which rewards are known later
+on depends on what they are. Holdout rounds were not decided by the policy of the log and are left out. Where the log
+names users, the unit of every interval is a group of users, not a round (see `sums.groups_of`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.arrays import Array, Ints
+from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.inference import segments
+from experiments.inference.diagnostics import LogDiagnostics
+from experiments.inference.dispersion import Dispersion
+from experiments.inference.intervals import Moments, UserSums
+from experiments.inference.joint_moments import groups_of
+from experiments.inference.segments import by_segment
+from experiments.inference.sequences import Sequence
+from experiments.ope import estimators
+from experiments.ope.estimators import EstimatorSettings, EstimatorSums, WeightedRounds
+from experiments.ope.evaluation_policies import (
+    ArmWorth,
+    EvaluationPolicy,
+    LoggedProbabilities,
+    PlacedPolicy,
+    guard,
+    place,
+)
+from experiments.ope.reward_model import RewardModel
+from experiments.ope.sequence_adapter import follow, merged
+from experiments.ope.slope_selection import ThresholdLadder
+
+Total = Moments | UserSums
+LOGGED = "logged"
+_LEAST = 1e-60  # of a propensity: cubes of larger weights are beyond floats, and a log with either is refused
+
+
+class EvaluationConfig(NamedTuple):
+    """What to estimate. `against`: policies to contrast with, besides the one that made the log."""
+
+    targets: tuple[EvaluationPolicy, ...]
+    against: tuple[EvaluationPolicy, ...] = ()
+    knobs: EstimatorSettings = EstimatorSettings()
+    rewards: RewardRange | None = None  # their range; taken to be [0, 1] while all of them lie there
+    worth: ArmWorth | None = None  # values are net of costs, in currency; else they are rewards
+    slope: bool = False
+    follow: bool = True  # confidence sequences too: the costliest part
+    heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
+    force: bool = False  # estimate even what would be refused
+    prefix: bool = False  # the log ends where rewards are not known: what comes later is no reason to refuse
+
+    @property
+    def champion(self) -> str:
+        """What a policy would replace: the first it is contrasted with, or else the one that made the log."""
+        return self.against[0].name if self.against else LOGGED
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What values cannot leave."""
+        rewards = self.rewards or RewardRange(0.0, 1.0)
+        if self.worth is None:
+            return rewards
+        ends = [self.worth.gain * reward - self.worth.cost for reward in rewards]
+        return float(np.min(ends)), float(np.max(ends))
+
+
+class PolicySummary(NamedTuple):
+    """One policy over the rounds of a part."""
+
+    tally: EstimatorSums
+    value: Total  # of φ: doubly robust, or ips without a model
+    contrasts: dict[str, Total]  # of φ less that of another policy, round by round
+    same: dict[str, bool]  # whether the other policy did the same in every round
+    ladder: ThresholdLadder | None
+    evidence: LogDiagnostics  # what the log can answer about the policy
+    segments: dict[str, Moments]  # of the contrast with the champion
+    sequence: Sequence | None  # of the value
+    sequences: dict[str, Sequence | None]  # of the contrasts
+
+    def merged(self, other: "PolicySummary") -> "PolicySummary":
+        """Over both parts."""
+        contrasts = {name: _sum(total, other.contrasts[name]) for name, total in self.contrasts.items()}
+        ladder = self.ladder.merged(other.ladder) if self.ladder and other.ladder else None
+        sequence = merged(self.sequence, other.sequence)
+        sequences = {name: merged(part, other.sequences[name]) for name, part in self.sequences.items()}
+        return PolicySummary(
+            tally=self.tally + other.tally,
+            value=_sum(self.value, other.value),
+            contrasts=contrasts,
+            same={name: here and other.same[name] for name, here in self.same.items()},
+            ladder=ladder,
+            evidence=self.evidence + other.evidence,
+            segments=segments.merged(self.segments, other.segments),
+            sequence=sequence,
+            sequences=sequences,
+        )
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """What is kept of a part. `LogSummary()` is the empty one."""
+
+    rows: int = 0  # all of them
+    holdout: int = 0
+    used: int = 0
+    ended: bool = False  # a reward was not known: nothing after it counts
+    rewards: Moments = field(default_factory=Moments)  # of the rounds used
+    control: Moments = field(default_factory=Moments)  # of the holdout's values
+    low: float = np.inf
+    high: float = -np.inf
+    dispersion: Dispersion = field(default_factory=Dispersion)
+    seen: tuple[PolicySummary, ...] = ()
+
+    def __add__(self, other: "LogSummary") -> "LogSummary":
+        """This part, then the other."""
+        rows, ended = self.rows + other.rows, self.ended or other.ended
+        if self.ended or not other.used + other.holdout:
+            return replace(self, rows=rows, ended=ended)
+        both = self.seen and other.seen
+        pairs = zip(self.seen, other.seen, strict=True) if both else ()
+        return LogSummary(
+            rows=rows,
+            holdout=self.holdout + other.holdout,
+            used=self.used + other.used,
+            ended=ended,
+            rewards=self.rewards + other.rewards,
+            control=self.control + other.control,
+            low=min(self.low, other.low),
+            high=max(self.high, other.high),
+            dispersion=self.dispersion + other.dispersion,
+            seen=tuple(a.merged(b) for a, b in pairs) if both else self.seen or other.seen,
+        )
+
+
+def tally(source: Source, ask: EvaluationConfig, model: RewardModel | None = None) -> LogSummary:
+    """The whole source, chunk by chunk. `model`: q̂ where the log has none. InvalidRequest as `targets.place`."""
+    total = LogSummary()
+    for chunk in source():
+        total += LogSummary(rows=len(chunk.reward), ended=True) if total.ended else _chunk(chunk, ask, model)
+    return total
+
+
+def matured(chunks: Iterator[LoggedRounds]) -> Iterator[LoggedRounds]:
+    """The rounds that count, the holdout's left out."""
+    for chunk in chunks:
+        known = _prefix(chunk)
+        yield _decided(chunk.only(slice(known)))
+        if known < len(chunk.reward):
+            return
+
+
+def _prefix(chunk: LoggedRounds) -> int:
+    unknown = np.isnan(chunk.reward)
+    return int(np.argmax(unknown)) if unknown.any() else len(unknown)
+
+
+def _decided(chunk: LoggedRounds) -> LoggedRounds:
+    return chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
+
+
+def _chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None) -> LogSummary:
+    known = _prefix(chunk)
+    first = chunk.only(slice(known))
+    rounds = _decided(first)
+    rounds = rounds._replace(pscore=np.maximum(rounds.pscore, _LEAST))
+    if rounds.propensities is not None:
+        drawn = rounds.propensities > 0.0
+        rounds = rounds._replace(propensities=np.where(drawn, np.maximum(rounds.propensities, _LEAST), 0.0))
+    held = first.reward[first.holdout] if first.holdout is not None else np.zeros(0)
+    if ask.worth is not None:
+        held = held * ask.worth.gain[0] - ask.worth.cost[0]  # the holdout is shown nothing
+    part = LogSummary(
+        rows=len(chunk.reward),
+        holdout=len(held),
+        used=len(rounds.reward),
+        ended=known < len(chunk.reward),
+        control=Moments.of(held),
+    )
+    if not part.used:
+        return part
+    placed = [place(target, rounds, model, ask.worth) for target in ask.targets]
+    others = {target.name: place(target, rounds, model, ask.worth) for target in ask.against}
+    group = None if rounds.user is None else groups_of(rounds.user)
+    return replace(
+        part,
+        rewards=Moments.of(rounds.reward),
+        low=float(rounds.reward.min()),
+        high=float(rounds.reward.max()),
+        dispersion=Dispersion.of(rounds.reward, _expected(placed[0], rounds), ask.rewards or RewardRange(0.0, 1.0)),
+        seen=tuple(_seen(p, others, rounds, model, ask, group) for p in placed),
+    )
+
+
+def _seen(
+    mine: PlacedPolicy,
+    against: dict[str, PlacedPolicy],
+    rounds: LoggedRounds,
+    model: RewardModel | None,
+    ask: EvaluationConfig,
+    group: Ints | None,
+) -> PolicySummary:
+    others = {LOGGED: _logged(mine, rounds, model, ask.worth), **against}
+    rewards = ask.rewards or RewardRange(0.0, 1.0)
+    differences = {
+        name: (phi(mine) - phi(other), guard(mine, other, rounds, rewards, ask.worth)) for name, other in others.items()
+    }
+    champion, guarded = differences[ask.champion]
+    return PolicySummary(
+        tally=EstimatorSums.of(mine.weighed, ask.knobs, group),
+        value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
+        contrasts={name: _total(values, model, group) for name, (values, model) in differences.items()},
+        same={name: _same(mine, other) for name, other in others.items()},
+        ladder=ThresholdLadder.of(mine.weighed) if ask.slope else None,
+        evidence=_evidence(mine, rounds, rewards, group),
+        segments={} if rounds.segment is None else by_segment(rounds.segment, champion, *(guarded or ())),
+        sequence=follow(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
+        sequences={name: _followed(mine, name, other, rounds, ask) for name, other in others.items()},
+    )
+
+
+def _followed(
+    mine: PlacedPolicy, name: str, other: PlacedPolicy, rounds: LoggedRounds, ask: EvaluationConfig
+) -> Sequence | None:
+    heaviest = ask.heaviest, 1.0 if name == LOGGED else ask.heaviest
+    return follow(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
+
+
+def _expected(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
+    """q̂ (n,) of the drawn arms, in the reward's units."""
+    if placed.q_hat is None:
+        return rounds.q
+    return placed.q_hat[np.arange(len(rounds.action)), rounds.action]
+
+
+def _evidence(mine: PlacedPolicy, rounds: LoggedRounds, rewards: RewardRange, group: Ints | None) -> LogDiagnostics:
+    """q̂ is compared with rewards where they begin at 0, so that a reward of 0 stays one on [0, 1]."""
+    q, span = mine.weighed.q, rewards.high - rewards.low
+    if mine.q_hat is not None:
+        q = mine.q_hat[np.arange(len(rounds.action)), rounds.action]
+    return LogDiagnostics.of(
+        rounds.action,
+        rounds.reward / span,
+        rounds.pscore,
+        mine.weighed.w,
+        pi=mine.pi,
+        propensity=rounds.propensities,
+        q_hat=None if q is None or rewards.low != 0.0 else q / span,
+        version=rounds.version,
+        group=group,
+    )
+
+
+def _same(mine: PlacedPolicy, other: PlacedPolicy) -> bool:
+    """Whether both would have done the same in every round, as far as the log says."""
+    if mine.pi is not None and other.pi is not None:
+        return np.array_equal(mine.pi, other.pi)
+    return np.array_equal(mine.weighed.w, other.weighed.w)
+
+
+def phi(placed: PlacedPolicy) -> Array:
+    """(n,) doubly robust; ips where there is no model of rewards."""
+    r, w, q, model = placed.weighed
+    return estimators.ips(r, w) if q is None or model is None else estimators.dr(r, w, q, model)
+
+
+def _logged(
+    mine: PlacedPolicy, rounds: LoggedRounds, model: RewardModel | None, worth: ArmWorth | None
+) -> PlacedPolicy:
+    """The policy that made the log. Its φ is the reward; less noisy where all propensities and q̂ are known."""
+    if rounds.propensities is not None and mine.q_hat is not None:
+        return place(EvaluationPolicy(LOGGED, LoggedProbabilities()), rounds, model, worth)
+    reward, _, q, _ = mine.weighed
+    return PlacedPolicy(WeightedRounds(reward, np.ones_like(reward), q, q), None, mine.q_hat)
+
+
+def _total(values: Array, guarded: tuple[Array, ...] | None, group: Ints | None) -> Total:
+    model = guarded or ()
+    return Moments.of(values, *model) if group is None else UserSums.of(group, values, *model)
+
+
+def _sum(left: Total, right: Total) -> Total:
+    """TypeError if only one of them has users."""
+    if isinstance(left, UserSums) and isinstance(right, UserSums):
+        return left + right
+    if isinstance(left, Moments) and isinstance(right, Moments):
+        return left + right
+    raise TypeError("one part of the log has users and the other has not")

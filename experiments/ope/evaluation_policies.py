@@ -1,0 +1,197 @@
+"""Policies to evaluate: a name, and a function from logged rounds to probabilities (n, k).
+
+A policy is asked what it would have done in the situations of the log, among the nudges that were eligible there. It
+may read x, the eligible set and the logged propensities, and must not read the reward.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import engine
+from bandit.arrays import Array
+from bandit.engine import PreparedPolicy
+from bandit.errors import InvalidRequest, Problem
+from bandit.snapshot import Snapshot
+from experiments.data.rounds import LoggedRounds, RewardRange
+from experiments.inference.intervals import modelled
+from experiments.ope.estimators import WeightedRounds
+from experiments.ope.reward_model import RewardModel
+
+_SUM = 1e-6
+Probabilities = Callable[[LoggedRounds], Array]
+
+
+class EvaluationPolicy(NamedTuple):
+    """A policy to evaluate. Without `of`: the one that the log's own columns pi_e describe."""
+
+    name: str
+    of: Probabilities | None = None
+
+
+@dataclass(frozen=True)
+class UniformChoice:
+    """Every eligible arm alike."""
+
+    def __call__(self, rounds: LoggedRounds) -> Array:
+        """1 / number of eligible arms."""
+        may = eligible(rounds)
+        return np.asarray(may / may.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FixedArm:
+    """One arm wherever it is eligible, the first eligible one elsewhere (no nudge is always eligible, and first)."""
+
+    arm: int
+
+    def __call__(self, rounds: LoggedRounds) -> Array:
+        """1 for the arm, 0 for the others. InvalidRequest if the log has no such arm."""
+        may = eligible(rounds)
+        if self.arm >= may.shape[1]:
+            raise InvalidRequest(Problem("policy", f"there is no arm {self.arm}", f"0 to {may.shape[1] - 1}"))
+        p = np.zeros(may.shape)
+        p[np.arange(len(may)), np.where(may[:, self.arm], self.arm, may.argmax(axis=1))] = 1.0
+        return p
+
+
+@dataclass(frozen=True)
+class LoggedProbabilities:
+    """The policy that made the log."""
+
+    def __call__(self, rounds: LoggedRounds) -> Array:
+        """The logged propensities. InvalidRequest if the log holds only those of the actions."""
+        if rounds.propensities is None:
+            raise InvalidRequest(Problem("p_0 …", "the log has no propensities of all arms", "log all of them"))
+        return rounds.propensities
+
+
+@dataclass(frozen=True)
+class SnapshotPolicy:
+    """A snapshot, as it would decide: policy, top-two, ramp, floor. `columns`: where its arms stand among the log's."""
+
+    snapshot: Snapshot
+    columns: tuple[int, ...]
+
+    @cached_property
+    def _live(self) -> PreparedPolicy:
+        return engine.prepare(self.snapshot)
+
+    def __call__(self, rounds: LoggedRounds) -> Array:
+        """Its final propensities, 0 for arms it does not know. InvalidRequest if the log has another x, or a round in
+        which nothing that it knows was eligible.
+        """
+        d, may = len(self._live.schema.columns), eligible(rounds)
+        if rounds.x is None or rounds.x.shape[1] != d:
+            has = "none" if rounds.x is None else str(rounds.x.shape[1])
+            raise InvalidRequest(Problem("x", f"the snapshot reads {d} columns, the log has {has}", "log x as it was"))
+        known = may[:, list(self.columns)]
+        if not known.any(axis=1).all():
+            problem = "in some rounds none of the arms it knows was eligible"
+            raise InvalidRequest(Problem("policy", problem, "evaluate a snapshot of the same stage"))
+        p = np.zeros(may.shape)
+        p[:, list(self.columns)] = engine.choose_many(self._live, rounds.x, known).propensity
+        return p
+
+
+def deciding(snapshot: Snapshot, arms: Sequence[str]) -> SnapshotPolicy:
+    """The snapshot on a log with these arms. InvalidRequest if it knows an arm that the log does not."""
+    unknown = [arm for arm in snapshot.spec.arms if arm not in arms]
+    if unknown:
+        problem = f"the snapshot may choose {', '.join(unknown)}, which the log never could"
+        raise InvalidRequest(Problem("policy", problem, f"the log's arms are {', '.join(arms)}"))
+    return SnapshotPolicy(snapshot, tuple(arms.index(arm) for arm in snapshot.spec.arms))
+
+
+def eligible(rounds: LoggedRounds) -> NDArray[np.bool_]:
+    """(n, k): as logged, or else where the propensity is above 0, or else everything."""
+    if rounds.eligible is not None:
+        return rounds.eligible
+    if rounds.propensities is not None:
+        return rounds.propensities > 0.0
+    if rounds.arms is None:
+        fix = "give p_0 … or q_hat_0 …, or pi_e of the policy itself"
+        raise InvalidRequest(Problem("policy", "the log does not say how many arms there are", fix))
+    return np.ones((len(rounds.reward), rounds.arms), dtype=np.bool_)
+
+
+class ArmWorth(NamedTuple):
+    """What a reward r of arm a is worth, net of what the arm costs: gain_a r − cost_a."""
+
+    gain: Array  # (k,)
+    cost: Array  # (k,)
+
+
+class PlacedPolicy(NamedTuple):
+    """A policy on n rounds of a log: what the estimators need, and its whole rows where they are known."""
+
+    weighed: WeightedRounds  # in units of the worth, if one was given
+    pi: Array | None  # (n, k)
+    q_hat: Array | None  # (n, k), in units of the reward
+    value: Array | None = None  # (n, k) q̂ in units of the worth
+
+
+def place(
+    target: EvaluationPolicy, rounds: LoggedRounds, model: RewardModel | None = None, worth: ArmWorth | None = None
+) -> PlacedPolicy:
+    """The policy on these rounds. `model` predicts q̂ where the log has none. InvalidRequest if neither the policy nor
+    the log says what it would have done, or if its probabilities are none.
+    """
+    each = np.arange(len(rounds.reward))
+    pi = rounds.target if target.of is None else _probabilities(target, rounds)
+    if pi is None and rounds.pi is None:
+        fix = "add pi_e or pi_e_0 … to the log, or give --policy"
+        raise InvalidRequest(Problem("policy", f"nothing says what {target.name!r} would have done", fix))
+    taken = rounds.pi if pi is None else pi[each, rounds.action]
+    assert taken is not None  # noqa: S101 - one of both is there
+    w, reward = taken / rounds.pscore, rounds.reward
+    if target.of is None and rounds.q is not None and rounds.model is not None and worth is None:
+        return PlacedPolicy(WeightedRounds(reward, w, rounds.q, rounds.model), pi, rounds.q_hat, rounds.q_hat)
+    q_hat = rounds.q_hat if rounds.q_hat is not None or model is None else model.predict(rounds)
+    value = q_hat
+    if worth is not None:
+        reward = reward * worth.gain[rounds.action] - worth.cost[rounds.action]
+        value = None if q_hat is None else q_hat * worth.gain - worth.cost
+    if value is None or pi is None:
+        return PlacedPolicy(WeightedRounds(reward, w), pi, q_hat, value)
+    weighed = WeightedRounds(reward, w, value[each, rounds.action], (pi * value).sum(axis=1))
+    return PlacedPolicy(weighed, pi, q_hat, value)
+
+
+def guard(
+    left: PlacedPolicy,
+    right: PlacedPolicy | None,
+    rounds: LoggedRounds,
+    rewards: RewardRange,
+    worth: ArmWorth | None = None,
+) -> tuple[Array, Array, Array, Array] | None:
+    """vm, k3m, dm (n,) of the doubly robust value of `left`, less that of `right`, for rewards in a range: what
+    `inference.modelled` says; and even (n,), its vm for rewards of variance 1. None unless the log has every arm's
+    propensity and q̂, and policies' whole rows.
+    """
+    direct, less = left.weighed.model, right.weighed.model if right else 0.0
+    if left.pi is None or left.q_hat is None or rounds.propensities is None or direct is None or less is None:
+        return None
+    pi = left.pi if right is None or right.pi is None else left.pi - right.pi
+    span = rewards.high - rewards.low
+    worthy = pi if worth is None else pi * worth.gain
+    vm, k3m, _ = modelled(span * worthy, rounds.propensities, (left.q_hat - rewards.low) / span)
+    drawn = rounds.propensities > 0.0
+    even = np.where(drawn, worthy * worthy / np.where(drawn, rounds.propensities, 1.0), 0.0).sum(axis=1)
+    return vm, k3m, direct - less, even
+
+
+def _probabilities(target: EvaluationPolicy, rounds: LoggedRounds) -> Array:
+    assert target.of is not None  # noqa: S101 - the caller asked
+    p = np.asarray(target.of(rounds), dtype=np.float64)
+    n, k = len(rounds.reward), rounds.arms
+    if p.shape != (n, k or p.shape[-1]):
+        problem = f"{target.name!r} gave probabilities of shape {p.shape}"
+        raise InvalidRequest(Problem("policy", problem, f"({n}, {k}): one row a round, one column an arm"))
+    if not (np.isfinite(p).all() and (p >= 0.0).all() and (np.abs(p.sum(axis=1) - 1.0) <= _SUM).all()):
+        raise InvalidRequest(Problem("policy", f"{target.name!r} gave rows that are no probabilities", "sum to 1"))
+    return p

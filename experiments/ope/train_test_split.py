@@ -1,0 +1,59 @@
+"""Learning a policy on one part of a randomised experiment, to evaluate it on the other.
+
+The part that teaches is chosen at random and never evaluated on; neither is the best fixed arm chosen there that the
+learned policy is compared with, nor the model q̂ that the estimator uses.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import belief, engine
+from bandit.arrays import Array
+from bandit.catalogue.model import Stage
+from bandit.snapshot import Snapshot
+from experiments.data.rounds import LoggedRounds
+from experiments.ope.evaluation_policies import EvaluationPolicy, deciding
+
+
+class TrainedPolicy(NamedTuple):
+    """What the first part taught: the policy, the best single arm, and the rounds of the other part with their q̂."""
+
+    snapshot: Snapshot
+    best: int
+    rounds: LoggedRounds
+    taught: int  # rounds learned from
+
+    def target(self) -> EvaluationPolicy:
+        """The learned policy, to evaluate."""
+        return EvaluationPolicy("learned", deciding(self.snapshot, self.snapshot.spec.arms))
+
+
+def learn(app: str, name: str, stage: Stage, rounds: LoggedRounds, seed: int, share: float = 0.5) -> TrainedPolicy:
+    """Learn the stage's policy on a random `share` of the rounds, which have x and the propensities of every arm."""
+    teaches = np.random.default_rng(seed).random(len(rounds.reward)) < share
+    lesson, rest = rounds.only(teaches), rounds.only(~teaches)
+    snapshot = Snapshot(app, name, stage, int(teaches.sum()), _belief(stage, lesson))
+    scores = engine.choose_many(
+        engine.prepare(snapshot), _x(rest), np.ones((len(rest.reward), len(stage.arms)), np.bool_)
+    )
+    low, span = stage.reward.min, stage.reward.max - stage.reward.min
+    means = [lesson.reward[lesson.action == a].mean() for a in range(len(stage.arms))]
+    return TrainedPolicy(
+        snapshot, int(np.argmax(means)), rest._replace(q_hat=low + span * scores.mean), int(teaches.sum())
+    )
+
+
+def _belief(stage: Stage, lesson: LoggedRounds) -> belief.Belief:
+    """All at once: exact for policies whose sites do not depend on what was learned before."""
+    x, k = _x(lesson), len(stage.arms)
+    reward: Array = (lesson.reward - stage.reward.min) / (stage.reward.max - stage.reward.min)
+    arm: NDArray[np.intp] = lesson.action
+    tau, nu = stage.learner.sites(belief.empty(k, x.shape[1]), stage.facts, x, arm, reward)
+    return belief.sites(k, x, arm, tau, nu, reward)
+
+
+def _x(rounds: LoggedRounds) -> Array:
+    assert rounds.x is not None  # noqa: S101 - said above
+    return rounds.x

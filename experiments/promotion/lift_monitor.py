@@ -1,0 +1,100 @@
+"""Live lift: what the stage earns with its policy, less what the holdout earns without.
+
+Which of the two a user gets is itself a draw, of known probability: the declared share of the holdout. So this is an
+evaluation on a log of two arms, "live" and "holdout", with the same intervals, sequences and refusals; one of its tests
+is that the share which came is the share that was declared. The model of both arms is q̂ of no nudge, which is known
+whoever the user is.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.errors import InvalidRequest, Problem
+from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.inference.intervals import LEVEL
+from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, merged
+from experiments.ope import evaluate as core
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluate import Evaluation
+from experiments.ope.evaluation_policies import ArmWorth, EvaluationPolicy, FixedArm, LoggedProbabilities
+
+LIVE, HOLDOUT, NONE = "live", "holdout", "none"
+
+
+class LiftReport(NamedTuple):
+    """What goes on at a stage. `over_none`: of the decisions outside the holdout, by their propensities."""
+
+    lift: Evaluation  # of the live policy; its contrast "holdout" is the lift
+    over_none: Evaluation  # of the live policy; its contrast "none" needs no holdout
+    stage: SampleRatio | None  # was what was shown what was drawn?
+    versions: dict[int, SampleRatio]
+    recurring: bool  # users come back: the sequence of the lift does not hold and is left out
+
+    @property
+    def alarms(self) -> list[int]:
+        """Versions whose routing is called wrong."""
+        return [version for version, routing in self.versions.items() if routing.evidence >= ALARM]
+
+
+def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None, level: float = LEVEL) -> LiftReport:
+    """Of a log with the holdout marked. InvalidRequest if it does not say which share was declared, or lacks q̂."""
+    live, held = EvaluationPolicy(LIVE, FixedArm(0)), EvaluationPolicy(HOLDOUT, FixedArm(1))
+    ask = EvaluationConfig(
+        (EvaluationPolicy(LIVE, LoggedProbabilities()),),
+        (EvaluationPolicy(NONE, FixedArm(0)),),
+        rewards=rewards,
+        worth=worth,
+        prefix=True,
+    )
+    two = EvaluationConfig((live,), (held,), rewards=RewardRange(*ask.bounds), heaviest=20.0, prefix=True)
+    (lift,) = core.evaluate([partial(_assigned, source, ask)], two, level)
+    (over_none,) = core.evaluate([source], ask, level)
+    users, rounds, versions = _passed(source)
+    recurring = users < rounds
+    if recurring and HOLDOUT in lift.contrasts:
+        lift = lift._replace(contrasts={name: e._replace(sequence=None) for name, e in lift.contrasts.items()})
+    stage = sum(list(versions.values())[1:], start=next(iter(versions.values()))) if versions else None
+    return LiftReport(lift, over_none, stage, versions, recurring)
+
+
+def _passed(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
+    """Users, rounds of users, and the routing of each version, of the decisions outside the holdout."""
+    users, rounds, versions = set[int](), 0, dict[int, SampleRatio]()
+    for chunk in source():
+        live = chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
+        if chunk.user is not None:
+            users.update(chunk.user.tolist())
+            rounds += len(chunk.user)
+        if live.propensities is not None and live.version is not None:
+            versions = merged(versions, by_version(live.version, live.action, live.propensities))
+    return len(users), rounds, versions
+
+
+def _assigned(source: Source, ask: EvaluationConfig) -> Iterator[LoggedRounds]:
+    for chunk in source():
+        yield assigned(chunk, ask.worth)
+
+
+def assigned(chunk: LoggedRounds, worth: ArmWorth | None = None) -> LoggedRounds:
+    """The same rounds on a log of two arms: 0 live, 1 holdout. Rewards are net if a worth is given."""
+    if chunk.holdout is None or chunk.holdout_share is None or chunk.q_hat is None:
+        problem = "it does not say who is in the holdout, the share that was declared, and q̂"
+        raise InvalidRequest(Problem("holdout", problem, "monitor a service's ledger"))
+    reward, q = chunk.reward, chunk.q_hat[:, 0]
+    if worth is not None:
+        reward = reward * worth.gain[chunk.action] - worth.cost[chunk.action]
+        q = q * worth.gain[0] - worth.cost[0]
+    propensities = np.column_stack([1.0 - chunk.holdout_share, chunk.holdout_share])
+    action = chunk.holdout.astype(np.intp)
+    return LoggedRounds(
+        action=action,
+        reward=reward,
+        pscore=propensities[np.arange(len(action)), action],
+        propensities=propensities,
+        q_hat=np.column_stack([q, q]),
+        user=chunk.user,
+        at=chunk.at,
+    )

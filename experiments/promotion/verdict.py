@@ -1,0 +1,80 @@
+"""May this policy replace that one? A pure function of what was measured and of the rule that the app declared.
+
+    promote              the lift is surely above min_lift, and nothing vetoes
+    reject               surely worse than max_regression allows, or a guardrail is surely broken
+    hold                 the log cannot answer, or not yet: refused, too few rounds, a guardrail or segment in doubt
+    not distinguishable  enough was seen, and the interval still holds both better and not better
+
+"Surely" is by the intervals given: from a confidence sequence, the rule may be applied after every decision; from GHU,
+once, at an n fixed beforehand. Guardrail and segment intervals should share the level (`inference.adjusted`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from bandit.catalogue.promotion_rule import PromotionRule
+from experiments.inference.intervals import Interval
+
+Decision = Literal["promote", "reject", "hold", "not distinguishable"]
+
+_NONE: Mapping[str, Interval] = {}
+
+
+class PromotionEvidence(NamedTuple):
+    """What was measured of a candidate against the policy it would replace."""
+
+    lift: Interval
+    refused: tuple[str, ...] = ()  # reasons of `diagnostics.refusals`
+    guardrails: Mapping[str, Interval] = _NONE  # increase of each metric for a decision
+    segments: Mapping[str, Interval] = _NONE  # lift in each
+
+
+class PromotionVerdict(NamedTuple):
+    """The decision, and every reason for it in a sentence."""
+
+    decision: Decision
+    reasons: tuple[str, ...]
+
+
+def judge(report: PromotionEvidence, rule: PromotionRule) -> PromotionVerdict:
+    """The verdict. The order of severity: refused, broken guardrails and regressions, doubts, then the lift itself."""
+    if report.refused:
+        return PromotionVerdict("hold", tuple(f"the log cannot answer: {reason}" for reason in report.refused))
+    broken = tuple(_broken(report, rule))
+    if broken:
+        return PromotionVerdict("reject", broken)
+    doubts = tuple(_doubts(report, rule))
+    if doubts:
+        return PromotionVerdict("hold", doubts)
+    lift = f"lift {_span(report.lift)}"
+    if report.lift.low > rule.min_lift:
+        return PromotionVerdict("promote", (f"{lift} is above {rule.min_lift:g}",))
+    return PromotionVerdict("not distinguishable", (f"{lift} is not surely above {rule.min_lift:g}",))
+
+
+def _broken(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
+    """What is surely wrong. Too few rounds do not excuse a guardrail that is surely broken."""
+    for name, limit in rule.guardrails.items():
+        found = report.guardrails.get(name)
+        if found and found.low > limit:
+            yield f"{name} rises by {_span(found)}, more than {limit:g}"
+    if report.lift.high < -rule.max_regression:
+        yield f"lift {_span(report.lift)} is below {-rule.max_regression:g}"
+
+
+def _doubts(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
+    if report.lift.n < rule.min_n:
+        yield f"{report.lift.n:,} rounds of {rule.min_n:,} that the rule asks for"
+    for name, limit in rule.guardrails.items():
+        found = report.guardrails.get(name)
+        if found is None:
+            yield f"{name} was not measured"
+        elif found.high > limit:
+            yield f"{name} rises by {_span(found)}: more than {limit:g} is not ruled out"
+    for name, found in report.segments.items():
+        if found.high < -rule.max_regression:
+            yield f"in segment {name} lift is {_span(found)}, below {-rule.max_regression:g}"
+
+
+def _span(found: Interval) -> str:
+    return f"{found.value:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"

@@ -1,0 +1,1 @@
+"""Reports: reviews, comparisons, figures, pages."""

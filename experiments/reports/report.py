@@ -1,0 +1,338 @@
+"""A report: what one run of a policy showed, as a frozen value. `tracking` writes it and `page` draws it; neither
+computes. Every number in it comes from the arrays handed in.
+
+Shapes: n decisions, k arms.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.arrays import Array, LoggedDecisions
+from experiments.inference.intervals import Interval, difference, mean, rate
+
+POINTS = 300  # of a series: the browser shows no more
+
+
+class ReportRow(NamedTuple):
+    """One line of a table: a name and its cells, already words."""
+
+    name: str
+    cells: tuple[str, ...]
+
+
+class ReportTable(NamedTuple):
+    """`note` says what the numbers are."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[ReportRow, ...]
+    note: str = ""
+
+
+class ReportSeries(NamedTuple):
+    """Values along decisions: step (p,), value (p,), and optional bounds (p,)."""
+
+    name: str
+    step: Array
+    value: Array
+    low: Array | None = None
+    high: Array | None = None
+
+
+class ReportBar(NamedTuple):
+    """A value with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+class ReportAnswer(NamedTuple):
+    """One question of a reviewer, answered; then what shows it."""
+
+    question: str
+    answer: str
+    tables: tuple[ReportTable, ...] = ()
+    note: str = ""
+    code: str = ""
+    lines: tuple[str, tuple[ReportSeries, ...]] | None = None  # (unit, series)
+    stack: tuple[ReportSeries, ...] = ()
+    forest: tuple[ReportBar, ...] = ()
+    histogram: tuple[str, Array] | None = None  # (what, values in [0, 1])
+    unit: str = ""
+
+
+class Report(NamedTuple):
+    """Everything a reviewer sees of one run."""
+
+    title: str
+    verdict: str  # one sentence: is it better, by how much, how sure
+    policy: str
+    experiment: str  # <app>-<stage>
+    facts: dict[str, str]  # parameters, the same keys everywhere
+    metrics: dict[str, float]  # headline first
+    tables: tuple[ReportTable, ...]
+    curves: tuple[tuple[str, str, tuple[ReportSeries, ...]], ...]  # (title, unit, series)
+    shares: tuple[ReportSeries, ...]  # arm shares over time, they sum to 1
+    propensities: Array  # (n,) of the drawn arms
+    floor: float
+    command: str  # makes the run again
+    answers: tuple[ReportAnswer, ...] = ()  # the fifteen of a review
+    extra: tuple[tuple[str, ReportSeries], ...] = ()  # more series to log: (key, series)
+
+
+class ReportSubject(NamedTuple):
+    """What was run: names for people, and what makes it repeatable."""
+
+    app: str
+    stage: str
+    policy: dict[str, Any]
+    floor: float
+    version: int
+    seed: int
+    command: str
+    belief_sha256: str
+    kind: str  # "simulation" or "replay"
+    data: str
+    alarms: tuple[str, ...] = ()  # of drift: arm, direction, when
+
+
+def simulated(subject: ReportSubject, log: LoggedDecisions, utility: Array, net: Array, currency: str) -> Report:
+    """A run on simulated people: the truth is known, `utility` (n, k) is the exact expected net value of each arm.
+
+    Holdout decisions are left out of everything but the comparison with the holdout.
+    """
+    mine = ~log.holdout
+    shown, truth = log.only(mine), utility[mine]
+    each = np.arange(len(shown.arm))
+    got, best = truth[each, shown.arm], np.where(shown.eligible, truth, -np.inf).max(axis=1)
+    uniform = np.where(shown.eligible, truth, 0.0).sum(axis=1) / shown.eligible.sum(axis=1)
+    none = truth[:, 0]
+    over_none, over_uniform = mean(got - none), mean(got - uniform)
+    regret = best - got
+    lift = _percent(over_none, float(none.mean()))
+    verdict = (
+        f"{_better(over_none)} no nudge: {over_none.value:+.3f} {currency} net value for each decision "
+        f"[{over_none.low:+.3f}, {over_none.high:+.3f}], {lift}; "
+        f"{_better(over_uniform).lower()} uniform: {_span(over_uniform)}."
+    )
+    value_rows = (
+        _value_row("this policy", mean(got), over_none, regret.sum()),
+        _value_row("uniform", mean(uniform), mean(uniform - none), (best - uniform).sum()),
+        _value_row("no nudge", mean(none), None, (best - none).sum()),
+        _value_row("best possible", mean(best), mean(best - none), 0.0),
+    )
+    head = (f"net value, {currency}/decision", "over no nudge [95 %]", f"regret, {currency} in all")
+    values = ReportTable("Value: the truth of the simulator", head, value_rows, "Expected values, paired by person.")
+    seen = _holdout_table(net[mine], net[log.holdout], currency)
+    metrics = {
+        "vs_none": over_none.value,
+        "vs_none_lcb": over_none.low,
+        "vs_none_ucb": over_none.high,
+        "vs_uniform": over_uniform.value,
+        "net_value": float(got.mean()),
+        "regret_end": float(regret.sum()),
+        "regret_unif": float((best - uniform).sum()),
+        "conv_pct": 100 * float((shown.reward[~np.isnan(shown.reward)] != 0.0).mean()),
+        **_common(shown),
+        "n_holdout": float(log.holdout.sum()),
+    }
+    cumulative = (
+        _cumulative("this policy", regret),
+        _cumulative("uniform", best - uniform),
+        _cumulative("no nudge", best - none),
+    )
+    gap = _windowed_mean("this policy", got - none)
+    curves = (
+        ("Regret", f"{currency}, cumulative", cumulative),
+        ("Net value over no nudge", f"{currency}/decision", (gap,)),
+    )
+    return _report(subject, verdict, metrics, (values, _arm_table(shown), seen), curves, shown)
+
+
+def _holdout_table(policy: Array, holdout: Array, currency: str) -> ReportTable:
+    """Realised net values of the policy's decisions and of the control group's."""
+    ours, theirs = mean(policy), mean(holdout)
+    rows = (
+        ReportRow("this policy", (_span(ours),)),
+        ReportRow("holdout (no nudge)", (_span(theirs),)),
+        ReportRow("difference", (_span(difference(ours, theirs)),)),
+    )
+    note = "Realised, noisy; a wide interval here is honest."
+    return ReportTable(
+        "Against the holdout: what an app could measure", (f"net value, {currency}/decision",), rows, note
+    )
+
+
+def replayed(
+    subject: ReportSubject,
+    log: LoggedDecisions,
+    agreed: NDArray[np.bool_],
+    sent: NDArray[np.str_],
+    reward: Array,
+    what: str,
+) -> Report:
+    """A rejection replay: `agreed` (n,) decisions met what was really `sent` (n,), whose `reward` (n,) is 0 or 1."""
+    learned = rate(reward[agreed].sum(), int(agreed.sum()))
+    arms = [rate(reward[sent == arm].sum(), int((sent == arm).sum())) for arm in log.arms]
+    half = log.only(agreed)
+    half = half.only(np.arange(len(half.arm)) >= len(half.arm) // 2)
+    late = rate(half.reward.sum(), len(half.reward))
+    best = max(range(len(arms)), key=lambda a: arms[a].value)
+    over_none, over_best = difference(learned, arms[0]), difference(late, arms[best])
+    verdict = (
+        f"{_better(over_none)} no nudge: {what} {_points(over_none)}; its second half is "
+        f"{_against(over_best)} the best fixed arm ({log.arms[best]}): {_points(over_best)}."
+    )
+    rows = [ReportRow("this policy, learning included", (_share(learned), str(learned.n)))]
+    rows += [ReportRow("this policy, second half", (_share(late), str(late.n)))]
+    rows += [ReportRow(f"always {arm}", (_share(i), str(i.n))) for arm, i in zip(log.arms, arms, strict=True)]
+    values = ReportTable(f"{what}: real people", ("rate [95 %]", "people"), tuple(rows), "Wilson intervals.")
+    metrics = {
+        "lift_pp": 100 * over_none.value,
+        "lift_lcb": 100 * over_none.low,
+        "lift_ucb": 100 * over_none.high,
+        "conv_pct": 100 * learned.value,
+        "conv_lcb": 100 * learned.low,
+        "conv_ucb": 100 * learned.high,
+        "best_fixed": 100 * arms[best].value,
+        "agreed": float(learned.n),
+        **_common(log),
+    }
+    met = log.only(agreed)
+    running = _running_rate("this policy", met.reward)
+    lines = tuple(_flat(f"always {arm}", i, running.step) for arm, i in zip(log.arms, arms, strict=True))
+    curves = ((f"{what}, so far", "% of people", (running, *lines)),)
+    return _report(subject, verdict, metrics, (values, _arm_table(log)), curves, log)
+
+
+def _report(
+    subject: ReportSubject,
+    verdict: str,
+    metrics: dict[str, float],
+    tables: tuple[ReportTable, ...],
+    curves: tuple[tuple[str, str, tuple[ReportSeries, ...]], ...],
+    log: LoggedDecisions,
+) -> Report:
+    name = str(subject.policy["name"])
+    facts = {
+        "kind": subject.kind,
+        "app": subject.app,
+        "stage": subject.stage,
+        "algorithm": name,
+        "arms": ", ".join(log.arms),
+        "floor": f"{subject.floor:g}",
+        "hyperparameters": ", ".join(f"{k} {v}" for k, v in subject.policy.items() if k != "name") or "none",
+        "seed": str(subject.seed),
+        "data": subject.data,
+        "policy_version": str(subject.version),
+        "belief_sha256": subject.belief_sha256,
+        "drift_alarms": "; ".join(subject.alarms) or "none",
+    }
+    metrics = {**metrics, "alarms": float(len(subject.alarms))}
+    return Report(
+        title=f"{name} at {subject.app}/{subject.stage}",
+        verdict=verdict,
+        policy=name,
+        experiment=f"{subject.app}-{subject.stage}",
+        facts=facts,
+        metrics={name: float(f"{value:.5g}") for name, value in metrics.items()},
+        tables=tables,
+        curves=curves,
+        shares=_shares(log),
+        propensities=log.propensity,
+        floor=subject.floor,
+        command=subject.command,
+    )
+
+
+def _common(log: LoggedDecisions) -> dict[str, float]:
+    eligible = np.where(log.eligible, log.propensities, np.inf)
+    return {"min_prop": float(eligible.min()), "n": float(len(log.arm))}
+
+
+def _arm_table(log: LoggedDecisions) -> ReportTable:
+    recent = log.only(np.arange(len(log.arm)) >= 0.9 * len(log.arm))
+    rows = []
+    for a, arm in enumerate(log.arms):
+        known = (log.arm == a) & ~np.isnan(log.reward)
+        observed = _earned(log.reward[known])
+        now = recent.propensities[recent.eligible[:, a], a]
+        rows.append(
+            ReportRow(arm, (str(int((log.arm == a).sum())), observed, f"{now.mean():.3f}" if len(now) else "–"))
+        )
+    head = ("shown", "reward [95 %]", "propensity now")
+    return ReportTable(
+        "Nudges", head, tuple(rows), "Propensity now: mean over the last tenth of decisions where eligible."
+    )
+
+
+def _earned(reward: Array) -> str:
+    """How often rewards of yes or no came; the mean of others."""
+    return _share(rate(reward.sum(), len(reward))) if np.isin(reward, (0.0, 1.0)).all() else _span(mean(reward))
+
+
+def _shares(log: LoggedDecisions) -> tuple[ReportSeries, ...]:
+    step = _steps(len(log.arm), 100)
+    table = np.array([np.bincount(part, minlength=len(log.arms)) for part in np.split(log.arm, step[:-1].astype(int))])
+    share = table / table.sum(axis=1, keepdims=True)
+    return tuple(ReportSeries(arm, step, share[:, a]) for a, arm in enumerate(log.arms))
+
+
+def _steps(n: int, points: int = POINTS) -> Array:
+    """Up to `points` steps, the last one n."""
+    return np.unique(np.linspace(0, n, min(points, n) + 1)[1:].astype(int)).astype(float)
+
+
+def _cumulative(name: str, values: Array) -> ReportSeries:
+    step = _steps(len(values))
+    return ReportSeries(name, step, np.cumsum(values)[step.astype(int) - 1])
+
+
+def _windowed_mean(name: str, values: Array) -> ReportSeries:
+    step = _steps(len(values), 40)
+    parts = [mean(part) for part in np.split(values, step[:-1].astype(int))]
+    low, high = np.array([p.low for p in parts]), np.array([p.high for p in parts])
+    return ReportSeries(name, step, np.array([p.value for p in parts]), low, high)
+
+
+def _running_rate(name: str, reward: Array) -> ReportSeries:
+    step = _steps(len(reward))
+    done = [rate(total, int(n)) for total, n in zip(np.cumsum(reward)[step.astype(int) - 1], step, strict=True)]
+    value, low, high = (100 * np.array([getattr(d, part) for d in done]) for part in ("value", "low", "high"))
+    return ReportSeries(name, step, value, low, high)
+
+
+def _flat(name: str, interval: Interval, step: Array) -> ReportSeries:
+    return ReportSeries(name, step, np.full(len(step), 100 * interval.value))
+
+
+def _value_row(name: str, value: Interval, over: Interval | None, regret: float) -> ReportRow:
+    return ReportRow(name, (f"{value.value:.3f}", _span(over) if over else "–", f"{regret:,.0f}"))
+
+
+def _percent(over: Interval, base: float) -> str:
+    return f"{100 * over.value / abs(base):+.1f} %"
+
+
+def _better(over: Interval) -> str:
+    return "Better than" if over.low > 0 else "Worse than" if over.high < 0 else "Not distinguishable from"
+
+
+def _against(over: Interval) -> str:
+    return "above" if over.low > 0 else "below" if over.high < 0 else "not distinguishable from"
+
+
+def _span(i: Interval) -> str:
+    return f"{i.value:+.3f} [{i.low:+.3f}, {i.high:+.3f}]"
+
+
+def _points(i: Interval) -> str:
+    return f"{100 * i.value:+.2f} points [{100 * i.low:+.2f}, {100 * i.high:+.2f}]"
+
+
+def _share(i: Interval) -> str:
+    return f"{100 * i.value:.2f} % [{100 * i.low:.2f}, {100 * i.high:.2f}]" if i.n else "–"

@@ -1,0 +1,211 @@
+"""The review of one policy on the ledger of a live service: fifteen questions, answered in the order a reviewer asks.
+
+Everything is computed before; here it is put together. A log that cannot answer says so in every answer that would need
+it.
+"""
+
+import numpy as np
+
+from bandit.arrays import Array
+from experiments.ope.evaluate import Estimate
+from experiments.promotion.lift_monitor import HOLDOUT
+from experiments.reports import review_sections as parts
+from experiments.reports.report import Report, ReportAnswer, ReportSeries
+from experiments.reports.review_sections import ReviewFindings, ReviewSubject
+
+__all__ = ["ReviewFindings", "ReviewSubject", "build"]
+
+
+def build(about: ReviewSubject, found: ReviewFindings) -> Report:
+    """The report. Metrics are those a reviewer sorts by; series have at most 300 points."""
+    regret, shares, least = parts.regret(found), parts.windows(about.arms, found.pi), parts.least(found)
+    lift = found.reward.contrasts.get("none")
+    champion = found.net.contrasts.get(about.champion)
+    first = (
+        f"{about.algorithm} at {about.app}/{about.stage}, {about.kind}: "
+        f"{parts.first(about, lift, champion)}; gate: {found.verdict.decision}."
+    )
+    facts = {
+        "kind": about.kind,
+        "app": about.app,
+        "stage": about.stage,
+        "algorithm": about.algorithm,
+        "hyperparameters": about.settings,
+        "arms": ", ".join(about.arms),
+        "floor": f"{about.floor:g}",
+        "seed": "live traffic",
+        "data": about.data,
+        "data_window": about.window,
+        "policy_version": str(about.version),
+        "belief_sha256": about.belief_sha256,
+        "drift_alarms": "; ".join(about.alarms) or "none",
+    }
+    return Report(
+        title=f"{about.algorithm} at {about.app}/{about.stage}",
+        verdict=first,
+        policy=about.algorithm,
+        experiment=f"{about.app}-{about.stage}",
+        facts=facts,
+        metrics=_metrics(about, found, lift, champion),
+        tables=(),
+        curves=(("Regret by its own model", f"{about.currency}, cumulative", regret),),
+        shares=shares,
+        propensities=found.rounds.pscore,
+        floor=about.floor,
+        command=about.command,
+        answers=_answers(about, found, regret, shares, least),
+        extra=(("propensity/min", least),),
+    )
+
+
+def _metrics(
+    about: ReviewSubject, found: ReviewFindings, lift: Estimate | None, champion: Estimate | None
+) -> dict[str, float]:
+    scale, lifted, earned = (100.0, "lift_pp", "dr_pct") if about.binary else (1.0, "lift", "dr")
+    d, first = found.reward.diagnostics, parts.default(found.reward)
+    metrics = {
+        **_three(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
+        **_three(None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),
+        **_three(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
+        **_earned(about, found.rounds.reward),
+        **_three(first, scale, (earned, "dr_lcb", "dr_ucb")),
+        "ess": d["ess"],
+        "max_w": d["max_weight"],
+        "min_prop": float(np.where(found.eligible, found.pi, np.inf).min(initial=np.inf)),
+        "n": float(found.reward.n),
+        "n_holdout": float(found.monitored.lift.rows - found.reward.rows + found.reward.holdout),
+        "alarms": float(len(about.alarms)),
+        "moved_pct": 100.0 * found.diff.moved if found.diff else np.nan,
+    }
+    return {k: float(f"{v:.4g}") for k, v in metrics.items() if np.isfinite(v)}
+
+
+def _earned(about: ReviewSubject, reward: Array) -> dict[str, float]:
+    """How many decisions had a reward, and the mean reward where it is not yes or no."""
+    if not len(reward):
+        return {}
+    conversion = {"conv_pct": 100.0 * float((reward != 0.0).mean())}
+    return conversion if about.binary else {**conversion, "mean_reward": float(reward.mean())}
+
+
+def _grouped(found: ReviewFindings) -> str:
+    return f", in {found.reward.units:,} groups of users" if found.reward.by_user else ""
+
+
+def _held(found: ReviewFindings) -> list[str]:
+    """What is to be noted of who is in the holdout."""
+    lift = found.monitored.lift
+    note = lift.shares and lift.shares.note(lift.diagnostics["propensity_evidence"])
+    return [f"holdout: {note}"] if note else []
+
+
+def _three(e: Estimate | None, scale: float, names: tuple[str, str, str]) -> dict[str, float]:
+    if e is None:
+        return {}
+    low, high = e.sequence or e.interval
+    return dict(zip(names, (scale * e.value, scale * low, scale * high), strict=True))
+
+
+def _answers(
+    about: ReviewSubject,
+    found: ReviewFindings,
+    regret: tuple[ReportSeries, ...],
+    shares: tuple[ReportSeries, ...],
+    least: ReportSeries,
+) -> tuple[ReportAnswer, ...]:
+    scale, unit = (100.0, " points") if about.binary else (1.0, "")
+    refused = "; ".join(f"{r.reason}: {r.detail}" for r in found.reward.refused)
+    silent = f"The log cannot say: {refused}." if refused else "The log cannot say."
+    d = found.reward.diagnostics
+    estimates = parts.estimates(found.reward, scale)
+    held = found.monitored.lift.contrasts.get(HOLDOUT)
+    champion = found.net.contrasts.get(about.champion)
+    lift = found.reward.contrasts.get("none")
+    net = found.net.contrasts.get("none")
+    worst = [(name, s) for name, s in found.segments.items()]
+    return (
+        ReportAnswer(
+            "What is this policy, and which stage?",
+            f"{about.algorithm} ({about.settings}) for {about.app}/{about.stage}; arms {', '.join(about.arms)}; "
+            f"floor {about.floor:g}; it has learned {about.version:,} settlements of the ledger.",
+        ),
+        ReportAnswer(
+            "Is it better than no nudge, by how much, how sure?",
+            (
+                f"Reward: {parts.against(lift, 'no nudge', unit, scale)}. "
+                f"Net of costs: {parts.against(net, 'no nudge', f' {about.currency} per decision', 1.0)}."
+                if lift
+                else silent
+            ),
+            (parts.holdout(about, held, found.control, found.exposed),),
+        ),
+        ReportAnswer(
+            "Is it better than what is served today, or not distinguishable?",
+            f"{parts.against(champion, about.champion, f' {about.currency} per decision', 1.0)}."
+            if champion
+            else f"Compared with {about.champion}. {silent}",
+            found.diff.tables(about.currency) if found.diff else (),
+            note=found.diff.sentence(about.currency) if found.diff else "There is no earlier version to compare with.",
+        ),
+        ReportAnswer(
+            "How many decisions, how many seeds?",
+            f"{found.reward.n:,} decisions whose reward is known{_grouped(found)}; "
+            f"{found.reward.holdout:,} more in the holdout. Live traffic has one history, so there is one seed.",
+        ),
+        ReportAnswer(
+            "What do off-policy estimates say, do they agree?",
+            parts.agreement(found.reward, scale, unit) if found.reward.estimates else silent,
+            (estimates,) if estimates.rows else (),
+            forest=parts.forest(found.reward, scale),
+            unit="reward, %" if about.binary else "reward",
+        ),
+        ReportAnswer(
+            "Can the estimates be trusted: sample size, weights, overlap?",
+            f"The weights are worth {d['ess']:,.0f} of {found.reward.n:,} decisions; the largest is "
+            f"{d['max_weight']:.1f}; {100 * d['unsupported']:.2f} % of its choices could never be drawn"
+            + (f". {silent}" if refused else "."),
+            histogram=("propensity of what was shown", found.rounds.pscore),
+            note="; ".join([*found.reward.notes, *_held(found)]),
+        ),
+        ReportAnswer(
+            "Is regret flattening?",
+            "The truth is not known on live traffic: this is what the policy's own model says was lost against its own "
+            "best arm. A simulated run of the same app shows the true one.",
+            lines=(f"{about.currency}, cumulative", regret),
+        ),
+        ReportAnswer(
+            "What does it do over time?",
+            "The mean probability of each nudge along the log.",
+            (parts.arms(about, found),),
+            stack=shares,
+        ),
+        ReportAnswer(
+            "Does it still explore, is the floor kept?",
+            f"The least probability of an eligible nudge is {parts.number(least.value.min(initial=np.inf))}; "
+            f"the floor is {about.floor:g}.",
+            lines=("least probability", (least,)),
+        ),
+        ReportAnswer(
+            "Is any segment harmed?",
+            parts.harmed(worst, about.champion) if worst else silent,
+            tuple(parts.segment_table(name, s, about) for name, s in worst),
+        ),
+        ReportAnswer(
+            "On which data, is it the right data?",
+            f"{about.data}; {about.window}; sha256 {about.data_sha256[:16]}…; drift alarms: "
+            f"{'; '.join(about.alarms) or 'none'}.",
+        ),
+        ReportAnswer(
+            "Are guardrails and the gate passed?",
+            f"Gate: {found.verdict.decision}. {'; '.join(found.verdict.reasons)}.",
+            note=f"The rule: {about.rule}.",
+        ),
+        ReportAnswer(
+            "Is it reproducible: code, seed, environment?",
+            f"{about.git}; belief {about.belief_sha256[:16]}…, policy.json {about.policy_sha256[:16]}…, salt id "
+            f"{about.salt_id[:16]}…. The belief is an exact sum: `journey-bandit rebuild --verify` proves it.",
+            code=about.command,
+        ),
+        ReportAnswer("What is live, since when, who approved it, why?", about.live),
+        ReportAnswer("How do I roll back, and to what?", about.rollback),
+    )

@@ -1,0 +1,185 @@
+"""Several policies on the same simulated people: a table and a report for each, from sums by day and seed.
+
+Shapes: S seeds, D days, k arms, Z personas. Intervals are Student's over seeds, paired with no nudge by seed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.arrays import Array
+from experiments.inference.intervals import Interval, mean
+from experiments.reports.report import Report, ReportRow, ReportSeries, ReportTable
+
+
+class PolicyResult(NamedTuple):
+    """One policy at one stage. Values are in currency; sums over the decisions of a day."""
+
+    policy: str
+    arms: tuple[str, ...]
+    personas: tuple[str, ...]
+    users: int
+    decisions: Array  # (S, D)
+    regret: Array  # (S, D)
+    value: Array  # (S, D) expected net value
+    none: Array  # (S, D) … had no nudge been shown at these very visits
+    conversions: Array  # (S, D) decisions with a reward
+    nudged: Array  # (S, D)
+    fatigue: Array  # (S, D) sums of F
+    opted_out: Array  # (S, D) share of users
+    by_day: Array  # (D, k) shown, all seeds
+    shown: Array  # (Z, k) shown, all seeds
+    ages: Array  # (B,) rewards by age, in equal parts of the window
+    propensities: Array  # a sample
+    floor: float
+
+    @property
+    def value_per_user(self) -> Array:
+        """(S,) expected net value of a user over the whole run: tired and lost people count."""
+        return np.asarray(self.value.sum(axis=1) / self.users)
+
+
+def of_seed(one: PolicyResult, s: int) -> PolicyResult:
+    """One seed of it alone."""
+    names = ("decisions", "regret", "value", "none", "conversions", "nudged", "fatigue", "opted_out")
+    return one._replace(**{name: getattr(one, name)[s : s + 1] for name in names})
+
+
+class SeedResult(NamedTuple):
+    """What a comparison is about."""
+
+    app: str
+    stage: str
+    currency: str
+    seeds: tuple[int, ...]
+    users: int
+    days: int
+    command: str
+
+
+def table(run: SeedResult, played: list[PolicyResult], baseline: PolicyResult) -> ReportTable:
+    """The comparison, best net value first."""
+    head = (
+        f"net value, {run.currency}/user",
+        "over no nudge [95 %]",
+        f"regret, {run.currency}/1,000 decisions",
+        "conversion",
+        "nudged",
+        "opted out",
+    )
+    rows = [_row(one, baseline) for one in sorted(played, key=lambda p: -p.value_per_user.mean())]
+    note = (
+        f"{run.users:,} users, {run.days} days, {len(run.seeds)} seed(s). Net value and regret are exact expected "
+        "values; net value counts what fatigue and opt-outs cost later, regret what each decision lost given its past."
+    )
+    return ReportTable(f"{run.app}/{run.stage}", head, tuple(rows), note)
+
+
+def _row(one: PolicyResult, baseline: PolicyResult) -> ReportRow:
+    over = mean(one.value_per_user - baseline.value_per_user)
+    total = max(float(one.decisions.sum()), 1.0)
+    return ReportRow(
+        one.policy,
+        (
+            f"{one.value_per_user.mean():.2f}",
+            "–" if one is baseline else span(over),
+            f"{1000.0 * one.regret.sum() / total:,.1f}",
+            f"{100.0 * one.conversions.sum() / total:.2f} %",
+            f"{100.0 * one.nudged.sum() / total:.0f} %",
+            f"{100.0 * one.opted_out[:, -1].mean():.1f} %",
+        ),
+    )
+
+
+def span(i: Interval) -> str:
+    """An interval in words; without bounds where one seed gives none."""
+    bounds = f" [{i.low:+.2f}, {i.high:+.2f}]" if np.isfinite(i.low) else ""
+    return f"{i.value:+.2f}{bounds}"
+
+
+def band(name: str, values: Array) -> ReportSeries:
+    """Mean over seeds of values (S, D) by day, and Student's interval where there are seeds for it."""
+    parts = [mean(values[:, d]) for d in range(values.shape[1])]
+    step = np.arange(1.0, values.shape[1] + 1.0)
+    if len(values) < 2:
+        return ReportSeries(name, step, values[0])
+    low, high = np.array([p.low for p in parts]), np.array([p.high for p in parts])
+    return ReportSeries(name, step, np.array([p.value for p in parts]), low, high)
+
+
+def metrics(one: PolicyResult, baseline: PolicyResult) -> dict[str, float]:
+    """Headline numbers of a policy."""
+    total, over = max(float(one.decisions.sum()), 1.0), mean(one.value_per_user - baseline.value_per_user)
+    lift = mean(100.0 * (_rate(one) - _rate(baseline)))
+    found = {
+        "lift_pp": lift.value,
+        "lift_lcb": lift.low,
+        "lift_ucb": lift.high,
+        "value_per_user": float(one.value_per_user.mean()),
+        "vs_none": over.value,
+        "vs_none_lcb": over.low,
+        "vs_none_ucb": over.high,
+        "regret_per_1000": 1000.0 * float(one.regret.sum() / total),
+        "conv_pct": 100.0 * float(one.conversions.sum() / total),
+        "nudged_pct": 100.0 * float(one.nudged.sum() / total),
+        "opted_out_pct": 100.0 * float(one.opted_out[:, -1].mean()),
+        "n": float(one.decisions.sum()),
+        "seeds": float(len(one.decisions)),
+    }
+    return {name: float(f"{value:.5g}") for name, value in found.items() if np.isfinite(value)}
+
+
+def _rate(one: PolicyResult) -> Array:
+    """(S,) share of decisions with a reward."""
+    return np.asarray(one.conversions.sum(axis=1) / np.maximum(one.decisions.sum(axis=1), 1.0))
+
+
+def report(
+    run: SeedResult, one: PolicyResult, played: list[PolicyResult], baseline: PolicyResult, facts: dict[str, str]
+) -> Report:
+    """One policy of the comparison, as a reviewer reads it."""
+    over = mean(one.value_per_user - baseline.value_per_user)
+    known = np.isfinite(over.low)
+    better = "Better than" if over.low > 0 else "Worse than" if over.high < 0 else "Not distinguishable from"
+    verdict = (
+        f"{better if known else 'Against'} no nudge: {span(over)} {run.currency} net value a user over "
+        f"{run.days} days, {len(run.seeds)} seed(s)."
+    )
+    days = np.arange(1.0, run.days + 1.0)
+    share = one.by_day / np.maximum(one.by_day.sum(axis=1, keepdims=True), 1.0)
+    regret = tuple(band(p.policy, np.cumsum(p.regret, axis=1)) for p in played)
+    value = tuple(band(p.policy, np.cumsum(p.value, axis=1) / p.users) for p in played)
+    return Report(
+        title=f"{one.policy} at {run.app}/{run.stage}",
+        verdict=verdict,
+        policy=one.policy,
+        experiment=f"{run.app}-{run.stage}",
+        facts={
+            "kind": "offline simulation",
+            "app": run.app,
+            "stage": run.stage,
+            "arms": ", ".join(one.arms),
+            "floor": f"{one.floor:g}",
+            "seeds": ", ".join(map(str, run.seeds)),
+            "users": str(run.users),
+            "days": str(run.days),
+            **facts,
+        },
+        metrics=metrics(one, baseline),
+        tables=(table(run, played, baseline), personas(one)),
+        curves=(
+            ("Regret", f"{run.currency}, cumulative", regret),
+            ("Net value", f"{run.currency}/user, cumulative", value),
+        ),
+        shares=tuple(ReportSeries(arm, days, share[:, a]) for a, arm in enumerate(one.arms)),
+        propensities=one.propensities,
+        floor=one.floor,
+        command=run.command,
+    )
+
+
+def personas(one: PolicyResult) -> ReportTable:
+    """What each persona was shown."""
+    share = one.shown / np.maximum(one.shown.sum(axis=1, keepdims=True), 1.0)
+    rows = [ReportRow(name, tuple(f"{100 * v:.1f} %" for v in share[z])) for z, name in enumerate(one.personas)]
+    return ReportTable("Shown, by persona", one.arms, tuple(rows), "The policy never sees which persona somebody is.")

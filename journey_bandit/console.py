@@ -1,0 +1,182 @@
+"""Running a simulation or a replay against a service, showing it, and logging it: shared by three commands."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bandit.errors import RemoteError
+from bandit.snapshot import Snapshot, pack
+from journey_bandit.mlflow_server import QUIET
+from simulations import scenario
+from simulations.datasets import hillstrom
+from simulations.live import driver, replay
+from simulations.live.client import ServiceClient
+
+if TYPE_CHECKING:
+    from experiments.reports.report import Report, ReportSubject, ReportTable
+
+_WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
+out = Console(highlight=False, width=_WIDTH)
+errors = Console(stderr=True, highlight=False)
+
+
+def simulate(
+    client: ServiceClient, app: str, *, seed: int, users: int, again: str | None = None
+) -> tuple["Report", Snapshot]:
+    """Drive the service with the people of the app's scenario. `again`: the command that makes the run once more."""
+    from experiments.reports import report
+
+    world = scenario.load(app)
+    served, declared = client.stage(world.stage)
+    if served != app:
+        raise RemoteError(f"{client.url} serves {served!r}: start it with --app {app}")
+    before = client.snapshot(world.stage)
+    with progress(f"{app}: simulated people", users) as advance:
+        done = driver.drive(client, world, before.spec, seed=seed, users=users, progress=advance)
+    if done.duplicates:
+        raise RemoteError(
+            f"{done.duplicates} of these people were here before: the ledger holds a run with seed {seed}. "
+            "Give another --seed, or start the service on a new --store"
+        )
+    scale = declared["window_seconds"] / declared["declared_seconds"]
+    snapshot = client.snapshot(world.stage)
+    command = again or f"journey-bandit simulate --app {app} --users {users} --seed {seed} --url {client.url}"
+    data = f"scenario {app}, {users} people, clock × {1 / scale:.0f}"
+    subject = _subject(snapshot, seed, command, "simulation", data, alarms_of(client, world.stage))
+    return report.simulated(subject, done.log, done.utility, done.net, currency_of(app)), snapshot
+
+
+def replay_hillstrom(
+    client: ServiceClient, *, seed: int, limit: int | None, again: str | None = None
+) -> tuple["Report", Snapshot]:
+    """Pass the real customers of the Hillstrom experiment through the service. `again` as above."""
+    from experiments.reports import report
+
+    with progress("hillstrom: real customers", limit or 32_000) as advance:
+        done = replay.hillstrom_replay(client, seed=seed, limit=limit, progress=advance)
+    snapshot = client.snapshot(hillstrom.STAGE)
+    some = f" --limit {limit}" if limit else ""
+    command = again or f"journey-bandit replay hillstrom --seed {seed}{some} --url {client.url}"
+    data = f"MineThatData e-mail experiment, even rows, {len(done.visit)} customers"
+    subject = _subject(snapshot, seed, command, "replay", data, alarms_of(client, hillstrom.STAGE))
+    return report.replayed(subject, done.log, done.agreed, done.sent, done.visit, "Visit rate"), snapshot
+
+
+def currency_of(app: str) -> str:
+    """The currency of a shipped catalogue."""
+    from bandit.catalogue.model import parse, read_shipped
+
+    return parse(read_shipped(app)).currency
+
+
+def show(report: "Report") -> None:
+    """Print the report's verdict and tables."""
+    out.rule(f"[bold]{report.title}")
+    out.print(report.verdict)
+    for table in report.tables:
+        out.print()
+        show_table(table)
+
+
+def show_table(table: "ReportTable") -> None:
+    """Print one table of a report."""
+    shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
+    shown.caption_justify = "left"
+    shown.add_column("")
+    for head in table.head:
+        shown.add_column(head, justify="right")
+    for row in table.rows:
+        shown.add_row(row.name, *row.cells)
+    out.print(shown)
+
+
+def need_mlflow() -> None:
+    """RemoteError with the fix, before any work is done, when the extra is not installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("mlflow", "matplotlib")):
+        raise RemoteError("MLflow is not installed: pip install -c constraints.txt '.[experiments]'")
+
+
+def quiet() -> None:
+    """Before MLflow is imported: no telemetry, short waits. RemoteError if it is not installed."""
+    need_mlflow()
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+
+
+def log(uri: str, report: "Report", snapshot: Snapshot) -> str:
+    """Write the report to MLflow; the link to its run. RemoteError."""
+    quiet()
+    from experiments.mlflow import tracking
+
+    logged = tracking.write(uri, report, pack(snapshot), {"package": version("journey-bandit"), **git()})
+    return tracking.link(uri, logged)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error; call what it gives with each step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda step: bar.update(task, advance=step)
+
+
+def alarms_of(client: ServiceClient, stage: str) -> tuple[str, ...]:
+    """Every alarm of drift at a stage, in words."""
+    raised = client.policy(stage)["drift"]
+    return tuple(f"{a['arm']} {a['direction']} at {a['raised_at']}" for a in raised)
+
+
+def _subject(
+    snapshot: Snapshot, seed: int, command: str, kind: str, data: str, alarms: tuple[str, ...]
+) -> "ReportSubject":
+    from experiments.reports.report import ReportSubject
+
+    return ReportSubject(
+        app=snapshot.app,
+        stage=snapshot.stage,
+        policy=msgspec.to_builtins(snapshot.spec.policy),
+        floor=snapshot.spec.floor,
+        version=snapshot.version,
+        seed=seed,
+        command=command,
+        belief_sha256=snapshot.belief.digest(),
+        kind=kind,
+        data=data,
+        alarms=alarms,
+    )
+
+
+def git() -> dict[str, str]:
+    """The commit that is checked out where the command runs, if any."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)  # noqa: S607
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain")
+    return {"git_sha": commit, "dirty": str(bool(changes)).lower()} if commit else {}
+
+
+def finish(report: "Report", snapshot: Snapshot, uri: str | None, *, as_json: bool) -> None:
+    """Show a run as a person or a program wants it, and log it if asked."""
+    link = log(uri, report, snapshot) if uri else None
+    if as_json:
+        body = {"policy": report.policy, "verdict": report.verdict, "metrics": report.metrics, "run": link}
+        out.print_json(msgspec.json.encode(body).decode())
+        return
+    show(report)
+    if link:
+        out.print(f"\nIn MLflow: {link}", soft_wrap=True)

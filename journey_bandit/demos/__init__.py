@@ -1,0 +1,1 @@
+"""Commands that show the system at work: demo, stories, review."""

@@ -1,0 +1,100 @@
+"""`journey-bandit evaluate`: what a policy would have earned on a log that another one made."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from experiments.data.rounds import RewardRange
+from experiments.ope import evaluate as core
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.estimators import EstimatorSettings
+from journey_bandit import column_names
+from journey_bandit.evaluation import log_sources, policy_names, presentation, workers
+from journey_bandit.evaluation.log_sources import EvaluationLog, RequestedPolicies
+from journey_bandit.evaluation.public_data import hillstrom, open_bandit
+from journey_bandit.workflows import verdicts
+from simulations.offline.parallel import Backend
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--rounds", "file", type=click.Path(path_type=Path), help="A log: a table as text, gzipped or not, or .parquet."
+)
+@column_names.OPTION
+@click.option("--ledger", help="A service's ledger: its file; the service may be running.")
+@click.option("--stage", help="Which stage of the ledger.")
+@click.option("--policy", "names", multiple=True, metavar="POLICY", help=f"{policy_names.FORMS}. Several may be given.")
+@click.option("--against", multiple=True, metavar="POLICY", help="Contrast with this policy too, e.g. the champion.")
+@click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
+@click.option("--segment", default="", metavar="FEATURE", help="Lift by values of a feature that the stage declares.")
+@click.option("--range", "span", nargs=2, type=float, help="The least and largest reward, unless they are 0 and 1.")
+@click.option("--learned-elsewhere", is_flag=True, help="The snapshot did not learn from this log.")
+@click.option("--clip", default=10.0, show_default=True, type=click.FloatRange(min=0.0, min_open=True))
+@click.option("--tau", default=10.0, show_default=True, type=click.FloatRange(min=0.0, min_open=True))
+@click.option("--shrink", default=10.0, show_default=True, type=click.FloatRange(min=0.0), help="λ of dros.")
+@click.option("--slope", is_flag=True, help="Choose thresholds by SLOPE too: for foreign logs without floors.")
+@click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="For Parquet logs.")
+@click.option("--backend", default="processes", show_default=True, type=click.Choice(get_args(Backend)))
+@click.option("--address", help="Of a Dask scheduler, whose workers can read the file.")
+@click.option("--no-sequence", is_flag=True, help="Leave out confidence sequences: faster on huge logs.")
+@click.option("--prefix", is_flag=True, help="End the log where rewards are not final yet, however much comes after.")
+@click.option("--force", is_flag=True, help="Print estimates that would be refused, labelled.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, **given: Any) -> None:
+    """Estimate what policies would have earned on a log, how sure that is, and whether the log can say at all.
+
+    Exit status 3: the log cannot answer; it says why, and what would be enough.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if (file is None) == (ledger is None):
+        raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: obd, hillstrom")
+    log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
+    knobs = EstimatorSettings(given["clip"], given["tau"], given["shrink"])
+    ask = EvaluationConfig(
+        log.targets,
+        log.against,
+        knobs,
+        log.rewards,
+        log.worth,
+        given["slope"],
+        force=given["force"],
+        prefix=given["prefix"],
+    )
+    ask = ask._replace(follow=not given["no_sequence"], heaviest=log.heaviest)
+    run = workers.on(given["backend"], given["workers"], given["address"])
+    found = core.evaluate(log.sources, ask, given["level"], run)
+    found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
+    shown = presentation.DisplayOptions(log.title, log.unit, given["level"], given["as_json"])
+    judged = verdicts.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
+    presentation.finish(shown, found, ask, judged)
+
+
+def _of_file(file: Path, given: dict[str, Any]) -> EvaluationLog:
+    for option in ("stage", "segment"):
+        if given[option]:
+            raise click.UsageError(f"--{option} goes with --ledger")
+    if given["measure"] == "net":
+        raise click.UsageError("--measure net goes with --ledger: a file does not say what nudges cost")
+    rewards = RewardRange(*given["span"]) if given["span"] else None
+    wanted, elsewhere = RequestedPolicies(given["names"], given["against"]), given["learned_elsewhere"]
+    renamed = column_names.pairs(given["renamed"])
+    return log_sources.of_file(file, wanted, rewards, given["workers"], renamed, elsewhere=elsewhere)
+
+
+def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:
+    if not given["stage"]:
+        raise click.UsageError("--ledger needs --stage")
+    if given["renamed"]:
+        raise click.UsageError("--map goes with --rounds")
+    wanted, net = RequestedPolicies(given["names"], given["against"]), given["measure"] == "net"
+    return log_sources.of_ledger(
+        ledger, given["stage"], wanted, net=net, segment=given["segment"], elsewhere=given["learned_elsewhere"]
+    )
+
+
+evaluate.add_command(open_bandit)
+evaluate.add_command(hillstrom)

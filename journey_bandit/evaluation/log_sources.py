@@ -1,0 +1,124 @@
+"""Opening a log for evaluation: a file, or a stage of a ledger, with the policies that are to be evaluated on it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from bandit.errors import InvalidRequest, Problem
+from bandit.snapshot import Snapshot
+from experiments.data import files
+from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.ope.evaluation_policies import ArmWorth, EvaluationPolicy
+from journey_bandit.evaluation import policy_names
+from journey_bandit.workflows import ledger_log
+from journey_bandit.workflows.ledger_log import LedgerLog
+
+
+class RequestedPolicies(NamedTuple):
+    """Names of policies: to evaluate, and to contrast with."""
+
+    policies: Sequence[str]
+    against: Sequence[str]
+
+
+class EvaluationLog(NamedTuple):
+    """A log, whatever it comes from. `arms` is empty where the log numbers them."""
+
+    title: str
+    sources: list[Source]
+    arms: tuple[str, ...]
+    rewards: RewardRange | None
+    worth: ArmWorth | None
+    unit: str
+    targets: tuple[EvaluationPolicy, ...]
+    against: tuple[EvaluationPolicy, ...]
+    heaviest: float  # weight that is expected: 1 / floor
+    ledger: LedgerLog | None = None
+    notes: tuple[str, ...] = ()  # on how a file was read
+
+
+def of_file(
+    path: Path,
+    wanted: RequestedPolicies,
+    rewards: RewardRange | None,
+    workers: int,
+    renamed: Mapping[str, str],
+    *,
+    elsewhere: bool,
+) -> EvaluationLog:
+    """A log in a file, in as many parts as there are workers if it is Parquet. `renamed`: {our column: the file's}.
+    Snapshots are judged by decisions of their own version and later ones, if the file has versions. InvalidRequest.
+    """
+    file = files.open_log(path, renamed)
+    own = any(name.startswith("pi_e") for name in file.columns)
+    if not wanted.policies and not own:
+        fix = f"add pi_e or pi_e_0 … to it, or give --policy: {policy_names.FORMS}"
+        raise InvalidRequest(Problem("policy", "the log does not describe a policy to evaluate", fix))
+    arms = file.arms
+    named = [policy_names.target(name, arms) for name in wanted.policies or ("log",)]
+    others = [policy_names.target(name, arms) for name in wanted.against]
+    learned = [snapshot.version for _, snapshot in (*named, *others) if snapshot is not None]
+    parts = min(workers, file.parts)
+    sources = [file.source(part, parts) for part in range(parts)]
+    if learned and "version" in file.columns and not elsewhere:
+        sources = [partial(_since, source, max(learned)) for source in sources]
+    return EvaluationLog(
+        title=str(path),
+        sources=sources,
+        arms=arms,
+        rewards=rewards or file.rewards,
+        worth=None,
+        unit="reward",
+        targets=tuple(target for target, _ in named),
+        against=tuple(target for target, _ in others),
+        heaviest=_heaviest(file.meta.floor if file.meta else 0.0),
+        notes=file.notes,
+    )
+
+
+def _since(source: Source, version: int) -> Iterator[LoggedRounds]:
+    for chunk in source():
+        yield chunk if chunk.version is None else chunk.only(chunk.version >= version)
+
+
+def of_ledger(
+    url: str, stage: str, wanted: RequestedPolicies, *, net: bool, segment: str, elsewhere: bool
+) -> EvaluationLog:
+    """A stage of a ledger. Snapshots that learned from it are judged by later decisions only; with several, all by the
+    same. InvalidRequest, NotFound.
+    """
+    log = ledger_log.open_log(url, stage)._replace(segment=segment)
+    named = [policy_names.target(name, log.arms) for name in wanted.policies or ("logged",)]
+    others = [policy_names.target(name, log.arms) for name in wanted.against]
+    snapshots = [snapshot for _, snapshot in (*named, *others) if snapshot is not None]
+    for snapshot in snapshots:
+        log.check(snapshot)
+    if not elsewhere:
+        log = log._replace(after=max((_taught(log, snapshot) for snapshot in snapshots), default=0))
+    return EvaluationLog(
+        title=f"{log.app}/{stage} in {url}" + (f", after decision {log.after}" if log.after else ""),
+        sources=[log.source()],
+        arms=log.arms,
+        rewards=log.rewards,
+        worth=log.worth if net else None,
+        unit="net value" if net else "reward",
+        targets=tuple(target for target, _ in named),
+        against=tuple(target for target, _ in others),
+        heaviest=_heaviest(log.spec.floor),
+        ledger=log,
+    )
+
+
+def _heaviest(floor: float) -> float:
+    """Without a floor: as if it were 1 %."""
+    return 1.0 / floor if floor > 0.0 else 100.0
+
+
+def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
+    """The last decision that it may have learned from, settled or open. InvalidRequest if it is of another stage."""
+    if (snapshot.app, snapshot.stage) != (log.app, log.stage):
+        problem = f"the snapshot is of {snapshot.app}/{snapshot.stage}, the log of {log.app}/{log.stage}"
+        raise InvalidRequest(Problem("policy", problem, "give a snapshot of the same stage, or --learned-elsewhere"))
+    seen_open = snapshot.basis.decisions if snapshot.pending is not None else 0
+    return max(log.learned_through(snapshot.version), seen_open)

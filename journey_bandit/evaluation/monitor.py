@@ -1,0 +1,86 @@
+"""`journey-bandit monitor`: the live lift of a stage against its holdout, and whether nudges are shown as drawn."""
+
+import sys
+from typing import Any
+
+import click
+
+from experiments.inference.sample_ratio import ALARM
+from experiments.ope.evaluate import body
+from experiments.promotion import lift_monitor as core
+from experiments.promotion.lift_monitor import HOLDOUT, NONE, LiftReport
+from journey_bandit import console
+from journey_bandit.evaluation import presentation
+from journey_bandit.evaluation.presentation import REFUSED
+from journey_bandit.workflows import ledger_log
+
+
+@click.command()
+@click.option("--ledger", required=True, help="A service's ledger: its file; the service may be running.")
+@click.option("--stage", required=True)
+@click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
+@click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) -> None:
+    """What the stage earns, less what its holdout earns, by the decisions whose rewards are final.
+
+    The interval is for one look at a time that was fixed beforehand; the sequence may be looked at always. Exit status
+    3: the holdout cannot answer, or nudges are not shown as they were drawn.
+    """
+    log = ledger_log.open_log(ledger, stage)
+    found = core.monitor(log.source(), log.rewards, log.worth if measure == "net" else None, level)
+    crossed = log.contamination()
+    if as_json:
+        presentation.write(
+            {"app": log.app, "stage": stage, "measure": measure, **_body(found), "control": crossed._asdict()}
+        )
+    else:
+        console.out.print(f"{log.app}/{stage}: {measure} per decision, {100 * level:g} %")
+        _show(found, log.arms)
+        if crossed.exposed:
+            share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"
+            console.out.print(f"note: {share} were of people who had been shown nudges before their ids were joined")
+    sys.exit(REFUSED if found.lift.refused or found.alarms else 0)
+
+
+def _body(found: LiftReport) -> dict[str, Any]:
+    lift, over = body(found.lift), body(found.over_none)
+    return {
+        "n": found.lift.n,
+        "lift": lift["contrasts"].get(HOLDOUT),
+        "live": lift["estimates"].get("dr"),
+        "over_none": over["contrasts"].get(NONE),
+        "recurring_users": found.recurring,
+        "routing": {"evidence": found.stage.evidence if found.stage else 1.0, "alarms": found.alarms},
+        "diagnostics": lift["diagnostics"],
+        "refused": lift["refused"],
+        "notes": notes(found),
+        "assignment": {"holdout": lift.get("assignment"), "nudges": over.get("assignment")},
+    }
+
+
+def notes(found: LiftReport) -> list[str]:
+    """Of the comparison with the holdout, and of how nudges were assigned."""
+    shares = found.over_none.shares
+    nudges = shares and shares.note(found.over_none.diagnostics["propensity_evidence"])
+    return [*found.lift.notes, *([f"nudges: {nudges}"] if nudges else [])]
+
+
+def _show(found: LiftReport, arms: tuple[str, ...]) -> None:
+    for refusal in found.lift.refused:
+        console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
+    lines = {f"live less {name}": e for name, e in found.lift.contrasts.items() if name == HOLDOUT}
+    lines |= {f"live less {name}, by propensities": e for name, e in found.over_none.contrasts.items() if name == NONE}
+    if "dr" in found.lift.estimates:
+        lines["live"] = found.lift.estimates["dr"]
+    presentation.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines)
+    for note in notes(found):
+        console.out.print(f"note: {note}")
+    if found.recurring:
+        console.out.print("note: users come back, and stay in or out of the holdout: there is no sequence of the lift")
+    if found.stage is None:
+        return
+    console.out.print(f"shown as drawn: evidence against it {found.stage.evidence:.3g}; {ALARM:g} would be an alarm")
+    for version in found.alarms:
+        suspect = arms[found.versions[version].suspect]
+        console.out.print(f"[bold]ALARM[/]: version {version}: {suspect} is not shown as often as it was drawn")

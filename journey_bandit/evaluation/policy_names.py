@@ -1,0 +1,44 @@
+"""How a policy is named on the command line, and what the name means on a log."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bandit.errors import InvalidRequest, Problem
+from bandit.snapshot import Snapshot, from_zip, unpack
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, LoggedProbabilities, UniformChoice, deciding
+
+FORMS = "log, logged, uniform, none, fixed:ARM, or the file or folder of a snapshot"
+
+
+def target(name: str, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot | None]:
+    """The policy of a name, and its snapshot if it is one. InvalidRequest lists what a name may be.
+
+    log: what the log's own columns pi_e say. logged: the policy that made it. uniform: every eligible nudge alike.
+    none: no nudge. fixed:ARM: that one wherever it is eligible, no nudge elsewhere.
+    """
+    simple = {"log": None, "logged": LoggedProbabilities(), "uniform": UniformChoice(), "none": FixedArm(0)}
+    if name in simple:
+        return EvaluationPolicy(name, simple[name]), None
+    kind, _, arm = name.partition(":")
+    if kind == "fixed" and arm:
+        return EvaluationPolicy(name, FixedArm(_arm(arm, arms))), None
+    if Path(name).exists():
+        snapshot = read(Path(name))
+        title = f"{snapshot.app}/{snapshot.stage} version {snapshot.version}"
+        return EvaluationPolicy(title, deciding(snapshot, arms or snapshot.spec.arms)), snapshot
+    raise InvalidRequest(Problem("policy", f"{name!r} is not known", f"one of {FORMS}"))
+
+
+def read(path: Path) -> Snapshot:
+    """A snapshot from its archive, or from the folder that holds policy.json and posterior.npz. SnapshotError."""
+    if path.is_dir():
+        return unpack({file.name: file.read_bytes() for file in path.iterdir() if file.is_file()})
+    return from_zip(path.read_bytes())
+
+
+def _arm(name: str, arms: Sequence[str]) -> int:
+    if name in arms:
+        return arms.index(name)
+    if name.isdigit():
+        return int(name)
+    raise InvalidRequest(Problem("policy", f"there is no arm {name!r}", f"one of {', '.join(arms) or '0, 1, …'}"))

@@ -1,0 +1,117 @@
+"""Showing evaluations, as a person or a program wants them, and the exit status of a refusal."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import click
+import msgspec
+from rich.table import Table
+
+from experiments.inference.intervals import LEVEL
+from experiments.inference.segments import SegmentSums
+from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluate import Estimate, Evaluation, report
+from journey_bandit import console
+from journey_bandit.workflows.verdicts import PolicyVerdict
+
+REFUSED = 3  # exit status
+
+
+class DisplayOptions(NamedTuple):
+    """How to show it."""
+
+    title: str
+    unit: str = "reward"
+    level: float = LEVEL
+    as_json: bool = False
+
+
+def finish(
+    shown: DisplayOptions, found: list[Evaluation], ask: EvaluationConfig, verdicts: Sequence[PolicyVerdict] = ()
+) -> None:
+    """Print the evaluations of one log; leave with status 3 if it cannot answer about one of them."""
+    display(shown, found, ask, verdicts)
+    leave(found, ask)
+
+
+def display(
+    shown: DisplayOptions, found: list[Evaluation], ask: EvaluationConfig, verdicts: Sequence[PolicyVerdict] = ()
+) -> None:
+    """Print the evaluations of one log."""
+    if shown.as_json:
+        judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
+        write({**report(found, ask, shown.level), **({"verdicts": judged} if judged else {})})
+    else:
+        console.out.print(f"{shown.title}: {shown.unit} per decision, {100 * shown.level:g} % intervals")
+        for evaluation in found:
+            show(evaluation)
+        for policy, champion, verdict in verdicts:
+            console.out.print(f"[bold]{policy} for {champion}: {verdict.decision}[/]: {'; '.join(verdict.reasons)}")
+
+
+def leave(found: list[Evaluation], ask: EvaluationConfig) -> None:
+    """With status 3 if there is a refusal that was not overruled."""
+    if any(evaluation.refused for evaluation in found) and not ask.force:
+        sys.exit(REFUSED)
+
+
+def write(body: dict[str, Any]) -> None:
+    """One JSON object."""
+    click.echo(msgspec.json.encode(body).decode())
+
+
+def show(evaluation: Evaluation) -> None:
+    """One policy's tables, or why there are none."""
+    console.out.rule(f"[bold]{evaluation.policy}")
+    for refusal in evaluation.refused:
+        console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
+    if evaluation.forced:
+        console.out.print("[bold]FORCED[/]: the log cannot answer; the numbers below must not be relied on")
+    if evaluation.estimates:
+        units = f" in {evaluation.units:,} groups of users" if evaluation.by_user else ""
+        sound = {name: e for name, e in evaluation.estimates.items() if not e.biased}
+        print_table(f"{evaluation.n:,} rounds{units}", "estimator", sound)
+        biased = {name: e for name, e in evaluation.estimates.items() if e.biased}
+        if biased:
+            print_table("Biased by design: the interval includes the bias", "estimator", biased)
+        print_table("Less another policy", "less", evaluation.contrasts)
+    if evaluation.segments:
+        _print_segments(evaluation.segments)
+    if evaluation.control:
+        console.out.print(f"holdout, {evaluation.holdout:,} rounds: {' '.join(cells(evaluation.control)[:2])}")
+    shown = ("ess", "max_weight", "mean_weight", "conversions", "matured")
+    console.out.print(", ".join(f"{name} {evaluation.diagnostics[name]:.4g}" for name in shown))
+    for note in evaluation.notes:
+        console.out.print(f"note: {note}")
+
+
+def print_table(title: str, head: str, estimates: dict[str, Estimate]) -> None:
+    """A line for each."""
+    table = Table(head, "value", "interval", "sequence", title=title, title_justify="left")
+    for name, estimate in estimates.items():
+        table.add_row(name, *cells(estimate))
+    console.out.print(table)
+
+
+def _print_segments(found: SegmentSums) -> None:
+    table = Table(
+        "segment", "rounds", "joint interval", "shrunk", "interval", title="Lift over the champion by segment"
+    )
+    table.title_justify = "left"
+    for name, joint, shrunk in found.segments:
+        ends = _span((joint.low, joint.high)), f"{shrunk.value:.5g}", _span((shrunk.low, shrunk.high))
+        table.add_row(name, f"{joint.n:,}", *ends)
+    console.out.print(table)
+    hurt = ", ".join(segment.name for segment in found.hurt) or "none surely"
+    console.out.print(f"worst segment: {found.worst.name}; hurt: {hurt}")
+
+
+def cells(estimate: Estimate) -> tuple[str, str, str]:
+    """Value, interval, sequence."""
+    sequence = _span(estimate.sequence) if estimate.sequence else "–"
+    return f"{estimate.value:.5g}", _span(estimate.interval), sequence
+
+
+def _span(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.5g}, {ends[1]:.5g}]"

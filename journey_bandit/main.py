@@ -1,0 +1,96 @@
+"""`journey-bandit`: commands are loaded when they are called, so that `serve` never imports MLflow."""
+
+import importlib
+import signal
+import sys
+
+import click
+
+from bandit.errors import JourneyBanditError, RemoteError
+
+_COMMANDS = {
+    "backup": "journey_bandit.service.backup:backup",
+    "catalogue": "journey_bandit.service.catalogue:catalogue",
+    "demo": "journey_bandit.demos.demo:demo",
+    "evaluate": "journey_bandit.evaluation.evaluate:evaluate",
+    "keys": "journey_bandit.service.keys:keys",
+    "monitor": "journey_bandit.evaluation.monitor:monitor",
+    "rebuild": "journey_bandit.service.audit:rebuild",
+    "promote": "journey_bandit.registry.promote:promote",
+    "publish": "journey_bandit.registry.publish:publish",
+    "receipt": "journey_bandit.service.audit:receipt",
+    "registry": "journey_bandit.registry.registry:registry",
+    "replay": "journey_bandit.simulation.replay:replay",
+    "restore": "journey_bandit.service.backup:restore",
+    "review": "journey_bandit.demos.review:review",
+    "rollback": "journey_bandit.registry.rollback:rollback",
+    "serve": "journey_bandit.service.serve:serve",
+    "shadow": "journey_bandit.registry.promote:shadow",
+    "simulate": "journey_bandit.simulation.simulate:simulate",
+    "stories": "journey_bandit.demos.stories:stories",
+    "ui": "journey_bandit.registry.ui:ui",
+    "webhooks": "journey_bandit.service.webhooks:webhooks",
+    "warm-start": "journey_bandit.service.warm_start:warm",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All of them."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name."""
+        if name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[name].split(":")
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            return _unavailable(name, str(error.name))
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
+        return command
+
+
+def _unavailable(name: str, missing: str) -> click.Command:
+    """Stands for a command of an extra that is not installed."""
+    fix = f"{missing} is not installed: pip install -c constraints.txt '.[experiments]'"
+
+    def refuse(**_: object) -> None:
+        raise RemoteError(f"{name}: {fix}")
+
+    rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(name, {"ignore_unknown_options": True}, refuse, [rest], help=fix)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="journey-bandit")
+def group() -> None:
+    """Learn which nudge, if any, brings a user back: one contextual bandit for each stage of the journey."""
+
+
+def _terminated(*_: object) -> None:
+    sys.exit(143)
+
+
+def main() -> None:
+    """Run; our own errors are one readable message and exit status 1. SIGTERM ends a command like Ctrl-C does: what it
+    started is stopped.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        group(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (JourneyBanditError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Servers that a command starts for itself, and always stops."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from bandit.errors import RemoteError
+
+_START_SECONDS = 120.0
+
+
+def serve(*options: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start `journey-bandit serve` with these options; what it says goes to `log`."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "journey_bandit", "serve", *options], stdout=file, stderr=file
+        )
+
+
+def wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Return when `url` answers 200. RemoteError if the server ended or took too long."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            said = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+            raise RemoteError(f"the server for {url} ended with status {server.returncode}:\n{said}")
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url, timeout=2.0).status_code == 200:
+                return
+        time.sleep(0.2)
+    raise RemoteError(f"{url} did not answer within {_START_SECONDS:.0f} s: see {log}")
+
+
+@contextlib.contextmanager
+def stopping(server: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Stop it at the end, whatever happens."""
+    try:
+        yield server
+    finally:
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()

@@ -1,0 +1,1 @@
+"""Commands for the registry: publish, promote, roll back, keep in step."""

@@ -1,0 +1,85 @@
+"""Shadows: a challenger scored on live traffic without being shown to anybody.
+
+Everything that a decision was made from is in the ledger, to the bit: the context, what was eligible, and the number u
+that drew the arm. So what the challenger would have drawn is computed from there, beside the service, and no decision
+waits for it. Its value is the off-policy estimate on decisions made after the last one that taught it.
+"""
+
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit import engine
+from bandit.errors import PropensityError
+from bandit.learning.recoding import contexts
+from bandit.propensity import gaussian
+from bandit.snapshot import Snapshot
+from journey_bandit.workflows.policy_evidence import PolicyEvidence, gather
+
+_BATCH = 2000
+
+
+class ShadowComparison(NamedTuple):
+    """`match`: share of decisions where it would have drawn the same nudge with the same u. `moved`: mean total
+    variation between both policies. `failed`: decisions it could not have made.
+    """
+
+    version: str
+    n: int
+    match: float
+    moved: float
+    failed: int
+    evidence: PolicyEvidence
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """For the run."""
+        net, lift = self.evidence.net, self.evidence.net.contrasts.get(self.evidence.champion)
+        first = next(iter(net.estimates.values()), None)
+        found = {"shadow_n": float(self.n), "shadow_match": 100.0 * self.match, "shadow_moved": 100.0 * self.moved}
+        found |= {"shadow_failed": float(self.failed)}
+        if first:
+            found |= {"shadow_net": first.value}
+        if lift:
+            low, high = lift.sequence or lift.interval
+            found |= {"shadow_lift": lift.value, "shadow_lcb": low, "shadow_ucb": high}
+        return {k: float(f"{v:.4g}") for k, v in found.items() if np.isfinite(v)}
+
+    @property
+    def sentence(self) -> str:
+        """In short."""
+        verdict = self.evidence.judged.verdict
+        return (
+            f"version {self.version} on {self.n:,} decisions it was not shown in: draws the same nudge in "
+            f"{100 * self.match:.1f} %, {100 * self.moved:.1f} % of probability elsewhere; {verdict.decision}: "
+            f"{'; '.join(verdict.reasons)}"
+        )
+
+
+def score(
+    ledger: str, stage: str, version: str, challenger: Snapshot, champion: tuple[str, Snapshot] | None = None
+) -> ShadowComparison:
+    """Score a challenger on every decision after those that taught it. LedgerError, NotFound, InvalidRequest."""
+    evidence = gather(ledger, stage, challenger, champion, segments=False)
+    live, log = engine.prepare(challenger), evidence.log
+    arms = challenger.spec.arms
+    rows = (f for f in log.store.decisions(stage) if f.seq > log.after)
+    decisions = (f.decision for f in rows if f.decision.now and not f.decision.holdout)
+    n, same, moved, failed = 0, 0, 0.0, 0
+    while batch := list(islice(decisions, _BATCH)):
+        specs = log.store.specs()
+        known = [d for d in batch if specs[d.spec].arms == arms]
+        x = contexts(np.array([d.x for d in known]), [d.spec for d in known], specs, challenger.spec)
+        may = np.array([[arm not in d.excluded for arm in arms] for d in known])
+        try:
+            p = engine.choose_many(live, x, may).propensity
+        except PropensityError:
+            failed += len(known)
+            continue
+        drawn = gaussian.draw_many(p, np.array([d.u for d in known]))
+        n += len(known)
+        same += int((drawn == np.array([arms.index(d.arm) for d in known])).sum())
+        moved += float(0.5 * np.abs(p - np.array([d.propensity for d in known])).sum())
+        failed += len(batch) - len(known)
+    return ShadowComparison(version, n, same / max(n, 1), moved / max(n, 1), failed, evidence)

@@ -1,0 +1,66 @@
+"""`journey-bandit ui`: MLflow on the runs that were logged."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+
+from bandit.errors import RemoteError
+from experiments.mlflow import reviewer_view
+from journey_bandit import console, mlflow_server, processes
+
+
+@click.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("demo-output/mlflow"), show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=5000, show_default=True)
+def ui(folder: Path, host: str, port: int) -> None:
+    """Serve the runs in FOLDER until Ctrl-C, and print a link for each experiment."""
+    console.need_mlflow()
+    if not (folder / "mlflow.db").exists():
+        raise RemoteError(f"no runs in {folder}: `make demo` makes some, or give --folder")
+    url = f"http://{host}:{port}"
+    server = mlflow_server.start(folder, host, port)
+    with processes.stopping(server):
+        processes.wait(server, f"{url}/health", folder / "server.log")
+        for name, link in links(url):
+            click.echo(f"{name:<24} {link}")
+        for name, link in models(url):
+            click.echo(f"{'model ' + name:<24} {link}")
+        click.echo("Ctrl-C stops it.")
+        server.wait()
+
+
+def links(url: str) -> list[tuple[str, str]]:
+    """(experiment, link), in the mode that shows metrics; the reviewer's view where the experiment has one."""
+    found = _search(url, "experiments", "experiments/search")
+    return [
+        (e["name"], (reviewer_view.link if _seeded(e) else reviewer_view.plain)(url, e["experiment_id"]))
+        for e in found
+        if e["name"] != "Default"
+    ]
+
+
+def models(url: str) -> list[tuple[str, str]]:
+    """(registered model, link)."""
+    return [
+        (m["name"], reviewer_view.model_link(url, m["name"]))
+        for m in _search(url, "registered_models", "registered-models/search")
+    ]
+
+
+def _seeded(experiment: dict[str, Any]) -> bool:
+    return any(tag["key"] == reviewer_view.TAG for tag in experiment.get("tags", []))
+
+
+def _search(url: str, what: str, path: str) -> list[dict[str, Any]]:
+    address = f"{url}/api/2.0/mlflow/{path}"
+    if path.startswith("registered"):
+        answer = httpx.get(address, params={"max_results": 100}, timeout=20.0)
+    else:
+        answer = httpx.post(address, json={"max_results": 100}, timeout=20.0)
+    if answer.status_code != httpx.codes.OK:
+        raise RemoteError(f"MLflow at {url} answered {answer.status_code} to a list of {what}")
+    found: list[dict[str, Any]] = answer.json().get(what, [])
+    return found

@@ -1,0 +1,1 @@
+"""Commands for a service: serve, keys, backup, proofs."""

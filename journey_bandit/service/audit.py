@@ -1,0 +1,89 @@
+"""`journey-bandit rebuild` and `receipt`: prove from the ledger what the service learned and decided."""
+
+import sys
+import uuid
+from collections import deque
+
+import click
+import msgspec
+
+from api.decisions.service import receipt_of
+from api.ledger import audit
+from api.stores import open_store
+from api.stores.protocol import Store
+from bandit.errors import LedgerError, NotFound
+from bandit.receipt import ARITHMETIC, EARLIER
+
+_STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
+_SALT = click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")
+
+
+@click.command()
+@_STORE
+@click.option("--verify", is_flag=True, help="Only compare, never write; exit status 1 on any difference.")
+@click.option("--receipts", type=click.IntRange(min=0), default=0, help="Also recompute so many of the last decisions.")
+@_SALT
+def rebuild(store: str, verify: bool, receipts: int, salt: str | None) -> None:
+    """Sum every stage's belief from the ledger, and compare it with (or replace) the stored one, bit for bit."""
+    if store == "memory://":
+        raise LedgerError("a ledger in memory ends with its service: there is nothing to rebuild; give sqlite:///FILE")
+    opened = open_store(store, read_only=verify)
+    good = True
+    for result in audit.rebuild(opened, audit.stages(opened)):
+        verdict = "equal" if result.equal else "DIFFERENT"
+        click.echo(f"{result.stage:<12} {result.settlements:>9} settled  {result.belief.digest()[:16]}  {verdict}")
+        for seq in result.wrong_rewards[:5]:
+            click.echo(f"  decision number {seq}: its settled reward does not follow from its outcomes")
+        good &= result.equal
+        if not verify and not result.equal:
+            audit.replace(opened, result.stage, result.tally)
+            click.echo("  replaced")
+    if receipts:
+        good &= _recompute_last(opened, receipts, salt)
+    opened.close()
+    sys.exit(0 if good or not verify else 1)
+
+
+def _recompute_last(opened: Store, n: int, salt: str | None) -> bool:
+    """Whether the last `n` decisions follow from the ledger; those that do not are named."""
+    last = deque(opened.decisions(), maxlen=n)
+    key, specs, unlike, guessed = audit.salt_of(opened, salt), opened.specs(), 0, 0
+    for found in last:
+        if not (different := audit.differences(opened, found, key)):
+            continue
+        if audit.rests_on_a_guess(found.decision, specs[found.decision.spec]):
+            guessed += 1
+            continue
+        unlike += 1
+        click.echo(f"  decision {found.decision.id}: DIFFERENT in {', '.join(different)}")
+    click.echo(f"receipts: {unlike} of {len(last)} differ" + (f", {guessed} cannot be recomputed" if guessed else ""))
+    return not unlike
+
+
+@click.command()
+@_STORE
+@click.argument("decision_id", type=click.UUID)
+@_SALT
+def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
+    """Show a decision's receipt, and recompute it from the ledger; exit status 1 if any number differs."""
+    opened = open_store(store, read_only=True)
+    found = opened.find([decision_id]).get(decision_id)
+    if found is None:
+        raise NotFound("decision_id", f"no decision {decision_id} in {store}", "give the id of an answered decision")
+    decision = found.decision
+    spec = opened.specs()[decision.spec]
+    kept = next((kept for kept in opened.releases() if kept.seq == decision.release), None)
+    click.echo(msgspec.json.format(msgspec.json.encode(receipt_of(found, spec, kept))).decode())
+    different = audit.differences(opened, found, audit.salt_of(opened, salt))
+    same = "equal, bit for bit"
+    if audit.arithmetic_of(opened, found.seq) != ARITHMETIC:
+        same = f"u and the arm equal; propensities, means and sds to {EARLIER:g}: recorded in an earlier arithmetic"
+    opened.close()
+    if different and audit.rests_on_a_guess(decision, spec):
+        why = (
+            "an earlier version weighed open decisions by a guess of how late answers come, which is not in the ledger"
+        )
+        click.echo(f"recomputed: not possible: {why}; without it {', '.join(different)} differ", err=True)
+        sys.exit(1)
+    click.echo(f"recomputed: {'DIFFERENT in ' + ', '.join(different) if different else same}", err=True)
+    sys.exit(1 if different else 0)

@@ -1,0 +1,83 @@
+"""`journey-bandit catalogue`: look at what an app declares, and check one's own."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from api.catalogue_files import read_catalogue, read_file
+from api.ledger import catalogue_changes
+from api.metrics import Metrics
+from api.releases.service import ReleaseService
+from api.stores import file_of
+from api.stores.sqlite.copies import to_look_at
+from bandit.catalogue.model import NONE, Catalogue, parse, read_shipped, shipped
+
+
+@click.group()
+def catalogue() -> None:
+    """Look at a catalogue, or check your own."""
+
+
+@catalogue.command()
+@click.argument("file", metavar="CATALOGUE")
+@click.option("--store", help="Also say what becomes of this ledger, sqlite:///FILE; its service may be running.")
+@click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service is given one.")
+def check(file: str, store: str | None, salt: str | None) -> None:
+    """Report every mistake in CATALOGUE (FILE.toml, or a shipped one) with its path and fix; exit status 1 if there is
+    any.
+
+    With --store: what the ledger refuses when the service starts with this catalogue, what begins anew, what is kept.
+    Exit status 0: it starts, and everything that was learned counts. 1: it does not start. 3: it starts, and something
+    begins anew, is not declared any more, or (a release) is not served any more.
+    """
+    found = read_catalogue(file) if file in shipped() else read_file(Path(file))
+    nudges = sum(len(stage.nudges) for stage in found.stages.values())
+    click.echo(f"{file}: {found.app}, {len(found.stages)} stage(s), {nudges} nudge(s): no mistakes")
+    if store is not None:
+        sys.exit(_becomes(found, store, salt))
+
+
+def _becomes(found: Catalogue, store: str, salt: str | None) -> int:
+    """Say what becomes of a ledger; the exit status."""
+    with to_look_at(file_of(store)) as ledger:
+        fates = catalogue_changes.fates(ledger, found, salt or None)
+        unserved = ReleaseService(ledger, found, Metrics()).unfit
+    for fate in fates:
+        click.echo(f"{fate.what:<8}  {f'{fate.stage}: ' if fate.stage and fate.what != 'refused' else ''}{fate.why}")
+    for why in unserved.values():
+        click.echo(f"unserved  {why}")
+    what = {fate.what for fate in fates}
+    if "refused" in what:
+        click.echo("the service does not start with this catalogue on this ledger", err=True)
+        return 1
+    return 3 if what & {"anew", "removed"} or unserved else 0
+
+
+@catalogue.command()
+@click.argument("app", type=click.Choice(shipped()))
+@click.option("--toml", is_flag=True, help="The file itself, to start your own from.")
+def show(app: str, toml: bool) -> None:
+    """Show a shipped catalogue: stages, features, nudges, rewards."""
+    text = read_shipped(app)
+    click.echo(text if toml else "\n".join(_lines(parse(text, app))))
+
+
+def _lines(found: Catalogue) -> list[str]:
+    lines = [f"{found.app}: {found.title} ({found.currency})", f"  {found.description}"]
+    for name, stage in found.stages.items():
+        reward, policy = stage.reward, stage.policy.__struct_config__.tag
+        lines += ["", f"{name}: {stage.description}"]
+        lines += [f"  reward   {reward.description}; {reward.kind}, worth {reward.value:g}, within {reward.window}"]
+        lines += [f"  policy   {policy}, floor {stage.floor:g}, holdout {stage.holdout:.0%}"]
+        for key, feature in stage.features.items():
+            span = f"{feature.min:g} to {feature.max:g}" if feature.type == "number" else ", ".join(feature.values)
+            lines.append(f"  feature  {key}: {feature.type} {span}".rstrip() + f" (default {feature.default})")
+        lines.append(f"  nudge    {NONE}: shows nothing, the baseline")
+        for key, nudge in stage.nudges.items():
+            price = [f"{nudge.cost:g} shown"] * (nudge.cost > 0)
+            price += [f"{nudge.cost_when_rewarded:g} when rewarded"] * (nudge.cost_when_rewarded > 0)
+            needs = f"; needs evidence of {nudge.evidence.kind}" if nudge.evidence else ""
+            cost = f", costs {' and '.join(price)}" if price else ""
+            lines.append(f"  nudge    {key}: {nudge.type} as {nudge.format}{cost}{needs}")
+    return lines

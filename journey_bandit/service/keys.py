@@ -1,0 +1,111 @@
+"""`journey-bandit keys`: make API keys, look at them, replace and withdraw them."""
+
+import datetime as dt
+from pathlib import Path
+from typing import cast
+
+import click
+
+from api import clocks
+from api.http.keys import EVERY, SCOPES, ApiKey, Scope, create, read, written
+from api.times import microseconds, parsed, time_of
+from bandit.catalogue import durations
+from bandit.errors import InvalidRequest, Problem
+from journey_bandit.service import key_file
+
+_FILE = click.option("--file", type=click.Path(path_type=Path), default=Path("keys.toml"), show_default=True)
+_EXPIRES = click.option(
+    "--expires", help="When it ends: a duration from now such as 90d, or an ISO time (UTC).  [default: never]"
+)
+_APPLY = "a running service goes on with what it read: send it SIGHUP (kill -HUP PID), or restart it"
+
+
+@click.group()
+def keys() -> None:
+    """Make API keys, look at them, replace and withdraw them."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(EVERY), default=SCOPES, show_default=True)
+@_FILE
+@click.option("--loop", default="", help="For Personalizer: the stage it ranks for, where the endpoint has no path.")
+@_EXPIRES
+def new(name: str, scopes: tuple[str, ...], file: Path, loop: str, expires: str | None) -> None:
+    """Make a key, keep its digest in the file, and print it once. SIGHUP makes a running service use it."""
+    now = time_of(clocks.wall())
+    end = _end("expires", expires, now)
+    secret = create(file, name, [cast(Scope, scope) for scope in scopes], loop, created=now, expires=end)
+    click.echo(f"kept its digest in {file}; the key itself is shown only now:", err=True)
+    click.echo(secret)
+
+
+@keys.command("list")
+@_FILE
+def list_(file: Path) -> None:
+    """Names, scopes and times of the keys in the file; never a secret, nor its digest."""
+    found, now = read(file), time_of(clocks.wall())
+    width = max([4, *map(len, found)])
+    for line in [_row("name", "scopes", "created", "expires", "", width)] * bool(found):
+        click.echo(line)
+    for name, key in found.items():
+        click.echo(_line(name, key, now, width))
+    click.echo(f"{len(found)} key(s) in {file}", err=True)
+
+
+@keys.command()
+@click.argument("name")
+@_FILE
+def revoke(name: str, file: Path) -> None:
+    """Take a key out of the file, with every secret it had."""
+    key_file.revoke(file, name)
+    click.echo(f"{name} is out of {file}; {_APPLY}", err=True)
+
+
+@keys.command()
+@click.argument("name")
+@_FILE
+@click.option("--overlap", default="7d", show_default=True, help='How long the secret it had is accepted; "0s": not.')
+@_EXPIRES
+def rotate(name: str, file: Path, overlap: str, expires: str | None) -> None:
+    """Give a key a new secret, and print it once. The one it had is accepted for the overlap."""
+    now = time_of(clocks.wall())
+    wrong = list(durations.check("overlap", overlap, zero=True))
+    if wrong:
+        raise InvalidRequest(*wrong)
+    until = now + dt.timedelta(seconds=durations.seconds(overlap))
+    secret = key_file.rotate(file, name, now, until, _end("expires", expires, now))
+    rest = f"the one before is accepted until {written(until)}" if until > now else "the one before is out of the file"
+    click.echo(f"kept its digest in {file}; {rest}", err=True)
+    click.echo(f"{_APPLY}; the key itself is shown only now:", err=True)
+    click.echo(secret)
+
+
+def _line(name: str, key: ApiKey, now: dt.datetime, width: int) -> str:
+    said = ["expired"] * bool(key.expires and key.expires <= now)
+    said += [f"replaced secret until {written(one.expires)}" for one in key.earlier if one.expires > now]
+    said += [f"loop {key.loop}"] * bool(key.loop)
+    created = written(key.created) if key.created else "not recorded"
+    return _row(name, ",".join(key.scopes), created, written(key.expires) if key.expires else "never", said, width)
+
+
+def _row(name: str, scopes: str, created: str, expires: str, said: list[str] | str, width: int) -> str:
+    return f"{name:<{width}}  {scopes:<31}  {created:<20}  {expires:<20}  {'; '.join(said)}".rstrip()
+
+
+def _end(field: str, text: str | None, now: dt.datetime) -> dt.datetime | None:
+    """The time that `text` means. InvalidRequest if it means none, or one that is over."""
+    if text is None:
+        return None
+    if not list(durations.check(field, text)):
+        return now + dt.timedelta(seconds=durations.seconds(text))
+    try:
+        at = parsed(field, text)
+    except InvalidRequest:
+        at = None
+    if at is None:
+        fix = "a duration such as 90d, or a time such as 2027-01-31T18:00:00Z"
+        raise InvalidRequest(Problem(field, f"{text!r} is neither a duration nor a time", fix))
+    if at <= microseconds(now):
+        raise InvalidRequest(Problem(field, f"{text} is over", "give a time to come"))
+    return time_of(at)

@@ -1,0 +1,106 @@
+"""What `registry sync` and `promote` ask of a running service. RemoteError says what could not be done and why."""
+
+import base64
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from bandit.errors import RemoteError
+from bandit.snapshot import Snapshot, from_zip
+from experiments.mlflow.approvals import Approval
+
+_SECONDS = 10.0
+
+
+class AdminClient:
+    """One service, with a key of scope admin and read unless it runs with --dev."""
+
+    def __init__(self, url: str, key: str = ""):
+        self.url = url.rstrip("/")
+        headers = {"X-API-Key": key} if key else {}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_SECONDS)
+
+    def __enter__(self) -> "AdminClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def stages(self) -> tuple[str, list[str]]:
+        """The app, and the stages it serves."""
+        reply = self._json("GET", "/v1/stages")
+        return str(reply["app"]), [str(stage["stage"]) for stage in reply["stages"]]
+
+    def releases(self) -> dict[str, dict[str, Any]]:
+        """The newest release of each stage that ever had one."""
+        return {str(kept["stage"]): dict(kept) for kept in self._json("GET", "/v1/releases")["releases"]}
+
+    def snapshot(self, stage: str) -> Snapshot:
+        """What decides at a stage."""
+        return from_zip(self._send("GET", f"/v1/policies/{stage}/snapshot").content)
+
+    def release(self, stage: str, model: str, move: Approval, files: Mapping[str, bytes]) -> dict[str, Any]:
+        """Serve what a move says: the files of its version, or nothing."""
+        sent = {name.split(".")[0]: base64.b64encode(data).decode() for name, data in files.items()}
+        body = {
+            "model": model,
+            "version": move.version,
+            "kind": move.kind,
+            "approved_by": move.by,
+            "approved_at": move.at,
+            "reason": move.why,
+            "sha256": move.sha256,
+            "belief_sha256": move.belief_sha256,
+            **sent,
+        }
+        return dict(self._json("PUT", f"/v1/policies/{stage}/release", body))
+
+    def rollback(self, stage: str, to: str | None, by: str, at: str, why: str) -> dict[str, Any]:
+        """Go back at once, from what the service's ledger holds; the release that decides now."""
+        body = {"to": to, "approved_by": by, "approved_at": at, "reason": why}
+        return dict(self._json("POST", f"/v1/policies/{stage}/rollback", body))
+
+    def went_back(self, stage: str, move: Approval) -> bool:
+        """Go back to what a move says, from the service's ledger, if that has it; whether it had. RemoteError."""
+        wanted = (stage, move.version, move.sha256)
+        history = self._json("GET", "/v1/releases")["releases"]
+        if wanted not in {(kept["stage"], kept["version"], kept["sha256"]) for kept in history}:
+            return False
+        self.rollback(stage, move.version, move.by, move.at, move.why)
+        return True
+
+    def tell(self, word: Mapping[str, Any]) -> None:
+        """How the registry is, for health."""
+        self._json("POST", "/v1/registry", dict(word))
+
+    def _json(self, method: str, path: str, body: Any = None) -> Any:
+        return self._send(method, path, body).json()
+
+    def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        try:
+            reply = self._http.request(method, path, json=body)
+        except httpx.TransportError as error:
+            raise RemoteError(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
+        if reply.status_code != httpx.codes.OK:
+            said = reply.json().get("detail", reply.text) if "json" in reply.headers.get("content-type", "") else ""
+            raise RemoteError(f"{method} {self.url}{path}: {reply.status_code} {str(said)[:1000]}")
+        return reply
+
+
+def serves(kept: Mapping[str, Any] | None, model: str, move: Approval) -> bool:
+    """Whether a service's newest release is what the move says."""
+    if kept is None:
+        return not move.version
+    at = dt.datetime.fromisoformat(str(kept["approved_at"]))
+    same = (kept["model"], kept["version"], kept["sha256"]) == (model, move.version, move.sha256)
+    return same and at == dt.datetime.fromisoformat(move.at)
+
+
+def decided_after(kept: Mapping[str, Any], move: Approval | None) -> bool:
+    """Whether the service went back to a release by itself after the registry's last move."""
+    if kept["kind"] != "rollback":
+        return False
+    at = dt.datetime.fromisoformat(str(kept["approved_at"]))
+    return move is None or at > dt.datetime.fromisoformat(move.at)

@@ -1,0 +1,141 @@
+"""What if an assumption is wrong: the choice of a policy at both ends of every knob, and over the box of all."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from bandit.arrays import Array
+from journey_bandit.simulation import simulation_plan
+from journey_bandit.simulation.simulation_plan import SimulationPlan
+from simulations.offline.runner import CellOutcome, SimulationCell
+from simulations.scenario import Scenario
+from simulations.validation import sensitivity
+
+if TYPE_CHECKING:
+    from experiments.reports.report import ReportTable
+
+
+class SensitivityBar(NamedTuple):
+    """One knob: at each end the lead of the first policy over the best of the others, and which policy leads; a ?
+    where its lead over what leads as the scenario stands is within two standard errors over seeds.
+    """
+
+    name: str
+    ends: str
+    low: float
+    high: float
+    best: tuple[str, str]
+
+
+class SensitivitySweep(NamedTuple):
+    """`lead` and `best` where the scenario stands; money is the app's currency a user."""
+
+    policies: tuple[str, ...]
+    lead: float
+    best: str
+    bars: tuple[SensitivityBar, ...]
+
+
+def rivals(plan: SimulationPlan) -> tuple[str, ...]:
+    """Policies that somebody could choose: the oracle is none. The first is the one that is asked about."""
+    return tuple(p for p in dict.fromkeys((*plan.policies, simulation_plan.BASELINE)) if not p.startswith("oracle"))
+
+
+def sweep(plan: SimulationPlan) -> SensitivitySweep:
+    """Run the scenario and every knob at both ends, all in one study."""
+    policies = rivals(plan)
+    swings = sensitivity.swings(plan.scenario)
+    settings: list[tuple[Scenario, int]] = [(plan.scenario, plan.users)]
+    for knob, low, high in swings:
+        factors = (knob.low, knob.high) if knob.name == sensitivity.TRAFFIC else (1.0, 1.0)
+        settings += [(s, max(200, round(f * plan.users))) for s, f in zip((low, high), factors, strict=True)]
+    groups = [_cells(plan, scenario, policies, users) for scenario, users in settings]
+    done = iter(simulation_plan.play(plan, [cell for group in groups for cell in group]))
+    values = [_values(policies, [next(done) for _ in group]) for group in groups]
+    lead, best = _lead(values[0])
+    bars = []
+    for i, (knob, _, _) in enumerate(swings):
+        left, right = values[1 + 2 * i], values[2 + 2 * i]
+        ends = f"{knob.low:g} … {knob.high:g} {knob.unit}".rstrip()
+        sure = _sure(left, best), _sure(right, best)
+        bars.append(SensitivityBar(knob.name, ends, _lead(left)[0], _lead(right)[0], sure))
+    return SensitivitySweep(policies, lead, best, tuple(sorted(bars, key=lambda bar: -abs(bar.high - bar.low))))
+
+
+def table(found: SensitivitySweep, currency: str) -> "ReportTable":
+    """The tornado as a table."""
+    from experiments.reports.report import ReportRow, ReportTable
+
+    rows = [
+        ReportRow(
+            bar.name,
+            (bar.ends, f"{bar.low:+.3f}", f"{bar.high:+.3f}", _change(found.best, bar)),
+        )
+        for bar in found.bars
+    ]
+    note = f"As the scenario stands: {found.lead:+.3f}, and {found.best} leads. ?: within two standard errors."
+    head = ("from … to", f"lead at low, {currency}/user", "at high", "changes the choice?")
+    return ReportTable(f"Lead of {found.policies[0]} over the best other policy", head, tuple(rows), note)
+
+
+class PolicyRanks(NamedTuple):
+    """Over draws from the box: how often each policy is best, its mean rank, and τ of each draw with the scenario."""
+
+    policies: tuple[str, ...]
+    best: tuple[float, ...]
+    rank: tuple[float, ...]
+    tau: tuple[float, ...]
+
+
+def ranks(plan: SimulationPlan, draws: int) -> PolicyRanks:
+    """The ranking of policies by net value a user, over `draws` scenarios from the whole box."""
+    policies = rivals(plan)
+    drawn = [plan.scenario, *(sensitivity.box(plan.scenario, i) for i in range(draws))]
+    groups = [_cells(plan, scenario, policies, plan.users) for scenario in drawn]
+    done = iter(simulation_plan.play(plan, [cell for group in groups for cell in group]))
+    made = [_values(policies, [next(done) for _ in group]) for group in groups]
+    values = np.array([[own.mean() for own in one.values()] for one in made])
+    order = (-values).argsort(axis=1).argsort(axis=1)[1:]
+    tau = tuple(sensitivity.kendall(list(values[0]), list(row)) for row in values[1:])
+    best = tuple(float(v) for v in (order == 0).mean(axis=0))
+    return PolicyRanks(policies, best, tuple(float(v) for v in 1.0 + order.mean(axis=0)), tau)
+
+
+def as_json(found: SensitivitySweep) -> dict[str, Any]:
+    """For programs."""
+    bars = {b.name: {"ends": b.ends, "low": b.low, "high": b.high, "best": list(b.best)} for b in found.bars}
+    return {"policies": list(found.policies), "lead": found.lead, "best": found.best, "knobs": bars}
+
+
+def _cells(plan: SimulationPlan, scenario: Scenario, policies: Sequence[str], users: int) -> list[SimulationCell]:
+    return msgspec.structs.replace(plan, scenario=scenario, policies=tuple(policies), users=users).cells()
+
+
+def _values(policies: Sequence[str], done: Sequence[CellOutcome]) -> dict[str, Array]:
+    """Expected net value a user by seed, (S,), all stages together."""
+    found = {}
+    for policy in policies:
+        mine = [d for d in done if d.label == policy]
+        found[policy] = np.array([sum(sum(t.value) for t in d.stages.values()) / d.users for d in mine])
+    return found
+
+
+def _lead(values: dict[str, Array]) -> tuple[float, str]:
+    first, *others = (float(v.mean()) for v in values.values())
+    return first - max(others), max(values, key=lambda p: float(values[p].mean()))
+
+
+def _sure(values: dict[str, Array], base: str) -> str:
+    """Which policy leads, with a ? unless it leads `base` by more than two standard errors of the paired difference."""
+    _, best = _lead(values)
+    gap = values[best] - values[base]
+    n = len(gap)
+    clear = best == base or (n > 1 and float(gap.mean()) > 2.0 * float(gap.std(ddof=1)) / np.sqrt(n))
+    return best if clear else f"{best}?"
+
+
+def _change(base: str, bar: SensitivityBar) -> str:
+    ends = [f"{end}: {best}" for end, best in zip(("low", "high"), bar.best, strict=True) if best != base]
+    return "; ".join(ends) or "no"

@@ -1,0 +1,208 @@
+"""`journey-bandit simulate`: people whose true behaviour is known, against a live service or offline."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from bandit.errors import InvalidRequest, Problem
+from journey_bandit import console
+from journey_bandit.simulation import scenario_checks, sensitivity, simulation_plan
+from simulations import scenario
+from simulations.live.client import ServiceClient
+from simulations.offline.parallel import Backend
+from simulations.scenario import Scenario, names
+
+_DEFAULT = ("default", "uniform", "oracle")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--app", type=click.Choice(names()), help="Whose people come.")
+@click.option("--url", help="Drive this live service, started with `serve --app … --window-scale 1e-5`.")
+@click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="API key, unless the service runs with --dev.")
+@click.option("--users", default=12_000, show_default=True, type=click.IntRange(min=200))
+@click.option("--seed", default=100, show_default=True, type=click.IntRange(min=0), help="The first seed.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="How many. Offline.")
+@click.option("--policy", "policies", multiple=True, help="default, oracle, fixed:ARM, linear:alpha=0.3 …  Offline.")
+@click.option(
+    "--days", default=scenario_checks.DAYS, show_default=True, type=click.IntRange(min=1, max=3650), help="Offline."
+)
+@click.option("--journey", is_flag=True, help="All stages, from onboarding to retention. Offline.")
+@click.option("--backend", default="processes", show_default=True, type=click.Choice(("serial", "processes", "dask")))
+@click.option("--workers", type=click.IntRange(min=1), help="Runs at a time.  [default: processors]")
+@click.option("--address", help="Of a Dask scheduler, e.g. tcp://10.0.0.5:8786.  [default: start one here]")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("simulation"), show_default=True)
+@click.option("--scenario", "file", type=click.Path(path_type=Path), help="A .toml, or what `validate --save` wrote.")
+@click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
+@click.option("--harvesters", type=click.FloatRange(0.0, 1.0), help="Share of every persona who wait for coupons.")
+@click.option("--what-if", is_flag=True, help="Turn every assumption: which of them would change the choice?")
+@click.option("--box", type=click.IntRange(min=2), help="The ranking over so many draws of all assumptions.")
+@click.option("--events", type=click.Path(path_type=Path), help="Write the first policy's people as Segment events.")
+@click.option("--log", "logs", is_flag=True, help="Write every decision, as Parquet, for `evaluate`. Offline.")
+@click.option("--mlflow", "uri", help="Log each policy to this MLflow server, e.g. http://127.0.0.1:5000")
+@click.option("--json", "as_json", is_flag=True, help="Print the headline metrics as JSON.")
+@click.pass_context
+def simulate(context: click.Context, /, app: str | None, url: str | None, **given: Any) -> None:
+    """Policies on simulated people, so that the value of every decision is known.
+
+    Offline by default: each policy meets the same people, seed by seed; finished runs in --out are not run again.
+    With --url: one run over HTTP, on the service's compressed clock.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if app is None:
+        raise click.UsageError("give --app, or a command")
+    if given["uri"]:
+        console.need_mlflow()
+    if url:
+        if given["policies"]:
+            raise click.UsageError("--policy goes without --url: the service has its own")
+        _live(app, url, **given)
+    else:
+        _offline(app, **given)
+
+
+def _live(app: str, url: str, *, key: str, seed: int, users: int, uri: str | None, as_json: bool, **_: Any) -> None:
+    with ServiceClient(url, key) as client:
+        report, snapshot = console.simulate(client, app, seed=seed, users=users)
+    console.finish(report, snapshot, uri, as_json=as_json)
+
+
+def _offline(
+    app: str, *, uri: str | None, as_json: bool, what_if: bool, box: int | None, events: Path | None, **given: Any
+) -> None:
+    plan = planned(app, **given)
+    if note := scenario.brief(plan.scenario, plan.days):
+        console.errors.print(f"note: {note}; say --days")
+    if events:
+        simulation_plan.events(plan, events)
+    elif what_if:
+        _what_if(plan, as_json=as_json)
+    elif box:
+        _box(plan, box, as_json=as_json)
+    else:
+        _compare(plan, uri, as_json=as_json)
+
+
+def _what_if(plan: simulation_plan.SimulationPlan, *, as_json: bool) -> None:
+    found, app = sensitivity.sweep(plan), plan.scenario.app
+    file = plan.out / app / "tornado.png"
+    if as_json:
+        console.out.print_json(msgspec.json.encode(sensitivity.as_json(found)).decode())
+        return
+    currency = console.currency_of(app)
+    console.show_table(sensitivity.table(found, currency))
+    try:
+        from experiments.reports import figures
+    except ImportError:
+        return
+    bars = [(f"{bar.name} ({bar.ends})", bar.low, bar.high) for bar in found.bars]
+    title = f"{app}: lead of {found.policies[0]} over the best other policy"
+    console.out.print(f"Figure: {figures.tornado(title, f'{currency}/user', bars, found.lead, file)}")
+
+
+def _box(plan: simulation_plan.SimulationPlan, draws: int, *, as_json: bool) -> None:
+    from experiments.reports.report import ReportRow, ReportTable
+
+    found = sensitivity.ranks(plan, draws)
+    if as_json:
+        console.out.print_json(msgspec.json.encode(found._asdict()).decode())
+        return
+    rows = [
+        ReportRow(policy, (f"{100 * best:.0f} %", f"{rank:.2f}"))
+        for policy, best, rank in zip(found.policies, found.best, found.rank, strict=True)
+    ]
+    note = f"{draws} scenarios; Kendall's τ with the scenario as it stands: mean {sum(found.tau) / draws:+.2f}."
+    console.show_table(
+        ReportTable("Ranking by net value, over the whole box", ("best", "mean rank"), tuple(rows), note)
+    )
+
+
+def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: bool) -> None:
+    from experiments.reports import simulation_report
+
+    app = plan.scenario.app
+    done = simulation_plan.play(plan, plan.cells())
+    answer: dict[str, Any] = {"app": app, "users": plan.users, "days": plan.days, "seeds": plan.seeds, "stages": {}}
+    for stage in simulation_plan.stages(done):
+        everyone = simulation_plan.played(plan, done, stage)
+        baseline = next(p for p in everyone if p.policy == simulation_plan.BASELINE)
+        about = simulation_plan.about(plan, stage)
+        answer["stages"][stage] = {p.policy: simulation_report.metrics(p, baseline) for p in everyone}
+        if not as_json:
+            console.show_table(simulation_report.table(about, everyone, baseline))
+        drawn = _drawn(plan, stage, everyone)
+        if uri:
+            answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]
+    answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
+    answer["figures"] = [str(file) for file in drawn]
+    if as_json:
+        console.out.print_json(msgspec.json.encode(answer).decode())
+    elif drawn:
+        console.out.print(f"Figures: {drawn[0].parent}")
+
+
+def _drawn(plan: simulation_plan.SimulationPlan, stage: str, everyone: list[Any]) -> list[Path]:
+    """The figures' files; none without matplotlib."""
+    try:
+        from experiments.reports import figures
+    except ImportError:
+        console.errors.print("no figures: pip install -c constraints.txt '.[experiments]'")
+        return []
+    return figures.comparison(simulation_plan.about(plan, stage), everyone, plan.out / plan.scenario.app / stage)
+
+
+def planned(
+    app: str,
+    *,
+    users: int,
+    seed: int,
+    seeds: int,
+    policies: tuple[str, ...] = (),
+    days: int,
+    journey: bool = False,
+    backend: Backend,
+    workers: int | None,
+    address: str | None,
+    out: Path,
+    logs: bool = False,
+    file: Path | None = None,
+    guard: float = 0.0,
+    harvesters: float | None = None,
+    **_: Any,
+) -> simulation_plan.SimulationPlan:
+    """The plan that the options say. InvalidRequest for options that do not go together."""
+    if len(set(policies)) < len(policies):
+        raise InvalidRequest(Problem("policy", "the same one twice", "name each once"))
+    return simulation_plan.SimulationPlan(
+        scenario=_scenario(app, file, guard, harvesters),
+        policies=policies or _DEFAULT,
+        users=users,
+        days=days,
+        seeds=tuple(range(seed, seed + seeds)),
+        journey=journey,
+        backend=backend,
+        workers=workers,
+        address=address,
+        out=out,
+        logs=logs,
+        command=shlex.join(["journey-bandit", *sys.argv[1:]]),
+    )
+
+
+def _scenario(app: str, file: Path | None, guard: float, harvesters: float | None) -> Scenario:
+    made = scenario.read(file) if file else scenario.load(app)
+    if made.app != app:
+        raise InvalidRequest(Problem("scenario", f"{file} is about {made.app}", f"give --app {made.app}"))
+    replace = msgspec.structs.replace
+    if harvesters is not None:
+        personas = {name: replace(p, harvests=harvesters) for name, p in made.personas.items()}
+        made = replace(made, personas=personas)
+    return replace(made, coupons=replace(made.coupons, cap_days=guard)) if guard else made
+
+
+for _command in (scenario_checks.validate, scenario_checks.blanket, scenario_checks.fatigue):
+    simulate.add_command(_command)

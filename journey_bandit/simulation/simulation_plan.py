@@ -1,0 +1,162 @@
+"""`journey-bandit simulate` without a service: policies on the same people, compared, drawn and logged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from bandit.arrays import Array
+from bandit.catalogue.model import parse, read_shipped
+from bandit.snapshot import Snapshot, from_zip
+from journey_bandit import console
+from simulations.offline import runner, study
+from simulations.offline.parallel import Backend
+from simulations.offline.run_summary import RunSummary
+from simulations.offline.runner import CellOutcome, SimulationCell
+from simulations.offline.segment_events import EventFile, SegmentFeed
+from simulations.scenario import Scenario
+
+if TYPE_CHECKING:
+    from experiments.reports.simulation_report import PolicyResult, SeedResult
+
+BASELINE = "fixed:none"
+
+
+class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asked for. `workers`: how many at a time, None for every core; `address`: of a Dask
+    scheduler, None for one of our own.
+    """
+
+    scenario: Scenario
+    policies: tuple[str, ...]
+    users: int
+    days: int
+    seeds: tuple[int, ...]
+    journey: bool
+    backend: Backend
+    workers: int | None
+    address: str | None
+    out: Path
+    logs: bool
+    command: str
+
+    def cells(self) -> list[SimulationCell]:
+        """Every policy and no nudge with every seed."""
+        wanted = dict.fromkeys((*self.policies, BASELINE))
+        return study.cells(self.scenario, wanted, self.seeds, users=self.users, days=self.days, journey=self.journey)
+
+
+def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutcome]:
+    """Run what is not finished yet, behind a progress bar."""
+    with console.progress(f"{plan.scenario.app}: cells", len(cells)) as advance:
+        return study.study(
+            cells,
+            plan.out,
+            backend=plan.backend,
+            workers=plan.workers,
+            address=plan.address,
+            logs=plan.logs,
+            progress=advance,
+        )
+
+
+def events(plan: SimulationPlan, file: Path) -> None:
+    """Run the first policy with the first seed, and write what its people do."""
+    cell = plan.cells()[0]
+    feed = SegmentFeed(parse(read_shipped(plan.scenario.app)), plan.scenario, f"{plan.scenario.app}-{cell.seed}")
+    sink = EventFile(feed, file)
+    try:
+        with console.progress(f"{plan.scenario.app}: days", plan.days) as advance:
+            runner.run(cell, sink, lambda _: advance(1))
+    finally:
+        sink.close()
+
+
+def stages(done: Sequence[CellOutcome]) -> tuple[str, ...]:
+    """The stages that were played."""
+    return tuple(done[0].stages)
+
+
+def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> list["PolicyResult"]:
+    """Each policy at one stage, seeds together."""
+    from experiments.reports.simulation_report import PolicyResult
+
+    declared = parse(read_shipped(plan.scenario.app)).stage(stage)
+    found = []
+    for label in dict.fromkeys(d.label for d in done):
+        mine = [d for d in done if d.label == label]
+        tallies = [d.stages[stage] for d in mine]
+
+        def of(name: str, tallies: list[RunSummary] = tallies) -> Array:
+            return np.array([getattr(t, name) for t in tallies], dtype=np.float64)
+
+        found.append(
+            PolicyResult(
+                policy=label,
+                arms=tuple(tallies[0].arms),
+                personas=tuple(tallies[0].personas),
+                users=plan.users,
+                decisions=of("decisions"),
+                regret=of("regret"),
+                value=of("value"),
+                none=of("none"),
+                conversions=of("conversions"),
+                nudged=of("nudged"),
+                fatigue=of("fatigue"),
+                opted_out=np.array([d.opted_out for d in mine]),
+                by_day=of("by_day").sum(axis=0),
+                shown=of("shown").sum(axis=0),
+                ages=of("ages").sum(axis=0),
+                propensities=np.concatenate([t.propensities for t in tallies]),
+                floor=0.0 if label.startswith(("fixed", "oracle")) else declared.floor,
+            )
+        )
+    return found
+
+
+def about(plan: SimulationPlan, stage: str) -> "SeedResult":
+    """What the comparison is about."""
+    from experiments.reports.simulation_report import SeedResult
+
+    app = plan.scenario.app
+    return SeedResult(app, stage, console.currency_of(app), plan.seeds, plan.users, plan.days, plan.command)
+
+
+def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult"]) -> list[str]:
+    """One MLflow run for each policy; links to them."""
+    from experiments.reports import simulation_report
+
+    baseline = next(p for p in everyone if p.policy == BASELINE)
+    links = []
+    for one in everyone:
+        cell = next(c for c in plan.cells() if c.policy == one.policy and c.seed == plan.seeds[0])
+        facts = {"scenario_sha256": cell.digest(), "algorithm": one.policy, "data": f"scenario {plan.scenario.app}"}
+        report = simulation_report.report(about(plan, stage), one, everyone, baseline, facts)
+        links.append(console.log(uri, report, snapshot(plan, cell, stage)))
+        _log_seeds(uri, plan, report.experiment, one, baseline)
+    return links
+
+
+def _log_seeds(uri: str, plan: SimulationPlan, experiment: str, one: "PolicyResult", baseline: "PolicyResult") -> None:
+    """Each seed as a run of <experiment>-seeds."""
+    from experiments.mlflow import tracking
+    from experiments.reports import simulation_report
+    from experiments.reports.report import ReportSeries
+
+    days = np.arange(1.0, one.regret.shape[1] + 1.0)
+    for s, seed in enumerate(plan.seeds):
+        mine, none = simulation_report.of_seed(one, s), simulation_report.of_seed(baseline, s)
+        series = {
+            "regret/total": ReportSeries("regret", days, np.cumsum(one.regret[s])),
+            "value/user": ReportSeries("value", days, np.cumsum(one.value[s]) / one.users),
+        }
+        params = {"policy": one.policy, "seed": str(seed), "users": str(one.users), "days": str(plan.days)}
+        name = f"{one.policy} seed {seed}"
+        tracking.write_seed(uri, f"{experiment}-seeds", name, params, simulation_report.metrics(mine, none), series)
+
+
+def snapshot(plan: SimulationPlan, cell: SimulationCell, stage: str) -> Snapshot:
+    """What a cell's policy had learned in the end."""
+    return from_zip(study.snapshot(cell, stage, plan.out))

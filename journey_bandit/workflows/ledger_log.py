@@ -1,0 +1,185 @@
+"""A ledger's decisions at one stage as rounds, for evaluation.
+
+What counts: decisions under the present schema whose nudge was activated where the stage requires it. A decision that
+is not settled yet has no reward, and evaluation stops there. For a snapshot that learned from this ledger, only
+decisions made after the last one it learned from count, so that it is never judged by what taught it.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.decisions.maker import CROSSED
+from api.ledger import audit
+from api.stores import Store, open_store
+from api.stores.protocol import DecisionRecord
+from bandit import features
+from bandit.arrays import Array
+from bandit.catalogue.model import NONE, Stage
+from bandit.errors import InvalidRequest, NotFound, Problem
+from bandit.learning.recoding import contexts
+from bandit.snapshot import Snapshot
+from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.ope.evaluation_policies import ArmWorth
+
+_BATCH = 10_000
+
+
+class Contamination(NamedTuple):
+    """Decisions of the control group, and those of them whose person had been shown nudges before (two known people
+    were joined, or the holdout was declared later).
+    """
+
+    control: int
+    exposed: int
+
+
+class LedgerLog(NamedTuple):
+    """One stage of a ledger."""
+
+    store: Store
+    app: str
+    stage: str
+    spec: Stage  # as it was last served
+    arms: tuple[str, ...]  # those of `spec`, then those that were declared once
+    segment: str = ""
+    after: int = 0  # only decisions with a higher number
+    until: int = 0  # and up to this one; 0: all
+    release: int | None = None  # only decisions of this release, 0 for those of none; None: all
+    refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
+
+    def source(self) -> Source:
+        """Its chunks, in the order of the ledger."""
+        return partial(_chunks, self)
+
+    def contamination(self) -> Contamination:
+        """How much of the control group had been shown nudges before, as its decisions recorded it."""
+        held = [f.decision for f in self.store.decisions(self.stage) if f.decision.holdout and f.decision.now]
+        exposed = [decision for decision in held if CROSSED in decision.notes]
+        return Contamination(len(held), len(exposed))
+
+    @property
+    def rewards(self) -> RewardRange:
+        """The declared range."""
+        return RewardRange(self.spec.reward.min, self.spec.reward.max)
+
+    @property
+    def worth(self) -> ArmWorth:
+        """What one unit of reward is worth and what showing a nudge costs, at the prices declared now."""
+        nudges = {name: nudge for spec in self.store.specs().values() for name, nudge in spec.nudges.items()}
+        nudges |= self.spec.nudges
+        shown = [nudges[arm] for arm in self.arms if arm != NONE]
+        gain = self.spec.reward.value - np.array([0.0, *(nudge.cost_when_rewarded for nudge in shown)])
+        return ArmWorth(gain, np.array([0.0, *(nudge.cost for nudge in shown)]))
+
+    def check(self, snapshot: Snapshot) -> None:
+        """InvalidRequest if a snapshot reads contexts otherwise than the log holds them: it would decide on others."""
+        mine, theirs = (features.schema(declared).keys for declared in (self.spec.features, snapshot.spec.features))
+        if mine != theirs:
+            problem = f"version {snapshot.version} was made for other features, or other ranges of them"
+            raise InvalidRequest(Problem("policy", problem, "publish it anew from this ledger, and use that one"))
+
+    def learned_through(self, version: int) -> int:
+        """The number of the last decision that a snapshot of this version learned from, 0 if none.
+
+        InvalidRequest if the ledger has fewer settlements: the snapshot did not learn here.
+        """
+        if version > self.store.last().settlement:
+            problem = f"version {version} is beyond this ledger's last settlement, {self.store.last().settlement}"
+            raise InvalidRequest(
+                Problem("policy", problem, "say --learned-elsewhere if it learned from another ledger")
+            )
+        learned = (f.seq for f in self.store.decisions(self.stage) if f.settlement and f.settlement.seq <= version)
+        return max(learned, default=0)
+
+
+def open_log(url: str, stage: str) -> LedgerLog:
+    """The ledger in a file, which a service may be running on. NotFound if it has no such stage."""
+    store = open_store(url if "://" in url else f"sqlite:///{url}", read_only=True)
+    served = audit.stages(store)
+    if stage not in served:
+        raise NotFound("stage", f"the ledger has no stage {stage!r}", f"one of {', '.join(sorted(served)) or 'none'}")
+    spec = served[stage]
+    if spec.dynamic:
+        problem = f"the actions of {stage!r} come with each request, and differ: there are no arms to compare"
+        raise InvalidRequest(Problem("stage", problem, "evaluate a stage whose nudges are declared"))
+    declared = {found.decision.spec for found in store.decisions(stage)}
+    once = dict.fromkeys(arm for digest, s in store.specs().items() if digest in declared for arm in s.arms)
+    arms = (*spec.arms, *(arm for arm in once if arm not in spec.arms))
+    return LedgerLog(store, store.meta()["app"], stage, spec, arms)
+
+
+def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
+    specs = log.store.specs()
+    same = {digest for digest, spec in specs.items() if spec.schema == log.spec.schema}
+    end = log.until or log.store.last().decision
+    rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.spec in same)
+    if log.release is not None:
+        rows = (f for f in rows if f.decision.release == log.release)
+    counted = (f for f in rows if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
+    while batch := list(islice(counted, _BATCH)):
+        yield _rounds(log, batch, specs)
+
+
+def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Stage]) -> LoggedRounds:
+    n, k = len(found), len(log.arms)
+    at = {arm: a for a, arm in enumerate(log.arms)}
+    places = {digest: [at[arm] for arm in spec.arms] for digest, spec in specs.items() if set(spec.arms) <= set(at)}
+    propensities, mean, may = np.zeros((n, k)), np.zeros((n, k)), np.zeros((n, k), dtype=np.bool_)
+    for i, (_, decision, _, _) in enumerate(found):
+        place = places[decision.spec]
+        propensities[i, place], mean[i, place] = decision.propensity, decision.mean
+        may[i, place] = [arm not in decision.excluded for arm in specs[decision.spec].arms]
+    action = np.array([at[f.decision.arm] for f in found], dtype=np.intp)
+    reward = np.array([_reward(f, log) for f in found])
+    x = contexts(np.array([f.decision.x for f in found]), [f.decision.spec for f in found], specs, log.spec)
+    spec = log.spec.reward
+    root = log.store.roots({f.decision.user for f in found})  # ids that were joined are one person
+    return LoggedRounds(
+        action=action,
+        reward=reward,
+        pscore=propensities[np.arange(n), action],
+        x=x,
+        propensities=propensities,
+        q_hat=np.zeros((n, k)) if log.refunds else spec.min + (spec.max - spec.min) * mean,
+        eligible=may,
+        user=np.array(
+            [int.from_bytes(root[f.decision.user][:8], "little", signed=True) for f in found], dtype=np.int64
+        ),
+        at=np.array([f.decision.at for f in found], dtype=np.int64),
+        version=np.array([f.decision.version for f in found], dtype=np.int64),
+        holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
+        holdout_share=np.array([specs[f.decision.spec].holdout for f in found]),
+        segment=labels(log, x) if log.segment else None,
+    )
+
+
+def _number(user: bytes) -> int:
+    return int.from_bytes(user[:8], "little", signed=True)
+
+
+def _reward(found: DecisionRecord, log: LedgerLog) -> float:
+    if found.settlement is None:
+        return float("nan")
+    refunded = any(o.kind == "retraction" and not o.voids for o in found.outcomes)
+    return float(refunded) if log.refunds else found.settlement.reward
+
+
+def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:
+    """The declared feature's value: a category, a boolean, or for a number the lower or upper half of its range."""
+    name, columns = log.segment, features.schema(log.spec.features).columns
+    if name not in log.spec.features:
+        known = ", ".join(log.spec.features)
+        raise InvalidRequest(Problem("segment", f"the stage has no feature {name!r}", f"one of {known}"))
+    feature = log.spec.features[name]
+    if feature.type == "category":
+        shown = x[:, [columns.index(f"{name}={value}") for value in feature.values]].argmax(axis=1)
+        labels = np.array([f"{name}={value}" for value in feature.values])
+        return np.asarray(labels[shown], dtype=np.str_)
+    words = ("low", "high") if feature.type == "number" else ("false", "true")
+    labels = np.array([f"{name}={word}" for word in words])
+    return np.asarray(labels[(x[:, columns.index(name)] > 0.0).astype(int)], dtype=np.str_)

@@ -1,0 +1,158 @@
+"""What a ledger says of a policy: everything that a review and a promotion need, computed on one reading of its log.
+
+A candidate is judged by decisions made after the last one that taught it; the policy that is live, by its own.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import engine
+from bandit.arrays import Array
+from bandit.snapshot import Snapshot
+from experiments.data.rounds import LoggedRounds
+from experiments.inference.intervals import LEVEL
+from experiments.inference.segments import SegmentSums
+from experiments.ope import evaluate as core
+from experiments.ope.accumulate import EvaluationConfig, matured
+from experiments.ope.evaluate import Evaluation
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, LoggedProbabilities, deciding, eligible
+from experiments.promotion.lift_monitor import LiftReport, monitor
+from experiments.reports.policy_diff import PolicyDiff, diff
+from journey_bandit.workflows import ledger_log, verdicts
+from journey_bandit.workflows.ledger_log import Contamination, LedgerLog
+from journey_bandit.workflows.verdicts import PolicyVerdict
+
+NONE = "none"
+_ROUNDS = 20_000  # of the drawings and the diff: the newest
+
+
+class PolicyEvidence(NamedTuple):
+    """`rounds`: outside the holdout, rewards known. `champion`: the name of what the policy is compared with."""
+
+    log: LedgerLog
+    rounds: LoggedRounds
+    may: NDArray[np.bool_]  # (n, k)
+    pi: Array  # (n, k)
+    net: Evaluation
+    reward: Evaluation
+    monitored: LiftReport
+    segments: Mapping[str, SegmentSums]
+    judged: PolicyVerdict
+    champion: str
+    q_hat: Array  # (n, k) what its own model expects, in the reward's units
+    diff: PolicyDiff | None
+    digest: str  # of the rounds
+    contamination: Contamination
+
+
+def gather(
+    ledger: str, stage: str, policy: Snapshot | None, champion: tuple[str, Snapshot] | None = None,
+    until: int = 0, release: int | None = None, *, segments: bool = True, diff_with: tuple[str, Snapshot] | None = None,
+) -> PolicyEvidence:  # fmt: skip
+    """Evidence for `policy` (None: whatever made the log) against the champion, or no nudge where there is none.
+
+    until: the last decision that counts, 0 for all. release: only its decisions. NotFound, InvalidRequest, LedgerError.
+    """
+    log = ledger_log.open_log(ledger, stage)
+    taught = [] if policy is None else [policy, *([champion[1]] if champion else [])]
+    for snapshot in taught:
+        log.check(snapshot)
+    log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until, release=release)
+    chunks = list(log.source()())  # read once: everything below passes over them
+    rounds = _concatenated(list(matured(iter(chunks))))
+    target = EvaluationPolicy("this policy", deciding(policy, log.arms) if policy else LoggedProbabilities())
+    against = [EvaluationPolicy(NONE, FixedArm(0))]
+    if champion and policy is not None:
+        against.insert(0, EvaluationPolicy(champion[0], deciding(champion[1], log.arms)))
+    floor = log.spec.floor
+    ask = EvaluationConfig(
+        (target,), tuple(against), rewards=log.rewards, prefix=True, heaviest=1 / floor if floor else 100.0
+    )
+    (reward,) = core.evaluate([lambda: iter(chunks)], ask)
+    (net,) = core.evaluate([lambda: iter(chunks)], ask._replace(worth=log.worth))
+    worthy = ask._replace(worth=log.worth, follow=False)
+    by_feature = {name: _segments(log, chunks, name, worthy) for name in log.spec.features} if segments else {}
+    (judged,) = verdicts.judged(log, ask._replace(worth=log.worth), [net], LEVEL)
+    newest = rounds.only(slice(max(len(rounds.reward) - _ROUNDS, 0), None))
+    pi = _probabilities(target, newest, len(log.arms))
+    q_hat = _expected(policy, log, newest)
+    compared = diff_with or (champion if policy is not None else None)
+    return PolicyEvidence(
+        log=log,
+        rounds=newest,
+        may=eligible(newest) if len(newest.reward) else np.zeros((0, len(log.arms)), dtype=np.bool_),
+        pi=pi,
+        net=net,
+        reward=reward,
+        monitored=monitor(lambda: iter(chunks), log.rewards, log.worth),
+        segments={name: found for name, found in by_feature.items() if found is not None},
+        judged=judged,
+        champion=against[0].name,
+        q_hat=q_hat,
+        diff=_diff(log, newest, pi, q_hat, *compared) if compared else None,
+        digest=_digest(rounds),
+        contamination=log.contamination(),
+    )
+
+
+def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
+    seen_open = snapshot.basis.decisions if snapshot.pending is not None else 0
+    return max(log.learned_through(snapshot.version), seen_open)
+
+
+def _concatenated(chunks: Sequence[LoggedRounds]) -> LoggedRounds:
+    if len(chunks) == 1:
+        return chunks[0]
+    if not chunks:
+        return LoggedRounds(np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0))
+    parts = zip(*chunks, strict=True)
+    return LoggedRounds._make(None if any(p is None for p in part) else np.concatenate(part) for part in parts)
+
+
+def _probabilities(target: EvaluationPolicy, rounds: LoggedRounds, k: int) -> Array:
+    assert target.of is not None  # noqa: S101 - `gather` gives it one
+    return target.of(rounds) if len(rounds.reward) else np.zeros((0, k))
+
+
+def _segments(
+    log: LedgerLog, chunks: Sequence[LoggedRounds], feature: str, ask: EvaluationConfig
+) -> SegmentSums | None:
+    named = log._replace(segment=feature)
+    labelled = [c if c.x is None else c._replace(segment=ledger_log.labels(named, c.x)) for c in chunks]
+    (found,) = core.evaluate([lambda: iter(labelled)], ask)
+    return found.segments
+
+
+def _expected(policy: Snapshot | None, log: LedgerLog, rounds: LoggedRounds) -> Array:
+    """What its own model expects of each arm; of the policy that made the log, what it said then."""
+    logged = rounds.q_hat if rounds.q_hat is not None else np.zeros((len(rounds.reward), len(log.arms)))
+    if policy is None or rounds.x is None or not len(rounds.reward):
+        return logged
+    columns = [log.arms.index(arm) for arm in policy.spec.arms]
+    scores = engine.choose_many(engine.prepare(policy), rounds.x, eligible(rounds)[:, columns])
+    span = log.spec.reward.max - log.spec.reward.min
+    found = logged.copy()
+    found[:, columns] = log.spec.reward.min + span * scores.mean
+    return found
+
+
+def _diff(
+    log: LedgerLog, rounds: LoggedRounds, pi: Array, q_hat: Array, name: str, before: Snapshot
+) -> PolicyDiff | None:
+    if not len(rounds.reward) or rounds.x is None:
+        return None
+    was = deciding(before, log.arms)(rounds)
+    labels = {feature: ledger_log.labels(log._replace(segment=feature), rounds.x) for feature in log.spec.features}
+    return diff(name, log.arms, was, pi, q_hat, log.worth, log.spec.reward.value, labels)
+
+
+def _digest(rounds: LoggedRounds) -> str:
+    sha = hashlib.sha256()
+    for part in (rounds.action, rounds.reward, rounds.pscore, rounds.x):
+        if part is not None:
+            sha.update(np.ascontiguousarray(part).tobytes())
+    return sha.hexdigest()

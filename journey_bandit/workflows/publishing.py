@@ -1,0 +1,225 @@
+"""Publishing: a policy, the evidence for it, and its review as one run and one version in the registry."""
+
+import datetime as dt
+import shlex
+import sys
+import time
+from importlib.metadata import version as installed
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from api.releases.service import iso
+from api.stores import open_store
+from bandit.errors import JourneyBanditError, NotFound, RemoteError
+from bandit.snapshot import Snapshot, pack, unpack
+from experiments.reports import review
+from journey_bandit import console
+from journey_bandit.workflows.ledger_log import LedgerLog
+from journey_bandit.workflows.policy_evidence import PolicyEvidence, gather
+
+if TYPE_CHECKING:
+    from experiments.mlflow.approvals import RegistryState
+    from experiments.mlflow.registry import Registry
+    from experiments.mlflow.tracking import PublishedVersion
+
+DISTRIBUTION = "journey-bandit"
+
+
+class PublishRequest(NamedTuple):
+    """What to publish. `kind`: candidate, or live for what decides now. `at`: µs."""
+
+    ledger: str
+    stage: str
+    snapshot: Snapshot
+    kind: str
+    at: int = 0
+    until: int = 0
+    release: int | None = None
+    why: str = ""
+    previous: Snapshot | None = None  # the live run before
+
+
+def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
+    """Gather the evidence, write the review, register the version. RemoteError, LedgerError, NotFound."""
+    from experiments.mlflow import tracking
+    from experiments.mlflow.registry import Registry, digest, name_of
+
+    console.quiet()
+    registry = Registry(uri)
+    model = name_of(wanted.snapshot.app, wanted.stage)
+    standing = registry.standing(model)
+    champion, previous = compared(registry, standing)
+    if wanted.kind == "live":
+        previous = (f"the live run before, v{wanted.previous.version}", wanted.previous) if wanted.previous else None
+    mine = wanted.snapshot if wanted.kind == "candidate" else None
+    found = gather(wanted.ledger, wanted.stage, mine, champion, wanted.until, wanted.release, diff_with=previous)
+    when = wanted.at or time.time_ns() // 1000
+    live = _live(registry, standing, when)
+    back = _rollback(standing, wanted.snapshot.app, wanted.stage, when)
+    report = review.build(_about(wanted, found, live, back), _found(found))
+    tags = {
+        "kind": wanted.kind,
+        "gate": found.judged.verdict.decision if wanted.kind == "candidate" else "not asked",
+        "gate_reasons": "; ".join(found.judged.verdict.reasons),
+        "vs_champion": found.champion,
+        "review": "waiting" if wanted.kind == "candidate" else "not asked",
+        "policy_sha256": digest(pack(wanted.snapshot)),
+        "belief_sha256": wanted.snapshot.belief.digest(),
+        "package": installed(DISTRIBUTION),
+        **({"why": wanted.why} if wanted.why else {}),
+        **({"live_id": f"{wanted.stage}-{wanted.at}"} if wanted.kind == "live" else {}),
+        **console.git(),
+    }
+    data = tracking.EvidenceData(f"{model} decisions", found.digest, wanted.ledger.rsplit("/", 1)[-1], found.reward.n)
+    package = f"{DISTRIBUTION}[experiments]=={installed(DISTRIBUTION)}"
+    return tracking.publish(uri, report, wanted.snapshot, data, package, tags, when)
+
+
+def compared(
+    registry: "Registry", standing: "RegistryState"
+) -> tuple[tuple[str, Snapshot] | None, tuple[str, Snapshot] | None]:
+    """The champion, which the gate compares with, and the version before, which the diff compares with.
+
+    A version whose files were deleted in MLflow cannot be compared with, and keeps nobody from going on: it is said.
+    """
+    move = standing.serves
+    champion = None
+    if move is not None and move.version:
+        try:
+            champion = (f"champion v{move.version}", unpack(registry.files(standing.model, move.version, move.sha256)))
+        except (NotFound, RemoteError) as error:
+            console.out.print(f"note: not compared with the champion: {error}", markup=False, soft_wrap=True)
+    if champion:
+        return champion, champion
+    for version in reversed(registry.versions(standing.model)):
+        try:
+            return None, (f"v{version}", registry.snapshot(standing.model, version))
+        except (NotFound, RemoteError) as error:
+            console.out.print(f"note: not compared with version {version}: {error}", markup=False, soft_wrap=True)
+    return None, None
+
+
+def _found(found: PolicyEvidence) -> review.ReviewFindings:
+    r = found.rounds
+    worth = found.log.worth
+    value = found.q_hat * worth.gain - worth.cost
+    return review.ReviewFindings(
+        rounds=r,
+        eligible=found.may,
+        pi=found.pi,
+        value=value,
+        reward=found.reward,
+        net=found.net,
+        monitored=found.monitored,
+        segments=found.segments,
+        verdict=found.judged.verdict,
+        diff=found.diff,
+        control=found.contamination.control,
+        exposed=found.contamination.exposed,
+    )
+
+
+def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: str) -> review.ReviewSubject:
+    from experiments.mlflow.registry import digest
+
+    snapshot, spec, log = wanted.snapshot, wanted.snapshot.spec, found.log
+    settings = {k: v for k, v in msgspec.to_builtins(spec.policy).items() if k != "name"}
+    meta, git = log.store.meta(), console.git()
+    terms = msgspec.to_builtins(log.spec.promotion)
+    rule = ", ".join(f"{k} {v or 'none'}" if k == "guardrails" else f"{k} {v:g}" for k, v in terms.items())
+    at = found.rounds.at
+    window = f"{iso(int(at[0]))} to {iso(int(at[-1]))}" if at is not None and len(at) else "no decisions"
+    watch = _alarms(wanted)
+    return review.ReviewSubject(
+        app=log.app,
+        stage=wanted.stage,
+        currency=meta.get("currency", ""),
+        kind=wanted.kind,
+        algorithm=str(spec.policy.__struct_config__.tag),
+        settings=", ".join(f"{k} {v}" for k, v in settings.items()) or "no settings",
+        arms=log.arms,
+        floor=spec.floor,
+        version=snapshot.version,
+        belief_sha256=snapshot.belief.digest(),
+        policy_sha256=digest(pack(snapshot)),
+        salt_id=meta.get("salt_digest", ""),
+        champion=found.champion,
+        rule=rule,
+        data=_data(wanted, log),
+        data_sha256=found.digest,
+        window=window,
+        alarms=watch,
+        live=live,
+        rollback=rollback,
+        command=_command(wanted),
+        git=f"commit {git['git_sha'][:12]}{' with changes' if git['dirty'] == 'true' else ''}"
+        if git
+        else "no checkout",
+        binary=log.spec.reward.kind == "binary",
+    )
+
+
+def _command(wanted: PublishRequest) -> str:
+    words = ["journey-bandit", *sys.argv[1:]]
+    return shlex.join(words if "--store" in words else [*words, "--store", wanted.ledger])
+
+
+def _data(wanted: PublishRequest, log: LedgerLog) -> str:
+    if wanted.release is not None:
+        mine = f"release {wanted.release} made" if wanted.release else "no release made"
+        return f"decisions of {log.app}/{wanted.stage} that {mine}, up to number {wanted.until:,}"
+    return f"decisions of {log.app}/{wanted.stage} after number {log.after:,}"
+
+
+def _alarms(wanted: PublishRequest) -> tuple[str, ...]:
+    from api.ledger import audit
+    from api.ledger.statistics_store import tallies
+
+    store = open_store(url(wanted.ledger), read_only=True)
+    try:
+        watch = tallies(store, audit.stages(store))[wanted.stage].watch
+    finally:
+        store.close()
+    return tuple(f"{a.arm} {a.direction} at {iso(a.at)}" for a in watch.alarms)
+
+
+def _live(registry: "Registry", standing: "RegistryState", when: int) -> str:
+    """What is live when the page is written. A page stays as it is, so it says as of when."""
+    from experiments.mlflow import approvals
+
+    as_of = f"As of {iso(when)}: "
+    if standing.move is None:
+        return f"{as_of}nothing was ever approved here: the service decides with what it learns live."
+    try:
+        done = registry.audit(standing.model)
+    except JourneyBanditError:  # an audit table that cannot be read keeps no review from being written
+        done = [standing.move]
+    move = standing.move
+    said = f"{as_of}{approvals.live([*(m for m in done if m.number < move.number), move])}. Gate: {move.gate}"
+    return (
+        said
+        + (f", overridden: {move.override}." if move.override else ".")
+        + (f" {standing.refused}." if standing.refused else "")
+    )
+
+
+def _rollback(standing: "RegistryState", app: str, stage: str, when: int) -> str:
+    to = standing.move.back if standing.move else ""
+    where = f"version {to}" if to else "what is learned live"
+    return (
+        f"journey-bandit rollback {app} {stage} --why '…' --url SERVICE goes back at once, "
+        f"as of {iso(when)} to {where}; "
+        f"--to VERSION to another one, --to none to what is learned live. journey-bandit registry audit {app} {stage} "
+        "says what is live now."
+    )
+
+
+def url(ledger: str) -> str:
+    """A store's address, from it or from its file."""
+    return ledger if "://" in ledger else f"sqlite:///{ledger}"
+
+
+def now_iso() -> str:
+    """The time, as a move keeps it."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Real data whose outcomes are known, replayed."""

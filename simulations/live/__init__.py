@@ -1,0 +1,1 @@
+"""Simulated people against a running service."""

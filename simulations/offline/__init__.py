@@ -1,0 +1,1 @@
+"""Simulation without a service: runs, studies, logs."""

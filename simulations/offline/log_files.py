@@ -1,0 +1,81 @@
+"""A run's decisions on disk: one Parquet log for each stage, streamed as they are made."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from bandit.catalogue.model import parse, read_shipped
+from bandit.features import schema
+from simulations.offline.parquet_log import LogFacts, LogRows, LogWriter, RewardColumns
+from simulations.offline.policy_specs import policy_spec
+from simulations.offline.runner import SimulationCell, StepDecisions
+
+
+class StudyLogs:
+    """A sink, to be used in a `with` block: the files are whole when it ends, and not there if it raises.
+
+    `truth` in a log is of the very person, `regret` given what can be seen: the mean of one is not the other's.
+    """
+
+    def __init__(self, cell: SimulationCell, folder: Path):
+        catalogue = parse(read_shipped(cell.scenario.app))
+        who = policy_spec(cell.policy, {arm for stage in catalogue.stages.values() for arm in stage.arms})
+        self._writers = {}
+        for name in catalogue.stages if cell.journey else (cell.scenario.stage,):
+            stage = who.stage(catalogue.stage(name), cell.holdout)
+            reward = RewardColumns(stage.reward.kind, stage.reward.min, stage.reward.max, stage.reward.value)
+            facts = LogFacts(
+                app=catalogue.app,
+                stage=name,
+                arms=stage.arms,
+                policy=who.label,
+                scenario=cell.digest(),
+                seed=cell.seed,
+                currency=catalogue.currency,
+                reward=reward,
+                floor=stage.floor,
+            )
+            d = len(schema(stage.features).columns)
+            self._writers[name] = LogWriter(path(cell, name, folder), facts, d)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        for writer in self._writers.values():
+            self._stack.enter_context(writer)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, at)
+
+    def write(self, rows: StepDecisions) -> None:
+        """Append one stage's decisions of one step."""
+        each = np.arange(len(rows.arm))
+        self._writers[rows.stage].write(
+            LogRows(
+                user=rows.user,
+                at=rows.at,
+                version=np.full(len(each), rows.version, dtype=np.int64),
+                action=rows.arm,
+                reward=rows.reward,
+                pscore=rows.propensities[each, rows.arm],
+                holdout=rows.holdout,
+                x=rows.x,
+                p=rows.propensities,
+                q_hat=rows.mean,
+                truth=rows.truth,
+                regret=rows.regret,
+            )
+        )
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of each stage's log so far."""
+        return {name: writer.digest for name, writer in self._writers.items()}
+
+
+def path(cell: SimulationCell, stage: str, folder: Path) -> Path:
+    """Where the log of a cell's stage is."""
+    return folder / f"{cell.digest()}.{stage}.parquet"

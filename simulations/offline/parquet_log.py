@@ -1,0 +1,270 @@
+"""The log of a simulation in a Parquet file, streamed: one row a decision, in order, in row groups.
+
+The only file of simulations that knows pyarrow. Columns: user, at (µs), version, action, reward (own units, NaN where
+not known), pscore, holdout; x_<i>; p_<a> (propensities of every arm, 0 = ineligible); q_hat_<a> (posterior mean reward
+on [0, 1], as it was when decided); and where the truth is known truth_<a> (expected net value, in currency) and regret.
+The file's metadata says under `journey_bandit` what they are of. `experiments` reads the same.
+
+A writer holds one row group, whatever the number of rows. The file has another name until it is whole. The digest is of
+the content: it does not depend on how the rows were cut, on compression, or on who wrote the file.
+
+Shapes: n rows, d features, k arms.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from bandit.arrays import Array
+from bandit.errors import InvalidRequest, Problem
+
+ROWS = 2**16
+"""Of a row group: 30 MB while it is collected, with 6 arms and 20 features and the truth."""
+
+_KEY = b"journey_bandit"
+_COUNTED = {"user": "<i8", "at": "<i8", "version": "<i8", "action": "<i2", "holdout": "|b1"}  # all others are <f8
+_TYPES = {"<i8": pa.int64(), "<i2": pa.int16(), "|b1": pa.bool_(), "<f8": pa.float64()}
+
+
+class RewardColumns(msgspec.Struct, frozen=True):
+    """The reward of a stage, as it was declared; `value` is what one unit is worth in the currency."""
+
+    kind: str
+    min: float
+    max: float
+    value: float = 1.0
+
+
+class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a log says of itself."""
+
+    app: str
+    stage: str
+    arms: tuple[str, ...]
+    policy: str
+    scenario: str
+    seed: int
+    currency: str
+    reward: RewardColumns
+    floor: float
+
+
+class LogRows(NamedTuple):
+    """n decisions in the order they were made. `truth` and `regret` are there both or neither."""
+
+    user: NDArray[np.int64]  # (n,)
+    at: NDArray[np.int64]  # (n,) µs
+    version: NDArray[np.int64]  # (n,) of the policy
+    action: NDArray[np.intp]  # (n,)
+    reward: Array  # (n,)
+    pscore: Array  # (n,) propensity of the action
+    holdout: NDArray[np.bool_]  # (n,)
+    x: Array  # (n, d)
+    p: Array  # (n, k)
+    q_hat: Array  # (n, k)
+    truth: Array | None = None  # (n, k)
+    regret: Array | None = None  # (n,)
+
+
+class LogDigest:
+    """SHA-256 of facts, names and columns, each column as one little-endian stream: equal however rows are cut."""
+
+    def __init__(self, facts: LogFacts, names: list[str]):
+        said = msgspec.json.decode(msgspec.json.encode(facts), type=LogFacts)  # as it is read: 0 becomes 0.0
+        self._facts = msgspec.json.encode(said, order="sorted")
+        self._streams = {name: hashlib.sha256() for name in names}
+
+    def add(self, columns: dict[str, NDArray[np.generic]]) -> None:
+        """More rows of every column, in their canonical types."""
+        for name, values in columns.items():
+            self._streams[name].update(np.ascontiguousarray(values).data)
+
+    def hex(self) -> str:
+        """Of what was added so far."""
+        whole = hashlib.sha256(self._facts)
+        for name, stream in sorted(self._streams.items()):
+            whole.update(name.encode() + b"\0" + stream.digest())
+        return whole.hexdigest()
+
+
+class LogWriter:
+    """A log that grows by `write`; in a `with` block it is finished at its end, and removed if that raises.
+
+    Until then its name ends in `.part`. What an earlier run left under either name is replaced. `digest` is that of the
+    finished log, `rows` how many it has.
+    """
+
+    def __init__(self, path: Path, facts: LogFacts, d: int, *, truth: bool = True, rows: int = ROWS):
+        self.path, self.rows = path, 0
+        self._part = path.with_name(path.name + ".part")
+        self._names = names(d, len(facts.arms), truth=truth)
+        self._shapes = (d, len(facts.arms), truth)
+        self._size, self._held, self._waiting = rows, 0, list[dict[str, NDArray[np.generic]]]()
+        self._digest = LogDigest(facts, self._names)
+        fields = [pa.field(name, _TYPES[_COUNTED.get(name, "<f8")], nullable=False) for name in self._names]
+        self._schema = pa.schema(fields, metadata={_KEY: msgspec.json.encode(facts)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = parquet.ParquetWriter(
+            self._part,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            write_statistics=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self._file.close()
+            self._part.unlink()
+
+    @property
+    def digest(self) -> str:
+        """Of the rows added so far."""
+        return self._digest.hex()
+
+    def write(self, rows: LogRows) -> None:
+        """Append. InvalidRequest names a column whose shape or values do not fit."""
+        columns = _columns(rows, *self._shapes)
+        self._digest.add(columns)
+        self._waiting.append(columns)
+        self._held += len(rows.user)
+        self.rows += len(rows.user)
+        if self._held >= self._size:
+            self._flush(self._held - self._held % self._size)
+
+    def finish(self) -> None:
+        """Write what is left, and give the file its name: from then on it is whole, and never before."""
+        self._flush(self._held)
+        self._file.close()
+        with self._part.open("rb") as file:
+            os.fsync(file.fileno())
+        self._part.replace(self.path)
+
+    def _flush(self, rows: int) -> None:
+        """Write the first rows that wait, in groups of one size."""
+        if not rows:
+            return
+        joined = {name: np.concatenate([part[name] for part in self._waiting]) for name in self._names}
+        table = pa.table([pa.array(joined[name][:rows]) for name in self._names], schema=self._schema)
+        self._file.write_table(table, row_group_size=self._size)
+        self._waiting = [{name: values[rows:].copy() for name, values in joined.items()}]
+        self._held -= rows
+
+
+def names(d: int, k: int, *, truth: bool = True) -> list[str]:
+    """The columns of a log, in the order of the file."""
+    plain = ["user", "at", "version", "action", "reward", "pscore", "holdout"]
+    wide = [f"x_{i}" for i in range(d)] + [f"{what}_{a}" for what in ("p", "q_hat") for a in range(k)]
+    return [*plain, *wide, *([f"truth_{a}" for a in range(k)] + ["regret"] if truth else [])]
+
+
+def facts(path: Path) -> LogFacts:
+    """What the file says of itself. InvalidRequest if it is no log of ours."""
+    with _opened(path) as file:
+        return _shape(path, file)[0]
+
+
+def read(path: Path, rows: int = ROWS) -> Iterator[LogRows]:
+    """The log in pieces of at most `rows`. InvalidRequest if it is no log of ours."""
+    with _opened(path) as file:
+        said, d, _ = _shape(path, file)
+        known = file.schema_arrow.names
+        for batch in file.iter_batches(rows):
+            columns = [batch.column(i).to_numpy(zero_copy_only=False) for i in range(len(known))]
+            yield _rows(dict(zip(known, columns, strict=True)), d, len(said.arms))
+
+
+def digest(path: Path) -> str:
+    """Of the content of a file: what its writer's `digest` was. InvalidRequest if it is no log of ours."""
+    with _opened(path) as file:
+        said, d, truth = _shape(path, file)
+    found = LogDigest(said, names(d, len(said.arms), truth=truth))
+    for rows in read(path):
+        found.add(_columns(rows, d, len(said.arms), truth))
+    return found.hex()
+
+
+def _columns(rows: LogRows, d: int, k: int, truth: bool) -> dict[str, NDArray[np.generic]]:
+    """Each column in its canonical type, and a copy: one NaN, no −0, nothing that the caller may change later."""
+    n, wide = len(rows.user), {"x": d, "p": k, "q_hat": k, "truth": k}
+    parts = {name: values for name, values in rows._asdict().items() if values is not None}
+    problems = [
+        Problem(name, f"shape {values.shape}", f"the log was opened for {expected}")
+        for name, values in parts.items()
+        if values.shape != (expected := (n, wide[name]) if name in wide else (n,))
+    ]
+    if {"truth", "regret"} & parts.keys() != ({"truth", "regret"} if truth else set()):
+        problems.append(Problem("truth, regret", "there in some rows and not in others", "open the log as they are"))
+    if problems:
+        raise InvalidRequest(*problems)
+    columns: dict[str, NDArray[np.generic]] = {}
+    for name, values in parts.items():
+        each = {f"{name}_{i}": values[:, i] for i in range(wide[name])} if name in wide else {name: values}
+        columns |= {column: _canonical(column, numbers) for column, numbers in each.items()}
+    return columns
+
+
+def _canonical(name: str, values: NDArray[Any]) -> NDArray[np.generic]:
+    with np.errstate(invalid="ignore"):  # NaN as a whole number is refused below
+        made = values.astype(_COUNTED.get(name, "<f8"), order="C", casting="unsafe", copy=True)
+    if made.dtype.kind != "f":
+        if made.dtype.kind == "i" and not np.array_equal(made, values):
+            raise InvalidRequest(Problem(name, f"not whole, or beyond {made.dtype.name}", "whole numbers"))
+        return made
+    made += 0.0
+    made[np.isnan(made)] = np.nan
+    return made
+
+
+def _rows(columns: dict[str, NDArray[Any]], d: int, k: int) -> LogRows:
+    def wide(name: str, width: int) -> Array:
+        parts = [columns[f"{name}_{i}"] for i in range(width)]
+        return np.column_stack(parts) if parts else np.zeros((len(columns["user"]), 0))
+
+    plain = {name: columns[name] for name in ("user", "at", "version", "reward", "pscore", "holdout")}
+    made = LogRows(
+        **plain, action=columns["action"].astype(np.intp), x=wide("x", d), p=wide("p", k), q_hat=wide("q_hat", k)
+    )
+    return made._replace(truth=wide("truth", k), regret=columns["regret"]) if "regret" in columns else made
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _unusable(path, str(error)) from error
+
+
+def _shape(path: Path, file: Any) -> tuple[LogFacts, int, bool]:
+    """Facts, d, and whether the truth is there."""
+    known = file.schema_arrow.names
+    text = (file.schema_arrow.metadata or {}).get(_KEY)
+    if text is None:
+        raise _unusable(path, "its metadata has no `journey_bandit`")
+    try:
+        said = msgspec.json.decode(text, type=LogFacts)
+    except msgspec.DecodeError as error:
+        raise _unusable(path, f"metadata `journey_bandit`: {error}") from error
+    d, truth = sum(name.startswith("x_") for name in known), "regret" in known
+    if known != names(d, len(said.arms), truth=truth):
+        raise _unusable(path, f"columns {known} are not those of a log of {len(said.arms)} arms")
+    return said, d, truth
+
+
+def _unusable(path: Path, problem: str) -> InvalidRequest:
+    return InvalidRequest(Problem("log", f"{path}: {problem}", "give a Parquet log that the simulator wrote"))

@@ -1,0 +1,84 @@
+"""Who plays in a simulation: a policy of the service by its name, or the oracle.
+
+default              what the catalogue declares for each stage
+hierarchical         any policy by its tag, with the prior mean that the stage declares
+linear:alpha=0.3     with settings
+fixed:discount_10    always one arm, where a stage has it and it may be shown; no nudge elsewhere. fixed:none
+oracle               the arm of the largest exact net value, given what can be seen
+…:price=0.4          any of them with a price for every nudge, in the app's currency: what later visits lose
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bandit.catalogue.decoding import closest
+from bandit.catalogue.model import Stage
+from bandit.errors import InvalidRequest, Problem
+from bandit.policies import Fixed
+from simulations.datasets.classification import POLICIES
+
+
+class PolicySpec(NamedTuple):
+    """`price` is on top of what the stage declares."""
+
+    label: str
+    oracle: bool
+    price: float
+    name: str
+    settings: dict[str, Any]
+
+    def stage(self, declared: Stage, holdout: float) -> Stage:
+        """The stage as this contender plays it. InvalidRequest for settings that its policy does not have."""
+        declared = msgspec.structs.replace(declared, holdout=holdout, price=declared.price + self.price)
+        if self.oracle:
+            return msgspec.structs.replace(declared, policy=Fixed("none"), floor=0.0)
+        if self.name == "default":
+            return declared
+        if self.name == "fixed":
+            arm = self.settings["arm"] if self.settings["arm"] in declared.arms else "none"
+            return msgspec.structs.replace(declared, policy=Fixed(arm), floor=0.0)
+        made = POLICIES[self.name]
+        prior = getattr(declared.policy, "prior_mean", None)
+        start = {"prior_mean": prior} if prior is not None and "prior_mean" in made.__struct_fields__ else {}
+        try:
+            policy = msgspec.convert({"name": self.name} | start | self.settings, made)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(Problem(f"policy {self.label}", str(error), "another value")) from None
+        return msgspec.structs.replace(declared, policy=policy)
+
+
+def policy_spec(text: str, arms: set[str]) -> PolicySpec:
+    """Read `text`. InvalidRequest names what is not known; `arms` are all arms of the app."""
+    name, _, rest = text.partition(":")
+    known = {"default", "oracle", *POLICIES}
+    if name not in known:
+        raise InvalidRequest(Problem("policy", f"{name!r} is not a policy", closest(name, known)))
+    if name == "fixed":
+        arm = rest or "none"
+        if arm not in arms:
+            raise InvalidRequest(Problem("policy", f"no stage of this app has the arm {arm!r}", closest(arm, arms)))
+        return PolicySpec(f"fixed:{arm}", False, 0.0, name, {"arm": arm})
+    settings = {key: _number(text, key, value) for key, value in _pairs(text, rest)}
+    allowed = {"price", *(POLICIES[name].__struct_fields__ if name in POLICIES else ())}
+    for key in settings.keys() - allowed:
+        raise InvalidRequest(Problem(f"policy {text}", f"{name} has no setting {key!r}", closest(key, allowed)))
+    price = settings.pop("price", 0.0)
+    if price < 0.0:
+        raise InvalidRequest(Problem(f"policy {text}", "a price below 0", "0 or more, in the app's currency"))
+    return PolicySpec(text, name == "oracle", price, name, settings)
+
+
+def _pairs(text: str, rest: str) -> list[tuple[str, str]]:
+    found = [part.partition("=") for part in rest.split(",") if part]
+    for key, equals, _ in found:
+        if not equals:
+            raise InvalidRequest(Problem(f"policy {text}", f"{key!r} is not NAME=NUMBER", "e.g. linear:alpha=0.3"))
+    return [(key.strip(), value) for key, _, value in found]
+
+
+def _number(text: str, key: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise InvalidRequest(Problem(f"policy {text}", f"{key}={value!r} is no number", "e.g. alpha=0.3")) from None

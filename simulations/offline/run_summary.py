@@ -1,0 +1,104 @@
+"""Sums of one run at one stage, by day and by persona: what tables and figures are made of.
+
+Shapes: n decisions, k arms, Z personas, D days.
+"""
+
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit.arrays import Array
+from simulations.population import Population
+
+AGES = 24  # buckets of the delay curve, over the attribution window
+T = TypeVar("T")
+_SAMPLE = 2000  # propensities that are kept
+
+
+class RunSummary(msgspec.Struct):
+    """Lists of D, unless said. Money is in the app's currency."""
+
+    arms: list[str]
+    personas: list[str]
+    decisions: list[int] = []
+    regret: list[float] = []
+    value: list[float] = []  # expected net value of what was shown, for these very people
+    none: list[float] = []  # … of no nudge
+    net: list[float] = []  # realised
+    rewards: list[float] = []
+    conversions: list[int] = []  # decisions with a reward
+    nudged: list[int] = []
+    fatigue: list[float] = []  # Σ F
+    by_day: list[list[int]] = []  # (D, k) shown
+    shown: list[list[int]] = []  # (Z, k)
+    gain_by_persona: list[float] = []  # (Z,) Σ (value − none)
+    rewards_by_persona: list[float] = []  # (Z,)
+    ages: list[int] = []  # (AGES,) rewards by delay
+    propensities: list[float] = []  # of the first decisions of each day
+    excess: float = 0.0  # Σ (value − value given what can be seen): those who return are selected
+    realised: float = 0.0  # Σ (net − value)
+    variance: float = 0.0  # of that sum
+
+
+class VisitSummary(NamedTuple):
+    """Decisions of a step, holdout left out. All (n,) but truth (n, k)."""
+
+    arm: NDArray[np.intp]
+    persona: NDArray[np.intp]
+    truth: Array
+    visible: Array  # value of what was shown, given what can be seen
+    regret: Array
+    reward: Array
+    delay: Array  # seconds, NaN if never
+    fatigue: Array
+    propensity: Array
+
+
+def tally(people: Population) -> RunSummary:
+    """Nothing seen yet."""
+    zs, k = len(people.weights), len(people.stage.arms)
+    return RunSummary(
+        arms=list(people.stage.arms),
+        personas=list(people.personas),
+        shown=[[0] * k] * zs,
+        gain_by_persona=[0.0] * zs,
+        rewards_by_persona=[0.0] * zs,
+        ages=[0] * AGES,
+    )
+
+
+def add(t: RunSummary, people: Population, seen: VisitSummary, days: int) -> None:
+    """Add a step of a run of so many days."""
+    k, zs, each = len(people.stage.arms), len(people.weights), np.arange(len(seen.arm))
+    value, none = seen.truth[each, seen.arm], seen.truth[:, 0]
+    net = seen.reward * people.kept[seen.arm] - people.shown[seen.arm]
+    t.decisions.append(len(seen.arm))
+    t.conversions.append(int((seen.reward > 0.0).sum()))
+    t.nudged.append(int((seen.arm > 0).sum()))
+    t.by_day.append(np.bincount(seen.arm, minlength=k).tolist())
+    for into, values in (
+        (t.regret, seen.regret),
+        (t.value, value),
+        (t.none, none),
+        (t.net, net),
+        (t.rewards, seen.reward),
+        (t.fatigue, seen.fatigue),
+    ):
+        into.append(float(values.sum()))
+    t.shown = _plus(t.shown, np.bincount(seen.persona * k + seen.arm, minlength=zs * k).reshape(zs, k))
+    t.gain_by_persona = _plus(t.gain_by_persona, np.bincount(seen.persona, value - none, minlength=zs))
+    t.rewards_by_persona = _plus(t.rewards_by_persona, np.bincount(seen.persona, seen.reward, minlength=zs))
+    part = seen.delay[seen.reward > 0.0] / people.stage.reward.seconds * AGES
+    t.ages = _plus(t.ages, np.bincount(np.minimum(part.astype(np.intp), AGES - 1), minlength=AGES))
+    t.propensities += seen.propensity[: max(1, _SAMPLE // days)].tolist()
+    worth = people.kept[seen.arm] * people.amount
+    chance = np.clip((value + people.shown[seen.arm]) / worth, 0.0, 1.0)
+    t.excess += float((value - seen.visible).sum())
+    t.realised += float((net - value).sum())
+    t.variance += float((chance * (1.0 - chance) * worth**2).sum())
+
+
+def _plus(left: list[T], right: NDArray[Any]) -> list[T]:
+    return list((np.array(left) + right).tolist())

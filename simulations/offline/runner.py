@@ -1,0 +1,284 @@
+"""Scenario × policy × seed → log and summary. The policy code is the service's own; the people are `population`'s.
+
+Time goes in steps of a day. Within a step each user decides at most once, all users of a stage at once with one
+snapshot; before that, what has matured is learned and the next snapshot is published. A run is a function of its
+`SimulationCell`: of nothing that ran before it, and of no other run.
+
+Shapes: n decisions, k arms.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import engine
+from bandit.arrays import Array, Mask
+from bandit.catalogue.model import Catalogue, Stage, parse, read_shipped
+from bandit.engine import PreparedPolicy
+from bandit.guardrails import ClaimEvidence, eligible
+from bandit.policies.protocol import Scores
+from bandit.propensity import gaussian
+from simulations.dynamics import PersonNoise, PopulationState, Rows, noise, traits
+from simulations.offline import run_summary
+from simulations.offline.learner import LearningRows, SimulatedLearner
+from simulations.offline.policy_specs import PolicySpec, policy_spec
+from simulations.offline.run_summary import RunSummary, VisitSummary
+from simulations.population import Kinds, Population, VisitSituation
+from simulations.scenario import Scenario, check_journey
+
+EPOCH = 1_767_571_200_000_000
+"""µs: a run begins on Monday, 5 January 2026, 0:00 UTC."""
+
+DAY = 86_400_000_000
+"""µs of a step."""
+
+_VERSION = b"3"  # raise it when the same cell would run otherwise
+
+
+class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a run depends on. `journey`: people walk through all stages, else they return to the rich one."""
+
+    scenario: Scenario
+    policy: str
+    users: int
+    days: int
+    seed: int
+    journey: bool = False
+    holdout: float = 0.0
+
+    def digest(self) -> str:
+        """Names the run: equal cells give equal logs."""
+        return hashlib.sha256(msgspec.json.encode(self) + _VERSION).hexdigest()[:16]
+
+
+class StepDecisions(NamedTuple):
+    """Decisions of one stage in one step, and what became of them."""
+
+    stage: str
+    user: NDArray[np.int64]
+    at: NDArray[np.int64]  # µs
+    version: int
+    position: Array  # (n, f) features before they were encoded
+    x: Array  # (n, d)
+    arm: NDArray[np.intp]
+    reward: Array  # (n,) within the window, in its own units
+    delay: Array  # (n,) seconds to the reward, also after the window; NaN if it never comes
+    propensities: Array  # (n, k)
+    mean: Array  # (n, k) q̂ in [0, 1] units
+    holdout: Mask
+    truth: Array  # (n, k) exact expected net value of each arm for this very person, in currency
+    regret: Array  # (n,) exact, given what can be seen: best eligible arm less the one shown
+
+
+class DecisionSink(Protocol):
+    """Takes the decisions of each step, in order."""
+
+    def write(self, rows: StepDecisions) -> None:
+        """One stage's decisions of one step."""
+        ...
+
+
+class CellOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run leaves: sums by stage, digest of its log, share of users who opted out by day, drift alarms."""
+
+    label: str
+    seed: int
+    users: int
+    days: int
+    digest: str
+    stages: dict[str, RunSummary]
+    opted_out: list[float]
+    alarms: dict[str, int]
+
+
+class _Visit(NamedTuple):
+    """Who is at a stage in a step, and what they bring."""
+
+    people: Population
+    rows: Rows
+    persona: Kinds
+    effect: Array
+    found: VisitSituation
+    chance: PersonNoise
+    position: Array
+    held: Mask
+    mask: Mask
+    value: Array  # (n, k) expected net value given what can be seen
+
+
+def run(
+    cell: SimulationCell, sink: DecisionSink | None = None, progress: Callable[[int], object] = lambda _: None
+) -> CellOutcome:
+    """Run one cell; `progress` is told the decisions of each step. CatalogueError or InvalidRequest, before any step,
+    for a cell that cannot be run.
+    """
+    made = CellRun(cell, sink)
+    for step in range(cell.days):
+        progress(made.step(step))
+    return made.done()
+
+
+class CellRun:
+    """A cell under way."""
+
+    def __init__(self, cell: SimulationCell, sink: DecisionSink | None = None):
+        catalogue = parse(read_shipped(cell.scenario.app))
+        self.cell, self._sink = cell, sink
+        self._who = policy_spec(cell.policy, {arm for stage in catalogue.stages.values() for arm in stage.arms})
+        stages = _stages(cell, catalogue, self._who)
+        self.populations = [Population(cell.scenario, stage, name) for name, stage in stages.items()]
+        self.brain = SimulatedLearner(catalogue.app, stages)
+        born = traits(cell.scenario, cell.seed, cell.users, float(cell.days), cell.holdout)
+        self.crowd = PopulationState(
+            cell.scenario, born, tuple(stages), dict(cell.scenario.journey) if cell.journey else {}
+        )
+        self._masks = [_EligibilityMasks(p.stage, p.coupon) for p in self.populations]
+        self._sizes = max(p.normals for p in self.populations), max(p.uniforms for p in self.populations)
+        self._tallies = {p.name: run_summary.tally(p) for p in self.populations}
+        self._sha = hashlib.sha256()
+        self._opted_out: list[float] = []
+
+    def step(self, step: int) -> int:
+        """One day: learn what has matured, then decide for who comes; how many decisions that were."""
+        self.brain.tick(EPOCH + step * DAY)
+        total = 0
+        for place in range(len(self.populations)):
+            visit = self._visit(place, step)
+            self._happen(visit, step)
+            total += len(visit.rows)
+        here = self.crowd.traits.arrives < step + 1
+        self._opted_out.append(float(self.crowd.opted_out[here].mean()) if here.any() else 0.0)
+        return total
+
+    def done(self) -> CellOutcome:
+        """The summary so far."""
+        return CellOutcome(
+            label=self._who.label,
+            seed=self.cell.seed,
+            users=self.cell.users,
+            days=self.cell.days,
+            digest=self._sha.hexdigest(),
+            stages=self._tallies,
+            opted_out=self._opted_out,
+            alarms=self.brain.alarms,
+        )
+
+    def _visit(self, place: int, step: int) -> _Visit:
+        people, born, rows = self.populations[place], self.crowd.traits, self.crowd.visiting(place, step)
+        chance = noise(self.cell.seed, step, rows, *self._sizes)
+        found, persona = self.crowd.situation(rows, float(step)), born.persona[rows]
+        position = people.positions(persona, chance.normal, chance.uniform)
+        held = born.holdout[rows]
+        mask = self._masks[place].of(
+            deadline=chance.proof[:, 0] < people.proof("deadline"),
+            stock=chance.proof[:, 1] < people.proof("stock"),
+            capped=self.crowd.capped(rows, float(step)),
+            out=self.crowd.opted_out[rows] | held,
+        )
+        value = people.utility(people.rate(position, found))
+        return _Visit(people, rows, persona, born.effect[rows], found, chance, position, held, mask, value)
+
+    def _happen(self, visit: _Visit, step: int) -> None:
+        """Decide, let it happen, and hand it to the tally, to learning, to the crowd and to the sink."""
+        people, rows, found, chance = visit.people, visit.rows, visit.found, visit.chance
+        live, x = self.brain.lives[people.name], people.x(visit.position)
+        scores = self._scores(live, x, visit)
+        arm, each = gaussian.draw_many(scores.propensity, chance.draw), np.arange(len(rows))
+        own = people.chance(visit.persona, visit.effect, visit.position, found)
+        happens, delay = chance.reward < own[each, arm], people.delay(chance.delay)[each, arm]
+        best = np.where(visit.mask, visit.value, -np.inf).max(axis=1)
+        made = StepDecisions(
+            stage=people.name,
+            user=rows.astype(np.int64),
+            at=EPOCH + step * DAY + each,
+            version=live.snapshot.version,
+            position=visit.position,
+            x=x,
+            arm=arm,
+            reward=np.where(happens & (delay <= people.stage.reward.seconds), people.amount, 0.0),
+            delay=np.where(happens, delay, np.nan),
+            propensities=scores.propensity,
+            mean=scores.mean,
+            holdout=visit.held,
+            truth=people.utility(own * people.within * people.amount),
+            regret=best - visit.value[each, arm],
+        )
+        self._record(made, visit, scores.sd[each, arm])
+        coupon = people.coupon[arm]
+        self.crowd.after(rows, found, nudged=arm > 0, coupon=coupon, reward=happens, chance=chance)
+
+    def _record(self, made: StepDecisions, visit: _Visit, sd: Array) -> None:
+        on = np.flatnonzero(~made.holdout)
+        arm = made.arm[on]
+        seen = VisitSummary(
+            arm=arm,
+            persona=visit.persona[on],
+            truth=made.truth[on],
+            visible=visit.value[on, arm],
+            regret=made.regret[on],
+            reward=made.reward[on],
+            delay=made.delay[on],
+            fatigue=visit.found.fatigue[on],
+            propensity=made.propensities[on, arm],
+        )
+        run_summary.add(self._tallies[made.stage], visit.people, seen, self.cell.days)
+        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd))
+        for part in (made.user, made.arm, made.reward, made.propensities, made.truth):
+            self._sha.update(np.ascontiguousarray(part).tobytes())
+        if self._sink is not None and len(made.user):
+            self._sink.write(made)
+
+    def _scores(self, live: PreparedPolicy, x: Array, visit: _Visit) -> Scores:
+        if not self._who.oracle:
+            return engine.choose_many(live, x, visit.mask)
+        priced = visit.value - self._who.price * (np.arange(visit.value.shape[1]) > 0)
+        best = np.where(visit.mask, priced, -np.inf).argmax(axis=1)
+        nothing = np.zeros(priced.shape)
+        return Scores(nothing, nothing, np.eye(priced.shape[1])[best])
+
+
+def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array) -> LearningRows:
+    """What the service would know of these decisions, once it knows it."""
+    spec, arm, at = stage.reward, made.arm[on], made.at[on]
+    answered = np.where(made.reward[on] > 0.0, at + np.nan_to_num(made.delay[on] * 1e6).astype(np.int64), 0)
+    return LearningRows(
+        x=made.x[on],
+        arm=arm,
+        reward=(np.clip(made.reward[on], spec.min, spec.max) - spec.min) / (spec.max - spec.min),
+        mean=made.mean[on, arm],
+        sd=sd[on],
+        version=np.full(len(on), made.version, dtype=np.int64),
+        at=at,
+        expires=at + round(spec.seconds * 1e6),
+        answered=answered,
+    )
+
+
+class _EligibilityMasks:
+    """Eligible arms by what a visit brings, decided by the service's own guardrails, once for each combination."""
+
+    def __init__(self, stage: Stage, coupon: Mask):
+        self._stage = stage
+        self._coupons = [arm for arm, is_coupon in zip(stage.arms, coupon, strict=True) if is_coupon]
+        self._table = np.array([self._row(*(bool(number >> bit & 1) for bit in range(4))) for number in range(16)])
+
+    def of(self, *, deadline: Mask, stock: Mask, capped: Mask, out: Mask) -> Mask:
+        """(n, k)"""
+        return np.asarray(self._table[deadline + 2 * stock + 4 * capped + 8 * out])
+
+    def _row(self, deadline: bool, stock: bool, capped: bool, out: bool) -> Mask:
+        proof = ClaimEvidence(stock=1 if stock else None, deadline=2**60 if deadline else None)
+        exclude = self._coupons if capped else []
+        found = eligible(self._stage, holdout=out, proof=proof, include=None, exclude=exclude, refused={}, now=EPOCH)
+        return found.mask
+
+
+def _stages(cell: SimulationCell, catalogue: Catalogue, who: PolicySpec) -> dict[str, Stage]:
+    if cell.journey:
+        check_journey(cell.scenario, catalogue)
+    names = tuple(catalogue.stages) if cell.journey else (cell.scenario.stage,)
+    return {name: who.stage(catalogue.stage(name), cell.holdout) for name in names}

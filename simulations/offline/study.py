@@ -1,0 +1,116 @@
+"""Many runs: scenario × policy × seed as independent cells, each finished once and kept in a folder.
+
+A cell's file is named by its digest, so a study that was interrupted goes on where it stopped, and a cell that two
+studies share runs once. Workers return what they found, and the caller keeps it: they need no folder in common.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from bandit.snapshot import to_zip
+from simulations.offline import parallel
+from simulations.offline.log_files import StudyLogs, path
+from simulations.offline.parallel import Backend
+from simulations.offline.runner import CellOutcome, CellRun, SimulationCell
+from simulations.scenario import Scenario
+
+
+class CellResult(NamedTuple):
+    """What a cell left: its summary, and the last snapshot of each stage as an archive."""
+
+    done: CellOutcome
+    snapshots: dict[str, bytes]
+
+
+def cells(
+    scenario: Scenario,
+    policies: Iterable[str],
+    seeds: Iterable[int],
+    *,
+    users: int,
+    days: int,
+    journey: bool = False,
+    holdout: float = 0.0,
+) -> list[SimulationCell]:
+    """Every policy with every seed; the seed fixes the people, so all policies meet the same."""
+    return [
+        SimulationCell(
+            scenario=scenario, policy=policy, users=users, days=days, seed=seed, journey=journey, holdout=holdout
+        )
+        for policy in policies
+        for seed in seeds
+    ]
+
+
+def play(cell: SimulationCell, logs: Path | None = None) -> CellResult:
+    """Run one cell; its decisions go to Parquet files in the folder `logs`, if one is given."""
+    with StudyLogs(cell, logs) if logs else nullcontext() as sink:
+        made = CellRun(cell, sink)
+        for step in range(cell.days):
+            made.step(step)
+    return CellResult(made.done(), {name: to_zip(live.snapshot) for name, live in made.brain.lives.items()})
+
+
+def kept(cell: SimulationCell, folder: Path) -> CellOutcome | None:
+    """What the folder holds of the cell, if it was finished."""
+    file = folder / "cells" / f"{cell.digest()}.json"
+    return msgspec.json.decode(file.read_bytes(), type=CellOutcome) if file.exists() else None
+
+
+def snapshot(cell: SimulationCell, stage: str, folder: Path) -> bytes:
+    """The archive of a finished cell's last snapshot at a stage."""
+    return (folder / "cells" / f"{cell.digest()}.{stage}.zip").read_bytes()
+
+
+def study(
+    todo: Sequence[SimulationCell],
+    folder: Path,
+    *,
+    backend: Backend = "serial",
+    workers: int | None = None,
+    address: str | None = None,
+    logs: bool = False,
+    progress: Callable[[int], object] = lambda _: None,
+) -> list[CellOutcome]:
+    """Every cell, in order; those that were finished before are read from the folder. `progress` is told how many more
+    are done. What `parallel.run` raises is raised here; what was finished until then is kept. `logs`: also write each
+    cell's decisions to the folder's `logs`, which every worker must then share.
+    """
+    found = {cell.digest(): kept(cell, folder) for cell in todo}
+    if logs:
+        found = {c.digest(): found[c.digest()] if _logged(c, folder) else None for c in todo}
+    missing = {cell.digest(): cell for cell in todo if found[cell.digest()] is None}
+    progress(len(todo) - len(missing))
+    names = list(missing)
+    task = partial(play, logs=(folder / "logs").absolute() if logs else None)
+    for i, result in parallel.run(task, list(missing.values()), backend=backend, workers=workers, address=address):
+        _keep(names[i], result, folder)
+        found[names[i]] = result.done
+        progress(1)
+    return [done for cell in todo if (done := found[cell.digest()]) is not None]
+
+
+def _logged(cell: SimulationCell, folder: Path) -> bool:
+    done = kept(cell, folder)
+    return done is not None and all(path(cell, stage, folder / "logs").exists() for stage in done.stages)
+
+
+def _keep(digest: str, result: CellResult, folder: Path) -> None:
+    """The summary last: where it is, the rest is."""
+    for stage, archive in result.snapshots.items():
+        _write(folder / "cells" / f"{digest}.{stage}.zip", archive)
+    _write(folder / "cells" / f"{digest}.json", msgspec.json.encode(result.done))
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(file)
