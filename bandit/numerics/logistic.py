@@ -1,5 +1,5 @@
 """σ(z) = 1 / (1 + e⁻ᶻ) of a few numbers, by a table and three terms of Taylor's series: + − × only, a fifth of the
-price of `arithmetic.expit` where arrays are short. Error ≤ 2e-13 absolute (tests/bandit/test_arithmetic.py).
+price of `arithmetic.expit` where arrays are short. Error ≤ 2e-13 absolute (tests/bandit/numerics/test_arithmetic.py).
 """
 
 import numpy as np

@@ -52,7 +52,7 @@ _SHARP = 384.0  # p + 384 is p on a grid of 2⁻⁴⁴: sums of such are exact, 
 def gaussian(mean: Array, sd: Array) -> Array:
     """P(S_a is the largest) for independent S_a ~ N(mean_a, sd_a²), sd > 0.
 
-    Error ≤ 1e-8 absolute over the stress suite of tests/bandit/test_propensity.py, up to k = 20.
+    Error ≤ 1e-8 absolute over the stress suite of tests/bandit/propensity/test_propensity.py, up to k = 20.
     Raises PropensityError when Σp stays away from 1, or for values that no normal law has.
     """
     m, s = mean.tolist(), sd.tolist()  # k is small: plain floats are faster than arrays

@@ -9,7 +9,7 @@ is the log of a supermartingale that starts at 1 when ν is the mean of the X's 
 1 + λ (μ − ŷ) ≤ exp(λ (μ − ŷ)). So {ν : W(ν) < 1/δ} holds that running mean at all times with probability 1 − δ
 (Ville). The sum is one number for each λ: parts add up in any order. ŷ is the mean of earlier X in the same part.
 Against the betting product Π(1 + λ (X_i − ν)) (Waudby-Smith & Ramdas 2024), which covers only a constant mean and needs
-a grid of ν, this loses less than 2 % of width (`tests/experiments/test_sequences.py`).
+a grid of ν, this loses less than 2 % of width (`tests/experiments/inference/test_sequences.py`).
 
 X is the doubly robust score with q̂ cut so that it is bounded below (Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro
 2022, Karampatziakis, Mineiro & Ramdas 2021): with w = π/p and q̂ᵏ = min(q̂, k/w),

@@ -25,7 +25,7 @@ from api.stores.protocol import DecisionRecord, LedgerPosition, Store
 from api.webhooks.config import create as create_endpoint
 from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import LedgerMismatch
-from tests.api.test_webhooks import Receiver, senders
+from tests.api.webhooks.test_webhooks import Receiver, senders
 from tests.waiting import eventually
 
 MORE = '[stages.basket.nudges.second]\ntype = "reminder"\nformat = "mail"\n\n[stages.instant]'

@@ -1,0 +1,112 @@
+"""Ledgers as earlier versions wrote them: opened, brought up to date, rebuilt and recomputed."""
+
+import gzip
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.ledger import audit
+from api.ledger.statistics_store import tallies
+from api.stores.sqlite.file import SCHEMA
+from api.stores.sqlite.store import SqliteStore
+from bandit import engine
+from bandit.catalogue.model import parse
+from bandit.errors import LedgerError
+from bandit.learning.pending import answered
+
+LEDGERS = Path(__file__).parents[2] / "data" / "ledgers"
+FILES = sorted(LEDGERS.glob("*.db.gz"))
+SHOP = parse((LEDGERS / "shop.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.name.removesuffix(".db.gz"))
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress(request.param.read_bytes()))
+    return path
+
+
+@pytest.fixture
+def store_name(request: pytest.FixtureRequest) -> str:
+    """Which of the files it is."""
+    return str(request.node.callspec.id)
+
+
+@pytest.fixture
+def store(file: Path) -> Iterator[SqliteStore]:
+    opened = SqliteStore(file)
+    yield opened
+    opened.close()
+
+
+def test_there_is_one_of_each_schema() -> None:
+    assert len(FILES) == 6
+
+
+def test_a_ledger_of_an_earlier_version_is_rebuilt_to_the_bit_and_its_receipts_hold(
+    store: SqliteStore, store_name: str
+) -> None:
+    salt = audit.claim(store, SHOP, "pepper")
+    decided = list(store.decisions())
+    assert len(decided) == 38
+    assert store.counts().settlements == 30
+    assert all(one.equal for one in audit.rebuild(store, audit.stages(store)))
+    specs, guessed = store.specs(), 0
+    for found in decided:
+        assert audit.arithmetic_of(store, found.seq) == 1
+        if not (different := audit.differences(store, found, salt)):
+            continue
+        assert "u" not in different
+        guessed += 1  # how late answers come was guessed once, and the guess was not recorded
+        assert audit.rests_on_a_guess(found.decision, specs[found.decision.spec])
+    assert (guessed > 0) == (store_name == "2-basis")
+
+
+def test_how_late_answers_came_is_counted_from_what_an_earlier_version_wrote(store: SqliteStore) -> None:
+    """Without it, open decisions would be weighed as if nobody had ever answered."""
+    audit.claim(store, SHOP, "pepper")
+    (tally,) = tallies(store, audit.stages(store)).values()
+    late = [f for f in store.decisions() if f.settlement and f.settlement.learned and answered(f.outcomes)]
+    assert tally.delays.sum() == len([f for f in late if f.settlement and f.settlement.why != "silence"]) > 0
+
+
+def test_people_of_an_earlier_version_keep_their_group(store: SqliteStore) -> None:
+    """Decisions did not record what groups are drawn from: the id says it."""
+    audit.claim(store, SHOP, "pepper")
+    (found,) = store.find([uuid.UUID(int=1)]).values()
+    assert found.decision.unit == b""
+    person = store.person(found.decision.user, 10)
+    assert person.first
+    assert (person.first.user, person.first.unit, person.first.holdout) == (found.decision.user, b"", False)
+    unit = engine.unit_from_group(person.first.user, held=person.first.holdout, share=0.1)
+    assert not engine.in_holdout(unit, 0.1)
+
+
+def test_a_reader_says_that_an_older_file_must_be_brought_up_to_date(file: Path) -> None:
+    with pytest.raises(LedgerError, match="start the service on it once"):
+        SqliteStore(file, read_only=True)
+    SqliteStore(file).close()
+    SqliteStore(file, read_only=True).close()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_ledger_of_a_later_version_is_refused(tmp_path: Path, read_only: bool) -> None:
+    path = tmp_path / "new.db"
+    SqliteStore(path).close()
+    for statement in (
+        f"PRAGMA user_version = {SCHEMA + 1}",
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('journey_bandit_ledger', 'next', '')",
+    ):
+        conn = sqlite3.connect(path)
+        conn.execute(statement)
+        conn.commit()
+        conn.close()
+        with pytest.raises(LedgerError, match="later version"):
+            SqliteStore(path, read_only=read_only)
+        conn = sqlite3.connect(path)
+        conn.execute(f"PRAGMA user_version = {SCHEMA}")
+        conn.commit()
+        conn.close()
