@@ -74,7 +74,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 def prepare(snapshot: Snapshot) -> PreparedPolicy:
     """Compute the posterior once for all decisions of this snapshot."""
-    spec = snapshot.spec
+    spec = snapshot.stage_spec
     posterior = spec.learner.posterior(snapshot.evidence, snapshot.arms)
     return PreparedPolicy(snapshot, spec.digest(), features.of(spec), posterior)
 
@@ -82,7 +82,7 @@ def prepare(snapshot: Snapshot) -> PreparedPolicy:
 def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
     """One decision, a pure function of its arguments. InvalidRequest names every field that cannot be used."""
     snapshot = live.snapshot
-    stage = snapshot.spec
+    stage = snapshot.stage_spec
     x, notes = features.encode(live.schema, ask.context)
     unit = ask.unit or randomization_unit(salt, ask.user_id)
     holdout = in_holdout(unit, stage.holdout)
@@ -103,9 +103,9 @@ def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, w
         at=now,
         expires=_expires(stage, now, window_scale),
         stage=snapshot.stage,
-        spec=live.spec,
-        version=snapshot.version,
-        basis=snapshot.basis,
+        stage_digest=live.spec,
+        settlement_version=snapshot.version,
+        pending_basis=snapshot.pending_basis,
         user=user_hash(salt, ask.user_id),
         unit=unit,
         request=ask.request,
@@ -132,7 +132,7 @@ def _expires(stage: Stage, now: int, window_scale: float) -> int:
 
 def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
     """One decision among the actions of a request. InvalidRequest for what cannot be used, and if all are refused."""
-    snapshot, policy = live.snapshot, live.snapshot.spec.policy
+    snapshot, policy = live.snapshot, live.snapshot.stage_spec.policy
     if not isinstance(policy, Shared):
         raise InvalidRequest(Problem("stage", "its nudges are declared", 'declare policy = { name = "shared" }'))
     phi = policy.encode(ask.context, ask.actions)
@@ -141,7 +141,7 @@ def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_
     if not may:
         raise InvalidRequest(Problem("excludedActions", "no action is left", "leave one at least"))
     unit = randomization_unit(salt, ask.event)
-    excluded, holdout = dict(ask.refused), in_holdout(unit, snapshot.spec.holdout)
+    excluded, holdout = dict(ask.refused), in_holdout(unit, snapshot.stage_spec.holdout)
     if holdout:
         excluded |= dict.fromkeys(may[1:], "holdout: control events get the first action")
     scores = choose(live, phi, np.array([name not in excluded for name in names]))
@@ -150,11 +150,11 @@ def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_
     return Decision(
         id=ask.id,
         at=now,
-        expires=_expires(snapshot.spec, now, window_scale),
+        expires=_expires(snapshot.stage_spec, now, window_scale),
         stage=snapshot.stage,
-        spec=live.spec,
-        version=snapshot.version,
-        basis=snapshot.basis,
+        stage_digest=live.spec,
+        settlement_version=snapshot.version,
+        pending_basis=snapshot.pending_basis,
         user=user_hash(salt, ask.event),
         unit=unit,
         request=ask.request,
@@ -180,13 +180,13 @@ def choose(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
     floor and the grid of 2⁻²⁴ that is drawn from. `x`: φ (K, D) of
     all actions where they come with the request.
     """
-    scores, spec = live.posterior.choose(x, eligible), live.snapshot.spec
+    scores, spec = live.posterior.choose(x, eligible), live.snapshot.stage_spec
     p = scores.propensity
     if spec.top_two is not None:
         p = transforms.top_two(p, spec.top_two)
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
-    floor = least(spec.floor, eligible) if spec.dynamic else spec.floor
+    floor = least(spec.floor, eligible) if spec.has_request_actions else spec.floor
     return scores._replace(propensity=gaussian.apportioned(p, floor, eligible))
 
 
@@ -197,7 +197,7 @@ def choose_many(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> 
     InvalidRequest for shapes that do not fit, values that are not finite, and rows in which nothing is eligible.
     """
     _check(live, x, eligible)
-    spec = live.snapshot.spec
+    spec = live.snapshot.stage_spec
     if len(x) == 0:
         return Scores(*(np.zeros((0, len(spec.arms))) for _ in Scores._fields))
     scores = live.posterior.choose_many(x, eligible)
@@ -210,7 +210,7 @@ def choose_many(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> 
 
 
 def _check(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> None:
-    d, k = len(live.schema.columns), len(live.snapshot.spec.arms)
+    d, k = len(live.schema.columns), len(live.snapshot.stage_spec.arms)
     if x.ndim != 2 or x.shape[1] != d or not np.isfinite(x).all():
         raise InvalidRequest(Problem("x", f"shape {x.shape}", f"n rows of {d} finite numbers, as `features` encodes"))
     if eligible.shape != (len(x), k) or not eligible.any(axis=1).all():
@@ -220,7 +220,7 @@ def _check(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> None:
 
 def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision:
     """The decision again, from what its ledger row holds and the snapshot of its version. Equal bit for bit."""
-    arms = decision.arms(live.snapshot.spec.arms)
+    arms = decision.arms(live.snapshot.stage_spec.arms)
     eligible = np.array([arm not in decision.excluded for arm in arms])
     scores = choose(live, decision.phi if decision.actions else decision.x, eligible)
     u = gaussian.unit(salt, b"draw", decision.stage.encode(), decision.id.bytes)

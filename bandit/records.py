@@ -36,9 +36,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     expires: int  # end of the attribution window
     stage: str
-    spec: str  # digest of the stage as declared when it was made
-    version: int  # the settlements the policy had learned: those numbered up to this
-    basis: PendingBasis = PendingBasis()  # and what it took from decisions that were still open
+    stage_digest: str  # digest of the stage as declared when it was made
+    settlement_version: int  # the settlements the policy had learned: those numbered up to this
+    pending_basis: PendingBasis = PendingBasis()  # and what it took from decisions that were still open
     user: bytes  # keyed hash, 16 bytes
     unit: bytes = b""  # what the person's group is drawn from: `engine.randomization_unit`; empty: not recorded
     request: bytes  # digest of the request, to tell a retry from a conflict
@@ -63,7 +63,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return self.actions or declared
 
     @property
-    def now(self) -> bool:
+    def is_actionable(self) -> bool:
         """Whether it was a question at all: "not now" is logged, never learned, and credited with nothing."""
         return self.moment != NOT_NOW
 

@@ -47,13 +47,13 @@ def prepare(snapshot: Snapshot, stage: Stage) -> PreparedPolicy:
     """The snapshot made ready to decide under `stage`. SnapshotError if it does not fit, is no belief, or fails the
     probe.
     """
-    spec = msgspec.structs.replace(stage, **{name: getattr(snapshot.spec, name) for name in _CHOICE})
-    _check_fit(snapshot.spec, spec)
+    spec = msgspec.structs.replace(stage, **{name: getattr(snapshot.stage_spec, name) for name in _CHOICE})
+    _check_fit(snapshot.stage_spec, spec)
     for name, belief in (("belief", snapshot.belief), ("pending", snapshot.pending)):
         if belief is not None:
             _check_definite(name, belief)
     try:
-        live = engine.prepare(msgspec.structs.replace(snapshot, spec=spec))
+        live = engine.prepare(msgspec.structs.replace(snapshot, stage_spec=spec))
         _probe(live)
     except (np.linalg.LinAlgError, FloatingPointError, ValueError, PropensityError) as error:
         raise SnapshotError(f"the snapshot cannot decide: {error}") from error
@@ -61,7 +61,7 @@ def prepare(snapshot: Snapshot, stage: Stage) -> PreparedPolicy:
 
 
 def _check_fit(was: Stage, spec: Stage) -> None:
-    mine, theirs = was.facts, spec.facts
+    mine, theirs = was.arm_economics, spec.arm_economics
     parts = {
         "nudges": (mine.names, theirs.names),
         "types of nudges": (mine.kinds, theirs.kinds),
@@ -95,7 +95,7 @@ def _check_definite(name: str, belief: Belief) -> None:
 
 def _probe(live: PreparedPolicy) -> None:
     """Decide at the defaults and at both ends of every feature, with all arms and with each alone beside no nudge."""
-    spec, k, d = live.snapshot.spec, len(live.snapshot.spec.arms), len(live.schema.columns)
+    spec, k, d = live.snapshot.stage_spec, len(live.snapshot.stage_spec.arms), len(live.schema.columns)
     start, _ = features.encode(live.schema, {})
     ends = np.repeat(start[None], 2 * d - 1, axis=0)
     for column in range(1, d):

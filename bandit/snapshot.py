@@ -41,19 +41,23 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     app: str
     stage: str
-    spec: Stage
+    stage_spec: Stage
     version: int
     belief: Belief
-    elsewhere: CoefficientFactor | None = None  # what the app's other stages have learned about types of nudges
+    cross_stage_factor: CoefficientFactor | None = (
+        None  # what the app's other stages have learned about types of nudges
+    )
     retired: RetiredArms | None = None
     pending: Belief | None = None
-    basis: PendingBasis = PendingBasis()
+    pending_basis: PendingBasis = PendingBasis()
 
     @property
     def arms(self) -> ArmEconomics:
         """What the policy knows of the arms."""
-        columns = of(self.spec).keys
-        return self.spec.facts._replace(columns=columns, elsewhere=self.elsewhere, retired=self.retired)
+        columns = of(self.stage_spec).keys
+        return self.stage_spec.arm_economics._replace(
+            columns=columns, cross_stage_factor=self.cross_stage_factor, retired=self.retired
+        )
 
     @property
     def evidence(self) -> Belief:
@@ -63,13 +67,13 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
     """The snapshots of an app's stages, each with what the others have learned; all that share have one version."""
-    said = [s.spec.learner.message(s.evidence, s.arms) for s in snapshots]
+    said = [s.stage_spec.learner.message(s.evidence, s.arms) for s in snapshots]
     latest = max((s.version for s, m in zip(snapshots, said, strict=True) if m), default=0)
     result = []
     for i, snapshot in enumerate(snapshots):
         others = [m for j, m in enumerate(said) if m and j != i] if said[i] else []
         version = latest if said[i] else snapshot.version
-        result.append(msgspec.structs.replace(snapshot, version=version, elsewhere=hierarchy.combined(others)))
+        result.append(msgspec.structs.replace(snapshot, version=version, cross_stage_factor=hierarchy.combined(others)))
     return result
 
 
@@ -88,15 +92,15 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
         "app": snapshot.app,
         "stage": snapshot.stage,
         "version": snapshot.version,
-        "arms": snapshot.spec.arms,
-        "columns": of(snapshot.spec).columns,
+        "arms": snapshot.stage_spec.arms,
+        "columns": of(snapshot.stage_spec).columns,
         "belief_sha256": snapshot.belief.digest(),
         "posterior_sha256": hashlib.sha256(posterior).hexdigest(),
-        "elsewhere": snapshot.elsewhere.keys if snapshot.elsewhere else (),
+        "elsewhere": snapshot.cross_stage_factor.keys if snapshot.cross_stage_factor else (),
         "retired": dict(zip(retired.names, retired.kinds, strict=True)) if retired else {},
         "pending": snapshot.pending is not None,
-        "basis": snapshot.basis._asdict(),
-        "spec": msgspec.to_builtins(snapshot.spec),
+        "basis": snapshot.pending_basis._asdict(),
+        "spec": msgspec.to_builtins(snapshot.stage_spec),
     }
     return {"policy.json": _sealed(json.dumps(policy, indent=1).encode()), "posterior.npz": posterior}
 
@@ -104,7 +108,7 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
 def _arrays(snapshot: Snapshot) -> dict[str, Array]:
     parts = snapshot.belief._asdict()
     for name, part, fields in (
-        ("elsewhere", snapshot.elsewhere, ("precision", "shift")),
+        ("elsewhere", snapshot.cross_stage_factor, ("precision", "shift")),
         ("retired", snapshot.retired, ("precision", "shift")),
         ("pending", snapshot.pending, Belief._fields),
     ):
@@ -151,22 +155,24 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
     return Snapshot(
         app=str(policy["app"]),
         stage=str(policy["stage"]),
-        spec=msgspec.convert(policy["spec"], Stage),
+        stage_spec=msgspec.convert(policy["spec"], Stage),
         version=int(policy["version"]),
         belief=Belief(*(found[name] for name in Belief._fields)),
-        elsewhere=CoefficientFactor(keys, found["elsewhere_precision"], found["elsewhere_shift"]) if keys else None,
+        cross_stage_factor=CoefficientFactor(keys, found["elsewhere_precision"], found["elsewhere_shift"])
+        if keys
+        else None,
         retired=RetiredArms(names, kinds, found["retired_precision"], found["retired_shift"]) if names else None,
         pending=Belief(*(found[f"pending_{name}"] for name in Belief._fields)) if policy["pending"] else None,
-        basis=PendingBasis(**policy["basis"]),
+        pending_basis=PendingBasis(**policy["basis"]),
     )
 
 
 def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
     """SnapshotError unless every array has its shape and is finite, and the belief is the one described."""
-    spec = snapshot.spec
-    k, d = len(spec.rows(spec.arms)), len(of(spec).columns)
+    spec = snapshot.stage_spec
+    k, d = len(spec.belief_rows(spec.arms)), len(of(spec).columns)
     belief = {"n": (k,), "reward": (k,), "square": (k,), "precision": (k, d, d), "shift": (k, d)}
-    n, r = len(snapshot.elsewhere.keys if snapshot.elsewhere else ()), len(policy["retired"])
+    n, r = len(snapshot.cross_stage_factor.keys if snapshot.cross_stage_factor else ()), len(policy["retired"])
     wanted: dict[str, tuple[int, ...]] = {
         **belief,
         **{f"pending_{name}": shape for name, shape in belief.items()},

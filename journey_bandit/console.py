@@ -42,7 +42,7 @@ def simulate(
         raise RemoteError(f"{client.url} serves {served!r}: start it with --app {app}")
     before = client.snapshot(world.stage)
     with progress(f"{app}: simulated people", users) as advance:
-        done = driver.drive(client, world, before.spec, seed=seed, users=users, progress=advance)
+        done = driver.drive(client, world, before.stage_spec, seed=seed, users=users, progress=advance)
     if done.duplicates:
         raise RemoteError(
             f"{done.duplicates} of these people were here before: the ledger holds a run with seed {seed}. "
@@ -144,8 +144,8 @@ def _subject(
     return ReportSubject(
         app=snapshot.app,
         stage=snapshot.stage,
-        policy=msgspec.to_builtins(snapshot.spec.policy),
-        floor=snapshot.spec.floor,
+        policy=msgspec.to_builtins(snapshot.stage_spec.policy),
+        floor=snapshot.stage_spec.floor,
         version=snapshot.version,
         seed=seed,
         command=command,

@@ -17,9 +17,7 @@ _START_SECONDS = 120.0
 def serve(*options: str, log: Path) -> subprocess.Popen[bytes]:
     """Start `journey-bandit serve` with these options; what it says goes to `log`."""
     with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "journey_bandit", "serve", *options], stdout=file, stderr=file
-        )
+        return subprocess.Popen([sys.executable, "-m", "journey_bandit", "serve", *options], stdout=file, stderr=file)
 
 
 def wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:

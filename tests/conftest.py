@@ -1,4 +1,6 @@
-"""Examples that hypothesis draws, and the order in which the tests run: two processes share them by files (`make test`)."""
+"""Examples that hypothesis draws, and the order in which the tests run: two processes share them by files (`make
+test`).
+"""
 
 import os
 from pathlib import Path

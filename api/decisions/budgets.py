@@ -48,7 +48,7 @@ class Budgets:
         """Commit the most that the decision can cost."""
         self._add(decision, self._most(decision))
 
-    def release(self, decision: Decision) -> None:
+    def cancel(self, decision: Decision) -> None:
         """Take a reservation back: the ledger has an older decision under this id."""
         self._add(decision, -self._most(decision))
 
@@ -72,7 +72,7 @@ class Budgets:
         return budgets.most(spec, spec.nudges[decision.arm]) if decision.arm in spec.nudges else 0
 
     def _spec(self, decision: Decision) -> Stage:
-        return self._specs[decision.spec]
+        return self._specs[decision.stage_digest]
 
     def _add(self, decision: Decision, micro: int) -> None:
         key = (decision.stage, decision.arm)

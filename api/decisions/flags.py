@@ -58,7 +58,7 @@ class Flags:
         self._salt = salt
         self._clock = clock
         self._scale = window_scale
-        self._stages = [name for name, stage in self._catalogue.stages.items() if not stage.dynamic]
+        self._stages = [name for name, stage in self._catalogue.stages.items() if not stage.has_request_actions]
         self._digests = {name: stage.digest() for name, stage in self._catalogue.stages.items()}
 
     async def one(self, key: str, asked: FlagContext) -> FlagEvaluation:
@@ -90,7 +90,7 @@ class Flags:
     async def _journey(self, asked: FlagContext) -> list[DecisionReply | JourneyBanditError]:
         """What the user's moment asks for. The journey itself gives one decision a visit."""
         stages = self._catalogue.stages.values()
-        known = {name for stage in stages if not stage.dynamic for name in stage.features}
+        known = {name for stage in stages if not stage.has_request_actions for name in stage.features}
         request = DecisionRequest(
             user_id=asked.user,
             context={name: value for name, value in asked.attributes.items() if name in known},
@@ -108,7 +108,7 @@ class Flags:
         key = self._service.asking.unit(asked.user).hex()
         chains = [self._chain(self._request(stage, asked), key, now) for stage in stages]
         ids = [request.decision_id for chain in chains for request in chain if request.decision_id]
-        known = await asyncio.to_thread(self._store.find, ids)
+        known = await asyncio.to_thread(self._store.decisions_by_id, ids)
         chosen = [self._pick(chain, known, now) for chain in chains]
         new = [one for one in chosen if isinstance(one, DecisionRequest)]
         made = iter(await self._service.decide_many(new) if new else [])

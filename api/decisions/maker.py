@@ -40,7 +40,7 @@ class PendingDecision(NamedTuple):
     """A decision to be written. `again`: the original of this visit, asked for once more."""
 
     decision: Decision
-    again: bool = False
+    reused: bool = False
 
 
 class JourneyView(NamedTuple):
@@ -86,13 +86,13 @@ class DecisionMaker:
             return self._by_journey(request, now)
         self._declared(request.stage)
         user = engine.user_hash(self._salt, request.user_id)
-        someone = self._people.look(user) if self._personal else None
+        someone = self._people.session(user) if self._personal else None
         ask = self._ask(request, request.stage, someone, now)
         return PendingDecision(self._draw(request.stage, ask, now))
 
     def where(self, user_id: str, now: int) -> JourneyView:
         """A user's journey, and what a decision without evidence could show."""
-        someone = self._people.look(engine.user_hash(self._salt, user_id))
+        someone = self._people.session(engine.user_hash(self._salt, user_id))
         found = folding.read(self._rules, someone.state, now)
         stage = self._catalogue.stages[found.stage]
         eligible = guardrails.eligible(
@@ -109,23 +109,23 @@ class DecisionMaker:
 
     def unit(self, user_id: str) -> bytes:
         """What the group of the person behind an id is drawn from: the same before and after their ids are joined."""
-        return self._people.unit(self._people.look(engine.user_hash(self._salt, user_id)), user_id, self._salt)
+        return self._people.unit(self._people.session(engine.user_hash(self._salt, user_id)), user_id, self._salt)
 
     def is_somebody(self, user_id: str) -> bool:
         """Whether an id can be a person's: not a placeholder."""
         return not is_placeholder(user_id, self._rules.placeholders)
 
-    def release(self, decision: Decision) -> None:
+    def cancel(self, decision: Decision) -> None:
         """Nothing was written, or the ledger has an older decision under this id."""
-        self._budgets.release(decision)
+        self._budgets.cancel(decision)
         self._crowd.add(decision, -1)
         if self._personal or decision.moment:
-            self._people.release(decision)
+            self._people.cancel(decision)
 
-    def landed(self, decision: Decision) -> None:
+    def commit(self, decision: Decision) -> None:
         """It is durable, or that is not known."""
         if self._personal or decision.moment:
-            self._people.landed([decision])
+            self._people.commit([decision])
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -134,13 +134,13 @@ class DecisionMaker:
             fix = f"name one: {', '.join(self._catalogue.stages)}"
             raise InvalidRequest(Problem("stage", "missing, and this app declares no events to know it from", fix))
         self._check_names(request)
-        someone = self._people.look(engine.user_hash(self._salt, request.user_id))
+        someone = self._people.session(engine.user_hash(self._salt, request.user_id))
         found = folding.read(self._rules, someone.state, now)
         ask = self._ask(request, found.stage, someone, now)
         original = self._people.original(someone, found.stage, found.moment, now) if found.moment else None
         if original and self._still_true(found.stage, original.arm, request, someone, now):
             return PendingDecision(
-                original.decision or self._store.find([original.id])[original.id].decision, again=True
+                original.decision or self._store.decisions_by_id([original.id])[original.id].decision, reused=True
             )
         stage = self._declared(found.stage)
         told = f"moment {found.moment}: {found.why}" if found.moment else f"{NOT_NOW}: {found.why}"
@@ -161,7 +161,7 @@ class DecisionMaker:
     def _declared(self, stage: str) -> Stage:
         """The stage. NotFound; InvalidRequest if it has no nudges of its own."""
         found = self._catalogue.stage(stage)
-        if found.dynamic:
+        if found.has_request_actions:
             fix = "rank them as docs/personalizer.md says"
             raise InvalidRequest(Problem("stage", f"the actions of {stage!r} come with each request", fix))
         return found
@@ -231,7 +231,7 @@ class DecisionMaker:
         """Whether a decision may be shown again to who asks once more: its window is open, its claim still true, and
         the user still consents.
         """
-        someone = self._people.look(decision.user)
+        someone = self._people.session(decision.user)
         return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now)
 
     def _still_true(self, stage: str, arm: str, request: DecisionRequest, someone: UserSession, now: int) -> bool:

@@ -71,7 +71,7 @@ class Ranking:
         metrics: Metrics,
         window_scale: float = 1.0,
     ):
-        self._loops = {name: stage for name, stage in catalogue.stages.items() if stage.dynamic}
+        self._loops = {name: stage for name, stage in catalogue.stages.items() if stage.has_request_actions}
         self._store = store
         self._worker = worker
         self._salt = salt
@@ -197,7 +197,7 @@ class Ranking:
                 fix = "send a new eventId, or repeat the same request"
                 raise Conflict("eventId", f"{event!r} was used for another request", fix)
             if not entry.duplicate:
-                arm, held = self._loops[mine.stage].row(mine.arm), str(mine.holdout).lower()
+                arm, held = self._loops[mine.stage].belief_row(mine.arm), str(mine.holdout).lower()
                 self._metrics.decisions.labels(mine.stage, arm, held).inc()
                 drawn = mine.propensity[mine.actions.index(mine.arm)]
                 self._metrics.propensity.labels(mine.stage).observe(float(drawn))
@@ -240,14 +240,14 @@ class Ranking:
     async def _slots(self, loop: str, event: str) -> dict[str, uuid.UUID]:
         """The decisions of an event by slot, in the order of the page."""
         ids = [self._hashed(loop, event, i) for i in range(MOST)]
-        found = await asyncio.to_thread(self._store.find, ids)
+        found = await asyncio.to_thread(self._store.decisions_by_id, ids)
         return {found[i].decision.notes[0].removeprefix(_SLOT): i for i in ids if i in found}
 
     async def _known(self, loop: str, event: str) -> uuid.UUID:
         """The decision that an event of the loop speaks about."""
         own = self._own(event)
         if own is not None:  # a name that we could have given: the decision may be another loop's
-            found = (await asyncio.to_thread(self._store.find, [own])).get(own)
+            found = (await asyncio.to_thread(self._store.decisions_by_id, [own])).get(own)
             if found is not None and found.decision.stage == loop:
                 return own
         return self._hashed(loop, event, None)
@@ -262,7 +262,7 @@ class Ranking:
         again, within = (decision, given.value), durations.micro(declared.retry, self._scale)
         last = self._sums.get(again)
         if last is None:  # a restart forgets, the ledger does not
-            found = (await asyncio.to_thread(self._store.find, [decision])).get(decision)
+            found = (await asyncio.to_thread(self._store.decisions_by_id, [decision])).get(decision)
             same = [o for o in found.outcomes if o.kind == "reward" and o.value == given.value] if found else []
             last = self._sums.get(again) or ((same[-1].id, same[-1].received) if same else None)
         name = last[0] if last and now - last[1] < within else f"sum:{uuid7.uuid7()}"

@@ -96,12 +96,12 @@ class DecisionService:
         """Each decision or what is wrong with it, in order; one durable write for all. Unavailable if it fails."""
         decided = [self._try_decide(request) for request in requests]
         made = [d for d in decided if isinstance(d, PendingDecision)]
-        mine = [m.decision for m in made if not m.again]
+        mine = [m.decision for m in made if not m.reused]
         try:
             kept, _ = await self._submit([m.decision for m in made], mine)
         except Unavailable:  # not known to be durable: what is reserved stays reserved
             for decision in mine:
-                self.asking.landed(decision)
+                self.asking.commit(decision)
             raise
         stored = iter(kept)
         return [self._answer(d, next(stored)) if isinstance(d, PendingDecision) else d for d in decided]
@@ -111,7 +111,7 @@ class DecisionService:
             written = self.worker.submit(decisions)
         except Overloaded:  # nothing was written
             for decision in mine:
-                self.asking.release(decision)
+                self.asking.cancel(decision)
             raise
         return await written
 
@@ -125,11 +125,11 @@ class DecisionService:
 
     def _answer(self, made: PendingDecision, kept: RecordedDecision) -> DecisionReply | JourneyBanditError:
         mine, decision = made.decision, kept.decision
-        if made.again:
+        if made.reused:
             return self.reply(decision, duplicate=True)
         if kept.duplicate:
-            self.asking.release(mine)
-        self.asking.landed(mine)
+            self.asking.cancel(mine)
+        self.asking.commit(mine)
         if kept.duplicate and decision.request != mine.request:
             problem = f"{decision.id} was used for another request"
             return Conflict("decision_id", problem, "send a new id, or repeat the same request")
@@ -140,7 +140,7 @@ class DecisionService:
 
     def reply(self, decision: Decision, *, duplicate: bool) -> DecisionReply:
         """What is answered for a decision."""
-        spec = self._specs[decision.spec]
+        spec = self._specs[decision.stage_digest]
         return DecisionReply(
             decision_id=decision.id,
             stage=decision.stage,
@@ -153,12 +153,12 @@ class DecisionService:
             },
             excluded=decision.excluded,
             policy=_policy(spec),
-            policy_version=decision.version,
+            policy_version=decision.settlement_version,
             holdout=decision.holdout,
             expires_at=time_of(decision.expires),
             notes=list(decision.notes),
             duplicate=duplicate,
-            moment=(decision.moment if decision.now else None) if decision.moment else msgspec.UNSET,
+            moment=(decision.moment if decision.is_actionable else None) if decision.moment else msgspec.UNSET,
             release=msgspec.UNSET if decision.release == 0 else release_out(self._release(decision.release)),
         )
 
@@ -168,7 +168,7 @@ class DecisionService:
         return self._releases[number]
 
     def _propensity(self, decision: Decision) -> float:
-        arms = decision.arms(self._specs[decision.spec].arms)
+        arms = decision.arms(self._specs[decision.stage_digest].arms)
         return float(decision.propensity[arms.index(decision.arm)])
 
     # -- outcomes ----------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class DecisionService:
 
     def _changed(self, change: IngestResult) -> None:
         """Events are durable: what they reported counts as any outcome."""
-        self._people.folded(change)
+        self._people.apply(change)
         for credited, noted in change.noted:
             self.metrics.outcomes.labels("void" if credited.voids else credited.kind, noted.status).inc()
             if noted.notes:
@@ -232,12 +232,12 @@ class DecisionService:
 
     async def receipt(self, decision_id: uuid.UUID) -> Receipt:
         """What the ledger holds of a decision. NotFound."""
-        found = (await asyncio.to_thread(self._store.find, [decision_id])).get(decision_id)
+        found = (await asyncio.to_thread(self._store.decisions_by_id, [decision_id])).get(decision_id)
         if found is None:
             raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
         number = found.decision.release
         kept = await asyncio.to_thread(self._release, number) if number else None
-        return receipt_of(found, self._specs[found.decision.spec], kept)
+        return receipt_of(found, self._specs[found.decision.stage_digest], kept)
 
     def stages(self) -> StagesReply:
         """What the catalogue declares."""
@@ -270,7 +270,7 @@ class DecisionService:
             [
                 PolicyReply(
                     stage=name,
-                    policy=msgspec.to_builtins(live.snapshot.spec.policy),
+                    policy=msgspec.to_builtins(live.snapshot.stage_spec.policy),
                     version=live.snapshot.version,
                     belief_sha256=live.snapshot.belief.digest(),
                     release=release_out(self._release(live.release)) if live.release else None,
@@ -309,11 +309,11 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
         decided_at=time_of(decision.at),
         expires_at=time_of(decision.expires),
         policy=_policy(spec),
-        policy_version=decision.version,
+        policy_version=decision.settlement_version,
         release=release_out(release) if release else None,
-        spec=decision.spec,
+        spec=decision.stage_digest,
         holdout=decision.holdout,
-        x={c: v for c, v in zip(columns, decision.x.tolist(), strict=True) if v or not spec.dynamic},
+        x={c: v for c, v in zip(columns, decision.x.tolist(), strict=True) if v or not spec.has_request_actions},
         eligible=[arm for arm in arms if arm not in decision.excluded],
         excluded=decision.excluded,
         evidence={k: time_of(v) if k != "stock" and isinstance(v, int) else v for k, v in decision.evidence.items()},
@@ -330,18 +330,20 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
 
 def _declared(stage: Stage) -> dict[str, Any]:
     """Nudges as declared, no nudge first; none where actions come with the request."""
-    return {} if stage.dynamic else {NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)}
+    return (
+        {} if stage.has_request_actions else {NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)}
+    )
 
 
 def _taught(snapshot: Snapshot) -> list[ArmReply]:
-    reward, belief = snapshot.spec.reward, snapshot.belief
+    reward, belief = snapshot.stage_spec.reward, snapshot.belief
     mean = [
         reward.min + (reward.max - reward.min) * s / n if n else None
         for s, n in zip(belief.reward, belief.n, strict=True)  # of revenue, the amounts' rows follow
     ]
     return [
         ArmReply(arm, round(n), None if m is None else float(m))
-        for arm, n, m in zip(snapshot.spec.arms, belief.n, mean, strict=False)
+        for arm, n, m in zip(snapshot.stage_spec.arms, belief.n, mean, strict=False)
     ]
 
 
@@ -354,7 +356,7 @@ def _budget(nudge: str, account: BudgetAccount) -> BudgetReply:
 def _nudge(spec: Stage, arm: str) -> NudgeOut:
     if arm == NONE:
         return NudgeOut(NONE, NONE, NONE, {})
-    if spec.dynamic:
+    if spec.has_request_actions:
         return NudgeOut(arm, "action", "action", {})
     nudge = spec.nudges[arm]
     return NudgeOut(arm, nudge.type, nudge.format, nudge.payload)

@@ -42,7 +42,7 @@ class UserSession:
         self.unit = person.first.unit if person.first else b""
         self.exposures: dict[CapScope, dict[uuid.UUID, Exposure]] = {}
         self.originals: dict[CapScope, MomentDecision] = {}
-        self.flying: dict[uuid.UUID, Decision] = {}
+        self.in_flight: dict[uuid.UUID, Decision] = {}
         for asked in reversed(person.asked):
             waits = asked.activated is None and _deferred(stages, asked.stage, own=asked.deferred)
             until = asked.expires if waits else _EVER
@@ -77,7 +77,7 @@ class UserSessions:
         self._roots: dict[bytes, bytes] = {}
         self._waiting: dict[uuid.UUID, bytes] = {}  # deferred exposures → user, until they are activated
 
-    def look(self, user: bytes) -> UserSession:
+    def session(self, user: bytes) -> UserSession:
         """The person behind an id."""
         root = self._roots.get(user)
         if root is None or root not in self._live:
@@ -99,41 +99,41 @@ class UserSessions:
 
     def reserve(self, decision: Decision) -> None:
         """Count the decision's exposure, and make it the moment's original."""
-        live = self.look(decision.user)
+        live = self.session(decision.user)
         if decision.id in live.exposures.get((decision.stage, decision.arm), {}):
             return  # a retry
         deferred = decision.arm != NONE and _deferred(self._stages, decision.stage, own=decision.deferred)
-        live.flying.setdefault(decision.id, decision)
+        live.in_flight.setdefault(decision.id, decision)
         live.unit = live.unit or decision.unit
         exposure = Exposure(decision.at, decision.expires if deferred else _EVER)
         live.show((decision.stage, decision.arm), decision.id, exposure)
         if deferred:
             self._waiting[decision.id] = decision.user
-        if decision.moment and decision.now:
+        if decision.moment and decision.is_actionable:
             original = MomentDecision(decision.id, decision.arm, decision.at, decision.expires, decision)
             live.originals[decision.stage, decision.moment] = original
 
-    def release(self, decision: Decision) -> None:
+    def cancel(self, decision: Decision) -> None:
         """Take a reservation back: nothing was written, or the ledger has an older decision under this id."""
-        live = self.look(decision.user)
-        if live.flying.get(decision.id) is not decision:
+        live = self.session(decision.user)
+        if live.in_flight.get(decision.id) is not decision:
             return  # a retry: the exposure is that of the first
         live.exposures.get((decision.stage, decision.arm), {}).pop(decision.id, None)
         original = live.originals.get((decision.stage, decision.moment))
         if original and original.decision is decision:
             del live.originals[decision.stage, decision.moment]
 
-    def landed(self, decisions: Iterable[Decision]) -> None:
+    def commit(self, decisions: Iterable[Decision]) -> None:
         """These decisions are durable, or it is not known: a person may be read from the ledger again."""
         for decision in decisions:
-            flying = self.look(decision.user).flying
+            flying = self.session(decision.user).in_flight
             if flying.get(decision.id) is decision:
                 del flying[decision.id]
 
     def activated(self, decision: uuid.UUID) -> None:
         """A nudge was really shown: its exposure counts for good."""
         user = self._waiting.pop(decision, None)
-        for mine in self.look(user).exposures.values() if user else ():
+        for mine in self.session(user).exposures.values() if user else ():
             if decision in mine:
                 mine[decision] = mine[decision]._replace(until=_EVER)
 
@@ -143,13 +143,13 @@ class UserSessions:
         began = live.state.began if live.state else now
         return found if found and began <= found.at and now < found.expires else None
 
-    def folded(self, change: IngestResult) -> None:
+    def apply(self, change: IngestResult) -> None:
         """Journeys have moved on, people were joined or parted."""
         flying = []
         for root in change.moved:
             gone = self._live.pop(root, None)
             if gone:
-                flying += list(gone.flying.values())
+                flying += list(gone.in_flight.values())
                 self._forget(gone)
         for root, state in change.states.items():
             if root in self._live:
@@ -171,7 +171,7 @@ class UserSessions:
             if asked.activated is None and asked.arm != NONE and deferred:
                 self._waiting[asked.id] = person.root
         self._roots |= dict.fromkeys((user, *person.ids), person.root)
-        while len(self._live) > self._bound and not (oldest := next(iter(self._live.values()))).flying:
+        while len(self._live) > self._bound and not (oldest := next(iter(self._live.values()))).in_flight:
             del self._live[oldest.root]
             self._forget(oldest)
         return live

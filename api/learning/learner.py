@@ -66,8 +66,8 @@ class Learner:
             if before is not None and before._catalogue.stages.get(name) == stage:
                 self._open[name] = before._open[name]
                 continue
-            for found in self._store.open(name):
-                spec = self._specs[found.decision.spec]
+            for found in self._store.open_decisions(name):
+                spec = self._specs[found.decision.stage_digest]
                 self._open[name].put(found.seq, pending.row(found.seq, found.decision, found.outcomes, spec, stage))
         self._published_at, self._rest_until, self._news = 0, 0.0, False
         self._firm = self._pooled(self._tallies)
@@ -96,8 +96,8 @@ class Learner:
 
     def _look(self, seq: int, decision: Decision, outcomes: Sequence[Outcome]) -> None:
         stage = self._catalogue.stages.get(decision.stage)
-        if stage is not None and decision.now:
-            row = pending.row(seq, decision, outcomes, self._specs[decision.spec], stage)
+        if stage is not None and decision.is_actionable:
+            row = pending.row(seq, decision, outcomes, self._specs[decision.stage_digest], stage)
             self._open[decision.stage].put(seq, row)
 
     def step(self, now: int, most: int) -> int:
@@ -106,7 +106,7 @@ class Learner:
         Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
         wait in the ledger.
         """
-        matured = sorted(self._store.due(now, most, self._catalogue.stages), key=_declared)
+        matured = sorted(self._store.matured(now, most, self._catalogue.stages), key=_declared)
         if not matured:
             return 0
         last, settlements = self._last.settlement, list[Settlement]()
@@ -148,9 +148,9 @@ class Learner:
         basis = PendingBasis(now, self._last.decision, self._last.outcome)
         snapshots = []
         for name, snapshot in self._firm.items():
-            counts = self._tallies[name].delays[: len(snapshot.spec.arms)]
+            counts = self._tallies[name].delays[: len(snapshot.stage_spec.arms)]
             seen = pending.amounts_to(snapshot, self._open[name].rows(), counts, now)
-            snapshots.append(msgspec.structs.replace(snapshot, pending=seen, basis=basis))
+            snapshots.append(msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis))
         lives = {}
         for snapshot in pooled(snapshots):
             last = self.lives[snapshot.stage]
@@ -184,7 +184,9 @@ class Learner:
             mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
             if mine:
                 decided = [rows[i].decision for i in mine]
-                x = contexts(np.array([d.x for d in decided]), [d.spec for d in decided], self._specs, tally.spec)
+                x = contexts(
+                    np.array([d.x for d in decided]), [d.stage_digest for d in decided], self._specs, tally.spec
+                )
                 gained = contribution(tally.spec, [done[i] for i in mine], x, tally.names)
                 parts[e] = add(parts[e], gained)
         delays = tally.delays + tally.answers([(m.decision, m.outcomes, s) for m, s in zip(rows, done, strict=True)])
@@ -209,9 +211,9 @@ def _same(last: Snapshot, new: Snapshot) -> bool:
     """Whether both decide alike: nothing has settled since, nothing is open, and other stages say the same."""
     if last.version != new.version or last.pending is not None or new.pending is not None:
         return False
-    if last.elsewhere is None or new.elsewhere is None:
-        return last.elsewhere is new.elsewhere
-    mine, theirs = last.elsewhere, new.elsewhere
+    if last.cross_stage_factor is None or new.cross_stage_factor is None:
+        return last.cross_stage_factor is new.cross_stage_factor
+    mine, theirs = last.cross_stage_factor, new.cross_stage_factor
     same = np.array_equal(mine.precision, theirs.precision) and np.array_equal(mine.shift, theirs.shift)
     return same and mine.keys == theirs.keys
 
@@ -223,15 +225,15 @@ def _seen(
     seen = []
     for matured, settlement, seq in zip(rows, done, numbers, strict=True):
         decision = matured.decision
-        spec = specs[decision.spec]
+        spec = specs[decision.stage_digest]
         if settlement.learned and settlement.arm in stage.arms:
             a = decision.arms(spec.arms).index(decision.arm)
             reward = spec.reward.scaled(settlement.reward)
             expected = float(decision.mean[a]), float(decision.sd[a])
-            seen.append(Residual(seq, settlement.at, settlement.arm, reward, *expected, decision.version))
+            seen.append(Residual(seq, settlement.at, settlement.arm, reward, *expected, decision.settlement_version))
     return seen
 
 
 def _declared(matured: MaturedDecision) -> tuple[str, str]:
     """Stage, and digest of its declaration when the decision was made."""
-    return matured.decision.stage, matured.decision.spec
+    return matured.decision.stage, matured.decision.stage_digest

@@ -242,7 +242,7 @@ class Worker:
             shown = self._shown(outcomes, noted)
             if not events and not shown:
                 return kept, noted, IngestResult([], {}, (), [])
-            return kept, noted, self._store.take(events, now, self._specs, self._rules, shown)
+            return kept, noted, self._store.ingest(events, now, self._specs, self._rules, shown)
 
     def _shown(self, outcomes: Sequence[Outcome], noted: Sequence[OutcomeReceipt]) -> set[bytes]:
         """Users to whom something was really shown: what they reported may belong to that."""

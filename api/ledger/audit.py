@@ -125,7 +125,7 @@ def differences(store: Store, found: DecisionRecord, salt: bytes) -> list[str]:
     """Names of the parts of a recorded decision that recomputing it from the ledger does not confirm."""
     live = deciding(store, found)
     again = engine.recompute(live, found.decision, salt)
-    return receipt.differences(found.decision, again, live.snapshot.spec.arms, arithmetic_of(store, found.seq))
+    return receipt.differences(found.decision, again, live.snapshot.stage_spec.arms, arithmetic_of(store, found.seq))
 
 
 def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
@@ -136,20 +136,21 @@ def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
     (statistics_key,) = [
         statistics_key for statistics_key in store.releases(found.decision.stage) if statistics_key.seq == number
     ]
-    return service.past(statistics_key, store.specs()[found.decision.spec])
+    return service.past(statistics_key, store.specs()[found.decision.stage_digest])
 
 
 def past(store: Store, found: DecisionRecord) -> Snapshot:
     """What had been learned when a decision was made: of its stage, and what it took from the app's others."""
     meta, specs, decision = store.meta(), store.specs(), found.decision
     eras = [k for k in meta if k.startswith("era:") and int(k.removeprefix("era:")) <= found.seq]
-    own = {decision.stage: decision.spec}  # before eras were kept, a stage learned from its own decisions only
+    own = {decision.stage: decision.stage_digest}  # before eras were kept, a stage learned from its own decisions only
     served = msgspec.json.decode(meta[max(eras)], type=dict[str, str]) if eras else own
     tallied = {
-        name: recounted(store, name, specs[digest], decision.version, found.seq)[0] for name, digest in served.items()
+        name: recounted(store, name, specs[digest], decision.settlement_version, found.seq)[0]
+        for name, digest in served.items()
     }
     firm = pooled([tally.snapshot(meta["app"], name) for name, tally in tallied.items()])
-    if decision.basis.at:
+    if decision.pending_basis.at:
         firm = pooled([_with_open(store, snapshot, tallied[snapshot.stage], found) for snapshot in firm])
     (mine,) = [s for s in firm if s.stage == decision.stage]
     return mine
@@ -159,18 +160,18 @@ def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:
     """Whether an earlier version may have weighed open decisions by a delay that it guessed and did not record: of a
     stage that declares none. Such a decision cannot be computed again.
     """
-    return not decision.unit and bool(decision.basis.at) and spec.reward.typical is None
+    return not decision.unit and bool(decision.pending_basis.at) and spec.reward.typical is None
 
 
 def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: DecisionRecord) -> Snapshot:
     """The snapshot with what open decisions said when it was published."""
-    specs, basis, spec = store.specs(), found.decision.basis, snapshot.spec
+    specs, basis, spec = store.specs(), found.decision.pending_basis, snapshot.stage_spec
     columns = OpenDecisionTable(tally.d)
     for other in open_at(store, snapshot.stage, found):
         decision = other.decision
-        columns.put(other.seq, row(other.seq, decision, other.outcomes, specs[decision.spec], spec))
+        columns.put(other.seq, row(other.seq, decision, other.outcomes, specs[decision.stage_digest], spec))
     seen = amounts_to(snapshot, columns.rows(), tally.delays[: len(spec.arms)], basis.at)
-    return msgspec.structs.replace(snapshot, pending=seen, basis=basis)
+    return msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis)
 
 
 def salt_of(store: Store, salt: str | None) -> bytes:
@@ -222,7 +223,7 @@ def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
             continue
         decision = found.decision
         verdict = rewards.settle(
-            specs[decision.spec],
+            specs[decision.stage_digest],
             found.outcomes,
             holdout=decision.holdout,
             current=done.why != "other schema",

@@ -20,7 +20,7 @@ from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.learning import drift
 from bandit.learning.drift import DriftState
 from bandit.learning.recoding import recoded
-from bandit.learning.settlement import contribution, sited
+from bandit.learning.settlement import contribution, settlements_from_log
 from bandit.records import Settlement
 from bandit.snapshot import Snapshot, pooled
 
@@ -50,7 +50,7 @@ def candidate(store: Store, name: str, through: int, spec: Stage | None = None) 
         return _anew(store, app, name, through, spec)
     firm = pooled([recounted(store, n, s, through)[0].snapshot(app, n) for n, s in served.items()])
     (mine,) = [snapshot for snapshot in firm if snapshot.stage == name]
-    return mine if spec is None else msgspec.structs.replace(mine, spec=spec)
+    return mine if spec is None else msgspec.structs.replace(mine, stage_spec=spec)
 
 
 def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snapshot:
@@ -60,12 +60,12 @@ def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snaps
     text = store.meta().get(f"watch:{statistics_key(name, spec)}", "{}")
     alarms = msgspec.json.decode(text, type=DriftState).alarms
     watch = DriftState(alarms=tuple(alarm for alarm in alarms if alarm.through <= through))
-    epochs = [empty(len(spec.rows(spec.arms)), len(features.schema(spec.features).columns))] * (watch.epoch + 1)
+    epochs = [empty(len(spec.belief_rows(spec.arms)), len(features.schema(spec.features).columns))] * (watch.epoch + 1)
     for e, rows in groupby(_learned(store, name, through, spec), key=lambda row: drift.epoch_of(watch, row[0].seq)):
         while batch := list(islice(rows, _BATCH)):
             x = np.array([row for _, row in batch])
             live = Snapshot(app, name, spec, through, drift.weighed(spec.drift, epochs))
-            done = sited(live, x, [s.arm for s, _ in batch], np.array([s.reward for s, _ in batch]))
+            done = settlements_from_log(live, x, [s.arm for s, _ in batch], np.array([s.reward for s, _ in batch]))
             epochs[e] = add(epochs[e], contribution(spec, done, x))
     return Snapshot(app, name, spec, through, drift.weighed(spec.drift, epochs))
 

@@ -136,4 +136,4 @@ def _learned(store: Store, name: str, stage: Stage) -> int:
 
 
 def _waiting(store: Store, name: str) -> int:
-    return sum(1 for _ in store.open(name))
+    return sum(1 for _ in store.open_decisions(name))

@@ -59,7 +59,7 @@ class StageStatistics(NamedTuple):
     @property
     def rows(self) -> tuple[str, ...]:
         """Names of the rows of its sums."""
-        return self.spec.rows(self.names)
+        return self.spec.belief_rows(self.names)
 
     @property
     def d(self) -> int:
@@ -70,7 +70,7 @@ class StageStatistics(NamedTuple):
         """What has settled, each epoch with its weight."""
         total, k, n = drift.weighed(self.spec.drift, self.epochs), len(self.spec.arms), len(self.names)
         gone = RetiredArms(tuple(self.retired), tuple(self.retired.values()), total.precision[k:n], total.shift[k:n])
-        mine = [self.rows.index(row) for row in self.spec.rows(self.spec.arms)]
+        mine = [self.rows.index(row) for row in self.spec.belief_rows(self.spec.arms)]
         belief = Belief(*(part[mine] for part in total))
         belief = belief if self.warm is None else add(belief, self.warm)
         return Snapshot(app, name, self.spec, self.version, belief, retired=gone if self.retired else None)
@@ -123,7 +123,7 @@ def _read(store: Store, name: str, stage: Stage) -> StageStatistics:
     watch = msgspec.json.decode(meta.get(f"watch:{statistics_key(name, stage)}", "{}"), type=DriftState)
     gone, d = retired(store, meta, name, stage), len(features.of(stage).columns)
     names = (*stage.arms, *gone)
-    rows = stage.rows(names)
+    rows = stage.belief_rows(names)
     epochs = [store.belief(epoch_key(name, stage, e, watch.epoch + 1), rows, d)[0] for e in range(watch.epoch + 1)]
     found = msgspec.json.decode(meta.get(f"delays:{statistics_key(name, stage)}", "{}"), type=dict[str, list[int]])
     delays = np.array([found.get(arm, [0] * delay.BUCKETS) for arm in names], dtype=np.float64)
@@ -141,7 +141,7 @@ def warmed(
     if decision is not None and decision < warm.since:
         return None
     d = len(features.of(stage).columns)
-    sums, _ = store.belief(f"{statistics_key(name, stage)}@warm", stage.rows(stage.arms), d)
+    sums, _ = store.belief(f"{statistics_key(name, stage)}@warm", stage.belief_rows(stage.arms), d)
     return Belief(*(warm.weight * part for part in sums))
 
 
@@ -175,7 +175,7 @@ def recounted(
         watch = DriftState(alarms=tuple(a for a in watch.alarms if a.through <= through))
     gone = retired(store, meta, name, stage, decision)
     names = (*stage.arms, *gone)
-    zero = empty(len(stage.rows(names)), len(features.of(stage).columns))
+    zero = empty(len(stage.belief_rows(names)), len(features.of(stage).columns))
     tally = StageStatistics(
         spec=stage,
         retired=gone,
@@ -206,12 +206,14 @@ def _with(tally: StageStatistics, batch: Sequence[Settled], specs: Mapping[str, 
     epochs = list(tally.epochs)
     for e in np.unique(of).tolist():
         mine = [row for row, epoch in zip(rows, of, strict=True) if epoch == e]
-        x = contexts(np.array([d.x for d, _ in mine]), [d.spec for d, _ in mine], specs, tally.spec)
+        x = contexts(np.array([d.x for d, _ in mine]), [d.stage_digest for d, _ in mine], specs, tally.spec)
         epochs[e] = add(epochs[e], contribution(tally.spec, [done for _, done in mine], x, tally.names))
     return tally._replace(epochs=tuple(epochs), delays=tally.delays + tally.answers(batch))
 
 
 def open_at(store: Store, name: str, found: DecisionRecord) -> Iterator[DecisionRecord]:
     """The stage's decisions that were open when what `found` was made with was published."""
-    basis = found.decision.basis
-    return store.open(name, LedgerPosition(basis.decisions, basis.outcomes, found.decision.version))
+    basis = found.decision.pending_basis
+    return store.open_decisions(
+        name, LedgerPosition(basis.decisions, basis.outcomes, found.decision.settlement_version)
+    )

@@ -19,7 +19,7 @@ from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, LedgerMismatch, Problem
 from bandit.features import Given
-from bandit.learning.settlement import contribution, sited
+from bandit.learning.settlement import contribution, settlements_from_log
 from bandit.snapshot import Snapshot
 
 _BATCH = 1000
@@ -45,7 +45,7 @@ class WarmStartLog(NamedTuple):
 
 def checked(name: str, stage: Stage, rows: Sequence[WarmStartRow]) -> WarmStartLog:
     """The rows, encoded. InvalidRequest names every row that cannot be used, and refuses a log without rows."""
-    if stage.dynamic:
+    if stage.has_request_actions:
         problem = f"the actions of {name!r} come with each request"
         raise InvalidRequest(Problem("stage", problem, "warm a stage whose nudges are declared"))
     if not rows:
@@ -59,14 +59,14 @@ def begin(store: Store, name: str, stage: Stage, log: WarmStartLog, *, weight: f
     if f"warm:{key}" in store.meta():
         raise LedgerMismatch(f"stage {name!r} was warmed before: declare a new schema number to begin anew")
     x, arm, reward = log
-    belief = empty(len(stage.rows(stage.arms)), x.shape[1])
+    belief = empty(len(stage.belief_rows(stage.arms)), x.shape[1])
     for start in range(0, len(arm), _BATCH):
         part = slice(start, start + _BATCH)
         live = Snapshot("", name, stage, 0, belief)
-        done = sited(live, x[part], arm[part], reward[part])
+        done = settlements_from_log(live, x[part], arm[part], reward[part])
         belief = add(belief, contribution(stage, done, x[part]))
     warm = WarmStart(weight=weight, rows=len(arm), digest=digest, since=store.last().decision + 1)
-    store.replace_belief(f"{key}@warm", stage.rows(stage.arms), belief)
+    store.replace_belief(f"{key}@warm", stage.belief_rows(stage.arms), belief)
     store.set_meta({f"warm:{key}": msgspec.json.encode(warm).decode()})
     return warm
 

@@ -84,7 +84,7 @@ class ReleaseService:
             self._metrics.refusals.labels(given.stage).inc()
             raise InvalidRequest(Problem("policy", str(error), "publish it anew, then promote that version")) from error
         if live is not None:
-            self._store.register({given.stage: live.snapshot.spec})
+            self._store.register({given.stage: live.snapshot.stage_spec})
         kept = self._store.publish(given)
         self._swap(kept, live and live._replace(release=kept.seq))
         return kept
@@ -141,7 +141,7 @@ class ReleaseService:
             found["registry"] = f"unreachable since {iso(word.since)}: {word.detail}"
         return found | {f"registry {stage}": why for stage, why in word.refused.items()}
 
-    def hear(self, word: SyncHeartbeat) -> None:
+    def record_heartbeat(self, word: SyncHeartbeat) -> None:
         """What `registry sync` says."""
         self.word = word
         self._metrics.registry_up.set(word.reachable)

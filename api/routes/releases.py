@@ -114,7 +114,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         word = await read(request, _WORD)
         since = microseconds(word.since)
         told = (word.detail, word.every, word.backlog, word.dropped, word.refused)
-        worker.releases.hear(SyncHeartbeat(clock(), word.reachable, since, *told))
+        worker.releases.record_heartbeat(SyncHeartbeat(clock(), word.reachable, since, *told))
         return {"status": "ok"}
 
     return [release, rollback, listed, heard]

@@ -125,7 +125,7 @@ def family(rows: EventRows, root: bytes) -> frozenset[bytes]:
     return frozenset(found)
 
 
-def take(
+def ingest(
     rows: EventRows,
     rules: JourneyFold,
     events: Sequence[Event],

@@ -192,7 +192,7 @@ class Store(Protocol):
         """What is written inside is one durable transaction."""
         ...
 
-    def take(
+    def ingest(
         self,
         events: Sequence[Event],
         now: int,
@@ -222,7 +222,7 @@ class Store(Protocol):
         """All events that came under these ids, in the order in which they happened."""
         ...
 
-    def due(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+    def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
         """Decisions of these stages whose reward is final and that are not settled yet: in the order in which they
         became final, then in the order of the ledger.
         """
@@ -249,7 +249,7 @@ class Store(Protocol):
         """The numbers of the newest rows, 0 before any."""
         ...
 
-    def open(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+    def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """The stage's decisions that wait for their reward, in order; with `at`, as the ledger stood when these were
         its newest rows.
         """
@@ -263,7 +263,7 @@ class Store(Protocol):
         """Overwrite the derived belief, for a rebuild."""
         ...
 
-    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+    def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         """The decisions of these ids that exist."""
         ...
 
@@ -279,19 +279,19 @@ class Store(Protocol):
         """Every decision made at `since` (µs) or later, in order, with what was recorded about it."""
         ...
 
-    def made(self, after: int, most: int) -> list[DecisionRecord]:
+    def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
         """Decisions numbered above `after`, in order, so many at most."""
         ...
 
-    def ended(self, after: int, most: int) -> list[DecisionRecord]:
+    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
         """Decisions settled by settlements numbered above `after`, in their order, so many at most."""
         ...
 
-    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
+    def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
         """What an endpoint, or any, has not taken and was given up or not, in the order in which it is due."""
         ...
 
-    def post(
+    def update_webhook_queue(
         self,
         facts: Mapping[str, str],
         put: Sequence[WebhookDelivery],
@@ -355,7 +355,7 @@ def admit(
             continue
         plan.outcomes.append(outcome)
         seen = found._replace(outcomes=(*found.outcomes, outcome))
-        noted.append(note._replace(found=seen, notes=outside(specs[found.decision.spec], outcome)))
+        noted.append(note._replace(found=seen, notes=outside(specs[found.decision.stage_digest], outcome)))
         ledger[reported.decision] = seen
         if not outcome.late and _is_final(specs, seen):
             plan.hastened.append(found.seq)
@@ -374,7 +374,7 @@ def outside(stage: Stage, outcome: Outcome) -> tuple[str, ...]:
 
 def _is_final(specs: Mapping[str, Stage], found: DecisionRecord) -> bool:
     decision = found.decision
-    return rewards.is_final(specs[decision.spec], found.outcomes, deferred=decision.deferred)
+    return rewards.is_final(specs[decision.stage_digest], found.outcomes, deferred=decision.deferred)
 
 
 def finite(settlements: Sequence[Settlement]) -> None:
@@ -391,7 +391,7 @@ def _judge(
     if found is None:
         return outcome, OutcomeReceipt("unknown")
     decision = found.decision
-    problem = _invalid(specs[decision.spec], decision, outcome, now)
+    problem = _invalid(specs[decision.stage_digest], decision, outcome, now)
     if problem:
         return outcome, OutcomeReceipt("invalid", problem=problem, stage=decision.stage)
     if outcome.kind == "reward" and outcome.value is None:
@@ -403,7 +403,7 @@ def _judge(
     if outcome.kind != outcome.id and outcome.id in get_args(OutcomeKind):
         problem = Problem("outcome_id", f"{outcome.id!r} names a decision's {outcome.id} without an id", "send another")
         return outcome, OutcomeReceipt("invalid", problem=problem, stage=decision.stage)
-    problem = _second(specs[decision.spec], found, outcome)
+    problem = _second(specs[decision.stage_digest], found, outcome)
     if problem:
         return outcome, OutcomeReceipt("conflict", problem=problem, stage=decision.stage)
     late = found.settlement is not None or now >= decision.expires

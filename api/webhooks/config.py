@@ -134,7 +134,7 @@ def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessag
     """A decision is on disk."""
     d = found.decision
     arms = d.arms(spec.arms)
-    nudge, other = spec.nudges.get(d.arm), "action" if spec.dynamic else "none"
+    nudge, other = spec.nudges.get(d.arm), "action" if spec.has_request_actions else "none"
     data = {
         "decision_id": d.id,
         "stage": d.stage,
@@ -142,7 +142,7 @@ def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessag
         "propensity": float(d.propensity[arms.index(d.arm)]),
         "propensities": {a: p for a, p in zip(arms, d.propensity.tolist(), strict=True) if a not in d.excluded},
         "policy": spec.policy.__struct_config__.tag,
-        "policy_version": d.version,
+        "policy_version": d.settlement_version,
         "holdout": d.holdout,
         "deferred": d.deferred,
         "moment": d.moment or None,

@@ -85,12 +85,12 @@ class WebhookDispatcher:
 
     def stop(self) -> None:
         """Give up what is being sent: it will be sent again."""
-        _end(self._senders.values())
+        _deadline(self._senders.values())
 
     def replace(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Send to these from now on. One that is the same goes on, one that is new or came back begins at its place."""
         gone = [name for name, endpoint in self.endpoints.items() if endpoints.get(name) != endpoint]
-        _end([self._senders.pop(name) for name in gone])
+        _deadline([self._senders.pop(name) for name in gone])
         for name in endpoints.keys() - self._senders.keys():
             self._senders[name] = sender = EndpointSender(name, endpoints[name], *self._around)
             sender.begin()
@@ -99,7 +99,7 @@ class WebhookDispatcher:
 
     def dead(self) -> list[WebhookDelivery]:
         """Letters that were given up, oldest first."""
-        return sorted(self._store.letters(dead=True), key=lambda one: one.at)
+        return sorted(self._store.webhook_deliveries(dead=True), key=lambda one: one.at)
 
     async def again(self, endpoint: str | None = None) -> int:
         """Try dead letters again, of one endpoint or of all; how many."""
@@ -110,13 +110,13 @@ class WebhookDispatcher:
                 for one in self.dead()
                 if endpoint in (None, one.endpoint)
             ]
-            self._store.post({}, letters, [])
+            self._store.update_webhook_queue({}, letters, [])
             return len(letters)
 
         return await asyncio.wrap_future(self._worker.run(revive))
 
 
-def _end(senders: Collection["EndpointSender"]) -> None:
+def _deadline(senders: Collection["EndpointSender"]) -> None:
     for sender in senders:
         sender.stop()
     for sender in senders:
@@ -183,7 +183,7 @@ class EndpointSender(threading.Thread):
     def _round(self) -> bool:
         """Whether there may be more to send at once. Where nobody answers, nothing more is tried until the next."""
         last, now = self._store.last(), self._clock()
-        waiting = self._store.letters(self._endpoint_name, dead=False)
+        waiting = self._store.webhook_deliveries(self._endpoint_name, dead=False)
         self._metrics.letters.labels(self._endpoint_name).set(len(waiting))
         due = [letter for letter in waiting if letter.due <= now][:_PAGE]
         if last == self._last and not due:
@@ -216,7 +216,7 @@ class EndpointSender(threading.Thread):
     def _move(self, place: WebhookCursor, put: list[WebhookDelivery], gone: list[str]) -> None:
         facts = {self._key: msgspec.json.encode(place).decode()}
         pairs = [(self._endpoint_name, event) for event in gone]
-        self._worker.run(lambda: self._store.post(facts, put, pairs, _DEAD)).result()
+        self._worker.run(lambda: self._store.update_webhook_queue(facts, put, pairs, _DEAD)).result()
 
     def _outcome(self, letter: WebhookDelivery, error: str, put: list[WebhookDelivery], gone: list[str]) -> None:
         """What becomes of a letter after an attempt."""
@@ -256,9 +256,13 @@ class EndpointSender(threading.Thread):
     def _new(self, place: WebhookCursor, last: LedgerPosition) -> tuple[WebhookCursor, list[WebhookMessage], bool]:
         """What came since, a page of each kind at most; the place behind it; whether there is more."""
         app, specs, wanted = self._catalogue.app, self._store.specs(), self._endpoint.events
-        made = self._store.made(place.decision, _PAGE) if "decision" in wanted else []
-        ended = self._store.ended(place.settlement, _PAGE) if "reward" in wanted else []
-        messages = [decision_made(app, found, specs[found.decision.spec]) for found in made if found.decision.now]
+        made = self._store.decisions_after(place.decision, _PAGE) if "decision" in wanted else []
+        ended = self._store.settlements_after(place.settlement, _PAGE) if "reward" in wanted else []
+        messages = [
+            decision_made(app, found, specs[found.decision.stage_digest])
+            for found in made
+            if found.decision.is_actionable
+        ]
         messages += [reward_matured(app, found) for found in ended]
         alarms = dict(place.alarms)
         for stage, watch in self._watches():

@@ -152,18 +152,18 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     description: str = ""
 
     @property
-    def dynamic(self) -> bool:
+    def has_request_actions(self) -> bool:
         """Whether actions come with each request. The stage then has one arm to learn of: the one that was taken."""
         return isinstance(self.policy, Shared)
 
-    def row(self, arm: str) -> str:
+    def belief_row(self, arm: str) -> str:
         """Where a belief keeps what an arm has taught."""
-        return ONE.names[0] if self.dynamic else arm
+        return ONE.names[0] if self.has_request_actions else arm
 
     @property
     def arms(self) -> tuple[str, ...]:
         """Every arm, no nudge first; arrays over arms are in this order."""
-        return ONE.names if self.dynamic else (NONE, *self.nudges)
+        return ONE.names if self.has_request_actions else (NONE, *self.nudges)
 
     @property
     def learner(self) -> Policy:
@@ -172,7 +172,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             return self.policy
         return self.policy.gaussian() if self.reward.kind == "continuous" else hurdle_of(self.policy)
 
-    def rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
+    def belief_rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the rows of a belief over `arms`: revenue has two for each, whether and how much."""
         return (*arms, *(f"{arm}$" for arm in arms)) if self.hurdle else arms
 
@@ -182,9 +182,9 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return isinstance(self.learner, HierarchicalHurdle)
 
     @property
-    def facts(self) -> ArmEconomics:
+    def arm_economics(self) -> ArmEconomics:
         """What the policy knows of the arms; gain and cost in units of the reward range."""
-        if self.dynamic:
+        if self.has_request_actions:
             return ONE
         span = self.reward.max - self.reward.min
         base = np.array([0.0] + [n.cost_when_rewarded for n in self.nudges.values()])
@@ -335,7 +335,7 @@ def _check_dynamic(path: str, stage: Stage) -> Iterator[Problem]:
 
 
 def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
-    if stage.dynamic:
+    if stage.has_request_actions:
         yield from _check_dynamic(path, stage)
     elif stage.loop != Loop():
         yield Problem(f"{path}.loop", "for actions that come with the request", 'policy = { name = "shared" }')

@@ -15,7 +15,7 @@ from bandit.catalogue.model import Stage
 from bandit.learning import delay, rewards
 from bandit.learning.delay import AnswerDelays
 from bandit.learning.recoding import recoded
-from bandit.learning.settlement import part
+from bandit.learning.settlement import weighted_contribution
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
 
@@ -38,7 +38,7 @@ def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, 
     """One open decision as columns of length 1, or None if it teaches `live` nothing as things stand. `spec`: the rules
     it was made under.
     """
-    arm = spec.row(decision.arm)
+    arm = spec.belief_row(decision.arm)
     if decision.holdout or arm not in live.arms or live.reward.settle == "reward":
         return None
     verdict = rewards.settle(
@@ -113,7 +113,7 @@ def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> 
 
     counts: answers of settled decisions by arm and delay, (k, B).
     """
-    spec = live.spec
+    spec = live.stage_spec
     if not len(rows.seq) or spec.reward.typical is None:
         return None
     age = lateness(rows.at, rows.expires, np.full_like(rows.at, now))
@@ -124,4 +124,4 @@ def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> 
     some = weight > 0.0
     arm, x, reward, weight = rows.arm[some], rows.x[some], rows.reward[some], weight[some]
     tau, nu = spec.learner.provisional(live.belief, live.arms, x, arm, reward, weight)
-    return part(spec, x, arm, tau, nu, reward, weight)
+    return weighted_contribution(spec, x, arm, tau, nu, reward, weight)

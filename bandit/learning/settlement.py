@@ -24,28 +24,32 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
     """The final reward of each matured decision of one stage, by the rules it was made under (`spec`), and where it is
     learned its site (τ, ν), by the policy that learns it: that of `live`.
     """
-    current = spec.schema == live.spec.schema
+    current = spec.schema == live.stage_spec.schema
     verdicts = [
         rewards.settle(spec, m.outcomes, holdout=m.decision.holdout, current=current, deferred=m.decision.deferred)
         for m in matured
     ]
     tau, nu = np.zeros(len(matured)), np.zeros(len(matured))
-    declared = live.spec.arms
-    known = [i for i, m in enumerate(matured) if verdicts[i].learned and spec.row(m.decision.arm) in declared]
-    retired = [i for i, m in enumerate(matured) if verdicts[i].learned and spec.row(m.decision.arm) not in declared]
-    before = empty(len(spec.rows(spec.arms)), live.belief.shift.shape[1])  # what is retired learns alone
-    alone = msgspec.structs.replace(live, spec=spec, belief=before, elsewhere=None)
+    declared = live.stage_spec.arms
+    known = [i for i, m in enumerate(matured) if verdicts[i].learned and spec.belief_row(m.decision.arm) in declared]
+    retired = [
+        i for i, m in enumerate(matured) if verdicts[i].learned and spec.belief_row(m.decision.arm) not in declared
+    ]
+    before = empty(len(spec.belief_rows(spec.arms)), live.belief.shift.shape[1])  # what is retired learns alone
+    alone = msgspec.structs.replace(live, stage_spec=spec, belief=before, cross_stage_factor=None)
     for snapshot, rows in ((live, known), (alone, retired)):
         if rows:
-            x = recoded(np.array([matured[i].decision.x for i in rows]), spec, snapshot.spec)
-            arm = np.array([snapshot.spec.arms.index(spec.row(matured[i].decision.arm)) for i in rows], dtype=np.intp)
+            x = recoded(np.array([matured[i].decision.x for i in rows]), spec, snapshot.stage_spec)
+            arm = np.array(
+                [snapshot.stage_spec.arms.index(spec.belief_row(matured[i].decision.arm)) for i in rows], dtype=np.intp
+            )
             reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
-            tau[rows], nu[rows] = snapshot.spec.learner.sites(snapshot.belief, snapshot.arms, x, arm, reward)
+            tau[rows], nu[rows] = snapshot.stage_spec.learner.sites(snapshot.belief, snapshot.arms, x, arm, reward)
     return [
         Settlement(
             decision_seq=m.seq,
             stage=m.decision.stage,
-            arm=spec.row(m.decision.arm),
+            arm=spec.belief_row(m.decision.arm),
             at=now,
             reward=v.reward,
             why=v.why,
@@ -57,9 +61,9 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
     ]
 
 
-def sited(live: Snapshot, x: Array, arm: Sequence[str], reward: Array) -> list[Settlement]:
+def settlements_from_log(live: Snapshot, x: Array, arm: Sequence[str], reward: Array) -> list[Settlement]:
     """Rows of a foreign log, x (n, d), arm (n,) and reward (n,) in its own units, as settlements that `live` learns."""
-    spec = live.spec
+    spec = live.stage_spec
     index = np.array([spec.arms.index(a) for a in arm], dtype=np.intp)
     scaled = np.array([spec.reward.scaled(float(r)) for r in reward])
     tau, nu = spec.learner.sites(live.belief, live.arms, x, index, scaled)
@@ -81,10 +85,10 @@ def contribution(stage: Stage, settlements: Sequence[Settlement], x: Array, arms
     arm = np.array([index[s.arm] for s in learned], dtype=np.intp)
     tau, nu = np.array([s.tau for s in learned]), np.array([s.nu for s in learned])
     reward = np.array([stage.reward.scaled(s.reward) for s in learned])
-    return summed(stage, len(index), x[rows], arm, tau, nu, reward)
+    return sum_sites(stage, len(index), x[rows], arm, tau, nu, reward)
 
 
-def summed(stage: Stage, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
+def sum_sites(stage: Stage, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
     """What n learned rows add to the sums of k arms, arm (n,) and reward (n,) in [0, 1]. Exact."""
     total = sites(k, x, arm, tau, nu, reward)
     return stack(total, _amounts(k, x, arm, reward)) if stage.hurdle else total
@@ -97,7 +101,9 @@ def _amounts(k: int, x: Array, arm: NDArray[np.intp], reward: Array) -> Belief:
     return sites(k, x[bought], arm[bought], np.ones(len(bought)), level, level)
 
 
-def part(stage: Stage, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array) -> Belief:
+def weighted_contribution(
+    stage: Stage, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array
+) -> Belief:
     """What rows add that count in part, weight (n,): not exact, never stored."""
     k = len(stage.arms)
     total = weighted(k, x, arm, tau, nu, reward, weight)

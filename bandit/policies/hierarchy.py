@@ -71,7 +71,7 @@ def shared(arms: ArmEconomics, d: int, *, base: PriorScales, effect: PriorScales
     variances = [_variances(base, d)] + [_variances(effect, d)] * (len(types) + len(arms.kinds) - 1)
     mean = np.zeros(len(variances) * d)
     mean[0] = start
-    given, at = _restricted(arms.elsewhere, arms, types, effect)
+    given, at = _restricted(arms.cross_stage_factor, arms, types, effect)
     gone = _gone(arms.retired, types, _variances(effect, d))
     return Layout(d, tuple(reads), 1.0 / np.concatenate(variances), mean, types, given, at, gone)
 

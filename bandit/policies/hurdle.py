@@ -84,7 +84,7 @@ class HierarchicalHurdle(msgspec.Struct, AssumedDensityPolicy, frozen=True):
         layout = self.learned(arms, whether)
         start = float(level(np.array([_SHARE]))[0])
         amounts = HierarchicalGaussian(start, self.base, self.effect, 1.0, noise_sd=_NOISE, scales=self.scales)
-        alone = arms._replace(elsewhere=None, retired=None)
+        alone = arms._replace(cross_stage_factor=None, retired=None)
         means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, whether))
         noise, *levels, _ = amounts.fitted(much, alone)
         joint = quadratic_forms.joint

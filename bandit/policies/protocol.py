@@ -40,7 +40,9 @@ class ArmEconomics(NamedTuple):
     gain: Array  # (k,) > 0, what a reward is worth
     cost: Array  # (k,)
     columns: tuple[str, ...] = ()  # d names; equal names mean equal things in every stage of the app
-    elsewhere: CoefficientFactor | None = None  # what the app's other stages have learned about types of nudges
+    cross_stage_factor: CoefficientFactor | None = (
+        None  # what the app's other stages have learned about types of nudges
+    )
     retired: RetiredArms | None = None
 
 

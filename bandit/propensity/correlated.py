@@ -4,7 +4,8 @@ Shapes: k arms. For k = 2 a closed form. For k ≥ 3, arm a wins iff all differe
 probability, by Genz's separation of variables (Genz 1992) with the variables in Gibson's order, over fixed quasi-random
 points (Richtmyer's, with the tent transform), for all arms at once. No generator: the same scores give the same bits.
 
-Treating correlated scores as independent is not an option: tests/bandit/propensity/test_correlated.py shows by how much it is off.
+Treating correlated scores as independent is not an option: tests/bandit/propensity/test_correlated.py shows by how much
+it is off.
 """
 
 import math
@@ -51,9 +52,9 @@ _BLOCK, _TOGETHER = 64, 768  # points and arms of a batch at a time, so that it 
 def correlated(mean: Array, covariance: Array) -> Array:
     """P(S_a is the largest) for S ~ N(mean (k,), covariance (k, k)); sums to 1.
 
-    Total variation from the truth ≤ 3e-3 up to k = 8 over the stress suite of tests/bandit/propensity/test_correlated.py, 4e-3 the
-    worst of hundreds of other random laws; to rounding for k = 2. PropensityError for values that no normal law has,
-    and when Σp before division by it is off by more than ALARM.
+    Total variation from the truth ≤ 3e-3 up to k = 8 over the stress suite of
+    tests/bandit/propensity/test_correlated.py, 4e-3 the worst of hundreds of other random laws; to rounding for k = 2.
+    PropensityError for values that no normal law has, and when Σp before division by it is off by more than ALARM.
     """
     k = len(mean)
     if not math.isfinite(float(mean.sum()) + float(covariance.sum())):

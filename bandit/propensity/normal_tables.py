@@ -2,9 +2,9 @@
 the same bits, and at less than half the cost of scipy's.
 
 Absolute error of Φ ≤ 1e-10, of φ ≤ 4e-10, and of Φ⁻¹ ≤ 2e-8 for probabilities from 2⁻⁶⁴ to 1 − 2⁻⁵³; below, Φ⁻¹ ends at
-−9.2 (tests/bandit/propensity/test_normal_tables.py). One number decides by its own bits which entries it reads, so that what else is in
-the array does not matter. The tables are computed by `arithmetic` at import: by the five operations too.
-`benchmarks/load/batch.py` prints the cost.
+−9.2 (tests/bandit/propensity/test_normal_tables.py). One number decides by its own bits which entries it reads, so that
+what else is in the array does not matter. The tables are computed by `arithmetic` at import: by the five operations
+too. `benchmarks/load/batch.py` prints the cost.
 """
 
 from typing import NamedTuple

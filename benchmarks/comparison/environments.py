@@ -189,7 +189,7 @@ def _journey(app: str, seed: int, n: int) -> Stream:
     k = len(stage.arms)
     return Stream(
         name=app,
-        arms=(stage.facts,),
+        arms=(stage.arm_economics,),
         dims=(x.shape[1],),
         stage=np.zeros(n, dtype=np.intp),
         x=x,

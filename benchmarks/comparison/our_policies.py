@@ -90,7 +90,7 @@ class AppPolicy(StagePolicies):
 
     def _hear(self, stage: int) -> None:
         others = [m for s, m in enumerate(self.said) if m and s != stage]
-        heard = self.alone[stage]._replace(elsewhere=hierarchy.combined(others))
+        heard = self.alone[stage]._replace(cross_stage_factor=hierarchy.combined(others))
         self.arms = (*self.arms[:stage], heard, *self.arms[stage + 1 :])
 
     def overlay(self, pending: PendingOutcomes) -> None:

@@ -2,9 +2,9 @@
 
 What `experiments.ope.accumulate` sums over the rounds of a log without q̂ and x, whose arms are drawn with constant
 propensities: the fitted model, φ, the guard's moments, the dispersion. Intervals are then made of them by
-`experiments.inference.intervals` and `experiments.inference.dispersion`. `tests/benchmarks/evidence/test_reward_kinds.py` compares the
-result with `evaluate` on logs of every kind. `user` are groups of users there: `evaluate` spreads users over 2¹⁶ of
-them, where two rarely meet.
+`experiments.inference.intervals` and `experiments.inference.dispersion`.
+`tests/benchmarks/evidence/test_reward_kinds.py` compares the result with `evaluate` on logs of every kind. `user` are
+groups of users there: `evaluate` spreads users over 2¹⁶ of them, where two rarely meet.
 
 Shapes: R logs of n rounds, k = 3 arms, f folds.
 """

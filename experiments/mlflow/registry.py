@@ -66,7 +66,7 @@ class Registry:
     def log_policy(self, run_id: str, snapshot: Snapshot, package: str) -> str:
         """Log the policy as a model of this run; the model's id. `package`: the requirement that can load it."""
         files = pack(snapshot)
-        spec = snapshot.spec
+        spec = snapshot.stage_spec
         # MLflow takes no 3 for a double and no missing boolean; `scoring` checks every value itself
         named = {name: AnyType() for name in spec.features} | scoring.EXTRA  # type: ignore[no-untyped-call]
         inputs = Schema([ColSpec(t, name, required=False) for name, t in named.items()])

@@ -38,7 +38,7 @@ def score(live: PreparedPolicy, rows: Iterable[Mapping[str, Any]], params: Mappi
 
 
 def _one(live: PreparedPolicy, i: int, row: Mapping[str, Any], seed: int, key: bytes) -> dict[str, Any]:
-    spec = live.snapshot.spec
+    spec = live.snapshot.stage_spec
     given = {name: _plain(value) for name, value in row.items()}
     unknown = given.keys() - spec.features.keys() - EXTRA.keys()
     if unknown:

@@ -128,7 +128,9 @@ def publish(
         again = _again(client, experiment, tags.get("live_id"))
         if again:
             return PublishedVersion(LoggedRun(experiment, again), model, "")
-        client.set_experiment_tag(experiment, reviewer_view.TAG, reviewer_view.tag(snapshot.spec.arms, started // 1000))
+        client.set_experiment_tag(
+            experiment, reviewer_view.TAG, reviewer_view.tag(snapshot.stage_spec.arms, started // 1000)
+        )
         run_tags = {"verdict": report.verdict[:5000], **tags}
         name = f"live {report.policy}" if "live_id" in tags else report.policy
         run = client.create_run(experiment, run_name=name, tags=run_tags, start_time=started // 1000)

@@ -100,11 +100,11 @@ class SnapshotPolicy:
 
 def deciding(snapshot: Snapshot, arms: Sequence[str]) -> SnapshotPolicy:
     """The snapshot on a log with these arms. InvalidRequest if it knows an arm that the log does not."""
-    unknown = [arm for arm in snapshot.spec.arms if arm not in arms]
+    unknown = [arm for arm in snapshot.stage_spec.arms if arm not in arms]
     if unknown:
         problem = f"the snapshot may choose {', '.join(unknown)}, which the log never could"
         raise InvalidRequest(Problem("policy", problem, f"the log's arms are {', '.join(arms)}"))
-    return SnapshotPolicy(snapshot, tuple(arms.index(arm) for arm in snapshot.spec.arms))
+    return SnapshotPolicy(snapshot, tuple(arms.index(arm) for arm in snapshot.stage_spec.arms))
 
 
 def eligible(rounds: LoggedRounds) -> NDArray[np.bool_]:

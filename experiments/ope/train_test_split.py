@@ -27,7 +27,7 @@ class TrainedPolicy(NamedTuple):
 
     def target(self) -> EvaluationPolicy:
         """The learned policy, to evaluate."""
-        return EvaluationPolicy("learned", deciding(self.snapshot, self.snapshot.spec.arms))
+        return EvaluationPolicy("learned", deciding(self.snapshot, self.snapshot.stage_spec.arms))
 
 
 def learn(app: str, name: str, stage: Stage, rounds: LoggedRounds, seed: int, share: float = 0.5) -> TrainedPolicy:
@@ -50,7 +50,7 @@ def _belief(stage: Stage, lesson: LoggedRounds) -> belief.Belief:
     x, k = _x(lesson), len(stage.arms)
     reward: Array = (lesson.reward - stage.reward.min) / (stage.reward.max - stage.reward.min)
     arm: NDArray[np.intp] = lesson.action
-    tau, nu = stage.learner.sites(belief.empty(k, x.shape[1]), stage.facts, x, arm, reward)
+    tau, nu = stage.learner.sites(belief.empty(k, x.shape[1]), stage.arm_economics, x, arm, reward)
     return belief.sites(k, x, arm, tau, nu, reward)
 
 

@@ -38,7 +38,7 @@ class ReviewHistory:
         """So many new people pass through the cart."""
         world = scenario.load(_APP)
         with ServiceClient(self.url) as client, console.progress("people in the cart", n) as advance:
-            spec = client.snapshot(_STAGE).spec
+            spec = client.snapshot(_STAGE).stage_spec
             done = driver.drive(client, world, spec, seed=self._seed, users=n, progress=advance)
         self._seed += 1
         if done.duplicates:

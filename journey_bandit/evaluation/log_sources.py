@@ -120,5 +120,5 @@ def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
     if (snapshot.app, snapshot.stage) != (log.app, log.stage):
         problem = f"the snapshot is of {snapshot.app}/{snapshot.stage}, the log of {log.app}/{log.stage}"
         raise InvalidRequest(Problem("policy", problem, "give a snapshot of the same stage, or --learned-elsewhere"))
-    seen_open = snapshot.basis.decisions if snapshot.pending is not None else 0
+    seen_open = snapshot.pending_basis.decisions if snapshot.pending is not None else 0
     return max(log.learned_through(snapshot.version), seen_open)

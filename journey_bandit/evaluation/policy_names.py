@@ -25,7 +25,7 @@ def target(name: str, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot |
     if Path(name).exists():
         snapshot = read(Path(name))
         title = f"{snapshot.app}/{snapshot.stage} version {snapshot.version}"
-        return EvaluationPolicy(title, deciding(snapshot, arms or snapshot.spec.arms)), snapshot
+        return EvaluationPolicy(title, deciding(snapshot, arms or snapshot.stage_spec.arms)), snapshot
     raise InvalidRequest(Problem("policy", f"{name!r} is not known", f"one of {FORMS}"))
 
 

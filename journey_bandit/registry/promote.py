@@ -63,7 +63,7 @@ def promote(
     tags = registry.tags(model, version)
     files = registry.files(model, version, tags.get("policy_sha256", ""))
     snapshot = unpack(files)
-    release.prepare(snapshot, snapshot.spec)
+    release.prepare(snapshot, snapshot.stage_spec)
     standing = registry.standing(model)
     gate, reasons = tags.get("gate", "not judged"), tags.get("gate_reasons", "")
     if store:

@@ -63,14 +63,14 @@ def score(
     """Score a challenger on every decision after those that taught it. LedgerError, NotFound, InvalidRequest."""
     evidence = gather(ledger, stage, challenger, champion, segments=False)
     live, log = engine.prepare(challenger), evidence.log
-    arms = challenger.spec.arms
+    arms = challenger.stage_spec.arms
     rows = (f for f in log.store.decisions(stage) if f.seq > log.after)
-    decisions = (f.decision for f in rows if f.decision.now and not f.decision.holdout)
+    decisions = (f.decision for f in rows if f.decision.is_actionable and not f.decision.holdout)
     n, same, moved, failed = 0, 0, 0.0, 0
     while batch := list(islice(decisions, _BATCH)):
         specs = log.store.specs()
-        known = [d for d in batch if specs[d.spec].arms == arms]
-        x = contexts(np.array([d.x for d in known]), [d.spec for d in known], specs, challenger.spec)
+        known = [d for d in batch if specs[d.stage_digest].arms == arms]
+        x = contexts(np.array([d.x for d in known]), [d.stage_digest for d in known], specs, challenger.stage_spec)
         may = np.array([[arm not in d.excluded for arm in arms] for d in known])
         try:
             p = engine.choose_many(live, x, may).propensity

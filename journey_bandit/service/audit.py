@@ -51,7 +51,7 @@ def _recompute_last(opened: Store, n: int, salt: str | None) -> bool:
     for found in last:
         if not (different := audit.differences(opened, found, key)):
             continue
-        if audit.rests_on_a_guess(found.decision, specs[found.decision.spec]):
+        if audit.rests_on_a_guess(found.decision, specs[found.decision.stage_digest]):
             guessed += 1
             continue
         unlike += 1
@@ -67,11 +67,11 @@ def _recompute_last(opened: Store, n: int, salt: str | None) -> bool:
 def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
     """Show a decision's receipt, and recompute it from the ledger; exit status 1 if any number differs."""
     opened = open_store(store, read_only=True)
-    found = opened.find([decision_id]).get(decision_id)
+    found = opened.decisions_by_id([decision_id]).get(decision_id)
     if found is None:
         raise NotFound("decision_id", f"no decision {decision_id} in {store}", "give the id of an answered decision")
     decision = found.decision
-    spec = opened.specs()[decision.spec]
+    spec = opened.specs()[decision.stage_digest]
     kept = next((kept for kept in opened.releases() if kept.seq == decision.release), None)
     click.echo(msgspec.json.format(msgspec.json.encode(receipt_of(found, spec, kept))).decode())
     different = audit.differences(opened, found, audit.salt_of(opened, salt))

@@ -34,7 +34,7 @@ def new(name: str, url: str, events: tuple[str, ...], file: Path) -> None:
 def dead(store: str) -> None:
     """Messages that were given up. POST /v1/webhooks/dead-letters/retry tries them again."""
     opened = open_store(store, read_only=True)
-    letters = sorted(opened.letters(dead=True), key=lambda one: one.at)
+    letters = sorted(opened.webhook_deliveries(dead=True), key=lambda one: one.at)
     opened.close()
     for one in letters:
         click.echo(

@@ -58,7 +58,7 @@ class LedgerLog(NamedTuple):
 
     def contamination(self) -> Contamination:
         """How much of the control group had been shown nudges before, as its decisions recorded it."""
-        held = [f.decision for f in self.store.decisions(self.stage) if f.decision.holdout and f.decision.now]
+        held = [f.decision for f in self.store.decisions(self.stage) if f.decision.holdout and f.decision.is_actionable]
         exposed = [decision for decision in held if CROSSED in decision.notes]
         return Contamination(len(held), len(exposed))
 
@@ -78,7 +78,9 @@ class LedgerLog(NamedTuple):
 
     def check(self, snapshot: Snapshot) -> None:
         """InvalidRequest if a snapshot reads contexts otherwise than the log holds them: it would decide on others."""
-        mine, theirs = (features.schema(declared).keys for declared in (self.spec.features, snapshot.spec.features))
+        mine, theirs = (
+            features.schema(declared).keys for declared in (self.spec.features, snapshot.stage_spec.features)
+        )
         if mine != theirs:
             problem = f"version {snapshot.version} was made for other features, or other ranges of them"
             raise InvalidRequest(Problem("policy", problem, "publish it anew from this ledger, and use that one"))
@@ -104,10 +106,10 @@ def open_log(url: str, stage: str) -> LedgerLog:
     if stage not in served:
         raise NotFound("stage", f"the ledger has no stage {stage!r}", f"one of {', '.join(sorted(served)) or 'none'}")
     spec = served[stage]
-    if spec.dynamic:
+    if spec.has_request_actions:
         problem = f"the actions of {stage!r} come with each request, and differ: there are no arms to compare"
         raise InvalidRequest(Problem("stage", problem, "evaluate a stage whose nudges are declared"))
-    declared = {found.decision.spec for found in store.decisions(stage)}
+    declared = {found.decision.stage_digest for found in store.decisions(stage)}
     once = dict.fromkeys(arm for digest, s in store.specs().items() if digest in declared for arm in s.arms)
     arms = (*spec.arms, *(arm for arm in once if arm not in spec.arms))
     return LedgerLog(store, store.meta()["app"], stage, spec, arms)
@@ -117,7 +119,7 @@ def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
     specs = log.store.specs()
     same = {digest for digest, spec in specs.items() if spec.schema == log.spec.schema}
     end = log.until or log.store.last().decision
-    rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.spec in same)
+    rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.stage_digest in same)
     if log.release is not None:
         rows = (f for f in rows if f.decision.release == log.release)
     counted = (f for f in rows if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
@@ -131,12 +133,12 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
     places = {digest: [at[arm] for arm in spec.arms] for digest, spec in specs.items() if set(spec.arms) <= set(at)}
     propensities, mean, may = np.zeros((n, k)), np.zeros((n, k)), np.zeros((n, k), dtype=np.bool_)
     for i, (_, decision, _, _) in enumerate(found):
-        place = places[decision.spec]
+        place = places[decision.stage_digest]
         propensities[i, place], mean[i, place] = decision.propensity, decision.mean
-        may[i, place] = [arm not in decision.excluded for arm in specs[decision.spec].arms]
+        may[i, place] = [arm not in decision.excluded for arm in specs[decision.stage_digest].arms]
     action = np.array([at[f.decision.arm] for f in found], dtype=np.intp)
     reward = np.array([_reward(f, log) for f in found])
-    x = contexts(np.array([f.decision.x for f in found]), [f.decision.spec for f in found], specs, log.spec)
+    x = contexts(np.array([f.decision.x for f in found]), [f.decision.stage_digest for f in found], specs, log.spec)
     spec = log.spec.reward
     root = log.store.roots({f.decision.user for f in found})  # ids that were joined are one person
     return LoggedRounds(
@@ -151,9 +153,9 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
             [int.from_bytes(root[f.decision.user][:8], "little", signed=True) for f in found], dtype=np.int64
         ),
         at=np.array([f.decision.at for f in found], dtype=np.int64),
-        version=np.array([f.decision.version for f in found], dtype=np.int64),
+        version=np.array([f.decision.settlement_version for f in found], dtype=np.int64),
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
-        holdout_share=np.array([specs[f.decision.spec].holdout for f in found]),
+        holdout_share=np.array([specs[f.decision.stage_digest].holdout for f in found]),
         segment=labels(log, x) if log.segment else None,
     )
 

@@ -100,7 +100,7 @@ def gather(
 
 
 def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
-    seen_open = snapshot.basis.decisions if snapshot.pending is not None else 0
+    seen_open = snapshot.pending_basis.decisions if snapshot.pending is not None else 0
     return max(log.learned_through(snapshot.version), seen_open)
 
 
@@ -132,7 +132,7 @@ def _expected(policy: Snapshot | None, log: LedgerLog, rounds: LoggedRounds) -> 
     logged = rounds.q_hat if rounds.q_hat is not None else np.zeros((len(rounds.reward), len(log.arms)))
     if policy is None or rounds.x is None or not len(rounds.reward):
         return logged
-    columns = [log.arms.index(arm) for arm in policy.spec.arms]
+    columns = [log.arms.index(arm) for arm in policy.stage_spec.arms]
     scores = engine.choose_many(engine.prepare(policy), rounds.x, eligible(rounds)[:, columns])
     span = log.spec.reward.max - log.spec.reward.min
     found = logged.copy()

@@ -123,7 +123,7 @@ def _found(found: PolicyEvidence) -> review.ReviewFindings:
 def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: str) -> review.ReviewSubject:
     from experiments.mlflow.registry import digest
 
-    snapshot, spec, log = wanted.snapshot, wanted.snapshot.spec, found.log
+    snapshot, spec, log = wanted.snapshot, wanted.snapshot.stage_spec, found.log
     settings = {k: v for k, v in msgspec.to_builtins(spec.policy).items() if k != "name"}
     meta, git = log.store.meta(), console.git()
     terms = msgspec.to_builtins(log.spec.promotion)

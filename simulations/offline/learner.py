@@ -110,7 +110,7 @@ class SimulatedLearner:
         for e in np.unique(epoch).tolist():
             part = epoch == e
             mine = rows.only(part)
-            gained = settlement.summed(stage, k, mine.x, mine.arm, tau[part], nu[part], mine.reward)
+            gained = settlement.sum_sites(stage, k, mine.x, mine.arm, tau[part], nu[part], mine.reward)
             epochs[e] = add(epochs[e], gained)
         came = rows.only(rows.answered > 0)
         late = pending.lateness(came.at, came.expires, came.answered)
@@ -130,7 +130,7 @@ class SimulatedLearner:
 
 
 def _nothing(stage: Stage) -> SettledSums:
-    zero = empty(len(stage.rows(stage.arms)), len(features.schema(stage.features).columns))
+    zero = empty(len(stage.belief_rows(stage.arms)), len(features.schema(stage.features).columns))
     return SettledSums((zero,), np.zeros((len(stage.arms), delay.BUCKETS)), DriftState(), 0)
 
 

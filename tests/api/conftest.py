@@ -186,7 +186,7 @@ class Ledger:
         return self.store.record([], outcomes, now, self.specs)[1]
 
     def due(self, now: int, limit: int = 4000, stages: Sequence[str] = STAGES) -> list[int]:
-        return [matured.seq for matured in self.store.due(now, limit, stages)]
+        return [matured.seq for matured in self.store.matured(now, limit, stages)]
 
     def everything(self) -> Any:
         """All that can be read of it, comparable."""

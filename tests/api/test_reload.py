@@ -180,9 +180,9 @@ class Watched(MemoryStore):
         super().__init__()
         self.read = list[str]()
 
-    def open(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+    def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         self.read += [stage] if at is None else []
-        return super().open(stage, at)
+        return super().open_decisions(stage, at)
 
 
 def test_open_decisions_are_read_again_where_the_declaration_changed_and_count_in_all(
@@ -211,7 +211,9 @@ def test_open_decisions_are_read_again_where_the_declaration_changed_and_count_i
             running.decide("signup", f"v{n}")
             running.decide("basket", f"v{n}")
         salt, found = audit.salt_of(store, "salt"), list(store.decisions())
-        assert all(one.decision.basis.decisions >= 12 for one in found[12:]), "what was open before counts after"
+        assert all(one.decision.pending_basis.decisions >= 12 for one in found[12:]), (
+            "what was open before counts after"
+        )
         assert [audit.differences(store, one, salt) for one in found] == [[]] * len(found)
 
 

@@ -29,7 +29,7 @@ def world(stage: model.Stage, seed: int, n: int) -> tuple[pending.OpenDecisions,
     tau, nu = rng.integers(1, 2**20, n) / 2**22, rng.integers(-(2**20), 2**20, n) / 2**21
     if stage.learner.link == "identity":
         tau, nu = np.ones(n), reward
-    belief = settlement.summed(stage, k, x, arm, tau, nu, reward)
+    belief = settlement.sum_sites(stage, k, x, arm, tau, nu, reward)
     at = np.arange(n, dtype=np.int64) * 1000
     answered = np.where(rng.random(n) < 0.3, at + 500, 0)
     return pending.OpenDecisions(np.arange(n), arm, at, at + 10**6, answered, reward, x), belief
@@ -37,7 +37,7 @@ def world(stage: model.Stage, seed: int, n: int) -> tuple[pending.OpenDecisions,
 
 def decided(live: engine.PreparedPolicy, x: NDArray[np.float64]) -> list[bytes]:
     """One at a time, and all together."""
-    everyone = np.ones((len(x), len(live.snapshot.spec.arms)), dtype=np.bool_)
+    everyone = np.ones((len(x), len(live.snapshot.stage_spec.arms)), dtype=np.bool_)
     many = engine.choose_many(live, x, everyone)
     for i, row in enumerate(x[:12]):
         for one, all_ in zip(engine.choose(live, row, everyone[i]), many, strict=True):

@@ -123,7 +123,7 @@ def test_the_logged_propensity_is_the_frequency_of_draws(live: Go, policy: AnyPo
     decisions = [decided(now, ask(i, proof=ClaimEvidence(stock=3))) for i in range(n)]
     p = decisions[0].propensity
     assert all((d.propensity == p).all() for d in decisions)
-    counts = {arm: sum(d.arm == arm for d in decisions) for arm in now.snapshot.spec.arms}
+    counts = {arm: sum(d.arm == arm for d in decisions) for arm in now.snapshot.stage_spec.arms}
     assert np.abs(np.array(list(counts.values())) / n - p).max() < math.sqrt(math.log(10 / 1e-6) / (2 * n)) < 0.02
     assert counts["countdown"] == p[4] == 0
 
@@ -131,20 +131,25 @@ def test_the_logged_propensity_is_the_frequency_of_draws(live: Go, policy: AnyPo
 @given(asks)
 def test_final_propensities_are_a_distribution_with_the_floor(live: Go, request: DecisionQuery) -> None:
     decision = decided(now := live(floor=0.05, holdout=0.2), request)
-    eligible = np.array([arm not in decision.excluded for arm in now.snapshot.spec.arms])
+    eligible = np.array([arm not in decision.excluded for arm in now.snapshot.stage_spec.arms])
     assert decision.propensity.sum() == pytest.approx(1.0, abs=1e-12)
     assert (decision.propensity[eligible] >= 0.05).all()
     assert (decision.propensity[~eligible] == 0.0).all()
     assert decision.arm not in decision.excluded
-    assert decision.propensity[now.snapshot.spec.arms.index(decision.arm)] > 0.0
+    assert decision.propensity[now.snapshot.stage_spec.arms.index(decision.arm)] > 0.0
 
 
 def test_a_decision_says_what_it_was_made_of(live: Go) -> None:
-    now = live(reward=msgspec.structs.replace(live().snapshot.spec.reward, window="2h"))
+    now = live(reward=msgspec.structs.replace(live().snapshot.stage_spec.reward, window="2h"))
     proof = ClaimEvidence(stock=9)
     decision = decided(now, ask(5, context={"seconds": 9999}, proof=proof, exclude=["discount"], request=b"digest"))
-    assert (decision.id, decision.at, decision.stage, decision.version) == (uuid.UUID(int=5), NOW, "checkout", 300)
-    assert (decision.spec, decision.request) == (now.snapshot.spec.digest(), b"digest")
+    assert (decision.id, decision.at, decision.stage, decision.settlement_version) == (
+        uuid.UUID(int=5),
+        NOW,
+        "checkout",
+        300,
+    )
+    assert (decision.stage_digest, decision.request) == (now.snapshot.stage_spec.digest(), b"digest")
     assert decision.expires == NOW + 7_200_000_000
     assert decision.evidence == {"stock": 9}
     assert decision.excluded == {

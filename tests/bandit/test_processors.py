@@ -66,7 +66,12 @@ def test_decisions_have_the_same_bits_on_every_processor(here: dict[str, str], n
 def test_only_what_is_exact_or_of_our_own_is_on_the_path_of_a_decision() -> None:
     """Library functions that differ between processors are not called where a decision is made or recomputed."""
     core = Path(engine.__file__).parent
-    allowed = {"assumed_density.py", "features.py", "drift.py", "release.py"}  # sites and alarms are recorded; x is; a check
+    allowed = {
+        "assumed_density.py",
+        "features.py",
+        "drift.py",
+        "release.py",
+    }  # sites and alarms are recorded; x is; a check
     for file in sorted(core.rglob("*.py")):
         if file.name not in allowed:
             text = file.read_text()

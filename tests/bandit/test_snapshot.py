@@ -31,7 +31,12 @@ def snapshot(make_stage: Callable[..., Stage], make_belief: Callable[..., Belief
 
 
 def same(left: Snapshot, right: Snapshot) -> bool:
-    meta = (left.app, left.stage, left.spec, left.version) == (right.app, right.stage, right.spec, right.version)
+    meta = (left.app, left.stage, left.stage_spec, left.version) == (
+        right.app,
+        right.stage,
+        right.stage_spec,
+        right.version,
+    )
     return meta and left.belief.digest() == right.belief.digest()
 
 
@@ -65,8 +70,8 @@ def test_the_bytes_come_back_as_the_same_snapshot(snapshot: Snapshot) -> None:
 
 @pytest.mark.parametrize("policy", [Uniform(), Fixed("discount"), Beta(2.0, 5.5, 0.5), Linear(alpha=0.25)])
 def test_every_policy_survives(snapshot: Snapshot, make_stage: Callable[..., Stage], policy: AnyPolicy) -> None:
-    one = msgspec.structs.replace(snapshot, spec=make_stage(policy=policy))
-    assert unpack(pack(one)).spec.policy == policy
+    one = msgspec.structs.replace(snapshot, stage_spec=make_stage(policy=policy))
+    assert unpack(pack(one)).stage_spec.policy == policy
 
 
 @pytest.mark.parametrize("app", shipped())
@@ -74,7 +79,7 @@ def test_every_shipped_stage_survives(app: str) -> None:
     for name, stage in parse(read_shipped(app)).stages.items():
         one = Snapshot(app, name, stage, 0, empty(len(stage.arms), len(schema(stage.features).columns)))
         assert same(from_zip(to_zip(one)), one)
-        assert unpack(pack(one)).spec.digest() == stage.digest()
+        assert unpack(pack(one)).stage_spec.digest() == stage.digest()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**63 - 1))
@@ -97,8 +102,8 @@ def test_no_pickle_is_needed_to_read_it_and_a_person_can(snapshot: Snapshot) -> 
     with np.load(io.BytesIO(files["posterior.npz"]), allow_pickle=False) as arrays:
         assert {name: arrays[name].dtype.str for name in arrays} == dict.fromkeys(Belief._fields, "<f8")
     policy = json.loads(files["policy.json"])
-    assert policy["arms"] == list(snapshot.spec.arms)
-    assert policy["columns"] == list(schema(snapshot.spec.features).columns)
+    assert policy["arms"] == list(snapshot.stage_spec.arms)
+    assert policy["columns"] == list(schema(snapshot.stage_spec.features).columns)
     assert policy["belief_sha256"] == snapshot.belief.digest()
     assert (policy["app"], policy["stage"], policy["version"]) == ("shop", "checkout", 400)
 

@@ -44,7 +44,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         world = scenario.load("travel")
         with ServiceClient(url) as client:
             before = client.snapshot(world.stage)
-            truth = driver.drive(client, world, before.spec, seed=7, users=USERS, progress=lambda _: None)
+            truth = driver.drive(client, world, before.stage_spec, seed=7, users=USERS, progress=lambda _: None)
             after = client.snapshot(world.stage)
         for name, snapshot in (("first.zip", before), ("last.zip", after)):
             (folder / name).write_bytes(to_zip(snapshot))

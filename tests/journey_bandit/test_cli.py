@@ -282,7 +282,7 @@ def test_a_decision_of_an_earlier_arithmetic_is_compared_to_the_millionth(
     ledger.tamper(EARLIER)
     decision = uuid.UUID(ledger.onboarding[0])
     store = SqliteStore(ledger.file, read_only=True)
-    mean = store.find([decision])[decision].decision.mean
+    mean = store.decisions_by_id([decision])[decision].decision.mean
     store.close()
     blob = (mean + off).astype("<f8").tobytes().hex()
     ledger.tamper(f"UPDATE decisions SET mean = x'{blob}' WHERE id = x'{decision.hex}'")  # noqa: S608
@@ -414,7 +414,7 @@ def test_a_new_endpoint_prints_its_secret_alone(run: Run, tmp_path: Path) -> Non
 def test_dead_letters_are_listed_from_the_file(run: Run, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "l.db")
     letter = WebhookDelivery("crm", "decision:1", b"{}", 16, 5, "answered 500", dead=True, at=1_760_000_000_000_000)
-    store.post({}, [letter, letter._replace(event="decision:2", dead=False)], [])
+    store.update_webhook_queue({}, [letter, letter._replace(event="decision:2", dead=False)], [])
     store.close()
     done = run("webhooks", "dead", "--store", f"sqlite:///{tmp_path / 'l.db'}")
     assert done.stdout.split() == ["crm", "2025-10-09", "08:53:20", "16", "×", "decision:1", "answered", "500"]

@@ -120,7 +120,7 @@ def test_the_stages_own_candidate_is_what_the_service_had_learned(shop: Shop) ->
         assert own.belief.digest() == mine["belief_sha256"]
     again = learned(shop.store, STAGE, "linear:alpha=0.9", 0.0)
     opened.close()
-    assert again.spec.policy != own.spec.policy
+    assert again.stage_spec.policy != own.stage_spec.policy
     assert again.belief.digest() == own.belief.digest()
 
 

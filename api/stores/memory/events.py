@@ -120,7 +120,7 @@ class MemoryEventRows:
             if d.arm != NONE or d.moment not in ("", NOT_NOW)
         ]
         first = min((f.decision for f in decided), key=lambda d: not d.unit, default=None)
-        known = FirstDecision(first.user, first.unit, first.holdout, first.spec) if first else None
+        known = FirstDecision(first.user, first.unit, first.holdout, first.stage_digest) if first else None
         return Person(root, ids, self._states.get(root), tuple(found[::-1][:most]), known)
 
 

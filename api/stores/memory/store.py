@@ -72,13 +72,13 @@ class MemoryStore:
         now: int,
         specs: Mapping[str, Stage],
     ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
-        known = self.find([d.id for d in decisions] + [o.decision for o in outcomes])
+        known = self.decisions_by_id([d.id for d in decisions] + [o.decision for o in outcomes])
         plan, kept, noted = admit(decisions, outcomes, now, specs, known, len(self._by_seq) + 1)
         for seq, decision in plan.decisions:
             self._found[decision.id] = DecisionRecord(seq, _copy(decision), (), None)
             self._by_seq.append(decision.id)
             self._by_user.setdefault(decision.user, []).append(decision.id)
-            if decision.now:
+            if decision.is_actionable:
                 self._pending[seq] = decision.expires
         for outcome in plan.outcomes:
             found = self._found[outcome.decision]
@@ -92,7 +92,7 @@ class MemoryStore:
     def atomic(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def take(
+    def ingest(
         self,
         events: Sequence[Event],
         now: int,
@@ -103,7 +103,7 @@ class MemoryStore:
         def record(outcomes: Sequence[Outcome]) -> list[OutcomeReceipt]:
             return self.record([], outcomes, now, specs)[1]
 
-        return ingest.take(self._rows, rules, events, now, record, users)
+        return ingest.ingest(self._rows, rules, events, now, record, users)
 
     def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
         return self._rows.newest_missed(most, reason)
@@ -121,7 +121,7 @@ class MemoryStore:
         found = [self._found[i] for user in users for i in self._by_user.get(user, ())]
         return sorted(found, key=lambda f: f.seq)
 
-    def due(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+    def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
         ripe = sorted((due, seq) for seq, due in self._pending.items() if due <= now)
         found = [f for _, seq in ripe if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
         return [MaturedDecision(f.seq, _copy(f.decision), f.outcomes) for f in found]
@@ -141,7 +141,7 @@ class MemoryStore:
             found = self._found[self._by_seq[done.decision_seq - 1]]
             del self._pending[done.decision_seq]
             self._found[found.decision.id] = found._replace(settlement=done)
-            self._settlements.append((done, found.decision.x, found.decision.spec))
+            self._settlements.append((done, found.decision.x, found.decision.stage_digest))
             self._version[done.stage] = done.seq
         for stage, (arms, belief) in beliefs.items():
             self.replace_belief(stage, arms, belief)
@@ -154,12 +154,12 @@ class MemoryStore:
     def last(self) -> LedgerPosition:
         return LedgerPosition(len(self._by_seq), self._outcomes, len(self._settlements), len(self._releases))
 
-    def open(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+    def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         end = at or self.last()
         for i in self._by_seq[: end.decision]:
             found = self._found[i]
             done = found.settlement is not None and found.settlement.seq <= end.settlement
-            if found.decision.stage == stage and found.decision.now and not done:
+            if found.decision.stage == stage and found.decision.is_actionable and not done:
                 known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
                 yield _handed_out(found._replace(outcomes=known, settlement=None))
 
@@ -174,7 +174,7 @@ class MemoryStore:
             row = (float(belief.n[a]), float(belief.reward[a]), float(belief.square[a]))
             self._arms[stage, arm] = (*row, belief.precision[a].copy(), belief.shift[a].copy())
 
-    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+    def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         return {i: _handed_out(self._found[i]) for i in ids if i in self._found}
 
     def settled(
@@ -190,18 +190,18 @@ class MemoryStore:
             if found.decision.at >= since and (stage is None or found.decision.stage == stage):
                 yield _handed_out(found)
 
-    def made(self, after: int, most: int) -> list[DecisionRecord]:
+    def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
         return [_handed_out(self._found[i]) for i in self._by_seq[after : after + most]]
 
-    def ended(self, after: int, most: int) -> list[DecisionRecord]:
+    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
         done = self._settlements[after : after + most]
         return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, *_ in done]
 
-    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
+    def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
         mine = [one for one in list(self._letters.values()) if one.dead is dead and endpoint in (None, one.endpoint)]
         return sorted(mine, key=lambda one: (one.due, one.endpoint, one.event))
 
-    def post(
+    def update_webhook_queue(
         self,
         facts: Mapping[str, str],
         put: Sequence[WebhookDelivery],
@@ -213,7 +213,7 @@ class MemoryStore:
         for key in gone:
             self._letters.pop(key, None)
         for endpoint in {one.endpoint for one in put if most_dead is not None}:
-            dead = sorted((one.at, one.event) for one in self.letters(endpoint, dead=True))
+            dead = sorted((one.at, one.event) for one in self.webhook_deliveries(endpoint, dead=True))
             for _, event in dead[: -most_dead if most_dead else None]:
                 del self._letters[endpoint, event]
 

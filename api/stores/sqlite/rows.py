@@ -34,7 +34,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
         d.sd.astype("<f8").tobytes(),
     )
     texts = (_encode(d.excluded).decode(), _encode(d.evidence).decode(), _encode(d.notes).decode())
-    head = (d.id.bytes, d.at, d.expires, d.stage, d.version, d.user, d.request, x)
+    head = (d.id.bytes, d.at, d.expires, d.stage, d.settlement_version, d.user, d.request, x)
     offered = (_encode(d.actions).decode(), _packed(d.phi)) if d.actions else ("", b"")
     return (
         *head,
@@ -43,7 +43,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
         d.arm,
         int(d.holdout),
         *texts,
-        *d.basis,
+        *d.pending_basis,
         d.moment,
         int(d.deferred),
         *offered,
@@ -55,12 +55,12 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
 def decision_of(spec: str, row: Sequence[Any]) -> Decision:
     """The inverse of `decision_row`."""
     return Decision(
-        spec=spec,
+        stage_digest=spec,
         id=uuid.UUID(bytes=row[0]),
         at=row[1],
         expires=row[2],
         stage=row[3],
-        version=row[4],
+        settlement_version=row[4],
         user=row[5],
         request=row[6],
         x=np.frombuffer(row[7], dtype="<f4").astype(np.float64),
@@ -73,7 +73,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         excluded=msgspec.json.decode(row[14]),
         evidence=msgspec.json.decode(row[15]),
         notes=tuple(msgspec.json.decode(row[16])),
-        basis=PendingBasis(*row[17:20]),
+        pending_basis=PendingBasis(*row[17:20]),
         moment=row[20],
         deferred=bool(row[21]),
         actions=_names(row[22]) if row[22] else (),

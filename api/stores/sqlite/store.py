@@ -140,9 +140,9 @@ class SqliteStore:
             next_seq = 1 + conn.execute("SELECT coalesce(max(seq), 0) FROM decisions").fetchone()[0]
             plan, kept, noted = admit(decisions, outcomes, now, specs, known, next_seq)
             keys = {digest: key for key, digest, _ in self._specs}
-            rows = [(seq, keys[d.spec], *decision_row(d)) for seq, d in plan.decisions]
+            rows = [(seq, keys[d.stage_digest], *decision_row(d)) for seq, d in plan.decisions]
             conn.executemany(_insert("decisions", ("seq", "spec", *DECISION_COLUMNS)), rows)
-            waiting = [(seq, d.expires) for seq, d in plan.decisions if d.now]
+            waiting = [(seq, d.expires) for seq, d in plan.decisions if d.is_actionable]
             conn.executemany("INSERT INTO pending VALUES (?, ?)", waiting)
             conn.executemany(_insert("outcomes", OUTCOME_COLUMNS), [outcome_row(o) for o in plan.outcomes])
             conn.executemany("UPDATE pending SET due = 0 WHERE decision_seq = ?", [(seq,) for seq in plan.hastened])
@@ -151,7 +151,7 @@ class SqliteStore:
     def atomic(self) -> AbstractContextManager[object]:
         return self._transaction()
 
-    def take(
+    def ingest(
         self,
         events: Sequence[Event],
         now: int,
@@ -163,7 +163,7 @@ class SqliteStore:
             return self.record([], outcomes, now, specs)[1]
 
         with self._transaction() as conn:
-            return ingest.take(SqliteEventRows(conn), rules, events, now, record, users)
+            return ingest.ingest(SqliteEventRows(conn), rules, events, now, record, users)
 
     def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
         with self._looking:
@@ -184,7 +184,7 @@ class SqliteStore:
         with self._looking:
             return sorted(SqliteEventRows(self._people.conn).events(users), key=folding.order)
 
-    def due(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+    def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
         conn = self._writer().conn
         query = f"""SELECT {_columns("d")} FROM pending p JOIN decisions d ON d.seq = p.decision_seq
                     WHERE p.due <= ? AND d.stage IN ({_marks(stages)})
@@ -222,7 +222,7 @@ class SqliteStore:
             newest = (conn.execute(f"SELECT coalesce(max(seq), 0) FROM {t}").fetchone()[0] for t in tables)  # noqa: S608
             return LedgerPosition(*newest)
 
-    def open(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+    def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         end = at or LedgerPosition(_EVERY, _EVERY, _EVERY)
         among = (
             "pending p JOIN decisions d ON d.seq = p.decision_seq LEFT JOIN settlements s ON FALSE"
@@ -264,7 +264,7 @@ class SqliteStore:
         with self._transaction() as conn:
             _put_belief(conn, stage, arms, belief)
 
-    def find(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+    def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         with self._reading, read_transaction(self._read.conn) as conn:
             return self._find(conn, list(dict.fromkeys(ids)))
 
@@ -296,21 +296,21 @@ class SqliteStore:
             yield from found
             last = found[-1].seq
 
-    def made(self, after: int, most: int) -> list[DecisionRecord]:
+    def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
         query = f"SELECT {_columns('d')} FROM decisions d WHERE d.seq > ? ORDER BY d.seq LIMIT ?"  # noqa: S608
         with self._reading, read_transaction(self._read.conn) as conn:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
-    def ended(self, after: int, most: int) -> list[DecisionRecord]:
+    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
         query = f"""SELECT {_columns("d")} FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
                     WHERE s.seq > ? ORDER BY s.seq LIMIT ?"""  # noqa: S608
         with self._reading, read_transaction(self._read.conn) as conn:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
-    def letters(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
+    def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
         return letters(self._rows, endpoint, dead=dead)
 
-    def post(
+    def update_webhook_queue(
         self,
         facts: Mapping[str, str],
         put: Sequence[WebhookDelivery],

@@ -47,7 +47,7 @@ class Ledger:
     def take(self, *events: Event, now: int = START) -> IngestResult:
         with self.store.atomic():
             self.store.record([], [], now, self.specs)
-            return self.store.take(events, now, self.specs, RULES)
+            return self.store.ingest(events, now, self.specs, RULES)
 
     def decided(self, *decisions: Decision) -> None:
         self.store.record(decisions, [], START, self.specs)
@@ -138,7 +138,7 @@ def test_events_and_what_they_report_are_one_transaction(ledger: Ledger) -> None
     def fail(store: Store) -> None:
         with store.atomic():
             store.record([decision(1)], [], START, ledger.specs)
-            store.take([event("1", "ordered", at=5)], START, ledger.specs, RULES)
+            store.ingest([event("1", "ordered", at=5)], START, ledger.specs, RULES)
             raise Torn
 
     if isinstance(ledger.store, MemoryStore):
@@ -306,7 +306,7 @@ def test_an_event_after_the_decision_was_settled_is_recorded_late(ledger: Ledger
     ledger.decided(decision(1))
     late = 73 * HOUR
     ledger.take(event("o", "ordered", at=5, order="A"), now=START + late)
-    (found,) = ledger.store.find([uuid.UUID(int=1)]).values()
+    (found,) = ledger.store.decisions_by_id([uuid.UUID(int=1)]).values()
     assert [(o.id, o.late) for o in found.outcomes] == [("event:o", True)]
 
 
@@ -314,9 +314,9 @@ def test_a_decision_of_no_moment_is_never_due_and_credited_with_nothing(ledger: 
     ledger.decided(decision(1, moment=NOT_NOW), decision(2, at=-HOUR))
     ledger.take(event("o", "ordered", at=5, order="A"))
     assert ledger.outcomes() == {2: [("event:o", "reward", 1.0)]}
-    assert [m.decision.id.int for m in ledger.store.due(START + 10**15, 10, list(SHOP.stages))] == [2]
-    assert [f.decision.id.int for f in ledger.store.open("basket")] == [2]
-    assert [f.decision.id.int for f in ledger.store.open("basket", ledger.store.last())] == [2]
+    assert [m.decision.id.int for m in ledger.store.matured(START + 10**15, 10, list(SHOP.stages))] == [2]
+    assert [f.decision.id.int for f in ledger.store.open_decisions("basket")] == [2]
+    assert [f.decision.id.int for f in ledger.store.open_decisions("basket", ledger.store.last())] == [2]
 
 
 @each_store
@@ -355,7 +355,7 @@ def test_a_read_only_file_takes_no_events(tmp_path: Path) -> None:
     Ledger(SqliteStore(tmp_path / "shop.db")).store.close()
     store = SqliteStore(tmp_path / "shop.db", read_only=True)
     with pytest.raises(LedgerError, match="read-only"):
-        store.take([event("1")], START, store.specs(), RULES)
+        store.ingest([event("1")], START, store.specs(), RULES)
     store.close()
 
 
@@ -366,7 +366,7 @@ def rules_of(catalogue: Catalogue) -> JourneyFold:
 def test_a_journey_of_older_declarations_is_folded_again(ledger: Ledger) -> None:
     ledger.take(event("1"), event("2", at=45 * MINUTE))
     patient = rules_of(parse(TEXT.replace('visit = "30m"', 'visit = "60m"')))
-    ledger.store.take([event("3", at=50 * MINUTE)], START, ledger.specs, patient)
+    ledger.store.ingest([event("3", at=50 * MINUTE)], START, ledger.specs, patient)
     state = ledger.store.person(user("ann"), 10).state
     assert state == folding.fold(patient, ledger.store.events([user("ann")]))
     assert state.visits == 1

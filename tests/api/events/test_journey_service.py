@@ -241,12 +241,12 @@ def test_what_a_journey_decided_and_events_rewarded_is_rebuilt_and_recomputed_bi
     assert sum(result.settlements for result in rebuilt) > 20
     specs, salt = store.specs(), audit.salt_of(store, "salt")
     found = list(store.decisions())
-    assert {f.decision.now for f in found} == {True, False}
+    assert {f.decision.is_actionable for f in found} == {True, False}
     for one in found:
         again = engine.recompute(engine.prepare(audit.past(store, one)), one.decision, salt)
         assert (again.u, again.arm) == (one.decision.u, one.decision.arm)
         assert again.propensity.tobytes() == one.decision.propensity.tobytes()
-        assert one.decision.spec in specs
+        assert one.decision.stage_digest in specs
 
 
 def ended(serving: Serving, clock: Callable[[], int], later: Later, story: Callable[[Shop, Later], None]) -> Any:
@@ -389,7 +389,7 @@ def test_retries_of_one_decision_count_once(working: Callable[..., Any], store: 
         assert [r.nudge for r in again] == [r.nudge for r in first]
         assert sum(r.nudge.id != "none" for r in first) == 2
         assert all(r.duplicate for r in again)
-        assert not desk.service._people.look(first and store.find(ids[:1])[ids[0]].decision.user).flying
+        assert not desk.service._people.look(first and store.decisions_by_id(ids[:1])[ids[0]].decision.user).flying
 
 
 def test_a_deferred_exposure_counts_until_its_window_ends_and_for_good_once_shown(shop_with: Any, later: Later) -> None:

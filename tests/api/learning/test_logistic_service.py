@@ -93,7 +93,7 @@ def test_rebuild_restart_and_receipts_are_exact(tmp_path: Path, policy: str) -> 
     shared = 0
     for found in list(store.decisions())[::7]:
         decision, past = found.decision, audit.past(store, found)
-        shared += past.elsewhere is not None
+        shared += past.cross_stage_factor is not None
         again = engine.recompute(engine.prepare(past), decision, audit.salt_of(store, "s"))
         for name in ("propensity", "mean", "sd", "u", "arm"):
             assert np.array_equal(getattr(again, name), getattr(decision, name)), name

@@ -315,5 +315,5 @@ def test_a_decision_names_the_settlements_it_was_made_with(working: Working, lat
         desk.learn()
         assert desk.ask(3).policy_version == desk.worker.lives["signup"].snapshot.version > 0
         assert desk.ask(4, "instant").policy_version == 0
-    found = store.find([uuid.UUID(int=3)])[uuid.UUID(int=3)]
+    found = store.decisions_by_id([uuid.UUID(int=3)])[uuid.UUID(int=3)]
     assert msgspec.structs.asdict(found.decision)["version"] == desk.worker.lives["signup"].snapshot.version

@@ -72,7 +72,7 @@ def test_a_release_decides_bit_for_bit_while_learning_goes_on(client: Any, later
     ask = DecisionQuery(id=uuid.UUID(made["decision_id"]), user_id="u", context={"age": 44, "plan": "pro"})
     mine = engine.decide(engine.prepare(approved), ask, now=0, salt=b"")
     for arm, p in made["propensities"].items():
-        assert p == mine.propensity[approved.spec.arms.index(arm)]
+        assert p == mine.propensity[approved.stage_spec.arms.index(arm)]
     policy = client.learned()["signup"]
     assert policy["belief_sha256"] == approved.belief.digest()
     assert policy["release"]["version"] == "1"
@@ -90,7 +90,7 @@ def test_another_policy_is_served_learned_from_proved_and_rolled_back(
         teach(client, later)
         first = live(client)
         second = msgspec.structs.replace(
-            first, spec=msgspec.structs.replace(first.spec, policy=Linear(alpha=1.0), floor=0.05)
+            first, stage_spec=msgspec.structs.replace(first.stage_spec, policy=Linear(alpha=1.0), floor=0.05)
         )
         release(client, first, "1")
         made = [client.ask(user="a", context={"age": 9})]
@@ -111,7 +111,7 @@ def test_another_policy_is_served_learned_from_proved_and_rolled_back(
             (1, "1", "better"), (2, "2", "better"), (3, "1", "conversion fell"),
         ]  # fmt: skip
         ids = [uuid.UUID(m["decision_id"]) for m in made]
-        found = store.find(ids)
+        found = store.decisions_by_id(ids)
         for i in ids:  # receipts recompute
             decision = found[i].decision
             mine = engine.recompute(audit.deciding(store, found[i]), decision, audit.salt_of(store, "salt"))
@@ -127,7 +127,10 @@ def test_a_release_survives_a_restart(serving: Serving, later: Callable[[float],
         teach(client, later)
         approved = live(client)
         release(
-            client, msgspec.structs.replace(approved, spec=msgspec.structs.replace(approved.spec, policy=Uniform()))
+            client,
+            msgspec.structs.replace(
+                approved, stage_spec=msgspec.structs.replace(approved.stage_spec, policy=Uniform())
+            ),
         )
     with serving(SqliteStore(tmp_path / "ledger.db")) as client:
         made = client.ask()
@@ -220,8 +223,8 @@ def test_nothing_unsound_is_served_and_the_last_good_one_stays(
     bent = msgspec.structs.replace(good, belief=_negative(good.belief))
     other = msgspec.structs.replace(good, stage="basket")
     wild = msgspec.structs.replace(good, belief=good.belief._replace(shift=good.belief.shift + 1e200))
-    costly = {**good.spec.nudges, "call": msgspec.structs.replace(good.spec.nudges["call"], cost=2.0)}
-    dearer = msgspec.structs.replace(good, spec=msgspec.structs.replace(good.spec, nudges=costly))
+    costly = {**good.stage_spec.nudges, "call": msgspec.structs.replace(good.stage_spec.nudges["call"], cost=2.0)}
+    dearer = msgspec.structs.replace(good, stage_spec=msgspec.structs.replace(good.stage_spec, nudges=costly))
     for given, why in (
         (body(good, "2", posterior=tampered), "sha256 differs"),
         (body(good, "2", policy=base64.b64encode(files["policy.json"] + b" ").decode()), "sha256 differs"),

@@ -499,8 +499,8 @@ def test_receipts_recompute_and_the_ledger_rebuilds_bit_for_bit(
     found = list(store.decisions())
     assert len(found) == 48
     salt = audit.salt_of(store, "salt")
-    assert {f.decision.version for f in found} == {0, 12, 24, 36}
-    open_then = {f.decision.basis.decisions for f in found if f.decision.basis.at}
+    assert {f.decision.settlement_version for f in found} == {0, 12, 24, 36}
+    open_then = {f.decision.pending_basis.decisions for f in found if f.decision.pending_basis.at}
     assert len(open_then) >= (40 if delay else 3)
     for one in found:
         assert one.decision.phi.shape == (3, 64)

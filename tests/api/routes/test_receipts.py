@@ -102,9 +102,9 @@ def test_every_row_of_the_ledger_is_a_distribution_above_the_floor_and_can_be_re
             client.learned()
         found, salt, specs = list(store.decisions()), audit.salt_of(store, "pepper"), store.specs()
         assert len(found) == 720
-        assert len({f.decision.version for f in found}) > 8
+        assert len({f.decision.settlement_version for f in found}) > 8
         for row in found:
-            made, spec = row.decision, specs[row.decision.spec]
+            made, spec = row.decision, specs[row.decision.stage_digest]
             eligible = np.array([arm not in made.excluded for arm in spec.arms])
             assert abs(made.propensity.sum() - 1) < 1e-12
             assert (made.propensity[eligible] >= spec.floor * (1 - 1e-12)).all()

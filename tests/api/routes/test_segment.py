@@ -262,7 +262,7 @@ def test_a_wrong_method_is_told_in_segments_words(client: Any) -> None:
 
 def test_a_ledger_that_cannot_be_written_is_a_503_to_be_repeated(serving: Serving) -> None:
     class Broken(MemoryStore):
-        def take(self, *_: Any) -> Any:
+        def ingest(self, *_: Any) -> Any:
             raise Unavailable("disk full")
 
     with serving(Broken(), app=str(SHOP)) as client:

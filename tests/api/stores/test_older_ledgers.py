@@ -61,7 +61,7 @@ def test_a_ledger_of_an_earlier_version_is_rebuilt_to_the_bit_and_its_receipts_h
             continue
         assert "u" not in different
         guessed += 1  # how late answers come was guessed once, and the guess was not recorded
-        assert audit.rests_on_a_guess(found.decision, specs[found.decision.spec])
+        assert audit.rests_on_a_guess(found.decision, specs[found.decision.stage_digest])
     assert (guessed > 0) == (store_name == "2-basis")
 
 
@@ -76,7 +76,7 @@ def test_how_late_answers_came_is_counted_from_what_an_earlier_version_wrote(sto
 def test_people_of_an_earlier_version_keep_their_group(store: SqliteStore) -> None:
     """Decisions did not record what groups are drawn from: the id says it."""
     audit.claim(store, SHOP, "pepper")
-    (found,) = store.find([uuid.UUID(int=1)]).values()
+    (found,) = store.decisions_by_id([uuid.UUID(int=1)]).values()
     assert found.decision.unit == b""
     person = store.person(found.decision.user, 10)
     assert person.first

@@ -80,7 +80,7 @@ def test_a_read_only_ledger_cannot_be_written(path: Path, catalogue: Catalogue, 
             lambda: store.replace_belief("signup", ("none",), empty(1, 9)),
             lambda: store.set_meta({"app": "bank"}),
             lambda: store.register(catalogue.stages),
-            lambda: store.due(START, 1, ["signup"]),
+            lambda: store.matured(START, 1, ["signup"]),
         ]
         for write in writes:
             with pytest.raises(LedgerError, match="read-only"):
@@ -95,7 +95,7 @@ def test_readers_see_what_the_owner_committed_while_it_runs(path: Path, working:
         working(owner) as desk,
     ):
         desk.ask(50)
-        assert uuid.UUID(int=50) in reader.find([uuid.UUID(int=50)])
+        assert uuid.UUID(int=50) in reader.decisions_by_id([uuid.UUID(int=50)])
 
 
 def test_a_second_owner_is_refused_until_the_first_is_done(path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_locked_file_is_unavailable_and_works_again_afterwards(
             intruder.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable, match="could not be written: database is locked"):
                 store.record([decide(1)], [], START, store.specs())
-            assert store.find([uuid.UUID(int=1)]) == {}  # reading goes on
+            assert store.decisions_by_id([uuid.UUID(int=1)]) == {}  # reading goes on
         kept, _ = store.record([decide(1)], [], START, store.specs())
         assert [k.duplicate for k in kept] == [False]
 
@@ -180,7 +180,7 @@ def test_what_is_acknowledged_survives_a_kill(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", dies, str(path)], capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == -9
     with closing(SqliteStore(path)) as store:
-        assert uuid.UUID(int=99) in store.find([uuid.UUID(int=99)])
+        assert uuid.UUID(int=99) in store.decisions_by_id([uuid.UUID(int=99)])
 
 
 def test_every_transaction_is_synced_to_disk_and_health_says_so(path: Path) -> None:

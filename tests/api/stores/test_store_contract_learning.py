@@ -98,7 +98,7 @@ def test_where_activation_is_required_a_reward_alone_is_not_final(
 ) -> None:
     stage = msgspec.structs.replace(catalogue.stages["instant"], activation="required")
     ledger = claimed(store, msgspec.structs.replace(catalogue, stages={"instant": stage}))
-    ledger.decided(*(msgspec.structs.replace(decide(n, "instant"), spec=stage.digest()) for n in (1, 2)))
+    ledger.decided(*(msgspec.structs.replace(decide(n, "instant"), stage_digest=stage.digest()) for n in (1, 2)))
     ledger.reported(outcome(1, value=4.0), outcome(2, "activation", None))
     assert ledger.due(START) == []
     ledger.reported(outcome(1, "activation", None), outcome(2, value=4.0))

@@ -356,9 +356,9 @@ def test_every_store_keeps_letters_and_reads_the_ledger_in_its_order(
 ) -> None:
     ledger = claimed(store)
     ledger.decided(*(decide(n) for n in range(1, 8)))
-    assert [found.seq for found in store.made(0, 3)] == [1, 2, 3]
-    assert [found.seq for found in store.made(5, 100)] == [6, 7]
-    assert store.made(7, 100) == []
+    assert [found.seq for found in store.decisions_after(0, 3)] == [1, 2, 3]
+    assert [found.seq for found in store.decisions_after(5, 100)] == [6, 7]
+    assert store.decisions_after(7, 100) == []
     done = [
         Settlement(
             decision_seq=seq, stage="signup", arm="tip", at=9, reward=1.0, why="reward", learned=False, tau=0, nu=0
@@ -366,18 +366,24 @@ def test_every_store_keeps_letters_and_reads_the_ledger_in_its_order(
         for seq in (5, 2, 6)
     ]
     store.settle(done, {})
-    assert [(f.seq, f.settlement.seq) for f in store.ended(0, 2) if f.settlement] == [(5, 1), (2, 2)]
-    assert [f.seq for f in store.ended(2, 9)] == [6]
-    store.post({"webhook:crm": "x"}, [letter(1), letter(2), letter(3, endpoint="b")], [])
+    assert [(f.seq, f.settlement.seq) for f in store.settlements_after(0, 2) if f.settlement] == [(5, 1), (2, 2)]
+    assert [f.seq for f in store.settlements_after(2, 9)] == [6]
+    store.update_webhook_queue({"webhook:crm": "x"}, [letter(1), letter(2), letter(3, endpoint="b")], [])
     assert store.meta()["webhook:crm"] == "x"
-    assert store.letters(dead=False) == [letter(3, endpoint="b"), letter(2), letter(1)]
-    store.post({}, [letter(2, dead=True)], [("crm", "decision:1"), ("crm", "nothing")])
-    assert (store.letters("crm", dead=True), store.letters("crm", dead=False)) == ([letter(2, dead=True)], [])
-    store.post({}, [letter(n, dead=True) for n in range(4, 9)], [], 3)
-    assert sorted(one.at for one in store.letters("crm", dead=True)) == [6, 7, 8]
-    store.post({}, [letter(9)], [], 0)
-    assert (store.letters("crm", dead=True), store.letters("crm", dead=False)) == ([], [letter(9)])
-    assert store.letters("b", dead=False) == [letter(3, endpoint="b")]
+    assert store.webhook_deliveries(dead=False) == [letter(3, endpoint="b"), letter(2), letter(1)]
+    store.update_webhook_queue({}, [letter(2, dead=True)], [("crm", "decision:1"), ("crm", "nothing")])
+    assert (store.webhook_deliveries("crm", dead=True), store.webhook_deliveries("crm", dead=False)) == (
+        [letter(2, dead=True)],
+        [],
+    )
+    store.update_webhook_queue({}, [letter(n, dead=True) for n in range(4, 9)], [], 3)
+    assert sorted(one.at for one in store.webhook_deliveries("crm", dead=True)) == [6, 7, 8]
+    store.update_webhook_queue({}, [letter(9)], [], 0)
+    assert (store.webhook_deliveries("crm", dead=True), store.webhook_deliveries("crm", dead=False)) == (
+        [],
+        [letter(9)],
+    )
+    assert store.webhook_deliveries("b", dead=False) == [letter(3, endpoint="b")]
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ def test_utility_ranks_arms_as_money_does(seed: int) -> None:
     stage = model.Stage(features={}, nudges={"a": nudge}, reward=reward, policy=Fixed())
     scaled = rng.random(2)
     money = (value - np.array([0.0, paid])) * (low + span * scaled) - np.array([0.0, shown])
-    utility = stage.facts
+    utility = stage.arm_economics
     np.testing.assert_allclose(utility.gain * scaled - utility.cost, money / (value * span), rtol=0, atol=1e-12)
     assert (utility.gain > 0).all()
 

@@ -11,7 +11,7 @@ from bandit.catalogue.model import Reward, Stage, hurdle_of, parse
 from bandit.errors import CatalogueError
 from bandit.learning.delay import BUCKETS
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
-from bandit.learning.settlement import contribution, part, settle
+from bandit.learning.settlement import contribution, settle, weighted_contribution
 from bandit.policies import Hierarchical
 from bandit.policies.hurdle import HierarchicalHurdle, halves, level
 from bandit.policies.protocol import ArmEconomics
@@ -38,7 +38,7 @@ def learned(rows: int, rate: tuple[float, ...], amount: tuple[float, ...], seed:
         size = np.array(amount)[arm] * np.exp(rng.normal(0, 0.5, 100))
         reward = np.where(rng.random(100) < np.array(rate)[arm], np.minimum(size, 1.0), 0.0)
         tau, nu = POLICY.sites(belief, ARMS, x, arm, reward)
-        belief = add(belief, part(three, x, arm, tau, nu, reward, np.ones(100)))
+        belief = add(belief, weighted_contribution(three, x, arm, tau, nu, reward, np.ones(100)))
     return belief
 
 
@@ -99,12 +99,12 @@ def test_open_decisions_count_in_both_halves(stage: Stage, make_matured: Build) 
 
 
 def test_a_snapshot_of_revenue_survives_its_bytes(stage: Stage) -> None:
-    rows = len(stage.rows(stage.arms))
+    rows = len(stage.belief_rows(stage.arms))
     snapshot = Snapshot("app", "checkout", stage, 3, empty(rows, 11))
     assert rows == 2 * len(stage.arms)
     again = from_zip(to_zip(snapshot))
     assert again.belief.digest() == snapshot.belief.digest()
-    assert isinstance(again.spec.learner, HierarchicalHurdle)
+    assert isinstance(again.stage_spec.learner, HierarchicalHurdle)
 
 
 def test_revenue_that_does_not_start_at_nothing_is_refused() -> None:

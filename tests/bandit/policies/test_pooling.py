@@ -80,7 +80,7 @@ def joint(shop: list[Snapshot]) -> tuple[np.ndarray, np.ndarray, dict[tuple[str,
         return place[key]
 
     def reads(s: Snapshot, arm: str) -> list[list[int]]:
-        policy = s.spec.policy
+        policy = s.stage_spec.policy
         assert isinstance(policy, Hierarchical)
         rows = []
         for i, column in enumerate(s.arms.columns):
@@ -89,12 +89,12 @@ def joint(shop: list[Snapshot]) -> tuple[np.ndarray, np.ndarray, dict[tuple[str,
             start = float(special.logit(policy.prior_mean)) if i == 0 else 0.0
             row = [coefficient((s.stage, "base", column), base, start)]
             if arm != "none":
-                row.append(coefficient(("", s.spec.nudges[arm].type, column), effect))
+                row.append(coefficient(("", s.stage_spec.nudges[arm].type, column), effect))
                 row.append(coefficient((s.stage, arm, column), effect))
             rows.append(row)
         return rows
 
-    known = [(s, a, reads(s, arm)) for s in shop[:2] for a, arm in enumerate(s.spec.arms)]
+    known = [(s, a, reads(s, arm)) for s in shop[:2] for a, arm in enumerate(s.stage_spec.arms)]
     precision, shift = np.diag(prior), np.array(prior) * np.array(mean)
     for s, a, rows in known:
         reading = np.zeros((len(rows), len(prior)))
@@ -110,11 +110,15 @@ def joint(shop: list[Snapshot]) -> tuple[np.ndarray, np.ndarray, dict[tuple[str,
 def test_a_stage_knows_of_the_others_exactly_what_the_joint_posterior_says(shop: list[Snapshot], which: int) -> None:
     mean, covariance, place = joint(shop)
     mine = pooled(shop)[which]
-    policy = mine.spec.policy
+    policy = mine.stage_spec.policy
     assert isinstance(policy, Hierarchical)
     layout = policy.layout(mine.arms, len(mine.arms.columns))
     found = hierarchy.posterior(layout, mine.belief)
-    names = [(mine.stage, "base"), *(("", t) for t in layout.types), *((mine.stage, arm) for arm in mine.spec.nudges)]
+    names = [
+        (mine.stage, "base"),
+        *(("", t) for t in layout.types),
+        *((mine.stage, arm) for arm in mine.stage_spec.nudges),
+    ]
     at = [place[*name, column] for name in names for column in mine.arms.columns]
     np.testing.assert_allclose(found.mean, mean[at], rtol=0, atol=1e-9)
     np.testing.assert_allclose(found.covariance, covariance[np.ix_(at, at)], rtol=0, atol=1e-9)
@@ -125,7 +129,7 @@ def test_a_new_stage_starts_with_what_others_know_of_its_types(shop: list[Snapsh
     new = msgspec.structs.replace(checkout, belief=empty(*checkout.belief.shift.shape))
 
     def says(snapshot: Snapshot) -> np.ndarray:
-        posterior = snapshot.spec.policy.posterior(snapshot.belief, snapshot.arms)
+        posterior = snapshot.stage_spec.policy.posterior(snapshot.belief, snapshot.arms)
         assert isinstance(posterior, LogitPosterior)
         x = np.zeros(posterior.forms.d)
         x[0] = 1.0
@@ -142,18 +146,18 @@ def test_stages_that_share_have_one_version_and_the_others_their_own(shop: list[
 
 
 def test_a_policy_that_shares_nothing_neither_speaks_nor_listens(shop: list[Snapshot]) -> None:
-    assert isinstance(shop[2].spec.policy, Linear)
-    assert pooled(shop)[2].elsewhere is None
+    assert isinstance(shop[2].stage_spec.policy, Linear)
+    assert pooled(shop)[2].cross_stage_factor is None
     without = pooled(shop[:2])
     for mine, other in zip(pooled(shop), without, strict=False):
-        assert mine.elsewhere is not None
-        assert other.elsewhere is not None
-        assert np.array_equal(mine.elsewhere.precision, other.elsewhere.precision)
+        assert mine.cross_stage_factor is not None
+        assert other.cross_stage_factor is not None
+        assert np.array_equal(mine.cross_stage_factor.precision, other.cross_stage_factor.precision)
 
 
 def test_equal_names_of_other_meaning_are_not_shared(shop: list[Snapshot]) -> None:
     other = parse(APP.replace("max = 100", "max = 999", 1))
-    keys = {column for _, column in pooled(snapshots(other))[1].elsewhere.keys}  # type: ignore[union-attr]
+    keys = {column for _, column in pooled(snapshots(other))[1].cross_stage_factor.keys}  # type: ignore[union-attr]
     assert not keys & {c for c in shop[1].arms.columns if c.startswith("price:")}
     assert {"1", "price missing"} <= keys & set(shop[1].arms.columns)
 
@@ -161,11 +165,11 @@ def test_equal_names_of_other_meaning_are_not_shared(shop: list[Snapshot]) -> No
 def test_what_others_said_travels_with_the_snapshot(shop: list[Snapshot]) -> None:
     mine = pooled(shop)[0]
     back = from_zip(to_zip(mine))
-    assert mine.elsewhere is not None
-    assert back.elsewhere is not None
-    assert back.elsewhere.keys == mine.elsewhere.keys
-    assert np.array_equal(back.elsewhere.precision, mine.elsewhere.precision)
-    assert np.array_equal(back.elsewhere.shift, mine.elsewhere.shift)
+    assert mine.cross_stage_factor is not None
+    assert back.cross_stage_factor is not None
+    assert back.cross_stage_factor.keys == mine.cross_stage_factor.keys
+    assert np.array_equal(back.cross_stage_factor.precision, mine.cross_stage_factor.precision)
+    assert np.array_equal(back.cross_stage_factor.shift, mine.cross_stage_factor.shift)
     assert to_zip(back) == to_zip(mine)
 
 

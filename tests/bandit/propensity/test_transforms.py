@@ -99,7 +99,8 @@ def test_a_price_makes_nudges_rarer_and_is_no_cost(make_stage: Callable[..., Sta
     a = plain.arms.index(name)
     assert decided(one)[0][a] < decided(plain)[0][a]
     np.testing.assert_allclose(
-        one.facts.cost - plain.facts.cost, 0.05 / (plain.reward.max - plain.reward.min) * np.eye(len(plain.arms))[a]
+        one.arm_economics.cost - plain.arm_economics.cost,
+        0.05 / (plain.reward.max - plain.reward.min) * np.eye(len(plain.arms))[a],
     )
 
 

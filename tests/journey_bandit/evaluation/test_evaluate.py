@@ -331,7 +331,9 @@ def test_a_snapshot_counts_only_decisions_after_all_that_it_saw() -> None:
     belief = empty(len(STAGE.arms), D)
     snapshot = Snapshot("travel", "cart", STAGE, 1, belief)
     assert log_sources._taught(log, snapshot) == 1
-    looked = msgspec.structs.replace(snapshot, pending=belief, basis=snapshot.basis._replace(decisions=3))
+    looked = msgspec.structs.replace(
+        snapshot, pending=belief, pending_basis=snapshot.pending_basis._replace(decisions=3)
+    )
     assert log_sources._taught(log, looked) == 3
     with pytest.raises(InvalidRequest, match="travel/checkout"):
         log_sources._taught(log, msgspec.structs.replace(snapshot, stage="checkout"))
