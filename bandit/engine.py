@@ -1,16 +1,17 @@
-"""decide(): snapshot + request + time → Decision. The only place where an arm is drawn.
+"""Decisions: a prepared snapshot, a question and a time give a `Decision`. The only place where an arm is drawn.
 
-The service and the simulator call the same function; given the ledger row, anybody can call it again.
+`decide` serves stages whose nudges are declared, `rank` stages whose actions come with the request. The service and the
+simulator call the same functions; `recompute` calls them again for a receipt. Pure: no clock, no random generator, no
+I/O. Shapes: k arms in the order of the stage's declaration (no nudge first), d features, n rows.
 """
 
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from bandit import features, guardrails
 from bandit.arrays import Array, Mask
@@ -25,37 +26,17 @@ from bandit.records import Decision
 from bandit.snapshot import Snapshot
 
 
-class RankQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Actions that a caller offers, the baseline first, and what is known. `event` keys the holdout: there is no user.
-
-    refused: actions that may not be taken → the reason.
-    """
-
-    id: uuid.UUID
-    event: str
-    context: Objects
-    actions: Sequence[Action]
-    refused: Mapping[str, str] = {}
-    request: bytes = b""
-    deferred: bool = False
-    notes: tuple[str, ...] = ()
-
-
-class PreparedPolicy(NamedTuple):
-    """A snapshot made ready: what decisions are made with until the next one is published."""
-
-    snapshot: Snapshot
-    spec: str  # digest of the stage's declaration
-    schema: Schema
-    posterior: Posterior
-    release: int = 0  # number of the approved release it is; 0: what has been learned here so far
-
-
 class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks. `id` keys the draw; `unit` decides the holdout: the person's, or that of `user_id` if empty.
+    """Question of one user at one stage, as `decide` takes it.
 
-    refused: nudges that may not be shown for a reason from outside, such as a budget → that reason. moment: what made
-    the journey ask. deferred: teach only if it is reported that it was really shown.
+    id: of the decision, a UUID that keys the draw: the same id draws the same u.
+    context: feature → value, as the stage declares them; features that are left out have their defaults.
+    proof: evidence of claims that came with the request (stock, deadline). include, exclude: names of nudges that the
+    caller wants alone, or does not want. refused: nudges that may not be shown for a reason from outside, such as a
+    spent budget → that reason in words. request: digest of the request, which tells a retry from a conflict.
+    moment: what made the journey ask, empty if the caller named the stage. deferred: whether the decision teaches only
+    if it is reported that the nudge was really shown. unit: 16 bytes that decide the holdout; empty: those of
+    `user_id`.
     """
 
     id: uuid.UUID
@@ -72,17 +53,69 @@ class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
     unit: bytes = b""
 
 
+class RankQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Question with actions of its own, as `rank` takes it: the first action is the baseline.
+
+    event: the caller's name of the question; it keys the holdout, because there is no user. context, and the features
+    of each action: JSON objects. refused: ids of actions that may not be taken → the reason. The other fields are those
+    of `DecisionQuery`.
+    """
+
+    id: uuid.UUID
+    event: str
+    context: Objects
+    actions: Sequence[Action]
+    refused: Mapping[str, str] = {}
+    request: bytes = b""
+    deferred: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class PreparedPolicy(NamedTuple):
+    """Snapshot with its posterior computed: what every decision of a stage is made with until the next is published.
+
+    Immutable, so that any number of threads may decide with one. `spec` is the digest of the stage's declaration.
+    `release` is the number of the approved release that the snapshot is, 0 for what the service has learned so far.
+    """
+
+    snapshot: Snapshot
+    spec: str
+    schema: Schema
+    posterior: Posterior
+    release: int = 0
+
+
+class _Draw(NamedTuple):
+    """An arm drawn from final propensities: scores (k,), u in [0, 1), the number of the arm."""
+
+    scores: Scores
+    u: float
+    arm: int
+
+
 def prepare(snapshot: Snapshot) -> PreparedPolicy:
-    """Compute the posterior once for all decisions of this snapshot."""
+    """Prepared policy of a snapshot: its posterior is computed once, for all decisions made with it.
+
+    Called whenever a snapshot is published or released, and by whoever recomputes a decision. The same snapshot gives
+    the same bits on every processor. Raises PropensityError if the belief has numbers that no posterior has.
+    """
     spec = snapshot.stage_spec
     posterior = spec.learner.posterior(snapshot.evidence, snapshot.arms)
     return PreparedPolicy(snapshot, spec.digest(), features.of(spec), posterior)
 
 
 def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
-    """One decision, a pure function of its arguments. InvalidRequest names every field that cannot be used."""
-    snapshot = live.snapshot
-    stage = snapshot.stage_spec
+    """Decision among the declared arms of a stage: a pure function of its arguments.
+
+    The service calls it once for each request, the simulator once for each simulated user. `now` is in µs since 1970,
+    `salt` the secret of the ledger, `window_scale` a factor of all declared durations (1 but in trials). The logged
+    propensity is the probability with which the arm was drawn: u is the keyed hash of the decision's id, and the arm is
+    the one at u of the inverse CDF of the propensities.
+
+    Raises InvalidRequest, which names every field that cannot be used and its fix; PropensityError if integration
+    failed, in which case nothing is drawn.
+    """
+    stage = live.snapshot.stage_spec
     x, notes = features.encode(live.schema, ask.context)
     unit = ask.unit or randomization_unit(salt, ask.user_id)
     holdout = in_holdout(unit, stage.holdout)
@@ -96,43 +129,32 @@ def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, w
         now=now,
         scale=window_scale,
     )
-    scores = choose(live, x, allowed.mask)
-    u = gaussian.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
-    return Decision(
-        id=ask.id,
-        at=now,
-        expires=_expires(stage, now, window_scale),
-        stage=snapshot.stage,
-        stage_digest=live.spec,
-        settlement_version=snapshot.version,
-        pending_basis=snapshot.pending_basis,
+    drawn = _draw(live, ask.id, x, allowed.mask, salt)
+    return _decision(
+        live,
+        ask,
+        drawn,
+        now=now,
+        window_scale=window_scale,
         user=user_hash(salt, ask.user_id),
         unit=unit,
-        request=ask.request,
-        x=x,
-        propensity=scores.propensity,
-        mean=scores.mean,
-        sd=scores.sd,
-        u=u,
-        arm=stage.arms[gaussian.draw(scores.propensity, u)],
         holdout=holdout,
+        arm=stage.arms[drawn.arm],
+        x=x,
         excluded=allowed.excluded,
         evidence={k: v for k, v in msgspec.structs.asdict(ask.proof).items() if v is not None},
         notes=(*ask.notes, *notes),
         moment=ask.moment,
-        deferred=ask.deferred,
-        release=live.release,
     )
 
 
-def _expires(stage: Stage, now: int, window_scale: float) -> int:
-    """When the attribution window of a decision made `now` ends, in µs."""
-    return now + max(1, round(stage.reward.seconds * window_scale * 1e6))
-
-
 def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
-    """One decision among the actions of a request. InvalidRequest for what cannot be used, and if all are refused."""
-    snapshot, policy = live.snapshot, live.snapshot.stage_spec.policy
+    """Decision among the actions of a request, for a stage whose policy is `Shared`.
+
+    Arguments and guarantees as `decide`. Raises InvalidRequest for features that cannot be used, for a stage whose
+    nudges are declared, and if every action is refused.
+    """
+    policy = live.snapshot.stage_spec.policy
     if not isinstance(policy, Shared):
         raise InvalidRequest(Problem("stage", "its nudges are declared", 'declare policy = { name = "shared" }'))
     phi = policy.encode(ask.context, ask.actions)
@@ -141,91 +163,128 @@ def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_
     if not may:
         raise InvalidRequest(Problem("excludedActions", "no action is left", "leave one at least"))
     unit = randomization_unit(salt, ask.event)
-    excluded, holdout = dict(ask.refused), in_holdout(unit, snapshot.stage_spec.holdout)
+    excluded, holdout = dict(ask.refused), in_holdout(unit, live.snapshot.stage_spec.holdout)
     if holdout:
         excluded |= dict.fromkeys(may[1:], "holdout: control events get the first action")
-    scores = choose(live, phi, np.array([name not in excluded for name in names]))
-    u = gaussian.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
-    drawn = gaussian.draw(scores.propensity, u)
+    drawn = _draw(live, ask.id, phi, np.array([name not in excluded for name in names]), salt)
+    return _decision(
+        live,
+        ask,
+        drawn,
+        now=now,
+        window_scale=window_scale,
+        user=user_hash(salt, ask.event),
+        unit=unit,
+        holdout=holdout,
+        arm=names[drawn.arm],
+        x=phi[drawn.arm],
+        excluded=excluded,
+        evidence={},
+        notes=ask.notes,
+        actions=names,
+        phi=phi,
+    )
+
+
+def _draw(live: PreparedPolicy, decision: uuid.UUID, x: Array, eligible: Mask, salt: bytes) -> _Draw:
+    """Scores at x, and the arm at u, which is the hash of the decision's id under the salt."""
+    scores = choose(live, x, eligible)
+    u = gaussian.unit(salt, b"draw", live.snapshot.stage.encode(), decision.bytes)
+    return _Draw(scores, u, gaussian.draw(scores.propensity, u))
+
+
+def _decision(
+    live: PreparedPolicy, ask: DecisionQuery | RankQuery, drawn: _Draw, *, now: int, window_scale: float, **own: Any
+) -> Decision:
+    """The ledger's row of a draw; `own` are the fields in which declared arms and request actions differ."""
+    snapshot = live.snapshot
     return Decision(
         id=ask.id,
         at=now,
-        expires=_expires(snapshot.stage_spec, now, window_scale),
+        expires=now + max(1, round(snapshot.stage_spec.reward.seconds * window_scale * 1e6)),
         stage=snapshot.stage,
         stage_digest=live.spec,
         settlement_version=snapshot.version,
         pending_basis=snapshot.pending_basis,
-        user=user_hash(salt, ask.event),
-        unit=unit,
         request=ask.request,
-        x=phi[drawn],
-        propensity=scores.propensity,
-        mean=scores.mean,
-        sd=scores.sd,
-        u=u,
-        arm=names[drawn],
-        holdout=holdout,
-        excluded=excluded,
-        evidence={},
-        notes=ask.notes,
+        propensity=drawn.scores.propensity,
+        mean=drawn.scores.mean,
+        sd=drawn.scores.sd,
+        u=drawn.u,
         deferred=ask.deferred,
-        actions=names,
-        phi=phi,
         release=live.release,
+        **own,
     )
 
 
 def choose(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
-    """Scores and *final* propensities: the policy's own, then top-two, then ramp, and last the
-    floor and the grid of 2⁻²⁴ that is drawn from. `x`: φ (K, D) of
-    all actions where they come with the request.
+    """Scores (k,) and final propensities (k,) at one context: what `decide` draws from.
+
+    x (d,), or φ (k, D) of all actions where they come with the request; eligible (k,), at least one True. The policy's
+    own propensities go through top-two and ramp, if the stage declares them, then through the floor, and end on the
+    grid of 2⁻²⁴, where they sum to 1 exactly. Raises PropensityError if integration failed.
     """
-    scores, spec = live.posterior.choose(x, eligible), live.snapshot.stage_spec
-    p = scores.propensity
-    if spec.top_two is not None:
-        p = transforms.top_two(p, spec.top_two)
-    if spec.ramp < 1.0:
-        p = transforms.ramp(p, spec.ramp)
-    floor = least(spec.floor, eligible) if spec.has_request_actions else spec.floor
-    return scores._replace(propensity=gaussian.apportioned(p, floor, eligible))
+    scores = live.posterior.choose(x, eligible)
+    return scores._replace(propensity=_final(live.snapshot.stage_spec, scores.propensity, eligible))
 
 
-def choose_many(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> Scores:
-    """`choose` for n contexts at once: x (n, d), eligible (n, k); every part of the result is (n, k).
+def choose_many(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
+    """Scores and final propensities (n, k) at n contexts: the bits of `choose`, whatever the other rows.
 
-    The bits of `choose`, at a fraction of its cost (benchmarks/load/batch.py), whatever the other rows.
-    InvalidRequest for shapes that do not fit, values that are not finite, and rows in which nothing is eligible.
+    x (n, d), eligible (n, k); for a stage with request actions x is φ (n, k, D) of n requests of k actions each. Costs
+    a fraction of n calls of `choose` (benchmarks/load/batch.py). Raises InvalidRequest for shapes that do not fit,
+    values that are not finite, and rows in which nothing is eligible.
     """
-    _check(live, x, eligible)
     spec = live.snapshot.stage_spec
+    _check(live, x, eligible)
     if len(x) == 0:
-        return Scores(*(np.zeros((0, len(spec.arms))) for _ in Scores._fields))
+        return Scores(*(np.zeros(eligible.shape) for _ in Scores._fields))
     scores = live.posterior.choose_many(x, eligible)
-    p = scores.propensity
+    return scores._replace(propensity=_final(spec, scores.propensity, eligible))
+
+
+def _final(spec: Stage, p: Array, eligible: Mask) -> Array:
+    """Propensities (k,) or (n, k) as they are drawn from: the last step of one decision and of many."""
+    if p.ndim == 2 and spec.has_request_actions:  # each request has a floor of its own
+        return np.array([_final(spec, row, may) for row, may in zip(p, eligible, strict=True)])
+    many = p.ndim == 2
     if spec.top_two is not None:
-        p = transforms.top_two_many(p, spec.top_two)
+        p = transforms.top_two_many(p, spec.top_two) if many else transforms.top_two(p, spec.top_two)
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
-    return scores._replace(propensity=gaussian.apportioned_many(p, spec.floor, eligible))
+    if many:
+        return gaussian.apportioned_many(p, spec.floor, eligible)
+    return gaussian.apportioned(p, least(spec.floor, eligible) if spec.has_request_actions else spec.floor, eligible)
 
 
-def _check(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> None:
-    d, k = len(live.schema.columns), len(live.snapshot.stage_spec.arms)
-    if x.ndim != 2 or x.shape[1] != d or not np.isfinite(x).all():
-        raise InvalidRequest(Problem("x", f"shape {x.shape}", f"n rows of {d} finite numbers, as `features` encodes"))
+def _check(live: PreparedPolicy, x: Array, eligible: Mask) -> None:
+    spec, d = live.snapshot.stage_spec, len(live.schema.columns)
+    k = x.shape[1] if spec.has_request_actions and x.ndim == 3 else len(spec.arms)
+    shape = (len(x), k, d) if spec.has_request_actions else (len(x), d)
+    if x.shape != shape or not np.isfinite(x).all():
+        fix = (
+            f"finite numbers (n, actions, {d}), as the policy encodes"
+            if spec.has_request_actions
+            else (f"n rows of {d} finite numbers, as `features` encodes")
+        )
+        raise InvalidRequest(Problem("x", f"shape {x.shape}", fix))
     if eligible.shape != (len(x), k) or not eligible.any(axis=1).all():
         fix = f"({len(x)}, {k}), with at least one arm in each row"
         raise InvalidRequest(Problem("eligible", f"shape {eligible.shape}, or a row of no arm", fix))
 
 
 def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision:
-    """The decision again, from what its ledger row holds and the snapshot of its version. Equal bit for bit."""
+    """Decision computed again from what its ledger row holds and the snapshot of its version: what a receipt compares.
+
+    Equal to the recorded one bit for bit, on any processor, if the ledger and the snapshot are what they were. `live`
+    must be the snapshot that the decision was made with, `salt` the ledger's.
+    """
     arms = decision.arms(live.snapshot.stage_spec.arms)
     eligible = np.array([arm not in decision.excluded for arm in arms])
-    scores = choose(live, decision.phi if decision.actions else decision.x, eligible)
-    u = gaussian.unit(salt, b"draw", decision.stage.encode(), decision.id.bytes)
-    arm = arms[gaussian.draw(scores.propensity, u)]
-    return msgspec.structs.replace(decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arm)
+    scores, u, number = _draw(live, decision.id, decision.phi if decision.actions else decision.x, eligible, salt)
+    return msgspec.structs.replace(
+        decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arms[number]
+    )
 
 
 def randomization_unit(salt: bytes, user_id: str) -> bytes:
