@@ -157,7 +157,7 @@ def _health(app: str, worker: Worker, store: Store, now: int, refused: Mapping[s
     broken = not failing.keys().isdisjoint(("write", "writer"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
     current = worker.releases.current
-    shown = {stage: f"{current[stage].model} {current[stage].version}" for stage in worker.releases.lives}
+    shown = {stage: f"{current[stage].model} {current[stage].version}" for stage in worker.releases.prepared}
     return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing, releases=shown)
 
 

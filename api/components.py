@@ -73,9 +73,11 @@ def build(
         worker=worker,
         sending=WebhookDispatcher(endpoints, catalogue, store, worker, clock, metrics),
         service=service,
-        events=EventService(catalogue, store, worker, service.asking, salt=salt, clock=clock, metrics=metrics),
+        events=EventService(catalogue, store, worker, service.maker, salt=salt, clock=clock, metrics=metrics),
         flags=Flags(service, store, salt=salt, clock=clock, window_scale=scale),
-        ranking=Ranking(catalogue, store, worker, salt=salt, clock=clock, metrics=metrics, window_scale=scale),
+        ranking=Ranking(
+            catalogue, store, worker, service.writer, salt=salt, clock=clock, metrics=metrics, window_scale=scale
+        ),
     )
 
 

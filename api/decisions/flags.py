@@ -103,9 +103,9 @@ class Flags:
     async def _decide(self, stages: Sequence[str], asked: FlagContext) -> list[DecisionReply | JourneyBanditError]:
         """Each stage's decision: the one that was made for this question, or a new one. One durable write."""
         now = self._clock()
-        if not self._service.asking.is_somebody(asked.user):  # many people under one word share no decision
+        if not self._service.maker.is_somebody(asked.user):  # many people under one word share no decision
             return await self._service.decide_many([self._request(stage, asked) for stage in stages])
-        key = self._service.asking.unit(asked.user).hex()
+        key = self._service.maker.unit(asked.user).hex()
         chains = [self._chain(self._request(stage, asked), key, now) for stage in stages]
         ids = [request.decision_id for chain in chains for request in chain if request.decision_id]
         known = await asyncio.to_thread(self._store.decisions_by_id, ids)
@@ -125,7 +125,7 @@ class Flags:
         for request in chain:
             found = known.get(request.decision_id) if request.decision_id else None
             if found is None:
-                stands = last and not last.settlement and self._service.asking.stands(last.decision, request, now)
+                stands = last and not last.settlement and self._service.maker.stands(last.decision, request, now)
                 return last if last and stands else request
             last = found
         return msgspec.structs.replace(chain[-1], decision_id=None)

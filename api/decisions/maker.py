@@ -1,12 +1,14 @@
-"""From a request to a decision: who asks, where they are in their journey, what may be shown, then the engine.
+"""Making of decisions: from a request to a reserved, unwritten decision.
 
-Nothing here waits, so no other request runs between the look at caps and budgets and the reservation.
+Who asks, where the user is in the journey, what may be shown; then `bandit.engine` draws. `api.decisions.writer` writes
+the decision and concludes.
 """
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import uuid
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import msgspec
 import uuid_utils.compat as uuid7
@@ -16,7 +18,7 @@ from api.decisions.frequency_caps import GlobalFrequencyCaps
 from api.decisions.local_time import TimeZones
 from api.decisions.sessions import UserSession, UserSessions
 from api.messages.decisions import DecisionRequest, EvidenceIn
-from api.stores.protocol import Store
+from api.stores.protocol import IngestResult, Store
 from api.times import microseconds
 from bandit import engine, guardrails
 from bandit.catalogue.decoding import closest
@@ -36,68 +38,89 @@ CROSSED = "control group, but nudges were shown to this person before: under an 
 """Noted on decisions of the holdout whose person had been exposed."""
 
 
+class PolicySource(Protocol):
+    """Source of what decides now, such as the worker: stage → prepared policy. Reading it takes no lock."""
+
+    @property
+    def prepared(self) -> Mapping[str, PreparedPolicy]:
+        """Prepared policy of every stage, as last published or released."""
+        ...
+
+
 class PendingDecision(NamedTuple):
-    """A decision to be written. `again`: the original of this visit, asked for once more."""
+    """Decision that is to be written. `reserved`: whether `prepare` counted its exposure, budget and caps, so that it
+    must be committed or cancelled. `reused`: whether it is the original of this visit, asked for once more.
+    """
 
     decision: Decision
     reused: bool = False
+    reserved: bool = False
 
 
 class JourneyView(NamedTuple):
-    """Where someone is, and what may be shown there now."""
+    """Session, folded journey and eligible nudges of one user at one instant."""
 
-    someone: UserSession
-    folding: Journey
+    session: UserSession
+    journey: Journey
     eligible: Eligibility
 
 
 class DecisionMaker:
-    """Makes decisions of one app, and keeps account of what they reserve."""
+    """Maker of one app's decisions: finds the user's session, journey and limits, asks the engine, and reserves.
+
+    Life cycle: `prepare` reserves what the decision may cost and show; the caller writes it, then calls `commit` (it is
+    durable, or that is not known) or `cancel` (nothing was written, or the ledger holds an older decision under its
+    id). Nothing here waits, so no other request runs between the look at caps and budgets and the reservation. Belongs
+    to one event loop.
+    """
 
     def __init__(
         self,
         rules: JourneyFold,
         store: Store,
-        people: UserSessions,
+        sessions: UserSessions,
         budgets: Budgets,
-        crowd: GlobalFrequencyCaps,
+        caps: GlobalFrequencyCaps,
+        policies: PolicySource,
         *,
-        lives: Callable[[], Mapping[str, PreparedPolicy]],
         salt: bytes,
         window_scale: float,
     ):
         self._rules = rules
         self._catalogue = rules.catalogue
         self._store = store
-        self._people = people
+        self._sessions = sessions
         self._budgets = budgets
-        self._crowd = crowd
+        self._caps = caps
         self._zones = TimeZones(rules.catalogue)
-        self._lives = lives
+        self._policies = policies
         self._salt = salt
         self._scale = window_scale
         self._limited = guardrails.declares_limits(rules.catalogue)
         self._personal = self._limited or any(stage.holdout for stage in rules.catalogue.stages.values())
 
-    def decide(self, request: DecisionRequest, now: int) -> PendingDecision:
-        """The decision a request gets. InvalidRequest, NotFound (stage). What it may cost and show is reserved."""
+    def prepare(self, request: DecisionRequest, now: int) -> PendingDecision:
+        """Pending decision of a request at `now` (µs): what it may cost and show is reserved.
+
+        Raises InvalidRequest, which names each field and its fix, and NotFound for a stage that is not declared.
+        """
         request = self._named(request)
         if request.stage is None:
             return self._by_journey(request, now)
         self._declared(request.stage)
         user = engine.user_hash(self._salt, request.user_id)
-        someone = self._people.session(user) if self._personal else None
+        someone = self._sessions.session(user) if self._personal else None
         ask = self._ask(request, request.stage, someone, now)
-        return PendingDecision(self._draw(request.stage, ask, now))
+        return self._draw(request.stage, ask, now)
 
     def where(self, user_id: str, now: int) -> JourneyView:
         """A user's journey, and what a decision without evidence could show."""
-        someone = self._people.session(engine.user_hash(self._salt, user_id))
+        someone = self._sessions.session(engine.user_hash(self._salt, user_id))
         found = folding.read(self._rules, someone.state, now)
         stage = self._catalogue.stages[found.stage]
         eligible = guardrails.eligible(
             stage,
-            holdout=engine.in_holdout(self._people.unit(someone, user_id, self._salt), stage.holdout),
+            holdout=engine.in_holdout(self._sessions.unit(someone, user_id, self._salt), stage.holdout),
             proof=ClaimEvidence(),
             include=None,
             exclude=(),
@@ -109,23 +132,34 @@ class DecisionMaker:
 
     def unit(self, user_id: str) -> bytes:
         """What the group of the person behind an id is drawn from: the same before and after their ids are joined."""
-        return self._people.unit(self._people.session(engine.user_hash(self._salt, user_id)), user_id, self._salt)
+        return self._sessions.unit(self._sessions.session(engine.user_hash(self._salt, user_id)), user_id, self._salt)
 
     def is_somebody(self, user_id: str) -> bool:
         """Whether an id can be a person's: not a placeholder."""
         return not is_placeholder(user_id, self._rules.placeholders)
 
-    def cancel(self, decision: Decision) -> None:
-        """Nothing was written, or the ledger has an older decision under this id."""
+    def cancel(self, pending: PendingDecision) -> None:
+        """Give back what `prepare` reserved: nothing was written, or the ledger has an older decision under this id."""
+        decision = pending.decision
+        if not pending.reserved:
+            return
         self._budgets.cancel(decision)
-        self._crowd.add(decision, -1)
+        self._caps.add(decision, -1)
         if self._personal or decision.moment:
-            self._people.cancel(decision)
+            self._sessions.cancel(decision)
 
-    def commit(self, decision: Decision) -> None:
-        """It is durable, or that is not known."""
-        if self._personal or decision.moment:
-            self._people.commit([decision])
+    def commit(self, pending: PendingDecision) -> None:
+        """Keep what `prepare` reserved: the decision is durable, or that is not known."""
+        if pending.reserved and (self._personal or pending.decision.moment):
+            self._sessions.commit([pending.decision])
+
+    def activated(self, decision: uuid.UUID) -> None:
+        """Count the exposure of a deferred decision for good: it was reported that its nudge was really shown."""
+        self._sessions.activated(decision)
+
+    def apply(self, change: IngestResult) -> None:
+        """Move sessions on with what events have changed in the ledger."""
+        self._sessions.apply(change)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -134,10 +168,10 @@ class DecisionMaker:
             fix = f"name one: {', '.join(self._catalogue.stages)}"
             raise InvalidRequest(Problem("stage", "missing, and this app declares no events to know it from", fix))
         self._check_names(request)
-        someone = self._people.session(engine.user_hash(self._salt, request.user_id))
+        someone = self._sessions.session(engine.user_hash(self._salt, request.user_id))
         found = folding.read(self._rules, someone.state, now)
         ask = self._ask(request, found.stage, someone, now)
-        original = self._people.original(someone, found.stage, found.moment, now) if found.moment else None
+        original = self._sessions.original(someone, found.stage, found.moment, now) if found.moment else None
         if original and self._still_true(found.stage, original.arm, request, someone, now):
             return PendingDecision(
                 original.decision or self._store.decisions_by_id([original.id])[original.id].decision, reused=True
@@ -156,7 +190,7 @@ class DecisionMaker:
             moment=found.moment or NOT_NOW,
             notes=(told, *ask.notes),
         )
-        return PendingDecision(self._draw(found.stage, ask, now))
+        return self._draw(found.stage, ask, now)
 
     def _declared(self, stage: str) -> Stage:
         """The stage. NotFound; InvalidRequest if it has no nudges of its own."""
@@ -185,7 +219,7 @@ class DecisionMaker:
 
     def _ask(self, request: DecisionRequest, stage: str, someone: UserSession | None, now: int) -> DecisionQuery:
         own = engine.randomization_unit(self._salt, request.user_id)
-        unit = self._people.unit(someone, request.user_id, self._salt) if someone else own
+        unit = self._sessions.unit(someone, request.user_id, self._salt) if someone else own
         share = self._catalogue.stages[stage].holdout
         return DecisionQuery(
             unit=unit,
@@ -201,13 +235,15 @@ class DecisionMaker:
             deferred=request.deferred,
         )
 
-    def _draw(self, stage: str, ask: DecisionQuery, now: int) -> Decision:
-        decision = engine.decide(self._lives()[stage], ask, now=now, salt=self._salt, window_scale=self._scale)
+    def _draw(self, stage: str, ask: DecisionQuery, now: int) -> PendingDecision:
+        decision = engine.decide(
+            self._policies.prepared[stage], ask, now=now, salt=self._salt, window_scale=self._scale
+        )
         self._budgets.reserve(decision)
-        self._crowd.add(decision, 1)
+        self._caps.add(decision, 1)
         if self._personal or decision.moment:
-            self._people.reserve(decision)
-        return decision
+            self._sessions.reserve(decision)
+        return PendingDecision(decision, reserved=True)
 
     def _refused(
         self, stage: str, someone: UserSession | None, consent: Mapping[str, bool] | tuple[()], now: int
@@ -218,7 +254,7 @@ class DecisionMaker:
         said = dict(consent)
         around = Circumstances(
             shown=someone.shown,
-            everyone=self._crowd.at(now),
+            everyone=self._caps.at(now),
             consent=self._consented(someone, said),
             abandoned=someone.state.abandoned if someone.state else (),
             began=someone.state.began if someone.state else None,
@@ -231,7 +267,7 @@ class DecisionMaker:
         """Whether a decision may be shown again to who asks once more: its window is open, its claim still true, and
         the user still consents.
         """
-        someone = self._people.session(decision.user)
+        someone = self._sessions.session(decision.user)
         return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now)
 
     def _still_true(self, stage: str, arm: str, request: DecisionRequest, someone: UserSession, now: int) -> bool:

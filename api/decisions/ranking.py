@@ -14,9 +14,10 @@ import msgspec
 import uuid_utils.compat as uuid7
 
 from api.clocks import Clock
-from api.learning.worker import Worker
+from api.decisions.maker import PendingDecision, PolicySource
+from api.decisions.writer import DecisionWriter
 from api.metrics import Metrics
-from api.stores.protocol import OutcomeReceipt, Store
+from api.stores.protocol import RecordedDecision, Store
 from bandit import engine
 from bandit.catalogue import durations
 from bandit.catalogue.model import Catalogue
@@ -64,7 +65,8 @@ class Ranking:
         self,
         catalogue: Catalogue,
         store: Store,
-        worker: Worker,
+        policies: PolicySource,
+        writer: DecisionWriter,
         *,
         salt: bytes,
         clock: Clock,
@@ -73,7 +75,8 @@ class Ranking:
     ):
         self._loops = {name: stage for name, stage in catalogue.stages.items() if stage.has_request_actions}
         self._store = store
-        self._worker = worker
+        self._policies = policies
+        self._writer = writer
         self._salt = salt
         self._clock = clock
         self._metrics = metrics
@@ -109,7 +112,7 @@ class Ranking:
             request=self._fingerprint([context, actions, list(excluded), deferred]),
             deferred=deferred,
         )
-        return await self._submit(event, await self._off(len(actions), lambda: [self._decide(loop, ask)]))
+        return await self._write(event, await self._off(len(actions), lambda: [self._decide(loop, ask)]))
 
     async def slots(
         self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], slots: Sequence[Slot],
@@ -123,7 +126,7 @@ class Ranking:
         base = engine.RankQuery(
             id=uuid.UUID(int=0), event=event, context=context, actions=actions, request=request, deferred=deferred
         )
-        return await self._submit(event, await self._off(len(actions), lambda: self._fill(loop, base, slots)))
+        return await self._write(event, await self._off(len(actions), lambda: self._fill(loop, base, slots)))
 
     async def reward(self, loop: str, event: str, given: Sequence[ReportedReward]) -> None:
         """Report rewards, durable. For an event that is not known they are counted and dropped. Unavailable;
@@ -168,7 +171,7 @@ class Ranking:
         return None
 
     def _decide(self, loop: str, ask: engine.RankQuery) -> Decision:
-        live = self._worker.lives[loop]
+        live = self._policies.prepared[loop]
         return engine.rank(live, ask, now=self._clock(), salt=self._salt, window_scale=self._scale)
 
     def _fill(self, loop: str, base: engine.RankQuery, slots: Sequence[Slot]) -> list[Decision]:
@@ -190,31 +193,21 @@ class Ranking:
         """Do what takes long beside the event loop: propensities of many actions are joint."""
         return await asyncio.to_thread(work) if actions > _FEW else work()
 
-    async def _submit(self, event: str, decisions: Sequence[Decision]) -> RankedEvent:
-        kept, _ = await self._worker.submit(decisions)
-        for entry, mine in zip(kept, decisions, strict=True):
-            if entry.duplicate and entry.decision.request != mine.request:
-                fix = "send a new eventId, or repeat the same request"
-                raise Conflict("eventId", f"{event!r} was used for another request", fix)
-            if not entry.duplicate:
-                arm, held = self._loops[mine.stage].belief_row(mine.arm), str(mine.holdout).lower()
-                self._metrics.decisions.labels(mine.stage, arm, held).inc()
-                drawn = mine.propensity[mine.actions.index(mine.arm)]
-                self._metrics.propensity.labels(mine.stage).observe(float(drawn))
-        return RankedEvent(event, [entry.decision for entry in kept])
+    async def _write(self, event: str, decisions: Sequence[Decision]) -> RankedEvent:
+        pending = [PendingDecision(decision) for decision in decisions]  # no user, so nothing to reserve
+        written = await self._writer.write(pending, field="eventId", name=repr(event))
+        for entry in written:
+            if isinstance(entry, Conflict):
+                raise entry
+        return RankedEvent(event, [entry.decision for entry in written if isinstance(entry, RecordedDecision)])
 
     async def _report(self, outcomes: Sequence[Outcome]) -> None:
-        _, noted = await self._worker.submit(outcomes=outcomes)
-        for outcome, note in zip(outcomes, noted, strict=True):
-            self._count(outcome, note)
-            if note.status == "invalid" and note.problem:
-                raise InvalidRequest(note.problem)
-
-    def _count(self, outcome: Outcome, note: OutcomeReceipt) -> None:
-        """A second reward of a loop that takes the first is a conflict, an event nobody knows is unknown."""
-        self._metrics.outcomes.labels(outcome.kind, note.status).inc()
-        if note.late and note.status == "recorded":
-            self._metrics.late.inc()
+        """Record outcomes. A second reward of a loop that takes the first is a conflict, an unknown event is unknown:
+        both are counted and dropped, as the protocol has it. InvalidRequest for the first that cannot be used.
+        """
+        for receipt in await self._writer.report(outcomes):
+            if receipt.status == "invalid" and receipt.problem:
+                raise InvalidRequest(receipt.problem)
 
     def _event(self, loop: str, event: str | None) -> tuple[str, uuid.UUID]:
         """The event's id and its decision's; ids that we give are ordered by time, which is cheap to store."""

@@ -12,7 +12,8 @@ from api.decisions.budgets import Budgets
 from api.decisions.frequency_caps import GlobalFrequencyCaps
 from api.decisions.maker import DecisionMaker, PendingDecision
 from api.decisions.sessions import UserSessions
-from api.learning.worker import Answer, Worker
+from api.decisions.writer import DecisionWriter
+from api.learning.worker import Worker
 from api.messages.decisions import (
     AlarmReply,
     ArmReply,
@@ -33,12 +34,12 @@ from api.messages.decisions import (
     StagesReply,
 )
 from api.metrics import Metrics
-from api.stores.protocol import DecisionRecord, IngestResult, OutcomeReceipt, RecordedDecision, Store
+from api.stores.protocol import DecisionRecord, OutcomeReceipt, RecordedDecision, Store
 from api.times import microseconds, time_of
 from bandit import features
 from bandit.budgets import MICRO, BudgetAccount
 from bandit.catalogue.model import NONE, Catalogue, Stage
-from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem
 from bandit.journey import folding
 from bandit.records import Decision, Outcome, Release
 from bandit.snapshot import Snapshot
@@ -60,22 +61,13 @@ class DecisionService:
         window_scale: float = 1.0,
     ):
         rules = folding.rules(catalogue)
-        self._people = UserSessions(store, rules)
-        worker.listen(self._changed)
-        crowd = GlobalFrequencyCaps(catalogue, store, clock(), window_scale)
-        self.asking = DecisionMaker(
-            rules,
-            store,
-            self._people,
-            budgets,
-            crowd,
-            lives=lambda: worker.lives,
-            salt=salt,
-            window_scale=window_scale,
+        caps = GlobalFrequencyCaps(catalogue, store, clock(), window_scale)
+        self.maker = DecisionMaker(
+            rules, store, UserSessions(store, rules), budgets, caps, worker, salt=salt, window_scale=window_scale
         )
+        self.writer = DecisionWriter(worker, self.maker, store, metrics)
         self.catalogue = catalogue
         self.worker = worker
-        self.metrics = metrics
         self._budgets = budgets
         self._store = store
         self._clock = clock
@@ -94,49 +86,24 @@ class DecisionService:
 
     async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[DecisionReply | JourneyBanditError]:
         """Each decision or what is wrong with it, in order; one durable write for all. Unavailable if it fails."""
-        decided = [self._try_decide(request) for request in requests]
-        made = [d for d in decided if isinstance(d, PendingDecision)]
-        mine = [m.decision for m in made if not m.reused]
-        try:
-            kept, _ = await self._submit([m.decision for m in made], mine)
-        except Unavailable:  # not known to be durable: what is reserved stays reserved
-            for decision in mine:
-                self.asking.commit(decision)
-            raise
-        stored = iter(kept)
-        return [self._answer(d, next(stored)) if isinstance(d, PendingDecision) else d for d in decided]
+        prepared = [self._prepare(request) for request in requests]
+        written = iter(await self.writer.write([one for one in prepared if isinstance(one, PendingDecision)]))
+        return [self._answer(one, next(written)) if isinstance(one, PendingDecision) else one for one in prepared]
 
-    async def _submit(self, decisions: Sequence[Decision], mine: Sequence[Decision]) -> Answer:
+    def _prepare(self, request: DecisionRequest) -> PendingDecision | JourneyBanditError:
         try:
-            written = self.worker.submit(decisions)
-        except Overloaded:  # nothing was written
-            for decision in mine:
-                self.asking.cancel(decision)
-            raise
-        return await written
-
-    def _try_decide(self, request: DecisionRequest) -> PendingDecision | JourneyBanditError:
-        try:
-            return self.asking.decide(request, self._clock())
+            return self.maker.prepare(request, self._clock())
         except (InvalidRequest, NotFound) as error:
             return error
         except RecursionError:
             return InvalidRequest(Problem("context", "nested too deep", "send texts, numbers and booleans"))
 
-    def _answer(self, made: PendingDecision, kept: RecordedDecision) -> DecisionReply | JourneyBanditError:
-        mine, decision = made.decision, kept.decision
-        if made.reused:
-            return self.reply(decision, duplicate=True)
-        if kept.duplicate:
-            self.asking.cancel(mine)
-        self.asking.commit(mine)
-        if kept.duplicate and decision.request != mine.request:
-            problem = f"{decision.id} was used for another request"
-            return Conflict("decision_id", problem, "send a new id, or repeat the same request")
-        if not kept.duplicate:
-            self.metrics.decisions.labels(decision.stage, decision.arm, str(decision.holdout).lower()).inc()
-            self.metrics.propensity.labels(decision.stage).observe(self._propensity(decision))
-        return self.reply(decision, duplicate=kept.duplicate)
+    def _answer(
+        self, pending: PendingDecision, written: RecordedDecision | Conflict
+    ) -> DecisionReply | JourneyBanditError:
+        if isinstance(written, Conflict):
+            return written
+        return self.reply(written.decision, duplicate=pending.reused or written.duplicate)
 
     def reply(self, decision: Decision, *, duplicate: bool) -> DecisionReply:
         """What is answered for a decision."""
@@ -194,39 +161,8 @@ class DecisionService:
             )
             for request in requests
         ]
-        _, noted = await self.worker.submit(outcomes=outcomes)
-        return [self._noted(outcome, note) for outcome, note in zip(outcomes, noted, strict=True)]
-
-    def _changed(self, change: IngestResult) -> None:
-        """Events are durable: what they reported counts as any outcome."""
-        self._people.apply(change)
-        for credited, noted in change.noted:
-            self.metrics.outcomes.labels("void" if credited.voids else credited.kind, noted.status).inc()
-            if noted.notes:
-                self.metrics.clipped.labels(noted.stage).inc()
-        for miss in change.missed:
-            self.metrics.uncredited.labels(miss.stage, miss.kind, miss.reason).inc()
-
-    def _noted(self, outcome: Outcome, note: OutcomeReceipt) -> OutcomeReply | JourneyBanditError:
-        self.metrics.outcomes.labels(outcome.kind, note.status).inc()
-        if note.problem and note.status == "conflict":
-            return Conflict(note.problem.field, note.problem.problem, note.problem.fix)
-        if note.problem:
-            return InvalidRequest(note.problem)
-        if note.status == "unknown":
-            fix = "report outcomes only for decisions that this service answered with 200"
-            return NotFound("decision_id", f"no decision {outcome.decision}", fix)
-        if note.status == "conflict":
-            problem = f"outcome {outcome.id!r} of this decision was recorded with other content"
-            return Conflict("outcome_id", problem, "send another outcome_id for another outcome")
-        if note.late and note.status == "recorded":
-            self.metrics.late.inc()
-        if outcome.kind == "activation":
-            self._people.activated(outcome.decision)
-        if note.notes:
-            self.metrics.clipped.labels(note.stage).inc()
-        duplicate = note.status == "duplicate"
-        return OutcomeReply(recorded=True, duplicate=duplicate, late=note.late, notes=list(note.notes) or msgspec.UNSET)
+        receipts = await self.writer.report(outcomes)
+        return [_answered(outcome, receipt) for outcome, receipt in zip(outcomes, receipts, strict=True)]
 
     # -- look up -----------------------------------------------------------------------------------------------
 
@@ -281,14 +217,30 @@ class DecisionService:
                         for a in self.worker.learning.watches[name].alarms
                     ],
                 )
-                for name, live in self.worker.lives.items()
+                for name, live in self.worker.prepared.items()
             ]
         )
 
     def snapshot(self, stage: str) -> Snapshot:
         """The live snapshot of a stage. NotFound."""
         self.catalogue.stage(stage)
-        return self.worker.lives[stage].snapshot
+        return self.worker.prepared[stage].snapshot
+
+
+def _answered(outcome: Outcome, receipt: OutcomeReceipt) -> OutcomeReply | JourneyBanditError:
+    """What is answered for a reported outcome."""
+    if receipt.problem and receipt.status == "conflict":
+        return Conflict(receipt.problem.field, receipt.problem.problem, receipt.problem.fix)
+    if receipt.problem:
+        return InvalidRequest(receipt.problem)
+    if receipt.status == "unknown":
+        fix = "report outcomes only for decisions that this service answered with 200"
+        return NotFound("decision_id", f"no decision {outcome.decision}", fix)
+    if receipt.status == "conflict":
+        problem = f"outcome {outcome.id!r} of this decision was recorded with other content"
+        return Conflict("outcome_id", problem, "send another outcome_id for another outcome")
+    duplicate, notes = receipt.status == "duplicate", list(receipt.notes) or msgspec.UNSET
+    return OutcomeReply(recorded=True, duplicate=duplicate, late=receipt.late, notes=notes)
 
 
 def release_out(kept: Release) -> ReleaseOut:

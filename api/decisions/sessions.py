@@ -118,6 +118,7 @@ class UserSessions:
         live = self.session(decision.user)
         if live.in_flight.get(decision.id) is not decision:
             return  # a retry: the exposure is that of the first
+        del live.in_flight[decision.id]
         live.exposures.get((decision.stage, decision.arm), {}).pop(decision.id, None)
         original = live.originals.get((decision.stage, decision.moment))
         if original and original.decision is decision:

@@ -65,7 +65,7 @@ class EventService:
         catalogue: Catalogue,
         store: Store,
         worker: Worker,
-        asking: DecisionMaker,
+        maker: DecisionMaker,
         *,
         salt: bytes,
         clock: Clock,
@@ -75,7 +75,7 @@ class EventService:
         self._catalogue = catalogue
         self._store = store
         self._worker = worker
-        self._asking = asking
+        self._maker = maker
         self._salt = salt
         self._clock = clock
         self._metrics = metrics
@@ -120,7 +120,7 @@ class EventService:
     def journey(self, user_id: str) -> JourneyReply:
         """Where a user is now, why, and what may be shown."""
         now = self._clock()
-        someone, found, eligible = self._asking.where(user_id, now)
+        someone, found, eligible = self._maker.where(user_id, now)
         state, stage = someone.state, self._catalogue.stages[found.stage]
         return JourneyReply(
             stage=found.stage,

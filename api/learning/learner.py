@@ -35,7 +35,8 @@ _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
 
 
 class Learner:
-    """`lives` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
+    """`prepared` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment.
+    """
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Learner:
                 self._open[name].put(found.seq, pending.row(found.seq, found.decision, found.outcomes, spec, stage))
         self._published_at, self._rest_until, self._news = 0, 0.0, False
         self._firm = self._pooled(self._tallies)
-        self.lives: Mapping[str, PreparedPolicy] = {
+        self.prepared: Mapping[str, PreparedPolicy] = {
             name: engine.prepare(snapshot) for name, snapshot in self._firm.items()
         }
         self._show()
@@ -153,9 +154,9 @@ class Learner:
             snapshots.append(msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis))
         lives = {}
         for snapshot in pooled(snapshots):
-            last = self.lives[snapshot.stage]
+            last = self.prepared[snapshot.stage]
             lives[snapshot.stage] = last if _same(last.snapshot, snapshot) else engine.prepare(snapshot)
-        self.lives = lives
+        self.prepared = lives
         self._show()
 
     def _pooled(self, known: Mapping[str, StageStatistics]) -> dict[str, Snapshot]:
@@ -163,7 +164,7 @@ class Learner:
         return {s.stage: s for s in pooled([tally.snapshot(app, name) for name, tally in known.items()])}
 
     def _show(self) -> None:
-        for name, live in self.lives.items():
+        for name, live in self.prepared.items():
             self._metrics.version.labels(name).set(live.snapshot.version)
             self._metrics.alarms.labels(name).set(self._tallies[name].watch.epoch)
 

@@ -109,9 +109,9 @@ class Worker:
         self._thread.join()
 
     @property
-    def lives(self) -> Mapping[str, PreparedPolicy]:
+    def prepared(self) -> Mapping[str, PreparedPolicy]:
         """What decides at each stage: its approved release, or else what has been learned."""
-        return ChainMap(self.releases.lives, self.learning.lives)  # type: ignore[arg-type]  # only read
+        return ChainMap(self.releases.prepared, self.learning.prepared)  # type: ignore[arg-type]  # only read
 
     @property
     def alive(self) -> bool:

@@ -42,7 +42,7 @@ class SyncHeartbeat(NamedTuple):
 
 
 class ReleaseService:
-    """`lives` holds the approved snapshot of each stage that has one: reading it is one reference."""
+    """`prepared` holds the approved snapshot of each stage that has one: reading it is one reference."""
 
     def __init__(self, store: Store, catalogue: Catalogue, metrics: Metrics):
         self._store = store
@@ -50,20 +50,20 @@ class ReleaseService:
         self._app = catalogue.app
         self._metrics = metrics
         self.word: SyncHeartbeat | None = None
-        self.lives: Mapping[str, PreparedPolicy] = {}
+        self.prepared: Mapping[str, PreparedPolicy] = {}
         self.current: Mapping[str, Release] = {}
         self.unfit: dict[str, str] = {}  # stage → why its newest release does not decide
         newest = {kept.stage: kept for kept in store.releases() if kept.stage in self._stages}
         for kept in newest.values():
             try:
-                self._swap(kept, self.prepared(kept))
+                self._swap(kept, self.prepare(kept))
             except SnapshotError as error:  # the ledger is older than the catalogue: what was learned decides
                 log.error("release %s %s is not served: %s", kept.model, kept.version, error)
                 self.unfit[kept.stage] = f"{kept.model} {kept.version} is not served: {error}"
 
-    def prepared(self, kept: Release) -> PreparedPolicy | None:
+    def prepare(self, kept: Release) -> PreparedPolicy | None:
         """Ready to decide; None for a withdrawal. SnapshotError if it is not what it says, or does not fit."""
-        return prepared(kept, self._app, self._stages)
+        return prepared_policy(kept, self._app, self._stages)
 
     def same(self, given: Release) -> Release | None:
         """The stage's current release if it is this one: a repeated request changes nothing."""
@@ -79,7 +79,7 @@ class ReleaseService:
         if again is not None:
             return again
         try:
-            live = self.prepared(given)
+            live = self.prepare(given)
         except SnapshotError as error:
             self._metrics.refusals.labels(given.stage).inc()
             raise InvalidRequest(Problem("policy", str(error), "publish it anew, then promote that version")) from error
@@ -114,8 +114,8 @@ class ReleaseService:
         return self.admit(msgspec.structs.replace(new, **more))
 
     def _swap(self, kept: Release, live: PreparedPolicy | None) -> None:
-        rest = {stage: other for stage, other in self.lives.items() if stage != kept.stage}
-        self.lives = {**rest, kept.stage: live} if live is not None else rest
+        rest = {stage: other for stage, other in self.prepared.items() if stage != kept.stage}
+        self.prepared = {**rest, kept.stage: live} if live is not None else rest
         self.current = {**self.current, kept.stage: kept}
         self.unfit.pop(kept.stage, None)
         self._metrics.release.labels(kept.stage).set(kept.seq if live is not None else 0)
@@ -149,7 +149,7 @@ class ReleaseService:
         self._metrics.dropped.set(word.dropped)
 
 
-def prepared(kept: Release, app: str, stages: Mapping[str, Stage]) -> PreparedPolicy | None:
+def prepared_policy(kept: Release, app: str, stages: Mapping[str, Stage]) -> PreparedPolicy | None:
     """A release ready to decide in an app; None for a withdrawal. SnapshotError if it is not what it says, or does not
     fit what the stage declares.
     """

@@ -20,7 +20,7 @@ from simulations.datasets import classification
 from simulations.datasets.classification import LabelledExamples
 
 FILES = {"mushroom": ("mushroom/mushroom.data.gz", "1"), "statlog": ("statlog_shuttle/shuttle.trn.gz", "-1")}
-_HERE = Path(__file__).resolve().parents[1]
+_HERE = Path(__file__).resolve().parents[2]
 
 
 def folder() -> Path:

@@ -125,14 +125,14 @@ def memory(days: int, users: int = 20_000) -> tuple[int, float]:
     """(decisions, peak MB) of a process of its own that runs so many days with the log on disk."""
     code = (
         "import resource, tempfile; from pathlib import Path\n"
-        "from benchmarks.simulate import cell; from simulations import study\n"
+        "from benchmarks.load.simulate import cell; from simulations.offline import study\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         f"    done = study.play(cell({users}, {days}), Path(folder))\n"
         "n = sum(done.done.stages['cart'].decisions)\n"
         "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     words = [sys.executable, "-c", code]
-    ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     n, kilobytes = map(int, ran.stdout.split())
     return n, kilobytes / 1024.0
 

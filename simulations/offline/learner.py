@@ -53,14 +53,14 @@ class SettledSums(NamedTuple):
 
 
 class SimulatedLearner:
-    """What an app has learned. `lives` decides until the next `tick`."""
+    """What an app has learned. `prepared` decides until the next `tick`."""
 
     def __init__(self, app: str, stages: Mapping[str, Stage]):
         self._app, self._stages, self._settled = app, dict(stages), 0
         self._sums = {name: _nothing(stage) for name, stage in stages.items()}
         self._open: dict[str, list[LearningRows]] = {name: [] for name in stages}
         self._firm = self._pooled()
-        self.lives: dict[str, PreparedPolicy] = {
+        self.prepared: dict[str, PreparedPolicy] = {
             name: engine.prepare(snapshot) for name, snapshot in self._firm.items()
         }
 
@@ -88,9 +88,9 @@ class SimulatedLearner:
         self._firm = self._pooled()
         seen = [msgspec.structs.replace(s, pending=self._so_far(name, now)) for name, s in self._firm.items()]
         for snapshot in pooled(seen):
-            last = self.lives[snapshot.stage].snapshot
+            last = self.prepared[snapshot.stage].snapshot
             if snapshot.version != last.version or snapshot.pending is not None or last.pending is not None:
-                self.lives[snapshot.stage] = engine.prepare(snapshot)
+                self.prepared[snapshot.stage] = engine.prepare(snapshot)
 
     def _pooled(self) -> dict[str, Snapshot]:
         snapshots = []

@@ -185,7 +185,7 @@ class CellRun:
     def _happen(self, visit: _Visit, step: int) -> None:
         """Decide, let it happen, and hand it to the tally, to learning, to the crowd and to the sink."""
         people, rows, found, chance = visit.people, visit.rows, visit.found, visit.chance
-        live, x = self.brain.lives[people.name], people.x(visit.position)
+        live, x = self.brain.prepared[people.name], people.x(visit.position)
         scores = self._scores(live, x, visit)
         arm, each = gaussian.draw_many(scores.propensity, chance.draw), np.arange(len(rows))
         own = people.chance(visit.persona, visit.effect, visit.position, found)

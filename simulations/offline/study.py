@@ -54,7 +54,7 @@ def play(cell: SimulationCell, logs: Path | None = None) -> CellResult:
         made = CellRun(cell, sink)
         for step in range(cell.days):
             made.step(step)
-    return CellResult(made.done(), {name: to_zip(live.snapshot) for name, live in made.brain.lives.items()})
+    return CellResult(made.done(), {name: to_zip(live.snapshot) for name, live in made.brain.prepared.items()})
 
 
 def kept(cell: SimulationCell, folder: Path) -> CellOutcome | None:

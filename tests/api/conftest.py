@@ -237,7 +237,7 @@ class Desk:
             self.catalogue,
             self.store,
             self.worker,
-            self.service.asking,
+            self.service.maker,
             salt=self.salt,
             clock=self.clock,
             metrics=Metrics(),

@@ -389,7 +389,9 @@ def test_retries_of_one_decision_count_once(working: Callable[..., Any], store: 
         assert [r.nudge for r in again] == [r.nudge for r in first]
         assert sum(r.nudge.id != "none" for r in first) == 2
         assert all(r.duplicate for r in again)
-        assert not desk.service._people.look(first and store.decisions_by_id(ids[:1])[ids[0]].decision.user).flying
+        assert not desk.service.maker._sessions.session(
+            first and store.decisions_by_id(ids[:1])[ids[0]].decision.user
+        ).in_flight
 
 
 def test_a_deferred_exposure_counts_until_its_window_ends_and_for_good_once_shown(shop_with: Any, later: Later) -> None:

@@ -53,11 +53,11 @@ def test_a_decision_is_learned_when_its_window_ends_and_not_before(working: Work
         assert desk.learn()["signup"][0] == 0
         later(1e-6)
         assert desk.learn()["signup"][0] == 1
-        snapshot = desk.worker.lives["signup"].snapshot
+        snapshot = desk.worker.prepared["signup"].snapshot
     (found,) = store.decisions()
     assert found.settlement is not None
     assert (found.settlement.reward, found.settlement.why, found.settlement.at) == (1.0, "reward", START + HOUR * 10**6)
-    index = snapshot.spec.arms.index(arm)
+    index = snapshot.stage_spec.arms.index(arm)
     assert (snapshot.belief.n[index], snapshot.belief.reward[index], snapshot.belief.n.sum()) == (1.0, 1.0, 1.0)
     assert learned(store) == 1
 
@@ -66,7 +66,7 @@ def test_it_learns_by_itself_while_nobody_writes(working: Working, later: Later)
     with working(MemoryStore()) as desk:
         desk.ask(1)
         later(HOUR)
-        assert eventually(lambda: desk.worker.lives["signup"].snapshot.version == 1)
+        assert eventually(lambda: desk.worker.prepared["signup"].snapshot.version == 1)
 
 
 def test_what_was_learned_changes_the_next_decision(working: Working, later: Later) -> None:

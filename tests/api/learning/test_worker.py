@@ -262,7 +262,7 @@ def test_when_learning_fails_everything_is_learned_exactly_once_in_the_end(
             with suppress(Unavailable):
                 desk.learn()
         assert desk.learn()["signup"][0] == 12
-        assert desk.worker.lives["signup"].snapshot.belief.n.sum() == 12
+        assert desk.worker.prepared["signup"].snapshot.belief.n.sum() == 12
     assert learned(store) == 12
 
 

@@ -118,11 +118,11 @@ def test_adding_a_nudge_keeps_what_was_learned(
             desk.report(n, value=float(n % 2))
         later(HOUR)
         desk.learn()
-        before = desk.worker.lives["signup"].snapshot
+        before = desk.worker.prepared["signup"].snapshot
     more = changed(catalogue_text, "[stages.basket]\n", NEW_NUDGE)
     with working(store, more) as desk:
-        after = desk.worker.lives["signup"].snapshot
-        assert after.spec.arms == (*before.spec.arms, "video")
+        after = desk.worker.prepared["signup"].snapshot
+        assert after.stage_spec.arms == (*before.stage_spec.arms, "video")
         assert [part[:-1].tobytes() for part in after.belief] == [part.tobytes() for part in before.belief]
         assert after.version == before.version == 39
         assert desk.ask(100).propensities["video"] > 0
@@ -145,7 +145,7 @@ def test_a_nudge_that_is_taken_away_and_brought_back_knows_what_it_taught_meanwh
         desk.learn()
         assert all(r.equal for r in rebuilt(store).values())
     with working(store, more) as desk:
-        belief = desk.worker.lives["signup"].snapshot.belief
+        belief = desk.worker.prepared["signup"].snapshot.belief
         assert belief.n.tolist() == [arms.count(arm) for arm in more.stages["signup"].arms]
     assert all(r.equal for r in rebuilt(store).values())
 
@@ -218,7 +218,7 @@ def test_the_live_belief_is_the_rebuilt_one_bit_for_bit(
         traffic(desk, later, random.Random(20_251_009), decisions, catalogue)
         later(3 * HOUR)
         desk.learn()
-        live = {name: one.snapshot for name, one in desk.worker.lives.items()}
+        live = {name: one.snapshot for name, one in desk.worker.prepared.items()}
     outcomes = [o for f in store.decisions() for o in f.outcomes]
     why = {(f.settlement.why, f.settlement.learned) for f in store.decisions() if f.settlement}
     assert {("holdout", False), ("retraction", True), ("not activated", False), ("silence", True)} <= why
@@ -313,7 +313,9 @@ def test_a_decision_names_the_settlements_it_was_made_with(working: Working, lat
         desk.ask(2, "basket", user="someone")
         later(HOUR)
         desk.learn()
-        assert desk.ask(3).policy_version == desk.worker.lives["signup"].snapshot.version > 0
+        assert desk.ask(3).policy_version == desk.worker.prepared["signup"].snapshot.version > 0
         assert desk.ask(4, "instant").policy_version == 0
     found = store.decisions_by_id([uuid.UUID(int=3)])[uuid.UUID(int=3)]
-    assert msgspec.structs.asdict(found.decision)["version"] == desk.worker.lives["signup"].snapshot.version
+    assert (
+        msgspec.structs.asdict(found.decision)["settlement_version"] == desk.worker.prepared["signup"].snapshot.version
+    )

@@ -63,7 +63,7 @@ def names(folder: Path) -> set[str]:
 def grown(path: Path) -> None:
     """The ledger's process dies after one more decision, which is in the log beside the file alone."""
     code = (
-        "import msgspec, os, sys, uuid; from pathlib import Path; from api.stores.sqlite import SqliteStore"
+        "import msgspec, os, sys, uuid; from pathlib import Path; from api.stores.sqlite.store import SqliteStore"
         "; s = SqliteStore(Path(sys.argv[1])); d = next(s.decisions()).decision"
         "; s.record([msgspec.structs.replace(d, id=uuid.UUID(int=99))], [], d.at, s.specs()); os.kill(os.getpid(), 9)"
     )
@@ -129,7 +129,7 @@ def test_interrupted_half_way_nothing_is_left(path: Path, target: Path, error: t
 
 def test_killed_half_way_nothing_is_left_that_looks_like_a_backup(path: Path, target: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from api.stores.sqlite_copies import back_up"
+        "import os, sys; from pathlib import Path; from api.stores.sqlite.copies import back_up"
         "; back_up(Path(sys.argv[1]), Path(sys.argv[2]), step=lambda *_: os.kill(os.getpid(), 9))"
     )
     command = [sys.executable, "-c", code, str(path), str(target)]

@@ -106,7 +106,10 @@ def test_a_second_owner_is_refused_until_the_first_is_done(path: Path) -> None:
     SqliteStore(path).close()
 
 
-OPEN = "import sys; from pathlib import Path; from api.stores.sqlite import SqliteStore; SqliteStore(Path(sys.argv[1]))"
+OPEN = (
+    "import sys; from pathlib import Path; from api.stores.sqlite.store import SqliteStore; "
+    "SqliteStore(Path(sys.argv[1]))"
+)
 
 
 def test_a_second_process_is_refused_and_a_dead_one_leaves_no_lock(path: Path) -> None:

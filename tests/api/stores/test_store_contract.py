@@ -58,7 +58,7 @@ def test_a_decision_comes_back_with_every_bit(ledger: Any, decide: Decide) -> No
         ranked(decide(6)),
     ]
     ledger.decided(*made)
-    found = ledger.store.find([d.id for d in made])
+    found = ledger.store.decisions_by_id([d.id for d in made])
     assert [ledger.bits(found[d.id].decision) for d in made] == [ledger.bits(d) for d in made]
 
 
@@ -93,13 +93,13 @@ def test_decisions_are_read_in_order_and_by_stage_beyond_any_page(ledger: Any, d
     assert [f.seq for f in ledger.store.decisions()] == list(range(1, 6501))
     ids = [f.decision.id for f in ledger.store.decisions("basket")]
     assert ids == [d.id for d in rows if d.stage == "basket"]
-    assert len(ledger.store.find([d.id for d in rows[:5000]])) == 5000
+    assert len(ledger.store.decisions_by_id([d.id for d in rows[:5000]])) == 5000
 
 
 def test_find_answers_only_for_what_exists(ledger: Any, decide: Decide) -> None:
     (made,) = ledger.decided(decide(1))
-    assert ledger.store.find([]) == {}
-    assert list(ledger.store.find([uuid.UUID(int=7), made.id, made.id])) == [made.id]
+    assert ledger.store.decisions_by_id([]) == {}
+    assert list(ledger.store.decisions_by_id([uuid.UUID(int=7), made.id, made.id])) == [made.id]
 
 
 # -- admission of outcomes -------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_an_outcome_that_fits_is_recorded(
 ) -> None:
     (made,) = ledger.decided(decide(1, stage))
     assert [n.status for n in ledger.reported(outcome(1, kind, value))] == ["recorded"]
-    (seen,) = ledger.store.find([made.id])[made.id].outcomes
+    (seen,) = ledger.store.decisions_by_id([made.id])[made.id].outcomes
     assert (seen.kind, seen.value, seen.late) == (kind, recorded, False)
 
 
@@ -170,7 +170,7 @@ def test_an_outcome_of_an_unknown_decision_is_unknown_and_not_kept(
 ) -> None:
     assert [n.status for n in ledger.reported(outcome(1))] == ["unknown"]
     (made,) = ledger.decided(decide(1))
-    assert ledger.store.find([made.id])[made.id].outcomes == ()
+    assert ledger.store.decisions_by_id([made.id])[made.id].outcomes == ()
 
 
 def test_an_outcome_may_come_in_the_same_call_as_its_decision(ledger: Any, decide: Decide, outcome: Report) -> None:
@@ -209,4 +209,4 @@ def test_every_outcome_id_is_kept_exactly_and_apart_from_all_others(
     (made,) = ledger.decided(decide(1))
     assert {n.status for n in ledger.reported(*(outcome(1, name=w) for w in WORDS))} == {"recorded"}
     assert {n.status for n in ledger.reported(*(outcome(1, name=w) for w in WORDS))} == {"duplicate"}
-    assert [o.id for o in ledger.store.find([made.id])[made.id].outcomes] == WORDS
+    assert [o.id for o in ledger.store.decisions_by_id([made.id])[made.id].outcomes] == WORDS

@@ -80,7 +80,7 @@ def test_what_is_due_comes_with_what_was_reported_in_order(ledger: Any, decide: 
     made = decide(1, "shown")
     ledger.decided(made)
     ledger.reported(outcome(1, "activation", None), outcome(1, value=7.0))
-    (matured,) = ledger.store.due(START + HOUR, 10, ["shown"])
+    (matured,) = ledger.store.matured(START + HOUR, 10, ["shown"])
     assert ledger.bits(matured.decision) == ledger.bits(made)
     assert [(o.kind, o.value) for o in matured.outcomes] == [("activation", None), ("reward", 7.0)]
 
@@ -232,9 +232,9 @@ def test_values_handed_in_or_out_cannot_change_the_store(ledger: Any, decide: De
     for handed in [made, *ledger.decided(made), *ledger.decided(made)]:
         scribble(handed)
     readers: list[Callable[[], Sequence[Decision]]] = [
-        lambda: [f.decision for f in store.find([made.id]).values()],
+        lambda: [f.decision for f in store.decisions_by_id([made.id]).values()],
         lambda: [f.decision for f in store.decisions()],
-        lambda: [m.decision for m in store.due(START + HOUR, 5, ["signup"])],
+        lambda: [m.decision for m in store.matured(START + HOUR, 5, ["signup"])],
     ]
     for read in readers:
         (seen,) = read()
@@ -245,7 +245,7 @@ def test_values_handed_in_or_out_cannot_change_the_store(ledger: Any, decide: De
         if x.flags.writeable:
             x[:] = 0.5
     assert [x.tobytes() for _, x, _ in store.settled("signup")] == [before["x"][1]]
-    assert ledger.bits(store.find([made.id])[made.id].decision) == before
+    assert ledger.bits(store.decisions_by_id([made.id])[made.id].decision) == before
 
 
 def test_beliefs_handed_in_or_out_cannot_change_the_store(store: Store) -> None:
@@ -289,7 +289,7 @@ def test_found_tells_all_that_was_recorded(ledger: Any, decide: Decide, outcome:
     ledger.reported(outcome(1, occurred=START + 7), now=START + 9)
     done = settlement(1, at=START + 11, reward=0.0, why="holdout", learned=False, tau=0.0, nu=0.0)
     ledger.store.settle([done], {})
-    found = ledger.store.find([made.id])[made.id]
+    found = ledger.store.decisions_by_id([made.id])[made.id]
     assert isinstance(found, DecisionRecord)
     assert (found.seq, found.settlement) == (1, msgspec.structs.replace(done, seq=1))
     assert found.outcomes == (outcome(1, occurred=START + 7),)

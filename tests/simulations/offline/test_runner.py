@@ -117,7 +117,7 @@ def test_who_opted_out_or_is_held_out_gets_no_nudge_and_the_holdout_is_not_learn
             assert (rows.propensities[out][:, 0] == 1.0).all()
     assert before.any()
     assert sink.all("holdout").mean() == pytest.approx(0.3, abs=0.05)
-    learned = given.brain.lives["cart"].snapshot.belief.n.sum()
+    learned = given.brain.prepared["cart"].snapshot.belief.n.sum()
     due = (sink.all("at") + round(72 * 3600e6) <= EPOCH + 19 * DAY) & ~sink.all("holdout")
     assert learned == due.sum()
 
@@ -175,7 +175,7 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
         matured = [MaturedDecision(int(i), decision(stage.arms, rows, i), outcomes(rows, i)) for i in part]
         done = settlement.settle(stage, matured, 0, live=live)
         belief = add(belief, settlement.contribution(stage, done, rows.x[part]))
-    assert brain.lives["cart"].snapshot.belief.digest() == belief.digest()
+    assert brain.prepared["cart"].snapshot.belief.digest() == belief.digest()
 
 
 def decision(arms: tuple[str, ...], rows: StepDecisions, i: int) -> Decision:
@@ -238,7 +238,7 @@ def test_what_is_open_amounts_to_what_the_service_makes_of_it() -> None:
         known.put(i, pending.row(i, made, heard, stage, stage))
     nothing = Snapshot("travel", "cart", stage, 0, empty(len(stage.arms), rows.x.shape[1]))
     counts = np.zeros((len(stage.arms), delay.BUCKETS))
-    wanted, found = pending.amounts_to(nothing, known.rows(), counts, now), run.brain.lives["cart"].snapshot.pending
+    wanted, found = pending.amounts_to(nothing, known.rows(), counts, now), run.brain.prepared["cart"].snapshot.pending
     assert wanted is not None
     assert found is not None
     assert came > 10
@@ -250,7 +250,7 @@ def test_open_decisions_wait_where_nobody_says_how_long_answers_take() -> None:
     given = CellRun(cell(policy="hierarchical", users=400, days=3))
     for step in range(3):
         given.step(step)
-    assert given.brain.lives["cart"].snapshot.pending is None
+    assert given.brain.prepared["cart"].snapshot.pending is None
 
 
 @pytest.mark.usefixtures("declared")
@@ -258,7 +258,7 @@ def test_open_decisions_are_counted_before_their_window_ends() -> None:
     given = CellRun(cell(policy="hierarchical", users=2000, days=3))
     for step in range(3):
         given.step(step)
-    live = given.brain.lives["cart"].snapshot
+    live = given.brain.prepared["cart"].snapshot
     assert live.version == 0
     assert live.pending is not None
     assert live.pending.n.sum() > 100
