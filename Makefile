@@ -32,7 +32,7 @@ chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries, other e
 
 bench: $(VENV)/bench.done  ## what the README's figures come from
 	$(BIN)/python -m benchmarks.comparison.decide
-	$(BIN)/python benchmarks/load/http.py
+	$(BIN)/python -m benchmarks.load.http
 	$(BIN)/python -m benchmarks.load.events
 	$(BIN)/python -m benchmarks.load.registry
 

@@ -1,16 +1,10 @@
 """What the service costs over HTTP with durable writes, as ratios to a no-op route of the same server in the same run.
 
-    python benchmarks/load/http.py [--seconds 2] [--rounds 5]
+    python -m benchmarks.load.http [--seconds 2] [--rounds 5]
 
 Starts `journey-bandit serve` (travel, SQLite with synchronous=FULL in a temporary folder) and sends closed-loop load
 from this process over raw keep-alive connections. Routes are interleaved; figures are medians over rounds.
 """
-
-import sys
-from pathlib import Path
-
-if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
-    del sys.path[0]  # run as a script, this file would hide the standard library's `http`
 
 import argparse
 import asyncio
@@ -18,6 +12,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np

@@ -243,8 +243,8 @@ def decided(seq: int, arm: str, **changes: Any) -> Decision:
         "at": 1000 * seq,
         "expires": 1000 * seq + 1,
         "stage": "cart",
-        "spec": stage.digest(),
-        "version": seq,
+        "stage_digest": stage.digest(),
+        "settlement_version": seq,
         "user": seq.to_bytes(16, "little"),
         "request": b"",
         "x": np.eye(D)[0],
@@ -381,7 +381,7 @@ def many(n: int, seed: int = 1, holdout: float = 0.2, *, misrouted: bool = False
         arm = "none" if held[i] else STAGE.arms[drawn[i]]
         if misrouted and arm == "reminder" and rng.random() < 0.5:
             arm = "none"
-        changes: dict[str, Any] = {"holdout": bool(held[i]), "stage": stage, "version": 1}
+        changes: dict[str, Any] = {"holdout": bool(held[i]), "stage": stage, "settlement_version": 1}
         if held[i]:
             changes["propensity"] = np.eye(len(STAGE.arms))[0]
         decisions.append(decided(i + 1, arm, **changes))
