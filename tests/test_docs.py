@@ -1,5 +1,7 @@
 """What README and docs tell people to type works, and what they show is what comes back."""
 
+import importlib
+import importlib.util
 import json
 import re
 import shlex
@@ -128,6 +130,16 @@ def test_every_route_is_on_the_api_page(service: httpx.Client) -> None:
     for path in service.get("/docs/openapi.json").json()["paths"]:
         short = path.replace("{decision_id}", "{id}")
         assert short in text, path
+
+
+NAMED = re.findall(r"`((?:bandit|api|experiments|simulations)\.[\w.]+)`", (ROOT / "docs" / "glossary.md").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMED)))
+def test_what_the_glossary_names_exists(name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    holder = importlib.import_module(module)
+    assert hasattr(holder, attribute) or importlib.util.find_spec(name) is not None
 
 
 def test_every_setting_is_on_the_operations_page() -> None:

@@ -11,9 +11,9 @@ import msgspec
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from tables import parsed, table
 
 from bandit.catalogue.model import Catalogue
-from tables import parsed, table
 
 _NONE = type(None)
 

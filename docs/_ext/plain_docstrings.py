@@ -12,11 +12,19 @@ _MARKUP = re.compile(r"([\\*|_])")
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the listener."""
     app.connect("autodoc-process-docstring", _process)
+    app.connect("autodoc-process-signature", _signature)
     return {"parallel_read_safe": True}
 
 
 def _process(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
     lines[:] = plain(lines)
+
+
+def _signature(
+    _app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Defaults that are no Python, as an ellipsis: a signature that does not parse would lose its links."""
+    return re.sub(r"= ?<[^<>]*>", "= ...", signature) if signature else signature, returns
 
 
 def plain(lines: list[str]) -> list[str]:
