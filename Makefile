@@ -50,7 +50,7 @@ ui: $(VENV)/run.done  ## MLflow on the runs of `make demo`
 	$(BIN)/journey-bandit ui
 
 docs: $(VENV)/docs.done  ## the documentation as a site, in docs-output/; a warning is an error
-	$(BIN)/sphinx-build -W --keep-going -q -d docs-output/.doctrees docs docs-output
+	$(BIN)/sphinx-build -W --keep-going -E -q -d docs-output/.doctrees docs docs-output
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo-output review-output docs-output registry-spool .mypy_cache .ruff_cache .hypothesis dist

@@ -1,4 +1,4 @@
-"""create_app: the service of one app from its settings. `api.components` builds its parts; routes and keys join here."""
+"""create_app: the service of one app. `api.components` builds the parts; routes and keys join here."""
 
 import importlib.metadata
 from collections.abc import AsyncIterator, Callable, Mapping

@@ -136,7 +136,7 @@ def link(name: str) -> str:
 
 def scope(operation: dict[str, Any]) -> str:
     """The scope that a key needs."""
-    return f"`{operation['x-scope']}`" if operation["x-scope"] else "no key needed"
+    return f"`{operation['x-scope']}`" if operation["x-scope"] else "none"
 
 
 def said(part: dict[str, Any]) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 from sphinx.application import Sphinx
 
 _CODE = re.compile(r"(`+)([^`]+)\1")
+_EMPHASIS = re.compile(r"(?<!\w)\*\w+\*(?!\w)")
 _MARKUP = re.compile(r"([\\*|_])")
+_ARRAY = re.compile(r"~?numpy\.ndarray\[~?tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[(~?[\w.]+)\]\]")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -17,14 +19,15 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _process(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    lines[:] = plain(lines)
+    lines[:] = [] if lines and lines[0].startswith("Alias for field number") else plain(lines)
 
 
 def _signature(
     _app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Defaults that are no Python, as an ellipsis: a signature that does not parse would lose its links."""
-    return re.sub(r"= ?<[^<>]*>", "= ...", signature) if signature else signature, returns
+    """Arrays by their short name; an ellipsis for a default that is no Python, or the signature would lose its links."""
+    short = [_ARRAY.sub(r"~numpy.typing.NDArray[\1]", part) if part else part for part in (signature, returns)]
+    return re.sub(r"= ?<[^<>]*>", "= ...", short[0]) if short[0] else short[0], short[1]
 
 
 def plain(lines: list[str]) -> list[str]:
@@ -60,4 +63,6 @@ def _literal(line: str, found: re.Match[str]) -> str:
 
 
 def _escaped(text: str) -> str:
+    if found := _EMPHASIS.search(text):
+        return f"{_escaped(text[: found.start()])}{found[0]}{_escaped(text[found.end() :])}"
     return _MARKUP.sub(r"\\\1", text.replace("`", "'"))
