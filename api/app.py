@@ -218,4 +218,5 @@ def _openapi(catalogue: Catalogue) -> OpenAPIConfig:
         render_plugins=[swagger],
         components=Components(security_schemes=schemes),
         security=[{"key": []}, {"bearer": []}],
+        use_handler_docstrings=True,
     )

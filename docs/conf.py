@@ -1,11 +1,18 @@
 """How Sphinx builds this site: pages in Markdown, references made from the code, nothing loaded from elsewhere."""
 
 import importlib.metadata
+import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+os.environ["COLUMNS"] = "112"  # the usage of commands, as wide as their help
 
 project = "Journey Bandit"
 author = "the authors of Journey Bandit"
@@ -49,3 +56,12 @@ html_show_copyright = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def setup(app: Sphinx) -> None:
+    """Defaults of the command line as a person types them."""
+    app.connect("sphinx-click-process-options", _plain_defaults)
+
+
+def _plain_defaults(_app: Sphinx, _context: Any, lines: list[str]) -> None:
+    lines[:] = [re.sub(r"PosixPath\('([^']*)'\)", r"\1", line) for line in lines]

@@ -23,9 +23,14 @@ def _process(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, 
 
 
 def _signature(
-    _app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, signature: str | None, returns: str | None
+    _app: Sphinx, _what: str, _name: str, object_: Any, _options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Arrays by their short name; an ellipsis for defaults that do not parse, which would cost the links."""
+    """Arrays by their short name; an ellipsis for defaults that do not parse, which would cost the links.
+
+    A protocol is not called.
+    """
+    if getattr(object_, "_is_protocol", False):
+        return "", None
     short = [_ARRAY.sub(r"~numpy.typing.NDArray[\1]", part) if part else part for part in (signature, returns)]
     return re.sub(r"= ?<[^<>]*>", "= ...", short[0]) if short[0] else short[0], short[1]
 
