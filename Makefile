@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench serve stories review ui chaos clients clean help
+.PHONY: demo test lint bench serve stories review ui docs chaos clients clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -49,8 +49,11 @@ review: $(VENV)/run.done  ## an app with a history, then MLflow on it: what a re
 ui: $(VENV)/run.done  ## MLflow on the runs of `make demo`
 	$(BIN)/journey-bandit ui
 
+docs: $(VENV)/docs.done  ## the documentation as a site, in docs-output/; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -E -q -d docs-output/.doctrees docs docs-output
+
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo-output review-output registry-spool .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) demo-output review-output docs-output registry-spool .mypy_cache .ruff_cache .hypothesis dist
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -65,4 +68,8 @@ $(VENV)/bench.done: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -c constraints.txt -e '.[experiments,dev]'
+	@touch $@ $(VENV)/run.done
+
+$(VENV)/docs.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -c constraints.txt -e '.[experiments,docs]'
 	@touch $@ $(VENV)/run.done

@@ -1,4 +1,4 @@
-"""create_app: the only place where things are constructed."""
+"""create_app: the service of one app. `api.components` builds the parts; routes and keys join here."""
 
 import importlib.metadata
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -218,4 +218,5 @@ def _openapi(catalogue: Catalogue) -> OpenAPIConfig:
         render_plugins=[swagger],
         components=Components(security_schemes=schemes),
         security=[{"key": []}, {"bearer": []}],
+        use_handler_docstrings=True,
     )

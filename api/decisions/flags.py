@@ -193,7 +193,7 @@ def _converted(context: Mapping[str, Any], name: str, type_: Any, default: Any) 
     try:
         return msgspec.convert(context[name], type_, strict=True)
     except msgspec.ValidationError as error:
-        fix = "see docs/openfeature.md for the reserved attributes"
+        fix = "see docs/guides/openfeature.md for the reserved attributes"
         raise InvalidRequest(Problem(f"context.{name}", str(error)[:120], fix)) from error
 
 

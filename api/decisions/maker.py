@@ -196,7 +196,7 @@ class DecisionMaker:
         """The stage. NotFound; InvalidRequest if it has no nudges of its own."""
         found = self._catalogue.stage(stage)
         if found.has_request_actions:
-            fix = "rank them as docs/personalizer.md says"
+            fix = "rank them as docs/guides/personalizer.md says"
             raise InvalidRequest(Problem("stage", f"the actions of {stage!r} come with each request", fix))
         return found
 

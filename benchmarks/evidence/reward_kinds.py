@@ -1,6 +1,6 @@
 """Do intervals cover, and are they no wider than they must be, whatever the kind of reward? Coverage and width.
 
-    python -m benchmarks.evidence.reward_kinds         the grid, 10,000 logs a cell: a table of docs/inference.md
+    python -m benchmarks.evidence.reward_kinds         the grid: a table of docs/explanation/inference.md
     python -m benchmarks.evidence.reward_kinds --kinds narrow rare --reps 2000 --sizes 1000
 
 Each log is evaluated as `journey-bandit evaluate` would: no q̂, so that a model is fitted; arms drawn with .5, .3 and

@@ -1,6 +1,6 @@
 """Run the commands of a page in `docs/` again, and put what they print where their output stood.
 
-    python -m benchmarks.report.pages docs/simulate_in_ten_minutes.md
+    python -m benchmarks.report.pages docs/tutorials/simulate_in_ten_minutes.md
 
 Each block of `sh` that a block of `text` follows is run by sh, all blocks of a page in one new folder.
 Wall-clock times that a command prints are as noisy as the machine.

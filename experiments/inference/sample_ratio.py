@@ -8,7 +8,7 @@ is a product of factors of mean 1, whatever the policy learns meanwhile (Lindon 
 ("this arm comes too often, too seldom"), or −1 on one and +1 on another ("this one is shown as that one"), and τ is
 .03, .1 or .3. The test mixes all of them; under the null E reaches 100 with chance ≤ 1 % (Ville). The logarithms
 are sums: parts merge by `+`, and the sum over the versions of a stage tests the stage. A loss is found sooner where the
-arm is often shown: docs/inference.md has the figures.
+arm is often shown: docs/explanation/inference.md has the figures.
 
 Shapes: n decisions, k arms, B bets.
 """

@@ -26,7 +26,10 @@ class ScenarioKnob(NamedTuple):
 
 
 class KnobSwing(NamedTuple):
-    """One knob at both ends. `users` is a factor of the run's users: traffic."""
+    """One knob, and the scenario with that knob at its low and at its high end.
+
+    Traffic leaves the scenario as it is: there `knob.low` and `knob.high` multiply the users of the run.
+    """
 
     knob: ScenarioKnob
     low: Scenario

@@ -1,6 +1,7 @@
 """The OpenAPI document, read as a generated and strictly typed client reads it: what is not said is not there."""
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,6 +9,12 @@ from typing import Any
 
 import jsonschema
 import pytest
+from litestar.testing import TestClient
+
+from api.app import create_app
+from api.settings import Settings
+from api.stores.memory.store import MemoryStore
+from tools import openapi
 
 SHOP = Path(__file__).parents[1] / "journey_shop.toml"
 CONTEXT = {"price": 9.5, "mobile": True}
@@ -95,3 +102,11 @@ def test_a_context_of_lists_is_refused_by_the_document_as_by_the_service(client:
         with pytest.raises(jsonschema.ValidationError):
             fits(document, schema, copy.deepcopy(asked) | wrong)
         assert client.post("/v1/decisions", json=asked | wrong).status_code == 400
+
+
+def test_the_kept_document_is_what_the_service_serves() -> None:
+    """If not: python -m tools.openapi. `tests/api/http/test_access.py` tries the scopes of the routes."""
+    kept = json.loads(openapi.KEPT.read_text(encoding="utf-8"))
+    with TestClient(create_app(Settings(app="travel", dev=True, salt="docs"), store=MemoryStore())) as client:
+        assert openapi.without_ours(kept) == client.get("/docs/openapi.json").json()
+    assert openapi.text(openapi.document()) == openapi.text(kept)

@@ -16,7 +16,7 @@ from api.server import free_port
 from journey_bandit import processes
 from tests.waiting import PATIENCE
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "guides"
 HOST = "127.0.0.1"
 
 
@@ -44,7 +44,7 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def news(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """The app of docs/personalizer.md."""
+    """The app of docs/guides/personalizer.md."""
     folder = tmp_path_factory.mktemp("news")
     (app,) = blocks("personalizer.md", "toml")
     (folder / "news.toml").write_text(app, encoding="utf-8")

@@ -1,10 +1,11 @@
 """Intervals fit the kind of reward: neither too narrow nor too wide, against an oracle that knows the true spread.
 
 2,000 logs of 1,000 rounds a cell, with fixed seeds. Coverage: a cell that covers 95 % falls below `LEAST` of 2,000
-with chance < 1e-6, one that covers 94.3 % (less than the least of the grid, docs/inference.md) with chance < 1e-3; one
-that covers 91 % passes with chance < 1e-2, 90 % with < 1e-4. Width over the oracle's: the ratio has a relative standard
-error of 1.6 % where rewards are light-tailed (that of the oracle's standard deviation), of about 4 % for pareto, so a
-cell whose true ratio is 1.15 exceeds 1.3 with chance < 1e-3, and one that is 1.5 times as wide passes with < 1e-3.
+with chance < 1e-6, one that covers 94.3 % (less than the least of the grid, docs/explanation/inference.md) with
+chance < 1e-3; one that covers 91 % passes with chance < 1e-2, 90 % with < 1e-4. Width over the oracle's: the ratio has
+a relative standard error of 1.6 % where rewards are light-tailed (that of the oracle's standard deviation), of about
+4 % for pareto, so a cell whose true ratio is 1.15 exceeds 1.3 with chance < 1e-3, and one that is 1.5 times as wide
+passes with < 1e-3.
 """
 
 import numpy as np

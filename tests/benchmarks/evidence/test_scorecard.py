@@ -1,7 +1,8 @@
 """Intervals keep their promises on logs of an adaptive policy; and those logs are what they say.
 
 The short scorecard: 250 logs a world. A cell that covers 95 % falls below 218 of 250 with chance < 4e-7 (below 1e-6 for
-each); one that covers 74 % passes with chance < 1e-6. The full one, 1,000 logs up to n = 10,000: docs/inference.md.
+each); one that covers 74 % passes with chance < 1e-6. The full one, 1,000 logs up to n = 10,000:
+docs/explanation/inference.md.
 """
 
 import subprocess

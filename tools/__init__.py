@@ -1,0 +1,1 @@
+"""Programs for those who change this code. Not part of the distribution."""
