@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from api.stores.protocol import SKEW
+from api.stores.admission import SKEW
 from bandit.errors import InvalidRequest, Problem
 
 FIRST = 946_684_800_000_000

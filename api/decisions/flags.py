@@ -17,7 +17,8 @@ from api.clocks import Clock
 from api.decisions.maker import content
 from api.decisions.service import DecisionService
 from api.messages.decisions import DecisionReply, DecisionRequest, EvidenceIn, OutcomeRequest
-from api.stores.protocol import DecisionRecord, Store
+from api.stores.decision_log import DecisionRecord
+from api.stores.protocol import Store
 from bandit.catalogue import durations
 from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, JourneyBanditError, NotFound, Problem

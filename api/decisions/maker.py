@@ -18,7 +18,8 @@ from api.decisions.frequency_caps import GlobalFrequencyCaps
 from api.decisions.local_time import TimeZones
 from api.decisions.sessions import UserSession, UserSessions
 from api.messages.decisions import DecisionRequest, EvidenceIn
-from api.stores.protocol import IngestResult, Store
+from api.stores.event_log import IngestResult
+from api.stores.protocol import Store
 from api.times import microseconds
 from bandit import engine, guardrails
 from bandit.catalogue.decoding import closest

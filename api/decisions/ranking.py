@@ -17,7 +17,8 @@ from api.clocks import Clock
 from api.decisions.maker import PendingDecision, PolicySource
 from api.decisions.writer import DecisionWriter
 from api.metrics import Metrics
-from api.stores.protocol import RecordedDecision, Store
+from api.stores.decision_log import RecordedDecision
+from api.stores.protocol import Store
 from bandit import engine
 from bandit.catalogue import durations
 from bandit.catalogue.model import Catalogue

@@ -34,7 +34,8 @@ from api.messages.decisions import (
     StagesReply,
 )
 from api.metrics import Metrics
-from api.stores.protocol import DecisionRecord, OutcomeReceipt, RecordedDecision, Store
+from api.stores.decision_log import DecisionRecord, OutcomeReceipt, RecordedDecision
+from api.stores.protocol import Store
 from api.times import microseconds, time_of
 from bandit import features
 from bandit.budgets import MICRO, BudgetAccount

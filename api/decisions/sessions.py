@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from api.stores.protocol import FirstDecision, IngestResult, Person, Store
+from api.stores.event_log import FirstDecision, IngestResult, Person
+from api.stores.protocol import Store
 from bandit import engine
 from bandit.catalogue.model import NONE, Stage
 from bandit.guardrails import CapScope, Exposure

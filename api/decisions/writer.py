@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from api.decisions.maker import DecisionMaker, PendingDecision
 from api.learning.worker import Worker
 from api.metrics import Metrics
-from api.stores.protocol import IngestResult, OutcomeReceipt, RecordedDecision, Store
+from api.stores.decision_log import OutcomeReceipt, RecordedDecision
+from api.stores.event_log import IngestResult
+from api.stores.protocol import Store
 from bandit.errors import Conflict, Overloaded
 from bandit.records import Decision, Outcome
 

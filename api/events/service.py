@@ -19,7 +19,8 @@ from api.messages.events import (
     UncreditedReply,
 )
 from api.metrics import Metrics
-from api.stores.protocol import EventCredits, Status, Store
+from api.stores.event_log import EventCredits, Status
+from api.stores.protocol import Store
 from api.times import happened, microseconds, time_of
 from bandit import engine
 from bandit.catalogue.model import Catalogue

@@ -1,8 +1,7 @@
 """The learning step: what matured → settlements, sums, delays, alarms of drift; and the snapshot of every stage.
 
-It runs in the writer thread. Sums are kept for each epoch of a stage (see `bandit.learning.drift`); those of the
-present epoch stand in the ledger under the stage's name, those of epoch e that is over under "stage@e". They hold a row
-for each arm that the stage ever declared under its schema: what a retired nudge has taught is kept.
+It runs in the writer thread. `bandit.learning.statistics` does the arithmetic, `api.ledger.statistics_store` knows what
+the ledger has to replace.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,18 +11,18 @@ from time import perf_counter
 import msgspec
 import numpy as np
 
-from api.ledger.statistics_store import StageStatistics, epoch_key, facts_of, tallies
+from api.ledger.statistics_store import load, update_of
 from api.metrics import Metrics
-from api.stores.protocol import OutcomeReceipt, RecordedDecision, Store
+from api.stores.decision_log import OutcomeReceipt, RecordedDecision
+from api.stores.protocol import Store
 from bandit import engine
-from bandit.belief import Belief, add, empty
-from bandit.catalogue.model import Catalogue, Stage
+from bandit.catalogue.model import Catalogue
 from bandit.engine import PreparedPolicy
-from bandit.learning import drift, pending
-from bandit.learning.drift import DriftState, Residual
+from bandit.learning import pending
+from bandit.learning.drift import DriftState
 from bandit.learning.pending import OpenDecisionTable
-from bandit.learning.recoding import contexts
-from bandit.learning.settlement import contribution, settle
+from bandit.learning.settlement import settle
+from bandit.learning.statistics import StageStatistics, settled_rows
 from bandit.records import Decision, MaturedDecision, Outcome, PendingBasis, Settlement
 from bandit.snapshot import Snapshot, pooled
 
@@ -35,7 +34,8 @@ _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
 
 
 class Learner:
-    """`prepared` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
+    """`prepared` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment.
+    """
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class Learner:
         """Begin with what is in the ledger. `before`: one that has ended, and knows the open decisions of the stages
         that are declared as they were.
         """
-        self._tallies: Mapping[str, StageStatistics] = tallies(self._store, self._catalogue.stages)
+        self._statistics: Mapping[str, StageStatistics] = load(self._store, self._catalogue.stages)
         self._last = self._store.last()
-        self._open = {name: OpenDecisionTable(tally.d) for name, tally in self._tallies.items()}
+        self._open = {name: OpenDecisionTable(tally.d) for name, tally in self._statistics.items()}
         for name, stage in self._catalogue.stages.items():
             if before is not None and before._catalogue.stages.get(name) == stage:
                 self._open[name] = before._open[name]
@@ -70,7 +70,7 @@ class Learner:
                 spec = self._specs[found.decision.stage_digest]
                 self._open[name].put(found.seq, pending.row(found.seq, found.decision, found.outcomes, spec, stage))
         self._published_at, self._rest_until, self._news = 0, 0.0, False
-        self._firm = self._pooled(self._tallies)
+        self._firm = self._pooled(self._statistics)
         self.prepared: Mapping[str, PreparedPolicy] = {
             name: engine.prepare(snapshot) for name, snapshot in self._firm.items()
         }
@@ -79,7 +79,7 @@ class Learner:
     @property
     def watches(self) -> Mapping[str, DriftState]:
         """Each stage's watch for drift."""
-        return {name: tally.watch for name, tally in self._tallies.items()}
+        return {name: tally.drift_state for name, tally in self._statistics.items()}
 
     def observe(self, kept: Sequence[RecordedDecision], noted: Sequence[OutcomeReceipt]) -> None:
         """What was just committed, in the order of the ledger."""
@@ -110,18 +110,20 @@ class Learner:
         if not matured:
             return 0
         last, settlements = self._last.settlement, list[Settlement]()
-        new = dict(self._tallies)
+        new = dict(self._statistics)
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
             rows = list(group)
             done = self._settle(name, rows, now)
-            numbers = range(last + len(settlements) + 1, last + len(settlements) + len(done) + 1)
-            new[name] = self._counted(new[name], rows, done, numbers)
+            first = last + len(settlements) + 1
+            numbered = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
+            settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, numbered, strict=True)]
+            new[name] = new[name].fold(settled_rows(new[name], settled, self._specs))
             settlements += done
-        beliefs, facts = self._changed(new)
-        versions = self._store.settle(settlements, beliefs, facts)
-        self._tallies = {name: tally._replace(version=versions.get(name, tally.version)) for name, tally in new.items()}
+        updates = [update_of(name, now, self._statistics[name]) for name, now in new.items()]
+        versions = self._store.settle(settlements, [update for update in updates if update])
+        self._statistics = {name: s._replace(version=versions.get(name, s.version)) for name, s in new.items()}
         self._last = self._last._replace(settlement=last + len(settlements))
-        self._firm, self._news = self._pooled(self._tallies), True
+        self._firm, self._news = self._pooled(self._statistics), True
         for m in matured:
             self._open[m.decision.stage].put(m.seq, None)
         by_seq = {m.seq: m.decision for m in matured}
@@ -148,7 +150,7 @@ class Learner:
         basis = PendingBasis(now, self._last.decision, self._last.outcome)
         snapshots = []
         for name, snapshot in self._firm.items():
-            counts = self._tallies[name].delays[: len(snapshot.stage_spec.arms)]
+            counts = self._statistics[name].delays[: len(snapshot.stage_spec.arms)]
             seen = pending.amounts_to(snapshot, self._open[name].rows(), counts, now)
             snapshots.append(msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis))
         lives = {}
@@ -165,7 +167,7 @@ class Learner:
     def _show(self) -> None:
         for name, live in self.prepared.items():
             self._metrics.version.labels(name).set(live.snapshot.version)
-            self._metrics.alarms.labels(name).set(self._tallies[name].watch.epoch)
+            self._metrics.alarms.labels(name).set(self._statistics[name].drift_state.epoch)
 
     def _settle(self, name: str, rows: list[MaturedDecision], now: int) -> list[Settlement]:
         return [
@@ -173,38 +175,6 @@ class Learner:
             for (_, spec), part in groupby(rows, key=_declared)
             for settlement in settle(self._specs[spec], list(part), now, live=self._firm[name])
         ]
-
-    def _counted(
-        self, tally: StageStatistics, rows: list[MaturedDecision], done: list[Settlement], numbers: range
-    ) -> StageStatistics:
-        watch = drift.scan(tally.spec.drift, tally.watch, _seen(self._specs, tally.spec, rows, done, numbers))
-        parts = list(tally.epochs) + [empty(len(tally.rows), tally.d)] * (watch.epoch + 1 - len(tally.epochs))
-        of = np.array([drift.epoch_of(watch, seq) for seq in numbers])
-        for e in np.unique(of).tolist():
-            mine = [i for i in np.flatnonzero(of == e).tolist() if done[i].learned]
-            if mine:
-                decided = [rows[i].decision for i in mine]
-                x = contexts(
-                    np.array([d.x for d in decided]), [d.stage_digest for d in decided], self._specs, tally.spec
-                )
-                gained = contribution(tally.spec, [done[i] for i in mine], x, tally.names)
-                parts[e] = add(parts[e], gained)
-        delays = tally.delays + tally.answers([(m.decision, m.outcomes, s) for m, s in zip(rows, done, strict=True)])
-        return tally._replace(watch=watch, epochs=tuple(parts), delays=delays)
-
-    def _changed(
-        self, new: Mapping[str, StageStatistics]
-    ) -> tuple[dict[str, tuple[tuple[str, ...], Belief]], dict[str, str]]:
-        """Rows of the ledger that differ from what is in it: sums by stage and epoch, and facts."""
-        beliefs, facts = dict[str, tuple[tuple[str, ...], Belief]](), dict[str, str]()
-        for name, tally in new.items():
-            before = self._tallies[name]
-            moved = len(tally.epochs) > len(before.epochs)
-            for e in range(len(before.epochs) - 1, len(tally.epochs)):
-                if moved or tally.epochs[e] is not before.epochs[e]:
-                    beliefs[epoch_key(name, tally.spec, e, len(tally.epochs))] = tally.rows, tally.epochs[e]
-            facts |= {k: v for k, v in facts_of(name, tally).items() if v != facts_of(name, before).get(k)}
-        return beliefs, facts
 
 
 def _same(last: Snapshot, new: Snapshot) -> bool:
@@ -216,22 +186,6 @@ def _same(last: Snapshot, new: Snapshot) -> bool:
     mine, theirs = last.cross_stage_factor, new.cross_stage_factor
     same = np.array_equal(mine.precision, theirs.precision) and np.array_equal(mine.shift, theirs.shift)
     return same and mine.keys == theirs.keys
-
-
-def _seen(
-    specs: Mapping[str, Stage], stage: Stage, rows: list[MaturedDecision], done: list[Settlement], numbers: range
-) -> list[Residual]:
-    """What the watch looks at: learned rows of arms that are still declared."""
-    seen = []
-    for matured, settlement, seq in zip(rows, done, numbers, strict=True):
-        decision = matured.decision
-        spec = specs[decision.stage_digest]
-        if settlement.learned and settlement.arm in stage.arms:
-            a = decision.arms(spec.arms).index(decision.arm)
-            reward = spec.reward.scaled(settlement.reward)
-            expected = float(decision.mean[a]), float(decision.sd[a])
-            seen.append(Residual(seq, settlement.at, settlement.arm, reward, *expected, decision.settlement_version))
-    return seen
 
 
 def _declared(matured: MaturedDecision) -> tuple[str, str]:

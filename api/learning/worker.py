@@ -21,7 +21,9 @@ from api.clocks import Clock
 from api.learning.learner import Learner, Settled
 from api.metrics import Metrics
 from api.releases.service import ReleaseService
-from api.stores.protocol import EventCredits, IngestResult, OutcomeReceipt, RecordedDecision, Status, Store
+from api.stores.decision_log import OutcomeReceipt, RecordedDecision
+from api.stores.event_log import EventCredits, IngestResult, Status
+from api.stores.protocol import Store
 from bandit.catalogue.model import Catalogue
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable

@@ -6,24 +6,18 @@ Claiming it checks that; rebuilding proves it.
 import hashlib
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from api.ledger.catalogue_changes import last_schema, refusals, salt_digest, served, widened
-from api.ledger.statistics_store import (
-    StageStatistics,
-    epoch_key,
-    facts_of,
-    open_at,
-    recounted,
-    statistics_key,
-    tallies,
-)
+from api.ledger.statistics_store import key_of, load, open_at, recount, replace, update_of
 from api.releases import service
-from api.stores.protocol import DecisionRecord, Store
+from api.stores.decision_log import DecisionRecord
+from api.stores.learning_state import DeclarationEra, Declarations, ServedStage
+from api.stores.protocol import Store
 from bandit import engine, receipt
 from bandit.belief import Belief
 from bandit.catalogue.model import Catalogue, Stage
@@ -31,6 +25,7 @@ from bandit.engine import PreparedPolicy
 from bandit.errors import LedgerMismatch
 from bandit.learning import rewards
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
+from bandit.learning.statistics import StageStatistics
 from bandit.records import Decision
 from bandit.snapshot import Snapshot, pooled
 
@@ -55,70 +50,51 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     if salt is None:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
-    wider, facts = widened(store, meta, catalogue), _declared(store, catalogue, meta)
+    before = store.declarations()
+    wider = widened(store, catalogue)
     store.register(catalogue.stages)
-    anew = {name: recounted(store, name, catalogue.stages[name])[0] for name in wider}
+    anew = {name: recount(store, name, catalogue.stages[name])[0] for name in wider}
     with store.atomic():  # the declaration, and what was learned as it encodes it
-        store.set_meta(
-            {"app": catalogue.app, "currency": catalogue.currency, "salt_digest": salt_digest(salt), **facts}
-        )
-        for name, tally in anew.items():
-            replace(store, name, tally)
-    store.set_meta(_delays(store, catalogue, meta))
+        store.set_meta({"app": catalogue.app, "currency": catalogue.currency, "salt_digest": salt_digest(salt)})
+        _declare(store, catalogue, before)
+        for name, statistics in anew.items():
+            replace(store, name, statistics)
+    _count_delays(store, catalogue, before)
     return hashlib.sha256(salt.encode()).digest()
 
 
-def _declared(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> dict[str, str]:
-    """Facts about the declarations that are served from now on."""
-    facts, last = {}, str(store.last().settlement)
-    for name, stage in catalogue.stages.items():
-        if stage.schema > last_schema(meta, name, stage):
-            facts[f"since:{statistics_key(name, stage)}"] = last  # what was settled before is of another schema
-        facts[f"schema:{name}"] = str(stage.schema)
-        facts[f"learning:{name}"] = stage.learning_digest()
-        facts[f"spec:{name}"] = stage.digest()
-    specs = {f"spec:{name}": stage.digest() for name, stage in catalogue.stages.items()}
-    return {**facts, **_era(store, specs), **_arithmetic(store)}
-
-
-def _delays(store: Store, catalogue: Catalogue, meta: Mapping[str, str]) -> dict[str, str]:
-    """How late answers came, of stages that had settled decisions before the ledger counted that: from its rows."""
-    return {
-        fact: facts_of(name, recounted(store, name, stage)[0])[fact]
-        for name, stage in catalogue.stages.items()
-        for fact in (f"delays:{statistics_key(name, stage)}",)
-        if fact not in meta and f"learning:{name}" in meta and store.version(name)
+def _declare(store: Store, catalogue: Catalogue, before: Declarations) -> None:
+    """Keep what is served from the next decision on: what a stage decides depends on the app's other stages, too."""
+    last, first = store.last().settlement, store.counts().decisions + 1
+    stages = catalogue.stages
+    served = {
+        name: ServedStage(stage.digest(), stage.learning_digest(), stage.schema) for name, stage in stages.items()
     }
+    begun = {
+        key_of(name, stage): last  # what was settled before is of another schema
+        for name, stage in stages.items()
+        if stage.schema > last_schema(before, name, stage)
+    }
+    era = DeclarationEra(first, {name: one.digest for name, one in served.items()})
+    same = bool(before.eras) and before.eras[-1].digests == era.digests
+    known = bool(before.arithmetics) and before.arithmetics[-1][1] == receipt.ARITHMETIC
+    store.declare(served, begun, None if same else era, None if known else (first, receipt.ARITHMETIC))
 
 
-def replace(store: Store, name: str, tally: StageStatistics) -> None:
-    """Write a stage's tally."""
-    for e, belief in enumerate(tally.epochs):
-        store.replace_belief(epoch_key(name, tally.spec, e, len(tally.epochs)), tally.rows, belief)
-    store.set_meta(facts_of(name, tally))
-
-
-def _era(store: Store, specs: Mapping[str, str]) -> dict[str, str]:
-    """From which decision on these declarations are served: what a stage decides depends on the app's other stages."""
-    served = msgspec.json.encode({k.removeprefix("spec:"): v for k, v in specs.items()}).decode()
-    meta = store.meta()
-    last = max((k for k in meta if k.startswith("era:")), default="")
-    return {} if meta.get(last) == served else {f"era:{store.counts().decisions + 1:015d}": served}
-
-
-def _arithmetic(store: Store) -> dict[str, str]:
-    """From which decision on numbers are recorded in the present arithmetic."""
-    meta = store.meta()
-    if meta.get(max((k for k in meta if k.startswith("arithmetic:")), default="")) == str(receipt.ARITHMETIC):
-        return {}
-    return {f"arithmetic:{store.counts().decisions + 1:015d}": str(receipt.ARITHMETIC)}
+def _count_delays(store: Store, catalogue: Catalogue, before: Declarations) -> None:
+    """Count how late answers came, from the rows of stages that had settled decisions before the ledger counted that.
+    """
+    for name, stage in catalogue.stages.items():
+        stored = store.statistics(key_of(name, stage), (), 0)
+        if stored.delays is None and name in before.served and stored.version:
+            counted = update_of(name, recount(store, name, stage)[0])
+            assert counted is not None  # noqa: S101 - without `before` everything is new
+            store.replace_statistics(counted._replace(epochs={}, drift_state=None))
 
 
 def arithmetic_of(store: Store, seq: int) -> int:
     """The arithmetic in which a decision was recorded, by its number: 1 before ledgers said which."""
-    meta = store.meta()
-    begun = (k for k in meta if k.startswith("arithmetic:") and int(k.removeprefix("arithmetic:")) <= seq)
-    return int(meta.get(max(begun, default=""), 1))
+    return max((pair for pair in store.declarations().arithmetics if pair[0] <= seq), default=(0, 1))[1]
 
 
 def differences(store: Store, found: DecisionRecord, salt: bytes) -> list[str]:
@@ -133,23 +109,21 @@ def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
     number = found.decision.release
     if number == 0:
         return engine.prepare(past(store, found))
-    (statistics_key,) = [
-        statistics_key for statistics_key in store.releases(found.decision.stage) if statistics_key.seq == number
-    ]
-    return service.past(statistics_key, store.specs()[found.decision.stage_digest])
+    (release,) = [one for one in store.releases(found.decision.stage) if one.seq == number]
+    return service.past(release, store.specs()[found.decision.stage_digest])
 
 
 def past(store: Store, found: DecisionRecord) -> Snapshot:
     """What had been learned when a decision was made: of its stage, and what it took from the app's others."""
-    meta, specs, decision = store.meta(), store.specs(), found.decision
-    eras = [k for k in meta if k.startswith("era:") and int(k.removeprefix("era:")) <= found.seq]
+    app, specs, decision = store.meta()["app"], store.specs(), found.decision
+    eras = [era.digests for era in store.declarations().eras if era.first <= found.seq]
     own = {decision.stage: decision.stage_digest}  # before eras were kept, a stage learned from its own decisions only
-    served = msgspec.json.decode(meta[max(eras)], type=dict[str, str]) if eras else own
+    served = eras[-1] if eras else own
     tallied = {
-        name: recounted(store, name, specs[digest], decision.settlement_version, found.seq)[0]
+        name: recount(store, name, specs[digest], decision.settlement_version, found.seq)[0]
         for name, digest in served.items()
     }
-    firm = pooled([tally.snapshot(meta["app"], name) for name, tally in tallied.items()])
+    firm = pooled([tally.snapshot(app, name) for name, tally in tallied.items()])
     if decision.pending_basis.at:
         firm = pooled([_with_open(store, snapshot, tallied[snapshot.stage], found) for snapshot in firm])
     (mine,) = [s for s in firm if s.stage == decision.stage]
@@ -208,10 +182,10 @@ def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) 
     """Each stage's tally, counted from scratch over its settlements. With `through`, only the first that many of the
     ledger's settlements count (the belief of that version).
     """
-    for name, was in tallies(store, stages).items():
+    for name, was in load(store, stages).items():
         end = was.version if through is None else through
-        tally, rows = recounted(store, name, was.spec, end)
-        tally = tally._replace(watch=was.watch)
+        tally, rows = recount(store, name, was.spec, end)
+        tally = tally._replace(drift_state=was.drift_state)
         yield RebuildResult(name, tally, was, rows, tuple(_wrong_rewards(store, name, end)))
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from api.ledger import audit
-from api.ledger.statistics_store import recounted, statistics_key
+from api.ledger.statistics_store import key_of, recount
 from api.stores.protocol import Store
 from bandit import features
 from bandit.arrays import Array
@@ -48,7 +48,7 @@ def candidate(store: Store, name: str, through: int, spec: Stage | None = None) 
     app = store.meta()["app"]
     if spec is not None and spec.policy != served[name].policy:
         return _anew(store, app, name, through, spec)
-    firm = pooled([recounted(store, n, s, through)[0].snapshot(app, n) for n, s in served.items()])
+    firm = pooled([recount(store, n, s, through)[0].snapshot(app, n) for n, s in served.items()])
     (mine,) = [snapshot for snapshot in firm if snapshot.stage == name]
     return mine if spec is None else msgspec.structs.replace(mine, stage_spec=spec)
 
@@ -57,8 +57,7 @@ def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snaps
     """Every learned settlement of arms that are declared, as the policy of `spec` would have learned it. What alarms of
     drift have made old weighs as little as it does for the stage's own policy.
     """
-    text = store.meta().get(f"watch:{statistics_key(name, spec)}", "{}")
-    alarms = msgspec.json.decode(text, type=DriftState).alarms
+    alarms = store.statistics(key_of(name, spec), (), 0).drift_state.alarms
     watch = DriftState(alarms=tuple(alarm for alarm in alarms if alarm.through <= through))
     epochs = [empty(len(spec.belief_rows(spec.arms)), len(features.schema(spec.features).columns))] * (watch.epoch + 1)
     for e, rows in groupby(_learned(store, name, through, spec), key=lambda row: drift.epoch_of(watch, row[0].seq)):
@@ -71,8 +70,7 @@ def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snaps
 
 
 def _learned(store: Store, name: str, through: int, spec: Stage) -> Iterator[tuple[Settlement, Array]]:
-    since = int(store.meta().get(f"since:{statistics_key(name, spec)}", 0))
-    specs = store.specs()
+    since, specs = store.first_settlement(key_of(name, spec)), store.specs()
     for settlement, x, declared in store.settled(name, through, since):
         if settlement.learned and settlement.arm in spec.arms:
             yield settlement, recoded(x[None], specs[declared], spec)[0]

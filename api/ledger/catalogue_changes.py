@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from api.ledger.statistics_store import statistics_key, tallies
+from api.ledger.statistics_store import key_of, load
+from api.stores.learning_state import Declarations
 from api.stores.protocol import Store
 from bandit.catalogue.model import Catalogue, Stage
 from bandit.learning.recoding import wider
@@ -26,18 +27,17 @@ class StageFate(NamedTuple):
 
 def refusals(store: Store, catalogue: Catalogue, salt: str | None) -> list[str]:
     """Why a ledger cannot be served with this catalogue and salt; empty if it can."""
-    return [fate.why for fate in _refused(store, store.meta(), catalogue, salt)]
+    return [fate.why for fate in _refused(store, catalogue, salt)]
 
 
 def fates(store: Store, catalogue: Catalogue, salt: str | None) -> list[StageFate]:
     """What becomes of a ledger, and of each stage that it or the catalogue declares."""
-    meta = store.meta()
-    refused = list(_refused(store, meta, catalogue, salt))
+    refused = list(_refused(store, catalogue, salt))
     gone = {fate.stage for fate in refused}
     last = served(store)
     return [
         *refused,
-        *(_fate(store, meta, name, stage, last) for name, stage in catalogue.stages.items() if name not in gone),
+        *(_fate(store, name, stage, last) for name, stage in catalogue.stages.items() if name not in gone),
         *(_removed(store, name, stage) for name, stage in last.items() if name not in catalogue.stages),
     ]
 
@@ -45,17 +45,17 @@ def fates(store: Store, catalogue: Catalogue, salt: str | None) -> list[StageFat
 def served(store: Store) -> dict[str, Stage]:
     """The declaration under which each stage was last served."""
     specs = store.specs()
-    return {k.removeprefix("spec:"): specs[v] for k, v in store.meta().items() if k.startswith("spec:")}
+    return {name: specs[one.digest] for name, one in store.declarations().served.items() if one.digest}
 
 
-def widened(store: Store, meta: Mapping[str, str], catalogue: Catalogue) -> list[str]:
+def widened(store: Store, catalogue: Catalogue) -> list[str]:
     """Stages that the ledger takes by encoding again what they have learned."""
-    return [name for name, stage in catalogue.stages.items() if _wider(store, meta, name, stage)]
+    return [name for name, stage in catalogue.stages.items() if _wider(store, name, stage)]
 
 
-def last_schema(meta: Mapping[str, str], name: str, stage: Stage) -> int:
+def last_schema(declared: Declarations, name: str, stage: Stage) -> int:
     """The schema under which the stage was last served; its own if it never was."""
-    return int(meta.get(f"schema:{name}", 1 if f"learning:{name}" in meta else stage.schema))
+    return declared.served[name].schema if name in declared.served else stage.schema
 
 
 def salt_digest(salt: str) -> str:
@@ -63,7 +63,8 @@ def salt_digest(salt: str) -> str:
     return hashlib.sha256(b"journey-bandit salt\x1f" + salt.encode()).hexdigest()
 
 
-def _refused(store: Store, meta: Mapping[str, str], catalogue: Catalogue, salt: str | None) -> Iterator[StageFate]:
+def _refused(store: Store, catalogue: Catalogue, salt: str | None) -> Iterator[StageFate]:
+    meta, declared = store.meta(), store.declarations()
     if meta.get("app", catalogue.app) != catalogue.app:
         why = f"the ledger holds app {meta['app']!r}, not {catalogue.app!r}: give --store another file"
         yield StageFate("", "refused", why)
@@ -75,8 +76,8 @@ def _refused(store: Store, meta: Mapping[str, str], catalogue: Catalogue, salt: 
             "JOURNEY_BANDIT_SALT to that one, or give --store another file",
         )
     for name, stage in catalogue.stages.items():
-        last = last_schema(meta, name, stage)
-        changed = _changed(meta, name, stage) and not _wider(store, meta, name, stage)
+        last = last_schema(declared, name, stage)
+        changed = _changed(declared, name, stage) and not _wider(store, name, stage)
         if stage.schema < last:
             why = f"stage {name!r}: schema {stage.schema} is over, the ledger is at {last}: declare {last} or more"
             yield StageFate(name, "refused", why)
@@ -88,19 +89,19 @@ def _refused(store: Store, meta: Mapping[str, str], catalogue: Catalogue, salt: 
             yield StageFate(name, "refused", why)
 
 
-def _fate(store: Store, meta: Mapping[str, str], name: str, stage: Stage, last: Mapping[str, Stage]) -> StageFate:
+def _fate(store: Store, name: str, stage: Stage, last: Mapping[str, Stage]) -> StageFate:
     """Of a stage that the ledger takes."""
     was = last.get(name)
     if was is None:
         return StageFate(name, "new", "it has never been served: it begins with what its policy assumes")
     learned = _learned(store, name, was)
-    if stage.schema > last_schema(meta, name, stage):
+    if stage.schema > last_schema(store.declarations(), name, stage):
         waiting = _waiting(store, name)
         late = f"; {waiting:,} open decision(s) will settle, and teach nothing" if waiting else ""
         why = f"schema {stage.schema} after {was.schema}: {learned:,} learned decision(s) stay in the ledger, unused"
         return StageFate(name, "anew", why + late)
     said = [f"{learned:,} learned decision(s)"]
-    wide = _wider(store, meta, name, stage)
+    wide = _wider(store, name, stage)
     said += [f"encoded again, as they would be under the wider range of {', '.join(wide)}"] * bool(wide)
     come, go = stage.nudges.keys() - was.nudges.keys(), was.nudges.keys() - stage.nudges.keys()
     said += [f"new: {', '.join(sorted(come))}"] * bool(come)
@@ -109,17 +110,20 @@ def _fate(store: Store, meta: Mapping[str, str], name: str, stage: Stage, last: 
     return StageFate(name, "recoded" if wide else "kept", "; ".join(said))
 
 
-def _changed(meta: Mapping[str, str], name: str, stage: Stage) -> bool:
+def _changed(declared: Declarations, name: str, stage: Stage) -> bool:
     """Whether sums of the stage would mean something else than those in the ledger."""
-    return meta.get(f"learning:{name}", stage.learning_digest()) != stage.learning_digest()
+    was = declared.served.get(name)
+    return was is not None and bool(was.learning_digest) and was.learning_digest != stage.learning_digest()
 
 
-def _wider(store: Store, meta: Mapping[str, str], name: str, stage: Stage) -> list[str]:
+def _wider(store: Store, name: str, stage: Stage) -> list[str]:
     """Features whose wider range is all that changed. What a warm start brought is kept as sums alone, which cannot be
     encoded again.
     """
     was = served(store).get(name)
-    if was is None or not _changed(meta, name, stage) or f"warm:{statistics_key(name, stage)}" in meta:
+    if was is None or not _changed(store.declarations(), name, stage):
+        return []
+    if store.warm_start(key_of(name, stage), (), 0) is not None:
         return []
     return wider(was, stage)
 
@@ -131,7 +135,7 @@ def _removed(store: Store, name: str, was: Stage) -> StageFate:
 
 def _learned(store: Store, name: str, stage: Stage) -> int:
     """Decisions that count under the stage's present schema."""
-    tally = tallies(store, {name: stage})[name]
+    tally = load(store, {name: stage})[name]
     return round(sum(float(epoch.n[: len(tally.names)].sum()) for epoch in tally.epochs))
 
 

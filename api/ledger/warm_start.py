@@ -1,6 +1,6 @@
 """Warm start: what a log from before this service has taught, with a weight, as if it had been learned here first.
 
-The log's sums stand in the ledger beside those of the settlements, under "stage@warm"; each row counts `weight` ≤ 1 (a
+The log's sums stand in the ledger beside those of the settlements; each row counts `weight` ≤ 1 (a
 power prior, Ibrahim & Chen 2000). It can be done once for a stage and schema. Decisions made before do not know of it.
 """
 
@@ -10,7 +10,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from api.ledger.statistics_store import WarmStart, statistics_key
+from api.ledger.statistics_store import key_of
+from api.stores.learning_state import WarmStart
 from api.stores.protocol import Store
 from bandit import features
 from bandit.arrays import Array
@@ -55,19 +56,18 @@ def checked(name: str, stage: Stage, rows: Sequence[WarmStartRow]) -> WarmStartL
 
 def begin(store: Store, name: str, stage: Stage, log: WarmStartLog, *, weight: float, digest: str) -> WarmStart:
     """Learn the log, in its order. LedgerMismatch if one was learned before. The service must be stopped."""
-    key = statistics_key(name, stage)
-    if f"warm:{key}" in store.meta():
+    key, rows = key_of(name, stage), stage.belief_rows(stage.arms)
+    if store.warm_start(key, rows, log.x.shape[1]) is not None:
         raise LedgerMismatch(f"stage {name!r} was warmed before: declare a new schema number to begin anew")
     x, arm, reward = log
-    belief = empty(len(stage.belief_rows(stage.arms)), x.shape[1])
+    belief = empty(len(rows), x.shape[1])
     for start in range(0, len(arm), _BATCH):
         part = slice(start, start + _BATCH)
         live = Snapshot("", name, stage, 0, belief)
         done = settlements_from_log(live, x[part], arm[part], reward[part])
         belief = add(belief, contribution(stage, done, x[part]))
     warm = WarmStart(weight=weight, rows=len(arm), digest=digest, since=store.last().decision + 1)
-    store.replace_belief(f"{key}@warm", stage.belief_rows(stage.arms), belief)
-    store.set_meta({f"warm:{key}": msgspec.json.encode(warm).decode()})
+    store.put_warm_start(key, warm, rows, belief)
     return warm
 
 

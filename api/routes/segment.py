@@ -23,7 +23,7 @@ from api.http.access import AccessControl
 from api.http.batch_items import BatchEnvelope
 from api.http.request_body import BrokenGzip, body
 from api.metrics import Metrics
-from api.stores.protocol import SKEW
+from api.stores.admission import SKEW
 from api.times import FIRST, parsed
 from bandit.errors import InvalidRequest, Problem, Unavailable
 from bandit.identifiers import identifier

@@ -13,7 +13,8 @@ differs from the credits in force is recorded.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from api.stores.protocol import EventCredits, IngestResult, MissedReport, OutcomeReceipt, Status
+from api.stores.decision_log import OutcomeReceipt
+from api.stores.event_log import EventCredits, IngestResult, MissedReport, Status
 from bandit.journey import attribution, folding
 from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
 from bandit.journey.folding import JourneyFold, JourneyState

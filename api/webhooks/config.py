@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from api.stores.protocol import DecisionRecord
+from api.stores.decision_log import DecisionRecord
 from api.times import time_of
 from bandit.catalogue.decoding import decode
 from bandit.catalogue.model import Stage

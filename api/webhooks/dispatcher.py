@@ -16,13 +16,13 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from api.clocks import Clock
 from api.learning.worker import Worker
-from api.ledger.statistics_store import statistics_key
+from api.ledger.statistics_store import key_of
 from api.metrics import Metrics
-from api.stores.protocol import LedgerPosition, Store, WebhookDelivery
+from api.stores.decision_log import LedgerPosition
+from api.stores.protocol import Store
+from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from api.webhooks.config import (
     Endpoint,
     WebhookMessage,
@@ -44,18 +44,6 @@ _LETTERS = 1000  # that wait for another attempt: beyond, nothing new is begun
 _DEAD = 10_000  # that are kept
 _SLOWEST = 3_600_000_000  # µs between attempts
 _POLL = 0.2  # seconds between looks at the ledger
-
-
-class WebhookCursor(msgspec.Struct, frozen=True):
-    """Up to where an endpoint was told: numbers of decisions, settlements and releases, of alarms by stage, and of
-    eras.
-    """
-
-    decision: int
-    settlement: int
-    alarms: dict[str, int]
-    era: str
-    release: int = 0
 
 
 class WebhookDispatcher:
@@ -152,9 +140,9 @@ class EndpointSender(threading.Thread):
 
     def begin(self) -> None:
         """Give the endpoint its place in the ledger, if it has none."""
-        if self._key not in self._store.meta():
-            last, alarms = self._store.last(), {name: len(watch.alarms) for name, watch in self._watches()}
-            self._move(WebhookCursor(last.decision, last.settlement, alarms, self._eras()[-1], last.release), [], [])
+        if self._store.webhook_cursor(self._endpoint_name) is None:
+            last, alarms = self._store.last(), {name: len(watch.alarms) for name, watch in self._drift_states()}
+            self._move(WebhookCursor(last.decision, last.settlement, alarms, self._era(), last.release), [], [])
 
     def stop(self) -> None:
         """Cut what is being sent."""
@@ -188,7 +176,8 @@ class EndpointSender(threading.Thread):
         due = [letter for letter in waiting if letter.due <= now][:_PAGE]
         if last == self._last and not due:
             return False
-        before = self._place or msgspec.json.decode(self._store.meta()[self._key], type=WebhookCursor)
+        before = self._place or self._store.webhook_cursor(self._endpoint_name)
+        assert before is not None  # noqa: S101 - `begin` wrote it
         self._place, self._last = None, None  # unless all of this goes well, begin again with what the ledger says
         after, new, more = self._new(before, last) if len(waiting) < _LETTERS else (before, [], True)
         fresh = [WebhookDelivery(self._endpoint_name, m.id, m.body, 0, now, "", dead=False, at=now) for m in new]
@@ -209,14 +198,10 @@ class EndpointSender(threading.Thread):
         self._place, self._last = after, None if more else last
         return more and bool(new) and reached
 
-    @property
-    def _key(self) -> str:
-        return f"webhook:{self._endpoint_name}"
-
     def _move(self, place: WebhookCursor, put: list[WebhookDelivery], gone: list[str]) -> None:
-        facts = {self._key: msgspec.json.encode(place).decode()}
+        cursors = {self._endpoint_name: place}
         pairs = [(self._endpoint_name, event) for event in gone]
-        self._worker.run(lambda: self._store.update_webhook_queue(facts, put, pairs, _DEAD)).result()
+        self._worker.run(lambda: self._store.update_webhook_queue(cursors, put, pairs, _DEAD)).result()
 
     def _outcome(self, letter: WebhookDelivery, error: str, put: list[WebhookDelivery], gone: list[str]) -> None:
         """What becomes of a letter after an attempt."""
@@ -265,7 +250,7 @@ class EndpointSender(threading.Thread):
         ]
         messages += [reward_matured(app, found) for found in ended]
         alarms = dict(place.alarms)
-        for stage, watch in self._watches():
+        for stage, watch in self._drift_states():
             known, alarms[stage] = place.alarms.get(stage, 0), len(watch.alarms)
             if "drift" in wanted:
                 rows = enumerate(watch.alarms[known:], known)
@@ -277,29 +262,24 @@ class EndpointSender(threading.Thread):
         full = len(made) == _PAGE, len(ended) == _PAGE
         decision = made[-1].seq if made else place.decision if "decision" in wanted else last.decision
         settlement = settled[-1] if settled else place.settlement if "reward" in wanted else last.settlement
-        return WebhookCursor(decision, settlement, alarms, self._eras()[-1], last.release), messages, any(full)
+        return WebhookCursor(decision, settlement, alarms, self._era(), last.release), messages, any(full)
 
-    def _watches(self) -> Iterator[tuple[str, DriftState]]:
-        meta = self._store.meta()
+    def _drift_states(self) -> Iterator[tuple[str, DriftState]]:
         for name, stage in self._catalogue.stages.items():
-            yield name, msgspec.json.decode(meta.get(f"watch:{statistics_key(name, stage)}", "{}"), type=DriftState)
+            yield name, self._store.statistics(key_of(name, stage), (), 0).drift_state
 
-    def _eras(self) -> list[str]:
-        """From which decisions on declarations were served, in order; never empty."""
-        return ["", *sorted(key for key in self._store.meta() if key.startswith("era:"))]
+    def _era(self) -> int:
+        """First decision of the last era of declarations, 0 before any."""
+        return max((era.first for era in self._store.declarations().eras), default=0)
 
-    def _promotions(self, after: str) -> Iterator[WebhookMessage]:
-        """Stages that another policy decides for since."""
-        meta, specs, eras = self._store.meta(), self._store.specs(), self._eras()
-        for last, era in pairwise(eras):
-            if era <= after or not last:
-                continue
-            before, served = (msgspec.json.decode(meta[key], type=dict[str, str]) for key in (last, era))
-            for stage in served.keys() & before.keys():
-                old, new = specs[before[stage]], specs[served[stage]]
+    def _promotions(self, after: int) -> Iterator[WebhookMessage]:
+        """Stages that another policy decides for since the era that began with decision number `after`."""
+        specs = self._store.specs()
+        for last, era in pairwise(self._store.declarations().eras):
+            for stage in era.digests.keys() & last.digests.keys() if era.first > after else ():
+                old, new = specs[last.digests[stage]], specs[era.digests[stage]]
                 if old.policy != new.policy:
-                    number = int(era.removeprefix("era:"))
-                    yield promoted(self._catalogue.app, stage, number, old, new, self._clock())
+                    yield promoted(self._catalogue.app, stage, era.first, old, new, self._clock())
 
     def _released(self, after: int) -> Iterator[WebhookMessage]:
         """Approved versions that decide since, or were taken back."""

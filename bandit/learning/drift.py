@@ -21,7 +21,10 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from bandit.arrays import Ints
 from bandit.belief import Belief
 from bandit.catalogue.drift_rule import DriftRule
 
@@ -92,6 +95,12 @@ def _ratio(q: float, by: float, reward: float) -> float:
 def epoch_of(watch: DriftState, seq: int) -> int:
     """Which epoch settlement number `seq` belongs to."""
     return sum(alarm.through < seq for alarm in watch.alarms)
+
+
+def epochs_of(watch: DriftState, seq: Ints) -> NDArray[np.intp]:
+    """Epochs (n,) of settlements numbered `seq` (n,)."""
+    ends = np.array([alarm.through for alarm in watch.alarms], dtype=np.int64)
+    return np.searchsorted(ends, seq, side="left")
 
 
 def weighed(rules: DriftRule, epochs: Sequence[Belief]) -> Belief:

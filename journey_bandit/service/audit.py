@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from api.decisions.service import receipt_of
-from api.ledger import audit
+from api.ledger import audit, statistics_store
 from api.stores import open_store
 from api.stores.protocol import Store
 from bandit.errors import LedgerError, NotFound
@@ -36,7 +36,7 @@ def rebuild(store: str, verify: bool, receipts: int, salt: str | None) -> None:
             click.echo(f"  decision number {seq}: its settled reward does not follow from its outcomes")
         good &= result.equal
         if not verify and not result.equal:
-            audit.replace(opened, result.stage, result.tally)
+            statistics_store.replace(opened, result.stage, result.tally)
             click.echo("  replaced")
     if receipts:
         good &= _recompute_last(opened, receipts, salt)

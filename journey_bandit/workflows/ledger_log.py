@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from api.decisions.maker import CROSSED
 from api.ledger import audit
 from api.stores import Store, open_store
-from api.stores.protocol import DecisionRecord
+from api.stores.decision_log import DecisionRecord
 from bandit import features
 from bandit.arrays import Array
 from bandit.catalogue.model import NONE, Stage

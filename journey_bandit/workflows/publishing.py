@@ -174,11 +174,11 @@ def _data(wanted: PublishRequest, log: LedgerLog) -> str:
 
 def _alarms(wanted: PublishRequest) -> tuple[str, ...]:
     from api.ledger import audit
-    from api.ledger.statistics_store import tallies
+    from api.ledger.statistics_store import load
 
     store = open_store(url(wanted.ledger), read_only=True)
     try:
-        watch = tallies(store, audit.stages(store))[wanted.stage].watch
+        watch = load(store, audit.stages(store))[wanted.stage].drift_state
     finally:
         store.close()
     return tuple(f"{a.arm} {a.direction} at {iso(a.at)}" for a in watch.alarms)

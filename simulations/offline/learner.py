@@ -1,8 +1,7 @@
-"""The service's learning, in arrays: what is settled, exact sums by epoch, alarms of drift, what is open, snapshots.
+"""Learner of a simulation: what is settled and what is open at each stage of an app, and the snapshots that follow.
 
-It calls the functions that the service's learner calls, for whole batches at once, without a ledger between.
-
-Shapes: n rows, d features, k arms.
+It folds into the same `bandit.learning.statistics` as the service's learner, for whole batches at once and without a
+ledger between, so that the same decisions and outcomes give the same bits. Shapes: n rows, d features, k arms.
 """
 
 from collections.abc import Mapping
@@ -12,20 +11,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit import engine, features
+from bandit import engine
 from bandit.arrays import Array, Ints
-from bandit.belief import Belief, add, empty
+from bandit.belief import Belief
 from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
-from bandit.learning import delay, drift, pending, settlement
-from bandit.learning.drift import SURE, DriftState, Residual
+from bandit.learning import pending
 from bandit.learning.pending import OpenDecisions
+from bandit.learning.statistics import SettledRows, StageStatistics, nothing
 from bandit.snapshot import Snapshot, pooled
 
 
 class LearningRows(NamedTuple):
-    """Decisions to learn from. Reward (n,) in [0, 1] units, as its window will end; mean and sd are of the arm shown.
-    Times in µs; `answered` is when a reward comes within the window, 0 if none does.
+    """Columns of n decisions to learn from. `reward` (n,) is on [0, 1], as the window of the decision will end; `mean`
+    and `sd` (n,) are what the policy of `version` expected of the arm that was shown. Times in µs; `answered` is when a
+    reward comes within the window, 0 if none does.
     """
 
     x: Array  # (n, d)
@@ -39,25 +39,20 @@ class LearningRows(NamedTuple):
     answered: Ints
 
     def only(self, rows: NDArray[np.bool_]) -> "LearningRows":
-        """Some of the decisions."""
+        """The decisions where `rows` (n,) is True."""
         return LearningRows._make(part[rows] for part in self)
 
 
-class SettledSums(NamedTuple):
-    """What a stage has settled: its epochs, how late answers came (k, B), the watch, and the version."""
-
-    epochs: tuple[Belief, ...]
-    delays: Array
-    watch: DriftState
-    version: int
-
-
 class SimulatedLearner:
-    """What an app has learned. `prepared` decides until the next `tick`."""
+    """Learner of one app in a simulation. `prepared` holds the policy that decides at each stage until the next `tick`.
+
+    A simulation puts the decisions of a step in, then ticks: what has matured is settled and folded, what is open is
+    laid over it, and every stage's snapshot is prepared anew where something changed.
+    """
 
     def __init__(self, app: str, stages: Mapping[str, Stage]):
         self._app, self._stages, self._settled = app, dict(stages), 0
-        self._sums = {name: _nothing(stage) for name, stage in stages.items()}
+        self._statistics = {name: nothing(stage) for name, stage in stages.items()}
         self._open: dict[str, list[LearningRows]] = {name: [] for name in stages}
         self._firm = self._pooled()
         self.prepared: dict[str, PreparedPolicy] = {
@@ -67,7 +62,7 @@ class SimulatedLearner:
     @property
     def alarms(self) -> dict[str, int]:
         """How often each stage's watch for drift has raised one."""
-        return {name: sums.watch.epoch for name, sums in self._sums.items()}
+        return {name: statistics.drift_state.epoch for name, statistics in self._statistics.items()}
 
     def put(self, stage: str, rows: LearningRows) -> None:
         """Decisions that were just made."""
@@ -84,7 +79,7 @@ class SimulatedLearner:
                 ripe = rows.expires <= now
                 self._open[name] = [rows.only(~ripe)] if ripe.any() else [rows]
                 if ripe.any():
-                    self._sums[name] = self._settle(name, rows.only(ripe), now)
+                    self._statistics[name] = self._settle(name, rows.only(ripe), now)
         self._firm = self._pooled()
         seen = [msgspec.structs.replace(s, pending=self._so_far(name, now)) for name, s in self._firm.items()]
         for snapshot in pooled(seen):
@@ -93,29 +88,29 @@ class SimulatedLearner:
                 self.prepared[snapshot.stage] = engine.prepare(snapshot)
 
     def _pooled(self) -> dict[str, Snapshot]:
-        snapshots = []
-        for name, stage in self._stages.items():
-            sums = self._sums[name]
-            snapshots.append(Snapshot(self._app, name, stage, sums.version, drift.weighed(stage.drift, sums.epochs)))
-        return {s.stage: s for s in pooled(snapshots)}
+        settled = [statistics.snapshot(self._app, name) for name, statistics in self._statistics.items()]
+        return {s.stage: s for s in pooled(settled)}
 
-    def _settle(self, name: str, rows: LearningRows, now: int) -> SettledSums:
-        stage, live, sums = self._stages[name], self._firm[name], self._sums[name]
+    def _settle(self, name: str, rows: LearningRows, now: int) -> StageStatistics:
+        stage, live, n = self._stages[name], self._firm[name], len(rows.arm)
         tau, nu = stage.learner.sites(live.belief, live.arms, rows.x, rows.arm, rows.reward)
-        watch = drift.scan(stage.drift, sums.watch, _seen(stage, rows, self._settled, now))
-        zero, k = empty(*sums.epochs[0].shift.shape), len(stage.arms)
-        epochs = [*sums.epochs, *[zero] * (watch.epoch + 1 - len(sums.epochs))]
-        ends = np.array([alarm.through for alarm in watch.alarms])
-        epoch = np.searchsorted(ends, self._settled + 1 + np.arange(len(rows.arm)), side="left")
-        for e in np.unique(epoch).tolist():
-            part = epoch == e
-            mine = rows.only(part)
-            gained = settlement.sum_sites(stage, k, mine.x, mine.arm, tau[part], nu[part], mine.reward)
-            epochs[e] = add(epochs[e], gained)
-        came = rows.only(rows.answered > 0)
-        late = pending.lateness(came.at, came.expires, came.answered)
-        self._settled += len(rows.arm)
-        return SettledSums(tuple(epochs), sums.delays + delay.counted(k, came.arm, late), watch, self._settled)
+        settled = SettledRows(
+            seq=self._settled + 1 + np.arange(n),
+            settled_at=np.full(n, now),
+            arm=rows.arm,
+            x=rows.x,
+            reward=rows.reward,
+            tau=tau,
+            nu=nu,
+            at=rows.at,
+            expires=rows.expires,
+            answered=rows.answered,
+            mean=rows.mean,
+            sd=rows.sd,
+            version=rows.version,
+        )
+        self._settled += n
+        return self._statistics[name].fold(settled)._replace(version=self._settled)
 
     def _so_far(self, name: str, now: int) -> Belief | None:
         """What open decisions say at `now`."""
@@ -126,20 +121,4 @@ class SimulatedLearner:
         reward = np.where(known, rows.reward, self._stages[name].reward.scaled(self._stages[name].reward.default))
         answered = np.where(known, rows.answered, 0)
         seen = OpenDecisions(np.arange(len(rows.arm)), rows.arm, rows.at, rows.expires, answered, reward, rows.x)
-        return pending.amounts_to(self._firm[name], seen, self._sums[name].delays, now)
-
-
-def _nothing(stage: Stage) -> SettledSums:
-    zero = empty(len(stage.belief_rows(stage.arms)), len(features.schema(stage.features).columns))
-    return SettledSums((zero,), np.zeros((len(stage.arms), delay.BUCKETS)), DriftState(), 0)
-
-
-def _seen(stage: Stage, rows: LearningRows, before: int, now: int) -> list[Residual]:
-    """What the watch looks at. Rows that `scan` would pass over, because too little was known, are left out here."""
-    sure = np.flatnonzero(rows.sd <= SURE * np.maximum(rows.mean * (1.0 - rows.mean), 0.005))
-    parts = (rows.arm[sure], rows.reward[sure], rows.mean[sure], rows.sd[sure], rows.version[sure])
-    arms = stage.arms
-    return [
-        Residual(before + i + 1, now, arms[a], y, q, sd, version)
-        for i, a, y, q, sd, version in zip(sure.tolist(), *(part.tolist() for part in parts), strict=True)
-    ]
+        return pending.amounts_to(self._firm[name], seen, self._statistics[name].delays, now)

@@ -24,8 +24,10 @@ from api.ledger import audit
 from api.messages.decisions import DecisionReply, DecisionRequest, OutcomeReply, OutcomeRequest
 from api.metrics import Metrics
 from api.settings import Settings
+from api.stores.decision_log import OutcomeReceipt
+from api.stores.event_log import Status
 from api.stores.memory.store import MemoryStore
-from api.stores.protocol import OutcomeReceipt, Status, Store
+from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine, features
 from bandit.belief import empty

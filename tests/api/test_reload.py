@@ -20,8 +20,9 @@ from api.ledger import audit
 from api.messages.decisions import DecisionRequest
 from api.metrics import Metrics
 from api.settings import Settings
+from api.stores.decision_log import DecisionRecord, LedgerPosition
 from api.stores.memory.store import MemoryStore
-from api.stores.protocol import DecisionRecord, LedgerPosition, Store
+from api.stores.protocol import Store
 from api.webhooks.config import create as create_endpoint
 from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import LedgerMismatch

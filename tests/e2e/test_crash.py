@@ -152,7 +152,7 @@ def check_ledger(path: Path, arms: dict[str, str], rewards: set[str]) -> None:
         settled = [seq for (seq,) in conn.execute("SELECT decision_seq FROM settlements")]
         learned = conn.execute("SELECT count(*) FROM settlements WHERE learned = 1").fetchone()[0]
         pending = conn.execute("SELECT count(*) FROM pending").fetchone()[0]
-        sums = [n for (n,) in conn.execute("SELECT count FROM beliefs WHERE stage = 'cart' OR stage LIKE 'cart@%'")]
+        sums = [n for (n,) in conn.execute("SELECT count FROM statistics WHERE stage = 'cart'")]
     assert {k: rows.get(k) for k in arms} == arms, "an acknowledged decision is lost, or differs"
     assert rewards <= set(reported), "an acknowledged outcome is lost"
     assert len(reported) == len(set(reported)), "an outcome was applied twice"

@@ -21,8 +21,8 @@ from api.http.keys import load as load_keys
 from api.ledger import warm_start
 from api.ledger.audit import claim
 from api.settings import Settings
-from api.stores.protocol import WebhookDelivery
 from api.stores.sqlite.store import SqliteStore
+from api.stores.webhook_queue import WebhookDelivery
 from api.webhooks.config import load as load_endpoints
 from bandit.catalogue.model import parse, read_shipped, shipped
 from bandit.errors import CatalogueError, InvalidRequest, JourneyBanditError, LedgerError, LedgerMismatch, NotFound
@@ -216,7 +216,7 @@ def test_an_untouched_ledger_is_verified_and_left_as_it_is(run: Run, ledger: Led
 
 
 def test_a_changed_belief_is_found_and_mended(run: Run, ledger: Ledger) -> None:
-    ledger.tamper("UPDATE beliefs SET shift = zeroblob(length(shift)) WHERE stage = 'onboarding'")
+    ledger.tamper("UPDATE statistics SET shift = zeroblob(length(shift)) WHERE stage = 'onboarding'")
     found = run("rebuild", "--store", ledger.url, "--verify")
     assert isinstance(found.exception, SystemExit)
     assert found.exit_code == 1
@@ -271,7 +271,7 @@ def test_a_changed_decision_is_found(run: Run, ledger: Ledger, change: str, name
     assert named in done.stderr
 
 
-EARLIER = "DELETE FROM meta WHERE key LIKE 'arithmetic:%'"
+EARLIER = "DELETE FROM arithmetics"
 
 
 @pytest.mark.parametrize(("off", "status"), [(2.0**-30, 0), (2.0**-10, 1)])

@@ -3,8 +3,9 @@
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from api.stores.decision_log import DecisionRecord
+from api.stores.event_log import FirstDecision, MissedReport, PastDecision, Person
 from api.stores.ingest import Link, family, root_of
-from api.stores.protocol import DecisionRecord, FirstDecision, MissedReport, PastDecision, Person
 from bandit.catalogue.model import NONE
 from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
 from bandit.journey.folding import JourneyState

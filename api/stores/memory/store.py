@@ -4,26 +4,25 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import cast
 
 import msgspec
-import numpy as np
 
 from api.stores import ingest
-from api.stores.memory.events import MemoryEventRows
-from api.stores.protocol import (
-    DecisionRecord,
-    IngestResult,
-    LedgerPosition,
-    MissedReport,
-    OutcomeReceipt,
-    Person,
-    RecordedDecision,
-    RowCounts,
-    WebhookDelivery,
-    admit,
-    finite,
+from api.stores.admission import admit, finite
+from api.stores.decision_log import DecisionRecord, LedgerPosition, OutcomeReceipt, RecordedDecision, RowCounts
+from api.stores.event_log import IngestResult, MissedReport, Person
+from api.stores.learning_state import (
+    DeclarationEra,
+    Declarations,
+    ServedStage,
+    StatisticsKey,
+    StatisticsUpdate,
+    StoredStatistics,
+    WarmStart,
 )
+from api.stores.memory.events import MemoryEventRows
+from api.stores.memory.learning import MemoryLearningState
+from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.catalogue.model import Stage
@@ -45,10 +44,10 @@ class MemoryStore:
         self._rows = MemoryEventRows(self._decided, self._found.__getitem__)
         self._pending: dict[int, int] = {}  # decision seq → due
         self._settlements: list[tuple[Settlement, Array, str]] = []
-        self._arms: dict[tuple[str, str], tuple[float, float, float, Array, Array]] = {}
-        self._version: dict[str, int] = {}
+        self._learning = MemoryLearningState()
         self._outcomes = 0
         self._letters: dict[tuple[str, str], WebhookDelivery] = {}
+        self._cursors: dict[str, WebhookCursor] = {}
         self._releases: list[Release] = []
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
 
@@ -126,12 +125,7 @@ class MemoryStore:
         found = [f for _, seq in ripe if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
         return [MaturedDecision(f.seq, _copy(f.decision), f.outcomes) for f in found]
 
-    def settle(
-        self,
-        settlements: Sequence[Settlement],
-        beliefs: Mapping[str, tuple[tuple[str, ...], Belief]],
-        facts: Mapping[str, str] = MappingProxyType({}),
-    ) -> dict[str, int]:
+    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
         finite(settlements)
         settled = [s.decision_seq for s in settlements]
         if len(set(settled)) < len(settled) or not self._pending.keys() >= set(settled):
@@ -142,14 +136,40 @@ class MemoryStore:
             del self._pending[done.decision_seq]
             self._found[found.decision.id] = found._replace(settlement=done)
             self._settlements.append((done, found.decision.x, found.decision.stage_digest))
-            self._version[done.stage] = done.seq
-        for stage, (arms, belief) in beliefs.items():
-            self.replace_belief(stage, arms, belief)
-        self.set_meta(facts)
-        return {s.stage: self._version[s.stage] for s in settlements}
+            self._learning.versions[done.stage] = done.seq
+        for update in updates:
+            self._learning.replace(update)
+        return {s.stage: self._learning.versions[s.stage] for s in settlements}
 
     def version(self, stage: str) -> int:
-        return self._version.get(stage, 0)
+        return self._learning.versions.get(stage, 0)
+
+    def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+        return self._learning.statistics(key, rows, d)
+
+    def replace_statistics(self, update: StatisticsUpdate) -> None:
+        self._learning.replace(update)
+
+    def first_settlement(self, key: StatisticsKey) -> int:
+        return self._learning.schemas.get(key, 0)
+
+    def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
+        return self._learning.warm_start(key, rows, d)
+
+    def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        self._learning.put_warm_start(key, warm, rows, belief)
+
+    def declarations(self) -> Declarations:
+        return self._learning.declarations()
+
+    def declare(
+        self,
+        served: Mapping[str, ServedStage],
+        schemas: Mapping[StatisticsKey, int],
+        era: DeclarationEra | None,
+        arithmetic: tuple[int, int] | None,
+    ) -> None:
+        self._learning.declare(served, schemas, era, arithmetic)
 
     def last(self) -> LedgerPosition:
         return LedgerPosition(len(self._by_seq), self._outcomes, len(self._settlements), len(self._releases))
@@ -162,17 +182,6 @@ class MemoryStore:
             if found.decision.stage == stage and found.decision.is_actionable and not done:
                 known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
                 yield _handed_out(found._replace(outcomes=known, settlement=None))
-
-    def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
-        zero = (0.0, 0.0, 0.0, np.zeros((d, d)), np.zeros(d))
-        rows = [self._arms.get((stage, arm), zero) for arm in arms]
-        belief = Belief(*(np.array([cast(float, row[i]) for row in rows]) for i in range(5)))
-        return belief, self._version.get(stage, 0)
-
-    def replace_belief(self, stage: str, arms: tuple[str, ...], belief: Belief) -> None:
-        for a, arm in enumerate(arms):
-            row = (float(belief.n[a]), float(belief.reward[a]), float(belief.square[a]))
-            self._arms[stage, arm] = (*row, belief.precision[a].copy(), belief.shift[a].copy())
 
     def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         return {i: _handed_out(self._found[i]) for i in ids if i in self._found}
@@ -197,18 +206,21 @@ class MemoryStore:
         done = self._settlements[after : after + most]
         return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, *_ in done]
 
+    def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
+        return self._cursors.get(endpoint)
+
     def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
         mine = [one for one in list(self._letters.values()) if one.dead is dead and endpoint in (None, one.endpoint)]
         return sorted(mine, key=lambda one: (one.due, one.endpoint, one.event))
 
     def update_webhook_queue(
         self,
-        facts: Mapping[str, str],
+        cursors: dict[str, WebhookCursor],
         put: Sequence[WebhookDelivery],
         gone: Sequence[tuple[str, str]],
         most_dead: int | None = None,
     ) -> None:
-        self.set_meta(facts)
+        self._cursors |= cursors
         self._letters |= {(one.endpoint, one.event): one for one in put}
         for key in gone:
             self._letters.pop(key, None)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import sqlite_utils
 
-from api.stores.protocol import RowCounts
+from api.stores.decision_log import RowCounts
 from api.stores.sqlite.file import SCHEMA, known, own, read_transaction, schema_of
 from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError

@@ -1,30 +1,50 @@
-"""Rows of letters in the SQLite ledger."""
+"""Rows of webhook cursors and deliveries in the SQLite ledger."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from api.stores.protocol import WebhookDelivery
+from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 
 _COLUMNS = "endpoint, event, body, attempts, due, error, dead, at"
 
 
-def letters(
+def deliveries(
     rows: Callable[[str, Sequence[Any]], list[Any]], endpoint: str | None, *, dead: bool
 ) -> list[WebhookDelivery]:
-    """Those of an endpoint, or all."""
-    query = f"""SELECT {_COLUMNS} FROM letters WHERE dead = ?2 AND (?1 IS NULL OR endpoint = ?1)
+    """Deliveries of an endpoint, or of all."""
+    query = f"""SELECT {_COLUMNS} FROM webhook_deliveries WHERE dead = ?2 AND (?1 IS NULL OR endpoint = ?1)
                 ORDER BY due, endpoint, event"""  # noqa: S608
     return [WebhookDelivery(*row)._replace(dead=bool(row[6])) for row in rows(query, (endpoint, int(dead)))]
 
 
-def keep_letters(
+def keep_deliveries(
     conn: sqlite3.Connection, put: Sequence[WebhookDelivery], gone: Sequence[tuple[str, str]], most_dead: int | None
 ) -> None:
     """Add or replace, forget, and of dead ones keep the newest."""
-    conn.executemany(f"INSERT OR REPLACE INTO letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", put)  # noqa: S608
-    conn.executemany("DELETE FROM letters WHERE endpoint = ? AND event = ?", gone)
+    insert = f"INSERT OR REPLACE INTO webhook_deliveries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+    conn.executemany(insert, put)
+    conn.executemany("DELETE FROM webhook_deliveries WHERE endpoint = ? AND event = ?", gone)
     if most_dead is not None:
-        query = """DELETE FROM letters WHERE endpoint = ?1 AND event IN (SELECT event FROM letters
+        query = """DELETE FROM webhook_deliveries WHERE endpoint = ?1 AND event IN (SELECT event FROM webhook_deliveries
                    WHERE endpoint = ?1 AND dead = 1 ORDER BY at DESC, event DESC LIMIT -1 OFFSET ?2)"""
-        conn.executemany(query, [(one, most_dead) for one in {letter.endpoint for letter in put}])
+        conn.executemany(query, [(one, most_dead) for one in {delivery.endpoint for delivery in put}])
+
+
+def cursor(conn: sqlite3.Connection, endpoint: str) -> WebhookCursor | None:
+    """Cursor of an endpoint, if it has one."""
+    row = conn.execute(
+        "SELECT decision, settlement, era, release FROM webhook_cursors WHERE endpoint = ?", (endpoint,)
+    ).fetchone()
+    if row is None:
+        return None
+    alarms = dict(conn.execute("SELECT stage, alarms FROM webhook_alarm_cursors WHERE endpoint = ?", (endpoint,)))
+    return WebhookCursor(decision=row[0], settlement=row[1], alarms=alarms, era=row[2], release=row[3])
+
+
+def move_cursors(conn: sqlite3.Connection, cursors: Mapping[str, WebhookCursor]) -> None:
+    """Replace cursors by endpoint."""
+    rows = [(endpoint, c.decision, c.settlement, c.era, c.release) for endpoint, c in cursors.items()]
+    conn.executemany("INSERT OR REPLACE INTO webhook_cursors VALUES (?, ?, ?, ?, ?)", rows)
+    alarms = [(endpoint, stage, n) for endpoint, c in cursors.items() for stage, n in c.alarms.items()]
+    conn.executemany("INSERT OR REPLACE INTO webhook_alarm_cursors VALUES (?, ?, ?)", alarms)

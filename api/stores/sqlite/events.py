@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from api.stores.event_log import FirstDecision, MissedReport, PastDecision, Person
 from api.stores.ingest import Link, family, root_of
-from api.stores.protocol import FirstDecision, MissedReport, PastDecision, Person
 from bandit.catalogue.model import NONE
 from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
 from bandit.journey.folding import JourneyState

@@ -1,9 +1,14 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
 
-decisions, outcomes, settlements, events, releases and specs are append-only. pending, beliefs, versions, links, owners,
-journeys, credits and uncredited are derived from them; letters are what webhooks could not deliver.
+decisions, outcomes, settlements, events, releases and specs are append-only. Derived from them are pending, versions,
+links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
+(counted for the stages of delay_counts). served_stages, declaration_eras, schema_starts and arithmetics say what was
+served when; warm_starts and warm_sums what a stage began with; webhook_cursors, webhook_alarm_cursors and
+webhook_deliveries what endpoints were told. meta holds facts about the ledger itself.
 NaN would be stored as NULL; NOT NULL refuses it.
 """
+
+import json
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
@@ -144,3 +149,124 @@ def facts(db: Database) -> None:
 def kinds_of_release(db: Database) -> None:
     """Whether a release was approved or gone back to."""
     db.conn.execute("ALTER TABLE releases ADD COLUMN kind TEXT NOT NULL DEFAULT ''")
+
+
+_TYPED_STATE = (
+    """CREATE TABLE statistics (
+        stage TEXT NOT NULL, schema INTEGER NOT NULL, epoch INTEGER NOT NULL, arm TEXT NOT NULL, count REAL NOT NULL,
+        reward REAL NOT NULL, square REAL NOT NULL, precision BLOB NOT NULL, shift BLOB NOT NULL,
+        PRIMARY KEY (stage, schema, epoch, arm)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE drift_sums (
+        stage TEXT NOT NULL, schema INTEGER NOT NULL, direction TEXT NOT NULL CHECK (direction IN ('up', 'down')),
+        arm TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (stage, schema, direction, arm)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE drift_alarms (
+        stage TEXT NOT NULL, schema INTEGER NOT NULL, number INTEGER NOT NULL, arm TEXT NOT NULL,
+        direction TEXT NOT NULL CHECK (direction IN ('up', 'down')), through INTEGER NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (stage, schema, number)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE delay_counts (
+        stage TEXT NOT NULL, schema INTEGER NOT NULL, PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE answer_delays (
+        stage TEXT NOT NULL, schema INTEGER NOT NULL, arm TEXT NOT NULL, bucket INTEGER NOT NULL,
+        answers INTEGER NOT NULL, PRIMARY KEY (stage, schema, arm, bucket)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE warm_starts (
+        stage TEXT NOT NULL, schema INTEGER NOT NULL, weight REAL NOT NULL, rows INTEGER NOT NULL, digest TEXT NOT NULL,
+        since INTEGER NOT NULL, PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE warm_sums (
+        stage TEXT NOT NULL, schema INTEGER NOT NULL, arm TEXT NOT NULL, count REAL NOT NULL, reward REAL NOT NULL,
+        square REAL NOT NULL, precision BLOB NOT NULL, shift BLOB NOT NULL,
+        PRIMARY KEY (stage, schema, arm)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE served_stages (
+        stage TEXT PRIMARY KEY, digest TEXT NOT NULL, learning_digest TEXT NOT NULL, schema INTEGER NOT NULL) STRICT""",
+    """CREATE TABLE schema_starts (
+        stage TEXT NOT NULL, schema INTEGER NOT NULL, after INTEGER NOT NULL,
+        PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE declaration_eras (
+        first INTEGER NOT NULL, stage TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (first, stage)) STRICT""",
+    "CREATE TABLE arithmetics (first INTEGER PRIMARY KEY, number INTEGER NOT NULL) STRICT",
+    """CREATE TABLE webhook_cursors (
+        endpoint TEXT PRIMARY KEY, decision INTEGER NOT NULL, settlement INTEGER NOT NULL, era INTEGER NOT NULL,
+        release INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE webhook_alarm_cursors (
+        endpoint TEXT NOT NULL, stage TEXT NOT NULL, alarms INTEGER NOT NULL,
+        PRIMARY KEY (endpoint, stage)) STRICT, WITHOUT ROWID""",
+    "DROP INDEX letters_due",
+    "ALTER TABLE letters RENAME TO webhook_deliveries",
+    "CREATE INDEX webhook_deliveries_due ON webhook_deliveries (dead, endpoint, due)",
+)
+
+
+@migrations()
+def typed_state(db: Database) -> None:
+    """What was learned, served and told, in tables of its own; before, it stood in meta under prefixes, and in beliefs
+    under "stage", "stage#schema", "stage@epoch" and "stage@warm".
+    """
+    for statement in _TYPED_STATE:
+        db.conn.execute(statement)
+    meta = dict(db.conn.execute("SELECT key, value FROM meta").fetchall())
+    _move_statistics(db, meta)
+    _move_declarations(db, meta)
+    _move_cursors(db, meta)
+    db.conn.execute("DROP TABLE beliefs")
+    moved = ("watch", "delays", "warm", "since", "schema", "learning", "spec", "era", "arithmetic", "webhook")
+    db.conn.executemany("DELETE FROM meta WHERE key = ?", [(k,) for k in meta if k.partition(":")[0] in moved])
+
+
+def _key(name: str) -> tuple[str, int]:
+    """Stage and schema of "stage" or "stage#schema"."""
+    stage, _, schema = name.partition("#")
+    return stage, int(schema or 1)
+
+
+def _under(meta: dict[str, str], prefix: str) -> dict[str, str]:
+    return {k.removeprefix(prefix): v for k, v in meta.items() if k.startswith(prefix)}
+
+
+def _move_statistics(db: Database, meta: dict[str, str]) -> None:
+    watches = {name: json.loads(text) for name, text in _under(meta, "watch:").items()}
+    for stored, *sums in db.conn.execute("SELECT stage, arm, count, reward, square, precision, shift FROM beliefs"):
+        name, _, epoch = stored.partition("@")
+        if epoch == "warm":
+            db.conn.execute("INSERT INTO warm_sums VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*_key(name), *sums))
+            continue
+        number = int(epoch) if epoch else len(watches.get(name, {}).get("alarms", ()))
+        row = (*_key(name), number, *sums)
+        db.conn.execute("INSERT INTO statistics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    for name, watch in watches.items():
+        sides = [(*_key(name), side, arm, value) for side in ("up", "down") for arm, value in watch[side].items()]
+        db.conn.executemany("INSERT INTO drift_sums VALUES (?, ?, ?, ?, ?)", sides)
+        alarms = [
+            (*_key(name), i, a["arm"], a["direction"], a["through"], a["at"]) for i, a in enumerate(watch["alarms"])
+        ]
+        db.conn.executemany("INSERT INTO drift_alarms VALUES (?, ?, ?, ?, ?, ?, ?)", alarms)
+    for name, text in _under(meta, "delays:").items():
+        db.conn.execute("INSERT INTO delay_counts VALUES (?, ?)", _key(name))
+        counts = [(*_key(name), arm, b, n) for arm, row in json.loads(text).items() for b, n in enumerate(row) if n]
+        db.conn.executemany("INSERT INTO answer_delays VALUES (?, ?, ?, ?, ?)", counts)
+    for name, text in _under(meta, "warm:").items():
+        warm = json.loads(text)
+        row = (*_key(name), warm["weight"], warm["rows"], warm["digest"], warm["since"])
+        db.conn.execute("INSERT INTO warm_starts VALUES (?, ?, ?, ?, ?, ?)", row)
+    starts = [(*_key(name), int(after)) for name, after in _under(meta, "since:").items()]
+    db.conn.executemany("INSERT INTO schema_starts VALUES (?, ?, ?)", starts)
+
+
+def _move_declarations(db: Database, meta: dict[str, str]) -> None:
+    digests, learning, schemas = (_under(meta, prefix) for prefix in ("spec:", "learning:", "schema:"))
+    for stage in dict.fromkeys((*digests, *learning, *schemas)):
+        row = (stage, digests.get(stage, ""), learning.get(stage, ""), int(schemas.get(stage, 1)))
+        db.conn.execute("INSERT INTO served_stages VALUES (?, ?, ?, ?)", row)
+    for first, text in sorted(_under(meta, "era:").items()):
+        rows = [(int(first), stage, digest) for stage, digest in json.loads(text).items()]
+        db.conn.executemany("INSERT INTO declaration_eras VALUES (?, ?, ?)", rows)
+    arithmetics = [(int(first), int(number)) for first, number in _under(meta, "arithmetic:").items()]
+    db.conn.executemany("INSERT INTO arithmetics VALUES (?, ?)", arithmetics)
+
+
+def _move_cursors(db: Database, meta: dict[str, str]) -> None:
+    for endpoint, text in _under(meta, "webhook:").items():
+        place = json.loads(text)
+        era = int(place["era"].removeprefix("era:") or 0)
+        row = (endpoint, place["decision"], place["settlement"], era, place.get("release", 0))
+        db.conn.execute("INSERT INTO webhook_cursors VALUES (?, ?, ?, ?, ?)", row)
+        alarms = [(endpoint, stage, n) for stage, n in place["alarms"].items()]
+        db.conn.executemany("INSERT INTO webhook_alarm_cursors VALUES (?, ?, ?)", alarms)

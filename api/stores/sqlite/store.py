@@ -19,20 +19,20 @@ import numpy as np
 import sqlite_utils
 
 from api.stores import ingest
-from api.stores.protocol import (
-    DecisionRecord,
-    IngestResult,
-    LedgerPosition,
-    MissedReport,
-    OutcomeReceipt,
-    Person,
-    RecordedDecision,
-    RowCounts,
-    WebhookDelivery,
-    admit,
-    finite,
+from api.stores.admission import admit, finite
+from api.stores.decision_log import DecisionRecord, LedgerPosition, OutcomeReceipt, RecordedDecision, RowCounts
+from api.stores.event_log import IngestResult, MissedReport, Person
+from api.stores.learning_state import (
+    DeclarationEra,
+    Declarations,
+    ServedStage,
+    StatisticsKey,
+    StatisticsUpdate,
+    StoredStatistics,
+    WarmStart,
 )
-from api.stores.sqlite.deliveries import keep_letters, letters
+from api.stores.sqlite import learning
+from api.stores.sqlite.deliveries import cursor, deliveries, keep_deliveries, move_cursors
 from api.stores.sqlite.events import SqliteEventRows
 from api.stores.sqlite.file import check_schema, connect, own, prepare, read_transaction
 from api.stores.sqlite.rows import (
@@ -47,6 +47,7 @@ from api.stores.sqlite.rows import (
     settlement_of,
     settlement_row,
 )
+from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.catalogue.model import Stage
@@ -192,12 +193,7 @@ class SqliteStore:
         rows = conn.execute(query, (now, *stages, limit)).fetchall()
         return [MaturedDecision(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows)]
 
-    def settle(
-        self,
-        settlements: Sequence[Settlement],
-        beliefs: Mapping[str, tuple[tuple[str, ...], Belief]],
-        facts: Mapping[str, str] = MappingProxyType({}),
-    ) -> dict[str, int]:
+    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
         finite(settlements)
         with self._transaction() as conn:
             last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
@@ -208,10 +204,43 @@ class SqliteStore:
                 raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
             versions = {s.stage: last + i for i, s in enumerate(settlements, 1)}
             conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
-            for stage, (arms, belief) in beliefs.items():
-                _put_belief(conn, stage, arms, belief)
-            conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.items()))
+            for update in updates:
+                learning.replace(conn, update)
         return versions
+
+    def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+        with self._reading, read_transaction(self._read.conn) as conn:
+            return learning.statistics(conn, key, rows, d)
+
+    def replace_statistics(self, update: StatisticsUpdate) -> None:
+        with self._transaction() as conn:
+            learning.replace(conn, update)
+
+    def first_settlement(self, key: StatisticsKey) -> int:
+        query = "SELECT coalesce(max(after), 0) FROM schema_starts WHERE stage = ? AND schema = ?"
+        return int(self._rows(query, key)[0][0])
+
+    def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
+        with self._reading, read_transaction(self._read.conn) as conn:
+            return learning.warm_start(conn, key, rows, d)
+
+    def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        with self._transaction() as conn:
+            learning.put_warm_start(conn, key, warm, rows, belief)
+
+    def declarations(self) -> Declarations:
+        with self._reading, read_transaction(self._read.conn) as conn:
+            return learning.declarations(conn)
+
+    def declare(
+        self,
+        served: Mapping[str, ServedStage],
+        schemas: Mapping[StatisticsKey, int],
+        era: DeclarationEra | None,
+        arithmetic: tuple[int, int] | None,
+    ) -> None:
+        with self._transaction() as conn:
+            learning.declare(conn, served, schemas, era, arithmetic)
 
     def version(self, stage: str) -> int:
         return sum(v for (v,) in self._rows("SELECT version FROM versions WHERE stage = ?", (stage,)))
@@ -241,28 +270,6 @@ class SqliteStore:
                 return
             yield from (f._replace(settlement=None) for f in found)
             last = found[-1].seq
-
-    def belief(self, stage: str, arms: tuple[str, ...], d: int) -> tuple[Belief, int]:
-        with self._reading, read_transaction(self._read.conn) as conn:
-            rows = {
-                row[0]: row[1:]
-                for row in conn.execute(
-                    "SELECT arm, count, reward, square, precision, shift FROM beliefs WHERE stage = ?",
-                    (stage,),
-                )
-            }
-            version = conn.execute("SELECT version FROM versions WHERE stage = ?", (stage,)).fetchone()
-        zero = (0.0, 0.0, 0.0, bytes(8 * d * d), bytes(8 * d))
-        table = [rows.get(arm, zero) for arm in arms]
-        n, reward, square = (np.array([row[i] for row in table], dtype=np.float64) for i in range(3))
-        precision = np.array([np.frombuffer(row[3], dtype="<f8").reshape(d, d) for row in table])
-        shift = np.array([np.frombuffer(row[4], dtype="<f8") for row in table])
-        belief = Belief(n, reward, square, precision, shift)
-        return belief, version[0] if version else 0
-
-    def replace_belief(self, stage: str, arms: tuple[str, ...], belief: Belief) -> None:
-        with self._transaction() as conn:
-            _put_belief(conn, stage, arms, belief)
 
     def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         with self._reading, read_transaction(self._read.conn) as conn:
@@ -308,18 +315,22 @@ class SqliteStore:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
     def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
-        return letters(self._rows, endpoint, dead=dead)
+        return deliveries(self._rows, endpoint, dead=dead)
+
+    def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
+        with self._reading, read_transaction(self._read.conn) as conn:
+            return cursor(conn, endpoint)
 
     def update_webhook_queue(
         self,
-        facts: Mapping[str, str],
+        cursors: dict[str, WebhookCursor],
         put: Sequence[WebhookDelivery],
         gone: Sequence[tuple[str, str]],
         most_dead: int | None = None,
     ) -> None:
         with self._transaction() as conn:
-            conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.items()))
-            keep_letters(conn, put, gone, most_dead)
+            move_cursors(conn, cursors)
+            keep_deliveries(conn, put, gone, most_dead)
 
     def close(self) -> None:
         self._opened.close()
@@ -386,22 +397,6 @@ class SqliteStore:
             raise LedgerError(f"the ledger refused a row: {error}") from error
         except sqlite3.Error as error:
             raise Unavailable(f"the ledger could not be written: {error}") from error
-
-
-def _put_belief(conn: sqlite3.Connection, stage: str, arms: tuple[str, ...], belief: Belief) -> None:
-    rows = [
-        (
-            stage,
-            arm,
-            float(belief.n[a]),
-            float(belief.reward[a]),
-            float(belief.square[a]),
-            belief.precision[a].astype("<f8").tobytes(),
-            belief.shift[a].astype("<f8").tobytes(),
-        )
-        for a, arm in enumerate(arms)
-    ]
-    conn.executemany("INSERT OR REPLACE INTO beliefs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _columns(alias: str) -> str:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.stores.event_log import IngestResult
 from api.stores.memory.store import MemoryStore
-from api.stores.protocol import IngestResult, Store
+from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine, features
 from bandit.belief import empty

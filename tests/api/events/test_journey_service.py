@@ -17,8 +17,9 @@ import pytest
 from api.events.service import ReceivedEvent
 from api.ledger import audit
 from api.messages.decisions import DecisionRequest, EvidenceIn
+from api.stores.decision_log import LedgerPosition
 from api.stores.memory.store import MemoryStore
-from api.stores.protocol import LedgerPosition, Store
+from api.stores.protocol import Store
 from bandit import engine
 from bandit.catalogue.limits import GlobalCap, Limits
 from bandit.catalogue.model import Catalogue, parse

@@ -6,16 +6,16 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import pytest
 
 from api.ledger import audit
+from api.stores.decision_log import OutcomeReceipt, RecordedDecision
+from api.stores.learning_state import StatisticsUpdate
 from api.stores.memory.store import MemoryStore
-from api.stores.protocol import OutcomeReceipt, RecordedDecision, Store
-from bandit.belief import Belief
+from api.stores.protocol import Store
 from bandit.catalogue.model import Stage
 from bandit.errors import Unavailable
 from bandit.records import Decision, Outcome, Settlement
@@ -73,15 +73,10 @@ class Faulty(MemoryStore):
         self._write()
         return answer
 
-    def settle(
-        self,
-        settlements: Sequence[Settlement],
-        beliefs: Mapping[str, tuple[tuple[str, ...], Belief]],
-        facts: Mapping[str, str] = MappingProxyType({}),
-    ) -> dict[str, int]:
+    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
         if self.learn and not self.after:
             raise self.learn
-        versions = super().settle(settlements, beliefs, facts)
+        versions = super().settle(settlements, updates)
         if self.learn:
             raise self.learn
         return versions

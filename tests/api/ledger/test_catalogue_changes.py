@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from api.ledger import catalogue_changes
-from api.ledger.statistics_store import tallies
+from api.ledger import catalogue_changes, statistics_store
 from api.stores.sqlite.store import SqliteStore
 from bandit.catalogue.model import Catalogue, parse
 from bandit.errors import LedgerError, LedgerMismatch
@@ -50,7 +49,7 @@ def found(path: Path, catalogue: Catalogue, salt: str | None = "salt") -> dict[s
 def started(path: Path, catalogue: Catalogue, working: Working, salt: str | None = "salt") -> dict[str, int]:
     """Learned decisions of each stage once a service has started with the catalogue."""
     with closing(SqliteStore(path)) as store, working(store, catalogue, salt=salt):
-        learned = tallies(store, catalogue.stages)
+        learned = statistics_store.load(store, catalogue.stages)
         return {name: round(sum(float(epoch.n.sum()) for epoch in one.epochs)) for name, one in learned.items()}
 
 

@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.ledger import audit, catalogue_changes, warm_start
+from api.ledger import audit, catalogue_changes, statistics_store, warm_start
 from api.ledger.candidates import candidate
-from api.ledger.statistics_store import tallies
 from api.ledger.warm_start import WarmStartRow
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
@@ -111,14 +110,14 @@ def story(store: Store, working: Working, later: Callable[[float], int]) -> Stor
 def test_what_was_learned_goes_on_under_a_wider_range_and_everything_stays_proven(story: Story, kind: str) -> None:
     """Decisions of the narrow range settle before the change and after it; then the range widens once more."""
     story.people(shoes(kind), 40, leave_open=9)
-    before = tallies(story.store, shoes(kind).stages)["cart"].epochs[-1]
+    before = statistics_store.load(story.store, shoes(kind).stages)["cart"].epochs[-1]
     story.people(shoes(kind, 250.0), 0)
-    after = tallies(story.store, shoes(kind, 250.0).stages)["cart"].epochs[-1]
+    after = statistics_store.load(story.store, shoes(kind, 250.0).stages)["cart"].epochs[-1]
     assert after.n.sum() >= before.n.sum() > 0
     story.people(shoes(kind, 250.0), 20, leave_open=4)
     story.people(shoes(kind, 1000.0), 20)
     story.proven()
-    learned = tallies(story.store, shoes(kind, 1000.0).stages)["cart"].epochs[-1]
+    learned = statistics_store.load(story.store, shoes(kind, 1000.0).stages)["cart"].epochs[-1]
     assert learned.n[:3].sum() == 64, "every settled decision of the cart counts"
 
 
@@ -127,7 +126,7 @@ def test_it_is_what_would_have_been_learned_under_the_wider_range(story: Story) 
     story.people(shoes(), 60)
     story.people(shoes("linear", 400.0), 0)
     wide = shoes("linear", 400.0).stages["cart"]
-    got = tallies(story.store, {"cart": wide})["cart"].epochs[-1]
+    got = statistics_store.load(story.store, {"cart": wide})["cart"].epochs[-1]
     found = [one for one in story.store.decisions("cart") if one.settlement]
     x = np.array([encode(schema(wide.features), context(one.decision.id.int)).x for one in found])
     direct = contribution(wide, [one.settlement for one in found if one.settlement], x)

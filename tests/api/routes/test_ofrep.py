@@ -11,8 +11,9 @@ import pytest
 
 from api.decisions.flags import Flags, read
 from api.http.keys import create
+from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.memory.store import MemoryStore
-from api.stores.protocol import OutcomeReceipt, RecordedDecision, Store
+from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit.errors import Overloaded, Unavailable
 

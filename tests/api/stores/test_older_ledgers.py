@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.ledger import audit
-from api.ledger.statistics_store import tallies
+from api.ledger import audit, statistics_store
 from api.stores.sqlite.file import SCHEMA
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine
@@ -68,7 +67,7 @@ def test_a_ledger_of_an_earlier_version_is_rebuilt_to_the_bit_and_its_receipts_h
 def test_how_late_answers_came_is_counted_from_what_an_earlier_version_wrote(store: SqliteStore) -> None:
     """Without it, open decisions would be weighed as if nobody had ever answered."""
     audit.claim(store, SHOP, "pepper")
-    (tally,) = tallies(store, audit.stages(store)).values()
+    (tally,) = statistics_store.load(store, audit.stages(store)).values()
     late = [f for f in store.decisions() if f.settlement and f.settlement.learned and answered(f.outcomes)]
     assert tally.delays.sum() == len([f for f in late if f.settlement and f.settlement.why != "silence"]) > 0
 

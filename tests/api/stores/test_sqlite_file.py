@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from api.stores import open_store
+from api.stores.learning_state import StatisticsKey, StatisticsUpdate
 from api.stores.memory.store import MemoryStore
 from api.stores.sqlite.store import SqliteStore
 from bandit.belief import empty
@@ -24,11 +25,13 @@ Working = Callable[..., AbstractContextManager[Any]]
 Decide = Callable[..., Decision]
 
 START = 1_760_000_000_000_000
+SIGNUP = StatisticsKey("signup", 1)
 
 
 def everything(store: SqliteStore) -> Any:
     found = [(f.seq, repr(f.decision), f.outcomes, f.settlement) for f in store.decisions()]
-    belief, version = store.belief("signup", ("none", "tip"), 9)
+    learned = store.statistics(SIGNUP, ("none", "tip"), 9)
+    belief, version = learned.epochs[0], (learned.version, learned.drift_state, learned.delays, store.declarations())
     settled = [(s, x.tobytes()) for s, x, _ in store.settled("signup")]
     return store.meta(), dict(store.specs()), found, belief.digest(), version, settled, store.counts()
 
@@ -76,8 +79,9 @@ def test_a_read_only_ledger_cannot_be_written(path: Path, catalogue: Catalogue, 
         writes: list[Callable[[], object]] = [
             lambda: store.record([decide(77)], [], START, store.specs()),
             lambda: store.record([], [outcome], START, store.specs()),
-            lambda: store.settle([], {}),
-            lambda: store.replace_belief("signup", ("none",), empty(1, 9)),
+            lambda: store.settle([]),
+            lambda: store.replace_statistics(StatisticsUpdate(SIGNUP, ("none",), {0: empty(1, 9)})),
+            lambda: store.declare({}, {}, None, None),
             lambda: store.set_meta({"app": "bank"}),
             lambda: store.register(catalogue.stages),
             lambda: store.matured(START, 1, ["signup"]),

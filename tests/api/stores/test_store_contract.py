@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.stores.protocol import SKEW, Store
+from api.stores.admission import SKEW
+from api.stores.protocol import Store
 from bandit.records import Decision, Outcome
 
 Decide = Callable[..., Decision]

@@ -8,10 +8,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.stores.protocol import DecisionRecord, Store
+from api.stores.decision_log import DecisionRecord
+from api.stores.learning_state import (
+    DeclarationEra,
+    Declarations,
+    ServedStage,
+    StatisticsKey,
+    StatisticsUpdate,
+    WarmStart,
+)
+from api.stores.protocol import Store
 from bandit.belief import Belief, empty
 from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerError
+from bandit.learning.drift import DriftAlarm, DriftState
 from bandit.records import Decision, Outcome, Settlement
 
 Decide = Callable[..., Decision]
@@ -54,7 +64,7 @@ def test_after_settlement_everything_is_late_whatever_the_clock_says(
     ledger: Any, decide: Decide, outcome: Report
 ) -> None:
     ledger.decided(decide(1))
-    ledger.store.settle([settlement(1)], {})
+    ledger.store.settle([settlement(1)])
     assert [n.late for n in ledger.reported(outcome(1), now=START)] == [True]
 
 
@@ -119,6 +129,13 @@ def test_the_rules_of_a_decision_are_those_it_was_made_under(
     assert ledger.due(START) == [1]
 
 
+SIGNUP = StatisticsKey("signup", 1)
+
+
+def update(stage: str, rows: tuple[str, ...], belief: Belief, epoch: int = 0) -> StatisticsUpdate:
+    return StatisticsUpdate(StatisticsKey(stage, 1), rows, {epoch: belief})
+
+
 # -- settlements and beliefs -----------------------------------------------------------------------------------
 
 
@@ -128,13 +145,13 @@ def test_settlements_are_numbered_and_give_each_stage_its_version(
     ledger.decided(decide(1), decide(2, "basket"), decide(3), decide(4))
     arms = catalogue.stages["signup"].arms
     belief = some_belief(len(arms), 8)
-    given = {"signup": (arms, belief), "basket": (("none", "reminder"), empty(2, 3))}
+    given = [update("signup", arms, belief), update("basket", ("none", "reminder"), empty(2, 3))]
     done = [settlement(1), settlement(2, "basket"), settlement(3)]
     assert ledger.store.settle(done, given) == {"signup": 3, "basket": 2}
-    assert ledger.store.settle([settlement(4)], {"signup": (arms, belief)}) == {"signup": 4}
+    assert ledger.store.settle([settlement(4)], [update("signup", arms, belief)]) == {"signup": 4}
     numbered = [(f.settlement.seq, f.settlement.decision_seq) for f in ledger.store.decisions() if f.settlement]
     assert numbered == [(1, 1), (2, 2), (3, 3), (4, 4)]
-    assert ledger.store.belief("signup", arms, 8)[1] == 4
+    assert ledger.store.statistics(SIGNUP, arms, 8).version == 4
     assert ledger.due(START + 9 * HOUR) == []
 
 
@@ -143,7 +160,7 @@ def test_settled_reads_one_stage_in_order_up_to_a_number(ledger: Any, decide: De
     ledger.decided(*made)
     order = [6, 1, 2, 3, 4, 5]
     done = [settlement(n, made[n - 1].stage, nu=n / 8, why="silence") for n in order]
-    ledger.store.settle(done, {})
+    ledger.store.settle(done)
     rows = list(ledger.store.settled("signup"))
     assert [(s.seq, s.decision_seq, s.nu, s.why) for s, *_ in rows] == [
         (1, 6, 0.75, "silence"),
@@ -158,7 +175,7 @@ def test_settled_reads_one_stage_in_order_up_to_a_number(ledger: Any, decide: De
 def test_settled_reads_beyond_any_page(ledger: Any, decide: Decide) -> None:
     one = decide(1)
     ledger.decided(*(msgspec.structs.replace(one, id=uuid.UUID(int=i)) for i in range(1, 4502)))
-    ledger.store.settle([settlement(n) for n in range(1, 4502)], {})
+    ledger.store.settle([settlement(n) for n in range(1, 4502)])
     assert [s.seq for s, *_ in ledger.store.settled("signup")] == list(range(1, 4502))
 
 
@@ -177,12 +194,13 @@ def test_settling_is_all_or_nothing(ledger: Any, decide: Decide, catalogue: Cata
     ledger.decided(decide(1), decide(2), decide(3))
     arms = catalogue.stages["signup"].arms
     good = some_belief(len(arms), 8)
-    ledger.store.settle([settlement(1)], {"signup": (arms, good)})
+    ledger.store.settle([settlement(1)], [update("signup", arms, good)])
     before, due = ledger.everything(), ledger.due(START + HOUR)
     with pytest.raises(LedgerError):
-        ledger.store.settle(bad, {"signup": (arms, some_belief(len(arms), 8, seed=2))})
+        ledger.store.settle(bad, [update("signup", arms, some_belief(len(arms), 8, seed=2))])
     assert (ledger.everything(), ledger.due(START + HOUR)) == (before, due)
-    belief, version = ledger.store.belief("signup", arms, 8)
+    found = ledger.store.statistics(SIGNUP, arms, 8)
+    belief, version = found.epochs[0], found.version
     assert (belief.digest(), version) == (good.digest(), 1)
 
 
@@ -190,16 +208,17 @@ def test_a_belief_comes_back_bit_for_bit(store: Store) -> None:
     arms = ("none", "a", "b")
     edges = np.array([5e-324, -0.0, 1.7976931348623157e308, 2.0**-24, 1.0 / 3.0])
     belief = some_belief(3, 5)._replace(shift=np.stack([edges, -edges, edges[::-1]]), n=np.array([0.0, 2.0**53, 1.0]))
-    store.replace_belief("signup", arms, belief)
-    back, version = store.belief("signup", arms, 5)
+    store.replace_statistics(update("signup", arms, belief))
+    found = store.statistics(SIGNUP, arms, 5)
+    back, version = found.epochs[0], found.version
     assert [part.tobytes() for part in back] == [part.tobytes() for part in belief]
     assert version == 0
 
 
 def test_a_new_arm_knows_nothing_and_the_others_keep_what_they_know(store: Store) -> None:
     belief = some_belief(2, 4)
-    store.replace_belief("signup", ("none", "a"), belief)
-    back, _ = store.belief("signup", ("none", "new", "a"), 4)
+    store.replace_statistics(update("signup", ("none", "a"), belief))
+    (back,) = store.statistics(SIGNUP, ("none", "new", "a"), 4).epochs
     assert [part[[0, 2]].tobytes() for part in back] == [part.tobytes() for part in belief]
     assert all(not part[1].any() for part in back)
     assert [part.shape for part in back] == [(3,), (3,), (3,), (3, 4, 4), (3, 4)]
@@ -207,10 +226,63 @@ def test_a_new_arm_knows_nothing_and_the_others_keep_what_they_know(store: Store
 
 def test_replacing_a_belief_leaves_its_version(ledger: Any, decide: Decide) -> None:
     ledger.decided(decide(1))
-    ledger.store.settle([settlement(1)], {"signup": (("none",), some_belief(1, 8))})
-    ledger.store.replace_belief("signup", ("none",), some_belief(1, 8, seed=3))
-    back, version = ledger.store.belief("signup", ("none",), 8)
+    ledger.store.settle([settlement(1)], [update("signup", ("none",), some_belief(1, 8))])
+    ledger.store.replace_statistics(update("signup", ("none",), some_belief(1, 8, seed=3)))
+    found = ledger.store.statistics(SIGNUP, ("none",), 8)
+    back, version = found.epochs[0], found.version
     assert (back.digest(), version) == (some_belief(1, 8, seed=3).digest(), 1)
+
+
+# -- what else is derived ----------------------------------------------------------------------------------------
+
+
+def test_the_state_of_drift_comes_back_and_names_the_epochs(store: Store) -> None:
+    first, second = some_belief(1, 3), some_belief(1, 3, seed=2)
+    alarm = DriftAlarm(arm="none", direction="up", through=7, at=START)
+    state = DriftState({"none": 1.0 / 3.0}, {"none": 5e-324}, (alarm,))
+    epochs = {0: first, 1: second}
+    store.replace_statistics(StatisticsUpdate(SIGNUP, ("none",), epochs, state, {"none": [0, 3, *[0] * 22]}))
+    found = store.statistics(SIGNUP, ("none",), 3)
+    assert (found.drift_state, [e.digest() for e in found.epochs]) == (state, [first.digest(), second.digest()])
+    assert found.delays is not None
+    assert list(found.delays["none"]) == [0, 3, *[0] * 22]
+    store.replace_statistics(StatisticsUpdate(SIGNUP, ("none",), {}, DriftState({}, {}, (alarm,))))
+    again = store.statistics(SIGNUP, ("none",), 3)
+    assert (again.drift_state, again.delays) == (DriftState({}, {}, (alarm,)), found.delays)
+
+
+def test_delays_that_were_never_counted_are_not_zero_delays(store: Store) -> None:
+    assert store.statistics(SIGNUP, ("none",), 3).delays is None
+    store.replace_statistics(StatisticsUpdate(SIGNUP, ("none",), {}, None, {}))
+    assert store.statistics(SIGNUP, ("none",), 3).delays == {}
+
+
+def test_each_schema_has_statistics_of_its_own(store: Store) -> None:
+    later, belief = StatisticsKey("signup", 2), some_belief(1, 3)
+    store.replace_statistics(StatisticsUpdate(later, ("none",), {0: belief}))
+    assert not store.statistics(SIGNUP, ("none",), 3).epochs[0].n.any()
+    assert store.statistics(later, ("none",), 3).epochs[0].digest() == belief.digest()
+
+
+def test_a_warm_start_comes_back_with_its_sums(store: Store) -> None:
+    assert store.warm_start(SIGNUP, ("none",), 3) is None
+    warm, belief = WarmStart(weight=1.0 / 3.0, rows=12, digest="abc", since=4), some_belief(1, 3)
+    store.put_warm_start(SIGNUP, warm, ("none",), belief)
+    found = store.warm_start(SIGNUP, ("none",), 3)
+    assert found is not None
+    assert (found[0], found[1].digest()) == (warm, belief.digest())
+    assert store.warm_start(StatisticsKey("signup", 2), ("none",), 3) is None
+
+
+def test_declarations_come_back_in_order_and_the_last_of_one_decision_counts(store: Store) -> None:
+    assert store.declarations() == Declarations({}, [], [])
+    one, two = ServedStage("d1", "l1", 1), ServedStage("d2", "l1", 2)
+    store.declare({"signup": one, "gone": one}, {}, DeclarationEra(1, {"signup": "d1", "gone": "d1"}), (1, 2))
+    store.declare({"signup": one}, {}, DeclarationEra(5, {"signup": "d1"}), None)
+    store.declare({"signup": two}, {StatisticsKey("signup", 2): 9}, DeclarationEra(5, {"signup": "d2"}), (5, 3))
+    eras = [DeclarationEra(1, {"signup": "d1", "gone": "d1"}), DeclarationEra(5, {"signup": "d2"})]
+    assert store.declarations() == Declarations({"signup": two, "gone": one}, eras, [(1, 2), (5, 3)])
+    assert (store.first_settlement(SIGNUP), store.first_settlement(StatisticsKey("signup", 2))) == (0, 9)
 
 
 # -- what is handed in and out ---------------------------------------------------------------------------------
@@ -240,7 +312,7 @@ def test_values_handed_in_or_out_cannot_change_the_store(ledger: Any, decide: De
         (seen,) = read()
         assert ledger.bits(seen) == before
         scribble(seen)
-    store.settle([settlement(1)], {})
+    store.settle([settlement(1)])
     for _, x, _ in store.settled("signup"):
         if x.flags.writeable:
             x[:] = 0.5
@@ -251,12 +323,12 @@ def test_values_handed_in_or_out_cannot_change_the_store(ledger: Any, decide: De
 def test_beliefs_handed_in_or_out_cannot_change_the_store(store: Store) -> None:
     given = some_belief(2, 4)
     digest = given.digest()
-    store.replace_belief("signup", ("none", "a"), given)
-    for handed in (given, store.belief("signup", ("none", "a"), 4)[0]):
+    store.replace_statistics(update("signup", ("none", "a"), given))
+    for handed in (given, store.statistics(SIGNUP, ("none", "a"), 4).epochs[0]):
         for part in handed:
             if part.flags.writeable:
                 part[:] = 0.25
-        assert store.belief("signup", ("none", "a"), 4)[0].digest() == digest
+        assert store.statistics(SIGNUP, ("none", "a"), 4).epochs[0].digest() == digest
 
 
 def test_facts_and_declarations_are_kept_once_and_handed_out_as_copies(store: Store, catalogue: Catalogue) -> None:
@@ -280,7 +352,7 @@ def test_counts_count(ledger: Any, decide: Decide, outcome: Report) -> None:
     assert tuple(ledger.store.counts()) == (0, 0, 0, 0)
     ledger.decided(decide(1), decide(2), decide(3))
     ledger.reported(outcome(1), outcome(1), outcome(2, "activation", None), outcome(2, "retraction", None))
-    ledger.store.settle([settlement(2)], {})
+    ledger.store.settle([settlement(2)])
     assert ledger.store.counts()._asdict() == {"decisions": 3, "outcomes": 3, "settlements": 1, "pending": 2}
 
 
@@ -288,7 +360,7 @@ def test_found_tells_all_that_was_recorded(ledger: Any, decide: Decide, outcome:
     (made,) = ledger.decided(decide(1))
     ledger.reported(outcome(1, occurred=START + 7), now=START + 9)
     done = settlement(1, at=START + 11, reward=0.0, why="holdout", learned=False, tau=0.0, nu=0.0)
-    ledger.store.settle([done], {})
+    ledger.store.settle([done])
     found = ledger.store.decisions_by_id([made.id])[made.id]
     assert isinstance(found, DecisionRecord)
     assert (found.seq, found.settlement) == (1, msgspec.structs.replace(done, seq=1))

@@ -14,11 +14,14 @@ import pytest
 import standardwebhooks
 
 from api.http.keys import create as create_key
+from api.stores.learning_state import StatisticsKey, StatisticsUpdate
 from api.stores.memory.store import MemoryStore
-from api.stores.protocol import Store, WebhookDelivery
+from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
+from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from api.webhooks.config import KINDS, Endpoint, WebhookMessage, create, load, signed
 from bandit.errors import CatalogueError
+from bandit.learning.drift import DriftAlarm, DriftState
 from bandit.records import Decision, Settlement
 from bandit.snapshot import from_zip
 from tests.api.releases.test_releases import release
@@ -328,8 +331,9 @@ def test_an_alarm_is_told(
 ) -> None:
     store = MemoryStore()
     with serving(store, webhooks=hooks(events=["drift"])) as client:
-        watch = {"alarms": [{"arm": "tip", "direction": "down", "through": 7, "at": 1_760_000_000_000_000}]}
-        store.set_meta({"watch:signup": json.dumps(watch)})
+        alarm = DriftAlarm(arm="tip", direction="down", through=7, at=1_760_000_000_000_000)
+        key = StatisticsKey("signup", 1)
+        store.replace_statistics(StatisticsUpdate(key, (), {}, DriftState(alarms=(alarm,))))
         client.ask("signup")  # the ledger moves on
         (event,) = receiver.wait(1)
     assert (event["type"], event["subject"]) == ("journey-bandit.drift.alarm", "signup")
@@ -365,11 +369,13 @@ def test_every_store_keeps_letters_and_reads_the_ledger_in_its_order(
         )
         for seq in (5, 2, 6)
     ]
-    store.settle(done, {})
+    store.settle(done)
     assert [(f.seq, f.settlement.seq) for f in store.settlements_after(0, 2) if f.settlement] == [(5, 1), (2, 2)]
     assert [f.seq for f in store.settlements_after(2, 9)] == [6]
-    store.update_webhook_queue({"webhook:crm": "x"}, [letter(1), letter(2), letter(3, endpoint="b")], [])
-    assert store.meta()["webhook:crm"] == "x"
+    assert store.webhook_cursor("crm") is None
+    cursor = WebhookCursor(decision=3, settlement=2, alarms={"signup": 1}, era=5, release=4)
+    store.update_webhook_queue({"crm": cursor}, [letter(1), letter(2), letter(3, endpoint="b")], [])
+    assert (store.webhook_cursor("crm"), store.webhook_cursor("b")) == (cursor, None)
     assert store.webhook_deliveries(dead=False) == [letter(3, endpoint="b"), letter(2), letter(1)]
     store.update_webhook_queue({}, [letter(2, dead=True)], [("crm", "decision:1"), ("crm", "nothing")])
     assert (store.webhook_deliveries("crm", dead=True), store.webhook_deliveries("crm", dead=False)) == (

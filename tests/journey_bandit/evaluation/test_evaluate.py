@@ -271,7 +271,7 @@ def ledger(*decisions: Decision, settlements: tuple[Settlement, ...] = (), stage
     for stage in (*stages, STAGE):
         store.register({"cart": stage})
     store.record(decisions, [], 0, store.specs())
-    store.settle(settlements, {})
+    store.settle(settlements)
     arms = dict.fromkeys(arm for stage in (STAGE, *stages) for arm in stage.arms)
     return LedgerLog(store, "travel", "cart", STAGE, tuple(arms))
 
@@ -447,7 +447,7 @@ def test_retractions_are_counted_as_refunds() -> None:
     log = ledger(decided(1, "none"), decided(2, "none"))
     taken = Outcome(decision=uuid.UUID(int=2), id="r", kind="retraction", value=None, occurred=2000, received=2000)
     log.store.record([], [taken], 2000, log.store.specs())
-    log.store.settle([settled(1, "none", 1.0), settled(2, "none")], {})
+    log.store.settle([settled(1, "none", 1.0), settled(2, "none")])
     assert read(log._replace(refunds=True)).reward.tolist() == [0.0, 1.0]
 
 

@@ -1,0 +1,116 @@
+"""Decision log of a ledger: declarations, decisions and outcomes, append-only."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from bandit.catalogue.model import Stage
+from bandit.errors import Problem
+from bandit.records import Decision, Outcome, Settlement
+
+
+class DecisionRecord(NamedTuple):
+    """Decision as the ledger holds it, with all that was recorded about it. `seq`: its number, from 1 without gaps."""
+
+    seq: int
+    decision: Decision
+    outcomes: tuple[Outcome, ...]
+    settlement: Settlement | None
+
+
+class RecordedDecision(NamedTuple):
+    """Result of recording a decision. If `duplicate`, `decision` is the stored original; compare `decision.request` to
+    tell a retry from a conflict.
+    """
+
+    decision: Decision
+    duplicate: bool
+    seq: int
+
+
+class OutcomeReceipt(NamedTuple):
+    """Receipt of a reported outcome. `late`: it came after its decision matured, so it is recorded and not learned.
+    `problem`: what is wrong with it. `found`: if it was recorded, the decision with all that was reported about it;
+    `notes`: what will not count as it was sent.
+    """
+
+    status: Literal["recorded", "duplicate", "conflict", "unknown", "invalid"]
+    late: bool = False
+    problem: Problem | None = None
+    stage: str = ""
+    found: "DecisionRecord | None" = None
+    notes: tuple[str, ...] = ()
+
+
+class LedgerPosition(NamedTuple):
+    """Position in a ledger: the numbers of its newest rows, 0 before any."""
+
+    decision: int
+    outcome: int
+    settlement: int
+    release: int = 0
+
+
+class RowCounts(NamedTuple):
+    """Counts of rows of a ledger; `pending` are decisions that are not settled."""
+
+    decisions: int
+    outcomes: int
+    settlements: int
+    pending: int
+
+
+class DecisionLog(Protocol):
+    """Decisions and outcomes of one ledger, append-only, with the declarations they were made under.
+
+    Guarantees. Atomicity: all that one call of `record` appends is one transaction. Durability: when `record` returns,
+    every row that it answers for is durable. Order: decisions are numbered without gaps in the order of their first
+    arrival; a duplicate keeps the number and content of the first. Threads: `register` and `record` belong to the
+    thread that owns the writing connection; reading methods may be called from any thread and never see half a
+    transaction. Errors: Unavailable where it is not known whether a transaction was committed: the caller repeats it
+    with the same ids, and what was committed then answers as a duplicate.
+    """
+
+    def register(self, stages: Mapping[str, Stage]) -> None:
+        """Keep declarations, so that decisions made under them can be read and recomputed for ever."""
+        ...
+
+    def specs(self) -> Mapping[str, Stage]:
+        """Every declaration ever registered, by digest, in order of registration: a live view."""
+        ...
+
+    def record(
+        self, decisions: Sequence[Decision], outcomes: Sequence[Outcome], now: int, specs: Mapping[str, Stage]
+    ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
+        """Result of each decision and each outcome, in order, as `api.stores.admission.admit` decides.
+
+        What is new is appended in one durable transaction, decisions before outcomes. `now` in µs; `specs`: as
+        `specs()`.
+        """
+        ...
+
+    def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+        """Records of the decisions of these ids that exist."""
+        ...
+
+    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
+        """Records of every decision of a stage, or of all, made at `since` (µs) or later, in order."""
+        ...
+
+    def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
+        """Records of decisions numbered above `after`, in order, at most so many."""
+        ...
+
+    def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+        """Records of the stage's decisions that wait for their reward, in order; with `at`, as the ledger stood when
+        these were its newest rows.
+        """
+        ...
+
+    def last(self) -> LedgerPosition:
+        """Position of the ledger, read in one transaction."""
+        ...
+
+    def counts(self) -> RowCounts:
+        """Counts of rows."""
+        ...

@@ -1,0 +1,169 @@
+"""Learning state of a ledger: settlements, which are appended, and what is derived from them, in typed tables.
+
+Derived are the statistics of each stage and schema (sums of each drift epoch, the drift rule's sums and alarms, counts
+of delays), what a warm start brought, and which declarations were served from which decision on.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from api.stores.decision_log import DecisionRecord
+from bandit.arrays import Array
+from bandit.belief import Belief
+from bandit.learning.drift import DriftState
+from bandit.records import MaturedDecision, Settlement
+
+
+class StatisticsKey(NamedTuple):
+    """Key of a stage's statistics: each schema number has its own, because sums of two schemas mean different things.
+    """
+
+    stage: str
+    schema: int
+
+
+class StatisticsUpdate(NamedTuple):
+    """What changes in the statistics of one key. `epochs`: number → sums over `rows`, those that changed;
+    `drift_state`, `delays` (arm → answers by bucket): None leaves them as they are.
+    """
+
+    key: StatisticsKey
+    rows: tuple[str, ...]
+    epochs: Mapping[int, Belief]
+    drift_state: DriftState | None = None
+    delays: Mapping[str, Sequence[int]] | None = None
+
+
+class StoredStatistics(NamedTuple):
+    """Statistics of one key as the ledger keeps them, all of one version.
+
+    `epochs`: sums over the rows that were asked for, oldest first, zeros where nothing is kept. `delays`: arm → answers
+    by bucket; None if the ledger was written before delays were counted.
+    """
+
+    version: int
+    epochs: tuple[Belief, ...]
+    drift_state: DriftState
+    delays: Mapping[str, Sequence[int]] | None
+
+
+class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
+    """Warm start of a stage: how much each row of a log from before counts (`weight` in (0, 1]), how many rows it had,
+    its digest, and the number of the first decision that knows of it.
+    """
+
+    weight: float
+    rows: int
+    digest: str
+    since: int
+
+
+class ServedStage(NamedTuple):
+    """Declaration under which a stage was last served: its digest, the digest of what its sums mean, its schema.
+
+    An empty digest stands for a ledger that was written before it was kept.
+    """
+
+    digest: str
+    learning_digest: str
+    schema: int
+
+
+class DeclarationEra(NamedTuple):
+    """Declarations that were served from decision number `first` on: stage → digest."""
+
+    first: int
+    digests: Mapping[str, str]
+
+
+class Declarations(NamedTuple):
+    """What was served when. `served`: stage → as last served, removed stages included; `eras` and `arithmetics` in
+    order: (number of the first decision, number of the arithmetic that its scores were computed in).
+    """
+
+    served: Mapping[str, ServedStage]
+    eras: Sequence[DeclarationEra]
+    arithmetics: Sequence[tuple[int, int]]
+
+
+class LearningState(Protocol):
+    """Settlements and derived statistics of one ledger.
+
+    Guarantees. Atomicity: `settle` appends settlements and replaces the statistics that they change in one transaction,
+    so a crash leaves both or neither; a reader sees statistics of one version. Durability: when a writing method
+    returns, what it wrote is durable. Threads: only the thread that owns the writing connection may call `matured`,
+    `settle` and the other writing methods; reading methods may be called from any thread. Order: settlements are
+    numbered without gaps in the order of `settle`. Errors: LedgerError for what must never happen (a decision settled
+    twice, a number that is not finite): nothing was written; Unavailable where it is not known whether the transaction
+    was committed: the caller reads the ledger again and repeats what is missing.
+    """
+
+    def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+        """Decisions of these stages whose reward is final at `now` (µs) and that are not settled yet, at most `limit`:
+        in the order in which they became final, then in the order of the ledger.
+        """
+        ...
+
+    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+        """New version of each stage that was settled: the number of its newest settlement.
+
+        Settlements are appended, and the statistics in `updates` replaced. LedgerError if a decision is unknown or
+        settled already, or a number is not finite.
+        """
+        ...
+
+    def settled(
+        self, stage: str, through: int | None = None, after: int = 0
+    ) -> Iterator[tuple[Settlement, Array, str]]:
+        """Settlements of a stage with the x (d,) of their decision and the digest of the declaration that encoded it,
+        in order, numbered above `after` up to `through`.
+        """
+        ...
+
+    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
+        """Decisions settled by settlements numbered above `after`, in their order, at most so many."""
+        ...
+
+    def version(self, stage: str) -> int:
+        """Number of the stage's newest settlement, 0 before any."""
+        ...
+
+    def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+        """Statistics of a key over these rows and d columns, read in one transaction."""
+        ...
+
+    def replace_statistics(self, update: StatisticsUpdate) -> None:
+        """Overwrite derived statistics, as a rebuild does."""
+        ...
+
+    def first_settlement(self, key: StatisticsKey) -> int:
+        """Number of the last settlement before this schema: those numbered above it may count."""
+        ...
+
+    def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
+        """Warm start of a key with its sums over these rows, each row of the log counted whole; None if there was none.
+        """
+        ...
+
+    def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """Keep a warm start and its sums, in one transaction."""
+        ...
+
+    def declarations(self) -> Declarations:
+        """Declarations that the ledger was served with, read in one transaction."""
+        ...
+
+    def declare(
+        self,
+        served: Mapping[str, ServedStage],
+        schemas: Mapping[StatisticsKey, int],
+        era: DeclarationEra | None,
+        arithmetic: tuple[int, int] | None,
+    ) -> None:
+        """Keep what is served from now on, in one transaction. `schemas`: keys that begin, each with the number of the
+        last settlement before it. An era or an arithmetic that begins with the same decision as the last one replaces
+        it.
+        """
+        ...

@@ -1,0 +1,96 @@
+"""Derived learning state in memory."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from api.stores.learning_state import (
+    DeclarationEra,
+    Declarations,
+    ServedStage,
+    StatisticsKey,
+    StatisticsUpdate,
+    StoredStatistics,
+    WarmStart,
+)
+from bandit.arrays import Array
+from bandit.belief import Belief
+from bandit.learning.drift import DriftState
+
+_Sums = dict[str, tuple[float, float, float, Array, Array]]  # row → count, reward, square, precision, shift
+
+
+class MemoryLearningState:
+    """Statistics, warm starts and declarations in dicts; arrays are copied in and out."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, int] = {}
+        self.schemas: dict[StatisticsKey, int] = {}
+        self._sums: dict[tuple[StatisticsKey, int], _Sums] = {}
+        self._drift: dict[StatisticsKey, DriftState] = {}
+        self._delays: dict[StatisticsKey, dict[str, Sequence[int]]] = {}
+        self._warm: dict[StatisticsKey, tuple[WarmStart, _Sums]] = {}
+        self._served: dict[str, ServedStage] = {}
+        self._eras: dict[int, DeclarationEra] = {}
+        self._arithmetics: dict[int, int] = {}
+
+    def replace(self, update: StatisticsUpdate) -> None:
+        """Overwrite what an update names."""
+        for epoch, belief in update.epochs.items():
+            self._sums.setdefault((update.key, epoch), {}).update(_sums(update.rows, belief))
+        if update.drift_state is not None:
+            self._drift[update.key] = update.drift_state
+        if update.delays is not None:
+            self._delays[update.key] = dict(update.delays)
+
+    def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+        """Statistics of a key, zeros where nothing is kept."""
+        state = self._drift.get(key, DriftState())
+        epochs = tuple(_belief(self._sums.get((key, e), {}), rows, d) for e in range(state.epoch + 1))
+        return StoredStatistics(self.versions.get(key.stage, 0), epochs, state, self._delays.get(key))
+
+    def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
+        """Warm start of a key with its sums, if any."""
+        if key not in self._warm:
+            return None
+        warm, sums = self._warm[key]
+        return warm, _belief(sums, rows, d)
+
+    def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """Keep a warm start."""
+        self._warm[key] = warm, _sums(rows, belief)
+
+    def declarations(self) -> Declarations:
+        """What was served when."""
+        eras = [self._eras[first] for first in sorted(self._eras)]
+        return Declarations(dict(self._served), eras, sorted(self._arithmetics.items()))
+
+    def declare(
+        self,
+        served: Mapping[str, ServedStage],
+        schemas: Mapping[StatisticsKey, int],
+        era: DeclarationEra | None,
+        arithmetic: tuple[int, int] | None,
+    ) -> None:
+        """Keep what is served from now on."""
+        self._served |= served
+        self.schemas |= schemas
+        self._eras |= {era.first: era} if era else {}
+        self._arithmetics |= dict([arithmetic]) if arithmetic else {}
+
+
+def _sums(rows: tuple[str, ...], belief: Belief) -> _Sums:
+    return {
+        row: (
+            *(float(belief.n[i]), float(belief.reward[i]), float(belief.square[i])),
+            *(belief.precision[i].copy(), belief.shift[i].copy()),
+        )
+        for i, row in enumerate(rows)
+    }
+
+
+def _belief(sums: _Sums, rows: tuple[str, ...], d: int) -> Belief:
+    zero = (0.0, 0.0, 0.0, np.zeros((d, d)), np.zeros(d))
+    table = [sums.get(row, zero) for row in rows]
+    return Belief(*(np.array([cast(float, row[i]) for row in table]) for i in range(5)))

@@ -1,0 +1,159 @@
+"""Rows of derived learning state in the SQLite ledger: statistics, warm starts, declarations."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from api.stores.learning_state import (
+    DeclarationEra,
+    Declarations,
+    ServedStage,
+    StatisticsKey,
+    StatisticsUpdate,
+    StoredStatistics,
+    WarmStart,
+)
+from bandit.belief import Belief
+from bandit.learning.delay import BUCKETS
+from bandit.learning.drift import DriftAlarm, DriftState
+
+_SUMS = "arm, count, reward, square, precision, shift"
+
+
+def replace(conn: sqlite3.Connection, update: StatisticsUpdate) -> None:
+    """Overwrite what an update names; who calls holds the transaction."""
+    key = update.key
+    for epoch, belief in update.epochs.items():
+        rows = [(*key, epoch, *row) for row in _sums(update.rows, belief)]
+        conn.executemany("INSERT OR REPLACE INTO statistics VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    if update.drift_state is not None:
+        _put_drift(conn, key, update.drift_state)
+    if update.delays is not None:
+        conn.execute("INSERT OR IGNORE INTO delay_counts VALUES (?, ?)", key)
+        conn.execute("DELETE FROM answer_delays WHERE stage = ? AND schema = ?", key)
+        counts = [(*key, arm, b, n) for arm, row in update.delays.items() for b, n in enumerate(row) if n]
+        conn.executemany("INSERT INTO answer_delays VALUES (?, ?, ?, ?, ?)", counts)
+
+
+def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+    """Statistics of a key, zeros where nothing is kept; who calls holds a reading transaction."""
+    version = conn.execute("SELECT version FROM versions WHERE stage = ?", (key.stage,)).fetchone()
+    state = _drift(conn, key)
+    query = f"SELECT {_SUMS} FROM statistics WHERE stage = ? AND schema = ? AND epoch = ?"  # noqa: S608
+    epochs = tuple(_belief(conn.execute(query, (*key, e)), rows, d) for e in range(state.epoch + 1))
+    counted = conn.execute("SELECT 1 FROM delay_counts WHERE stage = ? AND schema = ?", key).fetchone()
+    delays: dict[str, list[int]] = {}
+    query = "SELECT arm, bucket, answers FROM answer_delays WHERE stage = ? AND schema = ?"
+    for arm, bucket, answers in conn.execute(query, key):
+        delays.setdefault(arm, [0] * BUCKETS)[bucket] = answers
+    return StoredStatistics(version[0] if version else 0, epochs, state, delays if counted else None)
+
+
+def warm_start(
+    conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ...], d: int
+) -> tuple[WarmStart, Belief] | None:
+    """Warm start of a key with its sums, if any."""
+    query = "SELECT weight, rows, digest, since FROM warm_starts WHERE stage = ? AND schema = ?"
+    found = conn.execute(query, key).fetchone()
+    if found is None:
+        return None
+    sums = conn.execute(f"SELECT {_SUMS} FROM warm_sums WHERE stage = ? AND schema = ?", key)  # noqa: S608
+    warm = WarmStart(weight=found[0], rows=found[1], digest=found[2], since=found[3])
+    return warm, _belief(sums, rows, d)
+
+
+def put_warm_start(
+    conn: sqlite3.Connection, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief
+) -> None:
+    """Keep a warm start and its sums."""
+    row = (*key, warm.weight, warm.rows, warm.digest, warm.since)
+    conn.execute("INSERT INTO warm_starts VALUES (?, ?, ?, ?, ?, ?)", row)
+    sums = [(*key, *one) for one in _sums(rows, belief)]
+    conn.executemany("INSERT INTO warm_sums VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sums)
+
+
+def declarations(conn: sqlite3.Connection) -> Declarations:
+    """What was served when; who calls holds a reading transaction."""
+    served = {
+        stage: ServedStage(digest, learning, schema)
+        for stage, digest, learning, schema in conn.execute(
+            "SELECT stage, digest, learning_digest, schema FROM served_stages ORDER BY rowid"
+        )
+    }
+    eras: dict[int, dict[str, str]] = {}
+    for first, stage, digest in conn.execute("SELECT first, stage, digest FROM declaration_eras ORDER BY first, rowid"):
+        eras.setdefault(first, {})[stage] = digest
+    arithmetics = conn.execute("SELECT first, number FROM arithmetics ORDER BY first").fetchall()
+    return Declarations(
+        served, [DeclarationEra(first, digests) for first, digests in eras.items()], [tuple(r) for r in arithmetics]
+    )
+
+
+def declare(
+    conn: sqlite3.Connection,
+    served: Mapping[str, ServedStage],
+    schemas: Mapping[StatisticsKey, int],
+    era: DeclarationEra | None,
+    arithmetic: tuple[int, int] | None,
+) -> None:
+    """Keep what is served from now on; who calls holds the transaction."""
+    update = """INSERT INTO served_stages (stage, digest, learning_digest, schema) VALUES (?, ?, ?, ?)
+                ON CONFLICT (stage) DO UPDATE SET digest = excluded.digest,
+                learning_digest = excluded.learning_digest, schema = excluded.schema"""
+    conn.executemany(update, [(stage, *one) for stage, one in served.items()])
+    rows = [(*key, after) for key, after in schemas.items()]
+    conn.executemany("INSERT OR REPLACE INTO schema_starts VALUES (?, ?, ?)", rows)
+    if era is not None:
+        conn.execute("DELETE FROM declaration_eras WHERE first = ?", (era.first,))
+        eras = [(era.first, stage, digest) for stage, digest in era.digests.items()]
+        conn.executemany("INSERT INTO declaration_eras (first, stage, digest) VALUES (?, ?, ?)", eras)
+    if arithmetic is not None:
+        conn.execute("INSERT OR REPLACE INTO arithmetics VALUES (?, ?)", arithmetic)
+
+
+def _put_drift(conn: sqlite3.Connection, key: StatisticsKey, state: DriftState) -> None:
+    conn.execute("DELETE FROM drift_sums WHERE stage = ? AND schema = ?", key)
+    sides = (("up", state.up), ("down", state.down))
+    sums = [(*key, direction, arm, value) for direction, side in sides for arm, value in side.items()]
+    conn.executemany("INSERT INTO drift_sums VALUES (?, ?, ?, ?, ?)", sums)
+    alarms = [(*key, i, a.arm, a.direction, a.through, a.at) for i, a in enumerate(state.alarms)]
+    conn.executemany("INSERT OR REPLACE INTO drift_alarms VALUES (?, ?, ?, ?, ?, ?, ?)", alarms)
+
+
+def _drift(conn: sqlite3.Connection, key: StatisticsKey) -> DriftState:
+    sums: dict[str, dict[str, float]] = {"up": {}, "down": {}}
+    query = "SELECT direction, arm, value FROM drift_sums WHERE stage = ? AND schema = ?"
+    for direction, arm, value in conn.execute(query, key):
+        sums[direction][arm] = value
+    query = "SELECT arm, direction, through, at FROM drift_alarms WHERE stage = ? AND schema = ? ORDER BY number"
+    alarms = [
+        DriftAlarm(arm=arm, direction=direction, through=through, at=at)
+        for arm, direction, through, at in conn.execute(query, key)
+    ]
+    return DriftState(sums["up"], sums["down"], tuple(alarms))
+
+
+def _sums(rows: Sequence[str], belief: Belief) -> list[tuple[Any, ...]]:
+    return [
+        (
+            row,
+            float(belief.n[i]),
+            float(belief.reward[i]),
+            float(belief.square[i]),
+            belief.precision[i].astype("<f8").tobytes(),
+            belief.shift[i].astype("<f8").tobytes(),
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def _belief(found: Iterable[Sequence[Any]], rows: Sequence[str], d: int) -> Belief:
+    sums = {row[0]: row[1:] for row in found}
+    zero = (0.0, 0.0, 0.0, bytes(8 * d * d), bytes(8 * d))
+    table = [sums.get(row, zero) for row in rows]
+    n, reward, square = (np.array([row[i] for row in table], dtype=np.float64) for i in range(3))
+    precision = np.array([np.frombuffer(row[3], dtype="<f8").reshape(d, d) for row in table])
+    shift = np.array([np.frombuffer(row[4], dtype="<f8") for row in table])
+    return Belief(n, reward, square, precision, shift)
