@@ -1,4 +1,7 @@
-"""The columns of a log by what they mean: names of arms become numbers, times µs, true and false 1 and 0.
+"""Column types of a log: which column means what, and how its cells of text become numbers.
+
+Names of arms become the numbers 0 … k − 1, times become µs since 1970 (UTC), true and false become 1 and 0.
+`experiments.data.files` calls `naming` once for a file and `typed` for each column of each chunk.
 
 Shapes: n rows, k arms.
 """
@@ -27,17 +30,24 @@ _MOST = 20  # cells that are named
 
 
 class ColumnNaming(NamedTuple):
-    """The arms of a log that names them, and {column of the file: our column}; no arms where it numbers them."""
+    """Which columns of a file are read, and what they are called here.
+
+    `arms`: names of the arms, in the order of their numbers; empty where the file numbers its arms. `columns`: {column
+    of the file: our column}, only those that are read.
+    """
 
     arms: tuple[str, ...]
     columns: dict[str, str]
 
 
 def naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> ColumnNaming:
-    """Which columns are read, and as what. `drawn`: how often each cell of the column action occurs.
+    """The column naming of a file with the header `names`. `drawn`: how often each cell of the column action occurs.
 
-    Arms are named if most cells are no numbers: "none" is arm 0, the others follow in alphabetical order. Columns like
-    p_NAME count arms too that were never drawn. InvalidRequest if arms are named here and numbered there.
+    Arms are named if most cells of action are no numbers: "none" is arm 0, the others follow in alphabetical order.
+    Columns like p_NAME count arms too that were never drawn.
+
+    Raises InvalidRequest if arms are named in the column action and numbered in others, if there are more than 1,000
+    names, or if a family of columns (p_NAME …) lacks an arm.
     """
     known = {name: name for name in names if KNOWN.fullmatch(name)}
     said = {cell: count for cell, count in drawn.items() if not values.unnamed(cell)}
@@ -67,7 +77,12 @@ def _family(prefix: str, names: Sequence[str], said: Iterable[str]) -> list[str]
 
 
 def typed(name: str, cells: Sequence[str], mark: str, arms: Sequence[str], where: Where) -> NDArray[np.generic]:
-    """A column of text as what it means, (n,). InvalidRequest names the cells that mean nothing."""
+    """One column of text as the array (n,) that it means: int64 for action (if arms are named) and at (µs), bool for
+    holdout, text for user and segment, float64 for the rest, NaN where a cell is empty.
+
+    `mark`: the decimal mark of the column; `arms`: names of the arms, if there are any; `where`: names a row, for
+    messages. Raises InvalidRequest with the cells (at most 20) that cannot be read as what the column means.
+    """
     if name in TEXT:
         return np.array(["" if values.missing(cell) else cell for cell in cells], dtype=np.str_)
     if name == "action" and arms:

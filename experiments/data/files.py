@@ -1,9 +1,12 @@
-"""Logs in files, streamed: tables of text (see `bandit.tables.reader`) and Parquet. Only columns that `typed` knows are
-read.
+"""Log files, read as a stream: tables of text (see `bandit.tables.reader`) and Parquet. Only columns that
+`column_types.naming` knows are read.
 
-A Parquet file of ours says in its metadata, under `journey_bandit`, what it is; its q̂ are on [0, 1] and become units of
-the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is one part. A log
-gives the same rounds, chunk by chunk, from any format.
+A Parquet file of ours says in its metadata, under `journey_bandit`, what it is; its q̂ are on [0, 1] and become units
+of the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is one part. A
+log gives the same rounds, chunk by chunk, from any format.
+
+    log = open_log(Path("log.parquet"))
+    evaluations = evaluate([log.source()], EvaluationConfig(targets))
 """
 
 from collections import Counter
@@ -36,7 +39,11 @@ _MAPPED = (
 
 
 class LogReward(msgspec.Struct, frozen=True):
-    """The reward of a stage, as it was declared."""
+    """The declared reward of a stage, as the metadata of a Parquet log hold it.
+
+    `kind`: the catalogue's kind of reward. `min`, `max`: its range, in the reward's own units. `value`: what one unit
+    of reward is worth, in the currency of the log.
+    """
 
     kind: str
     min: float
@@ -45,7 +52,12 @@ class LogReward(msgspec.Struct, frozen=True):
 
 
 class LogMetadata(msgspec.Struct, frozen=True):
-    """What a Parquet log of ours says of itself."""
+    """Metadata of a Parquet log of ours: where the log comes from and how its rewards are to be read.
+
+    `app` and `stage` name the stage, `arms` its k arms in the order of their numbers. `currency` is that of
+    `reward.value`. `scenario` and `seed` say which simulation wrote the log, "" and 0 for others. `floor` is the least
+    propensity of an eligible arm, in [0, 1].
+    """
 
     app: str
     stage: str
@@ -58,9 +70,12 @@ class LogMetadata(msgspec.Struct, frozen=True):
 
 
 class LogFile(NamedTuple):
-    """A log that can be read: which of its columns we know, and in how many parts it comes.
+    """A log file that can be read: its path, the naming of its columns, and the number of parts in which it may be
+    read.
 
-    `arms` where the log names them, in the order of their numbers; `table` where it is text.
+    Made by `open_log`, which has checked that the file has the columns that every log needs. The object is immutable
+    and holds no open file, so it can be sent to worker processes. `meta` is there for Parquet files of ours, `table`
+    for text files.
     """
 
     path: Path
@@ -72,32 +87,45 @@ class LogFile(NamedTuple):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those that are read, by our names."""
+        """Names of the columns that are read, as `rounds_of` calls them."""
         return tuple(self.naming.columns.values())
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Names of the arms, if the log gives them."""
+        """Names of the k arms in the order of their numbers, from the column action or from the metadata; empty if the
+        log only numbers its arms.
+        """
         return self.naming.arms or (self.meta.arms if self.meta else ())
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know about how the file was read."""
+        """Sentences for the reader of a report: how the text was decoded, and which number each named arm was given."""
         named = ", ".join(f"{a} {arm}" for a, arm in enumerate(self.naming.arms))
         return (*(self.table.notes if self.table else ()), *([f"arms by name: {named}"] if named else []))
 
     def source(self, part: int = 0, of: int = 1) -> Source:
-        """The chunks of one of `of` parts, in order. Reading raises InvalidRequest at the first unusable row."""
+        """The source of one part: part number `part` of `of` parts, in the order of the log; by default the whole file.
+
+        Calling the source opens the file and gives `LoggedRounds` of at most 100,000 rounds each. Reading raises
+        InvalidRequest at the first row that cannot be used, or if Parquet data are damaged. Parts of the same `of`
+        cover every round once.
+        """
         return partial(_chunks, self, part, of)
 
     @property
     def rewards(self) -> RewardRange | None:
-        """The declared range of rewards."""
+        """The declared range of rewards, in the reward's own units; None for files without metadata of ours."""
         return None if self.meta is None else RewardRange(self.meta.reward.min, self.meta.reward.max)
 
 
 def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
-    """Look at a file. `renamed`: {our column: the file's}. InvalidRequest if it is no log."""
+    """Open a log file: recognise its format, read its header and count its arms. Rows are read later, by
+    `LogFile.source`.
+
+    `renamed`: {our column: the file's column}, from `--map`. Raises InvalidRequest if the path is not a file, a column
+    in `renamed` does not exist, Parquet data are damaged, or a column is missing that every log has (action, reward,
+    pscore).
+    """
     if not path.is_file():
         raise refused("rounds", f"{path} is not a file", "give a table as text, gzipped or not, or a .parquet file")
     for name in renamed or {}:

@@ -3,7 +3,7 @@
 A log is a `Source`: calling it gives its chunks from the start, so that a log larger than memory can be read twice
 (once to fit a model, once to estimate). Rounds are in the order in which they were decided.
 
-Shapes: n rounds, k arms, d features.
+Shapes: n rounds, k arms, d features. Times are µs since 1970 (UTC); rewards and q̂ are in the reward's own units.
 """
 
 import hashlib
@@ -25,10 +25,18 @@ _LONG = 10**18  # numbers of users from here on are names, because the type of a
 
 
 class LoggedRounds(NamedTuple):
-    """n rounds of one log. What a log does not hold is None; rewards and q̂ are in the reward's own units.
+    """n logged rounds of one log, column by column: who decided what, with which propensity, and which reward it
+    brought.
 
-    `pi`, `q` and `model` are one evaluated policy's π(action), q̂(action) and Σ_a π(a) q̂(a), for logs that hold only
-    these; `target` and `q_hat` are the whole rows.
+    Columns that a log does not hold are None. Rewards and q̂ are in the reward's own units, before costs; a reward that
+    is not known yet is NaN. `pi`, `q` and `model` are one evaluated policy's π(action), q̂(action) and Σ_a π(a) q̂(a),
+    for logs that hold only these; `target` and `q_hat` are the whole rows.
+
+    Guaranteed when made by `rounds_of` or passed through `checked`: actions are in 0 … k − 1, pscore is in (0, 1], rows
+    of `target` and `propensities` are ≥ 0 and sum to 1 to 1e-6, q̂ and x are finite. The constructor itself checks
+    nothing. Immutable as a tuple; the arrays are shared and are not to be written to.
+
+        rounds = LoggedRounds(action=np.array([0, 1]), reward=np.array([0.0, 1.0]), pscore=np.array([0.5, 0.5]))
     """
 
     action: NDArray[np.intp]  # (n,)
@@ -53,12 +61,14 @@ class LoggedRounds(NamedTuple):
 
     @property
     def arms(self) -> int | None:
-        """k, if any column says it."""
+        """k, the number of arms, if a column with one entry for each arm says it; else None."""
         wide = (self.propensities, self.target, self.q_hat, self.eligible)
         return next((part.shape[1] for part in wide if part is not None), None)
 
     def only(self, rows: NDArray[np.bool_] | slice) -> "LoggedRounds":
-        """The rounds of a mask (n,) or a slice."""
+        """The rounds selected by a mask (n,) or a slice, all columns alike, in the same order. A slice gives views, a
+        mask copies.
+        """
         return LoggedRounds._make(None if part is None else part[rows] for part in self)
 
 
@@ -67,14 +77,15 @@ Where = Callable[[int], str]  # says in words which row is meant
 
 
 class RewardRange(NamedTuple):
-    """The range that rewards are declared or found to lie in."""
+    """The range that rewards are declared or found to lie in, `low` < `high`, both in the reward's own units."""
 
     low: float
     high: float
 
 
 def chunked(rounds: LoggedRounds, size: int = 100_000) -> Source:
-    """A source of rounds that are in memory already."""
+    """A source of rounds that are in memory already, in chunks of `size` rounds. It may be called any number of times.
+    """
     starts = range(0, len(rounds.reward), size)
     return lambda: (rounds.only(slice(start, start + size)) for start in starts)
 
@@ -82,11 +93,14 @@ def chunked(rounds: LoggedRounds, size: int = 100_000) -> Source:
 def rounds_of(
     columns: Mapping[str, NDArray[np.generic]], where: Where = "row {}".format, first: int = 0
 ) -> LoggedRounds:
-    """Rounds from named columns (n,), as a file holds them. `where`: names a row by its place, for messages; `first`:
-    the number of row 0 in the whole log, by which users who are not known are told apart.
+    """Logged rounds from named columns (n,) each, as a file holds them; checked as `checked` does.
 
-    Read are action, reward, pscore; pi_e or pi_e_0…; q_hat_logged and q_hat_under_pi_e, or q_hat_0…; x0… or x_0…;
-    p_0…; truth_0…; position, user, at, version, holdout, segment. InvalidRequest names a missing or impossible column.
+    `where`: names a row by its place, for messages. `first`: the number of row 0 in the whole log, by which users who
+    are not known are told apart. Read are action, reward, pscore; pi_e or pi_e_0…; q_hat_logged and q_hat_under_pi_e,
+    or q_hat_0…; x0… or x_0…; p_0…; truth_0…; position, user, at (µs), version, holdout, segment. Other columns are
+    ignored.
+
+    Raises InvalidRequest with every column that is missing, has a gap in its numbering, or holds impossible values.
     """
     missing = [Problem(name, "there is no such column", _NEEDED) for name in _REQUIRED if name not in columns]
     if missing:
@@ -118,8 +132,12 @@ _NEEDED = "a log needs at least action, reward, pscore, and pi_e or pi_e_0 … p
 
 
 def checked(rounds: LoggedRounds, where: Where = "row {}".format) -> LoggedRounds:
-    """The same rounds, probabilities that were rounded scaled to sum to 1. InvalidRequest with every column whose
-    values are impossible, and the first bad row.
+    """The same rounds once their values are checked, with rounded probabilities scaled to sum to 1 (see `rounding`).
+
+    `where`: names a row by its place, for messages. Raises InvalidRequest with every column whose values are
+    impossible, how many rows are wrong and the first of them: an action outside 0 … k − 1, an infinite reward, a pscore
+    outside (0, 1], rows of probabilities that do not sum to 1, q̂ or x that are not finite, columns that disagree about
+    k.
     """
     rounds = _unrounded(rounds)
     k = rounds.arms
@@ -150,9 +168,10 @@ def checked(rounds: LoggedRounds, where: Where = "row {}".format) -> LoggedRound
 
 
 def keyed(values: NDArray[np.generic], first: int = 0) -> Ints:
-    """Users as whole numbers: numbers stay, anything else becomes 8 bytes of BLAKE2b of its text.
+    """User keys (n,) as int64: whole numbers stay, anything else becomes 8 bytes of BLAKE2b of its text.
 
-    A user who is not known (`cells.missing`, None, NaN) is nobody else: the key is the row's own, counted from `first`.
+    A user who is not known (`cells.missing`, None, NaN) is nobody else: the key is then made from the row's own number,
+    counted from `first`, so that no two unknown users are taken for one. The same user has the same key in any format.
     """
     if np.issubdtype(values.dtype, np.integer):
         if len(values) == 0 or (int(values.min()) > -_LONG and int(values.max()) < _LONG):
@@ -250,7 +269,9 @@ def _wide(columns: Mapping[str, NDArray[np.generic]], prefix: str, where: Where)
 
 
 def wide_names(columns: Iterable[str], prefix: str) -> dict[int, str]:
-    """{number: column} of the columns whose name is `prefix` (for x also without the underscore) and a number."""
+    """{number: column} of the columns whose name is `prefix` and a number, as in p_0, p_1, …; for x also without the
+    underscore.
+    """
     found = (
         (re.fullmatch(rf"{prefix}_?(\d+)" if prefix == "x" else rf"{prefix}(\d+)", name), name) for name in columns
     )
