@@ -1,7 +1,7 @@
-"""The registry of policies in MLflow: versions as data, moves that leave a trail, and what is approved now.
+"""Registry of policies in MLflow: versions as data, moves that leave a trail, and what is approved now.
 
-A registered model is a stage: <app>-<stage>. What may be served is what the last move says (see `moves`), a record that
-is written before the alias is moved: an alias alone, clicked in a browser, approves nothing.
+A registered model is a stage: <app>-<stage>. What may be served is what the last move says (see `approvals`), a record
+that is written before the alias is moved: an alias alone, clicked in a browser, approves nothing.
 """
 
 import hashlib
@@ -43,17 +43,26 @@ def _asking(uri: str) -> Iterator[None]:
 
 
 def name_of(app: str, stage: str) -> str:
-    """The registered model of a stage, and the experiment of its runs."""
+    """Name of the registered model of a stage, which is also the experiment of its runs: <app>-<stage>."""
     return f"{app}-{stage}"
 
 
 def digest(files: Mapping[str, bytes]) -> str:
-    """What identifies a published policy: SHA-256 of policy.json, which holds that of the other file."""
+    """Digest of a published policy: SHA-256, hexadecimal, of policy.json, which holds the digest of the other file."""
     return hashlib.sha256(files["policy.json"]).hexdigest()
 
 
 class Registry:
-    """One MLflow server. Every method raises RemoteError when it does not answer or refuses."""
+    """Client of the policy registry on one MLflow server, at `uri`. The command line uses it to publish and approve;
+    the service uses it to find out what is approved.
+
+    Every method raises RemoteError when MLflow does not answer or refuses, except where it says that nothing is raised.
+    Making one points MLflow's global tracking URI at `uri`, so a process talks to one server; methods block and are not
+    meant for an event loop. Nothing that is loaded is executed: policies are read as data, never as code.
+
+        state = Registry("http://127.0.0.1:5000").standing("shop-checkout")
+        state.serves  # the approved move, or None
+    """
 
     def __init__(self, uri: str):
         self.uri = uri
@@ -64,7 +73,9 @@ class Registry:
     # -- versions ----------------------------------------------------------------------------------------------
 
     def log_policy(self, run_id: str, snapshot: Snapshot, package: str) -> str:
-        """Log the policy as a model of this run; the model's id. `package`: the requirement that can load it."""
+        """Log the policy as a model of the run `run_id`; returns the model's id. `package`: the pip requirement that
+        can load it.
+        """
         files = pack(snapshot)
         spec = snapshot.stage_spec
         # MLflow takes no 3 for a double and no missing boolean; `scoring` checks every value itself
@@ -93,7 +104,9 @@ class Registry:
         return str(info.model_id)
 
     def register(self, model: str, model_id: str, run_id: str, description: str, tags: Mapping[str, str]) -> str:
-        """A new version of the registered model; its number."""
+        """Make a new version of the registered model, and the model itself if it is not there; returns the version's
+        number as text. Texts are cut at 5,000 characters, which every database takes.
+        """
         with _asking(self.uri):
             if self._find(model) is None:
                 self._client.create_registered_model(model, description="Nothing approved yet.")
@@ -105,12 +118,12 @@ class Registry:
         return str(made.version)
 
     def describe(self, model: str, version: str, text: str) -> None:
-        """The version's description."""
+        """Replace the description of a version; it is cut at 5,000 characters."""
         with _asking(self.uri):
             self._client.update_model_version(model, version, description=text[:_TEXT])
 
     def tags(self, model: str, version: str) -> dict[str, str]:
-        """Tags of a version. NotFound."""
+        """Tags of a version. Raises NotFound if there is no such version."""
         with _asking(self.uri):
             try:
                 return dict(self._client.get_model_version(model, version).tags)
@@ -120,20 +133,21 @@ class Registry:
         raise NotFound("version", f"{model} has no version {version}", f"one of {', '.join(self.versions(model))}")
 
     def run_of(self, model: str, version: str) -> str:
-        """The run that logged a version."""
+        """Id of the run that logged a version."""
         with _asking(self.uri):
             return str(self._client.get_model_version(model, version).run_id)
 
     def versions(self, model: str) -> list[str]:
-        """Every version, oldest first."""
+        """Numbers of all versions of a model as text, oldest first (at most 1,000); none if there is no such model."""
         with _asking(self.uri):
             found = self._client.search_model_versions(f"name = '{model}'", max_results=1000)
         return sorted((str(v.version) for v in found), key=int)
 
     def annotate(self, model: str, version: str, tags: Mapping[str, str]) -> list[str]:
-        """Set tags of a version; what the reviewer's view shows of them, also on its run. What could not be told.
+        """Set tags of a version, and on its run those that the reviewer's view shows (gate, review). Returns a sentence
+        for each that could not be told.
 
-        Nothing is raised: these are for people to read, and nothing waits for them.
+        Nothing is raised: these tags are for people to read, and nothing waits for them.
         """
         untold: list[str] = []
         with telling(f"tags of version {version}", untold):
@@ -146,19 +160,25 @@ class Registry:
         return untold
 
     def metrics(self, model: str, version: str) -> dict[str, float]:
-        """Metrics of the run that logged a version."""
+        """Last values of the metrics of the run that logged a version."""
         with _asking(self.uri):
             run = self._client.get_model_version(model, version).run_id
             return dict(self._client.get_run(str(run)).data.metrics)
 
     def scored(self, model: str, version: str, metrics: Mapping[str, float], step: int, now: int) -> None:
-        """Log how a challenger does to the run of its version: a point of each series. `now`: milliseconds."""
+        """Log how a challenger does to the run of its version: one point at `step` for each metric. `now`: milliseconds
+        since 1970.
+        """
         run = self.run_of(model, version)
         with _asking(self.uri):
             self._client.log_batch(run, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
 
     def files(self, model: str, version: str, sha256: str = "") -> dict[str, bytes]:
-        """policy.json and posterior.npz of a version, never its code. SnapshotError if it is another policy.json."""
+        """{file name: bytes} of policy.json and posterior.npz of a version, never its code.
+
+        Raises NotFound if there is no such version, and SnapshotError if `sha256` is given and policy.json has another
+        digest: then it is not the one that was approved.
+        """
         self.tags(model, version)
         with _asking(self.uri), tempfile.TemporaryDirectory() as temporary:
             uri = f"models:/{model}/{version}/artifacts/policy"
@@ -171,13 +191,17 @@ class Registry:
         return files
 
     def snapshot(self, model: str, version: str) -> Snapshot:
-        """A version, read and checked. SnapshotError, NotFound."""
+        """The snapshot of a version, read and checked. Raises NotFound if there is no such version, SnapshotError if
+        its files cannot be trusted.
+        """
         return unpack(self.files(model, version))
 
     # -- what is approved --------------------------------------------------------------------------------------
 
     def standing(self, model: str) -> RegistryState:
-        """What the registry says now; of a model that does not exist, nothing."""
+        """What the registry says of a model now: its aliases and the last recorded move. All None for a model that does
+        not exist. The service calls it at every synchronisation.
+        """
         with _asking(self.uri):
             found = self._find(model)
         if found is None:
@@ -191,7 +215,7 @@ class Registry:
         return RegistryState(model, aliases.get(CHAMPION), aliases.get(CHALLENGER), move)
 
     def challenge(self, model: str, version: str | None) -> None:
-        """Let a version be the shadow, or none."""
+        """Set the alias challenger, the version that is scored as a shadow; with None, remove it."""
         with _asking(self.uri):
             if version is None:
                 self._client.delete_registered_model_alias(model, CHALLENGER)
@@ -199,9 +223,11 @@ class Registry:
                 self._client.set_registered_model_alias(model, CHALLENGER, version)
 
     def audit(self, model: str) -> list[Approval]:
-        """Every move that was made, checked as a chain. NotFound if there is no such model.
+        """Every move that was made, oldest first, checked as a chain. Raises NotFound if there is no such model,
+        RemoteError if the trail was changed.
 
-        Where the audit table was deleted, the chain begins with what the model itself remembers (see `moves.missing`).
+        Where the audit table was deleted, the chain begins with what the model itself remembers (see
+        `approvals.missing`).
         """
         with _asking(self.uri):
             found = self._find(model)
@@ -212,11 +238,12 @@ class Registry:
         return approvals.whole(lines, standing.serves, found.tags.get(_HEAD))
 
     def move(self, model: str, new: Approval, tags: Callable[[Approval], Mapping[str, str]]) -> ApprovalRecord:
-        """Make a move: what the service waits for first, then what people read.
+        """Make a move, an approval or a rollback: what the service waits for first, then what people read. `tags`:
+        gives the tags of the new version once its move is numbered.
 
-        The version's review tag, the record and the alias are the move: killed before the alias, nothing new is
-        served, and the same command again completes it. The audit line, the page of the model and the tags of runs
-        follow; whatever of these cannot be told is named in the result and undoes nothing.
+        The version's review tag, the record and the alias are the move: killed before the alias, nothing new is served,
+        and the same command again completes it. The audit line, the page of the model and the tags of runs follow;
+        whatever of these cannot be told is named in the result and undoes nothing.
         """
         untold: list[str] = []
         done = self._readable_audit(model, untold)

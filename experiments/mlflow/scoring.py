@@ -1,10 +1,11 @@
-"""A published policy on a table of contexts: the same probabilities, to the bit, as the service gives.
+"""Batch scoring of a published policy on a table of contexts: the same probabilities, to the bit, as the service gives.
 
 Columns of the table: the stage's features (one that is missing or empty takes its default), and optionally
     excluded      arms that may not be shown, separated by commas, as a decision's `excluded` names them
     u             where in [0, 1) the arm is drawn from the probabilities, as a receipt has it
     decision_id   with the parameter `salt`, the service's own draw
-Without either, u comes from the parameter `seed` and the number of the row.
+
+Without either of the last two, u comes from the parameter `seed` and the number of the row.
 """
 
 import hashlib
@@ -26,12 +27,19 @@ EXTRA = {"excluded": "string", "u": "double", "decision_id": "string"}
 
 
 def load(folder: Path) -> PreparedPolicy:
-    """The policy in a folder of policy.json and posterior.npz. SnapshotError if they are not what they say."""
+    """The prepared policy in a folder of policy.json and posterior.npz. Raises SnapshotError if the files are not what
+    they say, OSError if one is missing.
+    """
     return engine.prepare(unpack({name: (folder / name).read_bytes() for name in FILES}))
 
 
 def score(live: PreparedPolicy, rows: Iterable[Mapping[str, Any]], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each row: arm, its propensity, and p_<arm> of every arm. InvalidRequest names the row and the column."""
+    """One result for each row: the drawn arm's name, its propensity, and p_<arm> of every arm. `params`: seed (0 if
+    missing) and salt.
+
+    Raises InvalidRequest with the row and the column: an unknown column, a value that a feature cannot take, arms in
+    `excluded` that are none.
+    """
     salt = str(params.get("salt") or "")
     key = hashlib.sha256(salt.encode()).digest() if salt else b""
     return [_one(live, i, row, int(params.get("seed") or 0), key) for i, row in enumerate(rows)]

@@ -1,4 +1,4 @@
-"""Writing a report to MLflow: one flat run, in the order a reviewer reads.
+"""Tracking: writing a report to MLflow as one flat run, in the order a reviewer reads.
 
 Clients go through an HTTP server, so that artifacts are stored as `mlflow-artifacts:/…` and not as paths of a machine.
 One `log_batch` for the series; no autologging, no traces, no pickle.
@@ -29,16 +29,17 @@ _NAMES = {2: "holdout", 3: "diff", 5: "ope", 8: "nudges", 10: "segments"}  # of 
 
 
 class LoggedRun(NamedTuple):
-    """Where a run is."""
+    """Ids of a logged run and of its experiment."""
 
     experiment_id: str
     run_id: str
 
 
 def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
-    """Log the report as one run of the experiment <app>-<stage>. `policy_files`: policy.json and posterior.npz.
+    """Log the report as one run of the experiment <app>-<stage>, without registering a version. `policy_files`:
+    policy.json and posterior.npz. A run that breaks off is marked FAILED.
 
-    RemoteError when MLflow does not answer or refuses.
+    Raises RemoteError when MLflow does not answer or refuses.
     """
     try:
         return _write(MlflowClient(uri), report, policy_files, tags)
@@ -76,7 +77,9 @@ def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes],
 
 
 class PublishedVersion(NamedTuple):
-    """A run with its model, and the version of the registered model that it became, "" if it is only a run."""
+    """A published review: its run with the model, and the version of the registered model that it became, "" if it is
+    only a run.
+    """
 
     logged: LoggedRun
     model: str
@@ -91,7 +94,9 @@ def write_seed(
     metrics: dict[str, float],
     series: dict[str, ReportSeries],
 ) -> None:
-    """One seed of a simulated policy as a run: grouped by the parameter `policy`, they show a band. RemoteError."""
+    """Log one seed of a simulated policy as a run: runs grouped by the parameter `policy` show a band in MLflow.
+    `series`: {metric key: points}. Raises RemoteError when MLflow does not answer or refuses.
+    """
     client = MlflowClient(uri)
     try:
         number, _ = experiment_of(client, experiment)
@@ -106,7 +111,9 @@ def write_seed(
 
 
 class EvidenceData(NamedTuple):
-    """What a run was computed from. `rows`: how many decisions."""
+    """The data that a run was computed from, for MLflow's data set record: a name, its digest, where it lies, and how
+    many decisions it has.
+    """
 
     name: str
     digest: str
@@ -117,10 +124,12 @@ class EvidenceData(NamedTuple):
 def publish(
     uri: str, report: Report, snapshot: Snapshot, data: EvidenceData, package: str, tags: dict[str, str], started: int
 ) -> PublishedVersion:
-    """Log a review and its policy, and register it unless it is a live run. `started`: µs. RemoteError.
+    """Log a review and its policy as a run, and register the policy as a new version unless it is a live run (has the
+    tag live_id). `started`: µs since 1970. `package`: the pip requirement that can load the policy.
 
-    A live run that was logged before, by its tag live_id, is not logged again.
-    In this order: parameters, data, model, headline metrics with both, series, report, tables, description.
+    A live run that was logged before, by its tag live_id, is not logged again. In this order: parameters, data, model,
+    headline metrics with both, series, report, tables, description. Raises RemoteError when MLflow does not answer or
+    refuses; the run is then marked FAILED.
     """
     client, registry, model = MlflowClient(uri), Registry(uri), report.experiment
     try:
@@ -205,7 +214,7 @@ def _questions(report: Report) -> str:
 
 
 def link(uri: str, logged: LoggedRun) -> str:
-    """The run in a browser; without the workflow type, MLflow opens a mode that hides metrics."""
+    """URL of the run in a browser; without the workflow type, MLflow opens a mode that hides metrics."""
     return reviewer_view.run_link(uri, logged.experiment_id, logged.run_id)
 
 

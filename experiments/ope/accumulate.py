@@ -1,8 +1,11 @@
-"""One pass over a part of a log, for several policies at once. Parts merge by `+` in the order of the log.
+"""Accumulation: one pass over a part of a log, for several policies at once. Parts merge by `+` in the order of the
+log.
 
 Rounds count up to the first whose reward is not known: a prefix by decision time, because which rewards are known later
 on depends on what they are. Holdout rounds were not decided by the policy of the log and are left out. Where the log
-names users, the unit of every interval is a group of users, not a round (see `sums.groups_of`).
+names users, the unit of every interval is a group of users, not a round (see `joint_moments.groups_of`).
+
+Shapes: n rounds, k arms.
 """
 
 from collections.abc import Iterator
@@ -40,7 +43,12 @@ _LEAST = 1e-60  # of a propensity: cubes of larger weights are beyond floats, an
 
 
 class EvaluationConfig(NamedTuple):
-    """What to estimate. `against`: policies to contrast with, besides the one that made the log."""
+    """What to estimate on a log: which policies, against which others, in which units, with which estimators.
+
+    `targets`: the policies to evaluate. `against`: policies to contrast each of them with, besides the one that made
+    the log; the first of them is the champion. Frozen and picklable as long as the policies are, so that it can be sent
+    to workers.
+    """
 
     targets: tuple[EvaluationPolicy, ...]
     against: tuple[EvaluationPolicy, ...] = ()
@@ -55,12 +63,16 @@ class EvaluationConfig(NamedTuple):
 
     @property
     def champion(self) -> str:
-        """What a policy would replace: the first it is contrasted with, or else the one that made the log."""
+        """Name of what a policy would replace: the first policy it is contrasted with, or else the one that made the
+        log.
+        """
         return self.against[0].name if self.against else LOGGED
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """What values cannot leave."""
+        """The bounds (low, high) that values cannot leave: the range of rewards, or in currency what rewards in it are
+        worth net of the arm's cost, over all arms.
+        """
         rewards = self.rewards or RewardRange(0.0, 1.0)
         if self.worth is None:
             return rewards
@@ -69,7 +81,11 @@ class EvaluationConfig(NamedTuple):
 
 
 class PolicySummary(NamedTuple):
-    """One policy over the rounds of a part."""
+    """What one pass keeps of one policy over the rounds of a part: sums from which estimates, contrasts, sequences and
+    diagnostics follow. Merges by `merged`, in the order of the log.
+
+    φ is in units of rewards, or of currency if `EvaluationConfig.worth` is given.
+    """
 
     tally: EstimatorSums
     value: Total  # of φ: doubly robust, or ips without a model
@@ -82,7 +98,9 @@ class PolicySummary(NamedTuple):
     sequences: dict[str, Sequence | None]  # of the contrasts
 
     def merged(self, other: "PolicySummary") -> "PolicySummary":
-        """Over both parts."""
+        """The summary over this part and the `other`, which follows it in the log. Raises TypeError if only one of them
+        has users.
+        """
         contrasts = {name: _sum(total, other.contrasts[name]) for name, total in self.contrasts.items()}
         ladder = self.ladder.merged(other.ladder) if self.ladder and other.ladder else None
         sequence = merged(self.sequence, other.sequence)
@@ -102,7 +120,10 @@ class PolicySummary(NamedTuple):
 
 @dataclass(frozen=True)
 class LogSummary:
-    """What is kept of a part. `LogSummary()` is the empty one."""
+    """What one pass keeps of a part of a log: how many rounds count, moments of their rewards, and a `PolicySummary`
+    for each target. `LogSummary()` is the empty part; parts merge by `+` in the order of the log. Of constant size,
+    however long the log is, except for logs with users without propensities (`UserSums`).
+    """
 
     rows: int = 0  # all of them
     holdout: int = 0
@@ -116,7 +137,9 @@ class LogSummary:
     seen: tuple[PolicySummary, ...] = ()
 
     def __add__(self, other: "LogSummary") -> "LogSummary":
-        """This part, then the other."""
+        """The summary of this part and then the other. If this part ended at an unknown reward, only the other's rows
+        are counted. Raises TypeError if only one part has users.
+        """
         rows, ended = self.rows + other.rows, self.ended or other.ended
         if self.ended or not other.used + other.holdout:
             return replace(self, rows=rows, ended=ended)
@@ -137,7 +160,11 @@ class LogSummary:
 
 
 def tally(source: Source, ask: EvaluationConfig, model: RewardModel | None = None) -> LogSummary:
-    """The whole source, chunk by chunk. `model`: q̂ where the log has none. InvalidRequest as `targets.place`."""
+    """The summary of a whole source, read once, chunk by chunk. `model`: predicts q̂ where the log has none. Called by
+    `evaluate` for each part of the log, in whichever process runs that part.
+
+    Raises InvalidRequest as `evaluation_policies.place` does, and as reading the source does.
+    """
     total = LogSummary()
     for chunk in source():
         total += LogSummary(rows=len(chunk.reward), ended=True) if total.ended else _chunk(chunk, ask, model)
@@ -145,7 +172,9 @@ def tally(source: Source, ask: EvaluationConfig, model: RewardModel | None = Non
 
 
 def matured(chunks: Iterator[LoggedRounds]) -> Iterator[LoggedRounds]:
-    """The rounds that count, the holdout's left out."""
+    """The rounds that count, chunk by chunk: up to the first unknown reward, the holdout's left out. The reward model
+    is fitted on these.
+    """
     for chunk in chunks:
         known = _prefix(chunk)
         yield _decided(chunk.only(slice(known)))
@@ -262,7 +291,7 @@ def _same(mine: PlacedPolicy, other: PlacedPolicy) -> bool:
 
 
 def phi(placed: PlacedPolicy) -> Array:
-    """(n,) doubly robust; ips where there is no model of rewards."""
+    """φ (n,), whose mean estimates the policy's value: doubly robust, or ips where there is no model of rewards."""
     r, w, q, model = placed.weighed
     return estimators.ips(r, w) if q is None or model is None else estimators.dr(r, w, q, model)
 

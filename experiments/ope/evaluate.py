@@ -1,7 +1,8 @@
-"""Evaluate policies on a log: estimates with intervals, contrasts, diagnostics, refusals where the log cannot answer.
+"""Off-policy evaluation of policies on a log: estimates with intervals, contrasts, diagnostics, and refusals where the
+log cannot answer.
 
     evaluate(sources, ask)   passes over the log → one `Evaluation` for each policy
-    report(evaluations)      → the JSON object that `journey-bandit evaluate --json` prints
+    report(evaluations, ask) → the JSON object that `journey-bandit evaluate --json` prints
 
 A log may come in several sources, its parts in order; `run` then spreads them over workers.
 """
@@ -30,22 +31,26 @@ T = TypeVar("T")
 
 
 class PartRunner(Protocol):
-    """Does tasks, in this process or in others, and gives their results in order."""
+    """Runs tasks, in this process or in others, and gives their results in the order of the tasks. `here` is the one
+    for this process; tasks are picklable if the policies are.
+    """
 
     def __call__(self, tasks: Sequence[Callable[[], T]], /) -> list[T]:
-        """[task() for task in tasks]"""
+        """The results, as [task() for task in tasks]. What a task raises is raised to the caller."""
         ...
 
 
 def here(tasks: Sequence[Callable[[], T]], /) -> list[T]:
-    """One after the other, in this process."""
+    """The part runner of this process: one task after the other."""
     return [task() for task in tasks]
 
 
 class Estimate(NamedTuple):
-    """A value, its interval at this n, and a sequence that covers at every n (None where there is none).
+    """An estimated value with its interval at this n, and with the confidence sequence's interval, which covers at
+    every n (None where there is none). All are in units of rewards, or of currency if a worth was given.
 
-    `biased` by design: the interval is widened by that of the unbiased estimate, which says how large the bias may be.
+    `biased`: the estimator is biased by design, and the interval is widened by that of the unbiased estimate, which
+    says how large the bias may be.
     """
 
     value: float
@@ -55,9 +60,11 @@ class Estimate(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What the log says of one policy: estimates in the reward's units, or the reasons why it cannot answer.
+    """What the log says of one policy: estimates with intervals, or the reasons why the log cannot answer.
 
-    With reasons there are estimates only if `EvaluationConfig.force` asked for them.
+    With reasons (`refused`) there are estimates only if `EvaluationConfig.force` asked for them. Values are in units of
+    rewards, or of currency if a worth was given. The first of `estimates` is the one that counts: dr, or ips without a
+    model of rewards. `contrasts` has this policy less each other one by name, the logging policy as "logged".
     """
 
     policy: str
@@ -78,14 +85,24 @@ class Evaluation(NamedTuple):
 
     @property
     def forced(self) -> bool:
-        """Whether there are estimates although the log cannot answer."""
+        """Whether there are estimates although the log cannot answer. Reports have to say so wherever they show them.
+        """
         return bool(self.refused and self.estimates)
 
 
 def evaluate(
     sources: Sequence[Source], ask: EvaluationConfig, level: float = LEVEL, run: PartRunner = here
 ) -> list[Evaluation]:
-    """Each of `ask.targets` on the log. A log without q̂ is read twice: first to fit a model of rewards."""
+    """An evaluation of each of `ask.targets` on the log, in their order.
+
+    `sources`: the parts of the log, in order. `level`: coverage of all intervals. `run`: where the parts are read. A
+    log without q̂ is read twice: first to fit a model of rewards, cross-fitted by user.
+
+    What a log cannot answer is refused in the result. Raises InvalidRequest for rows or policies that cannot be used,
+    and if a reward lies outside the declared range.
+
+        first, *others = evaluate([log.source()], EvaluationConfig((EvaluationPolicy("uniform", UniformChoice()),)))
+    """
     model = _model(sources, run)
     whole = reduce(LogSummary.__add__, run([partial(tally, source, ask, model) for source in sources]), LogSummary())
     if not whole.seen:
@@ -209,14 +226,18 @@ def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate
 
 
 def report(evaluations: Sequence[Evaluation], ask: EvaluationConfig, level: float = LEVEL) -> dict[str, Any]:
-    """What `--json` prints: the first policy at the top, the others under `others`; null for what is not finite."""
+    """The JSON object that `evaluate --json` prints: the first policy at the top, the others under `others`, the
+    settings of the estimators last; null for numbers that are not finite. `evaluations` has one entry at least.
+    """
     first, *rest = [body(evaluation) for evaluation in evaluations]
     settings = {"level": level, **ask.knobs._asdict()}
     return {**first, **({"others": rest} if rest else {}), "settings": settings}
 
 
 def body(evaluation: Evaluation) -> dict[str, Any]:
-    """One evaluation, as JSON."""
+    """The JSON object of one evaluation. Keys that would be empty (slope, holdout, notes, segments, assignment, forced)
+    are left out; numbers that are not finite are null.
+    """
     optional = {
         "slope": {family: _finite(t) for family, t in evaluation.chosen.items()} or None,
         "holdout": evaluation.control and {**_written(evaluation.control), "n": evaluation.holdout},

@@ -1,4 +1,4 @@
-"""Learning a policy on one part of a randomised experiment, to evaluate it on the other.
+"""Train–test split of a randomised experiment: a policy is learned on one part, to be evaluated on the other.
 
 The part that teaches is chosen at random and never evaluated on; neither is the best fixed arm chosen there that the
 learned policy is compared with, nor the model q̂ that the estimator uses.
@@ -18,7 +18,9 @@ from experiments.ope.evaluation_policies import EvaluationPolicy, deciding
 
 
 class TrainedPolicy(NamedTuple):
-    """What the first part taught: the policy, the best single arm, and the rounds of the other part with their q̂."""
+    """What the training part taught: the learned policy as a snapshot, the number of the arm with the best mean reward,
+    and the rounds of the test part with the q̂ of the snapshot, in units of rewards.
+    """
 
     snapshot: Snapshot
     best: int
@@ -26,12 +28,17 @@ class TrainedPolicy(NamedTuple):
     taught: int  # rounds learned from
 
     def target(self) -> EvaluationPolicy:
-        """The learned policy, to evaluate."""
+        """The learned policy as an evaluation policy called "learned", for the rounds of the test part."""
         return EvaluationPolicy("learned", deciding(self.snapshot, self.snapshot.stage_spec.arms))
 
 
 def learn(app: str, name: str, stage: Stage, rounds: LoggedRounds, seed: int, share: float = 0.5) -> TrainedPolicy:
-    """Learn the stage's policy on a random `share` of the rounds, which have x and the propensities of every arm."""
+    """Learn the stage's policy on a random `share` of the rounds, and keep the others for the test.
+
+    `rounds` need x, encoded as the stage encodes it, and the propensities of every arm. `seed` decides which rounds
+    teach. All of them are learned at once, which is exact only for policies whose updates do not depend on what was
+    learned before.
+    """
     teaches = np.random.default_rng(seed).random(len(rounds.reward)) < share
     lesson, rest = rounds.only(teaches), rounds.only(~teaches)
     snapshot = Snapshot(app, name, stage, int(teaches.sum()), _belief(stage, lesson))

@@ -1,4 +1,5 @@
-"""May this policy replace that one? A pure function of what was measured and of the rule that the app declared.
+"""Promotion verdict: may this policy replace that one? A pure function of what was measured and of the rule that the
+app declared.
 
     promote              the lift is surely above min_lift, and nothing vetoes
     reject               surely worse than max_regression allows, or a guardrail is surely broken
@@ -6,7 +7,7 @@
     not distinguishable  enough was seen, and the interval still holds both better and not better
 
 "Surely" is by the intervals given: from a confidence sequence, the rule may be applied after every decision; from GHU,
-once, at an n fixed beforehand. Guardrail and segment intervals should share the level (`inference.adjusted`).
+once, at an n fixed beforehand. Guardrail and segment intervals should share the level (`intervals.adjusted`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,9 @@ _NONE: Mapping[str, Interval] = {}
 
 
 class PromotionEvidence(NamedTuple):
-    """What was measured of a candidate against the policy it would replace."""
+    """What was measured of a candidate against the policy that it would replace: intervals in the units of the
+    promotion rule, made by the caller from evaluations.
+    """
 
     lift: Interval
     refused: tuple[str, ...] = ()  # reasons of `diagnostics.refusals`
@@ -30,14 +33,18 @@ class PromotionEvidence(NamedTuple):
 
 
 class PromotionVerdict(NamedTuple):
-    """The decision, and every reason for it in a sentence."""
+    """The decision of a promotion rule, and every reason for it in a sentence, for the report and the audit trail."""
 
     decision: Decision
     reasons: tuple[str, ...]
 
 
 def judge(report: PromotionEvidence, rule: PromotionRule) -> PromotionVerdict:
-    """The verdict. The order of severity: refused, broken guardrails and regressions, doubts, then the lift itself."""
+    """The verdict of `rule` on the evidence. Pure: the same evidence and rule give the same verdict. The order of
+    severity: refused, broken guardrails and regressions, doubts, then the lift itself.
+
+        judge(PromotionEvidence(lift=Interval(0.02, 0.01, 0.03, 5000)), PromotionRule()).decision
+    """
     if report.refused:
         return PromotionVerdict("hold", tuple(f"the log cannot answer: {reason}" for reason in report.refused))
     broken = tuple(_broken(report, rule))

@@ -1,4 +1,4 @@
-"""The review of one policy on the ledger of a live service: fifteen questions, answered in the order a reviewer asks.
+"""Review of one policy on the ledger of a live service: fifteen questions, answered in the order a reviewer asks.
 
 Everything is computed before; here it is put together. A log that cannot answer says so in every answer that would need
 it.
@@ -17,7 +17,9 @@ __all__ = ["ReviewFindings", "ReviewSubject", "build"]
 
 
 def build(about: ReviewSubject, found: ReviewFindings) -> Report:
-    """The report. Metrics are those a reviewer sorts by; series have at most 300 points."""
+    """The report of a review. Metrics are those a reviewer sorts by, left out where the log cannot answer; lifts are in
+    percentage points if rewards are yes or no, net values in the app's currency; series have at most 300 points.
+    """
     regret, shares, least = parts.regret(found), parts.windows(about.arms, found.pi), parts.least(found)
     lift = found.reward.contrasts.get("none")
     champion = found.net.contrasts.get(about.champion)
