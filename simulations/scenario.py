@@ -1,4 +1,4 @@
-"""A scenario: who uses an app, and how each nudge changes what they do. Data, written as TOML.
+"""Scenario: who uses an app, and how each nudge changes what they do. Data, written as TOML.
 
 The rich stage of an app is described in full, its other stages in short (`journey`). What people do over time is in
 `fatigue`, `novelty`, `season`, `drift`, `coupons` and `visits`; each is neutral where it is left out. Parameters follow
@@ -27,11 +27,11 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Persona(_Part, frozen=True, kw_only=True):
-    """A kind of person. The service never sees which.
+    """A latent kind of person. The service never sees which persona somebody is.
 
-    intent: logits above the average person. effects: logits that each nudge adds. features: for a number, the median
-    of its position in the declared range (on its declared scale, 0 to 1); for a boolean, P(true); for a category,
-    P(value). harvests: share of them who learn to wait for coupons.
+    `weight`: share of all people. `intent`: logits above the average person. `effects`: logits that each nudge adds.
+    `features`: for a number, the median of its position in the declared range (on its declared scale, 0 to 1); for a
+    boolean, P(true); for a category, P(value). `harvests`: share of the persona's people who learn to wait for coupons.
     """
 
     weight: Share
@@ -42,11 +42,12 @@ class Persona(_Part, frozen=True, kw_only=True):
 
 
 class FurtherStage(_Part, frozen=True, kw_only=True):
-    """Another stage of the journey, lists in the order of the personas.
+    """Another stage of the journey than the rich one, in short; lists are in the order of the personas.
 
-    base, effects, delay_hours, proof: as for the rich stage; a feature left out says nothing about the persona.
-    amount: what a reward is, where it is not 0 or 1. then: the stage after a reward, on the next day; `rests`: only
-    after the usual gap. otherwise: stage → P(next visit is there) after silence; the rest leaves the app for good.
+    `base`, `effects`, `delay_hours`, `proof`: as for the rich stage; a feature left out says nothing about the persona.
+    `amount`: what a reward is, where it is not 0 or 1. `then`: the stage after a reward, on the next day; with `rests`,
+    only after the usual gap. `otherwise`: stage → P(next visit is there) after silence; the rest leaves the app for
+    good.
     """
 
     base: Share | None = None
@@ -61,9 +62,11 @@ class FurtherStage(_Part, frozen=True, kw_only=True):
 
 
 class Fatigue(_Part, frozen=True, kw_only=True):
-    """F ← keeps^days · (F + 1{nudged}). F takes `tires`·F logits from every arm, e^(−dulls·F) of a nudge's effect.
+    """Fatigue F of a user by nudges: F ← keeps^days · (F + 1{nudged}). F takes `tires`·F logits from every arm,
+    e^(−dulls·F) of a nudge's effect.
 
-    A nudge makes its user switch nudges off with probability σ(opt_out + F); `leaves` of those leave the app.
+    A nudge makes its user switch nudges off with probability σ(opt_out + F); the share `leaves` of those leaves the
+    app. `opt_out` is in logits; without values for it, nobody tires and nobody opts out.
     """
 
     keeps: Share = 0.85
@@ -74,15 +77,18 @@ class Fatigue(_Part, frozen=True, kw_only=True):
 
 
 class Novelty(_Part, frozen=True, kw_only=True):
-    """Effects wear off after launch: rest + (1 − rest)·e^(−t/days)."""
+    """Novelty: effects wear off after launch by the factor rest + (1 − rest)·e^(−t/days), t in days; `rest` 1 is no
+    novelty.
+    """
 
     rest: Share = 1.0
     days: Positive = 30.0
 
 
 class EffectDrift(_Part, frozen=True, kw_only=True):
-    """Effects move, by nudge: `ou` wanders with this stationary sd (logits) and half-life; `redraw` adds one draw of
-    N(0, sd²) on the day. The path is a function of the scenario's `number`, not of the seed of a run.
+    """Drift of effects, for each nudge its own: `ou` wanders as an Ornstein–Uhlenbeck process with stationary sd `sd`
+    (logits) and `half_life_days`; `redraw` adds one draw of N(0, sd²) on day `day`. The path is a function of the
+    scenario's `number`, not of the seed of a run.
     """
 
     kind: Literal["none", "ou", "redraw"] = "none"
@@ -93,8 +99,11 @@ class EffectDrift(_Part, frozen=True, kw_only=True):
 
 
 class CouponHabit(_Part, frozen=True, kw_only=True):
-    """What harvesters wait for. T ← T + learns·(1 − T) when one is shown, else T·(1 − forgets); an arm that is no
-    coupon loses depth·T logits. `cap_days`: the guard of the app, no second coupon within so many days; 0 is none.
+    """Coupon habit: what harvesters wait for. T ← T + learns·(1 − T) when a coupon is shown, else T·(1 − forgets); an
+    arm that is no coupon loses depth·T logits.
+
+    `arms`: which arms are coupons. `cap_days`: the frequency cap of the app, no second coupon within so many days; 0 is
+    none.
     """
 
     arms: list[str] = []
@@ -105,9 +114,10 @@ class CouponHabit(_Part, frozen=True, kw_only=True):
 
 
 class VisitTiming(_Part, frozen=True, kw_only=True):
-    """Days between visits are lognormal: median `gap_days`, sd of their logarithm `gap_sd`, at least one step.
+    """Visit timing: days between visits are lognormal with median `gap_days` and sd of their logarithm `gap_sd`, at
+    least one step.
 
-    weekly: relative number of first visits on each day, Monday first. pull_forward: logits that the visit after a
+    `weekly`: relative number of first visits on each day, Monday first. `pull_forward`: logits that the visit after a
     coupon was redeemed has less of, because it was brought forward.
     """
 
@@ -118,13 +128,17 @@ class VisitTiming(_Part, frozen=True, kw_only=True):
 
 
 class Scenario(_Part, frozen=True, kw_only=True):
-    """base: reward rate without any nudge. spread: sd of a number's position around its persona's median, in logits;
-    correlation: of any two of them. user_sd: sd of what sets a person apart from the persona, in logits of intent.
+    """Scenario of one app: everything that a simulation invents. Frozen; unknown keys are refused when it is read.
 
-    hesitation: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent. slopes: nudge
-    → feature → logits per unit of the encoded feature. delay_hours: mean from the decision to the reward, by arm;
-    delay_shape: of its Weibull law, 1 (exponential) if left out. proof: P(the app can prove the claim), by kind of
-    evidence. season: logits, amplitude of the week.
+    `app` and `stage`: the app and its rich stage. `base`: reward rate without any nudge. `spread`: sd of a number's
+    position around its persona's median, in logits; `correlation`: of any two of them. `user_sd`: sd of what sets a
+    person apart from the persona, in logits of intent. `personas`: their weights sum to 1. `people_per_day`: arrivals
+    in a live run.
+
+    `hesitation`: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent. `slopes`:
+    nudge → feature → logits per unit of the encoded feature. `delay_hours`: mean hours from the decision to the reward,
+    by arm; `delay_shape`: of its Weibull law, 1 (exponential) if left out. `proof`: P(the app can prove the claim), by
+    kind of evidence. `season`: logits, amplitude of the week.
     """
 
     app: str
@@ -150,13 +164,15 @@ class Scenario(_Part, frozen=True, kw_only=True):
 
 
 def names() -> list[str]:
-    """The scenarios that come with the package: one for each app."""
+    """Names of the scenarios that come with the package, one for each app, in alphabetical order."""
     files = importlib.resources.files("simulations.scenarios").iterdir()
     return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
 
 
 def load(app: str) -> Scenario:
-    """The scenario of an app. NotFound, or CatalogueError with every mistake."""
+    """The scenario of an app that comes with the package. Raises NotFound if there is none, CatalogueError with every
+    mistake in it.
+    """
     if app not in names():
         raise NotFound("app", f"there is no scenario for {app!r}", closest(app, names()))
     file = importlib.resources.files("simulations.scenarios").joinpath(f"{app}.toml")
@@ -164,13 +180,15 @@ def load(app: str) -> Scenario:
 
 
 def read(file: Path) -> Scenario:
-    """The scenario in a .toml, or in the JSON that `simulate validate --save` writes. CatalogueError; OSError."""
+    """The scenario in a .toml file, or in the JSON that `simulate validate --save` writes. Raises CatalogueError with
+    every mistake, OSError if the file cannot be read.
+    """
     text = decoded(file.read_bytes(), str(file))
     return parse_json(text, str(file)) if file.suffix == ".json" else parse(text, str(file))
 
 
 def parse_json(text: str, file: str) -> Scenario:
-    """As `parse`, from JSON."""
+    """The scenario in JSON `text`. Raises CatalogueError with the first mistake; `file` is for the message."""
     try:
         return msgspec.json.decode(text, type=Scenario)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -178,7 +196,9 @@ def parse_json(text: str, file: str) -> Scenario:
 
 
 def parse(text: str, file: str) -> Scenario:
-    """The scenario in `text`. CatalogueError with every mistake of form; `file` is for the message."""
+    """The scenario in TOML `text`. Raises CatalogueError with every mistake of form; `file` is for the message. Whether
+    it fits a catalogue is for `check` and `check_journey`.
+    """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -191,7 +211,9 @@ def parse(text: str, file: str) -> Scenario:
 
 
 def brief(scenario: Scenario, days: int) -> str | None:
-    """What to say of a simulation of so many days, if most users would come back only after its end."""
+    """A sentence of warning about a simulation of `days` days, if most users would come back only after its end; else
+    None.
+    """
     gap = scenario.visits.gap_days
     if gap <= days:
         return None
@@ -199,7 +221,9 @@ def brief(scenario: Scenario, days: int) -> str | None:
 
 
 def check(scenario: Scenario, stage: Stage) -> None:
-    """CatalogueError unless the scenario speaks of exactly the nudges and features that the stage declares."""
+    """Check a scenario against its rich stage. Raises CatalogueError with every mistake unless it speaks of exactly the
+    nudges and features that the stage declares, and the personas' weights sum to 1.
+    """
     mistakes: list[Problem] = []
     signals = set(scenario.hesitation.values())
     if abs(sum(p.weight for p in scenario.personas.values()) - 1.0) > 1e-9:
@@ -219,7 +243,9 @@ def check(scenario: Scenario, stage: Stage) -> None:
 
 
 def check_journey(scenario: Scenario, catalogue: Catalogue) -> None:
-    """CatalogueError unless every stage of the app has a leg that speaks of what the stage declares."""
+    """Check a scenario's journey against a catalogue. Raises CatalogueError with every mistake unless every stage of
+    the app has a leg that speaks of what the stage declares.
+    """
     mistakes: list[Problem] = []
     _same("journey", set(scenario.journey), set(catalogue.stages), mistakes)
     for name, leg in scenario.journey.items():

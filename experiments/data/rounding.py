@@ -28,7 +28,8 @@ def slack(table: Array) -> Array:
 
 
 def digits_of(values: Array) -> NDArray[np.int64]:
-    """Number of decimal digits of each value, an int64 array of the shape of `values`; more than 12 digits count as 13.
+    """Number of decimal digits of each value, an int64 array of the shape of `values`; more than 12 digits count as
+    13.
     """
     found = np.full(values.shape, _MOST + 1, dtype=np.int64)
     for d in range(_MOST, -1, -1):

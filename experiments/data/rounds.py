@@ -84,7 +84,8 @@ class RewardRange(NamedTuple):
 
 
 def chunked(rounds: LoggedRounds, size: int = 100_000) -> Source:
-    """A source of rounds that are in memory already, in chunks of `size` rounds. It may be called any number of times.
+    """A source of rounds that are in memory already, in chunks of `size` rounds. It may be called any number of
+    times.
     """
     starts = range(0, len(rounds.reward), size)
     return lambda: (rounds.only(slice(start, start + size)) for start in starts)

@@ -206,7 +206,8 @@ class UserSums:
         return _grouped(*both, self.modelled and other.modelled)
 
     def moments(self) -> Moments:
-        """The moments of the linearised ratio, one observation for each user; n is the number of users, not of rounds.
+        """The moments of the linearised ratio, one observation for each user; n is the number of users, not of
+        rounds.
         """
         rounds, phi, vm, k3m, dm, even = self.sums.T
         if len(rounds) == 0:
@@ -288,7 +289,8 @@ def _shape(moments: Moments) -> tuple[float, float]:
 
 
 def adjusted(level: float, tests: int) -> float:
-    """The Bonferroni level: what each of `tests` intervals needs so that all cover together with probability `level`.
+    """The Bonferroni level: what each of `tests` intervals needs so that all cover together with probability
+    `level`.
     """
     return 1.0 - (1.0 - level) / max(tests, 1)
 

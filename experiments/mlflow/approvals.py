@@ -72,7 +72,8 @@ class RegistryState(NamedTuple):
 
     @property
     def refused(self) -> str | None:
-        """Why what the alias says is not served, as a sentence; None if it is served, or if there is nothing to serve.
+        """Why what the alias says is not served, as a sentence; None if it is served, or if there is nothing to
+        serve.
         """
         if self.serves or (self.move is None and self.champion is None):
             return None

@@ -85,7 +85,8 @@ class Evaluation(NamedTuple):
 
     @property
     def forced(self) -> bool:
-        """Whether there are estimates although the log cannot answer. Reports have to say so wherever they show them.
+        """Whether there are estimates although the log cannot answer. Reports have to say so wherever they show
+        them.
         """
         return bool(self.refused and self.estimates)
 

@@ -20,7 +20,8 @@ FAMILIES = ("clipped", "clipped_dr", "switch_dr", "dros")
 
 
 class SelectedThreshold(NamedTuple):
-    """The threshold (a weight; λ for dros) that SLOPE chose for one family of estimators, and the moments of φ at it.
+    """The threshold (a weight; λ for dros) that SLOPE chose for one family of estimators, and the moments of φ at
+    it.
     """
 
     threshold: float

@@ -113,7 +113,8 @@ def number(value: float) -> str:
 
 
 def agreement(evaluation: Evaluation, scale: float, unit: str) -> str:
-    """A sentence on whether the unbiased estimators agree, values times `scale`. The evaluation has to have estimates.
+    """A sentence on whether the unbiased estimators agree, values times `scale`. The evaluation has to have
+    estimates.
     """
     first = default(evaluation)
     assert first is not None  # noqa: S101 - the caller looked
@@ -258,6 +259,7 @@ def least(found: ReviewFindings) -> ReportSeries:
 
 
 def steps(n: int, points: int) -> Array:
-    """Up to `points` whole steps (p,) as floats, evenly spaced from above 0 to n; the last one is n. Empty if n is 0.
+    """Up to `points` whole steps (p,) as floats, evenly spaced from above 0 to n; the last one is n. Empty if n is
+    0.
     """
     return np.unique(np.linspace(0, n, min(points, n) + 1)[1:].astype(int)).astype(float)

@@ -1,12 +1,12 @@
-"""Any classification table as a bandit: arms are the classes, the reward is 1 for the right class and 0 otherwise.
+"""Classification tables as bandits: arms are the classes, the reward is 1 for the right class and 0 otherwise.
 
-The right class of a row is known, so regret is counted and not estimated (Beygelzimer & Langford 2009). A row's x:
-the constant 1; numbers as z-scores by median and quartiles, squashed to [−1, 1]; other columns one-hot. Scaling
-and categories are taken from the whole file, labels never. A column holds numbers if most of its values do; the rest of
-its cells are then missing, and named. Rows without a label are left out.
+The right class of a row is known, so regret is counted and not estimated (Beygelzimer & Langford 2009). A row's x: the
+constant 1; numbers as z-scores by median and quartiles, squashed to [−1, 1]; other columns one-hot. Scaling and
+categories are taken from the whole file, labels never. A column holds numbers if most of its values do; the rest of its
+cells are then missing, and named. Rows without a label are left out.
 
-Shapes: n rows, d columns of x, K classes; policies see K + 1 arms, because the first of a stage is "no nudge", which
-is never eligible here: every class then has an effect of its own.
+Shapes: n rows, d columns of x, K classes; policies see K + 1 arms, because the first of a stage is "no nudge", which is
+never eligible here: every class then has an effect of its own.
 """
 
 import sys
@@ -42,7 +42,9 @@ POLICIES: dict[str, Any] = {str(made.__struct_config__.tag): made for made in ge
 
 
 class LabelledExamples(NamedTuple):
-    """A file made ready. `columns` names the d columns of x."""
+    """The n labelled examples of a table, encoded for policies. `columns` names the d columns of x, `name` is that of
+    the label's column; `notes` are sentences on cells and rows that could not be used.
+    """
 
     x: Array  # (n, d) on the 2⁻¹² grid
     label: NDArray[np.intp]  # (n,) index into `classes`
@@ -53,10 +55,11 @@ class LabelledExamples(NamedTuple):
 
 
 def read(path: Path, label: str, *, header: bool | None = None) -> LabelledExamples:
-    """The examples in a table: see `bandit.tables.reader` for what it may look like.
+    """The labelled examples in a table of text: see `bandit.tables.reader` for what it may look like.
 
-    `label`: a column's name, or its place: 1 is the first, −1 the last. `header`: None means find out. InvalidRequest
-    names what is wrong and how to mend it.
+    `label`: a column's name, or its place: 1 is the first, −1 the last. `header`: whether there is one; None means find
+    out. Raises InvalidRequest with what is wrong and how to mend it: no rows, no such column, fewer than 2 or more than
+    60 classes.
     """
     text = reader.text_of(str(path), lambda: path.open("rb"))
     named = _has_header([row.cells for row in islice(text.rows(), _LOOK)], label) if header is None else header
@@ -76,13 +79,17 @@ def read(path: Path, label: str, *, header: bool | None = None) -> LabelledExamp
 
 
 def arms(classes: tuple[str, ...]) -> ArmEconomics:
-    """K + 1 arms of as many types: classes share nothing but the baseline."""
+    """Economics of the K + 1 arms, each of a type of its own and without costs: classes share nothing but the
+    baseline.
+    """
     names = (NONE, *(f"class {c}" for c in classes))
     return ArmEconomics(names, names, np.ones(len(names)), np.zeros(len(names)))
 
 
 def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPolicy:
-    """The policy of that name; a prior mean that nobody set is 1/K, the rate of guessing. InvalidRequest for others."""
+    """The policy of that name, a key of `POLICIES`, with `settings`; a prior mean that nobody set is 1/K, the rate of
+    guessing among K = `classes`. Raises InvalidRequest for settings that the policy does not have or cannot take.
+    """
     made = POLICIES[name]
     known = made.__struct_fields__
     problems = [
@@ -102,10 +109,11 @@ def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPoli
 def play(
     policy: Policy, table: LabelledExamples, *, rounds: int, seed: int, batch: int | None, floor: float = 0.0
 ) -> Array:
-    """1 for each wrong answer, (rounds,), in the order of `seed`: shuffled, and drawn again where rows run out.
+    """Play a policy on the examples: 1 for each wrong answer and 0 for each right one, (rounds,). The order is that of
+    `seed`: shuffled, and drawn again where rows run out.
 
     The policy learns after every `batch` rounds; None: whenever what it knows has grown by 1 %, so that being late
-    costs at most about that much.
+    costs at most about that much. `floor`: least propensity of a class.
     """
     rng = np.random.default_rng(seed)
     n, k = len(table.label), len(table.classes) + 1

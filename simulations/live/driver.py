@@ -1,9 +1,12 @@
-"""Simulated people against a live service, over HTTP, on a driven or a compressed clock.
+"""Driver of a live simulation: simulated people against a running service, over HTTP, on a driven or a compressed
+clock.
 
 Where the service was started with `serve --clock driven`, its time is driven from here: people arrive, convert and are
 learned from in simulated time, so that the same seed gives the same numbers at any speed. Otherwise it must run with a
 compressed attribution window (`serve --window-scale F`): then F also compresses the days in which people arrive and the
 hours after which they convert, and the service learns when windows end, in real time.
+
+Shapes: n decisions, k arms.
 """
 
 import heapq
@@ -26,7 +29,7 @@ BATCH = 20  # people who arrive together
 
 
 class LiveRunResult(NamedTuple):
-    """What happened, beside the truth that only the simulator knows."""
+    """Result of a live simulation: the log of n decisions, beside the truth that only the simulator knows."""
 
     log: LoggedDecisions
     utility: Array  # (n, k) exact expected net value of each arm for each decision, in currency
@@ -37,7 +40,12 @@ class LiveRunResult(NamedTuple):
 def drive(
     client: ServiceClient, scenario: Scenario, stage: Stage, *, seed: int, users: int, progress: Progress
 ) -> LiveRunResult:
-    """Let `users` people (rounded up to whole batches) pass through the stage. RemoteError when the service cannot."""
+    """Let `users` people (rounded up to whole batches of 20) pass through the scenario's rich stage of the service, and
+    report their rewards when they come due. Returns after the last attribution window has ended and was learned.
+
+    `progress` is called with the number of people of each batch. Raises RemoteError when the service cannot be reached,
+    refuses, or runs on a clock too slow to simulate on.
+    """
     declared = client.stage(scenario.stage)[1]
     scale = declared["window_seconds"] / declared["declared_seconds"]
     world = VisitorStream(scenario, stage, seed)

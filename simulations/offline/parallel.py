@@ -1,4 +1,5 @@
-"""Indexed tasks: one after another, in processes of this machine, or on a Dask cluster, with the same results.
+"""Parallel execution of indexed tasks: one after another, in processes of this machine, or on a Dask cluster, with the
+same results.
 
 The only file that knows joblib and Dask. A task is a function of one argument that can be pickled, and whatever is
 random in it is seeded by its argument, never by its worker; so results do not depend on where or in which order tasks
@@ -44,11 +45,14 @@ def run(
     address: str | None = None,
     progress: Progress | None = None,
 ) -> Generator[tuple[int, Result], None, None]:
-    """(index into `arguments`, result) of every task, as they finish. Close it to leave early.
+    """Run the task for every argument: (index into `arguments`, result) of each, as they finish. Close the generator to
+    leave early; tasks that wait are then cancelled.
 
-    workers: None means one for each core; an `address` brings its own. address: of a Dask scheduler, such as
-    tcp://10.0.0.5:8786; None starts one here. What a task raises is raised here. InvalidRequest for a backend that
-    is not there, RemoteError for workers that died or a scheduler that does not answer.
+    `workers`: None means one for each core; an `address` brings its own. `address`: of a Dask scheduler, such as
+    tcp://10.0.0.5:8786; None starts one here. What a task raises is raised here. Raises InvalidRequest for a backend
+    that is not there, RemoteError for workers that died or a scheduler that does not answer.
+
+        results = collect(run(play, cells, backend="processes", workers=4))
     """
     if backend not in get_args(Backend):
         raise _wrong("backend", f"{backend!r} is not one", closest(backend, get_args(Backend)))
@@ -61,7 +65,7 @@ def run(
 
 
 def collect(results: Iterator[tuple[int, Result]]) -> list[Result]:
-    """The results of `run`, in the order of the arguments."""
+    """The results of `run`, in the order of the arguments, once all of them are there."""
     return [result for _, result in sorted(results, key=lambda item: item[0])]
 
 

@@ -1,4 +1,4 @@
-"""Sums of one run at one stage, by day and by persona: what tables and figures are made of.
+"""Run summary: sums of one run at one stage, by day and by persona, from which tables and figures are made.
 
 Shapes: n decisions, k arms, Z personas, D days.
 """
@@ -18,7 +18,9 @@ _SAMPLE = 2000  # propensities that are kept
 
 
 class RunSummary(msgspec.Struct):
-    """Lists of D, unless said. Money is in the app's currency."""
+    """Sums of one run at one stage, holdout left out. Lists have D entries, unless said otherwise. Money is in the
+    app's currency, rewards in their own units. Written as JSON for each cell of a study.
+    """
 
     arms: list[str]
     personas: list[str]
@@ -43,7 +45,9 @@ class RunSummary(msgspec.Struct):
 
 
 class VisitSummary(NamedTuple):
-    """Decisions of a step, holdout left out. All (n,) but truth (n, k)."""
+    """The n decisions of a step at one stage, holdout left out. All are (n,) but `truth` (n, k); values and regret are
+    in currency.
+    """
 
     arm: NDArray[np.intp]
     persona: NDArray[np.intp]
@@ -57,7 +61,7 @@ class VisitSummary(NamedTuple):
 
 
 def tally(people: Population) -> RunSummary:
-    """Nothing seen yet."""
+    """The empty summary of a run at the stage of `people`, to be filled by `add`."""
     zs, k = len(people.weights), len(people.stage.arms)
     return RunSummary(
         arms=list(people.stage.arms),
@@ -70,7 +74,7 @@ def tally(people: Population) -> RunSummary:
 
 
 def add(t: RunSummary, people: Population, seen: VisitSummary, days: int) -> None:
-    """Add a step of a run of so many days."""
+    """Add a step of a run of `days` days to the summary, in place. Called by `runner.CellRun` once for each step."""
     k, zs, each = len(people.stage.arms), len(people.weights), np.arange(len(seen.arm))
     value, none = seen.truth[each, seen.arm], seen.truth[:, 0]
     net = seen.reward * people.kept[seen.arm] - people.shown[seen.arm]

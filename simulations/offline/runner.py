@@ -1,10 +1,11 @@
-"""Scenario × policy × seed → log and summary. The policy code is the service's own; the people are `population`'s.
+"""Runner: scenario × policy × seed → log and summary. The policy code is the service's own; the people are
+`population`'s.
 
 Time goes in steps of a day. Within a step each user decides at most once, all users of a stage at once with one
 snapshot; before that, what has matured is learned and the next snapshot is published. A run is a function of its
 `SimulationCell`: of nothing that ran before it, and of no other run.
 
-Shapes: n decisions, k arms.
+Shapes: n decisions, k arms, f features, d columns of x.
 """
 
 import hashlib
@@ -40,7 +41,12 @@ _VERSION = b"3"  # raise it when the same cell would run otherwise
 
 
 class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run depends on. `journey`: people walk through all stages, else they return to the rich one."""
+    """One simulation run as a value: everything that the run depends on.
+
+    `policy`: a specification as in `policy_specs`. `users`: how many people there are; `days`: how many steps.
+    `journey`: people walk through all stages, else they return to the rich one. `holdout`: share of users in the
+    control group.
+    """
 
     scenario: Scenario
     policy: str
@@ -51,12 +57,14 @@ class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
     holdout: float = 0.0
 
     def digest(self) -> str:
-        """Names the run: equal cells give equal logs."""
+        """Name of the run, 16 hexadecimal digits: equal cells give equal logs, and the same code version is part of
+        it.
+        """
         return hashlib.sha256(msgspec.json.encode(self) + _VERSION).hexdigest()[:16]
 
 
 class StepDecisions(NamedTuple):
-    """Decisions of one stage in one step, and what became of them."""
+    """The n decisions of one stage in one step, and what became of them. Propensities, truth and regret are exact."""
 
     stage: str
     user: NDArray[np.int64]
@@ -75,15 +83,17 @@ class StepDecisions(NamedTuple):
 
 
 class DecisionSink(Protocol):
-    """Takes the decisions of each step, in order."""
+    """Takes the decisions of each step, in order, e.g. to write them to files. The arrays must not be changed."""
 
     def write(self, rows: StepDecisions) -> None:
-        """One stage's decisions of one step."""
+        """Take one stage's decisions of one step. Called in order of steps, for each stage that has decisions."""
         ...
 
 
 class CellOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run leaves: sums by stage, digest of its log, share of users who opted out by day, drift alarms."""
+    """Outcome of a run: sums by stage, hexadecimal digest of its decisions, share of users who opted out by the end of
+    each day, and drift alarms by stage.
+    """
 
     label: str
     seed: int
@@ -113,8 +123,10 @@ class _Visit(NamedTuple):
 def run(
     cell: SimulationCell, sink: DecisionSink | None = None, progress: Callable[[int], object] = lambda _: None
 ) -> CellOutcome:
-    """Run one cell; `progress` is told the decisions of each step. CatalogueError or InvalidRequest, before any step,
-    for a cell that cannot be run.
+    """Run one cell to its end. `sink` takes the decisions; `progress` is called with the number of decisions of each
+    step.
+
+    Raises CatalogueError or InvalidRequest, before any step, for a cell that cannot be run.
     """
     made = CellRun(cell, sink)
     for step in range(cell.days):
@@ -123,7 +135,18 @@ def run(
 
 
 class CellRun:
-    """A cell under way."""
+    """A cell under way, step by step. `run` and `study.play` drive it; tests look at `populations`, `brain` (the
+    learner) and `crowd` (the state of all users) between steps.
+
+    Guarantees: it is a function of the cell alone; the policy, its guardrails and its learning are the service's own
+    code; what a policy shows changes nothing but what its users do later. It belongs to one thread. Making one raises
+    CatalogueError or InvalidRequest for a cell that cannot be run.
+
+        run = CellRun(cell)
+        for day in range(cell.days):
+            run.step(day)
+        outcome = run.done()
+    """
 
     def __init__(self, cell: SimulationCell, sink: DecisionSink | None = None):
         catalogue = parse(read_shipped(cell.scenario.app))
@@ -143,7 +166,9 @@ class CellRun:
         self._opted_out: list[float] = []
 
     def step(self, step: int) -> int:
-        """One day: learn what has matured, then decide for who comes; how many decisions that were."""
+        """Run one day: learn what has matured, then decide for who comes. Returns how many decisions that were. Steps
+        are 0, 1, … in order.
+        """
         self.brain.tick(EPOCH + step * DAY)
         total = 0
         for place in range(len(self.populations)):
@@ -155,7 +180,7 @@ class CellRun:
         return total
 
     def done(self) -> CellOutcome:
-        """The summary so far."""
+        """The outcome of the steps so far. The summaries in it are the run's own and go on growing."""
         return CellOutcome(
             label=self._who.label,
             seed=self.cell.seed,

@@ -1,4 +1,5 @@
-"""How far a scenario can be trusted: its moments against calibration ranges, or against a customer's own export.
+"""Calibration: how far a scenario can be trusted, by its moments against calibration ranges, or against a customer's
+own export.
 
 Moments of a scenario, by name:
 
@@ -12,9 +13,9 @@ Moments of a scenario, by name:
     day.N               share of users of the journey, no nudge shown, who are there again on day N after the first
     repeat.pQ           quantile Q of days between visits;  delay.pQ  of hours from decision to reward, no nudge
 
-An export gives some of the last five kinds, and `fit` moves the parameter that each speaks about: base rates (α),
-`user_sd`, `gap_days` and `gap_sd`, `delay_hours` and the shape of the delay. What is still off is said, not hidden,
-and so are calibration ranges that the fit has left.
+An export gives the kinds rate, again, repeat and delay, and `fit` moves the parameter that each speaks about: base
+rates (α), `user_sd`, `gap_days` and `gap_sd`, `delay_hours` and the shape of the delay. What is still off is said, not
+hidden, and so are calibration ranges that the fit has left.
 """
 
 import csv
@@ -48,7 +49,10 @@ _EXPORTED = ("rate", "again", "repeat", "delay")
 
 
 class CalibrationTarget(NamedTuple):
-    """What a moment should be."""
+    """Calibration range of a moment: what the scenario's moment should be, from `low` to `high` in the moment's unit.
+    `metric`: its name for people or in the export; `moment`: its name as in the module; `source`: where the range comes
+    from.
+    """
 
     metric: str
     moment: str
@@ -58,26 +62,28 @@ class CalibrationTarget(NamedTuple):
 
 
 class CustomerExport(NamedTuple):
-    """A customer's own numbers, and what a reader should know about how their file was read."""
+    """A customer's own numbers as targets, and sentences on how their file was read."""
 
     targets: list[CalibrationTarget]
     notes: tuple[str, ...]
 
 
 class CheckedMoment(NamedTuple):
-    """A target beside what the scenario gives."""
+    """A target beside the moment that the scenario has, in the same unit."""
 
     target: CalibrationTarget
     value: float
 
     @property
     def fits(self) -> bool:
-        """Whether the value is within the range."""
+        """Whether the value is within the target's range, ends included."""
         return self.target.low <= self.value <= self.target.high
 
 
 class ScenarioMoments:
-    """The moments of one scenario, computed when asked for."""
+    """The moments of one scenario, computed when they are asked for. Rates are averages over 40,000 first visits drawn
+    with `seed`, so the same seed gives the same moments.
+    """
 
     def __init__(self, scenario: Scenario, seed: int = 0):
         self.scenario = scenario
@@ -99,7 +105,9 @@ class ScenarioMoments:
         }
 
     def of(self, name: str) -> float:
-        """The moment of that name. InvalidRequest if there is none."""
+        """The moment of that name, in the unit that the module states. Raises InvalidRequest if there is no such
+        moment, stage or quantile.
+        """
         kind, *at = name.split(".")
         self._known(name, kind, at)
         return self._kinds[kind](at)
@@ -115,7 +123,7 @@ class ScenarioMoments:
             raise InvalidRequest(Problem(f"metric {name}", "no stage", closest(".".join(at), self._catalogue.stages)))
 
     def people(self, stage: str) -> Population:
-        """Those at a stage."""
+        """The population at a stage, made once and kept."""
         if stage not in self._people:
             self._people[stage] = Population(self.scenario, self._catalogue.stage(stage), stage)
         return self._people[stage]
@@ -192,7 +200,7 @@ class _Seen:
 
 
 def shipped(app: str) -> list[CalibrationTarget]:
-    """The calibration ranges of an app."""
+    """The calibration ranges of an app that come with the package, and those that hold for every app."""
     file = importlib.resources.files("simulations").joinpath("calibration.csv")
     rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     return [
@@ -203,8 +211,10 @@ def shipped(app: str) -> list[CalibrationTarget]:
 
 
 def exported(file: Path, renamed: Mapping[str, str] | None = None) -> CustomerExport:
-    """A customer's export: a table with the columns metric and value, each to be met within 10 %. `renamed`: {our
-    column: the file's}. InvalidRequest names each line that cannot be used.
+    """A customer's export as targets: a table with the columns metric and value, each value to be met within 10 %.
+    `renamed`: {our column: the file's}.
+
+    Raises InvalidRequest with each line that cannot be used, or if there are no such columns or no rows.
     """
     for ours in renamed or {}:
         if ours not in ("metric", "value"):
@@ -244,7 +254,9 @@ def _target(file: str, metric: str, cell: str, mark: str) -> CalibrationTarget |
 
 
 def unmeasured(app: str, targets: Iterable[CalibrationTarget]) -> list[CalibrationTarget]:
-    """The calibration ranges that an export says nothing about: a fit to the export must not leave them."""
+    """The calibration ranges of an app that an export (`targets`) says nothing about: a fit to the export must not
+    leave them.
+    """
     said = {t.moment for t in targets}
     rates = {moment.split(".")[1] for moment in said if moment.startswith("rate.")}
     of_rates = ("rate", "abandoned", "ever", "funnel")
@@ -257,19 +269,24 @@ def unmeasured(app: str, targets: Iterable[CalibrationTarget]) -> list[Calibrati
 
 
 def broken(before: Iterable[CheckedMoment], after: Iterable[CheckedMoment]) -> list[str]:
-    """Metrics that were within their range before a fit and are not after it, each with both values."""
+    """Sentences on metrics that were within their range before a fit and are not after it, each with both values.
+    `before` and `after` hold the same targets in the same order.
+    """
     pairs = [(b, a) for b, a in zip(before, after, strict=True) if b.fits and not a.fits]
     return [f"{a.target.moment}: {b.value:.3g} before the fit, {a.value:.3g} after it" for b, a in pairs]
 
 
 def check(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> list[CheckedMoment]:
-    """Each target beside the scenario's moment."""
+    """Each target beside the scenario's moment. Raises InvalidRequest for a moment that does not exist."""
     moments = ScenarioMoments(scenario)
     return [CheckedMoment(target, moments.of(target.moment)) for target in targets]
 
 
 def fit(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> Scenario:
-    """The scenario with the parameters that the targets speak about moved to them, by the method of moments."""
+    """The scenario with the parameters that the targets speak about moved to the middle of their ranges, by the method
+    of moments. Targets that no parameter can reach are met as nearly as possible; `check` says what is left. Raises
+    InvalidRequest for a quantile or stage that does not exist.
+    """
     targets = list(targets)
     wanted = {t.moment: 0.5 * (t.low + t.high) for t in targets}
     replace = msgspec.structs.replace

@@ -1,4 +1,5 @@
-"""One nudge to everyone, taken apart: who buys more because of it, and who gets for free what they bought anyway.
+"""Incrementality of one nudge given to everyone, taken apart: who buys more because of it, and who gets for free what
+they bought anyway.
 
 Exact expected values of first visits, by persona. For an arm a with margin M, cost c per reward and s per showing:
 
@@ -17,7 +18,9 @@ SAMPLE = 100_000
 
 
 class IncrementalPart(NamedTuple):
-    """Per person of one persona; money in the app's currency."""
+    """Parts of a nudge's net value for one persona, means per person, in the app's currency. `weight`: the persona's
+    share of people; rates are in [0, 1].
+    """
 
     persona: str
     weight: float
@@ -30,12 +33,14 @@ class IncrementalPart(NamedTuple):
 
     @property
     def net(self) -> float:
-        """U_a − U_0."""
+        """Net value U_a − U_0 of the nudge per person, in currency."""
         return self.won - self.sure - self.others - self.shown
 
 
 def taken_apart(people: Population, arm: str, seed: int = 0) -> list[IncrementalPart]:
-    """Each persona, and last everybody. ValueError if the stage has no such arm."""
+    """The parts of each persona, and last those of everybody, for the nudge `arm`, by 100,000 contexts for each
+    persona. Raises ValueError if the stage has no such arm.
+    """
     a = people.stage.arms.index(arm)
     margin = people.stage.reward.value * people.amount
     cost = margin - float(people.kept[a]) * people.amount

@@ -1,4 +1,5 @@
-"""Are simulated sessions like real ones? A classifier two-sample test (Lopez-Paz & Oquab 2017) on shop sessions.
+"""Realism: are simulated sessions like real ones? A classifier two-sample test (Lopez-Paz & Oquab 2017) on shop
+sessions.
 
 The real ones: UCI online shoppers purchasing intention (Sakar et al. 2019), 12,330 sessions: product pages, seconds on
 them, returning or not, bought or not. Sessions without any time on a product are left out: the simulator begins at a
@@ -6,7 +7,7 @@ visit. Its law of a visit, with two personas, is fitted to half of them by the m
 squares and products is trained to tell the other half from simulated sessions. Its area under the ROC curve on sessions
 that it has not seen says how well it can: 0.5 is not at all.
 
-Shapes: n sessions; a session is (log pages, log seconds, returning, bought).
+Shapes: n sessions; a session is (log pages, log seconds, returning, bought), logs of 1 + the number.
 """
 
 import math
@@ -32,7 +33,9 @@ _REACH = np.array([1.3, 1.0])  # log range of pages and seconds over the largest
 
 
 class TwoSampleTest(NamedTuple):
-    """auc of telling `real` sessions from simulated ones; `shuffled`: from real ones whose columns were permuted."""
+    """Result of the two-sample test on `real` sessions. `auc`: of telling them from simulated ones; `shuffled`: from
+    real ones whose columns were permuted, which shows what the test would detect. Both in [0, 1], 0.5 is chance.
+    """
 
     real: int
     auc: float
@@ -40,7 +43,8 @@ class TwoSampleTest(NamedTuple):
 
 
 def read(file: Path) -> Array:
-    """Sessions (n, 4) of the UCI table, see `bandit.tables.reader`. InvalidRequest if it is another or has a bad cell.
+    """Sessions (n, 4) of the UCI table, see `bandit.tables.reader`. Raises InvalidRequest if it is another table or has
+    a bad cell.
     """
     table = reader.read(str(file), lambda: file.open("rb"))
     missing = [c for c in _COLUMNS if c not in table.names]
@@ -65,7 +69,9 @@ def _column(table: Table, name: str) -> Array:
 
 
 def two_sample(real: Array, seed: int = 0) -> TwoSampleTest:
-    """Fit to a random half, tell the other half from as many simulated sessions."""
+    """The two-sample test: fit the simulator to a random half of `real` (n, 4), then tell the other half from as many
+    simulated sessions. `seed` decides the halves, the sessions and the folds.
+    """
     order = np.random.default_rng(seed).permutation(len(real))
     half = len(real) // 2
     seen, kept = real[order[:half]], real[order[half:]]
@@ -77,7 +83,9 @@ def two_sample(real: Array, seed: int = 0) -> TwoSampleTest:
 
 
 def fitted(sessions: Array) -> Population:
-    """Two personas of a shop: medians from the means of buyers and of others, spread and correlation from the rest."""
+    """Population of a shop with two personas, fitted to sessions (n, 4) by the method of moments: medians from the
+    means of buyers and of others, spread and correlation from the rest.
+    """
     bought = sessions[:, 3].mean()
     others = (bought - _EAGER * _BUYS) / (1.0 - _EAGER)
     among = np.array([[_EAGER * _BUYS, (1 - _EAGER) * others], [_EAGER * (1 - _BUYS), (1 - _EAGER) * (1 - others)]])
@@ -114,7 +122,7 @@ def _persona(weight: float, intent: float, kind: Array) -> Persona:
 
 
 def drawn(made: Population, n: int, seed: int) -> Array:
-    """n simulated sessions, (n, 4); numbers of pages are whole."""
+    """n simulated sessions of a fitted shop, (n, 4), without a nudge; numbers of pages are whole."""
     rng = np.random.default_rng([seed, 1])
     persona = rng.choice(2, size=n, p=made.weights)
     position = made.positions(persona, rng.standard_normal((n, made.normals)), rng.random((n, made.uniforms)))
@@ -125,7 +133,9 @@ def drawn(made: Population, n: int, seed: int) -> Array:
 
 
 def auc(left: Array, right: Array, seed: int = 0) -> float:
-    """Area under the ROC curve of a logistic regression with squares and products, over folds it has not seen."""
+    """Area under the ROC curve, in [0, 1], of telling sessions `left` from `right` (n, 4 each) by a logistic regression
+    with squares and products, over five folds that it has not seen.
+    """
     x, y = _terms(np.concatenate([left, right])), np.repeat([1.0, 0.0], [len(left), len(right)])
     fold = np.random.default_rng([seed, 3]).integers(0, _FOLDS, len(y))
     score = np.zeros(len(y))
