@@ -34,11 +34,11 @@ class PersonNoise(NamedTuple):
     normal: Array  # (n, m)
     uniform: Array  # (n, q)
     draw: Array  # picks the arm
-    reward: Array
-    delay: Array
-    opt_out: Array
-    leave: Array
-    move: Array
+    reward: Array  # whether a reward comes
+    delay: Array  # and when
+    opt_out: Array  # whether nudges are switched off
+    leave: Array  # whether the app is left after that
+    move: Array  # to which stage without a reward
     proof: Array  # (n, 2): deadline, stock
     gap: Array  # normal
 

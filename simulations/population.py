@@ -72,7 +72,7 @@ class Population:
     all policies face the same people. Raises CatalogueError if the scenario does not fit the stage (see
     `scenario.check`).
 
-        people = Population(load("ecommerce"), catalogue.stage("cart"))
+        people = Population(load("fashion"), catalogue.stage("browsing"))
         people.utility(people.rate(position, VisitSituation.first(len(position))))  # (n, k)
     """
 

@@ -42,12 +42,13 @@ class Persona(_Part, frozen=True, kw_only=True):
 
 
 class FurtherStage(_Part, frozen=True, kw_only=True):
-    """Another stage of the journey than the rich one, in short; lists are in the order of the personas.
+    """One stage of the journey, in short; lists are in the order of the personas. The rich stage has one too, of which
+    `amount` and what leads onward (`then`, `rests`, `otherwise`) count.
 
-    `base`, `effects`, `delay_hours`, `proof`: as for the rich stage; a feature left out says nothing about the persona.
-    `amount`: what a reward is, where it is not 0 or 1. `then`: the stage after a reward, on the next day; with `rests`,
-    only after the usual gap. `otherwise`: stage → P(next visit is there) after silence; the rest leaves the app for
-    good.
+    `base`, `effects`, `features`, `delay_hours`, `proof`: as for the rich stage; a feature left out says nothing about
+    the persona. `amount`: what a reward is, where it is not 0 or 1. `then`: the stage after a reward, on the next day;
+    with `rests`, only after the usual gap. `otherwise`: stage → P(next visit is there) after silence; the rest leaves
+    the app for good.
     """
 
     base: Share | None = None
@@ -86,9 +87,9 @@ class Novelty(_Part, frozen=True, kw_only=True):
 
 
 class EffectDrift(_Part, frozen=True, kw_only=True):
-    """Drift of effects, for each nudge its own: `ou` wanders as an Ornstein–Uhlenbeck process with stationary sd `sd`
-    (logits) and `half_life_days`; `redraw` adds one draw of N(0, sd²) on day `day`. The path is a function of the
-    scenario's `number`, not of the seed of a run.
+    """Drift of effects, for each nudge its own. `kind`: `ou` wanders as an Ornstein–Uhlenbeck process with stationary
+    sd `sd` (logits) and `half_life_days`; `redraw` adds one draw of N(0, sd²) on day `day`; `none` is no drift. The
+    path is a function of the scenario's `number`, not of the seed of a run.
     """
 
     kind: Literal["none", "ou", "redraw"] = "none"
@@ -160,7 +161,7 @@ class Scenario(_Part, frozen=True, kw_only=True):
     drift: EffectDrift = EffectDrift()
     coupons: CouponHabit = CouponHabit()
     visits: VisitTiming = VisitTiming()
-    journey: dict[str, FurtherStage] = {}
+    journey: dict[str, FurtherStage] = {}  # stage → what it is and where it leads
 
 
 def names() -> list[str]:

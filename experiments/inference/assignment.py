@@ -68,7 +68,7 @@ class Assignment:
     in any order. Made by `LogDiagnostics.of` for each part, tested once at the end by `shares`.
     """
 
-    n: int = 0
+    n: int = 0  # rounds
     count: Array = field(default_factory=lambda: np.zeros(0))  # (k,)
     expected: Array | None = None  # (k,) Σp; None: only the drawn arms' propensities are known
     covariance: Array | None = None  # (k, k)

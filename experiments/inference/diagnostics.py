@@ -37,9 +37,9 @@ class DiagnosticLimits(NamedTuple):
     matured: float = 0.9  # share of rows before the first unknown reward
     routing: float = 1e4  # e-value against the logged propensities: a sound log is refused once in 10,000
     weight_z: float = 5.0  # standard errors of the mean weight from 1
-    warn_ess: float = 200.0
-    warn_ess_share: float = 0.05
-    warn_conversions: int = 50
+    warn_ess: float = 200.0  # rounds of equal weight
+    warn_ess_share: float = 0.05  # ess over rounds
+    warn_conversions: int = 50  # rounds of weight > 0 whose reward is not 0
     warn_heaviest: float = 0.05  # share of Σw in one round
     warn_calibration: float = 5.0  # standard errors of mean r − q̂, in any tenth of q̂
     warn_gap: float = 2.0  # standard errors between dr and snips
@@ -79,21 +79,21 @@ class LogDiagnostics:
 
     rows: int = 0  # all, with those whose reward is not known yet and those after them
     n: int = 0  # that count
-    weight: float = 0.0
-    weight_square: float = 0.0
-    conversions: int = 0
+    weight: float = 0.0  # Σw
+    weight_square: float = 0.0  # Σw²
+    conversions: int = 0  # rounds of weight > 0 whose reward is not 0
     unsupported: float = 0.0  # Σ of π over arms that could not be drawn
     certain: int = 0  # propensity 1
     strayed: int = 0  # propensity of the arm is not that of its column
     columns: int = 0  # rounds with every arm's propensity
     inverse: float = 0.0  # Σ 1/p
-    inverse_square: float = 0.0
-    heaviest: float = 0.0
+    inverse_square: float = 0.0  # Σ 1/p²
+    heaviest: float = 0.0  # the largest w
     arms: Array = field(default_factory=_none)  # (k, …): rounds, Σ1/p, Σ log(1 + λ(1/p − 1)) − log(1 − λ)
     bins: Array = field(default_factory=_no_bins)  # (10, …): rounds, Σq̂, Σr, Σ(r − q̂)²
-    routing: SampleRatio | None = None
+    routing: SampleRatio | None = None  # None: not every arm's propensity is logged
     assignment: Assignment = field(default_factory=Assignment)
-    versions: dict[int, int] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)  # policy version → rounds
 
     @classmethod
     def of(

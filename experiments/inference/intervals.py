@@ -181,7 +181,7 @@ class UserSums:
 
     user: NDArray[np.int64]  # (g,) sorted, distinct
     sums: Array  # (g, 6): rounds, φ, vm, k3m, dm, even
-    modelled: bool = True
+    modelled: bool = True  # every part had vm, k3m and dm
 
     @classmethod
     def of(

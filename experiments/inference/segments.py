@@ -28,7 +28,7 @@ class SegmentEffect(NamedTuple):
     with all other segments' at the level asked for; `shrunk` also uses what the other segments say.
     """
 
-    name: str
+    name: str  # of the segment
     joint: Interval  # of its own rounds; all segments' cover together
     shrunk: Interval  # with what the others say
 

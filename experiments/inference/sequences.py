@@ -86,7 +86,7 @@ class BettingCapital:
     rate: Array  # (J, L) λ
     log_prior: Array  # (J, L)
     span: float  # the mean is in [0, span]
-    n: int
+    n: int  # rows
     total: Array  # (…, J) ΣX
     growth: Array  # (…, J, L) Σ log(1 + λ (X − ŷ)) + λ ŷ
 
@@ -180,8 +180,8 @@ class Sequence:
     """
 
     levels: tuple[SequenceLevels, ...]  # of the policy; and of the one that it is compared with
-    lower: BettingCapital
-    upper: BettingCapital
+    lower: BettingCapital  # bets that the mean is larger
+    upper: BettingCapital  # bets that the mean is smaller
 
     @classmethod
     def of_value(cls, policy: SequenceLevels, shape: tuple[int, ...] = ()) -> "Sequence":

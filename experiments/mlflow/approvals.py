@@ -25,18 +25,18 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     changed unseen.
     """
 
-    number: int
+    number: int  # of the move, from 1
     kind: str  # promote or rollback
     version: str
-    replaces: str
-    by: str
+    replaces: str  # the version that decided before; "" is none
+    by: str  # who approved or rolled back
     at: str  # ISO 8601
-    why: str
+    why: str  # the reason in words
     gate: str  # the verdict of the promotion rule
     override: str = ""  # why it was approved against the verdict
     back: str = ""  # where a rollback leads: what decided before this version was promoted; never what was taken back
     sha256: str = ""
-    belief_sha256: str = ""
+    belief_sha256: str = ""  # of the belief
     previous: str = ""
 
     def digest(self) -> str:
@@ -50,7 +50,7 @@ class ApprovalRecord(NamedTuple):
     """
 
     move: Approval
-    untold: tuple[str, ...]
+    untold: tuple[str, ...]  # one sentence each
 
 
 class RegistryState(NamedTuple):

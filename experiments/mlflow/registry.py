@@ -53,14 +53,14 @@ def digest(files: Mapping[str, bytes]) -> str:
 
 
 class Registry:
-    """Client of the policy registry on one MLflow server, at `uri`. The command line uses it to publish and approve;
-    the service uses it to find out what is approved.
+    """Client of the policy registry on one MLflow server, at `uri`. The command line uses it to publish and approve,
+    the registry synchronisation of the service to find out what is approved.
 
     Every method raises RemoteError when MLflow does not answer or refuses, except where it says that nothing is raised.
     Making one points MLflow's global tracking URI at `uri`, so a process talks to one server; methods block and are not
     meant for an event loop. Nothing that is loaded is executed: policies are read as data, never as code.
 
-        state = Registry("http://127.0.0.1:5000").standing("shop-checkout")
+        state = Registry("http://127.0.0.1:5000").standing("fashion-browsing")
         state.serves  # the approved move, or None
     """
 

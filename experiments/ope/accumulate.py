@@ -52,10 +52,10 @@ class EvaluationConfig(NamedTuple):
 
     targets: tuple[EvaluationPolicy, ...]
     against: tuple[EvaluationPolicy, ...] = ()
-    knobs: EstimatorSettings = EstimatorSettings()
+    knobs: EstimatorSettings = EstimatorSettings()  # parameters of the biased estimators
     rewards: RewardRange | None = None  # their range; taken to be [0, 1] while all of them lie there
     worth: ArmWorth | None = None  # values are net of costs, in currency; else they are rewards
-    slope: bool = False
+    slope: bool = False  # also choose thresholds by SLOPE
     follow: bool = True  # confidence sequences too: the costliest part
     heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
     force: bool = False  # estimate even what would be refused
@@ -87,11 +87,11 @@ class PolicySummary(NamedTuple):
     φ is in units of rewards, or of currency if `EvaluationConfig.worth` is given.
     """
 
-    tally: EstimatorSums
+    tally: EstimatorSums  # sums of all estimators
     value: Total  # of φ: doubly robust, or ips without a model
     contrasts: dict[str, Total]  # of φ less that of another policy, round by round
     same: dict[str, bool]  # whether the other policy did the same in every round
-    ladder: ThresholdLadder | None
+    ladder: ThresholdLadder | None  # for SLOPE, if it was asked for
     evidence: LogDiagnostics  # what the log can answer about the policy
     segments: dict[str, Moments]  # of the contrast with the champion
     sequence: Sequence | None  # of the value
@@ -121,20 +121,20 @@ class PolicySummary(NamedTuple):
 @dataclass(frozen=True)
 class LogSummary:
     """What one pass keeps of a part of a log: how many rounds count, moments of their rewards, and a `PolicySummary`
-    for each target. `LogSummary()` is the empty part; parts merge by `+` in the order of the log. Of constant size,
-    however long the log is, except for logs with users without propensities (`UserSums`).
+    for each target. `LogSummary()` is the empty part; parts merge by `+` in the order of the log. Its size is bounded
+    however long the log is: where the log names users, by 65,536 groups of them.
     """
 
     rows: int = 0  # all of them
-    holdout: int = 0
-    used: int = 0
+    holdout: int = 0  # rounds of the holdout whose reward is known
+    used: int = 0  # rounds that count
     ended: bool = False  # a reward was not known: nothing after it counts
     rewards: Moments = field(default_factory=Moments)  # of the rounds used
     control: Moments = field(default_factory=Moments)  # of the holdout's values
-    low: float = np.inf
-    high: float = -np.inf
-    dispersion: Dispersion = field(default_factory=Dispersion)
-    seen: tuple[PolicySummary, ...] = ()
+    low: float = np.inf  # the least reward used
+    high: float = -np.inf  # the largest
+    dispersion: Dispersion = field(default_factory=Dispersion)  # of the rewards used
+    seen: tuple[PolicySummary, ...] = ()  # one for each target; () while no round counts
 
     def __add__(self, other: "LogSummary") -> "LogSummary":
         """The summary of this part and then the other. If this part ended at an unknown reward, only the other's rows

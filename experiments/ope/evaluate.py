@@ -76,10 +76,10 @@ class Evaluation(NamedTuple):
     segments: SegmentSums | None  # of the contrast with the champion
     control: Estimate | None  # the holdout's mean reward
     rows: int  # of the log
-    holdout: int
-    diagnostics: dict[str, float]
+    holdout: int  # rounds of the holdout whose reward is known
+    diagnostics: dict[str, float]  # of `LogDiagnostics.summary`
     refused: tuple[Refusal, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # reasons to look twice, in sentences
     shares: ShareTest | None = None  # of the arms, observed and declared
     by_user: bool = False  # units are groups of users
 

@@ -33,7 +33,7 @@ class ThresholdLadder(NamedTuple):
     GRID}. Made for each part of a log if `EvaluationConfig.slope` is set; parts merge by `merged`.
     """
 
-    rungs: dict[str, tuple[Moments, ...]]
+    rungs: dict[str, tuple[Moments, ...]]  # family → moments, in the order of GRID
 
     @classmethod
     def of(cls, rounds: WeightedRounds) -> "ThresholdLadder":

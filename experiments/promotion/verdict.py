@@ -26,7 +26,7 @@ class PromotionEvidence(NamedTuple):
     promotion rule, made by the caller from evaluations.
     """
 
-    lift: Interval
+    lift: Interval  # over the policy it would replace; n counts rounds
     refused: tuple[str, ...] = ()  # reasons of `diagnostics.refusals`
     guardrails: Mapping[str, Interval] = _NONE  # increase of each metric for a decision
     segments: Mapping[str, Interval] = _NONE  # lift in each
@@ -36,7 +36,7 @@ class PromotionVerdict(NamedTuple):
     """The decision of a promotion rule, and every reason for it in a sentence, for the report and the audit trail."""
 
     decision: Decision
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # one at least
 
 
 def judge(report: PromotionEvidence, rule: PromotionRule) -> PromotionVerdict:

@@ -62,10 +62,10 @@ class ReportAnswer(NamedTuple):
     question: str
     answer: str
     tables: tuple[ReportTable, ...] = ()
-    note: str = ""
+    note: str = ""  # small print below the answer
     code: str = ""
     lines: tuple[str, tuple[ReportSeries, ...]] | None = None  # (unit, series)
-    stack: tuple[ReportSeries, ...] = ()
+    stack: tuple[ReportSeries, ...] = ()  # arm shares over time, they sum to 1
     forest: tuple[ReportBar, ...] = ()
     histogram: tuple[str, Array] | None = None  # (what, values in [0, 1])
     unit: str = ""
@@ -75,9 +75,10 @@ class Report(NamedTuple):
     """Everything a reviewer sees of one run of a policy. A frozen value with all numbers computed: who writes or draws
     it only formats.
 
-    Guaranteed: `metrics` are finite and rounded to 4 or 5 significant digits, headline first; `facts` have the same
-    keys for all runs of a kind; series have at most 300 points; `command` makes the run again. Made by `simulated` and
-    `replayed` here, by `simulation_report.report` and by `review.build`.
+    Guaranteed: `metrics` are rounded to 4 or 5 significant digits, headline first; `facts` have the same keys for all
+    runs of a kind; series have at most `POINTS` points (those of a simulation one a day); `command` makes the run
+    again. Made by `simulated` and `replayed` here, by `simulation_report.report` and by `review.build`; drawn by
+    `html_report.render`, written by `experiments.mlflow.tracking`.
     """
 
     title: str
@@ -90,7 +91,7 @@ class Report(NamedTuple):
     curves: tuple[tuple[str, str, tuple[ReportSeries, ...]], ...]  # (title, unit, series)
     shares: tuple[ReportSeries, ...]  # arm shares over time, they sum to 1
     propensities: Array  # (n,) of the drawn arms
-    floor: float
+    floor: float  # least propensity of an eligible arm
     command: str  # makes the run again
     answers: tuple[ReportAnswer, ...] = ()  # the fifteen of a review
     extra: tuple[tuple[str, ReportSeries], ...] = ()  # more series to log: (key, series)
@@ -108,7 +109,7 @@ class ReportSubject(NamedTuple):
     version: int
     seed: int
     command: str
-    belief_sha256: str
+    belief_sha256: str  # hexadecimal
     kind: str  # "simulation" or "replay"
     data: str
     alarms: tuple[str, ...] = ()  # of drift: arm, direction, when

@@ -31,24 +31,24 @@ class ReviewSubject(NamedTuple):
     stage: str
     currency: str
     kind: str  # candidate or live
-    algorithm: str
-    settings: str
-    arms: tuple[str, ...]
+    algorithm: str  # tag of the policy
+    settings: str  # hyperparameters in words
+    arms: tuple[str, ...]  # k names
     floor: float
     version: int  # settlements learned
     belief_sha256: str
     policy_sha256: str
-    salt_id: str
+    salt_id: str  # hash of the service's salt
     champion: str  # what it is compared with
     rule: str  # the promotion rule in words
     data: str  # which decisions
     data_sha256: str
     window: str  # from … to
-    alarms: tuple[str, ...]
+    alarms: tuple[str, ...]  # of drift
     live: str  # what is live, since when, who, why
-    rollback: str
-    command: str
-    git: str
+    rollback: str  # how to roll back, and to what
+    command: str  # makes the review again
+    git: str  # commit of the code
     binary: bool  # rewards are yes or no: lifts in percentage points
 
 
@@ -69,7 +69,7 @@ class ReviewFindings(NamedTuple):
     net: Evaluation
     monitored: LiftReport
     segments: Mapping[str, SegmentSums]
-    verdict: PromotionVerdict
+    verdict: PromotionVerdict  # of the promotion rule
     diff: PolicyDiff | None
     control: int = 0  # decisions of the holdout
     exposed: int = 0  # those whose person had been shown nudges before

@@ -21,9 +21,9 @@ class PolicyResult(NamedTuple):
     """
 
     policy: str
-    arms: tuple[str, ...]
-    personas: tuple[str, ...]
-    users: int
+    arms: tuple[str, ...]  # k names
+    personas: tuple[str, ...]  # Z names
+    users: int  # of each seed
     decisions: Array  # (S, D)
     regret: Array  # (S, D)
     value: Array  # (S, D) expected net value
@@ -36,7 +36,7 @@ class PolicyResult(NamedTuple):
     shown: Array  # (Z, k) shown, all seeds
     ages: Array  # (B,) rewards by age, in equal parts of the window
     propensities: Array  # a sample
-    floor: float
+    floor: float  # least propensity of an eligible arm
 
     @property
     def value_per_user(self) -> Array:

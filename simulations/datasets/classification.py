@@ -48,7 +48,7 @@ class LabelledExamples(NamedTuple):
 
     x: Array  # (n, d) on the 2⁻¹² grid
     label: NDArray[np.intp]  # (n,) index into `classes`
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # K labels as written in the file
     columns: tuple[str, ...]
     name: str  # of the label's column
     notes: tuple[str, ...]

@@ -22,16 +22,16 @@ class RunSummary(msgspec.Struct):
     app's currency, rewards in their own units. Written as JSON for each cell of a study.
     """
 
-    arms: list[str]
-    personas: list[str]
+    arms: list[str]  # k names
+    personas: list[str]  # Z names
     decisions: list[int] = []
-    regret: list[float] = []
+    regret: list[float] = []  # best eligible arm less the one shown, given what can be seen
     value: list[float] = []  # expected net value of what was shown, for these very people
     none: list[float] = []  # … of no nudge
     net: list[float] = []  # realised
-    rewards: list[float] = []
+    rewards: list[float] = []  # Σ reward, in its own units
     conversions: list[int] = []  # decisions with a reward
-    nudged: list[int] = []
+    nudged: list[int] = []  # decisions with a nudge
     fatigue: list[float] = []  # Σ F
     by_day: list[list[int]] = []  # (D, k) shown
     shown: list[list[int]] = []  # (Z, k)
@@ -49,15 +49,15 @@ class VisitSummary(NamedTuple):
     in currency.
     """
 
-    arm: NDArray[np.intp]
-    persona: NDArray[np.intp]
+    arm: NDArray[np.intp]  # number of what was shown
+    persona: NDArray[np.intp]  # number of the persona
     truth: Array
     visible: Array  # value of what was shown, given what can be seen
     regret: Array
-    reward: Array
+    reward: Array  # within the window, in its own units
     delay: Array  # seconds, NaN if never
-    fatigue: Array
-    propensity: Array
+    fatigue: Array  # F at the visit
+    propensity: Array  # of what was shown
 
 
 def tally(people: Population) -> RunSummary:

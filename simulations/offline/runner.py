@@ -57,8 +57,8 @@ class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
     holdout: float = 0.0
 
     def digest(self) -> str:
-        """Name of the run, 16 hexadecimal digits: equal cells give equal logs, and the same code version is part of
-        it.
+        """Name of the run, 16 hexadecimal digits: equal cells give equal logs. A version number of the runner is part
+        of it, raised when the same cell would run otherwise.
         """
         return hashlib.sha256(msgspec.json.encode(self) + _VERSION).hexdigest()[:16]
 
@@ -67,17 +67,17 @@ class StepDecisions(NamedTuple):
     """The n decisions of one stage in one step, and what became of them. Propensities, truth and regret are exact."""
 
     stage: str
-    user: NDArray[np.int64]
-    at: NDArray[np.int64]  # µs
-    version: int
+    user: NDArray[np.int64]  # (n,) numbers from 0
+    at: NDArray[np.int64]  # (n,) µs since 1970
+    version: int  # of the snapshot that decided
     position: Array  # (n, f) features before they were encoded
     x: Array  # (n, d)
-    arm: NDArray[np.intp]
+    arm: NDArray[np.intp]  # (n,) number of what was shown
     reward: Array  # (n,) within the window, in its own units
     delay: Array  # (n,) seconds to the reward, also after the window; NaN if it never comes
     propensities: Array  # (n, k)
     mean: Array  # (n, k) q̂ in [0, 1] units
-    holdout: Mask
+    holdout: Mask  # (n,)
     truth: Array  # (n, k) exact expected net value of each arm for this very person, in currency
     regret: Array  # (n,) exact, given what can be seen: best eligible arm less the one shown
 
@@ -95,14 +95,14 @@ class CellOutcome(msgspec.Struct, frozen=True, kw_only=True):
     each day, and drift alarms by stage.
     """
 
-    label: str
+    label: str  # of the policy specification
     seed: int
     users: int
     days: int
     digest: str
-    stages: dict[str, RunSummary]
-    opted_out: list[float]
-    alarms: dict[str, int]
+    stages: dict[str, RunSummary]  # stage → sums
+    opted_out: list[float]  # (D,) share of those who have arrived
+    alarms: dict[str, int]  # stage → drift alarms
 
 
 class _Visit(NamedTuple):

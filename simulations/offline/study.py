@@ -26,8 +26,8 @@ class CellResult(NamedTuple):
     archive.
     """
 
-    done: CellOutcome
-    snapshots: dict[str, bytes]
+    done: CellOutcome  # the outcome
+    snapshots: dict[str, bytes]  # stage → bytes of an archive
 
 
 def cells(

@@ -31,11 +31,11 @@ class LongRunValue(NamedTuple):
     policy, and with the best constant price. `price` is the shadow price η; `by_price` are (η, value).
     """
 
-    none: float
+    none: float  # never a nudge
     myopic: float
     best: float
     price: float
-    priced: float
+    priced: float  # at the shadow price
     by_price: tuple[tuple[float, float], ...]
 
     @property
@@ -126,5 +126,7 @@ def value(given: PlanningProblem, visits: int, price: float | None) -> float:
 
 
 def longrun(scenario: Scenario, people: Population, visits: int = 10) -> LongRunValue:
-    """Long-run values of a scenario's rich stage: `solve` of its `problem`. Called by `journey-bandit simulate`."""
+    """Long-run values of a scenario's rich stage: `solve` of its `problem`. Called by `journey-bandit simulate longrun`
+    on the shipped scenarios.
+    """
     return solve(problem(scenario, people), visits)
