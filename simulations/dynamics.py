@@ -85,12 +85,12 @@ def traits(scenario: Scenario, seed: int, users: int, days: float, holdout: floa
     """Traits of N = `users` people. They first come by a Poisson process with the scenario's weekly profile, given that
     N come within `days` days in all. `holdout`: share of them in the control group.
     """
-    blocks = [_born(scenario, seed, block, days) for block in range(-(-users // _BLOCK))]
+    blocks = [_block_traits(scenario, seed, block, days) for block in range(-(-users // _BLOCK))]
     persona, effect, harvests, held, arrives = (np.concatenate(part)[:users] for part in zip(*blocks, strict=True))
     return PersonTraits(persona, effect, harvests, held < holdout, arrives)
 
 
-def _born(scenario: Scenario, seed: int, block: int, days: float) -> tuple[NDArray[np.generic], ...]:
+def _block_traits(scenario: Scenario, seed: int, block: int, days: float) -> tuple[NDArray[np.generic], ...]:
     rng, personas = _generator(seed, _PEOPLE, block), list(scenario.personas.values())
     uniform = rng.random((_BLOCK, 4))
     edges = np.cumsum([p.weight for p in personas])[:-1]
@@ -114,7 +114,7 @@ class PopulationState:
     def __init__(self, scenario: Scenario, made: PersonTraits, stages: tuple[str, ...], legs: dict[str, FurtherStage]):
         n = len(made.persona)
         self.scenario, self.traits, self._stages = scenario, made, stages
-        self._moves = [_edges(stages, legs.get(name)) for name in stages]
+        self._moves = [_onward(stages, legs.get(name)) for name in stages]
         self.place = np.zeros(n, dtype=np.intp)
         self.due = made.arrives.copy()
         self._fatigue, self._last = np.zeros(n), made.arrives.copy()
@@ -181,7 +181,7 @@ class _Move(NamedTuple):
     rests: bool
 
 
-def _edges(stages: tuple[str, ...], leg: FurtherStage | None) -> _Move | None:
+def _onward(stages: tuple[str, ...], leg: FurtherStage | None) -> _Move | None:
     if leg is None or len(stages) == 1:
         return None
     to = np.array([*(stages.index(name) for name in leg.otherwise), GONE], dtype=np.intp)

@@ -88,7 +88,7 @@ class Population:
         self.intents = np.array([p.intent for p in personas])  # (Z,)
         self.coupon = np.array([a in scenario.coupons.arms if rich else False for a in stage.arms])  # (k,)
         self.amount = leg.amount if leg else 1.0
-        self._law = _Law(scenario, stage, leg if not rich else None)
+        self._law = _FeatureLaw(scenario, stage, leg if not rich else None)
         self.average = _averaged(scenario.user_sd)
         base = scenario.base if rich or leg is None or leg.base is None else leg.base
         self.level = self._level(base)
@@ -108,7 +108,7 @@ class Population:
         self.kept = stage.reward.value - np.array([0.0, *(n.cost_when_rewarded for n in nudges)])  # (k,)
         self.shown = np.array([0.0, *(n.cost for n in nudges)])  # (k,)
         self._proof = scenario.proof if rich or leg is None else leg.proof
-        self._moved = moves(scenario.drift, len(stage.arms), 0)
+        self._moved = drift_paths(scenario.drift, len(stage.arms), 0)
 
     @property
     def normals(self) -> int:
@@ -213,7 +213,7 @@ class Population:
     def moved(self, day: float) -> Array:
         """Drift of each arm's effect on a day, (k,) logits; 0 for no nudge."""
         if int(day) >= len(self._moved):
-            self._moved = moves(self.scenario.drift, len(self.stage.arms), 2 * int(day) + 16)
+            self._moved = drift_paths(self.scenario.drift, len(self.stage.arms), 2 * int(day) + 16)
         return np.asarray(self._moved[int(day)])
 
     def _steep(self, position: Array) -> Array:
@@ -226,7 +226,7 @@ class Population:
         return np.asarray(optimize.brentq(excess, -20.0, 20.0) + self.intents)
 
 
-class _Law:
+class _FeatureLaw:
     """The law of features given the persona, and its likelihood."""
 
     def __init__(self, scenario: Scenario, stage: Stage, leg: FurtherStage | None):
@@ -289,7 +289,7 @@ class _Law:
         return np.asarray(logs)
 
 
-def moves(drift: EffectDrift, k: int, days: int) -> Array:
+def drift_paths(drift: EffectDrift, k: int, days: int) -> Array:
     """Drift paths: where each arm's effect is on days 0 … `days`, (days + 1, k) logits; no nudge stays at 0. A function
     of the drift's own `number`, so that it is the same world for every seed of a run.
     """

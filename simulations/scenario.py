@@ -211,7 +211,7 @@ def parse(text: str, file: str) -> Scenario:
     return scenario
 
 
-def brief(scenario: Scenario, days: int) -> str | None:
+def short_run_warning(scenario: Scenario, days: int) -> str | None:
     """A sentence of warning about a simulation of `days` days, if most users would come back only after its end; else
     None.
     """

@@ -1,7 +1,7 @@
 """Column types of a log: which column means what, and how its cells of text become numbers.
 
 Names of arms become the numbers 0 … k − 1, times become µs since 1970 (UTC), true and false become 1 and 0.
-`experiments.data.files` calls `naming` once for a file and `typed` for each column of each chunk.
+`experiments.data.files` calls `column_naming` once for a file and `typed_column` for each column of each chunk.
 
 Shapes: n rows, k arms.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import cells as values
 from bandit.tables.reader import refused
-from experiments.data.rounds import Where
+from experiments.data.rounds import RowLabel
 
 KNOWN = re.compile(
     r"action|reward|pscore|pi_e|q_hat_logged|q_hat_under_pi_e|position|user|at|version|holdout|segment"
@@ -40,7 +40,7 @@ class ColumnNaming(NamedTuple):
     columns: dict[str, str]
 
 
-def naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> ColumnNaming:
+def column_naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> ColumnNaming:
     """The column naming of a file with the header `names`. `drawn`: how often each cell of the column action occurs.
 
     Arms are named if most cells of action are no numbers: "none" is arm 0, the others follow in alphabetical order.
@@ -76,7 +76,9 @@ def _family(prefix: str, names: Sequence[str], said: Iterable[str]) -> list[str]
     return ends if set(ends) & set(said) else []
 
 
-def typed(name: str, cells: Sequence[str], mark: str, arms: Sequence[str], where: Where) -> NDArray[np.generic]:
+def typed_column(
+    name: str, cells: Sequence[str], mark: str, arms: Sequence[str], where: RowLabel
+) -> NDArray[np.generic]:
     """One column of text as the array (n,) that it means: int64 for action (if arms are named) and at (µs), bool for
     holdout, text for user and segment, float64 for the rest, NaN where a cell is empty.
 
@@ -105,7 +107,7 @@ def _time(cell: str) -> int | None:
     return int(whole[1]) if whole else values.instant(cell)
 
 
-def _each(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: Where) -> list[int]:
+def _each(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: RowLabel) -> list[int]:
     bad = [i for i, value in enumerate(found) if value is None]
     if bad:
         raise InvalidRequest(*(_unusable(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))

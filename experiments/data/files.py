@@ -1,5 +1,5 @@
 """Log files, read as a stream: tables of text (see `bandit.tables.reader`) and Parquet. Only columns that
-`column_types.naming` knows are read.
+`column_types.column_naming` knows are read.
 
 A Parquet file of ours says in its metadata, under `journey_bandit`, what it is; its q̂ are on [0, 1] and become units
 of the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is one part. A
@@ -26,8 +26,8 @@ from bandit.catalogue.decoding import closest
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import reader
 from bandit.tables.reader import Table, refused
-from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, naming, typed
-from experiments.data.rounds import LoggedRounds, RewardRange, Source, Where, rounds_of
+from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, column_naming, typed_column
+from experiments.data.rounds import LoggedRounds, RewardRange, RowLabel, Source, rounds_of
 
 BATCH = 100_000  # rows of a chunk, at most
 _UNREADABLE = (pa.ArrowException, OSError)
@@ -161,7 +161,7 @@ def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     if "action" in table.names:
         j = table.place("action")
         drawn.update(row.cells[j] for row in table.rows())
-    found = naming(str(path), table.names, drawn)
+    found = column_naming(str(path), table.names, drawn)
     for name in found.columns:
         table.place(name)  # complains of one that is there twice
     return LogFile(path, found, table.names, 1, table=table)
@@ -183,7 +183,7 @@ def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
                     drawn.update(_cells(batch.column(0)))
     except _UNREADABLE as error:
         raise _unreadable(path) from error
-    found = naming(str(path), list(ours.values()), drawn)
+    found = column_naming(str(path), list(ours.values()), drawn)
     columns = {column: found.columns[name] for column, name in ours.items() if name in found.columns}
     meta = _meta((schema.metadata or {}).get(b"journey_bandit"))
     return LogFile(path, ColumnNaming(found.arms, columns), tuple(schema.names), parts, meta)
@@ -215,7 +215,7 @@ def _chunks(log: LogFile, part: int, of: int) -> Iterator[LoggedRounds]:
         yield rounds
 
 
-Piece = tuple[dict[str, NDArray[np.generic]], Where, int]
+Piece = tuple[dict[str, NDArray[np.generic]], RowLabel, int]
 """Columns, how their rows are named, and the number of the first row in its file."""
 
 
@@ -225,16 +225,16 @@ def _text(log: LogFile, table: Table) -> Iterator[Piece]:
     while piece := list(islice(rows, BATCH)):
         where = _line(table.name, [row.line for row in piece])
         cells = {name: [row.cells[j] for row in piece] for name, j in places.items()}
-        columns = {n: typed(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
+        columns = {n: typed_column(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
         yield columns, where, first
         first += len(piece)
 
 
-def _line(name: str, lines: list[int]) -> Where:
+def _line(name: str, lines: list[int]) -> RowLabel:
     return lambda i: f"{name}:{lines[i]}"
 
 
-def _row(name: str, first: int) -> Where:
+def _row(name: str, first: int) -> RowLabel:
     return lambda i: f"{name} row {first + i}"
 
 
@@ -293,13 +293,13 @@ def _cell(cell: object) -> str:
         return cell.hex()
 
 
-def _column(name: str, column: Any, arms: tuple[str, ...], where: Where) -> NDArray[np.generic]:
+def _column(name: str, column: Any, arms: tuple[str, ...], where: RowLabel) -> NDArray[np.generic]:
     """As numpy; what is not there is NaN, or "" in text."""
     kind = column.type
     if pa.types.is_nested(kind):
         raise refused(f"{where(0)}: {name}", f"cells of the type {kind} hold several values", "one value in a cell")
     if _texts(kind) or (name in TEXT and not pa.types.is_integer(kind)) or (name in TEXT and column.null_count):
-        return typed(name, _cells(column), ".", arms, where)
+        return typed_column(name, _cells(column), ".", arms, where)
     if pa.types.is_temporal(kind):
         column = column.cast(pa.timestamp("us", kind.tz if pa.types.is_timestamp(kind) else None)).cast(pa.int64())
     elif pa.types.is_boolean(kind):

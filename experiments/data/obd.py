@@ -19,7 +19,7 @@ import yaml
 from bandit.arrays import Array
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import cells, reader
-from experiments.data.rounds import LoggedRounds, checked
+from experiments.data.rounds import LoggedRounds, checked_rounds
 
 POLICIES = ("random", "bts")
 FEATURES = tuple(f"user_feature_{i}" for i in range(4))
@@ -70,7 +70,7 @@ def read(folder: Path, policy: str, campaign: str) -> LoggedRounds:
         x=np.column_stack(x).astype(np.float64) if x else np.zeros((len(item), 0)),
         position=places.astype(np.int64),
     )
-    return checked(rounds)
+    return checked_rounds(rounds)
 
 
 def uniform(items: int, positions: int) -> BehaviorPolicy:

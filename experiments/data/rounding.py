@@ -2,7 +2,7 @@
 
 A row is accepted as rounded if every number in it has been written with at most d digits, d at least 3, and the sum is
 off by no more than rounding explains: half a unit of the last digit for each number that uses all d of them. Then it is
-scaled to sum to 1. Anything else is a real error, which `rounds.checked` refuses.
+scaled to sum to 1. Anything else is a real error, which `rounds.checked_rounds` refuses.
 
 Shapes: n rows, k probabilities.
 """
@@ -16,7 +16,7 @@ _LEAST, _MOST = 3, 12  # digits
 _EXACT = 1e-9  # of a unit of the last digit: what a float adds
 
 
-def slack(table: Array) -> Array:
+def rounding_tolerance(table: Array) -> Array:
     """Rounding tolerance (n,) of the rows of `table` (n, k): how far from 1 rounding alone may have moved the sum of
     each row; 0 where rounding explains nothing.
     """
@@ -38,7 +38,7 @@ def digits_of(values: Array) -> NDArray[np.int64]:
     return found
 
 
-def summed_to_one(table: Array) -> tuple[Array, NDArray[np.bool_]]:
+def scaled_to_one(table: Array) -> tuple[Array, NDArray[np.bool_]]:
     """The table (n, k) with its rounded rows scaled to sum to 1, and the mask (n,) of the rows that were scaled.
 
     Rows that are off by more than rounding explains are left as they are. The input is never changed; without such rows
@@ -49,7 +49,7 @@ def summed_to_one(table: Array) -> tuple[Array, NDArray[np.bool_]]:
     if not off.any():
         return table, off
     rounded = off.copy()
-    rounded[off] = np.abs(total[off] - 1.0) <= slack(table[off])
+    rounded[off] = np.abs(total[off] - 1.0) <= rounding_tolerance(table[off])
     if not rounded.any():
         return table, rounded
     scaled = table.copy()

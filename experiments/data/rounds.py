@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bandit.arrays import Array, Ints
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables.cells import missing
-from experiments.data.rounding import summed_to_one
+from experiments.data.rounding import scaled_to_one
 
 _SUM = 1e-6  # how far from 1 a row of probabilities may sum: files print them with so many digits
 _NUMBER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
@@ -32,9 +32,9 @@ class LoggedRounds(NamedTuple):
     is not known yet is NaN. `pi`, `q` and `model` are one evaluated policy's π(action), q̂(action) and Σ_a π(a) q̂(a),
     for logs that hold only these; `target` and `q_hat` are the whole rows.
 
-    Guaranteed when made by `rounds_of` or passed through `checked`: actions are in 0 … k − 1, pscore is in (0, 1], rows
-    of `target` and `propensities` are ≥ 0 and sum to 1 to 1e-6, q̂ and x are finite. The constructor itself checks
-    nothing. Immutable as a tuple; the arrays are shared and are not to be written to.
+    Guaranteed when made by `rounds_of` or passed through `checked_rounds`: actions are in 0 … k − 1, pscore is in (0,
+    1], rows of `target` and `propensities` are ≥ 0 and sum to 1 to 1e-6, q̂ and x are finite. The constructor itself
+    checks nothing. Immutable as a tuple; the arrays are shared and are not to be written to.
 
         rounds = LoggedRounds(action=np.array([0, 1]), reward=np.array([0.0, 1.0]), pscore=np.array([0.5, 0.5]))
     """
@@ -73,7 +73,9 @@ class LoggedRounds(NamedTuple):
 
 
 Source = Callable[[], Iterator[LoggedRounds]]
-Where = Callable[[int], str]  # says in words which row is meant
+"""A log: each call gives its chunks from the start, in the order of the log. Reading may raise InvalidRequest."""
+RowLabel = Callable[[int], str]
+"""Names a row by its place in a chunk, for messages, e.g. "log.csv:17"."""
 
 
 class RewardRange(NamedTuple):
@@ -92,9 +94,9 @@ def chunked(rounds: LoggedRounds, size: int = 100_000) -> Source:
 
 
 def rounds_of(
-    columns: Mapping[str, NDArray[np.generic]], where: Where = "row {}".format, first: int = 0
+    columns: Mapping[str, NDArray[np.generic]], where: RowLabel = "row {}".format, first: int = 0
 ) -> LoggedRounds:
-    """Logged rounds from named columns (n,) each, as a file holds them; checked as `checked` does.
+    """Logged rounds from named columns (n,) each, as a file holds them; checked as `checked_rounds` does.
 
     `where`: names a row by its place, for messages. `first`: the number of row 0 in the whole log, by which users who
     are not known are told apart. Read are action, reward, pscore; pi_e or pi_e_0…; q_hat_logged and q_hat_under_pi_e,
@@ -117,7 +119,7 @@ def rounds_of(
         pi=_optional(columns, "pi_e", where),
         q=_optional(columns, "q_hat_logged", where),
         model=_optional(columns, "q_hat_under_pi_e", where),
-        user=None if "user" not in columns else keyed(columns["user"], first),
+        user=None if "user" not in columns else user_keys(columns["user"], first),
         position=_whole(columns, "position", where) if "position" in columns else None,
         at=_whole(columns, "at", where) if "at" in columns else None,
         version=_whole(columns, "version", where) if "version" in columns else None,
@@ -125,14 +127,14 @@ def rounds_of(
         segment=columns["segment"].astype(np.str_) if "segment" in columns else None,
         truth=_wide(columns, "truth_", where),
     )
-    return checked(rounds, where)
+    return checked_rounds(rounds, where)
 
 
 _REQUIRED = ("action", "reward", "pscore")
 _NEEDED = "a log needs at least action, reward, pscore, and pi_e or pi_e_0 … pi_e_<k-1>"
 
 
-def checked(rounds: LoggedRounds, where: Where = "row {}".format) -> LoggedRounds:
+def checked_rounds(rounds: LoggedRounds, where: RowLabel = "row {}".format) -> LoggedRounds:
     """The same rounds once their values are checked, with rounded probabilities scaled to sum to 1 (see `rounding`).
 
     `where`: names a row by its place, for messages. Raises InvalidRequest with every column whose values are
@@ -168,7 +170,7 @@ def checked(rounds: LoggedRounds, where: Where = "row {}".format) -> LoggedRound
     return rounds
 
 
-def keyed(values: NDArray[np.generic], first: int = 0) -> Ints:
+def user_keys(values: NDArray[np.generic], first: int = 0) -> Ints:
     """User keys (n,) as int64: whole numbers stay, anything else becomes 8 bytes of BLAKE2b of its text.
 
     A user who is not known (`cells.missing`, None, NaN) is nobody else: the key is then made from the row's own number,
@@ -210,10 +212,10 @@ def _own(row: Ints) -> Ints:
 def _unrounded(rounds: LoggedRounds) -> LoggedRounds:
     """Rows of probabilities that were written with few digits, scaled to sum to 1, and pscore with its column."""
     if rounds.target is not None:
-        rounds = rounds._replace(target=summed_to_one(rounds.target)[0])
+        rounds = rounds._replace(target=scaled_to_one(rounds.target)[0])
     if rounds.propensities is None:
         return rounds
-    table, scaled = summed_to_one(rounds.propensities)
+    table, scaled = scaled_to_one(rounds.propensities)
     k = table.shape[1]
     if not scaled.any() or not ((rounds.action >= 0) & (rounds.action < k)).all():
         return rounds
@@ -228,14 +230,14 @@ def _digest(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _bad(field: str, rows: NDArray[np.bool_] | np.bool_, where: Where, fix: str) -> list[Problem]:
+def _bad(field: str, rows: NDArray[np.bool_] | np.bool_, where: RowLabel, fix: str) -> list[Problem]:
     wrong = np.atleast_1d(rows)
     if not wrong.any():
         return []
     return [Problem(field, f"not usable in {int(wrong.sum())} rows, first in {where(int(np.argmax(wrong)))}", fix)]
 
 
-def _numbers(values: NDArray[np.generic], name: str, where: Where) -> Array:
+def _numbers(values: NDArray[np.generic], name: str, where: RowLabel) -> Array:
     try:
         return np.ascontiguousarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -243,11 +245,11 @@ def _numbers(values: NDArray[np.generic], name: str, where: Where) -> Array:
         raise InvalidRequest(Problem(name, problem, "numbers only")) from None
 
 
-def _optional(columns: Mapping[str, NDArray[np.generic]], name: str, where: Where) -> Array | None:
+def _optional(columns: Mapping[str, NDArray[np.generic]], name: str, where: RowLabel) -> Array | None:
     return _numbers(columns[name], name, where) if name in columns else None
 
 
-def _whole(columns: Mapping[str, NDArray[np.generic]], name: str, where: Where) -> Ints:
+def _whole(columns: Mapping[str, NDArray[np.generic]], name: str, where: RowLabel) -> Ints:
     values = columns[name]
     if np.issubdtype(values.dtype, np.integer):
         return values.astype(np.int64)
@@ -258,7 +260,7 @@ def _whole(columns: Mapping[str, NDArray[np.generic]], name: str, where: Where) 
     return numbers.astype(np.int64)
 
 
-def _wide(columns: Mapping[str, NDArray[np.generic]], prefix: str, where: Where) -> Array | None:
+def _wide(columns: Mapping[str, NDArray[np.generic]], prefix: str, where: RowLabel) -> Array | None:
     """The columns prefix0, prefix1, … side by side. InvalidRequest where one is missing in between."""
     names = wide_names(columns, prefix)
     if not names:

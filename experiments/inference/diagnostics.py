@@ -60,11 +60,11 @@ class Refusal(NamedTuple):
     needed: str
 
 
-def _none() -> Array:
+def _empty_arms() -> Array:
     return np.zeros((0, 2 + len(_BETS)))
 
 
-def _no_bins() -> Array:
+def _empty_bins() -> Array:
     return np.zeros((_BINS, 4))
 
 
@@ -89,8 +89,8 @@ class LogDiagnostics:
     inverse: float = 0.0  # Σ 1/p
     inverse_square: float = 0.0  # Σ 1/p²
     heaviest: float = 0.0  # the largest w
-    arms: Array = field(default_factory=_none)  # (k, …): rounds, Σ1/p, Σ log(1 + λ(1/p − 1)) − log(1 − λ)
-    bins: Array = field(default_factory=_no_bins)  # (10, …): rounds, Σq̂, Σr, Σ(r − q̂)²
+    arms: Array = field(default_factory=_empty_arms)  # (k, …): rounds, Σ1/p, Σ log(1 + λ(1/p − 1)) − log(1 − λ)
+    bins: Array = field(default_factory=_empty_bins)  # (10, …): rounds, Σq̂, Σr, Σ(r − q̂)²
     routing: SampleRatio | None = None  # None: not every arm's propensity is logged
     assignment: Assignment = field(default_factory=Assignment)
     versions: dict[int, int] = field(default_factory=dict)  # policy version → rounds
@@ -128,8 +128,8 @@ class LogDiagnostics:
             inverse=float((1.0 / pscore).sum()),
             inverse_square=float((pscore**-2.0).sum()),
             heaviest=float(weight.max(initial=0.0)),
-            arms=_drawn(action, 1.0 / pscore),
-            bins=_no_bins() if q_hat is None else _binned(q_hat, reward),
+            arms=_arm_sums(action, 1.0 / pscore),
+            bins=_empty_bins() if q_hat is None else _bin_sums(q_hat, reward),
             assignment=Assignment.of(action, pscore, propensity, group),
             versions=dict(zip(names.astype(int).tolist(), counts.tolist(), strict=True)),
         )
@@ -145,7 +145,9 @@ class LogDiagnostics:
 
     def __add__(self, other: "LogDiagnostics") -> "LogDiagnostics":
         """The sums over both parts; the heaviest round of both, and counts of policy versions added up."""
-        merged = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in _APART}
+        merged = {
+            f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in _MERGED_APART
+        }
         both = self.routing and other.routing and self.routing + other.routing
         return LogDiagnostics(
             heaviest=max(self.heaviest, other.heaviest),
@@ -170,7 +172,7 @@ class LogDiagnostics:
         return _z(self.weight, self.weight_square, self.n, 1.0)
 
     @property
-    def against_propensities(self) -> float:
+    def propensity_e_value(self) -> float:
         """e-value against "arms were drawn from the logged propensities": the mean of both tests of the module, where
         there are both. 1 for an empty log, at most e^690.
         """
@@ -189,7 +191,7 @@ class LogDiagnostics:
         return self.assignment.shares()
 
     @property
-    def underdrawn(self) -> bool:
+    def propensities_too_large(self) -> bool:
         """Whether mean 1/p is far below the number of arms that were drawn (5 standard errors): propensities are too
         large, or not all arms were eligible. Asked only of logs with the drawn arm's propensity alone.
         """
@@ -220,21 +222,21 @@ class LogDiagnostics:
             "conversions": float(self.conversions),
             "unsupported": self.unsupported / n,
             "matured": self.n / self.rows if self.rows else 0.0,
-            "propensity_evidence": self.against_propensities,
+            "propensity_evidence": self.propensity_e_value,
             "calibration_z": self.calibration_z,
             "versions": float(len(self.versions)),
         }
 
 
-_APART = ("heaviest", "arms", "routing", "versions")
+_MERGED_APART = ("heaviest", "arms", "routing", "versions")
 
 
-def _drawn(action: NDArray[np.integer], inverse: Array) -> Array:
+def _arm_sums(action: NDArray[np.integer], inverse: Array) -> Array:
     bets = np.log1p(_BETS[:, None] * (inverse - 1.0)) - np.log1p(-_BETS)[:, None]
     return np.column_stack([np.bincount(action, part) for part in (np.ones_like(inverse), inverse, *bets)])
 
 
-def _binned(q_hat: Array, reward: Array) -> Array:
+def _bin_sums(q_hat: Array, reward: Array) -> Array:
     where = np.clip((q_hat * _BINS).astype(np.int64), 0, _BINS - 1)
     columns = (np.ones_like(q_hat), q_hat, reward, (reward - q_hat) ** 2)
     return np.column_stack([np.bincount(where, column, _BINS) for column in columns])
@@ -289,11 +291,11 @@ def _about_propensities(e: LogDiagnostics, limits: DiagnosticLimits) -> list[Ref
     if e.strayed:
         detail = f"in {e.strayed:,} rounds pscore is not the propensity that the arm's own column gives"
         return [Refusal("propensities", detail, needed)]
-    if e.against_propensities >= limits.routing:
+    if e.propensity_e_value >= limits.routing:
         shown = ", ".join(f"{count:,.0f}" for count in e.arms[:6, 0])
-        detail = f"arms were not drawn as logged: e-value {e.against_propensities:.3g}; they came {shown} … times"
+        detail = f"arms were not drawn as logged: e-value {e.propensity_e_value:.3g}; they came {shown} … times"
         return [Refusal("propensities", detail, needed)]
-    if e.underdrawn:
+    if e.propensities_too_large:
         seen = int((e.arms[:, 0] > 0.0).sum())
         detail = f"mean 1/p is {e.inverse / e.n:.3g}, but {seen} arms were drawn: it should be {seen}"
         return [Refusal("propensities", detail, needed)]

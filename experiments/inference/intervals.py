@@ -20,9 +20,9 @@ round, whose mean estimates a policy's value, or the difference of two values if
 Also tried: Hall's (1992) cubic transformation at the larger of the two skewnesses. It covers no better, and explodes if
 few conversions carry large weights; the sample's third moment is noise there, hence the model's.
 
-The model moments of a round are those of φ if rewards were Bernoulli(q̂); see `modelled`. Assumed: the conditional mean
-of φ does not depend on the log so far (any adaptive policy with logged propensities), and floors do not vanish. To look
-again and again, and stop when it pleases, use `experiments.inference.sequences`.
+The model moments of a round are those of φ if rewards were Bernoulli(q̂); see `model_moments`. Assumed: the conditional
+mean of φ does not depend on the log so far (any adaptive policy with logged propensities), and floors do not vanish. To
+look again and again, and stop when it pleases, use `experiments.inference.sequences`.
 
 `Moments` merge by `+` in any order, to rounding: parts can be made by several workers. Where users recur, rounds of one
 user are not independent: add `UserSums`, and take the interval of its `.moments()`.
@@ -121,8 +121,8 @@ class Moments:
         dm: Array | None = None,
         even: Array | None = None,
     ) -> "Moments":
-        """The moments of n rounds: `phi` (n,), and `vm`, `k3m`, `dm` (n,) as `modelled` returns them. If any of the
-        three is missing, there is no model.
+        """The moments of n rounds: `phi` (n,), and `vm`, `k3m`, `dm` (n,) as `model_moments` returns them. If any of
+        the three is missing, there is no model.
 
         `even` (n,): what vm would be if the reward of every arm had variance 1.
         """
@@ -230,7 +230,7 @@ def _linearised(total: Array, rounds: Array) -> Array:
     return np.asarray((total - mean * rounds) / rounds.mean() + mean, dtype=np.float64)
 
 
-def modelled(pi: Array, propensity: Array, q_hat: Array) -> tuple[Array, Array, Array]:
+def model_moments(pi: Array, propensity: Array, q_hat: Array) -> tuple[Array, Array, Array]:
     """Model moments vm, k3m and dm, (n,) each, of the doubly robust φ if rewards are Bernoulli(q̂).
 
     `pi` (n, k) is the evaluated policy, or the difference of two; `propensity` (n, k) the logged one, 0 where an arm
@@ -288,7 +288,7 @@ def _shape(moments: Moments) -> tuple[float, float]:
     return sample, skew * (1.0 + abs(skew) / float(np.sqrt(n)))
 
 
-def adjusted(level: float, tests: int) -> float:
+def bonferroni_level(level: float, tests: int) -> float:
     """The Bonferroni level: what each of `tests` intervals needs so that all cover together with probability
     `level`.
     """

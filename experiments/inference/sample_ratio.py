@@ -94,7 +94,7 @@ class SampleRatioTest(NamedTuple):
     passed: bool  # it holds 0
 
 
-def same(left: Moments, right: Moments, level: float = LEVEL) -> SampleRatioTest:
+def aa_test(left: Moments, right: Moments, level: float = LEVEL) -> SampleRatioTest:
     """A/A check: the GHU difference of two groups that were treated alike. It passes `level` of the time if assignment,
     logging and joining treat the groups alike.
     """

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bandit.arrays import Array
-from experiments.inference.intervals import LEVEL, Interval, Moments, adjusted, interval, standard_error
+from experiments.inference.intervals import LEVEL, Interval, Moments, bonferroni_level, interval, standard_error
 
 _GRID = 201  # values of τ
 
@@ -75,7 +75,7 @@ def effects(
     known = {name: part for name, part in moments.items() if part.n > 1 and standard_error(part) > 0.0}
     if not known:
         return None
-    shared = adjusted(level, len(known))
+    shared = bonferroni_level(level, len(known))
     means = np.array([part.mean for part in known.values()])
     errors = np.array([standard_error(part) for part in known.values()])
     mu, spread, value, error = _shrunk(means, errors)

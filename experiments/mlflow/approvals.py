@@ -82,7 +82,7 @@ class RegistryState(NamedTuple):
         return f"alias {self.model}@champion names {said}, approved is {approved}: only `promote` and `rollback` count"
 
 
-def chained(moves: Sequence[Approval], new: Approval) -> Approval:
+def next_approval(moves: Sequence[Approval], new: Approval) -> Approval:
     """The move `new` as the next one after `moves`: with its number, the digest of the one before, and where a rollback
     from it leads.
     """
@@ -103,7 +103,7 @@ def cut_short(moves: Sequence[Approval], standing: RegistryState, new: Approval)
     return recorded if (recorded.version, recorded.kind) == (new.version, new.kind) else None
 
 
-def whole(lines: Sequence[Approval], served: Approval | None, head: str | None) -> list[Approval]:
+def checked_chain(lines: Sequence[Approval], served: Approval | None, head: str | None) -> list[Approval]:
     """The checked chain of moves: the lines of the audit table, and the move that is served, if the table was deleted
     or the move was killed before its line was written.
 
@@ -118,7 +118,7 @@ def whole(lines: Sequence[Approval], served: Approval | None, head: str | None) 
     return lines
 
 
-def missing(moves: Sequence[Approval]) -> int:
+def lost_lines(moves: Sequence[Approval]) -> int:
     """How many moves at the beginning are lost, because the audit table was deleted and begun anew."""
     return moves[0].number - 1 if moves else 0
 
@@ -139,7 +139,7 @@ def check(moves: Sequence[Approval], head: str | None) -> None:
         raise RemoteError("the audit table was changed: its last line is not the one that the registry remembers")
 
 
-def replaced(move: Approval) -> dict[str, str]:
+def replacement_tags(move: Approval) -> dict[str, str]:
     """Tags of the version that a move replaces. Why a version was rolled back stands there, not at the version it went
     back to.
     """
@@ -186,7 +186,7 @@ def read(body: Any) -> list[Approval]:
         raise RemoteError(f"the audit table cannot be read: {error}") from error
 
 
-def described(model: str, moves: Sequence[Approval]) -> str:
+def model_page(model: str, moves: Sequence[Approval]) -> str:
     """The page of the registered model, in Markdown: what is live, since when, by whom, why, how to roll back, and the
     last 20 moves.
     """

@@ -19,20 +19,20 @@ _FILE = "audit.json"
 _NOTE = "Every approval and rollback, in order; each line holds the hash of the one before. See audit.json."
 
 
-def brief(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What MLflow or the network said, on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300]
 
 
 @contextmanager
-def telling(what: str, untold: list[str]) -> Iterator[None]:
+def collecting_failures(what: str, untold: list[str]) -> Iterator[None]:
     """Context manager for what people read and nothing waits for: where MLflow refuses it, `what` and the reason are
     added to `untold` and nothing is raised.
     """
     try:
         yield
     except (MlflowException, OSError) as error:
-        untold.append(f"{what}: {brief(error)}")
+        untold.append(f"{what}: {one_line(error)}")
 
 
 def experiment_of(client: MlflowClient, name: str) -> tuple[str, bool]:

@@ -25,7 +25,7 @@ from bandit.errors import NotFound, RemoteError, SnapshotError
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments.mlflow import approvals, scoring
 from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState
-from experiments.mlflow.audit_table import AuditTable, brief, telling
+from experiments.mlflow.audit_table import AuditTable, collecting_failures, one_line
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE, _HEAD = "journey_bandit.move", "journey_bandit.audit_head"
@@ -34,7 +34,7 @@ _TEXT = 5000  # of a tag or a description, on every database
 
 
 @contextmanager
-def _asking(uri: str) -> Iterator[None]:
+def _remote_errors(uri: str) -> Iterator[None]:
     """RemoteError for whatever MLflow says."""
     try:
         yield
@@ -85,7 +85,7 @@ class Registry:
         outputs = Schema([ColSpec("string", "arm"), ColSpec("double", "propensity"), *numbers])
         params = ParamSchema([ParamSpec("seed", DataType.long, 0), ParamSpec("salt", DataType.string, "")])
         tag = spec.policy.__struct_config__.tag
-        with _asking(self.uri), tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        with _remote_errors(self.uri), tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             folder = Path(temporary) / "policy"
             folder.mkdir()
             for name, data in files.items():
@@ -107,7 +107,7 @@ class Registry:
         """Make a new version of the registered model, and the model itself if it is not there; returns the version's
         number as text. Texts are cut at 5,000 characters, which every database takes.
         """
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             if self._find(model) is None:
                 self._client.create_registered_model(model, description="Nothing approved yet.")
             source = f"models:/{model_id}"
@@ -119,12 +119,12 @@ class Registry:
 
     def describe(self, model: str, version: str, text: str) -> None:
         """Replace the description of a version; it is cut at 5,000 characters."""
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             self._client.update_model_version(model, version, description=text[:_TEXT])
 
     def tags(self, model: str, version: str) -> dict[str, str]:
         """Tags of a version. Raises NotFound if there is no such version."""
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             try:
                 return dict(self._client.get_model_version(model, version).tags)
             except MlflowException as error:
@@ -134,12 +134,12 @@ class Registry:
 
     def run_of(self, model: str, version: str) -> str:
         """Id of the run that logged a version."""
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             return str(self._client.get_model_version(model, version).run_id)
 
     def versions(self, model: str) -> list[str]:
         """Numbers of all versions of a model as text, oldest first (at most 1,000); none if there is no such model."""
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             found = self._client.search_model_versions(f"name = '{model}'", max_results=1000)
         return sorted((str(v.version) for v in found), key=int)
 
@@ -150,10 +150,10 @@ class Registry:
         Nothing is raised: these tags are for people to read, and nothing waits for them.
         """
         untold: list[str] = []
-        with telling(f"tags of version {version}", untold):
+        with collecting_failures(f"tags of version {version}", untold):
             for key, value in tags.items():
                 self._client.set_model_version_tag(model, version, key, value[:_TEXT])
-        with telling(f"tags of the run of version {version}", untold):
+        with collecting_failures(f"tags of the run of version {version}", untold):
             run = str(self._client.get_model_version(model, version).run_id)
             for key in tags.keys() & {"gate", "review"}:
                 self._client.set_tag(run, key, tags[key])
@@ -161,7 +161,7 @@ class Registry:
 
     def metrics(self, model: str, version: str) -> dict[str, float]:
         """Last values of the metrics of the run that logged a version."""
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             run = self._client.get_model_version(model, version).run_id
             return dict(self._client.get_run(str(run)).data.metrics)
 
@@ -170,7 +170,7 @@ class Registry:
         since 1970.
         """
         run = self.run_of(model, version)
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             self._client.log_batch(run, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
 
     def files(self, model: str, version: str, sha256: str = "") -> dict[str, bytes]:
@@ -180,7 +180,7 @@ class Registry:
         digest: then it is not the one that was approved.
         """
         self.tags(model, version)
-        with _asking(self.uri), tempfile.TemporaryDirectory() as temporary:
+        with _remote_errors(self.uri), tempfile.TemporaryDirectory() as temporary:
             uri = f"models:/{model}/{version}/artifacts/policy"
             found = mlflow.artifacts.download_artifacts(
                 artifact_uri=uri, dst_path=temporary, tracking_uri=self.uri, registry_uri=self.uri
@@ -202,7 +202,7 @@ class Registry:
         """What the registry says of a model now: its aliases and the last recorded move. All None for a model that does
         not exist. The service calls it at every synchronisation.
         """
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             found = self._find(model)
         if found is None:
             return RegistryState(model, None, None, None)
@@ -216,7 +216,7 @@ class Registry:
 
     def challenge(self, model: str, version: str | None) -> None:
         """Set the alias challenger, the version that is scored as a shadow; with None, remove it."""
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             if version is None:
                 self._client.delete_registered_model_alias(model, CHALLENGER)
             else:
@@ -227,15 +227,15 @@ class Registry:
         RemoteError if the trail was changed.
 
         Where the audit table was deleted, the chain begins with what the model itself remembers (see
-        `approvals.missing`).
+        `approvals.lost_lines`).
         """
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             found = self._find(model)
             if found is None:
                 raise NotFound("model", f"{model} is not in the registry", "publish a policy first")
             lines = AuditTable(self._client, model).read()
         standing = self.standing(model)
-        return approvals.whole(lines, standing.serves, found.tags.get(_HEAD))
+        return approvals.checked_chain(lines, standing.serves, found.tags.get(_HEAD))
 
     def move(self, model: str, new: Approval, tags: Callable[[Approval], Mapping[str, str]]) -> ApprovalRecord:
         """Make a move, an approval or a rollback: what the service waits for first, then what people read. `tags`:
@@ -253,22 +253,22 @@ class Registry:
             recorded is not None and standing.serves is None and recorded.number > (done[-1].number if done else 0)
         )
         repeated = cut_short and recorded is not None and (recorded.version, recorded.kind) == (new.version, new.kind)
-        move = recorded if repeated and recorded is not None else approvals.chained(done, new)
-        with _asking(self.uri):
+        move = recorded if repeated and recorded is not None else approvals.next_approval(done, new)
+        with _remote_errors(self.uri):
             if move.version and move.kind == "promote":
                 self._client.set_model_version_tag(model, move.version, "review", "approved")
             self._client.set_registered_model_tag(model, _MOVE, msgspec.json.encode(move).decode())
             self._point(model, move, standing.champion, untold)
         lines = [*done, move]
-        with telling(f"audit line {move.number}", untold):
+        with collecting_failures(f"audit line {move.number}", untold):
             untold += AuditTable(self._client, model).write(lines)
             self._client.set_registered_model_tag(model, _HEAD, move.digest())
-        with telling("the description of the model", untold):
-            self._client.update_registered_model(model, description=approvals.described(model, lines)[:_TEXT])
+        with collecting_failures("the description of the model", untold):
+            self._client.update_registered_model(model, description=approvals.model_page(model, lines)[:_TEXT])
         if move.version:
             untold += self.annotate(model, move.version, tags(move))
         if move.replaces and move.replaces != move.version:
-            untold += self.annotate(model, move.replaces, approvals.replaced(move))
+            untold += self.annotate(model, move.replaces, approvals.replacement_tags(move))
         return ApprovalRecord(move, tuple(untold))
 
     def _point(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
@@ -283,7 +283,7 @@ class Registry:
             if move.kind != "rollback" or error.error_code not in _ABSENT:
                 raise
             # the version is gone from the registry, and the service has its bytes: no alias can name it
-            untold.append(f"the alias {CHAMPION}: {brief(error)}")
+            untold.append(f"the alias {CHAMPION}: {one_line(error)}")
             if champion is not None:
                 self._client.delete_registered_model_alias(model, CHAMPION)
 

@@ -30,11 +30,11 @@ from experiments.ope.evaluation_policies import (
     EvaluationPolicy,
     LoggedProbabilities,
     PlacedPolicy,
-    guard,
+    guard_moments,
     place,
 )
 from experiments.ope.reward_model import RewardModel
-from experiments.ope.sequence_adapter import follow, merged
+from experiments.ope.sequence_adapter import merged, policy_sequence
 from experiments.ope.slope_selection import ThresholdLadder
 
 Total = Moments | UserSums
@@ -134,7 +134,7 @@ class LogSummary:
     low: float = np.inf  # the least reward used
     high: float = -np.inf  # the largest
     dispersion: Dispersion = field(default_factory=Dispersion)  # of the rewards used
-    seen: tuple[PolicySummary, ...] = ()  # one for each target; () while no round counts
+    policies: tuple[PolicySummary, ...] = ()  # one for each target; () while no round counts
 
     def __add__(self, other: "LogSummary") -> "LogSummary":
         """The summary of this part and then the other. If this part ended at an unknown reward, only the other's rows
@@ -143,8 +143,8 @@ class LogSummary:
         rows, ended = self.rows + other.rows, self.ended or other.ended
         if self.ended or not other.used + other.holdout:
             return replace(self, rows=rows, ended=ended)
-        both = self.seen and other.seen
-        pairs = zip(self.seen, other.seen, strict=True) if both else ()
+        both = self.policies and other.policies
+        pairs = zip(self.policies, other.policies, strict=True) if both else ()
         return LogSummary(
             rows=rows,
             holdout=self.holdout + other.holdout,
@@ -155,11 +155,11 @@ class LogSummary:
             low=min(self.low, other.low),
             high=max(self.high, other.high),
             dispersion=self.dispersion + other.dispersion,
-            seen=tuple(a.merged(b) for a, b in pairs) if both else self.seen or other.seen,
+            policies=tuple(a.merged(b) for a, b in pairs) if both else self.policies or other.policies,
         )
 
 
-def tally(source: Source, ask: EvaluationConfig, model: RewardModel | None = None) -> LogSummary:
+def summarise(source: Source, ask: EvaluationConfig, model: RewardModel | None = None) -> LogSummary:
     """The summary of a whole source, read once, chunk by chunk. `model`: predicts q̂ where the log has none. Called by
     `evaluate` for each part of the log, in whichever process runs that part.
 
@@ -220,11 +220,11 @@ def _chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None
         low=float(rounds.reward.min()),
         high=float(rounds.reward.max()),
         dispersion=Dispersion.of(rounds.reward, _expected(placed[0], rounds), ask.rewards or RewardRange(0.0, 1.0)),
-        seen=tuple(_seen(p, others, rounds, model, ask, group) for p in placed),
+        policies=tuple(_policy_summary(p, others, rounds, model, ask, group) for p in placed),
     )
 
 
-def _seen(
+def _policy_summary(
     mine: PlacedPolicy,
     against: dict[str, PlacedPolicy],
     rounds: LoggedRounds,
@@ -235,27 +235,28 @@ def _seen(
     others = {LOGGED: _logged(mine, rounds, model, ask.worth), **against}
     rewards = ask.rewards or RewardRange(0.0, 1.0)
     differences = {
-        name: (phi(mine) - phi(other), guard(mine, other, rounds, rewards, ask.worth)) for name, other in others.items()
+        name: (phi(mine) - phi(other), guard_moments(mine, other, rounds, rewards, ask.worth))
+        for name, other in others.items()
     }
     champion, guarded = differences[ask.champion]
     return PolicySummary(
-        tally=EstimatorSums.of(mine.weighed, ask.knobs, group),
-        value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
+        tally=EstimatorSums.of(mine.weighted, ask.knobs, group),
+        value=_total(phi(mine), guard_moments(mine, None, rounds, rewards, ask.worth), group),
         contrasts={name: _total(values, model, group) for name, (values, model) in differences.items()},
         same={name: _same(mine, other) for name, other in others.items()},
-        ladder=ThresholdLadder.of(mine.weighed) if ask.slope else None,
+        ladder=ThresholdLadder.of(mine.weighted) if ask.slope else None,
         evidence=_evidence(mine, rounds, rewards, group),
         segments={} if rounds.segment is None else by_segment(rounds.segment, champion, *(guarded or ())),
-        sequence=follow(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
-        sequences={name: _followed(mine, name, other, rounds, ask) for name, other in others.items()},
+        sequence=policy_sequence(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
+        sequences={name: _contrast_sequence(mine, name, other, rounds, ask) for name, other in others.items()},
     )
 
 
-def _followed(
+def _contrast_sequence(
     mine: PlacedPolicy, name: str, other: PlacedPolicy, rounds: LoggedRounds, ask: EvaluationConfig
 ) -> Sequence | None:
     heaviest = ask.heaviest, 1.0 if name == LOGGED else ask.heaviest
-    return follow(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
+    return policy_sequence(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
 
 
 def _expected(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
@@ -267,14 +268,14 @@ def _expected(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
 
 def _evidence(mine: PlacedPolicy, rounds: LoggedRounds, rewards: RewardRange, group: Ints | None) -> LogDiagnostics:
     """q̂ is compared with rewards where they begin at 0, so that a reward of 0 stays one on [0, 1]."""
-    q, span = mine.weighed.q, rewards.high - rewards.low
+    q, span = mine.weighted.q, rewards.high - rewards.low
     if mine.q_hat is not None:
         q = mine.q_hat[np.arange(len(rounds.action)), rounds.action]
     return LogDiagnostics.of(
         rounds.action,
         rounds.reward / span,
         rounds.pscore,
-        mine.weighed.w,
+        mine.weighted.w,
         pi=mine.pi,
         propensity=rounds.propensities,
         q_hat=None if q is None or rewards.low != 0.0 else q / span,
@@ -287,12 +288,12 @@ def _same(mine: PlacedPolicy, other: PlacedPolicy) -> bool:
     """Whether both would have done the same in every round, as far as the log says."""
     if mine.pi is not None and other.pi is not None:
         return np.array_equal(mine.pi, other.pi)
-    return np.array_equal(mine.weighed.w, other.weighed.w)
+    return np.array_equal(mine.weighted.w, other.weighted.w)
 
 
 def phi(placed: PlacedPolicy) -> Array:
     """φ (n,), whose mean estimates the policy's value: doubly robust, or ips where there is no model of rewards."""
-    r, w, q, model = placed.weighed
+    r, w, q, model = placed.weighted
     return estimators.ips(r, w) if q is None or model is None else estimators.dr(r, w, q, model)
 
 
@@ -302,7 +303,7 @@ def _logged(
     """The policy that made the log. Its φ is the reward; less noisy where all propensities and q̂ are known."""
     if rounds.propensities is not None and mine.q_hat is not None:
         return place(EvaluationPolicy(LOGGED, LoggedProbabilities()), rounds, model, worth)
-    reward, _, q, _ = mine.weighed
+    reward, _, q, _ = mine.weighted
     return PlacedPolicy(WeightedRounds(reward, np.ones_like(reward), q, q), None, mine.q_hat)
 
 

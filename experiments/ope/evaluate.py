@@ -21,7 +21,7 @@ from experiments.inference.diagnostics import LogDiagnostics, Refusal, refusals,
 from experiments.inference.dispersion import Dispersion
 from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, standard_error
 from experiments.inference.segments import SegmentSums, effects
-from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, tally
+from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, summarise
 from experiments.ope.estimators import BIASED
 from experiments.ope.reward_model import GramSums, RewardModel
 from experiments.ope.sequence_adapter import bounds_of
@@ -31,8 +31,8 @@ T = TypeVar("T")
 
 
 class PartRunner(Protocol):
-    """Runs tasks, in this process or in others, and gives their results in the order of the tasks. `here` is the one
-    for this process; tasks are picklable if the policies are.
+    """Runs tasks, in this process or in others, and gives their results in the order of the tasks. `run_serially` is
+    the one for this process; tasks are picklable if the policies are.
     """
 
     def __call__(self, tasks: Sequence[Callable[[], T]], /) -> list[T]:
@@ -40,7 +40,7 @@ class PartRunner(Protocol):
         ...
 
 
-def here(tasks: Sequence[Callable[[], T]], /) -> list[T]:
+def run_serially(tasks: Sequence[Callable[[], T]], /) -> list[T]:
     """The part runner of this process: one task after the other."""
     return [task() for task in tasks]
 
@@ -92,7 +92,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    sources: Sequence[Source], ask: EvaluationConfig, level: float = LEVEL, run: PartRunner = here
+    sources: Sequence[Source], ask: EvaluationConfig, level: float = LEVEL, run: PartRunner = run_serially
 ) -> list[Evaluation]:
     """An evaluation of each of `ask.targets` on the log, in their order.
 
@@ -105,10 +105,12 @@ def evaluate(
         first, *others = evaluate([log.source()], EvaluationConfig((EvaluationPolicy("uniform", UniformChoice()),)))
     """
     model = _model(sources, run)
-    whole = reduce(LogSummary.__add__, run([partial(tally, source, ask, model) for source in sources]), LogSummary())
-    if not whole.seen:
+    whole = reduce(
+        LogSummary.__add__, run([partial(summarise, source, ask, model) for source in sources]), LogSummary()
+    )
+    if not whole.policies:
         return [_unanswered(target.name, whole, LogDiagnostics(rows=whole.rows)) for target in ask.targets]
-    seen = zip(ask.targets, whole.seen, strict=True)
+    seen = zip(ask.targets, whole.policies, strict=True)
     return [_conclude(target.name, part, whole, ask, level) for target, part in seen]
 
 
@@ -164,7 +166,7 @@ def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: Evaluation
 def _unanswered(name: str, whole: LogSummary, evidence: LogDiagnostics) -> Evaluation:
     """Diagnostics and reasons only."""
     shares = evidence.shares
-    note = shares.note(evidence.against_propensities) if shares else None
+    note = shares.note(evidence.propensity_e_value) if shares else None
     return Evaluation(
         policy=name,
         n=whole.used,
@@ -230,21 +232,21 @@ def report(evaluations: Sequence[Evaluation], ask: EvaluationConfig, level: floa
     """The JSON object that `evaluate --json` prints: the first policy at the top, the others under `others`, the
     settings of the estimators last; null for numbers that are not finite. `evaluations` has one entry at least.
     """
-    first, *rest = [body(evaluation) for evaluation in evaluations]
+    first, *rest = [evaluation_json(evaluation) for evaluation in evaluations]
     settings = {"level": level, **ask.knobs._asdict()}
     return {**first, **({"others": rest} if rest else {}), "settings": settings}
 
 
-def body(evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """The JSON object of one evaluation. Keys that would be empty (slope, holdout, notes, segments, assignment, forced)
     are left out; numbers that are not finite are null.
     """
     optional = {
         "slope": {family: _finite(t) for family, t in evaluation.chosen.items()} or None,
-        "holdout": evaluation.control and {**_written(evaluation.control), "n": evaluation.holdout},
+        "holdout": evaluation.control and {**_estimate_json(evaluation.control), "n": evaluation.holdout},
         "notes": list(evaluation.notes) or None,
-        "segments": evaluation.segments and _segments(evaluation.segments),
-        "assignment": evaluation.shares and _shares(evaluation),
+        "segments": evaluation.segments and _segments_json(evaluation.segments),
+        "assignment": evaluation.shares and _shares_json(evaluation),
         "forced": True if evaluation.forced else None,
     }
     return {
@@ -253,15 +255,15 @@ def body(evaluation: Evaluation) -> dict[str, Any]:
         "units": evaluation.units,
         "unit": "groups of users" if evaluation.by_user else "rounds",
         "rows": evaluation.rows,
-        "estimates": {name: _written(e) for name, e in evaluation.estimates.items()},
-        "contrasts": {name: _written(e) for name, e in evaluation.contrasts.items()},
+        "estimates": {name: _estimate_json(e) for name, e in evaluation.estimates.items()},
+        "contrasts": {name: _estimate_json(e) for name, e in evaluation.contrasts.items()},
         "diagnostics": {name: _finite(value) for name, value in evaluation.diagnostics.items()},
         "refused": [refusal._asdict() for refusal in evaluation.refused],
         **{name: value for name, value in optional.items() if value is not None},
     }
 
 
-def _shares(evaluation: Evaluation) -> dict[str, Any]:
+def _shares_json(evaluation: Evaluation) -> dict[str, Any]:
     shares = evaluation.shares
     assert shares is not None  # noqa: S101 - the caller looked
     e_value = _finite(evaluation.diagnostics["propensity_evidence"])
@@ -269,19 +271,20 @@ def _shares(evaluation: Evaluation) -> dict[str, Any]:
     return {**shares._asdict(), "e_value": e_value, "noted": noted}
 
 
-def _segments(found: SegmentSums) -> dict[str, Any]:
+def _segments_json(found: SegmentSums) -> dict[str, Any]:
     each = [
-        {"segment": s.name, "n": s.joint.n, "joint": _ends(s.joint), "shrunk": _ends(s.shrunk)} for s in found.segments
+        {"segment": s.name, "n": s.joint.n, "joint": _interval_json(s.joint), "shrunk": _interval_json(s.shrunk)}
+        for s in found.segments
     ]
     hurt = [segment.name for segment in found.hurt]
     return {"mean": found.mean, "spread": found.spread, "worst": found.worst.name, "hurt": hurt, "each": each}
 
 
-def _ends(found: Interval) -> dict[str, Any]:
+def _interval_json(found: Interval) -> dict[str, Any]:
     return {"value": _finite(found.value), "interval": [_finite(found.low), _finite(found.high)]}
 
 
-def _written(estimate: Estimate) -> dict[str, Any]:
+def _estimate_json(estimate: Estimate) -> dict[str, Any]:
     body: dict[str, Any] = {"value": _finite(estimate.value), "interval": [_finite(end) for end in estimate.interval]}
     if estimate.biased:
         body["biased"] = True

@@ -21,7 +21,7 @@ from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange
-from experiments.inference.intervals import modelled
+from experiments.inference.intervals import model_moments
 from experiments.ope.estimators import WeightedRounds
 from experiments.ope.reward_model import RewardModel
 
@@ -85,7 +85,8 @@ class LoggedProbabilities:
 @dataclass(frozen=True)
 class SnapshotPolicy:
     """A snapshot as an evaluation policy: it decides as the service would, with top-two, ramp and floor, but learns
-    nothing on the way. `columns`: for each arm of the snapshot, its number among the log's arms. Made by `deciding`.
+    nothing on the way. `columns`: for each arm of the snapshot, its number among the log's arms. Made by
+    `snapshot_policy`.
     """
 
     snapshot: Snapshot
@@ -114,7 +115,7 @@ class SnapshotPolicy:
         return p
 
 
-def deciding(snapshot: Snapshot, arms: Sequence[str]) -> SnapshotPolicy:
+def snapshot_policy(snapshot: Snapshot, arms: Sequence[str]) -> SnapshotPolicy:
     """The evaluation policy of a snapshot on a log whose arms are called `arms`. Raises InvalidRequest if the snapshot
     knows an arm that the log does not, because no log can say what a choice earns that was never made.
     """
@@ -152,11 +153,11 @@ class PlacedPolicy(NamedTuple):
     """A policy placed on n rounds of a log: the weighted rounds that the estimators need, and its whole rows where they
     are known.
 
-    Made by `place` for each chunk and target. `weighed` and `value` are in currency if a worth was given, else in units
-    of rewards; `q_hat` is always in units of rewards. None stands for what the log and the policy do not say.
+    Made by `place` for each chunk and target. `weighted` and `value` are in currency if a worth was given, else in
+    units of rewards; `q_hat` is always in units of rewards. None stands for what the log and the policy do not say.
     """
 
-    weighed: WeightedRounds  # in units of the worth, if one was given
+    weighted: WeightedRounds  # in units of the worth, if one was given
     pi: Array | None  # (n, k)
     q_hat: Array | None  # (n, k), in units of the reward
     value: Array | None = None  # (n, k) q̂ in units of the worth
@@ -188,11 +189,11 @@ def place(
         value = None if q_hat is None else q_hat * worth.gain - worth.cost
     if value is None or pi is None:
         return PlacedPolicy(WeightedRounds(reward, w), pi, q_hat, value)
-    weighed = WeightedRounds(reward, w, value[each, rounds.action], (pi * value).sum(axis=1))
-    return PlacedPolicy(weighed, pi, q_hat, value)
+    weighted = WeightedRounds(reward, w, value[each, rounds.action], (pi * value).sum(axis=1))
+    return PlacedPolicy(weighted, pi, q_hat, value)
 
 
-def guard(
+def guard_moments(
     left: PlacedPolicy,
     right: PlacedPolicy | None,
     rounds: LoggedRounds,
@@ -200,19 +201,19 @@ def guard(
     worth: ArmWorth | None = None,
 ) -> tuple[Array, Array, Array, Array] | None:
     """Model moments that guard the variance of the doubly robust value of `left`, less that of `right` if there is one:
-    vm, k3m, dm (n,) as `intervals.modelled` says, for rewards in the range `rewards`; and even (n,), its vm for rewards
-    of variance 1.
+    vm, k3m, dm (n,) as `intervals.model_moments` says, for rewards in the range `rewards`; and even (n,), its vm for
+    rewards of variance 1.
 
     None unless the log has every arm's propensity and q̂, and the policies' whole rows. In units of rewards, or of
     currency if `worth` is given.
     """
-    direct, less = left.weighed.model, right.weighed.model if right else 0.0
+    direct, less = left.weighted.model, right.weighted.model if right else 0.0
     if left.pi is None or left.q_hat is None or rounds.propensities is None or direct is None or less is None:
         return None
     pi = left.pi if right is None or right.pi is None else left.pi - right.pi
     span = rewards.high - rewards.low
     worthy = pi if worth is None else pi * worth.gain
-    vm, k3m, _ = modelled(span * worthy, rounds.propensities, (left.q_hat - rewards.low) / span)
+    vm, k3m, _ = model_moments(span * worthy, rounds.propensities, (left.q_hat - rewards.low) / span)
     drawn = rounds.propensities > 0.0
     even = np.where(drawn, worthy * worthy / np.where(drawn, rounds.propensities, 1.0), 0.0).sum(axis=1)
     return vm, k3m, direct - less, even

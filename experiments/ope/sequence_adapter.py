@@ -16,7 +16,7 @@ from experiments.ope.evaluation_policies import PlacedPolicy
 Bounds = tuple[float, float]
 
 
-def follow(
+def policy_sequence(
     mine: PlacedPolicy, other: PlacedPolicy | None, rounds: LoggedRounds, bounds: Bounds, heaviest: tuple[float, float]
 ) -> Sequence | None:
     """The confidence sequence over these rounds of the value of `mine`, or of its difference to the value of `other`.
@@ -26,13 +26,13 @@ def follow(
     / floor. A wrong guess costs only width.
     """
     policies = (mine,) if other is None else (mine, other)
-    span, reward = bounds[1] - bounds[0], (mine.weighed.reward - bounds[0]) / (bounds[1] - bounds[0])
+    span, reward = bounds[1] - bounds[0], (mine.weighted.reward - bounds[0]) / (bounds[1] - bounds[0])
     if not ((reward >= 0.0) & (reward <= 1.0)).all():
         return None
     value = None if rounds.q_hat is None else mine.value
     if value is None or rounds.propensities is None or any(p.pi is None for p in policies):
         column = np.zeros(len(reward), dtype=np.intp), reward, rounds.pscore[:, None], np.zeros((len(reward), 1))
-        pis = [(p.weighed.w * rounds.pscore)[:, None] for p in policies]
+        pis = [(p.weighted.w * rounds.pscore)[:, None] for p in policies]
         return _start([WEIGHTS_ONLY] * len(policies)).fed(SequenceDraws(*column), *pis)
     table = SequenceDraws(rounds.action, reward, rounds.propensities, (value - bounds[0]) / span)
     return _start([levels(weight) for weight in heaviest[: len(policies)]]).fed(

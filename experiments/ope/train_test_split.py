@@ -14,7 +14,7 @@ from bandit.arrays import Array
 from bandit.catalogue.model import Stage
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds
-from experiments.ope.evaluation_policies import EvaluationPolicy, deciding
+from experiments.ope.evaluation_policies import EvaluationPolicy, snapshot_policy
 
 
 class TrainedPolicy(NamedTuple):
@@ -29,7 +29,7 @@ class TrainedPolicy(NamedTuple):
 
     def target(self) -> EvaluationPolicy:
         """The learned policy as an evaluation policy called "learned", for the rounds of the test part."""
-        return EvaluationPolicy("learned", deciding(self.snapshot, self.snapshot.stage_spec.arms))
+        return EvaluationPolicy("learned", snapshot_policy(self.snapshot, self.snapshot.stage_spec.arms))
 
 
 def learn(app: str, name: str, stage: Stage, rounds: LoggedRounds, seed: int, share: float = 0.5) -> TrainedPolicy:

@@ -64,9 +64,9 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
         prefix=True,
     )
     two = EvaluationConfig((live,), (held,), rewards=RewardRange(*ask.bounds), heaviest=20.0, prefix=True)
-    (lift,) = core.evaluate([partial(_assigned, source, ask)], two, level)
+    (lift,) = core.evaluate([partial(_holdout_chunks, source, ask)], two, level)
     (over_none,) = core.evaluate([source], ask, level)
-    users, rounds, versions = _passed(source)
+    users, rounds, versions = _shown(source)
     recurring = users < rounds
     if recurring and HOLDOUT in lift.contrasts:
         lift = lift._replace(contrasts={name: e._replace(sequence=None) for name, e in lift.contrasts.items()})
@@ -74,7 +74,7 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
     return LiftReport(lift, over_none, stage, versions, recurring)
 
 
-def _passed(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
+def _shown(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
     """Users, rounds of users, and the routing of each version, of the decisions outside the holdout."""
     users, rounds, versions = set[int](), 0, dict[int, SampleRatio]()
     for chunk in source():
@@ -87,12 +87,12 @@ def _passed(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
     return len(users), rounds, versions
 
 
-def _assigned(source: Source, ask: EvaluationConfig) -> Iterator[LoggedRounds]:
+def _holdout_chunks(source: Source, ask: EvaluationConfig) -> Iterator[LoggedRounds]:
     for chunk in source():
-        yield assigned(chunk, ask.worth)
+        yield holdout_rounds(chunk, ask.worth)
 
 
-def assigned(chunk: LoggedRounds, worth: ArmWorth | None = None) -> LoggedRounds:
+def holdout_rounds(chunk: LoggedRounds, worth: ArmWorth | None = None) -> LoggedRounds:
     """The same rounds as a log of two arms: action 0 is live, 1 is holdout, propensities (n, 2) are by the declared
     share. Rewards and q̂ (of no nudge, for both arms) are net, in currency, if a worth is given.
 

@@ -7,7 +7,7 @@ app declared.
     not distinguishable  enough was seen, and the interval still holds both better and not better
 
 "Surely" is by the intervals given: from a confidence sequence, the rule may be applied after every decision; from GHU,
-once, at an n fixed beforehand. Guardrail and segment intervals should share the level (`intervals.adjusted`).
+once, at an n fixed beforehand. Guardrail and segment intervals should share the level (`intervals.bonferroni_level`).
 """
 
 from collections.abc import Iterator, Mapping

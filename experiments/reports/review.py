@@ -20,12 +20,16 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
     """The report of a review. Metrics are those a reviewer sorts by, left out where the log cannot answer; lifts are in
     percentage points if rewards are yes or no, net values in the app's currency; series have at most 300 points.
     """
-    regret, shares, least = parts.regret(found), parts.windows(about.arms, found.pi), parts.least(found)
+    regret, shares, least = (
+        parts.regret(found),
+        parts.mean_shares(about.arms, found.pi),
+        parts.least_propensities(found),
+    )
     lift = found.reward.contrasts.get("none")
     champion = found.net.contrasts.get(about.champion)
     first = (
         f"{about.algorithm} at {about.app}/{about.stage}, {about.kind}: "
-        f"{parts.first(about, lift, champion)}; gate: {found.verdict.decision}."
+        f"{parts.first_sentence(about, lift, champion)}; gate: {found.verdict.decision}."
     )
     facts = {
         "kind": about.kind,
@@ -64,7 +68,7 @@ def _metrics(
     about: ReviewSubject, found: ReviewFindings, lift: Estimate | None, champion: Estimate | None
 ) -> dict[str, float]:
     scale, lifted, earned = (100.0, "lift_pp", "dr_pct") if about.binary else (1.0, "lift", "dr")
-    d, first = found.reward.diagnostics, parts.default(found.reward)
+    d, first = found.reward.diagnostics, parts.default_estimate(found.reward)
     metrics = {
         **_three(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
         **_three(None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),

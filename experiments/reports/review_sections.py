@@ -75,23 +75,23 @@ class ReviewFindings(NamedTuple):
     exposed: int = 0  # those whose person had been shown nudges before
 
 
-def first(about: ReviewSubject, lift: Estimate | None, champion: Estimate | None) -> str:
+def first_sentence(about: ReviewSubject, lift: Estimate | None, champion: Estimate | None) -> str:
     """The first sentence of a review: the policy against what it would replace, in currency, then against no nudge, in
     rewards.
     """
     scale = 100.0 if about.binary else 1.0
-    over_none = against(lift, "no nudge", unit(about), scale)
+    over_none = against(lift, "no nudge", reward_unit(about), scale)
     if about.champion == "none":
         return over_none
     return f"{against(champion, about.champion, f' {about.currency} per decision', 1.0)}; {over_none}"
 
 
-def default(evaluation: Evaluation) -> Estimate | None:
+def default_estimate(evaluation: Evaluation) -> Estimate | None:
     """The estimate that counts: the first of the evaluation; None if the log cannot answer."""
     return next(iter(evaluation.estimates.values()), None)
 
 
-def unit(about: ReviewSubject) -> str:
+def reward_unit(about: ReviewSubject) -> str:
     """Unit of a lift in rewards: " points" if rewards are yes or no, else ""."""
     return " points" if about.binary else ""
 
@@ -116,7 +116,7 @@ def agreement(evaluation: Evaluation, scale: float, unit: str) -> str:
     """A sentence on whether the unbiased estimators agree, values times `scale`. The evaluation has to have
     estimates.
     """
-    first = default(evaluation)
+    first = default_estimate(evaluation)
     assert first is not None  # noqa: S101 - the caller looked
     values = [e.value for e in evaluation.estimates.values() if not e.biased]
     low, high = first.interval
@@ -164,7 +164,8 @@ def estimates(evaluation: Evaluation, scale: float) -> ReportTable:
     """Table of every estimator's value and interval, in rewards times `scale`, the unbiased ones first."""
     rows = tuple(
         ReportRow(
-            labelled(name, e), (f"{scale * e.value:.3f}", f"[{scale * e.interval[0]:.3f}, {scale * e.interval[1]:.3f}]")
+            estimator_label(name, e),
+            (f"{scale * e.value:.3f}", f"[{scale * e.interval[0]:.3f}, {scale * e.interval[1]:.3f}]"),
         )
         for name, e in sorted(evaluation.estimates.items(), key=lambda pair: pair[1].biased)
     )
@@ -173,7 +174,7 @@ def estimates(evaluation: Evaluation, scale: float) -> ReportTable:
     return ReportTable("What it would have earned", ("reward", "95 %"), rows, note if marked else "")
 
 
-def labelled(name: str, estimate: Estimate) -> str:
+def estimator_label(name: str, estimate: Estimate) -> str:
     """An estimator's name, marked where the estimator is biased by design."""
     return f"{name}, biased" if estimate.biased else name
 
@@ -183,7 +184,7 @@ def forest(evaluation: Evaluation, scale: float) -> tuple[ReportBar, ...]:
     `scale`.
     """
     bars = [
-        ReportBar(labelled(name, e), scale * e.value, scale * e.interval[0], scale * e.interval[1])
+        ReportBar(estimator_label(name, e), scale * e.value, scale * e.interval[0], scale * e.interval[1])
         for name, e in sorted(evaluation.estimates.items(), key=lambda pair: pair[1].biased)
     ]
     if evaluation.control:
@@ -241,7 +242,7 @@ def regret(found: ReviewFindings) -> tuple[ReportSeries, ...]:
     return tuple(ReportSeries(name, step, np.cumsum(v)[step.astype(int) - 1]) for name, v in lines.items())
 
 
-def windows(arms: Sequence[str], pi: Array) -> tuple[ReportSeries, ...]:
+def mean_shares(arms: Sequence[str], pi: Array) -> tuple[ReportSeries, ...]:
     """Mean probability of each arm along the log, in up to 40 windows: one series for each of the k arms; `pi` is (n,
     k).
     """
@@ -250,7 +251,7 @@ def windows(arms: Sequence[str], pi: Array) -> tuple[ReportSeries, ...]:
     return tuple(ReportSeries(arm, step, parts[:, a]) for a, arm in enumerate(arms))
 
 
-def least(found: ReviewFindings) -> ReportSeries:
+def least_propensities(found: ReviewFindings) -> ReportSeries:
     """Least probability of an eligible arm along the log, the minimum in each of up to 40 windows."""
     each = np.where(found.eligible, found.pi, np.inf).min(axis=1, initial=np.inf)
     step = steps(len(each), _WINDOWS)

@@ -60,8 +60,8 @@ class VisitSummary(NamedTuple):
     propensity: Array  # of what was shown
 
 
-def tally(people: Population) -> RunSummary:
-    """The empty summary of a run at the stage of `people`, to be filled by `add`."""
+def empty_summary(people: Population) -> RunSummary:
+    """The empty summary of a run at the stage of `people`, to be filled by `add_step`."""
     zs, k = len(people.weights), len(people.stage.arms)
     return RunSummary(
         arms=list(people.stage.arms),
@@ -73,7 +73,7 @@ def tally(people: Population) -> RunSummary:
     )
 
 
-def add(t: RunSummary, people: Population, seen: VisitSummary, days: int) -> None:
+def add_step(t: RunSummary, people: Population, seen: VisitSummary, days: int) -> None:
     """Add a step of a run of `days` days to the summary, in place. Called by `runner.CellRun` once for each step."""
     k, zs, each = len(people.stage.arms), len(people.weights), np.arange(len(seen.arm))
     value, none = seen.truth[each, seen.arm], seen.truth[:, 0]

@@ -161,7 +161,7 @@ class CellRun:
         )
         self._masks = [_EligibilityMasks(p.stage, p.coupon) for p in self.populations]
         self._sizes = max(p.normals for p in self.populations), max(p.uniforms for p in self.populations)
-        self._tallies = {p.name: run_summary.tally(p) for p in self.populations}
+        self._tallies = {p.name: run_summary.empty_summary(p) for p in self.populations}
         self._sha = hashlib.sha256()
         self._opted_out: list[float] = []
 
@@ -250,7 +250,7 @@ class CellRun:
             fatigue=visit.found.fatigue[on],
             propensity=made.propensities[on, arm],
         )
-        run_summary.add(self._tallies[made.stage], visit.people, seen, self.cell.days)
+        run_summary.add_step(self._tallies[made.stage], visit.people, seen, self.cell.days)
         self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd))
         for part in (made.user, made.arm, made.reward, made.propensities, made.truth):
             self._sha.update(np.ascontiguousarray(part).tobytes())

@@ -63,7 +63,7 @@ def play(cell: SimulationCell, logs: Path | None = None) -> CellResult:
     return CellResult(made.done(), {name: to_zip(live.snapshot) for name, live in made.brain.lives.items()})
 
 
-def kept(cell: SimulationCell, folder: Path) -> CellOutcome | None:
+def finished_outcome(cell: SimulationCell, folder: Path) -> CellOutcome | None:
     """The outcome of a cell that was finished before, as the folder holds it; None if there is none."""
     file = folder / "cells" / f"{cell.digest()}.json"
     return msgspec.json.decode(file.read_bytes(), type=CellOutcome) if file.exists() else None
@@ -92,7 +92,7 @@ def study(
     which every worker must then share. What `parallel.run` raises is raised here (RemoteError for workers that died);
     what was finished until then is kept.
     """
-    found = {cell.digest(): kept(cell, folder) for cell in todo}
+    found = {cell.digest(): finished_outcome(cell, folder) for cell in todo}
     if logs:
         found = {c.digest(): found[c.digest()] if _logged(c, folder) else None for c in todo}
     missing = {cell.digest(): cell for cell in todo if found[cell.digest()] is None}
@@ -107,7 +107,7 @@ def study(
 
 
 def _logged(cell: SimulationCell, folder: Path) -> bool:
-    done = kept(cell, folder)
+    done = finished_outcome(cell, folder)
     return done is not None and all(path(cell, stage, folder / "logs").exists() for stage in done.stages)
 
 

@@ -165,7 +165,7 @@ class ScenarioMoments:
 
     def _day(self, day: int) -> float:
         days, users = day + 31, 6000
-        seen = _Seen(users)
+        seen = _VisitDays(users)
         made = CellRun(
             SimulationCell(scenario=self.scenario, policy="fixed:none", users=users, days=days, seed=1, journey=True),
             seen,
@@ -187,7 +187,7 @@ class ScenarioMoments:
         return float(scale * (-math.log1p(-q)) ** (1.0 / shape))
 
 
-class _Seen:
+class _VisitDays:
     """On which days each user was there."""
 
     def __init__(self, users: int):
@@ -199,7 +199,7 @@ class _Seen:
             self.days[user].add(day)
 
 
-def shipped(app: str) -> list[CalibrationTarget]:
+def shipped_targets(app: str) -> list[CalibrationTarget]:
     """The calibration ranges of an app that come with the package, and those that hold for every app."""
     file = importlib.resources.files("simulations").joinpath("calibration.csv")
     rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
@@ -210,7 +210,7 @@ def shipped(app: str) -> list[CalibrationTarget]:
     ]
 
 
-def exported(file: Path, renamed: Mapping[str, str] | None = None) -> CustomerExport:
+def read_export(file: Path, renamed: Mapping[str, str] | None = None) -> CustomerExport:
     """A customer's export as targets: a table with the columns metric and value, each value to be met within 10 %.
     `renamed`: {our column: the file's}.
 
@@ -253,7 +253,7 @@ def _target(file: str, metric: str, cell: str, mark: str) -> CalibrationTarget |
     return CalibrationTarget(metric, metric, value * (1.0 - TOLERANCE), value * (1.0 + TOLERANCE), f"{file}: {value:g}")
 
 
-def unmeasured(app: str, targets: Iterable[CalibrationTarget]) -> list[CalibrationTarget]:
+def unmeasured_targets(app: str, targets: Iterable[CalibrationTarget]) -> list[CalibrationTarget]:
     """The calibration ranges of an app that an export (`targets`) says nothing about: a fit to the export must not
     leave them.
     """
@@ -265,10 +265,10 @@ def unmeasured(app: str, targets: Iterable[CalibrationTarget]) -> list[Calibrati
         kind, *at = moment.split(".")
         return moment in said or (kind in of_rates and bool(rates & set(at)))
 
-    return [t for t in shipped(app) if not measured(t.moment)]
+    return [t for t in shipped_targets(app) if not measured(t.moment)]
 
 
-def broken(before: Iterable[CheckedMoment], after: Iterable[CheckedMoment]) -> list[str]:
+def left_ranges(before: Iterable[CheckedMoment], after: Iterable[CheckedMoment]) -> list[str]:
     """Sentences on metrics that were within their range before a fit and are not after it, each with both values.
     `before` and `after` hold the same targets in the same order.
     """
@@ -297,13 +297,13 @@ def fit(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> Scenario:
         scenario = replace(scenario, visits=visits)
     late = {math.log(-math.log1p(-_quantile(t))): t for t in targets if t.moment.startswith("delay.")}
     if late:
-        scenario = _delayed(scenario, late)
+        scenario = _with_delays(scenario, late)
     for _ in range(_ROUNDS):  # what a user effect makes of a rate depends on the rate
         for moment, value in wanted.items():
             if moment.startswith("again."):
-                scenario = _spread(scenario, moment, value)
+                scenario = _with_user_effect(scenario, moment, value)
             elif moment.startswith("rate."):
-                scenario = _based(scenario, moment, value)
+                scenario = _with_rate(scenario, moment, value)
     return scenario
 
 
@@ -341,7 +341,7 @@ def _line(
     return float(found.x[0]), float(found.x[1])
 
 
-def _delayed(scenario: Scenario, late: Mapping[float, CalibrationTarget]) -> Scenario:
+def _with_delays(scenario: Scenario, late: Mapping[float, CalibrationTarget]) -> Scenario:
     """A Weibull law is a line: log t = log scale + log(−log(1 − q)) / shape. Other arms keep their ratio."""
     inverse, middle = _line(late, 1.0 / scenario.delay_shape.get("none", 1.0), 0.05)
     shape = 1.0 / max(inverse, 0.05)
@@ -351,7 +351,7 @@ def _delayed(scenario: Scenario, late: Mapping[float, CalibrationTarget]) -> Sce
     return msgspec.structs.replace(scenario, delay_hours=hours, delay_shape={**scenario.delay_shape, "none": shape})
 
 
-def _spread(scenario: Scenario, moment: str, value: float) -> Scenario:
+def _with_user_effect(scenario: Scenario, moment: str, value: float) -> Scenario:
     def excess(sd: float) -> float:
         return ScenarioMoments(msgspec.structs.replace(scenario, user_sd=sd)).of(moment) - value
 
@@ -360,7 +360,7 @@ def _spread(scenario: Scenario, moment: str, value: float) -> Scenario:
     return msgspec.structs.replace(scenario, user_sd=float(optimize.brentq(excess, 0.0, 4.0, xtol=1e-4)))
 
 
-def _based(scenario: Scenario, moment: str, value: float) -> Scenario:
+def _with_rate(scenario: Scenario, moment: str, value: float) -> Scenario:
     """The rate is linear in the base rate but for what comes late, so one division does it."""
     stage = moment.split(".")[1]
     ratio = value / ScenarioMoments(scenario).of(moment)

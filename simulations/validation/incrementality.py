@@ -37,7 +37,7 @@ class IncrementalPart(NamedTuple):
         return self.won - self.sure - self.others - self.shown
 
 
-def taken_apart(people: Population, arm: str, seed: int = 0) -> list[IncrementalPart]:
+def incremental_parts(people: Population, arm: str, seed: int = 0) -> list[IncrementalPart]:
     """The parts of each persona, and last those of everybody, for the nudge `arm`, by 100,000 contexts for each
     persona. Raises ValueError if the stage has no such arm.
     """

@@ -75,14 +75,14 @@ def two_sample(real: Array, seed: int = 0) -> TwoSampleTest:
     order = np.random.default_rng(seed).permutation(len(real))
     half = len(real) // 2
     seen, kept = real[order[:half]], real[order[half:]]
-    made = fitted(seen)
-    fresh = drawn(made, len(kept), seed)
+    made = fit_shop(seen)
+    fresh = simulated_sessions(made, len(kept), seed)
     alone = kept[np.random.default_rng([seed, 2]).integers(0, len(kept), len(kept))]
     shuffled = np.column_stack([np.random.default_rng([seed, j]).permutation(alone[:, j]) for j in range(4)])
     return TwoSampleTest(len(kept), auc(kept, fresh, seed), auc(kept, shuffled, seed))
 
 
-def fitted(sessions: Array) -> Population:
+def fit_shop(sessions: Array) -> Population:
     """Population of a shop with two personas, fitted to sessions (n, 4) by the method of moments: medians from the
     means of buyers and of others, spread and correlation from the rest.
     """
@@ -121,7 +121,7 @@ def _persona(weight: float, intent: float, kind: Array) -> Persona:
     return Persona(weight=float(weight), intent=float(intent), effects={}, features={**features})
 
 
-def drawn(made: Population, n: int, seed: int) -> Array:
+def simulated_sessions(made: Population, n: int, seed: int) -> Array:
     """n simulated sessions of a fitted shop, (n, 4), without a nudge; numbers of pages are whole."""
     rng = np.random.default_rng([seed, 1])
     persona = rng.choice(2, size=n, p=made.weights)
