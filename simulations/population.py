@@ -89,7 +89,7 @@ class Population:
         self.coupon = np.array([a in scenario.coupons.arms if rich else False for a in stage.arms])  # (k,)
         self.amount = leg.amount if leg else 1.0
         self._law = _FeatureLaw(scenario, stage, leg if not rich else None)
-        self.average = _averaged(scenario.user_sd)
+        self.average = _averaging(scenario.user_sd)
         base = scenario.base if rich or leg is None or leg.base is None else leg.base
         self.level = self._level(base)
         effects = [p.effects for p in personas] if rich else _by_persona(leg, len(personas))
@@ -98,7 +98,7 @@ class Population:
         rows = [[0.0] * len(stage.features)]
         rows += [[slopes.get(n, {}).get(f, 0.0) for f in stage.features] for n in stage.nudges]
         self._slopes = np.array(rows)  # (k, f)
-        self._shift, self._slope = _units(stage.features)
+        self._shift, self._slope = _encoding(stage.features)
         shape = {a: scenario.delay_shape.get(a, 1.0) if rich else 1.0 for a in stage.arms}
         self._shape = np.array([shape[a] for a in stage.arms])
         mean = [scenario.delay_hours[a] if rich or leg is None else leg.delay_hours for a in stage.arms]
@@ -150,7 +150,7 @@ class Population:
 
     def contexts(self, position: Array) -> list[dict[str, Any]]:
         """The n contexts that the app would send for positions (n, f): {feature: value}, in the feature's own units."""
-        columns = [_values(f, position[:, j]) for j, f in enumerate(self.stage.features.values())]
+        columns = [_feature_values(f, position[:, j]) for j, f in enumerate(self.stage.features.values())]
         names = tuple(self.stage.features)
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -160,7 +160,7 @@ class Population:
         """
         s = self.scenario
         tired = situation.fatigue[:, None]
-        own = self.effects[z] + self._steep(position) + self.moved(situation.day)
+        own = self.effects[z] + self._slope_effects(position) + self.moved(situation.day)
         own[:, 0] = 0.0
         base = self.level[z] + s.season * math.sin(2.0 * math.pi * situation.day / 7.0)
         common = base - s.fatigue.tires * situation.fatigue - situation.pulled
@@ -216,7 +216,7 @@ class Population:
             self._moved = drift_paths(self.scenario.drift, len(self.stage.arms), 2 * int(day) + 16)
         return np.asarray(self._moved[int(day)])
 
-    def _steep(self, position: Array) -> Array:
+    def _slope_effects(self, position: Array) -> Array:
         return np.asarray((position * self._slope - self._shift) @ self._slopes.T)
 
     def _level(self, base: float) -> Array:
@@ -239,17 +239,17 @@ class _FeatureLaw:
         self._categories = [j for j, n in enumerate(kinds) if kinds[n] == "category"]
         self._dwell = self._columns.index(signals["dwell"]) if "dwell" in signals else None
         self._tracks = self._columns.index(signals["back_tracks"]) if "back_tracks" in signals else None
-        given = [_given(scenario, leg, z) for z in range(len(scenario.personas))]
+        given = [_declared_features(scenario, leg, z) for z in range(len(scenario.personas))]
         self._median = special.logit(_table(given, self._columns, self._numbers))  # (Z, numbers)
         self._true = _table(given, self._columns, self._booleans)  # (Z, booleans)
         values = list(stage.features.values())
-        self._share = {j: np.array([_shares(g.get(self._columns[j], {}), values[j]) for g in given])
+        self._share = {j: np.array([_category_shares(g.get(self._columns[j], {}), values[j]) for g in given])
                        for j in self._categories}  # fmt: skip
         intents = np.array([p.intent for p in scenario.personas.values()])
         self._dwells = 0.3 - 0.35 * intents
         self._spread, self._shared = scenario.spread, scenario.correlation
         if self._tracks is not None:
-            self._count, self._count_at = _poisson(np.exp(0.4 - 0.45 * intents), values[self._tracks])
+            self._count, self._count_at = _count_law(np.exp(0.4 - 0.45 * intents), values[self._tracks])
         m = len(self._numbers)
         covariance = self._spread**2 * ((1.0 - self._shared) * np.eye(m) + self._shared)
         self._precision = np.linalg.inv(covariance) if m else np.zeros((0, 0))
@@ -311,11 +311,11 @@ def quadrature(s: Array, sd: float) -> Array:
     return np.asarray(sum(w * special.expit(s + sd * node) for w, node in zip(weights, _NODES, strict=True)))
 
 
-def _averaged(sd: float) -> Callable[[Array], Array]:
+def _averaging(sd: float) -> Callable[[Array], Array]:
     """The quadrature as a function: σ itself where sd is 0, else a table, linear between its points."""
     if sd == 0.0:
         return lambda s: np.asarray(special.expit(s))
-    step, (table, rise) = 2.0 * _EDGE / _CELLS, _tabulated(sd)
+    step, (table, rise) = 2.0 * _EDGE / _CELLS, _quadrature_table(sd)
 
     def average(s: Array) -> Array:
         place = np.clip((s + _EDGE) / step, 0.0, _CELLS - 1e-6)
@@ -326,7 +326,7 @@ def _averaged(sd: float) -> Callable[[Array], Array]:
 
 
 @lru_cache(maxsize=64)
-def _tabulated(sd: float) -> tuple[Array, Array]:
+def _quadrature_table(sd: float) -> tuple[Array, Array]:
     """The quadrature at every point of the table, and the rise to the next."""
     table = quadrature(np.linspace(-_EDGE, _EDGE, _CELLS + 1), sd)
     return table, np.diff(table)
@@ -336,7 +336,7 @@ def _by_persona(leg: FurtherStage | None, personas: int) -> list[dict[str, float
     return [{name: values[z] for name, values in leg.effects.items()} if leg else {} for z in range(personas)]
 
 
-def _given(scenario: Scenario, leg: FurtherStage | None, z: int) -> dict[str, Any]:
+def _declared_features(scenario: Scenario, leg: FurtherStage | None, z: int) -> dict[str, Any]:
     """What persona z has declared of each feature of the stage."""
     if leg is None:
         return dict(list(scenario.personas.values())[z].features)
@@ -348,14 +348,14 @@ def _table(given: list[dict[str, Any]], columns: list[str], at: list[int]) -> Ar
     return np.clip(np.array(values, dtype=np.float64).reshape(len(given), len(at)), 1e-6, 1.0 - 1e-6)
 
 
-def _shares(share: Any, feature: Feature) -> list[float]:
+def _category_shares(share: Any, feature: Feature) -> list[float]:
     """P(value) in declared order; what a persona leaves out is shared equally among the values it does not name."""
     named = dict(share)
     rest = (1.0 - sum(named.values())) / max(1, len(feature.values) - len(named))
     return [max(float(named.get(v, rest)), 1e-12) for v in feature.values]
 
 
-def _poisson(mean: Array, feature: Feature) -> tuple[Array, Array]:
+def _count_law(mean: Array, feature: Feature) -> tuple[Array, Array]:
     """P(count | z) (Z, counts), what is beyond the declared range at its end; and the position of each count."""
     span = float(feature.max or 0.0) - float(feature.min or 0.0)
     count = np.arange(min(int(span), 40) + 1)
@@ -364,14 +364,14 @@ def _poisson(mean: Array, feature: Feature) -> tuple[Array, Array]:
     return p, np.log1p(count) / math.log1p(span) if feature.scale == "log" else count / span
 
 
-def _units(declared: dict[str, Feature]) -> tuple[Array, Array]:
+def _encoding(declared: dict[str, Feature]) -> tuple[Array, Array]:
     """(shift, slope) that make an encoded number of a position: 2p − 1, a boolean as it is, a category nothing."""
     number = np.array([f.type == "number" for f in declared.values()])
     numeric = np.array([f.type != "category" for f in declared.values()])
     return number.astype(np.float64), np.where(number, 2.0, 1.0) * numeric
 
 
-def _values(feature: Feature, position: Array) -> list[Any]:
+def _feature_values(feature: Feature, position: Array) -> list[Any]:
     """What the app would send for these positions."""
     if feature.type == "category":
         return [feature.values[int(v)] for v in position]

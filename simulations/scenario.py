@@ -230,17 +230,17 @@ def check(scenario: Scenario, stage: Stage) -> None:
     if abs(sum(p.weight for p in scenario.personas.values()) - 1.0) > 1e-9:
         mistakes.append(Problem("personas", "their weights do not sum to 1", "adjust them"))
     for name, persona in scenario.personas.items():
-        _same(f"personas.{name}.effects", set(persona.effects), set(stage.nudges), mistakes)
-        _same(f"personas.{name}.features", set(persona.features), set(stage.features) - signals, mistakes)
-    _same("delay_hours", set(scenario.delay_hours), {NONE, *stage.nudges}, mistakes)
+        _require_same(f"personas.{name}.effects", set(persona.effects), set(stage.nudges), mistakes)
+        _require_same(f"personas.{name}.features", set(persona.features), set(stage.features) - signals, mistakes)
+    _require_same("delay_hours", set(scenario.delay_hours), {NONE, *stage.nudges}, mistakes)
     for path, given in (("delay_shape", scenario.delay_shape), ("coupons.arms", scenario.coupons.arms)):
-        _known(path, set(given), {NONE, *stage.nudges}, mistakes)
+        _require_known(path, set(given), {NONE, *stage.nudges}, mistakes)
     numbers = {name for name, feature in stage.features.items() if feature.type == "number"}
-    _known("hesitation", signals, numbers, mistakes)
+    _require_known("hesitation", signals, numbers, mistakes)
     for nudge, slopes in scenario.slopes.items():
-        _known(f"slopes.{nudge}", {nudge}, set(stage.nudges), mistakes)
-        _known(f"slopes.{nudge}", set(slopes), set(stage.features), mistakes)
-    _raise(scenario, mistakes)
+        _require_known(f"slopes.{nudge}", {nudge}, set(stage.nudges), mistakes)
+        _require_known(f"slopes.{nudge}", set(slopes), set(stage.features), mistakes)
+    _raise_mistakes(scenario, mistakes)
 
 
 def check_journey(scenario: Scenario, catalogue: Catalogue) -> None:
@@ -248,25 +248,25 @@ def check_journey(scenario: Scenario, catalogue: Catalogue) -> None:
     the app has a leg that speaks of what the stage declares.
     """
     mistakes: list[Problem] = []
-    _same("journey", set(scenario.journey), set(catalogue.stages), mistakes)
+    _require_same("journey", set(scenario.journey), set(catalogue.stages), mistakes)
     for name, leg in scenario.journey.items():
         path = f"journey.{name}"
-        _known(f"{path}.then", {leg.then}, set(catalogue.stages), mistakes)
-        _known(f"{path}.otherwise", set(leg.otherwise), set(catalogue.stages), mistakes)
+        _require_known(f"{path}.then", {leg.then}, set(catalogue.stages), mistakes)
+        _require_known(f"{path}.otherwise", set(leg.otherwise), set(catalogue.stages), mistakes)
         if sum(leg.otherwise.values()) > 1.0 + 1e-9:
             mistakes.append(Problem(f"{path}.otherwise", "more than 1 in all", "what is left of 1 leaves the app"))
         if name != scenario.stage and name in catalogue.stages:
             mistakes += _leg_mistakes(path, leg, catalogue.stages[name], len(scenario.personas))
-    _raise(scenario, mistakes)
+    _raise_mistakes(scenario, mistakes)
 
 
 def _leg_mistakes(path: str, leg: FurtherStage, stage: Stage, personas: int) -> list[Problem]:
     mistakes: list[Problem] = []
     if leg.base is None:
         mistakes.append(Problem(f"{path}.base", "missing", "the reward rate without a nudge"))
-    _same(f"{path}.effects", set(leg.effects), set(stage.nudges), mistakes)
+    _require_same(f"{path}.effects", set(leg.effects), set(stage.nudges), mistakes)
     spoken = {name for name, feature in stage.features.items() if feature.type != "category"}
-    _known(f"{path}.features", set(leg.features), spoken, mistakes)
+    _require_known(f"{path}.features", set(leg.features), spoken, mistakes)
     for part, lists in (("effects", leg.effects), ("features", leg.features)):
         for key, values in lists.items():
             if len(values) != personas:
@@ -275,15 +275,15 @@ def _leg_mistakes(path: str, leg: FurtherStage, stage: Stage, personas: int) -> 
     return mistakes
 
 
-def _raise(scenario: Scenario, mistakes: list[Problem]) -> None:
+def _raise_mistakes(scenario: Scenario, mistakes: list[Problem]) -> None:
     if mistakes:
         raise CatalogueError(f"scenario {scenario.app}", mistakes)
 
 
-def _same(path: str, given: set[str], wanted: set[str], mistakes: list[Problem]) -> None:
+def _require_same(path: str, given: set[str], wanted: set[str], mistakes: list[Problem]) -> None:
     mistakes.extend(Problem(f"{path}.{name}", "missing", "the stage declares it") for name in sorted(wanted - given))
-    _known(path, given, wanted, mistakes)
+    _require_known(path, given, wanted, mistakes)
 
 
-def _known(path: str, given: set[str], wanted: set[str], mistakes: list[Problem]) -> None:
+def _require_known(path: str, given: set[str], wanted: set[str], mistakes: list[Problem]) -> None:
     mistakes.extend(Problem(f"{path}.{name}", "unknown", closest(name, wanted)) for name in sorted(given - wanted))

@@ -89,16 +89,20 @@ def typed_column(
         return np.array(["" if values.missing(cell) else cell for cell in cells], dtype=np.str_)
     if name == "action" and arms:
         index = {arm: a for a, arm in enumerate(arms)}
-        return np.array(_each(name, cells, [index.get(cell) for cell in cells], "an arm's name", where), dtype=np.int64)
+        return np.array(
+            _all_read(name, cells, [index.get(cell) for cell in cells], "an arm's name", where), dtype=np.int64
+        )
     if name == "at":
         wanted = "a time such as 2026-05-01T12:00:00Z, or whole µs"
-        return np.array(_each(name, cells, [_time(cell) for cell in cells], wanted, where), dtype=np.int64)
+        return np.array(_all_read(name, cells, [_time(cell) for cell in cells], wanted, where), dtype=np.int64)
     if name == "holdout":
-        return np.array(_each(name, cells, [values.boolean(cell) for cell in cells], "true or false", where), np.bool_)
+        return np.array(
+            _all_read(name, cells, [values.boolean(cell) for cell in cells], "true or false", where), np.bool_
+        )
     numbers, bad = values.numbers(cells, mark, words=_WORDS.fullmatch(name) is not None)
     if bad:
         wanted = "a number, or true or false" if _WORDS.fullmatch(name) else "a number"
-        raise InvalidRequest(*(_unusable(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+        raise InvalidRequest(*(_unreadable_cell(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
     return numbers
 
 
@@ -107,12 +111,12 @@ def _time(cell: str) -> int | None:
     return int(whole[1]) if whole else values.instant(cell)
 
 
-def _each(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: RowLabel) -> list[int]:
+def _all_read(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: RowLabel) -> list[int]:
     bad = [i for i, value in enumerate(found) if value is None]
     if bad:
-        raise InvalidRequest(*(_unusable(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+        raise InvalidRequest(*(_unreadable_cell(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
     return [value for value in found if value is not None]
 
 
-def _unusable(name: str, cell: str, wanted: str, where: str) -> Problem:
+def _unreadable_cell(name: str, cell: str, wanted: str, where: str) -> Problem:
     return Problem(f"{where}: {name}", f"{cell!r} is not {wanted}" if cell else "there is no value", wanted)

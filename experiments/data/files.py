@@ -134,12 +134,12 @@ def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
     with path.open("rb") as file:
         packed = file.read(4) == b"PAR1"
     log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
-    _needed(log)
+    _check_columns(log)
     rounds_of({name: np.zeros(0) for name in log.columns})  # complains of others that are missing
     return log
 
 
-def _needed(log: LogFile) -> None:
+def _check_columns(log: LogFile) -> None:
     """InvalidRequest if a column is missing that every log has; it says what the file calls its own."""
     problems = []
     for name in _NEEDED:
@@ -156,7 +156,7 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
-    table = reader.read(str(path), partial(_opened, path), renamed)
+    table = reader.read(str(path), partial(_open_bytes, path), renamed)
     drawn = Counter[str]()
     if "action" in table.names:
         j = table.place("action")
@@ -167,7 +167,7 @@ def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     return LogFile(path, found, table.names, 1, table=table)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_bytes(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
@@ -175,10 +175,10 @@ def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     try:
         with parquet.ParquetFile(path) as file:
             schema, parts = file.schema_arrow, max(file.metadata.num_row_groups, 1)
-            ours = _ours(path, schema.names, renamed)
+            ours = _our_names(path, schema.names, renamed)
             action = next((column for column, name in ours.items() if name == "action"), None)
             drawn = Counter[str]()
-            if action is not None and _texts(schema.field(action).type):
+            if action is not None and _is_text(schema.field(action).type):
                 for batch in file.iter_batches(BATCH, columns=[action]):
                     drawn.update(_cells(batch.column(0)))
     except _UNREADABLE as error:
@@ -189,7 +189,7 @@ def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     return LogFile(path, ColumnNaming(found.arms, columns), tuple(schema.names), parts, meta)
 
 
-def _ours(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
+def _our_names(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
     """{column of the file: our name}, less columns whose name another one takes."""
     for our, their in renamed.items():
         if their not in names:
@@ -206,7 +206,7 @@ def _meta(text: bytes | None) -> LogMetadata | None:
 
 
 def _chunks(log: LogFile, part: int, of: int) -> Iterator[LoggedRounds]:
-    pieces = _parquet(log, part, of) if log.table is None else _text(log, log.table)
+    pieces = _parquet_pieces(log, part, of) if log.table is None else _text_pieces(log, log.table)
     for columns, where, first in pieces:
         rounds = rounds_of(columns, where, first)
         if log.meta is not None and rounds.q_hat is not None:
@@ -219,33 +219,33 @@ Piece = tuple[dict[str, NDArray[np.generic]], RowLabel, int]
 """Columns, how their rows are named, and the number of the first row in its file."""
 
 
-def _text(log: LogFile, table: Table) -> Iterator[Piece]:
+def _text_pieces(log: LogFile, table: Table) -> Iterator[Piece]:
     places = {name: table.place(column) for column, name in log.naming.columns.items()}
     rows, first = table.rows(), 0
     while piece := list(islice(rows, BATCH)):
-        where = _line(table.name, [row.line for row in piece])
+        where = _line_labels(table.name, [row.line for row in piece])
         cells = {name: [row.cells[j] for row in piece] for name, j in places.items()}
         columns = {n: typed_column(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
         yield columns, where, first
         first += len(piece)
 
 
-def _line(name: str, lines: list[int]) -> RowLabel:
+def _line_labels(name: str, lines: list[int]) -> RowLabel:
     return lambda i: f"{name}:{lines[i]}"
 
 
-def _row(name: str, first: int) -> RowLabel:
+def _row_labels(name: str, first: int) -> RowLabel:
     return lambda i: f"{name} row {first + i}"
 
 
-def _parquet(log: LogFile, part: int, of: int) -> Iterator[Piece]:
+def _parquet_pieces(log: LogFile, part: int, of: int) -> Iterator[Piece]:
     edges = [log.parts * p // of for p in (part, part + 1)]
     try:
         with parquet.ParquetFile(log.path) as file:
             groups = range(edges[0], min(edges[1], file.metadata.num_row_groups))
             first = sum(file.metadata.row_group(group).num_rows for group in range(edges[0]))
-            for piece in _pieces(file, groups, list(log.naming.columns)):
-                where = _row(str(log.path), first)
+            for piece in _equal_pieces(file, groups, list(log.naming.columns)):
+                where = _row_labels(str(log.path), first)
                 named = {log.naming.columns[name]: piece.column(name) for name in piece.column_names}
                 columns = {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}
                 yield columns, where, first
@@ -254,7 +254,7 @@ def _parquet(log: LogFile, part: int, of: int) -> Iterator[Piece]:
         raise _unreadable(log.path) from error
 
 
-def _pieces(file: Any, groups: range, columns: list[str]) -> Iterator[Any]:
+def _equal_pieces(file: Any, groups: range, columns: list[str]) -> Iterator[Any]:
     """Tables of BATCH rows whatever the row groups, so that sums are those of the same log as text."""
     held, size = list[Any](), 0
     for group in groups:  # asked for all, it may hold all
@@ -275,7 +275,7 @@ _TEXTS = (
 )
 
 
-def _texts(kind: Any) -> bool:
+def _is_text(kind: Any) -> bool:
     """Whether cells are read as a text file's would be: also bytes, which some programs write texts as, and nothing."""
     return any(holds(kind) for holds in _TEXTS)
 
@@ -298,7 +298,7 @@ def _column(name: str, column: Any, arms: tuple[str, ...], where: RowLabel) -> N
     kind = column.type
     if pa.types.is_nested(kind):
         raise refused(f"{where(0)}: {name}", f"cells of the type {kind} hold several values", "one value in a cell")
-    if _texts(kind) or (name in TEXT and not pa.types.is_integer(kind)) or (name in TEXT and column.null_count):
+    if _is_text(kind) or (name in TEXT and not pa.types.is_integer(kind)) or (name in TEXT and column.null_count):
         return typed_column(name, _cells(column), ".", arms, where)
     if pa.types.is_temporal(kind):
         column = column.cast(pa.timestamp("us", kind.tz if pa.types.is_timestamp(kind) else None)).cast(pa.int64())

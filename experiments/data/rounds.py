@@ -142,26 +142,26 @@ def checked_rounds(rounds: LoggedRounds, where: RowLabel = "row {}".format) -> L
     outside (0, 1], rows of probabilities that do not sum to 1, q̂ or x that are not finite, columns that disagree about
     k.
     """
-    rounds = _unrounded(rounds)
+    rounds = _rescaled(rounds)
     k = rounds.arms
     most = np.inf if k is None else k - 1
     problems = [
-        *_bad("action", (rounds.action < 0) | (rounds.action > most), where, f"from 0 to {most:g}"),
-        *_bad("reward", np.isinf(rounds.reward), where, "a finite number, or empty while it is not known"),
-        *_bad("pscore", ~((rounds.pscore > 0.0) & (rounds.pscore <= 1.0)), where, "a probability, above 0"),
+        *_bad_rows("action", (rounds.action < 0) | (rounds.action > most), where, f"from 0 to {most:g}"),
+        *_bad_rows("reward", np.isinf(rounds.reward), where, "a finite number, or empty while it is not known"),
+        *_bad_rows("pscore", ~((rounds.pscore > 0.0) & (rounds.pscore <= 1.0)), where, "a probability, above 0"),
     ]
     if rounds.pi is not None:
-        problems += _bad("pi_e", ~((rounds.pi >= 0.0) & (rounds.pi <= 1.0)), where, "a probability")
+        problems += _bad_rows("pi_e", ~((rounds.pi >= 0.0) & (rounds.pi <= 1.0)), where, "a probability")
     for name, table in (("pi_e", rounds.target), ("p", rounds.propensities)):
         if table is not None:
             wrong = np.asarray(~((table.min(axis=1) >= 0.0) & (np.abs(table.sum(axis=1) - 1.0) <= _SUM)))
-            problems += _bad(f"{name}_0 …", wrong, where, "probabilities that sum to 1")
+            problems += _bad_rows(f"{name}_0 …", wrong, where, "probabilities that sum to 1")
     for name, part in (("q_hat_0 …", rounds.q_hat), ("x0 …", rounds.x)):
         if part is not None:
-            problems += _bad(name, ~np.isfinite(part).all(axis=1), where, "finite numbers")
+            problems += _bad_rows(name, ~np.isfinite(part).all(axis=1), where, "finite numbers")
     for name, part in (("q_hat_logged", rounds.q), ("q_hat_under_pi_e", rounds.model)):
         if part is not None:
-            problems += _bad(name, ~np.isfinite(part), where, "finite numbers")
+            problems += _bad_rows(name, ~np.isfinite(part), where, "finite numbers")
     shapes = {part.shape[1] for part in (rounds.propensities, rounds.target, rounds.q_hat) if part is not None}
     if len(shapes) > 1:
         problems.append(Problem("p, pi_e, q_hat", f"they speak of {sorted(shapes)} arms", "give each arm a column"))
@@ -181,18 +181,18 @@ def user_keys(values: NDArray[np.generic], first: int = 0) -> Ints:
             return values.astype(np.int64)
         values = values.astype(np.str_)  # as text holds them: longer numbers are names
     if values.dtype == object or np.issubdtype(values.dtype, np.floating):  # whole numbers with gaps are often such
-        found = [_key(value) for value in values.tolist()]
+        found = [_user_key(value) for value in values.tolist()]
         unknown = np.array([key is None for key in found], dtype=np.bool_)
         keys = np.array([key or 0 for key in found], dtype=np.int64)
     else:
         names, index = np.unique(values.astype(np.str_), return_inverse=True)
-        each = [_key(name) for name in names.tolist()]
+        each = [_user_key(name) for name in names.tolist()]
         unknown = np.array([key is None for key in each], dtype=np.bool_)[index]
         keys = np.array([key or 0 for key in each], dtype=np.int64)[index]
-    return np.where(unknown, _own(first + np.arange(len(keys))), keys) if unknown.any() else keys
+    return np.where(unknown, _row_keys(first + np.arange(len(keys))), keys) if unknown.any() else keys
 
 
-def _key(user: object) -> int | None:
+def _user_key(user: object) -> int | None:
     """Of one user; None for one who is not known."""
     if user is None or (isinstance(user, float) and np.isnan(user)):
         return None
@@ -201,7 +201,7 @@ def _key(user: object) -> int | None:
     return None if missing(str(user).strip()) else _digest(str(user))
 
 
-def _own(row: Ints) -> Ints:
+def _row_keys(row: Ints) -> Ints:
     """Keys of rows: SplitMix64 (Steele, Lea & Flood 2014) of their numbers, so that no two are equal."""
     z = row.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -209,7 +209,7 @@ def _own(row: Ints) -> Ints:
     return (z ^ (z >> np.uint64(31))).astype(np.int64)
 
 
-def _unrounded(rounds: LoggedRounds) -> LoggedRounds:
+def _rescaled(rounds: LoggedRounds) -> LoggedRounds:
     """Rows of probabilities that were written with few digits, scaled to sum to 1, and pscore with its column."""
     if rounds.target is not None:
         rounds = rounds._replace(target=scaled_to_one(rounds.target)[0])
@@ -230,7 +230,7 @@ def _digest(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _bad(field: str, rows: NDArray[np.bool_] | np.bool_, where: RowLabel, fix: str) -> list[Problem]:
+def _bad_rows(field: str, rows: NDArray[np.bool_] | np.bool_, where: RowLabel, fix: str) -> list[Problem]:
     wrong = np.atleast_1d(rows)
     if not wrong.any():
         return []
@@ -256,7 +256,7 @@ def _whole(columns: Mapping[str, NDArray[np.generic]], name: str, where: RowLabe
     numbers = _numbers(values, name, where)
     wrong = ~(np.floor(numbers) == numbers)
     if wrong.any():
-        raise InvalidRequest(*_bad(name, wrong, where, "a whole number"))
+        raise InvalidRequest(*_bad_rows(name, wrong, where, "a whole number"))
     return numbers.astype(np.int64)
 
 

@@ -91,7 +91,7 @@ class Assignment:
         np.minimum.at(low, action, pscore)
         np.maximum.at(high, action, pscore)
         count = np.bincount(action, minlength=k).astype(np.float64)
-        by_group = None if group is None else _table(group, action, k)
+        by_group = None if group is None else _group_counts(group, action, k)
         if propensity is None:
             return cls(len(action), count, None, None, by_group, low, high)
         expected = propensity.sum(axis=0)
@@ -130,7 +130,7 @@ class Assignment:
         p = float(special.chdtrc(rank, statistic))
         declared = expected / expected.sum()
         closer = special.chdtr(rank, statistic) < _TOO_CLOSE
-        copied = bool(closer and (self.high - self.low <= 1e-9).all() and not _planned(declared))
+        copied = bool(closer and (self.high - self.low <= 1e-9).all() and not _looks_planned(declared))
         return ShareTest(tuple((self.count / self.n).tolist()), tuple(declared.tolist()), p, copied)
 
     def _declared(self) -> Array | None:
@@ -160,7 +160,7 @@ class Assignment:
         return bool(seen < 0.95 * distinct)
 
 
-def _table(group: Ints, action: NDArray[np.integer], k: int) -> Array:
+def _group_counts(group: Ints, action: NDArray[np.integer], k: int) -> Array:
     cells = np.bincount(group * k + action, minlength=GROUPS * k)
     return cells.reshape(GROUPS, k).astype(np.float64)
 
@@ -173,7 +173,7 @@ def _quadratic(gap: Array, variance: Array) -> tuple[float, int]:
     return float((along**2 / values[kept]).sum()), int(kept.sum())
 
 
-def _planned(shares: Array) -> bool:
+def _looks_planned(shares: Array) -> bool:
     """Whether somebody may have planned these shares: whole per cent or tenths of one, or all alike."""
     used = shares[shares > 0.0]
     whole = np.abs(1000.0 * used - np.round(1000.0 * used)) < 1e-3

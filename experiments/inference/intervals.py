@@ -256,7 +256,7 @@ def interval(moments: Moments, level: float = LEVEL, bounds: tuple[float, float]
     n, m = moments.n, moments.mean
     if n < 2:
         return Interval(m if n else float("nan"), low, high, n)
-    variance, skew = _shape(moments)
+    variance, skew = _variance_and_skewness(moments)
     if not (moments.modelled and moments.bernoulli) and variance <= _CONSTANT * m * m:
         return Interval(m, low, high, n)
     z = float(special.stdtrit(n - 1, 0.5 + level / 2))
@@ -270,10 +270,10 @@ def standard_error(moments: Moments) -> float:
     """The standard error √(V/n) of the mean of φ, in its unit, guarded by the model as `interval` is; ∞ for fewer than
     two rounds.
     """
-    return float(np.sqrt(_shape(moments)[0] / moments.n)) if moments.n > 1 else float("inf")
+    return float(np.sqrt(_variance_and_skewness(moments)[0] / moments.n)) if moments.n > 1 else float("inf")
 
 
-def _shape(moments: Moments) -> tuple[float, float]:
+def _variance_and_skewness(moments: Moments) -> tuple[float, float]:
     """V and γ."""
     n = moments.n
     sample, model = moments.m2 / (n - 1), moments.variance / n + moments.direct_m2 / (n - 1)

@@ -33,9 +33,9 @@ class SegmentEffect(NamedTuple):
     shrunk: Interval  # with what the others say
 
 
-class SegmentSums(NamedTuple):
+class SegmentEffects(NamedTuple):
     """Effects of all segments, in the order given, with the mean μ of their distribution and its spread τ: how much
-    effects differ beyond chance. Both are in the unit of the value.
+    effects differ beyond chance. Both are in the unit of the value. `segments` has one entry at least.
     """
 
     mean: float  # μ
@@ -68,7 +68,7 @@ def merged(left: dict[str, Moments], right: dict[str, Moments]) -> dict[str, Mom
 
 def effects(
     moments: dict[str, Moments], level: float = LEVEL, bounds: tuple[float, float] | None = None
-) -> SegmentSums | None:
+) -> SegmentEffects | None:
     """Effects of the segments that have two rounds or more and vary; None if there are none. `level`: of each shrunk
     interval, and of all joint ones together. `bounds`: what an effect cannot leave, in its unit.
     """
@@ -78,16 +78,16 @@ def effects(
     shared = bonferroni_level(level, len(known))
     means = np.array([part.mean for part in known.values()])
     errors = np.array([standard_error(part) for part in known.values()])
-    mu, spread, value, error = _shrunk(means, errors)
+    mu, spread, value, error = _shrink(means, errors)
     z = float(special.ndtri(0.5 + level / 2))
     found = []
     for i, (name, part) in enumerate(known.items()):
         shrunk = Interval(float(value[i]), float(value[i] - z * error[i]), float(value[i] + z * error[i]), part.n)
         found.append(SegmentEffect(name, interval(part, shared, bounds), shrunk))
-    return SegmentSums(mu, spread, tuple(found))
+    return SegmentEffects(mu, spread, tuple(found))
 
 
-def _shrunk(m: Array, e: Array) -> tuple[float, float, Array, Array]:
+def _shrink(m: Array, e: Array) -> tuple[float, float, Array, Array]:
     """Posterior means of μ and τ; posterior mean and sd of every θ (S,)."""
     if len(m) < 2:
         return float(m[0]), 0.0, m, e

@@ -223,9 +223,12 @@ class Sequence:
             raise InvalidRequest(Problem("reward", problem, "scale them to [0, 1] by the declared range"))
         lost = draws._replace(reward=1.0 - draws.reward, q_hat=1.0 - np.clip(draws.q_hat, 0.0, 1.0))
         won = draws._replace(q_hat=np.clip(draws.q_hat, 0.0, 1.0))
-        lower, upper = _cut(won, policies[0], self.levels[0].lower), _cut(lost, policies[0], self.levels[0].upper)
+        lower, upper = (
+            _cut_scores(won, policies[0], self.levels[0].lower),
+            _cut_scores(lost, policies[0], self.levels[0].upper),
+        )
         for against, cut in zip(policies[1:], self.levels[1:], strict=True):
-            lower, upper = lower + _cut(lost, against, cut.upper), upper + _cut(won, against, cut.lower)
+            lower, upper = lower + _cut_scores(lost, against, cut.upper), upper + _cut_scores(won, against, cut.lower)
         return lower, upper
 
     def interval(self, level: float = LEVEL) -> Interval:
@@ -261,7 +264,7 @@ class Sequence:
         return replace(self, lower=self.lower + other.lower, upper=self.upper + other.upper)
 
 
-def _cut(draws: SequenceDraws, pi: Array, cuts: tuple[float, ...]) -> Array:
+def _cut_scores(draws: SequenceDraws, pi: Array, cuts: tuple[float, ...]) -> Array:
     """φᵏ of each level, (…, J, n)."""
     drawn = draws.propensity > 0.0
     weight = np.where(drawn, pi, 0.0) / np.where(drawn, draws.propensity, 1.0)

@@ -271,7 +271,7 @@ class Registry:
             untold += self.annotate(model, move.replaces, approvals.replacement_tags(move))
         return ApprovalRecord(move, tuple(untold))
 
-    def _point(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
+    def _move_alias(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
         """Let the alias name what the move says."""
         if not move.version:
             if champion is not None:

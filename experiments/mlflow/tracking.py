@@ -49,7 +49,7 @@ def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[s
 
 def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
     experiment, _ = experiment_of(client, report.experiment)
-    note = _description(report)
+    note = _verdict_markdown(report)
     run = client.create_run(
         experiment,
         run_name=report.title.split(" at ")[0],
@@ -134,7 +134,7 @@ def publish(
     client, registry, model = MlflowClient(uri), Registry(uri), report.experiment
     try:
         experiment, _ = experiment_of(client, model)
-        again = _again(client, experiment, tags.get("live_id"))
+        again = _logged_before(client, experiment, tags.get("live_id"))
         if again:
             return PublishedVersion(LoggedRun(experiment, again), model, "")
         client.set_experiment_tag(
@@ -159,13 +159,13 @@ def publish(
             version = ""
             if "live_id" not in tags:
                 version = registry.register(
-                    model, model_id, run_id, _short(report), {k: tags[k] for k in _ON_VERSION if k in tags}
+                    model, model_id, run_id, _headline(report), {k: tags[k] for k in _ON_VERSION if k in tags}
                 )
                 link_ = f"[report and numbers]({reviewer_view.run_link(uri, experiment, run_id)})"
-                registry.describe(model, version, f"{_short(report)}\n\n{link_}")
+                registry.describe(model, version, f"{_headline(report)}\n\n{link_}")
                 client.set_tag(run_id, "version", version)
                 client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}: {tags['gate']}")
-            client.set_tag(run_id, _NOTE, f"{_short(report)}\n\n{_questions(report)}"[:8000])
+            client.set_tag(run_id, _NOTE, f"{_headline(report)}\n\n{_answers_markdown(report)}"[:8000])
             status = "FINISHED"
         finally:
             client.set_terminated(run_id, status)
@@ -174,7 +174,7 @@ def publish(
     return PublishedVersion(LoggedRun(experiment, run_id), model, version)
 
 
-def _again(client: MlflowClient, experiment: str, live_id: str | None) -> str | None:
+def _logged_before(client: MlflowClient, experiment: str, live_id: str | None) -> str | None:
     query = f"tags.live_id = '{live_id}' AND attributes.status = 'FINISHED'"
     found = client.search_runs([experiment], query, max_results=1) if live_id else []
     return str(found[0].info.run_id) if found else None
@@ -202,13 +202,13 @@ def _tables(client: MlflowClient, run_id: str, report: Report) -> None:
             client.log_dict(run_id, {"question": answer.question, "tables": tables}, f"review/{name}.json")
 
 
-def _short(report: Report) -> str:
+def _headline(report: Report) -> str:
     """The first line says what it is and whether it is better."""
     gate = next((a.answer for a in report.answers if "gate" in a.question), "")
     return f"{report.verdict}\n\n{gate}"[:3000]
 
 
-def _questions(report: Report) -> str:
+def _answers_markdown(report: Report) -> str:
     lines = [f"{number}. **{a.question}** {a.answer}" for number, a in enumerate(report.answers, 1)]
     return "\n".join(lines) + "\n\nDrawings and tables: `review/report.html` under Artifacts."
 
@@ -218,7 +218,7 @@ def link(uri: str, logged: LoggedRun) -> str:
     return reviewer_view.run_link(uri, logged.experiment_id, logged.run_id)
 
 
-def _description(report: Report) -> str:
+def _verdict_markdown(report: Report) -> str:
     rows = ["| | " + " | ".join(report.tables[0].head) + " |", "|---" * (len(report.tables[0].head) + 1) + "|"]
     rows += ["| " + " | ".join((row.name, *row.cells)) + " |" for row in report.tables[0].rows]
     table = "\n".join(rows)

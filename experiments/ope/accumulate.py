@@ -167,7 +167,7 @@ def summarise(source: Source, ask: EvaluationConfig, model: RewardModel | None =
     """
     total = LogSummary()
     for chunk in source():
-        total += LogSummary(rows=len(chunk.reward), ended=True) if total.ended else _chunk(chunk, ask, model)
+        total += LogSummary(rows=len(chunk.reward), ended=True) if total.ended else _summarise_chunk(chunk, ask, model)
     return total
 
 
@@ -176,25 +176,25 @@ def matured(chunks: Iterator[LoggedRounds]) -> Iterator[LoggedRounds]:
     is fitted on these.
     """
     for chunk in chunks:
-        known = _prefix(chunk)
-        yield _decided(chunk.only(slice(known)))
+        known = _known_prefix(chunk)
+        yield _without_holdout(chunk.only(slice(known)))
         if known < len(chunk.reward):
             return
 
 
-def _prefix(chunk: LoggedRounds) -> int:
+def _known_prefix(chunk: LoggedRounds) -> int:
     unknown = np.isnan(chunk.reward)
     return int(np.argmax(unknown)) if unknown.any() else len(unknown)
 
 
-def _decided(chunk: LoggedRounds) -> LoggedRounds:
+def _without_holdout(chunk: LoggedRounds) -> LoggedRounds:
     return chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
 
 
-def _chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None) -> LogSummary:
-    known = _prefix(chunk)
+def _summarise_chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None) -> LogSummary:
+    known = _known_prefix(chunk)
     first = chunk.only(slice(known))
-    rounds = _decided(first)
+    rounds = _without_holdout(first)
     rounds = rounds._replace(pscore=np.maximum(rounds.pscore, _LEAST))
     if rounds.propensities is not None:
         drawn = rounds.propensities > 0.0
@@ -219,7 +219,7 @@ def _chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None
         rewards=Moments.of(rounds.reward),
         low=float(rounds.reward.min()),
         high=float(rounds.reward.max()),
-        dispersion=Dispersion.of(rounds.reward, _expected(placed[0], rounds), ask.rewards or RewardRange(0.0, 1.0)),
+        dispersion=Dispersion.of(rounds.reward, _drawn_q_hat(placed[0], rounds), ask.rewards or RewardRange(0.0, 1.0)),
         policies=tuple(_policy_summary(p, others, rounds, model, ask, group) for p in placed),
     )
 
@@ -232,7 +232,7 @@ def _policy_summary(
     ask: EvaluationConfig,
     group: Ints | None,
 ) -> PolicySummary:
-    others = {LOGGED: _logged(mine, rounds, model, ask.worth), **against}
+    others = {LOGGED: _behavior_policy(mine, rounds, model, ask.worth), **against}
     rewards = ask.rewards or RewardRange(0.0, 1.0)
     differences = {
         name: (phi(mine) - phi(other), guard_moments(mine, other, rounds, rewards, ask.worth))
@@ -241,8 +241,8 @@ def _policy_summary(
     champion, guarded = differences[ask.champion]
     return PolicySummary(
         tally=EstimatorSums.of(mine.weighted, ask.knobs, group),
-        value=_total(phi(mine), guard_moments(mine, None, rounds, rewards, ask.worth), group),
-        contrasts={name: _total(values, model, group) for name, (values, model) in differences.items()},
+        value=_value_sums(phi(mine), guard_moments(mine, None, rounds, rewards, ask.worth), group),
+        contrasts={name: _value_sums(values, model, group) for name, (values, model) in differences.items()},
         same={name: _same(mine, other) for name, other in others.items()},
         ladder=ThresholdLadder.of(mine.weighted) if ask.slope else None,
         evidence=_evidence(mine, rounds, rewards, group),
@@ -259,7 +259,7 @@ def _contrast_sequence(
     return policy_sequence(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
 
 
-def _expected(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
+def _drawn_q_hat(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
     """q̂ (n,) of the drawn arms, in the reward's units."""
     if placed.q_hat is None:
         return rounds.q
@@ -297,7 +297,7 @@ def phi(placed: PlacedPolicy) -> Array:
     return estimators.ips(r, w) if q is None or model is None else estimators.dr(r, w, q, model)
 
 
-def _logged(
+def _behavior_policy(
     mine: PlacedPolicy, rounds: LoggedRounds, model: RewardModel | None, worth: ArmWorth | None
 ) -> PlacedPolicy:
     """The policy that made the log. Its φ is the reward; less noisy where all propensities and q̂ are known."""
@@ -307,7 +307,7 @@ def _logged(
     return PlacedPolicy(WeightedRounds(reward, np.ones_like(reward), q, q), None, mine.q_hat)
 
 
-def _total(values: Array, guarded: tuple[Array, ...] | None, group: Ints | None) -> Total:
+def _value_sums(values: Array, guarded: tuple[Array, ...] | None, group: Ints | None) -> Total:
     model = guarded or ()
     return Moments.of(values, *model) if group is None else UserSums.of(group, values, *model)
 

@@ -20,7 +20,7 @@ from experiments.inference.assignment import ShareTest
 from experiments.inference.diagnostics import LogDiagnostics, Refusal, refusals, warnings
 from experiments.inference.dispersion import Dispersion
 from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, standard_error
-from experiments.inference.segments import SegmentSums, effects
+from experiments.inference.segments import SegmentEffects, effects
 from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, summarise
 from experiments.ope.estimators import BIASED
 from experiments.ope.reward_model import GramSums, RewardModel
@@ -73,7 +73,7 @@ class Evaluation(NamedTuple):
     estimates: dict[str, Estimate]
     contrasts: dict[str, Estimate]  # this policy less another
     chosen: dict[str, float]  # thresholds that SLOPE chose
-    segments: SegmentSums | None  # of the contrast with the champion
+    segments: SegmentEffects | None  # of the contrast with the champion
     control: Estimate | None  # the holdout's mean reward
     rows: int  # of the log
     holdout: int  # rounds of the holdout whose reward is known
@@ -104,26 +104,26 @@ def evaluate(
 
         first, *others = evaluate([log.source()], EvaluationConfig((EvaluationPolicy("uniform", UniformChoice()),)))
     """
-    model = _model(sources, run)
+    model = _reward_model(sources, run)
     whole = reduce(
         LogSummary.__add__, run([partial(summarise, source, ask, model) for source in sources]), LogSummary()
     )
     if not whole.policies:
-        return [_unanswered(target.name, whole, LogDiagnostics(rows=whole.rows)) for target in ask.targets]
+        return [_diagnosed(target.name, whole, LogDiagnostics(rows=whole.rows)) for target in ask.targets]
     seen = zip(ask.targets, whole.policies, strict=True)
     return [_conclude(target.name, part, whole, ask, level) for target, part in seen]
 
 
-def _model(sources: Sequence[Source], run: PartRunner) -> RewardModel | None:
+def _reward_model(sources: Sequence[Source], run: PartRunner) -> RewardModel | None:
     """Fitted where the log has no q̂ but says how many arms there are."""
     first = next((chunk for source in sources for chunk in source()), None)
     if first is None or first.arms is None or first.q_hat is not None or first.q is not None:
         return None
-    grams = [g for g in run([partial(_gram, source, first.arms) for source in sources]) if g is not None]
+    grams = [g for g in run([partial(_gram_sums, source, first.arms) for source in sources]) if g is not None]
     return reduce(GramSums.__add__, grams).solved() if grams else None
 
 
-def _gram(source: Source, k: int) -> GramSums | None:
+def _gram_sums(source: Source, k: int) -> GramSums | None:
     total: GramSums | None = None
     for rounds in matured(source()):
         if len(rounds.reward):
@@ -134,23 +134,23 @@ def _gram(source: Source, k: int) -> GramSums | None:
 
 def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: EvaluationConfig, level: float) -> Evaluation:
     later = 0 if ask.prefix else whole.rows - whole.used - whole.holdout  # whose rewards are not known
-    found = _unanswered(name, whole, replace(seen.evidence, rows=whole.used + later))
+    found = _diagnosed(name, whole, replace(seen.evidence, rows=whole.used + later))
     if found.refused and not ask.force:
         return found
-    bounds, notes = _range(whole, ask)
-    value = _moments(seen.value, bounds, whole.dispersion)
+    bounds, notes = _value_bounds(whole, ask)
+    value = _guarded_moments(seen.value, bounds, whole.dispersion)
     estimates, chosen = _estimates(seen, value, level, bounds)
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     contrasts = {
         other: Estimate(0.0, (0.0, 0.0), bounds and (0.0, 0.0))
         if seen.same[other]
-        else _estimate(_moments(total, bounds, whole.dispersion), level, span)._replace(
+        else _estimate(_guarded_moments(total, bounds, whole.dispersion), level, span)._replace(
             sequence=bounds and bounds_of(seen.sequences[other], bounds, level)
         )
         for other, total in seen.contrasts.items()
     }
     gap = value.mean - estimates["snips"].value if "snips" in estimates else None
-    by_segment = {name: _moments(part, bounds, whole.dispersion) for name, part in seen.segments.items()}
+    by_segment = {name: _guarded_moments(part, bounds, whole.dispersion) for name, part in seen.segments.items()}
     return found._replace(
         units=value.n,
         estimates=estimates,
@@ -163,7 +163,7 @@ def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: Evaluation
     )
 
 
-def _unanswered(name: str, whole: LogSummary, evidence: LogDiagnostics) -> Evaluation:
+def _diagnosed(name: str, whole: LogSummary, evidence: LogDiagnostics) -> Evaluation:
     """Diagnostics and reasons only."""
     shares = evidence.shares
     note = shares.note(evidence.propensity_e_value) if shares else None
@@ -207,7 +207,7 @@ def _widened(estimate: Estimate, unbiased: Estimate) -> Estimate:
     return estimate._replace(interval=(min(low, least), max(high, most)), biased=True)
 
 
-def _range(whole: LogSummary, ask: EvaluationConfig) -> tuple[Bounds | None, tuple[str, ...]]:
+def _value_bounds(whole: LogSummary, ask: EvaluationConfig) -> tuple[Bounds | None, tuple[str, ...]]:
     """What values cannot leave. InvalidRequest if a reward lies outside the declared range."""
     rewards = ask.rewards or RewardRange(0.0, 1.0)
     if whole.low < rewards.low or whole.high > rewards.high:
@@ -218,7 +218,7 @@ def _range(whole: LogSummary, ask: EvaluationConfig) -> tuple[Bounds | None, tup
     return ask.bounds, ()
 
 
-def _moments(total: Total, bounds: Bounds | None, dispersion: Dispersion) -> Moments:
+def _guarded_moments(total: Total, bounds: Bounds | None, dispersion: Dispersion) -> Moments:
     """Guarded as the kind of reward asks, and by what varies around the model alone where no range was declared."""
     return dispersion.guarded(total, ranged=bounds is not None)
 
@@ -271,7 +271,7 @@ def _shares_json(evaluation: Evaluation) -> dict[str, Any]:
     return {**shares._asdict(), "e_value": e_value, "noted": noted}
 
 
-def _segments_json(found: SegmentSums) -> dict[str, Any]:
+def _segments_json(found: SegmentEffects) -> dict[str, Any]:
     each = [
         {"segment": s.name, "n": s.joint.n, "joint": _interval_json(s.joint), "shrunk": _interval_json(s.shrunk)}
         for s in found.segments

@@ -100,10 +100,6 @@ def fit(chunks: Iterable[LoggedRounds], k: int) -> RewardModel | None:
     return total.solved() if total is not None and total.low <= total.high else None
 
 
-def _solved(matrix: Array, vector: Array) -> Array:
-    return np.asarray(np.linalg.solve(matrix, vector[..., None])[..., 0], dtype=np.float64)
-
-
 def _design(rounds: LoggedRounds) -> Array:
     ones = np.ones((len(rounds.reward), 1))
     return ones if rounds.x is None else np.column_stack([ones, rounds.x])

@@ -1,7 +1,10 @@
 """Train–test split of a randomised experiment: a policy is learned on one part, to be evaluated on the other.
 
-The part that teaches is chosen at random and never evaluated on; neither is the best fixed arm chosen there that the
-learned policy is compared with, nor the model q̂ that the estimator uses.
+The training part is chosen at random and never evaluated on. The best fixed arm that the learned policy is compared
+with is chosen there, and the model q̂ that the estimator uses is learned there: neither has seen the rounds of the
+evaluation.
+
+Shapes: n rounds of the experiment, k arms.
 """
 
 from typing import NamedTuple
@@ -18,14 +21,14 @@ from experiments.ope.evaluation_policies import EvaluationPolicy, snapshot_polic
 
 
 class TrainedPolicy(NamedTuple):
-    """What the training part taught: the learned policy as a snapshot, the number of the arm with the best mean reward,
-    and the rounds of the test part with the q̂ of the snapshot, in units of rewards.
+    """What the training part taught: the learned policy as a snapshot, the number of the arm with the best mean reward
+    (`best`), and the rounds of the test part with the q̂ of the snapshot, in units of rewards.
     """
 
     snapshot: Snapshot
     best: int
     rounds: LoggedRounds
-    taught: int  # rounds learned from
+    training_rounds: int  # how many rounds it was learned from
 
     def target(self) -> EvaluationPolicy:
         """The learned policy as an evaluation policy called "learned", for the rounds of the test part."""
@@ -39,16 +42,16 @@ def learn(app: str, name: str, stage: Stage, rounds: LoggedRounds, seed: int, sh
     teach. All of them are learned at once, which is exact only for policies whose updates do not depend on what was
     learned before.
     """
-    teaches = np.random.default_rng(seed).random(len(rounds.reward)) < share
-    lesson, rest = rounds.only(teaches), rounds.only(~teaches)
-    snapshot = Snapshot(app, name, stage, int(teaches.sum()), _belief(stage, lesson))
+    in_training = np.random.default_rng(seed).random(len(rounds.reward)) < share
+    lesson, rest = rounds.only(in_training), rounds.only(~in_training)
+    snapshot = Snapshot(app, name, stage, int(in_training.sum()), _belief(stage, lesson))
     scores = engine.choose_many(
         engine.prepare(snapshot), _x(rest), np.ones((len(rest.reward), len(stage.arms)), np.bool_)
     )
     low, span = stage.reward.min, stage.reward.max - stage.reward.min
     means = [lesson.reward[lesson.action == a].mean() for a in range(len(stage.arms))]
     return TrainedPolicy(
-        snapshot, int(np.argmax(means)), rest._replace(q_hat=low + span * scores.mean), int(teaches.sum())
+        snapshot, int(np.argmax(means)), rest._replace(q_hat=low + span * scores.mean), int(in_training.sum())
     )
 
 

@@ -47,7 +47,7 @@ def judge(report: PromotionEvidence, rule: PromotionRule) -> PromotionVerdict:
     """
     if report.refused:
         return PromotionVerdict("hold", tuple(f"the log cannot answer: {reason}" for reason in report.refused))
-    broken = tuple(_broken(report, rule))
+    broken = tuple(_broken_rules(report, rule))
     if broken:
         return PromotionVerdict("reject", broken)
     doubts = tuple(_doubts(report, rule))
@@ -59,7 +59,7 @@ def judge(report: PromotionEvidence, rule: PromotionRule) -> PromotionVerdict:
     return PromotionVerdict("not distinguishable", (f"{lift} is not surely above {rule.min_lift:g}",))
 
 
-def _broken(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
+def _broken_rules(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
     """What is surely wrong. Too few rounds do not excuse a guardrail that is surely broken."""
     for name, limit in rule.guardrails.items():
         found = report.guardrails.get(name)

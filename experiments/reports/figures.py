@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.reports.report import ReportSeries
-from experiments.reports.simulation_report import PolicyResult, SeedResult, band
+from experiments.reports.simulation_report import ComparisonSubject, PolicyResult, band
 
 COLOURS = ("#2563eb", "#dc2626", "#6b7280", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 
 
-def comparison(run: SeedResult, played: list[PolicyResult], folder: Path, kind: str = "png") -> list[Path]:
+def comparison(run: ComparisonSubject, played: list[PolicyResult], folder: Path, kind: str = "png") -> list[Path]:
     """Write the figures of a comparison into `folder`, one file each: regret, value and conversion, fatigue, arms by
     persona, delay. Returns the paths; `kind` is the suffix, png or svg.
     """

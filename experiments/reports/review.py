@@ -70,11 +70,13 @@ def _metrics(
     scale, lifted, earned = (100.0, "lift_pp", "dr_pct") if about.binary else (1.0, "lift", "dr")
     d, first = found.reward.diagnostics, parts.default_estimate(found.reward)
     metrics = {
-        **_three(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
-        **_three(None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),
-        **_three(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
-        **_earned(about, found.rounds.reward),
-        **_three(first, scale, (earned, "dr_lcb", "dr_ucb")),
+        **_estimate_metrics(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
+        **_estimate_metrics(
+            None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")
+        ),
+        **_estimate_metrics(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
+        **_reward_metrics(about, found.rounds.reward),
+        **_estimate_metrics(first, scale, (earned, "dr_lcb", "dr_ucb")),
         "ess": d["ess"],
         "max_w": d["max_weight"],
         "min_prop": float(np.where(found.eligible, found.pi, np.inf).min(initial=np.inf)),
@@ -86,7 +88,7 @@ def _metrics(
     return {k: float(f"{v:.4g}") for k, v in metrics.items() if np.isfinite(v)}
 
 
-def _earned(about: ReviewSubject, reward: Array) -> dict[str, float]:
+def _reward_metrics(about: ReviewSubject, reward: Array) -> dict[str, float]:
     """How many decisions had a reward, and the mean reward where it is not yes or no."""
     if not len(reward):
         return {}
@@ -94,18 +96,18 @@ def _earned(about: ReviewSubject, reward: Array) -> dict[str, float]:
     return conversion if about.binary else {**conversion, "mean_reward": float(reward.mean())}
 
 
-def _grouped(found: ReviewFindings) -> str:
+def _unit_phrase(found: ReviewFindings) -> str:
     return f", in {found.reward.units:,} groups of users" if found.reward.by_user else ""
 
 
-def _held(found: ReviewFindings) -> list[str]:
+def _holdout_notes(found: ReviewFindings) -> list[str]:
     """What is to be noted of who is in the holdout."""
     lift = found.monitored.lift
     note = lift.shares and lift.shares.note(lift.diagnostics["propensity_evidence"])
     return [f"holdout: {note}"] if note else []
 
 
-def _three(e: Estimate | None, scale: float, names: tuple[str, str, str]) -> dict[str, float]:
+def _estimate_metrics(e: Estimate | None, scale: float, names: tuple[str, str, str]) -> dict[str, float]:
     if e is None:
         return {}
     low, high = e.sequence or e.interval
@@ -155,7 +157,7 @@ def _answers(
         ),
         ReportAnswer(
             "How many decisions, how many seeds?",
-            f"{found.reward.n:,} decisions whose reward is known{_grouped(found)}; "
+            f"{found.reward.n:,} decisions whose reward is known{_unit_phrase(found)}; "
             f"{found.reward.holdout:,} more in the holdout. Live traffic has one history, so there is one seed.",
         ),
         ReportAnswer(
@@ -171,7 +173,7 @@ def _answers(
             f"{d['max_weight']:.1f}; {100 * d['unsupported']:.2f} % of its choices could never be drawn"
             + (f". {silent}" if refused else "."),
             histogram=("propensity of what was shown", found.rounds.pscore),
-            note="; ".join([*found.reward.notes, *_held(found)]),
+            note="; ".join([*found.reward.notes, *_holdout_notes(found)]),
         ),
         ReportAnswer(
             "Is regret flattening?",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array
 from experiments.data.rounds import LoggedRounds
-from experiments.inference.segments import SegmentSums
+from experiments.inference.segments import SegmentEffects
 from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.promotion.lift_monitor import LiftReport
 from experiments.promotion.verdict import PromotionVerdict
@@ -68,7 +68,7 @@ class ReviewFindings(NamedTuple):
     reward: Evaluation
     net: Evaluation
     monitored: LiftReport
-    segments: Mapping[str, SegmentSums]
+    segments: Mapping[str, SegmentEffects]
     verdict: PromotionVerdict  # of the promotion rule
     diff: PolicyDiff | None
     control: int = 0  # decisions of the holdout
@@ -127,7 +127,7 @@ def agreement(evaluation: Evaluation, scale: float, unit: str) -> str:
     )
 
 
-def harmed(found: Sequence[tuple[str, SegmentSums]], champion: str) -> str:
+def harmed(found: Sequence[tuple[str, SegmentEffects]], champion: str) -> str:
     """A sentence on who is surely harmed against `champion`, and on the worst segment. `found`: (feature, effects), one
     at least.
     """
@@ -193,7 +193,7 @@ def forest(evaluation: Evaluation, scale: float) -> tuple[ReportBar, ...]:
     return tuple(bars)
 
 
-def segment_table(name: str, found: SegmentSums, about: ReviewSubject) -> ReportTable:
+def segment_table(name: str, found: SegmentEffects, about: ReviewSubject) -> ReportTable:
     """Table of lifts over the champion by the values of one feature, in currency: shrunk, with 95 % and joint
     intervals.
     """

@@ -52,7 +52,7 @@ def of_seed(one: PolicyResult, s: int) -> PolicyResult:
     return one._replace(**{name: getattr(one, name)[s : s + 1] for name in names})
 
 
-class SeedResult(NamedTuple):
+class ComparisonSubject(NamedTuple):
     """What a comparison is about: app, stage and currency, the seeds that were run, users and days of each, and the
     command that makes it again.
     """
@@ -66,7 +66,7 @@ class SeedResult(NamedTuple):
     command: str
 
 
-def table(run: SeedResult, played: list[PolicyResult], baseline: PolicyResult) -> ReportTable:
+def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyResult) -> ReportTable:
     """The comparison table, one row for each policy, best net value first. `baseline`: the run of no nudge, paired by
     seed.
     """
@@ -150,7 +150,7 @@ def _rate(one: PolicyResult) -> Array:
 
 
 def report(
-    run: SeedResult, one: PolicyResult, played: list[PolicyResult], baseline: PolicyResult, facts: dict[str, str]
+    run: ComparisonSubject, one: PolicyResult, played: list[PolicyResult], baseline: PolicyResult, facts: dict[str, str]
 ) -> Report:
     """The report of one policy of the comparison. `played`: all policies, for tables and curves; `baseline`: no nudge;
     `facts`: more parameters, which take precedence.

@@ -15,7 +15,7 @@ from bandit.arrays import Array
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds
 from experiments.inference.intervals import LEVEL
-from experiments.inference.segments import SegmentSums
+from experiments.inference.segments import SegmentEffects
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig, matured
 from experiments.ope.evaluate import Evaluation
@@ -46,7 +46,7 @@ class PolicyEvidence(NamedTuple):
     net: Evaluation
     reward: Evaluation
     monitored: LiftReport
-    segments: Mapping[str, SegmentSums]
+    segments: Mapping[str, SegmentEffects]
     judged: PolicyVerdict
     champion: str
     q_hat: Array  # (n, k) what its own model expects, in the reward's units
@@ -126,7 +126,7 @@ def _probabilities(target: EvaluationPolicy, rounds: LoggedRounds, k: int) -> Ar
 
 def _segments(
     log: LedgerLog, chunks: Sequence[LoggedRounds], feature: str, ask: EvaluationConfig
-) -> SegmentSums | None:
+) -> SegmentEffects | None:
     named = log._replace(segment=feature)
     labelled = [c if c.x is None else c._replace(segment=ledger_log.labels(named, c.x)) for c in chunks]
     (found,) = core.evaluate([lambda: iter(labelled)], ask)

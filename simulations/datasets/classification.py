@@ -66,13 +66,14 @@ def read(path: Path, label: str, *, header: bool | None = None) -> LabelledExamp
     table = reader.table_of(text, header=named)
     rows = [TableRow(line, [sys.intern(cell) for cell in cells]) for line, cells in table.rows()]  # equal cells are one
     if not rows:
-        raise _wrong(table.name, "it has a header and no rows", "add rows, or say --no-header")
-    at = _place(label, list(table.names), named=named)
+        raise _refusal(table.name, "it has a header and no rows", "add rows, or say --no-header")
+    at = _label_place(label, list(table.names), named=named)
     known = [row for row in rows if not values.unnamed(row.cells[at])]
     notes = list(table.notes)
     if len(known) < len(rows):
         lost = [row for row in rows if values.unnamed(row.cells[at])]
-        notes.append(f"column {table.names[at]}: {len(lost)} rows have no label and are left out: {_named(lost, at)}")
+        which = _first_cells(lost, at)
+        notes.append(f"column {table.names[at]}: {len(lost)} rows have no label and are left out: {which}")
     classes, index = _classes(table.names[at], [row.cells[at] for row in known])
     x, columns, more = _encoded(known, table, at)
     return LabelledExamples(x, index, classes, columns, table.names[at], (*notes, *more))
@@ -102,7 +103,7 @@ def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPoli
     try:
         policy: AnyPolicy = msgspec.convert({"name": name} | start | settings, made)
     except msgspec.ValidationError as error:
-        raise _wrong("set", str(error), "another value") from None
+        raise _refusal("set", str(error), "another value") from None
     return policy
 
 
@@ -154,35 +155,37 @@ def _is_name(top: str, rest: list[str]) -> bool:
     return not values.missing(top) and not _is_number(top) and 2 * sum(map(_is_number, rest)) > len(rest)
 
 
-def _place(label: str, names: list[str], *, named: bool) -> int:
+def _label_place(label: str, names: list[str], *, named: bool) -> int:
     if named and names.count(label) > 1:
-        raise _wrong("label", f"{names.count(label)} columns are called {label!r}", "give each its own name")
+        raise _refusal("label", f"{names.count(label)} columns are called {label!r}", "give each its own name")
     if named and label in names:
         return names.index(label)
     if _is_place(label):
         place = int(label)
         if 1 <= abs(place) <= len(names):
             return place - 1 if place > 0 else len(names) + place
-        raise _wrong("label", f"there is no column {label}", f"1 to {len(names)}, or -1 to -{len(names)} from the end")
+        raise _refusal(
+            "label", f"there is no column {label}", f"1 to {len(names)}, or -1 to -{len(names)} from the end"
+        )
     if not named:
         fix = f"with --no-header give its place: 1 to {len(names)}, or -1 for the last"
-        raise _wrong("label", f"{label!r} is a name", fix)
+        raise _refusal("label", f"{label!r} is a name", fix)
     fix = f"{closest(label, names)}; in a file without a header, its place: 1 is the first column, -1 the last"
-    raise _wrong("label", f"no column {label!r} in the first line", fix)
+    raise _refusal("label", f"no column {label!r} in the first line", fix)
 
 
 def _classes(name: str, cells: list[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
     if not cells:
-        raise _wrong("label", f"column {name!r} is empty", "choose a column with two classes or more")
+        raise _refusal("label", f"column {name!r} is empty", "choose a column with two classes or more")
     cells = _spelled_alike(cells)
     found = sorted(set(cells), key=lambda c: (not _is_number(c), values.number(c) if _is_number(c) else 0.0, c))
     if len(found) < 2:
-        raise _wrong(
+        raise _refusal(
             "label", f"column {name!r} is {found[0]!r} in every row", "choose a column with two classes or more"
         )
     if len(found) > MOST_CLASSES:
         fix = f"at most {MOST_CLASSES}; choose another column, or put values into groups"
-        raise _wrong("label", f"column {name!r} has {len(found)} classes", fix)
+        raise _refusal("label", f"column {name!r} has {len(found)} classes", fix)
     index = {c: i for i, c in enumerate(found)}
     return tuple(found), np.array([index[c] for c in cells], dtype=np.intp)
 
@@ -210,7 +213,7 @@ def _encoded(rows: list[TableRow], table: reader.Table, label: int) -> tuple[Arr
         if 2 * sum(map(_is_number, known)) > len(known):
             numbers, bad = values.numbers(cells, table.marks[j])
             if bad:
-                lost = _named([rows[i] for i in bad], j)
+                lost = _first_cells([rows[i] for i in bad], j)
                 notes.append(f"column {name}: {len(bad)} cells are not numbers and count as missing: {lost}")
             columns.append(_scaled(numbers))
             called.append(name)
@@ -237,7 +240,7 @@ def _one_hot(name: str, cells: list[str]) -> tuple[list[Array], list[str], list[
     return columns, [*called, f"{name}=(other)"], [note]
 
 
-def _named(rows: list[TableRow], at: int) -> str:
+def _first_cells(rows: list[TableRow], at: int) -> str:
     """The first of them, by line and cell."""
     some = ", ".join(f"line {row.line} {row.cells[at]!r}" for row in rows[:_EXAMPLES])
     return some + (", …" if len(rows) > _EXAMPLES else "")
@@ -260,5 +263,5 @@ def _is_place(label: str) -> bool:
     return label.removeprefix("-").isdecimal()
 
 
-def _wrong(field: str, problem: str, fix: str) -> InvalidRequest:
+def _refusal(field: str, problem: str, fix: str) -> InvalidRequest:
     return InvalidRequest(Problem(field, problem, fix))

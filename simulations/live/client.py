@@ -39,7 +39,7 @@ class ServiceClient:
         them is refused.
         """
         items = self._call("POST", "/v1/decisions/batch", {"decisions": list(requests)})["decisions"]
-        return [_good(item, "decision") for item in items]
+        return [_item(item, "decision") for item in items]
 
     def report(self, outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Report up to 1,000 outcomes; the service's receipts, in order. Without outcomes nothing is sent. Raises
@@ -48,7 +48,7 @@ class ServiceClient:
         if not outcomes:
             return []
         items = self._call("POST", "/v1/outcomes/batch", {"outcomes": list(outcomes)})["outcomes"]
-        return [_good(item, "outcome") for item in items]
+        return [_item(item, "outcome") for item in items]
 
     def stage(self, name: str) -> tuple[str, dict[str, Any]]:
         """The app's name, and what it declares for a stage. Raises RemoteError if the service has no such stage."""
@@ -104,7 +104,7 @@ class ServiceClient:
         raise RemoteError(f"{method} {self.url}{path}: {failure}")
 
 
-def _good(item: dict[str, Any], what: str) -> dict[str, Any]:
+def _item(item: dict[str, Any], what: str) -> dict[str, Any]:
     if item["status"] != 200:
         raise RemoteError(f"{what} refused: {item['problem']['detail']}")
     found: dict[str, Any] = item[what]

@@ -67,7 +67,7 @@ def drive(
         progress(BATCH)
     outbox.send_until(clock.now() + declared["window_seconds"] * 1.1 + 0.2)
     client.policy(scenario.stage, wait=True)
-    return _simulated(stage, rows)
+    return _run_result(stage, rows)
 
 
 def _request(stage: str, people: FirstVisits, i: int) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class _OutcomeQueue:
             self._clock.reach(min(deadline, following))
 
 
-def _simulated(stage: Stage, rows: list[tuple[FirstVisits, list[dict[str, Any]]]]) -> LiveRunResult:
+def _run_result(stage: Stage, rows: list[tuple[FirstVisits, list[dict[str, Any]]]]) -> LiveRunResult:
     replies = [reply for _, answered in rows for reply in answered]
     index = {arm: a for a, arm in enumerate(stage.arms)}
     arm = np.array([index[reply["nudge"]["id"]] for reply in replies], dtype=np.intp)

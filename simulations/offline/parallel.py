@@ -55,13 +55,13 @@ def run(
         results = collect(run(play, cells, backend="processes", workers=4))
     """
     if backend not in get_args(Backend):
-        raise _wrong("backend", f"{backend!r} is not one", closest(backend, get_args(Backend)))
+        raise _refusal("backend", f"{backend!r} is not one", closest(backend, get_args(Backend)))
     if workers is not None and workers < 1:
-        raise _wrong("workers", f"{workers} is not a number of workers", "1 or more")
+        raise _refusal("workers", f"{workers} is not a number of workers", "1 or more")
     if address is not None and backend != "dask":
-        raise _wrong("address", f"{backend} has no scheduler", 'use backend "dask", or leave the address out')
+        raise _refusal("address", f"{backend} has no scheduler", 'use backend "dask", or leave the address out')
     context = {"serial": _serial, "processes": _processes, "dask": _dask}[backend](workers, address)
-    return _counted(_finished(task, arguments, context), len(arguments), progress)
+    return _with_progress(_results(task, arguments, context), len(arguments), progress)
 
 
 def collect(results: Iterator[tuple[int, Result]]) -> list[Result]:
@@ -69,7 +69,7 @@ def collect(results: Iterator[tuple[int, Result]]) -> list[Result]:
     return [result for _, result in sorted(results, key=lambda item: item[0])]
 
 
-def _counted(
+def _with_progress(
     results: Generator[tuple[int, Result], None, None], total: int, progress: Progress | None
 ) -> Generator[tuple[int, Result], None, None]:
     with closing(results):
@@ -79,20 +79,20 @@ def _counted(
             yield item
 
 
-def _finished(
+def _results(
     task: Callable[[Argument], Result], arguments: Sequence[Argument], context: Any
 ) -> Generator[tuple[int, Result], None, None]:
     # in one tuple: what is large and alone is stored on one worker by joblib, and lost with it
-    calls = (joblib.delayed(_indexed)((task, i, argument)) for i, argument in enumerate(arguments))
+    calls = (joblib.delayed(_run_one)((task, i, argument)) for i, argument in enumerate(arguments))
     try:
         with context as where:
             pool = joblib.Parallel(**where, batch_size=1, return_as="generator_unordered")
-            yield from _left_quietly(pool(calls))
+            yield from _closing_quietly(pool(calls))
     except BrokenProcessPool as error:
         raise RemoteError(_DIED) from error
 
 
-def _left_quietly(results: Generator[Result, None, None]) -> Generator[Result, None, None]:
+def _closing_quietly(results: Generator[Result, None, None]) -> Generator[Result, None, None]:
     """Without joblib's warning that tasks were cancelled, which is what leaving early is for."""
     try:
         for item in results:  # noqa: UP028 – `yield from` would hand the closing on
@@ -103,7 +103,7 @@ def _left_quietly(results: Generator[Result, None, None]) -> Generator[Result, N
             results.close()
 
 
-def _indexed(call: tuple[Callable[[Argument], Result], int, Argument]) -> tuple[int, Result]:
+def _run_one(call: tuple[Callable[[Argument], Result], int, Argument]) -> tuple[int, Result]:
     task, index, argument = call
     with threadpoolctl.threadpool_limits(1):
         return index, task(argument)
@@ -159,10 +159,10 @@ def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        missing = _wrong("backend", "Dask is not installed", "pip install 'journey-bandit[cluster]'")
+        missing = _refusal("backend", "Dask is not installed", "pip install 'journey-bandit[cluster]'")
         raise missing from error
     return distributed
 
 
-def _wrong(field: str, problem: str, fix: str) -> InvalidRequest:
+def _refusal(field: str, problem: str, fix: str) -> InvalidRequest:
     return InvalidRequest(Problem(field, problem, fix))

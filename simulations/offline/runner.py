@@ -173,7 +173,7 @@ class CellRun:
         total = 0
         for place in range(len(self.populations)):
             visit = self._visit(place, step)
-            self._happen(visit, step)
+            self._decide_and_apply(visit, step)
             total += len(visit.rows)
         here = self.crowd.traits.arrives < step + 1
         self._opted_out.append(float(self.crowd.opted_out[here].mean()) if here.any() else 0.0)
@@ -207,7 +207,7 @@ class CellRun:
         value = people.utility(people.rate(position, found))
         return _Visit(people, rows, persona, born.effect[rows], found, chance, position, held, mask, value)
 
-    def _happen(self, visit: _Visit, step: int) -> None:
+    def _decide_and_apply(self, visit: _Visit, step: int) -> None:
         """Decide, let it happen, and hand it to the tally, to learning, to the crowd and to the sink."""
         people, rows, found, chance = visit.people, visit.rows, visit.found, visit.chance
         live, x = self.brain.lives[people.name], people.x(visit.position)

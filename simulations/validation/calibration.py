@@ -292,7 +292,7 @@ def fit(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> Scenario:
     replace = msgspec.structs.replace
     gap = {float(special.ndtri(_quantile(t))): t for t in targets if t.moment.startswith("repeat.")}
     if gap:
-        sd, middle = _line(gap, scenario.visits.gap_sd, 0.0, floor=_STEP)
+        sd, middle = _fit_line(gap, scenario.visits.gap_sd, 0.0, floor=_STEP)
         visits = replace(scenario.visits, gap_days=math.exp(middle), gap_sd=max(sd, 0.0))
         scenario = replace(scenario, visits=visits)
     late = {math.log(-math.log1p(-_quantile(t))): t for t in targets if t.moment.startswith("delay.")}
@@ -314,7 +314,7 @@ def _quantile(target: CalibrationTarget) -> float:
     return _QUANTILES[name]
 
 
-def _line(
+def _fit_line(
     points: Mapping[float, CalibrationTarget], slope: float, least: float, floor: float = 0.0
 ) -> tuple[float, float]:
     """(slope, intercept) of log value on the law's own scale, the slope at least `least`; one point keeps the slope.
@@ -343,7 +343,7 @@ def _line(
 
 def _with_delays(scenario: Scenario, late: Mapping[float, CalibrationTarget]) -> Scenario:
     """A Weibull law is a line: log t = log scale + log(−log(1 − q)) / shape. Other arms keep their ratio."""
-    inverse, middle = _line(late, 1.0 / scenario.delay_shape.get("none", 1.0), 0.05)
+    inverse, middle = _fit_line(late, 1.0 / scenario.delay_shape.get("none", 1.0), 0.05)
     shape = 1.0 / max(inverse, 0.05)
     mean = math.exp(middle) * float(special.gamma(1.0 + 1.0 / shape))
     ratio = mean / scenario.delay_hours["none"]

@@ -51,11 +51,15 @@ def incremental_parts(people: Population, arm: str, seed: int = 0) -> list[Incre
         position = people.positions(persona, normal, uniform)
         score = people.score(z, position, VisitSituation.first(SAMPLE))
         p = people.average(score) * people.within
-        parts.append(_part(name, float(people.weights[z]), p[:, 0], p[:, a], margin, cost, float(people.shown[a])))
+        parts.append(
+            _persona_part(name, float(people.weights[z]), p[:, 0], p[:, a], margin, cost, float(people.shown[a]))
+        )
     return [*parts, _everybody(parts)]
 
 
-def _part(name: str, weight: float, p0: Array, pa: Array, margin: float, cost: float, shown: float) -> IncrementalPart:
+def _persona_part(
+    name: str, weight: float, p0: Array, pa: Array, margin: float, cost: float, shown: float
+) -> IncrementalPart:
     return IncrementalPart(
         persona=name,
         weight=weight,

@@ -227,7 +227,7 @@ def test_a_policy_is_learned_on_one_half_and_evaluated_on_the_other() -> None:
     thirds = np.full((n, 3), 1 / 3)
     rounds = LoggedRounds(action, (rng.random(n) < chance).astype(float), thirds[:, 0], x=x, propensities=thirds)
     learned = train_test_split.learn("hillstrom", "retention", stage, rounds, seed=2)
-    assert learned.taught + len(learned.rounds.reward) == n
+    assert learned.training_rounds + len(learned.rounds.reward) == n
     best = EvaluationPolicy("best", FixedArm(learned.best))
     (found,) = core.evaluate([chunked(learned.rounds)], EvaluationConfig((learned.target(),), (best,), heaviest=3.0))
     assert found.contrasts["best"].interval[0] > 0.05
