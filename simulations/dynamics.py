@@ -163,7 +163,9 @@ class PopulationState:
         self._trained[rows] = np.where(self.traits.harvests[rows], after, 0.0)
 
     def _move(self, stage: int, rows: Rows, reward: Mask, at: Array) -> Mask:
-        """Where they are next time; and who rests before that, although rewarded."""
+        """Set the stage of the next visit of these users; returns the mask of those who rest before it, although
+        rewarded.
+        """
         move = self._moves[stage]
         if move is None:
             return np.ones(len(rows), dtype=bool)
@@ -173,7 +175,9 @@ class PopulationState:
 
 
 class _Move(NamedTuple):
-    """then: the stage after a reward. to: stages after silence and at last GONE, at the cumulative `edges`."""
+    """How people of one stage move on. `then`: number of the stage after a reward. `to`: stages after silence and at
+    last `GONE`, at the cumulative probabilities `edges`. `rests`: also who was rewarded waits for the usual gap.
+    """
 
     then: int
     to: NDArray[np.intp]

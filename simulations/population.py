@@ -227,7 +227,7 @@ class Population:
 
 
 class _FeatureLaw:
-    """The law of features given the persona, and its likelihood."""
+    """Law of the features given the persona: draws them from noise, and computes their likelihood."""
 
     def __init__(self, scenario: Scenario, stage: Stage, leg: FurtherStage | None):
         signals = scenario.hesitation if leg is None else {}
@@ -327,7 +327,7 @@ def _averaging(sd: float) -> Callable[[Array], Array]:
 
 @lru_cache(maxsize=64)
 def _quadrature_table(sd: float) -> tuple[Array, Array]:
-    """The quadrature at every point of the table, and the rise to the next."""
+    """The quadrature at every point of the table, and the rise from each point to the next."""
     table = quadrature(np.linspace(-_EDGE, _EDGE, _CELLS + 1), sd)
     return table, np.diff(table)
 
@@ -337,7 +337,7 @@ def _by_persona(leg: FurtherStage | None, personas: int) -> list[dict[str, float
 
 
 def _declared_features(scenario: Scenario, leg: FurtherStage | None, z: int) -> dict[str, Any]:
-    """What persona z has declared of each feature of the stage."""
+    """What persona number z declares of each feature of the stage, {feature: parameter}."""
     if leg is None:
         return dict(list(scenario.personas.values())[z].features)
     return {name: values[z] for name, values in leg.features.items()}

@@ -71,7 +71,9 @@ def column_naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> 
 
 
 def _family(prefix: str, names: Sequence[str], said: Iterable[str]) -> list[str]:
-    """The arms that columns like p_NAME speak of, if one of them was drawn."""
+    """Names of the arms that columns like p_NAME speak of; none unless one of these arms was drawn, because other
+    columns may begin alike.
+    """
     ends = [name.removeprefix(prefix) for name in names if name.startswith(prefix) and not KNOWN.fullmatch(name)]
     return ends if set(ends) & set(said) else []
 
@@ -112,6 +114,7 @@ def _time(cell: str) -> int | None:
 
 
 def _all_read(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: RowLabel) -> list[int]:
+    """The values of `found`, if every cell was read; else InvalidRequest with the first cells that were not."""
     bad = [i for i, value in enumerate(found) if value is None]
     if bad:
         raise InvalidRequest(*(_unreadable_cell(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))

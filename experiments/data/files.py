@@ -140,7 +140,9 @@ def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
 
 
 def _check_columns(log: LogFile) -> None:
-    """InvalidRequest if a column is missing that every log has; it says what the file calls its own."""
+    """Raise InvalidRequest if a column is missing that every log has; the fix names the file's own column that is
+    spelled alike.
+    """
     problems = []
     for name in _NEEDED:
         if name not in log.columns:
@@ -190,7 +192,9 @@ def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
 
 
 def _our_names(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
-    """{column of the file: our name}, less columns whose name another one takes."""
+    """{column of the file: our name}, without columns whose name `renamed` gives to another one. Raises InvalidRequest
+    for columns that the file does not have.
+    """
     for our, their in renamed.items():
         if their not in names:
             raise refused(f"map {our}={their}", f"{path} has no column {their!r}", closest(their, names))
@@ -276,7 +280,9 @@ _TEXTS = (
 
 
 def _is_text(kind: Any) -> bool:
-    """Whether cells are read as a text file's would be: also bytes, which some programs write texts as, and nothing."""
+    """Whether cells of this Arrow type are read as a text file's would be: also bytes, which some programs write texts
+    as, and columns of nulls.
+    """
     return any(holds(kind) for holds in _TEXTS)
 
 
@@ -294,7 +300,9 @@ def _cell(cell: object) -> str:
 
 
 def _column(name: str, column: Any, arms: tuple[str, ...], where: RowLabel) -> NDArray[np.generic]:
-    """As numpy; what is not there is NaN, or "" in text."""
+    """One Parquet column as a numpy array (n,); a missing value is NaN, or "" in text. Raises InvalidRequest for types
+    that are neither numbers nor text.
+    """
     kind = column.type
     if pa.types.is_nested(kind):
         raise refused(f"{where(0)}: {name}", f"cells of the type {kind} hold several values", "one value in a cell")

@@ -126,7 +126,9 @@ def _file(folder: Path, policy: str, campaign: str) -> Path:
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """Cells of the columns, under "" the number of every line, under "NAME mark" the decimal mark. InvalidRequest."""
+    """{name: cells} of the columns; under "" the number of every line, under "NAME mark" the decimal mark of a column.
+    Raises InvalidRequest if a column is missing.
+    """
     table = reader.read(str(path), lambda: path.open("rb"))
     lacking = [name for name in names if name not in table.names]
     if lacking:

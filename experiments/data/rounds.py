@@ -193,7 +193,7 @@ def user_keys(values: NDArray[np.generic], first: int = 0) -> Ints:
 
 
 def _user_key(user: object) -> int | None:
-    """Of one user; None for one who is not known."""
+    """Key of one user as a whole number; None for a user who is not known."""
     if user is None or (isinstance(user, float) and np.isnan(user)):
         return None
     if isinstance(user, (int, float)) and abs(user) < _LONG and user == int(user):

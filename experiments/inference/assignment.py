@@ -140,7 +140,7 @@ class Assignment:
         return self.n * self.low / self.low.sum() if abs(self.low.sum() - 1.0) <= _SUM else None
 
     def _variance(self, expected: Array) -> Array:
-        """(k, k): by users where they recur, else that of the draws."""
+        """Covariance (k, k) of the counts: from sums by user where users recur, else that of independent draws."""
         p = expected / self.n
         draws = self.n * (np.diag(p) - np.outer(p, p)) if self.covariance is None else self.covariance
         if self.groups is None or self.recurring is False:
@@ -166,7 +166,7 @@ def _group_counts(group: Ints, action: NDArray[np.integer], k: int) -> Array:
 
 
 def _quadratic(gap: Array, variance: Array) -> tuple[float, int]:
-    """gap' variance⁺ gap, and the rank."""
+    """The quadratic form gap' variance⁺ gap, with the pseudo-inverse of variance (k, k), and the rank of variance."""
     values, vectors = np.linalg.eigh(variance)
     kept = values > 1e-9 * max(float(values.max()), 1e-300)
     along = vectors[:, kept].T @ gap

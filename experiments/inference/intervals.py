@@ -274,7 +274,7 @@ def standard_error(moments: Moments) -> float:
 
 
 def _variance_and_skewness(moments: Moments) -> tuple[float, float]:
-    """V and γ."""
+    """Guarded variance V of φ, and skewness γ, as the module's text defines them."""
     n = moments.n
     sample, model = moments.m2 / (n - 1), moments.variance / n + moments.direct_m2 / (n - 1)
     if moments.modelled and moments.bernoulli:

@@ -103,7 +103,9 @@ def aa_test(left: Moments, right: Moments, level: float = LEVEL) -> SampleRatioT
 
 
 def _bets(k: int) -> Array:
-    """(B, k): each arm more, each arm less, and each less for each other's more."""
+    """Bets b (B, k) on the arms: each arm comes more, each arm comes less, and for each pair, one comes less and the
+    other more.
+    """
     one = np.eye(k)
     pairs = [one[b] - one[a] for a in range(k) for b in range(k) if a != b] if k <= _PAIRED else []
     return np.array([*one, *-one, *pairs])

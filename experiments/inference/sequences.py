@@ -265,7 +265,7 @@ class Sequence:
 
 
 def _cut_scores(draws: SequenceDraws, pi: Array, cuts: tuple[float, ...]) -> Array:
-    """φᵏ of each level, (…, J, n)."""
+    """Scores φᵏ of the decisions with q̂ cut at each level k, (…, J, n)."""
     drawn = draws.propensity > 0.0
     weight = np.where(drawn, pi, 0.0) / np.where(drawn, draws.propensity, 1.0)
     action = draws.action[..., None]

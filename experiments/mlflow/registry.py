@@ -35,7 +35,7 @@ _TEXT = 5000  # of a tag or a description, on every database
 
 @contextmanager
 def _remote_errors(uri: str) -> Iterator[None]:
-    """RemoteError for whatever MLflow says."""
+    """Context manager that turns what MLflow or the network raises into RemoteError."""
     try:
         yield
     except (MlflowException, OSError) as error:
@@ -258,7 +258,7 @@ class Registry:
             if move.version and move.kind == "promote":
                 self._client.set_model_version_tag(model, move.version, "review", "approved")
             self._client.set_registered_model_tag(model, _MOVE, msgspec.json.encode(move).decode())
-            self._point(model, move, standing.champion, untold)
+            self._move_alias(model, move, standing.champion, untold)
         lines = [*done, move]
         with collecting_failures(f"audit line {move.number}", untold):
             untold += AuditTable(self._client, model).write(lines)
@@ -272,7 +272,7 @@ class Registry:
         return ApprovalRecord(move, tuple(untold))
 
     def _move_alias(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
-        """Let the alias name what the move says."""
+        """Set the alias champion to the version that the move names; remove the alias if there is none."""
         if not move.version:
             if champion is not None:
                 self._client.delete_registered_model_alias(model, CHAMPION)
@@ -288,7 +288,7 @@ class Registry:
                 self._client.delete_registered_model_alias(model, CHAMPION)
 
     def _readable_audit(self, model: str, untold: list[str]) -> list[Approval]:
-        """The chain; what the model remembers where the table cannot be read."""
+        """The chain of moves; where the audit table cannot be read, the served move alone, and why in `untold`."""
         try:
             return self.audit(model)
         except RemoteError as error:

@@ -80,7 +80,7 @@ def _excluded_arms(text: str, arms: Sequence[str], i: int) -> set[str]:
 
 
 def _python_value(value: Any) -> Any:
-    """Python's own type; what a table shows as missing is None."""
+    """The value in Python's own type; None for what a table shows as missing (NaN, NA)."""
     if isinstance(value, np.generic):
         value = value.item()
     missing = value is None or (isinstance(value, float) and np.isnan(value)) or type(value).__name__ == "NAType"

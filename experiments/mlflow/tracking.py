@@ -203,7 +203,7 @@ def _tables(client: MlflowClient, run_id: str, report: Report) -> None:
 
 
 def _headline(report: Report) -> str:
-    """The first line says what it is and whether it is better."""
+    """The verdict and the answer about the gate: the first line says what the policy is and whether it is better."""
     gate = next((a.answer for a in report.answers if "gate" in a.question), "")
     return f"{report.verdict}\n\n{gate}"[:3000]
 

@@ -267,7 +267,9 @@ def _drawn_q_hat(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
 
 
 def _evidence(mine: PlacedPolicy, rounds: LoggedRounds, rewards: RewardRange, group: Ints | None) -> LogDiagnostics:
-    """q̂ is compared with rewards where they begin at 0, so that a reward of 0 stays one on [0, 1]."""
+    """The diagnostics of one policy on these rounds. q̂ is compared with rewards only where their range begins at 0, so
+    that a reward of 0 stays one on [0, 1].
+    """
     q, span = mine.weighted.q, rewards.high - rewards.low
     if mine.q_hat is not None:
         q = mine.q_hat[np.arange(len(rounds.action)), rounds.action]
@@ -285,7 +287,7 @@ def _evidence(mine: PlacedPolicy, rounds: LoggedRounds, rewards: RewardRange, gr
 
 
 def _same(mine: PlacedPolicy, other: PlacedPolicy) -> bool:
-    """Whether both would have done the same in every round, as far as the log says."""
+    """Whether both policies would have done the same in every round, as far as the log says."""
     if mine.pi is not None and other.pi is not None:
         return np.array_equal(mine.pi, other.pi)
     return np.array_equal(mine.weighted.w, other.weighted.w)
@@ -313,7 +315,7 @@ def _value_sums(values: Array, guarded: tuple[Array, ...] | None, group: Ints | 
 
 
 def _sum(left: Total, right: Total) -> Total:
-    """TypeError if only one of them has users."""
+    """The sum of two totals of the same type. Raises TypeError if only one of them has users."""
     if isinstance(left, UserSums) and isinstance(right, UserSums):
         return left + right
     if isinstance(left, Moments) and isinstance(right, Moments):

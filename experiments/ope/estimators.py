@@ -205,7 +205,7 @@ class EstimatorSums:
 
 
 def _estimate(joint: JointMoments, ratios: list[tuple[int, int]]) -> Moments:
-    """Σ numerator / denominator, and how it varies."""
+    """Moments of an estimate that is a sum of ratios Σ numerator / denominator of means, by the delta method."""
     value, gradient = 0.0, np.zeros(len(joint.mean))
     for part, over in ratios:
         share = joint.mean[part] / joint.mean[over]

@@ -115,7 +115,7 @@ def evaluate(
 
 
 def _reward_model(sources: Sequence[Source], run: PartRunner) -> RewardModel | None:
-    """Fitted where the log has no q̂ but says how many arms there are."""
+    """The fitted reward model, where the log has no q̂ but says how many arms there are; else None."""
     first = next((chunk for source in sources for chunk in source()), None)
     if first is None or first.arms is None or first.q_hat is not None or first.q is not None:
         return None
@@ -164,7 +164,7 @@ def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: Evaluation
 
 
 def _diagnosed(name: str, whole: LogSummary, evidence: LogDiagnostics) -> Evaluation:
-    """Diagnostics and reasons only."""
+    """The evaluation with diagnostics and refusals only, without estimates."""
     shares = evidence.shares
     note = shares.note(evidence.propensity_e_value) if shares else None
     return Evaluation(
@@ -208,7 +208,9 @@ def _widened(estimate: Estimate, unbiased: Estimate) -> Estimate:
 
 
 def _value_bounds(whole: LogSummary, ask: EvaluationConfig) -> tuple[Bounds | None, tuple[str, ...]]:
-    """What values cannot leave. InvalidRequest if a reward lies outside the declared range."""
+    """The bounds that values cannot leave, None if no range was declared and rewards leave [0, 1]; and notes on that.
+    Raises InvalidRequest if a reward lies outside the declared range.
+    """
     rewards = ask.rewards or RewardRange(0.0, 1.0)
     if whole.low < rewards.low or whole.high > rewards.high:
         if ask.rewards is None:
@@ -219,7 +221,9 @@ def _value_bounds(whole: LogSummary, ask: EvaluationConfig) -> tuple[Bounds | No
 
 
 def _guarded_moments(total: Total, bounds: Bounds | None, dispersion: Dispersion) -> Moments:
-    """Guarded as the kind of reward asks, and by what varies around the model alone where no range was declared."""
+    """Moments guarded as the kind of reward asks; where no range was declared, by what varies around the model
+    alone.
+    """
     return dispersion.guarded(total, ranged=bounds is not None)
 
 

@@ -106,5 +106,7 @@ def _design(rounds: LoggedRounds) -> Array:
 
 
 def _folds(rounds: LoggedRounds) -> NDArray[np.int64]:
-    """By user, or else in turn within a chunk: a log must be read in the same chunks when it is predicted."""
+    """Fold (n,) of each round: by user, or else in turn within a chunk, so that a log without users must be read in the
+    same chunks when it is predicted.
+    """
     return (np.arange(len(rounds.reward)) if rounds.user is None else groups_of(rounds.user)) % FOLDS

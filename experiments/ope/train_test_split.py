@@ -56,7 +56,7 @@ def learn(app: str, name: str, stage: Stage, rounds: LoggedRounds, seed: int, sh
 
 
 def _belief(stage: Stage, lesson: LoggedRounds) -> belief.Belief:
-    """All at once: exact for policies whose sites do not depend on what was learned before."""
+    """The belief after all rounds at once: exact for policies whose sites do not depend on what was learned before."""
     x, k = _x(lesson), len(stage.arms)
     reward: Array = (lesson.reward - stage.reward.min) / (stage.reward.max - stage.reward.min)
     arm: NDArray[np.intp] = lesson.action

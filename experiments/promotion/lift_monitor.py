@@ -75,7 +75,9 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
 
 
 def _shown(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
-    """Users, rounds of users, and the routing of each version, of the decisions outside the holdout."""
+    """How many users there are, how many rounds they have, and {version: sample-ratio test} of the decisions outside
+    the holdout.
+    """
     users, rounds, versions = set[int](), 0, dict[int, SampleRatio]()
     for chunk in source():
         live = chunk if chunk.holdout is None else chunk.only(~chunk.holdout)

@@ -60,7 +60,7 @@ def judge(report: PromotionEvidence, rule: PromotionRule) -> PromotionVerdict:
 
 
 def _broken_rules(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
-    """What is surely wrong. Too few rounds do not excuse a guardrail that is surely broken."""
+    """Sentences on rules that are surely broken. Too few rounds do not excuse a guardrail that is surely broken."""
     for name, limit in rule.guardrails.items():
         found = report.guardrails.get(name)
         if found and found.low > limit:

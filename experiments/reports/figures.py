@@ -114,7 +114,7 @@ def _labelled(axes: Axes, title: str, along: str, unit: str) -> None:
 
 
 def _save(figure: Figure, file: Path) -> Path:
-    """No date, so that the same numbers give the same file."""
+    """Write the figure, without a date, so that the same numbers give the same file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "journey-bandit"}):
         figure.savefig(file, dpi=130, metadata={"Date": None} if file.suffix == ".svg" else None)

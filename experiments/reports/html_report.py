@@ -130,7 +130,7 @@ def _lines(unit: str, series: tuple[ReportSeries, ...]) -> str:
 
 
 def _colours(series: tuple[ReportSeries, ...]) -> list[str]:
-    """No nudge is grey everywhere; the others take their colours in turn."""
+    """A colour for each series: no nudge is grey everywhere, the others take their colours in turn."""
     others = itertools.cycle(_COLOURS)
     return [_NONE if "no" in line.name.replace("none", "no").split() else next(others) for line in series]
 

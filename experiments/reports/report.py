@@ -289,7 +289,7 @@ def _arm_table(log: LoggedDecisions) -> ReportTable:
 
 
 def _earned(reward: Array) -> str:
-    """How often rewards of yes or no came; the mean of others."""
+    """The reward in words: the rate with its interval if rewards are yes or no, else the mean with its interval."""
     return _share(rate(reward.sum(), len(reward))) if np.isin(reward, (0.0, 1.0)).all() else _span(mean(reward))
 
 

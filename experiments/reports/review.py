@@ -101,7 +101,7 @@ def _unit_phrase(found: ReviewFindings) -> str:
 
 
 def _holdout_notes(found: ReviewFindings) -> list[str]:
-    """What is to be noted of who is in the holdout."""
+    """A sentence about the assignment of users to the holdout, if its shares are not those declared; else nothing."""
     lift = found.monitored.lift
     note = lift.shares and lift.shares.note(lift.diagnostics["propensity_evidence"])
     return [f"holdout: {note}"] if note else []

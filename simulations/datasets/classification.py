@@ -139,7 +139,9 @@ def play(
 
 
 def _has_header(rows: list[list[str]], label: str) -> bool:
-    """Names stand above numbers; and a label that is no number but stands in the first line is a name."""
+    """Whether the first row is a header: names stand above numbers there; or the label, which is no number, stands in
+    it.
+    """
     first, some = rows[0], rows[1:]
     if not _is_place(label):
         return True
@@ -151,7 +153,7 @@ def _has_header(rows: list[list[str]], label: str) -> bool:
 
 
 def _is_name(top: str, rest: list[str]) -> bool:
-    """Whether a cell stands above numbers, and is none."""
+    """Whether the cell `top` is no number and stands above numbers."""
     return not values.missing(top) and not _is_number(top) and 2 * sum(map(_is_number, rest)) > len(rest)
 
 
@@ -191,7 +193,7 @@ def _classes(name: str, cells: list[str]) -> tuple[tuple[str, ...], NDArray[np.i
 
 
 def _spelled_alike(cells: list[str]) -> list[str]:
-    """Labels that are all numbers, `1` and `1.0` among them: each as it is most often written."""
+    """Labels that are all numbers, `1` and `1.0` among them, with each number spelled as it is most often written."""
     if not all(map(_is_number, set(cells))):
         return cells
     spelled: dict[float, str] = {}
@@ -241,7 +243,7 @@ def _one_hot(name: str, cells: list[str]) -> tuple[list[Array], list[str], list[
 
 
 def _first_cells(rows: list[TableRow], at: int) -> str:
-    """The first of them, by line and cell."""
+    """The first three of these rows in words, by line and by the cell in column `at`."""
     some = ", ".join(f"line {row.line} {row.cells[at]!r}" for row in rows[:_EXAMPLES])
     return some + (", …" if len(rows) > _EXAMPLES else "")
 

@@ -81,7 +81,7 @@ def _request(stage: str, people: FirstVisits, i: int) -> dict[str, Any]:
 
 
 class _RunClock(Protocol):
-    """Seconds of the service's time."""
+    """A clock of the service's time, in seconds from any origin."""
 
     def now(self) -> float: ...
 
@@ -93,7 +93,7 @@ class _RunClock(Protocol):
 
 
 class _WallClock:
-    """The service's clock and ours are the wall's; it learns by itself."""
+    """The wall's clock, which the service follows too; the service learns by itself."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -106,7 +106,7 @@ class _WallClock:
 
 
 class _DrivenClock:
-    """Time passes when we say so, in whole µs."""
+    """A service's driven clock: time passes when this process says so, in whole µs."""
 
     def __init__(self, client: ServiceClient, stage: str):
         self._client, self._stage, self._passed = client, stage, 0
@@ -124,7 +124,9 @@ class _DrivenClock:
 
 
 class _OutcomeQueue:
-    """Rewards that wait for their time. Silence is never sent: the service matures it."""
+    """Rewards that wait for the time at which they come. The absence of a reward is never sent: the service matures
+    it.
+    """
 
     def __init__(self, client: ServiceClient, clock: _RunClock, scale: float):
         self._client, self._clock, self._scale = client, clock, scale

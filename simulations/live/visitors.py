@@ -69,7 +69,7 @@ class VisitorStream:
         )
 
     def _proofs(self, rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
-        """Evidence the app sends: always true, and not always there."""
+        """Evidence of claims that the app sends with each of n requests: always true, and not always there."""
         proofs: list[dict[str, Any]] = [{} for _ in range(n)]
         for kind, share in self.scenario.proof.items():
             has = rng.random(n) < share

@@ -93,7 +93,9 @@ def _results(
 
 
 def _closing_quietly(results: Generator[Result, None, None]) -> Generator[Result, None, None]:
-    """Without joblib's warning that tasks were cancelled, which is what leaving early is for."""
+    """The same results, closed without joblib's warning that tasks were cancelled, which is what leaving early is
+    for.
+    """
     try:
         for item in results:  # noqa: UP028 – `yield from` would hand the closing on
             yield item

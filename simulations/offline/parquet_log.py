@@ -267,7 +267,9 @@ def _opened(path: Path) -> Any:
 
 
 def _shape(path: Path, file: Any) -> tuple[LogFacts, int, bool]:
-    """Facts, d, and whether the truth is there."""
+    """Metadata of an open log, the number d of its features, and whether the truth is there. Raises InvalidRequest if
+    its columns are not those of a log.
+    """
     known = file.schema_arrow.names
     text = (file.schema_arrow.metadata or {}).get(_KEY)
     if text is None:

@@ -106,7 +106,7 @@ class CellOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Visit(NamedTuple):
-    """Who is at a stage in a step, and what they bring."""
+    """The visits of one step at one stage: who comes, and what they bring; (n,) each unless said."""
 
     people: Population
     rows: Rows
@@ -208,7 +208,9 @@ class CellRun:
         return _Visit(people, rows, persona, born.effect[rows], found, chance, position, held, mask, value)
 
     def _decide_and_apply(self, visit: _Visit, step: int) -> None:
-        """Decide, let it happen, and hand it to the tally, to learning, to the crowd and to the sink."""
+        """Decide for the visits, let the outcome happen, and hand both to the summary, to learning, to the state of the
+        users and to the sink.
+        """
         people, rows, found, chance = visit.people, visit.rows, visit.found, visit.chance
         live, x = self.brain.lives[people.name], people.x(visit.position)
         scores = self._scores(live, x, visit)
@@ -267,7 +269,9 @@ class CellRun:
 
 
 def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array) -> LearningRows:
-    """What the service would know of these decisions, once it knows it."""
+    """The learning rows of the decisions outside the holdout: what the service would know of them once their rewards
+    have come or their windows have ended.
+    """
     spec, arm, at = stage.reward, made.arm[on], made.at[on]
     answered = np.where(made.reward[on] > 0.0, at + np.nan_to_num(made.delay[on] * 1e6).astype(np.int64), 0)
     return LearningRows(

@@ -112,14 +112,14 @@ def _logged(cell: SimulationCell, folder: Path) -> bool:
 
 
 def _keep(digest: str, result: CellResult, folder: Path) -> None:
-    """The summary last: where it is, the rest is."""
+    """Write the result of a cell to the folder; the summary last, so that where the summary is, everything is."""
     for stage, archive in result.snapshots.items():
         _write(folder / "cells" / f"{digest}.{stage}.zip", archive)
     _write(folder / "cells" / f"{digest}.json", msgspec.json.encode(result.done))
 
 
 def _write(file: Path, data: bytes) -> None:
-    """Whole or not at all."""
+    """Write a file whole or not at all: under another name first, which is then replaced."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     part.write_bytes(data)

@@ -188,7 +188,7 @@ class ScenarioMoments:
 
 
 class _VisitDays:
-    """On which days each user was there."""
+    """A decision sink that remembers on which days each user was there."""
 
     def __init__(self, users: int):
         self.days: list[set[int]] = [set() for _ in range(users)]
@@ -242,7 +242,7 @@ def read_export(file: Path, renamed: Mapping[str, str] | None = None) -> Custome
 
 
 def _target(file: str, metric: str, cell: str, mark: str) -> CalibrationTarget | tuple[str, str]:
-    """What a row wants; or its problem and fix."""
+    """The target that a row of an export wants; or its problem and fix."""
     kind = metric.partition(".")[0]
     if kind not in _EXPORTED:
         return f"{metric!r} is not a metric", closest(kind, _EXPORTED)
@@ -342,7 +342,9 @@ def _fit_line(
 
 
 def _with_delays(scenario: Scenario, late: Mapping[float, CalibrationTarget]) -> Scenario:
-    """A Weibull law is a line: log t = log scale + log(−log(1 − q)) / shape. Other arms keep their ratio."""
+    """The scenario with the delay law fitted to quantiles. A Weibull law is a line: log t = log scale + log(−log(1 −
+    q)) / shape. Other arms keep their ratio.
+    """
     inverse, middle = _fit_line(late, 1.0 / scenario.delay_shape.get("none", 1.0), 0.05)
     shape = 1.0 / max(inverse, 0.05)
     mean = math.exp(middle) * float(special.gamma(1.0 + 1.0 / shape))
@@ -361,7 +363,9 @@ def _with_user_effect(scenario: Scenario, moment: str, value: float) -> Scenario
 
 
 def _with_rate(scenario: Scenario, moment: str, value: float) -> Scenario:
-    """The rate is linear in the base rate but for what comes late, so one division does it."""
+    """The scenario with the base rate of a stage moved so that the moment has this value. The rate is linear in the
+    base rate but for what comes late, so one division does it.
+    """
     stage = moment.split(".")[1]
     ratio = value / ScenarioMoments(scenario).of(moment)
     if stage == scenario.stage:

@@ -56,7 +56,9 @@ def read(file: Path) -> Array:
 
 
 def _column(table: Table, name: str) -> Array:
-    """As numbers, (n,): returning visitors and true are 1."""
+    """One column of the table as numbers (n,): returning visitors and true are 1. Raises InvalidRequest for a bad
+    cell.
+    """
     rows, j = list(table.rows()), table.place(name)
     found = [row.cells[j] for row in rows]
     if name == "VisitorType":
@@ -115,7 +117,7 @@ def fit_shop(sessions: Array) -> Population:
 
 
 def _persona(weight: float, intent: float, kind: Array) -> Persona:
-    """`kind`: mean logits of pages and seconds, and the share who return."""
+    """A persona of the fitted shop. `kind` (3,): mean logits of pages and seconds, and the share who return."""
     pages, seconds = (float(v) for v in special.expit(kind[:2]))
     features = {"pages": pages, "seconds": seconds, "returning": float(np.clip(kind[2], 0.01, 0.99))}
     return Persona(weight=float(weight), intent=float(intent), effects={}, features={**features})
@@ -164,7 +166,7 @@ def _logistic(x: Array, y: Array) -> Array:
 
 
 def _stage(top: Array) -> Stage:
-    """What the fitted shop knows of a session."""
+    """Stage of the fitted shop, with features up to `top` (2,): pages and seconds."""
     pages, seconds = (
         Feature(type="number", min=0.0, max=float(value), default=0.0, scale="log") for value in np.asarray(top)
     )
