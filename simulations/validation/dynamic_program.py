@@ -126,7 +126,7 @@ def value(given: PlanningProblem, visits: int, price: float | None) -> float:
 
 
 def longrun(scenario: Scenario, people: Population, visits: int = 10) -> LongRunValue:
-    """Long-run values of a scenario's rich stage: `solve` of its `problem`. Called by `journey-bandit simulate longrun`
+    """Long-run values of a scenario's rich stage: `solve` of its `problem`. Called by `journey-bandit simulate fatigue`
     on the shipped scenarios.
     """
     return solve(problem(scenario, people), visits)
