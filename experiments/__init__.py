@@ -1,1 +1,5 @@
-"""What happened, what would have happened, and how sure we are."""
+"""Off-policy evaluation, inference, promotion and review of policies: what happened on a log, what another policy would
+have earned there, and how sure each number is.
+
+Arrays in, frozen values out. Nothing here reads a clock; only `experiments.mlflow` talks to a server.
+"""

@@ -1,7 +1,9 @@
-"""What changes from visit to visit: who is where, when they come again, what past nudges did to them.
+"""Dynamics of a population: who is at which stage, when they come again, and what past nudges did to them.
 
 Arrays over all N users of a run. Every random number of a user is a function of (seed, step, user): policies face
 identical people, in any order of work and on any number of processes.
+
+Shapes: N users of a run, n of them visiting. Times are in days since the begin of the run.
 """
 
 import math
@@ -25,22 +27,28 @@ _EXTRA = 8  # uniform numbers of a visit besides those of its features
 
 
 class PersonNoise(NamedTuple):
-    """Random numbers of n visits. `normal` and `uniform` make features; the rest is (n,)."""
+    """Random numbers of n visits, all that is random about them. `normal` and `uniform` make features; the rest is (n,)
+    and uniform in [0, 1), but for `gap`, which is standard normal.
+    """
 
     normal: Array  # (n, m)
     uniform: Array  # (n, q)
     draw: Array  # picks the arm
-    reward: Array
-    delay: Array
-    opt_out: Array
-    leave: Array
-    move: Array
+    reward: Array  # whether a reward comes
+    delay: Array  # and when
+    opt_out: Array  # whether nudges are switched off
+    leave: Array  # whether the app is left after that
+    move: Array  # to which stage without a reward
     proof: Array  # (n, 2): deadline, stock
     gap: Array  # normal
 
 
 def noise(seed: int, step: int, rows: Rows, normals: int, uniforms: int) -> PersonNoise:
-    """The numbers of these users' visits at a step; `rows` (n,) ascending."""
+    """The random numbers of these users' visits at a step; `rows` (n,) are user numbers, ascending.
+
+    `normals`, `uniforms`: how many numbers of each kind features need (`Population.normals`, `.uniforms`). The numbers
+    of a user are a function of (seed, step, user) and do not depend on who else visits.
+    """
     normal, uniform = np.empty((len(rows), normals + 1)), np.empty((len(rows), uniforms + _EXTRA))
     last = int(rows[-1]) // _BLOCK if len(rows) else -1
     starts = np.searchsorted(rows, np.arange(last + 2) * _BLOCK)
@@ -61,7 +69,10 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 
 
 class PersonTraits(NamedTuple):
-    """What a user is for life, (N,) each. `arrives` in days."""
+    """What users are for life, (N,) each: `persona` its number, `effect` u the standard normal user effect, `harvests`
+    whether they learn to wait for coupons, `holdout` whether they are in the control group, `arrives` the first visit,
+    in days.
+    """
 
     persona: Kinds
     effect: Array  # u
@@ -71,13 +82,15 @@ class PersonTraits(NamedTuple):
 
 
 def traits(scenario: Scenario, seed: int, users: int, days: float, holdout: float) -> PersonTraits:
-    """N people. They first come by a Poisson process with the scenario's weekly profile, given that N come in all."""
-    blocks = [_born(scenario, seed, block, days) for block in range(-(-users // _BLOCK))]
+    """Traits of N = `users` people. They first come by a Poisson process with the scenario's weekly profile, given that
+    N come within `days` days in all. `holdout`: share of them in the control group.
+    """
+    blocks = [_block_traits(scenario, seed, block, days) for block in range(-(-users // _BLOCK))]
     persona, effect, harvests, held, arrives = (np.concatenate(part)[:users] for part in zip(*blocks, strict=True))
     return PersonTraits(persona, effect, harvests, held < holdout, arrives)
 
 
-def _born(scenario: Scenario, seed: int, block: int, days: float) -> tuple[NDArray[np.generic], ...]:
+def _block_traits(scenario: Scenario, seed: int, block: int, days: float) -> tuple[NDArray[np.generic], ...]:
     rng, personas = _generator(seed, _PEOPLE, block), list(scenario.personas.values())
     uniform = rng.random((_BLOCK, 4))
     edges = np.cumsum([p.weight for p in personas])[:-1]
@@ -90,15 +103,18 @@ def _born(scenario: Scenario, seed: int, block: int, days: float) -> tuple[NDArr
 
 
 class PopulationState:
-    """All users of a run. The only thing in a run that changes in place, one `after` for each group of visits.
+    """State of all N users of a run: stage, next visit, fatigue, coupon training, opt-out. The only thing in a run that
+    changes in place, by one call of `after` for each group of visits; so it belongs to one run and one thread.
 
-    stages: names in the order of `place`. A run of one stage keeps people there.
+    `stages`: names in the order of the numbers in `place`; `legs`: how people move between them. A run of one stage
+    keeps people there. Public arrays (N,): `place` the stage's number or `GONE`, `due` the day of the next visit,
+    `opted_out`.
     """
 
     def __init__(self, scenario: Scenario, made: PersonTraits, stages: tuple[str, ...], legs: dict[str, FurtherStage]):
         n = len(made.persona)
         self.scenario, self.traits, self._stages = scenario, made, stages
-        self._moves = [_edges(stages, legs.get(name)) for name in stages]
+        self._moves = [_onward(stages, legs.get(name)) for name in stages]
         self.place = np.zeros(n, dtype=np.intp)
         self.due = made.arrives.copy()
         self._fatigue, self._last = np.zeros(n), made.arrives.copy()
@@ -107,22 +123,26 @@ class PopulationState:
         self._coupon = np.full(n, -np.inf)  # day of the last coupon
 
     def visiting(self, stage: int, step: int) -> Rows:
-        """Who comes to the stage within the step."""
+        """Numbers (n,) of the users who come to the stage with number `stage` within this step, ascending."""
         return np.flatnonzero((self.place == stage) & (self.due < step + 1))
 
     def situation(self, rows: Rows, day: float) -> VisitSituation:
-        """What these visits find."""
+        """What these users find when they visit on this day: fatigue as it has faded since the last visit, training,
+        and what was pulled forward; (n,) each.
+        """
         faded = self._fatigue[rows] * self.scenario.fatigue.keeps ** np.maximum(day - self._last[rows], 0.0)
         return VisitSituation(day, faded, self._trained[rows], self._pulled[rows])
 
     def capped(self, rows: Rows, day: float) -> Mask:
-        """Who may see no coupon now, by the app's guard."""
+        """Mask (n,) of users who may see no coupon now, by the frequency cap of the app (`CouponHabit.cap_days`)."""
         return np.asarray(day - self._coupon[rows] < self.scenario.coupons.cap_days)
 
     def after(
         self, rows: Rows, found: VisitSituation, *, nudged: Mask, coupon: Mask, reward: Mask, chance: PersonNoise
     ) -> None:
-        """What a group of visits at one stage leaves behind. Nobody waits for a late reward to move on."""
+        """Update the state after a group of visits at one stage; masks are (n,). `nudged`: a nudge was shown; `coupon`:
+        it was a coupon; `reward`: a reward comes, be it later. Nobody waits for a late reward to move on.
+        """
         tired, day = self.scenario.fatigue, found.day
         self._fatigue[rows], self._last[rows] = found.fatigue + nudged, day
         out = nudged & (chance.opt_out < special.expit(tired.opt_out + found.fatigue))
@@ -143,7 +163,9 @@ class PopulationState:
         self._trained[rows] = np.where(self.traits.harvests[rows], after, 0.0)
 
     def _move(self, stage: int, rows: Rows, reward: Mask, at: Array) -> Mask:
-        """Where they are next time; and who rests before that, although rewarded."""
+        """Set the stage of the next visit of these users; returns the mask of those who rest before it, although
+        rewarded.
+        """
         move = self._moves[stage]
         if move is None:
             return np.ones(len(rows), dtype=bool)
@@ -153,7 +175,9 @@ class PopulationState:
 
 
 class _Move(NamedTuple):
-    """then: the stage after a reward. to: stages after silence and at last GONE, at the cumulative `edges`."""
+    """How people of one stage move on. `then`: number of the stage after a reward. `to`: stages after silence and at
+    last `GONE`, at the cumulative probabilities `edges`. `rests`: also who was rewarded waits for the usual gap.
+    """
 
     then: int
     to: NDArray[np.intp]
@@ -161,7 +185,7 @@ class _Move(NamedTuple):
     rests: bool
 
 
-def _edges(stages: tuple[str, ...], leg: FurtherStage | None) -> _Move | None:
+def _onward(stages: tuple[str, ...], leg: FurtherStage | None) -> _Move | None:
     if leg is None or len(stages) == 1:
         return None
     to = np.array([*(stages.index(name) for name in leg.otherwise), GONE], dtype=np.intp)

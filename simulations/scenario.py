@@ -1,4 +1,4 @@
-"""A scenario: who uses an app, and how each nudge changes what they do. Data, written as TOML.
+"""Scenario: who uses an app, and how each nudge changes what they do. Data, written as TOML.
 
 The rich stage of an app is described in full, its other stages in short (`journey`). What people do over time is in
 `fatigue`, `novelty`, `season`, `drift`, `coupons` and `visits`; each is neutral where it is left out. Parameters follow
@@ -27,11 +27,11 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Persona(_Part, frozen=True, kw_only=True):
-    """A kind of person. The service never sees which.
+    """A latent kind of person. The service never sees which persona somebody is.
 
-    intent: logits above the average person. effects: logits that each nudge adds. features: for a number, the median
-    of its position in the declared range (on its declared scale, 0 to 1); for a boolean, P(true); for a category,
-    P(value). harvests: share of them who learn to wait for coupons.
+    `weight`: share of all people. `intent`: logits above the average person. `effects`: logits that each nudge adds.
+    `features`: for a number, the median of its position in the declared range (on its declared scale, 0 to 1); for a
+    boolean, P(true); for a category, P(value). `harvests`: share of the persona's people who learn to wait for coupons.
     """
 
     weight: Share
@@ -42,11 +42,13 @@ class Persona(_Part, frozen=True, kw_only=True):
 
 
 class FurtherStage(_Part, frozen=True, kw_only=True):
-    """Another stage of the journey, lists in the order of the personas.
+    """One stage of the journey, in short; lists are in the order of the personas. The rich stage has one too, of which
+    `amount` and what leads onward (`then`, `rests`, `otherwise`) count.
 
-    base, effects, delay_hours, proof: as for the rich stage; a feature left out says nothing about the persona.
-    amount: what a reward is, where it is not 0 or 1. then: the stage after a reward, on the next day; `rests`: only
-    after the usual gap. otherwise: stage → P(next visit is there) after silence; the rest leaves the app for good.
+    `base`, `effects`, `features`, `delay_hours`, `proof`: as for the rich stage; a feature left out says nothing about
+    the persona. `amount`: what a reward is, where it is not 0 or 1. `then`: the stage after a reward, on the next day;
+    with `rests`, only after the usual gap. `otherwise`: stage → P(next visit is there) after silence; the rest leaves
+    the app for good.
     """
 
     base: Share | None = None
@@ -61,9 +63,11 @@ class FurtherStage(_Part, frozen=True, kw_only=True):
 
 
 class Fatigue(_Part, frozen=True, kw_only=True):
-    """F ← keeps^days · (F + 1{nudged}). F takes `tires`·F logits from every arm, e^(−dulls·F) of a nudge's effect.
+    """Fatigue F of a user by nudges: F ← keeps^days · (F + 1{nudged}). F takes `tires`·F logits from every arm,
+    e^(−dulls·F) of a nudge's effect.
 
-    A nudge makes its user switch nudges off with probability σ(opt_out + F); `leaves` of those leave the app.
+    A nudge makes its user switch nudges off with probability σ(opt_out + F); the share `leaves` of those leaves the
+    app. `opt_out` is in logits; without values for it, nobody tires and nobody opts out.
     """
 
     keeps: Share = 0.85
@@ -74,15 +78,18 @@ class Fatigue(_Part, frozen=True, kw_only=True):
 
 
 class Novelty(_Part, frozen=True, kw_only=True):
-    """Effects wear off after launch: rest + (1 − rest)·e^(−t/days)."""
+    """Novelty: effects wear off after launch by the factor rest + (1 − rest)·e^(−t/days), t in days; `rest` 1 is no
+    novelty.
+    """
 
     rest: Share = 1.0
     days: Positive = 30.0
 
 
 class EffectDrift(_Part, frozen=True, kw_only=True):
-    """Effects move, by nudge: `ou` wanders with this stationary sd (logits) and half-life; `redraw` adds one draw of
-    N(0, sd²) on the day. The path is a function of the scenario's `number`, not of the seed of a run.
+    """Drift of effects, for each nudge its own. `kind`: `ou` wanders as an Ornstein–Uhlenbeck process with stationary
+    sd `sd` (logits) and `half_life_days`; `redraw` adds one draw of N(0, sd²) on day `day`; `none` is no drift. The
+    path is a function of the scenario's `number`, not of the seed of a run.
     """
 
     kind: Literal["none", "ou", "redraw"] = "none"
@@ -93,8 +100,11 @@ class EffectDrift(_Part, frozen=True, kw_only=True):
 
 
 class CouponHabit(_Part, frozen=True, kw_only=True):
-    """What harvesters wait for. T ← T + learns·(1 − T) when one is shown, else T·(1 − forgets); an arm that is no
-    coupon loses depth·T logits. `cap_days`: the guard of the app, no second coupon within so many days; 0 is none.
+    """Coupon habit: what harvesters wait for. T ← T + learns·(1 − T) when a coupon is shown, else T·(1 − forgets); an
+    arm that is no coupon loses depth·T logits.
+
+    `arms`: which arms are coupons. `cap_days`: the frequency cap of the app, no second coupon within so many days; 0 is
+    none.
     """
 
     arms: list[str] = []
@@ -105,9 +115,10 @@ class CouponHabit(_Part, frozen=True, kw_only=True):
 
 
 class VisitTiming(_Part, frozen=True, kw_only=True):
-    """Days between visits are lognormal: median `gap_days`, sd of their logarithm `gap_sd`, at least one step.
+    """Visit timing: days between visits are lognormal with median `gap_days` and sd of their logarithm `gap_sd`, at
+    least one step.
 
-    weekly: relative number of first visits on each day, Monday first. pull_forward: logits that the visit after a
+    `weekly`: relative number of first visits on each day, Monday first. `pull_forward`: logits that the visit after a
     coupon was redeemed has less of, because it was brought forward.
     """
 
@@ -118,13 +129,17 @@ class VisitTiming(_Part, frozen=True, kw_only=True):
 
 
 class Scenario(_Part, frozen=True, kw_only=True):
-    """base: reward rate without any nudge. spread: sd of a number's position around its persona's median, in logits;
-    correlation: of any two of them. user_sd: sd of what sets a person apart from the persona, in logits of intent.
+    """Scenario of one app: everything that a simulation invents. Frozen; unknown keys are refused when it is read.
 
-    hesitation: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent. slopes: nudge
-    → feature → logits per unit of the encoded feature. delay_hours: mean from the decision to the reward, by arm;
-    delay_shape: of its Weibull law, 1 (exponential) if left out. proof: P(the app can prove the claim), by kind of
-    evidence. season: logits, amplitude of the week.
+    `app` and `stage`: the app and its rich stage. `base`: reward rate without any nudge. `spread`: sd of a number's
+    position around its persona's median, in logits; `correlation`: of any two of them. `user_sd`: sd of what sets a
+    person apart from the persona, in logits of intent. `personas`: their weights sum to 1. `people_per_day`: arrivals
+    in a live run.
+
+    `hesitation`: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent. `slopes`:
+    nudge → feature → logits per unit of the encoded feature. `delay_hours`: mean hours from the decision to the reward,
+    by arm; `delay_shape`: of its Weibull law, 1 (exponential) if left out. `proof`: P(the app can prove the claim), by
+    kind of evidence. `season`: logits, amplitude of the week.
     """
 
     app: str
@@ -146,17 +161,19 @@ class Scenario(_Part, frozen=True, kw_only=True):
     drift: EffectDrift = EffectDrift()
     coupons: CouponHabit = CouponHabit()
     visits: VisitTiming = VisitTiming()
-    journey: dict[str, FurtherStage] = {}
+    journey: dict[str, FurtherStage] = {}  # stage → what it is and where it leads
 
 
 def names() -> list[str]:
-    """The scenarios that come with the package: one for each app."""
+    """Names of the scenarios that come with the package, one for each app, in alphabetical order."""
     files = importlib.resources.files("simulations.scenarios").iterdir()
     return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
 
 
 def load(app: str) -> Scenario:
-    """The scenario of an app. NotFound, or CatalogueError with every mistake."""
+    """The scenario of an app that comes with the package. Raises NotFound if there is none, CatalogueError with every
+    mistake in it.
+    """
     if app not in names():
         raise NotFound("app", f"there is no scenario for {app!r}", closest(app, names()))
     file = importlib.resources.files("simulations.scenarios").joinpath(f"{app}.toml")
@@ -164,13 +181,15 @@ def load(app: str) -> Scenario:
 
 
 def read(file: Path) -> Scenario:
-    """The scenario in a .toml, or in the JSON that `simulate validate --save` writes. CatalogueError; OSError."""
+    """The scenario in a .toml file, or in the JSON that `simulate validate --save` writes. Raises CatalogueError with
+    every mistake, OSError if the file cannot be read.
+    """
     text = decoded(file.read_bytes(), str(file))
     return parse_json(text, str(file)) if file.suffix == ".json" else parse(text, str(file))
 
 
 def parse_json(text: str, file: str) -> Scenario:
-    """As `parse`, from JSON."""
+    """The scenario in JSON `text`. Raises CatalogueError with the first mistake; `file` is for the message."""
     try:
         return msgspec.json.decode(text, type=Scenario)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -178,7 +197,9 @@ def parse_json(text: str, file: str) -> Scenario:
 
 
 def parse(text: str, file: str) -> Scenario:
-    """The scenario in `text`. CatalogueError with every mistake of form; `file` is for the message."""
+    """The scenario in TOML `text`. Raises CatalogueError with every mistake of form; `file` is for the message. Whether
+    it fits a catalogue is for `check` and `check_journey`.
+    """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -190,8 +211,10 @@ def parse(text: str, file: str) -> Scenario:
     return scenario
 
 
-def brief(scenario: Scenario, days: int) -> str | None:
-    """What to say of a simulation of so many days, if most users would come back only after its end."""
+def short_run_warning(scenario: Scenario, days: int) -> str | None:
+    """A sentence of warning about a simulation of `days` days, if most users would come back only after its end; else
+    None.
+    """
     gap = scenario.visits.gap_days
     if gap <= days:
         return None
@@ -199,47 +222,51 @@ def brief(scenario: Scenario, days: int) -> str | None:
 
 
 def check(scenario: Scenario, stage: Stage) -> None:
-    """CatalogueError unless the scenario speaks of exactly the nudges and features that the stage declares."""
+    """Check a scenario against its rich stage. Raises CatalogueError with every mistake unless it speaks of exactly the
+    nudges and features that the stage declares, and the personas' weights sum to 1.
+    """
     mistakes: list[Problem] = []
     signals = set(scenario.hesitation.values())
     if abs(sum(p.weight for p in scenario.personas.values()) - 1.0) > 1e-9:
         mistakes.append(Problem("personas", "their weights do not sum to 1", "adjust them"))
     for name, persona in scenario.personas.items():
-        _same(f"personas.{name}.effects", set(persona.effects), set(stage.nudges), mistakes)
-        _same(f"personas.{name}.features", set(persona.features), set(stage.features) - signals, mistakes)
-    _same("delay_hours", set(scenario.delay_hours), {NONE, *stage.nudges}, mistakes)
+        _require_same(f"personas.{name}.effects", set(persona.effects), set(stage.nudges), mistakes)
+        _require_same(f"personas.{name}.features", set(persona.features), set(stage.features) - signals, mistakes)
+    _require_same("delay_hours", set(scenario.delay_hours), {NONE, *stage.nudges}, mistakes)
     for path, given in (("delay_shape", scenario.delay_shape), ("coupons.arms", scenario.coupons.arms)):
-        _known(path, set(given), {NONE, *stage.nudges}, mistakes)
+        _require_known(path, set(given), {NONE, *stage.nudges}, mistakes)
     numbers = {name for name, feature in stage.features.items() if feature.type == "number"}
-    _known("hesitation", signals, numbers, mistakes)
+    _require_known("hesitation", signals, numbers, mistakes)
     for nudge, slopes in scenario.slopes.items():
-        _known(f"slopes.{nudge}", {nudge}, set(stage.nudges), mistakes)
-        _known(f"slopes.{nudge}", set(slopes), set(stage.features), mistakes)
-    _raise(scenario, mistakes)
+        _require_known(f"slopes.{nudge}", {nudge}, set(stage.nudges), mistakes)
+        _require_known(f"slopes.{nudge}", set(slopes), set(stage.features), mistakes)
+    _raise_mistakes(scenario, mistakes)
 
 
 def check_journey(scenario: Scenario, catalogue: Catalogue) -> None:
-    """CatalogueError unless every stage of the app has a leg that speaks of what the stage declares."""
+    """Check a scenario's journey against a catalogue. Raises CatalogueError with every mistake unless every stage of
+    the app has a leg that speaks of what the stage declares.
+    """
     mistakes: list[Problem] = []
-    _same("journey", set(scenario.journey), set(catalogue.stages), mistakes)
+    _require_same("journey", set(scenario.journey), set(catalogue.stages), mistakes)
     for name, leg in scenario.journey.items():
         path = f"journey.{name}"
-        _known(f"{path}.then", {leg.then}, set(catalogue.stages), mistakes)
-        _known(f"{path}.otherwise", set(leg.otherwise), set(catalogue.stages), mistakes)
+        _require_known(f"{path}.then", {leg.then}, set(catalogue.stages), mistakes)
+        _require_known(f"{path}.otherwise", set(leg.otherwise), set(catalogue.stages), mistakes)
         if sum(leg.otherwise.values()) > 1.0 + 1e-9:
             mistakes.append(Problem(f"{path}.otherwise", "more than 1 in all", "what is left of 1 leaves the app"))
         if name != scenario.stage and name in catalogue.stages:
             mistakes += _leg_mistakes(path, leg, catalogue.stages[name], len(scenario.personas))
-    _raise(scenario, mistakes)
+    _raise_mistakes(scenario, mistakes)
 
 
 def _leg_mistakes(path: str, leg: FurtherStage, stage: Stage, personas: int) -> list[Problem]:
     mistakes: list[Problem] = []
     if leg.base is None:
         mistakes.append(Problem(f"{path}.base", "missing", "the reward rate without a nudge"))
-    _same(f"{path}.effects", set(leg.effects), set(stage.nudges), mistakes)
+    _require_same(f"{path}.effects", set(leg.effects), set(stage.nudges), mistakes)
     spoken = {name for name, feature in stage.features.items() if feature.type != "category"}
-    _known(f"{path}.features", set(leg.features), spoken, mistakes)
+    _require_known(f"{path}.features", set(leg.features), spoken, mistakes)
     for part, lists in (("effects", leg.effects), ("features", leg.features)):
         for key, values in lists.items():
             if len(values) != personas:
@@ -248,15 +275,15 @@ def _leg_mistakes(path: str, leg: FurtherStage, stage: Stage, personas: int) -> 
     return mistakes
 
 
-def _raise(scenario: Scenario, mistakes: list[Problem]) -> None:
+def _raise_mistakes(scenario: Scenario, mistakes: list[Problem]) -> None:
     if mistakes:
         raise CatalogueError(f"scenario {scenario.app}", mistakes)
 
 
-def _same(path: str, given: set[str], wanted: set[str], mistakes: list[Problem]) -> None:
+def _require_same(path: str, given: set[str], wanted: set[str], mistakes: list[Problem]) -> None:
     mistakes.extend(Problem(f"{path}.{name}", "missing", "the stage declares it") for name in sorted(wanted - given))
-    _known(path, given, wanted, mistakes)
+    _require_known(path, given, wanted, mistakes)
 
 
-def _known(path: str, given: set[str], wanted: set[str], mistakes: list[Problem]) -> None:
+def _require_known(path: str, given: set[str], wanted: set[str], mistakes: list[Problem]) -> None:
     mistakes.extend(Problem(f"{path}.{name}", "unknown", closest(name, wanted)) for name in sorted(given - wanted))

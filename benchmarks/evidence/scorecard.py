@@ -29,7 +29,7 @@ from scipy import special
 
 from bandit.arrays import Array
 from benchmarks.evidence.worlds import BATCH, FLOORS, MOST, RATES, K, LogBatch, logs
-from experiments.inference.intervals import Interval, Moments, UserSums, interval, modelled
+from experiments.inference.intervals import Interval, Moments, UserSums, interval, model_moments
 from experiments.inference.sequences import BettingCapital, Sequence, SequenceDraws, levels
 
 SIZES = (100, 300, 1000, 3000, 10_000)
@@ -101,7 +101,7 @@ def scores(policy: str, batch: LogBatch) -> LoggedValues:
     w, w0 = (np.take_along_axis(part / batch.propensity, action, 2)[..., 0] for part in (pi, other))
     q = np.take_along_axis(batch.q_hat, action, 2)[..., 0]
     count, b, _ = pi.shape
-    vm, k3m, dm = modelled(gap.reshape(-1, K), batch.propensity.reshape(-1, K), batch.q_hat.reshape(-1, K))
+    vm, k3m, dm = model_moments(gap.reshape(-1, K), batch.propensity.reshape(-1, K), batch.q_hat.reshape(-1, K))
     direct = dm.reshape(count, b)
     return LoggedValues(
         dr=direct + (w - w0) * (batch.reward - q),

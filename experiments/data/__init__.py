@@ -1,1 +1,3 @@
-"""Logged rounds, and files that hold them."""
+"""Logged rounds as arrays (`rounds`), and the readers of files that hold them: text tables and Parquet (`files`,
+`column_types`, `rounding`), and the Open Bandit Dataset (`obd`).
+"""

@@ -1,4 +1,7 @@
-"""The columns of a log by what they mean: names of arms become numbers, times µs, true and false 1 and 0.
+"""Column types of a log: which column means what, and how its cells of text become numbers.
+
+Names of arms become the numbers 0 … k − 1, times become µs since 1970 (UTC), true and false become 1 and 0.
+`experiments.data.files` calls `column_naming` once for a file and `typed_column` for each column of each chunk.
 
 Shapes: n rows, k arms.
 """
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import cells as values
 from bandit.tables.reader import refused
-from experiments.data.rounds import Where
+from experiments.data.rounds import RowLabel
 
 KNOWN = re.compile(
     r"action|reward|pscore|pi_e|q_hat_logged|q_hat_under_pi_e|position|user|at|version|holdout|segment"
@@ -27,17 +30,24 @@ _MOST = 20  # cells that are named
 
 
 class ColumnNaming(NamedTuple):
-    """The arms of a log that names them, and {column of the file: our column}; no arms where it numbers them."""
+    """Which columns of a file are read, and what they are called here.
+
+    `arms`: names of the arms, in the order of their numbers; empty where the file numbers its arms. `columns`: {column
+    of the file: our column}, only those that are read.
+    """
 
     arms: tuple[str, ...]
     columns: dict[str, str]
 
 
-def naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> ColumnNaming:
-    """Which columns are read, and as what. `drawn`: how often each cell of the column action occurs.
+def column_naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> ColumnNaming:
+    """The column naming of a file with the header `names`. `drawn`: how often each cell of the column action occurs.
 
-    Arms are named if most cells are no numbers: "none" is arm 0, the others follow in alphabetical order. Columns like
-    p_NAME count arms too that were never drawn. InvalidRequest if arms are named here and numbered there.
+    Arms are named if most cells of action are no numbers: "none" is arm 0, the others follow in alphabetical order.
+    Columns like p_NAME count arms too that were never drawn.
+
+    Raises InvalidRequest if arms are named in the column action and numbered in others, if there are more than 1,000
+    names, or if a family of columns (p_NAME …) lacks an arm.
     """
     known = {name: name for name in names if KNOWN.fullmatch(name)}
     said = {cell: count for cell, count in drawn.items() if not values.unnamed(cell)}
@@ -61,27 +71,40 @@ def naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> ColumnN
 
 
 def _family(prefix: str, names: Sequence[str], said: Iterable[str]) -> list[str]:
-    """The arms that columns like p_NAME speak of, if one of them was drawn."""
+    """Names of the arms that columns like p_NAME speak of; none unless one of these arms was drawn, because other
+    columns may begin alike.
+    """
     ends = [name.removeprefix(prefix) for name in names if name.startswith(prefix) and not KNOWN.fullmatch(name)]
     return ends if set(ends) & set(said) else []
 
 
-def typed(name: str, cells: Sequence[str], mark: str, arms: Sequence[str], where: Where) -> NDArray[np.generic]:
-    """A column of text as what it means, (n,). InvalidRequest names the cells that mean nothing."""
+def typed_column(
+    name: str, cells: Sequence[str], mark: str, arms: Sequence[str], where: RowLabel
+) -> NDArray[np.generic]:
+    """One column of text as the array (n,) that it means: int64 for action (if arms are named) and at (µs), bool for
+    holdout, text for user and segment, float64 for the rest, NaN where a cell is empty.
+
+    `mark`: the decimal mark of the column; `arms`: names of the arms, if there are any; `where`: names a row, for
+    messages. Raises InvalidRequest with the cells (at most 20) that cannot be read as what the column means.
+    """
     if name in TEXT:
         return np.array(["" if values.missing(cell) else cell for cell in cells], dtype=np.str_)
     if name == "action" and arms:
         index = {arm: a for a, arm in enumerate(arms)}
-        return np.array(_each(name, cells, [index.get(cell) for cell in cells], "an arm's name", where), dtype=np.int64)
+        return np.array(
+            _all_read(name, cells, [index.get(cell) for cell in cells], "an arm's name", where), dtype=np.int64
+        )
     if name == "at":
         wanted = "a time such as 2026-05-01T12:00:00Z, or whole µs"
-        return np.array(_each(name, cells, [_time(cell) for cell in cells], wanted, where), dtype=np.int64)
+        return np.array(_all_read(name, cells, [_time(cell) for cell in cells], wanted, where), dtype=np.int64)
     if name == "holdout":
-        return np.array(_each(name, cells, [values.boolean(cell) for cell in cells], "true or false", where), np.bool_)
+        return np.array(
+            _all_read(name, cells, [values.boolean(cell) for cell in cells], "true or false", where), np.bool_
+        )
     numbers, bad = values.numbers(cells, mark, words=_WORDS.fullmatch(name) is not None)
     if bad:
         wanted = "a number, or true or false" if _WORDS.fullmatch(name) else "a number"
-        raise InvalidRequest(*(_unusable(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+        raise InvalidRequest(*(_unreadable_cell(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
     return numbers
 
 
@@ -90,12 +113,13 @@ def _time(cell: str) -> int | None:
     return int(whole[1]) if whole else values.instant(cell)
 
 
-def _each(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: Where) -> list[int]:
+def _all_read(name: str, cells: Sequence[str], found: list[int | None], wanted: str, where: RowLabel) -> list[int]:
+    """The values of `found`, if every cell was read; else InvalidRequest with the first cells that were not."""
     bad = [i for i, value in enumerate(found) if value is None]
     if bad:
-        raise InvalidRequest(*(_unusable(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
+        raise InvalidRequest(*(_unreadable_cell(name, cells[i], wanted, where(i)) for i in bad[:_MOST]))
     return [value for value in found if value is not None]
 
 
-def _unusable(name: str, cell: str, wanted: str, where: str) -> Problem:
+def _unreadable_cell(name: str, cell: str, wanted: str, where: str) -> Problem:
     return Problem(f"{where}: {name}", f"{cell!r} is not {wanted}" if cell else "there is no value", wanted)

@@ -1,9 +1,12 @@
-"""Logs in files, streamed: tables of text (see `bandit.tables.reader`) and Parquet. Only columns that `typed` knows are
-read.
+"""Log files, read as a stream: tables of text (see `bandit.tables.reader`) and Parquet. Only columns that
+`column_types.column_naming` knows are read.
 
-A Parquet file of ours says in its metadata, under `journey_bandit`, what it is; its q̂ are on [0, 1] and become units of
-the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is one part. A log
-gives the same rounds, chunk by chunk, from any format.
+A Parquet file of ours says in its metadata, under `journey_bandit`, what it is; its q̂ are on [0, 1] and become units
+of the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is one part. A
+log gives the same rounds, chunk by chunk, from any format.
+
+    log = open_log(Path("log.parquet"))
+    evaluations = evaluate([log.source()], EvaluationConfig(targets))
 """
 
 from collections import Counter
@@ -23,8 +26,8 @@ from bandit.catalogue.decoding import closest
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import reader
 from bandit.tables.reader import Table, refused
-from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, naming, typed
-from experiments.data.rounds import LoggedRounds, RewardRange, Source, Where, rounds_of
+from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, column_naming, typed_column
+from experiments.data.rounds import LoggedRounds, RewardRange, RowLabel, Source, rounds_of
 
 BATCH = 100_000  # rows of a chunk, at most
 _UNREADABLE = (pa.ArrowException, OSError)
@@ -36,7 +39,11 @@ _MAPPED = (
 
 
 class LogReward(msgspec.Struct, frozen=True):
-    """The reward of a stage, as it was declared."""
+    """The declared reward of a stage, as the metadata of a Parquet log hold it.
+
+    `kind`: the catalogue's kind of reward. `min`, `max`: its range, in the reward's own units. `value`: what one unit
+    of reward is worth, in the currency of the log.
+    """
 
     kind: str
     min: float
@@ -45,7 +52,12 @@ class LogReward(msgspec.Struct, frozen=True):
 
 
 class LogMetadata(msgspec.Struct, frozen=True):
-    """What a Parquet log of ours says of itself."""
+    """Metadata of a Parquet log of ours: where the log comes from and how its rewards are to be read.
+
+    `app` and `stage` name the stage, `arms` its k arms in the order of their numbers. `currency` is that of
+    `reward.value`. `scenario` and `seed` say which simulation wrote the log, "" and 0 for others. `floor` is the least
+    propensity of an eligible arm, in [0, 1].
+    """
 
     app: str
     stage: str
@@ -58,9 +70,12 @@ class LogMetadata(msgspec.Struct, frozen=True):
 
 
 class LogFile(NamedTuple):
-    """A log that can be read: which of its columns we know, and in how many parts it comes.
+    """A log file that can be read: its path, the naming of its columns, and the number of parts in which it may be
+    read.
 
-    `arms` where the log names them, in the order of their numbers; `table` where it is text.
+    Made by `open_log`, which has checked that the file has the columns that every log needs. The object is immutable
+    and holds no open file, so it can be sent to worker processes. `meta` is there for Parquet files of ours, `table`
+    for text files.
     """
 
     path: Path
@@ -72,32 +87,45 @@ class LogFile(NamedTuple):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those that are read, by our names."""
+        """Names of the columns that are read, as `rounds_of` calls them."""
         return tuple(self.naming.columns.values())
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Names of the arms, if the log gives them."""
+        """Names of the k arms in the order of their numbers, from the column action or from the metadata; empty if the
+        log only numbers its arms.
+        """
         return self.naming.arms or (self.meta.arms if self.meta else ())
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know about how the file was read."""
+        """Sentences for the reader of a report: how the text was decoded, and which number each named arm was given."""
         named = ", ".join(f"{a} {arm}" for a, arm in enumerate(self.naming.arms))
         return (*(self.table.notes if self.table else ()), *([f"arms by name: {named}"] if named else []))
 
     def source(self, part: int = 0, of: int = 1) -> Source:
-        """The chunks of one of `of` parts, in order. Reading raises InvalidRequest at the first unusable row."""
+        """The source of one part: part number `part` of `of` parts, in the order of the log; by default the whole file.
+
+        Calling the source opens the file and gives `LoggedRounds` of at most 100,000 rounds each. Reading raises
+        InvalidRequest at the first row that cannot be used, or if Parquet data are damaged. Parts of the same `of`
+        cover every round once.
+        """
         return partial(_chunks, self, part, of)
 
     @property
     def rewards(self) -> RewardRange | None:
-        """The declared range of rewards."""
+        """The declared range of rewards, in the reward's own units; None for files without metadata of ours."""
         return None if self.meta is None else RewardRange(self.meta.reward.min, self.meta.reward.max)
 
 
 def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
-    """Look at a file. `renamed`: {our column: the file's}. InvalidRequest if it is no log."""
+    """Open a log file: recognise its format, read its header and count its arms. Rows are read later, by
+    `LogFile.source`.
+
+    `renamed`: {our column: the file's column}, from `--map`. Raises InvalidRequest if the path is not a file, a column
+    in `renamed` does not exist, Parquet data are damaged, or a column is missing that every log has (action, reward,
+    pscore).
+    """
     if not path.is_file():
         raise refused("rounds", f"{path} is not a file", "give a table as text, gzipped or not, or a .parquet file")
     for name in renamed or {}:
@@ -106,13 +134,15 @@ def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
     with path.open("rb") as file:
         packed = file.read(4) == b"PAR1"
     log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
-    _needed(log)
+    _check_columns(log)
     rounds_of({name: np.zeros(0) for name in log.columns})  # complains of others that are missing
     return log
 
 
-def _needed(log: LogFile) -> None:
-    """InvalidRequest if a column is missing that every log has; it says what the file calls its own."""
+def _check_columns(log: LogFile) -> None:
+    """Raise InvalidRequest if a column is missing that every log has; the fix names the file's own column that is
+    spelled alike.
+    """
     problems = []
     for name in _NEEDED:
         if name not in log.columns:
@@ -128,18 +158,18 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
-    table = reader.read(str(path), partial(_opened, path), renamed)
+    table = reader.read(str(path), partial(_open_bytes, path), renamed)
     drawn = Counter[str]()
     if "action" in table.names:
         j = table.place("action")
         drawn.update(row.cells[j] for row in table.rows())
-    found = naming(str(path), table.names, drawn)
+    found = column_naming(str(path), table.names, drawn)
     for name in found.columns:
         table.place(name)  # complains of one that is there twice
     return LogFile(path, found, table.names, 1, table=table)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_bytes(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
@@ -147,22 +177,24 @@ def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     try:
         with parquet.ParquetFile(path) as file:
             schema, parts = file.schema_arrow, max(file.metadata.num_row_groups, 1)
-            ours = _ours(path, schema.names, renamed)
+            ours = _our_names(path, schema.names, renamed)
             action = next((column for column, name in ours.items() if name == "action"), None)
             drawn = Counter[str]()
-            if action is not None and _texts(schema.field(action).type):
+            if action is not None and _is_text(schema.field(action).type):
                 for batch in file.iter_batches(BATCH, columns=[action]):
                     drawn.update(_cells(batch.column(0)))
     except _UNREADABLE as error:
         raise _unreadable(path) from error
-    found = naming(str(path), list(ours.values()), drawn)
+    found = column_naming(str(path), list(ours.values()), drawn)
     columns = {column: found.columns[name] for column, name in ours.items() if name in found.columns}
     meta = _meta((schema.metadata or {}).get(b"journey_bandit"))
     return LogFile(path, ColumnNaming(found.arms, columns), tuple(schema.names), parts, meta)
 
 
-def _ours(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
-    """{column of the file: our name}, less columns whose name another one takes."""
+def _our_names(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """{column of the file: our name}, without columns whose name `renamed` gives to another one. Raises InvalidRequest
+    for columns that the file does not have.
+    """
     for our, their in renamed.items():
         if their not in names:
             raise refused(f"map {our}={their}", f"{path} has no column {their!r}", closest(their, names))
@@ -178,7 +210,7 @@ def _meta(text: bytes | None) -> LogMetadata | None:
 
 
 def _chunks(log: LogFile, part: int, of: int) -> Iterator[LoggedRounds]:
-    pieces = _parquet(log, part, of) if log.table is None else _text(log, log.table)
+    pieces = _parquet_pieces(log, part, of) if log.table is None else _text_pieces(log, log.table)
     for columns, where, first in pieces:
         rounds = rounds_of(columns, where, first)
         if log.meta is not None and rounds.q_hat is not None:
@@ -187,37 +219,37 @@ def _chunks(log: LogFile, part: int, of: int) -> Iterator[LoggedRounds]:
         yield rounds
 
 
-Piece = tuple[dict[str, NDArray[np.generic]], Where, int]
+Piece = tuple[dict[str, NDArray[np.generic]], RowLabel, int]
 """Columns, how their rows are named, and the number of the first row in its file."""
 
 
-def _text(log: LogFile, table: Table) -> Iterator[Piece]:
+def _text_pieces(log: LogFile, table: Table) -> Iterator[Piece]:
     places = {name: table.place(column) for column, name in log.naming.columns.items()}
     rows, first = table.rows(), 0
     while piece := list(islice(rows, BATCH)):
-        where = _line(table.name, [row.line for row in piece])
+        where = _line_labels(table.name, [row.line for row in piece])
         cells = {name: [row.cells[j] for row in piece] for name, j in places.items()}
-        columns = {n: typed(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
+        columns = {n: typed_column(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
         yield columns, where, first
         first += len(piece)
 
 
-def _line(name: str, lines: list[int]) -> Where:
+def _line_labels(name: str, lines: list[int]) -> RowLabel:
     return lambda i: f"{name}:{lines[i]}"
 
 
-def _row(name: str, first: int) -> Where:
+def _row_labels(name: str, first: int) -> RowLabel:
     return lambda i: f"{name} row {first + i}"
 
 
-def _parquet(log: LogFile, part: int, of: int) -> Iterator[Piece]:
+def _parquet_pieces(log: LogFile, part: int, of: int) -> Iterator[Piece]:
     edges = [log.parts * p // of for p in (part, part + 1)]
     try:
         with parquet.ParquetFile(log.path) as file:
             groups = range(edges[0], min(edges[1], file.metadata.num_row_groups))
             first = sum(file.metadata.row_group(group).num_rows for group in range(edges[0]))
-            for piece in _pieces(file, groups, list(log.naming.columns)):
-                where = _row(str(log.path), first)
+            for piece in _equal_pieces(file, groups, list(log.naming.columns)):
+                where = _row_labels(str(log.path), first)
                 named = {log.naming.columns[name]: piece.column(name) for name in piece.column_names}
                 columns = {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}
                 yield columns, where, first
@@ -226,7 +258,7 @@ def _parquet(log: LogFile, part: int, of: int) -> Iterator[Piece]:
         raise _unreadable(log.path) from error
 
 
-def _pieces(file: Any, groups: range, columns: list[str]) -> Iterator[Any]:
+def _equal_pieces(file: Any, groups: range, columns: list[str]) -> Iterator[Any]:
     """Tables of BATCH rows whatever the row groups, so that sums are those of the same log as text."""
     held, size = list[Any](), 0
     for group in groups:  # asked for all, it may hold all
@@ -247,8 +279,10 @@ _TEXTS = (
 )
 
 
-def _texts(kind: Any) -> bool:
-    """Whether cells are read as a text file's would be: also bytes, which some programs write texts as, and nothing."""
+def _is_text(kind: Any) -> bool:
+    """Whether cells of this Arrow type are read as a text file's would be: also bytes, which some programs write texts
+    as, and columns of nulls.
+    """
     return any(holds(kind) for holds in _TEXTS)
 
 
@@ -265,13 +299,15 @@ def _cell(cell: object) -> str:
         return cell.hex()
 
 
-def _column(name: str, column: Any, arms: tuple[str, ...], where: Where) -> NDArray[np.generic]:
-    """As numpy; what is not there is NaN, or "" in text."""
+def _column(name: str, column: Any, arms: tuple[str, ...], where: RowLabel) -> NDArray[np.generic]:
+    """One Parquet column as a numpy array (n,); a missing value is NaN, or "" in text. Raises InvalidRequest for types
+    that are neither numbers nor text.
+    """
     kind = column.type
     if pa.types.is_nested(kind):
         raise refused(f"{where(0)}: {name}", f"cells of the type {kind} hold several values", "one value in a cell")
-    if _texts(kind) or (name in TEXT and not pa.types.is_integer(kind)) or (name in TEXT and column.null_count):
-        return typed(name, _cells(column), ".", arms, where)
+    if _is_text(kind) or (name in TEXT and not pa.types.is_integer(kind)) or (name in TEXT and column.null_count):
+        return typed_column(name, _cells(column), ".", arms, where)
     if pa.types.is_temporal(kind):
         column = column.cast(pa.timestamp("us", kind.tz if pa.types.is_timestamp(kind) else None)).cast(pa.int64())
     elif pa.types.is_boolean(kind):

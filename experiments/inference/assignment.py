@@ -1,4 +1,5 @@
-"""Did arms come as often as was declared? Observed against declared shares, with a p-value for one look.
+"""Assignment test: did arms come as often as was declared? Observed against declared shares, with a p-value for one
+look.
 
 Given what was known before each draw, the count of an arm less the sum of its propensities has mean 0, and the counts'
 covariance is V = Σ (diag p − pp'), whatever the policy learned meanwhile. So (N − Σp)' V⁺ (N − Σp) is χ² with rank V
@@ -6,8 +7,8 @@ degrees of freedom in a log that is large enough (Pearson's test where p is cons
 draw, as in an experiment that assigns users, V is taken from sums by user instead. A log with the propensities of the
 drawn arms only is tested if each arm's never changes and they sum to 1.
 
-p < .01 is worth a note: 1 % of sound logs get it. Refusals ask for far more (`diagnostics.Limits.routing`), by an
-e-value that may be looked at always.
+p < .01 is worth a note: 1 % of sound logs get it. Refusals ask for far more (`diagnostics.DiagnosticLimits.routing`),
+by an e-value that may be looked at always.
 
 Shapes: n rounds, k arms, g groups of users.
 """
@@ -31,8 +32,11 @@ _SUM = 1e-3  # how far from 1 the propensities of all arms may sum, if they are 
 
 
 class ShareTest(NamedTuple):
-    """Observed and declared shares (k,), the chance p of shares as far apart or farther, and whether the declared
-    ones are the observed ones: then nothing is tested by comparing them.
+    """Result of the assignment test.
+
+    `observed`, `declared`: shares (k,) of the arms, each sums to 1. `p`: the chance of shares as far apart or farther
+    if arms were drawn as declared. `copied`: the declared shares are the observed ones, so comparing them tests
+    nothing.
     """
 
     observed: tuple[float, ...]
@@ -41,7 +45,9 @@ class ShareTest(NamedTuple):
     copied: bool
 
     def note(self, e_value: float) -> str | None:
-        """What a reader has to know; None if the shares are as they should be."""
+        """The sentence that a reader of the report has to see; None if p ≥ .01. `e_value`: that of the same log against
+        its propensities, which the sentence states beside p.
+        """
         seen, said = (", ".join(f"{100 * share:.2f}" for share in part) for part in (self.observed, self.declared))
         if self.copied:
             return (
@@ -58,9 +64,11 @@ class ShareTest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Sums over the rounds of a log. `Assignment()` is the empty one; parts merge by `+`."""
+    """Sums over the rounds of a log that the assignment test needs. `Assignment()` is the empty log; parts merge by `+`
+    in any order. Made by `LogDiagnostics.of` for each part, tested once at the end by `shares`.
+    """
 
-    n: int = 0
+    n: int = 0  # rounds
     count: Array = field(default_factory=lambda: np.zeros(0))  # (k,)
     expected: Array | None = None  # (k,) Σp; None: only the drawn arms' propensities are known
     covariance: Array | None = None  # (k, k)
@@ -72,7 +80,10 @@ class Assignment:
     def of(
         cls, action: NDArray[np.integer], pscore: Array, propensity: Array | None = None, group: Ints | None = None
     ) -> "Assignment":
-        """Of n rounds: the arms (n,), their propensities (n,), those of all arms (n, k), the group of users (n,)."""
+        """The sums of n rounds: `action` (n,) the drawn arms, `pscore` (n,) their propensities, `propensity` (n, k)
+        those of all arms if they are logged, `group` (n,) the group of each round's user (see
+        `joint_moments.groups_of`) if users may recur.
+        """
         if len(action) == 0:
             return cls()
         k = int(action.max()) + 1 if propensity is None else propensity.shape[1]
@@ -80,7 +91,7 @@ class Assignment:
         np.minimum.at(low, action, pscore)
         np.maximum.at(high, action, pscore)
         count = np.bincount(action, minlength=k).astype(np.float64)
-        by_group = None if group is None else _table(group, action, k)
+        by_group = None if group is None else _group_counts(group, action, k)
         if propensity is None:
             return cls(len(action), count, None, None, by_group, low, high)
         expected = propensity.sum(axis=0)
@@ -90,6 +101,7 @@ class Assignment:
         return cls(len(action), count, expected, covariance, by_group, propensity.min(axis=0), propensity.max(axis=0))
 
     def __add__(self, other: "Assignment") -> "Assignment":
+        """The sums over both parts. What only one of the parts has (groups, expected counts) is dropped."""
         if not self.n or not other.n:
             return other if not self.n else self
         k = max(len(self.count), len(other.count))
@@ -105,7 +117,9 @@ class Assignment:
         return Assignment(self.n + other.n, count, expected, covariance, groups, low, high)
 
     def shares(self) -> ShareTest | None:
-        """The comparison; None where the log does not say enough, or is too small."""
+        """The test of observed against declared shares. None where the log does not declare shares, an arm is expected
+        in fewer than 5 rounds (χ² is not to be relied on there), or fewer than two arms could be drawn.
+        """
         expected = self.expected if self.expected is not None else self._declared()
         if expected is None or not ((expected >= _FEWEST) | (expected == 0.0)).all() or (expected > 0.0).sum() < 2:
             return None
@@ -116,7 +130,7 @@ class Assignment:
         p = float(special.chdtrc(rank, statistic))
         declared = expected / expected.sum()
         closer = special.chdtr(rank, statistic) < _TOO_CLOSE
-        copied = bool(closer and (self.high - self.low <= 1e-9).all() and not _planned(declared))
+        copied = bool(closer and (self.high - self.low <= 1e-9).all() and not _looks_planned(declared))
         return ShareTest(tuple((self.count / self.n).tolist()), tuple(declared.tolist()), p, copied)
 
     def _declared(self) -> Array | None:
@@ -126,7 +140,7 @@ class Assignment:
         return self.n * self.low / self.low.sum() if abs(self.low.sum() - 1.0) <= _SUM else None
 
     def _variance(self, expected: Array) -> Array:
-        """(k, k): by users where they recur, else that of the draws."""
+        """Covariance (k, k) of the counts: from sums by user where users recur, else that of independent draws."""
         p = expected / self.n
         draws = self.n * (np.diag(p) - np.outer(p, p)) if self.covariance is None else self.covariance
         if self.groups is None or self.recurring is False:
@@ -136,7 +150,9 @@ class Assignment:
 
     @property
     def recurring(self) -> bool:
-        """Users come back: there are clearly fewer groups of them than rounds."""
+        """Whether users come back: there are clearly fewer groups of users than rounds. Then V is taken from sums by
+        user.
+        """
         if self.groups is None:
             return False
         seen = int((self.groups != 0.0).any(axis=1).sum())
@@ -144,20 +160,20 @@ class Assignment:
         return bool(seen < 0.95 * distinct)
 
 
-def _table(group: Ints, action: NDArray[np.integer], k: int) -> Array:
+def _group_counts(group: Ints, action: NDArray[np.integer], k: int) -> Array:
     cells = np.bincount(group * k + action, minlength=GROUPS * k)
     return cells.reshape(GROUPS, k).astype(np.float64)
 
 
 def _quadratic(gap: Array, variance: Array) -> tuple[float, int]:
-    """gap' variance⁺ gap, and the rank."""
+    """The quadratic form gap' variance⁺ gap, with the pseudo-inverse of variance (k, k), and the rank of variance."""
     values, vectors = np.linalg.eigh(variance)
     kept = values > 1e-9 * max(float(values.max()), 1e-300)
     along = vectors[:, kept].T @ gap
     return float((along**2 / values[kept]).sum()), int(kept.sum())
 
 
-def _planned(shares: Array) -> bool:
+def _looks_planned(shares: Array) -> bool:
     """Whether somebody may have planned these shares: whole per cent or tenths of one, or all alike."""
     used = shares[shares > 0.0]
     whole = np.abs(1000.0 * used - np.round(1000.0 * used)) < 1e-3

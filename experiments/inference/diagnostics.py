@@ -1,11 +1,11 @@
-"""What a log can answer: sums that merge, what they say, and the reasons to refuse.
+"""Diagnostics of a log: sums that merge, what they say about overlap and propensities, and the reasons to refuse.
 
 `LogDiagnostics` of the parts of a log is added up; `refusals` are reasons not to answer at all, `warnings` reasons to
 look twice. Each names what was found and what data would be enough. Thresholds are in `DiagnosticLimits`.
 
 Whether logged propensities are those that arms were drawn from is tested by e-values, so that no log is refused by
 looking often: by Π (1 + λ (1{A=a}/p − 1)) for each arm, whose factors have mean ≤ 1 (= 1 where the arm is always
-eligible), and, where all arms' propensities are logged, by `misrouting.Routing`, which finds small shifts sooner.
+eligible), and, where all arms' propensities are logged, by `sample_ratio.SampleRatio`, which finds small shifts sooner.
 
 Shapes: n rounds, k arms.
 """
@@ -27,7 +27,9 @@ _MOST = 690.0  # of the log of an e-value
 
 
 class DiagnosticLimits(NamedTuple):
-    """Below the first group the evaluator refuses, below the second it warns."""
+    """Thresholds of the diagnostics: beyond the first group (up to `weight_z`) the evaluator refuses, beyond those
+    called warn_… it warns. Each field says its unit beside it.
+    """
 
     ess: float = 50.0  # (Σw)²/Σw² (Kish)
     conversions: int = 10  # rounds of weight > 0 whose reward is not 0
@@ -35,9 +37,9 @@ class DiagnosticLimits(NamedTuple):
     matured: float = 0.9  # share of rows before the first unknown reward
     routing: float = 1e4  # e-value against the logged propensities: a sound log is refused once in 10,000
     weight_z: float = 5.0  # standard errors of the mean weight from 1
-    warn_ess: float = 200.0
-    warn_ess_share: float = 0.05
-    warn_conversions: int = 50
+    warn_ess: float = 200.0  # rounds of equal weight
+    warn_ess_share: float = 0.05  # ess over rounds
+    warn_conversions: int = 50  # rounds of weight > 0 whose reward is not 0
     warn_heaviest: float = 0.05  # share of Σw in one round
     warn_calibration: float = 5.0  # standard errors of mean r − q̂, in any tenth of q̂
     warn_gap: float = 2.0  # standard errors between dr and snips
@@ -47,42 +49,51 @@ LIMITS = DiagnosticLimits()
 
 
 class Refusal(NamedTuple):
-    """Why there is no answer, what was found, and what would be enough."""
+    """One reason why a log cannot answer for a policy.
+
+    `reason`: a stable word for programs (empty, unmatured, deterministic, propensities, support, weights, ess,
+    conversions). `detail`: what was found, in a sentence. `needed`: which data would be enough.
+    """
 
     reason: str
     detail: str
     needed: str
 
 
-def _none() -> Array:
+def _empty_arms() -> Array:
     return np.zeros((0, 2 + len(_BETS)))
 
 
-def _no_bins() -> Array:
+def _empty_bins() -> Array:
     return np.zeros((_BINS, 4))
 
 
 @dataclass(frozen=True, slots=True)
 class LogDiagnostics:
-    """Sums over the rounds of a log that count, of one policy. `LogDiagnostics()` is the empty log."""
+    """Sums over the rounds of a log that count, for one policy. `LogDiagnostics()` is the empty log; parts merge by `+`
+    in any order, to rounding.
+
+    Made for each chunk by `experiments.ope.accumulate`; read by `refusals`, `warnings` and `summary`. w is the weight
+    π/p of a round.
+    """
 
     rows: int = 0  # all, with those whose reward is not known yet and those after them
     n: int = 0  # that count
-    weight: float = 0.0
-    weight_square: float = 0.0
-    conversions: int = 0
+    weight: float = 0.0  # Σw
+    weight_square: float = 0.0  # Σw²
+    conversions: int = 0  # rounds of weight > 0 whose reward is not 0
     unsupported: float = 0.0  # Σ of π over arms that could not be drawn
     certain: int = 0  # propensity 1
     strayed: int = 0  # propensity of the arm is not that of its column
     columns: int = 0  # rounds with every arm's propensity
     inverse: float = 0.0  # Σ 1/p
-    inverse_square: float = 0.0
-    heaviest: float = 0.0
-    arms: Array = field(default_factory=_none)  # (k, …): rounds, Σ1/p, Σ log(1 + λ(1/p − 1)) − log(1 − λ)
-    bins: Array = field(default_factory=_no_bins)  # (10, …): rounds, Σq̂, Σr, Σ(r − q̂)²
-    routing: SampleRatio | None = None
+    inverse_square: float = 0.0  # Σ 1/p²
+    heaviest: float = 0.0  # the largest w
+    arms: Array = field(default_factory=_empty_arms)  # (k, …): rounds, Σ1/p, Σ log(1 + λ(1/p − 1)) − log(1 − λ)
+    bins: Array = field(default_factory=_empty_bins)  # (10, …): rounds, Σq̂, Σr, Σ(r − q̂)²
+    routing: SampleRatio | None = None  # None: not every arm's propensity is logged
     assignment: Assignment = field(default_factory=Assignment)
-    versions: dict[int, int] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)  # policy version → rounds
 
     @classmethod
     def of(
@@ -99,7 +110,9 @@ class LogDiagnostics:
         group: Ints | None = None,
         unmatured: int = 0,
     ) -> "LogDiagnostics":
-        """Of n rounds (n,) each; pi and propensity (n, k) if known; q_hat (n,) of the drawn arm, scaled to [0, 1].
+        """The sums of n rounds. `action`, `reward`, `pscore`, `weight`: (n,) each; reward scaled so that its range is 1
+        wide; `pi` and `propensity` (n, k) if known; `q_hat` (n,) of the drawn arm, scaled to [0, 1]; `version` (n,) of
+        the policy.
 
         `group` (n,): of users, where they may recur. `unmatured`: rows of this part from the first unknown reward on;
         they are not among the n.
@@ -115,8 +128,8 @@ class LogDiagnostics:
             inverse=float((1.0 / pscore).sum()),
             inverse_square=float((pscore**-2.0).sum()),
             heaviest=float(weight.max(initial=0.0)),
-            arms=_drawn(action, 1.0 / pscore),
-            bins=_no_bins() if q_hat is None else _binned(q_hat, reward),
+            arms=_arm_sums(action, 1.0 / pscore),
+            bins=_empty_bins() if q_hat is None else _bin_sums(q_hat, reward),
             assignment=Assignment.of(action, pscore, propensity, group),
             versions=dict(zip(names.astype(int).tolist(), counts.tolist(), strict=True)),
         )
@@ -131,7 +144,10 @@ class LogDiagnostics:
         )
 
     def __add__(self, other: "LogDiagnostics") -> "LogDiagnostics":
-        merged = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in _APART}
+        """The sums over both parts; the heaviest round of both, and counts of policy versions added up."""
+        merged = {
+            f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in _MERGED_APART
+        }
         both = self.routing and other.routing and self.routing + other.routing
         return LogDiagnostics(
             heaviest=max(self.heaviest, other.heaviest),
@@ -145,17 +161,21 @@ class LogDiagnostics:
 
     @property
     def ess(self) -> float:
-        """(Σw)²/Σw²: how many rounds of equal weight would say as much (Kish 1965)."""
+        """Effective sample size (Σw)²/Σw²: how many rounds of equal weight would say as much (Kish 1965); 0 without any
+        weight.
+        """
         return self.weight**2 / self.weight_square if self.weight_square else 0.0
 
     @property
     def weight_z(self) -> float:
-        """Standard errors of the mean weight from its expectation of 1; 0 where it cannot be told."""
+        """z of the mean weight: its distance from the expected 1, in standard errors; 0 where it cannot be told."""
         return _z(self.weight, self.weight_square, self.n, 1.0)
 
     @property
-    def against_propensities(self) -> float:
-        """e-value against "arms were drawn from the logged propensities": the mean of both tests, where there are."""
+    def propensity_e_value(self) -> float:
+        """e-value against "arms were drawn from the logged propensities": the mean of both tests of the module, where
+        there are both. 1 for an empty log, at most e^690.
+        """
         seen = self.arms[self.arms[:, 0] > 0.0]
         if not len(seen):
             return 1.0
@@ -165,12 +185,16 @@ class LogDiagnostics:
 
     @property
     def shares(self) -> ShareTest | None:
-        """Observed and declared shares of the arms, where the log says enough to compare them."""
+        """Observed and declared shares of the arms, where the log says enough to compare them; else None. See
+        `assignment`.
+        """
         return self.assignment.shares()
 
     @property
-    def underdrawn(self) -> bool:
-        """Mean 1/p is far below the number of arms that were drawn: propensities too large, or arms not eligible."""
+    def propensities_too_large(self) -> bool:
+        """Whether mean 1/p is far below the number of arms that were drawn (5 standard errors): propensities are too
+        large, or not all arms were eligible. Asked only of logs with the drawn arm's propensity alone.
+        """
         seen = int((self.arms[:, 0] > 0.0).sum())
         if self.columns or not self.n or self.inverse / self.n > 0.9 * seen:
             return False
@@ -178,13 +202,15 @@ class LogDiagnostics:
 
     @property
     def calibration_z(self) -> float:
-        """The largest |z| of mean r − q̂ over tenths of q̂ with 20 rounds or more."""
+        """Calibration of q̂: the largest |z| of mean r − q̂ over tenths of q̂ with 20 rounds or more; 0 if there are
+        none.
+        """
         _, q, r, square = self.bins[self.bins[:, 0] >= 20.0].T
         error = np.sqrt(np.maximum(square, 1e-12))
         return float(np.abs((r - q) / error).max(initial=0.0))
 
     def summary(self) -> dict[str, float]:
-        """For people and JSON."""
+        """The diagnostics as {name: number}, for reports and JSON. Shares are in [0, 1], z in standard errors."""
         n = max(self.n, 1)
         return {
             "ess": self.ess,
@@ -196,21 +222,21 @@ class LogDiagnostics:
             "conversions": float(self.conversions),
             "unsupported": self.unsupported / n,
             "matured": self.n / self.rows if self.rows else 0.0,
-            "propensity_evidence": self.against_propensities,
+            "propensity_evidence": self.propensity_e_value,
             "calibration_z": self.calibration_z,
             "versions": float(len(self.versions)),
         }
 
 
-_APART = ("heaviest", "arms", "routing", "versions")
+_MERGED_APART = ("heaviest", "arms", "routing", "versions")
 
 
-def _drawn(action: NDArray[np.integer], inverse: Array) -> Array:
+def _arm_sums(action: NDArray[np.integer], inverse: Array) -> Array:
     bets = np.log1p(_BETS[:, None] * (inverse - 1.0)) - np.log1p(-_BETS)[:, None]
     return np.column_stack([np.bincount(action, part) for part in (np.ones_like(inverse), inverse, *bets)])
 
 
-def _binned(q_hat: Array, reward: Array) -> Array:
+def _bin_sums(q_hat: Array, reward: Array) -> Array:
     where = np.clip((q_hat * _BINS).astype(np.int64), 0, _BINS - 1)
     columns = (np.ones_like(q_hat), q_hat, reward, (reward - q_hat) ** 2)
     return np.column_stack([np.bincount(where, column, _BINS) for column in columns])
@@ -233,7 +259,9 @@ def _z(total: float, square: float, n: int, expected: float) -> float:
 
 
 def refusals(evidence: LogDiagnostics, limits: DiagnosticLimits = LIMITS) -> list[Refusal]:
-    """Reasons why this log cannot answer for this policy; none if it can."""
+    """Reasons why this log cannot answer for this policy; an empty list if it can. Reasons about the log come first;
+    without rounds or without randomisation they are the only ones, because weights mean nothing then.
+    """
     found = _about_the_log(evidence, limits)
     if any(refusal.reason in ("empty", "deterministic") for refusal in found):
         return found  # weights mean nothing then
@@ -263,11 +291,11 @@ def _about_propensities(e: LogDiagnostics, limits: DiagnosticLimits) -> list[Ref
     if e.strayed:
         detail = f"in {e.strayed:,} rounds pscore is not the propensity that the arm's own column gives"
         return [Refusal("propensities", detail, needed)]
-    if e.against_propensities >= limits.routing:
+    if e.propensity_e_value >= limits.routing:
         shown = ", ".join(f"{count:,.0f}" for count in e.arms[:6, 0])
-        detail = f"arms were not drawn as logged: e-value {e.against_propensities:.3g}; they came {shown} … times"
+        detail = f"arms were not drawn as logged: e-value {e.propensity_e_value:.3g}; they came {shown} … times"
         return [Refusal("propensities", detail, needed)]
-    if e.underdrawn:
+    if e.propensities_too_large:
         seen = int((e.arms[:, 0] > 0.0).sum())
         detail = f"mean 1/p is {e.inverse / e.n:.3g}, but {seen} arms were drawn: it should be {seen}"
         return [Refusal("propensities", detail, needed)]
@@ -299,7 +327,9 @@ def _about_the_policy(e: LogDiagnostics, limits: DiagnosticLimits, *, sound: boo
 def warnings(
     evidence: LogDiagnostics, gap: float | None = None, error: float | None = None, limits: DiagnosticLimits = LIMITS
 ) -> list[str]:
-    """Reasons to look twice. `gap`: dr − snips, `error`: the standard error of dr."""
+    """Reasons to look twice at an answer, as sentences; none of them withholds it. `gap`: dr − snips and `error`: the
+    standard error of dr, both in the reward's units, where both estimates exist.
+    """
     e, n = evidence, max(evidence.n, 1)
     found = []
     if e.ess < max(limits.warn_ess, limits.warn_ess_share * n):

@@ -1,4 +1,4 @@
-"""Intervals for what a run reports, at a sample size that was fixed beforehand.
+"""Confidence intervals for what a run reports, at a sample size that was fixed beforehand.
 
 `rate`, `mean` and `difference` are for plain observations. `interval` is for off-policy values: φ, one number for each
 round, whose mean estimates a policy's value, or the difference of two values if φ is their difference. It is GHU:
@@ -20,9 +20,9 @@ round, whose mean estimates a policy's value, or the difference of two values if
 Also tried: Hall's (1992) cubic transformation at the larger of the two skewnesses. It covers no better, and explodes if
 few conversions carry large weights; the sample's third moment is noise there, hence the model's.
 
-The model moments of a round are those of φ if rewards were Bernoulli(q̂); see `modelled`. Assumed: the conditional
-mean of φ does not depend on the log so far (any adaptive policy with logged propensities), and floors do not vanish.
-To look again and again, and stop when it pleases, use `experiments.inference.sequences`.
+The model moments of a round are those of φ if rewards were Bernoulli(q̂); see `model_moments`. Assumed: the conditional
+mean of φ does not depend on the log so far (any adaptive policy with logged propensities), and floors do not vanish. To
+look again and again, and stop when it pleases, use `experiments.inference.sequences`.
 
 `Moments` merge by `+` in any order, to rounding: parts can be made by several workers. Where users recur, rounds of one
 user are not independent: add `UserSums`, and take the interval of its `.moments()`.
@@ -43,7 +43,14 @@ _PSEUDO, _TAIL = 10.0, 4.0  # how many rounds the residual variance of all arms 
 
 
 class Interval(NamedTuple):
-    """An estimate from n observations, and the bounds that cover its truth in 95 % of repetitions."""
+    """A confidence interval: an estimate from n observations, and the bounds that cover its truth in 95 % of
+    repetitions (or at the level that was asked for).
+
+    `value`, `low` and `high` are in the unit of what was estimated; `low` ≤ `high`, and both are ±∞ (or the bounds of
+    the value) where n says nothing. `value` is NaN without observations.
+
+        interval(Moments.of(phi))  →  Interval(value=0.031, low=0.022, high=0.041, n=5000)
+    """
 
     value: float
     low: float
@@ -52,7 +59,9 @@ class Interval(NamedTuple):
 
 
 def rate(successes: float, n: int) -> Interval:
-    """Wilson's score interval of a share (Wilson 1927). With n = 0: NaN within [0, 1]."""
+    """Wilson's score interval of a share, at 95 % (Wilson 1927): `successes` of `n`, in [0, 1]. With n = 0: NaN within
+    [0, 1].
+    """
     if n == 0:
         return Interval(float("nan"), 0.0, 1.0, 0)
     interval = stats.binomtest(round(successes), n).proportion_ci(LEVEL, method="wilson")
@@ -60,7 +69,9 @@ def rate(successes: float, n: int) -> Interval:
 
 
 def mean(values: NDArray[np.float64]) -> Interval:
-    """Student's interval of a mean. With fewer than two values: unbounded."""
+    """Student's interval of the mean of `values` (n,), at 95 %, in their unit. With fewer than two values it is
+    unbounded.
+    """
     n = len(values)
     if n < 2:
         return Interval(float(values.mean()) if n else float("nan"), -np.inf, np.inf, n)
@@ -70,7 +81,9 @@ def mean(values: NDArray[np.float64]) -> Interval:
 
 
 def difference(left: Interval, right: Interval) -> Interval:
-    """left − right of independent estimates: MOVER, each side keeps its own shape (Newcombe 1998, method 10)."""
+    """Interval of left − right for independent estimates: MOVER, each side keeps its own shape (Newcombe 1998, method
+    10). Its n is the smaller one.
+    """
     d = left.value - right.value
     low = d - float(np.hypot(left.value - left.low, right.high - right.value))
     high = d + float(np.hypot(left.high - left.value, right.value - right.low))
@@ -79,7 +92,12 @@ def difference(left: Interval, right: Interval) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Central moments of φ and, if every part had them, the model's. `Moments()` is the empty log."""
+    """Central moments of φ over n rounds and, if every part had them, the moments that the model of rewards expects.
+
+    `Moments()` is the empty log. Merges by `+` in any order, to rounding (Pébay 2008), so parts can be made by several
+    workers. φ is in the unit of the value; vm and k3m are its modelled second and third central moments, dm the
+    modelled mean. Assumes independent rounds; where users recur, use `UserSums`.
+    """
 
     n: int = 0
     mean: float = 0.0
@@ -103,9 +121,10 @@ class Moments:
         dm: Array | None = None,
         even: Array | None = None,
     ) -> "Moments":
-        """Of n rounds: φ (n,), and vm, k3m, dm (n,) as `modelled` returns them. Without any of the three: no model.
+        """The moments of n rounds: `phi` (n,), and `vm`, `k3m`, `dm` (n,) as `model_moments` returns them. If any of
+        the three is missing, there is no model.
 
-        even (n,): what vm would be if the reward of every arm had variance 1.
+        `even` (n,): what vm would be if the reward of every arm had variance 1.
         """
         if len(phi) == 0:
             return cls()
@@ -121,7 +140,7 @@ class Moments:
         return cls(*sample, *model, even=0.0 if even is None else float(even.sum()))
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Of both logs (Pébay 2008)."""
+        """The moments over both logs, as if they had been one (Pébay 2008). The model is kept only if both have it."""
         n = self.n + other.n
         if n == 0:
             return self
@@ -146,7 +165,9 @@ class Moments:
         )
 
     def with_variance(self, total: float) -> "Moments":
-        """For rewards that are not yes or no: `total` takes the place of Σ vm, and their skewness is not known."""
+        """The same moments for rewards that are not yes or no: `total` takes the place of Σ vm, and the model's
+        skewness is dropped, because it is not known for such rewards. Called by `Dispersion.guarded`.
+        """
         return replace(self, variance=total, third=0.0, bernoulli=False)
 
 
@@ -154,13 +175,13 @@ class Moments:
 class UserSums:
     """Sums of φ and of the model moments by user, for logs in which users recur. Merges by `+`; 7 numbers a user.
 
-    The unit is the user: the value is Σφ / Σrounds, a ratio, whose linearisation (Σφ − mean·rounds) / (rounds a user)
-    + mean takes φ's place, so that `interval` serves. Rounds of one user may depend on each other in any way.
+    The unit is the user: the value is Σφ / Σrounds, a ratio, whose linearisation (Σφ − mean·rounds) / (rounds a user) +
+    mean takes φ's place, so that `interval` serves. Rounds of one user may depend on each other in any way.
     """
 
     user: NDArray[np.int64]  # (g,) sorted, distinct
     sums: Array  # (g, 6): rounds, φ, vm, k3m, dm, even
-    modelled: bool = True
+    modelled: bool = True  # every part had vm, k3m and dm
 
     @classmethod
     def of(
@@ -172,18 +193,22 @@ class UserSums:
         dm: Array | None = None,
         even: Array | None = None,
     ) -> "UserSums":
-        """Of n rounds, as `Moments.of`, with the user of each, (n,)."""
+        """The sums of n rounds, arguments (n,) as for `Moments.of`, with the `user` (n,) of each round: any int64 keys,
+        of users or of groups of users.
+        """
         modelled = vm is not None and k3m is not None and dm is not None
         model = [np.zeros(len(phi)) if part is None else part for part in (vm, k3m, dm, even)]
         return _grouped(user, np.column_stack([np.ones(len(phi)), phi, *model]), modelled)
 
     def __add__(self, other: "UserSums") -> "UserSums":
-        """Of both logs; a user may be in both."""
+        """The sums over both logs; a user may be in both, and the sums are then added."""
         both = np.concatenate([self.user, other.user]), np.concatenate([self.sums, other.sums])
         return _grouped(*both, self.modelled and other.modelled)
 
     def moments(self) -> Moments:
-        """With n the number of users."""
+        """The moments of the linearised ratio, one observation for each user; n is the number of users, not of
+        rounds.
+        """
         rounds, phi, vm, k3m, dm, even = self.sums.T
         if len(rounds) == 0:
             return Moments()
@@ -205,12 +230,13 @@ def _linearised(total: Array, rounds: Array) -> Array:
     return np.asarray((total - mean * rounds) / rounds.mean() + mean, dtype=np.float64)
 
 
-def modelled(pi: Array, propensity: Array, q_hat: Array) -> tuple[Array, Array, Array]:
-    """vm, k3m and dm, (n,) each, of the doubly robust φ if rewards are Bernoulli(q̂).
+def model_moments(pi: Array, propensity: Array, q_hat: Array) -> tuple[Array, Array, Array]:
+    """Model moments vm, k3m and dm, (n,) each, of the doubly robust φ if rewards are Bernoulli(q̂).
 
-    pi (n, k) is the evaluated policy, or the difference of two; propensity (n, k) the logged one, 0 where an arm could
-    not be drawn; q_hat (n, k) expected rewards scaled to [0, 1]. With w = π/p over the arms that could be drawn:
-    vm = Σ p w² q̂(1 − q̂), k3m = Σ p w³ q̂(1 − q̂)(1 − 2q̂), dm = Σ π q̂. For other rewards in [0, 1], vm is a bound.
+    `pi` (n, k) is the evaluated policy, or the difference of two; `propensity` (n, k) the logged one, 0 where an arm
+    could not be drawn; `q_hat` (n, k) expected rewards scaled to [0, 1]. With w = π/p over the arms that could be
+    drawn: vm = Σ p w² q̂(1 − q̂), k3m = Σ p w³ q̂(1 − q̂)(1 − 2q̂), dm = Σ π q̂. For other rewards in [0, 1], vm is a
+    bound.
     """
     drawn = propensity > 0.0
     w = np.where(drawn, pi, 0.0) / np.where(drawn, propensity, 1.0)
@@ -220,16 +246,17 @@ def modelled(pi: Array, propensity: Array, q_hat: Array) -> tuple[Array, Array, 
 
 
 def interval(moments: Moments, level: float = LEVEL, bounds: tuple[float, float] | None = None) -> Interval:
-    """GHU. `bounds`: what the value cannot leave, e.g. (0, 1), or (−1, 1) for a difference; it clips the interval.
+    """The GHU interval of the mean of φ (see the module). `level`: coverage in repetitions of the log at this fixed n.
+    `bounds`: what the value cannot leave, e.g. (0, 1), or (−1, 1) for a difference; they clip the interval.
 
-    Fewer than two rounds, or rounds that are all equal with no model to say how much they might have differed,
-    say nothing: the bounds, or ±∞.
+    Fewer than two rounds, or rounds that are all equal with no model to say how much they might have differed, say
+    nothing: the interval is then the bounds, or ±∞.
     """
     low, high = bounds or (-np.inf, np.inf)
     n, m = moments.n, moments.mean
     if n < 2:
         return Interval(m if n else float("nan"), low, high, n)
-    variance, skew = _shape(moments)
+    variance, skew = _variance_and_skewness(moments)
     if not (moments.modelled and moments.bernoulli) and variance <= _CONSTANT * m * m:
         return Interval(m, low, high, n)
     z = float(special.stdtrit(n - 1, 0.5 + level / 2))
@@ -240,12 +267,14 @@ def interval(moments: Moments, level: float = LEVEL, bounds: tuple[float, float]
 
 
 def standard_error(moments: Moments) -> float:
-    """√(V/n), guarded by the model as `interval` is; ∞ for fewer than two rounds."""
-    return float(np.sqrt(_shape(moments)[0] / moments.n)) if moments.n > 1 else float("inf")
+    """The standard error √(V/n) of the mean of φ, in its unit, guarded by the model as `interval` is; ∞ for fewer than
+    two rounds.
+    """
+    return float(np.sqrt(_variance_and_skewness(moments)[0] / moments.n)) if moments.n > 1 else float("inf")
 
 
-def _shape(moments: Moments) -> tuple[float, float]:
-    """V and γ."""
+def _variance_and_skewness(moments: Moments) -> tuple[float, float]:
+    """Guarded variance V of φ, and skewness γ, as the module's text defines them."""
     n = moments.n
     sample, model = moments.m2 / (n - 1), moments.variance / n + moments.direct_m2 / (n - 1)
     if moments.modelled and moments.bernoulli:
@@ -259,16 +288,19 @@ def _shape(moments: Moments) -> tuple[float, float]:
     return sample, skew * (1.0 + abs(skew) / float(np.sqrt(n)))
 
 
-def adjusted(level: float, tests: int) -> float:
-    """The level that each of `tests` intervals needs so that all cover together with `level` (Bonferroni)."""
+def bonferroni_level(level: float, tests: int) -> float:
+    """The Bonferroni level: what each of `tests` intervals needs so that all cover together with probability
+    `level`.
+    """
     return 1.0 - (1.0 - level) / max(tests, 1)
 
 
 def e_bh(e_values: Array, rate: float = 1.0 - LEVEL) -> NDArray[np.bool_]:
-    """Which of m hypotheses to reject so that at most `rate` of the rejected are expected to be true ones.
+    """The e-BH procedure (Wang & Ramdas 2022): the mask (m,) of hypotheses to reject, so that at most the share `rate`
+    of the rejected are expected to be true ones.
 
-    e-BH (Wang & Ramdas 2022): the k largest e-values, k the largest with e_(k) ≥ m / (rate·k). Valid under any
-    dependence, and for e-processes of `sequences` and `misrouting` at any time.
+    `e_values`: (m,), one for each hypothesis. Rejected are the k largest, k the largest with e_(k) ≥ m / (rate·k).
+    Valid under any dependence, and for e-processes of `sequences` and `sample_ratio` at any time.
     """
     m = len(e_values)
     order = np.argsort(-e_values, kind="stable")

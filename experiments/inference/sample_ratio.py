@@ -1,4 +1,4 @@
-"""Is what was shown what was drawn? A sample-ratio test that may be looked at after every decision.
+"""Sample-ratio test: is what was shown what was drawn? It may be looked at after every decision.
 
 If arms are drawn from the logged vector p, then for any tilt of the odds that is fixed beforehand,
 
@@ -34,7 +34,9 @@ _MOST = 690.0  # of log E
 
 @dataclass(frozen=True, slots=True)
 class SampleRatio:
-    """log E of every bet over n decisions among k arms."""
+    """The sample-ratio test over n decisions among k arms, as the log E of every bet. Merges by `+` in any order; all
+    parts have to have the same arms. Used by the lift monitor for each policy version, and by the diagnostics of a log.
+    """
 
     n: int
     arms: int
@@ -42,7 +44,9 @@ class SampleRatio:
 
     @classmethod
     def of(cls, action: NDArray[np.integer], propensity: Array) -> "SampleRatio":
-        """Of decisions in any order: what was shown, action (n,), and what it was drawn from, propensity (n, k)."""
+        """The test of n decisions in any order: `action` (n,) what was shown, `propensity` (n, k) what it was drawn
+        from, 0 for arms that could not be drawn.
+        """
         n, k = propensity.shape
         bets = _bets(k)
         won = np.log1p(_TILTS * bets[..., None]).transpose(2, 0, 1) @ np.bincount(action, minlength=k)  # (tilts, B)
@@ -54,47 +58,54 @@ class SampleRatio:
         return cls(n, k, won.T - paid)
 
     def __add__(self, other: "SampleRatio") -> "SampleRatio":
+        """The test over the decisions of both, which have the same k arms."""
         return SampleRatio(self.n + other.n, self.arms, self.growth + other.growth)
 
     @property
     def evidence(self) -> float:
-        """E, an e-value at any time: misrouted if it ever reaches `ALARM`. At most 1e300."""
+        """E, an e-value at any time: arms are called misrouted if it ever reaches `ALARM`. At most 1e300."""
         return float(np.exp(min(float(special.logsumexp(self.growth)) - np.log(self.growth.size), _MOST)))
 
     @property
     def suspect(self) -> int:
-        """The arm that the strongest bet is about: of a pair, the one that comes too seldom."""
+        """Number of the arm that the strongest bet is about: of a pair of arms, the one that comes too seldom."""
         bet = _bets(self.arms)[int(self.growth.max(axis=1).argmax())]
         return int(bet.argmin() if bet.min() < 0.0 else bet.argmax())
 
 
 def by_version(version: NDArray[np.integer], action: NDArray[np.integer], propensity: Array) -> dict[int, SampleRatio]:
-    """The test of each policy version, (n,) each; `merged` joins parts, `inference.e_bh` decides over many."""
+    """{version: test} of each policy version in a log; `version` and `action` (n,), `propensity` (n, k). `merged` joins
+    parts; `intervals.e_bh` decides over many versions.
+    """
     each = {int(v): version == v for v in np.unique(version)}
     return {v: SampleRatio.of(action[rows], propensity[rows]) for v, rows in each.items()}
 
 
 def merged(left: dict[int, SampleRatio], right: dict[int, SampleRatio]) -> dict[int, SampleRatio]:
-    """Over both parts."""
+    """{version: test} over both parts of a log; versions that are in both are added."""
     both = {v: left[v] + right[v] for v in left.keys() & right.keys()}
     return {**left, **right, **both}
 
 
 class SampleRatioTest(NamedTuple):
-    """An A/A check: two groups of users that were treated alike."""
+    """Result of an A/A check: two groups of users that were treated alike, and the difference of their means."""
 
     difference: Interval  # left − right
     passed: bool  # it holds 0
 
 
-def same(left: Moments, right: Moments, level: float = LEVEL) -> SampleRatioTest:
-    """Passes `level` of the time if assignment, logging and joining treat the groups alike."""
+def aa_test(left: Moments, right: Moments, level: float = LEVEL) -> SampleRatioTest:
+    """A/A check: the GHU difference of two groups that were treated alike. It passes `level` of the time if assignment,
+    logging and joining treat the groups alike.
+    """
     found = difference(interval(left, level), interval(right, level))
     return SampleRatioTest(found, found.low <= 0.0 <= found.high)
 
 
 def _bets(k: int) -> Array:
-    """(B, k): each arm more, each arm less, and each less for each other's more."""
+    """Bets b (B, k) on the arms: each arm comes more, each arm comes less, and for each pair, one comes less and the
+    other more.
+    """
     one = np.eye(k)
     pairs = [one[b] - one[a] for a in range(k) for b in range(k) if a != b] if k <= _PAIRED else []
     return np.array([*one, *-one, *pairs])

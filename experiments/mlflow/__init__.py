@@ -1,1 +1,3 @@
-"""MLflow: runs, versions, approvals and the audit trail. The only package that imports mlflow."""
+"""MLflow: runs, registered versions, approvals and the audit trail. The only package that imports mlflow; what MLflow
+cannot do or say becomes RemoteError here.
+"""

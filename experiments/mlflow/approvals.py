@@ -1,4 +1,6 @@
-"""Approvals and rollbacks: what a move is, the chained table of all of them, and what may be served now. Pure."""
+"""Approvals and rollbacks: the record of a move, the hash-chained list of all moves of a stage, and what may be served
+now. Pure.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,39 +18,45 @@ COLUMNS = (
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What decides from now on. `version` "": nothing approved, the service goes back to what it learns.
+    """One approval or rollback: what decides from now on. `version` "" means that nothing is approved and the service
+    goes back to what it learns.
 
-    sha256: of policy.json. previous: hash of the move before, so that none can be taken out or changed unseen.
+    `sha256` is that of policy.json. `previous` is the digest of the move before, so that none can be taken out or
+    changed unseen.
     """
 
-    number: int
+    number: int  # of the move, from 1
     kind: str  # promote or rollback
     version: str
-    replaces: str
-    by: str
+    replaces: str  # the version that decided before; "" is none
+    by: str  # who approved or rolled back
     at: str  # ISO 8601
-    why: str
+    why: str  # the reason in words
     gate: str  # the verdict of the promotion rule
     override: str = ""  # why it was approved against the verdict
     back: str = ""  # where a rollback leads: what decided before this version was promoted; never what was taken back
     sha256: str = ""
-    belief_sha256: str = ""
+    belief_sha256: str = ""  # of the belief
     previous: str = ""
 
     def digest(self) -> str:
-        """SHA-256 of its canonical JSON."""
+        """SHA-256, hexadecimal, of the move's canonical JSON; the next move holds it as `previous`."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
 class ApprovalRecord(NamedTuple):
-    """A move that was made, and what of it could not be told to people who read the registry."""
+    """A move that was made, and a sentence for everything of it that could not be told to people who read the registry.
+    The move counts all the same.
+    """
 
     move: Approval
-    untold: tuple[str, ...]
+    untold: tuple[str, ...]  # one sentence each
 
 
 class RegistryState(NamedTuple):
-    """What a registered model says: where its aliases point, and what was approved last."""
+    """State of a registered model: the versions that its aliases champion and challenger name, None if not set, and the
+    move that was recorded last.
+    """
 
     model: str
     champion: str | None
@@ -57,12 +65,16 @@ class RegistryState(NamedTuple):
 
     @property
     def serves(self) -> Approval | None:
-        """The move that may be served: the alias and the approval agree."""
+        """The move that may be served: the last one, if the alias champion agrees with it; else None. An alias alone
+        approves nothing.
+        """
         return self.move if self.move and self.move.version == (self.champion or "") else None
 
     @property
     def refused(self) -> str | None:
-        """Why what the alias says is not served; None if it is, or if there is nothing."""
+        """Why what the alias says is not served, as a sentence; None if it is served, or if there is nothing to
+        serve.
+        """
         if self.serves or (self.move is None and self.champion is None):
             return None
         said = f"version {self.champion}" if self.champion else "nothing"
@@ -70,8 +82,10 @@ class RegistryState(NamedTuple):
         return f"alias {self.model}@champion names {said}, approved is {approved}: only `promote` and `rollback` count"
 
 
-def chained(moves: Sequence[Approval], new: Approval) -> Approval:
-    """The move as the next of these."""
+def next_approval(moves: Sequence[Approval], new: Approval) -> Approval:
+    """The move `new` as the next one after `moves`: with its number, the digest of the one before, and where a rollback
+    from it leads.
+    """
     last = moves[-1] if moves else None
     known = {m.version: m.back for m in moves}
     new = msgspec.structs.replace(new, back=leads_back(new.kind, new.version, new.replaces, known))
@@ -80,16 +94,20 @@ def chained(moves: Sequence[Approval], new: Approval) -> Approval:
 
 
 def cut_short(moves: Sequence[Approval], standing: RegistryState, new: Approval) -> Approval | None:
-    """The move that was recorded and never made, if `new` is the same again: it is completed instead of a new one."""
+    """The move that was recorded and never made (its alias was not moved), if `new` is the same again: it is completed
+    instead of a new one. Else None.
+    """
     recorded, last = standing.move, moves[-1].number if moves else 0
     if recorded is None or standing.serves or recorded.number <= last:
         return None
     return recorded if (recorded.version, recorded.kind) == (new.version, new.kind) else None
 
 
-def whole(lines: Sequence[Approval], served: Approval | None, head: str | None) -> list[Approval]:
-    """The chain: the lines of the audit table, and the move that is served, if the table was deleted or the move was
-    killed before its line was written. RemoteError if a line was changed or taken out.
+def checked_chain(lines: Sequence[Approval], served: Approval | None, head: str | None) -> list[Approval]:
+    """The checked chain of moves: the lines of the audit table, and the move that is served, if the table was deleted
+    or the move was killed before its line was written.
+
+    `head`: the digest that the registry keeps of the last line. Raises RemoteError if a line was changed or taken out.
     """
     lines = list(lines)
     if not lines:
@@ -100,13 +118,15 @@ def whole(lines: Sequence[Approval], served: Approval | None, head: str | None) 
     return lines
 
 
-def missing(moves: Sequence[Approval]) -> int:
-    """How many lines at the beginning are lost, because the audit table was deleted."""
+def lost_lines(moves: Sequence[Approval]) -> int:
+    """How many moves at the beginning are lost, because the audit table was deleted and begun anew."""
     return moves[0].number - 1 if moves else 0
 
 
 def check(moves: Sequence[Approval], head: str | None) -> None:
-    """RemoteError if a line was changed, added or taken out. `head`: the digest that the registry keeps of the last."""
+    """Verify the hash chain. Raises RemoteError if a line was changed, added or taken out. `head`: the digest that the
+    registry keeps of the last line, None if it keeps none.
+    """
     previous = moves[0].previous if moves else ""
     if moves and (moves[0].number == 1) != (previous == ""):
         raise RemoteError("the audit table was changed: its first line is not the first")
@@ -119,8 +139,10 @@ def check(moves: Sequence[Approval], head: str | None) -> None:
         raise RemoteError("the audit table was changed: its last line is not the one that the registry remembers")
 
 
-def replaced(move: Approval) -> dict[str, str]:
-    """Tags of the version that a move replaces. Why it was rolled back stands there, not at what it went back to."""
+def replacement_tags(move: Approval) -> dict[str, str]:
+    """Tags of the version that a move replaces. Why a version was rolled back stands there, not at the version it went
+    back to.
+    """
     if move.kind != "rollback":
         return {"review": "replaced"}
     return {
@@ -133,7 +155,9 @@ def replaced(move: Approval) -> dict[str, str]:
 
 
 def live(moves: Sequence[Approval]) -> str:
-    """What is live, as of the last of these moves: since when, approved by whom, and why."""
+    """A sentence on what is live, as of the last of these moves: since when, approved by whom, and why. `moves` has one
+    at least.
+    """
     last = moves[-1]
     what = f"version {last.version}" if last.version else "no version: the service decides with what it learns live"
     since = f"{what}, since {last.at}"
@@ -149,12 +173,12 @@ def _named(version: str) -> str:
 
 
 def table(moves: Sequence[Approval]) -> dict[str, Any]:
-    """As MLflow shows a table."""
+    """The moves as the table that MLflow shows: {"columns": …, "data": rows}."""
     return {"columns": list(COLUMNS), "data": [[getattr(m, c) for c in COLUMNS] for m in moves]}
 
 
 def read(body: Any) -> list[Approval]:
-    """The inverse of `table`. RemoteError if it is none."""
+    """The moves in a table, the inverse of `table`. Raises RemoteError if the body is no such table."""
     try:
         rows = [dict(zip(body["columns"], row, strict=True)) for row in body["data"]]
         return msgspec.convert(rows, list[Approval])
@@ -162,8 +186,10 @@ def read(body: Any) -> list[Approval]:
         raise RemoteError(f"the audit table cannot be read: {error}") from error
 
 
-def described(model: str, moves: Sequence[Approval]) -> str:
-    """What the page of the registered model says: what is live, since when, by whom, why, and how to go back."""
+def model_page(model: str, moves: Sequence[Approval]) -> str:
+    """The page of the registered model, in Markdown: what is live, since when, by whom, why, how to roll back, and the
+    last 20 moves.
+    """
     app, _, stage = model.partition("-")
     last = moves[-1]
     rows = "\n".join(map(_row, reversed(moves[-20:])))

@@ -1,4 +1,6 @@
-"""The audit table of a registered model: a run of its experiment with every approval and rollback, in order."""
+"""Audit table of a registered model: a run of its experiment whose file audit.json has every approval and rollback, in
+order.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,22 +19,26 @@ _FILE = "audit.json"
 _NOTE = "Every approval and rollback, in order; each line holds the hash of the one before. See audit.json."
 
 
-def brief(error: Exception) -> str:
-    """What MLflow or the network said, on one line."""
+def one_line(error: Exception) -> str:
+    """What MLflow or the network said, on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300]
 
 
 @contextmanager
-def telling(what: str, untold: list[str]) -> Iterator[None]:
-    """For what people read and nothing waits for: where MLflow refuses it, `what` and why are added to `untold`."""
+def collecting_failures(what: str, untold: list[str]) -> Iterator[None]:
+    """Context manager for what people read and nothing waits for: where MLflow refuses it, `what` and the reason are
+    added to `untold` and nothing is raised.
+    """
     try:
         yield
     except (MlflowException, OSError) as error:
-        untold.append(f"{what}: {brief(error)}")
+        untold.append(f"{what}: {one_line(error)}")
 
 
 def experiment_of(client: MlflowClient, name: str) -> tuple[str, bool]:
-    """The id of an experiment, made if it is not there, restored if it was deleted; whether it had been deleted."""
+    """The id of the experiment called `name`, made if it is not there, restored if it was deleted; and whether it had
+    been deleted. Raises MlflowException if MLflow refuses.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
         return str(client.create_experiment(name)), False
@@ -43,13 +49,17 @@ def experiment_of(client: MlflowClient, name: str) -> tuple[str, bool]:
 
 
 class AuditTable:
-    """One model's table. Methods raise MlflowException or OSError where MLflow does not answer or refuses."""
+    """The audit table of one registered model. Methods raise MlflowException or OSError where MLflow does not answer or
+    refuses; `Registry` turns these into RemoteError.
+    """
 
     def __init__(self, client: MlflowClient, model: str):
         self._client, self._model = client, model
 
     def read(self) -> list[Approval]:
-        """Its lines, also of a run that somebody deleted in MLflow; none if there is no table. RemoteError."""
+        """The moves in the table, oldest first, also of a run that somebody deleted in MLflow; none if there is no
+        table. Raises RemoteError if the table cannot be read as moves.
+        """
         run = self._run()
         if run is None:
             return []
@@ -58,7 +68,9 @@ class AuditTable:
         return approvals.read(json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{_FILE}")))
 
     def write(self, lines: Sequence[Approval]) -> list[str]:
-        """Replace the table. What had to be brought back for that: a run or an experiment that was deleted."""
+        """Replace the table by these moves, one at least. Returns sentences on what had to be brought back for that: a
+        run or an experiment that was deleted.
+        """
         restored: list[str] = []
         number, deleted = experiment_of(self._client, self._model)
         if deleted:

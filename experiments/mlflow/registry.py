@@ -1,7 +1,7 @@
-"""The registry of policies in MLflow: versions as data, moves that leave a trail, and what is approved now.
+"""Registry of policies in MLflow: versions as data, moves that leave a trail, and what is approved now.
 
-A registered model is a stage: <app>-<stage>. What may be served is what the last move says (see `moves`), a record that
-is written before the alias is moved: an alias alone, clicked in a browser, approves nothing.
+A registered model is a stage: <app>-<stage>. What may be served is what the last move says (see `approvals`), a record
+that is written before the alias is moved: an alias alone, clicked in a browser, approves nothing.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from bandit.errors import NotFound, RemoteError, SnapshotError
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments.mlflow import approvals, scoring
 from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState
-from experiments.mlflow.audit_table import AuditTable, brief, telling
+from experiments.mlflow.audit_table import AuditTable, collecting_failures, one_line
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE, _HEAD = "journey_bandit.move", "journey_bandit.audit_head"
@@ -34,8 +34,8 @@ _TEXT = 5000  # of a tag or a description, on every database
 
 
 @contextmanager
-def _asking(uri: str) -> Iterator[None]:
-    """RemoteError for whatever MLflow says."""
+def _remote_errors(uri: str) -> Iterator[None]:
+    """Context manager that turns what MLflow or the network raises into RemoteError."""
     try:
         yield
     except (MlflowException, OSError) as error:
@@ -43,17 +43,26 @@ def _asking(uri: str) -> Iterator[None]:
 
 
 def name_of(app: str, stage: str) -> str:
-    """The registered model of a stage, and the experiment of its runs."""
+    """Name of the registered model of a stage, which is also the experiment of its runs: <app>-<stage>."""
     return f"{app}-{stage}"
 
 
 def digest(files: Mapping[str, bytes]) -> str:
-    """What identifies a published policy: SHA-256 of policy.json, which holds that of the other file."""
+    """Digest of a published policy: SHA-256, hexadecimal, of policy.json, which holds the digest of the other file."""
     return hashlib.sha256(files["policy.json"]).hexdigest()
 
 
 class Registry:
-    """One MLflow server. Every method raises RemoteError when it does not answer or refuses."""
+    """Client of the policy registry on one MLflow server, at `uri`. The command line uses it to publish and approve,
+    the registry synchronisation of the service to find out what is approved.
+
+    Every method raises RemoteError when MLflow does not answer or refuses, except where it says that nothing is raised.
+    Making one points MLflow's global tracking URI at `uri`, so a process talks to one server; methods block and are not
+    meant for an event loop. Nothing that is loaded is executed: policies are read as data, never as code.
+
+        state = Registry("http://127.0.0.1:5000").standing("fashion-browsing")
+        state.serves  # the approved move, or None
+    """
 
     def __init__(self, uri: str):
         self.uri = uri
@@ -64,7 +73,9 @@ class Registry:
     # -- versions ----------------------------------------------------------------------------------------------
 
     def log_policy(self, run_id: str, snapshot: Snapshot, package: str) -> str:
-        """Log the policy as a model of this run; the model's id. `package`: the requirement that can load it."""
+        """Log the policy as a model of the run `run_id`; returns the model's id. `package`: the pip requirement that
+        can load it.
+        """
         files = pack(snapshot)
         spec = snapshot.stage_spec
         # MLflow takes no 3 for a double and no missing boolean; `scoring` checks every value itself
@@ -74,7 +85,7 @@ class Registry:
         outputs = Schema([ColSpec("string", "arm"), ColSpec("double", "propensity"), *numbers])
         params = ParamSchema([ParamSpec("seed", DataType.long, 0), ParamSpec("salt", DataType.string, "")])
         tag = spec.policy.__struct_config__.tag
-        with _asking(self.uri), tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        with _remote_errors(self.uri), tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             folder = Path(temporary) / "policy"
             folder.mkdir()
             for name, data in files.items():
@@ -93,8 +104,10 @@ class Registry:
         return str(info.model_id)
 
     def register(self, model: str, model_id: str, run_id: str, description: str, tags: Mapping[str, str]) -> str:
-        """A new version of the registered model; its number."""
-        with _asking(self.uri):
+        """Make a new version of the registered model, and the model itself if it is not there; returns the version's
+        number as text. Texts are cut at 5,000 characters, which every database takes.
+        """
+        with _remote_errors(self.uri):
             if self._find(model) is None:
                 self._client.create_registered_model(model, description="Nothing approved yet.")
             source = f"models:/{model_id}"
@@ -105,13 +118,13 @@ class Registry:
         return str(made.version)
 
     def describe(self, model: str, version: str, text: str) -> None:
-        """The version's description."""
-        with _asking(self.uri):
+        """Replace the description of a version; it is cut at 5,000 characters."""
+        with _remote_errors(self.uri):
             self._client.update_model_version(model, version, description=text[:_TEXT])
 
     def tags(self, model: str, version: str) -> dict[str, str]:
-        """Tags of a version. NotFound."""
-        with _asking(self.uri):
+        """Tags of a version. Raises NotFound if there is no such version."""
+        with _remote_errors(self.uri):
             try:
                 return dict(self._client.get_model_version(model, version).tags)
             except MlflowException as error:
@@ -120,47 +133,54 @@ class Registry:
         raise NotFound("version", f"{model} has no version {version}", f"one of {', '.join(self.versions(model))}")
 
     def run_of(self, model: str, version: str) -> str:
-        """The run that logged a version."""
-        with _asking(self.uri):
+        """Id of the run that logged a version."""
+        with _remote_errors(self.uri):
             return str(self._client.get_model_version(model, version).run_id)
 
     def versions(self, model: str) -> list[str]:
-        """Every version, oldest first."""
-        with _asking(self.uri):
+        """Numbers of all versions of a model as text, oldest first (at most 1,000); none if there is no such model."""
+        with _remote_errors(self.uri):
             found = self._client.search_model_versions(f"name = '{model}'", max_results=1000)
         return sorted((str(v.version) for v in found), key=int)
 
     def annotate(self, model: str, version: str, tags: Mapping[str, str]) -> list[str]:
-        """Set tags of a version; what the reviewer's view shows of them, also on its run. What could not be told.
+        """Set tags of a version, and on its run those that the reviewer's view shows (gate, review). Returns a sentence
+        for each that could not be told.
 
-        Nothing is raised: these are for people to read, and nothing waits for them.
+        Nothing is raised: these tags are for people to read, and nothing waits for them.
         """
         untold: list[str] = []
-        with telling(f"tags of version {version}", untold):
+        with collecting_failures(f"tags of version {version}", untold):
             for key, value in tags.items():
                 self._client.set_model_version_tag(model, version, key, value[:_TEXT])
-        with telling(f"tags of the run of version {version}", untold):
+        with collecting_failures(f"tags of the run of version {version}", untold):
             run = str(self._client.get_model_version(model, version).run_id)
             for key in tags.keys() & {"gate", "review"}:
                 self._client.set_tag(run, key, tags[key])
         return untold
 
     def metrics(self, model: str, version: str) -> dict[str, float]:
-        """Metrics of the run that logged a version."""
-        with _asking(self.uri):
+        """Last values of the metrics of the run that logged a version."""
+        with _remote_errors(self.uri):
             run = self._client.get_model_version(model, version).run_id
             return dict(self._client.get_run(str(run)).data.metrics)
 
     def scored(self, model: str, version: str, metrics: Mapping[str, float], step: int, now: int) -> None:
-        """Log how a challenger does to the run of its version: a point of each series. `now`: milliseconds."""
+        """Log how a challenger does to the run of its version: one point at `step` for each metric. `now`: milliseconds
+        since 1970.
+        """
         run = self.run_of(model, version)
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             self._client.log_batch(run, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
 
     def files(self, model: str, version: str, sha256: str = "") -> dict[str, bytes]:
-        """policy.json and posterior.npz of a version, never its code. SnapshotError if it is another policy.json."""
+        """{file name: bytes} of policy.json and posterior.npz of a version, never its code.
+
+        Raises NotFound if there is no such version, and SnapshotError if `sha256` is given and policy.json has another
+        digest: then it is not the one that was approved.
+        """
         self.tags(model, version)
-        with _asking(self.uri), tempfile.TemporaryDirectory() as temporary:
+        with _remote_errors(self.uri), tempfile.TemporaryDirectory() as temporary:
             uri = f"models:/{model}/{version}/artifacts/policy"
             found = mlflow.artifacts.download_artifacts(
                 artifact_uri=uri, dst_path=temporary, tracking_uri=self.uri, registry_uri=self.uri
@@ -171,14 +191,18 @@ class Registry:
         return files
 
     def snapshot(self, model: str, version: str) -> Snapshot:
-        """A version, read and checked. SnapshotError, NotFound."""
+        """The snapshot of a version, read and checked. Raises NotFound if there is no such version, SnapshotError if
+        its files cannot be trusted.
+        """
         return unpack(self.files(model, version))
 
     # -- what is approved --------------------------------------------------------------------------------------
 
     def standing(self, model: str) -> RegistryState:
-        """What the registry says now; of a model that does not exist, nothing."""
-        with _asking(self.uri):
+        """What the registry says of a model now: its aliases and the last recorded move. All None for a model that does
+        not exist. The service calls it at every synchronisation.
+        """
+        with _remote_errors(self.uri):
             found = self._find(model)
         if found is None:
             return RegistryState(model, None, None, None)
@@ -191,32 +215,35 @@ class Registry:
         return RegistryState(model, aliases.get(CHAMPION), aliases.get(CHALLENGER), move)
 
     def challenge(self, model: str, version: str | None) -> None:
-        """Let a version be the shadow, or none."""
-        with _asking(self.uri):
+        """Set the alias challenger, the version that is scored as a shadow; with None, remove it."""
+        with _remote_errors(self.uri):
             if version is None:
                 self._client.delete_registered_model_alias(model, CHALLENGER)
             else:
                 self._client.set_registered_model_alias(model, CHALLENGER, version)
 
     def audit(self, model: str) -> list[Approval]:
-        """Every move that was made, checked as a chain. NotFound if there is no such model.
+        """Every move that was made, oldest first, checked as a chain. Raises NotFound if there is no such model,
+        RemoteError if the trail was changed.
 
-        Where the audit table was deleted, the chain begins with what the model itself remembers (see `moves.missing`).
+        Where the audit table was deleted, the chain begins with what the model itself remembers (see
+        `approvals.lost_lines`).
         """
-        with _asking(self.uri):
+        with _remote_errors(self.uri):
             found = self._find(model)
             if found is None:
                 raise NotFound("model", f"{model} is not in the registry", "publish a policy first")
             lines = AuditTable(self._client, model).read()
         standing = self.standing(model)
-        return approvals.whole(lines, standing.serves, found.tags.get(_HEAD))
+        return approvals.checked_chain(lines, standing.serves, found.tags.get(_HEAD))
 
     def move(self, model: str, new: Approval, tags: Callable[[Approval], Mapping[str, str]]) -> ApprovalRecord:
-        """Make a move: what the service waits for first, then what people read.
+        """Make a move, an approval or a rollback: what the service waits for first, then what people read. `tags`:
+        gives the tags of the new version once its move is numbered.
 
-        The version's review tag, the record and the alias are the move: killed before the alias, nothing new is
-        served, and the same command again completes it. The audit line, the page of the model and the tags of runs
-        follow; whatever of these cannot be told is named in the result and undoes nothing.
+        The version's review tag, the record and the alias are the move: killed before the alias, nothing new is served,
+        and the same command again completes it. The audit line, the page of the model and the tags of runs follow;
+        whatever of these cannot be told is named in the result and undoes nothing.
         """
         untold: list[str] = []
         done = self._readable_audit(model, untold)
@@ -226,26 +253,26 @@ class Registry:
             recorded is not None and standing.serves is None and recorded.number > (done[-1].number if done else 0)
         )
         repeated = cut_short and recorded is not None and (recorded.version, recorded.kind) == (new.version, new.kind)
-        move = recorded if repeated and recorded is not None else approvals.chained(done, new)
-        with _asking(self.uri):
+        move = recorded if repeated and recorded is not None else approvals.next_approval(done, new)
+        with _remote_errors(self.uri):
             if move.version and move.kind == "promote":
                 self._client.set_model_version_tag(model, move.version, "review", "approved")
             self._client.set_registered_model_tag(model, _MOVE, msgspec.json.encode(move).decode())
-            self._point(model, move, standing.champion, untold)
+            self._move_alias(model, move, standing.champion, untold)
         lines = [*done, move]
-        with telling(f"audit line {move.number}", untold):
+        with collecting_failures(f"audit line {move.number}", untold):
             untold += AuditTable(self._client, model).write(lines)
             self._client.set_registered_model_tag(model, _HEAD, move.digest())
-        with telling("the description of the model", untold):
-            self._client.update_registered_model(model, description=approvals.described(model, lines)[:_TEXT])
+        with collecting_failures("the description of the model", untold):
+            self._client.update_registered_model(model, description=approvals.model_page(model, lines)[:_TEXT])
         if move.version:
             untold += self.annotate(model, move.version, tags(move))
         if move.replaces and move.replaces != move.version:
-            untold += self.annotate(model, move.replaces, approvals.replaced(move))
+            untold += self.annotate(model, move.replaces, approvals.replacement_tags(move))
         return ApprovalRecord(move, tuple(untold))
 
-    def _point(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
-        """Let the alias name what the move says."""
+    def _move_alias(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
+        """Set the alias champion to the version that the move names; remove the alias if there is none."""
         if not move.version:
             if champion is not None:
                 self._client.delete_registered_model_alias(model, CHAMPION)
@@ -256,12 +283,12 @@ class Registry:
             if move.kind != "rollback" or error.error_code not in _ABSENT:
                 raise
             # the version is gone from the registry, and the service has its bytes: no alias can name it
-            untold.append(f"the alias {CHAMPION}: {brief(error)}")
+            untold.append(f"the alias {CHAMPION}: {one_line(error)}")
             if champion is not None:
                 self._client.delete_registered_model_alias(model, CHAMPION)
 
     def _readable_audit(self, model: str, untold: list[str]) -> list[Approval]:
-        """The chain; what the model remembers where the table cannot be read."""
+        """The chain of moves; where the audit table cannot be read, the served move alone, and why in `untold`."""
         try:
             return self.audit(model)
         except RemoteError as error:

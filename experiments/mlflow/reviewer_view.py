@@ -1,4 +1,5 @@
-"""The reviewer's view of an experiment: columns, order, filter and charts, as MLflow keeps a shared view. Pure.
+"""Reviewer's view of an experiment: columns, order, filter and charts, as MLflow keeps a shared view; and links to
+MLflow's pages. Pure.
 
 Shared views are a feature of MLflow's pages since 3.15; writing one as a tag is not documented. A plain link shows the
 same runs, with columns to choose by hand.
@@ -27,27 +28,29 @@ _MODE = "workflowType=machine_learning"  # without it MLflow opens a page that h
 
 
 def link(uri: str, experiment: str) -> str:
-    """The seeded view of an experiment."""
+    """URL of an experiment with the seeded reviewer's view. `experiment` is its id."""
     return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs?{_MODE}&viewStateShareKey={KEY}"
 
 
 def plain(uri: str, experiment: str) -> str:
-    """The experiment without the seeded view."""
+    """URL of an experiment without the seeded view, for servers that do not know it."""
     return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs?{_MODE}"
 
 
 def run_link(uri: str, experiment: str, run: str) -> str:
-    """One run."""
+    """URL of one run; `experiment` and `run` are ids."""
     return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}?{_MODE}"
 
 
 def model_link(uri: str, model: str, version: str = "") -> str:
-    """The page of a registered model, or of one of its versions."""
+    """URL of the page of a registered model, or of one of its versions."""
     return f"{uri.rstrip('/')}/#/models/{model}{f'/versions/{version}' if version else ''}?{_MODE}"
 
 
 def tag(arms: tuple[str, ...], now: int) -> str:
-    """The value of the tag. `now`: milliseconds."""
+    """Value of the experiment tag `TAG` that holds the view, with one chart line for each arm's share. `now`:
+    milliseconds since 1970.
+    """
     state = {
         "selectedColumns": [_quoted(column) for column in COLUMNS],
         "orderByKey": "attributes.start_time",

@@ -1,10 +1,11 @@
-"""A published policy on a table of contexts: the same probabilities, to the bit, as the service gives.
+"""Batch scoring of a published policy on a table of contexts: the same probabilities, to the bit, as the service gives.
 
 Columns of the table: the stage's features (one that is missing or empty takes its default), and optionally
     excluded      arms that may not be shown, separated by commas, as a decision's `excluded` names them
     u             where in [0, 1) the arm is drawn from the probabilities, as a receipt has it
     decision_id   with the parameter `salt`, the service's own draw
-Without either, u comes from the parameter `seed` and the number of the row.
+
+Without either of the last two, u comes from the parameter `seed` and the number of the row.
 """
 
 import hashlib
@@ -26,35 +27,42 @@ EXTRA = {"excluded": "string", "u": "double", "decision_id": "string"}
 
 
 def load(folder: Path) -> PreparedPolicy:
-    """The policy in a folder of policy.json and posterior.npz. SnapshotError if they are not what they say."""
+    """The prepared policy in a folder of policy.json and posterior.npz. Raises SnapshotError if the files are not what
+    they say, OSError if one is missing.
+    """
     return engine.prepare(unpack({name: (folder / name).read_bytes() for name in FILES}))
 
 
 def score(live: PreparedPolicy, rows: Iterable[Mapping[str, Any]], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each row: arm, its propensity, and p_<arm> of every arm. InvalidRequest names the row and the column."""
+    """One result for each row: the drawn arm's name, its propensity, and p_<arm> of every arm. `params`: seed (0 if
+    missing) and salt.
+
+    Raises InvalidRequest with the row and the column: an unknown column, a value that a feature cannot take, arms in
+    `excluded` that are none.
+    """
     salt = str(params.get("salt") or "")
     key = hashlib.sha256(salt.encode()).digest() if salt else b""
-    return [_one(live, i, row, int(params.get("seed") or 0), key) for i, row in enumerate(rows)]
+    return [_score_row(live, i, row, int(params.get("seed") or 0), key) for i, row in enumerate(rows)]
 
 
-def _one(live: PreparedPolicy, i: int, row: Mapping[str, Any], seed: int, key: bytes) -> dict[str, Any]:
+def _score_row(live: PreparedPolicy, i: int, row: Mapping[str, Any], seed: int, key: bytes) -> dict[str, Any]:
     spec = live.snapshot.stage_spec
-    given = {name: _plain(value) for name, value in row.items()}
+    given = {name: _python_value(value) for name, value in row.items()}
     unknown = given.keys() - spec.features.keys() - EXTRA.keys()
     if unknown:
         fix = f"the features are {', '.join(spec.features)}"
         raise InvalidRequest(Problem(f"row {i}", f"unknown columns {', '.join(sorted(unknown))}", fix))
     context = {name: given[name] for name in spec.features if given.get(name) is not None}
     x, _ = features.encode(live.schema, context)
-    out = _arms(str(given.get("excluded") or ""), spec.arms, i)
+    out = _excluded_arms(str(given.get("excluded") or ""), spec.arms, i)
     p = engine.choose(live, x, np.array([arm not in out for arm in spec.arms])).propensity
-    arm = gaussian.draw(p, _u(live, i, given, seed, key))
+    arm = gaussian.draw(p, _uniform(live, i, given, seed, key))
     return {"arm": spec.arms[arm], "propensity": float(p[arm])} | {
         f"p_{name}": float(v) for name, v in zip(spec.arms, p, strict=True)
     }
 
 
-def _u(live: PreparedPolicy, i: int, given: Mapping[str, Any], seed: int, key: bytes) -> float:
+def _uniform(live: PreparedPolicy, i: int, given: Mapping[str, Any], seed: int, key: bytes) -> float:
     if given.get("u") is not None:
         return float(given["u"])
     if key and given.get("decision_id"):
@@ -63,7 +71,7 @@ def _u(live: PreparedPolicy, i: int, given: Mapping[str, Any], seed: int, key: b
     return gaussian.unit(b"score", str(seed).encode(), str(i).encode())
 
 
-def _arms(text: str, arms: Sequence[str], i: int) -> set[str]:
+def _excluded_arms(text: str, arms: Sequence[str], i: int) -> set[str]:
     named = {name.strip() for name in text.split(",") if name.strip()}
     if not named < set(arms):
         problem = f"{text!r} names an arm that is none, or every arm"
@@ -71,8 +79,8 @@ def _arms(text: str, arms: Sequence[str], i: int) -> set[str]:
     return named
 
 
-def _plain(value: Any) -> Any:
-    """Python's own type; what a table shows as missing is None."""
+def _python_value(value: Any) -> Any:
+    """The value in Python's own type; None for what a table shows as missing (NaN, NA)."""
     if isinstance(value, np.generic):
         value = value.item()
     missing = value is None or (isinstance(value, float) and np.isnan(value)) or type(value).__name__ == "NAType"

@@ -1,4 +1,4 @@
-"""Writing a report to MLflow: one flat run, in the order a reviewer reads.
+"""Tracking: writing a report to MLflow as one flat run, in the order a reviewer reads.
 
 Clients go through an HTTP server, so that artifacts are stored as `mlflow-artifacts:/…` and not as paths of a machine.
 One `log_batch` for the series; no autologging, no traces, no pickle.
@@ -29,16 +29,17 @@ _NAMES = {2: "holdout", 3: "diff", 5: "ope", 8: "nudges", 10: "segments"}  # of 
 
 
 class LoggedRun(NamedTuple):
-    """Where a run is."""
+    """Ids of a logged run and of its experiment."""
 
     experiment_id: str
     run_id: str
 
 
 def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
-    """Log the report as one run of the experiment <app>-<stage>. `policy_files`: policy.json and posterior.npz.
+    """Log the report as one run of the experiment <app>-<stage>, without registering a version. `policy_files`:
+    policy.json and posterior.npz. A run that breaks off is marked FAILED.
 
-    RemoteError when MLflow does not answer or refuses.
+    Raises RemoteError when MLflow does not answer or refuses.
     """
     try:
         return _write(MlflowClient(uri), report, policy_files, tags)
@@ -48,7 +49,7 @@ def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[s
 
 def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
     experiment, _ = experiment_of(client, report.experiment)
-    note = _description(report)
+    note = _verdict_markdown(report)
     run = client.create_run(
         experiment,
         run_name=report.title.split(" at ")[0],
@@ -76,7 +77,9 @@ def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes],
 
 
 class PublishedVersion(NamedTuple):
-    """A run with its model, and the version of the registered model that it became, "" if it is only a run."""
+    """A published review: its run with the model, and the version of the registered model that it became, "" if it is
+    only a run.
+    """
 
     logged: LoggedRun
     model: str
@@ -91,7 +94,9 @@ def write_seed(
     metrics: dict[str, float],
     series: dict[str, ReportSeries],
 ) -> None:
-    """One seed of a simulated policy as a run: grouped by the parameter `policy`, they show a band. RemoteError."""
+    """Log one seed of a simulated policy as a run: runs grouped by the parameter `policy` show a band in MLflow.
+    `series`: {metric key: points}. Raises RemoteError when MLflow does not answer or refuses.
+    """
     client = MlflowClient(uri)
     try:
         number, _ = experiment_of(client, experiment)
@@ -106,7 +111,9 @@ def write_seed(
 
 
 class EvidenceData(NamedTuple):
-    """What a run was computed from. `rows`: how many decisions."""
+    """The data that a run was computed from, for MLflow's data set record: a name, its digest, where it lies, and how
+    many decisions it has.
+    """
 
     name: str
     digest: str
@@ -117,15 +124,17 @@ class EvidenceData(NamedTuple):
 def publish(
     uri: str, report: Report, snapshot: Snapshot, data: EvidenceData, package: str, tags: dict[str, str], started: int
 ) -> PublishedVersion:
-    """Log a review and its policy, and register it unless it is a live run. `started`: µs. RemoteError.
+    """Log a review and its policy as a run, and register the policy as a new version unless it is a live run (has the
+    tag live_id). `started`: µs since 1970. `package`: the pip requirement that can load the policy.
 
-    A live run that was logged before, by its tag live_id, is not logged again.
-    In this order: parameters, data, model, headline metrics with both, series, report, tables, description.
+    A live run that was logged before, by its tag live_id, is not logged again. In this order: parameters, data, model,
+    headline metrics with both, series, report, tables, description. Raises RemoteError when MLflow does not answer or
+    refuses; the run is then marked FAILED.
     """
     client, registry, model = MlflowClient(uri), Registry(uri), report.experiment
     try:
         experiment, _ = experiment_of(client, model)
-        again = _again(client, experiment, tags.get("live_id"))
+        again = _logged_before(client, experiment, tags.get("live_id"))
         if again:
             return PublishedVersion(LoggedRun(experiment, again), model, "")
         client.set_experiment_tag(
@@ -150,13 +159,13 @@ def publish(
             version = ""
             if "live_id" not in tags:
                 version = registry.register(
-                    model, model_id, run_id, _short(report), {k: tags[k] for k in _ON_VERSION if k in tags}
+                    model, model_id, run_id, _headline(report), {k: tags[k] for k in _ON_VERSION if k in tags}
                 )
                 link_ = f"[report and numbers]({reviewer_view.run_link(uri, experiment, run_id)})"
-                registry.describe(model, version, f"{_short(report)}\n\n{link_}")
+                registry.describe(model, version, f"{_headline(report)}\n\n{link_}")
                 client.set_tag(run_id, "version", version)
                 client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}: {tags['gate']}")
-            client.set_tag(run_id, _NOTE, f"{_short(report)}\n\n{_questions(report)}"[:8000])
+            client.set_tag(run_id, _NOTE, f"{_headline(report)}\n\n{_answers_markdown(report)}"[:8000])
             status = "FINISHED"
         finally:
             client.set_terminated(run_id, status)
@@ -165,7 +174,7 @@ def publish(
     return PublishedVersion(LoggedRun(experiment, run_id), model, version)
 
 
-def _again(client: MlflowClient, experiment: str, live_id: str | None) -> str | None:
+def _logged_before(client: MlflowClient, experiment: str, live_id: str | None) -> str | None:
     query = f"tags.live_id = '{live_id}' AND attributes.status = 'FINISHED'"
     found = client.search_runs([experiment], query, max_results=1) if live_id else []
     return str(found[0].info.run_id) if found else None
@@ -193,23 +202,23 @@ def _tables(client: MlflowClient, run_id: str, report: Report) -> None:
             client.log_dict(run_id, {"question": answer.question, "tables": tables}, f"review/{name}.json")
 
 
-def _short(report: Report) -> str:
-    """The first line says what it is and whether it is better."""
+def _headline(report: Report) -> str:
+    """The verdict and the answer about the gate: the first line says what the policy is and whether it is better."""
     gate = next((a.answer for a in report.answers if "gate" in a.question), "")
     return f"{report.verdict}\n\n{gate}"[:3000]
 
 
-def _questions(report: Report) -> str:
+def _answers_markdown(report: Report) -> str:
     lines = [f"{number}. **{a.question}** {a.answer}" for number, a in enumerate(report.answers, 1)]
     return "\n".join(lines) + "\n\nDrawings and tables: `review/report.html` under Artifacts."
 
 
 def link(uri: str, logged: LoggedRun) -> str:
-    """The run in a browser; without the workflow type, MLflow opens a mode that hides metrics."""
+    """URL of the run in a browser; without the workflow type, MLflow opens a mode that hides metrics."""
     return reviewer_view.run_link(uri, logged.experiment_id, logged.run_id)
 
 
-def _description(report: Report) -> str:
+def _verdict_markdown(report: Report) -> str:
     rows = ["| | " + " | ".join(report.tables[0].head) + " |", "|---" * (len(report.tables[0].head) + 1) + "|"]
     rows += ["| " + " | ".join((row.name, *row.cells)) + " |" for row in report.tables[0].rows]
     table = "\n".join(rows)

@@ -1,8 +1,11 @@
-"""One pass over a part of a log, for several policies at once. Parts merge by `+` in the order of the log.
+"""Accumulation: one pass over a part of a log, for several policies at once. Parts merge by `+` in the order of the
+log.
 
 Rounds count up to the first whose reward is not known: a prefix by decision time, because which rewards are known later
 on depends on what they are. Holdout rounds were not decided by the policy of the log and are left out. Where the log
-names users, the unit of every interval is a group of users, not a round (see `sums.groups_of`).
+names users, the unit of every interval is a group of users, not a round (see `joint_moments.groups_of`).
+
+Shapes: n rounds, k arms.
 """
 
 from collections.abc import Iterator
@@ -27,11 +30,11 @@ from experiments.ope.evaluation_policies import (
     EvaluationPolicy,
     LoggedProbabilities,
     PlacedPolicy,
-    guard,
+    guard_moments,
     place,
 )
 from experiments.ope.reward_model import RewardModel
-from experiments.ope.sequence_adapter import follow, merged
+from experiments.ope.sequence_adapter import merged, policy_sequence
 from experiments.ope.slope_selection import ThresholdLadder
 
 Total = Moments | UserSums
@@ -40,14 +43,19 @@ _LEAST = 1e-60  # of a propensity: cubes of larger weights are beyond floats, an
 
 
 class EvaluationConfig(NamedTuple):
-    """What to estimate. `against`: policies to contrast with, besides the one that made the log."""
+    """What to estimate on a log: which policies, against which others, in which units, with which estimators.
+
+    `targets`: the policies to evaluate. `against`: policies to contrast each of them with, besides the one that made
+    the log; the first of them is the champion. Frozen and picklable as long as the policies are, so that it can be sent
+    to workers.
+    """
 
     targets: tuple[EvaluationPolicy, ...]
     against: tuple[EvaluationPolicy, ...] = ()
-    knobs: EstimatorSettings = EstimatorSettings()
+    knobs: EstimatorSettings = EstimatorSettings()  # parameters of the biased estimators
     rewards: RewardRange | None = None  # their range; taken to be [0, 1] while all of them lie there
     worth: ArmWorth | None = None  # values are net of costs, in currency; else they are rewards
-    slope: bool = False
+    slope: bool = False  # also choose thresholds by SLOPE
     follow: bool = True  # confidence sequences too: the costliest part
     heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
     force: bool = False  # estimate even what would be refused
@@ -55,12 +63,16 @@ class EvaluationConfig(NamedTuple):
 
     @property
     def champion(self) -> str:
-        """What a policy would replace: the first it is contrasted with, or else the one that made the log."""
+        """Name of what a policy would replace: the first policy it is contrasted with, or else the one that made the
+        log.
+        """
         return self.against[0].name if self.against else LOGGED
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """What values cannot leave."""
+        """The bounds (low, high) that values cannot leave: the range of rewards, or in currency what rewards in it are
+        worth net of the arm's cost, over all arms.
+        """
         rewards = self.rewards or RewardRange(0.0, 1.0)
         if self.worth is None:
             return rewards
@@ -69,20 +81,26 @@ class EvaluationConfig(NamedTuple):
 
 
 class PolicySummary(NamedTuple):
-    """One policy over the rounds of a part."""
+    """What one pass keeps of one policy over the rounds of a part: sums from which estimates, contrasts, sequences and
+    diagnostics follow. Merges by `merged`, in the order of the log.
 
-    tally: EstimatorSums
+    φ is in units of rewards, or of currency if `EvaluationConfig.worth` is given.
+    """
+
+    tally: EstimatorSums  # sums of all estimators
     value: Total  # of φ: doubly robust, or ips without a model
     contrasts: dict[str, Total]  # of φ less that of another policy, round by round
     same: dict[str, bool]  # whether the other policy did the same in every round
-    ladder: ThresholdLadder | None
+    ladder: ThresholdLadder | None  # for SLOPE, if it was asked for
     evidence: LogDiagnostics  # what the log can answer about the policy
     segments: dict[str, Moments]  # of the contrast with the champion
     sequence: Sequence | None  # of the value
     sequences: dict[str, Sequence | None]  # of the contrasts
 
     def merged(self, other: "PolicySummary") -> "PolicySummary":
-        """Over both parts."""
+        """The summary over this part and the `other`, which follows it in the log. Raises TypeError if only one of them
+        has users.
+        """
         contrasts = {name: _sum(total, other.contrasts[name]) for name, total in self.contrasts.items()}
         ladder = self.ladder.merged(other.ladder) if self.ladder and other.ladder else None
         sequence = merged(self.sequence, other.sequence)
@@ -102,26 +120,31 @@ class PolicySummary(NamedTuple):
 
 @dataclass(frozen=True)
 class LogSummary:
-    """What is kept of a part. `LogSummary()` is the empty one."""
+    """What one pass keeps of a part of a log: how many rounds count, moments of their rewards, and a `PolicySummary`
+    for each target. `LogSummary()` is the empty part; parts merge by `+` in the order of the log. Its size is bounded
+    however long the log is: where the log names users, by 65,536 groups of them.
+    """
 
     rows: int = 0  # all of them
-    holdout: int = 0
-    used: int = 0
+    holdout: int = 0  # rounds of the holdout whose reward is known
+    used: int = 0  # rounds that count
     ended: bool = False  # a reward was not known: nothing after it counts
     rewards: Moments = field(default_factory=Moments)  # of the rounds used
     control: Moments = field(default_factory=Moments)  # of the holdout's values
-    low: float = np.inf
-    high: float = -np.inf
-    dispersion: Dispersion = field(default_factory=Dispersion)
-    seen: tuple[PolicySummary, ...] = ()
+    low: float = np.inf  # the least reward used
+    high: float = -np.inf  # the largest
+    dispersion: Dispersion = field(default_factory=Dispersion)  # of the rewards used
+    policies: tuple[PolicySummary, ...] = ()  # one for each target; () while no round counts
 
     def __add__(self, other: "LogSummary") -> "LogSummary":
-        """This part, then the other."""
+        """The summary of this part and then the other. If this part ended at an unknown reward, only the other's rows
+        are counted. Raises TypeError if only one part has users.
+        """
         rows, ended = self.rows + other.rows, self.ended or other.ended
         if self.ended or not other.used + other.holdout:
             return replace(self, rows=rows, ended=ended)
-        both = self.seen and other.seen
-        pairs = zip(self.seen, other.seen, strict=True) if both else ()
+        both = self.policies and other.policies
+        pairs = zip(self.policies, other.policies, strict=True) if both else ()
         return LogSummary(
             rows=rows,
             holdout=self.holdout + other.holdout,
@@ -132,40 +155,46 @@ class LogSummary:
             low=min(self.low, other.low),
             high=max(self.high, other.high),
             dispersion=self.dispersion + other.dispersion,
-            seen=tuple(a.merged(b) for a, b in pairs) if both else self.seen or other.seen,
+            policies=tuple(a.merged(b) for a, b in pairs) if both else self.policies or other.policies,
         )
 
 
-def tally(source: Source, ask: EvaluationConfig, model: RewardModel | None = None) -> LogSummary:
-    """The whole source, chunk by chunk. `model`: q̂ where the log has none. InvalidRequest as `targets.place`."""
+def summarise(source: Source, ask: EvaluationConfig, model: RewardModel | None = None) -> LogSummary:
+    """The summary of a whole source, read once, chunk by chunk. `model`: predicts q̂ where the log has none. Called by
+    `evaluate` for each part of the log, in whichever process runs that part.
+
+    Raises InvalidRequest as `evaluation_policies.place` does, and as reading the source does.
+    """
     total = LogSummary()
     for chunk in source():
-        total += LogSummary(rows=len(chunk.reward), ended=True) if total.ended else _chunk(chunk, ask, model)
+        total += LogSummary(rows=len(chunk.reward), ended=True) if total.ended else _summarise_chunk(chunk, ask, model)
     return total
 
 
 def matured(chunks: Iterator[LoggedRounds]) -> Iterator[LoggedRounds]:
-    """The rounds that count, the holdout's left out."""
+    """The rounds that count, chunk by chunk: up to the first unknown reward, the holdout's left out. The reward model
+    is fitted on these.
+    """
     for chunk in chunks:
-        known = _prefix(chunk)
-        yield _decided(chunk.only(slice(known)))
+        known = _known_prefix(chunk)
+        yield _without_holdout(chunk.only(slice(known)))
         if known < len(chunk.reward):
             return
 
 
-def _prefix(chunk: LoggedRounds) -> int:
+def _known_prefix(chunk: LoggedRounds) -> int:
     unknown = np.isnan(chunk.reward)
     return int(np.argmax(unknown)) if unknown.any() else len(unknown)
 
 
-def _decided(chunk: LoggedRounds) -> LoggedRounds:
+def _without_holdout(chunk: LoggedRounds) -> LoggedRounds:
     return chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
 
 
-def _chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None) -> LogSummary:
-    known = _prefix(chunk)
+def _summarise_chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None) -> LogSummary:
+    known = _known_prefix(chunk)
     first = chunk.only(slice(known))
-    rounds = _decided(first)
+    rounds = _without_holdout(first)
     rounds = rounds._replace(pscore=np.maximum(rounds.pscore, _LEAST))
     if rounds.propensities is not None:
         drawn = rounds.propensities > 0.0
@@ -190,12 +219,12 @@ def _chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardModel | None
         rewards=Moments.of(rounds.reward),
         low=float(rounds.reward.min()),
         high=float(rounds.reward.max()),
-        dispersion=Dispersion.of(rounds.reward, _expected(placed[0], rounds), ask.rewards or RewardRange(0.0, 1.0)),
-        seen=tuple(_seen(p, others, rounds, model, ask, group) for p in placed),
+        dispersion=Dispersion.of(rounds.reward, _drawn_q_hat(placed[0], rounds), ask.rewards or RewardRange(0.0, 1.0)),
+        policies=tuple(_policy_summary(p, others, rounds, model, ask, group) for p in placed),
     )
 
 
-def _seen(
+def _policy_summary(
     mine: PlacedPolicy,
     against: dict[str, PlacedPolicy],
     rounds: LoggedRounds,
@@ -203,33 +232,34 @@ def _seen(
     ask: EvaluationConfig,
     group: Ints | None,
 ) -> PolicySummary:
-    others = {LOGGED: _logged(mine, rounds, model, ask.worth), **against}
+    others = {LOGGED: _behavior_policy(mine, rounds, model, ask.worth), **against}
     rewards = ask.rewards or RewardRange(0.0, 1.0)
     differences = {
-        name: (phi(mine) - phi(other), guard(mine, other, rounds, rewards, ask.worth)) for name, other in others.items()
+        name: (phi(mine) - phi(other), guard_moments(mine, other, rounds, rewards, ask.worth))
+        for name, other in others.items()
     }
     champion, guarded = differences[ask.champion]
     return PolicySummary(
-        tally=EstimatorSums.of(mine.weighed, ask.knobs, group),
-        value=_total(phi(mine), guard(mine, None, rounds, rewards, ask.worth), group),
-        contrasts={name: _total(values, model, group) for name, (values, model) in differences.items()},
+        tally=EstimatorSums.of(mine.weighted, ask.knobs, group),
+        value=_value_sums(phi(mine), guard_moments(mine, None, rounds, rewards, ask.worth), group),
+        contrasts={name: _value_sums(values, model, group) for name, (values, model) in differences.items()},
         same={name: _same(mine, other) for name, other in others.items()},
-        ladder=ThresholdLadder.of(mine.weighed) if ask.slope else None,
+        ladder=ThresholdLadder.of(mine.weighted) if ask.slope else None,
         evidence=_evidence(mine, rounds, rewards, group),
         segments={} if rounds.segment is None else by_segment(rounds.segment, champion, *(guarded or ())),
-        sequence=follow(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
-        sequences={name: _followed(mine, name, other, rounds, ask) for name, other in others.items()},
+        sequence=policy_sequence(mine, None, rounds, ask.bounds, (ask.heaviest, 0.0)) if ask.follow else None,
+        sequences={name: _contrast_sequence(mine, name, other, rounds, ask) for name, other in others.items()},
     )
 
 
-def _followed(
+def _contrast_sequence(
     mine: PlacedPolicy, name: str, other: PlacedPolicy, rounds: LoggedRounds, ask: EvaluationConfig
 ) -> Sequence | None:
     heaviest = ask.heaviest, 1.0 if name == LOGGED else ask.heaviest
-    return follow(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
+    return policy_sequence(mine, other, rounds, ask.bounds, heaviest) if ask.follow else None
 
 
-def _expected(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
+def _drawn_q_hat(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
     """q̂ (n,) of the drawn arms, in the reward's units."""
     if placed.q_hat is None:
         return rounds.q
@@ -237,15 +267,17 @@ def _expected(placed: PlacedPolicy, rounds: LoggedRounds) -> Array | None:
 
 
 def _evidence(mine: PlacedPolicy, rounds: LoggedRounds, rewards: RewardRange, group: Ints | None) -> LogDiagnostics:
-    """q̂ is compared with rewards where they begin at 0, so that a reward of 0 stays one on [0, 1]."""
-    q, span = mine.weighed.q, rewards.high - rewards.low
+    """The diagnostics of one policy on these rounds. q̂ is compared with rewards only where their range begins at 0, so
+    that a reward of 0 stays one on [0, 1].
+    """
+    q, span = mine.weighted.q, rewards.high - rewards.low
     if mine.q_hat is not None:
         q = mine.q_hat[np.arange(len(rounds.action)), rounds.action]
     return LogDiagnostics.of(
         rounds.action,
         rounds.reward / span,
         rounds.pscore,
-        mine.weighed.w,
+        mine.weighted.w,
         pi=mine.pi,
         propensity=rounds.propensities,
         q_hat=None if q is None or rewards.low != 0.0 else q / span,
@@ -255,35 +287,35 @@ def _evidence(mine: PlacedPolicy, rounds: LoggedRounds, rewards: RewardRange, gr
 
 
 def _same(mine: PlacedPolicy, other: PlacedPolicy) -> bool:
-    """Whether both would have done the same in every round, as far as the log says."""
+    """Whether both policies would have done the same in every round, as far as the log says."""
     if mine.pi is not None and other.pi is not None:
         return np.array_equal(mine.pi, other.pi)
-    return np.array_equal(mine.weighed.w, other.weighed.w)
+    return np.array_equal(mine.weighted.w, other.weighted.w)
 
 
 def phi(placed: PlacedPolicy) -> Array:
-    """(n,) doubly robust; ips where there is no model of rewards."""
-    r, w, q, model = placed.weighed
+    """φ (n,), whose mean estimates the policy's value: doubly robust, or ips where there is no model of rewards."""
+    r, w, q, model = placed.weighted
     return estimators.ips(r, w) if q is None or model is None else estimators.dr(r, w, q, model)
 
 
-def _logged(
+def _behavior_policy(
     mine: PlacedPolicy, rounds: LoggedRounds, model: RewardModel | None, worth: ArmWorth | None
 ) -> PlacedPolicy:
     """The policy that made the log. Its φ is the reward; less noisy where all propensities and q̂ are known."""
     if rounds.propensities is not None and mine.q_hat is not None:
         return place(EvaluationPolicy(LOGGED, LoggedProbabilities()), rounds, model, worth)
-    reward, _, q, _ = mine.weighed
+    reward, _, q, _ = mine.weighted
     return PlacedPolicy(WeightedRounds(reward, np.ones_like(reward), q, q), None, mine.q_hat)
 
 
-def _total(values: Array, guarded: tuple[Array, ...] | None, group: Ints | None) -> Total:
+def _value_sums(values: Array, guarded: tuple[Array, ...] | None, group: Ints | None) -> Total:
     model = guarded or ()
     return Moments.of(values, *model) if group is None else UserSums.of(group, values, *model)
 
 
 def _sum(left: Total, right: Total) -> Total:
-    """TypeError if only one of them has users."""
+    """The sum of two totals of the same type. Raises TypeError if only one of them has users."""
     if isinstance(left, UserSums) and isinstance(right, UserSums):
         return left + right
     if isinstance(left, Moments) and isinstance(right, Moments):

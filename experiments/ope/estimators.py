@@ -1,7 +1,7 @@
 """Off-policy estimators: what a policy would have earned on a log that another one made.
 
-Every estimator is a number for each round, φ (n,), whose mean is the estimate. With w = π(A|x) / p(A|x), reward r,
-q̂ the modelled reward of the logged action, and m = Σ_a π(a|x) q̂(x, a):
+Every estimator is a number for each round, φ (n,), whose mean is the estimate. With w = π(A|x) / p(A|x), reward r, q̂
+the modelled reward of the logged action, and m = Σ_a π(a|x) q̂(x, a):
 
     ips          w r                                    unbiased; Horvitz & Thompson 1952
     snips        w r / w̄                                steadier, consistent; Swaminathan & Joachims 2015
@@ -16,7 +16,11 @@ q̂ the modelled reward of the logged action, and m = Σ_a π(a|x) q̂(x, a):
 "Unbiased" if p is the true propensity and π puts no weight where p is 0. The threshold of `switch_dr` is strict: a
 weight that equals τ to rounding goes to the model on every machine.
 
-`EstimatorSums` is what a pass over a log keeps: it merges by `+`, so that parts may be tallied by several workers.
+All arguments and results of the estimators are (n,) arrays; φ is in the unit of the reward. The functions raise
+nothing: what a log cannot answer is refused by `experiments.inference.diagnostics`. `EstimatorSums` is what a pass over
+a log keeps: it merges by `+`, so that parts may be tallied by several workers.
+
+    value = dr(reward, w, q, model).mean()
 """
 
 from dataclasses import dataclass
@@ -34,7 +38,9 @@ BIASED = frozenset({"dm", "clipped", "clipped_dr", "switch_dr", "dros"})
 
 
 class WeightedRounds(NamedTuple):
-    """A policy over n rounds. `q` and `model` are None where there is no model of rewards."""
+    """Importance-weighted rounds of one policy over n rounds of a log: all that the estimators read. `reward`, `q` and
+    `model` are in the same unit; `q` and `model` are None where there is no model of rewards.
+    """
 
     reward: Array  # (n,)
     w: Array  # (n,) π / p
@@ -43,7 +49,9 @@ class WeightedRounds(NamedTuple):
 
 
 class EstimatorSettings(NamedTuple):
-    """The fixed parameters: `clip` c, `tau` τ, `shrink` λ."""
+    """The fixed parameters of the biased estimators: `clip` c of clipped and clipped_dr, `tau` τ of switch_dr, `shrink`
+    λ of dros. c and τ are weights, λ is a squared weight.
+    """
 
     clip: float = CLIP
     tau: float = TAU
@@ -51,52 +59,70 @@ class EstimatorSettings(NamedTuple):
 
 
 def ips(reward: Array, w: Array) -> Array:
-    """Inverse propensity score."""
+    """Inverse propensity score estimator: φ (n,) = w r. Unbiased; its variance grows with the largest weights (Horvitz
+    & Thompson 1952).
+    """
     return w * reward
 
 
 def snips(reward: Array, w: Array) -> Array:
-    """Self-normalised ips. NaN where all weights are 0."""
+    """Self-normalised ips: φ (n,) = w r / w̄, with w̄ the mean weight of these rounds. NaN where all weights are 0
+    (Swaminathan & Joachims 2015).
+    """
     return w * reward / _mean(w)
 
 
 def dm(model: Array) -> Array:
-    """Direct method."""
+    """Direct method: φ (n,) = m, the policy's expected reward by the model alone. As good as the model, whatever the
+    propensities are.
+    """
     return model
 
 
 def dr(reward: Array, w: Array, q: Array, model: Array) -> Array:
-    """Doubly robust."""
+    """Doubly robust estimator: φ (n,) = m + w (r − q̂). Unbiased for any model, less noisy with a good one (Dudík,
+    Langford & Li 2011).
+    """
     return model + w * (reward - q)
 
 
 def sndr(reward: Array, w: Array, q: Array, model: Array) -> Array:
-    """Self-normalised dr. NaN where all weights are 0."""
+    """Self-normalised dr: φ (n,) = m + w (r − q̂) / w̄, with w̄ the mean weight of these rounds. NaN where all weights
+    are 0 (Thomas & Brunskill 2016).
+    """
     return model + w * (reward - q) / _mean(w)
 
 
 def clipped(reward: Array, w: Array, clip: float = CLIP) -> Array:
-    """ips with weights of at most `clip`."""
+    """Clipped ips: φ (n,) = min(w, c) r, with weights of at most `clip`. Biased towards 0, for rewards ≥ 0 (Ionides
+    2008).
+    """
     return np.minimum(w, clip) * reward
 
 
 def clipped_dr(reward: Array, w: Array, q: Array, model: Array, clip: float = CLIP) -> Array:
-    """dr with weights of at most `clip`."""
+    """Clipped dr: φ (n,) = m + min(w, c) (r − q̂), with weights of at most `clip`. Biased towards the model (Su et al.
+    2020).
+    """
     return model + np.minimum(w, clip) * (reward - q)
 
 
 def switch_dr(reward: Array, w: Array, q: Array, model: Array, tau: float = TAU) -> Array:
-    """dr where w < tau, the model elsewhere."""
+    """Switch-DR estimator: φ (n,) is dr where w < `tau`, strictly, and the model m elsewhere (Wang, Agarwal & Dudík
+    2017).
+    """
     return model + np.where(w < tau, w, 0.0) * (reward - q)
 
 
 def dros(reward: Array, w: Array, q: Array, model: Array, shrink: float = SHRINK) -> Array:
-    """dr with optimistically shrunk weights; λ = ∞ is dr, λ = 0 is dm."""
+    """Doubly robust estimator with optimistically shrunk weights, φ (n,) = m + λw / (w² + λ) (r − q̂); λ = ∞ is dr, λ =
+    0 is dm (Su, Dimakopoulou, Krishnamurthy & Dudík 2020).
+    """
     return model + shrunk(w, shrink) * (reward - q)
 
 
 def shrunk(w: Array, shrink: float) -> Array:
-    """λw / (w² + λ)."""
+    """The shrunk weights λw / (w² + λ), (n,), of `dros`; w itself for λ = ∞, and 0 where w is 0."""
     return w if np.isinf(shrink) else np.asarray(shrink * w / np.where(w > 0.0, w * w + shrink, 1.0), dtype=np.float64)
 
 
@@ -123,7 +149,12 @@ _RATIOS: dict[str, tuple[tuple[str, str], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class EstimatorSums:
-    """All estimates of one policy, over the rounds seen so far."""
+    """All estimates of one policy, as sums over the rounds of a log. Merges by `+` in any order, to rounding; of
+    constant size.
+
+    `sums`: joint moments by round, or sums by group of users where users recur. `modelled`: whether there was a model
+    of rewards in every part, without which only ips, snips and clipped exist.
+    """
 
     sums: JointMoments | GroupSums
     modelled: bool
@@ -135,7 +166,9 @@ class EstimatorSums:
         knobs: EstimatorSettings = EstimatorSettings(),  # noqa: B008
         group: Ints | None = None,
     ) -> "EstimatorSums":
-        """Of n > 0 rounds, each of a `group` (n,) of users if rounds of one user may depend on each other."""
+        """The sums of n > 0 rounds. `group` (n,): the group of each round's user (see `joint_moments.groups_of`), if
+        rounds of one user may depend on each other.
+        """
         r, w, q, model = rounds
         columns = [np.ones_like(w), w, w * r, clipped(r, w, knobs.clip)]
         if q is not None and model is not None:
@@ -148,7 +181,9 @@ class EstimatorSums:
         )
 
     def __add__(self, other: "EstimatorSums") -> "EstimatorSums":
-        """Over both parts of a log, tallied with the same knobs. TypeError if only one of them has users."""
+        """The sums over both parts of a log, tallied with the same settings. Raises TypeError if only one of them has
+        users.
+        """
         if isinstance(self.sums, GroupSums) and isinstance(other.sums, GroupSums):
             return EstimatorSums(self.sums + other.sums, self.modelled and other.modelled)
         if isinstance(self.sums, JointMoments) and isinstance(other.sums, JointMoments):
@@ -156,7 +191,9 @@ class EstimatorSums:
         raise TypeError("one part of the log has users and the other has not")
 
     def estimates(self) -> dict[str, Moments]:
-        """Each estimate with its moments, for `inference.interval`. Ratios whose weights are all 0 are left out."""
+        """{estimator: moments}, each to be handed to `intervals.interval`; standard errors of ratios are by the delta
+        method. Ratios whose weights are all 0 are left out.
+        """
         joint = self.sums.joint() if isinstance(self.sums, GroupSums) else self.sums
         names = _MODELLED if self.modelled else _WEIGHTED
         at = {name: i for i, name in enumerate(names)}
@@ -168,7 +205,7 @@ class EstimatorSums:
 
 
 def _estimate(joint: JointMoments, ratios: list[tuple[int, int]]) -> Moments:
-    """Σ numerator / denominator, and how it varies."""
+    """Moments of an estimate that is a sum of ratios Σ numerator / denominator of means, by the delta method."""
     value, gradient = 0.0, np.zeros(len(joint.mean))
     for part, over in ratios:
         share = joint.mean[part] / joint.mean[over]

@@ -1,7 +1,8 @@
-"""Evaluate policies on a log: estimates with intervals, contrasts, diagnostics, refusals where the log cannot answer.
+"""Off-policy evaluation of policies on a log: estimates with intervals, contrasts, diagnostics, and refusals where the
+log cannot answer.
 
     evaluate(sources, ask)   passes over the log → one `Evaluation` for each policy
-    report(evaluations)      → the JSON object that `journey-bandit evaluate --json` prints
+    report(evaluations, ask) → the JSON object that `journey-bandit evaluate --json` prints
 
 A log may come in several sources, its parts in order; `run` then spreads them over workers.
 """
@@ -19,8 +20,8 @@ from experiments.inference.assignment import ShareTest
 from experiments.inference.diagnostics import LogDiagnostics, Refusal, refusals, warnings
 from experiments.inference.dispersion import Dispersion
 from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, standard_error
-from experiments.inference.segments import SegmentSums, effects
-from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, tally
+from experiments.inference.segments import SegmentEffects, effects
+from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, summarise
 from experiments.ope.estimators import BIASED
 from experiments.ope.reward_model import GramSums, RewardModel
 from experiments.ope.sequence_adapter import bounds_of
@@ -30,22 +31,26 @@ T = TypeVar("T")
 
 
 class PartRunner(Protocol):
-    """Does tasks, in this process or in others, and gives their results in order."""
+    """Runs tasks, in this process or in others, and gives their results in the order of the tasks. `run_serially` is
+    the one for this process; tasks are picklable if the policies are.
+    """
 
     def __call__(self, tasks: Sequence[Callable[[], T]], /) -> list[T]:
-        """[task() for task in tasks]"""
+        """The results, as [task() for task in tasks]. What a task raises is raised to the caller."""
         ...
 
 
-def here(tasks: Sequence[Callable[[], T]], /) -> list[T]:
-    """One after the other, in this process."""
+def run_serially(tasks: Sequence[Callable[[], T]], /) -> list[T]:
+    """The part runner of this process: one task after the other."""
     return [task() for task in tasks]
 
 
 class Estimate(NamedTuple):
-    """A value, its interval at this n, and a sequence that covers at every n (None where there is none).
+    """An estimated value with its interval at this n, and with the confidence sequence's interval, which covers at
+    every n (None where there is none). All are in units of rewards, or of currency if a worth was given.
 
-    `biased` by design: the interval is widened by that of the unbiased estimate, which says how large the bias may be.
+    `biased`: the estimator is biased by design, and the interval is widened by that of the unbiased estimate, which
+    says how large the bias may be.
     """
 
     value: float
@@ -55,9 +60,11 @@ class Estimate(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What the log says of one policy: estimates in the reward's units, or the reasons why it cannot answer.
+    """What the log says of one policy: estimates with intervals, or the reasons why the log cannot answer.
 
-    With reasons there are estimates only if `EvaluationConfig.force` asked for them.
+    With reasons (`refused`) there are estimates only if `EvaluationConfig.force` asked for them. Values are in units of
+    rewards, or of currency if a worth was given. The first of `estimates` is the one that counts: dr, or ips without a
+    model of rewards. `contrasts` has this policy less each other one by name, the logging policy as "logged".
     """
 
     policy: str
@@ -66,44 +73,57 @@ class Evaluation(NamedTuple):
     estimates: dict[str, Estimate]
     contrasts: dict[str, Estimate]  # this policy less another
     chosen: dict[str, float]  # thresholds that SLOPE chose
-    segments: SegmentSums | None  # of the contrast with the champion
+    segments: SegmentEffects | None  # of the contrast with the champion
     control: Estimate | None  # the holdout's mean reward
     rows: int  # of the log
-    holdout: int
-    diagnostics: dict[str, float]
+    holdout: int  # rounds of the holdout whose reward is known
+    diagnostics: dict[str, float]  # of `LogDiagnostics.summary`
     refused: tuple[Refusal, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # reasons to look twice, in sentences
     shares: ShareTest | None = None  # of the arms, observed and declared
     by_user: bool = False  # units are groups of users
 
     @property
     def forced(self) -> bool:
-        """Whether there are estimates although the log cannot answer."""
+        """Whether there are estimates although the log cannot answer. Reports have to say so wherever they show
+        them.
+        """
         return bool(self.refused and self.estimates)
 
 
 def evaluate(
-    sources: Sequence[Source], ask: EvaluationConfig, level: float = LEVEL, run: PartRunner = here
+    sources: Sequence[Source], ask: EvaluationConfig, level: float = LEVEL, run: PartRunner = run_serially
 ) -> list[Evaluation]:
-    """Each of `ask.targets` on the log. A log without q̂ is read twice: first to fit a model of rewards."""
-    model = _model(sources, run)
-    whole = reduce(LogSummary.__add__, run([partial(tally, source, ask, model) for source in sources]), LogSummary())
-    if not whole.seen:
-        return [_unanswered(target.name, whole, LogDiagnostics(rows=whole.rows)) for target in ask.targets]
-    seen = zip(ask.targets, whole.seen, strict=True)
+    """An evaluation of each of `ask.targets` on the log, in their order.
+
+    `sources`: the parts of the log, in order. `level`: coverage of all intervals. `run`: where the parts are read. A
+    log without q̂ is read twice: first to fit a model of rewards, cross-fitted by user.
+
+    What a log cannot answer is refused in the result. Raises InvalidRequest for rows or policies that cannot be used,
+    and if a reward lies outside the declared range.
+
+        first, *others = evaluate([log.source()], EvaluationConfig((EvaluationPolicy("uniform", UniformChoice()),)))
+    """
+    model = _reward_model(sources, run)
+    whole = reduce(
+        LogSummary.__add__, run([partial(summarise, source, ask, model) for source in sources]), LogSummary()
+    )
+    if not whole.policies:
+        return [_diagnosed(target.name, whole, LogDiagnostics(rows=whole.rows)) for target in ask.targets]
+    seen = zip(ask.targets, whole.policies, strict=True)
     return [_conclude(target.name, part, whole, ask, level) for target, part in seen]
 
 
-def _model(sources: Sequence[Source], run: PartRunner) -> RewardModel | None:
-    """Fitted where the log has no q̂ but says how many arms there are."""
+def _reward_model(sources: Sequence[Source], run: PartRunner) -> RewardModel | None:
+    """The fitted reward model, where the log has no q̂ but says how many arms there are; else None."""
     first = next((chunk for source in sources for chunk in source()), None)
     if first is None or first.arms is None or first.q_hat is not None or first.q is not None:
         return None
-    grams = [g for g in run([partial(_gram, source, first.arms) for source in sources]) if g is not None]
+    grams = [g for g in run([partial(_gram_sums, source, first.arms) for source in sources]) if g is not None]
     return reduce(GramSums.__add__, grams).solved() if grams else None
 
 
-def _gram(source: Source, k: int) -> GramSums | None:
+def _gram_sums(source: Source, k: int) -> GramSums | None:
     total: GramSums | None = None
     for rounds in matured(source()):
         if len(rounds.reward):
@@ -114,23 +134,23 @@ def _gram(source: Source, k: int) -> GramSums | None:
 
 def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: EvaluationConfig, level: float) -> Evaluation:
     later = 0 if ask.prefix else whole.rows - whole.used - whole.holdout  # whose rewards are not known
-    found = _unanswered(name, whole, replace(seen.evidence, rows=whole.used + later))
+    found = _diagnosed(name, whole, replace(seen.evidence, rows=whole.used + later))
     if found.refused and not ask.force:
         return found
-    bounds, notes = _range(whole, ask)
-    value = _moments(seen.value, bounds, whole.dispersion)
+    bounds, notes = _value_bounds(whole, ask)
+    value = _guarded_moments(seen.value, bounds, whole.dispersion)
     estimates, chosen = _estimates(seen, value, level, bounds)
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     contrasts = {
         other: Estimate(0.0, (0.0, 0.0), bounds and (0.0, 0.0))
         if seen.same[other]
-        else _estimate(_moments(total, bounds, whole.dispersion), level, span)._replace(
+        else _estimate(_guarded_moments(total, bounds, whole.dispersion), level, span)._replace(
             sequence=bounds and bounds_of(seen.sequences[other], bounds, level)
         )
         for other, total in seen.contrasts.items()
     }
     gap = value.mean - estimates["snips"].value if "snips" in estimates else None
-    by_segment = {name: _moments(part, bounds, whole.dispersion) for name, part in seen.segments.items()}
+    by_segment = {name: _guarded_moments(part, bounds, whole.dispersion) for name, part in seen.segments.items()}
     return found._replace(
         units=value.n,
         estimates=estimates,
@@ -143,10 +163,10 @@ def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: Evaluation
     )
 
 
-def _unanswered(name: str, whole: LogSummary, evidence: LogDiagnostics) -> Evaluation:
-    """Diagnostics and reasons only."""
+def _diagnosed(name: str, whole: LogSummary, evidence: LogDiagnostics) -> Evaluation:
+    """The evaluation with diagnostics and refusals only, without estimates."""
     shares = evidence.shares
-    note = shares.note(evidence.against_propensities) if shares else None
+    note = shares.note(evidence.propensity_e_value) if shares else None
     return Evaluation(
         policy=name,
         n=whole.used,
@@ -187,8 +207,10 @@ def _widened(estimate: Estimate, unbiased: Estimate) -> Estimate:
     return estimate._replace(interval=(min(low, least), max(high, most)), biased=True)
 
 
-def _range(whole: LogSummary, ask: EvaluationConfig) -> tuple[Bounds | None, tuple[str, ...]]:
-    """What values cannot leave. InvalidRequest if a reward lies outside the declared range."""
+def _value_bounds(whole: LogSummary, ask: EvaluationConfig) -> tuple[Bounds | None, tuple[str, ...]]:
+    """The bounds that values cannot leave, None if no range was declared and rewards leave [0, 1]; and notes on that.
+    Raises InvalidRequest if a reward lies outside the declared range.
+    """
     rewards = ask.rewards or RewardRange(0.0, 1.0)
     if whole.low < rewards.low or whole.high > rewards.high:
         if ask.rewards is None:
@@ -198,8 +220,10 @@ def _range(whole: LogSummary, ask: EvaluationConfig) -> tuple[Bounds | None, tup
     return ask.bounds, ()
 
 
-def _moments(total: Total, bounds: Bounds | None, dispersion: Dispersion) -> Moments:
-    """Guarded as the kind of reward asks, and by what varies around the model alone where no range was declared."""
+def _guarded_moments(total: Total, bounds: Bounds | None, dispersion: Dispersion) -> Moments:
+    """Moments guarded as the kind of reward asks; where no range was declared, by what varies around the model
+    alone.
+    """
     return dispersion.guarded(total, ranged=bounds is not None)
 
 
@@ -209,20 +233,24 @@ def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate
 
 
 def report(evaluations: Sequence[Evaluation], ask: EvaluationConfig, level: float = LEVEL) -> dict[str, Any]:
-    """What `--json` prints: the first policy at the top, the others under `others`; null for what is not finite."""
-    first, *rest = [body(evaluation) for evaluation in evaluations]
+    """The JSON object that `evaluate --json` prints: the first policy at the top, the others under `others`, the
+    settings of the estimators last; null for numbers that are not finite. `evaluations` has one entry at least.
+    """
+    first, *rest = [evaluation_json(evaluation) for evaluation in evaluations]
     settings = {"level": level, **ask.knobs._asdict()}
     return {**first, **({"others": rest} if rest else {}), "settings": settings}
 
 
-def body(evaluation: Evaluation) -> dict[str, Any]:
-    """One evaluation, as JSON."""
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The JSON object of one evaluation. Keys that would be empty (slope, holdout, notes, segments, assignment, forced)
+    are left out; numbers that are not finite are null.
+    """
     optional = {
         "slope": {family: _finite(t) for family, t in evaluation.chosen.items()} or None,
-        "holdout": evaluation.control and {**_written(evaluation.control), "n": evaluation.holdout},
+        "holdout": evaluation.control and {**_estimate_json(evaluation.control), "n": evaluation.holdout},
         "notes": list(evaluation.notes) or None,
-        "segments": evaluation.segments and _segments(evaluation.segments),
-        "assignment": evaluation.shares and _shares(evaluation),
+        "segments": evaluation.segments and _segments_json(evaluation.segments),
+        "assignment": evaluation.shares and _shares_json(evaluation),
         "forced": True if evaluation.forced else None,
     }
     return {
@@ -231,15 +259,15 @@ def body(evaluation: Evaluation) -> dict[str, Any]:
         "units": evaluation.units,
         "unit": "groups of users" if evaluation.by_user else "rounds",
         "rows": evaluation.rows,
-        "estimates": {name: _written(e) for name, e in evaluation.estimates.items()},
-        "contrasts": {name: _written(e) for name, e in evaluation.contrasts.items()},
+        "estimates": {name: _estimate_json(e) for name, e in evaluation.estimates.items()},
+        "contrasts": {name: _estimate_json(e) for name, e in evaluation.contrasts.items()},
         "diagnostics": {name: _finite(value) for name, value in evaluation.diagnostics.items()},
         "refused": [refusal._asdict() for refusal in evaluation.refused],
         **{name: value for name, value in optional.items() if value is not None},
     }
 
 
-def _shares(evaluation: Evaluation) -> dict[str, Any]:
+def _shares_json(evaluation: Evaluation) -> dict[str, Any]:
     shares = evaluation.shares
     assert shares is not None  # noqa: S101 - the caller looked
     e_value = _finite(evaluation.diagnostics["propensity_evidence"])
@@ -247,19 +275,20 @@ def _shares(evaluation: Evaluation) -> dict[str, Any]:
     return {**shares._asdict(), "e_value": e_value, "noted": noted}
 
 
-def _segments(found: SegmentSums) -> dict[str, Any]:
+def _segments_json(found: SegmentEffects) -> dict[str, Any]:
     each = [
-        {"segment": s.name, "n": s.joint.n, "joint": _ends(s.joint), "shrunk": _ends(s.shrunk)} for s in found.segments
+        {"segment": s.name, "n": s.joint.n, "joint": _interval_json(s.joint), "shrunk": _interval_json(s.shrunk)}
+        for s in found.segments
     ]
     hurt = [segment.name for segment in found.hurt]
     return {"mean": found.mean, "spread": found.spread, "worst": found.worst.name, "hurt": hurt, "each": each}
 
 
-def _ends(found: Interval) -> dict[str, Any]:
+def _interval_json(found: Interval) -> dict[str, Any]:
     return {"value": _finite(found.value), "interval": [_finite(found.low), _finite(found.high)]}
 
 
-def _written(estimate: Estimate) -> dict[str, Any]:
+def _estimate_json(estimate: Estimate) -> dict[str, Any]:
     body: dict[str, Any] = {"value": _finite(estimate.value), "interval": [_finite(end) for end in estimate.interval]}
     if estimate.biased:
         body["biased"] = True

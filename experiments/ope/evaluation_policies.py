@@ -1,7 +1,10 @@
-"""Policies to evaluate: a name, and a function from logged rounds to probabilities (n, k).
+"""Evaluation policies: a name, and a function from logged rounds to probabilities (n, k).
 
 A policy is asked what it would have done in the situations of the log, among the nudges that were eligible there. It
-may read x, the eligible set and the logged propensities, and must not read the reward.
+may read x, the eligible set and the logged propensities, and must not read the reward: an estimate for a policy that
+knows the reward is not an estimate of its value.
+
+Shapes: n rounds, k arms.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +21,7 @@ from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange
-from experiments.inference.intervals import modelled
+from experiments.inference.intervals import model_moments
 from experiments.ope.estimators import WeightedRounds
 from experiments.ope.reward_model import RewardModel
 
@@ -27,7 +30,14 @@ Probabilities = Callable[[LoggedRounds], Array]
 
 
 class EvaluationPolicy(NamedTuple):
-    """A policy to evaluate. Without `of`: the one that the log's own columns pi_e describe."""
+    """A policy to evaluate: a name for the report, and `of`, the function that gives its probabilities (n, k) for
+    rounds of a log. Without `of`, it is the policy that the log's own columns pi_e describe.
+
+    `of` has to be deterministic, must not read the reward, and gives rows ≥ 0 that sum to 1 to 1e-6; `place` checks
+    shape and sums and raises InvalidRequest otherwise. It has to be picklable if several workers evaluate.
+
+        EvaluationPolicy("uniform", UniformChoice())
+    """
 
     name: str
     of: Probabilities | None = None
@@ -35,22 +45,24 @@ class EvaluationPolicy(NamedTuple):
 
 @dataclass(frozen=True)
 class UniformChoice:
-    """Every eligible arm alike."""
+    """The uniform policy: every eligible arm alike. A baseline that any randomised log can answer for."""
 
     def __call__(self, rounds: LoggedRounds) -> Array:
-        """1 / number of eligible arms."""
+        """Probabilities (n, k): 1 / number of eligible arms for each of them, 0 elsewhere."""
         may = eligible(rounds)
         return np.asarray(may / may.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class FixedArm:
-    """One arm wherever it is eligible, the first eligible one elsewhere (no nudge is always eligible, and first)."""
+    """The policy that always shows one arm: number `arm` wherever it is eligible, the first eligible one elsewhere (no
+    nudge is always eligible, and first).
+    """
 
     arm: int
 
     def __call__(self, rounds: LoggedRounds) -> Array:
-        """1 for the arm, 0 for the others. InvalidRequest if the log has no such arm."""
+        """Probabilities (n, k): 1 for the arm, 0 for the others. Raises InvalidRequest if the log has no such arm."""
         may = eligible(rounds)
         if self.arm >= may.shape[1]:
             raise InvalidRequest(Problem("policy", f"there is no arm {self.arm}", f"0 to {may.shape[1] - 1}"))
@@ -61,10 +73,10 @@ class FixedArm:
 
 @dataclass(frozen=True)
 class LoggedProbabilities:
-    """The policy that made the log."""
+    """The behavior policy: the one that made the log, by its logged propensities."""
 
     def __call__(self, rounds: LoggedRounds) -> Array:
-        """The logged propensities. InvalidRequest if the log holds only those of the actions."""
+        """The logged propensities (n, k). Raises InvalidRequest if the log holds only those of the drawn actions."""
         if rounds.propensities is None:
             raise InvalidRequest(Problem("p_0 …", "the log has no propensities of all arms", "log all of them"))
         return rounds.propensities
@@ -72,7 +84,10 @@ class LoggedProbabilities:
 
 @dataclass(frozen=True)
 class SnapshotPolicy:
-    """A snapshot, as it would decide: policy, top-two, ramp, floor. `columns`: where its arms stand among the log's."""
+    """A snapshot as an evaluation policy: it decides as the service would, with top-two, ramp and floor, but learns
+    nothing on the way. `columns`: for each arm of the snapshot, its number among the log's arms. Made by
+    `snapshot_policy`.
+    """
 
     snapshot: Snapshot
     columns: tuple[int, ...]
@@ -82,8 +97,10 @@ class SnapshotPolicy:
         return engine.prepare(self.snapshot)
 
     def __call__(self, rounds: LoggedRounds) -> Array:
-        """Its final propensities, 0 for arms it does not know. InvalidRequest if the log has another x, or a round in
-        which nothing that it knows was eligible.
+        """The snapshot's final propensities (n, k), 0 for arms that it does not know.
+
+        Raises InvalidRequest if the log's x has another number of columns than the snapshot reads, or if in some round
+        no arm was eligible that the snapshot knows.
         """
         d, may = len(self._live.schema.columns), eligible(rounds)
         if rounds.x is None or rounds.x.shape[1] != d:
@@ -98,8 +115,10 @@ class SnapshotPolicy:
         return p
 
 
-def deciding(snapshot: Snapshot, arms: Sequence[str]) -> SnapshotPolicy:
-    """The snapshot on a log with these arms. InvalidRequest if it knows an arm that the log does not."""
+def snapshot_policy(snapshot: Snapshot, arms: Sequence[str]) -> SnapshotPolicy:
+    """The evaluation policy of a snapshot on a log whose arms are called `arms`. Raises InvalidRequest if the snapshot
+    knows an arm that the log does not, because no log can say what a choice earns that was never made.
+    """
     unknown = [arm for arm in snapshot.stage_spec.arms if arm not in arms]
     if unknown:
         problem = f"the snapshot may choose {', '.join(unknown)}, which the log never could"
@@ -108,7 +127,9 @@ def deciding(snapshot: Snapshot, arms: Sequence[str]) -> SnapshotPolicy:
 
 
 def eligible(rounds: LoggedRounds) -> NDArray[np.bool_]:
-    """(n, k): as logged, or else where the propensity is above 0, or else everything."""
+    """Eligibility mask (n, k): as logged, or else where the logged propensity is above 0, or else every arm. Raises
+    InvalidRequest if the log does not say how many arms there are.
+    """
     if rounds.eligible is not None:
         return rounds.eligible
     if rounds.propensities is not None:
@@ -120,16 +141,23 @@ def eligible(rounds: LoggedRounds) -> NDArray[np.bool_]:
 
 
 class ArmWorth(NamedTuple):
-    """What a reward r of arm a is worth, net of what the arm costs: gain_a r − cost_a."""
+    """Net worth of a reward by arm: a reward r of arm a is worth gain_a r − cost_a, in currency. `gain` is currency for
+    one unit of reward, `cost` currency for one decision.
+    """
 
     gain: Array  # (k,)
     cost: Array  # (k,)
 
 
 class PlacedPolicy(NamedTuple):
-    """A policy on n rounds of a log: what the estimators need, and its whole rows where they are known."""
+    """A policy placed on n rounds of a log: the weighted rounds that the estimators need, and its whole rows where they
+    are known.
 
-    weighed: WeightedRounds  # in units of the worth, if one was given
+    Made by `place` for each chunk and target. `weighted` and `value` are in currency if a worth was given, else in
+    units of rewards; `q_hat` is always in units of rewards. None stands for what the log and the policy do not say.
+    """
+
+    weighted: WeightedRounds  # in units of the worth, if one was given
     pi: Array | None  # (n, k)
     q_hat: Array | None  # (n, k), in units of the reward
     value: Array | None = None  # (n, k) q̂ in units of the worth
@@ -138,8 +166,11 @@ class PlacedPolicy(NamedTuple):
 def place(
     target: EvaluationPolicy, rounds: LoggedRounds, model: RewardModel | None = None, worth: ArmWorth | None = None
 ) -> PlacedPolicy:
-    """The policy on these rounds. `model` predicts q̂ where the log has none. InvalidRequest if neither the policy nor
-    the log says what it would have done, or if its probabilities are none.
+    """The policy `target` placed on these rounds. `model` predicts q̂ where the log has none; `worth` turns rewards
+    into currency, net of costs.
+
+    Raises InvalidRequest if neither the policy nor the log says what the policy would have done, or if the
+    probabilities that it gives have another shape than (n, k) or do not sum to 1.
     """
     each = np.arange(len(rounds.reward))
     pi = rounds.target if target.of is None else _probabilities(target, rounds)
@@ -158,28 +189,31 @@ def place(
         value = None if q_hat is None else q_hat * worth.gain - worth.cost
     if value is None or pi is None:
         return PlacedPolicy(WeightedRounds(reward, w), pi, q_hat, value)
-    weighed = WeightedRounds(reward, w, value[each, rounds.action], (pi * value).sum(axis=1))
-    return PlacedPolicy(weighed, pi, q_hat, value)
+    weighted = WeightedRounds(reward, w, value[each, rounds.action], (pi * value).sum(axis=1))
+    return PlacedPolicy(weighted, pi, q_hat, value)
 
 
-def guard(
+def guard_moments(
     left: PlacedPolicy,
     right: PlacedPolicy | None,
     rounds: LoggedRounds,
     rewards: RewardRange,
     worth: ArmWorth | None = None,
 ) -> tuple[Array, Array, Array, Array] | None:
-    """vm, k3m, dm (n,) of the doubly robust value of `left`, less that of `right`, for rewards in a range: what
-    `inference.modelled` says; and even (n,), its vm for rewards of variance 1. None unless the log has every arm's
-    propensity and q̂, and policies' whole rows.
+    """Model moments that guard the variance of the doubly robust value of `left`, less that of `right` if there is one:
+    vm, k3m, dm (n,) as `intervals.model_moments` says, for rewards in the range `rewards`; and even (n,), its vm for
+    rewards of variance 1.
+
+    None unless the log has every arm's propensity and q̂, and the policies' whole rows. In units of rewards, or of
+    currency if `worth` is given.
     """
-    direct, less = left.weighed.model, right.weighed.model if right else 0.0
+    direct, less = left.weighted.model, right.weighted.model if right else 0.0
     if left.pi is None or left.q_hat is None or rounds.propensities is None or direct is None or less is None:
         return None
     pi = left.pi if right is None or right.pi is None else left.pi - right.pi
     span = rewards.high - rewards.low
     worthy = pi if worth is None else pi * worth.gain
-    vm, k3m, _ = modelled(span * worthy, rounds.propensities, (left.q_hat - rewards.low) / span)
+    vm, k3m, _ = model_moments(span * worthy, rounds.propensities, (left.q_hat - rewards.low) / span)
     drawn = rounds.propensities > 0.0
     even = np.where(drawn, worthy * worthy / np.where(drawn, rounds.propensities, 1.0), 0.0).sum(axis=1)
     return vm, k3m, direct - less, even

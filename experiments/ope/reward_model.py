@@ -1,4 +1,4 @@
-"""A model of rewards for logs without q̂: ridge regression of the reward on x for each arm, cross-fitted.
+"""Reward model for logs without q̂: ridge regression of the reward on x for each arm, cross-fitted.
 
 Each arm's coefficients shrink towards those of all arms together. With sums G_a = Σ xx', h_a = Σ xr over its rounds,
 
@@ -7,6 +7,8 @@ Each arm's coefficients shrink towards those of all arms together. With sums G_a
 The sums are additive, so a log of any size is fitted in one pass and by several workers. Rounds are in one of `FOLDS`
 folds, by user where the log names users; a round is predicted by coefficients that its fold had no part in. Predictions
 are clipped to the range of the rewards seen.
+
+Shapes: n rounds, k arms, d features.
 """
 
 from collections.abc import Iterable
@@ -26,7 +28,10 @@ RIDGE = 100.0  # λ, in rounds
 
 @dataclass(frozen=True)
 class GramSums:
-    """What is kept of the rounds seen: by fold and arm. Merges by `+`."""
+    """Sums of the ridge regression by fold and arm: what is kept of the rounds seen. Merges by `+` in any order, to
+    rounding. x gets a leading 1, so there are d + 1 coefficients; `low` and `high` are the range of the rewards seen,
+    in their unit.
+    """
 
     gram: Array  # (folds, k, d + 1, d + 1)
     shift: Array  # (folds, k, d + 1)
@@ -35,7 +40,7 @@ class GramSums:
 
     @classmethod
     def of(cls, rounds: LoggedRounds, k: int) -> "GramSums":
-        """Of n rounds of k arms. Rounds whose reward is not known are left out."""
+        """The sums of n rounds of k arms. Rounds whose reward is not known (NaN) are left out."""
         known = ~np.isnan(rounds.reward)
         fold, rounds = _folds(rounds)[known], rounds.only(known)
         x = _design(rounds)
@@ -48,12 +53,12 @@ class GramSums:
         return cls(gram, shift, float(ends[0]), float(ends[1]))
 
     def __add__(self, other: "GramSums") -> "GramSums":
-        """Of both."""
+        """The sums over both parts of a log, which have the same k and d."""
         low, high = min(self.low, other.low), max(self.high, other.high)
         return GramSums(self.gram + other.gram, self.shift + other.shift, low, high)
 
     def solved(self) -> "RewardModel":
-        """The coefficients for each fold, from the other folds."""
+        """The fitted model: for each fold, coefficients from the other folds."""
         gram, shift = self.gram.sum(axis=0) - self.gram, self.shift.sum(axis=0) - self.shift  # (folds, k, ·)
         eye = np.eye(gram.shape[-1])
         pooled = np.linalg.solve(gram.sum(axis=1) + POOLED * eye, shift.sum(axis=1)[..., None])[
@@ -65,14 +70,18 @@ class GramSums:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """Coefficients (folds, k, d + 1) and the range of predictions."""
+    """A cross-fitted linear model of rewards. `theta`: coefficients (folds, k, d + 1), the constant first. `low`,
+    `high`: the range that predictions are clipped to, in units of rewards.
+    """
 
     theta: Array
     low: float
     high: float
 
     def predict(self, rounds: LoggedRounds) -> Array:
-        """q̂ of every arm, (n, k), by coefficients that did not see the round's fold."""
+        """Expected rewards q̂ (n, k) of every arm, in units of rewards, each by coefficients that did not see the
+        round's fold. A log without users has to be read in the same chunks as when the model was fitted.
+        """
         x, fold = _design(rounds), _folds(rounds)
         q_hat = np.empty((len(x), self.theta.shape[1]))
         for f in range(FOLDS):
@@ -81,16 +90,14 @@ class RewardModel:
 
 
 def fit(chunks: Iterable[LoggedRounds], k: int) -> RewardModel | None:
-    """The model of a log of k arms. None if it has no round whose reward is known."""
+    """The reward model of a log of k arms, from its chunks in one pass. None if the log has no round whose reward is
+    known.
+    """
     total: GramSums | None = None
     for rounds in chunks:
         part = GramSums.of(rounds, k)
         total = part if total is None else total + part
     return total.solved() if total is not None and total.low <= total.high else None
-
-
-def _solved(matrix: Array, vector: Array) -> Array:
-    return np.asarray(np.linalg.solve(matrix, vector[..., None])[..., 0], dtype=np.float64)
 
 
 def _design(rounds: LoggedRounds) -> Array:
@@ -99,5 +106,7 @@ def _design(rounds: LoggedRounds) -> Array:
 
 
 def _folds(rounds: LoggedRounds) -> NDArray[np.int64]:
-    """By user, or else in turn within a chunk: a log must be read in the same chunks when it is predicted."""
+    """Fold (n,) of each round: by user, or else in turn within a chunk, so that a log without users must be read in the
+    same chunks when it is predicted.
+    """
     return (np.arange(len(rounds.reward)) if rounds.user is None else groups_of(rounds.user)) % FOLDS

@@ -1,4 +1,5 @@
-"""Confidence sequences of policies on a log: `sequences` fed with what `targets` places.
+"""Adapter from placed policies to confidence sequences: `inference.sequences` fed with what `evaluation_policies`
+places.
 
 Values are mapped from their range to [0, 1] for the bets and back. Where the log has every arm's propensity and q̂ as
 they were known before the draw, the bets use both; a log with only the action's propensity, or whose q̂ was fitted on
@@ -15,21 +16,23 @@ from experiments.ope.evaluation_policies import PlacedPolicy
 Bounds = tuple[float, float]
 
 
-def follow(
+def policy_sequence(
     mine: PlacedPolicy, other: PlacedPolicy | None, rounds: LoggedRounds, bounds: Bounds, heaviest: tuple[float, float]
 ) -> Sequence | None:
-    """The sequence of a value, or of the difference to `other`'s, over these rounds. None if a value leaves `bounds`.
+    """The confidence sequence over these rounds of the value of `mine`, or of its difference to the value of `other`.
+    None if the worth of a reward leaves `bounds`, because a sequence would then promise falsely.
 
-    `heaviest`: the largest weight that is expected of either, 1 / floor. A wrong guess costs only width.
+    `bounds`: the range of a value, in its own unit. `heaviest`: the largest weight that is expected of either policy, 1
+    / floor. A wrong guess costs only width.
     """
     policies = (mine,) if other is None else (mine, other)
-    span, reward = bounds[1] - bounds[0], (mine.weighed.reward - bounds[0]) / (bounds[1] - bounds[0])
+    span, reward = bounds[1] - bounds[0], (mine.weighted.reward - bounds[0]) / (bounds[1] - bounds[0])
     if not ((reward >= 0.0) & (reward <= 1.0)).all():
         return None
     value = None if rounds.q_hat is None else mine.value
     if value is None or rounds.propensities is None or any(p.pi is None for p in policies):
         column = np.zeros(len(reward), dtype=np.intp), reward, rounds.pscore[:, None], np.zeros((len(reward), 1))
-        pis = [(p.weighed.w * rounds.pscore)[:, None] for p in policies]
+        pis = [(p.weighted.w * rounds.pscore)[:, None] for p in policies]
         return _start([WEIGHTS_ONLY] * len(policies)).fed(SequenceDraws(*column), *pis)
     table = SequenceDraws(rounds.action, reward, rounds.propensities, (value - bounds[0]) / span)
     return _start([levels(weight) for weight in heaviest[: len(policies)]]).fed(
@@ -38,7 +41,9 @@ def follow(
 
 
 def bounds_of(sequence: Sequence | None, bounds: Bounds, level: float = LEVEL) -> Bounds | None:
-    """What the sequence says at this moment, in the value's own range."""
+    """The sequence's interval (low, high) at this moment, mapped from [0, 1] back to the value's own unit; None without
+    a sequence.
+    """
     if sequence is None:
         return None
     low, high = sequence.bounds(level)
@@ -51,5 +56,5 @@ def _start(policies: list[SequenceLevels]) -> Sequence:
 
 
 def merged(left: Sequence | None, right: Sequence | None) -> Sequence | None:
-    """Over both parts, None if either has none."""
+    """The sequence over both parts of a log, None if either part has none."""
     return left + right if left is not None and right is not None else None

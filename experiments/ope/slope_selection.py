@@ -20,34 +20,40 @@ FAMILIES = ("clipped", "clipped_dr", "switch_dr", "dros")
 
 
 class SelectedThreshold(NamedTuple):
-    """The threshold of a family and the moments of its φ."""
+    """The threshold (a weight; λ for dros) that SLOPE chose for one family of estimators, and the moments of φ at
+    it.
+    """
 
     threshold: float
     moments: Moments
 
 
 class ThresholdLadder(NamedTuple):
-    """The moments of every family's φ at every threshold. Merges by `merged`."""
+    """Moments of φ at every threshold of `GRID`, for every family of estimators: {family: moments in the order of
+    GRID}. Made for each part of a log if `EvaluationConfig.slope` is set; parts merge by `merged`.
+    """
 
-    rungs: dict[str, tuple[Moments, ...]]
+    rungs: dict[str, tuple[Moments, ...]]  # family → moments, in the order of GRID
 
     @classmethod
     def of(cls, rounds: WeightedRounds) -> "ThresholdLadder":
-        """Of n rounds. Without a model of rewards: of `clipped` only."""
+        """The moments of n rounds. Without a model of rewards: of the family `clipped` only."""
         return cls({family: tuple(Moments.of(_phi(family, rounds, t)) for t in GRID) for family in _families(rounds)})
 
     def merged(self, other: "ThresholdLadder") -> "ThresholdLadder":
-        """Of both parts of a log."""
+        """The moments over both parts of a log, of the families that both parts have."""
         pairs = {f: zip(rungs, other.rungs[f], strict=True) for f, rungs in self.rungs.items() if f in other.rungs}
         return ThresholdLadder({family: tuple(a + b for a, b in both) for family, both in pairs.items()})
 
     def chosen(self, level: float = LEVEL) -> dict[str, SelectedThreshold]:
-        """The choice in each family."""
+        """{family: chosen threshold}. `level`: of the intervals whose half-widths SLOPE compares."""
         return {family: select(rungs, level) for family, rungs in self.rungs.items()}
 
 
 def select(rungs: tuple[Moments, ...], level: float = LEVEL) -> SelectedThreshold:
-    """The choice among the moments of one family, in the order of `GRID`."""
+    """SLOPE's choice among the moments of one family, `rungs` in the order of `GRID`; the first rung, without a
+    threshold, if no other agrees with it.
+    """
     value = np.array([m.mean for m in rungs])
     ends = [interval(m, level) for m in rungs]
     half = np.minimum.accumulate([(i.high - i.low) / 2.0 for i in ends])

@@ -1,7 +1,10 @@
-"""Learning a policy on one part of a randomised experiment, to evaluate it on the other.
+"""Train–test split of a randomised experiment: a policy is learned on one part, to be evaluated on the other.
 
-The part that teaches is chosen at random and never evaluated on; neither is the best fixed arm chosen there that the
-learned policy is compared with, nor the model q̂ that the estimator uses.
+The training part is chosen at random and never evaluated on. The best fixed arm that the learned policy is compared
+with is chosen there, and the model q̂ that the estimator uses is learned there: neither has seen the rounds of the
+evaluation.
+
+Shapes: n rounds of the experiment, k arms.
 """
 
 from typing import NamedTuple
@@ -14,39 +17,46 @@ from bandit.arrays import Array
 from bandit.catalogue.model import Stage
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds
-from experiments.ope.evaluation_policies import EvaluationPolicy, deciding
+from experiments.ope.evaluation_policies import EvaluationPolicy, snapshot_policy
 
 
 class TrainedPolicy(NamedTuple):
-    """What the first part taught: the policy, the best single arm, and the rounds of the other part with their q̂."""
+    """What the training part taught: the learned policy as a snapshot, the number of the arm with the best mean reward
+    (`best`), and the rounds of the test part with the q̂ of the snapshot, in units of rewards.
+    """
 
     snapshot: Snapshot
     best: int
     rounds: LoggedRounds
-    taught: int  # rounds learned from
+    training_rounds: int  # how many rounds it was learned from
 
     def target(self) -> EvaluationPolicy:
-        """The learned policy, to evaluate."""
-        return EvaluationPolicy("learned", deciding(self.snapshot, self.snapshot.stage_spec.arms))
+        """The learned policy as an evaluation policy called "learned", for the rounds of the test part."""
+        return EvaluationPolicy("learned", snapshot_policy(self.snapshot, self.snapshot.stage_spec.arms))
 
 
 def learn(app: str, name: str, stage: Stage, rounds: LoggedRounds, seed: int, share: float = 0.5) -> TrainedPolicy:
-    """Learn the stage's policy on a random `share` of the rounds, which have x and the propensities of every arm."""
-    teaches = np.random.default_rng(seed).random(len(rounds.reward)) < share
-    lesson, rest = rounds.only(teaches), rounds.only(~teaches)
-    snapshot = Snapshot(app, name, stage, int(teaches.sum()), _belief(stage, lesson))
+    """Learn the stage's policy on a random `share` of the rounds, and keep the others for the test.
+
+    `rounds` need x, encoded as the stage encodes it, and the propensities of every arm. `seed` decides which rounds
+    teach. All of them are learned at once, which is exact only for policies whose updates do not depend on what was
+    learned before.
+    """
+    in_training = np.random.default_rng(seed).random(len(rounds.reward)) < share
+    lesson, rest = rounds.only(in_training), rounds.only(~in_training)
+    snapshot = Snapshot(app, name, stage, int(in_training.sum()), _belief(stage, lesson))
     scores = engine.choose_many(
         engine.prepare(snapshot), _x(rest), np.ones((len(rest.reward), len(stage.arms)), np.bool_)
     )
     low, span = stage.reward.min, stage.reward.max - stage.reward.min
     means = [lesson.reward[lesson.action == a].mean() for a in range(len(stage.arms))]
     return TrainedPolicy(
-        snapshot, int(np.argmax(means)), rest._replace(q_hat=low + span * scores.mean), int(teaches.sum())
+        snapshot, int(np.argmax(means)), rest._replace(q_hat=low + span * scores.mean), int(in_training.sum())
     )
 
 
 def _belief(stage: Stage, lesson: LoggedRounds) -> belief.Belief:
-    """All at once: exact for policies whose sites do not depend on what was learned before."""
+    """The belief after all rounds at once: exact for policies whose sites do not depend on what was learned before."""
     x, k = _x(lesson), len(stage.arms)
     reward: Array = (lesson.reward - stage.reward.min) / (stage.reward.max - stage.reward.min)
     arm: NDArray[np.intp] = lesson.action

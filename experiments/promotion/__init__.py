@@ -1,1 +1,3 @@
-"""Whether a policy may go live: the verdict, what changes, the lift of what is live."""
+"""Promotion: whether a policy may replace the one that is live (`verdict`), and what the live policy earns over the
+holdout (`lift_monitor`).
+"""

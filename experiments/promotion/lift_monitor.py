@@ -1,4 +1,4 @@
-"""Live lift: what the stage earns with its policy, less what the holdout earns without.
+"""Lift monitor: what the stage earns with its policy, less what the holdout earns without.
 
 Which of the two a user gets is itself a draw, of known probability: the declared share of the holdout. So this is an
 evaluation on a log of two arms, "live" and "holdout", with the same intervals, sequences and refusals; one of its tests
@@ -25,7 +25,14 @@ LIVE, HOLDOUT, NONE = "live", "holdout", "none"
 
 
 class LiftReport(NamedTuple):
-    """What goes on at a stage. `over_none`: of the decisions outside the holdout, by their propensities."""
+    """The live lift of a stage, measured in two ways, and tests of what was shown.
+
+    `lift`: evaluation of the live policy on the log of two arms; its contrast "holdout" is the lift. `over_none`:
+    evaluation of the decisions outside the holdout, by their propensities; its contrast "none" needs no holdout. Values
+    are in units of rewards, or of currency if a worth was given. `stage` and `versions`: sample-ratio tests of the
+    stage and of each policy version. `recurring`: users come back, so the sequence of the lift does not hold and is
+    left out.
+    """
 
     lift: Evaluation  # of the live policy; its contrast "holdout" is the lift
     over_none: Evaluation  # of the live policy; its contrast "none" needs no holdout
@@ -35,12 +42,19 @@ class LiftReport(NamedTuple):
 
     @property
     def alarms(self) -> list[int]:
-        """Versions whose routing is called wrong."""
+        """Policy versions whose shown arms are not what was drawn: the evidence of their sample-ratio test has reached
+        `ALARM`.
+        """
         return [version for version, routing in self.versions.items() if routing.evidence >= ALARM]
 
 
 def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None, level: float = LEVEL) -> LiftReport:
-    """Of a log with the holdout marked. InvalidRequest if it does not say which share was declared, or lacks q̂."""
+    """The lift report of a log in which the holdout is marked. Called by `journey-bandit monitor` and by reviews; the
+    source is read several times.
+
+    `rewards`: the declared range; `worth`: turns rewards into currency, net of costs; `level`: of all intervals. Raises
+    InvalidRequest if the log does not say who is in the holdout and which share was declared, or lacks q̂.
+    """
     live, held = EvaluationPolicy(LIVE, FixedArm(0)), EvaluationPolicy(HOLDOUT, FixedArm(1))
     ask = EvaluationConfig(
         (EvaluationPolicy(LIVE, LoggedProbabilities()),),
@@ -50,9 +64,9 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
         prefix=True,
     )
     two = EvaluationConfig((live,), (held,), rewards=RewardRange(*ask.bounds), heaviest=20.0, prefix=True)
-    (lift,) = core.evaluate([partial(_assigned, source, ask)], two, level)
+    (lift,) = core.evaluate([partial(_holdout_chunks, source, ask)], two, level)
     (over_none,) = core.evaluate([source], ask, level)
-    users, rounds, versions = _passed(source)
+    users, rounds, versions = _shown(source)
     recurring = users < rounds
     if recurring and HOLDOUT in lift.contrasts:
         lift = lift._replace(contrasts={name: e._replace(sequence=None) for name, e in lift.contrasts.items()})
@@ -60,8 +74,10 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
     return LiftReport(lift, over_none, stage, versions, recurring)
 
 
-def _passed(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
-    """Users, rounds of users, and the routing of each version, of the decisions outside the holdout."""
+def _shown(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
+    """How many users there are, how many rounds they have, and {version: sample-ratio test} of the decisions outside
+    the holdout.
+    """
     users, rounds, versions = set[int](), 0, dict[int, SampleRatio]()
     for chunk in source():
         live = chunk if chunk.holdout is None else chunk.only(~chunk.holdout)
@@ -73,13 +89,17 @@ def _passed(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:
     return len(users), rounds, versions
 
 
-def _assigned(source: Source, ask: EvaluationConfig) -> Iterator[LoggedRounds]:
+def _holdout_chunks(source: Source, ask: EvaluationConfig) -> Iterator[LoggedRounds]:
     for chunk in source():
-        yield assigned(chunk, ask.worth)
+        yield holdout_rounds(chunk, ask.worth)
 
 
-def assigned(chunk: LoggedRounds, worth: ArmWorth | None = None) -> LoggedRounds:
-    """The same rounds on a log of two arms: 0 live, 1 holdout. Rewards are net if a worth is given."""
+def holdout_rounds(chunk: LoggedRounds, worth: ArmWorth | None = None) -> LoggedRounds:
+    """The same rounds as a log of two arms: action 0 is live, 1 is holdout, propensities (n, 2) are by the declared
+    share. Rewards and q̂ (of no nudge, for both arms) are net, in currency, if a worth is given.
+
+    Raises InvalidRequest if the log lacks the holdout, its declared share or q̂.
+    """
     if chunk.holdout is None or chunk.holdout_share is None or chunk.q_hat is None:
         problem = "it does not say who is in the holdout, the share that was declared, and q̂"
         raise InvalidRequest(Problem("holdout", problem, "monitor a service's ledger"))

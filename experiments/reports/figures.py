@@ -1,4 +1,6 @@
-"""Figures of a comparison and of a sensitivity sweep, as SVG or PNG files."""
+"""Figures of a comparison of simulated policies and of a sensitivity sweep, as SVG or PNG files. The same numbers give
+the same bytes.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.reports.report import ReportSeries
-from experiments.reports.simulation_report import PolicyResult, SeedResult, band
+from experiments.reports.simulation_report import ComparisonSubject, PolicyResult, band
 
 COLOURS = ("#2563eb", "#dc2626", "#6b7280", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 
 
-def comparison(run: SeedResult, played: list[PolicyResult], folder: Path, kind: str = "png") -> list[Path]:
-    """regret, value, conversion, arms by persona, fatigue, delay: one file each in `folder`."""
+def comparison(run: ComparisonSubject, played: list[PolicyResult], folder: Path, kind: str = "png") -> list[Path]:
+    """Write the figures of a comparison into `folder`, one file each: regret, value and conversion, fatigue, arms by
+    persona, delay. Returns the paths; `kind` is the suffix, png or svg.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     cumulative = [band(p.policy, np.cumsum(p.regret, axis=1)) for p in played]
     value = [band(p.policy, np.cumsum(p.value, axis=1) / p.users) for p in played]
@@ -38,7 +42,9 @@ def comparison(run: SeedResult, played: list[PolicyResult], folder: Path, kind: 
 
 
 def tornado(title: str, unit: str, bars: Sequence[tuple[str, float, float]], base: float, file: Path) -> Path:
-    """Bars (name, value at the low end, value at the high end) around `base`, widest on top."""
+    """Write a tornado chart to `file` and return it: bars (name, value at the low end, value at the high end) in `unit`
+    around `base`, widest on top.
+    """
     figure = Figure(figsize=(7.0, 0.45 * len(bars) + 1.4), layout="constrained")
     axes = figure.add_subplot()
     ordered = sorted(bars, key=lambda bar: abs(bar[2] - bar[1]))
@@ -108,7 +114,7 @@ def _labelled(axes: Axes, title: str, along: str, unit: str) -> None:
 
 
 def _save(figure: Figure, file: Path) -> Path:
-    """No date, so that the same numbers give the same file."""
+    """Write the figure, without a date, so that the same numbers give the same file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "journey-bandit"}):
         figure.savefig(file, dpi=130, metadata={"Date": None} if file.suffix == ".svg" else None)

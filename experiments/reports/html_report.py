@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, drawings inline as SVG, nothing loaded from anywhere."""
+"""HTML page of a report, report.html: one self-contained file, drawings inline as SVG, nothing loaded from anywhere."""
 
 import html
 import io
@@ -37,7 +37,9 @@ dt { color: #5a6570; } dd { margin: 0; overflow-wrap: anywhere; }
 
 
 def render(report: Report) -> str:
-    """The page: the answers of a review if there are any, else what there is of tables and drawings."""
+    """The HTML page of a report: the answers of a review if there are any, else its tables and curves. The same report
+    gives the same bytes; all text in it is escaped.
+    """
     return _answered(report) if report.answers else _plain(report)
 
 
@@ -128,7 +130,7 @@ def _lines(unit: str, series: tuple[ReportSeries, ...]) -> str:
 
 
 def _colours(series: tuple[ReportSeries, ...]) -> list[str]:
-    """No nudge is grey everywhere; the others take their colours in turn."""
+    """A colour for each series: no nudge is grey everywhere, the others take their colours in turn."""
     others = itertools.cycle(_COLOURS)
     return [_NONE if "no" in line.name.replace("none", "no").split() else next(others) for line in series]
 

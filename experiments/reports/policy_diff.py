@@ -1,6 +1,7 @@
-"""What changes when one policy takes another's place: on which contexts, towards which nudge, at what expected cost.
+"""Policy diff: what changes when one policy takes another's place, on which contexts, towards which nudge, at what
+expected cost. Both policies are asked on the same contexts, those of the log.
 
-Both are asked on the same contexts, those of the log. Shapes: n contexts, k arms.
+Shapes: n contexts, k arms.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,12 @@ _SHOWN = 8  # segments of a table
 
 
 class PolicyDiff(NamedTuple):
-    """`moved`: mean total variation, the share of draws that differ; `leader`: contexts whose likeliest arm changes."""
+    """Differences between two policies on n contexts. `before` names the policy that is replaced.
+
+    `moved`: mean total variation in [0, 1], the share of draws that differ. `leader`: share of contexts whose likeliest
+    arm changes. `was`, `now`: (k,) mean probabilities of the arms. `cost`: change of the expected cost of a decision,
+    in currency. `segments`: (name, contexts, moved, change of cost), the most moved first.
+    """
 
     before: str
     n: int
@@ -30,7 +36,9 @@ class PolicyDiff(NamedTuple):
     segments: tuple[tuple[str, int, float, float], ...]  # (name, contexts, moved, change of cost), most moved first
 
     def tables(self, currency: str) -> tuple[ReportTable, ...]:
-        """Arms, then the segments that move most."""
+        """Two tables for the report: shares of the arms before and now, then the eight segments that move most.
+        `currency`: its code.
+        """
         arms = tuple(
             ReportRow(arm, (f"{100 * a:.1f} %", f"{100 * b:.1f} %", f"{100 * (b - a):+.1f}"))
             for arm, a, b in zip(self.arms, self.was, self.now, strict=True)
@@ -47,7 +55,7 @@ class PolicyDiff(NamedTuple):
         )
 
     def sentence(self, currency: str) -> str:
-        """In short."""
+        """The difference in one sentence for the report, costs in `currency` per 1,000 decisions."""
         return (
             f"Against {self.before}: {100 * self.moved:.1f} % of draws change, the likeliest nudge changes in "
             f"{100 * self.leader:.1f} % of {self.n:,} contexts; the expected cost changes by {1000 * self.cost:+,.0f} "
@@ -59,8 +67,12 @@ def diff(
     before: str, arms: tuple[str, ...], was: Array, now: Array, q_hat: Array, worth: ArmWorth, value: float,
     segments: Mapping[str, NDArray[np.str_]],
 ) -> PolicyDiff:  # fmt: skip
-    """was, now, q_hat (n, k); segments: feature → label of each context. What a nudge costs is its cost and, where a
-    reward is expected, its share of it: value − gain for each unit.
+    """The policy diff of probabilities `was` and `now` (n, k), with expected rewards `q_hat` (n, k) in units of
+    rewards.
+
+    What a nudge costs is its cost and, where a reward is expected, its share of it: `value` − gain for each unit of
+    reward, in currency. `segments`: {feature: label (n,) of each context}; segments of fewer than 20 contexts are left
+    out.
     """
     paid = worth.cost + (value - worth.gain) * q_hat
     tv = 0.5 * np.abs(now - was).sum(axis=1)

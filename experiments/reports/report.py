@@ -1,5 +1,5 @@
-"""A report: what one run of a policy showed, as a frozen value. `tracking` writes it and `page` draws it; neither
-computes. Every number in it comes from the arrays handed in.
+"""Report of one run of a policy, as a frozen value. `experiments.mlflow.tracking` writes it and `html_report` draws it;
+neither computes. Every number in it comes from the arrays handed in.
 
 Shapes: n decisions, k arms.
 """
@@ -16,14 +16,16 @@ POINTS = 300  # of a series: the browser shows no more
 
 
 class ReportRow(NamedTuple):
-    """One line of a table: a name and its cells, already words."""
+    """One row of a table: a name and its cells, numbers already formatted as text."""
 
     name: str
     cells: tuple[str, ...]
 
 
 class ReportTable(NamedTuple):
-    """`note` says what the numbers are."""
+    """A table: `head` has one entry for each cell of a row (the column of names has none), `note` says what the numbers
+    are.
+    """
 
     title: str
     head: tuple[str, ...]
@@ -32,7 +34,9 @@ class ReportTable(NamedTuple):
 
 
 class ReportSeries(NamedTuple):
-    """Values along decisions: step (p,), value (p,), and optional bounds (p,)."""
+    """A series of p ≤ 300 points along decisions or days: `step` (p,), `value` (p,), and optional bounds `low` and
+    `high` (p,).
+    """
 
     name: str
     step: Array
@@ -42,7 +46,7 @@ class ReportSeries(NamedTuple):
 
 
 class ReportBar(NamedTuple):
-    """A value with its interval."""
+    """One bar of a forest plot: a value with its interval, in the unit of the answer it stands in."""
 
     name: str
     value: float
@@ -51,22 +55,31 @@ class ReportBar(NamedTuple):
 
 
 class ReportAnswer(NamedTuple):
-    """One question of a reviewer, answered; then what shows it."""
+    """One question of a reviewer with its answer in a sentence, then the tables and drawings that show it. `code` is a
+    command to copy; `unit` is that of the forest plot.
+    """
 
     question: str
     answer: str
     tables: tuple[ReportTable, ...] = ()
-    note: str = ""
+    note: str = ""  # small print below the answer
     code: str = ""
     lines: tuple[str, tuple[ReportSeries, ...]] | None = None  # (unit, series)
-    stack: tuple[ReportSeries, ...] = ()
+    stack: tuple[ReportSeries, ...] = ()  # arm shares over time, they sum to 1
     forest: tuple[ReportBar, ...] = ()
     histogram: tuple[str, Array] | None = None  # (what, values in [0, 1])
     unit: str = ""
 
 
 class Report(NamedTuple):
-    """Everything a reviewer sees of one run."""
+    """Everything a reviewer sees of one run of a policy. A frozen value with all numbers computed: who writes or draws
+    it only formats.
+
+    Guaranteed: `metrics` are rounded to 4 or 5 significant digits, headline first; `facts` have the same keys for all
+    runs of a kind; series have at most `POINTS` points (those of a simulation one a day); `command` makes the run
+    again. Made by `simulated` and `replayed` here, by `simulation_report.report` and by `review.build`; drawn by
+    `html_report.render`, written by `experiments.mlflow.tracking`.
+    """
 
     title: str
     verdict: str  # one sentence: is it better, by how much, how sure
@@ -78,14 +91,16 @@ class Report(NamedTuple):
     curves: tuple[tuple[str, str, tuple[ReportSeries, ...]], ...]  # (title, unit, series)
     shares: tuple[ReportSeries, ...]  # arm shares over time, they sum to 1
     propensities: Array  # (n,) of the drawn arms
-    floor: float
+    floor: float  # least propensity of an eligible arm
     command: str  # makes the run again
     answers: tuple[ReportAnswer, ...] = ()  # the fifteen of a review
     extra: tuple[tuple[str, ReportSeries], ...] = ()  # more series to log: (key, series)
 
 
 class ReportSubject(NamedTuple):
-    """What was run: names for people, and what makes it repeatable."""
+    """What was run: names for people (app, stage, data), and what makes the run repeatable (policy with its
+    hyperparameters, floor, version, seed, command, SHA-256 of the belief).
+    """
 
     app: str
     stage: str
@@ -94,14 +109,15 @@ class ReportSubject(NamedTuple):
     version: int
     seed: int
     command: str
-    belief_sha256: str
+    belief_sha256: str  # hexadecimal
     kind: str  # "simulation" or "replay"
     data: str
     alarms: tuple[str, ...] = ()  # of drift: arm, direction, when
 
 
 def simulated(subject: ReportSubject, log: LoggedDecisions, utility: Array, net: Array, currency: str) -> Report:
-    """A run on simulated people: the truth is known, `utility` (n, k) is the exact expected net value of each arm.
+    """Report of a run on simulated people, where the truth is known: `utility` (n, k) is the exact expected net value
+    of each arm, `net` (n,) the realised net value of each decision, both in `currency`.
 
     Holdout decisions are left out of everything but the comparison with the holdout.
     """
@@ -175,7 +191,9 @@ def replayed(
     reward: Array,
     what: str,
 ) -> Report:
-    """A rejection replay: `agreed` (n,) decisions met what was really `sent` (n,), whose `reward` (n,) is 0 or 1."""
+    """Report of a rejection replay (Li, Chu, Langford & Wang 2011) on real people. `agreed` (n,): decisions that met
+    what was really `sent` (n,), an arm's name; `reward` (n,) is 0 or 1. `what` names the reward in words.
+    """
     learned = rate(reward[agreed].sum(), int(agreed.sum()))
     arms = [rate(reward[sent == arm].sum(), int((sent == arm).sum())) for arm in log.arms]
     half = log.only(agreed)
@@ -271,7 +289,7 @@ def _arm_table(log: LoggedDecisions) -> ReportTable:
 
 
 def _earned(reward: Array) -> str:
-    """How often rewards of yes or no came; the mean of others."""
+    """The reward in words: the rate with its interval if rewards are yes or no, else the mean with its interval."""
     return _share(rate(reward.sum(), len(reward))) if np.isin(reward, (0.0, 1.0)).all() else _span(mean(reward))
 
 

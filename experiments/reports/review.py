@@ -1,4 +1,4 @@
-"""The review of one policy on the ledger of a live service: fifteen questions, answered in the order a reviewer asks.
+"""Review of one policy on the ledger of a live service: fifteen questions, answered in the order a reviewer asks.
 
 Everything is computed before; here it is put together. A log that cannot answer says so in every answer that would need
 it.
@@ -17,13 +17,19 @@ __all__ = ["ReviewFindings", "ReviewSubject", "build"]
 
 
 def build(about: ReviewSubject, found: ReviewFindings) -> Report:
-    """The report. Metrics are those a reviewer sorts by; series have at most 300 points."""
-    regret, shares, least = parts.regret(found), parts.windows(about.arms, found.pi), parts.least(found)
+    """The report of a review. Metrics are those a reviewer sorts by, left out where the log cannot answer; lifts are in
+    percentage points if rewards are yes or no, net values in the app's currency; series have at most 300 points.
+    """
+    regret, shares, least = (
+        parts.regret(found),
+        parts.mean_shares(about.arms, found.pi),
+        parts.least_propensities(found),
+    )
     lift = found.reward.contrasts.get("none")
     champion = found.net.contrasts.get(about.champion)
     first = (
         f"{about.algorithm} at {about.app}/{about.stage}, {about.kind}: "
-        f"{parts.first(about, lift, champion)}; gate: {found.verdict.decision}."
+        f"{parts.first_sentence(about, lift, champion)}; gate: {found.verdict.decision}."
     )
     facts = {
         "kind": about.kind,
@@ -62,13 +68,15 @@ def _metrics(
     about: ReviewSubject, found: ReviewFindings, lift: Estimate | None, champion: Estimate | None
 ) -> dict[str, float]:
     scale, lifted, earned = (100.0, "lift_pp", "dr_pct") if about.binary else (1.0, "lift", "dr")
-    d, first = found.reward.diagnostics, parts.default(found.reward)
+    d, first = found.reward.diagnostics, parts.default_estimate(found.reward)
     metrics = {
-        **_three(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
-        **_three(None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")),
-        **_three(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
-        **_earned(about, found.rounds.reward),
-        **_three(first, scale, (earned, "dr_lcb", "dr_ucb")),
+        **_estimate_metrics(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
+        **_estimate_metrics(
+            None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")
+        ),
+        **_estimate_metrics(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
+        **_reward_metrics(about, found.rounds.reward),
+        **_estimate_metrics(first, scale, (earned, "dr_lcb", "dr_ucb")),
         "ess": d["ess"],
         "max_w": d["max_weight"],
         "min_prop": float(np.where(found.eligible, found.pi, np.inf).min(initial=np.inf)),
@@ -80,7 +88,7 @@ def _metrics(
     return {k: float(f"{v:.4g}") for k, v in metrics.items() if np.isfinite(v)}
 
 
-def _earned(about: ReviewSubject, reward: Array) -> dict[str, float]:
+def _reward_metrics(about: ReviewSubject, reward: Array) -> dict[str, float]:
     """How many decisions had a reward, and the mean reward where it is not yes or no."""
     if not len(reward):
         return {}
@@ -88,18 +96,18 @@ def _earned(about: ReviewSubject, reward: Array) -> dict[str, float]:
     return conversion if about.binary else {**conversion, "mean_reward": float(reward.mean())}
 
 
-def _grouped(found: ReviewFindings) -> str:
+def _unit_phrase(found: ReviewFindings) -> str:
     return f", in {found.reward.units:,} groups of users" if found.reward.by_user else ""
 
 
-def _held(found: ReviewFindings) -> list[str]:
-    """What is to be noted of who is in the holdout."""
+def _holdout_notes(found: ReviewFindings) -> list[str]:
+    """A sentence about the assignment of users to the holdout, if its shares are not those declared; else nothing."""
     lift = found.monitored.lift
     note = lift.shares and lift.shares.note(lift.diagnostics["propensity_evidence"])
     return [f"holdout: {note}"] if note else []
 
 
-def _three(e: Estimate | None, scale: float, names: tuple[str, str, str]) -> dict[str, float]:
+def _estimate_metrics(e: Estimate | None, scale: float, names: tuple[str, str, str]) -> dict[str, float]:
     if e is None:
         return {}
     low, high = e.sequence or e.interval
@@ -149,7 +157,7 @@ def _answers(
         ),
         ReportAnswer(
             "How many decisions, how many seeds?",
-            f"{found.reward.n:,} decisions whose reward is known{_grouped(found)}; "
+            f"{found.reward.n:,} decisions whose reward is known{_unit_phrase(found)}; "
             f"{found.reward.holdout:,} more in the holdout. Live traffic has one history, so there is one seed.",
         ),
         ReportAnswer(
@@ -165,7 +173,7 @@ def _answers(
             f"{d['max_weight']:.1f}; {100 * d['unsupported']:.2f} % of its choices could never be drawn"
             + (f". {silent}" if refused else "."),
             histogram=("propensity of what was shown", found.rounds.pscore),
-            note="; ".join([*found.reward.notes, *_held(found)]),
+            note="; ".join([*found.reward.notes, *_holdout_notes(found)]),
         ),
         ReportAnswer(
             "Is regret flattening?",

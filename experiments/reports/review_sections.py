@@ -1,4 +1,8 @@
-"""What a review is made of: the facts and findings it is given, and their words, tables and drawings. Pure."""
+"""Sections of a review: the facts and findings that a review is given, and the functions that turn them into words,
+tables and drawings. Pure.
+
+Shapes: n rounds outside the holdout whose rewards are known, k arms.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,7 +12,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array
 from experiments.data.rounds import LoggedRounds
-from experiments.inference.segments import SegmentSums
+from experiments.inference.segments import SegmentEffects
 from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.promotion.lift_monitor import LiftReport
 from experiments.promotion.verdict import PromotionVerdict
@@ -19,35 +23,43 @@ _WINDOWS = 40  # points of a series of shares
 
 
 class ReviewSubject(NamedTuple):
-    """What is reviewed, in words, the same facts for every run."""
+    """What is reviewed: facts in words, the same fields for every review. `currency` is a code such as EUR, `floor` a
+    probability, digests are hexadecimal SHA-256.
+    """
 
     app: str
     stage: str
     currency: str
     kind: str  # candidate or live
-    algorithm: str
-    settings: str
-    arms: tuple[str, ...]
+    algorithm: str  # tag of the policy
+    settings: str  # hyperparameters in words
+    arms: tuple[str, ...]  # k names
     floor: float
     version: int  # settlements learned
     belief_sha256: str
     policy_sha256: str
-    salt_id: str
+    salt_id: str  # hash of the service's salt
     champion: str  # what it is compared with
     rule: str  # the promotion rule in words
     data: str  # which decisions
     data_sha256: str
     window: str  # from … to
-    alarms: tuple[str, ...]
+    alarms: tuple[str, ...]  # of drift
     live: str  # what is live, since when, who, why
-    rollback: str
-    command: str
-    git: str
+    rollback: str  # how to roll back, and to what
+    command: str  # makes the review again
+    git: str  # commit of the code
     binary: bool  # rewards are yes or no: lifts in percentage points
 
 
 class ReviewFindings(NamedTuple):
-    """What was computed. `pi` (n, k): what the policy would do on the rounds; `value` (n, k): modelled net values."""
+    """What was computed for a review. `pi` (n, k): the probabilities of the policy on the rounds; `value` (n, k):
+    modelled net values in currency.
+
+    `reward`: the evaluation in units of rewards; `net`: the one in currency, net of costs; `monitored`: the live lift;
+    `segments`: {feature: effects against the champion, in currency}; `diff`: against the version that is live, if there
+    is one.
+    """
 
     rounds: LoggedRounds  # outside the holdout, rewards known
     eligible: NDArray[np.bool_]  # (n, k)
@@ -56,34 +68,38 @@ class ReviewFindings(NamedTuple):
     reward: Evaluation
     net: Evaluation
     monitored: LiftReport
-    segments: Mapping[str, SegmentSums]
-    verdict: PromotionVerdict
+    segments: Mapping[str, SegmentEffects]
+    verdict: PromotionVerdict  # of the promotion rule
     diff: PolicyDiff | None
     control: int = 0  # decisions of the holdout
     exposed: int = 0  # those whose person had been shown nudges before
 
 
-def first(about: ReviewSubject, lift: Estimate | None, champion: Estimate | None) -> str:
-    """Against what it would replace, then against no nudge."""
+def first_sentence(about: ReviewSubject, lift: Estimate | None, champion: Estimate | None) -> str:
+    """The first sentence of a review: the policy against what it would replace, in currency, then against no nudge, in
+    rewards.
+    """
     scale = 100.0 if about.binary else 1.0
-    over_none = against(lift, "no nudge", unit(about), scale)
+    over_none = against(lift, "no nudge", reward_unit(about), scale)
     if about.champion == "none":
         return over_none
     return f"{against(champion, about.champion, f' {about.currency} per decision', 1.0)}; {over_none}"
 
 
-def default(evaluation: Evaluation) -> Estimate | None:
-    """The estimate that counts: the first."""
+def default_estimate(evaluation: Evaluation) -> Estimate | None:
+    """The estimate that counts: the first of the evaluation; None if the log cannot answer."""
     return next(iter(evaluation.estimates.values()), None)
 
 
-def unit(about: ReviewSubject) -> str:
-    """Of a lift in rewards."""
+def reward_unit(about: ReviewSubject) -> str:
+    """Unit of a lift in rewards: " points" if rewards are yes or no, else ""."""
     return " points" if about.binary else ""
 
 
 def against(e: Estimate | None, other: str, unit: str, scale: float) -> str:
-    """Better, worse or not distinguishable, by how much, how sure."""
+    """A contrast in words: better than, worse than or not distinguishable from `other`, with value and interval times
+    `scale`, in `unit`. The confidence sequence is used where there is one.
+    """
     if e is None:
         return f"not compared with {other}: the log cannot say"
     low, high = e.sequence or e.interval
@@ -92,13 +108,15 @@ def against(e: Estimate | None, other: str, unit: str, scale: float) -> str:
 
 
 def number(value: float) -> str:
-    """A probability, or that there is none."""
+    """A probability with four digits, or "not known" if it is not finite."""
     return f"{value:.4f}" if np.isfinite(value) else "not known"
 
 
 def agreement(evaluation: Evaluation, scale: float, unit: str) -> str:
-    """Whether estimators agree."""
-    first = default(evaluation)
+    """A sentence on whether the unbiased estimators agree, values times `scale`. The evaluation has to have
+    estimates.
+    """
+    first = default_estimate(evaluation)
     assert first is not None  # noqa: S101 - the caller looked
     values = [e.value for e in evaluation.estimates.values() if not e.biased]
     low, high = first.interval
@@ -109,8 +127,10 @@ def agreement(evaluation: Evaluation, scale: float, unit: str) -> str:
     )
 
 
-def harmed(found: Sequence[tuple[str, SegmentSums]], champion: str) -> str:
-    """Who is surely harmed, and the worst segment."""
+def harmed(found: Sequence[tuple[str, SegmentEffects]], champion: str) -> str:
+    """A sentence on who is surely harmed against `champion`, and on the worst segment. `found`: (feature, effects), one
+    at least.
+    """
     worst = min((s.worst for _, s in found), key=lambda w: w.shrunk.value)
     hurt = [h.name for _, s in found for h in s.hurt]
     surely = f"Surely harmed: {', '.join(hurt)}." if hurt else "None surely."
@@ -122,7 +142,11 @@ def harmed(found: Sequence[tuple[str, SegmentSums]], champion: str) -> str:
 
 
 def holdout(about: ReviewSubject, held: Estimate | None, control: int = 0, exposed: int = 0) -> ReportTable:
-    """What was served against the control group."""
+    """Table of what was served against the control group, in currency per decision.
+
+    `held`: the contrast with the holdout, None if the log cannot answer. `control`: decisions of the holdout;
+    `exposed`: those of people who had been shown nudges before, which the note explains.
+    """
     cells = (
         ("–", "–") if held is None else (f"{held.value:+.3f}", f"[{held.interval[0]:+.3f}, {held.interval[1]:+.3f}]")
     )
@@ -137,10 +161,11 @@ def holdout(about: ReviewSubject, held: Estimate | None, control: int = 0, expos
 
 
 def estimates(evaluation: Evaluation, scale: float) -> ReportTable:
-    """Every estimator."""
+    """Table of every estimator's value and interval, in rewards times `scale`, the unbiased ones first."""
     rows = tuple(
         ReportRow(
-            labelled(name, e), (f"{scale * e.value:.3f}", f"[{scale * e.interval[0]:.3f}, {scale * e.interval[1]:.3f}]")
+            estimator_label(name, e),
+            (f"{scale * e.value:.3f}", f"[{scale * e.interval[0]:.3f}, {scale * e.interval[1]:.3f}]"),
         )
         for name, e in sorted(evaluation.estimates.items(), key=lambda pair: pair[1].biased)
     )
@@ -149,15 +174,17 @@ def estimates(evaluation: Evaluation, scale: float) -> ReportTable:
     return ReportTable("What it would have earned", ("reward", "95 %"), rows, note if marked else "")
 
 
-def labelled(name: str, estimate: Estimate) -> str:
-    """An estimator's name, marked where it is biased by design."""
+def estimator_label(name: str, estimate: Estimate) -> str:
+    """An estimator's name, marked where the estimator is biased by design."""
     return f"{name}, biased" if estimate.biased else name
 
 
 def forest(evaluation: Evaluation, scale: float) -> tuple[ReportBar, ...]:
-    """The same as bars, with what the holdout really earned."""
+    """Bars of a forest plot: the same estimates as in the table, and what the holdout really earned, in rewards times
+    `scale`.
+    """
     bars = [
-        ReportBar(labelled(name, e), scale * e.value, scale * e.interval[0], scale * e.interval[1])
+        ReportBar(estimator_label(name, e), scale * e.value, scale * e.interval[0], scale * e.interval[1])
         for name, e in sorted(evaluation.estimates.items(), key=lambda pair: pair[1].biased)
     ]
     if evaluation.control:
@@ -166,8 +193,10 @@ def forest(evaluation: Evaluation, scale: float) -> tuple[ReportBar, ...]:
     return tuple(bars)
 
 
-def segment_table(name: str, found: SegmentSums, about: ReviewSubject) -> ReportTable:
-    """Lifts by the values of one feature."""
+def segment_table(name: str, found: SegmentEffects, about: ReviewSubject) -> ReportTable:
+    """Table of lifts over the champion by the values of one feature, in currency: shrunk, with 95 % and joint
+    intervals.
+    """
     rows = tuple(
         ReportRow(
             s.name,
@@ -181,7 +210,9 @@ def segment_table(name: str, found: SegmentSums, about: ReviewSubject) -> Report
 
 
 def arms(about: ReviewSubject, found: ReviewFindings) -> ReportTable:
-    """What was shown, what would be, what it earned."""
+    """Table of arms: share of decisions in which each was shown, share the policy would show, mean reward of those
+    shown.
+    """
     r = found.rounds
     n = max(len(r.action), 1)
     rows = []
@@ -194,7 +225,9 @@ def arms(about: ReviewSubject, found: ReviewFindings) -> ReportTable:
 
 
 def regret(found: ReviewFindings) -> tuple[ReportSeries, ...]:
-    """Cumulative regret by the policy's own model, of three ways to decide."""
+    """Cumulative regret in currency by the policy's own model, of three ways to decide: what was shown, this policy, no
+    nudge. Empty without rounds.
+    """
     value = np.where(found.eligible, found.value, -np.inf)
     n = len(value)
     if n == 0:
@@ -209,15 +242,17 @@ def regret(found: ReviewFindings) -> tuple[ReportSeries, ...]:
     return tuple(ReportSeries(name, step, np.cumsum(v)[step.astype(int) - 1]) for name, v in lines.items())
 
 
-def windows(arms: Sequence[str], pi: Array) -> tuple[ReportSeries, ...]:
-    """Mean probability of each arm along the log."""
+def mean_shares(arms: Sequence[str], pi: Array) -> tuple[ReportSeries, ...]:
+    """Mean probability of each arm along the log, in up to 40 windows: one series for each of the k arms; `pi` is (n,
+    k).
+    """
     step = steps(len(pi), _WINDOWS)
     parts = np.array([part.mean(axis=0) for part in np.split(pi, step[:-1].astype(int))]) if len(pi) else pi
     return tuple(ReportSeries(arm, step, parts[:, a]) for a, arm in enumerate(arms))
 
 
-def least(found: ReviewFindings) -> ReportSeries:
-    """Least probability of an eligible arm along the log."""
+def least_propensities(found: ReviewFindings) -> ReportSeries:
+    """Least probability of an eligible arm along the log, the minimum in each of up to 40 windows."""
     each = np.where(found.eligible, found.pi, np.inf).min(axis=1, initial=np.inf)
     step = steps(len(each), _WINDOWS)
     parts = np.array([part.min() for part in np.split(each, step[:-1].astype(int))]) if len(each) else each
@@ -225,5 +260,7 @@ def least(found: ReviewFindings) -> ReportSeries:
 
 
 def steps(n: int, points: int) -> Array:
-    """Up to `points` steps, the last one n."""
+    """Up to `points` whole steps (p,) as floats, evenly spaced from above 0 to n; the last one is n. Empty if n is
+    0.
+    """
     return np.unique(np.linspace(0, n, min(points, n) + 1)[1:].astype(int)).astype(float)

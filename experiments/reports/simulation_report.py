@@ -1,6 +1,9 @@
-"""Several policies on the same simulated people: a table and a report for each, from sums by day and seed.
+"""Comparison of several policies on the same simulated people: a table and a report for each, from sums by day and
+seed.
 
-Shapes: S seeds, D days, k arms, Z personas. Intervals are Student's over seeds, paired with no nudge by seed.
+Intervals are Student's over seeds, paired with no nudge by seed. Values and regret are in the app's currency.
+
+Shapes: S seeds, D days, k arms, Z personas, B age classes.
 """
 
 from typing import NamedTuple
@@ -13,12 +16,14 @@ from experiments.reports.report import Report, ReportRow, ReportSeries, ReportTa
 
 
 class PolicyResult(NamedTuple):
-    """One policy at one stage. Values are in currency; sums over the decisions of a day."""
+    """Result of one policy at one stage of a simulation, over S seeds and D days. Values and regret are in currency;
+    each entry (S, D) is a sum over the decisions of a day unless said otherwise.
+    """
 
     policy: str
-    arms: tuple[str, ...]
-    personas: tuple[str, ...]
-    users: int
+    arms: tuple[str, ...]  # k names
+    personas: tuple[str, ...]  # Z names
+    users: int  # of each seed
     decisions: Array  # (S, D)
     regret: Array  # (S, D)
     value: Array  # (S, D) expected net value
@@ -31,22 +36,26 @@ class PolicyResult(NamedTuple):
     shown: Array  # (Z, k) shown, all seeds
     ages: Array  # (B,) rewards by age, in equal parts of the window
     propensities: Array  # a sample
-    floor: float
+    floor: float  # least propensity of an eligible arm
 
     @property
     def value_per_user(self) -> Array:
-        """(S,) expected net value of a user over the whole run: tired and lost people count."""
+        """(S,) expected net value of a user over the whole run, in currency: tired and lost people count."""
         return np.asarray(self.value.sum(axis=1) / self.users)
 
 
 def of_seed(one: PolicyResult, s: int) -> PolicyResult:
-    """One seed of it alone."""
+    """The result of seed number `s` alone: arrays (S, D) become (1, D). Sums over all seeds (by_day, shown, ages) are
+    kept as they are.
+    """
     names = ("decisions", "regret", "value", "none", "conversions", "nudged", "fatigue", "opted_out")
     return one._replace(**{name: getattr(one, name)[s : s + 1] for name in names})
 
 
-class SeedResult(NamedTuple):
-    """What a comparison is about."""
+class ComparisonSubject(NamedTuple):
+    """What a comparison is about: app, stage and currency, the seeds that were run, users and days of each, and the
+    command that makes it again.
+    """
 
     app: str
     stage: str
@@ -57,8 +66,10 @@ class SeedResult(NamedTuple):
     command: str
 
 
-def table(run: SeedResult, played: list[PolicyResult], baseline: PolicyResult) -> ReportTable:
-    """The comparison, best net value first."""
+def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyResult) -> ReportTable:
+    """The comparison table, one row for each policy, best net value first. `baseline`: the run of no nudge, paired by
+    seed.
+    """
     head = (
         f"net value, {run.currency}/user",
         "over no nudge [95 %]",
@@ -92,13 +103,15 @@ def _row(one: PolicyResult, baseline: PolicyResult) -> ReportRow:
 
 
 def span(i: Interval) -> str:
-    """An interval in words; without bounds where one seed gives none."""
+    """An interval in words, value and bounds with two digits; without bounds where one seed gives none."""
     bounds = f" [{i.low:+.2f}, {i.high:+.2f}]" if np.isfinite(i.low) else ""
     return f"{i.value:+.2f}{bounds}"
 
 
 def band(name: str, values: Array) -> ReportSeries:
-    """Mean over seeds of values (S, D) by day, and Student's interval where there are seeds for it."""
+    """Series by day of the mean over seeds of `values` (S, D), with Student's 95 % interval where there are two seeds
+    or more.
+    """
     parts = [mean(values[:, d]) for d in range(values.shape[1])]
     step = np.arange(1.0, values.shape[1] + 1.0)
     if len(values) < 2:
@@ -108,7 +121,9 @@ def band(name: str, values: Array) -> ReportSeries:
 
 
 def metrics(one: PolicyResult, baseline: PolicyResult) -> dict[str, float]:
-    """Headline numbers of a policy."""
+    """Headline metrics of a policy, rounded to 5 significant digits; those that are not finite are left out. Lifts over
+    `baseline` (no nudge) are in percentage points, values in currency per user.
+    """
     total, over = max(float(one.decisions.sum()), 1.0), mean(one.value_per_user - baseline.value_per_user)
     lift = mean(100.0 * (_rate(one) - _rate(baseline)))
     found = {
@@ -135,9 +150,11 @@ def _rate(one: PolicyResult) -> Array:
 
 
 def report(
-    run: SeedResult, one: PolicyResult, played: list[PolicyResult], baseline: PolicyResult, facts: dict[str, str]
+    run: ComparisonSubject, one: PolicyResult, played: list[PolicyResult], baseline: PolicyResult, facts: dict[str, str]
 ) -> Report:
-    """One policy of the comparison, as a reviewer reads it."""
+    """The report of one policy of the comparison. `played`: all policies, for tables and curves; `baseline`: no nudge;
+    `facts`: more parameters, which take precedence.
+    """
     over = mean(one.value_per_user - baseline.value_per_user)
     known = np.isfinite(over.low)
     better = "Better than" if over.low > 0 else "Worse than" if over.high < 0 else "Not distinguishable from"
@@ -179,7 +196,7 @@ def report(
 
 
 def personas(one: PolicyResult) -> ReportTable:
-    """What each persona was shown."""
+    """Table of the share of decisions in which each persona was shown each arm."""
     share = one.shown / np.maximum(one.shown.sum(axis=1, keepdims=True), 1.0)
     rows = [ReportRow(name, tuple(f"{100 * v:.1f} %" for v in share[z])) for z, name in enumerate(one.personas)]
     return ReportTable("Shown, by persona", one.arms, tuple(rows), "The policy never sees which persona somebody is.")

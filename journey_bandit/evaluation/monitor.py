@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from experiments.inference.sample_ratio import ALARM
-from experiments.ope.evaluate import body
+from experiments.ope.evaluate import evaluation_json
 from experiments.promotion import lift_monitor as core
 from experiments.promotion.lift_monitor import HOLDOUT, NONE, LiftReport
 from journey_bandit import console
@@ -44,7 +44,7 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
 
 
 def _body(found: LiftReport) -> dict[str, Any]:
-    lift, over = body(found.lift), body(found.over_none)
+    lift, over = evaluation_json(found.lift), evaluation_json(found.over_none)
     return {
         "n": found.lift.n,
         "lift": lift["contrasts"].get(HOLDOUT),

@@ -5,7 +5,13 @@ from pathlib import Path
 
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot, from_zip, unpack
-from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, LoggedProbabilities, UniformChoice, deciding
+from experiments.ope.evaluation_policies import (
+    EvaluationPolicy,
+    FixedArm,
+    LoggedProbabilities,
+    UniformChoice,
+    snapshot_policy,
+)
 
 FORMS = "log, logged, uniform, none, fixed:ARM, or the file or folder of a snapshot"
 
@@ -25,7 +31,7 @@ def target(name: str, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot |
     if Path(name).exists():
         snapshot = read(Path(name))
         title = f"{snapshot.app}/{snapshot.stage} version {snapshot.version}"
-        return EvaluationPolicy(title, deciding(snapshot, arms or snapshot.stage_spec.arms)), snapshot
+        return EvaluationPolicy(title, snapshot_policy(snapshot, arms or snapshot.stage_spec.arms)), snapshot
     raise InvalidRequest(Problem("policy", f"{name!r} is not known", f"one of {FORMS}"))
 
 

@@ -9,7 +9,7 @@ import msgspec
 from rich.table import Table
 
 from experiments.inference.intervals import LEVEL
-from experiments.inference.segments import SegmentSums
+from experiments.inference.segments import SegmentEffects
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Estimate, Evaluation, report
 from journey_bandit import console
@@ -94,7 +94,7 @@ def print_table(title: str, head: str, estimates: dict[str, Estimate]) -> None:
     console.out.print(table)
 
 
-def _print_segments(found: SegmentSums) -> None:
+def _print_segments(found: SegmentEffects) -> None:
     table = Table(
         "segment", "rounds", "joint interval", "shrunk", "interval", title="Lift over the champion by segment"
     )

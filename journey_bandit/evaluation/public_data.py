@@ -83,10 +83,11 @@ def hillstrom(seed: int, force: bool, as_json: bool) -> None:
     verdict = f"over {best}: {verdict_of(gain) if gain else 'the log cannot say'}"
     if as_json:
         presentation.write(
-            {**core.report(found, ask), "best_fixed": best, "taught": learned.taught, "verdict": verdict}
+            {**core.report(found, ask), "best_fixed": best, "taught": learned.training_rounds, "verdict": verdict}
         )
     else:
-        title = f"visit rate, learned on {learned.taught:,} customers, evaluated on {len(learned.rounds.reward):,}"
+        rest = len(learned.rounds.reward)
+        title = f"visit rate, learned on {learned.training_rounds:,} customers, evaluated on {rest:,}"
         presentation.display(DisplayOptions(title, "rate"), found, ask)
         console.out.print(verdict)
     presentation.leave(found, ask)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from experiments.ope.evaluate import PartRunner, here
+from experiments.ope.evaluate import PartRunner, run_serially
 from simulations.offline import parallel
 from simulations.offline.parallel import Backend
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def on(backend: Backend, workers: int, address: str | None) -> PartRunner:
     """One after another in this process for one worker without an address; else as `simulations.offline.parallel`."""
-    return here if workers == 1 and address is None else partial(_spread, backend, workers, address)
+    return run_serially if workers == 1 and address is None else partial(_spread, backend, workers, address)
 
 
 def _spread(backend: Backend, workers: int, address: str | None, tasks: Sequence[Callable[[], T]], /) -> list[T]:

@@ -75,7 +75,7 @@ def _working(mine: "RegistrySync", every: float) -> None:
 def audit(app: str, stage: str, uri: str) -> None:
     """Every approval and rollback, checked as a chain: no line was changed or taken out."""
     console.quiet()
-    from experiments.mlflow.approvals import missing
+    from experiments.mlflow.approvals import lost_lines
     from experiments.mlflow.registry import Registry, name_of
 
     client, model = Registry(uri), name_of(app, stage)
@@ -85,7 +85,7 @@ def audit(app: str, stage: str, uri: str) -> None:
         row = (str(m.number), m.kind, m.version or "none", m.replaces or "none", m.by, m.at, m.why, m.gate)
         table.add_row(*row, m.belief_sha256[:12])
     console.out.print(table)
-    if lost := missing(moves):
+    if lost := lost_lines(moves):
         where = "the audit table was deleted in MLflow; the ledger has its releases"
         console.out.print(f"Moves 1 to {lost} are lost: {where}.", soft_wrap=True)
     standing = client.standing(model)

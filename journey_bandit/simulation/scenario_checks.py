@@ -11,7 +11,7 @@ from bandit.catalogue.model import parse, read_shipped
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit import column_names, console
 from simulations.population import Population
-from simulations.scenario import Scenario, brief, load, names
+from simulations.scenario import Scenario, load, names, short_run_warning
 from simulations.validation import calibration as moments
 from simulations.validation import dynamic_program
 from simulations.validation import incrementality as apart
@@ -59,18 +59,22 @@ def validate(
         return
     scenario = load(app)
     if export is None:
-        _answer(app, moments.check(scenario, moments.shipped(app)), as_json=as_json)
+        _answer(app, moments.check(scenario, moments.shipped_targets(app)), as_json=as_json)
         return
-    targets, notes = moments.exported(export, column_names.pairs(renamed))
-    others = moments.unmeasured(app, targets)
+    targets, notes = moments.read_export(export, column_names.pairs(renamed))
+    others = moments.unmeasured_targets(app, targets)
     before, fitted = moments.check(scenario, targets), moments.fit(scenario, targets)
     after, kept = moments.check(fitted, targets), moments.check(fitted, others)
-    left = moments.broken(moments.check(scenario, others), kept)
+    left = moments.left_ranges(moments.check(scenario, others), kept)
     if save:
         save.write_bytes(msgspec.json.format(msgspec.json.encode(fitted), indent=1))
     if not as_json:
         console.show_table(_table(f"{app}: as shipped", before))
-    for note in (*notes, *[f"the fit left a calibration range: {each}" for each in left], brief(fitted, DAYS)):
+    for note in (
+        *notes,
+        *[f"the fit left a calibration range: {each}" for each in left],
+        short_run_warning(fitted, DAYS),
+    ):
         if note:
             console.errors.print(f"note: {note}")
     ours = [t for t in others if t.moment in moments.TUNED]  # no measurement contradicts what we tuned ourselves
@@ -90,7 +94,7 @@ def blanket(app: str, arm: str | None, as_json: bool) -> None:
     arm = arm or arms[1 + int(dear[1:].argmax())]
     if arm not in arms[1:]:
         raise InvalidRequest(Problem("arm", f"{arm!r} is no nudge of {people.name}", f"one of {', '.join(arms[1:])}"))
-    parts = apart.taken_apart(people, arm)
+    parts = apart.incremental_parts(people, arm)
     if as_json:
         console.out.print_json(msgspec.json.encode({p.persona: {**p._asdict(), "net": p.net} for p in parts}).decode())
         return

@@ -75,7 +75,7 @@ def _offline(
     app: str, *, uri: str | None, as_json: bool, what_if: bool, box: int | None, events: Path | None, **given: Any
 ) -> None:
     plan = planned(app, **given)
-    if note := scenario.brief(plan.scenario, plan.days):
+    if note := scenario.short_run_warning(plan.scenario, plan.days):
         console.errors.print(f"note: {note}; say --days")
     if events:
         simulation_plan.events(plan, events)

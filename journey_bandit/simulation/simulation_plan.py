@@ -19,7 +19,7 @@ from simulations.offline.segment_events import EventFile, SegmentFeed
 from simulations.scenario import Scenario
 
 if TYPE_CHECKING:
-    from experiments.reports.simulation_report import PolicyResult, SeedResult
+    from experiments.reports.simulation_report import ComparisonSubject, PolicyResult
 
 BASELINE = "fixed:none"
 
@@ -116,12 +116,12 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
     return found
 
 
-def about(plan: SimulationPlan, stage: str) -> "SeedResult":
+def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
     """What the comparison is about."""
-    from experiments.reports.simulation_report import SeedResult
+    from experiments.reports.simulation_report import ComparisonSubject
 
     app = plan.scenario.app
-    return SeedResult(app, stage, console.currency_of(app), plan.seeds, plan.users, plan.days, plan.command)
+    return ComparisonSubject(app, stage, console.currency_of(app), plan.seeds, plan.users, plan.days, plan.command)
 
 
 def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult"]) -> list[str]:

@@ -15,11 +15,17 @@ from bandit.arrays import Array
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds
 from experiments.inference.intervals import LEVEL
-from experiments.inference.segments import SegmentSums
+from experiments.inference.segments import SegmentEffects
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig, matured
 from experiments.ope.evaluate import Evaluation
-from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, LoggedProbabilities, deciding, eligible
+from experiments.ope.evaluation_policies import (
+    EvaluationPolicy,
+    FixedArm,
+    LoggedProbabilities,
+    eligible,
+    snapshot_policy,
+)
 from experiments.promotion.lift_monitor import LiftReport, monitor
 from experiments.reports.policy_diff import PolicyDiff, diff
 from journey_bandit.workflows import ledger_log, verdicts
@@ -40,7 +46,7 @@ class PolicyEvidence(NamedTuple):
     net: Evaluation
     reward: Evaluation
     monitored: LiftReport
-    segments: Mapping[str, SegmentSums]
+    segments: Mapping[str, SegmentEffects]
     judged: PolicyVerdict
     champion: str
     q_hat: Array  # (n, k) what its own model expects, in the reward's units
@@ -64,10 +70,10 @@ def gather(
     log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until, release=release)
     chunks = list(log.source()())  # read once: everything below passes over them
     rounds = _concatenated(list(matured(iter(chunks))))
-    target = EvaluationPolicy("this policy", deciding(policy, log.arms) if policy else LoggedProbabilities())
+    target = EvaluationPolicy("this policy", snapshot_policy(policy, log.arms) if policy else LoggedProbabilities())
     against = [EvaluationPolicy(NONE, FixedArm(0))]
     if champion and policy is not None:
-        against.insert(0, EvaluationPolicy(champion[0], deciding(champion[1], log.arms)))
+        against.insert(0, EvaluationPolicy(champion[0], snapshot_policy(champion[1], log.arms)))
     floor = log.spec.floor
     ask = EvaluationConfig(
         (target,), tuple(against), rewards=log.rewards, prefix=True, heaviest=1 / floor if floor else 100.0
@@ -120,7 +126,7 @@ def _probabilities(target: EvaluationPolicy, rounds: LoggedRounds, k: int) -> Ar
 
 def _segments(
     log: LedgerLog, chunks: Sequence[LoggedRounds], feature: str, ask: EvaluationConfig
-) -> SegmentSums | None:
+) -> SegmentEffects | None:
     named = log._replace(segment=feature)
     labelled = [c if c.x is None else c._replace(segment=ledger_log.labels(named, c.x)) for c in chunks]
     (found,) = core.evaluate([lambda: iter(labelled)], ask)
@@ -145,7 +151,7 @@ def _diff(
 ) -> PolicyDiff | None:
     if not len(rounds.reward) or rounds.x is None:
         return None
-    was = deciding(before, log.arms)(rounds)
+    was = snapshot_policy(before, log.arms)(rounds)
     labels = {feature: ledger_log.labels(log._replace(segment=feature), rounds.x) for feature in log.spec.features}
     return diff(name, log.arms, was, pi, q_hat, log.worth, log.spec.reward.value, labels)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data.rounds import RewardRange, Source
-from experiments.inference.intervals import Interval, adjusted
+from experiments.inference.intervals import Interval, bonferroni_level
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Estimate, Evaluation
@@ -46,7 +46,7 @@ def judged(log: LedgerLog, ask: EvaluationConfig, found: list[Evaluation], level
 
 def _increases(log: LedgerLog, ask: EvaluationConfig, guardrail: str, level: float) -> dict[str, Interval]:
     """By policy: how much more of it there is than under the champion. Empty if a ledger cannot measure it."""
-    shared = adjusted(level, len(log.spec.promotion.guardrails))
+    shared = bonferroni_level(level, len(log.spec.promotion.guardrails))
     source: Source
     if guardrail == "cost":
         nudges, source = log.worth, log.source()

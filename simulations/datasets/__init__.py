@@ -1,1 +1,3 @@
-"""Real data whose outcomes are known, replayed."""
+"""Real data whose outcomes are known, to be replayed: classification tables as bandits, and the Hillstrom e-mail
+experiment.
+"""

@@ -1,12 +1,12 @@
-"""Any classification table as a bandit: arms are the classes, the reward is 1 for the right class and 0 otherwise.
+"""Classification tables as bandits: arms are the classes, the reward is 1 for the right class and 0 otherwise.
 
-The right class of a row is known, so regret is counted and not estimated (Beygelzimer & Langford 2009). A row's x:
-the constant 1; numbers as z-scores by median and quartiles, squashed to [−1, 1]; other columns one-hot. Scaling
-and categories are taken from the whole file, labels never. A column holds numbers if most of its values do; the rest of
-its cells are then missing, and named. Rows without a label are left out.
+The right class of a row is known, so regret is counted and not estimated (Beygelzimer & Langford 2009). A row's x: the
+constant 1; numbers as z-scores by median and quartiles, squashed to [−1, 1]; other columns one-hot. Scaling and
+categories are taken from the whole file, labels never. A column holds numbers if most of its values do; the rest of its
+cells are then missing, and named. Rows without a label are left out.
 
-Shapes: n rows, d columns of x, K classes; policies see K + 1 arms, because the first of a stage is "no nudge", which
-is never eligible here: every class then has an effect of its own.
+Shapes: n rows, d columns of x, K classes; policies see K + 1 arms, because the first of a stage is "no nudge", which is
+never eligible here: every class then has an effect of its own.
 """
 
 import sys
@@ -42,47 +42,55 @@ POLICIES: dict[str, Any] = {str(made.__struct_config__.tag): made for made in ge
 
 
 class LabelledExamples(NamedTuple):
-    """A file made ready. `columns` names the d columns of x."""
+    """The n labelled examples of a table, encoded for policies. `columns` names the d columns of x, `name` is that of
+    the label's column; `notes` are sentences on cells and rows that could not be used.
+    """
 
     x: Array  # (n, d) on the 2⁻¹² grid
     label: NDArray[np.intp]  # (n,) index into `classes`
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # K labels as written in the file
     columns: tuple[str, ...]
     name: str  # of the label's column
     notes: tuple[str, ...]
 
 
 def read(path: Path, label: str, *, header: bool | None = None) -> LabelledExamples:
-    """The examples in a table: see `bandit.tables.reader` for what it may look like.
+    """The labelled examples in a table of text: see `bandit.tables.reader` for what it may look like.
 
-    `label`: a column's name, or its place: 1 is the first, −1 the last. `header`: None means find out. InvalidRequest
-    names what is wrong and how to mend it.
+    `label`: a column's name, or its place: 1 is the first, −1 the last. `header`: whether there is one; None means find
+    out. Raises InvalidRequest with what is wrong and how to mend it: no rows, no such column, fewer than 2 or more than
+    60 classes.
     """
     text = reader.text_of(str(path), lambda: path.open("rb"))
     named = _has_header([row.cells for row in islice(text.rows(), _LOOK)], label) if header is None else header
     table = reader.table_of(text, header=named)
     rows = [TableRow(line, [sys.intern(cell) for cell in cells]) for line, cells in table.rows()]  # equal cells are one
     if not rows:
-        raise _wrong(table.name, "it has a header and no rows", "add rows, or say --no-header")
-    at = _place(label, list(table.names), named=named)
+        raise _refusal(table.name, "it has a header and no rows", "add rows, or say --no-header")
+    at = _label_place(label, list(table.names), named=named)
     known = [row for row in rows if not values.unnamed(row.cells[at])]
     notes = list(table.notes)
     if len(known) < len(rows):
         lost = [row for row in rows if values.unnamed(row.cells[at])]
-        notes.append(f"column {table.names[at]}: {len(lost)} rows have no label and are left out: {_named(lost, at)}")
+        which = _first_cells(lost, at)
+        notes.append(f"column {table.names[at]}: {len(lost)} rows have no label and are left out: {which}")
     classes, index = _classes(table.names[at], [row.cells[at] for row in known])
     x, columns, more = _encoded(known, table, at)
     return LabelledExamples(x, index, classes, columns, table.names[at], (*notes, *more))
 
 
 def arms(classes: tuple[str, ...]) -> ArmEconomics:
-    """K + 1 arms of as many types: classes share nothing but the baseline."""
+    """Economics of the K + 1 arms, each of a type of its own and without costs: classes share nothing but the
+    baseline.
+    """
     names = (NONE, *(f"class {c}" for c in classes))
     return ArmEconomics(names, names, np.ones(len(names)), np.zeros(len(names)))
 
 
 def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPolicy:
-    """The policy of that name; a prior mean that nobody set is 1/K, the rate of guessing. InvalidRequest for others."""
+    """The policy of that name, a key of `POLICIES`, with `settings`; a prior mean that nobody set is 1/K, the rate of
+    guessing among K = `classes`. Raises InvalidRequest for settings that the policy does not have or cannot take.
+    """
     made = POLICIES[name]
     known = made.__struct_fields__
     problems = [
@@ -95,17 +103,18 @@ def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPoli
     try:
         policy: AnyPolicy = msgspec.convert({"name": name} | start | settings, made)
     except msgspec.ValidationError as error:
-        raise _wrong("set", str(error), "another value") from None
+        raise _refusal("set", str(error), "another value") from None
     return policy
 
 
 def play(
     policy: Policy, table: LabelledExamples, *, rounds: int, seed: int, batch: int | None, floor: float = 0.0
 ) -> Array:
-    """1 for each wrong answer, (rounds,), in the order of `seed`: shuffled, and drawn again where rows run out.
+    """Play a policy on the examples: 1 for each wrong answer and 0 for each right one, (rounds,). The order is that of
+    `seed`: shuffled, and drawn again where rows run out.
 
     The policy learns after every `batch` rounds; None: whenever what it knows has grown by 1 %, so that being late
-    costs at most about that much.
+    costs at most about that much. `floor`: least propensity of a class.
     """
     rng = np.random.default_rng(seed)
     n, k = len(table.label), len(table.classes) + 1
@@ -130,7 +139,9 @@ def play(
 
 
 def _has_header(rows: list[list[str]], label: str) -> bool:
-    """Names stand above numbers; and a label that is no number but stands in the first line is a name."""
+    """Whether the first row is a header: names stand above numbers there; or the label, which is no number, stands in
+    it.
+    """
     first, some = rows[0], rows[1:]
     if not _is_place(label):
         return True
@@ -142,45 +153,47 @@ def _has_header(rows: list[list[str]], label: str) -> bool:
 
 
 def _is_name(top: str, rest: list[str]) -> bool:
-    """Whether a cell stands above numbers, and is none."""
+    """Whether the cell `top` is no number and stands above numbers."""
     return not values.missing(top) and not _is_number(top) and 2 * sum(map(_is_number, rest)) > len(rest)
 
 
-def _place(label: str, names: list[str], *, named: bool) -> int:
+def _label_place(label: str, names: list[str], *, named: bool) -> int:
     if named and names.count(label) > 1:
-        raise _wrong("label", f"{names.count(label)} columns are called {label!r}", "give each its own name")
+        raise _refusal("label", f"{names.count(label)} columns are called {label!r}", "give each its own name")
     if named and label in names:
         return names.index(label)
     if _is_place(label):
         place = int(label)
         if 1 <= abs(place) <= len(names):
             return place - 1 if place > 0 else len(names) + place
-        raise _wrong("label", f"there is no column {label}", f"1 to {len(names)}, or -1 to -{len(names)} from the end")
+        raise _refusal(
+            "label", f"there is no column {label}", f"1 to {len(names)}, or -1 to -{len(names)} from the end"
+        )
     if not named:
         fix = f"with --no-header give its place: 1 to {len(names)}, or -1 for the last"
-        raise _wrong("label", f"{label!r} is a name", fix)
+        raise _refusal("label", f"{label!r} is a name", fix)
     fix = f"{closest(label, names)}; in a file without a header, its place: 1 is the first column, -1 the last"
-    raise _wrong("label", f"no column {label!r} in the first line", fix)
+    raise _refusal("label", f"no column {label!r} in the first line", fix)
 
 
 def _classes(name: str, cells: list[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
     if not cells:
-        raise _wrong("label", f"column {name!r} is empty", "choose a column with two classes or more")
+        raise _refusal("label", f"column {name!r} is empty", "choose a column with two classes or more")
     cells = _spelled_alike(cells)
     found = sorted(set(cells), key=lambda c: (not _is_number(c), values.number(c) if _is_number(c) else 0.0, c))
     if len(found) < 2:
-        raise _wrong(
+        raise _refusal(
             "label", f"column {name!r} is {found[0]!r} in every row", "choose a column with two classes or more"
         )
     if len(found) > MOST_CLASSES:
         fix = f"at most {MOST_CLASSES}; choose another column, or put values into groups"
-        raise _wrong("label", f"column {name!r} has {len(found)} classes", fix)
+        raise _refusal("label", f"column {name!r} has {len(found)} classes", fix)
     index = {c: i for i, c in enumerate(found)}
     return tuple(found), np.array([index[c] for c in cells], dtype=np.intp)
 
 
 def _spelled_alike(cells: list[str]) -> list[str]:
-    """Labels that are all numbers, `1` and `1.0` among them: each as it is most often written."""
+    """Labels that are all numbers, `1` and `1.0` among them, with each number spelled as it is most often written."""
     if not all(map(_is_number, set(cells))):
         return cells
     spelled: dict[float, str] = {}
@@ -202,7 +215,7 @@ def _encoded(rows: list[TableRow], table: reader.Table, label: int) -> tuple[Arr
         if 2 * sum(map(_is_number, known)) > len(known):
             numbers, bad = values.numbers(cells, table.marks[j])
             if bad:
-                lost = _named([rows[i] for i in bad], j)
+                lost = _first_cells([rows[i] for i in bad], j)
                 notes.append(f"column {name}: {len(bad)} cells are not numbers and count as missing: {lost}")
             columns.append(_scaled(numbers))
             called.append(name)
@@ -229,8 +242,8 @@ def _one_hot(name: str, cells: list[str]) -> tuple[list[Array], list[str], list[
     return columns, [*called, f"{name}=(other)"], [note]
 
 
-def _named(rows: list[TableRow], at: int) -> str:
-    """The first of them, by line and cell."""
+def _first_cells(rows: list[TableRow], at: int) -> str:
+    """The first three of these rows in words, by line and by the cell in column `at`."""
     some = ", ".join(f"line {row.line} {row.cells[at]!r}" for row in rows[:_EXAMPLES])
     return some + (", …" if len(rows) > _EXAMPLES else "")
 
@@ -252,5 +265,5 @@ def _is_place(label: str) -> bool:
     return label.removeprefix("-").isdecimal()
 
 
-def _wrong(field: str, problem: str, fix: str) -> InvalidRequest:
+def _refusal(field: str, problem: str, fix: str) -> InvalidRequest:
     return InvalidRequest(Problem(field, problem, fix))

@@ -1,4 +1,6 @@
-"""The MineThatData e-mail experiment (Kevin Hillstrom, 2008): 32,000 real customers, three arms at random, 1/3 each."""
+"""The MineThatData e-mail experiment (Kevin Hillstrom, 2008): 32,000 real customers, three arms at random, each with
+probability 1/3.
+"""
 
 import csv
 import gzip
@@ -14,7 +16,9 @@ _ARMS = {"No E-Mail": "none", "Mens E-Mail": "mens", "Womens E-Mail": "womens"}
 
 
 class HillstromCustomers(NamedTuple):
-    """In file order: what was known, what each was sent, and whether each visited the site within two weeks."""
+    """n customers in the order of the file: the n contexts that were known of them, the arm that each was sent, and
+    whether each visited the site within two weeks.
+    """
 
     contexts: list[dict[str, Any]]
     sent: NDArray[np.str_]  # (n,) arm
@@ -22,7 +26,7 @@ class HillstromCustomers(NamedTuple):
 
 
 def load() -> HillstromCustomers:
-    """The even rows of the data set, as shipped with the package."""
+    """The customers in the even rows of the data set, as shipped with the package; n is 32,000."""
     file = importlib.resources.files("simulations.datasets.data").joinpath("hillstrom_even_rows.csv.gz")
     with file.open("rb") as raw, gzip.open(raw, "rt", encoding="utf-8") as text:
         rows = list(csv.DictReader(text))

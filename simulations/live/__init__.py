@@ -1,1 +1,3 @@
-"""Simulated people against a running service."""
+"""Simulated and replayed people against a running service, over its HTTP API: `client`, `driver`, `visitors`,
+`replay`.
+"""

@@ -1,4 +1,6 @@
-"""A client of the native HTTP API: the only file here that knows HTTP. Retries with the same ids: always safe."""
+"""Client of the native HTTP API: the only file of the simulations that knows HTTP. It retries with the same ids, which
+is always safe.
+"""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +16,12 @@ _PAUSE = 0.2  # seconds before the first retry, doubled each time
 
 
 class ServiceClient:
-    """One service. RemoteError says what could not be done and why."""
+    """Blocking client of one service at `url`, for simulations; not for concurrent use. Use it in a `with` block, which
+    closes the connection.
+
+    Calls are retried up to four times on 503 and on network errors, with pauses from 0.2 s that double. Methods raise
+    RemoteError with what could not be done and why.
+    """
 
     def __init__(self, url: str, key: str = ""):
         headers = {"X-API-Key": key} if key else {}
@@ -28,19 +35,23 @@ class ServiceClient:
         self._http.close()
 
     def decide(self, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Up to 1,000 decisions, in order."""
+        """Decisions for up to 1,000 requests, in their order, as the objects of the API. Raises RemoteError if any of
+        them is refused.
+        """
         items = self._call("POST", "/v1/decisions/batch", {"decisions": list(requests)})["decisions"]
-        return [_good(item, "decision") for item in items]
+        return [_item(item, "decision") for item in items]
 
     def report(self, outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Up to 1,000 outcomes, in order."""
+        """Report up to 1,000 outcomes; the service's receipts, in order. Without outcomes nothing is sent. Raises
+        RemoteError if any of them is refused.
+        """
         if not outcomes:
             return []
         items = self._call("POST", "/v1/outcomes/batch", {"outcomes": list(outcomes)})["outcomes"]
-        return [_good(item, "outcome") for item in items]
+        return [_item(item, "outcome") for item in items]
 
     def stage(self, name: str) -> tuple[str, dict[str, Any]]:
-        """The app's name and what it declares for a stage."""
+        """The app's name, and what it declares for a stage. Raises RemoteError if the service has no such stage."""
         reply = self._call("GET", "/v1/stages")
         for stage in reply["stages"]:
             if stage["stage"] == name:
@@ -48,23 +59,27 @@ class ServiceClient:
         raise RemoteError(f"{self.url} serves {reply['app']}, which has no stage {name!r}")
 
     def policy(self, stage: str, *, wait: bool = False) -> dict[str, Any]:
-        """The live policy of a stage; with `wait`, after all that matured so far was learned."""
+        """The live policy of a stage, as the API describes it; with `wait`, only after all that matured so far was
+        learned.
+        """
         reply = self._call("GET", f"/v1/policies?wait={'true' if wait else 'false'}")
         return next(dict(p) for p in reply["policies"] if p["stage"] == stage)
 
     def now(self) -> int | None:
-        """Simulated time in µs where the service's clock is driven; None where it is the wall's."""
+        """Simulated time in µs since 1970 where the service's clock is driven; None where it is the wall's."""
         response = self._http.get("/v1/clock")
         return int(response.json()["now"]) if response.status_code == 200 else None
 
     def advance(self, microseconds: int) -> None:
-        """Let so much simulated time pass. Not to be sent twice, so it is not retried."""
+        """Let so many µs of simulated time pass. Not to be sent twice, so it is not retried; raises RemoteError if the
+        service refuses.
+        """
         response = self._http.post("/v1/clock", json={"microseconds": microseconds})
         if response.status_code != 200:
             raise RemoteError(f"POST {self.url}/v1/clock: {response.status_code} {response.text[:500]}")
 
     def snapshot(self, stage: str) -> Snapshot:
-        """The live snapshot of a stage."""
+        """The live snapshot of a stage. Raises SnapshotError if the bytes received cannot be trusted."""
         return from_zip(self._send("GET", f"/v1/policies/{stage}/snapshot", None).content)
 
     def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -89,7 +104,7 @@ class ServiceClient:
         raise RemoteError(f"{method} {self.url}{path}: {failure}")
 
 
-def _good(item: dict[str, Any], what: str) -> dict[str, Any]:
+def _item(item: dict[str, Any], what: str) -> dict[str, Any]:
     if item["status"] != 200:
         raise RemoteError(f"{what} refused: {item['problem']['detail']}")
     found: dict[str, Any] = item[what]

@@ -1,9 +1,12 @@
-"""Simulated people against a live service, over HTTP, on a driven or a compressed clock.
+"""Driver of a live simulation: simulated people against a running service, over HTTP, on a driven or a compressed
+clock.
 
 Where the service was started with `serve --clock driven`, its time is driven from here: people arrive, convert and are
 learned from in simulated time, so that the same seed gives the same numbers at any speed. Otherwise it must run with a
 compressed attribution window (`serve --window-scale F`): then F also compresses the days in which people arrive and the
 hours after which they convert, and the service learns when windows end, in real time.
+
+Shapes: n decisions, k arms.
 """
 
 import heapq
@@ -26,7 +29,7 @@ BATCH = 20  # people who arrive together
 
 
 class LiveRunResult(NamedTuple):
-    """What happened, beside the truth that only the simulator knows."""
+    """Result of a live simulation: the log of n decisions, beside the truth that only the simulator knows."""
 
     log: LoggedDecisions
     utility: Array  # (n, k) exact expected net value of each arm for each decision, in currency
@@ -37,7 +40,12 @@ class LiveRunResult(NamedTuple):
 def drive(
     client: ServiceClient, scenario: Scenario, stage: Stage, *, seed: int, users: int, progress: Progress
 ) -> LiveRunResult:
-    """Let `users` people (rounded up to whole batches) pass through the stage. RemoteError when the service cannot."""
+    """Let `users` people (rounded up to whole batches of 20) pass through the scenario's rich stage of the service, and
+    report their rewards when they come due. Returns after the last attribution window has ended and was learned.
+
+    `progress` is called with the number of people of each batch. Raises RemoteError when the service cannot be reached,
+    refuses, or runs on a clock too slow to simulate on.
+    """
     declared = client.stage(scenario.stage)[1]
     scale = declared["window_seconds"] / declared["declared_seconds"]
     world = VisitorStream(scenario, stage, seed)
@@ -59,7 +67,7 @@ def drive(
         progress(BATCH)
     outbox.send_until(clock.now() + declared["window_seconds"] * 1.1 + 0.2)
     client.policy(scenario.stage, wait=True)
-    return _simulated(stage, rows)
+    return _run_result(stage, rows)
 
 
 def _request(stage: str, people: FirstVisits, i: int) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def _request(stage: str, people: FirstVisits, i: int) -> dict[str, Any]:
 
 
 class _RunClock(Protocol):
-    """Seconds of the service's time."""
+    """A clock of the service's time, in seconds from any origin."""
 
     def now(self) -> float: ...
 
@@ -85,7 +93,7 @@ class _RunClock(Protocol):
 
 
 class _WallClock:
-    """The service's clock and ours are the wall's; it learns by itself."""
+    """The wall's clock, which the service follows too; the service learns by itself."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -98,7 +106,7 @@ class _WallClock:
 
 
 class _DrivenClock:
-    """Time passes when we say so, in whole µs."""
+    """A service's driven clock: time passes when this process says so, in whole µs."""
 
     def __init__(self, client: ServiceClient, stage: str):
         self._client, self._stage, self._passed = client, stage, 0
@@ -116,7 +124,9 @@ class _DrivenClock:
 
 
 class _OutcomeQueue:
-    """Rewards that wait for their time. Silence is never sent: the service matures it."""
+    """Rewards that wait for the time at which they come. The absence of a reward is never sent: the service matures
+    it.
+    """
 
     def __init__(self, client: ServiceClient, clock: _RunClock, scale: float):
         self._client, self._clock, self._scale = client, clock, scale
@@ -143,7 +153,7 @@ class _OutcomeQueue:
             self._clock.reach(min(deadline, following))
 
 
-def _simulated(stage: Stage, rows: list[tuple[FirstVisits, list[dict[str, Any]]]]) -> LiveRunResult:
+def _run_result(stage: Stage, rows: list[tuple[FirstVisits, list[dict[str, Any]]]]) -> LiveRunResult:
     replies = [reply for _, answered in rows for reply in answered]
     index = {arm: a for a, arm in enumerate(stage.arms)}
     arm = np.array([index[reply["nudge"]["id"]] for reply in replies], dtype=np.intp)

@@ -1,9 +1,9 @@
 """Rejection replay over HTTP: real people of a randomised experiment pass through the running service.
 
 The service decides for each person as if it were there. Where it agrees with what the person really received, the
-person's real outcome is reported, and learned; the others are skipped: their e-mail was never sent, so their
-decision is never activated and never learned. With uniform random logging the agreeing events are a sample of what
-the policy would have met live (Li, Chu, Langford & Wang 2011).
+person's real outcome is reported, and learned; the others are skipped: their e-mail was never sent, so their decision
+is never activated and never learned. With uniform random logging the agreeing events are a sample of what the policy
+would have met live (Li, Chu, Langford & Wang 2011).
 
 The service must report back before the next batch is decided, so a replay gives the same numbers in every run.
 """
@@ -24,7 +24,9 @@ BATCH = 100
 
 
 class ReplayResult(NamedTuple):
-    """`log` holds every decision, its reward NaN where it did not agree; `sent` and `visit` are the experiment's."""
+    """Result of a rejection replay. `log` holds every decision, its reward NaN where it did not agree; `sent` (an arm)
+    and `visit` (0 or 1) are the experiment's.
+    """
 
     log: LoggedDecisions
     agreed: NDArray[np.bool_]  # (n,)
@@ -35,7 +37,11 @@ class ReplayResult(NamedTuple):
 def hillstrom_replay(
     client: ServiceClient, *, seed: int, limit: int | None, progress: Callable[[int], object]
 ) -> ReplayResult:
-    """All customers (or the first `limit`) in an order shuffled by `seed`. RemoteError when the service cannot."""
+    """Replay all Hillstrom customers (or the first `limit`) in an order shuffled by `seed`. `progress` is called with
+    the number of people of each batch.
+
+    Raises RemoteError when the service cannot be reached, refuses, or serves another app.
+    """
     app, declared = client.stage(hillstrom.STAGE)
     if app != hillstrom.APP:
         raise RemoteError(f"{client.url} serves {app!r}: start it with --app {hillstrom.APP}")

@@ -1,4 +1,5 @@
-"""People of one scenario who come to its rich stage the first time, one by one: what a live service meets.
+"""Visitors: people of one scenario who come to its rich stage the first time, one by one, which is what a live service
+meets.
 
 The model is that of `population`, at F = T = t = 0. `rate` and `utility` are what can be known from the context:
 personas by Bayes, user effects by quadrature, delays in closed form.
@@ -18,7 +19,11 @@ from simulations.scenario import Scenario
 
 
 class FirstVisits(NamedTuple):
-    """n people at one stage. Utilities are in the app's currency."""
+    """n people at one stage with their requests and their truth; utilities are in the app's currency.
+
+    `ids`, `decision_ids`, `contexts` and `proofs` (evidence of claims) are what is sent, n each; the arrays are what
+    only the simulator knows.
+    """
 
     ids: list[str]
     decision_ids: list[uuid.UUID]
@@ -31,14 +36,18 @@ class FirstVisits(NamedTuple):
 
 
 class VisitorStream:
-    """One scenario over one stage. Seeded by index: batch i is the same whatever came before it."""
+    """Endless stream of visitors of one scenario at one stage, in batches seeded by index: batch i is the same whatever
+    came before it. Raises CatalogueError if the scenario does not fit the stage.
+    """
 
     def __init__(self, scenario: Scenario, stage: Stage, seed: int):
         self.scenario, self.stage, self.seed = scenario, stage, seed
         self.population = Population(scenario, stage)
 
     def people(self, batch: int, n: int) -> FirstVisits:
-        """The people of batch number `batch`."""
+        """The n people of batch number `batch`. The same batch needs the same n in every call, because ids are numbered
+        by batch · n.
+        """
         rng, made = np.random.default_rng([self.seed, batch]), self.population
         persona = rng.choice(len(made.weights), size=n, p=made.weights)
         position = made.positions(persona, rng.standard_normal((n, made.normals)), rng.random((n, made.uniforms)))
@@ -60,7 +69,7 @@ class VisitorStream:
         )
 
     def _proofs(self, rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
-        """Evidence the app sends: always true, and not always there."""
+        """Evidence of claims that the app sends with each of n requests: always true, and not always there."""
         proofs: list[dict[str, Any]] = [{} for _ in range(n)]
         for kind, share in self.scenario.proof.items():
             has = rng.random(n) < share
@@ -71,5 +80,5 @@ class VisitorStream:
 
 
 def decision_id(world: str, seed: int, i: int) -> uuid.UUID:
-    """The id of a person's decision: the same in every run with the seed, so that a retry is a retry."""
+    """UUID of person number `i`'s decision in a world and seed: the same in every run, so that a retry is a retry."""
     return uuid.UUID(bytes=blake2b(f"{world}/{seed}/{i}".encode(), digest_size=16).digest(), version=4)

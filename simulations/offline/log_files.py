@@ -1,4 +1,4 @@
-"""A run's decisions on disk: one Parquet log for each stage, streamed as they are made."""
+"""Log files of a run: its decisions on disk, one Parquet log for each stage, streamed as they are made."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,9 +15,11 @@ from simulations.offline.runner import SimulationCell, StepDecisions
 
 
 class StudyLogs:
-    """A sink, to be used in a `with` block: the files are whole when it ends, and not there if it raises.
+    """A decision sink that writes Parquet logs, to be used in a `with` block: the files are whole when it ends, and not
+    there if it raises.
 
-    `truth` in a log is of the very person, `regret` given what can be seen: the mean of one is not the other's.
+    `truth` in a log is of the very person, `regret` given what can be seen: the mean of one is not the other's. Raises
+    InvalidRequest if the cell's policy cannot be played.
     """
 
     def __init__(self, cell: SimulationCell, folder: Path):
@@ -51,7 +53,7 @@ class StudyLogs:
         self._stack.__exit__(kind, error, at)
 
     def write(self, rows: StepDecisions) -> None:
-        """Append one stage's decisions of one step."""
+        """Append one stage's decisions of one step to the stage's log."""
         each = np.arange(len(rows.arm))
         self._writers[rows.stage].write(
             LogRows(
@@ -72,10 +74,10 @@ class StudyLogs:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of each stage's log so far."""
+        """{stage: digest} of the content of each stage's log so far; see `parquet_log.LogDigest`."""
         return {name: writer.digest for name, writer in self._writers.items()}
 
 
 def path(cell: SimulationCell, stage: str, folder: Path) -> Path:
-    """Where the log of a cell's stage is."""
+    """Path of the log of a cell's stage in `folder`: the digest of the cell, the stage, .parquet."""
     return folder / f"{cell.digest()}.{stage}.parquet"

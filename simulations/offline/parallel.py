@@ -1,4 +1,5 @@
-"""Indexed tasks: one after another, in processes of this machine, or on a Dask cluster, with the same results.
+"""Parallel execution of indexed tasks: one after another, in processes of this machine, or on a Dask cluster, with the
+same results.
 
 The only file that knows joblib and Dask. A task is a function of one argument that can be pickled, and whatever is
 random in it is seeded by its argument, never by its worker; so results do not depend on where or in which order tasks
@@ -44,28 +45,31 @@ def run(
     address: str | None = None,
     progress: Progress | None = None,
 ) -> Generator[tuple[int, Result], None, None]:
-    """(index into `arguments`, result) of every task, as they finish. Close it to leave early.
+    """Run the task for every argument: (index into `arguments`, result) of each, as they finish. Close the generator to
+    leave early; tasks that wait are then cancelled.
 
-    workers: None means one for each core; an `address` brings its own. address: of a Dask scheduler, such as
-    tcp://10.0.0.5:8786; None starts one here. What a task raises is raised here. InvalidRequest for a backend that
-    is not there, RemoteError for workers that died or a scheduler that does not answer.
+    `workers`: None means one for each core; an `address` brings its own. `address`: of a Dask scheduler, such as
+    tcp://10.0.0.5:8786; None starts one here. What a task raises is raised here. Raises InvalidRequest for a backend
+    that is not there, RemoteError for workers that died or a scheduler that does not answer.
+
+        results = collect(run(play, cells, backend="processes", workers=4))
     """
     if backend not in get_args(Backend):
-        raise _wrong("backend", f"{backend!r} is not one", closest(backend, get_args(Backend)))
+        raise _refusal("backend", f"{backend!r} is not one", closest(backend, get_args(Backend)))
     if workers is not None and workers < 1:
-        raise _wrong("workers", f"{workers} is not a number of workers", "1 or more")
+        raise _refusal("workers", f"{workers} is not a number of workers", "1 or more")
     if address is not None and backend != "dask":
-        raise _wrong("address", f"{backend} has no scheduler", 'use backend "dask", or leave the address out')
+        raise _refusal("address", f"{backend} has no scheduler", 'use backend "dask", or leave the address out')
     context = {"serial": _serial, "processes": _processes, "dask": _dask}[backend](workers, address)
-    return _counted(_finished(task, arguments, context), len(arguments), progress)
+    return _with_progress(_results(task, arguments, context), len(arguments), progress)
 
 
 def collect(results: Iterator[tuple[int, Result]]) -> list[Result]:
-    """The results of `run`, in the order of the arguments."""
+    """The results of `run`, in the order of the arguments, once all of them are there."""
     return [result for _, result in sorted(results, key=lambda item: item[0])]
 
 
-def _counted(
+def _with_progress(
     results: Generator[tuple[int, Result], None, None], total: int, progress: Progress | None
 ) -> Generator[tuple[int, Result], None, None]:
     with closing(results):
@@ -75,21 +79,23 @@ def _counted(
             yield item
 
 
-def _finished(
+def _results(
     task: Callable[[Argument], Result], arguments: Sequence[Argument], context: Any
 ) -> Generator[tuple[int, Result], None, None]:
     # in one tuple: what is large and alone is stored on one worker by joblib, and lost with it
-    calls = (joblib.delayed(_indexed)((task, i, argument)) for i, argument in enumerate(arguments))
+    calls = (joblib.delayed(_run_one)((task, i, argument)) for i, argument in enumerate(arguments))
     try:
         with context as where:
             pool = joblib.Parallel(**where, batch_size=1, return_as="generator_unordered")
-            yield from _left_quietly(pool(calls))
+            yield from _closing_quietly(pool(calls))
     except BrokenProcessPool as error:
         raise RemoteError(_DIED) from error
 
 
-def _left_quietly(results: Generator[Result, None, None]) -> Generator[Result, None, None]:
-    """Without joblib's warning that tasks were cancelled, which is what leaving early is for."""
+def _closing_quietly(results: Generator[Result, None, None]) -> Generator[Result, None, None]:
+    """The same results, closed without joblib's warning that tasks were cancelled, which is what leaving early is
+    for.
+    """
     try:
         for item in results:  # noqa: UP028 – `yield from` would hand the closing on
             yield item
@@ -99,7 +105,7 @@ def _left_quietly(results: Generator[Result, None, None]) -> Generator[Result, N
             results.close()
 
 
-def _indexed(call: tuple[Callable[[Argument], Result], int, Argument]) -> tuple[int, Result]:
+def _run_one(call: tuple[Callable[[Argument], Result], int, Argument]) -> tuple[int, Result]:
     task, index, argument = call
     with threadpoolctl.threadpool_limits(1):
         return index, task(argument)
@@ -155,10 +161,10 @@ def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        missing = _wrong("backend", "Dask is not installed", "pip install 'journey-bandit[cluster]'")
+        missing = _refusal("backend", "Dask is not installed", "pip install 'journey-bandit[cluster]'")
         raise missing from error
     return distributed
 
 
-def _wrong(field: str, problem: str, fix: str) -> InvalidRequest:
+def _refusal(field: str, problem: str, fix: str) -> InvalidRequest:
     return InvalidRequest(Problem(field, problem, fix))

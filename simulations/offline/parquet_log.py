@@ -1,4 +1,4 @@
-"""The log of a simulation in a Parquet file, streamed: one row a decision, in order, in row groups.
+"""Parquet log of a simulation, streamed: one row for each decision, in order, in row groups.
 
 The only file of simulations that knows pyarrow. Columns: user, at (µs), version, action, reward (own units, NaN where
 not known), pscore, holdout; x_<i>; p_<a> (propensities of every arm, 0 = ineligible); q_hat_<a> (posterior mean reward
@@ -36,7 +36,9 @@ _TYPES = {"<i8": pa.int64(), "<i2": pa.int16(), "|b1": pa.bool_(), "<f8": pa.flo
 
 
 class RewardColumns(msgspec.Struct, frozen=True):
-    """The reward of a stage, as it was declared; `value` is what one unit is worth in the currency."""
+    """The declared reward of a stage, in the metadata of its log: `kind` in the catalogue, range `min` to `max` in its
+    own units, and `value`, what one unit is worth in the currency of the log.
+    """
 
     kind: str
     min: float
@@ -45,7 +47,9 @@ class RewardColumns(msgspec.Struct, frozen=True):
 
 
 class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log says of itself."""
+    """Metadata of a log: which stage, arms, policy label, scenario digest and seed it is of, the currency's code, the
+    reward, and the floor under propensities in [0, 1].
+    """
 
     app: str
     stage: str
@@ -59,7 +63,7 @@ class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogRows(NamedTuple):
-    """n decisions in the order they were made. `truth` and `regret` are there both or neither."""
+    """n decisions in the order in which they were made. `truth` and `regret` are there both or neither."""
 
     user: NDArray[np.int64]  # (n,)
     at: NDArray[np.int64]  # (n,) µs
@@ -76,7 +80,9 @@ class LogRows(NamedTuple):
 
 
 class LogDigest:
-    """SHA-256 of facts, names and columns, each column as one little-endian stream: equal however rows are cut."""
+    """Content digest of a log: SHA-256 of facts, names and columns, each column as one little-endian stream; equal
+    however rows are cut into pieces.
+    """
 
     def __init__(self, facts: LogFacts, names: list[str]):
         said = msgspec.json.decode(msgspec.json.encode(facts), type=LogFacts)  # as it is read: 0 becomes 0.0
@@ -84,12 +90,12 @@ class LogDigest:
         self._streams = {name: hashlib.sha256() for name in names}
 
     def add(self, columns: dict[str, NDArray[np.generic]]) -> None:
-        """More rows of every column, in their canonical types."""
+        """Add more rows of every column, in their canonical types, each (n,)."""
         for name, values in columns.items():
             self._streams[name].update(np.ascontiguousarray(values).data)
 
     def hex(self) -> str:
-        """Of what was added so far."""
+        """The digest of the rows added so far, hexadecimal. More rows may be added afterwards."""
         whole = hashlib.sha256(self._facts)
         for name, stream in sorted(self._streams.items()):
             whole.update(name.encode() + b"\0" + stream.digest())
@@ -97,10 +103,12 @@ class LogDigest:
 
 
 class LogWriter:
-    """A log that grows by `write`; in a `with` block it is finished at its end, and removed if that raises.
+    """Writer of a log that grows by `write`; in a `with` block the file is finished at its end, and removed if that
+    raises.
 
-    Until then its name ends in `.part`. What an earlier run left under either name is replaced. `digest` is that of the
-    finished log, `rows` how many it has.
+    Until then its name ends in `.part`. What an earlier run left under either name is replaced. `d`: columns of x;
+    `truth`: whether rows have truth and regret; `rows` as an argument is the size of row groups, as an attribute how
+    many rows were written. `digest` is that of the finished log. For one thread.
     """
 
     def __init__(self, path: Path, facts: LogFacts, d: int, *, truth: bool = True, rows: int = ROWS):
@@ -134,11 +142,13 @@ class LogWriter:
 
     @property
     def digest(self) -> str:
-        """Of the rows added so far."""
+        """Content digest, hexadecimal, of the rows written so far."""
         return self._digest.hex()
 
     def write(self, rows: LogRows) -> None:
-        """Append. InvalidRequest names a column whose shape or values do not fit."""
+        """Append n decisions. Raises InvalidRequest with every column whose shape does not fit the log, or the column
+        whose values are not whole numbers where they have to be. The arrays may be changed afterwards: they are copied.
+        """
         columns = _columns(rows, *self._shapes)
         self._digest.add(columns)
         self._waiting.append(columns)
@@ -148,7 +158,9 @@ class LogWriter:
             self._flush(self._held - self._held % self._size)
 
     def finish(self) -> None:
-        """Write what is left, and give the file its name: from then on it is whole, and never before."""
+        """Write the rows that wait, force them to disk, and give the file its name: from then on it is whole, and never
+        before.
+        """
         self._flush(self._held)
         self._file.close()
         with self._part.open("rb") as file:
@@ -167,20 +179,22 @@ class LogWriter:
 
 
 def names(d: int, k: int, *, truth: bool = True) -> list[str]:
-    """The columns of a log, in the order of the file."""
+    """Names of the columns of a log with d features and k arms, in the order of the file."""
     plain = ["user", "at", "version", "action", "reward", "pscore", "holdout"]
     wide = [f"x_{i}" for i in range(d)] + [f"{what}_{a}" for what in ("p", "q_hat") for a in range(k)]
     return [*plain, *wide, *([f"truth_{a}" for a in range(k)] + ["regret"] if truth else [])]
 
 
 def facts(path: Path) -> LogFacts:
-    """What the file says of itself. InvalidRequest if it is no log of ours."""
+    """The metadata of a log. Raises InvalidRequest if the file is no log of ours."""
     with _opened(path) as file:
         return _shape(path, file)[0]
 
 
 def read(path: Path, rows: int = ROWS) -> Iterator[LogRows]:
-    """The log in pieces of at most `rows`. InvalidRequest if it is no log of ours."""
+    """The rows of a log in pieces of at most `rows` rows, in order. Raises InvalidRequest, when the first piece is
+    asked for, if the file is no log of ours.
+    """
     with _opened(path) as file:
         said, d, _ = _shape(path, file)
         known = file.schema_arrow.names
@@ -190,7 +204,9 @@ def read(path: Path, rows: int = ROWS) -> Iterator[LogRows]:
 
 
 def digest(path: Path) -> str:
-    """Of the content of a file: what its writer's `digest` was. InvalidRequest if it is no log of ours."""
+    """Content digest, hexadecimal, of a log file: what its writer's `digest` was. Raises InvalidRequest if it is no log
+    of ours.
+    """
     with _opened(path) as file:
         said, d, truth = _shape(path, file)
     found = LogDigest(said, names(d, len(said.arms), truth=truth))
@@ -251,7 +267,9 @@ def _opened(path: Path) -> Any:
 
 
 def _shape(path: Path, file: Any) -> tuple[LogFacts, int, bool]:
-    """Facts, d, and whether the truth is there."""
+    """Metadata of an open log, the number d of its features, and whether the truth is there. Raises InvalidRequest if
+    its columns are not those of a log.
+    """
     known = file.schema_arrow.names
     text = (file.schema_arrow.metadata or {}).get(_KEY)
     if text is None:

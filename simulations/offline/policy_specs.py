@@ -1,4 +1,4 @@
-"""Who plays in a simulation: a policy of the service by its name, or the oracle.
+"""Policy specifications: who plays in a simulation, a policy of the service by its name with settings, or the oracle.
 
 default              what the catalogue declares for each stage
 hierarchical         any policy by its tag, with the prior mean that the stage declares
@@ -20,7 +20,9 @@ from simulations.datasets.classification import POLICIES
 
 
 class PolicySpec(NamedTuple):
-    """`price` is on top of what the stage declares."""
+    """A parsed policy specification. `label`: as it was written; `name` and `settings`: the policy's tag and
+    parameters; `price`: currency for every nudge, on top of what the stage declares; `oracle`: it knows the truth.
+    """
 
     label: str
     oracle: bool
@@ -29,7 +31,9 @@ class PolicySpec(NamedTuple):
     settings: dict[str, Any]
 
     def stage(self, declared: Stage, holdout: float) -> Stage:
-        """The stage as this contender plays it. InvalidRequest for settings that its policy does not have."""
+        """The stage as this policy plays it, with the share `holdout` of users left alone. Raises InvalidRequest for
+        settings that the policy does not have or cannot take.
+        """
         declared = msgspec.structs.replace(declared, holdout=holdout, price=declared.price + self.price)
         if self.oracle:
             return msgspec.structs.replace(declared, policy=Fixed("none"), floor=0.0)
@@ -49,7 +53,9 @@ class PolicySpec(NamedTuple):
 
 
 def policy_spec(text: str, arms: set[str]) -> PolicySpec:
-    """Read `text`. InvalidRequest names what is not known; `arms` are all arms of the app."""
+    """Parse a policy specification (see the module). `arms`: all arms of the app. Raises InvalidRequest for a policy,
+    arm or setting that is not known, a setting that is no number, or a price below 0.
+    """
     name, _, rest = text.partition(":")
     known = {"default", "oracle", *POLICIES}
     if name not in known:

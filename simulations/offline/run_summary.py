@@ -1,4 +1,4 @@
-"""Sums of one run at one stage, by day and by persona: what tables and figures are made of.
+"""Run summary: sums of one run at one stage, by day and by persona, from which tables and figures are made.
 
 Shapes: n decisions, k arms, Z personas, D days.
 """
@@ -18,18 +18,20 @@ _SAMPLE = 2000  # propensities that are kept
 
 
 class RunSummary(msgspec.Struct):
-    """Lists of D, unless said. Money is in the app's currency."""
+    """Sums of one run at one stage, holdout left out. Lists have D entries, unless said otherwise. Money is in the
+    app's currency, rewards in their own units. Written as JSON for each cell of a study.
+    """
 
-    arms: list[str]
-    personas: list[str]
+    arms: list[str]  # k names
+    personas: list[str]  # Z names
     decisions: list[int] = []
-    regret: list[float] = []
+    regret: list[float] = []  # best eligible arm less the one shown, given what can be seen
     value: list[float] = []  # expected net value of what was shown, for these very people
     none: list[float] = []  # … of no nudge
     net: list[float] = []  # realised
-    rewards: list[float] = []
+    rewards: list[float] = []  # Σ reward, in its own units
     conversions: list[int] = []  # decisions with a reward
-    nudged: list[int] = []
+    nudged: list[int] = []  # decisions with a nudge
     fatigue: list[float] = []  # Σ F
     by_day: list[list[int]] = []  # (D, k) shown
     shown: list[list[int]] = []  # (Z, k)
@@ -43,21 +45,23 @@ class RunSummary(msgspec.Struct):
 
 
 class VisitSummary(NamedTuple):
-    """Decisions of a step, holdout left out. All (n,) but truth (n, k)."""
+    """The n decisions of a step at one stage, holdout left out. All are (n,) but `truth` (n, k); values and regret are
+    in currency.
+    """
 
-    arm: NDArray[np.intp]
-    persona: NDArray[np.intp]
+    arm: NDArray[np.intp]  # number of what was shown
+    persona: NDArray[np.intp]  # number of the persona
     truth: Array
     visible: Array  # value of what was shown, given what can be seen
     regret: Array
-    reward: Array
+    reward: Array  # within the window, in its own units
     delay: Array  # seconds, NaN if never
-    fatigue: Array
-    propensity: Array
+    fatigue: Array  # F at the visit
+    propensity: Array  # of what was shown
 
 
-def tally(people: Population) -> RunSummary:
-    """Nothing seen yet."""
+def empty_summary(people: Population) -> RunSummary:
+    """The empty summary of a run at the stage of `people`, to be filled by `add_step`."""
     zs, k = len(people.weights), len(people.stage.arms)
     return RunSummary(
         arms=list(people.stage.arms),
@@ -69,8 +73,8 @@ def tally(people: Population) -> RunSummary:
     )
 
 
-def add(t: RunSummary, people: Population, seen: VisitSummary, days: int) -> None:
-    """Add a step of a run of so many days."""
+def add_step(t: RunSummary, people: Population, seen: VisitSummary, days: int) -> None:
+    """Add a step of a run of `days` days to the summary, in place. Called by `runner.CellRun` once for each step."""
     k, zs, each = len(people.stage.arms), len(people.weights), np.arange(len(seen.arm))
     value, none = seen.truth[each, seen.arm], seen.truth[:, 0]
     net = seen.reward * people.kept[seen.arm] - people.shown[seen.arm]

@@ -1,10 +1,11 @@
-"""Scenario × policy × seed → log and summary. The policy code is the service's own; the people are `population`'s.
+"""Runner: scenario × policy × seed → log and summary. The policy code is the service's own; the people are
+`population`'s.
 
 Time goes in steps of a day. Within a step each user decides at most once, all users of a stage at once with one
 snapshot; before that, what has matured is learned and the next snapshot is published. A run is a function of its
 `SimulationCell`: of nothing that ran before it, and of no other run.
 
-Shapes: n decisions, k arms.
+Shapes: n decisions, k arms, f features, d columns of x.
 """
 
 import hashlib
@@ -40,7 +41,12 @@ _VERSION = b"3"  # raise it when the same cell would run otherwise
 
 
 class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run depends on. `journey`: people walk through all stages, else they return to the rich one."""
+    """One simulation run as a value: everything that the run depends on.
+
+    `policy`: a specification as in `policy_specs`. `users`: how many people there are; `days`: how many steps.
+    `journey`: people walk through all stages, else they return to the rich one. `holdout`: share of users in the
+    control group.
+    """
 
     scenario: Scenario
     policy: str
@@ -51,52 +57,56 @@ class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
     holdout: float = 0.0
 
     def digest(self) -> str:
-        """Names the run: equal cells give equal logs."""
+        """Name of the run, 16 hexadecimal digits: equal cells give equal logs. A version number of the runner is part
+        of it, raised when the same cell would run otherwise.
+        """
         return hashlib.sha256(msgspec.json.encode(self) + _VERSION).hexdigest()[:16]
 
 
 class StepDecisions(NamedTuple):
-    """Decisions of one stage in one step, and what became of them."""
+    """The n decisions of one stage in one step, and what became of them. Propensities, truth and regret are exact."""
 
     stage: str
-    user: NDArray[np.int64]
-    at: NDArray[np.int64]  # µs
-    version: int
+    user: NDArray[np.int64]  # (n,) numbers from 0
+    at: NDArray[np.int64]  # (n,) µs since 1970
+    version: int  # of the snapshot that decided
     position: Array  # (n, f) features before they were encoded
     x: Array  # (n, d)
-    arm: NDArray[np.intp]
+    arm: NDArray[np.intp]  # (n,) number of what was shown
     reward: Array  # (n,) within the window, in its own units
     delay: Array  # (n,) seconds to the reward, also after the window; NaN if it never comes
     propensities: Array  # (n, k)
     mean: Array  # (n, k) q̂ in [0, 1] units
-    holdout: Mask
+    holdout: Mask  # (n,)
     truth: Array  # (n, k) exact expected net value of each arm for this very person, in currency
     regret: Array  # (n,) exact, given what can be seen: best eligible arm less the one shown
 
 
 class DecisionSink(Protocol):
-    """Takes the decisions of each step, in order."""
+    """Takes the decisions of each step, in order, e.g. to write them to files. The arrays must not be changed."""
 
     def write(self, rows: StepDecisions) -> None:
-        """One stage's decisions of one step."""
+        """Take one stage's decisions of one step. Called in order of steps, for each stage that has decisions."""
         ...
 
 
 class CellOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run leaves: sums by stage, digest of its log, share of users who opted out by day, drift alarms."""
+    """Outcome of a run: sums by stage, hexadecimal digest of its decisions, share of users who opted out by the end of
+    each day, and drift alarms by stage.
+    """
 
-    label: str
+    label: str  # of the policy specification
     seed: int
     users: int
     days: int
     digest: str
-    stages: dict[str, RunSummary]
-    opted_out: list[float]
-    alarms: dict[str, int]
+    stages: dict[str, RunSummary]  # stage → sums
+    opted_out: list[float]  # (D,) share of those who have arrived
+    alarms: dict[str, int]  # stage → drift alarms
 
 
 class _Visit(NamedTuple):
-    """Who is at a stage in a step, and what they bring."""
+    """The visits of one step at one stage: who comes, and what they bring; (n,) each unless said."""
 
     people: Population
     rows: Rows
@@ -113,8 +123,10 @@ class _Visit(NamedTuple):
 def run(
     cell: SimulationCell, sink: DecisionSink | None = None, progress: Callable[[int], object] = lambda _: None
 ) -> CellOutcome:
-    """Run one cell; `progress` is told the decisions of each step. CatalogueError or InvalidRequest, before any step,
-    for a cell that cannot be run.
+    """Run one cell to its end. `sink` takes the decisions; `progress` is called with the number of decisions of each
+    step.
+
+    Raises CatalogueError or InvalidRequest, before any step, for a cell that cannot be run.
     """
     made = CellRun(cell, sink)
     for step in range(cell.days):
@@ -123,7 +135,18 @@ def run(
 
 
 class CellRun:
-    """A cell under way."""
+    """A cell under way, step by step. `run` and `study.play` drive it; tests look at `populations`, `brain` (the
+    learner) and `crowd` (the state of all users) between steps.
+
+    Guarantees: it is a function of the cell alone; the policy, its guardrails and its learning are the service's own
+    code; what a policy shows changes nothing but what its users do later. It belongs to one thread. Making one raises
+    CatalogueError or InvalidRequest for a cell that cannot be run.
+
+        run = CellRun(cell)
+        for day in range(cell.days):
+            run.step(day)
+        outcome = run.done()
+    """
 
     def __init__(self, cell: SimulationCell, sink: DecisionSink | None = None):
         catalogue = parse(read_shipped(cell.scenario.app))
@@ -138,24 +161,26 @@ class CellRun:
         )
         self._masks = [_EligibilityMasks(p.stage, p.coupon) for p in self.populations]
         self._sizes = max(p.normals for p in self.populations), max(p.uniforms for p in self.populations)
-        self._tallies = {p.name: run_summary.tally(p) for p in self.populations}
+        self._tallies = {p.name: run_summary.empty_summary(p) for p in self.populations}
         self._sha = hashlib.sha256()
         self._opted_out: list[float] = []
 
     def step(self, step: int) -> int:
-        """One day: learn what has matured, then decide for who comes; how many decisions that were."""
+        """Run one day: learn what has matured, then decide for who comes. Returns how many decisions that were. Steps
+        are 0, 1, … in order.
+        """
         self.brain.tick(EPOCH + step * DAY)
         total = 0
         for place in range(len(self.populations)):
             visit = self._visit(place, step)
-            self._happen(visit, step)
+            self._decide_and_apply(visit, step)
             total += len(visit.rows)
         here = self.crowd.traits.arrives < step + 1
         self._opted_out.append(float(self.crowd.opted_out[here].mean()) if here.any() else 0.0)
         return total
 
     def done(self) -> CellOutcome:
-        """The summary so far."""
+        """The outcome of the steps so far. The summaries in it are the run's own and go on growing."""
         return CellOutcome(
             label=self._who.label,
             seed=self.cell.seed,
@@ -182,8 +207,10 @@ class CellRun:
         value = people.utility(people.rate(position, found))
         return _Visit(people, rows, persona, born.effect[rows], found, chance, position, held, mask, value)
 
-    def _happen(self, visit: _Visit, step: int) -> None:
-        """Decide, let it happen, and hand it to the tally, to learning, to the crowd and to the sink."""
+    def _decide_and_apply(self, visit: _Visit, step: int) -> None:
+        """Decide for the visits, let the outcome happen, and hand both to the summary, to learning, to the state of the
+        users and to the sink.
+        """
         people, rows, found, chance = visit.people, visit.rows, visit.found, visit.chance
         live, x = self.brain.prepared[people.name], people.x(visit.position)
         scores = self._scores(live, x, visit)
@@ -225,7 +252,7 @@ class CellRun:
             fatigue=visit.found.fatigue[on],
             propensity=made.propensities[on, arm],
         )
-        run_summary.add(self._tallies[made.stage], visit.people, seen, self.cell.days)
+        run_summary.add_step(self._tallies[made.stage], visit.people, seen, self.cell.days)
         self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd))
         for part in (made.user, made.arm, made.reward, made.propensities, made.truth):
             self._sha.update(np.ascontiguousarray(part).tobytes())
@@ -242,7 +269,9 @@ class CellRun:
 
 
 def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array) -> LearningRows:
-    """What the service would know of these decisions, once it knows it."""
+    """The learning rows of the decisions outside the holdout: what the service would know of them once their rewards
+    have come or their windows have ended.
+    """
     spec, arm, at = stage.reward, made.arm[on], made.at[on]
     answered = np.where(made.reward[on] > 0.0, at + np.nan_to_num(made.delay[on] * 1e6).astype(np.int64), 0)
     return LearningRows(

@@ -1,4 +1,5 @@
-"""What the same people do in the app, as events: names and fields of the Segment e-commerce specification (v2).
+"""Segment events: what the same people do in the app, with names and fields of the Segment e-commerce specification
+(v2).
 
 A visit gives the event of its stage, repeated for each time the person went back where the stage has that signal;
 `Promotion Viewed` when a nudge was shown, with its arm as `promotion_id`; `Coupon Applied` and the event of the reward
@@ -36,14 +37,18 @@ _ONWARD = {"fintech": "Checkout Started", "subscription": "Checkout Started"}  #
 
 
 class SegmentFeed(NamedTuple):
-    """Turns decisions into events of one app."""
+    """Feed that turns decisions into Segment events of one app. `run` is the prefix of user and message ids, so that
+    two runs do not mix.
+    """
 
     catalogue: Catalogue
     scenario: Scenario
     run: str
 
     def events(self, rows: StepDecisions) -> Iterator[dict[str, Any]]:
-        """`track` calls in the order of users, each user's in order of time."""
+        """The `track` calls of these decisions, in the order of users, each user's in order of time. Revenue is in the
+        app's currency, timestamps are ISO 8601 in UTC.
+        """
         stage = self.catalogue.stage(rows.stage)
         names = list(stage.features)
         tracks = self.scenario.hesitation.get("back_tracks") if rows.stage == self.scenario.stage else None
@@ -83,7 +88,7 @@ class SegmentFeed(NamedTuple):
 
 
 class EventFile:
-    """A sink that writes one event a line."""
+    """A decision sink that writes Segment events to a file, one JSON object a line. What the file held is replaced."""
 
     def __init__(self, feed: SegmentFeed, file: Path):
         self._feed = feed
@@ -91,9 +96,9 @@ class EventFile:
         self._out = file.open("w", encoding="utf-8")
 
     def write(self, rows: StepDecisions) -> None:
-        """Append the events of these decisions."""
+        """Append the events of these decisions to the file."""
         self._out.writelines(json.dumps(event) + "\n" for event in self._feed.events(rows))
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Flush and close the file. Nothing may be written afterwards."""
         self._out.close()

@@ -1,4 +1,4 @@
-"""Many runs: scenario × policy × seed as independent cells, each finished once and kept in a folder.
+"""Study: many runs, scenario × policy × seed as independent cells, each finished once and kept in a folder.
 
 A cell's file is named by its digest, so a study that was interrupted goes on where it stopped, and a cell that two
 studies share runs once. Workers return what they found, and the caller keeps it: they need no folder in common.
@@ -22,10 +22,12 @@ from simulations.scenario import Scenario
 
 
 class CellResult(NamedTuple):
-    """What a cell left: its summary, and the last snapshot of each stage as an archive."""
+    """Result of a cell as a worker returns it: the outcome, and the last snapshot of each stage as the bytes of an
+    archive.
+    """
 
-    done: CellOutcome
-    snapshots: dict[str, bytes]
+    done: CellOutcome  # the outcome
+    snapshots: dict[str, bytes]  # stage → bytes of an archive
 
 
 def cells(
@@ -38,7 +40,9 @@ def cells(
     journey: bool = False,
     holdout: float = 0.0,
 ) -> list[SimulationCell]:
-    """Every policy with every seed; the seed fixes the people, so all policies meet the same."""
+    """One cell for every policy with every seed; the seed fixes the people, so all policies meet the same. Arguments as
+    in `SimulationCell`.
+    """
     return [
         SimulationCell(
             scenario=scenario, policy=policy, users=users, days=days, seed=seed, journey=journey, holdout=holdout
@@ -49,7 +53,9 @@ def cells(
 
 
 def play(cell: SimulationCell, logs: Path | None = None) -> CellResult:
-    """Run one cell; its decisions go to Parquet files in the folder `logs`, if one is given."""
+    """Run one cell; its decisions go to Parquet files in the folder `logs`, if one is given. Raises what `runner.run`
+    raises.
+    """
     with StudyLogs(cell, logs) if logs else nullcontext() as sink:
         made = CellRun(cell, sink)
         for step in range(cell.days):
@@ -57,14 +63,16 @@ def play(cell: SimulationCell, logs: Path | None = None) -> CellResult:
     return CellResult(made.done(), {name: to_zip(live.snapshot) for name, live in made.brain.prepared.items()})
 
 
-def kept(cell: SimulationCell, folder: Path) -> CellOutcome | None:
-    """What the folder holds of the cell, if it was finished."""
+def finished_outcome(cell: SimulationCell, folder: Path) -> CellOutcome | None:
+    """The outcome of a cell that was finished before, as the folder holds it; None if there is none."""
     file = folder / "cells" / f"{cell.digest()}.json"
     return msgspec.json.decode(file.read_bytes(), type=CellOutcome) if file.exists() else None
 
 
 def snapshot(cell: SimulationCell, stage: str, folder: Path) -> bytes:
-    """The archive of a finished cell's last snapshot at a stage."""
+    """Bytes of the archive with a finished cell's last snapshot at a stage. Raises OSError if the cell was not finished
+    in this folder.
+    """
     return (folder / "cells" / f"{cell.digest()}.{stage}.zip").read_bytes()
 
 
@@ -78,11 +86,13 @@ def study(
     logs: bool = False,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[CellOutcome]:
-    """Every cell, in order; those that were finished before are read from the folder. `progress` is told how many more
-    are done. What `parallel.run` raises is raised here; what was finished until then is kept. `logs`: also write each
-    cell's decisions to the folder's `logs`, which every worker must then share.
+    """Run every cell and return their outcomes, in order; those that were finished before are read from the folder.
+
+    `progress` is called with how many more are done. `logs`: also write each cell's decisions to the folder's `logs`,
+    which every worker must then share. What `parallel.run` raises is raised here (RemoteError for workers that died);
+    what was finished until then is kept.
     """
-    found = {cell.digest(): kept(cell, folder) for cell in todo}
+    found = {cell.digest(): finished_outcome(cell, folder) for cell in todo}
     if logs:
         found = {c.digest(): found[c.digest()] if _logged(c, folder) else None for c in todo}
     missing = {cell.digest(): cell for cell in todo if found[cell.digest()] is None}
@@ -97,19 +107,19 @@ def study(
 
 
 def _logged(cell: SimulationCell, folder: Path) -> bool:
-    done = kept(cell, folder)
+    done = finished_outcome(cell, folder)
     return done is not None and all(path(cell, stage, folder / "logs").exists() for stage in done.stages)
 
 
 def _keep(digest: str, result: CellResult, folder: Path) -> None:
-    """The summary last: where it is, the rest is."""
+    """Write the result of a cell to the folder; the summary last, so that where the summary is, everything is."""
     for stage, archive in result.snapshots.items():
         _write(folder / "cells" / f"{digest}.{stage}.zip", archive)
     _write(folder / "cells" / f"{digest}.json", msgspec.json.encode(result.done))
 
 
 def _write(file: Path, data: bytes) -> None:
-    """Whole or not at all."""
+    """Write a file whole or not at all: under another name first, which is then replaced."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     part.write_bytes(data)

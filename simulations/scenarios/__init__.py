@@ -1,1 +1,1 @@
-"""Scenarios as data, one TOML file for each app."""
+"""Scenarios as data, one TOML file for each app; read by `simulations.scenario.load`."""

@@ -1,4 +1,5 @@
-"""How far a scenario can be trusted: its moments against calibration ranges, or against a customer's own export.
+"""Calibration: how far a scenario can be trusted, by its moments against calibration ranges, or against a customer's
+own export.
 
 Moments of a scenario, by name:
 
@@ -12,9 +13,9 @@ Moments of a scenario, by name:
     day.N               share of users of the journey, no nudge shown, who are there again on day N after the first
     repeat.pQ           quantile Q of days between visits;  delay.pQ  of hours from decision to reward, no nudge
 
-An export gives some of the last five kinds, and `fit` moves the parameter that each speaks about: base rates (α),
-`user_sd`, `gap_days` and `gap_sd`, `delay_hours` and the shape of the delay. What is still off is said, not hidden,
-and so are calibration ranges that the fit has left.
+An export gives the kinds rate, again, repeat and delay, and `fit` moves the parameter that each speaks about: base
+rates (α), `user_sd`, `gap_days` and `gap_sd`, `delay_hours` and the shape of the delay. What is still off is said, not
+hidden, and so are calibration ranges that the fit has left.
 """
 
 import csv
@@ -48,7 +49,10 @@ _EXPORTED = ("rate", "again", "repeat", "delay")
 
 
 class CalibrationTarget(NamedTuple):
-    """What a moment should be."""
+    """Calibration range of a moment: what the scenario's moment should be, from `low` to `high` in the moment's unit.
+    `metric`: its name for people or in the export; `moment`: its name as in the module; `source`: where the range comes
+    from.
+    """
 
     metric: str
     moment: str
@@ -58,26 +62,28 @@ class CalibrationTarget(NamedTuple):
 
 
 class CustomerExport(NamedTuple):
-    """A customer's own numbers, and what a reader should know about how their file was read."""
+    """A customer's own numbers as targets, and sentences on how their file was read."""
 
     targets: list[CalibrationTarget]
     notes: tuple[str, ...]
 
 
 class CheckedMoment(NamedTuple):
-    """A target beside what the scenario gives."""
+    """A target beside the moment that the scenario has, in the same unit."""
 
     target: CalibrationTarget
     value: float
 
     @property
     def fits(self) -> bool:
-        """Whether the value is within the range."""
+        """Whether the value is within the target's range, ends included."""
         return self.target.low <= self.value <= self.target.high
 
 
 class ScenarioMoments:
-    """The moments of one scenario, computed when asked for."""
+    """The moments of one scenario, computed when they are asked for. Rates are averages over 40,000 first visits drawn
+    with `seed`, so the same seed gives the same moments.
+    """
 
     def __init__(self, scenario: Scenario, seed: int = 0):
         self.scenario = scenario
@@ -99,7 +105,9 @@ class ScenarioMoments:
         }
 
     def of(self, name: str) -> float:
-        """The moment of that name. InvalidRequest if there is none."""
+        """The moment of that name, in the unit that the module states. Raises InvalidRequest if there is no such
+        moment, stage or quantile.
+        """
         kind, *at = name.split(".")
         self._known(name, kind, at)
         return self._kinds[kind](at)
@@ -115,7 +123,7 @@ class ScenarioMoments:
             raise InvalidRequest(Problem(f"metric {name}", "no stage", closest(".".join(at), self._catalogue.stages)))
 
     def people(self, stage: str) -> Population:
-        """Those at a stage."""
+        """The population at a stage, made once and kept."""
         if stage not in self._people:
             self._people[stage] = Population(self.scenario, self._catalogue.stage(stage), stage)
         return self._people[stage]
@@ -157,7 +165,7 @@ class ScenarioMoments:
 
     def _day(self, day: int) -> float:
         days, users = day + 31, 6000
-        seen = _Seen(users)
+        seen = _VisitDays(users)
         made = CellRun(
             SimulationCell(scenario=self.scenario, policy="fixed:none", users=users, days=days, seed=1, journey=True),
             seen,
@@ -179,8 +187,8 @@ class ScenarioMoments:
         return float(scale * (-math.log1p(-q)) ** (1.0 / shape))
 
 
-class _Seen:
-    """On which days each user was there."""
+class _VisitDays:
+    """A decision sink that remembers on which days each user was there."""
 
     def __init__(self, users: int):
         self.days: list[set[int]] = [set() for _ in range(users)]
@@ -191,8 +199,8 @@ class _Seen:
             self.days[user].add(day)
 
 
-def shipped(app: str) -> list[CalibrationTarget]:
-    """The calibration ranges of an app."""
+def shipped_targets(app: str) -> list[CalibrationTarget]:
+    """The calibration ranges of an app that come with the package, and those that hold for every app."""
     file = importlib.resources.files("simulations").joinpath("calibration.csv")
     rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     return [
@@ -202,9 +210,11 @@ def shipped(app: str) -> list[CalibrationTarget]:
     ]
 
 
-def exported(file: Path, renamed: Mapping[str, str] | None = None) -> CustomerExport:
-    """A customer's export: a table with the columns metric and value, each to be met within 10 %. `renamed`: {our
-    column: the file's}. InvalidRequest names each line that cannot be used.
+def read_export(file: Path, renamed: Mapping[str, str] | None = None) -> CustomerExport:
+    """A customer's export as targets: a table with the columns metric and value, each value to be met within 10 %.
+    `renamed`: {our column: the file's}.
+
+    Raises InvalidRequest with each line that cannot be used, or if there are no such columns or no rows.
     """
     for ours in renamed or {}:
         if ours not in ("metric", "value"):
@@ -232,7 +242,7 @@ def exported(file: Path, renamed: Mapping[str, str] | None = None) -> CustomerEx
 
 
 def _target(file: str, metric: str, cell: str, mark: str) -> CalibrationTarget | tuple[str, str]:
-    """What a row wants; or its problem and fix."""
+    """The target that a row of an export wants; or its problem and fix."""
     kind = metric.partition(".")[0]
     if kind not in _EXPORTED:
         return f"{metric!r} is not a metric", closest(kind, _EXPORTED)
@@ -243,8 +253,10 @@ def _target(file: str, metric: str, cell: str, mark: str) -> CalibrationTarget |
     return CalibrationTarget(metric, metric, value * (1.0 - TOLERANCE), value * (1.0 + TOLERANCE), f"{file}: {value:g}")
 
 
-def unmeasured(app: str, targets: Iterable[CalibrationTarget]) -> list[CalibrationTarget]:
-    """The calibration ranges that an export says nothing about: a fit to the export must not leave them."""
+def unmeasured_targets(app: str, targets: Iterable[CalibrationTarget]) -> list[CalibrationTarget]:
+    """The calibration ranges of an app that an export (`targets`) says nothing about: a fit to the export must not
+    leave them.
+    """
     said = {t.moment for t in targets}
     rates = {moment.split(".")[1] for moment in said if moment.startswith("rate.")}
     of_rates = ("rate", "abandoned", "ever", "funnel")
@@ -253,40 +265,45 @@ def unmeasured(app: str, targets: Iterable[CalibrationTarget]) -> list[Calibrati
         kind, *at = moment.split(".")
         return moment in said or (kind in of_rates and bool(rates & set(at)))
 
-    return [t for t in shipped(app) if not measured(t.moment)]
+    return [t for t in shipped_targets(app) if not measured(t.moment)]
 
 
-def broken(before: Iterable[CheckedMoment], after: Iterable[CheckedMoment]) -> list[str]:
-    """Metrics that were within their range before a fit and are not after it, each with both values."""
+def left_ranges(before: Iterable[CheckedMoment], after: Iterable[CheckedMoment]) -> list[str]:
+    """Sentences on metrics that were within their range before a fit and are not after it, each with both values.
+    `before` and `after` hold the same targets in the same order.
+    """
     pairs = [(b, a) for b, a in zip(before, after, strict=True) if b.fits and not a.fits]
     return [f"{a.target.moment}: {b.value:.3g} before the fit, {a.value:.3g} after it" for b, a in pairs]
 
 
 def check(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> list[CheckedMoment]:
-    """Each target beside the scenario's moment."""
+    """Each target beside the scenario's moment. Raises InvalidRequest for a moment that does not exist."""
     moments = ScenarioMoments(scenario)
     return [CheckedMoment(target, moments.of(target.moment)) for target in targets]
 
 
 def fit(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> Scenario:
-    """The scenario with the parameters that the targets speak about moved to them, by the method of moments."""
+    """The scenario with the parameters that the targets speak about moved to the middle of their ranges, by the method
+    of moments. Targets that no parameter can reach are met as nearly as possible; `check` says what is left. Raises
+    InvalidRequest for a quantile or stage that does not exist.
+    """
     targets = list(targets)
     wanted = {t.moment: 0.5 * (t.low + t.high) for t in targets}
     replace = msgspec.structs.replace
     gap = {float(special.ndtri(_quantile(t))): t for t in targets if t.moment.startswith("repeat.")}
     if gap:
-        sd, middle = _line(gap, scenario.visits.gap_sd, 0.0, floor=_STEP)
+        sd, middle = _fit_line(gap, scenario.visits.gap_sd, 0.0, floor=_STEP)
         visits = replace(scenario.visits, gap_days=math.exp(middle), gap_sd=max(sd, 0.0))
         scenario = replace(scenario, visits=visits)
     late = {math.log(-math.log1p(-_quantile(t))): t for t in targets if t.moment.startswith("delay.")}
     if late:
-        scenario = _delayed(scenario, late)
+        scenario = _with_delays(scenario, late)
     for _ in range(_ROUNDS):  # what a user effect makes of a rate depends on the rate
         for moment, value in wanted.items():
             if moment.startswith("again."):
-                scenario = _spread(scenario, moment, value)
+                scenario = _with_user_effect(scenario, moment, value)
             elif moment.startswith("rate."):
-                scenario = _based(scenario, moment, value)
+                scenario = _with_rate(scenario, moment, value)
     return scenario
 
 
@@ -297,7 +314,7 @@ def _quantile(target: CalibrationTarget) -> float:
     return _QUANTILES[name]
 
 
-def _line(
+def _fit_line(
     points: Mapping[float, CalibrationTarget], slope: float, least: float, floor: float = 0.0
 ) -> tuple[float, float]:
     """(slope, intercept) of log value on the law's own scale, the slope at least `least`; one point keeps the slope.
@@ -324,9 +341,11 @@ def _line(
     return float(found.x[0]), float(found.x[1])
 
 
-def _delayed(scenario: Scenario, late: Mapping[float, CalibrationTarget]) -> Scenario:
-    """A Weibull law is a line: log t = log scale + log(−log(1 − q)) / shape. Other arms keep their ratio."""
-    inverse, middle = _line(late, 1.0 / scenario.delay_shape.get("none", 1.0), 0.05)
+def _with_delays(scenario: Scenario, late: Mapping[float, CalibrationTarget]) -> Scenario:
+    """The scenario with the delay law fitted to quantiles. A Weibull law is a line: log t = log scale + log(−log(1 −
+    q)) / shape. Other arms keep their ratio.
+    """
+    inverse, middle = _fit_line(late, 1.0 / scenario.delay_shape.get("none", 1.0), 0.05)
     shape = 1.0 / max(inverse, 0.05)
     mean = math.exp(middle) * float(special.gamma(1.0 + 1.0 / shape))
     ratio = mean / scenario.delay_hours["none"]
@@ -334,7 +353,7 @@ def _delayed(scenario: Scenario, late: Mapping[float, CalibrationTarget]) -> Sce
     return msgspec.structs.replace(scenario, delay_hours=hours, delay_shape={**scenario.delay_shape, "none": shape})
 
 
-def _spread(scenario: Scenario, moment: str, value: float) -> Scenario:
+def _with_user_effect(scenario: Scenario, moment: str, value: float) -> Scenario:
     def excess(sd: float) -> float:
         return ScenarioMoments(msgspec.structs.replace(scenario, user_sd=sd)).of(moment) - value
 
@@ -343,8 +362,10 @@ def _spread(scenario: Scenario, moment: str, value: float) -> Scenario:
     return msgspec.structs.replace(scenario, user_sd=float(optimize.brentq(excess, 0.0, 4.0, xtol=1e-4)))
 
 
-def _based(scenario: Scenario, moment: str, value: float) -> Scenario:
-    """The rate is linear in the base rate but for what comes late, so one division does it."""
+def _with_rate(scenario: Scenario, moment: str, value: float) -> Scenario:
+    """The scenario with the base rate of a stage moved so that the moment has this value. The rate is linear in the
+    base rate but for what comes late, so one division does it.
+    """
     stage = moment.split(".")[1]
     ratio = value / ScenarioMoments(scenario).of(moment)
     if stage == scenario.stage:

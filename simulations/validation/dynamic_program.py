@@ -1,4 +1,4 @@
-"""The long run: what nudging now costs later, by dynamic programming over (visits left, fatigue).
+"""Dynamic programme of the long run: what nudging now costs later, over (visits left, fatigue).
 
 A user has `visits` visits, with contexts and gaps drawn independently. V_s(F) is the best expected net value of the
 last s of them:
@@ -10,6 +10,8 @@ last s of them:
 V⁰ is the value without any more nudges. A *price* η for every nudge, constant, replaces the second bracket's future:
 nudge where max_a U_a − η > U_0. The shadow price is the η of the largest value. Contexts are a fixed sample, the gap
 has 21 Gauss–Hermite nodes, F a grid, linear between its points. Novelty, drift, season and coupons stand still.
+
+Shapes: m contexts, G points of the grid of F, 21 gaps. Money is in the app's currency.
 """
 
 from typing import NamedTuple
@@ -25,23 +27,27 @@ _GRID = 36
 
 
 class LongRunValue(NamedTuple):
-    """Expected net value of a new user's visits, in currency; `by_price` are (η, value)."""
+    """Expected net value of a new user's visits, in currency: with no nudge, with the myopic choice, with the best
+    policy, and with the best constant price. `price` is the shadow price η; `by_price` are (η, value).
+    """
 
-    none: float
+    none: float  # never a nudge
     myopic: float
     best: float
     price: float
-    priced: float
+    priced: float  # at the shadow price
     by_price: tuple[tuple[float, float], ...]
 
     @property
     def share(self) -> float:
-        """How much of the best policy's gain over no nudge a constant price brings."""
+        """Share of the best policy's gain over no nudge that a constant price brings; 1 where there is no gain."""
         return (self.priced - self.none) / (self.best - self.none) if self.best > self.none else 1.0
 
 
 class PlanningProblem(NamedTuple):
-    """What the recursion needs. `still` and `nudge` are U_0 and max U_a, (m, G), on the grid of F (G,)."""
+    """Input of the recursion. `grid` (G,) of F; `still` and `nudge` are U_0 and max U_a in currency, (m, G); `decays`
+    keeps^Δ and their `weights`, (21,) at the nodes of the gap.
+    """
 
     scenario: Scenario
     grid: Array
@@ -51,13 +57,17 @@ class PlanningProblem(NamedTuple):
     weights: Array
 
     def later(self, value: Array, fatigue: Array) -> Array:
-        """E_Δ V(keeps^Δ F), the shape of `fatigue`."""
+        """E_Δ V(keeps^Δ F): expected value at the next visit, in the shape of `fatigue`; `value` (G,) is V on the
+        grid.
+        """
         at = np.interp(np.multiply.outer(self.decays, fatigue), self.grid, value)
         return np.asarray(np.tensordot(self.weights, at, axes=1))
 
 
 def problem(scenario: Scenario, people: Population, contexts: int = 4000, seed: int = 0) -> PlanningProblem:
-    """Contexts of first visits, with the proofs that the app then has."""
+    """The planning problem of a population: `contexts` first visits drawn with `seed`, with the proofs that the app
+    then has; a nudge whose claim cannot be proven may not be shown.
+    """
     rng = np.random.default_rng(seed)
     persona = rng.choice(len(people.weights), size=contexts, p=people.weights)
     normal, uniform = rng.standard_normal((contexts, people.normals)), rng.random((contexts, people.uniforms))
@@ -80,7 +90,9 @@ def problem(scenario: Scenario, people: Population, contexts: int = 4000, seed: 
 
 
 def solve(given: PlanningProblem, visits: int = 10) -> LongRunValue:
-    """Values of no nudge, of the myopic choice, of the best policy and of the best constant price."""
+    """Long-run values of no nudge, of the myopic choice, of the best policy and of the best constant price out of 61,
+    for a user with so many visits.
+    """
     top = float(np.ptp(given.nudge[np.isfinite(given.nudge)])) * 0.15 + 1e-6
     prices = [float(p) for p in np.linspace(0.0, top, 61)]
     values = [(price, value(given, visits, price)) for price in prices]
@@ -96,7 +108,9 @@ def solve(given: PlanningProblem, visits: int = 10) -> LongRunValue:
 
 
 def value(given: PlanningProblem, visits: int, price: float | None) -> float:
-    """V_visits(0) of the policy that nudges where max U_a − price > U_0; None is the best policy."""
+    """V_visits(0), in currency, of the policy that nudges where max U_a − price > U_0. A price of None is the best
+    policy, ∞ is no nudge, 0 the myopic choice.
+    """
     tired, grid = given.scenario.fatigue, given.grid
     hazard = 1.0 / (1.0 + np.exp(-(tired.opt_out + grid)))
     now, never = np.zeros(len(grid)), np.zeros(len(grid))
@@ -112,5 +126,7 @@ def value(given: PlanningProblem, visits: int, price: float | None) -> float:
 
 
 def longrun(scenario: Scenario, people: Population, visits: int = 10) -> LongRunValue:
-    """The dynamic programme of a scenario's rich stage."""
+    """Long-run values of a scenario's rich stage: `solve` of its `problem`. Called by `journey-bandit simulate fatigue`
+    on the shipped scenarios.
+    """
     return solve(problem(scenario, people), visits)

@@ -1,4 +1,5 @@
-"""One nudge to everyone, taken apart: who buys more because of it, and who gets for free what they bought anyway.
+"""Incrementality of one nudge given to everyone, taken apart: who buys more because of it, and who gets for free what
+they bought anyway.
 
 Exact expected values of first visits, by persona. For an arm a with margin M, cost c per reward and s per showing:
 
@@ -17,7 +18,9 @@ SAMPLE = 100_000
 
 
 class IncrementalPart(NamedTuple):
-    """Per person of one persona; money in the app's currency."""
+    """Parts of a nudge's net value for one persona, means per person, in the app's currency. `weight`: the persona's
+    share of people; rates are in [0, 1].
+    """
 
     persona: str
     weight: float
@@ -30,12 +33,14 @@ class IncrementalPart(NamedTuple):
 
     @property
     def net(self) -> float:
-        """U_a − U_0."""
+        """Net value U_a − U_0 of the nudge per person, in currency."""
         return self.won - self.sure - self.others - self.shown
 
 
-def taken_apart(people: Population, arm: str, seed: int = 0) -> list[IncrementalPart]:
-    """Each persona, and last everybody. ValueError if the stage has no such arm."""
+def incremental_parts(people: Population, arm: str, seed: int = 0) -> list[IncrementalPart]:
+    """The parts of each persona, and last those of everybody, for the nudge `arm`, by 100,000 contexts for each
+    persona. Raises ValueError if the stage has no such arm.
+    """
     a = people.stage.arms.index(arm)
     margin = people.stage.reward.value * people.amount
     cost = margin - float(people.kept[a]) * people.amount
@@ -46,11 +51,15 @@ def taken_apart(people: Population, arm: str, seed: int = 0) -> list[Incremental
         position = people.positions(persona, normal, uniform)
         score = people.score(z, position, VisitSituation.first(SAMPLE))
         p = people.average(score) * people.within
-        parts.append(_part(name, float(people.weights[z]), p[:, 0], p[:, a], margin, cost, float(people.shown[a])))
+        parts.append(
+            _persona_part(name, float(people.weights[z]), p[:, 0], p[:, a], margin, cost, float(people.shown[a]))
+        )
     return [*parts, _everybody(parts)]
 
 
-def _part(name: str, weight: float, p0: Array, pa: Array, margin: float, cost: float, shown: float) -> IncrementalPart:
+def _persona_part(
+    name: str, weight: float, p0: Array, pa: Array, margin: float, cost: float, shown: float
+) -> IncrementalPart:
     return IncrementalPart(
         persona=name,
         weight=weight,

@@ -1,4 +1,5 @@
-"""Are simulated sessions like real ones? A classifier two-sample test (Lopez-Paz & Oquab 2017) on shop sessions.
+"""Realism: are simulated sessions like real ones? A classifier two-sample test (Lopez-Paz & Oquab 2017) on shop
+sessions.
 
 The real ones: UCI online shoppers purchasing intention (Sakar et al. 2019), 12,330 sessions: product pages, seconds on
 them, returning or not, bought or not. Sessions without any time on a product are left out: the simulator begins at a
@@ -6,7 +7,7 @@ visit. Its law of a visit, with two personas, is fitted to half of them by the m
 squares and products is trained to tell the other half from simulated sessions. Its area under the ROC curve on sessions
 that it has not seen says how well it can: 0.5 is not at all.
 
-Shapes: n sessions; a session is (log pages, log seconds, returning, bought).
+Shapes: n sessions; a session is (log pages, log seconds, returning, bought), logs of 1 + the number.
 """
 
 import math
@@ -32,7 +33,9 @@ _REACH = np.array([1.3, 1.0])  # log range of pages and seconds over the largest
 
 
 class TwoSampleTest(NamedTuple):
-    """auc of telling `real` sessions from simulated ones; `shuffled`: from real ones whose columns were permuted."""
+    """Result of the two-sample test on `real` sessions. `auc`: of telling them from simulated ones; `shuffled`: from
+    real ones whose columns were permuted, which shows what the test would detect. Both in [0, 1], 0.5 is chance.
+    """
 
     real: int
     auc: float
@@ -40,7 +43,8 @@ class TwoSampleTest(NamedTuple):
 
 
 def read(file: Path) -> Array:
-    """Sessions (n, 4) of the UCI table, see `bandit.tables.reader`. InvalidRequest if it is another or has a bad cell.
+    """Sessions (n, 4) of the UCI table, see `bandit.tables.reader`. Raises InvalidRequest if it is another table or has
+    a bad cell.
     """
     table = reader.read(str(file), lambda: file.open("rb"))
     missing = [c for c in _COLUMNS if c not in table.names]
@@ -52,7 +56,9 @@ def read(file: Path) -> Array:
 
 
 def _column(table: Table, name: str) -> Array:
-    """As numbers, (n,): returning visitors and true are 1."""
+    """One column of the table as numbers (n,): returning visitors and true are 1. Raises InvalidRequest for a bad
+    cell.
+    """
     rows, j = list(table.rows()), table.place(name)
     found = [row.cells[j] for row in rows]
     if name == "VisitorType":
@@ -65,19 +71,23 @@ def _column(table: Table, name: str) -> Array:
 
 
 def two_sample(real: Array, seed: int = 0) -> TwoSampleTest:
-    """Fit to a random half, tell the other half from as many simulated sessions."""
+    """The two-sample test: fit the simulator to a random half of `real` (n, 4), then tell the other half from as many
+    simulated sessions. `seed` decides the halves, the sessions and the folds.
+    """
     order = np.random.default_rng(seed).permutation(len(real))
     half = len(real) // 2
     seen, kept = real[order[:half]], real[order[half:]]
-    made = fitted(seen)
-    fresh = drawn(made, len(kept), seed)
+    made = fit_shop(seen)
+    fresh = simulated_sessions(made, len(kept), seed)
     alone = kept[np.random.default_rng([seed, 2]).integers(0, len(kept), len(kept))]
     shuffled = np.column_stack([np.random.default_rng([seed, j]).permutation(alone[:, j]) for j in range(4)])
     return TwoSampleTest(len(kept), auc(kept, fresh, seed), auc(kept, shuffled, seed))
 
 
-def fitted(sessions: Array) -> Population:
-    """Two personas of a shop: medians from the means of buyers and of others, spread and correlation from the rest."""
+def fit_shop(sessions: Array) -> Population:
+    """Population of a shop with two personas, fitted to sessions (n, 4) by the method of moments: medians from the
+    means of buyers and of others, spread and correlation from the rest.
+    """
     bought = sessions[:, 3].mean()
     others = (bought - _EAGER * _BUYS) / (1.0 - _EAGER)
     among = np.array([[_EAGER * _BUYS, (1 - _EAGER) * others], [_EAGER * (1 - _BUYS), (1 - _EAGER) * (1 - others)]])
@@ -107,14 +117,14 @@ def fitted(sessions: Array) -> Population:
 
 
 def _persona(weight: float, intent: float, kind: Array) -> Persona:
-    """`kind`: mean logits of pages and seconds, and the share who return."""
+    """A persona of the fitted shop. `kind` (3,): mean logits of pages and seconds, and the share who return."""
     pages, seconds = (float(v) for v in special.expit(kind[:2]))
     features = {"pages": pages, "seconds": seconds, "returning": float(np.clip(kind[2], 0.01, 0.99))}
     return Persona(weight=float(weight), intent=float(intent), effects={}, features={**features})
 
 
-def drawn(made: Population, n: int, seed: int) -> Array:
-    """n simulated sessions, (n, 4); numbers of pages are whole."""
+def simulated_sessions(made: Population, n: int, seed: int) -> Array:
+    """n simulated sessions of a fitted shop, (n, 4), without a nudge; numbers of pages are whole."""
     rng = np.random.default_rng([seed, 1])
     persona = rng.choice(2, size=n, p=made.weights)
     position = made.positions(persona, rng.standard_normal((n, made.normals)), rng.random((n, made.uniforms)))
@@ -125,7 +135,9 @@ def drawn(made: Population, n: int, seed: int) -> Array:
 
 
 def auc(left: Array, right: Array, seed: int = 0) -> float:
-    """Area under the ROC curve of a logistic regression with squares and products, over folds it has not seen."""
+    """Area under the ROC curve, in [0, 1], of telling sessions `left` from `right` (n, 4 each) by a logistic regression
+    with squares and products, over five folds that it has not seen.
+    """
     x, y = _terms(np.concatenate([left, right])), np.repeat([1.0, 0.0], [len(left), len(right)])
     fold = np.random.default_rng([seed, 3]).integers(0, _FOLDS, len(y))
     score = np.zeros(len(y))
@@ -154,7 +166,7 @@ def _logistic(x: Array, y: Array) -> Array:
 
 
 def _stage(top: Array) -> Stage:
-    """What the fitted shop knows of a session."""
+    """Stage of the fitted shop, with features up to `top` (2,): pages and seconds."""
     pages, seconds = (
         Feature(type="number", min=0.0, max=float(value), default=0.0, scale="log") for value in np.asarray(top)
     )

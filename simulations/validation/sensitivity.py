@@ -1,4 +1,4 @@
-"""What if an assumption is wrong: knobs that turn one parameter of a scenario, and a box of all of them.
+"""Sensitivity: what if an assumption is wrong? Knobs that turn one parameter of a scenario, and a box of all of them.
 
 A knob has a low and a high end. `swings` turns one at a time: the scenarios of a tornado plot. `box` draws every knob
 at once, uniformly between its ends: a claim about policies must hold over the whole box, not at one setting.
@@ -16,7 +16,9 @@ Turn = Callable[[Scenario, float], Scenario]
 
 
 class ScenarioKnob(NamedTuple):
-    """`turn(scenario, value)` for values from `low` to `high`; `unit` says what they are."""
+    """A knob: `turn(scenario, value)` returns the scenario with one parameter changed, for values from `low` to `high`;
+    `unit` says what the values are ("×" is a factor of the scenario's own).
+    """
 
     name: str
     low: float
@@ -26,9 +28,8 @@ class ScenarioKnob(NamedTuple):
 
 
 class KnobSwing(NamedTuple):
-    """One knob, and the scenario with that knob at its low and at its high end.
-
-    Traffic leaves the scenario as it is: there `knob.low` and `knob.high` multiply the users of the run.
+    """The scenarios with one knob at its low and its high end. The knob traffic leaves the scenario as it is: its ends
+    are factors of the run's users, which the caller applies.
     """
 
     knob: ScenarioKnob
@@ -100,12 +101,14 @@ KNOBS = (
 
 
 def swings(scenario: Scenario) -> list[KnobSwing]:
-    """Each knob at its ends, the others where the scenario has them."""
+    """A swing of each of `KNOBS`, the others where the scenario has them."""
     return [KnobSwing(knob, knob.turn(scenario, knob.low), knob.turn(scenario, knob.high)) for knob in KNOBS]
 
 
 def box(scenario: Scenario, number: int, seed: int = 0) -> Scenario:
-    """Draw `number` from the box of all knobs but traffic."""
+    """Draw `number` from the box of all knobs but traffic: a scenario with every parameter uniform between its ends, a
+    function of (seed, number).
+    """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
     for knob in KNOBS:
         scenario = knob.turn(scenario, float(rng.uniform(knob.low, knob.high)))
@@ -113,7 +116,7 @@ def box(scenario: Scenario, number: int, seed: int = 0) -> Scenario:
 
 
 def kendall(left: list[float], right: list[float]) -> float:
-    """τ of two rankings of the same policies, without ties."""
+    """Kendall's τ in [−1, 1] of two rankings of the same policies, given as scores without ties."""
     a, b = np.array(left), np.array(right)
     upper = np.triu_indices(len(a), 1)
     agree = np.sign(a[upper[0]] - a[upper[1]]) * np.sign(b[upper[0]] - b[upper[1]])

@@ -24,7 +24,7 @@ def line(version: str, kind: str = "promote") -> Approval:
 def chain(*versions: str) -> list[Approval]:
     done: list[Approval] = []
     for version in versions:
-        done.append(approvals.chained(done, line(version)))
+        done.append(approvals.next_approval(done, line(version)))
     return done
 
 
@@ -77,7 +77,7 @@ def test_only_an_alias_that_agrees_with_the_last_move_is_served(
 
 
 def test_the_description_says_what_is_live_and_how_to_go_back() -> None:
-    text = approvals.described("travel-cart", chain("1", "2"))
+    text = approvals.model_page("travel-cart", chain("1", "2"))
     live = "**Live as of 2026-01-01T00:00:00Z: version 2, since 2026-01-01T00:00:00Z, approved by ana: w | x**"
     assert text.splitlines()[0] == live
     assert "`journey-bandit rollback travel cart --why" in text
@@ -87,30 +87,30 @@ def test_the_description_says_what_is_live_and_how_to_go_back() -> None:
 def test_why_it_was_rolled_back_is_not_why_the_version_before_was_approved() -> None:
     done = chain("1", "2")
     back = {"kind": "rollback", "replaces": "2", "by": "ben", "at": "2026-02-01T00:00:00Z", "why": "refunds rose"}
-    done.append(approvals.chained(done, msgspec.structs.replace(line("1"), **back)))
+    done.append(approvals.next_approval(done, msgspec.structs.replace(line("1"), **back)))
     assert approvals.live(done) == (
         "version 1, since 2026-02-01T00:00:00Z, approved at 2026-01-01T00:00:00Z by ana: w | x. "
         "ben rolled back to it from version 2, because: refunds rose"
     )
-    assert approvals.replaced(done[-1])["rolled_back_because"] == "refunds rose"
-    assert approvals.replaced(done[1]) == {"review": "replaced"}
+    assert approvals.replacement_tags(done[-1])["rolled_back_because"] == "refunds rose"
+    assert approvals.replacement_tags(done[1]) == {"review": "replaced"}
 
 
 def test_a_table_that_was_deleted_begins_anew_with_what_the_model_remembers() -> None:
     done = chain("1", "2")
-    rest = approvals.whole([], done[1], done[1].digest())
+    rest = approvals.checked_chain([], done[1], done[1].digest())
     assert rest == [done[1]]
-    rest.append(approvals.chained(rest, line("3")))
-    assert approvals.whole(rest, rest[-1], rest[-1].digest()) == rest
-    assert (rest[-1].number, rest[-1].back, approvals.missing(rest), approvals.missing(done)) == (3, "", 1, 0)
+    rest.append(approvals.next_approval(rest, line("3")))
+    assert approvals.checked_chain(rest, rest[-1], rest[-1].digest()) == rest
+    assert (rest[-1].number, rest[-1].back, approvals.lost_lines(rest), approvals.lost_lines(done)) == (3, "", 1, 0)
     with pytest.raises(RemoteError, match="its first line is not the first"):
-        approvals.whole([msgspec.structs.replace(done[1], previous="")], None, None)
+        approvals.checked_chain([msgspec.structs.replace(done[1], previous="")], None, None)
 
 
 def test_a_move_whose_line_was_not_written_any_more_counts_and_one_that_was_not_made_does_not() -> None:
     done = chain("1", "2", "3")
-    assert approvals.whole(done[:2], done[2], done[1].digest()) == done
-    never = approvals.whole(done[:2], None, done[1].digest())
+    assert approvals.checked_chain(done[:2], done[2], done[1].digest()) == done
+    never = approvals.checked_chain(done[:2], None, done[1].digest())
     assert never == done[:2]
     cut = RegistryState("travel-cart", "2", None, done[2])  # recorded, and the alias still names the one before
     assert approvals.cut_short(never, cut, line("3")) == done[2]
@@ -128,5 +128,5 @@ def test_a_rollback_never_leads_to_what_was_taken_back() -> None:
         ("rollback", "1", "2"),
     ):
         new = Approval(number=0, kind=kind, version=version, replaces=replaces, by="a", at="t", why="w", gate="g")
-        done.append(approvals.chained(done, new))
+        done.append(approvals.next_approval(done, new))
     assert [m.back for m in done] == ["", "1", "2", "1", ""]

@@ -50,7 +50,7 @@ def test_a_conversion_is_a_share_of_decisions_whatever_a_reward_is_worth(shop: S
     found = gather(shop.store, STAGE, snapshot)
     about = publishing._about(PublishRequest(shop.store, STAGE, snapshot, "candidate"), found, "nothing", "nothing")
     reward = np.array([0.0, 9.5, 3.5, 0.0])
-    earned = review._earned(about._replace(binary=binary), np.sign(reward) if binary else reward)
+    earned = review._reward_metrics(about._replace(binary=binary), np.sign(reward) if binary else reward)
     assert earned == {"conv_pct": 50.0} | ({} if binary else {"mean_reward": 3.25})
 
 

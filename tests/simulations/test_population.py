@@ -8,7 +8,7 @@ from bandit import features
 from bandit.arrays import Array
 from bandit.catalogue.model import parse, read_shipped
 from simulations import scenario
-from simulations.population import Population, VisitSituation, moves, quadrature
+from simulations.population import Population, VisitSituation, drift_paths, quadrature
 from simulations.scenario import EffectDrift
 
 APPS = scenario.names()
@@ -189,14 +189,14 @@ def test_delays_have_their_mean_and_their_share_in_the_window(app: str) -> None:
 
 def test_drift_of_no_nudge_is_none_and_a_longer_path_begins_like_a_shorter_one() -> None:
     for drift in (EffectDrift(kind="ou", sd=0.3), EffectDrift(kind="redraw", sd=0.3, day=5.0)):
-        long, short = moves(drift, 4, 40), moves(drift, 4, 10)
+        long, short = drift_paths(drift, 4, 40), drift_paths(drift, 4, 10)
         assert np.array_equal(long[:11], short)
         assert not long[:, 0].any()
         assert np.abs(long[10:, 1:]).min() > 0.0
-    assert not moves(EffectDrift(), 4, 40).any()
+    assert not drift_paths(EffectDrift(), 4, 40).any()
 
 
 def test_an_ornstein_uhlenbeck_path_has_its_sd() -> None:
     """2,000 arms after ten half-lives: standard error of the sd 0.0048; within five, false alarm ≤ 6e-7."""
-    last = moves(EffectDrift(kind="ou", sd=0.3, half_life_days=3.0), 2001, 30)[30, 1:]
+    last = drift_paths(EffectDrift(kind="ou", sd=0.3, half_life_days=3.0), 2001, 30)[30, 1:]
     assert abs(last.std() - 0.3) < 0.025

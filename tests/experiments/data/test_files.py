@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from bandit.errors import InvalidRequest
 from experiments.data import files
-from experiments.data.rounds import LoggedRounds, keyed, rounds_of
+from experiments.data.rounds import LoggedRounds, rounds_of, user_keys
 from experiments.ope import evaluate
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluation_policies import EvaluationPolicy
@@ -137,9 +137,9 @@ def test_an_empty_reward_is_not_known(tmp_path: Path) -> None:
 
 
 def test_the_same_user_has_the_same_key_in_every_chunk() -> None:
-    first, second = keyed(np.array(["ann", "bob", "ann"])), keyed(np.array(["bob", "ann"]))
+    first, second = user_keys(np.array(["ann", "bob", "ann"])), user_keys(np.array(["bob", "ann"]))
     assert first[0] == first[2] == second[1] != first[1] == second[0]
-    assert keyed(np.array([7, -7])).tolist() == [7, -7]
+    assert user_keys(np.array([7, -7])).tolist() == [7, -7]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,9 @@ def test_times_truth_and_missing_users_are_read_from_text_and_parquet_alike(tmp_
     assert found.holdout.tolist() == [True, False, True, False]
     assert found.user is not None
     assert found.user[0] == 7
-    assert found.user[1::2].tolist() == keyed(np.array([""] * 4))[1::2].tolist()  # not known: each a unit of its own
+    assert (
+        found.user[1::2].tolist() == user_keys(np.array([""] * 4))[1::2].tolist()
+    )  # not known: each a unit of its own
     assert len(set(found.user.tolist())) == 4
     at = pa.array([1_000_000, 2_000_000, 3_000_000, 4_000_000], pa.timestamp("us", "UTC"))
     users = pa.array(["7", None, "ann", "NA"])

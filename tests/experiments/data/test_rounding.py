@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bandit.errors import InvalidRequest
-from experiments.data.rounding import digits_of, summed_to_one
+from experiments.data.rounding import digits_of, scaled_to_one
 from experiments.data.rounds import LoggedRounds, rounds_of
 
 
@@ -33,7 +33,7 @@ def test_real_errors_are_refused(row: tuple[float, ...]) -> None:
 
 def test_only_rows_that_need_it_are_scaled() -> None:
     table = np.array([[0.25, 0.75], [0.3333, 0.6666]])
-    scaled, which = summed_to_one(table)
+    scaled, which = scaled_to_one(table)
     assert which.tolist() == [False, True]
     assert scaled[0].tolist() == [0.25, 0.75]
     assert scaled[1].sum() == pytest.approx(1.0)

@@ -10,7 +10,7 @@ from scipy import special, stats
 from bandit.arrays import Array
 from experiments.inference import sample_ratio
 from experiments.inference.intervals import Moments, e_bh
-from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, merged, same
+from experiments.inference.sample_ratio import ALARM, SampleRatio, aa_test, by_version, merged
 
 ARMS, N = 5, 5000
 Ints = NDArray[np.integer]
@@ -110,14 +110,14 @@ def test_an_a_a_check_passes_as_often_as_it_says() -> None:
     rng = np.random.default_rng(6)
     assert stats.binom.sf(44, 2000, 0.01) < 1e-6
     draws = (rng.random((2000, 2, 500)) < 0.1).astype(float)
-    failed = sum(not same(Moments.of(a), Moments.of(b), 0.99).passed for a, b in draws)
+    failed = sum(not aa_test(Moments.of(a), Moments.of(b), 0.99).passed for a, b in draws)
     assert failed <= 44
 
 
 def test_an_a_a_check_finds_a_group_that_was_treated_otherwise() -> None:
     rng = np.random.default_rng(7)
     left, right = (Moments.of((rng.random(5000) < rate).astype(float)) for rate in (0.1, 0.14))
-    found = same(left, right)
+    found = aa_test(left, right)
     assert not found.passed
     assert found.difference.high < 0.0
 

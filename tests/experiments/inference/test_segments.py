@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.inference.intervals import Interval, Moments, interval, standard_error
-from experiments.inference.segments import SegmentSums, _shrunk, by_segment, effects, merged
+from experiments.inference.segments import SegmentEffects, _shrink, by_segment, effects, merged
 
 
 def made(seed: int, effect: dict[str, float], n: int = 400, sd: float = 1.0) -> dict[str, Moments]:
@@ -12,7 +12,7 @@ def made(seed: int, effect: dict[str, float], n: int = 400, sd: float = 1.0) -> 
     return {name: Moments.of(rng.normal(mean, sd, n)) for name, mean in effect.items()}
 
 
-def found(moments: dict[str, Moments]) -> SegmentSums:
+def found(moments: dict[str, Moments]) -> SegmentEffects:
     segments = effects(moments)
     assert segments is not None
     return segments
@@ -35,7 +35,7 @@ def test_effects_that_differ_stay_apart() -> None:
 def test_the_posterior_is_that_of_the_hierarchical_model() -> None:
     """Against brute force: 3 million draws from the flat-prior model, weighted by the likelihood."""
     m, e = np.array([0.5, -0.2, 1.4]), np.array([0.4, 0.6, 0.5])
-    _, _, value, sd = _shrunk(m, e)
+    _, _, value, sd = _shrink(m, e)
     rng = np.random.default_rng(3)
     most = 3.0 * (m.std() + np.median(e))
     tau, mu = rng.uniform(0, most, 3_000_000), rng.uniform(-8, 9, 3_000_000)
@@ -57,7 +57,7 @@ def test_shrunk_intervals_cover_on_average(count: int, tau: float) -> None:
         e = rng.uniform(0.5, 2.0, count)
         theta = 1.0 + tau * rng.standard_normal(count)
         m = theta + e * rng.standard_normal(count)
-        _, _, value, sd = _shrunk(m, e)
+        _, _, value, sd = _shrink(m, e)
         covered.append((np.abs(value - theta) <= 1.96 * sd).mean())
         errors.append((((value - theta) ** 2).mean(), ((m - theta) ** 2).mean()))
     assert np.mean(covered) > 0.9

@@ -24,7 +24,7 @@ DIRECTIONS = {"random->bts": "per_round_random_to_bts.csv.gz", "bts->random": "p
 
 def open_bandit(shared: Shared, direction: str) -> WeightedRounds:
     (rounds,) = files.open_log(shared(f"open_bandit_men/{DIRECTIONS[direction]}")).source()()
-    return place(EvaluationPolicy("log"), rounds).weighed
+    return place(EvaluationPolicy("log"), rounds).weighted
 
 
 def invented(seed: int, n: int = 3000) -> WeightedRounds:
@@ -94,7 +94,7 @@ def test_estimates_of_the_synthetic_log_are_those_of_a_plain_loop(shared: Shared
         "sndr": direct / n + residual / weight,
     }
     (rounds,) = files.open_log(path).source()()
-    found = means(place(EvaluationPolicy("log"), rounds).weighed)
+    found = means(place(EvaluationPolicy("log"), rounds).weighted)
     assert {name: found[name] for name in wanted} == pytest.approx(wanted, abs=1e-12)
 
 

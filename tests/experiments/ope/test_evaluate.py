@@ -20,7 +20,7 @@ from experiments.ope.evaluation_policies import (
     FixedArm,
     LoggedProbabilities,
     UniformChoice,
-    deciding,
+    snapshot_policy,
 )
 
 RATES = np.array([0.05, 0.2, 0.1])
@@ -207,11 +207,11 @@ def test_a_snapshot_decides_as_the_engine_does_whatever_the_order_of_the_logs_ar
     wide = np.column_stack([may, np.ones(5, dtype=np.bool_)])[:, order]
     rounds = LoggedRounds(np.zeros(5, dtype=np.intp), np.zeros(5), np.ones(5), x=x, eligible=wide)
     arms = [names[i] for i in order]
-    found = deciding(snapshot, arms)(rounds)
+    found = snapshot_policy(snapshot, arms)(rounds)
     assert np.array_equal(found[:, [arms.index(a) for a in stage.arms]], wanted)
     assert (found[:, arms.index("retired")] == 0.0).all()
     with pytest.raises(InvalidRequest, match="discount_10, which the log never could"):
-        deciding(snapshot, [a for a in arms if a != "discount_10"])
+        snapshot_policy(snapshot, [a for a in arms if a != "discount_10"])
 
 
 def test_a_policy_is_learned_on_one_half_and_evaluated_on_the_other() -> None:
@@ -227,7 +227,7 @@ def test_a_policy_is_learned_on_one_half_and_evaluated_on_the_other() -> None:
     thirds = np.full((n, 3), 1 / 3)
     rounds = LoggedRounds(action, (rng.random(n) < chance).astype(float), thirds[:, 0], x=x, propensities=thirds)
     learned = train_test_split.learn("hillstrom", "retention", stage, rounds, seed=2)
-    assert learned.taught + len(learned.rounds.reward) == n
+    assert learned.training_rounds + len(learned.rounds.reward) == n
     best = EvaluationPolicy("best", FixedArm(learned.best))
     (found,) = core.evaluate([chunked(learned.rounds)], EvaluationConfig((learned.target(),), (best,), heaviest=3.0))
     assert found.contrasts["best"].interval[0] > 0.05

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from experiments.inference.intervals import Moments, UserSums, adjusted, e_bh, interval, modelled, standard_error
+from experiments.inference.intervals import (
+    Moments,
+    UserSums,
+    bonferroni_level,
+    e_bh,
+    interval,
+    model_moments,
+    standard_error,
+)
 
 RNG = np.random.default_rng
 
@@ -18,7 +26,7 @@ def log(seed: int, n: int, k: int = 3) -> tuple[np.ndarray, ...]:
     """φ, vm, k3m, dm of a log of random propensities, and its users."""
     rng = RNG(seed)
     p, pi, q = rng.dirichlet(np.ones(k), n), rng.dirichlet(np.ones(k), n), rng.random((n, k))
-    return rng.exponential(1.0, n), *modelled(pi, p, q), rng.integers(0, max(n // 3, 1), n)
+    return rng.exponential(1.0, n), *model_moments(pi, p, q), rng.integers(0, max(n // 3, 1), n)
 
 
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 40), max_size=4))
@@ -44,7 +52,7 @@ def test_model_moments_are_the_cumulants_of_phi_under_bernoulli_rewards() -> Non
     """Brute force over arms and rewards: given x, φ = dm + w (r − q̂) has variance vm and third central moment k3m."""
     rng = RNG(2)
     p, pi, q = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4)), rng.random(4)
-    vm, k3m, dm = (float(part[0]) for part in modelled(pi[None], p[None], q[None]))
+    vm, k3m, dm = (float(part[0]) for part in model_moments(pi[None], p[None], q[None]))
     draws = [(p[a] * (q[a] if r else 1 - q[a]), pi[a] / p[a] * (r - q[a])) for a in range(4) for r in (0, 1)]
     assert [sum(chance * v**j for chance, v in draws) for j in (1, 2, 3)] == pytest.approx([0.0, vm, k3m])
     assert dm == pytest.approx(pi @ q)
@@ -52,7 +60,7 @@ def test_model_moments_are_the_cumulants_of_phi_under_bernoulli_rewards() -> Non
 
 def test_an_arm_that_could_not_be_drawn_adds_nothing_to_the_model_variance() -> None:
     p, pi, q = np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]]), np.array([[0.3, 0.4]])
-    vm, _, dm = modelled(pi, p, q)
+    vm, _, dm = model_moments(pi, p, q)
     assert vm[0] == pytest.approx(0.25 * 0.4 * 0.6)
     assert dm[0] == pytest.approx(0.35)
 
@@ -83,7 +91,7 @@ def test_skewed_values_are_covered_where_student_fails() -> None:
     count = rng.binomial(n, 0.02 * rate, 4000)  # conversions of the arm
     shown = count + rng.binomial(n - count, 0.02 * (1 - rate) / (1 - 0.02 * rate))
     p, pi, q = np.array([[0.02, 0.98]]), np.array([[1.0, 0.0]]), np.full((1, 2), rate)
-    vm, k3m, dm = (np.full(n, part[0]) for part in modelled(pi, p, q))
+    vm, k3m, dm = (np.full(n, part[0]) for part in model_moments(pi, p, q))
     covered = np.zeros(2)
     for hits, rounds in zip(count, shown, strict=True):
         phi = np.full(n, rate)
@@ -104,7 +112,7 @@ def test_a_reward_that_has_not_come_yet_leaves_the_interval_wide() -> None:
     """100 rounds of weight 10, no conversion, q̂ = 3 %: the sample's spread is 0, the model's is not."""
     zeros, rate = np.zeros(100), np.full(100, 0.03)
     p, pi, q = np.tile([0.1, 0.9], (100, 1)), np.tile([1.0, 0.0], (100, 1)), np.tile([0.03, 0.03], (100, 1))
-    moments = Moments.of(rate - 10 * rate * (RNG(0).random(100) < 0.1), *modelled(pi, p, q))
+    moments = Moments.of(rate - 10 * rate * (RNG(0).random(100) < 0.1), *model_moments(pi, p, q))
     assert standard_error(moments) == pytest.approx(math.sqrt(10 * 0.03 * 0.97 / 100))
     found = interval(moments, bounds=(0.0, 1.0))
     assert found.low == 0.0
@@ -148,8 +156,8 @@ def test_sums_by_user_merge(seed: int, cut: int) -> None:
 
 
 def test_a_level_is_shared_among_arms() -> None:
-    assert adjusted(0.95, 5) == pytest.approx(0.99)
-    assert adjusted(0.95, 0) == 0.95
+    assert bonferroni_level(0.95, 5) == pytest.approx(0.99)
+    assert bonferroni_level(0.95, 0) == 0.95
 
 
 @pytest.mark.parametrize(

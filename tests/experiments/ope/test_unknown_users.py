@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from bandit.tables.cells import MISSING
 from experiments.data import files
-from experiments.data.rounds import LoggedRounds, chunked, keyed, rounds_of
+from experiments.data.rounds import LoggedRounds, chunked, rounds_of, user_keys
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
@@ -19,7 +19,7 @@ ASK = EvaluationConfig((EvaluationPolicy("fixed:1", FixedArm(1)),), follow=False
 
 
 def users(values: object, dtype: object = np.str_) -> list[int]:
-    return keyed(np.array(values, dtype=dtype)).tolist()  # type: ignore[call-overload, no-any-return]
+    return user_keys(np.array(values, dtype=dtype)).tolist()  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.parametrize("word", [*sorted(MISSING), "NA", " NULL ", "None"])
@@ -53,7 +53,7 @@ def test_a_number_is_the_same_user_whatever_type_holds_it(number: int) -> None:
 
 def test_rows_of_later_chunks_are_others() -> None:
     blank = np.array([""] * 3)
-    assert not set(keyed(blank, 0).tolist()) & set(keyed(blank, 3).tolist())
+    assert not set(user_keys(blank, 0).tolist()) & set(user_keys(blank, 3).tolist())
 
 
 def write(path: Path, user: list[object]) -> Path:
@@ -113,4 +113,4 @@ def test_units_are_rounds_where_nobody_is_named() -> None:
     rounds = rounds_of({"action": action, "reward": reward, "pscore": half, "p_0": half, "p_1": half})
     (found,) = core.evaluate([chunked(rounds)], ASK)
     assert (found.units, found.by_user) == (n, False)
-    assert core.body(found)["unit"] == "rounds"
+    assert core.evaluation_json(found)["unit"] == "rounds"

@@ -189,6 +189,6 @@ def test_conversions_are_decisions_with_a_reward_whatever_it_is_worth() -> None:
         arm=np.zeros(3, dtype=np.intp), persona=np.zeros(3, dtype=np.intp), truth=np.zeros((3, k)), visible=zeros,
         regret=zeros, reward=np.array([14.0, 0.0, 30.0]), delay=np.ones(3), fatigue=zeros, propensity=np.ones(3),
     )  # fmt: skip
-    total = run_summary.tally(people)
-    run_summary.add(total, people, seen, 1)
+    total = run_summary.empty_summary(people)
+    run_summary.add_step(total, people, seen, 1)
     assert (total.decisions, total.conversions, total.rewards) == ([3], [2], [44.0])

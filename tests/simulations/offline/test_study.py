@@ -91,7 +91,7 @@ def test_what_was_finished_before_a_failure_is_kept(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(study, "play", play)
     with pytest.raises(RemoteError, match="went away"):
         study.study(todo, tmp_path)
-    assert [study.kept(cell, tmp_path) is not None for cell in todo] == [True] * 3 + [False] * 5
+    assert [study.finished_outcome(cell, tmp_path) is not None for cell in todo] == [True] * 3 + [False] * 5
 
 
 def test_the_last_snapshot_is_kept_and_equal_cells_run_once(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ APPS = scenario.names()
 
 @pytest.mark.parametrize("app", APPS)
 def test_every_scenario_is_within_its_calibration_ranges(app: str) -> None:
-    checked = calibration.check(scenario.load(app), calibration.shipped(app))
+    checked = calibration.check(scenario.load(app), calibration.shipped_targets(app))
     assert len(checked) >= 4
     assert [c for c in checked if not c.fits] == []
 
@@ -31,7 +31,7 @@ def test_ranges_are_those_of_the_calibration_table(app: str) -> None:
     if not shared.exists():
         pytest.skip("../shared/data/funnel_calibration.csv is not there")
     text = shared.read_text(encoding="utf-8")
-    for target in calibration.shipped(app):
+    for target in calibration.shipped_targets(app):
         if target.source.startswith("funnel_calibration") and target.moment != "effect":
             low, high = (f"{v:g}" for v in (target.low, target.high))
             assert f",{low},{high}," in text.replace("0.10,", "0.1,"), target
@@ -40,7 +40,7 @@ def test_ranges_are_those_of_the_calibration_table(app: str) -> None:
 def test_a_range_that_is_not_met_is_said() -> None:
     travel = scenario.load("travel")
     eager = msgspec.structs.replace(travel, base=0.3)
-    wrong = [c.target.moment for c in calibration.check(eager, calibration.shipped("travel")) if not c.fits]
+    wrong = [c.target.moment for c in calibration.check(eager, calibration.shipped_targets("travel")) if not c.fits]
     assert {"rate.cart", "abandoned.cart"} <= set(wrong)
 
 
@@ -73,7 +73,7 @@ def export(tmp_path: Path, rows: str) -> Path:
 def test_a_fit_finds_the_parameters_that_an_export_came_from(tmp_path: Path) -> None:
     moments = ScenarioMoments(truth())
     file = export(tmp_path, "".join(f"{m},{moments.of(m):.6f}\n" for m in METRICS))
-    targets = calibration.exported(file).targets
+    targets = calibration.read_export(file).targets
     shipped = scenario.load("travel")
     assert not all(c.fits for c in calibration.check(shipped, targets))
     fitted = calibration.fit(shipped, targets)
@@ -90,7 +90,7 @@ def test_a_fit_finds_the_parameters_that_an_export_came_from(tmp_path: Path) -> 
 
 def test_what_no_parameter_can_meet_is_left_standing(tmp_path: Path) -> None:
     """Gaps that are not lognormal: three quantiles, two parameters."""
-    targets = calibration.exported(export(tmp_path, "repeat.p10,2\nrepeat.p50,4\nrepeat.p90,120\n")).targets
+    targets = calibration.read_export(export(tmp_path, "repeat.p10,2\nrepeat.p50,4\nrepeat.p90,120\n")).targets
     after = calibration.check(calibration.fit(scenario.load("travel"), targets), targets)
     assert [c.fits for c in after].count(False) >= 1
 
@@ -104,13 +104,13 @@ def test_a_fit_that_exists_is_found_although_least_squares_misses_it(tmp_path: P
             for p, f in off.items()
             if (kind, p) != ("repeat", "p10")
         )
-        targets = calibration.exported(export(tmp_path, rows)).targets
+        targets = calibration.read_export(export(tmp_path, rows)).targets
         fitted = calibration.fit(scenario.load("travel"), targets)
         assert [c for c in calibration.check(fitted, targets) if not c.fits] == [], kind
 
 
 def test_no_visit_comes_sooner_than_a_day_after_another(tmp_path: Path) -> None:
-    targets = calibration.exported(export(tmp_path, "repeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n")).targets
+    targets = calibration.read_export(export(tmp_path, "repeat.p10,1\nrepeat.p50,2\nrepeat.p90,60\n")).targets
     fitted = calibration.fit(scenario.load("travel"), targets)
     assert all(c.fits for c in calibration.check(fitted, targets))
     assert ScenarioMoments(fitted).of("repeat.p10") == 1.0
@@ -119,22 +119,22 @@ def test_no_visit_comes_sooner_than_a_day_after_another(tmp_path: Path) -> None:
 def test_what_a_fit_breaks_is_found(tmp_path: Path) -> None:
     """Gaps of 60 days leave nobody who is there again on day 1, whatever the export says of it: nothing."""
     gaming = scenario.load("gaming")
-    targets = calibration.exported(export(tmp_path, "repeat.p50,60\n")).targets
-    others = calibration.unmeasured("gaming", targets)
+    targets = calibration.read_export(export(tmp_path, "repeat.p50,60\n")).targets
+    others = calibration.unmeasured_targets("gaming", targets)
     assert {"day.1", "day.7", "day.30", "effect", "none"} <= {t.moment for t in others}
     fitted = calibration.fit(gaming, targets)
-    found = calibration.broken(calibration.check(gaming, others), calibration.check(fitted, others))
+    found = calibration.left_ranges(calibration.check(gaming, others), calibration.check(fitted, others))
     assert [text.split(":")[0] for text in found] == ["day.1", "day.7", "day.30"]
-    rates = calibration.exported(export(tmp_path, "rate.cart,0.3\n")).targets
-    assert not {"rate.cart", "abandoned.cart"} & {t.moment for t in calibration.unmeasured("travel", rates)}
+    rates = calibration.read_export(export(tmp_path, "rate.cart,0.3\n")).targets
+    assert not {"rate.cart", "abandoned.cart"} & {t.moment for t in calibration.unmeasured_targets("travel", rates)}
 
 
 def test_gaps_longer_than_a_simulation_are_said() -> None:
     travel = scenario.load("travel")
-    assert scenario.brief(travel, 30) is None
+    assert scenario.short_run_warning(travel, 30) is None
     long = msgspec.structs.replace(travel, visits=msgspec.structs.replace(travel.visits, gap_days=31.0))
-    assert "31 days, and 30 are simulated" in str(scenario.brief(long, 30))
-    assert scenario.brief(long, 31) is None
+    assert "31 days, and 30 are simulated" in str(scenario.short_run_warning(long, 30))
+    assert scenario.short_run_warning(long, 31) is None
 
 
 @pytest.mark.parametrize(
@@ -151,13 +151,13 @@ def test_gaps_longer_than_a_simulation_are_said() -> None:
 )
 def test_an_export_that_cannot_be_used_is_refused_by_line(tmp_path: Path, rows: str, found: str) -> None:
     with pytest.raises(InvalidRequest, match=found):
-        calibration.exported(export(tmp_path, rows))
+        calibration.read_export(export(tmp_path, rows))
 
 
 def test_what_was_guessed_of_an_export_is_said(tmp_path: Path) -> None:
     file = tmp_path / "export.csv"
     file.write_bytes("metric;value;Währung\nrepeat.p50;1,234;€\n".encode("cp1252"))
-    found = calibration.exported(file)
+    found = calibration.read_export(file)
     assert [target.low for target in found.targets] == [pytest.approx(0.9 * 1.234)]
     assert [note.split(":")[0].rsplit("/", 1)[-1] for note in found.notes] == [
         "export.csv is not UTF-8",
@@ -166,7 +166,7 @@ def test_what_was_guessed_of_an_export_is_said(tmp_path: Path) -> None:
 
 
 def test_an_export_from_a_spreadsheet_is_read_like_a_plain_one(tmp_path: Path) -> None:
-    plain = calibration.exported(export(tmp_path, "rate.cart,0.13\nrepeat.p50,5.5\n")).targets
+    plain = calibration.read_export(export(tmp_path, "rate.cart,0.13\nrepeat.p50,5.5\n")).targets
     file = tmp_path / "export.csv"
     for data in (
         "\ufeffmetric,value\r\nrate.cart,0.13\r\nrepeat.p50,5.5\r\n".encode(),
@@ -175,7 +175,7 @@ def test_an_export_from_a_spreadsheet_is_read_like_a_plain_one(tmp_path: Path) -
     ):
         file.write_bytes(data)
         renamed = {"metric": "what", "value": "how much"} if b"what" in data else None
-        assert calibration.exported(file, renamed).targets == plain
+        assert calibration.read_export(file, renamed).targets == plain
 
 
 @pytest.mark.parametrize("name", ["rate.basket", "repeat.p51", "again", "speed.cart"])
@@ -226,7 +226,7 @@ def test_a_blanket_nudge_taken_apart_adds_up_to_the_oracle(app: str) -> None:
     utility = people.utility(people.rate(position, VisitSituation.first(n))).mean(axis=0)
     for arm in people.stage.arms[1::2]:
         a = people.stage.arms.index(arm)
-        *personas, everybody = incrementality.taken_apart(people, arm)
+        *personas, everybody = incrementality.incremental_parts(people, arm)
         assert sum(p.weight * p.net for p in personas) == pytest.approx(everybody.net)
         assert everybody.net == pytest.approx(utility[a] - utility[0], abs=0.004 * people.stage.reward.value)
 
@@ -234,7 +234,7 @@ def test_a_blanket_nudge_taken_apart_adds_up_to_the_oracle(app: str) -> None:
 def test_ten_per_cent_off_for_all_sells_more_earns_less_and_goes_to_those_who_buy_anyway() -> None:
     found = scenario.load("travel")
     people = Population(found, parse(read_shipped("travel")).stage("cart"))
-    *personas, everybody = incrementality.taken_apart(people, "discount_10")
+    *personas, everybody = incrementality.incremental_parts(people, "discount_10")
     base = everybody.rate * people.stage.reward.value
     assert 0.30 < everybody.lifted / everybody.rate - 1.0 < 0.55  # the source says +42.6 %
     assert -0.80 < everybody.net / base < -0.60  # the source says −71.8 %

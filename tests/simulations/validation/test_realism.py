@@ -37,7 +37,7 @@ def test_the_area_is_the_share_of_pairs_in_order() -> None:
 def test_a_fit_has_the_moments_it_was_fitted_to() -> None:
     real = invented(20_000, 5)
     real = real[(real[:, 0] > 0.3) & (real[:, 1] > 0.3)]
-    made = realism.drawn(realism.fitted(real), 60_000, 6)
+    made = realism.simulated_sessions(realism.fit_shop(real), 60_000, 6)
     assert made.mean(axis=0) == pytest.approx(real.mean(axis=0), rel=0.05)
     assert np.corrcoef(made[:, 0], made[:, 1])[0, 1] == pytest.approx(
         np.corrcoef(real[:, 0], real[:, 1])[0, 1], abs=0.06
