@@ -20,7 +20,8 @@ from bandit.features import Given, Schema
 from bandit.guardrails import ClaimEvidence
 from bandit.policies.protocol import Posterior, Scores
 from bandit.policies.shared import Action, Objects, Shared, least
-from bandit.propensity import gaussian, transforms
+from bandit.propensity import draw, transforms
+from bandit.propensity.floor import apportioned, apportioned_many
 from bandit.records import Decision
 from bandit.snapshot import Snapshot
 
@@ -97,7 +98,7 @@ def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, w
         scale=window_scale,
     )
     scores = choose(live, x, allowed.mask)
-    u = gaussian.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
+    u = draw.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
     return Decision(
         id=ask.id,
         at=now,
@@ -114,7 +115,7 @@ def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, w
         mean=scores.mean,
         sd=scores.sd,
         u=u,
-        arm=stage.arms[gaussian.draw(scores.propensity, u)],
+        arm=stage.arms[draw.draw(scores.propensity, u)],
         holdout=holdout,
         excluded=allowed.excluded,
         evidence={k: v for k, v in msgspec.structs.asdict(ask.proof).items() if v is not None},
@@ -145,8 +146,8 @@ def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_
     if holdout:
         excluded |= dict.fromkeys(may[1:], "holdout: control events get the first action")
     scores = choose(live, phi, np.array([name not in excluded for name in names]))
-    u = gaussian.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
-    drawn = gaussian.draw(scores.propensity, u)
+    u = draw.unit(salt, b"draw", snapshot.stage.encode(), ask.id.bytes)
+    drawn = draw.draw(scores.propensity, u)
     return Decision(
         id=ask.id,
         at=now,
@@ -187,7 +188,7 @@ def choose(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
     floor = least(spec.floor, eligible) if spec.has_request_actions else spec.floor
-    return scores._replace(propensity=gaussian.apportioned(p, floor, eligible))
+    return scores._replace(propensity=apportioned(p, floor, eligible))
 
 
 def choose_many(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> Scores:
@@ -206,7 +207,7 @@ def choose_many(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> 
         p = transforms.top_two_many(p, spec.top_two)
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
-    return scores._replace(propensity=gaussian.apportioned_many(p, spec.floor, eligible))
+    return scores._replace(propensity=apportioned_many(p, spec.floor, eligible))
 
 
 def _check(live: PreparedPolicy, x: Array, eligible: NDArray[np.bool_]) -> None:
@@ -223,8 +224,8 @@ def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision
     arms = decision.arms(live.snapshot.stage_spec.arms)
     eligible = np.array([arm not in decision.excluded for arm in arms])
     scores = choose(live, decision.phi if decision.actions else decision.x, eligible)
-    u = gaussian.unit(salt, b"draw", decision.stage.encode(), decision.id.bytes)
-    arm = arms[gaussian.draw(scores.propensity, u)]
+    u = draw.unit(salt, b"draw", decision.stage.encode(), decision.id.bytes)
+    arm = arms[draw.draw(scores.propensity, u)]
     return msgspec.structs.replace(decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arm)
 
 
@@ -233,7 +234,7 @@ def randomization_unit(salt: bytes, user_id: str) -> bytes:
 
     A person keeps the unit of the id under which they were first given a decision, whichever id asks later.
     """
-    place = round(gaussian.unit(salt, b"holdout", user_id.encode()) * 2**53) << 11
+    place = round(draw.unit(salt, b"holdout", user_id.encode()) * 2**53) << 11
     return place.to_bytes(8, "big") + user_hash(salt, user_id)[:8]
 
 

@@ -7,7 +7,7 @@ drawn at u from the recorded propensities, are compared exactly; propensities, m
 
 import numpy as np
 
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw
 from bandit.records import Decision
 
 ARITHMETIC = 2
@@ -23,7 +23,7 @@ def differences(made: Decision, again: Decision, arms: tuple[str, ...], arithmet
     different = [name for name in ("propensity", "mean", "sd") if not _near(getattr(made, name), getattr(again, name))]
     if made.u != again.u:
         different.append("u")
-    if made.arm != made.arms(arms)[gaussian.draw(made.propensity, again.u)]:
+    if made.arm != made.arms(arms)[draw(made.propensity, again.u)]:
         different.append("arm")
     return different
 

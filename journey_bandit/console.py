@@ -74,7 +74,7 @@ def replay_hillstrom(
 
 def currency_of(app: str) -> str:
     """The currency of a shipped catalogue."""
-    from bandit.catalogue.model import parse, read_shipped
+    from bandit.catalogue.loading import parse, read_shipped
 
     return parse(read_shipped(app)).currency
 

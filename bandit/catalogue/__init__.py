@@ -1,2 +1,1 @@
-"""The catalogue of an app: its stages, nudges, features, rewards and limits, as types, with their decoding and checks.
-"""
+"""The catalogue of an app: its stages, nudges, features, rewards and limits, as types, with decoding and checks."""

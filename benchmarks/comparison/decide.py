@@ -31,7 +31,8 @@ from bandit.arrays import Array
 from bandit.belief import Belief, add, empty, sites
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Linear, Logistic, Uniform
 from bandit.policies.protocol import ArmEconomics, Policy, Posterior
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw
+from bandit.propensity.floor import apportioned
 from benchmarks.comparison.decision_peers import VOWPAL, Contestant, SettledRows, peers
 
 K, D, FLOOR, ROWS, BATCH = 6, 16, 0.01, 2000, 100
@@ -80,8 +81,8 @@ def decision(posterior: Posterior, k: int) -> Callable[[Array], int]:
     rng, everyone, floor = np.random.default_rng(0), np.ones(k, dtype=bool), min(FLOOR, 0.2 / k)
 
     def decide(x: Array) -> int:
-        p = gaussian.apportioned(posterior.choose(x, everyone).propensity, floor, everyone)
-        return gaussian.draw(p, rng.random())
+        p = apportioned(posterior.choose(x, everyone).propensity, floor, everyone)
+        return draw(p, rng.random())
 
     return decide
 

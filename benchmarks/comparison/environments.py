@@ -16,7 +16,8 @@ from scipy import special
 
 from bandit import features
 from bandit.arrays import Array
-from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Stage
 from bandit.guardrails import ClaimEvidence, eligible
 from bandit.policies.protocol import ArmEconomics
 from simulations import scenario

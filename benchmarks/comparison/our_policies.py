@@ -17,7 +17,8 @@ from bandit.policies.hierarchical import LogitPolicy
 from bandit.policies.hierarchy import Layout
 from bandit.policies.linear import Ridge
 from bandit.policies.protocol import ArmEconomics, Policy, Scores
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw_many
+from bandit.propensity.floor import floored_many
 from benchmarks.comparison import environments
 from benchmarks.comparison.environments import Stream
 from benchmarks.comparison.harness import Actions, Agent, Make, PendingOutcomes
@@ -45,8 +46,8 @@ class StagePolicies:
         known = beliefs.add(self.belief[stage], self.open[stage])
         scores = self.policy.posterior(known, self.arms[stage]).choose_many(x, eligible)
         self.expected[stage] = scores
-        p = gaussian.floored_many(scores.propensity, self.floor, eligible)
-        return gaussian.draw_many(p, self.rng.random(len(x)))
+        p = floored_many(scores.propensity, self.floor, eligible)
+        return draw_many(p, self.rng.random(len(x)))
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
         """One site for each row, summed as the service sums them."""

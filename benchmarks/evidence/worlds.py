@@ -130,7 +130,7 @@ def wins(mean: Array, sd: Array) -> Array:
 
 
 def floored(p: Array, floors: Array) -> Array:
-    """KL projection of p (…, k) onto {p ≥ floors (k,)}, as `bandit.propensity.gaussian.floored` with a floor for each
+    """KL projection of p (…, k) onto {p ≥ floors (k,)}, as `bandit.propensity.floor.floored` with a floor for each
     arm.
     """
     low = np.zeros(p.shape, dtype=np.bool_)

@@ -25,7 +25,9 @@ from bandit.arrays import Array
 from bandit.belief import empty
 from bandit.policies import Beta, EpsilonGreedy, Fixed, Greedy, Hierarchical, Linear, LinUCB, Logistic, Uniform
 from bandit.policies.protocol import Policy, Posterior
-from bandit.propensity import gaussian, normal_tables
+from bandit.propensity import normal_tables
+from bandit.propensity.draw import draw_many
+from bandit.propensity.floor import floored_many
 from benchmarks.comparison.decide import FLOOR, D, decision, facts, learn, world
 
 ALONE = 64  # contexts chosen for one by one
@@ -48,8 +50,8 @@ def batch(posterior: Posterior, x: Array, k: int) -> Callable[[], object]:
     rng, everyone, floor = np.random.default_rng(0), np.ones((len(x), k), dtype=bool), min(FLOOR, 0.2 / k)
 
     def decide() -> object:
-        p = gaussian.floored_many(posterior.choose_many(x, everyone).propensity, floor, everyone)
-        return gaussian.draw_many(p, rng.random(len(x)))
+        p = floored_many(posterior.choose_many(x, everyone).propensity, floor, everyone)
+        return draw_many(p, rng.random(len(x)))
 
     return decide
 

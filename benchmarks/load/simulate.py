@@ -30,8 +30,9 @@ import numpy as np
 
 from bandit import engine, features
 from bandit.belief import empty
-from bandit.catalogue.model import Feature, parse, read_shipped
-from bandit.propensity import gaussian
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Feature
+from bandit.propensity.draw import draw, draw_many
 from bandit.snapshot import Snapshot
 from experiments.data.files import open_log
 from simulations import scenario
@@ -70,7 +71,7 @@ def loop(policy: str, n: int) -> float:
         position = people.positions(persona, rng.standard_normal((1, people.normals)), rng.random((1, people.uniforms)))
         x = features.encode(schema, people.contexts(position)[0]).x
         scores = engine.choose(live, x, may)
-        arm = gaussian.draw(scores.propensity, rng.random())
+        arm = draw(scores.propensity, rng.random())
         own = people.chance(persona, rng.standard_normal(1), position, first)
         _ = rng.random() < own[0, arm]
     return process_time() - start
@@ -116,7 +117,7 @@ def deciding(arms: int, more: int, n: int = 20_000) -> float:
     for _ in range(_REPEATS):
         start = process_time()
         scores = engine.choose_many(live, x, np.ones((n, arms), dtype=bool))
-        gaussian.draw_many(scores.propensity, rng.random(n))
+        draw_many(scores.propensity, rng.random(n))
         times.append(process_time() - start)
     return n / float(np.median(times))
 

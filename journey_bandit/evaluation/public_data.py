@@ -6,7 +6,8 @@ import click
 import numpy as np
 
 from bandit import features
-from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Stage
 from experiments.data import obd
 from experiments.data.rounds import LoggedRounds, RewardRange, chunked
 from experiments.inference import intervals

@@ -13,7 +13,7 @@ import numpy as np
 from bandit import engine
 from bandit.errors import PropensityError
 from bandit.learning.recoding import contexts
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw_many
 from bandit.snapshot import Snapshot
 from journey_bandit.workflows.policy_evidence import PolicyEvidence, gather
 
@@ -77,7 +77,7 @@ def score(
         except PropensityError:
             failed += len(known)
             continue
-        drawn = gaussian.draw_many(p, np.array([d.u for d in known]))
+        drawn = draw_many(p, np.array([d.u for d in known]))
         n += len(known)
         same += int((drawn == np.array([arms.index(d.arm) for d in known])).sum())
         moved += float(0.5 * np.abs(p - np.array([d.propensity for d in known])).sum())

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit import column_names, console
 from simulations.population import Population

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Array
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.snapshot import Snapshot, from_zip
 from journey_bandit import console
 from simulations.offline import runner, study

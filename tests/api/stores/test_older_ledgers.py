@@ -13,7 +13,7 @@ from api.ledger.statistics_store import tallies
 from api.stores.sqlite.file import SCHEMA
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from bandit.errors import LedgerError
 from bandit.learning.pending import answered
 

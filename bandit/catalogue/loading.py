@@ -1,0 +1,37 @@
+"""Loading."""
+
+import importlib.resources
+import tomllib
+from typing import cast
+
+from bandit.catalogue import checks
+from bandit.catalogue.decoding import closest, decode
+from bandit.catalogue.model import Catalogue
+from bandit.errors import CatalogueError, NotFound, Problem
+
+
+def shipped() -> list[str]:
+    """Names of the catalogues that come with the package."""
+    files = importlib.resources.files("bandit.catalogue.apps").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
+
+
+def read_shipped(app: str) -> str:
+    """The TOML text of a catalogue that comes with the package; NotFound names the known ones."""
+    if app not in shipped():
+        raise NotFound("app", f"no shipped catalogue {app!r}", f"{closest(app, shipped())}; or give a FILE.toml")
+    return importlib.resources.files("bandit.catalogue.apps").joinpath(f"{app}.toml").read_text(encoding="utf-8")
+
+
+def parse(text: str, file: str = "catalogue.toml") -> Catalogue:
+    """The catalogue in `text`. CatalogueError lists every mistake with its path and fix; `file` is for the message."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
+    form, meaning = list[Problem](), list[Problem]()
+    catalogue = decode(raw, Catalogue, "", form, lambda struct, path: meaning.extend(checks.check(struct, path)))
+    mistakes = [*form, *meaning, *checks.check_names(raw)]
+    if mistakes:
+        raise CatalogueError(file, mistakes)
+    return cast(Catalogue, catalogue)
