@@ -1,4 +1,9 @@
-"""Checks."""
+"""Semantic checks of a catalogue: what is wrong with the meaning of tables whose form is right.
+
+`bandit.catalogue.loading.parse` calls `check` for every struct that could be decoded, and `check_names` for the raw
+tables. Names that must lead somewhere are checked by `references`, single limits by `limits`. Checks yield `Problem`s
+(path, problem, fix) and raise nothing, so that all mistakes are found in one pass.
+"""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +21,9 @@ _ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 def check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
-    """What is wrong with the meaning of a table whose form is right."""
+    """Problems in the meaning of one decoded struct, of whatever type; `path` is where it stands. Called for inner
+    structs first.
+    """
     match struct:
         case Feature():
             yield from _check_feature(path, struct)
@@ -48,7 +55,9 @@ def _refers(stage: Stage) -> references.Refers:
 
 
 def check_names(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Names are keys: they are checked where they stand, whatever is wrong with the tables under them."""
+    """Problems of names and of missing tables, from the raw TOML. Names are keys: they are checked where they stand,
+    whatever is wrong with the tables under them.
+    """
     named = [("app", raw["app"])] if isinstance(raw.get("app"), str) else []
     if raw.get("stages") == {}:
         yield Problem("stages", "no stage declared", "add a table [stages.checkout]")

@@ -1,6 +1,8 @@
-"""The catalogue: what one app can show at each stage, what it knows, and what it wants. Written as TOML.
+"""Catalogue of one app as types: what can be shown at each stage, what is known of a user, and what counts as success.
 
-`parse` decodes strictly and reports every mistake at once; what it returns is checked and never changes.
+Types only: frozen structs that `bandit.catalogue.loading.parse` decodes from TOML (or JSON) and checks, so that code
+which holds a `Catalogue` may rely on every rule of `bandit.catalogue.checks`. Money is in the app's currency, durations
+are texts such as "72h" (`bandit.catalogue.durations`).
 """
 
 from typing import Annotated, Any, Literal
@@ -33,10 +35,13 @@ Bounded = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One thing known at decision time. Numbers declare a range, categories their values, all a default.
+    """Feature: one thing known of the user or the situation at decision time; a column of the context.
 
-    `scale = "log"` maps a number by log(1 + v − min) before it is scaled to [−1, 1]. A category that lists
-    "other" takes unknown values as "other"; one that does not refuses them.
+    Fields: `type` number, boolean or category; `default` stands in for a missing value; `min`, `max` the range of a
+    number (values outside are clipped), in the feature's own unit; `scale` linear or log; `values` those of a category.
+
+    `scale = "log"` maps a number by log(1 + v − min) before it is scaled to [−1, 1]. A category that lists "other"
+    takes unknown values as "other"; one that does not refuses them with InvalidRequest (`bandit.features.encode`).
     """
 
     type: Literal["number", "boolean", "category"]
@@ -49,11 +54,14 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One arm. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings.
+    """Nudge: one arm of a stage, something that may be shown to a user.
 
-    `price` is what showing it shall be worth at least, on top of its cost: nobody pays it, the choice counts it
-    (fatigue). `paused`: not shown to anybody, what it has taught is kept. `consent`: flags without which it is not
-    shown. `abandoned`: not for repeat abandoners.
+    Fields: `type` is what hierarchical policies share across nudges and stages; `format` and `payload` go to the client
+    as they are. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings, both in
+    the app's currency. `price` is what showing it shall be worth at least, on top of its cost: nobody pays it, the
+    choice counts it (fatigue). `paused`: not shown to anybody, what it has taught is kept. `evidence`: what must come
+    with a request before its claim may be made. `budget` and `limits`: how much and how often. `consent`: flags without
+    which it is not shown. `abandoned`: not for repeat abandoners.
     """
 
     type: str
@@ -72,8 +80,11 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How rewards of a ranking add up. Personalizer gives them no id: with "sum", the same value again within `retry`
-    of the last one is taken for a repeated request.
+    """Reward rule of a ranking, whose actions come with the request (`policy = "shared"`): how several rewards of one
+    event add up.
+
+    `rewards`: "first" keeps the first, "sum" adds them. Personalizer gives rewards no id: with "sum", the same value
+    again within `retry` (a duration) of the last one is taken for a repeated request.
     """
 
     rewards: Literal["first", "sum"] = "first"
@@ -81,12 +92,13 @@ class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What success is. `value` is what one unit of reward is worth, in the app's currency. "revenue" is nothing for
-    most people and any amount up to `max` for some; larger ones count as `max`.
+    """Reward definition of a stage: what success is, its range, its worth, and how long to wait for it.
 
-    Outcomes count for `window` after the decision; then silence is `default`. `settle = "reward"` is for apps that
-    report every outcome, zeros included: a decision is then learned as soon as its reward is known.
-    `delay`: how long an answer takes on average. Without it open decisions wait for their window to end.
+    Fields: `kind` binary, continuous, or revenue (nothing for most people and any amount up to `max` for some; larger
+    ones count as `max`). `min`, `max`, `default` in the reward's own units. `value` is what one unit of reward is
+    worth, in the app's currency. Outcomes count for `window` after the decision; then silence is `default`. `settle =
+    "reward"` is for apps that report every outcome, zeros included: a decision is then learned as soon as its reward is
+    known. `delay`: how long an answer takes on average. Without it open decisions wait for their window to end.
     """
 
     kind: Literal["binary", "continuous", "revenue"]
@@ -101,28 +113,38 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def seconds(self) -> float:
-        """The attribution window in seconds."""
+        """Attribution window in seconds, on an uncompressed clock."""
         return durations.seconds(self.window)
 
     @property
     def typical(self) -> float | None:
-        """The average delay of an answer, as a share of the window; None if it is not declared."""
+        """Average delay of an answer, as a share of the window (no unit); None if `delay` is not declared. Used by
+        `bandit.learning.delay`.
+        """
         return durations.seconds(self.delay) / self.seconds if self.delay else None
 
     def scaled(self, value: float) -> float:
-        """`value` clipped to the declared range and mapped to [0, 1]."""
+        """Reward `value`, in its own units, clipped to [min, max] and mapped to [0, 1]: the unit in which policies
+        learn.
+        """
         return (min(max(value, self.min), self.max) - self.min) / (self.max - self.min)
 
 
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A step of the journey with its own policy.
+    """Stage: a step of the journey with its own nudges, reward and policy, as declared in the catalogue.
 
-    `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
-    `price`: as a nudge's, for every nudge of the stage. `top_two`: the β of top-two sampling, to find the best arm
-    rather than to earn. `ramp`: share of the traffic that the policy decides, the rest gets no nudge.
-    `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
-    `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`: what they report.
-    `promotion`: when a policy may replace the one that is live. `loop`: for actions that come with the request.
+    Guarantees: immutable and checked when it comes from `parse`; `arms` and all arrays over arms are in declaration
+    order, no nudge first; `digest()` changes with anything declared, `learning_digest()` only when old statistics lose
+    their meaning.
+
+    Fields: `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
+    `floor`: least probability of each eligible arm. `price`: as a nudge's, in currency, for every nudge of the stage.
+    `top_two`: the β of top-two sampling, to find the best arm rather than to earn. `ramp`: share of the traffic that
+    the policy decides, the rest gets no nudge. `holdout`: share of users in the control group. `drift`: how the stage
+    watches for change. `schema`: raise it when features, or the reward's kind or range, change: learning begins anew,
+    old rows are kept. `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`:
+    what they report. `promotion`: when a policy may replace the one that is live. `limits`: caps and quiet hours.
+    `loop`: for actions that come with the request.
     """
 
     reward: Reward
@@ -147,37 +169,50 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def has_request_actions(self) -> bool:
-        """Whether actions come with each request. The stage then has one arm to learn of: the one that was taken."""
+        """Whether actions come with each request (policy `shared`). The stage then has one arm to learn of: the action
+        that was taken.
+        """
         return isinstance(self.policy, Shared)
 
     def belief_row(self, arm: str) -> str:
-        """Where a belief keeps what an arm has taught."""
+        """Name of the row of the belief that keeps what `arm` has taught: the arm itself, or the single row of a shared
+        model.
+        """
         return ONE.names[0] if self.has_request_actions else arm
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Every arm, no nudge first; arrays over arms are in this order."""
+        """Arm names (k,), no nudge first, then nudges as declared; every array over arms is in this order."""
         return ONE.names if self.has_request_actions else (NONE, *self.nudges)
 
     @property
     def learner(self) -> Policy:
-        """The policy that learns this kind of reward."""
+        """Policy that learns this kind of reward: the declared one, or for `hierarchical` its Gaussian (continuous) or
+        hurdle (revenue) form.
+        """
         if not isinstance(self.policy, Hierarchical) or self.reward.kind == "binary":
             return self.policy
         return self.policy.gaussian() if self.reward.kind == "continuous" else hurdle_of(self.policy)
 
     def belief_rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of the rows of a belief over `arms`: revenue has two for each, whether and how much."""
+        """Names of the rows of a belief over `arms`: (k,), or (2k,) for revenue, which has two for each arm, whether
+        and how much.
+        """
         return (*arms, *(f"{arm}$" for arm in arms)) if self.hurdle else arms
 
     @property
     def hurdle(self) -> bool:
-        """Whether amounts are learned apart."""
+        """Whether amounts are learned apart from whether anything was bought (revenue under `hierarchical`)."""
         return isinstance(self.learner, HierarchicalHurdle)
 
     @property
     def arm_economics(self) -> ArmEconomics:
-        """What the policy knows of the arms; gain and cost in units of the reward range."""
+        """Economics of the arms as a policy needs them: names, types, gain (k,) and cost (k,), in units of the reward
+        range.
+
+        Money is divided by `reward.value · (max − min)`, so that utility = gain · reward − cost with reward in [0, 1].
+        Prices (fatigue) are part of the cost. Computed anew on each access; callers keep it with the snapshot.
+        """
         if self.has_request_actions:
             return ONE
         span = self.reward.max - self.reward.min
@@ -190,7 +225,10 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return ArmEconomics(self.arms, kinds, gain, cost)
 
     def learning_digest(self) -> str:
-        """Changes when old statistics stop meaning what they meant: features, or the reward and its range."""
+        """Digest (32 hex digits) of what statistics depend on. It changes when old statistics stop meaning what they
+        meant: features, or the reward and its range, the link of the policy, or `schema`. The learner compares it and
+        begins anew.
+        """
         reward = (self.reward.kind, self.reward.min, self.reward.max)
         features = {name: (f.type, f.min, f.max, f.scale, f.values) for name, f in self.features.items()}
         anew = () if self.schema == 1 else (self.schema,)
@@ -198,17 +236,30 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return digest_of((list(features.items()), reward, self.learner.link, *hashed, *anew))
 
     def digest(self) -> str:
-        """Changes with anything declared for this stage."""
+        """Digest (32 hex digits) of the whole declaration; it changes with anything declared for this stage. Decisions
+        record it.
+        """
         return digest_of(self)
 
 
 def hurdle_of(policy: Hierarchical) -> HierarchicalHurdle:
-    """The same hierarchy for revenue."""
+    """Hurdle policy for revenue with the hyperparameters of a hierarchical one: the same widths, α and scales."""
     return HierarchicalHurdle(policy.prior_mean, *policy.widths, policy.alpha, policy.scales)
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One app: its stages by name. `rates`: what one unit of another currency is worth in `currency`."""
+    """Catalogue of one app: its stages by name, and what holds for all of them.
+
+    Guarantees when it comes from `bandit.catalogue.loading.parse`: every rule of `bandit.catalogue.checks` holds, every
+    name leads somewhere, and the value never changes.
+
+    Fields: `app` its id; `currency` the code in which all money is given; `stages` by name, in declaration order;
+    `journey` what the app's events mean; `rates` what one unit of another currency is worth in `currency`; `limits`
+    that count every nudge of the app; `exclusive` groups of which a user sees one.
+
+        catalogue = parse(text)
+        catalogue.stage("cart").arms  # ("none", "discount", …)
+    """
 
     app: str
     currency: str
@@ -221,7 +272,7 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     description: str = ""
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name; NotFound names the known ones."""
+        """Stage of that name. Raises NotFound, which names the known ones, for any other name."""
         try:
             return self.stages[name]
         except KeyError:

@@ -1,4 +1,12 @@
-"""The floor."""
+"""Probability floor, and the grid of what is drawn from: multiples of 2⁻²⁴ that sum to 1 exactly.
+
+Shapes: k arms, (k,) in and out; (n, k) where a name ends in `_many`, each row for itself and to the bits of the
+function for one. `eligible` is a mask of the same shape. The arm is drawn *from* the returned vector, so what is logged
+is the probability of the draw whatever error the integration before it has; the error only says how faithful the policy
+is to Thompson sampling. The order of summation shows in no bit.
+
+Sources: the floor is the KL projection onto {p ≥ ε}; the grid by the method of the largest remainder (Hamilton's).
+"""
 
 import math
 from itertools import compress
@@ -17,11 +25,12 @@ _TINY = 1e-300
 
 
 def apportioned(p: Array, floor: float, eligible: Mask) -> Array:
-    """What is drawn from: p floored, in whole numbers of 1/UNITS that sum to 1 exactly, none below the floor.
+    """Drawable propensities (k,): p floored, in whole numbers of 1/UNITS that sum to 1 exactly, none below the floor.
 
-    The floor is rounded up to the grid, so nobody is below it; where the floors of all together are all there is, it is
-    1/UNITS below at most. Then largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or
-    more. 0 where ineligible; an arm that may be shown has 0 only without a floor. PropensityError as `floored`.
+    The engine calls it last, after transforms, for every decision. The floor is rounded up to the grid, so nobody is
+    below it; where the floors of all together are all there is, it is 1/UNITS below at most. Then largest remainders
+    are rounded up, the first of equals: no p is moved by k/UNITS or more. 0 where ineligible; an arm that may be shown
+    has 0 only without a floor. Raises PropensityError as `floored`.
     """
     may = eligible.tolist()
     scaled = [v * UNITS for v in _lifted(p.tolist(), _least(floor, sum(may)), may)]
@@ -42,7 +51,9 @@ def _least(floor: float, many: int) -> float:
 
 
 def apportioned_many(p: Array, floor: float, eligible: Mask) -> Array:
-    """`apportioned` of n rows (n, k): the same bits, whatever the other rows."""
+    """Drawable propensities of n rows, (n, k): `apportioned` of each, the same bits, whatever the other rows. Raises
+    PropensityError as `floored`, for all rows if one of them is no distribution.
+    """
     most = UNITS // eligible.sum(axis=1, keepdims=True)
     scaled = floored_many(p, np.minimum(math.ceil(floor * UNITS), most) / UNITS, eligible) * UNITS
     units = np.floor(scaled)
@@ -55,10 +66,10 @@ def apportioned_many(p: Array, floor: float, eligible: Mask) -> Array:
 
 
 def floored(p: Array, floor: float, eligible: Mask) -> Array:
-    """KL projection of p onto {p_a ≥ floor for eligible a}: lift what is below, scale the rest down.
+    """KL projection of p (k,) onto {p_a ≥ floor for eligible a}: lift what is below, scale the rest down.
 
-    p sums to 1 within TOLERANCE (else PropensityError) and is 0 where ineligible; so is the result, exactly,
-    and it sums to 1 to rounding. Beats mixing with uniform: arms above the floor keep their odds.
+    p sums to 1 within TOLERANCE and is 0 where ineligible; so is the result, exactly, and it sums to 1 to rounding.
+    Beats mixing with uniform: arms above the floor keep their odds. Raises PropensityError if p is no distribution.
     """
     return np.array(_lifted(p.tolist(), floor, eligible.tolist()))
 
@@ -79,7 +90,9 @@ def _lifted(given: list[float], floor: float, may: list[bool]) -> list[float]:
 
 
 def floored_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
-    """`floored` of n rows (n, k), each with a floor (n, 1) or all with one: the same bits, whatever the other rows."""
+    """KL projections of n rows (n, k), each with a floor (n, 1) or all with one: the bits of `floored`, whatever the
+    other rows. Raises PropensityError, naming the row, if one is no distribution.
+    """
     given, p = p, (p + _SHARP) - _SHARP
     total = p.sum(axis=1, keepdims=True)
     if not (np.abs(total - 1.0) <= TOLERANCE).all():

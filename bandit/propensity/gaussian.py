@@ -1,14 +1,10 @@
-"""Probabilities over arms: P(arm wins one posterior draw), the floor, their grid, and the draw.
+"""Thompson-sampling propensities for independent Gaussian scores: P(arm wins one posterior draw).
 
-Shapes: k arms. Every function takes and returns float64 arrays of shape (k,) unless it says otherwise.
-
-The arm is drawn *from* the returned vector, so what is logged is the probability of the draw whatever
-error the integration has; the error only says how faithful the policy is to Thompson sampling. What is drawn from are
-multiples of 2⁻²⁴ that sum to 1 exactly. All of it is + − × ÷ √ in a fixed order: the same bits on every processor.
+Shapes: k arms. Functions take and return float64 arrays of shape (k,), or (n, k) where a name ends in `_many`. All of
+it is + − × ÷ √ in a fixed order: the same bits on every processor.
 
 Sources: the trapezoidal rule of entire integrands (Trefethen & Weideman 2014) while widths are alike; composite
-Gauss–Legendre on arm-centred panels where they are not, because one common grid fails when posteriors differ in width;
-the floor is the KL projection onto {p ≥ ε}; the grid by the method of the largest remainder (Hamilton's).
+Gauss–Legendre on arm-centred panels where they are not, because one common grid fails when posteriors differ in width.
 """
 
 import math
@@ -41,10 +37,11 @@ _TAIL = 8.3  # the normal tail beyond is 5e-17
 
 
 def gaussian(mean: Array, sd: Array) -> Array:
-    """P(S_a is the largest) for independent S_a ~ N(mean_a, sd_a²), sd > 0.
+    """Win probabilities P(S_a is the largest), (k,), for independent S_a ~ N(mean_a, sd_a²), mean and sd (k,), sd > 0.
 
-    Error ≤ 1e-8 absolute over the stress suite of tests/bandit/propensity/test_propensity.py, up to k = 20.
-    Raises PropensityError when Σp stays away from 1, or for values that no normal law has.
+    Error ≤ 1e-8 absolute over the stress suite of tests/bandit/propensity/test_propensity.py, up to k = 20. Policies
+    call it once for each decision, over eligible arms only. Raises PropensityError when Σp stays away from 1 by more
+    than TOLERANCE, or for values that no normal law has: it is never renormalised away.
     """
     m, s = mean.tolist(), sd.tolist()  # k is small: plain floats are faster than arrays
     if not (abs(sum(m)) <= _WIDEST and sum(s) <= _WIDEST and min(s) >= _NARROWEST):
@@ -144,10 +141,11 @@ def _thinned(breaks: Array, low: float, high: float, apart: float) -> Array:
 
 
 def gaussian_many(mean: Array, sd: Array, eligible: Mask) -> Array:
-    """`gaussian` of n decisions, each over its own eligible arms; everything is (n, k), the result 0 where ineligible.
+    """Win probabilities of n decisions, each over its own eligible arms; everything is (n, k), the result 0 where
+    ineligible.
 
-    The bits of `gaussian`, whatever the other rows.
-    PropensityError as `gaussian`.
+    The bits of `gaussian` in every row, whatever the other rows. Raises PropensityError as `gaussian`, for all rows if
+    one of them fails.
     """
     m, s = np.where(eligible, mean, 0.0), np.where(eligible, sd, 1.0)
     if not ((np.abs(m.sum(axis=1)) <= _WIDEST) & (s.sum(axis=1) <= _WIDEST) & (s.min(axis=1) >= _NARROWEST)).all():
