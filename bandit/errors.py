@@ -97,8 +97,8 @@ class LedgerError(JourneyBanditError):
 
 
 class LedgerMismatch(LedgerError):
-    """Ledger that was written for another catalogue, salt or schema than the one it was opened with; nothing was
-    changed in it.
+    """Ledger that was written for another catalogue, salt or schema than the one it is opened with, or a stage of it
+    was warmed before.
     """
 
 

@@ -59,7 +59,9 @@ class QuietHours(
     formats: list[str] = []
 
     def covers(self, minute: int) -> bool:
-        """Whether the minute of the local day, 0 to 1439, is quiet. Hours that end before they begin go past midnight."""
+        """Whether the minute of the local day, 0 to 1439, is a quiet one. Hours that end before they begin go past
+        midnight.
+        """
         begin, end = minute_of(self.begin), minute_of(self.end)
         return begin <= minute < end if begin < end else minute >= begin or minute < end
 
