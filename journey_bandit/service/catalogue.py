@@ -1,4 +1,4 @@
-"""`journey-bandit catalogue`: look at what an app declares, and check one's own."""
+"""Command `journey-bandit catalogue`: look at what an app declares, and check one's own."""
 
 import sys
 from pathlib import Path
