@@ -40,7 +40,8 @@ class TwoSampleTest(NamedTuple):
 
 
 def read(file: Path) -> Array:
-    """Sessions (n, 4) of the UCI table, see `bandit.tables.reader`. InvalidRequest if it is another or has a bad cell."""
+    """Sessions (n, 4) of the UCI table, see `bandit.tables.reader`. InvalidRequest if it is another or has a bad cell.
+    """
     table = reader.read(str(file), lambda: file.open("rb"))
     missing = [c for c in _COLUMNS if c not in table.names]
     if missing:
