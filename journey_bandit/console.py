@@ -87,7 +87,7 @@ def currency_of(app: str) -> str:
 
 
 def show(report: "Report") -> None:
-    """Print the report's verdict and its tables to standard output."""
+    """Print the report's verdict and its tables, one after the other, to standard output, as a person reads them."""
     out.rule(f"[bold]{report.title}")
     out.print(report.verdict)
     for table in report.tables:

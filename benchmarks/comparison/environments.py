@@ -38,8 +38,8 @@ class Stream(NamedTuple):
     worth.
 
     `arms` and `dims`: economics and number of features of each stage. `stage` (n,), `x` (n, d), `eligible` and `reward`
-    (n, k). `value` (n, k) is the expected utility in units of the reward range. `hours` (n,) and `delay` are in hours;
-    `declared`: the delay that the catalogue would declare.
+    (n, k). `value` (n, k) is the expected utility in units of the reward range, −∞ where not eligible. `hours` (n,) and
+    `delay` (n, k) are in hours; `declared`: the reward rate that a catalogue would declare, None if nobody knows it.
     """
 
     name: str

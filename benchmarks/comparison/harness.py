@@ -28,8 +28,8 @@ class Agent(Protocol):
 
 
 class PendingOutcomes(NamedTuple):
-    """Decisions whose window is open, n of them, in columns: x (n, d), the others (n,). Ages and delays are shares of
-    the window.
+    """Decisions whose window is open, m of them, in columns: x (m, d) padded as in the stream, the others (m,). Ages
+    and delays are shares of the window; `delay` counts where `answered`.
     """
 
     stage: NDArray[np.intp]  # (m,)

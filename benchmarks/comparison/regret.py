@@ -54,7 +54,7 @@ Table = dict[str, list[list[float]]]  # contestant → seed → regret at each c
 
 def contestants(env: str, only: list[str], *, tuned: bool) -> dict[str, Make]:
     """Makers of every contestant that can play in an environment, by name; a peer that is not installed is named on
-    stderr. `only`: prefixes of names; `tuned`: with the grids of peers.
+    stderr. `only`: texts of which a name must contain one; `tuned`: with the grids of peers.
     """
     shared = env in ONE_APP
     found = (
@@ -173,7 +173,9 @@ def save(folder: Path, env: str, table: Table, seconds: dict[str, float], seeds:
 
 
 def plot(folder: Path, env: str, table: Table, seeds: int, columns: list[int]) -> None:
-    """Write `ENV.png` to the folder, regret by decisions, where matplotlib is installed; else nothing."""
+    """Write `ENV.png` to the folder, cumulative regret by number of decisions; where matplotlib is not installed, say
+    so on stderr and return.
+    """
     best = tuned(table)
     try:
         from matplotlib.figure import Figure

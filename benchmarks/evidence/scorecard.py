@@ -258,7 +258,7 @@ def summary(cells: list[ScoreCell]) -> Row:
 
 
 def show(rows: list[Row]) -> None:
-    """Print the rows as a table for people."""
+    """Print the scorecard's rows, one for each policy and n, as a table for people, to standard output."""
     names = ("dr ghu", "dr student", "dr bootstrap", "ips bootstrap", "dr sequence")
     print(f"{'world':10}{'policy':9}{'n':>6}  " + "".join(f"{name:>20}" for name in names) + f"{'all steps':>11}")
     for row in rows:

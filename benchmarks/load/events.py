@@ -109,7 +109,9 @@ def latencies(url: str, users: int) -> None:
 
 
 def main() -> None:
-    """Parse the arguments, start the service, measure, stop it."""
+    """Parse the arguments, start the service in a temporary folder, measure rates and latencies, print them, and stop
+    the service.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)

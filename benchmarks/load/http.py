@@ -73,13 +73,17 @@ class LoadResult:
         return post("/v1/decisions", {"stage": "cart", "user_id": uuid.uuid4().hex, "context": _CONTEXT})
 
     def report(self) -> bytes:
-        """HTTP request with a reward for a decision that has none yet, as bytes, while there is one."""
+        """HTTP request with a reward for a decision that has none yet, as bytes; once there is none left, for one that
+        has.
+        """
         known = self.decided.pop() if len(self.decided) > 1 else self.decided[0]
         return post("/v1/outcomes", {"decision_id": known, "kind": "reward", "value": 1})
 
 
 def post(path: str, body: object) -> bytes:
-    """HTTP POST request with a JSON body, as bytes for a raw connection."""
+    """HTTP POST request to `path` with a JSON body, headers included, as bytes that go over a raw keep-alive
+    connection.
+    """
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
@@ -109,7 +113,9 @@ async def measure(port: int, seconds: float, rounds: int) -> None:
 
 
 def main() -> None:
-    """Parse the arguments, start the service, measure, stop it."""
+    """Parse the arguments, start the service in a temporary folder, measure every route, print the table, and stop the
+    service.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)

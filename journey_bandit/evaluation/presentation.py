@@ -40,7 +40,9 @@ def finish(
 def display(
     shown: DisplayOptions, found: list[Evaluation], ask: EvaluationConfig, verdicts: Sequence[PolicyVerdict] = ()
 ) -> None:
-    """Print the evaluations of one log, and verdicts if there are any: tables, or one JSON object."""
+    """Print the evaluations of one log, and the verdicts if there are any: tables for a person, or one JSON object for
+    a program.
+    """
     if shown.as_json:
         judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
         write({**report(found, ask, shown.level), **({"verdicts": judged} if judged else {})})
@@ -64,7 +66,9 @@ def write(body: dict[str, Any]) -> None:
 
 
 def show(evaluation: Evaluation) -> None:
-    """Print one policy's tables: estimates, intervals and diagnostics; or why there are none."""
+    """Print one policy's tables to standard output: estimates, intervals and diagnostics; or the reasons why there are
+    none.
+    """
     console.out.rule(f"[bold]{evaluation.policy}")
     for refusal in evaluation.refused:
         console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
@@ -89,7 +93,9 @@ def show(evaluation: Evaluation) -> None:
 
 
 def print_table(title: str, head: str, estimates: dict[str, Estimate]) -> None:
-    """Print a table with one line for each estimate, by name."""
+    """Print a table with a title, one line for each named estimate: value, confidence interval and
+    confidence sequence.
+    """
     table = Table(head, "value", "interval", "sequence", title=title, title_justify="left")
     for name, estimate in estimates.items():
         table.add_row(name, *cells(estimate))
@@ -110,7 +116,9 @@ def _print_segments(found: SegmentSums) -> None:
 
 
 def cells(estimate: Estimate) -> tuple[str, str, str]:
-    """Cells of an estimate as text: value, interval, and confidence sequence."""
+    """Cells of an estimate as text, in the unit of the evaluation: value, confidence interval, and confidence sequence
+    where there is one.
+    """
     sequence = _span(estimate.sequence) if estimate.sequence else "–"
     return f"{estimate.value:.5g}", _span(estimate.interval), sequence
 

@@ -33,8 +33,8 @@ def ui(folder: Path, host: str, port: int) -> None:
 
 
 def links(url: str) -> list[tuple[str, str]]:
-    """Links to experiments, (name, link), in the mode that shows metrics; to the reviewer's view where the experiment
-    has one.
+    """Links to the experiments of the MLflow server at `url`, (name, link): in the mode that shows metrics, or to the
+    reviewer's view where the experiment has one.
     """
     found = _search(url, "experiments", "experiments/search")
     return [
@@ -45,7 +45,7 @@ def links(url: str) -> list[tuple[str, str]]:
 
 
 def models(url: str) -> list[tuple[str, str]]:
-    """Links to registered models, (name, link), at the MLflow server `url`."""
+    """Links to the registered models of the MLflow server at `url`, (name, link), for `ui` to print."""
     return [
         (m["name"], reviewer_view.model_link(url, m["name"]))
         for m in _search(url, "registered_models", "registered-models/search")

@@ -33,16 +33,22 @@ class AdminClient:
         self._http.close()
 
     def stages(self) -> tuple[str, list[str]]:
-        """Name of the app, and names of the stages that the service serves."""
+        """Name of the app, and names of the stages that the service serves, in the catalogue's order. Raises
+        RemoteError.
+        """
         reply = self._json("GET", "/v1/stages")
         return str(reply["app"]), [str(stage["stage"]) for stage in reply["stages"]]
 
     def releases(self) -> dict[str, dict[str, Any]]:
-        """Newest release of each stage that ever had one, as JSON objects by stage."""
+        """Newest release of each stage that ever had one, as JSON objects by stage, as the service lists them. Raises
+        RemoteError.
+        """
         return {str(kept["stage"]): dict(kept) for kept in self._json("GET", "/v1/releases")["releases"]}
 
     def snapshot(self, stage: str) -> Snapshot:
-        """Snapshot that decides at a stage now. Raises RemoteError, and SnapshotError for bytes that are none."""
+        """Snapshot that decides at a stage now. Raises RemoteError if the service does not answer, SnapshotError for
+        bytes that are no snapshot.
+        """
         return from_zip(self._send("GET", f"/v1/policies/{stage}/snapshot").content)
 
     def release(self, stage: str, model: str, move: Approval, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -82,7 +88,9 @@ class AdminClient:
         return True
 
     def tell(self, word: Mapping[str, Any]) -> None:
-        """Post a heartbeat: how the registry is, for the service's health page."""
+        """Post a heartbeat of the sync: how the registry is, for the service's health page. Raises RemoteError if the
+        service does not answer.
+        """
         self._json("POST", "/v1/registry", dict(word))
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
@@ -100,7 +108,9 @@ class AdminClient:
 
 
 def serves(kept: Mapping[str, Any] | None, model: str, move: Approval) -> bool:
-    """Whether a service's newest release (`kept`, None if it has none) is what the approval says."""
+    """Whether a service's newest release (`kept`, None if it has none) is what the approval says, so that nothing need
+    be posted.
+    """
     if kept is None:
         return not move.version
     at = dt.datetime.fromisoformat(str(kept["approved_at"]))

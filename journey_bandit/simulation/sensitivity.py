@@ -99,7 +99,9 @@ class PolicyRanks(NamedTuple):
 
 
 def ranks(plan: SimulationPlan, draws: int) -> PolicyRanks:
-    """Ranking of policies by net value a user, over `draws` scenarios from the whole box of knobs."""
+    """Ranks of the policies by net value a user, over `draws` scenarios drawn from the whole box of knobs; draw i is
+    fixed by its number.
+    """
     policies = rivals(plan)
     drawn = [plan.scenario, *(sensitivity.box(plan.scenario, i) for i in range(draws))]
     groups = [_cells(plan, scenario, policies, plan.users) for scenario in drawn]
@@ -113,7 +115,7 @@ def ranks(plan: SimulationPlan, draws: int) -> PolicyRanks:
 
 
 def as_json(found: SensitivitySweep) -> dict[str, Any]:
-    """Sweep as a plain dictionary, for programs."""
+    """Sweep as a plain dictionary that can be written as JSON, for programs: lead and best, and every bar."""
     bars = {b.name: {"ends": b.ends, "low": b.low, "high": b.high, "best": list(b.best)} for b in found.bars}
     return {"policies": list(found.policies), "lead": found.lead, "best": found.best, "knobs": bars}
 

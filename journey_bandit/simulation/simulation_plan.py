@@ -167,5 +167,5 @@ def _log_seeds(uri: str, plan: SimulationPlan, experiment: str, one: "PolicyResu
 
 
 def snapshot(plan: SimulationPlan, cell: SimulationCell, stage: str) -> Snapshot:
-    """Snapshot of what a cell's policy had learned at a stage in the end."""
+    """Snapshot of what a cell's policy had learned at a stage in the end, as it is logged beside its run."""
     return from_zip(study.snapshot(cell, stage, plan.out))
