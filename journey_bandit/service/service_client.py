@@ -33,7 +33,7 @@ class AdminClient:
         self._http.close()
 
     def stages(self) -> tuple[str, list[str]]:
-        """Name of the app, and names of the stages that the service serves. Raises RemoteError if it does not answer."""
+        """Name of the app, and names of the stages that the service serves. Raises RemoteError if it is silent."""
         reply = self._json("GET", "/v1/stages")
         return str(reply["app"]), [str(stage["stage"]) for stage in reply["stages"]]
 
