@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from bandit.catalogue.model import Catalogue, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Catalogue
 from bandit.tables.texts import decoded
 
 

@@ -1,1 +1,3 @@
-"""The core: pure functions and immutable values. No I/O, no clock, no random generator of its own."""
+"""Core of Journey Bandit: pure functions and immutable values. No I/O, no clock, no random generator of its own: `now`,
+keys and arrays are arguments.
+"""

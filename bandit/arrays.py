@@ -1,6 +1,7 @@
-"""Decisions as arrays: what learning, evaluation and simulation hand to each other.
+"""Array types, and logged decisions as arrays: what learning, evaluation and simulation hand to each other.
 
-Shapes: n decisions in the order they were made, k arms in the stage's order (no nudge first).
+`Array` is float64, `Ints` int64, `Mask` bool. Shapes: n decisions in the order they were made, k arms in the stage's
+order (no nudge first).
 """
 
 from typing import NamedTuple
@@ -14,7 +15,9 @@ Mask = NDArray[np.bool_]
 
 
 class LoggedDecisions(NamedTuple):
-    """One policy's decisions at one stage. `reward` is in its own units, NaN where it is not known."""
+    """Logged decisions of one policy at one stage, column by column. `arms` names the k arms; `reward` is in its own
+    units, NaN where it is not known.
+    """
 
     arms: tuple[str, ...]
     arm: NDArray[np.intp]  # (n,) drawn
@@ -24,16 +27,16 @@ class LoggedDecisions(NamedTuple):
 
     @property
     def propensity(self) -> Array:
-        """(n,) of the drawn arm."""
+        """Propensities (n,) of the drawn arms, in (0, 1]."""
         return self.propensities[np.arange(len(self.arm)), self.arm]
 
     @property
     def eligible(self) -> Mask:
-        """(n, k)"""
+        """Eligibility mask (n, k): True where an arm could be drawn."""
         return self.propensities > 0.0
 
     def only(self, rows: Mask) -> "LoggedDecisions":
-        """The decisions where `rows` (n,) is True."""
+        """Logged decisions where `rows` (n,) is True, in the same order."""
         return LoggedDecisions(
             self.arms, self.arm[rows], self.propensities[rows], self.reward[rows], self.holdout[rows]
         )

@@ -1,10 +1,10 @@
-"""What a stage has learned: an exact sum of sites, one for each settled decision.
+"""Belief: what a stage has learned, an exact sum of sites, one for each settled decision.
 
 Shapes: k arms, d features (the first is the constant 1), n rows.
 
-A site of precision τ and shift ν at feature vector x adds τ·xxᵀ to Λ_a and ν·x to b_a. Every contribution
-is rounded to multiples of 2⁻²⁴ before it is added, so sums of up to 2²⁹ rows of size ≤ 1 are exact in float64:
-associative, commutative and invertible. Any order, batching or number of learners ends in the same bits.
+A site of precision τ and shift ν at feature vector x adds τ·xxᵀ to Λ_a and ν·x to b_a. Every contribution is rounded to
+multiples of 2⁻²⁴ before it is added, so sums of up to 2²⁹ rows of size ≤ 1 are exact in float64: associative,
+commutative and invertible. Any order, batching or number of learners ends in the same bits.
 """
 
 import hashlib
@@ -24,7 +24,13 @@ _CHUNK = 512
 
 
 class Belief(NamedTuple):
-    """Sufficient statistics of every arm. A value: nothing here is ever changed in place."""
+    """Sufficient statistics of every arm: counts, reward sums, and precision and shift of the regression.
+
+    Guarantees: a value, never changed in place, so that readers never see half an update; sums of sites are exact (see
+    the module), so equal logs in any order end in equal bits and one `digest`.
+
+        both = add(sites(k, x1, arm1, tau1, nu1, r1), sites(k, x2, arm2, tau2, nu2, r2))
+    """
 
     n: Array  # (k,) settled decisions
     reward: Array  # (k,) Σ r, r scaled to [0, 1]
@@ -33,7 +39,9 @@ class Belief(NamedTuple):
     shift: Array  # (k, d) b = Σ ν x
 
     def digest(self) -> str:
-        """SHA-256 of the bits, little-endian: equal digests mean equal beliefs."""
+        """SHA-256 (hex) of shapes and bits, little-endian: equal digests mean equal beliefs. Snapshots, releases and
+        receipts carry it.
+        """
         sha = hashlib.sha256()
         for part in self:
             sha.update(str(part.shape).encode())
@@ -42,29 +50,37 @@ class Belief(NamedTuple):
 
 
 def empty(k: int, d: int) -> Belief:
-    """Nothing learned yet."""
+    """Belief of k arms and d features that has learned nothing: all zeros."""
     return Belief(np.zeros(k), np.zeros(k), np.zeros(k), np.zeros((k, d, d)), np.zeros((k, d)))
 
 
 def add(left: Belief, right: Belief) -> Belief:
-    """The belief of both logs together. Exact."""
+    """Belief of both logs together: the elementwise sum of two beliefs of one shape. Exact, so order
+    does not matter.
+    """
     return Belief(*(a + b for a, b in zip(left, right, strict=True)))
 
 
 def stack(upper: Belief, lower: Belief) -> Belief:
-    """The rows of both, one below the other."""
+    """Belief with the arms of both, those of `upper` first: (k₁ + k₂) rows over the same d features. Hurdle policies
+    keep two halves so.
+    """
     return Belief(*(np.concatenate([a, b]) for a, b in zip(upper, lower, strict=True)))
 
 
 def subtract(left: Belief, right: Belief) -> Belief:
-    """The belief as if the rows of `right` had never been seen. Exact."""
+    """Belief as if the rows of `right` had never been seen: the elementwise difference of two beliefs of one shape.
+    Exact.
+    """
     return Belief(*(a - b for a, b in zip(left, right, strict=True)))
 
 
 def sites(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
-    """The sum of n sites: x (n, d) on the 2⁻¹² grid, arm (n,), tau (n,), nu (n,), reward (n,) in [0, 1].
+    """Belief of n settled rows: the sum of their sites. x (n, d) on the 2⁻¹² grid, arm (n,) indices, tau (n,), nu (n,),
+    reward (n,) in [0, 1].
 
-    Raises ValueError for anything that would break exactness: not finite, larger than 1 in size, x off its grid.
+    The learner calls it for each batch of settlements, and a rebuild for the whole ledger. Raises ValueError for
+    anything that would break exactness: not finite, larger than 1 in size, x off its grid.
     """
     for name, values in (("x", x), ("tau", tau), ("nu", nu), ("reward", reward)):
         if not np.all(np.abs(values) <= 1.0):  # also false for NaN
@@ -84,8 +100,10 @@ def sites(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward
 
 
 def weighted(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array) -> Belief:
-    """The sum of n sites that count in part: moments weigh `weight` (n,), τ and ν hold theirs already. Not exact, never
-    stored: what is provisional is computed anew, to the same bits.
+    """Belief of n rows that count in part: reward moments weigh `weight` (n,), tau (n,) and nu (n,) hold their weight
+    already; x (n, d), arm (n,), reward (n,) in [0, 1].
+
+    Not exact, never stored: what is provisional is computed anew for each snapshot, to the same bits.
     """
     total = empty(k, x.shape[1])
     for a in np.unique(arm).tolist():

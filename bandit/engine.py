@@ -21,7 +21,8 @@ from bandit.features import Given, Schema
 from bandit.guardrails import ClaimEvidence
 from bandit.policies.protocol import Posterior, Scores
 from bandit.policies.shared import Action, Objects, Shared, least
-from bandit.propensity import gaussian, transforms
+from bandit.propensity import draw, transforms
+from bandit.propensity.floor import apportioned, apportioned_many
 from bandit.records import Decision
 from bandit.snapshot import Snapshot
 
@@ -189,8 +190,8 @@ def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_
 def _draw(live: PreparedPolicy, decision: uuid.UUID, x: Array, eligible: Mask, salt: bytes) -> _Draw:
     """Scores at x, and the arm at u, which is the hash of the decision's id under the salt."""
     scores = choose(live, x, eligible)
-    u = gaussian.unit(salt, b"draw", live.snapshot.stage.encode(), decision.bytes)
-    return _Draw(scores, u, gaussian.draw(scores.propensity, u))
+    u = draw.unit(salt, b"draw", live.snapshot.stage.encode(), decision.bytes)
+    return _Draw(scores, u, draw.draw(scores.propensity, u))
 
 
 def _decision(
@@ -253,8 +254,8 @@ def _final(spec: Stage, p: Array, eligible: Mask) -> Array:
     if spec.ramp < 1.0:
         p = transforms.ramp(p, spec.ramp)
     if many:
-        return gaussian.apportioned_many(p, spec.floor, eligible)
-    return gaussian.apportioned(p, least(spec.floor, eligible) if spec.has_request_actions else spec.floor, eligible)
+        return apportioned_many(p, spec.floor, eligible)
+    return apportioned(p, least(spec.floor, eligible) if spec.has_request_actions else spec.floor, eligible)
 
 
 def _check(live: PreparedPolicy, x: Array, eligible: Mask) -> None:
@@ -292,7 +293,7 @@ def randomization_unit(salt: bytes, user_id: str) -> bytes:
 
     A person keeps the unit of the id under which they were first given a decision, whichever id asks later.
     """
-    place = round(gaussian.unit(salt, b"holdout", user_id.encode()) * 2**53) << 11
+    place = round(draw.unit(salt, b"holdout", user_id.encode()) * 2**53) << 11
     return place.to_bytes(8, "big") + user_hash(salt, user_id)[:8]
 
 

@@ -18,7 +18,9 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong: where, what, and what to do about it."""
+    """Problem: one thing that is wrong: `field` where (a path), `problem` what, and `fix` what to do about it. Error
+    replies carry it.
+    """
 
     field: str
     problem: str
@@ -29,11 +31,13 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class JourneyBanditError(Exception):
-    """Root of the tree."""
+    """Root of the error tree: catch it for everything that this project raises on purpose."""
 
 
 class CatalogueError(JourneyBanditError):
-    """A catalogue with mistakes. `mistakes` holds them all, `file` says where."""
+    """Catalogue with mistakes. `mistakes` holds a Problem for each of them, `file` says where. Raised by
+    `bandit.catalogue.loading.parse` and readers of text files.
+    """
 
     def __init__(self, file: str, mistakes: list[Problem]):
         self.file = file
@@ -43,7 +47,9 @@ class CatalogueError(JourneyBanditError):
 
 
 class InvalidRequest(JourneyBanditError):
-    """A request that cannot be used. `problems` names each field and its fix."""
+    """Request or table that cannot be used. `problems` names each field and its fix. The service answers it in the form
+    of its protocol, commands print it.
+    """
 
     def __init__(self, *problems: Problem):
         self.problems = problems
@@ -51,7 +57,7 @@ class InvalidRequest(JourneyBanditError):
 
 
 class NotFound(JourneyBanditError):
-    """The thing asked for does not exist."""
+    """Thing asked for that does not exist, such as a stage, decision or file. `problem` names it and the known ones."""
 
     def __init__(self, field: str, problem: str, fix: str):
         self.problem = Problem(field, problem, fix)
@@ -59,7 +65,9 @@ class NotFound(JourneyBanditError):
 
 
 class Conflict(JourneyBanditError):
-    """The same id was used before with other content."""
+    """Id that was used before with other content: a retry with the same content is no conflict. `problem` names the
+    field.
+    """
 
     def __init__(self, field: str, problem: str, fix: str):
         self.problem = Problem(field, problem, fix)
@@ -67,28 +75,40 @@ class Conflict(JourneyBanditError):
 
 
 class PropensityError(JourneyBanditError):
-    """Σp is not 1: the integration failed, and nobody may draw from the result."""
+    """Probability vector whose sum is not 1: the integration failed, and nobody may draw from the result. An alarm,
+    never renormalised away.
+    """
 
 
 class SnapshotError(JourneyBanditError):
-    """Bytes that are not a snapshot this version can trust."""
+    """Bytes that are not a snapshot this version can trust, or a snapshot that cannot decide under the stage declared
+    now.
+    """
 
 
 class RemoteError(JourneyBanditError):
-    """A service or a file that we talk to did not answer as agreed."""
+    """Failure of something we talk to: a service, MLflow or a file did not answer as agreed. The message says what to
+    do.
+    """
 
 
 class LedgerError(JourneyBanditError):
-    """The ledger cannot be used."""
+    """Ledger that cannot be used; the message says why and what to do. Root of the ledger's errors."""
 
 
 class LedgerMismatch(LedgerError):
-    """The ledger was written for another catalogue, salt or schema."""
+    """Ledger that was written for another catalogue, salt or schema than the one it is opened with, or a stage of it
+    was warmed before.
+    """
 
 
 class Unavailable(LedgerError):
-    """The write is not known to be durable. Retry with the same id: that is always safe."""
+    """Write that is not known to be durable. Retry with the same id: that is always safe, because ids make writes
+    idempotent.
+    """
 
 
 class Overloaded(Unavailable):
-    """Refused before anything was written: too much waits for the disk, or the service is stopping."""
+    """Write refused before anything was written: too much waits for the disk, or the service is stopping. Retry later,
+    with the same id.
+    """

@@ -1,7 +1,7 @@
-"""Context → x: a float vector on the 2⁻¹² grid with every element in [−1, 1].
+"""Feature encoder: context → x, a float vector on the 2⁻¹² grid with every element in [−1, 1].
 
 Layout: the constant 1; then for each declared feature its columns (number: 1, boolean: 1, category: one for each
-value) ; then one missing indicator for each feature.
+value); then one missing indicator for each feature.
 """
 
 import math
@@ -23,14 +23,20 @@ Given = object
 
 
 class EncodedContext(NamedTuple):
-    """x (d,) and what a caller should know about how it came to be."""
+    """Encoded context: x (d,) on the grid, and notes for the caller: what was missing, clipped, or taken as "other"."""
 
     x: Array
     notes: tuple[str, ...]
 
 
 class Schema(NamedTuple):
-    """The encoding of one stage's features. `keys` are equal in two stages only where the columns mean the same."""
+    """Schema: the encoding of one stage's features, made once for each snapshot.
+
+    Guarantees: `columns` are in the order of x; `keys` are equal in two stages only where the columns mean the same,
+    which is what stages may share across. Immutable.
+
+        x, notes = encode(of(stage), {"cart_value": 42.0})
+    """
 
     features: dict[str, Feature]
     columns: tuple[str, ...]  # d names
@@ -38,7 +44,7 @@ class Schema(NamedTuple):
 
 
 def schema(features: dict[str, Feature]) -> Schema:
-    """Column names in the order of x."""
+    """Schema of declared features: names and keys of the columns in the order of x."""
     columns, keys, missing = ["1"], ["1"], list[str]()
     for name, feature in features.items():
         own = [f"{name}={v}" for v in feature.values] if feature.type == "category" else [name]
@@ -50,7 +56,9 @@ def schema(features: dict[str, Feature]) -> Schema:
 
 
 def of(stage: Stage) -> Schema:
-    """The encoding of a stage: of its features, or hashed where actions come with the request."""
+    """Schema of a stage: of its features, or, where actions come with the request, of as many hashed columns as the
+    shared policy has.
+    """
     if not isinstance(stage.policy, Shared):
         return schema(stage.features)
     columns = ("1", *(f"hashed {i}" for i in range(1, stage.policy.columns)))
@@ -58,8 +66,10 @@ def of(stage: Stage) -> Schema:
 
 
 def encode(layout: Schema, context: Mapping[str, Given]) -> EncodedContext:
-    """x of a context. A missing (or null) feature takes its default and sets its indicator; a number outside its range
-    is clipped and said in the notes. InvalidRequest names every unknown feature and wrong type at once.
+    """Encoded context of one request: x (d,) and notes. A missing (or null) feature takes its default and sets its
+    indicator; a number outside its range is clipped and said in the notes.
+
+    Raises InvalidRequest, which names every unknown feature and wrong type at once (`context.NAME`).
     """
     problems = [
         Problem(f"context.{name}", "unknown feature", closest(name, layout.features))

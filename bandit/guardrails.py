@@ -1,4 +1,8 @@
-"""Which nudges may be shown now, and why not the others. Runs before propensities, so they account for it."""
+"""Guardrails: which nudges may be shown now, and why not the others. They run before propensities, so that logged
+probabilities account for them.
+
+Times are µs since 1970; a `scale` below 1 compresses the clock for simulations and demos.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -21,8 +25,8 @@ _SKEW = 300_000_000  # µs that a client's clock may be ahead of ours
 
 
 class ClaimEvidence(msgspec.Struct, frozen=True):
-    """Evidence that came with a request: units in stock, when the offer ends, and when both were looked up
-    (microseconds since 1970; None: just now).
+    """Evidence for claims that came with a request: units in `stock`, when the offer ends (`deadline`), and when both
+    were looked up (`as_of`); times in µs since 1970, `as_of` None: just now.
     """
 
     stock: int | None = None
@@ -31,7 +35,9 @@ class ClaimEvidence(msgspec.Struct, frozen=True):
 
 
 class Exposure(NamedTuple):
-    """A nudge that a user was given at `at`. It counts before `until`: one that waits for its activation may lapse."""
+    """Exposure: a nudge that a user was given at `at` (µs). It counts before `until` (µs): one that waits for its
+    activation may lapse.
+    """
 
     at: int
     until: int
@@ -42,15 +48,20 @@ CapScope = tuple[str, str]
 
 
 class LocalTime(NamedTuple):
-    """The minute of the day where a user is, and the name of that time zone."""
+    """Local time of a user: the minute of the day, 0 to 1439, and the IANA name of the time zone."""
 
     zone: str
     minute: int
 
 
 class Circumstances(NamedTuple):
-    """What limits depend on. `shown`: this user's exposures by (stage, nudge). `everyone`: all users' exposures by
-    place, in its present period. `minutes`: minute of the local day by timezone. `local`: the user's own, if known.
+    """Circumstances that limits depend on, of one user at one instant; the caller looks them up
+    (`api.decisions.sessions`).
+
+    Fields: `shown`: this user's exposures by (stage, nudge). `everyone`: all users' exposures by scope, in its present
+    period. `consent`: flags that the user gave. `abandoned`: when this user's abandoned visits ended, µs. `began`: when
+    this visit began, µs, None if unknown. `minutes`: minute of the local day by timezone. `local`: the user's own time,
+    if known.
     """
 
     shown: Mapping[CapScope, Sequence[Exposure]]
@@ -63,7 +74,9 @@ class Circumstances(NamedTuple):
 
 
 class Eligibility(NamedTuple):
-    """`mask` (k,) in the stage's order, and the reason of each exclusion."""
+    """Eligibility of a stage's arms: `mask` (k,) in the stage's order, and in `excluded` the reason of each exclusion
+    by nudge.
+    """
 
     mask: NDArray[np.bool_]
     excluded: dict[str, str]
@@ -80,10 +93,14 @@ def eligible(
     now: int,
     scale: float = 1.0,
 ) -> Eligibility:
-    """`refused`: nudges that may not be shown for a reason from outside, such as a budget. No nudge is always eligible.
-    Durations run on a clock compressed by `scale`.
+    """Eligibility of the stage's arms for one request; the engine calls it first for every decision. No nudge is always
+    eligible.
 
-    InvalidRequest if a list names an unknown nudge, or excludes `none`.
+    `holdout`: the user is in the control group, so only no nudge is. `proof`: evidence that came with the request.
+    `include`, `exclude`: the request's lists. `refused`: nudges that may not be shown for a reason from outside, such
+    as a budget or a cap. `now` in µs. Durations run on a clock compressed by `scale`.
+
+    Raises InvalidRequest if a list names an unknown nudge, or excludes `none`.
     """
     _check_lists(stage, include, exclude)
     excluded = {}
@@ -105,7 +122,9 @@ def eligible(
 
 
 def unproven(nudge: Nudge, proof: ClaimEvidence, now: int, scale: float) -> str | None:
-    """Why the nudge's claim cannot be made, or None."""
+    """Reason why the nudge's claim cannot be made at `now` (µs), or None: evidence is missing, too old, or does not
+    bear it out.
+    """
     if nudge.evidence is None:
         return None
     if nudge.evidence.fresh and proof.as_of is not None:
@@ -125,7 +144,9 @@ def unproven(nudge: Nudge, proof: ClaimEvidence, now: int, scale: float) -> str 
 
 
 def refused(catalogue: Catalogue, stage: str, now: int, around: Circumstances, scale: float = 1.0) -> dict[str, str]:
-    """Nudges of the stage that limits, consents and rules of the app do not allow now, each with its reason."""
+    """Nudges of the stage that limits, consents and rules of the app do not allow at `now` (µs), each with its reason
+    in words.
+    """
     look = _Look(catalogue, now, around, scale)
     declared = catalogue.stages[stage]
     reasons = {}
@@ -220,7 +241,9 @@ def _at(shown: CapScope, place: CapScope) -> bool:
 
 
 def declares_limits(catalogue: Catalogue) -> bool:
-    """Whether anything depends on who the user is: without it, nobody needs to be looked up."""
+    """Whether any limit, consent or exclusion of the catalogue depends on who the user is: without one, nobody's
+    session needs to be looked up.
+    """
     stages = catalogue.stages.values()
     nudges = [nudge for stage in stages for nudge in stage.nudges.values()]
     return bool(

@@ -1,7 +1,8 @@
 """Identifiers as exact text: of people, orders, products, decisions.
 
 One id has one form, whatever JSON type it came in: `1001`, `1001.0` and `"1001"` are the text "1001". Texts are never
-trimmed or folded. Placeholders are what programs write where an id is missing; they name nobody and nothing.
+trimmed or folded. Placeholders are what programs write where an id is missing; such a text identifies nobody and
+nothing.
 """
 
 import math
@@ -20,7 +21,9 @@ PLACEHOLDERS = frozenset(
 
 
 def identifier(value: object) -> str | None:
-    """The text of an identifier; None where there is none: null, an empty text, or a value that cannot be one."""
+    """Text of an identifier sent as text or number; None where there is none: null, an empty text, or a value that
+    cannot be one. Raises nothing.
+    """
     if isinstance(value, str):
         return value or None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -36,13 +39,17 @@ def identifier(value: object) -> str | None:
 
 
 def is_placeholder(text: str, declared: Collection[str] = ()) -> bool:
-    """Whether a text stands for a missing id. `declared`: further placeholders of the app, in lower case."""
+    """Whether a text stands for a missing id ("undefined", "null", zeros and dashes). `declared`: further placeholders
+    of the app, in lower case.
+    """
     plain = text.strip().casefold()
     return plain in PLACEHOLDERS or plain in declared or not plain.strip("0-{}")
 
 
 def problem(field: str, value: object) -> Problem | None:
-    """Why a value that is there cannot be an identifier, or None if it can; null and an empty text are no value."""
+    """Problem of a value that cannot be an identifier, with `field` as its place, or None if it can. Null and an empty
+    text are no value and no problem.
+    """
     if value is None or value == "":
         return None
     text = identifier(value)

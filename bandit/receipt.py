@@ -1,4 +1,4 @@
-"""What a receipt compares: a recorded decision with the same decision recomputed.
+"""Receipts: the comparison of a recorded decision with the same decision recomputed.
 
 Decisions are recorded and recomputed in ARITHMETIC: the bits of every number are the same on every processor. Before it
 (arithmetic 1) they were the bits of one machine's libraries. Of such decisions u, and that the recorded arm is the one
@@ -7,7 +7,7 @@ drawn at u from the recorded propensities, are compared exactly; propensities, m
 
 import numpy as np
 
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw
 from bandit.records import Decision
 
 ARITHMETIC = 2
@@ -16,14 +16,16 @@ EARLIER = 2e-6
 
 
 def differences(made: Decision, again: Decision, arms: tuple[str, ...], arithmetic: int) -> list[str]:
-    """Names of the parts of `made`, recorded in `arithmetic`, that recomputing does not confirm."""
+    """Names of the parts of `made` that recomputing (`again`) does not confirm: propensity, mean, sd, u, arm; empty if
+    all agree. `arms` are the stage's, `arithmetic` the one in which `made` was recorded.
+    """
     if arithmetic == ARITHMETIC:
         names = ("propensity", "mean", "sd", "u", "arm")
         return [name for name in names if not np.array_equal(getattr(made, name), getattr(again, name))]
     different = [name for name in ("propensity", "mean", "sd") if not _near(getattr(made, name), getattr(again, name))]
     if made.u != again.u:
         different.append("u")
-    if made.arm != made.arms(arms)[gaussian.draw(made.propensity, again.u)]:
+    if made.arm != made.arms(arms)[draw(made.propensity, again.u)]:
         different.append("arm")
     return different
 

@@ -1,5 +1,9 @@
-"""What the ledger is made of. Times are microseconds since 1970 (UTC); arrays over arms are in the
-order of the stage's declaration, which `spec` names."""
+"""Ledger records: decisions, outcomes, settlements, events and releases, as immutable values that stores keep and
+policies learn from.
+
+Times are microseconds since 1970 (UTC); arrays over arms are in the order of the stage's declaration, which
+`stage_digest` names. Money and rewards are in the reward's own units unless a field says otherwise.
+"""
 
 import uuid
 from typing import Literal, NamedTuple
@@ -19,9 +23,10 @@ NOT_NOW = "not now"
 
 
 class PendingBasis(NamedTuple):
-    """What was known beyond what had settled: at `at` (µs), of the ledger's first decisions and outcomes, that many.
+    """Basis of a snapshot's provisional part: what was known beyond what had settled, at time `at` (µs), of the
+    ledger's first `decisions` decisions and first `outcomes` outcomes.
 
-    All zero: nothing.
+    A receipt computes the same provisional belief from it again. All zero: the snapshot used nothing that was open.
     """
 
     at: int = 0
@@ -30,7 +35,16 @@ class PendingBasis(NamedTuple):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision and everything needed to recompute it."""
+    """Decision record: one decision at one stage and everything needed to recompute it.
+
+    Shapes: k arms, d features. Guarantees: `propensity` (k,) holds multiples of 2⁻²⁴ that sum to 1, 0 where not
+    eligible; `arm` is the one drawn at `u` from it; `x` is on the 2⁻¹² grid; the value never changes once the ledger
+    has it. `engine.decide` and `engine.rank` make it, `api` records it under `id`, and `engine.recompute` confirms it
+    for a receipt.
+
+        arms = decision.arms(stage.arms)
+        p = decision.propensity[arms.index(decision.arm)]  # of the drawn arm, as off-policy evaluation needs it
+    """
 
     id: uuid.UUID
     at: int
@@ -59,19 +73,27 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     release: int = 0  # number of the approved release that made it; 0: what had been learned here so far
 
     def arms(self, declared: tuple[str, ...]) -> tuple[str, ...]:
-        """What its arrays are over."""
+        """Arm names (k,) that the decision's arrays are over: those that came with the request, else those `declared`
+        by its stage.
+        """
         return self.actions or declared
 
     @property
     def is_actionable(self) -> bool:
-        """Whether it was a question at all: "not now" is logged, never learned, and credited with nothing."""
+        """Whether a moment held when the journey was asked. A decision at NOT_NOW is logged, never learned, and
+        credited with nothing.
+        """
         return self.moment != NOT_NOW
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """An approved snapshot that a stage serves from `at` on, or, with `version` "", that it serves none any more.
+    """Release record: an approved snapshot that a stage serves from `at` on, or, with `version` "", that it serves none
+    any more.
 
-    `version` is the registry's; `approved_at` in µs. `sha256` is that of policy.json, which holds the other file's.
+    Fields: `seq` is given by the store. `kind`: promote or rollback, "" in rows of versions that did not keep it.
+    `version` is the registry's; `at` and `approved_at` in µs. `sha256` is that of policy.json, which holds the hash of
+    the other file; `belief_sha256` is `Belief.digest()`. `policy` and `posterior` are the bytes of the two files of
+    `bandit.snapshot.pack`.
     """
 
     seq: int = 0  # given by the store
@@ -90,7 +112,11 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a user did. `at` ≤ `received`; only declared properties are kept."""
+    """Event record: something that a user did, as the ledger keeps it.
+
+    Times in µs, `at` ≤ `received`. Only declared properties are kept. `user` and `alias` are keyed hashes, never ids.
+    Immutable; `bandit.journey.folding.fold` reads them in the order of (at, id).
+    """
 
     id: str  # unique in the ledger
     user: bytes  # keyed hash of the id it came under, 16 bytes
@@ -102,11 +128,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Something reported about a decision. `id` is unique within the decision.
+    """Outcome record: something reported about a decision, a reward, an activation or a retraction. `id` is unique
+    within the decision.
 
-    fact: what it is about, such as one order; what is taken back is taken from the same fact. "": no fact was named,
-    and amounts are taken from the whole. voids: the id of an outcome of this decision that does not count any more,
-    because the event it came from belongs to another decision.
+    Fields: `value` in the reward's own units, None where none is needed; `occurred` and `received` in µs; `late`:
+    received after the decision was settled or its window was over, so that it does not count. `fact`: what it is about,
+    such as one order; what is taken back is taken from the same fact. "": no fact was named, and amounts are taken from
+    the whole. `voids`: the id of an outcome of this decision that does not count any more, because the event it came
+    from belongs to another decision.
     """
 
     decision: uuid.UUID
@@ -121,7 +150,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MaturedDecision(msgspec.Struct, frozen=True):
-    """A decision whose reward is final, with what was reported in time."""
+    """Matured decision: a decision whose reward is final, its number `seq` in the ledger, and the outcomes that were
+    reported in time. Stores hand it to the learner, which makes a `Settlement` of it.
+    """
 
     seq: int
     decision: Decision
@@ -129,7 +160,15 @@ class MaturedDecision(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """The final reward of a decision, and the site it contributed if it was learned."""
+    """Settlement record: the final reward of a decision, and the site (τ, ν) that it contributed to its stage's belief
+    if it was learned.
+
+    Guarantees: written once for each decision, numbered by the store in the order in which the policy learned; summing
+    the sites of learned settlements gives the stage's belief to the bit, in any order.
+
+    Fields: `seq`: number in the ledger, given by the store. `decision_seq`: number of the decision. `at` in µs.
+    `reward` in the reward's own units. `why`: where the reward came from. `tau`, `nu`: 0 where not learned.
+    """
 
     seq: int = 0  # position in the ledger, given by the store
     decision_seq: int

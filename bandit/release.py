@@ -1,4 +1,4 @@
-"""An approved snapshot, fit to serve under the stage that is declared now.
+"""Releases: an approved snapshot, fit to serve under the stage that is declared now, and where a rollback leads.
 
 What a release fixes is its probabilities: policy, belief, floor, top-two, ramp, prices. What may be shown, to whom, and
 for how long outcomes count stays with the catalogue: a claim that is withdrawn today is not shown because somebody
@@ -23,7 +23,7 @@ _SUM = 1e-9
 
 
 def leads_back(kind: str, version: str, replaces: str, known: Mapping[str, str]) -> str:
-    """The version that a rollback from `version` leads to, "" for what is learned live: what decided before it was
+    """Version that a rollback from `version` leads to, "" for what is learned live: what decided before it was
     promoted, never what was taken back. `known`: the same of every version that was approved before.
 
     kind: promote or rollback, how `version` came to decide instead of `replaces`.
@@ -32,7 +32,9 @@ def leads_back(kind: str, version: str, replaces: str, known: Mapping[str, str])
 
 
 def rolls_back_to(history: Sequence[Release]) -> list[str]:
-    """For each of a stage's releases, in order, the version that a rollback from it leads to (see `leads_back`)."""
+    """Rollback targets: for each of a stage's releases, in order, the version that a rollback from it leads to (see
+    `leads_back`).
+    """
     known, decides, found = dict[str, str](), "", list[str]()
     for kept in history:
         # rows of earlier versions do not say what they were: going to a version that decided before was a rollback
@@ -44,8 +46,12 @@ def rolls_back_to(history: Sequence[Release]) -> list[str]:
 
 
 def prepare(snapshot: Snapshot, stage: Stage) -> PreparedPolicy:
-    """The snapshot made ready to decide under `stage`. SnapshotError if it does not fit, is no belief, or fails the
-    probe.
+    """Prepared policy of a released snapshot under `stage`, the declaration in force. The service calls it before a
+    release decides.
+
+    The snapshot brings policy, floor, top-two, ramp and price; the rest is the catalogue's. Raises SnapshotError if it
+    does not fit the stage's arms, features or worth, if its belief has no definite precision, or if a probe of
+    decisions gives no probabilities above the floor.
     """
     spec = msgspec.structs.replace(stage, **{name: getattr(snapshot.stage_spec, name) for name in _CHOICE})
     _check_fit(snapshot.stage_spec, spec)

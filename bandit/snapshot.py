@@ -1,6 +1,7 @@
-"""A snapshot: policy + belief + arms + schema + version, one immutable value, and its bytes.
+"""Snapshot: policy + belief + arms + schema + version of one stage as one immutable value, and its bytes.
 
-Two files, no pickle: `policy.json` (what a person reads, with the SHA-256 of both) and `posterior.npz` (arrays).
+Two files, no pickle: `policy.json` (what a person reads, with the SHA-256 of both) and `posterior.npz` (arrays). The
+service makes one for each learning batch; the registry keeps the same bytes as a version.
 """
 
 import hashlib
@@ -34,9 +35,18 @@ _UNREADABLE = (  # what json, zipfile, numpy and msgspec raise when given what t
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What decides at one stage. `version` counts the settlements of the ledger it has learned from.
+    """Snapshot: what decides at one stage. `version` counts the settlements of the ledger it has learned from.
 
-    `belief` is settled and exact; `pending` is what open decisions said at `basis`, computed anew for each snapshot.
+    Guarantees: immutable, so publishing is one assignment and any thread may read it; `unpack(pack(s))` decides as `s`
+    to the bit; the same ledger, version and basis give the same snapshot.
+
+    Fields: `stage_spec` the stage as declared; `belief` is settled and exact, (k, …) over `stage_spec.belief_rows`;
+    `cross_stage_factor` what the app's other stages have learned about types of nudges; `retired` what nudges have
+    taught that are not declared any more; `pending` is what open decisions said at `pending_basis`, computed anew for
+    each snapshot.
+
+        files = pack(snapshot)            # {"policy.json": …, "posterior.npz": …}
+        live = engine.prepare(unpack(files))
     """
 
     app: str
@@ -53,7 +63,9 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def arms(self) -> ArmEconomics:
-        """What the policy knows of the arms."""
+        """Economics of the arms as the policy gets them: the stage's, with column names (d,), cross-stage factor and
+        retired arms. Computed anew on each access.
+        """
         columns = of(self.stage_spec).keys
         return self.stage_spec.arm_economics._replace(
             columns=columns, cross_stage_factor=self.cross_stage_factor, retired=self.retired
@@ -61,12 +73,14 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def evidence(self) -> Belief:
-        """What decides: all that has settled, and what is open for what it is worth."""
+        """Belief that decides: all that has settled, and what is open for what it is worth."""
         return self.belief if self.pending is None else add(self.belief, self.pending)
 
 
 def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """The snapshots of an app's stages, each with what the others have learned; all that share have one version."""
+    """Snapshots of an app's stages, in the same order, each with what the others have learned about types of nudges.
+    All that share get the latest version among them, so that a version names one state of the ledger.
+    """
     said = [s.stage_spec.learner.message(s.evidence, s.arms) for s in snapshots]
     latest = max((s.version for s, m in zip(snapshots, said, strict=True) if m), default=0)
     result = []
@@ -78,7 +92,9 @@ def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
 
 
 def pack(snapshot: Snapshot) -> dict[str, bytes]:
-    """{file name: bytes}. The same snapshot gives the same bytes."""
+    """Files of a snapshot, {file name: bytes}: policy.json and posterior.npz. The same snapshot gives the same bytes,
+    on every machine.
+    """
     arrays = io.BytesIO()
     with zipfile.ZipFile(arrays, "w", zipfile.ZIP_STORED) as archive:
         for name, values in _arrays(snapshot).items():
@@ -130,7 +146,9 @@ def _unsealed(text: bytes) -> bytes:
 
 
 def unpack(files: dict[str, bytes]) -> Snapshot:
-    """The snapshot in the two files. SnapshotError if they are not whole, not ours, or not what they say."""
+    """Snapshot in the two files of `pack`. Raises SnapshotError if they are not whole, not of this FORMAT, or not what
+    their digests, shapes and numbers say.
+    """
     if not {"policy.json", "posterior.npz"} <= files.keys():
         raise SnapshotError(f"policy.json and posterior.npz are both needed, got {sorted(files)}")
     body, posterior = _unsealed(files["policy.json"]), files["posterior.npz"]
@@ -191,7 +209,9 @@ def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
 
 
 def to_zip(snapshot: Snapshot) -> bytes:
-    """Both files in one archive, for transport. The same snapshot gives the same bytes."""
+    """Archive (bytes) of both files, for transport. The same snapshot gives the same bytes: entries are stored, with a
+    fixed time.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in pack(snapshot).items():
@@ -200,7 +220,7 @@ def to_zip(snapshot: Snapshot) -> bytes:
 
 
 def from_zip(data: bytes) -> Snapshot:
-    """The snapshot in an archive of `to_zip`. SnapshotError as `unpack`."""
+    """Snapshot in an archive of `to_zip`. Raises SnapshotError for bytes that are no archive, and as `unpack`."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}

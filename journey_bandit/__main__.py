@@ -1,4 +1,4 @@
-"""`python -m journey_bandit`: the command line."""
+"""Entry point of `python -m journey_bandit`: the same command line as the script `journey-bandit`."""
 
 from journey_bandit.main import main
 

@@ -1,4 +1,6 @@
-"""`--map OURS=THEIRS`: the columns of a table that have other names than ours, the same for every command."""
+"""Column names: the option `--map OURS=THEIRS`, for columns of a table that have other names than ours, the same for
+every command.
+"""
 
 import click
 
@@ -8,7 +10,9 @@ OPTION = click.option(
 
 
 def pairs(given: tuple[str, ...]) -> dict[str, str]:
-    """{our column: the file's}. click.UsageError for what is not OURS=THEIRS, or said twice."""
+    """Renamed columns, {our column: the file's}, from the values of `--map`. Raises click.UsageError for a value that
+    is not OURS=THEIRS, or a column that is named twice.
+    """
     found: dict[str, str] = {}
     for text in given:
         ours, equals, theirs = (part.strip() for part in text.partition("="))

@@ -1,4 +1,6 @@
-"""Running a simulation or a replay against a service, showing it, and logging it: shared by three commands."""
+"""Console: running a simulation or a replay against a service, showing its report, and logging it; shared by the
+commands simulate, replay and demo.
+"""
 
 import importlib.util
 import os
@@ -33,7 +35,10 @@ errors = Console(stderr=True, highlight=False)
 def simulate(
     client: ServiceClient, app: str, *, seed: int, users: int, again: str | None = None
 ) -> tuple["Report", Snapshot]:
-    """Drive the service with the people of the app's scenario. `again`: the command that makes the run once more."""
+    """Drive a live service with the people of the app's scenario; the report of the run and the snapshot at its end.
+    `users`: how many people. `again`: the command that makes the run once more, for the report. Raises RemoteError if
+    the service does not answer.
+    """
     from experiments.reports import report
 
     world = scenario.load(app)
@@ -59,7 +64,9 @@ def simulate(
 def replay_hillstrom(
     client: ServiceClient, *, seed: int, limit: int | None, again: str | None = None
 ) -> tuple["Report", Snapshot]:
-    """Pass the real customers of the Hillstrom experiment through the service. `again` as above."""
+    """Pass the real customers of the Hillstrom experiment through the service; the report and the snapshot at its end.
+    `limit`: how many customers, None for all; `again` as for `simulate`. Raises RemoteError.
+    """
     from experiments.reports import report
 
     with progress("hillstrom: real customers", limit or 32_000) as advance:
@@ -73,14 +80,14 @@ def replay_hillstrom(
 
 
 def currency_of(app: str) -> str:
-    """The currency of a shipped catalogue."""
-    from bandit.catalogue.model import parse, read_shipped
+    """Currency code of a shipped catalogue, for labels of money. Raises NotFound for any other app."""
+    from bandit.catalogue.loading import parse, read_shipped
 
     return parse(read_shipped(app)).currency
 
 
 def show(report: "Report") -> None:
-    """Print the report's verdict and tables."""
+    """Print the report's verdict and its tables, one after the other, to standard output, as a person reads them."""
     out.rule(f"[bold]{report.title}")
     out.print(report.verdict)
     for table in report.tables:
@@ -89,7 +96,7 @@ def show(report: "Report") -> None:
 
 
 def show_table(table: "ReportTable") -> None:
-    """Print one table of a report."""
+    """Print one table of a report to standard output, columns aligned."""
     shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
     shown.caption_justify = "left"
     shown.add_column("")
@@ -101,19 +108,25 @@ def show_table(table: "ReportTable") -> None:
 
 
 def need_mlflow() -> None:
-    """RemoteError with the fix, before any work is done, when the extra is not installed."""
+    """Check for MLflow before any work is done. Raises RemoteError, with the command that installs the extra, when it
+    is missing.
+    """
     if any(importlib.util.find_spec(name) is None for name in ("mlflow", "matplotlib")):
         raise RemoteError("MLflow is not installed: pip install -c constraints.txt '.[experiments]'")
 
 
 def quiet() -> None:
-    """Before MLflow is imported: no telemetry, short waits. RemoteError if it is not installed."""
+    """Settings to make before MLflow is imported: no telemetry, short waits. Raises RemoteError if MLflow is not
+    installed.
+    """
     need_mlflow()
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
 
 
 def log(uri: str, report: "Report", snapshot: Snapshot) -> str:
-    """Write the report to MLflow; the link to its run. RemoteError."""
+    """Write the report and its snapshot to MLflow at `uri` as one run; the link to it. Raises RemoteError if MLflow is
+    missing or does not answer.
+    """
     quiet()
     from experiments.mlflow import tracking
 
@@ -123,7 +136,9 @@ def log(uri: str, report: "Report", snapshot: Snapshot) -> str:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error; call what it gives with each step."""
+    """Progress bar on standard error, as a context manager: call what it gives with the number of
+    further steps done.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors) as bar:
         task = bar.add_task(what, total=total)
@@ -131,7 +146,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def alarms_of(client: ServiceClient, stage: str) -> tuple[str, ...]:
-    """Every alarm of drift at a stage, in words."""
+    """Drift alarms of a stage, each in words, asked of the service. Raises RemoteError if it does not answer."""
     raised = client.policy(stage)["drift"]
     return tuple(f"{a['arm']} {a['direction']} at {a['raised_at']}" for a in raised)
 
@@ -157,7 +172,7 @@ def _subject(
 
 
 def git() -> dict[str, str]:
-    """The commit that is checked out where the command runs, if any."""
+    """Git commit that is checked out where the command runs, as tags for a run; empty if there is none."""
 
     def ask(*words: str) -> str | None:
         try:
@@ -171,7 +186,9 @@ def git() -> dict[str, str]:
 
 
 def finish(report: "Report", snapshot: Snapshot, uri: str | None, *, as_json: bool) -> None:
-    """Show a run as a person or a program wants it, and log it if asked."""
+    """Show a run as a person (tables) or a program (`as_json`) wants it, and log it to MLflow if `uri` is given. Raises
+    RemoteError as `log`.
+    """
     link = log(uri, report, snapshot) if uri else None
     if as_json:
         body = {"policy": report.policy, "verdict": report.verdict, "metrics": report.metrics, "run": link}

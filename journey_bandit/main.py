@@ -1,4 +1,4 @@
-"""`journey-bandit`: commands are loaded when they are called, so that `serve` never imports MLflow."""
+"""Command line `journey-bandit`: commands are loaded when they are called, so that `serve` never imports MLflow."""
 
 import importlib
 import signal
@@ -35,14 +35,18 @@ _COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module when it is needed."""
+    """Lazy group of commands: imports a command's module when the command is needed, and says what to install if a
+    package of an extra is missing.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """All of them."""
+        """Names of all commands, sorted; nothing is imported for them."""
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name."""
+        """Command of that name, its module imported now; None for an unknown name. A command of an extra that is not
+        installed becomes one that says how to install it.
+        """
         if name not in _COMMANDS:
             return None
         module, attribute = _COMMANDS[name].split(":")
@@ -76,8 +80,8 @@ def _terminated(*_: object) -> None:
 
 
 def main() -> None:
-    """Run; our own errors are one readable message and exit status 1. SIGTERM ends a command like Ctrl-C does: what it
-    started is stopped.
+    """Run the command line; errors of this project are one readable message and exit status 1. SIGTERM ends a command
+    like Ctrl-C does: what it started is stopped.
     """
     signal.signal(signal.SIGTERM, _terminated)
     try:

@@ -1,4 +1,4 @@
-"""A local MLflow server with light settings: one worker, no job runner, no telemetry, SQLite in WAL."""
+"""MLflow server, local, with light settings: one worker, no job runner, no telemetry, SQLite in WAL."""
 
 import contextlib
 import os
@@ -18,7 +18,9 @@ QUIET = {
 
 
 def start(folder: Path, host: str, port: int) -> subprocess.Popen[bytes]:
-    """Start it on the runs in `folder` (made if needed); it may take some seconds before it answers."""
+    """Start an MLflow server on the runs in `folder` (made if needed); it may take some seconds before it answers, see
+    `processes.wait`. The caller stops it.
+    """
     folder = folder.resolve()
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:

@@ -1,4 +1,4 @@
-"""Servers that a command starts for itself, and always stops."""
+"""Processes: servers that a command starts for itself, and always stops."""
 
 import contextlib
 import subprocess
@@ -15,13 +15,17 @@ _START_SECONDS = 120.0
 
 
 def serve(*options: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start `journey-bandit serve` with these options; what it says goes to `log`."""
+    """Start `journey-bandit serve` with these options, as a child process; its output goes to the file `log`. The
+    caller stops it, see `stopping`.
+    """
     with log.open("ab") as file:
         return subprocess.Popen([sys.executable, "-m", "journey_bandit", "serve", *options], stdout=file, stderr=file)
 
 
 def wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Return when `url` answers 200. RemoteError if the server ended or took too long."""
+    """Return when `url` answers 200. Raises RemoteError if the server ended (with the end of its log)
+    or took too long.
+    """
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -36,7 +40,7 @@ def wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 @contextlib.contextmanager
 def stopping(server: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Stop it at the end, whatever happens."""
+    """Context manager that stops the server at the end of its block, whatever happens in it."""
     try:
         yield server
     finally:

@@ -15,7 +15,7 @@ import pytest
 
 from api.server import free_port
 from api.settings import Settings
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from journey_bandit import processes
 from journey_bandit.main import group
 

@@ -22,7 +22,7 @@ from api.stores.protocol import Store
 from bandit.catalogue import durations
 from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, JourneyBanditError, NotFound, Problem
-from bandit.propensity.gaussian import unit
+from bandit.propensity.draw import unit
 
 _AGAIN = 8  # decisions that one question may have in a visit: the next is made when the last has settled
 _VIEWS = ("", ".nudge", ".show")

@@ -1,7 +1,7 @@
-"""Strict decoding that reports every mistake at once, each with its path and its fix.
+"""Strict decoder of nested tables into structs that reports every mistake at once, each with its path and its fix.
 
-msgspec stops at the first mistake; a person who writes a catalogue wants them all. So we walk the types:
-structs, tagged unions and dicts are taken apart here, and each leaf is msgspec's.
+msgspec stops at the first mistake; a person who writes a catalogue wants them all. So the types are walked: structs,
+tagged unions and dicts are taken apart here, and each leaf is msgspec's.
 """
 
 import difflib
@@ -25,11 +25,12 @@ def _accept(_struct: msgspec.Struct, _path: str) -> None:
 
 
 def decode(value: Any, type_: Any, path: str, mistakes: list[Problem], check: Check = _accept) -> Any:
-    """`value` as `type_`, or None after appending to `mistakes`.
+    """`value` decoded strictly as `type_`, or None after appending each mistake to `mistakes`.
 
     `type_` may be a msgspec Struct, a union of tagged Structs, dict[str, T], or anything that msgspec converts
-    strictly; numbers must be finite. `check(struct, path)` is called with every struct whose fields could be decoded,
-    inner ones first, whatever is wrong around it: so mistakes of form and of meaning are found in one pass.
+    strictly; numbers must be finite. `path` is where `value` stands, "" for the root. `check(struct, path)` is called
+    with every struct whose fields could be decoded, inner ones first, whatever is wrong around it: so mistakes of form
+    and of meaning are found in one pass. Raises nothing for wrong input.
     """
     before = len(mistakes)
     result = _Walk(mistakes, check).walk(value, type_, path)
@@ -37,7 +38,9 @@ def decode(value: Any, type_: Any, path: str, mistakes: list[Problem], check: Ch
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """A fix for an unknown name: the closest known one, and the whole list."""
+    """Fix text for an unknown name: "did you mean" with the closest known name if one is near, then the whole sorted
+    list.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean `{near[0]}`? " if near else ""

@@ -1,4 +1,4 @@
-"""The declaration of how a stage watches for change; `bandit.learning.drift` carries it out."""
+"""Drift rule: the declaration of how a stage watches for change; `bandit.learning.drift` carries it out."""
 
 from typing import Annotated
 
@@ -6,7 +6,12 @@ import msgspec
 
 
 class DriftRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a stage watches for change. keep = 1 only raises the alarm; watch = false does not look."""
+    """Drift rule of a stage, `[stages.cart.drift]`.
+
+    Fields: `watch` false does not look. `threshold`: log likelihood ratio at which a CUSUM raises the alarm. `shift`:
+    size of the change that is looked for, in logits. `keep`: weight of what was learned before an alarm; 1 only raises
+    the alarm.
+    """
 
     watch: bool = True
     threshold: Annotated[float, msgspec.Meta(ge=2, le=100)] = 10.0

@@ -1,4 +1,4 @@
-"""Durations as people write them in a catalogue: "30s", "10m", "72h", "14d"."""
+"""Durations as people write them in a catalogue: a number and a unit, "30s", "10m", "72h", "14d", at most 3650 days."""
 
 import functools
 import re
@@ -13,7 +13,9 @@ _LONGEST = 3650 * 86400.0
 
 @functools.cache
 def seconds(text: str) -> float:
-    """Seconds of a duration that was checked."""
+    """Seconds of a duration text that was checked. Cached. ValueError for any other text, which `check` would have
+    refused.
+    """
     match = _FORM.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a duration")
@@ -21,12 +23,16 @@ def seconds(text: str) -> float:
 
 
 def micro(text: str, scale: float = 1.0) -> int:
-    """Microseconds of a duration that was checked, on a clock compressed by `scale`."""
+    """Microseconds of a duration text that was checked, on a clock compressed by `scale` (1: real time). At least 1
+    unless the duration is zero. ValueError as `seconds`.
+    """
     return max(1, round(seconds(text) * scale * 1e6)) if seconds(text) else 0
 
 
 def check(path: str, text: str, *, zero: bool = False) -> Iterator[Problem]:
-    """What is wrong with a duration as written. `zero`: "0s" may be meant, as "at once" or "none"."""
+    """Problems of a duration as written, none or one; `path` is where it stands. `zero`: "0s" may be meant, as "at
+    once" or "none".
+    """
     if _FORM.fullmatch(text) and (0.0 < seconds(text) <= _LONGEST or (zero and seconds(text) == 0.0)):
         return
     least = ' ("0s" is at once)' if zero else ", longer than 0s"

@@ -1,7 +1,8 @@
-"""Declarations of the journey: which events an app sends, and which moments, facts and outcomes follow from them.
+"""Journey rules: declarations of which events an app sends, and which moments, facts and outcomes follow from them.
 
 They are tables of the catalogue. Names on the left of a table are ours, names in `names` and the right side of
-`properties` are the app's. The rules are read by `bandit.journey.folding` and `bandit.journey.attribution`.
+`properties` are the app's. Durations are texts such as "30m". The rules are read by `bandit.journey.folding` and
+`bandit.journey.attribution`.
 """
 
 from typing import Annotated, Literal
@@ -13,11 +14,12 @@ Names = Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=100)
 
 
 class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One kind of event. `names`: how the app calls it, older names too.
+    """Event rule: one kind of event, and what is kept of it.
 
-    properties: what is kept of it, ours → theirs (a dotted path); nothing else is stored. key: the kept property that
-    says what the event is about, such as a product or an order: two events with one key are one fact. currency: where
-    the app puts the currency of amounts (a dotted path). stage: where the user is after it.
+    Fields: `names`: how the app calls it, older names too. `properties`: what is kept of it, ours → theirs (a dotted
+    path); nothing else is stored. `key`: the kept property that says what the event is about, such as a product or an
+    order: two events with one key are one fact. `currency`: where the app puts the currency of amounts (a dotted path).
+    `stage`: where the user is after it.
     """
 
     names: Names
@@ -29,7 +31,9 @@ class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Repeated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="repeated"):
-    """`event` came `times` times about the same key (within `within`), and none of `without` about it since."""
+    """Moment "repeated": `event` came `times` times about the same key (within the duration `within`), and none of
+    `without` about that key since.
+    """
 
     event: str
     times: Times
@@ -39,7 +43,9 @@ class Repeated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Since(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="since"):
-    """The last `event` is `after` ago or longer (and not longer than `until`), and none of `without` came since."""
+    """Moment "since": the last `event` is `after` ago or longer (and not longer than `until`; both durations), and none
+    of `without` came since.
+    """
 
     event: str
     after: str
@@ -49,7 +55,7 @@ class Since(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="idle"):
-    """As `since`, and the user did nothing at all for `after`."""
+    """Moment "idle": as `Since`, and the user did nothing at all for the duration `after`."""
 
     event: str
     after: str
@@ -59,7 +65,8 @@ class Idle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Back(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="back"):
-    """The user is here now, and left in an earlier visit after `event`, at least `after` before this one began.
+    """Moment "back": the user is here now, and left in an earlier visit after `event`, at least `after` (a duration)
+    before this visit began; `until` bounds that time from above.
 
     None of `without` came since that event.
     """
@@ -75,7 +82,9 @@ Moment = Repeated | Since | Idle | Back
 
 
 class Count(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="count"):
-    """How often `event` came; `same`: about the key of the last one; `within`: lately (counts up to 32)."""
+    """Fact "count": how often `event` came. `same`: only about the key of the last one; `within` (a duration): only
+    lately (counts up to 32).
+    """
 
     event: str
     same: bool = False
@@ -83,44 +92,45 @@ class Count(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Age(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="age"):
-    """Time since the last `event`, in `unit`."""
+    """Fact "age": time since the last `event`, in `unit` (s, m, h or d); a number feature."""
 
     event: str
     unit: Literal["s", "m", "h", "d"]
 
 
 class LastValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="last"):
-    """A kept property of the last `event` that had it."""
+    """Fact "last": the kept `property` of the last `event` that had it; fits a feature of the same type."""
 
     event: str
     property: str
 
 
 class Ever(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="ever"):
-    """Whether `event` ever came."""
+    """Fact "ever": whether `event` ever came; a boolean feature."""
 
     event: str
 
 
 class VisitLength(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="visit"):
-    """How long this visit has lasted, in `unit`."""
+    """Fact "visit": how long this visit has lasted, in `unit` (s, m, h or d); a number feature."""
 
     unit: Literal["s", "m", "h", "d"]
 
 
 class VisitCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="visits"):
-    """How many visits there were, this one included."""
+    """Fact "visits": how many visits there were, this one included; a number feature."""
 
 
 Fact = Count | Age | LastValue | Ever | VisitLength | VisitCount
 
 
 class Credit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an event says about a decision of the stage.
+    """Outcome rule: what an event says about a decision of the stage.
 
-    value: the kept property with the reward or what is taken back; 1, or everything, if left out. by: the kept property
-    that names the nudge or the decision. of: for a retraction, the event whose reward is taken back; both have a key.
-    repeatable: for a reward, the same key may come again as a new fact (a product can be added twice, an order cannot).
+    Fields: `kind` reward, activation or retraction. `value`: the kept property with the reward or what is taken back,
+    in the reward's own units; 1, or everything, if left out. `by`: the kept property that names the nudge or the
+    decision. `of`: for a retraction, the event whose reward is taken back; both have a key. `repeatable`: for a reward,
+    the same key may come again as a new fact (a product can be added twice, an order cannot).
     """
 
     kind: Literal["reward", "activation", "retraction"]
@@ -131,24 +141,29 @@ class Credit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class KeptProperty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A kept property of the last event of a kind."""
+    """Reference to a kept property of the last event of a kind: for consents and the user's time zone."""
 
     event: str
     property: str
 
 
 class Abandonment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A visit with `event`, and none of `without` after it, was abandoned."""
+    """Abandonment rule: a visit with `event`, and none of `without` after it, was abandoned. `AbandonmentLimit` counts
+    such visits.
+    """
 
     event: str
     without: list[str] = []
 
 
 class JourneyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the app's events mean. `visit`: a longer pause begins a new visit. `start`: the stage before any event has
-    said another; the first declared one if left out. `consent`: flags that events carry. `placeholders`: ids that this
-    app's clients send where an id is missing, beside the usual ones ("undefined", "null", "0", zero UUIDs). `timezone`:
-    the kept property that names the user's own time zone, for quiet hours.
+    """Journey rules of an app, `[journey]`: what its events mean.
+
+    Fields: `visit`: a longer pause (a duration) begins a new visit. `start`: the stage before any event has said
+    another; the first declared one if left out. `events` by our names. `consent`: flags that events carry.
+    `placeholders`: ids that this app's clients send where an id is missing, beside the usual ones ("undefined", "null",
+    "0", zero UUIDs). `timezone`: the kept property that names the user's own time zone, for quiet hours. `abandoned`:
+    what an abandoned visit is.
     """
 
     visit: str = "30m"

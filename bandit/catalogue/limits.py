@@ -1,7 +1,7 @@
-"""Declarations of guardrails: how often, when, for how much and with what evidence nudges may be shown.
+"""Guardrail declarations: how often, when, for how much and with what evidence nudges may be shown.
 
-`limits` stands in three places: of the app (every nudge counts), of a stage (its nudges), of a nudge (itself).
-A day is any 24 hours, a week any seven days.
+`limits` stands in three places: of the app (every nudge counts), of a stage (its nudges), of a nudge (itself). A day is
+any 24 hours, a week any seven days. `bandit.guardrails` and `bandit.budgets` carry the declarations out.
 """
 
 import re
@@ -18,10 +18,11 @@ Often = Annotated[int, msgspec.Meta(ge=1, le=100)]
 
 
 class EvidenceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What must come with the request before a claim may be shown.
+    """Evidence rule of a nudge whose text makes a claim: what must come with the request before it may be shown.
 
-    stock: `{"stock": 3}` with 1 ≤ stock ≤ `at_most`. deadline: `{"deadline": "2026-01-31T18:00:00Z"}` in the future.
-    `fresh`: evidence that says when it was looked up (`as_of`) may not be older.
+    Fields: `kind` "stock": `{"stock": 3}` with 1 ≤ stock ≤ `at_most` units. "deadline": `{"deadline":
+    "2026-01-31T18:00:00Z"}` in the future. `fresh` (a duration): evidence that says when it was looked up (`as_of`) may
+    not be older.
     """
 
     kind: Literal["stock", "deadline"]
@@ -30,22 +31,26 @@ class EvidenceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The most that a nudge may cost in each period of length `per`, in the app's currency. Never overspent."""
+    """Budget of a nudge: the most (`amount`, in the app's currency) that it may cost in each period of length `per` (a
+    duration). Never overspent: see `bandit.budgets`.
+    """
 
     amount: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
     per: str
 
     @property
     def seconds(self) -> float:
-        """The period in seconds."""
+        """Length of the period in seconds, on an uncompressed clock."""
         return durations.seconds(self.per)
 
 
 class QuietHours(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"begin": "from", "end": "to"}
 ):
-    """Hours without nudges, "22:00" to "07:00", on the user's own clock if `journey.timezone` tells it, else on that of
-    `timezone`. `formats`: only these formats rest.
+    """Quiet hours: a daily span without nudges, "22:00" to "07:00" (`from`, `to` in TOML).
+
+    The clock is the user's own if `journey.timezone` tells it, else that of `timezone` (an IANA name). `formats`: only
+    these formats rest; all if empty.
     """
 
     begin: str
@@ -54,20 +59,24 @@ class QuietHours(
     formats: list[str] = []
 
     def covers(self, minute: int) -> bool:
-        """Whether the minute of the local day is quiet. Hours that end before they begin go past midnight."""
+        """Whether the minute of the local day, 0 to 1439, is a quiet one. Hours that end before they begin go past
+        midnight.
+        """
         begin, end = minute_of(self.begin), minute_of(self.end)
         return begin <= minute < end if begin < end else minute >= begin or minute < end
 
 
 class GlobalCap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """At most so many exposures of all users together in each period of length `per`."""
+    """Frequency cap over all users together: at most `most` exposures in each period of length `per` (a duration)."""
 
     most: Annotated[int, msgspec.Meta(ge=1, le=10**9)]
     per: str
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How often one user may see nudges; `cool_down`: the least time between two."""
+    """Frequency caps for one user: exposures for each visit, day and week and in `total`; `cool_down` (a duration) is
+    the least time between two. `everyone`: a cap over all users. `quiet`: quiet hours. None or "" is no limit.
+    """
 
     per_visit: Often | None = None
     per_day: Often | None = None
@@ -79,26 +88,30 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class AbandonmentLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Not for users who abandoned more than `most` visits within `within`: they may be waiting for it."""
+    """Abandonment limit: not for users who abandoned more than `most` visits within `within` (a duration), because they
+    may be waiting for the nudge.
+    """
 
     most: Annotated[int, msgspec.Meta(ge=0, le=30)]
     within: str
 
 
 class ExclusionRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Of these, a user sees one within `within`. `among`: types of nudges, or "stage.nudge"."""
+    """Exclusion group: a user sees one of its members within `within` (a duration). `among`: types of nudges, or
+    "stage.nudge".
+    """
 
     among: Annotated[list[str], msgspec.Meta(min_length=1)]
     within: str
 
 
 def minute_of(clock: str) -> int:
-    """Minutes since midnight of "HH:MM"."""
+    """Minutes since midnight, 0 to 1439, of a checked "HH:MM"."""
     return int(clock[:2]) * 60 + int(clock[3:])
 
 
 def check(path: str, declared: msgspec.Struct) -> Iterator[Problem]:
-    """What is wrong with one of the tables above, by itself."""
+    """Problems of one of the tables above, by itself; `path` is where it stands. Structs of other types have none."""
     match declared:
         case QuietHours():
             for key, clock in (("from", declared.begin), ("to", declared.end)):

@@ -1,34 +1,30 @@
-"""The catalogue: what one app can show at each stage, what it knows, and what it wants. Written as TOML.
+"""Catalogue of one app as types: what can be shown at each stage, what is known of a user, and what counts as success.
 
-`parse` decodes strictly and reports every mistake at once; what it returns is checked and never changes.
+Types only: frozen structs that `bandit.catalogue.loading.parse` decodes from TOML (or JSON) and checks, so that code
+which holds a `Catalogue` may rely on every rule of `bandit.catalogue.checks`. Money is in the app's currency, durations
+are texts such as "72h" (`bandit.catalogue.durations`).
 """
 
-import hashlib
-import importlib.resources
-import re
-import tomllib
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
-from bandit.catalogue import durations, limits, references
-from bandit.catalogue.decoding import closest, decode
+from bandit.catalogue import durations
+from bandit.catalogue.decoding import closest
+from bandit.catalogue.digest import digest_of
 from bandit.catalogue.drift_rule import DriftRule
 from bandit.catalogue.journey_rules import Credit, Fact, JourneyRules, Moment
 from bandit.catalogue.limits import AbandonmentLimit, Budget, EvidenceRule, ExclusionRule, Limits
 from bandit.catalogue.promotion_rule import PromotionRule
-from bandit.errors import CatalogueError, NotFound, Problem
-from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic
+from bandit.errors import NotFound
+from bandit.policies import AnyPolicy, Hierarchical
 from bandit.policies.hurdle import HierarchicalHurdle
 from bandit.policies.protocol import ArmEconomics, Policy
 from bandit.policies.shared import ONE, Shared
 
 NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
-
-_ID = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 Value = str | float | bool
 
@@ -39,10 +35,13 @@ Bounded = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One thing known at decision time. Numbers declare a range, categories their values, all a default.
+    """Feature: one thing known of the user or the situation at decision time; a column of the context.
 
-    `scale = "log"` maps a number by log(1 + v − min) before it is scaled to [−1, 1]. A category that lists
-    "other" takes unknown values as "other"; one that does not refuses them.
+    Fields: `type` number, boolean or category; `default` stands in for a missing value; `min`, `max` the range of a
+    number (values outside are clipped), in the feature's own unit; `scale` linear or log; `values` those of a category.
+
+    `scale = "log"` maps a number by log(1 + v − min) before it is scaled to [−1, 1]. A category that lists "other"
+    takes unknown values as "other"; one that does not refuses them with InvalidRequest (`bandit.features.encode`).
     """
 
     type: Literal["number", "boolean", "category"]
@@ -55,11 +54,14 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One arm. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings.
+    """Nudge: one arm of a stage, something that may be shown to a user.
 
-    `price` is what showing it shall be worth at least, on top of its cost: nobody pays it, the choice counts it
-    (fatigue). `paused`: not shown to anybody, what it has taught is kept. `consent`: flags without which it is not
-    shown. `abandoned`: not for repeat abandoners.
+    Fields: `type` is what hierarchical policies share across nudges and stages; `format` and `payload` go to the client
+    as they are. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings, both in
+    the app's currency. `price` is what showing it shall be worth at least, on top of its cost: nobody pays it, the
+    choice counts it (fatigue). `paused`: not shown to anybody, what it has taught is kept. `evidence`: what must come
+    with a request before its claim may be made. `budget` and `limits`: how much and how often. `consent`: flags without
+    which it is not shown. `abandoned`: not for repeat abandoners.
     """
 
     type: str
@@ -78,8 +80,11 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How rewards of a ranking add up. Personalizer gives them no id: with "sum", the same value again within `retry`
-    of the last one is taken for a repeated request.
+    """Reward rule of a ranking, whose actions come with the request (`policy = "shared"`): how several rewards of one
+    event add up.
+
+    `rewards`: "first" keeps the first, "sum" adds them. Personalizer gives rewards no id: with "sum", the same value
+    again within `retry` (a duration) of the last one is taken for a repeated request.
     """
 
     rewards: Literal["first", "sum"] = "first"
@@ -87,12 +92,13 @@ class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What success is. `value` is what one unit of reward is worth, in the app's currency. "revenue" is nothing for
-    most people and any amount up to `max` for some; larger ones count as `max`.
+    """Reward definition of a stage: what success is, its range, its worth, and how long to wait for it.
 
-    Outcomes count for `window` after the decision; then silence is `default`. `settle = "reward"` is for apps that
-    report every outcome, zeros included: a decision is then learned as soon as its reward is known.
-    `delay`: how long an answer takes on average. Without it open decisions wait for their window to end.
+    Fields: `kind` binary, continuous, or revenue (nothing for most people and any amount up to `max` for some; larger
+    ones count as `max`). `min`, `max`, `default` in the reward's own units. `value` is what one unit of reward is
+    worth, in the app's currency. Outcomes count for `window` after the decision; then silence is `default`. `settle =
+    "reward"` is for apps that report every outcome, zeros included: a decision is then learned as soon as its reward is
+    known. `delay`: how long an answer takes on average. Without it open decisions wait for their window to end.
     """
 
     kind: Literal["binary", "continuous", "revenue"]
@@ -107,28 +113,38 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def seconds(self) -> float:
-        """The attribution window in seconds."""
+        """Attribution window in seconds, on an uncompressed clock."""
         return durations.seconds(self.window)
 
     @property
     def typical(self) -> float | None:
-        """The average delay of an answer, as a share of the window; None if it is not declared."""
+        """Average delay of an answer, as a share of the window (no unit); None if `delay` is not declared. Used by
+        `bandit.learning.delay`.
+        """
         return durations.seconds(self.delay) / self.seconds if self.delay else None
 
     def scaled(self, value: float) -> float:
-        """`value` clipped to the declared range and mapped to [0, 1]."""
+        """Reward `value`, in its own units, clipped to [min, max] and mapped to [0, 1]: the unit in which policies
+        learn.
+        """
         return (min(max(value, self.min), self.max) - self.min) / (self.max - self.min)
 
 
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A step of the journey with its own policy.
+    """Stage: a step of the journey with its own nudges, reward and policy, as declared in the catalogue.
 
-    `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
-    `price`: as a nudge's, for every nudge of the stage. `top_two`: the β of top-two sampling, to find the best arm
-    rather than to earn. `ramp`: share of the traffic that the policy decides, the rest gets no nudge.
-    `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
-    `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`: what they report.
-    `promotion`: when a policy may replace the one that is live. `loop`: for actions that come with the request.
+    Guarantees: immutable and checked when it comes from `parse`; `arms` and all arrays over arms are in declaration
+    order, no nudge first; `digest()` changes with anything declared, `learning_digest()` only when old statistics lose
+    their meaning.
+
+    Fields: `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
+    `floor`: least probability of each eligible arm. `price`: as a nudge's, in currency, for every nudge of the stage.
+    `top_two`: the β of top-two sampling, to find the best arm rather than to earn. `ramp`: share of the traffic that
+    the policy decides, the rest gets no nudge. `holdout`: share of users in the control group. `drift`: how the stage
+    watches for change. `schema`: raise it when features, or the reward's kind or range, change: learning begins anew,
+    old rows are kept. `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`:
+    what they report. `promotion`: when a policy may replace the one that is live. `limits`: caps and quiet hours.
+    `loop`: for actions that come with the request.
     """
 
     reward: Reward
@@ -153,37 +169,50 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def has_request_actions(self) -> bool:
-        """Whether actions come with each request. The stage then has one arm to learn of: the one that was taken."""
+        """Whether actions come with each request (policy `shared`). The stage then has one arm to learn of: the action
+        that was taken.
+        """
         return isinstance(self.policy, Shared)
 
     def belief_row(self, arm: str) -> str:
-        """Where a belief keeps what an arm has taught."""
+        """Name of the row of the belief that keeps what `arm` has taught: the arm itself, or the single row of a shared
+        model.
+        """
         return ONE.names[0] if self.has_request_actions else arm
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Every arm, no nudge first; arrays over arms are in this order."""
+        """Arm names (k,), no nudge first, then nudges as declared; every array over arms is in this order."""
         return ONE.names if self.has_request_actions else (NONE, *self.nudges)
 
     @property
     def learner(self) -> Policy:
-        """The policy that learns this kind of reward."""
+        """Policy that learns this kind of reward: the declared one, or for `hierarchical` its Gaussian (continuous) or
+        hurdle (revenue) form.
+        """
         if not isinstance(self.policy, Hierarchical) or self.reward.kind == "binary":
             return self.policy
         return self.policy.gaussian() if self.reward.kind == "continuous" else hurdle_of(self.policy)
 
     def belief_rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of the rows of a belief over `arms`: revenue has two for each, whether and how much."""
+        """Names of the rows of a belief over `arms`: (k,), or (2k,) for revenue, which has two for each arm, whether
+        and how much.
+        """
         return (*arms, *(f"{arm}$" for arm in arms)) if self.hurdle else arms
 
     @property
     def hurdle(self) -> bool:
-        """Whether amounts are learned apart."""
+        """Whether amounts are learned apart from whether anything was bought (revenue under `hierarchical`)."""
         return isinstance(self.learner, HierarchicalHurdle)
 
     @property
     def arm_economics(self) -> ArmEconomics:
-        """What the policy knows of the arms; gain and cost in units of the reward range."""
+        """Economics of the arms as a policy needs them: names, types, gain (k,) and cost (k,), in units of the reward
+        range.
+
+        Money is divided by `reward.value · (max − min)`, so that utility = gain · reward − cost with reward in [0, 1].
+        Prices (fatigue) are part of the cost. Computed anew on each access; callers keep it with the snapshot.
+        """
         if self.has_request_actions:
             return ONE
         span = self.reward.max - self.reward.min
@@ -196,25 +225,41 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return ArmEconomics(self.arms, kinds, gain, cost)
 
     def learning_digest(self) -> str:
-        """Changes when old statistics stop meaning what they meant: features, or the reward and its range."""
+        """Digest (32 hex digits) of what statistics depend on. It changes when old statistics stop meaning what they
+        meant: features, or the reward and its range, the link of the policy, or `schema`. The learner compares it and
+        begins anew.
+        """
         reward = (self.reward.kind, self.reward.min, self.reward.max)
         features = {name: (f.type, f.min, f.max, f.scale, f.values) for name, f in self.features.items()}
         anew = () if self.schema == 1 else (self.schema,)
         hashed = self.policy.meaning if isinstance(self.policy, Shared) else ()
-        return _digest((list(features.items()), reward, self.learner.link, *hashed, *anew))
+        return digest_of((list(features.items()), reward, self.learner.link, *hashed, *anew))
 
     def digest(self) -> str:
-        """Changes with anything declared for this stage."""
-        return _digest(self)
+        """Digest (32 hex digits) of the whole declaration; it changes with anything declared for this stage. Decisions
+        record it.
+        """
+        return digest_of(self)
 
 
 def hurdle_of(policy: Hierarchical) -> HierarchicalHurdle:
-    """The same hierarchy for revenue."""
+    """Hurdle policy for revenue with the hyperparameters of a hierarchical one: the same widths, α and scales."""
     return HierarchicalHurdle(policy.prior_mean, *policy.widths, policy.alpha, policy.scales)
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One app: its stages by name. `rates`: what one unit of another currency is worth in `currency`."""
+    """Catalogue of one app: its stages by name, and what holds for all of them.
+
+    Guarantees when it comes from `bandit.catalogue.loading.parse`: every rule of `bandit.catalogue.checks` holds, every
+    name leads somewhere, and the value never changes.
+
+    Fields: `app` its id; `currency` the code in which all money is given; `stages` by name, in declaration order;
+    `journey` what the app's events mean; `rates` what one unit of another currency is worth in `currency`; `limits`
+    that count every nudge of the app; `exclusive` groups of which a user sees one.
+
+        catalogue = parse(text)
+        catalogue.stage("cart").arms  # ("none", "discount", …)
+    """
 
     app: str
     currency: str
@@ -227,182 +272,9 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     description: str = ""
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name; NotFound names the known ones."""
+        """Stage of that name. Raises NotFound, which names the known ones, for any other name."""
         try:
             return self.stages[name]
         except KeyError:
             problem = f"this app has no stage {name!r}"
             raise NotFound("stage", problem, closest(name, self.stages)) from None
-
-
-def shipped() -> list[str]:
-    """Names of the catalogues that come with the package."""
-    files = importlib.resources.files("bandit.catalogue.apps").iterdir()
-    return sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml"))
-
-
-def read_shipped(app: str) -> str:
-    """The TOML text of a catalogue that comes with the package; NotFound names the known ones."""
-    if app not in shipped():
-        raise NotFound("app", f"no shipped catalogue {app!r}", f"{closest(app, shipped())}; or give a FILE.toml")
-    return importlib.resources.files("bandit.catalogue.apps").joinpath(f"{app}.toml").read_text(encoding="utf-8")
-
-
-def parse(text: str, file: str = "catalogue.toml") -> Catalogue:
-    """The catalogue in `text`. CatalogueError lists every mistake with its path and fix; `file` is for the message."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
-    form, meaning = list[Problem](), list[Problem]()
-    catalogue = decode(raw, Catalogue, "", form, lambda struct, path: meaning.extend(_check(struct, path)))
-    mistakes = [*form, *meaning, *_check_names(raw)]
-    if mistakes:
-        raise CatalogueError(file, mistakes)
-    return cast(Catalogue, catalogue)
-
-
-def _check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
-    """What is wrong with the meaning of a table whose form is right."""
-    match struct:
-        case Feature():
-            yield from _check_feature(path, struct)
-        case Reward():
-            yield from _check_reward(path, struct)
-        case Stage():
-            yield from _check_stage(path, struct)
-        case Catalogue():
-            yield from references.check(struct.journey, {n: _refers(s) for n, s in struct.stages.items()})
-            yield from _check_rates(struct)
-            yield from references.exclusive(struct.exclusive, {n: _refers(s) for n, s in struct.stages.items()})
-        case _:
-            yield from limits.check(path, struct)
-
-
-def _check_rates(catalogue: "Catalogue") -> Iterator[Problem]:
-    for code in catalogue.rates:
-        if code != code.upper() or len(code) > 8:
-            yield Problem(f"rates.{code}", "not the code of a currency", f"capitals, e.g. {code.upper()[:8]}")
-        elif code == catalogue.currency.upper():
-            yield Problem(f"rates.{code}", "this is the app's own currency", "remove it")
-
-
-def _refers(stage: Stage) -> references.Refers:
-    types = {name: nudge.type for name, nudge in stage.nudges.items()}
-    continuous = stage.reward.kind == "continuous"
-    features = {name: feature.type for name, feature in stage.features.items()}
-    return references.Refers(types, features, continuous, stage.moments, stage.derived, stage.outcomes)
-
-
-def _check_names(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Names are keys: they are checked where they stand, whatever is wrong with the tables under them."""
-    named = [("app", raw["app"])] if isinstance(raw.get("app"), str) else []
-    if raw.get("stages") == {}:
-        yield Problem("stages", "no stage declared", "add a table [stages.checkout]")
-    named += [(f"journey.events.{name}", name) for name in _table(_table(raw, "journey"), "events")]
-    for stage, table in _table(raw, "stages").items():
-        named.append((f"stages.{stage}", stage))
-        policy = _table(table, "policy").get("name") if isinstance(table, dict) else None
-        missing = [part for part in ("features", "nudges") if isinstance(table, dict) and part not in table]
-        if policy != "shared":
-            yield from (Problem(f"stages.{stage}.{part}", "missing", "add it: a table") for part in missing)
-        for part in ("features", "nudges", "moments"):
-            named += [(f"stages.{stage}.{part}.{name}", name) for name in _table(table, part)]
-        if NONE in _table(table, "nudges"):
-            yield Problem(f"stages.{stage}.nudges.none", "`none` is there already", "remove it or rename it")
-    fix = "lower-case letters, digits and _, starting with a letter"
-    yield from (Problem(path, f"{name!r} is not a usable id", fix) for path, name in named if not _ID.fullmatch(name))
-
-
-def _table(value: Any, key: str) -> dict[str, Any]:
-    """The table at `key` of a table; empty if either is none."""
-    inner = value.get(key) if isinstance(value, dict) else None
-    return inner if isinstance(inner, dict) else {}
-
-
-def _check_dynamic(path: str, stage: Stage) -> Iterator[Problem]:
-    """What cannot be declared for actions that come with the request."""
-    usual = Stage(reward=stage.reward)
-    for part in ("features", "nudges", "moments", "derived", "outcomes", "limits", "price", "top_two", "ramp"):
-        if getattr(stage, part) != getattr(usual, part):
-            problem = "the actions of this stage come with each request, from people it does not know"
-            yield Problem(f"{path}.{part}", problem, "remove it, or choose another policy")
-    if stage.reward.kind == "revenue":
-        yield Problem(f"{path}.reward.kind", "shared learns no amounts", 'kind = "continuous"')
-    yield from durations.check(f"{path}.loop.retry", stage.loop.retry, zero=True)
-    if stage.loop.rewards == "sum" and stage.reward.settle == "reward":
-        yield Problem(f"{path}.loop.rewards", "the first reward settles here", 'settle = "window"')
-
-
-def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
-    if stage.has_request_actions:
-        yield from _check_dynamic(path, stage)
-    elif stage.loop != Loop():
-        yield Problem(f"{path}.loop", "for actions that come with the request", 'policy = { name = "shared" }')
-    for key, nudge in stage.nudges.items():
-        if nudge.cost_when_rewarded >= stage.reward.value:
-            fix = f"below the reward's value of {stage.reward.value:g}"
-            yield Problem(f"{path}.nudges.{key}.cost_when_rewarded", "a reward would never pay", fix)
-        yield from _check_budget(f"{path}.nudges.{key}", stage, nudge)
-    if stage.floor * len(stage.arms) >= 1.0:
-        fix = f"below {1 / len(stage.arms):.3g} for {len(stage.arms)} arms (0.01 is usual)"
-        yield Problem(f"{path}.floor", "the floors of all arms reach 1", fix)
-    if isinstance(stage.policy, Beta | Logistic) and stage.reward.kind != "binary":
-        name = stage.policy.__struct_config__.tag
-        fix = 'use name = "hierarchical" or "linear"'
-        yield Problem(f"{path}.policy.name", f"{name} needs a binary reward", fix)
-    if isinstance(stage.policy, Fixed) and stage.policy.arm not in stage.arms:
-        yield Problem(f"{path}.policy.arm", "no such arm", closest(stage.policy.arm, stage.arms))
-
-
-def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
-    default = feature.default
-    if feature.type == "number":
-        if feature.min is None or feature.max is None or not feature.min < feature.max:
-            yield Problem(path, "a number needs min < max", "declare both; values outside are clipped")
-        elif isinstance(default, bool | str) or not feature.min <= default <= feature.max:
-            fix = f"a number in [{feature.min:g}, {feature.max:g}]"
-            yield Problem(f"{path}.default", f"{default!r} is not in the declared range", fix)
-    if feature.type == "boolean" and not isinstance(default, bool):
-        yield Problem(f"{path}.default", f"{default!r} is not a boolean", "write true or false")
-    if feature.type == "category":
-        if len(feature.values) < 2 or len(set(feature.values)) < len(feature.values):
-            yield Problem(f"{path}.values", "needs two or more distinct values", "list them all")
-        elif default not in feature.values:
-            fix = closest(str(default), feature.values)
-            yield Problem(f"{path}.default", f"{default!r} is not one of the values", fix)
-    if feature.type != "number" and (feature.min, feature.max, feature.scale) != (None, None, "linear"):
-        yield Problem(path, "min, max and scale are for numbers", "remove them")
-    if feature.type != "category" and feature.values:
-        yield Problem(f"{path}.values", "values are for categories", "remove them")
-
-
-def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
-    yield from durations.check(f"{path}.window", reward.window)
-    if reward.delay is not None:
-        yield from durations.check(f"{path}.delay", reward.delay)
-    if not reward.min < reward.max:
-        yield Problem(f"{path}.max", "the range is empty", "min < max")
-    elif reward.max - reward.min < 1e-9 * max(abs(reward.min), abs(reward.max), 1.0):
-        yield Problem(f"{path}.max", "the range is too narrow for its numbers", "scale the reward, or widen the range")
-    elif not reward.min <= reward.default <= reward.max:
-        fix = f"a number in [{reward.min:g}, {reward.max:g}]"
-        yield Problem(f"{path}.default", "outside the reward's range", fix)
-    if reward.kind == "revenue" and (reward.min, reward.default) != (0.0, 0.0):
-        yield Problem(f"{path}.kind", "revenue starts at 0", 'remove min and default, or kind = "continuous"')
-    if reward.kind == "binary" and (reward.min, reward.max) != (0.0, 1.0):
-        fix = 'remove min and max, or kind = "continuous"'
-        yield Problem(f"{path}.kind", "a binary reward is 0 or 1", fix)
-
-
-def _check_budget(path: str, stage: Stage, nudge: Nudge) -> Iterator[Problem]:
-    """A budget needs something to spend, and must reach for one."""
-    once = nudge.cost + nudge.cost_when_rewarded * max(stage.reward.max, 0.0)
-    if nudge.budget and once == 0.0:
-        yield Problem(f"{path}.budget", "this nudge costs nothing", "declare cost or cost_when_rewarded, or remove it")
-    elif nudge.budget and nudge.budget.amount < once:
-        yield Problem(f"{path}.budget.amount", f"showing it once can cost {once:g}", f"{once:g} or more")
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:32]

@@ -1,6 +1,7 @@
-"""When a policy may replace another: the terms that an app declares, `[stages.cart.promotion]` in its catalogue.
+"""Promotion rule: when a policy may replace another, the terms that an app declares, `[stages.cart.promotion]` in its
+catalogue.
 
-What judges by them is `experiments.promotion.verdict`.
+The verdict by them is `experiments.promotion.verdict`.
 """
 
 from typing import Annotated
@@ -11,11 +12,12 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class PromotionRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The rule. Lifts are in what a decision is worth: the unit in which the policies were evaluated.
+    """Promotion rule of a stage. Lifts are in what a decision is worth: the unit in which the policies were evaluated.
 
-    min_lift: the whole interval must lie above it. max_regression: how much worse a policy may be, overall and in any
-    segment, before it is rejected or held. min_n: rounds before anything is decided. guardrails: for each metric
-    (cost, opt_outs, refunds …) the largest increase for a decision that is tolerated; each must be measured.
+    Fields: `min_lift`: the whole interval must lie above it. `max_regression`: how much worse a policy may be, overall
+    and in any segment, before it is rejected or held. `min_n`: rounds before anything is decided. `guardrails`: for
+    each metric (cost, opt_outs, refunds …) the largest increase for a decision that is tolerated; each must be
+    measured.
     """
 
     min_lift: NotNegative = 0.0

@@ -1,4 +1,9 @@
-"""Names in a catalogue that must lead somewhere: from moments, facts, outcomes and limits to events, stages, nudges."""
+"""Reference checks: names in a catalogue that must lead somewhere, from moments, facts, outcomes and limits to events,
+stages, nudges.
+
+`bandit.catalogue.checks` calls them once for a whole catalogue. They yield `Problem`s (path, problem, fix) and raise
+nothing.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -22,7 +27,9 @@ from bandit.errors import Problem
 
 
 class Refers(NamedTuple):
-    """What a stage declares, as far as names go."""
+    """Names that one stage declares, as far as other tables refer to them. `continuous`: its reward is a number, so
+    that outcomes need a value.
+    """
 
     nudges: Mapping[str, str]  # nudge → type
     features: Mapping[str, str]  # feature → type
@@ -33,7 +40,9 @@ class Refers(NamedTuple):
 
 
 def check(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Problem]:
-    """Every name of the journey that leads nowhere, and durations that are none."""
+    """Problems of the journey and of all stages' moments, facts and outcomes: every name that leads nowhere, and
+    durations that are none.
+    """
     yield from durations.check("journey.visit", journey.visit)
     if journey.start and journey.start not in stages:
         yield Problem("journey.start", f"no stage {journey.start!r}", closest(journey.start, stages))
@@ -55,7 +64,7 @@ def check(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Probl
 
 
 def exclusive(groups: Sequence[ExclusionRule], stages: Mapping[str, Refers]) -> Iterator[Problem]:
-    """Members of groups that are neither a type nor a nudge, and durations that are none."""
+    """Problems of exclusion groups: members that are neither a type nor a nudge, and durations that are none."""
     known = {type_ for refers in stages.values() for type_ in refers.nudges.values()}
     known |= {f"{stage}.{nudge}" for stage, refers in stages.items() for nudge in refers.nudges}
     for i, group in enumerate(groups):

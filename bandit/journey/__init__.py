@@ -1,1 +1,3 @@
-"""The journey of a user: events folded into a state, moments found in it, and decisions that events are credited to."""
+"""Journey of a user: events folded into a state, moments found in it, and decisions that events are
+credited to. Pure.
+"""

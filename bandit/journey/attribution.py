@@ -1,10 +1,12 @@
-"""Which decision an event speaks about: the catalogue says which events are rewards, activations and retractions.
+"""Attribution: which decision an event speaks about; the catalogue says which events are rewards, activations and
+retractions.
 
-A pure function of the user's decisions, of the events that report something, and of the credits in force. Events that
-name the same key are one fact (an order that two pages report), which happened when the first of them did. A reward
-belongs to the last decision that was made before it and whose window it falls into. It moves to another decision when
-an earlier report, another id of the person or an activation arrives late, until its decision is settled: so the credits
-in the end do not depend on the order in which things were heard of. Activations stay where they were credited.
+A pure function of the user's decisions, of the events that report something, and of the credits in force. Times are µs.
+Events that name the same key are one fact (an order that two pages report), which happened when the first of them did.
+A reward belongs to the last decision that was made before it and whose window it falls into. It moves to another
+decision when an earlier report, another id of the person or an activation arrives late, until its decision is settled:
+so the credits in the end do not depend on the order in which things were heard of. Activations stay where they were
+credited.
 """
 
 import uuid
@@ -26,8 +28,9 @@ Reason = Literal[
 
 
 class CreditableDecision(NamedTuple):
-    """A decision that events may speak about. `activated`: when it was shown, if that was reported. `deferred`: it says
-    nothing before.
+    """Decision that events may speak about, as far as attribution needs it. Times in µs: made `at`, window open until
+    `expires`, `activated` when it was shown, if that was reported. `deferred`: the decision says nothing before its
+    activation.
     """
 
     id: uuid.UUID
@@ -40,8 +43,10 @@ class CreditableDecision(NamedTuple):
 
 
 class CreditState(NamedTuple):
-    """What an event was credited with before. `outcome`: the id of the outcome in force, "" if it was voided.
-    `changes`: how often that happened. `final`: the decision is settled or its window is over; the credit stays.
+    """Credit of an event so far: the decision, and the id of the outcome in force ("" if it was voided).
+
+    `fact`: what the outcome names. `changes`: how often the outcome was recorded or voided, so that ids stay unique.
+    `final`: the decision is settled or its window is over; the credit stays.
     """
 
     decision: uuid.UUID
@@ -52,7 +57,9 @@ class CreditState(NamedTuple):
 
 
 class CreditedOutcome(NamedTuple):
-    """An outcome to record about a decision, and the event it is from. `voids`: the outcome it takes out of force."""
+    """Outcome to record about a decision, and the event it comes from. `value` in the reward's own units (amounts in
+    the app's currency), `occurred` in µs. `voids`: the outcome it takes out of force.
+    """
 
     event: str
     stage: str
@@ -67,7 +74,9 @@ class CreditedOutcome(NamedTuple):
 
 
 class UncreditedReport(NamedTuple):
-    """An event that reports something and is credited to no decision of a stage. `why`: in words, and what helps."""
+    """Event that reports something and is credited to no decision of a stage. `reason` is a code, `why` says it in
+    words, with what helps.
+    """
 
     event: str
     stage: str
@@ -77,7 +86,7 @@ class UncreditedReport(NamedTuple):
 
 
 class Attribution(NamedTuple):
-    """Outcomes to record, in order, and what cannot be credited as things stand."""
+    """Result of attribution: outcomes to record, in order, and reports that cannot be credited as things stand."""
 
     credited: list[CreditedOutcome]
     uncredited: list[UncreditedReport]
@@ -90,7 +99,12 @@ Credits = Mapping[tuple[str, str], CreditState]
 def attribute(
     rules: JourneyFold, events: Sequence[Event], candidates: Sequence[CreditableDecision], credits_: Credits
 ) -> Attribution:
-    """What the events say that the ledger does not know yet. `events`: all of the person's that report something."""
+    """Attribution of a user's reports: what the events say that the ledger does not know yet.
+
+    `events`: all of the person's that report something, in any order. `candidates`: the person's decisions. `credits_`:
+    (event, stage) → credit so far. Called on each ingest; changes nothing, and with nothing new returns nothing to
+    record.
+    """
     found = Attribution([], [])
     ordered = sorted(events, key=folding.order)
     for name, stage in rules.catalogue.stages.items():
@@ -103,7 +117,7 @@ def attribute(
 
 
 class EventMeaning(NamedTuple):
-    """An event, and what the catalogue says that it means at a stage."""
+    """Event with its outcome rule: what the catalogue says that the event means at a stage."""
 
     event: Event
     credit: Credit

@@ -1,8 +1,10 @@
-"""A journey is a pure fold over a user's events: stage, moment and why, recency, counts.
+"""Journey fold: a pure fold over a user's events into a state, and what the state says: stage, moment and why, recency,
+counts.
 
-Events are ordered by the time they happened, then by their id; the same events give the same State in whatever order
-they came. `fold` takes events one after another, so a State is kept and moved on; an event that happened before the
-last one needs a fold from scratch. `read` looks at a State from a moment in time. Times are microseconds since 1970.
+Events are ordered by the time they happened, then by their id; the same events give the same JourneyState in whatever
+order they came. `fold` takes events one after another, so a state is kept and moved on; an event that happened before
+the last one needs a fold from scratch. `read` looks at a state from a moment in time. Times are microseconds since
+1970.
 """
 
 import hashlib
@@ -35,7 +37,12 @@ RECENT = 32
 
 
 class EventCounter(msgspec.Struct, frozen=True, kw_only=True):
-    """What is remembered of one kind of event. `earlier`: the last one before the visit of the last one."""
+    """Counter of one kind of event in a state.
+
+    Fields: `count` of all; `last`, when the last one happened (µs), 0 if none; `earlier`, the last one before the visit
+    of the last one (µs), None if there is none; `properties` kept of it; `recent`, (at, key) of the newest, oldest
+    first.
+    """
 
     count: int = 0
     last: int = 0
@@ -45,7 +52,15 @@ class EventCounter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JourneyState(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is remembered of a user's events: bounded, whatever their number."""
+    """Journey state of one user: all that is remembered of the user's events, bounded, whatever their number.
+
+    Guarantees: immutable; a function of the set of events and of the rules alone, not of the order in which they came;
+    `rules` names the declarations it was folded with, so that a state of older ones is folded anew. The service keeps
+    it in the user's session.
+
+    Times in µs: `at` of the last event (and `id`, its id), `began` of this visit, `abandoned` ends of abandoned visits.
+    `seen` counts by event name.
+    """
 
     rules: str  # digest of the declarations it was folded with
     stage: str
@@ -59,7 +74,12 @@ class JourneyState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JourneyFold(NamedTuple):
-    """The catalogue's declarations, made ready to fold with."""
+    """Journey rules made ready to fold with: the catalogue's declarations as look-up tables, made once by `rules` for
+    each catalogue.
+
+    Guarantees: immutable; `digest` changes with anything that a JourneyState depends on. Every function of this module
+    and `bandit.journey.attribution` take it first.
+    """
 
     catalogue: Catalogue
     digest: str
@@ -73,7 +93,9 @@ class JourneyFold(NamedTuple):
 
 
 class Journey(NamedTuple):
-    """Where a user is. `moment` is None when none holds; `why` says which rule holds, or that none does."""
+    """Journey of a user at one instant: the `stage`, the `moment` (None when none holds), and `why`: which rule holds,
+    or that none does.
+    """
 
     stage: str
     moment: str | None
@@ -81,7 +103,9 @@ class Journey(NamedTuple):
 
 
 def rules(catalogue: Catalogue) -> JourneyFold:
-    """The rules of an app. The digest changes with anything that a State depends on."""
+    """Journey rules of an app, made ready to fold with. Called once for each catalogue; its digest changes with
+    anything that a JourneyState depends on.
+    """
     declared = catalogue.journey
     start = declared.start or next(iter(catalogue.stages))
     outcomes = frozenset(event for stage in catalogue.stages.values() for event in stage.outcomes)
@@ -108,19 +132,20 @@ def rules(catalogue: Catalogue) -> JourneyFold:
 
 
 class Properties(NamedTuple):
-    """What is kept of an event's properties, and what could not be, in words."""
+    """Kept properties of one event, and notes in words on what could not be kept."""
 
     values: dict[str, Value | None]
     notes: tuple[str, ...]
 
 
 def properties(rules: JourneyFold, event: str, sent: Mapping[str, object]) -> Properties:
-    """The declared properties of an event; an event that is not declared keeps none.
+    """Declared properties of an event as it was sent; an event that is not declared keeps none. Called at ingest,
+    before the ledger.
 
     Identities become texts. Null is kept: it takes an earlier value away. Other values are numbers up to 1e15, booleans
     and texts of up to 64 characters; one that is none of these is left out, with a note, or kept as unreadable if it is
-    an amount. A currency is kept where it is not the app's. InvalidRequest for an identity or a currency that cannot be
-    one: without it, the event would be about something else.
+    an amount. A currency is kept where it is not the app's. Raises InvalidRequest for an identity or a currency that
+    cannot be one: without it, the event would be about something else.
     """
     values, notes, problems = dict[str, Value | None](), list[str](), list[Problem]()
     if not event:
@@ -178,24 +203,28 @@ def _currency(
 
 
 def key_of(rules: JourneyFold, event: Event) -> str | None:
-    """What the event is about, as text; None where it does not say, or says it with a placeholder."""
+    """Key of an event, what it is about, as text; None where the event does not say, or says it with a placeholder."""
     key = identifier(event.properties.get(rules.catalogue.journey.events[event.name].key))
     return None if key is None or is_placeholder(key, rules.placeholders) else key
 
 
 def order(event: Event) -> tuple[int, str]:
-    """Events are folded in this order."""
+    """Sort key of events, (µs, id): the order in which they are folded and attributed."""
     return event.at, event.id
 
 
 def fold(rules: JourneyFold, events: Iterable[Event], start: JourneyState | None = None) -> JourneyState:
-    """The State after these events, in any order; with `start`, all of them must come after those it holds."""
+    """State after these events, in any order; with `start`, all of them must come after those it holds (see `follows`).
+    The session calls it on ingest, and on a miss with all of the user's events.
+    """
     begin = start or JourneyState(rules=rules.digest, stage=rules.start)
     return reduce(lambda state, event: _next(rules, state, event), sorted(events, key=order), begin)
 
 
 def follows(rules: JourneyFold, state: JourneyState | None, events: Sequence[Event]) -> bool:
-    """Whether the events can be folded into the State as it stands."""
+    """Whether the events can be folded into the state as it stands: all are later than its last one, and its rules are
+    these.
+    """
     return state is not None and state.rules == rules.digest and (state.at, state.id) < min(map(order, events))
 
 
@@ -251,7 +280,9 @@ def _came(state: JourneyState, names: Sequence[str], since: int) -> bool:
 
 
 def read(rules: JourneyFold, state: JourneyState | None, now: int) -> Journey:
-    """Stage and moment at `now`: the first declared moment of the user's stage that holds."""
+    """Journey at `now` (µs): the user's stage, and the first declared moment of that stage that holds. Asked for every
+    decision that names no stage.
+    """
     if state is None:
         return Journey(rules.start, None, "no event of this user is known")
     for name, moment in rules.catalogue.stages[state.stage].moments.items():
@@ -262,7 +293,7 @@ def read(rules: JourneyFold, state: JourneyState | None, now: int) -> Journey:
 
 
 def here(rules: JourneyFold, state: JourneyState, now: int) -> bool:
-    """Whether the last event is no longer ago than a pause inside a visit."""
+    """Whether the user is in a visit at `now` (µs): the last event is no longer ago than a pause inside a visit."""
     return now - state.at <= rules.visit
 
 
@@ -310,7 +341,9 @@ def _without(names: Sequence[str]) -> str:
 
 
 def features(rules: JourneyFold, stage: Stage, state: JourneyState | None, now: int) -> dict[str, Value]:
-    """The features of the stage that the journey gives. One that it cannot give, or that would not fit, is left out."""
+    """Features of the stage that the journey gives at `now` (µs), by name. One that it cannot give, or that would not
+    fit its declaration, is left out.
+    """
     found: dict[str, Value] = {}
     if state is None:
         return found
@@ -323,7 +356,7 @@ def features(rules: JourneyFold, stage: Stage, state: JourneyState | None, now: 
 
 
 def flags(rules: JourneyFold, state: JourneyState | None) -> frozenset[str]:
-    """The consents that the user's events carry."""
+    """Consents that the user's events carry, by flag; none for a user without a state."""
     seen = state.seen if state else {}
     return frozenset(
         flag
@@ -368,7 +401,7 @@ def _fit(feature: Feature, value: Value | None) -> Value | None:
 
 
 def number(value: Value | None) -> float | None:
-    """A finite number, or a text that is one; None otherwise."""
+    """Finite number in a kept value, or in a text that is one; None otherwise."""
     if value is None or isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return None
     try:

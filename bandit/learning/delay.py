@@ -31,7 +31,9 @@ _TO_STAGE = 10.0  # answers that the stage is worth to a nudge
 
 
 class AnswerDelays(NamedTuple):
-    """Answered decisions that are still pending: arm (n,), delay (n,) and age (n,) as shares of the window."""
+    """Delays of answered decisions that are still pending: arm (n,) indices, delay (n,) and age (n,) as shares of the
+    window.
+    """
 
     arm: NDArray[np.intp]
     delay: Array
@@ -42,19 +44,23 @@ NOBODY = AnswerDelays(np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0))
 
 
 def counted(k: int, arm: NDArray[np.intp], delay: Array) -> Array:
-    """Answers of settled decisions by arm and bucket, (k, B): whole numbers, which add up exactly."""
+    """Histogram of delays of settled decisions by arm and bucket, (k, B), from arm (n,) and delay (n,): whole numbers,
+    which add up exactly.
+    """
     counts = np.zeros((k, BUCKETS))
     np.add.at(counts, (arm, bucket(delay)), 1.0)
     return counts
 
 
 def bucket(share: Array) -> NDArray[np.intp]:
-    """Bucket of each share of the window: (edge b, edge b + 1]."""
+    """Bucket index of each share of the window, (n,) in and out: bucket b is (EDGES[b], EDGES[b + 1]]."""
     return np.clip(np.searchsorted(EDGES, share, side="left") - 1, 0, BUCKETS - 1)
 
 
 def distribution(settled: Array, pending: AnswerDelays, typical: float) -> Array:
-    """F at EDGES for each arm, (k, B + 1), from 0 to 1. settled: as `counted`, (k, B); typical: mean delay, a share."""
+    """Distribution F of delays at EDGES for each arm, (k, B + 1), from 0 to 1. settled: as `counted`, (k, B); typical:
+    the declared mean delay, as a share of the window.
+    """
     k = len(settled)
     came = bucket(pending.delay)
     over = np.zeros((k, BUCKETS + 1))  # decisions too young to show more, by the first bucket they cannot show
@@ -75,7 +81,9 @@ def _shrunk(events: Array, at_risk: Array, prior: Array, worth: float) -> Array:
 
 
 def answered_by(f: Array, arm: NDArray[np.intp], age: Array) -> Array:
-    """F(age) of each decision's arm, (n,), linear between edges."""
+    """Probability F(age) that an answer of each decision's arm would have come by its age, (n,), linear between edges;
+    f (k, B + 1), arm (n,), age (n,) as shares of the window.
+    """
     low = bucket(age)
     share = np.clip((age - EDGES[low]) / (EDGES[low + 1] - EDGES[low]), 0.0, 1.0)
     return np.asarray(f[arm, low] * (1.0 - share) + f[arm, low + 1] * share, dtype=np.float64)

@@ -1,4 +1,5 @@
-"""People change: a CUSUM for each arm finds it, and what was learned before the alarm then weighs less.
+"""Drift detection: a CUSUM for each arm finds that people have changed, and what was learned before the alarm then
+weighs less.
 
 For each learned row of an arm, whose reward y was expected to be q at decision time, with sd s in logits as the policy
 samples it,
@@ -9,11 +10,11 @@ samples it,
 is the log likelihood ratio of "rewards have moved by `shift` logits" to "they have not" (Page 1954). Rows decided by
 one snapshot share its error, so "not moved" is as far in that direction as what was known allows: ignorance is not
 change, however late a snapshot learns of it. For rewards between 0 and 1 that are not binary the same expression is an
-e-process under the null: each factor has mean ≤ 1.
-C > `threshold` is an alarm. It ends an epoch of the stage; sums are kept for each epoch, untouched, and an epoch weighs
-`keep` to the power of the alarms since: exact sums in the ledger, forgetting only when they are read.
+e-process under the null: each factor has mean ≤ 1. C > `threshold` is an alarm. It ends an epoch of the stage; sums are
+kept for each epoch, untouched, and an epoch weighs `keep` to the power of the alarms since: exact sums in the ledger,
+forgetting only when they are read.
 
-Only rows speak whose decision was made after the last alarm, and whose expectation was sure enough to be one at all.
+Only rows count whose decision was made after the last alarm, and whose expectation was sure enough to be one at all.
 """
 
 import math
@@ -34,7 +35,9 @@ _EDGE = 0.005  # q is kept this far from 0 and 1
 
 
 class DriftAlarm(msgspec.Struct, frozen=True, kw_only=True):
-    """`through`: the last settlement of the old epoch."""
+    """Drift alarm of one arm: direction, time `at` (µs), and `through`: the number of the last settlement of the old
+    epoch.
+    """
 
     arm: str
     direction: Literal["up", "down"]
@@ -43,7 +46,9 @@ class DriftAlarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftState(msgspec.Struct, frozen=True):
-    """Where each arm's two sums stand, and every alarm so far. Derived from the ledger."""
+    """Drift state of a stage: where each arm's two sums (up, down, log likelihood ratios) stand, and every alarm so
+    far. Immutable, derived from the ledger, so that a rebuild gives the same.
+    """
 
     up: dict[str, float] = {}
     down: dict[str, float] = {}
@@ -51,12 +56,14 @@ class DriftState(msgspec.Struct, frozen=True):
 
     @property
     def epoch(self) -> int:
-        """How many alarms there were."""
+        """Number of the present epoch: how many alarms there were."""
         return len(self.alarms)
 
 
 class Residual(NamedTuple):
-    """One learned row: settlement number and time, arm, y in [0, 1], q and its sd, the version that expected it."""
+    """Residual of one learned row: settlement number `seq` and time `at` (µs), arm, y (`reward`) in [0, 1], q (`mean`)
+    and its `sd` at decision time, and the version of the snapshot that expected it.
+    """
 
     seq: int
     at: int
@@ -68,7 +75,9 @@ class Residual(NamedTuple):
 
 
 def scan(rules: DriftRule, watch: DriftState, rows: Iterable[Residual]) -> DriftState:
-    """The watch after these rows, in the order of settlement."""
+    """Drift state after these rows, which come in the order of settlement. The learner calls it once for each batch;
+    the split into batches does not matter.
+    """
     if not rules.watch:
         return watch
     up, down, alarms = dict(watch.up), dict(watch.down), list(watch.alarms)
@@ -93,7 +102,7 @@ def _ratio(q: float, by: float, reward: float) -> float:
 
 
 def epoch_of(watch: DriftState, seq: int) -> int:
-    """Which epoch settlement number `seq` belongs to."""
+    """Epoch that settlement number `seq` belongs to, from 0."""
     return sum(alarm.through < seq for alarm in watch.alarms)
 
 
@@ -104,7 +113,9 @@ def epochs_of(watch: DriftState, seq: Ints) -> NDArray[np.intp]:
 
 
 def weighed(rules: DriftRule, epochs: Sequence[Belief]) -> Belief:
-    """What decides: the sums of each epoch, oldest first, weighted by keep^(alarms since)."""
+    """Belief that decides: the sums of each epoch, oldest first, weighted by keep^(alarms since), all over the same
+    arms and features.
+    """
     last, weight = len(epochs) - 1, 1.0
     total = epochs[-1]
     for e in range(last - 1, -1, -1):

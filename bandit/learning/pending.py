@@ -1,4 +1,4 @@
-"""Decisions whose window is open, as columns, and the belief that they amount to so far.
+"""Open decisions: those whose window is open, as columns, and the belief that they amount to so far.
 
 Columns belong to one thread: the learner's. What they amount to is a pure function of the rows, the time and the counts
 of delays, so any past snapshot can be computed again from the ledger.
@@ -23,7 +23,9 @@ _FIRST = 256  # rows there is room for at first
 
 
 class OpenDecisions(NamedTuple):
-    """n open decisions in the order of the ledger. Times in µs; `answered` 0 where nobody has answered."""
+    """Open decisions as n rows of columns, in the order of the ledger: numbers, arm indices, times in µs (`answered` 0
+    where nobody has answered), reward (n,) in [0, 1], and x (n, d).
+    """
 
     seq: Ints  # (n,)
     arm: Ints  # (n,)
@@ -35,8 +37,8 @@ class OpenDecisions(NamedTuple):
 
 
 def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, live: Stage) -> OpenDecisions | None:
-    """One open decision as columns of length 1, or None if it teaches `live` nothing as things stand. `spec`: the rules
-    it was made under.
+    """One open decision as columns of length 1, or None if it teaches `live`, the stage as declared now, nothing as
+    things stand. `spec`: the stage under which it was made.
     """
     arm = spec.belief_row(decision.arm)
     if decision.holdout or arm not in live.arms or live.reward.settle == "reward":
@@ -55,17 +57,19 @@ def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, 
 
 
 def answered(outcomes: Sequence[Outcome]) -> int:
-    """When the first reward or retraction in time was received, 0 if none was."""
+    """Time (µs) at which the first reward or retraction in time was received, 0 if none was."""
     return min((o.received for o in rewards.in_force(outcomes) if o.kind != "activation"), default=0)
 
 
 def lateness(at: Ints, expires: Ints, answered: Ints) -> Array:
-    """Delays as shares of the window, (n,)."""
+    """Delays of answers as shares of the window, (n,), from times (n,) in µs."""
     return np.asarray(np.clip((answered - at) / np.maximum(expires - at, 1), 0.0, 1.0), dtype=np.float64)
 
 
 class OpenDecisionTable:
-    """Open decisions of one stage, with room to grow."""
+    """Table of the open decisions of one stage, with room to grow: amortised appends. Mutable, of one thread, the
+    learner's.
+    """
 
     def __init__(self, d: int):
         self._rows = _room(_FIRST, d)
@@ -76,7 +80,9 @@ class OpenDecisionTable:
         return len(self._place)
 
     def put(self, seq: int, new: OpenDecisions | None) -> None:
-        """Add a decision, or replace what is known of one; None: it teaches nothing as things stand, or is over."""
+        """Add decision number `seq`, or replace what is known of it; `new` None: it teaches nothing as things stand, or
+        is over.
+        """
         if new is None:
             self._place.pop(seq, None)
             return
@@ -88,7 +94,7 @@ class OpenDecisionTable:
             column[self._place[seq]] = value[0]
 
     def rows(self) -> OpenDecisions:
-        """Those that are open now."""
+        """Rows that are open now, as columns in the order of the ledger."""
         seqs = np.fromiter(self._place, dtype=np.int64, count=len(self._place))
         places = np.fromiter(self._place.values(), dtype=np.int64, count=len(self._place))
         return OpenDecisions._make(column[places[np.argsort(seqs)]] for column in self._rows)
@@ -108,10 +114,11 @@ def _room(n: int, d: int) -> OpenDecisions:
 
 
 def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> Belief | None:
-    """What the open decisions say at `now`, beyond the settled belief of `live`; None if there are none,
-    or if the stage does not declare how long answers take.
+    """Provisional belief: what the open decisions say at `now` (µs), beyond the settled belief of `live`; None if there
+    are none, or if the stage does not declare how long answers take.
 
-    counts: answers of settled decisions by arm and delay, (k, B).
+    counts: answers of settled decisions by arm and delay, (k, B), as `delay.counted`. The learner calls it for each
+    snapshot; a receipt calls it again with the same rows and gets the same bits.
     """
     spec = live.stage_spec
     if not len(rows.seq) or spec.reward.typical is None:

@@ -1,4 +1,4 @@
-"""Contexts under wider ranges: x as a declaration that came later would have encoded it.
+"""Recoding of contexts under wider ranges: x as a declaration that came later would have encoded it.
 
 A linear scale is affine in the value, a logarithmic one is so for the same minimum; so x under the wider range is
 affine in x under the narrower. The result is rounded to the grid of features: sums of re-encoded contexts stay exact,
@@ -34,7 +34,9 @@ def wider(was: Stage, now: Stage) -> list[str]:
 
 
 def contexts(x: Array, declared: Sequence[str], specs: Mapping[str, Stage], now: Stage) -> Array:
-    """x (n, d) of decisions made under the declarations with these digests, as `now` encodes it."""
+    """Contexts x (n, d) of decisions made under the declarations with these n digests, as `now` encodes them; `specs`
+    holds the declarations by digest.
+    """
     for digest in set(declared):
         was = specs[digest]
         if was.features != now.features:
@@ -44,7 +46,9 @@ def contexts(x: Array, declared: Sequence[str], specs: Mapping[str, Stage], now:
 
 
 def recoded(x: Array, was: Stage, now: Stage) -> Array:
-    """x (n, d) under `was` as `now` encodes it: the same array unless ranges differ, and the schema is the same."""
+    """Contexts x (n, d) under `was` as `now` encodes them: the same array unless ranges differ, and the schema is the
+    same.
+    """
     if was.features == now.features or was.schema != now.schema or was.features.keys() != now.features.keys():
         return x
     x, columns = x.copy(), schema(now.features).columns

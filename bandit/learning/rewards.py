@@ -1,4 +1,6 @@
-"""From outcomes to one final reward. Order-free: any permutation of the same outcomes gives the same reward."""
+"""Rewards: from the outcomes of a decision to one final reward. Order-free: any permutation of the same outcomes gives
+the same reward.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,7 +11,7 @@ from bandit.records import Outcome, Why
 
 
 class SettledReward(NamedTuple):
-    """The final reward in its own units, where it came from, and whether it is learned."""
+    """Final reward of a decision, in the reward's own units, where it came from (`why`), and whether it is learned."""
 
     reward: float
     why: Why
@@ -17,8 +19,8 @@ class SettledReward(NamedTuple):
 
 
 class RewardTotal(NamedTuple):
-    """What outcomes add up to, before it is clipped to the declared range. `amount`: None if nobody answered, or if all
-    was taken back (`taken`).
+    """Total of outcomes, in the reward's own units, before it is clipped to the declared range. `amount`: None if
+    nobody answered, or if all was taken back (`taken`).
     """
 
     amount: float | None
@@ -28,11 +30,12 @@ class RewardTotal(NamedTuple):
 def settle(
     stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current: bool = True, deferred: bool = False
 ) -> SettledReward:
-    """The reward of a matured decision: the rewards reported in time less partial retractions, clipped to the
-    declared range; the default if nobody answered, or if all was taken back: piece by piece, or by a retraction without
+    """Final reward of a matured decision: the rewards reported in time less partial retractions, clipped to the
+    declared range; the default if nobody answered, or if all was taken back, piece by piece or by a retraction without
     a value.
-    What needs an activation (`deferred`, or by the stage's rule) and has none in time is not learned.
-    What was decided under a schema that is not `current` any more says nothing to the present one.
+
+    What needs an activation (`deferred`, or by the stage's rule) and has none in time is not learned, nor is the
+    holdout. What was decided under a schema that is not `current` any more says nothing to the present one.
     """
     spec = stage.reward
     found = total(outcomes)
@@ -52,7 +55,7 @@ def settle(
 
 
 def total(outcomes: Sequence[Outcome]) -> RewardTotal:
-    """The exact sum, rounded once, of the rewards that were reported in time and not taken back.
+    """Exact sum, rounded once, of the rewards that were reported in time and not taken back, in the reward's own units.
 
     Facts are counted one by one: no more can be taken back of an order than it brought. Outcomes that name no fact are
     counted together, and a retraction of these without a value takes back everything.
@@ -90,13 +93,15 @@ def _of_fact(about: Sequence[Outcome]) -> list[float] | None:
 
 
 def in_force(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
-    """Outcomes that were reported in time, without those that another one voids, and without those that void."""
+    """Outcomes in force: those reported in time, without those that another one voids, and without those that void."""
     voided = {o.voids for o in outcomes if o.voids and not o.late}
     return (o for o in outcomes if not (o.late or o.voids or o.id in voided))
 
 
 def is_final(stage: Stage, outcomes: Sequence[Outcome], *, deferred: bool = False) -> bool:
-    """Whether the reward is known before the window ends: only where the app reports every outcome."""
+    """Whether the reward is known before the window ends: only where the app reports every outcome (`settle =
+    "reward"`). The store then settles at once.
+    """
     if stage.reward.settle != "reward" or not any(o.kind == "reward" for o in outcomes):
         return False
     shown = stage.activation == "assumed" and not deferred

@@ -1,1 +1,1 @@
-"""Arithmetic whose bits are the same on every processor, in any order of summation."""
+"""Numerics: arithmetic whose bits are the same on every processor, in any order of summation."""

@@ -27,7 +27,7 @@ _ROOT_HALF = 0.7071067811865476
 
 
 def exp(x: Array) -> Array:
-    """eˣ, relative error ≤ 4e-16; 0 below −745, and the value at 709 beyond it."""
+    """Exponential eˣ, elementwise, any shape; relative error ≤ 4e-16; 0 below −745, and the value at 709 beyond it."""
     x = np.clip(x, -746.0, 709.0)
     n = np.rint(x * _LOG2_E)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
@@ -38,7 +38,7 @@ def exp(x: Array) -> Array:
 
 
 def log(x: Array) -> Array:
-    """The natural logarithm of positive numbers, error ≤ 4e-16 relative or absolute."""
+    """Natural logarithm of positive numbers, elementwise, any shape; error ≤ 4e-16 relative or absolute."""
     part, exponent = np.frexp(x)
     low = part < _ROOT_HALF
     part = np.where(low, 2.0 * part, part)
@@ -52,17 +52,19 @@ def log(x: Array) -> Array:
 
 
 def expit(z: Array) -> Array:
-    """1 / (1 + e⁻ᶻ), relative error ≤ 1e-15."""
+    """Logistic function 1 / (1 + e⁻ᶻ), elementwise, any shape; relative error ≤ 1e-15."""
     return np.asarray(1.0 / (1.0 + exp(-z)), dtype=np.float64)
 
 
 def logit(p: float) -> float:
-    """log(p / (1 − p)) for p in (0, 1)."""
+    """Log odds log(p / (1 − p)) of one probability p in (0, 1)."""
     return float(log(np.array(p / (1.0 - p))))
 
 
 def total(values: Array) -> Array:
-    """The sum over the first axis, from the first to the last."""
+    """Sum over the first axis, (n, …) → (…), added from the first to the last: an order that numpy's own sum does not
+    promise.
+    """
     values = np.ascontiguousarray(values)
     if values.ndim == 1 or values[0].size == 1:  # numpy sums what lies in one line in another order
         return np.asarray(np.add.accumulate(values, axis=0)[-1], dtype=np.float64)
@@ -70,7 +72,8 @@ def total(values: Array) -> Array:
 
 
 def product(a: Array, b: Array) -> Array:
-    """a (…, m, n) times b (…, n, p), each element to 2⁻⁴⁴ or better of n · largest of its row · largest of its column.
+    """Matrix product of a (…, m, n) and b (…, n, p), each element to 2⁻⁴⁴ or better of n · largest of its row · largest
+    of its column.
 
     A factor of few digits, such as features on their grid, loses none.
     """
@@ -105,7 +108,7 @@ def _slices(values: Array, axis: int, digits: int) -> tuple[Array, Array | None]
 
 
 def exponents(values: Array, axis: int | tuple[int, ...]) -> NDArray[np.int32]:
-    """Least e with |values| < 2ᵉ along the axes, which are kept with length 1; 0 where all is 0."""
+    """Least exponents e with |values| < 2ᵉ along the axes, which are kept with length 1; 0 where all is 0."""
     if values.size == 0:
         return np.zeros((), dtype=np.int32)
     largest = np.maximum(np.abs(values).max(axis=axis, keepdims=True), 0.0)
@@ -113,8 +116,8 @@ def exponents(values: Array, axis: int | tuple[int, ...]) -> NDArray[np.int32]:
 
 
 def sweep(a: Array, pivots: int | None = None) -> Array:
-    """The sweep operator (Goodnight 1979) over the first `pivots` rows (all, if not given) of a (…, n, n), whose part
-    A₁₁ there is symmetric and positive definite:
+    """Sweep operator (Goodnight 1979) over the first `pivots` rows (all, if not given) of a (…, n, n), whose part A₁₁
+    there is symmetric and positive definite:
 
         [A₁₁ A₁₂]      [ A₁₁⁻¹          A₁₁⁻¹ A₁₂           ]
         [A₂₁ A₂₂]  →   [ −A₂₁ A₁₁⁻¹     A₂₂ − A₂₁ A₁₁⁻¹ A₁₂ ]
@@ -151,13 +154,13 @@ def _swept(a: Array, pivots: int) -> Array:
 
 
 def inverse(a: Array) -> Array:
-    """The inverse of symmetric positive definite a (…, n, n), symmetric to the bit."""
+    """Inverse of symmetric positive definite a (…, n, n), symmetric to the bit."""
     found = sweep(a)
     return np.asarray(0.5 * (found + np.swapaxes(found, -1, -2)), dtype=np.float64)
 
 
 def solution(a: Array, b: Array) -> Array:
-    """A⁻¹ b for symmetric positive definite a (n, n) and b (n, m)."""
+    """Solution A⁻¹ b for symmetric positive definite a (n, n) and b (n, m); the result is (n, m)."""
     n, m = b.shape
     joined = np.zeros((n + m, n + m))
     joined[:n, :n], joined[:n, n:] = a, b
@@ -165,13 +168,13 @@ def solution(a: Array, b: Array) -> Array:
 
 
 def applied(a: Array, v: Array) -> Array:
-    """Symmetric a (…, n, n) times v (…, n), rows added one after the other."""
+    """Product of symmetric a (…, n, n) with v (…, n), rows added one after the other; the result is (…, n)."""
     return total(np.moveaxis(a, -1, 0) * np.moveaxis(v, -1, 0)[..., None])
 
 
 def cholesky(a: Array, least: Array) -> tuple[Array, Array]:
-    """Lower factors of r symmetric matrices, a (n, n, r), and their diagonals (n, r). A pivot is taken as `least` (r,)
-    at least, so that a factor always exists.
+    """Cholesky factors: lower factors (n, n, r) of r symmetric matrices a (n, n, r), and their diagonals (n, r). A
+    pivot is taken as `least` (r,) at least, so that a factor always exists.
     """
     a, n = a.copy(), len(a)
     factor, root = np.zeros_like(a), np.empty((n, a.shape[2]))

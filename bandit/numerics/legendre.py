@@ -16,14 +16,16 @@ NODES, WEIGHTS = np.concatenate([-_HALF[::-1], _HALF]), np.concatenate([_HALF_WE
 
 
 def points(edges: Array) -> tuple[Array, Array]:
-    """Nodes and weights on the panels between sorted edges, flat."""
+    """Nodes and weights, (10·panels,) each, on the panels between sorted edges (panels + 1,)."""
     half = 0.5 * (edges[1:] - edges[:-1])
     t = (edges[:-1] + half)[:, None] + half[:, None] * NODES
     return t.ravel(), (half[:, None] * WEIGHTS).ravel()
 
 
 def running(values: Array, edges: Array) -> tuple[Array, Array]:
-    """∫ up to each node (n, k), and the whole integral (k,), of k functions known at the nodes of `points`, (n, k)."""
+    """Running integrals: ∫ up to each node (n, k), and the whole integral (k,), of k functions known at the nodes of
+    `points`, (n, k).
+    """
     half = 0.5 * (edges[1:] - edges[:-1])
     panels = values.reshape(len(half), len(NODES), -1)
     whole = np.add.accumulate(half[:, None] * total(np.moveaxis(panels, 1, 0) * WEIGHTS[:, None, None]), axis=0)

@@ -1,6 +1,7 @@
 """Policies: frozen hyperparameters that turn a belief into a posterior, and a posterior into probabilities.
 
-One file for each policy; `AnyPolicy` is the union that a catalogue decodes by its `name`.
+One file for each policy; `AnyPolicy` is the union that a catalogue decodes by its `name`. `bandit.policies.protocol`
+says what each one promises.
 """
 
 from bandit.policies.beta import Beta

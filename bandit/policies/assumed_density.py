@@ -1,8 +1,7 @@
 """Assumed density filtering for a logistic likelihood: one row at a time, each becomes one Gaussian site.
 
-A row sees the score z ~ N(μ, s²) of the posterior so far; its tilted density N(z; μ, s²)·σ(±z) is matched by a
-Gaussian of mean ẑ and variance v̂, and the site is what was added: τ = 1/v̂ − 1/s², ν = ẑ/v̂ − μ/s² (Opper 1998;
-Minka 2001).
+A row sees the score z ~ N(μ, s²) of the posterior so far; its tilted density N(z; μ, s²)·σ(±z) is matched by a Gaussian
+of mean ẑ and variance v̂, and the site is what was added: τ = 1/v̂ − 1/s², ν = ẑ/v̂ − μ/s² (Opper 1998; Minka 2001).
 Moments by Gauss–Hermite quadrature. 0 < τ ≤ ¼, because the likelihood is log-concave with curvature at most ¼.
 
 Rows are filtered in the space of their scores: n rows are one Gaussian of n dimensions, so that a row costs O(n), not
@@ -21,7 +20,9 @@ _NARROW = 1e-6  # a score this sure of itself has the likelihood's own curvature
 
 
 def site(mu: float, s2: float, reward: float) -> tuple[float, float]:
-    """(τ, ν) of one row whose score is N(mu, s2) before it, s2 > 0; a reward between 0 and 1 weighs both answers."""
+    """Site (τ, ν) of one row whose score is N(mu, s2) in logits before it, s2 > 0; a reward between 0 and 1 weighs both
+    answers. τ is in [0, ¼] and ν in [−1, 1].
+    """
     if s2 < _NARROW:
         p = float(special.expit(mu))
         tau, nu = p * (1.0 - p), p * (1.0 - p) * mu + reward - p
@@ -36,7 +37,8 @@ def site(mu: float, s2: float, reward: float) -> tuple[float, float]:
 
 
 def sequence(mean: Array, covariance: Array, reward: Array) -> tuple[Array, Array]:
-    """(τ, ν) of n rows learned in this order, whose scores are N(mean (n,), covariance (n, n)) before the first.
+    """Sites τ (n,) and ν (n,) of n rows learned in this order, whose scores are N(mean (n,), covariance (n, n)) before
+    the first; reward (n,) in [0, 1].
 
     The arguments are not changed.
     """

@@ -1,7 +1,7 @@
 """Beta–Bernoulli Thompson sampling: one conversion rate for each arm, no context. The readable baseline.
 
-Posterior of arm a: Beta(prior_success + Σr, prior_failure + n − Σr), concentration divided by α² so that the
-standard deviation is scaled by α (posterior reshaping, Chapelle & Li 2011). Propensities by quadrature.
+Posterior of arm a: Beta(prior_success + Σr, prior_failure + n − Σr), concentration divided by α² so that the standard
+deviation is scaled by α (posterior reshaping, Chapelle & Li 2011). Propensities by quadrature. Shapes: k arms.
 """
 
 from typing import Annotated, NamedTuple
@@ -20,9 +20,11 @@ _SUREST = 1e7  # of a + b: surer posteriors are integrated as if they were this 
 
 
 class Beta(msgspec.Struct, ExactSites, frozen=True, tag="beta", tag_field="name", forbid_unknown_fields=True):
-    """Needs a binary reward. `alpha` scales the posterior's standard deviation; 1 is Thompson's own.
+    """Beta–Bernoulli policy, `policy = { name = "beta" }`. Needs a binary reward; exact in its sums, in any order.
 
-    The bounds keep both posterior parameters at 1 or more, where the density is bounded and its integral accurate.
+    Fields: `prior_success`, `prior_failure`: pseudo-counts. `alpha` scales the posterior's standard deviation; 1 is
+    Thompson's own. The bounds keep both posterior parameters at 1 or more, where the density is bounded and its
+    integral accurate.
     """
 
     prior_success: AtLeastOne = 1.0
@@ -30,7 +32,9 @@ class Beta(msgspec.Struct, ExactSites, frozen=True, tag="beta", tag_field="name"
     alpha: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 1.0
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "BetaPosterior":
-        """Tempered Beta posteriors. Probabilities do not depend on x, so each eligible set is integrated once."""
+        """Tempered Beta posteriors of the arms. Probabilities do not depend on x, so each eligible set is integrated
+        once.
+        """
         success = (self.prior_success + belief.reward) / (self.alpha * self.alpha)
         failure = (self.prior_failure + belief.n - belief.reward) / (self.alpha * self.alpha)
         known = np.maximum((success + failure) / _SUREST, 1.0)
@@ -38,7 +42,9 @@ class Beta(msgspec.Struct, ExactSites, frozen=True, tag="beta", tag_field="name"
 
 
 class BetaPosterior(NamedTuple):
-    """Beta(success, failure) for each arm; `seen` remembers the vector of each eligible set."""
+    """Posterior Beta(success, failure) for each arm; `seen` remembers the propensities (k,) of each eligible set, so
+    that it is integrated once.
+    """
 
     success: Array  # (k,)
     failure: Array  # (k,)
@@ -46,7 +52,7 @@ class BetaPosterior(NamedTuple):
     seen: dict[bytes, Array]
 
     def choose(self, x: Array, eligible: Mask) -> Scores:  # noqa: ARG002
-        """The same for every x."""
+        """Scores of every arm, the same for every x. Raises PropensityError as `bandit.propensity.beta.wins`."""
         total = self.success + self.failure
         mean = self.success / total
         key = eligible.tobytes()
@@ -63,7 +69,9 @@ class BetaPosterior(NamedTuple):
         return Scores(mean, np.sqrt(mean * (1.0 - mean) / (total + 1.0)), self.seen[key])
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
-        """`choose` once for each eligible set among the rows."""
+        """Scores of n rows, (n, k) each: `choose` once for each eligible set among the rows. Raises PropensityError as
+        `choose`.
+        """
         packed = np.packbits(eligible, axis=1)
         names = packed.view(np.dtype((np.void, packed.shape[1])))[:, 0]
         _, first, place = np.unique(names, return_index=True, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Always one arm: what a team without a bandit would ship, and the control of an experiment."""
+"""Fixed policy: always one arm, what a team without a bandit would ship, and the control of an experiment."""
 
 from typing import NamedTuple
 
@@ -11,30 +11,36 @@ from bandit.policies.protocol import ArmEconomics, ExactSites, Scores, empirical
 
 
 class Fixed(msgspec.Struct, ExactSites, frozen=True, tag="fixed", tag_field="name", forbid_unknown_fields=True):
-    """P(arm) = 1 while `arm` is eligible; no nudge (the first arm) otherwise."""
+    """Fixed policy, `policy = { name = "fixed", arm = … }`: P(arm) = 1 while `arm` is eligible; no nudge (the first
+    arm) otherwise.
+    """
 
     arm: str = "none"
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "FixedPosterior":
-        """Means and standard errors, for people to read. ValueError if the arm is not one of `arms`."""
+        """Means and standard errors, for people to read; the choice ignores them. Raises ValueError if `arm` is not one
+        of `arms`, which a checked catalogue excludes.
+        """
         return FixedPosterior(arms.names.index(self.arm), *empirical(belief))
 
 
 class FixedPosterior(NamedTuple):
-    """The chosen arm, and per-arm means and standard errors that the choice ignores."""
+    """Index of the chosen arm, and per-arm means and standard errors (k,) that the choice ignores."""
 
     arm: int
     mean: Array  # (k,)
     sd: Array  # (k,)
 
     def choose(self, x: Array, eligible: Mask) -> Scores:  # noqa: ARG002
-        """All probability on the fixed arm, or on the first eligible one when it may not be shown."""
+        """Scores with all probability on the fixed arm, or on the first eligible one when the fixed arm may not be
+        shown.
+        """
         propensity = np.zeros(len(eligible))
         propensity[self.arm if eligible[self.arm] else int(np.argmax(eligible))] = 1.0
         return Scores(self.mean, self.sd, propensity)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
-        """In every row as `choose`."""
+        """Scores of n rows, (n, k) each, in every row as `choose`."""
         n = len(x)
         arm = np.where(eligible[:, self.arm], self.arm, eligible.argmax(axis=1))
         propensity = np.zeros(eligible.shape)

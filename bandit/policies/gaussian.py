@@ -1,4 +1,5 @@
-"""The hierarchy for rewards that are numbers: the blocks of `blocks`, a Gaussian likelihood, unknown noise.
+"""Hierarchical Gaussian policy, for rewards that are numbers: the blocks of `hierarchy`, a Gaussian likelihood, unknown
+noise.
 
 Everything is in units of the noise σ, which is the pooled within-arm sd of the rewards: with sums Λ = Σxxᵀ and b = Σrx,
 θ/σ has precision Λ + prior and shift b/σ + prior·mean, so that prior widths, and what stages say to each other about
@@ -24,7 +25,12 @@ _UNITS = 0.35  # noise units in a logit: √(p(1 − p)) at a rate of 14 %
 
 
 class HierarchicalGaussian(msgspec.Struct, ExactSites, frozen=True):
-    """`Hierarchical` where the reward is continuous: the same widths, one logit taken as 0.35 of the noise."""
+    """Form of `Hierarchical` where the reward is continuous: the same widths, one logit taken as 0.35 of the noise.
+    `Stage.learner` makes it.
+
+    Fields: `prior_mean` and `noise_sd` in units of the reward range; `base` and `effect` widths in logits; `alpha`
+    scale of the posterior sd; `scales` as in `Hierarchical`.
+    """
 
     prior_mean: float
     base: PriorScales
@@ -34,19 +40,23 @@ class HierarchicalGaussian(msgspec.Struct, ExactSites, frozen=True):
     scales: str = "declared"
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "JointPosterior":
-        """Joint posterior of all arms' rewards."""
+        """Joint posterior of all arms' rewards: one inversion of an (m·d, m·d) matrix for each snapshot."""
         _, means, pairs, tagged = self.fitted(belief, arms)
         return JointPosterior(quadratic_forms.joint(means, pairs), quadratic_forms.places(len(means)), tagged)
 
     def fitted(self, belief: Belief, arms: ArmEconomics) -> tuple[float, Array, Array, ArmEconomics]:
-        """The noise; means (k, d); for each pair of arms the (d, d) covariance, as the policy samples it; the arms."""
+        """Fitted model: the noise sd in units of the reward range; means (k, d); for each pair of arms the covariance,
+        (k, k, d, d), as the policy samples it; the arms.
+        """
         noise, layout, scaled, tagged = self._ready(belief, arms)
         means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, scaled))
         width = noise * self.alpha
         return noise, noise * means, width * width * pairs, tagged
 
     def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
-        """About the types of its nudges, in units of the noise."""
+        """Message to the app's other stages about the types of its nudges, in units of the noise; None if there are no
+        nudges.
+        """
         _, layout, scaled, tagged = self._ready(belief, arms)
         return hierarchy.message(layout, scaled, tagged.columns)
 
@@ -77,14 +87,18 @@ def _scaled(retired: RetiredArms | None, noise: float) -> RetiredArms | None:
 
 
 class JointPosterior(NamedTuple):
-    """Scores of all arms at x: their means, and the covariance of every pair as the policy samples it."""
+    """Joint posterior of the rewards of all arms at x: their means, and the covariance of every pair as the policy
+    samples it.
+    """
 
     forms: ScoreForms
     pair: NDArray[np.intp]  # (k, k): which form
     arms: ArmEconomics
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
-        """Joint propensities of utilities gain·reward − cost; exact up to the orthant integral."""
+        """Scores with joint propensities of utilities gain·reward − cost; exact up to the orthant integral. Raises
+        PropensityError as `correlated`.
+        """
         mean, spread = self.forms.one(x)
         covariance, gain = spread[self.pair], self.arms.gain
         joint = covariance * np.multiply.outer(gain, gain)
@@ -93,7 +107,9 @@ class JointPosterior(NamedTuple):
         return Scores(mean, np.sqrt(np.maximum(covariance.diagonal(), 1e-18)), p)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
-        """Joint in every row."""
+        """Scores of n rows, (n, k) each, joint in every row, with the bits of `choose`. Raises PropensityError as
+        `correlated`.
+        """
         mean, spread = self.forms.many(x)
         covariance, gain = spread[:, self.pair], self.arms.gain
         p = correlated_many(gain * mean - self.arms.cost, covariance * np.multiply.outer(gain, gain), eligible)

@@ -1,12 +1,13 @@
-"""Bayesian logistic regression with Thompson sampling: pooled across nudge types, or one model for each arm.
+"""Hierarchical and disjoint logistic policies: Bayesian logistic regression with Thompson sampling, pooled across nudge
+types, or one model for each arm.
 
-The likelihood of a binary reward is σ(z); rows are learned by assumed density filtering (`adf`), so their recorded
-sites depend on the order in which they were learned. The sums over recorded sites do not: a rebuild gives the same
-bits, and taking a row out is exact.
+The likelihood of a binary reward is σ(z); rows are learned by assumed density filtering (`assumed_density`), so their
+recorded sites depend on the order in which they were learned. The sums over recorded sites do not: a rebuild gives the
+same bits, and taking a row out is exact.
 
-The choice maximises gain·σ(z) − cost under a draw of the joint posterior, its sd scaled by α. Scores of arms
-that share blocks are correlated, so propensities are orthant probabilities (`orthant`). Where gains or costs differ,
-the utility is linearised at the posterior mean: the policy *is* the resulting vector, which is what is logged.
+The choice maximises gain·σ(z) − cost under a draw of the joint posterior, its sd scaled by α. Scores of arms that share
+blocks are correlated, so propensities are orthant probabilities (`bandit.propensity.correlated`). Where gains or costs
+differ, the utility is linearised at the posterior mean: the policy *is* the resulting vector, which is what is logged.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -38,25 +39,29 @@ _FLATTEST = 0.01  # of a curvature that could turn: silence about a likely answe
 
 
 class AssumedDensityPolicy:
-    """What both share: sites by assumed density filtering, and the joint posterior of a layout of blocks."""
+    """Mixin of logistic policies: sites by assumed density filtering over a layout of blocks, which the policy itself
+    declares.
+    """
 
     alpha: float
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:  # noqa: ARG002
-        """Which blocks each arm's score reads, and their prior."""
+        """Layout: which blocks of coefficients each arm's score reads, and their prior; d features."""
         raise TypeError(f"{type(self).__name__} declares no layout")
 
     def learned(self, arms: ArmEconomics, belief: Belief) -> Layout:
-        """The layout, its scales as declared or as the sums show them."""
+        """Layout with its scales as declared, or as the sums show them where the policy learns them."""
         return self.layout(arms, belief.shift.shape[1])
 
     @property
     def link(self) -> Literal["identity", "logit"]:
-        """Shifts are in logits."""
+        """Link of the sites: shifts are in logits."""
         return "logit"
 
     def sites(self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
-        """In the order of the rows, after what `belief` knows."""
+        """Sites τ (n,), ν (n,) of n rows learned in this order, after what `belief` knows: x (n, d), arm (n,), reward
+        (n,) in [0, 1].
+        """
         layout = self.learned(arms, belief)
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
         for start in range(0, len(x), _CHUNK):
@@ -71,7 +76,8 @@ class AssumedDensityPolicy:
     def provisional(
         self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
     ) -> Sites:
-        """All at once, by Laplace's approximation: Newton's steps to the joint mode, from what `belief` expects.
+        """Provisional sites of n open rows, weight (n,) in (0, 1], all at once, by Laplace's approximation: Newton's
+        steps to the joint mode, from what `belief` expects.
 
         A step is as long as scores may move by 2 logits at most. In batches of thousands this costs a fraction of
         filtering row by row, and what is provisional is replaced by its filtered site when it settles.
@@ -92,26 +98,29 @@ class AssumedDensityPolicy:
         return tau, nu
 
     def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:  # noqa: ARG002
-        """Stages share nothing."""
+        """Message to other stages: None, stages share nothing."""
         return None
 
 
 class LogitPolicy(AssumedDensityPolicy):
-    """Filtered, where logits are all there is to know."""
+    """Mixin of filtered policies whose posterior is joint in the logits of all arms, and nothing else."""
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "LogitPosterior":
-        """Joint posterior of all arms' scores."""
+        """Joint posterior of all arms' scores, in logits: one inversion of an (m·d, m·d) matrix for each snapshot."""
         return _ready(self.learned(arms, belief), belief, arms, self.alpha)
 
 
 class Hierarchical(
     msgspec.Struct, LogitPolicy, frozen=True, tag="hierarchical", tag_field="name", forbid_unknown_fields=True
 ):
-    """Sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes. Types are shared across
-    the stages of an app. A continuous reward is learned by `gaussian`, revenue by `hurdle`.
+    """Hierarchical Thompson sampling, `policy = { name = "hierarchical" }`, the default: a baseline for the stage,
+    effects for each type of nudge and for each nudge. Types are shared across the stages of an app.
 
-    prior_mean: expected reward before any data, in units of the reward range. alpha: scale of the posterior sd.
-    scales: "learned" moves the four sds to what the data show (empirical Bayes), for those who cannot guess them.
+    A continuous reward is learned by `gaussian`, revenue by `hurdle` (`Stage.learner`).
+
+    Fields: sds are in logits: of the stage's baseline and of nudges' effects, intercept and slopes. `prior_mean`:
+    expected reward before any data, in units of the reward range. `alpha`: scale of the posterior sd. `scales`:
+    "learned" moves the four sds to what the data show (empirical Bayes), for those who cannot guess them.
     """
 
     prior_mean: Rate = 0.1
@@ -124,30 +133,35 @@ class Hierarchical(
 
     @property
     def widths(self) -> tuple[PriorScales, PriorScales]:
-        """Of the baseline and of effects."""
+        """Prior widths (in logits) of the baseline and of effects."""
         return PriorScales(self.base_sd, self.base_slope_sd), PriorScales(self.effect_sd, self.effect_slope_sd)
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:
-        """Baseline, types, nudges."""
+        """Layout of blocks: the stage's baseline, one for each type, one for each nudge."""
         base, effect = self.widths
         return hierarchy.shared(arms, d, base=base, effect=effect, start=arithmetic.logit(self.prior_mean))
 
     def learned(self, arms: ArmEconomics, belief: Belief) -> Layout:
-        """By empirical Bayes if asked for."""
+        """Layout with prior variances by empirical Bayes if `scales = "learned"`, else as declared."""
         layout = self.layout(arms, belief.shift.shape[1])
         return hierarchy.empirical(layout, belief, hierarchy.grouped(layout)) if self.scales == "learned" else layout
 
     def gaussian(self) -> HierarchicalGaussian:
-        """The same hierarchy for continuous rewards."""
+        """Policy with the same hierarchy for continuous rewards."""
         return HierarchicalGaussian(self.prior_mean, *self.widths, self.alpha, scales=self.scales)
 
     def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
-        """About the types of its nudges."""
+        """Message to the app's other stages about the types of its nudges; None if there are no nudges."""
         return hierarchy.message(self.learned(arms, belief), belief, arms.columns)
 
 
 class Logistic(msgspec.Struct, LogitPolicy, frozen=True, tag="logistic", tag_field="name", forbid_unknown_fields=True):
-    """Needs a binary reward. One model for each arm, nothing shared: sds in logits, of its intercept and slopes."""
+    """Disjoint logistic Thompson sampling, `policy = { name = "logistic" }`. Needs a binary reward. One model for each
+    arm, nothing shared.
+
+    Fields: `prior_sd`, `slope_sd`: prior sds in logits, of an arm's intercept and slopes. `prior_mean`: expected reward
+    before any data. `alpha`: scale of the posterior sd.
+    """
 
     prior_mean: Rate = 0.1
     prior_sd: Positive = 1.0
@@ -155,14 +169,14 @@ class Logistic(msgspec.Struct, LogitPolicy, frozen=True, tag="logistic", tag_fie
     alpha: Alpha = 0.5
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:
-        """One block for each arm."""
+        """Layout of blocks: one for each arm."""
         own = PriorScales(self.prior_sd, self.slope_sd)
         return hierarchy.disjoint(arms, d, own=own, start=arithmetic.logit(self.prior_mean))
 
 
 class LogitPosterior(NamedTuple):
-    """Means of scores, and their covariances G_ab x for every pair of arms; for every arm with itself only where scores
-    are independent.
+    """Posterior of the logits of all arms: their means, and covariances x'G_ab x for every pair of arms; for every arm
+    with itself only where scores are independent.
     """
 
     forms: ScoreForms
@@ -173,7 +187,9 @@ class LogitPosterior(NamedTuple):
     arms: ArmEconomics
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
-        """Joint scores N(m, α² C) at x (d,); the mean and sd reported are of the reward σ(z)."""
+        """Scores from joint logits N(m, α² C) at x (d,); the mean and sd reported are of the reward σ(z). Raises
+        PropensityError where integration fails.
+        """
         z, spread = self.forms.one(x)
         mean, at, steep, width = self._marginals(z, spread[self.own])
         matrix = width if self.pair is None else self.alpha * self.alpha * spread[self.pair]
@@ -201,7 +217,9 @@ class LogitPosterior(NamedTuple):
         return gaussian.gaussian(z, spread) if self.pair is None else correlated(z, spread)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
-        """Joint in every row."""
+        """Scores of n rows, (n, k) each, joint in every row, with the bits of `choose`. Raises PropensityError as
+        `choose`.
+        """
         z, spread = self.forms.many(x)
         mean, at, steep, width = self._marginals(z, spread[:, self.own])
         worth, scale = self._worth_many(z, at, steep, eligible)

@@ -1,10 +1,10 @@
-"""Structured features: which blocks of θ an arm's score reads, and the Gaussian posterior over all of them.
+"""Block hierarchy: which blocks of coefficients θ an arm's score reads, and the Gaussian posterior over all of them.
 
     z(a, x) = x·β + 1{a ≠ none} (x·ν_kind(a) + x·δ_a)
 
 β is the stage's baseline, ν what nudges of one type share, δ what is the nudge's own: sampling θ from the joint
-Gaussian is hierarchical Thompson sampling (HierTS, Hong et al. 2022), integrated exactly. An arm's sums Λ_a, b_a
-over x are all that is needed: its site at φ = (x, x, x) adds Λ_a to every pair of blocks it reads.
+Gaussian is hierarchical Thompson sampling (HierTS, Hong et al. 2022), integrated exactly. An arm's sums Λ_a, b_a over x
+are all that is needed: its site at φ = (x, x, x) adds Λ_a to every pair of blocks it reads.
 
 Types are shared across the stages of an app. Given the types, stages are independent, so all that a stage's sums say to
 another is one Gaussian `CoefficientFactor` over the coefficients of types, with its own β and δ integrated out: exact.
@@ -24,16 +24,17 @@ from bandit.policies.protocol import ArmEconomics, CoefficientFactor, RetiredArm
 
 
 class PriorScales(NamedTuple):
-    """Prior sd of a block: of its intercept, and of each slope."""
+    """Prior sds of a block: of its intercept, and of each slope, in logits or in units of the noise."""
 
     intercept: float
     slope: float
 
 
 class Layout(NamedTuple):
-    """`reads[a]` are the blocks of arm a; prior N(mean (m·d,), diag(1/precision (m·d,))).
+    """Layout of blocks and their prior N(mean (m·d,), diag(1/precision (m·d,))); `reads[a]` are the blocks of arm a.
 
-    `elsewhere` is what others know of the coefficients `at` (into θ), beyond the prior.
+    `elsewhere` is what other stages know of the coefficients `at` (indices into θ), beyond the prior. `gone` is what
+    retired nudges have taught.
     """
 
     d: int
@@ -47,8 +48,8 @@ class Layout(NamedTuple):
 
 
 class RetiredInformation(NamedTuple):
-    """What a retired nudge says of the blocks it `reads`, its own integrated out: for every pair the same (d, d)
-    information, and for each the same (d,) shift.
+    """Information of a retired nudge on the blocks it `reads`, its own block integrated out: for every pair the same
+    (d, d) precision, and for each the same (d,) shift.
     """
 
     reads: tuple[int, ...]
@@ -57,14 +58,16 @@ class RetiredInformation(NamedTuple):
 
 
 class Gaussian(NamedTuple):
-    """N(mean (m·d,), covariance (m·d, m·d))."""
+    """Gaussian posterior of θ, N(mean (m·d,), covariance (m·d, m·d))."""
 
     mean: Array
     covariance: Array
 
 
 def shared(arms: ArmEconomics, d: int, *, base: PriorScales, effect: PriorScales, start: float) -> Layout:
-    """One baseline for all arms, one block for each type, one for each nudge."""
+    """Layout with sharing: one baseline for all arms, one block for each type, one for each nudge. `start`: prior mean
+    of the baseline's intercept.
+    """
     types = tuple(dict.fromkeys(arms.kinds[1:]))
     reads: list[tuple[int, ...]] = [(0,)]
     reads += [(0, 1 + types.index(kind), own) for own, kind in enumerate(arms.kinds[1:], 1 + len(types))]
@@ -92,7 +95,7 @@ def _gone(retired: RetiredArms | None, types: tuple[str, ...], variance: Array) 
 
 
 def disjoint(arms: ArmEconomics, d: int, *, own: PriorScales, start: float) -> Layout:
-    """Nothing shared: one block for each arm."""
+    """Layout without sharing: one block for each arm. `start`: prior mean of each intercept."""
     k = len(arms.names)
     mean = np.zeros((k, d))
     mean[:, 0] = start
@@ -100,7 +103,7 @@ def disjoint(arms: ArmEconomics, d: int, *, own: PriorScales, start: float) -> L
 
 
 def empirical(layout: Layout, belief: Belief, groups: NDArray[np.intp]) -> Layout:
-    """The layout with prior variances learned from the sums: empirical Bayes by expectation–maximisation.
+    """Layout with prior variances learned from the sums: empirical Bayes by expectation–maximisation.
 
     groups (m·d,): coefficients of one group have one variance, v ← (Σ (m_i − m0_i)² + Σ_ii + ν v₀) / (n + ν) with the
     declared v₀ worth ν = 2 coefficients (Dempster, Laird & Rubin 1977, §4.5). Six rounds.
@@ -117,14 +120,16 @@ def empirical(layout: Layout, belief: Belief, groups: NDArray[np.intp]) -> Layou
 
 
 def grouped(layout: Layout) -> NDArray[np.intp]:
-    """Groups of a `shared` layout: the baseline's intercept, its slopes, effects' intercepts, their slopes."""
+    """Groups (m·d,) of a `shared` layout: the baseline's intercept, its slopes, effects' intercepts, their slopes."""
     effects, slopes = np.arange(len(layout.mean)) >= layout.d, np.arange(len(layout.mean)) % layout.d > 0
     found: NDArray[np.intp] = np.unique(2 * effects + slopes, return_inverse=True)[1]
     return found
 
 
 def posterior(layout: Layout, belief: Belief) -> Gaussian:
-    """The posterior of the blocks, from prior, sums and what others know. One inversion of an (m·d, m·d) matrix."""
+    """Posterior of θ from prior, sums and what others know. One inversion of an (m·d, m·d) matrix, once for each
+    snapshot.
+    """
     precision, shift = _information(layout, belief)
     covariance = arithmetic.inverse(precision)
     return Gaussian(arithmetic.applied(covariance, shift), covariance)
@@ -157,9 +162,10 @@ def _information(layout: Layout, belief: Belief) -> tuple[Array, Array]:
 
 
 def message(layout: Layout, belief: Belief, columns: tuple[str, ...]) -> CoefficientFactor | None:
-    """What a stage's own sums say of the coefficients of its types, its baseline and its nudges integrated out.
+    """Message of a stage's own sums on the coefficients of its types, its baseline and its nudges integrated out.
 
-    The prior of the types, and what others said of them, are left out. None if there are no nudges.
+    The prior of the types, and what others said of them, are left out, so that nothing is counted twice. None if there
+    are no nudges. `columns`: d names.
     """
     if not layout.types:
         return None
@@ -174,7 +180,7 @@ def message(layout: Layout, belief: Belief, columns: tuple[str, ...]) -> Coeffic
 
 
 def combined(factors: list[CoefficientFactor]) -> CoefficientFactor | None:
-    """The product of factors: sums over the union of their coefficients, in sorted order."""
+    """Product of factors: sums over the union of their coefficients, in sorted order; None for no factors."""
     keys = tuple(sorted({key for factor in factors for key in factor.keys}))
     if not keys:
         return None
@@ -216,7 +222,9 @@ def _without(precision: Array, shift: Array, inside: NDArray[np.bool_]) -> tuple
 
 
 def projected(layout: Layout, found: Gaussian) -> tuple[Array, Array]:
-    """What scores need: means (k, d), and for each pair of arms the (d, d) matrix G with cov(z_a, z_b) = x'G_ab x."""
+    """Projection of θ on the arms, what scores need: means (k, d), and for each pair of arms the matrix G with cov(z_a,
+    z_b) = x'G_ab x, (k, k, d, d).
+    """
     d, k = layout.d, len(layout.reads)
     m = len(found.mean) // d
     rows = np.array([_added(found.covariance.reshape(m, d, m * d), reads) for reads in layout.reads])
@@ -226,7 +234,9 @@ def projected(layout: Layout, found: Gaussian) -> tuple[Array, Array]:
 
 
 def gram(means: Array, pairs: Array, x: Array, arm: NDArray[np.intp]) -> tuple[Array, Array]:
-    """Scores of n rows x (n, d) under arms (n,): their mean (n,) and covariance (n, n)."""
+    """Scores of n rows x (n, d) under arms (n,): their mean (n,) and covariance (n, n), from means (k, d) and pairs (k,
+    k, d, d).
+    """
     covariance = np.empty((len(x), len(x)))
     rows = [(a, np.flatnonzero(arm == a)) for a in np.unique(arm)]
     for a, mine in rows:
@@ -237,7 +247,7 @@ def gram(means: Array, pairs: Array, x: Array, arm: NDArray[np.intp]) -> tuple[A
 
 
 def scores(means: Array, x: Array, arm: NDArray[np.intp]) -> Array:
-    """x·m_a of n rows x (n, d) under their arms (n,), from means (k, d)."""
+    """Mean scores (n,) of rows x (n, d) under their arms (n,): x·m_a, from means (k, d)."""
     return arithmetic.total((x * means[arm]).T)
 
 

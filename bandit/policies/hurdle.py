@@ -1,4 +1,5 @@
-"""The hierarchy for revenue: whether anything is bought is logistic, how much is log-normal, each with its own blocks.
+"""Hurdle policy, the hierarchy for revenue: whether anything is bought is logistic, how much is log-normal, each with
+its own blocks.
 
     E r = σ(z)·exp(μ_ℓ + ½σ_ℓ²)
 
@@ -33,18 +34,20 @@ _NOISE = 0.1  # sd of ℓ before any was seen: 0.9 in the log of an amount
 
 
 def level(reward: Array) -> Array:
-    """ℓ in [0, 1] of amounts as shares of the maximum, above 0."""
+    """Level ℓ in [0, 1] of amounts (n,) as shares of the maximum, above 0."""
     return np.asarray(np.clip(1.0 + arithmetic.log(np.maximum(reward, 1e-300)) / _LOG, 0.0, 1.0), dtype=np.float64)
 
 
 def halves(belief: Belief) -> tuple[Belief, Belief]:
-    """Whether, and how much."""
+    """Two halves of a belief of 2k rows: whether (k rows), and how much (k rows)."""
     k = len(belief.n) // 2
     return Belief(*(part[:k] for part in belief)), Belief(*(part[k:] for part in belief))
 
 
 class HierarchicalHurdle(msgspec.Struct, AssumedDensityPolicy, frozen=True):
-    """`Hierarchical` where the reward is revenue. prior_mean: share of people who buy."""
+    """Form of `Hierarchical` where the reward is revenue; `Stage.learner` makes it. `prior_mean`: share of people who
+    buy; other fields as in `Hierarchical`.
+    """
 
     prior_mean: float
     base: PriorScales
@@ -53,33 +56,35 @@ class HierarchicalHurdle(msgspec.Struct, AssumedDensityPolicy, frozen=True):
     scales: str = "declared"
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:
-        """Of whether."""
+        """Layout of blocks for whether anything is bought."""
         start = arithmetic.logit(self.prior_mean)
         return hierarchy.shared(arms, d, base=self.base, effect=self.effect, start=start)
 
     def learned(self, arms: ArmEconomics, belief: Belief) -> Layout:
-        """By empirical Bayes if asked for."""
+        """Layout for whether, its prior variances by empirical Bayes if `scales = "learned"`."""
         layout = self.layout(arms, belief.shift.shape[1])
         return hierarchy.empirical(layout, belief, hierarchy.grouped(layout)) if self.scales == "learned" else layout
 
     def sites(self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
-        """Of whether; how much is exact, and needs no site recorded."""
+        """Sites τ (n,), ν (n,) for whether anything is bought; how much is exact, and needs no site recorded. x (n, d),
+        reward (n,) in [0, 1].
+        """
         return super().sites(halves(belief)[0], arms, x, arm, (reward > 0.0).astype(np.float64))
 
     def provisional(
         self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array, weight: Array
     ) -> Sites:
-        """Of whether."""
+        """Provisional sites τ (n,), ν (n,) of n open rows for whether anything is bought, weight (n,) in (0, 1]."""
         bought = (reward > 0.0).astype(np.float64)
         return super().provisional(halves(belief)[0], arms, x, arm, bought, weight)
 
     def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
-        """About what types do to whether."""
+        """Message to other stages about what types do to whether anything is bought; None if there are no nudges."""
         whether = halves(belief)[0]
         return hierarchy.message(self.learned(arms, whether), whether, arms.columns)
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "HurdlePosterior":
-        """Both halves."""
+        """Joint posterior of both halves: logits and levels of all arms."""
         whether, much = halves(belief)
         layout = self.learned(arms, whether)
         start = float(level(np.array([_SHARE]))[0])
@@ -94,7 +99,9 @@ class HierarchicalHurdle(msgspec.Struct, AssumedDensityPolicy, frozen=True):
 
 
 class HurdlePosterior(NamedTuple):
-    """Logits and levels of all arms: their means, and the covariances of every pair."""
+    """Posterior of logits and levels of all arms: their means, and the covariances of every pair. `noise`: sd of a
+    level.
+    """
 
     logits: ScoreForms
     levels: ScoreForms
@@ -104,7 +111,7 @@ class HurdlePosterior(NamedTuple):
     arms: ArmEconomics
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
-        """Joint propensities of expected utilities."""
+        """Scores at x (d,) with joint propensities of expected utilities. Raises PropensityError as `correlated`."""
         (z, spread), (mu, doubt) = self.logits.one(x), self.levels.one(x)
         mean, utility, worth, sd = self._worth(z, spread[self.pair], mu, doubt[self.pair])
         p = np.zeros(len(mean))
@@ -112,7 +119,9 @@ class HurdlePosterior(NamedTuple):
         return Scores(mean, sd, p)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
-        """The same for every row."""
+        """Scores of n rows, (n, k) each, in every row as `choose`, to the bit. Raises PropensityError
+        as `correlated`.
+        """
         (z, spread), (mu, doubt) = self.logits.many(x), self.levels.many(x)
         mean, utility, worth, sd = self._worth(z, spread[:, self.pair], mu, doubt[:, self.pair])
         return Scores(mean, sd, correlated_many(utility, worth, eligible))

@@ -31,11 +31,11 @@ _PSEUDO = 50.0  # decisions that the starting values of σ² and of the pooled r
 
 
 class Ridge(msgspec.Struct, ExactSites, frozen=True):
-    """The model that `linear` and its baselines share.
+    """Bayesian ridge regression for each arm: the model that `linear` and its baselines share.
 
-    prior_mean, noise_sd: expected reward and guessed noise before any data, in units of the reward range.
-    prior_sd, slope_sd: prior sd of an arm's intercept and of each slope, in units of the noise; s weighs as much
-    as 1/s² decisions (25 and 280 by default).
+    Fields: `prior_mean`, `noise_sd`: expected reward and guessed noise before any data, in units of the reward range.
+    `prior_sd`, `slope_sd`: prior sd of an arm's intercept and of each slope, in units of the noise; s weighs as much as
+    1/s² decisions (25 and 280 by default).
     """
 
     prior_mean: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
@@ -44,7 +44,9 @@ class Ridge(msgspec.Struct, ExactSites, frozen=True):
     noise_sd: Positive = 0.3
 
     def regression(self, belief: Belief, arms: ArmEconomics, alpha: float) -> "LinearPosterior":
-        """One inversion for each arm, then every decision is two matrix–vector products, both exact."""
+        """Posterior of the regression, sds scaled by `alpha`: one inversion for each arm, then every decision is two
+        matrix–vector products, both exact.
+        """
         d = belief.shift.shape[1]
         total = belief.n.sum()
         rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / (total + _PSEUDO)
@@ -61,24 +63,28 @@ class Ridge(msgspec.Struct, ExactSites, frozen=True):
 
 
 class Linear(Ridge, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
-    """Thompson sampling. `alpha` scales the posterior sd."""
+    """Linear Thompson sampling, `policy = { name = "linear" }`; exact in its sums, rows in any order. `alpha` scales
+    the posterior sd; other fields as `Ridge`.
+    """
 
     alpha: Annotated[float, msgspec.Meta(ge=0.01, le=2)] = 0.5
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "LinearPosterior":
-        """Score marginals of every arm."""
+        """Posterior score marginals of every arm, made once for each snapshot."""
         return self.regression(belief, arms, self.alpha)
 
 
 class LinearPosterior(NamedTuple):
-    """Score marginals of every arm: means, and α²Σ_a."""
+    """Posterior score marginals of every arm: means, and α²Σ_a as quadratic forms. `priced`: some gain is not 1 or some
+    cost not 0.
+    """
 
     forms: ScoreForms
     arms: ArmEconomics
     priced: bool  # some gain is not 1, or some cost not 0
 
     def marginals(self, x: Array) -> tuple[Array, Array, Array, Array]:
-        """Mean and sd of the reward, and of the utility, (k,) each: x·m_a and α √(x'Σ_a x)."""
+        """Marginals at x (d,): mean and sd of the reward, then of the utility, (k,) each: x·m_a and α √(x'Σ_a x)."""
         mean, sd = self.forms.one(x)
         np.maximum(sd, _LEAST, out=sd)
         np.sqrt(sd, sd)
@@ -86,7 +92,9 @@ class LinearPosterior(NamedTuple):
         return (mean, sd, arms.gain * mean - arms.cost, arms.gain * sd) if self.priced else (mean, sd, mean, sd)
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
-        """Independent across arms."""
+        """Scores at x (d,), draws independent across arms. Raises PropensityError as
+        `bandit.propensity.gaussian.gaussian`.
+        """
         mean, sd, worth, width = self.marginals(x)
         if all(eligible.tolist()):
             return Scores(mean, sd, gaussian.gaussian(worth, width))
@@ -95,12 +103,12 @@ class LinearPosterior(NamedTuple):
         return Scores(mean, sd, p)
 
     def marginals_many(self, x: Array) -> tuple[Array, Array, Array, Array]:
-        """`marginals` of x (n, d), (n, k) each."""
+        """Marginals of n rows x (n, d): as `marginals`, (n, k) each, to the bit."""
         mean, variance = self.forms.many(x)
         sd = np.sqrt(np.maximum(variance, _LEAST))
         return mean, sd, self.arms.gain * mean - self.arms.cost, self.arms.gain * sd
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
-        """Independent across arms."""
+        """Scores of n rows, (n, k) each, in every row as `choose`, to the bit. Raises PropensityError as `choose`."""
         mean, sd, worth, width = self.marginals_many(x)
         return Scores(mean, sd, gaussian.gaussian_many(worth, width, eligible))

@@ -1,4 +1,5 @@
-"""Scores by products that are exact: the same bits for one decision and for many, on any processor.
+"""Exact scores: means and quadratic forms of x by products that are exact, the same bits for one decision and for many,
+on any processor.
 
 x is on the 2⁻¹² grid with |x| ≤ 1. Coefficients are rounded once, when a posterior is made ready, to a grid that leaves
 every product with x and every partial sum a float64: 41 − ⌈log₂ d⌉ bits below the largest of their arm (or pair of
@@ -21,7 +22,9 @@ _ROWS = 128  # of a batch at a time, so that they stay in a cache
 
 
 class ScoreForms(NamedTuple):
-    """Means m_a and quadratic forms G_j on their grids, and what rounds G_j x."""
+    """Forms for scores: means m_a and quadratic forms G_j on their grids, stacked for one product, and what rounds G_j
+    x.
+    """
 
     stacked: Array  # (q·d + k, d): G_1 … G_q, m_1 … m_k
     k: int
@@ -29,7 +32,7 @@ class ScoreForms(NamedTuple):
     sharp: Array  # (q·d,): adding and subtracting it rounds
 
     def one(self, x: Array) -> tuple[Array, Array]:
-        """(x·m_a (k,), x'G_j x (q,)) of x (d,)."""
+        """Values at one x (d,): x·m_a (k,) and x'G_j x (q,), exact."""
         stacked, k, d, sharp = self
         product = stacked.dot(x)
         inner = product[:-k]
@@ -38,7 +41,7 @@ class ScoreForms(NamedTuple):
         return product[-k:], inner.reshape(-1, d).dot(x)
 
     def many(self, x: Array) -> tuple[Array, Array]:
-        """(x·m_a (n, k), x'G_j x (n, q)) of x (n, d)."""
+        """Values at n rows x (n, d): x·m_a (n, k) and x'G_j x (n, q), the bits of `one`."""
         stacked, k, d, sharp = self
         means, spread = np.empty((len(x), k)), np.empty((len(x), len(sharp) // d))
         for start in range(0, len(x), _ROWS):
@@ -51,7 +54,9 @@ class ScoreForms(NamedTuple):
 
 
 def forms(means: Array, quadratic: Array) -> ScoreForms:
-    """Of means (k, d) and symmetric quadratic forms (q, d, d)."""
+    """Forms of means (k, d) and symmetric quadratic forms (q, d, d), rounded to their grids; made once for each
+    posterior.
+    """
     k, d = means.shape
     bits = digits(d)
     coefficients = on_grid(quadratic, bits, (1, 2)).reshape(-1, d)
@@ -61,29 +66,31 @@ def forms(means: Array, quadratic: Array) -> ScoreForms:
 
 
 def digits(d: int) -> int:
-    """Bits that coefficients of d features may have."""
+    """Number of bits that coefficients of d features may have so that every sum of products with x is exact."""
     return DIGITS - int(X_GRID).bit_length() + 1 - (d - 1).bit_length()
 
 
 def on_grid(values: Array, bits: int, axis: tuple[int, ...]) -> Array:
-    """Values rounded to multiples of 2⁻ᵇⁱᵗˢ of a power of two above the largest along the axes."""
+    """Values rounded to multiples of 2⁻ᵇⁱᵗˢ of a power of two above the largest along the axes; the same shape."""
     unit = np.ldexp(1.0, exponents(values, axis) - bits)
     return np.asarray(np.rint(values / unit) * unit, dtype=np.float64)
 
 
 def rounder(reach: Array, bits: int) -> Array:
-    """What to add and subtract so that numbers of size up to the largest of `reach` (q, m) are rounded so, (q,)."""
+    """Numbers (q,) to add and subtract so that values of size up to the largest of `reach` (q, m) are rounded to `bits`
+    bits.
+    """
     return np.asarray(np.ldexp(1.5, exponents(reach, 1)[:, 0] + (DIGITS - 1 - bits)), dtype=np.float64)
 
 
 def upper(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Arms a ≤ b of every pair."""
+    """Index arrays (k(k + 1)/2,) of the arms a ≤ b of every pair."""
     rows, columns = np.triu_indices(k)
     return rows, columns
 
 
 def places(k: int) -> NDArray[np.intp]:
-    """(k, k): which pair of `upper` two arms are."""
+    """Matrix (k, k) of pair indices: which pair of `upper` two arms are."""
     found = np.zeros((k, k), dtype=np.intp)
     a, b = upper(k)
     found[a, b] = found[b, a] = np.arange(len(a))

@@ -1,12 +1,13 @@
-"""Actions that come with the request: each brings features of its own, and one model is shared by all of them.
+"""Shared policy, for actions that come with the request: each brings features of its own, and one model is shared by
+all of them.
 
     z(x, a) = θ·φ(x, a),   φ = (1, context features, action features, action × context)
 
 Features are hashed (Weinberger et al. 2009), the same in every process and version: see `HashedFeatures`. Names need no
-declaration, actions may be new in every request, and what
-one action taught speaks of every action like it. Scores of one request share θ, so propensities are joint (`orthant`).
-The likelihood is logistic, also for rewards between 0 and 1 (Papke & Wooldridge 1996), learned by assumed density
-filtering: `Belief` has one arm here, whose x is the φ of the action that was taken.
+declaration, actions may be new in every request, and what one action taught speaks of every action like it. Scores of
+one request share θ, so propensities are joint (`bandit.propensity.correlated`). The likelihood is logistic, also for
+rewards between 0 and 1 (Papke & Wooldridge 1996), learned by assumed density filtering: `Belief` has one arm here,
+whose x is the φ of the action that was taken.
 
 Shapes: K actions of one request, D hashed columns.
 """
@@ -45,7 +46,9 @@ ONE = ArmEconomics(("taken",), ("none",), np.ones(1), np.zeros(1))
 
 
 class Action(NamedTuple):
-    """One thing that may be shown, and what is known of it: feature objects, nested as the caller likes."""
+    """Action that came with a request: its id, and what is known of it as feature objects, nested as
+    the caller likes.
+    """
 
     id: str
     features: Objects = ()
@@ -54,8 +57,11 @@ class Action(NamedTuple):
 class Shared(
     msgspec.Struct, AssumedDensityPolicy, frozen=True, tag="shared", tag_field="name", forbid_unknown_fields=True
 ):
-    """Sds are in logits: of the common rate, and of what all features of a context, or of an action, or all pairs of
-    them do together. columns: D. alpha: scale of the posterior sd.
+    """Shared logistic Thompson sampling, `policy = { name = "shared" }`, for rankings (`api.decisions.ranking`).
+
+    Fields: sds are in logits: of the common rate, and of what all features of a context, or of an action, or all pairs
+    of them do together. `prior_mean`: expected reward before any data. `columns`: D. `alpha`: scale of the posterior
+    sd.
     """
 
     prior_mean: Rate = 0.1
@@ -68,17 +74,21 @@ class Shared(
 
     @property
     def meaning(self) -> tuple[float, ...]:
-        """What the columns of φ depend on: old sums say nothing under another one."""
+        """Parameters that the columns of φ depend on: old sums say nothing under another value, so
+        `Stage.learning_digest` holds it.
+        """
         return (self.columns, self.context_sd, self.action_sd, self.pair_sd)
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:  # noqa: ARG002
-        """One block that every action reads; the scales of feature groups are in φ."""
+        """Layout of one block that every action reads; the scales of feature groups are in φ."""
         precision, mean = np.ones(d), np.zeros(d)
         precision[0], mean[0] = 1.0 / (self.base_sd * self.base_sd), arithmetic.logit(self.prior_mean)
         return Layout(d, ((0,),), precision, mean)
 
     def encode(self, context: Objects, actions: Sequence[Action]) -> Array:
-        """φ (K, D) on the 2⁻¹² grid, within [−1, 1]. InvalidRequest for what is no feature, naming it."""
+        """Features φ (K, D) of K actions on the 2⁻¹² grid, within [−1, 1]. Raises InvalidRequest for no or too many
+        actions, for an id that is there twice, and for what is no feature, naming it.
+        """
         _check(actions)
         about = _hashed(list(_flat(context, "contextFeatures")), "contextFeatures")
         phi = np.zeros((len(actions), self.columns))
@@ -92,13 +102,13 @@ class Shared(
         return np.asarray(np.rint(np.clip(phi, -1.0, 1.0) * X_GRID) / X_GRID, dtype=np.float64)
 
     def posterior(self, belief: Belief, arms: ArmEconomics = ONE) -> "SharedPosterior":  # noqa: ARG002
-        """The posterior of θ."""
+        """Posterior of θ given a belief of one row; `arms` is ignored."""
         found = hierarchy.posterior(self.layout(ONE, belief.shift.shape[1]), belief)
         return shared(found.mean, found.covariance, self.alpha)
 
 
 class SharedPosterior(NamedTuple):
-    """N(mean (D,), covariance (D, D)) on the grids of `products`; α scales its sd."""
+    """Posterior N(mean (D,), covariance (D, D)) of θ on the grids of `quadratic_forms`; α scales its sd."""
 
     mean: Array
     covariance: Array
@@ -106,7 +116,9 @@ class SharedPosterior(NamedTuple):
     alpha: float
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
-        """Joint propensities of K actions, x their φ (K, D); exactly 0 if ineligible."""
+        """Scores of K actions, x their φ (K, D), with joint propensities (K,); exactly 0 if ineligible. Raises
+        PropensityError as `correlated`.
+        """
         z, half = x @ self.mean, x @ self.covariance
         spread = ((half + self.sharp) - self.sharp) @ x.T
         spread = 0.5 * (spread + spread.T)
@@ -118,13 +130,17 @@ class SharedPosterior(NamedTuple):
         return Scores(mean, at * (1.0 - at) * self.alpha * np.sqrt(variance), p)
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
-        """`choose` for n requests of K actions each, x (n, K, D); every part is (n, K)."""
+        """Scores of n requests of K actions each, x (n, K, D): `choose` for each; every part is (n, K). Raises
+        PropensityError as `correlated`.
+        """
         rows = [self.choose(phi, may) for phi, may in zip(x, eligible, strict=True)]
         return Scores(*(np.array([row[i] for row in rows]) for i in range(3)))
 
 
 def shared(mean: Array, covariance: Array, alpha: float) -> SharedPosterior:
-    """The posterior of θ, made ready: every product with φ is exact."""
+    """Posterior of θ from mean (D,) and covariance (D, D), made ready: rounded so that every product
+    with φ is exact.
+    """
     bits = quadratic_forms.digits(len(mean))
     grid = quadratic_forms.on_grid(covariance, bits, (0, 1))
     sharp = float(quadratic_forms.rounder(np.abs(grid).sum(axis=1)[None], bits)[0])
@@ -132,12 +148,12 @@ def shared(mean: Array, covariance: Array, alpha: float) -> SharedPosterior:
 
 
 def least(floor: float, eligible: Mask) -> float:
-    """The floor of each of so many actions: as declared, but together a fifth of the probability at most."""
+    """Floor for each of the eligible actions: as declared, but together a fifth of the probability at most."""
     return min(floor, 0.2 / int(np.count_nonzero(eligible)))
 
 
 def taken(n: int) -> NDArray[np.intp]:
-    """The arm of n learned rows."""
+    """Arm indices (n,) of n learned rows: all 0, because a shared belief has one row."""
     return np.zeros(n, dtype=np.intp)
 
 
@@ -180,7 +196,7 @@ def _leaves(value: Any, name: str, path: str, depth: int) -> Iterator[tuple[str,
 
 
 class HashedFeatures(NamedTuple):
-    """n features as numbers of 64 bits, and their values.
+    """Hashed features: n features as numbers of 64 bits, and their values.
 
     A name is hashed by BLAKE2b (8 bytes, big-endian). The number h of a feature in its group g, and of the pair of an
     action's a with a context's c, is
@@ -195,16 +211,18 @@ class HashedFeatures(NamedTuple):
     value: Array  # (n,)
 
     def of(self, group: np.uint64) -> "HashedFeatures":
-        """The same features, told from those of other groups."""
+        """Features with their numbers mixed with a group's, so that they differ from those of other groups."""
         return HashedFeatures(_mixed(self.number + group), self.value)
 
     def paired(self, other: "HashedFeatures") -> "HashedFeatures":
-        """Every pair with another's features."""
+        """Features of every pair with another's features, (n·m,): numbers mixed, values multiplied."""
         pairs = _mixed(_mixed(self.number)[:, None] + other.number)
         return HashedFeatures(pairs.ravel(), np.outer(self.value, other.value).ravel())
 
     def add(self, row: Array, sd: float) -> None:
-        """Add them to φ (D,): their prior sd together is `sd`, however many there are."""
+        """Add the features to one row φ (D,), in place: their prior sd together is `sd` (logits), however many there
+        are.
+        """
         at = 1 + ((self.number >> np.uint64(1)) % np.uint64(len(row) - 1)).astype(np.intp)
         sign = np.where(self.number & np.uint64(1), 1.0, -1.0)
         np.add.at(row, at, sign * self.value * (sd / np.sqrt(max(len(at), 1))))

@@ -1,6 +1,6 @@
-"""Rows of a batch that can be computed together: those of as many arms.
+"""Batching: rows of a batch that can be computed together are those of as many arms.
 
-Shapes: n rows, k arms, m arms of one row that count.
+Shapes: n rows, k arms, m arms of one row that count. Used by `gaussian_many` and `correlated_many`.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,9 @@ Rows = NDArray[np.intp]
 
 
 def by_number(live: NDArray[np.bool_]) -> Iterator[tuple[int, Rows, Rows]]:
-    """(m, rows (r,), arms (r, m) in ascending order) for every number m ≥ 1 of `live` (n, k) arms that a row has."""
+    """Groups of rows by how many arms of `live` (n, k) they have: for every number m ≥ 1 that occurs, (m, rows (r,),
+    arms (r, m) in ascending order).
+    """
     number = live.sum(axis=1)
     order = np.argsort(~live, axis=1, kind="stable")
     for m in np.unique(number[number > 0]).tolist():
@@ -21,7 +23,7 @@ def by_number(live: NDArray[np.bool_]) -> Iterator[tuple[int, Rows, Rows]]:
 
 
 def pieces(rows: Rows, size: int) -> Iterator[Rows]:
-    """`rows` in pieces of at most `size`; one row alone comes twice.
+    """`rows` in pieces of at most `size`, to bound memory; one row alone comes twice.
 
     Sums over the other axes of an array that is one wide would be taken in another order, and end in other bits.
     """

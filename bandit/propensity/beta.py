@@ -1,9 +1,10 @@
-"""P(arm wins) for independent Beta posteriors, by quadrature with + − × ÷ √ only: the same bits on every processor.
+"""Thompson-sampling propensities for independent Beta posteriors: P(arm wins), by quadrature with + − × ÷ √ only, the
+same bits on every processor.
 
 Each arm brings panels at its own scale: in log odds, where a Beta density is log-concave and nearly normal, at
-multiples of its width there, and further out for its exponential tails. Distribution functions are running integrals
-of the densities over the same panels, and each density is divided by its own whole integral, so that no Beta function
-is needed. Shapes: k arms.
+multiples of its width there, and further out for its exponential tails. Distribution functions are running integrals of
+the densities over the same panels, and each density is divided by its own whole integral, so that no Beta function is
+needed. Shapes: k arms.
 """
 
 import numpy as np
@@ -19,10 +20,11 @@ _FALL = 32.0  # logs that a density falls by in its tails
 
 
 def wins(a: Array, b: Array, gain: Array, cost: Array) -> Array:
-    """P(gain_a·B_a − cost_a is the largest) for independent B_a ~ Beta(a_a, b_a), gain > 0, a and b ≥ 1.
+    """Win probabilities P(gain_a·B_a − cost_a is the largest), (k,), for independent B_a ~ Beta(a_a, b_a), gain > 0, a
+    and b ≥ 1; all arguments (k,), gain and cost in units of the reward range.
 
     Error ≤ 1e-7 absolute over the stress suite. Below a or b = 1 a density has no bound, and no such promise is made.
-    Raises PropensityError when Σp stays away from 1.
+    Raises PropensityError when Σp stays away from 1 by more than TOLERANCE after refinement.
     """
     if len(a) == 1:
         return np.ones(1)

@@ -1,4 +1,5 @@
-"""P(arm wins) for correlated Gaussian scores: arms that share what was learned have scores that move together.
+"""Thompson-sampling propensities for correlated Gaussian scores: arms that share what was learned have scores that move
+together.
 
 Shapes: k arms. For k = 2 a closed form. For k ≥ 3, arm a wins iff all differences S_a − S_j are positive: an orthant
 probability, by Genz's separation of variables (Genz 1992) with the variables in Gibson's order, over fixed quasi-random
@@ -50,11 +51,12 @@ _BLOCK, _TOGETHER = 64, 768  # points and arms of a batch at a time, so that it 
 
 
 def correlated(mean: Array, covariance: Array) -> Array:
-    """P(S_a is the largest) for S ~ N(mean (k,), covariance (k, k)); sums to 1.
+    """Win probabilities P(S_a is the largest), (k,), for S ~ N(mean (k,), covariance (k, k)); they sum to 1.
 
     Total variation from the truth ≤ 3e-3 up to k = 8 over the stress suite of
     tests/bandit/propensity/test_correlated.py, 4e-3 the worst of hundreds of other random laws; to rounding for k = 2.
-    PropensityError for values that no normal law has, and when Σp before division by it is off by more than ALARM.
+    Raises PropensityError for values that no normal law has, for more than 64 arms that can win, and when Σp before
+    division by it is off by more than ALARM.
     """
     k = len(mean)
     if not math.isfinite(float(mean.sum()) + float(covariance.sum())):
@@ -95,9 +97,10 @@ def _divided(p: Array, m: Array) -> Array:
 
 
 def correlated_many(mean: Array, covariance: Array, eligible: NDArray[np.bool_]) -> Array:
-    """`correlated` of n decisions, each over its own eligible arms: mean and result (n, k), covariance (n, k, k).
+    """Win probabilities of n decisions, each over its own eligible arms: mean, eligible and result (n, k), covariance
+    (n, k, k); 0 where ineligible.
 
-    The bits of `correlated`, whatever the other rows. PropensityError as `correlated`.
+    The bits of `correlated` in every row, whatever the other rows. Raises PropensityError as `correlated`.
     """
     n, k = mean.shape
     if not np.isfinite(np.where(eligible, mean, 0.0)).all() or not np.isfinite(covariance).all():

@@ -1,20 +1,13 @@
-"""Probabilities over arms: P(arm wins one posterior draw), the floor, their grid, and the draw.
+"""Thompson-sampling propensities for independent Gaussian scores: P(arm wins one posterior draw).
 
-Shapes: k arms. Every function takes and returns float64 arrays of shape (k,) unless it says otherwise.
-
-The arm is drawn *from* the returned vector, so what is logged is the probability of the draw whatever
-error the integration has; the error only says how faithful the policy is to Thompson sampling. What is drawn from are
-multiples of 2⁻²⁴ that sum to 1 exactly. All of it is + − × ÷ √ in a fixed order: the same bits on every processor.
+Shapes: k arms. Functions take and return float64 arrays of shape (k,), or (n, k) where a name ends in `_many`. All of
+it is + − × ÷ √ in a fixed order: the same bits on every processor.
 
 Sources: the trapezoidal rule of entire integrands (Trefethen & Weideman 2014) while widths are alike; composite
-Gauss–Legendre on arm-centred panels where they are not, because one common grid fails when posteriors differ in width;
-the floor is the KL projection onto {p ≥ ε}; the grid by the method of the largest remainder (Hamilton's).
+Gauss–Legendre on arm-centred panels where they are not, because one common grid fails when posteriors differ in width.
 """
 
-import hashlib
 import math
-from bisect import bisect_right
-from itertools import accumulate, compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +34,14 @@ _LOG_FOUR = 1.3862943611198906
 _BREAKS = np.array([-8.0, -5.5, -3.5, -1.75, 0.0, 1.75, 3.5, 5.5, 8.0])
 _FINE = np.arange(-8.0, 8.1, 1.0)
 _TAIL = 8.3  # the normal tail beyond is 5e-17
-_TINY = 1e-300
-
-UNITS = 2**24
-"""What is drawn from are whole numbers of 1/UNITS."""
-
-_SHARP = 384.0  # p + 384 is p on a grid of 2⁻⁴⁴: sums of such are exact, in any order
 
 
 def gaussian(mean: Array, sd: Array) -> Array:
-    """P(S_a is the largest) for independent S_a ~ N(mean_a, sd_a²), sd > 0.
+    """Win probabilities P(S_a is the largest), (k,), for independent S_a ~ N(mean_a, sd_a²), mean and sd (k,), sd > 0.
 
-    Error ≤ 1e-8 absolute over the stress suite of tests/bandit/propensity/test_propensity.py, up to k = 20.
-    Raises PropensityError when Σp stays away from 1, or for values that no normal law has.
+    Error ≤ 1e-8 absolute over the stress suite of tests/bandit/propensity/test_propensity.py, up to k = 20. Policies
+    call it once for each decision, over eligible arms only. Raises PropensityError when Σp stays away from 1 by more
+    than TOLERANCE, or for values that no normal law has: it is never renormalised away.
     """
     m, s = mean.tolist(), sd.tolist()  # k is small: plain floats are faster than arrays
     if not (abs(sum(m)) <= _WIDEST and sum(s) <= _WIDEST and min(s) >= _NARROWEST):
@@ -153,10 +141,11 @@ def _thinned(breaks: Array, low: float, high: float, apart: float) -> Array:
 
 
 def gaussian_many(mean: Array, sd: Array, eligible: Mask) -> Array:
-    """`gaussian` of n decisions, each over its own eligible arms; everything is (n, k), the result 0 where ineligible.
+    """Win probabilities of n decisions, each over its own eligible arms; everything is (n, k), the result 0 where
+    ineligible.
 
-    The bits of `gaussian`, whatever the other rows.
-    PropensityError as `gaussian`.
+    The bits of `gaussian` in every row, whatever the other rows. Raises PropensityError as `gaussian`, for all rows if
+    one of them fails.
     """
     m, s = np.where(eligible, mean, 0.0), np.where(eligible, sd, 1.0)
     if not ((np.abs(m.sum(axis=1)) <= _WIDEST) & (s.sum(axis=1) <= _WIDEST) & (s.min(axis=1) >= _NARROWEST)).all():
@@ -216,106 +205,3 @@ def _grids(m: Array, s: Array) -> tuple[Array, Array, NDArray[np.intp]]:
     low = np.where((low < start) & (start <= m.min(axis=1)), start, low)
     count = (high - low) / step + 2.0
     return low, step, np.where(count <= _LONGEST, count, 0.0).astype(np.intp)
-
-
-def apportioned(p: Array, floor: float, eligible: Mask) -> Array:
-    """What is drawn from: p floored, in whole numbers of 1/UNITS that sum to 1 exactly, none below the floor.
-
-    The floor is rounded up to the grid, so nobody is below it; where the floors of all together are all there is, it is
-    1/UNITS below at most. Then largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or
-    more. 0 where ineligible; an arm that may be shown has 0 only without a floor. PropensityError as `floored`.
-    """
-    may = eligible.tolist()
-    scaled = [v * UNITS for v in _lifted(p.tolist(), _least(floor, sum(may)), may)]
-    units = [int(v) for v in scaled]
-    missing = UNITS - sum(units)
-    if missing:
-        lost = [v - u for u, v in zip(units, scaled)]  # noqa: B905
-        for _ in range(missing):
-            most = lost.index(max(lost))
-            units[most] += 1
-            lost[most] = -1.0
-    return np.array([u / UNITS for u in units])
-
-
-def _least(floor: float, many: int) -> float:
-    """The floor of `many` arms on the grid."""
-    return min(math.ceil(floor * UNITS), UNITS // many) / UNITS
-
-
-def apportioned_many(p: Array, floor: float, eligible: Mask) -> Array:
-    """`apportioned` of n rows (n, k): the same bits, whatever the other rows."""
-    most = UNITS // eligible.sum(axis=1, keepdims=True)
-    scaled = floored_many(p, np.minimum(math.ceil(floor * UNITS), most) / UNITS, eligible) * UNITS
-    units = np.floor(scaled)
-    missing = UNITS - units.sum(axis=1, keepdims=True)
-    order = np.argsort(units - scaled, axis=1, kind="stable")
-    np.put_along_axis(
-        units, order, np.take_along_axis(units, order, axis=1) + (np.arange(p.shape[1]) < missing), axis=1
-    )
-    return np.asarray(units / UNITS, dtype=np.float64)
-
-
-def floored(p: Array, floor: float, eligible: Mask) -> Array:
-    """KL projection of p onto {p_a ≥ floor for eligible a}: lift what is below, scale the rest down.
-
-    p sums to 1 within TOLERANCE (else PropensityError) and is 0 where ineligible; so is the result, exactly,
-    and it sums to 1 to rounding. Beats mixing with uniform: arms above the floor keep their odds.
-    """
-    return np.array(_lifted(p.tolist(), floor, eligible.tolist()))
-
-
-def _lifted(given: list[float], floor: float, may: list[bool]) -> list[float]:
-    """`floored` of plain floats."""
-    values = [(v + _SHARP) - _SHARP for v in given]
-    total = sum(values)
-    if not abs(total - 1.0) <= TOLERANCE:
-        raise PropensityError(f"Σp = {total!r}: the vector {values} is not a distribution")
-    above = values if all(may) else list(compress(values, may))
-    many, scale = len(above), 1.0 / total
-    while above and min(above) * scale < floor:
-        above = [v for v in above if v * scale >= floor]
-        scale = (1.0 - floor * (many - len(above))) / max(sum(above), _TINY)
-    lifted = [v * scale if v * scale > floor else floor for v in values]
-    return lifted if many == len(lifted) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)]
-
-
-def floored_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
-    """`floored` of n rows (n, k), each with a floor (n, 1) or all with one: the same bits, whatever the other rows."""
-    given, p = p, (p + _SHARP) - _SHARP
-    total = p.sum(axis=1, keepdims=True)
-    if not (np.abs(total - 1.0) <= TOLERANCE).all():
-        row = int(np.argmin(np.abs(total[:, 0] - 1.0) <= TOLERANCE))
-        raise PropensityError(f"Σp = {total[row, 0]!r}: row {row}, {given[row].tolist()}, is not a distribution")
-    many, above, scale = eligible.sum(axis=1, keepdims=True), eligible, 1.0 / total
-    while (falls := above & (p * scale < floor)).any():
-        above = above & ~falls
-        lifted = many - above.sum(axis=1, keepdims=True)
-        rest = np.maximum(np.where(above, p, 0.0).sum(axis=1, keepdims=True), _TINY)
-        scale = np.where(falls.any(axis=1, keepdims=True), (1.0 - floor * lifted) / rest, scale)
-    return np.where(eligible, np.maximum(p * scale, floor), 0.0)
-
-
-def draw(p: Array, u: float) -> int:
-    """The arm at u ∈ [0, 1) of the inverse CDF of p. An arm with p = 0 is never drawn."""
-    values = p.tolist()
-    cumulative = list(accumulate(values))
-    arm = bisect_right(cumulative, u * cumulative[-1])
-    while arm == len(values) or values[arm] == 0.0:  # u · Σp rounded up to Σp
-        arm -= 1
-    return arm
-
-
-def draw_many(p: Array, u: Array) -> NDArray[np.intp]:
-    """`draw` of n rows: p (n, k), u (n,) in [0, 1) → arms (n,). The same arms as `draw`'s."""
-    cumulative = np.cumsum(p, axis=1)
-    arm = (cumulative <= u[:, None] * cumulative[:, -1:]).sum(axis=1)
-    last = p.shape[1] - 1 - (p[:, ::-1] > 0.0).argmax(axis=1)  # u · Σp rounded up to Σp
-    return np.asarray(np.minimum(arm, last), dtype=np.intp)
-
-
-def unit(key: bytes, *parts: bytes) -> float:
-    """A number in [0, 1) that anyone with the key can recompute: keyed BLAKE2b of the parts, 53 bits."""
-    text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)  # lengths keep ("ab", "c") from ("a", "bc")
-    digest = hashlib.blake2b(text, digest_size=8, key=key).digest()
-    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53

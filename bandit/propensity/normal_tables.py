@@ -1,5 +1,5 @@
-"""Φ, φ and Φ⁻¹ of many numbers by tables and two terms of Taylor's series: + − × only, so that every processor ends in
-the same bits, and at less than half the cost of scipy's.
+"""Normal distribution by tables: Φ, φ and Φ⁻¹ of many numbers with two terms of Taylor's series: + − × only, so that
+every processor ends in the same bits, and at less than half the cost of scipy's.
 
 Absolute error of Φ ≤ 1e-10, of φ ≤ 4e-10, and of Φ⁻¹ ≤ 2e-8 for probabilities from 2⁻⁶⁴ to 1 − 2⁻⁵³; below, Φ⁻¹ ends at
 −9.2 (tests/bandit/propensity/test_normal_tables.py). One number decides by its own bits which entries it reads, so that
@@ -37,8 +37,8 @@ def _density(x: Array) -> Array:
 
 
 def law(x: Array) -> Array:
-    """Φ(x) to 1e-13 of itself, slowly: what the tables are made of. Middle: ½ + φ(x)(x + x³/3 + x⁵/15 + …); tail: φ(x)
-    over the continued fraction of Mills' ratio (Laplace).
+    """Distribution function Φ(x), elementwise, any shape, to 1e-13 of itself, slowly: what the tables are made of.
+    Middle: ½ + φ(x)(x + x³/3 + x⁵/15 + …); tail: φ(x) over the continued fraction of Mills' ratio (Laplace).
     """
     tail = np.maximum(np.abs(x), _TAIL)
     fraction = tail
@@ -77,7 +77,9 @@ _ROWS = list(zip(_BELOW.tolist(), _SLOPE.tolist(), _BEND.tolist(), strict=True))
 
 
 class Scratch(NamedTuple):
-    """Room for what comes between, of one shape; every function here overwrites all of it."""
+    """Scratch arrays of one shape for what comes between; every function here overwrites all of it. Not to be shared
+    between threads.
+    """
 
     cell: Index
     step: Array
@@ -85,12 +87,12 @@ class Scratch(NamedTuple):
 
 
 def scratch(shape: tuple[int, ...]) -> Scratch:
-    """Fresh room for arrays of that shape."""
+    """Fresh scratch arrays for inputs of that shape."""
     return Scratch(np.empty(shape, dtype=np.int64), np.empty(shape), np.empty(shape))
 
 
 def one(x: float) -> float:
-    """Φ(x), the bits of `below`."""
+    """Distribution function Φ(x) of one number, the bits of `below`."""
     x = min(max(x, -_END), _END)
     at = (x + _SHIFT) - _SHIFT
     step = x - at
@@ -99,7 +101,9 @@ def one(x: float) -> float:
 
 
 def below(x: Array, out: Array, room: Scratch) -> None:
-    """Φ(x) into `out`, which is not x. x is clipped to ±8.4 in place."""
+    """Distribution function Φ(x), elementwise, into `out`, which is not x, all of the shape of `room`. x is clipped to
+    ±8.4 in place.
+    """
     np.minimum(x, _HIGH, out=x)
     np.maximum(x, _LOW, out=x)
     _cells(x, room)
@@ -107,14 +111,18 @@ def below(x: Array, out: Array, room: Scratch) -> None:
 
 
 def both(x: Array, out: Array, density: Array, room: Scratch) -> None:
-    """Φ(x) into `out` and φ(x) into `density`, which are not x, for |x| ≤ 10⁹; beyond ±8.4 they are those of ±8.4."""
+    """Φ(x) into `out` and the density φ(x) into `density`, which are not x, all of the shape of `room`, for |x| ≤ 10⁹;
+    beyond ±8.4 they are those of ±8.4.
+    """
     _cells(x, room)
     _series(room.cell, room.step, (_BELOW, _SLOPE, _BEND), out, room.term)
     _series(room.cell, room.step, (_SLOPE, _FALL, _TWIST), density, room.term)
 
 
 def quantile(p: Array, out: Array, room: Scratch) -> None:
-    """Φ⁻¹(p) into `out`, which is not p, for p in [0, 1)."""
+    """Quantile function Φ⁻¹(p), elementwise, into `out`, which is not p, both of the shape of `room`,
+    for p in [0, 1).
+    """
     cell, step, term = room
     np.subtract(_ONE, p, out=step)
     np.minimum(p, step, out=step)  # Φ⁻¹(1 − p) = −Φ⁻¹(p)

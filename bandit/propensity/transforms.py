@@ -1,4 +1,5 @@
-"""Transforms of a probability vector, between the policy and the floor. Pure; sums kept.
+"""Transforms of a probability vector between the policy and the floor: top-two sampling and the ramp. Pure; sums are
+kept.
 
 Shapes: (k,) in, (k,) out; (n, k) of n rows where a name ends in `_many`, each row for itself.
 """
@@ -9,8 +10,8 @@ from bandit.arrays import Array
 
 
 def top_two(p: Array, beta: float) -> Array:
-    """Top-two Thompson sampling in closed form: the winner of a draw with probability `beta`, else the winner of a
-    draw that another arm wins (Russo 2020). It measures the two best arms more equally than Thompson sampling does.
+    """Top-two Thompson sampling in closed form, (k,): the winner of a draw with probability `beta`, else the winner of
+    a draw that another arm wins (Russo 2020). It measures the two best arms more equally than Thompson sampling does.
 
         p_k (β + (1 − β) Σ_{j≠k} p_j / (1 − p_j))
 
@@ -20,7 +21,9 @@ def top_two(p: Array, beta: float) -> Array:
 
 
 def top_two_many(p: Array, beta: float) -> Array:
-    """`top_two` of n rows, the same bits."""
+    """Top-two propensities of n rows p (n, k): `top_two` of each, the same bits. A row in which one arm is sure comes
+    back unchanged.
+    """
     rest = _others(p)
     sure = rest.min(axis=1, keepdims=True) <= 0.0
     odds = _others(p / np.where(sure, 1.0, rest))
@@ -39,7 +42,9 @@ def _others(values: Array) -> Array:
 
 
 def ramp(p: Array, share: float) -> Array:
-    """The policy decides for `share` of the traffic, the rest gets no nudge (the first arm). Also of rows (n, k)."""
+    """Ramped propensities: the policy decides for `share` of the traffic, the rest gets no nudge (the first arm). p
+    (k,) or rows (n, k), the result likewise.
+    """
     ramped = share * p
     ramped[..., 0] += 1.0 - share
     return ramped

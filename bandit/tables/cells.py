@@ -1,7 +1,7 @@
-"""What one cell of a table means: missing, a number, true or false, a time, or text.
+"""Cells: what one cell of a table means: missing, a number, true or false, a time, or text.
 
-A number may have a decimal comma and groups of thousands: `1.234,5`, `1,234.5`, X forms can be
-read in two ways, `1,234` and `1.234`: `mark` says which decimal mark the column has, `evidence` what a cell tells.
+A number may have a decimal comma and groups of thousands: `1.234,5`, `1,234.5`. Two forms can be read in two ways,
+`1,234` and `1.234`: `mark` says which decimal mark the column has, `evidence` what a cell tells.
 """
 
 import re
@@ -30,22 +30,24 @@ _MINUTE = 60_000_000  # µs
 
 
 def missing(cell: str) -> bool:
-    """Whether the cell says that there is no value."""
+    """Whether the cell says that there is no value: one of the words in MISSING, in any case."""
     return cell.lower() in MISSING
 
 
 def unnamed(cell: str) -> bool:
-    """As `missing`, for names of arms and classes: `none` in lower case is the name of "no nudge"."""
+    """Whether the cell names nothing: as `missing`, but for names of arms and classes, where `none` in lower case is
+    the name of "no nudge".
+    """
     return cell != "none" and missing(cell)
 
 
 def ambiguous(cell: str) -> bool:
-    """Whether its one comma or point may be a decimal mark or part thousands: `1,234`."""
+    """Whether the cell's one comma or point may be a decimal mark or part thousands: `1,234`."""
     return _EITHER.fullmatch(cell) is not None
 
 
 def evidence(cell: str) -> str:
-    """The decimal mark, "." or ",", of a number that can be read in one way only; "" for any other cell."""
+    """Decimal mark, "." or ",", that a number tells which can be read in one way only; "" for any other cell."""
     if ambiguous(cell):
         return ""
     for pattern, thousands, mark in ((_BY_COMMA, ",", "."), (_BY_POINT, ".", ",")):
@@ -59,7 +61,9 @@ def evidence(cell: str) -> str:
 
 
 def number(cell: str, mark: str = ".") -> float | None:
-    """The number in a cell, in units; None if it is none. `mark`: the decimal mark where a cell could mean either."""
+    """Number in a cell; None if the cell is none. `mark`: the decimal mark where the cell could mean either. May be
+    infinite, never NaN.
+    """
     text = cell.replace("\u2212", "-")
     if _EITHER.fullmatch(text):
         text = text.replace(mark, "#").replace(",", "").replace(".", "").replace("#", ".")
@@ -83,7 +87,9 @@ def numeric(cell: str) -> bool:
 
 
 def boolean(cell: str) -> bool | None:
-    """True or false in words, as spreadsheets of some languages write them, or as 1 and 0; None if it is neither."""
+    """Boolean in a cell: in words, as spreadsheets of some languages write them, or as 1 and 0; None if the cell is
+    neither.
+    """
     word = cell.lower()
     if word in _TRUE or word in ("1", "1.0"):
         return True
@@ -91,7 +97,9 @@ def boolean(cell: str) -> bool | None:
 
 
 def instant(cell: str) -> int | None:
-    """µs since 1970 of an ISO 8601 time, in UTC where it names no zone; None if it is none."""
+    """Time in a cell, in µs since 1970, of an ISO 8601 text, taken as UTC where it names no zone; None if the cell is
+    none.
+    """
     match = _TIME.fullmatch(cell)
     if match is None:
         return None
@@ -109,15 +117,17 @@ def instant(cell: str) -> int | None:
 
 
 class DecimalMarks(NamedTuple):
-    """The decimal mark of each column, and the places of columns with commas where nothing in the file tells it."""
+    """Decimal mark of each column, and in `guessed` the indices of columns with commas where nothing in the file tells
+    it.
+    """
 
     marks: tuple[str, ...]
     guessed: tuple[int, ...] = ()
 
 
 def marks_of(rows: Iterable[Sequence[str]], width: int, separator: str) -> DecimalMarks:
-    """The decimal mark of each of `width` columns: what most of its cells that can be read in one way only tell, else
-    what those of all columns tell. Where nothing tells, a comma is decimal unless commas separate the cells.
+    """Decimal marks of `width` columns: what most of a column's cells that can be read in one way only tell, else what
+    those of all columns tell. Where nothing tells, a comma is decimal unless commas separate the cells.
     """
     told, unsure = ([{".": 0, ",": 0} for _ in range(width)] for _ in range(2))
     for cells in rows:
@@ -142,7 +152,8 @@ def _mark(found: dict[str, int], unsure: dict[str, int], whole: str, separator: 
 
 
 def numbers(cells: Sequence[str], mark: str = ".", *, words: bool = False) -> tuple[NDArray[np.float64], list[int]]:
-    """(values (n,), places of cells that are neither numbers nor missing). NaN where there is no number.
+    """Numbers of a column: values (n,), NaN where there is none, and the indices of cells that are neither numbers nor
+    missing.
 
     `words`: true and false, yes and no count as 1 and 0.
     """

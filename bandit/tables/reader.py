@@ -1,10 +1,14 @@
-"""Tables in text files, as spreadsheets and databases write them: one reader for every command.
+"""Table reader: tables in text files, as spreadsheets and databases write them; one reader for every command.
 
 Found out from the file: its encoding (UTF-8 or UTF-16 with or without a byte order mark, else Windows-1252, which is
 said), gzip or not, the separator (comma, semicolon, tab, pipe, or blanks), and the decimal mark of every column. What
 cannot be used is refused by `FILE:LINE`. The file is streamed: nothing here holds more than a row.
 
 The reader opens nothing: whoever calls it hands it a function that does.
+
+    table = read("log.csv", lambda: path.open("rb"))
+    at = table.place("reward")
+    rewards = [row.cells[at] for row in table.rows()]
 """
 
 import codecs
@@ -43,14 +47,16 @@ _BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, UnicodeError)
 
 
 class TableRow(NamedTuple):
-    """Cells without surrounding blanks, and the line of the file on which they begin."""
+    """Row of a table: its cells without surrounding blanks, and the line of the file, from 1, on which they begin."""
 
     line: int
     cells: list[str]
 
 
 class TextLayout(NamedTuple):
-    """A text file of rows: how it is written, and how to open it."""
+    """Layout of a text file of rows: its encoding and separator, notes on how it was read, and `opened`, the function
+    that opens it.
+    """
 
     name: str
     opened: Opened
@@ -59,7 +65,9 @@ class TextLayout(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[TableRow]:
-        """Every row from the first, all of one width. InvalidRequest names the line that has another."""
+        """Rows of cells from the first, all of one width; the file is opened anew on each call. Raises InvalidRequest,
+        which names the line that has another width.
+        """
         width = 0
         for row in _split(self):
             width = width or len(row.cells)
@@ -76,7 +84,11 @@ class TextLayout(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of a file under the names of their columns."""
+    """Table: the rows of a file under the names of their columns, and the decimal mark of each column.
+
+    Guarantees: immutable; rows are streamed, and the file has been passed over once, so that a line of another width
+    was found before anything is used.
+    """
 
     text: TextLayout
     names: tuple[str, ...]
@@ -85,20 +97,22 @@ class Table(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the file, as it was given."""
+        """Name of the file, as it was given; messages begin with it."""
         return self.text.name
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know about how the file was read."""
+        """Notes for a reader on how the file was read: a guessed encoding, a guessed decimal mark."""
         return self.text.notes
 
     def rows(self) -> Iterator[TableRow]:
-        """Without the line of names."""
+        """Rows of the table without the line of names; the file is opened anew on each call. Raises InvalidRequest as
+        `TextLayout.rows`.
+        """
         return islice(self.text.rows(), int(self.header), None)
 
     def place(self, column: str) -> int:
-        """Where the column is, from 0. InvalidRequest if it is not there, or twice."""
+        """Index of the column, from 0. Raises InvalidRequest if it is not there, or twice."""
         found = [j for j, name in enumerate(self.names) if name == column]
         if len(found) == 1:
             return found[0]
@@ -108,17 +122,19 @@ class Table(NamedTuple):
         raise refused(self.name, f"there is no column {column!r}", fix)
 
     def at(self, row: TableRow, column: str) -> str:
-        """Where a cell is, for messages."""
+        """Place of a cell for messages, `FILE:LINE: COLUMN`."""
         return f"{self.name}:{row.line}: {column}"
 
 
 def refused(field: str, problem: str, fix: str) -> InvalidRequest:
-    """The error for one problem."""
+    """InvalidRequest for one problem; callers raise it."""
     return InvalidRequest(Problem(field, problem, fix))
 
 
 def text_of(name: str, opened: Opened) -> TextLayout:
-    """Find out how the file of that name is written. InvalidRequest if it is no table."""
+    """Layout of the file of that name, found out from its first rows. Raises InvalidRequest if it is empty, an archive,
+    damaged, or not text.
+    """
     encoding, notes = _encoding(name, opened)
     text = TextLayout(name, opened, encoding, ",", notes)
     with _lines(text) as lines, _explained(name):
@@ -132,10 +148,10 @@ def text_of(name: str, opened: Opened) -> TextLayout:
 
 
 def table_of(text: TextLayout, *, header: bool = True, renamed: Mapping[str, str] | None = None) -> Table:
-    """The table in a text, by the names in its first line, or 1, 2, … without one.
+    """Table in a text, by the names in its first line, or 1, 2, … without one.
 
-    `renamed`: {our name: the file's}. InvalidRequest if a line has another number of cells than the first, or the file
-    has none of the names.
+    `renamed`: {our name: the file's}. Raises InvalidRequest if a line has another number of cells than the first, or
+    the file has none of the names.
     """
     first = next(text.rows())
     names = tuple(first.cells) if header else tuple(str(j + 1) for j in range(len(first.cells)))
@@ -155,7 +171,9 @@ def table_of(text: TextLayout, *, header: bool = True, renamed: Mapping[str, str
 
 
 def read(name: str, opened: Opened, renamed: Mapping[str, str] | None = None) -> Table:
-    """The table in a file whose first line names its columns. InvalidRequest."""
+    """Table in a file whose first line names its columns: `text_of`, then `table_of`. Raises
+    InvalidRequest as they do.
+    """
     return table_of(text_of(name, opened), renamed=renamed)
 
 

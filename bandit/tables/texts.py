@@ -4,7 +4,9 @@ from bandit.errors import CatalogueError, Problem
 
 
 def decoded(data: bytes, file: str) -> str:
-    """The text. CatalogueError if it is not UTF-8; `file` is for the message."""
+    """Text of a file's bytes, in UTF-8. Raises CatalogueError, with the line, for other bytes; `file` is for the
+    message.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,1 +1,1 @@
-"""Our policies beside other libraries': time and regret."""
+"""Comparison with other libraries: time of a decision, and regret on the same streams of people."""

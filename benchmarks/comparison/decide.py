@@ -1,9 +1,9 @@
-"""What a decision costs, ours and other libraries': µs for one decision, and µs for one settled row learned.
+"""Decision time, ours and other libraries': µs for one decision, and µs for one settled row learned.
 
     python -m benchmarks.comparison.decide [--quick]        from the repository's root; the peers are the extra `bench`
 
 A decision of ours is everything between a context and an arm: scores, exact propensities, the floor, the draw. A peer's
-is its own `predict` from the same array, with whatever the library needs to be handed a context (deciding_peers.py);
+is its own `predict` from the same array, with whatever the library needs to be handed a context (decision_peers.py);
 the probabilities that some of them give are part of that. A row learned is amortised over batches of 100: ours is the
 rows' sites, the sums of the belief, and the posterior made ready once; a peer that learns in batches gets the batch.
 
@@ -31,7 +31,8 @@ from bandit.arrays import Array
 from bandit.belief import Belief, add, empty, sites
 from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Linear, Logistic, Uniform
 from bandit.policies.protocol import ArmEconomics, Policy, Posterior
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw
+from bandit.propensity.floor import apportioned
 from benchmarks.comparison.decision_peers import VOWPAL, Contestant, SettledRows, peers
 
 K, D, FLOOR, ROWS, BATCH = 6, 16, 0.01, 2000, 100
@@ -47,7 +48,9 @@ POLICIES: dict[str, AnyPolicy] = {
 
 
 def world(k: int, d: int) -> Callable[[int, int], tuple[SettledRows, Array]]:
-    """(rows, seed) → a log of that many rows, and their true logits, of one world of k arms and d features."""
+    """Linear-logistic world of k arms and d features, as a function: (rows, seed) → a log of that many settled rows,
+    and their true logits (rows, k).
+    """
     rng = np.random.default_rng([k, d])
     theta = rng.normal(0, 0.8 / np.sqrt(d), (k, d))
     theta[:, 0] = rng.normal(-1.5, 0.3, k)
@@ -64,30 +67,34 @@ def world(k: int, d: int) -> Callable[[int, int], tuple[SettledRows, Array]]:
 
 
 def facts(k: int) -> ArmEconomics:
-    """No nudge, then nudges of two types; each reward is worth the same."""
+    """Economics of k arms for the policies: no nudge, then nudges of two types; each reward is worth the same, and
+    nothing costs anything.
+    """
     kinds = ("none", *("odd" if a % 2 else "even" for a in range(1, k)))
     return ArmEconomics(tuple(f"a{a}" for a in range(k)), kinds, np.ones(k), np.zeros(k))
 
 
 def learn(policy: Policy, belief: Belief, log: SettledRows) -> Belief:
-    """The belief with the log's rows added, as the learner does it."""
+    """Belief with the log's rows added, as the service's learner does it: the policy's sites, then their exact sum."""
     tau, nu = policy.sites(belief, facts(log.k), log.x, log.arm, log.reward)
     return add(belief, sites(log.k, log.x, log.arm, tau, nu, log.reward))
 
 
 def decision(posterior: Posterior, k: int) -> Callable[[Array], int]:
-    """Context → arm, as the engine does it."""
+    """Decision function of a posterior over k arms, all eligible: context x (d,) → arm index, as the engine does it,
+    floor and draw included.
+    """
     rng, everyone, floor = np.random.default_rng(0), np.ones(k, dtype=bool), min(FLOOR, 0.2 / k)
 
     def decide(x: Array) -> int:
-        p = gaussian.apportioned(posterior.choose(x, everyone).propensity, floor, everyone)
-        return gaussian.draw(p, rng.random())
+        p = apportioned(posterior.choose(x, everyone).propensity, floor, everyone)
+        return draw(p, rng.random())
 
     return decide
 
 
 def own(policy: AnyPolicy, log: SettledRows) -> Contestant:
-    """A policy of ours that has learned the log."""
+    """Contestant made of a policy of ours that has learned the log: its decision, and the update by further rows."""
     belief = learn(policy, empty(log.k, log.x.shape[1]), log)
     posterior = policy.posterior(belief, facts(log.k))
     return Contestant(
@@ -96,7 +103,9 @@ def own(policy: AnyPolicy, log: SettledRows) -> Contestant:
 
 
 def measured(tasks: Mapping[str, Callable[[Item], object]], items: Sequence[Item], rounds: int) -> dict[str, Array]:
-    """µs of processor time for one item in every round, the contestants in turn; a few items come before the clock."""
+    """Processor time in µs for one item in every round, (rounds,) by contestant, the contestants in turn; a few items
+    come before the clock starts.
+    """
     spent: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(rounds):
         for name, task in tasks.items():
@@ -110,7 +119,9 @@ def measured(tasks: Mapping[str, Callable[[Item], object]], items: Sequence[Item
 
 
 def contest(d: int, rounds: int) -> None:
-    """The table of one number of features."""
+    """Print the table of one number of features `d`: µs of every contestant and the ratio to Vowpal Wabbit, over that
+    many rounds.
+    """
     rows = world(K, d)
     log, contexts, fresh = rows(ROWS, 1)[0], list(rows(20, 2)[0].x), rows(BATCH, 3)[0]
     field: dict[str, Contestant] = {name: own(policy, log) for name, policy in POLICIES.items()}
@@ -133,12 +144,14 @@ def contest(d: int, rounds: int) -> None:
 
 
 def against(spent: dict[str, Array], name: str) -> str:
-    """Median ratio to Vowpal Wabbit in the same round."""
+    """Median over rounds of the ratio of a contestant's time to Vowpal Wabbit's in the same round, as text."""
     return f"{np.median(spent[name] / spent[VOWPAL]):.2f}" if VOWPAL in spent else "–"
 
 
 def grown(policy: AnyPolicy, k: int, d: int, n: int) -> Callable[[Array], int]:
-    """A policy that learned n rows; a logistic one at their true logits: a million filtered rows take minutes."""
+    """Decision function of a policy that learned n rows, for k arms and d features; a logistic one learns them at their
+    true logits, because filtering a million rows takes minutes.
+    """
     rows, belief = world(k, d), empty(k, d)
     for part in range(0, n, 50_000):
         log, z = rows(min(50_000, n - part), part)
@@ -151,7 +164,9 @@ def grown(policy: AnyPolicy, k: int, d: int, n: int) -> Callable[[Array], int]:
 
 
 def growth(what: str, sizes: Sequence[tuple[str, int, int, int]], rounds: int) -> None:
-    """µs of a decision at each size (label, k, d, rows)."""
+    """Print µs of a decision of each of our policies at each size (label, k arms, d features, rows learned), medians
+    over rounds.
+    """
     names = ("linear", "logistic", "hierarchical")
     spent: dict[str, list[float]] = {name: [] for name in names}
     print(f"\n{what}: median µs of one decision\n  {'':<14}" + "".join(f"{label:>10}" for label, *_ in sizes))
@@ -166,7 +181,7 @@ def growth(what: str, sizes: Sequence[tuple[str, int, int, int]], rounds: int) -
 
 
 def main() -> None:
-    """Print the tables."""
+    """Parse the arguments, print the tables of the contest and of growth to standard output."""
     parser = argparse.ArgumentParser(description="What a decision costs, ours and other libraries'.")
     parser.add_argument("--quick", action="store_true", help="a fifth of the rounds, and no more than 10⁵ rows")
     quick = parser.parse_args().quick

@@ -1,8 +1,8 @@
-"""Other people's libraries behind the two calls that benchmarks/comparison/decide.py times, each used as its own manual
-says.
+"""Peers for decision time: other people's libraries behind the two calls that benchmarks/comparison/decide.py times,
+each used as its own manual says.
 
-A peer learns the same log first. Its decision starts from the context as an array (d,) and ends with an arm or with
-the library's probabilities: whatever it takes to hand the context over (for Vowpal Wabbit a line of text, written and
+A peer learns the same log first. Its decision starts from the context as an array (d,) and ends with an arm or with the
+library's probabilities: whatever it takes to hand the context over (for Vowpal Wabbit a line of text, written and
 parsed) is part of it. Its update learns a batch of settled rows: (n, d), (n,), (n,).
 """
 
@@ -21,7 +21,7 @@ SEED = 7
 
 
 class SettledRows(NamedTuple):
-    """Settled rows: contexts (n, d), arms (n,) chosen uniformly, rewards (n,) 0 or 1."""
+    """Settled rows of a log: contexts x (n, d), arms (n,) chosen uniformly among k, rewards (n,) 0 or 1."""
 
     k: int
     x: Array
@@ -29,19 +29,21 @@ class SettledRows(NamedTuple):
     reward: Array
 
     def batch(self, n: int) -> "SettledRows":
-        """The first n rows."""
+        """First n rows of the log, as views; what one update learns."""
         return SettledRows(self.k, self.x[:n], self.arm[:n], self.reward[:n])
 
 
 class Contestant(NamedTuple):
-    """`decide` takes a context (d,); `update` learns a few rows more."""
+    """Contestant of the timing: `decide` takes a context (d,) and ends with an arm; `update` learns a few settled rows
+    more.
+    """
 
     decide: Callable[[Array], object]
     update: Callable[[SettledRows], object]
 
 
 def peers(log: SettledRows) -> Iterator[tuple[str, Contestant | None]]:
-    """Every peer, taught the log; None where its package is not installed."""
+    """Peers by name, each taught the log when it is asked for; None in place of one whose package is not installed."""
     for name, package, build in PEERS:
         try:
             module = import_module(package)
@@ -52,7 +54,7 @@ def peers(log: SettledRows) -> Iterator[tuple[str, Contestant | None]]:
 
 
 def line(x: Array) -> str:
-    """Vowpal Wabbit's text format."""
+    """Line of Vowpal Wabbit's text format for one context x (d,), without label."""
     return "| " + " ".join([f"f{i}:{v}" for i, v in enumerate(x.tolist())])
 
 

@@ -16,7 +16,8 @@ from scipy import special
 
 from bandit import features
 from bandit.arrays import Array
-from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Stage
 from bandit.guardrails import ClaimEvidence, eligible
 from bandit.policies.protocol import ArmEconomics
 from simulations import scenario
@@ -33,7 +34,13 @@ DECISIONS_PER_DAY = 500.0
 
 
 class Stream(NamedTuple):
-    """One app's traffic in order. `value` is the expected utility in units of the reward range."""
+    """Stream of traffic of one app, in order: n decisions at several stages, what each arm would bring, and what it is
+    worth.
+
+    `arms` and `dims`: economics and number of features of each stage. `stage` (n,), `x` (n, d), `eligible` and `reward`
+    (n, k). `value` (n, k) is the expected utility in units of the reward range, −∞ where not eligible. `hours` (n,) and
+    `delay` (n, k) are in hours; `declared`: the reward rate that a catalogue would declare, None if nobody knows it.
+    """
 
     name: str
     arms: tuple[ArmEconomics, ...]  # of each stage
@@ -48,19 +55,21 @@ class Stream(NamedTuple):
     declared: float | None = None  # reward rate that a catalogue would declare; None: nobody knows
 
     def regret(self, arm: NDArray[np.intp]) -> Array:
-        """Expected utility lost by each decision, (n,)."""
+        """Regret of each decision, (n,): expected utility lost against the best eligible arm, for arms (n,) chosen; in
+        units of the reward range.
+        """
         return np.asarray(self.value.max(axis=1) - self.value[np.arange(len(arm)), arm], dtype=np.float64)
 
 
 class Effects(NamedTuple):
-    """θ of env5: β (stages, d), ν (types, d), δ (stages, k, d). `no nudge` reads β alone."""
+    """Effects of env5, θ: β (stages, d), ν (types, d), δ (stages, k, d). `no nudge` reads β alone."""
 
     base: Array
     kind: Array
     own: Array
 
     def logits(self, stage: NDArray[np.intp], x: Array) -> Array:
-        """z (n, k); arms that a stage does not have get −∞."""
+        """Logits z (n, k) of n decisions at stages (n,) with x (n, d); arms that a stage does not have get −∞."""
         theta = np.full((len(STAGE_ARMS), max(STAGE_ARMS), x.shape[1]), np.nan)
         for s, k in enumerate(STAGE_ARMS):
             theta[s, :k] = self.base[s]
@@ -70,12 +79,12 @@ class Effects(NamedTuple):
 
 
 def kinds(s: int) -> list[int]:
-    """The type of each nudge of stage s: types recur across stages, and in the larger ones within."""
+    """Type of each nudge of stage s, as indices: types recur across stages, and in the larger ones within."""
     return [(s + a) % len(TYPES) for a in range(1, STAGE_ARMS[s])]
 
 
 def effects(rng: np.random.Generator) -> Effects:
-    """A draw of all effects from the prior."""
+    """Draw of all effects from the prior that env5 and `hierarchical` share; the generator is the caller's."""
     base_sd, effect_sd = np.full(D, BASE_SLOPE_SD), np.full(D, EFFECT_SLOPE_SD)
     base_sd[0], effect_sd[0] = BASE_SD, EFFECT_SD
     base = rng.normal(0.0, 1.0, (len(STAGE_ARMS), D)) * base_sd
@@ -85,20 +94,26 @@ def effects(rng: np.random.Generator) -> Effects:
 
 
 def env5(seed: int, n: int = 10_000, *, delayed: bool = False) -> list[Stream]:
-    """Five stages, 28 arms, the same effects throughout."""
+    """Environment env5: five stages, 28 arms, the same effects throughout; one stream of n decisions, `delayed`: with
+    rewards that come late.
+    """
     people, truth, chance = _generators(seed)
     return [_stream("env5", [(effects(truth), people.integers(0, 5, n))], people, chance, delayed)]
 
 
 def drift(seed: int, n: int = 20_000) -> list[Stream]:
-    """All effects are drawn again halfway: nothing learned before the break helps after it."""
+    """Environment with a break: all effects are drawn again halfway, so that nothing learned before the break helps
+    after it. n decisions.
+    """
     people, truth, chance = _generators(seed)
     parts = [(effects(truth), people.integers(0, 5, m)) for m in (n // 2, n - n // 2)]
     return [_stream("drift", parts, people, chance, False)]
 
 
 def launch(seed: int, n: int = 20_000) -> list[Stream]:
-    """The last stage, with eight arms, opens halfway, after decisions elsewhere; then all five share the traffic."""
+    """Environment with a launch: the last stage, with eight arms, opens halfway, after decisions elsewhere; then all
+    five share the traffic. n decisions.
+    """
     people, truth, chance = _generators(seed)
     found, before = effects(truth), n // 2
     parts = [(found, people.integers(0, 4, before)), (found, people.integers(0, 5, n - before))]
@@ -106,17 +121,21 @@ def launch(seed: int, n: int = 20_000) -> list[Stream]:
 
 
 def delay(seed: int, n: int = 10_000) -> list[Stream]:
-    """env5 with rewards hours or days late, by arm; after seven days silence is final."""
+    """Environment with delays: env5 with rewards hours or days late, by arm; after seven days silence is final. n
+    decisions.
+    """
     return env5(seed, n, delayed=True)
 
 
 def undelayed(seed: int, n: int = 10_000) -> list[Stream]:
-    """The people of `delay`, whose rewards are known at once: what lateness costs is the difference."""
+    """Environment of the people of `delay`, whose rewards are known at once: what lateness costs is the difference."""
     return [stream._replace(delay=np.zeros_like(stream.delay)) for stream in delay(seed, n)]
 
 
 def journey(seed: int, n: int = 4_000) -> list[Stream]:
-    """The rich stage of each of the five apps, in net value, in units of what a reward of that stage is worth."""
+    """Environment of the rich stage of each of the five apps, n decisions each, in net value, in units of what a reward
+    of that stage is worth.
+    """
     return [_journey(app, seed, n) for app in scenario.names()]
 
 

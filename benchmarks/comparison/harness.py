@@ -1,4 +1,4 @@
-"""One contestant on one stream: decide a batch with a frozen state, then learn from it."""
+"""Harness: one contestant on one stream; it decides a batch with a frozen state, then learns from it."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -14,19 +14,23 @@ Actions = NDArray[np.intp]
 
 
 class Agent(Protocol):
-    """What a contestant is asked. Rewards are 0 or 1; gains and costs of arms are in the stream it was made for."""
+    """Contestant's interface, what the harness asks of it. Rewards are 0 or 1; gains and costs of arms are in the
+    stream it was made for.
+    """
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """Arms for n people at one stage: x (n, d), eligible (n, k)."""
+        """Arms (n,) for n people at one stage, chosen with the present state: x (n, d), eligible (n, k)."""
         ...
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """Final outcomes of n decisions."""
+        """Learn the final outcomes of n decisions at one stage: x (n, d), arm (n,), reward (n,)."""
         ...
 
 
 class PendingOutcomes(NamedTuple):
-    """Decisions whose window is open. Ages and delays are shares of the window."""
+    """Decisions whose window is open, m of them, in columns: x (m, d) padded as in the stream, the others (m,). Ages
+    and delays are shares of the window; `delay` counts where `answered`.
+    """
 
     stage: NDArray[np.intp]  # (m,)
     x: Array  # (m, d) padded as in the stream
@@ -38,14 +42,16 @@ class PendingOutcomes(NamedTuple):
 
 @runtime_checkable
 class Provisional(Protocol):
-    """An agent that can use what is not final yet."""
+    """Interface of an agent that can also use what is not final yet, as the service does."""
 
     def overlay(self, pending: PendingOutcomes) -> None:
-        """Every open window, before each batch."""
+        """Take note of every decision whose window is open, before each batch; replaces what was noted before."""
         ...
 
     def late(self, stage: int, arm: Actions, delay: Array) -> None:
-        """How late the answers of decisions came whose windows closed."""
+        """Take note of how late the answers of n decisions came whose windows closed: arm (n,), delay (n,) as shares of
+        the window.
+        """
         ...
 
 
@@ -53,7 +59,8 @@ Make = Callable[[Stream, int], Agent]
 
 
 def run(agent: Agent, stream: Stream, batch: int | None = BATCH) -> Actions:
-    """The arms chosen, (n,). Rewards are known when the batch ends, or when their window does if they come late.
+    """Arms (n,) that an agent chose on a stream. Rewards are known when the batch ends, or when their window does if
+    they come late.
 
     batch None: a batch ends when the log has grown by 1 %.
     """

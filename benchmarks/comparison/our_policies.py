@@ -1,4 +1,4 @@
-"""This project's policies as contestants: the same posterior, propensities and draw as the service, in process."""
+"""Contestants made of this project's policies: the same posterior, propensities and draw as the service, in process."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ from bandit.policies.hierarchical import LogitPolicy
 from bandit.policies.hierarchy import Layout
 from bandit.policies.linear import Ridge
 from bandit.policies.protocol import ArmEconomics, Policy, Scores
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw_many
+from bandit.propensity.floor import floored_many
 from benchmarks.comparison import environments
 from benchmarks.comparison.environments import Stream
 from benchmarks.comparison.harness import Actions, Agent, Make, PendingOutcomes
@@ -27,9 +28,10 @@ TYPICAL = 22.0 / environments.WINDOW_HOURS  # the mean delay of `delay`, as a sh
 
 
 class StagePolicies:
-    """One policy over every stage, each with its own belief. No floor unless stated.
+    """Contestant with one policy over every stage, each with its own belief. No floor unless stated.
 
-    typical: the delay that is assumed before any answer was seen; None waits for windows to close.
+    typical: the delay, as a share of the window, that is assumed before any answer was seen; None waits for windows to
+    close.
     """
 
     def __init__(self, policy: Policy, stream: Stream, seed: int, floor: float = 0.0, typical: float | None = TYPICAL):
@@ -41,26 +43,28 @@ class StagePolicies:
         self.rng = np.random.default_rng([seed, 1])
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """Exact propensities, then the draw."""
+        """Arms (n,) by exact propensities, then the floor if there is one, then the draw: x (n, d), eligible (n, k)."""
         known = beliefs.add(self.belief[stage], self.open[stage])
         scores = self.policy.posterior(known, self.arms[stage]).choose_many(x, eligible)
         self.expected[stage] = scores
-        p = gaussian.floored_many(scores.propensity, self.floor, eligible)
-        return gaussian.draw_many(p, self.rng.random(len(x)))
+        p = floored_many(scores.propensity, self.floor, eligible)
+        return draw_many(p, self.rng.random(len(x)))
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """One site for each row, summed as the service sums them."""
+        """Learn n final rewards at one stage: one site for each row, summed as the service sums them."""
         arms, before = self.arms[stage], self.belief[stage]
         tau, nu = self.policy.sites(before, arms, x, arm, reward)
         new = beliefs.sites(len(arms.names), x, arm, tau, nu, reward)
         self.belief[stage] = beliefs.add(before, new)
 
     def late(self, stage: int, arm: Actions, delays: Array) -> None:
-        """Count them."""
+        """Count the delays (n,) of answers, as shares of the window, by arm: what the delay distribution is estimated
+        from.
+        """
         self.counts[stage] += delay.counted(len(self.counts[stage]), arm, delays)
 
     def overlay(self, pending: PendingOutcomes) -> None:
-        """What windows that are open say so far."""
+        """Compute what decisions say whose windows are open, as the belief that is added before the next batch."""
         if self.typical is None:
             return
         for s in np.unique(pending.stage).tolist():
@@ -80,7 +84,9 @@ class StagePolicies:
 
 
 class AppPolicy(StagePolicies):
-    """One policy over every stage of an app, as the service runs it: each stage hears what the others know of types."""
+    """Contestant with one policy over every stage of an app, as the service runs it: each stage hears what the others
+    know of types.
+    """
 
     def __init__(self, policy: Policy, stream: Stream, seed: int, typical: float | None = TYPICAL):
         super().__init__(policy, stream, seed, typical=typical)
@@ -94,7 +100,7 @@ class AppPolicy(StagePolicies):
         self.arms = (*self.arms[:stage], heard, *self.arms[stage + 1 :])
 
     def overlay(self, pending: PendingOutcomes) -> None:
-        """And tell the others."""
+        """Overlay as `StagePolicies`, and tell the other stages what this one's open decisions say of types."""
         for s in range(len(self.arms)):
             self._hear(s)
         super().overlay(pending)
@@ -102,19 +108,21 @@ class AppPolicy(StagePolicies):
             self.said[s] = self.policy.message(beliefs.add(self.belief[s], self.open[s]), own)
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """With what the other stages have learned so far."""
+        """Arms (n,) at one stage, with what the other stages have learned of types so far."""
         self._hear(stage)
         return super().decide(stage, x, eligible)
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """And tell the others."""
+        """Learn as `StagePolicies`, and tell the other stages what this one has learned of types."""
         self._hear(stage)
         super().learn(stage, x, arm, reward)
         self.said[stage] = self.policy.message(self.belief[stage], self.alone[stage])
 
 
 class KnownDelays(AppPolicy):
-    """Told how long answers take in `delay`, for each nudge: what no service can know."""
+    """Contestant that is told how long answers take in `delay`, for each nudge: what no service can
+    know, so a bound.
+    """
 
     def _answered_by(self, s: int, answers: delay.AnswerDelays) -> Array:  # noqa: ARG002
         mean = np.resize(environments.DELAY_HOURS, len(self.arms[s].names))[:, None] / environments.WINDOW_HOURS
@@ -122,7 +130,9 @@ class KnownDelays(AppPolicy):
 
 
 class DriftWatching(AppPolicy):
-    """As the service watches for change: a CUSUM for each arm, and what was learned before an alarm weighs less."""
+    """Contestant that watches for change as the service does: a CUSUM for each arm, and what was learned before an
+    alarm weighs less.
+    """
 
     def __init__(self, policy: Policy, stream: Stream, seed: int, rules: DriftRule = DRIFT):
         super().__init__(policy, stream, seed)
@@ -132,7 +142,7 @@ class DriftWatching(AppPolicy):
         self.rows = 0
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """The rows before an alarm belong to the old epoch."""
+        """Learn n final rewards, and scan them for an alarm; the rows before an alarm belong to the old epoch."""
         arms, before, epochs = self.arms[stage], self.watch[stage], self.epochs[stage]
         mean, sd = (
             part[np.arange(len(arm)), arm].tolist() for part in (self.expected[stage].mean, self.expected[stage].sd)
@@ -154,14 +164,14 @@ class DriftWatching(AppPolicy):
 
 
 class RestartedPolicy(AppPolicy):
-    """Told when everything changes, it begins anew then: what no service can know."""
+    """Contestant that is told when everything changes, and begins anew then: what no service can know, so a bound."""
 
     def __init__(self, policy: Policy, stream: Stream, seed: int):
         super().__init__(policy, stream, seed)
         self.left = len(stream.stage) // 2
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """Nothing is known at the break."""
+        """Arms (n,) at one stage, after beliefs were emptied if the break has come."""
         if self.left == 0:
             self.belief = [beliefs.empty(*b.shift.shape) for b in self.belief]
             self.said = [self.policy.message(b, a) for b, a in zip(self.belief, self.alone, strict=True)]
@@ -170,7 +180,9 @@ class RestartedPolicy(AppPolicy):
 
 
 class PooledPolicy:
-    """One belief over the arms of all stages, which share the effects of a nudge's type. All stages have d features."""
+    """Contestant with one belief over the arms of all stages, which share the effects of a nudge's type. All stages
+    have d features.
+    """
 
     def __init__(self, policy: Policy, stream: Stream, seed: int):
         sizes = [len(arms.names) for arms in stream.arms]
@@ -178,20 +190,22 @@ class PooledPolicy:
         self.inner = StagePolicies(policy, stream._replace(arms=(_joined(stream.arms),), dims=stream.dims[:1]), seed)
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """Only the stage's own arms are eligible."""
+        """Arms (n,) at one stage; of the pooled arms, only the stage's own are eligible."""
         mine = slice(self.first[stage], self.first[stage + 1])
         wide = np.zeros((len(x), self.first[-1]), dtype=np.bool_)
         wide[:, mine] = eligible
         return np.asarray(self.inner.decide(0, x, wide) - self.first[stage], dtype=np.intp)
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """In the order in which stages report."""
+        """Learn n final rewards at one stage into the common belief, in the order in which stages report."""
         self.inner.learn(0, x, arm + self.first[stage], reward)
 
 
 @dataclass(frozen=True)
 class FullHierarchy(LogitPolicy):
-    """z = x·β_stage + 1{a ≠ none}(x·ν_type + x·δ_arm) over all stages of an app; by default env5's true prior."""
+    """Policy with the hierarchy of the whole app, z = x·β_stage + 1{a ≠ none}(x·ν_type + x·δ_arm) over all stages; by
+    default env5's true prior. Sds are in logits.
+    """
 
     mean: float = environments.BASE_MEAN
     base_sd: float = float(environments.BASE_SD)
@@ -201,7 +215,9 @@ class FullHierarchy(LogitPolicy):
     alpha: float = 1.0
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:
-        """Blocks: stages, types, nudges. The stage of an arm is what stands before the / in its name."""
+        """Layout of blocks: one for each stage, type and nudge. The stage of an arm is what stands before the / in its
+        name.
+        """
         stages = list(dict.fromkeys(name.partition("/")[0] for name in arms.names))
         types = sorted(set(arms.kinds) - {"none"})
         base, effect = (self.base_sd, self.base_slope_sd), (self.effect_sd, self.effect_slope_sd)
@@ -221,21 +237,23 @@ class FullHierarchy(LogitPolicy):
 
 
 class Always:
-    """One arm for each stage."""
+    """Contestant that always shows one arm at each stage, as a team without a bandit would."""
 
     def __init__(self, arm: tuple[int, ...]):
         self.arm = arm
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:  # noqa: ARG002
-        """The arm, or no nudge where it may not be shown."""
+        """Arms (n,): the fixed arm of the stage, or no nudge where that arm may not be shown."""
         return np.where(eligible[:, self.arm[stage]], self.arm[stage], 0)
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """Nothing."""
+        """Learn nothing: the arm is fixed."""
 
 
 def best_fixed(stream: Stream, seed: int) -> Agent:  # noqa: ARG001
-    """In hindsight, by expected value: what a perfect A/B test of each stage would ship."""
+    """Contestant with the best fixed arm of each stage in hindsight, by expected value: what a perfect A/B test of each
+    stage would ship.
+    """
     value = np.where(stream.eligible, stream.value, stream.value[:, :1])
     stages = range(len(stream.arms))
     k = [len(arms.names) for arms in stream.arms]
@@ -243,7 +261,9 @@ def best_fixed(stream: Stream, seed: int) -> Agent:  # noqa: ARG001
 
 
 def policy(made: Policy, *, pooled: bool = False) -> Make:
-    """A contestant that plays `made`; where all stages belong to one app, `pooled` shares types across them."""
+    """Maker of a contestant that plays the policy `made`; where all stages belong to one app, `pooled` shares types
+    across them.
+    """
     if pooled:
         return lambda stream, seed: (PooledPolicy if isinstance(made, FullHierarchy) else AppPolicy)(made, stream, seed)
     return lambda stream, seed: StagePolicies(made, stream, seed)

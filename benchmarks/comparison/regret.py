@@ -1,11 +1,11 @@
-"""Regret of our policies and of others', on the same streams of people with the same seeds.
+"""Regret comparison: our policies and others', on the same streams of people with the same seeds.
 
     python -m benchmarks.comparison.regret --env env5           held-out seeds 1000–1019, tables, regret.json and a plot
     python -m benchmarks.comparison.regret --env journey --seeds 1000:1005 --only ours
     python -m benchmarks.comparison.regret --quick                 seconds, and without any package but our own
 
-Peers run at their defaults and over a grid; the grid's best at the last checkpoint, *on these very seeds*, is
-reported as tuned in hindsight, a favour that ours do not get. Hyperparameters of ours were chosen on seeds 0–9.
+Peers run at their defaults and over a grid; the grid's best at the last checkpoint, *on these very seeds*, is reported
+as tuned in hindsight, a favour that ours do not get. Hyperparameters of ours were chosen on seeds 0–9.
 """
 
 import os
@@ -53,7 +53,9 @@ Table = dict[str, list[list[float]]]  # contestant → seed → regret at each c
 
 
 def contestants(env: str, only: list[str], *, tuned: bool) -> dict[str, Make]:
-    """Everyone who can play here; a peer that is not installed is named on stderr."""
+    """Makers of every contestant that can play in an environment, by name; a peer that is not installed is named on
+    stderr. `only`: texts of which a name must contain one; `tuned`: with the grids of peers.
+    """
     shared = env in ONE_APP
     found = (
         our_policies.REFERENCES
@@ -73,7 +75,9 @@ def contestants(env: str, only: list[str], *, tuned: bool) -> dict[str, Make]:
 
 
 def curve(make: Make, streams: list[Stream], seed: int, env: str) -> Array:
-    """Cumulative regret (n,), summed over an environment's apps."""
+    """Cumulative regret (n,) of one contestant with one seed, summed over an environment's apps, in units of the reward
+    range.
+    """
     total = []
     for stream in streams:
         lost = stream.regret(run(make(stream, seed), stream, None if env in EACH else BATCH))
@@ -83,7 +87,7 @@ def curve(make: Make, streams: list[Stream], seed: int, env: str) -> Array:
 
 
 def at(found: Array, env: str, last: int) -> list[float]:
-    """Regret at the checkpoints up to `last`; after a break, counted from the break."""
+    """Regret at the checkpoints up to `last` decisions; after a break, counted from the break."""
     values = []
     for n in marks(env, last):
         before = AFTER.get(env, 0)
@@ -93,14 +97,16 @@ def at(found: Array, env: str, last: int) -> list[float]:
 
 
 def marks(env: str, last: int) -> list[int]:
-    """The checkpoints of an environment cut at `last` decisions."""
+    """Checkpoints of an environment, in decisions, cut at `last`."""
     return [n for n in CHECKPOINTS[env] if n <= last] or [last]
 
 
 def compete(
     env: str, seeds: list[int], playing: dict[str, Make], n: int | None
 ) -> Iterator[tuple[Table, dict[str, float]]]:
-    """After each seed: regret by contestant and seed so far, and the seconds of a run of each."""
+    """Results after each seed: regret at checkpoints by contestant and seed so far, and the seconds of a run of each
+    contestant.
+    """
     table: Table = {name: [] for name in playing}
     seconds = dict.fromkeys(playing, 0.0)
     make_streams = ENVIRONMENTS[env]
@@ -116,7 +122,7 @@ def compete(
 
 
 def tuned(table: Table) -> dict[str, str]:
-    """Package → its best settings by mean regret at the last checkpoint."""
+    """Best settings of each package, by mean regret at the last checkpoint over these seeds: tuned in hindsight."""
     best: dict[str, str] = {}
     for name, runs in table.items():
         family = name.partition(" (")[0]
@@ -128,7 +134,9 @@ def tuned(table: Table) -> dict[str, str]:
 
 
 def report(env: str, table: Table, seconds: dict[str, float], columns: list[int]) -> None:
-    """Means ± standard errors, and the ratio to ours at the last checkpoint with its paired standard error."""
+    """Print means ± standard errors of regret, and the ratio to ours at the last checkpoint with its paired standard
+    error, over seeds.
+    """
     best = set(tuned(table).values())
     hidden = set(regret_peers.GRID | regret_peers.POOLED) - best
     mine = np.array(table[OURS])[:, -1] if OURS in table else None
@@ -157,7 +165,7 @@ def _ratio_error(other: Array, mine: Array) -> float:
 
 
 def save(folder: Path, env: str, table: Table, seconds: dict[str, float], seeds: list[int], columns: list[int]) -> None:
-    """`ENV.json` with every seed so far."""
+    """Write `ENV.json` to the folder, with every seed so far, so that a run that is stopped loses nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     done = seeds[: len(next(iter(table.values())))]
     content: dict[str, Any] = {"env": env, "seeds": done, "decisions": columns, "regret": table, "seconds": seconds}
@@ -165,7 +173,9 @@ def save(folder: Path, env: str, table: Table, seconds: dict[str, float], seeds:
 
 
 def plot(folder: Path, env: str, table: Table, seeds: int, columns: list[int]) -> None:
-    """`ENV.png`, where matplotlib is installed."""
+    """Write `ENV.png` to the folder, cumulative regret by number of decisions; where matplotlib is not installed, say
+    so on stderr and return.
+    """
     best = tuned(table)
     try:
         from matplotlib.figure import Figure
@@ -196,7 +206,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def main() -> None:
-    """Run what the arguments say."""
+    """Parse the arguments, run the contest they describe, print tables and write files after each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", choices=[*CHECKPOINTS, *GROUPS], default="env5")
     parser.add_argument("--seeds", type=_seeds, default=list(HELD_OUT), help="1000:1020 (default) or 0,1,2")

@@ -1,4 +1,5 @@
-"""Other people's bandits as contestants, at their defaults and over a small grid. A package that is absent is skipped.
+"""Peers for regret: other people's bandits as contestants, at their defaults and over a small grid. A package that is
+absent is skipped.
 
 They learn utility = gain · reward − cost, in units of the reward range, and pick among the arms that may be shown.
 Where a library cannot predict before its first fit, its first batch at a stage is uniform.
@@ -32,7 +33,7 @@ def _uniform(eligible: NDArray[np.bool_], rng: np.random.Generator) -> Actions:
 
 
 class MABWiser:
-    """One MAB object for each stage."""
+    """Contestant of the package mabwiser: one MAB object for each stage."""
 
     def __init__(self, policy: str, stream: Stream, seed: int, **settings: float):
         module = importlib.import_module("mabwiser.mab")
@@ -43,7 +44,7 @@ class MABWiser:
         self.rng = np.random.default_rng([seed, 2])
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """The largest (sampled) expectation among the eligible."""
+        """Arms (n,) with the largest (sampled) expectation among the eligible: x (n, d), eligible (n, k)."""
         if not self.fitted[stage]:
             return _uniform(eligible, self.rng)
         found: Any = self.mab[stage].predict_expectations(x)
@@ -52,13 +53,15 @@ class MABWiser:
         return np.asarray(np.where(eligible, score, -np.inf).argmax(axis=1), dtype=np.intp)
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """`partial_fit`."""
+        """Learn n rows by the library's `partial_fit`: utilities, in the order of the decisions."""
         self.mab[stage].partial_fit(arm.tolist(), _utility(self.arms[stage], arm, reward), x)
         self.fitted[stage] = True
 
 
 class VowpalWabbit:
-    """`--cb_explore_adf`: context in namespace S, arms in A; `pooled` adds the stage in G and arms' types."""
+    """Contestant of Vowpal Wabbit, `--cb_explore_adf`: context in namespace S, arms in A; `pooled` adds the stage in G
+    and arms' types.
+    """
 
     def __init__(self, options: str, stream: Stream, seed: int, *, pooled: bool = False):
         module = importlib.import_module("vowpalwabbit")
@@ -72,7 +75,7 @@ class VowpalWabbit:
         self.types = sorted({kind for arms in stream.arms for kind in arms.kinds})
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """Its own probabilities, kept for learning as the library asks."""
+        """Arms (n,) drawn from the library's own probabilities, which are kept for learning as the library asks."""
         model = self.models[0 if self.pooled else stage]
         arm, shown = np.zeros(len(x), dtype=np.intp), self.shown.setdefault(stage, [])
         for i, u in enumerate(self.rng.random(len(x))):
@@ -83,7 +86,9 @@ class VowpalWabbit:
         return arm
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """Costs are negative utilities. Outcomes come back in the order of the decisions."""
+        """Learn n rows; costs are negative utilities. Outcomes come back in the order of the decisions, which finds
+        their probabilities again.
+        """
         model, utility = self.models[0 if self.pooled else stage], _utility(self.arms[stage], arm, reward)
         for row, a, worth in zip(x, arm.tolist(), utility.tolist(), strict=True):
             p, may = self.shown[stage].pop(0)
@@ -103,7 +108,9 @@ class VowpalWabbit:
 
 
 class TextbookLinTS:
-    """Agrawal & Goyal (2013), one model for each arm: θ_a ~ N(B⁻¹f, v²B⁻¹), B = λI + Σxxᵀ; draws independent."""
+    """Contestant with textbook linear Thompson sampling (Agrawal & Goyal 2013), one model for each arm: θ_a ~ N(B⁻¹f,
+    v²B⁻¹), B = λI + Σxxᵀ; draws independent.
+    """
 
     def __init__(self, stream: Stream, seed: int, *, v: float = 1.0, ridge: float = 1.0):
         self.arms, self.v = stream.arms, v
@@ -113,7 +120,7 @@ class TextbookLinTS:
         self.rng = np.random.default_rng([seed, 4])
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """The largest score under a draw of its own for each decision."""
+        """Arms (n,) with the largest score under a draw of its own for each decision."""
         inverse = np.linalg.inv(self.precision[stage])
         mean = np.einsum("nd,kde,ke->nk", x, inverse, self.shift[stage], optimize=True)
         variance = np.einsum("nd,kde,ne->nk", x, inverse, x, optimize=True)
@@ -121,14 +128,16 @@ class TextbookLinTS:
         return np.asarray(np.where(eligible, score, -np.inf).argmax(axis=1), dtype=np.intp)
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """Sums."""
+        """Learn n rows by adding to the sums B and f of their arms."""
         utility = _utility(self.arms[stage], arm, reward)
         np.add.at(self.precision[stage], arm, x[:, :, None] * x[:, None, :])
         np.add.at(self.shift[stage], arm, x * utility[:, None])
 
 
 class DiagonalLogisticTS:
-    """Chapelle & Li (2011), algorithm 3, one model for each arm: Laplace's approximation, diagonal, batch by batch."""
+    """Contestant with diagonal logistic Thompson sampling (Chapelle & Li 2011, algorithm 3), one model for each arm:
+    Laplace's approximation, diagonal, batch by batch.
+    """
 
     def __init__(self, stream: Stream, seed: int, *, alpha: float = 1.0, ridge: float = 1.0):
         self.arms, self.alpha = stream.arms, alpha
@@ -138,14 +147,14 @@ class DiagonalLogisticTS:
         self.rng = np.random.default_rng([seed, 5])
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """The largest utility under a draw of its own for each decision."""
+        """Arms (n,) with the largest utility under a draw of its own for each decision."""
         sd = self.alpha * np.sqrt((x**2) @ (1.0 / self.q[stage]).T)
         z = x @ self.mean[stage].T + sd * self.rng.standard_normal(sd.shape)
         score = self.arms[stage].gain * special.expit(z) - self.arms[stage].cost
         return np.asarray(np.where(eligible, score, -np.inf).argmax(axis=1), dtype=np.intp)
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """Newton's steps to the new mode, then the diagonal of the curvature there."""
+        """Learn a batch of n rows by Newton's steps to the new mode, then the diagonal of the curvature there."""
         for a in np.unique(arm).tolist():
             rows, start, q = x[arm == a], self.mean[stage][a], self.q[stage][a]
             w = start.copy()
@@ -210,5 +219,5 @@ POOLED: dict[str, Make] = _grid(
 
 
 def missing() -> dict[str, str]:
-    """Prefix of contestants → package, for those that are not installed."""
+    """Packages that are not installed, by the prefix of their contestants' names."""
     return {name: package for name, package in PACKAGES.items() if importlib.util.find_spec(package) is None}

@@ -1,4 +1,4 @@
-"""Two public data sets as bandits, as in "Deep Bayesian Bandits Showdown" (Riquelme, Tucker & Snoek 2018).
+"""UCI data sets: two public tables as bandits, as in "Deep Bayesian Bandits Showdown" (Riquelme, Tucker & Snoek 2018).
 
 mushroom: eat or not. A safe mushroom is worth 5, a poisonous one 5 or −35 with probability ½ each, not eating 0.
 statlog: the seven classes of the shuttle data as arms, 1 for the right one.
@@ -24,24 +24,26 @@ _HERE = Path(__file__).resolve().parents[2]
 
 
 def folder() -> Path:
-    """Where the files are looked for."""
+    """Folder in which the two files are looked for: $JOURNEY_BANDIT_DATA, else ../shared/data."""
     return Path(os.environ.get("JOURNEY_BANDIT_DATA", _HERE.parent / "shared" / "data"))
 
 
 def available() -> bool:
-    """Whether both files are there."""
+    """Whether both files are there; without them the environments are left out."""
     return all((folder() / path).is_file() for path, _ in FILES.values())
 
 
 @functools.cache
 def table(name: str) -> LabelledExamples:
-    """The file of that name, read once."""
+    """Labelled examples in the file of that name, read once for each process."""
     path, label = FILES[name]
     return classification.read(folder() / path, label, header=False)
 
 
 def mushroom(seed: int, n: int = 2000) -> list[Stream]:
-    """Rewards −35 to 5 are scaled to [0, 1]; utilities are as published."""
+    """Environment mushroom: one stream of n decisions. Rewards −35 to 5 are scaled to [0, 1]; utilities are as
+    published.
+    """
     data, (order, luck) = table("mushroom"), _generators(seed)
     rows = order.permutation(len(data.label))[:n] if n <= len(data.label) else order.integers(0, len(data.label), n)
     poisonous = data.label[rows] == data.classes.index("p")
@@ -53,7 +55,9 @@ def mushroom(seed: int, n: int = 2000) -> list[Stream]:
 
 
 def statlog(seed: int, n: int = 10_000) -> list[Stream]:
-    """One arm for each class, after a first one that may not be chosen."""
+    """Environment statlog: one stream of n decisions, one arm for each class, after a first one that
+    may not be chosen.
+    """
     data, (order, _) = table("statlog"), _generators(seed)
     rows = order.permutation(len(data.label))[:n]
     arms = classification.arms(data.classes)

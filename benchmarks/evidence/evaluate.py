@@ -1,10 +1,10 @@
-"""How fast a log is evaluated, in how much memory, and against obp's estimators on the same rows.
+"""Speed of evaluation: how fast a log is evaluated, in how much memory, and against obp's estimators on the same rows.
 
     python -m benchmarks.evidence.evaluate [--rows 10_000_000] [--workers 2] [--obp PYTHON] [--json]
 
 The log is invented: 6 arms, random propensities ≥ 0.01, evaluation policies and q̂, a third as many users as rows; a
 Parquet file, read again for each figure. `--obp` names the interpreter of an environment with obp (see
-`benchmarks/evidence/obp_times.py`); without one the comparison is left out, and said to be.
+`benchmarks/evidence/obp_times.py`); without one the comparison is left out, and the output says so.
 """
 
 import argparse
@@ -34,7 +34,7 @@ COMMAND = [sys.executable, "-m", "journey_bandit", "evaluate", "--json"]
 
 
 def write(path: Path, rows: int) -> None:
-    """The log, in row groups of GROUP rows."""
+    """Write an invented log of so many rows to `path`, a Parquet file in row groups of GROUP rows."""
     rng, writer = np.random.default_rng(0), None
     for start in range(0, rows, GROUP):
         n = min(GROUP, rows - start)
@@ -62,7 +62,9 @@ def _columns(rng: np.random.Generator, n: int, rows: int) -> dict[str, Any]:
 
 
 def timed(path: Path, *options: str) -> tuple[float, float, float]:
-    """The command, start to end: seconds, seconds of processor time, peak memory in MB; of the first process."""
+    """Time of the command from start to end: seconds, seconds of processor time, and peak memory in MB of the first
+    process.
+    """
     started = perf_counter()
     child = subprocess.Popen([*COMMAND, "--rounds", str(path), *options], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
@@ -73,7 +75,9 @@ def timed(path: Path, *options: str) -> tuple[float, float, float]:
 
 
 def compared(path: Path, python: str) -> dict[str, Any]:
-    """Seconds for the values of obp's seven estimators, and for ours with their intervals, on the same arrays."""
+    """Seconds for the values of obp's seven estimators, and for ours with their intervals, on the same arrays. `python`
+    is obp's interpreter.
+    """
     rounds = _whole(parquet.read_table(path))
     with tempfile.TemporaryDirectory() as folder:
         arrays = Path(folder) / "arrays.npz"
@@ -106,7 +110,7 @@ def _known(part: Array | None) -> Array:
 
 
 def main() -> None:
-    """Measure, print."""
+    """Parse the arguments, write the log, measure, and print the figures as a table or as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--workers", type=int, default=2)

@@ -1,4 +1,4 @@
-"""The sums that intervals rest on, of many logs at once: a sixtieth of the time of evaluating them one by one.
+"""Sums of many logs at once, those that intervals rest on: a sixtieth of the time of evaluating logs one by one.
 
 What `experiments.ope.accumulate` sums over the rounds of a log without q̂ and x, whose arms are drawn with constant
 propensities: the fitted model, φ, the guard's moments, the dispersion. Intervals are then made of them by
@@ -26,7 +26,9 @@ _ARMS = 3
 
 
 class LogMoments(NamedTuple):
-    """R logs; `span` the declared range of rewards, or None."""
+    """Logs in one block, R of n rounds: action, reward and user (R, n), and `span`, the declared range of rewards, or
+    None.
+    """
 
     action: Ints  # (R, n)
     reward: Array  # (R, n)
@@ -35,7 +37,7 @@ class LogMoments(NamedTuple):
 
 
 def moments(logs: LogMoments, drawn: Array) -> dict[str, list[Moments]]:
-    """{policy: guarded moments of each log}; `drawn` (k,): propensities of the arms."""
+    """Guarded moments of each of R logs, {policy: R moments}; `drawn` (k,): the constant propensities of the arms."""
     q = _model(logs)  # (R, n, k)
     low, high = logs.span or (0.0, 1.0)
     scaled = np.clip((q - low) / (high - low), 0.0, 1.0)

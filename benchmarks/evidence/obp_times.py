@@ -26,7 +26,7 @@ SETTINGS = {"switch_dr": {"lambda_": 10.0}, "dros": {"lambda_": 10.0}}
 
 
 def main() -> None:
-    """Time every estimator once."""
+    """Read the arrays, time every obp estimator once, and print one JSON object {estimator: [value, seconds]}."""
     arrays = np.load(sys.argv[1])
     given = {
         "reward": arrays["reward"],

@@ -58,7 +58,9 @@ _ROUNDS = 300_000  # at once
 
 
 class CoverageCell(NamedTuple):
-    """One policy on R logs: estimates and intervals (R,)."""
+    """Cell of the grid: one policy on R logs, with estimates and intervals (R,), the truth, and the share of logs that
+    were answered at all.
+    """
 
     value: Array
     low: Array
@@ -68,17 +70,17 @@ class CoverageCell(NamedTuple):
 
     @property
     def coverage(self) -> float:
-        """The share of logs whose interval holds the truth."""
+        """Coverage: the share of the R logs whose interval holds the truth."""
         return float(((self.low <= self.truth) & (self.truth <= self.high)).mean())
 
     @property
     def width(self) -> float:
-        """The mean width over the oracle's."""
+        """Mean width of the intervals over the oracle's, ± 1.96 true standard deviations; 1 is as narrow as can be."""
         return float((self.high - self.low).mean() / (2.0 * 1.96 * self.value.std(ddof=1)))
 
 
 def rewards(kind: str, action: Array, habit: Array, rng: np.random.Generator) -> Array:
-    """Of n rounds (n,) of arms 0 to 2, by people with these habits (n,)."""
+    """Rewards (n,) of n rounds of arms 0 to 2 (`action`), by people with these habits (n,), for one kind of reward."""
     n = len(action)
     buys = np.ones(n, dtype=np.bool_)
     if kind in _RATES:
@@ -95,7 +97,7 @@ def rewards(kind: str, action: Array, habit: Array, rng: np.random.Generator) ->
 
 
 def logs(kind: str, variant: str, n: int, many: int, rng: np.random.Generator) -> LogMoments:
-    """That many logs of n rounds each."""
+    """Logs of one kind and variant, `many` of n rounds each, drawn with the caller's generator."""
     shape = many, n
     action = (DRAWN.cumsum() < rng.random((*shape, 1))).sum(axis=2).clip(max=2)
     habit, user = np.zeros(shape), None
@@ -112,7 +114,7 @@ def logs(kind: str, variant: str, n: int, many: int, rng: np.random.Generator) -
 
 
 def rounds(found: LogMoments, i: int = 0) -> LoggedRounds:
-    """One of the logs, as a file would hold it."""
+    """One of the logs, number i, as logged rounds, as a file would hold them."""
     n = found.action.shape[1]
     columns: dict[str, Any] = {"action": found.action[i], "pscore": DRAWN[found.action[i]], "reward": found.reward[i]}
     columns |= {f"p_{a}": np.full(n, p) for a, p in enumerate(DRAWN)}
@@ -123,7 +125,9 @@ def rounds(found: LogMoments, i: int = 0) -> LoggedRounds:
 
 
 def evaluated(found: LogMoments, i: int = 0) -> tuple[Evaluation, Evaluation]:
-    """The rarest arm, and all arms alike, on one of the logs, by force: what was refused is no selection."""
+    """Evaluations of the rarest arm, and of all arms alike, on one of the logs, forced: leaving out refused logs would
+    select among them.
+    """
     targets = EvaluationPolicy("arm", FixedArm(2)), EvaluationPolicy("uniform", UniformChoice())
     ask = EvaluationConfig(targets, (EvaluationPolicy("first", FixedArm(0)),), follow=False, force=True)
     if found.span:
@@ -133,7 +137,7 @@ def evaluated(found: LogMoments, i: int = 0) -> tuple[Evaluation, Evaluation]:
 
 
 def truth(kind: str, variant: str) -> dict[str, float]:
-    """Of each policy, from two million draws for each arm."""
+    """True value of each policy, from two million draws for each arm."""
     rng = np.random.default_rng(1)
     own = _HABIT if variant in ("users", "blank") else 0.0
     each = [rewards(kind, np.full(_MANY, a), rng.normal(0.0, own, _MANY), rng).mean() for a in range(3)]
@@ -141,7 +145,9 @@ def truth(kind: str, variant: str) -> dict[str, float]:
 
 
 def cells(kind: str, variant: str, n: int, reps: int, seed: int = 0, asked: int = ASKED) -> dict[str, CoverageCell]:
-    """Every policy on `reps` logs."""
+    """Cells of every policy on `reps` logs of n rounds; the first `asked` of them are also put to `evaluate` itself,
+    which may refuse.
+    """
     rng = np.random.default_rng([seed, n, KINDS.index(kind), VARIANTS.index(variant)])
     found: dict[str, list[tuple[float, float, float]]] = {policy: [] for policy in POLICIES}
     while (done := len(found["arm"])) < reps:
@@ -156,7 +162,7 @@ def cells(kind: str, variant: str, n: int, reps: int, seed: int = 0, asked: int 
 
 
 def bounds_of(some: LogMoments, policy: str) -> tuple[float, float] | None:
-    """What the policy's value cannot leave."""
+    """Bounds that the policy's value cannot leave, from the declared range; None if no range is declared."""
     if some.span is None:
         return None
     low, high = some.span
@@ -164,7 +170,7 @@ def bounds_of(some: LogMoments, policy: str) -> tuple[float, float] | None:
 
 
 def main() -> None:
-    """Run what the arguments say."""
+    """Parse the arguments, compute the grid they name, and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
@@ -192,7 +198,7 @@ def main() -> None:
 
 
 def summary(found: list[dict[str, Any]], reps: int) -> str:
-    """The worst cells, and how exact a coverage is."""
+    """Summary of the grid in words: the worst cells, and how exact a coverage from so many logs is."""
     least, widest = min(found, key=lambda row: row["coverage"]), max(found, key=lambda row: row["width"])
     below = sum(row["coverage"] < 0.935 for row in found)
     return (

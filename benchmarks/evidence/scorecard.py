@@ -40,7 +40,7 @@ Bounds = tuple[float, float]
 
 
 class LoggedValues(NamedTuple):
-    """One policy on R logs: per-round values, each (R, n)."""
+    """Values of one policy on R logs: per-round terms of every estimator and the truth, each (R, n)."""
 
     dr: Array
     ips: Array
@@ -54,7 +54,9 @@ class LoggedValues(NamedTuple):
 
 
 class FollowedSequence(NamedTuple):
-    """A confidence sequence of R logs: whether it has missed the truth at any step so far."""
+    """Confidence sequence of R logs, followed step by step: whether it has missed the truth at any step
+    so far, (R,).
+    """
 
     sequence: Sequence
     missed: NDArray[np.bool_]  # (R,)
@@ -62,14 +64,16 @@ class FollowedSequence(NamedTuple):
 
 
 class SequencePoint(NamedTuple):
-    """The sequence at one n."""
+    """Confidence sequence at one n: its ends for R logs, and whether it has missed by then, (R,)."""
 
     ends: Array  # (2, R)
     missed: NDArray[np.bool_]  # (R,) at some step up to n
 
 
 class ScoreCell(NamedTuple):
-    """One policy at one n: what each log says, less the truth."""
+    """Cell of the scorecard, one policy at one n: `errors`, what each of R logs estimates, less the truth; `ends` of
+    its intervals; `missed` and `peeked` of the sequence.
+    """
 
     policy: str
     n: int
@@ -83,7 +87,9 @@ Row = dict[str, Any]
 
 
 def choices(policy: str, batch: LogBatch) -> tuple[Array, Array | None]:
-    """π (R, b, k), and what it is compared with. `plan` shows each context its best arm, by the truth at the start."""
+    """Probabilities π (R, b, k) of an evaluation policy on a batch, and those it is compared with, or None. `plan`
+    shows each context its best arm, by the truth at the start.
+    """
     fixed = {"uniform": np.full(K, 1.0 / K), "arm": np.eye(K)[K - 1], "lift": np.eye(K)[K - 1]}
     if policy == "plan":
         best = batch.truth.argmax(axis=2)
@@ -93,7 +99,7 @@ def choices(policy: str, batch: LogBatch) -> tuple[Array, Array | None]:
 
 
 def scores(policy: str, batch: LogBatch) -> LoggedValues:
-    """Every estimator's values for one batch."""
+    """Values of every estimator for one batch, each (R, b)."""
     pi, against = choices(policy, batch)
     other = np.zeros_like(batch.propensity) if against is None else against
     action = batch.action[..., None]
@@ -124,7 +130,7 @@ def _value(policy: str, truth: Array) -> Array:
 
 
 def followed(policy: str, count: int) -> FollowedSequence:
-    """Before the first decision."""
+    """Confidence sequences of `count` logs before the first decision."""
     heaviest = {"uniform": 1.0 / K / FLOORS.min()}.get(policy, 1.0 / FLOORS.min())
     if policy == "lift":
         start = Sequence.of_lift(levels(heaviest), levels(1.0 / FLOORS[0]), (count,))
@@ -134,7 +140,7 @@ def followed(policy: str, count: int) -> FollowedSequence:
 
 
 def follow(state: FollowedSequence, policy: str, batch: LogBatch) -> FollowedSequence:
-    """After a batch, peeking at every decision."""
+    """Confidence sequences after one more batch, checked against the truth at every decision of it."""
     pi, against = choices(policy, batch)
     sequence, b = state.sequence, batch.reward.shape[1]
     draws = SequenceDraws(batch.action, batch.reward, batch.propensity, batch.q_hat)
@@ -149,7 +155,9 @@ def follow(state: FollowedSequence, policy: str, batch: LogBatch) -> FollowedSeq
 
 
 def block(world: str, count: int, seed: int, sizes: tuple[int, ...], resamples: int) -> Iterator[ScoreCell]:
-    """Every policy and n on `count` logs."""
+    """Cells of every policy and n on `count` logs of one world; `resamples` of the bootstrap. Blocks are independent by
+    seed.
+    """
     parts: dict[str, list[LoggedValues]] = {policy: [] for policy in POLICIES}
     states = {policy: followed(policy, count) for policy in POLICIES}
     users, seen = [], dict[tuple[str, int], SequencePoint]()
@@ -227,7 +235,7 @@ def _peeked(log: LoggedValues) -> NDArray[np.bool_]:
 def scorecard(
     world: str, reps: int, seed: int, sizes: tuple[int, ...] = SIZES, resamples: int = RESAMPLES
 ) -> list[Row]:
-    """One row for each policy and n."""
+    """Rows of the scorecard for one world, one for each policy and n, over `reps` logs."""
     found: dict[tuple[str, int], list[ScoreCell]] = {}
     for i, start in enumerate(range(0, reps, BLOCK)):
         for cell in block(world, min(BLOCK, reps - start), seed + i, sizes, resamples):
@@ -236,7 +244,7 @@ def scorecard(
 
 
 def summary(cells: list[ScoreCell]) -> Row:
-    """Means over logs."""
+    """Row of the scorecard from its cells: bias, RMSE, coverage and mean width over logs."""
     errors = {name: np.concatenate([cell.errors[name] for cell in cells]) for name in cells[0].errors}
     ends = {name: np.concatenate([cell.ends[name] for cell in cells], axis=1) for name in cells[0].ends}
     return {
@@ -250,7 +258,7 @@ def summary(cells: list[ScoreCell]) -> Row:
 
 
 def show(rows: list[Row]) -> None:
-    """A table for people."""
+    """Print the scorecard's rows, one for each policy and n, as a table for people, to standard output."""
     names = ("dr ghu", "dr student", "dr bootstrap", "ips bootstrap", "dr sequence")
     print(f"{'world':10}{'policy':9}{'n':>6}  " + "".join(f"{name:>20}" for name in names) + f"{'all steps':>11}")
     for row in rows:
@@ -260,7 +268,7 @@ def show(rows: list[Row]) -> None:
 
 
 def main() -> None:
-    """Run what the arguments say."""
+    """Parse the arguments, run the worlds they name, print the scorecard and write it to --out if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", nargs="+", choices=list(RATES), default=list(RATES))
     parser.add_argument("--reps", type=int, default=1000, help="logs of each world")

@@ -42,7 +42,9 @@ _HERMITE = np.polynomial.hermite_e.hermegauss(21)
 
 
 class LogBatch(NamedTuple):
-    """b decisions of R logs, and the truth of their time."""
+    """Batch of b decisions of R logs: action, reward, context and user (R, b), propensity and q̂ (R, b, k), and the
+    true values of arms at their time.
+    """
 
     action: NDArray[np.intp]  # (R, b)
     reward: Array  # (R, b)
@@ -63,7 +65,7 @@ class _Sums(NamedTuple):
 
 
 def logs(world: str, count: int, n: int, seed: int) -> Iterator[LogBatch]:
-    """`count` logs of n decisions, batch by batch."""
+    """Logs of n decisions in one world, `count` at once, batch by batch; the same seed gives the same logs."""
     rng = np.random.default_rng(seed)
     z = _logits(world, count, rng)
     habit = rng.normal(0.0, HABIT, (count, PEOPLE)) if world == "recurring" else np.zeros((count, 1))
@@ -103,7 +105,9 @@ def _rates(world: str, z: Array) -> Array:
 
 
 def posterior(precision: Array, shift: Array, count: Array, won: Array) -> tuple[Array, Array]:
-    """Mean and sd (R, c, k) of `linear`'s scores in every context; `won` is Σr and Σr², as rewards are 0 or 1."""
+    """Mean and sd (R, c, k) of `linear`'s scores in every context, from sums of the logs so far; `won` is Σr and Σr²,
+    as rewards are 0 or 1.
+    """
     rules, pseudo = Linear(), 50.0
     total = count.sum(axis=1) + pseudo
     rate = (won.sum(axis=1) + pseudo * rules.prior_mean) / total
@@ -120,7 +124,9 @@ def posterior(precision: Array, shift: Array, count: Array, won: Array) -> tuple
 
 
 def wins(mean: Array, sd: Array) -> Array:
-    """P(arm wins) of independent normal scores (…, k), by the trapezoidal rule over six sds around the winner."""
+    """Win probabilities (…, k) of independent normal scores with mean and sd (…, k), by the trapezoidal rule over six
+    sds around the winner.
+    """
     low, high = (mean - 6.0 * sd).max(axis=-1), (mean + 6.0 * sd).max(axis=-1)
     t = 0.5 * (low + high)[..., None, None] + 0.5 * (high - low)[..., None, None] * _GRID
     z = (t - mean[..., None]) / sd[..., None]
@@ -130,7 +136,7 @@ def wins(mean: Array, sd: Array) -> Array:
 
 
 def floored(p: Array, floors: Array) -> Array:
-    """KL projection of p (…, k) onto {p ≥ floors (k,)}, as `bandit.propensity.gaussian.floored` with a floor for each
+    """KL projection of p (…, k) onto {p ≥ floors (k,)}: as `bandit.propensity.floor.floored`, with a floor for each
     arm.
     """
     low = np.zeros(p.shape, dtype=np.bool_)

@@ -1,1 +1,1 @@
-"""The service and the simulator under load."""
+"""Load benchmarks: the service over HTTP, its registry, and the simulator under load."""

@@ -1,4 +1,4 @@
-"""What a decision costs in a batch and alone: µs from a context to an arm, for every policy.
+"""Batch decisions: what a decision costs in a batch and alone, µs from a context to an arm, for every policy.
 
     python -m benchmarks.load.batch [--quick]        from the repository's root
 
@@ -25,7 +25,9 @@ from bandit.arrays import Array
 from bandit.belief import empty
 from bandit.policies import Beta, EpsilonGreedy, Fixed, Greedy, Hierarchical, Linear, LinUCB, Logistic, Uniform
 from bandit.policies.protocol import Policy, Posterior
-from bandit.propensity import gaussian, normal_tables
+from bandit.propensity import normal_tables
+from bandit.propensity.draw import draw_many
+from bandit.propensity.floor import floored_many
 from benchmarks.comparison.decide import FLOOR, D, decision, facts, learn, world
 
 ALONE = 64  # contexts chosen for one by one
@@ -44,24 +46,24 @@ POLICIES: dict[str, Policy] = {
 
 
 def batch(posterior: Posterior, x: Array, k: int) -> Callable[[], object]:
-    """All contexts → arms, at once."""
+    """Task that decides all contexts x (n, d) at once, over k arms: scores, floor and draw."""
     rng, everyone, floor = np.random.default_rng(0), np.ones((len(x), k), dtype=bool), min(FLOOR, 0.2 / k)
 
     def decide() -> object:
-        p = gaussian.floored_many(posterior.choose_many(x, everyone).propensity, floor, everyone)
-        return gaussian.draw_many(p, rng.random(len(x)))
+        p = floored_many(posterior.choose_many(x, everyone).propensity, floor, everyone)
+        return draw_many(p, rng.random(len(x)))
 
     return decide
 
 
 def alone(posterior: Posterior, x: Array, k: int) -> Callable[[], object]:
-    """The first contexts → arms, one by one."""
+    """Task that decides the first contexts of x (n, d) one by one, over k arms: scores, floor and draw."""
     decide = decision(posterior, k)
     return lambda: [decide(row) for row in x[:ALONE]]
 
 
 def medians(tasks: Sequence[tuple[Callable[[], object], int]], rounds: int) -> list[float]:
-    """µs for one item of each (task, items), in turn."""
+    """Median µs of processor time for one item of each task, given as (task, items), the tasks in turn."""
     spent: list[list[float]] = [[] for _ in tasks]
     for _ in range(rounds):
         for values, (task, items) in zip(spent, tasks, strict=True):
@@ -72,7 +74,7 @@ def medians(tasks: Sequence[tuple[Callable[[], object], int]], rounds: int) -> l
 
 
 def table(what: str, heads: Sequence[str], cases: Sequence[tuple[int, int, int]], rounds: int) -> None:
-    """Batched and alone µs of every policy at each (k, rows learned, rows of a batch)."""
+    """Print batched and alone µs of every policy at each case (k, rows learned, rows of a batch)."""
     print(f"\n{what}, d = {D}: median µs of one decision, in a batch / alone")
     print(f"  {'':<25}" + "".join(f"{head:>16}" for head in heads))
     for name, policy in POLICIES.items():
@@ -88,7 +90,7 @@ def table(what: str, heads: Sequence[str], cases: Sequence[tuple[int, int, int]]
 
 
 def functions(rounds: int) -> None:
-    """ns of Φ and Φ⁻¹ for one number."""
+    """Print the time in ns of Φ and of Φ⁻¹ for one number, by our tables and by scipy, medians over rounds."""
     x, n = np.random.default_rng(0).normal(size=(64, 256)), 64 * 256
     p, out, room = special.ndtr(x), np.empty_like(x), normal_tables.scratch(x.shape)
     tasks = [
@@ -102,7 +104,7 @@ def functions(rounds: int) -> None:
 
 
 def main() -> None:
-    """Print the tables."""
+    """Parse the arguments and print the tables."""
     parser = argparse.ArgumentParser(description="What a decision costs in a batch and alone.")
     parser.add_argument("--quick", action="store_true", help="a quarter of the rounds, up to 10 arms")
     quick = parser.parse_args().quick

@@ -1,4 +1,5 @@
-"""What events cost over HTTP with durable writes, and whether a decision cares how long a journey is.
+"""Event load: what events cost over HTTP with durable writes, and whether a decision's time depends on how long a
+journey is.
 
     python -m benchmarks.load.events [--seconds 2] [--rounds 5] [--users 100]
 
@@ -29,18 +30,18 @@ WARM = 10  # decisions of each user after the first
 
 
 class EventIntake(LoadResult):
-    """Batches of events, and decisions that the journey answers."""
+    """Request maker for the intake: batches of new events, and decisions that the journey answers."""
 
     def __init__(self, port: int):
         super().__init__(port)
         self._numbers = itertools.count()
 
     def batch(self) -> bytes:
-        """100 new events of 100 users."""
+        """HTTP request with 100 new events of 100 users, as bytes."""
         return post("/v1/batch", {"batch": [_track(n, f"u{n % 1000}") for n in itertools.islice(self._numbers, BATCH)]})
 
     def single(self) -> bytes:
-        """One new event."""
+        """HTTP request with one new event, as bytes."""
         n = next(self._numbers)
         return post("/v1/track", _track(n, f"u{n % 1000}"))
 
@@ -58,7 +59,9 @@ def _track(n: int, user: str) -> dict[str, object]:
 
 
 async def rates(port: int, seconds: float, rounds: int) -> None:
-    """Print events/s."""
+    """Print events a second, in batches and alone, and their ratios to a no-op route; medians over rounds of so many
+    seconds.
+    """
     load = EventIntake(port)
     routes = {"no-op route": (load.noop, 1), "single events": (load.single, 1), "batches of 100": (load.batch, BATCH)}
     await load.run(load.batch, 4, 1.0)  # warm up
@@ -79,7 +82,9 @@ async def rates(port: int, seconds: float, rounds: int) -> None:
 
 
 def latencies(url: str, users: int) -> None:
-    """Print how long a decision takes by the number of events of its user; lengths are interleaved."""
+    """Print how long a decision takes (ms) by the number of events of its user, cold and warm; lengths
+    are interleaved.
+    """
     cold: dict[int, list[float]] = {n: [] for n in LENGTHS}
     warm: dict[int, list[float]] = {n: [] for n in LENGTHS}
     with httpx.Client(base_url=url, timeout=60) as client:
@@ -104,7 +109,9 @@ def latencies(url: str, users: int) -> None:
 
 
 def main() -> None:
-    """Start the service, measure, stop it."""
+    """Parse the arguments, start the service in a temporary folder, measure rates and latencies, print them, and stop
+    the service.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,4 +1,5 @@
-"""What the service costs over HTTP with durable writes, as ratios to a no-op route of the same server in the same run.
+"""HTTP load: what the service costs over HTTP with durable writes, as ratios to a no-op route of the same server in the
+same run.
 
     python -m benchmarks.load.http [--seconds 2] [--rounds 5]
 
@@ -25,14 +26,18 @@ _CONTEXT = {"price": 420, "days_to_departure": 12, "searches_24h": 4, "minutes_i
 
 
 class LoadResult:
-    """Requests over keep-alive connections, each sending the next when the last is answered."""
+    """Closed-loop load on one service: requests over keep-alive connections, each sending the next when the last is
+    answered.
+    """
 
     def __init__(self, port: int):
         self.port = port
         self.decided: list[str] = []
 
     async def run(self, request: Callable[[], bytes], connections: int, seconds: float) -> tuple[float, list[float]]:
-        """(requests/s, latencies in ms). RuntimeError on any answer but 200."""
+        """Run a load for so many seconds; (requests a second, latencies in ms). Raises RuntimeError on any answer but
+        200.
+        """
         latencies: list[float] = []
         start = perf_counter()
         await asyncio.gather(*(self._one(request, start + seconds, latencies) for _ in range(connections)))
@@ -55,28 +60,34 @@ class LoadResult:
         await writer.wait_closed()
 
     def noop(self) -> bytes:
-        """A Litestar route that does nothing."""
+        """HTTP request to a Litestar route that does nothing, as bytes: the yardstick."""
         return b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
     def decide(self) -> bytes:
-        """A new decision."""
+        """HTTP request for a new decision, as bytes."""
         return post("/v1/decisions", {"stage": "cart", "user_id": uuid.uuid4().hex, "context": _CONTEXT})
 
     def report(self) -> bytes:
-        """A reward for a decision that has none yet, while there is one."""
+        """HTTP request with a reward for a decision that has none yet, as bytes; once there is none left, for one that
+        has.
+        """
         known = self.decided.pop() if len(self.decided) > 1 else self.decided[0]
         return post("/v1/outcomes", {"decision_id": known, "kind": "reward", "value": 1})
 
 
 def post(path: str, body: object) -> bytes:
-    """An HTTP request with a JSON body."""
+    """HTTP POST request to `path` with a JSON body, headers included, as bytes that go over a raw keep-alive
+    connection.
+    """
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
 
 
 async def measure(port: int, seconds: float, rounds: int) -> None:
-    """Print the table."""
+    """Measure every route in turn, over rounds of so many seconds, and print the table of rates,
+    latencies and ratios.
+    """
     load = LoadResult(port)
     routes = {"no-op route": load.noop, "decision, durable": load.decide, "outcome, durable": load.report}
     await load.run(load.decide, 8, 1.0)  # warm up
@@ -97,7 +108,9 @@ async def measure(port: int, seconds: float, rounds: int) -> None:
 
 
 def main() -> None:
-    """Start the service, measure, stop it."""
+    """Parse the arguments, start the service in a temporary folder, measure every route, print the table, and stop the
+    service.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,4 +1,5 @@
-"""Does a registry that is gone slow decisions? p50, p99 with a sync on a healthy MLflow, a stopped one, a black hole.
+"""Registry load: does a registry that is gone slow decisions? p50, p99 with a sync on a healthy MLflow, a stopped one,
+a black hole.
 
     python -m benchmarks.load.registry [--decisions 3000] [--rounds 3]
 
@@ -31,7 +32,7 @@ _HOST = "127.0.0.1"
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """A server that accepts and never answers."""
+    """Address of a server that accepts connections and never answers, as a context manager."""
     kept: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -85,7 +86,7 @@ def _settled(url: str) -> float:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Parse the arguments, measure the three conditions, and print a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--decisions", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,4 +1,4 @@
-"""Throughput of the simulator: user-decisions per second, against a plain loop, by size, and with the log on disk.
+"""Simulator throughput: user-decisions per second, against a plain loop, by size, and with the log on disk.
 
     python -m benchmarks.load.simulate                      ratio to a loop, growth, memory: about two minutes
     python -m benchmarks.load.simulate --ten-million        10⁷ decisions on two processes, log on disk, read back
@@ -30,8 +30,9 @@ import numpy as np
 
 from bandit import engine, features
 from bandit.belief import empty
-from bandit.catalogue.model import Feature, parse, read_shipped
-from bandit.propensity import gaussian
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Feature
+from bandit.propensity.draw import draw, draw_many
 from bandit.snapshot import Snapshot
 from experiments.data.files import open_log
 from simulations import scenario
@@ -45,19 +46,21 @@ _REPEATS = 3
 
 
 def cell(users: int, days: int, policy: str = "linear", app: str = "travel", seed: int = 1) -> SimulationCell:
-    """People of one app who return to its rich stage."""
+    """Simulation cell: people of one app who return to its rich stage over so many days, one policy, one seed."""
     return SimulationCell(scenario=scenario.load(app), policy=policy, users=users, days=days, seed=seed)
 
 
 def vectorised(given: SimulationCell) -> tuple[int, float]:
-    """(decisions, seconds) of a whole run."""
+    """Decisions and seconds of a whole run of a cell."""
     start = process_time()
     done = runner.run(given)
     return sum(sum(tally.decisions) for tally in done.stages.values()), process_time() - start
 
 
 def loop(policy: str, n: int) -> float:
-    """Seconds for n decisions, one person after another: draw, encode, choose, draw the arm, draw what happens."""
+    """Seconds for n decisions of a plain loop, one person after another: draw, encode, choose, draw the arm, draw what
+    happens.
+    """
     found = scenario.load("travel")
     stage = policy_spec(policy, set()).stage(parse(read_shipped("travel")).stage("cart"), 0.0)
     people, schema = Population(found, stage), features.schema(stage.features)
@@ -70,14 +73,16 @@ def loop(policy: str, n: int) -> float:
         position = people.positions(persona, rng.standard_normal((1, people.normals)), rng.random((1, people.uniforms)))
         x = features.encode(schema, people.contexts(position)[0]).x
         scores = engine.choose(live, x, may)
-        arm = gaussian.draw(scores.propensity, rng.random())
+        arm = draw(scores.propensity, rng.random())
         own = people.chance(persona, rng.standard_normal(1), position, first)
         _ = rng.random() < own[0, arm]
     return process_time() - start
 
 
 def ratio(policy: str, users: int, days: int, looped: int) -> dict[str, float]:
-    """Decisions per second of both, medians of interleaved repeats."""
+    """Decisions per second of the vectorised run and of the plain loop, and their ratio: medians of interleaved
+    repeats.
+    """
     fast, slow = list[float](), list[float]()
     for seed in range(_REPEATS):
         decisions, seconds = vectorised(cell(users, days, policy, seed=seed))
@@ -88,7 +93,7 @@ def ratio(policy: str, users: int, days: int, looped: int) -> dict[str, float]:
 
 
 def by_users(sizes: tuple[int, ...]) -> dict[str, float]:
-    """Decisions per second by users, 20 days."""
+    """Decisions per second by number of users, over 20 days."""
     found = {}
     for users in sizes:
         decisions, seconds = vectorised(cell(users, 20))
@@ -97,7 +102,7 @@ def by_users(sizes: tuple[int, ...]) -> dict[str, float]:
 
 
 def deciding(arms: int, more: int, n: int = 20_000) -> float:
-    """Decisions per second of a batch alone: x, choose and draw, for so many arms and further features."""
+    """Decisions per second of a batch alone, n of them: x, choose and draw, for so many arms and further features."""
     declared = parse(read_shipped("travel")).stage("cart")
     extra = {f"more_{i}": Feature(type="number", min=0, max=1, default=0.5) for i in range(more)}
     nudge = next(iter(declared.nudges.values()))
@@ -116,13 +121,13 @@ def deciding(arms: int, more: int, n: int = 20_000) -> float:
     for _ in range(_REPEATS):
         start = process_time()
         scores = engine.choose_many(live, x, np.ones((n, arms), dtype=bool))
-        gaussian.draw_many(scores.propensity, rng.random(n))
+        draw_many(scores.propensity, rng.random(n))
         times.append(process_time() - start)
     return n / float(np.median(times))
 
 
 def memory(days: int, users: int = 20_000) -> tuple[int, float]:
-    """(decisions, peak MB) of a process of its own that runs so many days with the log on disk."""
+    """Decisions and peak memory (MB) of a process of its own that runs so many days with the log on disk."""
     code = (
         "import resource, tempfile; from pathlib import Path\n"
         "from benchmarks.load.simulate import cell; from simulations.offline import study\n"
@@ -144,7 +149,9 @@ def _played(given: SimulationCell, folder: Path) -> tuple[int, float]:
 
 
 def ten_million(folder: Path, users: int = 300_000, days: int = 120) -> dict[str, Any]:
-    """Two cells on two processes, logs on disk, then read back by the evaluation code."""
+    """Figures of two cells on two processes, logs on disk in `folder`, then read back by the evaluation code; seconds
+    of the clock.
+    """
     todo = [cell(users, days, seed=seed) for seed in (1, 2)]
     start = perf_counter()
     done = parallel.collect(parallel.run(partial(_played, folder=folder), todo, backend="processes", workers=2))
@@ -170,7 +177,7 @@ def ten_million(folder: Path, users: int = 300_000, days: int = 120) -> dict[str
 
 
 def main() -> None:
-    """Run what the arguments say."""
+    """Parse the arguments, run what they name, print tables or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ten-million", action="store_true")
     parser.add_argument("--quick", action="store_true", help="seconds: does it run?")

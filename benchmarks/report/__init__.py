@@ -1,1 +1,1 @@
-"""Pages whose figures are made anew."""
+"""Report pages: pages of the documentation whose figures are made anew by their commands."""

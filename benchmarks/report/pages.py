@@ -1,9 +1,9 @@
-"""Run the commands of a page in `docs/` again, and put what they print where their output stood.
+"""Page refresh: run the commands of a page in `docs/` again, and put what they print where their output stood.
 
     python -m benchmarks.report.pages docs/tutorials/simulate_in_ten_minutes.md
 
-Each block of `sh` that a block of `text` follows is run by sh, all blocks of a page in one new folder.
-Wall-clock times that a command prints are as noisy as the machine.
+Each block of `sh` that a block of `text` follows is run by sh, all blocks of a page in one new folder. Wall-clock times
+that a command prints are as noisy as the machine.
 """
 
 import argparse
@@ -19,7 +19,9 @@ _COLUMNS = "114"
 
 
 def again(page: str, folder: Path) -> str:
-    """The page with every output made anew. CalledProcessError if a command fails."""
+    """Text of a page with every output made anew, its commands run in `folder`. Raises CalledProcessError if a command
+    fails.
+    """
     return _BLOCK.sub(lambda found: f"{found[1]}```text\n{_printed(found['commands'], folder)}```\n", page)
 
 
@@ -35,7 +37,7 @@ def _printed(commands: str, folder: Path) -> str:
 
 
 def main() -> None:
-    """Rewrite the pages that the arguments name."""
+    """Rewrite the pages that the arguments name, in place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="+", type=Path)
     for page in parser.parse_args().pages:

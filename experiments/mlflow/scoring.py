@@ -19,7 +19,7 @@ import numpy as np
 from bandit import engine, features
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, Problem
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw, unit
 from bandit.snapshot import unpack
 
 FILES = ("policy.json", "posterior.npz")
@@ -56,7 +56,7 @@ def _score_row(live: PreparedPolicy, i: int, row: Mapping[str, Any], seed: int, 
     x, _ = features.encode(live.schema, context)
     out = _excluded_arms(str(given.get("excluded") or ""), spec.arms, i)
     p = engine.choose(live, x, np.array([arm not in out for arm in spec.arms])).propensity
-    arm = gaussian.draw(p, _uniform(live, i, given, seed, key))
+    arm = draw(p, _uniform(live, i, given, seed, key))
     return {"arm": spec.arms[arm], "propensity": float(p[arm])} | {
         f"p_{name}": float(v) for name, v in zip(spec.arms, p, strict=True)
     }
@@ -67,8 +67,8 @@ def _uniform(live: PreparedPolicy, i: int, given: Mapping[str, Any], seed: int, 
         return float(given["u"])
     if key and given.get("decision_id"):
         parts = (b"draw", live.snapshot.stage.encode(), uuid.UUID(str(given["decision_id"])).bytes)
-        return gaussian.unit(key, *parts)
-    return gaussian.unit(b"score", str(seed).encode(), str(i).encode())
+        return unit(key, *parts)
+    return unit(b"score", str(seed).encode(), str(i).encode())
 
 
 def _excluded_arms(text: str, arms: Sequence[str], i: int) -> set[str]:

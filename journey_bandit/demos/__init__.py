@@ -1,1 +1,1 @@
-"""Commands that show the system at work: demo, stories, review."""
+"""Demonstrations: the commands demo, stories and review show the system at work on made-up or public data."""

@@ -1,4 +1,4 @@
-"""`journey-bandit demo`: the whole loop on embedded defaults, in about a minute."""
+"""Command `journey-bandit demo`: the whole loop on embedded defaults, in about a minute."""
 
 import tempfile
 from collections.abc import Iterator

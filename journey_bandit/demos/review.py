@@ -1,4 +1,4 @@
-"""`journey-bandit review`: an app with a history, made on the spot, to see what a reviewer sees.
+"""Command `journey-bandit review`: an app with a history, made on the spot, to see what a reviewer sees.
 
 Simulated people use a live service while versions are published, approved, refused, rolled back and shadowed beside it,
 all with the commands that anybody would use. The people drive the service's clock, so everything they do and teach
@@ -28,14 +28,14 @@ _HOST, _APP, _STAGE, _SALT = "127.0.0.1", "travel", "cart", "review"
 
 
 class ReviewHistory:
-    """The servers of a story, and what is done with them."""
+    """History of an app in the making: the servers of the demonstration, and what is done with them, step by step."""
 
     def __init__(self, folder: Path, mlflow: str, url: str, seed: int):
         self.folder, self.mlflow, self.url, self._seed = folder, mlflow, url, seed
         self.store = f"sqlite:///{folder / 'travel.db'}"
 
     def people(self, n: int) -> None:
-        """So many new people pass through the cart."""
+        """Let `n` new simulated people pass through the stage `cart`, with their outcomes reported to the service."""
         world = scenario.load(_APP)
         with ServiceClient(self.url) as client, console.progress("people in the cart", n) as advance:
             spec = client.snapshot(_STAGE).stage_spec
@@ -45,7 +45,9 @@ class ReviewHistory:
             raise RemoteError("these people were here before: give another --folder or --seed")
 
     def run(self, *words: str, fails: bool | None = False) -> bool:
-        """A command, as a person types it; whether it ended well. RemoteError unless as expected (None: either)."""
+        """Run one command as a person types it; whether it ended well. Raises RemoteError if that is not as expected
+        (`fails`; None: either).
+        """
         shown = " ".join(f"'{w}'" if " " in w else w for w in words)
         console.out.print(f"[bold]$ journey-bandit {shown}[/]")
         command = [sys.executable, "-m", "journey_bandit", *words]
@@ -57,7 +59,7 @@ class ReviewHistory:
         return done.returncode == 0
 
     def env(self) -> dict[str, str]:
-        """The environment of the commands: where the ledger and MLflow are."""
+        """Environment variables of the commands: where the ledger and MLflow are."""
         import os
 
         more = {"JOURNEY_BANDIT_MLFLOW": self.mlflow, "JOURNEY_BANDIT_STORE": self.store, "USER": "ana"}

@@ -1,4 +1,6 @@
-"""`journey-bandit stories`: one person in each of five apps, over HTTP, from events to a nudge to what it taught."""
+"""Command `journey-bandit stories`: one person in each of five apps, over HTTP, from events to a nudge to what it
+taught.
+"""
 
 import datetime as dt
 import tempfile
@@ -54,12 +56,14 @@ def _client(stack: ExitStack, folder: Path, story: Story) -> httpx.Client:
 
 
 def pass_time(client: httpx.Client, seconds: float) -> None:
-    """Let so much of the service's time pass."""
+    """Let so many seconds of the service's time pass, by driving its clock; nothing waits in real time."""
     client.post("/v1/clock", json={"microseconds": int(seconds * 1e6)}).raise_for_status()
 
 
 def tell(client: httpx.Client, story: Story) -> Any:
-    """Everything up to the reward, as it happens; the decision."""
+    """Send a story's events up to the reward, printing each; the decision that was made for its person, as the service
+    answered it.
+    """
     console.rule(f"{story.app}: {story.person} {story.plot}")
     for did in story.before:
         _report(client, story, did)
@@ -112,7 +116,7 @@ def _report(client: httpx.Client, story: Story, did: StoryEvent) -> None:
 
 
 def learned(client: httpx.Client, story: Story, decision: Any) -> None:
-    """What became of the decision, and of its arm."""
+    """Print what became of a story's decision, and of the arm it chose, once its attribution window is over."""
     policies = client.get("/v1/policies", params={"wait": True}).raise_for_status().json()["policies"]
     done = client.get(f"/v1/decisions/{decision['decision_id']}").raise_for_status().json()["settled"]
     (policy,) = [policy for policy in policies if policy["stage"] == decision["stage"]]

@@ -1,4 +1,4 @@
-"""Five people, one for each shipped app: what they did, what is asked for them, and what they do then."""
+"""Story data: five people, one for each shipped app, what they did, what is asked for them, and what they do then."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,7 +8,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class StoryEvent(NamedTuple):
-    """An event, so many seconds before now; `by`: the client that reports it."""
+    """Event of a story, `ago` seconds before now; `by`: the client that reports it (segment or another intake)."""
 
     ago: float
     event: str
@@ -17,7 +17,9 @@ class StoryEvent(NamedTuple):
 
 
 class Story(NamedTuple):
-    """`before`: events up to the moment; `evidence` and `context` come with the question; `then`: what follows."""
+    """Story of one person in one app. `before`: events up to the moment; `evidence` and `context` come with the
+    question; `then`: what follows the decision.
+    """
 
     app: str
     person: str

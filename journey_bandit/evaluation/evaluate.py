@@ -1,4 +1,6 @@
-"""`journey-bandit evaluate`: what a policy would have earned on a log that another one made."""
+"""Command `journey-bandit evaluate`: off-policy evaluation, what a policy would have earned on a log that another one
+made.
+"""
 
 from pathlib import Path
 from typing import Any, get_args

@@ -1,4 +1,6 @@
-"""Opening a log for evaluation: a file, or a stage of a ledger, with the policies that are to be evaluated on it."""
+"""Log sources: opening a log for evaluation, a file or a stage of a ledger, with the policies that are to be evaluated
+on it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -16,14 +18,16 @@ from journey_bandit.workflows.ledger_log import LedgerLog
 
 
 class RequestedPolicies(NamedTuple):
-    """Names of policies: to evaluate, and to contrast with."""
+    """Names of policies as given on the command line: those to evaluate, and those `against` which to contrast them."""
 
     policies: Sequence[str]
     against: Sequence[str]
 
 
 class EvaluationLog(NamedTuple):
-    """A log, whatever it comes from. `arms` is empty where the log numbers them."""
+    """Log opened for evaluation, whatever it comes from, with policies and units. `arms` is empty where the log numbers
+    them; `rewards` is their range, `worth` their money, in `unit`; `heaviest`: the weight that is expected, 1 / floor.
+    """
 
     title: str
     sources: list[Source]
@@ -47,8 +51,11 @@ def of_file(
     *,
     elsewhere: bool,
 ) -> EvaluationLog:
-    """A log in a file, in as many parts as there are workers if it is Parquet. `renamed`: {our column: the file's}.
-    Snapshots are judged by decisions of their own version and later ones, if the file has versions. InvalidRequest.
+    """Evaluation log of a file, in as many parts as there are workers if it is Parquet. `renamed`: {our column: the
+    file's}.
+
+    Snapshots are judged by decisions of their own version and later ones, if the file has versions. Raises
+    InvalidRequest for a file, column or policy that cannot be used.
     """
     file = files.open_log(path, renamed)
     own = any(name.startswith("pi_e") for name in file.columns)
@@ -85,8 +92,10 @@ def _since(source: Source, version: int) -> Iterator[LoggedRounds]:
 def of_ledger(
     url: str, stage: str, wanted: RequestedPolicies, *, net: bool, segment: str, elsewhere: bool
 ) -> EvaluationLog:
-    """A stage of a ledger. Snapshots that learned from it are judged by later decisions only; with several, all by the
-    same. InvalidRequest, NotFound.
+    """Evaluation log of a stage of a ledger. `net`: in currency, costs taken off. Snapshots that learned from it are
+    judged by later decisions only; with several, all by the same.
+
+    Raises InvalidRequest for a policy that cannot be used, NotFound if the ledger has no such stage.
     """
     log = ledger_log.open_log(url, stage)._replace(segment=segment)
     named = [policy_names.target(name, log.arms) for name in wanted.policies or ("logged",)]

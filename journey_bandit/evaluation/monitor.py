@@ -1,4 +1,6 @@
-"""`journey-bandit monitor`: the live lift of a stage against its holdout, and whether nudges are shown as drawn."""
+"""Command `journey-bandit monitor`: the live lift of a stage against its holdout, and whether nudges are shown as
+drawn.
+"""
 
 import sys
 from typing import Any
@@ -60,7 +62,9 @@ def _body(found: LiftReport) -> dict[str, Any]:
 
 
 def notes(found: LiftReport) -> list[str]:
-    """Of the comparison with the holdout, and of how nudges were assigned."""
+    """Notes on a lift report, in words: on the comparison with the holdout, and on how nudges were assigned (sample
+    ratio).
+    """
     shares = found.over_none.shares
     nudges = shares and shares.note(found.over_none.diagnostics["propensity_evidence"])
     return [*found.lift.notes, *([f"nudges: {nudges}"] if nudges else [])]

@@ -1,4 +1,4 @@
-"""How a policy is named on the command line, and what the name means on a log."""
+"""Policy names: how a policy is named on the command line, and what the name means on a log."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,8 @@ FORMS = "log, logged, uniform, none, fixed:ARM, or the file or folder of a snaps
 
 
 def target(name: str, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot | None]:
-    """The policy of a name, and its snapshot if it is one. InvalidRequest lists what a name may be.
+    """Evaluation policy of a name over `arms`, and its snapshot if the name is one. Raises InvalidRequest, which lists
+    what a name may be, and SnapshotError as `read`.
 
     log: what the log's own columns pi_e say. logged: the policy that made it. uniform: every eligible nudge alike.
     none: no nudge. fixed:ARM: that one wherever it is eligible, no nudge elsewhere.
@@ -36,7 +37,9 @@ def target(name: str, arms: Sequence[str]) -> tuple[EvaluationPolicy, Snapshot |
 
 
 def read(path: Path) -> Snapshot:
-    """A snapshot from its archive, or from the folder that holds policy.json and posterior.npz. SnapshotError."""
+    """Snapshot from its archive, or from the folder that holds policy.json and posterior.npz. Raises SnapshotError if
+    either is no snapshot.
+    """
     if path.is_dir():
         return unpack({file.name: file.read_bytes() for file in path.iterdir() if file.is_file()})
     return from_zip(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Showing evaluations, as a person or a program wants them, and the exit status of a refusal."""
+"""Presentation of evaluations, as a person or a program wants them, and the exit status of a refusal."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ REFUSED = 3  # exit status
 
 
 class DisplayOptions(NamedTuple):
-    """How to show it."""
+    """Display options: title, `unit` of values, `level` of confidence in (0, 1), and tables or JSON."""
 
     title: str
     unit: str = "reward"
@@ -30,7 +30,9 @@ class DisplayOptions(NamedTuple):
 def finish(
     shown: DisplayOptions, found: list[Evaluation], ask: EvaluationConfig, verdicts: Sequence[PolicyVerdict] = ()
 ) -> None:
-    """Print the evaluations of one log; leave with status 3 if it cannot answer about one of them."""
+    """Print the evaluations of one log, as `display`; then leave with status 3 if it cannot answer about one of them,
+    as `leave`.
+    """
     display(shown, found, ask, verdicts)
     leave(found, ask)
 
@@ -38,7 +40,9 @@ def finish(
 def display(
     shown: DisplayOptions, found: list[Evaluation], ask: EvaluationConfig, verdicts: Sequence[PolicyVerdict] = ()
 ) -> None:
-    """Print the evaluations of one log."""
+    """Print the evaluations of one log, and the verdicts if there are any: tables for a person, or one JSON object for
+    a program.
+    """
     if shown.as_json:
         judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
         write({**report(found, ask, shown.level), **({"verdicts": judged} if judged else {})})
@@ -51,18 +55,20 @@ def display(
 
 
 def leave(found: list[Evaluation], ask: EvaluationConfig) -> None:
-    """With status 3 if there is a refusal that was not overruled."""
+    """Leave with exit status 3 if an evaluation was refused and the refusal was not overruled; else return."""
     if any(evaluation.refused for evaluation in found) and not ask.force:
         sys.exit(REFUSED)
 
 
 def write(body: dict[str, Any]) -> None:
-    """One JSON object."""
+    """Print one JSON object to standard output."""
     click.echo(msgspec.json.encode(body).decode())
 
 
 def show(evaluation: Evaluation) -> None:
-    """One policy's tables, or why there are none."""
+    """Print one policy's tables to standard output: estimates, intervals and diagnostics; or the reasons why there are
+    none.
+    """
     console.out.rule(f"[bold]{evaluation.policy}")
     for refusal in evaluation.refused:
         console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
@@ -87,7 +93,9 @@ def show(evaluation: Evaluation) -> None:
 
 
 def print_table(title: str, head: str, estimates: dict[str, Estimate]) -> None:
-    """A line for each."""
+    """Print a table with a title, one line for each named estimate: value, confidence interval and
+    confidence sequence.
+    """
     table = Table(head, "value", "interval", "sequence", title=title, title_justify="left")
     for name, estimate in estimates.items():
         table.add_row(name, *cells(estimate))
@@ -108,7 +116,9 @@ def _print_segments(found: SegmentEffects) -> None:
 
 
 def cells(estimate: Estimate) -> tuple[str, str, str]:
-    """Value, interval, sequence."""
+    """Cells of an estimate as text, in the unit of the evaluation: value, confidence interval, and confidence sequence
+    where there is one.
+    """
     sequence = _span(estimate.sequence) if estimate.sequence else "–"
     return f"{estimate.value:.5g}", _span(estimate.interval), sequence
 

@@ -1,4 +1,6 @@
-"""`journey-bandit evaluate obd` and `hillstrom`: real data, where the answer is known or should be "no difference"."""
+"""Commands `journey-bandit evaluate obd` and `hillstrom`: real data, where the answer is known or should be "no
+difference".
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,8 @@ import click
 import numpy as np
 
 from bandit import features
-from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Stage
 from experiments.data import obd
 from experiments.data.rounds import LoggedRounds, RewardRange, chunked
 from experiments.inference import intervals
@@ -94,7 +97,9 @@ def hillstrom(seed: int, force: bool, as_json: bool) -> None:
 
 
 def customers(stage: Stage) -> LoggedRounds:
-    """The experiment as rounds, each arm drawn with probability 1/3."""
+    """Logged rounds of the Hillstrom experiment, each arm drawn with probability 1/3; contexts as
+    `stage` encodes them.
+    """
     people, layout = data.load(), features.schema(stage.features)
     action = np.array([stage.arms.index(arm) for arm in people.sent], dtype=np.intp)
     n, k = len(action), len(stage.arms)
@@ -108,7 +113,7 @@ def customers(stage: Stage) -> LoggedRounds:
 
 
 def verdict_of(gain: Estimate) -> str:
-    """A difference in percentage points, in words: what its interval allows to say."""
+    """Verdict on a difference of two rates, in percentage points and in words: what its interval allows to say."""
     low, high = gain.interval
     sure = "better" if low > 0.0 else "worse" if high < 0.0 else "not distinguishable from zero"
     return f"{100 * gain.value:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]: {sure}"

@@ -1,4 +1,4 @@
-"""Parts of a log on workers: processes of this machine, or a Dask cluster."""
+"""Workers for the parts of a log: processes of this machine, or a Dask cluster."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +12,9 @@ T = TypeVar("T")
 
 
 def on(backend: Backend, workers: int, address: str | None) -> PartRunner:
-    """One after another in this process for one worker without an address; else as `simulations.offline.parallel`."""
+    """Runner of parts: one after another in this process for one worker without an address; else as
+    `simulations.offline.parallel`, at the Dask scheduler `address` if given.
+    """
     return run_serially if workers == 1 and address is None else partial(_spread, backend, workers, address)
 
 

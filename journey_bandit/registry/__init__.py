@@ -1,1 +1,1 @@
-"""Commands for the registry: publish, promote, roll back, keep in step."""
+"""Registry commands: publish a version, promote it, roll back, shadow, and keep a service and MLflow in step."""

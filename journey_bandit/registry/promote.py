@@ -1,4 +1,6 @@
-"""`journey-bandit promote` and `shadow`. With `rollback`, the only ways in which what decides changes."""
+"""Commands `journey-bandit promote` and `shadow`. With `rollback`, they are the only ways in which what decides
+changes.
+"""
 
 import getpass
 import time
@@ -127,7 +129,7 @@ def _move(registry: "Registry", model: str, move: Approval, url: str | None, key
 
 
 def untold(notes: Sequence[str]) -> None:
-    """Say what MLflow could not be told. Nothing waits for it."""
+    """Print what MLflow could not be told, one note a line. Nothing waits for MLflow: the approval itself counts."""
     for note in notes:
         console.out.print(f"note: MLflow: {note}", markup=False, soft_wrap=True)
 
@@ -146,7 +148,9 @@ def _tags(move: Approval) -> Mapping[str, str]:
 
 
 def wait(service: AdminClient, stage: str, model: str, move: Approval) -> float:
-    """Seconds until a service decides with what the move says. RemoteError if it never does."""
+    """Seconds until a service decides with what the approval says, asked again and again. Raises RemoteError if that
+    does not come in time.
+    """
     start = time.monotonic()
     while time.monotonic() - start < _LONGEST:
         if serves(service.releases().get(stage), model, move):

@@ -1,4 +1,4 @@
-"""`journey-bandit publish`: what a ledger has taught, as a version in the registry with its review."""
+"""Command `journey-bandit publish`: what a ledger has taught, as a version in the registry with its review."""
 
 from typing import Any
 
@@ -57,7 +57,10 @@ def publish(stage: str, store: str, uri: str, policy: str | None, hold_back: flo
 
 
 def learned(store: str, stage: str, policy: str | None, hold_back: float) -> Snapshot:
-    """What the stage's own policy, or another one, has learned but for the newest share `hold_back`."""
+    """Snapshot of what the stage's own policy, or another one (`policy`), has learned but for the newest share
+    `hold_back` in [0, 1) of decisions, which are kept to judge it by. Raises LedgerError if the ledger cannot be
+    opened.
+    """
     opened = open_store(publishing.url(store), read_only=True)
     try:
         spec = None

@@ -1,4 +1,6 @@
-"""`journey-bandit registry`: the sidecar that keeps a service and its registry together, and what was approved."""
+"""Command `journey-bandit registry`: the sidecar that keeps a service and its registry together, and
+what was approved.
+"""
 
 import logging
 import os

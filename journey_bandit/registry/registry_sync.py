@@ -1,9 +1,9 @@
-"""The sidecar between a service and its registry: `journey-bandit registry sync`.
+"""Registry sync, the sidecar between a service and its registry: `journey-bandit registry sync`.
 
 `round` brings what is approved to the service, sets live runs aside that are due, and tells health. `work` logs them
 and scores the challenger: it takes long, so it has a thread of its own. Each step can fail alone; a failure of the
-registry leaves the service as it is. All that counts is in the registry, the service and the spool, so a process that
-was killed goes on where it stopped.
+registry leaves the service as it is. All that counts is in the registry, the service and the queue of runs, so a
+process that was killed goes on where it stopped.
 """
 
 import logging
@@ -32,7 +32,11 @@ _PER_ROUND = 4  # live runs that are logged before the challenger is looked at a
 
 
 class RegistrySync:
-    """`ledger` "": no live runs and no shadows, only releases. `every`, `publish_every`: seconds; 0 never publishes."""
+    """Registry sync of one service. `ledger` "": no live runs and no shadows, only releases. `every`, `publish_every`:
+    seconds between rounds and between live runs; 0 never publishes.
+
+    Threads: `round` runs on one thread and `work` on another; the queue of runs on disk is what they share.
+    """
 
     def __init__(
         self, registry: "Registry", service: AdminClient, ledger: str, spool: RunQueue, *,
@@ -44,7 +48,9 @@ class RegistrySync:
         self._scored: dict[str, tuple[str, str, int]] = {}  # stage → challenger, champion, decisions then
 
     def round(self) -> None:
-        """One round. Nothing is raised for what may pass by itself: it is logged, told to health, and tried again."""
+        """Do one round. Raises nothing for what may pass by itself: a failure is logged, told to the service's health,
+        and tried again in the next round.
+        """
         try:
             app, stages = self._service.stages()
             kept = self._service.releases()
@@ -68,7 +74,9 @@ class RegistrySync:
         self._tell(refused)
 
     def work(self) -> None:
-        """Log what was set aside and score the challengers, as far as the registry answers."""
+        """Log the runs that were set aside and score the challengers, as far as the registry answers; what fails stays
+        queued.
+        """
         if not self._ledger or not self._reachable:
             return
         try:

@@ -1,4 +1,4 @@
-"""`journey-bandit rollback`: the emergency exit. What decides changes first; then people are told."""
+"""Command `journey-bandit rollback`: the emergency exit. What decides changes first; then people are told."""
 
 import os
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class RollbackTarget(NamedTuple):
-    """Where a rollback leads. `version` "": to what is learned live. `replaces`: what decides today."""
+    """Target of a rollback: the version it leads to ("" for what is learned live), what it `replaces` (what decides
+    today), and the digests of the target's files.
+    """
 
     version: str
     replaces: str

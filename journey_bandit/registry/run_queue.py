@@ -1,5 +1,6 @@
-"""Live runs that wait to be logged: a snapshot and where the ledger stood, one file each, so that a killed process or a
-registry that is away for days loses none. Bounded: beyond that many, every other old one is given up, and counted.
+"""Run queue: live runs that wait to be logged, a snapshot and where the ledger stood, one file each, so that a killed
+process or a registry that is away for days loses none. Bounded: beyond that many, every other old one is given up, and
+counted.
 """
 
 import io
@@ -15,7 +16,9 @@ MOST = 48
 
 
 class QueuedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A live run that is due. at: µs. until: the ledger's last decision then. release: whose decisions, 0: none's."""
+    """Queued run: a live run that is due. `at`: when, µs. `until`: number of the ledger's last decision then.
+    `release`: number of the release whose decisions count, 0: none's.
+    """
 
     stage: str
     at: int
@@ -25,7 +28,9 @@ class QueuedRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunQueue:
-    """A folder of them, oldest first."""
+    """Queue of live runs as files of one folder, oldest first. One process writes it; every write is atomic, so that a
+    crash leaves whole files.
+    """
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +40,7 @@ class RunQueue:
         return len(self._files())
 
     def put(self, waiting: QueuedRun, snapshot: Snapshot) -> None:
-        """Keep one; whole or not at all."""
+        """Keep one run with its snapshot; the file is there whole or not at all."""
         file = self._folder / f"{waiting.at:020d}-{waiting.stage}.run"
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
@@ -52,7 +57,9 @@ class RunQueue:
             self._count(len(given_up))
 
     def first(self) -> tuple[Path, QueuedRun, Snapshot] | None:
-        """The oldest. One that cannot be read is set aside, and the next is taken."""
+        """Oldest run, its file and its snapshot; None if the queue is empty. A file that cannot be read is set aside,
+        and the next is taken.
+        """
         for file in self._files():
             try:
                 with zipfile.ZipFile(file) as archive:
@@ -64,12 +71,14 @@ class RunQueue:
         return None
 
     def done(self, file: Path, stage: str, snapshot: Snapshot) -> None:
-        """It was logged, or never can be."""
+        """Take a run out of the queue: it was logged, or never can be. Its snapshot becomes the stage's `previous`."""
         (self._folder / f"previous-{stage}").write_bytes(to_zip(snapshot))
         file.unlink(missing_ok=True)
 
     def previous(self, stage: str) -> Snapshot | None:
-        """The snapshot that was done before at this stage."""
+        """Snapshot of the run that was done before at this stage, for the diff; None if there is none
+        that can be read.
+        """
         file = self._folder / f"previous-{stage}"
         try:
             return from_zip(file.read_bytes()) if file.exists() else None
@@ -78,12 +87,12 @@ class RunQueue:
 
     @property
     def dropped(self) -> int:
-        """How many were given up."""
+        """Number of runs that were given up because the queue was full."""
         file = self._folder / "dropped"
         return int(file.read_text()) if file.exists() else 0
 
     def latest(self, stage: str, at: int | None = None) -> int:
-        """When the last run of a stage was due, in µs; `at` sets it."""
+        """Time (µs) at which the last run of a stage was due, 0 if none was; `at` sets it."""
         file = self._folder / f"latest-{stage}"
         if at is not None:
             file.write_text(str(at))

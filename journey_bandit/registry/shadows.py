@@ -13,7 +13,7 @@ import numpy as np
 from bandit import engine
 from bandit.errors import PropensityError
 from bandit.learning.recoding import contexts
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw_many
 from bandit.snapshot import Snapshot
 from journey_bandit.workflows.policy_evidence import PolicyEvidence, gather
 
@@ -21,8 +21,11 @@ _BATCH = 2000
 
 
 class ShadowComparison(NamedTuple):
-    """`match`: share of decisions where it would have drawn the same nudge with the same u. `moved`: mean total
-    variation between both policies. `failed`: decisions it could not have made.
+    """Comparison of a challenger with what was shown, over `n` decisions.
+
+    `match`: share of decisions where it would have drawn the same nudge with the same u. `moved`: mean total variation
+    between both policies, in [0, 1]. `failed`: decisions it could not have made. `evidence`: the off-policy estimate of
+    its value.
     """
 
     version: str
@@ -34,7 +37,7 @@ class ShadowComparison(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """For the run."""
+        """Metrics for the MLflow run, by name."""
         net, lift = self.evidence.net, self.evidence.net.contrasts.get(self.evidence.champion)
         first = next(iter(net.estimates.values()), None)
         found = {"shadow_n": float(self.n), "shadow_match": 100.0 * self.match, "shadow_moved": 100.0 * self.moved}
@@ -48,7 +51,7 @@ class ShadowComparison(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """In short."""
+        """Sentence that sums the comparison up for a terminal: agreement, and value with its interval."""
         verdict = self.evidence.judged.verdict
         return (
             f"version {self.version} on {self.n:,} decisions it was not shown in: draws the same nudge in "
@@ -60,7 +63,12 @@ class ShadowComparison(NamedTuple):
 def score(
     ledger: str, stage: str, version: str, challenger: Snapshot, champion: tuple[str, Snapshot] | None = None
 ) -> ShadowComparison:
-    """Score a challenger on every decision after those that taught it. LedgerError, NotFound, InvalidRequest."""
+    """Comparison of a challenger with the log, on every decision after those that taught it. `champion`: what its value
+    is compared with.
+
+    Raises LedgerError if the ledger cannot be read, NotFound if it has no such stage, InvalidRequest if the snapshot
+    reads other contexts.
+    """
     evidence = gather(ledger, stage, challenger, champion, segments=False)
     live, log = engine.prepare(challenger), evidence.log
     arms = challenger.stage_spec.arms
@@ -77,7 +85,7 @@ def score(
         except PropensityError:
             failed += len(known)
             continue
-        drawn = gaussian.draw_many(p, np.array([d.u for d in known]))
+        drawn = draw_many(p, np.array([d.u for d in known]))
         n += len(known)
         same += int((drawn == np.array([arms.index(d.arm) for d in known])).sum())
         moved += float(0.5 * np.abs(p - np.array([d.propensity for d in known])).sum())

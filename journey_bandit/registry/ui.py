@@ -1,4 +1,4 @@
-"""`journey-bandit ui`: MLflow on the runs that were logged."""
+"""Command `journey-bandit ui`: MLflow's own pages on the runs that were logged."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ def ui(folder: Path, host: str, port: int) -> None:
 
 
 def links(url: str) -> list[tuple[str, str]]:
-    """(experiment, link), in the mode that shows metrics; the reviewer's view where the experiment has one."""
+    """Links to the experiments of the MLflow server at `url`, (name, link): in the mode that shows metrics, or to the
+    reviewer's view where the experiment has one.
+    """
     found = _search(url, "experiments", "experiments/search")
     return [
         (e["name"], (reviewer_view.link if _seeded(e) else reviewer_view.plain)(url, e["experiment_id"]))
@@ -43,7 +45,7 @@ def links(url: str) -> list[tuple[str, str]]:
 
 
 def models(url: str) -> list[tuple[str, str]]:
-    """(registered model, link)."""
+    """Links to the registered models of the MLflow server at `url`, (name, link), for `ui` to print."""
     return [
         (m["name"], reviewer_view.model_link(url, m["name"]))
         for m in _search(url, "registered_models", "registered-models/search")

@@ -1,1 +1,1 @@
-"""Commands for a service: serve, keys, backup, proofs."""
+"""Service commands: serve, keys, webhooks, catalogue, backup and restore, warm start, and proofs from the ledger."""

@@ -1,4 +1,4 @@
-"""`journey-bandit rebuild` and `receipt`: prove from the ledger what the service learned and decided."""
+"""Commands `journey-bandit rebuild` and `receipt`: prove from the ledger what the service learned and decided."""
 
 import sys
 import uuid

@@ -1,4 +1,4 @@
-"""`journey-bandit backup` and `restore`: a copy of a running service's ledger, and the way back."""
+"""Commands `journey-bandit backup` and `restore`: a copy of a running service's ledger, and the way back."""
 
 from pathlib import Path
 

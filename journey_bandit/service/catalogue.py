@@ -1,4 +1,4 @@
-"""`journey-bandit catalogue`: look at what an app declares, and check one's own."""
+"""Command `journey-bandit catalogue`: look at what an app declares, and check one's own."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,8 @@ from api.metrics import Metrics
 from api.releases.service import ReleaseService
 from api.stores import file_of
 from api.stores.sqlite.copies import to_look_at
-from bandit.catalogue.model import NONE, Catalogue, parse, read_shipped, shipped
+from bandit.catalogue.loading import parse, read_shipped, shipped
+from bandit.catalogue.model import NONE, Catalogue
 
 
 @click.group()

@@ -1,4 +1,4 @@
-"""Changes of a file with API keys: what people wrote in it, comments included, stays as it is."""
+"""Key file: changes of a file with API keys that leave what people wrote in it, comments included, as it is."""
 
 import contextlib
 import datetime as dt
@@ -17,7 +17,9 @@ from bandit.tables.texts import decoded
 
 
 def revoke(path: Path, name: str) -> None:
-    """Take a key out of the file, with all its secrets. NotFound, CatalogueError."""
+    """Take a key out of the file, with all its secrets. Raises NotFound if there is no such key, CatalogueError if the
+    file has mistakes.
+    """
     _known(path, name)
     document = _document(path)
     del document["keys"][name]
@@ -26,7 +28,10 @@ def revoke(path: Path, name: str) -> None:
 
 def rotate(path: Path, name: str, now: dt.datetime, until: dt.datetime, expires: dt.datetime | None) -> str:
     """Give a key a new secret and return it; the one it had is accepted until `until`. `expires`: when the key does,
-    None leaves that as it is. NotFound, CatalogueError (a key that expired gets no new secret without a new end).
+    None leaves that as it is. Times are aware datetimes.
+
+    Raises NotFound if there is no such key, CatalogueError if the file has mistakes or for a key that expired: it gets
+    no new secret without a new end.
     """
     key = _known(path, name)
     end = expires or key.expires

@@ -1,4 +1,4 @@
-"""`journey-bandit keys`: make API keys, look at them, replace and withdraw them."""
+"""Command `journey-bandit keys`: make API keys, look at them, replace and withdraw them."""
 
 import datetime as dt
 from pathlib import Path

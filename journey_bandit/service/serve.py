@@ -1,4 +1,4 @@
-"""`journey-bandit serve`: one service for one app."""
+"""Command `journey-bandit serve`: one service for one app."""
 
 import logging
 from typing import Any

@@ -1,4 +1,6 @@
-"""What `registry sync` and `promote` ask of a running service. RemoteError says what could not be done and why."""
+"""Service client for administration: what `registry sync` and `promote` ask of a running service. Every method raises
+RemoteError, which says what could not be done and why, if the service does not answer as agreed.
+"""
 
 import base64
 import datetime as dt
@@ -15,7 +17,9 @@ _SECONDS = 10.0
 
 
 class AdminClient:
-    """One service, with a key of scope admin and read unless it runs with --dev."""
+    """Client of one service, over HTTP, with a key of scope admin and read unless the service runs with --dev. Every
+    method raises RemoteError.
+    """
 
     def __init__(self, url: str, key: str = ""):
         self.url = url.rstrip("/")
@@ -29,20 +33,26 @@ class AdminClient:
         self._http.close()
 
     def stages(self) -> tuple[str, list[str]]:
-        """The app, and the stages it serves."""
+        """Name of the app, and names of the stages that the service serves. Raises RemoteError if it is silent."""
         reply = self._json("GET", "/v1/stages")
         return str(reply["app"]), [str(stage["stage"]) for stage in reply["stages"]]
 
     def releases(self) -> dict[str, dict[str, Any]]:
-        """The newest release of each stage that ever had one."""
+        """Newest release of each stage that ever had one, as JSON objects by stage, as the service lists them. Raises
+        RemoteError.
+        """
         return {str(kept["stage"]): dict(kept) for kept in self._json("GET", "/v1/releases")["releases"]}
 
     def snapshot(self, stage: str) -> Snapshot:
-        """What decides at a stage."""
+        """Snapshot that decides at a stage now. Raises RemoteError if the service does not answer, SnapshotError for
+        bytes that are no snapshot.
+        """
         return from_zip(self._send("GET", f"/v1/policies/{stage}/snapshot").content)
 
     def release(self, stage: str, model: str, move: Approval, files: Mapping[str, bytes]) -> dict[str, Any]:
-        """Serve what a move says: the files of its version, or nothing."""
+        """Post a release: serve what an approval says, with the files of its version, or nothing; the release as the
+        service recorded it.
+        """
         sent = {name.split(".")[0]: base64.b64encode(data).decode() for name, data in files.items()}
         body = {
             "model": model,
@@ -58,12 +68,16 @@ class AdminClient:
         return dict(self._json("PUT", f"/v1/policies/{stage}/release", body))
 
     def rollback(self, stage: str, to: str | None, by: str, at: str, why: str) -> dict[str, Any]:
-        """Go back at once, from what the service's ledger holds; the release that decides now."""
+        """Roll a stage back at once, from what the service's ledger holds (`to`: a version, None for the one before);
+        the release that decides now. `at`: when it was approved, an ISO 8601 time.
+        """
         body = {"to": to, "approved_by": by, "approved_at": at, "reason": why}
         return dict(self._json("POST", f"/v1/policies/{stage}/rollback", body))
 
     def went_back(self, stage: str, move: Approval) -> bool:
-        """Go back to what a move says, from the service's ledger, if that has it; whether it had. RemoteError."""
+        """Roll back to what an approval says, from the service's ledger, if that has it; whether it had. Raises
+        RemoteError for any other failure.
+        """
         wanted = (stage, move.version, move.sha256)
         history = self._json("GET", "/v1/releases")["releases"]
         if wanted not in {(kept["stage"], kept["version"], kept["sha256"]) for kept in history}:
@@ -72,7 +86,9 @@ class AdminClient:
         return True
 
     def tell(self, word: Mapping[str, Any]) -> None:
-        """How the registry is, for health."""
+        """Post a heartbeat of the sync: how the registry is, for the service's health page. Raises RemoteError if the
+        service does not answer.
+        """
         self._json("POST", "/v1/registry", dict(word))
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
@@ -90,7 +106,9 @@ class AdminClient:
 
 
 def serves(kept: Mapping[str, Any] | None, model: str, move: Approval) -> bool:
-    """Whether a service's newest release is what the move says."""
+    """Whether a service's newest release (`kept`, None if it has none) is what the approval says, so that nothing need
+    be posted.
+    """
     if kept is None:
         return not move.version
     at = dt.datetime.fromisoformat(str(kept["approved_at"]))
@@ -99,7 +117,9 @@ def serves(kept: Mapping[str, Any] | None, model: str, move: Approval) -> bool:
 
 
 def decided_after(kept: Mapping[str, Any], move: Approval | None) -> bool:
-    """Whether the service went back to a release by itself after the registry's last move."""
+    """Whether the service went back to a release by itself after the registry's last approval; then the registry must
+    not overrule it.
+    """
     if kept["kind"] != "rollback":
         return False
     at = dt.datetime.fromisoformat(str(kept["approved_at"]))

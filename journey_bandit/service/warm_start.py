@@ -1,4 +1,4 @@
-"""`journey-bandit warm-start`: begin with what a log from before has taught."""
+"""Command `journey-bandit warm-start`: begin with what a log from before has taught."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -57,7 +57,9 @@ def warm(
 
 
 def read(file: Path, stage: Stage, renamed: Mapping[str, str] | None = None) -> tuple[list[WarmStartRow], list[str]]:
-    """The rows of the file, and notes on how it was read. InvalidRequest names what is wrong with it."""
+    """Rows of the file for warm start, contexts encoded for `stage`, and notes on how the file was read. Raises
+    InvalidRequest, which names the line and column that is wrong.
+    """
     known = (*_NEEDED, *stage.features)
     for ours in renamed or {}:
         if ours not in known:

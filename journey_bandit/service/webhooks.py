@@ -1,4 +1,4 @@
-"""`journey-bandit webhooks`: make endpoints, and look at what they did not take."""
+"""Command `journey-bandit webhooks`: make endpoints, and look at what they did not take."""
 
 from pathlib import Path
 from typing import cast

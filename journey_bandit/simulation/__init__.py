@@ -1,1 +1,1 @@
-"""Commands for simulation."""
+"""Simulation commands: policies on simulated people or on data with known outcomes, and checks of scenarios."""

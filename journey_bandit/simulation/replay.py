@@ -1,4 +1,4 @@
-"""`journey-bandit replay`: data whose outcomes are known through a policy or a live service."""
+"""Command `journey-bandit replay`: data whose outcomes are known, passed through a policy or a live service."""
 
 import json
 from pathlib import Path

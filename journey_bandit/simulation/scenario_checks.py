@@ -1,4 +1,6 @@
-"""`journey-bandit simulate validate | blanket | fatigue`: how far to believe a scenario, and what it says."""
+"""Commands `journey-bandit simulate validate`, `blanket` and `fatigue`: how far to believe a scenario, and what it
+says.
+"""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit import column_names, console
 from simulations.population import Population
@@ -164,7 +166,7 @@ def _two_sample(file: Path, *, as_json: bool) -> None:
 
 
 def rich(scenario: Scenario) -> Population:
-    """Who comes to the app's rich stage."""
+    """Population that comes to the scenario's own stage, the app's rich one, as the shipped catalogue declares it."""
     return Population(scenario, parse(read_shipped(scenario.app)).stage(scenario.stage))
 
 

@@ -1,4 +1,6 @@
-"""What if an assumption is wrong: the choice of a policy at both ends of every knob, and over the box of all."""
+"""Sensitivity analysis, what if an assumption is wrong: the choice of a policy at both ends of every knob, and over the
+box of all.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 
 class SensitivityBar(NamedTuple):
-    """One knob: at each end the lead of the first policy over the best of the others, and which policy leads; a ?
-    where its lead over what leads as the scenario stands is within two standard errors over seeds.
+    """Bar of the tornado, one knob: at each end the lead of the first policy over the best of the others (in the app's
+    currency a user), and which policy leads; a ? where its lead over what leads as the scenario stands is within two
+    standard errors over seeds.
     """
 
     name: str
@@ -30,7 +33,9 @@ class SensitivityBar(NamedTuple):
 
 
 class SensitivitySweep(NamedTuple):
-    """`lead` and `best` where the scenario stands; money is the app's currency a user."""
+    """Sweep over all knobs: `lead` and `best` where the scenario stands, and a bar for each knob; money is the app's
+    currency a user.
+    """
 
     policies: tuple[str, ...]
     lead: float
@@ -44,7 +49,9 @@ def rivals(plan: SimulationPlan) -> tuple[str, ...]:
 
 
 def sweep(plan: SimulationPlan) -> SensitivitySweep:
-    """Run the scenario and every knob at both ends, all in one study."""
+    """Sweep of a plan: run the scenario and every knob at both ends, all in one study; finished runs are taken from its
+    folder.
+    """
     policies = rivals(plan)
     swings = sensitivity.swings(plan.scenario)
     settings: list[tuple[Scenario, int]] = [(plan.scenario, plan.users)]
@@ -65,7 +72,7 @@ def sweep(plan: SimulationPlan) -> SensitivitySweep:
 
 
 def table(found: SensitivitySweep, currency: str) -> "ReportTable":
-    """The tornado as a table."""
+    """Tornado of a sweep as a table of a report, money in `currency`."""
     from experiments.reports.report import ReportRow, ReportTable
 
     rows = [
@@ -81,7 +88,9 @@ def table(found: SensitivitySweep, currency: str) -> "ReportTable":
 
 
 class PolicyRanks(NamedTuple):
-    """Over draws from the box: how often each policy is best, its mean rank, and τ of each draw with the scenario."""
+    """Ranks of policies over draws from the box: how often each policy is best, its mean rank, and Kendall's τ of each
+    draw with the scenario.
+    """
 
     policies: tuple[str, ...]
     best: tuple[float, ...]
@@ -90,7 +99,9 @@ class PolicyRanks(NamedTuple):
 
 
 def ranks(plan: SimulationPlan, draws: int) -> PolicyRanks:
-    """The ranking of policies by net value a user, over `draws` scenarios from the whole box."""
+    """Ranks of the policies by net value a user, over `draws` scenarios drawn from the whole box of knobs; draw i is
+    fixed by its number.
+    """
     policies = rivals(plan)
     drawn = [plan.scenario, *(sensitivity.box(plan.scenario, i) for i in range(draws))]
     groups = [_cells(plan, scenario, policies, plan.users) for scenario in drawn]
@@ -104,7 +115,7 @@ def ranks(plan: SimulationPlan, draws: int) -> PolicyRanks:
 
 
 def as_json(found: SensitivitySweep) -> dict[str, Any]:
-    """For programs."""
+    """Sweep as a plain dictionary that can be written as JSON, for programs: lead and best, and every bar."""
     bars = {b.name: {"ends": b.ends, "low": b.low, "high": b.high, "best": list(b.best)} for b in found.bars}
     return {"policies": list(found.policies), "lead": found.lead, "best": found.best, "knobs": bars}
 

@@ -1,4 +1,4 @@
-"""`journey-bandit simulate`: people whose true behaviour is known, against a live service or offline."""
+"""Command `journey-bandit simulate`: people whose true behaviour is known, against a live service or offline."""
 
 import shlex
 import sys
@@ -174,7 +174,9 @@ def planned(
     harvesters: float | None = None,
     **_: Any,
 ) -> simulation_plan.SimulationPlan:
-    """The plan that the options say. InvalidRequest for options that do not go together."""
+    """Simulation plan that the options say. Raises InvalidRequest for options that do not go together. `seed` is the
+    first of `seeds` seeds.
+    """
     if len(set(policies)) < len(policies):
         raise InvalidRequest(Problem("policy", "the same one twice", "name each once"))
     return simulation_plan.SimulationPlan(

@@ -1,4 +1,6 @@
-"""`journey-bandit simulate` without a service: policies on the same people, compared, drawn and logged."""
+"""Simulation plan, `journey-bandit simulate` without a service: policies on the same people, compared, drawn and
+logged.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +10,7 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Array
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.snapshot import Snapshot, from_zip
 from journey_bandit import console
 from simulations.offline import runner, study
@@ -25,8 +27,11 @@ BASELINE = "fixed:none"
 
 
 class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line asked for. `workers`: how many at a time, None for every core; `address`: of a Dask
-    scheduler, None for one of our own.
+    """Plan of an offline simulation, as the command line asked for it; a cell is one policy with one seed.
+
+    `users` people over `days` days. `workers`: how many cells at a time, None for every core; `address`: of a Dask
+    scheduler, None for one of our own. `out`: the folder in which finished cells are kept. `logs`: write each decision
+    too.
     """
 
     scenario: Scenario
@@ -43,13 +48,15 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
     def cells(self) -> list[SimulationCell]:
-        """Every policy and no nudge with every seed."""
+        """Cells of the plan: every policy and no nudge with every seed."""
         wanted = dict.fromkeys((*self.policies, BASELINE))
         return study.cells(self.scenario, wanted, self.seeds, users=self.users, days=self.days, journey=self.journey)
 
 
 def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutcome]:
-    """Run what is not finished yet, behind a progress bar."""
+    """Outcomes of the cells, in their order: run what is not finished yet, behind a progress bar; take the rest from
+    `out`.
+    """
     with console.progress(f"{plan.scenario.app}: cells", len(cells)) as advance:
         return study.study(
             cells,
@@ -63,7 +70,7 @@ def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutc
 
 
 def events(plan: SimulationPlan, file: Path) -> None:
-    """Run the first policy with the first seed, and write what its people do."""
+    """Run the first policy with the first seed, and write what its people do to `file` as events."""
     cell = plan.cells()[0]
     feed = SegmentFeed(parse(read_shipped(plan.scenario.app)), plan.scenario, f"{plan.scenario.app}-{cell.seed}")
     sink = EventFile(feed, file)
@@ -75,12 +82,12 @@ def events(plan: SimulationPlan, file: Path) -> None:
 
 
 def stages(done: Sequence[CellOutcome]) -> tuple[str, ...]:
-    """The stages that were played."""
+    """Names of the stages that were played in these outcomes."""
     return tuple(done[0].stages)
 
 
 def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> list["PolicyResult"]:
-    """Each policy at one stage, seeds together."""
+    """Results of each policy at one stage, seeds together, in the order in which the outcomes name the policies."""
     from experiments.reports.simulation_report import PolicyResult
 
     declared = parse(read_shipped(plan.scenario.app)).stage(stage)
@@ -117,7 +124,7 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
 
 
 def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
-    """What the comparison is about."""
+    """Subject of the comparison at this stage: app, seeds, users, days, command."""
     from experiments.reports.simulation_report import ComparisonSubject
 
     app = plan.scenario.app
@@ -125,7 +132,9 @@ def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
 
 
 def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult"]) -> list[str]:
-    """One MLflow run for each policy; links to them."""
+    """Write one MLflow run for each policy to `uri`; links to them. Raises RemoteError if MLflow is missing or does not
+    answer.
+    """
     from experiments.reports import simulation_report
 
     baseline = next(p for p in everyone if p.policy == BASELINE)
@@ -158,5 +167,5 @@ def _log_seeds(uri: str, plan: SimulationPlan, experiment: str, one: "PolicyResu
 
 
 def snapshot(plan: SimulationPlan, cell: SimulationCell, stage: str) -> Snapshot:
-    """What a cell's policy had learned in the end."""
+    """Snapshot of what a cell's policy had learned at a stage in the end, as it is logged beside its run."""
     return from_zip(study.snapshot(cell, stage, plan.out))

@@ -1,1 +1,1 @@
-"""Steps that several commands share."""
+"""Workflows: steps that several commands share, from a ledger to evidence, verdict and a published version."""

@@ -1,4 +1,4 @@
-"""A ledger's decisions at one stage as rounds, for evaluation.
+"""Ledger log: a ledger's decisions at one stage as logged rounds, for evaluation.
 
 What counts: decisions under the present schema whose nudge was activated where the stage requires it. A decision that
 is not settled yet has no reward, and evaluation stops there. For a snapshot that learned from this ledger, only
@@ -30,8 +30,8 @@ _BATCH = 10_000
 
 
 class Contamination(NamedTuple):
-    """Decisions of the control group, and those of them whose person had been shown nudges before (two known people
-    were joined, or the holdout was declared later).
+    """Contamination of the control group: its decisions, and those of them whose person had been shown nudges before
+    (two known people were joined, or the holdout was declared later).
     """
 
     control: int
@@ -39,7 +39,9 @@ class Contamination(NamedTuple):
 
 
 class LedgerLog(NamedTuple):
-    """One stage of a ledger."""
+    """Log of one stage of a ledger. `after` and `until` bound the numbers of its decisions (`until` 0: all), `release`
+    takes one release's only, `segment` names the feature whose values become segments. The store is read only.
+    """
 
     store: Store
     app: str
@@ -53,23 +55,25 @@ class LedgerLog(NamedTuple):
     refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
 
     def source(self) -> Source:
-        """Its chunks, in the order of the ledger."""
+        """Source of logged rounds: its chunks, in the order of the ledger."""
         return partial(_chunks, self)
 
     def contamination(self) -> Contamination:
-        """How much of the control group had been shown nudges before, as its decisions recorded it."""
+        """Contamination: how much of the control group had been shown nudges before, as its decisions recorded it."""
         held = [f.decision for f in self.store.decisions(self.stage) if f.decision.holdout and f.decision.is_actionable]
         exposed = [decision for decision in held if CROSSED in decision.notes]
         return Contamination(len(held), len(exposed))
 
     @property
     def rewards(self) -> RewardRange:
-        """The declared range."""
+        """Declared range of rewards, in the reward's own units."""
         return RewardRange(self.spec.reward.min, self.spec.reward.max)
 
     @property
     def worth(self) -> ArmWorth:
-        """What one unit of reward is worth and what showing a nudge costs, at the prices declared now."""
+        """Worth of the arms: what one unit of reward is worth and what showing a nudge costs, in currency, at the
+        prices declared now.
+        """
         nudges = {name: nudge for spec in self.store.specs().values() for name, nudge in spec.nudges.items()}
         nudges |= self.spec.nudges
         shown = [nudges[arm] for arm in self.arms if arm != NONE]
@@ -77,7 +81,9 @@ class LedgerLog(NamedTuple):
         return ArmWorth(gain, np.array([0.0, *(nudge.cost for nudge in shown)]))
 
     def check(self, snapshot: Snapshot) -> None:
-        """InvalidRequest if a snapshot reads contexts otherwise than the log holds them: it would decide on others."""
+        """Check a snapshot's encoding. Raises InvalidRequest if the snapshot reads contexts otherwise than the log
+        holds them: it would decide on others.
+        """
         mine, theirs = (
             features.schema(declared).keys for declared in (self.spec.features, snapshot.stage_spec.features)
         )
@@ -86,9 +92,9 @@ class LedgerLog(NamedTuple):
             raise InvalidRequest(Problem("policy", problem, "publish it anew from this ledger, and use that one"))
 
     def learned_through(self, version: int) -> int:
-        """The number of the last decision that a snapshot of this version learned from, 0 if none.
+        """Number of the last decision that a snapshot of this version learned from, 0 if none.
 
-        InvalidRequest if the ledger has fewer settlements: the snapshot did not learn here.
+        Raises InvalidRequest if the ledger has fewer settlements: the snapshot did not learn here.
         """
         if version > self.store.last().settlement:
             problem = f"version {version} is beyond this ledger's last settlement, {self.store.last().settlement}"
@@ -100,7 +106,10 @@ class LedgerLog(NamedTuple):
 
 
 def open_log(url: str, stage: str) -> LedgerLog:
-    """The ledger in a file, which a service may be running on. NotFound if it has no such stage."""
+    """Log of a stage of the ledger in a file, which a service may be running on. Raises NotFound if the ledger has no
+    such stage, InvalidRequest if the stage's actions come with the request (there are no arms to compare), LedgerError
+    if the file cannot be opened.
+    """
     store = open_store(url if "://" in url else f"sqlite:///{url}", read_only=True)
     served = audit.stages(store)
     if stage not in served:
@@ -172,7 +181,9 @@ def _reward(found: DecisionRecord, log: LedgerLog) -> float:
 
 
 def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:
-    """The declared feature's value: a category, a boolean, or for a number the lower or upper half of its range."""
+    """Segment labels (n,) of contexts x (n, d), the declared feature's value: a category, a boolean, or for a number
+    the lower or upper half of its range.
+    """
     name, columns = log.segment, features.schema(log.spec.features).columns
     if name not in log.spec.features:
         known = ", ".join(log.spec.features)

@@ -1,4 +1,5 @@
-"""What a ledger says of a policy: everything that a review and a promotion need, computed on one reading of its log.
+"""Policy evidence, what a ledger says of a policy: everything that a review and a promotion need, computed on one
+reading of its log.
 
 A candidate is judged by decisions made after the last one that taught it; the policy that is live, by its own.
 """
@@ -37,7 +38,13 @@ _ROUNDS = 20_000  # of the drawings and the diff: the newest
 
 
 class PolicyEvidence(NamedTuple):
-    """`rounds`: outside the holdout, rewards known. `champion`: the name of what the policy is compared with."""
+    """Evidence for one policy, for a review and for the gate.
+
+    `rounds`: outside the holdout, rewards known, n of them. `may` and `pi`: eligibility and the policy's probabilities,
+    (n, k). `net` in currency, `reward` in the reward's own units. `monitored`: the lift against the holdout. `judged`:
+    the verdict of the promotion rule. `champion`: the name of what the policy is compared with. `diff`: how its choices
+    differ from another's.
+    """
 
     log: LedgerLog
     rounds: LoggedRounds
@@ -61,7 +68,9 @@ def gather(
 ) -> PolicyEvidence:  # fmt: skip
     """Evidence for `policy` (None: whatever made the log) against the champion, or no nudge where there is none.
 
-    until: the last decision that counts, 0 for all. release: only its decisions. NotFound, InvalidRequest, LedgerError.
+    `until`: number of the last decision that counts, 0 for all. `release`: only its decisions. Raises NotFound if the
+    ledger has no such stage, InvalidRequest if the policy does not fit the log, LedgerError if the ledger cannot be
+    read.
     """
     log = ledger_log.open_log(ledger, stage)
     taught = [] if policy is None else [policy, *([champion[1]] if champion else [])]

@@ -27,7 +27,9 @@ DISTRIBUTION = "journey-bandit"
 
 
 class PublishRequest(NamedTuple):
-    """What to publish. `kind`: candidate, or live for what decides now. `at`: µs."""
+    """Request to publish a snapshot. `kind`: candidate, or live for what decides now. `at`: µs. `until` and `release`
+    bound the decisions that count; `previous`: the snapshot of the version before, for the diff.
+    """
 
     ledger: str
     stage: str
@@ -41,7 +43,9 @@ class PublishRequest(NamedTuple):
 
 
 def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
-    """Gather the evidence, write the review, register the version. RemoteError, LedgerError, NotFound."""
+    """Gather the evidence, write the review, register the version at the MLflow `uri`; what was published, with links.
+    Raises RemoteError, LedgerError, NotFound.
+    """
     from experiments.mlflow import tracking
     from experiments.mlflow.registry import Registry, digest, name_of
 
@@ -79,9 +83,11 @@ def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
 def compared(
     registry: "Registry", standing: "RegistryState"
 ) -> tuple[tuple[str, Snapshot] | None, tuple[str, Snapshot] | None]:
-    """The champion, which the gate compares with, and the version before, which the diff compares with.
+    """Snapshots to compare with: the champion, for the gate, and the version before, for the diff; None where there is
+    none.
 
-    A version whose files were deleted in MLflow cannot be compared with, and keeps nobody from going on: it is said.
+    A version whose files were deleted in MLflow cannot be compared with, and keeps nobody from going on: a printed note
+    says so.
     """
     move = standing.serves
     champion = None
@@ -216,10 +222,10 @@ def _rollback(standing: "RegistryState", app: str, stage: str, when: int) -> str
 
 
 def url(ledger: str) -> str:
-    """A store's address, from it or from its file."""
+    """Address of a store, from an address or from the path of its file."""
     return ledger if "://" in ledger else f"sqlite:///{ledger}"
 
 
 def now_iso() -> str:
-    """The time, as a move keeps it."""
+    """Present time as an approval keeps it, an ISO 8601 text in UTC, to the millisecond."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

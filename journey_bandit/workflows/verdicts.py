@@ -1,4 +1,4 @@
-"""The verdict on a policy evaluated on a ledger, by the rule that its stage declares under `promotion`.
+"""Verdict on a policy evaluated on a ledger, by the rule that its stage declares under `promotion`.
 
 The lift is that over the champion, in the unit of the evaluation, by its confidence sequence where there is one: then
 the rule may be applied at any time. Guardrails that a ledger can measure: `cost`, what nudges cost in currency, and
@@ -20,7 +20,7 @@ from journey_bandit.workflows.ledger_log import LedgerLog
 
 
 class PolicyVerdict(NamedTuple):
-    """A policy's verdict, and which it was compared with."""
+    """Verdict on a policy by name, and the name of the champion that it was compared with."""
 
     policy: str
     champion: str
@@ -28,7 +28,7 @@ class PolicyVerdict(NamedTuple):
 
 
 def judged(log: LedgerLog, ask: EvaluationConfig, found: list[Evaluation], level: float) -> list[PolicyVerdict]:
-    """The verdict on each policy that was evaluated."""
+    """Verdict on each policy that was evaluated, at this confidence `level` in (0, 1); in the order of `found`."""
     rule = log.spec.promotion
     measured = {name: _increases(log, ask, name, level) for name in rule.guardrails}
     verdicts = []

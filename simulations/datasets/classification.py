@@ -27,7 +27,8 @@ from bandit.catalogue.model import NONE
 from bandit.errors import InvalidRequest, Problem
 from bandit.policies import AnyPolicy
 from bandit.policies.protocol import ArmEconomics, Policy
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw
+from bandit.propensity.floor import floored
 from bandit.tables import cells as values
 from bandit.tables import reader
 from bandit.tables.reader import TableRow
@@ -128,8 +129,8 @@ def play(
         rows, chosen = order[start:end], np.zeros(end - start, dtype=np.intp)
         posterior = policy.posterior(belief, facts)
         for i, x in enumerate(table.x[rows]):
-            p = gaussian.floored(posterior.choose(x, eligible).propensity, floor, eligible)
-            chosen[i] = gaussian.draw(p, u[start + i])
+            p = floored(posterior.choose(x, eligible).propensity, floor, eligible)
+            chosen[i] = draw(p, u[start + i])
         reward = (chosen == table.label[rows] + 1).astype(np.float64)
         wrong[start:end] = 1.0 - reward
         tau, nu = policy.sites(belief, facts, table.x[rows], chosen, reward)

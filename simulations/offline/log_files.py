@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.features import schema
 from simulations.offline.parquet_log import LogFacts, LogRows, LogWriter, RewardColumns
 from simulations.offline.policy_specs import policy_spec

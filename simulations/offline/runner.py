@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from bandit import engine
 from bandit.arrays import Array, Mask
-from bandit.catalogue.model import Catalogue, Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.guardrails import ClaimEvidence, eligible
 from bandit.policies.protocol import Scores
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw_many
 from simulations.dynamics import PersonNoise, PopulationState, Rows, noise, traits
 from simulations.offline import run_summary
 from simulations.offline.learner import LearningRows, SimulatedLearner
@@ -214,7 +215,7 @@ class CellRun:
         people, rows, found, chance = visit.people, visit.rows, visit.found, visit.chance
         live, x = self.brain.prepared[people.name], people.x(visit.position)
         scores = self._scores(live, x, visit)
-        arm, each = gaussian.draw_many(scores.propensity, chance.draw), np.arange(len(rows))
+        arm, each = draw_many(scores.propensity, chance.draw), np.arange(len(rows))
         own = people.chance(visit.persona, visit.effect, visit.position, found)
         happens, delay = chance.reward < own[each, arm], people.delay(chance.delay)[each, arm]
         best = np.where(visit.mask, visit.value, -np.inf).max(axis=1)

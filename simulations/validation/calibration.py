@@ -30,7 +30,8 @@ import numpy as np
 from scipy import optimize, special
 
 from bandit.catalogue.decoding import closest
-from bandit.catalogue.model import Catalogue, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import cells, reader
 from simulations.offline.runner import DAY, EPOCH, CellRun, SimulationCell, StepDecisions

@@ -31,7 +31,8 @@ from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine, features
 from bandit.belief import empty
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from bandit.engine import DecisionQuery
 from bandit.errors import InvalidRequest
 from bandit.records import Decision, Outcome

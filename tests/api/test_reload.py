@@ -24,7 +24,8 @@ from api.stores.decision_log import DecisionRecord, LedgerPosition
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.webhooks.config import create as create_endpoint
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerMismatch
 from tests.api.webhooks.test_webhooks import Receiver, senders
 from tests.waiting import eventually

@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from bandit import features
 from bandit.belief import Belief, sites
-from bandit.catalogue import model
+from bandit.catalogue import loading
 from bandit.catalogue.model import Stage
 from bandit.records import Decision, MaturedDecision, Outcome
 
@@ -44,7 +44,7 @@ countdown = { type = "urgency", format = "badge", evidence = { kind = "deadline"
 @pytest.fixture(scope="session")
 def make_stage() -> Callable[..., Stage]:
     """A checkout stage with four nudges; any field may be replaced: make_stage(floor=0.1)."""
-    return partial(msgspec.structs.replace, model.parse(CATALOGUE).stages["checkout"])
+    return partial(msgspec.structs.replace, loading.parse(CATALOGUE).stages["checkout"])
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from bandit import engine, features
 from bandit.belief import Belief, empty
-from bandit.catalogue import model
+from bandit.catalogue import loading
+from bandit.catalogue.model import Stage
 from bandit.learning import delay, pending, settlement
 from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform
 from bandit.policies.shared import Action, Shared
 from bandit.snapshot import Snapshot, pooled
 
 
-def world(stage: model.Stage, seed: int, n: int) -> tuple[pending.OpenDecisions, Belief]:
+def world(stage: Stage, seed: int, n: int) -> tuple[pending.OpenDecisions, Belief]:
     """Open decisions, and what others have taught, with sites as if they were read from a ledger."""
     rng, d = np.random.default_rng(seed), len(features.of(stage).columns)
     k = len(stage.arms)
@@ -59,7 +60,7 @@ def main() -> None:
     """Print {part: digest}."""
     found = dict[str, list[bytes]]()
     for app in ("travel", "fashion", "hillstrom"):
-        stages = model.parse(model.read_shipped(app)).stages
+        stages = loading.parse(loading.read_shipped(app)).stages
         for name, declared in stages.items():
             binary = declared.reward.kind == "binary"
             policies = [Linear(), Hierarchical(), Hierarchical(scales="learned"), LinUCB(), EpsilonGreedy(), Uniform()]

@@ -18,6 +18,8 @@ from bandit.policies import Beta, EpsilonGreedy, Fixed, Hierarchical, Linear, Li
 from bandit.policies.protocol import ArmEconomics
 from bandit.policies.quadratic_forms import forms
 from bandit.propensity import batching, correlated, gaussian, transforms
+from bandit.propensity.draw import draw, draw_many
+from bandit.propensity.floor import UNITS, apportioned, apportioned_many, floored, floored_many
 from bandit.snapshot import Snapshot
 
 seeds = st.integers(0, 2**32 - 1)
@@ -137,33 +139,33 @@ def test_floor_transforms_and_draw_of_rows_are_those_of_each_row(seed: int, k: i
     p = np.where(eligible, rng.gamma(10 ** rng.uniform(-2, 1, (n, 1)), size=(n, k)) + 1e-12, 0.0)
     p[:3] = np.eye(k)[eligible[:3].argmax(axis=1)]  # sure things
     p /= p.sum(axis=1, keepdims=True)
-    floored = gaussian.floored_many(p, floor, eligible)
+    lifted = floored_many(p, floor, eligible)
     rows = list(zip(p, [floor] * n, eligible, strict=True))
-    assert np.array_equal(floored, [gaussian.floored(*row) for row in rows])
-    drawn = gaussian.apportioned_many(p, floor, eligible)
-    assert np.array_equal(drawn, [gaussian.apportioned(*row) for row in rows])
-    assert (drawn[eligible] >= floor).all() or floor * k > 1.0 - k / gaussian.UNITS
+    assert np.array_equal(lifted, [floored(*row) for row in rows])
+    drawn = apportioned_many(p, floor, eligible)
+    assert np.array_equal(drawn, [apportioned(*row) for row in rows])
+    assert (drawn[eligible] >= floor).all() or floor * k > 1.0 - k / UNITS
     assert (drawn.sum(axis=1) == 1.0).all()
-    assert np.array_equal(np.rint(drawn * gaussian.UNITS), drawn * gaussian.UNITS)
-    assert (np.abs(drawn - floored) < (k + 1) / gaussian.UNITS).all()
-    assert (floored[eligible] >= floor).all()
-    np.testing.assert_allclose(floored.sum(axis=1), 1.0, rtol=0, atol=1e-14)
+    assert np.array_equal(np.rint(drawn * UNITS), drawn * UNITS)
+    assert (np.abs(drawn - lifted) < (k + 1) / UNITS).all()
+    assert (lifted[eligible] >= floor).all()
+    np.testing.assert_allclose(lifted.sum(axis=1), 1.0, rtol=0, atol=1e-14)
     assert np.array_equal(transforms.top_two_many(p, 0.4), [transforms.top_two(row, 0.4) for row in p])
     assert np.array_equal(transforms.ramp(p, 0.3), [transforms.ramp(row, 0.3) for row in p])
     u = np.where(rng.random(n) < 0.3, rng.choice([0.0, 1.0 - 2.0**-53, 1.0], n), rng.random(n))
-    assert gaussian.draw_many(p, u).tolist() == [gaussian.draw(*row) for row in zip(p, u, strict=True)]
+    assert draw_many(p, u).tolist() == [draw(*row) for row in zip(p, u, strict=True)]
 
 
 def test_rows_that_are_no_distribution_are_refused() -> None:
     p = np.array([[0.5, 0.5], [0.5, 0.4]])
     with pytest.raises(PropensityError, match=r"row 1, \[0.5, 0.4\]"):
-        gaussian.floored_many(p, 0.0, np.ones((2, 2), dtype=bool))
+        floored_many(p, 0.0, np.ones((2, 2), dtype=bool))
 
 
 def test_the_draw_of_a_batch_has_the_stated_frequencies() -> None:
     """200,000 draws. False alarm ≤ 1e-6 (χ², 3 degrees); detects 0.015 moved between two arms with 1 − 1e-6."""
     p = np.array([0.1, 0.0, 0.25, 0.05, 0.6])
-    arm = gaussian.draw_many(np.tile(p, (200_000, 1)), np.random.default_rng(3).random(200_000))
+    arm = draw_many(np.tile(p, (200_000, 1)), np.random.default_rng(3).random(200_000))
     count = np.bincount(arm, minlength=5)
     assert count[1] == 0
     some_ = p > 0

@@ -28,7 +28,7 @@ from bandit.engine import (
 from bandit.errors import InvalidRequest
 from bandit.guardrails import ClaimEvidence
 from bandit.policies import AnyPolicy, Beta, Fixed, Linear, Uniform
-from bandit.propensity import gaussian
+from bandit.propensity import draw
 from bandit.records import Decision
 from bandit.snapshot import Snapshot, from_zip, to_zip
 
@@ -214,7 +214,7 @@ def test_a_user_is_in_the_same_group_at_every_stage_and_decision(live: Go) -> No
 def test_the_place_of_a_unit_is_the_keyed_hash_that_groups_were_always_drawn_from() -> None:
     """Else an upgrade would change everybody's group."""
     for user in map(str, range(200)):
-        place = gaussian.unit(SALT, b"holdout", user.encode())
+        place = draw.unit(SALT, b"holdout", user.encode())
         unit = randomization_unit(SALT, user)
         assert len(unit) == 16
         assert in_holdout(unit, place + 2.0**-53)

@@ -9,7 +9,7 @@ import pytest
 
 from bandit import engine
 from bandit.belief import empty, sites
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from bandit.engine import PreparedPolicy, RankQuery
 from bandit.errors import CatalogueError, InvalidRequest
 from bandit.policies.shared import ONE, Action, Shared, taken

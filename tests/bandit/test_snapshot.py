@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.belief import Belief, empty
-from bandit.catalogue.model import Stage, parse, read_shipped, shipped
+from bandit.catalogue.loading import parse, read_shipped, shipped
+from bandit.catalogue.model import Stage
 from bandit.errors import SnapshotError
 from bandit.features import schema
 from bandit.policies import AnyPolicy, Beta, Fixed, Linear, Uniform

@@ -24,7 +24,7 @@ from api.settings import Settings
 from api.stores.sqlite.store import SqliteStore
 from api.stores.webhook_queue import WebhookDelivery
 from api.webhooks.config import load as load_endpoints
-from bandit.catalogue.model import parse, read_shipped, shipped
+from bandit.catalogue.loading import parse, read_shipped, shipped
 from bandit.errors import CatalogueError, InvalidRequest, JourneyBanditError, LedgerError, LedgerMismatch, NotFound
 from journey_bandit.main import group
 from journey_bandit.workflows.ledger_log import open_log

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.server import free_port
-from bandit.catalogue.model import read_shipped
+from bandit.catalogue.loading import read_shipped
 from journey_bandit import mlflow_server, processes
 from journey_bandit.main import group
 from tests.waiting import PATIENCE

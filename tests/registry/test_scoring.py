@@ -7,7 +7,7 @@ import pytest
 
 from bandit import engine, features
 from bandit.belief import empty
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, SnapshotError
 from bandit.snapshot import Snapshot, pack

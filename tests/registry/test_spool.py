@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bandit import features
 from bandit.belief import empty
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.snapshot import Snapshot
 from journey_bandit.registry.run_queue import MOST, QueuedRun, RunQueue
 

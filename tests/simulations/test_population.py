@@ -6,7 +6,7 @@ from scipy import integrate, special, stats
 
 from bandit import features
 from bandit.arrays import Array
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from simulations import scenario
 from simulations.population import Population, VisitSituation, drift_paths, quadrature
 from simulations.scenario import EffectDrift

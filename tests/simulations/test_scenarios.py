@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Stage
 from simulations import scenario
 from simulations.live.visitors import FirstVisits, VisitorStream
 

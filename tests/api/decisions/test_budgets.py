@@ -15,7 +15,8 @@ from api.messages.decisions import DecisionRequest, OutcomeRequest
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from bandit.errors import CatalogueError, Overloaded
 
 HOUR = 3_600_000_000

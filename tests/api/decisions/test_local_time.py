@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from bandit.errors import CatalogueError
 
 CATALOGUE = """

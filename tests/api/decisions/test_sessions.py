@@ -10,7 +10,7 @@ import pytest
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from journey_bandit.workflows import ledger_log
 
 TEXT = (Path(__file__).parents[2] / "journey_shop.toml").read_text(encoding="utf-8")

@@ -22,7 +22,8 @@ from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from bandit import engine
 from bandit.catalogue.limits import GlobalCap, Limits
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 
 SHOP = Path(__file__).parents[2] / "journey_shop.toml"
 TEXT = SHOP.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from api.http.keys import EVERY, SCOPES, create
 from api.routes import segment
 from api.settings import Settings
 from api.stores.memory.store import MemoryStore
-from bandit.catalogue.model import shipped
+from bandit.catalogue.loading import shipped
 
 Client = TestClient[Litestar]
 Serving = Callable[..., AbstractContextManager[Client]]

@@ -18,7 +18,8 @@ from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerMismatch
 from bandit.records import Decision
 

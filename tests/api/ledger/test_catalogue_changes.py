@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from api.ledger import catalogue_changes, statistics_store
 from api.stores.sqlite.store import SqliteStore
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerError, LedgerMismatch
 from journey_bandit.main import group
 

@@ -15,7 +15,8 @@ from api.ledger.warm_start import WarmStartRow
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit.belief import X_GRID
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, LedgerMismatch
 from bandit.features import encode, schema
 from bandit.learning import pending, settlement

@@ -20,7 +20,7 @@ from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from bandit.engine import DecisionQuery
 from bandit.policies import Linear, Uniform
 from bandit.records import Release

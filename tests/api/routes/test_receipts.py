@@ -23,7 +23,7 @@ from api.stores.sqlite.store import SqliteStore
 from bandit import engine
 from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerMismatch, Unavailable
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw
 from bandit.snapshot import from_zip
 
 Client = Any  # conftest.Caller
@@ -109,7 +109,7 @@ def test_every_row_of_the_ledger_is_a_distribution_above_the_floor_and_can_be_re
             assert abs(made.propensity.sum() - 1) < 1e-12
             assert (made.propensity[eligible] >= spec.floor * (1 - 1e-12)).all()
             assert (made.propensity[~eligible] == 0.0).all()
-            assert spec.arms[gaussian.draw(made.propensity, made.u)] == made.arm
+            assert spec.arms[draw(made.propensity, made.u)] == made.arm
         for row in found[::45]:
             made = row.decision
             again = engine.recompute(engine.prepare(audit.past(store, row)), made, salt)

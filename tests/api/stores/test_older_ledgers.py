@@ -12,7 +12,7 @@ from api.ledger import audit, statistics_store
 from api.stores.sqlite.file import SCHEMA
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from bandit.errors import LedgerError
 from bandit.learning.pending import answered
 

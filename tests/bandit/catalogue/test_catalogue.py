@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.catalogue import model
-from bandit.catalogue.model import Stage, parse, read_shipped, shipped
+from bandit.catalogue.loading import parse, read_shipped, shipped
+from bandit.catalogue.model import Stage
 from bandit.errors import CatalogueError, NotFound, Problem
 from bandit.policies import AnyPolicy, Fixed, Hierarchical
 from bandit.policies.shared import Shared

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.catalogue.limits import AbandonmentLimit, ExclusionRule, GlobalCap, Limits, QuietHours
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from bandit.errors import CatalogueError
 from bandit.guardrails import (
     DAY,

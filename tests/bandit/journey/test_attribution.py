@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from bandit.journey import folding
 from bandit.journey.attribution import Attribution, CreditableDecision, CreditedOutcome, CreditState, attribute
 from bandit.journey.folding import JourneyFold

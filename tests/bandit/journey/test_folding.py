@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.catalogue.model import parse
+from bandit.catalogue.loading import parse
 from bandit.errors import CatalogueError, InvalidRequest
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold, JourneyState

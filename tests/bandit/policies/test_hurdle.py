@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from bandit.belief import Belief, add, empty
-from bandit.catalogue.model import Reward, Stage, hurdle_of, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Reward, Stage, hurdle_of
 from bandit.errors import CatalogueError
 from bandit.learning.delay import BUCKETS
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row

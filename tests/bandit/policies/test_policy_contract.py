@@ -15,7 +15,7 @@ from scipy import integrate, special, stats
 
 from bandit.arrays import Array, Mask
 from bandit.belief import Belief, add, empty, sites
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.policies import (
     AnyPolicy,
     Beta,

@@ -6,7 +6,8 @@ import pytest
 from scipy import special
 
 from bandit.belief import Belief, empty, sites
-from bandit.catalogue.model import Catalogue, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from bandit.policies import Hierarchical, Linear, assumed_density, hierarchy
 from bandit.policies.hierarchical import LogitPosterior
 from bandit.snapshot import Snapshot, from_zip, pooled, to_zip

@@ -14,10 +14,11 @@ from scipy import special
 
 from bandit import engine
 from bandit.belief import add, empty, sites
-from bandit.catalogue.model import Stage, parse
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Stage
 from bandit.features import schema
 from bandit.policies.hierarchical import LogitPosterior
-from bandit.propensity import gaussian
+from bandit.propensity.draw import draw
 from bandit.snapshot import Snapshot
 
 N, DRAWS = 20_000, 1000
@@ -76,7 +77,7 @@ def logged() -> Logged:
     live = engine.prepare(Snapshot("shop", "cart", stage, 200, belief))
     x, everyone = contexts(stage, N, rng), np.ones((N, k), dtype=bool)
     exact = engine.choose_many(live, x, everyone).propensity
-    arm = np.array([gaussian.draw(p, u) for p, u in zip(exact, rng.random(N).tolist(), strict=True)])
+    arm = np.array([draw(p, u) for p, u in zip(exact, rng.random(N).tolist(), strict=True)])
     thompson = live.posterior.choose_many(x, everyone).propensity
     return Logged(exact, thompson, counted(live.posterior, x, k, rng), arm, special.expit(x @ theta.T))
 

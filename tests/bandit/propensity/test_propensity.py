@@ -15,6 +15,8 @@ from scipy import integrate, optimize, special, stats
 from bandit.arrays import Array
 from bandit.errors import PropensityError
 from bandit.propensity import beta, gaussian
+from bandit.propensity.draw import draw, unit
+from bandit.propensity.floor import floored
 
 Case = tuple[Array, float, NDArray[np.bool_]]
 Law = Callable[[float], tuple[Array, Array]]
@@ -280,7 +282,7 @@ def cases(draw: st.DrawFn) -> Case:
 @given(cases())
 def test_the_floor_gives_a_distribution_with_no_eligible_arm_below_it(case: Case) -> None:
     p, floor, eligible = case
-    result = gaussian.floored(p, floor, eligible)
+    result = floored(p, floor, eligible)
     assert result.sum() == pytest.approx(1.0, abs=1e-12)
     assert (result[eligible] >= floor).all()
     assert (result[~eligible] == 0.0).all()
@@ -289,7 +291,7 @@ def test_the_floor_gives_a_distribution_with_no_eligible_arm_below_it(case: Case
 @given(cases())
 def test_the_floor_keeps_the_order_and_the_odds_above_it(case: Case) -> None:
     p, floor, eligible = case
-    result = gaussian.floored(p, floor, eligible)
+    result = floored(p, floor, eligible)
     order = np.argsort(p[eligible], kind="stable")
     assert (np.diff(result[eligible][order]) >= 0.0).all()
     above = eligible & (result > floor)
@@ -299,8 +301,8 @@ def test_the_floor_keeps_the_order_and_the_odds_above_it(case: Case) -> None:
 @given(cases())
 def test_flooring_twice_is_flooring_once(case: Case) -> None:
     p, floor, eligible = case
-    once = gaussian.floored(p, floor, eligible)
-    np.testing.assert_allclose(gaussian.floored(once, floor, eligible), once, rtol=0, atol=1e-12)
+    once = floored(p, floor, eligible)
+    np.testing.assert_allclose(floored(once, floor, eligible), once, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -316,7 +318,7 @@ def test_the_floor_is_the_projection_in_relative_entropy(seed: int) -> None:
     total = optimize.LinearConstraint(np.ones((1, 6)), 1.0, 1.0)
     start, bounds = np.repeat(1 / 6, 6), [(floor, 1.0)] * 6
     found = optimize.minimize(divergence, start, method="SLSQP", bounds=bounds, constraints=total, tol=1e-14)
-    mine = gaussian.floored(p, floor, np.ones(6, dtype=bool))
+    mine = floored(p, floor, np.ones(6, dtype=bool))
     assert divergence(mine) <= found.fun + 1e-9
     np.testing.assert_allclose(mine, found.x, rtol=0, atol=1e-4)
 
@@ -324,17 +326,17 @@ def test_the_floor_is_the_projection_in_relative_entropy(seed: int) -> None:
 @pytest.mark.parametrize("p", [[0.5, 0.501], [0.5, 0.499], [math.nan, 1.0], [math.inf, 0.0], [0.0, 0.0]])
 def test_what_does_not_sum_to_one_is_an_alarm_and_not_renormalised(p: list[float]) -> None:
     with pytest.raises(PropensityError, match="Σp"):
-        gaussian.floored(np.array(p), 0.01, np.ones(2, dtype=bool))
+        floored(np.array(p), 0.01, np.ones(2, dtype=bool))
 
 
 def test_rounding_within_the_tolerance_is_forgiven() -> None:
-    result = gaussian.floored(np.array([0.5, 0.5 + 9e-7]), 0.0, np.ones(2, dtype=bool))
+    result = floored(np.array([0.5, 0.5 + 9e-7]), 0.0, np.ones(2, dtype=bool))
     assert result.sum() == pytest.approx(1.0, abs=1e-15)
 
 
 def test_flooring_leaves_its_argument_alone() -> None:
     p = np.array([0.001, 0.999, 0.0])
-    gaussian.floored(p, 0.1, np.array([True, True, False]))
+    floored(p, 0.1, np.array([True, True, False]))
     assert p.tolist() == [0.001, 0.999, 0.0]
 
 
@@ -348,13 +350,13 @@ LAST = 1.0 - 2.0**-53  # the largest u there is
     [(0.0, 1), (0.25 - 2**-54, 1), (0.25, 3), (0.75 - 2**-53, 3), (0.75, 4), (LAST, 4)],
 )
 def test_each_arm_owns_an_interval_as_long_as_its_probability(u: float, arm: int) -> None:
-    assert gaussian.draw(np.array([0.0, 0.25, 0.0, 0.5, 0.25, 0.0]), u) == arm
+    assert draw(np.array([0.0, 0.25, 0.0, 0.5, 0.25, 0.0]), u) == arm
 
 
 @given(cases(), st.floats(0.0, 1.0, exclude_max=True) | st.sampled_from([0.0, LAST, 5e-324]))
 def test_the_draw_inverts_the_distribution_and_never_takes_an_arm_without_share(case: Case, u: float) -> None:
-    p = gaussian.floored(*case)
-    arm = gaussian.draw(p, u)
+    p = floored(*case)
+    arm = draw(p, u)
     assert p[arm] > 0.0
     assert p[:arm].sum() - 1e-12 <= u <= p[: arm + 1].sum() + 1e-12
 
@@ -363,7 +365,7 @@ def test_hashed_draws_are_as_frequent_as_stated() -> None:
     """Hoeffding over 5 arms: false alarm ≤ 1e-6; detects any error ≥ 0.022 with probability 1 − 1e-6."""
     n, p = 70_000, np.array([0.01, 0.2, 0.0, 0.3, 0.49])
     bound = math.sqrt(math.log(2 * len(p) / 1e-6) / (2 * n))
-    arms = [gaussian.draw(p, gaussian.unit(b"salt", b"draw", i.to_bytes(16, "big"))) for i in range(n)]
+    arms = [draw(p, unit(b"salt", b"draw", i.to_bytes(16, "big"))) for i in range(n)]
     frequency = np.bincount(arms, minlength=len(p)) / n
     assert np.abs(frequency - p).max() < bound < 0.011
     assert frequency[2] == 0.0
@@ -375,7 +377,7 @@ def test_hashed_draws_are_as_frequent_as_stated() -> None:
 def test_hashed_numbers_are_uniform() -> None:
     """Dvoretzky–Kiefer–Wolfowitz: false alarm ≤ 1e-6; detects any distance ≥ 0.024 with probability 1 − 1e-6."""
     n = 50_000
-    u = np.sort([gaussian.unit(b"salt", b"draw", i.to_bytes(16, "big")) for i in range(n)])
+    u = np.sort([unit(b"salt", b"draw", i.to_bytes(16, "big")) for i in range(n)])
     assert u[0] >= 0.0
     assert u[-1] < 1.0
     distance = np.abs(np.append(u, 1.0)[:-1] - (np.arange(n) + 0.5) / n).max() + 0.5 / n
@@ -387,7 +389,7 @@ def test_anybody_with_the_key_can_recompute_the_number() -> None:
     for i in range(100):
         text = (4).to_bytes(8, "big") + b"draw" + (1).to_bytes(8, "big") + bytes([i])
         digest = hashlib.blake2b(text, digest_size=8, key=b"salt").digest()
-        assert gaussian.unit(b"salt", b"draw", bytes([i])) == (int.from_bytes(digest, "big") >> 11) / 2**53
+        assert unit(b"salt", b"draw", bytes([i])) == (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
 parts = st.lists(st.binary(max_size=3) | st.sampled_from([b"\x1f", b"\x00", b"a\x1fb"]), max_size=4)
@@ -395,8 +397,8 @@ parts = st.lists(st.binary(max_size=3) | st.sampled_from([b"\x1f", b"\x00", b"a\
 
 @given(parts, parts)
 def test_different_parts_give_different_numbers(left: list[bytes], right: list[bytes]) -> None:
-    assert (gaussian.unit(b"salt", *left) == gaussian.unit(b"salt", *right)) == (left == right)
+    assert (unit(b"salt", *left) == unit(b"salt", *right)) == (left == right)
 
 
 def test_different_keys_give_different_numbers() -> None:
-    assert len({gaussian.unit(bytes([key]), b"draw") for key in range(100)}) == 100
+    assert len({unit(bytes([key]), b"draw") for key in range(100)}) == 100

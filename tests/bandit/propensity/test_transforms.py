@@ -13,7 +13,8 @@ from bandit import engine
 from bandit.belief import empty
 from bandit.catalogue.model import Stage
 from bandit.engine import DecisionQuery
-from bandit.propensity import gaussian, transforms
+from bandit.propensity import transforms
+from bandit.propensity.floor import UNITS, floored
 from bandit.snapshot import Snapshot
 
 vectors = st.lists(st.floats(0.001, 1.0), min_size=2, max_size=8).map(lambda v: np.array(v) / sum(v))
@@ -32,7 +33,7 @@ def test_top_two_is_its_definition(p: np.ndarray, beta: float) -> None:
     assert transforms.top_two(p, beta).sum() == pytest.approx(1.0, abs=1e-12)
 
 
-GRID = 1.0 / gaussian.UNITS
+GRID = 1.0 / UNITS
 
 
 def test_top_two_by_drawing() -> None:
@@ -82,10 +83,10 @@ def test_a_stage_declares_them_and_the_floor_comes_last(make_stage: Callable[...
     p = decided(msgspec.structs.replace(plain, floor=0.0))[0]
     ramped = decided(msgspec.structs.replace(plain, ramp=0.2))[0]
     eligible = p > 0
-    np.testing.assert_allclose(ramped, gaussian.floored(transforms.ramp(p, 0.2), 0.02, eligible), rtol=0, atol=2 * GRID)
+    np.testing.assert_allclose(ramped, floored(transforms.ramp(p, 0.2), 0.02, eligible), rtol=0, atol=2 * GRID)
     assert ramped[eligible].min() >= 0.02
     both = decided(msgspec.structs.replace(plain, ramp=0.5, top_two=0.5))[0]
-    expected = gaussian.floored(transforms.ramp(transforms.top_two(p, 0.5), 0.5), 0.02, eligible)
+    expected = floored(transforms.ramp(transforms.top_two(p, 0.5), 0.5), 0.02, eligible)
     np.testing.assert_allclose(both, expected, rtol=0, atol=6 * GRID)
 
 

@@ -16,7 +16,7 @@ from scipy import stats
 from bandit.belief import Belief
 from bandit.policies import Linear
 from bandit.policies.protocol import ArmEconomics
-from bandit.propensity import gaussian
+from bandit.propensity.floor import floored
 from benchmarks.evidence import scorecard, worlds
 from benchmarks.evidence.worlds import BATCH, CONTEXTS, FLOORS, K, logs
 from tests.waiting import PATIENCE
@@ -47,7 +47,7 @@ def test_the_policy_is_the_shipped_one() -> None:
 
 def test_the_floor_is_the_shipped_projection() -> None:
     for p in np.random.default_rng(4).dirichlet(np.full(K, 0.3), 200):
-        shipped = gaussian.floored(p, 0.05, np.ones(K, dtype=np.bool_))
+        shipped = floored(p, 0.05, np.ones(K, dtype=np.bool_))
         assert worlds.floored(p, np.full(K, 0.05)) == pytest.approx(shipped)
 
 

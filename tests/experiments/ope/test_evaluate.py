@@ -6,7 +6,7 @@ from scipy import stats
 
 from bandit import engine
 from bandit.belief import empty
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import InvalidRequest
 from bandit.features import schema
 from bandit.snapshot import Snapshot

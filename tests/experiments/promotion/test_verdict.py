@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.catalogue.promotion_rule import PromotionRule
 from bandit.errors import CatalogueError
 from experiments.inference.intervals import Interval

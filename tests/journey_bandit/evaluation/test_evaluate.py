@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from api.stores.memory.store import MemoryStore
 from bandit.belief import empty
-from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, JourneyBanditError, NotFound
 from bandit.features import schema
 from bandit.records import Decision, Outcome, Settlement

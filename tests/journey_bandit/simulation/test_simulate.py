@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import CatalogueError, InvalidRequest
 from journey_bandit.main import group
 from simulations.offline import run_summary

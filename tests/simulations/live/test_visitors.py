@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Stage
 from bandit.errors import CatalogueError, NotFound
 from simulations import scenario
 from simulations.datasets import hillstrom

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from bandit import engine
 from bandit.belief import add, empty
-from bandit.catalogue.model import Stage, parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Stage
 from bandit.engine import DecisionQuery
 from bandit.features import schema
 from bandit.guardrails import ClaimEvidence

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bandit.belief import add, empty
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import InvalidRequest
 from bandit.learning import delay, drift, pending, settlement
 from bandit.records import Decision, MaturedDecision, Outcome

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from simulations import scenario
 from simulations.offline import runner
 from simulations.offline.runner import SimulationCell, StepDecisions

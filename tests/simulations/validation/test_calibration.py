@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit.catalogue.model import parse, read_shipped
+from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import CatalogueError, InvalidRequest
 from simulations import scenario
 from simulations.population import Population, VisitSituation
