@@ -1,23 +1,30 @@
 """Ledgers as earlier versions wrote them: opened, brought up to date, rebuilt and recomputed."""
 
 import gzip
+import json
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from api.ledger import audit, statistics_store
+from api.stores.learning_state import StatisticsKey
 from api.stores.sqlite.file import SCHEMA
 from api.stores.sqlite.store import SqliteStore
+from api.stores.webhook_queue import WebhookCursor
 from bandit import engine
 from bandit.catalogue.loading import parse
 from bandit.errors import LedgerError
 from bandit.learning.pending import answered
+from bandit.snapshot import pooled
+from tests.data.ledgers.full import declared_anew
 
 LEDGERS = Path(__file__).parents[2] / "data" / "ledgers"
-FILES = sorted(LEDGERS.glob("*.db.gz"))
+FILES = sorted(LEDGERS.glob("[0-9]-*.db.gz"))
+FULL = sorted(LEDGERS.glob("full-*.db.gz"))
 SHOP = parse((LEDGERS / "shop.toml").read_text(encoding="utf-8"))
 
 
@@ -109,3 +116,47 @@ def test_a_ledger_of_a_later_version_is_refused(tmp_path: Path, read_only: bool)
         conn.execute(f"PRAGMA user_version = {SCHEMA}")
         conn.commit()
         conn.close()
+
+
+@pytest.mark.parametrize("packed", FULL, ids=lambda path: path.name.removesuffix(".db.gz"))
+def test_a_full_ledger_of_an_earlier_version_keeps_all_it_knew(packed: Path, tmp_path: Path) -> None:
+    """Three stages, drift epochs, a warm start, a schema that was raised, a retired nudge, events, a release, an
+    endpoint that never answered: the old program's own versions and digests of beliefs stand beside the file.
+    """
+    said = json.loads(packed.with_suffix("").with_suffix(".json").read_text(encoding="utf-8"))
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    text = declared_anew((LEDGERS / "full.toml").read_text(encoding="utf-8"))
+    with closing(SqliteStore(path)) as store:
+        salt = audit.claim(store, parse(text), "pepper")
+        stages, declared = audit.stages(store), store.declarations()
+        learned = statistics_store.load(store, stages)
+        served = pooled([statistics.snapshot("shop", name) for name, statistics in learned.items()])
+        digests = {snapshot.stage: [snapshot.version, snapshot.belief.digest()] for snapshot in served}
+        assert digests == said["policies"]
+        assert all(one.equal for one in audit.rebuild(store, stages))
+        assert (len(declared.eras), declared.served["plan"].schema, learned["plan"].spec.schema) == (
+            3,
+            2,
+            2,
+        )  # the form of declarations has changed since
+        assert store.first_settlement(StatisticsKey("plan", 2)) == 300
+        before = store.statistics(StatisticsKey("plan", 1), ("none", "trial"), 3)
+        assert [alarm.through for alarm in before.drift_state.alarms] == [272]
+        assert [epoch.n.sum() for epoch in before.epochs] == [68.0, 7.0]
+        assert learned["cart"].retired == {"few_left": "social"}
+        assert learned["pay"].warm is not None
+        assert store.webhook_cursor("crm") == WebhookCursor(
+            decision=352, settlement=342, alarms={"cart": 0, "pay": 0, "plan": 0}, era=313, release=1
+        )
+        assert len(store.webhook_deliveries(dead=False)) == 696
+        assert [release.version for release in store.releases()] == ["1"]
+        specs = store.specs()
+        different = [
+            found.seq
+            for found in store.decisions()
+            if audit.differences(store, found, salt)
+            and not audit.rests_on_a_guess(found.decision, specs[found.decision.stage_digest])
+        ]
+        assert different == []
+    SqliteStore(path, read_only=True).close()

@@ -35,30 +35,25 @@ def main(commit: str, to: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
             packed.extractall(source, filter="data")
         words = ("--app", str(HERE / "shop.toml"), "--store", f"sqlite:///{ledger}", "--port", str(port), "--dev")
-        command = [
-            sys.executable,
-            "-m",
-            "journey_bandit",
-            "serve",
-            *words,
-            "--salt",
-            SALT,
-            "--window-scale",
-            SCALE,
-        ]
+        command = [*program(source), "serve", *words, "--salt", SALT, "--window-scale", SCALE]
         with subprocess.Popen(command, cwd=source) as server:
             with httpx.Client(base_url=f"http://{HOST}:{port}", timeout=10) as client:
-                _until_ready(client)
+                until_ready(client)
                 _people(client, range(30))
                 time.sleep(6.0)
-                _release(client)
+                release(client)
                 _people(client, range(30, 38))
                 _event(client)
             server.terminate()
         to.write_bytes(gzip.compress(ledger.read_bytes(), mtime=0))
 
 
-def _until_ready(client: httpx.Client) -> None:
+def program(source: Path) -> list[str]:
+    """The command line of a checkout."""
+    return [sys.executable, "-m", "journey_bandit" if (source / "journey_bandit").is_dir() else "cli.main"]
+
+
+def until_ready(client: httpx.Client) -> None:
     for _ in range(200):
         try:
             if client.get("/health/ready").status_code == 200:
@@ -80,7 +75,7 @@ def _people(client: httpx.Client, numbers: range) -> None:
             client.post("/v1/outcomes", json=told).raise_for_status()
 
 
-def _release(client: httpx.Client) -> None:
+def release(client: httpx.Client) -> None:
     snapshot = client.get("/v1/policies/cart/snapshot")
     if snapshot.status_code != 200 or client.get("/v1/releases").status_code != 200:
         return
