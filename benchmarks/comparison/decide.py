@@ -33,7 +33,7 @@ from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Linear, Logist
 from bandit.policies.protocol import ArmEconomics, Policy, Posterior
 from bandit.propensity.draw import draw
 from bandit.propensity.floor import apportioned
-from benchmarks.comparison.decision_peers import VOWPAL, Contestant, SettledRows, peers
+from benchmarks.comparison.decision_peers import VOWPAL, Contestant, TrainingRows, peers
 
 K, D, FLOOR, ROWS, BATCH = 6, 16, 0.01, 2000, 100
 Item = TypeVar("Item")
@@ -47,7 +47,7 @@ POLICIES: dict[str, AnyPolicy] = {
 }
 
 
-def world(k: int, d: int) -> Callable[[int, int], tuple[SettledRows, Array]]:
+def world(k: int, d: int) -> Callable[[int, int], tuple[TrainingRows, Array]]:
     """Linear-logistic world of k arms and d features, as a function: (rows, seed) → a log of that many settled rows,
     and their true logits (rows, k).
     """
@@ -55,13 +55,13 @@ def world(k: int, d: int) -> Callable[[int, int], tuple[SettledRows, Array]]:
     theta = rng.normal(0, 0.8 / np.sqrt(d), (k, d))
     theta[:, 0] = rng.normal(-1.5, 0.3, k)
 
-    def rows(n: int, seed: int) -> tuple[SettledRows, Array]:
+    def rows(n: int, seed: int) -> tuple[TrainingRows, Array]:
         rng = np.random.default_rng(seed)
         x = np.rint(rng.uniform(-1, 1, (n, d)) * 4096) / 4096
         x[:, 0] = 1.0
         arm = rng.integers(0, k, n)
         z = np.einsum("nd,nd->n", x, theta[arm])
-        return SettledRows(k, x, arm, (rng.random(n) < special.expit(z)).astype(float)), z
+        return TrainingRows(k, x, arm, (rng.random(n) < special.expit(z)).astype(float)), z
 
     return rows
 
@@ -74,7 +74,7 @@ def facts(k: int) -> ArmEconomics:
     return ArmEconomics(tuple(f"a{a}" for a in range(k)), kinds, np.ones(k), np.zeros(k))
 
 
-def learn(policy: Policy, belief: Belief, log: SettledRows) -> Belief:
+def learn(policy: Policy, belief: Belief, log: TrainingRows) -> Belief:
     """Belief with the log's rows added, as the service's learner does it: the policy's sites, then their exact sum."""
     tau, nu = policy.sites(belief, facts(log.k), log.x, log.arm, log.reward)
     return add(belief, sites(log.k, log.x, log.arm, tau, nu, log.reward))
@@ -93,7 +93,7 @@ def decision(posterior: Posterior, k: int) -> Callable[[Array], int]:
     return decide
 
 
-def own(policy: AnyPolicy, log: SettledRows) -> Contestant:
+def own(policy: AnyPolicy, log: TrainingRows) -> Contestant:
     """Contestant made of a policy of ours that has learned the log: its decision, and the update by further rows."""
     belief = learn(policy, empty(log.k, log.x.shape[1]), log)
     posterior = policy.posterior(belief, facts(log.k))

@@ -20,7 +20,7 @@ Indices = NDArray[np.intp]
 SEED = 7
 
 
-class SettledRows(NamedTuple):
+class TrainingRows(NamedTuple):
     """Settled rows of a log: contexts x (n, d), arms (n,) chosen uniformly among k, rewards (n,) 0 or 1."""
 
     k: int
@@ -28,9 +28,9 @@ class SettledRows(NamedTuple):
     arm: Indices
     reward: Array
 
-    def batch(self, n: int) -> "SettledRows":
+    def batch(self, n: int) -> "TrainingRows":
         """First n rows of the log, as views; what one update learns."""
-        return SettledRows(self.k, self.x[:n], self.arm[:n], self.reward[:n])
+        return TrainingRows(self.k, self.x[:n], self.arm[:n], self.reward[:n])
 
 
 class Contestant(NamedTuple):
@@ -39,10 +39,10 @@ class Contestant(NamedTuple):
     """
 
     decide: Callable[[Array], object]
-    update: Callable[[SettledRows], object]
+    update: Callable[[TrainingRows], object]
 
 
-def peers(log: SettledRows) -> Iterator[tuple[str, Contestant | None]]:
+def peers(log: TrainingRows) -> Iterator[tuple[str, Contestant | None]]:
     """Peers by name, each taught the log when it is asked for; None in place of one whose package is not installed."""
     for name, package, build in PEERS:
         try:
@@ -58,13 +58,13 @@ def line(x: Array) -> str:
     return "| " + " ".join([f"f{i}:{v}" for i, v in enumerate(x.tolist())])
 
 
-def _vowpal(arguments: str) -> Callable[[Any, SettledRows], Contestant]:
+def _vowpal(arguments: str) -> Callable[[Any, TrainingRows], Contestant]:
     """One linear model for each action, one pass; learns row by row, its only way."""
 
-    def build(module: Any, log: SettledRows) -> Contestant:
+    def build(module: Any, log: TrainingRows) -> Contestant:
         workspace = module.Workspace(f"--cb_explore {log.k} {arguments} --quiet")
 
-        def update(rows: SettledRows) -> None:
+        def update(rows: TrainingRows) -> None:
             for x, arm, reward in zip(rows.x, rows.arm.tolist(), rows.reward.tolist(), strict=True):
                 workspace.learn(f"{arm + 1}:{-reward}:{1 / rows.k:.6f} {line(x)}")
 
@@ -74,11 +74,11 @@ def _vowpal(arguments: str) -> Callable[[Any, SettledRows], Contestant]:
     return build
 
 
-def _vowpal_next(module: Any, log: SettledRows) -> Contestant:
+def _vowpal_next(module: Any, log: TrainingRows) -> Contestant:
     workspace = module.Workspace(["--cb_explore", str(log.k), "--epsilon", "0.05", "--quiet"])
     parser = module.TextFormatParser(workspace)
 
-    def update(rows: SettledRows) -> None:
+    def update(rows: TrainingRows) -> None:
         for x, arm, reward in zip(rows.x, rows.arm.tolist(), rows.reward.tolist(), strict=True):
             workspace.learn_one(parser.parse_line(f"{arm + 1}:{-reward}:{1 / rows.k:.6f} {line(x)}"))
 
@@ -86,14 +86,14 @@ def _vowpal_next(module: Any, log: SettledRows) -> Contestant:
     return Contestant(lambda x: workspace.predict_one(parser.parse_line(line(x))), update)
 
 
-def _river(module: Any, log: SettledRows) -> Contestant:
+def _river(module: Any, log: TrainingRows) -> Contestant:
     policy = module.LinUCBDisjoint(alpha=1.0, seed=SEED)
     arms = list(range(log.k))
 
     def named(x: Array) -> dict[str, float]:
         return {f"f{i}": v for i, v in enumerate(x.tolist())}
 
-    def update(rows: SettledRows) -> None:
+    def update(rows: TrainingRows) -> None:
         for x, arm, reward in zip(rows.x, rows.arm.tolist(), rows.reward.tolist(), strict=True):
             policy.update(arm, named(x), reward)
 
@@ -101,23 +101,23 @@ def _river(module: Any, log: SettledRows) -> Contestant:
     return Contestant(lambda x: policy.pull(arms, named(x)), update)
 
 
-def _mabwiser(module: Any, log: SettledRows) -> Contestant:
+def _mabwiser(module: Any, log: TrainingRows) -> Contestant:
     policy = module.MAB(list(range(log.k)), module.LearningPolicy.LinTS(alpha=1.0), seed=SEED)
     policy.fit(log.arm, log.reward, log.x)
     return Contestant(lambda x: policy.predict(x[None]), lambda rows: policy.partial_fit(rows.arm, rows.reward, rows.x))
 
 
-def _contextualbandits(module: Any, log: SettledRows) -> Contestant:
+def _contextualbandits(module: Any, log: TrainingRows) -> Contestant:
     policy = module.LinTS(log.k, random_state=SEED)
     policy.fit(log.x, log.arm, log.reward)
     return Contestant(lambda x: policy.predict(x[None]), lambda rows: policy.partial_fit(rows.x, rows.arm, rows.reward))
 
 
-def _bayesianbandits(module: Any, log: SettledRows) -> Contestant:
+def _bayesianbandits(module: Any, log: TrainingRows) -> Contestant:
     arms = [module.Arm(a, learner=module.NormalRegressor(alpha=1.0, beta=1.0)) for a in range(log.k)]
     agent = module.ContextualAgent(arms, module.ThompsonSampling(), random_seed=SEED)
 
-    def update(rows: SettledRows) -> None:
+    def update(rows: TrainingRows) -> None:
         for a in np.unique(rows.arm).tolist():
             agent.select_for_update(a).update(rows.x[rows.arm == a], rows.reward[rows.arm == a])
 
@@ -126,7 +126,7 @@ def _bayesianbandits(module: Any, log: SettledRows) -> Contestant:
 
 
 VOWPAL = "Vowpal Wabbit, ε-greedy"
-PEERS: tuple[tuple[str, str, Callable[[Any, SettledRows], Contestant]], ...] = (
+PEERS: tuple[tuple[str, str, Callable[[Any, TrainingRows], Contestant]], ...] = (
     (VOWPAL, "vowpalwabbit", _vowpal("--epsilon 0.05")),
     ("Vowpal Wabbit, squarecb", "vowpalwabbit", _vowpal("--squarecb")),
     ("vowpal-wabbit-next, ε-greedy", "vowpal_wabbit_next", _vowpal_next),

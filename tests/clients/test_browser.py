@@ -29,7 +29,6 @@ PAGE = """<!doctype html><pre id="told"></pre>
 <script type="module">
 import { OpenFeature } from '@openfeature/web-sdk'
 import { OFREPWebProvider } from '@openfeature/ofrep-web-provider'
-from tests.waiting import PATIENCE
 const seen = []
 const counting = async (request, options) => {
   const reply = await fetch(request, options)
