@@ -3,11 +3,11 @@
     python -m tools.figures                 this checkout
     python -m tools.figures 5a32ef2         a commit beside it (hops and shapes are traced in this checkout only)
 
-Names: classes that share a name. Folders: files in a folder, but for those that hold one for each kind. Functions: lines
-of the longest. Docstrings: median words of public modules, classes, functions and methods, and how many have none.
+Names: classes that share a name. Folders: files in a folder, but for those that hold one for each kind. Functions:
+lines of the longest. Docstrings: median words of public modules, classes, functions and methods; how many have none.
 Silent: public functions that take or return arrays, or take a time, and whose docstring (or their class's or module's)
-names no shape or unit. Hops: files that a decision passes from the body of a request to the reply, counted each time
-another file is entered; shapes: the types that carry it.
+names no shape or unit. Hops: files on a decision's way
+from the body to the reply that hand it on or give it its next shape; shapes: the types that carry it.
 """
 
 import ast
@@ -18,14 +18,18 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("bandit", "api", "experiments", "simulations", "cli", "journey_bandit")
 ONE_PER_KIND = {"bandit/policies", "api/routes"}
+INHERITED = ("api/stores/memory", "api/stores/sqlite")  # their protocols say what their methods do
+SHAPES = ("DecisionRequest", "DecisionQuery", "Decision", "PendingDecision", "RecordedDecision", "DecisionReply")
 SHAPE = re.compile(r"\([a-zA-Z0-9]+(, [\w.+ ·²…]+)*,?\)|…, |µs|second|hour|day|1970|shape", re.IGNORECASE)
 
 
@@ -59,14 +63,15 @@ def figures(root: Path) -> Figures:
     docs = [(path.parts[0], node, above, f"{path}") for path, tree in trees.items() for node, above in _public(tree)]
     words: dict[str, list[int]] = {}
     for package, node, *_ in docs:
-        words.setdefault(package, []).append(len((ast.get_docstring(node) or "").split()))
+        if (text := ast.get_docstring(node)) is not None:
+            words.setdefault(package, []).append(len(text.split()))
     return Figures(
         modules=len(trees),
         shared=sorted(name for name, count in classes.items() if count > 1),
         crowded={name: n for name, n in folders.items() if n > 12 and name not in ONE_PER_KIND},
         longest=sorted(lengths, reverse=True)[:5],
         words={package: statistics.median(counts) for package, counts in words.items()},
-        missing=sum(count == 0 for counts in words.values() for count in counts),
+        missing=sum(not ast.get_docstring(node) for _, node, _, file in docs if not file.startswith(INHERITED)),
         silent=[f"{file}:{node.name}" for _, node, above, file in docs if _is_silent(node, above)],
     )
 
@@ -100,46 +105,48 @@ def _is_silent(node: Any, above: str) -> bool:
 
 
 def trace() -> tuple[list[str], list[str]]:
-    """Hops and shapes of one decision over HTTP, in process: files entered in order, and the types that carry it."""
+    """Hops and shapes of one decision over HTTP, in process: the files that it enters, in order, and its types."""
     from litestar.testing import TestClient
 
     from api.app import create_app
     from api.settings import Settings
 
-    ours = {str(ROOT / name) for name in ("bandit", "api")}
-    hops, shapes, last, watching = list[str](), list[str](), "", False
-    carriers = {"DecisionRequest", "DecisionQuery", "Decision", "PendingDecision", "RecordedDecision", "DecisionReply"}
-    carriers |= {"PreparedPolicy", "Scores"}
+    entered, hops, shapes, watching = list[str](), set[str](), list[str](), False
 
-    def look(frame: Any, event: str, given: Any) -> None:
-        nonlocal last
-        file = frame.f_code.co_filename
-        if event == "call" and watching and any(file.startswith(folder) for folder in ours):
-            name = type(frame.f_locals.get("request")).__name__
-            for value in frame.f_locals.values():
-                name = type(value).__name__
-                if name in carriers and name not in shapes:
-                    shapes.append(name)
-            if file != last and file not in hops and any(
-                type(v).__name__ in carriers - {"PreparedPolicy", "Scores"} for v in frame.f_locals.values()
-            ):
-                hops.append(file)
-            last = file
-        if event == "return" and watching and type(given).__name__ in carriers:
-            if type(given).__name__ not in shapes:
-                shapes.append(type(given).__name__)
+    def ours(frame: FrameType | None) -> str:
+        file = Path(frame.f_code.co_filename) if frame else ROOT
+        inside = file.is_relative_to(ROOT) and file.relative_to(ROOT).parts[:1] in (("bandit",), ("api",))
+        return str(file.relative_to(ROOT)) if inside else ""
 
-    import threading
+    def carried(values: Iterable[object]) -> list[str]:
+        lists = [value[0] for value in values if isinstance(value, list | tuple) and value]
+        return [name for name in (type(value).__name__ for value in (*values, *lists)) if name in SHAPES]
 
-    with TestClient(create_app(Settings(app="travel", store="memory://", dev=True, salt="figures"))) as client:
-        stage = next(iter(client.get("/v1/stages").json()["stages"]))
-        body = {"stage": stage["stage"], "user_id": "u", "context": {}}
-        client.post("/v1/decisions", json=body).raise_for_status()
-        threading.setprofile_all_threads(look) if hasattr(threading, "setprofile_all_threads") else None
-        watching = True
-        client.post("/v1/decisions", json={**body, "user_id": "v"}).raise_for_status()
-        watching = False
-    return [str(Path(file).relative_to(ROOT)) for file in hops], [s for s in shapes if s not in ("PreparedPolicy", "Scores")]
+    def look(frame: FrameType, event: str, given: object) -> None:
+        if not watching or event not in ("call", "return") or not (here := ours(frame)):
+            return
+        code = frame.f_code
+        arguments = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]]
+        got, back = carried(arguments), carried([given])
+        shapes.extend(name for name in (got if event == "call" else back) if name not in shapes)
+        entered.extend([here] if (got or back) and here not in entered else [])
+        caller = ours(frame.f_back)
+        if event == "call" and got and caller != here:
+            hops.update([caller] if caller else [])
+        if event == "return" and set(back) - set(got):
+            hops.add(here)
+
+    threading.setprofile(look)
+    try:
+        with TestClient(create_app(Settings(app="travel", store="memory://", dev=True, salt="figures"))) as client:
+            body = {"stage": "onboarding", "user_id": "u"}
+            client.post("/v1/decisions", json=body).raise_for_status()
+            watching = True
+            client.post("/v1/decisions", json={**body, "user_id": "v"}).raise_for_status()
+            watching = False
+    finally:
+        threading.setprofile(None)
+    return [file for file in entered if file in hops], shapes
 
 
 def show(title: str, found: Figures) -> None:
@@ -147,7 +154,7 @@ def show(title: str, found: Figures) -> None:
     print(f"{title}: {found.modules} modules")
     print(f"  names that stand for more than one class  {len(found.shared)}  {' '.join(found.shared[:12])}")
     print(f"  folders with more than 12 files           {len(found.crowded)}  {found.crowded or ''}")
-    print(f"  longest functions, in lines               {found.longest[0][0]}  {[name for _, name in found.longest[:3]]}")
+    print(f"  longest functions, in lines               {found.longest[0][0]}  {found.longest[:3]}")
     print(f"  median words of a public docstring        {found.words}  without one: {found.missing}")
     print(f"  arrays or times without shape or unit     {len(found.silent)}  {found.silent[:8]}")
 
@@ -161,6 +168,9 @@ def main() -> None:
                 packed.extractall(temporary, filter="data")
             show(commit, figures(Path(temporary)))
     show("this checkout", figures(ROOT))
+    hops, shapes = trace()
+    print(f"  hops of a decision                        {len(hops)}  {' '.join(hops)}")
+    print(f"  shapes of a decision                      {len(shapes)}  {' '.join(shapes)}")
 
 
 if __name__ == "__main__":
