@@ -24,7 +24,11 @@ _CHUNK = 512
 
 
 class Belief(NamedTuple):
-    """Sufficient statistics of every arm. A value: nothing here is ever changed in place."""
+    """Sufficient statistics of every arm: what a policy's posterior is computed from, and what two logs add up to.
+
+    k rows, one for each arm with no nudge first (revenue has two for each), d features of which the first is the
+    constant 1. A value: nothing here is ever changed in place.
+    """
 
     n: Array  # (k,) settled decisions
     reward: Array  # (k,) Σ r, r scaled to [0, 1]

@@ -30,7 +30,11 @@ class PendingBasis(NamedTuple):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision and everything needed to recompute it."""
+    """One decision and everything needed to recompute it: a row of the ledger.
+
+    Times in µs since 1970 (UTC). Arrays over arms are (k,) in the order of the stage's declaration, no nudge first, or
+    of `actions`. `engine.recompute` gives the same arrays bit for bit.
+    """
 
     id: uuid.UUID
     at: int
@@ -90,7 +94,10 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a user did. `at` ≤ `received`; only declared properties are kept."""
+    """Something a user did, as the ledger keeps it. Times in µs since 1970 (UTC), `at` ≤ `received`.
+
+    Only events and properties that the catalogue declares have a name and values here; `id` is unique in the ledger.
+    """
 
     id: str  # unique in the ledger
     user: bytes  # keyed hash of the id it came under, 16 bytes
@@ -129,7 +136,11 @@ class MaturedDecision(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """The final reward of a decision, and the site it contributed if it was learned."""
+    """The final reward of a decision, and the site it contributed to the belief if it was learned.
+
+    `reward` is in the stage's own units, `tau` (precision) and `nu` (shift) in those of the policy's link; both are 0
+    where nothing was learned, and `why` says why the reward is what it is. `at` in µs.
+    """
 
     seq: int = 0  # position in the ledger, given by the store
     decision_seq: int

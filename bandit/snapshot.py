@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Array
-from bandit.belief import Belief, add
-from bandit.catalogue.model import Stage
-from bandit.errors import SnapshotError
+from bandit.belief import Belief, add, empty
+from bandit.catalogue.model import Catalogue, Stage, read_stage
+from bandit.errors import PolicyError, SnapshotError
 from bandit.features import of
 from bandit.policies import hierarchy
 from bandit.policies.protocol import ArmEconomics, CoefficientFactor, RetiredArms
@@ -34,7 +34,10 @@ _UNREADABLE = (  # what json, zipfile, numpy and msgspec raise when given what t
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What decides at one stage. `version` counts the settlements of the ledger it has learned from.
+    """What decides at one stage: its declaration and what it has learned, one immutable value that can be stored.
+
+    `version` counts the settlements of the ledger it has learned from. `belief` has one row for each arm, (k,), (k, d)
+    and (k, d, d); revenue rewards have two. `untrained` makes the first one, `prepare` makes one ready to decide.
 
     `belief` is settled and exact; `pending` is what open decisions said at `basis`, computed anew for each snapshot.
     """
@@ -50,6 +53,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     retired: RetiredArms | None = None
     pending: Belief | None = None
     pending_basis: PendingBasis = PendingBasis()
+
+    @classmethod
+    def untrained(cls, catalogue: Catalogue, stage: str) -> "Snapshot":
+        """Snapshot of a stage that has learned nothing yet: version 0, all sums 0. NotFound for an unknown stage."""
+        spec = catalogue.stage(stage)
+        belief = empty(len(spec.belief_rows(spec.arms)), len(of(spec).columns))
+        return cls(catalogue.app, stage, spec, 0, belief)
 
     @property
     def arms(self) -> ArmEconomics:
@@ -78,7 +88,11 @@ def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
 
 
 def pack(snapshot: Snapshot) -> dict[str, bytes]:
-    """{file name: bytes}. The same snapshot gives the same bytes."""
+    """The two files of a snapshot, {file name: bytes}: `policy.json`, which a person can read, and `posterior.npz`.
+
+    The same snapshot gives the same bytes on every machine; `unpack` reads them. Arrays are stored as float64. Raises
+    nothing for a snapshot that `Snapshot.untrained`, a service or `unpack` made.
+    """
     arrays = io.BytesIO()
     with zipfile.ZipFile(arrays, "w", zipfile.ZIP_STORED) as archive:
         for name, values in _arrays(snapshot).items():
@@ -130,7 +144,11 @@ def _unsealed(text: bytes) -> bytes:
 
 
 def unpack(files: dict[str, bytes]) -> Snapshot:
-    """The snapshot in the two files. SnapshotError if they are not whole, not ours, or not what they say."""
+    """The snapshot in the two files that `pack` made, equal to it bit for bit.
+
+    Raises SnapshotError if a file is missing, if a digest or the shape of an array is not what `policy.json` says, if
+    another version of the format wrote it, or if its policy is not installed.
+    """
     if not {"policy.json", "posterior.npz"} <= files.keys():
         raise SnapshotError(f"policy.json and posterior.npz are both needed, got {sorted(files)}")
     body, posterior = _unsealed(files["policy.json"]), files["posterior.npz"]
@@ -143,6 +161,8 @@ def unpack(files: dict[str, bytes]) -> Snapshot:
         with np.load(io.BytesIO(posterior), allow_pickle=False) as arrays:
             found = {name: arrays[name].astype(np.float64) for name in arrays.files}
         snapshot = _built(policy, found)
+    except PolicyError as error:
+        raise SnapshotError(f"the snapshot of {policy['app']}/{policy['stage']} cannot be used: {error}") from error
     except _UNREADABLE as error:
         raise SnapshotError(f"not a snapshot: {error!r}") from error
     _check(snapshot, policy)
@@ -155,7 +175,7 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
     return Snapshot(
         app=str(policy["app"]),
         stage=str(policy["stage"]),
-        stage_spec=msgspec.convert(policy["spec"], Stage),
+        stage_spec=read_stage(policy["spec"]),
         version=int(policy["version"]),
         belief=Belief(*(found[name] for name in Belief._fields)),
         cross_stage_factor=CoefficientFactor(keys, found["elsewhere_precision"], found["elsewhere_shift"])

@@ -1,12 +1,13 @@
 """`journey-bandit`: commands are loaded when they are called, so that `serve` never imports MLflow."""
 
 import importlib
+import importlib.metadata
 import signal
 import sys
 
 import click
 
-from bandit.errors import JourneyBanditError, RemoteError
+from journey_bandit import own_packages
 
 _COMMANDS = {
     "backup": "journey_bandit.service.backup:backup",
@@ -59,6 +60,8 @@ def _unavailable(name: str, missing: str) -> click.Command:
     fix = f"{missing} is not installed: pip install -c constraints.txt '.[experiments]'"
 
     def refuse(**_: object) -> None:
+        from bandit.errors import RemoteError
+
         raise RemoteError(f"{name}: {fix}")
 
     rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
@@ -77,8 +80,15 @@ def _terminated(*_: object) -> None:
 
 def main() -> None:
     """Run; our own errors are one readable message and exit status 1. SIGTERM ends a command like Ctrl-C does: what it
-    started is stopped.
+    started is stopped. Nothing runs where another package hides one of ours. Policies of installed packages are known.
     """
+    if problem := own_packages.problem():
+        click.echo(f"error: {problem}", err=True)
+        sys.exit(1)
+    from bandit.errors import JourneyBanditError
+    from bandit.policies import registry
+
+    registry.search(importlib.metadata.entry_points)
     signal.signal(signal.SIGTERM, _terminated)
     try:
         group(standalone_mode=False)

@@ -14,13 +14,13 @@ import msgspec
 import numpy as np
 
 from bandit.catalogue import durations, limits, references
-from bandit.catalogue.decoding import closest, decode
+from bandit.catalogue.decoding import OpenUnion, closest, decode
 from bandit.catalogue.drift_rule import DriftRule
 from bandit.catalogue.journey_rules import Credit, Fact, JourneyRules, Moment
 from bandit.catalogue.limits import AbandonmentLimit, Budget, EvidenceRule, ExclusionRule, Limits
 from bandit.catalogue.promotion_rule import PromotionRule
-from bandit.errors import CatalogueError, NotFound, Problem
-from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic
+from bandit.errors import CatalogueError, NotFound, PolicyError, Problem
+from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Logistic, registry
 from bandit.policies.hurdle import HierarchicalHurdle
 from bandit.policies.protocol import ArmEconomics, Policy
 from bandit.policies.shared import ONE, Shared
@@ -124,6 +124,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A step of the journey with its own policy.
 
     `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
+    `policy`: a built-in one, or one of an installed package (`bandit.policies.registry`).
     `price`: as a nudge's, for every nudge of the stage. `top_two`: the β of top-two sampling, to find the best arm
     rather than to earn. `ramp`: share of the traffic that the policy decides, the rest gets no nudge.
     `schema`: raise it when features, or the reward's kind or range, change: learning begins anew, old rows are kept.
@@ -214,7 +215,11 @@ def hurdle_of(policy: Hierarchical) -> HierarchicalHurdle:
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One app: its stages by name. `rates`: what one unit of another currency is worth in `currency`."""
+    """One app: its stages by name, the rules of its journey, and limits that hold for all stages together.
+
+    `parse` makes it from TOML and is the only way to a checked one. `rates`: what one unit of another currency is worth
+    in `currency`, in which all costs and values are. `exclusive`: nudges of which a user gets one at most.
+    """
 
     app: str
     currency: str
@@ -248,14 +253,47 @@ def read_shipped(app: str) -> str:
     return importlib.resources.files("bandit.catalogue.apps").joinpath(f"{app}.toml").read_text(encoding="utf-8")
 
 
+_INSTALLED = OpenUnion(registry.names, registry.named)
+
+
+def read_stage(value: Any) -> Stage:
+    """A stage from what `msgspec.to_builtins` made of it: how ledgers and snapshots are read.
+
+    PolicyError if its policy is not installed, or is installed in a version that has other fields;
+    msgspec.ValidationError if `value` is no stage.
+    """
+    declared = _table(value, "policy")
+    name = declared.get("name")
+    if not isinstance(name, str) or name in registry.BUILT_IN:
+        return msgspec.convert(value, Stage)
+    try:
+        policy = msgspec.convert(declared, registry.named(name))
+    except msgspec.ValidationError as error:
+        problem = f"what was stored does not fit the policy {name!r} that is installed: {error}"
+        raise PolicyError("policy", problem, "install the version of its package that it was stored with") from error
+    stage = msgspec.convert({key: part for key, part in value.items() if key != "policy"}, Stage)
+    return msgspec.structs.replace(stage, policy=policy)
+
+
 def parse(text: str, file: str = "catalogue.toml") -> Catalogue:
-    """The catalogue in `text`. CatalogueError lists every mistake with its path and fix; `file` is for the message."""
+    """The catalogue in a TOML text: decoded strictly (unknown keys are mistakes), then checked for what it means.
+
+    Raises CatalogueError with every mistake at once, each with its path, the problem and a fix; `file` is for the
+    message. Policies may be those of installed packages.
+    """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
     form, meaning = list[Problem](), list[Problem]()
-    catalogue = decode(raw, Catalogue, "", form, lambda struct, path: meaning.extend(_check(struct, path)))
+    catalogue = decode(
+        raw,
+        Catalogue,
+        "",
+        form,
+        lambda struct, path: meaning.extend(_check(struct, path)),
+        {AnyPolicy | Shared: _INSTALLED},
+    )
     mistakes = [*form, *meaning, *_check_names(raw)]
     if mistakes:
         raise CatalogueError(file, mistakes)

@@ -8,6 +8,7 @@ Without either, u comes from the parameter `seed` and the number of the row.
 """
 
 import hashlib
+import importlib.metadata
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from bandit import engine, features
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, Problem
+from bandit.policies import registry
 from bandit.propensity import gaussian
 from bandit.snapshot import unpack
 
@@ -27,6 +29,7 @@ EXTRA = {"excluded": "string", "u": "double", "decision_id": "string"}
 
 def load(folder: Path) -> PreparedPolicy:
     """The policy in a folder of policy.json and posterior.npz. SnapshotError if they are not what they say."""
+    registry.search(importlib.metadata.entry_points)
     return engine.prepare(unpack({name: (folder / name).read_bytes() for name in FILES}))
 
 
