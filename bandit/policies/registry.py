@@ -1,8 +1,8 @@
 """Policies of installed packages: what a catalogue, a ledger or a snapshot may name besides the built-in ones.
 
-A package offers a class under an entry point of the group `GROUP`, whose name is the policy's tag. Nothing is read
-here: a process that starts says where to look (`search(importlib.metadata.entry_points)`), and a class is imported when its
-name is met for the first time.
+A package offers a class under an entry point of the group `GROUP`, whose name is the policy's tag. This module looks
+nowhere by itself: a process that starts says where (`search(importlib.metadata.entry_points)`), and a class is imported
+when its name is met for the first time.
 """
 
 from collections.abc import Callable, Iterable
