@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from bandit.learning.settlement import settle
-    from bandit.policies.protocol import Policy, Posterior, Scores
+    from bandit.policies.protocol import ArmEconomics, ExactSites, Policy, Posterior, Scores
     from bandit.records import Decision, Event, Outcome, Settlement
     from bandit.snapshot import Snapshot, pack, unpack
 
@@ -81,7 +81,9 @@ __all__ = [  # noqa: RUF022 - in the order of the reference page
     "Settlement",
     "Event",
     "Policy",
+    "ExactSites",
     "Posterior",
+    "ArmEconomics",
     "Scores",
     "Belief",
     "Problem",
@@ -106,7 +108,7 @@ _MODULES = {
     "bandit.engine": ("prepare", "DecisionQuery", "decide", "RankQuery", "rank", "choose", "choose_many", "recompute"),
     "bandit.learning.settlement": ("settle",),
     "bandit.records": ("Decision", "Outcome", "Settlement", "Event"),
-    "bandit.policies.protocol": ("Policy", "Posterior", "Scores"),
+    "bandit.policies.protocol": ("Policy", "ExactSites", "Posterior", "ArmEconomics", "Scores"),
     "bandit.belief": ("Belief",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -21,10 +21,13 @@ _FAILED = object()
 
 
 class OpenUnion(NamedTuple):
-    """Structs that a union takes besides those of its type: tags of all, and the struct of a tag (or PolicyError)."""
+    """Structs that a union takes besides those of its type: tags of all, the struct of a tag (or PolicyError), and what
+    to do where a tag is not known.
+    """
 
     names: Callable[[], Iterable[str]]
     named: Callable[[str], type[msgspec.Struct]]
+    fix: str
 
 
 def _accept(_struct: msgspec.Struct, _path: str) -> None:
@@ -124,7 +127,8 @@ class _Walk(NamedTuple):
         known = {*by_tag, *(more.names() if more else ())}
         if more is None or not isinstance(tag, str) or tag not in known:
             given = "missing" if tag is None else f"unknown: {tag!r}"
-            return self.fail(_at(path, field), given, closest(str(tag), known))
+            fix = closest(str(tag), known) + (f"; {more.fix}" if more and tag is not None else "")
+            return self.fail(_at(path, field), given, fix)
         try:
             return self.struct(value, more.named(tag), path)
         except PolicyError as error:

@@ -253,7 +253,7 @@ def read_shipped(app: str) -> str:
     return importlib.resources.files("bandit.catalogue.apps").joinpath(f"{app}.toml").read_text(encoding="utf-8")
 
 
-_INSTALLED = OpenUnion(registry.names, registry.named)
+_INSTALLED = OpenUnion(registry.names, registry.named, "or install the package that provides it")
 
 
 def read_stage(value: Any) -> Stage:

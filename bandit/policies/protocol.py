@@ -33,7 +33,9 @@ class RetiredArms(NamedTuple):
 
 
 class ArmEconomics(NamedTuple):
-    """What a policy knows of the arms, no nudge first. Gain and cost are in units of the reward range."""
+    """What a policy knows of the k arms of a stage, no nudge first. Gain and cost are in units of the reward range:
+    the utility of an arm is gain · reward − cost, with the reward in [0, 1].
+    """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]  # the nudge's type: what hierarchical policies share across
@@ -111,7 +113,9 @@ class Policy(Protocol):
 
 
 class ExactSites:
-    """Sites in units of the noise: τ = 1, ν = r. Shared by every policy that is exact in its sums, in any order."""
+    """Sites in units of the noise: τ = 1, ν = r (n,). For every policy that is exact in its sums, in any order: it then
+    needs a `posterior` only.
+    """
 
     @property
     def link(self) -> Literal["identity", "logit"]:
