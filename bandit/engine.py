@@ -277,7 +277,8 @@ def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision
     """Decision computed again from what its ledger row holds and the snapshot of its version: what a receipt compares.
 
     Equal to the recorded one bit for bit, on any processor, if the ledger and the snapshot are what they were. `live`
-    must be the snapshot that the decision was made with, `salt` the ledger's.
+    must be the snapshot that the decision was made with, `salt` the ledger's. Raises PropensityError if integration
+    failed.
     """
     arms = decision.arms(live.snapshot.stage_spec.arms)
     eligible = np.array([arm not in decision.excluded for arm in arms])
