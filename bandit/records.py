@@ -109,7 +109,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Something reported about a decision. `id` is unique within the decision.
+    """Something reported about a decision. `id` is unique within the decision; times in µs since 1970 (UTC).
 
     fact: what it is about, such as one order; what is taken back is taken from the same fact. "": no fact was named,
     and amounts are taken from the whole. voids: the id of an outcome of this decision that does not count any more,

@@ -21,8 +21,8 @@ from journey_bandit import own_packages
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-NAMED = """decide rank choose choose_many prepare recompute settle parse Snapshot pack unpack Decision Outcome Settlement
-Event DecisionQuery RankQuery Catalogue Stage Policy Posterior Scores Belief"""
+NAMED = """decide rank choose choose_many prepare recompute settle parse Snapshot pack unpack Decision Outcome
+Settlement Event DecisionQuery RankQuery Catalogue Stage Policy Posterior Scores Belief"""
 EXPORTED: dict[str, Any] = {name: getattr(journey_bandit, name) for name in journey_bandit.__all__}
 
 
