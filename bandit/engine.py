@@ -151,8 +151,8 @@ def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, w
 def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
     """Decision among the actions of a request, for a stage whose policy is `Shared`.
 
-    Arguments (`now` in µs) and guarantees as `decide`. Raises InvalidRequest for features that cannot be used, for a stage whose
-    nudges are declared, and if every action is refused.
+    Arguments (`now` in µs) and guarantees as `decide`. Raises InvalidRequest for features that cannot be used, for a
+    stage whose nudges are declared, and if every action is refused.
     """
     policy = live.snapshot.stage_spec.policy
     if not isinstance(policy, Shared):

@@ -38,9 +38,6 @@ class AnswerDelays(NamedTuple):
     age: Array
 
 
-NOBODY = AnswerDelays(np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0))
-
-
 def counted(k: int, arm: NDArray[np.intp], delay: Array) -> Array:
     """Answers of settled decisions by arm and bucket, (k, B): whole numbers, which add up exactly."""
     counts = np.zeros((k, BUCKETS))

@@ -262,18 +262,3 @@ def _shape(moments: Moments) -> tuple[float, float]:
 def adjusted(level: float, tests: int) -> float:
     """The level that each of `tests` intervals needs so that all cover together with `level` (Bonferroni)."""
     return 1.0 - (1.0 - level) / max(tests, 1)
-
-
-def e_bh(e_values: Array, rate: float = 1.0 - LEVEL) -> NDArray[np.bool_]:
-    """Which of m hypotheses to reject so that at most `rate` of the rejected are expected to be true ones.
-
-    e-BH (Wang & Ramdas 2022): the k largest e-values, k the largest with e_(k) ≥ m / (rate·k). Valid under any
-    dependence, and for e-processes of `sequences` and `misrouting` at any time.
-    """
-    m = len(e_values)
-    order = np.argsort(-e_values, kind="stable")
-    enough = e_values[order] * np.arange(1, m + 1) * rate >= m
-    count = int(np.flatnonzero(enough).max()) + 1 if enough.any() else 0
-    rejected = np.zeros(m, dtype=np.bool_)
-    rejected[order[:count]] = True
-    return rejected

@@ -14,14 +14,12 @@ Shapes: n decisions, k arms, B bets.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from bandit.arrays import Array
-from experiments.inference.intervals import LEVEL, Interval, Moments, difference, interval
 
 ALARM = 100.0
 """Evidence at which routing is called wrong: false alarms ≤ 1 %, at all times together."""
@@ -69,7 +67,7 @@ class SampleRatio:
 
 
 def by_version(version: NDArray[np.integer], action: NDArray[np.integer], propensity: Array) -> dict[int, SampleRatio]:
-    """The test of each policy version, (n,) each; `merged` joins parts, `inference.e_bh` decides over many."""
+    """The test of each policy version, (n,) each; `merged` joins parts."""
     each = {int(v): version == v for v in np.unique(version)}
     return {v: SampleRatio.of(action[rows], propensity[rows]) for v, rows in each.items()}
 
@@ -78,19 +76,6 @@ def merged(left: dict[int, SampleRatio], right: dict[int, SampleRatio]) -> dict[
     """Over both parts."""
     both = {v: left[v] + right[v] for v in left.keys() & right.keys()}
     return {**left, **right, **both}
-
-
-class SampleRatioTest(NamedTuple):
-    """An A/A check: two groups of users that were treated alike."""
-
-    difference: Interval  # left − right
-    passed: bool  # it holds 0
-
-
-def same(left: Moments, right: Moments, level: float = LEVEL) -> SampleRatioTest:
-    """Passes `level` of the time if assignment, logging and joining treat the groups alike."""
-    found = difference(interval(left, level), interval(right, level))
-    return SampleRatioTest(found, found.low <= 0.0 <= found.high)
 
 
 def _bets(k: int) -> Array:

@@ -211,10 +211,6 @@ class Sequence:
         delta = (1.0 - level) / 2.0
         return self.lower.bound(delta) - self.offset, 1.0 - self.upper.bound(delta)
 
-    def log_evidence(self, above: float) -> float:
-        """log e-value against "the mean so far is at most `above`"; at any time. `inference.e_bh` takes its exp."""
-        return float(self.lower.log_wealth(above + self.offset))
-
     @property
     def offset(self) -> float:
         """What the lower series is shifted by: 1 for a lift."""

@@ -22,7 +22,7 @@ from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, 
 from experiments.inference.segments import SegmentSums, effects
 from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, tally
 from experiments.ope.estimators import BIASED
-from experiments.ope.reward_model import GramSums, RewardModel
+from experiments.ope.reward_model import GramSums, RewardModel, fitted
 from experiments.ope.sequence_adapter import bounds_of
 
 Bounds = tuple[float, float]
@@ -99,8 +99,7 @@ def _model(sources: Sequence[Source], run: PartRunner) -> RewardModel | None:
     first = next((chunk for source in sources for chunk in source()), None)
     if first is None or first.arms is None or first.q_hat is not None or first.q is not None:
         return None
-    grams = [g for g in run([partial(_gram, source, first.arms) for source in sources]) if g is not None]
-    return reduce(GramSums.__add__, grams).solved() if grams else None
+    return fitted(g for g in run([partial(_gram, source, first.arms) for source in sources]) if g is not None)
 
 
 def _gram(source: Source, k: int) -> GramSums | None:

@@ -11,6 +11,7 @@ are clipped to the range of the rewards seen.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,17 +81,10 @@ class RewardModel:
         return np.clip(q_hat, self.low, self.high)
 
 
-def fit(chunks: Iterable[LoggedRounds], k: int) -> RewardModel | None:
-    """The model of a log of k arms. None if it has no round whose reward is known."""
-    total: GramSums | None = None
-    for rounds in chunks:
-        part = GramSums.of(rounds, k)
-        total = part if total is None else total + part
-    return total.solved() if total is not None and total.low <= total.high else None
-
-
-def _solved(matrix: Array, vector: Array) -> Array:
-    return np.asarray(np.linalg.solve(matrix, vector[..., None])[..., 0], dtype=np.float64)
+def fitted(parts: Iterable[GramSums]) -> RewardModel | None:
+    """The model of a log in parts: `evaluate` sums each in a worker. None if no round has a reward that is known."""
+    known = [part for part in parts if part.low <= part.high]
+    return reduce(GramSums.__add__, known).solved() if known else None
 
 
 def _design(rounds: LoggedRounds) -> Array:

@@ -84,7 +84,7 @@ def arms(classes: tuple[str, ...]) -> ArmEconomics:
 def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPolicy:
     """The policy of that name; a prior mean that nobody set is 1/K, the rate of guessing. InvalidRequest for others."""
     try:
-        made = registry.named(name)
+        made: Any = registry.named(name)
     except PolicyError as error:
         raise InvalidRequest(error.problem) from None
     known = made.__struct_fields__

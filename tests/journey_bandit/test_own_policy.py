@@ -230,7 +230,7 @@ def mistakes(policy: str) -> list[tuple[str, str, str]]:
 
 def test_an_installed_policy_is_decoded_as_strictly_as_a_built_in_one() -> None:
     registry.search(offered(halves=Halves))
-    assert parse(declared('{ name = "halves", width = 0.25 }')).stages["cart"].policy == Halves(0.25)  # type: ignore[comparison-overlap]
+    assert parse(declared('{ name = "halves", width = 0.25 }')).stages["cart"].policy == Halves(0.25)
     assert mistakes('{ name = "halves", wdth = 1.0, width = "a" }') == [
         ("policy.wdth", "unknown key", "did you mean `width`? known: width"),
         ("policy.width", "Expected `float`, got `str`", "write a number here"),
