@@ -118,7 +118,7 @@ def test_its_snapshot_is_evaluated_on_the_ledger(played: Played) -> None:
 
 @pytest.mark.parametrize("backend", ["serial", "processes"])
 def test_it_is_simulated_also_in_worker_processes(tmp_path: Path, played: Played, backend: str) -> None:
-    options = ("--users", 200, "--days", 3, "--seeds", 1, "--workers", 1, "--out", tmp_path, "--json")
+    options = ("--users", 200, "--days", 3, "--seeds", 1, "--workers", 2, "--out", tmp_path, "--json")
     chosen = ("--policy", "softmax:temperature=0.3", "--policy", "fixed:none", "--backend", backend)
     done = run("simulate", "--app", "travel", *chosen, *options, path=played.site)
     assert "softmax:temperature=0.3" in json.loads(done.stdout)["stages"]["cart"]
