@@ -31,24 +31,26 @@ def _problem(name: str) -> str | None:
             f"the package `{name}` of Journey Bandit is missing at {ours}: pip install --force-reinstall journey-bandit"
         )
     found = Path(spec.origin)
-    if _marked(name, found):
+    if _marked(name, found, ours):
         return None
     if found.parent == ours:  # two distributions wrote to one folder
         fix = "uninstall the other distribution, then pip install --force-reinstall journey-bandit"
         return f"the package `{name}` at {found.parent} was overwritten by another distribution: {fix}"
     place = found.parent.parent if found.name == "__init__.py" else found.parent
-    fix = f"take {place} from PYTHONPATH, leave that folder, or uninstall the other distribution"
+    fix = f"take {place} from PYTHONPATH, start in another folder, or uninstall the other distribution"
     if name in sys.modules:
         fix += "; or import journey_bandit before it"
     return f"another package `{name}` at {found} hides the one of Journey Bandit at {ours}: {fix}"
 
 
-def _marked(name: str, file: Path) -> bool:
-    """Whether the source has our line. Read through its loader, so that packages in archives are found too."""
+def _marked(name: str, file: Path, ours: Path) -> bool:
+    """Whether the source has our line. Read through its loader, so that packages in archives are found too. Where there
+    is no source, only bytecode, the place tells.
+    """
     spec = importlib.util.find_spec(name)
     read = getattr(spec.loader, "get_source", None) if spec else None
     try:
         source = read(name) if read else file.read_text(encoding="utf-8")
     except (ImportError, OSError, UnicodeDecodeError):
         return False
-    return MARK in (source or "").splitlines()
+    return file.parent == ours if source is None else MARK in source.splitlines()

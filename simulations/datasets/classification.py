@@ -41,6 +41,11 @@ _CLIP = 3.0  # z-scores beyond this are clipped
 POLICIES: dict[str, Any] = {tag: made for tag, made in registry.BUILT_IN.items() if tag != "shared"}
 
 
+def names() -> list[str]:
+    """Policies that can play: built-in ones, and those of installed packages that this process has looked for."""
+    return [name for name in registry.names() if name != "shared"]
+
+
 class LabelledExamples(NamedTuple):
     """A file made ready. `columns` names the d columns of x."""
 

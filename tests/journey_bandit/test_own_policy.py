@@ -124,6 +124,15 @@ def test_it_is_simulated_also_in_worker_processes(tmp_path: Path, played: Played
     assert "softmax:temperature=0.3" in json.loads(done.stdout)["stages"]["cart"]
 
 
+def test_a_table_is_replayed_through_it(tmp_path: Path, played: Played) -> None:
+    rows = "\n".join(f"{n % 7},{'yes' if n % 7 > 3 else 'no'}" for n in range(200))
+    (tmp_path / "table.csv").write_text(f"size,big\n{rows}\n", encoding="utf-8")
+    words = ("replay", "--csv", tmp_path / "table.csv", "--label", "big", "--rounds", 200, "--seeds", 1, "--json")
+    done = run(*words, "--policy", "softmax", "--set", "temperature=0.2", path=played.site)
+    assert json.loads(done.stdout)
+    assert "'softmax' is not one of" in run(*words, "--policy", "softmax", status=2).stderr
+
+
 def test_it_keeps_the_contract(played: Played, tmp_path: Path) -> None:
     """As its author runs it: from the package's own folder, without the configuration of this repository."""
     shutil.copy(PACKAGE / "contract_of_softmax.py", tmp_path / "test_softmax.py")
