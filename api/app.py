@@ -39,6 +39,7 @@ from api.stores import Store, open_store
 from api.webhooks.config import load as load_endpoints
 from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, LedgerError, Problem
+from bandit.policies import registry
 
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
@@ -65,10 +66,12 @@ class CreatedService(NamedTuple):
 def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> CreatedService:
     """The service of one app, ready to serve. Opens the store (or takes the one given) and closes it at shutdown.
 
+    Policies of installed packages are known from here on.
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
     have mistakes.
     """
     clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.wall)
+    registry.search(importlib.metadata.entry_points)
     catalogue = read_catalogue(settings.app)
     gate = AccessControl(load_keys(Path(settings.keys)) if settings.keys else ApiKeys({}), clock)
     endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}

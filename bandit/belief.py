@@ -20,6 +20,7 @@ from bandit.numerics import arithmetic
 GRID = 2.0**24
 X_GRID = 2.0**12  # a product of two such multiples is on GRID already
 CAPACITY = 2**29
+"""Rows of an arm up to which sums of contributions of size ≤ 1 on `GRID` are exact in float64: `add` refuses more."""
 _CHUNK = 512
 
 
@@ -55,10 +56,15 @@ def empty(k: int, d: int) -> Belief:
 
 
 def add(left: Belief, right: Belief) -> Belief:
-    """Belief of both logs together: the elementwise sum of two beliefs of one shape. Exact, so order
-    does not matter.
+    """The belief of both logs together. Exact; ValueError where an arm has more than `CAPACITY` rows, beyond which a
+    sum would depend on its order.
     """
-    return Belief(*(a + b for a, b in zip(left, right, strict=True)))
+    total = Belief(*(a + b for a, b in zip(left, right, strict=True)))
+    if (total.n > CAPACITY).any():
+        raise ValueError(
+            f"an arm has {total.n.max():.0f} rows: sums are exact up to {CAPACITY}; raise the stage's schema"
+        )
+    return total
 
 
 def stack(upper: Belief, lower: Belief) -> Belief:
@@ -66,13 +72,6 @@ def stack(upper: Belief, lower: Belief) -> Belief:
     keep two halves so.
     """
     return Belief(*(np.concatenate([a, b]) for a, b in zip(upper, lower, strict=True)))
-
-
-def subtract(left: Belief, right: Belief) -> Belief:
-    """Belief as if the rows of `right` had never been seen: the elementwise difference of two beliefs of one shape.
-    Exact.
-    """
-    return Belief(*(a - b for a, b in zip(left, right, strict=True)))
 
 
 def sites(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:

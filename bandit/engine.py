@@ -152,8 +152,8 @@ def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, w
 def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
     """Decision among the actions of a request, for a stage whose policy is `Shared`.
 
-    Arguments and guarantees as `decide`. Raises InvalidRequest for features that cannot be used, for a stage whose
-    nudges are declared, and if every action is refused.
+    Arguments (`now` in µs) and guarantees as `decide`. Raises InvalidRequest for features that cannot be used, for a
+    stage whose nudges are declared, and if every action is refused.
     """
     policy = live.snapshot.stage_spec.policy
     if not isinstance(policy, Shared):
@@ -278,7 +278,8 @@ def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision
     """Decision computed again from what its ledger row holds and the snapshot of its version: what a receipt compares.
 
     Equal to the recorded one bit for bit, on any processor, if the ledger and the snapshot are what they were. `live`
-    must be the snapshot that the decision was made with, `salt` the ledger's.
+    must be the snapshot that the decision was made with, `salt` the ledger's. Raises PropensityError if integration
+    failed.
     """
     arms = decision.arms(live.snapshot.stage_spec.arms)
     eligible = np.array([arm not in decision.excluded for arm in arms])

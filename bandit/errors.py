@@ -5,6 +5,7 @@ JourneyBanditError
 ├── InvalidRequest       a caller's request cannot be used; carries every problem with its field and fix
 ├── NotFound             the thing asked for does not exist
 ├── Conflict             the same id came back with other content
+├── PolicyError          a policy that something names is not installed, or is not one
 ├── PropensityError      a computed probability vector does not sum to one: an alarm, never renormalised away
 ├── SnapshotError        bytes that are not a snapshot we can trust
 ├── RemoteError          a service or file we talk to did not answer as agreed
@@ -67,6 +68,17 @@ class NotFound(JourneyBanditError):
 class Conflict(JourneyBanditError):
     """Id that was used before with other content: a retry with the same content is no conflict. `problem` names the
     field.
+    """
+
+    def __init__(self, field: str, problem: str, fix: str):
+        self.problem = Problem(field, problem, fix)
+        super().__init__(str(self.problem))
+
+
+class PolicyError(JourneyBanditError):
+    """Policy that is named by a catalogue, a ledger or a snapshot and is not installed, or whose class cannot be used.
+
+    `problem` has the field, what is wrong with the class or that there is none, and what to install or to mend.
     """
 
     def __init__(self, field: str, problem: str, fix: str):

@@ -17,9 +17,10 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Array
-from bandit.belief import Belief, add
-from bandit.catalogue.model import Stage
-from bandit.errors import SnapshotError
+from bandit.belief import Belief, add, empty
+from bandit.catalogue.loading import read_stage
+from bandit.catalogue.model import Catalogue, Stage
+from bandit.errors import PolicyError, SnapshotError
 from bandit.features import of
 from bandit.policies import hierarchy
 from bandit.policies.protocol import ArmEconomics, CoefficientFactor, RetiredArms
@@ -60,6 +61,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     retired: RetiredArms | None = None
     pending: Belief | None = None
     pending_basis: PendingBasis = PendingBasis()
+
+    @classmethod
+    def untrained(cls, catalogue: Catalogue, stage: str) -> "Snapshot":
+        """Snapshot of a stage that has learned nothing yet: version 0, all sums 0. NotFound for an unknown stage."""
+        spec = catalogue.stage(stage)
+        belief = empty(len(spec.belief_rows(spec.arms)), len(of(spec).columns))
+        return cls(catalogue.app, stage, spec, 0, belief)
 
     @property
     def arms(self) -> ArmEconomics:
@@ -161,6 +169,8 @@ def unpack(files: dict[str, bytes]) -> Snapshot:
         with np.load(io.BytesIO(posterior), allow_pickle=False) as arrays:
             found = {name: arrays[name].astype(np.float64) for name in arrays.files}
         snapshot = _built(policy, found)
+    except PolicyError as error:
+        raise SnapshotError(f"the snapshot of {policy['app']}/{policy['stage']} cannot be used: {error}") from error
     except _UNREADABLE as error:
         raise SnapshotError(f"not a snapshot: {error!r}") from error
     _check(snapshot, policy)
@@ -173,7 +183,7 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
     return Snapshot(
         app=str(policy["app"]),
         stage=str(policy["stage"]),
-        stage_spec=msgspec.convert(policy["spec"], Stage),
+        stage_spec=read_stage(policy["spec"]),
         version=int(policy["version"]),
         belief=Belief(*(found[name] for name in Belief._fields)),
         cross_stage_factor=CoefficientFactor(keys, found["elsewhere_precision"], found["elsewhere_shift"])

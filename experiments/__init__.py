@@ -3,3 +3,6 @@ have earned there, and how sure each number is.
 
 Arrays in, frozen values out. Nothing here reads a clock; only `experiments.mlflow` talks to a server.
 """
+
+JOURNEY_BANDIT = True
+"""Tells this package from others of its name: see `journey_bandit.own_packages`."""

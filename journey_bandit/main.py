@@ -1,12 +1,13 @@
 """Command line `journey-bandit`: commands are loaded when they are called, so that `serve` never imports MLflow."""
 
 import importlib
+import importlib.metadata
 import signal
 import sys
 
 import click
 
-from bandit.errors import JourneyBanditError, RemoteError
+from journey_bandit import own_packages
 
 _COMMANDS = {
     "backup": "journey_bandit.service.backup:backup",
@@ -63,6 +64,8 @@ def _unavailable(name: str, missing: str) -> click.Command:
     fix = f"{missing} is not installed: pip install -c constraints.txt '.[experiments]'"
 
     def refuse(**_: object) -> None:
+        from bandit.errors import RemoteError
+
         raise RemoteError(f"{name}: {fix}")
 
     rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
@@ -83,6 +86,13 @@ def main() -> None:
     """Run the command line; errors of this project are one readable message and exit status 1. SIGTERM ends a command
     like Ctrl-C does: what it started is stopped.
     """
+    if problem := own_packages.problem():
+        click.echo(f"error: {problem}", err=True)
+        sys.exit(1)
+    from bandit.errors import JourneyBanditError
+    from bandit.policies import registry
+
+    registry.search(importlib.metadata.entry_points)
     signal.signal(signal.SIGTERM, _terminated)
     try:
         group(standalone_mode=False)

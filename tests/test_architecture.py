@@ -69,6 +69,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "journey_bandit.registry": {"journey_bandit.workflows", "journey_bandit.service"},
     "journey_bandit.simulation": set(),
     "journey_bandit.demos": set(),
+    "journey_bandit.testing": set(),
 }
 
 MOST_FILES = 12

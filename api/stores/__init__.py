@@ -1,11 +1,13 @@
 """Where the ledger lives. `open_store` picks the store for a URL; all of them pass one contract suite."""
 
+import importlib.metadata
 from pathlib import Path
 
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
+from bandit.policies import registry
 
 __all__ = ["Store", "file_of", "open_store"]
 
@@ -13,7 +15,10 @@ _FILE = "sqlite:///"
 
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
-    """`sqlite:///FILE` or `memory://`. LedgerError for anything else, or when another process owns the file."""
+    """`sqlite:///FILE` or `memory://`. LedgerError for anything else, when another process owns the file, or when
+    a policy that it names is not installed.
+    """
+    registry.search(importlib.metadata.entry_points)
     if url == "memory://":
         return MemoryStore()
     if url.startswith(_FILE) and len(url) > len(_FILE):

@@ -13,27 +13,44 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bandit.errors import Problem
+from bandit.errors import PolicyError, Problem
 
 Check = Callable[[msgspec.Struct, str], None]
 
 _FAILED = object()
 
 
+class OpenUnion(NamedTuple):
+    """Structs that a union takes besides those of its type: tags of all, the struct of a tag (or PolicyError), and what
+    to do where a tag is not known.
+    """
+
+    names: Callable[[], Iterable[str]]
+    named: Callable[[str], type[msgspec.Struct]]
+    fix: str
+
+
 def _accept(_struct: msgspec.Struct, _path: str) -> None:
     """No check of meaning."""
 
 
-def decode(value: Any, type_: Any, path: str, mistakes: list[Problem], check: Check = _accept) -> Any:
-    """`value` decoded strictly as `type_`, or None after appending each mistake to `mistakes`.
+def decode(
+    value: Any,
+    type_: Any,
+    path: str,
+    mistakes: list[Problem],
+    check: Check = _accept,
+    open_unions: Mapping[Any, OpenUnion] = types.MappingProxyType({}),
+) -> Any:
+    """`value` as `type_`, or None after appending to `mistakes`.
 
     `type_` may be a msgspec Struct, a union of tagged Structs, dict[str, T], or anything that msgspec converts
-    strictly; numbers must be finite. `path` is where `value` stands, "" for the root. `check(struct, path)` is called
-    with every struct whose fields could be decoded, inner ones first, whatever is wrong around it: so mistakes of form
-    and of meaning are found in one pass. Raises nothing for wrong input.
+    strictly; numbers must be finite. `check(struct, path)` is called with every struct whose fields could be decoded,
+    inner ones first, whatever is wrong around it: so mistakes of form and of meaning are found in one pass.
+    `open_unions`: by the type of a union, what it takes besides. A ValueError of a struct's own checks is a mistake.
     """
     before = len(mistakes)
-    result = _Walk(mistakes, check).walk(value, type_, path)
+    result = _Walk(mistakes, check, open_unions).walk(value, type_, path)
     return result if len(mistakes) == before else None
 
 
@@ -52,6 +69,7 @@ class _Walk(NamedTuple):
 
     mistakes: list[Problem]
     check: Check
+    open_unions: Mapping[Any, OpenUnion]
 
     def walk(self, value: Any, type_: Any, path: str) -> Any:
         origin, arguments = typing.get_origin(type_), typing.get_args(type_)
@@ -90,7 +108,10 @@ class _Walk(NamedTuple):
                 decoded[field.name] = self.fail(_at(path, key), "missing", f"add it: {_wanted(field.type)}")
         if any(part is _FAILED for part in decoded.values()):
             return _FAILED
-        struct = type_(**decoded)
+        try:
+            struct = type_(**decoded)
+        except ValueError as error:  # of its __post_init__
+            return self.fail(path, str(error), "write other values here")
         self.check(struct, path)
         return struct
 
@@ -102,10 +123,18 @@ class _Walk(NamedTuple):
         if not isinstance(value, Mapping):
             return self.fail(path, f"expected a table, got {type(value).__name__}", f"write {_wanted(type_)} here")
         tag = value.get(field)
-        if not isinstance(tag, str) or tag not in by_tag:
+        if isinstance(tag, str) and tag in by_tag:
+            return self.struct(value, by_tag[tag], path)
+        more = self.open_unions.get(type_)
+        known = {*by_tag, *(more.names() if more else ())}
+        if more is None or not isinstance(tag, str) or tag not in known:
             given = "missing" if tag is None else f"unknown: {tag!r}"
-            return self.fail(_at(path, field), given, closest(str(tag), by_tag))
-        return self.struct(value, by_tag[tag], path)
+            fix = closest(str(tag), known) + (f"; {more.fix}" if more and tag is not None else "")
+            return self.fail(_at(path, field), given, fix)
+        try:
+            return self.struct(value, more.named(tag), path)
+        except PolicyError as error:
+            return self.fail(_at(path, field), error.problem.problem, error.problem.fix)
 
     def fail(self, path: str, problem: str, fix: str) -> object:
         self.mistakes.append(Problem(path, problem, fix))

@@ -6,12 +6,16 @@ returns is checked and never changes. Nothing here opens a file outside the pack
 
 import importlib.resources
 import tomllib
-from typing import cast
+from typing import Any, cast
+
+import msgspec
 
 from bandit.catalogue import checks
-from bandit.catalogue.decoding import closest, decode
-from bandit.catalogue.model import Catalogue
-from bandit.errors import CatalogueError, NotFound, Problem
+from bandit.catalogue.decoding import OpenUnion, closest, decode
+from bandit.catalogue.model import Catalogue, Stage
+from bandit.errors import CatalogueError, NotFound, PolicyError, Problem
+from bandit.policies import AnyPolicy, registry
+from bandit.policies.shared import Shared
 
 
 def shipped() -> list[str]:
@@ -29,18 +33,43 @@ def read_shipped(app: str) -> str:
     return importlib.resources.files("bandit.catalogue.apps").joinpath(f"{app}.toml").read_text(encoding="utf-8")
 
 
+_INSTALLED = OpenUnion(registry.names, registry.named, "or install the package that provides it")
+
+
+def read_stage(value: Any) -> Stage:
+    """Stage declaration from what `msgspec.to_builtins` made of it: how ledgers and snapshots are read.
+
+    Raises PolicyError if its policy is not installed, or is installed in a version that has other fields, and
+    msgspec.ValidationError if `value` is no stage.
+    """
+    declared = value.get("policy") if isinstance(value, dict) else None
+    name = declared.get("name") if isinstance(declared, dict) else None
+    if not isinstance(name, str) or name in registry.BUILT_IN:
+        return msgspec.convert(value, Stage)
+    try:
+        policy = msgspec.convert(declared, registry.named(name))
+    except msgspec.ValidationError as error:
+        problem = f"what was stored does not fit the policy {name!r} that is installed: {error}"
+        raise PolicyError("policy", problem, "install the version of its package that it was stored with") from error
+    stage = msgspec.convert({key: part for key, part in value.items() if key != "policy"}, Stage)
+    return msgspec.structs.replace(stage, policy=policy)
+
+
 def parse(text: str, file: str = "catalogue.toml") -> Catalogue:
     """Catalogue parsed from TOML and checked: the only way in which the service, the commands and the tests make one.
 
     `file` is for the message only. Raises CatalogueError for text that is not TOML, and otherwise with every mistake at
-    once, each with its path (`stages.cart.floor`) and its fix.
+    once, each with its path (`stages.cart.floor`) and its fix. Policies may be those of installed packages.
     """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
     form, meaning = list[Problem](), list[Problem]()
-    catalogue = decode(raw, Catalogue, "", form, lambda struct, path: meaning.extend(checks.check(struct, path)))
+    unions = {AnyPolicy | Shared: _INSTALLED}
+    catalogue = decode(
+        raw, Catalogue, "", form, lambda struct, path: meaning.extend(checks.check(struct, path)), unions
+    )
     mistakes = [*form, *meaning, *checks.check_names(raw)]
     if mistakes:
         raise CatalogueError(file, mistakes)

@@ -40,9 +40,6 @@ class AnswerDelays(NamedTuple):
     age: Array
 
 
-NOBODY = AnswerDelays(np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0))
-
-
 def counted(k: int, arm: NDArray[np.intp], delay: Array) -> Array:
     """Histogram of delays of settled decisions by arm and bucket, (k, B), from arm (n,) and delay (n,): whole numbers,
     which add up exactly.

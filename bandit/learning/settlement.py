@@ -22,7 +22,8 @@ from bandit.snapshot import Snapshot
 
 def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: Snapshot) -> list[Settlement]:
     """The final reward of each matured decision of one stage, by the rules it was made under (`spec`), and where it is
-    learned its site (τ, ν), by the policy that learns it: that of `live`.
+    learned its site (τ, ν), by the policy that learns it: that of `live`. `now` in µs is when they are settled. Raises
+    nothing for decisions that the ledger admitted; the order of `matured` is that of the result.
     """
     current = spec.schema == live.stage_spec.schema
     verdicts = [

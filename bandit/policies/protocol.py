@@ -33,7 +33,9 @@ class RetiredArms(NamedTuple):
 
 
 class ArmEconomics(NamedTuple):
-    """What a policy knows of the arms, no nudge first. Gain and cost are in units of the reward range."""
+    """What a policy knows of the k arms of a stage, no nudge first. Gain and cost are in units of the reward range:
+    the utility of an arm is gain · reward − cost, with the reward in [0, 1].
+    """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]  # the nudge's type: what hierarchical policies share across
@@ -59,7 +61,11 @@ class Scores(NamedTuple):
 
 
 class Posterior(Protocol):
-    """A belief made ready for decisions. Immutable; the same inputs give the same bits."""
+    """A belief made ready for decisions: k arms, d features. Computed once a snapshot, called once a decision.
+
+    Immutable, so that any number of threads may call it; the same inputs give the same bits. What raises here refuses
+    the decision: nothing is drawn.
+    """
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Scores at x (d,) with `eligible` (k,) arms, of which at least one is True."""
@@ -74,7 +80,13 @@ class Posterior(Protocol):
 
 
 class Policy(Protocol):
-    """Frozen hyperparameters of one algorithm."""
+    """Frozen hyperparameters of one algorithm: what a catalogue names under `policy`.
+
+    A `msgspec.Struct` with a tag, whose methods are pure: they read no clock and no file, draw no random numbers, and
+    change none of their arguments. Shapes: k arms (no nudge first), d features, n rows; rewards are in [0, 1].
+    `journey_bandit.testing.policies` has the contract as tests, `ExactSites` the methods of policies whose sites are
+    their rewards. A package offers its own under the entry point group `journey_bandit.policies`.
+    """
 
     @property
     def link(self) -> Literal["identity", "logit"]:
@@ -101,7 +113,9 @@ class Policy(Protocol):
 
 
 class ExactSites:
-    """Sites in units of the noise: τ = 1, ν = r. Shared by every policy that is exact in its sums, in any order."""
+    """Sites in units of the noise: τ = 1, ν = r (n,). For every policy that is exact in its sums, in any order: it then
+    needs a `posterior` only.
+    """
 
     @property
     def link(self) -> Literal["identity", "logit"]:

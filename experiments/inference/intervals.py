@@ -293,19 +293,3 @@ def bonferroni_level(level: float, tests: int) -> float:
     `level`.
     """
     return 1.0 - (1.0 - level) / max(tests, 1)
-
-
-def e_bh(e_values: Array, rate: float = 1.0 - LEVEL) -> NDArray[np.bool_]:
-    """The e-BH procedure (Wang & Ramdas 2022): the mask (m,) of hypotheses to reject, so that at most the share `rate`
-    of the rejected are expected to be true ones.
-
-    `e_values`: (m,), one for each hypothesis. Rejected are the k largest, k the largest with e_(k) ≥ m / (rate·k).
-    Valid under any dependence, and for e-processes of `sequences` and `sample_ratio` at any time.
-    """
-    m = len(e_values)
-    order = np.argsort(-e_values, kind="stable")
-    enough = e_values[order] * np.arange(1, m + 1) * rate >= m
-    count = int(np.flatnonzero(enough).max()) + 1 if enough.any() else 0
-    rejected = np.zeros(m, dtype=np.bool_)
-    rejected[order[:count]] = True
-    return rejected

@@ -14,14 +14,12 @@ Shapes: n decisions, k arms, B bets.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from bandit.arrays import Array
-from experiments.inference.intervals import LEVEL, Interval, Moments, difference, interval
 
 ALARM = 100.0
 """Evidence at which routing is called wrong: false alarms ≤ 1 %, at all times together."""
@@ -85,21 +83,6 @@ def merged(left: dict[int, SampleRatio], right: dict[int, SampleRatio]) -> dict[
     """{version: test} over both parts of a log; versions that are in both are added."""
     both = {v: left[v] + right[v] for v in left.keys() & right.keys()}
     return {**left, **right, **both}
-
-
-class SampleRatioTest(NamedTuple):
-    """Result of an A/A check: two groups of users that were treated alike, and the difference of their means."""
-
-    difference: Interval  # left − right
-    passed: bool  # it holds 0
-
-
-def aa_test(left: Moments, right: Moments, level: float = LEVEL) -> SampleRatioTest:
-    """A/A check: the GHU difference of two groups that were treated alike. It passes `level` of the time if assignment,
-    logging and joining treat the groups alike.
-    """
-    found = difference(interval(left, level), interval(right, level))
-    return SampleRatioTest(found, found.low <= 0.0 <= found.high)
 
 
 def _bets(k: int) -> Array:

@@ -248,12 +248,6 @@ class Sequence:
         delta = (1.0 - level) / 2.0
         return self.lower.bound(delta) - self.offset, 1.0 - self.upper.bound(delta)
 
-    def log_evidence(self, above: float) -> float:
-        """log e-value against "the mean so far is at most `above`", valid at any time. `intervals.e_bh` takes its
-        exponential to decide over many sequences.
-        """
-        return float(self.lower.log_wealth(above + self.offset))
-
     @property
     def offset(self) -> float:
         """What the lower series is shifted by so that it is bounded below: 0 for a value, 1 for a lift."""

@@ -9,6 +9,7 @@ Without either of the last two, u comes from the parameter `seed` and the number
 """
 
 import hashlib
+import importlib.metadata
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from bandit import engine, features
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, Problem
+from bandit.policies import registry
 from bandit.propensity.draw import draw, unit
 from bandit.snapshot import unpack
 
@@ -30,6 +32,7 @@ def load(folder: Path) -> PreparedPolicy:
     """The prepared policy in a folder of policy.json and posterior.npz. Raises SnapshotError if the files are not what
     they say, OSError if one is missing.
     """
+    registry.search(importlib.metadata.entry_points)
     return engine.prepare(unpack({name: (folder / name).read_bytes() for name in FILES}))
 
 

@@ -23,7 +23,7 @@ from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, 
 from experiments.inference.segments import SegmentEffects, effects
 from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, summarise
 from experiments.ope.estimators import BIASED
-from experiments.ope.reward_model import GramSums, RewardModel
+from experiments.ope.reward_model import GramSums, RewardModel, fitted
 from experiments.ope.sequence_adapter import bounds_of
 
 Bounds = tuple[float, float]
@@ -119,8 +119,7 @@ def _reward_model(sources: Sequence[Source], run: PartRunner) -> RewardModel | N
     first = next((chunk for source in sources for chunk in source()), None)
     if first is None or first.arms is None or first.q_hat is not None or first.q is not None:
         return None
-    grams = [g for g in run([partial(_gram_sums, source, first.arms) for source in sources]) if g is not None]
-    return reduce(GramSums.__add__, grams).solved() if grams else None
+    return fitted(g for g in run([partial(_gram_sums, source, first.arms) for source in sources]) if g is not None)
 
 
 def _gram_sums(source: Source, k: int) -> GramSums | None:

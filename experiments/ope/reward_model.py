@@ -13,6 +13,7 @@ Shapes: n rounds, k arms, d features.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,15 +90,12 @@ class RewardModel:
         return np.clip(q_hat, self.low, self.high)
 
 
-def fit(chunks: Iterable[LoggedRounds], k: int) -> RewardModel | None:
-    """The reward model of a log of k arms, from its chunks in one pass. None if the log has no round whose reward is
-    known.
+def fitted(parts: Iterable[GramSums]) -> RewardModel | None:
+    """The reward model of a log in parts, each of which `evaluate` sums in a worker. None if no round has a reward that
+    is known.
     """
-    total: GramSums | None = None
-    for rounds in chunks:
-        part = GramSums.of(rounds, k)
-        total = part if total is None else total + part
-    return total.solved() if total is not None and total.low <= total.high else None
+    known = [part for part in parts if part.low <= part.high]
+    return reduce(GramSums.__add__, known).solved() if known else None
 
 
 def _design(rounds: LoggedRounds) -> Array:

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,8 +24,8 @@ from bandit.arrays import Array
 from bandit.belief import X_GRID
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import NONE
-from bandit.errors import InvalidRequest, Problem
-from bandit.policies import AnyPolicy
+from bandit.errors import InvalidRequest, PolicyError, Problem
+from bandit.policies import AnyPolicy, registry
 from bandit.policies.protocol import ArmEconomics, Policy
 from bandit.propensity.draw import draw
 from bandit.propensity.floor import floored
@@ -39,7 +39,12 @@ _EXAMPLES = 3  # of rows and cells that are named
 _LOOK = 50  # lines that tell a header from data
 _CLIP = 3.0  # z-scores beyond this are clipped
 
-POLICIES: dict[str, Any] = {str(made.__struct_config__.tag): made for made in get_args(AnyPolicy)}
+POLICIES: dict[str, Any] = {tag: made for tag, made in registry.BUILT_IN.items() if tag != "shared"}
+
+
+def names() -> list[str]:
+    """Policies that can play: built-in ones, and those of installed packages that this process has looked for."""
+    return [name for name in registry.names() if name != "shared"]
 
 
 class LabelledExamples(NamedTuple):
@@ -92,7 +97,10 @@ def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPoli
     """The policy of that name, a key of `POLICIES`, with `settings`; a prior mean that nobody set is 1/K, the rate of
     guessing among K = `classes`. Raises InvalidRequest for settings that the policy does not have or cannot take.
     """
-    made = POLICIES[name]
+    try:
+        made: Any = registry.named(name)
+    except PolicyError as error:
+        raise InvalidRequest(error.problem) from None
     known = made.__struct_fields__
     problems = [
         Problem(f"set.{key}", f"{name} has no such setting", closest(key, known))

@@ -3,20 +3,21 @@
 default              what the catalogue declares for each stage
 hierarchical         any policy by its tag, with the prior mean that the stage declares
 linear:alpha=0.3     with settings
+mine                 a policy of an installed package, by its tag
 fixed:discount_10    always one arm, where a stage has it and it may be shown; no nudge elsewhere. fixed:none
 oracle               the arm of the largest exact net value, given what can be seen
 …:price=0.4          any of them with a price for every nudge, in the app's currency: what later visits lose
 """
 
+import importlib.metadata
 from typing import Any, NamedTuple
 
 import msgspec
 
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import Stage
-from bandit.errors import InvalidRequest, Problem
-from bandit.policies import Fixed
-from simulations.datasets.classification import POLICIES
+from bandit.errors import InvalidRequest, PolicyError, Problem
+from bandit.policies import Fixed, registry
 
 
 class PolicySpec(NamedTuple):
@@ -42,7 +43,7 @@ class PolicySpec(NamedTuple):
         if self.name == "fixed":
             arm = self.settings["arm"] if self.settings["arm"] in declared.arms else "none"
             return msgspec.structs.replace(declared, policy=Fixed(arm), floor=0.0)
-        made = POLICIES[self.name]
+        made = _class(self.name)
         prior = getattr(declared.policy, "prior_mean", None)
         start = {"prior_mean": prior} if prior is not None and "prior_mean" in made.__struct_fields__ else {}
         try:
@@ -56,8 +57,9 @@ def policy_spec(text: str, arms: set[str]) -> PolicySpec:
     """Parse a policy specification (see the module). `arms`: all arms of the app. Raises InvalidRequest for a policy,
     arm or setting that is not known, a setting that is no number, or a price below 0.
     """
+    registry.search(importlib.metadata.entry_points)
     name, _, rest = text.partition(":")
-    known = {"default", "oracle", *POLICIES}
+    known = {"default", "oracle", *registry.names()} - {"shared"}
     if name not in known:
         raise InvalidRequest(Problem("policy", f"{name!r} is not a policy", closest(name, known)))
     if name == "fixed":
@@ -66,13 +68,21 @@ def policy_spec(text: str, arms: set[str]) -> PolicySpec:
             raise InvalidRequest(Problem("policy", f"no stage of this app has the arm {arm!r}", closest(arm, arms)))
         return PolicySpec(f"fixed:{arm}", False, 0.0, name, {"arm": arm})
     settings = {key: _number(text, key, value) for key, value in _pairs(text, rest)}
-    allowed = {"price", *(POLICIES[name].__struct_fields__ if name in POLICIES else ())}
+    allowed = {"price", *(_class(name).__struct_fields__ if name not in ("default", "oracle") else ())}
     for key in settings.keys() - allowed:
         raise InvalidRequest(Problem(f"policy {text}", f"{name} has no setting {key!r}", closest(key, allowed)))
     price = settings.pop("price", 0.0)
     if price < 0.0:
         raise InvalidRequest(Problem(f"policy {text}", "a price below 0", "0 or more, in the app's currency"))
     return PolicySpec(text, name == "oracle", price, name, settings)
+
+
+def _class(name: str) -> Any:
+    """The policy class of a tag. InvalidRequest if what is installed under it cannot be used."""
+    try:
+        return registry.named(name)
+    except PolicyError as error:
+        raise InvalidRequest(error.problem) from None
 
 
 def _pairs(text: str, rest: str) -> list[tuple[str, str]]:

@@ -1,15 +1,12 @@
 """Builders shared by the tests of the service: a small catalogue, decisions of the real engine, a clock to move."""
 
 import asyncio
-import copy
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
@@ -24,82 +21,22 @@ from api.ledger import audit
 from api.messages.decisions import DecisionReply, DecisionRequest, OutcomeReply, OutcomeRequest
 from api.metrics import Metrics
 from api.settings import Settings
-from api.stores.decision_log import OutcomeReceipt
 from api.stores.event_log import Status
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
-from bandit import engine, features
-from bandit.belief import empty
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
-from bandit.engine import DecisionQuery
 from bandit.errors import InvalidRequest
-from bandit.records import Decision, Outcome
-from bandit.snapshot import Snapshot
-
-START = 1_760_000_000_000_000  # µs; 2025-10-09T08:53:20Z
-STAGES = ("signup", "basket", "instant", "shown")
-
-CATALOGUE = """
-app = "shop"
-currency = "EUR"
-
-[stages.signup]
-policy = { name = "linear", prior_mean = 0.2 }
-floor = 0.02
-reward = { kind = "binary", window = "1h", value = 10.0 }
-[stages.signup.features]
-age = { type = "number", min = 0, max = 100, default = 30 }
-plan = { type = "category", values = ["free", "pro", "other"], default = "free" }
-returning = { type = "boolean", default = false }
-[stages.signup.nudges.tip]
-type = "help"
-format = "tooltip"
-payload = { title = "Tip" }
-[stages.signup.nudges.call]
-type = "help"
-format = "popup"
-cost = 0.5
-[stages.signup.nudges.offer]
-type = "discount"
-format = "banner"
-cost_when_rewarded = 2.0
-evidence = { kind = "deadline" }
-[stages.signup.nudges.last_units]
-type = "scarcity"
-format = "banner"
-evidence = { kind = "stock", at_most = 5 }
-
-[stages.basket]
-policy = { name = "beta" }
-holdout = 0.3
-reward = { kind = "binary", window = "30m", value = 5.0 }
-[stages.basket.features]
-items = { type = "number", min = 0, max = 20, default = 1, scale = "log" }
-[stages.basket.nudges.reminder]
-type = "reminder"
-format = "push"
-
-[stages.instant]
-policy = { name = "uniform" }
-reward = { kind = "continuous", window = "2h", min = -10.0, max = 100.0, default = 0.0, settle = "reward" }
-[stages.instant.features]
-country = { type = "category", values = ["de", "fr"], default = "de" }
-[stages.instant.nudges.bonus]
-type = "bonus"
-format = "banner"
-
-[stages.shown]
-policy = { name = "linear" }
-activation = "required"
-reward = { kind = "continuous", window = "1h", max = 50.0, default = 5.0 }
-[stages.shown.features]
-score = { type = "number", min = -1, max = 1, default = 0 }
-[stages.shown.nudges.card]
-type = "help"
-format = "banner"
-"""
+from journey_bandit.testing.store_builders import (
+    CATALOGUE,
+    START,
+    ContractLedger,
+    Decide,
+    Report,
+    decisions_of,
+    reported,
+)
 
 
 class Hands:
@@ -144,64 +81,13 @@ def catalogue() -> Catalogue:
 
 
 @pytest.fixture(scope="session")
-def decide(catalogue: Catalogue) -> Callable[..., Decision]:
-    """decide(n, stage, at=, user=, salt=, **context): the engine's decision number n before anything was learned."""
-    lives = {}
-    for name, stage in catalogue.stages.items():
-        d = len(features.schema(stage.features).columns)
-        lives[name] = engine.prepare(Snapshot(catalogue.app, name, stage, 0, empty(len(stage.arms), d)))
-
-    def build(
-        n: int, stage: str = "signup", *, at: int = START, user: str = "u", salt: bytes = b"s", **context: object
-    ) -> Decision:
-        ask = DecisionQuery(id=uuid.UUID(int=n), user_id=user, context=context, request=b"%016d" % n)
-        return engine.decide(lives[stage], ask, now=at, salt=salt)
-
-    return build
+def decide(catalogue: Catalogue) -> Decide:
+    return decisions_of(catalogue)
 
 
 @pytest.fixture(scope="session")
-def outcome() -> Callable[..., Outcome]:
-    """outcome(n, kind, value, at=, id=): what is reported about decision number n."""
-
-    def build(
-        n: int, kind: Any = "reward", value: float | None = 1.0, *, at: int = START, name: str = "", occurred: int = 0
-    ) -> Outcome:
-        return Outcome(
-            decision=uuid.UUID(int=n), id=name or kind, kind=kind, value=value, occurred=occurred or at, received=at
-        )
-
-    return build
-
-
-class Ledger:
-    """A store with the catalogue's declarations, called as the worker calls it."""
-
-    def __init__(self, store: Store, catalogue: Catalogue):
-        self.store = store
-        store.register(catalogue.stages)
-        self.specs = store.specs()
-
-    def decided(self, *decisions: Decision, now: int = START) -> list[Decision]:
-        return [kept.decision for kept in self.store.record(decisions, [], now, self.specs)[0]]
-
-    def reported(self, *outcomes: Outcome, now: int = START) -> list[OutcomeReceipt]:
-        return self.store.record([], outcomes, now, self.specs)[1]
-
-    def due(self, now: int, limit: int = 4000, stages: Sequence[str] = STAGES) -> list[int]:
-        return [matured.seq for matured in self.store.matured(now, limit, stages)]
-
-    def everything(self) -> Any:
-        """All that can be read of it, comparable."""
-        found = [(f.seq, self.bits(f.decision), f.outcomes, f.settlement) for f in self.store.decisions()]
-        settled = [(s, x.tobytes()) for name in STAGES for s, x, _ in self.store.settled(name)]
-        return self.store.meta(), dict(self.store.specs()), found, settled, self.store.counts()
-
-    @staticmethod
-    def bits(decision: Decision) -> dict[str, Any]:
-        """A copy of every field, arrays as their bytes."""
-        fields = msgspec.structs.asdict(decision)
-        return {k: (v.dtype.str, v.tobytes()) if isinstance(v, np.ndarray) else copy.copy(v) for k, v in fields.items()}
+def outcome() -> Report:
+    return reported
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -213,9 +99,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def claimed(catalogue: Catalogue) -> Callable[..., Ledger]:
+def claimed(catalogue: Catalogue) -> Callable[..., ContractLedger]:
     """claimed(store, catalogue=): a store that knows the declarations."""
-    return lambda store, other=None: Ledger(store, other or catalogue)
+    return lambda store, other=None: ContractLedger(store, other or catalogue)
 
 
 class Desk:

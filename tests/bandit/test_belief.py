@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bandit import belief
 from bandit.arrays import Array
-from bandit.belief import Belief, add, empty, sites, subtract
+from bandit.belief import Belief, add, empty, sites
 
 Rows = tuple[Array, NDArray[np.intp], Array, Array, Array]
 
@@ -25,6 +25,11 @@ def rows(seed: int, n: int = 40, d: int = 4) -> Rows:
     rng = np.random.default_rng(seed)
     x = np.rint(rng.uniform(-1, 1, (n, d)) * 4096) / 4096
     return x, rng.integers(0, K, n), rng.uniform(-1, 1, n), rng.uniform(-1, 1, n), rng.random(n)
+
+
+def subtract(left: Belief, right: Belief) -> Belief:
+    """What is left when the rows of `right` are taken back."""
+    return Belief(*(a - b for a, b in zip(left, right, strict=True)))
 
 
 def take(all_rows: Rows, which: Any) -> Belief:
@@ -126,6 +131,15 @@ def test_values_at_the_very_ends_are_taken() -> None:
 def test_the_capacity_is_where_float64_stops_being_exact() -> None:
     assert belief.CAPACITY * belief.GRID == 2.0**53
     assert belief.X_GRID**2 == belief.GRID
+
+
+def test_beyond_the_capacity_nothing_is_added_without_saying_so() -> None:
+    """At 2²⁹ rows the smallest contribution still counts; at twice as many it would be lost."""
+    full = empty(1, 1)._replace(n=np.array([2.0**29 - 1]), reward=np.array([2.0**29 - 1]))
+    least = empty(1, 1)._replace(n=np.ones(1), reward=np.array([2.0**-24]))
+    assert add(full, least).reward[0] - full.reward[0] == 2.0**-24
+    with pytest.raises(ValueError, match="536870913 rows: sums are exact up to 536870912"):
+        add(add(full, least), least)
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.5])

@@ -50,8 +50,9 @@ from api.stores.sqlite.rows import (
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from bandit.arrays import Array
 from bandit.belief import Belief
+from bandit.catalogue.loading import read_stage
 from bandit.catalogue.model import Stage
-from bandit.errors import LedgerError, Unavailable
+from bandit.errors import LedgerError, PolicyError, Unavailable
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
 from bandit.records import NOT_NOW, Decision, Event, MaturedDecision, Outcome, Release, Settlement
@@ -369,8 +370,8 @@ class SqliteStore:
             return self._load_specs_from(self._read.conn)
 
     def _load_specs_from(self, conn: sqlite3.Connection) -> list[tuple[int, str, Stage]]:
-        rows = conn.execute("SELECT key, digest, body FROM specs ORDER BY key").fetchall()
-        specs = [(key, digest, msgspec.json.decode(body, type=Stage)) for key, digest, body in rows]
+        rows = conn.execute("SELECT key, digest, stage, body FROM specs ORDER BY key").fetchall()
+        specs = [(key, digest, _declared(name, body)) for key, digest, name, body in rows]
         self._by_digest.update((digest, stage) for _, digest, stage in specs)
         return specs
 
@@ -401,6 +402,14 @@ class SqliteStore:
 
 def _columns(alias: str) -> str:
     return ", ".join(f"{alias}.{c}" for c in ("seq", "spec", *DECISION_COLUMNS))
+
+
+def _declared(name: str, body: str) -> Stage:
+    """A stored declaration. LedgerError if its policy is not installed."""
+    try:
+        return read_stage(msgspec.json.decode(body))
+    except PolicyError as error:
+        raise LedgerError(f"the ledger declares stage {name!r} with a policy that cannot be used: {error}") from error
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.conftest import START, Hands
+from journey_bandit.testing.store_builders import START
+from tests.api.conftest import Hands
 
 SHOP = Path(__file__).parents[2] / "journey_shop.toml"
 HOUR = 3600

@@ -10,7 +10,7 @@ from bandit.arrays import Array
 from bandit.belief import add, empty, sites, weighted
 from bandit.catalogue.model import Reward, Stage
 from bandit.learning import delay, pending
-from bandit.learning.delay import EDGES, NOBODY, AnswerDelays, answered_by, counted, distribution
+from bandit.learning.delay import EDGES, AnswerDelays, answered_by, counted, distribution
 from bandit.learning.pending import OpenDecisionTable, amounts_to
 from bandit.policies import Hierarchical, Linear
 from bandit.policies.protocol import ArmEconomics
@@ -18,6 +18,7 @@ from bandit.records import MaturedDecision, Outcome, OutcomeKind
 from bandit.snapshot import Snapshot
 
 NOW = 1_000_000
+NOBODY = AnswerDelays(np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0))
 Build = Callable[..., MaturedDecision]
 
 

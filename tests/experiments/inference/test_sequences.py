@@ -163,8 +163,8 @@ def test_it_finds_a_lift_and_its_evidence_is_an_e_value() -> None:
     rounds = draw(6, (20_000,), np.array([0.05, 0.05, 0.12]), np.array([0.3, 0.1, 0.6]))
     found = lift().fed(rounds, *policies(rounds, ARM, NONE))
     assert found.interval().low > 0.0
-    assert found.log_evidence(0.0) > np.log(40)
-    assert found.log_evidence(0.07) < np.log(40)
+    assert found.lower.log_wealth(found.offset) > np.log(40)
+    assert found.lower.log_wealth(0.07 + found.offset) < np.log(40)
 
 
 def test_a_log_of_weights_alone_has_a_sequence_too() -> None:

@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from experiments.inference.intervals import (
-    Moments,
-    UserSums,
-    bonferroni_level,
-    e_bh,
-    interval,
-    model_moments,
-    standard_error,
-)
+from experiments.inference.intervals import Moments, UserSums, bonferroni_level, interval, model_moments, standard_error
 
 RNG = np.random.default_rng
 
@@ -158,17 +150,3 @@ def test_sums_by_user_merge(seed: int, cut: int) -> None:
 def test_a_level_is_shared_among_arms() -> None:
     assert bonferroni_level(0.95, 5) == pytest.approx(0.99)
     assert bonferroni_level(0.95, 0) == 0.95
-
-
-@pytest.mark.parametrize(
-    ("e_values", "rejected"),
-    [
-        ([100.0, 30.0, 1.0, 1.0], [True, False, False, False]),  # 4/(.05·1) = 80, 4/(.05·2) = 40
-        ([100.0, 40.0, 1.0, 1.0], [True, True, False, False]),
-        ([79.0, 41.0, 1.0, 1.0], [True, True, False, False]),  # the second carries the first
-        ([79.0, 39.0, 1.0, 1.0], [False] * 4),
-        ([], []),
-    ],
-)
-def test_e_bh_by_hand(e_values: list[float], rejected: list[bool]) -> None:
-    assert e_bh(np.array(e_values), 0.05).tolist() == rejected

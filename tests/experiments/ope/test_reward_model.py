@@ -1,11 +1,13 @@
 """The cross-fitted model: the stated formula, blind to its own fold, the same however the log is cut."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
 from experiments.data.rounds import LoggedRounds, chunked
 from experiments.ope import reward_model
-from experiments.ope.reward_model import FOLDS, POOLED, RIDGE, GramSums
+from experiments.ope.reward_model import FOLDS, POOLED, RIDGE, GramSums, RewardModel, fitted
 
 
 def log(n: int = 600, seed: int = 1, *, users: bool = False) -> LoggedRounds:
@@ -16,9 +18,13 @@ def log(n: int = 600, seed: int = 1, *, users: bool = False) -> LoggedRounds:
     return LoggedRounds(action.astype(np.intp), reward, np.full(n, 1 / 3), x=x, user=user)
 
 
+def fit(chunks: Iterable[LoggedRounds], k: int) -> RewardModel | None:
+    return fitted(GramSums.of(rounds, k) for rounds in chunks)
+
+
 def test_coefficients_are_those_of_the_formula() -> None:
     rounds = log()
-    found = reward_model.fit([rounds], 3)
+    found = fit([rounds], 3)
     assert found is not None
     assert rounds.x is not None
     design, fold = np.column_stack([np.ones(600), rounds.x]), np.arange(600) % FOLDS
@@ -36,9 +42,9 @@ def test_a_round_is_predicted_without_its_fold(users: bool) -> None:
     """Rewards of one fold are changed: coefficients there stay, to rounding, and elsewhere they do not."""
     rounds = log(users=users)
     folds = reward_model._folds(rounds)
-    before = reward_model.fit([rounds], 3)
+    before = fit([rounds], 3)
     changed = rounds._replace(reward=np.where(folds == 2, rounds.reward[::-1], rounds.reward))
-    after = reward_model.fit([changed], 3)
+    after = fit([changed], 3)
     assert before is not None
     assert after is not None
     assert before.theta[2] == pytest.approx(after.theta[2], abs=1e-13)
@@ -55,8 +61,8 @@ def test_a_user_is_in_one_fold_only() -> None:
 
 def test_parts_are_fitted_like_the_whole() -> None:
     rounds = log(users=True)
-    parts = reward_model.fit(chunked(rounds, 70)(), 3)
-    whole = reward_model.fit([rounds], 3)
+    parts = fit(chunked(rounds, 70)(), 3)
+    whole = fit([rounds], 3)
     assert parts is not None
     assert whole is not None
     assert parts.theta == pytest.approx(whole.theta)
@@ -73,7 +79,7 @@ def test_unknown_rewards_teach_nothing_and_move_no_fold() -> None:
 
 def test_predictions_stay_in_the_range_of_the_rewards() -> None:
     rounds = log()
-    found = reward_model.fit([rounds], 3)
+    found = fit([rounds], 3)
     assert found is not None
     far = found.predict(rounds._replace(x=100.0 * np.ones((600, 2))))
     assert far.min() >= rounds.reward.min()
@@ -82,5 +88,5 @@ def test_predictions_stay_in_the_range_of_the_rewards() -> None:
 
 def test_a_log_without_known_rewards_has_no_model() -> None:
     rounds = log()
-    assert reward_model.fit([rounds._replace(reward=np.full(600, np.nan))], 3) is None
-    assert reward_model.fit([], 3) is None
+    assert fit([rounds._replace(reward=np.full(600, np.nan))], 3) is None
+    assert fit([], 3) is None
