@@ -32,7 +32,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class JourneyBanditError(Exception):
-    """Root of the error tree: catch it for everything that this project raises on purpose."""
+    """Root of the error tree: catch it for everything that this project raises on purpose. Its text is one readable
+    message; commands print it and end with exit status 1.
+    """
 
 
 class CatalogueError(JourneyBanditError):
@@ -105,7 +107,9 @@ class RemoteError(JourneyBanditError):
 
 
 class LedgerError(JourneyBanditError):
-    """Ledger that cannot be used; the message says why and what to do. Root of the ledger's errors."""
+    """Ledger that cannot be used: no ledger at all, owned by another process, written by a newer version, or refusing a
+    row. Nothing of the refused call was written; the message says what to do.
+    """
 
 
 class LedgerMismatch(LedgerError):

@@ -39,8 +39,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     Shapes: k arms, d features. Guarantees: `propensity` (k,) holds multiples of 2⁻²⁴ that sum to 1, 0 where not
     eligible; `arm` is the one drawn at `u` from it; `x` is on the 2⁻¹² grid; the value never changes once the ledger
-    has it. `engine.decide` and `engine.rank` make it, `api` records it under `id`, and `engine.recompute` confirms it
-    for a receipt.
+    has it. Times are µs since 1970 (UTC). `engine.decide` and `engine.rank` make it, `api` records it under `id`, and
+    `engine.recompute` confirms it for a receipt.
 
         arms = decision.arms(stage.arms)
         p = decision.propensity[arms.index(decision.arm)]  # of the drawn arm, as off-policy evaluation needs it

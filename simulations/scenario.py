@@ -1,8 +1,8 @@
 """Scenario: who uses an app, and how each nudge changes what they do. Data, written as TOML.
 
 The rich stage of an app is described in full, its other stages in short (`journey`). What people do over time is in
-`fatigue`, `novelty`, `season`, `drift`, `coupons` and `visits`; each is neutral where it is left out. Parameters follow
-the scenario table of the methods this project is built on; what has no source says "assumed".
+`fatigue`, `novelty`, `season`, `drift`, `coupons` and `visits`; each is neutral where it is left out. Parameters were
+assumed in the range of field studies (docs/explanation/simulator.md); what has no source says "assumed".
 """
 
 import importlib.resources

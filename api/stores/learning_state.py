@@ -17,7 +17,9 @@ from bandit.records import MaturedDecision, Settlement
 
 
 class StatisticsKey(NamedTuple):
-    """Key of a stage's statistics: each schema number has its own, because sums of two schemas mean different things."""
+    """Key of a stage's statistics: each schema number has its own, because sums of two schemas mean different
+    things.
+    """
 
     stage: str
     schema: int
@@ -142,7 +144,9 @@ class LearningState(Protocol):
         ...
 
     def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
-        """Warm start of a key with its sums over these rows, each row of the log counted whole; None if there was none."""
+        """Warm start of a key with its sums over these rows, each row of the log counted whole; None if there was
+        none.
+        """
         ...
 
     def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:

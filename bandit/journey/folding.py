@@ -11,12 +11,24 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
 from bandit.catalogue import durations
-from bandit.catalogue.journey_rules import Age, Back, Count, Ever, Fact, Idle, LastValue, Moment, Repeated, VisitLength
+from bandit.catalogue.journey_rules import (
+    Age,
+    Back,
+    Count,
+    Ever,
+    Fact,
+    Idle,
+    LastValue,
+    Moment,
+    Repeated,
+    Since,
+    VisitLength,
+)
 from bandit.catalogue.model import Catalogue, Feature, Stage
 from bandit.errors import InvalidRequest, Problem
 from bandit.identifiers import identifier, is_placeholder
@@ -304,6 +316,8 @@ def _holds(rules: JourneyFold, state: JourneyState, moment: Moment, now: int) ->
         return ""
     if isinstance(moment, Repeated):
         return _repeated(rules, state, seen, moment, now)
+    if not isinstance(moment, Since | Idle | Back):  # a kind that is new must say when it holds
+        assert_never(moment)
     last = seen.last
     if isinstance(moment, Back):
         last = seen.last if seen.last < state.began else seen.earlier or 0

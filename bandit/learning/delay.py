@@ -1,4 +1,5 @@
-"""Delay: silence so far is not zero yet. How surely would an answer have come by now, had one been coming?
+"""Delay of answers: the probability that an answer would have come by now, if one comes at all. Silence so far is not
+zero yet.
 
 A pending decision of age a that nobody answered counts as a failure with weight F(a), the share of all answers that
 come by age a; one that was answered counts whole. F is the product limit estimator of right-truncated delays, in its

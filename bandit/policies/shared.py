@@ -42,7 +42,7 @@ _FEATURES = 500  # of a context, or of an action
 
 
 ONE = ArmEconomics(("taken",), ("none",), np.ones(1), np.zeros(1))
-"""What the belief of a shared model is about."""
+"""Economics of the single arm that the belief of a shared model is about: every action that was taken."""
 
 
 class Action(NamedTuple):

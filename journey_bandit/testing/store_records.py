@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.stores.protocol import SKEW
+from api.stores.admission import SKEW
 from bandit.records import Decision
 from journey_bandit.testing.store_builders import START, Decide, Report
 
