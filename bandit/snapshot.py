@@ -100,7 +100,8 @@ def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
 
 
 def pack(snapshot: Snapshot) -> dict[str, bytes]:
-    """Files of a snapshot, {file name: bytes}: policy.json, which a person can read, and posterior.npz, arrays as float64.
+    """Files of a snapshot, {file name: bytes}: policy.json, which a person can read, and posterior.npz, arrays as
+    float64.
 
     The same snapshot gives the same bytes on every machine; `unpack` reads them. Raises nothing for a snapshot that
     `Snapshot.untrained`, a service or `unpack` made.

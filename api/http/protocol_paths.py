@@ -1,5 +1,5 @@
-"""Paths of the protocols of others (OFREP, Personalizer): where the protocol begins in a path, because clients may put a
-prefix before it and encode ids.
+"""Paths of the protocols of others (OFREP, Personalizer): where the protocol begins in a path, because clients
+may put a prefix before it and encode ids.
 
 Clients are given an endpoint, which may have a path of its own: `https://host/loops/offers` becomes
 `/loops/offers/personalizer/v1.0/rank`. Ids may hold slashes, sent as they are or as %2F. So paths are read from the

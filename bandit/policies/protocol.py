@@ -108,7 +108,9 @@ class Policy(Protocol):
         ...
 
     def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
-        """What the belief of this stage says to the app's other stages, `arms.cross_stage_factor` left out; None if nothing."""
+        """What the belief of this stage says to the app's other stages, `arms.cross_stage_factor` left out; None
+        if nothing.
+        """
         ...
 
 

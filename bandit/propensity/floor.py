@@ -27,10 +27,10 @@ _TINY = 1e-300
 def apportioned(p: Array, floor: float, eligible: Mask) -> Array:
     """Drawable propensities (k,): p floored, in whole numbers of 1/UNITS that sum to 1 exactly.
 
-    The engine calls it last, after transforms, for every decision. The floor is rounded up to the grid, so no arm is
-    below it, but where the floors of all arms sum to 1: then an arm may be below it by at most 1/UNITS. Then largest remainders
-    are rounded up, the first of equals: no p is moved by k/UNITS or more. 0 where ineligible; an arm that may be shown
-    has 0 only without a floor. Raises PropensityError as `floored`.
+    The engine calls it last, after transforms, for every decision. The floor is rounded up to the grid, so no arm
+    is below it, but where the floors of all arms sum to 1: then an arm may be below it by at most 1/UNITS. Then
+    largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or more. 0 where ineligible;
+    an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
     """
     may = eligible.tolist()
     scaled = [v * UNITS for v in _lifted(p.tolist(), _least(floor, sum(may)), may)]

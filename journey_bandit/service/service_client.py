@@ -7,47 +7,32 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
-from bandit.errors import RemoteError
-from bandit.snapshot import Snapshot, from_zip
 from experiments.mlflow.approvals import Approval
+from simulations.live.client import ServiceClient
 
 _SECONDS = 10.0
 
 
-class AdminClient:
-    """Client of one service, over HTTP, with a key of scope admin and read unless the service runs with --dev. Every
-    method raises RemoteError.
+class AdminClient(ServiceClient):
+    """Client of one service for operators, with a key of scope admin and read unless the service runs with --dev.
+
+    Nothing is tried again, and nothing is waited for longer than ten seconds: `registry sync` and `rollback` decide
+    what a silence means. Every method raises RemoteError.
     """
 
     def __init__(self, url: str, key: str = ""):
-        self.url = url.rstrip("/")
-        headers = {"X-API-Key": key} if key else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_SECONDS)
-
-    def __enter__(self) -> "AdminClient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+        super().__init__(url, key, tries=1, seconds=_SECONDS)
 
     def stages(self) -> tuple[str, list[str]]:
         """Name of the app, and names of the stages that the service serves. Raises RemoteError if it is silent."""
-        reply = self._json("GET", "/v1/stages")
+        reply = self._call("GET", "/v1/stages")
         return str(reply["app"]), [str(stage["stage"]) for stage in reply["stages"]]
 
     def releases(self) -> dict[str, dict[str, Any]]:
         """Newest release of each stage that ever had one, as JSON objects by stage, as the service lists them. Raises
         RemoteError.
         """
-        return {str(kept["stage"]): dict(kept) for kept in self._json("GET", "/v1/releases")["releases"]}
-
-    def snapshot(self, stage: str) -> Snapshot:
-        """Snapshot that decides at a stage now. Raises RemoteError if the service does not answer, SnapshotError for
-        bytes that are no snapshot.
-        """
-        return from_zip(self._send("GET", f"/v1/policies/{stage}/snapshot").content)
+        return {str(kept["stage"]): dict(kept) for kept in self._call("GET", "/v1/releases")["releases"]}
 
     def release(self, stage: str, model: str, move: Approval, files: Mapping[str, bytes]) -> dict[str, Any]:
         """Post a release: serve what an approval says, with the files of its version, or nothing; the release as the
@@ -65,21 +50,21 @@ class AdminClient:
             "belief_sha256": move.belief_sha256,
             **sent,
         }
-        return dict(self._json("PUT", f"/v1/policies/{stage}/release", body))
+        return dict(self._call("PUT", f"/v1/policies/{stage}/release", body))
 
     def rollback(self, stage: str, to: str | None, by: str, at: str, why: str) -> dict[str, Any]:
         """Roll a stage back at once, from what the service's ledger holds (`to`: a version, None for the one before);
         the release that decides now. `at`: when it was approved, an ISO 8601 time.
         """
         body = {"to": to, "approved_by": by, "approved_at": at, "reason": why}
-        return dict(self._json("POST", f"/v1/policies/{stage}/rollback", body))
+        return dict(self._call("POST", f"/v1/policies/{stage}/rollback", body))
 
     def went_back(self, stage: str, move: Approval) -> bool:
         """Roll back to what an approval says, from the service's ledger, if that has it; whether it had. Raises
         RemoteError for any other failure.
         """
         wanted = (stage, move.version, move.sha256)
-        history = self._json("GET", "/v1/releases")["releases"]
+        history = self._call("GET", "/v1/releases")["releases"]
         if wanted not in {(kept["stage"], kept["version"], kept["sha256"]) for kept in history}:
             return False
         self.rollback(stage, move.version, move.by, move.at, move.why)
@@ -89,20 +74,7 @@ class AdminClient:
         """Post a heartbeat of the sync: how the registry is, for the service's health page. Raises RemoteError if the
         service does not answer.
         """
-        self._json("POST", "/v1/registry", dict(word))
-
-    def _json(self, method: str, path: str, body: Any = None) -> Any:
-        return self._send(method, path, body).json()
-
-    def _send(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        try:
-            reply = self._http.request(method, path, json=body)
-        except httpx.TransportError as error:
-            raise RemoteError(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
-        if reply.status_code != httpx.codes.OK:
-            said = reply.json().get("detail", reply.text) if "json" in reply.headers.get("content-type", "") else ""
-            raise RemoteError(f"{method} {self.url}{path}: {reply.status_code} {str(said)[:1000]}")
-        return reply
+        self._call("POST", "/v1/registry", dict(word))
 
 
 def serves(kept: Mapping[str, Any] | None, model: str, move: Approval) -> bool:

@@ -1,34 +1,33 @@
-"""Client of the native HTTP API: the only file of the simulations that knows HTTP. It retries with the same ids, which
-is always safe.
+"""Client of the native HTTP API: the only one of the project; commands for operators extend it with what needs a key of
+scope admin. It retries with the same ids, which is always safe.
 """
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
 from bandit.errors import RemoteError
 from bandit.snapshot import Snapshot, from_zip
 
-_TRIES = 5
 _PAUSE = 0.2  # seconds before the first retry, doubled each time
 
 
 class ServiceClient:
-    """Blocking client of one service at `url`, for simulations; not for concurrent use. Use it in a `with` block, which
-    closes the connection.
+    """Blocking client of one service at `url`; not for concurrent use. Use it in a `with` block, which closes the
+    connection.
 
-    Calls are retried up to four times on 503 and on network errors, with pauses from 0.2 s that double. Methods raise
-    RemoteError with what could not be done and why.
+    Calls are tried `tries` times on 503 and on network errors, with pauses from 0.2 s that double; an answer is waited
+    for `seconds`. Methods raise RemoteError with what could not be done and why.
     """
 
-    def __init__(self, url: str, key: str = ""):
+    def __init__(self, url: str, key: str = "", *, tries: int = 5, seconds: float = 30.0):
+        self.url, self._tries = url.rstrip("/"), tries
         headers = {"X-API-Key": key} if key else {}
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=30.0)
-        self.url = url
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=seconds)
 
-    def __enter__(self) -> "ServiceClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +78,7 @@ class ServiceClient:
             raise RemoteError(f"POST {self.url}/v1/clock: {response.status_code} {response.text[:500]}")
 
     def snapshot(self, stage: str) -> Snapshot:
-        """The live snapshot of a stage. Raises SnapshotError if the bytes received cannot be trusted."""
+        """Snapshot that decides at a stage now. Raises SnapshotError if the bytes received cannot be trusted."""
         return from_zip(self._send("GET", f"/v1/policies/{stage}/snapshot", None).content)
 
     def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -88,20 +87,26 @@ class ServiceClient:
 
     def _send(self, method: str, path: str, body: Any) -> httpx.Response:
         failure = ""
-        for attempt in range(_TRIES):
+        for attempt in range(self._tries):
             if attempt:
                 time.sleep(_PAUSE * 2 ** (attempt - 1))
             try:
                 response = self._http.request(method, path, json=body)
             except httpx.TransportError as error:
-                failure = f"{type(error).__name__}: {error}"
+                failure = f"{self.url} does not answer: {type(error).__name__}: {error}"
                 continue
-            if response.status_code == 200:
+            if response.status_code == httpx.codes.OK:
                 return response
-            failure = f"{response.status_code} {response.text[:500]}"
-            if response.status_code != 503:
+            failure = f"{method} {self.url}{path}: {response.status_code} {_said(response)}"
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
-        raise RemoteError(f"{method} {self.url}{path}: {failure}")
+        raise RemoteError(failure)
+
+
+def _said(response: httpx.Response) -> str:
+    """What a refusal says, in short: the detail of problem JSON, or the text."""
+    problem = response.json() if "json" in response.headers.get("content-type", "") else None
+    return str(problem.get("detail", response.text) if isinstance(problem, dict) else response.text)[:1000]
 
 
 def _item(item: dict[str, Any], what: str) -> dict[str, Any]:

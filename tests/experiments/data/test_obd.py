@@ -115,3 +115,22 @@ def test_hillstrom_gains_nothing_that_can_be_told() -> None:
     assert high - low < 0.02
     assert "not distinguishable from zero" in body["verdict"]
     assert body["n"] + body["taught"] == 32_000
+
+
+def test_a_file_with_decimal_commas_gives_the_same_rounds(shared: Shared, tmp_path: Path) -> None:
+    """As a spreadsheet of a country that writes 0,029 saves it again: semicolons between cells, every mark a comma."""
+    flat = shared("open_bandit_men")
+    shutil.copytree(flat, tmp_path, dirs_exist_ok=True)
+    with gzip.open(flat / "random.csv.gz", "rt", encoding="utf-8") as text:
+        head, *rows = text.read().splitlines()
+    column = head.split(",").index("propensity_score")
+    written = [head.replace(",", ";")]
+    for row in rows:
+        cells = row.split(",")
+        cells[column] = cells[column].replace(".", ",")
+        written.append(";".join(cells))
+    with gzip.open(tmp_path / "random.csv.gz", "wt", encoding="utf-8") as text:
+        text.write("\n".join(written) + "\n")
+    first, second = obd.read(flat, "random", "men"), obd.read(tmp_path, "random", "men")
+    assert second.pscore == pytest.approx(np.full(10_000, 1 / 34))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None)
