@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from bandit.catalogue.promotion_rule import PromotionRule
 from experiments.inference.intervals import Interval
+from experiments.inference.wording import in_words
 
 Decision = Literal["promote", "reject", "hold", "not distinguishable"]
 
@@ -53,7 +54,7 @@ def judge(report: PromotionEvidence, rule: PromotionRule) -> PromotionVerdict:
     doubts = tuple(_doubts(report, rule))
     if doubts:
         return PromotionVerdict("hold", doubts)
-    lift = f"lift {_span(report.lift)}"
+    lift = f"lift {in_words(report.lift, '+.4g')}"
     if report.lift.low > rule.min_lift:
         return PromotionVerdict("promote", (f"{lift} is above {rule.min_lift:g}",))
     return PromotionVerdict("not distinguishable", (f"{lift} is not surely above {rule.min_lift:g}",))
@@ -64,9 +65,9 @@ def _broken_rules(report: PromotionEvidence, rule: PromotionRule) -> Iterator[st
     for name, limit in rule.guardrails.items():
         found = report.guardrails.get(name)
         if found and found.low > limit:
-            yield f"{name} rises by {_span(found)}, more than {limit:g}"
+            yield f"{name} rises by {in_words(found, '+.4g')}, more than {limit:g}"
     if report.lift.high < -rule.max_regression:
-        yield f"lift {_span(report.lift)} is below {-rule.max_regression:g}"
+        yield f"lift {in_words(report.lift, '+.4g')} is below {-rule.max_regression:g}"
 
 
 def _doubts(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
@@ -77,11 +78,7 @@ def _doubts(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
         if found is None:
             yield f"{name} was not measured"
         elif found.high > limit:
-            yield f"{name} rises by {_span(found)}: more than {limit:g} is not ruled out"
+            yield f"{name} rises by {in_words(found, '+.4g')}: more than {limit:g} is not ruled out"
     for name, found in report.segments.items():
         if found.high < -rule.max_regression:
-            yield f"in segment {name} lift is {_span(found)}, below {-rule.max_regression:g}"
-
-
-def _span(found: Interval) -> str:
-    return f"{found.value:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"
+            yield f"in segment {name} lift is {in_words(found, '+.4g')}, below {-rule.max_regression:g}"

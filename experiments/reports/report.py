@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array, LoggedDecisions
 from experiments.inference.intervals import Interval, difference, mean, rate
+from experiments.inference.wording import bounds, compared, in_words
 
 POINTS = 300  # of a series: the browser shows no more
 
@@ -131,9 +132,9 @@ def simulated(subject: ReportSubject, log: LoggedDecisions, utility: Array, net:
     regret = best - got
     lift = _percent(over_none, float(none.mean()))
     verdict = (
-        f"{_better(over_none)} no nudge: {over_none.value:+.3f} {currency} net value for each decision "
-        f"[{over_none.low:+.3f}, {over_none.high:+.3f}], {lift}; "
-        f"{_better(over_uniform).lower()} uniform: {_span(over_uniform)}."
+        f"{compared(over_none)} no nudge: {over_none.value:+.3f} {currency} net value for each decision "
+        f"{bounds(over_none.low, over_none.high)}, {lift}; "
+        f"{compared(over_uniform).lower()} uniform: {in_words(over_uniform)}."
     )
     value_rows = (
         _value_row("this policy", mean(got), over_none, regret.sum()),
@@ -173,9 +174,9 @@ def _holdout_table(policy: Array, holdout: Array, currency: str) -> ReportTable:
     """Realised net values of the policy's decisions and of the control group's."""
     ours, theirs = mean(policy), mean(holdout)
     rows = (
-        ReportRow("this policy", (_span(ours),)),
-        ReportRow("holdout (no nudge)", (_span(theirs),)),
-        ReportRow("difference", (_span(difference(ours, theirs)),)),
+        ReportRow("this policy", (in_words(ours),)),
+        ReportRow("holdout (no nudge)", (in_words(theirs),)),
+        ReportRow("difference", (in_words(difference(ours, theirs)),)),
     )
     note = "Realised, noisy; a wide interval here is honest."
     return ReportTable(
@@ -202,7 +203,7 @@ def replayed(
     best = max(range(len(arms)), key=lambda a: arms[a].value)
     over_none, over_best = difference(learned, arms[0]), difference(late, arms[best])
     verdict = (
-        f"{_better(over_none)} no nudge: {what} {_points(over_none)}; its second half is "
+        f"{compared(over_none)} no nudge: {what} {_points(over_none)}; its second half is "
         f"{_against(over_best)} the best fixed arm ({log.arms[best]}): {_points(over_best)}."
     )
     rows = [ReportRow("this policy, learning included", (_share(learned), str(learned.n)))]
@@ -290,7 +291,7 @@ def _arm_table(log: LoggedDecisions) -> ReportTable:
 
 def _earned(reward: Array) -> str:
     """The reward in words: the rate with its interval if rewards are yes or no, else the mean with its interval."""
-    return _share(rate(reward.sum(), len(reward))) if np.isin(reward, (0.0, 1.0)).all() else _span(mean(reward))
+    return _share(rate(reward.sum(), len(reward))) if np.isin(reward, (0.0, 1.0)).all() else in_words(mean(reward))
 
 
 def _shares(log: LoggedDecisions) -> tuple[ReportSeries, ...]:
@@ -329,28 +330,20 @@ def _flat(name: str, interval: Interval, step: Array) -> ReportSeries:
 
 
 def _value_row(name: str, value: Interval, over: Interval | None, regret: float) -> ReportRow:
-    return ReportRow(name, (f"{value.value:.3f}", _span(over) if over else "–", f"{regret:,.0f}"))
+    return ReportRow(name, (f"{value.value:.3f}", in_words(over) if over else "–", f"{regret:,.0f}"))
 
 
 def _percent(over: Interval, base: float) -> str:
     return f"{100 * over.value / abs(base):+.1f} %"
 
 
-def _better(over: Interval) -> str:
-    return "Better than" if over.low > 0 else "Worse than" if over.high < 0 else "Not distinguishable from"
-
-
 def _against(over: Interval) -> str:
     return "above" if over.low > 0 else "below" if over.high < 0 else "not distinguishable from"
 
 
-def _span(i: Interval) -> str:
-    return f"{i.value:+.3f} [{i.low:+.3f}, {i.high:+.3f}]"
-
-
 def _points(i: Interval) -> str:
-    return f"{100 * i.value:+.2f} points [{100 * i.low:+.2f}, {100 * i.high:+.2f}]"
+    return in_words(i, "+.2f", scale=100.0, unit="points")
 
 
 def _share(i: Interval) -> str:
-    return f"{100 * i.value:.2f} % [{100 * i.low:.2f}, {100 * i.high:.2f}]" if i.n else "–"
+    return in_words(i, ".2f", scale=100.0, unit="%") if i.n else "–"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bandit.arrays import Array
 from experiments.data.rounds import LoggedRounds
 from experiments.inference.segments import SegmentEffects
+from experiments.inference.wording import bounds
 from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.promotion.lift_monitor import LiftReport
 from experiments.promotion.verdict import PromotionVerdict
@@ -200,8 +201,8 @@ def segment_table(name: str, found: SegmentEffects, about: ReviewSubject) -> Rep
     rows = tuple(
         ReportRow(
             s.name,
-            (f"{s.joint.n:,}", f"{s.shrunk.value:+.3f}", f"[{s.shrunk.low:+.3f}, {s.shrunk.high:+.3f}]",
-             f"[{s.joint.low:+.3f}, {s.joint.high:+.3f}]"),
+            (f"{s.joint.n:,}", f"{s.shrunk.value:+.3f}", bounds(s.shrunk.low, s.shrunk.high),
+             bounds(s.joint.low, s.joint.high)),
         )
         for s in found.segments
     )  # fmt: skip

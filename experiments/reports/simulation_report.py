@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bandit.arrays import Array
-from experiments.inference.intervals import Interval, mean
+from experiments.inference.intervals import mean
+from experiments.inference.wording import compared, in_words
 from experiments.reports.report import Report, ReportRow, ReportSeries, ReportTable
 
 
@@ -93,19 +94,13 @@ def _row(one: PolicyResult, baseline: PolicyResult) -> ReportRow:
         one.policy,
         (
             f"{one.value_per_user.mean():.2f}",
-            "–" if one is baseline else span(over),
+            "–" if one is baseline else in_words(over, "+.2f"),
             f"{1000.0 * one.regret.sum() / total:,.1f}",
             f"{100.0 * one.conversions.sum() / total:.2f} %",
             f"{100.0 * one.nudged.sum() / total:.0f} %",
             f"{100.0 * one.opted_out[:, -1].mean():.1f} %",
         ),
     )
-
-
-def span(i: Interval) -> str:
-    """An interval in words, value and bounds with two digits; without bounds where one seed gives none."""
-    bounds = f" [{i.low:+.2f}, {i.high:+.2f}]" if np.isfinite(i.low) else ""
-    return f"{i.value:+.2f}{bounds}"
 
 
 def band(name: str, values: Array) -> ReportSeries:
@@ -157,9 +152,9 @@ def report(
     """
     over = mean(one.value_per_user - baseline.value_per_user)
     known = np.isfinite(over.low)
-    better = "Better than" if over.low > 0 else "Worse than" if over.high < 0 else "Not distinguishable from"
+    better = compared(over)
     verdict = (
-        f"{better if known else 'Against'} no nudge: {span(over)} {run.currency} net value a user over "
+        f"{better if known else 'Against'} no nudge: {in_words(over, '+.2f')} {run.currency} net value a user over "
         f"{run.days} days, {len(run.seeds)} seed(s)."
     )
     days = np.arange(1.0, run.days + 1.0)

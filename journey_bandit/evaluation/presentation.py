@@ -10,6 +10,7 @@ from rich.table import Table
 
 from experiments.inference.intervals import LEVEL
 from experiments.inference.segments import SegmentEffects
+from experiments.inference.wording import bounds
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Estimate, Evaluation, report
 from journey_bandit import console
@@ -108,7 +109,7 @@ def _print_segments(found: SegmentEffects) -> None:
     )
     table.title_justify = "left"
     for name, joint, shrunk in found.segments:
-        ends = _span((joint.low, joint.high)), f"{shrunk.value:.5g}", _span((shrunk.low, shrunk.high))
+        ends = bounds(joint.low, joint.high, ".5g"), f"{shrunk.value:.5g}", bounds(shrunk.low, shrunk.high, ".5g")
         table.add_row(name, f"{joint.n:,}", *ends)
     console.out.print(table)
     hurt = ", ".join(segment.name for segment in found.hurt) or "none surely"
@@ -119,9 +120,5 @@ def cells(estimate: Estimate) -> tuple[str, str, str]:
     """Cells of an estimate as text, in the unit of the evaluation: value, confidence interval, and confidence sequence
     where there is one.
     """
-    sequence = _span(estimate.sequence) if estimate.sequence else "–"
-    return f"{estimate.value:.5g}", _span(estimate.interval), sequence
-
-
-def _span(ends: tuple[float, float]) -> str:
-    return f"[{ends[0]:.5g}, {ends[1]:.5g}]"
+    sequence = bounds(*estimate.sequence, ".5g") if estimate.sequence else "–"
+    return f"{estimate.value:.5g}", bounds(*estimate.interval, ".5g"), sequence
