@@ -1,4 +1,6 @@
-"""What an operator watches, in Prometheus' own types. One registry for each app, none global."""
+"""Prometheus metrics of a service, in the types of prometheus_client. Each app has a registry of its own and none is
+global, so that two services in one process, as in tests, do not add up.
+"""
 
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
@@ -9,7 +11,12 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0
 
 
 class Metrics:
-    """Every metric of the service. Names start with `journey_bandit_`."""
+    """Metrics of one service; each attribute is a counter, gauge or histogram, and each name begins with
+    `journey_bandit_`.
+
+    The parts of the service count on them where things happen, from the event loop and from the writer thread alike:
+    prometheus_client locks each value. The guide to operations lists the names.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -80,12 +87,14 @@ class Metrics:
         return Counter(f"journey_bandit_{name}", text, labels, registry=self.registry)
 
     def render(self) -> bytes:
-        """The exposition text, format 0.0.4."""
+        """Exposition of all metrics as UTF-8 text, Prometheus' format 0.0.4: the body of `GET /metrics`."""
         return generate_latest(self.registry)
 
 
 class CountResponses(ASGIMiddleware):
-    """Counts every response of every route by status."""
+    """ASGI middleware that counts every HTTP response by method, route and status, errors included. The label is the
+    route's template, not the path, so that ids in paths make no new series.
+    """
 
     scopes = (ScopeType.HTTP,)
 
@@ -93,7 +102,9 @@ class CountResponses(ASGIMiddleware):
         self._metrics = metrics
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Pass on, and count when the response starts."""
+        """Pass a request on, and count the response when its status is sent; "(none)" is the route of a path that none
+        has.
+        """
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":

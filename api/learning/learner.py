@@ -34,8 +34,7 @@ _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
 
 
 class Learner:
-    """`prepared` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment.
-    """
+    """`prepared` holds the published snapshot of each stage: reading it is one reference, replacing it one assignment."""
 
     def __init__(
         self,

@@ -82,8 +82,7 @@ def _declare(store: Store, catalogue: Catalogue, before: Declarations) -> None:
 
 
 def _count_delays(store: Store, catalogue: Catalogue, before: Declarations) -> None:
-    """Count how late answers came, from the rows of stages that had settled decisions before the ledger counted that.
-    """
+    """Count how late answers came, from the rows of stages that had settled decisions before the ledger counted that."""
     for name, stage in catalogue.stages.items():
         stored = store.statistics(key_of(name, stage), (), 0)
         if stored.delays is None and name in before.served and stored.version:
