@@ -73,7 +73,7 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
     it at shutdown. Its threads start and stop with the application's lifespan.
 
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
-    have mistakes, InvalidRequest for a driven clock outside trials. A store is closed if it raises after opening it.
+    have mistakes, InvalidRequest for a driven clock outside trials.
     """
     clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.wall)
     catalogue = read_catalogue(settings.app)

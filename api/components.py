@@ -59,8 +59,8 @@ class SharedResources(NamedTuple):
 def build(
     ground: SharedResources, catalogue: Catalogue, endpoints: Mapping[str, Endpoint], before: Worker | None = None
 ) -> CatalogueParts:
-    """Parts of a service under a catalogue, not started. Called at the start and by `CurrentParts.replace`; it reads
-    the ledger, so it takes seconds where there is much to read, and must not run in the event loop of a service.
+    """Parts of a service under a catalogue, not started. Called at the start and by `CurrentParts.replace`. It claims
+    and reads the ledger, so it must not run in the event loop of a running service, nor while another worker writes.
 
     `before` is the worker that has just ended: what it knew of open decisions is reused where a stage is declared as it
     was. Raises LedgerMismatch if the ledger refuses the catalogue or the salt.

@@ -1,4 +1,4 @@
-"""The clock of a service that was started with `--clock driven`. Other services have no such route."""
+"""Routes of a driven clock, `/v1/clock`: only a service that was started with `--clock driven` has them."""
 
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ _ADVANCE = BodyShape(Advance)
 
 
 def routes(clock: DrivenClock) -> list[HTTPRouteHandler]:
-    """The handlers of one clock."""
+    """Route handlers of one driven clock: read it, and advance it (scope `admin`)."""
 
     @get("/v1/clock", summary="Simulated time", opt={"scope": "read"}, tags=["trials"])
     async def now() -> ClockReply:

@@ -1,4 +1,4 @@
-"""The native JSON API of events and journeys, under /v1."""
+"""Routes of the native protocol for events and journeys, under /v1."""
 
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -20,7 +20,9 @@ _BATCH_BYTES = 4_000_000
 
 
 def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service: report events, look up a user's journey, list reports that are credited to
+    nothing. `catalogue` supplies the OpenAPI example.
+    """
 
     @post(
         "/v1/events",

@@ -1,4 +1,6 @@
-"""The native JSON API under /v1."""
+"""Routes of the native protocol for decisions, outcomes and look-ups, under /v1. Bodies are decoded strictly, errors
+are RFC 9457 problem details.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -39,7 +41,7 @@ _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind
 
 
 def routes(service: DecisionService) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots."""
     return [*_deciding(service), *_reporting(service), *_looking_up(service)]
 
 

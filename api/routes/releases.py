@@ -1,4 +1,6 @@
-"""Approved snapshots: released by `registry sync`, listed for anybody who reads; and what the sync tells health."""
+"""Routes of releases: approved snapshots are released by `registry sync` and listed for anybody who may read; the sync
+also tells health of the registry here.
+"""
 
 import asyncio
 from functools import partial
@@ -35,7 +37,9 @@ _HEARD = {"reachable": True, "since": "2026-01-01T00:00:00Z"}
 
 
 def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service: release, roll back, list, and the heartbeat of `registry sync`. What changes what
+    decides runs in the worker's thread.
+    """
 
     def _after(kept: Release) -> ReleaseReply:
         return next(_released(one, back) for one, back in worker.releases.history() if one.seq == kept.seq)

@@ -1,4 +1,4 @@
-"""For operators: webhooks that were given up, and another try."""
+"""Routes of webhooks for operators: messages that were given up, and another try."""
 
 import asyncio
 import datetime as dt
@@ -15,7 +15,7 @@ from api.webhooks.dispatcher import WebhookDispatcher
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that an endpoint did not take. `event`: the CloudEvent."""
+    """Message that an endpoint did not take after all its attempts. `event`: the CloudEvent."""
 
     endpoint: str
     id: str
@@ -26,20 +26,20 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
-    """The oldest of `count`."""
+    """The oldest dead letters, of `count` in all."""
 
     count: int
     dead_letters: list[DeadLetter]
 
 
 class RetryReply(msgspec.Struct, frozen=True):
-    """How many are tried again."""
+    """How many dead letters are tried again."""
 
     revived: int
 
 
 def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service's webhooks: list the dead letters (scope `read`), revive them (scope `admin`)."""
 
     @get(
         "/v1/webhooks/dead-letters",

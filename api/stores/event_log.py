@@ -15,7 +15,9 @@ Status = Literal["recorded", "duplicate", "conflict"]
 
 
 class PastDecision(NamedTuple):
-    """Decision of a user, without its numbers. Times in µs; `activated`: when it was reported that it was really shown."""
+    """Decision of a user, without its numbers. Times in µs; `activated`: when it was reported that it was really
+    shown.
+    """
 
     id: uuid.UUID
     stage: str

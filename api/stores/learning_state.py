@@ -17,7 +17,8 @@ from bandit.records import MaturedDecision, Settlement
 
 
 class StatisticsKey(NamedTuple):
-    """Key of a stage's statistics: each schema number has its own, because sums of two schemas mean different things.
+    """Key of a stage's statistics: each schema number has its own, because sums of two schemas mean different
+    things.
     """
 
     stage: str
@@ -143,7 +144,8 @@ class LearningState(Protocol):
         ...
 
     def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
-        """Warm start of a key with its sums over these rows, each row of the log counted whole; None if there was none.
+        """Warm start of a key with its sums over these rows, each row of the log counted whole; None if there was
+        none.
         """
         ...
 

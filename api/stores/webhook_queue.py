@@ -19,7 +19,8 @@ class WebhookCursor(msgspec.Struct, frozen=True):
 
 
 class WebhookDelivery(NamedTuple):
-    """Message that an endpoint has not taken. `event`: its id. `due`: its next attempt (µs); `dead`: it was given up.
+    """Message that an endpoint has not taken. `event`: its id. `due`: its next attempt (µs); `dead`: it was given
+    up.
     """
 
     endpoint: str
