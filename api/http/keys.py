@@ -169,7 +169,7 @@ def create(
     expires: dt.datetime | None = None,
 ) -> str:
     """Append a new key to the file and return it as `id.secret`; it cannot be shown again. For `journey-bandit keys
-    new`. The file is made if it is missing, readable by its owner only.
+    new`. The file is made if it is missing, readable by its owner only; times are written in whole seconds.
 
     Raises CatalogueError if the name is taken or not usable, the loop is no name of a stage, or the file has mistakes.
     """

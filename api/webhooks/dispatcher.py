@@ -50,10 +50,11 @@ _POLL = 0.2  # seconds between looks at the ledger
 class WebhookDispatcher:
     """Dispatcher of one service's webhooks: it starts, stops and replaces the senders of its endpoints.
 
-    Guarantees: every message of a kind that an endpoint wants is sent at least once, in the order of the ledger at its
-    first attempt; a slow or failing endpoint delays neither decisions nor other endpoints. Threads: senders read the
-    ledger, and write to it only through the worker's thread; `start`, `stop` and `replace` block, and are called one at
-    a time, outside the event loop or before it serves; `again` is called in the event loop.
+    Guarantees: every message of a kind that an endpoint wants is sent until the endpoint takes it or its attempts are
+    used up; messages of one kind are first sent in the order of the ledger; a slow or failing endpoint delays neither
+    decisions nor other endpoints. Threads: senders read the ledger, and write to it only through the worker's thread;
+    `start`, `stop` and `replace` block, and are called one at a time: before or after the app serves, or in another
+    thread than the event loop's; `again` is called in the event loop.
     """
 
     def __init__(
