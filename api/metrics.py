@@ -19,7 +19,7 @@ class Metrics:
     `journey_bandit_`.
 
     The parts of the service count on them where things happen, from the event loop and from the writer thread alike:
-    prometheus_client locks each value. The guide to operations lists the names.
+    prometheus_client locks each value. The guides say which ones tell an operator what.
     """
 
     def __init__(self) -> None:

@@ -62,14 +62,14 @@ class WriteJob(NamedTuple):
 
 class Worker:
     """Writer of one ledger, with its thread: it commits what callers submit, and learns in between. `learning` is its
-    learner, `releases` its service of releases; both belong to the thread.
+    learner, which belongs to the thread; `releases` is its service of releases.
 
     Guarantees. Durability: a future resolves after its rows are on disk. Order: jobs are committed in the order in
     which they were queued (a release before the rows that wait with it), and within one transaction decisions come
     before outcomes, and those before events. Failure: a transaction that fails is answered Unavailable to all jobs in
     it, because it is not known whether it is durable; the thread goes on, and tries writing again by itself. An error
-    in learning is retried, while the last published policies decide. Back-pressure: beyond `bound` rows in the queue,
-    `submit` raises Overloaded and nothing is written.
+    in learning is retried, while the last published policies decide. Back-pressure: a job that would make the queue
+    longer than `bound` rows is refused with Overloaded and nothing of it is written, unless it is the only one.
 
     Threads: `submit`, `take` and `admit` are called in an event loop, where their futures resolve; `run`, `prepared`,
     `alive` and `failing` may be used from any thread. `start` and `stop` are called once, by the owner.

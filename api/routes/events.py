@@ -51,7 +51,9 @@ def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]
         tags=["look up"],
     )
     async def journey(user_id: FromPath[str]) -> JourneyReply:
-        """Stage, moment and why, what is known, and what may be shown now. Ids are percent-encoded: a/b is a%2Fb."""
+        """Stage, moment and why, what is known of the user, and what may be shown now. Ids are percent-encoded: a/b is
+        a%2Fb.
+        """
         try:
             return events.journey(unquote(user_id, errors="strict"))
         except UnicodeDecodeError:
@@ -68,7 +70,9 @@ def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]
     async def uncredited(
         limit: Annotated[int, Parameter(ge=1, le=1000)] = 100, reason: FromQuery[str | None] = None
     ) -> UncreditedReply:
-        """Refunds of unknown orders, amounts that cannot be read, rewards without a decision: newest first, and why."""
+        """Refunds of unknown orders, amounts that cannot be read, rewards without a decision: newest first, each with
+        its reason.
+        """
         return events.uncredited(limit, reason)
 
     return [report, uncredited, journey]

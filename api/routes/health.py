@@ -14,7 +14,7 @@ def routes(health: Callable[[], Awaitable[Health]], metrics: Metrics) -> list[HT
 
     @get("/health/live", summary="Is the process up", opt={"public": True}, security=[{}], tags=["operate"])
     async def live() -> dict[str, str]:
-        """200 while it answers at all."""
+        """200 while the process answers at all."""
         return {"status": "ok"}
 
     @get("/health/ready", summary="Can it decide and record", opt={"public": True}, security=[{}], tags=["operate"])

@@ -126,7 +126,7 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         tags=["look up"],
     )
     async def receipt(decision_id: FromPath[UUID]) -> Receipt:
-        """What it was computed from, every propensity, and what became of it."""
+        """What the decision was computed from, every propensity, and what became of it."""
         return await service.receipt(decision_id)
 
     @get(
@@ -137,7 +137,7 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         tags=["look up"],
     )
     async def stages() -> StagesReply:
-        """Stages, features, nudges, rewards, windows."""
+        """Stages of the app with their features, nudges, rewards and attribution windows."""
         return service.stages()
 
     @get(
@@ -148,7 +148,9 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         tags=["look up"],
     )
     async def policies(wait: FromQuery[bool] = False) -> PoliciesReply:
-        """Version, arms, counts and means. `wait=true` answers after all that matured so far was learned."""
+        """Live policy of every stage: version, arms, counts and means. `wait=true` answers after all that matured so
+        far was learned.
+        """
         return await service.policies(wait=wait)
 
     @get(
@@ -160,7 +162,7 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         tags=["look up"],
     )
     async def snapshot(stage: FromPath[str]) -> Response[bytes]:
-        """policy.json and posterior.npz in one archive; no pickle."""
+        """The live policy of a stage: policy.json and posterior.npz in one archive; no pickle."""
         return Response(to_zip(service.snapshot(stage)), media_type="application/zip")
 
     return [receipt, stages, policies, snapshot]

@@ -54,7 +54,9 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         tags=["release"],
     )
     async def release(request: Ask, stage: FromPath[str]) -> ReleaseReply:
-        """Checked, kept in the ledger, then served by the next decision. Repeating it changes nothing."""
+        """The snapshot is checked, kept in the ledger, then served by the next decision. Repeating the request changes
+        nothing.
+        """
         given = await read(request, _RELEASE)
         catalogue.stage(stage)
         kept = await worker.admit(
@@ -84,7 +86,9 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         tags=["release"],
     )
     async def rollback(request: Ask, stage: FromPath[str]) -> ReleaseReply:
-        """At once, from the bytes in the ledger; no registry is asked. Repeated with its time, it changes nothing."""
+        """Takes effect at once, from the bytes in the ledger; no registry is asked. Repeating the request with its
+        `approved_at` changes nothing.
+        """
         given = await read(request, _ROLLBACK)
         catalogue.stage(stage)
         now = clock()
@@ -101,7 +105,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         sync_to_thread=True,
     )
     def listed() -> ReleasesReply:
-        """Append-only: what decided from when on, who approved it, and why."""
+        """Append-only list: what decided from when on, who approved it, and why."""
         return ReleasesReply([_released(kept, back) for kept, back in worker.releases.history()])
 
     @post(
@@ -114,7 +118,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         tags=["release"],
     )
     async def heard(request: Ask) -> dict[str, str]:
-        """Kept in memory: health and metrics show it, nothing waits for it."""
+        """The heartbeat is kept in memory: health and metrics show it, nothing waits for it."""
         word = await read(request, _WORD)
         since = microseconds(word.since)
         told = (word.detail, word.every, word.backlog, word.dropped, word.refused)

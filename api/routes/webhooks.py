@@ -49,7 +49,7 @@ def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
         tags=["operate"],
     )
     async def dead(limit: Annotated[int, QueryParameter(ge=0, le=1000)] = 100) -> DeadLetters:
-        """What each endpoint did not take after all its attempts."""
+        """Messages that an endpoint did not take after all its attempts, oldest first."""
         letters = await asyncio.to_thread(sending.dead)
         return DeadLetters(
             len(letters),
@@ -75,7 +75,7 @@ def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
         tags=["operate"],
     )
     async def retry(endpoint: FromQuery[str | None] = None) -> RetryReply:
-        """From the first attempt on; of one endpoint or of all."""
+        """Dead letters of one endpoint, or of all, begin again with their first attempt."""
         return RetryReply(await sending.again(endpoint))
 
     return [dead, retry]

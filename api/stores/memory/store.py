@@ -284,7 +284,7 @@ class MemoryStore:
         return {"engine": "memory", "durable": "no"}
 
     def close(self) -> None:
-        """Forget the decisions, so that a use after closing does not pass for a ledger."""
+        """Forget the decisions: the ledger ends with the store."""
         self._found.clear()
         self._by_seq.clear()
 

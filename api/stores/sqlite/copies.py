@@ -66,7 +66,7 @@ def back_up(source: Path, target: Path, *, force: bool = False, step: Step | Non
 
 def restore(backup: Path, target: Path, now: dt.datetime, *, force: bool = False) -> LedgerCopy:
     """Put a copy in place of a ledger, whose service is stopped. With `force` an existing one is kept aside, with its
-    write-ahead log, under a name with the date of `now`.
+    write-ahead log, under a name with `now` in UTC, to the second.
 
     Raises LedgerError if a service holds the ledger, it exists and `force` is not given, or the backup is not whole.
     """

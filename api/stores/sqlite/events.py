@@ -25,7 +25,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class SqliteEventRows:
     """`EventRows` of one SQLite connection: the writing one for ingestion, a reading one for look-ups. Whoever calls
-    holds its transaction, and a lock where other threads use the connection.
+    holds its transaction, and a lock where other threads use the connection. Times are µs since 1970.
     """
 
     def __init__(self, conn: sqlite3.Connection):

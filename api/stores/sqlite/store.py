@@ -67,7 +67,7 @@ class SqliteStore:
     Guarantees: what a writing method wrote is synced to disk when it returns (or when the outermost `atomic` ends);
     readers see whole transactions. Threads: one thread writes; two reading connections, each behind a lock, serve any
     thread: one for reads of the ledger, which long reads hold only for a page of 2,000 rows, and one for look-ups of
-    persons and events, which never waits for a long read.
+    persons and events, which never waits for a long read. Times are µs since 1970.
 
     Raises LedgerError if another process owns the file, it is missing (`read_only`), it is no ledger, or a later
     version wrote it.
