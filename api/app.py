@@ -1,4 +1,6 @@
-"""create_app: the service of one app. `api.components` builds the parts; routes and keys join here."""
+"""Application factory: `create_app` makes the Litestar application of one app's service. `api.components` builds the
+parts; here routes, keys, errors, CORS and the OpenAPI document are joined to them.
+"""
 
 import importlib.metadata
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -52,23 +54,28 @@ _ASSET_TYPES = {
 
 
 def create_app(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Litestar:
-    """The service of one app, ready to serve, as `create_service` makes it."""
+    """Litestar application of one app's service, ready to serve: `create_service` without the reload. For tests, tools,
+    and ASGI servers that are not ours; arguments and errors are those of `create_service`.
+    """
     return create_service(settings, clock=clock, store=store).app
 
 
 class CreatedService(NamedTuple):
-    """A service, and what reads its keys, webhooks and catalogue anew."""
+    """Service as `create_service` made it: the ASGI application, and the reload of its keys, webhooks and catalogue,
+    which `api.server.serve` calls on SIGHUP.
+    """
 
     app: Litestar
     reload: ConfigurationReload
 
 
 def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> CreatedService:
-    """The service of one app, ready to serve. Opens the store (or takes the one given) and closes it at shutdown.
+    """Service of one app, ready to serve: it opens the store that the settings name (or takes the one given) and closes
+    it at shutdown. Its threads start and stop with the application's lifespan.
 
     Policies of installed packages are known from here on.
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
-    have mistakes.
+    have mistakes, InvalidRequest for a driven clock outside trials.
     """
     clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.wall)
     registry.search(importlib.metadata.entry_points)

@@ -1,4 +1,6 @@
-"""Which catalogue is meant: a shipped one by its name, or a file."""
+"""Catalogue lookup: a shipped catalogue by its name, or a catalogue file by its path. The service, its reload on SIGHUP
+and the command line all read catalogues here.
+"""
 
 from pathlib import Path
 
@@ -8,10 +10,17 @@ from bandit.tables.texts import decoded
 
 
 def read_catalogue(app: str) -> Catalogue:
-    """A shipped catalogue by name, or a file's. CatalogueError, NotFound, OSError."""
+    """Catalogue that `app` names: a shipped one ("travel"), or a file if it ends in ".toml". Called when a service
+    starts and when it reloads.
+
+    Raises CatalogueError with every mistake in it, NotFound for a name that is not shipped, OSError if a file cannot be
+    read.
+    """
     return read_file(Path(app)) if app.endswith(".toml") else parse(read_shipped(app), f"{app}.toml")
 
 
 def read_file(path: Path) -> Catalogue:
-    """The catalogue in a file. CatalogueError lists every mistake; OSError if it cannot be read."""
+    """Catalogue in a TOML file, checked. Raises CatalogueError with every mistake in it, and OSError if the file cannot
+    be read.
+    """
     return parse(decoded(path.read_bytes(), str(path)), str(path))

@@ -1,4 +1,4 @@
-"""Clocks of a service: the wall's, and for trials one that its client drives.
+"""Clocks of a service: the wall clock, and for trials a clock that a client drives.
 
 With a driven clock nothing happens between two requests: time stands until the client advances it, and the service
 learns when the client waits for it (`GET /v1/policies?wait=true`). So the same requests give the same ledger on a fast
@@ -17,23 +17,25 @@ START = 1_767_225_600_000_000
 
 
 def wall() -> int:
-    """Microseconds since 1970."""
+    """Wall clock: microseconds since 1970."""
     return time.time_ns() // 1000
 
 
 class DrivenClock:
-    """Simulated time, in µs since 1970; it only goes forward."""
+    """Simulated clock in µs since 1970 that starts at `START` and only goes forward, for trials with `serve --dev
+    --clock driven`. Any thread may read or advance it.
+    """
 
     def __init__(self) -> None:
         self._now = START
         self._lock = threading.Lock()
 
     def __call__(self) -> int:
-        """The time it is."""
+        """Present simulated time, in µs since 1970."""
         return self._now
 
     def advance(self, by: int) -> int:
-        """The time after `by` more µs."""
+        """Simulated time (µs since 1970) after `by` more µs, which are not negative; called by `POST /v1/clock`."""
         with self._lock:
             self._now += by
             return self._now

@@ -1,8 +1,8 @@
-"""What a service is made of under one catalogue, and the way to others while it serves.
+"""Components of a service under one catalogue, and their replacement while the service runs.
 
-Everything that depends on the catalogue is built anew, as when a service starts, on the same ledger, clock and metrics.
-Requests that come meanwhile wait for it; those that had begun are finished first. Nobody else is kept waiting: a client
-that is still sending its body has not begun.
+Everything that depends on the catalogue is built again when the catalogue changes, exactly as when a service starts, on
+the same ledger, clock and metrics. Requests that come meanwhile wait; requests that had begun are finished first.
+Nobody else is kept waiting: a client that is still sending its body has not begun.
 """
 
 import asyncio
@@ -31,7 +31,10 @@ T = TypeVar("T")
 
 
 class CatalogueParts(NamedTuple):
-    """The parts of a service that depend on its catalogue."""
+    """Components of a service that depend on its catalogue, built together by `build` and replaced together by
+    `CurrentParts.replace`. Their worker and their webhook dispatcher are threads: whoever builds them starts and stops
+    them.
+    """
 
     catalogue: Catalogue
     worker: Worker
@@ -43,7 +46,9 @@ class CatalogueParts(NamedTuple):
 
 
 class SharedResources(NamedTuple):
-    """What parts are built on, and stays when they are replaced."""
+    """Resources that outlive a catalogue: settings, the open ledger, clock and metrics. Parts are built on them; the
+    app's lifespan closes the ledger at the end.
+    """
 
     settings: Settings
     store: Store
@@ -54,8 +59,11 @@ class SharedResources(NamedTuple):
 def build(
     ground: SharedResources, catalogue: Catalogue, endpoints: Mapping[str, Endpoint], before: Worker | None = None
 ) -> CatalogueParts:
-    """The parts of a service, not started. `before`: the worker that has just ended. LedgerMismatch if the ledger
-    refuses the catalogue.
+    """Parts of a service under a catalogue, not started. Called at the start and by `CurrentParts.replace`. It claims
+    and reads the ledger, so it must not run in the event loop of a running service, nor while another worker writes.
+
+    `before` is the worker that has just ended: what it knew of open decisions is reused where a stage is declared as it
+    was. Raises LedgerMismatch if the ledger refuses the catalogue or the salt.
     """
     settings, store, clock, metrics = ground
     scale = settings.window_scale
@@ -82,7 +90,12 @@ def build(
 
 
 class CurrentParts:
-    """The parts that answer now. Belongs to one event loop."""
+    """Holder of the parts that answer now, and of their replacement. Routes hold it, never a part itself.
+
+    Guarantees: a call that has entered `inside`, or a coroutine called through `lately`, sees one set of parts to its
+    end; `replace` waits for all of them, and lets new ones in when the new parts run. The ledger has one writing thread
+    at any time. Belongs to one event loop: all its methods run there, and send slow work to other threads.
+    """
 
     def __init__(self, ground: SharedResources, parts: CatalogueParts):
         self.ground = ground
@@ -93,12 +106,16 @@ class CurrentParts:
         self._idle.set()
 
     def lately(self, part: Callable[[CatalogueParts], T]) -> T:
-        """A part as it is whenever it is used: coroutines of it are calls that a replacement waits for."""
+        """Proxy for one part, looked up at each use, for handlers that are made once and outlive a catalogue. Its
+        coroutines are calls that `replace` waits for; its plain methods and attributes are those of the present part.
+        """
         return cast(T, _Lately(self, part))
 
     @asynccontextmanager
     async def inside(self) -> AsyncIterator[CatalogueParts]:
-        """The parts, which are not replaced meanwhile."""
+        """Context with the parts that answer now, which are not replaced before it ends. It waits while a replacement
+        goes on.
+        """
         while not self._open.is_set():  # it may have closed again before this one was woken
             await self._open.wait()
         self._inside += 1
@@ -111,8 +128,11 @@ class CurrentParts:
                 self._idle.set()
 
     async def replace(self, catalogue: Catalogue, endpoints: Mapping[str, Endpoint]) -> None:
-        """Serve another catalogue that the ledger takes. If its parts cannot be built, those of the present one are
-        built again, and what was wrong is raised.
+        """Serve another catalogue, which the ledger takes, with these webhook endpoints. Called by
+        `ConfigurationReload` in the event loop; requests wait meanwhile.
+
+        If the new parts cannot be built, the parts of the present catalogue are built again and serve, and the error
+        that was met is raised.
         """
         old = self.parts
         await asyncio.to_thread(old.sending.stop)

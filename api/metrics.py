@@ -1,4 +1,8 @@
-"""What an operator watches, in Prometheus' own types. One registry for each app, none global."""
+"""Prometheus metrics of a service, in the types of prometheus_client. Each app has a registry of its own and none is
+global, so that two services in one process, as in tests, do not add up.
+"""
+
+from collections.abc import Sequence
 
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
@@ -6,10 +10,17 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_PROPENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
+_ROWS = (1, 4, 16, 64, 256, 1024)
 
 
 class Metrics:
-    """Every metric of the service. Names start with `journey_bandit_`."""
+    """Metrics of one service; each attribute is a counter, gauge or histogram, and each name begins with
+    `journey_bandit_`.
+
+    The parts of the service count on them where things happen, from the event loop and from the writer thread alike:
+    prometheus_client locks each value. The guides say which ones tell an operator what.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -18,74 +29,47 @@ class Metrics:
         self.late = self._counter("outcomes_late", "Outcomes recorded after maturity, not learned", [])
         self.events = self._counter("events", "Events taken in", ["event", "status"])
         self.events_refused = self._counter("events_refused", "Events that cannot be used, by field", ["field"])
-        self.properties_dropped = self._counter(
-            "event_properties_dropped", "Declared properties of events that were not kept", ["event"]
-        )
-        self.uncredited = self._counter(
-            "uncredited", "Reports found to be credited to no decision", ["stage", "kind", "reason"]
-        )
+        dropped = "Declared properties of events that were not kept"
+        self.properties_dropped = self._counter("event_properties_dropped", dropped, ["event"])
+        uncredited = "Reports found to be credited to no decision"
+        self.uncredited = self._counter("uncredited", uncredited, ["stage", "kind", "reason"])
         self.clipped = self._counter("outcomes_clipped", "Rewards outside the declared range", ["stage"])
         self.unusable = self._counter("values_unusable", "Values left out: JSON cannot hold them", ["protocol"])
         self.webhooks = self._counter("webhooks", "Attempts to deliver a message", ["endpoint", "status"])
-        self.letters = Gauge(
-            "journey_bandit_webhook_letters",
-            "Messages that wait for another attempt",
-            ["endpoint"],
-            registry=self.registry,
-        )
+        self.letters = self._gauge("webhook_letters", "Messages that wait for another attempt", ["endpoint"])
         self.settlements = self._counter("settlements", "Decisions settled", ["stage", "why"])
         self.responses = self._counter("http_responses", "HTTP responses", ["method", "route", "status"])
         self.ledger_errors = self._counter("ledger_errors", "Transactions that failed", ["what"])
-        self.propensity = Histogram(
-            "journey_bandit_propensity",
-            "Propensity of the drawn arm",
-            ["stage"],
-            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0),
-            registry=self.registry,
-        )
-        self.commit_seconds = Histogram(
-            "journey_bandit_commit_seconds", "Durable group commit", buckets=_SECONDS, registry=self.registry
-        )
-        self.commit_rows = Histogram(
-            "journey_bandit_commit_rows",
-            "Rows of a group commit",
-            buckets=(1, 4, 16, 64, 256, 1024),
-            registry=self.registry,
-        )
-        self.queue = Gauge("journey_bandit_queue_rows", "Rows waiting for the writer", registry=self.registry)
-        self.version = Gauge(
-            "journey_bandit_policy_version",
-            "Settlements the live policy learned",
-            ["stage"],
-            registry=self.registry,
-        )
-        self.alarms = Gauge("journey_bandit_drift_alarms", "Alarms of drift so far", ["stage"], registry=self.registry)
-
+        self.propensity = self._histogram("propensity", "Propensity of the drawn arm", _PROPENSITIES, ["stage"])
+        self.commit_seconds = self._histogram("commit_seconds", "Durable group commit", _SECONDS)
+        self.commit_rows = self._histogram("commit_rows", "Rows of a group commit", _ROWS)
+        self.queue = self._gauge("queue_rows", "Rows waiting for the writer")
+        self.version = self._gauge("policy_version", "Settlements the live policy learned", ["stage"])
+        self.alarms = self._gauge("drift_alarms", "Alarms of drift so far", ["stage"])
         self.refusals = self._counter("releases_refused", "Approved snapshots that were not what they said", ["stage"])
-        self.release = Gauge(
-            "journey_bandit_release",
-            "Number of the approved release that decides, 0 for none",
-            ["stage"],
-            registry=self.registry,
-        )
-        self.registry_up = Gauge(
-            "journey_bandit_registry_up", "Whether the registry answered its sync last time", registry=self.registry
-        )
-        self.backlog = Gauge("journey_bandit_registry_backlog", "Runs that wait to be logged", registry=self.registry)
-        self.dropped = Gauge(
-            "journey_bandit_registry_dropped", "Runs given up because too many waited", registry=self.registry
-        )
+        self.release = self._gauge("release", "Number of the approved release that decides, 0 for none", ["stage"])
+        self.registry_up = self._gauge("registry_up", "Whether the registry answered its sync last time")
+        self.backlog = self._gauge("registry_backlog", "Runs that wait to be logged")
+        self.dropped = self._gauge("registry_dropped", "Runs given up because too many waited")
 
-    def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"journey_bandit_{name}", text, labels, registry=self.registry)
 
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"journey_bandit_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(f"journey_bandit_{name}", text, labels, buckets=buckets, registry=self.registry)
+
     def render(self) -> bytes:
-        """The exposition text, format 0.0.4."""
+        """Exposition of all metrics as UTF-8 text, Prometheus' format 0.0.4: the body of `GET /metrics`."""
         return generate_latest(self.registry)
 
 
 class CountResponses(ASGIMiddleware):
-    """Counts every response of every route by status."""
+    """ASGI middleware that counts every HTTP response by method, route and status, errors included. The label is the
+    route's template, not the path, so that ids in paths make no new series.
+    """
 
     scopes = (ScopeType.HTTP,)
 
@@ -93,7 +77,9 @@ class CountResponses(ASGIMiddleware):
         self._metrics = metrics
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        """Pass on, and count when the response starts."""
+        """Pass a request on, and count the response when its status is sent; "(none)" is the route of a path that none
+        has.
+        """
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":

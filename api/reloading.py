@@ -1,7 +1,7 @@
-"""Reading keys, webhooks and catalogue anew while the service runs: on SIGHUP.
+"""Configuration reload: reading keys, webhooks and catalogue again on SIGHUP, while the service runs.
 
-Each of the three for itself: what has mistakes, or what the ledger refuses, leaves the one that serves, and health and
-the log say why.
+Each of the three is read by itself: one that has mistakes, or that the ledger refuses, leaves in force the one that
+serves, and health and the log say why.
 """
 
 import asyncio
@@ -27,7 +27,14 @@ T = TypeVar("T")
 
 
 class ConfigurationReload:
-    """Called for each SIGHUP. `failing`: what the last one refused, and why."""
+    """Reload of one service's keys, webhooks and catalogue, called by `api.server.serve` for each SIGHUP.
+
+    Guarantees: reloads run one after another; signals that come before a waiting one has begun count as one with it;
+    nothing is begun before the service runs or after it has begun to stop. A file that cannot be used changes nothing.
+    `failing` maps "reload keys", "reload webhooks" or "reload catalogue" to what the last reload refused and why;
+    `/health/ready` shows it. Belongs to one event loop; files are read, and catalogues compared with the ledger, in
+    other threads.
+    """
 
     def __init__(self, current: CurrentParts, gate: AccessControl):
         self._current, self._gate = current, gate
@@ -39,7 +46,9 @@ class ConfigurationReload:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """While the service does. What is being read anew at its end is finished first, nothing is begun."""
+        """Context of the service's life, entered by the lifespan of the app. Reloads wait for its beginning. At its end
+        a reload that runs is finished first, and none is begun afterwards.
+        """
         self._running.set()
         try:
             yield
@@ -48,7 +57,9 @@ class ConfigurationReload:
             await self._turn.acquire()
 
     async def __call__(self) -> None:
-        """Read all of them anew. Signals that come before one is begun are one."""
+        """Read keys, webhooks and catalogue again, and serve what can be used. Returns at once if another call waits to
+        begin, which will read the same files. Raises nothing for files with mistakes: `failing` says it.
+        """
         if self._waiting:
             return
         self._waiting = True

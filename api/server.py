@@ -1,4 +1,6 @@
-"""Run the app with granian in this process: it closes slow clients, refuses smuggling, and stops on a signal."""
+"""HTTP server: the app runs under granian in this process. Granian closes slow clients, refuses request smuggling, and
+stops on a signal.
+"""
 
 import asyncio
 import fcntl
@@ -25,17 +27,18 @@ _GRACE_SECONDS = 10  # open requests may finish for so long: more than headers a
 
 
 def free_port(host: str) -> int:
-    """A port nobody listens on now."""
+    """TCP port of this host that nobody listens on now; another process may take it before the caller does."""
     with socket.create_server((host, 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 @contextmanager
 def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
-    """The address to bind and the port (a free one for 0), kept from other services of ours while it lasts.
+    """Context with the address to bind and the port (a free one for 0), locked against other services of ours while it
+    lasts. `journey-bandit serve` enters it before it opens the ledger.
 
-    RemoteError if the host is not this machine's, or somebody listens there: two servers on one port would share its
-    requests without noticing. The listening socket cannot show it (it is shared by design), so a lock file does.
+    Raises RemoteError if the host is not this machine's, or somebody listens there: two servers on one port would share
+    its requests without noticing. The listening socket cannot show it (it is shared by design), so a lock file does.
     """
     try:
         family, _, _, _, (address, *_) = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM)[0]
@@ -55,8 +58,8 @@ def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def hangups() -> Iterator[list[int]]:
-    """SIGHUP kept for later, in a list that is not empty then: while a service starts it has nothing to read anew, and
-    must not end. Ignored afterwards, when it stops.
+    """Context that catches SIGHUP while a service starts, in a list that is not empty then: the service has nothing to
+    reload yet, and must not end. Afterwards, when it stops, the signal is handled as before the context.
     """
     early = list[int]()
     before = signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
@@ -69,8 +72,10 @@ def hangups() -> Iterator[list[int]]:
 def serve(
     app: Litestar, host: str, port: int, reload: Callable[[], Coroutine[Any, Any, None]], early: list[int]
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish open requests, commit what is queued and return. `reload` is called
-    for each SIGHUP, and once if there was one `early`.
+    """Serve until SIGTERM or SIGINT, then finish open requests (for ten seconds at most), commit what is queued and
+    return. Called by the main thread of `journey-bandit serve`; it runs the event loop.
+
+    `reload` is called for each SIGHUP, and once at the start if there was one `early`, as `hangups` caught it.
     """
     server = Server(
         app,

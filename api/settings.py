@@ -1,4 +1,6 @@
-"""Settings: the environment, or the same words as options of `journey-bandit serve`, in one frozen value."""
+"""Settings of a service: environment variables, or the same words as options of `journey-bandit serve`, in one frozen
+value that is read once at the start.
+"""
 
 import logging
 import os
@@ -19,7 +21,12 @@ _LINK = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the service runs. Each field is also an environment variable: JOURNEY_BANDIT_APP, …"""
+    """Settings of one service, validated. Each field is an option of `serve` (`window_scale` is --window-scale) and an
+    environment variable (JOURNEY_BANDIT_WINDOW_SCALE).
+
+    Immutable. `api.app.create_service` takes it and opens what it names; parts get the values they need, not this
+    object.
+    """
 
     app: str  # a shipped catalogue's name, or FILE.toml
     store: str = "sqlite:///journey-bandit.db"
@@ -36,10 +43,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Settings from the options given, then the environment, then defaults. InvalidRequest names what is wrong.
+    """Settings from the options given (None: not given), then from environment variables, then from defaults. Called
+    once by the command line. Raises InvalidRequest that names the field and how to set it.
 
-    A variable that is blank is as one that is not set; one that the platform sets for a Service of our name is passed
-    over with a word in the log.
+    A variable that is blank counts as not set. One that Kubernetes sets for a Service of our name is ignored, and the
+    log says so.
     """
     known = {field.name for field in msgspec.structs.fields(Settings)}
     from_environ = {

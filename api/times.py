@@ -1,4 +1,6 @@
-"""Times as clients send them, in microseconds since 1970. A time that cannot be read is never taken for now."""
+"""Times as clients send them ⇄ microseconds since 1970 (UTC), the unit of all times in the ledger. A time that cannot
+be read is refused, never taken for now.
+"""
 
 import datetime as dt
 
@@ -13,12 +15,14 @@ _BEGIN, _END = dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(t
 
 
 def microseconds(when: dt.datetime) -> int:
-    """Since 1970."""
+    """Microseconds since 1970 of a time with an offset. TypeError for a time without one."""
     return (when - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def time_of(microseconds: int) -> dt.datetime:
-    """A time as people read it, from microseconds since 1970; outside the years 1 to 9999 the nearest one inside."""
+    """Time in UTC, as replies show it, from microseconds since 1970; outside the years 1 to 9999 the nearest time that
+    Python can write.
+    """
     try:
         return _EPOCH + dt.timedelta(microseconds=microseconds)
     except OverflowError:
@@ -26,8 +30,9 @@ def time_of(microseconds: int) -> dt.datetime:
 
 
 def parsed(field: str, value: object) -> int | None:
-    """Microseconds of an ISO 8601 text; None where there is none (null, or an empty text). A time without an offset is
-    UTC. InvalidRequest for anything else.
+    """Microseconds since 1970 of an ISO 8601 text, for protocols whose bodies are not typed. None where there is no
+    time (null, or an empty text); a time without an offset is UTC. Raises InvalidRequest, naming `field`, for anything
+    else.
     """
     if value is None or value == "":
         return None
@@ -42,8 +47,9 @@ def parsed(field: str, value: object) -> int | None:
 
 
 def happened(field: str, at: int | None, now: int) -> int:
-    """When something happened: `at`, or now if it was not said. A clock that is ahead by up to five minutes says now.
-    InvalidRequest for a time in the future, or before 2000.
+    """Time at which something happened (µs since 1970): `at`, or `now` if it was not said. A client's clock that is
+    ahead by up to five minutes says now. Raises InvalidRequest, naming `field`, for a later time, and for one before
+    2000.
     """
     if at is None:
         return now

@@ -1,7 +1,7 @@
-"""The live accounts of budgets. Derived from the ledger when the service starts; one process owns the ledger.
+"""Budget accounts while the service runs, derived from the ledger when it starts; one process owns the ledger.
 
 Decisions reserve in the event loop, settlements free in the writer thread: a lock keeps both whole. A write that is not
-known to be durable keeps its reservation, so a failing disk can make a budget last longer, never shorter.
+known to be durable keeps its reservation, so a failing disk can make a budget last longer, never be overspent.
 """
 
 import threading
@@ -15,7 +15,11 @@ from bandit.records import Decision, Settlement
 
 
 class Budgets:
-    """Accounts by (stage, nudge)."""
+    """Accounts of all budgets by (stage, nudge), each for the present period, in millionths of the app's currency.
+
+    Guarantees: what decisions of a period have cost, plus the most that open ones may cost, never passes the amount,
+    whoever asks at the same time. Thread-safe: every method may be called from any thread.
+    """
 
     def __init__(self, catalogue: Catalogue, store: Store, now: int, scale: float = 1.0):
         self._stages = catalogue.stages
@@ -33,7 +37,9 @@ class Budgets:
                         self.settled([(found.decision, found.settlement)])
 
     def refused(self, stage: str, now: int) -> dict[str, str]:
-        """The stage's nudges whose budget does not allow them now, with the reason."""
+        """Nudges of the stage whose budget does not allow them at `now` (µs since 1970), each with the reason as
+        receipts show it.
+        """
         with self._lock:
             reasons = {
                 nudge: account.at(now).refuses(
@@ -45,15 +51,19 @@ class Budgets:
         return {nudge: reason for nudge, reason in reasons.items() if reason}
 
     def reserve(self, decision: Decision) -> None:
-        """Commit the most that the decision can cost."""
+        """Reserve the most that the decision can cost, in the period in which it was made. Called by
+        `DecisionMaker.prepare` before anything else runs.
+        """
         self._add(decision, self._most(decision))
 
     def cancel(self, decision: Decision) -> None:
-        """Take a reservation back: the ledger has an older decision under this id."""
+        """Take a reservation back: nothing was written, or the ledger has an older decision under this id."""
         self._add(decision, -self._most(decision))
 
     def settled(self, done: Iterable[tuple[Decision, Settlement]]) -> None:
-        """Keep what the decisions have cost and free the rest."""
+        """Keep what the decisions have cost, and free the rest of their reservations. Called in the writer thread, once
+        the settlements are durable.
+        """
         for decision, settlement in done:
             nudge = self._spec(decision).nudges.get(decision.arm)
             if nudge and (decision.stage, decision.arm) in self._accounts:
@@ -62,7 +72,7 @@ class Budgets:
                 self._add(decision, cost - self._most(decision))
 
     def accounts(self, stage: str, now: int) -> Mapping[str, BudgetAccount]:
-        """The accounts of a stage as of now."""
+        """Accounts of a stage by nudge, as of `now` (µs since 1970), for `GET /v1/policies`."""
         with self._lock:
             return {nudge: a.at(now) for (name, nudge), a in self._accounts.items() if name == stage}
 

@@ -1,8 +1,8 @@
-"""Stages as feature flags: what OpenFeature's clients evaluate, without HTTP.
+"""Stages as feature flags: what OpenFeature's clients evaluate, without HTTP (`api.routes.ofrep` speaks it).
 
-Providers evaluate freely, long before anything is shown, and all flags at once. So a decision made here is deferred
-(it teaches only once it was shown), and the same question of the same user gets the same decision while a visit
-lasts: its id is a keyed hash of what was asked, so that this holds after a restart too.
+Providers evaluate freely, long before anything is shown, and all flags at once. So a decision made here is deferred (it
+teaches only once it was shown), and the same question of the same user gets the same decision while a visit lasts: its
+id is a keyed hash of what was asked, so that this holds after a restart too.
 """
 
 import asyncio
@@ -32,7 +32,9 @@ JOURNEY = "journey"
 
 
 class FlagContext(NamedTuple):
-    """What a client said: who, what is known, and whether it is about to be shown."""
+    """Evaluation context as a client sent it, read: the user, attributes, evidence of claims, consent, and whether the
+    flag is about to be shown.
+    """
 
     user: str
     attributes: Mapping[str, Any]
@@ -42,7 +44,7 @@ class FlagContext(NamedTuple):
 
 
 class FlagEvaluation(NamedTuple):
-    """One flag's decision, and the value under which the flag shows it."""
+    """Evaluation of one flag: the decision's reply, and the value under which the flag shows it."""
 
     key: str
     reply: DecisionReply
@@ -50,7 +52,14 @@ class FlagEvaluation(NamedTuple):
 
 
 class Flags:
-    """Every stage is three flags: `cart` (the nudge's payload), `cart.nudge` (its id), `cart.show` (a boolean)."""
+    """Feature flags of one app. Every stage is three flags: `cart` (the nudge's payload), `cart.nudge` (its id),
+    `cart.show` (a boolean); `journey` asks for the user's present moment.
+
+    Guarantees: decisions are durable before they are answered; the same context of the same user gets the same decision
+    until it settles or expires, its claim or the user's consent ends, or a visit's length is over. That needs no state
+    here, because ids are hashes keyed by the salt. Users under a placeholder share no decision. Belongs to one event
+    loop.
+    """
 
     def __init__(self, service: DecisionService, store: Store, *, salt: bytes, clock: Clock, window_scale: float = 1.0):
         self._service = service
@@ -63,7 +72,9 @@ class Flags:
         self._digests = {name: stage.digest() for name, stage in self._catalogue.stages.items()}
 
     async def one(self, key: str, asked: FlagContext) -> FlagEvaluation:
-        """The flag's value. NotFound (key), InvalidRequest (context), Unavailable."""
+        """Evaluation of the flag `key`. With `shown` in the context, the decision's activation is reported too. Raises
+        NotFound for an unknown flag, InvalidRequest for the context, Overloaded and Unavailable.
+        """
         stage, dot, view = key.partition(".")
         if dot + view not in _VIEWS or not (stage in self._stages or self._is_journey(stage)):
             known = ", ".join([*self._stages, *([JOURNEY] if self._is_journey(JOURNEY) else [])])
@@ -76,7 +87,9 @@ class Flags:
         return _viewed(stage, result, dot + view)
 
     async def all(self, asked: FlagContext) -> list[FlagEvaluation | tuple[str, JourneyBanditError]]:
-        """Every flag's value, or what is wrong with the context for it. Unavailable."""
+        """Evaluation of every flag but the journey's, or its key with what is wrong with the context for it; one
+        durable write for all. Nothing is reported as shown. Raises Overloaded and Unavailable.
+        """
         results = zip(self._stages, await self._decide(self._stages, asked), strict=True)
         return [
             (stage + view, result) if isinstance(result, JourneyBanditError) else _viewed(stage, result, view)
@@ -165,7 +178,8 @@ class Flags:
 
 
 def read(context: object) -> FlagContext:
-    """What a context says. InvalidRequest for one that cannot be used.
+    """Evaluation context of a request's body, checked. Raises InvalidRequest, which names the attribute, for a context
+    that cannot be used.
 
     Reserved attributes: `targetingKey`, `evidence` (stock, deadline, as_of), `consent`, `shown`.
     """

@@ -1,4 +1,5 @@
-"""How often all users together were given nudges, for caps on everyone. Derived from the ledger at the start.
+"""Global frequency caps: how often all users together were given nudges. Derived from the ledger when the service
+starts.
 
 Decisions reserve before anything else runs in the event loop, so no cap is passed, whoever asks at the same time. A
 write that is not known to be durable keeps its reservation.
@@ -28,7 +29,9 @@ class _Period(NamedTuple):
 
 
 class GlobalFrequencyCaps:
-    """Counters by place, for the places that declare a cap on everyone."""
+    """Counters of exposures in the present period, for each scope (app, stage or nudge) that declares a cap on
+    everyone. Periods are aligned to 1970, their lengths multiplied by `scale`. Belongs to one event loop.
+    """
 
     def __init__(self, catalogue: Catalogue, store: Store, now: int, scale: float = 1.0):
         self._periods = {
@@ -43,11 +46,13 @@ class GlobalFrequencyCaps:
                 self.add(found.decision, 1)
 
     def at(self, now: int) -> Mapping[CapScope, int]:
-        """Exposures of each place in the period of `now`."""
+        """Exposures of each scope in the period of `now` (µs since 1970)."""
         return {place: period.at(now).exposures for place, period in self._periods.items()}
 
     def add(self, decision: Decision, count: int) -> None:
-        """A decision was made (1), or turned out to be an older one (-1)."""
+        """Count a decision in the scopes of its nudge: 1 when it is made, -1 when it is cancelled. No nudge is no
+        exposure.
+        """
         if decision.arm == NONE:
             return
         for place in ((decision.stage, decision.arm), (decision.stage, ""), ("", "")):

@@ -1,4 +1,4 @@
-"""The local time of quiet hours. The core has no clock and no time zones; this is where they meet."""
+"""Local time of quiet hours. The core has no clock and no time zones: this is where they meet."""
 
 import datetime as dt
 import functools
@@ -13,7 +13,9 @@ from bandit.journey.folding import JourneyState
 
 
 class TimeZones:
-    """The time zones that an app's quiet hours name. CatalogueError lists those that do not exist."""
+    """Time zones that an app's quiet hours name, loaded once. Raises CatalogueError with those that do not exist.
+    Immutable: any thread may ask.
+    """
 
     def __init__(self, catalogue: Catalogue):
         self._zones: dict[str, ZoneInfo] = {}
@@ -31,13 +33,15 @@ class TimeZones:
             raise CatalogueError("catalogue", mistakes)
 
     def local(self, state: JourneyState | None, now: int) -> LocalTime | None:
-        """The user's own local time, by what their events say; None if they say none, or one that does not exist."""
+        """Local time of a user at `now` (µs since 1970), in the time zone that the user's events say; None if they say
+        none, or one that does not exist.
+        """
         name = self._own(state)
         zone = _zone(name) if name else None
         return LocalTime(name, _minute(zone, now)) if zone else None
 
     def notes(self, state: JourneyState | None) -> tuple[str, ...]:
-        """What a decision says about a time zone that does not exist."""
+        """Note on a decision whose user's events say a time zone that does not exist; empty otherwise."""
         name = self._own(state)
         if not name or _zone(name):
             return ()
@@ -51,7 +55,7 @@ class TimeZones:
         return "" if name is None else str(name)  # null takes an earlier zone away
 
     def minutes(self, now: int) -> dict[str, int]:
-        """The minute of the local day at `now` (µs since 1970), by zone."""
+        """Minute of the local day (0 to 1439) at `now` (µs since 1970), by the name of each declared time zone."""
         return {name: _minute(zone, now) for name, zone in self._zones.items()}
 
 

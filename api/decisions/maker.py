@@ -115,7 +115,9 @@ class DecisionMaker:
         return self._draw(request.stage, ask, now)
 
     def where(self, user_id: str, now: int) -> JourneyView:
-        """A user's journey, and what a decision without evidence could show."""
+        """View of a user's journey at `now` (µs since 1970), with what a decision without evidence could show. It
+        reserves and writes nothing.
+        """
         someone = self._sessions.session(engine.user_hash(self._salt, user_id))
         found = folding.read(self._rules, someone.state, now)
         stage = self._catalogue.stages[found.stage]
@@ -132,15 +134,19 @@ class DecisionMaker:
         return JourneyView(someone, found, eligible)
 
     def unit(self, user_id: str) -> bytes:
-        """What the group of the person behind an id is drawn from: the same before and after their ids are joined."""
+        """Randomization unit of the user behind an id: the same before and after their ids are joined."""
         return self._sessions.unit(self._sessions.session(engine.user_hash(self._salt, user_id)), user_id, self._salt)
 
     def is_somebody(self, user_id: str) -> bool:
-        """Whether an id can be a person's: not a placeholder."""
+        """Whether an id can be a person's: placeholders such as "null" or "guest", as the catalogue lists them, stand
+        for many people.
+        """
         return not is_placeholder(user_id, self._rules.placeholders)
 
     def cancel(self, pending: PendingDecision) -> None:
-        """Give back what `prepare` reserved: nothing was written, or the ledger has an older decision under this id."""
+        """Give back what `prepare` reserved: nothing was written, or the ledger has an older decision under this id.
+        Does nothing for a decision that reserved nothing.
+        """
         decision = pending.decision
         if not pending.reserved:
             return
@@ -150,7 +156,9 @@ class DecisionMaker:
             self._sessions.cancel(decision)
 
     def commit(self, pending: PendingDecision) -> None:
-        """Keep what `prepare` reserved: the decision is durable, or that is not known."""
+        """Keep what `prepare` reserved: the decision is durable, or that is not known. Does nothing for a decision that
+        reserved nothing.
+        """
         if pending.reserved and (self._personal or pending.decision.moment):
             self._sessions.commit([pending.decision])
 
@@ -159,7 +167,9 @@ class DecisionMaker:
         self._sessions.activated(decision)
 
     def apply(self, change: IngestResult) -> None:
-        """Move sessions on with what events have changed in the ledger."""
+        """Move sessions on with what events have changed in the ledger. The writer calls it in the event loop, before
+        those who sent the events are answered.
+        """
         self._sessions.apply(change)
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -265,8 +275,8 @@ class DecisionMaker:
         return {**refused, **guardrails.refused(self._catalogue, stage, now, around, self._scale)}
 
     def stands(self, decision: Decision, request: DecisionRequest, now: int) -> bool:
-        """Whether a decision may be shown again to who asks once more: its window is open, its claim still true, and
-        the user still consents.
+        """Whether a decision may be shown again at `now` (µs since 1970) to who asks once more: its window is open, its
+        claim still true, and the user still consents.
         """
         someone = self._sessions.session(decision.user)
         return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now)
@@ -310,7 +320,9 @@ class DecisionMaker:
 
 
 def content(request: DecisionRequest) -> bytes:
-    """What is asked, whatever the id: equal bytes for equal questions."""
+    """Content of a request as canonical JSON, whatever its decision id: equal bytes for equal questions, 420 and 420.0
+    included.
+    """
     context = {k: float(v) if type(v) is int and abs(v) < 2**53 else v for k, v in request.context.items()}
     same = msgspec.structs.replace(request, decision_id=None, context=context)  # 420 and 420.0 are one number
     return msgspec.json.encode(same, order="deterministic")

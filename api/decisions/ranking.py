@@ -1,4 +1,5 @@
-"""Rankings of actions that come with the request: a loop is a stage whose policy is "shared". No HTTP here.
+"""Ranking of actions that come with the request: a loop is a stage whose policy is "shared". No HTTP here
+(`api.routes.personalizer` speaks it).
 
 Callers name an event, not a decision: a decision's id is a keyed hash of the event's, so that a repeated request finds
 what it asked for, also after a restart.
@@ -33,14 +34,16 @@ _REMEMBERED = 20_000
 
 
 class RankedEvent(NamedTuple):
-    """An event's decisions: one, or one for each slot."""
+    """Ranked event: its id, and its decisions; one, or one for each slot in the order of the page."""
 
     event: str
     decisions: Sequence[Decision]
 
 
 class Slot(NamedTuple):
-    """A place on the page. `baseline`: what would be there without us."""
+    """Slot of a page, with its features and the ids of actions it does not take. `baseline`: the id of the action that
+    would be there without us.
+    """
 
     id: str
     baseline: str
@@ -49,8 +52,8 @@ class Slot(NamedTuple):
 
 
 class ReportedReward(NamedTuple):
-    """A reward: of which slot, if there are any, how much, the client's own id of the request if it has one, and where
-    it stands in the body.
+    """Reward as a client reports it: of which slot, if the event has any, how much, the client's own id of the request
+    if it has one, and where it stands in the body, for errors.
     """
 
     slot: str | None
@@ -60,7 +63,12 @@ class ReportedReward(NamedTuple):
 
 
 class Ranking:
-    """One app's loops. Thread-safe only in its event loop."""
+    """Rankings of one app's loops: it draws actions, and records rewards and activations by event.
+
+    Guarantees: decisions and outcomes are durable when a method returns; the same event with the same content gets the
+    same decisions. Rankings have no user, so they reserve neither budgets nor exposures. Belongs to one event loop;
+    propensities of many actions are computed in other threads.
+    """
 
     def __init__(
         self,
@@ -85,7 +93,9 @@ class Ranking:
         self._sums: dict[tuple[uuid.UUID, float], tuple[str, int]] = {}  # last outcome of a value, and when it came
 
     def loop(self, name: str | None) -> str:
-        """The loop of that name, or the only one. NotFound names those there are."""
+        """Name of the loop that is meant: `name`, or the only one if it is None. Raises NotFound, which names the loops
+        there are.
+        """
         if name is None and len(self._loops) == 1:
             return next(iter(self._loops))
         if name not in self._loops:
@@ -102,7 +112,9 @@ class Ranking:
         self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], excluded: Sequence[str],
         *, deferred: bool,
     ) -> RankedEvent:  # fmt: skip
-        """One of the actions, durable. NotFound (loop), InvalidRequest, Conflict (event), Unavailable."""
+        """Event with one decision, which draws one of the actions; durable. Without an event id one is made. Raises
+        NotFound (loop), InvalidRequest, Conflict (event), Overloaded and Unavailable.
+        """
         event, decision_id = self._event(self.loop(loop), event)
         ask = engine.RankQuery(
             id=decision_id,
@@ -119,7 +131,9 @@ class Ranking:
         self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], slots: Sequence[Slot],
         *, deferred: bool,
     ) -> RankedEvent:  # fmt: skip
-        """An action for each slot, in their order, none twice: each drawn from what the slots before it left."""
+        """Event with a decision for each slot, in their order; no action is taken twice: each is drawn from what the
+        slots before it left, so propensities are conditional on those. Durable; raises as `rank` does.
+        """
         event, _ = self._event(self.loop(loop), event)
         for i, slot in enumerate(slots):
             _known(f"slots[{i}].baselineAction", [slot.baseline], actions)
@@ -130,8 +144,9 @@ class Ranking:
         return await self._write(event, await self._off(len(actions), lambda: self._fill(loop, base, slots)))
 
     async def reward(self, loop: str, event: str, given: Sequence[ReportedReward]) -> None:
-        """Report rewards, durable. For an event that is not known they are counted and dropped. Unavailable;
-        InvalidRequest for those that cannot be used, after the others were recorded.
+        """Report rewards of an event, durable. For an event that is not known they are counted and dropped, as the
+        protocol has it. Raises Overloaded and Unavailable; InvalidRequest for rewards that cannot be used, after the
+        others were recorded.
         """
         now, outcomes, problems = self._clock(), list[Outcome](), list[Problem]()
         slots = await self._slots(loop, event) if any(one.slot is not None for one in given) else {}
@@ -150,7 +165,9 @@ class Ranking:
             raise InvalidRequest(*problems)
 
     async def activate(self, loop: str, event: str, *, slots: bool = False) -> None:
-        """It was really shown, all of it. As `reward` of an event that is not known."""
+        """Report that an event was really shown, with all its slots if it has `slots`. An event that is not known is
+        counted and dropped. Raises Overloaded and Unavailable.
+        """
         now = self._clock()
         ids = list((await self._slots(loop, event)).values()) if slots else [await self._known(loop, event)]
         if not ids:
@@ -271,7 +288,9 @@ class Ranking:
 
 
 def in_order(decision: Decision) -> list[tuple[str, float]]:
-    """(action, probability): excluded ones where they were, the drawn one before the others, then by probability."""
+    """Actions with their probabilities in the order of a ranking: excluded ones where they were, the drawn one before
+    the others, then by falling probability.
+    """
     p: Mapping[str, float] = dict(zip(decision.actions, decision.propensity.tolist(), strict=True))
     places = {name: i for i, name in enumerate(decision.actions)}
     free = [name for name in decision.actions if name not in decision.excluded]

@@ -1,4 +1,6 @@
-"""decide, report, look up: load, call the engine, save. No HTTP here, and no SQL."""
+"""Decision service: decide, report and look up for the native protocol. It loads, calls the engine and saves; no HTTP
+here, and no SQL.
+"""
 
 import asyncio
 import uuid
@@ -47,7 +49,12 @@ from bandit.snapshot import Snapshot
 
 
 class DecisionService:
-    """One app's decisions. Thread-safe only in its event loop."""
+    """Decisions, outcomes and look-ups of one app, as requests and replies of the native protocol. It owns the app's
+    one DecisionMaker and DecisionWriter, which flags and rankings share.
+
+    Guarantees: what is answered is durable; an item of a batch that cannot be used costs no other. Belongs to one event
+    loop: what may take long (receipts) goes to other threads.
+    """
 
     def __init__(
         self,
@@ -79,14 +86,18 @@ class DecisionService:
     # -- decide ------------------------------------------------------------------------------------------------
 
     async def decide(self, request: DecisionRequest) -> DecisionReply:
-        """One decision, durable. InvalidRequest, NotFound (stage), Conflict (id of other content), Unavailable."""
+        """Reply to one request, its decision durable. Raises InvalidRequest, NotFound (stage), Conflict (the id of
+        another request), Overloaded and Unavailable.
+        """
         result = (await self.decide_many([request]))[0]
         if isinstance(result, JourneyBanditError):
             raise result
         return result
 
     async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[DecisionReply | JourneyBanditError]:
-        """Each decision or what is wrong with it, in order; one durable write for all. Unavailable if it fails."""
+        """Reply to each request, or what is wrong with it, in order; one durable write for all. Raises Overloaded if
+        nothing was written, Unavailable if that is not known.
+        """
         prepared = [self._prepare(request) for request in requests]
         written = iter(await self.writer.write([one for one in prepared if isinstance(one, PendingDecision)]))
         return [self._answer(one, next(written)) if isinstance(one, PendingDecision) else one for one in prepared]
@@ -107,7 +118,9 @@ class DecisionService:
         return self.reply(written.decision, duplicate=pending.reused or written.duplicate)
 
     def reply(self, decision: Decision, *, duplicate: bool) -> DecisionReply:
-        """What is answered for a decision."""
+        """Reply that is sent for a decision; `duplicate` says that it was made before. Reads the ledger only for a
+        release that is not known yet.
+        """
         spec = self._specs[decision.stage_digest]
         return DecisionReply(
             decision_id=decision.id,
@@ -142,14 +155,18 @@ class DecisionService:
     # -- outcomes ----------------------------------------------------------------------------------------------
 
     async def report(self, request: OutcomeRequest) -> OutcomeReply:
-        """Record one outcome, durable. NotFound, Conflict, InvalidRequest, Unavailable."""
+        """Reply to one reported outcome, durable. Raises NotFound (decision), Conflict, InvalidRequest, Overloaded and
+        Unavailable.
+        """
         result = (await self.report_many([request]))[0]
         if isinstance(result, JourneyBanditError):
             raise result
         return result
 
     async def report_many(self, requests: Sequence[OutcomeRequest]) -> list[OutcomeReply | JourneyBanditError]:
-        """Each outcome recorded, or what is wrong with it, in order; one durable write for all."""
+        """Reply to each reported outcome, or what is wrong with it, in order; one durable write for all. Raises
+        Overloaded if nothing was written, Unavailable if that is not known.
+        """
         now = self._clock()
         outcomes = [
             Outcome(
@@ -168,7 +185,7 @@ class DecisionService:
     # -- look up -----------------------------------------------------------------------------------------------
 
     async def receipt(self, decision_id: uuid.UUID) -> Receipt:
-        """What the ledger holds of a decision. NotFound."""
+        """Receipt of a decision: all that the ledger holds of it, read in another thread. Raises NotFound."""
         found = (await asyncio.to_thread(self._store.decisions_by_id, [decision_id])).get(decision_id)
         if found is None:
             raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
@@ -177,7 +194,7 @@ class DecisionService:
         return receipt_of(found, self._specs[found.decision.stage_digest], kept)
 
     def stages(self) -> StagesReply:
-        """What the catalogue declares."""
+        """Stages as the catalogue declares them, with the attribution windows (seconds) as they run here."""
         return StagesReply(
             self.catalogue.app,
             self.catalogue.currency,
@@ -200,7 +217,9 @@ class DecisionService:
         )
 
     async def policies(self, *, wait: bool = False) -> PoliciesReply:
-        """The live policies; with `wait`, after everything acknowledged and matured so far was learned."""
+        """Live policy of every stage: version, arms, budgets, alarms of drift. With `wait`, answered after everything
+        acknowledged and matured so far was learned; raises Overloaded and Unavailable then.
+        """
         if wait:
             await self.worker.submit(learn=True)
         return PoliciesReply(
@@ -223,7 +242,7 @@ class DecisionService:
         )
 
     def snapshot(self, stage: str) -> Snapshot:
-        """The live snapshot of a stage. NotFound."""
+        """Live snapshot of a stage: what decides there now, as data. Raises NotFound."""
         self.catalogue.stage(stage)
         return self.worker.prepared[stage].snapshot
 
@@ -245,12 +264,14 @@ def _answered(outcome: Outcome, receipt: OutcomeReceipt) -> OutcomeReply | Journ
 
 
 def release_out(kept: Release) -> ReleaseOut:
-    """A release in short."""
+    """Release as replies show it, without its bytes, who approved it and why."""
     return ReleaseOut(number=kept.seq, model=kept.model, version=kept.version, sha256=kept.sha256)
 
 
 def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> Receipt:
-    """A decision as a person reads it, from its ledger rows, the declaration it was made under, and its release."""
+    """Receipt of a decision as a person reads it, from its ledger rows, the declaration it was made under, and the
+    release that decided, if one did.
+    """
     decision, done = found.decision, found.settlement
     columns, arms = features.of(spec).columns, decision.arms(spec.arms)
     scores = zip(decision.mean, decision.sd, decision.propensity, strict=True)

@@ -1,8 +1,8 @@
-"""Who the service is dealing with now: journeys and exposures of recent users, kept beside the event loop.
+"""User sessions: an LRU cache of recent users' journeys, exposures and in-flight decisions, in the event loop.
 
-A person is read from the ledger once, then kept up to date: by events when they are durable, by decisions at once.
-A decision reserves its exposure before anything else runs, so caps hold whoever asks at the same time. All methods run
-in the event loop. A write that is not known to be durable keeps its reservation.
+A user is read from the ledger on a miss, then kept up to date: by events when they are durable, by decisions at once. A
+decision reserves its exposure before anything else runs, so caps hold whoever asks at the same time. A write that is
+not known to be durable keeps its reservation.
 """
 
 import uuid
@@ -25,7 +25,9 @@ _READ = 2000  # decisions read of one person
 
 
 class MomentDecision(NamedTuple):
-    """The decision that a moment asked for; `decision` is None while it is only in the ledger."""
+    """Decision that a moment of a visit asked for, with its times in µs since 1970. `decision` is None while it is only
+    in the ledger.
+    """
 
     id: uuid.UUID
     arm: str
@@ -35,7 +37,10 @@ class MomentDecision(NamedTuple):
 
 
 class UserSession:
-    """One person. `flying`: decisions that are not durable yet. `unit`: what their group is drawn from, once known."""
+    """Session of one user (all ids that were joined): journey state, exposures by (stage, nudge), decisions that
+    moments asked for, and `in_flight`: decisions that are not known to be durable yet. `unit` is what the user's group
+    is drawn from, empty until it is known.
+    """
 
     def __init__(self, person: Person, state: JourneyState | None, stages: Mapping[str, Stage]):
         self.root, self.ids, self.state = person.root, person.ids, state
@@ -53,7 +58,9 @@ class UserSession:
                 self.originals[asked.stage, asked.moment] = original
 
     def show(self, place: CapScope, decision: uuid.UUID, exposure: Exposure) -> None:
-        """Remember an exposure, and forget those that no cap can ask for."""
+        """Remember an exposure of a nudge (no nudge is none), and forget those that no cap can ask for: beyond the
+        newest hundred of one nudge.
+        """
         if place[1] != NONE:
             mine = self.exposures.setdefault(place, {})
             mine.setdefault(decision, exposure)
@@ -62,12 +69,17 @@ class UserSession:
 
     @property
     def shown(self) -> dict[CapScope, list[Exposure]]:
-        """Exposures by (stage, nudge)."""
+        """Exposures by (stage, nudge), as frequency caps and fatigue read them."""
         return {place: list(mine.values()) for place, mine in self.exposures.items()}
 
 
 class UserSessions:
-    """The last `bound` persons that were asked about."""
+    """Cache of the sessions of the last `bound` users that were asked about, rebuilt from the ledger on a miss.
+
+    Life cycle of a decision: `reserve`, then `commit` (durable, or not known) or `cancel` (not written). Guarantee: a
+    user with decisions in flight is not evicted, because the ledger does not show those decisions yet. Belongs to one
+    event loop; a miss reads the ledger there.
+    """
 
     def __init__(self, store: Store, rules: JourneyFold, bound: int = 50_000):
         self._store = store
@@ -79,7 +91,7 @@ class UserSessions:
         self._waiting: dict[uuid.UUID, bytes] = {}  # deferred exposures → user, until they are activated
 
     def session(self, user: bytes) -> UserSession:
-        """The person behind an id."""
+        """Session of the user behind an id (keyed hash), read from the ledger if it is not in memory."""
         root = self._roots.get(user)
         if root is None or root not in self._live:
             return self._load(user)
@@ -87,7 +99,9 @@ class UserSessions:
         return self._live[root]
 
     def unit(self, live: UserSession, user_id: str, salt: bytes) -> bytes:
-        """What the person's group is drawn from, whichever of their ids asks: that of their first decision."""
+        """Randomization unit of a user, from which the holdout and draws are derived: that of the user's first
+        decision, whichever of their ids asks, so that joining ids changes no group.
+        """
         if not live.unit:
             live.unit = self._unit(live.first, user_id, salt)
         return live.unit
@@ -99,7 +113,9 @@ class UserSessions:
         return engine.unit_from_group(first.user, held=first.holdout, share=share)
 
     def reserve(self, decision: Decision) -> None:
-        """Count the decision's exposure, and make it the moment's original."""
+        """Count the decision's exposure, and make it the original of its moment. Called by `DecisionMaker.prepare`; a
+        retry of a decision that is counted changes nothing.
+        """
         live = self.session(decision.user)
         if decision.id in live.exposures.get((decision.stage, decision.arm), {}):
             return  # a retry
@@ -126,27 +142,35 @@ class UserSessions:
             del live.originals[decision.stage, decision.moment]
 
     def commit(self, decisions: Iterable[Decision]) -> None:
-        """These decisions are durable, or it is not known: a person may be read from the ledger again."""
+        """End the flight of decisions that are durable, or of which that is not known: their users may be read from the
+        ledger again, and their exposures stay.
+        """
         for decision in decisions:
             flying = self.session(decision.user).in_flight
             if flying.get(decision.id) is decision:
                 del flying[decision.id]
 
     def activated(self, decision: uuid.UUID) -> None:
-        """A nudge was really shown: its exposure counts for good."""
+        """Count the exposure of a deferred decision for good: it was reported that its nudge was really shown. Unknown
+        ids are ignored.
+        """
         user = self._waiting.pop(decision, None)
         for mine in self.session(user).exposures.values() if user else ():
             if decision in mine:
                 mine[decision] = mine[decision]._replace(until=_EVER)
 
     def original(self, live: UserSession, stage: str, moment: str, now: int) -> MomentDecision | None:
-        """The decision that this moment asked for in this visit, while its window is open."""
+        """Decision that this moment asked for in the present visit, while its window is open at `now` (µs since 1970);
+        None if there is none, so that a new one is due.
+        """
         found = live.originals.get((stage, moment))
         began = live.state.began if live.state else now
         return found if found and began <= found.at and now < found.expires else None
 
     def apply(self, change: IngestResult) -> None:
-        """Journeys have moved on, people were joined or parted."""
+        """Move sessions on with what events have changed in the ledger: journeys, users who were joined or parted,
+        activations. Decisions in flight of a dropped session are reserved again in the new one.
+        """
         flying = []
         for root in change.moved:
             gone = self._live.pop(root, None)

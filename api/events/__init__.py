@@ -1,1 +1,1 @@
-"""Events of users: recorded, folded into journeys, credited to decisions."""
+"""Events of users: recorded, folded into journeys, and credited to decisions."""

@@ -1,4 +1,6 @@
-"""Events in, journeys out: names and ids translated to the ledger's, then written. No HTTP here, and no SQL."""
+"""Event service: events in, journeys out. Names and ids are translated to the ledger's, then written. No HTTP here, and
+no SQL.
+"""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -34,8 +36,8 @@ _CHUNK = 2000  # events of one submission
 
 
 class ReceivedEvent(NamedTuple):
-    """An event as a client sent it. `at`: when it happened (µs), or None for now; `time_field`: what the client calls
-    that. `user` and `alias` are one person.
+    """Event as a client sent it, of whatever protocol. `at`: when it happened (µs since 1970), or None for now;
+    `time_field`: what the client calls that field, for errors. `user` and `alias` are ids of one person.
     """
 
     id: str
@@ -48,8 +50,8 @@ class ReceivedEvent(NamedTuple):
 
 
 class EventReceipt(NamedTuple):
-    """What became of an event that was recorded, or was before. `credited`: the decision of each stage it is credited
-    to; `missed`: why it is credited to none. `notes`: what was not kept of it.
+    """Receipt of an event that was recorded now or before. `credited`: by stage, the decision that the event is
+    credited to; `missed`: by stage, why it is credited to none. `notes`: what was not kept of it.
     """
 
     status: Status
@@ -59,7 +61,12 @@ class EventReceipt(NamedTuple):
 
 
 class EventService:
-    """One app's events and journeys. Thread-safe only in its event loop."""
+    """Events and journeys of one app, for all protocols that send events: native, Segment, GO Feature Flag's collector.
+
+    Guarantees: an event is answered after it is durable, with the journey and the outcomes that follow from it in the
+    same transaction; an event that cannot be used is counted and costs no other. User ids are hashed with the salt
+    before they reach the ledger. Belongs to one event loop.
+    """
 
     def __init__(
         self,
@@ -82,8 +89,9 @@ class EventService:
         self._metrics = metrics
 
     async def take(self, sent: Sequence[ReceivedEvent | InvalidRequest]) -> list[EventReceipt | InvalidRequest]:
-        """Each event recorded, durable, or what is wrong with it, in order. What is wrong already is counted and
-        answered as it came. Unavailable.
+        """Receipt of each event, or what is wrong with it, in order; durable. Items that a protocol could not read
+        (InvalidRequest) are counted, and answered as they came. Raises Overloaded, and Unavailable if it is not known
+        whether events were recorded: the caller sends them again with the same ids.
         """
         now = self._clock()
         read = [one if isinstance(one, InvalidRequest) else self._read(one, now) for one in sent]
@@ -98,7 +106,9 @@ class EventService:
         ]
 
     async def report(self, requests: Sequence[EventRequest]) -> list[EventReply | JourneyBanditError]:
-        """Each event recorded, or what is wrong with it, in order; one durable write for all."""
+        """Reply to each event of the native protocol, or what is wrong with it, in order. An id that came before with
+        other content is a Conflict. Raises as `take` does.
+        """
         taken = await self.take([_sent(request) for request in requests])
         return [
             receipt if isinstance(receipt, InvalidRequest) else self._reply(request, receipt)
@@ -106,20 +116,26 @@ class EventService:
         ]
 
     def uncredited(self, most: int, reason: str | None) -> UncreditedReply:
-        """The newest events that report something and are credited to no decision."""
+        """Newest events that report something and are credited to no decision, at most so many, of one reason or of
+        any.
+        """
         found = self._store.missed(most, reason)
         return UncreditedReply([MissedReply(r.event, r.stage, r.kind, r.reason, r.why, time_of(at)) for r, at in found])
 
     def now(self) -> int:
-        """The service's clock, µs."""
+        """Present time of the service's clock, µs since 1970."""
         return self._clock()
 
     def names(self, name: str) -> bool:
-        """Whether the catalogue declares an event that the app calls so."""
+        """Whether the catalogue declares an event that the app calls so. Others are recorded too, and count as activity
+        only.
+        """
         return name in self._rules.named
 
     def journey(self, user_id: str) -> JourneyReply:
-        """Where a user is now, why, and what may be shown."""
+        """Journey of a user now: stage, moment and why, what is known, and what may be shown without evidence. Called
+        in the event loop; it reads the ledger if the user is not in memory. It reserves nothing.
+        """
         now = self._clock()
         someone, found, eligible = self._maker.where(user_id, now)
         state, stage = someone.state, self._catalogue.stages[found.stage]
@@ -190,7 +206,9 @@ class EventService:
 
 
 def people(rules: JourneyFold, user: str, alias: str | None) -> tuple[str, str | None]:
-    """The ids of a message that are somebody's. A placeholder joins nobody. InvalidRequest if none is left."""
+    """Ids of an event that can be a person's: (user, alias or None). A placeholder such as "null" joins nobody. Raises
+    InvalidRequest if no id is left.
+    """
     named = [one for one in (user, alias) if one and not is_placeholder(one, rules.placeholders)]
     if not named:
         raise InvalidRequest(Problem("user_id", f"{user!r} stands for a missing id", "send the id of the user"))

@@ -1,1 +1,1 @@
-"""HTTP without routes: keys, bodies, errors, paths."""
+"""HTTP without routes: API keys, request bodies, error responses, and the paths of foreign protocols."""

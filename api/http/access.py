@@ -1,4 +1,4 @@
-"""Who may call a route: the key that a request presents, and the guard that asks for its scope."""
+"""Access control of routes: the API key that a request presents, and the Litestar guard that demands its scope."""
 
 from typing import Any
 
@@ -14,31 +14,46 @@ _MISSING = "send a key as X-API-Key or Authorization: Bearer; make one with `jou
 
 
 class ExpiredKey(NotAuthorizedException):
-    """A key that was one: its holder is told when that ended."""
+    """Refusal (401) of a key whose time is over. It is an error of its own so that each protocol tells the key's holder
+    when the key expired, and tells strangers nothing.
+    """
 
 
 class AccessControl:
-    """The keys that are accepted now: read anew while the service runs, so everybody asks here each time."""
+    """Access control of one service: what a presented key may do at the clock's time.
+
+    `keys` is replaced as a whole when the file of keys is read again, so routes ask here at each request and hold no
+    keys of their own. Reading takes no lock; any thread may call.
+    """
 
     def __init__(self, keys: ApiKeys, clock: Clock):
         self.keys = keys
         self._clock = clock
 
     def scopes(self, key: str) -> list[Scope] | None:
-        """What a key may do; None if nobody gets in with it."""
+        """Scopes of a presented `id.secret`; None if it is no key, or its time is over."""
         return self.keys.scopes(key, self._clock())
 
     def expired(self, key: str) -> str:
-        """Why a key does not open any more; "" for anything that is no key."""
+        """Reason why a key that was one is refused now, with the time at which it expired; "" for anything that is no
+        key.
+        """
         return self.keys.expired(key, self._clock())
 
     def loop(self, key: str) -> str:
-        """The loop that a key stands for; "" if none."""
+        """Loop (a stage with request actions) that a key stands for, where a path of Personalizer's names none; "" if
+        it stands for none.
+        """
         return self.keys.loop(key)
 
 
 def guard(gate: AccessControl) -> Any:
-    """Refuse requests without a key of the route's scope, before their body is read."""
+    """Litestar guard that refuses requests without a key of the route's scope, before their body is read. Routes with
+    `opt={"public": True}` or without a scope pass.
+
+    The guard raises NotAuthorizedException (401) for a missing key, ExpiredKey (401), and PermissionDeniedException
+    (403) for a key without the scope.
+    """
 
     def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         if handler.opt.get("public") or "scope" not in handler.opt:
@@ -57,7 +72,9 @@ def guard(gate: AccessControl) -> Any:
 
 
 def presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """The key sent, or "". Two of them are none: which one counts must not depend on a proxy."""
+    """API key that a request carries as X-API-Key, Ocp-Apim-Subscription-Key or `Authorization: Bearer`; "" if there is
+    none. Two keys count as none: which of them counts must not depend on a proxy.
+    """
     keys = [key for name in ("x-api-key", _AZURE) for key in connection.headers.getall(name, [])]
     others = connection.headers.getall("authorization", [])
     if len(keys) + len(others) != 1:

@@ -1,8 +1,9 @@
-"""What HTTP asks of every route, whatever its protocol: one Host, HEAD where there is GET, an answer that is read.
+"""ASGI layer that HTTP asks of every route, whatever its protocol: one Host header, HEAD where there is GET, an answer
+that the client reads.
 
-Most clients send a whole body before they read anything. If the connection is closed while they send, they see a
-broken pipe in place of the answer. So what is left of a body is read and thrown away before the answer goes out, up to
-a number of bytes and a time; beyond that the connection is closed.
+Most clients send a whole body before they read anything. If the connection is closed while they send, they see a broken
+pipe in place of the answer. So what is left of a body is read and thrown away before the answer goes out, up to a
+number of bytes and a time; beyond that the connection is closed.
 """
 
 import asyncio
@@ -22,12 +23,16 @@ _MOST = 64_000_000  # bytes of a body that are thrown away
 
 
 class ProtocolApp(Litestar):
-    """An application whose router sees canonical paths, and whose answers reach clients that are still sending."""
+    """Litestar application whose router sees canonical paths, and whose answers reach clients that are still sending.
+    `api.app.create_service` makes one for each service.
+    """
 
     async def __call__(
         self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
     ) -> None:
-        """Serve one request, or the lifespan."""
+        """Serve one HTTP request, or the lifespan. A request without exactly one usable Host is answered 400 in the
+        error shape of its protocol; HEAD is served as GET without a body.
+        """
         if scope["type"] != ScopeType.HTTP:
             await super().__call__(scope, receive, send)
             return
@@ -52,7 +57,9 @@ class ProtocolApp(Litestar):
 
 
 class UnreadBody:
-    """What a client has still to send of its body when the answer is ready."""
+    """Body of one request as far as the client has still to send it when the answer is ready. It stands between the app
+    and the server: the app calls `receive` and `send` here.
+    """
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send):
         headers = dict(scope["headers"])
@@ -62,14 +69,16 @@ class UnreadBody:
         self._until = asyncio.get_running_loop().time() + SECONDS
 
     async def receive(self) -> Any:
-        """The next part."""
+        """Next ASGI message of the request. A client that waits for "100 Continue" begins to send then."""
         self._waits = False
         message = await self._receive()
         self._open = message["type"] == "http.request" and bool(message.get("more_body", False))
         return message
 
     async def send(self, message: Message) -> None:
-        """Send, once nothing of the body is left. If too much is, the connection ends with this answer."""
+        """Send an ASGI message of the answer, once nothing of the body is left. If more is left than is worth reading,
+        the answer says `connection: close`.
+        """
         if message["type"] == "http.response.start" and self._open:
             await self._discard()
             if self._open:

@@ -1,4 +1,5 @@
-"""What was sent, as its type says it must look; the items of a batch one by one, so that a bad one costs no other.
+"""Typed request bodies: strict decoding of what was sent, and of the items of a batch one by one, so that a bad item
+costs no other.
 
 A batch is decoded at once when all of it is good. Otherwise its envelope is decoded with the items as bytes, then each
 item by itself, exactly as if it had been sent alone.
@@ -30,7 +31,9 @@ _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class BodyShape(Generic[T]):
-    """One thing of a type. An empty array or null stands for an object that may be left out: PHP writes {} as []."""
+    """Strict JSON decoder of one type, for the body of a route. An empty array or null stands for an object that may be
+    left out: PHP writes {} as []. Made once for a type; any thread may read with it.
+    """
 
     def __init__(self, type_: type[T]):
         self._type = type_
@@ -38,7 +41,9 @@ class BodyShape(Generic[T]):
         self._objects = _optional_objects(type_)
 
     def read(self, raw: bytes) -> T:
-        """The value. InvalidRequest names each field and its fix."""
+        """Value of the type, from the bytes of a body. Raises InvalidRequest, which names each field and its fix, also
+        for bytes that are not JSON or are nested too deep.
+        """
         try:
             return self._decoder.decode(raw)
         except msgspec.ValidationError as error:
@@ -61,14 +66,18 @@ class BodyShape(Generic[T]):
 
 
 class BatchEnvelope(Generic[T]):
-    """A struct one of whose fields, `field`, is a list[msgspec.Raw]: its items, whatever they are."""
+    """JSON decoder of a struct one of whose fields, `field`, is a list[msgspec.Raw]: items that are decoded later, each
+    by itself, whatever they are.
+    """
 
     def __init__(self, type_: type[T], field: str):
         self._decoder = msgspec.json.Decoder(type_)
         self._field = field
 
     def read(self, raw: bytes) -> T:
-        """The struct, without values that JSON cannot hold. InvalidRequest if the envelope cannot be used."""
+        """Struct with its items as bytes. Values of its other fields that JSON cannot hold are left out. Raises
+        InvalidRequest if the envelope cannot be used: no object, a missing list, brackets that do not pair.
+        """
         try:
             return self._decoder.decode(raw)
         except _BROKEN as error:
@@ -92,7 +101,9 @@ class BatchEnvelope(Generic[T]):
 
 
 class ItemBatch(Generic[T]):
-    """Up to 1,000 items in a struct with one field, which is a list of them."""
+    """JSON decoder of a batch: up to 1,000 items in a struct with one field, which is a list of them. Routes make one
+    for each batch type and share it.
+    """
 
     def __init__(self, type_: type[msgspec.Struct], item: type[T]):
         (field,) = msgspec.structs.fields(type_)
@@ -104,7 +115,9 @@ class ItemBatch(Generic[T]):
         self._envelope = BatchEnvelope(parts, self.field)
 
     def read(self, raw: bytes) -> list[T | InvalidRequest]:
-        """Each item, or what is wrong with it, in order. InvalidRequest if the envelope cannot be used."""
+        """Each item of the batch, or what is wrong with it, in order. Raises InvalidRequest only if the envelope cannot
+        be used: then nothing of the batch is.
+        """
         try:
             return list(getattr(self._whole.decode(raw), self.field))
         except _BROKEN:
@@ -120,14 +133,19 @@ class ItemBatch(Generic[T]):
 async def answers(
     given: Sequence[T | InvalidRequest], work: Callable[[Sequence[T]], Awaitable[Sequence[Reply | JourneyBanditError]]]
 ) -> list[Reply | JourneyBanditError]:
-    """What `work` answers for the items that could be read, and the errors of the others, in order."""
+    """Answers for a batch, in order: what `work` answers for the items that could be read, and the errors of the
+    others. `work` gets all usable items in one call, for one durable write, and is not called without any. What `work`
+    raises is passed on.
+    """
     usable = [one for one in given if not isinstance(one, InvalidRequest)]
     results = iter(await work(usable) if usable else [])
     return [one if isinstance(one, InvalidRequest) else next(results) for one in given]
 
 
 def named(error: msgspec.ValidationError) -> Problem:
-    """msgspec says "what - at `$.where`", "what - at `key` in `$.where`", or only what; the field may be in either."""
+    """Problem (field, what is wrong, fix) of a msgspec error. msgspec says "what - at `$.where`", "what - at `key` in
+    `$.where`", or only what; the field may be in either part.
+    """
     what, _, where = str(error).rpartition(" - at `") if " - at `" in str(error) else (str(error), "", "")
     path = where.removeprefix("key` in `").removeprefix("$").rstrip("`")
     field = _FIELD.fullmatch(what)
@@ -136,7 +154,7 @@ def named(error: msgspec.ValidationError) -> Problem:
 
 
 def unreadable(error: Exception) -> Problem:
-    """What is wrong with bytes that are not JSON."""
+    """Problem of bytes that are not JSON: not UTF-8, no JSON, or nested too deep, with the decoder's first words."""
     if isinstance(error, RecursionError):
         return Problem(BODY, "nested too deep", _SEE)
     what = "not JSON" if isinstance(error, msgspec.DecodeError) else "not UTF-8"

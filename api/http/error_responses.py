@@ -1,4 +1,6 @@
-"""Our errors as RFC 9457 problem details. Nothing a caller sent is echoed beyond the names it needs to find."""
+"""Error responses: our errors as RFC 9457 problem details. Nothing a caller sent is echoed beyond the names that the
+caller needs to find the mistake.
+"""
 
 import logging
 from typing import Any, TypeVar
@@ -19,7 +21,10 @@ MEDIA = "application/problem+json"
 
 
 def problem_of(error: JourneyBanditError) -> ProblemReply:
-    """What to answer for one of our errors."""
+    """Problem details, status included, of one of our errors: InvalidRequest 400, NotFound 404, Conflict 409,
+    Overloaded and Unavailable 503. Any other is logged and answered 500. For single replies and for the items of a
+    batch.
+    """
     if isinstance(error, InvalidRequest):
         return _problem("invalid-request", "The request cannot be used", 400, str(error), list(error.problems))
     if isinstance(error, NotFound):
@@ -36,7 +41,9 @@ def problem_of(error: JourneyBanditError) -> ProblemReply:
 
 
 def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Every exception of every route, routing errors included."""
+    """Problem response to any exception of any route, routing errors included: the exception handler of the native
+    protocol. Errors that nobody expected are logged, and answered 500 without details.
+    """
     headers = {}
     if isinstance(error, JourneyBanditError):
         problem = problem_of(error)
@@ -81,7 +88,9 @@ def _problem(kind: str, title: str, status: int, detail: str, errors: list[Probl
 
 
 def item(result: Reply | JourneyBanditError, place: str) -> tuple[int, Reply | None, ProblemReply | None]:
-    """(status, reply, problem) of one item of a batch; `place` is where it stands: `events[1]`."""
+    """Status, reply and problem of one item of a batch: (200, reply, None), or (status, None, problem). `place` is
+    where the item stands, such as `events[1]`: fields of the problem are named from the top of the body.
+    """
     if isinstance(result, JourneyBanditError):
         problem = problem_of(_placed(result, place))
         return problem.status, None, problem
@@ -104,7 +113,7 @@ def _moved(problem: Problem, place: str) -> Problem:
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Error responses of a route, for the OpenAPI page."""
+    """Error responses of a route for the OpenAPI document: status → schema and what the status means here."""
     words = {
         400: "A field is wrong: `errors` names it and its fix",
         401: "No key, or not a key",

@@ -1,4 +1,5 @@
-"""API keys: `id.secret`, kept as SHA-256 in a TOML file, with scopes. Secrets are 192 random bits, so no slow hash.
+"""API keys: `id.secret`, kept in a TOML file as SHA-256, with scopes. Secrets are 192 random bits, so that no slow hash
+is needed.
 
 A key may expire. One that was rotated has a new secret, and keeps the earlier one until a time of its own.
 """
@@ -31,16 +32,17 @@ Time = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
 class EarlierSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A secret that was replaced: its digest, and until when it is accepted."""
+    """Secret of a key that was replaced by rotation: its SHA-256, and the time until which it is accepted."""
 
     sha256: Digest
     expires: Time
 
 
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept of a key: a digest, what it may do, and the loop it means where a path names none.
+    """API key as the file keeps it: SHA-256 of its secret, what it may do, and the loop that it means where a path
+    names none.
 
-    `expires`: from then on nobody gets in with it, with none of its secrets. `earlier`: secrets that were replaced.
+    `expires`: from then on nobody gets in with any of its secrets. `earlier`: secrets that were replaced.
     """
 
     sha256: Digest
@@ -56,19 +58,23 @@ class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PresentedKey(NamedTuple):
-    """A key whose secret was presented, and when that secret's time is over (None: never)."""
+    """Key whose secret was presented, and the time at which that secret ends (None: never)."""
 
     name: str
     key: ApiKey
     expires: dt.datetime | None
 
     def over(self, now: int) -> bool:
-        """Whether its time is over at `now`, µs since 1970."""
+        """Whether the secret's time is over at `now`, µs since 1970."""
         return self.expires is not None and now >= microseconds(self.expires)
 
 
 class ApiKeys:
-    """The keys of a service. Without a file nobody gets in."""
+    """API keys of a service by name. Without a file there are none, and nobody gets in.
+
+    Immutable: a reload makes another object, which `AccessControl` takes. Secrets are compared in constant time;
+    `scopes` and `expired` tell a caller without the secret nothing, not even whether a key exists.
+    """
 
     def __init__(self, keys: dict[str, ApiKey]):
         self._keys = keys
@@ -77,14 +83,16 @@ class ApiKeys:
         return len(self._keys)
 
     def scopes(self, presented: str, now: int) -> list[Scope] | None:
-        """What the presented `id.secret` may do at `now`, µs since 1970; None if it is not a key, or not any more.
+        """Scopes of the presented `id.secret` at `now`, µs since 1970; None if it is not a key, or not any more.
         Constant time in the secret.
         """
         found = self._find(presented)
         return None if found is None or found.over(now) else found.key.scopes
 
     def expired(self, presented: str, now: int) -> str:
-        """Why a key that is one does not open any more; "" for anything else. Only who has the secret is told."""
+        """Reason why a key that is one is refused at `now` (µs since 1970), with the time at which it expired; "" for
+        anything else. Only who has the secret is told.
+        """
         found = self._find(presented)
         if found is None or not found.over(now) or found.expires is None:
             return ""
@@ -94,7 +102,9 @@ class ApiKeys:
         return f"this secret of the key {found.name!r} was replaced, and expired at {when}: send the new one"
 
     def loop(self, presented: str) -> str:
-        """The loop that a key, which was found good, stands for; "" if none."""
+        """Loop that a key stands for, "" if none. Only its name is looked at: callers have found its secret good
+        before.
+        """
         key = self._keys.get(presented.partition(".")[0])
         return key.loop if key else ""
 
@@ -115,7 +125,9 @@ class ApiKeys:
 
 
 def read(path: Path) -> dict[str, ApiKey]:
-    """The keys in a file by name. CatalogueError lists what is wrong with it."""
+    """Keys in a TOML file by name, for commands that list or rotate them. Raises CatalogueError with every mistake,
+    also for a file that cannot be read.
+    """
     mistakes: list[Problem] = []
     try:
         file = decode(tomllib.loads(decoded(path.read_bytes(), str(path))), _KeyFile, "", mistakes)
@@ -128,19 +140,21 @@ def read(path: Path) -> dict[str, ApiKey]:
 
 
 def load(path: Path) -> ApiKeys:
-    """The keys in a file. CatalogueError lists what is wrong with it."""
+    """Keys in a TOML file, ready to answer requests; read when a service starts and when it reloads. Raises
+    CatalogueError as `read` does.
+    """
     return ApiKeys(read(path))
 
 
 class NewSecret(NamedTuple):
-    """A new secret, and the digest that is kept of it."""
+    """New secret: its text, which is shown once, and the SHA-256 that the file keeps."""
 
     text: str
     sha256: str
 
 
 def secret() -> NewSecret:
-    """192 random bits."""
+    """New random secret of 192 bits, with its SHA-256 in hexadecimal."""
     text = secrets.token_urlsafe(24)
     return NewSecret(text, hashlib.sha256(text.encode()).hexdigest())
 
@@ -154,7 +168,11 @@ def create(
     created: dt.datetime | None = None,
     expires: dt.datetime | None = None,
 ) -> str:
-    """Append a new key to the file and return it; it cannot be shown again. CatalogueError if the name is taken."""
+    """Append a new key to the file and return it as `id.secret`; it cannot be shown again. For `journey-bandit keys
+    new`. The file is made if it is missing, readable by its owner only; times are written in whole seconds.
+
+    Raises CatalogueError if the name is taken or not usable, the loop is no name of a stage, or the file has mistakes.
+    """
     if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
         raise CatalogueError(str(path), [Problem(name, "not a usable name", "lower-case letters, digits, - and _")])
     if path.exists() and name in read(path):
@@ -172,5 +190,5 @@ def create(
 
 
 def written(when: dt.datetime) -> str:
-    """A time as TOML and people write it: UTC, whole seconds."""
+    """Time as TOML and people write it: UTC, whole seconds, with a Z."""
     return f"{when.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"

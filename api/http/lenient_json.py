@@ -1,8 +1,8 @@
-"""JSON that is not quite JSON: which values it may not hold, what is left without them, and which part is which.
+"""Lenient JSON: which values of a body JSON may not hold, what is left without them, and which part is which.
 
 Python's json.dumps writes NaN and Infinity, JavaScript cuts emoji in half, and some clients send bytes that are not
-UTF-8. A strict decoder says only that the whole is not JSON. Here the brackets of the whole are told apart from what
-is inside them, so that each part can be judged by itself. Used when the strict decoder has refused, never before.
+UTF-8. A strict decoder says only that the whole is not JSON. Here the brackets of the whole are told apart from what is
+inside them, so that each part can be judged by itself. Used when the strict decoder has refused, never before.
 """
 
 import json
@@ -29,37 +29,38 @@ Path = tuple[str | int, ...]
 
 
 class JsonFlaw(NamedTuple):
-    """A value that JSON cannot hold, and where it stands."""
+    """Value that JSON cannot hold: its path in the body, and what is wrong with it."""
 
     path: Path
     problem: str
 
 
 class CleanedJson(NamedTuple):
-    """A value without its flaws, and what they were."""
+    """JSON value without its flaws, and the flaws, outer ones first."""
 
     value: Any
     flaws: list[JsonFlaw]
 
 
 def lenient(raw: bytes) -> Any:
-    """JSON that may hold NaN, infinities, halves of surrogate pairs and bytes that are not UTF-8 (as such halves).
-
-    ValueError if it is not JSON even so, RecursionError if it is nested too deep.
+    """Value of JSON that may hold NaN, infinities, halves of surrogate pairs and bytes that are not UTF-8 (as such
+    halves). Raises ValueError if it is not JSON even so, RecursionError if it is nested too deep.
     """
     return json.loads(raw.decode("utf-8", "surrogateescape"))
 
 
 def clean(raw: bytes) -> CleanedJson:
-    """The JSON without what it cannot hold: members are left out, elements are null. ValueError, RecursionError."""
+    """JSON value without what JSON cannot hold: members are left out, elements are null. For protocols to which a
+    missing value means nothing. Raises ValueError and RecursionError as `lenient` does.
+    """
     value = lenient(raw)
     flaws = list(found(value))
     return CleanedJson(_pruned(value) if flaws else value, flaws)
 
 
 def marked(raw: bytes) -> CleanedJson:
-    """The JSON with NaN in place of values that it cannot hold: a reader that must not take them for absent sees them.
-    Members whose names are flawed are left out. ValueError, RecursionError.
+    """JSON value with NaN in place of values that JSON cannot hold, for a reader that must not take them for absent.
+    Members whose names are flawed are left out. Raises ValueError and RecursionError as `lenient` does.
     """
     value = lenient(raw)
     flaws = list(found(value))
@@ -75,7 +76,9 @@ def _marked(value: Any) -> Any:
 
 
 def sound(raw: bytes) -> Any:
-    """The JSON without what it cannot hold, whatever that is. ValueError, RecursionError."""
+    """JSON value without what JSON cannot hold, for callers that need not know what was left out. Raises ValueError and
+    RecursionError as `lenient` does.
+    """
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -83,7 +86,7 @@ def sound(raw: bytes) -> Any:
 
 
 def found(value: Any) -> Iterator[JsonFlaw]:
-    """Every flaw of a value, outer ones first."""
+    """Every flaw of a decoded value, outer ones first. It does not recurse, so that depth costs no stack."""
     waiting = deque[tuple[Path, Any]]([((), value)])
     while waiting:
         path, one = waiting.popleft()
@@ -101,13 +104,17 @@ def found(value: Any) -> Iterator[JsonFlaw]:
 
 
 def text(path: Path) -> str:
-    """A path as errors write it: `events[1].user_id`."""
+    """Path as errors write it: `events[1].user_id`. Characters that are not Unicode text are written
+    with a backslash.
+    """
     written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
     return written.encode("utf-8", "backslashreplace").decode()
 
 
 def members(raw: bytes) -> dict[str, bytes]:
-    """The members of an object by name, each as it was sent; of a repeated name the last. ValueError."""
+    """Members of an object by name, each with its value as the bytes that were sent; of a repeated name the last.
+    Raises ValueError if the bytes are not an object, its brackets do not pair, or it has more than 500,000 parts.
+    """
     named = {}
     for part in _parts(raw, b"{}"):
         member = _MEMBER.fullmatch(part)
@@ -118,7 +125,9 @@ def members(raw: bytes) -> dict[str, bytes]:
 
 
 def elements(raw: bytes) -> list[bytes]:
-    """The elements of an array, each as it was sent. ValueError if its brackets do not pair."""
+    """Elements of an array, each as the bytes that were sent. Raises ValueError if the bytes are not an array, its
+    brackets do not pair, or it has more than 500,000 parts.
+    """
     return _parts(raw, b"[]")
 
 

@@ -20,14 +20,16 @@ NO = "-"
 
 
 def rewrite(scope: HTTPScope) -> None:
-    """Give the router the canonical path."""
+    """Replace the path in an ASGI scope by its canonical form, in place, before the router sees it. Paths of other
+    protocols stay as they are.
+    """
     raw = scope["raw_path"]
     if b"ofrep" in raw or b"personalizer" in raw or b"/users/" in raw:
         scope["path"] = canonical(raw.decode("latin-1"))
 
 
 def canonical(raw: str) -> str:
-    """The path for the router. What has no id in it is left as it is, decoded.
+    """Path for the router, from the raw path as it was sent (Latin-1 text). A path without an id in it is only decoded.
 
     /x/ofrep/v1/evaluate/flags/a%2Fb → /ofrep/v1/evaluate/flags/a%2Fb
     /loops/offers/personalizer/v1.0/events/a/b/reward → /personalizer/offers/v1.0/events/a%2Fb/reward

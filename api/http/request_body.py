@@ -1,7 +1,7 @@
-"""Reading bodies: their bytes, unpacked and bounded, and what the OpenAPI page says of them.
+"""Request bodies: their bytes, unpacked and bounded in size and time, and what the OpenAPI document says of them.
 
-Litestar's own `data:` parameters convert laxly ("0.5" becomes a number) and answer 500 to deep or wrongly encoded
-JSON. A typed msgspec decoder on the raw bytes is strict, immune to nesting, and cheaper: `items`.
+Litestar's own `data:` parameters convert laxly ("0.5" becomes a number) and answer 500 to deep or wrongly encoded JSON.
+A typed msgspec decoder on the raw bytes (`api.http.batch_items`) is strict, immune to nesting, and cheaper.
 """
 
 import asyncio
@@ -28,22 +28,26 @@ _PIECE = 65_536
 
 
 class BrokenGzip(InvalidRequest):
-    """A body that says it is gzip, and is not, or not all of it."""
+    """Error of a body that says it is gzip, and is not, or not all of it. Protocols with a code of their own for it
+    tell it from other invalid requests.
+    """
 
     def __init__(self, problem: str):
         super().__init__(Problem(BODY, problem, "send one or more complete gzip members, or no Content-Encoding"))
 
 
 async def read(request: Ask, shape: BodyShape[T]) -> T:
-    """The body as `shape` types it. InvalidRequest names the field; ClientException as `body` says."""
+    """Value of a request's body, as `shape` types it. Raises InvalidRequest, which names the field, and ClientException
+    as `body` does.
+    """
     return shape.read(await body(request))
 
 
 async def body(request: Ask) -> bytes:
-    """The bytes of the body, unpacked if they are gzip.
+    """Bytes of a request's body, unpacked if they are gzip; at most as many as the route takes, packed or unpacked.
 
-    ClientException: 413 for more than the route takes (packed or unpacked), 408 when it does not arrive, 415 for
-    another Content-Encoding, 400 when the client went away. BrokenGzip.
+    Raises ClientException: 413 for a body that is too large, 408 if it does not arrive within 8 seconds, 415 for
+    another Content-Encoding, 400 if the client went away; and BrokenGzip.
     """
     most = request.route_handler.resolve_request_max_body_size() or 0
     coding = ",".join(request.headers.getall("content-encoding", [])).strip().lower()
@@ -74,7 +78,9 @@ async def _received(request: Ask, most: int) -> bytes:
 
 
 def inflated(raw: bytes, most: int) -> bytes:
-    """What gzip members hold, one after another: no more than `most` bytes. BrokenGzip, RequestEntityTooLarge."""
+    """Bytes that gzip members hold, one member after another, at most `most` of them: unpacking stops there, so that a
+    small body cannot fill the memory. Raises BrokenGzip and RequestEntityTooLarge.
+    """
     out, at, members = bytearray(), 0, 0
     while at < len(raw) or not members:
         members += 1
@@ -98,7 +104,9 @@ def inflated(raw: bytes, most: int) -> bytes:
 
 
 def takes(type_: type, example: Any) -> type[Operation]:
-    """An OpenAPI operation whose request body is `type_`, with an example that works as it stands."""
+    """OpenAPI operation class whose request body is `type_`, with an example that works as it stands. For
+    `operation_class=` of a route that reads its body by itself.
+    """
     schema, components = msgspec.json.schema_components([type_], ref_template="#/$defs/{name}")
     inlined = _inline(schema[0], components)
 

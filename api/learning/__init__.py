@@ -1,1 +1,3 @@
-"""The background worker: groups writes, settles what matured, publishes what was learned."""
+"""Background learning: the writer thread, which groups writes, and the learner in it, which settles decisions that
+matured and publishes what was learned.
+"""

@@ -1,4 +1,4 @@
-"""The learning step: what matured → settlements, sums, delays, alarms of drift; and the snapshot of every stage.
+"""Learner: what matured → settlements, sums, delays, alarms of drift; and the snapshot of every stage.
 
 It runs in the writer thread. `bandit.learning.statistics` does the arithmetic, `api.ledger.statistics_store` knows what
 the ledger has to replace.
@@ -34,8 +34,12 @@ _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
 
 
 class Learner:
-    """`prepared` holds the published snapshot of each stage: reading it is one reference, replacing it one
-    assignment.
+    """Learner of one app's stages, owned by the `Worker`.
+
+    Guarantees: a decision is settled exactly once, by the rules it was made under; its settlement, the sums it changes
+    and the new version are one transaction, so a crash leaves all or none. Threads: all methods run in the writer
+    thread (the constructor before it starts). `prepared` holds the published policy of each stage and is replaced by
+    one assignment, never changed, so the event loop reads it without a lock.
     """
 
     def __init__(
@@ -57,8 +61,10 @@ class Learner:
         self.load(before)
 
     def load(self, before: "Learner | None" = None) -> None:
-        """Begin with what is in the ledger. `before`: one that has ended, and knows the open decisions of the stages
-        that are declared as they were.
+        """Begin with what is in the ledger: statistics, position, and open decisions; called at the start, and after an
+        error, because what failed may be in the ledger all the same.
+
+        `before` is a learner that has ended, and knows the open decisions of the stages that are declared as they were.
         """
         self._statistics: Mapping[str, StageStatistics] = load(self._store, self._catalogue.stages)
         self._last = self._store.last()
@@ -79,11 +85,13 @@ class Learner:
 
     @property
     def watches(self) -> Mapping[str, DriftState]:
-        """Each stage's watch for drift."""
+        """State of the drift rule of each stage (alarms, running sums), by name. Read by any thread."""
         return {name: tally.drift_state for name, tally in self._statistics.items()}
 
     def observe(self, kept: Sequence[RecordedDecision], noted: Sequence[OutcomeReceipt]) -> None:
-        """What was just committed, in the order of the ledger."""
+        """Take in what was just committed, in the order of the ledger: open decisions and what has been reported of
+        them. Called by the worker after each commit.
+        """
         for entry in kept:
             if not entry.duplicate:
                 self._look(entry.seq, entry.decision, ())
@@ -102,7 +110,8 @@ class Learner:
             self._open[decision.stage].put(seq, row)
 
     def step(self, now: int, most: int) -> int:
-        """Settle what matured, at most so many; how many. Exactly once: one transaction.
+        """Settle at most `most` decisions that matured by `now` (µs since 1970), and return how many; one transaction.
+        Raises LedgerError and Unavailable: then `load` must run before the next step.
 
         Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
         wait in the ledger.
@@ -134,8 +143,8 @@ class Learner:
         return len(matured)
 
     def publish(self, now: int, *, force: bool = False) -> None:
-        """Decide from now on with what is known: at once where something settled, from time to time where decisions are
-        open. It takes a tenth of the thread's time at most, unless forced.
+        """Publish policies with what is known at `now` (µs since 1970): at once where something settled, from time to
+        time where decisions are open. It takes a tenth of the thread's time at most, unless `force`.
         """
         if not force and perf_counter() < self._rest_until:
             return

@@ -1,7 +1,7 @@
-"""The writer thread: it owns the only writing connection, commits whatever queued during the last fsync, and learns.
+"""Writer thread: it owns the only writing connection, commits whatever queued during the last fsync, and learns.
 
-Natural group commit, no timer: one caller waits one fsync, a thousand callers share one. Learning follows in the same
-thread, so the position in the ledger is the order of commits, and a settlement, its belief and its version are one
+Natural group commit, no timer: one caller waits for one fsync, a thousand callers share one. Learning follows in the
+same thread, so the position in the ledger is the order of commits, and a settlement, its belief and its version are one
 transaction.
 """
 
@@ -43,9 +43,8 @@ _TICK = 0.05  # seconds between looks for what matured while nobody writes
 
 
 class WriteJob(NamedTuple):
-    """Rows of one caller, and where the answer goes: what became of decisions and outcomes, or of events.
-
-    `learn`: answer only after the learner has caught up.
+    """Write job of one caller: rows, and the future that gets the answer: what became of decisions and outcomes, of
+    events, or of a release. `learn`: answer only after the learner has caught up.
     """
 
     decisions: Sequence[Decision]
@@ -57,12 +56,24 @@ class WriteJob(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How much room it takes in the queue."""
+        """Room that the job takes in the queue, in rows: at least one."""
         return max(1, len(self.decisions) + len(self.outcomes) + len(self.events))
 
 
 class Worker:
-    """Commits what callers submit, and learns in between."""
+    """Writer of one ledger, with its thread: it commits what callers submit, and learns in between. `learning` is its
+    learner, which belongs to the thread; `releases` is its service of releases.
+
+    Guarantees. Durability: a future resolves after its rows are on disk. Order: jobs are committed in the order in
+    which they were queued (a release before the rows that wait with it), and within one transaction decisions come
+    before outcomes, and those before events. Failure: a transaction that fails is answered Unavailable to all jobs in
+    it, because it is not known whether it is durable; the thread goes on, and tries writing again by itself. An error
+    in learning is retried, while the last published policies decide. Back-pressure: a job that would make the queue
+    longer than `bound` rows is refused with Overloaded and nothing of it is written, unless it is the only one.
+
+    Threads: `submit`, `take` and `admit` are called in an event loop, where their futures resolve; `run`, `prepared`,
+    `alive` and `failing` may be used from any thread. `start` and `stop` are called once, by the owner.
+    """
 
     def __init__(
         self,
@@ -96,15 +107,19 @@ class Worker:
         self.releases = ReleaseService(store, catalogue, metrics)
 
     def listen(self, folded: Callable[[IngestResult], None]) -> None:
-        """Who is told, in the event loop, what events have changed, before those who sent them are answered."""
+        """Register the listener that is told, in the event loop, what events have changed, before those who sent them
+        are answered: the DecisionWriter. There is one, set before `start`.
+        """
         self._folded = folded
 
     def start(self) -> None:
-        """Begin to commit and learn."""
+        """Start the thread: from now on it commits and learns. A worker starts once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Commit what is queued, then end."""
+        """Commit what is queued, then end the thread and wait for that. Later submissions raise Overloaded. Not for the
+        event loop: it blocks.
+        """
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -112,30 +127,39 @@ class Worker:
 
     @property
     def prepared(self) -> Mapping[str, PreparedPolicy]:
-        """What decides at each stage: its approved release, or else what has been learned."""
+        """Policy that decides at each stage: its approved release, or else what has been learned. A live view; reading
+        it takes no lock.
+        """
         return ChainMap(self.releases.prepared, self.learning.prepared)  # type: ignore[arg-type]  # only read
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the thread runs. If it does not, nothing can be written, and health says so."""
         return self._thread.is_alive()
 
     def submit(
         self, decisions: Sequence[Decision] = (), outcomes: Sequence[Outcome] = (), *, learn: bool = False
     ) -> asyncio.Future[Answer]:
-        """Queue rows; the future resolves when they are durable. Overloaded at once when too many rows wait already."""
+        """Queue decisions and outcomes; the future resolves with what became of each when they are durable, or fails
+        with Unavailable if that is not known. With `learn`, it resolves after what matured so far was learned too.
+        Raises Overloaded at once when too many rows wait already, or the service stops.
+        """
         job = WriteJob(decisions, outcomes, (), asyncio.get_running_loop().create_future(), learn)
         self._queue(job)
         return job.future
 
     def take(self, events: Sequence[Event]) -> asyncio.Future[list[Told]]:
-        """Queue events, as `submit` queues the rest; what became of each, and what it is credited to."""
+        """Queue events; the future resolves with what became of each, and what it is credited to, in order. Raises as
+        `submit` does.
+        """
         job = WriteJob((), (), events, asyncio.get_running_loop().create_future(), learn=False)
         self._queue(job)
         return job.future
 
     def run(self, work: Callable[[], T]) -> "futures.Future[T]":
-        """Do something between two commits, in the thread that may write; from any thread. Overloaded when it ends."""
+        """Do `work` between two commits, in the thread that may write; called from any thread. The future has its
+        result, or its error: other exceptions than ours become Unavailable. Raises Overloaded when the service stops.
+        """
         future: futures.Future[T] = futures.Future()
 
         def chore() -> None:
@@ -156,7 +180,9 @@ class Worker:
         return future
 
     async def admit(self, release: Release) -> Release:
-        """A release as it is kept once it decides. InvalidRequest, Unavailable."""
+        """Release as the ledger keeps it, once it decides. Raises InvalidRequest if it does not fit, Overloaded and
+        Unavailable.
+        """
         future: asyncio.Future[Release] = asyncio.get_running_loop().create_future()
         self._queue(WriteJob((), (), (), future, learn=False, release=release))
         return await future

@@ -1,1 +1,3 @@
-"""What the service derives from the ledger and proves from it: statistics, receipts, claims."""
+"""Derived state of a ledger and proofs from it: statistics of stages, warm starts, receipts, candidate snapshots, and
+the claim that a ledger belongs to an app.
+"""

@@ -1,6 +1,5 @@
-"""A ledger belongs to one app, one salt and one meaning of its statistics.
-
-Claiming it checks that; rebuilding proves it.
+"""Audit of a ledger, which belongs to one app, one salt and one meaning of its statistics: `claim` checks that when a
+service starts, `rebuild` and `differences` prove what the ledger holds.
 """
 
 import hashlib
@@ -36,12 +35,16 @@ _LAST_BITS = 1e-12  # of a settled reward: earlier versions added a decision's r
 
 
 def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
-    """Make the ledger this app's, or check that it is; the salt that keys its draws.
+    """Claim a ledger for an app, or check that it is the app's; returns the 32 bytes that key its draws and hashes.
+    Called before the parts of a service are built, and by a warm start: by the only process that may write to the
+    ledger, while no worker runs.
 
-    A given salt is never stored, only its digest. Without one, a random salt is made once and kept in the ledger.
-    Raises LedgerMismatch when the ledger is of another app or salt, or when a stage's features or reward changed so
-    that what was learned no longer means the same. Where ranges of features are wider, and nothing else changed, what
-    was learned is summed again from the ledger, as the new ranges encode it.
+    A given salt is never stored, only its digest. Without one, a random salt is made once and kept in the ledger. Where
+    ranges of features are wider, and nothing else changed, what was learned is summed again from the ledger, as the new
+    ranges encode it, in one transaction with the new declaration.
+
+    Raises LedgerMismatch, and writes nothing, when the ledger is of another app or salt, or when a stage's features or
+    reward changed so that what was learned no longer means the same.
     """
     meta = store.meta()
     wrong = refusals(store, catalogue, salt)
@@ -94,19 +97,29 @@ def _count_delays(store: Store, catalogue: Catalogue, before: Declarations) -> N
 
 
 def arithmetic_of(store: Store, seq: int) -> int:
-    """The arithmetic in which a decision was recorded, by its number: 1 before ledgers said which."""
+    """Number of the arithmetic in which the scores of decision number `seq` were computed; 1 for decisions before
+    ledgers said which.
+    """
     return max((pair for pair in store.declarations().arithmetics if pair[0] <= seq), default=(0, 1))[1]
 
 
 def differences(store: Store, found: DecisionRecord, salt: bytes) -> list[str]:
-    """Names of the parts of a recorded decision that recomputing it from the ledger does not confirm."""
+    """Names of the parts of a recorded decision that recomputing it from the ledger does not confirm; empty if the
+    decision is exactly what its inputs give. `salt` is the key that `salt_of` returns. Reads only, from any thread,
+    also while a service writes.
+
+    Propensities, scores and the draw are compared as `bandit.receipt.differences` says: to the bit under the present
+    arithmetic. Raises SnapshotError if the release that decided cannot be read.
+    """
     live = deciding(store, found)
     again = engine.recompute(live, found.decision, salt)
     return receipt.differences(found.decision, again, live.snapshot.stage_spec.arms, arithmetic_of(store, found.seq))
 
 
 def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
-    """What a decision was made with: its release, or else what had been learned, rebuilt from the ledger."""
+    """Policy that a recorded decision was made with: its release, or else what had been learned then, counted again
+    from the ledger's settlements.
+    """
     number = found.decision.release
     if number == 0:
         return engine.prepare(past(store, found))
@@ -115,7 +128,9 @@ def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
 
 
 def past(store: Store, found: DecisionRecord) -> Snapshot:
-    """What had been learned when a decision was made: of its stage, and what it took from the app's others."""
+    """Snapshot of what had been learned when a decision was made: of its stage, and what the stage took from the app's
+    others, with what open decisions said then.
+    """
     app, specs, decision = store.meta()["app"], store.specs(), found.decision
     eras = [era.digests for era in store.declarations().eras if era.first <= found.seq]
     own = {decision.stage: decision.stage_digest}  # before eras were kept, a stage learned from its own decisions only
@@ -132,8 +147,8 @@ def past(store: Store, found: DecisionRecord) -> Snapshot:
 
 
 def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:
-    """Whether an earlier version may have weighed open decisions by a delay that it guessed and did not record: of a
-    stage that declares none. Such a decision cannot be computed again.
+    """Whether an earlier version may have weighed open decisions by a delay that it guessed and did not record, which
+    it did for stages that declare none. Such a decision cannot be computed again, so an audit counts it apart.
     """
     return not decision.unit and bool(decision.pending_basis.at) and spec.reward.typical is None
 
@@ -150,7 +165,9 @@ def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: 
 
 
 def salt_of(store: Store, salt: str | None) -> bytes:
-    """The key of a claimed ledger's draws. LedgerMismatch if it needs a salt that was not given."""
+    """Key of a claimed ledger's draws (32 bytes), for audits. `salt` is the one that the operator gave, None or "" for
+    the one kept in the ledger. Raises LedgerMismatch if the ledger needs a salt that was not given.
+    """
     given = salt or store.meta().get("salt")
     if given is None or salt_digest(given) != store.meta().get("salt_digest"):
         raise LedgerMismatch("this ledger was written with a salt of its own: set JOURNEY_BANDIT_SALT to it")
@@ -158,7 +175,9 @@ def salt_of(store: Store, salt: str | None) -> bytes:
 
 
 class RebuildResult(NamedTuple):
-    """One stage's tally counted from the ledger beside the stored one."""
+    """Result of rebuilding one stage: its statistics counted again from the ledger's settlements (`tally`), beside
+    those that the ledger keeps (`stored`).
+    """
 
     stage: str
     tally: StageStatistics
@@ -168,20 +187,26 @@ class RebuildResult(NamedTuple):
 
     @property
     def belief(self) -> Belief:
-        """What decides: all epochs, weighted."""
+        """Belief that decides, from the statistics counted again: sums of all drift epochs, weighted."""
         return self.tally.snapshot("", self.stage).belief
 
     @property
     def equal(self) -> bool:
-        """Whether both have the same bits, and every reward follows from its outcomes."""
+        """Whether both have the same bits (sums of each epoch, counts of delays), and every settled reward follows from
+        its outcomes.
+        """
         mine, other = self.tally, self.stored
         same = [e.digest() for e in mine.epochs] == [e.digest() for e in other.epochs]
         return same and np.array_equal(mine.delays, other.delays) and not self.wrong_rewards
 
 
 def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) -> Iterator[RebuildResult]:
-    """Each stage's tally, counted from scratch over its settlements. With `through`, only the first that many of the
-    ledger's settlements count (the belief of that version).
+    """Result for each stage of counting its statistics again from scratch, over its settlements: the proof that derived
+    state follows from the append-only rows. With `through`, only the first that many of the ledger's settlements count
+    (the belief of that version).
+
+    Reads only, from any thread; while a service writes, each stage is counted up to the version that its stored
+    statistics have. Takes time in proportion to the ledger.
     """
     for name, was in load(store, stages).items():
         end = was.version if through is None else through

@@ -1,6 +1,8 @@
-"""Candidates: what a policy has learned from a ledger up to one of its settlements. A pure function of the ledger.
+"""Candidate snapshots: what a policy has learned from a ledger up to one of its settlements. A pure function of the
+ledger, so that a reviewer can compute the same bytes.
 
-The stage's own policy takes the sites that were recorded; another one learns the same settlements anew, in their order.
+The stage's own policy takes the learning sites that were recorded; another policy learns the same settlements anew, in
+their order.
 """
 
 from collections.abc import Iterator
@@ -28,16 +30,19 @@ _BATCH = 512
 
 
 def position(store: Store, stage: str, held_back: float) -> int:
-    """The settlement after which the newest share `held_back` of the stage's settlements came; 0 if there are none."""
+    """Number of the settlement after which the newest share `held_back` (in [0, 1]) of the stage's settlements came: a
+    candidate learned up to it can be evaluated on the rest. 0 if nothing comes before.
+    """
     numbers = [settlement.seq for settlement, *_ in store.settled(stage)]
     keep = len(numbers) - round(len(numbers) * held_back)
     return numbers[keep - 1] if keep else 0
 
 
 def candidate(store: Store, name: str, through: int, spec: Stage | None = None) -> Snapshot:
-    """What the stage, or the stage declared as `spec`, knew when the ledger had so many settlements.
+    """Snapshot of what the stage, or the stage declared as `spec`, knew after the ledger's first `through` settlements.
+    If `spec` has another policy, that policy learns every settlement from scratch.
 
-    NotFound if the ledger has no such stage, InvalidRequest if it has fewer settlements.
+    Raises NotFound if the ledger has no such stage, InvalidRequest if it has fewer settlements.
     """
     served = audit.stages(store)
     if name not in served:

@@ -1,7 +1,7 @@
-"""What a ledger makes of a catalogue: what it refuses, what begins anew, what is kept.
+"""Effect of a catalogue on a ledger: what the ledger refuses, what begins anew, what is kept.
 
-The service asks here when it starts and when it reads its catalogue anew, `catalogue check --store` before that: all
-of them get the same answer.
+The service asks here when it starts and when it reads its catalogue anew, `catalogue check --store` before that: all of
+them get the same answer.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ What = Literal["new", "kept", "recoded", "anew", "refused", "removed"]
 
 
 class StageFate(NamedTuple):
-    """What becomes of a stage, or (with stage "") of the whole ledger: in one word, and in a sentence."""
+    """Effect on one stage, or (with stage "") on the whole ledger: in one word, and in a sentence for operators."""
 
     stage: str
     what: What
@@ -26,12 +26,16 @@ class StageFate(NamedTuple):
 
 
 def refusals(store: Store, catalogue: Catalogue, salt: str | None) -> list[str]:
-    """Why a ledger cannot be served with this catalogue and salt; empty if it can."""
+    """Reasons why a ledger cannot be served with this catalogue and salt, each with its fix; empty if it can. `salt`
+    None: the one kept in the ledger.
+    """
     return [fate.why for fate in _refused(store, catalogue, salt)]
 
 
 def fates(store: Store, catalogue: Catalogue, salt: str | None) -> list[StageFate]:
-    """What becomes of a ledger, and of each stage that it or the catalogue declares."""
+    """Effect of a catalogue and salt on a ledger and on each stage that either declares, refusals first. Reads only,
+    and counts learned and open decisions.
+    """
     refused = list(_refused(store, catalogue, salt))
     gone = {fate.stage for fate in refused}
     last = served(store)
@@ -43,23 +47,29 @@ def fates(store: Store, catalogue: Catalogue, salt: str | None) -> list[StageFat
 
 
 def served(store: Store) -> dict[str, Stage]:
-    """The declaration under which each stage was last served."""
+    """Declaration under which each stage was last served, by name; stages that were removed from the catalogue since
+    are included.
+    """
     specs = store.specs()
     return {name: specs[one.digest] for name, one in store.declarations().served.items() if one.digest}
 
 
 def widened(store: Store, catalogue: Catalogue) -> list[str]:
-    """Stages that the ledger takes by encoding again what they have learned."""
+    """Names of the stages that the ledger takes by encoding again what they have learned: ranges of features are wider,
+    and nothing else changed what sums mean.
+    """
     return [name for name, stage in catalogue.stages.items() if _wider(store, name, stage)]
 
 
 def last_schema(declared: Declarations, name: str, stage: Stage) -> int:
-    """The schema under which the stage was last served; its own if it never was."""
+    """Number of the schema under which the stage was last served; the stage's own if it never was."""
     return declared.served[name].schema if name in declared.served else stage.schema
 
 
 def salt_digest(salt: str) -> str:
-    """What a ledger keeps of a salt that was given."""
+    """SHA-256 in hexadecimal that a ledger keeps in place of a salt that was given: it proves which salt is the right
+    one without telling it.
+    """
     return hashlib.sha256(b"journey-bandit salt\x1f" + salt.encode()).hexdigest()
 
 

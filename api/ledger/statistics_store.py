@@ -1,4 +1,6 @@
-"""Statistics of a ledger's stages: loaded as they are kept, counted again from the settlements, and written."""
+"""Statistics store: the statistics of a ledger's stages, loaded as they are kept, counted again from the settlements,
+and written. The only code that turns `bandit.learning.statistics.StageStatistics` into rows and back.
+"""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -21,12 +23,14 @@ _BATCH = 5000
 
 
 def key_of(name: str, stage: Stage) -> StatisticsKey:
-    """Key under which the ledger keeps the statistics of a stage as it is declared."""
+    """Key under which the ledger keeps the statistics of a stage as it is declared: its name and schema."""
     return StatisticsKey(name, stage.schema)
 
 
 def load(store: Store, stages: Mapping[str, Stage]) -> dict[str, StageStatistics]:
-    """Statistics of the stages as the ledger keeps them, each of one version, also while a service writes."""
+    """Statistics of the stages as the ledger keeps them, by name; each stage's are of one version, also while a service
+    writes. Called by the learner at the start, and by audits.
+    """
     return {name: _stored(store, name, stage) for name, stage in stages.items()}
 
 
@@ -64,7 +68,9 @@ def recount(
 
 
 def update_of(name: str, now: StageStatistics, before: StageStatistics | None = None) -> StatisticsUpdate | None:
-    """What the ledger has to replace so that it keeps `now`, if it keeps `before`; None if nothing changed."""
+    """Update that makes the ledger keep the statistics `now` if it keeps `before`: only what differs. None if nothing
+    does. Without `before`, all of `now`.
+    """
     kept = before.epochs if before else ()
     epochs = {e: sums for e, sums in enumerate(now.epochs) if e >= len(kept) or sums is not kept[e]}
     drift_state = None if before and now.drift_state == before.drift_state else now.drift_state
@@ -76,14 +82,18 @@ def update_of(name: str, now: StageStatistics, before: StageStatistics | None = 
 
 
 def replace(store: Store, name: str, statistics: StageStatistics) -> None:
-    """Write all statistics of a stage, whatever the ledger keeps."""
+    """Write all statistics of a stage, whatever the ledger keeps, in one transaction; for `claim`, when what was
+    learned was summed again.
+    """
     update = update_of(name, statistics)
     assert update is not None  # noqa: S101 - without `before` everything is new
     store.replace_statistics(update)
 
 
 def warm_sums(store: Store, name: str, stage: Stage, decision: int | None = None) -> Belief | None:
-    """Weighted sums of the log that a stage began with, if any, as decision number `decision` knew them."""
+    """Weighted sums (a belief over the stage's rows and columns) of the log that a stage began with, as decision number
+    `decision` knew them; None without a warm start, or before it.
+    """
     found = store.warm_start(key_of(name, stage), stage.belief_rows(stage.arms), len(features.of(stage).columns))
     if found is None or (decision is not None and decision < found[0].since):
         return None
@@ -92,8 +102,8 @@ def warm_sums(store: Store, name: str, stage: Stage, decision: int | None = None
 
 
 def retired(store: Store, name: str, stage: Stage, through: int | None = None) -> dict[str, str]:
-    """Nudges that a stage declared under its schema and does not declare now, with their types; with `through`, as
-    things stood when the decision of that number was made.
+    """Nudges that a stage declared earlier under its schema and does not declare now, with their types, by name in
+    order: the ledger keeps their rows. With `through`, as things stood when the decision of that number was made.
     """
     specs, gone = store.specs(), dict[str, str]()
     for era in store.declarations().eras:
@@ -105,7 +115,9 @@ def retired(store: Store, name: str, stage: Stage, through: int | None = None) -
 
 
 def open_at(store: Store, name: str, found: DecisionRecord) -> Iterator[DecisionRecord]:
-    """The stage's decisions that were open when what `found` was made with was published."""
+    """Decisions of a stage that were open when the snapshot that decided `found` was published, in order, with the
+    outcomes known then.
+    """
     basis = found.decision.pending_basis
     at = LedgerPosition(basis.decisions, basis.outcomes, found.decision.settlement_version)
     return store.open_decisions(name, at)

@@ -1,7 +1,7 @@
 """Warm start: what a log from before this service has taught, with a weight, as if it had been learned here first.
 
-The log's sums stand in the ledger beside those of the settlements; each row counts `weight` ≤ 1 (a
-power prior, Ibrahim & Chen 2000). It can be done once for a stage and schema. Decisions made before do not know of it.
+The log's sums stand in the ledger beside those of the settlements; each row counts `weight` ≤ 1 (a power prior, Ibrahim
+& Chen 2000). It can be done once for a stage and schema. Decisions made before do not know of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _MOST = 20  # mistakes that are named
 
 
 class WarmStartRow(msgspec.Struct, frozen=True):
-    """One logged decision: its context, what was shown, and the reward in its own units."""
+    """Row of a log: one decision's context, the arm that was shown, and the reward in its own units."""
 
     context: Mapping[str, Given]
     arm: str
@@ -37,7 +37,7 @@ class WarmStartRow(msgspec.Struct, frozen=True):
 
 
 class WarmStartLog(NamedTuple):
-    """n rows that can be learned."""
+    """Log that a stage can learn: n encoded contexts of d columns, with the arm and reward of each."""
 
     x: Array  # (n, d)
     arm: list[str]
@@ -45,7 +45,9 @@ class WarmStartLog(NamedTuple):
 
 
 def checked(name: str, stage: Stage, rows: Sequence[WarmStartRow]) -> WarmStartLog:
-    """The rows, encoded. InvalidRequest names every row that cannot be used, and refuses a log without rows."""
+    """Log of the rows, encoded as the stage declares. Raises InvalidRequest, which names up to twenty mistakes with
+    their rows; also for a log without rows, and for a stage whose actions come with each request.
+    """
     if stage.has_request_actions:
         problem = f"the actions of {name!r} come with each request"
         raise InvalidRequest(Problem("stage", problem, "warm a stage whose nudges are declared"))
@@ -55,7 +57,11 @@ def checked(name: str, stage: Stage, rows: Sequence[WarmStartRow]) -> WarmStartL
 
 
 def begin(store: Store, name: str, stage: Stage, log: WarmStartLog, *, weight: float, digest: str) -> WarmStart:
-    """Learn the log, in its order. LedgerMismatch if one was learned before. The service must be stopped."""
+    """Learn the log, in its order, and keep its sums with their `weight` in (0, 1] in the ledger. `digest` identifies
+    the log. The service must be stopped: the learner reads warm starts when it starts.
+
+    Raises LedgerMismatch if a log was learned before under this schema.
+    """
     key, rows = key_of(name, stage), stage.belief_rows(stage.arms)
     if store.warm_start(key, rows, log.x.shape[1]) is not None:
         raise LedgerMismatch(f"stage {name!r} was warmed before: declare a new schema number to begin anew")

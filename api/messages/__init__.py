@@ -1,1 +1,1 @@
-"""Requests and replies of the native protocol, as msgspec types: what the OpenAPI document is made from."""
+"""Messages of the native protocol: requests and replies as msgspec types, from which the OpenAPI document is made."""

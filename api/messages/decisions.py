@@ -1,4 +1,8 @@
-"""What the native API receives and sends. Unknown fields are refused; times are RFC 3339 in UTC."""
+"""Messages of the native protocol about decisions, outcomes, receipts and policies. Unknown fields are refused; times
+are RFC 3339 in UTC.
+
+Docstrings of these types are texts of the OpenAPI document, which clients read.
+"""
 
 import datetime as dt
 import uuid
@@ -18,7 +22,9 @@ _FEATURES = {"additionalProperties": {"type": ["string", "number", "boolean", "n
 
 
 class EvidenceIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Proof of a claim: units left in stock, when an offer ends, and when that was looked up (left out: just now)."""
+    """Evidence of a claim: units left in stock, when an offer ends, and when that was looked up (left
+    out: just now).
+    """
 
     stock: Annotated[int, msgspec.Meta(ge=0, le=10**9)] | None = None
     deadline: Aware | None = None
@@ -26,10 +32,10 @@ class EvidenceIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Ask for a nudge. Send a `decision_id` (UUID) to make a retry return the same decision.
+    """Request for a nudge. Send a `decision_id` (UUID) to make a retry return the same decision.
 
-    Without `stage`, the user's journey says stage, moment and features; what it does not say is taken from `context`.
-    `deferred`: it may never be shown; it is learned from only if an activation is reported.
+    Without `stage`, the user's journey says stage, moment and features; what the journey does not say is taken from
+    `context`. `deferred`: the nudge may never be shown; the decision is learned from only if an activation is reported.
     """
 
     stage: Name | None = None
@@ -50,10 +56,10 @@ class DecisionBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OutcomeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Report what happened. Without `outcome_id`, a decision has one outcome of each kind.
+    """Report of what happened after a decision. Without `outcome_id`, a decision has one outcome of each kind.
 
-    reward: `value` in the stage's units (1 if left out and binary). activation: the nudge was really shown.
-    retraction: takes `value` back, or the whole reward if left out.
+    reward: `value` in the stage's units (1 if left out and binary). activation: the nudge was really shown. retraction:
+    takes `value` back, or the whole reward if left out.
     """
 
     decision_id: uuid.UUID
@@ -70,7 +76,7 @@ class OutcomeBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NudgeOut(msgspec.Struct, frozen=True):
-    """What to show."""
+    """The nudge to show, with the payload that the catalogue declares; `none` is no nudge."""
 
     id: str
     type: str
@@ -88,9 +94,11 @@ class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision. `propensities` holds every eligible arm, `excluded` every other one with its reason.
+    """A decision. `propensities` holds the probability of every eligible arm, `excluded` every other arm with its
+    reason.
 
-    `moment`, where the journey was asked: what holds, or null for "not now". `release`, where one decides.
+    `moment`, where the journey was asked: the moment that holds, or null for "not now". `release`: the approved
+    snapshot that decided, where one did.
     """
 
     decision_id: uuid.UUID
@@ -110,8 +118,8 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
-    """`late`: it came after the decision matured; it is recorded, and not learned. `notes`: what counts otherwise than
-    it was sent.
+    """What became of an outcome. `late`: it came after the decision matured; it is recorded, and not learned. `notes`:
+    what counts otherwise than it was sent.
     """
 
     recorded: bool
@@ -159,7 +167,9 @@ class OutcomeReplies(msgspec.Struct, frozen=True):
 
 
 class ReceiptOutcome(msgspec.Struct, frozen=True):
-    """An outcome in a receipt."""
+    """An outcome of a decision as the ledger holds it. `late`: it came after the decision matured and
+    was not learned.
+    """
 
     outcome_id: str
     kind: str
@@ -170,7 +180,9 @@ class ReceiptOutcome(msgspec.Struct, frozen=True):
 
 
 class ReceiptSettlement(msgspec.Struct, frozen=True):
-    """How a decision ended. `seq` is the version of the policy that had learned it."""
+    """How a decision ended: its `reward` in the stage's units, and `why`. `seq` is the version of the policy that had
+    learned it.
+    """
 
     seq: int
     reward: float
@@ -180,7 +192,9 @@ class ReceiptSettlement(msgspec.Struct, frozen=True):
 
 
 class ArmScore(msgspec.Struct, frozen=True):
-    """What the posterior said of one arm: expected reward in [0, 1] of its range, its sd as sampled, and P(drawn)."""
+    """Scores of one arm: expected reward in [0, 1] of its range, its standard deviation as sampled, and the probability
+    with which the arm was drawn.
+    """
 
     mean: float
     sd: float
@@ -188,7 +202,9 @@ class ArmScore(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the ledger knows of a decision: enough to recompute it."""
+    """Everything the ledger knows of a decision, enough to recompute it: inputs `x` and `u`, scores and propensities of
+    the arms, outcomes, and how it settled.
+    """
 
     decision_id: uuid.UUID
     seq: int
@@ -229,7 +245,7 @@ class StageReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StagesReply(msgspec.Struct, frozen=True):
-    """The app's stages."""
+    """The stages of the app, as its catalogue declares them."""
 
     app: str
     currency: str
@@ -245,7 +261,9 @@ class ArmReply(msgspec.Struct, frozen=True):
 
 
 class BudgetReply(msgspec.Struct, frozen=True):
-    """A nudge's budget in its present period, in the app's currency. `committed`: spent, or reserved until settled."""
+    """Budget of a nudge in its present period, in the app's currency. `committed`: spent, or reserved until decisions
+    settle.
+    """
 
     nudge: str
     amount: float
@@ -255,7 +273,9 @@ class BudgetReply(msgspec.Struct, frozen=True):
 
 
 class AlarmReply(msgspec.Struct, frozen=True):
-    """Rewards of an arm moved away from what was expected. What was learned before weighs less since."""
+    """Alarm of drift: rewards of an arm moved away from what was expected. What was learned before
+    weighs less since.
+    """
 
     arm: str
     direction: str
@@ -286,7 +306,9 @@ class PoliciesReply(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """`failing` names what does not work now and why. `releases`: by stage, what was approved and decides."""
+    """State of the service. `failing` names what does not work now and why. `releases`: by stage, the approved snapshot
+    that decides.
+    """
 
     status: Literal["ok", "failing"]
     app: str

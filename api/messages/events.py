@@ -1,4 +1,6 @@
-"""What the native API receives and sends about events and journeys."""
+"""Messages of the native protocol about events and journeys. Docstrings of these types are texts of the OpenAPI
+document.
+"""
 
 import datetime as dt
 import uuid
@@ -11,7 +13,8 @@ from bandit.records import Value
 
 
 class EventRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Something a user did. `event`: a name that the catalogue lists. Both ids together say that they are one person.
+    """Something a user did. `event`: a name that the catalogue lists. Both ids together say that they are of one
+    person.
 
     Only properties that the catalogue declares are kept.
     """
@@ -31,7 +34,7 @@ class EventBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EventReply(msgspec.Struct, frozen=True, kw_only=True):
-    """`known`: the catalogue declares it; another one counts as activity only.
+    """What became of an event. `known`: the catalogue declares it; another one counts as activity only.
 
     `credited`, for an event that reports something: the decision of each stage that it is credited to. `not_credited`:
     why it is credited to none, by stage. `notes`: properties that were not kept.
@@ -60,7 +63,7 @@ class EventReplies(msgspec.Struct, frozen=True):
 
 
 class EventCountReply(msgspec.Struct, frozen=True):
-    """How often one kind of event came, and when last."""
+    """How often one kind of event came from the user, and when last."""
 
     count: int
     last_at: dt.datetime
@@ -76,7 +79,9 @@ class ExposureReply(msgspec.Struct, frozen=True):
 
 
 class JourneyReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a user is. `moment` is null for "not now". `eligible`: what a decision without evidence could show."""
+    """Journey of a user now. `moment` is null for "not now". `eligible`: what a decision without
+    evidence could show.
+    """
 
     stage: str
     moment: str | None

@@ -1,4 +1,6 @@
-"""What the routes of releases take and give."""
+"""Messages of the native protocol about releases and the registry. Docstrings of these types are texts of the OpenAPI
+document.
+"""
 
 import datetime as dt
 from typing import Annotated, Literal
@@ -40,7 +42,7 @@ class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ReleaseReply(msgspec.Struct, frozen=True, kw_only=True):
-    """A release as the ledger keeps it."""
+    """A release as the ledger keeps it: what it is, who approved it, when and why, and where a rollback leads."""
 
     number: int
     stage: str
@@ -63,7 +65,9 @@ class ReleasesReply(msgspec.Struct, frozen=True):
 
 
 class RegistryHeartbeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `registry sync` tells health: is the registry there, since when, and what waits to be logged."""
+    """Heartbeat of `registry sync`, shown by health: is the registry reachable, since when, and what waits to be logged
+    there.
+    """
 
     reachable: bool
     since: Aware

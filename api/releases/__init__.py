@@ -1,1 +1,1 @@
-"""Releases: approved policies that the service serves."""
+"""Releases: approved policies that the service serves in place of what it learns."""

@@ -1,4 +1,4 @@
-"""Approved snapshots: what a stage serves instead of what it learns, until the next one.
+"""Approved snapshots: what a stage serves instead of what it learns, until the next release.
 
 The writer thread admits a release: checks it, appends it to the ledger, swaps it in by one assignment. When the service
 starts, the newest are read from the ledger. Whatever is wrong with one, the last good one goes on deciding and health
@@ -29,7 +29,9 @@ _SILENT_SECONDS = 30.0
 
 
 class SyncHeartbeat(NamedTuple):
-    """What `registry sync` last said: whether the registry answers, since when not, what waits to be logged there."""
+    """Heartbeat of `registry sync`: whether the registry answers, since when that holds, and what waits to be logged
+    there. Kept in memory only.
+    """
 
     at: int  # µs, when it said so
     reachable: bool
@@ -42,7 +44,14 @@ class SyncHeartbeat(NamedTuple):
 
 
 class ReleaseService:
-    """`prepared` holds the approved snapshot of each stage that has one: reading it is one reference."""
+    """Releases of one service: the approved snapshot of each stage that has one, ready to decide.
+
+    Guarantees: a release decides only after it was checked (digests, app, stage, declaration) and is durable in the
+    ledger; a release that fails a check changes nothing. Threads: `admit` and `rollback` belong to the writer thread,
+    because they append to the ledger; `record_heartbeat` to the event loop. `prepared` (stage → policy) and `current`
+    (stage → newest release, withdrawals included) are replaced by one assignment, so any thread reads them without a
+    lock. `unfit` says, by stage, why its newest release does not decide.
+    """
 
     def __init__(self, store: Store, catalogue: Catalogue, metrics: Metrics):
         self._store = store
@@ -62,11 +71,15 @@ class ReleaseService:
                 self.unfit[kept.stage] = f"{kept.model} {kept.version} is not served: {error}"
 
     def prepare(self, kept: Release) -> PreparedPolicy | None:
-        """Ready to decide; None for a withdrawal. SnapshotError if it is not what it says, or does not fit."""
+        """Policy of a release, ready to decide; None for a withdrawal. Raises SnapshotError if the release is not what
+        it says, or does not fit what the stage declares now.
+        """
         return prepared_policy(kept, self._app, self._stages)
 
     def same(self, given: Release) -> Release | None:
-        """The stage's current release if it is this one: a repeated request changes nothing."""
+        """Current release of the stage if it is this one (model, version, sha256 and time of approval), so that a
+        repeated request changes nothing; None otherwise.
+        """
         mine = self.current.get(given.stage)
         if mine is None:
             return None
@@ -74,7 +87,10 @@ class ReleaseService:
         return mine if named == (given.model, given.version, given.sha256, given.approved_at) else None
 
     def admit(self, given: Release) -> Release:
-        """Check, append, serve: in the writer thread. InvalidRequest says what is wrong with it."""
+        """Release as the ledger keeps it, once it decides: checked, appended, swapped in. Called in the writer thread.
+        A repeated one is answered with the first. Raises InvalidRequest, which says what is wrong with it, and the
+        ledger's Unavailable.
+        """
         again = self.same(given)
         if again is not None:
             return again
@@ -90,11 +106,12 @@ class ReleaseService:
         return kept
 
     def rollback(self, stage: str, to: str | None, by: str, at: int, why: str, now: int) -> Release:
-        """Go back to a version that the ledger holds, in the writer thread; at once, and without a registry.
+        """Go back to a version that the ledger holds: at once, and without a registry. Called in the writer thread;
+        returns the release that this appends.
 
-        to: the version, "" for what is learned live, None for what decided before the present one was promoted.
-        InvalidRequest if there is no such release, or if it does not fit the catalogue of today. Asking again with the
-        same `by`, `at` and `why` changes nothing.
+        `to` is the version, "" for what is learned live, None for what decided before the present one was promoted;
+        `at` and `now` are µs since 1970. Asking again with the same `by`, `at` and `why` changes nothing. Raises
+        InvalidRequest if there is no such release, or if it does not fit the catalogue of today.
         """
         history = self._store.releases(stage)
         last = history[-1] if history else None
@@ -121,7 +138,9 @@ class ReleaseService:
         self._metrics.release.labels(kept.stage).set(kept.seq if live is not None else 0)
 
     def history(self) -> list[tuple[Release, str]]:
-        """Every release, in order, and the version that a rollback from it leads to."""
+        """Every release of the app, in order, each with the version that a rollback from it leads to ("" for what is
+        learned live). Read from the ledger at each call.
+        """
         every, back = self._store.releases(), dict[int, str]()
         for stage in {kept.stage for kept in every}:
             mine = [kept for kept in every if kept.stage == stage]
@@ -129,7 +148,9 @@ class ReleaseService:
         return [(kept, back[kept.seq]) for kept in every]
 
     def failing(self, now: int) -> dict[str, str]:
-        """What does not work now and why; decisions and learning go on all the same."""
+        """Reasons why something about releases does not work at `now` (µs since 1970), by name: a stage's release, the
+        registry, what it names. Health shows them; decisions and learning go on all the same.
+        """
         found = {f"release {stage}": why for stage, why in self.unfit.items()}
         word = self.word
         if word is None:
@@ -142,7 +163,7 @@ class ReleaseService:
         return found | {f"registry {stage}": why for stage, why in word.refused.items()}
 
     def record_heartbeat(self, word: SyncHeartbeat) -> None:
-        """What `registry sync` says."""
+        """Keep the latest heartbeat of `registry sync`, and show it in the metrics. Called by `POST /v1/registry`."""
         self.word = word
         self._metrics.registry_up.set(word.reachable)
         self._metrics.backlog.set(word.backlog)
@@ -150,7 +171,10 @@ class ReleaseService:
 
 
 def prepared_policy(kept: Release, app: str, stages: Mapping[str, Stage]) -> PreparedPolicy | None:
-    """A release ready to decide in an app; None for a withdrawal. SnapshotError if it is not what it says, or does not
+    """Policy of a release, ready to decide in an app; None for a withdrawal. A pure function of the release and of the
+    stages that are declared.
+
+    Raises SnapshotError if its bytes are not those that were approved, it is of another app or stage, or it does not
     fit what the stage declares.
     """
     if not kept.version:
@@ -166,11 +190,13 @@ def prepared_policy(kept: Release, app: str, stages: Mapping[str, Stage]) -> Pre
 
 
 def past(kept: Release, spec: Stage) -> PreparedPolicy:
-    """A release as it decided under `spec`. SnapshotError."""
+    """Policy of a release as it decided under the declaration `spec`, to recompute a recorded decision. Raises
+    SnapshotError if its bytes cannot be read or do not fit.
+    """
     snapshot = unpack({"policy.json": kept.policy, "posterior.npz": kept.posterior})
     return release.prepare(snapshot, spec)._replace(release=kept.seq)
 
 
 def iso(microseconds: int) -> str:
-    """A time as people read it."""
+    """Time as people read it, UTC with a Z and whole seconds, from microseconds since 1970."""
     return dt.datetime.fromtimestamp(microseconds / 1e6, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,1 +1,1 @@
-"""One file for each protocol: it translates the protocol's words to ours, and our errors to its error shape."""
+"""Routes, one file for each protocol: it translates the protocol's words to ours, and our errors to its error shape."""

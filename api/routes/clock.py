@@ -1,4 +1,4 @@
-"""The clock of a service that was started with `--clock driven`. Other services have no such route."""
+"""Routes of a driven clock, `/v1/clock`: only a service that was started with `--clock driven` has them."""
 
 from typing import Annotated, Any
 
@@ -28,11 +28,11 @@ _ADVANCE = BodyShape(Advance)
 
 
 def routes(clock: DrivenClock) -> list[HTTPRouteHandler]:
-    """The handlers of one clock."""
+    """Route handlers of one driven clock: read it, and advance it (scope `admin`)."""
 
     @get("/v1/clock", summary="Simulated time", opt={"scope": "read"}, tags=["trials"])
     async def now() -> ClockReply:
-        """Only where `serve --clock driven` runs."""
+        """Simulated time, in µs since 1970. Only a service that runs with `--clock driven` has this route."""
         return ClockReply(clock())
 
     @post(
@@ -45,7 +45,7 @@ def routes(clock: DrivenClock) -> list[HTTPRouteHandler]:
         tags=["trials"],
     )
     async def advance(request: Request[Any, Any, Any]) -> ClockReply:
-        """Nothing else moves it."""
+        """Advance simulated time, and answer what it is then. It moves in no other way."""
         return ClockReply(clock.advance((await read(request, _ADVANCE)).microseconds))
 
     return [now, advance]

@@ -1,4 +1,4 @@
-"""GO Feature Flag's data collector: what OpenFeature's `track()` sends with its providers.
+"""Route of GO Feature Flag's data collector: what OpenFeature's `track()` sends with its providers.
 
 A tracking event is an event of the user; one that cannot be used is dropped and counted, the others are taken. What
 else a provider collects (which flags it evaluated) shows nothing, and is ignored: evaluating is not showing.
@@ -40,7 +40,7 @@ _BODY = BatchEnvelope(_TrackingBody, "events")
 
 
 def routes(events: EventService, metrics: Metrics) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handler of one service's collector. Events are durable before it answers how many were taken."""
 
     @post(PATH, status_code=200, request_max_body_size=_BODY_BYTES, opt={"scope": "events"}, include_in_schema=False)
     async def collect(request: Request[Any, Any, Any]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The native JSON API of events and journeys, under /v1."""
+"""Routes of the native protocol for events and journeys, under /v1."""
 
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -20,7 +20,9 @@ _BATCH_BYTES = 4_000_000
 
 
 def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service: report events, look up a user's journey, list reports that are credited to
+    nothing. `catalogue` supplies the OpenAPI example.
+    """
 
     @post(
         "/v1/events",
@@ -49,7 +51,9 @@ def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]
         tags=["look up"],
     )
     async def journey(user_id: FromPath[str]) -> JourneyReply:
-        """Stage, moment and why, what is known, and what may be shown now. Ids are percent-encoded: a/b is a%2Fb."""
+        """Stage, moment and why, what is known of the user, and what may be shown now. Ids are percent-encoded: a/b is
+        a%2Fb.
+        """
         try:
             return events.journey(unquote(user_id, errors="strict"))
         except UnicodeDecodeError:
@@ -66,7 +70,9 @@ def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]
     async def uncredited(
         limit: Annotated[int, Parameter(ge=1, le=1000)] = 100, reason: FromQuery[str | None] = None
     ) -> UncreditedReply:
-        """Refunds of unknown orders, amounts that cannot be read, rewards without a decision: newest first, and why."""
+        """Refunds of unknown orders, amounts that cannot be read, rewards without a decision: newest first, each with
+        its reason.
+        """
         return events.uncredited(limit, reason)
 
     return [report, uncredited, journey]

@@ -1,4 +1,4 @@
-"""For operators: is it up, can it take traffic, what does it count. No key needed, nothing secret told."""
+"""Routes for operators: liveness, readiness and Prometheus metrics. They need no key and tell nothing secret."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,11 +10,11 @@ from api.metrics import Metrics
 
 
 def routes(health: Callable[[], Awaitable[Health]], metrics: Metrics) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service. `health` computes the state of its parts at each request."""
 
     @get("/health/live", summary="Is the process up", opt={"public": True}, security=[{}], tags=["operate"])
     async def live() -> dict[str, str]:
-        """200 while it answers at all."""
+        """200 while the process answers at all."""
         return {"status": "ok"}
 
     @get("/health/ready", summary="Can it decide and record", opt={"public": True}, security=[{}], tags=["operate"])

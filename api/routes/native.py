@@ -1,4 +1,6 @@
-"""The native JSON API under /v1."""
+"""Routes of the native protocol for decisions, outcomes and look-ups, under /v1. Bodies are decoded strictly, errors
+are RFC 9457 problem details.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -39,7 +41,7 @@ _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind
 
 
 def routes(service: DecisionService) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots."""
     return [*_deciding(service), *_reporting(service), *_looking_up(service)]
 
 
@@ -124,7 +126,7 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         tags=["look up"],
     )
     async def receipt(decision_id: FromPath[UUID]) -> Receipt:
-        """What it was computed from, every propensity, and what became of it."""
+        """What the decision was computed from, every propensity, and what became of it."""
         return await service.receipt(decision_id)
 
     @get(
@@ -135,7 +137,7 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         tags=["look up"],
     )
     async def stages() -> StagesReply:
-        """Stages, features, nudges, rewards, windows."""
+        """Stages of the app with their features, nudges, rewards and attribution windows."""
         return service.stages()
 
     @get(
@@ -146,7 +148,9 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         tags=["look up"],
     )
     async def policies(wait: FromQuery[bool] = False) -> PoliciesReply:
-        """Version, arms, counts and means. `wait=true` answers after all that matured so far was learned."""
+        """Live policy of every stage: version, arms, counts and means. `wait=true` answers after all that matured so
+        far was learned.
+        """
         return await service.policies(wait=wait)
 
     @get(
@@ -158,7 +162,7 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         tags=["look up"],
     )
     async def snapshot(stage: FromPath[str]) -> Response[bytes]:
-        """policy.json and posterior.npz in one archive; no pickle."""
+        """The live policy of a stage: policy.json and posterior.npz in one archive; no pickle."""
         return Response(to_zip(service.snapshot(stage)), media_type="application/zip")
 
     return [receipt, stages, policies, snapshot]

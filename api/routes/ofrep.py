@@ -1,4 +1,4 @@
-"""OpenFeature's remote evaluation protocol (OFREP): stages as flags. `flags` says what they are.
+"""Routes of OpenFeature's remote evaluation protocol (OFREP): stages as flags, as `api.decisions.flags` makes them.
 
 Errors have one body everywhere, `{key, errorCode, errorDetails}`: all three fields, because clients differ in which of
 them they need. Nobody retries: what fails here becomes the default in the caller's code.
@@ -44,7 +44,9 @@ class _UnreadableError(Exception):
 
 
 def routes(flags: Flags, metrics: Metrics) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service: evaluate one flag, or all of them. The bulk answer has an ETag; an unchanged one
+    is answered 304.
+    """
 
     @post(_FLAGS + "/{key:str}", status_code=200, opt={"scope": "decide"}, include_in_schema=False)
     async def one(request: Ask, key: FromPath[str]) -> Response[bytes]:
@@ -70,7 +72,9 @@ def routes(flags: Flags, metrics: Metrics) -> list[HTTPRouteHandler]:
 
 
 def refusal(request: Ask, error: Exception) -> Response[bytes]:
-    """Any error in OFREP's shape."""
+    """Response to any error on a path of OFREP, in its shape, routing errors included. Overloaded is 429, because
+    clients then wait instead of asking again at once.
+    """
     key = request.scope["path"].removeprefix(_FLAGS).strip("/")
     status, content, headers = _failure(error, unquote(key))
     return _answer(status, content, headers)

@@ -1,8 +1,10 @@
-"""Azure Personalizer's rank, reward and activate, and their multi-slot forms, under every path its clients call.
+"""Routes of Azure Personalizer: rank, reward and activate, and their multi-slot forms, under every path its clients
+call.
 
 A loop is a stage whose policy is "shared": its name stands before /personalizer in the client's endpoint, or with the
 key. Success is 201 for a ranking and 204 for the rest, exactly: clients refuse anything else, and ignore fields that
-they do not know. Errors are theirs, by the version of the path; `paths` rewrites those.
+they do not know. Errors are in Personalizer's shape, by the version of the path; `api.http.protocol_paths` rewrites the
+paths.
 """
 
 import logging
@@ -94,7 +96,9 @@ _REWARDS = BatchEnvelope(_SlotRewards, "reward")
 
 
 def routes(ranking: Ranking, catalogue: Catalogue, own: Own, metrics: Metrics) -> list[HTTPRouteHandler]:
-    """The handlers of one service. `own`: the loop that a request's key stands for, "" if none."""
+    """Route handlers of one service. `own`: the loop that a request's key stands for, "" if none; it is asked where the
+    path names no loop.
+    """
 
     def named(request: Ask, loop: str) -> str:
         return ranking.loop(unquote(loop) if loop != NO else own(request) or None)
@@ -210,7 +214,9 @@ def _post(path: str, status: int, scope: str) -> post:
 
 
 def refusal(request: Ask, error: Exception) -> Response[bytes]:
-    """Any error in Personalizer's shape."""
+    """Response to any error on a path of Personalizer, in the shape and with the codes of the path's version, routing
+    errors included.
+    """
     _, _, _, version, *rest = [*request.scope["path"].split("/"), "", "", "", ""]
     operation = "/".join(part for part in rest if part)
     status, code, message, headers = _told(error, operation)

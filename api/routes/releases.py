@@ -1,4 +1,6 @@
-"""Approved snapshots: released by `registry sync`, listed for anybody who reads; and what the sync tells health."""
+"""Routes of releases: approved snapshots are released by `registry sync` and listed for anybody who may read; the sync
+also tells health of the registry here.
+"""
 
 import asyncio
 from functools import partial
@@ -35,7 +37,9 @@ _HEARD = {"reachable": True, "since": "2026-01-01T00:00:00Z"}
 
 
 def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service: release, roll back, list, and the heartbeat of `registry sync`. What changes what
+    decides runs in the worker's thread.
+    """
 
     def _after(kept: Release) -> ReleaseReply:
         return next(_released(one, back) for one, back in worker.releases.history() if one.seq == kept.seq)
@@ -50,7 +54,9 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         tags=["release"],
     )
     async def release(request: Ask, stage: FromPath[str]) -> ReleaseReply:
-        """Checked, kept in the ledger, then served by the next decision. Repeating it changes nothing."""
+        """The snapshot is checked, kept in the ledger, then served by the next decision. Repeating the request changes
+        nothing.
+        """
         given = await read(request, _RELEASE)
         catalogue.stage(stage)
         kept = await worker.admit(
@@ -80,7 +86,9 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         tags=["release"],
     )
     async def rollback(request: Ask, stage: FromPath[str]) -> ReleaseReply:
-        """At once, from the bytes in the ledger; no registry is asked. Repeated with its time, it changes nothing."""
+        """Takes effect at once, from the bytes in the ledger; no registry is asked. Repeating the request with its
+        `approved_at` changes nothing.
+        """
         given = await read(request, _ROLLBACK)
         catalogue.stage(stage)
         now = clock()
@@ -97,7 +105,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         sync_to_thread=True,
     )
     def listed() -> ReleasesReply:
-        """Append-only: what decided from when on, who approved it, and why."""
+        """Append-only list: what decided from when on, who approved it, and why."""
         return ReleasesReply([_released(kept, back) for kept, back in worker.releases.history()])
 
     @post(
@@ -110,7 +118,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         tags=["release"],
     )
     async def heard(request: Ask) -> dict[str, str]:
-        """Kept in memory: health and metrics show it, nothing waits for it."""
+        """The heartbeat is kept in memory: health and metrics show it, nothing waits for it."""
         word = await read(request, _WORD)
         since = microseconds(word.since)
         told = (word.detail, word.every, word.backlog, word.dropped, word.refused)

@@ -1,7 +1,7 @@
-"""Segment's HTTP tracking API, as its SDKs and RudderStack's speak it.
+"""Routes of Segment's HTTP tracking API, as its SDKs and RudderStack's speak it.
 
-A batch is all or nothing on the wire, so one message that cannot be used is dropped and counted, not answered.
-Bodies are read as bytes, inflated if they say gzip, and parsed as JSON whatever their content type says.
+A batch is all or nothing on the wire, so one message that cannot be used is dropped and counted, not answered with an
+error. Bodies are read as bytes, inflated if they say gzip, and parsed as JSON whatever their content type says.
 """
 
 import base64
@@ -60,7 +60,7 @@ _ENVELOPE = BatchEnvelope(_Envelope, "batch")
 
 
 class RefusedError(Exception):
-    """What a client is told: status, code and message."""
+    """Refusal of a whole call, as the client is told: HTTP status, code and message in Segment's shape."""
 
     def __init__(self, status: int, code: str, message: str):
         self.status, self.code, self.message = status, code, message
@@ -68,7 +68,9 @@ class RefusedError(Exception):
 
 
 def routes(events: EventService, gate: AccessControl | None, metrics: Metrics) -> list[HTTPRouteHandler]:
-    """The handlers of one service. `gate` None: no key is needed."""
+    """Route handlers of one service: batches, and the six single calls under their long and short paths. `gate` None:
+    no key is needed. Keys are checked here, because Segment's clients send them in ways of their own.
+    """
 
     async def taken(sent: Sequence[ReceivedEvent | InvalidRequest]) -> Response[bytes]:
         return _answer(200, _summary(sent, await events.take(sent)))
@@ -131,7 +133,9 @@ def _summary(
 
 
 def refusal(_: Ask, error: Exception) -> Response[bytes]:
-    """Any error in Segment's shape: clients need `code` and `message`, and drop or repeat by the status."""
+    """Response to any error on a path of Segment, in its shape: clients need `code` and `message`, and drop or repeat
+    messages by the status.
+    """
     headers = {}
     if isinstance(error, RefusedError):
         status, code, message = error.status, error.code, error.message

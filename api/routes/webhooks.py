@@ -1,4 +1,4 @@
-"""For operators: webhooks that were given up, and another try."""
+"""Routes of webhooks for operators: messages that were given up, and another try."""
 
 import asyncio
 import datetime as dt
@@ -15,7 +15,7 @@ from api.webhooks.dispatcher import WebhookDispatcher
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that an endpoint did not take. `event`: the CloudEvent."""
+    """Message that an endpoint did not take after all its attempts. `event`: the CloudEvent."""
 
     endpoint: str
     id: str
@@ -26,20 +26,20 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
-    """The oldest of `count`."""
+    """The oldest dead letters, of `count` in all."""
 
     count: int
     dead_letters: list[DeadLetter]
 
 
 class RetryReply(msgspec.Struct, frozen=True):
-    """How many are tried again."""
+    """How many dead letters are tried again."""
 
     revived: int
 
 
 def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
-    """The handlers of one service."""
+    """Route handlers of one service's webhooks: list the dead letters (scope `read`), revive them (scope `admin`)."""
 
     @get(
         "/v1/webhooks/dead-letters",
@@ -49,7 +49,7 @@ def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
         tags=["operate"],
     )
     async def dead(limit: Annotated[int, QueryParameter(ge=0, le=1000)] = 100) -> DeadLetters:
-        """What each endpoint did not take after all its attempts."""
+        """Messages that an endpoint did not take after all its attempts, oldest first."""
         letters = await asyncio.to_thread(sending.dead)
         return DeadLetters(
             len(letters),
@@ -75,7 +75,7 @@ def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
         tags=["operate"],
     )
     async def retry(endpoint: FromQuery[str | None] = None) -> RetryReply:
-        """From the first attempt on; of one endpoint or of all."""
+        """Dead letters of one endpoint, or of all, begin again with their first attempt."""
         return RetryReply(await sending.again(endpoint))
 
     return [dead, retry]

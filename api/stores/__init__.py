@@ -1,4 +1,4 @@
-"""Where the ledger lives. `open_store` picks the store for a URL; all of them pass one contract suite."""
+"""Ledger stores: `open_store` picks the store of a URL, SQLite or memory. All of them pass one contract suite."""
 
 import importlib.metadata
 from pathlib import Path
@@ -15,8 +15,9 @@ _FILE = "sqlite:///"
 
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
-    """`sqlite:///FILE` or `memory://`. LedgerError for anything else, when another process owns the file, or when
-    a policy that it names is not installed.
+    """Store that a URL names, opened: `sqlite:///FILE` or `memory://`. `read_only` opens a file that a running service
+    may own. Raises LedgerError for another URL, for a file that is no ledger, and when another process
+    owns it; PolicyError if a policy that it names is not installed.
     """
     registry.search(importlib.metadata.entry_points)
     if url == "memory://":
@@ -27,7 +28,9 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
 
 
 def file_of(url: str) -> Path:
-    """The file of a store. LedgerError if it has none."""
+    """Path of a SQLite store's file, for commands that copy or restore it. Raises LedgerError for a store that is not
+    in a file.
+    """
     if not url.startswith(_FILE) or len(url) == len(_FILE):
         raise LedgerError(f"store {url!r} is no file: use sqlite:///FILE")
     return Path(url.removeprefix(_FILE))

@@ -1,4 +1,6 @@
-"""Admission: what is new, what is a duplicate, what contradicts. Pure; the same rules in every store."""
+"""Admission of decisions and outcomes to a ledger: what is new, what is a duplicate, what contradicts. Pure functions;
+the same rules in every store.
+"""
 
 import math
 import uuid
@@ -17,7 +19,9 @@ SKEW = 300_000_000  # µs that a client's clock may differ from ours
 
 
 class AdmissionPlan(NamedTuple):
-    """What one transaction has to write."""
+    """Plan of what one transaction has to write: new decisions with their numbers, new outcomes, and the numbers of
+    decisions whose reward is final before their window ends.
+    """
 
     decisions: list[tuple[int, Decision]]
     outcomes: list[Outcome]
@@ -32,9 +36,12 @@ def admit(
     known: Mapping[uuid.UUID, DecisionRecord],
     next_seq: int,
 ) -> tuple[AdmissionPlan, list[RecordedDecision], list[OutcomeReceipt]]:
-    """Decide what is new, what is a duplicate, what contradicts. Pure; in the order given.
+    """Plan of what to write, with the result of each decision and the receipt of each outcome, in the order given.
+    Pure; called by `record` of a store within its transaction.
 
-    The rules of an outcome are those its decision was made under, whatever the catalogue says by now.
+    `known`: the ledger's records of the ids concerned; `next_seq`: the number of the next decision; `now` in µs since
+    1970. The rules of an outcome are those its decision was made under (`specs`, by digest), whatever the catalogue
+    says by now.
     """
     plan, kept, noted = AdmissionPlan([], [], []), [], []
     ledger = dict(known)
@@ -63,7 +70,9 @@ def admit(
 
 
 def outside(stage: Stage, outcome: Outcome) -> tuple[str, ...]:
-    """What to say of a reward that the declared range does not hold."""
+    """Notes on a reward whose value the stage's declared range does not hold, and which counts as the nearest value
+    inside; empty for any other outcome.
+    """
     spec = stage.reward
     if outcome.kind != "reward" or outcome.value is None or spec.min <= outcome.value <= spec.max:
         return ()
@@ -78,7 +87,9 @@ def _is_final(specs: Mapping[str, Stage], found: DecisionRecord) -> bool:
 
 
 def finite(settlements: Sequence[Settlement]) -> None:
-    """LedgerError if a number is not one: SQLite would keep NaN as NULL, and no sum survives either."""
+    """Check that rewards and learning sites of settlements are finite. Raises LedgerError if one is not: SQLite would
+    keep NaN as NULL, and no sum survives it either.
+    """
     for s in settlements:
         if not all(map(math.isfinite, (s.reward, s.tau, s.nu))):
             raise LedgerError(f"the settlement of decision number {s.decision_seq} is not finite")

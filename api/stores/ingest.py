@@ -1,4 +1,4 @@
-"""Taking events in, the same way in every store: what is new, who a user is, the journey, and what was reported.
+"""Ingestion of events, the same in every store: what is new, who a user is, the journey, and what was reported.
 
 A store supplies rows inside one transaction; everything here runs within it, so events, journeys and the outcomes that
 events report become durable together.
@@ -24,66 +24,83 @@ Link = tuple[int, str, bytes]  # when it was said, in which event, the owner
 
 
 class EventRows(Protocol):
-    """Rows of one store, inside one transaction."""
+    """Rows of events, links, journeys and credits of one store, inside one transaction. Each store implements it;
+    `ingest` and `person` read and write through it, so that both stores take events in by the same rules.
+
+    User ids are keyed hashes; times are µs since 1970. Whoever calls holds the transaction, and uses the object only
+    within it.
+    """
 
     def known(self, ids: Sequence[str]) -> dict[str, Event]:
-        """Events of these ids that are recorded."""
+        """Events of these ids that are recorded, by id; ids that are not recorded are left out."""
         ...
 
     def append(self, events: Sequence[tuple[Event, bool]]) -> None:
-        """Record events; True marks those that report something."""
+        """Append new events; True marks those that report something, which `events(reporting=True)` finds again. Ids
+        are new.
+        """
         ...
 
     def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
-        """All events under these ids, or those that report something."""
+        """Events under these users' ids, in no particular order: all of them, or those that report something."""
         ...
 
     def links(self, alias: bytes) -> list[Link]:
-        """Every link of an alias, one for each owner."""
+        """Every link of an alias (time, event, owner), one for each owner that an event named."""
         ...
 
     def link(self, alias: bytes, link: Link) -> None:
-        """Record a link, in place of a later one to the same owner."""
+        """Record a link of an alias, in place of a later one to the same owner: the earliest counts."""
         ...
 
     def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
-        """To whom those of the ids belong that are aliases."""
+        """Owners of those of the ids that are aliases, by alias: one step towards the root."""
         ...
 
     def own(self, alias: bytes, owner: bytes) -> None:
-        """Keep to whom an alias belongs now."""
+        """Keep to whom an alias belongs now, in place of an earlier owner."""
         ...
 
     def aliases(self, owner: bytes) -> list[bytes]:
-        """Ids that belong to this one."""
+        """Ids that belong to this owner directly: one step away from the root."""
         ...
 
     def states(self, roots: Collection[bytes]) -> dict[bytes, JourneyState]:
-        """The journeys kept under these roots."""
+        """Folded journeys that are kept under these roots, by root; roots without one are left out."""
         ...
 
     def keep(self, states: Mapping[bytes, JourneyState | None]) -> None:
-        """Keep journeys, or forget those that are None."""
+        """Keep folded journeys by root, in place of those kept before; forget those that are None, because their root
+        belongs to another now.
+        """
         ...
 
     def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
-        """Decisions of these users whose window was open at `since` or later, without those that were "not now"."""
+        """Decisions of these users whose window was open at `since` (µs) or later, without those that were "not now":
+        what events may be credited to.
+        """
         ...
 
     def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
-        """(event, stage) → what was credited; final at `now` if the decision is settled or its window is over."""
+        """State of each credit of these events, by (event, stage); final if the decision is settled, or its window is
+        over at `now` (µs).
+        """
         ...
 
     def credit(self, rows: Sequence[CreditedOutcome]) -> None:
-        """Remember credits, and those that were voided; the last one of an event and a stage counts."""
+        """Keep credits, and those that were voided (without an outcome); the last one of an event and a
+        stage counts.
+        """
         ...
 
     def missed(self, events: Sequence[str]) -> dict[tuple[str, str], UncreditedReport]:
-        """(event, stage) → why it is credited to nothing."""
+        """Reports of these events that are credited to nothing, by (event, stage), with the reason."""
         ...
 
     def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
-        """Remember reports that are credited to nothing, in place of earlier reasons, and forget those of `gone`."""
+        """Keep reports that are credited to nothing, in place of earlier reasons, and forget those of `gone` (event,
+        stage).
+        """
         ...
 
 
@@ -91,7 +108,9 @@ Record = Callable[[Sequence[Outcome]], list[OutcomeReceipt]]
 
 
 def roots_of(rows: EventRows, users: Iterable[bytes]) -> dict[bytes, bytes]:
-    """Where following owners from each user ends; the smallest id where it goes round in a circle."""
+    """Root of each user: where following owners ends; the smallest id where owners go round in a circle. One query for
+    each step of the longest chain, whatever the number of users.
+    """
     owners: dict[bytes, bytes | None] = {}
     look = set(users)
     starts = tuple(look)
@@ -112,12 +131,12 @@ def _end(owners: Mapping[bytes, bytes | None], user: bytes) -> bytes:
 
 
 def root_of(rows: EventRows, user: bytes) -> bytes:
-    """The root of one user."""
+    """Root of one user: the id under which the journey of the user is kept."""
     return roots_of(rows, [user])[user]
 
 
 def family(rows: EventRows, root: bytes) -> frozenset[bytes]:
-    """Every id that leads to the root, itself included."""
+    """Ids that lead to the root, the root itself included: all that is known to be one person."""
     found, look = {root}, [root]
     while look:
         new = set(rows.aliases(look.pop())) - found
@@ -134,8 +153,11 @@ def ingest(
     record: Record,
     users: Collection[bytes] = (),
 ) -> IngestResult:
-    """Record what is new of `events`, move journeys on, and record what the events report by `record`. `users`: people
-    whose reports are attributed anew.
+    """Ingest events inside a transaction: record what is new, move journeys on, and record what the events report by
+    `record`. Called by `ingest` of a store. `now` in µs since 1970.
+
+    `users` are people whose decisions have changed, so that what they reported is attributed anew. Returns what became
+    of each event, and all that followed from them.
     """
     taken, fresh = _admit(rows, events)
     rows.append([(event, event.name in rules.outcomes) for event in fresh])

@@ -1,1 +1,1 @@
-"""Webhooks: endpoints, messages, delivery with retries."""
+"""Webhooks: endpoints and their messages (`config`), and delivery with retries (`dispatcher`)."""

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of what, the CloudEvents that tell it, and their signature.
+"""Webhook configuration: endpoints, the CloudEvents that they are sent, and their signature.
 
 Events are CloudEvents 1.0 in structured JSON. They are signed as Standard Webhooks are, so that receivers can verify
 them with a library they may have: HMAC-SHA256 over "id.timestamp.body".
@@ -42,8 +42,10 @@ _PREFIX = "whsec_"
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who is told. `secret`: whsec_ and base64; or `secret_env`, the variable that holds it. `attempts`: then it is a
-    dead letter.
+    """Webhook endpoint as the file declares it: address, secret, and the kinds of events that it is sent.
+
+    `secret`: whsec_ and base64; or `secret_env`, the environment variable that holds it. After `attempts` (a message is
+    then a dead letter) nothing more is tried; `timeout` is in seconds.
     """
 
     url: str
@@ -55,7 +57,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def key(self) -> bytes:
-        """What signs."""
+        """Bytes that sign the endpoint's messages. Raises ValueError if the secret is no base64."""
         text = self.secret or os.environ.get(self.secret_env, "")
         return base64.b64decode(text.removeprefix(_PREFIX), validate=True)
 
@@ -65,14 +67,18 @@ class _WebhookFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WebhookMessage(NamedTuple):
-    """One event, ready to be sent. `id` is the same whenever it is made again."""
+    """CloudEvent ready to be sent: its id, which is the same whenever the event is made again so that receivers can
+    drop repetitions, and its JSON.
+    """
 
     id: str
     body: bytes
 
 
 def load(path: Path) -> dict[str, Endpoint]:
-    """The endpoints in a file. CatalogueError lists what is wrong with it."""
+    """Endpoints in a TOML file by name, checked; read when a service starts and when it reloads. Raises CatalogueError
+    with every mistake, also for a file that cannot be read.
+    """
     mistakes: list[Problem] = []
     try:
         file = decode(tomllib.loads(decoded(path.read_bytes(), str(path))), _WebhookFile, "", mistakes)
@@ -87,7 +93,9 @@ def load(path: Path) -> dict[str, Endpoint]:
 
 
 def create(path: Path, name: str, url: str, events: list[Kind]) -> str:
-    """Append an endpoint to the file; its secret. CatalogueError if it cannot be used."""
+    """Append an endpoint to the file and return its new secret (256 random bits), which the file keeps too. For
+    `journey-bandit webhooks new`. Raises CatalogueError if the name is taken, or the address cannot be used.
+    """
     secret = _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     mistakes = list(_check(name, Endpoint(url=url, secret=secret)))
     if path.exists() and name in load(path):
@@ -119,7 +127,9 @@ def _check(name: str, endpoint: Endpoint) -> Iterator[Problem]:
 
 
 def signed(key: bytes, message: WebhookMessage, seconds: int) -> dict[str, str]:
-    """The headers of one attempt, made at `seconds` since 1970."""
+    """HTTP headers of one attempt to send a message, made at `seconds` since 1970: Standard Webhooks' id, timestamp and
+    signature.
+    """
     content = f"{message.id}.{seconds}.".encode() + message.body
     signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
     return {
@@ -131,7 +141,9 @@ def signed(key: bytes, message: WebhookMessage, seconds: int) -> dict[str, str]:
 
 
 def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessage:
-    """A decision is on disk."""
+    """Message that a decision is on disk: nudge, propensities of the eligible arms, policy, and the user's hash. `spec`
+    is the declaration it was made under.
+    """
     d = found.decision
     arms = d.arms(spec.arms)
     nudge, other = spec.nudges.get(d.arm), "action" if spec.has_request_actions else "none"
@@ -153,7 +165,9 @@ def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessag
 
 
 def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
-    """A decision has settled."""
+    """Message that a decision has settled: its reward in the stage's units, why, whether it was learned, and the
+    outcomes behind it.
+    """
     d, done = found.decision, found.settlement
     assert done is not None  # noqa: S101 - only settled decisions are asked for
     data = {
@@ -173,13 +187,17 @@ def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
 
 
 def drift_alarm(app: str, stage: str, number: int, alarm: DriftAlarm) -> WebhookMessage:
-    """Rewards of an arm moved away from what was expected."""
+    """Message that rewards of an arm moved away from what was expected; `number` counts the stage's alarms from 0 and
+    is part of the id.
+    """
     data = {"stage": stage, "nudge": alarm.arm, "direction": alarm.direction, "through_version": alarm.through}
     return _event(app, "drift", f"drift:{stage}:{number}:{alarm.through}", stage, alarm.at, data)
 
 
 def promoted(app: str, stage: str, decision: int, before: Stage, after: Stage, at: int) -> WebhookMessage:
-    """Another policy decides at a stage, from a decision of the ledger on."""
+    """Message that another policy decides at a stage, from decision number `decision` of the ledger on: the declared
+    policy before and after. `at` in µs since 1970.
+    """
     data = {
         "stage": stage,
         "from_decision": decision,
@@ -190,7 +208,9 @@ def promoted(app: str, stage: str, decision: int, before: Stage, after: Stage, a
 
 
 def released(app: str, before: Release | None, after: Release) -> WebhookMessage:
-    """An approved version decides at a stage; with none, what is learned here decides again."""
+    """Message that an approved version decides at a stage; with none, what is learned here decides again. Who approved
+    it and why is in it.
+    """
     data = {
         "stage": after.stage,
         "release": after.seq,

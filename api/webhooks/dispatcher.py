@@ -1,8 +1,9 @@
-"""Sending webhooks: a thread for each endpoint, which nobody waits for.
+"""Webhook dispatcher: a sending thread for each endpoint, which nobody waits for.
 
-The ledger is the outbox. Each endpoint has a place in it, kept in the ledger too; what was made since is sent in order,
-then the place is moved. A message that was refused is kept as a letter with the time of its next attempt, and its place
-is passed. So every message is sent at least once, whatever is restarted; one that came may come again, with its id.
+The ledger is the outbox. Each endpoint has a cursor in it, kept in the ledger too; what was made since is sent in
+order, then the cursor is moved. A message that was refused is kept as a delivery with the time of its next attempt, and
+the cursor passes it. So every message is sent at least once, whatever is restarted; one that came may come again, with
+its id.
 """
 
 import asyncio
@@ -47,7 +48,14 @@ _POLL = 0.2  # seconds between looks at the ledger
 
 
 class WebhookDispatcher:
-    """All endpoints of one service."""
+    """Dispatcher of one service's webhooks: it starts, stops and replaces the senders of its endpoints.
+
+    Guarantees: every message of a kind that an endpoint wants is sent until the endpoint takes it or its attempts are
+    used up; messages of one kind are first sent in the order of the ledger; a slow or failing endpoint delays neither
+    decisions nor other endpoints. Threads: senders read the ledger, and write to it only through the worker's thread;
+    `start`, `stop` and `replace` block, and are called one at a time: before or after the app serves, or in another
+    thread than the event loop's; `again` is called in the event loop.
+    """
 
     def __init__(
         self,
@@ -66,17 +74,23 @@ class WebhookDispatcher:
         self._senders = {name: EndpointSender(name, endpoint, *self._around) for name, endpoint in endpoints.items()}
 
     def start(self) -> None:
-        """Begin to send, what is made from now on; the worker runs."""
+        """Start to send what is made from now on, and what endpoints have not been sent since their cursors. The worker
+        must run: cursors are written by its thread.
+        """
         for sender in self._senders.values():
             sender.begin()
             sender.start()
 
     def stop(self) -> None:
-        """Give up what is being sent: it will be sent again."""
+        """Stop all senders. What is being sent is given up, and will be sent again; waits up to five
+        seconds for each.
+        """
         _deadline(self._senders.values())
 
     def replace(self, endpoints: Mapping[str, Endpoint]) -> None:
-        """Send to these from now on. One that is the same goes on, one that is new or came back begins at its place."""
+        """Send to these endpoints from now on. One that is unchanged goes on; one that is new begins now; one that came
+        back or was changed goes on from its cursor.
+        """
         gone = [name for name, endpoint in self.endpoints.items() if endpoints.get(name) != endpoint]
         _deadline([self._senders.pop(name) for name in gone])
         for name in endpoints.keys() - self._senders.keys():
@@ -86,11 +100,13 @@ class WebhookDispatcher:
         self.endpoints = dict(endpoints)
 
     def dead(self) -> list[WebhookDelivery]:
-        """Letters that were given up, oldest first."""
+        """Dead letters: deliveries that were given up after all their attempts, oldest first. Reads the ledger."""
         return sorted(self._store.webhook_deliveries(dead=True), key=lambda one: one.at)
 
     async def again(self, endpoint: str | None = None) -> int:
-        """Try dead letters again, of one endpoint or of all; how many."""
+        """Revive the dead letters of one endpoint or of all, and return how many: they begin again with their first
+        attempt. Raises Overloaded and Unavailable.
+        """
 
         def revive() -> int:
             letters = [
@@ -112,7 +128,10 @@ def _deadline(senders: Collection["EndpointSender"]) -> None:
 
 
 class EndpointSender(threading.Thread):
-    """One endpoint."""
+    """Sender of one endpoint: a daemon thread that polls the ledger five times a second. A failed delivery is tried
+    again after 1, 2, 4, … seconds, up to an hour between attempts; an endpoint that does not answer at all gets nothing
+    more in that round.
+    """
 
     def __init__(
         self,
@@ -139,13 +158,15 @@ class EndpointSender(threading.Thread):
         self._last: LedgerPosition | None = None  # what the ledger held when everything was sent
 
     def begin(self) -> None:
-        """Give the endpoint its place in the ledger, if it has none."""
+        """Give the endpoint a cursor at the ledger's present end, if it has none: it is not told of what was before.
+        Called before `start`; waits for the worker.
+        """
         if self._store.webhook_cursor(self._endpoint_name) is None:
             last, alarms = self._store.last(), {name: len(watch.alarms) for name, watch in self._drift_states()}
             self._move(WebhookCursor(last.decision, last.settlement, alarms, self._era(), last.release), [], [])
 
     def stop(self) -> None:
-        """Cut what is being sent."""
+        """Ask the thread to end, and cut the connection that it sends on. The caller joins it."""
         self._stopping.set()
         connection = self._connection
         if connection is not None and connection.sock is not None:
@@ -153,7 +174,9 @@ class EndpointSender(threading.Thread):
                 connection.sock.shutdown(2)
 
     def run(self) -> None:
-        """Look, send, and look again."""
+        """Loop of the thread: look, send, look again. An error is logged once while it lasts, and whatever failed is
+        done again.
+        """
         told = ""
         while not self._stopping.is_set():
             try:

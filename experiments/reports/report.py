@@ -123,51 +123,77 @@ def simulated(subject: ReportSubject, log: LoggedDecisions, utility: Array, net:
     Holdout decisions are left out of everything but the comparison with the holdout.
     """
     mine = ~log.holdout
-    shown, truth = log.only(mine), utility[mine]
-    each = np.arange(len(shown.arm))
-    got, best = truth[each, shown.arm], np.where(shown.eligible, truth, -np.inf).max(axis=1)
-    uniform = np.where(shown.eligible, truth, 0.0).sum(axis=1) / shown.eligible.sum(axis=1)
-    none = truth[:, 0]
-    over_none, over_uniform = mean(got - none), mean(got - uniform)
-    regret = best - got
-    lift = _percent(over_none, float(none.mean()))
+    shown = log.only(mine)
+    values = _true_values(shown, utility[mine])
+    over_none, over_uniform = mean(values.got - values.none), mean(values.got - values.uniform)
+    lift = _percent(over_none, float(values.none.mean()))
     verdict = (
         f"{compared(over_none)} no nudge: {over_none.value:+.3f} {currency} net value for each decision "
         f"{bounds(over_none.low, over_none.high)}, {lift}; "
         f"{compared(over_uniform).lower()} uniform: {in_words(over_uniform)}."
     )
-    value_rows = (
-        _value_row("this policy", mean(got), over_none, regret.sum()),
-        _value_row("uniform", mean(uniform), mean(uniform - none), (best - uniform).sum()),
-        _value_row("no nudge", mean(none), None, (best - none).sum()),
-        _value_row("best possible", mean(best), mean(best - none), 0.0),
-    )
-    head = (f"net value, {currency}/decision", "over no nudge [95 %]", f"regret, {currency} in all")
-    values = ReportTable("Value: the truth of the simulator", head, value_rows, "Expected values, paired by person.")
-    seen = _holdout_table(net[mine], net[log.holdout], currency)
     metrics = {
         "vs_none": over_none.value,
         "vs_none_lcb": over_none.low,
         "vs_none_ucb": over_none.high,
         "vs_uniform": over_uniform.value,
-        "net_value": float(got.mean()),
-        "regret_end": float(regret.sum()),
-        "regret_unif": float((best - uniform).sum()),
+        "net_value": float(values.got.mean()),
+        "regret_end": float((values.best - values.got).sum()),
+        "regret_unif": float((values.best - values.uniform).sum()),
         "conv_pct": 100 * float((shown.reward[~np.isnan(shown.reward)] != 0.0).mean()),
         **_common(shown),
         "n_holdout": float(log.holdout.sum()),
     }
+    seen = _holdout_table(net[mine], net[log.holdout], currency)
+    tables = (_value_table(values, currency), _arm_table(shown), seen)
+    return _report(subject, verdict, metrics, tables, _value_curves(values, currency), shown)
+
+
+class _TrueValues(NamedTuple):
+    """Exact expected net value (n,) of each decision: of the arm that was drawn, of a uniform draw among the eligible
+    arms, of no nudge, and of the best eligible arm.
+    """
+
+    got: Array
+    uniform: Array
+    none: Array
+    best: Array
+
+
+def _true_values(shown: LoggedDecisions, truth: Array) -> _TrueValues:
+    """Values of n decisions, from the exact expected net value (n, k) of each arm; no nudge is arm 0."""
+    got = truth[np.arange(len(shown.arm)), shown.arm]
+    best = np.where(shown.eligible, truth, -np.inf).max(axis=1)
+    uniform = np.where(shown.eligible, truth, 0.0).sum(axis=1) / shown.eligible.sum(axis=1)
+    return _TrueValues(got, uniform, truth[:, 0], best)
+
+
+def _value_table(values: _TrueValues, currency: str) -> ReportTable:
+    """Net value of the policy beside uniform draws, no nudge and the best arm."""
+    got, uniform, none, best = values
+    rows = (
+        _value_row("this policy", mean(got), mean(got - none), (best - got).sum()),
+        _value_row("uniform", mean(uniform), mean(uniform - none), (best - uniform).sum()),
+        _value_row("no nudge", mean(none), None, (best - none).sum()),
+        _value_row("best possible", mean(best), mean(best - none), 0.0),
+    )
+    head = (f"net value, {currency}/decision", "over no nudge [95 %]", f"regret, {currency} in all")
+    return ReportTable("Value: the truth of the simulator", head, rows, "Expected values, paired by person.")
+
+
+def _value_curves(values: _TrueValues, currency: str) -> tuple[tuple[str, str, tuple[ReportSeries, ...]], ...]:
+    """Cumulative regret along the run, and the net value over no nudge in windows of it."""
+    got, uniform, none, best = values
     cumulative = (
-        _cumulative("this policy", regret),
+        _cumulative("this policy", best - got),
         _cumulative("uniform", best - uniform),
         _cumulative("no nudge", best - none),
     )
     gap = _windowed_mean("this policy", got - none)
-    curves = (
+    return (
         ("Regret", f"{currency}, cumulative", cumulative),
         ("Net value over no nudge", f"{currency}/decision", (gap,)),
     )
-    return _report(subject, verdict, metrics, (values, _arm_table(shown), seen), curves, shown)
 
 
 def _holdout_table(policy: Array, holdout: Array, currency: str) -> ReportTable:

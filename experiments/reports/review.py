@@ -121,16 +121,25 @@ def _answers(
     shares: tuple[ReportSeries, ...],
     least: ReportSeries,
 ) -> tuple[ReportAnswer, ...]:
-    scale, unit = (100.0, " points") if about.binary else (1.0, "")
+    """The fifteen answers, in the order of the questions."""
     refused = "; ".join(f"{r.reason}: {r.detail}" for r in found.reward.refused)
     silent = f"The log cannot say: {refused}." if refused else "The log cannot say."
-    d = found.reward.diagnostics
-    estimates = parts.estimates(found.reward, scale)
+    return (
+        *_value_answers(about, found, silent),
+        *_estimate_answers(about, found, silent),
+        *_behavior_answers(about, found, regret, shares, least),
+        *_safety_answers(about, found, silent),
+        *_operation_answers(about),
+    )
+
+
+def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> tuple[ReportAnswer, ...]:
+    """Questions 1 to 4: what the policy is, and whether it is better than no nudge and than what is served."""
+    scale, unit = (100.0, " points") if about.binary else (1.0, "")
     held = found.monitored.lift.contrasts.get(HOLDOUT)
     champion = found.net.contrasts.get(about.champion)
     lift = found.reward.contrasts.get("none")
     net = found.net.contrasts.get("none")
-    worst = [(name, s) for name, s in found.segments.items()]
     return (
         ReportAnswer(
             "What is this policy, and which stage?",
@@ -160,6 +169,14 @@ def _answers(
             f"{found.reward.n:,} decisions whose reward is known{_unit_phrase(found)}; "
             f"{found.reward.holdout:,} more in the holdout. Live traffic has one history, so there is one seed.",
         ),
+    )
+
+
+def _estimate_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> tuple[ReportAnswer, ...]:
+    """Questions 5 and 6: what the off-policy estimates say, and whether they can be trusted."""
+    scale, unit = (100.0, " points") if about.binary else (1.0, "")
+    estimates, d = parts.estimates(found.reward, scale), found.reward.diagnostics
+    return (
         ReportAnswer(
             "What do off-policy estimates say, do they agree?",
             parts.agreement(found.reward, scale, unit) if found.reward.estimates else silent,
@@ -171,10 +188,22 @@ def _answers(
             "Can the estimates be trusted: sample size, weights, overlap?",
             f"The weights are worth {d['ess']:,.0f} of {found.reward.n:,} decisions; the largest is "
             f"{d['max_weight']:.1f}; {100 * d['unsupported']:.2f} % of its choices could never be drawn"
-            + (f". {silent}" if refused else "."),
+            + (f". {silent}" if found.reward.refused else "."),
             histogram=("propensity of what was shown", found.rounds.pscore),
             note="; ".join([*found.reward.notes, *_holdout_notes(found)]),
         ),
+    )
+
+
+def _behavior_answers(
+    about: ReviewSubject,
+    found: ReviewFindings,
+    regret: tuple[ReportSeries, ...],
+    shares: tuple[ReportSeries, ...],
+    least: ReportSeries,
+) -> tuple[ReportAnswer, ...]:
+    """Questions 7 to 9: regret, arm shares and exploration along the log."""
+    return (
         ReportAnswer(
             "Is regret flattening?",
             "The truth is not known on live traffic: this is what the policy's own model says was lost against its own "
@@ -193,6 +222,13 @@ def _answers(
             f"the floor is {about.floor:g}.",
             lines=("least probability", (least,)),
         ),
+    )
+
+
+def _safety_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> tuple[ReportAnswer, ...]:
+    """Questions 10 to 12: harm to segments, the data, and the gate."""
+    worst = list(found.segments.items())
+    return (
         ReportAnswer(
             "Is any segment harmed?",
             parts.harmed(worst, about.champion) if worst else silent,
@@ -208,6 +244,12 @@ def _answers(
             f"Gate: {found.verdict.decision}. {'; '.join(found.verdict.reasons)}.",
             note=f"The rule: {about.rule}.",
         ),
+    )
+
+
+def _operation_answers(about: ReviewSubject) -> tuple[ReportAnswer, ...]:
+    """Questions 13 to 15: how to reproduce the policy, what is live, and how to roll back."""
+    return (
         ReportAnswer(
             "Is it reproducible: code, seed, environment?",
             f"{about.git}; belief {about.belief_sha256[:16]}…, policy.json {about.policy_sha256[:16]}…, salt id "

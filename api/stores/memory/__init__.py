@@ -1,1 +1,1 @@
-"""The store in memory, for tests and trials."""
+"""Memory store: a ledger in dicts and lists, for tests and trials. It ends with the process."""

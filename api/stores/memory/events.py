@@ -1,4 +1,4 @@
-"""Events, links, journeys and credits of the ledger in memory."""
+"""Rows of events, links, journeys and credits of the memory store."""
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,8 +13,8 @@ from bandit.records import NOT_NOW, Event
 
 
 class MemoryEventRows:
-    """`Rows` in dicts. `decided(users)`: the decisions of these users, in order; `found(id)`: one decision. Records are
-    frozen, so shared.
+    """`EventRows` in dicts. `decided(users)`: the decisions of these users, in order; `found(id)`: one decision.
+    Records are frozen, so they are shared and not copied. Not thread-safe.
     """
 
     def __init__(
@@ -34,39 +34,49 @@ class MemoryEventRows:
         self._missed: dict[tuple[str, str], MissedReport] = {}
 
     def known(self, ids: Sequence[str]) -> dict[str, Event]:
+        """As `EventRows.known`."""
         return {i: self._events[i][0] for i in ids if i in self._events}
 
     def append(self, events: Sequence[tuple[Event, bool]]) -> None:
+        """As `EventRows.append`."""
         for event, reports in events:
             self._events[event.id] = (event, reports)
             self._by_user.setdefault(event.user, []).append(event.id)
 
     def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
+        """As `EventRows.events`; events of a user in order of arrival."""
         rows = [self._events[i] for user in users for i in self._by_user.get(user, ())]
         return [event for event, reports in rows if reports or not reporting]
 
     def links(self, alias: bytes) -> list[Link]:
+        """As `EventRows.links`."""
         return list(self._links.get(alias, {}).values())
 
     def link(self, alias: bytes, link: Link) -> None:
+        """As `EventRows.link`."""
         self._links.setdefault(alias, {})[link[2]] = link
 
     def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        """As `EventRows.owners`."""
         return {i: self._owners[i] for i in ids if i in self._owners}
 
     def own(self, alias: bytes, owner: bytes) -> None:
+        """As `EventRows.own`."""
         if alias in self._owners:
             self._aliases[self._owners[alias]].remove(alias)
         self._owners[alias] = owner
         self._aliases.setdefault(owner, []).append(alias)
 
     def aliases(self, owner: bytes) -> list[bytes]:
+        """As `EventRows.aliases`."""
         return list(self._aliases.get(owner, ()))
 
     def states(self, roots: Collection[bytes]) -> dict[bytes, JourneyState]:
+        """As `EventRows.states`."""
         return {root: self._states[root] for root in roots if root in self._states}
 
     def keep(self, states: Mapping[bytes, JourneyState | None]) -> None:
+        """As `EventRows.keep`."""
         for root, state in states.items():
             if state:
                 self._states[root] = state
@@ -74,6 +84,7 @@ class MemoryEventRows:
                 self._states.pop(root, None)
 
     def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
+        """As `EventRows.candidates`, in the order in which the decisions were made."""
         found = [f for f in self._decided(users) if f.decision.expires > since and f.decision.moment != NOT_NOW]
         return [
             CreditableDecision(d.id, d.stage, d.arm, d.at, d.expires, _activated(f), d.deferred)
@@ -82,6 +93,7 @@ class MemoryEventRows:
         ]
 
     def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
+        """As `EventRows.credits`; looks through all credits, which is enough for tests and trials."""
         wanted = set(events)
         return {
             key: state._replace(final=found.settlement is not None or found.decision.expires <= now)
@@ -91,26 +103,29 @@ class MemoryEventRows:
         }
 
     def credit(self, rows: Sequence[CreditedOutcome]) -> None:
+        """As `EventRows.credit`."""
         for c in rows:
             outcome = "" if c.voids else c.outcome
             self._credits[c.event, c.stage] = CreditState(c.decision, outcome, c.fact, c.changes)
 
     def missed(self, events: Sequence[str]) -> dict[tuple[str, str], UncreditedReport]:
+        """As `EventRows.missed`; looks through all reports, which is enough for tests and trials."""
         wanted = set(events)
         return {key: miss.report for key, miss in self._missed.items() if key[0] in wanted}
 
     def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
+        """As `EventRows.miss`."""
         for key in gone:
             del self._missed[key]
         self._missed |= {(miss.report.event, miss.report.stage): miss for miss in rows}
 
     def newest_missed(self, most: int, reason: str | None) -> list[MissedReport]:
-        """As the SQLite ledger's."""
+        """Reports that are credited to nothing, the newest `most` of one reason or of any, newest first."""
         found = [miss for miss in self._missed.values() if reason in (None, miss.report.reason)]
         return sorted(found, key=lambda miss: (-miss.at, miss.report.event, miss.report.stage))[:most]
 
     def person(self, user: bytes, most: int) -> Person:
-        """As the SQLite ledger's."""
+        """Person behind an id, with the newest `most` decisions that showed something, or that a moment asked for."""
         root = root_of(self, user)
         ids = family(self, root)
         decided = list(self._decided(ids))

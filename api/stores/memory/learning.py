@@ -1,4 +1,4 @@
-"""Derived learning state in memory."""
+"""Derived learning state of the memory store: statistics, warm starts and declarations."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -22,7 +22,10 @@ _Sums = dict[str, tuple[float, float, float, Array, Array]]  # row → count, re
 
 
 class MemoryLearningState:
-    """Statistics, warm starts and declarations in dicts; arrays are copied in and out."""
+    """Statistics, warm starts and declarations in dicts; arrays are copied in and out, so that a caller's later changes
+    reach nothing here. `versions`: stage → number of its newest settlement; `schemas`: key → number of the last
+    settlement before it.
+    """
 
     def __init__(self) -> None:
         self.versions: dict[str, int] = {}
@@ -36,7 +39,7 @@ class MemoryLearningState:
         self._arithmetics: dict[int, int] = {}
 
     def replace(self, update: StatisticsUpdate) -> None:
-        """Overwrite what an update names."""
+        """Overwrite what an update names; None in the update leaves a part as it is."""
         for epoch, belief in update.epochs.items():
             self._sums.setdefault((update.key, epoch), {}).update(_sums(update.rows, belief))
         if update.drift_state is not None:
@@ -45,24 +48,26 @@ class MemoryLearningState:
             self._delays[update.key] = dict(update.delays)
 
     def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
-        """Statistics of a key, zeros where nothing is kept."""
+        """Statistics of a key over these rows and d columns, zeros where nothing is kept; see
+        `LearningState.statistics`.
+        """
         state = self._drift.get(key, DriftState())
         epochs = tuple(_belief(self._sums.get((key, e), {}), rows, d) for e in range(state.epoch + 1))
         return StoredStatistics(self.versions.get(key.stage, 0), epochs, state, self._delays.get(key))
 
     def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
-        """Warm start of a key with its sums, if any."""
+        """Warm start of a key with its sums over these rows and d columns; None if there was none."""
         if key not in self._warm:
             return None
         warm, sums = self._warm[key]
         return warm, _belief(sums, rows, d)
 
     def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
-        """Keep a warm start."""
+        """Keep a warm start and its sums under a key, in place of an earlier one."""
         self._warm[key] = warm, _sums(rows, belief)
 
     def declarations(self) -> Declarations:
-        """What was served when."""
+        """Declarations that were served when, eras and arithmetics in order of their first decisions."""
         eras = [self._eras[first] for first in sorted(self._eras)]
         return Declarations(dict(self._served), eras, sorted(self._arithmetics.items()))
 
@@ -73,7 +78,7 @@ class MemoryLearningState:
         era: DeclarationEra | None,
         arithmetic: tuple[int, int] | None,
     ) -> None:
-        """Keep what is served from now on."""
+        """Keep what is served from now on; an era or an arithmetic replaces one that begins with the same decision."""
         self._served |= served
         self.schemas |= schemas
         self._eras |= {era.first: era} if era else {}

@@ -1,4 +1,6 @@
-"""The ledger in memory: for tests and trials. Keeps the same promises, except that it ends with the process."""
+"""Memory store: a ledger in dicts and lists, for tests and trials. It keeps the promises of `Store`, except that it
+ends with the process.
+"""
 
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -33,7 +35,9 @@ from bandit.records import Decision, Event, MaturedDecision, Outcome, Release, S
 
 
 class MemoryStore:
-    """Dicts and lists. Decisions hold arrays, which could be changed in place: they are copied in and out."""
+    """`Store` in dicts and lists, opened by `memory://`. Decisions hold arrays, which could be changed in place, so
+    they are copied in and out. There is no transaction to roll back. Times are µs since 1970.
+    """
 
     def __init__(self) -> None:
         self._meta: dict[str, str] = {}
@@ -52,16 +56,20 @@ class MemoryStore:
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
 
     def meta(self) -> dict[str, str]:
+        """As `Store.meta`: a copy."""
         return dict(self._meta)
 
     def set_meta(self, values: Mapping[str, str]) -> None:
+        """As `Store.set_meta`."""
         self._meta.update(values)
 
     def register(self, stages: Mapping[str, Stage]) -> None:
+        """As `DecisionLog.register`."""
         for stage in stages.values():
             self._specs.setdefault(stage.digest(), stage)
 
     def specs(self) -> Mapping[str, Stage]:
+        """As `DecisionLog.specs`: a read-only view, which shows later registrations."""
         return MappingProxyType(self._specs)
 
     def record(
@@ -71,6 +79,7 @@ class MemoryStore:
         now: int,
         specs: Mapping[str, Stage],
     ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
+        """As `DecisionLog.record`."""
         known = self.decisions_by_id([d.id for d in decisions] + [o.decision for o in outcomes])
         plan, kept, noted = admit(decisions, outcomes, now, specs, known, len(self._by_seq) + 1)
         for seq, decision in plan.decisions:
@@ -89,6 +98,7 @@ class MemoryStore:
         return kept, noted
 
     def atomic(self) -> AbstractContextManager[object]:
+        """Context that does nothing: there is no transaction in memory, so an error inside it takes nothing back."""
         return nullcontext()
 
     def ingest(
@@ -99,21 +109,27 @@ class MemoryStore:
         rules: JourneyFold,
         users: Collection[bytes] = (),
     ) -> IngestResult:
+        """As `EventLog.ingest`."""
+
         def record(outcomes: Sequence[Outcome]) -> list[OutcomeReceipt]:
             return self.record([], outcomes, now, specs)[1]
 
         return ingest.ingest(self._rows, rules, events, now, record, users)
 
     def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
+        """As `EventLog.missed`."""
         return self._rows.newest_missed(most, reason)
 
     def roots(self, users: Collection[bytes]) -> dict[bytes, bytes]:
+        """As `EventLog.roots`."""
         return ingest.roots_of(self._rows, users)
 
     def person(self, user: bytes, most: int) -> Person:
+        """As `EventLog.person`."""
         return self._rows.person(user, most)
 
     def events(self, users: Collection[bytes]) -> list[Event]:
+        """As `EventLog.events`."""
         return sorted(self._rows.events(users), key=folding.order)
 
     def _decided(self, users: Collection[bytes]) -> list[DecisionRecord]:
@@ -121,11 +137,13 @@ class MemoryStore:
         return sorted(found, key=lambda f: f.seq)
 
     def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+        """As `LearningState.matured`; sorts all that is pending, which is enough for tests and trials."""
         ripe = sorted((due, seq) for seq, due in self._pending.items() if due <= now)
         found = [f for _, seq in ripe if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
         return [MaturedDecision(f.seq, _copy(f.decision), f.outcomes) for f in found]
 
     def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+        """As `LearningState.settle`; everything is checked before anything is changed."""
         finite(settlements)
         settled = [s.decision_seq for s in settlements]
         if len(set(settled)) < len(settled) or not self._pending.keys() >= set(settled):
@@ -142,24 +160,31 @@ class MemoryStore:
         return {s.stage: self._learning.versions[s.stage] for s in settlements}
 
     def version(self, stage: str) -> int:
+        """As `LearningState.version`."""
         return self._learning.versions.get(stage, 0)
 
     def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+        """As `LearningState.statistics`."""
         return self._learning.statistics(key, rows, d)
 
     def replace_statistics(self, update: StatisticsUpdate) -> None:
+        """As `LearningState.replace_statistics`."""
         self._learning.replace(update)
 
     def first_settlement(self, key: StatisticsKey) -> int:
+        """As `LearningState.first_settlement`."""
         return self._learning.schemas.get(key, 0)
 
     def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
+        """As `LearningState.warm_start`."""
         return self._learning.warm_start(key, rows, d)
 
     def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """As `LearningState.put_warm_start`."""
         self._learning.put_warm_start(key, warm, rows, belief)
 
     def declarations(self) -> Declarations:
+        """As `LearningState.declarations`."""
         return self._learning.declarations()
 
     def declare(
@@ -169,12 +194,15 @@ class MemoryStore:
         era: DeclarationEra | None,
         arithmetic: tuple[int, int] | None,
     ) -> None:
+        """As `LearningState.declare`."""
         self._learning.declare(served, schemas, era, arithmetic)
 
     def last(self) -> LedgerPosition:
+        """As `DecisionLog.last`: the lengths of the lists."""
         return LedgerPosition(len(self._by_seq), self._outcomes, len(self._settlements), len(self._releases))
 
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+        """As `DecisionLog.open_decisions`; with `at`, outcomes that came later are left out."""
         end = at or self.last()
         for i in self._by_seq[: end.decision]:
             found = self._found[i]
@@ -184,32 +212,39 @@ class MemoryStore:
                 yield _handed_out(found._replace(outcomes=known, settlement=None))
 
     def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+        """As `DecisionLog.decisions_by_id`: copies."""
         return {i: _handed_out(self._found[i]) for i in ids if i in self._found}
 
     def settled(
         self, stage: str, through: int | None = None, after: int = 0
     ) -> Iterator[tuple[Settlement, Array, str]]:
+        """As `LearningState.settled`: x (d,) is a copy."""
         for settlement, x, spec in self._settlements:
             if settlement.stage == stage and after < settlement.seq and (through is None or settlement.seq <= through):
                 yield settlement, x.copy(), spec
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
+        """As `DecisionLog.decisions`: copies, one at a time."""
         for i in self._by_seq:
             found = self._found[i]
             if found.decision.at >= since and (stage is None or found.decision.stage == stage):
                 yield _handed_out(found)
 
     def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
+        """As `DecisionLog.decisions_after`: copies."""
         return [_handed_out(self._found[i]) for i in self._by_seq[after : after + most]]
 
     def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
+        """As `LearningState.settlements_after`: copies."""
         done = self._settlements[after : after + most]
         return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, *_ in done]
 
     def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
+        """As `WebhookQueue.webhook_cursor`."""
         return self._cursors.get(endpoint)
 
     def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
+        """As `WebhookQueue.webhook_deliveries`."""
         mine = [one for one in list(self._letters.values()) if one.dead is dead and endpoint in (None, one.endpoint)]
         return sorted(mine, key=lambda one: (one.due, one.endpoint, one.event))
 
@@ -220,6 +255,7 @@ class MemoryStore:
         gone: Sequence[tuple[str, str]],
         most_dead: int | None = None,
     ) -> None:
+        """As `WebhookQueue.update_webhook_queue`."""
         self._cursors |= cursors
         self._letters |= {(one.endpoint, one.event): one for one in put}
         for key in gone:
@@ -230,20 +266,25 @@ class MemoryStore:
                 del self._letters[endpoint, event]
 
     def publish(self, release: Release) -> Release:
+        """As `ReleaseLog.publish`."""
         kept = msgspec.structs.replace(release, seq=len(self._releases) + 1)
         self._releases.append(kept)
         return kept
 
     def releases(self, stage: str | None = None) -> list[Release]:
+        """As `ReleaseLog.releases`."""
         return [release for release in self._releases if stage in (None, release.stage)]
 
     def counts(self) -> RowCounts:
+        """As `DecisionLog.counts`."""
         return RowCounts(len(self._by_seq), self._outcomes, len(self._settlements), len(self._pending))
 
     def describe(self) -> dict[str, str]:
+        """As `Store.describe`: in memory, and not durable."""
         return {"engine": "memory", "durable": "no"}
 
     def close(self) -> None:
+        """Forget the decisions: the ledger ends with the store."""
         self._found.clear()
         self._by_seq.clear()
 

@@ -1,1 +1,1 @@
-"""The store in one SQLite file."""
+"""SQLite store: a ledger in one file, with its tables, migrations and backups."""

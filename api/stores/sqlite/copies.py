@@ -1,4 +1,4 @@
-"""Copies of a ledger's file: made while a service writes, checked, and put back.
+"""Backups of a SQLite ledger: made while a service writes, checked, and put back.
 
 A copy is made under another name in the same folder, checked, synced, and renamed: what has its final name is whole. It
 is one file in SQLite's rollback mode, so nothing beside it belongs to it. A write-ahead log that lies beside the file
@@ -32,8 +32,8 @@ Step = Callable[[int, int, int], object]
 
 
 class LedgerCopy(NamedTuple):
-    """What a copy holds: rows by table, the number of its tables' form, when its last decision was made (µs; 0: none).
-    `aside`: where the ledger that it replaced is now.
+    """Contents of a copy, for the operator to compare: rows by table, the number of its tables' form, and when its last
+    decision was made (µs since 1970; 0: none). `aside`: where the ledger that it replaced is now.
     """
 
     counts: RowCounts
@@ -43,8 +43,11 @@ class LedgerCopy(NamedTuple):
 
 
 def back_up(source: Path, target: Path, *, force: bool = False, step: Step | None = None) -> LedgerCopy:
-    """Copy a ledger to `target` while its service runs: the state between two of its commits. LedgerError if there is
-    no ledger, something is at `target` (unless `force`, and nobody uses it), or the copy does not pass its checks.
+    """Copy a ledger to `target` while its service runs: the state between two of its commits, checked and on disk. For
+    `journey-bandit backup`; `step` is called as the copy goes on.
+
+    Raises LedgerError if there is no ledger, something is at `target` (unless `force`, and nobody uses it), or the copy
+    does not pass its checks; then `target` is as it was.
     """
     if not source.exists():
         raise LedgerError(f"{source} does not exist: give the file of a service's --store")
@@ -63,7 +66,9 @@ def back_up(source: Path, target: Path, *, force: bool = False, step: Step | Non
 
 def restore(backup: Path, target: Path, now: dt.datetime, *, force: bool = False) -> LedgerCopy:
     """Put a copy in place of a ledger, whose service is stopped. With `force` an existing one is kept aside, with its
-    write-ahead log. LedgerError if a service holds it, it exists and `force` is not given, or the backup is not whole.
+    write-ahead log, under a name with `now` in UTC, to the second.
+
+    Raises LedgerError if a service holds the ledger, it exists and `force` is not given, or the backup is not whole.
     """
     if not backup.exists():
         raise LedgerError(f"{backup} does not exist: give a file that `journey-bandit backup` made")
@@ -85,8 +90,8 @@ def restore(backup: Path, target: Path, now: dt.datetime, *, force: bool = False
 
 @contextlib.contextmanager
 def to_look_at(path: Path) -> Iterator[SqliteStore]:
-    """A ledger as this version reads it, whose service may be running. One that an earlier version wrote is brought up
-    to date in a copy, and left as it is. LedgerError.
+    """Context with a ledger open for reading, as this version reads it; its service may be running. A ledger that an
+    earlier version wrote is brought up to date in a temporary copy, and left as it is. Raises LedgerError.
     """
     with contextlib.ExitStack() as opened:
         if path.exists() and _form(path) < SCHEMA:

@@ -12,7 +12,9 @@ _COLUMNS = "endpoint, event, body, attempts, due, error, dead, at"
 def deliveries(
     rows: Callable[[str, Sequence[Any]], list[Any]], endpoint: str | None, *, dead: bool
 ) -> list[WebhookDelivery]:
-    """Deliveries of an endpoint, or of all."""
+    """Deliveries of an endpoint, or of all endpoints for None, dead or waiting, in the order in which they are due.
+    `rows` runs a query on a reading connection.
+    """
     query = f"""SELECT {_COLUMNS} FROM webhook_deliveries WHERE dead = ?2 AND (?1 IS NULL OR endpoint = ?1)
                 ORDER BY due, endpoint, event"""  # noqa: S608
     return [WebhookDelivery(*row)._replace(dead=bool(row[6])) for row in rows(query, (endpoint, int(dead)))]
@@ -21,7 +23,9 @@ def deliveries(
 def keep_deliveries(
     conn: sqlite3.Connection, put: Sequence[WebhookDelivery], gone: Sequence[tuple[str, str]], most_dead: int | None
 ) -> None:
-    """Add or replace, forget, and of dead ones keep the newest."""
+    """Add or replace deliveries, forget those of `gone` (endpoint, event), and of each endpoint's dead ones keep the
+    newest `most_dead`. Whoever calls holds the transaction.
+    """
     insert = f"INSERT OR REPLACE INTO webhook_deliveries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
     conn.executemany(insert, put)
     conn.executemany("DELETE FROM webhook_deliveries WHERE endpoint = ? AND event = ?", gone)
@@ -32,7 +36,9 @@ def keep_deliveries(
 
 
 def cursor(conn: sqlite3.Connection, endpoint: str) -> WebhookCursor | None:
-    """Cursor of an endpoint, if it has one."""
+    """Cursor of an endpoint with its alarms by stage; None before it has one. Whoever calls holds a reading
+    transaction.
+    """
     row = conn.execute(
         "SELECT decision, settlement, era, release FROM webhook_cursors WHERE endpoint = ?", (endpoint,)
     ).fetchone()
@@ -43,7 +49,7 @@ def cursor(conn: sqlite3.Connection, endpoint: str) -> WebhookCursor | None:
 
 
 def move_cursors(conn: sqlite3.Connection, cursors: Mapping[str, WebhookCursor]) -> None:
-    """Replace cursors by endpoint."""
+    """Replace cursors by endpoint, with their alarms by stage. Whoever calls holds the transaction."""
     rows = [(endpoint, c.decision, c.settlement, c.era, c.release) for endpoint, c in cursors.items()]
     conn.executemany("INSERT OR REPLACE INTO webhook_cursors VALUES (?, ?, ?, ?, ?)", rows)
     alarms = [(endpoint, stage, n) for endpoint, c in cursors.items() for stage, n in c.alarms.items()]

@@ -1,4 +1,6 @@
-"""Rows of events, links, journeys and credits in the SQLite ledger."""
+"""Rows of events, links, journeys and credits in the SQLite ledger. Journeys are kept as msgpack, properties of events
+as JSON.
+"""
 
 import sqlite3
 import uuid
@@ -22,16 +24,20 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class SqliteEventRows:
-    """`Rows` of one connection; who calls holds its transaction."""
+    """`EventRows` of one SQLite connection: the writing one for ingestion, a reading one for look-ups. Whoever calls
+    holds its transaction, and a lock where other threads use the connection. Times are µs since 1970.
+    """
 
     def __init__(self, conn: sqlite3.Connection):
         self._conn = conn
 
     def known(self, ids: Sequence[str]) -> dict[str, Event]:
+        """As `EventRows.known`, in one query."""
         query = f"SELECT {_COLUMNS} FROM events WHERE id IN ({_marks(ids)})"  # noqa: S608
         return {event.id: event for event in map(_event, self._conn.execute(query, ids).fetchall())}
 
     def append(self, events: Sequence[tuple[Event, bool]]) -> None:
+        """As `EventRows.append`."""
         rows = [
             (e.id, e.user, e.alias, e.at, e.received, e.name, msgspec.json.encode(e.properties).decode(), int(reports))
             for e, reports in events
@@ -39,38 +45,47 @@ class SqliteEventRows:
         self._conn.executemany(f"INSERT INTO events ({_COLUMNS}, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
 
     def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
+        """As `EventRows.events`, in one query."""
         only = "AND reports = 1" if reporting else ""
         query = f"SELECT {_COLUMNS} FROM events WHERE user IN ({_marks(users)}) {only}"  # noqa: S608
         return list(map(_event, self._conn.execute(query, tuple(users))))
 
     def links(self, alias: bytes) -> list[Link]:
+        """As `EventRows.links`."""
         return self._conn.execute("SELECT at, event, owner FROM links WHERE alias = ?", (alias,)).fetchall()
 
     def link(self, alias: bytes, link: Link) -> None:
+        """As `EventRows.link`."""
         at, event, owner = link
         self._conn.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)", (alias, owner, at, event))
 
     def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
+        """As `EventRows.owners`, in one query."""
         query = f"SELECT alias, owner FROM owners WHERE alias IN ({_marks(ids)})"  # noqa: S608
         return dict(self._conn.execute(query, tuple(ids)).fetchall())
 
     def own(self, alias: bytes, owner: bytes) -> None:
+        """As `EventRows.own`."""
         self._conn.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (alias, owner))
 
     def aliases(self, owner: bytes) -> list[bytes]:
+        """As `EventRows.aliases`."""
         return [row[0] for row in self._conn.execute("SELECT alias FROM owners WHERE owner = ?", (owner,))]
 
     def states(self, roots: Collection[bytes]) -> dict[bytes, JourneyState]:
+        """As `EventRows.states`, in one query."""
         query = f"SELECT user, state FROM journeys WHERE user IN ({_marks(roots)})"  # noqa: S608
         return {root: _state.decode(state) for root, state in self._conn.execute(query, tuple(roots)).fetchall()}
 
     def keep(self, states: Mapping[bytes, JourneyState | None]) -> None:
+        """As `EventRows.keep`."""
         rows = [(root, _encode(state)) for root, state in states.items() if state]
         self._conn.executemany("INSERT OR REPLACE INTO journeys VALUES (?, ?)", rows)
         gone = [(root,) for root, state in states.items() if state is None]
         self._conn.executemany("DELETE FROM journeys WHERE user = ?", gone)
 
     def candidates(self, users: Collection[bytes], since: int) -> list[CreditableDecision]:
+        """As `EventRows.candidates`; when a nudge was really shown is looked up among the outcomes."""
         query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, {_ACTIVATED}, d.deferred FROM decisions d
                     WHERE d.user IN ({_marks(users)}) AND d.expires > ? AND d.moment <> ?"""  # noqa: S608
         rows = self._conn.execute(query, (*users, since, NOT_NOW))
@@ -80,6 +95,7 @@ class SqliteEventRows:
         ]
 
     def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
+        """As `EventRows.credits`; whether a credit is final is computed from settlements and windows, in one query."""
         query = f"""SELECT c.event, c.stage, c.decision, c.outcome, c.fact, c.changes,
                            s.seq IS NOT NULL OR d.expires <= ?
                     FROM credits c JOIN decisions d ON d.id = c.decision
@@ -91,21 +107,24 @@ class SqliteEventRows:
         }
 
     def credit(self, rows: Sequence[CreditedOutcome]) -> None:
+        """As `EventRows.credit`."""
         values = [(c.event, c.stage, c.decision.bytes, "" if c.voids else c.outcome, c.fact, c.changes) for c in rows]
         columns = "event, stage, decision, outcome, fact, changes"
         self._conn.executemany(f"INSERT OR REPLACE INTO credits ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608
 
     def missed(self, events: Sequence[str]) -> dict[tuple[str, str], UncreditedReport]:
+        """As `EventRows.missed`, in one query."""
         query = f"SELECT event, stage, kind, reason, why FROM uncredited WHERE event IN ({_marks(events)})"  # noqa: S608
         return {(row[0], row[1]): UncreditedReport(*row) for row in self._conn.execute(query, tuple(events))}
 
     def miss(self, rows: Sequence[MissedReport], gone: Sequence[tuple[str, str]]) -> None:
+        """As `EventRows.miss`."""
         self._conn.executemany("DELETE FROM uncredited WHERE event = ? AND stage = ?", gone)
         values = [(*report, at) for report, at in rows]
         self._conn.executemany("INSERT OR REPLACE INTO uncredited VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def newest_missed(self, most: int, reason: str | None) -> list[MissedReport]:
-        """Reports credited to nothing, newest first."""
+        """Reports that are credited to nothing, the newest `most` of one reason or of any, newest first."""
         query = """SELECT event, stage, kind, reason, why, at FROM uncredited
                    WHERE ? IS NULL OR reason = ? ORDER BY at DESC, event, stage LIMIT ?"""
         return [
@@ -114,13 +133,15 @@ class SqliteEventRows:
         ]
 
     def unknown(self, user: bytes) -> bool:
-        """Whether nothing is known of an id: no decision, no event, no link."""
+        """Whether nothing is known of an id: no decision, no journey, no link. One query, because most ids that ask for
+        the first time are new.
+        """
         parts = (("decisions", "user"), ("journeys", "user"), ("owners", "alias"), ("owners", "owner"))
         query = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {column} = ?1)" for table, column in parts)  # noqa: S608
         return not self._conn.execute(f"SELECT {query}", (user,)).fetchone()[0]
 
     def person(self, user: bytes, most: int) -> Person:
-        """Who is behind an id, with at most so many decisions: those that showed something, or that a moment asked."""
+        """Person behind an id, with the newest `most` decisions that showed something, or that a moment asked for."""
         root = root_of(self, user)
         ids = family(self, root)
         query = f"""SELECT d.id, d.stage, d.arm, d.at, d.expires, d.moment, d.deferred, {_ACTIVATED} FROM decisions d

@@ -1,4 +1,4 @@
-"""Opening the SQLite file: its owner, its connections, its settings and its tables."""
+"""Opening of a SQLite ledger: the lock of its owner, connections, settings and tables."""
 
 import fcntl
 import sqlite3
@@ -27,7 +27,9 @@ _PRAGMAS = (
 
 @contextmanager
 def read_transaction(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """Several reads of one state of the ledger."""
+    """Transaction of several reads, which all see one state of the ledger. The connection must not be in
+    a transaction.
+    """
     conn.execute("BEGIN")
     try:
         yield conn
@@ -36,7 +38,9 @@ def read_transaction(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def connect(path: Path, mode: str, busy_seconds: float, opening: ExitStack) -> sqlite_utils.Database:
-    """A connection that `opening` closes. `mode`: "ro" or "rwc"."""
+    """Connection to the ledger's file, which `opening` closes; threads may share it under a lock. `mode` is "ro" or
+    "rwc"; `busy_seconds` is how long it waits for a lock of SQLite's. Raises sqlite3.Error.
+    """
     uri = f"{path.resolve().as_uri()}?mode={mode}"  # as_uri quotes: a file may have %, ? or # in its name
     conn = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=busy_seconds)
     opening.callback(conn.close)
@@ -44,7 +48,10 @@ def connect(path: Path, mode: str, busy_seconds: float, opening: ExitStack) -> s
 
 
 def prepare(database: sqlite_utils.Database) -> str:
-    """Settings of the writing connection and the tables; what `synchronous` really is then."""
+    """Prepare the writing connection: settings, then migrations to the present tables. Returns what `synchronous`
+    really is then, for health. Raises LedgerError for a file of a later version, sqlite3.Error for one that is no
+    ledger.
+    """
     for pragma in _PRAGMAS:
         database.conn.execute(pragma).fetchall()
     known(database)
@@ -55,7 +62,9 @@ def prepare(database: sqlite_utils.Database) -> str:
 
 
 def check_schema(database: sqlite_utils.Database, path: Path) -> None:
-    """LedgerError for a file that only this version's service, or only a later version, can read."""
+    """Check that a file which is only read has the present tables. Raises LedgerError for a file without tables, and
+    for one that only this version's service (which would migrate it), or only a later version, can read.
+    """
     known(database)
     if not migrations.applied(database):
         raise LedgerError(f"{path} cannot be used as a ledger: it has none of its tables")
@@ -68,7 +77,9 @@ def check_schema(database: sqlite_utils.Database, path: Path) -> None:
 
 
 def known(database: sqlite_utils.Database) -> None:
-    """LedgerError if a later version has changed the tables: what it keeps there would be passed over in silence."""
+    """Check that no later version has changed the tables. Raises LedgerError if one has: what it keeps there would be
+    passed over in silence.
+    """
     number = schema_of(database)
     if number > SCHEMA:
         what = f"schema {number}, this one reads up to {SCHEMA}"
@@ -76,7 +87,7 @@ def known(database: sqlite_utils.Database) -> None:
 
 
 def schema_of(database: sqlite_utils.Database) -> int:
-    """The number of the form that a file's tables have; beyond SCHEMA if a later version has changed them."""
+    """Number of the form that a file's tables have; beyond SCHEMA if a later version has changed them."""
     ours = {migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))}
     applied = [migration.name for migration in migrations.applied(database)]
     later = [name for name in applied if name not in ours]
@@ -85,7 +96,9 @@ def schema_of(database: sqlite_utils.Database) -> int:
 
 
 def own(path: Path) -> Any:
-    """An advisory lock that ends with the process. LedgerError if another process holds it."""
+    """Advisory lock on a ledger, as an open file that releases it when closed; it also ends with the process. A store
+    that writes holds it while it is open. Raises LedgerError if another process holds it.
+    """
     path = path.resolve()  # a symbolic link is the same file
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = path.with_name(path.name + ".lock").open("w")

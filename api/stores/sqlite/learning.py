@@ -1,4 +1,6 @@
-"""Rows of derived learning state in the SQLite ledger: statistics, warm starts, declarations."""
+"""Rows of derived learning state in the SQLite ledger: statistics, warm starts, declarations. Sums are float64,
+little-endian, so that what is read has the bits that were written.
+"""
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +25,9 @@ _SUMS = "arm, count, reward, square, precision, shift"
 
 
 def replace(conn: sqlite3.Connection, update: StatisticsUpdate) -> None:
-    """Overwrite what an update names; who calls holds the transaction."""
+    """Overwrite what an update of statistics names; None in the update leaves a part as it is. Whoever calls holds the
+    transaction.
+    """
     key = update.key
     for epoch, belief in update.epochs.items():
         rows = [(*key, epoch, *row) for row in _sums(update.rows, belief)]
@@ -38,7 +42,9 @@ def replace(conn: sqlite3.Connection, update: StatisticsUpdate) -> None:
 
 
 def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
-    """Statistics of a key, zeros where nothing is kept; who calls holds a reading transaction."""
+    """Statistics of a key over these rows and d columns, zeros where nothing is kept. Whoever calls holds a reading
+    transaction, so that all of it is of one version.
+    """
     version = conn.execute("SELECT version FROM versions WHERE stage = ?", (key.stage,)).fetchone()
     state = _drift(conn, key)
     query = f"SELECT {_SUMS} FROM statistics WHERE stage = ? AND schema = ? AND epoch = ?"  # noqa: S608
@@ -54,7 +60,9 @@ def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ..
 def warm_start(
     conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ...], d: int
 ) -> tuple[WarmStart, Belief] | None:
-    """Warm start of a key with its sums, if any."""
+    """Warm start of a key with its sums over these rows and d columns; None if there was none. Whoever calls holds a
+    reading transaction.
+    """
     query = "SELECT weight, rows, digest, since FROM warm_starts WHERE stage = ? AND schema = ?"
     found = conn.execute(query, key).fetchone()
     if found is None:
@@ -67,7 +75,9 @@ def warm_start(
 def put_warm_start(
     conn: sqlite3.Connection, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief
 ) -> None:
-    """Keep a warm start and its sums."""
+    """Insert a warm start and its sums; sqlite3.IntegrityError if the key has one. Whoever calls holds
+    the transaction.
+    """
     row = (*key, warm.weight, warm.rows, warm.digest, warm.since)
     conn.execute("INSERT INTO warm_starts VALUES (?, ?, ?, ?, ?, ?)", row)
     sums = [(*key, *one) for one in _sums(rows, belief)]
@@ -75,7 +85,9 @@ def put_warm_start(
 
 
 def declarations(conn: sqlite3.Connection) -> Declarations:
-    """What was served when; who calls holds a reading transaction."""
+    """Declarations that were served when: stages as last served, eras and arithmetics in order. Whoever calls holds a
+    reading transaction.
+    """
     served = {
         stage: ServedStage(digest, learning, schema)
         for stage, digest, learning, schema in conn.execute(
@@ -98,7 +110,9 @@ def declare(
     era: DeclarationEra | None,
     arithmetic: tuple[int, int] | None,
 ) -> None:
-    """Keep what is served from now on; who calls holds the transaction."""
+    """Keep what is served from now on; an era or an arithmetic replaces one that begins with the same decision. Whoever
+    calls holds the transaction.
+    """
     update = """INSERT INTO served_stages (stage, digest, learning_digest, schema) VALUES (?, ?, ?, ?)
                 ON CONFLICT (stage) DO UPDATE SET digest = excluded.digest,
                 learning_digest = excluded.learning_digest, schema = excluded.schema"""

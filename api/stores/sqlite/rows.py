@@ -1,4 +1,6 @@
-"""Records ⇄ rows of the SQLite ledger. x is on the 2⁻¹² grid, so float32 holds it exactly."""
+"""Conversion of records to rows of the SQLite ledger and back, without loss: x and the features of actions are on the
+2⁻¹² grid, so float32 and 16-bit integers hold them exactly; other arrays are float64.
+"""
 
 import uuid
 import zlib
@@ -26,7 +28,9 @@ _names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 def decision_row(d: Decision) -> tuple[Any, ...]:
-    """Values in the order of DECISION_COLUMNS."""
+    """Row of a decision: values in the order of DECISION_COLUMNS. Arrays x (d,), propensity, mean and sd (k,) are
+    little-endian bytes.
+    """
     x = d.x.astype("<f4").tobytes()
     arrays = (
         d.propensity.astype("<f8").tobytes(),
@@ -53,7 +57,9 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
 
 
 def decision_of(spec: str, row: Sequence[Any]) -> Decision:
-    """The inverse of `decision_row`."""
+    """Decision of a row in the order of DECISION_COLUMNS, the inverse of `decision_row`; `spec` is the digest of the
+    declaration it was made under.
+    """
     return Decision(
         stage_digest=spec,
         id=uuid.UUID(bytes=row[0]),
@@ -84,12 +90,12 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
 
 
 def outcome_row(o: Outcome) -> tuple[Any, ...]:
-    """Values in the order of OUTCOME_COLUMNS."""
+    """Row of an outcome: values in the order of OUTCOME_COLUMNS."""
     return (o.decision.bytes, o.id, o.kind, o.value, o.occurred, o.received, int(o.late), o.fact, o.voids)
 
 
 def outcome_of(row: Sequence[Any]) -> Outcome:
-    """The inverse of `outcome_row`."""
+    """Outcome of a row in the order of OUTCOME_COLUMNS: the inverse of `outcome_row`."""
     return Outcome(
         decision=uuid.UUID(bytes=row[0]),
         id=row[1],
@@ -104,12 +110,12 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
 
 
 def settlement_row(s: Settlement) -> tuple[Any, ...]:
-    """Values in the order of SETTLEMENT_COLUMNS."""
+    """Row of a settlement without its number: values in the order of SETTLEMENT_COLUMNS."""
     return (s.decision_seq, s.stage, s.arm, s.at, s.reward, s.why, int(s.learned), s.tau, s.nu)
 
 
 def settlement_of(row: Sequence[Any]) -> Settlement:
-    """From a row of seq and SETTLEMENT_COLUMNS."""
+    """Settlement of a row that has its number first, then SETTLEMENT_COLUMNS."""
     return Settlement(
         seq=row[0],
         decision_seq=row[1],

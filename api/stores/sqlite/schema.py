@@ -1,11 +1,12 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
+Migrations are appended and never changed.
 
 decisions, outcomes, settlements, events, releases and specs are append-only. Derived from them are pending, versions,
 links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
 (counted for the stages of delay_counts). served_stages, declaration_eras, schema_starts and arithmetics say what was
 served when; warm_starts and warm_sums what a stage began with; webhook_cursors, webhook_alarm_cursors and
-webhook_deliveries what endpoints were told. meta holds facts about the ledger itself.
-NaN would be stored as NULL; NOT NULL refuses it.
+webhook_deliveries what endpoints were told. meta holds facts about the ledger itself. NaN would be stored as NULL; NOT
+NULL refuses it.
 """
 
 import json
@@ -47,14 +48,16 @@ _TABLES = (
 
 @migrations()
 def ledger(db: Database) -> None:
-    """The first version."""
+    """Migration 1: the tables of the first version (specs, decisions, outcomes, settlements, sums, pending, versions,
+    meta).
+    """
     for table in _TABLES:
         db.conn.execute(table)
 
 
 @migrations()
 def basis(db: Database) -> None:
-    """What decisions took from those that were still open."""
+    """Migration 2: columns that say what decisions took from those that were still open."""
     for column in ("basis_at", "basis_decisions", "basis_outcomes"):
         db.conn.execute(f"ALTER TABLE decisions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
 
@@ -82,7 +85,7 @@ _EVENTS = (
 
 @migrations()
 def events(db: Database) -> None:
-    """Events, journeys and what events report."""
+    """Migration 3: tables of events, links, owners, journeys and credits, and the moment of a decision."""
     for statement in _EVENTS:
         db.conn.execute(statement)
 
@@ -96,14 +99,14 @@ _OFFERED = (
 
 @migrations()
 def offered(db: Database) -> None:
-    """Decisions that wait for their activation, and actions that came with a request."""
+    """Migration 4: columns for decisions that wait for their activation, and for actions that came with a request."""
     for statement in _OFFERED:
         db.conn.execute(statement)
 
 
 @migrations()
 def letters(db: Database) -> None:
-    """Messages that webhooks could not deliver."""
+    """Migration 5: table of messages that webhooks could not deliver."""
     db.conn.execute(
         """CREATE TABLE letters (
             endpoint TEXT NOT NULL, event TEXT NOT NULL, body BLOB NOT NULL, attempts INTEGER NOT NULL,
@@ -115,7 +118,7 @@ def letters(db: Database) -> None:
 
 @migrations()
 def releases(db: Database) -> None:
-    """Approved snapshots, and which of them made a decision."""
+    """Migration 6: table of approved snapshots, and a column that says which of them made a decision."""
     db.conn.execute("ALTER TABLE decisions ADD COLUMN release INTEGER NOT NULL DEFAULT 0")
     db.conn.execute("""CREATE TABLE releases (
         seq INTEGER PRIMARY KEY, stage TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, sha256 TEXT NOT NULL,
@@ -140,14 +143,16 @@ _FACTS = (
 
 @migrations()
 def facts(db: Database) -> None:
-    """What people's groups are drawn from, what outcomes are about, and reports that are credited to no decision."""
+    """Migration 7: what people's groups are drawn from, what outcomes are about, and reports that are credited to no
+    decision.
+    """
     for statement in _FACTS:
         db.conn.execute(statement)
 
 
 @migrations()
 def kinds_of_release(db: Database) -> None:
-    """Whether a release was approved or gone back to."""
+    """Migration 8: column that says whether a release was approved or gone back to."""
     db.conn.execute("ALTER TABLE releases ADD COLUMN kind TEXT NOT NULL DEFAULT ''")
 
 
@@ -197,8 +202,8 @@ _TYPED_STATE = (
 
 @migrations()
 def typed_state(db: Database) -> None:
-    """What was learned, served and told, in tables of its own; before, it stood in meta under prefixes, and in beliefs
-    under "stage", "stage#schema", "stage@epoch" and "stage@warm".
+    """Migration 9: what was learned, served and told, in tables of its own. Before, it stood in meta under prefixes,
+    and in beliefs under "stage", "stage#schema", "stage@epoch" and "stage@warm"; it is moved without loss.
     """
     for statement in _TYPED_STATE:
         db.conn.execute(statement)

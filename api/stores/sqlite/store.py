@@ -1,8 +1,8 @@
-"""The ledger in one SQLite file: WAL, synchronous=FULL, one writing connection, read-only readers.
+"""SQLite store: a ledger in one file, in WAL mode with synchronous=FULL, one writing connection and read-only readers.
 
-sqlite-utils opens the file, migrates it and supplies the transactions; hot writes are `executemany` inside
-`atomic()`. One process owns the file (an advisory lock beside it), which also keeps SQLite's WAL-reset bug
-(3.7.0–3.51.2) from forming: it needs two connections that commit or checkpoint.
+sqlite-utils opens the file, migrates it and supplies the transactions; hot writes are `executemany` inside `atomic()`.
+One process owns the file (an advisory lock beside it), which also keeps SQLite's WAL-reset bug (3.7.0–3.51.2) from
+forming: it needs two connections that commit or checkpoint.
 """
 
 import sqlite3
@@ -62,7 +62,17 @@ _PAGE = 2000  # rows a long read holds its transaction for
 
 
 class SqliteStore:
-    """`read_only` opens a file that a running service may own, for evaluation and verification."""
+    """`Store` in one SQLite file, opened by `sqlite:///FILE`. `read_only` opens a file that a running service may own,
+    for evaluation and verification; writing methods raise LedgerError then.
+
+    Guarantees: what a writing method wrote is synced to disk when it returns (or when the outermost `atomic` ends);
+    readers see whole transactions. Threads: one thread writes; two reading connections, each behind a lock, serve any
+    thread: one for reads of the ledger, which long reads hold only for a page of 2,000 rows, and one for look-ups of
+    persons and events, which never waits for a long read. Times are µs since 1970.
+
+    Raises LedgerError if another process owns the file, it is missing (`read_only`), it is no ledger, or a later
+    version wrote it.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False, busy_seconds: float = 2.0):
         self._reading, self._looking = threading.Lock(), threading.Lock()
@@ -87,37 +97,45 @@ class SqliteStore:
     # -- facts -------------------------------------------------------------------------------------------------
 
     def meta(self) -> dict[str, str]:
+        """As `Store.meta`."""
         return dict(self._rows("SELECT key, value FROM meta"))
 
     def set_meta(self, values: Mapping[str, str]) -> None:
+        """As `Store.set_meta`, in one transaction."""
         with self._transaction() as conn:
             conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
 
     def register(self, stages: Mapping[str, Stage]) -> None:
+        """As `DecisionLog.register`: in one transaction; known digests stay as they are."""
         rows = [(s.digest(), name, msgspec.json.encode(s).decode()) for name, s in stages.items()]
         with self._transaction() as conn:
             conn.executemany("INSERT OR IGNORE INTO specs (digest, stage, body) VALUES (?, ?, ?)", rows)
         self._specs = self._load_specs()
 
     def specs(self) -> Mapping[str, Stage]:
+        """As `DecisionLog.specs`: a read-only view, which shows later registrations."""
         return MappingProxyType(self._by_digest)
 
     def publish(self, release: Release) -> Release:
+        """As `ReleaseLog.publish`, in one transaction."""
         row = tuple(getattr(release, column) for column in RELEASE_COLUMNS)
         with self._transaction() as conn:
             number = conn.execute(_insert("releases", RELEASE_COLUMNS), row).lastrowid
         return msgspec.structs.replace(release, seq=number)
 
     def releases(self, stage: str | None = None) -> list[Release]:
+        """As `ReleaseLog.releases`."""
         columns = ("seq", *RELEASE_COLUMNS)
         query = f"SELECT {', '.join(columns)} FROM releases WHERE ? IS NULL OR stage = ? ORDER BY seq"  # noqa: S608
         return [Release(**dict(zip(columns, row, strict=True))) for row in self._rows(query, (stage, stage))]
 
     def counts(self) -> RowCounts:
+        """As `DecisionLog.counts`: one query a table, so under writing they may differ by a transaction."""
         tables = ("decisions", "outcomes", "settlements", "pending")
         return RowCounts(*(self._one(f"SELECT count(*) FROM {table}") for table in tables))  # noqa: S608
 
     def describe(self) -> dict[str, str]:
+        """As `Store.describe`: SQLite's version, its real `synchronous`, and whether it has the WAL-reset bug."""
         return {
             "engine": "sqlite",
             "sqlite_version": sqlite3.sqlite_version,
@@ -136,6 +154,9 @@ class SqliteStore:
         now: int,
         specs: Mapping[str, Stage],
     ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
+        """As `DecisionLog.record`: `admit` decides within the writing transaction, on what the ledger holds at that
+        point.
+        """
         with self._transaction() as conn:
             ids = [d.id for d in decisions] + [o.decision for o in outcomes]
             known = self._find(conn, list(dict.fromkeys(ids)))
@@ -151,6 +172,9 @@ class SqliteStore:
         return kept, noted
 
     def atomic(self) -> AbstractContextManager[object]:
+        """As `Store.atomic`: one transaction of the writing connection; inner ones become savepoints. Raises
+        Unavailable when SQLite cannot say that it was committed, LedgerError for a row that the tables refuse.
+        """
         return self._transaction()
 
     def ingest(
@@ -161,6 +185,8 @@ class SqliteStore:
         rules: JourneyFold,
         users: Collection[bytes] = (),
     ) -> IngestResult:
+        """As `EventLog.ingest`: events, journeys and outcomes in one transaction."""
+
         def record(outcomes: Sequence[Outcome]) -> list[OutcomeReceipt]:
             return self.record([], outcomes, now, specs)[1]
 
@@ -168,14 +194,17 @@ class SqliteStore:
             return ingest.ingest(SqliteEventRows(conn), rules, events, now, record, users)
 
     def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
+        """As `EventLog.missed`, on the connection for look-ups."""
         with self._looking:
             return SqliteEventRows(self._people.conn).newest_missed(most, reason)
 
     def roots(self, users: Collection[bytes]) -> dict[bytes, bytes]:
+        """As `EventLog.roots`, in one reading transaction of the connection for look-ups."""
         with self._looking, read_transaction(self._people.conn) as conn:
             return ingest.roots_of(SqliteEventRows(conn), users)
 
     def person(self, user: bytes, most: int) -> Person:
+        """As `EventLog.person`, on the connection for look-ups; somebody new costs one query."""
         with self._looking:
             if SqliteEventRows(self._people.conn).unknown(user):  # one query for somebody new
                 return Person(user, frozenset((user,)), None, ())
@@ -183,10 +212,12 @@ class SqliteStore:
                 return SqliteEventRows(conn).person(user, most)
 
     def events(self, users: Collection[bytes]) -> list[Event]:
+        """As `EventLog.events`, on the connection for look-ups."""
         with self._looking:
             return sorted(SqliteEventRows(self._people.conn).events(users), key=folding.order)
 
     def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+        """As `LearningState.matured`, on the writing connection."""
         conn = self._writer().conn
         query = f"""SELECT {_columns("d")} FROM pending p JOIN decisions d ON d.seq = p.decision_seq
                     WHERE p.due <= ? AND d.stage IN ({_marks(stages)})
@@ -195,6 +226,7 @@ class SqliteStore:
         return [MaturedDecision(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows)]
 
     def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+        """As `LearningState.settle`, in one transaction."""
         finite(settlements)
         with self._transaction() as conn:
             last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
@@ -210,26 +242,32 @@ class SqliteStore:
         return versions
 
     def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+        """As `LearningState.statistics`, in one reading transaction."""
         with self._reading, read_transaction(self._read.conn) as conn:
             return learning.statistics(conn, key, rows, d)
 
     def replace_statistics(self, update: StatisticsUpdate) -> None:
+        """As `LearningState.replace_statistics`, in one transaction."""
         with self._transaction() as conn:
             learning.replace(conn, update)
 
     def first_settlement(self, key: StatisticsKey) -> int:
+        """As `LearningState.first_settlement`."""
         query = "SELECT coalesce(max(after), 0) FROM schema_starts WHERE stage = ? AND schema = ?"
         return int(self._rows(query, key)[0][0])
 
     def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
+        """As `LearningState.warm_start`, in one reading transaction."""
         with self._reading, read_transaction(self._read.conn) as conn:
             return learning.warm_start(conn, key, rows, d)
 
     def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """As `LearningState.put_warm_start`, in one transaction."""
         with self._transaction() as conn:
             learning.put_warm_start(conn, key, warm, rows, belief)
 
     def declarations(self) -> Declarations:
+        """As `LearningState.declarations`, in one reading transaction."""
         with self._reading, read_transaction(self._read.conn) as conn:
             return learning.declarations(conn)
 
@@ -240,19 +278,25 @@ class SqliteStore:
         era: DeclarationEra | None,
         arithmetic: tuple[int, int] | None,
     ) -> None:
+        """As `LearningState.declare`, in one transaction."""
         with self._transaction() as conn:
             learning.declare(conn, served, schemas, era, arithmetic)
 
     def version(self, stage: str) -> int:
+        """As `LearningState.version`."""
         return sum(v for (v,) in self._rows("SELECT version FROM versions WHERE stage = ?", (stage,)))
 
     def last(self) -> LedgerPosition:
+        """As `DecisionLog.last`, in one reading transaction."""
         with self._reading, read_transaction(self._read.conn) as conn:
             tables = ("decisions", "outcomes", "settlements", "releases")
             newest = (conn.execute(f"SELECT coalesce(max(seq), 0) FROM {t}").fetchone()[0] for t in tables)  # noqa: S608
             return LedgerPosition(*newest)
 
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+        """As `DecisionLog.open_decisions`: read in pages of 2,000 rows, each in a transaction of its own. Without `at`,
+        rows that settle meanwhile may be missing.
+        """
         end = at or LedgerPosition(_EVERY, _EVERY, _EVERY)
         among = (
             "pending p JOIN decisions d ON d.seq = p.decision_seq LEFT JOIN settlements s ON FALSE"
@@ -273,12 +317,14 @@ class SqliteStore:
             last = found[-1].seq
 
     def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+        """As `DecisionLog.decisions_by_id`, in one reading transaction."""
         with self._reading, read_transaction(self._read.conn) as conn:
             return self._find(conn, list(dict.fromkeys(ids)))
 
     def settled(
         self, stage: str, through: int | None = None, after: int = 0
     ) -> Iterator[tuple[Settlement, Array, str]]:
+        """As `LearningState.settled`: read in pages of 2,000 rows, up to what was newest at the beginning."""
         columns = ", ".join(f"s.{c}" for c in ("seq", *SETTLEMENT_COLUMNS))
         query = f"""SELECT {columns}, d.spec, d.x FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
                     WHERE s.stage = ? AND s.seq > ? AND s.seq <= ? ORDER BY s.seq LIMIT {_PAGE}"""  # noqa: S608
@@ -293,6 +339,9 @@ class SqliteStore:
             last = rows[-1][0]
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
+        """As `DecisionLog.decisions`: read in pages of 2,000 rows, each in a transaction of its own, so rows that come
+        meanwhile are read too.
+        """
         query = f"""SELECT {_columns("d")} FROM decisions d
                     WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? ORDER BY d.seq LIMIT {_PAGE}"""  # noqa: S608
         last = 0
@@ -305,20 +354,24 @@ class SqliteStore:
             last = found[-1].seq
 
     def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
+        """As `DecisionLog.decisions_after`, in one reading transaction."""
         query = f"SELECT {_columns('d')} FROM decisions d WHERE d.seq > ? ORDER BY d.seq LIMIT ?"  # noqa: S608
         with self._reading, read_transaction(self._read.conn) as conn:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
     def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
+        """As `LearningState.settlements_after`, in one reading transaction."""
         query = f"""SELECT {_columns("d")} FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
                     WHERE s.seq > ? ORDER BY s.seq LIMIT ?"""  # noqa: S608
         with self._reading, read_transaction(self._read.conn) as conn:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
     def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
+        """As `WebhookQueue.webhook_deliveries`."""
         return deliveries(self._rows, endpoint, dead=dead)
 
     def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
+        """As `WebhookQueue.webhook_cursor`, in one reading transaction."""
         with self._reading, read_transaction(self._read.conn) as conn:
             return cursor(conn, endpoint)
 
@@ -329,11 +382,13 @@ class SqliteStore:
         gone: Sequence[tuple[str, str]],
         most_dead: int | None = None,
     ) -> None:
+        """As `WebhookQueue.update_webhook_queue`, in one transaction."""
         with self._transaction() as conn:
             move_cursors(conn, cursors)
             keep_deliveries(conn, put, gone, most_dead)
 
     def close(self) -> None:
+        """Close all connections, and let go of the file. Call it once, when nothing uses the store any more."""
         self._opened.close()
 
     # -- inside ------------------------------------------------------------------------------------------------
