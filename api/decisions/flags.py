@@ -6,7 +6,6 @@ id is a keyed hash of what was asked, so that this holds after a restart too.
 """
 
 import asyncio
-import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from api.clocks import Clock
+from api.decisions.ids import keyed_id
 from api.decisions.maker import content
 from api.decisions.service import DecisionService
 from api.messages.decisions import DecisionReply, DecisionRequest, EvidenceIn, OutcomeRequest
@@ -167,14 +167,10 @@ class Flags:
         began = (now + shift) // length * length - shift
         asked = content(msgspec.structs.replace(request, user_id=person))
         body = f"{self._digests[request.stage or '']} {began} ".encode() + asked
-        return [msgspec.structs.replace(request, decision_id=self._id(began, body, number)) for number in range(_AGAIN)]
-
-    def _id(self, began: int, body: bytes, number: int) -> uuid.UUID:
-        """Ordered by time, then a keyed hash: a UUID of version 8."""
-        digest = hashlib.blake2b(body, digest_size=10, key=self._salt, person=b"flag%d" % number).digest()
-        value = (max(began, 0) // 1000 << 80) | int.from_bytes(digest, "big")
-        value = value & ~(0xF << 76) | 8 << 76
-        return uuid.UUID(int=value & ~(0b11 << 62) | 0b10 << 62)
+        return [
+            msgspec.structs.replace(request, decision_id=keyed_id(body, self._salt, b"flag%d" % number, at=began))
+            for number in range(_AGAIN)
+        ]
 
 
 def read(context: object) -> FlagContext:

@@ -15,6 +15,7 @@ import msgspec
 import uuid_utils.compat as uuid7
 
 from api.clocks import Clock
+from api.decisions.ids import keyed_id
 from api.decisions.maker import PendingDecision, PolicySource
 from api.decisions.writer import DecisionWriter
 from api.metrics import Metrics
@@ -243,10 +244,7 @@ class Ranking:
 
     def _hashed(self, loop: str, event: str, slot: int | None) -> uuid.UUID:
         """Of the event, or of its slot number so and so."""
-        text = msgspec.json.encode([loop, event, slot])
-        digest = hashlib.blake2b(text, digest_size=16, key=self._salt, person=b"event").digest()
-        value = int.from_bytes(digest, "big") & ~(0xF << 76) | 8 << 76
-        return uuid.UUID(int=value & ~(0b11 << 62) | 0b10 << 62)
+        return keyed_id(msgspec.json.encode([loop, event, slot]), self._salt, b"event")
 
     async def _slots(self, loop: str, event: str) -> dict[str, uuid.UUID]:
         """The decisions of an event by slot, in the order of the page."""

@@ -16,8 +16,8 @@ _FILE = "sqlite:///"
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
     """Store that a URL names, opened: `sqlite:///FILE` or `memory://`. `read_only` opens a file that a running service
-    may own. Raises LedgerError for another URL, for a file that is no ledger, and when another process
-    owns it; PolicyError if a policy that it names is not installed.
+    may own. Raises LedgerError for another URL, for a file that is no ledger, when another process
+    owns it, or when a policy that it names is not installed.
     """
     registry.search(importlib.metadata.entry_points)
     if url == "memory://":
