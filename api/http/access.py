@@ -1,14 +1,16 @@
 """Access control of routes: the API key that a request presents, and the Litestar guard that demands its scope."""
 
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
+from litestar.status_codes import HTTP_401_UNAUTHORIZED
 
 from api.clocks import Clock
 from api.http.keys import ApiKeys, Scope
 
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="journey-bandit"'}
 _AZURE = "ocp-apim-subscription-key"
 _MISSING = "send a key as X-API-Key or Authorization: Bearer; make one with `journey-bandit keys new`"
 
@@ -17,6 +19,15 @@ class ExpiredKey(NotAuthorizedException):
     """Refusal (401) of a key whose time is over. It is an error of its own so that each protocol tells the key's holder
     when the key expired, and tells strangers nothing.
     """
+
+
+class Denial(NamedTuple):
+    """Denial of a request: 401 for no key, 403 for a key without the scope. `expired`: if it was a key once, when that
+    ended; strangers are told nothing.
+    """
+
+    status: Literal[401, 403]
+    expired: str = ""
 
 
 class AccessControl:
@@ -34,11 +45,14 @@ class AccessControl:
         """Scopes of a presented `id.secret`; None if it is no key, or its time is over."""
         return self.keys.scopes(key, self._clock())
 
-    def expired(self, key: str) -> str:
-        """Reason why a key that was one is refused now, with the time at which it expired; "" for anything that is no
-        key.
+    def denied(self, key: str, scope: Scope) -> Denial | None:
+        """Denial of a presented `id.secret` that does not open what needs `scope`; None if it does. The only place
+        where a scope is checked: the guard asks here, and Segment's routes, whose keys may stand in the body.
         """
-        return self.keys.expired(key, self._clock())
+        scopes, expired = self.scopes(key), self.keys.expired(key, self._clock())
+        if scopes is None:
+            return Denial(401, expired)
+        return None if scope in scopes else Denial(403)
 
     def loop(self, key: str) -> str:
         """Loop (a stage with request actions) that a key stands for, where a path of Personalizer's names none; "" if
@@ -58,14 +72,12 @@ def guard(gate: AccessControl) -> Any:
     def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         if handler.opt.get("public") or "scope" not in handler.opt:
             return
-        key = presented(connection)
-        scopes = gate.scopes(key)
-        if scopes is None:
-            headers, expired = {"WWW-Authenticate": 'Bearer realm="journey-bandit"'}, gate.expired(key)
-            if expired:
-                raise ExpiredKey(expired, headers=headers)
+        denial, headers = gate.denied(presented(connection), handler.opt["scope"]), dict(_CHALLENGE)
+        if denial and denial.expired:
+            raise ExpiredKey(denial.expired, headers=headers)
+        if denial and denial.status == HTTP_401_UNAUTHORIZED:
             raise NotAuthorizedException(_MISSING, headers=headers)
-        if handler.opt["scope"] not in scopes:
+        if denial:
             raise PermissionDeniedException(f"this route needs the scope {handler.opt['scope']!r}")
 
     return check

@@ -16,6 +16,7 @@ import uuid_utils.compat as uuid7
 from litestar import Request, Response, post
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
+from litestar.status_codes import HTTP_401_UNAUTHORIZED
 
 from api.events.service import EventReceipt, EventService, ReceivedEvent
 from api.http import lenient_json
@@ -183,12 +184,11 @@ def _admit(request: Ask, gate: AccessControl | None, write_key: object) -> None:
     """A key as Basic user, as X-API-Key or Bearer, or as writeKey in the body."""
     if gate is None:
         return
-    key = _presented(request, write_key)
-    allowed = gate.scopes(key)
-    if allowed is None:
+    denial = gate.denied(_presented(request, write_key), "events")
+    if denial and denial.status == HTTP_401_UNAUTHORIZED:
         fix = "send a key with the scope `events` as the write key"
-        raise RefusedError(401, "unauthorized", gate.expired(key) or fix)
-    if "events" not in allowed:
+        raise RefusedError(401, "unauthorized", denial.expired or fix)
+    if denial:
         raise RefusedError(403, "forbidden", "this key lacks the scope `events`")
 
 
