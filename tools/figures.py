@@ -30,7 +30,7 @@ PACKAGES = ("bandit", "api", "experiments", "simulations", "cli", "journey_bandi
 ONE_PER_KIND = {"bandit/policies", "api/routes"}
 INHERITED = ("api/stores/memory", "api/stores/sqlite")  # their protocols say what their methods do
 SHAPES = ("DecisionRequest", "DecisionQuery", "Decision", "PendingDecision", "RecordedDecision", "DecisionReply")
-SHAPE = re.compile(r"\([a-zA-Z0-9]+(, [\w.+ ·²…]+)*,?\)|…, |µs|second|hour|day|1970|shape", re.IGNORECASE)
+SHAPE = re.compile(r"\([a-zA-Z0-9·]+(, [\w.+ ·²…]+)*,?\)|…, |µs|second|hour|day|1970|shape", re.IGNORECASE)
 
 
 class Figures(NamedTuple):
@@ -89,7 +89,9 @@ def _public(tree: ast.Module) -> Iterator[tuple[Any, str]]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
             yield node, above
             for inner in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and not inner.name.startswith("_"):
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and not inner.name.startswith(
+                    ("_", "test_")
+                ):
                     yield inner, above + (ast.get_docstring(node) or "")
 
 
@@ -100,7 +102,8 @@ def _is_silent(node: Any, above: str) -> bool:
     types = [ast.unparse(a.annotation) for a in arguments if a.annotation]
     types += [ast.unparse(node.returns)] if node.returns else []
     arrays = any(re.search(r"\b(Array|Mask|Ints|NDArray)\b", text) for text in types)
-    times = any(a.arg in ("now", "at", "expires") for a in arguments)
+    named = {a.arg: ast.unparse(a.annotation) for a in arguments if a.annotation}
+    times = any(named.get(name) == "int" for name in ("now", "at", "expires"))
     return (arrays or times) and not SHAPE.search((ast.get_docstring(node) or "") + above)
 
 

@@ -96,8 +96,8 @@ class JointPosterior(NamedTuple):
     arms: ArmEconomics
 
     def choose(self, x: Array, eligible: Mask) -> Scores:
-        """Scores with joint propensities of utilities gain·reward − cost; exact up to the orthant integral. Raises
-        PropensityError as `correlated`.
+        """Scores (k,) at x (d,) with joint propensities of utilities gain·reward − cost, for `eligible` arms
+        (k,); exact up to the orthant integral. Raises PropensityError as `correlated`.
         """
         mean, spread = self.forms.one(x)
         covariance, gain = spread[self.pair], self.arms.gain

@@ -100,7 +100,7 @@ def decisions_of(catalogue: Catalogue) -> Decide:
 def reported(
     n: int, kind: Any = "reward", value: float | None = 1.0, *, at: int = START, name: str = "", occurred: int = 0
 ) -> Outcome:
-    """What is reported about decision number n."""
+    """Outcome reported about decision number n, at `at` (µs since 1970), under `name` or, without one, its kind."""
     return Outcome(
         decision=uuid.UUID(int=n), id=name or kind, kind=kind, value=value, occurred=occurred or at, received=at
     )
@@ -115,19 +115,19 @@ class ContractLedger:
         self.specs = store.specs()
 
     def decided(self, *decisions: Decision, now: int = START) -> list[Decision]:
-        """The decisions as the store holds them after recording."""
+        """Decisions as the store holds them after recording, at `now` (µs since 1970), in the order given."""
         return [kept.decision for kept in self.store.record(decisions, [], now, self.specs)[0]]
 
     def reported(self, *outcomes: Outcome, now: int = START) -> list[OutcomeReceipt]:
-        """What became of each outcome."""
+        """Receipt of each outcome, reported at `now` (µs since 1970), in the order given."""
         return self.store.record([], outcomes, now, self.specs)[1]
 
     def due(self, now: int, limit: int = 4000, stages: Sequence[str] = STAGES) -> list[int]:
-        """Numbers of the decisions whose reward is final."""
+        """Numbers of the decisions whose reward is final at `now` (µs since 1970), as a learner would settle them."""
         return [matured.seq for matured in self.store.matured(now, limit, stages)]
 
     def everything(self) -> Any:
-        """All that can be read of it, comparable."""
+        """Everything that can be read of the store, as values that compare equal exactly if nothing has changed."""
         found = [(f.seq, self.bits(f.decision), f.outcomes, f.settlement) for f in self.store.decisions()]
         settled = [(s, x.tobytes()) for name in STAGES for s, x, _ in self.store.settled(name)]
         return self.store.meta(), dict(self.store.specs()), found, settled, self.store.counts()
