@@ -171,16 +171,18 @@ def _health(app: str, worker: Worker, store: Store, now: int, refused: Mapping[s
     return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing, releases=shown)
 
 
+_REFUSALS: tuple[tuple[Callable[[str], bool], Callable[..., Response[Any]]], ...] = (
+    (segment.owns, segment.refusal),
+    (ofrep.owns, ofrep.refusal),
+    (personalizer.owns, personalizer.refusal),
+)
+"""Protocols with an error shape of their own: which paths are theirs, and what answers an error there."""
+
+
 def _handle(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Every error in the shape of its protocol, also where no route is reached."""
-    path = request.scope["path"]
-    if path in segment.PATHS:
-        return segment.refusal(request, error)
-    if f"{path}/".startswith(ofrep.PATH):
-        return ofrep.refusal(request, error)
-    if f"{path}/".startswith(personalizer.PATH):
-        return personalizer.refusal(request, error)
-    return handle(request, error)
+    refusals = (refusal for owns, refusal in _REFUSALS if owns(request.scope["path"]))
+    return next(refusals, handle)(request, error)
 
 
 def _cors(origins: str) -> CORSConfig | None:

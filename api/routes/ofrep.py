@@ -71,6 +71,11 @@ def routes(flags: Flags, metrics: Metrics) -> list[HTTPRouteHandler]:
     return [one, everything]
 
 
+def owns(path: str) -> bool:
+    """Whether a path is one of OFREP's, so that errors there are answered by `refusal`."""
+    return f"{path}/".startswith(PATH)
+
+
 def refusal(request: Ask, error: Exception) -> Response[bytes]:
     """Response to any error on a path of OFREP, in its shape, routing errors included. Overloaded is 429, because
     clients then wait instead of asking again at once.

@@ -213,6 +213,11 @@ def _post(path: str, status: int, scope: str) -> post:
     )
 
 
+def owns(path: str) -> bool:
+    """Whether a path is one of Personalizer's, so that errors there are answered by `refusal`."""
+    return f"{path}/".startswith(PATH)
+
+
 def refusal(request: Ask, error: Exception) -> Response[bytes]:
     """Response to any error on a path of Personalizer, in the shape and with the codes of the path's version, routing
     errors included.

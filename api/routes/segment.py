@@ -133,6 +133,11 @@ def _summary(
     return {"success": True, **({"dropped": dropped} if dropped else {}), **({"reports": reports} if reports else {})}
 
 
+def owns(path: str) -> bool:
+    """Whether a path is one of Segment's, so that errors there are answered by `refusal`."""
+    return path in PATHS
+
+
 def refusal(_: Ask, error: Exception) -> Response[bytes]:
     """Response to any error on a path of Segment, in its shape: clients need `code` and `message`, and drop or repeat
     messages by the status.
