@@ -24,7 +24,10 @@ from bandit.learning.recoding import recoded
 from bandit.learning.settlement import contribution
 from bandit.policies import Linear
 from bandit.records import MaturedDecision
+from bandit.snapshot import to_zip
+from journey_bandit.evaluation import log_sources
 from journey_bandit.workflows import ledger_log
+from journey_bandit.workflows.policy_evidence import gather
 
 Working = Callable[..., AbstractContextManager[Any]]
 
@@ -210,6 +213,13 @@ def test_a_log_for_evaluation_holds_one_encoding_and_refuses_snapshots_of_anothe
     log.check(new)
     with pytest.raises(InvalidRequest, match="other features, or other ranges"):
         log.check(old)
+    archive = tmp_path / "old.zip"
+    archive.write_bytes(to_zip(old))
+    asked = log_sources.RequestedPolicies([str(archive)], [])
+    with pytest.raises(InvalidRequest, match="other features, or other ranges"):
+        log_sources.of_ledger(str(path), "cart", asked, net=False, segment="", elsewhere=False)
+    with pytest.raises(InvalidRequest, match="other features, or other ranges"):
+        gather(str(path), "cart", old)
 
 
 def test_open_decisions_and_new_sites_read_the_context_as_the_live_policy_encodes_it(story: Story) -> None:
