@@ -3,10 +3,10 @@
     python -m tools.figures                 this checkout
     python -m tools.figures 5a32ef2         a commit beside it (hops and shapes are traced in this checkout only)
 
-Names: classes that share a name. Folders: files in a folder, but for those that hold one for each kind. Functions:
-lines of the longest. Docstrings: median words of public modules, classes, functions and methods; how many have none.
-Silent: public functions that take or return arrays, or take a time, and whose docstring (or their class's or module's)
-names no shape or unit. Hops: files on a decision's way
+Names: classes that share a name. Folders: files in a folder, but for those that hold one for each kind.
+Functions: lines of the longest, those that only declare routes apart. Docstrings: median words of public modules,
+classes, functions and methods; how many have none. Silent: public functions that take or return arrays, or take a
+time, and whose docstring (or their class's or module's) names no shape or unit. Hops: files on a decision's way
 from the body to the reply that hand it on or give it its next shape; shapes: the types that carry it.
 """
 
@@ -40,6 +40,7 @@ class Figures(NamedTuple):
     shared: list[str]
     crowded: dict[str, int]
     longest: list[tuple[int, str]]
+    routes: list[tuple[int, str]]
     words: dict[str, float]
     missing: int
     silent: list[str]
@@ -55,10 +56,11 @@ def figures(root: Path) -> Figures:
     classes = Counter(n.name for tree in trees.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef))
     folders = Counter(str(path.parent) for path in trees if path.name != "__init__.py")
     lengths = [
-        ((n.end_lineno or n.lineno) - n.lineno + 1, f"{path}:{n.name}")
+        (kind, (n.end_lineno or n.lineno) - n.lineno + 1, f"{path}:{n.name}")
         for path, tree in trees.items()
         for n in ast.walk(tree)
-        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and not _holds_routes(n)
+        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+        for kind in ("routes" if _holds_routes(n) else "functions",)
     ]
     docs = [(path.parts[0], node, above, f"{path}") for path, tree in trees.items() for node, above in _public(tree)]
     words: dict[str, list[int]] = {}
@@ -69,7 +71,8 @@ def figures(root: Path) -> Figures:
         modules=len(trees),
         shared=sorted(name for name, count in classes.items() if count > 1),
         crowded={name: n for name, n in folders.items() if n > 12 and name not in ONE_PER_KIND},
-        longest=sorted(lengths, reverse=True)[:5],
+        longest=sorted(((n, name) for kind, n, name in lengths if kind == "functions"), reverse=True)[:5],
+        routes=sorted(((n, name) for kind, n, name in lengths if kind == "routes"), reverse=True)[:5],
         words={package: statistics.median(counts) for package, counts in words.items()},
         missing=sum(not ast.get_docstring(node) for _, node, _, file in docs if not file.startswith(INHERITED)),
         silent=[f"{file}:{node.name}" for _, node, above, file in docs if _is_silent(node, above)],
@@ -158,6 +161,7 @@ def show(title: str, found: Figures) -> None:
     print(f"  names that stand for more than one class  {len(found.shared)}  {' '.join(found.shared[:12])}")
     print(f"  folders with more than 12 files           {len(found.crowded)}  {found.crowded or ''}")
     print(f"  longest functions, in lines               {found.longest[0][0]}  {found.longest[:3]}")
+    print(f"  longest declarations of routes, in lines  {found.routes[0][0]}  {found.routes[:3]}")
     print(f"  median words of a public docstring        {found.words}  without one: {found.missing}")
     print(f"  arrays or times without shape or unit     {len(found.silent)}  {found.silent[:8]}")
 
