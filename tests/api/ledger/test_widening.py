@@ -14,6 +14,7 @@ from api.ledger.candidates import candidate
 from api.ledger.warm_start import WarmStartRow
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
+from bandit import engine
 from bandit.belief import X_GRID
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
@@ -23,9 +24,10 @@ from bandit.learning import pending, settlement
 from bandit.learning.recoding import recoded
 from bandit.learning.settlement import contribution
 from bandit.policies import Linear
-from bandit.records import MaturedDecision
+from bandit.records import Decision, MaturedDecision
 from bandit.snapshot import to_zip
 from journey_bandit.evaluation import log_sources
+from journey_bandit.registry.shadows import score
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.policy_evidence import gather
 
@@ -220,6 +222,34 @@ def test_a_log_for_evaluation_holds_one_encoding_and_refuses_snapshots_of_anothe
         log_sources.of_ledger(str(path), "cart", asked, net=False, segment="", elsewhere=False)
     with pytest.raises(InvalidRequest, match="other features, or other ranges"):
         gather(str(path), "cart", old)
+
+
+def test_a_shadow_is_scored_on_contexts_as_it_encodes_them(
+    working: Working, later: Callable[[float], int], tmp_path: Path
+) -> None:
+    path = tmp_path / "l.db"
+    with closing(SqliteStore(path)) as store:
+        story = Story(store, working, later)
+        story.people(shoes(), 30)
+        story.people(shoes("linear", 250.0), 10)
+        challenger = msgspec.structs.replace(candidate(store, "cart", store.last().settlement), version=0)
+        made = [one.decision for one in store.decisions("cart") if not one.decision.holdout]
+        specs = store.specs()
+    live, wide = engine.prepare(challenger), challenger.stage_spec
+
+    def moved(x: Callable[[Decision], Any]) -> float:
+        """Mean probability that the challenger puts elsewhere, where it reads a decision's context as `x` says."""
+        shares = [
+            0.5 * np.abs(engine.choose(live, x(d), np.array([a not in d.excluded for a in wide.arms])).propensity
+                         - d.propensity).sum()
+            for d in made
+        ]  # fmt: skip
+        return float(np.mean(shares))
+
+    found = score(str(path), "cart", "2", challenger)
+    assert (found.n, found.failed) == (len(made), 0)
+    assert found.moved == pytest.approx(moved(lambda d: recoded(d.x[None], specs[d.stage_digest], wide)[0]), abs=1e-12)
+    assert abs(found.moved - moved(lambda d: d.x)) > 1e-6  # as they were encoded it would be another answer
 
 
 def test_open_decisions_and_new_sites_read_the_context_as_the_live_policy_encodes_it(story: Story) -> None:
