@@ -89,11 +89,11 @@ def sites(k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward
     total = empty(k, x.shape[1])
     for a in range(k):
         rows = np.flatnonzero(arm == a)
-        r = _grid(reward[rows])
+        r = grid(reward[rows])
         total.n[a] = len(rows)
         total.reward[a] = r.sum()
-        total.square[a] = _grid(r * r).sum()
-        total.shift[a] = _grid(nu[rows, None] * x[rows]).sum(axis=0)
+        total.square[a] = grid(r * r).sum()
+        total.shift[a] = grid(nu[rows, None] * x[rows]).sum(axis=0)
         total.precision[a] = _outer(x[rows], tau[rows])
     return total
 
@@ -123,10 +123,25 @@ def _outer(x: Array, tau: Array) -> Array:
     for start in range(0, len(x), _CHUNK):
         part = x[start : start + _CHUNK]
         weighted = tau[start : start + _CHUNK, None, None] * (part[:, :, None] * part[:, None, :])
-        total += _grid(weighted).sum(axis=0)
+        total += grid(weighted).sum(axis=0)
     return total
 
 
-def _grid(values: Array) -> Array:
-    """Round to the dyadic grid; + 0.0 turns −0.0 into 0.0, which has other bits."""
+def reward_moments(
+    k: int, arm: NDArray[np.intp], reward: Array, weight: Array, *, exact: bool
+) -> tuple[Array, Array, Array]:
+    """Counts, Σ r and Σ r² of each arm, (k,) each, of n rows with weight (n,); `exact`: rounded to the grid, weights
+    are 1.
+    """
+    n, first, second = np.zeros(k), np.zeros(k), np.zeros(k)
+    for a in np.unique(arm).tolist():
+        rows = np.flatnonzero(arm == a)
+        w, r = weight[rows], grid(reward[rows]) if exact else reward[rows]
+        for part, terms in ((n, w), (first, w * r), (second, w * r * r)):
+            part[a] = grid(terms).sum() if exact else math.fsum(terms.tolist())
+    return n, first, second
+
+
+def grid(values: Array) -> Array:
+    """Values rounded to the dyadic grid of multiples of 2⁻²⁴; + 0.0 turns −0.0 into 0.0, which has other bits."""
     return np.rint(values * GRID) / GRID + 0.0

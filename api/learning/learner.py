@@ -68,7 +68,9 @@ class Learner:
         """
         self._statistics: Mapping[str, StageStatistics] = load(self._store, self._catalogue.stages)
         self._last = self._store.last()
-        self._open = {name: OpenDecisionTable(tally.d) for name, tally in self._statistics.items()}
+        self._open = {
+            name: OpenDecisionTable(len(tally.spec.arms), tally.d) for name, tally in self._statistics.items()
+        }
         for name, stage in self._catalogue.stages.items():
             if before is not None and before._catalogue.stages.get(name) == stage:
                 self._open[name] = before._open[name]

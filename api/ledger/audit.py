@@ -156,7 +156,7 @@ def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:
 def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: DecisionRecord) -> Snapshot:
     """The snapshot with what open decisions said when it was published."""
     specs, basis, spec = store.specs(), found.decision.pending_basis, snapshot.stage_spec
-    columns = OpenDecisionTable(tally.d)
+    columns = OpenDecisionTable(len(spec.arms), tally.d)
     for other in open_at(store, snapshot.stage, found):
         decision = other.decision
         columns.put(other.seq, row(other.seq, decision, other.outcomes, specs[decision.stage_digest], spec))

@@ -22,7 +22,7 @@ from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.learning import drift
 from bandit.learning.drift import DriftState
 from bandit.learning.recoding import recoded
-from bandit.learning.settlement import contribution, settlements_from_log
+from bandit.learning.settlement import contribution, propensities, settlements_from_log
 from bandit.records import Settlement
 from bandit.snapshot import Snapshot, pooled
 
@@ -67,7 +67,7 @@ def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snaps
     epochs = [empty(len(spec.belief_rows(spec.arms)), len(features.schema(spec.features).columns))] * (watch.epoch + 1)
     for e, rows in groupby(_learned(store, name, through, spec), key=lambda row: drift.epoch_of(watch, row[0].seq)):
         while batch := list(islice(rows, _BATCH)):
-            x = np.array([row for _, row in batch])
+            x = np.array([design for _, design in batch])
             live = Snapshot(app, name, spec, through, drift.weighed(spec.drift, epochs))
             done = settlements_from_log(live, x, [s.arm for s, _ in batch], np.array([s.reward for s, _ in batch]))
             epochs[e] = add(epochs[e], contribution(spec, done, x))
@@ -75,7 +75,15 @@ def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snaps
 
 
 def _learned(store: Store, name: str, through: int, spec: Stage) -> Iterator[tuple[Settlement, Array]]:
-    since, specs = store.first_settlement(key_of(name, spec)), store.specs()
-    for settlement, x, declared in store.settled(name, through, since):
-        if settlement.learned and settlement.arm in spec.arms:
-            yield settlement, recoded(x[None], specs[declared], spec)[0]
+    """Learned settlements of arms that `spec` declares, in their order, each with its design row (D,)."""
+    after, specs = store.first_settlement(key_of(name, spec)), store.specs()
+    while found := store.settlements_after(after, _BATCH):
+        for decision, settlement in ((row.decision, row.settlement) for row in found):
+            if settlement is None or settlement.seq > through:
+                return
+            after = settlement.seq
+            if decision.stage == name and settlement.learned and settlement.arm in spec.arms:
+                was = specs[decision.stage_digest]
+                arm = np.array([spec.arms.index(settlement.arm)])
+                x, p = recoded(decision.x[None], was, spec), propensities([decision], was.arms, spec.arms)
+                yield settlement, spec.learner.design(x, arm, p)[0]

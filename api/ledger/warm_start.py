@@ -20,7 +20,7 @@ from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, LedgerMismatch, Problem
 from bandit.features import Given
-from bandit.learning.settlement import contribution, settlements_from_log
+from bandit.learning.settlement import contribution, design_of_log, settlements_from_log
 from bandit.snapshot import Snapshot
 
 _BATCH = 1000
@@ -65,8 +65,9 @@ def begin(store: Store, name: str, stage: Stage, log: WarmStartLog, *, weight: f
     key, rows = key_of(name, stage), stage.belief_rows(stage.arms)
     if store.warm_start(key, rows, log.x.shape[1]) is not None:
         raise LedgerMismatch(f"stage {name!r} was warmed before: declare a new schema number to begin anew")
-    x, arm, reward = log
-    belief = empty(len(rows), x.shape[1])
+    _, arm, reward = log
+    x = design_of_log(stage, log.x, arm)
+    belief = empty(len(rows), log.x.shape[1])
     for start in range(0, len(arm), _BATCH):
         part = slice(start, start + _BATCH)
         live = Snapshot("", name, stage, 0, belief)

@@ -18,7 +18,7 @@ from bandit.catalogue.journey_rules import Credit, Fact, JourneyRules, Moment
 from bandit.catalogue.limits import AbandonmentLimit, Budget, EvidenceRule, ExclusionRule, Limits
 from bandit.catalogue.promotion_rule import PromotionRule
 from bandit.errors import NotFound
-from bandit.policies import AnyPolicy, Hierarchical
+from bandit.policies import AnyPolicy, Centred, Hierarchical
 from bandit.policies.hurdle import HierarchicalHurdle
 from bandit.policies.protocol import ArmEconomics, Policy
 from bandit.policies.shared import ONE, Shared
@@ -152,7 +152,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     nudges: dict[str, Nudge] = {}
     policy: AnyPolicy | Shared = Hierarchical()
     floor: Share = 0.01
-    price: NotNegative = 0.0
+    price: NotNegative | None = None
     top_two: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     ramp: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     holdout: Share = 0.0
@@ -190,20 +190,16 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Policy that learns this kind of reward: the declared one, or for `hierarchical` its Gaussian (continuous) or
         hurdle (revenue) form.
         """
-        if not isinstance(self.policy, Hierarchical) or self.reward.kind == "binary":
+        if not isinstance(self.policy, Hierarchical | Centred) or self.reward.kind == "binary":
             return self.policy
-        return self.policy.gaussian() if self.reward.kind == "continuous" else hurdle_of(self.policy)
+        policy = self.policy if isinstance(self.policy, Hierarchical) else Hierarchical(self.policy.prior_mean)
+        return policy.gaussian() if self.reward.kind == "continuous" else hurdle_of(policy)
 
     def belief_rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the rows of a belief over `arms`: (k,), or (2k,) for revenue, which has two for each arm, whether
         and how much.
         """
-        return (*arms, *(f"{arm}$" for arm in arms)) if self.hurdle else arms
-
-    @property
-    def hurdle(self) -> bool:
-        """Whether amounts are learned apart from whether anything was bought (revenue under `hierarchical`)."""
-        return isinstance(self.learner, HierarchicalHurdle)
+        return self.learner.rows(arms)
 
     @property
     def arm_economics(self) -> ArmEconomics:
@@ -217,12 +213,15 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             return ONE
         span = self.reward.max - self.reward.min
         base = np.array([0.0] + [n.cost_when_rewarded for n in self.nudges.values()])
-        shown = np.array([0.0] + [n.cost + n.price + self.price for n in self.nudges.values()])
+        unit, nudges = self.reward.value * span, self.nudges.values()
+        default = self.policy.price * unit if isinstance(self.policy, Centred) else 0.0
+        price = np.array([0.0] + [n.price + (default if self.price is None else self.price) for n in nudges])
+        shown = np.array([0.0] + [n.cost for n in nudges]) + price
         # utility in currency = (value − cwr)·r − cost, r = min + span·r̃; divided by value·span
         gain = (self.reward.value - base) / self.reward.value
         kinds = (NONE, *(n.type for n in self.nudges.values()))
-        cost = (shown - (self.reward.value - base) * self.reward.min) / (self.reward.value * span)
-        return ArmEconomics(self.arms, kinds, gain, cost)
+        cost = (shown - (self.reward.value - base) * self.reward.min) / unit
+        return ArmEconomics(self.arms, kinds, gain, cost, price=price / unit)
 
     def learning_digest(self) -> str:
         """Digest (32 hex digits) of what statistics depend on. It changes when old statistics stop meaning what they
@@ -232,8 +231,9 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         reward = (self.reward.kind, self.reward.min, self.reward.max)
         features = {name: (f.type, f.min, f.max, f.scale, f.values) for name, f in self.features.items()}
         anew = () if self.schema == 1 else (self.schema,)
-        hashed = self.policy.meaning if isinstance(self.policy, Shared) else ()
-        return digest_of((list(features.items()), reward, self.learner.link, *hashed, *anew))
+        own: tuple[float | str, ...] = self.policy.meaning if isinstance(self.policy, Shared) else ()
+        own = ("centred",) if isinstance(self.learner, Centred) else own
+        return digest_of((list(features.items()), reward, self.learner.link, *own, *anew))
 
     def digest(self) -> str:
         """Digest (32 hex digits) of the whole declaration; it changes with anything declared for this stage. Decisions

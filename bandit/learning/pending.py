@@ -15,7 +15,7 @@ from bandit.catalogue.model import Stage
 from bandit.learning import delay, rewards
 from bandit.learning.delay import AnswerDelays
 from bandit.learning.recoding import recoded
-from bandit.learning.settlement import weighted_contribution
+from bandit.learning.settlement import propensities
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
 
@@ -24,7 +24,7 @@ _FIRST = 256  # rows there is room for at first
 
 class OpenDecisions(NamedTuple):
     """Open decisions as n rows of columns, in the order of the ledger: numbers, arm indices, times in µs (`answered` 0
-    where nobody has answered), reward (n,) in [0, 1], and x (n, d).
+    where nobody has answered), reward (n,) in [0, 1], x (n, d), and propensities (n, k) of the arms declared now.
     """
 
     seq: Ints  # (n,)
@@ -34,6 +34,7 @@ class OpenDecisions(NamedTuple):
     answered: Ints  # (n,)
     reward: Array  # (n,) in [0, 1], what it would be if the window ended now
     x: Array  # (n, d)
+    propensity: Array  # (n, k)
 
 
 def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, live: Stage) -> OpenDecisions | None:
@@ -52,7 +53,12 @@ def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, 
     times = (decision.at, decision.expires, came)
     numbers = [np.array([v], dtype=np.int64) for v in (seq, live.arms.index(arm), *times)]
     return OpenDecisions._make(
-        [*numbers, np.array([spec.reward.scaled(verdict.reward)]), recoded(decision.x[None], spec, live)]
+        [
+            *numbers,
+            np.array([spec.reward.scaled(verdict.reward)]),
+            recoded(decision.x[None], spec, live),
+            propensities([decision], spec.arms, live.arms),
+        ]
     )
 
 
@@ -71,8 +77,8 @@ class OpenDecisionTable:
     learner's.
     """
 
-    def __init__(self, d: int):
-        self._rows = _room(_FIRST, d)
+    def __init__(self, k: int, d: int):
+        self._rows = _room(_FIRST, k, d)
         self._place: dict[int, int] = {}  # seq → where its row is; rows that are in no place are dead
         self._n = 0
 
@@ -103,14 +109,15 @@ class OpenDecisionTable:
         """Forget the dead, and make room for twice as many as are left."""
         kept = self.rows()
         self._n = len(kept.seq)
-        self._rows = _room(max(_FIRST, 2 * self._n), kept.x.shape[1])
+        self._rows = _room(max(_FIRST, 2 * self._n), kept.propensity.shape[1], kept.x.shape[1])
         self._place = dict(zip(kept.seq.tolist(), range(self._n), strict=True))
         for column, values in zip(self._rows, kept, strict=True):
             column[: self._n] = values
 
 
-def _room(n: int, d: int) -> OpenDecisions:
-    return OpenDecisions._make([*(np.zeros(n, dtype=np.int64) for _ in range(5)), np.zeros(n), np.zeros((n, d))])
+def _room(n: int, k: int, d: int) -> OpenDecisions:
+    numbers = [np.zeros(n, dtype=np.int64) for _ in range(5)]
+    return OpenDecisions._make([*numbers, np.zeros(n), np.zeros((n, d)), np.zeros((n, k))])
 
 
 def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> Belief | None:
@@ -129,6 +136,8 @@ def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> 
     f = delay.distribution(counts, AnswerDelays(rows.arm[came], late, age[came]), spec.reward.typical)
     weight = np.where(came, 1.0, delay.answered_by(f, rows.arm, age))
     some = weight > 0.0
-    arm, x, reward, weight = rows.arm[some], rows.x[some], rows.reward[some], weight[some]
-    tau, nu = spec.learner.provisional(live.belief, live.arms, x, arm, reward, weight)
-    return weighted_contribution(spec, x, arm, tau, nu, reward, weight)
+    arm, reward, weight = rows.arm[some], rows.reward[some], weight[some]
+    learner = spec.learner
+    x = learner.design(rows.x[some], arm, rows.propensity[some])
+    tau, nu = learner.provisional(live.belief, live.arms, x, arm, reward, weight)
+    return learner.weighted_sums(len(spec.arms), x, arm, tau, nu, reward, weight)

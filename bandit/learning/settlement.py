@@ -8,15 +8,13 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from bandit.arrays import Array
-from bandit.belief import Belief, empty, sites, stack, weighted
+from bandit.belief import Belief, empty
 from bandit.catalogue.model import Stage
 from bandit.learning import rewards
 from bandit.learning.recoding import recoded
-from bandit.policies import hurdle
-from bandit.records import MaturedDecision, Settlement
+from bandit.records import Decision, MaturedDecision, Settlement
 from bandit.snapshot import Snapshot
 
 
@@ -40,12 +38,14 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
     alone = msgspec.structs.replace(live, stage_spec=spec, belief=before, cross_stage_factor=None)
     for snapshot, rows in ((live, known), (alone, retired)):
         if rows:
-            x = recoded(np.array([matured[i].decision.x for i in rows]), spec, snapshot.stage_spec)
-            arm = np.array(
-                [snapshot.stage_spec.arms.index(spec.belief_row(matured[i].decision.arm)) for i in rows], dtype=np.intp
-            )
+            now_declared, made = snapshot.stage_spec, [matured[i].decision for i in rows]
+            x = recoded(np.array([d.x for d in made]), spec, now_declared)
+            arm = np.array([now_declared.arms.index(spec.belief_row(d.arm)) for d in made], dtype=np.intp)
+            p = propensities(made, spec.arms, now_declared.arms)
             reward = np.array([spec.reward.scaled(verdicts[i].reward) for i in rows])
-            tau[rows], nu[rows] = snapshot.stage_spec.learner.sites(snapshot.belief, snapshot.arms, x, arm, reward)
+            learner = now_declared.learner
+            x = learner.design(x, arm, p)
+            tau[rows], nu[rows] = learner.sites(snapshot.belief, snapshot.arms, x, arm, reward)
     return [
         Settlement(
             decision_seq=m.seq,
@@ -62,8 +62,34 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
     ]
 
 
+def propensities(made: Sequence[Decision], declared: tuple[str, ...], arms: tuple[str, ...]) -> Array:
+    """Recorded propensities (n, k) of decisions made under the arms `declared`, over `arms`: an arm that was not
+    declared then has 0. Zeros where actions come with the request: the one row of such a belief has no propensity.
+    """
+    p = np.zeros((len(made), len(arms)))
+    if any(d.actions for d in made):
+        return p
+    place = {arm: a for a, arm in enumerate(declared)}
+    recorded = np.array([d.propensity for d in made]).reshape(len(made), len(declared))
+    for a, arm in enumerate(arms):
+        if arm in place:
+            p[:, a] = recorded[:, place[arm]]
+    return p
+
+
+def design_of_log(stage: Stage, x: Array, arm: Sequence[str]) -> Array:
+    """Design (n, D) of a foreign log, x (n, d) and arm (n,): where the policy needs propensities, how often each arm
+    occurs in the log stands for them.
+    """
+    index = np.array([stage.arms.index(a) for a in arm], dtype=np.intp)
+    often = np.bincount(index, minlength=len(stage.arms)) / max(len(index), 1)
+    return stage.learner.design(x, index, np.tile(often, (len(index), 1)))
+
+
 def settlements_from_log(live: Snapshot, x: Array, arm: Sequence[str], reward: Array) -> list[Settlement]:
-    """Rows of a foreign log, x (n, d), arm (n,) and reward (n,) in its own units, as settlements that `live` learns."""
+    """Rows of a foreign log, x (n, D) as `design_of_log` made it, arm (n,) and reward (n,) in its own units, as
+    settlements that `live` learns.
+    """
     spec = live.stage_spec
     index = np.array([spec.arms.index(a) for a in arm], dtype=np.intp)
     scaled = np.array([spec.reward.scaled(float(r)) for r in reward])
@@ -77,7 +103,7 @@ def settlements_from_log(live: Snapshot, x: Array, arm: Sequence[str], reward: A
 
 
 def contribution(stage: Stage, settlements: Sequence[Settlement], x: Array, arms: Sequence[str] = ()) -> Belief:
-    """What these settlements add to the belief: x (n, d) holds the context of each. Only learned ones count, and only
+    """What these settlements add to the belief: x (n, D) holds the design of each. Only learned ones count, and only
     those of `arms`: the stage's own, or all that it knows of.
     """
     index = {arm: a for a, arm in enumerate(arms or stage.arms)}
@@ -86,30 +112,4 @@ def contribution(stage: Stage, settlements: Sequence[Settlement], x: Array, arms
     arm = np.array([index[s.arm] for s in learned], dtype=np.intp)
     tau, nu = np.array([s.tau for s in learned]), np.array([s.nu for s in learned])
     reward = np.array([stage.reward.scaled(s.reward) for s in learned])
-    return sum_sites(stage, len(index), x[rows], arm, tau, nu, reward)
-
-
-def sum_sites(stage: Stage, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
-    """What n learned rows add to the sums of k arms, arm (n,) and reward (n,) in [0, 1]. Exact."""
-    total = sites(k, x, arm, tau, nu, reward)
-    return stack(total, _amounts(k, x, arm, reward)) if stage.hurdle else total
-
-
-def _amounts(k: int, x: Array, arm: NDArray[np.intp], reward: Array) -> Belief:
-    """How much, over those who bought: exact sites of levels."""
-    bought = np.flatnonzero(reward > 0.0)
-    level = hurdle.level(reward[bought])
-    return sites(k, x[bought], arm[bought], np.ones(len(bought)), level, level)
-
-
-def weighted_contribution(
-    stage: Stage, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array
-) -> Belief:
-    """What rows add that count in part, weight (n,): not exact, never stored."""
-    k = len(stage.arms)
-    total = weighted(k, x, arm, tau, nu, reward, weight)
-    if not stage.hurdle:
-        return total
-    bought, level = np.flatnonzero(reward > 0.0), hurdle.level(reward)
-    w = weight[bought]
-    return stack(total, weighted(k, x[bought], arm[bought], w, w * level[bought], level[bought], w))
+    return stage.learner.sums(len(index), x[rows], arm, tau, nu, reward)

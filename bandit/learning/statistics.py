@@ -21,7 +21,7 @@ from bandit.learning import delay, drift
 from bandit.learning.drift import SURE, DriftState, Residual
 from bandit.learning.pending import answered, lateness
 from bandit.learning.recoding import contexts
-from bandit.learning.settlement import sum_sites
+from bandit.learning.settlement import propensities
 from bandit.policies.protocol import RetiredArms
 from bandit.records import Decision, Outcome, Settlement
 from bandit.snapshot import Snapshot
@@ -48,6 +48,7 @@ class SettledRows(NamedTuple):
     mean: Array  # (n,)
     sd: Array  # (n,)
     version: Ints  # (n,) settlements that the deciding policy had learned
+    propensity: Array  # (n, k) of the arms that are known, as recorded
 
     def only(self, rows: NDArray[np.bool_]) -> "SettledRows":
         """The rows where `rows` (n,) is True."""
@@ -106,10 +107,11 @@ class StageStatistics(NamedTuple):
             state = drift.scan(self.spec.drift, state, self._residuals(rows))
         zero = empty(len(self.rows), self.d)
         epochs = [*self.epochs, *[zero] * (state.epoch + 1 - len(self.epochs))]
-        epoch = drift.epochs_of(state, rows.seq)
+        epoch, learner = drift.epochs_of(state, rows.seq), self.spec.learner
         for e in np.unique(epoch).tolist():
             part = rows.only(epoch == e)
-            sums = sum_sites(self.spec, len(self.names), part.x, part.arm, part.tau, part.nu, part.reward)
+            x = learner.design(part.x, part.arm, part.propensity)
+            sums = learner.sums(len(self.names), x, part.arm, part.tau, part.nu, part.reward)
             epochs[e] = add(epochs[e], sums)
         came = rows.only(rows.answered > 0)
         late = lateness(came.at, came.expires, came.answered)
@@ -169,7 +171,17 @@ def settled_rows(
         mean=np.array([float(d.mean[a]) for (d, _, _), a in zip(rows, shown, strict=True)]),
         sd=np.array([float(d.sd[a]) for (d, _, _), a in zip(rows, shown, strict=True)]),
         version=_whole([d.settlement_version for d, _, _ in rows]),
+        propensity=_recorded([d for d, _, _ in rows], specs, statistics.names),
     )
+
+
+def _recorded(made: Sequence[Decision], specs: Mapping[str, Stage], names: tuple[str, ...]) -> Array:
+    """Recorded propensities (n, k) over the arms `names`, of decisions under any declarations."""
+    p = np.zeros((len(made), len(names)))
+    for digest in {d.stage_digest for d in made}:
+        mine = [i for i, d in enumerate(made) if d.stage_digest == digest]
+        p[mine] = propensities([made[i] for i in mine], specs[digest].arms, names)
+    return p
 
 
 def _whole(values: Sequence[int]) -> Ints:

@@ -124,25 +124,34 @@ def sweep(a: Array, pivots: int | None = None) -> Array:
 
     Inverse, solution and Schur complement in one.
     """
+    return eliminated(a, pivots)[0]
+
+
+def eliminated(a: Array, pivots: int | None = None) -> tuple[Array, Array]:
+    """Sweep of a (…, n, n) as `sweep` gives it, and the pivots (…, m) of its elimination: their product is the
+    determinant of A₁₁, each is positive.
+    """
     a = a.copy()
     end = a.shape[-1] if pivots is None else pivots
+    found = np.empty((*a.shape[:-2], end))
     if a.shape[-1] <= _BLOCK:
-        return _swept(a, end)
+        return _swept(a, found), found
     for start in range(0, end, _BLOCK):
         block = slice(start, min(start + _BLOCK, end))
-        inverse = _swept(a[..., block, block].copy(), block.stop - block.start)
+        inverse = _swept(a[..., block, block].copy(), found[..., block])
         columns = a[..., :, block].copy()
         rows = product(inverse, a[..., block, :])
         a -= product(columns, rows)
         a[..., block, :] = rows
         a[..., :, block] = -product(columns, inverse)
         a[..., block, block] = inverse
-    return a
+    return a, found
 
 
-def _swept(a: Array, pivots: int) -> Array:
-    """`sweep` in place, a pivot at a time."""
-    for j in range(pivots):
+def _swept(a: Array, found: Array) -> Array:
+    """`sweep` in place, a pivot at a time, over as many as `found` (…, m) has room for."""
+    for j in range(found.shape[-1]):
+        found[..., j] = a[..., j, j]
         pivot = 1.0 / a[..., j, j]
         column = a[..., :, j].copy()
         row = a[..., j, :] * pivot[..., None]

@@ -5,17 +5,19 @@ says what each one promises.
 """
 
 from bandit.policies.beta import Beta
+from bandit.policies.centred import Centred
 from bandit.policies.fixed import Fixed
 from bandit.policies.greedy import EpsilonGreedy, Greedy, LinUCB
 from bandit.policies.hierarchical import Hierarchical, Logistic
 from bandit.policies.linear import Linear
 from bandit.policies.uniform import Uniform
 
-AnyPolicy = Hierarchical | Logistic | Linear | Beta | EpsilonGreedy | LinUCB | Greedy | Uniform | Fixed
+AnyPolicy = Centred | Hierarchical | Logistic | Linear | Beta | EpsilonGreedy | LinUCB | Greedy | Uniform | Fixed
 
 __all__ = [
     "AnyPolicy",
     "Beta",
+    "Centred",
     "EpsilonGreedy",
     "Fixed",
     "Greedy",

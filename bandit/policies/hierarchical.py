@@ -23,7 +23,7 @@ from bandit.numerics.logistic import PROBIT
 from bandit.policies import assumed_density, hierarchy
 from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.hierarchy import Layout, PriorScales
-from bandit.policies.protocol import ArmEconomics, CoefficientFactor, Scores, Sites
+from bandit.policies.protocol import ArmEconomics, ArmRows, CoefficientFactor, Scores, Sites
 from bandit.policies.quadratic_forms import ScoreForms, forms, joint, places
 from bandit.propensity import gaussian
 from bandit.propensity.correlated import correlated, correlated_many
@@ -38,7 +38,7 @@ _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the l
 _FLATTEST = 0.01  # of a curvature that could turn: silence about a likely answer
 
 
-class AssumedDensityPolicy:
+class AssumedDensityPolicy(ArmRows):
     """Mixin of logistic policies: sites by assumed density filtering over a layout of blocks, which the policy itself
     declares.
     """
@@ -89,12 +89,12 @@ class AssumedDensityPolicy:
         for a in np.unique(arm).tolist():
             rows = arm == a
             spread[rows] = arithmetic.total((arithmetic.product(x[rows], pairs[a, a]) * x[rows]).T)
-        tau, nu = _curved(z, spread, reward, weight)
+        tau, nu = curved(z, spread, reward, weight)
         for _ in range(_NEWTON):
             rows = weighted(len(arms.names), x, arm, tau, nu, reward, weight)
             step = hierarchy.scores(hierarchy.means(layout, add(belief, rows)), x, arm) - z
             z = z + step * (_STRIDE / max(float(np.abs(step).max(initial=0.0)), _STRIDE))
-            tau, nu = _curved(z, np.zeros(len(z)), reward, weight)
+            tau, nu = curved(z, np.zeros(len(z)), reward, weight)
         return tau, nu
 
     def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:  # noqa: ARG002
@@ -243,9 +243,10 @@ def _differ(values: Array, eligible: Mask) -> Mask:
     return np.asarray(most > np.where(eligible, values, np.inf).min(axis=1, keepdims=True))
 
 
-def _curved(z: Array, variance: Array, reward: Array, weight: Array) -> Sites:
-    """(τ, ν) of rows at scores z, smoothed by the scores' variance: slope and curvature of log(1 − F σ(z)) where nobody
-    has answered yet and F = `weight` of all answers would have come by now; of the usual likelihood where F = 1.
+def curved(z: Array, variance: Array, reward: Array, weight: Array) -> Sites:
+    """Provisional sites (τ, ν) of rows at scores z, smoothed by the scores' variance: slope and curvature of
+    log(1 − F σ(z)) where nobody has answered yet and F = `weight` of all answers would have come by now; of the usual
+    likelihood where F = 1.
     """
     p = arithmetic.expit(z / np.sqrt(1.0 + PROBIT * variance))
     q, silent = 1.0 - p, 1.0 - weight * p

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
-from bandit.belief import Belief
+from bandit.belief import Belief, sites, stack, weighted
 from bandit.numerics import arithmetic
 from bandit.numerics.logistic import PROBIT
 from bandit.policies import hierarchy, quadratic_forms
@@ -77,6 +77,26 @@ class HierarchicalHurdle(msgspec.Struct, AssumedDensityPolicy, frozen=True):
         """Provisional sites τ (n,), ν (n,) of n open rows for whether anything is bought, weight (n,) in (0, 1]."""
         bought = (reward > 0.0).astype(np.float64)
         return super().provisional(halves(belief)[0], arms, x, arm, bought, weight)
+
+    def rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of 2k rows: of each arm whether anything is bought, then of each how much."""
+        return (*arms, *(f"{arm}$" for arm in arms))
+
+    def sums(self, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
+        """Sums of whether, and exact sites of levels over the rows that bought; (2k) rows."""
+        bought = np.flatnonzero(reward > 0.0)
+        much = level(reward[bought])
+        amounts = sites(k, x[bought], arm[bought], np.ones(len(bought)), much, much)
+        return stack(sites(k, x, arm, tau, nu, reward), amounts)
+
+    def weighted_sums(
+        self, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array
+    ) -> Belief:
+        """Both halves of rows that count in part; (2k) rows."""
+        bought, much = np.flatnonzero(reward > 0.0), level(reward)
+        w = weight[bought]
+        amounts = weighted(k, x[bought], arm[bought], w, w * much[bought], much[bought], w)
+        return stack(weighted(k, x, arm, tau, nu, reward, weight), amounts)
 
     def message(self, belief: Belief, arms: ArmEconomics) -> CoefficientFactor | None:
         """Message to other stages about what types do to whether anything is bought; None if there are no nudges."""

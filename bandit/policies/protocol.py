@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
-from bandit.belief import Belief
+from bandit.belief import Belief, sites, weighted
 
 Sites = tuple[Array, Array]
 
@@ -46,6 +46,7 @@ class ArmEconomics(NamedTuple):
         None  # what the app's other stages have learned about types of nudges
     )
     retired: RetiredArms | None = None
+    price: Array | None = None  # (k,) the part of the cost that is a price: nobody pays it, the choice counts it
 
 
 class Scores(NamedTuple):
@@ -93,8 +94,28 @@ class Policy(Protocol):
         """What a site's shift is in units of. A belief of one link says nothing to a policy of the other."""
         ...
 
+    def rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the rows of a belief over `arms` (k,): the arms themselves for most policies (`ArmRows`)."""
+        ...
+
+    def design(self, x: Array, arm: NDArray[np.intp], propensity: Array) -> Array:
+        """What n decisions are learned from, (n, D): their contexts x (n, d) for most policies. The arms shown (n,),
+        and the propensities (n, k) that they were drawn from, may be part of it.
+        """
+        ...
+
+    def sums(self, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
+        """Belief of n settled rows over k arms, exact in any order; x (n, D) as `design` made it."""
+        ...
+
+    def weighted_sums(
+        self, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array
+    ) -> Belief:
+        """Belief of n rows that count in part; weight (n,), which tau and nu hold already. Never stored."""
+        ...
+
     def sites(self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
-        """(τ, ν) of n rows learned after `belief`: x (n, d), arm (n,), reward (n,) in [0, 1]."""
+        """(τ, ν) of n rows learned after `belief`: x (n, D) as `design` made it, arm (n,), reward (n,) in [0, 1]."""
         ...
 
     def provisional(
@@ -114,7 +135,29 @@ class Policy(Protocol):
         ...
 
 
-class ExactSites:
+class ArmRows:
+    """A belief with one row for each arm, learned from contexts as they are. For every policy that needs no more."""
+
+    def rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
+        """The arms themselves."""
+        return arms
+
+    def design(self, x: Array, arm: NDArray[np.intp], propensity: Array) -> Array:  # noqa: ARG002
+        """The contexts, (n, d)."""
+        return x
+
+    def sums(self, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
+        """Sums of the sites at each row's own arm, as `bandit.belief.sites`."""
+        return sites(k, x, arm, tau, nu, reward)
+
+    def weighted_sums(
+        self, k: int, x: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array, weight: Array
+    ) -> Belief:
+        """Sums of rows that count in part, as `bandit.belief.weighted`."""
+        return weighted(k, x, arm, tau, nu, reward, weight)
+
+
+class ExactSites(ArmRows):
     """Sites in units of the noise: τ = 1, ν = r (n,). For every policy that is exact in its sums, in any order: it then
     needs a `posterior` only.
     """

@@ -19,7 +19,7 @@ GROUP = "journey_bandit.policies"
 BUILT_IN: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyPolicy | Shared)}
 """The built-in policies by their tags."""
 
-_METHODS = ("sites", "provisional", "posterior", "message")
+_METHODS = ("rows", "design", "sums", "weighted_sums", "sites", "provisional", "posterior", "message")
 
 
 class PolicyEntryPoint(Protocol):

@@ -60,8 +60,10 @@ def _belief(stage: Stage, lesson: LoggedRounds) -> belief.Belief:
     x, k = _x(lesson), len(stage.arms)
     reward: Array = (lesson.reward - stage.reward.min) / (stage.reward.max - stage.reward.min)
     arm: NDArray[np.intp] = lesson.action
-    tau, nu = stage.learner.sites(belief.empty(k, x.shape[1]), stage.arm_economics, x, arm, reward)
-    return belief.sites(k, x, arm, tau, nu, reward)
+    learner, before = stage.learner, belief.empty(len(stage.belief_rows(stage.arms)), x.shape[1])
+    x = learner.design(x, arm, lesson.propensities)
+    tau, nu = learner.sites(before, stage.arm_economics, x, arm, reward)
+    return learner.sums(k, x, arm, tau, nu, reward)
 
 
 def _x(rounds: LoggedRounds) -> Array:

@@ -37,6 +37,7 @@ class LearningRows(NamedTuple):
     at: Ints
     expires: Ints
     answered: Ints
+    propensity: Array  # (n, k)
 
     def only(self, rows: NDArray[np.bool_]) -> "LearningRows":
         """The decisions where `rows` (n,) is True."""
@@ -93,7 +94,8 @@ class SimulatedLearner:
 
     def _settle(self, name: str, rows: LearningRows, now: int) -> StageStatistics:
         stage, live, n = self._stages[name], self._firm[name], len(rows.arm)
-        tau, nu = stage.learner.sites(live.belief, live.arms, rows.x, rows.arm, rows.reward)
+        x = stage.learner.design(rows.x, rows.arm, rows.propensity)
+        tau, nu = stage.learner.sites(live.belief, live.arms, x, rows.arm, rows.reward)
         settled = SettledRows(
             seq=self._settled + 1 + np.arange(n),
             settled_at=np.full(n, now),
@@ -108,6 +110,7 @@ class SimulatedLearner:
             mean=rows.mean,
             sd=rows.sd,
             version=rows.version,
+            propensity=rows.propensity,
         )
         self._settled += n
         return self._statistics[name].fold(settled)._replace(version=self._settled)
@@ -120,5 +123,6 @@ class SimulatedLearner:
         known = (rows.answered > 0) & (rows.answered <= now)
         reward = np.where(known, rows.reward, self._stages[name].reward.scaled(self._stages[name].reward.default))
         answered = np.where(known, rows.answered, 0)
-        seen = OpenDecisions(np.arange(len(rows.arm)), rows.arm, rows.at, rows.expires, answered, reward, rows.x)
+        times = (rows.at, rows.expires, answered)
+        seen = OpenDecisions(np.arange(len(rows.arm)), rows.arm, *times, reward, rows.x, rows.propensity)
         return pending.amounts_to(self._firm[name], seen, self._statistics[name].delays, now)

@@ -35,7 +35,9 @@ class PolicySpec(NamedTuple):
         """The stage as this policy plays it, with the share `holdout` of users left alone. Raises InvalidRequest for
         settings that the policy does not have or cannot take.
         """
-        declared = msgspec.structs.replace(declared, holdout=holdout, price=declared.price + self.price)
+        declared = msgspec.structs.replace(
+            declared, holdout=holdout, price=declared.price if not self.price else (declared.price or 0.0) + self.price
+        )
         if self.oracle:
             return msgspec.structs.replace(declared, policy=Fixed("none"), floor=0.0)
         if self.name == "default":

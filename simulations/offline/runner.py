@@ -285,6 +285,7 @@ def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array) -> Learning
         at=at,
         expires=at + round(spec.seconds * 1e6),
         answered=answered,
+        propensity=made.propensities[on],
     )
 
 

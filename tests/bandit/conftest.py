@@ -68,6 +68,7 @@ def make_matured(make_stage: Callable[..., Stage]) -> Callable[..., MaturedDecis
     def make(
         seq: int, arm: str, *outcomes: tuple[str, float | None], late: bool = False, **fields: object
     ) -> MaturedDecision:
+        k = len(make_stage().arms)
         x = features.encode(features.schema(make_stage().features), {"seconds": seq % 600, "visits": seq % 11 - 5}).x
         decision = Decision(
             id=(id_ := uuid.UUID(int=seq)),
@@ -79,9 +80,9 @@ def make_matured(make_stage: Callable[..., Stage]) -> Callable[..., MaturedDecis
             user=b"",
             request=b"",
             x=x,
-            propensity=np.zeros(0),
-            mean=np.zeros(0),
-            sd=np.zeros(0),
+            propensity=np.full(k, 1.0 / k),
+            mean=np.full(k, 0.1),
+            sd=np.full(k, 0.1),
             u=0.0,
             arm=arm,
             holdout=False,

@@ -30,10 +30,12 @@ def world(stage: Stage, seed: int, n: int) -> tuple[pending.OpenDecisions, Belie
     tau, nu = rng.integers(1, 2**20, n) / 2**22, rng.integers(-(2**20), 2**20, n) / 2**21
     if stage.learner.link == "identity":
         tau, nu = np.ones(n), reward
-    belief = settlement.sum_sites(stage, k, x, arm, tau, nu, reward)
+    p = np.rint(rng.dirichlet(np.ones(k), n) * 2**24) / 2**24
+    learner = stage.learner
+    belief = learner.sums(k, learner.design(x, arm, p), arm, tau, nu, reward)
     at = np.arange(n, dtype=np.int64) * 1000
     answered = np.where(rng.random(n) < 0.3, at + 500, 0)
-    return pending.OpenDecisions(np.arange(n), arm, at, at + 10**6, answered, reward, x), belief
+    return pending.OpenDecisions(np.arange(n), arm, at, at + 10**6, answered, reward, x, p), belief
 
 
 def decided(live: engine.PreparedPolicy, x: NDArray[np.float64]) -> list[bytes]:

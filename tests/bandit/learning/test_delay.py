@@ -157,7 +157,7 @@ def opened(stage: Stage, made: MaturedDecision, **times: int) -> pending.OpenDec
 
 def test_columns_hold_what_was_put_last_in_the_order_of_the_ledger(stage: Stage, make_matured: Build) -> None:
     rng = np.random.default_rng(7)
-    columns, expected = OpenDecisionTable(11), dict[int, float]()
+    columns, expected = OpenDecisionTable(len(stage.arms), 11), dict[int, float]()
     for _ in range(2000):
         seq, rewarded = int(rng.integers(0, 900)), bool(rng.integers(2))
         if rng.random() < 0.4:
@@ -185,7 +185,7 @@ def test_what_teaches_nothing_is_not_open(stage: Stage, make_matured: Build) -> 
 
 def test_an_answer_counts_whole_and_silence_by_its_age(stage: Stage, make_matured: Build) -> None:
     snapshot = Snapshot("app", "checkout", stage, 0, empty(len(stage.arms), 11))
-    columns = OpenDecisionTable(11)
+    columns = OpenDecisionTable(len(stage.arms), 11)
     columns.put(1, opened(stage, make_matured(1, "reminder", ("reward", 1.0))))
     columns.put(2, opened(stage, make_matured(2, "discount")))
     counts = np.zeros((len(stage.arms), delay.BUCKETS))
@@ -196,7 +196,7 @@ def test_an_answer_counts_whole_and_silence_by_its_age(stage: Stage, make_mature
     answered, silent = stage.arms.index("reminder"), stage.arms.index("discount")
     assert early.n[answered] == late.n[answered] == early.reward[answered] == 1.0
     assert 0.0 < early.n[silent] < 0.2 < late.n[silent] == 1.0
-    assert amounts_to(snapshot, OpenDecisionTable(11).rows(), counts, NOW) is None
+    assert amounts_to(snapshot, OpenDecisionTable(len(stage.arms), 11).rows(), counts, NOW) is None
 
 
 def test_the_first_answer_in_time_says_how_late_it_came(make_matured: Build) -> None:

@@ -12,7 +12,7 @@ from bandit.catalogue.model import Reward, Stage, hurdle_of
 from bandit.errors import CatalogueError
 from bandit.learning.delay import BUCKETS
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
-from bandit.learning.settlement import contribution, settle, weighted_contribution
+from bandit.learning.settlement import contribution, settle
 from bandit.policies import Hierarchical
 from bandit.policies.hurdle import HierarchicalHurdle, halves, level
 from bandit.policies.protocol import ArmEconomics
@@ -39,7 +39,7 @@ def learned(rows: int, rate: tuple[float, ...], amount: tuple[float, ...], seed:
         size = np.array(amount)[arm] * np.exp(rng.normal(0, 0.5, 100))
         reward = np.where(rng.random(100) < np.array(rate)[arm], np.minimum(size, 1.0), 0.0)
         tau, nu = POLICY.sites(belief, ARMS, x, arm, reward)
-        belief = add(belief, weighted_contribution(three, x, arm, tau, nu, reward, np.ones(100)))
+        belief = add(belief, three.learner.weighted_sums(3, x, arm, tau, nu, reward, np.ones(100)))
     return belief
 
 
@@ -86,7 +86,10 @@ def test_settlements_teach_both_halves_exactly_and_in_any_order(stage: Stage, ma
 
 
 def test_open_decisions_count_in_both_halves(stage: Stage, make_matured: Build) -> None:
-    snapshot, columns = Snapshot("app", "checkout", stage, 0, empty(2 * len(stage.arms), 11)), OpenDecisionTable(11)
+    snapshot, columns = (
+        Snapshot("app", "checkout", stage, 0, empty(2 * len(stage.arms), 11)),
+        OpenDecisionTable(len(stage.arms), 11),
+    )
     made = make_matured(1, "reminder", ("reward", 50.0))
     decision = msgspec.structs.replace(made.decision, at=0, expires=1000)
     outcomes = [msgspec.structs.replace(o, received=5) for o in made.outcomes]

@@ -148,7 +148,7 @@ def test_regret_is_what_the_best_eligible_arm_would_have_brought_given_what_can_
     assert (~may).any()
 
 
-@pytest.mark.parametrize("policy", ["linear", "hierarchical"])
+@pytest.mark.parametrize("policy", ["linear", "hierarchical", "centred"])
 def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
     """The sums of 300 rows, one batch after another, are those of `learner.settle` and `contribution`: bit for bit."""
     made = kept(cell(policy=policy, users=300, days=6))
@@ -156,7 +156,7 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
     parts = zip(*made.rows, strict=True)
     rows = StepDecisions._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
     brain, each = SimulatedLearner("travel", {"cart": stage}), np.arange(len(rows.arm))
-    belief, window = empty(len(stage.arms), rows.x.shape[1]), round(stage.reward.seconds * 1e6)
+    belief, window = empty(len(stage.belief_rows(stage.arms)), rows.x.shape[1]), round(stage.reward.seconds * 1e6)
     for number, part in enumerate(np.array_split(each, 3)):
         batch = LearningRows(
             x=rows.x[part],
@@ -168,13 +168,15 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
             at=rows.at[part],
             expires=rows.at[part] + window,
             answered=np.where(rows.reward[part] > 0, rows.at[part] + 1, 0),
+            propensity=rows.propensities[part],
         )
         brain.put("cart", batch)
         brain.tick(EPOCH + (30 + number) * DAY)
         live = Snapshot("travel", "cart", stage, 0, drift.weighed(stage.drift, [belief]))
         matured = [MaturedDecision(int(i), decision(stage.arms, rows, i), outcomes(rows, i)) for i in part]
         done = settlement.settle(stage, matured, 0, live=live)
-        belief = add(belief, settlement.contribution(stage, done, rows.x[part]))
+        design = stage.learner.design(rows.x[part], rows.arm[part], rows.propensities[part])
+        belief = add(belief, settlement.contribution(stage, done, design))
     assert brain.prepared["cart"].snapshot.belief.digest() == belief.digest()
 
 
@@ -218,15 +220,19 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("declared")
-def test_what_is_open_amounts_to_what_the_service_makes_of_it() -> None:
+@pytest.mark.parametrize("policy", ["hierarchical", "centred"])
+def test_what_is_open_amounts_to_what_the_service_makes_of_it(policy: str) -> None:
     """After three days nothing is settled; rewards that came by then count as rewards, silence by its age."""
-    given, sink = cell(policy="hierarchical", users=2000, days=3), Kept()
+    given, sink = cell(policy=policy, users=2000, days=3), Kept()
     run = CellRun(given, sink)
     for step in range(3):
         run.step(step)
     now, stage = EPOCH + 3 * DAY - 1, run.populations[0].stage
     run.brain.tick(now)
-    window, known = round(stage.reward.seconds * 1e6), pending.OpenDecisionTable(sink.rows[0].x.shape[1])
+    window, known = (
+        round(stage.reward.seconds * 1e6),
+        pending.OpenDecisionTable(len(stage.arms), sink.rows[0].x.shape[1]),
+    )
     parts = zip(*sink.rows, strict=True)
     rows = StepDecisions._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
     came = 0
@@ -236,7 +242,7 @@ def test_what_is_open_amounts_to_what_the_service_makes_of_it() -> None:
         heard = outcomes(rows, i, at) if rows.reward[i] > 0 and at <= now else ()
         came += len(heard)
         known.put(i, pending.row(i, made, heard, stage, stage))
-    nothing = Snapshot("travel", "cart", stage, 0, empty(len(stage.arms), rows.x.shape[1]))
+    nothing = Snapshot("travel", "cart", stage, 0, empty(len(stage.belief_rows(stage.arms)), rows.x.shape[1]))
     counts = np.zeros((len(stage.arms), delay.BUCKETS))
     wanted, found = pending.amounts_to(nothing, known.rows(), counts, now), run.brain.prepared["cart"].snapshot.pending
     assert wanted is not None
