@@ -12,7 +12,7 @@ from bandit import engine, features
 from bandit.belief import Belief, empty
 from bandit.catalogue import loading
 from bandit.catalogue.model import Stage
-from bandit.learning import delay, pending, settlement
+from bandit.learning import delay, pending
 from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform
 from bandit.policies.shared import Action, Shared
 from bandit.snapshot import Snapshot, pooled

@@ -24,7 +24,8 @@ D = 11
 def settled_by(stage: Stage, batch: Sequence[MaturedDecision], now: int) -> list[Settlement]:
     """Decisions made while a nudge `gone` was declared, learned now that it is not."""
     nudges = {**stage.nudges, "gone": next(iter(stage.nudges.values()))}
-    spec = msgspec.structs.replace(stage, nudges=nudges)
+    spec, p = msgspec.structs.replace(stage, nudges=nudges), np.full(len(nudges) + 1, 1.0 / (len(nudges) + 1))
+    batch = [msgspec.structs.replace(m, decision=msgspec.structs.replace(m.decision, propensity=p)) for m in batch]
     return settle(spec, batch, now, live=Snapshot("app", "cart", stage, 0, empty(len(stage.arms), D)))
 
 
