@@ -2,9 +2,9 @@
 
 Shapes: k arms, (k,) in and out; (n, k) where a name ends in `_many`, each row for itself and to the bits of the
 function for one. `eligible` is a mask of the same shape. A floor is one number for all eligible arms, or an array with
-a number for each arm: finite, at least 0, where 0 is no floor; what it says of an ineligible arm is not read. The arm is drawn *from* the returned vector, so what is logged
-is the probability of the draw whatever error the integration before it has; the error only says how faithful the policy
-is to Thompson sampling. The order of summation shows in no bit.
+one for each arm: finite, at least 0, where 0 is no floor; the floors of ineligible arms are not read. The arm is drawn
+*from* the returned vector, so what is logged is the probability of the draw whatever error the integration before it
+has; the error only says how faithful the policy is to Thompson sampling. The order of summation shows in no bit.
 
 Sources: the floor is the KL projection onto {p_a ≥ ε_a}; the grid by the method of the largest remainder (Hamilton's).
 """
@@ -36,15 +36,20 @@ def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:
     where ineligible; an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
     """
     may = eligible.tolist()
-    scaled = [v * UNITS for v in _lifted(p.tolist(), _least(floor, may), may)]
+    if isinstance(floor, np.ndarray):
+        lifted = _lifted(p.tolist(), _least(floor.tolist(), may), may)
+    else:
+        lifted = _lifted(p.tolist(), min(math.ceil(floor * UNITS), UNITS // may.count(True)) / UNITS, may)
+    scaled = [v * UNITS for v in lifted]
     units = [v // 1.0 for v in scaled]  # sooner than int(v)
     missing = UNITS - sum(units)
     if missing:
         lost = [v - u for u, v in zip(units, scaled)]  # noqa: B905
-        for _ in range(int(missing)):
+        while missing > 0.0:
             most = lost.index(max(lost))
             units[most] += 1.0
             lost[most] = -1.0
+            missing -= 1.0
     return np.array([u * _UNIT for u in units])
 
 
@@ -64,17 +69,16 @@ def apportioned_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
     return np.asarray(units / UNITS, dtype=np.float64)
 
 
-def _least(floor: float | Array, may: list[bool]) -> float | list[float]:
-    """Floors on the grid: of every arm that may be shown, or of each arm, 0 where ineligible."""
-    if not isinstance(floor, np.ndarray):
-        return min(math.ceil(floor * UNITS), UNITS // sum(may)) / UNITS
-    floors = [f if e else 0.0 for f, e in zip(floor.tolist(), may, strict=True)]
+def _least(floors: list[float], may: list[bool]) -> list[float]:
+    """Floors of each arm on the grid, 0 where ineligible."""
+    if not all(may):
+        floors = [f if e else 0.0 for f, e in zip(floors, may, strict=True)]
     units = [math.ceil(f * UNITS) for f in floors]
     return [u / UNITS for u in (units if sum(units) <= UNITS else _squeezed(floors))]
 
 
 def _least_many(floor: float | Array, eligible: Mask) -> Array:
-    """`_least` of each row: (n, 1) of one number, otherwise (n, k)."""
+    """Floors on the grid: (n, 1) of one number, otherwise `_least` of each row, (n, k)."""
     if not isinstance(floor, np.ndarray):
         return np.minimum(math.ceil(floor * UNITS), UNITS // eligible.sum(axis=1, keepdims=True)) / UNITS
     floors = np.where(eligible, floor, 0.0)
@@ -126,13 +130,15 @@ def _each_lifted(values: list[float], scale: float, floors: list[float], may: li
     """`_lifted` where each arm has a floor of its own; to the same bits where these are equal."""
     # Who is lifted takes more than its share, so `scale` only falls: who is lifted stays so, and k rounds are enough.
     # At the end q_a = max(floor_a, scale·p_a) and Σq = 1: the KKT conditions of min KL(q‖p), convex, so q is the least.
-    above = list(compress(zip(values, floors, strict=True), may))
+    arms = list(zip(values, floors, strict=True))
+    above = arms if all(may) else list(compress(arms, may))
     left = 1.0
     while low := [f for v, f in above if v * scale < f]:
         above = [(v, f) for v, f in above if v * scale >= f]
         left -= sum(low)
         scale = left / max(sum([v for v, _ in above]), _TINY)
-    return [max(v * scale, f) if e else 0.0 for v, f, e in zip(values, floors, may, strict=True)]
+    lifted = [w if (w := v * scale) > f else f for v, f in arms]
+    return lifted if all(may) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)]
 
 
 def floored_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
