@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from bandit.arrays import Array, Mask
+from bandit.arrays import Array, Ints, Mask
 from bandit.errors import PropensityError
 from bandit.propensity.floor import UNITS, apportioned, apportioned_many, floored, floored_many
 from bandit.propensity.gaussian import TOLERANCE
@@ -94,6 +94,10 @@ cases = st.builds(rows, seeds, st.integers(1, 12), st.floats(0.0, 1.5) | st.samp
 fitting = st.builds(on_grid, seeds, st.integers(1, 12), st.floats(0.0, 1.0) | st.just(1.0))
 
 
+def reordered(case: Case, order: Ints) -> Case:
+    return case[0][:, order], case[1][:, order], case[2][:, order]
+
+
 # -- the projection --------------------------------------------------------------------------------------------
 
 
@@ -175,15 +179,15 @@ def test_no_arm_is_below_its_floor_where_the_floors_fit_and_by_a_unit_where_they
 @given(cases)
 def test_one_decision_and_many_have_the_same_bits(case: Case) -> None:
     drawn = apportioned_many(*case)
-    for row, *one in zip(drawn, *case, strict=True):
-        assert apportioned(*one).tobytes() == row.tobytes()
-        assert apportioned_many(*[v[None] for v in one]).tobytes() == row.tobytes()
+    for row, p, floor, eligible in zip(drawn, *case, strict=True):
+        assert apportioned(p, floor, eligible).tobytes() == row.tobytes()
+        assert apportioned_many(p[None], floor[None], eligible[None]).tobytes() == row.tobytes()
 
 
 @given(fitting)
 def test_the_projection_of_one_and_of_many_have_the_same_bits(case: Case) -> None:
-    for row, *one in zip(floored_many(*case), *case, strict=True):
-        assert floored(*one).tobytes() == row.tobytes()
+    for row, p, floor, eligible in zip(floored_many(*case), *case, strict=True):
+        assert floored(p, floor, eligible).tobytes() == row.tobytes()
 
 
 @given(cases)
@@ -197,14 +201,14 @@ def test_floors_of_one_row_hold_for_every_row(case: Case) -> None:
 @given(fitting, seeds)
 def test_the_order_of_the_arms_shows_in_no_bit_of_the_projection(case: Case, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(case[0].shape[1])
-    assert floored_many(*[v[:, order] for v in case]).tobytes() == floored_many(*case)[:, order].tobytes()
+    assert floored_many(*reordered(case, order)).tobytes() == floored_many(*case)[:, order].tobytes()
 
 
 @given(fitting, seeds)
 def test_the_order_of_the_arms_shows_in_what_is_drawn_from_by_a_unit_among_equals_only(case: Case, seed: int) -> None:
     """Largest remainders are rounded up, the first of equals: where no two are equal, the order shows in no bit."""
     order = np.random.default_rng(seed).permutation(case[0].shape[1])
-    moved, drawn = apportioned_many(*[v[:, order] for v in case]), apportioned_many(*case)[:, order]
+    moved, drawn = apportioned_many(*reordered(case, order)), apportioned_many(*case)[:, order]
     assert np.abs(moved - drawn).max() <= UNIT
     lost = [row[row > 0.0].tolist() for row in floored_many(*case) * UNITS % 1.0]
     distinct = [len(set(row)) == len(row) for row in lost]
@@ -244,7 +248,7 @@ def test_an_arm_with_the_smallest_floor_keeps_a_unit_and_the_largest_pays() -> N
 
 # -- one floor for all arms ------------------------------------------------------------------------------------
 
-floats = (
+common = (
     st.floats(0.0, 0.2) | st.floats(0.0, 2.0) | st.sampled_from([0.0, 0.01, 0.05, 1 / 3, 1 / 7, 0.1, 1.0, UNIT, 1e-9])
 )
 
