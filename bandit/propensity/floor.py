@@ -1,11 +1,12 @@
 """Probability floor, and the grid of what is drawn from: multiples of 2⁻²⁴ that sum to 1 exactly.
 
 Shapes: k arms, (k,) in and out; (n, k) where a name ends in `_many`, each row for itself and to the bits of the
-function for one. `eligible` is a mask of the same shape. The arm is drawn *from* the returned vector, so what is logged
-is the probability of the draw whatever error the integration before it has; the error only says how faithful the policy
-is to Thompson sampling. The order of summation shows in no bit.
+function for one. `eligible` is a mask of the same shape. A floor is one number for all eligible arms, or an array with
+one for each arm: finite, at least 0, where 0 is no floor; the floors of ineligible arms are not read. The arm is drawn
+*from* the returned vector, so what is logged is the probability of the draw whatever error the integration before it
+has; the error only says how faithful the policy is to Thompson sampling. The order of summation shows in no bit.
 
-Sources: the floor is the KL projection onto {p ≥ ε}; the grid by the method of the largest remainder (Hamilton's).
+Sources: the floor is the KL projection onto {p_a ≥ ε_a}; the grid by the method of the largest remainder (Hamilton's).
 """
 
 import math
@@ -20,42 +21,45 @@ from bandit.propensity.gaussian import TOLERANCE
 UNITS = 2**24
 """What is drawn from are whole numbers of 1/UNITS."""
 
+_UNIT = 1.0 / UNITS
 _SHARP = 384.0  # p + 384 is p on a grid of 2⁻⁴⁴: sums of such are exact, in any order
 _TINY = 1e-300
 
 
-def apportioned(p: Array, floor: float, eligible: Mask) -> Array:
+def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:
     """Drawable propensities (k,): p floored, in whole numbers of 1/UNITS that sum to 1 exactly.
 
-    The engine calls it last, after transforms, for every decision. The floor is rounded up to the grid, so no arm
-    is below it, but where the floors of all arms sum to 1: then an arm may be below it by at most 1/UNITS. Then
-    largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or more. 0 where ineligible;
-    an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
+    The engine calls it last, after transforms, for every decision. `floor`: one number, or (k,), one for each arm.
+    Floors are rounded up to the grid, so no arm is below its own. Floors that do not fit are scaled to sum to 1 if they
+    sum to more, and rounded down: then an arm may be below its floor, as scaled, by at most 1/UNITS (`_squeezed` names
+    the exception). Then largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or more. 0
+    where ineligible; an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
     """
     may = eligible.tolist()
-    scaled = [v * UNITS for v in _lifted(p.tolist(), _least(floor, sum(may)), may)]
-    units = [int(v) for v in scaled]
+    if isinstance(floor, np.ndarray):
+        lifted = _lifted(p.tolist(), _least(floor.tolist(), may), may)
+    else:
+        lifted = _lifted(p.tolist(), min(math.ceil(floor * UNITS), UNITS // may.count(True)) / UNITS, may)
+    scaled = [v * UNITS for v in lifted]
+    units = [v // 1.0 for v in scaled]  # sooner than int(v)
     missing = UNITS - sum(units)
     if missing:
         lost = [v - u for u, v in zip(units, scaled)]  # noqa: B905
-        for _ in range(missing):
+        while missing > 0.0:
             most = lost.index(max(lost))
-            units[most] += 1
+            units[most] += 1.0
             lost[most] = -1.0
-    return np.array([u / UNITS for u in units])
+            missing -= 1.0
+    return np.array([u * _UNIT for u in units])
 
 
-def _least(floor: float, many: int) -> float:
-    """The floor of `many` arms on the grid."""
-    return min(math.ceil(floor * UNITS), UNITS // many) / UNITS
+def apportioned_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
+    """Drawable propensities of n rows, (n, k): `apportioned` of each, the same bits, whatever the other rows.
 
-
-def apportioned_many(p: Array, floor: float, eligible: Mask) -> Array:
-    """Drawable propensities of n rows, (n, k): `apportioned` of each, the same bits, whatever the other rows. Raises
-    PropensityError as `floored`, for all rows if one of them is no distribution.
+    `floor`: one number, (k,), one for each arm in every row, or (n, k). Raises PropensityError as `floored`, for all
+    rows if one of them is no distribution.
     """
-    most = UNITS // eligible.sum(axis=1, keepdims=True)
-    scaled = floored_many(p, np.minimum(math.ceil(floor * UNITS), most) / UNITS, eligible) * UNITS
+    scaled = floored_many(p, _least_many(floor, eligible), eligible) * UNITS
     units = np.floor(scaled)
     missing = UNITS - units.sum(axis=1, keepdims=True)
     order = np.argsort(units - scaled, axis=1, kind="stable")
@@ -65,43 +69,99 @@ def apportioned_many(p: Array, floor: float, eligible: Mask) -> Array:
     return np.asarray(units / UNITS, dtype=np.float64)
 
 
-def floored(p: Array, floor: float, eligible: Mask) -> Array:
-    """KL projection of p (k,) onto {p_a ≥ floor for eligible a}: lift what is below, scale the rest down.
+def _least(floors: list[float], may: list[bool]) -> list[float]:
+    """Floors of each arm on the grid, 0 where ineligible."""
+    if not all(may):
+        floors = [f if e else 0.0 for f, e in zip(floors, may, strict=True)]
+    units = [math.ceil(f * UNITS) for f in floors]
+    return [u / UNITS for u in (units if sum(units) <= UNITS else _squeezed(floors))]
+
+
+def _least_many(floor: float | Array, eligible: Mask) -> Array:
+    """Floors on the grid: (n, 1) of one number, otherwise `_least` of each row, (n, k)."""
+    if not isinstance(floor, np.ndarray):
+        return np.minimum(math.ceil(floor * UNITS), UNITS // eligible.sum(axis=1, keepdims=True)) / UNITS
+    floors = np.where(eligible, floor, 0.0)
+    units = np.ceil(floors * UNITS)
+    for row in np.flatnonzero(units.sum(axis=1) > UNITS).tolist():
+        units[row] = _squeezed(floors[row].tolist())
+    return np.asarray(units / UNITS, dtype=np.float64)
+
+
+def _squeezed(floors: list[float]) -> list[int]:
+    """Whole units, UNITS at most, of floors that do not fit when rounded up: scaled if they sum to more than 1, rounded
+    down. Arms that would lose their only unit keep it; if that is too much, the largest floor pays for them.
+    """
+    total = max(1.0, math.fsum(floors))  # rounded once, so in any order
+    units = [max(int(f * UNITS / total), 1) if f > 0.0 else 0 for f in floors]
+    units[units.index(max(units))] -= max(sum(units) - UNITS, 0)
+    return units
+
+
+def floored(p: Array, floor: float | Array, eligible: Mask) -> Array:
+    """KL projection of p (k,) onto {p_a ≥ floor_a for eligible a}: lift what is below, scale the rest down.
 
     p sums to 1 within TOLERANCE and is 0 where ineligible; so is the result, exactly, and it sums to 1 to rounding.
-    Beats mixing with uniform: arms above the floor keep their odds. Raises PropensityError if p is no distribution.
+    Floors of eligible arms sum to at most 1; those of an array (k,) are whole numbers of 1/UNITS, so that their sums
+    are exact. Beats mixing with uniform: arms above the floor keep their odds. Raises PropensityError if p is no
+    distribution.
     """
-    return np.array(_lifted(p.tolist(), floor, eligible.tolist()))
+    return np.array(_lifted(p.tolist(), floor.tolist() if isinstance(floor, np.ndarray) else floor, eligible.tolist()))
 
 
-def _lifted(given: list[float], floor: float, may: list[bool]) -> list[float]:
+def _lifted(given: list[float], floor: float | list[float], may: list[bool]) -> list[float]:
     """`floored` of plain floats."""
     values = [(v + _SHARP) - _SHARP for v in given]
     total = sum(values)
     if not abs(total - 1.0) <= TOLERANCE:
         raise PropensityError(f"Σp = {total!r}: the vector {values} is not a distribution")
+    if isinstance(floor, list):
+        return _each_lifted(values, 1.0 / total, floor, may)
     above = values if all(may) else list(compress(values, may))
     many, scale = len(above), 1.0 / total
     while above and min(above) * scale < floor:
         above = [v for v in above if v * scale >= floor]
         scale = (1.0 - floor * (many - len(above))) / max(sum(above), _TINY)
-    lifted = [v * scale if v * scale > floor else floor for v in values]
+    lifted = [w if (w := v * scale) > floor else floor for v in values]
     return lifted if many == len(lifted) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)]
 
 
+def _each_lifted(values: list[float], scale: float, floors: list[float], may: list[bool]) -> list[float]:
+    """`_lifted` where each arm has a floor of its own; to the same bits where these are equal."""
+    # Who is lifted takes more than its share, so `scale` only falls: who is lifted stays so, and k rounds are enough.
+    # At the end q_a = max(floor_a, scale·p_a) and Σq = 1: the KKT conditions of min KL(q‖p), convex, so q is the least.
+    arms = list(zip(values, floors, strict=True))
+    above = arms if all(may) else list(compress(arms, may))
+    left = 1.0
+    while low := [f for v, f in above if v * scale < f]:
+        above = [(v, f) for v, f in above if v * scale >= f]
+        left -= sum(low)
+        scale = left / max(sum([v for v, _ in above]), _TINY)
+    lifted = [w if (w := v * scale) > f else f for v, f in arms]
+    return lifted if all(may) else [v if e else 0.0 for v, e in zip(lifted, may, strict=True)]
+
+
 def floored_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
-    """KL projections of n rows (n, k), each with a floor (n, 1) or all with one: the bits of `floored`, whatever the
-    other rows. Raises PropensityError, naming the row, if one is no distribution.
+    """KL projections of n rows (n, k): the bits of `floored`, whatever the other rows.
+
+    `floor`: one number, (n, 1), one for each row, or (n, k), one for each arm, as `floored` wants them. Raises
+    PropensityError, naming the row, if one is no distribution.
     """
     given, p = p, (p + _SHARP) - _SHARP
     total = p.sum(axis=1, keepdims=True)
     if not (np.abs(total - 1.0) <= TOLERANCE).all():
         row = int(np.argmin(np.abs(total[:, 0] - 1.0) <= TOLERANCE))
         raise PropensityError(f"Σp = {total[row, 0]!r}: row {row}, {given[row].tolist()}, is not a distribution")
-    many, above, scale = eligible.sum(axis=1, keepdims=True), eligible, 1.0 / total
+    above, scale = eligible, 1.0 / total
     while (falls := above & (p * scale < floor)).any():
         above = above & ~falls
-        lifted = many - above.sum(axis=1, keepdims=True)
         rest = np.maximum(np.where(above, p, 0.0).sum(axis=1, keepdims=True), _TINY)
-        scale = np.where(falls.any(axis=1, keepdims=True), (1.0 - floor * lifted) / rest, scale)
+        scale = np.where(falls.any(axis=1, keepdims=True), (1.0 - _held(floor, eligible & ~above)) / rest, scale)
     return np.where(eligible, np.maximum(p * scale, floor), 0.0)
+
+
+def _held(floor: float | Array, lifted: Mask) -> Array:
+    """Sums (n, 1) of the floors of lifted arms; a floor that is common to a row is multiplied, rounded once."""
+    if isinstance(floor, np.ndarray) and floor.shape[-1] > 1:
+        return np.where(lifted, floor, 0.0).sum(axis=1, keepdims=True)
+    return np.asarray(floor * lifted.sum(axis=1, keepdims=True), dtype=np.float64)
