@@ -15,14 +15,15 @@ import numpy as np
 
 from bandit import features, guardrails
 from bandit.arrays import Array, Mask
-from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, Problem
 from bandit.features import Given, Schema
 from bandit.guardrails import ClaimEvidence
+from bandit.policies import Centred
+from bandit.policies.centred import CentredPosterior
 from bandit.policies.protocol import Posterior, Scores
 from bandit.policies.shared import Action, Objects, Shared, least
 from bandit.propensity import draw, transforms
-from bandit.propensity.floor import apportioned, apportioned_many
+from bandit.propensity.floor import affordable, apportioned, apportioned_many
 from bandit.records import Decision
 from bandit.snapshot import Snapshot
 
@@ -226,7 +227,7 @@ def choose(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
     grid of 2⁻²⁴, where they sum to 1 exactly. Raises PropensityError if integration failed.
     """
     scores = live.posterior.choose(x, eligible)
-    return scores._replace(propensity=_final(live.snapshot.stage_spec, scores.propensity, eligible))
+    return scores._replace(propensity=_final(live, scores, eligible))
 
 
 def choose_many(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
@@ -236,26 +237,39 @@ def choose_many(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
     a fraction of n calls of `choose` (benchmarks/load/batch.py). Raises InvalidRequest for shapes that do not fit,
     values that are not finite, and rows in which nothing is eligible.
     """
-    spec = live.snapshot.stage_spec
     _check(live, x, eligible)
     if len(x) == 0:
         return Scores(*(np.zeros(eligible.shape) for _ in Scores._fields))
     scores = live.posterior.choose_many(x, eligible)
-    return scores._replace(propensity=_final(spec, scores.propensity, eligible))
+    return scores._replace(propensity=_final(live, scores, eligible))
 
 
-def _final(spec: Stage, p: Array, eligible: Mask) -> Array:
+def _final(live: PreparedPolicy, scores: Scores, eligible: Mask) -> Array:
     """Propensities (k,) or (n, k) as they are drawn from: the last step of one decision and of many."""
+    spec, p = live.snapshot.stage_spec, scores.propensity
     if p.ndim == 2 and spec.has_request_actions:  # each request has a floor of its own
-        return np.array([_final(spec, row, may) for row, may in zip(p, eligible, strict=True)])
+        rows = zip(*scores, eligible, strict=True)
+        return np.array([_final(live, Scores(*row), may) for *row, may in rows])
     many = p.ndim == 2
     if spec.top_two is not None:
         p = transforms.top_two_many(p, spec.top_two) if many else transforms.top_two(p, spec.top_two)
-    if spec.ramp < 1.0:
-        p = transforms.ramp(p, spec.ramp)
-    if many:
-        return apportioned_many(p, spec.floor, eligible)
-    return apportioned(p, least(spec.floor, eligible) if spec.has_request_actions else spec.floor, eligible)
+    account = live.snapshot.loss_account
+    share = spec.ramp if account is None else spec.ramp * account.share
+    if share < 1.0:
+        p = transforms.ramp(p, share)
+    floor = _floor(live, scores, share, eligible)
+    return apportioned_many(p, floor, eligible) if many else apportioned(p, floor, eligible)
+
+
+def _floor(live: PreparedPolicy, scores: Scores, share: float, eligible: Mask) -> float | Array:
+    """Least probability of each eligible arm: as declared; else what the policy can afford, (k,) or (n, k)."""
+    spec, policy = live.snapshot.stage_spec, live.snapshot.stage_spec.policy
+    if spec.has_request_actions:
+        return least(spec.common_floor, eligible)
+    if spec.floor is not None or not isinstance(policy, Centred):
+        return spec.common_floor
+    arms = live.posterior.arms if isinstance(live.posterior, CentredPosterior) else spec.arm_economics
+    return affordable(arms.gain * scores.mean - arms.cost, eligible, share, policy.prior_mean)
 
 
 def _check(live: PreparedPolicy, x: Array, eligible: Mask) -> None:

@@ -112,5 +112,7 @@ def _probe(live: PreparedPolicy) -> None:
         for mask in masks:
             p = engine.choose(live, x, mask).propensity
             whole = np.isfinite(p).all() and abs(p.sum() - 1.0) <= _SUM and (p[~mask] == 0.0).all()
-            if not whole or (p[mask] < min(spec.floor, 1.0 / mask.sum()) - _SUM).any():
-                raise SnapshotError(f"a probe gave {p.tolist()}: not probabilities above the floor of {spec.floor:g}")
+            if not whole or (p[mask] < min(spec.common_floor, 1.0 / mask.sum()) - _SUM).any():
+                raise SnapshotError(
+                    f"a probe gave {p.tolist()}: not probabilities above the floor of {spec.common_floor:g}"
+                )

@@ -22,6 +22,7 @@ from bandit.catalogue.loading import read_stage
 from bandit.catalogue.model import Catalogue, Stage
 from bandit.errors import PolicyError, SnapshotError
 from bandit.features import of
+from bandit.loss_account import LossAccount
 from bandit.policies import hierarchy
 from bandit.policies.protocol import ArmEconomics, CoefficientFactor, RetiredArms
 from bandit.records import PendingBasis
@@ -44,7 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     Fields: `stage_spec` the stage as declared; `belief` is settled and exact, (k, …) over `stage_spec.belief_rows`;
     `cross_stage_factor` what the app's other stages have learned about types of nudges; `retired` what nudges have
     taught that are not declared any more; `pending` is what open decisions said at `pending_basis`, computed anew for
-    each snapshot.
+    each snapshot; `loss_account` what learning may have cost, and the share of traffic it may decide (None: all).
 
         files = pack(snapshot)            # {"policy.json": …, "posterior.npz": …}
         live = engine.prepare(unpack(files))
@@ -61,6 +62,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     retired: RetiredArms | None = None
     pending: Belief | None = None
     pending_basis: PendingBasis = PendingBasis()
+    loss_account: LossAccount | None = None
 
     @classmethod
     def untrained(cls, catalogue: Catalogue, stage: str) -> "Snapshot":
@@ -129,6 +131,8 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
         "basis": snapshot.pending_basis._asdict(),
         "spec": msgspec.to_builtins(snapshot.stage_spec),
     }
+    if snapshot.loss_account is not None:
+        policy["loss_account"] = msgspec.to_builtins(snapshot.loss_account)
     return {"policy.json": _sealed(json.dumps(policy, indent=1).encode()), "posterior.npz": posterior}
 
 
@@ -195,6 +199,7 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
         retired=RetiredArms(names, kinds, found["retired_precision"], found["retired_shift"]) if names else None,
         pending=Belief(*(found[f"pending_{name}"] for name in Belief._fields)) if policy["pending"] else None,
         pending_basis=PendingBasis(**policy["basis"]),
+        loss_account=msgspec.convert(policy["loss_account"], LossAccount) if "loss_account" in policy else None,
     )
 
 

@@ -207,7 +207,7 @@ class DecisionService:
                     reward=msgspec.to_builtins(stage.reward),
                     window_seconds=stage.reward.seconds * self._window_scale,
                     declared_seconds=stage.reward.seconds,
-                    floor=stage.floor,
+                    floor=stage.common_floor,
                     holdout=stage.holdout,
                     activation=stage.activation,
                     policy=msgspec.to_builtins(stage.policy),

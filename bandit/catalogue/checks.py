@@ -106,7 +106,7 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
             fix = f"below the reward's value of {stage.reward.value:g}"
             yield Problem(f"{path}.nudges.{key}.cost_when_rewarded", "a reward would never pay", fix)
         yield from _check_budget(f"{path}.nudges.{key}", stage, nudge)
-    if stage.floor * len(stage.arms) >= 1.0:
+    if stage.common_floor * len(stage.arms) >= 1.0:
         fix = f"below {1 / len(stage.arms):.3g} for {len(stage.arms)} arms (0.01 is usual)"
         yield Problem(f"{path}.floor", "the floors of all arms reach 1", fix)
     if isinstance(stage.policy, Beta | Logistic) and stage.reward.kind != "binary":

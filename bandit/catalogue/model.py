@@ -22,6 +22,7 @@ from bandit.policies import AnyPolicy, Centred, Hierarchical
 from bandit.policies.hurdle import HierarchicalHurdle
 from bandit.policies.protocol import ArmEconomics, Policy
 from bandit.policies.shared import ONE, Shared
+from bandit.propensity.floor import STANDARD_FLOOR
 
 NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
@@ -151,9 +152,10 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     features: dict[str, Feature] = {}
     nudges: dict[str, Nudge] = {}
     policy: AnyPolicy | Shared = Hierarchical()
-    floor: Share = 0.01
+    floor: Share | None = None
     price: NotNegative | None = None
     top_two: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    loss: str = "1%"
     ramp: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     holdout: Share = 0.0
     activation: Literal["assumed", "required"] = "assumed"
@@ -194,6 +196,22 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             return self.policy
         policy = self.policy if isinstance(self.policy, Hierarchical) else Hierarchical(self.policy.prior_mean)
         return policy.gaussian() if self.reward.kind == "continuous" else hurdle_of(policy)
+
+    @property
+    def common_floor(self) -> float:
+        """Floor that every eligible arm has: the declared one; without one 0.01, and 0 under `centred`, whose floors
+        differ by arm.
+        """
+        if self.floor is not None:
+            return self.floor
+        return 0.0 if isinstance(self.policy, Centred) else STANDARD_FLOOR
+
+    @property
+    def loss_share(self) -> float | None:
+        """Declared loss as a share in (0, 1]; None where the stage has no loss account."""
+        if self.loss == "none" or not isinstance(self.learner, Centred):
+            return None
+        return float(self.loss.removesuffix("%")) / 100.0
 
     def belief_rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the rows of a belief over `arms`: (k,), or (2k,) for revenue, which has two for each arm, whether

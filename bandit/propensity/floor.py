@@ -22,8 +22,25 @@ UNITS = 2**24
 """What is drawn from are whole numbers of 1/UNITS."""
 
 _UNIT = 1.0 / UNITS
+STANDARD_FLOOR = 0.01
+"""Floor of each eligible arm where a stage declares none and its policy has none of its own."""
+
+_MOST, _LEAST_SUPPORT, _AFFORDED = 0.01, 1e-4, 0.0005
 _SHARP = 384.0  # p + 384 is p on a grid of 2⁻⁴⁴: sums of such are exact, in any order
 _TINY = 1e-300
+
+
+def affordable(utility: Array, eligible: Mask, share: float, rate: float) -> Array:
+    """Floors that cost no more than 0.05 % of a reward rate each, (k,) or (n, k) like `utility`:
+
+        ε_a = min(0.01 s, max(10⁻⁴, 0.0005 q s / (max_b u_b − u_a)))
+
+    utility: expected net value of each arm in units of the reward range; `share` s of the traffic that the policy
+    decides; `rate` q: the expected reward rate.
+    """
+    best = np.where(eligible, utility, -np.inf).max(axis=-1, keepdims=True)
+    gap = np.maximum(best - utility, _TINY)
+    return np.minimum(_MOST * share, np.maximum(_LEAST_SUPPORT, _AFFORDED * rate * share / gap))
 
 
 def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:

@@ -98,7 +98,7 @@ class Registry:
                     artifacts={"policy": str(folder)},
                     pip_requirements=[package],
                     signature=ModelSignature(inputs=inputs, outputs=outputs, params=params),
-                    params={"algorithm": str(tag), "stage": snapshot.stage, "floor": f"{spec.floor:g}"},
+                    params={"algorithm": str(tag), "stage": snapshot.stage, "floor": f"{spec.common_floor:g}"},
                     tags={"policy_sha256": digest(files), "belief_sha256": snapshot.belief.digest()},
                 )
         return str(info.model_id)

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import engine
-from bandit.arrays import Array, Ints
+from bandit.arrays import Array, Ints, Mask
 from bandit.belief import Belief
 from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
-from bandit.learning import pending
+from bandit.learning import loss, pending
 from bandit.learning.pending import OpenDecisions
 from bandit.learning.statistics import SettledRows, StageStatistics, nothing
+from bandit.loss_account import RECENT, Exposures, ExposureSums
 from bandit.snapshot import Snapshot, pooled
 
 
@@ -38,6 +39,8 @@ class LearningRows(NamedTuple):
     expires: Ints
     answered: Ints
     propensity: Array  # (n, k)
+    baseline: Array  # (n,) what was expected of no nudge
+    eligible: Mask  # (n, k)
 
     def only(self, rows: NDArray[np.bool_]) -> "LearningRows":
         """The decisions where `rows` (n,) is True."""
@@ -54,6 +57,11 @@ class SimulatedLearner:
     def __init__(self, app: str, stages: Mapping[str, Stage]):
         self._app, self._stages, self._settled = app, dict(stages), 0
         self._statistics = {name: nothing(stage) for name, stage in stages.items()}
+        self._exposed = {
+            name: ExposureSums.none(len(stage.arms), statistics.d)
+            for (name, stage), statistics in zip(stages.items(), self._statistics.values(), strict=True)
+        }
+        self._recent: dict[str, Exposures] = {}
         self._open: dict[str, list[LearningRows]] = {name: [] for name in stages}
         self._firm = self._pooled()
         self.prepared: dict[str, PreparedPolicy] = {
@@ -67,8 +75,14 @@ class SimulatedLearner:
 
     def put(self, stage: str, rows: LearningRows) -> None:
         """Decisions that were just made."""
-        if len(rows.arm):
-            self._open[stage].append(rows)
+        if not len(rows.arm):
+            return
+        self._open[stage].append(rows)
+        made = Exposures(rows.x, rows.propensity, rows.baseline, rows.eligible, rows.at)
+        self._exposed[stage] = self._exposed[stage].plus(self._stages[stage].arm_economics, made)
+        before = self._recent.get(stage)
+        joined = made if before is None else Exposures._make(map(np.concatenate, zip(before, made, strict=True)))
+        self._recent[stage] = Exposures._make(column[-RECENT:] for column in joined)
 
     def tick(self, now: int) -> None:
         """Settle what has matured by `now` (µs), and decide from now on with what is known then."""
@@ -87,6 +101,11 @@ class SimulatedLearner:
             last = self.prepared[snapshot.stage].snapshot
             if snapshot.version != last.version or snapshot.pending is not None or last.pending is not None:
                 self.prepared[snapshot.stage] = engine.prepare(snapshot)
+        for name, stage in self._stages.items():
+            if stage.loss_share is not None:
+                self.prepared[name] = loss.accounted(
+                    self.prepared[name], self._exposed[name], self._recent.get(name), now
+                )
 
     def _pooled(self) -> dict[str, Snapshot]:
         settled = [statistics.snapshot(self._app, name) for name, statistics in self._statistics.items()]

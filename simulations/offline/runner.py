@@ -254,7 +254,7 @@ class CellRun:
             propensity=made.propensities[on, arm],
         )
         run_summary.add_step(self._tallies[made.stage], visit.people, seen, self.cell.days)
-        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd))
+        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd, visit.mask))
         for part in (made.user, made.arm, made.reward, made.propensities, made.truth):
             self._sha.update(np.ascontiguousarray(part).tobytes())
         if self._sink is not None and len(made.user):
@@ -269,7 +269,7 @@ class CellRun:
         return Scores(nothing, nothing, np.eye(priced.shape[1])[best])
 
 
-def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array) -> LearningRows:
+def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask) -> LearningRows:
     """The learning rows of the decisions outside the holdout: what the service would know of them once their rewards
     have come or their windows have ended.
     """
@@ -286,6 +286,8 @@ def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array) -> Learning
         expires=at + round(spec.seconds * 1e6),
         answered=answered,
         propensity=made.propensities[on],
+        baseline=made.mean[on, 0],
+        eligible=mask[on],
     )
 
 
