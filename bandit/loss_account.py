@@ -7,9 +7,9 @@ price η of showing a nudge, the gain over no nudge is, to first order in the ef
 
     Γ = Σ_i Σ_a p_ia (g_a w_i x_i·θ_a − c_a − (1 − g_a) q̂_i − η),   w_i = q̂_i (1 − q̂_i),
 
-where q̂_i is the reward rate that was expected of no nudge when decision i was made. It is linear in θ, so that a few sums
-over decisions (`ExposureSums`, on the grid of `bandit.belief`: exact, in any order) give its posterior mean and sd under
-a sceptic's prior, which expects of every effect nothing. What must not be exceeded is taken from the lower end:
+where q̂_i is the reward rate that was expected of no nudge when decision i was made. It is linear in θ, so that a few
+sums over decisions (`ExposureSums`, on the grid of `bandit.belief`: exact, in any order) give its posterior mean and sd
+under a sceptic's prior, which expects of every effect nothing. What must not be exceeded is taken from the lower end:
 
     room = B + E Γ − 1.64 sd Γ,   B = 0.8 B₀ / (1 + √(4q/B₀)),   B₀ = β q N
 
@@ -33,6 +33,7 @@ from bandit.belief import Belief, grid
 from bandit.numerics import arithmetic
 from bandit.policies import centred
 from bandit.policies.centred import Centred
+from bandit.policies.hierarchy import Gaussian
 from bandit.policies.protocol import ArmEconomics
 
 DAY = 86_400_000_000
@@ -127,6 +128,13 @@ class LossAccount(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+FIRST_DAY = LossAccount(share=FIRST, budget=0.0, gain=0.0, sd=0.0, room=0.0, daily=0.0)
+"""Account before a day has passed: nothing is known of the traffic yet."""
+
+CLOSED = LossAccount(share=0.0, budget=0.0, gain=0.0, sd=0.0, room=0.0, daily=0.0)
+"""Account of a policy for which none was made."""
+
+
 def _sums(arms: ArmEconomics, made: Exposures) -> tuple[float, float, Array]:
     p = made.propensity.copy()
     p[:, 0] = 0.0
@@ -152,7 +160,7 @@ def account(
     """
     q = policy.prior_mean
     if sums.n == 0 or now - sums.first < day:
-        return LossAccount(share=FIRST, budget=0.0, gain=0.0, sd=0.0, room=0.0, daily=0.0)
+        return FIRST_DAY
     daily_n = sums.n / ((now - sums.first) / day)
     expected = MONTH * daily_n
     budget = loss * min(1.0, expected * q * (1.0 - q) / _ENOUGH) * q * expected
@@ -173,10 +181,10 @@ def account(
 def _felt(days: float = 3.0) -> float:
     """Visits that still feel a nudge, r / (1 − r) with r = 0.85^(days between visits)."""
     r = 0.85**days
-    return r / (1.0 - r)
+    return float(r / (1.0 - r))
 
 
-def _gain(layout: centred.CentredLayout, found: "centred.Gaussian", effect: Array, cost: float) -> tuple[float, float]:
+def _gain(layout: centred.CentredLayout, found: Gaussian, effect: Array, cost: float) -> tuple[float, float]:
     """Posterior mean and sd of Σ effect·θ − cost."""
     direction = np.zeros((layout.effect.shape[1], layout.d))
     for a in range(1, len(effect)):

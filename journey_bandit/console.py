@@ -160,7 +160,7 @@ def _subject(
         app=snapshot.app,
         stage=snapshot.stage,
         policy=msgspec.to_builtins(snapshot.stage_spec.policy),
-        floor=snapshot.stage_spec.floor,
+        floor=snapshot.stage_spec.common_floor,
         version=snapshot.version,
         seed=seed,
         command=command,

@@ -5,7 +5,7 @@ the ledger has to replace.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from time import perf_counter
 
 import msgspec
@@ -20,6 +20,7 @@ from bandit.catalogue.model import Catalogue
 from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.drift import DriftState
+from bandit.learning.loss import ExposureLog, closed, day_of
 from bandit.learning.pending import OpenDecisionTable
 from bandit.learning.settlement import settle
 from bandit.learning.statistics import StageStatistics, settled_rows
@@ -28,6 +29,7 @@ from bandit.snapshot import Snapshot, pooled
 
 Settled = Callable[[Iterable[tuple[Decision, Settlement]]], None]
 
+_BATCH = 2000  # decisions read at a time
 _SHARE = 10.0  # publishing may take a tenth of the writer's time
 _PER_WINDOW = 500  # what is open is looked at so often in an attribution window, if nothing settles
 _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
@@ -50,6 +52,8 @@ class Learner:
         settled: Settled,
         scale: float = 1.0,
         before: "Learner | None" = None,
+        *,
+        now: int,
     ):
         self._store = store
         self._specs = store.specs()
@@ -58,11 +62,13 @@ class Learner:
         self._settled = settled  # told of what was settled, once it is durable
         shortest = min(stage.reward.seconds for stage in catalogue.stages.values()) * scale * 1e6
         self._pace = min(max(shortest / _PER_WINDOW, _FASTEST), _SLOWEST)
-        self.load(before)
+        self._scale = scale
+        self.load(now, before)
 
-    def load(self, before: "Learner | None" = None) -> None:
-        """Begin with what is in the ledger: statistics, position, and open decisions; called at the start, and after an
-        error, because what failed may be in the ledger all the same.
+    def load(self, now: int, before: "Learner | None" = None) -> None:
+        """Begin with what is in the ledger: statistics, position, exposures and open decisions; called at the start,
+        and after an error, because what failed may be in the ledger all the same. Stages with a loss account are
+        published at once, at `now` (µs since 1970).
 
         `before` is a learner that has ended, and knows the open decisions of the stages that are declared as they were.
         """
@@ -81,9 +87,21 @@ class Learner:
         self._published_at, self._rest_until, self._news = 0, 0.0, False
         self._firm = self._pooled(self._statistics)
         self.prepared: Mapping[str, PreparedPolicy] = {
-            name: engine.prepare(snapshot) for name, snapshot in self._firm.items()
+            name: closed(engine.prepare(snapshot)) for name, snapshot in self._firm.items()
         }
-        self._show()
+        self._exposed = {name: self._exposures(name, tally) for name, tally in self._statistics.items()}
+        if any(stage.loss_share is not None for stage in self._catalogue.stages.values()):
+            self._publish(now)
+        else:
+            self._show()
+
+    def _exposures(self, name: str, tally: StageStatistics) -> ExposureLog:
+        log = ExposureLog(tally.spec, tally.names, tally.d)
+        if tally.spec.loss_share is not None:
+            found = (row.decision for row in self._store.decisions(name))
+            while batch := list(islice(found, _BATCH)):
+                log.put_decisions(batch, self._specs)
+        return log
 
     @property
     def watches(self) -> Mapping[str, DriftState]:
@@ -94,13 +112,16 @@ class Learner:
         """Take in what was just committed, in the order of the ledger: open decisions and what has been reported of
         them. Called by the worker after each commit.
         """
-        for entry in kept:
-            if not entry.duplicate:
-                self._look(entry.seq, entry.decision, ())
+        new = [entry for entry in kept if not entry.duplicate]
+        for entry in new:
+            self._look(entry.seq, entry.decision, ())
+        for name, log in self._exposed.items():
+            if self._catalogue.stages[name].loss_share is not None:
+                log.put_decisions([e.decision for e in new if e.decision.stage == name], self._specs)
         for note in noted:
             if note.found is not None and note.found.settlement is None:
                 self._look(note.found.seq, note.found.decision, note.found.outcomes)
-        decisions, outcomes = sum(not e.duplicate for e in kept), sum(note.found is not None for note in noted)
+        decisions, outcomes = len(new), sum(note.found is not None for note in noted)
         self._last = self._last._replace(
             decision=self._last.decision + decisions, outcome=self._last.outcome + outcomes
         )
@@ -168,9 +189,20 @@ class Learner:
         lives = {}
         for snapshot in pooled(snapshots):
             last = self.prepared[snapshot.stage]
-            lives[snapshot.stage] = last if _same(last.snapshot, snapshot) else engine.prepare(snapshot)
+            live = last if _same(last.snapshot, snapshot) else engine.prepare(snapshot)
+            lives[snapshot.stage] = self._accounted(live, snapshot, now)
         self.prepared = lives
         self._show()
+
+    def _accounted(self, live: PreparedPolicy, snapshot: Snapshot, now: int) -> PreparedPolicy:
+        """The policy with its loss account at `now`; its basis is then that of `snapshot`, although nothing else may be
+        new.
+        """
+        stage = snapshot.stage_spec
+        if stage.loss_share is None:
+            return live
+        window = max(1, round(stage.reward.seconds * self._scale * 1e6))
+        return self._exposed[snapshot.stage].accounted(live._replace(snapshot=snapshot), now, day_of(stage, window))
 
     def _pooled(self, known: Mapping[str, StageStatistics]) -> dict[str, Snapshot]:
         app = self._catalogue.app

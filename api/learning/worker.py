@@ -103,7 +103,7 @@ class Worker:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
-        self.learning = Learner(store, catalogue, metrics, settled, scale, _sound(before))
+        self.learning = Learner(store, catalogue, metrics, settled, scale, _sound(before), now=clock())
         self.releases = ReleaseService(store, catalogue, metrics)
 
     def listen(self, folded: Callable[[IngestResult], None]) -> None:
@@ -294,7 +294,7 @@ class Worker:
         """Learn what matured. An error is kept for health, and returned."""
         try:
             if "learn" in self.failing:  # what failed may be in the ledger all the same: begin with what is there
-                self.learning.load()
+                self.learning.load(self._clock())
             while self.learning.step(self._clock(), _MOST) == _MOST and exhaust:
                 pass
             self.learning.publish(self._clock(), force=exhaust)

@@ -6,13 +6,14 @@ import hashlib
 import math
 import secrets
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from api.ledger.catalogue_changes import last_schema, refusals, salt_digest, served, widened
-from api.ledger.statistics_store import key_of, load, open_at, recount, replace, update_of
+from api.ledger.statistics_store import key_of, load, open_at, recount, replace, retired, update_of
 from api.releases import service
 from api.stores.decision_log import DecisionRecord
 from api.stores.learning_state import DeclarationEra, Declarations, ServedStage
@@ -23,6 +24,7 @@ from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import LedgerMismatch
 from bandit.learning import rewards
+from bandit.learning.loss import ExposureLog, closed, day_of
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
 from bandit.learning.statistics import StageStatistics
 from bandit.records import Decision
@@ -31,6 +33,7 @@ from bandit.snapshot import Snapshot, pooled
 stages = served
 """The declaration under which each stage was last served."""
 
+_BATCH = 2000  # decisions read at a time
 _LAST_BITS = 1e-12  # of a settled reward: earlier versions added a decision's rewards in another way
 
 
@@ -122,7 +125,7 @@ def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
     """
     number = found.decision.release
     if number == 0:
-        return engine.prepare(past(store, found))
+        return _accounted(store, engine.prepare(past(store, found)), found)
     (release,) = [one for one in store.releases(found.decision.stage) if one.seq == number]
     return service.past(release, store.specs()[found.decision.stage_digest])
 
@@ -144,6 +147,20 @@ def past(store: Store, found: DecisionRecord) -> Snapshot:
         firm = pooled([_with_open(store, snapshot, tallied[snapshot.stage], found) for snapshot in firm])
     (mine,) = [s for s in firm if s.stage == decision.stage]
     return mine
+
+
+def _accounted(store: Store, live: PreparedPolicy, found: DecisionRecord) -> PreparedPolicy:
+    """The policy with its loss account as it was when it was published: of the ledger's decisions until then."""
+    basis, spec = found.decision.pending_basis, live.snapshot.stage_spec
+    if spec.loss_share is None or not basis.at:
+        return closed(live)
+    gone = retired(store, live.snapshot.stage, spec, found.seq)
+    log = ExposureLog(spec, (*spec.arms, *gone), len(live.schema.columns))
+    made = (row.decision for row in store.decisions(live.snapshot.stage) if row.seq <= basis.decisions)
+    while batch := list(islice(made, _BATCH)):
+        log.put_decisions(batch, store.specs())
+    window = found.decision.expires - found.decision.at
+    return log.accounted(live, basis.at, day_of(spec, window))
 
 
 def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:

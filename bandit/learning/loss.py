@@ -1,27 +1,119 @@
-"""Loss accounting: a prepared policy with the account of what learning may have cost, before it is published."""
+"""Loss accounting of one stage: what its decisions exposed people to, and policies that carry an account of it.
+
+The service's learner, audits and the simulator put the stage's decisions into an `ExposureLog`, and publish what
+`accounted` returns. The account is a function of the decisions up to a number of the ledger, of the snapshot and of the
+time, so that a receipt computes it again.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 
+from bandit.arrays import Array
+from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
-from bandit.loss_account import DAY, FIRST, Exposures, ExposureSums, LossAccount, account
+from bandit.learning.recoding import recoded
+from bandit.learning.settlement import propensities
+from bandit.loss_account import CLOSED, DAY, FIRST_DAY, RECENT, Exposures, ExposureSums, account
 from bandit.policies import Centred
+from bandit.policies.protocol import ArmEconomics
+from bandit.records import Decision
 
 
-def accounted(
-    live: PreparedPolicy, sums: ExposureSums, recent: Exposures | None, now: int, day: float = DAY
-) -> PreparedPolicy:
-    """Prepared policy whose snapshot carries its loss account at time `now` (µs). `sums`: all decisions of the stage;
-    `recent`: the newest of them, None before any. `day`: µs in a day of the app's clock.
+class ExposureLog:
+    """Exposures of one stage so far: their exact sums, and the newest of them as they are. Mutable, of one thread.
+
+    `names` are the arms that are known: the k declared ones in their order, then retired ones.
     """
-    snapshot = live.snapshot
-    stage, declared = snapshot.stage_spec, snapshot.stage_spec.loss_share
-    if declared is None or not isinstance(stage.policy, Centred):
-        return live
-    if recent is None:
-        found = LossAccount(share=FIRST, budget=0.0, gain=0.0, sd=0.0, room=0.0, daily=0.0)
-    else:
-        ahead = live.posterior.choose_many(recent.x, recent.eligible)
-        asked = recent._replace(propensity=ahead.propensity, baseline=np.asarray(ahead.mean[:, 0]))
-        found = account(stage.policy, snapshot.arms, snapshot.evidence, sums, asked, declared, now, day)
-    return live._replace(snapshot=msgspec.structs.replace(snapshot, loss_account=found))
+
+    def __init__(self, stage: Stage, names: tuple[str, ...], d: int):
+        self._stage, self._names = stage, names
+        self.sums = ExposureSums.none(len(names), d)
+        self._recent: Exposures | None = None
+
+    def put(self, made: Exposures, declared: Stage | None = None) -> None:
+        """Count decisions that were made under the stage as `declared`, by default as it is now. Their propensities are
+        over the names.
+        """
+        self.sums = self.sums.plus(_economics(declared or self._stage, self._names), made)
+        self.look_at(made)
+
+    def look_at(self, made: Exposures) -> None:
+        """Take decisions for the newest, without counting them: the sums have them already."""
+        k = len(self._stage.arms)
+        mine = made._replace(propensity=made.propensity[:, :k], eligible=made.eligible[:, :k])
+        joined = mine if self._recent is None else Exposures(*map(np.concatenate, zip(self._recent, mine, strict=True)))
+        self._recent = Exposures(*(column[-RECENT:] for column in joined))
+
+    def put_decisions(self, made: Sequence[Decision], specs: Mapping[str, Stage]) -> None:
+        """Count the decisions of the ledger among `made` that count (`counts`), each as it was declared: `specs` holds
+        declarations by digest.
+        """
+        for digest in dict.fromkeys(decision.stage_digest for decision in made):
+            spec = specs[digest]
+            mine = [d for d in made if d.stage_digest == digest and counts(d, spec, self._stage)]
+            if mine:
+                self.put(exposures(mine, spec, self._stage, self._names), spec)
+
+    def accounted(self, live: PreparedPolicy, now: int, day: float = DAY) -> PreparedPolicy:
+        """Prepared policy whose snapshot carries the loss account at time `now` (µs), `live` itself where the stage
+        declares no loss. `day`: µs in a day of the app's clock.
+        """
+        snapshot = live.snapshot
+        stage, loss = snapshot.stage_spec, snapshot.stage_spec.loss_share
+        if loss is None or not isinstance(stage.policy, Centred):
+            return live
+        if self._recent is None:
+            return with_account(live, FIRST_DAY)
+        ahead = live.posterior.choose_many(self._recent.x, self._recent.eligible)
+        asked = self._recent._replace(propensity=ahead.propensity, baseline=np.asarray(ahead.mean[:, 0]))
+        sums = self.sums._replace(effect=self.sums.effect[: len(stage.arms)])
+        found = account(stage.policy, snapshot.arms, snapshot.evidence, sums, asked, loss, now, day)
+        return with_account(live, found)
+
+
+def day_of(stage: Stage, window: int) -> float:
+    """Length of a day in µs on the clock on which the stage's attribution window lasts `window` µs."""
+    return DAY * (window / (stage.reward.seconds * 1e6))
+
+
+def closed(live: PreparedPolicy) -> PreparedPolicy:
+    """Prepared policy that decides nothing until an account was made, where the stage declares a loss; else `live`."""
+    return live if live.snapshot.stage_spec.loss_share is None else with_account(live, CLOSED)
+
+
+def with_account(live: PreparedPolicy, found: object) -> PreparedPolicy:
+    """Prepared policy whose snapshot carries the account."""
+    return live._replace(snapshot=msgspec.structs.replace(live.snapshot, loss_account=found))
+
+
+def counts(decision: Decision, spec: Stage, live: Stage) -> bool:
+    """Whether a decision made under `spec` is one that the account of the stage as it is now is about: not of the
+    control group, at a moment that held, under the same schema.
+    """
+    return decision.is_actionable and not decision.holdout and spec.schema == live.schema
+
+
+def exposures(made: Sequence[Decision], spec: Stage, live: Stage, names: tuple[str, ...]) -> Exposures:
+    """Exposures of decisions made under `spec`, over the arms `names`, their contexts as `live` encodes them."""
+    known = set(spec.arms)
+    return Exposures(
+        x=recoded(np.array([d.x for d in made]), spec, live),
+        propensity=propensities(made, spec.arms, names),
+        baseline=np.array([float(d.mean[0]) for d in made]),
+        eligible=np.array([[arm in known and arm not in d.excluded for arm in names] for d in made]),
+        at=np.array([d.at for d in made], dtype=np.int64),
+    )
+
+
+def _economics(spec: Stage, names: tuple[str, ...]) -> ArmEconomics:
+    """Gains and costs of the arms `names` under a declaration; of an arm that it does not have, those of no nudge."""
+    own = spec.arm_economics
+    place = [own.names.index(name) if name in own.names else 0 for name in names]
+    price = None if own.price is None else _taken(own.price, place)
+    return ArmEconomics(names, tuple(own.kinds[i] for i in place), own.gain[place], own.cost[place], price=price)
+
+
+def _taken(values: Array, place: list[int]) -> Array:
+    return np.asarray(values[place], dtype=np.float64)

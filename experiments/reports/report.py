@@ -269,7 +269,7 @@ def _report(
         "stage": subject.stage,
         "algorithm": name,
         "arms": ", ".join(log.arms),
-        "floor": f"{subject.common_floor:g}",
+        "floor": f"{subject.floor:g}",
         "hyperparameters": ", ".join(f"{k} {v}" for k, v in subject.policy.items() if k != "name") or "none",
         "seed": str(subject.seed),
         "data": subject.data,
@@ -289,7 +289,7 @@ def _report(
         curves=curves,
         shares=_shares(log),
         propensities=log.propensity,
-        floor=subject.common_floor,
+        floor=subject.floor,
         command=subject.command,
     )
 

@@ -114,7 +114,7 @@ def of_ledger(
         unit="net value" if net else "reward",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
-        heaviest=_heaviest(log.spec.floor),
+        heaviest=_heaviest(log.spec.common_floor),
         ledger=log,
     )
 

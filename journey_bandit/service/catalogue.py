@@ -70,7 +70,7 @@ def _lines(found: Catalogue) -> list[str]:
         reward, policy = stage.reward, stage.policy.__struct_config__.tag
         lines += ["", f"{name}: {stage.description}"]
         lines += [f"  reward   {reward.description}; {reward.kind}, worth {reward.value:g}, within {reward.window}"]
-        lines += [f"  policy   {policy}, floor {stage.floor:g}, holdout {stage.holdout:.0%}"]
+        lines += [f"  policy   {policy}, floor {stage.common_floor:g}, holdout {stage.holdout:.0%}"]
         for key, feature in stage.features.items():
             span = f"{feature.min:g} to {feature.max:g}" if feature.type == "number" else ", ".join(feature.values)
             lines.append(f"  feature  {key}: {feature.type} {span}".rstrip() + f" (default {feature.default})")

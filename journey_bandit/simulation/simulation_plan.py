@@ -117,7 +117,7 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
                 shown=of("shown").sum(axis=0),
                 ages=of("ages").sum(axis=0),
                 propensities=np.concatenate([t.propensities for t in tallies]),
-                floor=0.0 if label.startswith(("fixed", "oracle")) else declared.floor,
+                floor=0.0 if label.startswith(("fixed", "oracle")) else declared.common_floor,
             )
         )
     return found

@@ -83,7 +83,7 @@ def gather(
     against = [EvaluationPolicy(NONE, FixedArm(0))]
     if champion and policy is not None:
         against.insert(0, EvaluationPolicy(champion[0], snapshot_policy(champion[1], log.arms)))
-    floor = log.spec.floor
+    floor = log.spec.common_floor
     ask = EvaluationConfig(
         (target,), tuple(against), rewards=log.rewards, prefix=True, heaviest=1 / floor if floor else 100.0
     )

@@ -145,7 +145,7 @@ def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: s
         algorithm=str(spec.policy.__struct_config__.tag),
         settings=", ".join(f"{k} {v}" for k, v in settings.items()) or "no settings",
         arms=log.arms,
-        floor=spec.floor,
+        floor=spec.common_floor,
         version=snapshot.version,
         belief_sha256=snapshot.belief.digest(),
         policy_sha256=digest(pack(snapshot)),

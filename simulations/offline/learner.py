@@ -16,10 +16,11 @@ from bandit.arrays import Array, Ints, Mask
 from bandit.belief import Belief
 from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
-from bandit.learning import loss, pending
+from bandit.learning import pending
+from bandit.learning.loss import ExposureLog, closed
 from bandit.learning.pending import OpenDecisions
 from bandit.learning.statistics import SettledRows, StageStatistics, nothing
-from bandit.loss_account import RECENT, Exposures, ExposureSums
+from bandit.loss_account import Exposures
 from bandit.snapshot import Snapshot, pooled
 
 
@@ -57,15 +58,11 @@ class SimulatedLearner:
     def __init__(self, app: str, stages: Mapping[str, Stage]):
         self._app, self._stages, self._settled = app, dict(stages), 0
         self._statistics = {name: nothing(stage) for name, stage in stages.items()}
-        self._exposed = {
-            name: ExposureSums.none(len(stage.arms), statistics.d)
-            for (name, stage), statistics in zip(stages.items(), self._statistics.values(), strict=True)
-        }
-        self._recent: dict[str, Exposures] = {}
+        self._exposed = {name: ExposureLog(s.spec, s.names, s.d) for name, s in self._statistics.items()}
         self._open: dict[str, list[LearningRows]] = {name: [] for name in stages}
         self._firm = self._pooled()
         self.prepared: dict[str, PreparedPolicy] = {
-            name: engine.prepare(snapshot) for name, snapshot in self._firm.items()
+            name: closed(engine.prepare(snapshot)) for name, snapshot in self._firm.items()
         }
 
     @property
@@ -78,11 +75,7 @@ class SimulatedLearner:
         if not len(rows.arm):
             return
         self._open[stage].append(rows)
-        made = Exposures(rows.x, rows.propensity, rows.baseline, rows.eligible, rows.at)
-        self._exposed[stage] = self._exposed[stage].plus(self._stages[stage].arm_economics, made)
-        before = self._recent.get(stage)
-        joined = made if before is None else Exposures._make(map(np.concatenate, zip(before, made, strict=True)))
-        self._recent[stage] = Exposures._make(column[-RECENT:] for column in joined)
+        self._exposed[stage].put(Exposures(rows.x, rows.propensity, rows.baseline, rows.eligible, rows.at))
 
     def tick(self, now: int) -> None:
         """Settle what has matured by `now` (µs), and decide from now on with what is known then."""
@@ -101,11 +94,7 @@ class SimulatedLearner:
             last = self.prepared[snapshot.stage].snapshot
             if snapshot.version != last.version or snapshot.pending is not None or last.pending is not None:
                 self.prepared[snapshot.stage] = engine.prepare(snapshot)
-        for name, stage in self._stages.items():
-            if stage.loss_share is not None:
-                self.prepared[name] = loss.accounted(
-                    self.prepared[name], self._exposed[name], self._recent.get(name), now
-                )
+        self.prepared = {name: self._exposed[name].accounted(live, now) for name, live in self.prepared.items()}
 
     def _pooled(self) -> dict[str, Snapshot]:
         settled = [statistics.snapshot(self._app, name) for name, statistics in self._statistics.items()]

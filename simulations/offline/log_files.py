@@ -38,7 +38,7 @@ class StudyLogs:
                 seed=cell.seed,
                 currency=catalogue.currency,
                 reward=reward,
-                floor=stage.floor,
+                floor=stage.common_floor,
             )
             d = len(schema(stage.features).columns)
             self._writers[name] = LogWriter(path(cell, name, folder), facts, d)
