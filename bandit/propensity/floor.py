@@ -80,7 +80,8 @@ def _least(floors: list[float], may: list[bool]) -> list[float]:
 def _least_many(floor: float | Array, eligible: Mask) -> Array:
     """Floors on the grid: (n, 1) of one number, otherwise `_least` of each row, (n, k)."""
     if not isinstance(floor, np.ndarray):
-        return np.minimum(math.ceil(floor * UNITS), UNITS // eligible.sum(axis=1, keepdims=True)) / UNITS
+        most = UNITS // eligible.sum(axis=1, keepdims=True)
+        return np.asarray(np.minimum(math.ceil(floor * UNITS), most) / UNITS, dtype=np.float64)
     floors = np.where(eligible, floor, 0.0)
     units = np.ceil(floors * UNITS)
     for row in np.flatnonzero(units.sum(axis=1) > UNITS).tolist():
@@ -163,5 +164,5 @@ def floored_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
 def _held(floor: float | Array, lifted: Mask) -> Array:
     """Sums (n, 1) of the floors of lifted arms; a floor that is common to a row is multiplied, rounded once."""
     if isinstance(floor, np.ndarray) and floor.shape[-1] > 1:
-        return np.where(lifted, floor, 0.0).sum(axis=1, keepdims=True)
+        return np.asarray(np.where(lifted, floor, 0.0).sum(axis=1, keepdims=True), dtype=np.float64)
     return np.asarray(floor * lifted.sum(axis=1, keepdims=True), dtype=np.float64)
