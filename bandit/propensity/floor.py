@@ -30,10 +30,11 @@ def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:
     """Drawable propensities (k,): p floored, in whole numbers of 1/UNITS that sum to 1 exactly.
 
     The engine calls it last, after transforms, for every decision. `floor`: one number, or (k,), one for each arm.
-    Floors are rounded up to the grid, so no arm is below its own. Floors that do not fit are scaled to sum to 1 if they
-    sum to more, and rounded down: then an arm may be below its floor, as scaled, by at most 1/UNITS (`_squeezed` names
-    the exception). Then largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or more. 0
-    where ineligible; an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
+    Floors are rounded up to the grid, so no arm is below its own. If those of eligible arms sum to more than 1 then,
+    they are scaled to sum to 1 and rounded down: an arm may be below its floor, as scaled, by at most 1/UNITS; only the
+    largest by more, by 1/UNITS for each floor that is smaller than that, so that these arms keep theirs. Then largest
+    remainders are rounded up, the first of equals: no p, as floored, is moved by k/UNITS or more. 0 where ineligible;
+    an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
     """
     may = eligible.tolist()
     if isinstance(floor, np.ndarray):
@@ -90,10 +91,10 @@ def _least_many(floor: float | Array, eligible: Mask) -> Array:
 
 
 def _squeezed(floors: list[float]) -> list[int]:
-    """Whole units, UNITS at most, of floors that do not fit when rounded up: scaled if they sum to more than 1, rounded
-    down. Arms that would lose their only unit keep it; if that is too much, the largest floor pays for them.
+    """Whole units, UNITS at most, of floors that do not fit when rounded up: scaled to sum to 1, then rounded down.
+    Arms that would lose their only unit keep it; if that is too much, the largest floor, the first of equals, pays.
     """
-    total = max(1.0, math.fsum(floors))  # rounded once, so in any order
+    total = math.fsum(floors)  # rounded once, so in any order
     units = [max(int(f * UNITS / total), 1) if f > 0.0 else 0 for f in floors]
     units[units.index(max(units))] -= max(sum(units) - UNITS, 0)
     return units
