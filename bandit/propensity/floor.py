@@ -47,10 +47,11 @@ def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:
     """Drawable propensities (k,): p floored, in whole numbers of 1/UNITS that sum to 1 exactly.
 
     The engine calls it last, after transforms, for every decision. `floor`: one number, or (k,), one for each arm.
-    Floors are rounded up to the grid, so no arm is below its own. Floors that do not fit are scaled to sum to 1 if they
-    sum to more, and rounded down: then an arm may be below its floor, as scaled, by at most 1/UNITS (`_squeezed` names
-    the exception). Then largest remainders are rounded up, the first of equals: no p is moved by k/UNITS or more. 0
-    where ineligible; an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
+    Floors are rounded up to the grid, so no arm is below its own. If those of eligible arms sum to more than 1 then,
+    they are scaled to sum to 1 and rounded down: an arm may be below its floor, as scaled, by at most 1/UNITS; only the
+    largest by more, by 1/UNITS for each floor that is smaller than that, so that these arms keep theirs. Then largest
+    remainders are rounded up, the first of equals: no p, as floored, is moved by k/UNITS or more. 0 where ineligible;
+    an arm that may be shown has 0 only without a floor. Raises PropensityError as `floored`.
     """
     may = eligible.tolist()
     if isinstance(floor, np.ndarray):
@@ -97,7 +98,8 @@ def _least(floors: list[float], may: list[bool]) -> list[float]:
 def _least_many(floor: float | Array, eligible: Mask) -> Array:
     """Floors on the grid: (n, 1) of one number, otherwise `_least` of each row, (n, k)."""
     if not isinstance(floor, np.ndarray):
-        return np.minimum(math.ceil(floor * UNITS), UNITS // eligible.sum(axis=1, keepdims=True)) / UNITS
+        most = UNITS // eligible.sum(axis=1, keepdims=True)
+        return np.asarray(np.minimum(math.ceil(floor * UNITS), most) / UNITS, dtype=np.float64)
     floors = np.where(eligible, floor, 0.0)
     units = np.ceil(floors * UNITS)
     for row in np.flatnonzero(units.sum(axis=1) > UNITS).tolist():
@@ -106,10 +108,10 @@ def _least_many(floor: float | Array, eligible: Mask) -> Array:
 
 
 def _squeezed(floors: list[float]) -> list[int]:
-    """Whole units, UNITS at most, of floors that do not fit when rounded up: scaled if they sum to more than 1, rounded
-    down. Arms that would lose their only unit keep it; if that is too much, the largest floor pays for them.
+    """Whole units, UNITS at most, of floors that do not fit when rounded up: scaled to sum to 1, then rounded down.
+    Arms that would lose their only unit keep it; if that is too much, the largest floor, the first of equals, pays.
     """
-    total = max(1.0, math.fsum(floors))  # rounded once, so in any order
+    total = math.fsum(floors)  # rounded once, so in any order
     units = [max(int(f * UNITS / total), 1) if f > 0.0 else 0 for f in floors]
     units[units.index(max(units))] -= max(sum(units) - UNITS, 0)
     return units
@@ -180,5 +182,5 @@ def floored_many(p: Array, floor: float | Array, eligible: Mask) -> Array:
 def _held(floor: float | Array, lifted: Mask) -> Array:
     """Sums (n, 1) of the floors of lifted arms; a floor that is common to a row is multiplied, rounded once."""
     if isinstance(floor, np.ndarray) and floor.shape[-1] > 1:
-        return np.where(lifted, floor, 0.0).sum(axis=1, keepdims=True)
+        return np.asarray(np.where(lifted, floor, 0.0).sum(axis=1, keepdims=True), dtype=np.float64)
     return np.asarray(floor * lifted.sum(axis=1, keepdims=True), dtype=np.float64)

@@ -131,16 +131,16 @@ def test_what_is_drawn_from_is_the_projection_that_a_general_optimiser_finds(see
     rng = np.random.default_rng(seed)
     p = rng.dirichlet(np.full(6, 0.5)) * (1 - 6e-4) + 1e-4
     floor = np.where(rng.random(6) < 0.3, 0.0, rng.dirichlet(np.ones(6)) * rng.uniform(0.1, 0.9))
-    free = 1.0 - floor.sum()
-    found = optimize.minimize(
-        lambda q: float((q * np.log(np.maximum(q, 1e-12) / p)).sum()),
-        floor + free / 6,
-        jac=lambda q: np.log(np.maximum(q, 1e-12) / p) + 1.0,
-        bounds=[(f, 1.0) for f in floor],
-        constraints={"type": "eq", "fun": lambda q: q.sum() - 1.0, "jac": np.ones_like},
-        method="SLSQP",
-        options={"ftol": 1e-15, "maxiter": 1000},
-    )
+
+    def divergence(q: Array) -> float:
+        return float((q * np.log(np.maximum(q, 1e-12) / p)).sum())
+
+    def slope(q: Array) -> Array:
+        return np.asarray(np.log(np.maximum(q, 1e-12) / p) + 1.0)
+
+    total = optimize.LinearConstraint(np.ones((1, 6)), 1.0, 1.0)
+    start, bounds = floor + (1.0 - floor.sum()) / 6, [(float(f), 1.0) for f in floor]
+    found = optimize.minimize(divergence, start, jac=slope, method="SLSQP", bounds=bounds, constraints=total, tol=1e-15)
     np.testing.assert_allclose(apportioned(p, floor, np.ones(6, dtype=bool)), found.x, rtol=0, atol=1e-6)
 
 
