@@ -15,7 +15,7 @@ from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
 from bandit.learning.recoding import recoded
 from bandit.learning.settlement import propensities
-from bandit.loss_account import CLOSED, DAY, FIRST_DAY, RECENT, Exposures, ExposureSums, account
+from bandit.loss_account import CLOSED, DAY, FIRST_DAY, RECENT, Exposures, ExposureSums, LossAccount, account
 from bandit.policies import Centred
 from bandit.policies.protocol import ArmEconomics
 from bandit.records import Decision
@@ -43,8 +43,7 @@ class ExposureLog:
         """Take decisions for the newest, without counting them: the sums have them already."""
         k = len(self._stage.arms)
         mine = made._replace(propensity=made.propensity[:, :k], eligible=made.eligible[:, :k])
-        joined = mine if self._recent is None else Exposures(*map(np.concatenate, zip(self._recent, mine, strict=True)))
-        self._recent = Exposures(*(column[-RECENT:] for column in joined))
+        self._recent = _newest(mine) if self._recent is None else _newest(_joined(self._recent, mine))
 
     def put_decisions(self, made: Sequence[Decision], specs: Mapping[str, Stage]) -> None:
         """Count the decisions of the ledger among `made` that count (`counts`), each as it was declared: `specs` holds
@@ -73,6 +72,21 @@ class ExposureLog:
         return with_account(live, found)
 
 
+def _joined(one: Exposures, other: Exposures) -> Exposures:
+    return Exposures(
+        np.concatenate([one.x, other.x]),
+        np.concatenate([one.propensity, other.propensity]),
+        np.concatenate([one.baseline, other.baseline]),
+        np.concatenate([one.eligible, other.eligible]),
+        np.concatenate([one.at, other.at]),
+    )
+
+
+def _newest(made: Exposures) -> Exposures:
+    x, propensity, baseline, eligible, at = made
+    return Exposures(x[-RECENT:], propensity[-RECENT:], baseline[-RECENT:], eligible[-RECENT:], at[-RECENT:])
+
+
 def day_of(stage: Stage, window: int) -> float:
     """Length of a day in µs on the clock on which the stage's attribution window lasts `window` µs."""
     return DAY * (window / (stage.reward.seconds * 1e6))
@@ -83,7 +97,7 @@ def closed(live: PreparedPolicy) -> PreparedPolicy:
     return live if live.snapshot.stage_spec.loss_share is None else with_account(live, CLOSED)
 
 
-def with_account(live: PreparedPolicy, found: object) -> PreparedPolicy:
+def with_account(live: PreparedPolicy, found: LossAccount) -> PreparedPolicy:
     """Prepared policy whose snapshot carries the account."""
     return live._replace(snapshot=msgspec.structs.replace(live.snapshot, loss_account=found))
 

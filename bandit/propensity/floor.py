@@ -40,7 +40,8 @@ def affordable(utility: Array, eligible: Mask, share: float, rate: float) -> Arr
     """
     best = np.where(eligible, utility, -np.inf).max(axis=-1, keepdims=True)
     gap = np.maximum(best - utility, _TINY)
-    return np.minimum(_MOST * share, np.maximum(_LEAST_SUPPORT, _AFFORDED * rate * share / gap))
+    afforded = np.maximum(_LEAST_SUPPORT, _AFFORDED * rate * share / gap)
+    return np.asarray(np.minimum(_MOST * share, afforded), dtype=np.float64)
 
 
 def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:

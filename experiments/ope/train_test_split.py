@@ -61,6 +61,7 @@ def _belief(stage: Stage, lesson: LoggedRounds) -> belief.Belief:
     reward: Array = (lesson.reward - stage.reward.min) / (stage.reward.max - stage.reward.min)
     arm: NDArray[np.intp] = lesson.action
     learner, before = stage.learner, belief.empty(len(stage.belief_rows(stage.arms)), x.shape[1])
+    assert lesson.propensities is not None  # noqa: S101 - said above
     x = learner.design(x, arm, lesson.propensities)
     tau, nu = learner.sites(before, stage.arm_economics, x, arm, reward)
     return learner.sums(k, x, arm, tau, nu, reward)

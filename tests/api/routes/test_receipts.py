@@ -107,7 +107,7 @@ def test_every_row_of_the_ledger_is_a_distribution_above_the_floor_and_can_be_re
             made, spec = row.decision, specs[row.decision.stage_digest]
             eligible = np.array([arm not in made.excluded for arm in spec.arms])
             assert abs(made.propensity.sum() - 1) < 1e-12
-            assert (made.propensity[eligible] >= spec.floor * (1 - 1e-12)).all()
+            assert (made.propensity[eligible] >= spec.common_floor * (1 - 1e-12)).all()
             assert (made.propensity[~eligible] == 0.0).all()
             assert spec.arms[draw(made.propensity, made.u)] == made.arm
         for row in found[::45]:

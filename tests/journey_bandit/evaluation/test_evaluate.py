@@ -214,7 +214,7 @@ def test_a_simulated_log_is_read_and_its_truth_is_in_the_interval(run: Run, tmp_
         seed=5,
         currency="EUR",
         reward=reward,
-        floor=STAGE.floor,
+        floor=STAGE.common_floor,
     )
     cell = SimulationCell(scenario=scenario.load("travel"), policy="uniform", users=1500, days=20, seed=5, holdout=0.1)
     path = tmp_path / "log.parquet"

@@ -127,5 +127,5 @@ def test_every_eligible_arm_keeps_the_floor_and_the_sum_is_one(linear: Run) -> N
     for d in linear.decisions:
         assert abs(d.propensity.sum() - 1) < 1e-12
         shown = [arm not in d.excluded for arm in linear.stage.arms]
-        assert (d.propensity[shown] >= linear.stage.floor).all()
+        assert (d.propensity[shown] >= linear.stage.common_floor).all()
         assert (d.propensity[np.logical_not(shown)] == 0).all()

@@ -169,6 +169,8 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
             expires=rows.at[part] + window,
             answered=np.where(rows.reward[part] > 0, rows.at[part] + 1, 0),
             propensity=rows.propensities[part],
+            baseline=rows.mean[part, 0],
+            eligible=rows.propensities[part] > 0,
         )
         brain.put("cart", batch)
         brain.tick(EPOCH + (30 + number) * DAY)
