@@ -1,0 +1,75 @@
+"""The loss account of a served stage: a receipt computes it again, a restart and another order change nothing."""
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.ledger import audit
+from api.stores.memory.store import MemoryStore
+from api.stores.protocol import Store
+from api.stores.sqlite.store import SqliteStore
+from bandit import engine, receipt
+from bandit.loss_account import FIRST
+
+Serving = Callable[..., AbstractContextManager[Any]]
+Later = Callable[[float], int]
+
+DAY = 86_400
+
+
+@pytest.fixture
+def centred_file(tmp_path: Path, catalogue_text: str) -> Path:
+    """The small catalogue, its stage `signup` under the centred policy."""
+    path = tmp_path / "centred.toml"
+    text = catalogue_text.replace("floor = 0.02\n", "", 1)
+    head, declared, rest = text.partition('policy = { name = "linear"')
+    assert declared
+    policy = 'policy = { name = "centred", prior_mean = 0.2'
+    path.write_text(head + policy + rest[rest.index(" }") :], encoding="utf-8")
+    return path
+
+
+def traffic(client: Any, later: Later, rng: random.Random, days: int) -> list[dict[str, Any]]:
+    """Four batches a day; every third nudge and every sixth silence is answered with a reward."""
+    replies: list[dict[str, Any]] = []
+    for _ in range(4 * days):
+        asked = [
+            {"stage": "signup", "user_id": f"user {rng.randrange(500)}", "context": {"age": rng.uniform(18, 80)}}
+            for _ in range(25)
+        ]
+        made = [
+            r["decision"] for r in client.post("/v1/decisions/batch", json={"decisions": asked}).json()["decisions"]
+        ]
+        told = [
+            {"decision_id": d["decision_id"], "kind": "reward", "value": 1.0}
+            for d in made
+            if rng.random() < (0.2 if d["nudge"] == "none" else 0.35)
+        ]
+        client.post("/v1/outcomes/batch", json={"outcomes": told})
+        replies += made
+        later(DAY / 4)
+        client.learned()
+    return replies
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_every_decision_of_a_stage_with_a_loss_account_is_recomputed_to_the_bit(
+    serving: Serving, later: Later, centred_file: Path, tmp_path: Path, kind: str
+) -> None:
+    store: Store = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "ledger.db")
+    with serving(store, app=str(centred_file), salt="pepper") as client:
+        traffic(client, later, random.Random(1), 6)
+        found, salt = list(store.decisions("signup")), audit.salt_of(store, "pepper")
+        shares = set()
+        for row in found[:: len(found) // 40]:
+            live = audit.deciding(store, row)
+            again = engine.recompute(live, row.decision, salt)
+            assert receipt.differences(row.decision, again, live.snapshot.stage_spec.arms, receipt.ARITHMETIC) == []
+            assert live.snapshot.loss_account is not None
+            shares.add(live.snapshot.loss_account.share)
+        assert FIRST in shares
+        assert len(shares) > 4  # it moves with what is known
