@@ -133,7 +133,7 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         c = -propensity
         c[np.arange(len(arm)), arm] += 1.0
         c[:, 0] = 1.0
-        return np.asarray((c[:, :, None] * x[:, None, :]).reshape(len(x), -1), dtype=np.float64)
+        return np.asarray((c[:, :, None] * x[:, None, :]).reshape(len(x), c.shape[1] * x.shape[1]), dtype=np.float64)
 
     def sums(self, k: int, design: Array, arm: NDArray[np.intp], tau: Array, nu: Array, reward: Array) -> Belief:
         """Belief of n settled rows over k arms: sums of contributions that are rounded to the grid one by one, so exact
@@ -219,7 +219,7 @@ def _summed(
     total = empty(k * (k + 1) // 2, d)
     for part, values in zip(total[:3], reward_moments(k, arm, reward, weight, exact=exact), strict=True):
         part[:k] = values
-    outer = (x[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+    outer = (x[:, :, None] * x[:, None, :]).reshape(len(x), d * d)
     first, second = _pairs(k)
     for place, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
         total.precision[place] = _added((tau * c[:, a] * c[:, b])[:, None] * outer, exact).reshape(d, d)
@@ -248,7 +248,7 @@ def _phi(layout: CentredLayout, design: Array) -> Array:
     for a in range(k):
         for i in np.flatnonzero(layout.effect[a]).tolist():
             phi[:, i] += each[:, a]
-    return phi.reshape(n, -1)
+    return phi.reshape(n, m * layout.d)
 
 
 def layout(policy: Centred, arms: ArmEconomics, belief: Belief, *, sceptical: bool = False) -> CentredLayout:
@@ -452,7 +452,8 @@ class CentredPosterior(NamedTuple):
         normal_tables.below(np.stack([z, -z], axis=1), both, normal_tables.scratch(both.shape))
         p = both[:, :1] * share
         p[:, 0] = both[:, 1]
-        alone = ~eligible[:, 1:].any(axis=1)
+        alone, without = ~eligible[:, 1:].any(axis=1), ~eligible[:, 0]
         p[alone] = 0.0
         p[alone, 0] = 1.0
+        p[without] = share[without]
         return np.asarray(p, dtype=np.float64)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from bandit.catalogue.loading import parse, read_shipped
 from bandit.policies import (
     AnyPolicy,
     Beta,
+    Centred,
     EpsilonGreedy,
     Fixed,
     Greedy,
@@ -40,6 +41,8 @@ POLICIES: list[Any] = [
     Linear(),
     Hierarchical(),
     Hierarchical(prior_mean=0.3).gaussian(),
+    Centred(),
+    Centred(prior_mean=0.4),
     Logistic(prior_mean=0.3),
     Greedy(),
     EpsilonGreedy(epsilon=0.2),
@@ -53,7 +56,7 @@ class TestEveryPolicy(PolicyContract):
     policies = POLICIES
 
     def first_arm_is_special(self, policy: Policy) -> bool:
-        return isinstance(policy, Hierarchical | HierarchicalGaussian)
+        return isinstance(policy, Centred | Hierarchical | HierarchicalGaussian)
 
     def arm_by_name(self, policy: Policy) -> int | None:
         return 1 if isinstance(policy, Fixed) else None
@@ -62,9 +65,16 @@ class TestEveryPolicy(PolicyContract):
         """Correlated scores are integrated over fixed points, which are not symmetric in the arms."""
         return 0.02 if self.first_arm_is_special(policy) else 1e-7
 
+    def learns_its_prior(self, policy: Policy) -> bool:
+        return isinstance(policy, Centred)
+
     def declared(self, policy: Policy) -> Any:
         """A catalogue declares the Gaussian hierarchy as `hierarchical`."""
         return type(policy) if isinstance(policy, HierarchicalGaussian) else AnyPolicy
+
+
+def test_every_policy_that_a_catalogue_can_name_is_held_to_the_contract() -> None:
+    assert {type(policy) for policy in POLICIES} >= set(get_args(AnyPolicy))
 
 
 class TestLearners(LearnerContract):
