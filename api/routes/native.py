@@ -10,9 +10,9 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
 from api.decisions.service import DecisionService
-from api.http.batch_items import BodyShape, ItemBatch, answers
+from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
-from api.http.request_body import body, read, takes
+from api.http.request_body import BodyShape, body, read, takes
 from api.messages.decisions import (
     DecisionBatch,
     DecisionItem,

@@ -11,9 +11,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from api.clocks import Clock
-from api.http.batch_items import BodyShape
 from api.http.error_responses import documented
-from api.http.request_body import read, takes
+from api.http.request_body import BodyShape, read, takes
 from api.learning.worker import Worker
 from api.messages.releases import RegistryHeartbeat, ReleaseReply, ReleaseRequest, ReleasesReply, RollbackRequest
 from api.releases.service import SyncHeartbeat
