@@ -108,24 +108,20 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
 def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationReload) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
     settings, store, clock, metrics = current.ground
-    catalogue, worker = current.lately(lambda parts: parts.catalogue), current.lately(lambda parts: parts.worker)
-    events = current.lately(lambda parts: parts.events)
 
     async def health() -> Health:
         async with current.inside() as parts:
             return _health(parts.catalogue.app, parts.worker, store, clock(), reload.failing)
 
     return [
-        *native.routes(current.lately(lambda parts: parts.service)),
-        *event_routes.routes(events, catalogue),
-        *segment.routes(events, None if settings.dev else gate, metrics),
-        *ofrep.routes(current.lately(lambda parts: parts.flags), metrics),
-        *collector.routes(events, metrics),
-        *personalizer.routes(
-            current.lately(lambda parts: parts.ranking), catalogue, lambda ask: gate.loop(presented(ask)), metrics
-        ),
-        *webhooks.routes(current.lately(lambda parts: parts.sending)),
-        *releases.routes(worker, catalogue, clock),
+        *native.routes(current),
+        *event_routes.routes(current),
+        *segment.routes(current, None if settings.dev else gate),
+        *ofrep.routes(current),
+        *collector.routes(current),
+        *personalizer.routes(current, lambda ask: gate.loop(presented(ask))),
+        *webhooks.routes(current),
+        *releases.routes(current),
         *health_routes.routes(health, metrics),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]

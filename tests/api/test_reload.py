@@ -17,7 +17,7 @@ from api.app import create_service
 from api.clocks import Clock
 from api.components import CurrentParts, SharedResources, build
 from api.ledger import audit
-from api.messages.decisions import DecisionRequest
+from api.messages.decisions import DecisionReply, DecisionRequest
 from api.metrics import Metrics
 from api.settings import Settings
 from api.stores.decision_log import DecisionRecord, LedgerPosition
@@ -94,6 +94,12 @@ def begun(ground: SharedResources, catalogue: Catalogue) -> Iterator[CurrentPart
         current.parts.worker.stop()
 
 
+async def decide(current: CurrentParts, user: str) -> DecisionReply:
+    """A decision at the basket, as a route makes it."""
+    async with current.inside() as parts:
+        return await parts.service.decide(DecisionRequest(stage="basket", user_id=user))
+
+
 @pytest.fixture
 def ground(clock: Clock) -> SharedResources:
     return SharedResources(Settings(app="shop.toml", salt="salt"), MemoryStore(), clock, Metrics())
@@ -107,13 +113,13 @@ def test_what_has_begun_is_finished_first_and_what_comes_meanwhile_waits(
 ) -> None:
     async def story() -> None:
         with begun(ground, catalogue) as current:
-            old, service = current.parts, current.lately(lambda parts: parts.service)
+            old = current.parts
             async with current.inside() as parts:
                 replacing = asyncio.create_task(current.replace(more, {}))
                 await asyncio.to_thread(lambda: None)  # it stops what sends, and closes
                 while current._open.is_set():
                     await asyncio.sleep(0)
-                asked = asyncio.create_task(service.decide(DecisionRequest(stage="basket", user_id="u")))
+                asked = asyncio.create_task(decide(current, "u"))
                 early = await parts.service.decide(DecisionRequest(stage="basket", user_id="v"))
                 assert set(early.propensities) | set(early.excluded) == {"none", "reminder"}
                 assert not replacing.done()
@@ -130,7 +136,7 @@ def test_one_that_was_woken_waits_again_if_it_closed_again(ground: SharedResourc
     async def story() -> None:
         with begun(ground, catalogue) as current:
             current._open.clear()
-            asked = asyncio.create_task(current.lately(lambda parts: parts.service).policies())
+            asked = asyncio.create_task(decide(current, "u"))
             await asyncio.sleep(0)
             current._open.set()
             current._open.clear()
@@ -148,10 +154,9 @@ def test_parts_that_cannot_be_built_leave_those_of_before(
 ) -> None:
     async def story() -> None:
         with begun(ground, catalogue) as current:
-            service = current.lately(lambda parts: parts.service)
             with pytest.raises(LedgerMismatch, match="holds app 'shop'"):
                 await current.replace(parse(catalogue_text.replace('app = "shop"', 'app = "bank"')), {})
-            assert (await service.decide(DecisionRequest(stage="basket", user_id="u"))).stage == "basket"
+            assert (await decide(current, "u")).stage == "basket"
             assert current.parts.catalogue == catalogue
 
     asyncio.run(story())
