@@ -81,6 +81,7 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
         status_code=200,
         request_max_body_size=MOST,
         exception_handlers={Exception: refusal},
+        opt={"own_keys": True},
         include_in_schema=False,
     )
     async def batch(request: Ask) -> Response[bytes]:
@@ -97,6 +98,7 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
             status_code=200,
             request_max_body_size=MOST,
             exception_handlers={Exception: refusal},
+            opt={"own_keys": True},
             include_in_schema=False,
             name=f"segment-{kind}",
         )
