@@ -23,7 +23,10 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     """Route handlers of one service: report events, look up a user's journey, list reports that are credited to
     nothing.
     """
+    return [_reporting(current), *_looking_up(current)]
 
+
+def _reporting(current: CurrentParts) -> HTTPRouteHandler:
     @post(
         "/v1/events",
         status_code=200,
@@ -45,6 +48,10 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
             results = await answers(sent, parts.events.report)
         return EventReplies([EventItem(*item(one, f"events[{i}]")) for i, one in enumerate(results)])
 
+    return report
+
+
+def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/users/{user_id:str}/journey",
         summary="Where a user is",
@@ -77,7 +84,7 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
         """
         return current.parts.events.uncredited(limit, reason)
 
-    return [report, uncredited, journey]
+    return [uncredited, journey]
 
 
 def _example(catalogue: Catalogue) -> dict[str, Any]:
