@@ -69,7 +69,7 @@ class AccessControl:
 
 def guard(gate: AccessControl) -> Any:
     """Litestar guard that refuses requests without a key of the route's scope, before their body is read. It lets
-    everybody to routes that are public, and to those that check keys by themselves.
+    everybody through to routes that are public, and to those that check keys by themselves.
 
     The guard raises NotAuthorizedException (401) for a missing key, ExpiredKey (401), and PermissionDeniedException
     (403) for a key without the scope.
