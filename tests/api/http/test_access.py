@@ -112,7 +112,7 @@ def app_of(opt: dict[str, Any], **more: Any) -> Litestar:
     async def secret() -> str:
         return "told"
 
-    return Litestar([secret], openapi_config=None, **more)
+    return Litestar([secret], openapi_config=None, logging_config=None, **more)
 
 
 @pytest.mark.parametrize("opt", [{"scope": "read"}, {"public": True}, {"own_keys": True}], ids=repr)
