@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from bandit.errors import RemoteError
 from bandit.snapshot import Snapshot
 from experiments.mlflow import reviewer_view
-from experiments.mlflow.audit_table import experiment_of
+from experiments.mlflow.client_errors import remote_errors
+from experiments.mlflow.get_or_create import experiment_of
 from experiments.mlflow.registry import Registry
 from experiments.reports import html_report
 from experiments.reports.report import POINTS, Report, ReportSeries
@@ -41,10 +40,8 @@ def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[s
 
     Raises RemoteError when MLflow does not answer or refuses.
     """
-    try:
+    with remote_errors(uri):
         return _write(MlflowClient(uri), report, policy_files, tags)
-    except MlflowException as error:
-        raise RemoteError(f"MLflow at {uri}: {error}") from error
 
 
 def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
@@ -98,7 +95,7 @@ def write_seed(
     `series`: {metric key: points}. Raises RemoteError when MLflow does not answer or refuses.
     """
     client = MlflowClient(uri)
-    try:
+    with remote_errors(uri):
         number, _ = experiment_of(client, experiment)
         run = client.create_run(number, run_name=name, tags={"kind": "seed"}).info.run_id
         now = int(time.time() * 1000)
@@ -106,8 +103,6 @@ def write_seed(
         headline = [Metric(key, value, now, 0) for key, value in metrics.items()]
         client.log_batch(run, metrics=headline + points, params=[Param(k, v) for k, v in params.items()])
         client.set_terminated(run)
-    except MlflowException as error:
-        raise RemoteError(f"MLflow at {uri}: {error}") from error
 
 
 class EvidenceData(NamedTuple):
@@ -132,7 +127,7 @@ def publish(
     refuses; the run is then marked FAILED.
     """
     client, registry, model = MlflowClient(uri), Registry(uri), report.experiment
-    try:
+    with remote_errors(uri):
         experiment, _ = experiment_of(client, model)
         again = _logged_before(client, experiment, tags.get("live_id"))
         if again:
@@ -169,8 +164,6 @@ def publish(
             status = "FINISHED"
         finally:
             client.set_terminated(run_id, status)
-    except MlflowException as error:
-        raise RemoteError(f"MLflow at {uri}: {error}") from error
     return PublishedVersion(LoggedRun(experiment, run_id), model, version)
 
 

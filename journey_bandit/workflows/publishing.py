@@ -108,13 +108,11 @@ def compared(
 
 def _found(found: PolicyEvidence) -> review.ReviewFindings:
     r = found.rounds
-    worth = found.log.worth
-    value = found.q_hat * worth.gain - worth.cost
     return review.ReviewFindings(
         rounds=r,
         eligible=found.may,
         pi=found.pi,
-        value=value,
+        value=found.log.worth.net(found.q_hat),
         reward=found.reward,
         net=found.net,
         monitored=found.monitored,
