@@ -7,7 +7,7 @@ that is written before the alias is moved: an alias alone, clicked in a browser,
 import hashlib
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import mlflow
@@ -62,9 +62,9 @@ class Registry:
 
     # -- versions ----------------------------------------------------------------------------------------------
 
-    def log_policy(self, run_id: str, snapshot: Snapshot, package: str) -> str:
-        """Log the policy as a model of the run `run_id`; returns the model's id. `package`: the pip requirement that
-        can load it.
+    def log_policy(self, run_id: str, snapshot: Snapshot, packages: Sequence[str]) -> str:
+        """Log the policy as a model of the run `run_id`; returns the model's id. `packages`: the pip requirements
+        that can load it.
         """
         files = pack(snapshot)
         spec = snapshot.stage_spec
@@ -86,7 +86,7 @@ class Registry:
                     name=f"{snapshot.stage}-{tag}-v{snapshot.version}",
                     python_model=str(Path(scoring.__file__).with_name("model_entry.py")),
                     artifacts={"policy": str(folder)},
-                    pip_requirements=[package],
+                    pip_requirements=list(packages),
                     signature=ModelSignature(inputs=inputs, outputs=outputs, params=params),
                     params={"algorithm": str(tag), "stage": snapshot.stage, "floor": f"{spec.floor:g}"},
                     tags={"policy_sha256": digest(files), "belief_sha256": snapshot.belief.digest()},

@@ -7,6 +7,7 @@ One `log_batch` for the series; no autologging, no traces, no pickle.
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,10 +118,16 @@ class EvidenceData(NamedTuple):
 
 
 def publish(
-    uri: str, report: Report, snapshot: Snapshot, data: EvidenceData, package: str, tags: dict[str, str], started: int
+    uri: str,
+    report: Report,
+    snapshot: Snapshot,
+    data: EvidenceData,
+    packages: Sequence[str],
+    tags: dict[str, str],
+    started: int,
 ) -> PublishedVersion:
     """Log a review and its policy as a run, and register the policy as a new version unless it is a live run (has the
-    tag live_id). `started`: µs since 1970. `package`: the pip requirement that can load the policy.
+    tag live_id). `started`: µs since 1970. `packages`: the pip requirements that can load the policy.
 
     A live run that was logged before, by its tag live_id, is not logged again. In this order: parameters, data, model,
     headline metrics with both, series, report, tables, description. Raises RemoteError when MLflow does not answer or
@@ -143,7 +150,7 @@ def publish(
             params = [Param(key, value[:_PARAM_CHARS]) for key, value in report.facts.items()]
             client.log_batch(run_id, params=params)
             client.log_inputs(run_id, [_dataset(data)])
-            model_id = registry.log_policy(run_id, snapshot, package)
+            model_id = registry.log_policy(run_id, snapshot, packages)
             with_both = {"dataset_name": data.name, "dataset_digest": data.digest[:32], "model_id": model_id}
             now = started // 1000
             metrics = [Metric(k, v, now, 0, run_id=run_id, **with_both) for k, v in report.metrics.items()]
