@@ -32,7 +32,9 @@ class Late(MlflowClient):
 def test_who_loses_the_race_reads_what_the_other_has_made(mlflow: tuple[str, Path]) -> None:
     late = Late(mlflow[0], registry_uri=mlflow[0])
     number, deleted = experiment_of(late, "raced")
-    assert (number, deleted) == (MlflowClient(mlflow[0]).get_experiment_by_name("raced").experiment_id, False)
+    theirs = MlflowClient(mlflow[0]).get_experiment_by_name("raced")
+    assert theirs is not None
+    assert (number, deleted) == (theirs.experiment_id, False)
     assert registered_model_of(late, "raced", "mine").description == "theirs"
 
 
