@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import litestar_offline_docs
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Request, Response, Router, get
 from litestar.config.cors import CORSConfig
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
@@ -23,7 +23,7 @@ from api import clocks
 from api.catalogue_files import read_catalogue
 from api.clocks import Clock
 from api.components import CurrentParts, SharedResources, build
-from api.http.access import AccessControl, guard, presented
+from api.http.access import AccessControl, check_declared, guard, presented
 from api.http.asgi import ProtocolApp
 from api.http.error_responses import handle
 from api.http.keys import ApiKeys
@@ -45,6 +45,7 @@ from bandit.policies import registry
 
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
+_DOCS = "/docs"
 _ASSETS = "/docs-assets"
 _ASSET_TYPES = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -75,57 +76,61 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
 
     Policies of installed packages are known from here on.
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
-    have mistakes, InvalidRequest for a driven clock outside trials.
+    have mistakes, InvalidRequest for a driven clock outside trials. Any error after the store was opened, or
+    taken, closes it.
     """
     clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.wall)
     registry.search(importlib.metadata.entry_points)
     catalogue = read_catalogue(settings.app)
     gate = AccessControl(load_keys(Path(settings.keys)) if settings.keys else ApiKeys({}), clock)
     endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
-    ground = SharedResources(settings, store or open_store(settings.store), clock, Metrics())
+    store = store or open_store(settings.store)
     try:
-        _check_clock(settings, clock, ground.store)
-        current = CurrentParts(ground, build(ground, catalogue, endpoints))
-    except (LedgerError, InvalidRequest):
-        ground.store.close()
+        _check_clock(settings, clock, store)
+        ground = SharedResources(settings, store, clock, Metrics())
+        return _joined(CurrentParts(ground, build(ground, catalogue, endpoints)), gate)
+    except BaseException:
+        store.close()
         raise
+
+
+def _joined(current: CurrentParts, gate: AccessControl) -> CreatedService:
+    """The application around parts that are built."""
+    settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
     app = ProtocolApp(
         route_handlers=[*_routes(current, gate, reload), _assets()],
         lifespan=[_lifespan(current, reload)],
         guards=[] if settings.dev else [guard(gate)],
-        middleware=[CountResponses(ground.metrics)],
+        middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
         exception_handlers={Exception: _handle},
         request_max_body_size=_BODY_BYTES,
-        openapi_config=_openapi(catalogue),
+        openapi_config=_openapi(current.parts.catalogue),
         debug=False,
         logging_config=None,
     )
+    check_declared(app.routes)
     return CreatedService(app, reload)
 
 
 def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationReload) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
     settings, store, clock, metrics = current.ground
-    catalogue, worker = current.lately(lambda parts: parts.catalogue), current.lately(lambda parts: parts.worker)
-    events = current.lately(lambda parts: parts.events)
 
     async def health() -> Health:
         async with current.inside() as parts:
             return _health(parts.catalogue.app, parts.worker, store, clock(), reload.failing)
 
     return [
-        *native.routes(current.lately(lambda parts: parts.service)),
-        *event_routes.routes(events, catalogue),
-        *segment.routes(events, None if settings.dev else gate, metrics),
-        *ofrep.routes(current.lately(lambda parts: parts.flags), metrics),
-        *collector.routes(events, metrics),
-        *personalizer.routes(
-            current.lately(lambda parts: parts.ranking), catalogue, lambda ask: gate.loop(presented(ask)), metrics
-        ),
-        *webhooks.routes(current.lately(lambda parts: parts.sending)),
-        *releases.routes(worker, catalogue, clock),
+        *native.routes(current),
+        *event_routes.routes(current),
+        *segment.routes(current, None if settings.dev else gate),
+        *ofrep.routes(current),
+        *collector.routes(current),
+        *personalizer.routes(current, lambda ask: gate.loop(presented(ask))),
+        *webhooks.routes(current),
+        *releases.routes(current),
         *health_routes.routes(health, metrics),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]
@@ -226,7 +231,8 @@ def _openapi(catalogue: Catalogue) -> OpenAPIConfig:
         title=f"Journey Bandit: {catalogue.title or catalogue.app}",
         version=VERSION,
         description="Which nudge, if any, and with which probability. Every 200 of a POST is on disk.",
-        path="/docs",
+        path=_DOCS,
+        openapi_router=Router(_DOCS, route_handlers=[], include_in_schema=False, opt={"public": True}),
         render_plugins=[swagger],
         components=Components(security_schemes=schemes),
         security=[{"key": []}, {"bearer": []}],

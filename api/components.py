@@ -6,10 +6,9 @@ Nobody else is kept waiting: a client that is still sending its body has not beg
 """
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 from api import clocks
 from api.clocks import Clock
@@ -26,8 +25,6 @@ from api.stores import Store
 from api.webhooks.config import Endpoint
 from api.webhooks.dispatcher import WebhookDispatcher
 from bandit.catalogue.model import Catalogue
-
-T = TypeVar("T")
 
 
 class CatalogueParts(NamedTuple):
@@ -90,11 +87,13 @@ def build(
 
 
 class CurrentParts:
-    """Holder of the parts that answer now, and of their replacement. Routes hold it, never a part itself.
+    """Holder of the parts that answer now, and of their replacement. Routes hold it, never a part itself: they are made
+    once and outlive a catalogue. A handler reads its body, then enters `inside` for whatever it awaits; what it reads
+    without waiting it may take from `parts`.
 
-    Guarantees: a call that has entered `inside`, or a coroutine called through `lately`, sees one set of parts to its
-    end; `replace` waits for all of them, and lets new ones in when the new parts run. The ledger has one writing thread
-    at any time. Belongs to one event loop: all its methods run there, and send slow work to other threads.
+    Guarantees: a call that has entered `inside` sees one set of parts to its end; `replace` waits for all of them, and
+    lets new ones in when the new parts run. The ledger has one writing thread at any time. Belongs to one event loop:
+    all its methods run there, and send slow work to other threads.
     """
 
     def __init__(self, ground: SharedResources, parts: CatalogueParts):
@@ -104,12 +103,6 @@ class CurrentParts:
         self._open, self._idle = asyncio.Event(), asyncio.Event()
         self._open.set()
         self._idle.set()
-
-    def lately(self, part: Callable[[CatalogueParts], T]) -> T:
-        """Proxy for one part, looked up at each use, for handlers that are made once and outlive a catalogue. Its
-        coroutines are calls that `replace` waits for; its plain methods and attributes are those of the present part.
-        """
-        return cast(T, _Lately(self, part))
 
     @asynccontextmanager
     async def inside(self) -> AsyncIterator[CatalogueParts]:
@@ -155,21 +148,3 @@ class CurrentParts:
         new.worker.releases.word = self.parts.worker.releases.word
         new.worker.start()
         self.parts = new
-
-
-class _Lately:
-    """Stands for a part of the present parts."""
-
-    def __init__(self, current: CurrentParts, part: Callable[[CatalogueParts], Any]):
-        self._current, self._part = current, part
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._part(self._current.parts), name)
-        if not inspect.iscoroutinefunction(found):
-            return found
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            async with self._current.inside() as parts:
-                return await getattr(self._part(parts), name)(*args, **kwargs)
-
-        return call

@@ -57,14 +57,14 @@ class BudgetAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 def most(stage: Stage, nudge: Nudge) -> int:
     """Most that showing the nudge once can cost, in micro-units, rounded up: what a decision reserves."""
-    return math.ceil((nudge.cost + nudge.cost_when_rewarded * max(stage.reward.max, 0.0)) * MICRO)
+    return spent(nudge, stage.reward.max, shown=True)
 
 
 def spent(nudge: Nudge, reward: float, *, shown: bool) -> int:
     """Cost of a settled decision, in micro-units, rounded up; `reward` in its own units. 0 if the nudge
     was not shown.
     """
-    return math.ceil((nudge.cost + nudge.cost_when_rewarded * max(reward, 0.0)) * MICRO) if shown else 0
+    return math.ceil(nudge.spending(reward) * MICRO) if shown else 0
 
 
 def opened(stage: Stage, scale: float) -> dict[str, BudgetAccount]:

@@ -31,6 +31,7 @@ from bandit import features
 from bandit.arrays import Array
 from bandit.belief import X_GRID
 from bandit.catalogue.model import Feature, Stage
+from bandit.catalogue.net_value import arm_worth
 from simulations.scenario import EffectDrift, FurtherStage, Scenario, check
 
 Kinds = NDArray[np.intp]  # (n,) persona of each person
@@ -66,7 +67,7 @@ class Population:
 
     `name`: the stage, by default the scenario's rich one. Public arrays: `weights` (Z,) and `intents` (Z,) of personas,
     `level` (Z,) logits of the reward without a nudge, `effects` (Z, k) in logits, `coupon` (k,) a mask, `within` (k,)
-    P(delay ≤ window), `kept` (k,) currency kept of one unit of reward, `shown` (k,) currency that showing costs.
+    P(delay ≤ window). `worth`: the net worth of a reward by arm, in currency.
 
     Guarantees: all methods are functions of their arguments, draw nothing themselves and leave arguments untouched, so
     all policies face the same people. Raises CatalogueError if the scenario does not fit the stage (see
@@ -104,9 +105,7 @@ class Population:
         mean = [scenario.delay_hours[a] if rich or leg is None else leg.delay_hours for a in stage.arms]
         self._scale = 3600.0 * np.array(mean) / special.gamma(1.0 + 1.0 / self._shape)
         self.within = self.delayed(stage.reward.seconds)  # (k,) P(the delay is within the window)
-        nudges = list(stage.nudges.values())
-        self.kept = stage.reward.value - np.array([0.0, *(n.cost_when_rewarded for n in nudges)])  # (k,)
-        self.shown = np.array([0.0, *(n.cost for n in nudges)])  # (k,)
+        self.worth = arm_worth(stage.reward.value, stage.nudges.values())
         self._proof = scenario.proof if rich or leg is None else leg.proof
         self._moved = drift_paths(scenario.drift, len(stage.arms), 0)
 
@@ -187,7 +186,7 @@ class Population:
         """Expected net value (n, k), in currency, of expected rewards `rate` (n, k): rewards times what is kept of
         them, less the cost of showing.
         """
-        return np.asarray(rate * self.kept - self.shown, dtype=np.float64)
+        return self.worth.net(rate)
 
     def proof(self, kind: str) -> float:
         """P(the app can prove a claim of this kind, e.g. "stock"), in [0, 1]; 0 for kinds that the scenario does not

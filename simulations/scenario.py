@@ -6,13 +6,13 @@ assumed in the range of field studies (docs/explanation/simulator.md); what has 
 """
 
 import importlib.resources
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from bandit.catalogue.decoding import closest, decode
+from bandit.catalogue.loading import read_toml
 from bandit.catalogue.model import NONE, Catalogue, Stage
 from bandit.errors import CatalogueError, NotFound, Problem
 from bandit.tables.texts import decoded
@@ -200,10 +200,7 @@ def parse(text: str, file: str) -> Scenario:
     """The scenario in TOML `text`. Raises CatalogueError with every mistake of form; `file` is for the message. Whether
     it fits a catalogue is for `check` and `check_journey`.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
+    raw = read_toml(text, file)
     mistakes: list[Problem] = []
     scenario: Scenario | None = decode(raw, Scenario, "", mistakes)
     if scenario is None:

@@ -73,6 +73,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
 }
 
 MOST_FILES = 12
+MOST_LINES = 60
 ONE_PER_KIND = {"bandit/policies", "api/routes"}  # a file for each policy, a file for each protocol
 
 Sources = dict[str, str]  # module → text
@@ -147,6 +148,17 @@ def crowded(folders: Mapping[str, int]) -> list[str]:
     return sorted(name for name, count in folders.items() if count > MOST_FILES and name not in ONE_PER_KIND)
 
 
+def long_functions(modules: Mapping[str, str]) -> list[str]:
+    """Functions of more than 60 lines, those that declare routes included."""
+    return sorted(
+        f"{module}:{node.name}"
+        for module, text in modules.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or node.lineno) - node.lineno >= MOST_LINES
+    )
+
+
 def test_every_module_keeps_to_the_table() -> None:
     assert len(read()) > 150
     assert violations(read()) == []
@@ -169,6 +181,14 @@ def test_no_folder_is_crowded() -> None:
     folders = Counter(str(path.parent.relative_to(ROOT)) for path in files if path.name != "__init__.py")
     assert crowded(folders) == []
     assert crowded({"bandit/policies": 40, "bandit": MOST_FILES + 1, "api": MOST_FILES}) == ["bandit"]
+
+
+def test_no_function_is_long() -> None:
+    sources = read()
+    assert long_functions(sources) == []
+    sources["bandit.errors"] += "\n\ndef just():\n" + "    pass\n" * (MOST_LINES - 1)
+    sources["bandit.records"] += "\n\nasync def long():\n" + "    pass\n" * MOST_LINES
+    assert long_functions(sources) == ["bandit.records:long"]
 
 
 def test_a_cycle_is_found() -> None:

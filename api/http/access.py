@@ -1,14 +1,20 @@
-"""Access control of routes: the API key that a request presents, and the Litestar guard that demands its scope."""
+"""Access control of routes: the API key that a request presents, and the Litestar guard that demands its scope.
 
+Each route handler says in its `opt` who may call it, by exactly one of `scope` (a key with this scope), `public=True`
+(anybody) and `own_keys=True` (the route asks AccessControl by itself, because its clients send keys in other ways).
+"""
+
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from litestar.connection import ASGIConnection
-from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
+from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
+from litestar.routes import ASGIRoute, HTTPRoute, WebSocketRoute
 from litestar.status_codes import HTTP_401_UNAUTHORIZED
 
 from api.clocks import Clock
-from api.http.keys import ApiKeys, Scope
+from api.http.keys import EVERY, ApiKeys, Scope
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="journey-bandit"'}
 _AZURE = "ocp-apim-subscription-key"
@@ -62,25 +68,50 @@ class AccessControl:
 
 
 def guard(gate: AccessControl) -> Any:
-    """Litestar guard that refuses requests without a key of the route's scope, before their body is read. Routes with
-    `opt={"public": True}` or without a scope pass.
+    """Litestar guard that refuses requests without a key of the route's scope, before their body is read. It lets
+    everybody through to routes that are public, and to those that check keys by themselves.
 
     The guard raises NotAuthorizedException (401) for a missing key, ExpiredKey (401), and PermissionDeniedException
     (403) for a key without the scope.
     """
 
     def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        if handler.opt.get("public") or "scope" not in handler.opt:
+        scope = _scope(handler)
+        if scope is None:
             return
-        denial, headers = gate.denied(presented(connection), handler.opt["scope"]), dict(_CHALLENGE)
+        denial, headers = gate.denied(presented(connection), scope), dict(_CHALLENGE)
         if denial and denial.expired:
             raise ExpiredKey(denial.expired, headers=headers)
         if denial and denial.status == HTTP_401_UNAUTHORIZED:
             raise NotAuthorizedException(_MISSING, headers=headers)
         if denial:
-            raise PermissionDeniedException(f"this route needs the scope {handler.opt['scope']!r}")
+            raise PermissionDeniedException(f"this route needs the scope {scope!r}")
 
     return check
+
+
+def check_declared(routes: Iterable[HTTPRoute | ASGIRoute | WebSocketRoute]) -> None:
+    """Check that every route of an app says who may call it, so that nobody forgets to. `api.app.create_service` calls
+    it before the app serves, also for trials without keys. Raises ImproperlyConfiguredException, which names the route.
+    """
+    for route in routes:
+        for handler in route.route_handlers if isinstance(route, HTTPRoute) else (route.route_handler,):
+            try:
+                _scope(handler)
+            except ImproperlyConfiguredException as error:
+                raise ImproperlyConfiguredException(f"{route.path}: {error.detail}") from error
+
+
+def _scope(handler: BaseRouteHandler) -> Scope | None:
+    """Scope that the guard demands for a route; None if it lets everybody through. ImproperlyConfiguredException if the
+    route does not say.
+    """
+    said = [name for name in ("scope", "public", "own_keys") if handler.opt.get(name)]
+    if not said and getattr(handler, "http_methods", ()) == {"OPTIONS"}:
+        return None  # Litestar's own: the methods of a path
+    if len(said) != 1 or handler.opt.get("scope", "read") not in EVERY:
+        raise ImproperlyConfiguredException(f"opt needs one of scope ({', '.join(EVERY)}), public and own_keys")
+    return handler.opt.get("scope")
 
 
 def presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:

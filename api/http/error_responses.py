@@ -10,7 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 
-from api.http.batch_items import BODY
+from api.http.request_body import BODY
 from api.messages.decisions import ProblemReply
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
 

@@ -1,13 +1,17 @@
-"""Request bodies: their bytes, unpacked and bounded in size and time, and what the OpenAPI document says of them.
+"""Request bodies: their bytes, unpacked and bounded in size and time, their value, strictly decoded, and what the
+OpenAPI document says of them. `api.http.batch_items` decodes lists of items.
 
 Litestar's own `data:` parameters convert laxly ("0.5" becomes a number) and answer 500 to deep or wrongly encoded JSON.
-A typed msgspec decoder on the raw bytes (`api.http.batch_items`) is strict, immune to nesting, and cheaper.
+A typed msgspec decoder on the raw bytes (`BodyShape`) is strict, immune to nesting, and cheaper.
 """
 
 import asyncio
+import re
+import types
+import typing
 import zlib
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from litestar import Request
@@ -15,16 +19,25 @@ from litestar.exceptions import ClientException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
-from api.http.batch_items import BODY, BodyShape
+from api.http import lenient_json
 from bandit.errors import InvalidRequest, Problem
 
 T = TypeVar("T")
 Ask = Request[Any, Any, Any]
 
+BODY = "(body)"
+"""The field that an error names when it is about the whole."""
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Errors of msgspec's decoders, ValidationError included; `problem_of` says what they mean."""
+
 SECONDS = 8.0  # a body that takes longer is given up: before the server is, when it is told to stop
 _IDENTITY, _GZIP = ("", "identity"), ("gzip", "x-gzip")
 _MEMBERS = 1000  # gzip members of one body
 _PIECE = 65_536
+
+_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`", re.DOTALL)
+_SEE = "see /docs for what belongs here"
+_FEW = 10  # flaws named in one error
 
 
 class BrokenGzip(InvalidRequest):
@@ -34,6 +47,41 @@ class BrokenGzip(InvalidRequest):
 
     def __init__(self, problem: str):
         super().__init__(Problem(BODY, problem, "send one or more complete gzip members, or no Content-Encoding"))
+
+
+class BodyShape(Generic[T]):
+    """Strict JSON decoder of one type, for the body of a route. An empty array or null stands for an object that may be
+    left out: PHP writes {} as []. Made once for a type; any thread may read with it.
+    """
+
+    def __init__(self, type_: type[T]):
+        self._type = type_
+        self._decoder = msgspec.json.Decoder(type_)
+        self._objects = _optional_objects(type_)
+
+    def read(self, raw: bytes) -> T:
+        """Value of the type, from the bytes of a body. Raises InvalidRequest, which names each field and its fix, also
+        for bytes that are not JSON or are nested too deep.
+        """
+        try:
+            return self._decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            return self._without_empty_arrays(raw, error)
+        except BROKEN as error:
+            raise InvalidRequest(*_broken(raw, error)) from error
+
+    def _without_empty_arrays(self, raw: bytes, error: msgspec.ValidationError) -> T:
+        try:
+            sent = msgspec.json.decode(raw)
+        except BROKEN:
+            sent = None
+        if isinstance(sent, dict):
+            empty = [name for name in self._objects if name in sent and sent[name] in (None, [])]
+            try:
+                return msgspec.convert({k: v for k, v in sent.items() if k not in empty}, self._type)
+            except msgspec.ValidationError as rest:
+                raise InvalidRequest(problem_of(rest)) from rest
+        raise InvalidRequest(problem_of(error)) from error
 
 
 async def read(request: Ask, shape: BodyShape[T]) -> T:
@@ -101,6 +149,56 @@ def inflated(raw: bytes, most: int) -> bytes:
             at += len(piece)
         at -= len(unpack.unused_data)
     return bytes(out)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Problem (field, what is wrong, fix) of an error in BROKEN, with the decoder's first words: of one field, or of
+    bytes that are not UTF-8, no JSON, or nested too deep.
+    """
+    if isinstance(error, msgspec.ValidationError):
+        return _named(str(error))
+    if isinstance(error, RecursionError):
+        return Problem(BODY, "nested too deep", _SEE)
+    what = "not JSON" if isinstance(error, msgspec.DecodeError) else "not UTF-8"
+    brief = str(error).split("\n", maxsplit=1)[0][:120]
+    return Problem(BODY, f"{what}: {brief}", "send UTF-8 JSON")
+
+
+def _named(words: str) -> Problem:
+    """What msgspec finds wrong with a value. It says "what - at `$.where`", "what - at `key` in `$.where`", or only
+    what; the field may be in either part.
+    """
+    what, _, where = words.rpartition(" - at `") if " - at `" in words else (words, "", "")
+    path = where.removeprefix("key` in `").removeprefix("$").rstrip("`")
+    field = _FIELD.fullmatch(what)
+    path = f"{path}.{field[1]}" if field else path
+    return Problem(path.lstrip(".")[:120] or BODY, what[:120], _SEE)
+
+
+def _broken(raw: bytes, error: Exception) -> list[Problem]:
+    """Which fields make the bytes no JSON; the bytes as a whole if no field does."""
+    try:
+        flawed = list(lenient_json.found(lenient_json.lenient(raw)))
+    except (ValueError, RecursionError):
+        flawed = []
+    fix = "send a finite number, or Unicode text as UTF-8; leave it out if there is none"
+    problems = [Problem(lenient_json.text(flaw.path)[:120] or BODY, flaw.problem, fix) for flaw in flawed[:_FEW]]
+    return problems or [problem_of(error)]
+
+
+def _optional_objects(type_: Any) -> list[str]:
+    """Fields of a struct that hold an object and may be left out."""
+    fields = msgspec.structs.fields(type_) if isinstance(type_, type) and issubclass(type_, msgspec.Struct) else ()
+    return [field.encode_name for field in fields if not field.required and _is_object(field.type)]
+
+
+def _is_object(type_: Any) -> bool:
+    origin, arguments = typing.get_origin(type_), typing.get_args(type_)
+    if origin is Annotated:
+        return _is_object(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_object(argument) for argument in arguments)
+    return origin is dict or (isinstance(type_, type) and issubclass(type_, msgspec.Struct | dict))
 
 
 def takes(type_: type, example: Any) -> type[Operation]:

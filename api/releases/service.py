@@ -139,13 +139,20 @@ class ReleaseService:
 
     def history(self) -> list[tuple[Release, str]]:
         """Every release of the app, in order, each with the version that a rollback from it leads to ("" for what is
-        learned live). Read from the ledger at each call.
+        learned live). Reads the ledger at each call, so it is not for the event loop.
         """
         every, back = self._store.releases(), dict[int, str]()
         for stage in {kept.stage for kept in every}:
             mine = [kept for kept in every if kept.stage == stage]
             back |= zip((kept.seq for kept in mine), release.rolls_back_to(mine), strict=True)
         return [(kept, back[kept.seq]) for kept in every]
+
+    def rolls_back_to(self, kept: Release) -> str:
+        """Version that a rollback from a kept release leads to, "" for what is learned live. Reads the ledger, so it is
+        not for the event loop.
+        """
+        mine = self._store.releases(kept.stage)
+        return dict(zip((one.seq for one in mine), release.rolls_back_to(mine), strict=True))[kept.seq]
 
     def failing(self, now: int) -> dict[str, str]:
         """Reasons why something about releases does not work at `now` (µs since 1970), by name: a stage's release, the

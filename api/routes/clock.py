@@ -7,9 +7,8 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from api.clocks import DrivenClock
-from api.http.batch_items import BodyShape
 from api.http.error_responses import documented
-from api.http.request_body import read, takes
+from api.http.request_body import BodyShape, read, takes
 
 
 class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

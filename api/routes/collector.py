@@ -11,7 +11,8 @@ import msgspec
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
-from api.events.service import EventReceipt, EventService, ReceivedEvent
+from api.components import CurrentParts
+from api.events.service import EventReceipt, ReceivedEvent
 from api.http import lenient_json
 from api.http.batch_items import BatchEnvelope
 from api.http.request_body import body
@@ -39,14 +40,15 @@ class _TrackingEvent(msgspec.Struct, rename="camel"):
 _BODY = BatchEnvelope(_TrackingBody, "events")
 
 
-def routes(events: EventService, metrics: Metrics) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     """Route handler of one service's collector. Events are durable before it answers how many were taken."""
 
     @post(PATH, status_code=200, request_max_body_size=_BODY_BYTES, opt={"scope": "events"}, include_in_schema=False)
     async def collect(request: Request[Any, Any, Any]) -> dict[str, int]:
-        given = [_readable(bytes(one), metrics) for one in _BODY.read(await body(request)).events]
+        given = [_readable(bytes(one), current.ground.metrics) for one in _BODY.read(await body(request)).events]
         sent = [_sent(one) for one in given if not one or one.get("kind") == _KIND]
-        taken = await events.take(sent)
+        async with current.inside() as parts:
+            taken = await parts.events.take(sent)
         return {"ingestedContentCount": sum(isinstance(one, EventReceipt) for one in taken)}
 
     return [collect]

@@ -7,7 +7,7 @@ from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, Parameter
 
-from api.events.service import EventService
+from api.components import CurrentParts
 from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
 from api.http.request_body import body, takes
@@ -19,16 +19,19 @@ _EVENTS = ItemBatch(EventBatch, EventRequest)
 _BATCH_BYTES = 4_000_000
 
 
-def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     """Route handlers of one service: report events, look up a user's journey, list reports that are credited to
-    nothing. `catalogue` supplies the OpenAPI example.
+    nothing.
     """
+    return [_reporting(current), *_looking_up(current)]
 
+
+def _reporting(current: CurrentParts) -> HTTPRouteHandler:
     @post(
         "/v1/events",
         status_code=200,
         summary="Report up to 1,000 events",
-        operation_class=takes(EventBatch, _example(catalogue)),
+        operation_class=takes(EventBatch, _example(current.parts.catalogue)),
         responses=documented(400, 401, 403, 413, 415, 503),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "events"},
@@ -40,9 +43,15 @@ def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]
         The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         Safe to repeat: an event that is known already answers `duplicate`.
         """
-        results = await answers(_EVENTS.read(await body(request)), events.report)
+        sent = _EVENTS.read(await body(request))
+        async with current.inside() as parts:
+            results = await answers(sent, parts.events.report)
         return EventReplies([EventItem(*item(one, f"events[{i}]")) for i, one in enumerate(results)])
 
+    return report
+
+
+def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/users/{user_id:str}/journey",
         summary="Where a user is",
@@ -55,7 +64,7 @@ def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]
         a%2Fb.
         """
         try:
-            return events.journey(unquote(user_id, errors="strict"))
+            return current.parts.events.journey(unquote(user_id, errors="strict"))
         except UnicodeDecodeError:
             problem = Problem("user_id", "not UTF-8 once it is decoded", "percent-encode its UTF-8 bytes")
             raise InvalidRequest(problem) from None
@@ -73,9 +82,9 @@ def routes(events: EventService, catalogue: Catalogue) -> list[HTTPRouteHandler]
         """Refunds of unknown orders, amounts that cannot be read, rewards without a decision: newest first, each with
         its reason.
         """
-        return events.uncredited(limit, reason)
+        return current.parts.events.uncredited(limit, reason)
 
-    return [report, uncredited, journey]
+    return [uncredited, journey]
 
 
 def _example(catalogue: Catalogue) -> dict[str, Any]:

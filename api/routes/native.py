@@ -9,10 +9,10 @@ from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
-from api.decisions.service import DecisionService
-from api.http.batch_items import BodyShape, ItemBatch, answers
+from api.components import CurrentParts
+from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
-from api.http.request_body import body, read, takes
+from api.http.request_body import BodyShape, body, read, takes
 from api.messages.decisions import (
     DecisionBatch,
     DecisionItem,
@@ -40,13 +40,13 @@ _BATCH_BYTES = 4_000_000
 _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind": "reward", "value": 1}
 
 
-def routes(service: DecisionService) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots."""
-    return [*_deciding(service), *_reporting(service), *_looking_up(service)]
+    return [*_deciding(current), *_reporting(current), *_looking_up(current)]
 
 
-def _deciding(service: DecisionService) -> list[HTTPRouteHandler]:
-    example = _example(service.catalogue)
+def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
+    example = _example(current.parts.catalogue)
 
     @post(
         "/v1/decisions",
@@ -59,7 +59,9 @@ def _deciding(service: DecisionService) -> list[HTTPRouteHandler]:
     )
     async def decide(request: Ask) -> DecisionReply:
         """The arm is drawn from `propensities`; the decision is on disk before you read it."""
-        return await service.decide(await read(request, _DECISION))
+        asked = await read(request, _DECISION)
+        async with current.inside() as parts:
+            return await parts.service.decide(asked)
 
     @post(
         "/v1/decisions/batch",
@@ -76,13 +78,15 @@ def _deciding(service: DecisionService) -> list[HTTPRouteHandler]:
 
         The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         """
-        results = await answers(_DECISIONS.read(await body(request)), service.decide_many)
+        asked = _DECISIONS.read(await body(request))
+        async with current.inside() as parts:
+            results = await answers(asked, parts.service.decide_many)
         return DecisionReplies([DecisionItem(*item(one, f"decisions[{i}]")) for i, one in enumerate(results)])
 
     return [decide, decide_batch]
 
 
-def _reporting(service: DecisionService) -> list[HTTPRouteHandler]:
+def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
     @post(
         "/v1/outcomes",
         status_code=200,
@@ -94,7 +98,9 @@ def _reporting(service: DecisionService) -> list[HTTPRouteHandler]:
     )
     async def report(request: Ask) -> OutcomeReply:
         """Safe to repeat: the same outcome again answers `duplicate`."""
-        return await service.report(await read(request, _OUTCOME))
+        told = await read(request, _OUTCOME)
+        async with current.inside() as parts:
+            return await parts.service.report(told)
 
     @post(
         "/v1/outcomes/batch",
@@ -111,13 +117,15 @@ def _reporting(service: DecisionService) -> list[HTTPRouteHandler]:
 
         The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         """
-        results = await answers(_OUTCOMES.read(await body(request)), service.report_many)
+        told = _OUTCOMES.read(await body(request))
+        async with current.inside() as parts:
+            results = await answers(told, parts.service.report_many)
         return OutcomeReplies([OutcomeItem(*item(one, f"outcomes[{i}]")) for i, one in enumerate(results)])
 
     return [report, report_batch]
 
 
-def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
+def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/decisions/{decision_id:uuid}",
         summary="The receipt of a decision",
@@ -127,7 +135,8 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
     )
     async def receipt(decision_id: FromPath[UUID]) -> Receipt:
         """What the decision was computed from, every propensity, and what became of it."""
-        return await service.receipt(decision_id)
+        async with current.inside() as parts:
+            return await parts.service.receipt(decision_id)
 
     @get(
         "/v1/stages",
@@ -138,7 +147,7 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
     )
     async def stages() -> StagesReply:
         """Stages of the app with their features, nudges, rewards and attribution windows."""
-        return service.stages()
+        return current.parts.service.stages()
 
     @get(
         "/v1/policies",
@@ -151,7 +160,8 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
         """Live policy of every stage: version, arms, counts and means. `wait=true` answers after all that matured so
         far was learned.
         """
-        return await service.policies(wait=wait)
+        async with current.inside() as parts:
+            return await parts.service.policies(wait=wait)
 
     @get(
         "/v1/policies/{stage:str}/snapshot",
@@ -163,7 +173,7 @@ def _looking_up(service: DecisionService) -> list[HTTPRouteHandler]:
     )
     async def snapshot(stage: FromPath[str]) -> Response[bytes]:
         """The live policy of a stage: policy.json and posterior.npz in one archive; no pickle."""
-        return Response(to_zip(service.snapshot(stage)), media_type="application/zip")
+        return Response(to_zip(current.parts.service.snapshot(stage)), media_type="application/zip")
 
     return [receipt, stages, policies, snapshot]
 

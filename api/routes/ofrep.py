@@ -15,7 +15,8 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api.decisions.flags import FlagEvaluation, Flags, read
+from api.components import CurrentParts
+from api.decisions.flags import FlagEvaluation, read
 from api.http import lenient_json
 from api.http.lenient_json import CleanedJson
 from api.http.request_body import BrokenGzip, body
@@ -43,18 +44,22 @@ class _UnreadableError(Exception):
     """The body is not JSON."""
 
 
-def routes(flags: Flags, metrics: Metrics) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     """Route handlers of one service: evaluate one flag, or all of them. The bulk answer has an ETag; an unchanged one
     is answered 304.
     """
 
     @post(_FLAGS + "/{key:str}", status_code=200, opt={"scope": "decide"}, include_in_schema=False)
     async def one(request: Ask, key: FromPath[str]) -> Response[bytes]:
-        return _answer(200, _flag(await flags.one(unquote(key), read(await _context(request, metrics)))))
+        asked = read(await _context(request, current.ground.metrics))
+        async with current.inside() as parts:
+            return _answer(200, _flag(await parts.flags.one(unquote(key), asked)))
 
     @post(_FLAGS, status_code=200, opt={"scope": "decide"}, include_in_schema=False)
     async def everything(request: Ask) -> Response[bytes]:
-        results = await flags.all(read(await _context(request, metrics)))
+        asked = read(await _context(request, current.ground.metrics))
+        async with current.inside() as parts:
+            results = await parts.flags.all(asked)
         content = msgspec.json.encode(
             {
                 "flags": [

@@ -18,7 +18,8 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api.decisions.ranking import Ranking, ReportedReward, Slot, in_order
+from api.components import CurrentParts
+from api.decisions.ranking import ReportedReward, Slot, in_order
 from api.http import lenient_json
 from api.http.access import ExpiredKey
 from api.http.batch_items import BatchEnvelope
@@ -27,7 +28,6 @@ from api.http.protocol_paths import NO
 from api.http.request_body import body
 from api.metrics import Metrics
 from bandit.catalogue import durations
-from bandit.catalogue.model import Catalogue
 from bandit.errors import Conflict, InvalidRequest, NotFound, Problem, Unavailable
 from bandit.policies.shared import Action
 
@@ -95,29 +95,30 @@ _REWARD, _SLOT_REWARD = msgspec.json.Decoder(_Reward), msgspec.json.Decoder(_Slo
 _REWARDS = BatchEnvelope(_SlotRewards, "reward")
 
 
-def routes(ranking: Ranking, catalogue: Catalogue, own: Own, metrics: Metrics) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts, own: Own) -> list[HTTPRouteHandler]:
     """Route handlers of one service. `own`: the loop that a request's key stands for, "" if none; it is asked where the
     path names no loop.
     """
 
     def named(request: Ask, loop: str) -> str:
-        return ranking.loop(unquote(loop) if loop != NO else own(request) or None)
+        return current.parts.ranking.loop(unquote(loop) if loop != NO else own(request) or None)
 
     async def read(request: Ask, decoder: msgspec.json.Decoder[Any]) -> Any:
-        return _decoded(await body(request), decoder, metrics)
+        return _decoded(await body(request), decoder, current.ground.metrics)
 
-    return [*_single(ranking, named, read), *_multiple(ranking, named, read), _configuration(catalogue, named)]
+    return [*_single(current, named, read), *_multiple(current, named, read), _configuration(current, named)]
 
 
-def _single(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandler]:
+def _single(current: CurrentParts, named: Named, read: Read) -> list[HTTPRouteHandler]:
     @_post("/rank", 201, "decide")
     async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
         name = named(request, loop)
         asked = await read(request, _RANK)
-        ranked = await ranking.rank(
-            name, asked.event_id, asked.context_features or [], _actions(asked.actions),
-            asked.excluded_actions or [], deferred=bool(asked.defer_activation),
-        )  # fmt: skip
+        async with current.inside() as parts:
+            ranked = await parts.ranking.rank(
+                name, asked.event_id, asked.context_features or [], _actions(asked.actions),
+                asked.excluded_actions or [], deferred=bool(asked.defer_activation),
+            )  # fmt: skip
         (decision,) = ranked.decisions
         ranks = [{"id": action, "probability": p} for action, p in in_order(decision)]
         drawn = {"rewardActionId": decision.arm, "decisionId": decision.id}
@@ -127,16 +128,19 @@ def _single(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandler
     async def reward(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
         name = named(request, loop)
         given = await read(request, _REWARD)
-        await ranking.reward(name, _event(event), [ReportedReward(None, given.value, _request(request))])
+        async with current.inside() as parts:
+            await parts.ranking.reward(name, _event(event), [ReportedReward(None, given.value, _request(request))])
 
     @_post("/events/{event:str}/activate", 204, "reward")
     async def activate(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
-        await ranking.activate(named(request, loop), _event(event))
+        name = named(request, loop)
+        async with current.inside() as parts:
+            await parts.ranking.activate(name, _event(event))
 
     return [rank, reward, activate]
 
 
-def _multiple(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandler]:
+def _multiple(current: CurrentParts, named: Named, read: Read) -> list[HTTPRouteHandler]:
     @_post("/multislot/rank", 201, "decide")
     async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
         name = named(request, loop)
@@ -146,10 +150,11 @@ def _multiple(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandl
             for slot in asked.slots
         ]
         _check_slots(slots, len(asked.actions))
-        ranked = await ranking.slots(
-            name, asked.event_id, asked.context_features or [], _actions(asked.actions), slots,
-            deferred=bool(asked.defer_activation),
-        )  # fmt: skip
+        async with current.inside() as parts:
+            ranked = await parts.ranking.slots(
+                name, asked.event_id, asked.context_features or [], _actions(asked.actions), slots,
+                deferred=bool(asked.defer_activation),
+            )  # fmt: skip
         filled = [
             {
                 "id": slot.id,
@@ -173,7 +178,8 @@ def _multiple(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandl
             except InvalidRequest as error:
                 problems += [msgspec.structs.replace(p, field=f"reward[{i}].{p.field}") for p in error.problems]
         try:
-            await ranking.reward(name, _event(event), given)
+            async with current.inside() as parts:
+                await parts.ranking.reward(name, _event(event), given)
         except InvalidRequest as error:
             problems += error.problems
         if problems:
@@ -181,16 +187,18 @@ def _multiple(ranking: Ranking, named: Named, read: Read) -> list[HTTPRouteHandl
 
     @_post("/multislot/events/{event:str}/activate", 204, "reward")
     async def activate(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
-        await ranking.activate(named(request, loop), _event(event), slots=True)
+        name = named(request, loop)
+        async with current.inside() as parts:
+            await parts.ranking.activate(name, _event(event), slots=True)
 
     return [rank, reward, activate]
 
 
-def _configuration(catalogue: Catalogue, named: Named) -> HTTPRouteHandler:
+def _configuration(current: CurrentParts, named: Named) -> HTTPRouteHandler:
     @get(f"{_BASE}/configurations/service", opt={"scope": "read"}, include_in_schema=False)
     async def service(request: Ask, loop: FromPath[str]) -> Response[bytes]:
         """What the catalogue says, in their words. It is changed there."""
-        stage = catalogue.stages[named(request, loop)]
+        stage = current.parts.catalogue.stages[named(request, loop)]
         content = {
             "rewardWaitTime": f"PT{durations.seconds(stage.reward.window):g}S",
             "defaultReward": stage.reward.default,

@@ -10,15 +10,12 @@ from litestar import Request, get, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from api.clocks import Clock
-from api.http.batch_items import BodyShape
+from api.components import CurrentParts
 from api.http.error_responses import documented
-from api.http.request_body import read, takes
-from api.learning.worker import Worker
+from api.http.request_body import BodyShape, read, takes
 from api.messages.releases import RegistryHeartbeat, ReleaseReply, ReleaseRequest, ReleasesReply, RollbackRequest
-from api.releases.service import SyncHeartbeat
+from api.releases.service import ReleaseService, SyncHeartbeat
 from api.times import microseconds, time_of
-from bandit.catalogue.model import Catalogue
 from bandit.records import Release
 
 Ask = Request[Any, Any, Any]
@@ -36,14 +33,14 @@ _BACK = {"approved_by": "ana", "reason": "refunds rose"}
 _HEARD = {"reachable": True, "since": "2026-01-01T00:00:00Z"}
 
 
-def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     """Route handlers of one service: release, roll back, list, and the heartbeat of `registry sync`. What changes what
     decides runs in the worker's thread.
     """
+    return [*_changing(current), *_telling(current)]
 
-    def _after(kept: Release) -> ReleaseReply:
-        return next(_released(one, back) for one, back in worker.releases.history() if one.seq == kept.seq)
 
+def _changing(current: CurrentParts) -> list[HTTPRouteHandler]:
     @put(
         "/v1/policies/{stage:str}/release",
         summary="Serve an approved snapshot",
@@ -58,23 +55,10 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         nothing.
         """
         given = await read(request, _RELEASE)
-        catalogue.stage(stage)
-        kept = await worker.admit(
-            Release(
-                stage=stage,
-                kind=given.kind,
-                model=given.model,
-                version=given.version,
-                sha256=given.sha256,
-                belief_sha256=given.belief_sha256,
-                approved_by=given.approved_by,
-                approved_at=microseconds(given.approved_at),
-                reason=given.reason,
-                policy=given.policy,
-                posterior=given.posterior,
-            )
-        )
-        return _after(kept)
+        async with current.inside() as parts:
+            parts.catalogue.stage(stage)
+            kept = await parts.worker.admit(_approved(stage, given))
+            return await _answer(kept, parts.worker.releases)
 
     @post(
         "/v1/policies/{stage:str}/rollback",
@@ -90,12 +74,17 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         `approved_at` changes nothing.
         """
         given = await read(request, _ROLLBACK)
-        catalogue.stage(stage)
-        now = clock()
-        at = now if given.approved_at is None else microseconds(given.approved_at)
-        work = partial(worker.releases.rollback, stage, given.to, given.approved_by, at, given.reason, now)
-        return _after(await asyncio.wrap_future(worker.run(work)))
+        async with current.inside() as parts:
+            parts.catalogue.stage(stage)
+            now, releases = current.ground.clock(), parts.worker.releases
+            at = now if given.approved_at is None else microseconds(given.approved_at)
+            work = partial(releases.rollback, stage, given.to, given.approved_by, at, given.reason, now)
+            return await _answer(await asyncio.wrap_future(parts.worker.run(work)), releases)
 
+    return [release, rollback]
+
+
+def _telling(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/releases",
         summary="Every release, in order",
@@ -106,7 +95,7 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
     )
     def listed() -> ReleasesReply:
         """Append-only list: what decided from when on, who approved it, and why."""
-        return ReleasesReply([_released(kept, back) for kept, back in worker.releases.history()])
+        return ReleasesReply([_released(kept, back) for kept, back in current.parts.worker.releases.history()])
 
     @post(
         "/v1/registry",
@@ -122,10 +111,32 @@ def routes(worker: Worker, catalogue: Catalogue, clock: Clock) -> list[HTTPRoute
         word = await read(request, _WORD)
         since = microseconds(word.since)
         told = (word.detail, word.every, word.backlog, word.dropped, word.refused)
-        worker.releases.record_heartbeat(SyncHeartbeat(clock(), word.reachable, since, *told))
+        heartbeat = SyncHeartbeat(current.ground.clock(), word.reachable, since, *told)
+        current.parts.worker.releases.record_heartbeat(heartbeat)
         return {"status": "ok"}
 
-    return [release, rollback, listed, heard]
+    return [listed, heard]
+
+
+def _approved(stage: str, given: ReleaseRequest) -> Release:
+    return Release(
+        stage=stage,
+        kind=given.kind,
+        model=given.model,
+        version=given.version,
+        sha256=given.sha256,
+        belief_sha256=given.belief_sha256,
+        approved_by=given.approved_by,
+        approved_at=microseconds(given.approved_at),
+        reason=given.reason,
+        policy=given.policy,
+        posterior=given.posterior,
+    )
+
+
+async def _answer(kept: Release, releases: ReleaseService) -> ReleaseReply:
+    """The ledger is read in another thread: a stage's releases hold the bytes of all its snapshots."""
+    return _released(kept, await asyncio.to_thread(releases.rolls_back_to, kept))
 
 
 def _released(kept: Release, back: str) -> ReleaseReply:

@@ -18,6 +18,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_401_UNAUTHORIZED
 
+from api.components import CurrentParts
 from api.events.service import EventReceipt, EventService, ReceivedEvent
 from api.http import lenient_json
 from api.http.access import AccessControl
@@ -68,26 +69,28 @@ class RefusedError(Exception):
         super().__init__(message)
 
 
-def routes(events: EventService, gate: AccessControl | None, metrics: Metrics) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteHandler]:
     """Route handlers of one service: batches, and the six single calls under their long and short paths. `gate` None:
     no key is needed. Keys are checked here, because Segment's clients send them in ways of their own.
     """
 
-    async def taken(sent: Sequence[ReceivedEvent | InvalidRequest]) -> Response[bytes]:
-        return _answer(200, _summary(sent, await events.take(sent)))
+    metrics = current.ground.metrics
 
     @post(
         list(_BATCH),
         status_code=200,
         request_max_body_size=MOST,
         exception_handlers={Exception: refusal},
+        opt={"own_keys": True},
         include_in_schema=False,
     )
     async def batch(request: Ask) -> Response[bytes]:
         envelope = _ENVELOPE.read(await body(request))
         _admit(request, gate, envelope.writeKey)
-        read = _SegmentReader(events, envelope.sentAt, envelope.context, metrics)
-        return await taken([read.message(bytes(one)) for one in envelope.batch])
+        async with current.inside() as parts:
+            read = _SegmentReader(parts.events, envelope.sentAt, envelope.context, metrics)
+            sent = [read.message(bytes(one)) for one in envelope.batch]
+            return _answer(200, _summary(sent, await parts.events.take(sent)))
 
     def single(kind: str, paths: Sequence[str]) -> HTTPRouteHandler:
         @post(
@@ -95,6 +98,7 @@ def routes(events: EventService, gate: AccessControl | None, metrics: Metrics) -
             status_code=200,
             request_max_body_size=MOST,
             exception_handlers={Exception: refusal},
+            opt={"own_keys": True},
             include_in_schema=False,
             name=f"segment-{kind}",
         )
@@ -103,8 +107,9 @@ def routes(events: EventService, gate: AccessControl | None, metrics: Metrics) -
             if len(raw) > _MESSAGE:
                 raise RefusedError(400, "message_too_large", f"a message may have {_MESSAGE} bytes")
             _admit(request, gate, _object(raw).get("writeKey"))
-            sent = _SegmentReader(events, None, None, metrics).message(raw, kind)
-            (receipt,) = await events.take([sent])
+            async with current.inside() as parts:
+                sent = _SegmentReader(parts.events, None, None, metrics).message(raw, kind)
+                (receipt,) = await parts.events.take([sent])
             if isinstance(receipt, InvalidRequest):
                 raise RefusedError(400, "invalid_message", str(receipt))
             return _answer(200, _summary([sent], [receipt]))

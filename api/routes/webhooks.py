@@ -9,9 +9,9 @@ from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromQuery, QueryParameter
 
+from api.components import CurrentParts
 from api.http.error_responses import documented
 from api.times import time_of
-from api.webhooks.dispatcher import WebhookDispatcher
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class RetryReply(msgspec.Struct, frozen=True):
     revived: int
 
 
-def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     """Route handlers of one service's webhooks: list the dead letters (scope `read`), revive them (scope `admin`)."""
 
     @get(
@@ -50,7 +50,7 @@ def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
     )
     async def dead(limit: Annotated[int, QueryParameter(ge=0, le=1000)] = 100) -> DeadLetters:
         """Messages that an endpoint did not take after all its attempts, oldest first."""
-        letters = await asyncio.to_thread(sending.dead)
+        letters = await asyncio.to_thread(current.parts.sending.dead)
         return DeadLetters(
             len(letters),
             [
@@ -76,6 +76,7 @@ def routes(sending: WebhookDispatcher) -> list[HTTPRouteHandler]:
     )
     async def retry(endpoint: FromQuery[str | None] = None) -> RetryReply:
         """Dead letters of one endpoint, or of all, begin again with their first attempt."""
-        return RetryReply(await sending.again(endpoint))
+        async with current.inside() as parts:
+            return RetryReply(await parts.sending.again(endpoint))
 
     return [dead, retry]

@@ -159,7 +159,7 @@ def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
 
 def _check_budget(path: str, stage: Stage, nudge: Nudge) -> Iterator[Problem]:
     """A budget needs something to spend, and must reach for one."""
-    once = nudge.cost + nudge.cost_when_rewarded * max(stage.reward.max, 0.0)
+    once = nudge.spending(stage.reward.max)
     if nudge.budget and once == 0.0:
         yield Problem(f"{path}.budget", "this nudge costs nothing", "declare cost or cost_when_rewarded, or remove it")
     elif nudge.budget and nudge.budget.amount < once:

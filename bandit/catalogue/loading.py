@@ -55,16 +55,23 @@ def read_stage(value: Any) -> Stage:
     return msgspec.structs.replace(stage, policy=policy)
 
 
+def read_toml(text: str, file: str) -> dict[str, Any]:
+    """The tables of a TOML text, of a catalogue or a scenario. Raises CatalogueError for text that is not TOML; `file`
+    is for the message.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
+
+
 def parse(text: str, file: str = "catalogue.toml") -> Catalogue:
     """Catalogue parsed from TOML and checked: the only way in which the service, the commands and the tests make one.
 
     `file` is for the message only. Raises CatalogueError for text that is not TOML, and otherwise with every mistake at
     once, each with its path (`stages.cart.floor`) and its fix. Policies may be those of installed packages.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CatalogueError(file, [Problem("(file)", f"not TOML: {error}", "mend the syntax there")]) from None
+    raw = read_toml(text, file)
     form, meaning = list[Problem](), list[Problem]()
     unions = {AnyPolicy | Shared: _INSTALLED}
     catalogue = decode(

@@ -79,6 +79,12 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     abandoned: AbandonmentLimit | None = None
     description: str = ""
 
+    def spending(self, reward: float) -> float:
+        """Money that showing the nudge costs, in currency, where it brings `reward` units: negative ones cost nothing
+        more.
+        """
+        return self.cost + self.cost_when_rewarded * max(reward, 0.0)
+
 
 class Loop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Reward rule of a ranking, whose actions come with the request (`policy = "shared"`): how several rewards of one

@@ -85,6 +85,16 @@ def named(name: str) -> type[msgspec.Struct]:
     return _classes[name]
 
 
+def requirement(name: str) -> str | None:
+    """The pip requirement of the package that provides a policy, `NAME==VERSION`; None for built-in policies, those
+    that were registered in this process, and packages that do not say who they are. Raises PolicyError as `named`.
+    """
+    named(name)
+    entries = _entries.get(name, []) if name not in BUILT_IN else []
+    dist = getattr(entries[0], "dist", None) if entries else None
+    return f"{dist.name}=={dist.version}" if dist is not None else None
+
+
 def _loaded(name: str) -> type[msgspec.Struct]:
     entries = _entries.get(name, [])
     if not entries:

@@ -1,9 +1,9 @@
 """Log files, read as a stream: tables of text (see `bandit.tables.reader`) and Parquet. Only columns that
 `column_types.column_naming` knows are read.
 
-A Parquet file of ours says in its metadata, under `journey_bandit`, what it is; its q̂ are on [0, 1] and become units
-of the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is one part. A
-log gives the same rounds, chunk by chunk, from any format.
+A Parquet file of ours says in its metadata what it is (see `bandit.tables.decision_log`); its q̂ are on [0, 1] and
+become units of the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is
+one part. A log gives the same rounds, chunk by chunk, from any format.
 
     log = open_log(Path("log.parquet"))
     evaluations = evaluate([log.source()], EvaluationConfig(targets))
@@ -25,6 +25,7 @@ from pyarrow import parquet
 from bandit.catalogue.decoding import closest
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import reader
+from bandit.tables.decision_log import KEY, LogMetadata
 from bandit.tables.reader import Table, refused
 from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, column_naming, typed_column
 from experiments.data.rounds import LoggedRounds, RewardRange, RowLabel, Source, rounds_of
@@ -36,37 +37,6 @@ _SHOWN = 20  # names of columns in an error
 _MAPPED = (
     "action, reward, pscore, pi_e, pi_e_0 …, p_0 …, q_hat_0 …, x_0 …, position, user, at, version, holdout, segment"
 )
-
-
-class LogReward(msgspec.Struct, frozen=True):
-    """The declared reward of a stage, as the metadata of a Parquet log hold it.
-
-    `kind`: the catalogue's kind of reward. `min`, `max`: its range, in the reward's own units. `value`: what one unit
-    of reward is worth, in the currency of the log.
-    """
-
-    kind: str
-    min: float
-    max: float
-    value: float = 1.0
-
-
-class LogMetadata(msgspec.Struct, frozen=True):
-    """Metadata of a Parquet log of ours: where the log comes from and how its rewards are to be read.
-
-    `app` and `stage` name the stage, `arms` its k arms in the order of their numbers. `currency` is that of
-    `reward.value`. `scenario` and `seed` say which simulation wrote the log, "" and 0 for others. `floor` is the least
-    propensity of an eligible arm, in [0, 1].
-    """
-
-    app: str
-    stage: str
-    arms: tuple[str, ...]
-    reward: LogReward
-    currency: str = ""
-    scenario: str = ""
-    seed: int = 0
-    floor: float = 0.0
 
 
 class LogFile(NamedTuple):
@@ -187,7 +157,7 @@ def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
         raise _unreadable(path) from error
     found = column_naming(str(path), list(ours.values()), drawn)
     columns = {column: found.columns[name] for column, name in ours.items() if name in found.columns}
-    meta = _meta((schema.metadata or {}).get(b"journey_bandit"))
+    meta = _meta((schema.metadata or {}).get(KEY))
     return LogFile(path, ColumnNaming(found.arms, columns), tuple(schema.names), parts, meta)
 
 

@@ -3,49 +3,19 @@ order.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import mlflow
 from mlflow.entities import ViewType
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from experiments.mlflow import approvals
 from experiments.mlflow.approvals import Approval
+from experiments.mlflow.get_or_create import experiment_of
 
 _FILE = "audit.json"
 _NOTE = "Every approval and rollback, in order; each line holds the hash of the one before. See audit.json."
-
-
-def one_line(error: Exception) -> str:
-    """What MLflow or the network said, on one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
-
-
-@contextmanager
-def collecting_failures(what: str, untold: list[str]) -> Iterator[None]:
-    """Context manager for what people read and nothing waits for: where MLflow refuses it, `what` and the reason are
-    added to `untold` and nothing is raised.
-    """
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        untold.append(f"{what}: {one_line(error)}")
-
-
-def experiment_of(client: MlflowClient, name: str) -> tuple[str, bool]:
-    """The id of the experiment called `name`, made if it is not there, restored if it was deleted; and whether it had
-    been deleted. Raises MlflowException if MLflow refuses.
-    """
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        return str(client.create_experiment(name)), False
-    deleted = found.lifecycle_stage == "deleted"
-    if deleted:
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id), deleted
 
 
 class AuditTable:

@@ -7,10 +7,8 @@ that is written before the alias is moved: an alias alone, clicked in a browser,
 import hashlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import msgspec
@@ -25,21 +23,13 @@ from bandit.errors import NotFound, RemoteError, SnapshotError
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments.mlflow import approvals, scoring
 from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState
-from experiments.mlflow.audit_table import AuditTable, collecting_failures, one_line
+from experiments.mlflow.audit_table import AuditTable
+from experiments.mlflow.client_errors import ABSENT, collecting_failures, one_line, remote_errors
+from experiments.mlflow.get_or_create import registered_model, registered_model_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE, _HEAD = "journey_bandit.move", "journey_bandit.audit_head"
-_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 _TEXT = 5000  # of a tag or a description, on every database
-
-
-@contextmanager
-def _remote_errors(uri: str) -> Iterator[None]:
-    """Context manager that turns what MLflow or the network raises into RemoteError."""
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        raise RemoteError(f"MLflow at {uri}: {error}") from error
 
 
 def name_of(app: str, stage: str) -> str:
@@ -72,9 +62,9 @@ class Registry:
 
     # -- versions ----------------------------------------------------------------------------------------------
 
-    def log_policy(self, run_id: str, snapshot: Snapshot, package: str) -> str:
-        """Log the policy as a model of the run `run_id`; returns the model's id. `package`: the pip requirement that
-        can load it.
+    def log_policy(self, run_id: str, snapshot: Snapshot, packages: Sequence[str]) -> str:
+        """Log the policy as a model of the run `run_id`; returns the model's id. `packages`: the pip requirements
+        that can load it.
         """
         files = pack(snapshot)
         spec = snapshot.stage_spec
@@ -85,7 +75,7 @@ class Registry:
         outputs = Schema([ColSpec("string", "arm"), ColSpec("double", "propensity"), *numbers])
         params = ParamSchema([ParamSpec("seed", DataType.long, 0), ParamSpec("salt", DataType.string, "")])
         tag = spec.policy.__struct_config__.tag
-        with _remote_errors(self.uri), tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+        with remote_errors(self.uri), tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             folder = Path(temporary) / "policy"
             folder.mkdir()
             for name, data in files.items():
@@ -96,7 +86,7 @@ class Registry:
                     name=f"{snapshot.stage}-{tag}-v{snapshot.version}",
                     python_model=str(Path(scoring.__file__).with_name("model_entry.py")),
                     artifacts={"policy": str(folder)},
-                    pip_requirements=[package],
+                    pip_requirements=list(packages),
                     signature=ModelSignature(inputs=inputs, outputs=outputs, params=params),
                     params={"algorithm": str(tag), "stage": snapshot.stage, "floor": f"{spec.common_floor:g}"},
                     tags={"policy_sha256": digest(files), "belief_sha256": snapshot.belief.digest()},
@@ -107,9 +97,8 @@ class Registry:
         """Make a new version of the registered model, and the model itself if it is not there; returns the version's
         number as text. Texts are cut at 5,000 characters, which every database takes.
         """
-        with _remote_errors(self.uri):
-            if self._find(model) is None:
-                self._client.create_registered_model(model, description="Nothing approved yet.")
+        with remote_errors(self.uri):
+            registered_model_of(self._client, model, "Nothing approved yet.")
             source = f"models:/{model_id}"
             made = self._client.create_model_version(
                 model, source, run_id=run_id, description=description[:_TEXT], model_id=model_id, await_creation_for=0,
@@ -119,27 +108,27 @@ class Registry:
 
     def describe(self, model: str, version: str, text: str) -> None:
         """Replace the description of a version; it is cut at 5,000 characters."""
-        with _remote_errors(self.uri):
+        with remote_errors(self.uri):
             self._client.update_model_version(model, version, description=text[:_TEXT])
 
     def tags(self, model: str, version: str) -> dict[str, str]:
         """Tags of a version. Raises NotFound if there is no such version."""
-        with _remote_errors(self.uri):
+        with remote_errors(self.uri):
             try:
                 return dict(self._client.get_model_version(model, version).tags)
             except MlflowException as error:
-                if error.error_code not in _ABSENT:
+                if error.error_code not in ABSENT:
                     raise
         raise NotFound("version", f"{model} has no version {version}", f"one of {', '.join(self.versions(model))}")
 
     def run_of(self, model: str, version: str) -> str:
         """Id of the run that logged a version."""
-        with _remote_errors(self.uri):
+        with remote_errors(self.uri):
             return str(self._client.get_model_version(model, version).run_id)
 
     def versions(self, model: str) -> list[str]:
         """Numbers of all versions of a model as text, oldest first (at most 1,000); none if there is no such model."""
-        with _remote_errors(self.uri):
+        with remote_errors(self.uri):
             found = self._client.search_model_versions(f"name = '{model}'", max_results=1000)
         return sorted((str(v.version) for v in found), key=int)
 
@@ -161,7 +150,7 @@ class Registry:
 
     def metrics(self, model: str, version: str) -> dict[str, float]:
         """Last values of the metrics of the run that logged a version."""
-        with _remote_errors(self.uri):
+        with remote_errors(self.uri):
             run = self._client.get_model_version(model, version).run_id
             return dict(self._client.get_run(str(run)).data.metrics)
 
@@ -170,7 +159,7 @@ class Registry:
         since 1970.
         """
         run = self.run_of(model, version)
-        with _remote_errors(self.uri):
+        with remote_errors(self.uri):
             self._client.log_batch(run, metrics=[Metric(k, v, now, step) for k, v in metrics.items()])
 
     def files(self, model: str, version: str, sha256: str = "") -> dict[str, bytes]:
@@ -180,7 +169,7 @@ class Registry:
         digest: then it is not the one that was approved.
         """
         self.tags(model, version)
-        with _remote_errors(self.uri), tempfile.TemporaryDirectory() as temporary:
+        with remote_errors(self.uri), tempfile.TemporaryDirectory() as temporary:
             uri = f"models:/{model}/{version}/artifacts/policy"
             found = mlflow.artifacts.download_artifacts(
                 artifact_uri=uri, dst_path=temporary, tracking_uri=self.uri, registry_uri=self.uri
@@ -202,8 +191,8 @@ class Registry:
         """What the registry says of a model now: its aliases and the last recorded move. All None for a model that does
         not exist. The service calls it at every synchronisation.
         """
-        with _remote_errors(self.uri):
-            found = self._find(model)
+        with remote_errors(self.uri):
+            found = registered_model(self._client, model)
         if found is None:
             return RegistryState(model, None, None, None)
         text = found.tags.get(_MOVE)
@@ -216,7 +205,7 @@ class Registry:
 
     def challenge(self, model: str, version: str | None) -> None:
         """Set the alias challenger, the version that is scored as a shadow; with None, remove it."""
-        with _remote_errors(self.uri):
+        with remote_errors(self.uri):
             if version is None:
                 self._client.delete_registered_model_alias(model, CHALLENGER)
             else:
@@ -229,8 +218,8 @@ class Registry:
         Where the audit table was deleted, the chain begins with what the model itself remembers (see
         `approvals.lost_lines`).
         """
-        with _remote_errors(self.uri):
-            found = self._find(model)
+        with remote_errors(self.uri):
+            found = registered_model(self._client, model)
             if found is None:
                 raise NotFound("model", f"{model} is not in the registry", "publish a policy first")
             lines = AuditTable(self._client, model).read()
@@ -254,7 +243,7 @@ class Registry:
         )
         repeated = cut_short and recorded is not None and (recorded.version, recorded.kind) == (new.version, new.kind)
         move = recorded if repeated and recorded is not None else approvals.next_approval(done, new)
-        with _remote_errors(self.uri):
+        with remote_errors(self.uri):
             if move.version and move.kind == "promote":
                 self._client.set_model_version_tag(model, move.version, "review", "approved")
             self._client.set_registered_model_tag(model, _MOVE, msgspec.json.encode(move).decode())
@@ -280,7 +269,7 @@ class Registry:
         try:
             self._client.set_registered_model_alias(model, CHAMPION, move.version)
         except MlflowException as error:
-            if move.kind != "rollback" or error.error_code not in _ABSENT:
+            if move.kind != "rollback" or error.error_code not in ABSENT:
                 raise
             # the version is gone from the registry, and the service has its bytes: no alias can name it
             untold.append(f"the alias {CHAMPION}: {one_line(error)}")
@@ -295,13 +284,3 @@ class Registry:
             untold.append(f"the audit table: {error}")
             move = self.standing(model).serves
             return [move] if move else []
-
-    # -- inside ------------------------------------------------------------------------------------------------
-
-    def _find(self, model: str) -> Any:
-        try:
-            return self._client.get_registered_model(model)
-        except MlflowException as error:
-            if error.error_code in _ABSENT:
-                return None
-            raise

@@ -7,17 +7,17 @@ One `log_batch` for the series; no autologging, no traces, no pickle.
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from bandit.errors import RemoteError
 from bandit.snapshot import Snapshot
 from experiments.mlflow import reviewer_view
-from experiments.mlflow.audit_table import experiment_of
+from experiments.mlflow.client_errors import remote_errors
+from experiments.mlflow.get_or_create import experiment_of
 from experiments.mlflow.registry import Registry
 from experiments.reports import html_report
 from experiments.reports.report import POINTS, Report, ReportSeries
@@ -41,10 +41,8 @@ def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[s
 
     Raises RemoteError when MLflow does not answer or refuses.
     """
-    try:
+    with remote_errors(uri):
         return _write(MlflowClient(uri), report, policy_files, tags)
-    except MlflowException as error:
-        raise RemoteError(f"MLflow at {uri}: {error}") from error
 
 
 def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
@@ -98,7 +96,7 @@ def write_seed(
     `series`: {metric key: points}. Raises RemoteError when MLflow does not answer or refuses.
     """
     client = MlflowClient(uri)
-    try:
+    with remote_errors(uri):
         number, _ = experiment_of(client, experiment)
         run = client.create_run(number, run_name=name, tags={"kind": "seed"}).info.run_id
         now = int(time.time() * 1000)
@@ -106,8 +104,6 @@ def write_seed(
         headline = [Metric(key, value, now, 0) for key, value in metrics.items()]
         client.log_batch(run, metrics=headline + points, params=[Param(k, v) for k, v in params.items()])
         client.set_terminated(run)
-    except MlflowException as error:
-        raise RemoteError(f"MLflow at {uri}: {error}") from error
 
 
 class EvidenceData(NamedTuple):
@@ -122,17 +118,23 @@ class EvidenceData(NamedTuple):
 
 
 def publish(
-    uri: str, report: Report, snapshot: Snapshot, data: EvidenceData, package: str, tags: dict[str, str], started: int
+    uri: str,
+    report: Report,
+    snapshot: Snapshot,
+    data: EvidenceData,
+    packages: Sequence[str],
+    tags: dict[str, str],
+    started: int,
 ) -> PublishedVersion:
     """Log a review and its policy as a run, and register the policy as a new version unless it is a live run (has the
-    tag live_id). `started`: µs since 1970. `package`: the pip requirement that can load the policy.
+    tag live_id). `started`: µs since 1970. `packages`: the pip requirements that can load the policy.
 
     A live run that was logged before, by its tag live_id, is not logged again. In this order: parameters, data, model,
     headline metrics with both, series, report, tables, description. Raises RemoteError when MLflow does not answer or
     refuses; the run is then marked FAILED.
     """
     client, registry, model = MlflowClient(uri), Registry(uri), report.experiment
-    try:
+    with remote_errors(uri):
         experiment, _ = experiment_of(client, model)
         again = _logged_before(client, experiment, tags.get("live_id"))
         if again:
@@ -148,7 +150,7 @@ def publish(
             params = [Param(key, value[:_PARAM_CHARS]) for key, value in report.facts.items()]
             client.log_batch(run_id, params=params)
             client.log_inputs(run_id, [_dataset(data)])
-            model_id = registry.log_policy(run_id, snapshot, package)
+            model_id = registry.log_policy(run_id, snapshot, packages)
             with_both = {"dataset_name": data.name, "dataset_digest": data.digest[:32], "model_id": model_id}
             now = started // 1000
             metrics = [Metric(k, v, now, 0, run_id=run_id, **with_both) for k, v in report.metrics.items()]
@@ -169,8 +171,6 @@ def publish(
             status = "FINISHED"
         finally:
             client.set_terminated(run_id, status)
-    except MlflowException as error:
-        raise RemoteError(f"MLflow at {uri}: {error}") from error
     return PublishedVersion(LoggedRun(experiment, run_id), model, version)
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bandit.arrays import Array, Ints
+from bandit.catalogue.net_value import ArmWorth
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference import segments
 from experiments.inference.diagnostics import LogDiagnostics
@@ -26,7 +27,6 @@ from experiments.inference.sequences import Sequence
 from experiments.ope import estimators
 from experiments.ope.estimators import EstimatorSettings, EstimatorSums, WeightedRounds
 from experiments.ope.evaluation_policies import (
-    ArmWorth,
     EvaluationPolicy,
     LoggedProbabilities,
     PlacedPolicy,
@@ -76,7 +76,7 @@ class EvaluationConfig(NamedTuple):
         rewards = self.rewards or RewardRange(0.0, 1.0)
         if self.worth is None:
             return rewards
-        ends = [self.worth.gain * reward - self.worth.cost for reward in rewards]
+        ends = [self.worth.net(reward) for reward in rewards]
         return float(np.min(ends)), float(np.max(ends))
 
 
@@ -201,7 +201,7 @@ def _summarise_chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardMo
         rounds = rounds._replace(propensities=np.where(drawn, np.maximum(rounds.propensities, _LEAST), 0.0))
     held = first.reward[first.holdout] if first.holdout is not None else np.zeros(0)
     if ask.worth is not None:
-        held = held * ask.worth.gain[0] - ask.worth.cost[0]  # the holdout is shown nothing
+        held = ask.worth.net(held, 0)  # the holdout is shown nothing
     part = LogSummary(
         rows=len(chunk.reward),
         holdout=len(held),

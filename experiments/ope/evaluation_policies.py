@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bandit import engine
 from bandit.arrays import Array
+from bandit.catalogue.net_value import ArmWorth
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot
@@ -140,15 +141,6 @@ def eligible(rounds: LoggedRounds) -> NDArray[np.bool_]:
     return np.ones((len(rounds.reward), rounds.arms), dtype=np.bool_)
 
 
-class ArmWorth(NamedTuple):
-    """Net worth of a reward by arm: a reward r of arm a is worth gain_a r − cost_a, in currency. `gain` is currency for
-    one unit of reward, `cost` currency for one decision.
-    """
-
-    gain: Array  # (k,)
-    cost: Array  # (k,)
-
-
 class PlacedPolicy(NamedTuple):
     """A policy placed on n rounds of a log: the weighted rounds that the estimators need, and its whole rows where they
     are known.
@@ -185,8 +177,8 @@ def place(
     q_hat = rounds.q_hat if rounds.q_hat is not None or model is None else model.predict(rounds)
     value = q_hat
     if worth is not None:
-        reward = reward * worth.gain[rounds.action] - worth.cost[rounds.action]
-        value = None if q_hat is None else q_hat * worth.gain - worth.cost
+        reward = worth.net(reward, rounds.action)
+        value = None if q_hat is None else worth.net(q_hat)
     if value is None or pi is None:
         return PlacedPolicy(WeightedRounds(reward, w), pi, q_hat, value)
     weighted = WeightedRounds(reward, w, value[each, rounds.action], (pi * value).sum(axis=1))

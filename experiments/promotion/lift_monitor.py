@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest, Problem
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.intervals import LEVEL
@@ -19,7 +20,7 @@ from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, m
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Evaluation
-from experiments.ope.evaluation_policies import ArmWorth, EvaluationPolicy, FixedArm, LoggedProbabilities
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, LoggedProbabilities
 
 LIVE, HOLDOUT, NONE = "live", "holdout", "none"
 
@@ -105,8 +106,7 @@ def holdout_rounds(chunk: LoggedRounds, worth: ArmWorth | None = None) -> Logged
         raise InvalidRequest(Problem("holdout", problem, "monitor a service's ledger"))
     reward, q = chunk.reward, chunk.q_hat[:, 0]
     if worth is not None:
-        reward = reward * worth.gain[chunk.action] - worth.cost[chunk.action]
-        q = q * worth.gain[0] - worth.cost[0]
+        reward, q = worth.net(reward, chunk.action), worth.net(q, 0)
     propensities = np.column_stack([1.0 - chunk.holdout_share, chunk.holdout_share])
     action = chunk.holdout.astype(np.intp)
     return LoggedRounds(

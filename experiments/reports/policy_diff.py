@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array
-from experiments.ope.evaluation_policies import ArmWorth
+from bandit.catalogue.net_value import ArmWorth
 from experiments.reports.report import ReportRow, ReportTable
 
 _SHOWN = 8  # segments of a table
@@ -74,7 +74,7 @@ def diff(
     reward, in currency. `segments`: {feature: label (n,) of each context}; segments of fewer than 20 contexts are left
     out.
     """
-    paid = worth.cost + (value - worth.gain) * q_hat
+    paid = worth.spending(value).net(q_hat)
     tv = 0.5 * np.abs(now - was).sum(axis=1)
     cost = ((now - was) * paid).sum(axis=1)
     found = [

@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot
 from experiments.data import files
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
-from experiments.ope.evaluation_policies import ArmWorth, EvaluationPolicy
+from experiments.ope.evaluation_policies import EvaluationPolicy
 from journey_bandit.evaluation import policy_names
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog

@@ -92,7 +92,7 @@ def blanket(app: str, arm: str | None, as_json: bool) -> None:
     """One nudge to everyone: rewards up, net value up or down, and why, by persona. Exact, of first visits."""
     people = rich(load(app))
     arms = people.stage.arms
-    dear = people.stage.reward.value - people.kept + people.shown
+    dear = people.stage.reward.value - people.worth.gain + people.worth.cost
     arm = arm or arms[1 + int(dear[1:].argmax())]
     if arm not in arms[1:]:
         raise InvalidRequest(Problem("arm", f"{arm!r} is no nudge of {people.name}", f"one of {', '.join(arms[1:])}"))

@@ -20,11 +20,11 @@ from api.stores.decision_log import DecisionRecord
 from bandit import features
 from bandit.arrays import Array
 from bandit.catalogue.model import NONE, Stage
+from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.learning.recoding import contexts
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
-from experiments.ope.evaluation_policies import ArmWorth
 
 _BATCH = 10_000
 
@@ -76,9 +76,7 @@ class LedgerLog(NamedTuple):
         """
         nudges = {name: nudge for spec in self.store.specs().values() for name, nudge in spec.nudges.items()}
         nudges |= self.spec.nudges
-        shown = [nudges[arm] for arm in self.arms if arm != NONE]
-        gain = self.spec.reward.value - np.array([0.0, *(nudge.cost_when_rewarded for nudge in shown)])
-        return ArmWorth(gain, np.array([0.0, *(nudge.cost for nudge in shown)]))
+        return arm_worth(self.spec.reward.value, (nudges[arm] for arm in self.arms if arm != NONE))
 
     def check(self, snapshot: Snapshot) -> None:
         """Check a snapshot's encoding. Raises InvalidRequest if the snapshot reads contexts otherwise than the log

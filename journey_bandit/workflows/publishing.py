@@ -12,6 +12,7 @@ import msgspec
 from api.releases.service import iso
 from api.stores import open_store
 from bandit.errors import JourneyBanditError, NotFound, RemoteError
+from bandit.policies.registry import requirement
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments.reports import review
 from journey_bandit import console
@@ -76,8 +77,9 @@ def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
         **console.git(),
     }
     data = tracking.EvidenceData(f"{model} decisions", found.digest, wanted.ledger.rsplit("/", 1)[-1], found.reward.n)
-    package = f"{DISTRIBUTION}[experiments]=={installed(DISTRIBUTION)}"
-    return tracking.publish(uri, report, wanted.snapshot, data, package, tags, when)
+    provider = requirement(str(wanted.snapshot.stage_spec.policy.__struct_config__.tag))
+    packages = (f"{DISTRIBUTION}[experiments]=={installed(DISTRIBUTION)}", *([provider] if provider else ()))
+    return tracking.publish(uri, report, wanted.snapshot, data, packages, tags, when)
 
 
 def compared(
@@ -108,13 +110,11 @@ def compared(
 
 def _found(found: PolicyEvidence) -> review.ReviewFindings:
     r = found.rounds
-    worth = found.log.worth
-    value = found.q_hat * worth.gain - worth.cost
     return review.ReviewFindings(
         rounds=r,
         eligible=found.may,
         pi=found.pi,
-        value=value,
+        value=found.log.worth.net(found.q_hat),
         reward=found.reward,
         net=found.net,
         monitored=found.monitored,

@@ -14,7 +14,6 @@ from experiments.inference.intervals import Interval, bonferroni_level
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Estimate, Evaluation
-from experiments.ope.evaluation_policies import ArmWorth
 from experiments.promotion.verdict import PromotionEvidence, PromotionVerdict, judge
 from journey_bandit.workflows.ledger_log import LedgerLog
 
@@ -49,9 +48,8 @@ def _increases(log: LedgerLog, ask: EvaluationConfig, guardrail: str, level: flo
     shared = bonferroni_level(level, len(log.spec.promotion.guardrails))
     source: Source
     if guardrail == "cost":
-        nudges, source = log.worth, log.source()
-        paid = ArmWorth(log.spec.reward.value - nudges.gain, -nudges.cost)
-        asked = ask._replace(worth=paid)
+        source = log.source()
+        asked = ask._replace(worth=log.worth.spending(log.spec.reward.value))
     elif guardrail == "refunds":
         source = log._replace(refunds=True).source()
         asked = ask._replace(worth=None, rewards=RewardRange(0.0, 1.0))

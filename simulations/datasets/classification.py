@@ -93,14 +93,21 @@ def arms(classes: tuple[str, ...]) -> ArmEconomics:
     return ArmEconomics(names, names, np.ones(len(names)), np.zeros(len(names)))
 
 
+def policy_class(name: str) -> Any:
+    """The policy class of a name, built in or of an installed package. Raises InvalidRequest if what is installed under
+    the name cannot be used.
+    """
+    try:
+        return registry.named(name)
+    except PolicyError as error:
+        raise InvalidRequest(error.problem) from None
+
+
 def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPolicy:
     """The policy of that name, a key of `POLICIES`, with `settings`; a prior mean that nobody set is 1/K, the rate of
     guessing among K = `classes`. Raises InvalidRequest for settings that the policy does not have or cannot take.
     """
-    try:
-        made: Any = registry.named(name)
-    except PolicyError as error:
-        raise InvalidRequest(error.problem) from None
+    made = policy_class(name)
     known = made.__struct_fields__
     problems = [
         Problem(f"set.{key}", f"{name} has no such setting", closest(key, known))

@@ -19,6 +19,7 @@ import numpy as np
 
 from bandit.arrays import Array, LoggedDecisions
 from bandit.catalogue.model import Stage
+from bandit.catalogue.net_value import arm_worth
 from bandit.errors import RemoteError
 from simulations.live.client import ServiceClient
 from simulations.live.visitors import FirstVisits, VisitorStream
@@ -159,14 +160,11 @@ def _run_result(stage: Stage, rows: list[tuple[FirstVisits, list[dict[str, Any]]
     arm = np.array([index[reply["nudge"]["id"]] for reply in replies], dtype=np.intp)
     propensities = np.array([[reply["propensities"].get(a, 0.0) for a in stage.arms] for reply in replies])
     each = np.arange(len(arm))
-    converts = np.concatenate([people.converts for people, _ in rows])[each, arm]
+    reward = np.concatenate([people.converts for people, _ in rows])[each, arm].astype(np.float64)
     holdout = np.array([reply["holdout"] for reply in replies])
-    nudges = list(stage.nudges.values())
-    kept = stage.reward.value - np.array([0.0, *(n.cost_when_rewarded for n in nudges)])
-    shown = np.array([0.0, *(n.cost for n in nudges)])
     return LiveRunResult(
-        LoggedDecisions(stage.arms, arm, propensities, converts.astype(float), holdout),
+        LoggedDecisions(stage.arms, arm, propensities, reward, holdout),
         np.concatenate([people.utility for people, _ in rows]),
-        converts * kept[arm] - shown[arm],
+        arm_worth(stage.reward.value, stage.nudges.values()).net(reward, arm),
         sum(reply["duplicate"] for reply in replies),
     )

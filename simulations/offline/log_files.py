@@ -9,7 +9,8 @@ import numpy as np
 
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.features import schema
-from simulations.offline.parquet_log import LogFacts, LogRows, LogWriter, RewardColumns
+from bandit.tables.decision_log import LogMetadata, LogReward
+from simulations.offline.parquet_log import LogRows, LogWriter
 from simulations.offline.policy_specs import policy_spec
 from simulations.offline.runner import SimulationCell, StepDecisions
 
@@ -28,8 +29,8 @@ class StudyLogs:
         self._writers = {}
         for name in catalogue.stages if cell.journey else (cell.scenario.stage,):
             stage = who.stage(catalogue.stage(name), cell.holdout)
-            reward = RewardColumns(stage.reward.kind, stage.reward.min, stage.reward.max, stage.reward.value)
-            facts = LogFacts(
+            reward = LogReward(stage.reward.kind, stage.reward.min, stage.reward.max, stage.reward.value)
+            facts = LogMetadata(
                 app=catalogue.app,
                 stage=name,
                 arms=stage.arms,

@@ -1,9 +1,7 @@
 """Parquet log of a simulation, streamed: one row for each decision, in order, in row groups.
 
-The only file of simulations that knows pyarrow. Columns: user, at (µs), version, action, reward (own units, NaN where
-not known), pscore, holdout; x_<i>; p_<a> (propensities of every arm, 0 = ineligible); q_hat_<a> (posterior mean reward
-on [0, 1], as it was when decided); and where the truth is known truth_<a> (expected net value, in currency) and regret.
-The file's metadata says under `journey_bandit` what they are of. `experiments` reads the same.
+The only file of simulations that knows pyarrow. Columns and metadata are those of `bandit.tables.decision_log`, which
+`experiments` reads too.
 
 A writer holds one row group, whatever the number of rows. The file has another name until it is whole. The digest is of
 the content: it does not depend on how the rows were cut, on compression, or on who wrote the file.
@@ -26,40 +24,12 @@ from pyarrow import parquet
 
 from bandit.arrays import Array
 from bandit.errors import InvalidRequest, Problem
+from bandit.tables.decision_log import FLOAT, KEY, PLAIN, WHOLE, LogMetadata, column_names
 
 ROWS = 2**16
 """Of a row group: 30 MB while it is collected, with 6 arms and 20 features and the truth."""
 
-_KEY = b"journey_bandit"
-_COUNTED = {"user": "<i8", "at": "<i8", "version": "<i8", "action": "<i2", "holdout": "|b1"}  # all others are <f8
 _TYPES = {"<i8": pa.int64(), "<i2": pa.int16(), "|b1": pa.bool_(), "<f8": pa.float64()}
-
-
-class RewardColumns(msgspec.Struct, frozen=True):
-    """The declared reward of a stage, in the metadata of its log: `kind` in the catalogue, range `min` to `max` in its
-    own units, and `value`, what one unit is worth in the currency of the log.
-    """
-
-    kind: str
-    min: float
-    max: float
-    value: float = 1.0
-
-
-class LogFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Metadata of a log: which stage, arms, policy label, scenario digest and seed it is of, the currency's code, the
-    reward, and the floor under propensities in [0, 1].
-    """
-
-    app: str
-    stage: str
-    arms: tuple[str, ...]
-    policy: str
-    scenario: str
-    seed: int
-    currency: str
-    reward: RewardColumns
-    floor: float
 
 
 class LogRows(NamedTuple):
@@ -84,8 +54,8 @@ class LogDigest:
     however rows are cut into pieces.
     """
 
-    def __init__(self, facts: LogFacts, names: list[str]):
-        said = msgspec.json.decode(msgspec.json.encode(facts), type=LogFacts)  # as it is read: 0 becomes 0.0
+    def __init__(self, facts: LogMetadata, names: list[str]):
+        said = msgspec.json.decode(msgspec.json.encode(facts), type=LogMetadata)  # as it is read: 0 becomes 0.0
         self._facts = msgspec.json.encode(said, order="sorted")
         self._streams = {name: hashlib.sha256() for name in names}
 
@@ -111,15 +81,15 @@ class LogWriter:
     many rows were written. `digest` is that of the finished log. For one thread.
     """
 
-    def __init__(self, path: Path, facts: LogFacts, d: int, *, truth: bool = True, rows: int = ROWS):
+    def __init__(self, path: Path, facts: LogMetadata, d: int, *, truth: bool = True, rows: int = ROWS):
         self.path, self.rows = path, 0
         self._part = path.with_name(path.name + ".part")
-        self._names = names(d, len(facts.arms), truth=truth)
+        self._names = column_names(d, len(facts.arms), truth=truth)
         self._shapes = (d, len(facts.arms), truth)
         self._size, self._held, self._waiting = rows, 0, list[dict[str, NDArray[np.generic]]]()
         self._digest = LogDigest(facts, self._names)
-        fields = [pa.field(name, _TYPES[_COUNTED.get(name, "<f8")], nullable=False) for name in self._names]
-        self._schema = pa.schema(fields, metadata={_KEY: msgspec.json.encode(facts)})
+        fields = [pa.field(name, _TYPES[WHOLE.get(name, FLOAT)], nullable=False) for name in self._names]
+        self._schema = pa.schema(fields, metadata={KEY: msgspec.json.encode(facts)})
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = parquet.ParquetWriter(
             self._part,
@@ -178,14 +148,7 @@ class LogWriter:
         self._held -= rows
 
 
-def names(d: int, k: int, *, truth: bool = True) -> list[str]:
-    """Names of the columns of a log with d features and k arms, in the order of the file."""
-    plain = ["user", "at", "version", "action", "reward", "pscore", "holdout"]
-    wide = [f"x_{i}" for i in range(d)] + [f"{what}_{a}" for what in ("p", "q_hat") for a in range(k)]
-    return [*plain, *wide, *([f"truth_{a}" for a in range(k)] + ["regret"] if truth else [])]
-
-
-def facts(path: Path) -> LogFacts:
+def facts(path: Path) -> LogMetadata:
     """The metadata of a log. Raises InvalidRequest if the file is no log of ours."""
     with _opened(path) as file:
         return _shape(path, file)[0]
@@ -209,7 +172,7 @@ def digest(path: Path) -> str:
     """
     with _opened(path) as file:
         said, d, truth = _shape(path, file)
-    found = LogDigest(said, names(d, len(said.arms), truth=truth))
+    found = LogDigest(said, column_names(d, len(said.arms), truth=truth))
     for rows in read(path):
         found.add(_columns(rows, d, len(said.arms), truth))
     return found.hex()
@@ -237,7 +200,7 @@ def _columns(rows: LogRows, d: int, k: int, truth: bool) -> dict[str, NDArray[np
 
 def _canonical(name: str, values: NDArray[Any]) -> NDArray[np.generic]:
     with np.errstate(invalid="ignore"):  # NaN as a whole number is refused below
-        made = values.astype(_COUNTED.get(name, "<f8"), order="C", casting="unsafe", copy=True)
+        made = values.astype(WHOLE.get(name, FLOAT), order="C", casting="unsafe", copy=True)
     if made.dtype.kind != "f":
         if made.dtype.kind == "i" and not np.array_equal(made, values):
             raise InvalidRequest(Problem(name, f"not whole, or beyond {made.dtype.name}", "whole numbers"))
@@ -252,7 +215,7 @@ def _rows(columns: dict[str, NDArray[Any]], d: int, k: int) -> LogRows:
         parts = [columns[f"{name}_{i}"] for i in range(width)]
         return np.column_stack(parts) if parts else np.zeros((len(columns["user"]), 0))
 
-    plain = {name: columns[name] for name in ("user", "at", "version", "reward", "pscore", "holdout")}
+    plain = {name: columns[name] for name in PLAIN if name != "action"}
     made = LogRows(
         **plain, action=columns["action"].astype(np.intp), x=wide("x", d), p=wide("p", k), q_hat=wide("q_hat", k)
     )
@@ -266,20 +229,20 @@ def _opened(path: Path) -> Any:
         raise _unusable(path, str(error)) from error
 
 
-def _shape(path: Path, file: Any) -> tuple[LogFacts, int, bool]:
+def _shape(path: Path, file: Any) -> tuple[LogMetadata, int, bool]:
     """Metadata of an open log, the number d of its features, and whether the truth is there. Raises InvalidRequest if
     its columns are not those of a log.
     """
     known = file.schema_arrow.names
-    text = (file.schema_arrow.metadata or {}).get(_KEY)
+    text = (file.schema_arrow.metadata or {}).get(KEY)
     if text is None:
         raise _unusable(path, "its metadata has no `journey_bandit`")
     try:
-        said = msgspec.json.decode(text, type=LogFacts)
+        said = msgspec.json.decode(text, type=LogMetadata)
     except msgspec.DecodeError as error:
         raise _unusable(path, f"metadata `journey_bandit`: {error}") from error
     d, truth = sum(name.startswith("x_") for name in known), "regret" in known
-    if known != names(d, len(said.arms), truth=truth):
+    if known != column_names(d, len(said.arms), truth=truth):
         raise _unusable(path, f"columns {known} are not those of a log of {len(said.arms)} arms")
     return said, d, truth
 

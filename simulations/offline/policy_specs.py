@@ -16,8 +16,9 @@ import msgspec
 
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import Stage
-from bandit.errors import InvalidRequest, PolicyError, Problem
+from bandit.errors import InvalidRequest, Problem
 from bandit.policies import Fixed, registry
+from simulations.datasets.classification import policy_class
 
 
 class PolicySpec(NamedTuple):
@@ -45,7 +46,7 @@ class PolicySpec(NamedTuple):
         if self.name == "fixed":
             arm = self.settings["arm"] if self.settings["arm"] in declared.arms else "none"
             return msgspec.structs.replace(declared, policy=Fixed(arm), floor=0.0)
-        made = _class(self.name)
+        made = policy_class(self.name)
         prior = getattr(declared.policy, "prior_mean", None)
         start = {"prior_mean": prior} if prior is not None and "prior_mean" in made.__struct_fields__ else {}
         try:
@@ -70,21 +71,13 @@ def policy_spec(text: str, arms: set[str]) -> PolicySpec:
             raise InvalidRequest(Problem("policy", f"no stage of this app has the arm {arm!r}", closest(arm, arms)))
         return PolicySpec(f"fixed:{arm}", False, 0.0, name, {"arm": arm})
     settings = {key: _number(text, key, value) for key, value in _pairs(text, rest)}
-    allowed = {"price", *(_class(name).__struct_fields__ if name not in ("default", "oracle") else ())}
+    allowed = {"price", *(policy_class(name).__struct_fields__ if name not in ("default", "oracle") else ())}
     for key in settings.keys() - allowed:
         raise InvalidRequest(Problem(f"policy {text}", f"{name} has no setting {key!r}", closest(key, allowed)))
     price = settings.pop("price", 0.0)
     if price < 0.0:
         raise InvalidRequest(Problem(f"policy {text}", "a price below 0", "0 or more, in the app's currency"))
     return PolicySpec(text, name == "oracle", price, name, settings)
-
-
-def _class(name: str) -> Any:
-    """The policy class of a tag. InvalidRequest if what is installed under it cannot be used."""
-    try:
-        return registry.named(name)
-    except PolicyError as error:
-        raise InvalidRequest(error.problem) from None
 
 
 def _pairs(text: str, rest: str) -> list[tuple[str, str]]:

@@ -77,7 +77,7 @@ def add_step(t: RunSummary, people: Population, seen: VisitSummary, days: int) -
     """Add a step of a run of `days` days to the summary, in place. Called by `runner.CellRun` once for each step."""
     k, zs, each = len(people.stage.arms), len(people.weights), np.arange(len(seen.arm))
     value, none = seen.truth[each, seen.arm], seen.truth[:, 0]
-    net = seen.reward * people.kept[seen.arm] - people.shown[seen.arm]
+    net = people.worth.net(seen.reward, seen.arm)
     t.decisions.append(len(seen.arm))
     t.conversions.append(int((seen.reward > 0.0).sum()))
     t.nudged.append(int((seen.arm > 0).sum()))
@@ -97,8 +97,8 @@ def add_step(t: RunSummary, people: Population, seen: VisitSummary, days: int) -
     part = seen.delay[seen.reward > 0.0] / people.stage.reward.seconds * AGES
     t.ages = _plus(t.ages, np.bincount(np.minimum(part.astype(np.intp), AGES - 1), minlength=AGES))
     t.propensities += seen.propensity[: max(1, _SAMPLE // days)].tolist()
-    worth = people.kept[seen.arm] * people.amount
-    chance = np.clip((value + people.shown[seen.arm]) / worth, 0.0, 1.0)
+    worth = people.worth.gain[seen.arm] * people.amount
+    chance = np.clip((value + people.worth.cost[seen.arm]) / worth, 0.0, 1.0)
     t.excess += float((value - seen.visible).sum())
     t.realised += float((net - value).sum())
     t.variance += float((chance * (1.0 - chance) * worth**2).sum())

@@ -157,7 +157,7 @@ class ScenarioMoments:
 
     def _effect(self) -> float:
         people, rate = self._values(self.scenario.stage)
-        free = (people.kept == people.stage.reward.value) & (np.arange(rate.shape[1]) > 0)
+        free = (people.worth.gain == people.stage.reward.value) & (np.arange(rate.shape[1]) > 0)
         return float(np.abs(rate.mean(axis=0) - rate[:, 0].mean())[free].mean())
 
     def _none(self) -> float:

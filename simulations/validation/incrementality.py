@@ -43,7 +43,7 @@ def incremental_parts(people: Population, arm: str, seed: int = 0) -> list[Incre
     """
     a = people.stage.arms.index(arm)
     margin = people.stage.reward.value * people.amount
-    cost = margin - float(people.kept[a]) * people.amount
+    cost = margin - float(people.worth.gain[a]) * people.amount
     rng, parts = np.random.default_rng(seed), []
     for z, name in enumerate(people.personas):
         persona = np.full(SAMPLE, z)
@@ -52,7 +52,7 @@ def incremental_parts(people: Population, arm: str, seed: int = 0) -> list[Incre
         score = people.score(z, position, VisitSituation.first(SAMPLE))
         p = people.average(score) * people.within
         parts.append(
-            _persona_part(name, float(people.weights[z]), p[:, 0], p[:, a], margin, cost, float(people.shown[a]))
+            _persona_part(name, float(people.weights[z]), p[:, 0], p[:, a], margin, cost, float(people.worth.cost[a]))
         )
     return [*parts, _everybody(parts)]
 

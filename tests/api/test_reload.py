@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from api.app import create_service
 from api.clocks import Clock
 from api.components import CurrentParts, SharedResources, build
 from api.ledger import audit
-from api.messages.decisions import DecisionRequest
+from api.messages.decisions import DecisionReply, DecisionRequest
 from api.metrics import Metrics
 from api.settings import Settings
 from api.stores.decision_log import DecisionRecord, LedgerPosition
@@ -31,6 +32,21 @@ from tests.api.webhooks.test_webhooks import Receiver, senders
 from tests.waiting import eventually
 
 MORE = '[stages.basket.nudges.second]\ntype = "reminder"\nformat = "mail"\n\n[stages.instant]'
+LOOP = """
+[stages.offers]
+policy = { name = "shared", columns = 64 }
+reward = { kind = "binary", window = "10m" }
+"""
+DECISION = {"stage": "signup", "user_id": "u"}
+SOME_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+OUTCOME = {"decision_id": SOME_ID, "kind": "reward", "value": 1}
+RELEASE = {
+    "model": "m",
+    "version": "",
+    "approved_by": "ana",
+    "approved_at": "2025-10-09T08:00:00Z",
+    "reason": "back to what is learned",
+}
 
 
 @pytest.fixture
@@ -51,6 +67,7 @@ class Running:
 
     def __init__(self, client: Any, reload: Any):
         self.client, self._reload = client, reload
+        self.current: CurrentParts = reload._current
 
     def reload(self) -> None:
         self.client.blocking_portal.call(self._reload)
@@ -94,6 +111,12 @@ def begun(ground: SharedResources, catalogue: Catalogue) -> Iterator[CurrentPart
         current.parts.worker.stop()
 
 
+async def decide(current: CurrentParts, user: str) -> DecisionReply:
+    """A decision at the basket, as a route makes it."""
+    async with current.inside() as parts:
+        return await parts.service.decide(DecisionRequest(stage="basket", user_id=user))
+
+
 @pytest.fixture
 def ground(clock: Clock) -> SharedResources:
     return SharedResources(Settings(app="shop.toml", salt="salt"), MemoryStore(), clock, Metrics())
@@ -107,13 +130,13 @@ def test_what_has_begun_is_finished_first_and_what_comes_meanwhile_waits(
 ) -> None:
     async def story() -> None:
         with begun(ground, catalogue) as current:
-            old, service = current.parts, current.lately(lambda parts: parts.service)
+            old = current.parts
             async with current.inside() as parts:
                 replacing = asyncio.create_task(current.replace(more, {}))
                 await asyncio.to_thread(lambda: None)  # it stops what sends, and closes
                 while current._open.is_set():
                     await asyncio.sleep(0)
-                asked = asyncio.create_task(service.decide(DecisionRequest(stage="basket", user_id="u")))
+                asked = asyncio.create_task(decide(current, "u"))
                 early = await parts.service.decide(DecisionRequest(stage="basket", user_id="v"))
                 assert set(early.propensities) | set(early.excluded) == {"none", "reminder"}
                 assert not replacing.done()
@@ -130,7 +153,7 @@ def test_one_that_was_woken_waits_again_if_it_closed_again(ground: SharedResourc
     async def story() -> None:
         with begun(ground, catalogue) as current:
             current._open.clear()
-            asked = asyncio.create_task(current.lately(lambda parts: parts.service).policies())
+            asked = asyncio.create_task(decide(current, "u"))
             await asyncio.sleep(0)
             current._open.set()
             current._open.clear()
@@ -143,15 +166,52 @@ def test_one_that_was_woken_waits_again_if_it_closed_again(ground: SharedResourc
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/decisions", DECISION),
+        ("POST", "/v1/decisions/batch", {"decisions": [DECISION]}),
+        ("GET", f"/v1/decisions/{SOME_ID}", None),
+        ("POST", "/v1/outcomes", OUTCOME),
+        ("POST", "/v1/outcomes/batch", {"outcomes": [OUTCOME]}),
+        ("POST", "/v1/events", {"events": [{"event_id": "e", "event": "Seen", "user_id": "u"}]}),
+        ("GET", "/v1/policies", None),
+        ("POST", "/v1/policies/signup/rollback", {"approved_by": "ana", "reason": "refunds rose"}),
+        ("PUT", "/v1/policies/signup/release", RELEASE),
+        ("POST", "/v1/webhooks/dead-letters/retry", None),
+        ("GET", "/health/ready", None),
+        ("POST", "/v1/track", {"event": "Seen", "userId": "u"}),
+        ("POST", "/v1/batch", {"batch": [{"type": "track", "event": "Seen", "userId": "u"}]}),
+        ("POST", "/v1/data/collector", {"events": [{"kind": "tracking", "key": "Seen", "userKey": "u"}]}),
+        ("POST", "/ofrep/v1/evaluate/flags", {"context": {"targetingKey": "u"}}),
+        ("POST", "/ofrep/v1/evaluate/flags/signup", {"context": {"targetingKey": "u"}}),
+        ("POST", "/offers/personalizer/v1.0/rank", {"actions": [{"id": "a", "features": []}]}),
+        ("POST", "/offers/personalizer/v1.0/events/e/reward", {"value": 1}),
+        ("POST", "/offers/personalizer/v1.0/events/e/activate", None),
+    ],
+)
+def test_a_request_of_every_protocol_waits_while_parts_are_replaced(
+    serving: Callable[..., Any], catalogue_file: Path, method: str, path: str, body: Any
+) -> None:
+    catalogue_file.write_text(catalogue_file.read_text(encoding="utf-8") + LOOP, encoding="utf-8")
+    with serving() as service, futures.ThreadPoolExecutor(1) as pool:
+        current, portal = service.current, service.client.blocking_portal
+        portal.call(current._open.clear)
+        asked = pool.submit(service.client.request, method, path, json=body)
+        assert eventually(lambda: asked.done() or current._open._waiters)
+        assert not asked.done(), asked.result().text
+        portal.call(current._open.set)
+        assert asked.result().status_code in {200, 201, 204, 400, 404}
+
+
 def test_parts_that_cannot_be_built_leave_those_of_before(
     ground: SharedResources, catalogue: Catalogue, catalogue_text: str
 ) -> None:
     async def story() -> None:
         with begun(ground, catalogue) as current:
-            service = current.lately(lambda parts: parts.service)
             with pytest.raises(LedgerMismatch, match="holds app 'shop'"):
                 await current.replace(parse(catalogue_text.replace('app = "shop"', 'app = "bank"')), {})
-            assert (await service.decide(DecisionRequest(stage="basket", user_id="u"))).stage == "basket"
+            assert (await decide(current, "u")).stage == "basket"
             assert current.parts.catalogue == catalogue
 
     asyncio.run(story())

@@ -8,9 +8,9 @@ import pytest
 
 from api.ledger import candidates
 from api.stores import open_store
+from bandit.catalogue.net_value import ArmWorth
 from bandit.snapshot import Snapshot
 from experiments.inference.assignment import ShareTest
-from experiments.ope.evaluation_policies import ArmWorth
 from experiments.reports import html_report, review
 from experiments.reports.policy_diff import diff
 from experiments.reports.report import POINTS, Report

@@ -2,7 +2,8 @@
 
 import fcntl
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import sqlite_utils
 
 from api.stores.sqlite.schema import migrations
-from bandit.errors import LedgerError
+from bandit.errors import LedgerError, Unavailable
 
 SCHEMA = len(migrations.pending(sqlite_utils.Database(memory=True)))
 """Number of the tables' present form, kept in each file as `user_version`."""
@@ -108,3 +109,75 @@ def own(path: Path) -> Any:
         handle.close()
         raise LedgerError(f"{path} is in use by another process: one service owns one file") from error
     return handle
+
+
+class LedgerConnections:
+    """Connections to one ledger, shared by the parts of a store: one that writes, one for reads of the ledger, which
+    long reads hold only for a page, and one for look-ups of persons and events, which never waits for a long read.
+
+    `opening` closes them and lets go of the file. With `read_only` nothing is locked, and writing raises LedgerError.
+    Threads: one thread writes; the two reading connections serve any thread, each behind a lock. `synchronous` is what
+    SQLite really does, for health. Raises sqlite3.Error or LedgerError for a file that cannot be used.
+    """
+
+    def __init__(self, path: Path, opening: ExitStack, *, read_only: bool, busy_seconds: float):
+        self._reading, self._looking = threading.Lock(), threading.Lock()
+        if not read_only:
+            opening.enter_context(own(path))
+        self._write = None if read_only else connect(path, "rwc", busy_seconds, opening)
+        self.synchronous = prepare(self._write) if self._write else "read only"
+        self._read = connect(path, "ro", busy_seconds, opening)
+        if read_only:
+            check_schema(self._read, path)
+        self._people = connect(path, "ro", busy_seconds, opening)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection for reads, in one reading transaction, for this thread alone."""
+        with self._reading, read_transaction(self._read.conn) as conn:
+            yield conn
+
+    @contextmanager
+    def looking(self) -> Iterator[sqlite3.Connection]:
+        """The connection for look-ups, for this thread alone; in no transaction."""
+        with self._looking:
+            yield self._people.conn
+
+    def rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
+        """All rows of one query, on the connection for reads."""
+        with self._reading:
+            return self._read.conn.execute(query, tuple(values)).fetchall()
+
+    def number(self, query: str) -> int:
+        """The one number that a query gives, on the connection for reads."""
+        return int(self.rows(query)[0][0])
+
+    def writer(self) -> sqlite3.Connection:
+        """The writing connection. Raises LedgerError if the ledger was opened read-only."""
+        return self._writing().conn
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One durable transaction of the writing connection; inner ones become savepoints. Raises Unavailable when
+        SQLite cannot say that it was committed, LedgerError for a row that the tables refuse.
+        """
+        database = self._writing()
+        try:
+            with database.atomic():
+                yield database.conn
+        except sqlite3.IntegrityError as error:
+            raise LedgerError(f"the ledger refused a row: {error}") from error
+        except sqlite3.Error as error:
+            raise Unavailable(f"the ledger could not be written: {error}") from error
+
+    def _writing(self) -> sqlite_utils.Database:
+        if self._write is None:
+            raise LedgerError("the ledger was opened read-only")
+        return self._write
+
+
+class SqlitePart:
+    """Base of the parts of a SQLite store: what they share is the ledger's connections, and nothing else."""
+
+    def __init__(self, ledger: LedgerConnections):
+        self._ledger = ledger

@@ -4,7 +4,7 @@
 
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -143,3 +143,18 @@ def _unpacked(blob: bytes, d: int) -> Array:
 
 def _floats(blob: bytes) -> Array:
     return np.frombuffer(blob, dtype="<f8").astype(np.float64)
+
+
+def columns_of(alias: str) -> str:
+    """Columns of a decision as `decision_of` wants them after its number and its declaration, of a table's alias."""
+    return ", ".join(f"{alias}.{c}" for c in ("seq", "spec", *DECISION_COLUMNS))
+
+
+def insert(table: str, columns: Sequence[str]) -> str:
+    """Statement that appends a row of these columns."""
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks(columns)})"  # noqa: S608
+
+
+def marks(values: Collection[Any]) -> str:
+    """A placeholder for each value, for IN and VALUES."""
+    return ", ".join("?" * len(values))

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litestar import Litestar
+from litestar import Litestar, get
+from litestar.exceptions import ImproperlyConfiguredException
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.testing import TestClient
 
 from api.app import create_app
-from api.http.keys import EVERY, SCOPES, create
+from api.clocks import Clock
+from api.http.access import AccessControl, check_declared, guard
+from api.http.keys import EVERY, SCOPES, ApiKeys, create
 from api.routes import segment
 from api.settings import Settings
 from api.stores.memory.store import MemoryStore
@@ -102,6 +105,34 @@ def test_every_route_is_listed_with_its_scope_or_is_public(client: Client) -> No
     }
     assert found == ROUTES | FOREIGN
     assert {route.path for route in client.app.routes} >= PAGES
+
+
+def app_of(opt: dict[str, Any], **more: Any) -> Litestar:
+    @get("/secret", opt=opt)
+    async def secret() -> str:
+        return "told"
+
+    return Litestar([secret], openapi_config=None, logging_config=None, **more)
+
+
+@pytest.mark.parametrize("opt", [{"scope": "read"}, {"public": True}, {"own_keys": True}], ids=repr)
+def test_a_route_says_who_may_call_it(opt: dict[str, Any]) -> None:
+    check_declared(app_of(opt).routes)
+
+
+@pytest.mark.parametrize(
+    "opt", [{}, {"scope": ""}, {"scope": "raed"}, {"public": False}, {"scope": "read", "public": True}], ids=repr
+)
+def test_a_route_that_does_not_say_who_may_call_it_is_refused_before_the_app_serves(opt: dict[str, Any]) -> None:
+    with pytest.raises(ImproperlyConfiguredException, match="/secret: opt needs one of scope"):
+        check_declared(app_of(opt).routes)
+
+
+def test_the_guard_lets_nobody_to_a_route_that_does_not_say(clock: Clock) -> None:
+    """Such as one that is registered after the check."""
+    with TestClient(app_of({}, guards=[guard(AccessControl(ApiKeys({}), clock))])) as client:
+        assert client.get("/secret").status_code == 500
+        assert client.options("/secret").status_code == 204
 
 
 @pytest.mark.parametrize(("method", "path"), [key for key, scope in ROUTES.items() if scope])

@@ -1,5 +1,6 @@
 """Approved snapshots decide to the bit what was approved, learning goes on beside them, and nothing unsound decides."""
 
+import asyncio
 import base64
 import datetime as dt
 import hashlib
@@ -178,6 +179,30 @@ def test_a_repeated_rollback_goes_back_once(client: Any) -> None:
     done = [back(client, approved_at="2025-10-09T09:00:00Z")["version"] for _ in range(3)]
     assert done == ["2", "2", "2"]
     assert back(client, approved_at="2025-10-09T09:00:01Z")["version"] == "1"
+
+
+class LoopWatch(MemoryStore):
+    """A store that says how often releases were read, and how often inside an event loop."""
+
+    read, inside = 0, 0
+
+    def releases(self, stage: str | None = None) -> list[Release]:
+        self.read += 1
+        self.inside += asyncio._get_running_loop() is not None
+        return super().releases(stage)
+
+
+def test_releases_are_read_beside_the_event_loop(serving: Serving) -> None:
+    """Each holds the bytes of its snapshot: reading many of them would keep decisions waiting."""
+    store = LoopWatch()
+    with serving(store=store) as client:
+        before = store.read, store.inside
+        assert release(client, live(client))["rolls_back_to"] == ""
+        assert release(client, live(client), "2")["rolls_back_to"] == "1"
+        assert back(client)["version"] == "1"
+        assert len(client.get("/v1/releases").json()["releases"]) == 3
+        assert store.read >= before[0] + 4
+        assert store.inside == before[1]
 
 
 def test_a_rollback_that_cannot_be_names_the_field(

@@ -7,6 +7,7 @@ from scipy import stats
 from bandit import engine
 from bandit.belief import empty
 from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest
 from bandit.features import schema
 from bandit.snapshot import Snapshot
@@ -15,7 +16,6 @@ from experiments.ope import evaluate as core
 from experiments.ope import train_test_split
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluation_policies import (
-    ArmWorth,
     EvaluationPolicy,
     FixedArm,
     LoggedProbabilities,

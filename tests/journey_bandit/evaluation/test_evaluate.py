@@ -21,6 +21,7 @@ from bandit.errors import InvalidRequest, JourneyBanditError, NotFound
 from bandit.features import schema
 from bandit.records import Decision, Outcome, Settlement
 from bandit.snapshot import Snapshot, pack, to_zip
+from bandit.tables.decision_log import LogMetadata, LogReward
 from experiments.data.rounds import LoggedRounds
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
@@ -204,8 +205,8 @@ def test_a_simulated_log_is_read_and_its_truth_is_in_the_interval(run: Run, tmp_
     """The reward rate without a nudge is its true net value over the value of a reward. At 1 − 1e-6; an error as
     large as the rate is found. Two parts on two processes give what one gives.
     """
-    reward = parquet_log.RewardColumns("binary", 0.0, 1.0, STAGE.reward.value)
-    facts = parquet_log.LogFacts(
+    reward = LogReward("binary", 0.0, 1.0, STAGE.reward.value)
+    facts = LogMetadata(
         app="travel",
         stage="cart",
         arms=STAGE.arms,

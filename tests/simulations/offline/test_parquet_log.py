@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from bandit.errors import InvalidRequest
+from bandit.tables.decision_log import LogMetadata, LogReward, column_names
 from experiments.data import files
-from simulations.offline.parquet_log import LogFacts, LogRows, LogWriter, RewardColumns, digest, facts, names, read
+from simulations.offline.parquet_log import LogRows, LogWriter, digest, facts, read
 
-FACTS = LogFacts(
+FACTS = LogMetadata(
     app="travel",
     stage="cart",
     arms=("none", "discount", "hold"),
@@ -24,7 +25,7 @@ FACTS = LogFacts(
     scenario="travel",
     seed=7,
     currency="EUR",
-    reward=RewardColumns(kind="binary", min=0.0, max=1.0, value=90.0),
+    reward=LogReward(kind="binary", min=0.0, max=1.0, value=90.0),
     floor=0.01,
 )
 
@@ -56,7 +57,7 @@ def cut(rows: LogRows, start: int, stop: int) -> LogRows:
     return LogRows._make(None if part is None else part[start:stop] for part in rows)
 
 
-def written(path: Path, rows: LogRows, cuts: list[int], size: int = 50, said: LogFacts = FACTS) -> str:
+def written(path: Path, rows: LogRows, cuts: list[int], size: int = 50, said: LogMetadata = FACTS) -> str:
     with LogWriter(path, said, rows.x.shape[1], truth=rows.truth is not None, rows=size) as writer:
         for start, stop in zip([0, *cuts], [*cuts, len(rows.user)], strict=True):
             writer.write(cut(rows, start, stop))
@@ -116,7 +117,7 @@ def test_nan_is_nan_and_zero_is_zero_whatever_their_bits(tmp_path: Path) -> None
 
 
 def test_a_whole_number_among_the_facts_is_the_same_fact(tmp_path: Path) -> None:
-    whole = msgspec.structs.replace(FACTS, reward=RewardColumns(kind="binary", min=0, max=1, value=90))
+    whole = msgspec.structs.replace(FACTS, reward=LogReward(kind="binary", min=0, max=1, value=90))
     assert written(tmp_path / "log", made(5), [], said=whole) == digest(tmp_path / "log")
     assert digest(tmp_path / "log") == written(tmp_path / "other", made(5), [])
 
@@ -191,7 +192,7 @@ def test_files_that_are_no_logs_are_refused(tmp_path: Path) -> None:
             use(path)
     with pytest.raises(InvalidRequest, match="missing"):
         facts(tmp_path / "missing")
-    table = pa.table({name: np.zeros(3) for name in names(2, 3)[:-2]})
+    table = pa.table({name: np.zeros(3) for name in column_names(2, 3)[:-2]})
     for metadata, found in (
         (None, "no `journey_bandit`"),
         ({"journey_bandit": "{"}, "metadata `journey_bandit`"),

@@ -1,12 +1,38 @@
-"""Rows of webhook cursors and deliveries in the SQLite ledger."""
+"""Webhook queue of the SQLite ledger: cursors and deliveries."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from api.stores.sqlite.file import SqlitePart
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 
 _COLUMNS = "endpoint, event, body, attempts, due, error, dead, at"
+
+
+class SqliteWebhookQueue(SqlitePart):
+    """`WebhookQueue` of one SQLite ledger."""
+
+    def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
+        """As `WebhookQueue.webhook_deliveries`."""
+        return deliveries(self._ledger.rows, endpoint, dead=dead)
+
+    def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
+        """As `WebhookQueue.webhook_cursor`, in one reading transaction."""
+        with self._ledger.reading() as conn:
+            return cursor(conn, endpoint)
+
+    def update_webhook_queue(
+        self,
+        cursors: dict[str, WebhookCursor],
+        put: Sequence[WebhookDelivery],
+        gone: Sequence[tuple[str, str]],
+        most_dead: int | None = None,
+    ) -> None:
+        """As `WebhookQueue.update_webhook_queue`, in one transaction."""
+        with self._ledger.transaction() as conn:
+            move_cursors(conn, cursors)
+            keep_deliveries(conn, put, gone, most_dead)
 
 
 def deliveries(

@@ -1,0 +1,185 @@
+"""Decision log of the SQLite ledger: declarations, decisions and outcomes."""
+
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from api.stores.admission import admit
+from api.stores.decision_log import DecisionRecord, LedgerPosition, OutcomeReceipt, RecordedDecision, RowCounts
+from api.stores.sqlite.file import LedgerConnections, SqlitePart
+from api.stores.sqlite.rows import (
+    DECISION_COLUMNS,
+    OUTCOME_COLUMNS,
+    SETTLEMENT_COLUMNS,
+    columns_of,
+    decision_of,
+    decision_row,
+    insert,
+    marks,
+    outcome_of,
+    outcome_row,
+    settlement_of,
+)
+from bandit.catalogue.loading import read_stage
+from bandit.catalogue.model import Stage
+from bandit.errors import LedgerError, PolicyError
+from bandit.records import NOT_NOW, Decision, Outcome
+
+_EVERY = 2**62
+_SPECS = "SELECT key, digest, stage, body FROM specs ORDER BY key"
+PAGE = 2000
+"""Rows that a long read takes in one transaction."""
+
+
+class SqliteDecisionLog(SqlitePart):
+    """`DecisionLog` of one SQLite ledger. It knows the declarations by their keys, and reads those again that another
+    process has registered meanwhile.
+    """
+
+    def __init__(self, ledger: LedgerConnections):
+        super().__init__(ledger)
+        self._by_digest: dict[str, Stage] = {}
+        self._specs = self._load_specs()
+
+    def register(self, stages: Mapping[str, Stage]) -> None:
+        """As `DecisionLog.register`: in one transaction; known digests stay as they are."""
+        rows = [(s.digest(), name, msgspec.json.encode(s).decode()) for name, s in stages.items()]
+        with self._ledger.transaction() as conn:
+            conn.executemany("INSERT OR IGNORE INTO specs (digest, stage, body) VALUES (?, ?, ?)", rows)
+        self._specs = self._load_specs()
+
+    def specs(self) -> Mapping[str, Stage]:
+        """As `DecisionLog.specs`: a read-only view, which shows later registrations."""
+        return MappingProxyType(self._by_digest)
+
+    def record(
+        self,
+        decisions: Sequence[Decision],
+        outcomes: Sequence[Outcome],
+        now: int,
+        specs: Mapping[str, Stage],
+    ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
+        """As `DecisionLog.record`: `admit` decides within the writing transaction, on what the ledger holds at that
+        point.
+        """
+        with self._ledger.transaction() as conn:
+            ids = [d.id for d in decisions] + [o.decision for o in outcomes]
+            known = self._find(conn, list(dict.fromkeys(ids)))
+            next_seq = 1 + conn.execute("SELECT coalesce(max(seq), 0) FROM decisions").fetchone()[0]
+            plan, kept, noted = admit(decisions, outcomes, now, specs, known, next_seq)
+            keys = {digest: key for key, digest, _ in self._specs}
+            rows = [(seq, keys[d.stage_digest], *decision_row(d)) for seq, d in plan.decisions]
+            conn.executemany(insert("decisions", ("seq", "spec", *DECISION_COLUMNS)), rows)
+            waiting = [(seq, d.expires) for seq, d in plan.decisions if d.is_actionable]
+            conn.executemany("INSERT INTO pending VALUES (?, ?)", waiting)
+            conn.executemany(insert("outcomes", OUTCOME_COLUMNS), [outcome_row(o) for o in plan.outcomes])
+            conn.executemany("UPDATE pending SET due = 0 WHERE decision_seq = ?", [(seq,) for seq in plan.hastened])
+        return kept, noted
+
+    def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+        """As `DecisionLog.decisions_by_id`, in one reading transaction."""
+        with self._ledger.reading() as conn:
+            return self._find(conn, list(dict.fromkeys(ids)))
+
+    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
+        """As `DecisionLog.decisions`: read in pages of 2,000 rows, each in a transaction of its own, so rows that come
+        meanwhile are read too.
+        """
+        query = f"""SELECT {columns_of("d")} FROM decisions d
+                    WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? ORDER BY d.seq LIMIT {PAGE}"""  # noqa: S608
+        last = 0
+        while True:
+            with self._ledger.reading() as conn:
+                found = self._complete(conn, conn.execute(query, (last, stage, stage, since)).fetchall())
+            if not found:
+                return
+            yield from found
+            last = found[-1].seq
+
+    def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
+        """As `DecisionLog.decisions_after`, in one reading transaction."""
+        query = f"SELECT {columns_of('d')} FROM decisions d WHERE d.seq > ? ORDER BY d.seq LIMIT ?"  # noqa: S608
+        with self._ledger.reading() as conn:
+            return self._complete(conn, conn.execute(query, (after, most)).fetchall())
+
+    def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
+        """As `DecisionLog.open_decisions`: read in pages of 2,000 rows, each in a transaction of its own. Without `at`,
+        rows that settle meanwhile may be missing.
+        """
+        end = at or LedgerPosition(_EVERY, _EVERY, _EVERY)
+        among = (
+            "pending p JOIN decisions d ON d.seq = p.decision_seq LEFT JOIN settlements s ON FALSE"
+            if at is None
+            else "decisions d LEFT JOIN settlements s ON s.decision_seq = d.seq"
+        )
+        query = f"""SELECT {columns_of("d")} FROM {among}
+                    WHERE d.seq > ? AND d.seq <= ? AND d.stage = ? AND d.moment <> ? AND (s.seq IS NULL OR s.seq > ?)
+                    ORDER BY d.seq LIMIT {PAGE}"""  # noqa: S608
+        last = 0
+        while True:
+            with self._ledger.reading() as conn:
+                rows = conn.execute(query, (last, end.decision, stage, NOT_NOW, end.settlement)).fetchall()
+                found = self._complete(conn, rows, end.outcome)
+            if not found:
+                return
+            yield from (f._replace(settlement=None) for f in found)
+            last = found[-1].seq
+
+    def last(self) -> LedgerPosition:
+        """As `DecisionLog.last`, in one reading transaction."""
+        with self._ledger.reading() as conn:
+            tables = ("decisions", "outcomes", "settlements", "releases")
+            newest = (conn.execute(f"SELECT coalesce(max(seq), 0) FROM {t}").fetchone()[0] for t in tables)  # noqa: S608
+            return LedgerPosition(*newest)
+
+    def counts(self) -> RowCounts:
+        """As `DecisionLog.counts`: one query a table, so under writing they may differ by a transaction."""
+        tables = ("decisions", "outcomes", "settlements", "pending")
+        return RowCounts(*(self._ledger.number(f"SELECT count(*) FROM {table}") for table in tables))  # noqa: S608
+
+    def _find(self, conn: sqlite3.Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+        if not ids:
+            return {}
+        query = f"SELECT {columns_of('d')} FROM decisions d WHERE d.id IN ({marks(ids)})"  # noqa: S608
+        rows = conn.execute(query, [i.bytes for i in ids]).fetchall()
+        return {f.decision.id: f for f in self._complete(conn, rows)}
+
+    def _complete(self, conn: sqlite3.Connection, rows: Sequence[Any], through: int = _EVERY) -> list[DecisionRecord]:
+        """Add outcomes (those numbered up to `through`) and settlements to rows of decisions."""
+        if not rows:
+            return []
+        specs = {key: digest for key, digest, _ in self._specs}
+        if any(row[1] not in specs for row in rows):  # registered by the service since a reader opened the file
+            self._specs = self._specs_of(conn.execute(_SPECS).fetchall())
+            specs = {key: digest for key, digest, _ in self._specs}
+        decisions = [(row[0], decision_of(specs[row[1]], row[2:])) for row in rows]
+        outcomes: dict[uuid.UUID, list[Outcome]] = {}
+        query = f"""SELECT {", ".join(OUTCOME_COLUMNS)} FROM outcomes
+                    WHERE decision IN ({marks(rows)}) AND seq <= ? ORDER BY seq"""  # noqa: S608
+        for row in conn.execute(query, [*(d.id.bytes for _, d in decisions), through]):
+            outcome = outcome_of(row)
+            outcomes.setdefault(outcome.decision, []).append(outcome)
+        columns = ", ".join(("seq", *SETTLEMENT_COLUMNS))
+        query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({marks(rows)})"  # noqa: S608
+        settled = {s.decision_seq: s for s in map(settlement_of, conn.execute(query, [seq for seq, _ in decisions]))}
+        return [DecisionRecord(seq, d, tuple(outcomes.get(d.id, ())), settled.get(seq)) for seq, d in decisions]
+
+    def _load_specs(self) -> list[tuple[int, str, Stage]]:
+        return self._specs_of(self._ledger.rows(_SPECS))
+
+    def _specs_of(self, rows: Sequence[Any]) -> list[tuple[int, str, Stage]]:
+        specs = [(key, digest, _declared(name, body)) for key, digest, name, body in rows]
+        self._by_digest.update((digest, stage) for _, digest, stage in specs)
+        return specs
+
+
+def _declared(name: str, body: str) -> Stage:
+    """A stored declaration. LedgerError if its policy is not installed."""
+    try:
+        return read_stage(msgspec.json.decode(body))
+    except PolicyError as error:
+        raise LedgerError(f"the ledger declares stage {name!r} with a policy that cannot be used: {error}") from error

@@ -1,0 +1,59 @@
+"""Event log of the SQLite ledger: events, journeys, and the outcomes that they report."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from api.stores import ingest
+from api.stores.decision_log import OutcomeReceipt
+from api.stores.event_log import IngestResult, MissedReport, Person
+from api.stores.sqlite.decision_log import SqliteDecisionLog
+from api.stores.sqlite.events import SqliteEventRows
+from api.stores.sqlite.file import read_transaction
+from bandit.catalogue.model import Stage
+from bandit.journey import folding
+from bandit.journey.folding import JourneyFold
+from bandit.records import Event, Outcome
+
+
+class SqliteEventLog(SqliteDecisionLog):
+    """`EventLog` of one SQLite ledger, over its decision log: what events report is recorded there, in the same
+    transaction.
+    """
+
+    def ingest(
+        self,
+        events: Sequence[Event],
+        now: int,
+        specs: Mapping[str, Stage],
+        rules: JourneyFold,
+        users: Collection[bytes] = (),
+    ) -> IngestResult:
+        """As `EventLog.ingest`: events, journeys and outcomes in one transaction."""
+
+        def record(outcomes: Sequence[Outcome]) -> list[OutcomeReceipt]:
+            return self.record([], outcomes, now, specs)[1]
+
+        with self._ledger.transaction() as conn:
+            return ingest.ingest(SqliteEventRows(conn), rules, events, now, record, users)
+
+    def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
+        """As `EventLog.missed`, on the connection for look-ups."""
+        with self._ledger.looking() as conn:
+            return SqliteEventRows(conn).newest_missed(most, reason)
+
+    def roots(self, users: Collection[bytes]) -> dict[bytes, bytes]:
+        """As `EventLog.roots`, in one reading transaction of the connection for look-ups."""
+        with self._ledger.looking() as conn, read_transaction(conn):
+            return ingest.roots_of(SqliteEventRows(conn), users)
+
+    def person(self, user: bytes, most: int) -> Person:
+        """As `EventLog.person`, on the connection for look-ups; somebody new costs one query."""
+        with self._ledger.looking() as conn:
+            if SqliteEventRows(conn).unknown(user):  # one query for somebody new
+                return Person(user, frozenset((user,)), None, ())
+            with read_transaction(conn):
+                return SqliteEventRows(conn).person(user, most)
+
+    def events(self, users: Collection[bytes]) -> list[Event]:
+        """As `EventLog.events`, on the connection for look-ups."""
+        with self._ledger.looking() as conn:
+            return sorted(SqliteEventRows(conn).events(users), key=folding.order)

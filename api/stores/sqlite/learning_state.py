@@ -1,0 +1,129 @@
+"""Learning state of the SQLite ledger: settlements, and what is derived from them."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from api.stores.admission import finite
+from api.stores.decision_log import DecisionRecord
+from api.stores.learning_state import (
+    DeclarationEra,
+    Declarations,
+    ServedStage,
+    StatisticsKey,
+    StatisticsUpdate,
+    StoredStatistics,
+    WarmStart,
+)
+from api.stores.sqlite import learning
+from api.stores.sqlite.decision_log import PAGE, SqliteDecisionLog
+from api.stores.sqlite.rows import (
+    SETTLEMENT_COLUMNS,
+    columns_of,
+    insert,
+    marks,
+    settlement_of,
+    settlement_row,
+)
+from bandit.arrays import Array
+from bandit.belief import Belief
+from bandit.errors import LedgerError
+from bandit.records import MaturedDecision, Settlement
+
+
+class SqliteLearningState(SqliteDecisionLog):
+    """`LearningState` of one SQLite ledger, over its decision log: settlements are of decisions there."""
+
+    def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
+        """As `LearningState.matured`, on the writing connection."""
+        conn = self._ledger.writer()
+        query = f"""SELECT {columns_of("d")} FROM pending p JOIN decisions d ON d.seq = p.decision_seq
+                    WHERE p.due <= ? AND d.stage IN ({marks(stages)})
+                    ORDER BY p.due, p.decision_seq LIMIT ?"""  # noqa: S608
+        rows = conn.execute(query, (now, *stages, limit)).fetchall()
+        return [MaturedDecision(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows)]
+
+    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+        """As `LearningState.settle`, in one transaction."""
+        finite(settlements)
+        with self._ledger.transaction() as conn:
+            last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
+            rows = [(last + i, *settlement_row(s)) for i, s in enumerate(settlements, 1)]
+            conn.executemany(insert("settlements", ("seq", *SETTLEMENT_COLUMNS)), rows)
+            done = [(s.decision_seq,) for s in settlements]
+            if conn.executemany("DELETE FROM pending WHERE decision_seq = ?", done).rowcount != len(done):
+                raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
+            versions = {s.stage: last + i for i, s in enumerate(settlements, 1)}
+            conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
+            for update in updates:
+                learning.replace(conn, update)
+        return versions
+
+    def settled(
+        self, stage: str, through: int | None = None, after: int = 0
+    ) -> Iterator[tuple[Settlement, Array, str]]:
+        """As `LearningState.settled`: read in pages of 2,000 rows, up to what was newest at the beginning."""
+        columns = ", ".join(f"s.{c}" for c in ("seq", *SETTLEMENT_COLUMNS))
+        query = f"""SELECT {columns}, d.spec, d.x FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
+                    WHERE s.stage = ? AND s.seq > ? AND s.seq <= ? ORDER BY s.seq LIMIT {PAGE}"""  # noqa: S608
+        last, end = (
+            after,
+            through if through is not None else self._ledger.number("SELECT coalesce(max(seq), 0) FROM settlements"),
+        )
+        while rows := self._ledger.rows(query, (stage, last, end)):
+            specs = {key: digest for key, digest, _ in self._load_specs()}
+            for *done, spec, x in rows:
+                yield settlement_of(done), np.frombuffer(x, dtype="<f4").astype(np.float64), specs[spec]
+            last = rows[-1][0]
+
+    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
+        """As `LearningState.settlements_after`, in one reading transaction."""
+        query = f"""SELECT {columns_of("d")} FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
+                    WHERE s.seq > ? ORDER BY s.seq LIMIT ?"""  # noqa: S608
+        with self._ledger.reading() as conn:
+            return self._complete(conn, conn.execute(query, (after, most)).fetchall())
+
+    def version(self, stage: str) -> int:
+        """As `LearningState.version`."""
+        return sum(v for (v,) in self._ledger.rows("SELECT version FROM versions WHERE stage = ?", (stage,)))
+
+    def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+        """As `LearningState.statistics`, in one reading transaction."""
+        with self._ledger.reading() as conn:
+            return learning.statistics(conn, key, rows, d)
+
+    def replace_statistics(self, update: StatisticsUpdate) -> None:
+        """As `LearningState.replace_statistics`, in one transaction."""
+        with self._ledger.transaction() as conn:
+            learning.replace(conn, update)
+
+    def first_settlement(self, key: StatisticsKey) -> int:
+        """As `LearningState.first_settlement`."""
+        query = "SELECT coalesce(max(after), 0) FROM schema_starts WHERE stage = ? AND schema = ?"
+        return int(self._ledger.rows(query, key)[0][0])
+
+    def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
+        """As `LearningState.warm_start`, in one reading transaction."""
+        with self._ledger.reading() as conn:
+            return learning.warm_start(conn, key, rows, d)
+
+    def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """As `LearningState.put_warm_start`, in one transaction."""
+        with self._ledger.transaction() as conn:
+            learning.put_warm_start(conn, key, warm, rows, belief)
+
+    def declarations(self) -> Declarations:
+        """As `LearningState.declarations`, in one reading transaction."""
+        with self._ledger.reading() as conn:
+            return learning.declarations(conn)
+
+    def declare(
+        self,
+        served: Mapping[str, ServedStage],
+        schemas: Mapping[StatisticsKey, int],
+        era: DeclarationEra | None,
+        arithmetic: tuple[int, int] | None,
+    ) -> None:
+        """As `LearningState.declare`, in one transaction."""
+        with self._ledger.transaction() as conn:
+            learning.declare(conn, served, schemas, era, arithmetic)

@@ -1,0 +1,27 @@
+"""Release log of the SQLite ledger."""
+
+import msgspec
+
+from api.stores.sqlite.file import SqlitePart
+from api.stores.sqlite.rows import (
+    RELEASE_COLUMNS,
+    insert,
+)
+from bandit.records import Release
+
+
+class SqliteReleaseLog(SqlitePart):
+    """`ReleaseLog` of one SQLite ledger."""
+
+    def publish(self, release: Release) -> Release:
+        """As `ReleaseLog.publish`, in one transaction."""
+        row = tuple(getattr(release, column) for column in RELEASE_COLUMNS)
+        with self._ledger.transaction() as conn:
+            number = conn.execute(insert("releases", RELEASE_COLUMNS), row).lastrowid
+        return msgspec.structs.replace(release, seq=number)
+
+    def releases(self, stage: str | None = None) -> list[Release]:
+        """As `ReleaseLog.releases`."""
+        columns = ("seq", *RELEASE_COLUMNS)
+        query = f"SELECT {', '.join(columns)} FROM releases WHERE ? IS NULL OR stage = ? ORDER BY seq"  # noqa: S608
+        return [Release(**dict(zip(columns, row, strict=True))) for row in self._ledger.rows(query, (stage, stage))]
