@@ -23,7 +23,7 @@ from simulations.scenario import Scenario
 if TYPE_CHECKING:
     from experiments.reports.simulation_report import ComparisonSubject, PolicyResult
 
-BASELINE = "fixed:none"
+
 
 
 class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
