@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.reports.report import Report, ReportSubject, ReportTable
 
 _WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
+_INTERVAL = "[95 %]"  # in the head of a column of intervals
 out = Console(highlight=False, width=_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
@@ -96,15 +97,31 @@ def show(report: "Report") -> None:
 
 
 def show_table(table: "ReportTable") -> None:
-    """Print one table of a report to standard output, columns aligned."""
+    """Print one table of a report to standard output, columns aligned. Where it is too wide for the terminal, intervals
+    stand whole below their estimates.
+    """
+    below = _width(table) > out.width
     shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
     shown.caption_justify = "left"
     shown.add_column("")
     for head in table.head:
-        shown.add_column(head, justify="right")
+        interval = below and _INTERVAL in head
+        shown.add_column(_below(head.replace(", ", ",\n")) if interval else head, justify="right", no_wrap=interval)
     for row in table.rows:
-        shown.add_row(row.name, *row.cells)
+        cells = zip(table.head, row.cells, strict=True)
+        shown.add_row(row.name, *(_below(cell) if below and _INTERVAL in head else cell for head, cell in cells))
     out.print(shown)
+
+
+def _below(text: str) -> str:
+    return text.replace(" [", "\n[")
+
+
+def _width(table: "ReportTable") -> int:
+    """How many characters the table takes if no cell is broken; heads are broken between words."""
+    columns = zip(table.head, zip(*(row.cells for row in table.rows), strict=True), strict=False)
+    widest = [max(len(text) for text in (*head.split(), *cells)) for head, cells in columns]
+    return 4 + max((len(row.name) for row in table.rows), default=0) + sum(width + 3 for width in widest)
 
 
 def need_mlflow() -> None:

@@ -62,7 +62,9 @@ def effects(scenario: Scenario, factor: float) -> Scenario:
     replace = msgspec.structs.replace
     return replace(
         scenario,
-        personas={name: replace(persona, effects=times(persona.effects)) for name, persona in scenario.personas.items()},
+        personas={
+            name: replace(persona, effects=times(persona.effects)) for name, persona in scenario.personas.items()
+        },
         slopes={nudge: times(own) for nudge, own in scenario.slopes.items()},
         journey=_further(scenario, lambda logits: factor * logits),
         drift=replace(scenario.drift, sd=abs(factor) * scenario.drift.sd),
@@ -123,7 +125,7 @@ def _further(scenario: Scenario, change: Callable[[float], float]) -> dict[str, 
 WORLDS = {
     world.name: world
     for world in (
-        World("declared", "as declared", declared),
+        World("declared", "as declared, × 1", declared),
         World("x-1", "effects × −1", lambda scenario: effects(scenario, -1.0)),
         World("x0", "effects × 0", lambda scenario: effects(scenario, 0.0)),
         World("x0.5", "effects × 0.5", lambda scenario: effects(scenario, 0.5)),

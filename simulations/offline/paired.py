@@ -40,8 +40,14 @@ class PairedRuns(NamedTuple):
 
     @property
     def percent(self) -> Array:
-        """(S,) the same in % of what no nudge earns with that seed."""
-        return np.asarray(100.0 * (self.money - self.none) / self.none)
+        """(S,) the same in % of what no nudge earns with that seed; NaN where that is nothing."""
+        return percent_of(self.money, self.none)
+
+
+def percent_of(money: Array, none: Array) -> Array:
+    """What `money` (S,) is over that of no nudge `none` (S,), in % of the latter; NaN where no nudge earns nothing."""
+    nothing = np.full(none.shape, np.nan)
+    return np.asarray(100.0 * np.divide(money - none, none, out=nothing, where=none > 0.0))
 
 
 def money(done: CellOutcome) -> float:
