@@ -191,7 +191,7 @@ def _percent(one: Row) -> str:
 
 
 def _kept(one: Row) -> str:
-    return f"{one['kept']['share']:.2f} {bounds(*one['kept']['interval'], '.2f')}; {one['loss_p95']:+.1f}"
+    return f"{one['kept']['share']:.2f} {bounds(*one['kept']['interval'], '.2f')} p95 {one['loss_p95']:+.1f}"
 
 
 def _progress(done: int, total: int) -> None:
