@@ -67,7 +67,8 @@ def test_what_is_earned_over_no_nudge_comes_first_whatever_was_asked_for(run: Ru
     assert figures["vs_none_pct_lcb"] < figures["vs_none_pct"] < figures["vs_none_pct_ucb"]
     shown = run(*words).stdout
     head = shown[: shown.index("┡")]
-    assert head.index("over no") < head.index("in %") < head.index("net value")
+    assert head.index("over no") < head.index("in %") < head.index(" net ") < head.index("regret")
+    assert "fixed:discount_10 " in shown, "nor is a policy's name"
     for low, high, digits in (("vs_none_lcb", "vs_none_ucb", "+.2f"), ("vs_none_pct_lcb", "vs_none_pct_ucb", "+.1f")):
         assert f"[{figures[low]:{digits}}, {figures[high]:{digits}}]" in shown, "an interval is not broken"
 
