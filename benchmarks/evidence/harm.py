@@ -182,16 +182,20 @@ def _money(one: Row) -> str:
     found = one["per_user"]
     if found["se"] is None:
         return f"{found['mean']:+.2f}"
-    return f"{found['mean']:+.2f} ± {found['se']:.2f} {bounds(*found['interval'], '+.2f')}"
+    return f"{found['mean']:+.2f} ± {found['se']:.2f} {_ends(found['interval'], '+.2f')}"
 
 
 def _percent(one: Row) -> str:
     found = one["percent"]
-    return f"{found['mean']:+.1f}" + (f" {bounds(*found['interval'], '+.1f')}" if found["interval"] else "")
+    return f"{found['mean']:+.1f}" + (f" {_ends(found['interval'], '+.1f')}" if found["interval"] else "")
 
 
 def _kept(one: Row) -> str:
-    return f"{one['kept']['share']:.2f} {bounds(*one['kept']['interval'], '.2f')} p95 {one['loss_p95']:+.1f}"
+    return f"{one['kept']['share']:.2f} {_ends(one['kept']['interval'], '.2f')} p95 {one['loss_p95']:+.1f}"
+
+
+def _ends(interval: list[float], digits: str) -> str:
+    return bounds(interval[0], interval[1], digits)
 
 
 def _progress(done: int, total: int) -> None:

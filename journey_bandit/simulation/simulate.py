@@ -14,6 +14,7 @@ from journey_bandit import console
 from journey_bandit.simulation import harm, scenario_checks, sensitivity, simulation_plan
 from simulations import scenario
 from simulations.live.client import ServiceClient
+from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
 from simulations.scenario import Scenario, names
 
@@ -147,7 +148,7 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
             console.show_table(harm.totals(done, app, console.currency_of(app)))
     for stage in simulation_plan.stages(done):
         everyone = simulation_plan.played(plan, done, stage)
-        baseline = next(p for p in everyone if p.policy == simulation_plan.BASELINE)
+        baseline = next(p for p in everyone if p.policy == BASELINE)
         about = simulation_plan.about(plan, stage)
         answer["stages"][stage] = {p.policy: simulation_report.metrics(p, baseline) for p in everyone}
         if not as_json:
