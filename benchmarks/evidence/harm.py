@@ -1,9 +1,9 @@
 """Does a policy earn more than no nudge, and how much does it lose where nudges do not help? Money over no nudge in a
 month, app by app and world by world (`simulations.worlds`).
 
-    python -m benchmarks.evidence.harm --quick                     a minute: does it run?
+    python -m benchmarks.evidence.harm --quick                     half a minute: does it run?
     python -m benchmarks.evidence.harm --worlds declared --users 1000 --policies default --seeds 12
-    python -m benchmarks.evidence.harm --folder harm               everything: some three hours of two processors
+    python -m benchmarks.evidence.harm --folder harm               everything: hours of the processor (some 2.3)
     python -m benchmarks.evidence.harm --apps travel --policies default oracle oracle:price=0.26 --json
 
 Every run is paired with no nudge on the same seed: the same people, the same random numbers. The figure is Σ expected
