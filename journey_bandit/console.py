@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.reports.report import Report, ReportSubject, ReportTable
 
 _WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
+_INTERVAL = "[95 %]"  # in the head of a column of intervals
 out = Console(highlight=False, width=_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
@@ -96,15 +97,34 @@ def show(report: "Report") -> None:
 
 
 def show_table(table: "ReportTable") -> None:
-    """Print one table of a report to standard output, columns aligned."""
+    """Print one table of a report to standard output, columns aligned. Intervals are not broken: where the table is too
+    wide for the terminal, they stand whole below their estimates.
+    """
+    widths = _widths(table)
+    below = 4 + max((len(row.name) for row in table.rows), default=0) + sum(3 + width for width in widths) > out.width
     shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
     shown.caption_justify = "left"
-    shown.add_column("")
-    for head in table.head:
-        shown.add_column(head, justify="right")
+    shown.add_column("", no_wrap=any(_INTERVAL in head for head in table.head))
+    for head, width in zip(table.head, widths, strict=True):
+        if _INTERVAL in head:
+            shown.add_column(_below(head.replace(", ", ",\n")), justify="right", no_wrap=True)
+        else:
+            shown.add_column(head, justify="right", max_width=width if below else None)
     for row in table.rows:
-        shown.add_row(row.name, *row.cells)
+        cells = zip(table.head, row.cells, strict=True)
+        shown.add_row(row.name, *(_below(cell) if below and _INTERVAL in head else cell for head, cell in cells))
     out.print(shown)
+
+
+def _below(text: str) -> str:
+    return text.replace(" [", "\n[")
+
+
+def _widths(table: "ReportTable") -> list[int]:
+    """How many characters each column but the first needs, if no cell is broken and heads are broken between words."""
+    columns = zip(table.head, zip(*(row.cells for row in table.rows), strict=True), strict=False)
+    found = [max(len(text) for text in (*head.split(), *cells)) for head, cells in columns]
+    return found or [len(head) for head in table.head]
 
 
 def need_mlflow() -> None:

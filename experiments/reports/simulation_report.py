@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bandit.arrays import Array
-from experiments.inference.intervals import mean
+from experiments.inference.intervals import Interval, mean
 from experiments.inference.wording import compared, in_words
 from experiments.reports.report import Report, ReportRow, ReportSeries, ReportTable
 
@@ -68,12 +68,13 @@ class ComparisonSubject(NamedTuple):
 
 
 def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyResult) -> ReportTable:
-    """The comparison table, one row for each policy, best net value first. `baseline`: the run of no nudge, paired by
-    seed.
+    """The comparison table, one row for each policy, best net value first. The first columns say what a policy earns
+    over no nudge. `baseline`: the run of no nudge, paired by seed.
     """
     head = (
+        f"over no nudge, {run.currency}/user [95 %]",
+        "in % [95 %]",
         f"net value, {run.currency}/user",
-        "over no nudge [95 %]",
         f"regret, {run.currency}/1,000 decisions",
         "conversion",
         "nudged",
@@ -89,12 +90,13 @@ def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyRe
 
 def _row(one: PolicyResult, baseline: PolicyResult) -> ReportRow:
     over = mean(one.value_per_user - baseline.value_per_user)
-    total = max(float(one.decisions.sum()), 1.0)
+    total, percent = max(float(one.decisions.sum()), 1.0), _percent(one, baseline)
     return ReportRow(
         one.policy,
         (
-            f"{one.value_per_user.mean():.2f}",
             "–" if one is baseline else in_words(over, "+.2f"),
+            in_words(percent, "+.1f") if one is not baseline and np.isfinite(percent.value) else "–",
+            f"{one.value_per_user.mean():.2f}",
             f"{1000.0 * one.regret.sum() / total:,.1f}",
             f"{100.0 * one.conversions.sum() / total:.2f} %",
             f"{100.0 * one.nudged.sum() / total:.0f} %",
@@ -117,18 +119,22 @@ def band(name: str, values: Array) -> ReportSeries:
 
 def metrics(one: PolicyResult, baseline: PolicyResult) -> dict[str, float]:
     """Headline metrics of a policy, rounded to 5 significant digits; those that are not finite are left out. Lifts over
-    `baseline` (no nudge) are in percentage points, values in currency per user.
+    `baseline` (no nudge) are in percentage points, values in currency per user, `vs_none_pct` in % of no nudge's value.
     """
     total, over = max(float(one.decisions.sum()), 1.0), mean(one.value_per_user - baseline.value_per_user)
     lift = mean(100.0 * (_rate(one) - _rate(baseline)))
+    percent = _percent(one, baseline)
     found = {
+        "vs_none": over.value,
+        "vs_none_lcb": over.low,
+        "vs_none_ucb": over.high,
+        "vs_none_pct": percent.value,
+        "vs_none_pct_lcb": percent.low,
+        "vs_none_pct_ucb": percent.high,
         "lift_pp": lift.value,
         "lift_lcb": lift.low,
         "lift_ucb": lift.high,
         "value_per_user": float(one.value_per_user.mean()),
-        "vs_none": over.value,
-        "vs_none_lcb": over.low,
-        "vs_none_ucb": over.high,
         "regret_per_1000": 1000.0 * float(one.regret.sum() / total),
         "conv_pct": 100.0 * float(one.conversions.sum() / total),
         "nudged_pct": 100.0 * float(one.nudged.sum() / total),
@@ -137,6 +143,13 @@ def metrics(one: PolicyResult, baseline: PolicyResult) -> dict[str, float]:
         "seeds": float(len(one.decisions)),
     }
     return {name: float(f"{value:.5g}") for name, value in found.items() if np.isfinite(value)}
+
+
+def _percent(one: PolicyResult, baseline: PolicyResult) -> Interval:
+    """Net value over no nudge in % of what no nudge earns with the same seed, over seeds; NaN where that is nothing."""
+    without = baseline.value_per_user
+    nothing = np.full(without.shape, np.nan)
+    return mean(100.0 * np.divide(one.value_per_user - without, without, out=nothing, where=without > 0.0))
 
 
 def _rate(one: PolicyResult) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 from bandit.arrays import Array
 from journey_bandit.simulation import simulation_plan
 from journey_bandit.simulation.simulation_plan import SimulationPlan
+from simulations.offline.paired import BASELINE
 from simulations.offline.runner import CellOutcome, SimulationCell
 from simulations.scenario import Scenario
 from simulations.validation import sensitivity
@@ -45,7 +46,7 @@ class SensitivitySweep(NamedTuple):
 
 def rivals(plan: SimulationPlan) -> tuple[str, ...]:
     """Policies that somebody could choose: the oracle is none. The first is the one that is asked about."""
-    return tuple(p for p in dict.fromkeys((*plan.policies, simulation_plan.BASELINE)) if not p.startswith("oracle"))
+    return tuple(p for p in dict.fromkeys((*plan.policies, BASELINE)) if not p.startswith("oracle"))
 
 
 def sweep(plan: SimulationPlan) -> SensitivitySweep:

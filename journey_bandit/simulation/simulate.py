@@ -7,20 +7,23 @@ from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit import console
-from journey_bandit.simulation import scenario_checks, sensitivity, simulation_plan
+from journey_bandit.simulation import harm, scenario_checks, sensitivity, simulation_plan
 from simulations import scenario
 from simulations.live.client import ServiceClient
+from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
 from simulations.scenario import Scenario, names
 
 _DEFAULT = ("default", "uniform", "oracle")
+_WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a minute
 
 
 @click.group(invoke_without_command=True)
-@click.option("--app", type=click.Choice(names()), help="Whose people come.")
+@click.option("--app", type=click.Choice(names()), help="Whose people come, unless --scenario says.")
 @click.option("--url", help="Drive this live service, started with `serve --app … --window-scale 1e-5`.")
 @click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="API key, unless the service runs with --dev.")
 @click.option("--users", default=12_000, show_default=True, type=click.IntRange(min=200))
@@ -38,7 +41,7 @@ _DEFAULT = ("default", "uniform", "oracle")
 @click.option("--scenario", "file", type=click.Path(path_type=Path), help="A .toml, or what `validate --save` wrote.")
 @click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
 @click.option("--harvesters", type=click.FloatRange(0.0, 1.0), help="Share of every persona who wait for coupons.")
-@click.option("--what-if", is_flag=True, help="Turn every assumption: which of them would change the choice?")
+@click.option("--what-if", is_flag=True, help="Where would the first policy lose to no nudge?")
 @click.option("--box", type=click.IntRange(min=2), help="The ranking over so many draws of all assumptions.")
 @click.option("--events", type=click.Path(path_type=Path), help="Write the first policy's people as Segment events.")
 @click.option("--log", "logs", is_flag=True, help="Write every decision, as Parquet, for `evaluate`. Offline.")
@@ -48,13 +51,19 @@ _DEFAULT = ("default", "uniform", "oracle")
 def simulate(context: click.Context, /, app: str | None, url: str | None, **given: Any) -> None:
     """Policies on simulated people, so that the value of every decision is known.
 
-    Offline by default: each policy meets the same people, seed by seed; finished runs in --out are not run again.
-    With --url: one run over HTTP, on the service's compressed clock.
+    Offline by default: each policy and no nudge meet the same people, seed by seed, and what a policy earns over no
+    nudge comes first; finished runs in --out are not run again. With --url: one run over HTTP, on the service's
+    compressed clock.
+
+    --what-if: the first policy in worlds whose nudges do nothing, harm, help half or twice as much, and with no fatigue
+    or a strong one; then every assumption turned, one at a time. 1,000 users and 4 seeds, if none are given.
     """
     if context.invoked_subcommand is not None:
         return
+    if app is None and given["file"] and not url:
+        app = scenario.read(given["file"]).app
     if app is None:
-        raise click.UsageError("give --app, or a command")
+        raise click.UsageError("give --app, or --scenario, or a command")
     if given["uri"]:
         console.need_mlflow()
     if url:
@@ -62,6 +71,9 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
             raise click.UsageError("--policy goes without --url: the service has its own")
         _live(app, url, **given)
     else:
+        if given["what_if"]:
+            unsaid = {name for name in _WHAT_IF if context.get_parameter_source(name) is ParameterSource.DEFAULT}
+            given |= {name: _WHAT_IF[name] for name in unsaid}
         _offline(app, **given)
 
 
@@ -88,12 +100,15 @@ def _offline(
 
 
 def _what_if(plan: simulation_plan.SimulationPlan, *, as_json: bool) -> None:
-    found, app = sensitivity.sweep(plan), plan.scenario.app
-    file = plan.out / app / "tornado.png"
+    app = plan.scenario.app
+    currency, worlds = console.currency_of(app), harm.results(plan)
+    if not as_json:
+        console.show_table(harm.table(worlds, app, currency, plan.days))
+    found, file = sensitivity.sweep(plan), plan.out / app / "tornado.png"
     if as_json:
-        console.out.print_json(msgspec.json.encode(sensitivity.as_json(found)).decode())
+        answer = {"worlds": harm.as_json(worlds)} | sensitivity.as_json(found)
+        console.out.print_json(msgspec.json.encode(answer).decode())
         return
-    currency = console.currency_of(app)
     console.show_table(sensitivity.table(found, currency))
     try:
         from experiments.reports import figures
@@ -127,9 +142,13 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
     app = plan.scenario.app
     done = simulation_plan.play(plan, plan.cells())
     answer: dict[str, Any] = {"app": app, "users": plan.users, "days": plan.days, "seeds": plan.seeds, "stages": {}}
+    if plan.journey:
+        answer = {"all_stages": harm.all_stages(done)} | answer
+        if not as_json:
+            console.show_table(harm.totals(done, app, console.currency_of(app)))
     for stage in simulation_plan.stages(done):
         everyone = simulation_plan.played(plan, done, stage)
-        baseline = next(p for p in everyone if p.policy == simulation_plan.BASELINE)
+        baseline = next(p for p in everyone if p.policy == BASELINE)
         about = simulation_plan.about(plan, stage)
         answer["stages"][stage] = {p.policy: simulation_report.metrics(p, baseline) for p in everyone}
         if not as_json:

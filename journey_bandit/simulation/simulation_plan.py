@@ -14,6 +14,7 @@ from bandit.catalogue.loading import parse, read_shipped
 from bandit.snapshot import Snapshot, from_zip
 from journey_bandit import console
 from simulations.offline import runner, study
+from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
 from simulations.offline.run_summary import RunSummary
 from simulations.offline.runner import CellOutcome, SimulationCell
@@ -22,8 +23,6 @@ from simulations.scenario import Scenario
 
 if TYPE_CHECKING:
     from experiments.reports.simulation_report import ComparisonSubject, PolicyResult
-
-BASELINE = "fixed:none"
 
 
 class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):

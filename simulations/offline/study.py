@@ -100,7 +100,7 @@ def study(
     names = list(missing)
     task = partial(play, logs=(folder / "logs").absolute() if logs else None)
     for i, result in parallel.run(task, list(missing.values()), backend=backend, workers=workers, address=address):
-        _keep(names[i], result, folder)
+        keep(missing[names[i]], result, folder)
         found[names[i]] = result.done
         progress(1)
     return [done for cell in todo if (done := found[cell.digest()]) is not None]
@@ -111,8 +111,11 @@ def _logged(cell: SimulationCell, folder: Path) -> bool:
     return done is not None and all(path(cell, stage, folder / "logs").exists() for stage in done.stages)
 
 
-def _keep(digest: str, result: CellResult, folder: Path) -> None:
-    """Write the result of a cell to the folder; the summary last, so that where the summary is, everything is."""
+def keep(cell: SimulationCell, result: CellResult, folder: Path) -> None:
+    """Write the result of a cell to the folder, where `finished_outcome` finds it; the summary last, so that where the
+    summary is, everything is. Called by `study`, and by who runs a cell in another way.
+    """
+    digest = cell.digest()
     for stage, archive in result.snapshots.items():
         _write(folder / "cells" / f"{digest}.{stage}.zip", archive)
     _write(folder / "cells" / f"{digest}.json", msgspec.json.encode(result.done))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import CatalogueError, InvalidRequest
 from journey_bandit.main import group
+from journey_bandit.simulation import simulate
+from journey_bandit.simulation.simulation_plan import SimulationPlan
 from simulations.offline import run_summary
 from simulations.population import Population
 from simulations.scenario import load
@@ -53,6 +56,24 @@ def test_policies_are_compared_on_the_same_people_with_figures(run: Run, tmp_pat
     assert all(Path(file).stat().st_size > 5000 for file in found["figures"])
 
 
+def test_what_is_earned_over_no_nudge_comes_first_whatever_was_asked_for(run: Run) -> None:
+    words = ("--app", "travel", "--policy", "fixed:discount_10", "--seeds", 2, *SMALL)
+    cart = answer(run(*words, "--json"))["stages"]["cart"]
+    assert list(cart) == ["fixed:discount_10", "fixed:none"], "no nudge runs beside it, unasked"
+    figures, none = cart["fixed:discount_10"], cart["fixed:none"]["value_per_user"]
+    assert next(iter(figures)) == "vs_none"
+    assert figures["vs_none"] == pytest.approx(figures["value_per_user"] - none, abs=1e-3)
+    assert figures["vs_none_pct"] == pytest.approx(100.0 * figures["vs_none"] / none, rel=0.05)
+    assert figures["vs_none_pct_lcb"] < figures["vs_none_pct"] < figures["vs_none_pct_ucb"]
+    shown = run(*words).stdout
+    (row,) = [line for line in shown.splitlines() if "fixed:discount_10" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:3] == ["fixed:discount_10", f"{figures['vs_none']:+.2f}", f"{figures['vs_none_pct']:+.1f}"]
+    assert shown.index("over no nudge,") < shown.index("regret")
+    for low, high, digits in (("vs_none_lcb", "vs_none_ucb", "+.2f"), ("vs_none_pct_lcb", "vs_none_pct_ucb", "+.1f")):
+        assert f"[{figures[low]:{digits}}, {figures[high]:{digits}}]" in shown, "an interval is not broken"
+
+
 def test_a_second_run_reads_what_is_finished(run: Run, tmp_path: Path) -> None:
     words = ("--app", "travel", "--policy", "uniform", "--seeds", 1, *SMALL, "--json")
     first = answer(run(*words))
@@ -71,6 +92,9 @@ def test_a_person_gets_a_table(run: Run) -> None:
 def test_a_journey_has_a_table_for_each_stage(run: Run) -> None:
     found = answer(run("--app", "fashion", "--policy", "uniform", "--seeds", 1, "--journey", *SMALL, "--json"))
     assert list(found["stages"]) == ["onboarding", "browsing", "cart", "checkout", "retention"]
+    whole = sum(stage["uniform"]["vs_none"] for stage in found["stages"].values())
+    assert found["all_stages"]["uniform"]["vs_none"] == [pytest.approx(whole, abs=1e-3)]
+    assert list(found["all_stages"]) == ["uniform"]
 
 
 def test_what_if_turns_every_knob_and_draws_a_tornado(run: Run, tmp_path: Path) -> None:
@@ -82,6 +106,36 @@ def test_what_if_turns_every_knob_and_draws_a_tornado(run: Run, tmp_path: Path) 
     done = run(*words)
     assert "changes the choice?" in done.stdout.replace("\n", " ")
     assert (tmp_path / "out" / "travel" / "tornado.png").stat().st_size > 5000
+
+
+def test_what_if_begins_with_other_worlds_of_the_first_policy(run: Run, tmp_path: Path) -> None:
+    """A discount for all loses least where its effect is doubled, and the scenario's file says whose people come."""
+    file = tmp_path / "mine.json"
+    file.write_bytes(msgspec.json.encode(load("travel")))
+    words = ("--policy", "fixed:discount_5", "--policy", "uniform", "--seeds", 2, *SMALL, "--what-if")
+    found = answer(run("--scenario", file, *words, "--json"))
+    worlds = found["worlds"]
+    assert next(iter(found)) == "worlds"
+    assert list(worlds) == ["x0", "all-0.1", "x0.5", "declared", "x2", "no-fatigue", "strong-fatigue"]
+    assert {one["policy"] for one in worlds.values()} == {"fixed:discount_5"}
+    mean = {name: one["vs_none"][0] for name, one in worlds.items()}
+    assert mean["all-0.1"] < mean["x0"] < mean["x0.5"] < mean["declared"] < mean["x2"]
+    assert mean["x0"] < 0.0
+    assert worlds["no-fatigue"]["opted_out_pct"] == 0.0 < worlds["declared"]["opted_out_pct"]
+    assert worlds["declared"]["opted_out_pct"] < worlds["strong-fatigue"]["opted_out_pct"]
+    low, high = worlds["x0"]["vs_none"][1:]
+    assert low < mean["x0"] < high
+    shown = run("--app", "travel", *words).stdout
+    assert shown.index("fixed:discount_5 in other worlds") < shown.index("Lead of fixed:discount_5")
+    assert f"{mean['x0']:+.2f} [{low:+.2f}, {high:+.2f}]" in shown
+
+
+def test_what_if_is_small_unless_somebody_says_how_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[SimulationPlan]()
+    monkeypatch.setattr(simulate, "_what_if", lambda plan, **_: asked.append(plan))
+    for words in ([], ["--users", "300", "--seeds", "2"]):
+        CliRunner().invoke(group, ["simulate", "--app", "travel", "--what-if", *words], catch_exceptions=False)
+    assert [(plan.users, len(plan.seeds)) for plan in asked] == [(1000, 4), (300, 2)]
 
 
 def test_the_box_ranks_policies(run: Run) -> None:
@@ -164,6 +218,7 @@ def test_the_long_run_is_solved(run: Run) -> None:
         (("validate",), SystemExit, "give --app, or --sessions"),
         (("validate", "--app", "travel", "--save", "x.json"), SystemExit, "--save goes with --export"),
         (("--policy", "uniform"), SystemExit, "give --app"),
+        (("--scenario", "x.toml", "--url", "http://x"), SystemExit, "give --app"),
         (("--app", "travel", "--url", "http://x", "--policy", "uniform"), SystemExit, "--policy goes without --url"),
     ],
 )
