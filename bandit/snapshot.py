@@ -22,7 +22,7 @@ from bandit.catalogue.loading import read_stage
 from bandit.catalogue.model import Catalogue, Stage
 from bandit.errors import PolicyError, SnapshotError
 from bandit.features import of
-from bandit.loss_account import LossAccount
+from bandit.learning.loss_account import LossAccount
 from bandit.policies import hierarchy
 from bandit.policies.protocol import ArmEconomics, CoefficientFactor, RetiredArms
 from bandit.records import PendingBasis

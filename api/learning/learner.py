@@ -5,22 +5,24 @@ the ledger has to replace.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from time import perf_counter
 
 import msgspec
 import numpy as np
 
+from api.ledger import exposures
 from api.ledger.statistics_store import load, update_of
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
+from api.stores.learning_state import StatisticsUpdate
 from api.stores.protocol import Store
 from bandit import engine
 from bandit.catalogue.model import Catalogue
 from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.drift import DriftState
-from bandit.learning.loss import ExposureLog, closed, day_of
+from bandit.learning.loss import closed, day_of
 from bandit.learning.pending import OpenDecisionTable
 from bandit.learning.settlement import settle
 from bandit.learning.statistics import StageStatistics, settled_rows
@@ -29,7 +31,6 @@ from bandit.snapshot import Snapshot, pooled
 
 Settled = Callable[[Iterable[tuple[Decision, Settlement]]], None]
 
-_BATCH = 2000  # decisions read at a time
 _SHARE = 10.0  # publishing may take a tenth of the writer's time
 _PER_WINDOW = 500  # what is open is looked at so often in an attribution window, if nothing settles
 _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
@@ -89,19 +90,13 @@ class Learner:
         self.prepared: Mapping[str, PreparedPolicy] = {
             name: closed(engine.prepare(snapshot)) for name, snapshot in self._firm.items()
         }
-        self._exposed = {name: self._exposures(name, tally) for name, tally in self._statistics.items()}
+        self._exposed = {
+            name: exposures.load(self._store, name, stage) for name, stage in self._catalogue.stages.items()
+        }
         if any(stage.loss_share is not None for stage in self._catalogue.stages.values()):
             self._publish(now)
         else:
             self._show()
-
-    def _exposures(self, name: str, tally: StageStatistics) -> ExposureLog:
-        log = ExposureLog(tally.spec, tally.names, tally.d)
-        if tally.spec.loss_share is not None:
-            found = (row.decision for row in self._store.decisions(name))
-            while batch := list(islice(found, _BATCH)):
-                log.put_decisions(batch, self._specs)
-        return log
 
     @property
     def watches(self) -> Mapping[str, DriftState]:
@@ -153,7 +148,7 @@ class Learner:
             new[name] = new[name].fold(settled_rows(new[name], settled, self._specs))
             settlements += done
         updates = [update_of(name, now, self._statistics[name]) for name, now in new.items()]
-        versions = self._store.settle(settlements, [update for update in updates if update])
+        versions = self._store.settle(settlements, [self._with_exposures(update) for update in updates if update])
         self._statistics = {name: s._replace(version=versions.get(name, s.version)) for name, s in new.items()}
         self._last = self._last._replace(settlement=last + len(settlements))
         self._firm, self._news = self._pooled(self._statistics), True
@@ -164,6 +159,14 @@ class Learner:
         for settlement in settlements:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
         return len(matured)
+
+    def _with_exposures(self, update: StatisticsUpdate) -> StatisticsUpdate:
+        """The update, with what the stage's decisions exposed people to so far, where it declares a loss."""
+        stage = self._catalogue.stages[update.key.stage]
+        if stage.loss_share is None:
+            return update
+        log = self._exposed[update.key.stage]
+        return update._replace(exposures=exposures.stored(stage, log, self._last.decision))
 
     def publish(self, now: int, *, force: bool = False) -> None:
         """Publish policies with what is known at `now` (µs since 1970): at once where something settled, from time to

@@ -6,14 +6,14 @@ import hashlib
 import math
 import secrets
 from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from api.ledger import exposures
 from api.ledger.catalogue_changes import last_schema, refusals, salt_digest, served, widened
-from api.ledger.statistics_store import key_of, load, open_at, recount, replace, retired, update_of
+from api.ledger.statistics_store import key_of, load, open_at, recount, replace, update_of
 from api.releases import service
 from api.stores.decision_log import DecisionRecord
 from api.stores.learning_state import DeclarationEra, Declarations, ServedStage
@@ -24,7 +24,7 @@ from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import LedgerMismatch
 from bandit.learning import rewards
-from bandit.learning.loss import ExposureLog, closed, day_of
+from bandit.learning.loss import closed, day_of
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
 from bandit.learning.statistics import StageStatistics
 from bandit.records import Decision
@@ -33,7 +33,6 @@ from bandit.snapshot import Snapshot, pooled
 stages = served
 """The declaration under which each stage was last served."""
 
-_BATCH = 2000  # decisions read at a time
 _LAST_BITS = 1e-12  # of a settled reward: earlier versions added a decision's rewards in another way
 
 
@@ -154,11 +153,7 @@ def _accounted(store: Store, live: PreparedPolicy, found: DecisionRecord) -> Pre
     basis, spec = found.decision.pending_basis, live.snapshot.stage_spec
     if spec.loss_share is None or not basis.at:
         return closed(live)
-    gone = retired(store, live.snapshot.stage, spec, found.seq)
-    log = ExposureLog(spec, (*spec.arms, *gone), len(live.schema.columns))
-    made = (row.decision for row in store.decisions(live.snapshot.stage) if row.seq <= basis.decisions)
-    while batch := list(islice(made, _BATCH)):
-        log.put_decisions(batch, store.specs())
+    log = exposures.count(store, live.snapshot.stage, spec, basis.decisions, found.seq)
     window = found.decision.expires - found.decision.at
     return log.accounted(live, basis.at, day_of(spec, window))
 
@@ -201,6 +196,7 @@ class RebuildResult(NamedTuple):
     stored: StageStatistics
     settlements: int
     wrong_rewards: tuple[int, ...]  # decision numbers whose settled reward does not follow from its outcomes
+    wrong_exposures: bool = False  # the kept sums of the loss account are not those of the decisions
 
     @property
     def belief(self) -> Belief:
@@ -209,12 +205,13 @@ class RebuildResult(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether both have the same bits (sums of each epoch, counts of delays), and every settled reward follows from
-        its outcomes.
+        """Whether both have the same bits (sums of each epoch, counts of delays, exposures), and every settled reward
+        follows from its outcomes.
         """
         mine, other = self.tally, self.stored
         same = [e.digest() for e in mine.epochs] == [e.digest() for e in other.epochs]
-        return same and np.array_equal(mine.delays, other.delays) and not self.wrong_rewards
+        same = same and np.array_equal(mine.delays, other.delays)
+        return same and not self.wrong_rewards and not self.wrong_exposures
 
 
 def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) -> Iterator[RebuildResult]:
@@ -229,7 +226,16 @@ def rebuild(store: Store, stages: dict[str, Stage], through: int | None = None) 
         end = was.version if through is None else through
         tally, rows = recount(store, name, was.spec, end)
         tally = tally._replace(drift_state=was.drift_state)
-        yield RebuildResult(name, tally, was, rows, tuple(_wrong_rewards(store, name, end)))
+        wrong = through is None and _wrong_exposures(store, name, was.spec)
+        yield RebuildResult(name, tally, was, rows, tuple(_wrong_rewards(store, name, end)), wrong)
+
+
+def _wrong_exposures(store: Store, name: str, stage: Stage) -> bool:
+    kept = store.statistics(key_of(name, stage), (), 0).exposures
+    if kept is None or kept.learning_digest != stage.learning_digest():
+        return False
+    counted = exposures.count(store, name, stage, kept.through)
+    return exposures.differs(kept, exposures.stored(stage, counted, kept.through))
 
 
 def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:

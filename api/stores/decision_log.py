@@ -101,6 +101,10 @@ class DecisionLog(Protocol):
         """Records of decisions numbered above `after`, in order, at most so many."""
         ...
 
+    def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
+        """Records of a stage's decisions numbered below `before`, the newest first, at most so many."""
+        ...
+
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """Records of the stage's decisions that wait for their reward, in order; with `at`, as the ledger stood when
         these were its newest rows.

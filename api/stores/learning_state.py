@@ -25,9 +25,26 @@ class StatisticsKey(NamedTuple):
     schema: int
 
 
+class StoredExposures(NamedTuple):
+    """Exposures of a stage's decisions as the ledger keeps them, by arm name: the sums of
+    `bandit.learning.loss_account.ExposureSums`.
+
+    They count decisions numbered up to `through`, encoded as the declaration with this `learning_digest` does: under
+    another one, or without any, they are counted again from the decisions.
+    """
+
+    learning_digest: str
+    through: int
+    count: int
+    first: int  # µs
+    nudges: float
+    cost: float
+    effect: Mapping[str, Array]  # arm → (d,)
+
+
 class StatisticsUpdate(NamedTuple):
     """What changes in the statistics of one key. `epochs`: number → sums over `rows`, those that changed;
-    `drift_state`, `delays` (arm → answers by bucket): None leaves them as they are.
+    `drift_state`, `delays` (arm → answers by bucket), `exposures`: None leaves them as they are.
     """
 
     key: StatisticsKey
@@ -35,19 +52,21 @@ class StatisticsUpdate(NamedTuple):
     epochs: Mapping[int, Belief]
     drift_state: DriftState | None = None
     delays: Mapping[str, Sequence[int]] | None = None
+    exposures: StoredExposures | None = None
 
 
 class StoredStatistics(NamedTuple):
     """Statistics of one key as the ledger keeps them, all of one version.
 
     `epochs`: sums over the rows that were asked for, oldest first, zeros where nothing is kept. `delays`: arm → answers
-    by bucket; None if the ledger was written before delays were counted.
+    by bucket; None if the ledger was written before delays were counted. `exposures`: None where none were kept.
     """
 
     version: int
     epochs: tuple[Belief, ...]
     drift_state: DriftState
     delays: Mapping[str, Sequence[int]] | None
+    exposures: StoredExposures | None = None
 
 
 class WarmStart(msgspec.Struct, frozen=True, kw_only=True):

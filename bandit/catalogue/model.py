@@ -22,10 +22,12 @@ from bandit.policies import AnyPolicy, Centred, Hierarchical
 from bandit.policies.hurdle import HierarchicalHurdle
 from bandit.policies.protocol import ArmEconomics, Policy
 from bandit.policies.shared import ONE, Shared
-from bandit.propensity.floor import STANDARD_FLOOR
 
 NONE = "none"
 """The arm that shows nothing: always there, always first, the baseline."""
+
+STANDARD_FLOOR = 0.01
+"""Floor of each eligible arm where a stage declares none and its policy has none of its own."""
 
 Value = str | float | bool
 

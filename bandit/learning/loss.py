@@ -5,7 +5,8 @@ The service's learner, audits and the simulator put the stage's decisions into a
 time, so that a receipt computes it again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import msgspec
 import numpy as np
@@ -13,9 +14,9 @@ import numpy as np
 from bandit.arrays import Array
 from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
+from bandit.learning.loss_account import CLOSED, DAY, FIRST_DAY, RECENT, Exposures, ExposureSums, LossAccount, account
 from bandit.learning.recoding import recoded
 from bandit.learning.settlement import propensities
-from bandit.loss_account import CLOSED, DAY, FIRST_DAY, RECENT, Exposures, ExposureSums, LossAccount, account
 from bandit.policies import Centred
 from bandit.policies.protocol import ArmEconomics
 from bandit.records import Decision
@@ -24,36 +25,46 @@ from bandit.records import Decision
 class ExposureLog:
     """Exposures of one stage so far: their exact sums, and the newest of them as they are. Mutable, of one thread.
 
-    `names` are the arms that are known: the k declared ones in their order, then retired ones.
+    `names` are the arms that are known: the k declared ones in their order, then retired ones. `newest` are the latest
+    RECENT decisions over the declared arms, None before any.
     """
 
     def __init__(self, stage: Stage, names: tuple[str, ...], d: int):
-        self._stage, self._names = stage, names
+        self._stage, self.names = stage, names
         self.sums = ExposureSums.none(len(names), d)
-        self._recent: Exposures | None = None
+        self.newest: Exposures | None = None
 
     def put(self, made: Exposures, declared: Stage | None = None) -> None:
         """Count decisions that were made under the stage as `declared`, by default as it is now. Their propensities are
         over the names.
         """
-        self.sums = self.sums.plus(_economics(declared or self._stage, self._names), made)
+        self.sums = self.sums.plus(_economics(declared or self._stage, self.names), made)
         self.look_at(made)
 
     def look_at(self, made: Exposures) -> None:
         """Take decisions for the newest, without counting them: the sums have them already."""
         k = len(self._stage.arms)
         mine = made._replace(propensity=made.propensity[:, :k], eligible=made.eligible[:, :k])
-        self._recent = _newest(mine) if self._recent is None else _newest(_joined(self._recent, mine))
+        self.newest = _newest(mine) if self.newest is None else _newest(_joined(self.newest, mine))
 
     def put_decisions(self, made: Sequence[Decision], specs: Mapping[str, Stage]) -> None:
         """Count the decisions of the ledger among `made` that count (`counts`), each as it was declared: `specs` holds
         declarations by digest.
         """
-        for digest in dict.fromkeys(decision.stage_digest for decision in made):
+        for spec, mine in self._declared(made, specs):
+            self.put(exposures(mine, spec, self._stage, self.names), spec)
+
+    def look_at_decisions(self, made: Sequence[Decision], specs: Mapping[str, Stage]) -> None:
+        """Take decisions of the ledger, in order, for the newest, without counting them."""
+        for spec, mine in self._declared(made, specs):
+            self.look_at(exposures(mine, spec, self._stage, self.names))
+
+    def _declared(self, made: Sequence[Decision], specs: Mapping[str, Stage]) -> Iterator[tuple[Stage, list[Decision]]]:
+        """The decisions that count, in order, in runs made under one declaration."""
+        for digest, run in groupby(made, key=lambda decision: decision.stage_digest):
             spec = specs[digest]
-            mine = [d for d in made if d.stage_digest == digest and counts(d, spec, self._stage)]
-            if mine:
-                self.put(exposures(mine, spec, self._stage, self._names), spec)
+            if mine := [d for d in run if counts(d, spec, self._stage)]:
+                yield spec, mine
 
     def accounted(self, live: PreparedPolicy, now: int, day: float = DAY) -> PreparedPolicy:
         """Prepared policy whose snapshot carries the loss account at time `now` (µs), `live` itself where the stage
@@ -63,10 +74,10 @@ class ExposureLog:
         stage, loss = snapshot.stage_spec, snapshot.stage_spec.loss_share
         if loss is None or not isinstance(stage.policy, Centred):
             return live
-        if self._recent is None:
+        if self.newest is None:
             return with_account(live, FIRST_DAY)
-        ahead = live.posterior.choose_many(self._recent.x, self._recent.eligible)
-        asked = self._recent._replace(propensity=ahead.propensity, baseline=np.asarray(ahead.mean[:, 0]))
+        ahead = live.posterior.choose_many(self.newest.x, self.newest.eligible)
+        asked = self.newest._replace(propensity=ahead.propensity, baseline=np.asarray(ahead.mean[:, 0]))
         sums = self.sums._replace(effect=self.sums.effect[: len(stage.arms)])
         found = account(stage.policy, snapshot.arms, snapshot.evidence, sums, asked, loss, now, day)
         return with_account(live, found)

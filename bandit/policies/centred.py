@@ -54,7 +54,7 @@ _ONE_HOT = 0.33  # of a slope's sd, for columns of a category
 _LEAST = np.array(1e-18)  # variance of a score
 
 
-class Effects(NamedTuple):
+class EffectScales(NamedTuple):
     """Prior sds of the effect blocks in logits, at κ = 1: what all nudges share, what those of a type share, and a
     nudge's own.
     """
@@ -114,9 +114,9 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         return _PRICE * self.prior_mean * (1.0 - self.prior_mean)
 
     @property
-    def effects(self) -> Effects:
+    def effects(self) -> EffectScales:
         """Prior sds of effects as three pairs."""
-        return Effects(
+        return EffectScales(
             PriorScales(self.common_sd, self.common_slope_sd),
             PriorScales(self.type_sd, self.type_slope_sd),
             PriorScales(self.own_sd, self.own_slope_sd),

@@ -22,9 +22,6 @@ UNITS = 2**24
 """What is drawn from are whole numbers of 1/UNITS."""
 
 _UNIT = 1.0 / UNITS
-STANDARD_FLOOR = 0.01
-"""Floor of each eligible arm where a stage declares none and its policy has none of its own."""
-
 _MOST, _LEAST_SUPPORT, _AFFORDED = 0.01, 1e-4, 0.0005
 _SHARP = 384.0  # p + 384 is p on a grid of 2⁻⁴⁴: sums of such are exact, in any order
 _TINY = 1e-300

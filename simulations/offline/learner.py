@@ -18,9 +18,9 @@ from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.loss import ExposureLog, closed
+from bandit.learning.loss_account import Exposures
 from bandit.learning.pending import OpenDecisions
 from bandit.learning.statistics import SettledRows, StageStatistics, nothing
-from bandit.loss_account import Exposures
 from bandit.snapshot import Snapshot, pooled
 
 

@@ -11,6 +11,7 @@ from api.stores.learning_state import (
     ServedStage,
     StatisticsKey,
     StatisticsUpdate,
+    StoredExposures,
     StoredStatistics,
     WarmStart,
 )
@@ -33,6 +34,7 @@ class MemoryLearningState:
         self._sums: dict[tuple[StatisticsKey, int], _Sums] = {}
         self._drift: dict[StatisticsKey, DriftState] = {}
         self._delays: dict[StatisticsKey, dict[str, Sequence[int]]] = {}
+        self._exposures: dict[StatisticsKey, StoredExposures] = {}
         self._warm: dict[StatisticsKey, tuple[WarmStart, _Sums]] = {}
         self._served: dict[str, ServedStage] = {}
         self._eras: dict[int, DeclarationEra] = {}
@@ -46,6 +48,8 @@ class MemoryLearningState:
             self._drift[update.key] = update.drift_state
         if update.delays is not None:
             self._delays[update.key] = dict(update.delays)
+        if update.exposures is not None:
+            self._exposures[update.key] = update.exposures
 
     def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
         """Statistics of a key over these rows and d columns, zeros where nothing is kept; see
@@ -53,7 +57,8 @@ class MemoryLearningState:
         """
         state = self._drift.get(key, DriftState())
         epochs = tuple(_belief(self._sums.get((key, e), {}), rows, d) for e in range(state.epoch + 1))
-        return StoredStatistics(self.versions.get(key.stage, 0), epochs, state, self._delays.get(key))
+        kept = self._delays.get(key), self._exposures.get(key)
+        return StoredStatistics(self.versions.get(key.stage, 0), epochs, state, *kept)
 
     def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
         """Warm start of a key with its sums over these rows and d columns; None if there was none."""

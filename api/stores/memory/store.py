@@ -5,6 +5,7 @@ ends with the process.
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from types import MappingProxyType
 
 import msgspec
@@ -233,6 +234,11 @@ class MemoryStore:
     def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `DecisionLog.decisions_after`: copies."""
         return [_handed_out(self._found[i]) for i in self._by_seq[after : after + most]]
+
+    def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
+        """As `DecisionLog.decisions_before`: copies."""
+        older = (self._found[i] for i in reversed(self._by_seq[: max(before - 1, 0)]))
+        return [_handed_out(found) for found in islice((f for f in older if f.decision.stage == stage), most)]
 
     def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `LearningState.settlements_after`: copies."""

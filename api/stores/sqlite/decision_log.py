@@ -106,6 +106,13 @@ class SqliteDecisionLog(SqlitePart):
         with self._ledger.reading() as conn:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
+    def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
+        """As `DecisionLog.decisions_before`, in one reading transaction."""
+        query = f"""SELECT {columns_of("d")} FROM decisions d WHERE d.stage = ? AND d.seq < ?
+                    ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
+        with self._ledger.reading() as conn:
+            return self._complete(conn, conn.execute(query, (stage, before, most)).fetchall())
+
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """As `DecisionLog.open_decisions`: read in pages of 2,000 rows, each in a transaction of its own. Without `at`,
         rows that settle meanwhile may be missing.

@@ -14,6 +14,7 @@ from api.stores.learning_state import (
     ServedStage,
     StatisticsKey,
     StatisticsUpdate,
+    StoredExposures,
     StoredStatistics,
     WarmStart,
 )
@@ -39,6 +40,8 @@ def replace(conn: sqlite3.Connection, update: StatisticsUpdate) -> None:
         conn.execute("DELETE FROM answer_delays WHERE stage = ? AND schema = ?", key)
         counts = [(*key, arm, b, n) for arm, row in update.delays.items() for b, n in enumerate(row) if n]
         conn.executemany("INSERT INTO answer_delays VALUES (?, ?, ?, ?, ?)", counts)
+    if update.exposures is not None:
+        _put_exposures(conn, key, update.exposures)
 
 
 def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
@@ -54,7 +57,8 @@ def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ..
     query = "SELECT arm, bucket, answers FROM answer_delays WHERE stage = ? AND schema = ?"
     for arm, bucket, answers in conn.execute(query, key):
         delays.setdefault(arm, [0] * BUCKETS)[bucket] = answers
-    return StoredStatistics(version[0] if version else 0, epochs, state, delays if counted else None)
+    kept = delays if counted else None
+    return StoredStatistics(version[0] if version else 0, epochs, state, kept, _exposures(conn, key))
 
 
 def warm_start(
@@ -134,6 +138,24 @@ def _put_drift(conn: sqlite3.Connection, key: StatisticsKey, state: DriftState) 
     conn.executemany("INSERT INTO drift_sums VALUES (?, ?, ?, ?, ?)", sums)
     alarms = [(*key, i, a.arm, a.direction, a.through, a.at) for i, a in enumerate(state.alarms)]
     conn.executemany("INSERT OR REPLACE INTO drift_alarms VALUES (?, ?, ?, ?, ?, ?, ?)", alarms)
+
+
+def _put_exposures(conn: sqlite3.Connection, key: StatisticsKey, sums: StoredExposures) -> None:
+    row = (*key, sums.learning_digest, sums.through, sums.count, sums.first, sums.nudges, sums.cost)
+    conn.execute("INSERT OR REPLACE INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    conn.execute("DELETE FROM exposure_effects WHERE stage = ? AND schema = ?", key)
+    effects = [(*key, arm, values.astype("<f8").tobytes()) for arm, values in sums.effect.items()]
+    conn.executemany("INSERT INTO exposure_effects VALUES (?, ?, ?, ?)", effects)
+
+
+def _exposures(conn: sqlite3.Connection, key: StatisticsKey) -> StoredExposures | None:
+    query = "SELECT learning_digest, through, count, first, nudges, cost FROM exposures WHERE stage = ? AND schema = ?"
+    found = conn.execute(query, key).fetchone()
+    if found is None:
+        return None
+    query = "SELECT arm, effect FROM exposure_effects WHERE stage = ? AND schema = ?"
+    effect = {arm: np.frombuffer(data, dtype="<f8").astype(np.float64) for arm, data in conn.execute(query, key)}
+    return StoredExposures(*found, effect)
 
 
 def _drift(conn: sqlite3.Connection, key: StatisticsKey) -> DriftState:

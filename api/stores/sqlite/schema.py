@@ -216,6 +216,22 @@ def typed_state(db: Database) -> None:
     db.conn.executemany("DELETE FROM meta WHERE key = ?", [(k,) for k in meta if k.partition(":")[0] in moved])
 
 
+@migrations()
+def exposures(db: Database) -> None:
+    """Migration 10: what a stage's decisions exposed people to, for its loss account."""
+    db.conn.execute(
+        """CREATE TABLE exposures (
+            stage TEXT NOT NULL, schema INTEGER NOT NULL, learning_digest TEXT NOT NULL, through INTEGER NOT NULL,
+            count INTEGER NOT NULL, first INTEGER NOT NULL, nudges REAL NOT NULL, cost REAL NOT NULL,
+            PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
+    )
+    db.conn.execute(
+        """CREATE TABLE exposure_effects (
+            stage TEXT NOT NULL, schema INTEGER NOT NULL, arm TEXT NOT NULL, effect BLOB NOT NULL,
+            PRIMARY KEY (stage, schema, arm)) STRICT, WITHOUT ROWID"""
+    )
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")

@@ -6,14 +6,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from api.ledger import audit
+from api.ledger import audit, exposures
+from api.ledger.statistics_store import key_of
+from api.stores.learning_state import StatisticsUpdate
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine, receipt
-from bandit.loss_account import FIRST
+from bandit.learning.loss_account import FIRST
 
 Serving = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -73,3 +76,51 @@ def test_every_decision_of_a_stage_with_a_loss_account_is_recomputed_to_the_bit(
             shares.add(live.snapshot.loss_account.share)
         assert FIRST in shares
         assert len(shares) > 4  # it moves with what is known
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_restart_goes_on_with_the_account_that_the_ledger_keeps(
+    serving: Serving, later: Later, centred_file: Path, tmp_path: Path, kind: str
+) -> None:
+    """The kept sums are those of the decisions; a learner that loads them has the log of one that never stopped."""
+    store: Store = MemoryStore() if kind == "memory" else SqliteStore(tmp_path / "ledger.db")
+    with serving(store, app=str(centred_file), salt="pepper") as client:
+        traffic(client, later, random.Random(2), 5)
+        stage = audit.stages(store)["signup"]
+        kept = store.statistics(key_of("signup", stage), (), 0).exposures
+        assert kept is not None
+        assert 0 < kept.through <= store.last().decision
+        again, anew = exposures.load(store, "signup", stage), exposures.count(store, "signup", stage, 10**9)
+        assert again.sums.n == anew.sums.n == sum(not row.decision.holdout for row in store.decisions("signup"))
+        for one, other in zip(again.sums, anew.sums, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert again.newest is not None
+        assert anew.newest is not None
+        for mine, other in zip(again.newest, anew.newest, strict=True):
+            np.testing.assert_array_equal(mine, other)
+        (result,) = audit.rebuild(store, {"signup": stage})
+        assert result.equal
+        wrong = kept._replace(cost=kept.cost + 2.0**-24)
+        store.replace_statistics(StatisticsUpdate(key_of("signup", stage), (), {}, exposures=wrong))
+        assert next(iter(audit.rebuild(store, {"signup": stage}))).wrong_exposures
+
+
+def test_a_stage_under_another_range_counts_its_exposures_again(
+    serving: Serving, later: Later, centred_file: Path, tmp_path: Path
+) -> None:
+    """The kept sums are of contexts in the old range: they are left aside."""
+    ledger = tmp_path / "ledger.db"
+    with serving(SqliteStore(ledger), app=str(centred_file), salt="pepper") as client:
+        traffic(client, later, random.Random(3), 2)
+    wide = tmp_path / "wide.toml"
+    text = centred_file.read_text(encoding="utf-8")
+    assert "min = 0, max = 100" in text
+    wide.write_text(text.replace("min = 0, max = 100", "min = 0, max = 200"), encoding="utf-8")
+    store = SqliteStore(ledger)
+    with serving(store, app=str(wide), salt="pepper") as client:
+        stage = audit.stages(store)["signup"]
+        log, anew = exposures.load(store, "signup", stage), exposures.count(store, "signup", stage, 10**9)
+        for one, other in zip(log.sums, anew.sums, strict=True):
+            np.testing.assert_array_equal(one, other)
+        traffic(client, later, random.Random(4), 1)
+        assert next(iter(audit.rebuild(store, {"signup": stage}))).equal
