@@ -33,7 +33,7 @@ def load(store: Store, name: str, stage: Stage) -> ExposureLog:
     if kept is not None and kept.learning_digest == stage.learning_digest():
         after, zero = kept.through, np.zeros(log.sums.effect.shape[1])
         effect = np.array([kept.effect.get(arm, zero) for arm in names])
-        log.sums = ExposureSums(kept.count, kept.first, kept.nudges, kept.cost, effect)
+        log.sums = ExposureSums(kept.decisions, kept.first, kept.nudges, kept.cost, effect)
         log.look_at_decisions(_newest(store, name, stage, after, specs), specs)
     while found := store.decisions_after(after, _BATCH):
         log.put_decisions([row.decision for row in found if row.decision.stage == name], specs)

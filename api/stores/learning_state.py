@@ -35,7 +35,7 @@ class StoredExposures(NamedTuple):
 
     learning_digest: str
     through: int
-    count: int
+    decisions: int
     first: int  # µs
     nudges: float
     cost: float

@@ -66,7 +66,7 @@ def test_at_times_zero_a_nudge_is_worth_no_nudge_less_its_costs(app: str) -> Non
         rate = people.rate(position, situation) / people.within
         np.testing.assert_allclose(rate, np.repeat(rate[:, :1], rate.shape[1], axis=1), rtol=1e-12)
         value = people.utility(rate)
-        expected = value[:, :1] * people.kept / people.kept[0] - people.shown
+        expected = value[:, :1] * people.worth.gain / people.worth.gain[0] - people.worth.cost
         np.testing.assert_allclose(value, expected, atol=1e-9)
 
 

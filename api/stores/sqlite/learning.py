@@ -141,7 +141,7 @@ def _put_drift(conn: sqlite3.Connection, key: StatisticsKey, state: DriftState) 
 
 
 def _put_exposures(conn: sqlite3.Connection, key: StatisticsKey, sums: StoredExposures) -> None:
-    row = (*key, sums.learning_digest, sums.through, sums.count, sums.first, sums.nudges, sums.cost)
+    row = (*key, sums.learning_digest, sums.through, sums.decisions, sums.first, sums.nudges, sums.cost)
     conn.execute("INSERT OR REPLACE INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     conn.execute("DELETE FROM exposure_effects WHERE stage = ? AND schema = ?", key)
     effects = [(*key, arm, values.astype("<f8").tobytes()) for arm, values in sums.effect.items()]
@@ -149,7 +149,7 @@ def _put_exposures(conn: sqlite3.Connection, key: StatisticsKey, sums: StoredExp
 
 
 def _exposures(conn: sqlite3.Connection, key: StatisticsKey) -> StoredExposures | None:
-    query = "SELECT learning_digest, through, count, first, nudges, cost FROM exposures WHERE stage = ? AND schema = ?"
+    query = "SELECT learning_digest, through, decisions, first, nudges, cost FROM exposures WHERE stage = ? AND schema = ?"
     found = conn.execute(query, key).fetchone()
     if found is None:
         return None

@@ -222,7 +222,7 @@ def exposures(db: Database) -> None:
     db.conn.execute(
         """CREATE TABLE exposures (
             stage TEXT NOT NULL, schema INTEGER NOT NULL, learning_digest TEXT NOT NULL, through INTEGER NOT NULL,
-            count INTEGER NOT NULL, first INTEGER NOT NULL, nudges REAL NOT NULL, cost REAL NOT NULL,
+            decisions INTEGER NOT NULL, first INTEGER NOT NULL, nudges REAL NOT NULL, cost REAL NOT NULL,
             PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
     )
     db.conn.execute(
