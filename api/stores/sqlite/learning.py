@@ -149,13 +149,13 @@ def _put_exposures(conn: sqlite3.Connection, key: StatisticsKey, sums: StoredExp
 
 
 def _exposures(conn: sqlite3.Connection, key: StatisticsKey) -> StoredExposures | None:
-    query = "SELECT learning_digest, through, decisions, first, nudges, cost FROM exposures WHERE stage = ? AND schema = ?"
-    found = conn.execute(query, key).fetchone()
+    columns = "learning_digest, through, decisions, first, nudges, cost"
+    found = conn.execute(f"SELECT {columns} FROM exposures WHERE stage = ? AND schema = ?", key).fetchone()  # noqa: S608
     if found is None:
         return None
     query = "SELECT arm, effect FROM exposure_effects WHERE stage = ? AND schema = ?"
     effect = {arm: np.frombuffer(data, dtype="<f8").astype(np.float64) for arm, data in conn.execute(query, key)}
-    return StoredExposures(*found, effect)
+    return StoredExposures._make((*found, effect))
 
 
 def _drift(conn: sqlite3.Connection, key: StatisticsKey) -> DriftState:
