@@ -109,12 +109,22 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
     if stage.common_floor * len(stage.arms) >= 1.0:
         fix = f"below {1 / len(stage.arms):.3g} for {len(stage.arms)} arms (0.01 is usual)"
         yield Problem(f"{path}.floor", "the floors of all arms reach 1", fix)
+    if stage.loss != "none" and not _is_percentage(stage.loss):
+        problem = f"{stage.loss!r} is no percentage above 0 and up to 100"
+        yield Problem(
+            f"{path}.loss", problem, 'loss = "1%" of what a month earns without nudges, or "none" for no bound'
+        )
     if isinstance(stage.policy, Beta | Logistic) and stage.reward.kind != "binary":
         name = stage.policy.__struct_config__.tag
         fix = 'use name = "hierarchical" or "linear"'
         yield Problem(f"{path}.policy.name", f"{name} needs a binary reward", fix)
     if isinstance(stage.policy, Fixed) and stage.policy.arm not in stage.arms:
         yield Problem(f"{path}.policy.arm", "no such arm", closest(stage.policy.arm, stage.arms))
+
+
+def _is_percentage(text: str) -> bool:
+    """Whether a text is a number in (0, 100] with a percent sign."""
+    return re.fullmatch(r"\d{1,3}(\.\d{1,6})?%", text) is not None and 0.0 < float(text[:-1]) <= 100.0
 
 
 def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
