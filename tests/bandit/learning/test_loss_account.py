@@ -1,0 +1,131 @@
+"""The loss account: what it estimates against direct sums, and when it opens and closes."""
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import special
+
+from bandit import engine
+from bandit.arrays import Array
+from bandit.belief import Belief, add, empty
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Stage
+from bandit.learning.loss import ExposureLog, closed
+from bandit.learning.loss_account import DAY, FIRST, Exposures, ExposureSums
+from bandit.policies import Centred
+from bandit.snapshot import Snapshot
+
+TEXT = """
+app = "shop"
+currency = "EUR"
+[stages.cart]
+policy = { name = "centred", prior_mean = 0.2 }
+reward = { kind = "binary", window = "1d", value = 20.0 }
+[stages.cart.features]
+age = { type = "number", min = 0, max = 100, default = 50 }
+[stages.cart.nudges.tip]
+type = "help"
+format = "tooltip"
+[stages.cart.nudges.offer]
+type = "discount"
+format = "banner"
+cost_when_rewarded = 4.0
+cost = 0.1
+"""
+STAGE = parse(TEXT).stages["cart"]
+POLICY, K, D = STAGE.learner, 3, 3
+assert isinstance(POLICY, Centred)
+
+
+def exposed(n: int, seed: int, days: float = 3.0) -> Exposures:
+    rng = np.random.default_rng(seed)
+    x = np.rint(np.column_stack([np.ones(n), rng.uniform(-1, 1, n), np.zeros(n)]) * 4096) / 4096
+    p = np.rint(rng.dirichlet(np.ones(K), n) * 2**24) / 2**24
+    at = np.sort(rng.uniform(0, days * DAY, n)).astype(np.int64)
+    return Exposures(x, p, rng.uniform(0.1, 0.3, n), np.ones((n, K), dtype=bool), at)
+
+
+def test_the_sums_are_what_the_decisions_expected_to_cost_and_to_do() -> None:
+    made, arms = exposed(400, 1), STAGE.arm_economics
+    sums = ExposureSums.none(K, D).plus(arms, made)
+    p, q = made.propensity, made.baseline
+    shown = p[:, 1].sum() + p[:, 2].sum()
+    assert (sums.n, sums.first) == (400, made.at.min())
+    assert sums.nudges == pytest.approx(shown, abs=1e-4)
+    assert sums.cost == pytest.approx((p[:, 2] * (0.1 / 20.0 + 0.2 * q)).sum(), abs=1e-4)  # a tip costs nothing
+    steep = q * (1.0 - q)
+    assert sums.effect[2] == pytest.approx(((p[:, 2] * 0.8 * steep)[:, None] * made.x).sum(axis=0), abs=1e-4)
+    assert sums.effect[0].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_the_sums_are_the_same_in_any_order_and_any_batches() -> None:
+    made, arms = exposed(300, 2), STAGE.arm_economics
+    whole, order = ExposureSums.none(K, D).plus(arms, made), np.random.default_rng(3).permutation(300)
+    parts = ExposureSums.none(K, D)
+    for rows in np.array_split(order, 7):
+        parts = parts.plus(arms, Exposures._make(column[rows] for column in made))
+    assert parts[:4] == whole[:4]
+    assert parts.effect.tobytes() == whole.effect.tobytes()
+
+
+def taught(effect: float, n: int, seed: int) -> tuple[Belief, Exposures]:
+    """What n answered decisions taught, in which every nudge moved the reward by so many logits; and their exposures,
+    over three days.
+    """
+    rng, made = np.random.default_rng(seed), exposed(n, seed)
+    arm: NDArray[np.intp] = np.array([rng.choice(K, p=q / q.sum()) for q in made.propensity])
+    reward = (rng.random(n) < special.expit(-1.4 + effect * (arm > 0))).astype(float)
+    belief, design = empty(6, D), POLICY.design(made.x, arm, made.propensity)
+    for rows in np.array_split(np.arange(n), 5):
+        tau, nu = POLICY.sites(belief, STAGE.arm_economics, design[rows], arm[rows], reward[rows])
+        belief = add(belief, POLICY.sums(K, design[rows], arm[rows], tau, nu, reward[rows]))
+    return belief, made
+
+
+def share(effect: float, n: int, seed: int, stage: Stage = STAGE) -> float:
+    belief, made = taught(effect, n, seed)
+    log = ExposureLog(stage, stage.arms, D)
+    log.put(made)
+    live = engine.prepare(Snapshot("shop", "cart", stage, n, belief))
+    account = log.accounted(live, round(3 * DAY)).snapshot.loss_account
+    assert account is not None
+    return account.share
+
+
+def test_it_opens_where_nudges_pay_and_closes_where_they_harm() -> None:
+    """3,000 decisions of three days. Seeds are fixed; each of these effects is 5 standard errors or more."""
+    assert share(0.6, 3000, 4) == 1.0
+    assert share(-0.6, 3000, 5) == 0.0
+
+
+def test_a_larger_declared_loss_opens_it_further_and_none_bounds_nothing() -> None:
+    small, large = (share(0.0, 600, 6, msgspec.structs.replace(STAGE, loss=loss)) for loss in ("1%", "20%"))
+    assert 0.0 <= small < large
+    live = engine.prepare(Snapshot.untrained(parse(TEXT.replace("policy = {", 'loss = "none"\npolicy = {')), "cart"))
+    assert ExposureLog(live.snapshot.stage_spec, STAGE.arms, D).accounted(live, DAY) is live
+    assert closed(live) is live
+
+
+def test_before_a_day_has_passed_a_twentieth_is_decided() -> None:
+    live = engine.prepare(Snapshot.untrained(parse(TEXT), "cart"))
+    log = ExposureLog(STAGE, STAGE.arms, D)
+    for made in (None, exposed(500, 7, days=0.5)):
+        if made is not None:
+            log.put(made)
+        account = log.accounted(live, round(0.5 * DAY)).snapshot.loss_account
+        assert account is not None
+        assert account.share == FIRST
+
+
+def test_the_share_is_what_reaches_the_propensities() -> None:
+    """At a share s the policy's own propensities times s, the rest to no nudge; at 0 nobody is shown anything."""
+    live = engine.prepare(Snapshot.untrained(parse(TEXT), "cart"))
+    x: Array = np.array([1.0, 0.5, 0.0])
+    everything, free = np.ones(K, dtype=bool), engine.choose(live, np.array([1.0, 0.5, 0.0]), np.ones(K, dtype=bool))
+    none = engine.choose(closed(live), x, everything).propensity
+    assert none.tolist() == [1.0, 0.0, 0.0]
+    first = ExposureLog(STAGE, STAGE.arms, D).accounted(live, 0)
+    np.testing.assert_allclose(
+        engine.choose(first, x, everything).propensity[1:], FIRST * free.propensity[1:], atol=2.0**-23
+    )
