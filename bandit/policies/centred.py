@@ -64,6 +64,9 @@ class EffectScales(NamedTuple):
     own: PriorScales
 
 
+_SCEPTIC = EffectScales(PriorScales(0.25, 0.20), PriorScales(0.05, 0.07), PriorScales(0.10, 0.10))
+
+
 class CentredLayout(NamedTuple):
     """Layout of the P coefficients at one scale: blocks are the baseline, what all nudges share, one for each type, one
     for each nudge.
@@ -252,7 +255,9 @@ def _phi(layout: CentredLayout, design: Array) -> Array:
 
 
 def layout(policy: Centred, arms: ArmEconomics, belief: Belief, *, sceptical: bool = False) -> CentredLayout:
-    """Layout of a stage's coefficients at κ = 1, around the mean context of the belief."""
+    """Layout of a stage's coefficients at κ = 1, around the mean context of the belief. A sceptical one expects of every
+    effect nothing, and leaves what all nudges share more open: ±0.25 logits.
+    """
     kinds, d, q = arms.kinds[1:], belief.shift.shape[1], policy.prior_mean
     types, k = tuple(dict.fromkeys(kinds)), len(arms.names)
     effect = np.zeros((k, 2 + len(types) + k - 1), dtype=bool)
@@ -261,7 +266,7 @@ def layout(policy: Centred, arms: ArmEconomics, belief: Belief, *, sceptical: bo
         effect[a, 2 + types.index(kind)] = effect[a, 1 + len(types) + a] = True
     cost = arms.cost if arms.price is None else arms.cost - arms.price
     even = (1.0 - arms.gain) / (1.0 - q) + cost / (q * (1.0 - q))
-    sds = policy.effects
+    sds = _SCEPTIC if sceptical else policy.effects
     blocks = [sds.common] + [sds.type] * len(types) + [sds.own] * (k - 1)
     heads = [s.intercept for s in blocks]
     start = np.zeros(len(blocks))

@@ -94,9 +94,9 @@ def share(effect: float, n: int, seed: int, stage: Stage = STAGE) -> float:
 
 
 def test_it_opens_where_nudges_pay_and_closes_where_they_harm() -> None:
-    """3,000 decisions of three days. Seeds are fixed; each of these effects is 5 standard errors or more."""
-    assert share(0.6, 3000, 4) == 1.0
-    assert share(-0.6, 3000, 5) == 0.0
+    """9,000 decisions of three days. The seeds are fixed; each of these effects is 10 standard errors or more."""
+    assert share(0.7, 9000, 4) == 1.0
+    assert share(-0.7, 9000, 5) == 0.0
 
 
 def test_a_larger_declared_loss_opens_it_further_and_none_bounds_nothing() -> None:
