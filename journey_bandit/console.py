@@ -80,7 +80,9 @@ def replay_hillstrom(
 
 
 def currency_of(app: str) -> str:
-    """Currency code of a shipped catalogue, for labels of money. Raises NotFound for any other app."""
+    """Currency code of the shipped catalogue of `app`, e.g. EUR, for labels of money. Raises NotFound if no catalogue
+    of that name is shipped.
+    """
     from bandit.catalogue.loading import parse, read_shipped
 
     return parse(read_shipped(app)).currency
@@ -96,7 +98,9 @@ def show(report: "Report") -> None:
 
 
 def show_table(table: "ReportTable") -> None:
-    """Print one table of a report to standard output, columns aligned."""
+    """Print one table of a report to standard output: its title, a line for each row with the cells aligned on the
+    right, and its note.
+    """
     shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
     shown.caption_justify = "left"
     shown.add_column("")
