@@ -40,8 +40,8 @@ class RunQueue:
         return len(self._files())
 
     def put(self, waiting: QueuedRun, snapshot: Snapshot) -> None:
-        """Put one run with its snapshot in the queue, by its time, as a file that is there whole or not at all. Beyond 48
-        runs, some old ones are given up and counted in `dropped`.
+        """Put one run with its snapshot in the queue, by its time, as a file that is there whole or not at all. Beyond
+        48 runs, some old ones are given up and counted in `dropped`.
         """
         file = self._folder / f"{waiting.at:020d}-{waiting.stage}.run"
         buffer = io.BytesIO()
