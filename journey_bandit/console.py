@@ -81,7 +81,9 @@ def replay_hillstrom(
 
 
 def currency_of(app: str) -> str:
-    """Currency code of a shipped catalogue, for labels of money. Raises NotFound for any other app."""
+    """Currency code of the shipped catalogue of `app`, e.g. EUR, for labels of money. Raises NotFound if no catalogue
+    of that name is shipped.
+    """
     from bandit.catalogue.loading import parse, read_shipped
 
     return parse(read_shipped(app)).currency

@@ -41,7 +41,9 @@ class LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Names of all commands, sorted; nothing is imported for them."""
+        """Names of all commands, sorted, those of extras that are not installed among them; no command's module is
+        imported for the list.
+        """
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002

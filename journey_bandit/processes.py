@@ -1,4 +1,6 @@
-"""Processes: servers that a command starts for itself, and always stops."""
+"""Processes: servers that a command starts for itself as children, waits for until they answer over HTTP, and always
+stops at its end.
+"""
 
 import contextlib
 import subprocess
@@ -40,7 +42,9 @@ def wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 @contextlib.contextmanager
 def stopping(server: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Context manager that stops the server at the end of its block, whatever happens in it."""
+    """Context manager that stops the server at the end of its block, whatever happens in it: terminated, and killed if
+    it is still there after 15 seconds.
+    """
     try:
         yield server
     finally:

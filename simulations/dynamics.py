@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bandit.arrays import Array, Mask
-from simulations.population import Kinds, VisitSituation
 from simulations.scenario import FurtherStage, Scenario
+from simulations.visits import Kinds, VisitSituation
 
 Rows = NDArray[np.intp]
 

@@ -19,47 +19,20 @@ Shapes: n people, Z personas, k arms, f declared features, d columns of x. Money
 """
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
-from bandit import features
 from bandit.arrays import Array
-from bandit.belief import X_GRID
-from bandit.catalogue.model import Feature, Stage
+from bandit.catalogue.model import Stage
 from bandit.catalogue.net_value import arm_worth
-from simulations.scenario import EffectDrift, FurtherStage, Scenario, check
-
-Kinds = NDArray[np.intp]  # (n,) persona of each person
-
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
-_EDGE, _CELLS = 24.0, 1 << 17  # of the table of E_u σ: linear between points is within 2e-9 of the quadrature
-_DWELL_SD = 0.6
-_DAY = 86400.0
-
-
-class VisitSituation(NamedTuple):
-    """The situation that n visits find. `day`: days since launch; the rest (n,): `fatigue` F, `trained` T of harvesters
-    in [0, 1], `pulled` logits that were brought forward.
-    """
-
-    day: float
-    fatigue: Array
-    trained: Array
-    pulled: Array
-
-    @staticmethod
-    def first(n: int) -> "VisitSituation":
-        """The situation of n people who were never here, on the first day: everything is 0."""
-        return VisitSituation(0.0, np.zeros(n), np.zeros(n), np.zeros(n))
-
-    def at(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "VisitSituation":
-        """The situation of some of the people, by numbers, a mask (n,) or a slice."""
-        return VisitSituation(self.day, self.fatigue[rows], self.trained[rows], self.pulled[rows])
+from simulations import feature_values
+from simulations.effect_drift import drift_paths
+from simulations.feature_law import FeatureLaw
+from simulations.quadrature import averaging
+from simulations.scenario import FurtherStage, Scenario, check
+from simulations.visits import Kinds, VisitSituation
 
 
 class Population:
@@ -89,8 +62,8 @@ class Population:
         self.intents = np.array([p.intent for p in personas])  # (Z,)
         self.coupon = np.array([a in scenario.coupons.arms if rich else False for a in stage.arms])  # (k,)
         self.amount = leg.amount if leg else 1.0
-        self._law = _FeatureLaw(scenario, stage, leg if not rich else None)
-        self.average = _averaging(scenario.user_sd)
+        self._law = FeatureLaw(scenario, stage, leg if not rich else None)
+        self.average = averaging(scenario.user_sd)
         base = scenario.base if rich or leg is None or leg.base is None else leg.base
         self.level = self._level(base)
         effects = [p.effects for p in personas] if rich else _by_persona(leg, len(personas))
@@ -99,7 +72,7 @@ class Population:
         rows = [[0.0] * len(stage.features)]
         rows += [[slopes.get(n, {}).get(f, 0.0) for f in stage.features] for n in stage.nudges]
         self._slopes = np.array(rows)  # (k, f)
-        self._shift, self._slope = _encoding(stage.features)
+        self._shift, self._slope = feature_values.shift_and_slope(stage.features)
         shape = {a: scenario.delay_shape.get(a, 1.0) if rich else 1.0 for a in stage.arms}
         self._shape = np.array([shape[a] for a in stage.arms])
         mean = [scenario.delay_hours[a] if rich or leg is None else leg.delay_hours for a in stage.arms]
@@ -137,21 +110,11 @@ class Population:
         """The encoded context x (n, d) of positions (n, f): bit for bit what `features.encode` makes of the same
         features, in one step.
         """
-        columns = [np.ones((len(position), 1))]
-        for j, feature in enumerate(self.stage.features.values()):
-            at = position[:, j : j + 1]
-            if feature.type == "category":
-                columns.append((at == np.arange(len(feature.values))).astype(np.float64))
-            else:
-                columns.append(2.0 * at - 1.0 if feature.type == "number" else at)
-        columns.append(np.zeros((len(position), len(self.stage.features))))
-        return np.asarray(np.rint(np.concatenate(columns, axis=1) * X_GRID) / X_GRID)
+        return feature_values.encoded(self.stage.features, position)
 
     def contexts(self, position: Array) -> list[dict[str, Any]]:
         """The n contexts that the app would send for positions (n, f): {feature: value}, in the feature's own units."""
-        columns = [_feature_values(f, position[:, j]) for j, f in enumerate(self.stage.features.values())]
-        names = tuple(self.stage.features)
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return feature_values.contexts(self.stage.features, position)
 
     def score(self, z: int | Kinds, position: Array, situation: VisitSituation) -> Array:
         """The logits of a reward (n, k), without the user effect, for n people of persona `z` (a number for all or
@@ -225,163 +188,5 @@ class Population:
         return np.asarray(optimize.brentq(excess, -20.0, 20.0) + self.intents)
 
 
-class _FeatureLaw:
-    """Law of the features given the persona: draws them from noise, and computes their likelihood."""
-
-    def __init__(self, scenario: Scenario, stage: Stage, leg: FurtherStage | None):
-        signals = scenario.hesitation if leg is None else {}
-        kinds = {name: f.type for name, f in stage.features.items()}
-        self._columns = list(kinds)
-        special_ = set(signals.values())
-        self._numbers = [j for j, n in enumerate(kinds) if kinds[n] == "number" and n not in special_]
-        self._booleans = [j for j, n in enumerate(kinds) if kinds[n] == "boolean"]
-        self._categories = [j for j, n in enumerate(kinds) if kinds[n] == "category"]
-        self._dwell = self._columns.index(signals["dwell"]) if "dwell" in signals else None
-        self._tracks = self._columns.index(signals["back_tracks"]) if "back_tracks" in signals else None
-        given = [_declared_features(scenario, leg, z) for z in range(len(scenario.personas))]
-        self._median = special.logit(_table(given, self._columns, self._numbers))  # (Z, numbers)
-        self._true = _table(given, self._columns, self._booleans)  # (Z, booleans)
-        values = list(stage.features.values())
-        self._share = {j: np.array([_category_shares(g.get(self._columns[j], {}), values[j]) for g in given])
-                       for j in self._categories}  # fmt: skip
-        intents = np.array([p.intent for p in scenario.personas.values()])
-        self._dwells = 0.3 - 0.35 * intents
-        self._spread, self._shared = scenario.spread, scenario.correlation
-        if self._tracks is not None:
-            self._count, self._count_at = _count_law(np.exp(0.4 - 0.45 * intents), values[self._tracks])
-        m = len(self._numbers)
-        covariance = self._spread**2 * ((1.0 - self._shared) * np.eye(m) + self._shared)
-        self._precision = np.linalg.inv(covariance) if m else np.zeros((0, 0))
-
-    def draw(self, persona: Kinds, normal: Array, uniform: Array) -> Array:
-        """Each feature has its own columns of the noise, so that stages can share one matrix of it."""
-        position = np.empty((len(persona), len(self._columns)))
-        own, common = math.sqrt(1.0 - self._shared), math.sqrt(self._shared)
-        noise = own * normal[:, [2 + j for j in self._numbers]] + common * normal[:, :1]
-        position[:, self._numbers] = special.expit(self._median[persona] + self._spread * noise)
-        position[:, self._booleans] = uniform[:, self._booleans] < self._true[persona]
-        for j in self._categories:
-            edges = np.cumsum(self._share[j], axis=1)[persona, :-1]
-            position[:, j] = (uniform[:, j : j + 1] > edges).sum(axis=1)
-        if self._dwell is not None:
-            position[:, self._dwell] = special.expit(self._dwells[persona] + _DWELL_SD * normal[:, 1])
-        if self._tracks is not None:
-            below = np.cumsum(self._count, axis=1)[persona, :-1]
-            position[:, self._tracks] = self._count_at[(uniform[:, self._tracks, None] > below).sum(axis=1)]
-        return position
-
-    def loglik(self, position: Array) -> Array:
-        """log density of y given each persona, (n, Z), up to what all personas share."""
-        y = special.logit(position[:, self._numbers])
-        pull = self._median @ self._precision
-        logs = y @ pull.T - 0.5 * np.einsum("zm,zm->z", pull, self._median)
-        odds, never = special.logit(self._true), np.log1p(-self._true).sum(axis=1)
-        logs = logs + position[:, self._booleans] @ odds.T + never
-        for j in self._categories:
-            logs += np.log(self._share[j])[:, position[:, j].astype(np.intp)].T
-        if self._dwell is not None:
-            seen = special.logit(position[:, self._dwell])[:, None]
-            logs += (seen * self._dwells - 0.5 * self._dwells**2) / _DWELL_SD**2
-        if self._tracks is not None:
-            count = np.searchsorted(self._count_at, position[:, self._tracks] - 1e-9)
-            logs += np.log(self._count)[:, count].T
-        return np.asarray(logs)
-
-
-def drift_paths(drift: EffectDrift, k: int, days: int) -> Array:
-    """Drift paths: where each arm's effect is on days 0 … `days`, (days + 1, k) logits; no nudge stays at 0. A function
-    of the drift's own `number`, so that it is the same world for every seed of a run.
-    """
-    noise = np.random.default_rng([drift.number, 7]).normal(0.0, drift.sd, (days + 1, k))
-    path = np.zeros((days + 1, k))
-    if drift.kind == "redraw":
-        path[int(drift.day) :] = noise[0]
-    elif drift.kind == "ou":
-        keep = 0.5 ** (1.0 / drift.half_life_days)
-        for day in range(days + 1):
-            path[day] = keep * path[day - 1] + math.sqrt(1.0 - keep**2) * noise[day] if day else 0.0
-    path[:, 0] = 0.0
-    return path
-
-
-def quadrature(s: Array, sd: float) -> Array:
-    """E σ(s + sd·u), u ~ N(0, 1), by 21-point Gauss–Hermite; the shape of `s`, which are logits."""
-    weights = _WEIGHTS / _WEIGHTS.sum()
-    return np.asarray(sum(w * special.expit(s + sd * node) for w, node in zip(weights, _NODES, strict=True)))
-
-
-def _averaging(sd: float) -> Callable[[Array], Array]:
-    """The quadrature as a function: σ itself where sd is 0, else a table, linear between its points."""
-    if sd == 0.0:
-        return lambda s: np.asarray(special.expit(s))
-    step, (table, rise) = 2.0 * _EDGE / _CELLS, _quadrature_table(sd)
-
-    def average(s: Array) -> Array:
-        place = np.clip((s + _EDGE) / step, 0.0, _CELLS - 1e-6)
-        cell = place.astype(np.intp)
-        return np.asarray(table[cell] + (place - cell) * rise[cell])
-
-    return average
-
-
-@lru_cache(maxsize=64)
-def _quadrature_table(sd: float) -> tuple[Array, Array]:
-    """The quadrature at every point of the table, and the rise from each point to the next."""
-    table = quadrature(np.linspace(-_EDGE, _EDGE, _CELLS + 1), sd)
-    return table, np.diff(table)
-
-
 def _by_persona(leg: FurtherStage | None, personas: int) -> list[dict[str, float]]:
     return [{name: values[z] for name, values in leg.effects.items()} if leg else {} for z in range(personas)]
-
-
-def _declared_features(scenario: Scenario, leg: FurtherStage | None, z: int) -> dict[str, Any]:
-    """What persona number z declares of each feature of the stage, {feature: parameter}."""
-    if leg is None:
-        return dict(list(scenario.personas.values())[z].features)
-    return {name: values[z] for name, values in leg.features.items()}
-
-
-def _table(given: list[dict[str, Any]], columns: list[str], at: list[int]) -> Array:
-    values = [[float(g.get(columns[j], 0.5)) for j in at] for g in given]
-    return np.clip(np.array(values, dtype=np.float64).reshape(len(given), len(at)), 1e-6, 1.0 - 1e-6)
-
-
-def _category_shares(share: Any, feature: Feature) -> list[float]:
-    """P(value) in declared order; what a persona leaves out is shared equally among the values it does not name."""
-    named = dict(share)
-    rest = (1.0 - sum(named.values())) / max(1, len(feature.values) - len(named))
-    return [max(float(named.get(v, rest)), 1e-12) for v in feature.values]
-
-
-def _count_law(mean: Array, feature: Feature) -> tuple[Array, Array]:
-    """P(count | z) (Z, counts), what is beyond the declared range at its end; and the position of each count."""
-    span = float(feature.max or 0.0) - float(feature.min or 0.0)
-    count = np.arange(min(int(span), 40) + 1)
-    p: Array = np.asarray(stats.poisson.pmf(count, mean[:, None]), dtype=np.float64)
-    p[:, -1] += np.maximum(1.0 - p.sum(axis=1), 0.0)
-    return p, np.log1p(count) / math.log1p(span) if feature.scale == "log" else count / span
-
-
-def _encoding(declared: dict[str, Feature]) -> tuple[Array, Array]:
-    """(shift, slope) that make an encoded number of a position: 2p − 1, a boolean as it is, a category nothing."""
-    number = np.array([f.type == "number" for f in declared.values()])
-    numeric = np.array([f.type != "category" for f in declared.values()])
-    return number.astype(np.float64), np.where(number, 2.0, 1.0) * numeric
-
-
-def _feature_values(feature: Feature, position: Array) -> list[Any]:
-    """What the app would send for these positions."""
-    if feature.type == "category":
-        return [feature.values[int(v)] for v in position]
-    if feature.type == "boolean":
-        return [bool(v) for v in position]
-    low, high = float(feature.min or 0.0), float(feature.max or 0.0)
-    if feature.scale == "log":
-        return list(low + np.expm1(position * math.log1p(high - low)))
-    return list(low + position * (high - low))
-
-
-def columns(stage: Stage) -> int:
-    """d, the number of columns of x at a stage, the constant included."""
-    return len(features.schema(stage.features).columns)

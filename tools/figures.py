@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("bandit", "api", "experiments", "simulations", "cli", "journey_bandit")
+PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
 ONE_PER_KIND = {"bandit/policies", "api/routes"}
 INHERITED = ("api/stores/memory", "api/stores/sqlite")  # their protocols say what their methods do
 SHAPES = ("DecisionRequest", "DecisionQuery", "Decision", "PendingDecision", "RecordedDecision", "DecisionReply")

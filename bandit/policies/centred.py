@@ -255,8 +255,8 @@ def _phi(layout: CentredLayout, design: Array) -> Array:
 
 
 def layout(policy: Centred, arms: ArmEconomics, belief: Belief, *, sceptical: bool = False) -> CentredLayout:
-    """Layout of a stage's coefficients at κ = 1, around the mean context of the belief. A sceptical one expects of every
-    effect nothing, and leaves what all nudges share more open: ±0.25 logits.
+    """Layout of a stage's coefficients at κ = 1, around the mean context of the belief. A sceptical one expects nothing
+    of any effect, and leaves what all nudges share more open: ±0.25 logits.
     """
     kinds, d, q = arms.kinds[1:], belief.shift.shape[1], policy.prior_mean
     types, k = tuple(dict.fromkeys(kinds)), len(arms.names)

@@ -40,7 +40,8 @@ from simulations.offline import parallel, parquet_log, runner, study
 from simulations.offline.log_files import path
 from simulations.offline.policy_specs import policy_spec
 from simulations.offline.runner import SimulationCell
-from simulations.population import Population, VisitSituation
+from simulations.population import Population
+from simulations.visits import VisitSituation
 
 _REPEATS = 3
 

@@ -59,7 +59,9 @@ class ReviewHistory:
         return done.returncode == 0
 
     def env(self) -> dict[str, str]:
-        """Environment variables of the commands: where the ledger and MLflow are."""
+        """Environment variables of the commands: those of this process, where the ledger and MLflow are, and USER, the
+        person whom approvals name.
+        """
         import os
 
         more = {"JOURNEY_BANDIT_MLFLOW": self.mlflow, "JOURNEY_BANDIT_STORE": self.store, "USER": "ana"}

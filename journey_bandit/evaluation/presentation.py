@@ -56,13 +56,17 @@ def display(
 
 
 def leave(found: list[Evaluation], ask: EvaluationConfig) -> None:
-    """Leave with exit status 3 if an evaluation was refused and the refusal was not overruled; else return."""
+    """Leave the process with exit status 3 if one of the evaluations was refused and `ask.force` does not overrule it;
+    otherwise return. Nothing is printed: `display` has shown the reasons.
+    """
     if any(evaluation.refused for evaluation in found) and not ask.force:
         sys.exit(REFUSED)
 
 
 def write(body: dict[str, Any]) -> None:
-    """Print one JSON object to standard output."""
+    """Print one JSON object on one line of standard output, for programs. `body`: plain values, records and anything
+    else that msgspec encodes.
+    """
     click.echo(msgspec.json.encode(body).decode())
 
 

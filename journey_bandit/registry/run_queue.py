@@ -40,7 +40,9 @@ class RunQueue:
         return len(self._files())
 
     def put(self, waiting: QueuedRun, snapshot: Snapshot) -> None:
-        """Keep one run with its snapshot; the file is there whole or not at all."""
+        """Put one run with its snapshot in the queue, by its time, as a file that is there whole or not at all. Beyond
+        48 runs, some old ones are given up and counted in `dropped`.
+        """
         file = self._folder / f"{waiting.at:020d}-{waiting.stage}.run"
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
@@ -87,7 +89,9 @@ class RunQueue:
 
     @property
     def dropped(self) -> int:
-        """Number of runs that were given up because the queue was full."""
+        """Number of runs that were never logged, over the life of the folder: given up because the queue was full, or
+        set aside because their file could not be read.
+        """
         file = self._folder / "dropped"
         return int(file.read_text()) if file.exists() else 0
 

@@ -37,7 +37,9 @@ class ShadowComparison(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics for the MLflow run, by name."""
+        """Metrics for the MLflow run by name, to four digits: number of decisions, agreement and moved probability in
+        per cent, and value and lift where the log can tell them.
+        """
         net, lift = self.evidence.net, self.evidence.net.contrasts.get(self.evidence.champion)
         first = next(iter(net.estimates.values()), None)
         found = {"shadow_n": float(self.n), "shadow_match": 100.0 * self.match, "shadow_moved": 100.0 * self.moved}
@@ -51,7 +53,9 @@ class ShadowComparison(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Sentence that sums the comparison up for a terminal: agreement, and value with its interval."""
+        """Sentence that sums the comparison up for a terminal: number of decisions, agreement and moved probability in
+        per cent, and the verdict with its reasons.
+        """
         verdict = self.evidence.judged.verdict
         return (
             f"version {self.version} on {self.n:,} decisions it was not shown in: draws the same nudge in "

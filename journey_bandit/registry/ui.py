@@ -1,4 +1,6 @@
-"""Command `journey-bandit ui`: MLflow's own pages on the runs that were logged."""
+"""Command `journey-bandit ui`: a local MLflow server on the runs that were logged to a folder, with links that open on
+what matters.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -59,7 +59,9 @@ def _becomes(found: Catalogue, store: str, salt: str | None) -> int:
 @click.argument("app", type=click.Choice(shipped()))
 @click.option("--toml", is_flag=True, help="The file itself, to start your own from.")
 def show(app: str, toml: bool) -> None:
-    """Show a shipped catalogue: stages, features, nudges, rewards."""
+    """Show a shipped catalogue: each stage with its reward, policy, features and their ranges, and nudges with what
+    they cost. With --toml: the file itself.
+    """
     text = read_shipped(app)
     click.echo(text if toml else "\n".join(_lines(parse(text, app))))
 

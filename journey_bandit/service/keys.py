@@ -43,7 +43,9 @@ def new(name: str, scopes: tuple[str, ...], file: Path, loop: str, expires: str 
 @keys.command("list")
 @_FILE
 def list_(file: Path) -> None:
-    """Names, scopes and times of the keys in the file; never a secret, nor its digest."""
+    """Show the keys in the file: names, scopes, when they were made and when they end (UTC); never a secret, nor its
+    digest.
+    """
     found, now = read(file), time_of(clocks.wall())
     width = max([4, *map(len, found)])
     for line in [_row("name", "scopes", "created", "expires", "", width)] * bool(found):
@@ -57,7 +59,9 @@ def list_(file: Path) -> None:
 @click.argument("name")
 @_FILE
 def revoke(name: str, file: Path) -> None:
-    """Take a key out of the file, with every secret it had."""
+    """Take a key out of the file, with every secret it had. A running service refuses it after SIGHUP or a restart, not
+    before.
+    """
     key_file.revoke(file, name)
     click.echo(f"{name} is out of {file}; {_APPLY}", err=True)
 

@@ -1,4 +1,6 @@
-"""Command `journey-bandit serve`: one service for one app."""
+"""Command `journey-bandit serve`: the service of one app, in this process until SIGTERM. Settings come from options or
+from environment variables.
+"""
 
 import logging
 from typing import Any

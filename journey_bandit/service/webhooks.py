@@ -32,7 +32,9 @@ def new(name: str, url: str, events: tuple[str, ...], file: Path) -> None:
 @webhooks.command()
 @click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
 def dead(store: str) -> None:
-    """Messages that were given up. POST /v1/webhooks/dead-letters/retry tries them again."""
+    """Show the messages that were given up, oldest first: endpoint, time (UTC), number of attempts, event and last
+    error. POST /v1/webhooks/dead-letters/retry tries them again.
+    """
     opened = open_store(store, read_only=True)
     letters = sorted(opened.webhook_deliveries(dead=True), key=lambda one: one.at)
     opened.close()

@@ -73,7 +73,9 @@ def sweep(plan: SimulationPlan) -> SensitivitySweep:
 
 
 def table(found: SensitivitySweep, currency: str) -> "ReportTable":
-    """Tornado of a sweep as a table of a report, money in `currency`."""
+    """Tornado of a sweep as a table of a report: a line for each knob, the longest bar first, with the lead at both
+    ends in `currency` a user and whether the choice changes.
+    """
     from experiments.reports.report import ReportRow, ReportTable
 
     rows = [

@@ -47,7 +47,9 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
     def cells(self) -> list[SimulationCell]:
-        """Cells of the plan: every policy and no nudge with every seed."""
+        """Cells of the plan, one for each policy and seed. The policy that never nudges is always among them, as the
+        baseline; no policy is there twice.
+        """
         wanted = dict.fromkeys((*self.policies, BASELINE))
         return study.cells(self.scenario, wanted, self.seeds, users=self.users, days=self.days, journey=self.journey)
 
@@ -69,7 +71,9 @@ def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutc
 
 
 def events(plan: SimulationPlan, file: Path) -> None:
-    """Run the first policy with the first seed, and write what its people do to `file` as events."""
+    """Run the first policy with the first seed, behind a progress bar, and write to `file` what its people do, as
+    events of the Segment e-commerce specification.
+    """
     cell = plan.cells()[0]
     feed = SegmentFeed(parse(read_shipped(plan.scenario.app)), plan.scenario, f"{plan.scenario.app}-{cell.seed}")
     sink = EventFile(feed, file)
@@ -81,7 +85,9 @@ def events(plan: SimulationPlan, file: Path) -> None:
 
 
 def stages(done: Sequence[CellOutcome]) -> tuple[str, ...]:
-    """Names of the stages that were played in these outcomes."""
+    """Names of the stages that were played, in the order of the catalogue, taken from the first of the outcomes: all
+    cells of a plan play the same. `done` must not be empty.
+    """
     return tuple(done[0].stages)
 
 
@@ -123,7 +129,9 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
 
 
 def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
-    """Subject of the comparison at this stage: app, seeds, users, days, command."""
+    """Subject of the comparison at this stage, for the head of its report: app, currency, seeds, users, days, and the
+    command that runs it again.
+    """
     from experiments.reports.simulation_report import ComparisonSubject
 
     app = plan.scenario.app

@@ -44,7 +44,9 @@ def _of_link(link: Literal["identity", "logit"]) -> Callable[[_Test], _Test]:
 
 
 class ContractWorld(NamedTuple):
-    """Rewarded rows, a context and what may be shown; as frozen as numpy allows."""
+    """World to test a policy on: n rewarded rows of k arms and d features, and one further context with what may be
+    shown in it. The arrays are read-only.
+    """
 
     x: Array  # (n, d)
     arm: NDArray[np.intp]  # (n,)
@@ -56,12 +58,16 @@ class ContractWorld(NamedTuple):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Names of the k arms."""
+        """Names of the k arms, in the order of every (k,) array of the world; the first, a0, is the arm that shows
+        nothing.
+        """
         return self.facts.names
 
 
 def facts(gain: Array, cost: Array) -> ArmEconomics:
-    """k arms, the first shows nothing, the others are of two types in turn."""
+    """Economics of k arms a0, a1, …: the first shows nothing, the others are of the types odd and even in turn. `gain`
+    and `cost`: (k,), in units of the reward range.
+    """
     k = len(gain)
     return ArmEconomics(
         tuple(f"a{i}" for i in range(k)), ("none", *("odd" if i % 2 else "even" for i in range(1, k))), gain, cost
@@ -69,13 +75,17 @@ def facts(gain: Array, cost: Array) -> ArmEconomics:
 
 
 def turn(arms: ArmEconomics, order: NDArray[np.intp]) -> ArmEconomics:
-    """The arms in another order (k,)."""
+    """Economics of the same k arms in another order: place i of the result is arm `order[i]`. `order` is a permutation,
+    (k,) ints.
+    """
     names, kinds = (tuple(part[i] for i in order) for part in (arms.names, arms.kinds))
     return ArmEconomics(names, kinds, arms.gain[order], arms.cost[order])
 
 
 def plain(k: int) -> ArmEconomics:
-    """k arms that cost nothing."""
+    """Economics of k arms that are worth 1 for each reward and cost nothing, so that utility is the expected reward
+    itself.
+    """
     return facts(np.ones(k), np.zeros(k))
 
 
@@ -108,7 +118,9 @@ def design(policy: Policy, w: ContractWorld) -> Array:
 
 
 def learned(policy: Policy, w: ContractWorld, rows: Any = slice(None)) -> Belief:
-    """Belief of some rows, read-only."""
+    """Belief that a policy forms of the world's `rows` (an index or a slice; all by default) in one step from no data.
+    Its arrays are read-only, so a policy that writes to a belief fails.
+    """
     x, k = design(policy, w)[rows], len(w.arms)
     tau, nu = policy.sites(untaught(policy, w), w.facts, x, w.arm[rows], w.reward[rows])
     belief = policy.sums(k, x, w.arm[rows], tau, nu, w.reward[rows])
@@ -118,12 +130,14 @@ def learned(policy: Policy, w: ContractWorld, rows: Any = slice(None)) -> Belief
 
 
 def posterior(policy: Policy, w: ContractWorld) -> Posterior:
-    """Posterior after all rows of the world."""
+    """Posterior of a policy after all n rows of the world, learned in one step: what its propensities are asked of."""
     return policy.posterior(learned(policy, w), w.facts)
 
 
 def questions(w: ContractWorld, n: int, seed: int) -> tuple[Array, Mask]:
-    """n contexts of the world's kind, and what may be shown in each."""
+    """Contexts x (n, d) on the 2⁻¹² grid, and the mask (n, k) of what may be shown in each, at least one arm; both
+    read-only, and the same for the same `seed`.
+    """
     rng, k = np.random.default_rng(seed), len(w.arms)
     x = np.rint(rng.uniform(-1, 1, (n, len(w.context))) * 4096) / 4096
     x[:, 0] = 1.0
@@ -148,7 +162,10 @@ class _OfPolicies:
 
 
 class PolicyContract(_OfPolicies):
-    """What every policy promises: probabilities, purity, batches, order of learning, bytes."""
+    """Contract of every policy, to subclass with `policies` set: probabilities sum to one and are 0 where ineligible,
+    arguments stay as they are, batch-mates and names of arms change nothing, learning in batches is learning in one,
+    and JSON bytes come back equal.
+    """
 
     def first_arm_is_special(self, policy: Policy) -> bool:  # noqa: ARG002
         """Whether "no nudge" is more than the name of the first arm, so that relabelling leaves it first."""
@@ -169,7 +186,9 @@ class PolicyContract(_OfPolicies):
         return False
 
     def declared(self, policy: Policy) -> Any:
-        """The type that its bytes are decoded as."""
+        """Type that the JSON bytes of `policy` are decoded as, by default its own class. Override it for a policy that
+        is one of a tagged union.
+        """
         return type(policy)
 
     @_checked
@@ -320,7 +339,10 @@ class PolicyContract(_OfPolicies):
 
 
 class LearnerContract(_OfPolicies):
-    """What a policy promises that learns each arm apart and draws by what it knows: costs, ties, shrinking doubt."""
+    """Contract of policies that learn each arm apart and draw by what they know, to subclass with `policies` set: a
+    dearer arm is chosen less, arms of equal worth share equally before any data, and with data the better arm wins and
+    doubt shrinks.
+    """
 
     @_checked
     @given(seed=seeds)

@@ -85,7 +85,9 @@ format = "banner"
 
 
 def decisions_of(catalogue: Catalogue) -> Decide:
-    """decide(n, stage, at=, user=, salt=, **context): the engine's decision number n before anything was learned."""
+    """Factory decide(n, stage, at=, user=, salt=, **context) for a catalogue: decision number n, made by the real
+    engine before anything was learned. `at` in µs since 1970; the context is feature by feature.
+    """
     lives = {name: engine.prepare(Snapshot.untrained(catalogue, name)) for name in catalogue.stages}
 
     def build(
@@ -107,7 +109,9 @@ def reported(
 
 
 class ContractLedger:
-    """A store with the catalogue's declarations, called as the worker calls it."""
+    """Ledger for the contract: a store in which the stages of `catalogue` are registered, called as the service's
+    worker calls it. `store` is the store itself.
+    """
 
     def __init__(self, store: Store, catalogue: Catalogue):
         self.store = store
@@ -119,7 +123,9 @@ class ContractLedger:
         return [kept.decision for kept in self.store.record(decisions, [], now, self.specs)[0]]
 
     def reported(self, *outcomes: Outcome, now: int = START) -> list[OutcomeReceipt]:
-        """Receipt of each outcome, reported at `now` (µs since 1970), in the order given."""
+        """Receipts of the outcomes, one each and in the order given, as the store answers a report at `now` (µs since
+        1970).
+        """
         return self.store.record([], outcomes, now, self.specs)[1]
 
     def due(self, now: int, limit: int = 4000, stages: Sequence[str] = STAGES) -> list[int]:
@@ -134,6 +140,8 @@ class ContractLedger:
 
     @staticmethod
     def bits(decision: Decision) -> dict[str, Any]:
-        """A copy of every field, arrays as their bytes."""
+        """Copy of every field of a decision by name, arrays as (dtype, bytes): two decisions with equal copies are
+        equal to the bit.
+        """
         fields = msgspec.structs.asdict(decision)
         return {k: (v.dtype.str, v.tobytes()) if isinstance(v, np.ndarray) else copy.copy(v) for k, v in fields.items()}

@@ -19,7 +19,9 @@ from journey_bandit.testing.store_settlements import SIGNUP, some_belief
 
 
 class StoreDerivedContract:
-    """Statistics of every schema, warm starts, declarations, the webhook queue and the release log."""
+    """Contract of what is derived or kept beside the log: statistics of every schema, warm starts, declarations, the
+    webhook queue and the release log come back as they were written.
+    """
 
     def test_the_state_of_drift_comes_back_and_names_the_epochs(self, store: Store) -> None:
         first, second = some_belief(1, 3), some_belief(1, 3, seed=2)

@@ -27,7 +27,9 @@ WORDS = [
 
 
 def ranked(made: Decision) -> Decision:
-    """The decision as if its arms had come with the request."""
+    """Decision `made` as if its arms had come with the request: three arms with names that need quoting, and random
+    features phi (3, d), d those of its x.
+    """
     phi = np.rint(np.random.default_rng(6).uniform(-1, 1, (3, len(made.x))) * 4096) / 4096
     phi[0, 0], phi[1, 1] = 1.0, -1.0
     names = ("a", 'b "quoted"', "šč/?")
@@ -35,7 +37,9 @@ def ranked(made: Decision) -> Decision:
 
 
 class StoreRecordsContract:
-    """Decisions, outcomes, duplicates, conflicts and refusals. `stores.StoreContract` has the fixtures."""
+    """Contract of the decision log: decisions and outcomes come back with every bit, the same one again is a duplicate,
+    another under its id a conflict, and what is refused leaves nothing. `stores.StoreContract` has the fixtures.
+    """
 
     # -- decisions -------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,9 @@ NAN = float("nan")
 
 
 def settlement(seq: int, stage: str = "signup", arm: str = "none", **changes: Any) -> Settlement:
-    """Settlement of decision number `seq`."""
+    """Settlement of the decision with number `seq` in the ledger: reward 1, learned, with the site (1, 1), unless
+    `changes` say otherwise for fields of `Settlement`.
+    """
     values = {"at": START, "reward": 1.0, "why": "reward", "learned": True, "tau": 1.0, "nu": 1.0, **changes}
     return Settlement(decision_seq=seq, stage=stage, arm=arm, **values)
 
@@ -30,18 +32,24 @@ SIGNUP = StatisticsKey("signup", 1)
 
 
 def update(stage: str, rows: tuple[str, ...], belief: Belief) -> StatisticsUpdate:
-    """Update of the first epoch of a stage's statistics: belief over `rows`."""
+    """Update of one stage's statistics under its schema 1: epoch 0 becomes `belief`, whose arms are named by `rows`;
+    drift and delays stay as they are.
+    """
     return StatisticsUpdate(StatisticsKey(stage, 1), rows, {0: belief})
 
 
 def some_belief(k: int, d: int, seed: int = 1) -> Belief:
-    """Belief of k arms and d features, of any numbers."""
+    """Belief of k arms and d features made of random numbers, the same for the same `seed`: for tests of storage, not a
+    state that learning could reach.
+    """
     rng = np.random.default_rng(seed)
     return Belief(rng.random(k), rng.random(k), rng.random(k), rng.normal(size=(k, d, d)), rng.normal(size=(k, d)))
 
 
 def scribble(decision: Decision) -> None:
-    """Change whatever can be changed in place."""
+    """Overwrite in place whatever of a decision can be: its writable arrays and its dictionaries. A store must have
+    kept values of its own.
+    """
     for values in (decision.x, decision.propensity, decision.mean, decision.sd):
         if values.flags.writeable:
             values[:] = 0.5
@@ -50,7 +58,9 @@ def scribble(decision: Decision) -> None:
 
 
 class StoreSettlementsContract:
-    """Maturity, settlements, beliefs, values that cannot change the store. `stores.StoreContract` has the fixtures."""
+    """Contract of settlements: when a decision matures, what settling records, which beliefs come back, and that no
+    value handed in or out can change the store. `stores.StoreContract` has the fixtures.
+    """
 
     # -- late, final, due ------------------------------------------------------------------------------------------
 

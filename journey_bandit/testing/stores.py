@@ -30,25 +30,35 @@ class StoreContract(StoreRecordsContract, StoreSettlementsContract, StoreDerived
 
     @pytest.fixture
     def catalogue(self) -> Catalogue:
-        """Four stages: binary and continuous rewards, settled by the window or by the reward."""
+        """Catalogue of four stages with binary and continuous rewards, settled when the window ends or when the reward
+        comes; one of them requires activation.
+        """
         return parse(CATALOGUE)
 
     @pytest.fixture
     def decide(self, catalogue: Catalogue) -> Decide:
-        """decide(n, stage, at=, user=, salt=, **context): the engine's decision number n."""
+        """Factory decide(n, stage, at=, user=, salt=, **context): decision number n, made by the real engine before
+        anything was learned. `at` in µs since 1970; features that are not given take their defaults.
+        """
         return decisions_of(catalogue)
 
     @pytest.fixture
     def outcome(self) -> Report:
-        """outcome(n, kind, value, at=, name=): what is reported about decision number n."""
+        """Factory outcome(n, kind, value, at=, name=): an outcome reported about decision number n. `at` in µs since
+        1970; `name` is its id, by default its kind.
+        """
         return reported
 
     @pytest.fixture
     def claimed(self, catalogue: Catalogue) -> Callable[..., ContractLedger]:
-        """claimed(store, catalogue=): a store that knows the declarations."""
+        """Factory claimed(store, other=None): a ledger over any store, also a second one that a test opens, with the
+        declarations of the catalogue `other` registered, by default the contract's own.
+        """
         return lambda store, other=None: ContractLedger(store, other or catalogue)
 
     @pytest.fixture
     def ledger(self, store: Store, claimed: Callable[..., ContractLedger]) -> ContractLedger:
-        """The store with the declarations of the catalogue."""
+        """Ledger over the store of the fixture `store`, with the declarations of the catalogue registered: what most
+        tests call instead of the store.
+        """
         return claimed(store)

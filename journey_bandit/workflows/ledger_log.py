@@ -55,7 +55,9 @@ class LedgerLog(NamedTuple):
     refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
 
     def source(self) -> Source:
-        """Source of logged rounds: its chunks, in the order of the ledger."""
+        """Source of logged rounds: a function that reads the ledger anew at each call and yields chunks of at most
+        10,000 rounds, in the order of the ledger.
+        """
         return partial(_chunks, self)
 
     def contamination(self) -> Contamination:
@@ -66,7 +68,9 @@ class LedgerLog(NamedTuple):
 
     @property
     def rewards(self) -> RewardRange:
-        """Declared range of rewards, in the reward's own units."""
+        """Declared range of rewards in the reward's own units: `low` and `high` are `min` and `max` of the stage as it
+        was last served.
+        """
         return RewardRange(self.spec.reward.min, self.spec.reward.max)
 
     @property

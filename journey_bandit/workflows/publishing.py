@@ -222,7 +222,9 @@ def _rollback(standing: "RegistryState", app: str, stage: str, when: int) -> str
 
 
 def url(ledger: str) -> str:
-    """Address of a store, from an address or from the path of its file."""
+    """Address of a store: `ledger` itself if it is one (it holds ://), otherwise sqlite:/// and the path of the file.
+    Nothing is opened.
+    """
     return ledger if "://" in ledger else f"sqlite:///{ledger}"
 
 

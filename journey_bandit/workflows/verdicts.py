@@ -19,7 +19,9 @@ from journey_bandit.workflows.ledger_log import LedgerLog
 
 
 class PolicyVerdict(NamedTuple):
-    """Verdict on a policy by name, and the name of the champion that it was compared with."""
+    """Verdict on the policy of this name by its stage's promotion rule, with the name of the champion that it was
+    compared with.
+    """
 
     policy: str
     champion: str

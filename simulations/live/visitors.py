@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array
 from bandit.catalogue.model import Stage
-from simulations.population import Population, VisitSituation
+from simulations.population import Population
 from simulations.scenario import Scenario
+from simulations.visits import VisitSituation
 
 
 class FirstVisits(NamedTuple):

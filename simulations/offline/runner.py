@@ -29,8 +29,9 @@ from simulations.offline import run_summary
 from simulations.offline.learner import LearningRows, SimulatedLearner
 from simulations.offline.policy_specs import PolicySpec, policy_spec
 from simulations.offline.run_summary import RunSummary, VisitSummary
-from simulations.population import Kinds, Population, VisitSituation
+from simulations.population import Population
 from simulations.scenario import Scenario, check_journey
+from simulations.visits import Kinds, VisitSituation
 
 EPOCH = 1_767_571_200_000_000
 """µs: a run begins on Monday, 5 January 2026, 0:00 UTC."""

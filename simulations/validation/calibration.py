@@ -35,8 +35,9 @@ from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import cells, reader
 from simulations.offline.runner import DAY, EPOCH, CellRun, SimulationCell, StepDecisions
-from simulations.population import Population, VisitSituation
+from simulations.population import Population
 from simulations.scenario import Scenario
+from simulations.visits import VisitSituation
 
 SAMPLE = 40_000  # first visits that a moment is averaged over
 TOLERANCE = 0.10  # of an export's numbers, relative

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bandit.arrays import Array
-from simulations.population import Population, VisitSituation
+from simulations.population import Population
 from simulations.scenario import Scenario
+from simulations.visits import VisitSituation
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
 _GRID = 36

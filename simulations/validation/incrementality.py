@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bandit.arrays import Array
-from simulations.population import Population, VisitSituation
+from simulations.population import Population
+from simulations.visits import VisitSituation
 
 SAMPLE = 100_000
 

@@ -22,8 +22,9 @@ from bandit.catalogue.model import Feature, Reward, Stage
 from bandit.policies import Uniform
 from bandit.tables import cells, reader
 from bandit.tables.reader import Table
-from simulations.population import Population, VisitSituation
+from simulations.population import Population
 from simulations.scenario import Persona, Scenario
+from simulations.visits import VisitSituation
 
 _COLUMNS = ("ProductRelated", "ProductRelated_Duration", "VisitorType", "Revenue")
 _EAGER, _BUYS = 0.25, 0.5  # share of the persona that buys, and how often it does: assumed

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy import integrate, special, stats
+from scipy import special, stats
 
 from bandit import features
 from bandit.arrays import Array
 from bandit.catalogue.loading import parse, read_shipped
 from simulations import scenario
-from simulations.population import Population, VisitSituation, drift_paths, quadrature
-from simulations.scenario import EffectDrift
+from simulations.population import Population
+from simulations.visits import VisitSituation
 
 APPS = scenario.names()
 MANY = 1_000_000
@@ -121,19 +121,6 @@ def test_the_posterior_is_the_ratio_of_densities(app: str) -> None:
     assert made.posterior(position) == pytest.approx(joint / joint.sum(axis=1, keepdims=True), abs=1e-6)
 
 
-@pytest.mark.parametrize("sd", [0.3, 0.5, 1.0])
-def test_the_quadrature_is_the_integral(sd: float) -> None:
-    for s in (-6.0, -1.3, 0.0, 2.2):
-        exact, _ = integrate.quad(lambda u, s=s: special.expit(s + sd * u) * stats.norm.pdf(u), -12, 12, epsabs=1e-13)
-        assert quadrature(np.array(s), sd) == pytest.approx(exact, abs=1e-8)
-
-
-def test_its_table_is_the_quadrature() -> None:
-    made = people("travel")
-    s = np.random.default_rng(6).uniform(-20, 20, 50_000)
-    assert np.abs(made.average(s) - quadrature(s, made.scenario.user_sd)).max() < 2e-9
-
-
 @pytest.mark.parametrize("app", APPS)
 def test_truth_does_not_depend_on_batch_mates(app: str) -> None:
     """obp's synthetic rewards move when other rows of a batch change; here a row alone has the same bits."""
@@ -185,18 +172,3 @@ def test_delays_have_their_mean_and_their_share_in_the_window(app: str) -> None:
     assert (np.abs(hours.mean(axis=0) - mean) < 5.9 * hours.std(axis=0) / np.sqrt(len(u))).all()
     share = (hours * 3600 <= made.stage.reward.seconds).mean(axis=0)
     assert share == pytest.approx(made.within, abs=0.007)
-
-
-def test_drift_of_no_nudge_is_none_and_a_longer_path_begins_like_a_shorter_one() -> None:
-    for drift in (EffectDrift(kind="ou", sd=0.3), EffectDrift(kind="redraw", sd=0.3, day=5.0)):
-        long, short = drift_paths(drift, 4, 40), drift_paths(drift, 4, 10)
-        assert np.array_equal(long[:11], short)
-        assert not long[:, 0].any()
-        assert np.abs(long[10:, 1:]).min() > 0.0
-    assert not drift_paths(EffectDrift(), 4, 40).any()
-
-
-def test_an_ornstein_uhlenbeck_path_has_its_sd() -> None:
-    """2,000 arms after ten half-lives: standard error of the sd 0.0048; within five, false alarm ≤ 6e-7."""
-    last = drift_paths(EffectDrift(kind="ou", sd=0.3, half_life_days=3.0), 2001, 30)[30, 1:]
-    assert abs(last.std() - 0.3) < 0.025

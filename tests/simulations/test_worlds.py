@@ -11,8 +11,9 @@ from bandit.arrays import Array
 from bandit.catalogue.loading import parse, read_shipped
 from simulations import scenario, worlds
 from simulations.offline.runner import SimulationCell
-from simulations.population import Population, VisitSituation
+from simulations.population import Population
 from simulations.scenario import EffectDrift, Scenario
+from simulations.visits import VisitSituation
 
 APPS = scenario.names()
 N = 200

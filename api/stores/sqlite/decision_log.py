@@ -64,7 +64,7 @@ class SqliteDecisionLog(SqlitePart):
         specs: Mapping[str, Stage],
     ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
         """As `DecisionLog.record`: `admit` decides within the writing transaction, on what the ledger holds at that
-        point.
+        point; `now` in µs.
         """
         with self._ledger.transaction() as conn:
             ids = [d.id for d in decisions] + [o.decision for o in outcomes]

@@ -27,7 +27,7 @@ class SqliteEventLog(SqliteDecisionLog):
         rules: JourneyFold,
         users: Collection[bytes] = (),
     ) -> IngestResult:
-        """As `EventLog.ingest`: events, journeys and outcomes in one transaction."""
+        """As `EventLog.ingest`: events, journeys and outcomes in one transaction; `now` in µs."""
 
         def record(outcomes: Sequence[Outcome]) -> list[OutcomeReceipt]:
             return self.record([], outcomes, now, specs)[1]

@@ -35,7 +35,7 @@ class SqliteLearningState(SqliteDecisionLog):
     """`LearningState` of one SQLite ledger, over its decision log: settlements are of decisions there."""
 
     def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
-        """As `LearningState.matured`, on the writing connection."""
+        """As `LearningState.matured`, on the writing connection; `now` in µs."""
         conn = self._ledger.writer()
         query = f"""SELECT {columns_of("d")} FROM pending p JOIN decisions d ON d.seq = p.decision_seq
                     WHERE p.due <= ? AND d.stage IN ({marks(stages)})
@@ -62,7 +62,7 @@ class SqliteLearningState(SqliteDecisionLog):
     def settled(
         self, stage: str, through: int | None = None, after: int = 0
     ) -> Iterator[tuple[Settlement, Array, str]]:
-        """As `LearningState.settled`: read in pages of 2,000 rows, up to what was newest at the beginning."""
+        """As `LearningState.settled`, x (d,): read in pages of 2,000 rows, up to what was newest at the beginning."""
         columns = ", ".join(f"s.{c}" for c in ("seq", *SETTLEMENT_COLUMNS))
         query = f"""SELECT {columns}, d.spec, d.x FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
                     WHERE s.stage = ? AND s.seq > ? AND s.seq <= ? ORDER BY s.seq LIMIT {PAGE}"""  # noqa: S608

@@ -9,10 +9,11 @@ import pytest
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import CatalogueError, InvalidRequest
 from simulations import scenario
-from simulations.population import Population, VisitSituation
+from simulations.population import Population
 from simulations.scenario import Scenario
 from simulations.validation import calibration, incrementality, sensitivity
 from simulations.validation.calibration import CalibrationTarget, ScenarioMoments
+from simulations.visits import VisitSituation
 
 APPS = scenario.names()
 
