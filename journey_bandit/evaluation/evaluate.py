@@ -28,7 +28,11 @@ from simulations.offline.parallel import Backend
 @click.option("--stage", help="Which stage of the ledger.")
 @click.option("--policy", "names", multiple=True, metavar="POLICY", help=f"{policy_names.FORMS}. Several may be given.")
 @click.option("--against", multiple=True, metavar="POLICY", help="Contrast with this policy too, e.g. the champion.")
-@click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
+@click.option(
+    "--measure",
+    type=click.Choice(["net", "reward"]),
+    help="net: in currency, less costs.  [default: net with --ledger; a file knows rewards only]",
+)
 @click.option("--segment", default="", metavar="FEATURE", help="Lift by values of a feature that the stage declares.")
 @click.option("--range", "span", nargs=2, type=float, help="The least and largest reward, unless they are 0 and 1.")
 @click.option("--learned-elsewhere", is_flag=True, help="The snapshot did not learn from this log.")
@@ -92,7 +96,7 @@ def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:
         raise click.UsageError("--ledger needs --stage")
     if given["renamed"]:
         raise click.UsageError("--map goes with --rounds")
-    wanted, net = RequestedPolicies(given["names"], given["against"]), given["measure"] == "net"
+    wanted, net = RequestedPolicies(given["names"], given["against"]), given["measure"] != "reward"
     return log_sources.of_ledger(
         ledger, given["stage"], wanted, net=net, segment=given["segment"], elsewhere=given["learned_elsewhere"]
     )

@@ -111,7 +111,7 @@ def of_ledger(
         arms=log.arms,
         rewards=log.rewards,
         worth=log.worth if net else None,
-        unit="net value" if net else "reward",
+        unit=f"net value, {log.currency}," if net else "reward",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
         heaviest=_heaviest(log.spec.floor),

@@ -15,7 +15,8 @@ from bandit.errors import PropensityError
 from bandit.learning.recoding import contexts
 from bandit.propensity.draw import draw_many
 from bandit.snapshot import Snapshot
-from journey_bandit.workflows.policy_evidence import PolicyEvidence, gather
+from experiments.reports.review_sections import against
+from journey_bandit.workflows.policy_evidence import NONE, PolicyEvidence, gather
 
 _BATCH = 2000
 
@@ -39,9 +40,12 @@ class ShadowComparison(NamedTuple):
     def metrics(self) -> dict[str, float]:
         """Metrics for the MLflow run, by name."""
         net, lift = self.evidence.net, self.evidence.net.contrasts.get(self.evidence.champion)
-        first = next(iter(net.estimates.values()), None)
+        none, first = net.contrasts.get(NONE), next(iter(net.estimates.values()), None)
         found = {"shadow_n": float(self.n), "shadow_match": 100.0 * self.match, "shadow_moved": 100.0 * self.moved}
         found |= {"shadow_failed": float(self.failed)}
+        if none:
+            low, high = none.sequence or none.interval
+            found |= {"shadow_none": none.value, "shadow_none_lcb": low, "shadow_none_ucb": high}
         if first:
             found |= {"shadow_net": first.value}
         if lift:
@@ -51,10 +55,13 @@ class ShadowComparison(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Sentence that sums the comparison up for a terminal: agreement, and value with its interval."""
-        verdict = self.evidence.judged.verdict
+        """Sentence that sums the comparison up for a terminal: money against no nudge, agreement, the gate."""
+        verdict, currency = self.evidence.judged.verdict, self.evidence.log.currency
+        money = against(
+            self.evidence.net.contrasts.get(NONE), "no nudge", f" {currency} per decision net of costs", 1.0
+        )
         return (
-            f"version {self.version} on {self.n:,} decisions it was not shown in: draws the same nudge in "
+            f"version {self.version} on {self.n:,} decisions it was not shown in: {money}; draws the same nudge in "
             f"{100 * self.match:.1f} %, {100 * self.moved:.1f} % of probability elsewhere; {verdict.decision}: "
             f"{'; '.join(verdict.reasons)}"
         )

@@ -65,6 +65,11 @@ class LedgerLog(NamedTuple):
         return Contamination(len(held), len(exposed))
 
     @property
+    def currency(self) -> str:
+        """Code of the app's currency, as the ledger keeps it."""
+        return self.store.meta().get("currency", "")
+
+    @property
     def rewards(self) -> RewardRange:
         """Declared range of rewards, in the reward's own units."""
         return RewardRange(self.spec.reward.min, self.spec.reward.max)

@@ -104,7 +104,7 @@ def test_rewards_are_those_that_the_people_sent(ran: Ran) -> None:
     assert np.array_equal(recorded, ran.truth.log.reward)
     assert np.array_equal(in_time, recorded)
     assert recorded.sum() > 100
-    found = evaluated(ran, "--policy", "logged")
+    found = evaluated(ran, "--policy", "logged", "--measure", "reward")
     assert found["estimates"]["ips"]["value"] == pytest.approx(in_time[mine].mean())
     assert found["holdout"]["n"] == int((~mine).sum())
     assert found["holdout"]["value"] == pytest.approx(in_time[~mine].mean())
