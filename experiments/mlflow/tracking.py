@@ -161,7 +161,8 @@ def publish(
                 version = registry.register(
                     model, model_id, run_id, _headline(report), {k: tags[k] for k in _ON_VERSION if k in tags}
                 )
-                link_ = f"[report and numbers]({reviewer_view.run_link(uri, experiment, run_id)})"
+                # without host and port: MLflow may be served at another one when somebody reads it
+                link_ = f"[report and numbers]({reviewer_view.run_link('', experiment, run_id).lstrip('/')})"
                 registry.describe(model, version, f"{_headline(report)}\n\n{link_}")
                 client.set_tag(run_id, "version", version)
                 client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}: {tags['gate']}")

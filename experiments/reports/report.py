@@ -212,8 +212,8 @@ def _holdout_table(policy: Array, holdout: Array, currency: str) -> ReportTable:
 
 
 class ReplayPrices(NamedTuple):
-    """Prices of a replay, in the app's currency: `gain` (k,), what a unit of reward is worth under each arm; `cost` (k,),
-    what showing each costs; and `words`, a sentence that says so.
+    """Prices of a replay, in the app's currency. `gain` (k,): what a unit of reward is worth under each arm; `cost`
+    (k,): what showing each costs; `words`: a sentence that says so.
     """
 
     currency: str
