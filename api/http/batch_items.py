@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from api.http import lenient_json
+from api.http import field_fixes, lenient_json
 from bandit.errors import InvalidRequest, JourneyBanditError, Problem
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ BODY = "(body)"
 """The field that an error names when it is about the whole."""
 
 _FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`", re.DOTALL)
-_SEE = "see /docs for what belongs here"
 _FEW = 10  # flaws named in one error
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -61,8 +60,8 @@ class BodyShape(Generic[T]):
             try:
                 return msgspec.convert({k: v for k, v in sent.items() if k not in empty}, self._type)
             except msgspec.ValidationError as rest:
-                raise InvalidRequest(named(rest)) from rest
-        raise InvalidRequest(named(error)) from error
+                raise InvalidRequest(named(rest, self._type)) from rest
+        raise InvalidRequest(named(error, self._type)) from error
 
 
 class BatchEnvelope(Generic[T]):
@@ -71,6 +70,7 @@ class BatchEnvelope(Generic[T]):
     """
 
     def __init__(self, type_: type[T], field: str):
+        self._type = type_
         self._decoder = msgspec.json.Decoder(type_)
         self._field = field
 
@@ -92,11 +92,11 @@ class BatchEnvelope(Generic[T]):
             known = {name: lenient_json.sound(part) for name, part in members.items()}
             skeleton = msgspec.json.encode(known | ({self._field: [None] * len(items)} if listed else {}))
         except (ValueError, RecursionError):
-            raise InvalidRequest(_told(error)) from error
+            raise InvalidRequest(_told(error, self._type)) from error
         try:
             whole: Any = self._decoder.decode(skeleton)
         except msgspec.ValidationError as wrong:
-            raise InvalidRequest(named(wrong)) from wrong
+            raise InvalidRequest(named(wrong, self._type)) from wrong
         return typing.cast(T, msgspec.structs.replace(whole, **{self._field: [msgspec.Raw(item) for item in items]}))
 
 
@@ -142,28 +142,30 @@ async def answers(
     return [one if isinstance(one, InvalidRequest) else next(results) for one in given]
 
 
-def named(error: msgspec.ValidationError) -> Problem:
-    """Problem (field, what is wrong, fix) of a msgspec error. msgspec says "what - at `$.where`", "what - at `key` in
-    `$.where`", or only what; the field may be in either part.
+def named(error: msgspec.ValidationError, type_: Any) -> Problem:
+    """Problem (field, what is wrong, fix) of a msgspec error about a body of `type_`. msgspec says "what - at
+    `$.where`", "what - at `key` in `$.where`", or only what; the field may be in either part.
     """
     what, _, where = str(error).rpartition(" - at `") if " - at `" in str(error) else (str(error), "", "")
+    of_key = where.startswith("key` in `")
     path = where.removeprefix("key` in `").removeprefix("$").rstrip("`")
+    right = "write a name that is not empty or too long" if of_key else field_fixes.fix(type_, path, what)
     field = _FIELD.fullmatch(what)
     path = f"{path}.{field[1]}" if field else path
-    return Problem(path.lstrip(".")[:120] or BODY, what[:120], _SEE)
+    return Problem(path.lstrip(".")[:120] or BODY, what[:120], right)
 
 
 def unreadable(error: Exception) -> Problem:
     """Problem of bytes that are not JSON: not UTF-8, no JSON, or nested too deep, with the decoder's first words."""
     if isinstance(error, RecursionError):
-        return Problem(BODY, "nested too deep", _SEE)
+        return Problem(BODY, "nested too deep", field_fixes.SEE)
     what = "not JSON" if isinstance(error, msgspec.DecodeError) else "not UTF-8"
     brief = str(error).split("\n", maxsplit=1)[0][:120]
     return Problem(BODY, f"{what}: {brief}", "send UTF-8 JSON")
 
 
-def _told(error: Exception) -> Problem:
-    return named(error) if isinstance(error, msgspec.ValidationError) else unreadable(error)
+def _told(error: Exception, type_: Any) -> Problem:
+    return named(error, type_) if isinstance(error, msgspec.ValidationError) else unreadable(error)
 
 
 def _broken(raw: bytes, error: Exception) -> list[Problem]:
