@@ -10,6 +10,7 @@ import click
 from experiments.data.rounds import RewardRange
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
+from experiments.ope.evaluate import Evaluation
 from experiments.ope.estimators import EstimatorSettings
 from journey_bandit import column_names
 from journey_bandit.evaluation import log_sources, policy_names, presentation, workers
@@ -74,9 +75,22 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     run = workers.on(given["backend"], given["workers"], given["address"])
     found = core.evaluate(log.sources, ask, given["level"], run)
     found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
+    if log.emptied:
+        found = [_emptied(evaluation, log.emptied) for evaluation in found]
     shown = presentation.DisplayOptions(log.title, log.unit, given["level"], given["as_json"])
     judged = verdicts.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
     presentation.finish(shown, found, ask, judged)
+
+
+def _emptied(evaluation: Evaluation, why: str) -> Evaluation:
+    """The evaluation with its refusal for want of rounds in words that say where they went."""
+    needed = (
+        "evaluate it on decisions made after this snapshot, or take an older snapshot; `journey-bandit publish "
+        "--hold-back 0.3` keeps the newest 30 % from a candidate to judge it by; `--learned-elsewhere` only if it "
+        "never saw this log"
+    )
+    said = [r._replace(detail=why, needed=needed) if r.reason == "empty" else r for r in evaluation.refused]
+    return evaluation._replace(refused=type(evaluation.refused)(said))
 
 
 def _of_file(file: Path, given: dict[str, Any]) -> EvaluationLog:

@@ -118,6 +118,8 @@ def test_a_snapshot_is_judged_only_by_decisions_after_those_it_learned_from(ran:
     assert done.returncode == 3, done.stderr
     last = json.loads(done.stdout)
     assert (last["n"], last["estimates"], last["refused"][0]["reason"]) == (0, {}, "empty")
+    assert "this snapshot learned from all " in last["refused"][0]["detail"]
+    assert "--hold-back" in last["refused"][0]["needed"]
 
 
 def test_monitor_agrees_with_the_truth(ran: Ran) -> None:
