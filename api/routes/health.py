@@ -1,4 +1,6 @@
-"""Routes for operators: the way to /docs, liveness, readiness and Prometheus metrics. They need no key and tell nothing secret."""
+"""Routes for operators: the way to /docs, liveness, readiness and Prometheus metrics. They need no key and tell nothing
+secret.
+"""
 
 from collections.abc import Awaitable, Callable
 

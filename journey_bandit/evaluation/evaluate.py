@@ -10,8 +10,8 @@ import click
 from experiments.data.rounds import RewardRange
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
-from experiments.ope.evaluate import Evaluation
 from experiments.ope.estimators import EstimatorSettings
+from experiments.ope.evaluate import Evaluation
 from journey_bandit import column_names
 from journey_bandit.evaluation import log_sources, policy_names, presentation, workers
 from journey_bandit.evaluation.log_sources import EvaluationLog, RequestedPolicies

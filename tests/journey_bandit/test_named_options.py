@@ -12,7 +12,7 @@ from journey_bandit.main import group
 
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-COMMAND = re.compile(r"(?:journey-bandit |`)([a-z][a-z -]*?)(?= --|`| [A-Z{'\"]|$)")
+LINE = re.compile(r"`([^`]*)`(?: has (--[a-z-]+))?|(journey-bandit [^`;]*)")  # a command line within a text
 OTHERS = {"--porcelain", "--force-reinstall"}  # of git and pip
 
 
@@ -40,14 +40,13 @@ def texts(file: Path) -> Iterator[str]:
 
 
 def unknown(text: str) -> set[str]:
-    """Options that a text names and that do not exist: in the command before them, or in any where none is named."""
-    wrong = set()
-    for part in re.split(r"(?=journey-bandit )|;|`(?=\w)", text):
-        named = COMMAND.match(part) or COMMAND.match(f"`{part}")
-        words = named[1].strip() if named else ""
-        known = next((OPTIONS[w] for w in (words, *words.split()[:1]) if w in OPTIONS), EVERY)
-        wrong |= set(OPTION.findall(part)) - known - OTHERS - {"--help"}
-    return wrong
+    """Options that a text names and that do not exist: in the command of their line, or in any where none is named."""
+    wrong = set(OPTION.findall(LINE.sub("", text))) - EVERY
+    for line in LINE.finditer(text):
+        words = (line[1] or line[3] or "").removeprefix("journey-bandit ").split()
+        known = next((OPTIONS[w] for w in (" ".join(words[:2]), *words[:1]) if w in OPTIONS), EVERY)
+        wrong |= set(OPTION.findall(line[0])) - known
+    return wrong - OTHERS - {"--help"}
 
 
 FILES = [f for folder in ("journey_bandit", "api", "bandit", "experiments", "simulations")
