@@ -1,6 +1,8 @@
 # Every target makes what it needs: its own .venv, from pinned versions.
 PYTHON ?= python3
 APP ?= travel
+PORT ?= $(or $(JOURNEY_BANDIT_PORT),8080)
+UI_PORT ?= 5000
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -36,18 +38,18 @@ bench: $(VENV)/bench.done  ## what the README's figures come from
 	$(BIN)/python -m benchmarks.load.events
 	$(BIN)/python -m benchmarks.load.registry
 
-serve: $(VENV)/run.done  ## a service to try: APP=travel, no key needed
-	$(BIN)/journey-bandit serve --app $(APP) --store sqlite:///$(APP).db --salt docs --dev
+serve: $(VENV)/run.done  ## a service to try: APP=travel PORT=8080, no key needed
+	$(BIN)/journey-bandit serve --app $(APP) --store sqlite:///$(APP).db --salt docs --dev --port $(PORT)
 
 stories: $(VENV)/run.done  ## one person in each of five apps, from events to a nudge to its reward
 	$(BIN)/journey-bandit stories
 
 review: $(VENV)/run.done  ## an app with a history, then MLflow on it: what a reviewer sees
 	$(BIN)/journey-bandit review
-	$(BIN)/journey-bandit ui --folder review-output/mlflow
+	$(BIN)/journey-bandit ui --folder review-output/mlflow --port $(UI_PORT)
 
-ui: $(VENV)/run.done  ## MLflow on the runs of `make demo`
-	$(BIN)/journey-bandit ui
+ui: $(VENV)/run.done  ## MLflow on the runs of `make demo`: UI_PORT=5000
+	$(BIN)/journey-bandit ui --port $(UI_PORT)
 
 docs: $(VENV)/docs.done  ## the documentation as a site, in docs-output/; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going -E -q -d docs-output/.doctrees docs docs-output

@@ -46,13 +46,15 @@ def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
             port = int(probe.getsockname()[1])
             lock = (Path(tempfile.gettempdir()) / f"journey-bandit-port-{port}.lock").open("w")
     except OSError as error:
-        fix = "give --host an address of this machine, and --port one that is free (0 takes any)"
+        fix = "give --host an address of this machine, and --port one that is free (0 takes any; make serve PORT=8081)"
         raise RemoteError(f"{host}:{port} cannot be served: {error}; {fix}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RemoteError(f"{host}:{port} is being served by another process; --port 0 takes a free one") from error
+            raise RemoteError(
+                f"{host}:{port} is being served by another process; --port 0 takes a free one (make serve PORT=8081)"
+            ) from error
         yield str(address), port
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -25,7 +26,7 @@ from simulations.live import driver, replay
 from simulations.live.client import ServiceClient
 
 if TYPE_CHECKING:
-    from experiments.reports.report import Report, ReportSubject, ReportTable
+    from experiments.reports.report import ReplayPrices, Report, ReportSubject, ReportTable
 
 _WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
 _INTERVAL = "[95 %]"  # in the head of a column of intervals
@@ -77,7 +78,23 @@ def replay_hillstrom(
     command = again or f"journey-bandit replay hillstrom --seed {seed}{some} --url {client.url}"
     data = f"MineThatData e-mail experiment, even rows, {len(done.visit)} customers"
     subject = _subject(snapshot, seed, command, "replay", data, alarms_of(client, hillstrom.STAGE))
-    return report.replayed(subject, done.log, done.agreed, done.sent, done.visit, "Visit rate"), snapshot
+    prices = _prices(snapshot)
+    return report.replayed(subject, done.log, done.agreed, done.sent, done.visit, "Visit rate", prices), snapshot
+
+
+def _prices(snapshot: Snapshot) -> "ReplayPrices":
+    """What a visit is worth and what each e-mail costs, as the snapshot's stage declares it."""
+    from experiments.reports.report import ReplayPrices
+
+    spec, currency = snapshot.stage_spec, currency_of(snapshot.app)
+    nudges = [spec.nudges[arm] for arm in spec.arms[1:]]
+    gain = np.array([spec.reward.value, *(spec.reward.value - nudge.cost_when_rewarded for nudge in nudges)])
+    cost = np.array([0.0, *(nudge.cost for nudge in nudges)])
+    free = not cost.any() and not (gain - gain[0]).any()
+    costs = "e-mails cost nothing" if free else "e-mails cost what it declares"
+    return ReplayPrices(
+        currency, gain, cost, f"The catalogue counts {spec.reward.value:g} {currency} a visit; {costs}."
+    )
 
 
 def currency_of(app: str) -> str:
@@ -93,6 +110,8 @@ def show(report: "Report") -> None:
     """Print the report's verdict and its tables, one after the other, to standard output, as a person reads them."""
     out.rule(f"[bold]{report.title}")
     out.print(report.verdict)
+    if report.conversions:
+        out.print(report.conversions, style="dim")
     for table in report.tables:
         out.print()
         show_table(table)
@@ -214,6 +233,7 @@ def finish(report: "Report", snapshot: Snapshot, uri: str | None, *, as_json: bo
     link = log(uri, report, snapshot) if uri else None
     if as_json:
         body = {"policy": report.policy, "verdict": report.verdict, "metrics": report.metrics, "run": link}
+        body |= {"conversions": report.conversions} if report.conversions else {}
         out.print_json(msgspec.json.encode(body).decode())
         return
     show(report)

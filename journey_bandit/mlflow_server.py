@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+
+from bandit.errors import RemoteError
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -17,10 +20,24 @@ QUIET = {
 }
 
 
+def refuse_taken(host: str, port: int) -> None:
+    """Raise RemoteError, with a fix, if nobody may listen at this port of this host now."""
+    try:
+        family, _, _, _, (address, *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server((address, port), family=family).close()
+    except OSError as error:
+        fix = "stop what listens there, or give --port another one (0 takes any), and --host an address of this machine"
+        raise RemoteError(f"MLflow cannot be served at {host}:{port}: {error}; {fix}") from error
+
+
 def start(folder: Path, host: str, port: int) -> subprocess.Popen[bytes]:
     """Start an MLflow server on the runs in `folder` (made if needed); it may take some seconds before it answers, see
     `processes.wait`. The caller stops it.
+
+    Raises RemoteError if the port is taken or the host is not this machine's: whoever listens there would answer with
+    data of its own, and nobody would notice.
     """
+    refuse_taken(host, port)
     folder = folder.resolve()
     (folder / "artifacts").mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:

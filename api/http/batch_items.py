@@ -27,6 +27,7 @@ class BatchEnvelope(Generic[T]):
     """
 
     def __init__(self, type_: type[T], field: str):
+        self._type = type_
         self._decoder = msgspec.json.Decoder(type_)
         self._field = field
 
@@ -48,11 +49,11 @@ class BatchEnvelope(Generic[T]):
             known = {name: lenient_json.sound(part) for name, part in members.items()}
             skeleton = msgspec.json.encode(known | ({self._field: [None] * len(items)} if listed else {}))
         except (ValueError, RecursionError):
-            raise InvalidRequest(problem_of(error)) from error
+            raise InvalidRequest(problem_of(error, self._type)) from error
         try:
             whole: Any = self._decoder.decode(skeleton)
         except msgspec.ValidationError as wrong:
-            raise InvalidRequest(problem_of(wrong)) from wrong
+            raise InvalidRequest(problem_of(wrong, self._type)) from wrong
         return typing.cast(T, msgspec.structs.replace(whole, **{self._field: [msgspec.Raw(item) for item in items]}))
 
 

@@ -19,7 +19,7 @@ from litestar.exceptions import ClientException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
-from api.http import lenient_json
+from api.http import field_fixes, lenient_json
 from bandit.errors import InvalidRequest, Problem
 
 T = TypeVar("T")
@@ -36,7 +36,6 @@ _MEMBERS = 1000  # gzip members of one body
 _PIECE = 65_536
 
 _FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`", re.DOTALL)
-_SEE = "see /docs for what belongs here"
 _FEW = 10  # flaws named in one error
 
 
@@ -80,8 +79,8 @@ class BodyShape(Generic[T]):
             try:
                 return msgspec.convert({k: v for k, v in sent.items() if k not in empty}, self._type)
             except msgspec.ValidationError as rest:
-                raise InvalidRequest(problem_of(rest)) from rest
-        raise InvalidRequest(problem_of(error)) from error
+                raise InvalidRequest(problem_of(rest, self._type)) from rest
+        raise InvalidRequest(problem_of(error, self._type)) from error
 
 
 async def read(request: Ask, shape: BodyShape[T]) -> T:
@@ -151,28 +150,30 @@ def inflated(raw: bytes, most: int) -> bytes:
     return bytes(out)
 
 
-def problem_of(error: Exception) -> Problem:
-    """Problem (field, what is wrong, fix) of an error in BROKEN, with the decoder's first words: of one field, or of
-    bytes that are not UTF-8, no JSON, or nested too deep.
+def problem_of(error: Exception, type_: Any) -> Problem:
+    """Problem (field, what is wrong, fix) of an error in BROKEN about a body of `type_`, with the decoder's first
+    words: of one field, or of bytes that are not UTF-8, no JSON, or nested too deep.
     """
     if isinstance(error, msgspec.ValidationError):
-        return _named(str(error))
+        return _named(str(error), type_)
     if isinstance(error, RecursionError):
-        return Problem(BODY, "nested too deep", _SEE)
+        return Problem(BODY, "nested too deep", field_fixes.SEE)
     what = "not JSON" if isinstance(error, msgspec.DecodeError) else "not UTF-8"
     brief = str(error).split("\n", maxsplit=1)[0][:120]
     return Problem(BODY, f"{what}: {brief}", "send UTF-8 JSON")
 
 
-def _named(words: str) -> Problem:
-    """What msgspec finds wrong with a value. It says "what - at `$.where`", "what - at `key` in `$.where`", or only
-    what; the field may be in either part.
+def _named(words: str, type_: Any) -> Problem:
+    """What msgspec finds wrong with a value of `type_`. It says "what - at `$.where`", "what - at `key` in `$.where`",
+    or only what; the field may be in either part.
     """
     what, _, where = words.rpartition(" - at `") if " - at `" in words else (words, "", "")
+    of_key = where.startswith("key` in `")
     path = where.removeprefix("key` in `").removeprefix("$").rstrip("`")
+    right = "write a name that is not empty or too long" if of_key else field_fixes.fix(type_, path, what)
     field = _FIELD.fullmatch(what)
     path = f"{path}.{field[1]}" if field else path
-    return Problem(path.lstrip(".")[:120] or BODY, what[:120], _SEE)
+    return Problem(path.lstrip(".")[:120] or BODY, what[:120], right)
 
 
 def _broken(raw: bytes, error: Exception) -> list[Problem]:
@@ -183,7 +184,7 @@ def _broken(raw: bytes, error: Exception) -> list[Problem]:
         flawed = []
     fix = "send a finite number, or Unicode text as UTF-8; leave it out if there is none"
     problems = [Problem(lenient_json.text(flaw.path)[:120] or BODY, flaw.problem, fix) for flaw in flawed[:_FEW]]
-    return problems or [problem_of(error)]
+    return problems or [problem_of(error, None)]
 
 
 def _optional_objects(type_: Any) -> list[str]:

@@ -1,4 +1,6 @@
-"""Routes for operators: liveness, readiness and Prometheus metrics. They need no key and tell nothing secret."""
+"""Routes for operators: the way to /docs, liveness, readiness and Prometheus metrics. They need no key and tell nothing
+secret.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +13,16 @@ from api.metrics import Metrics
 
 def routes(health: Callable[[], Awaitable[Health]], metrics: Metrics) -> list[HTTPRouteHandler]:
     """Route handlers of one service. `health` computes the state of its parts at each request."""
+
+    @get("/", include_in_schema=False, opt={"public": True})
+    async def root() -> dict[str, str]:
+        """Where to go from the address that `serve` prints."""
+        return {
+            "service": "journey-bandit",
+            "docs": "/docs",
+            "openapi": "/docs/openapi.json",
+            "health": "/health/ready",
+        }
 
     @get("/health/live", summary="Is the process up", opt={"public": True}, security=[{}], tags=["operate"])
     async def live() -> dict[str, str]:
@@ -35,4 +47,4 @@ def routes(health: Callable[[], Awaitable[Health]], metrics: Metrics) -> list[HT
         """Text format 0.0.4."""
         return Response(metrics.render(), media_type="text/plain; version=0.0.4")
 
-    return [live, ready, exposition]
+    return [root, live, ready, exposition]

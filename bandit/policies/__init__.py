@@ -1,7 +1,14 @@
 """Policies: frozen hyperparameters that turn a belief into a posterior, and a posterior into probabilities.
 
-One file for each policy; `AnyPolicy` is the union that a catalogue decodes by its `name`. `bandit.policies.protocol`
-says what each one promises.
+`AnyPolicy` is the union that a catalogue decodes by its `name`; `protocol` says what each one promises.
+
+Policies: `hierarchical` (Hierarchical, Logistic), `linear` (Linear), `beta` (Beta), `greedy` (Greedy, EpsilonGreedy,
+LinUCB), `uniform` (Uniform), `fixed` (Fixed). Forms of them for other stages: `gaussian` and `hurdle` for rewards that
+are numbers or amounts, `shared` for actions that come with each request. Helpers: `hierarchy`, `assumed_density` and
+`quadratic_forms` compute posteriors, `registry` finds policies by tag, those of installed packages too.
+
+A built-in policy is named here, in `registry` (its tag), in `catalogue.checks` where it cannot serve every stage, and
+in the contract `tests/bandit/policies/test_policy_contract.py`.
 """
 
 from bandit.policies.beta import Beta

@@ -14,16 +14,12 @@ KEY = "reviewer"
 TAG = f"mlflow.sharedViewState.{KEY}"
 COLUMNS = (
     *("tags.kind", "tags.gate", "tags.review"),
-    *(
-        "metrics.lift_pp",
-        "metrics.lift",
-        "metrics.lift_lcb",
-        "metrics.lift_ucb",
-        "metrics.vs_champ",
-        "metrics.champ_lcb",
-    ),
-    *("metrics.ess", "metrics.n"),  # few enough for one screen; MLflow sorts them by name
+    # money against no nudge first, in the app's currency per decision; vs_none: per user of a simulated run
+    *("metrics.net_none", "metrics.net_none_lcb", "metrics.net_none_ucb", "metrics.vs_champ", "metrics.vs_none"),
 )
+"""Few enough for one screen. MLflow sorts metrics by name whatever their order here: nothing that comes before
+`net_none` may be one. The charts show the rest."""
+_BETTER = ("net_none", "net_none_lcb", "vs_champ", "champ_lcb", "lift_pp", "lift_lcb")  # money, then points
 _MODE = "workflowType=machine_learning"  # without it MLflow opens a page that hides metrics
 
 
@@ -69,7 +65,7 @@ def _quoted(column: str) -> str:
 
 def _charts(arms: tuple[str, ...]) -> dict[str, Any]:
     wanted = {
-        "Is it better, and how sure?": [_bar("lift_pp"), _bar("lift_lcb"), _bar("vs_champ"), _bar("champ_lcb")],
+        "Is it better, net of costs, and how sure?": [_bar(name) for name in _BETTER],
         "Can the numbers be trusted?": [_bar("ess"), _bar("max_w"), _bar("n")],
         "What does it do?": [_lines([f"share/{arm}" for arm in arms]), _lines(["propensity/min"])],
         "How did it learn?": [_lines(["regret/policy", "regret/what_was_shown", "regret/no_nudge"])],

@@ -163,7 +163,8 @@ def publish(
                 version = registry.register(
                     model, model_id, run_id, _headline(report), {k: tags[k] for k in _ON_VERSION if k in tags}
                 )
-                link_ = f"[report and numbers]({reviewer_view.run_link(uri, experiment, run_id)})"
+                # without host and port: MLflow may be served at another one when somebody reads it
+                link_ = f"[report and numbers]({reviewer_view.run_link('', experiment, run_id).lstrip('/')})"
                 registry.describe(model, version, f"{_headline(report)}\n\n{link_}")
                 client.set_tag(run_id, "version", version)
                 client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}: {tags['gate']}")
@@ -203,9 +204,15 @@ def _tables(client: MlflowClient, run_id: str, report: Report) -> None:
 
 
 def _headline(report: Report) -> str:
-    """The verdict and the answer about the gate: the first line says what the policy is and whether it is better."""
+    """The verdict in money, the conversions smaller, and the answer about the gate: the first line says what the policy
+    is and whether it is better.
+    """
     gate = next((a.answer for a in report.answers if "gate" in a.question), "")
-    return f"{report.verdict}\n\n{gate}"[:3000]
+    return f"{report.verdict}\n\n{_small(report)}{gate}"[:3000]
+
+
+def _small(report: Report) -> str:
+    return f"<small>{report.conversions}</small>\n\n" if report.conversions else ""
 
 
 def _answers_markdown(report: Report) -> str:
@@ -223,7 +230,7 @@ def _verdict_markdown(report: Report) -> str:
     rows += ["| " + " | ".join((row.name, *row.cells)) + " |" for row in report.tables[0].rows]
     table = "\n".join(rows)
     more = f"Full report: `review/report.html` under Artifacts. Again: `{report.command}`"
-    return f"{report.verdict}\n\n{table}\n\n{more}"
+    return f"{report.verdict}\n\n{_small(report)}{table}\n\n{more}"
 
 
 def _series(report: Report, now: int) -> list[Metric]:

@@ -51,11 +51,17 @@ def _answered(report: Report) -> str:
 <h1>{_text(report.title)}</h1>
 <p class="sub">{_text(f"{report.facts['kind']} · {report.metrics.get('n', 0):,.0f} decisions")} ·
 {_text(report.facts["data_window"])}</p>
-<p class="verdict">{_text(report.verdict)}</p>
+{_headline(report)}
 <ol class="answers">{parts}</ol>
 <details><summary>Parameters</summary><dl>{facts}</dl></details>
 </body></html>
 """
+
+
+def _headline(report: Report) -> str:
+    """The verdict in money, and below it, smaller, what it is in conversions."""
+    small = f'<p class="note">{_text(report.conversions)}</p>' if report.conversions else ""
+    return f'<p class="verdict">{_text(report.verdict)}</p>{small}'
 
 
 def _answer(number: int, answer: ReportAnswer, floor: float) -> str:
@@ -89,7 +95,7 @@ def _plain(report: Report) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>{_text(report.title)}</title><style>{_STYLE}</style></head><body>
 <h1>{_text(report.title)}</h1>
 <p class="sub">{_text(report.facts["kind"])} · {report.metrics["n"]:,.0f} decisions</p>
-<p class="verdict">{_text(report.verdict)}</p>
+{_headline(report)}
 {"".join(_table(table) for table in report.tables)}
 <div class="grid">{"".join(figures)}</div>
 <h2>What was run</h2><dl>{facts}</dl>

@@ -83,7 +83,7 @@ class Report(NamedTuple):
     """
 
     title: str
-    verdict: str  # one sentence: is it better, by how much, how sure
+    verdict: str  # one sentence, money first: net of costs against no nudge, by how much, how sure
     policy: str
     experiment: str  # <app>-<stage>
     facts: dict[str, str]  # parameters, the same keys everywhere
@@ -96,6 +96,7 @@ class Report(NamedTuple):
     command: str  # makes the run again
     answers: tuple[ReportAnswer, ...] = ()  # the fifteen of a review
     extra: tuple[tuple[str, ReportSeries], ...] = ()  # more series to log: (key, series)
+    conversions: str = ""  # small print below the verdict: the lift in points or rewards, "" where there is none
 
 
 class ReportSubject(NamedTuple):
@@ -210,6 +211,17 @@ def _holdout_table(policy: Array, holdout: Array, currency: str) -> ReportTable:
     )
 
 
+class ReplayPrices(NamedTuple):
+    """Prices of a replay, in the app's currency. `gain` (k,): what a unit of reward is worth under each arm; `cost`
+    (k,): what showing each costs; `words`: a sentence that says so.
+    """
+
+    currency: str
+    gain: Array  # (k,)
+    cost: Array  # (k,)
+    words: str
+
+
 def replayed(
     subject: ReportSubject,
     log: LoggedDecisions,
@@ -217,9 +229,11 @@ def replayed(
     sent: NDArray[np.str_],
     reward: Array,
     what: str,
+    prices: ReplayPrices,
 ) -> Report:
     """Report of a rejection replay (Li, Chu, Langford & Wang 2011) on real people. `agreed` (n,): decisions that met
-    what was really `sent` (n,), an arm's name; `reward` (n,) is 0 or 1. `what` names the reward in words.
+    what was really `sent` (n,), an arm's name; `reward` (n,) is 0 or 1. `what` names the reward in words, `prices` turn
+    rewards into money.
     """
     learned = rate(reward[agreed].sum(), int(agreed.sum()))
     arms = [rate(reward[sent == arm].sum(), int((sent == arm).sum())) for arm in log.arms]
@@ -228,15 +242,30 @@ def replayed(
     late = rate(half.reward.sum(), len(half.reward))
     best = max(range(len(arms)), key=lambda a: arms[a].value)
     over_none, over_best = difference(learned, arms[0]), difference(late, arms[best])
+    at = {arm: a for a, arm in enumerate(log.arms)}
+    earned = reward * prices.gain[[at[arm] for arm in sent]] - prices.cost[[at[arm] for arm in sent]]  # (n,) net
+    fixed = [mean(earned[sent == arm]) for arm in log.arms]
+    dearest = max(range(len(fixed)), key=lambda a: fixed[a].value)
+    second = agreed & (np.cumsum(agreed) > agreed.sum() // 2)
+    net_none = difference(mean(earned[agreed]), fixed[0])
+    net_best = difference(mean(earned[second]), fixed[dearest])
     verdict = (
-        f"{compared(over_none)} no nudge: {what} {_points(over_none)}; its second half is "
-        f"{_against(over_best)} the best fixed arm ({log.arms[best]}): {_points(over_best)}."
+        f"{compared(net_none)} no nudge: {in_words(net_none)} {prices.currency} net value for each decision; its "
+        f"second half is {_against(net_best)} the best fixed arm ({log.arms[dearest]}): {in_words(net_best)} "
+        f"{prices.currency}. {prices.words}"
+    )
+    conversions = (
+        f"{what}: {_points(over_none)} against no nudge; its second half {_points(over_best)} against always "
+        f"{log.arms[best]}."
     )
     rows = [ReportRow("this policy, learning included", (_share(learned), str(learned.n)))]
     rows += [ReportRow("this policy, second half", (_share(late), str(late.n)))]
     rows += [ReportRow(f"always {arm}", (_share(i), str(i.n))) for arm, i in zip(log.arms, arms, strict=True)]
     values = ReportTable(f"{what}: real people", ("rate [95 %]", "people"), tuple(rows), "Wilson intervals.")
     metrics = {
+        "vs_none": net_none.value,
+        "vs_none_lcb": net_none.low,
+        "vs_none_ucb": net_none.high,
         "lift_pp": 100 * over_none.value,
         "lift_lcb": 100 * over_none.low,
         "lift_ucb": 100 * over_none.high,
@@ -251,7 +280,8 @@ def replayed(
     running = _running_rate("this policy", met.reward)
     lines = tuple(_flat(f"always {arm}", i, running.step) for arm, i in zip(log.arms, arms, strict=True))
     curves = ((f"{what}, so far", "% of people", (running, *lines)),)
-    return _report(subject, verdict, metrics, (values, _arm_table(log)), curves, log)
+    made = _report(subject, verdict, metrics, (values, _arm_table(log)), curves, log)
+    return made._replace(conversions=conversions)
 
 
 def _report(

@@ -26,10 +26,11 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
         parts.least_propensities(found),
     )
     lift = found.reward.contrasts.get("none")
+    net = found.net.contrasts.get("none")
     champion = found.net.contrasts.get(about.champion)
     first = (
         f"{about.algorithm} at {about.app}/{about.stage}, {about.kind}: "
-        f"{parts.first_sentence(about, lift, champion)}; gate: {found.verdict.decision}."
+        f"{parts.first_sentence(about, net, champion)}; gate: {found.verdict.decision}."
     )
     facts = {
         "kind": about.kind,
@@ -61,6 +62,7 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
         command=about.command,
         answers=_answers(about, found, regret, shares, least),
         extra=(("propensity/min", least),),
+        conversions=parts.conversion_sentence(about, lift),
     )
 
 
@@ -70,11 +72,11 @@ def _metrics(
     scale, lifted, earned = (100.0, "lift_pp", "dr_pct") if about.binary else (1.0, "lift", "dr")
     d, first = found.reward.diagnostics, parts.default_estimate(found.reward)
     metrics = {
-        **_estimate_metrics(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
+        **_estimate_metrics(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
         **_estimate_metrics(
             None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")
         ),
-        **_estimate_metrics(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
+        **_estimate_metrics(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
         **_reward_metrics(about, found.rounds.reward),
         **_estimate_metrics(first, scale, (earned, "dr_lcb", "dr_ucb")),
         "ess": d["ess"],
@@ -135,7 +137,6 @@ def _answers(
 
 def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> tuple[ReportAnswer, ...]:
     """Questions 1 to 4: what the policy is, and whether it is better than no nudge and than what is served."""
-    scale, unit = (100.0, " points") if about.binary else (1.0, "")
     held = found.monitored.lift.contrasts.get(HOLDOUT)
     champion = found.net.contrasts.get(about.champion)
     lift = found.reward.contrasts.get("none")
@@ -149,9 +150,9 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
         ReportAnswer(
             "Is it better than no nudge, by how much, how sure?",
             (
-                f"Reward: {parts.against(lift, 'no nudge', unit, scale)}. "
-                f"Net of costs: {parts.against(net, 'no nudge', f' {about.currency} per decision', 1.0)}."
-                if lift
+                f"Net of costs: {parts.against(net, 'no nudge', f' {about.currency} per decision', 1.0)}. "
+                f"{parts.conversion_sentence(about, lift)}".rstrip()
+                if net
                 else silent
             ),
             (parts.holdout(about, held, found.control, found.exposed),),

@@ -76,15 +76,29 @@ class ReviewFindings(NamedTuple):
     exposed: int = 0  # those whose person had been shown nudges before
 
 
-def first_sentence(about: ReviewSubject, lift: Estimate | None, champion: Estimate | None) -> str:
-    """The first sentence of a review: the policy against what it would replace, in currency, then against no nudge, in
-    rewards.
+def first_sentence(about: ReviewSubject, net: Estimate | None, champion: Estimate | None) -> str:
+    """The first sentence of a review, in currency per decision, net of costs: the policy against no nudge, then against
+    what it would replace.
     """
-    scale = 100.0 if about.binary else 1.0
-    over_none = against(lift, "no nudge", reward_unit(about), scale)
+    over_none = against(net, "no nudge", f" {about.currency} per decision net of costs", 1.0)
     if about.champion == "none":
         return over_none
-    return f"{against(champion, about.champion, f' {about.currency} per decision', 1.0)}; {over_none}"
+    return f"{over_none}; {against(champion, about.champion, f' {about.currency} per decision', 1.0)}"
+
+
+def conversion_sentence(about: ReviewSubject, lift: Estimate | None) -> str:
+    """The small print below the first sentence: the difference in rewards to no nudge, costs left out; in points if
+    rewards are yes or no; "" if the log cannot say. It has no verdict of its own: more rewards may cost more than they
+    bring.
+    """
+    if lift is None:
+        return ""
+    scale, what = (100.0, "Conversions") if about.binary else (1.0, "Rewards")
+    low, high = lift.sequence or lift.interval
+    return (
+        f"{what}, costs left out: {scale * lift.value:+.3g}{reward_unit(about)} "
+        f"[{scale * low:+.3g}, {scale * high:+.3g}] against no nudge."
+    )
 
 
 def default_estimate(evaluation: Evaluation) -> Estimate | None:

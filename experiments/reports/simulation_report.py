@@ -118,8 +118,9 @@ def band(name: str, values: Array) -> ReportSeries:
 
 
 def metrics(one: PolicyResult, baseline: PolicyResult) -> dict[str, float]:
-    """Headline metrics of a policy, rounded to 5 significant digits; those that are not finite are left out. Lifts over
-    `baseline` (no nudge) are in percentage points, values in currency per user, `vs_none_pct` in % of no nudge's value.
+    """Headline metrics of a policy, money first, rounded to 5 significant digits; those that are not finite are left
+    out. Values are in currency per user, `vs_none_pct` in % of no nudge's value; lifts over `baseline` (no nudge) in
+    percentage points.
     """
     total, over = max(float(one.decisions.sum()), 1.0), mean(one.value_per_user - baseline.value_per_user)
     lift = mean(100.0 * (_rate(one) - _rate(baseline)))
@@ -131,10 +132,10 @@ def metrics(one: PolicyResult, baseline: PolicyResult) -> dict[str, float]:
         "vs_none_pct": percent.value,
         "vs_none_pct_lcb": percent.low,
         "vs_none_pct_ucb": percent.high,
+        "value_per_user": float(one.value_per_user.mean()),
         "lift_pp": lift.value,
         "lift_lcb": lift.low,
         "lift_ucb": lift.high,
-        "value_per_user": float(one.value_per_user.mean()),
         "regret_per_1000": 1000.0 * float(one.regret.sum() / total),
         "conv_pct": 100.0 * float(one.conversions.sum() / total),
         "nudged_pct": 100.0 * float(one.nudged.sum() / total),

@@ -11,6 +11,7 @@ from experiments.data.rounds import RewardRange
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.estimators import EstimatorSettings
+from experiments.ope.evaluate import Evaluation
 from journey_bandit import column_names
 from journey_bandit.evaluation import log_sources, policy_names, presentation, workers
 from journey_bandit.evaluation.log_sources import EvaluationLog, RequestedPolicies
@@ -28,7 +29,11 @@ from simulations.offline.parallel import Backend
 @click.option("--stage", help="Which stage of the ledger.")
 @click.option("--policy", "names", multiple=True, metavar="POLICY", help=f"{policy_names.FORMS}. Several may be given.")
 @click.option("--against", multiple=True, metavar="POLICY", help="Contrast with this policy too, e.g. the champion.")
-@click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
+@click.option(
+    "--measure",
+    type=click.Choice(["net", "reward"]),
+    help="net: in currency, less costs.  [default: net with --ledger; a file knows rewards only]",
+)
 @click.option("--segment", default="", metavar="FEATURE", help="Lift by values of a feature that the stage declares.")
 @click.option("--range", "span", nargs=2, type=float, help="The least and largest reward, unless they are 0 and 1.")
 @click.option("--learned-elsewhere", is_flag=True, help="The snapshot did not learn from this log.")
@@ -70,9 +75,22 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     run = workers.on(given["backend"], given["workers"], given["address"])
     found = core.evaluate(log.sources, ask, given["level"], run)
     found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
+    if log.emptied:
+        found = [_emptied(evaluation, log.emptied) for evaluation in found]
     shown = presentation.DisplayOptions(log.title, log.unit, given["level"], given["as_json"])
     judged = verdicts.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
     presentation.finish(shown, found, ask, judged)
+
+
+def _emptied(evaluation: Evaluation, why: str) -> Evaluation:
+    """The evaluation with its refusal for want of rounds in words that say where they went."""
+    needed = (
+        "evaluate it on decisions made after this snapshot, or take an older snapshot; `journey-bandit publish "
+        "--hold-back 0.3` keeps the newest 30 % from a candidate to judge it by; `--learned-elsewhere` only if it "
+        "never saw this log"
+    )
+    said = [r._replace(detail=why, needed=needed) if r.reason == "empty" else r for r in evaluation.refused]
+    return evaluation._replace(refused=type(evaluation.refused)(said))
 
 
 def _of_file(file: Path, given: dict[str, Any]) -> EvaluationLog:
@@ -92,7 +110,7 @@ def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:
         raise click.UsageError("--ledger needs --stage")
     if given["renamed"]:
         raise click.UsageError("--map goes with --rounds")
-    wanted, net = RequestedPolicies(given["names"], given["against"]), given["measure"] == "net"
+    wanted, net = RequestedPolicies(given["names"], given["against"]), given["measure"] != "reward"
     return log_sources.of_ledger(
         ledger, given["stage"], wanted, net=net, segment=given["segment"], elsewhere=given["learned_elsewhere"]
     )

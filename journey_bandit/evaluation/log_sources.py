@@ -41,6 +41,7 @@ class EvaluationLog(NamedTuple):
     heaviest: float  # weight that is expected: 1 / floor
     ledger: LedgerLog | None = None
     notes: tuple[str, ...] = ()  # on how a file was read
+    emptied: str | None = None  # why no decision is left to judge a snapshot by
 
 
 def of_file(
@@ -112,11 +113,12 @@ def of_ledger(
         arms=log.arms,
         rewards=log.rewards,
         worth=log.worth if net else None,
-        unit="net value" if net else "reward",
+        unit=f"net value, {log.currency}," if net else "reward",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
         heaviest=_heaviest(log.spec.common_floor),
         ledger=log,
+        emptied=ledger_log.learned_everything(log) if snapshots else None,
     )
 
 
@@ -129,6 +131,8 @@ def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
     """The last decision that it may have learned from, settled or open. InvalidRequest if it is of another stage."""
     if (snapshot.app, snapshot.stage) != (log.app, log.stage):
         problem = f"the snapshot is of {snapshot.app}/{snapshot.stage}, the log of {log.app}/{log.stage}"
-        raise InvalidRequest(Problem("policy", problem, "give a snapshot of the same stage, or --learned-elsewhere"))
+        raise InvalidRequest(
+            Problem("policy", problem, "give a snapshot of the same stage, or say --learned-elsewhere")
+        )
     seen_open = snapshot.pending_basis.decisions if snapshot.pending is not None else 0
     return max(log.learned_through(snapshot.version), seen_open)

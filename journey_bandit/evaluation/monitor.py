@@ -20,7 +20,13 @@ from journey_bandit.workflows import ledger_log
 @click.command()
 @click.option("--ledger", required=True, help="A service's ledger: its file; the service may be running.")
 @click.option("--stage", required=True)
-@click.option("--measure", type=click.Choice(["reward", "net"]), default="reward", help="net: in currency, less costs.")
+@click.option(
+    "--measure",
+    type=click.Choice(["net", "reward"]),
+    default="net",
+    show_default=True,
+    help="net: in currency, less costs.",
+)
 @click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) -> None:
@@ -37,7 +43,8 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
             {"app": log.app, "stage": stage, "measure": measure, **_body(found), "control": crossed._asdict()}
         )
     else:
-        console.out.print(f"{log.app}/{stage}: {measure} per decision, {100 * level:g} %")
+        unit = f"net value, {log.currency}" if measure == "net" else "reward"
+        console.out.print(f"{log.app}/{stage}: {unit} per decision, {100 * level:g} %")
         _show(found, log.arms)
         if crossed.exposed:
             share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"

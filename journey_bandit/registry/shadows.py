@@ -15,7 +15,8 @@ from bandit.errors import PropensityError
 from bandit.learning.recoding import contexts
 from bandit.propensity.draw import draw_many
 from bandit.snapshot import Snapshot
-from journey_bandit.workflows.policy_evidence import PolicyEvidence, gather
+from experiments.reports.review_sections import against
+from journey_bandit.workflows.policy_evidence import NONE, PolicyEvidence, gather
 
 _BATCH = 2000
 
@@ -41,9 +42,12 @@ class ShadowComparison(NamedTuple):
         per cent, and value and lift where the log can tell them.
         """
         net, lift = self.evidence.net, self.evidence.net.contrasts.get(self.evidence.champion)
-        first = next(iter(net.estimates.values()), None)
+        none, first = net.contrasts.get(NONE), next(iter(net.estimates.values()), None)
         found = {"shadow_n": float(self.n), "shadow_match": 100.0 * self.match, "shadow_moved": 100.0 * self.moved}
         found |= {"shadow_failed": float(self.failed)}
+        if none:
+            low, high = none.sequence or none.interval
+            found |= {"shadow_none": none.value, "shadow_none_lcb": low, "shadow_none_ucb": high}
         if first:
             found |= {"shadow_net": first.value}
         if lift:
@@ -53,12 +57,15 @@ class ShadowComparison(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Sentence that sums the comparison up for a terminal: number of decisions, agreement and moved probability in
-        per cent, and the verdict with its reasons.
+        """Sentence that sums the comparison up for a terminal: money against no nudge, number of decisions, agreement
+        and moved probability in per cent, and the verdict with its reasons.
         """
-        verdict = self.evidence.judged.verdict
+        verdict, currency = self.evidence.judged.verdict, self.evidence.log.currency
+        money = against(
+            self.evidence.net.contrasts.get(NONE), "no nudge", f" {currency} per decision net of costs", 1.0
+        )
         return (
-            f"version {self.version} on {self.n:,} decisions it was not shown in: draws the same nudge in "
+            f"version {self.version} on {self.n:,} decisions it was not shown in: {money}; draws the same nudge in "
             f"{100 * self.match:.1f} %, {100 * self.moved:.1f} % of probability elsewhere; {verdict.decision}: "
             f"{'; '.join(verdict.reasons)}"
         )

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import httpx
 
+from api.server import free_port
 from bandit.errors import RemoteError
 from experiments.mlflow import reviewer_view
 from journey_bandit import console, mlflow_server, processes
@@ -16,12 +17,14 @@ from journey_bandit import console, mlflow_server, processes
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("demo-output/mlflow"), show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=5000, show_default=True)
+@click.option("--port", default=5000, show_default=True, help="0 takes any free port.")
 def ui(folder: Path, host: str, port: int) -> None:
     """Serve the runs in FOLDER until Ctrl-C, and print a link for each experiment."""
     console.need_mlflow()
     if not (folder / "mlflow.db").exists():
         raise RemoteError(f"no runs in {folder}: `make demo` makes some, or give --folder")
+    mlflow_server.refuse_taken(host, port)
+    port = port or free_port(host)
     url = f"http://{host}:{port}"
     server = mlflow_server.start(folder, host, port)
     with processes.stopping(server):

@@ -67,6 +67,11 @@ class LedgerLog(NamedTuple):
         return Contamination(len(held), len(exposed))
 
     @property
+    def currency(self) -> str:
+        """Code of the app's currency, as the ledger keeps it."""
+        return self.store.meta().get("currency", "")
+
+    @property
     def rewards(self) -> RewardRange:
         """Declared range of rewards in the reward's own units: `low` and `high` are `min` and `max` of the stage as it
         was last served.
@@ -100,11 +105,19 @@ class LedgerLog(NamedTuple):
         """
         if version > self.store.last().settlement:
             problem = f"version {version} is beyond this ledger's last settlement, {self.store.last().settlement}"
-            raise InvalidRequest(
-                Problem("policy", problem, "say --learned-elsewhere if it learned from another ledger")
-            )
+            fix = "take a snapshot of this ledger, or the ledger that this one learned from"
+            raise InvalidRequest(Problem("policy", problem, f"{fix}; `evaluate` has --learned-elsewhere"))
         learned = (f.seq for f in self.store.decisions(self.stage) if f.settlement and f.settlement.seq <= version)
         return max(learned, default=0)
+
+
+def learned_everything(log: LedgerLog) -> str | None:
+    """What `after` leaves of the log, in words, if that is nothing though the stage has decisions; else None."""
+    last = max((found.seq for found in log.store.decisions(log.stage)), default=0)
+    if not last or log.after < last:
+        return None
+    n = sum(1 for _ in log.store.decisions(log.stage))
+    return f"this snapshot learned from all {n:,} decisions of the log"
 
 
 def open_log(url: str, stage: str) -> LedgerLog:

@@ -136,6 +136,17 @@ def run(
     return made.done()
 
 
+def check(cell: SimulationCell) -> None:
+    """Check a cell before anything runs. Raises InvalidRequest for a policy, arm or setting that cannot be run."""
+    _chosen(cell, parse(read_shipped(cell.scenario.app)))
+
+
+def _chosen(cell: SimulationCell, catalogue: Catalogue) -> tuple[PolicySpec, dict[str, Stage]]:
+    """The policy of a cell, and the stages as it plays them."""
+    who = policy_spec(cell.policy, {arm for stage in catalogue.stages.values() for arm in stage.arms})
+    return who, _stages(cell, catalogue, who)
+
+
 class CellRun:
     """A cell under way, step by step. `run` and `study.play` drive it; tests look at `populations`, `brain` (the
     learner) and `crowd` (the state of all users) between steps.
@@ -153,8 +164,7 @@ class CellRun:
     def __init__(self, cell: SimulationCell, sink: DecisionSink | None = None):
         catalogue = parse(read_shipped(cell.scenario.app))
         self.cell, self._sink = cell, sink
-        self._who = policy_spec(cell.policy, {arm for stage in catalogue.stages.values() for arm in stage.arms})
-        stages = _stages(cell, catalogue, self._who)
+        self._who, stages = _chosen(cell, catalogue)
         self.populations = [Population(cell.scenario, stage, name) for name, stage in stages.items()]
         self.brain = SimulatedLearner(catalogue.app, stages)
         born = traits(cell.scenario, cell.seed, cell.users, float(cell.days), cell.holdout)

@@ -17,7 +17,7 @@ from bandit.snapshot import to_zip
 from simulations.offline import parallel
 from simulations.offline.log_files import StudyLogs, path
 from simulations.offline.parallel import Backend
-from simulations.offline.runner import CellOutcome, CellRun, SimulationCell
+from simulations.offline.runner import CellOutcome, CellRun, SimulationCell, check
 from simulations.scenario import Scenario
 
 
@@ -42,14 +42,19 @@ def cells(
 ) -> list[SimulationCell]:
     """One cell for every policy with every seed; the seed fixes the people, so all policies meet the same. Arguments as
     in `SimulationCell`.
+
+    Raises InvalidRequest for a policy that cannot be run, whichever of them it is: before any cell runs.
     """
-    return [
+    made = [
         SimulationCell(
             scenario=scenario, policy=policy, users=users, days=days, seed=seed, journey=journey, holdout=holdout
         )
         for policy in policies
         for seed in seeds
     ]
+    for cell in {cell.policy: cell for cell in made}.values():
+        check(cell)
+    return made
 
 
 def play(cell: SimulationCell, logs: Path | None = None) -> CellResult:

@@ -104,7 +104,7 @@ def test_rewards_are_those_that_the_people_sent(ran: Ran) -> None:
     assert np.array_equal(recorded, ran.truth.log.reward)
     assert np.array_equal(in_time, recorded)
     assert recorded.sum() > 100
-    found = evaluated(ran, "--policy", "logged")
+    found = evaluated(ran, "--policy", "logged", "--measure", "reward")
     assert found["estimates"]["ips"]["value"] == pytest.approx(in_time[mine].mean())
     assert found["holdout"]["n"] == int((~mine).sum())
     assert found["holdout"]["value"] == pytest.approx(in_time[~mine].mean())
@@ -118,6 +118,8 @@ def test_a_snapshot_is_judged_only_by_decisions_after_those_it_learned_from(ran:
     assert done.returncode == 3, done.stderr
     last = json.loads(done.stdout)
     assert (last["n"], last["estimates"], last["refused"][0]["reason"]) == (0, {}, "empty")
+    assert "this snapshot learned from all " in last["refused"][0]["detail"]
+    assert "--hold-back" in last["refused"][0]["needed"]
 
 
 def test_monitor_agrees_with_the_truth(ran: Ran) -> None:

@@ -369,6 +369,31 @@ def test_the_function_of_the_tutorial_is_evaluated(played: Played) -> None:
     assert done.stdout.startswith("full carts 0."), done.stdout
 
 
+def test_the_people_of_the_tutorial_make_a_log_that_can_judge_the_snapshot(tmp_path: Path) -> None:
+    """The page from an empty ledger on: its script, its snapshot, its evaluation; and the refusal of a snapshot that
+    learned from everything."""
+    (block,) = [b for b in re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.S | re.M) if "BUYS" in b]
+    site, port, ledger = lay_out(tmp_path / "site"), free_port("127.0.0.1"), tmp_path / "shop.db"
+    with pytest.MonkeyPatch.context() as env:
+        env.setenv("PYTHONPATH", os.pathsep.join([str(site), str(ROOT)]))
+        options = ("--app", str(CATALOGUE), "--store", f"sqlite:///{ledger}", "--port", str(port), "--dev")
+        log = tmp_path / "serve.log"
+        with processes.stopping(server := processes.serve(*options, log=log)):
+            processes.wait(server, f"http://127.0.0.1:{port}/health/ready", log)
+            script = "import random\nrandom.seed(1)\n" + block.replace(":8080", f":{port}")
+            subprocess.run([sys.executable, "-c", script], check=True, timeout=PATIENCE, cwd=tmp_path)
+            last = httpx.get(f"http://127.0.0.1:{port}/v1/policies/cart/snapshot", timeout=PATIENCE).content
+            (tmp_path / "last.zip").write_bytes(last)
+    words = ("evaluate", "--ledger", ledger, "--stage", "cart", "--against", "none", "--against", "uniform", "--json")
+    found = json.loads(run(*words, "--policy", tmp_path / "snapshot.zip", path=site).stdout)
+    assert found["refused"] == []
+    assert 1150 <= found["n"] <= 1199
+    assert {"none", "uniform"} <= set(found["contrasts"])
+    refused = json.loads(run(*words, "--policy", tmp_path / "last.zip", path=site, status=3).stdout)["refused"]
+    assert refused[0]["detail"] == "this snapshot learned from all 1,500 decisions of the log"
+    assert "--hold-back" in refused[0]["needed"]
+
+
 def test_a_scenario_of_ones_own_is_simulated_and_its_mistakes_are_named(tmp_path: Path, played: Played) -> None:
     shipped_file = ROOT / "simulations" / "scenarios" / "travel.toml"
     mine = tmp_path / "mine.toml"

@@ -293,6 +293,7 @@ def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) 
     client, registry = MlflowClient(shop.mlflow), Registry(shop.mlflow)
     version = published("")
     run = client.get_run(registry.run_of(MODEL, version))
+    assert {"net_none", "net_none_lcb", "net_none_ucb"} <= run.data.metrics.keys()
     assert {"lift_pp", "lift_lcb", "lift_ucb", "dr_pct", "ess", "max_w", "min_prop", "n"} <= run.data.metrics.keys()
     assert {"algorithm", "arms", "floor", "data_window", "belief_sha256"} <= run.data.params.keys()
     assert {"kind", "gate", "vs_champion", "policy_sha256"} <= run.data.tags.keys()
@@ -300,6 +301,10 @@ def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) 
     assert run.inputs.dataset_inputs[0].dataset.digest
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("linear at travel/cart, candidate")
+    first = note.split("\n", 1)[0]
+    assert "no nudge, " in first
+    assert "EUR per decision net of costs [" in first
+    assert "points" not in first
     names = {a.path for a in client.list_artifacts(run.info.run_id, "review")}
     assert {"review/report.html", "review/ope.json", "review/segments.json"} <= names
     for key in ("share/price_freeze", "regret/policy", "propensity/min"):
@@ -362,7 +367,7 @@ def test_the_seeded_view_shows_what_it_promises_in_a_browser(shop: Shop, publish
     link = reviewer_view.link(shop.mlflow, experiment.experiment_id)
     command = [browser, *options, "--virtual-time-budget=25000", "--dump-dom", link]
     page = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
-    for words in ("Reviewer", "lift_pp", "lift_lcb"):
+    for words in ("Reviewer", "net_none", "net_none_lcb", "vs_champ"):
         assert words in page, words
     assert "Request error" not in page
 

@@ -44,6 +44,7 @@ ROUTES = {  # every one, and the scope it needs
     ("POST", "/v1/policies/{stage:str}/rollback"): "admin",
     ("GET", "/v1/releases"): "read",
     ("POST", "/v1/registry"): "admin",
+    ("GET", "/"): None,
     ("GET", "/health/live"): None,
     ("GET", "/health/ready"): None,
     ("GET", "/metrics"): None,
@@ -215,7 +216,7 @@ def test_without_a_file_nobody_gets_in(catalogue_file: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/v2", 404),
         ("GET", "/nope", 404),
         ("POST", "/v1", 404),
         ("GET", "/v1/decisions/not-a-uuid", 404),
@@ -256,11 +257,13 @@ def test_the_openapi_document_lists_every_route_with_its_body_and_errors(client:
     document = client.get("/docs/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     listed = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
-    wanted = {(m, re.sub(r":\w+", "", path)) for m, path in ROUTES if not path.startswith("/docs-assets")}
+    wanted = {
+        (m, re.sub(r":\w+", "", path)) for m, path in ROUTES if path != "/" and not path.startswith("/docs-assets")
+    }
     assert listed == wanted
     assert document["security"] == [{"key": []}, {"bearer": []}]
     for (method, path), scope in ROUTES.items():
-        if path.startswith("/docs-assets"):
+        if path == "/" or path.startswith("/docs-assets"):
             continue
         operation = document["paths"][re.sub(r":\w+", "", path)][method.lower()]
         assert operation["summary"]
@@ -340,3 +343,11 @@ def test_an_expired_key_is_told_so_in_every_protocol(
             assert "'shop' expired at 2025-10-09T09:00:00Z" in reply.text, path
             wrong = {name: value + "x" for name, value in headers.items()}
             assert "expired" not in client.post(path, json=DECISION, headers=wrong).text, path
+
+
+def test_the_bare_address_says_where_to_go_without_a_key(client: Client) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert answer.json()["docs"] == "/docs"
+    for path in ("docs", "openapi", "health"):
+        assert client.get(answer.json()[path]).status_code == 200

@@ -7,7 +7,7 @@ import pytest
 
 from bandit.arrays import LoggedDecisions
 from experiments.reports import html_report, report
-from experiments.reports.report import POINTS, Report, ReportSubject
+from experiments.reports.report import POINTS, ReplayPrices, Report, ReportSubject
 
 ARMS = ("none", "a", "b")
 
@@ -89,12 +89,33 @@ def test_a_replay_counts_only_what_agreed() -> None:
     agreed = sent == "a"
     visit = np.where(sent == "a", 1.0, 0.0)
     log = LoggedDecisions(ARMS, arm, np.full((n, 3), 1 / 3), np.where(agreed, visit, np.nan), np.zeros(n, dtype=bool))
-    found = report.replayed(subject("replay"), log, agreed, sent, visit, "Visit rate")
+    prices = ReplayPrices("EUR", np.full(3, 2.0), np.zeros(3), "A visit counts 2 EUR.")
+    found = report.replayed(subject("replay"), log, agreed, sent, visit, "Visit rate", prices)
     assert found.metrics["conv_pct"] == 100.0
     assert found.metrics["agreed"] == agreed.sum()
     assert found.metrics["lift_pp"] == 100.0
     assert "Better than no nudge" in found.verdict
     assert "not distinguishable from the best fixed arm (a)" in found.verdict
+    assert found.metrics["vs_none"] == 2.0
+
+
+def test_a_replay_that_gains_visits_and_loses_money_is_called_worse() -> None:
+    """Arm a brings 30 points more visits, worth 1 EUR each, and costs 0.80 EUR a mail: −0.50 EUR for each decision."""
+    n, rng = 6000, np.random.default_rng(7)
+    sent = rng.choice(ARMS, size=n)
+    agreed, arm = sent == "a", np.full(n, 1, dtype=np.intp)
+    visit = (rng.random(n) < np.where(agreed, 0.5, 0.2)).astype(float)
+    log = LoggedDecisions(ARMS, arm, np.full((n, 3), 1 / 3), np.where(agreed, visit, np.nan), np.zeros(n, dtype=bool))
+    prices = ReplayPrices("EUR", np.ones(3), np.array([0.0, 0.8, 0.8]), "A mail costs 0.80 EUR.")
+    found = report.replayed(subject("replay"), log, agreed, sent, visit, "Visit rate", prices)
+    assert found.verdict.startswith("Worse than no nudge: -0.")
+    assert "points" not in found.verdict
+    assert "points" in found.conversions
+    assert list(found.metrics)[:3] == ["vs_none", "vs_none_lcb", "vs_none_ucb"]
+    assert found.metrics["lift_lcb"] > 0 > found.metrics["vs_none_ucb"]
+    text = html_report.render(found)
+    assert text.index("Worse than no nudge") < text.index("Visit rate: ")
+    assert f'<p class="note">{found.conversions}</p>' in text
 
 
 def test_the_page_is_self_contained_and_reproducible() -> None:

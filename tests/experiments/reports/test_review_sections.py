@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bandit.catalogue.net_value import ArmWorth
 from experiments.data.rounds import LoggedRounds, RewardRange, chunked
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
@@ -10,6 +11,7 @@ from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
 from experiments.promotion.lift_monitor import monitor
 from experiments.promotion.verdict import PromotionVerdict
 from experiments.reports import html_report, review
+from experiments.reports import review_sections as parts
 from experiments.reports.report import Report
 from experiments.reports.review import ReviewFindings, ReviewSubject
 
@@ -33,18 +35,20 @@ def rounds(amount: float, *, unequal: bool) -> LoggedRounds:
     )  # fmt: skip
 
 
-def reviewed(amount: float = 1.0, *, unequal: bool = False) -> Report:
-    """Of a policy that always takes the second arm, for rewards of that amount."""
+def reviewed(amount: float = 1.0, *, unequal: bool = False, cost: float = 0.0) -> Report:
+    """Of a policy that always takes the second arm, for rewards of that amount, which may cost something."""
     log, span = rounds(amount, unequal=unequal), RewardRange(0.0, amount)
     ask = EvaluationConfig(
         (EvaluationPolicy("second", FixedArm(1)),), (EvaluationPolicy("none", FixedArm(0)),), rewards=span
     )
     (found,) = core.evaluate([chunked(log)], ask)
+    worth = ArmWorth(np.ones(2), np.array([0.0, cost]))
+    (net,) = core.evaluate([chunked(log)], ask._replace(worth=worth))
     assert log.holdout is not None
     live = log.only(~log.holdout)
     may, pi = np.ones((len(live.reward), 2), dtype=np.bool_), np.tile([0.0, 1.0], (len(live.reward), 1))
     watched, verdict = monitor(chunked(log), span), PromotionVerdict("hold", ("too few",))
-    gathered = ReviewFindings(live, may, pi, np.full(pi.shape, 0.3), found, found, watched, {}, verdict, None)
+    gathered = ReviewFindings(live, may, pi, np.full(pi.shape, 0.3), found, net, watched, {}, verdict, None)
     return review.build(ABOUT._replace(binary=amount == 1.0), gathered)
 
 
@@ -86,3 +90,33 @@ def test_a_conversion_is_a_share_whatever_a_reward_is_worth(amount: float) -> No
         assert found["mean_reward"] == pytest.approx(found["conv_pct"] * amount / 100.0, rel=1e-3)
         assert {"lift", "lift_lcb", "lift_ucb", "dr", "dr_lcb", "dr_ucb"} <= found.keys()
         assert not {"lift_pp", "dr_pct"} & found.keys(), "they are in the reward's units"
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        (0.0, "better than no nudge, +0."),
+        (0.8, "worse than no nudge, -0."),
+        (0.1, "not distinguishable from no nudge, "),
+    ],
+)
+def test_the_headline_is_money_against_no_nudge_and_conversions_are_small_print(cost: float, words: str) -> None:
+    """The second arm brings about 10 points more conversions, each worth 1 EUR, whatever it costs."""
+    found = reviewed(cost=cost)
+    start = f"linear at shop/cart, candidate: {words}"
+    assert found.verdict.startswith(start)
+    assert "EUR per decision net of costs [" in found.verdict
+    assert found.verdict.endswith("gate: hold.")
+    assert "points" not in found.verdict
+    assert found.conversions.startswith("Conversions, costs left out: +")
+    assert " points [" in found.conversions
+    assert not {"better", "worse"} & set(found.conversions.split()), "one verdict, and it is about money"
+    text = html_report.render(found)
+    assert text.index("net of costs") < text.index(found.conversions)
+    assert found.answers[1].answer.lower().startswith(f"net of costs: {words}")
+    assert list(found.metrics)[:3] == ["net_none", "net_none_lcb", "net_none_ucb"]
+
+
+def test_a_log_that_cannot_answer_has_a_headline_without_conversions() -> None:
+    assert parts.conversion_sentence(ABOUT, None) == ""
+    assert "the log cannot say" in parts.first_sentence(ABOUT, None, None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from bandit.catalogue.net_value import ArmWorth
 from bandit.features import schema
 from experiments.data import obd
 from experiments.data.rounds import LoggedRounds, RewardRange, Source, chunked
@@ -165,7 +166,8 @@ def test_monitor_says_unequal_shares_of_holdout_and_nudges_in_text_and_json(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Ledger:
-        app, arms, rewards = "shop", ("none", "hint"), RewardRange(0.0, 1.0)
+        app, arms, rewards, currency = "shop", ("none", "hint"), RewardRange(0.0, 1.0), "EUR"
+        worth = ArmWorth(np.full(2, 20.0), np.array([0.0, 1.0]))
 
         def source(self) -> Source:
             return chunked(monitored())
@@ -176,6 +178,8 @@ def test_monitor_says_unequal_shares_of_holdout_and_nudges_in_text_and_json(
     monkeypatch.setattr(ledger_log, "open_log", lambda *_: Ledger())
     text, as_json = (run("monitor", "--ledger", "shop.db", "--stage", "cart", *more) for more in ((), ("--json",)))
     body = json.loads(as_json.stdout)
+    assert body["measure"] == "net"
+    assert "net value, EUR per decision" in words(text)
     for said in (words(text), " ".join(body["notes"])):
         assert "declared are 90.00, 10.00 %" in said
         assert "nudges: arms came in shares of " in said

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bandit.errors import RemoteError
+from bandit.errors import InvalidRequest, RemoteError
 from bandit.snapshot import from_zip
 from simulations import scenario
 from simulations.offline import study
@@ -101,3 +101,11 @@ def test_the_last_snapshot_is_kept_and_equal_cells_run_once(tmp_path: Path) -> N
     snapshot = from_zip(study.snapshot(cell, "cart", tmp_path))
     assert snapshot.version > 0
     assert not list((tmp_path / "cells").glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["no_such_policy", "fixed:no_such_arm", "linear:alhpa=0.3", "linear:alpha=-1", "linear:price=-1"]
+)
+def test_a_wrong_policy_is_refused_before_any_cell_runs_wherever_it_stands(wrong: str) -> None:
+    with pytest.raises(InvalidRequest):
+        study.cells(scenario.load("travel"), ("uniform", wrong), (1, 2), users=200, days=3)
