@@ -114,31 +114,36 @@ def test_a_stage_that_waits_for_its_windows_learns_nothing_before(tmp_path: Path
     clock = Clock()
     with served(tmp_path, clock, BOTH, delay=WAITS) as client:
         replies = people(client, clock, 60, {"none": 0.05, "five": 0.1, "ten": 0.9}, seed=1)
-    assert len({tuple(reply["propensities"].values()) for reply in replies}) == 2, "one for each context"
+    assert len({tuple(reply["propensities"].values()) for reply in replies}) == 1
     assert receipts_hold(tmp_path, every=6) == {False}
 
 
 def test_receipts_of_versions_that_waited_where_no_delay_was_declared_still_hold(tmp_path: Path) -> None:
-    """Such a ledger names its arithmetic (2), and its decisions note a basis, whether or not anything open counted. A
-    stage that says that it waits decides as every stage without `delay` did; the ledger is then made to say that it
-    declared none. The present service goes on in it: only what it decides rests on what is open.
+    """Such a ledger names its arithmetic (2), and its decisions note a basis once something has settled, whether or not
+    anything open counted. A stage that says that it waits decides as every stage without `delay` did; the ledger is
+    then made to say that it declared none. The present service goes on in it: only what it decides rests on what is
+    open.
     """
     clock, rates = Clock(), {"none": 0.05, "five": 0.1, "ten": 0.9}
     with served(tmp_path, clock, BOTH, delay=WAITS) as client:
         people(client, clock, 40, rates, seed=1)
+        clock.now += 7 * DAY - DAY // 4
+        assert 10 < client.get("/v1/policies?wait=true").json()["policies"][0]["version"] < 30
+        people(client, clock, 40, rates, seed=3)
     as_if_left_out(tmp_path, arithmetic=2)
     with served(tmp_path, clock, BOTH, delay="") as client:
         people(client, clock, 40, rates, seed=2)
     with closing(open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)) as store:
-        assert list(store.declarations().arithmetics) == [(1, 2), (41, receipt.ARITHMETIC)]
+        assert list(store.declarations().arithmetics) == [(1, 2), (81, receipt.ARITHMETIC)]
         key, rows = audit.salt_of(store, "s"), list(store.decisions())
-        assert all(row.decision.pending_basis.at for row in rows[1:])
+        assert all(row.decision.pending_basis.at for row in rows[40:80])
         assert [row.seq for row in rows if audit.differences(store, row, key)] == []
-        assert [audit.past(store, row).pending is not None for row in rows] == [False] * 40 + [True] * 40
+        rested = [audit.past(store, row).pending is not None for row in rows]
+        assert (sum(rested[:80]), sum(rested[80:]) > 30) == (0, True)
     as_if_left_out(tmp_path, arithmetic=receipt.ARITHMETIC)
     with closing(open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)) as store:
         wrong = [row.seq for row in store.decisions() if audit.differences(store, row, key)]
-    assert 20 < len(wrong) < 40, "by the rule of today most of them do not hold"
+    assert len(wrong) > 20, "by the rule of today most of them do not hold"
 
 
 def as_if_left_out(tmp_path: Path, arithmetic: int) -> None:

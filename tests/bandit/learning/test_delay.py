@@ -225,7 +225,7 @@ KINDS = [
 def test_without_a_declared_delay_what_is_open_counts_in_part_as_answers_come(
     policy: AnyPolicy, reward: Reward, make_stage: Callable[..., Stage], make_matured: Build
 ) -> None:
-    """Nothing before the first answer; after ten, each answer half, and silence less than that at any age but the last."""
+    """Nothing before the first answer; after ten, each answer half, and silence less than half."""
     stage = make_stage(policy=policy, reward=reward)
     snapshot = Snapshot("app", "checkout", stage, 0, empty(len(stage.belief_rows(stage.arms)), 11))
     columns, counts = OpenDecisionTable(11), np.zeros((len(stage.arms), delay.BUCKETS))
@@ -256,8 +256,8 @@ def test_a_stage_may_wait_for_its_windows(make_stage: Callable[..., Stage], make
 
 
 def streamed(stage: Stage, mean: float, rate: float, answers: float, seed: int) -> tuple[OpenDecisions, int]:
-    """Open decisions of one arm, 3,000 a window, seen when about that many answers have come, and the time then (µs of a
-    window of one second). Delays are exponential of `mean`, a share of the window.
+    """Open decisions of one arm, 3,000 a window, when about that many answers have come, and the time then, in µs of a
+    window of one second. Delays are exponential of `mean`, a share of the window.
     """
     rng = np.random.default_rng(seed)
     n, times = 3000, np.linspace(0.005, 0.995, 199)
@@ -274,8 +274,8 @@ def streamed(stage: Stage, mean: float, rate: float, answers: float, seed: int) 
 
 
 def expected_share(stage: Stage, mean: float, answers: int) -> float:
-    """Reward that the open decisions of 100 streams say on average, as a multiple of the truth, with one decision of the
-    true rate before them.
+    """Reward that the open decisions of 100 streams say on average, as a multiple of the truth; before them there is
+    one decision of the true rate.
     """
     snapshot, rate, found = Snapshot("app", "checkout", stage, 0, empty(len(stage.arms), 11)), 0.1, []
     for seed in range(100):
