@@ -267,10 +267,10 @@ def streamed(stage: Stage, mean: float, rate: float, answers: float, seed: int) 
     now = next((t for t in times.tolist() if (came <= t).sum() >= answers), 0.995)
     made = at <= now
     told = np.where(came <= now, came, 0.0)[made]
-    micro = [np.rint(part * NOW).astype(np.int64) for part in (at[made], at[made] + 1.0, told)]
+    begun, ends, answered_at = (np.rint(part * NOW).astype(np.int64) for part in (at[made], at[made] + 1.0, told))
     arm = np.full(made.sum(), stage.arms.index("reminder"))
     reward, x = (told > 0.0).astype(np.float64), np.tile(np.eye(11)[0], (made.sum(), 1))
-    return OpenDecisions(np.arange(made.sum()), arm, *micro, reward, x), round(now * NOW)
+    return OpenDecisions(np.arange(made.sum()), arm, begun, ends, answered_at, reward, x), round(now * NOW)
 
 
 def expected_share(stage: Stage, mean: float, answers: int) -> float:
