@@ -1,8 +1,9 @@
 """Receipts: the comparison of a recorded decision with the same decision recomputed.
 
-Decisions are recorded and recomputed in ARITHMETIC: the bits of every number are the same on every processor. Before it
-(arithmetic 1) they were the bits of one machine's libraries. Of such decisions u, and that the recorded arm is the one
-drawn at u from the recorded propensities, are compared exactly; propensities, means and sds to EARLIER.
+Decisions are recorded and recomputed in ARITHMETIC. From SAME_BITS on the bits of every number are the same on every
+processor. Before it (arithmetic 1) they were the bits of one machine's libraries. Of such decisions u, and that the
+recorded arm is the one drawn at u from the recorded propensities, are compared exactly; propensities, means and sds to
+EARLIER. Before OPEN_EVERYWHERE open decisions taught nothing in stages that declare no `delay`.
 """
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from bandit.propensity.draw import draw
 from bandit.records import Decision
 
-ARITHMETIC = 2
+SAME_BITS = 2
+OPEN_EVERYWHERE = 3
+ARITHMETIC = OPEN_EVERYWHERE
 EARLIER = 2e-6
 """Largest difference of a number recorded in arithmetic 1: its last bits, and the grid of 2⁻²⁴ and tables of 2."""
 
@@ -19,7 +22,7 @@ def differences(made: Decision, again: Decision, arms: tuple[str, ...], arithmet
     """Names of the parts of `made` that recomputing (`again`) does not confirm: propensity, mean, sd, u, arm; empty if
     all agree. `arms` are the stage's, `arithmetic` the one in which `made` was recorded.
     """
-    if arithmetic == ARITHMETIC:
+    if arithmetic >= SAME_BITS:
         names = ("propensity", "mean", "sd", "u", "arm")
         return [name for name in names if not np.array_equal(getattr(made, name), getattr(again, name))]
     different = [name for name in ("propensity", "mean", "sd") if not _near(getattr(made, name), getattr(again, name))]

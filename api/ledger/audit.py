@@ -162,12 +162,16 @@ def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:
     """Whether an earlier version may have weighed open decisions by a delay that it guessed and did not record, which
     it did for stages that declare none. Such a decision cannot be computed again, so an audit counts it apart.
     """
-    return not decision.unit and bool(decision.pending_basis.at) and spec.reward.typical is None
+    return not decision.unit and bool(decision.pending_basis.at) and spec.reward.delay is None
 
 
 def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: DecisionRecord) -> Snapshot:
-    """The snapshot with what open decisions said when it was published."""
+    """The snapshot with what open decisions said when it was published: nothing, in a stage that declares no delay, to
+    versions before `receipt.OPEN_EVERYWHERE`.
+    """
     specs, basis, spec = store.specs(), found.decision.pending_basis, snapshot.stage_spec
+    if spec.reward.delay is None and arithmetic_of(store, found.seq) < receipt.OPEN_EVERYWHERE:
+        return msgspec.structs.replace(snapshot, pending_basis=basis)
     columns = OpenDecisionTable(len(spec.arms), tally.d)
     for other in open_at(store, snapshot.stage, found):
         decision = other.decision

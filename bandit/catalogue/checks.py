@@ -151,8 +151,8 @@ def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
 
 def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
     yield from durations.check(f"{path}.window", reward.window)
-    if reward.delay is not None:
-        yield from durations.check(f"{path}.delay", reward.delay)
+    if reward.delay is not None and not reward.waits:
+        yield from durations.check(f"{path}.delay", reward.delay, words='; or "window": wait for windows to end')
     if not reward.min < reward.max:
         yield Problem(f"{path}.max", "the range is empty", "min < max")
     elif reward.max - reward.min < 1e-9 * max(abs(reward.min), abs(reward.max), 1.0):

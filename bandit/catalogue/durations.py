@@ -29,12 +29,12 @@ def micro(text: str, scale: float = 1.0) -> int:
     return max(1, round(seconds(text) * scale * 1e6)) if seconds(text) else 0
 
 
-def check(path: str, text: str, *, zero: bool = False) -> Iterator[Problem]:
+def check(path: str, text: str, *, zero: bool = False, words: str = "") -> Iterator[Problem]:
     """Problems of a duration as written, none or one; `path` is where it stands. `zero`: "0s" may be meant, as "at
-    once" or "none".
+    once" or "none". `words`: what else may stand there, for the fix.
     """
     if _FORM.fullmatch(text) and (0.0 < seconds(text) <= _LONGEST or (zero and seconds(text) == 0.0)):
         return
     least = ' ("0s" is at once)' if zero else ", longer than 0s"
-    fix = f'a number and a unit, e.g. "30m", "72h", "14d", up to 3650d{least}'
+    fix = f'a number and a unit, e.g. "30m", "72h", "14d", up to 3650d{least}{words}'
     yield Problem(path, f"{text!r} is not a duration", fix)

@@ -29,6 +29,9 @@ NONE = "none"
 STANDARD_FLOOR = 0.01
 """Floor of each eligible arm where a stage declares none and its policy has none of its own."""
 
+WINDOW = "window"
+"""The `delay` of a reward whose open decisions wait for the end of their window."""
+
 Value = str | float | bool
 
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
@@ -107,7 +110,9 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ones count as `max`). `min`, `max`, `default` in the reward's own units. `value` is what one unit of reward is
     worth, in the app's currency. Outcomes count for `window` after the decision; then silence is `default`. `settle =
     "reward"` is for apps that report every outcome, zeros included: a decision is then learned as soon as its reward is
-    known. `delay`: how long an answer takes on average. Without it open decisions wait for their window to end.
+    known. `delay`: how long an answer takes on average. Open decisions count by how surely an answer would have come by
+    now; without `delay` that is learned from the answers, and what is open counts little until about ten have come.
+    `delay = "window"`: open decisions wait for their window to end.
     """
 
     kind: Literal["binary", "continuous", "revenue"]
@@ -127,10 +132,15 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def typical(self) -> float | None:
-        """Average delay of an answer, as a share of the window (no unit); None if `delay` is not declared. Used by
+        """Average delay of an answer, as a share of the window (no unit); None if no duration is declared. Used by
         `bandit.learning.delay`.
         """
-        return durations.seconds(self.delay) / self.seconds if self.delay else None
+        return None if self.delay is None or self.waits else durations.seconds(self.delay) / self.seconds
+
+    @property
+    def waits(self) -> bool:
+        """Whether open decisions teach nothing before their window ends (`delay = "window"`)."""
+        return self.delay == WINDOW
 
     def scaled(self, value: float) -> float:
         """Reward `value`, in its own units, clipped to [min, max] and mapped to [0, 1]: the unit in which policies

@@ -8,8 +8,15 @@ reverse hazards (Lagakos, Barraj & De Gruttola 1988):
     h_b = (answers in bucket b) / (answers at or below b of decisions old enough to show b),  F(b) = Π_{j>b} (1 − h_j)
 
 so that answers to young decisions, which must have been fast, do not make delays look short. Counts add up over
-decisions; each nudge is shrunk towards its stage, the stage towards an exponential of the declared typical delay
-(Joulani 2013; Vernade 2017; Wu & Wager 2022 weight pending rows this way).
+decisions; each nudge is shrunk towards its stage, the stage towards an exponential of the typical delay (Joulani 2013;
+Vernade 2017; Wu & Wager 2022 weight pending rows this way).
+
+The typical delay is the declared one. Where none is declared it is unknown, from a hundredth of the window to twice the
+window, all as likely on a log scale until answers come: the exponentials of `_MEANS` are weighted by the likelihood of
+the answers, each truncated at the age of its decision. One default would not do: the product limit cannot overrule it
+before decisions are old, because answers to decisions of age a at most do not say what share of all comes by a, unless
+delays have a form. Nor are ten answers enough to know the form: until more have come, all that is open counts in part
+(`trust`), answers as well as silence, so that neither is taken for more than it is.
 
 Ages and delays are shares of the attribution window, so nothing here depends on units. Shapes: k arms, B buckets.
 """
@@ -23,11 +30,14 @@ from bandit.arrays import Array
 from bandit.numerics import arithmetic
 
 _LOG_512 = 6.238324625039508
+_LOG_200 = 5.298317366548036
 EDGES = np.concatenate(
     [[0.0], arithmetic.exp(-_LOG_512 * (np.arange(23, -1, -1) / 23.0))]
 )  # (B + 1,) shares of the window
 BUCKETS = len(EDGES) - 1
 _TO_PRIOR = 10.0  # answers that the declared delay is worth to a stage
+_MEANS = 0.01 * arithmetic.exp(_LOG_200 * (np.arange(9) / 8.0))  # (9,) typical delays where none is declared
+_LEAST = 1e-9  # of a likelihood: an answer that comes when hardly any should is an exception, not a proof
 _TO_STAGE = 10.0  # answers that the stage is worth to a nudge
 
 
@@ -55,9 +65,17 @@ def bucket(share: Array) -> NDArray[np.intp]:
     return np.clip(np.searchsorted(EDGES, share, side="left") - 1, 0, BUCKETS - 1)
 
 
-def distribution(settled: Array, pending: AnswerDelays, typical: float) -> Array:
+def trust(settled: Array, pending: AnswerDelays, typical: float | None) -> float:
+    """Weight in [0, 1] of what is open: how surely it is known how late answers come. 1 where `typical` is declared,
+    else n / (n + 10) after n answers: nothing before the first, half after ten. Arguments as in `distribution`.
+    """
+    answers = float(settled.sum()) + len(pending.arm)
+    return 1.0 if typical is not None else answers / (answers + _TO_PRIOR)
+
+
+def distribution(settled: Array, pending: AnswerDelays, typical: float | None) -> Array:
     """Distribution F of delays at EDGES for each arm, (k, B + 1), from 0 to 1. settled: as `counted`, (k, B); typical:
-    the declared mean delay, as a share of the window.
+    the declared mean delay, as a share of the window, None if it is not declared.
     """
     k = len(settled)
     came = bucket(pending.delay)
@@ -65,9 +83,31 @@ def distribution(settled: Array, pending: AnswerDelays, typical: float) -> Array
     np.add.at(over, (pending.arm, np.maximum(bucket(pending.age), came) + 1), 1.0)
     events = settled + counted(k, pending.arm, pending.delay)
     at_risk = np.cumsum(events - over[:, :-1], axis=1)
-    prior = (1.0 - arithmetic.exp(-EDGES / typical)) / (1.0 - arithmetic.exp(np.array(-1.0 / typical)))
+    prior = _likely(settled, pending) if typical is None else _exponential(np.array([typical]))[0]
     stage = _shrunk(events.sum(axis=0, keepdims=True), at_risk.sum(axis=0, keepdims=True), prior[None], _TO_PRIOR)
     return _shrunk(events, at_risk, stage, _TO_STAGE)
+
+
+def _exponential(means: Array) -> Array:
+    """Distributions of exponential delays that come within the window, at EDGES: (m, B + 1) for means (m,)."""
+    return np.asarray(
+        (1.0 - arithmetic.exp(-EDGES / means[:, None])) / (1.0 - arithmetic.exp(-1.0 / means))[:, None],
+        dtype=np.float64,
+    )
+
+
+def _likely(settled: Array, pending: AnswerDelays) -> Array:
+    """Distribution at EDGES, (B + 1,): exponentials of `_MEANS`, weighted by how likely they make the answers."""
+    laws = _exponential(_MEANS)
+    density = arithmetic.log(np.maximum(np.diff(laws, axis=1).T, _LEAST))  # (B, m)
+    said = arithmetic.total(settled.sum(axis=0)[:, None] * density)
+    if len(pending.arm):
+        seen = np.maximum(
+            np.stack([answered_by(laws, np.full(1, m), pending.age) for m in range(len(laws))], 1), _LEAST
+        )
+        said = said + arithmetic.total(density[bucket(pending.delay)] - arithmetic.log(seen))
+    weight = arithmetic.exp(said - said.max())
+    return arithmetic.total(weight[:, None] * laws) / arithmetic.total(weight)
 
 
 def _shrunk(events: Array, at_risk: Array, prior: Array, worth: float) -> Array:

@@ -122,22 +122,27 @@ def _room(n: int, k: int, d: int) -> OpenDecisions:
 
 def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> Belief | None:
     """Provisional belief: what the open decisions say at `now` (µs), beyond the settled belief of `live`; None if there
-    are none, or if the stage does not declare how long answers take.
+    are none, if the stage waits for its windows to end, or if it declares no delay and no answer has come.
 
     counts: answers of settled decisions by arm and delay, (k, B), as `delay.counted`. The learner calls it for each
     snapshot; a receipt calls it again with the same rows and gets the same bits.
     """
     spec = live.stage_spec
-    if not len(rows.seq) or spec.reward.typical is None:
+    if not len(rows.seq) or spec.reward.waits:
         return None
     age = lateness(rows.at, rows.expires, np.full_like(rows.at, now))
     came = rows.answered > 0
     late = lateness(rows.at[came], rows.expires[came], rows.answered[came])
-    f = delay.distribution(counts, AnswerDelays(rows.arm[came], late, age[came]), spec.reward.typical)
+    answers = AnswerDelays(rows.arm[came], late, age[came])
+    trust = delay.trust(counts, answers, spec.reward.typical)
+    if trust == 0.0:
+        return None
+    f = delay.distribution(counts, answers, spec.reward.typical)
     weight = np.where(came, 1.0, delay.answered_by(f, rows.arm, age))
     some = weight > 0.0
     arm, reward, weight = rows.arm[some], rows.reward[some], weight[some]
     learner = spec.learner
     x = learner.design(rows.x[some], arm, rows.propensity[some])
     tau, nu = learner.provisional(live.belief, live.arms, x, arm, reward, weight)
-    return learner.weighted_sums(len(spec.arms), x, arm, tau, nu, reward, weight)
+    whole = learner.weighted_sums(len(spec.arms), x, arm, tau, nu, reward, weight)
+    return whole if trust == 1.0 else Belief(*(trust * part for part in whole))

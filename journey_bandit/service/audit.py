@@ -12,7 +12,7 @@ from api.ledger import audit, statistics_store
 from api.stores import open_store
 from api.stores.protocol import Store
 from bandit.errors import LedgerError, NotFound
-from bandit.receipt import ARITHMETIC, EARLIER
+from bandit.receipt import EARLIER, SAME_BITS
 
 _STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
 _SALT = click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")
@@ -76,7 +76,7 @@ def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(receipt_of(found, spec, kept))).decode())
     different = audit.differences(opened, found, audit.salt_of(opened, salt))
     same = "equal, bit for bit"
-    if audit.arithmetic_of(opened, found.seq) != ARITHMETIC:
+    if audit.arithmetic_of(opened, found.seq) < SAME_BITS:
         same = f"u and the arm equal; propensities, means and sds to {EARLIER:g}: recorded in an earlier arithmetic"
     opened.close()
     if different and audit.rests_on_a_guess(decision, spec):

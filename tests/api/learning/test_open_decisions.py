@@ -1,10 +1,13 @@
 """What is open decides with the rest; what was retired stays in what nudges share; receipts know both."""
 
+import sqlite3
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from litestar.testing import TestClient
@@ -13,15 +16,17 @@ from api.app import create_app
 from api.ledger import audit
 from api.settings import Settings
 from api.stores import open_store
-from bandit import engine
+from bandit import engine, receipt
+from bandit.catalogue.loading import parse
 
 DAY = 86_400_000_000
+DAILY, WAITS = ', delay = "1d"', ', delay = "window"'
 APP = """
 app = "shop"
 currency = "EUR"
 [stages.cart]
 policy = {{ name = "{policy}", prior_mean = 0.3 }}
-reward = {{ kind = "binary", window = "7d", delay = "1d" }}
+reward = {{ kind = "binary", window = "7d"{delay} }}
 features = {{ mobile = {{ type = "boolean", default = true }} }}
 [stages.cart.nudges]
 {nudges}
@@ -41,9 +46,11 @@ class Clock:
 Visit = Callable[..., list[dict[str, Any]]]
 
 
-def served(tmp_path: Path, clock: Clock, nudges: str, policy: str = "hierarchical") -> TestClient[Any]:
+def served(
+    tmp_path: Path, clock: Clock, nudges: str, policy: str = "hierarchical", delay: str = DAILY
+) -> TestClient[Any]:
     file = tmp_path / "shop.toml"
-    file.write_text(APP.format(nudges=nudges, policy=policy))
+    file.write_text(APP.format(nudges=nudges, policy=policy, delay=delay))
     settings = Settings(app=str(file), store=f"sqlite:///{tmp_path / 'ledger.db'}", salt="s", dev=True)
     return TestClient(create_app(settings, clock=clock))
 
@@ -91,6 +98,63 @@ def test_open_decisions_are_learned_from_before_their_window_ends(tmp_path: Path
     late = [reply["propensities"]["ten"] for reply in replies[-120:]]
     assert np.mean(late) > 0.55
     assert receipts_hold(tmp_path, every=24) == {True, False}
+
+
+def test_a_stage_that_declares_no_delay_learns_before_its_windows_end(tmp_path: Path) -> None:
+    """As above, with nothing known of how late answers come but the answers themselves."""
+    clock = Clock()
+    with served(tmp_path, clock, BOTH, delay="") as client:
+        replies = people(client, clock, 360, {"none": 0.05, "five": 0.1, "ten": 0.9}, seed=1)
+        assert client.get("/v1/policies?wait=true").json()["policies"][0]["version"] == 0
+    assert np.mean([reply["propensities"]["ten"] for reply in replies[-120:]]) > 0.55
+    assert receipts_hold(tmp_path, every=24) == {True, False}
+
+
+def test_a_stage_that_waits_for_its_windows_learns_nothing_before(tmp_path: Path) -> None:
+    clock = Clock()
+    with served(tmp_path, clock, BOTH, delay=WAITS) as client:
+        replies = people(client, clock, 60, {"none": 0.05, "five": 0.1, "ten": 0.9}, seed=1)
+    assert len({tuple(reply["propensities"].values()) for reply in replies}) == 1
+    assert receipts_hold(tmp_path, every=6) == {False}
+
+
+def test_receipts_of_versions_that_waited_where_no_delay_was_declared_still_hold(tmp_path: Path) -> None:
+    """Such a ledger names its arithmetic (2), and its decisions note a basis once something has settled, whether or not
+    anything open counted. A stage that says that it waits decides as every stage without `delay` did; the ledger is
+    then made to say that it declared none. The present service goes on in it: only what it decides rests on what is
+    open.
+    """
+    clock, rates = Clock(), {"none": 0.05, "five": 0.1, "ten": 0.9}
+    with served(tmp_path, clock, BOTH, delay=WAITS) as client:
+        people(client, clock, 40, rates, seed=1)
+        clock.now += 7 * DAY - DAY // 4
+        assert 10 < client.get("/v1/policies?wait=true").json()["policies"][0]["version"] < 30
+        people(client, clock, 40, rates, seed=3)
+    as_if_left_out(tmp_path, arithmetic=2)
+    with served(tmp_path, clock, BOTH, delay="") as client:
+        people(client, clock, 40, rates, seed=2)
+    with closing(open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)) as store:
+        assert list(store.declarations().arithmetics) == [(1, 2), (81, receipt.ARITHMETIC)]
+        key, rows = audit.salt_of(store, "s"), list(store.decisions())
+        assert all(row.decision.pending_basis.at for row in rows[40:80])
+        assert [row.seq for row in rows if audit.differences(store, row, key)] == []
+        rested = [audit.past(store, row).pending is not None for row in rows]
+        assert (sum(rested[:80]), sum(rested[80:]) > 30) == (0, True)
+    as_if_left_out(tmp_path, arithmetic=receipt.ARITHMETIC)
+    with closing(open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)) as store:
+        wrong = [row.seq for row in store.decisions() if audit.differences(store, row, key)]
+    assert len(wrong) > 20, "by the rule of today most of them do not hold"
+
+
+def as_if_left_out(tmp_path: Path, arithmetic: int) -> None:
+    """Change the ledger as if its first decisions had been made in that arithmetic, by a stage without `delay`."""
+    stage = parse(APP.format(nudges=BOTH, policy="hierarchical", delay="")).stages["cart"]
+    body, new = msgspec.json.encode(stage).decode(), stage.digest()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as conn, conn:
+        conn.execute("UPDATE arithmetics SET number = ? WHERE first = 1", (arithmetic,))
+        conn.execute("UPDATE specs SET digest = ?, body = ?", (new, body))
+        conn.execute("UPDATE declaration_eras SET digest = ?", (new,))
+        conn.execute("UPDATE served_stages SET digest = ?", (new,))
 
 
 def test_what_a_retired_nudge_taught_stays_with_its_type_and_comes_back_with_it(tmp_path: Path) -> None:

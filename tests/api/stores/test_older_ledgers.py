@@ -160,3 +160,17 @@ def test_a_full_ledger_of_an_earlier_version_keeps_all_it_knew(packed: Path, tmp
         ]
         assert different == []
     SqliteStore(path, read_only=True).close()
+
+
+@pytest.mark.parametrize("packed", FULL, ids=lambda path: path.name.removesuffix(".db.gz"))
+def test_a_stage_that_declared_no_delay_waited_then(packed: Path, tmp_path: Path) -> None:
+    """Its decisions note a basis all the same; by the rule of today 82 of the 188 receipts would not hold."""
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    with closing(SqliteStore(path)) as store:
+        salt = audit.claim(store, parse(declared_anew((LEDGERS / "full.toml").read_text(encoding="utf-8"))), "pepper")
+        cart = list(store.decisions("cart"))
+        specs = {found.decision.stage_digest for found in cart}
+        assert all(store.specs()[digest].reward.delay is None for digest in specs)
+        assert sum(found.decision.pending_basis.at > 0 for found in cart) == 150
+        assert [found.seq for found in cart if audit.differences(store, found, salt)] == []

@@ -139,6 +139,8 @@ CHECKS = [  # (what is written, what is written instead, path of the mistake, a 
     ("default = 30", 'default = 30, values = ["a"]', "stages.cart.features.age.values", "are for categor", "remove"),
     # rewards
     ('"24h"', '"24 h"', "stages.cart.reward.window", "'24 h' is not a duration", '"30m", "72h", "14d"'),
+    ('"24h"', '"24h", delay = "windows"', "stages.cart.reward.delay", "'windows' is not a duration", 'or "window"'),
+    ('"24h"', '"window"', "stages.cart.reward.window", "'window' is not a duration", "longer than 0s"),
     ('"24h"', '"0h"', "stages.cart.reward.window", "'0h' is not a duration", '"30m", "72h", "14d"'),
     ('"24h"', '"3651d"', "stages.cart.reward.window", "'3651d' is not a duration", "up to 3650d"),
     ('"24h"', f'"{"9" * 400}d"', "stages.cart.reward.window", "is not a duration", "up to 3650d"),

@@ -11,8 +11,8 @@ from bandit.belief import add, empty, sites, weighted
 from bandit.catalogue.model import Reward, Stage
 from bandit.learning import delay, pending
 from bandit.learning.delay import EDGES, AnswerDelays, answered_by, counted, distribution
-from bandit.learning.pending import OpenDecisionTable, amounts_to
-from bandit.policies import Hierarchical, Linear
+from bandit.learning.pending import OpenDecisions, OpenDecisionTable, amounts_to
+from bandit.policies import AnyPolicy, Beta, Hierarchical, Linear
 from bandit.policies.protocol import ArmEconomics
 from bandit.records import MaturedDecision, Outcome, OutcomeKind
 from bandit.snapshot import Snapshot
@@ -208,3 +208,113 @@ def test_the_first_answer_in_time_says_how_late_it_came(make_matured: Build) -> 
 
     assert pending.answered([outcome("activation", 3), outcome("reward", 9), outcome("reward", 7)]) == 7
     assert pending.answered([outcome("reward", 9, late=True)]) == 0
+
+
+# -- without a declared delay ------------------------------------------------------------------------------------
+
+KINDS = [
+    (Linear(), Reward(kind="binary", window="1h")),
+    (Beta(), Reward(kind="binary", window="1h")),
+    (Hierarchical(), Reward(kind="binary", window="1h")),
+    (Hierarchical(), Reward(kind="continuous", window="1h", max=2.0)),
+    (Hierarchical(), Reward(kind="revenue", window="1h", max=2.0)),
+]
+
+
+@pytest.mark.parametrize(("policy", "reward"), KINDS, ids=lambda part: getattr(part, "kind", type(part).__name__))
+def test_without_a_declared_delay_what_is_open_counts_in_part_as_answers_come(
+    policy: AnyPolicy, reward: Reward, make_stage: Callable[..., Stage], make_matured: Build
+) -> None:
+    """Nothing before the first answer; after ten, each answer half, and silence less than half."""
+    stage = make_stage(policy=policy, reward=reward)
+    snapshot = Snapshot("app", "checkout", stage, 0, empty(len(stage.belief_rows(stage.arms)), 11))
+    columns, counts = OpenDecisionTable(len(stage.arms), 11), np.zeros((len(stage.arms), delay.BUCKETS))
+    columns.put(1, opened(stage, make_matured(1, "discount")))
+    assert amounts_to(snapshot, columns.rows(), counts, NOW // 2) is None
+    for seq in range(2, 12):
+        columns.put(seq, opened(stage, make_matured(seq, "reminder", ("reward", 1.0))))
+    seen = amounts_to(snapshot, columns.rows(), counts, NOW // 2)
+    assert seen is not None
+    answered, silent = stage.arms.index("reminder"), stage.arms.index("discount")
+    assert seen.n[answered] == pytest.approx(5.0)
+    assert 0.0 < seen.n[silent] < 0.5
+    given = msgspec.structs.replace(stage, reward=msgspec.structs.replace(reward, delay="10m"))
+    whole = amounts_to(msgspec.structs.replace(snapshot, stage_spec=given), columns.rows(), counts, NOW // 2)
+    assert whole is not None
+    for half, all_of_it in zip(seen[:3], whole[:3], strict=True):  # the sites of logits depend on silence, too
+        np.testing.assert_allclose(half[answered], 0.5 * all_of_it[answered], atol=1e-9)
+    assert 0.0 < seen.precision[answered, 0, 0] < whole.precision[answered, 0, 0]
+
+
+def test_a_stage_may_wait_for_its_windows(make_stage: Callable[..., Stage], make_matured: Build) -> None:
+    stage = make_stage(policy=Linear(), reward=Reward(kind="binary", window="1h", delay="window"))
+    snapshot = Snapshot("app", "checkout", stage, 0, empty(len(stage.arms), 11))
+    columns, counts = OpenDecisionTable(len(stage.arms), 11), np.full((len(stage.arms), delay.BUCKETS), 9.0)
+    columns.put(1, opened(stage, make_matured(1, "reminder", ("reward", 1.0))))
+    assert stage.reward.waits
+    assert amounts_to(snapshot, columns.rows(), counts, NOW // 2) is None
+
+
+def streamed(stage: Stage, mean: float, rate: float, answers: float, seed: int) -> tuple[OpenDecisions, int]:
+    """Open decisions of one arm, 3,000 a window, when about that many answers have come, and the time then, in µs of a
+    window of one second. Delays are exponential of `mean`, a share of the window.
+    """
+    rng = np.random.default_rng(seed)
+    n, times = 3000, np.linspace(0.005, 0.995, 199)
+    at, late = np.arange(n) / n, law(rng, mean, n)
+    converts = rng.random(n) < rate
+    came = at + np.where(converts, late, np.inf)
+    now = next((t for t in times.tolist() if (came <= t).sum() >= answers), 0.995)
+    made = at <= now
+    told = np.where(came <= now, came, 0.0)[made]
+    begun, ends, answered_at = (np.rint(part * NOW).astype(np.int64) for part in (at[made], at[made] + 1.0, told))
+    arm = np.full(made.sum(), stage.arms.index("reminder"))
+    reward, x = (told > 0.0).astype(np.float64), np.tile(np.eye(11)[0], (made.sum(), 1))
+    p = np.tile(np.full(len(stage.arms), 1.0 / len(stage.arms)), (made.sum(), 1))
+    return OpenDecisions(np.arange(made.sum()), arm, begun, ends, answered_at, reward, x, p), round(now * NOW)
+
+
+def expected_share(stage: Stage, mean: float, answers: int) -> float:
+    """Reward that the open decisions of 100 streams say on average, as a multiple of the truth; before them there is
+    one decision of the true rate.
+    """
+    snapshot, rate, found = Snapshot("app", "checkout", stage, 0, empty(len(stage.arms), 11)), 0.1, []
+    for seed in range(100):
+        rows, now = streamed(stage, mean, rate, answers, seed)
+        seen = amounts_to(snapshot, rows, np.zeros((len(stage.arms), delay.BUCKETS)), now)
+        arm = stage.arms.index("reminder")
+        n, reward = (seen.n[arm], seen.reward[arm]) if seen is not None else (0.0, 0.0)
+        found.append((reward + rate) / (n + 1.0) / rate)
+    return float(np.mean(found))
+
+
+MEANS = [0.02, 0.2, 0.6]
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_a_wrong_default_delay_is_overruled_by_30_answers(make_stage: Callable[..., Stage], mean: float) -> None:
+    """Mean q̂ of 100 streams within 1.3 of the truth, within 1.2 after 100 answers (measured: 1.04, 1.23, 0.90 and 1.01,
+    0.97, 0.89), when the delays are 0.02, 0.2 or 0.6 of the window. Simulation error 0.04 at most.
+    """
+    stage = make_stage(policy=Beta(), reward=Reward(kind="binary", window="1h"))
+    assert abs(np.log(expected_share(stage, mean, 30))) < np.log(1.3)
+    assert abs(np.log(expected_share(stage, mean, 100))) < np.log(1.2)
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_before_that_silence_and_answers_are_taken_for_little(make_stage: Callable[..., Stage], mean: float) -> None:
+    """After 1, 3 and 10 answers mean q̂ is within 2.3 of the truth and not below 0.6 of it (measured: 0.66 to 2.13); a
+    default of 0.1 of the window, trusted like a declaration, says 0.26 to 2.85.
+    """
+    stage = make_stage(policy=Beta(), reward=Reward(kind="binary", window="1h"))
+    for answers in (1, 3, 10):
+        assert 0.6 < expected_share(stage, mean, answers) < 2.3
+
+
+@pytest.mark.parametrize(("mean", "wrong"), [(0.02, "15m"), (0.6, "6m")])
+def test_a_wrong_declaration_takes_longer(make_stage: Callable[..., Stage], mean: float, wrong: str) -> None:
+    """Why the default is no duration: 0.25 and 0.1 of the window are still off by about 2 after 30 answers, because the
+    product limit says nothing of ages that no decision has yet.
+    """
+    stage = make_stage(policy=Beta(), reward=Reward(kind="binary", window="1h", delay=wrong))
+    assert abs(np.log(expected_share(stage, mean, 30))) > np.log(1.6)

@@ -254,11 +254,25 @@ def test_what_is_open_amounts_to_what_the_service_makes_of_it(policy: str) -> No
         assert left == pytest.approx(right, abs=1e-9)
 
 
-def test_open_decisions_wait_where_nobody_says_how_long_answers_take() -> None:
+def test_open_decisions_wait_where_the_stage_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = read_shipped("travel")
+    told = text.replace('window = "72h", value = 50.0', 'window = "72h", delay = "window", value = 50.0')
+    monkeypatch.setattr(runner, "read_shipped", lambda _: told)
     given = CellRun(cell(policy="hierarchical", users=400, days=3))
     for step in range(3):
         given.step(step)
     assert given.brain.prepared["cart"].snapshot.pending is None
+
+
+def test_open_decisions_count_where_nobody_says_how_long_answers_take() -> None:
+    """After three days nothing has settled."""
+    given = CellRun(cell(policy="hierarchical", users=400, days=3))
+    for step in range(3):
+        given.step(step)
+    live = given.brain.prepared["cart"].snapshot
+    assert live.belief.n.sum() == 0.0
+    assert live.pending is not None
+    assert live.pending.n.sum() > 50.0
 
 
 @pytest.mark.usefixtures("declared")
