@@ -137,19 +137,21 @@ def play(
     order = rng.permutation(n)[:rounds] if rounds <= n else rng.integers(0, n, rounds)
     u = rng.random(rounds).tolist()
     facts, eligible = arms(table.classes), np.arange(k) > 0
-    belief, wrong = beliefs.empty(k, table.x.shape[1]), np.zeros(rounds)
+    belief, wrong = beliefs.empty(len(policy.rows(facts.names)), table.x.shape[1]), np.zeros(rounds)
     start = 0
     while start < rounds:
         end = min(rounds, start + (batch or max(1, start // 100)))
         rows, chosen = order[start:end], np.zeros(end - start, dtype=np.intp)
+        logged = np.zeros((end - start, k))
         posterior = policy.posterior(belief, facts)
         for i, x in enumerate(table.x[rows]):
             p = floored(posterior.choose(x, eligible).propensity, floor, eligible)
-            chosen[i] = draw(p, u[start + i])
+            chosen[i], logged[i] = draw(p, u[start + i]), p
         reward = (chosen == table.label[rows] + 1).astype(np.float64)
         wrong[start:end] = 1.0 - reward
-        tau, nu = policy.sites(belief, facts, table.x[rows], chosen, reward)
-        belief = beliefs.add(belief, beliefs.sites(k, table.x[rows], chosen, tau, nu, reward))
+        design = policy.design(table.x[rows], chosen, logged)
+        tau, nu = policy.sites(belief, facts, design, chosen, reward)
+        belief = beliefs.add(belief, policy.sums(k, design, chosen, tau, nu, reward))
         start = end
     return wrong
 
