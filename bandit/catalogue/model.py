@@ -12,7 +12,7 @@ import numpy as np
 
 from bandit.catalogue import durations
 from bandit.catalogue.decoding import closest
-from bandit.catalogue.digest import digest_of
+from bandit.catalogue.digest import digest_of, digest_without
 from bandit.catalogue.drift_rule import DriftRule
 from bandit.catalogue.journey_rules import Credit, Fact, JourneyRules, Moment
 from bandit.catalogue.limits import AbandonmentLimit, Budget, EvidenceRule, ExclusionRule, Limits
@@ -278,7 +278,10 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Digest (32 hex digits) of the whole declaration; it changes with anything declared for this stage. Decisions
         record it.
         """
-        return digest_of(self)
+        if isinstance(self.policy, Centred):
+            return digest_of(self)
+        given = {"floor": self.common_floor, "price": self.price or 0.0}
+        return digest_without(self, "loss", given)  # which bounds nothing under other policies
 
 
 def hurdle_of(policy: Hierarchical) -> HierarchicalHurdle:

@@ -257,7 +257,7 @@ def test_an_installed_policy_is_decoded_as_strictly_as_a_built_in_one() -> None:
     [
         (dict, "is not a msgspec.Struct"),
         (Slack, "does not forbid unknown fields"),
-        (Bare, "lacks link, sites, provisional, posterior, message"),
+        (Bare, "lacks link, rows, design, sums, weighted_sums, sites, provisional, posterior, message"),
         (Uniform, "has the tag name = 'uniform'"),
         (ImportError("no such module"), "cannot be imported: ImportError('no such module')"),
     ],
