@@ -23,12 +23,14 @@ ol.answers > li::marker { color: #1b6ca8; font-weight: 700; } ol.answers p { mar
 ol.answers h2 { display: inline; } ol.answers > li { margin: 1.6rem 0; }
 th, td { white-space: nowrap; }
 .verdict { font-size: 1.1rem; background: #eef4fa; border-left: 4px solid #1b6ca8; padding: .7rem 1rem; }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { text-align: right; padding: .2rem .8rem;
  border-bottom: 1px solid #e2e6e9; }
 th:first-child, td:first-child { text-align: left; }
 th { color: #5a6570; font-weight: 600; }
 .note, .sub { color: #5a6570; font-size: .9rem; }
 .grid { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1.5rem; }
+.grid > * { min-width: 0; }
 svg { max-width: 100%; height: auto; } code { background: #f2f4f6; padding: .1rem .3rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dt { color: #5a6570; } dd { margin: 0; overflow-wrap: anywhere; }
@@ -110,7 +112,8 @@ def _table(table: ReportTable, heading: str = "h2") -> str:
         "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in (row.name, *row.cells)) + "</tr>" for row in table.rows
     )
     note = f'<p class="note">{_text(table.note)}</p>' if table.note else ""
-    return f"<{heading}>{_text(table.title)}</{heading}><table><tr>{head}</tr>{rows}</table>{note}"
+    shown = f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
+    return f"<{heading}>{_text(table.title)}</{heading}>{shown}{note}"
 
 
 def _section(title: str, drawing: str) -> str:

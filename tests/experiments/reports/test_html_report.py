@@ -128,3 +128,4 @@ def test_the_page_is_self_contained_and_reproducible() -> None:
     assert "<script" not in text
     assert found.verdict in text.replace("&#x27;", "'")
     assert "&lt;again&gt;" in text
+    assert text.count("<table>") == text.count('<div class="wide"><table>') > 0  # on a phone a table scrolls by itself
