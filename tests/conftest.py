@@ -1,11 +1,16 @@
-"""Examples that hypothesis draws, and the order in which the tests run: two processes share them by files (`make
-test`).
+"""Examples that hypothesis draws, identifiers and salts that tests get without giving any, and the order in which the
+tests run: two processes share them by files (`make test`).
 """
 
+import itertools
 import os
+import random
+import secrets
+import uuid
 from pathlib import Path
 
 import pytest
+import uuid_utils.compat
 from hypothesis import settings
 
 settings.register_profile("same", derandomize=True, deadline=None, database=None)  # the same examples on every run
@@ -20,3 +25,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest first."""
     order = {folder: place for place, folder in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(item.path.relative_to(_TESTS).parts[0], len(order)))
+
+
+@pytest.fixture(autouse=True)
+def _same_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same identifiers and salts on every run of a test: an arm is drawn by the hash of both, so that a test would
+    see a rare arm now and then. Servers of their own process draw as they do for users.
+    """
+    chance = random.Random(request.node.nodeid)
+
+    moments = itertools.count(0x0190_0000_0000)
+
+    def ordered() -> uuid.UUID:
+        return uuid.UUID(int=next(moments) << 80 | 0x7 << 76 | 0b10 << 62 | chance.getrandbits(62))
+
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4))
+    monkeypatch.setattr(uuid_utils.compat, "uuid7", ordered)
+    monkeypatch.setattr(secrets, "token_hex", lambda size=32: chance.randbytes(size).hex())
