@@ -42,6 +42,7 @@ from api.webhooks.config import load as load_endpoints
 from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, LedgerError, Problem
 from bandit.policies import registry
+from bandit.records import Release
 
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
@@ -172,8 +173,12 @@ def _health(app: str, worker: Worker, store: Store, now: int, refused: Mapping[s
     broken = not failing.keys().isdisjoint(("write", "writer"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
     current = worker.releases.current
-    shown = {stage: f"{current[stage].model} {current[stage].version}" for stage in worker.releases.prepared}
+    shown = {stage: f"{current[stage].model} {_version(current[stage])}" for stage in worker.releases.served}
     return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing, releases=shown)
+
+
+def _version(release: Release) -> str:
+    return f"{release.version} (judged, one half)" if release.judge else release.version
 
 
 _REFUSALS: tuple[tuple[Callable[[str], bool], Callable[..., Response[Any]]], ...] = (

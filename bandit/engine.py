@@ -18,14 +18,18 @@ from bandit.arrays import Array, Mask
 from bandit.errors import InvalidRequest, Problem
 from bandit.features import Given, Schema
 from bandit.guardrails import ClaimEvidence
+from bandit.learning.loss_account import LossAccount
 from bandit.policies import Centred
 from bandit.policies.centred import CentredPosterior
 from bandit.policies.protocol import Posterior, Scores
 from bandit.policies.shared import Action, Objects, Shared, least
 from bandit.propensity import draw, transforms
 from bandit.propensity.floor import affordable, apportioned, apportioned_many
+from bandit.propensity.mixture import half_and_half
 from bandit.records import Decision
 from bandit.snapshot import Snapshot
+
+_NOBODY = np.zeros(0)
 
 
 class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +82,8 @@ class PreparedPolicy(NamedTuple):
 
     Immutable, so that any number of threads may decide with one. `spec` is the digest of the stage's declaration.
     `release` is the number of the approved release that the snapshot is, 0 for what the service has learned so far.
+    `candidate` is the policy that is judged beside it, None for none: then decisions are drawn from half of each, and
+    `release` is the number of the release that brought the candidate (see `beside`).
     """
 
     snapshot: Snapshot
@@ -85,12 +91,16 @@ class PreparedPolicy(NamedTuple):
     schema: Schema
     posterior: Posterior
     release: int = 0
+    candidate: "PreparedPolicy | None" = None
 
 
 class _Draw(NamedTuple):
-    """An arm drawn from final propensities: scores (k,), u in [0, 1), the number of the arm."""
+    """An arm drawn from final propensities: scores (k,), the candidate's own propensities (k,) or (0,) without one, u
+    in [0, 1), the number of the arm.
+    """
 
     scores: Scores
+    candidate: Array
     u: float
     arm: int
 
@@ -104,6 +114,16 @@ def prepare(snapshot: Snapshot) -> PreparedPolicy:
     spec = snapshot.stage_spec
     posterior = spec.learner.posterior(snapshot.evidence, snapshot.arms)
     return PreparedPolicy(snapshot, spec.digest(), features.of(spec), posterior)
+
+
+def beside(live: PreparedPolicy, candidate: PreparedPolicy) -> PreparedPolicy:
+    """Prepared policy that decides by half of `live` and half of `candidate`, which is judged so: every decision is
+    drawn once from ½ live + ½ candidate, and its row says the candidate's release.
+
+    Each half has the floors of its own declaration. Both have one share of the traffic where the stage accounts for its
+    loss: that of the live policy's account. Predictions (mean, sd) in the row are the live policy's.
+    """
+    return live._replace(candidate=candidate, release=candidate.release)
 
 
 def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, window_scale: float = 1.0) -> Decision:
@@ -190,9 +210,9 @@ def rank(live: PreparedPolicy, ask: RankQuery, *, now: int, salt: bytes, window_
 
 def _draw(live: PreparedPolicy, decision: uuid.UUID, x: Array, eligible: Mask, salt: bytes) -> _Draw:
     """Scores at x, and the arm at u, which is the hash of the decision's id under the salt."""
-    scores = choose(live, x, eligible)
+    scores, candidate = _chosen(live, x, eligible)
     u = draw.unit(salt, b"draw", live.snapshot.stage.encode(), decision.bytes)
-    return _Draw(scores, u, draw.draw(scores.propensity, u))
+    return _Draw(scores, candidate, u, draw.draw(scores.propensity, u))
 
 
 def _decision(
@@ -210,6 +230,7 @@ def _decision(
         pending_basis=snapshot.pending_basis,
         request=ask.request,
         propensity=drawn.scores.propensity,
+        candidate=drawn.candidate,
         mean=drawn.scores.mean,
         sd=drawn.scores.sd,
         u=drawn.u,
@@ -224,10 +245,20 @@ def choose(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
 
     x (d,), or φ (k, D) of all actions where they come with the request; eligible (k,), at least one True. The policy's
     own propensities go through top-two and ramp, if the stage declares them, then through the floor, and end on the
-    grid of 2⁻²⁴, where they sum to 1 exactly. Raises PropensityError if integration failed.
+    grid of 2⁻²⁴, where they sum to 1 exactly. While a candidate is judged they are half of each policy's. Raises
+    PropensityError if integration failed.
     """
+    return _chosen(live, x, eligible)[0]
+
+
+def _chosen(live: PreparedPolicy, x: Array, eligible: Mask) -> tuple[Scores, Array]:
+    """Scores and final propensities (k,), and the candidate's own, (k,) or (0,) where none is judged."""
     scores = live.posterior.choose(x, eligible)
-    return scores._replace(propensity=_final(live, scores, eligible))
+    own, account = _final(live, scores, eligible), live.snapshot.loss_account
+    if live.candidate is None:
+        return scores._replace(propensity=own), _NOBODY
+    candidate = _final(live.candidate, live.candidate.posterior.choose(x, eligible), eligible, account)
+    return scores._replace(propensity=half_and_half(own, candidate)), candidate
 
 
 def choose_many(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
@@ -241,19 +272,25 @@ def choose_many(live: PreparedPolicy, x: Array, eligible: Mask) -> Scores:
     if len(x) == 0:
         return Scores(*(np.zeros(eligible.shape) for _ in Scores._fields))
     scores = live.posterior.choose_many(x, eligible)
-    return scores._replace(propensity=_final(live, scores, eligible))
+    own, account = _final(live, scores, eligible), live.snapshot.loss_account
+    if live.candidate is None:
+        return scores._replace(propensity=own)
+    candidate = _final(live.candidate, live.candidate.posterior.choose_many(x, eligible), eligible, account)
+    return scores._replace(propensity=half_and_half(own, candidate))
 
 
-def _final(live: PreparedPolicy, scores: Scores, eligible: Mask) -> Array:
-    """Propensities (k,) or (n, k) as they are drawn from: the last step of one decision and of many."""
+def _final(live: PreparedPolicy, scores: Scores, eligible: Mask, account: LossAccount | None = None) -> Array:
+    """Propensities (k,) or (n, k) of one policy as they are drawn from: the last step of one decision and of many.
+    `account`: the loss account that counts instead of the snapshot's own, which a candidate's is not.
+    """
     spec, p = live.snapshot.stage_spec, scores.propensity
     if p.ndim == 2 and spec.has_request_actions:  # each request has a floor of its own
         rows = zip(*scores, eligible, strict=True)
-        return np.array([_final(live, Scores(*row), may) for *row, may in rows])
+        return np.array([_final(live, Scores(*row), may, account) for *row, may in rows])
     many = p.ndim == 2
     if spec.top_two is not None:
         p = transforms.top_two_many(p, spec.top_two) if many else transforms.top_two(p, spec.top_two)
-    account = live.snapshot.loss_account
+    account = account or live.snapshot.loss_account
     share = spec.ramp if account is None else spec.ramp * account.share
     if share < 1.0:
         p = transforms.ramp(p, share)
@@ -297,10 +334,10 @@ def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision
     """
     arms = decision.arms(live.snapshot.stage_spec.arms)
     eligible = np.array([arm not in decision.excluded for arm in arms])
-    scores, u, number = _draw(live, decision.id, decision.phi if decision.actions else decision.x, eligible, salt)
-    return msgspec.structs.replace(
-        decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arms[number]
-    )
+    x = decision.phi if decision.actions else decision.x
+    scores, candidate, u, number = _draw(live, decision.id, x, eligible, salt)
+    parts = {"propensity": scores.propensity, "candidate": candidate, "mean": scores.mean, "sd": scores.sd}
+    return msgspec.structs.replace(decision, **parts, u=u, arm=arms[number])
 
 
 def randomization_unit(salt: bytes, user_id: str) -> bytes:

@@ -38,9 +38,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Decision record: one decision at one stage and everything needed to recompute it.
 
     Shapes: k arms, d features. Guarantees: `propensity` (k,) holds multiples of 2⁻²⁴ that sum to 1, 0 where not
-    eligible; `arm` is the one drawn at `u` from it; `x` is on the 2⁻¹² grid; the value never changes once the ledger
-    has it. Times are µs since 1970 (UTC). `engine.decide` and `engine.rank` make it, `api` records it under `id`, and
-    `engine.recompute` confirms it for a receipt.
+    eligible; `arm` is the one drawn at `u` from it; while a candidate is judged, `candidate` (k,) is its own vector,
+    and `propensity` half of it and half of the live policy's; `x` is on the 2⁻¹² grid; the value never changes once the
+    ledger has it. Times are µs since 1970 (UTC). `engine.decide` and `engine.rank` make it, `api` records it under
+    `id`, and `engine.recompute` confirms it for a receipt.
 
         arms = decision.arms(stage.arms)
         p = decision.propensity[arms.index(decision.arm)]  # of the drawn arm, as off-policy evaluation needs it
@@ -58,6 +59,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     request: bytes  # digest of the request, to tell a retry from a conflict
     x: Array  # (d,)
     propensity: Array  # (k,); 0 where not eligible
+    candidate: Array = msgspec.field(default_factory=lambda: np.zeros(0))  # (k,) of the judged one's; (0,): none was
     mean: Array  # (k,) q̂
     sd: Array  # (k,)
     u: float
@@ -93,7 +95,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     Fields: `seq` is given by the store. `kind`: promote or rollback, "" in rows of versions that did not keep it.
     `version` is the registry's; `at` and `approved_at` in µs. `sha256` is that of policy.json, which holds the hash of
     the other file; `belief_sha256` is `Belief.digest()`. `policy` and `posterior` are the bytes of the two files of
-    `bandit.snapshot.pack`.
+    `bandit.snapshot.pack`. `judge`: the snapshot is a candidate, which decides half of the traffic beside what decided
+    before, until the next release; `decisions`: after how many of them there is a verdict, declared beforehand.
     """
 
     seq: int = 0  # given by the store
@@ -109,6 +112,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     at: int = 0
     policy: bytes = b""
     posterior: bytes = b""
+    judge: bool = False
+    decisions: int = 0  # declared for the verdict on a judged candidate; 0: it is none
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

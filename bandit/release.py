@@ -40,9 +40,19 @@ def rolls_back_to(history: Sequence[Release]) -> list[str]:
         # rows of earlier versions do not say what they were: going to a version that decided before was a rollback
         kind = kept.kind or ("rollback" if kept.version in known or not kept.version else "promote")
         known[kept.version] = leads_back(kind, kept.version, decides, known)
-        decides = kept.version
+        if not kept.judge:  # who is judged decides beside it, not instead
+            decides = kept.version
         found.append(known[kept.version])
     return found
+
+
+def judged_beside(history: Sequence[Release], number: int | None = None) -> Release | None:
+    """Release that decides one half while the candidate of release `number` is judged: the stage's last one before it
+    that judged nothing; None for what is learned live. `history`: the stage's releases in order. Without `number` the
+    candidate is the next release.
+    """
+    before = [kept for kept in history if (number is None or kept.seq < number) and not kept.judge]
+    return before[-1] if before and before[-1].version else None
 
 
 def prepare(snapshot: Snapshot, stage: Stage) -> PreparedPolicy:

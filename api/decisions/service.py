@@ -265,7 +265,8 @@ def _answered(outcome: Outcome, receipt: OutcomeReceipt) -> OutcomeReply | Journ
 
 def release_out(kept: Release) -> ReleaseOut:
     """Release as replies show it, without its bytes, who approved it and why."""
-    return ReleaseOut(number=kept.seq, model=kept.model, version=kept.version, sha256=kept.sha256)
+    judge = True if kept.judge else msgspec.UNSET
+    return ReleaseOut(number=kept.seq, model=kept.model, version=kept.version, sha256=kept.sha256, judge=judge)
 
 
 def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> Receipt:
@@ -292,6 +293,9 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
         excluded=decision.excluded,
         evidence={k: time_of(v) if k != "stock" and isinstance(v, int) else v for k, v in decision.evidence.items()},
         arms={arm: ArmScore(*map(float, score)) for arm, score in zip(arms, scores, strict=True)},
+        candidate=dict(zip(arms, decision.candidate.tolist(), strict=True))
+        if len(decision.candidate)
+        else msgspec.UNSET,
         u=decision.u,
         notes=list(decision.notes),
         outcomes=[

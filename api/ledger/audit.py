@@ -28,6 +28,7 @@ from bandit.learning.loss import closed, day_of
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
 from bandit.learning.statistics import StageStatistics
 from bandit.records import Decision
+from bandit.release import judged_beside
 from bandit.snapshot import Snapshot, pooled
 
 stages = served
@@ -120,13 +121,18 @@ def differences(store: Store, found: DecisionRecord, salt: bytes) -> list[str]:
 
 def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
     """Policy that a recorded decision was made with: its release, or else what had been learned then, counted again
-    from the ledger's settlements.
+    from the ledger's settlements. If the release was judged, both halves: the candidate, and what decided beside it.
     """
     number = found.decision.release
     if number == 0:
         return _accounted(store, engine.prepare(past(store, found)), found)
-    (release,) = [one for one in store.releases(found.decision.stage) if one.seq == number]
-    return service.past(release, store.specs()[found.decision.stage_digest])
+    history, spec = store.releases(found.decision.stage), store.specs()[found.decision.stage_digest]
+    (release,) = [one for one in history if one.seq == number]
+    if not release.judge:
+        return service.past(release, spec)
+    other = judged_beside(history, number)
+    live = service.past(other, spec) if other else _accounted(store, engine.prepare(past(store, found)), found)
+    return engine.beside(live, service.past(release, spec))
 
 
 def past(store: Store, found: DecisionRecord) -> Snapshot:

@@ -85,12 +85,15 @@ class NudgeOut(msgspec.Struct, frozen=True):
 
 
 class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
-    """An approved snapshot: `number` in this ledger, `version` in the registry. `sha256` is that of its policy.json."""
+    """An approved snapshot: `number` in this ledger, `version` in the registry. `sha256` is that of its policy.json.
+    `judge`, where it is true: the snapshot is a candidate, and decided one half.
+    """
 
     number: int
     model: str
     version: str
     sha256: str
+    judge: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +206,8 @@ class ArmScore(msgspec.Struct, frozen=True):
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the ledger knows of a decision, enough to recompute it: inputs `x` and `u`, scores and propensities of
-    the arms, outcomes, and how it settled.
+    the arms, outcomes, and how it settled. `candidate`, while one was judged: its own probability of each arm; the
+    propensities are half of these and half of the live policy's.
     """
 
     decision_id: uuid.UUID
@@ -222,6 +226,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     excluded: dict[str, str]
     evidence: dict[str, Any]
     arms: dict[str, ArmScore]
+    candidate: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
     u: float
     notes: list[str]
     outcomes: list[ReceiptOutcome]

@@ -16,7 +16,11 @@ Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 
 
 class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An approved snapshot to serve from now on; `version` "" withdraws the present one. Files are base64."""
+    """An approved snapshot to serve from now on; `version` "" withdraws the present one. Files are base64.
+
+    `judge`: the snapshot is a candidate: from now on every decision is drawn from half of it and half of what decided
+    before, until the next release. `decisions`: declared beforehand, after how many of them there is a verdict.
+    """
 
     model: Text
     version: Version
@@ -28,6 +32,8 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     belief_sha256: Digest = ""
     policy: bytes = b""
     posterior: bytes = b""
+    judge: bool = False
+    decisions: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +48,9 @@ class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ReleaseReply(msgspec.Struct, frozen=True, kw_only=True):
-    """A release as the ledger keeps it: what it is, who approved it, when and why, and where a rollback leads."""
+    """A release as the ledger keeps it: what it is, who approved it, when and why, and where a rollback leads. `judge`:
+    it decides one half only, and is judged after `decisions`.
+    """
 
     number: int
     stage: str
@@ -55,6 +63,8 @@ class ReleaseReply(msgspec.Struct, frozen=True, kw_only=True):
     approved_at: dt.datetime
     reason: str
     at: dt.datetime
+    judge: bool
+    decisions: int
     rolls_back_to: str  # the version that `rollback` leads to; "" for what is learned live
 
 

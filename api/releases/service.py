@@ -15,14 +15,18 @@ import msgspec
 
 from api.metrics import Metrics
 from api.stores.protocol import Store
-from bandit import release
+from bandit import engine, release
 from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, Problem, SnapshotError
 from bandit.records import Release
+from bandit.release import judged_beside
 from bandit.snapshot import unpack
 
 log = logging.getLogger("journey_bandit.releases")
+
+LEAST_JUDGED = 100
+"""Fewest decisions after which a judged candidate can have a verdict."""
 
 _SILENT = 6.0  # of its own intervals that the sync may be silent, and not less than
 _SILENT_SECONDS = 30.0
@@ -43,12 +47,21 @@ class SyncHeartbeat(NamedTuple):
     refused: dict[str, str]  # stage → why what the registry names is not served
 
 
+class ServedRelease(NamedTuple):
+    """Served release of a stage: its policy, ready to decide. `beside_learned`: it is a candidate that is judged, and
+    the other half of every decision is what has been learned so far.
+    """
+
+    policy: PreparedPolicy
+    beside_learned: bool = False
+
+
 class ReleaseService:
     """Releases of one service: the approved snapshot of each stage that has one, ready to decide.
 
     Guarantees: a release decides only after it was checked (digests, app, stage, declaration) and is durable in the
     ledger; a release that fails a check changes nothing. Threads: `admit` and `rollback` belong to the writer thread,
-    because they append to the ledger; `record_heartbeat` to the event loop. `prepared` (stage → policy) and `current`
+    because they append to the ledger; `record_heartbeat` to the event loop. `served` (stage → policy) and `current`
     (stage → newest release, withdrawals included) are replaced by one assignment, so any thread reads them without a
     lock. `unfit` says, by stage, why its newest release does not decide.
     """
@@ -59,16 +72,36 @@ class ReleaseService:
         self._app = catalogue.app
         self._metrics = metrics
         self.word: SyncHeartbeat | None = None
-        self.prepared: Mapping[str, PreparedPolicy] = {}
+        self.served: Mapping[str, ServedRelease] = {}
         self.current: Mapping[str, Release] = {}
         self.unfit: dict[str, str] = {}  # stage → why its newest release does not decide
-        newest = {kept.stage: kept for kept in store.releases() if kept.stage in self._stages}
-        for kept in newest.values():
-            try:
-                self._swap(kept, self.prepare(kept))
-            except SnapshotError as error:  # the ledger is older than the catalogue: what was learned decides
-                log.error("release %s %s is not served: %s", kept.model, kept.version, error)
-                self.unfit[kept.stage] = f"{kept.model} {kept.version} is not served: {error}"
+        every = [kept for kept in store.releases() if kept.stage in self._stages]
+        for kept in {kept.stage: kept for kept in every}.values():
+            history = [one for one in every if one.stage == kept.stage]
+            other = judged_beside(history, kept.seq) if kept.judge else None
+            for decides, beside in ((kept, other), (other, None)):  # if a candidate does not fit, the other half does
+                if decides is None or self._serve(decides, beside):
+                    break
+
+    def _serve(self, kept: Release, beside: Release | None) -> bool:
+        """Serve a release as the ledger has it; whether it can be. If not, what was learned decides: the ledger is
+        older than the catalogue.
+        """
+        before = dict(self.unfit)
+        try:
+            policy, live = self.prepare(kept), self.prepare(beside) if beside else None
+        except SnapshotError as error:
+            log.error("release %s %s is not served: %s", kept.model, kept.version, error)
+            self.unfit.setdefault(kept.stage, f"{kept.model} {kept.version} is not served: {error}")
+            return False
+        self._swap(kept, policy, live)
+        self.unfit = before
+        return True
+
+    @property
+    def prepared(self) -> Mapping[str, PreparedPolicy]:
+        """Policy of each served release by stage, of a judged one the candidate where the other half is learned."""
+        return {stage: one.policy for stage, one in self.served.items()}
 
     def prepare(self, kept: Release) -> PreparedPolicy | None:
         """Policy of a release, ready to decide; None for a withdrawal. Raises SnapshotError if the release is not what
@@ -77,32 +110,34 @@ class ReleaseService:
         return prepared_policy(kept, self._app, self._stages)
 
     def same(self, given: Release) -> Release | None:
-        """Current release of the stage if it is this one (model, version, sha256 and time of approval), so that a
-        repeated request changes nothing; None otherwise.
+        """Current release of the stage if it is this one (model, version, sha256, time of approval, and how it is
+        judged), so that a repeated request changes nothing; None otherwise.
         """
         mine = self.current.get(given.stage)
         if mine is None:
             return None
-        named = (mine.model, mine.version, mine.sha256, mine.approved_at)
-        return mine if named == (given.model, given.version, given.sha256, given.approved_at) else None
+        return mine if _named(mine) == _named(given) else None
 
     def admit(self, given: Release) -> Release:
         """Release as the ledger keeps it, once it decides: checked, appended, swapped in. Called in the writer thread.
         A repeated one is answered with the first. Raises InvalidRequest, which says what is wrong with it, and the
         ledger's Unavailable.
         """
+        _check_judged(given, self._stages[given.stage])
         again = self.same(given)
         if again is not None:
             return again
+        other = judged_beside(self._store.releases(given.stage)) if given.judge else None
         try:
-            live = self.prepare(given)
+            policy, live = self.prepare(given), self.prepare(other) if other else None
         except SnapshotError as error:
             self._metrics.refusals.labels(given.stage).inc()
             raise InvalidRequest(Problem("policy", str(error), "publish it anew, then promote that version")) from error
-        if live is not None:
-            self._store.register({given.stage: live.snapshot.stage_spec})
+        for one in (policy, live):
+            if one is not None:
+                self._store.register({given.stage: one.snapshot.stage_spec})
         kept = self._store.publish(given)
-        self._swap(kept, live and live._replace(release=kept.seq))
+        self._swap(kept, policy and policy._replace(release=kept.seq), live)
         return kept
 
     def rollback(self, stage: str, to: str | None, by: str, at: int, why: str, now: int) -> Release:
@@ -120,22 +155,29 @@ class ReleaseService:
         if (last.kind, last.approved_by, last.approved_at, last.reason) == ("rollback", by, at, why):
             return last
         version = release.rolls_back_to(history)[-1] if to is None else to
-        found = next((kept for kept in reversed(history) if kept.version == version), None)
+        served = [kept for kept in history if not kept.judge]  # what was only judged never decided alone
+        found = next((kept for kept in reversed(served) if kept.version == version), None)
         if version and found is None:
-            known = ", ".join(dict.fromkeys(kept.version for kept in history if kept.version))
+            known = ", ".join(dict.fromkeys(kept.version for kept in served if kept.version)) or '"", what is learned'
             raise InvalidRequest(Problem("to", f"version {version} was never released at {stage}", f"one of {known}"))
         new = found or msgspec.structs.replace(
-            last, version="", sha256="", belief_sha256="", policy=b"", posterior=b""
+            last, version="", sha256="", belief_sha256="", policy=b"", posterior=b"", judge=False, decisions=0
         )  # fmt: skip
         more = {"seq": 0, "kind": "rollback", "approved_by": by, "approved_at": at, "reason": why, "at": now}
         return self.admit(msgspec.structs.replace(new, **more))
 
-    def _swap(self, kept: Release, live: PreparedPolicy | None) -> None:
-        rest = {stage: other for stage, other in self.prepared.items() if stage != kept.stage}
-        self.prepared = {**rest, kept.stage: live} if live is not None else rest
+    def _swap(self, kept: Release, policy: PreparedPolicy | None, live: PreparedPolicy | None = None) -> None:
+        """Serve a release's policy from now on, None for none; a judged one beside the released policy `live`, or where
+        that is None beside what is learned.
+        """
+        rest = {stage: other for stage, other in self.served.items() if stage != kept.stage}
+        if policy is not None:
+            joined = policy if live is None else engine.beside(live, policy)
+            rest[kept.stage] = ServedRelease(joined, beside_learned=kept.judge and live is None)
+        self.served = rest
         self.current = {**self.current, kept.stage: kept}
         self.unfit.pop(kept.stage, None)
-        self._metrics.release.labels(kept.stage).set(kept.seq if live is not None else 0)
+        self._metrics.release.labels(kept.stage).set(kept.seq if policy is not None else 0)
 
     def history(self) -> list[tuple[Release, str]]:
         """Every release of the app, in order, each with the version that a rollback from it leads to ("" for what is
@@ -175,6 +217,29 @@ class ReleaseService:
         self._metrics.registry_up.set(word.reachable)
         self._metrics.backlog.set(word.backlog)
         self._metrics.dropped.set(word.dropped)
+
+
+def _named(kept: Release) -> tuple[object, ...]:
+    return kept.model, kept.version, kept.sha256, kept.approved_at, kept.judge, kept.decisions
+
+
+def _check_judged(given: Release, stage: Stage) -> None:
+    """Raises InvalidRequest, which names each field, for a judgement that no verdict could follow from."""
+    problems = []
+    if given.judge and not given.version:
+        problems.append(Problem("version", "a withdrawal brings no candidate to judge", "name the candidate's version"))
+    if given.judge and given.kind == "rollback":
+        problems.append(Problem("kind", "a rollback brings no candidate to judge", 'leave it out, or "promote"'))
+    if given.judge and stage.has_request_actions:
+        problem = f"the actions of {given.stage!r} come with each request: there are no arms to compare"
+        problems.append(Problem("judge", problem, "judge candidates of stages whose nudges are declared"))
+    if given.judge and given.decisions < LEAST_JUDGED:
+        problem = f"{given.decisions}: after so few decisions an interval at 95 % says nothing"
+        problems.append(Problem("decisions", problem, f"declare {LEAST_JUDGED} or more, such as 4000"))
+    if given.decisions and not given.judge:
+        problems.append(Problem("decisions", "they are counted for a candidate that is judged", "add judge = true"))
+    if problems:
+        raise InvalidRequest(*problems)
 
 
 def prepared_policy(kept: Release, app: str, stages: Mapping[str, Stage]) -> PreparedPolicy | None:

@@ -51,8 +51,8 @@ def _changing(current: CurrentParts) -> list[HTTPRouteHandler]:
         tags=["release"],
     )
     async def release(request: Ask, stage: FromPath[str]) -> ReleaseReply:
-        """The snapshot is checked, kept in the ledger, then served by the next decision. Repeating the request changes
-        nothing.
+        """The snapshot is checked, kept in the ledger, then served by the next decision; with `judge`, by half of it.
+        Repeating the request changes nothing.
         """
         given = await read(request, _RELEASE)
         async with current.inside() as parts:
@@ -131,6 +131,8 @@ def _approved(stage: str, given: ReleaseRequest) -> Release:
         reason=given.reason,
         policy=given.policy,
         posterior=given.posterior,
+        judge=given.judge,
+        decisions=given.decisions,
     )
 
 
@@ -152,5 +154,7 @@ def _released(kept: Release, back: str) -> ReleaseReply:
         approved_at=time_of(kept.approved_at),
         reason=kept.reason,
         at=time_of(kept.at),
+        judge=kept.judge,
+        decisions=kept.decisions,
         rolls_back_to=back,
     )

@@ -219,6 +219,7 @@ def released(app: str, before: Release | None, after: Release) -> WebhookMessage
         "after": _version(after),
         "approved_by": after.approved_by,
         "reason": after.reason,
+        **({"judge": True, "decisions": after.decisions} if after.judge else {}),
     }
     return _event(app, "promotion", f"release:{after.stage}:{after.seq}", after.stage, after.at, data)
 

@@ -310,4 +310,5 @@ class EndpointSender(threading.Thread):
         for release in self._store.releases():
             if release.seq > after:
                 yield released(self._catalogue.app, served.get(release.stage), release)
-            served[release.stage] = release
+            if not release.judge:  # who is judged decides beside it, not instead
+                served[release.stage] = release

@@ -24,4 +24,5 @@ class SqliteReleaseLog(SqlitePart):
         """As `ReleaseLog.releases`."""
         columns = ("seq", *RELEASE_COLUMNS)
         query = f"SELECT {', '.join(columns)} FROM releases WHERE ? IS NULL OR stage = ? ORDER BY seq"  # noqa: S608
-        return [Release(**dict(zip(columns, row, strict=True))) for row in self._ledger.rows(query, (stage, stage))]
+        found = (dict(zip(columns, row, strict=True)) for row in self._ledger.rows(query, (stage, stage)))
+        return [Release(**{**row, "judge": bool(row["judge"])}) for row in found]

@@ -17,7 +17,7 @@ from bandit.records import Decision, Outcome, PendingBasis, Release, Settlement
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
-    "deferred", "actions", "phi", "release", "unit",
+    "deferred", "actions", "phi", "release", "unit", "candidate",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
@@ -53,6 +53,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
         *offered,
         d.release,
         d.unit,
+        d.candidate.astype("<f8").tobytes(),
     )
 
 
@@ -86,6 +87,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         phi=_unpacked(row[23], len(row[7]) // 4),
         release=row[24],
         unit=row[25],
+        candidate=_floats(row[26]),
     )
 
 

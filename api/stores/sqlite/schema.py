@@ -232,6 +232,16 @@ def exposures(db: Database) -> None:
     )
 
 
+@migrations()
+def judged_releases(db: Database) -> None:
+    """Migration 11: releases that are judged, with the number of decisions declared for that, and what the judged
+    candidate would have drawn from at each decision.
+    """
+    db.conn.execute("ALTER TABLE releases ADD COLUMN judge INTEGER NOT NULL DEFAULT 0")
+    db.conn.execute("ALTER TABLE releases ADD COLUMN decisions INTEGER NOT NULL DEFAULT 0")
+    db.conn.execute("ALTER TABLE decisions ADD COLUMN candidate BLOB NOT NULL DEFAULT x''")
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")
