@@ -14,6 +14,7 @@ _COMMANDS = {
     "catalogue": "journey_bandit.service.catalogue:catalogue",
     "demo": "journey_bandit.demos.demo:demo",
     "evaluate": "journey_bandit.evaluation.evaluate:evaluate",
+    "judge": "journey_bandit.registry.judge:judge",
     "keys": "journey_bandit.service.keys:keys",
     "monitor": "journey_bandit.evaluation.monitor:monitor",
     "rebuild": "journey_bandit.service.audit:rebuild",
@@ -30,6 +31,7 @@ _COMMANDS = {
     "simulate": "journey_bandit.simulation.simulate:simulate",
     "stories": "journey_bandit.demos.stories:stories",
     "ui": "journey_bandit.registry.ui:ui",
+    "verdict": "journey_bandit.evaluation.verdict:verdict",
     "webhooks": "journey_bandit.service.webhooks:webhooks",
     "warm-start": "journey_bandit.service.warm_start:warm",
 }

@@ -58,6 +58,7 @@ class LoggedRounds(NamedTuple):
     holdout_share: Array | None = None  # (n,) of users, as declared when the round was decided
     segment: NDArray[np.str_] | None = None  # (n,)
     truth: Array | None = None  # (n, k) what only a simulator knows
+    candidate: Array | None = None  # (n, k) of the judged candidate, whose half the propensities hold
 
     @property
     def arms(self) -> int | None:

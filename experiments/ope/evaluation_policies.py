@@ -84,6 +84,33 @@ class LoggedProbabilities:
 
 
 @dataclass(frozen=True)
+class JudgedCandidate:
+    """The candidate that was judged: its own probabilities, as they were logged beside the propensities. Where none was
+    judged there are none.
+    """
+
+    def __call__(self, rounds: LoggedRounds) -> Array:
+        """The candidate's probabilities (n, k). Raises InvalidRequest if the log holds none."""
+        if rounds.candidate is None:
+            problem = "the log holds no decisions in which a candidate was judged"
+            raise InvalidRequest(Problem("candidate", problem, "release it with judge = true"))
+        return rounds.candidate
+
+
+@dataclass(frozen=True)
+class JudgedLive:
+    """The live policy beside which a candidate was judged: what the propensities hold besides the candidate's half."""
+
+    def __call__(self, rounds: LoggedRounds) -> Array:
+        """The live policy's probabilities (n, k), to the grid of propensities. Raises InvalidRequest if no candidate
+        was judged.
+        """
+        candidate, p = JudgedCandidate()(rounds), LoggedProbabilities()(rounds)
+        live = np.maximum(2.0 * p - candidate, 0.0)  # below 0 by units of the grid, where the mixture was rounded
+        return np.asarray(live / live.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class SnapshotPolicy:
     """A snapshot as an evaluation policy: it decides as the service would, with top-two, ramp and floor, but learns
     nothing on the way. `columns`: for each arm of the snapshot, its number among the log's arms. Made by

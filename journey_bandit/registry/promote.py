@@ -4,20 +4,22 @@ changes.
 
 import getpass
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from bandit import release
-from bandit.errors import InvalidRequest, Problem, RemoteError
-from bandit.snapshot import unpack
+from bandit.errors import InvalidRequest, NotFound, Problem, RemoteError
+from bandit.snapshot import Snapshot, unpack
 from experiments.mlflow.approvals import Approval
+from experiments.promotion.verdict import PromotionVerdict
 from journey_bandit import console
 from journey_bandit.registry.publish import MLFLOW
 from journey_bandit.registry.shadows import score
 from journey_bandit.service.service_client import AdminClient, serves
 from journey_bandit.workflows import publishing
+from journey_bandit.workflows.judgements import judged_release
 from journey_bandit.workflows.policy_evidence import gather
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def promote(
     """Approve a version: it decides once `registry sync` has brought it to the service.
 
     The gate is the stage's promotion rule. With --store it is asked now; without, what the review or the shadow found.
+    Of a version that was judged it asks the judgement, which has no verdict before the declared number of decisions.
     """
     console.quiet()
     from experiments.mlflow.registry import Registry, digest, name_of
@@ -69,8 +72,7 @@ def promote(
     standing = registry.standing(model)
     gate, reasons = tags.get("gate", "not judged"), tags.get("gate_reasons", "")
     if store:
-        champion = publishing.compared(registry, standing)[0]
-        verdict = gather(store, stage, snapshot, champion, segments=True).judged.verdict
+        verdict = _asked_now(store, stage, snapshot, digest(files), lambda: publishing.compared(registry, standing)[0])
         gate, reasons = verdict.decision, "; ".join(verdict.reasons)
         untold(registry.annotate(model, version, {"gate": gate, "gate_reasons": reasons}))
     if gate != "promote" and not override:
@@ -111,6 +113,22 @@ def shadow(app: str, stage: str, version: str | None, store: str | None, uri: st
     champion = publishing.compared(registry, standing)[0]
     found = score(store, stage, standing.challenger, challenger, champion)
     console.out.print(f"{model}: {found.sentence}")
+
+
+def _asked_now(
+    store: str,
+    stage: str,
+    snapshot: Snapshot,
+    sha256: str,
+    champion: Callable[[], tuple[str, Snapshot] | None],
+) -> PromotionVerdict:
+    """What the promotion rule says now: of a candidate that was judged by its judgement, at the declared number and not
+    before; of any other by the log of what decided instead.
+    """
+    try:
+        return judged_release(store, stage, sha256=sha256).verdict
+    except NotFound:
+        return gather(store, stage, snapshot, champion(), segments=True).judged.verdict
 
 
 def _move(registry: "Registry", model: str, move: Approval, url: str | None, key: str, stage: str) -> None:

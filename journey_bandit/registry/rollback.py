@@ -92,7 +92,7 @@ def _said(target: RollbackTarget) -> str:
 
 def _of_service(service: AdminClient, stage: str, wanted: str | None) -> RollbackTarget:
     """Where the service would go back to, by its ledger. NotFound if nothing was ever released."""
-    last = service.releases().get(stage)
+    last = service.releases(judged=True).get(stage)
     if last is None:
         raise NotFound("stage", f"nothing was ever released at {stage}", "what is learned live decides already")
     return RollbackTarget(str(last["rolls_back_to"]) if wanted is None else wanted, str(last["version"]))

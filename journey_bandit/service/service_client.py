@@ -28,15 +28,19 @@ class AdminClient(ServiceClient):
         reply = self._call("GET", "/v1/stages")
         return str(reply["app"]), [str(stage["stage"]) for stage in reply["stages"]]
 
-    def releases(self) -> dict[str, dict[str, Any]]:
-        """Newest release of each stage that ever had one, as JSON objects by stage, as the service lists them. Raises
+    def releases(self, *, judged: bool = False) -> dict[str, dict[str, Any]]:
+        """Newest release of each stage that ever had one, as JSON objects by stage, as the service lists them.
+        Candidates that are judged count only with `judged`: they decide beside a release, not instead. Raises
         RemoteError.
         """
-        return {str(kept["stage"]): dict(kept) for kept in self._call("GET", "/v1/releases")["releases"]}
+        every = self._call("GET", "/v1/releases")["releases"]
+        return {str(kept["stage"]): dict(kept) for kept in every if judged or not kept["judge"]}
 
-    def release(self, stage: str, model: str, move: Approval, files: Mapping[str, bytes]) -> dict[str, Any]:
+    def release(
+        self, stage: str, model: str, move: Approval, files: Mapping[str, bytes], judged: int = 0
+    ) -> dict[str, Any]:
         """Post a release: serve what an approval says, with the files of its version, or nothing; the release as the
-        service recorded it.
+        service recorded it. With `judged`, the version is a candidate that is judged after so many decisions.
         """
         sent = {name.split(".")[0]: base64.b64encode(data).decode() for name, data in files.items()}
         body = {
@@ -49,6 +53,7 @@ class AdminClient(ServiceClient):
             "sha256": move.sha256,
             "belief_sha256": move.belief_sha256,
             **sent,
+            **({"judge": True, "decisions": judged} if judged else {}),
         }
         return dict(self._call("PUT", f"/v1/policies/{stage}/release", body))
 
@@ -65,7 +70,7 @@ class AdminClient(ServiceClient):
         """
         wanted = (stage, move.version, move.sha256)
         history = self._call("GET", "/v1/releases")["releases"]
-        if wanted not in {(kept["stage"], kept["version"], kept["sha256"]) for kept in history}:
+        if wanted not in {(kept["stage"], kept["version"], kept["sha256"]) for kept in history if not kept["judge"]}:
             return False
         self.rollback(stage, move.version, move.by, move.at, move.why)
         return True

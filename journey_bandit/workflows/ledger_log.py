@@ -40,7 +40,8 @@ class Contamination(NamedTuple):
 
 class LedgerLog(NamedTuple):
     """Log of one stage of a ledger. `after` and `until` bound the numbers of its decisions (`until` 0: all), `release`
-    takes one release's only, `segment` names the feature whose values become segments. The store is read only.
+    takes one release's only, `first` only so many of what is left outside the control group, as they were made,
+    `segment` names the feature whose values become segments. The store is read only.
     """
 
     store: Store
@@ -52,6 +53,7 @@ class LedgerLog(NamedTuple):
     after: int = 0  # only decisions with a higher number
     until: int = 0  # and up to this one; 0: all
     release: int | None = None  # only decisions of this release, 0 for those of none; None: all
+    first: int = 0  # only so many decisions outside the control group; 0: all
     refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
 
     def source(self) -> Source:
@@ -146,6 +148,8 @@ def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
     rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.stage_digest in same)
     if log.release is not None:
         rows = (f for f in rows if f.decision.release == log.release)
+    if log.first:
+        rows = islice((f for f in rows if f.decision.is_actionable and not f.decision.holdout), log.first)
     counted = (f for f in rows if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
     while batch := list(islice(counted, _BATCH)):
         yield _rounds(log, batch, specs)
@@ -181,7 +185,18 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
         holdout_share=np.array([specs[f.decision.stage_digest].holdout for f in found]),
         segment=labels(log, x) if log.segment else None,
+        candidate=_candidates(found, places, k),
     )
+
+
+def _candidates(found: list[DecisionRecord], places: Mapping[str, list[int]], k: int) -> Array | None:
+    """Probabilities (n, k) of the judged candidates; None unless one was judged at every decision."""
+    if not all(len(f.decision.candidate) for f in found):
+        return None
+    own = np.zeros((len(found), k))
+    for i, (_, decision, _, _) in enumerate(found):
+        own[i, places[decision.stage_digest]] = decision.candidate
+    return own
 
 
 def _number(user: bytes) -> int:
