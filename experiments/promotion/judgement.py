@@ -37,8 +37,9 @@ class Judgement(NamedTuple):
     `declared` N; `made`: how many of the first N decisions outside the control group there are; `known`: how many of
     them in a row, from the first on, have a final reward. `sequence`: evaluation of the candidate against the live
     policy before N, with confidence sequences alone, its contrast under "live"; None before the first reward.
-    `verdict`: the evaluation at N, with the ordinary interval; None before that. `saved`: share of the lift's variance that the logged
-    predictions take away against a constant one, below 0 if they add to it; None where nothing varies.
+    `verdict`: the evaluation at N, with the ordinary interval; None before that. `saved`: share of the variance of the
+    lift that the logged predictions take away against a constant one, below 0 if they add to it; None where nothing
+    varies.
     """
 
     declared: int
