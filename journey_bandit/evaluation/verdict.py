@@ -28,7 +28,7 @@ def verdict(ledger: str, stage: str, release: int | None, as_json: bool) -> None
     found = judged_release(ledger, stage, release)
     kept, progress = found.release, found.judgement
     evaluation = progress.verdict or progress.sequence
-    refused = evaluation.refused if evaluation else ()
+    refused = progress.verdict.refused if progress.verdict else ()  # before that there may simply be too few
     if as_json:
         lift = evaluation_json(evaluation)["contrasts"].get(LIVE) if evaluation else None
         told = {"number": kept.seq, "model": kept.model, "version": kept.version, "declared": progress.declared}
