@@ -148,9 +148,9 @@ def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
     rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.stage_digest in same)
     if log.release is not None:
         rows = (f for f in rows if f.decision.release == log.release)
-    if log.first:
-        rows = islice((f for f in rows if f.decision.is_actionable and not f.decision.holdout), log.first)
-    counted = (f for f in rows if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
+    rows = (f for f in rows if f.decision.is_actionable)  # at any other time a reward never comes
+    first = islice((f for f in rows if not f.decision.holdout), log.first) if log.first else rows
+    counted = (f for f in first if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
     while batch := list(islice(counted, _BATCH)):
         yield _rounds(log, batch, specs)
 

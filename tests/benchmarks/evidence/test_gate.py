@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bandit.arrays import Array
 from bandit.catalogue.net_value import ArmWorth
@@ -35,11 +37,19 @@ def better() -> JudgedSituations:
     return gate.tilted(found, 0.1 * found.earns)
 
 
-def drawn(found: JudgedSituations, p: Array, n: int, rng: np.random.Generator) -> tuple[Array, ...]:
-    """n rounds: situation, arm and reward."""
+class DrawnRounds(NamedTuple):
+    """Situation, arm and reward of n rounds, (n,) each."""
+
+    row: NDArray[np.intp]
+    arm: NDArray[np.intp]
+    reward: Array
+
+
+def drawn(found: JudgedSituations, p: Array, n: int, rng: np.random.Generator) -> DrawnRounds:
+    """n rounds, the arms drawn from `p`."""
     row = rng.integers(0, len(p), n)
     arm = (rng.random((n, 1)) > np.cumsum(p[row], axis=1)).sum(axis=1).clip(0, K - 1)
-    return row, arm, (rng.random(n) < found.rate[row, arm]).astype(np.float64)
+    return DrawnRounds(row, arm, (rng.random(n) < found.rate[row, arm]).astype(np.float64))
 
 
 def test_rates_are_moved_until_the_candidate_is_better_by_so_much(better: JudgedSituations) -> None:
@@ -91,7 +101,8 @@ def test_the_paths_of_wealth_are_those_of_the_sequence(better: JudgedSituations)
     ends = np.array([better.worth.net(np.full(K, reward)) for reward in (0.0, 1.0)])
     low, span = ends.min(), ends.max() - ends.min()
     rng = np.random.default_rng(5)
-    row, arm, reward = (part.reshape(60, n) for part in drawn(better, better.mixture, 60 * n, rng))
+    made = drawn(better, better.mixture, 60 * n, rng)
+    row, arm, reward = made.row.reshape(60, n), made.arm.reshape(60, n), made.reward.reshape(60, n)
     sequence = Sequence.of_lift(levels(HEAVIEST), levels(HEAVIEST), (60,))
     told = np.zeros(60, dtype=np.bool_)
     for part in np.array_split(np.arange(n), 5):
@@ -109,7 +120,7 @@ def test_the_command_runs() -> None:
     done = subprocess.run(words, capture_output=True, cwd=ROOT, timeout=PATIENCE, check=True, text=True)
     told = json.loads(done.stdout)
     (row,) = told["rows"]
-    assert (row["app"], row["live"], row["candidate"], told["lift"]) == ("travel", "default", "linear", 0.02)
+    assert (row["app"], row["live"], row["candidate"], told["lift"]) == ("travel", "hierarchical", "linear", 0.02)
     needed = {way: row["needed"][way]["mean"] for way in gate.WAYS}
     assert needed["mixture, fixed n"] < needed["mixture, sequence"] < needed["live, sequence"]
     wrong = [*words, "--pairs", "linear"]

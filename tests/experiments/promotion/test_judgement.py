@@ -43,8 +43,8 @@ def log(n: int, seed: int, lift: float | None = None) -> tuple[LoggedRounds, flo
     return found, float((delta * rates).sum(axis=1).mean())
 
 
-def judged(rounds: LoggedRounds, declared: int, **more: ArmWorth) -> Judgement:
-    return judgement(chunked(rounds, 300), declared, len(rounds.reward), WHOLE, **more)
+def judged(rounds: LoggedRounds, declared: int, worth: ArmWorth | None = None) -> Judgement:
+    return judgement(chunked(rounds, 300), declared, len(rounds.reward), WHOLE, worth)
 
 
 def test_the_other_half_is_what_the_live_policy_would_have_drawn_from() -> None:
