@@ -130,6 +130,7 @@ class Worker:
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
         self.learning = Learner(store, catalogue, metrics, settled, scale, _sound(before), now=clock())
         self.releases = ReleaseService(store, catalogue, metrics)
+        self.releases.register()
 
     def listen(self, folded: Callable[[IngestResult], None]) -> None:
         """Register the listener that is told, in the event loop, what events have changed, before those who sent them

@@ -103,6 +103,13 @@ class ReleaseService:
         """Policy of each served release by stage, of a judged one the candidate where the other half is learned."""
         return {stage: one.policy for stage, one in self.served.items()}
 
+    def register(self) -> None:
+        """Register the declarations that releases decide under, so that their decisions can be recorded: today's, which
+        may have other texts or limits than when a release was admitted. Called before the writer thread starts.
+        """
+        for stage, one in self.served.items():
+            self._store.register({stage: one.policy.snapshot.stage_spec})
+
     def prepare(self, kept: Release) -> PreparedPolicy | None:
         """Policy of a release, ready to decide; None for a withdrawal. Raises SnapshotError if the release is not what
         it says, or does not fit what the stage declares now.

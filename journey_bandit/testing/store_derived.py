@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from api.stores.learning_state import (
     DeclarationEra,
     Declarations,
@@ -86,7 +88,9 @@ class StoreDerivedContract:
             Release(stage=stage, version=version, approved_at=START, policy=b"p", posterior=b"\x00\xff", **told)
             for stage, version in (("signup", "1"), ("basket", "1"), ("signup", ""))
         ]
+        releases.append(msgspec.structs.replace(releases[0], version="2", judge=True, decisions=4000))
         kept = [store.publish(release) for release in releases]
-        assert [release.seq for release in kept] == [1, 2, 3]
+        assert [release.seq for release in kept] == [1, 2, 3, 4]
         assert store.releases() == kept
-        assert store.releases("signup") == [kept[0], kept[2]]
+        assert [release.judge for release in store.releases()] == [False, False, False, True]
+        assert store.releases("signup") == [kept[0], kept[2], kept[3]]

@@ -53,6 +53,7 @@ class StoreRecordsContract:
             ),
             msgspec.structs.replace(decide(5), deferred=True),
             ranked(decide(6)),
+            msgspec.structs.replace(judged := decide(7), candidate=judged.propensity[::-1].copy()),
         ]
         ledger.decided(*made)
         found = ledger.store.decisions_by_id([d.id for d in made])

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from litestar.testing import TestClient
 
@@ -28,6 +29,9 @@ from api.webhooks.config import create as create_endpoint
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerMismatch
+from bandit.policies import Uniform
+from bandit.snapshot import from_zip
+from tests.api.releases.test_releases import body
 from tests.api.webhooks.test_webhooks import Receiver, senders
 from tests.waiting import eventually
 
@@ -233,6 +237,25 @@ def test_decisions_before_and_after_are_recomputed_each_by_its_own_catalogue(
         assert [str(one.decision.id) for one in found] == [one["decision_id"] for one in decided]
         assert [audit.differences(store, one, salt) for one in found] == [[]] * len(found)
         assert all(result.equal for result in audit.rebuild(store, audit.stages(store)))
+
+
+def test_a_candidate_goes_on_being_judged_after_a_reload(
+    store: Store, serving: Callable[..., Any], catalogue_file: Path, catalogue_text: str
+) -> None:
+    with serving(store) as running:
+        snapshot = from_zip(running.client.get("/v1/policies/signup/snapshot").content)
+        uniform = msgspec.structs.replace(
+            snapshot, stage_spec=msgspec.structs.replace(snapshot.stage_spec, policy=Uniform())
+        )
+        sent = body(uniform, judge=True, decisions=4000)
+        assert running.client.put("/v1/policies/signup/release", json=sent).status_code == 200
+        made = [running.decide("signup", "u0")]
+        catalogue_file.write_text(catalogue_text.replace('title = "Tip"', 'title = "New"'), encoding="utf-8")
+        running.reload()
+        made.append(running.decide("signup", "u1"))
+        assert [one["release"]["judge"] for one in made] == [True, True]
+        salt = audit.salt_of(store, "salt")
+        assert [audit.differences(store, one, salt) for one in store.decisions()] == [[], []]
 
 
 class Watched(MemoryStore):

@@ -305,6 +305,22 @@ def test_texts_and_limits_of_today_hold_for_a_release_of_yesterday(
         assert {"New"} == {m["nudge"]["payload"]["title"] for m in made if m["nudge"]["id"] == "tip"}
 
 
+def test_another_policy_goes_on_deciding_under_the_texts_of_today(
+    serving: Serving, catalogue_file: Path, catalogue_text: str, tmp_path: Path
+) -> None:
+    """What decides is then declared nowhere else: neither by the catalogue nor when the release was admitted."""
+    with serving(SqliteStore(tmp_path / "ledger.db")) as client:
+        first = live(client)
+        release(client, msgspec.structs.replace(
+            first, stage_spec=msgspec.structs.replace(first.stage_spec, policy=Uniform())
+        ))  # fmt: skip
+    catalogue_file.write_text(catalogue_text.replace('title = "Tip"', 'title = "New"'), encoding="utf-8")
+    with serving(SqliteStore(tmp_path / "ledger.db")) as client:
+        made = client.ask()
+        assert (made["policy"], made["release"]["version"]) == ("uniform", "1")
+        assert client.get(f"/v1/decisions/{made['decision_id']}").status_code == 200
+
+
 def test_health_says_what_the_sync_said_and_when_it_fell_silent(client: Any, later: Callable[[float], int]) -> None:
     def health() -> Any:
         reply = client.get("/health/ready")

@@ -19,7 +19,7 @@ from bandit.catalogue.loading import parse, read_shipped
 from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, JourneyBanditError, NotFound
 from bandit.features import schema
-from bandit.records import Decision, Outcome, Settlement
+from bandit.records import NOT_NOW, Decision, Outcome, Settlement
 from bandit.snapshot import Snapshot, pack, to_zip
 from bandit.tables.decision_log import LogMetadata, LogReward
 from experiments.data.rounds import LoggedRounds
@@ -282,6 +282,33 @@ def read(log: LedgerLog) -> LoggedRounds:
     chunks = list(log.source()())
     assert len(chunks) == 1
     return chunks[0]
+
+
+def test_a_decision_at_no_moment_is_not_in_the_log_whose_end_it_would_be() -> None:
+    """It is never settled: the rewards that follow would not count any more."""
+    never = decided(2, "none", moment=NOT_NOW)
+    made = ledger(
+        decided(1, "none"), never, decided(3, "reminder"), settlements=(settled(1, "none"), settled(3, "reminder", 1.0))
+    )
+    assert read(made).reward.tolist() == [0.0, 1.0]
+
+
+def test_the_first_decisions_are_those_outside_the_control_group_as_they_were_made() -> None:
+    """Also one that turns out not to have been shown: it leaves the log, and nobody takes its place."""
+    made = ledger(
+        decided(1, "none", holdout=True),
+        decided(2, "reminder"),
+        decided(3, "none"),
+        decided(4, "reminder"),
+        settlements=(
+            settled(1, "none"),
+            settled(2, "reminder", why="not activated", learned=False),
+            settled(3, "none", 1.0),
+            settled(4, "reminder"),
+        ),
+    )
+    assert read(made._replace(first=2)).reward.tolist() == [1.0]
+    assert read(made._replace(first=2)).candidate is None
 
 
 def test_a_decision_that_is_not_settled_has_no_reward() -> None:
