@@ -1,5 +1,6 @@
 """A candidate that is judged decides half of every decision: exactly, provably, and until the next release."""
 
+import json
 import random
 import uuid
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from api.ledger.candidates import candidate
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
+from api.webhooks.config import released
 from bandit import engine, receipt
 from bandit.arrays import Array
 from bandit.engine import DecisionQuery
 from bandit.policies import Linear, Uniform
 from bandit.propensity.floor import UNITS
+from bandit.records import Release
 from bandit.snapshot import Snapshot
 from tests.api.ledger.test_loss_account import centred_file, traffic  # noqa: F401 - a fixture
 from tests.api.releases.test_releases import back, body, live, release, teach
@@ -237,3 +240,13 @@ def test_the_loss_account_counts_what_the_candidate_exposes_people_to(
                 assert row.decision.candidate[0] >= 1.0 - account.share - 1e-6
         (result,) = audit.rebuild(store, {"signup": audit.stages(store)["signup"]})
         assert result.equal
+
+
+def test_a_webhook_says_that_a_release_is_judged_and_keeps_what_decided_before() -> None:
+    told: dict[str, Any] = {"model": "m", "sha256": "a", "belief_sha256": "b", "approved_by": "ana", "reason": "r"}
+    one = Release(seq=1, stage="signup", version="1", approved_at=0, **told)
+    two = msgspec.structs.replace(one, seq=2, version="2", judge=True, decisions=N)
+    data = json.loads(released("shop", one, two).body)["data"]
+    assert (data["before"]["version"], data["after"]["version"]) == ("1", "2")
+    assert (data["judge"], data["decisions"]) == (True, N)
+    assert "judge" not in json.loads(released("shop", two, one).body)["data"]
