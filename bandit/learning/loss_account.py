@@ -31,7 +31,7 @@ import numpy as np
 from bandit.arrays import Array, Ints, Mask
 from bandit.belief import Belief, grid
 from bandit.numerics import arithmetic
-from bandit.policies import centred
+from bandit.policies import effects
 from bandit.policies.centred import Centred
 from bandit.policies.hierarchy import Gaussian
 from bandit.policies.protocol import ArmEconomics
@@ -166,8 +166,8 @@ def account(
     budget = loss * min(1.0, expected * q * (1.0 - q) / _ENOUGH) * q * expected
     usable = _RESERVE * budget / (1.0 + float(np.sqrt(_SHOT * q / budget)))
     price = _TIRED * _felt() * q * (1.0 - q)
-    layout = centred.layout(policy, arms, evidence, sceptical=True)
-    found = centred.posterior(layout, evidence)
+    layout = effects.layout(policy.prior.sceptical(), arms, evidence)
+    found = effects.posterior(layout, evidence)
     gain, sd = _gain(layout, found, sums.effect, sums.cost + price * sums.nudges)
     nudges, cost, effect = _sums(arms, ahead)
     m = max(len(ahead.at), 1)
@@ -184,7 +184,7 @@ def _felt(days: float = 3.0) -> float:
     return float(r / (1.0 - r))
 
 
-def _gain(layout: centred.CentredLayout, found: Gaussian, effect: Array, cost: float) -> tuple[float, float]:
+def _gain(layout: effects.CentredLayout, found: Gaussian, effect: Array, cost: float) -> tuple[float, float]:
     """Posterior mean and sd of Σ effect·θ − cost."""
     direction = np.zeros((layout.effect.shape[1], layout.d))
     for a in range(1, len(effect)):

@@ -76,7 +76,7 @@ def taught(effect: float, n: int, seed: int) -> tuple[Belief, Exposures]:
     rng, made = np.random.default_rng(seed), exposed(n, seed)
     arm: NDArray[np.intp] = np.array([rng.choice(K, p=q / q.sum()) for q in made.propensity])
     reward = (rng.random(n) < special.expit(-1.4 + effect * (arm > 0))).astype(float)
-    belief, design = empty(6, D), POLICY.design(made.x, arm, made.propensity)
+    belief, design = empty(8, D), POLICY.design(made.x, arm, made.propensity)
     for rows in np.array_split(np.arange(n), 5):
         tau, nu = POLICY.sites(belief, STAGE.arm_economics, design[rows], arm[rows], reward[rows])
         belief = add(belief, POLICY.sums(K, design[rows], arm[rows], tau, nu, reward[rows]))
