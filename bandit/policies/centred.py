@@ -198,20 +198,20 @@ def _summed(
     for part, values in zip(total[:3], reward_moments(k, arm, reward, weight, exact=exact), strict=True):
         part[:k] = values
     outer = (x[:, :, None] * x[:, None, :]).reshape(len(x), d * d)
-    for place, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        total.precision[place] = _added((tau * c[:, a] * c[:, b])[:, None] * outer, exact).reshape(d, d)
-    for a in range(1, k):
-        drawn = (arm == a) - c[:, a]
-        total.precision[a - k] = _added((tau * drawn)[:, None] * outer, exact).reshape(d, d)
-    for a in range(k):
-        total.shift[a] = _added((nu * c[:, a])[:, None] * x, exact)
+    twice = np.concatenate([c[:, first] * c[:, second], c[:, 1:]], axis=1)
+    shown = np.flatnonzero(arm)
+    twice[:, len(first) :] *= -1.0
+    twice[shown, len(first) + arm[shown] - 1] += 1.0  # p = 1{A = a} − c
+    for part, values, rows in (
+        (total.precision.reshape(-1, d * d), tau[:, None] * twice, outer),
+        (total.shift[:k], nu[:, None] * c, x),
+    ):
+        if exact:
+            for place in range(len(part)):
+                part[place] = grid(values[:, place, None] * rows).sum(axis=0) + 0.0
+        elif len(x):
+            part[:] = arithmetic.product(values.T, rows)
     return total
-
-
-def _added(values: Array, exact: bool) -> Array:
-    if exact:
-        return np.asarray(grid(values).sum(axis=0) + 0.0, dtype=np.float64)
-    return arithmetic.total(values) if len(values) else np.zeros(values.shape[1])
 
 
 def _phi(layout: CentredLayout, design: Array) -> Array:
