@@ -58,9 +58,9 @@ def recount(
     if through is not None:
         state = DriftState(alarms=tuple(alarm for alarm in state.alarms if alarm.through <= through))
     counted = nothing(stage, retired(store, name, stage, decision), state)
-    settled = _settled(store, name, store.first_settlement(key_of(name, stage)), through)
+    log = settled(store, name, store.first_settlement(key_of(name, stage)), through)
     rows, specs = 0, store.specs()
-    while batch := list(islice(settled, _BATCH)):
+    while batch := list(islice(log, _BATCH)):
         counted = counted.fold(settled_rows(counted, batch, specs), alarms_known=True)
         rows += len(batch)
     version = store.version(name) if through is None else through
@@ -123,9 +123,12 @@ def open_at(store: Store, name: str, found: DecisionRecord) -> Iterator[Decision
     return store.open_decisions(name, at)
 
 
-def _settled(
+def settled(
     store: Store, name: str, after: int, through: int | None
 ) -> Iterator[tuple[Decision, tuple[Outcome, ...], Settlement]]:
+    """Settled decisions of a stage with their outcomes, in the order of the decisions: settlements numbered above
+    `after`, and up to `through` if it is given.
+    """
     end = store.last().settlement if through is None else through
     for found in store.decisions(name):
         done = found.settlement

@@ -149,6 +149,10 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return (min(max(value, self.min), self.max) - self.min) / (self.max - self.min)
 
 
+DEFAULT, EARLIER_DEFAULT = Centred(), Hierarchical()
+"""Policy of a stage that declares none, and what it was in versions before `centred`."""
+
+
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Stage: a step of the journey with its own nudges, reward and policy, as declared in the catalogue.
 
@@ -172,11 +176,11 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reward: Reward
     features: dict[str, Feature] = {}
     nudges: dict[str, Nudge] = {}
-    policy: AnyPolicy | Shared = Hierarchical()
+    policy: AnyPolicy | Shared = DEFAULT
     floor: Share | None = None
     price: NotNegative | None = None
     top_two: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    loss: str = "1%"
+    loss: str = "2%"
     ramp: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     holdout: Share = 0.0
     activation: Literal["assumed", "required"] = "assumed"
