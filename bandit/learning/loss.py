@@ -14,7 +14,7 @@ import numpy as np
 from bandit.arrays import Array
 from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
-from bandit.learning.loss_account import CLOSED, DAY, FIRST_DAY, RECENT, Exposures, ExposureSums, LossAccount, account
+from bandit.learning.loss_account import CLOSED, DAY, RECENT, Exposures, ExposureSums, LossAccount, account, first_day
 from bandit.learning.recoding import recoded
 from bandit.learning.settlement import propensities
 from bandit.policies import Centred
@@ -75,11 +75,11 @@ class ExposureLog:
         if loss is None or not isinstance(stage.policy, Centred):
             return live
         if self.newest is None:
-            return with_account(live, FIRST_DAY)
+            return with_account(live, first_day(stage.loss_rule))
         ahead = live.posterior.choose_many(self.newest.x, self.newest.eligible)
         asked = self.newest._replace(propensity=ahead.propensity, baseline=np.asarray(ahead.mean[:, 0]))
         sums = self.sums._replace(effect=self.sums.effect[: len(stage.arms)])
-        found = account(stage.policy, snapshot.arms, snapshot.evidence, sums, asked, loss, now, day)
+        found = account(stage.policy, snapshot.arms, snapshot.evidence, sums, asked, loss, stage.loss_rule, now, day)
         return with_account(live, found)
 
 

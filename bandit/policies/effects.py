@@ -39,8 +39,8 @@ class EffectPrior(NamedTuple):
     paid: float = 0.5
 
     def sceptical(self) -> "EffectPrior":
-        """Prior that expects nothing of any effect, and leaves what all nudges share more open: ±0.25 logits."""
-        common, kind, own = PriorScales(0.25, 0.20), PriorScales(0.05, 0.07), PriorScales(0.10, 0.10)
+        """Prior that expects nothing of any effect, and leaves what all nudges share more open: ±0.15 logits."""
+        common, kind, own = PriorScales(0.15, 0.20), PriorScales(0.05, 0.07), PriorScales(0.10, 0.10)
         return self._replace(common=common, type=kind, own=own, paid=0.0)
 
 
