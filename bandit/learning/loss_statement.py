@@ -71,7 +71,9 @@ def statement(stage: Stage, account: LossAccount) -> LossStatement:
 
 def _why(account: LossAccount) -> str:
     if account == FIRST_DAY:
-        return "a fixed part until the first day has passed: nothing is known of the traffic yet; then the account opens"
+        return (
+            "a fixed part until the first day has passed: nothing is known of the traffic yet; then the account opens"
+        )
     if account == CLOSED:
         return "closed: no account was made yet; the next publication of what is learned makes one"
     return account.why

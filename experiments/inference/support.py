@@ -95,7 +95,10 @@ def _answer(rounds: int, ess: float, share: float, never: float) -> tuple[Answer
     if share == 0.0:
         return "not asked", ""
     if never > _UNSUPPORTED or never >= share:
-        return "cannot say", f"in {never / share:.1%} of the rounds in which the policy would show it, the log never could"
+        return (
+            "cannot say",
+            f"in {never / share:.1%} of the rounds in which the policy would show it, the log never could",
+        )
     if ess == 0.0:
         return "cannot say", "the log never shows it where the policy would"
     if ess < _ENOUGH:

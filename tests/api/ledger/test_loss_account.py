@@ -144,7 +144,10 @@ def test_receipts_policies_and_metrics_show_the_account_that_the_engine_used(
         made = traffic(client, later, random.Random(5), 4)
         found = {str(row.decision.id): row.decision for row in store.decisions("signup")}
         for reply in made[:: len(made) // 20]:
-            shown, used = client.get(f"/v1/decisions/{reply['decision_id']}").json()["loss"], found[reply["decision_id"]]
+            shown, used = (
+                client.get(f"/v1/decisions/{reply['decision_id']}").json()["loss"],
+                found[reply["decision_id"]],
+            )
             account = used.loss_account
             assert account is not None
             assert shown["share"] == account.share
