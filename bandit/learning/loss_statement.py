@@ -33,20 +33,17 @@ class LossStatement(msgspec.Struct, frozen=True, kw_only=True):
     def in_words(self, currency: str) -> tuple[str, str, str]:
         """Three sentences: what learning may cost, what it has cost, and which traffic the policy decides and why."""
         may = f"Learning may cost {_percent(self.declared)} of what a month earns with no nudge"
-        decides = f"It decides {_percent(self.traffic)} of the traffic outside the holdout"
-        decides += f", the account's {_percent(self.share)} of the declared ramp" * (self.traffic != self.share)
-        decides += f". {self.why[0].upper()}{self.why[1:]}."
+        reason = self.why.partition(": ")[2] or self.why
+        ramp = f" ({_percent(self.share)} of the declared ramp)" if self.traffic != self.share else ""
+        decides = f"It decides {_percent(self.traffic)} of the traffic outside the holdout{ramp}: {reason}."
         if not self.known:
             may += "; how much money that is shows after a day of traffic."
             return may, "What it has cost is not known yet.", decides
         may += f": {_money(self.budget, currency)} a month as the traffic is now."
-        low, high = _money(self.spent_at_least, currency), _money(self.spent_at_most, currency)
+        low, high = _lost(self.spent_at_least, currency), _lost(self.spent_at_most, currency)
         verb = "earned" if self.spent < 0.0 else "cost"
-        has = (
-            f"So far it has {verb} {_money(abs(self.spent), currency)} against no nudge, 90 % sure that the cost is "
-            f"between {low} and {high} (below 0: earned); {_left(self.left, currency)}."
-        )
-        return may, has, decides
+        has = f"So far it has {verb} {_money(abs(self.spent), currency)} against no nudge, as a sceptic sees it"
+        return may, f"{has} (90 %: {low} to {high}); {_left(self.left, currency)}.", decides
 
 
 def statement(stage: Stage, account: LossAccount) -> LossStatement:
@@ -81,8 +78,12 @@ def _why(account: LossAccount) -> str:
 
 def _left(left: float, currency: str) -> str:
     if left <= 0.0:
-        return f"nothing may still be lost ({_money(left, currency)})"
+        return f"nothing may still be lost, {_money(-left, currency)} too much may have been"
     return f"{_money(left, currency)} may still be lost"
+
+
+def _lost(amount: float, currency: str) -> str:
+    return f"{_money(abs(amount), currency)} {'earned' if amount < 0.0 else 'lost'}"
 
 
 def _money(amount: float, currency: str) -> str:

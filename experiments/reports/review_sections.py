@@ -114,17 +114,19 @@ def support(about: ReviewSubject, found: Evaluation) -> ReportTable:
         ReportRow(
             name_of(arm.arm, about.arms),
             (
-                f"{100 * arm.share:.1f} %",
-                "never" if np.isnan(arm.least) else f"{arm.least:.4f}",
-                f"{arm.ess:,.0f}",
                 arm.answer,
+                f"{arm.ess:,.0f}",
+                "never" if np.isnan(arm.least) else f"{arm.least:.4f}",
+                f"{100 * arm.share:.1f} %",
             ),
         )
         for arm in asked
     )
     note = "; ".join(f"{name_of(arm.arm, about.arms)}: {arm.why}" for arm in asked if arm.why)
-    head = ("would show", "least p", "effective", "the log")
-    return ReportTable("Support of each nudge", head, rows, note and f"{note}.")
+    head = ("the log", "worth", "least p", "chosen")
+    what = "Decisions of each nudge in the log, what they are worth, the least probability with which it could be shown"
+    note = f"{what}, and how often the policy would. {note}".rstrip(" .") + "."
+    return ReportTable("Support of each nudge", head, rows, note)
 
 
 def first_sentence(about: ReviewSubject, net: Estimate | None, champion: Estimate | None) -> str:

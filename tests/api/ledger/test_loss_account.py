@@ -1,5 +1,6 @@
 """The loss account of a served stage: a receipt computes it again, a restart and another order change nothing."""
 
+import html
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,8 +17,13 @@ from api.stores.learning_state import StatisticsUpdate
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
-from bandit import engine, receipt
+from bandit import engine, receipt, snapshot
 from bandit.learning.loss_account import FIRST
+from experiments.reports import html_report, review
+from journey_bandit.workflows import publishing
+from journey_bandit.workflows.policy_evidence import gather
+from journey_bandit.workflows.publishing import PublishRequest
+from tests.experiments.reports.test_review_sections import ABOUT
 
 Serving = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -184,3 +190,36 @@ def test_a_receipt_whose_account_is_not_that_of_the_ledger_says_so(
         assert audit.differences(store, row._replace(decision=wrong), salt) == ["loss_account"]
         older = msgspec.structs.replace(row.decision, loss_account=None)  # recorded before ledgers kept it
         assert audit.differences(store, row._replace(decision=older), salt) == []
+
+
+def test_a_review_says_at_once_what_learning_may_cost_what_it_has_cost_and_what_it_decides(
+    serving: Serving, later: Later, centred_file: Path, tmp_path: Path
+) -> None:
+    """Of what is live by its own account; of a candidate, that it has none and would decide everything."""
+    ledger = tmp_path / "ledger.db"
+    with serving(SqliteStore(ledger), app=str(centred_file), salt="pepper") as client:
+        traffic(client, later, random.Random(7), 6)
+        live = snapshot.from_zip(client.get("/v1/policies/signup/snapshot").content)
+    account = live.loss_account
+    assert account is not None
+    found = gather(str(ledger), "signup", None)
+    said = {}
+    for kind, mine in (("live", live), ("candidate", msgspec.structs.replace(live, loss_account=None))):
+        own = publishing._loss(PublishRequest(str(ledger), "signup", mine, kind), found.log)
+        about = ABOUT._replace(stage="signup", kind=kind, arms=found.log.arms, floor=0.0, **own)
+        report = review.build(about, publishing._found(found))
+        text = html_report.render(report)
+        assert text.index("What learning costs") < text.index('<li id="q1">')
+        assert all(html.escape(sentence) in text for sentence in report.loss)
+        assert report.facts["loss"] == "1%"
+        said[kind] = report.loss
+        (table,) = [t for t in report.answers[5].tables if t.title == "Support of each nudge"]
+        assert [row.name for row in table.rows] == ["none", "tip", "call"]  # the others lack their evidence
+    may, has, decides = said["live"]
+    assert may.startswith("Learning may cost 1% of what a month earns with no nudge: EUR ")
+    assert f"{10.0 * account.budget:,.2f}" in may
+    assert f"{abs(10.0 * account.gain):,.2f}" in has
+    assert f"{10.0 * account.room:,.2f}" in has
+    assert decides.startswith(f"It decides {100 * account.share:.3g}% of the traffic outside the holdout: ")
+    assert len(said["candidate"]) == 4
+    assert "no loss account of its own: once approved, it decides 100%" in said["candidate"][3]
