@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import CatalogueError, InvalidRequest
+from bandit.snapshot import from_zip
 from journey_bandit.main import group
 from journey_bandit.simulation import simulate
 from journey_bandit.simulation.simulation_plan import SimulationPlan
@@ -87,6 +88,30 @@ def test_a_person_gets_a_table(run: Run) -> None:
     assert done.exception is None
     for word in ("gaming/retention", "fixed:none", "regret", "opted out", "Figures:"):
         assert word in done.stdout.replace("\n", " ")
+
+
+def test_what_learning_cost_stands_beside_what_it_truly_cost(run: Run, tmp_path: Path) -> None:
+    """Of the policy that has a loss account, seed by seed, as its last snapshot carries it; 12 days are enough that the
+    account has left its first day.
+    """
+    words = ("--app", "travel", "--policy", "centred", "--policy", "uniform", "--seeds", 2, *SMALL, "--days", 12)
+    losses = answer(run(*words, "--json"))["loss"]
+    assert list(losses) == ["cart"]
+    assert list(losses["cart"]) == ["centred"], "uniform has no account"
+    assert len(losses["cart"]["centred"]) == 2
+    cells = {cell["seed"]: cell for cell in losses["cart"]["centred"]}
+    for archive in (tmp_path / "out" / "cells").glob("*.cart.zip"):
+        account = from_zip(archive.read_bytes()).loss_account
+        if account is not None:
+            (one,) = [cell for cell in cells.values() if cell["share"] == account.share and cell["left"]]
+            value = one["budget"] / account.budget  # money of one reward
+            assert one["spent"] == pytest.approx(-value * account.gain)
+            assert one["left"] == pytest.approx(value * account.room)
+    assert all(one["declared"] == 0.01 and one["budget"] > 0.0 for one in cells.values())
+    shown = run(*words).stdout
+    assert "cart: what learning cost" in shown
+    assert all(f"centred, seed {seed}" in shown for seed in cells)
+    assert "uniform, seed" not in shown
 
 
 def test_a_journey_has_a_table_for_each_stage(run: Run) -> None:
