@@ -234,12 +234,8 @@ def finish(report: "Report", snapshot: Snapshot, uri: str | None, *, as_json: bo
     """
     link = log(uri, report, snapshot) if uri else None
     if as_json:
-        body: dict[str, object] = {
-            "policy": report.policy,
-            "verdict": report.verdict,
-            "metrics": report.metrics,
-            "run": link,
-        }
+        body: dict[str, object] = {"policy": report.policy, "verdict": report.verdict, "metrics": report.metrics}
+        body |= {"run": link}
         body |= {"conversions": report.conversions} if report.conversions else {}
         body |= {"loss": report.loss} if report.loss else {}
         out.print_json(msgspec.json.encode(body).decode())
