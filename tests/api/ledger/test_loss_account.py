@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from api.ledger import audit, exposures
 from api.ledger.statistics_store import key_of
@@ -20,6 +21,7 @@ from api.stores.sqlite.store import SqliteStore
 from bandit import engine, receipt, snapshot
 from bandit.learning.loss_account import FIRST
 from experiments.reports import html_report, review
+from journey_bandit.main import group
 from journey_bandit.workflows import publishing
 from journey_bandit.workflows.policy_evidence import gather
 from journey_bandit.workflows.publishing import PublishRequest
@@ -200,6 +202,9 @@ def test_a_review_says_at_once_what_learning_may_cost_what_it_has_cost_and_what_
     with serving(SqliteStore(ledger), app=str(centred_file), salt="pepper") as client:
         traffic(client, later, random.Random(7), 6)
         live = snapshot.from_zip(client.get("/v1/policies/signup/snapshot").content)
+    command = ["catalogue", "check", str(centred_file), "--store", f"sqlite:///{ledger}", "--salt", "pepper"]
+    checked = CliRunner().invoke(group, command).output  # 600 decisions in 5¾ days
+    assert f"a month at {599 * 30 / 5.75:,.0f} decisions" in checked
     account = live.loss_account
     assert account is not None
     found = gather(str(ledger), "signup", None)
