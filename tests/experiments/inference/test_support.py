@@ -41,6 +41,7 @@ def test_each_arm_has_its_share_its_least_propensity_and_the_rounds_it_is_worth(
 
 def test_parts_of_a_log_add_up() -> None:
     action, p = log(0.02)
+    p[:10, 1], p[:10, 0] = 0.05, 0.93  # the least is in the first part only
     pi = np.full((N, K), 1 / 3)
     whole = sums(action, p, pi).arms()
     parts = SupportSums()
