@@ -215,6 +215,7 @@ def _decision(
         u=drawn.u,
         deferred=ask.deferred,
         release=live.release,
+        loss_account=snapshot.loss_account,
         **own,
     )
 
@@ -299,7 +300,13 @@ def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision
     eligible = np.array([arm not in decision.excluded for arm in arms])
     scores, u, number = _draw(live, decision.id, decision.phi if decision.actions else decision.x, eligible, salt)
     return msgspec.structs.replace(
-        decision, propensity=scores.propensity, mean=scores.mean, sd=scores.sd, u=u, arm=arms[number]
+        decision,
+        propensity=scores.propensity,
+        mean=scores.mean,
+        sd=scores.sd,
+        u=u,
+        arm=arms[number],
+        loss_account=live.snapshot.loss_account,
     )
 
 

@@ -23,6 +23,7 @@ from api.messages.decisions import (
     BudgetReply,
     DecisionReply,
     DecisionRequest,
+    LossReply,
     NudgeOut,
     OutcomeReply,
     OutcomeRequest,
@@ -44,6 +45,8 @@ from bandit.budgets import MICRO, BudgetAccount
 from bandit.catalogue.model import NONE, Catalogue, Stage
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem
 from bandit.journey import folding
+from bandit.learning.loss_account import LossAccount
+from bandit.learning.loss_statement import statement
 from bandit.records import Decision, Outcome, Release
 from bandit.snapshot import Snapshot
 
@@ -230,6 +233,7 @@ class DecisionService:
                     version=live.snapshot.version,
                     belief_sha256=live.snapshot.belief.digest(),
                     release=release_out(self._release(live.release)) if live.release else None,
+                    loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
                     arms=_taught(live.snapshot),
                     budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
                     drift=[
@@ -268,6 +272,14 @@ def release_out(kept: Release) -> ReleaseOut:
     return ReleaseOut(number=kept.seq, model=kept.model, version=kept.version, sha256=kept.sha256)
 
 
+def loss_out(spec: Stage, account: LossAccount | None) -> LossReply | None:
+    """Loss account as replies show it, amounts in the app's currency; None where there is none."""
+    if account is None:
+        return None
+    found = statement(spec, account)
+    return LossReply(**{name: getattr(found, name) for name in LossReply.__struct_fields__})
+
+
 def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> Receipt:
     """Receipt of a decision as a person reads it, from its ledger rows, the declaration it was made under, and the
     release that decided, if one did.
@@ -285,6 +297,7 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
         policy=_policy(spec),
         policy_version=decision.settlement_version,
         release=release_out(release) if release else None,
+        loss=loss_out(spec, decision.loss_account),
         spec=decision.stage_digest,
         holdout=decision.holdout,
         x={c: v for c, v in zip(columns, decision.x.tolist(), strict=True) if v or not spec.has_request_actions},

@@ -23,6 +23,7 @@ from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.drift import DriftState
 from bandit.learning.loss import closed, day_of
+from bandit.learning.loss_statement import statement
 from bandit.learning.pending import OpenDecisionTable
 from bandit.learning.settlement import settle
 from bandit.learning.statistics import StageStatistics, settled_rows
@@ -215,6 +216,8 @@ class Learner:
         for name, live in self.prepared.items():
             self._metrics.version.labels(name).set(live.snapshot.version)
             self._metrics.alarms.labels(name).set(self._statistics[name].drift_state.epoch)
+            if (account := live.snapshot.loss_account) is not None:
+                self._metrics.show_loss(name, statement(live.snapshot.stage_spec, account))
 
     def _settle(self, name: str, rows: list[MaturedDecision], now: int) -> list[Settlement]:
         return [

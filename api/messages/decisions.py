@@ -201,9 +201,31 @@ class ArmScore(msgspec.Struct, frozen=True):
     propensity: float
 
 
+class LossReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Loss account of a stage: what learning may cost against no nudge, and the `share` of the traffic that it may
+    decide for that, exactly as it entered the probabilities (times the stage's `ramp`). `declared`: share of what a
+    month earns with no nudge.
+
+    Amounts are in the app's currency, 0 before a day of traffic: `budget` of a month; `spent` so far over no nudge
+    (below 0: earned), with the ends of its 90 % interval; `left`: what may still be lost; `daily`: what a day may cost
+    if the policy decides all traffic. `why`: why the share is what it is, and what would change it.
+    """
+
+    share: float
+    declared: float
+    budget: float
+    spent: float
+    spent_at_least: float
+    spent_at_most: float
+    left: float
+    daily: float
+    why: str
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the ledger knows of a decision, enough to recompute it: inputs `x` and `u`, scores and propensities of
-    the arms, outcomes, and how it settled.
+    the arms, outcomes, and how it settled. `loss`: the loss account of the policy that decided; null where there was
+    none, and for decisions recorded before ledgers kept it.
     """
 
     decision_id: uuid.UUID
@@ -215,6 +237,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     policy_version: int
     release: ReleaseOut | None
+    loss: LossReply | None
     spec: str
     holdout: bool
     x: dict[str, float]
@@ -286,7 +309,8 @@ class AlarmReply(msgspec.Struct, frozen=True):
 class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     """A live policy. `version` counts the settlements of the ledger up to the last one it learned.
 
-    `release`: the approved snapshot that it is; null where what has been learned so far decides.
+    `release`: the approved snapshot that it is; null where what has been learned so far decides. `loss`: its loss
+    account; null where the stage bounds no loss.
     """
 
     stage: str
@@ -294,6 +318,7 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     belief_sha256: str
     release: ReleaseOut | None
+    loss: LossReply | None
     arms: list[ArmReply]
     budgets: list[BudgetReply]
     drift: list[AlarmReply]

@@ -123,6 +123,21 @@ class LossAccount(msgspec.Struct, frozen=True, kw_only=True):
     daily: float
 
     @property
+    def spent(self) -> float:
+        """What learning is estimated to have cost over no nudge: −gain, below 0 where it has earned."""
+        return 0.0 - self.gain
+
+    @property
+    def spent_at_least(self) -> float:
+        """Lower end of the cost's 90 % interval."""
+        return self.spent - _SURE * self.sd
+
+    @property
+    def spent_at_most(self) -> float:
+        """Upper end of the cost's 90 % interval: what counts against the budget."""
+        return self.spent + _SURE * self.sd
+
+    @property
     def why(self) -> str:
         """Why the share is what it is, and what would change it, in a sentence."""
         if self.share >= 1.0:

@@ -10,6 +10,7 @@ import msgspec
 from click.core import ParameterSource
 
 from bandit.errors import InvalidRequest, Problem
+from bandit.learning.loss_statement import statement
 from journey_bandit import console
 from journey_bandit.simulation import harm, scenario_checks, sensitivity, simulation_plan
 from simulations import scenario
@@ -80,6 +81,9 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
 def _live(app: str, url: str, *, key: str, seed: int, users: int, uri: str | None, as_json: bool, **_: Any) -> None:
     with ServiceClient(url, key) as client:
         report, snapshot = console.simulate(client, app, seed=seed, users=users)
+    if snapshot.loss_account is not None:
+        words = statement(snapshot.stage_spec, snapshot.loss_account).in_words(console.currency_of(app))
+        report = report._replace(loss=words)
     console.finish(report, snapshot, uri, as_json=as_json)
 
 
@@ -138,6 +142,7 @@ def _box(plan: simulation_plan.SimulationPlan, draws: int, *, as_json: bool) -> 
 
 def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: bool) -> None:
     from experiments.reports import simulation_report
+    from journey_bandit.simulation import loss_accounts
 
     app = plan.scenario.app
     done = simulation_plan.play(plan, plan.cells())
@@ -153,6 +158,10 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         answer["stages"][stage] = {p.policy: simulation_report.metrics(p, baseline) for p in everyone}
         if not as_json:
             console.show_table(simulation_report.table(about, everyone, baseline))
+        if losses := loss_accounts.at(plan, done, stage):
+            answer.setdefault("loss", {})[stage] = loss_accounts.as_json(losses)
+            if not as_json:
+                console.show_table(loss_accounts.table(stage, losses, about.currency))
         drawn = _drawn(plan, stage, everyone)
         if uri:
             answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]

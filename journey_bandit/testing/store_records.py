@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from api.stores.admission import SKEW
+from bandit.learning.loss_account import LossAccount
 from bandit.records import Decision
 from journey_bandit.testing.store_builders import START, Decide, Report
 
@@ -53,6 +54,10 @@ class StoreRecordsContract:
             ),
             msgspec.structs.replace(decide(5), deferred=True),
             ranked(decide(6)),
+            msgspec.structs.replace(
+                decide(7),
+                loss_account=LossAccount(share=0.1, budget=1 / 3, gain=-0.0, sd=2.0**-60, room=-1e300, daily=5e-324),
+            ),
         ]
         ledger.decided(*made)
         found = ledger.store.decisions_by_id([d.id for d in made])

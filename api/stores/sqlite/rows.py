@@ -1,5 +1,6 @@
 """Conversion of records to rows of the SQLite ledger and back, without loss: x and the features of actions are on the
-2⁻¹² grid, so float32 and 16-bit integers hold them exactly; other arrays are float64.
+2⁻¹² grid, so float32 and 16-bit integers hold them exactly; other arrays are float64. A loss account is
+MessagePack, which keeps its bits.
 """
 
 import uuid
@@ -12,18 +13,20 @@ import numpy as np
 
 from bandit.arrays import Array
 from bandit.belief import X_GRID
+from bandit.learning.loss_account import LossAccount
 from bandit.records import Decision, Outcome, PendingBasis, Release, Settlement
 
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
-    "deferred", "actions", "phi", "release", "unit",
+    "deferred", "actions", "phi", "release", "unit", "loss_account",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
 SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
 
 _encode = msgspec.json.Encoder().encode
+_pack, _account = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(LossAccount).decode
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -53,6 +56,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
         *offered,
         d.release,
         d.unit,
+        b"" if d.loss_account is None else _pack(d.loss_account),
     )
 
 
@@ -86,6 +90,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         phi=_unpacked(row[23], len(row[7]) // 4),
         release=row[24],
         unit=row[25],
+        loss_account=_account(row[26]) if row[26] else None,
     )
 
 

@@ -232,6 +232,12 @@ def exposures(db: Database) -> None:
     )
 
 
+@migrations()
+def loss_accounts(db: Database) -> None:
+    """Migration 11: column with the loss account of the snapshot that made a decision."""
+    db.conn.execute("ALTER TABLE decisions ADD COLUMN loss_account BLOB NOT NULL DEFAULT x''")
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")

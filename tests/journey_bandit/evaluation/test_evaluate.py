@@ -74,6 +74,27 @@ def test_json_has_every_estimate_and_the_diagnostics(run: Run, tmp_path: Path) -
     assert {"ess", "max_weight", "mean_weight", "matured"} <= set(body["diagnostics"])
 
 
+def test_each_arm_has_its_support_in_text_and_json(run: Run, tmp_path: Path) -> None:
+    """π takes the second arm, which 4,000 rounds show about 80 times at a floor of 2 %, and 40 times at 1 %; a log that
+    never shows it cannot say anything of it.
+    """
+    arms = {}
+    for floor, word in ((0.2, "answers"), (0.02, "thin"), (0.01, "cannot say")):
+        file = write(tmp_path / "log.csv", floor=floor)
+        none, arms[floor] = json.loads(run("evaluate", "--rounds", file, "--json", "--force").stdout)["support"]
+        assert (none["answer"], arms[floor]["answer"], arms[floor]["share"]) == ("not asked", word, 1.0)
+        assert arms[floor]["ess"] == pytest.approx(arms[floor]["rounds"])  # of equal weight
+        assert arms[floor]["least"] == floor
+    assert arms[0.02]["rounds"] < 200
+    shown = run("evaluate", "--rounds", tmp_path / "log.csv").stdout
+    assert "Support of the log" in shown
+    assert "The log cannot say what the policy's choices bring for arm 1 (100.0% of its choices)." in " ".join(
+        shown.split()
+    )
+    never = run("evaluate", "--rounds", write(tmp_path / "log.csv", floor=0.0), "--json")
+    assert json.loads(never.stdout)["support"][1]["why"] == "the log never shows it where the policy would"
+
+
 def test_names_of_arms_are_policies_and_are_said_in_text_and_json(run: Run, tmp_path: Path) -> None:
     """Columns under other names, arms by name, rewards in words: the figures are those of the same log in numbers."""
     plain, theirs = write(tmp_path / "log.csv"), tmp_path / "theirs.csv"
