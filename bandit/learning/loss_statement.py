@@ -5,7 +5,9 @@ sees it: metrics, receipts, the list of policies, reviews and simulations.
 import msgspec
 
 from bandit.catalogue.model import Stage
-from bandit.learning.loss_account import CLOSED, FIRST_DAY, LossAccount
+from bandit.learning.loss_account import CLOSED, LossAccount, first_day
+
+_FIRST_DAYS = first_day("kept"), first_day("expected")
 
 
 class LossStatement(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,13 +63,13 @@ def statement(stage: Stage, account: LossAccount) -> LossStatement:
         spent_at_most=unit * account.spent_at_most,
         left=unit * account.room,
         daily=unit * account.daily,
-        known=account not in (FIRST_DAY, CLOSED),
+        known=account not in (*_FIRST_DAYS, CLOSED),
         why=_why(account),
     )
 
 
 def _why(account: LossAccount) -> str:
-    if account == FIRST_DAY:
+    if account in _FIRST_DAYS:
         return (
             "a fixed part until the first day has passed: nothing is known of the traffic yet; then the account opens"
         )

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from bandit.catalogue.loading import parse
-from bandit.learning.loss_account import CLOSED, FIRST, FIRST_DAY, LossAccount
+from bandit.learning.loss_account import CLOSED, FIRST, FIRST_EXPECTED, LossAccount, first_day
 from bandit.learning.loss_statement import statement
 from tests.bandit.learning.test_loss_account import TEXT
 
@@ -52,11 +52,11 @@ def test_what_was_earned_is_not_called_a_cost_and_what_is_overdrawn_says_so() ->
 
 
 def test_an_account_of_which_nothing_is_known_yet_makes_no_amounts_up() -> None:
-    for account, share in ((FIRST_DAY, FIRST), (CLOSED, 0.0)):
+    for account, share in ((first_day("kept"), FIRST), (first_day("expected"), FIRST_EXPECTED), (CLOSED, 0.0)):
         found = statement(STAGE, account)
         assert (found.share, found.known) == (share, False)
         may, has, _ = found.in_words("EUR")
         assert "EUR" not in may + has
         assert has == "What it has cost is not known yet."
-    assert "first day" in statement(STAGE, FIRST_DAY).why
+    assert "first day" in statement(STAGE, first_day("kept")).why
     assert "no account was made yet" in statement(STAGE, CLOSED).why
