@@ -314,7 +314,7 @@ def test_a_decision_that_is_not_settled_has_no_reward() -> None:
 
 
 def test_what_was_not_activated_or_is_of_another_schema_does_not_count() -> None:
-    other = msgspec.structs.replace(STAGE, schema=2)
+    other = msgspec.structs.replace(STAGE, schema=STAGE.schema + 1)
     decisions = (decided(1, "none"), decided(2, "reminder"), decided(3, "none", stage=other), decided(4, "none"))
     skipped = settled(2, "reminder", why="not activated", learned=False)
     log = ledger(*decisions, settlements=(settled(1, "none"), skipped, settled(4, "none")), stages=(other,))
@@ -351,7 +351,7 @@ def test_a_snapshot_counts_only_decisions_after_all_that_it_saw() -> None:
     assert [log.learned_through(version) for version in (0, 1, 2, 3)] == [0, 1, 4, 4]
     with pytest.raises(InvalidRequest, match="beyond this ledger's last settlement, 6"):
         log.learned_through(7)
-    belief = empty(len(STAGE.arms), D)
+    belief = empty(len(STAGE.belief_rows(STAGE.arms)), D)
     snapshot = Snapshot("travel", "cart", STAGE, 1, belief)
     assert log_sources._taught(log, snapshot) == 1
     looked = msgspec.structs.replace(
@@ -363,7 +363,7 @@ def test_a_snapshot_counts_only_decisions_after_all_that_it_saw() -> None:
 
 
 def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
-    snapshot = Snapshot("travel", "cart", STAGE, 0, empty(len(STAGE.arms), D))
+    snapshot = Snapshot("travel", "cart", STAGE, 0, empty(len(STAGE.belief_rows(STAGE.arms)), D))
     (tmp_path / "a.zip").write_bytes(to_zip(snapshot))
     (tmp_path / "b").mkdir()
     for name, data in pack(snapshot).items():
@@ -376,7 +376,7 @@ def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
 
 
 def test_of_a_file_a_snapshot_counts_only_decisions_of_its_version_and_later(run: Run, tmp_path: Path) -> None:
-    snapshot = Snapshot("travel", "cart", STAGE, 30, empty(len(STAGE.arms), D))
+    snapshot = Snapshot("travel", "cart", STAGE, 30, empty(len(STAGE.belief_rows(STAGE.arms)), D))
     (tmp_path / "a.zip").write_bytes(to_zip(snapshot))
     rng, k = np.random.default_rng(4), len(STAGE.arms)
     names = ["action", "reward", "pscore", "version", *(f"x_{i}" for i in range(D)), *(f"p_{a}" for a in range(k))]
