@@ -39,7 +39,7 @@ EPOCH = 1_767_571_200_000_000
 DAY = 86_400_000_000
 """µs of a step."""
 
-_VERSION = b"4"  # raise it when the same cell would run otherwise
+_VERSION = b"5"  # raise it when the same cell would run otherwise
 
 
 class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
