@@ -154,9 +154,11 @@ def account(
     loss: float,
     now: int,
     day: float = DAY,
+    price: float | None = None,
 ) -> LossAccount:
     """Loss account of a stage at time `now` (µs). `ahead`: the newest decisions, with the propensities that the policy
-    as it is now would give them. `loss`: the declared share in (0, 1). `day`: µs in a day of the app's clock.
+    as it is now would give them. `loss`: the declared share in (0, 1). `day`: µs in a day of the app's clock. `price`:
+    of a nudge inside the account, by default that of an app which knows nothing of its own.
     """
     q = policy.prior_mean
     if sums.n == 0 or now - sums.first < day:
@@ -165,7 +167,7 @@ def account(
     expected = MONTH * daily_n
     budget = loss * min(1.0, expected * q * (1.0 - q) / _ENOUGH) * q * expected
     usable = _RESERVE * budget / (1.0 + float(np.sqrt(_SHOT * q / budget)))
-    price = _TIRED * _felt() * q * (1.0 - q)
+    price = _TIRED * _felt() * q * (1.0 - q) if price is None else price
     layout = centred.layout(policy, arms, evidence, sceptical=True)
     found = centred.posterior(layout, evidence)
     gain, sd = _gain(layout, found, sums.effect, sums.cost + price * sums.nudges)

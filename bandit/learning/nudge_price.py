@@ -80,16 +80,18 @@ class EarlierDecisions(NamedTuple):
 
 class RecentNudges(NamedTuple):
     """What n decisions found of their persons' past, (n,) each: recent nudges less those expected F_c, recent nudges F,
-    recent visits, those of them after which the person opted out; whether it is the person's first decision; and
-    whether the person opted out after it.
+    recent visits, those of them after which the person opted out; the number of their day; whether each is its person's
+    first; whether an opt-out is known by it, and whether that was known at once, so that staying away can be seen.
     """
 
     centred: Array
     nudges: Array
     visits: Array
     after_opt_out: Array
+    day: Ints
     first: Mask
     opted_out: Mask
+    at_once: Mask
 
     def only(self, rows: Mask | Ints) -> "RecentNudges":
         """What some of the decisions found."""
@@ -98,28 +100,29 @@ class RecentNudges(NamedTuple):
     @classmethod
     def none(cls, n: int) -> "RecentNudges":
         """n first decisions."""
-        return recent(np.zeros(n, dtype=np.int64), EarlierDecisions.none(n), np.zeros(n, dtype=bool), 1.0)
+        no = np.zeros(n, dtype=bool)
+        return recent(np.zeros(n, dtype=np.int64), EarlierDecisions.none(n), no, no, np.ones(n))
 
 
-def recent(at: Ints, earlier: EarlierDecisions, opted_out: Mask, day: float) -> RecentNudges:
-    """What decisions made at `at` (n,) found. `opted_out` (n,): whether the person opted out after the decision; `day`:
-    µs in a day of the app's clock. Terms are rounded one by one, so that the order of earlier decisions is all one.
+def recent(at: Ints, earlier: EarlierDecisions, opted_out: Mask, at_once: Mask, day: Array) -> RecentNudges:
+    """What decisions made at `at` (n,) found. `day` (n,): µs in a day of the app's clock. Terms are rounded one by one,
+    so that the order of earlier decisions is all one.
     """
-    age = np.maximum(at[:, None] - earlier.at, 0) / day
+    age = np.maximum(at[:, None] - earlier.at, 0) / day[:, None]
     felt = np.where(earlier.there, arithmetic.exp(-_FADES * age), 0.0)
     sums = [
         np.asarray(grid(felt * part).sum(axis=1), dtype=np.float64)
         for part in (earlier.nudge - earlier.propensity, earlier.nudge, np.ones(age.shape), earlier.opted_out)
     ]
-    return RecentNudges(sums[0], sums[1], sums[2], sums[3], ~earlier.there.any(axis=1), opted_out)
+    on = np.floor(at / day).astype(np.int64)
+    return RecentNudges(*sums, on, ~earlier.there.any(axis=1), opted_out, at_once)
 
 
 class SettledNudges(NamedTuple):
-    """Columns of n settled decisions, (n,) each: when, whether a nudge was shown, the reward on [0, 1], and what was
-    expected of the drawn arm.
+    """Columns of n settled decisions, (n,) each: whether a nudge was shown, the reward on [0, 1], and what was expected
+    of the drawn arm.
     """
 
-    at: Ints
     nudge: Mask
     reward: Array
     expected: Array
@@ -148,23 +151,26 @@ class NudgeSums(NamedTuple):
     days: Mapping[int, int] = {}
     opt_out_days: Mapping[int, int] = {}
 
-    def plus(self, made: SettledNudges, found: RecentNudges, day: float) -> "NudgeSums":
-        """Sums after n more decisions. `day`: µs in a day of the app's clock."""
-        if not len(made.at):
+    def plus(self, made: SettledNudges, found: RecentNudges) -> "NudgeSums":
+        """Sums after n more decisions, and what they found of their persons' past."""
+        if not len(made.reward):
             return self
         q, f = made.expected, found.centred
         weight = grid(q * (1.0 - q))
         score = grid(f * (made.reward - q))
         usual = grid(np.where(made.nudge, arithmetic.expit(_USUAL + found.nudges), 0.0))
-        on = np.floor(made.at / day).astype(np.int64)
         more = NudgeSums(
-            *(len(made.at), int(found.first.sum()), int(made.nudge.sum()), int(found.opted_out.sum())),
+            *(len(made.reward), int(found.first.sum()), int(made.nudge.sum()), int(found.opted_out.sum())),
             *(float(grid(made.reward).sum()), float(weight.sum()), float(score.sum())),
             *(float(grid(f * weight * found.nudges).sum()), float(grid(score * score).sum())),
             *(float(found.visits.sum()), float(found.after_opt_out.sum()), float(usual.sum())),
         )
         totals = (a + b for a, b in zip(self[:-2], more[:-2], strict=True))
-        return NudgeSums(*totals, _counted(self.days, on), _counted(self.opt_out_days, on[found.opted_out]))
+        return NudgeSums(
+            *totals,
+            _counted(self.days, found.day),
+            _counted(self.opt_out_days, found.day[found.opted_out & found.at_once]),
+        )
 
 
 def _counted(days: Mapping[int, int], on: Ints) -> dict[int, int]:
@@ -180,7 +186,7 @@ class NudgePrice(msgspec.Struct, frozen=True, kw_only=True):
     Fields: `price` what showing one costs later rewards, `low` and `high` its 95 % interval; `tired` what a recent
     nudge takes from the logit of a reward, and its `sd`, by the data alone (None before any); `felt` later visits that
     feel a nudge; `opt_out` share of nudges after which people opt out; `leaves` share of those who leave. What it rests
-    on: `decisions`, `people`, `nudges`, `opt_outs`.
+    on: `decisions`, `people`, `nudges`, `opt_outs`, beside those that are `usual` after as many nudges.
     """
 
     price: float
@@ -195,6 +201,7 @@ class NudgePrice(msgspec.Struct, frozen=True, kw_only=True):
     people: int
     nudges: int
     opt_outs: int
+    usual: float
 
     @property
     def evidence(self) -> str:
@@ -239,6 +246,7 @@ def learned(sums: NudgeSums, prior_mean: float) -> NudgePrice:
         people=sums.people,
         nudges=sums.nudges,
         opt_outs=sums.opt_outs,
+        usual=sums.usual,
     )
 
 
@@ -251,13 +259,14 @@ class LossPrices(NamedTuple):
     policy: float
 
 
-def prices(sums: NudgeSums, prior_mean: float) -> LossPrices:
-    """Prices that follow opt-outs: A times as many of them as nudges of an app that tires nobody bring make the policy's
-    price A times as large, and the account's A^1.5 times.
+def prices(found: NudgePrice | None, prior_mean: float) -> LossPrices:
+    """Prices that follow opt-outs, from what a snapshot carries (None: nothing is known). Where A times as many people
+    opt out as is usual, the policy's price is A times as large, and the account's A^1.5 times.
     """
-    excess = max(1.0, (sums.opt_outs + 0.75) / (sums.usual + 0.5))
+    felt, opt_outs, usual = (_FELT, 0, 0.0) if found is None else (found.felt, found.opt_outs, found.usual)
+    excess = max(1.0, (opt_outs + 0.75) / (usual + 0.5))
     unit = prior_mean * (1.0 - prior_mean)
-    return LossPrices(0.0125 * felt_visits(sums) * unit * excess * float(np.sqrt(excess)), 0.04 * unit * excess)
+    return LossPrices(0.0125 * felt * unit * excess * float(np.sqrt(excess)), 0.04 * unit * excess)
 
 
 def felt_visits(sums: NudgeSums) -> float:

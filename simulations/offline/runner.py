@@ -246,11 +246,11 @@ class CellRun:
             truth=people.utility(own * people.within * people.amount),
             regret=best - visit.value[each, arm],
         )
-        self._record(made, visit, scores.sd[each, arm])
-        coupon = people.coupon[arm]
-        self.crowd.after(rows, found, nudged=arm > 0, coupon=coupon, reward=happens, chance=chance)
+        before = self.crowd.opted_out[rows]
+        self.crowd.after(rows, found, nudged=arm > 0, coupon=people.coupon[arm], reward=happens, chance=chance)
+        self._record(made, visit, scores.sd[each, arm], self.crowd.opted_out[rows] & ~before)
 
-    def _record(self, made: StepDecisions, visit: _Visit, sd: Array) -> None:
+    def _record(self, made: StepDecisions, visit: _Visit, sd: Array, opted_out: Mask) -> None:
         on = np.flatnonzero(~made.holdout)
         arm = made.arm[on]
         seen = VisitSummary(
@@ -265,7 +265,7 @@ class CellRun:
             propensity=made.propensities[on, arm],
         )
         run_summary.add_step(self._tallies[made.stage], visit.people, seen, self.cell.days)
-        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd, visit.mask))
+        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd, visit.mask, opted_out))
         for part in (made.user, made.arm, made.reward, made.propensities, made.truth):
             self._sha.update(np.ascontiguousarray(part).tobytes())
         if self._sink is not None and len(made.user):
@@ -280,7 +280,7 @@ class CellRun:
         return Scores(nothing, nothing, np.eye(priced.shape[1])[best])
 
 
-def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask) -> LearningRows:
+def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask, opted_out: Mask) -> LearningRows:
     """The learning rows of the decisions outside the holdout: what the service would know of them once their rewards
     have come or their windows have ended.
     """
@@ -299,6 +299,8 @@ def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask)
         propensity=made.propensities[on],
         baseline=made.mean[on, 0],
         eligible=mask[on],
+        user=made.user[on],
+        opted_out=opted_out[on],
     )
 
 

@@ -171,6 +171,8 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
             propensity=rows.propensities[part],
             baseline=rows.mean[part, 0],
             eligible=rows.propensities[part] > 0,
+            user=rows.user[part],
+            opted_out=np.zeros(len(part), dtype=bool),
         )
         brain.put("cart", batch)
         brain.tick(EPOCH + (30 + number) * DAY)
