@@ -131,8 +131,8 @@ class SettledNudges(NamedTuple):
 class NudgeSums(NamedTuple):
     """Sums over the settled decisions of a stage from which the price follows. Exact: any order gives the same bits.
 
-    Counts of decisions, people, nudges and opt-outs; `reward` Σ r, `weight` Σ w, `score` Σ F_c e, `cross` Σ F_c w F,
-    `square` Σ (F_c e)²; `visits` and `after_opt_out`: pairs of an earlier and a later visit, faded; `usual`: opt-outs
+    Counts of decisions, people, nudges and opt-outs; `reward` Σ r, `weight` Σ w, `score` Σ F_c e, `instrument`
+    Σ F_c w F, `square` Σ (F_c e)²; `visits` and `after_opt_out`: pairs of an earlier and a later visit, faded; `usual`: opt-outs
     that nudges of an app that tires nobody would bring; `days` and `opt_out_days`: day → decisions made on it.
     """
 
@@ -143,7 +143,7 @@ class NudgeSums(NamedTuple):
     reward: float = 0.0
     weight: float = 0.0
     score: float = 0.0
-    cross: float = 0.0
+    instrument: float = 0.0
     square: float = 0.0
     visits: float = 0.0
     after_opt_out: float = 0.0
@@ -221,9 +221,9 @@ def learned(sums: NudgeSums, prior_mean: float) -> NudgePrice:
     n, felt = sums.decisions, felt_visits(sums)
     weight = (sums.weight + _FEW * prior_mean * (1.0 - prior_mean)) / (n + _FEW)
     reward = (sums.reward + _FEW * prior_mean) / (n + _FEW)
-    told = sums.cross > 0.0 and sums.square > 0.0
-    beta = sums.score / sums.cross if told else 0.0
-    sd = _TOGETHER * float(np.sqrt(sums.square)) / sums.cross if told else np.inf
+    told = sums.instrument > 0.0 and sums.square > 0.0
+    beta = sums.score / sums.instrument if told else 0.0
+    sd = _TOGETHER * float(np.sqrt(sums.square)) / sums.instrument if told else np.inf
     hazard = (sums.opt_outs + _OPT_OUTS) / (sums.nudges + _NUDGES)
     leaves = _leavers(sums, felt)
     gone = hazard * leaves * reward * felt * _FADES * _MONTH

@@ -12,7 +12,14 @@ import msgspec
 
 from api.stores import ingest
 from api.stores.admission import admit, finite
-from api.stores.decision_log import DecisionRecord, LedgerPosition, OutcomeReceipt, RecordedDecision, RowCounts
+from api.stores.decision_log import (
+    DecisionRecord,
+    EarlierDecision,
+    LedgerPosition,
+    OutcomeReceipt,
+    RecordedDecision,
+    RowCounts,
+)
 from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.learning_state import (
     DeclarationEra,
@@ -28,8 +35,9 @@ from api.stores.memory.learning import MemoryLearningState
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from bandit.arrays import Array
 from bandit.belief import Belief
-from bandit.catalogue.model import Stage
+from bandit.catalogue.model import NONE, Stage
 from bandit.errors import LedgerError
+from bandit.guardrails import NO_CONSENT
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
 from bandit.records import Decision, Event, MaturedDecision, Outcome, Release, Settlement
@@ -239,6 +247,20 @@ class MemoryStore:
         """As `DecisionLog.decisions_before`: copies."""
         older = (self._found[i] for i in reversed(self._by_seq[: max(before - 1, 0)]))
         return [_handed_out(found) for found in islice((f for f in older if f.decision.stage == stage), most)]
+
+    def earlier_decisions(self, user: bytes, before: int, most: int) -> list[EarlierDecision]:
+        """As `DecisionLog.earlier_decisions`."""
+        found = (self._found[i] for i in reversed(self._by_user.get(user, ())))
+        mine = (f.decision for f in found if f.seq < before and f.decision.is_actionable and not f.decision.holdout)
+        return [
+            EarlierDecision(
+                at=d.at,
+                nudge=d.arm != d.arms((NONE,))[0],
+                propensity=1.0 - float(d.propensity[0]),
+                refused=any(reason.startswith(NO_CONSENT) for reason in d.excluded.values()),
+            )
+            for d in islice(mine, most)
+        ]
 
     def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `LearningState.settlements_after`: copies."""
