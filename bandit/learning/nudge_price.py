@@ -132,8 +132,8 @@ class NudgeSums(NamedTuple):
     """Sums over the settled decisions of a stage from which the price follows. Exact: any order gives the same bits.
 
     Counts of decisions, people, nudges and opt-outs; `reward` Σ r, `weight` Σ w, `score` Σ F_c e, `instrument`
-    Σ F_c w F, `square` Σ (F_c e)²; `visits` and `after_opt_out`: pairs of an earlier and a later visit, faded; `usual`: opt-outs
-    that nudges of an app that tires nobody would bring; `days` and `opt_out_days`: day → decisions made on it.
+    Σ F_c w F, `square` Σ (F_c e)²; `visits` and `after_opt_out`: pairs of an earlier and a later visit, faded. `usual`:
+    opt-outs that nudges of an app that tires nobody would bring; `days` and `opt_out_days`: day → decisions made on it.
     """
 
     decisions: int = 0
