@@ -195,7 +195,8 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
         logits = "".join(f"{_logits(row[name]):<18}" for name in ("price", "naive"))
         truth = row["truth"]
         yield (
-            f"{row['app']:<14}{row['tires']:>6.3f}{100 * truth['price']:>10.2f} %  {cells}{truth['tired']:>6.3f}  {logits}"
+            f"{row['app']:<14}{row['tires']:>6.3f}{100 * truth['price']:>10.2f} %  {cells}"
+            f"{truth['tired']:>6.3f}  {logits}"
         ).rstrip()
     for name, said in (("price", "learned"), ("naive", "naive regression")):
         for key, what in (("holds", "the true price"), ("holds_tired", "what a recent nudge takes")):

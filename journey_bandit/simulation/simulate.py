@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit import console
-from journey_bandit.simulation import harm, scenario_checks, sensitivity, simulation_plan
+from journey_bandit.simulation import harm, price, scenario_checks, sensitivity, simulation_plan
 from simulations import scenario
 from simulations.live.client import ServiceClient
 from simulations.offline.paired import BASELINE
@@ -41,6 +41,7 @@ _WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a m
 @click.option("--scenario", "file", type=click.Path(path_type=Path), help="A .toml, or what `validate --save` wrote.")
 @click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
 @click.option("--harvesters", type=click.FloatRange(0.0, 1.0), help="Share of every persona who wait for coupons.")
+@click.option("--holdout", default=0.0, type=click.FloatRange(0.0, 0.9), help="Share of people left alone. Offline.")
 @click.option("--what-if", is_flag=True, help="Where would the first policy lose to no nudge?")
 @click.option("--box", type=click.IntRange(min=2), help="The ranking over so many draws of all assumptions.")
 @click.option("--events", type=click.Path(path_type=Path), help="Write the first policy's people as Segment events.")
@@ -153,9 +154,17 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         answer["stages"][stage] = {p.policy: simulation_report.metrics(p, baseline) for p in everyone}
         if not as_json:
             console.show_table(simulation_report.table(about, everyone, baseline))
+        if prices := price.as_json(done, stage):
+            answer["prices"] = answer.get("prices", {}) | {stage: prices}
+            if not as_json:
+                console.show_table(price.table(done, app, stage))
         drawn = _drawn(plan, stage, everyone)
         if uri:
             answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]
+    if audits := price.audits(done):
+        answer["holdout"] = msgspec.to_builtins(audits)
+        if not as_json:
+            console.show_table(price.audit_table(audits, app, console.currency_of(app)))
     answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
     answer["figures"] = [str(file) for file in drawn]
     if as_json:
@@ -188,6 +197,7 @@ def planned(
     address: str | None,
     out: Path,
     logs: bool = False,
+    holdout: float = 0.0,
     file: Path | None = None,
     guard: float = 0.0,
     harvesters: float | None = None,
@@ -211,6 +221,7 @@ def planned(
         out=out,
         logs=logs,
         command=shlex.join(["journey-bandit", *sys.argv[1:]]),
+        holdout=holdout,
     )
 
 

@@ -19,7 +19,7 @@ from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.loss import ExposureLog, closed
 from bandit.learning.loss_account import DAY, Exposures
-from bandit.learning.nudge_price import MOST_EARLIER, EarlierDecisions, RecentNudges, recent
+from bandit.learning.nudge_price import MOST_EARLIER, EarlierDecisions, NudgePrice, RecentNudges, recent
 from bandit.learning.pending import OpenDecisions
 from bandit.learning.statistics import SettledRows, StageStatistics, nothing
 from bandit.policies import Centred
@@ -113,6 +113,11 @@ class SimulatedLearner:
     def alarms(self) -> dict[str, int]:
         """How often each stage's watch for drift has raised one."""
         return {name: statistics.drift_state.epoch for name, statistics in self._statistics.items()}
+
+    @property
+    def prices(self) -> dict[str, NudgePrice]:
+        """Price of a nudge at each stage that learns one, of what has settled."""
+        return {name: s.nudge_price for name, s in self._firm.items() if s.nudge_price is not None}
 
     def put(self, stage: str, rows: LearningRows) -> None:
         """Decisions that were just made."""

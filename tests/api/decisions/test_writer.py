@@ -25,7 +25,9 @@ REQUEST = DecisionRequest(stage="start", user_id="u")
 def one_a_day() -> Catalogue:
     """The shop, which always shows the nudge of `start`, and to nobody more than one a day."""
     shop = parse(TEXT)
-    start = msgspec.structs.replace(shop.stages["start"], policy=Fixed(arm=shop.stages["start"].arms[1]), holdout=0.0, floor=0.0)
+    start = msgspec.structs.replace(
+        shop.stages["start"], policy=Fixed(arm=shop.stages["start"].arms[1]), holdout=0.0, floor=0.0
+    )
     return msgspec.structs.replace(shop, limits=Limits(per_day=1), stages={**shop.stages, "start": start})
 
 
