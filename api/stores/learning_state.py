@@ -74,6 +74,16 @@ class StoredStatistics(NamedTuple):
     nudges: NudgeSums = NudgeSums()
 
 
+class PersonReward(NamedTuple):
+    """What a person's settled decisions with one arm at a stage brought: rewards in their own units."""
+
+    user: bytes
+    holdout: bool
+    arm: str
+    decisions: int
+    reward: float
+
+
 class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
     """Warm start of a stage: how much each row of a log from before counts (`weight` in (0, 1]), how many rows it had,
     its digest, and the number of the first decision that knows of it.
@@ -161,6 +171,12 @@ class LearningState(Protocol):
 
     def replace_statistics(self, update: StatisticsUpdate) -> None:
         """Overwrite derived statistics, as a rebuild does."""
+        ...
+
+    def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
+        """What each person's settled decisions at a stage brought, by arm, in the order of users and arms: those that
+        were settled under this schema.
+        """
         ...
 
     def first_settlement(self, key: StatisticsKey) -> int:

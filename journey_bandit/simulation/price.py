@@ -1,4 +1,4 @@
-"""Price of a nudge as policies learned it, and beside it the totals of people in and outside the holdout as an audit."""
+"""Price of a nudge as policies learned it, and beside it, as an audit, totals of people in and outside the holdout."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -16,6 +16,7 @@ from simulations import scenario
 from simulations.live.client import ServiceClient
 from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
+from simulations.offline.runner import CellOutcome
 from simulations.scenario import Scenario, names
 
 _DEFAULT = ("default", "uniform", "oracle")
@@ -154,23 +155,29 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         answer["stages"][stage] = {p.policy: simulation_report.metrics(p, baseline) for p in everyone}
         if not as_json:
             console.show_table(simulation_report.table(about, everyone, baseline))
-        if prices := price.as_json(done, stage):
-            answer["prices"] = answer.get("prices", {}) | {stage: prices}
-            if not as_json:
-                console.show_table(price.table(done, app, stage))
         drawn = _drawn(plan, stage, everyone)
         if uri:
             answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]
-    if audits := price.audits(done):
-        answer["holdout"] = msgspec.to_builtins(audits)
-        if not as_json:
-            console.show_table(price.audit_table(audits, app, console.currency_of(app)))
+    answer |= _prices(app, done, as_json=as_json)
     answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
     answer["figures"] = [str(file) for file in drawn]
     if as_json:
         console.out.print_json(msgspec.json.encode(answer).decode())
     elif drawn:
         console.out.print(f"Figures: {drawn[0].parent}")
+
+
+def _prices(app: str, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
+    """Learned prices and the audit by the holdout, shown, and as JSON; empty where there are none."""
+    found = {stage: price.as_json(done, stage) for stage in simulation_plan.stages(done)}
+    found = {stage: prices for stage, prices in found.items() if prices}
+    audits = price.audits(done)
+    if not as_json:
+        for stage in found:
+            console.show_table(price.table(done, app, stage))
+        if audits:
+            console.show_table(price.audit_table(audits, app, console.currency_of(app)))
+    return ({"prices": found} if found else {}) | ({"holdout": msgspec.to_builtins(audits)} if audits else {})
 
 
 def _drawn(plan: simulation_plan.SimulationPlan, stage: str, everyone: list[Any]) -> list[Path]:

@@ -96,8 +96,8 @@ class DecisionSink(Protocol):
 
 class CellOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of a run: sums by stage, hexadecimal digest of its decisions, share of users who opted out by the end of
-    each day, and drift alarms by stage; the learned price of a nudge by stage, of those that learn one; and realised net
-    value of people outside the holdout and in it, all stages together.
+    each day, and drift alarms by stage; the learned price of a nudge, of stages that learn one; and realised net value
+    of people outside the holdout and in it, all stages together.
     """
 
     label: str  # of the policy specification

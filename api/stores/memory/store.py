@@ -24,6 +24,7 @@ from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.learning_state import (
     DeclarationEra,
     Declarations,
+    PersonReward,
     ServedStage,
     StatisticsKey,
     StatisticsUpdate,
@@ -179,6 +180,16 @@ class MemoryStore:
     def replace_statistics(self, update: StatisticsUpdate) -> None:
         """As `LearningState.replace_statistics`."""
         self._learning.replace(update)
+
+    def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
+        """As `LearningState.person_rewards`."""
+        sums: dict[tuple[bytes, str, bool], tuple[int, float]] = {}
+        for done, *_ in self._settlements[self.first_settlement(key) :]:
+            if done.stage == key.stage:
+                made = self._found[self._by_seq[done.decision_seq - 1]].decision
+                n, reward = sums.get((made.user, done.arm, made.holdout), (0, 0.0))
+                sums[made.user, done.arm, made.holdout] = n + 1, reward + done.reward
+        return [PersonReward(user, held, arm, *sums[user, arm, held]) for user, arm, held in sorted(sums)]
 
     def first_settlement(self, key: StatisticsKey) -> int:
         """As `LearningState.first_settlement`."""
