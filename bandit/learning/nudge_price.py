@@ -46,10 +46,8 @@ _FADES = 0.16251892949777494  # −ln 0.85: by how much a nudge is felt less, a 
 _USUALLY = ((0.9, -0.01, 0.03), (0.1, -0.05, 0.1))  # weight, mean and sd of the two parts of the prior of β
 _VAGUE = ((1.0, -0.01, 0.2),)  # the one of its interval
 _TOGETHER = 1.1  # residuals of one person go together, which makes the sd of the score so much larger at most
-_FELT, _FEW = (
-    1.59,
-    50.0,
-)  # visits that feel a nudge where people come every three days, and how many visits that is worth
+_FELT, _VISITS = 1.59, 10.0  # visits that feel a nudge, and visits in 30 days, of people who come every three days
+_FEW = 50.0  # visits that these are worth
 _OPT_OUTS, _NUDGES = 0.5, 50.0  # opt-outs and nudges that are taken to have been seen before any
 _LEAVERS, _LEFT = 2.0, 20.0  # of so many people who opted out before any, so many left
 _MONTH = 30.0
@@ -80,14 +78,16 @@ class EarlierDecisions(NamedTuple):
 
 class RecentNudges(NamedTuple):
     """What n decisions found of their persons' past, (n,) each: recent nudges less those expected F_c, recent nudges F,
-    recent visits, those of them after which the person opted out; the number of their day; whether each is its person's
-    first; whether an opt-out is known by it, and whether that was known at once, so that staying away can be seen.
+    recent visits, those of them after which the person opted out; visits of the last 30 days; the number of their day;
+    whether each is its person's first; whether an opt-out is known by it, and whether that was known at once, so that
+    staying away can be seen.
     """
 
     centred: Array
     nudges: Array
     visits: Array
     after_opt_out: Array
+    month: Ints
     day: Ints
     first: Mask
     opted_out: Mask
@@ -115,7 +115,8 @@ def recent(at: Ints, earlier: EarlierDecisions, opted_out: Mask, at_once: Mask, 
         for part in (earlier.nudge - earlier.propensity, earlier.nudge, np.ones(age.shape), earlier.opted_out)
     ]
     on = np.floor(at / day).astype(np.int64)
-    return RecentNudges(*sums, on, ~earlier.there.any(axis=1), opted_out, at_once)
+    month = (earlier.there & (age <= _MONTH)).sum(axis=1)
+    return RecentNudges(*sums, month, on, ~earlier.there.any(axis=1), opted_out, at_once)
 
 
 class SettledNudges(NamedTuple):
@@ -132,8 +133,9 @@ class NudgeSums(NamedTuple):
     """Sums over the settled decisions of a stage from which the price follows. Exact: any order gives the same bits.
 
     Counts of decisions, people, nudges and opt-outs; `reward` Σ r, `weight` Σ w, `score` Σ F_c e, `instrument`
-    Σ F_c w F, `square` Σ (F_c e)²; `visits` and `after_opt_out`: pairs of an earlier and a later visit, faded. `usual`:
-    opt-outs that nudges of an app that tires nobody would bring; `days` and `opt_out_days`: day → decisions made on it.
+    Σ F_c w F, `square` Σ (F_c e)²; `visits` and `after_opt_out`: pairs of an earlier and a later visit, faded; `month`:
+    pairs at most 30 days apart. `usual`: opt-outs that nudges of an app that tires nobody would bring; `days` and
+    `opt_out_days`: day → decisions made on it.
     """
 
     decisions: int = 0
@@ -148,6 +150,7 @@ class NudgeSums(NamedTuple):
     visits: float = 0.0
     after_opt_out: float = 0.0
     usual: float = 0.0
+    month: int = 0
     days: Mapping[int, int] = {}
     opt_out_days: Mapping[int, int] = {}
 
@@ -164,6 +167,7 @@ class NudgeSums(NamedTuple):
             *(float(grid(made.reward).sum()), float(weight.sum()), float(score.sum())),
             *(float(grid(f * weight * found.nudges).sum()), float(grid(score * score).sum())),
             *(float(found.visits.sum()), float(found.after_opt_out.sum()), float(usual.sum())),
+            month=int(found.month.sum()),
         )
         totals = (a + b for a, b in zip(self[:-2], more[:-2], strict=True))
         return NudgeSums(
@@ -226,7 +230,7 @@ def learned(sums: NudgeSums, prior_mean: float) -> NudgePrice:
     sd = _TOGETHER * float(np.sqrt(sums.square)) / sums.instrument if told else np.inf
     hazard = (sums.opt_outs + _OPT_OUTS) / (sums.nudges + _NUDGES)
     leaves = _leavers(sums, felt)
-    gone = hazard * leaves * reward * felt * _FADES * _MONTH
+    gone = hazard * leaves * reward * monthly_visits(sums)
     tiring = weight * felt * _tiring(_after(_USUALLY, beta, sd))
     ends = [weight * felt * max(_quantile(_after(_VAGUE, beta, sd), level), 0.0) for level in (0.025, 0.975)]
     down, up = _factors(sums.opt_outs, leaves)
@@ -274,6 +278,17 @@ def felt_visits(sums: NudgeSums) -> float:
     visit by how long the log goes on after it.
     """
     return (sums.visits + _FEW * _FELT) / (_followed(sums.days, sums.days) + _FEW)
+
+
+def monthly_visits(sums: NudgeSums) -> float:
+    """Visits of a person in the 30 days after one: pairs of visits so near to each other, for each visit by how much of
+    its 30 days the log knows.
+    """
+    if not sums.days:
+        return _VISITS
+    ahead = max(sums.days) + 0.5 - np.array(list(sums.days))
+    known = float(grid(np.array(list(sums.days.values())) * np.minimum(ahead / _MONTH, 1.0)).sum())
+    return (sums.month + _FEW * _VISITS) / (known + _FEW)
 
 
 def _followed(days: Mapping[int, int], known: Mapping[int, int]) -> float:

@@ -241,7 +241,8 @@ def nudge_sums(db: Database) -> None:
             stage TEXT NOT NULL, schema INTEGER NOT NULL, decisions INTEGER NOT NULL, people INTEGER NOT NULL,
             nudges INTEGER NOT NULL, opt_outs INTEGER NOT NULL, reward REAL NOT NULL, weight REAL NOT NULL,
             score REAL NOT NULL, instrument REAL NOT NULL, square REAL NOT NULL, visits REAL NOT NULL,
-            after_opt_out REAL NOT NULL, usual REAL NOT NULL, PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
+            after_opt_out REAL NOT NULL, usual REAL NOT NULL, month INTEGER NOT NULL,
+            PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
     )
     db.conn.execute(
         """CREATE TABLE nudge_days (
