@@ -34,7 +34,7 @@ class PersonTotals(NamedTuple):
     def __add__(self, other: object) -> "PersonTotals":
         if not isinstance(other, PersonTotals):
             return NotImplemented
-        return PersonTotals(*(a + b for a, b in zip(self, other, strict=True)))
+        return PersonTotals(self.people + other.people, self.total + other.total, self.square + other.square)
 
     @property
     def mean(self) -> float:

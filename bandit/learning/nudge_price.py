@@ -110,13 +110,21 @@ def recent(at: Ints, earlier: EarlierDecisions, opted_out: Mask, at_once: Mask, 
     """
     age = np.maximum(at[:, None] - earlier.at, 0) / day[:, None]
     felt = np.where(earlier.there, arithmetic.exp(-_FADES * age), 0.0)
-    sums = [
-        np.asarray(grid(felt * part).sum(axis=1), dtype=np.float64)
-        for part in (earlier.nudge - earlier.propensity, earlier.nudge, np.ones(age.shape), earlier.opted_out)
-    ]
-    on = np.floor(at / day).astype(np.int64)
-    month = (earlier.there & (age <= _MONTH)).sum(axis=1)
-    return RecentNudges(*sums, month, on, ~earlier.there.any(axis=1), opted_out, at_once)
+    return RecentNudges(
+        centred=_felt(felt * (earlier.nudge - earlier.propensity)),
+        nudges=_felt(felt * earlier.nudge),
+        visits=_felt(felt),
+        after_opt_out=_felt(felt * earlier.opted_out),
+        month=(earlier.there & (age <= _MONTH)).sum(axis=1),
+        day=np.floor(at / day).astype(np.int64),
+        first=np.logical_not(earlier.there.any(axis=1)),
+        opted_out=opted_out,
+        at_once=at_once,
+    )
+
+
+def _felt(terms: Array) -> Array:
+    return np.asarray(grid(terms).sum(axis=1), dtype=np.float64)
 
 
 class SettledNudges(NamedTuple):
@@ -162,19 +170,14 @@ class NudgeSums(NamedTuple):
         weight = grid(q * (1.0 - q))
         score = grid(f * (made.reward - q))
         usual = grid(np.where(made.nudge, arithmetic.expit(_USUAL + found.nudges), 0.0))
-        more = NudgeSums(
+        more: list[float] = [
             *(len(made.reward), int(found.first.sum()), int(made.nudge.sum()), int(found.opted_out.sum())),
             *(float(grid(made.reward).sum()), float(weight.sum()), float(score.sum())),
             *(float(grid(f * weight * found.nudges).sum()), float(grid(score * score).sum())),
-            *(float(found.visits.sum()), float(found.after_opt_out.sum()), float(usual.sum())),
-            month=int(found.month.sum()),
-        )
-        totals = (a + b for a, b in zip(self[:-2], more[:-2], strict=True))
-        return NudgeSums(
-            *totals,
-            _counted(self.days, found.day),
-            _counted(self.opt_out_days, found.day[found.opted_out & found.at_once]),
-        )
+            *(float(found.visits.sum()), float(found.after_opt_out.sum()), float(usual.sum()), int(found.month.sum())),
+        ]
+        days = _counted(self.days, found.day), _counted(self.opt_out_days, found.day[found.opted_out & found.at_once])
+        return NudgeSums._make([*(a + b for a, b in zip(self[:-2], more, strict=True)), *days])
 
 
 def _counted(days: Mapping[int, int], on: Ints) -> dict[int, int]:

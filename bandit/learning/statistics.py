@@ -60,7 +60,7 @@ class SettledRows(NamedTuple):
     def only(self, rows: NDArray[np.bool_]) -> "SettledRows":
         """The rows where `rows` (n,) is True."""
         past = None if self.recent is None else self.recent.only(rows)
-        return SettledRows(*(column[rows] for column in self[:-1]), recent=past)
+        return SettledRows._make([*(column[rows] for column in self[:-1]), past])
 
 
 class StageStatistics(NamedTuple):

@@ -65,8 +65,7 @@ def audit_table(found: dict[str, HoldoutAudit], app: str, currency: str) -> "Rep
 
     rows = []
     for label, one in found.items():
-        known = one.low is not None and one.high is not None
-        ends = bounds(one.low, one.high, "+.2f") if known else ""
+        ends = "" if one.low is None or one.high is None else bounds(one.low, one.high, "+.2f")
         people = f"{one.people:,} / {one.holdout:,}"
         cells = (f"{one.difference:+.2f} {ends}".rstrip(), f"{one.with_nudges:.2f}", f"{one.without:.2f}", people)
         rows.append(ReportRow(label, cells))

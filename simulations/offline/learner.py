@@ -52,7 +52,7 @@ class LearningRows(NamedTuple):
     def only(self, rows: NDArray[np.bool_]) -> "LearningRows":
         """The decisions where `rows` (n,) is True."""
         past = None if self.recent is None else self.recent.only(rows)
-        return LearningRows(*(part[rows] for part in self[:-1]), recent=past)
+        return LearningRows._make([*(part[rows] for part in self[:-1]), past])
 
 
 class VisitHistory:
@@ -191,4 +191,4 @@ def _joined(parts: Sequence[LearningRows]) -> LearningRows:
     past = [part.recent for part in parts if part.recent is not None]
     columns = (np.concatenate(column) for column in zip(*(part[:-1] for part in parts), strict=True))
     both = RecentNudges._make(map(np.concatenate, zip(*past, strict=True))) if past else None
-    return LearningRows(*columns, recent=both)
+    return LearningRows._make([*columns, both])

@@ -179,7 +179,8 @@ def _nudges(conn: sqlite3.Connection, key: StatisticsKey) -> NudgeSums:
         return NudgeSums()
     query = "SELECT day, decisions, opt_outs FROM nudge_days WHERE stage = ? AND schema = ? ORDER BY day"
     days = conn.execute(query, key).fetchall()
-    return NudgeSums(*found, {day: n for day, n, _ in days}, {day: out for day, _, out in days if out})
+    counts = {day: n for day, n, _ in days}, {day: out for day, _, out in days if out}
+    return NudgeSums._make((*found, *counts))
 
 
 def _drift(conn: sqlite3.Connection, key: StatisticsKey) -> DriftState:

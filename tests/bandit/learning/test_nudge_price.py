@@ -150,7 +150,7 @@ def opting_out(leaves: float, hazard: float = 0.05, people: int = 3000, visits: 
         at = np.full(people, 2 * i * DAY)
         earlier = EarlierDecisions.none(people)
         if columns:
-            earlier = EarlierDecisions(*(np.stack([c[k] for c in columns], axis=1) for k in range(5)))
+            earlier = EarlierDecisions._make(np.stack([c[k] for c in columns], axis=1) for k in range(5))
         found = recent(at, earlier, opts, np.ones(people, dtype=bool), np.full(people, float(DAY))).only(here)
         reward = (rng.random(people) < 0.3).astype(np.float64)[here]
         sums = sums.plus(SettledNudges(nudge[here], reward, np.full(len(reward), 0.3)), found)
