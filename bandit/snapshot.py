@@ -235,6 +235,9 @@ def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
             raise SnapshotError(f"{name}: shape {values.shape} does not fit {k} arms and {d} features")
         if not np.isfinite(values).all():
             raise SnapshotError(f"{name} has values that are not finite")
+    price = snapshot.nudge_price
+    if price is not None and not (0.0 <= price.low <= price.price <= price.high < np.inf):  # also false for NaN
+        raise SnapshotError("nudge_price is no price within its interval")
     if snapshot.belief.digest() != policy.get("belief_sha256"):
         raise SnapshotError("the belief is not the one that policy.json describes (digest differs)")
 
