@@ -100,6 +100,7 @@ CENTRED = parse(
     [stages.cart]
     policy = { name = "centred", prior_mean = 0.1 }
     reward = { kind = "binary", window = "1h", value = 20.0 }
+    [stages.cart.features]
     [stages.cart.nudges.tip]
     type = "help"
     format = "banner"
