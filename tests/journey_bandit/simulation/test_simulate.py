@@ -89,6 +89,21 @@ def test_a_person_gets_a_table(run: Run) -> None:
         assert word in done.stdout.replace("\n", " ")
 
 
+def test_a_learned_price_is_shown_with_its_evidence_and_the_holdout_beside_it(run: Run) -> None:
+    words = ("--app", "fintech", "--policy", "centred", "--seeds", 1, *SMALL, "--holdout", "0.2")
+    found = answer(run(*words, "--json"))
+    price = found["prices"]["onboarding"]["centred"]
+    assert price["low"] <= price["price"] <= price["high"]
+    assert "settled decisions of" in price["evidence"]
+    held = found["holdout"]["centred"]
+    assert held["people"] + held["holdout"] <= 200
+    assert held["low"] < held["difference"] < held["high"]
+    shown = run(*words).stdout
+    assert "what showing a nudge costs later" in shown
+    assert "audit by the holdout" in shown
+    assert "prices" not in answer(run("--app", "fintech", "--policy", "uniform", "--seeds", 1, *SMALL, "--json"))
+
+
 def test_a_journey_has_a_table_for_each_stage(run: Run) -> None:
     found = answer(run("--app", "fashion", "--policy", "uniform", "--seeds", 1, "--journey", *SMALL, "--json"))
     assert list(found["stages"]) == ["onboarding", "browsing", "cart", "checkout", "retention"]
