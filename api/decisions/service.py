@@ -15,6 +15,7 @@ from api.decisions.frequency_caps import GlobalFrequencyCaps
 from api.decisions.maker import DecisionMaker, PendingDecision
 from api.decisions.sessions import UserSessions
 from api.decisions.writer import DecisionWriter
+from api.learning import holdout
 from api.learning.worker import Worker
 from api.messages.decisions import (
     AlarmReply,
@@ -23,8 +24,10 @@ from api.messages.decisions import (
     BudgetReply,
     DecisionReply,
     DecisionRequest,
+    HoldoutReply,
     LossReply,
     NudgeOut,
+    NudgePriceReply,
     OutcomeReply,
     OutcomeRequest,
     PoliciesReply,
@@ -225,6 +228,7 @@ class DecisionService:
         """
         if wait:
             await self.worker.submit(learn=True)
+        audits = await asyncio.to_thread(self._audits)
         return PoliciesReply(
             [
                 PolicyReply(
@@ -240,10 +244,17 @@ class DecisionService:
                         AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                         for a in self.worker.learning.watches[name].alarms
                     ],
+                    nudge_price=_price(live.snapshot),
+                    holdout=audits.get(name),
                 )
                 for name, live in self.worker.prepared.items()
             ]
         )
+
+    def _audits(self) -> dict[str, HoldoutReply]:
+        """Audit of each stage that has a holdout, from all of its settlements. Reads the ledger, in any thread."""
+        found = {name: holdout.audit_of(self._store, name, stage) for name, stage in self.catalogue.stages.items()}
+        return {name: HoldoutReply(**msgspec.structs.asdict(one)) for name, one in found.items() if one is not None}
 
     def snapshot(self, stage: str) -> Snapshot:
         """Live snapshot of a stage: what decides there now, as data. Raises NotFound."""
@@ -319,6 +330,24 @@ def _declared(stage: Stage) -> dict[str, Any]:
     """Nudges as declared, no nudge first; none where actions come with the request."""
     return (
         {} if stage.has_request_actions else {NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)}
+    )
+
+
+def _price(snapshot: Snapshot) -> NudgePriceReply | None:
+    found, spec = snapshot.nudge_price, snapshot.stage_spec
+    if found is None:
+        return None
+    unit = spec.reward.value * (spec.reward.max - spec.reward.min)
+    return NudgePriceReply(
+        price=unit * found.price,
+        low=unit * found.low,
+        high=unit * found.high,
+        charged=spec.price is None,
+        evidence=found.evidence,
+        decisions=found.decisions,
+        people=found.people,
+        nudges=found.nudges,
+        opt_outs=found.opt_outs,
     )
 
 

@@ -11,7 +11,7 @@ from time import perf_counter
 import msgspec
 import numpy as np
 
-from api.ledger import exposures
+from api.ledger import exposures, nudges
 from api.ledger.statistics_store import load, update_of
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
@@ -146,7 +146,7 @@ class Learner:
             first = last + len(settlements) + 1
             numbered = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
             settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, numbered, strict=True)]
-            new[name] = new[name].fold(settled_rows(new[name], settled, self._specs))
+            new[name] = new[name].fold(settled_rows(new[name], settled, self._specs, nudges.past(self._store)))
             settlements += done
         updates = [update_of(name, now, self._statistics[name]) for name, now in new.items()]
         versions = self._store.settle(settlements, [self._with_exposures(update) for update in updates if update])

@@ -215,12 +215,12 @@ class RebuildResult(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether both have the same bits (sums of each epoch, counts of delays, exposures), and every settled reward
-        follows from its outcomes.
+        """Whether both have the same bits (sums of each epoch, counts of delays, exposures, recent nudges), and every
+        settled reward follows from its outcomes.
         """
         mine, other = self.tally, self.stored
         same = [e.digest() for e in mine.epochs] == [e.digest() for e in other.epochs]
-        same = same and np.array_equal(mine.delays, other.delays)
+        same = same and np.array_equal(mine.delays, other.delays) and mine.nudges == other.nudges
         return same and not self.wrong_rewards and not self.wrong_exposures
 
 

@@ -306,11 +306,44 @@ class AlarmReply(msgspec.Struct, frozen=True):
     through_version: int
 
 
+class NudgePriceReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Price of a nudge at a stage: what showing one costs later rewards, in the app's currency, with its 95 % interval.
+
+    `charged`: whether the choice counts it; a stage that declares a `price` counts that. `evidence`: what it rests on,
+    in words, of so many settled `decisions` of `people`, `nudges` and `opt_outs`.
+    """
+
+    price: float
+    low: float
+    high: float
+    charged: bool
+    evidence: str
+    decisions: int
+    people: int
+    nudges: int
+    opt_outs: int
+
+
+class HoldoutReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Audit by the holdout: what a person brought at the stage in all, in the app's currency, with nudges (`people` of
+    them) and in the holdout; the difference, and its 95 % interval (null where a group has fewer than two people).
+    """
+
+    with_nudges: float
+    people: int
+    without: float
+    holdout: int
+    difference: float
+    low: float | None
+    high: float | None
+
+
 class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     """A live policy. `version` counts the settlements of the ledger up to the last one it learned.
 
     `release`: the approved snapshot that it is; null where what has been learned so far decides. `loss`: its loss
-    account; null where the stage bounds no loss.
+    account; null where the stage bounds no loss. `nudge_price`: null where the policy learns none; `holdout` stands
+    beside it as an audit, null where nobody is in a holdout.
     """
 
     stage: str
@@ -322,6 +355,8 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     arms: list[ArmReply]
     budgets: list[BudgetReply]
     drift: list[AlarmReply]
+    nudge_price: NudgePriceReply | None
+    holdout: HoldoutReply | None
 
 
 class PoliciesReply(msgspec.Struct, frozen=True):

@@ -162,8 +162,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     Fields: `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
     `floor`: least probability of each eligible arm; without one 0.01, and under `centred` what each arm may cost.
-    `price`: as a nudge's, in currency, for every nudge of the stage; without one 0, and under `centred` what 0.04
-    logits are worth. `loss`: what learning may cost against no nudge, in percent of what a month earns with none
+    `price`: as a nudge's, in currency, for every nudge of the stage; without one 0, and under `centred` what
+    the app learned. `loss`: what learning may cost against no nudge, in percent of what a month earns with none
     ("none": no bound), under `centred` with a binary reward. `loss_rule`: whether that loss is `kept`, the
     default, or `expected` at most where nudges do nothing, so that more may be lost where they harm.
     `top_two`: the β of top-two sampling, to find the best arm rather than to earn. `ramp`: share of the traffic that

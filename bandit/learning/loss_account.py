@@ -61,7 +61,6 @@ _LEAST = 0.02  # share that the rule `expected` never goes below
 _RESERVE = 0.95  # of the budget: looks are repeated, and the posterior is Laplace's
 _SHOT = 4.0  # rewards that one person who leaves costs, about
 _ENOUGH = 2000.0  # N q (1 − q) from which on the whole loss may be spent
-_TIRED = 0.0125  # logits that a nudge is taken to cost later visits, for each visit that still feels it
 
 
 class Exposures(NamedTuple):
@@ -181,11 +180,13 @@ def account(
     ahead: Exposures,
     loss: float,
     rule: LossRule,
+    price: float,
     now: int,
     day: float = DAY,
 ) -> LossAccount:
     """Loss account of a stage at time `now` (µs). `ahead`: the newest decisions, with the propensities that the policy
-    as it is now would give them. `loss`: the declared share in (0, 1). `day`: µs in a day of the app's clock.
+    as it is now would give them. `loss`: the declared share in (0, 1). `day`: µs in a day of the app's clock. `price`:
+    of a nudge inside the account, in units of the reward's range.
     """
     if sums.n == 0 or now - sums.first < day:
         return first_day(rule)
@@ -193,11 +194,8 @@ def account(
     daily = sums.n / ((now - sums.first) / day)
     expected = MONTH * daily
     budget = loss * min(1.0, expected * q * (1.0 - q) / _ENOUGH) * q * expected
-    if rule == "kept":
-        prior, price = policy.prior.sceptical(), _TIRED * _felt() * q * (1.0 - q)
-        layout = effects.layout(prior, arms, evidence)
-    else:
-        layout, price = policy.learned(arms, evidence)[0], policy.price
+    sceptic = rule == "kept"
+    layout = effects.layout(policy.prior.sceptical(), arms, evidence) if sceptic else policy.learned(arms, evidence)[0]
     found = effects.posterior(layout, evidence)
     null = sums.cost + price * sums.nudges
     gain, sd = _gain(layout, found, sums.effect, null)
@@ -205,7 +203,7 @@ def account(
     null_ahead = cost + price * nudges
     here, doubt = _gain(layout, found, effect, null_ahead)
     per_day = daily / max(len(ahead.at), 1)
-    if rule == "kept":
+    if sceptic:
         room = _RESERVE * budget / (1.0 + float(np.sqrt(_SHOT * q / budget))) + gain - _SURE * sd
         worst = max(_SURE * doubt - here, null_ahead) * per_day
         share = _clipped(room, _LASTS * worst, 0.0)
@@ -218,12 +216,6 @@ def account(
 
 def _clipped(room: float, wanted: float, least: float) -> float:
     return min(max(room / wanted, least), 1.0) if wanted > 0.0 else max(float(room > 0.0), least)
-
-
-def _felt(days: float = 3.0) -> float:
-    """Visits that still feel a nudge, r / (1 − r) with r = 0.85^(days between visits)."""
-    r = 0.85**days
-    return float(r / (1.0 - r))
 
 
 def _gain(layout: effects.CentredLayout, found: Gaussian, effect: Array, cost: float) -> tuple[float, float]:

@@ -17,7 +17,8 @@ says of which fields), without a holdout. Totals of the month are compared, beca
              Clopper and Pearson, and the 95th percentile over runs of loss / declared loss (below 0: won)
 
 Each run is kept in --folder, so an interrupted benchmark goes on where it stopped. `linear` is linear Thompson sampling
-(LinTS), `hierarchical` the earlier default; Vowpal Wabbit's squarecb plays where the package is installed (`benchmarks.evidence.harm_peers`).
+(LinTS), `hierarchical` the earlier default; Vowpal Wabbit's squarecb plays where the package is installed
+(`benchmarks.evidence.harm_peers`).
 """
 
 import os

@@ -13,6 +13,8 @@ import numpy as np
 
 from bandit.arrays import Array
 from bandit.belief import X_GRID
+from bandit.catalogue.model import NONE
+from bandit.guardrails import NO_CONSENT
 from bandit.learning.loss_account import LossAccount
 from bandit.records import Decision, Outcome, PendingBasis, Release, Settlement
 
@@ -92,6 +94,16 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         unit=row[25],
         loss_account=_account(row[26]) if row[26] else None,
     )
+
+
+def earlier_of(row: Sequence[Any]) -> tuple[int, bool, float, bool]:
+    """When, whether a nudge was drawn, with which probability, and whether one was refused for want of consent: of a
+    row (at, arm, actions, propensity of the first arm, excluded).
+    """
+    at, arm, actions, first, excluded = row
+    none = _names(actions)[0] if actions else NONE
+    refused = NO_CONSENT in excluded and any(v.startswith(NO_CONSENT) for v in msgspec.json.decode(excluded).values())
+    return at, arm != none, 1.0 - float(_floats(first)[0]), refused
 
 
 def outcome_row(o: Outcome) -> tuple[Any, ...]:
