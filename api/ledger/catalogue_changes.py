@@ -66,8 +66,8 @@ def widened(store: Store, catalogue: Catalogue) -> list[str]:
 
 
 def continued(store: Store, catalogue: Catalogue) -> dict[str, Stage]:
-    """Stages that come with a higher schema number and mean the same as they were last served, but for their policy and
-    its link: what was learned can teach them. By name, as they were last served.
+    """Stages that come with a higher schema number because their policy learns in another way: what was learned can
+    teach it. By name, as they were last served.
     """
     last = served(store)
     return {
@@ -92,10 +92,14 @@ def as_begun(store: Store, catalogue: Catalogue) -> Catalogue:
 
 
 def _goes_on(was: Stage, stage: Stage) -> bool:
+    """Whether the step between two policies is all that a higher number is for. A number that is raised for no reason
+    forgets what was learned, as its owner wants.
+    """
     if stage.has_request_actions or was.has_request_actions or stage.schema <= was.schema:
         return False
-    as_it_was = msgspec.structs.replace(stage, schema=was.schema, policy=was.policy)
-    return was.learning_digest() == as_it_was.learning_digest()
+    renumbered = msgspec.structs.replace(stage, schema=was.schema)
+    as_it_was = msgspec.structs.replace(renumbered, policy=was.policy)
+    return as_it_was.learning_digest() == was.learning_digest() != renumbered.learning_digest()
 
 
 def last_schema(declared: Declarations, name: str, stage: Stage) -> int:

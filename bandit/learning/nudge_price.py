@@ -214,7 +214,10 @@ class NudgePrice(msgspec.Struct, frozen=True, kw_only=True):
     def evidence(self) -> str:
         """What the price rests on, in a sentence."""
         if self.tired is None or self.sd is None:
-            return "no decisions of people who were here before have settled: the price is what is expected of any app"
+            return (
+                f"{self.decisions:,} settled decisions of {self.people:,} people do not tell yet what recent nudges "
+                "do: the price is what is expected of any app"
+            )
         return (
             f"rests on {self.decisions:,} settled decisions of {self.people:,} people and {self.opt_outs:,} opt-outs "
             f"after {self.nudges:,} nudges: a recent nudge takes {self.tired:.3f} ± {self.sd:.3f} logits from a later "
@@ -271,7 +274,7 @@ def prices(found: NudgePrice | None, prior_mean: float) -> LossPrices:
     opt out as is usual, the policy's price is A times as large, and the account's A^1.5 times.
     """
     felt, opt_outs, usual = (_FELT, 0, 0.0) if found is None else (found.felt, found.opt_outs, found.usual)
-    excess = max(1.0, (opt_outs + 0.75) / (usual + 0.5))
+    excess = max(1.0, (opt_outs + 0.5) / (usual + 0.5))
     unit = prior_mean * (1.0 - prior_mean)
     return LossPrices(0.0125 * felt * unit * excess * float(np.sqrt(excess)), 0.04 * unit * excess)
 

@@ -147,7 +147,7 @@ def test_receipts_policies_and_metrics_show_the_account_that_the_engine_used(
     with serving(store, app=str(centred_file), salt="pepper") as client:
         first = client.post("/v1/decisions", json={"stage": "signup", "user_id": "u"}).json()
         begun = client.get(f"/v1/decisions/{first['decision_id']}").json()["loss"]
-        assert (begun["share"], begun["declared"], begun["budget"]) == (FIRST, 0.01, 0.0)
+        assert (begun["share"], begun["declared"], begun["budget"]) == (FIRST, 0.02, 0.0)
         assert "first day" in begun["why"]
         made = traffic(client, later, random.Random(5), 4)
         found = {str(row.decision.id): row.decision for row in store.decisions("signup")}
@@ -216,15 +216,15 @@ def test_a_review_says_at_once_what_learning_may_cost_what_it_has_cost_and_what_
         text = html_report.render(report)
         assert text.index("What learning costs") < text.index('<li id="q1">')
         assert all(html.escape(sentence) in text for sentence in report.loss)
-        assert report.facts["loss"] == "1%"
+        assert report.facts["loss"] == "2%"
         said[kind] = report.loss
         (table,) = [t for t in report.answers[5].tables if t.title == "Support of each nudge"]
         assert [row.name for row in table.rows] == ["none", "tip", "call"]  # the others lack their evidence
     may, has, decides = said["live"]
-    assert may.startswith("Learning may cost 1% of what a month earns with no nudge: EUR ")
-    assert f"{10.0 * account.budget:,.2f}" in may
-    assert f"{abs(10.0 * account.gain):,.2f}" in has
-    assert f"{10.0 * account.room:,.2f}" in has
+    assert may.startswith("Learning may cost 2% of what a month earns with no nudge: EUR ")
+    for amount, sentence in ((account.budget, may), (abs(account.gain), has), (account.room, has)):
+        written = 10.0 * amount
+        assert f"EUR {written:,.2f}" in sentence or f"EUR {written:.3g}" in sentence  # small ones with three digits
     assert decides.startswith(f"It decides {100 * account.share:.3g}% of the traffic outside the holdout: ")
     assert len(said["candidate"]) == 4
     assert "no loss account of its own: once approved, it decides 100%" in said["candidate"][3]

@@ -53,7 +53,7 @@ def traffic(client: Any, later: Later, seed: int, days: int) -> None:
 def test_the_price_is_a_function_of_the_ledger(serving: Serving, later: Later, priced_file: Path, store: Store) -> None:
     """What the service keeps is what a rebuild counts, to the bit; a change of the last bit is found; receipts hold."""
     with serving(store, app=str(priced_file), salt="pepper") as client:
-        traffic(client, later, 1, 8)
+        traffic(client, later, 1, 14)
         stage = audit.stages(store)["signup"]
         kept = store.statistics(key_of("signup", stage), (), 0).nudges
         assert kept == recount(store, "signup", stage)[0].nudges
