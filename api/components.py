@@ -19,6 +19,7 @@ from api.decisions.service import DecisionService
 from api.events.service import EventService
 from api.learning.worker import Worker
 from api.ledger import audit
+from api.ledger.catalogue_changes import as_begun
 from api.metrics import Metrics
 from api.settings import Settings
 from api.stores import Store
@@ -64,7 +65,7 @@ def build(
     """
     settings, store, clock, metrics = ground
     scale = settings.window_scale
-    salt = audit.claim(store, catalogue, settings.salt or None)
+    salt, catalogue = audit.claim(store, catalogue, settings.salt or None), as_begun(store, catalogue)
     budgets = Budgets(catalogue, store, clock(), scale)
     driven = isinstance(clock, clocks.DrivenClock)
     worker = Worker(

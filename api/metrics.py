@@ -9,6 +9,8 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from bandit.learning.loss_statement import LossStatement
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _PROPENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
 _ROWS = (1, 4, 16, 64, 256, 1024)
@@ -45,6 +47,16 @@ class Metrics:
         self.commit_rows = self._histogram("commit_rows", "Rows of a group commit", _ROWS)
         self.queue = self._gauge("queue_rows", "Rows waiting for the writer")
         self.version = self._gauge("policy_version", "Settlements the live policy learned", ["stage"])
+        share = "Share of the traffic that the loss account lets the learned policy decide"
+        self.loss_share = self._gauge("loss_share", share, ["stage"])
+        budget = "Money that learning may cost in a month, as declared (0 before a day of traffic)"
+        self.loss_budget = self._gauge("loss_budget", budget, ["stage"])
+        spent = "Money that learning is estimated to have cost so far over no nudge, below 0 where it has earned"
+        self.loss_spent = self._gauge("loss_spent", spent, ["stage"])
+        most = "Upper end of the 90 % interval of loss_spent: what counts against the budget"
+        self.loss_spent_at_most = self._gauge("loss_spent_at_most", most, ["stage"])
+        left = "Money that learning may still cost; at 0 and below the account is closed"
+        self.loss_left = self._gauge("loss_left", left, ["stage"])
         self.alarms = self._gauge("drift_alarms", "Alarms of drift so far", ["stage"])
         self.refusals = self._counter("releases_refused", "Approved snapshots that were not what they said", ["stage"])
         self.release = self._gauge("release", "Number of the approved release that decides, 0 for none", ["stage"])
@@ -60,6 +72,14 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
         return Histogram(f"journey_bandit_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+    def show_loss(self, stage: str, account: LossStatement) -> None:
+        """Set the gauges of a stage's loss account; amounts are in the app's currency."""
+        self.loss_share.labels(stage).set(account.share)
+        self.loss_budget.labels(stage).set(account.budget)
+        self.loss_spent.labels(stage).set(account.spent)
+        self.loss_spent_at_most.labels(stage).set(account.spent_at_most)
+        self.loss_left.labels(stage).set(account.left)
 
     def render(self) -> bytes:
         """Exposition of all metrics as UTF-8 text, Prometheus' format 0.0.4: the body of `GET /metrics`."""

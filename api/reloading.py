@@ -105,7 +105,7 @@ class ConfigurationReload:
 
     def _catalogue(self) -> Catalogue:
         """The one that the settings name, if the ledger takes it."""
-        catalogue = read_catalogue(self._settings.app)
+        catalogue = catalogue_changes.as_begun(self._current.ground.store, read_catalogue(self._settings.app))
         wrong = catalogue_changes.refusals(self._current.ground.store, catalogue, self._settings.salt or None)
         if wrong:
             raise LedgerMismatch("\n".join(wrong))

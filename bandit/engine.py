@@ -236,6 +236,7 @@ def _decision(
         u=drawn.u,
         deferred=ask.deferred,
         release=live.release,
+        loss_account=snapshot.loss_account,
         **own,
     )
 
@@ -336,8 +337,16 @@ def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision
     eligible = np.array([arm not in decision.excluded for arm in arms])
     x = decision.phi if decision.actions else decision.x
     scores, candidate, u, number = _draw(live, decision.id, x, eligible, salt)
-    parts = {"propensity": scores.propensity, "candidate": candidate, "mean": scores.mean, "sd": scores.sd}
-    return msgspec.structs.replace(decision, **parts, u=u, arm=arms[number])
+    return msgspec.structs.replace(
+        decision,
+        propensity=scores.propensity,
+        candidate=candidate,
+        mean=scores.mean,
+        sd=scores.sd,
+        u=u,
+        arm=arms[number],
+        loss_account=live.snapshot.loss_account,
+    )
 
 
 def randomization_unit(salt: bytes, user_id: str) -> bytes:

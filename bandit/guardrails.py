@@ -20,6 +20,9 @@ from bandit.errors import InvalidRequest, Problem
 DAY = 86_400_000_000
 """A day in microseconds."""
 
+NO_CONSENT = "no consent"
+"""How the reason begins for which a nudge is excluded where a consent is missing."""
+
 _NO_LIMITS = Limits()
 _SKEW = 300_000_000  # µs that a client's clock may be ahead of ours
 
@@ -170,7 +173,7 @@ class _Look(NamedTuple):
         """Reasons that are about this nudge and not about how often."""
         missing = [flag for flag in nudge.consent if flag not in self.around.consent]
         if missing:
-            return f"no consent: {', '.join(missing)}"
+            return f"{NO_CONSENT}: {', '.join(missing)}"
         for limits in (self.catalogue.limits, self.catalogue.stages[stage].limits, nudge.limits):
             if limits.quiet and self.quiet(limits.quiet, nudge.format):
                 zone = self.around.local.zone if self.around.local else limits.quiet.timezone

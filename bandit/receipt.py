@@ -20,11 +20,14 @@ EARLIER = 2e-6
 
 def differences(made: Decision, again: Decision, arms: tuple[str, ...], arithmetic: int) -> list[str]:
     """Names of the parts of `made` that recomputing (`again`) does not confirm: propensity, candidate, mean, sd, u,
-    arm; empty if all agree. `arms` are the stage's, `arithmetic` the one in which `made` was recorded.
+    arm, loss_account (where it was recorded); empty if all agree. `arms` are the stage's, `arithmetic` the one in which
+    `made` was recorded.
     """
     if arithmetic >= SAME_BITS:
         names = ("propensity", "candidate", "mean", "sd", "u", "arm")
-        return [name for name in names if not np.array_equal(getattr(made, name), getattr(again, name))]
+        found = [name for name in names if not np.array_equal(getattr(made, name), getattr(again, name))]
+        kept = made.loss_account
+        return found if kept is None or kept == again.loss_account else [*found, "loss_account"]
     different = [name for name in ("propensity", "mean", "sd") if not _near(getattr(made, name), getattr(again, name))]
     if made.u != again.u:
         different.append("u")

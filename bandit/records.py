@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from bandit.arrays import Array
+from bandit.learning.loss_account import LossAccount
 
 OutcomeKind = Literal["reward", "activation", "retraction"]
 Value = str | float | bool
@@ -73,6 +74,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[str, ...] = ()  # (k,) arms that came with the request; empty: those of the declaration
     phi: Array = msgspec.field(default_factory=lambda: np.zeros((0, 0)))  # (k, d) their features; x is the drawn one's
     release: int = 0  # number of the approved release that made it; 0: what had been learned here so far
+    loss_account: LossAccount | None = None  # of the snapshot that made it; None: it has none, or was not recorded
 
     def arms(self, declared: tuple[str, ...]) -> tuple[str, ...]:
         """Arm names (k,) that the decision's arrays are over: those that came with the request, else those `declared`

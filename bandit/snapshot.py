@@ -23,7 +23,8 @@ from bandit.catalogue.model import Catalogue, Stage
 from bandit.errors import PolicyError, SnapshotError
 from bandit.features import of
 from bandit.learning.loss_account import LossAccount
-from bandit.policies import hierarchy
+from bandit.learning.nudge_price import NudgePrice
+from bandit.policies import Centred, hierarchy
 from bandit.policies.protocol import ArmEconomics, CoefficientFactor, RetiredArms
 from bandit.records import PendingBasis
 
@@ -45,7 +46,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     Fields: `stage_spec` the stage as declared; `belief` is settled and exact, (k, …) over `stage_spec.belief_rows`;
     `cross_stage_factor` what the app's other stages have learned about types of nudges; `retired` what nudges have
     taught that are not declared any more; `pending` is what open decisions said at `pending_basis`, computed anew for
-    each snapshot; `loss_account` what learning may have cost, and the share of traffic it may decide (None: all).
+    each snapshot; `nudge_price` what showing a nudge costs later rewards, as learned (None: the stage learns none);
+    `loss_account` what learning may have cost, and the share of traffic it may decide (None: all).
 
         files = pack(snapshot)            # {"policy.json": …, "posterior.npz": …}
         live = engine.prepare(unpack(files))
@@ -63,6 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     pending: Belief | None = None
     pending_basis: PendingBasis = PendingBasis()
     loss_account: LossAccount | None = None
+    nudge_price: NudgePrice | None = None
 
     @classmethod
     def untrained(cls, catalogue: Catalogue, stage: str) -> "Snapshot":
@@ -73,13 +76,20 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def arms(self) -> ArmEconomics:
-        """Economics of the arms as the policy gets them: the stage's, with column names (d,), cross-stage factor and
-        retired arms. Computed anew on each access.
+        """Economics of the arms as the policy gets them: the stage's, with column names (d,), cross-stage factor,
+        retired arms, and the learned price of a nudge where the stage declares none. Computed anew on each access.
         """
-        columns = of(self.stage_spec).keys
-        return self.stage_spec.arm_economics._replace(
-            columns=columns, cross_stage_factor=self.cross_stage_factor, retired=self.retired
-        )
+        columns, own = of(self.stage_spec).keys, self.stage_spec.arm_economics
+        policy, found = self.stage_spec.learner, self.nudge_price
+        if (
+            found is not None
+            and self.stage_spec.price is None
+            and isinstance(policy, Centred)
+            and own.price is not None
+        ):
+            more = np.where(np.arange(len(own.names)) > 0, found.price - policy.price, 0.0)
+            own = own._replace(cost=own.cost + more, price=own.price + more)
+        return own._replace(columns=columns, cross_stage_factor=self.cross_stage_factor, retired=self.retired)
 
     @property
     def evidence(self) -> Belief:
@@ -133,6 +143,8 @@ def pack(snapshot: Snapshot) -> dict[str, bytes]:
     }
     if snapshot.loss_account is not None:
         policy["loss_account"] = msgspec.to_builtins(snapshot.loss_account)
+    if snapshot.nudge_price is not None:
+        policy["nudge_price"] = msgspec.to_builtins(snapshot.nudge_price)
     return {"policy.json": _sealed(json.dumps(policy, indent=1).encode()), "posterior.npz": posterior}
 
 
@@ -200,6 +212,7 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
         pending=Belief(*(found[f"pending_{name}"] for name in Belief._fields)) if policy["pending"] else None,
         pending_basis=PendingBasis(**policy["basis"]),
         loss_account=msgspec.convert(policy["loss_account"], LossAccount) if "loss_account" in policy else None,
+        nudge_price=msgspec.convert(policy["nudge_price"], NudgePrice) if "nudge_price" in policy else None,
     )
 
 
@@ -222,6 +235,9 @@ def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
             raise SnapshotError(f"{name}: shape {values.shape} does not fit {k} arms and {d} features")
         if not np.isfinite(values).all():
             raise SnapshotError(f"{name} has values that are not finite")
+    price = snapshot.nudge_price
+    if price is not None and not (0.0 <= price.low <= price.price <= price.high < np.inf):  # also false for NaN
+        raise SnapshotError("nudge_price is no price within its interval")
     if snapshot.belief.digest() != policy.get("belief_sha256"):
         raise SnapshotError("the belief is not the one that policy.json describes (digest differs)")
 

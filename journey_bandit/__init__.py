@@ -24,7 +24,7 @@ numbers: time and salt are arguments, so that the same arguments give the same b
     >>> query = jb.DecisionQuery(id=UUID(int=1), user_id="ada", context={"items": 3})
     >>> decision = jb.decide(live, query, now=1_760_000_000_000_000, salt=b"secret")
     >>> decision.arm, decision.propensity.tolist()
-    ('none', [0.5, 0.5])
+    ('none', [0.6099429130554199, 0.3900570869445801])
 
 Names are imported when they are first used: `import journey_bandit` alone imports no other package. ImportError, in one
 line, if another package of the name `bandit`, `api`, `experiments` or `simulations` hides the one of this distribution.

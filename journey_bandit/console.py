@@ -112,6 +112,8 @@ def show(report: "Report") -> None:
     out.print(report.verdict)
     if report.conversions:
         out.print(report.conversions, style="dim")
+    for sentence in report.loss:
+        out.print(sentence)
     for table in report.tables:
         out.print()
         show_table(table)
@@ -232,8 +234,10 @@ def finish(report: "Report", snapshot: Snapshot, uri: str | None, *, as_json: bo
     """
     link = log(uri, report, snapshot) if uri else None
     if as_json:
-        body = {"policy": report.policy, "verdict": report.verdict, "metrics": report.metrics, "run": link}
+        body: dict[str, object] = {"policy": report.policy, "verdict": report.verdict, "metrics": report.metrics}
+        body |= {"run": link}
         body |= {"conversions": report.conversions} if report.conversions else {}
+        body |= {"loss": report.loss} if report.loss else {}
         out.print_json(msgspec.json.encode(body).decode())
         return
     show(report)

@@ -15,6 +15,7 @@ from api.decisions.frequency_caps import GlobalFrequencyCaps
 from api.decisions.maker import DecisionMaker, PendingDecision
 from api.decisions.sessions import UserSessions
 from api.decisions.writer import DecisionWriter
+from api.learning import holdout
 from api.learning.worker import Worker
 from api.messages.decisions import (
     AlarmReply,
@@ -23,7 +24,10 @@ from api.messages.decisions import (
     BudgetReply,
     DecisionReply,
     DecisionRequest,
+    HoldoutReply,
+    LossReply,
     NudgeOut,
+    NudgePriceReply,
     OutcomeReply,
     OutcomeRequest,
     PoliciesReply,
@@ -44,6 +48,8 @@ from bandit.budgets import MICRO, BudgetAccount
 from bandit.catalogue.model import NONE, Catalogue, Stage
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem
 from bandit.journey import folding
+from bandit.learning.loss_account import LossAccount
+from bandit.learning.loss_statement import statement
 from bandit.records import Decision, Outcome, Release
 from bandit.snapshot import Snapshot
 
@@ -222,6 +228,7 @@ class DecisionService:
         """
         if wait:
             await self.worker.submit(learn=True)
+        audits = await asyncio.to_thread(self._audits)
         return PoliciesReply(
             [
                 PolicyReply(
@@ -230,16 +237,24 @@ class DecisionService:
                     version=live.snapshot.version,
                     belief_sha256=live.snapshot.belief.digest(),
                     release=release_out(self._release(live.release)) if live.release else None,
+                    loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
                     arms=_taught(live.snapshot),
                     budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
                     drift=[
                         AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                         for a in self.worker.learning.watches[name].alarms
                     ],
+                    nudge_price=_price(live.snapshot),
+                    holdout=audits.get(name),
                 )
                 for name, live in self.worker.prepared.items()
             ]
         )
+
+    def _audits(self) -> dict[str, HoldoutReply]:
+        """Audit of each stage that has a holdout, from all of its settlements. Reads the ledger, in any thread."""
+        found = {name: holdout.audit_of(self._store, name, stage) for name, stage in self.catalogue.stages.items()}
+        return {name: HoldoutReply(**msgspec.structs.asdict(one)) for name, one in found.items() if one is not None}
 
     def snapshot(self, stage: str) -> Snapshot:
         """Live snapshot of a stage: what decides there now, as data. Raises NotFound."""
@@ -269,6 +284,14 @@ def release_out(kept: Release) -> ReleaseOut:
     return ReleaseOut(number=kept.seq, model=kept.model, version=kept.version, sha256=kept.sha256, judge=judge)
 
 
+def loss_out(spec: Stage, account: LossAccount | None) -> LossReply | None:
+    """Loss account as replies show it, amounts in the app's currency; None where there is none."""
+    if account is None:
+        return None
+    found = statement(spec, account)
+    return LossReply(**{name: getattr(found, name) for name in LossReply.__struct_fields__})
+
+
 def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> Receipt:
     """Receipt of a decision as a person reads it, from its ledger rows, the declaration it was made under, and the
     release that decided, if one did.
@@ -286,6 +309,7 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
         policy=_policy(spec),
         policy_version=decision.settlement_version,
         release=release_out(release) if release else None,
+        loss=loss_out(spec, decision.loss_account),
         spec=decision.stage_digest,
         holdout=decision.holdout,
         x={c: v for c, v in zip(columns, decision.x.tolist(), strict=True) if v or not spec.has_request_actions},
@@ -310,6 +334,24 @@ def _declared(stage: Stage) -> dict[str, Any]:
     """Nudges as declared, no nudge first; none where actions come with the request."""
     return (
         {} if stage.has_request_actions else {NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)}
+    )
+
+
+def _price(snapshot: Snapshot) -> NudgePriceReply | None:
+    found, spec = snapshot.nudge_price, snapshot.stage_spec
+    if found is None:
+        return None
+    unit = spec.reward.value * (spec.reward.max - spec.reward.min)
+    return NudgePriceReply(
+        price=unit * found.price,
+        low=unit * found.low,
+        high=unit * found.high,
+        charged=spec.price is None,
+        evidence=found.evidence,
+        decisions=found.decisions,
+        people=found.people,
+        nudges=found.nudges,
+        opt_outs=found.opt_outs,
     )
 
 

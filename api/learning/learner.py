@@ -11,7 +11,7 @@ from time import perf_counter
 import msgspec
 import numpy as np
 
-from api.ledger import exposures
+from api.ledger import exposures, nudges
 from api.ledger.statistics_store import load, update_of
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
@@ -23,6 +23,7 @@ from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.drift import DriftState
 from bandit.learning.loss import closed, day_of
+from bandit.learning.loss_statement import statement
 from bandit.learning.pending import OpenDecisionTable
 from bandit.learning.settlement import settle
 from bandit.learning.statistics import StageStatistics, settled_rows
@@ -145,7 +146,7 @@ class Learner:
             first = last + len(settlements) + 1
             numbered = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
             settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, numbered, strict=True)]
-            new[name] = new[name].fold(settled_rows(new[name], settled, self._specs))
+            new[name] = new[name].fold(settled_rows(new[name], settled, self._specs, nudges.past(self._store)))
             settlements += done
         updates = [update_of(name, now, self._statistics[name]) for name, now in new.items()]
         versions = self._store.settle(settlements, [self._with_exposures(update) for update in updates if update])
@@ -215,6 +216,8 @@ class Learner:
         for name, live in self.prepared.items():
             self._metrics.version.labels(name).set(live.snapshot.version)
             self._metrics.alarms.labels(name).set(self._statistics[name].drift_state.epoch)
+            if (account := live.snapshot.loss_account) is not None:
+                self._metrics.show_loss(name, statement(live.snapshot.stage_spec, account))
 
     def _settle(self, name: str, rows: list[MaturedDecision], now: int) -> list[Settlement]:
         return [

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from api.ledger import exposures
-from api.ledger.catalogue_changes import last_schema, refusals, salt_digest, served, widened
+from api.ledger import exposures, warm_start
+from api.ledger.catalogue_changes import as_begun, continued, last_schema, refusals, salt_digest, served, widened
 from api.ledger.statistics_store import key_of, load, open_at, recount, replace, update_of
 from api.releases import service
 from api.stores.decision_log import DecisionRecord
@@ -44,12 +44,13 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
 
     A given salt is never stored, only its digest. Without one, a random salt is made once and kept in the ledger. Where
     ranges of features are wider, and nothing else changed, what was learned is summed again from the ledger, as the new
-    ranges encode it, in one transaction with the new declaration.
+    ranges encode it, in one transaction with the new declaration. Where a stage comes with a higher schema number and
+    means the same but for its policy, it begins with what the ledger's decisions teach that policy (`warm_start`).
 
     Raises LedgerMismatch, and writes nothing, when the ledger is of another app or salt, or when a stage's features or
     reward changed so that what was learned no longer means the same.
     """
-    meta = store.meta()
+    meta, catalogue = store.meta(), as_begun(store, catalogue)
     wrong = refusals(store, catalogue, salt)
     if wrong:
         raise LedgerMismatch("\n".join(wrong))
@@ -57,14 +58,19 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
     before = store.declarations()
-    wider = widened(store, catalogue)
+    wider, old = widened(store, catalogue), continued(store, catalogue)
     store.register(catalogue.stages)
     anew = {name: recount(store, name, catalogue.stages[name])[0] for name in wider}
+    warm = {name: warm_start.resumed(store, name, was, catalogue.stages[name]) for name, was in old.items()}
     with store.atomic():  # the declaration, and what was learned as it encodes it
         store.set_meta({"app": catalogue.app, "currency": catalogue.currency, "salt_digest": salt_digest(salt)})
         _declare(store, catalogue, before)
         for name, statistics in anew.items():
             replace(store, name, statistics)
+        for name, begun in warm.items():
+            if begun is not None:
+                stage = catalogue.stages[name]
+                store.put_warm_start(key_of(name, stage), begun[0], stage.belief_rows(stage.arms), begun[1])
     _count_delays(store, catalogue, before)
     return hashlib.sha256(salt.encode()).digest()
 
@@ -215,12 +221,12 @@ class RebuildResult(NamedTuple):
 
     @property
     def equal(self) -> bool:
-        """Whether both have the same bits (sums of each epoch, counts of delays, exposures), and every settled reward
-        follows from its outcomes.
+        """Whether both have the same bits (sums of each epoch, counts of delays, exposures, recent nudges), and every
+        settled reward follows from its outcomes.
         """
         mine, other = self.tally, self.stored
         same = [e.digest() for e in mine.epochs] == [e.digest() for e in other.epochs]
-        same = same and np.array_equal(mine.delays, other.delays)
+        same = same and np.array_equal(mine.delays, other.delays) and mine.nudges == other.nudges
         return same and not self.wrong_rewards and not self.wrong_exposures
 
 

@@ -8,10 +8,12 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from api.ledger.statistics_store import key_of, load
 from api.stores.learning_state import Declarations
 from api.stores.protocol import Store
-from bandit.catalogue.model import Catalogue, Stage
+from bandit.catalogue.model import DEFAULT, EARLIER_DEFAULT, Catalogue, Stage
 from bandit.learning.recoding import wider
 
 What = Literal["new", "kept", "recoded", "anew", "refused", "removed"]
@@ -29,19 +31,21 @@ def refusals(store: Store, catalogue: Catalogue, salt: str | None) -> list[str]:
     """Reasons why a ledger cannot be served with this catalogue and salt, each with its fix; empty if it can. `salt`
     None: the one kept in the ledger.
     """
-    return [fate.why for fate in _refused(store, catalogue, salt)]
+    return [fate.why for fate in _refused(store, as_begun(store, catalogue), salt)]
 
 
 def fates(store: Store, catalogue: Catalogue, salt: str | None) -> list[StageFate]:
     """Effect of a catalogue and salt on a ledger and on each stage that either declares, refusals first. Reads only,
     and counts learned and open decisions.
     """
+    given, catalogue = catalogue, as_begun(store, catalogue)
     refused = list(_refused(store, catalogue, salt))
     gone = {fate.stage for fate in refused}
     last = served(store)
+    found = [_fate(store, name, stage, last) for name, stage in catalogue.stages.items() if name not in gone]
     return [
         *refused,
-        *(_fate(store, name, stage, last) for name, stage in catalogue.stages.items() if name not in gone),
+        *(_under_earlier(fate) if catalogue.stages[fate.stage] != given.stages[fate.stage] else fate for fate in found),
         *(_removed(store, name, stage) for name, stage in last.items() if name not in catalogue.stages),
     ]
 
@@ -59,6 +63,43 @@ def widened(store: Store, catalogue: Catalogue) -> list[str]:
     and nothing else changed what sums mean.
     """
     return [name for name, stage in catalogue.stages.items() if _wider(store, name, stage)]
+
+
+def continued(store: Store, catalogue: Catalogue) -> dict[str, Stage]:
+    """Stages that come with a higher schema number because their policy learns in another way: what was learned can
+    teach it. By name, as they were last served.
+    """
+    last = served(store)
+    return {
+        name: last[name] for name, stage in catalogue.stages.items() if name in last and _goes_on(last[name], stage)
+    }
+
+
+def as_begun(store: Store, catalogue: Catalogue) -> Catalogue:
+    """Catalogue as this ledger can go on with it: a stage without a policy of its own, which learned under the default
+    of an earlier version, keeps that one until it comes with a higher schema number.
+    """
+    last = served(store)
+    kept = {
+        name: msgspec.structs.replace(stage, policy=EARLIER_DEFAULT)
+        for name, stage in catalogue.stages.items()
+        if name in last
+        and stage.policy == DEFAULT
+        and last[name].policy == EARLIER_DEFAULT
+        and last[name].schema == stage.schema
+    }
+    return msgspec.structs.replace(catalogue, stages={**catalogue.stages, **kept}) if kept else catalogue
+
+
+def _goes_on(was: Stage, stage: Stage) -> bool:
+    """Whether the step between two policies is all that a higher number is for. A number that is raised for no reason
+    forgets what was learned, as its owner wants.
+    """
+    if stage.has_request_actions or was.has_request_actions or stage.schema <= was.schema:
+        return False
+    renumbered = msgspec.structs.replace(stage, schema=was.schema)
+    as_it_was = msgspec.structs.replace(renumbered, policy=was.policy)
+    return as_it_was.learning_digest() == was.learning_digest() != renumbered.learning_digest()
 
 
 def last_schema(declared: Declarations, name: str, stage: Stage) -> int:
@@ -108,7 +149,8 @@ def _fate(store: Store, name: str, stage: Stage, last: Mapping[str, Stage]) -> S
     if stage.schema > last_schema(store.declarations(), name, stage):
         waiting = _waiting(store, name)
         late = f"; {waiting:,} open decision(s) will settle, and teach nothing" if waiting else ""
-        why = f"schema {stage.schema} after {was.schema}: {learned:,} learned decision(s) stay in the ledger, unused"
+        what = "teach its policy anew" if _goes_on(was, stage) else "stay in the ledger, unused"
+        why = f"schema {stage.schema} after {was.schema}: {learned:,} learned decision(s) {what}"
         return StageFate(name, "anew", why + late)
     said = [f"{learned:,} learned decision(s)"]
     wide = _wider(store, name, stage)
@@ -118,6 +160,13 @@ def _fate(store: Store, name: str, stage: Stage, last: Mapping[str, Stage]) -> S
     said += [f"retired, what they taught is kept: {', '.join(sorted(go))}"] * bool(go)
     said += ["its declaration changed"] * (stage.digest() != was.digest() and not come and not go and not wide)
     return StageFate(name, "recoded" if wide else "kept", "; ".join(said))
+
+
+def _under_earlier(fate: StageFate) -> StageFate:
+    return fate._replace(
+        why=f"{fate.why}; it declares no policy and goes on under `hierarchical`, the default that it learned with: a "
+        "higher schema number begins `centred`, taught by what was learned; or declare the policy"
+    )
 
 
 def _changed(declared: Declarations, name: str, stage: Stage) -> bool:

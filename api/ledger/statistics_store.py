@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 
+from api.ledger import nudges
 from api.stores.decision_log import DecisionRecord, LedgerPosition
 from api.stores.learning_state import StatisticsKey, StatisticsUpdate
 from api.stores.protocol import Store
@@ -16,6 +17,7 @@ from bandit.belief import Belief
 from bandit.catalogue.model import Stage
 from bandit.learning import delay
 from bandit.learning.drift import DriftState
+from bandit.learning.nudge_price import NudgeSums
 from bandit.learning.statistics import StageStatistics, nothing, settled_rows
 from bandit.records import Decision, Outcome, Settlement
 
@@ -43,6 +45,7 @@ def _stored(store: Store, name: str, stage: Stage) -> StageStatistics:
         epochs=found.epochs,
         delays=_table(found.delays or {}, empty.names),
         warm=warm_sums(store, name, stage),
+        nudges=found.nudges,
     )
 
 
@@ -58,10 +61,10 @@ def recount(
     if through is not None:
         state = DriftState(alarms=tuple(alarm for alarm in state.alarms if alarm.through <= through))
     counted = nothing(stage, retired(store, name, stage, decision), state)
-    settled = _settled(store, name, store.first_settlement(key_of(name, stage)), through)
+    log = settled(store, name, store.first_settlement(key_of(name, stage)), through)
     rows, specs = 0, store.specs()
-    while batch := list(islice(settled, _BATCH)):
-        counted = counted.fold(settled_rows(counted, batch, specs), alarms_known=True)
+    while batch := list(islice(log, _BATCH)):
+        counted = counted.fold(settled_rows(counted, batch, specs, nudges.past(store)), alarms_known=True)
         rows += len(batch)
     version = store.version(name) if through is None else through
     return counted._replace(version=version, warm=warm_sums(store, name, stage, decision)), rows
@@ -75,10 +78,13 @@ def update_of(name: str, now: StageStatistics, before: StageStatistics | None = 
     epochs = {e: sums for e, sums in enumerate(now.epochs) if e >= len(kept) or sums is not kept[e]}
     drift_state = None if before and now.drift_state == before.drift_state else now.drift_state
     same_delays = before is not None and np.array_equal(now.delays, before.delays)
-    if not epochs and drift_state is None and same_delays:
+    before_nudges = before.nudges if before else NudgeSums()
+    changed = None if now.nudges == before_nudges else now.nudges
+    if not epochs and drift_state is None and same_delays and changed is None:
         return None
     counts = {arm: row.astype(int).tolist() for arm, row in zip(now.names, now.delays, strict=True) if row.any()}
-    return StatisticsUpdate(key_of(name, now.spec), now.rows, epochs, drift_state, None if same_delays else counts)
+    delays = None if same_delays else counts
+    return StatisticsUpdate(key_of(name, now.spec), now.rows, epochs, drift_state, delays, nudges=changed)
 
 
 def replace(store: Store, name: str, statistics: StageStatistics) -> None:
@@ -123,9 +129,12 @@ def open_at(store: Store, name: str, found: DecisionRecord) -> Iterator[Decision
     return store.open_decisions(name, at)
 
 
-def _settled(
+def settled(
     store: Store, name: str, after: int, through: int | None
 ) -> Iterator[tuple[Decision, tuple[Outcome, ...], Settlement]]:
+    """Settled decisions of a stage with their outcomes, in the order of the decisions: settlements numbered above
+    `after`, and up to `through` if it is given.
+    """
     end = store.last().settlement if through is None else through
     for found in store.decisions(name):
         done = found.settlement

@@ -1,26 +1,30 @@
-"""Warm start: what a log from before this service has taught, with a weight, as if it had been learned here first.
+"""Warm start: what a log from before has taught, with a weight, as if it had been learned here first: a table from
+before this service (`begin`), or the decisions of the stage's own earlier schema (`resumed`).
 
 The log's sums stand in the ledger beside those of the settlements; each row counts `weight` ≤ 1 (a power prior, Ibrahim
 & Chen 2000). It can be done once for a stage and schema. Decisions made before do not know of it.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from api.ledger.statistics_store import key_of
+from api.ledger.statistics_store import key_of, settled
 from api.stores.learning_state import WarmStart
 from api.stores.protocol import Store
 from bandit import features
 from bandit.arrays import Array
-from bandit.belief import add, empty
+from bandit.belief import Belief, add, empty
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, LedgerMismatch, Problem
 from bandit.features import Given
+from bandit.learning import drift
 from bandit.learning.settlement import contribution, design_of_log, settlements_from_log
+from bandit.learning.statistics import SettledRows, nothing, settled_rows
 from bandit.snapshot import Snapshot
 
 _BATCH = 1000
@@ -76,6 +80,36 @@ def begin(store: Store, name: str, stage: Stage, log: WarmStartLog, *, weight: f
     warm = WarmStart(weight=weight, rows=len(arm), digest=digest, since=store.last().decision + 1)
     store.put_warm_start(key, warm, rows, belief)
     return warm
+
+
+def resumed(store: Store, name: str, was: Stage, stage: Stage) -> tuple[WarmStart, Belief] | None:
+    """Warm start of a stage by the decisions of its earlier schema, in their order, as the policy of `stage` learns
+    them, and its sums; weight 1. Where drift was found, only what settled after it. `was`: the stage as it was last
+    served, which it continues. None if there is nothing to learn, or the stage is warm already. Reads only; `claim`
+    writes it with the declaration that it belongs to.
+    """
+    rows, known, learned = stage.belief_rows(stage.arms), nothing(stage), 0
+    if store.warm_start(key_of(name, stage), rows, known.d) is not None:
+        return None
+    key, specs = key_of(name, was), store.specs()
+    state = store.statistics(key, (), 0).drift_state
+    log, belief = settled(store, name, store.first_settlement(key), None), empty(len(rows), known.d)
+    while batch := list(islice(log, _BATCH)):
+        part = settled_rows(known, batch, specs)
+        part = part.only(drift.epochs_of(state, part.seq) == state.epoch)
+        belief, learned = _taught(name, stage, belief, part), learned + len(part.seq)
+    if not learned:
+        return None
+    digest, since = f"schema {was.schema} of this ledger", store.last().decision + 1
+    return WarmStart(weight=1.0, rows=learned, digest=digest, since=since), belief
+
+
+def _taught(name: str, stage: Stage, belief: Belief, rows: SettledRows) -> Belief:
+    """Belief after these rows as well, with the sites that the stage's policy gives them."""
+    live, learner = Snapshot("", name, stage, 0, belief), stage.learner
+    x = learner.design(rows.x, rows.arm, rows.propensity)
+    tau, nu = learner.sites(live.belief, live.arms, x, rows.arm, rows.reward)
+    return add(belief, learner.sums(len(stage.arms), x, rows.arm, tau, nu, rows.reward))
 
 
 def _encoded(stage: Stage, rows: Sequence[WarmStartRow]) -> WarmStartLog:

@@ -204,10 +204,32 @@ class ArmScore(msgspec.Struct, frozen=True):
     propensity: float
 
 
+class LossReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Loss account of a stage: what learning may cost against no nudge, and the `share` of the traffic that it may
+    decide for that, exactly as it entered the probabilities (times the stage's `ramp`). `declared`: share of what a
+    month earns with no nudge.
+
+    Amounts are in the app's currency, 0 before a day of traffic: `budget` of a month; `spent` so far over no nudge
+    (below 0: earned), with the ends of its 90 % interval; `left`: what may still be lost; `daily`: what a day may cost
+    if the policy decides all traffic. `why`: why the share is what it is, and what would change it.
+    """
+
+    share: float
+    declared: float
+    budget: float
+    spent: float
+    spent_at_least: float
+    spent_at_most: float
+    left: float
+    daily: float
+    why: str
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the ledger knows of a decision, enough to recompute it: inputs `x` and `u`, scores and propensities of
     the arms, outcomes, and how it settled. `candidate`, while one was judged: its own probability of each arm; the
-    propensities are half of these and half of the live policy's.
+    propensities are half of these and half of the live policy's. `loss`: the loss account of the policy that decided;
+    null where there was none, and for decisions recorded before ledgers kept it.
     """
 
     decision_id: uuid.UUID
@@ -219,6 +241,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     policy_version: int
     release: ReleaseOut | None
+    loss: LossReply | None
     spec: str
     holdout: bool
     x: dict[str, float]
@@ -288,10 +311,44 @@ class AlarmReply(msgspec.Struct, frozen=True):
     through_version: int
 
 
+class NudgePriceReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Price of a nudge at a stage: what showing one costs later rewards, in the app's currency, with its 95 % interval.
+
+    `charged`: whether the choice counts it; a stage that declares a `price` counts that. `evidence`: what it rests on,
+    in words, of so many settled `decisions` of `people`, `nudges` and `opt_outs`.
+    """
+
+    price: float
+    low: float
+    high: float
+    charged: bool
+    evidence: str
+    decisions: int
+    people: int
+    nudges: int
+    opt_outs: int
+
+
+class HoldoutReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Audit by the holdout: what a person brought at the stage in all, in the app's currency, with nudges (`people` of
+    them) and in the holdout; the difference, and its 95 % interval (null where a group has fewer than two people).
+    """
+
+    with_nudges: float
+    people: int
+    without: float
+    holdout: int
+    difference: float
+    low: float | None
+    high: float | None
+
+
 class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     """A live policy. `version` counts the settlements of the ledger up to the last one it learned.
 
-    `release`: the approved snapshot that it is; null where what has been learned so far decides.
+    `release`: the approved snapshot that it is; null where what has been learned so far decides. `loss`: its loss
+    account; null where the stage bounds no loss. `nudge_price`: null where the policy learns none; `holdout` stands
+    beside it as an audit, null where nobody is in a holdout.
     """
 
     stage: str
@@ -299,9 +356,12 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     belief_sha256: str
     release: ReleaseOut | None
+    loss: LossReply | None
     arms: list[ArmReply]
     budgets: list[BudgetReply]
     drift: list[AlarmReply]
+    nudge_price: NudgePriceReply | None
+    holdout: HoldoutReply | None
 
 
 class PoliciesReply(msgspec.Struct, frozen=True):

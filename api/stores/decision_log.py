@@ -42,6 +42,17 @@ class OutcomeReceipt(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class EarlierDecision(NamedTuple):
+    """Earlier decision of a user, at any stage: when (µs), whether a nudge was drawn, with which probability, and
+    whether one was refused for want of consent.
+    """
+
+    at: int
+    nudge: bool
+    propensity: float
+    refused: bool
+
+
 class LedgerPosition(NamedTuple):
     """Position in a ledger: the numbers of its newest rows, 0 before any."""
 
@@ -103,6 +114,12 @@ class DecisionLog(Protocol):
 
     def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
         """Records of a stage's decisions numbered below `before`, the newest first, at most so many."""
+        ...
+
+    def earlier_decisions(self, user: bytes, before: int, most: int) -> list[EarlierDecision]:
+        """Decisions of a user id numbered below `before`, the newest first, at most so many: those of the control group
+        and those at no moment left out.
+        """
         ...
 
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:

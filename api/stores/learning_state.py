@@ -13,6 +13,7 @@ from api.stores.decision_log import DecisionRecord
 from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.learning.drift import DriftState
+from bandit.learning.nudge_price import NudgeSums
 from bandit.records import MaturedDecision, Settlement
 
 
@@ -44,7 +45,8 @@ class StoredExposures(NamedTuple):
 
 class StatisticsUpdate(NamedTuple):
     """What changes in the statistics of one key. `epochs`: number → sums over `rows`, those that changed;
-    `drift_state`, `delays` (arm → answers by bucket), `exposures`: None leaves them as they are.
+    `drift_state`, `delays` (arm → answers by bucket), `exposures`, `nudges` (what the price of a nudge follows from):
+    None leaves them as they are.
     """
 
     key: StatisticsKey
@@ -53,6 +55,7 @@ class StatisticsUpdate(NamedTuple):
     drift_state: DriftState | None = None
     delays: Mapping[str, Sequence[int]] | None = None
     exposures: StoredExposures | None = None
+    nudges: NudgeSums | None = None
 
 
 class StoredStatistics(NamedTuple):
@@ -60,6 +63,7 @@ class StoredStatistics(NamedTuple):
 
     `epochs`: sums over the rows that were asked for, oldest first, zeros where nothing is kept. `delays`: arm → answers
     by bucket; None if the ledger was written before delays were counted. `exposures`: None where none were kept.
+    `nudges`: zeros where none were kept.
     """
 
     version: int
@@ -67,6 +71,17 @@ class StoredStatistics(NamedTuple):
     drift_state: DriftState
     delays: Mapping[str, Sequence[int]] | None
     exposures: StoredExposures | None = None
+    nudges: NudgeSums = NudgeSums()
+
+
+class PersonReward(NamedTuple):
+    """What a person's settled decisions with one arm at a stage brought: rewards in their own units."""
+
+    user: bytes
+    holdout: bool
+    arm: str
+    decisions: int
+    reward: float
 
 
 class WarmStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +171,12 @@ class LearningState(Protocol):
 
     def replace_statistics(self, update: StatisticsUpdate) -> None:
         """Overwrite derived statistics, as a rebuild does."""
+        ...
+
+    def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
+        """What each person's settled decisions at a stage brought, by arm, in the order of users and arms: those that
+        were settled under this schema.
+        """
         ...
 
     def first_settlement(self, key: StatisticsKey) -> int:

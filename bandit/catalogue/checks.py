@@ -112,7 +112,7 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
     if stage.loss != "none" and not _is_percentage(stage.loss):
         problem = f"{stage.loss!r} is no percentage above 0 and up to 100"
         yield Problem(
-            f"{path}.loss", problem, 'loss = "1%" of what a month earns without nudges, or "none" for no bound'
+            f"{path}.loss", problem, 'loss = "2%" of what a month earns without nudges, or "none" for no bound'
         )
     if isinstance(stage.policy, Beta | Logistic) and stage.reward.kind != "binary":
         name = stage.policy.__struct_config__.tag

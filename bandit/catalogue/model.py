@@ -149,6 +149,10 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return (min(max(value, self.min), self.max) - self.min) / (self.max - self.min)
 
 
+DEFAULT, EARLIER_DEFAULT = Centred(), Hierarchical()
+"""Policy of a stage that declares none, and what it was in versions before `centred`."""
+
+
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Stage: a step of the journey with its own nudges, reward and policy, as declared in the catalogue.
 
@@ -158,9 +162,10 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     Fields: `activation = "required"`: a decision is learned only if an activation (it was really shown) was reported.
     `floor`: least probability of each eligible arm; without one 0.01, and under `centred` what each arm may cost.
-    `price`: as a nudge's, in currency, for every nudge of the stage; without one 0, and under `centred` what 0.04
-    logits are worth. `loss`: what learning may cost against no nudge, in percent of what a month earns with none
-    ("none": no bound), under `centred` with a binary reward.
+    `price`: as a nudge's, in currency, for every nudge of the stage; without one 0, and under `centred` what
+    the app learned. `loss`: what learning may cost against no nudge, in percent of what a month earns with none
+    ("none": no bound), under `centred` with a binary reward. `loss_rule`: whether that loss is `kept`, the
+    default, or `expected` at most where nudges do nothing, so that more may be lost where they harm.
     `top_two`: the β of top-two sampling, to find the best arm rather than to earn. `ramp`: share of the traffic that
     the policy decides, the rest gets no nudge. `holdout`: share of users in the control group. `drift`: how the stage
     watches for change. `schema`: raise it when features, or the reward's kind or range, change: learning begins anew,
@@ -172,11 +177,12 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reward: Reward
     features: dict[str, Feature] = {}
     nudges: dict[str, Nudge] = {}
-    policy: AnyPolicy | Shared = Hierarchical()
+    policy: AnyPolicy | Shared = DEFAULT
     floor: Share | None = None
     price: NotNegative | None = None
     top_two: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    loss: str = "1%"
+    loss: str = "2%"
+    loss_rule: Literal["kept", "expected"] = "kept"
     ramp: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     holdout: Share = 0.0
     activation: Literal["assumed", "required"] = "assumed"
@@ -281,7 +287,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if isinstance(self.policy, Centred):
             return digest_of(self)
         given = {"floor": self.common_floor, "price": self.price or 0.0}
-        return digest_without(self, "loss", given)  # which bounds nothing under other policies
+        return digest_without(self, ("loss", "loss_rule"), given)  # which bounds nothing under other policies
 
 
 def hurdle_of(policy: Hierarchical) -> HierarchicalHurdle:

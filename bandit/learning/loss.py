@@ -14,7 +14,8 @@ import numpy as np
 from bandit.arrays import Array
 from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
-from bandit.learning.loss_account import CLOSED, DAY, FIRST_DAY, RECENT, Exposures, ExposureSums, LossAccount, account
+from bandit.learning.loss_account import CLOSED, DAY, RECENT, Exposures, ExposureSums, LossAccount, account, first_day
+from bandit.learning.nudge_price import prices
 from bandit.learning.recoding import recoded
 from bandit.learning.settlement import propensities
 from bandit.policies import Centred
@@ -75,11 +76,13 @@ class ExposureLog:
         if loss is None or not isinstance(stage.policy, Centred):
             return live
         if self.newest is None:
-            return with_account(live, FIRST_DAY)
+            return with_account(live, first_day(stage.loss_rule))
         ahead = live.posterior.choose_many(self.newest.x, self.newest.eligible)
         asked = self.newest._replace(propensity=ahead.propensity, baseline=np.asarray(ahead.mean[:, 0]))
         sums = self.sums._replace(effect=self.sums.effect[: len(stage.arms)])
-        found = account(stage.policy, snapshot.arms, snapshot.evidence, sums, asked, loss, now, day)
+        rule, price = stage.loss_rule, prices(snapshot.nudge_price, stage.policy.prior_mean)
+        charged = price.account if rule == "kept" else price.policy
+        found = account(stage.policy, snapshot.arms, snapshot.evidence, sums, asked, loss, rule, charged, now, day)
         return with_account(live, found)
 
 

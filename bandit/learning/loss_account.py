@@ -11,19 +11,26 @@ where q̂_i is the reward rate that was expected of no nudge when decision i was
 sums over decisions (`ExposureSums`, on the grid of `bandit.belief`: exact, in any order) give its posterior mean and sd
 under a sceptic's prior, which expects of every effect nothing. What must not be exceeded is taken from the lower end:
 
-    room = B + E Γ − 1.64 sd Γ,   B = 0.8 B₀ / (1 + √(4q/B₀)),   B₀ = β q N
+    room = B + E Γ − 1.64 sd Γ,   B = 0.95 B₀ / (1 + √(4q/B₀)),   B₀ = β q N
 
 with N the decisions of 30 days and β the declared loss, less where there is too little traffic to learn from. Decisions
-that nobody has answered yet count at the sceptic's worst. The share is what the room would last ten days for, if every
+that nobody has answered yet count at the sceptic's worst. The share is what the room would last four days for, if every
 day went as badly as it may:
 
-    s = clip(room / (10 · loss a day), 0, 1)
+    s = clip(room / (4 · loss a day), 0, 1)
 
-It closes when the evidence turns and opens as it comes; nothing else opens it. Shapes: k arms, d features, n decisions.
-Amounts are in units of the reward's range, as `ArmEconomics` has them.
+It closes when the evidence turns and opens as it comes; nothing else opens it.
+
+This is the rule `kept`, the default. The rule `expected` is bolder, and keeps the declared loss only on average where
+nudges do nothing. It takes Γ from the policy's own posterior, and decides 2 % of the traffic at least:
+
+    room = B₀ + min(E Γ, max(−null, E Γ − sd Γ)),   s = clip(room / (10 · null loss a day), 0.02, 1)
+
+where null is what the decisions so far cost if no nudge does anything. Shapes: k arms, d features, n decisions. Amounts
+are in units of the reward's range, as `ArmEconomics` has them.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -31,7 +38,7 @@ import numpy as np
 from bandit.arrays import Array, Ints, Mask
 from bandit.belief import Belief, grid
 from bandit.numerics import arithmetic
-from bandit.policies import centred
+from bandit.policies import effects
 from bandit.policies.centred import Centred
 from bandit.policies.hierarchy import Gaussian
 from bandit.policies.protocol import ArmEconomics
@@ -43,15 +50,17 @@ MONTH = 30.0
 RECENT = 500
 """Decisions by which the loss of a day is judged."""
 
-FIRST = 0.05
-"""Share of the traffic before a day has passed."""
+FIRST, FIRST_EXPECTED = 0.05, 0.3
+"""Share of the traffic before a day has passed, under either rule."""
+
+LossRule = Literal["kept", "expected"]
 
 _SURE = 1.64  # sds below the mean: one run in twenty is worse
-_LASTS = 10.0  # days that the room shall last for
-_RESERVE = 0.8  # of the budget: looks are repeated, and the posterior is Laplace's
+_LASTS, _LASTS_EXPECTED = 4.0, 10.0  # days that the room shall last for
+_LEAST = 0.02  # share that the rule `expected` never goes below
+_RESERVE = 0.95  # of the budget: looks are repeated, and the posterior is Laplace's
 _SHOT = 4.0  # rewards that one person who leaves costs, about
-_ENOUGH = 1000.0  # N q (1 − q) from which on the whole loss may be spent
-_TIRED = 0.0125  # logits that a nudge is taken to cost later visits, for each visit that still feels it
+_ENOUGH = 2000.0  # N q (1 − q) from which on the whole loss may be spent
 
 
 class Exposures(NamedTuple):
@@ -113,23 +122,41 @@ class LossAccount(msgspec.Struct, frozen=True, kw_only=True):
     daily: float
 
     @property
+    def spent(self) -> float:
+        """What learning is estimated to have cost over no nudge: −gain, below 0 where it has earned."""
+        return 0.0 - self.gain
+
+    @property
+    def spent_at_least(self) -> float:
+        """Lower end of the cost's 90 % interval."""
+        return self.spent - _SURE * self.sd
+
+    @property
+    def spent_at_most(self) -> float:
+        """Upper end of the cost's 90 % interval: what counts against the budget."""
+        return self.spent + _SURE * self.sd
+
+    @property
     def why(self) -> str:
         """Why the share is what it is, and what would change it, in a sentence."""
         if self.share >= 1.0:
-            return "open: what may still be lost lasts for ten days of the worst that a day may bring"
+            return "open: what may still be lost lasts for days of the worst that one may bring"
         if self.share <= 0.0:
             return (
                 "closed: what learning may have cost has reached the declared loss; rewards of nudges that were "
                 "shown, as they come in, or a larger `loss` open it"
             )
         return (
-            f"open for {self.share:.1%} of the traffic: what may still be lost shall last for ten days; it opens as "
+            f"open for {self.share:.1%} of the traffic: what may still be lost shall last for days; it opens as "
             "rewards show that nudges pay"
         )
 
 
-FIRST_DAY = LossAccount(share=FIRST, budget=0.0, gain=0.0, sd=0.0, room=0.0, daily=0.0)
-"""Account before a day has passed: nothing is known of the traffic yet."""
+def first_day(rule: LossRule) -> LossAccount:
+    """Account before a day has passed: nothing is known of the traffic yet."""
+    share = FIRST if rule == "kept" else FIRST_EXPECTED
+    return LossAccount(share=share, budget=0.0, gain=0.0, sd=0.0, room=0.0, daily=0.0)
+
 
 CLOSED = LossAccount(share=0.0, budget=0.0, gain=0.0, sd=0.0, room=0.0, daily=0.0)
 """Account of a policy for which none was made."""
@@ -152,39 +179,46 @@ def account(
     sums: ExposureSums,
     ahead: Exposures,
     loss: float,
+    rule: LossRule,
+    price: float,
     now: int,
     day: float = DAY,
 ) -> LossAccount:
     """Loss account of a stage at time `now` (µs). `ahead`: the newest decisions, with the propensities that the policy
-    as it is now would give them. `loss`: the declared share in (0, 1). `day`: µs in a day of the app's clock.
+    as it is now would give them. `loss`: the declared share in (0, 1). `day`: µs in a day of the app's clock. `price`:
+    of a nudge inside the account, in units of the reward's range.
     """
-    q = policy.prior_mean
     if sums.n == 0 or now - sums.first < day:
-        return FIRST_DAY
-    daily_n = sums.n / ((now - sums.first) / day)
-    expected = MONTH * daily_n
+        return first_day(rule)
+    q = policy.prior_mean
+    daily = sums.n / ((now - sums.first) / day)
+    expected = MONTH * daily
     budget = loss * min(1.0, expected * q * (1.0 - q) / _ENOUGH) * q * expected
-    usable = _RESERVE * budget / (1.0 + float(np.sqrt(_SHOT * q / budget)))
-    price = _TIRED * _felt() * q * (1.0 - q)
-    layout = centred.layout(policy, arms, evidence, sceptical=True)
-    found = centred.posterior(layout, evidence)
-    gain, sd = _gain(layout, found, sums.effect, sums.cost + price * sums.nudges)
+    sceptic = rule == "kept"
+    layout = effects.layout(policy.prior.sceptical(), arms, evidence) if sceptic else policy.learned(arms, evidence)[0]
+    found = effects.posterior(layout, evidence)
+    null = sums.cost + price * sums.nudges
+    gain, sd = _gain(layout, found, sums.effect, null)
     nudges, cost, effect = _sums(arms, ahead)
-    m = max(len(ahead.at), 1)
-    here, doubt = _gain(layout, found, effect, cost + price * nudges)
-    worst = max(_SURE * doubt - here, cost + price * nudges) / m * daily_n
-    room = usable + gain - _SURE * sd
-    share = min(max(room / (_LASTS * worst), 0.0), 1.0) if worst > 0.0 else float(room > 0.0)
+    null_ahead = cost + price * nudges
+    here, doubt = _gain(layout, found, effect, null_ahead)
+    per_day = daily / max(len(ahead.at), 1)
+    if sceptic:
+        room = _RESERVE * budget / (1.0 + float(np.sqrt(_SHOT * q / budget))) + gain - _SURE * sd
+        worst = max(_SURE * doubt - here, null_ahead) * per_day
+        share = _clipped(room, _LASTS * worst, 0.0)
+    else:
+        room = budget + min(gain, max(-null, gain - sd))
+        worst = null_ahead * per_day
+        share = _clipped(room, _LASTS_EXPECTED * worst, _LEAST)
     return LossAccount(share=share, budget=budget, gain=gain, sd=sd, room=room, daily=worst)
 
 
-def _felt(days: float = 3.0) -> float:
-    """Visits that still feel a nudge, r / (1 − r) with r = 0.85^(days between visits)."""
-    r = 0.85**days
-    return float(r / (1.0 - r))
+def _clipped(room: float, wanted: float, least: float) -> float:
+    return min(max(room / wanted, least), 1.0) if wanted > 0.0 else max(float(room > 0.0), least)
 
 
-def _gain(layout: centred.CentredLayout, found: Gaussian, effect: Array, cost: float) -> tuple[float, float]:
+def _gain(layout: effects.CentredLayout, found: Gaussian, effect: Array, cost: float) -> tuple[float, float]:
     """Posterior mean and sd of Σ effect·θ − cost."""
     direction = np.zeros((layout.effect.shape[1], layout.d))
     for a in range(1, len(effect)):

@@ -7,7 +7,7 @@ batching and any order end in the same statistics.
 Shapes: n rows, k arms that are known, d features, B buckets of delay (`bandit.learning.delay`). Times in µs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +19,17 @@ from bandit.belief import Belief, add, empty
 from bandit.catalogue.model import Stage
 from bandit.learning import delay, drift
 from bandit.learning.drift import SURE, DriftState, Residual
+from bandit.learning.nudge_price import NudgeSums, RecentNudges, SettledNudges, learned
 from bandit.learning.pending import answered, lateness
 from bandit.learning.recoding import contexts
 from bandit.learning.settlement import propensities
+from bandit.policies import Centred
 from bandit.policies.protocol import RetiredArms
 from bandit.records import Decision, Outcome, Settlement
 from bandit.snapshot import Snapshot
+
+PastNudges = Callable[[Sequence[tuple[Decision, Settlement]]], RecentNudges]
+"""Finds out what settled decisions found of their persons' past."""
 
 
 class SettledRows(NamedTuple):
@@ -32,7 +37,8 @@ class SettledRows(NamedTuple):
 
     Settlements that teach nothing (holdout, not activated, another schema) are left out. `arm` counts in the names of
     the statistics they are folded into, `x` is encoded as the stage declares it now, `reward` is on [0, 1]. `mean` and
-    `sd` are what the policy of `version` expected of the arm that was shown.
+    `sd` are what the policy of `version` expected of the arm that was shown. `recent`: what they found of their
+    persons' past; None where the stage learns no price of a nudge.
     """
 
     seq: Ints  # (n,) number of the settlement
@@ -49,10 +55,12 @@ class SettledRows(NamedTuple):
     sd: Array  # (n,)
     version: Ints  # (n,) settlements that the deciding policy had learned
     propensity: Array  # (n, k) of the arms that are known, as recorded
+    recent: RecentNudges | None = None
 
     def only(self, rows: NDArray[np.bool_]) -> "SettledRows":
         """The rows where `rows` (n,) is True."""
-        return SettledRows._make(column[rows] for column in self)
+        past = None if self.recent is None else self.recent.only(rows)
+        return SettledRows._make([*(column[rows] for column in self[:-1]), past])
 
 
 class StageStatistics(NamedTuple):
@@ -61,7 +69,8 @@ class StageStatistics(NamedTuple):
     `retired` names nudges that were declared under this schema and are not now, with their types: what they taught is
     kept. `epochs` are exact sums, one for each epoch between alarms of drift, oldest first, over `rows`; `delays` (k,
     B) counts how late answers came; `warm` is what a log from before taught, each row with its weight, over the
-    declared arms. `version` is the number of the stage's last settlement.
+    declared arms. `nudges` are the sums, over all epochs, from which the price of a nudge follows. `version` is the
+    number of the stage's last settlement.
     """
 
     spec: Stage
@@ -71,6 +80,7 @@ class StageStatistics(NamedTuple):
     epochs: tuple[Belief, ...]
     delays: Array
     warm: Belief | None = None
+    nudges: NudgeSums = NudgeSums()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,11 +100,14 @@ class StageStatistics(NamedTuple):
     def snapshot(self, app: str, name: str) -> Snapshot:
         """Snapshot of what has settled: each epoch with its weight, open decisions and other stages left out."""
         total, k, n = drift.weighed(self.spec.drift, self.epochs), len(self.spec.arms), len(self.names)
-        gone = RetiredArms(tuple(self.retired), tuple(self.retired.values()), total.precision[k:n], total.shift[k:n])
+        kinds = tuple(self.retired.values())
+        gone = RetiredArms(tuple(self.retired), kinds, total.precision[k:n], total.shift[k:n]) if kinds else None
         mine = [self.rows.index(row) for row in self.spec.belief_rows(self.spec.arms)]
         belief = Belief(*(part[mine] for part in total))
         belief = belief if self.warm is None else add(belief, self.warm)
-        return Snapshot(app, name, self.spec, self.version, belief, retired=gone if self.retired else None)
+        policy = self.spec.learner
+        price = learned(self.nudges, policy.prior_mean) if isinstance(policy, Centred) else None
+        return Snapshot(app, name, self.spec, self.version, belief, retired=gone, nudge_price=price)
 
     def fold(self, rows: SettledRows, *, alarms_known: bool = False) -> "StageStatistics":
         """Statistics after `rows`, which follow those that were folded before; `version` is left to the caller.
@@ -116,7 +129,10 @@ class StageStatistics(NamedTuple):
         came = rows.only(rows.answered > 0)
         late = lateness(came.at, came.expires, came.answered)
         delays = self.delays + delay.counted(len(self.names), came.arm, late)
-        return self._replace(drift_state=state, epochs=tuple(epochs), delays=delays)
+        nudges = self.nudges
+        if rows.recent is not None:
+            nudges = nudges.plus(SettledNudges(rows.arm > 0, rows.reward, rows.mean), rows.recent)
+        return self._replace(drift_state=state, epochs=tuple(epochs), delays=delays, nudges=nudges)
 
     def _residuals(self, rows: SettledRows) -> list[Residual]:
         """What the drift rule looks at: rows of declared arms. Rows of which too little was known, which `drift.scan`
@@ -145,11 +161,13 @@ def settled_rows(
     statistics: StageStatistics,
     settled: Sequence[tuple[Decision, Sequence[Outcome], Settlement]],
     specs: Mapping[str, Stage],
+    past: PastNudges | None = None,
 ) -> SettledRows:
     """Rows of the ledger as columns that `statistics` folds: those that were learned, of arms that it knows.
 
     `specs`: digest → declaration of every stage that the ledger ever registered; each decision is read as it was
-    declared, and its context is encoded again where the stage's ranges are wider now.
+    declared, and its context is encoded again where the stage's ranges are wider now. `past` finds out what they
+    found of their persons' past.
     """
     spec, index = statistics.spec, {arm: a for a, arm in enumerate(statistics.names)}
     rows = [row for row in settled if row[2].learned and row[2].arm in index]
@@ -172,6 +190,7 @@ def settled_rows(
         sd=np.array([float(d.sd[a]) for (d, _, _), a in zip(rows, shown, strict=True)]),
         version=_whole([d.settlement_version for d, _, _ in rows]),
         propensity=_recorded([d for d, _, _ in rows], specs, statistics.names),
+        recent=past([(d, done) for d, _, done in rows]) if past and isinstance(spec.learner, Centred) else None,
     )
 
 

@@ -5,8 +5,9 @@ A score is the stage's baseline plus effects that are centred by the logged prop
     z = x·β + Σ_a c_a x·θ_a,   c_a = 1{A = a} − p_a,   θ_a = ν_all + ν_type(a) + δ_a
 
 Because c has mean 0 given x, whatever the baseline gets wrong is not mistaken for an effect (action centring,
-Greenewald et al. 2017; Robinson 1988). Prediction is not centred: z_a = x·(β + θ_a). Rows are learned by assumed
-density filtering (`assumed_density`); a rebuild sums the recorded sites to the same bits.
+Greenewald et al. 2017; Robinson 1988). Prediction is not centred: z_a = x·(β₀ + θ_a), where β₀ is the baseline of no
+nudge (`effects.from_no_nudge`). Rows are learned by assumed density filtering (`assumed_density`); a rebuild sums the
+recorded sites to the same bits.
 
 The prior is sceptical and counts costs. Who pays for a nudge expects something of it, and no more: the effect at the
 mean context x̄ has prior mean ½B_a, where B_a = (1 − g_a)/(1 − q) + c_a/(q(1 − q)) is the effect in logits at which arm
@@ -20,7 +21,8 @@ posterior mean and sd of the gain Σ r_a (u_a − u_none) of showing one. So how
 often one is shown.
 
 Shapes: k arms (no nudge first), d features, m blocks, P = m·d coefficients, n rows. A belief has one row for each arm
-and one for each pair of arms: Λ_ab = Σ τ c_a c_b xxᵀ, b_a = Σ ν c_a x, with c_none = 1.
+and one for each pair of arms: Λ_ab = Σ τ c_a c_b xxᵀ, b_a = Σ ν c_a x, with c_none = 1; then one for each nudge, Σ τ
+p_a xxᵀ.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -33,16 +35,14 @@ from bandit.arrays import Array, Mask
 from bandit.belief import Belief, empty, grid, reward_moments
 from bandit.numerics import arithmetic, logistic
 from bandit.numerics.logistic import PROBIT
-from bandit.policies import assumed_density, hierarchy, quadratic_forms
+from bandit.policies import assumed_density, effects, hierarchy, quadratic_forms
+from bandit.policies.effects import CentredLayout, EffectPrior
 from bandit.policies.hierarchical import Positive, Rate, curved
-from bandit.policies.hierarchy import Gaussian, PriorScales
+from bandit.policies.hierarchy import PriorScales
 from bandit.policies.protocol import ArmEconomics, CoefficientFactor, Scores, Sites
 from bandit.policies.quadratic_forms import ScoreForms
 from bandit.propensity import normal_tables
 from bandit.propensity.correlated import correlated, correlated_many
-
-SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
-"""Scales κ of the app's effects among which the evidence chooses."""
 
 Tempering = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 
@@ -50,40 +50,7 @@ _CHUNK = 128  # rows filtered together, before their joint posterior is computed
 _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
 _WHETHER = 0.7  # of the sd with which the gain of showing a nudge is drawn
 _PRICE = 0.04  # logits that showing a nudge shall be worth, before anything of it was learned
-_ONE_HOT = 0.33  # of a slope's sd, for columns of a category
 _LEAST = np.array(1e-18)  # variance of a score
-
-
-class EffectScales(NamedTuple):
-    """Prior sds of the effect blocks in logits, at κ = 1: what all nudges share, what those of a type share, and a
-    nudge's own.
-    """
-
-    common: PriorScales
-    type: PriorScales
-    own: PriorScales
-
-
-_SCEPTIC = EffectScales(PriorScales(0.25, 0.20), PriorScales(0.05, 0.07), PriorScales(0.10, 0.10))
-
-
-class CentredLayout(NamedTuple):
-    """Layout of the P coefficients at one scale: blocks are the baseline, what all nudges share, one for each type, one
-    for each nudge.
-
-    `effect` (k, m) is 1 where an arm's effect reads a block; prior N(mean (P,), inverse of precision (P, P)).
-    """
-
-    d: int
-    types: tuple[str, ...]
-    effect: NDArray[np.bool_]
-    precision: Array
-    mean: Array
-
-    @property
-    def reads(self) -> tuple[tuple[int, ...], ...]:
-        """Blocks that the score of each arm reads when it is predicted: the baseline, and its effect's."""
-        return tuple((0, *(int(i) for i in np.flatnonzero(row) if i)) for row in self.effect)
 
 
 class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forbid_unknown_fields=True):
@@ -117,17 +84,22 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         return _PRICE * self.prior_mean * (1.0 - self.prior_mean)
 
     @property
-    def effects(self) -> EffectScales:
-        """Prior sds of effects as three pairs."""
-        return EffectScales(
+    def prior(self) -> EffectPrior:
+        """Prior of the coefficients at κ = 1."""
+        return EffectPrior(
+            self.prior_mean,
+            PriorScales(self.base_sd, self.base_slope_sd),
             PriorScales(self.common_sd, self.common_slope_sd),
             PriorScales(self.type_sd, self.type_slope_sd),
             PriorScales(self.own_sd, self.own_slope_sd),
         )
 
     def rows(self, arms: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of the rows of a belief over `arms` (k,): the arms, then every pair of them, k(k + 1)/2 in all."""
-        return (*arms, *(f"{a} & {b}" for i, a in enumerate(arms) for b in arms[i + 1 :]))
+        """Names of the rows of a belief over `arms` (k,): the arms, then every pair of them, then how often each nudge
+        was to be expected; k(k + 1)/2 + k − 1 in all.
+        """
+        both = (f"{a} & {b}" for i, a in enumerate(arms) for b in arms[i + 1 :])
+        return (*arms, *both, *(f"p({a})" for a in arms[1:]))
 
     def design(self, x: Array, arm: NDArray[np.intp], propensity: Array) -> Array:
         """Design rows (n, k·d) of n decisions: x (n, d) times c_a of every arm, from the arm shown (n,) and the
@@ -160,7 +132,7 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
         for start in range(0, len(x), _CHUNK):
             rows = slice(start, start + _CHUNK)
-            found = posterior(layout, belief)
+            found = effects.posterior(layout, belief)
             phi = _phi(layout, x[rows])
             covariance = arithmetic.product(arithmetic.product(phi, found.covariance), phi.T)
             mean = arithmetic.applied(phi, found.mean)
@@ -176,14 +148,14 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         in `hierarchical`; x (n, k·d) as `design` makes it.
         """
         layout = self.learned(arms, belief)[0]
-        found, phi, k = posterior(layout, belief), _phi(layout, x), len(arms.names)
+        found, phi, k = effects.posterior(layout, belief), _phi(layout, x), len(arms.names)
         z = arithmetic.applied(phi, found.mean)
         spread = arithmetic.total((arithmetic.product(phi, found.covariance) * phi).T)
         tau, nu = curved(z, np.maximum(spread, 0.0), reward, weight)
         for _ in range(_NEWTON):
             rows = self.weighted_sums(k, x, arm, tau, nu, reward, weight)
             both = Belief(*(a + b for a, b in zip(belief, rows, strict=True)))
-            precision, shift = information(layout, both)
+            precision, shift = effects.information(layout, both)
             step = arithmetic.applied(phi, arithmetic.solution(precision, shift[:, None])[:, 0]) - z
             z = z + step * (_STRIDE / max(float(np.abs(step).max(initial=0.0)), _STRIDE))
             tau, nu = curved(z, np.zeros(len(z)), reward, weight)
@@ -191,15 +163,17 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
 
     def learned(self, arms: ArmEconomics, belief: Belief) -> tuple[CentredLayout, float]:
         """Layout at the scale κ that the sums support, and that scale."""
-        plain = layout(self, arms, belief)
-        scale = most_likely(plain, belief)
-        return plain if scale == 1.0 else at_scale(plain, scale), scale
+        plain = effects.layout(self.prior, arms, belief)
+        scale = effects.most_likely(plain, belief)
+        return plain if scale == 1.0 else effects.at_scale(plain, scale), scale
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "CentredPosterior":
         """Joint posterior of all arms' scores, in logits, ready for the two-step choice."""
         found, scale = self.learned(arms, belief)
         reads = hierarchy.Layout(found.d, found.reads, found.mean, found.mean)
-        means, pairs = hierarchy.projected(reads, posterior(found, belief))
+        means, pairs = hierarchy.projected(
+            reads, effects.from_no_nudge(found, effects.posterior(found, belief), belief)
+        )
         alpha = min(0.5, 0.35 + 0.05 * float(arithmetic.log(np.array(scale))) / _LOG_2)
         priced = bool(np.ptp(arms.gain) > 0.0 or np.ptp(arms.cost) > 0.0)
         place = quadratic_forms.places(len(means))
@@ -219,29 +193,25 @@ def _summed(
     """Sums over pairs of arms; with `exact` each contribution is rounded to the grid."""
     d = design.shape[1] // k
     x, c = design[:, :d], design[:, ::d]
-    total = empty(k * (k + 1) // 2, d)
+    first, second = effects.pairs(k)
+    total = empty(len(first) + k - 1, d)
     for part, values in zip(total[:3], reward_moments(k, arm, reward, weight, exact=exact), strict=True):
         part[:k] = values
     outer = (x[:, :, None] * x[:, None, :]).reshape(len(x), d * d)
-    first, second = _pairs(k)
-    for place, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        total.precision[place] = _added((tau * c[:, a] * c[:, b])[:, None] * outer, exact).reshape(d, d)
-    for a in range(k):
-        total.shift[a] = _added((nu * c[:, a])[:, None] * x, exact)
+    twice = np.concatenate([c[:, first] * c[:, second], c[:, 1:]], axis=1)
+    shown = np.flatnonzero(arm)
+    twice[:, len(first) :] *= -1.0
+    twice[shown, len(first) + arm[shown] - 1] += 1.0  # p = 1{A = a} − c
+    for part, values, rows in (
+        (total.precision.reshape(-1, d * d), tau[:, None] * twice, outer),
+        (total.shift[:k], nu[:, None] * c, x),
+    ):
+        if exact:
+            for place in range(len(part)):
+                part[place] = grid(values[:, place, None] * rows).sum(axis=0) + 0.0
+        elif len(x):
+            part[:] = arithmetic.product(values.T, rows)
     return total
-
-
-def _added(values: Array, exact: bool) -> Array:
-    if exact:
-        return np.asarray(grid(values).sum(axis=0) + 0.0, dtype=np.float64)
-    return arithmetic.total(values) if len(values) else np.zeros(values.shape[1])
-
-
-def _pairs(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Arms (a, b) of each row of a belief: every arm with itself, then every pair a < b in order."""
-    a, b = np.triu_indices(k, 1)
-    own = np.arange(k)
-    return np.concatenate([own, a]), np.concatenate([own, b])
 
 
 def _phi(layout: CentredLayout, design: Array) -> Array:
@@ -252,144 +222,6 @@ def _phi(layout: CentredLayout, design: Array) -> Array:
         for i in np.flatnonzero(layout.effect[a]).tolist():
             phi[:, i] += each[:, a]
     return phi.reshape(n, m * layout.d)
-
-
-def layout(policy: Centred, arms: ArmEconomics, belief: Belief, *, sceptical: bool = False) -> CentredLayout:
-    """Layout of a stage's coefficients at κ = 1, around the mean context of the belief. A sceptical one expects nothing
-    of any effect, and leaves what all nudges share more open: ±0.25 logits.
-    """
-    kinds, d, q = arms.kinds[1:], belief.shift.shape[1], policy.prior_mean
-    types, k = tuple(dict.fromkeys(kinds)), len(arms.names)
-    effect = np.zeros((k, 2 + len(types) + k - 1), dtype=bool)
-    effect[0, 0] = effect[1:, 1] = True
-    for a, kind in enumerate(kinds, 1):
-        effect[a, 2 + types.index(kind)] = effect[a, 1 + len(types) + a] = True
-    cost = arms.cost if arms.price is None else arms.cost - arms.price
-    even = (1.0 - arms.gain) / (1.0 - q) + cost / (q * (1.0 - q))
-    sds = _SCEPTIC if sceptical else policy.effects
-    blocks = [sds.common] + [sds.type] * len(types) + [sds.own] * (k - 1)
-    heads = [s.intercept for s in blocks]
-    start = np.zeros(len(blocks))
-    if not sceptical:
-        for a in range(1, k):
-            i = len(types) + a
-            start[i] = 0.5 * even[a]
-            heads[i] = float(np.sqrt(heads[i] * heads[i] + 0.0625 * even[a] * even[a]))
-    width = np.where(_one_hot(arms.columns, d), _ONE_HOT, 1.0)
-    middle = _middle(belief)
-    precision = np.zeros((effect.shape[1], d, effect.shape[1], d))
-    precision[0, np.arange(d), 0, np.arange(d)] = _inverse_squares(policy.base_sd, policy.base_slope_sd * width)
-    mean = np.zeros((effect.shape[1], d))
-    mean[0, 0] = arithmetic.logit(q)
-    for i, (head, block) in enumerate(zip(heads, blocks, strict=True), 1):
-        inverse = _inverse_squares(head, block.slope * width)
-        own = np.diag(np.concatenate([[0.0], inverse[1:]])) + inverse[0] * np.multiply.outer(middle, middle)
-        precision[i, :, i, :] = own
-        mean[i, 0] = start[i - 1]
-    size = effect.shape[1] * d
-    return CentredLayout(d, types, effect, precision.reshape(size, size), mean.ravel())
-
-
-def _inverse_squares(head: float, slopes: Array) -> Array:
-    inverse = 1.0 / (slopes * slopes)
-    inverse[0] = 1.0 / (head * head)
-    return np.asarray(inverse, dtype=np.float64)
-
-
-def _one_hot(columns: tuple[str, ...], d: int) -> Mask:
-    """Which columns (d,) are values of a category: their keys say `NAME=VALUE`."""
-    named = columns or ("",) * d
-    return np.array(["=" in name.split(":")[0] for name in named], dtype=bool)
-
-
-def _middle(belief: Belief) -> Array:
-    """Mean context x̄ (d,) of the rows, weighted by τ, with x̄ = 0 worth one row; its first element is 1."""
-    row = belief.precision[0, 0]
-    middle = row / (row[0] + 0.25)
-    middle[0] = 1.0
-    return np.asarray(middle, dtype=np.float64)
-
-
-def at_scale(plain: CentredLayout, scale: float) -> CentredLayout:
-    """Layout with the sds of effects multiplied by `scale`; the baseline's stay."""
-    precision = plain.precision.copy()
-    precision[plain.d :, plain.d :] /= scale * scale
-    return plain._replace(precision=precision)
-
-
-def information(layout: CentredLayout, belief: Belief) -> tuple[Array, Array]:
-    """Precision (P, P) and shift (P,) of the coefficients: the prior's and the sums'."""
-    (k, m), d = layout.effect.shape, layout.d
-    each = np.empty((k, k, d, d))
-    first, second = _pairs(k)
-    each[first, second] = each[second, first] = belief.precision
-    rows = np.zeros((m, k, d, d))
-    shift = np.zeros((m, d))
-    places = [np.flatnonzero(row).tolist() for row in layout.effect]
-    for a, reads in enumerate(places):
-        for i in reads:
-            rows[i] += each[a]
-            shift[i] += belief.shift[a]
-    precision = np.zeros((m, m, d, d))
-    for b, reads in enumerate(places):
-        for j in reads:
-            precision[:, j] += rows[:, b]
-    prior = layout.precision
-    total = precision.transpose(0, 2, 1, 3).reshape(m * d, m * d) + prior
-    return 0.5 * (total + total.T), shift.ravel() + arithmetic.applied(prior, layout.mean)
-
-
-def posterior(layout: CentredLayout, belief: Belief) -> Gaussian:
-    """Posterior N(mean (P,), covariance (P, P)) of the coefficients: one inversion."""
-    precision, shift = information(layout, belief)
-    covariance = arithmetic.inverse(precision)
-    return Gaussian(arithmetic.applied(covariance, shift), covariance)
-
-
-def most_likely(plain: CentredLayout, belief: Belief) -> float:
-    """Scale κ of `SCALES` with the largest evidence: tried from 1 upwards, until it falls twice in a row."""
-    if not belief.precision[0, 0, 0]:
-        return 1.0
-    sums = effect_sums(plain, belief)
-    best, at, worse = -np.inf, 1.0, 0
-    for scale in SCALES:
-        value = log_evidence(plain, scale, *sums)
-        worse = 0 if value > best else worse + 1
-        if value > best:
-            best, at = value, scale
-        if worse == 2:
-            break
-    return at
-
-
-def effect_sums(plain: CentredLayout, belief: Belief) -> tuple[Array, Array]:
-    """Precision and shift that the sums alone give the effects (P − d), the baseline integrated out."""
-    precision, shift = information(plain, belief)
-    d, n = plain.d, len(shift)
-    joined = np.zeros((n + 1, n + 1))
-    joined[:n, :n], joined[:n, n], joined[n, :n] = precision, shift, shift
-    left = arithmetic.sweep(joined, d)[d:, d:]
-    prior, mean = plain.precision[d:, d:], plain.mean[d:]
-    reduced = left[:-1, :-1] - prior
-    return 0.5 * (reduced + reduced.T), left[:-1, -1] - arithmetic.applied(prior, mean)
-
-
-def log_evidence(plain: CentredLayout, scale: float, precision: Array, shift: Array) -> float:
-    """Laplace evidence of what `effect_sums` gave, (S, t), under the layout's prior at a scale, up to a constant that
-    all scales share:
-
-        ½ log|Π| − ½ log|Π + S| + ½ (Πm + t)ᵀ(Π + S)⁻¹(Πm + t) − ½ mᵀΠm
-    """
-    d, n = plain.d, len(shift)
-    prior, mean = plain.precision[d:, d:] / (scale * scale), plain.mean[d:]
-    told = arithmetic.applied(prior, mean)
-    joined = np.zeros((n + 1, n + 1))
-    joined[:n, :n], joined[:n, n] = prior + precision, told + shift
-    joined[n, :n] = joined[:n, n]
-    swept, pivots = arithmetic.eliminated(joined, n)
-    widths = -2.0 * n * float(arithmetic.log(np.array(scale)))  # log|Π| beside the one at κ = 1
-    logs = widths - float(arithmetic.total(arithmetic.log(pivots)))
-    return 0.5 * (logs - float(swept[n, n]) - float(arithmetic.total(mean * told)))
 
 
 class CentredPosterior(NamedTuple):

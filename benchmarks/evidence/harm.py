@@ -13,11 +13,12 @@ says of which fields), without a holdout. Totals of the month are compared, beca
 
     a user   currency a user in the month: mean over seeds ± standard error, Student's 95 % interval
     %        the same in % of what no nudge earns with that seed
-    kept     share of runs that lose no more than the declared loss (1 % of what no nudge earns), its 95 % interval by
+    kept     share of runs that lose no more than the declared loss (2 % of what no nudge earns), its 95 % interval by
              Clopper and Pearson, and the 95th percentile over runs of loss / declared loss (below 0: won)
 
 Each run is kept in --folder, so an interrupted benchmark goes on where it stopped. `linear` is linear Thompson sampling
-(LinTS); Vowpal Wabbit's squarecb plays where the package is installed (`benchmarks.evidence.harm_peers`).
+(LinTS), `hierarchical` the earlier default; Vowpal Wabbit's squarecb plays where the package is installed
+(`benchmarks.evidence.harm_peers`).
 """
 
 import os
@@ -51,9 +52,9 @@ from simulations.offline.runner import CellOutcome, SimulationCell
 from simulations.worlds import WORLDS
 
 DAYS = 30
-LOSS = 1.0  # the declared loss, in % of what no nudge earns in the month
+LOSS = 2.0  # the declared loss, in % of what no nudge earns in the month
 USERS = (500, 1000, 4000, 20_000)
-POLICIES = ("default", "linear", "uniform", "oracle")
+POLICIES = ("default", "hierarchical", "linear", "uniform", "oracle")
 SEEDS, BASE, RESERVED = 12, 100, 24
 QUICK: dict[str, Any] = {"users": [300], "worlds": ["declared", "x0"], "policies": ["default"], "seeds": 2}
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.arrays import Array
+from bandit.arrays import Array, Mask
 from bandit.engine import PreparedPolicy
 from bandit.policies.protocol import Scores
 from benchmarks.comparison.harness import Agent
@@ -72,8 +72,8 @@ class PeerRun(CellRun):
         nothing = np.zeros(mask.shape)
         return Scores(nothing, nothing, np.eye(mask.shape[1])[arm])
 
-    def _record(self, made: StepDecisions, visit: Any, sd: Array) -> None:
-        super()._record(made, visit, sd)
+    def _record(self, made: StepDecisions, visit: Any, sd: Array, opted_out: Mask) -> None:
+        super()._record(made, visit, sd, opted_out)
         if len(made.arm):
             self._waiting.append(made)
 

@@ -20,6 +20,7 @@ from scipy import special
 from bandit.arrays import Array, Ints
 from experiments.inference.assignment import Assignment, ShareTest
 from experiments.inference.sample_ratio import SampleRatio
+from experiments.inference.support import SupportSums
 
 _BETS = np.array([0.01, 0.03, 0.1, 0.3])
 _BINS = 10  # of q̂ in [0, 1]
@@ -94,6 +95,7 @@ class LogDiagnostics:
     routing: SampleRatio | None = None  # None: not every arm's propensity is logged
     assignment: Assignment = field(default_factory=Assignment)
     versions: dict[int, int] = field(default_factory=dict)  # policy version → rounds
+    support: SupportSums = field(default_factory=SupportSums)  # arm by arm
 
     @classmethod
     def of(
@@ -132,6 +134,7 @@ class LogDiagnostics:
             bins=_empty_bins() if q_hat is None else _bin_sums(q_hat, reward),
             assignment=Assignment.of(action, pscore, propensity, group),
             versions=dict(zip(names.astype(int).tolist(), counts.tolist(), strict=True)),
+            support=SupportSums.of(action, pscore, weight, pi, propensity),
         )
         if propensity is None:
             return part

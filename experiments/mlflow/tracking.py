@@ -212,7 +212,9 @@ def _headline(report: Report) -> str:
 
 
 def _small(report: Report) -> str:
-    return f"<small>{report.conversions}</small>\n\n" if report.conversions else ""
+    loss = "".join(f"- {sentence}\n" for sentence in report.loss)
+    small = f"<small>{report.conversions}</small>\n\n" if report.conversions else ""
+    return f"{small}{loss}\n" if loss else small
 
 
 def _answers_markdown(report: Report) -> str:

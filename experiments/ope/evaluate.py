@@ -21,6 +21,7 @@ from experiments.inference.diagnostics import LogDiagnostics, Refusal, refusals,
 from experiments.inference.dispersion import Dispersion
 from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, standard_error
 from experiments.inference.segments import SegmentEffects, effects
+from experiments.inference.support import ArmSupport
 from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, summarise
 from experiments.ope.estimators import BIASED
 from experiments.ope.reward_model import GramSums, RewardModel, fitted
@@ -82,6 +83,7 @@ class Evaluation(NamedTuple):
     notes: tuple[str, ...]  # reasons to look twice, in sentences
     shares: ShareTest | None = None  # of the arms, observed and declared
     by_user: bool = False  # units are groups of users
+    support: tuple[ArmSupport, ...] = ()  # of each arm: whether the log can say what the policy's choices of it bring
 
     @property
     def forced(self) -> bool:
@@ -181,6 +183,7 @@ def _diagnosed(name: str, whole: LogSummary, evidence: LogDiagnostics) -> Evalua
         refused=tuple(refusals(evidence)),
         notes=(note,) if note else (),
         shares=shares,
+        support=evidence.support.arms(),
     )
 
 
@@ -261,6 +264,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
         "estimates": {name: _estimate_json(e) for name, e in evaluation.estimates.items()},
         "contrasts": {name: _estimate_json(e) for name, e in evaluation.contrasts.items()},
         "diagnostics": {name: _finite(value) for name, value in evaluation.diagnostics.items()},
+        "support": [_support_json(arm) for arm in evaluation.support],
         "refused": [refusal._asdict() for refusal in evaluation.refused],
         **{name: value for name, value in optional.items() if value is not None},
     }
@@ -272,6 +276,10 @@ def _shares_json(evaluation: Evaluation) -> dict[str, Any]:
     e_value = _finite(evaluation.diagnostics["propensity_evidence"])
     noted = shares.note(evaluation.diagnostics["propensity_evidence"]) is not None
     return {**shares._asdict(), "e_value": e_value, "noted": noted}
+
+
+def _support_json(arm: ArmSupport) -> dict[str, Any]:
+    return {**arm._asdict(), "least": _finite(arm.least)}
 
 
 def _segments_json(found: SegmentEffects) -> dict[str, Any]:

@@ -23,6 +23,8 @@ ol.answers > li::marker { color: #1b6ca8; font-weight: 700; } ol.answers p { mar
 ol.answers h2 { display: inline; } ol.answers > li { margin: 1.6rem 0; }
 th, td { white-space: nowrap; }
 .verdict { font-size: 1.1rem; background: #eef4fa; border-left: 4px solid #1b6ca8; padding: .7rem 1rem; }
+.loss { border-left: 4px solid #e0a030; background: #fdf8ec; padding: .6rem 1rem; margin: 1rem 0; }
+.loss h2 { margin: 0; } .loss ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { text-align: right; padding: .2rem .8rem;
  border-bottom: 1px solid #e2e6e9; }
@@ -61,9 +63,11 @@ def _answered(report: Report) -> str:
 
 
 def _headline(report: Report) -> str:
-    """The verdict in money, and below it, smaller, what it is in conversions."""
+    """The verdict in money, below it, smaller, what it is in conversions, and what learning may cost and has cost."""
     small = f'<p class="note">{_text(report.conversions)}</p>' if report.conversions else ""
-    return f'<p class="verdict">{_text(report.verdict)}</p>{small}'
+    said = "".join(f"<li>{_text(sentence)}</li>" for sentence in report.loss)
+    loss = f'<div class="loss"><h2>What learning costs</h2><ul>{said}</ul></div>' if report.loss else ""
+    return f'<p class="verdict">{_text(report.verdict)}</p>{small}{loss}'
 
 
 def _answer(number: int, answer: ReportAnswer, floor: float) -> str:

@@ -97,6 +97,7 @@ class Report(NamedTuple):
     answers: tuple[ReportAnswer, ...] = ()  # the fifteen of a review
     extra: tuple[tuple[str, ReportSeries], ...] = ()  # more series to log: (key, series)
     conversions: str = ""  # small print below the verdict: the lift in points or rewards, "" where there is none
+    loss: tuple[str, ...] = ()  # what learning may cost, what it has cost, which traffic it decides; () without account
 
 
 class ReportSubject(NamedTuple):

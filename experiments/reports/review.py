@@ -7,6 +7,7 @@ it.
 import numpy as np
 
 from bandit.arrays import Array
+from experiments.inference.support import sentence
 from experiments.ope.evaluate import Estimate
 from experiments.promotion.lift_monitor import HOLDOUT
 from experiments.reports import review_sections as parts
@@ -46,6 +47,7 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
         "policy_version": str(about.version),
         "belief_sha256": about.belief_sha256,
         "drift_alarms": "; ".join(about.alarms) or "none",
+        "loss": f"{100.0 * about.loss.declared:g}%" if about.loss else "none",
     }
     return Report(
         title=f"{about.algorithm} at {about.app}/{about.stage}",
@@ -63,6 +65,7 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
         answers=_answers(about, found, regret, shares, least),
         extra=(("propensity/min", least),),
         conversions=parts.conversion_sentence(about, lift),
+        loss=parts.loss_sentences(about),
     )
 
 
@@ -79,6 +82,7 @@ def _metrics(
         **_estimate_metrics(lift, scale, (lifted, "lift_lcb", "lift_ucb")),
         **_reward_metrics(about, found.rounds.reward),
         **_estimate_metrics(first, scale, (earned, "dr_lcb", "dr_ucb")),
+        **parts.loss_metrics(about),
         "ess": d["ess"],
         "max_w": d["max_weight"],
         "min_prop": float(np.where(found.eligible, found.pi, np.inf).min(initial=np.inf)),
@@ -177,6 +181,7 @@ def _estimate_answers(about: ReviewSubject, found: ReviewFindings, silent: str) 
     """Questions 5 and 6: what the off-policy estimates say, and whether they can be trusted."""
     scale, unit = (100.0, " points") if about.binary else (1.0, "")
     estimates, d = parts.estimates(found.reward, scale), found.reward.diagnostics
+    support, unsaid = parts.support(about, found.reward), sentence(found.reward.support, about.arms)
     return (
         ReportAnswer(
             "What do off-policy estimates say, do they agree?",
@@ -189,7 +194,9 @@ def _estimate_answers(about: ReviewSubject, found: ReviewFindings, silent: str) 
             "Can the estimates be trusted: sample size, weights, overlap?",
             f"The weights are worth {d['ess']:,.0f} of {found.reward.n:,} decisions; the largest is "
             f"{d['max_weight']:.1f}; {100 * d['unsupported']:.2f} % of its choices could never be drawn"
-            + (f". {silent}" if found.reward.refused else "."),
+            + (f". {silent}" if found.reward.refused else ".")
+            + (f" {unsaid}." if unsaid else ""),
+            (support,) if support.rows else (),
             histogram=("propensity of what was shown", found.rounds.pscore),
             note="; ".join([*found.reward.notes, *_holdout_notes(found)]),
         ),

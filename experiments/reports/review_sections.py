@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array
+from bandit.learning.loss_statement import LossStatement
 from experiments.data.rounds import LoggedRounds
 from experiments.inference.segments import SegmentEffects
+from experiments.inference.support import name_of
 from experiments.inference.wording import bounds
 from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.promotion.lift_monitor import LiftReport
@@ -51,6 +53,8 @@ class ReviewSubject(NamedTuple):
     command: str  # makes the review again
     git: str  # commit of the code
     binary: bool  # rewards are yes or no: lifts in percentage points
+    loss: LossStatement | None = None  # of what learns at the stage now; None: the stage bounds no loss
+    unbounded: float | None = None  # of a policy that has no account of its own: the share of traffic it would decide
 
 
 class ReviewFindings(NamedTuple):
@@ -74,6 +78,55 @@ class ReviewFindings(NamedTuple):
     diff: PolicyDiff | None
     control: int = 0  # decisions of the holdout
     exposed: int = 0  # those whose person had been shown nudges before
+
+
+def loss_sentences(about: ReviewSubject) -> tuple[str, ...]:
+    """What learning may cost, what it has cost, and which traffic the policy decides and why, in the app's currency; ()
+    where the stage bounds no loss.
+    """
+    own = (
+        ()
+        if about.unbounded is None
+        else (
+            "This snapshot carries no loss account of its own: once approved, it decides "
+            f"{about.unbounded:.0%} of the traffic outside the holdout, whatever it costs, until it is rolled back.",
+        )
+    )
+    if about.loss is None:
+        return own
+    may, has, decides = about.loss.in_words(about.currency)
+    return may, has, f"What is learned live: {decides[0].lower()}{decides[1:]}" if own else decides, *own
+
+
+def loss_metrics(about: ReviewSubject) -> dict[str, float]:
+    """Figures of the loss account, in currency, the share in [0, 1]; none where there is none."""
+    found = about.loss
+    if found is None:
+        return {}
+    money = {"loss_budget": found.budget, "loss_spent": found.spent, "loss_left": found.left} if found.known else {}
+    return {"loss_share": found.share, **money}
+
+
+def support(about: ReviewSubject, found: Evaluation) -> ReportTable:
+    """Table of what the log can say of each arm that the policy would choose; the note says what is missing."""
+    asked = [arm for arm in found.support if arm.answer != "not asked"]
+    rows = tuple(
+        ReportRow(
+            name_of(arm.arm, about.arms),
+            (
+                arm.answer,
+                f"{arm.ess:,.0f}",
+                "never" if np.isnan(arm.least) else f"{arm.least:.4f}",
+                f"{100 * arm.share:.1f} %",
+            ),
+        )
+        for arm in asked
+    )
+    note = "; ".join(f"{name_of(arm.arm, about.arms)}: {arm.why}" for arm in asked if arm.why)
+    head = ("the log", "worth", "least p", "chosen")
+    what = "Decisions of each nudge in the log, what they are worth, the least probability with which it could be shown"
+    note = f"{what}, and how often the policy would. {note}".rstrip(" .") + "."
+    return ReportTable("Support of each nudge", head, rows, note)
 
 
 def first_sentence(about: ReviewSubject, net: Estimate | None, champion: Estimate | None) -> str:

@@ -77,7 +77,7 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     found = [evaluation._replace(notes=(*log.notes, *evaluation.notes)) for evaluation in found]
     if log.emptied:
         found = [_emptied(evaluation, log.emptied) for evaluation in found]
-    shown = presentation.DisplayOptions(log.title, log.unit, given["level"], given["as_json"])
+    shown = presentation.DisplayOptions(log.title, log.unit, given["level"], given["as_json"], log.arms)
     judged = verdicts.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
     presentation.finish(shown, found, ask, judged)
 

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import click
 import msgspec
+import numpy as np
 from rich.table import Table
 
 from experiments.inference.intervals import LEVEL
 from experiments.inference.segments import SegmentEffects
+from experiments.inference.support import ArmSupport, name_of, sentence
 from experiments.inference.wording import bounds
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Estimate, Evaluation, report
@@ -17,15 +19,19 @@ from journey_bandit import console
 from journey_bandit.workflows.verdicts import PolicyVerdict
 
 REFUSED = 3  # exit status
+_MANY = 20  # arms of a table
 
 
 class DisplayOptions(NamedTuple):
-    """Display options: title, `unit` of values, `level` of confidence in (0, 1), and tables or JSON."""
+    """Display options: title, `unit` of values, `level` of confidence in (0, 1), tables or JSON, and the names of the
+    arms where the log has them.
+    """
 
     title: str
     unit: str = "reward"
     level: float = LEVEL
     as_json: bool = False
+    arms: tuple[str, ...] = ()
 
 
 def finish(
@@ -50,7 +56,7 @@ def display(
     else:
         console.out.print(f"{shown.title}: {shown.unit} per decision, {100 * shown.level:g} % intervals")
         for evaluation in found:
-            show(evaluation)
+            show(evaluation, shown.arms)
         for policy, champion, verdict in verdicts:
             console.out.print(f"[bold]{policy} for {champion}: {verdict.decision}[/]: {'; '.join(verdict.reasons)}")
 
@@ -70,9 +76,9 @@ def write(body: dict[str, Any]) -> None:
     click.echo(msgspec.json.encode(body).decode())
 
 
-def show(evaluation: Evaluation) -> None:
-    """Print one policy's tables to standard output: estimates, intervals and diagnostics; or the reasons why there are
-    none.
+def show(evaluation: Evaluation, arms: tuple[str, ...] = ()) -> None:
+    """Print one policy's tables to standard output: estimates, intervals, diagnostics and the support of each arm; or
+    the reasons why there are none. `arms`: their names, if the log has them.
     """
     console.out.rule(f"[bold]{evaluation.policy}")
     for refusal in evaluation.refused:
@@ -93,6 +99,7 @@ def show(evaluation: Evaluation) -> None:
         console.out.print(f"holdout, {evaluation.holdout:,} rounds: {' '.join(cells(evaluation.control)[:2])}")
     shown = ("ess", "max_weight", "mean_weight", "conversions", "matured")
     console.out.print(", ".join(f"{name} {evaluation.diagnostics[name]:.4g}" for name in shown))
+    _print_support(evaluation.support, arms)
     for note in evaluation.notes:
         console.out.print(f"note: {note}")
 
@@ -105,6 +112,23 @@ def print_table(title: str, head: str, estimates: dict[str, Estimate]) -> None:
     for name, estimate in estimates.items():
         table.add_row(name, *cells(estimate))
     console.out.print(table)
+
+
+def _print_support(support: Sequence[ArmSupport], arms: tuple[str, ...]) -> None:
+    """The arms that the policy would choose; of many, those that the log can say little of."""
+    asked = [arm for arm in support if arm.answer != "not asked"]
+    if len(asked) > _MANY:
+        asked = [arm for arm in asked if arm.answer != "answers"]
+    if not asked:
+        return
+    table = Table("arm", "would show", "least p", "effective", "", title="Support of the log", title_justify="left")
+    for arm in asked:
+        answer = f"[bold]{arm.answer}[/]: {arm.why}" if arm.why else arm.answer
+        least = "never" if np.isnan(arm.least) else f"{arm.least:.3g}"
+        table.add_row(name_of(arm.arm, arms), f"{arm.share:.1%}", least, f"{arm.ess:,.0f}", answer)
+    console.out.print(table)
+    if silent := sentence(tuple(support), arms):
+        console.out.print(f"[bold]{silent}[/].")
 
 
 def _print_segments(found: SegmentEffects) -> None:

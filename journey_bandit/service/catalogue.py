@@ -13,6 +13,10 @@ from api.stores import file_of
 from api.stores.sqlite.copies import to_look_at
 from bandit.catalogue.loading import parse, read_shipped, shipped
 from bandit.catalogue.model import NONE, Catalogue
+from bandit.learning.loss_account import DAY, MONTH
+from journey_bandit.service.floor_price import floor_price, sentence
+
+_NEWEST = 1_000  # decisions of a stage by which its traffic is judged
 
 
 @click.group()
@@ -24,9 +28,12 @@ def catalogue() -> None:
 @click.argument("file", metavar="CATALOGUE")
 @click.option("--store", help="Also say what becomes of this ledger, sqlite:///FILE; its service may be running.")
 @click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service is given one.")
-def check(file: str, store: str | None, salt: str | None) -> None:
+@click.option(
+    "--monthly", type=click.FloatRange(min=0.0), help="Decisions of a month at each stage.  [default: as in --store]"
+)
+def check(file: str, store: str | None, salt: str | None, monthly: float | None) -> None:
     """Report every mistake in CATALOGUE (FILE.toml, or a shipped one) with its path and fix; exit status 1 if there is
-    any.
+    any. Without mistakes it says what each stage's floor costs in money, if nudges do nothing.
 
     With --store: what the ledger refuses when the service starts with this catalogue, what begins anew, what is kept.
     Exit status 0: it starts, and everything that was learned counts. 1: it does not start. 3: it starts, and something
@@ -35,8 +42,25 @@ def check(file: str, store: str | None, salt: str | None) -> None:
     found = read_catalogue(file) if file in shipped() else read_file(Path(file))
     nudges = sum(len(stage.nudges) for stage in found.stages.values())
     click.echo(f"{file}: {found.app}, {len(found.stages)} stage(s), {nudges} nudge(s): no mistakes")
+    traffic = {} if store is None else _traffic(found, store)
+    for name, stage in found.stages.items():
+        price = floor_price(stage)
+        if price is not None:
+            count = traffic.get(name) if monthly is None else monthly
+            click.echo(sentence(name, stage, price, found.currency, count))
     if store is not None:
         sys.exit(_becomes(found, store, salt))
+
+
+def _traffic(found: Catalogue, store: str) -> dict[str, float]:
+    """Decisions of a month at each stage, as the newest of the ledger came; none for stages with too few to tell."""
+    with to_look_at(file_of(store)) as ledger:
+        end = ledger.last().decision + 1
+        newest = {
+            name: [row.decision.at for row in ledger.decisions_before(name, end, _NEWEST)] for name in found.stages
+        }
+    spans = {name: (len(times) - 1, times[0] - times[-1]) for name, times in newest.items() if len(times) > 1}
+    return {name: n * MONTH * DAY / span for name, (n, span) in spans.items() if span > 0}
 
 
 def _becomes(found: Catalogue, store: str, salt: str | None) -> int:

@@ -10,12 +10,14 @@ import msgspec
 from click.core import ParameterSource
 
 from bandit.errors import InvalidRequest, Problem
+from bandit.learning.loss_statement import statement
 from journey_bandit import console
-from journey_bandit.simulation import harm, scenario_checks, sensitivity, simulation_plan
+from journey_bandit.simulation import harm, price, scenario_checks, sensitivity, simulation_plan
 from simulations import scenario
 from simulations.live.client import ServiceClient
 from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
+from simulations.offline.runner import CellOutcome
 from simulations.scenario import Scenario, names
 
 _DEFAULT = ("default", "uniform", "oracle")
@@ -41,6 +43,7 @@ _WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a m
 @click.option("--scenario", "file", type=click.Path(path_type=Path), help="A .toml, or what `validate --save` wrote.")
 @click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
 @click.option("--harvesters", type=click.FloatRange(0.0, 1.0), help="Share of every persona who wait for coupons.")
+@click.option("--holdout", default=0.0, type=click.FloatRange(0.0, 0.9), help="Share of people left alone. Offline.")
 @click.option("--what-if", is_flag=True, help="Where would the first policy lose to no nudge?")
 @click.option("--box", type=click.IntRange(min=2), help="The ranking over so many draws of all assumptions.")
 @click.option("--events", type=click.Path(path_type=Path), help="Write the first policy's people as Segment events.")
@@ -80,6 +83,9 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
 def _live(app: str, url: str, *, key: str, seed: int, users: int, uri: str | None, as_json: bool, **_: Any) -> None:
     with ServiceClient(url, key) as client:
         report, snapshot = console.simulate(client, app, seed=seed, users=users)
+    if snapshot.loss_account is not None:
+        words = statement(snapshot.stage_spec, snapshot.loss_account).in_words(console.currency_of(app))
+        report = report._replace(loss=words)
     console.finish(report, snapshot, uri, as_json=as_json)
 
 
@@ -138,6 +144,7 @@ def _box(plan: simulation_plan.SimulationPlan, draws: int, *, as_json: bool) -> 
 
 def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: bool) -> None:
     from experiments.reports import simulation_report
+    from journey_bandit.simulation import loss_accounts
 
     app = plan.scenario.app
     done = simulation_plan.play(plan, plan.cells())
@@ -153,15 +160,33 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         answer["stages"][stage] = {p.policy: simulation_report.metrics(p, baseline) for p in everyone}
         if not as_json:
             console.show_table(simulation_report.table(about, everyone, baseline))
+        if losses := loss_accounts.at(plan, done, stage):
+            answer.setdefault("loss", {})[stage] = loss_accounts.as_json(losses)
+            if not as_json:
+                console.show_table(loss_accounts.table(stage, losses, about.currency))
         drawn = _drawn(plan, stage, everyone)
         if uri:
             answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]
+    answer |= _prices(app, done, as_json=as_json)
     answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
     answer["figures"] = [str(file) for file in drawn]
     if as_json:
         console.out.print_json(msgspec.json.encode(answer).decode())
     elif drawn:
         console.out.print(f"Figures: {drawn[0].parent}")
+
+
+def _prices(app: str, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
+    """Learned prices and the audit by the holdout, shown, and as JSON; empty where there are none."""
+    found = {stage: price.as_json(done, stage) for stage in simulation_plan.stages(done)}
+    found = {stage: prices for stage, prices in found.items() if prices}
+    audits = price.audits(done)
+    if not as_json:
+        for stage in found:
+            console.show_table(price.table(done, app, stage))
+        if audits:
+            console.show_table(price.audit_table(audits, app, console.currency_of(app)))
+    return ({"prices": found} if found else {}) | ({"holdout": msgspec.to_builtins(audits)} if audits else {})
 
 
 def _drawn(plan: simulation_plan.SimulationPlan, stage: str, everyone: list[Any]) -> list[Path]:
@@ -188,6 +213,7 @@ def planned(
     address: str | None,
     out: Path,
     logs: bool = False,
+    holdout: float = 0.0,
     file: Path | None = None,
     guard: float = 0.0,
     harvesters: float | None = None,
@@ -211,6 +237,7 @@ def planned(
         out=out,
         logs=logs,
         command=shlex.join(["journey-bandit", *sys.argv[1:]]),
+        holdout=holdout,
     )
 
 

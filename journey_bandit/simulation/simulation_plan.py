@@ -4,7 +4,7 @@ logged.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -30,7 +30,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     `users` people over `days` days. `workers`: how many cells at a time, None for every core; `address`: of a Dask
     scheduler, None for one of our own. `out`: the folder in which finished cells are kept. `logs`: write each decision
-    too.
+    too. `holdout`: share of people who get no nudge.
     """
 
     scenario: Scenario
@@ -45,13 +45,15 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     out: Path
     logs: bool
     command: str
+    holdout: float = 0.0
 
     def cells(self) -> list[SimulationCell]:
         """Cells of the plan, one for each policy and seed. The policy that never nudges is always among them, as the
         baseline; no policy is there twice.
         """
         wanted = dict.fromkeys((*self.policies, BASELINE))
-        return study.cells(self.scenario, wanted, self.seeds, users=self.users, days=self.days, journey=self.journey)
+        size: dict[str, Any] = {"users": self.users, "days": self.days}
+        return study.cells(self.scenario, wanted, self.seeds, **size, journey=self.journey, holdout=self.holdout)
 
 
 def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutcome]:

@@ -15,6 +15,7 @@ from api.stores.learning_state import (
 from api.stores.protocol import Store
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from bandit.learning.drift import DriftAlarm, DriftState
+from bandit.learning.nudge_price import NudgeSums
 from bandit.records import Release
 from journey_bandit.testing.store_builders import START
 from journey_bandit.testing.store_settlements import SIGNUP, some_belief
@@ -49,6 +50,21 @@ class StoreDerivedContract:
         store.replace_statistics(StatisticsUpdate(later, ("none",), {0: belief}))
         assert not store.statistics(SIGNUP, ("none",), 3).epochs[0].n.any()
         assert store.statistics(later, ("none",), 3).epochs[0].digest() == belief.digest()
+
+    def test_sums_of_recent_nudges_come_back_to_the_bit(self, store: Store) -> None:
+        assert store.statistics(SIGNUP, (), 0).nudges == NudgeSums()
+        sums = NudgeSums(
+            *(7, 3, 2, 1, 1.0 / 3.0, 5e-324, -(2.0**-24), 0.1 + 0.2, 1e15 + 0.125, 2.5, 0.0, 0.75, 11),
+            days={-3: 1, 20_000: 6},
+            opt_out_days={20_000: 1},
+        )
+        store.replace_statistics(StatisticsUpdate(SIGNUP, (), {}, nudges=sums))
+        store.replace_statistics(StatisticsUpdate(SIGNUP, (), {}, DriftState()))  # leaves them as they are
+        assert store.statistics(SIGNUP, (), 0).nudges == sums
+        fewer = sums._replace(days={5: 1}, opt_out_days={})
+        store.replace_statistics(StatisticsUpdate(SIGNUP, (), {}, nudges=fewer))
+        assert store.statistics(SIGNUP, (), 0).nudges == fewer
+        assert store.statistics(StatisticsKey("signup", 2), (), 0).nudges == NudgeSums()
 
     def test_a_warm_start_comes_back_with_its_sums(self, store: Store) -> None:
         assert store.warm_start(SIGNUP, ("none",), 3) is None

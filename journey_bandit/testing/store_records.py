@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from api.stores.admission import SKEW
+from api.stores.decision_log import EarlierDecision
+from bandit.guardrails import NO_CONSENT
+from bandit.learning.loss_account import LossAccount
 from bandit.records import Decision
 from journey_bandit.testing.store_builders import START, Decide, Report
 
@@ -43,6 +46,30 @@ class StoreRecordsContract:
 
     # -- decisions -------------------------------------------------------------------------------------------------
 
+    def test_earlier_decisions_of_a_user_are_the_newest_first_without_the_holdout(
+        self, ledger: Any, decide: Decide
+    ) -> None:
+        of, held = decide(1).user, msgspec.structs.replace(decide(5), holdout=True)
+        refused = msgspec.structs.replace(decide(2), excluded={"tip": f"{NO_CONSENT}: push", "call": "quiet hours"})
+        elsewhere = msgspec.structs.replace(decide(4, "basket", items=3), holdout=False)
+        made = [decide(1), refused, ranked(decide(3)), elsewhere, held]
+        made = [msgspec.structs.replace(one, user=of, at=START + i) for i, one in enumerate(made)]
+        other = msgspec.structs.replace(decide(6), user=bytes(16))
+        ledger.decided(*made, other)
+        expected = [
+            EarlierDecision(
+                at=one.at,
+                nudge=one.arm != (one.actions or ("none",))[0],
+                propensity=1.0 - float(one.propensity[0]),
+                refused=i == 1,
+            )
+            for i, one in enumerate(made[:4])
+        ]
+        assert ledger.store.earlier_decisions(of, 5, 9) == expected[::-1]
+        assert ledger.store.earlier_decisions(of, 3, 9) == expected[1::-1]
+        assert ledger.store.earlier_decisions(of, 9, 2) == expected[:1:-1]
+        assert ledger.store.earlier_decisions(bytes(16), 6, 9) == []
+
     def test_a_decision_comes_back_with_every_bit(self, ledger: Any, decide: Decide) -> None:
         made = [
             decide(1, age=87.317, plan="pro"),  # on the grid, and not on one that is half as fine
@@ -53,7 +80,11 @@ class StoreRecordsContract:
             ),
             msgspec.structs.replace(decide(5), deferred=True),
             ranked(decide(6)),
-            msgspec.structs.replace(judged := decide(7), candidate=judged.propensity[::-1].copy()),
+            msgspec.structs.replace(
+                (judged := decide(7)),
+                loss_account=LossAccount(share=0.1, budget=1 / 3, gain=-0.0, sd=2.0**-60, room=-1e300, daily=5e-324),
+                candidate=judged.propensity[::-1].copy(),
+            ),
         ]
         ledger.decided(*made)
         found = ledger.store.decisions_by_id([d.id for d in made])

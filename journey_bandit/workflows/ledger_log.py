@@ -22,11 +22,13 @@ from bandit.arrays import Array
 from bandit.catalogue.model import NONE, Stage
 from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
+from bandit.learning.loss_account import LossAccount
 from bandit.learning.recoding import contexts
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 
 _BATCH = 10_000
+_NEWEST = 1_000  # decisions among which one is looked for that no release made
 
 
 class Contamination(NamedTuple):
@@ -67,6 +69,15 @@ class LedgerLog(NamedTuple):
         held = [f.decision for f in self.store.decisions(self.stage) if f.decision.holdout and f.decision.is_actionable]
         exposed = [decision for decision in held if CROSSED in decision.notes]
         return Contamination(len(held), len(exposed))
+
+    def loss_account(self) -> LossAccount | None:
+        """Loss account of what learns at the stage, as the newest of its decisions that no release made recorded it;
+        None where the stage bounds no loss, or none of its newest decisions has one.
+        """
+        newest = self.store.decisions_before(self.stage, self.store.last().decision + 1, _NEWEST)
+        mine = (f.decision for f in newest if not f.decision.release)
+        last = next(mine, None)
+        return None if last is None or self.spec.loss_share is None else last.loss_account
 
     @property
     def currency(self) -> str:

@@ -5,13 +5,14 @@ import shlex
 import sys
 import time
 from importlib.metadata import version as installed
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from api.releases.service import iso
 from api.stores import open_store
 from bandit.errors import JourneyBanditError, NotFound, RemoteError
+from bandit.learning.loss_statement import statement
 from bandit.policies.registry import requirement
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments.reports import review
@@ -163,7 +164,20 @@ def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: s
         if git
         else "no checkout",
         binary=log.spec.reward.kind == "binary",
+        **_loss(wanted, log),
     )
+
+
+def _loss(wanted: PublishRequest, log: LedgerLog) -> dict[str, Any]:
+    """Loss account of the snapshot; where it has none, the one of what learns at the stage, as the newest decision that
+    was not a release's recorded it, and the share of traffic that a snapshot without an account decides.
+    """
+    spec, own = wanted.snapshot.stage_spec, wanted.snapshot.loss_account
+    if own is not None:
+        return {"loss": statement(spec, own)}
+    live = log.loss_account()
+    found = None if live is None else statement(log.spec, live)
+    return {"loss": found, "unbounded": None if spec.loss_share is None else spec.ramp}
 
 
 def _command(wanted: PublishRequest) -> str:

@@ -4,7 +4,7 @@ It folds into the same `bandit.learning.statistics` as the service's learner, fo
 ledger between, so that the same decisions and outcomes give the same bits. Shapes: n rows, d features, k arms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -18,16 +18,19 @@ from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.loss import ExposureLog, closed
-from bandit.learning.loss_account import Exposures
+from bandit.learning.loss_account import DAY, Exposures
+from bandit.learning.nudge_price import MOST_EARLIER, EarlierDecisions, NudgePrice, RecentNudges, recent
 from bandit.learning.pending import OpenDecisions
 from bandit.learning.statistics import SettledRows, StageStatistics, nothing
+from bandit.policies import Centred
 from bandit.snapshot import Snapshot, pooled
 
 
 class LearningRows(NamedTuple):
     """Columns of n decisions to learn from. `reward` (n,) is on [0, 1], as the window of the decision will end; `mean`
     and `sd` (n,) are what the policy of `version` expected of the arm that was shown. Times in µs; `answered` is when a
-    reward comes within the window, 0 if none does.
+    reward comes within the window, 0 if none does. `user`: number of the person; `opted_out`: whether the person
+    switched nudges off after it.
     """
 
     x: Array  # (n, d)
@@ -42,10 +45,49 @@ class LearningRows(NamedTuple):
     propensity: Array  # (n, k)
     baseline: Array  # (n,) what was expected of no nudge
     eligible: Mask  # (n, k)
+    user: Ints
+    opted_out: Mask
+    recent: RecentNudges | None = None  # what they found of their persons' past; the learner puts it in
 
     def only(self, rows: NDArray[np.bool_]) -> "LearningRows":
         """The decisions where `rows` (n,) is True."""
-        return LearningRows._make(part[rows] for part in self)
+        past = None if self.recent is None else self.recent.only(rows)
+        return LearningRows._make([*(part[rows] for part in self[:-1]), past])
+
+
+class VisitHistory:
+    """Newest decisions of every person at any stage, MOST_EARLIER at most, as a service reads them from its ledger.
+    Mutable, of one thread.
+    """
+
+    def __init__(self) -> None:
+        self._count = np.zeros(0, dtype=np.int64)  # (N,) decisions of each person
+        self._kept = EarlierDecisions.none(0)  # (N, m), in turn
+
+    def found(self, user: Ints, at: Ints, opted_out: Mask) -> RecentNudges:
+        """What n decisions made now find of their persons' past."""
+        self._grow(int(user.max(initial=-1)) + 1)
+        m = min(int(self._count[user].max(initial=0)), MOST_EARLIER)
+        mine = EarlierDecisions._make(part[user, :m] for part in self._kept)
+        return recent(at, mine, opted_out, np.ones(len(at), dtype=bool), np.full(len(at), float(DAY)))
+
+    def put(self, user: Ints, at: Ints, nudge: Mask, propensity: Array, opted_out: Mask) -> None:
+        """Keep n decisions, each of another person."""
+        place = user, self._count[user] % MOST_EARLIER
+        new = at, nudge, propensity, opted_out, np.ones(len(at), dtype=bool)
+        for part, values in zip(self._kept, new, strict=True):
+            part[place] = values
+        self._count[user] += 1
+
+    def _grow(self, people: int) -> None:
+        before = self._kept
+        if people > len(self._count):
+            n = max(people, 2 * len(self._count)) - len(self._count)
+            self._count = np.concatenate([self._count, np.zeros(n, dtype=np.int64)])
+            more = (np.zeros((n, MOST_EARLIER), dtype=part.dtype) for part in before)
+            self._kept = EarlierDecisions._make(
+                np.concatenate([part.reshape(-1, MOST_EARLIER), new]) for part, new in zip(before, more, strict=True)
+            )
 
 
 class SimulatedLearner:
@@ -60,6 +102,8 @@ class SimulatedLearner:
         self._statistics = {name: nothing(stage) for name, stage in stages.items()}
         self._exposed = {name: ExposureLog(s.spec, s.names, s.d) for name, s in self._statistics.items()}
         self._open: dict[str, list[LearningRows]] = {name: [] for name in stages}
+        self._history = VisitHistory()
+        self._priced = any(isinstance(stage.learner, Centred) for stage in stages.values())
         self._firm = self._pooled()
         self.prepared: dict[str, PreparedPolicy] = {
             name: closed(engine.prepare(snapshot)) for name, snapshot in self._firm.items()
@@ -70,10 +114,18 @@ class SimulatedLearner:
         """How often each stage's watch for drift has raised one."""
         return {name: statistics.drift_state.epoch for name, statistics in self._statistics.items()}
 
+    @property
+    def prices(self) -> dict[str, NudgePrice]:
+        """Price of a nudge at each stage that learns one, of what has settled."""
+        return {name: s.nudge_price for name, s in self._firm.items() if s.nudge_price is not None}
+
     def put(self, stage: str, rows: LearningRows) -> None:
         """Decisions that were just made."""
         if not len(rows.arm):
             return
+        if self._priced:
+            rows = rows._replace(recent=self._history.found(rows.user, rows.at, rows.opted_out))
+            self._history.put(rows.user, rows.at, rows.arm > 0, 1.0 - rows.propensity[:, 0], rows.opted_out)
         self._open[stage].append(rows)
         self._exposed[stage].put(Exposures(rows.x, rows.propensity, rows.baseline, rows.eligible, rows.at))
 
@@ -81,9 +133,7 @@ class SimulatedLearner:
         """Settle what has matured by `now` (µs), and decide from now on with what is known then."""
         for name, waiting in self._open.items():
             if waiting:
-                rows = (
-                    LearningRows(*map(np.concatenate, zip(*waiting, strict=True))) if len(waiting) > 1 else waiting[0]
-                )
+                rows = _joined(waiting) if len(waiting) > 1 else waiting[0]
                 ripe = rows.expires <= now
                 self._open[name] = [rows.only(~ripe)] if ripe.any() else [rows]
                 if ripe.any():
@@ -119,6 +169,7 @@ class SimulatedLearner:
             sd=rows.sd,
             version=rows.version,
             propensity=rows.propensity,
+            recent=rows.recent if isinstance(stage.learner, Centred) else None,
         )
         self._settled += n
         return self._statistics[name].fold(settled)._replace(version=self._settled)
@@ -134,3 +185,10 @@ class SimulatedLearner:
         times = (rows.at, rows.expires, answered)
         seen = OpenDecisions(np.arange(len(rows.arm)), rows.arm, *times, reward, rows.x, rows.propensity)
         return pending.amounts_to(self._firm[name], seen, self._statistics[name].delays, now)
+
+
+def _joined(parts: Sequence[LearningRows]) -> LearningRows:
+    past = [part.recent for part in parts if part.recent is not None]
+    columns = (np.concatenate(column) for column in zip(*(part[:-1] for part in parts), strict=True))
+    both = RecentNudges._make(map(np.concatenate, zip(*past, strict=True))) if past else None
+    return LearningRows._make([*columns, both])

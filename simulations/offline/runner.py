@@ -22,6 +22,8 @@ from bandit.catalogue.loading import parse, read_shipped
 from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.guardrails import ClaimEvidence, eligible
+from bandit.learning.holdout_audit import PersonTotals
+from bandit.learning.nudge_price import NudgePrice
 from bandit.policies.protocol import Scores
 from bandit.propensity.draw import draw_many
 from simulations.dynamics import PersonNoise, PopulationState, Rows, noise, traits
@@ -39,7 +41,7 @@ EPOCH = 1_767_571_200_000_000
 DAY = 86_400_000_000
 """µs of a step."""
 
-_VERSION = b"4"  # raise it when the same cell would run otherwise
+_VERSION = b"5"  # raise it when the same cell would run otherwise
 
 
 class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +96,8 @@ class DecisionSink(Protocol):
 
 class CellOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of a run: sums by stage, hexadecimal digest of its decisions, share of users who opted out by the end of
-    each day, and drift alarms by stage.
+    each day, and drift alarms by stage; the learned price of a nudge, of stages that learn one; and realised net value
+    of people outside the holdout and in it, all stages together.
     """
 
     label: str  # of the policy specification
@@ -105,6 +108,9 @@ class CellOutcome(msgspec.Struct, frozen=True, kw_only=True):
     stages: dict[str, RunSummary]  # stage → sums
     opted_out: list[float]  # (D,) share of those who have arrived
     alarms: dict[str, int]  # stage → drift alarms
+    prices: dict[str, NudgePrice] = {}  # stage → price, in units of the reward's range
+    nudged: PersonTotals = PersonTotals()
+    holdout: PersonTotals = PersonTotals()
 
 
 class _Visit(NamedTuple):
@@ -176,6 +182,7 @@ class CellRun:
         self._tallies = {p.name: run_summary.empty_summary(p) for p in self.populations}
         self._sha = hashlib.sha256()
         self._opted_out: list[float] = []
+        self._brought, self._came = np.zeros(cell.users), np.zeros(cell.users, dtype=bool)
 
     def step(self, step: int) -> int:
         """Run one day: learn what has matured, then decide for who comes. Returns how many decisions that were. Steps
@@ -193,6 +200,7 @@ class CellRun:
 
     def done(self) -> CellOutcome:
         """The outcome of the steps so far. The summaries in it are the run's own and go on growing."""
+        held, came = self.crowd.traits.holdout, self._came
         return CellOutcome(
             label=self._who.label,
             seed=self.cell.seed,
@@ -202,6 +210,9 @@ class CellRun:
             stages=self._tallies,
             opted_out=self._opted_out,
             alarms=self.brain.alarms,
+            prices=self.brain.prices,
+            nudged=PersonTotals.of(self._brought[came & ~held]),
+            holdout=PersonTotals.of(self._brought[came & held]),
         )
 
     def _visit(self, place: int, step: int) -> _Visit:
@@ -246,11 +257,13 @@ class CellRun:
             truth=people.utility(own * people.within * people.amount),
             regret=best - visit.value[each, arm],
         )
-        self._record(made, visit, scores.sd[each, arm])
-        coupon = people.coupon[arm]
-        self.crowd.after(rows, found, nudged=arm > 0, coupon=coupon, reward=happens, chance=chance)
+        before = self.crowd.opted_out[rows]
+        self.crowd.after(rows, found, nudged=arm > 0, coupon=people.coupon[arm], reward=happens, chance=chance)
+        self._record(made, visit, scores.sd[each, arm], self.crowd.opted_out[rows] & ~before)
 
-    def _record(self, made: StepDecisions, visit: _Visit, sd: Array) -> None:
+    def _record(self, made: StepDecisions, visit: _Visit, sd: Array, opted_out: Mask) -> None:
+        self._brought[made.user] += visit.people.worth.net(made.reward, made.arm)
+        self._came[made.user] = True
         on = np.flatnonzero(~made.holdout)
         arm = made.arm[on]
         seen = VisitSummary(
@@ -265,7 +278,7 @@ class CellRun:
             propensity=made.propensities[on, arm],
         )
         run_summary.add_step(self._tallies[made.stage], visit.people, seen, self.cell.days)
-        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd, visit.mask))
+        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd, visit.mask, opted_out))
         for part in (made.user, made.arm, made.reward, made.propensities, made.truth):
             self._sha.update(np.ascontiguousarray(part).tobytes())
         if self._sink is not None and len(made.user):
@@ -280,7 +293,7 @@ class CellRun:
         return Scores(nothing, nothing, np.eye(priced.shape[1])[best])
 
 
-def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask) -> LearningRows:
+def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask, opted_out: Mask) -> LearningRows:
     """The learning rows of the decisions outside the holdout: what the service would know of them once their rewards
     have come or their windows have ended.
     """
@@ -299,6 +312,8 @@ def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask)
         propensity=made.propensities[on],
         baseline=made.mean[on, 0],
         eligible=mask[on],
+        user=made.user[on],
+        opted_out=opted_out[on],
     )
 
 

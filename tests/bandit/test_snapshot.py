@@ -18,6 +18,7 @@ from bandit.catalogue.loading import parse, read_shipped, shipped
 from bandit.catalogue.model import Stage
 from bandit.errors import SnapshotError
 from bandit.features import schema
+from bandit.learning.nudge_price import NudgeSums, learned
 from bandit.policies import AnyPolicy, Beta, Fixed, Linear, Uniform
 from bandit.snapshot import Snapshot, from_zip, pack, to_zip, unpack
 
@@ -78,7 +79,7 @@ def test_every_policy_survives(snapshot: Snapshot, make_stage: Callable[..., Sta
 @pytest.mark.parametrize("app", shipped())
 def test_every_shipped_stage_survives(app: str) -> None:
     for name, stage in parse(read_shipped(app)).stages.items():
-        one = Snapshot(app, name, stage, 0, empty(len(stage.arms), len(schema(stage.features).columns)))
+        one = Snapshot.untrained(parse(read_shipped(app)), name)
         assert same(from_zip(to_zip(one)), one)
         assert unpack(pack(one)).stage_spec.digest() == stage.digest()
 
@@ -89,6 +90,43 @@ def test_any_finite_belief_survives_to_the_bit(snapshot: Snapshot, seed: int, ve
     belief = Belief(*(np.ldexp(rng.normal(size=p.shape), rng.integers(-1000, 1000, p.shape)) for p in empty(K, D)))
     one = msgspec.structs.replace(snapshot, belief=belief, version=version)
     assert same(unpack(pack(one)), one)
+
+
+PRICE = learned(NudgeSums(decisions=90, people=40, nudges=30, reward=9.0, weight=8.0, score=-0.5, instrument=2.0), 0.1)
+CENTRED = parse(
+    """
+    app = "shop"
+    currency = "EUR"
+    [stages.cart]
+    policy = { name = "centred", prior_mean = 0.1 }
+    reward = { kind = "binary", window = "1h", value = 20.0 }
+    [stages.cart.features]
+    [stages.cart.nudges.tip]
+    type = "help"
+    format = "banner"
+    cost = 0.5
+    price = 0.1
+    """
+).stage("cart")
+
+
+def test_a_learned_price_comes_back_and_is_charged_where_none_is_declared() -> None:
+    made = Snapshot("shop", "cart", CENTRED, 90, empty(3, 1), nudge_price=PRICE)
+    assert unpack(pack(made)).nudge_price == PRICE
+    charged = made.arms.price
+    assert charged is not None
+    assert charged == pytest.approx([0.0, PRICE.price + 0.1 / 20.0])
+    assert made.arms.cost == pytest.approx([0.0, PRICE.price + 0.6 / 20.0])
+    declared = msgspec.structs.replace(CENTRED, price=0.4)
+    other = msgspec.structs.replace(made, stage_spec=declared)
+    assert other.arms.cost == pytest.approx([0.0, 1.0 / 20.0])
+
+
+@pytest.mark.parametrize("wrong", [{"price": -0.1}, {"price": 9.0}, {"low": float("nan")}, {"high": float("inf")}])
+def test_a_price_that_cannot_be_one_is_refused(wrong: dict[str, float]) -> None:
+    made = Snapshot("shop", "cart", CENTRED, 90, empty(3, 1), nudge_price=msgspec.structs.replace(PRICE, **wrong))
+    with pytest.raises(SnapshotError):
+        unpack(pack(made))
 
 
 def test_the_same_snapshot_has_the_same_bytes(snapshot: Snapshot) -> None:

@@ -18,6 +18,7 @@ from api.stores.learning_state import (
 from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.learning.drift import DriftState
+from bandit.learning.nudge_price import NudgeSums
 
 _Sums = dict[str, tuple[float, float, float, Array, Array]]  # row → count, reward, square, precision, shift
 
@@ -35,6 +36,7 @@ class MemoryLearningState:
         self._drift: dict[StatisticsKey, DriftState] = {}
         self._delays: dict[StatisticsKey, dict[str, Sequence[int]]] = {}
         self._exposures: dict[StatisticsKey, StoredExposures] = {}
+        self._nudges: dict[StatisticsKey, NudgeSums] = {}
         self._warm: dict[StatisticsKey, tuple[WarmStart, _Sums]] = {}
         self._served: dict[str, ServedStage] = {}
         self._eras: dict[int, DeclarationEra] = {}
@@ -50,6 +52,8 @@ class MemoryLearningState:
             self._delays[update.key] = dict(update.delays)
         if update.exposures is not None:
             self._exposures[update.key] = update.exposures
+        if update.nudges is not None:
+            self._nudges[update.key] = update.nudges
 
     def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
         """Statistics of a key over these rows and d columns, zeros where nothing is kept; see
@@ -57,7 +61,7 @@ class MemoryLearningState:
         """
         state = self._drift.get(key, DriftState())
         epochs = tuple(_belief(self._sums.get((key, e), {}), rows, d) for e in range(state.epoch + 1))
-        kept = self._delays.get(key), self._exposures.get(key)
+        kept = self._delays.get(key), self._exposures.get(key), self._nudges.get(key, NudgeSums())
         return StoredStatistics(self.versions.get(key.stage, 0), epochs, state, *kept)
 
     def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:

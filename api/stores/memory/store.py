@@ -12,11 +12,19 @@ import msgspec
 
 from api.stores import ingest
 from api.stores.admission import admit, finite
-from api.stores.decision_log import DecisionRecord, LedgerPosition, OutcomeReceipt, RecordedDecision, RowCounts
+from api.stores.decision_log import (
+    DecisionRecord,
+    EarlierDecision,
+    LedgerPosition,
+    OutcomeReceipt,
+    RecordedDecision,
+    RowCounts,
+)
 from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.learning_state import (
     DeclarationEra,
     Declarations,
+    PersonReward,
     ServedStage,
     StatisticsKey,
     StatisticsUpdate,
@@ -28,8 +36,9 @@ from api.stores.memory.learning import MemoryLearningState
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from bandit.arrays import Array
 from bandit.belief import Belief
-from bandit.catalogue.model import Stage
+from bandit.catalogue.model import NONE, Stage
 from bandit.errors import LedgerError
+from bandit.guardrails import NO_CONSENT
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
 from bandit.records import Decision, Event, MaturedDecision, Outcome, Release, Settlement
@@ -172,6 +181,16 @@ class MemoryStore:
         """As `LearningState.replace_statistics`."""
         self._learning.replace(update)
 
+    def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
+        """As `LearningState.person_rewards`."""
+        sums: dict[tuple[bytes, str, bool], tuple[int, float]] = {}
+        for done, *_ in self._settlements[self.first_settlement(key) :]:
+            if done.stage == key.stage:
+                made = self._found[self._by_seq[done.decision_seq - 1]].decision
+                n, reward = sums.get((made.user, done.arm, made.holdout), (0, 0.0))
+                sums[made.user, done.arm, made.holdout] = n + 1, reward + done.reward
+        return [PersonReward(user, held, arm, *sums[user, arm, held]) for user, arm, held in sorted(sums)]
+
     def first_settlement(self, key: StatisticsKey) -> int:
         """As `LearningState.first_settlement`."""
         return self._learning.schemas.get(key, 0)
@@ -239,6 +258,20 @@ class MemoryStore:
         """As `DecisionLog.decisions_before`: copies."""
         older = (self._found[i] for i in reversed(self._by_seq[: max(before - 1, 0)]))
         return [_handed_out(found) for found in islice((f for f in older if f.decision.stage == stage), most)]
+
+    def earlier_decisions(self, user: bytes, before: int, most: int) -> list[EarlierDecision]:
+        """As `DecisionLog.earlier_decisions`."""
+        found = (self._found[i] for i in reversed(self._by_user.get(user, ())))
+        mine = (f.decision for f in found if f.seq < before and f.decision.is_actionable and not f.decision.holdout)
+        return [
+            EarlierDecision(
+                at=d.at,
+                nudge=d.arm != d.arms((NONE,))[0],
+                propensity=1.0 - float(d.propensity[0]),
+                refused=any(reason.startswith(NO_CONSENT) for reason in d.excluded.values()),
+            )
+            for d in islice(mine, most)
+        ]
 
     def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `LearningState.settlements_after`: copies."""

@@ -9,7 +9,14 @@ from typing import Any
 import msgspec
 
 from api.stores.admission import admit
-from api.stores.decision_log import DecisionRecord, LedgerPosition, OutcomeReceipt, RecordedDecision, RowCounts
+from api.stores.decision_log import (
+    DecisionRecord,
+    EarlierDecision,
+    LedgerPosition,
+    OutcomeReceipt,
+    RecordedDecision,
+    RowCounts,
+)
 from api.stores.sqlite.file import LedgerConnections, SqlitePart
 from api.stores.sqlite.rows import (
     DECISION_COLUMNS,
@@ -18,6 +25,7 @@ from api.stores.sqlite.rows import (
     columns_of,
     decision_of,
     decision_row,
+    earlier_of,
     insert,
     marks,
     outcome_of,
@@ -112,6 +120,14 @@ class SqliteDecisionLog(SqlitePart):
                     ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
         with self._ledger.reading() as conn:
             return self._complete(conn, conn.execute(query, (stage, before, most)).fetchall())
+
+    def earlier_decisions(self, user: bytes, before: int, most: int) -> list[EarlierDecision]:
+        """As `DecisionLog.earlier_decisions`, in one reading transaction."""
+        query = """SELECT at, arm, actions, substr(propensity, 1, 8), excluded FROM decisions
+                   WHERE user = ? AND seq < ? AND holdout = 0 AND moment <> ? ORDER BY seq DESC LIMIT ?"""
+        with self._ledger.reading() as conn:
+            rows = conn.execute(query, (user, before, NOT_NOW, most)).fetchall()
+        return [EarlierDecision(*earlier_of(row)) for row in rows]
 
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """As `DecisionLog.open_decisions`: read in pages of 2,000 rows, each in a transaction of its own. Without `at`,

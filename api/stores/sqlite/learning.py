@@ -18,10 +18,13 @@ from api.stores.learning_state import (
     StoredStatistics,
     WarmStart,
 )
+from api.stores.sqlite.rows import marks
 from bandit.belief import Belief
 from bandit.learning.delay import BUCKETS
 from bandit.learning.drift import DriftAlarm, DriftState
+from bandit.learning.nudge_price import NudgeSums
 
+_NUDGES = NudgeSums._fields[:-2]
 _SUMS = "arm, count, reward, square, precision, shift"
 
 
@@ -42,6 +45,8 @@ def replace(conn: sqlite3.Connection, update: StatisticsUpdate) -> None:
         conn.executemany("INSERT INTO answer_delays VALUES (?, ?, ?, ?, ?)", counts)
     if update.exposures is not None:
         _put_exposures(conn, key, update.exposures)
+    if update.nudges is not None:
+        _put_nudges(conn, key, update.nudges)
 
 
 def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
@@ -58,7 +63,8 @@ def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ..
     for arm, bucket, answers in conn.execute(query, key):
         delays.setdefault(arm, [0] * BUCKETS)[bucket] = answers
     kept = delays if counted else None
-    return StoredStatistics(version[0] if version else 0, epochs, state, kept, _exposures(conn, key))
+    rest = _exposures(conn, key), _nudges(conn, key)
+    return StoredStatistics(version[0] if version else 0, epochs, state, kept, *rest)
 
 
 def warm_start(
@@ -156,6 +162,25 @@ def _exposures(conn: sqlite3.Connection, key: StatisticsKey) -> StoredExposures 
     query = "SELECT arm, effect FROM exposure_effects WHERE stage = ? AND schema = ?"
     effect = {arm: np.frombuffer(data, dtype="<f8").astype(np.float64) for arm, data in conn.execute(query, key)}
     return StoredExposures._make((*found, effect))
+
+
+def _put_nudges(conn: sqlite3.Connection, key: StatisticsKey, sums: NudgeSums) -> None:
+    row = (*key, *sums[:-2])
+    conn.execute(f"INSERT OR REPLACE INTO nudge_sums VALUES ({marks(row)})", row)  # noqa: S608
+    conn.execute("DELETE FROM nudge_days WHERE stage = ? AND schema = ?", key)
+    days = [(*key, day, n, sums.opt_out_days.get(day, 0)) for day, n in sums.days.items()]
+    conn.executemany("INSERT INTO nudge_days VALUES (?, ?, ?, ?, ?)", days)
+
+
+def _nudges(conn: sqlite3.Connection, key: StatisticsKey) -> NudgeSums:
+    columns = ", ".join(_NUDGES)
+    found = conn.execute(f"SELECT {columns} FROM nudge_sums WHERE stage = ? AND schema = ?", key).fetchone()  # noqa: S608
+    if found is None:
+        return NudgeSums()
+    query = "SELECT day, decisions, opt_outs FROM nudge_days WHERE stage = ? AND schema = ? ORDER BY day"
+    days = conn.execute(query, key).fetchall()
+    counts = {day: n for day, n, _ in days}, {day: out for day, _, out in days if out}
+    return NudgeSums._make((*found, *counts))
 
 
 def _drift(conn: sqlite3.Connection, key: StatisticsKey) -> DriftState:

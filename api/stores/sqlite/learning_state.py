@@ -9,6 +9,7 @@ from api.stores.decision_log import DecisionRecord
 from api.stores.learning_state import (
     DeclarationEra,
     Declarations,
+    PersonReward,
     ServedStage,
     StatisticsKey,
     StatisticsUpdate,
@@ -96,6 +97,14 @@ class SqliteLearningState(SqliteDecisionLog):
         """As `LearningState.replace_statistics`, in one transaction."""
         with self._ledger.transaction() as conn:
             learning.replace(conn, update)
+
+    def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
+        """As `LearningState.person_rewards`: summed by the database."""
+        query = """SELECT d.user, d.holdout, s.arm, count(*), sum(s.reward)
+                   FROM settlements s JOIN decisions d ON d.seq = s.decision_seq WHERE s.stage = ? AND s.seq > ?
+                   GROUP BY d.user, d.holdout, s.arm ORDER BY d.user, s.arm, d.holdout"""
+        rows = self._ledger.rows(query, (key.stage, self.first_settlement(key)))
+        return [PersonReward(user, bool(held), arm, n, float(reward)) for user, held, arm, n, reward in rows]
 
     def first_settlement(self, key: StatisticsKey) -> int:
         """As `LearningState.first_settlement`."""

@@ -1,5 +1,6 @@
 """Conversion of records to rows of the SQLite ledger and back, without loss: x and the features of actions are on the
-2⁻¹² grid, so float32 and 16-bit integers hold them exactly; other arrays are float64.
+2⁻¹² grid, so float32 and 16-bit integers hold them exactly; other arrays are float64. A loss account is
+MessagePack, which keeps its bits.
 """
 
 import uuid
@@ -12,18 +13,22 @@ import numpy as np
 
 from bandit.arrays import Array
 from bandit.belief import X_GRID
+from bandit.catalogue.model import NONE
+from bandit.guardrails import NO_CONSENT
+from bandit.learning.loss_account import LossAccount
 from bandit.records import Decision, Outcome, PendingBasis, Release, Settlement
 
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
-    "deferred", "actions", "phi", "release", "unit", "candidate",
+    "deferred", "actions", "phi", "release", "unit", "loss_account", "candidate",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
 SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
 
 _encode = msgspec.json.Encoder().encode
+_pack, _account = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(LossAccount).decode
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -53,6 +58,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
         *offered,
         d.release,
         d.unit,
+        b"" if d.loss_account is None else _pack(d.loss_account),
         d.candidate.astype("<f8").tobytes(),
     )
 
@@ -87,8 +93,19 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         phi=_unpacked(row[23], len(row[7]) // 4),
         release=row[24],
         unit=row[25],
-        candidate=_floats(row[26]),
+        loss_account=_account(row[26]) if row[26] else None,
+        candidate=_floats(row[27]),
     )
+
+
+def earlier_of(row: Sequence[Any]) -> tuple[int, bool, float, bool]:
+    """When, whether a nudge was drawn, with which probability, and whether one was refused for want of consent: of a
+    row (at, arm, actions, propensity of the first arm, excluded).
+    """
+    at, arm, actions, first, excluded = row
+    none = _names(actions)[0] if actions else NONE
+    refused = NO_CONSENT in excluded and any(v.startswith(NO_CONSENT) for v in msgspec.json.decode(excluded).values())
+    return at, arm != none, 1.0 - float(_floats(first)[0]), refused
 
 
 def outcome_row(o: Outcome) -> tuple[Any, ...]:

@@ -3,7 +3,8 @@ Migrations are appended and never changed.
 
 decisions, outcomes, settlements, events, releases and specs are append-only. Derived from them are pending, versions,
 links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
-(counted for the stages of delay_counts). served_stages, declaration_eras, schema_starts and arithmetics say what was
+(counted for the stages of delay_counts), exposures, exposure_effects,
+nudge_sums and nudge_days. served_stages, declaration_eras, schema_starts and arithmetics say what was
 served when; warm_starts and warm_sums what a stage began with; webhook_cursors, webhook_alarm_cursors and
 webhook_deliveries what endpoints were told. meta holds facts about the ledger itself. NaN would be stored as NULL; NOT
 NULL refuses it.
@@ -233,8 +234,32 @@ def exposures(db: Database) -> None:
 
 
 @migrations()
+def loss_accounts(db: Database) -> None:
+    """Migration 11: column with the loss account of the snapshot that made a decision."""
+    db.conn.execute("ALTER TABLE decisions ADD COLUMN loss_account BLOB NOT NULL DEFAULT x''")
+
+
+@migrations()
+def nudge_sums(db: Database) -> None:
+    """Migration 12: sums from which the price of a nudge follows, and decisions by day."""
+    db.conn.execute(
+        """CREATE TABLE nudge_sums (
+            stage TEXT NOT NULL, schema INTEGER NOT NULL, decisions INTEGER NOT NULL, people INTEGER NOT NULL,
+            nudges INTEGER NOT NULL, opt_outs INTEGER NOT NULL, reward REAL NOT NULL, weight REAL NOT NULL,
+            score REAL NOT NULL, instrument REAL NOT NULL, square REAL NOT NULL, visits REAL NOT NULL,
+            after_opt_out REAL NOT NULL, usual REAL NOT NULL, month INTEGER NOT NULL,
+            PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
+    )
+    db.conn.execute(
+        """CREATE TABLE nudge_days (
+            stage TEXT NOT NULL, schema INTEGER NOT NULL, day INTEGER NOT NULL, decisions INTEGER NOT NULL,
+            opt_outs INTEGER NOT NULL, PRIMARY KEY (stage, schema, day)) STRICT, WITHOUT ROWID"""
+    )
+
+
+@migrations()
 def judged_releases(db: Database) -> None:
-    """Migration 11: releases that are judged, with the number of decisions declared for that, and what the judged
+    """Migration 13: releases that are judged, with the number of decisions declared for that, and what the judged
     candidate would have drawn from at each decision.
     """
     db.conn.execute("ALTER TABLE releases ADD COLUMN judge INTEGER NOT NULL DEFAULT 0")

@@ -1,13 +1,16 @@
 """The loss account of a served stage: a receipt computes it again, a restart and another order change nothing."""
 
+import html
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from api.ledger import audit, exposures
 from api.ledger.statistics_store import key_of
@@ -15,8 +18,14 @@ from api.stores.learning_state import StatisticsUpdate
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
-from bandit import engine, receipt
+from bandit import engine, receipt, snapshot
 from bandit.learning.loss_account import FIRST
+from experiments.reports import html_report, review
+from journey_bandit.main import group
+from journey_bandit.workflows import publishing
+from journey_bandit.workflows.policy_evidence import gather
+from journey_bandit.workflows.publishing import PublishRequest
+from tests.experiments.reports.test_review_sections import ABOUT
 
 Serving = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -73,6 +82,7 @@ def test_every_decision_of_a_stage_with_a_loss_account_is_recomputed_to_the_bit(
             again = engine.recompute(live, row.decision, salt)
             assert receipt.differences(row.decision, again, live.snapshot.stage_spec.arms, receipt.ARITHMETIC) == []
             assert live.snapshot.loss_account is not None
+            assert row.decision.loss_account == live.snapshot.loss_account  # of SQLite: read back from the file
             shares.add(live.snapshot.loss_account.share)
         assert FIRST in shares
         assert len(shares) > 4  # it moves with what is known
@@ -124,3 +134,97 @@ def test_a_stage_under_another_range_counts_its_exposures_again(
             np.testing.assert_array_equal(one, other)
         traffic(client, later, random.Random(4), 1)
         assert next(iter(audit.rebuild(store, {"signup": stage}))).equal
+
+
+def test_receipts_policies_and_metrics_show_the_account_that_the_engine_used(
+    serving: Serving, later: Later, centred_file: Path, tmp_path: Path
+) -> None:
+    """The share to the bit, amounts in currency: a unit of the reward is worth 20."""
+    store = SqliteStore(tmp_path / "ledger.db")
+    text = centred_file.read_text(encoding="utf-8")
+    assert text.count("value = 10.0") == 1
+    centred_file.write_text(text.replace("value = 10.0", "value = 20.0", 1), encoding="utf-8")
+    with serving(store, app=str(centred_file), salt="pepper") as client:
+        first = client.post("/v1/decisions", json={"stage": "signup", "user_id": "u"}).json()
+        begun = client.get(f"/v1/decisions/{first['decision_id']}").json()["loss"]
+        assert (begun["share"], begun["declared"], begun["budget"]) == (FIRST, 0.02, 0.0)
+        assert "first day" in begun["why"]
+        made = traffic(client, later, random.Random(5), 4)
+        found = {str(row.decision.id): row.decision for row in store.decisions("signup")}
+        for reply in made[:: len(made) // 20]:
+            shown, used = (
+                client.get(f"/v1/decisions/{reply['decision_id']}").json()["loss"],
+                found[reply["decision_id"]],
+            )
+            account = used.loss_account
+            assert account is not None
+            assert shown["share"] == account.share
+            assert shown["budget"] == 20.0 * account.budget
+            assert shown["spent"] == -20.0 * account.gain
+            assert shown["left"] == 20.0 * account.room
+            assert shown["spent_at_most"] == pytest.approx(20.0 * (1.64 * account.sd - account.gain), abs=1e-9)
+            assert shown["why"]
+        policy = client.get("/v1/policies").json()["policies"][0]
+        assert policy["stage"] == "signup"
+        loss = policy["loss"]
+        assert loss["budget"] > 0.0
+        lines = client.get("/metrics").text.splitlines()
+        gauges = {
+            line.partition("{")[0].removeprefix("journey_bandit_loss_"): float(line.split()[-1])
+            for line in lines
+            if line.startswith("journey_bandit_loss_") and 'stage="signup"' in line
+        }
+        assert gauges == {name: loss[name] for name in ("share", "budget", "spent", "spent_at_most", "left")}
+
+
+def test_a_receipt_whose_account_is_not_that_of_the_ledger_says_so(
+    serving: Serving, later: Later, centred_file: Path
+) -> None:
+    store = MemoryStore()
+    with serving(store, app=str(centred_file), salt="pepper") as client:
+        traffic(client, later, random.Random(6), 2)
+        row, salt = list(store.decisions("signup"))[-1], audit.salt_of(store, "pepper")
+        assert audit.differences(store, row, salt) == []
+        account = row.decision.loss_account
+        assert account is not None
+        other = msgspec.structs.replace(account, room=account.room + 1e-9)
+        wrong = msgspec.structs.replace(row.decision, loss_account=other)
+        assert audit.differences(store, row._replace(decision=wrong), salt) == ["loss_account"]
+        older = msgspec.structs.replace(row.decision, loss_account=None)  # recorded before ledgers kept it
+        assert audit.differences(store, row._replace(decision=older), salt) == []
+
+
+def test_a_review_says_at_once_what_learning_may_cost_what_it_has_cost_and_what_it_decides(
+    serving: Serving, later: Later, centred_file: Path, tmp_path: Path
+) -> None:
+    """Of what is live by its own account; of a candidate, that it has none and would decide everything."""
+    ledger = tmp_path / "ledger.db"
+    with serving(SqliteStore(ledger), app=str(centred_file), salt="pepper") as client:
+        traffic(client, later, random.Random(7), 6)
+        live = snapshot.from_zip(client.get("/v1/policies/signup/snapshot").content)
+    command = ["catalogue", "check", str(centred_file), "--store", f"sqlite:///{ledger}", "--salt", "pepper"]
+    checked = CliRunner().invoke(group, command).output  # 600 decisions in 5¾ days
+    assert f"a month at {599 * 30 / 5.75:,.0f} decisions" in checked
+    account = live.loss_account
+    assert account is not None
+    found = gather(str(ledger), "signup", None)
+    said = {}
+    for kind, mine in (("live", live), ("candidate", msgspec.structs.replace(live, loss_account=None))):
+        own = publishing._loss(PublishRequest(str(ledger), "signup", mine, kind), found.log)
+        about = ABOUT._replace(stage="signup", kind=kind, arms=found.log.arms, floor=0.0, **own)
+        report = review.build(about, publishing._found(found))
+        text = html_report.render(report)
+        assert text.index("What learning costs") < text.index('<li id="q1">')
+        assert all(html.escape(sentence) in text for sentence in report.loss)
+        assert report.facts["loss"] == "2%"
+        said[kind] = report.loss
+        (table,) = [t for t in report.answers[5].tables if t.title == "Support of each nudge"]
+        assert [row.name for row in table.rows] == ["none", "tip", "call"]  # the others lack their evidence
+    may, has, decides = said["live"]
+    assert may.startswith("Learning may cost 2% of what a month earns with no nudge: EUR ")
+    for amount, sentence in ((account.budget, may), (abs(account.gain), has), (account.room, has)):
+        written = 10.0 * amount
+        assert f"EUR {written:,.2f}" in sentence or f"EUR {written:.3g}" in sentence  # small ones with three digits
+    assert decides.startswith(f"It decides {100 * account.share:.3g}% of the traffic outside the holdout: ")
+    assert len(said["candidate"]) == 4
+    assert "no loss account of its own: once approved, it decides 100%" in said["candidate"][3]

@@ -14,7 +14,7 @@ from bandit.catalogue import model
 from bandit.catalogue.loading import parse, read_shipped, shipped
 from bandit.catalogue.model import Stage
 from bandit.errors import CatalogueError, NotFound, Problem
-from bandit.policies import AnyPolicy, Fixed, Hierarchical
+from bandit.policies import AnyPolicy, Centred, Fixed
 from bandit.policies.shared import Shared
 
 TEXT = """
@@ -93,8 +93,8 @@ CHECKS = [  # (what is written, what is written instead, path of the mistake, a 
     ("floor = 0.01", "floor = 1.0", "stages.cart.floor", "< 1.0", "write a number here"),
     ("floor = 0.01", "floor = nan", "stages.cart.floor", ">= 0.0", "write a number here"),
     ("floor = 0.01", 'loss = "1"', "stages.cart.loss", "no percentage", "none"),
-    ("floor = 0.01", 'loss = "0%"', "stages.cart.loss", "no percentage", "1%"),
-    ("floor = 0.01", 'loss = "101%"', "stages.cart.loss", "up to 100", "1%"),
+    ("floor = 0.01", 'loss = "0%"', "stages.cart.loss", "no percentage", "2%"),
+    ("floor = 0.01", 'loss = "101%"', "stages.cart.loss", "up to 100", "2%"),
     ("floor = 0.01", "holdout = -0.1", "stages.cart.holdout", ">= 0.0", "write a number here"),
     ("value = 10.0", "value = inf", "stages.cart.reward.value", "<= 1000000000.0", "write a number"),
     ("value = 10.0", "value = 0", "stages.cart.reward.value", ">= 1e-06", "write a number here"),
@@ -170,8 +170,8 @@ def test_one_mistake_is_reported_once_with_its_path_and_fix(
     assert fix in found.fix
 
 
-def test_a_stage_without_a_policy_learns_by_the_hierarchy() -> None:
-    assert parse(TEXT.replace('policy = { name = "linear" }', "")).stages["cart"].policy == Hierarchical()
+def test_a_stage_without_a_policy_is_centred() -> None:
+    assert parse(TEXT.replace('policy = { name = "linear" }', "")).stages["cart"].policy == Centred()
 
 
 def test_the_text_of_these_tests_is_without_mistakes() -> None:

@@ -12,7 +12,7 @@ from bandit.belief import Belief, add, empty
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Stage
 from bandit.learning.loss import ExposureLog, closed
-from bandit.learning.loss_account import DAY, FIRST, Exposures, ExposureSums
+from bandit.learning.loss_account import DAY, FIRST, FIRST_EXPECTED, Exposures, ExposureSums
 from bandit.policies import Centred
 from bandit.snapshot import Snapshot
 
@@ -76,7 +76,7 @@ def taught(effect: float, n: int, seed: int) -> tuple[Belief, Exposures]:
     rng, made = np.random.default_rng(seed), exposed(n, seed)
     arm: NDArray[np.intp] = np.array([rng.choice(K, p=q / q.sum()) for q in made.propensity])
     reward = (rng.random(n) < special.expit(-1.4 + effect * (arm > 0))).astype(float)
-    belief, design = empty(6, D), POLICY.design(made.x, arm, made.propensity)
+    belief, design = empty(8, D), POLICY.design(made.x, arm, made.propensity)
     for rows in np.array_split(np.arange(n), 5):
         tau, nu = POLICY.sites(belief, STAGE.arm_economics, design[rows], arm[rows], reward[rows])
         belief = add(belief, POLICY.sums(K, design[rows], arm[rows], tau, nu, reward[rows]))
@@ -105,6 +105,18 @@ def test_a_larger_declared_loss_opens_it_further_and_none_bounds_nothing() -> No
     live = engine.prepare(Snapshot.untrained(parse(TEXT.replace("policy = {", 'loss = "none"\npolicy = {')), "cart"))
     assert ExposureLog(live.snapshot.stage_spec, STAGE.arms, D).accounted(live, DAY) is live
     assert closed(live) is live
+
+
+def test_the_bolder_rule_opens_earlier_and_never_closes() -> None:
+    bold = msgspec.structs.replace(STAGE, loss_rule="expected")
+    assert share(0.0, 600, 6) < share(0.0, 600, 6, bold)
+    assert (share(-0.7, 9000, 5), share(-0.7, 9000, 5, bold)) == (0.0, 0.02)
+    live = engine.prepare(
+        Snapshot.untrained(parse(TEXT.replace("policy = {", 'loss_rule = "expected"\npolicy = {')), "cart")
+    )
+    account = ExposureLog(bold, STAGE.arms, D).accounted(live, 0).snapshot.loss_account
+    assert account is not None
+    assert account.share == FIRST_EXPECTED
 
 
 def test_before_a_day_has_passed_a_twentieth_is_decided() -> None:

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from bandit import engine
-from bandit.belief import empty
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest
@@ -197,7 +196,7 @@ def test_fixed_and_uniform_keep_to_the_eligible_arms() -> None:
 def test_a_snapshot_decides_as_the_engine_does_whatever_the_order_of_the_logs_arms() -> None:
     stage = parse(read_shipped("travel")).stage("cart")
     d, k = len(schema(stage.features).columns), len(stage.arms)
-    snapshot = Snapshot("travel", "cart", stage, 0, empty(k, d))
+    snapshot = Snapshot.untrained(parse(read_shipped("travel")), "cart")
     rng = np.random.default_rng(0)
     x, may = rng.integers(-1, 2, (5, d)).astype(float), rng.random((5, k)) < 0.5
     may[:, 0] = True

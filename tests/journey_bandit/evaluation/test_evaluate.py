@@ -74,6 +74,27 @@ def test_json_has_every_estimate_and_the_diagnostics(run: Run, tmp_path: Path) -
     assert {"ess", "max_weight", "mean_weight", "matured"} <= set(body["diagnostics"])
 
 
+def test_each_arm_has_its_support_in_text_and_json(run: Run, tmp_path: Path) -> None:
+    """π takes the second arm, which 4,000 rounds show about 80 times at a floor of 2 %, and 40 times at 1 %; a log that
+    never shows it cannot say anything of it.
+    """
+    arms = {}
+    for floor, word in ((0.2, "answers"), (0.02, "thin"), (0.01, "cannot say")):
+        file = write(tmp_path / "log.csv", floor=floor)
+        none, arms[floor] = json.loads(run("evaluate", "--rounds", file, "--json", "--force").stdout)["support"]
+        assert (none["answer"], arms[floor]["answer"], arms[floor]["share"]) == ("not asked", word, 1.0)
+        assert arms[floor]["ess"] == pytest.approx(arms[floor]["rounds"])  # of equal weight
+        assert arms[floor]["least"] == floor
+    assert arms[0.02]["rounds"] < 200
+    shown = run("evaluate", "--rounds", tmp_path / "log.csv").stdout
+    assert "Support of the log" in shown
+    assert "The log cannot say what the policy's choices bring for arm 1 (100.0% of its choices)." in " ".join(
+        shown.split()
+    )
+    never = run("evaluate", "--rounds", write(tmp_path / "log.csv", floor=0.0), "--json")
+    assert json.loads(never.stdout)["support"][1]["why"] == "the log never shows it where the policy would"
+
+
 def test_names_of_arms_are_policies_and_are_said_in_text_and_json(run: Run, tmp_path: Path) -> None:
     """Columns under other names, arms by name, rewards in words: the figures are those of the same log in numbers."""
     plain, theirs = write(tmp_path / "log.csv"), tmp_path / "theirs.csv"
@@ -320,7 +341,7 @@ def test_a_decision_that_is_not_settled_has_no_reward() -> None:
 
 
 def test_what_was_not_activated_or_is_of_another_schema_does_not_count() -> None:
-    other = msgspec.structs.replace(STAGE, schema=2)
+    other = msgspec.structs.replace(STAGE, schema=STAGE.schema + 1)
     decisions = (decided(1, "none"), decided(2, "reminder"), decided(3, "none", stage=other), decided(4, "none"))
     skipped = settled(2, "reminder", why="not activated", learned=False)
     log = ledger(*decisions, settlements=(settled(1, "none"), skipped, settled(4, "none")), stages=(other,))
@@ -357,7 +378,7 @@ def test_a_snapshot_counts_only_decisions_after_all_that_it_saw() -> None:
     assert [log.learned_through(version) for version in (0, 1, 2, 3)] == [0, 1, 4, 4]
     with pytest.raises(InvalidRequest, match="beyond this ledger's last settlement, 6"):
         log.learned_through(7)
-    belief = empty(len(STAGE.arms), D)
+    belief = empty(len(STAGE.belief_rows(STAGE.arms)), D)
     snapshot = Snapshot("travel", "cart", STAGE, 1, belief)
     assert log_sources._taught(log, snapshot) == 1
     looked = msgspec.structs.replace(
@@ -369,7 +390,7 @@ def test_a_snapshot_counts_only_decisions_after_all_that_it_saw() -> None:
 
 
 def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
-    snapshot = Snapshot("travel", "cart", STAGE, 0, empty(len(STAGE.arms), D))
+    snapshot = Snapshot("travel", "cart", STAGE, 0, empty(len(STAGE.belief_rows(STAGE.arms)), D))
     (tmp_path / "a.zip").write_bytes(to_zip(snapshot))
     (tmp_path / "b").mkdir()
     for name, data in pack(snapshot).items():
@@ -382,7 +403,7 @@ def test_snapshots_are_read_from_archives_and_folders(tmp_path: Path) -> None:
 
 
 def test_of_a_file_a_snapshot_counts_only_decisions_of_its_version_and_later(run: Run, tmp_path: Path) -> None:
-    snapshot = Snapshot("travel", "cart", STAGE, 30, empty(len(STAGE.arms), D))
+    snapshot = Snapshot("travel", "cart", STAGE, 30, empty(len(STAGE.belief_rows(STAGE.arms)), D))
     (tmp_path / "a.zip").write_bytes(to_zip(snapshot))
     rng, k = np.random.default_rng(4), len(STAGE.arms)
     names = ["action", "reward", "pscore", "version", *(f"x_{i}" for i in range(D)), *(f"p_{a}" for a in range(k))]

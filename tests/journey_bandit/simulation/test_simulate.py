@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import CatalogueError, InvalidRequest
+from bandit.snapshot import from_zip
 from journey_bandit.main import group
 from journey_bandit.simulation import simulate
 from journey_bandit.simulation.simulation_plan import SimulationPlan
@@ -87,6 +88,43 @@ def test_a_person_gets_a_table(run: Run) -> None:
     assert done.exception is None
     for word in ("gaming/retention", "fixed:none", "regret", "opted out", "Figures:"):
         assert word in done.stdout.replace("\n", " ")
+
+
+def test_what_learning_cost_stands_beside_what_it_truly_cost(run: Run, tmp_path: Path) -> None:
+    """Of the policy that has a loss account, seed by seed, as its last snapshot carries it; 12 days are enough that the
+    account has left its first day.
+    """
+    words = ("--app", "travel", "--policy", "centred", "--policy", "uniform", "--seeds", 2, *SMALL, "--days", 12)
+    losses = answer(run(*words, "--json"))["loss"]
+    assert list(losses) == ["cart"]
+    assert list(losses["cart"]) == ["centred"], "uniform has no account"
+    assert len(losses["cart"]["centred"]) == 2
+    cells = {cell["seed"]: cell for cell in losses["cart"]["centred"]}
+    kept = [from_zip(archive.read_bytes()) for archive in (tmp_path / "out" / "cells").glob("*.cart.zip")]
+    accounts = [(s.loss_account, s.stage_spec.reward.value) for s in kept]
+    expected = sorted((a.share, -v * a.gain, v * a.room) for a, v in accounts if a is not None)
+    found = sorted((cell["share"], cell["spent"], cell["left"]) for cell in cells.values())
+    assert [pytest.approx(one) for one in expected] == found
+    assert all(one["declared"] == 0.02 and one["budget"] > 0.0 for one in cells.values())
+    shown = run(*words).stdout
+    assert "cart: what learning cost" in shown
+    assert all(f"centred, seed {seed}" in shown for seed in cells)
+    assert "uniform, seed" not in shown
+
+
+def test_a_learned_price_is_shown_with_its_evidence_and_the_holdout_beside_it(run: Run) -> None:
+    words = ("--app", "fintech", "--policy", "centred", "--seeds", 1, *SMALL, "--holdout", "0.2")
+    found = answer(run(*words, "--json"))
+    price = found["prices"]["onboarding"]["centred"]
+    assert price["low"] <= price["price"] <= price["high"]
+    assert "settled decisions of" in price["evidence"]
+    held = found["holdout"]["centred"]
+    assert held["people"] + held["holdout"] <= 200
+    assert held["low"] < held["difference"] < held["high"]
+    shown = run(*words).stdout
+    assert "what showing a nudge costs later" in shown
+    assert "audit by the holdout" in shown
+    assert "prices" not in answer(run("--app", "fintech", "--policy", "uniform", "--seeds", 1, *SMALL, "--json"))
 
 
 def test_a_journey_has_a_table_for_each_stage(run: Run) -> None:

@@ -11,13 +11,14 @@ from bandit.belief import add, empty
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import InvalidRequest
 from bandit.learning import delay, drift, pending, settlement
+from bandit.learning.nudge_price import MOST_EARLIER, EarlierDecisions, recent
 from bandit.records import Decision, MaturedDecision, Outcome
 from bandit.snapshot import Snapshot
 from simulations import scenario
 from simulations.offline import runner
-from simulations.offline.learner import LearningRows, SimulatedLearner
+from simulations.offline.learner import LearningRows, SimulatedLearner, VisitHistory
 from simulations.offline.policy_specs import policy_spec
-from simulations.offline.runner import DAY, EPOCH, CellRun, SimulationCell, StepDecisions
+from simulations.offline.runner import DAY, EPOCH, CellRun, SimulationCell, StepDecisions, run
 
 APPS = scenario.names()
 POLICIES = ("default", "linear", "uniform", "fixed:none", "oracle")
@@ -171,6 +172,8 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
             propensity=rows.propensities[part],
             baseline=rows.mean[part, 0],
             eligible=rows.propensities[part] > 0,
+            user=rows.user[part],
+            opted_out=np.zeros(len(part), dtype=bool),
         )
         brain.put("cart", batch)
         brain.tick(EPOCH + (30 + number) * DAY)
@@ -180,6 +183,40 @@ def test_it_learns_what_the_services_learner_learns(policy: str) -> None:
         design = stage.learner.design(rows.x[part], rows.arm[part], rows.propensities[part])
         belief = add(belief, settlement.contribution(stage, done, design))
     assert brain.prepared["cart"].snapshot.belief.digest() == belief.digest()
+
+
+def test_what_visits_find_is_what_a_ledger_would_say() -> None:
+    """The history of a run against `recent` over each person's earlier decisions, bit for bit, beyond its memory."""
+    rng, history = np.random.default_rng(1), VisitHistory()
+    past: dict[int, list[tuple[int, bool, float, bool]]] = {}
+    for step in range(MOST_EARLIER + 20):
+        user = np.flatnonzero(rng.random(12) < 0.9)
+        at, p = np.full(len(user), EPOCH + step * DAY) + user, rng.random(len(user))
+        nudge, out = rng.random(len(user)) < p, rng.random(len(user)) < 0.02
+        found = history.found(user, at, out)
+        for i, who in enumerate(user.tolist()):
+            mine = past.setdefault(who, [])[-MOST_EARLIER:][::-1]
+            columns = [np.array([row[k] for row in mine]).reshape(1, len(mine)) for k in range(4)]
+            kinds = (np.int64, bool, float, bool)
+            earlier = EarlierDecisions._make(
+                [*(c.astype(kind) for c, kind in zip(columns, kinds, strict=True)), np.ones((1, len(mine)), dtype=bool)]
+            )
+            one = slice(i, i + 1)
+            alone = recent(at[one], earlier, out[one], np.ones(1, dtype=bool), np.full(1, float(DAY)))
+            for left, right in zip(found.only(np.array([i])), alone, strict=True):
+                assert np.array_equal(left, right)
+            past[who].append((int(at[i]), bool(nudge[i]), float(p[i]), bool(out[i])))
+        history.put(user, at, nudge, p, out)
+
+
+def test_a_run_learns_a_price_and_counts_who_was_left_alone() -> None:
+    played = run(cell(policy="centred", users=300, days=8, holdout=0.3))
+    (price,) = played.prices.values()
+    assert 0.0 <= price.low <= price.price <= price.high
+    assert price.decisions > 0
+    assert played.holdout.people > 30
+    assert played.nudged.people > 100
+    assert not run(cell(policy="linear", users=50, days=3)).prices
 
 
 def decision(arms: tuple[str, ...], rows: StepDecisions, i: int) -> Decision:
