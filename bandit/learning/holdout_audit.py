@@ -68,7 +68,10 @@ def audit(nudged: PersonTotals, alone: PersonTotals) -> HoldoutAudit | None:
     """Audit of both groups, None where nobody is in the holdout."""
     if not alone.people:
         return None
-    difference, error = nudged.mean - alone.mean, float(np.hypot(nudged.error, alone.error))
+    difference, error = (
+        nudged.mean - alone.mean,
+        float(np.sqrt(nudged.error * nudged.error + alone.error * alone.error)),
+    )
     known = bool(np.isfinite(error))
     return HoldoutAudit(
         with_nudges=nudged.mean,

@@ -111,7 +111,7 @@ CENTRED = parse(
 
 
 def test_a_learned_price_comes_back_and_is_charged_where_none_is_declared() -> None:
-    made = Snapshot("shop", "cart", CENTRED, 90, empty(3, 1), nudge_price=PRICE)
+    made = Snapshot("shop", "cart", CENTRED, 90, empty(len(CENTRED.belief_rows(CENTRED.arms)), 1), nudge_price=PRICE)
     assert unpack(pack(made)).nudge_price == PRICE
     charged = made.arms.price
     assert charged is not None
@@ -124,7 +124,14 @@ def test_a_learned_price_comes_back_and_is_charged_where_none_is_declared() -> N
 
 @pytest.mark.parametrize("wrong", [{"price": -0.1}, {"price": 9.0}, {"low": float("nan")}, {"high": float("inf")}])
 def test_a_price_that_cannot_be_one_is_refused(wrong: dict[str, float]) -> None:
-    made = Snapshot("shop", "cart", CENTRED, 90, empty(3, 1), nudge_price=msgspec.structs.replace(PRICE, **wrong))
+    made = Snapshot(
+        "shop",
+        "cart",
+        CENTRED,
+        90,
+        empty(len(CENTRED.belief_rows(CENTRED.arms)), 1),
+        nudge_price=msgspec.structs.replace(PRICE, **wrong),
+    )
     with pytest.raises(SnapshotError):
         unpack(pack(made))
 
