@@ -142,7 +142,7 @@ def _syncing(story: ReviewHistory) -> Iterator[None]:
 
 def _tell(story: ReviewHistory, users: int) -> None:
     part, wait = users // 20, ("--url", story.url)
-    console.out.rule("[bold]Nothing is known yet: every nudge alike")
+    console.out.rule("[bold]Nothing is known yet")
     story.people(200)
     story.run("publish", _STAGE, "--policy", "uniform", "--why", "a start that teaches most")
     start = ("--why", "start: learn what works", "--override", "nothing to compare with yet; 4 weeks at most")

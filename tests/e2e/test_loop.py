@@ -43,7 +43,7 @@ def test_the_simulated_policy_beats_no_nudge_and_uniform_by_more_than_its_interv
     found = metrics(demo[0], "travel-cart")
     assert found["vs_none_lcb"] > 0
     assert found["regret_end"] < 0.7 * found["regret_unif"]
-    assert found["min_prop"] >= 0.01 - 1e-12
+    assert found["min_prop"] >= 1e-4  # the least that cost-aware floors leave an arm
 
 
 def test_the_replayed_policy_beats_no_email(demo: tuple[Path, str]) -> None:

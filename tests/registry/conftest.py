@@ -130,11 +130,9 @@ def shop(mlflow: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     """
     folder, port = tmp_path_factory.mktemp("shop"), free_port(HOST)
     store, url, log = f"sqlite:///{folder / 'travel.db'}", f"http://{HOST}:{port}", folder / "serve.log"
-    text, declared = read_shipped(APP), 'policy = { name = "hierarchical", prior_mean = 0.14 }'
+    text, declared = read_shipped(APP), 'policy = { name = "centred", prior_mean = 0.14 }'
     assert text.count(declared) == 1
-    (app := folder / "travel.toml").write_text(
-        text.replace(declared, declared.replace("hierarchical", "linear")), "utf-8"
-    )
+    (app := folder / "travel.toml").write_text(text.replace(declared, declared.replace("centred", "linear")), "utf-8")
     options = (
         "--app",
         str(app),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bandit import engine, features
-from bandit.belief import empty
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, SnapshotError
@@ -14,7 +13,7 @@ from bandit.snapshot import Snapshot, pack
 from experiments.mlflow import scoring
 
 STAGE = parse(read_shipped("travel")).stages["cart"]
-SNAPSHOT = Snapshot("travel", "cart", STAGE, 0, empty(len(STAGE.arms), len(features.schema(STAGE.features).columns)))
+SNAPSHOT = Snapshot.untrained(parse(read_shipped("travel")), "cart")
 
 
 @pytest.fixture

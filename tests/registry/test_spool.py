@@ -13,7 +13,7 @@ D = len(features.schema(STAGE.features).columns)
 
 
 def snapshot(version: int) -> Snapshot:
-    return Snapshot("travel", "cart", STAGE, version, empty(len(STAGE.arms), D))
+    return Snapshot("travel", "cart", STAGE, version, empty(len(STAGE.belief_rows(STAGE.arms)), D))
 
 
 def put(spool: RunQueue, at: int) -> None:
