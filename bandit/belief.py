@@ -145,3 +145,15 @@ def reward_moments(
 def grid(values: Array) -> Array:
     """Values rounded to the dyadic grid of multiples of 2⁻²⁴; + 0.0 turns −0.0 into 0.0, which has other bits."""
     return np.rint(values * GRID) / GRID + 0.0
+
+
+def grid_sums(values: Array, rows: Array) -> Array:
+    """Σ grid(values_i rows_i) of n rows, values (n, m) and rows (n, d): every product rounded to the grid, the sums
+    exact; the result is (m, d).
+    """
+    total = np.empty((values.shape[1], rows.shape[1]))
+    steps, scratch = values * GRID, np.empty_like(rows)
+    for place in range(len(total)):
+        np.multiply(steps[:, place, None], rows, out=scratch)
+        np.rint(scratch, out=scratch).sum(axis=0, out=total[place])
+    return np.asarray(total / GRID + 0.0, dtype=np.float64)

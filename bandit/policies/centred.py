@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
-from bandit.belief import Belief, empty, grid, reward_moments
+from bandit.belief import Belief, empty, grid_sums, reward_moments
 from bandit.numerics import arithmetic, logistic
 from bandit.numerics.logistic import PROBIT
 from bandit.policies import assumed_density, effects, hierarchy, quadratic_forms
@@ -197,21 +197,21 @@ def _summed(
     total = empty(len(first) + k - 1, d)
     for part, values in zip(total[:3], reward_moments(k, arm, reward, weight, exact=exact), strict=True):
         part[:k] = values
-    outer = (x[:, :, None] * x[:, None, :]).reshape(len(x), d * d)
     twice = np.concatenate([c[:, first] * c[:, second], c[:, 1:]], axis=1)
     shown = np.flatnonzero(arm)
     twice[:, len(first) :] *= -1.0
     twice[shown, len(first) + arm[shown] - 1] += 1.0  # p = 1{A = a} − c
-    for part, values, rows in (
-        (total.precision.reshape(-1, d * d), tau[:, None] * twice, outer),
-        (total.shift[:k], nu[:, None] * c, x),
-    ):
-        if exact:
-            for place in range(len(part)):
-                part[place] = grid(values[:, place, None] * rows).sum(axis=0) + 0.0
-        elif len(x):
-            part[:] = arithmetic.product(values.T, rows)
+    one, other = np.triu_indices(d)
+    outer = x[:, one] * x[:, other]  # symmetric: half of it is enough
+    adds = grid_sums if exact else _products
+    total.precision[:, one, other] = total.precision[:, other, one] = adds(tau[:, None] * twice, outer)
+    total.shift[:k] = adds(nu[:, None] * c, x)
     return total
+
+
+def _products(values: Array, rows: Array) -> Array:
+    """Σ values_i rows_i of n rows, values (n, m) and rows (n, d); the result is (m, d), not rounded to the grid."""
+    return arithmetic.product(values.T, rows) if len(rows) else np.zeros((values.shape[1], rows.shape[1]))
 
 
 def _phi(layout: CentredLayout, design: Array) -> Array:
