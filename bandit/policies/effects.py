@@ -4,10 +4,12 @@
 data. `posterior` adds the sums of a belief; `most_likely` chooses the scale κ of all effects by Laplace evidence;
 `from_no_nudge` turns the baseline, which is the mean over the logged draws, into that of showing nothing.
 
-Shapes: k arms (no nudge first), d features, m blocks (baseline, all nudges, each type, each nudge), P = m·d
-coefficients. A belief has the rows that `pairs` numbers, then one for each nudge: Σ τ p_a xxᵀ.
+Shapes: k arms (no nudge first), d features, m blocks (baseline, all nudges, each type of two nudges or more, each
+nudge), P = m·d coefficients. A nudge that is the only one of its type reads one block for both, with the prior of their
+sum. A belief has the rows that `pairs` numbers, then one for each nudge: Σ τ p_a xxᵀ.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +47,8 @@ class EffectPrior(NamedTuple):
 
 
 class CentredLayout(NamedTuple):
-    """Layout of the P coefficients at one scale: blocks are the baseline, what all nudges share, one for each type, one
-    for each nudge.
+    """Layout of the P coefficients at one scale: blocks are the baseline, what all nudges share, one for each type of
+    two nudges or more (`types`), one for each nudge.
 
     `effect` (k, m) is 1 where an arm's effect reads a block; prior N(mean (P,), inverse of precision (P, P)).
     """
@@ -73,14 +75,17 @@ def pairs(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def layout(prior: EffectPrior, arms: ArmEconomics, belief: Belief) -> CentredLayout:
     """Layout of a stage's coefficients at κ = 1, around the mean context of the belief."""
     kinds, d, q = arms.kinds[1:], belief.shift.shape[1], prior.rate
-    types, k = tuple(dict.fromkeys(kinds)), len(arms.names)
+    types, k = tuple(dict.fromkeys(kind for kind in kinds if kinds.count(kind) > 1)), len(arms.names)
     effect = np.zeros((k, 2 + len(types) + k - 1), dtype=bool)
     effect[0, 0] = effect[1:, 1] = True
     for a, kind in enumerate(kinds, 1):
-        effect[a, 2 + types.index(kind)] = effect[a, 1 + len(types) + a] = True
+        effect[a, 1 + len(types) + a] = True
+        if kind in types:
+            effect[a, 2 + types.index(kind)] = True
     cost = arms.cost if arms.price is None else arms.cost - arms.price
     even = prior.paid * ((1.0 - arms.gain) / (1.0 - q) + cost / (q * (1.0 - q)))
-    blocks = [prior.common] + [prior.type] * len(types) + [prior.own] * (k - 1)
+    alone = _sum_of(prior.type, prior.own)
+    blocks = [prior.common, *[prior.type] * len(types), *(prior.own if kind in types else alone for kind in kinds)]
     start = np.concatenate([np.zeros(1 + len(types)), even[1:]])
     heads = np.sqrt(np.array([block.intercept for block in blocks]) ** 2 + 0.25 * start * start)
     width = np.where(_one_hot(arms.columns, d), _ONE_HOT, 1.0)
@@ -96,6 +101,12 @@ def layout(prior: EffectPrior, arms: ArmEconomics, belief: Belief) -> CentredLay
         mean[i, 0] = start[i - 1]
     size = effect.shape[1] * d
     return CentredLayout(d, types, effect, precision.reshape(size, size), mean.ravel())
+
+
+def _sum_of(one: PriorScales, other: PriorScales) -> PriorScales:
+    """Prior sds of the sum of two blocks."""
+    intercept, slope = one.intercept**2 + other.intercept**2, one.slope**2 + other.slope**2
+    return PriorScales(math.sqrt(intercept), math.sqrt(slope))
 
 
 def _inverse_squares(head: float, slopes: Array) -> Array:

@@ -21,6 +21,7 @@ ARMS = ArmEconomics(
 )
 POLICY = Centred(prior_mean=0.2)
 K, D = 4, 3
+SUM, BOTH = np.sqrt(2 * 0.05**2), (np.hypot(0.10, 0.07), np.hypot(0.033, 0.0231))  # sds of a type and its only nudge
 
 
 def rows(n: int, seed: int) -> tuple[Array, NDArray[np.intp], Array]:
@@ -41,9 +42,9 @@ def learned(n: int, seed: int) -> tuple[Belief, Array, Array, Array]:
 
 
 def dense(design: Array) -> Array:
-    """(n, P): baseline, all nudges, help, discount, tip, call, offer."""
+    """(n, P): baseline, all nudges, help, tip, call, offer, which is the only discount."""
     base, tip, call, offer = design.reshape(len(design), K, D).transpose(1, 0, 2)
-    return np.concatenate([base, tip + call + offer, tip + call, offer, tip, call, offer], axis=1)
+    return np.concatenate([base, tip + call + offer, tip + call, tip, call, offer], axis=1)
 
 
 def test_design_rows_are_the_context_times_what_the_draw_added() -> None:
@@ -71,11 +72,27 @@ def test_the_prior_is_about_effects_at_the_mean_context_and_expects_what_a_nudge
     middle = belief.precision[0, 0] / (belief.precision[0, 0, 0] + 0.25)
     middle[0] = 1.0
     even = np.array([0.0, 0.01 / 0.16, 0.2 / 0.8])  # tip costs nothing, call a hundredth, the offer a fifth of a reward
-    for block, sd, start in zip(range(4, 7), np.sqrt(0.05**2 + even**2 / 16), 0.5 * even, strict=True):
-        own = slice(block * D, (block + 1) * D)
-        assert middle @ covariance[own, own] @ middle == pytest.approx(sd**2)
-        assert layout.mean[own] == pytest.approx([start, 0.0, 0.0])
-        assert np.sqrt(covariance[own, own].diagonal()[1:]) == pytest.approx([0.10, 0.033])
+    expected = zip(range(3, 6), (0.05, 0.05, SUM), 0.5 * even, ((0.10, 0.033),) * 2 + (BOTH,), strict=True)
+    for block, own, start, slopes in expected:
+        mine = slice(block * D, (block + 1) * D)
+        assert middle @ covariance[mine, mine] @ middle == pytest.approx(own**2 + start**2 / 4)
+        assert layout.mean[mine] == pytest.approx([start, 0.0, 0.0])
+        assert np.sqrt(covariance[mine, mine].diagonal()[1:]) == pytest.approx(slopes)
+
+
+def test_a_nudge_alone_in_its_type_has_the_prior_of_both_blocks() -> None:
+    """Every effect of a type's only nudge is expected as with two blocks: the covariance of what two arms read is that
+    of all nudges' block, plus the type's where they share it, plus the nudge's own.
+    """
+    belief = learned(300, 3)[0]
+    layout = effects.layout(POLICY.prior, ARMS, belief)
+    reads = np.kron(layout.effect[1:], np.eye(D))[:, D:]
+    found = reads @ np.linalg.inv(layout.precision)[D:, D:] @ reads.T
+    x = np.array([1.0, *(belief.precision[0, 0, 1:] / (belief.precision[0, 0, 0] + 0.25))])
+    each = np.array([x @ found[i * D : (i + 1) * D, j * D : (j + 1) * D] @ x for i in range(3) for j in range(3)])
+    even = np.array([0.0, 0.01 / 0.16, 0.2 / 0.8])
+    kind = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+    assert each.reshape(3, 3) == pytest.approx(0.1**2 + kind * 0.05**2 + np.diag(0.05**2 + even**2 / 16))
 
 
 def test_the_scale_is_that_of_the_largest_evidence() -> None:
