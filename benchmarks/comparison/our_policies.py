@@ -12,7 +12,7 @@ from bandit.belief import Belief
 from bandit.catalogue.drift_rule import DriftRule
 from bandit.learning import delay, drift
 from bandit.learning.drift import DriftState, Residual
-from bandit.policies import Beta, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform, hierarchy
+from bandit.policies import Beta, Centred, EpsilonGreedy, Hierarchical, Linear, LinUCB, Logistic, Uniform, hierarchy
 from bandit.policies.hierarchical import LogitPolicy
 from bandit.policies.hierarchy import Layout
 from bandit.policies.linear import Ridge
@@ -36,10 +36,13 @@ class StagePolicies:
 
     def __init__(self, policy: Policy, stream: Stream, seed: int, floor: float = 0.0, typical: float | None = TYPICAL):
         self.policy, self.arms, self.floor, self.typical = _declared(policy, stream), stream.arms, floor, typical
-        self.belief = [beliefs.empty(len(a.names), d) for a, d in zip(stream.arms, stream.dims, strict=True)]
+        self.belief = [
+            beliefs.empty(len(self.policy.rows(a.names)), d) for a, d in zip(stream.arms, stream.dims, strict=True)
+        ]
         self.open = list(self.belief)
         self.counts = [np.zeros((len(a.names), delay.BUCKETS)) for a in stream.arms]
         self.expected: dict[int, Scores] = {}  # of each stage's last batch
+        self.logged = [np.zeros((0, len(a.names))) for a in stream.arms]  # propensities of what is not learned yet
         self.rng = np.random.default_rng([seed, 1])
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
@@ -48,14 +51,23 @@ class StagePolicies:
         scores = self.policy.posterior(known, self.arms[stage]).choose_many(x, eligible)
         self.expected[stage] = scores
         p = floored_many(scores.propensity, self.floor, eligible)
+        self.logged[stage] = np.concatenate([self.logged[stage], p])
         return draw_many(p, self.rng.random(len(x)))
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """Learn n final rewards at one stage: one site for each row, summed as the service sums them."""
+        """Learn n final rewards at one stage, in the order of their decisions: one site for each row, summed as the
+        service sums them.
+        """
         arms, before = self.arms[stage], self.belief[stage]
-        tau, nu = self.policy.sites(before, arms, x, arm, reward)
-        new = beliefs.sites(len(arms.names), x, arm, tau, nu, reward)
+        design = self.policy.design(x, arm, self._drawn_from(stage, len(arm)))
+        tau, nu = self.policy.sites(before, arms, design, arm, reward)
+        new = self.policy.sums(len(arms.names), design, arm, tau, nu, reward)
         self.belief[stage] = beliefs.add(before, new)
+
+    def _drawn_from(self, stage: int, n: int) -> Array:
+        """Propensities (n, k) of the oldest n decisions of a stage that were not learned."""
+        drawn, self.logged[stage] = self.logged[stage][:n], self.logged[stage][n:]
+        return drawn
 
     def late(self, stage: int, arm: Actions, delays: Array) -> None:
         """Count the delays (n,) of answers, as shares of the window, by arm: what the delay distribution is estimated
@@ -79,8 +91,9 @@ class StagePolicies:
         return delay.distribution(self.counts[s], answers, self.typical or TYPICAL)
 
     def _provisional(self, s: int, x: Array, arm: Actions, reward: Array, weight: Array) -> Belief:
-        tau, nu = self.policy.provisional(self.belief[s], self.arms[s], x, arm, reward, weight)
-        return beliefs.weighted(len(self.arms[s].names), x, arm, tau, nu, reward, weight)
+        design = self.policy.design(x, arm, self.logged[s][: len(arm)])
+        tau, nu = self.policy.provisional(self.belief[s], self.arms[s], design, arm, reward, weight)
+        return self.policy.weighted_sums(len(self.arms[s].names), design, arm, tau, nu, reward, weight)
 
 
 class AppPolicy(StagePolicies):
@@ -275,6 +288,7 @@ REFERENCES: dict[str, Make] = {
     "best fixed (hindsight)": best_fixed,
 }
 CONTESTANTS: dict[str, Make] = {
+    "ours: default": policy(Centred()),
     "ours: hierarchical": policy(Hierarchical()),
     "ours: logistic": policy(Logistic()),
     "ours: linear": policy(Linear()),
@@ -299,7 +313,7 @@ POOLED: dict[str, Make] = {  # only where stages share an app
 
 def _declared(policy: Policy, stream: Stream) -> Policy:
     """The policy with the prior mean that the stream's catalogue declares, where both have one."""
-    if stream.declared is None or not isinstance(policy, Hierarchical | Logistic | Ridge):
+    if stream.declared is None or not isinstance(policy, Centred | Hierarchical | Logistic | Ridge):
         return policy
     return msgspec.structs.replace(policy, prior_mean=stream.declared)
 

@@ -107,10 +107,10 @@ def test_the_scale_is_that_of_the_largest_evidence() -> None:
         values.append(stats.multivariate_normal(phi[some] @ layout.mean, spread).logpdf(nu[some] / tau[some]))
     ours = [effects.log_evidence(plain, scale, *effects.effect_sums(plain, belief)) for scale in effects.SCALES]
     np.testing.assert_allclose(np.diff(ours), np.diff(values), atol=2e-3)
-    assert effects.most_likely(plain, belief) == effects.SCALES[int(np.argmax(values))]
+    assert effects.most_likely(plain, belief) == effects.SCALES[int(np.argmax(values))] <= 4.0
 
 
-@pytest.mark.parametrize(("size", "least", "most"), [(0.05, 1.0, 1.5), (1.5, 4.0, 32.0)])
+@pytest.mark.parametrize(("size", "least", "most"), [(0.05, 1.0, 1.5), (1.5, 32.0, 128.0)])
 def test_small_effects_stay_small_and_large_ones_are_found(size: float, least: float, most: float) -> None:
     rng, n, k = np.random.default_rng(5), 6000, 12
     arms = ArmEconomics(
