@@ -12,8 +12,9 @@ recorded sites to the same bits.
 The prior is sceptical and counts costs. Who pays for a nudge expects something of it, and no more: the effect at the
 mean context x̄ has prior mean ½B_a, where B_a = (1 − g_a)/(1 − q) + c_a/(q(1 − q)) is the effect in logits at which arm
 a breaks even (gain g_a, cost c_a, expected reward q). One scale κ multiplies the sds of all effects; it is the one of
-`SCALES` with the largest Laplace evidence, so that small effects stay small and large ones are found (empirical Bayes,
-Robbins 1956). x̄ and κ are functions of the sums alone, so the order of rows shows in nothing.
+`SCALES` with the largest Laplace evidence, and beyond it where effects are certainly large (`effects.most_likely`), so
+that small effects stay small and large ones are found (empirical Bayes, Robbins 1956). x̄ and κ are functions of
+the sums alone, so the order of rows shows in nothing.
 
 Where nudges cost something, the choice is made in two steps, *which* and then *whether*: r are Thompson sampling's
 propensities among the eligible nudges; a nudge is shown with probability Φ(m / (0.7 s)), where m and s are the
