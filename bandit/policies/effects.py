@@ -199,8 +199,9 @@ def most_likely(plain: CentredLayout, belief: Belief) -> float:
     sums = effect_sums(plain, belief)
     found, at, worse = dict[float, float](), 1.0, 0
     for scale in SCALES:
+        best = max(found.values(), default=-np.inf)
         found[scale] = log_evidence(plain, scale, *sums)
-        worse = 0 if found[scale] >= max(found.values()) else worse + 1
+        worse = 0 if found[scale] > best else worse + 1  # equal evidence does not speak for larger effects
         if not worse:
             at = scale
         if worse == 2:
