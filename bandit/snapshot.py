@@ -46,7 +46,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     Fields: `stage_spec` the stage as declared; `belief` is settled and exact, (k, …) over `stage_spec.belief_rows`;
     `cross_stage_factor` what the app's other stages have learned about types of nudges; `retired` what nudges have
     taught that are not declared any more; `pending` is what open decisions said at `pending_basis`, computed anew for
-    each snapshot; `nudge_price` what showing a nudge costs later rewards, as learned (None: the stage learns none);
+    each snapshot; `undiscounted` the belief with every epoch at full weight, by which the loss account judges what was
+    (None: no alarm of drift discounted any); `nudge_price` what showing a nudge costs later rewards, as learned (None: the stage learns none);
     `loss_account` what learning may have cost, and the share of traffic it may decide (None: all).
 
         files = pack(snapshot)            # {"policy.json": …, "posterior.npz": …}
@@ -66,6 +67,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     pending_basis: PendingBasis = PendingBasis()
     loss_account: LossAccount | None = None
     nudge_price: NudgePrice | None = None
+    undiscounted: Belief | None = None
 
     @classmethod
     def untrained(cls, catalogue: Catalogue, stage: str) -> "Snapshot":
@@ -95,6 +97,13 @@ class Snapshot(msgspec.Struct, frozen=True):
     def evidence(self) -> Belief:
         """Belief that decides: all that has settled, and what is open for what it is worth."""
         return self.belief if self.pending is None else add(self.belief, self.pending)
+
+    @property
+    def undiscounted_evidence(self) -> Belief:
+        """Belief that judges what was: as `evidence`, with what was learned before an alarm of drift at full weight."""
+        if self.undiscounted is None:
+            return self.evidence
+        return self.undiscounted if self.pending is None else add(self.undiscounted, self.pending)
 
 
 def pooled(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
@@ -154,6 +163,7 @@ def _arrays(snapshot: Snapshot) -> dict[str, Array]:
         ("elsewhere", snapshot.cross_stage_factor, ("precision", "shift")),
         ("retired", snapshot.retired, ("precision", "shift")),
         ("pending", snapshot.pending, Belief._fields),
+        ("undiscounted", snapshot.undiscounted, Belief._fields),
     ):
         parts |= {f"{name}_{field}": getattr(part, field) for field in fields} if part else {}
     return parts
@@ -209,11 +219,16 @@ def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
         if keys
         else None,
         retired=RetiredArms(names, kinds, found["retired_precision"], found["retired_shift"]) if names else None,
-        pending=Belief(*(found[f"pending_{name}"] for name in Belief._fields)) if policy["pending"] else None,
+        pending=_belief("pending", found) if policy["pending"] else None,
         pending_basis=PendingBasis(**policy["basis"]),
         loss_account=msgspec.convert(policy["loss_account"], LossAccount) if "loss_account" in policy else None,
         nudge_price=msgspec.convert(policy["nudge_price"], NudgePrice) if "nudge_price" in policy else None,
+        undiscounted=_belief("undiscounted", found) if "undiscounted_n" in found else None,
     )
+
+
+def _belief(prefix: str, found: dict[str, Array]) -> Belief:
+    return Belief(*(found[f"{prefix}_{name}"] for name in Belief._fields))
 
 
 def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
@@ -224,7 +239,7 @@ def _check(snapshot: Snapshot, policy: dict[str, Any]) -> None:
     n, r = len(snapshot.cross_stage_factor.keys if snapshot.cross_stage_factor else ()), len(policy["retired"])
     wanted: dict[str, tuple[int, ...]] = {
         **belief,
-        **{f"pending_{name}": shape for name, shape in belief.items()},
+        **{f"{prefix}_{name}": shape for prefix in ("pending", "undiscounted") for name, shape in belief.items()},
         "elsewhere_precision": (n, n),
         "elsewhere_shift": (n,),
         "retired_precision": (r, d, d),

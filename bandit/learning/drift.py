@@ -19,6 +19,7 @@ Only rows count whose decision was made after the last alarm, and whose expectat
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Ints
-from bandit.belief import Belief
+from bandit.belief import Belief, add
 from bandit.catalogue.drift_rule import DriftRule
 
 SURE = 0.25  # logits: the largest sd, as the policy samples it, of an expectation that may speak
@@ -110,6 +111,11 @@ def epochs_of(watch: DriftState, seq: Ints) -> NDArray[np.intp]:
     """Epochs (n,) of settlements numbered `seq` (n,)."""
     ends = np.array([alarm.through for alarm in watch.alarms], dtype=np.int64)
     return np.searchsorted(ends, seq, side="left")
+
+
+def summed(epochs: Sequence[Belief]) -> Belief:
+    """Belief over all epochs at full weight: what is known of the past as a whole."""
+    return reduce(add, epochs)
 
 
 def weighed(rules: DriftRule, epochs: Sequence[Belief]) -> Belief:

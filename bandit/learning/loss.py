@@ -14,7 +14,17 @@ import numpy as np
 from bandit.arrays import Array
 from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
-from bandit.learning.loss_account import CLOSED, DAY, RECENT, Exposures, ExposureSums, LossAccount, account, first_day
+from bandit.learning.loss_account import (
+    CLOSED,
+    DAY,
+    RECENT,
+    Evidence,
+    Exposures,
+    ExposureSums,
+    LossAccount,
+    account,
+    first_day,
+)
 from bandit.learning.nudge_price import prices
 from bandit.learning.recoding import recoded
 from bandit.learning.settlement import propensities
@@ -82,7 +92,8 @@ class ExposureLog:
         sums = self.sums._replace(effect=self.sums.effect[: len(stage.arms)])
         rule, price = stage.loss_rule, prices(snapshot.nudge_price, stage.policy.prior_mean)
         charged = price.account if rule == "kept" else price.policy
-        found = account(stage.policy, snapshot.arms, snapshot.evidence, sums, asked, loss, rule, charged, now, day)
+        known = Evidence(snapshot.undiscounted_evidence, snapshot.evidence)
+        found = account(stage.policy, snapshot.arms, known, sums, asked, loss, rule, charged, now, day)
         return with_account(live, found)
 
 

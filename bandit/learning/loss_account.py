@@ -19,7 +19,9 @@ day went as badly as it may:
 
     s = clip(room / (4 · loss a day), 0, 1)
 
-It closes when the evidence turns and opens as it comes; nothing else opens it.
+It closes when the evidence turns and opens as it comes; nothing else opens it. After an alarm of drift the room, which
+is about the past, is found from all that was learned at full weight, and the loss of a day to come from what is left of
+it after discounting: what was earned stays earned, and people who may have changed are met with care.
 
 This is the rule `kept`, the default. The rule `expected` is bolder, and keeps the declared loss only on average where
 nudges do nothing. It takes Γ from the policy's own posterior, and decides 2 % of the traffic at least:
@@ -40,7 +42,6 @@ from bandit.belief import Belief, grid
 from bandit.numerics import arithmetic
 from bandit.policies import effects
 from bandit.policies.centred import Centred
-from bandit.policies.hierarchy import Gaussian
 from bandit.policies.protocol import ArmEconomics
 
 DAY = 86_400_000_000
@@ -61,6 +62,16 @@ _LEAST = 0.02  # share that the rule `expected` never goes below
 _RESERVE = 0.95  # of the budget: looks are repeated, and the posterior is Laplace's
 _SHOT = 4.0  # rewards that one person who leaves costs, about
 _ENOUGH = 2000.0  # N q (1 − q) from which on the whole loss may be spent
+
+
+class Evidence(NamedTuple):
+    """Evidence that an account rests on: `past` with everything that was learned at full weight, which judges what was;
+    `present` as the policy decides by it, with what came before an alarm of drift discounted, which judges what comes.
+    Without an alarm the two are one belief.
+    """
+
+    past: Belief
+    present: Belief
 
 
 class Exposures(NamedTuple):
@@ -175,7 +186,7 @@ def _sums(arms: ArmEconomics, made: Exposures) -> tuple[float, float, Array]:
 def account(
     policy: Centred,
     arms: ArmEconomics,
-    evidence: Belief,
+    evidence: Evidence,
     sums: ExposureSums,
     ahead: Exposures,
     loss: float,
@@ -195,13 +206,12 @@ def account(
     expected = MONTH * daily
     budget = loss * min(1.0, expected * q * (1.0 - q) / _ENOUGH) * q * expected
     sceptic = rule == "kept"
-    layout = effects.layout(policy.prior.sceptical(), arms, evidence) if sceptic else policy.learned(arms, evidence)[0]
-    found = effects.posterior(layout, evidence)
     null = sums.cost + price * sums.nudges
-    gain, sd = _gain(layout, found, sums.effect, null)
     nudges, cost, effect = _sums(arms, ahead)
     null_ahead = cost + price * nudges
-    here, doubt = _gain(layout, found, effect, null_ahead)
+    was, comes = _Amount(sums.effect, null), _Amount(effect, null_ahead)
+    gain, sd = _gain(policy, arms, evidence.past, was, sceptic=sceptic)
+    here, doubt = _gain(policy, arms, evidence.present, comes, sceptic=sceptic)
     per_day = daily / max(len(ahead.at), 1)
     if sceptic:
         room = _RESERVE * budget / (1.0 + float(np.sqrt(_SHOT * q / budget))) + gain - _SURE * sd
@@ -218,13 +228,22 @@ def _clipped(room: float, wanted: float, least: float) -> float:
     return min(max(room / wanted, least), 1.0) if wanted > 0.0 else max(float(room > 0.0), least)
 
 
-def _gain(layout: effects.CentredLayout, found: Gaussian, effect: Array, cost: float) -> tuple[float, float]:
+class _Amount(NamedTuple):
+    """Gain Σ effect·θ − cost of some decisions: `effect` (k, d), and what is certain of it."""
+
+    effect: Array
+    cost: float
+
+
+def _gain(policy: Centred, arms: ArmEconomics, evidence: Belief, of: _Amount, *, sceptic: bool) -> tuple[float, float]:
     """Posterior mean and sd of Σ effect·θ − cost."""
+    layout = effects.layout(policy.prior.sceptical(), arms, evidence) if sceptic else policy.learned(arms, evidence)[0]
+    found = effects.posterior(layout, evidence)
     direction = np.zeros((layout.effect.shape[1], layout.d))
-    for a in range(1, len(effect)):
+    for a in range(1, len(of.effect)):
         for i in np.flatnonzero(layout.effect[a]).tolist():
-            direction[i] += effect[a]
+            direction[i] += of.effect[a]
     v = direction.ravel()
-    mean = float(arithmetic.total(v * found.mean)) - cost
+    mean = float(arithmetic.total(v * found.mean)) - of.cost
     spread = float(arithmetic.total(v * arithmetic.applied(found.covariance, v)))
     return mean, float(np.sqrt(max(spread, 0.0)))

@@ -102,12 +102,21 @@ class StageStatistics(NamedTuple):
         total, k, n = drift.weighed(self.spec.drift, self.epochs), len(self.spec.arms), len(self.names)
         kinds = tuple(self.retired.values())
         gone = RetiredArms(tuple(self.retired), kinds, total.precision[k:n], total.shift[k:n]) if kinds else None
-        mine = [self.rows.index(row) for row in self.spec.belief_rows(self.spec.arms)]
-        belief = Belief(*(part[mine] for part in total))
-        belief = belief if self.warm is None else add(belief, self.warm)
         policy = self.spec.learner
         price = learned(self.nudges, policy.prior_mean) if isinstance(policy, Centred) else None
-        return Snapshot(app, name, self.spec, self.version, belief, retired=gone, nudge_price=price)
+        whole = self._declared(drift.summed(self.epochs)) if self.drift_state.epoch else None
+        return Snapshot(
+            *(app, name, self.spec, self.version, self._declared(total)),
+            retired=gone,
+            nudge_price=price,
+            undiscounted=whole,
+        )
+
+    def _declared(self, sums: Belief) -> Belief:
+        """Sums over the declared arms only, with what a warm start taught."""
+        mine = [self.rows.index(row) for row in self.spec.belief_rows(self.spec.arms)]
+        belief = Belief(*(part[mine] for part in sums))
+        return belief if self.warm is None else add(belief, self.warm)
 
     def fold(self, rows: SettledRows, *, alarms_known: bool = False) -> "StageStatistics":
         """Statistics after `rows`, which follow those that were folded before; `version` is left to the caller.
