@@ -47,8 +47,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     `cross_stage_factor` what the app's other stages have learned about types of nudges; `retired` what nudges have
     taught that are not declared any more; `pending` is what open decisions said at `pending_basis`, computed anew for
     each snapshot; `undiscounted` the belief with every epoch at full weight, by which the loss account judges what was
-    (None: no alarm of drift discounted any); `nudge_price` what showing a nudge costs later rewards, as learned (None: the stage learns none);
-    `loss_account` what learning may have cost, and the share of traffic it may decide (None: all).
+    (None: no alarm of drift discounted any); `nudge_price` what showing a nudge costs later rewards, as learned (None:
+    the stage learns none); `loss_account` what learning may have cost, and the share of traffic it may decide (None:
+    all).
 
         files = pack(snapshot)            # {"policy.json": …, "posterior.npz": …}
         live = engine.prepare(unpack(files))
