@@ -1,8 +1,7 @@
 """Drift detection: a CUSUM for each arm finds that people have changed, and what was learned before the alarm then
 weighs less.
 
-For each learned row of an arm, whose reward y was expected to be q at decision time, with sd s in logits as the policy
-samples it,
+For each learned row of an arm, whose reward y was expected to be q at decision time, with posterior sd s in logits,
 
     C± ← max(0, C± + y·log(q±/q₀) + (1 − y)·log((1 − q±)/(1 − q₀)))
     logit q₀ = logit q ± 2s,  logit q± = logit q₀ ± shift
@@ -30,7 +29,7 @@ from bandit.arrays import Ints
 from bandit.belief import Belief, add
 from bandit.catalogue.drift_rule import DriftRule
 
-SURE = 0.25  # logits: the largest sd, as the policy samples it, of an expectation that may speak
+SURE = 0.7  # logits: the largest posterior sd of an expectation that may speak
 _ALLOWED = 2.0  # sds that an expectation may be wrong by
 _EDGE = 0.005  # q is kept this far from 0 and 1
 
@@ -63,7 +62,7 @@ class DriftState(msgspec.Struct, frozen=True):
 
 class Residual(NamedTuple):
     """Residual of one learned row: settlement number `seq` and time `at` (µs), arm, y (`reward`) in [0, 1], q (`mean`)
-    and its `sd` at decision time, and the version of the snapshot that expected it.
+    and its posterior `sd` at decision time, not tempered, and the version of the snapshot that expected it.
     """
 
     seq: int
@@ -73,6 +72,15 @@ class Residual(NamedTuple):
     mean: float
     sd: float
     version: int
+
+
+def tempering(policy: object) -> float:
+    """Factor by which a policy scales its posterior sd when it samples, its `alpha`; 1 for a policy that has none.
+
+    What a policy samples is narrower than what it knows. Recorded sds are as sampled, and are divided by this before
+    they say how wrong an expectation may be.
+    """
+    return float(getattr(policy, "alpha", 1.0))
 
 
 def scan(rules: DriftRule, watch: DriftState, rows: Iterable[Residual]) -> DriftState:

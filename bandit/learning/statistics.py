@@ -147,8 +147,9 @@ class StageStatistics(NamedTuple):
         """What the drift rule looks at: rows of declared arms. Rows of which too little was known, which `drift.scan`
         would pass over, are left out for speed.
         """
-        sure = rows.sd <= SURE * np.maximum(rows.mean * (1.0 - rows.mean), 0.005)
-        mine, arms = rows.only(sure & (rows.arm < len(self.spec.arms))), self.spec.arms
+        known = rows._replace(sd=rows.sd / drift.tempering(self.spec.learner))
+        sure = known.sd <= SURE * np.maximum(rows.mean * (1.0 - rows.mean), 0.005)
+        mine, arms = known.only(sure & (rows.arm < len(self.spec.arms))), self.spec.arms
         columns = (mine.seq, mine.settled_at, mine.arm, mine.reward, mine.mean, mine.sd, mine.version)
         return [
             Residual(seq, at, arms[arm], reward, mean, sd, version)

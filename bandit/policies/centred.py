@@ -52,6 +52,7 @@ _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the l
 _WHETHER = 0.7  # of the sd with which the gain of showing a nudge is drawn
 _PRICE = 0.04  # logits that showing a nudge shall be worth, before anything of it was learned
 _LARGE, _FREE = 32.0, 0.7  # scale of effects that are worth finding out, and of the posterior's sd there
+_LEAST_ALPHA = 0.35  # scale of the posterior's sd where effects are small
 _LEAST = np.array(1e-18)  # variance of a score
 
 
@@ -84,6 +85,11 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         worth.
         """
         return _PRICE * self.prior_mean * (1.0 - self.prior_mean)
+
+    @property
+    def alpha(self) -> float:
+        """Smallest scale of the posterior sd, that at κ = 1."""
+        return _LEAST_ALPHA
 
     @property
     def prior(self) -> EffectPrior:
@@ -176,7 +182,7 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         means, pairs = hierarchy.projected(
             reads, effects.from_no_nudge(found, effects.posterior(found, belief), belief)
         )
-        alpha = _FREE if scale >= _LARGE else min(0.5, 0.35 + 0.05 * float(arithmetic.log(np.array(scale))) / _LOG_2)
+        alpha = _FREE if scale >= _LARGE else min(0.5, self.alpha + 0.05 * float(arithmetic.log(np.array(scale))) / _LOG_2)
         priced = bool(np.ptp(arms.gain) > 0.0 or np.ptp(arms.cost) > 0.0)
         place = quadratic_forms.places(len(means))
         return CentredPosterior(quadratic_forms.joint(means, pairs), place, priced, alpha, scale, arms)

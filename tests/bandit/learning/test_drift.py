@@ -75,7 +75,7 @@ def test_rows_before_the_alarm_and_unsure_ones_do_not_speak() -> None:
     old = [msgspec_row._replace(seq=100 + i, version=0) for i, msgspec_row in enumerate(rows(1.0, 50, 1))]
     assert scan(DriftRule(), alarmed, old).alarms == alarmed.alarms
     assert scan(DriftRule(), alarmed, old).up == alarmed.up
-    unsure = rows(1.0, 50, 1, sd=0.26 * 0.2 * 0.8)
+    unsure = rows(1.0, 50, 1, sd=0.71 * 0.2 * 0.8)
     assert scan(DriftRule(), DriftState(), unsure) == DriftState()
     assert scan(DriftRule(watch=False), DriftState(), rows(1.0, 50, 1)) == DriftState()
 
