@@ -182,7 +182,9 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         means, pairs = hierarchy.projected(
             reads, effects.from_no_nudge(found, effects.posterior(found, belief), belief)
         )
-        alpha = _FREE if scale >= _LARGE else min(0.5, self.alpha + 0.05 * float(arithmetic.log(np.array(scale))) / _LOG_2)
+        alpha = (
+            _FREE if scale >= _LARGE else min(0.5, self.alpha + 0.05 * float(arithmetic.log(np.array(scale))) / _LOG_2)
+        )
         priced = bool(np.ptp(arms.gain) > 0.0 or np.ptp(arms.cost) > 0.0)
         place = quadratic_forms.places(len(means))
         return CentredPosterior(quadratic_forms.joint(means, pairs), place, priced, alpha, scale, arms)
