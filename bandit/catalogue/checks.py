@@ -109,7 +109,7 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
     if stage.common_floor * len(stage.arms) >= 1.0:
         fix = f"below {1 / len(stage.arms):.3g} for {len(stage.arms)} arms (0.01 is usual)"
         yield Problem(f"{path}.floor", "the floors of all arms reach 1", fix)
-    if stage.loss != "none" and not _is_percentage(stage.loss):
+    if stage.loss != "none" and not is_percentage(stage.loss):
         problem = f"{stage.loss!r} is no percentage above 0 and up to 100"
         yield Problem(
             f"{path}.loss", problem, 'loss = "2%" of what a month earns without nudges, or "none" for no bound'
@@ -122,7 +122,7 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
         yield Problem(f"{path}.policy.arm", "no such arm", closest(stage.policy.arm, stage.arms))
 
 
-def _is_percentage(text: str) -> bool:
+def is_percentage(text: str) -> bool:
     """Whether a text is a number in (0, 100] with a percent sign."""
     return re.fullmatch(r"\d{1,3}(\.\d{1,6})?%", text) is not None and 0.0 < float(text[:-1]) <= 100.0
 

@@ -1,13 +1,14 @@
 """Drift detection: a CUSUM for each arm finds that people have changed, and what was learned before the alarm then
 weighs less.
 
-For each learned row of an arm, whose reward y was expected to be q at decision time, with posterior sd s in logits,
+For each learned row of an arm, whose reward y was expected to be q at decision time, with sd s in logits as the policy
+samples it,
 
     C± ← max(0, C± + y·log(q±/q₀) + (1 − y)·log((1 − q±)/(1 − q₀)))
-    logit q₀ = logit q ± 2s,  logit q± = logit q₀ ± shift
+    logit q₀ = logit q ± m·s,  logit q± = logit q₀ ± shift
 
-is the log likelihood ratio of "rewards have moved by `shift` logits" to "they have not" (Page 1954). Rows decided by
-one snapshot share its error, so "not moved" is as far in that direction as what was known allows: ignorance is not
+is the log likelihood ratio of "rewards have moved by `shift` logits" to "they have not" (Page 1954), m = 2. Rows
+decided by one snapshot share its error, so "not moved" is as far in that direction as was known: ignorance is not
 change, however late a snapshot learns of it. For rewards between 0 and 1 that are not binary the same expression is an
 e-process under the null: each factor has mean ≤ 1. C > `threshold` is an alarm. It ends an epoch of the stage; sums are
 kept for each epoch, untouched, and an epoch weighs `keep` to the power of the alarms since: exact sums in the ledger,
@@ -29,8 +30,12 @@ from bandit.arrays import Ints
 from bandit.belief import Belief, add
 from bandit.catalogue.drift_rule import DriftRule
 
-SURE = 0.7  # logits: the largest posterior sd of an expectation that may speak
-_ALLOWED = 2.0  # sds that an expectation may be wrong by
+SURE = 0.25
+"""Logits: the largest sd, as the policy samples it, of an expectation that may speak."""
+
+ALLOWED = 2.0
+"""Sds, as the policy samples it, that an expectation may be wrong by."""
+
 _EDGE = 0.005  # q is kept this far from 0 and 1
 
 
@@ -62,7 +67,7 @@ class DriftState(msgspec.Struct, frozen=True):
 
 class Residual(NamedTuple):
     """Residual of one learned row: settlement number `seq` and time `at` (µs), arm, y (`reward`) in [0, 1], q (`mean`)
-    and its posterior `sd` at decision time, not tempered, and the version of the snapshot that expected it.
+    and its `sd` at decision time, and the version of the snapshot that expected it.
     """
 
     seq: int
@@ -74,18 +79,9 @@ class Residual(NamedTuple):
     version: int
 
 
-def tempering(policy: object) -> float:
-    """Factor by which a policy scales its posterior sd when it samples, its `alpha`; 1 for a policy that has none.
-
-    What a policy samples is narrower than what it knows. Recorded sds are as sampled, and are divided by this before
-    they say how wrong an expectation may be.
-    """
-    return float(getattr(policy, "alpha", 1.0))
-
-
-def scan(rules: DriftRule, watch: DriftState, rows: Iterable[Residual]) -> DriftState:
-    """Drift state after these rows, which come in the order of settlement. The learner calls it once for each batch;
-    the split into batches does not matter.
+def scan(rules: DriftRule, watch: DriftState, rows: Iterable[Residual], allowed: float = ALLOWED) -> DriftState:
+    """Drift state after these rows, which come in the order of settlement; `allowed`: m. The learner calls it once for
+    each batch; the split into batches does not matter.
     """
     if not rules.watch:
         return watch
@@ -96,7 +92,7 @@ def scan(rules: DriftRule, watch: DriftState, rows: Iterable[Residual]) -> Drift
         if sd > SURE or (alarms and row.version < alarms[-1].through):
             continue
         for direction, sums, sign in (("up", up, 1.0), ("down", down, -1.0)):
-            least = 1.0 / (1.0 + (1.0 - q) / q * math.exp(-sign * _ALLOWED * sd))
+            least = 1.0 / (1.0 + (1.0 - q) / q * math.exp(-sign * allowed * sd))
             sums[row.arm] = max(0.0, sums.get(row.arm, 0.0) + _ratio(least, sign * rules.shift, row.reward))
             if sums[row.arm] > rules.threshold:
                 alarms.append(DriftAlarm(arm=row.arm, direction=direction, through=row.seq, at=row.at))  # type: ignore[arg-type]

@@ -126,7 +126,7 @@ class StageStatistics(NamedTuple):
         """
         state = self.drift_state
         if not alarms_known:
-            state = drift.scan(self.spec.drift, state, self._residuals(rows))
+            state = drift.scan(self.spec.drift, state, self._residuals(rows), _allowed(self.spec))
         zero = empty(len(self.rows), self.d)
         epochs = [*self.epochs, *[zero] * (state.epoch + 1 - len(self.epochs))]
         epoch, learner = drift.epochs_of(state, rows.seq), self.spec.learner
@@ -147,14 +147,21 @@ class StageStatistics(NamedTuple):
         """What the drift rule looks at: rows of declared arms. Rows of which too little was known, which `drift.scan`
         would pass over, are left out for speed.
         """
-        known = rows._replace(sd=rows.sd / drift.tempering(self.spec.learner))
-        sure = known.sd <= SURE * np.maximum(rows.mean * (1.0 - rows.mean), 0.005)
-        mine, arms = known.only(sure & (rows.arm < len(self.spec.arms))), self.spec.arms
+        sure = rows.sd <= SURE * np.maximum(rows.mean * (1.0 - rows.mean), 0.005)
+        mine, arms = rows.only(sure & (rows.arm < len(self.spec.arms))), self.spec.arms
         columns = (mine.seq, mine.settled_at, mine.arm, mine.reward, mine.mean, mine.sd, mine.version)
         return [
             Residual(seq, at, arms[arm], reward, mean, sd, version)
             for seq, at, arm, reward, mean, sd, version in zip(*(c.tolist() for c in columns), strict=True)
         ]
+
+
+def _allowed(spec: Stage) -> float:
+    """Sds, as the policy samples it, that an expectation may be wrong by. For a centred policy they are two of its
+    posterior: its people tire as it learns to reach them, which is no change of theirs.
+    """
+    learner = spec.learner
+    return drift.ALLOWED / learner.alpha if isinstance(learner, Centred) else drift.ALLOWED
 
 
 def nothing(

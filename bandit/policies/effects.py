@@ -20,11 +20,8 @@ from bandit.belief import Belief
 from bandit.numerics import arithmetic
 from bandit.policies.hierarchy import Gaussian, PriorScales
 from bandit.policies.protocol import ArmEconomics
+from bandit.policies.scale import fitted, likeliest
 
-SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
-"""Scales κ of the app's effects among which the evidence chooses."""
-
-_DOUBTED, _CERTAIN, _BEYOND = 4.0, 3.0, 4.0  # above this scale, by so many nats: κ is so many times the likeliest
 _ONE_HOT = 0.33  # of a slope's sd, for columns of a category
 
 
@@ -189,24 +186,11 @@ def from_no_nudge(layout: CentredLayout, found: Gaussian, belief: Belief) -> Gau
 
 
 def most_likely(plain: CentredLayout, belief: Belief) -> float:
-    """Scale κ of `SCALES` with the largest evidence: tried from 1 upwards, until it falls twice in a row.
-
-    Where that is 8 or more and the evidence is beyond doubt (e³ times that at 4), κ is four times as much: most rows
-    were recorded under smaller scales, whose sites hold large effects down, so the evidence points too low.
-    """
+    """Scale κ of all effects, by the Laplace evidence of the sums (`scale.likeliest`)."""
     if not belief.precision[0, 0, 0]:
         return 1.0
     sums = effect_sums(plain, belief)
-    found, at, worse = dict[float, float](), 1.0, 0
-    for scale in SCALES:
-        best = max(found.values(), default=-np.inf)
-        found[scale] = log_evidence(plain, scale, *sums)
-        worse = 0 if found[scale] > best else worse + 1  # equal evidence does not speak for larger effects
-        if not worse:
-            at = scale
-        if worse == 2:
-            break
-    return _BEYOND * at if at > _DOUBTED and found[at] - found[_DOUBTED] > _CERTAIN else at
+    return likeliest(lambda scale: log_evidence(plain, scale, *sums))[1]
 
 
 def effect_sums(plain: CentredLayout, belief: Belief) -> tuple[Array, Array]:
@@ -230,10 +214,6 @@ def log_evidence(plain: CentredLayout, scale: float, precision: Array, shift: Ar
     d, n = plain.d, len(shift)
     prior, mean = plain.precision[d:, d:] / (scale * scale), plain.mean[d:]
     told = arithmetic.applied(prior, mean)
-    joined = np.zeros((n + 1, n + 1))
-    joined[:n, :n], joined[:n, n] = prior + precision, told + shift
-    joined[n, :n] = joined[:n, n]
-    swept, pivots = arithmetic.eliminated(joined, n)
+    determinant, fit = fitted(prior + precision, told + shift)
     widths = -2.0 * n * float(arithmetic.log(np.array(scale)))  # log|Π| beside the one at κ = 1
-    logs = widths - float(arithmetic.total(arithmetic.log(pivots)))
-    return 0.5 * (logs - float(swept[n, n]) - float(arithmetic.total(mean * told)))
+    return 0.5 * (widths - float(determinant) + float(fit) - float(arithmetic.total(mean * told)))

@@ -25,6 +25,7 @@ from bandit.policies.gaussian import HierarchicalGaussian
 from bandit.policies.hierarchy import Layout, PriorScales
 from bandit.policies.protocol import ArmEconomics, ArmRows, CoefficientFactor, Scores, Sites
 from bandit.policies.quadratic_forms import ScoreForms, forms, joint, places
+from bandit.policies.scale import fitted, likeliest
 from bandit.propensity import gaussian
 from bandit.propensity.correlated import correlated, correlated_many
 
@@ -160,18 +161,44 @@ class Logistic(msgspec.Struct, LogitPolicy, frozen=True, tag="logistic", tag_fie
     arm, nothing shared.
 
     Fields: `prior_sd`, `slope_sd`: prior sds in logits, of an arm's intercept and slopes. `prior_mean`: expected reward
-    before any data. `alpha`: scale of the posterior sd.
+    before any data. `alpha`: scale of the posterior sd. `scales`: "learned" multiplies both sds by one factor κ, chosen
+    by the Laplace evidence of the sums (`scale.likeliest`).
     """
 
     prior_mean: Rate = 0.1
     prior_sd: Positive = 1.0
     slope_sd: Positive = 0.4
     alpha: Alpha = 0.5
+    scales: Literal["declared", "learned"] | msgspec.UnsetType = msgspec.UNSET
 
     def layout(self, arms: ArmEconomics, d: int) -> Layout:
         """Layout of blocks: one for each arm."""
         own = PriorScales(self.prior_sd, self.slope_sd)
         return hierarchy.disjoint(arms, d, own=own, start=arithmetic.logit(self.prior_mean))
+
+    def learned(self, arms: ArmEconomics, belief: Belief) -> Layout:
+        """Layout with prior sds κ times the declared if `scales = "learned"`, else as declared."""
+        layout = self.layout(arms, belief.shift.shape[1])
+        if self.scales != "learned" or not belief.n.any():
+            return layout
+        prior, mean = layout.precision.reshape(belief.shift.shape), layout.mean.reshape(belief.shift.shape)
+        d, size = layout.d, belief.shift.size
+
+        def log_evidence(scale: float) -> float:
+            own = prior / (scale * scale)
+            told = own * mean
+            determinants, fit = fitted(belief.precision + own[:, :, None] * np.eye(d), belief.shift + told)
+            widths = -2.0 * size * float(arithmetic.log(np.array(scale)))
+            return 0.5 * (
+                widths - float(arithmetic.total(determinants)) + float(arithmetic.total(fit - _dot(mean, told)))
+            )
+
+        scale = likeliest(log_evidence)[1]
+        return layout._replace(precision=layout.precision / (scale * scale))
+
+
+def _dot(one: Array, other: Array) -> Array:
+    return arithmetic.total((one * other).T)
 
 
 class LogitPosterior(NamedTuple):

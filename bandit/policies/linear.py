@@ -10,9 +10,16 @@ Two choices beyond the textbook, both functions of the exact sums only:
 
 The posterior's standard deviation is scaled by α: at the traffic of one journey stage, exact Thompson
 sampling explores too much.
+
+With `scales = "learned"` one factor κ multiplies the prior sds of all arms (`scale.likeliest`), where the noise is
+integrated out; and σ² is the variance that the regression leaves, not that within arms, which effects of the context
+make larger:
+
+    log evidence = ½ Σ_a (log|Π_κ| − log|P_a|) − ½ (n + 50) log σ²_κ,
+    σ²_κ = (Σ (r − r̄)² − Σ_a tᵀ_a P⁻¹_a t_a + 50 σ₀²) / (n + 50),   t_a = b_a − r̄ Λ_a e₁
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,6 +29,7 @@ from bandit.belief import Belief
 from bandit.numerics import arithmetic
 from bandit.policies.protocol import ArmEconomics, ExactSites, Scores
 from bandit.policies.quadratic_forms import ScoreForms, forms
+from bandit.policies.scale import fitted, likeliest
 from bandit.propensity import gaussian
 
 Positive = Annotated[float, msgspec.Meta(ge=1e-4, le=1e3)]
@@ -43,17 +51,15 @@ class Ridge(msgspec.Struct, ExactSites, frozen=True):
     slope_sd: Positive = 0.06
     noise_sd: Positive = 0.3
 
-    def regression(self, belief: Belief, arms: ArmEconomics, alpha: float) -> "LinearPosterior":
+    def regression(
+        self, belief: Belief, arms: ArmEconomics, alpha: float, *, learned: bool = False
+    ) -> "LinearPosterior":
         """Posterior of the regression, sds scaled by `alpha`: one inversion for each arm, then every decision is two
-        matrix–vector products, both exact.
+        matrix–vector products, both exact. `learned`: prior sds and noise as the data show them.
         """
-        d = belief.shift.shape[1]
-        total = belief.n.sum()
-        rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / (total + _PSEUDO)
-        within = belief.square - belief.reward * belief.reward / np.maximum(belief.n, 1.0)
-        noise = (np.maximum(within, 0.0).sum() + _PSEUDO * self.noise_sd * self.noise_sd) / (total + _PSEUDO)
-        prior = np.full(d, 1.0 / (self.slope_sd * self.slope_sd))
-        prior[0] = 1.0 / (self.prior_sd * self.prior_sd)
+        rate = (belief.reward.sum() + _PSEUDO * self.prior_mean) / (belief.n.sum() + _PSEUDO)
+        scale, noise = self._learned(belief, rate) if learned else (1.0, self._within(belief))
+        prior = self._prior(belief, scale)
         inverse = arithmetic.inverse(belief.precision + np.diag(prior))
         start = belief.shift.copy()
         start[:, 0] += prior[0] * rate
@@ -61,17 +67,53 @@ class Ridge(msgspec.Struct, ExactSites, frozen=True):
         priced = bool((arms.gain != 1.0).any() or (arms.cost != 0.0).any())
         return LinearPosterior(forms(mean, noise * alpha * alpha * inverse), arms, priced)
 
+    def _prior(self, belief: Belief, scale: float) -> Array:
+        """Prior precision (d,) of an arm's coefficients, their sds multiplied by `scale`."""
+        slope, start = self.slope_sd * scale, self.prior_sd * scale
+        prior = np.full(belief.shift.shape[1], 1.0 / (slope * slope))
+        prior[0] = 1.0 / (start * start)
+        return prior
+
+    def _within(self, belief: Belief) -> float:
+        """Variance of rewards within arms, pooled."""
+        within = belief.square - belief.reward * belief.reward / np.maximum(belief.n, 1.0)
+        return float(self._pooled(np.maximum(within, 0.0).sum(), belief))
+
+    def _pooled(self, squares: float, belief: Belief) -> float:
+        return float((squares + _PSEUDO * self.noise_sd * self.noise_sd) / (belief.n.sum() + _PSEUDO))
+
+    def _learned(self, belief: Belief, rate: float) -> tuple[float, float]:
+        """Scale κ, and the variance that is left at the likeliest scale."""
+        about = float((belief.square - 2.0 * rate * belief.reward + rate * rate * belief.n).sum())
+        moved = belief.shift - rate * belief.precision[:, :, 0]
+
+        def fit(scale: float) -> tuple[float, float]:
+            prior = self._prior(belief, scale)
+            determinants, explained = fitted(belief.precision + np.diag(prior), moved)
+            widths = len(moved) * float(arithmetic.total(arithmetic.log(prior)))
+            left = self._pooled(max(about - float(arithmetic.total(explained)), 0.0), belief)
+            return 0.5 * (widths - float(arithmetic.total(determinants))), left
+
+        def log_evidence(scale: float) -> float:
+            widths, left = fit(scale)
+            return widths - 0.5 * float(belief.n.sum() + _PSEUDO) * float(arithmetic.log(np.array(left)))
+
+        at, scale = likeliest(log_evidence)
+        return scale, fit(at)[1]
+
 
 class Linear(Ridge, frozen=True, tag="linear", tag_field="name", forbid_unknown_fields=True):
     """Linear Thompson sampling, `policy = { name = "linear" }`; exact in its sums, rows in any order. `alpha` scales
-    the posterior sd; other fields as `Ridge`.
+    the posterior sd; `scales`: "learned" makes prior sds wider where the data show large effects; other fields as
+    `Ridge`.
     """
 
     alpha: Annotated[float, msgspec.Meta(ge=0.01, le=2)] = 0.5
+    scales: Literal["declared", "learned"] | msgspec.UnsetType = msgspec.UNSET
 
     def posterior(self, belief: Belief, arms: ArmEconomics) -> "LinearPosterior":
         """Posterior score marginals of every arm, made once for each snapshot."""
-        return self.regression(belief, arms, self.alpha)
+        return self.regression(belief, arms, self.alpha, learned=self.scales == "learned")
 
 
 class LinearPosterior(NamedTuple):

@@ -152,13 +152,13 @@ def _show(found: dict[str, Any]) -> None:
     )
 
 
-def _pairs(settings: tuple[str, ...]) -> dict[str, float]:
-    """NAME=VALUE, each a number."""
-    found = {}
+def _pairs(settings: tuple[str, ...]) -> dict[str, float | str]:
+    """NAME=VALUE, each a number but for `scales`."""
+    found: dict[str, float | str] = {}
     for text in settings:
         name, _, value = text.partition("=")
         try:
-            found[name.strip()] = float(value)
+            found[name.strip()] = value if name.strip() == "scales" else float(value)
         except ValueError:
             raise InvalidRequest(Problem("set", f"{text!r} is not NAME=NUMBER", "e.g. --set alpha=0.3")) from None
     return found

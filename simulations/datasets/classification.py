@@ -11,6 +11,7 @@ never eligible here: every class then has an effect of its own.
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,7 +104,7 @@ def policy_class(name: str) -> Any:
         raise InvalidRequest(error.problem) from None
 
 
-def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPolicy:
+def policy_named(name: str, classes: int, settings: Mapping[str, float | str]) -> AnyPolicy:
     """The policy of that name, a key of `POLICIES`, with `settings`; a prior mean that nobody set is 1/K, the rate of
     guessing among K = `classes`. Raises InvalidRequest for settings that the policy does not have or cannot take.
     """
@@ -117,7 +118,7 @@ def policy_named(name: str, classes: int, settings: dict[str, float]) -> AnyPoli
         raise InvalidRequest(*problems)
     start = {"prior_mean": 1.0 / classes} if "prior_mean" in known else {}
     try:
-        policy: AnyPolicy = msgspec.convert({"name": name} | start | settings, made)
+        policy: AnyPolicy = msgspec.convert({"name": name} | start | dict(settings), made)
     except msgspec.ValidationError as error:
         raise _refusal("set", str(error), "another value") from None
     return policy

@@ -2,7 +2,8 @@
 
 default              what the catalogue declares for each stage
 hierarchical         any policy by its tag, with the prior mean that the stage declares
-linear:alpha=0.3     with settings
+linear:alpha=0.3     with settings; `scales=learned` where a policy has it
+default:loss=1%      with another declared loss, or `loss_rule=expected`
 mine                 a policy of an installed package, by its tag
 fixed:discount_10    always one arm, where a stage has it and it may be shown; no nudge elsewhere. fixed:none
 oracle               the arm of the largest exact net value, given what can be seen
@@ -10,20 +11,24 @@ oracle               the arm of the largest exact net value, given what can be s
 """
 
 import importlib.metadata
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
+from bandit.catalogue.checks import is_percentage
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, Problem
+from bandit.learning.loss_account import LossRule
 from bandit.policies import Fixed, registry
 from simulations.datasets.classification import policy_class
 
 
 class PolicySpec(NamedTuple):
     """A parsed policy specification. `label`: as it was written; `name` and `settings`: the policy's tag and
-    parameters; `price`: currency for every nudge, on top of what the stage declares; `oracle`: it knows the truth.
+    parameters; `price`: currency for every nudge, on top of what the stage declares; `oracle`: it knows the truth;
+    `declared`: the stage's loss and loss rule where they are not the catalogue's.
     """
 
     label: str
@@ -31,11 +36,13 @@ class PolicySpec(NamedTuple):
     price: float
     name: str
     settings: dict[str, Any]
+    declared: tuple[tuple[str, str], ...] = ()
 
     def stage(self, declared: Stage, holdout: float) -> Stage:
         """The stage as this policy plays it, with the share `holdout` of users left alone. Raises InvalidRequest for
         settings that the policy does not have or cannot take.
         """
+        declared = msgspec.structs.replace(declared, **dict(self.declared))
         declared = msgspec.structs.replace(
             declared, holdout=holdout, price=declared.price if not self.price else (declared.price or 0.0) + self.price
         )
@@ -70,14 +77,34 @@ def policy_spec(text: str, arms: set[str]) -> PolicySpec:
         if arm not in arms:
             raise InvalidRequest(Problem("policy", f"no stage of this app has the arm {arm!r}", closest(arm, arms)))
         return PolicySpec(f"fixed:{arm}", False, 0.0, name, {"arm": arm})
-    settings = {key: _number(text, key, value) for key, value in _pairs(text, rest)}
-    allowed = {"price", *(policy_class(name).__struct_fields__ if name not in ("default", "oracle") else ())}
+    pairs = _pairs(text, rest)
+    declared = {key: value for key, value in pairs if key in _DECLARED}
+    _check_declared(text, declared)
+    settings: dict[str, Any] = {
+        key: value if key in _WORDS else _number(text, key, value) for key, value in pairs if key not in _DECLARED
+    }
+    allowed = {
+        "price",
+        *(_DECLARED if name != "oracle" else ()),
+        *(policy_class(name).__struct_fields__ if name not in ("default", "oracle") else ()),
+    }
     for key in settings.keys() - allowed:
         raise InvalidRequest(Problem(f"policy {text}", f"{name} has no setting {key!r}", closest(key, allowed)))
     price = settings.pop("price", 0.0)
     if price < 0.0:
         raise InvalidRequest(Problem(f"policy {text}", "a price below 0", "0 or more, in the app's currency"))
-    return PolicySpec(text, name == "oracle", price, name, settings)
+    return PolicySpec(text, name == "oracle", price, name, settings, tuple(declared.items()))
+
+
+_DECLARED, _WORDS = ("loss", "loss_rule"), ("scales",)  # settings of the stage; settings that are words
+
+
+def _check_declared(text: str, declared: Mapping[str, str]) -> None:
+    rule, loss = declared.get("loss_rule", "kept"), declared.get("loss", "none")
+    if rule not in get_args(LossRule):
+        raise InvalidRequest(Problem(f"policy {text}", f"{rule!r} is no loss_rule", "kept or expected"))
+    if loss != "none" and not is_percentage(loss):
+        raise InvalidRequest(Problem(f"policy {text}", f"{loss!r} is no percentage above 0 and up to 100", "loss=2%"))
 
 
 def _pairs(text: str, rest: str) -> list[tuple[str, str]]:

@@ -274,3 +274,16 @@ def test_an_archive_of_something_else_is_refused() -> None:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(SnapshotError, match="both needed"):
         from_zip(buffer.getvalue())
+
+
+def test_what_was_learned_before_an_alarm_comes_back_at_full_weight(snapshot: Snapshot) -> None:
+    whole = Belief(*(2.0 * part for part in snapshot.belief))
+    made = msgspec.structs.replace(snapshot, undiscounted=whole)
+    again = unpack(pack(made))
+    assert again.undiscounted is not None
+    assert again.undiscounted.digest() == whole.digest()
+    assert again.undiscounted_evidence.digest() == whole.digest()
+    assert unpack(pack(snapshot)).undiscounted is None
+    assert snapshot.undiscounted_evidence.digest() == snapshot.belief.digest()
+    with pytest.raises(SnapshotError, match="undiscounted_n: shape"):
+        unpack(with_arrays(pack(made), undiscounted_n=np.zeros(1)))

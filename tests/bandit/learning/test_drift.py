@@ -8,7 +8,10 @@ import pytest
 
 from bandit.belief import Belief, empty
 from bandit.catalogue.drift_rule import DriftRule
-from bandit.learning.drift import DriftState, Residual, epoch_of, scan, weighed
+from bandit.catalogue.loading import parse
+from bandit.learning import statistics
+from bandit.learning.drift import DriftState, Residual, epoch_of, scan, summed, weighed
+from bandit.learning.statistics import SettledRows
 
 
 def rows(
@@ -75,7 +78,7 @@ def test_rows_before_the_alarm_and_unsure_ones_do_not_speak() -> None:
     old = [msgspec_row._replace(seq=100 + i, version=0) for i, msgspec_row in enumerate(rows(1.0, 50, 1))]
     assert scan(DriftRule(), alarmed, old).alarms == alarmed.alarms
     assert scan(DriftRule(), alarmed, old).up == alarmed.up
-    unsure = rows(1.0, 50, 1, sd=0.71 * 0.2 * 0.8)
+    unsure = rows(1.0, 50, 1, sd=0.26 * 0.2 * 0.8)
     assert scan(DriftRule(), DriftState(), unsure) == DriftState()
     assert scan(DriftRule(watch=False), DriftState(), rows(1.0, 50, 1)) == DriftState()
 
@@ -105,3 +108,53 @@ def test_older_epochs_weigh_less_and_the_sums_stay() -> None:
     assert total.n[0] == 4.0 + 0.25 * 2.0 + 0.0625
     assert parts[0].n[0] == 1.0
     assert weighed(DriftRule(), parts[:1]).digest() == parts[0].digest()
+
+
+def test_a_centred_policy_is_allowed_two_sds_of_its_posterior() -> None:
+    """It samples 0.35 of them. 600 rewards of 35 % where 20 % was expected (0.77 logits), with an sd of 0.08 logits as
+    sampled, 0.23 in all: beyond two sampled sds 0.61 logits are left, which is change for half a shift of 0.8; beyond
+    two of the posterior 0.31, which is not. Where the expectation is certain, both call it change.
+    """
+    for name, few in (("hierarchical", 1), ("centred", 0)):
+        text = f"""
+app = "shop"
+currency = "EUR"
+[stages.cart]
+policy = {{ name = "{name}", prior_mean = 0.2 }}
+reward = {{ kind = "binary", window = "1h", value = 10.0 }}
+features = {{}}
+[stages.cart.nudges]
+mail = {{ type = "reminder", format = "mail" }}
+"""
+        stage = parse(text).stages["cart"]
+        for sd, alarms in ((0.08, few), (0.0, 1)):
+            after = statistics.nothing(stage).fold(shown(600, 0.35, 0.2, sd * 0.2 * 0.8))
+            assert min(after.drift_state.epoch, 1) == alarms, (name, sd, after.drift_state)
+    whole = summed((of_ones(1.0), of_ones(2.0), of_ones(4.0)))
+    assert whole.n.tolist() == [7.0, 7.0]
+
+
+def of_ones(value: float) -> Belief:
+    return Belief(*(value * np.ones_like(part) for part in empty(2, 1)))
+
+
+def shown(n: int, rate: float, expected: float, sd: float) -> SettledRows:
+    """n settled rows of the second arm, whose rewards came at another rate than expected, evenly."""
+    one = np.ones(n)
+    seq = np.arange(1, n + 1)
+    return SettledRows(
+        seq=seq,
+        settled_at=seq,
+        arm=np.ones(n, dtype=np.intp),
+        x=one[:, None],
+        reward=np.diff(np.floor(rate * np.arange(n + 1))),
+        tau=0.1 * one,
+        nu=0.1 * one,
+        at=seq,
+        expires=seq + 10,
+        answered=np.zeros(n, dtype=np.int64),
+        mean=expected * one,
+        sd=sd * one,
+        version=seq - 1,
+        propensity=np.full((n, 2), 0.5),
+    )

@@ -12,7 +12,7 @@ from bandit.belief import Belief, add, empty
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Stage
 from bandit.learning.loss import ExposureLog, closed
-from bandit.learning.loss_account import DAY, FIRST, FIRST_EXPECTED, Exposures, ExposureSums
+from bandit.learning.loss_account import DAY, FIRST, FIRST_EXPECTED, Exposures, ExposureSums, LossAccount
 from bandit.policies import Centred
 from bandit.snapshot import Snapshot
 
@@ -141,3 +141,26 @@ def test_the_share_is_what_reaches_the_propensities() -> None:
     np.testing.assert_allclose(
         engine.choose(first, x, everything).propensity[1:], FIRST * free.propensity[1:], atol=2.0**-23
     )
+
+
+def test_after_an_alarm_the_past_is_judged_by_all_that_was_learned() -> None:
+    """Nudges that pay, 9,000 decisions; then an alarm leaves a fiftieth of the evidence to decide by. What was earned
+    is as before, to the bit; what a day may cost is larger, so the account does not open further. Judged by a fiftieth
+    of the evidence the past is 1.64 sds of ignorance, and the account closes for good.
+    """
+    belief, made = taught(0.5, 9000, 7)
+    log = ExposureLog(STAGE, STAGE.arms, D)
+    log.put(made)
+    faded = Belief(*(0.02 * part for part in belief))
+
+    def found(now: Belief, whole: Belief | None) -> LossAccount:
+        live = engine.prepare(Snapshot("shop", "cart", STAGE, 9000, now, undiscounted=whole))
+        account = log.accounted(live, round(3 * DAY)).snapshot.loss_account
+        assert account is not None
+        return account
+
+    before, after, closed_for_good = found(belief, None), found(faded, belief), found(faded, None)
+    assert (after.gain, after.sd, after.room) == (before.gain, before.sd, before.room)
+    assert after.daily > before.daily
+    assert 0.0 < after.share <= before.share == 1.0
+    assert closed_for_good.share == 0.0

@@ -9,6 +9,7 @@ from bandit.arrays import Array
 from bandit.belief import Belief, add, empty
 from bandit.policies import Centred, Hierarchical, effects
 from bandit.policies.protocol import ArmEconomics
+from bandit.policies.scale import SCALES
 
 NAMES, KINDS = ("none", "tip", "call", "offer"), ("none", "help", "help", "discount")
 ARMS = ArmEconomics(
@@ -101,13 +102,13 @@ def test_the_scale_is_that_of_the_largest_evidence() -> None:
     plain, phi = effects.layout(POLICY.prior, ARMS, belief), dense(design)
     some = tau > 1e-6
     values = []
-    for scale in effects.SCALES:
+    for scale in SCALES:
         layout = effects.at_scale(plain, scale)
         spread = phi[some] @ np.linalg.inv(layout.precision) @ phi[some].T + np.diag(1.0 / tau[some])
         values.append(stats.multivariate_normal(phi[some] @ layout.mean, spread).logpdf(nu[some] / tau[some]))
-    ours = [effects.log_evidence(plain, scale, *effects.effect_sums(plain, belief)) for scale in effects.SCALES]
+    ours = [effects.log_evidence(plain, scale, *effects.effect_sums(plain, belief)) for scale in SCALES]
     np.testing.assert_allclose(np.diff(ours), np.diff(values), atol=2e-3)
-    assert effects.most_likely(plain, belief) == effects.SCALES[int(np.argmax(values))] <= 4.0
+    assert effects.most_likely(plain, belief) == SCALES[int(np.argmax(values))] <= 4.0
 
 
 @pytest.mark.parametrize(("size", "least", "most"), [(0.05, 1.0, 1.5), (1.5, 32.0, 128.0)])

@@ -12,6 +12,7 @@ from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import InvalidRequest
 from bandit.learning import delay, drift, pending, settlement
 from bandit.learning.nudge_price import MOST_EARLIER, EarlierDecisions, recent
+from bandit.policies import Linear
 from bandit.records import Decision, MaturedDecision, Outcome
 from bandit.snapshot import Snapshot
 from simulations import scenario
@@ -333,6 +334,8 @@ def test_open_decisions_are_counted_before_their_window_ends() -> None:
         ("linear:alpha=much", "is no number"),
         ("oracle:alpha=1", "known: price"),
         ("default:price=-1", "a price below 0"),
+        ("default:loss=much", "no percentage"),
+        ("default:loss_rule=bold", "kept or expected"),
     ],
 )
 def test_a_policy_that_cannot_play_is_named(text: str, found: str) -> None:
@@ -340,9 +343,21 @@ def test_a_policy_that_cannot_play_is_named(text: str, found: str) -> None:
         policy_spec(text, {"none", "discount_5", "discount_10"})
 
 
+def test_a_specification_may_declare_another_loss_and_words() -> None:
+    declared = parse(read_shipped("travel")).stage("cart")
+    stage = policy_spec("default:loss=1%,loss_rule=expected", set()).stage(declared, 0.0)
+    assert (stage.loss, stage.loss_rule, stage.policy) == ("1%", "expected", declared.policy)
+    assert policy_spec("default", set()).stage(declared, declared.holdout) == declared
+    learning = policy_spec("linear:scales=learned,alpha=0.3", set()).stage(declared, 0.0).policy
+    assert isinstance(learning, Linear)
+    assert (learning.scales, learning.alpha) == ("learned", 0.3)
+
+
 def test_a_setting_out_of_range_is_refused_before_the_run() -> None:
     with pytest.raises(InvalidRequest, match="alpha"):
         CellRun(cell(policy="linear:alpha=7"))
+    with pytest.raises(InvalidRequest, match="scales"):
+        CellRun(cell(policy="hierarchical:scales=wide"))
 
 
 def test_the_price_makes_the_oracle_nudge_less() -> None:
