@@ -14,21 +14,24 @@ from bandit.numerics import arithmetic
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
 """Factors κ that are tried."""
 
+_RARE = 1.5  # P(κ) ∝ κ^−1.5: evidence must bring a nat for every doubling
 _DOUBTED, _CERTAIN, _BEYOND = 4.0, 3.0, 4.0  # above this scale, by so many nats: κ is so many times the likeliest
 
 
 def likeliest(log_evidence: Callable[[float], float]) -> tuple[float, float]:
-    """Scale of `SCALES` with the largest evidence, tried from 1 upwards until it falls twice in a row; and the scale κ
-    to use.
+    """Scale of `SCALES` that is likeliest, tried from 1 upwards until it falls twice in a row; and the scale κ to use.
 
-    They are one, but where the likeliest is 8 or more and beyond doubt (e³ times the evidence at 4): there κ is four
+    Its prior is P(κ) ∝ κ^−1.5, a nat less for every doubling: where little was shown the evidence is flat to a
+    hundredth of a nat, and its maximum could be anywhere.
+
+    They are one, but where the likeliest is 8 or more and beyond doubt (e³ times as likely as 4): there κ is four
     times as much. Rows that were recorded under smaller scales hold large effects down, and arms that have hardly been
     tried are worth trying where effects are large.
     """
     found, at, worse = dict[float, float](), 1.0, 0
     for scale in SCALES:
         best = max(found.values(), default=-np.inf)
-        found[scale] = log_evidence(scale)
+        found[scale] = log_evidence(scale) - _RARE * float(arithmetic.log(np.array(scale)))
         worse = 0 if found[scale] > best else worse + 1  # equal evidence does not speak for larger effects
         if not worse:
             at = scale
