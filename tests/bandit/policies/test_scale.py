@@ -10,6 +10,7 @@ from bandit.arrays import Array
 from bandit.belief import Belief, add, empty, sites
 from bandit.catalogue.loading import parse
 from bandit.policies import Linear, Logistic
+from bandit.policies.hierarchical import curved
 from bandit.policies.protocol import ArmEconomics
 from bandit.policies.scale import SCALES, fitted, likeliest
 
@@ -52,8 +53,24 @@ def test_the_likeliest_is_taken_and_four_times_as_much_only_beyond_doubt() -> No
 
     assert likeliest(lambda _: 0.0) == (1.0, 1.0)
     assert peak(3.0, 9.0) == (3.0, 3.0)
-    assert peak(8.0, 2.0) == (8.0, 8.0)
+    assert peak(8.0, 3.0) == (8.0, 8.0)
     assert peak(8.0, 9.0) == (8.0, 32.0)
+
+
+def test_evidence_that_is_nearly_flat_points_nowhere() -> None:
+    """As it was with a thousand decisions of which one showed a nudge: a tenth of a nat between 1 and 32."""
+    assert likeliest(lambda scale: 0.06 * float(np.log2(scale))) == (1.0, 1.0)
+    assert likeliest(lambda scale: 3.0 * float(np.log2(scale)))[0] == 32.0
+
+
+def test_the_curvature_of_an_open_row_has_the_bound_of_its_likelihood() -> None:
+    """F p(1 − p), reached by an answered row; floored, a row that is nearly sure to answer had any number of it."""
+    z, weight = np.linspace(-30, 30, 601), np.array([[0.001], [0.5], [0.95], [0.999], [1.0]])
+    p = special.expit(z)
+    tau = np.array([curved(z, np.zeros(601), np.zeros(601), np.full(601, w[0]))[0] for w in weight])
+    assert (tau <= 1.001 * weight * p * (1 - p) + 1e-300).all()
+    assert tau[-1] == pytest.approx(p * (1 - p), rel=2e-3)
+    assert (tau > 0.0).all()
 
 
 def test_the_evidence_of_a_regression_is_that_of_its_rows() -> None:
@@ -71,7 +88,8 @@ def test_the_evidence_of_a_regression_is_that_of_its_rows() -> None:
         spread = np.eye(len(x)) + (dense * variance) @ dense.T
         squares = (reward - rate) @ np.linalg.solve(spread, reward - rate) + 50 * 0.16
         left.append(squares / (len(x) + 50))
-        values.append(-0.5 * np.linalg.slogdet(spread)[1] - 0.5 * (len(x) + 50) * np.log(left[-1]))
+        evidence = -0.5 * np.linalg.slogdet(spread)[1] - 0.5 * (len(x) + 50) * np.log(left[-1])
+        values.append(evidence - 1.5 * np.log(scale))  # P(κ) ∝ κ^−1.5
     at = int(np.argmax(values))
     scale, noise = policy._learned(belief, rate)
     assert scale == SCALES[at] * (4.0 if SCALES[at] >= 8.0 and values[at] - values[4] > 3.0 else 1.0)
@@ -92,7 +110,7 @@ def test_the_evidence_of_a_logistic_model_is_that_of_its_sites() -> None:
             value += stats.multivariate_normal(np.full(mine.sum(), special.logit(0.2)), spread).logpdf(
                 nu[mine] / tau[mine]
             )
-        values.append(value)
+        values.append(value - 1.5 * np.log(scale))
     at = int(np.argmax(values))
     widened = policy.layout(ARMS, D).precision / policy.learned(ARMS, belief).precision
     wanted = SCALES[at] * (4.0 if SCALES[at] >= 8.0 and values[at] - values[4] > 3.0 else 1.0)
