@@ -159,14 +159,14 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         found, phi, k = effects.posterior(layout, belief), _phi(layout, x), len(arms.names)
         z = arithmetic.applied(phi, found.mean)
         spread = arithmetic.total((arithmetic.product(phi, found.covariance) * phi).T)
-        tau, nu = curved(z, np.maximum(spread, 0.0), reward, weight)
+        tau, nu = curved(z, np.maximum(spread, 0.0), reward, weight, bounded=True)
         for _ in range(_NEWTON):
             rows = self.weighted_sums(k, x, arm, tau, nu, reward, weight)
             both = Belief(*(a + b for a, b in zip(belief, rows, strict=True)))
             precision, shift = effects.information(layout, both)
             step = arithmetic.applied(phi, arithmetic.solution(precision, shift[:, None])[:, 0]) - z
             z = z + step * (_STRIDE / max(float(np.abs(step).max(initial=0.0)), _STRIDE))
-            tau, nu = curved(z, np.zeros(len(z)), reward, weight)
+            tau, nu = curved(z, np.zeros(len(z)), reward, weight, bounded=True)
         return tau, nu
 
     def learned(self, arms: ArmEconomics, belief: Belief) -> tuple[CentredLayout, float]:

@@ -37,7 +37,6 @@ _CHUNK = 128  # rows filtered together, before their joint posterior is computed
 _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
 _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
 _FLATTEST = 0.01  # of a curvature that could turn: silence about a likely answer
-_STEEPEST = 1.001  # of the largest curvature: more comes of _FLATTEST, and not of rounding
 
 
 class AssumedDensityPolicy(ArmRows):
@@ -271,16 +270,18 @@ def _differ(values: Array, eligible: Mask) -> Mask:
     return np.asarray(most > np.where(eligible, values, np.inf).min(axis=1, keepdims=True))
 
 
-def curved(z: Array, variance: Array, reward: Array, weight: Array) -> Sites:
+def curved(z: Array, variance: Array, reward: Array, weight: Array, *, bounded: bool = False) -> Sites:
     """Provisional sites (τ, ν) of rows at scores z, smoothed by the scores' variance: slope and curvature of
     log(1 − F σ(z)) where nobody has answered yet and F = `weight` of all answers would have come by now; of the usual
-    likelihood where F = 1. The curvature is at most F p(1 − p), which the floor for flat ones would exceed near p = 1.
+    likelihood where F = 1. `bounded`: the curvature is at most F p(1 − p), which the floor for flat ones exceeds near
+    p = 1; not in ledgers that recorded decisions without it.
     """
     p = arithmetic.expit(z / np.sqrt(1.0 + PROBIT * variance))
     q, silent = 1.0 - p, 1.0 - weight * p
     most = weight * p * q
     tau = most * np.maximum(1.0 - 2.0 * p + weight * p * p, _FLATTEST) / (silent * silent)
-    tau = np.where(tau > _STEEPEST * most, most, tau)
+    if bounded:
+        tau = np.minimum(tau, most)
     return tau, tau * z + weight * (reward - p) * q / silent
 
 
