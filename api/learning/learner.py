@@ -87,6 +87,7 @@ class Learner:
                 spec = self._specs[found.decision.stage_digest]
                 self._open[name].put(found.seq, pending.row(found.seq, found.decision, found.outcomes, spec, stage))
         self._published_at, self._rest_until, self._news = 0, 0.0, False
+        self._alone: dict[str, Snapshot] = {}
         self._firm = self._pooled(self._statistics)
         self.prepared: Mapping[str, PreparedPolicy] = {
             name: closed(engine.prepare(snapshot)) for name, snapshot in self._firm.items()
@@ -150,7 +151,9 @@ class Learner:
             settlements += done
         updates = [update_of(name, now, self._statistics[name]) for name, now in new.items()]
         versions = self._store.settle(settlements, [self._with_exposures(update) for update in updates if update])
-        self._statistics = {name: s._replace(version=versions.get(name, s.version)) for name, s in new.items()}
+        self._statistics = {
+            name: s._replace(version=versions[name]) if name in versions else s for name, s in new.items()
+        }
         self._last = self._last._replace(settlement=last + len(settlements))
         self._firm, self._news = self._pooled(self._statistics), True
         for m in matured:
@@ -209,8 +212,15 @@ class Learner:
         return self._exposed[snapshot.stage].accounted(live._replace(snapshot=snapshot), now, day_of(stage, window))
 
     def _pooled(self, known: Mapping[str, StageStatistics]) -> dict[str, Snapshot]:
+        """Snapshots of what has settled, with what stages say to each other; of each stage made anew only if more has
+        settled there.
+        """
         app = self._catalogue.app
-        return {s.stage: s for s in pooled([tally.snapshot(app, name) for name, tally in known.items()])}
+        for name, tally in known.items():
+            last = self._alone.get(name)
+            if last is None or last.version != tally.version:
+                self._alone[name] = tally.snapshot(app, name)
+        return {s.stage: s for s in pooled([self._alone[name] for name in known])}
 
     def _show(self) -> None:
         for name, live in self.prepared.items():

@@ -39,7 +39,8 @@ T = TypeVar("T")
 
 _NOTHING = EventCredits({}, {})
 
-_MOST = 4000  # rows of one transaction
+_MOST = 4000  # rows that callers write in one transaction
+_STEP = 256  # rows that are settled in one transaction: callers wait for it
 _TICK = 0.05  # seconds between looks for what matured while nobody writes
 
 
@@ -93,8 +94,10 @@ class Worker:
     which they were queued (a release before the rows that wait with it), and within one transaction decisions come
     before outcomes, and those before events. Failure: a transaction that fails is answered Unavailable to all jobs in
     it, because it is not known whether it is durable; the thread goes on, and tries writing again by itself. An error
-    in learning is retried, while the last published policies decide. Back-pressure: a job that would make the queue
-    longer than `bound` rows is refused with Overloaded and nothing of it is written, unless it is the only one.
+    in learning is retried, while the last published policies decide. Pace: what matured is settled in short steps, and
+    after each of them callers have the thread for as long as it took, so that no backlog holds them up. Back-pressure:
+    a job that would make the queue longer than `bound` rows is refused with Overloaded and nothing of it is written,
+    unless it is the only one.
 
     Threads: `submit`, `take` and `admit` are called in an event loop, where their futures resolve; `run`, `prepared`,
     `alive` and `failing` may be used from any thread. `start` and `stop` are called once, by the owner.
@@ -124,6 +127,8 @@ class Worker:
         self._jobs: deque[WriteJob] = deque()
         self._chores: deque[Callable[[], None]] = deque()
         self._queued = 0
+        self._waiting: list[WriteJob] = []  # answered when what matured so far was learned
+        self._rest_until = 0.0
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -224,11 +229,11 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                if not self._jobs and not self._chores and not self._stopping:
-                    self._wake.wait(_TICK)
+                if not (self._jobs or self._chores or self._waiting or self._stopping):
+                    self._wake.wait(min(max(self._rest_until - perf_counter(), 0.001), _TICK))
                 jobs = self._take()
                 chore = self._chores.popleft() if self._chores else None
-                if self._stopping and not jobs and chore is None:
+                if self._stopping and not jobs and not self._waiting and chore is None:
                     return
             for job in jobs:
                 if job.release:
@@ -240,12 +245,7 @@ class Worker:
                 self._probe()
             if chore is not None:
                 chore()
-            waiting = [job for job in jobs if job.learn]
-            error = self._learn_guarded(exhaust=bool(waiting)) if waiting or not self._asked else None
-            if waiting and error:
-                _reject(waiting, Unavailable(f"what matured could not be learned: {error}"))
-            else:
-                _resolve([(job, ([], [])) for job in waiting])
+            self._learn()
 
     def _take(self) -> list[WriteJob]:
         jobs, rows = list[WriteJob](), 0
@@ -274,6 +274,7 @@ class Worker:
         told = [(status, folded.credits.get(e.id, _NOTHING)) for e, status in zip(events, folded.taken, strict=True)]
         answers = _shared(jobs, kept, noted, told)
         _resolve([(job, answer) for job, answer in answers if not job.learn], first)
+        self._waiting += [job for job in jobs if job.learn]
 
     def _admit(self, job: WriteJob, release: Release) -> None:
         try:
@@ -316,19 +317,31 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - as above
             self._failed("write", error)
 
-    def _learn_guarded(self, *, exhaust: bool) -> Exception | None:
-        """Learn what matured. An error is kept for health, and returned."""
+    def _learn(self) -> None:
+        """Settle some of what matured, if it is time to, and answer who waits for all of it once it is done. An error
+        is kept for health, and told to who waits.
+        """
+        start = perf_counter()
+        if not self._waiting and (self._asked or start < self._rest_until):
+            return
+        waiting, self._waiting = self._waiting, []
         try:
             if "learn" in self.failing:  # what failed may be in the ledger all the same: begin with what is there
                 self.learning.load(self._clock())
-            while self.learning.step(self._clock(), _MOST) == _MOST and exhaust:
-                pass
-            self.learning.publish(self._clock(), force=exhaust)
+            more = self.learning.step(self._clock(), _STEP) == _STEP
+            self.learning.publish(self._clock(), force=bool(waiting) and not more)
             self._recovered("learn")
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)
-            return error
-        return None
+            if waiting:
+                _reject(waiting, Unavailable(f"what matured could not be learned: {error}"))
+        else:
+            if more:
+                self._waiting = waiting
+            else:
+                _resolve([(job, ([], [])) for job in waiting])
+        end = perf_counter()
+        self._rest_until = end + (end - start)
 
     def _failed(self, what: str, error: Exception) -> None:
         self._metrics.ledger_errors.labels(what).inc()

@@ -24,7 +24,7 @@ def past(store: Store) -> PastNudges:
 
 def _past(store: Store, settled: Sequence[tuple[Decision, Settlement]]) -> RecentNudges:
     specs, n = store.specs(), len(settled)
-    found = [store.earlier_decisions(d.user, done.decision_seq, MOST_EARLIER) for d, done in settled]
+    found = store.earlier_decisions([(d.user, done.decision_seq) for d, done in settled], MOST_EARLIER)
     shape = n, max(map(len, found), default=0)
     earlier = EarlierDecisions(
         at=np.zeros(shape, dtype=np.int64),

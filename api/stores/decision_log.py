@@ -116,9 +116,9 @@ class DecisionLog(Protocol):
         """Records of a stage's decisions numbered below `before`, the newest first, at most so many."""
         ...
 
-    def earlier_decisions(self, user: bytes, before: int, most: int) -> list[EarlierDecision]:
-        """Decisions of a user id numbered below `before`, the newest first, at most so many: those of the control group
-        and those at no moment left out.
+    def earlier_decisions(self, asked: Sequence[tuple[bytes, int]], most: int) -> list[list[EarlierDecision]]:
+        """Earlier decisions for each (user id, number of a decision) in `asked`: those of that user numbered below it,
+        the newest first, at most so many. Those of the control group and those at no moment are left out.
         """
         ...
 

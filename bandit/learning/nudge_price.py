@@ -334,7 +334,7 @@ def _after(prior: tuple[Part, ...], beta: float, sd: float) -> list[Part]:
             parts.append((weight, -mean, spread))
             continue
         both = spread * spread + sd * sd
-        likelihood = float(arithmetic.exp(np.array(-0.5 * (beta - mean) ** 2 / both))) / float(np.sqrt(both))
+        likelihood = arithmetic.exp_of(-0.5 * (beta - mean) ** 2 / both) / float(np.sqrt(both))
         middle = (mean * sd * sd + beta * spread * spread) / both
         parts.append((weight * max(likelihood, 1e-300), -middle, spread * sd / float(np.sqrt(both))))
     whole = sum(weight for weight, _, _ in parts)
@@ -358,7 +358,7 @@ def _quantile(parts: list[Part], level: float) -> float:
 
 
 def _density(z: float) -> float:
-    return 0.3989422804014327 * float(arithmetic.exp(np.array(-0.5 * z * z)))
+    return 0.3989422804014327 * arithmetic.exp_of(-0.5 * z * z)
 
 
 def _below(z: float) -> float:

@@ -37,6 +37,17 @@ def exp(x: Array) -> Array:
     return np.asarray(np.ldexp(value, n.astype(np.int32)), dtype=np.float64)
 
 
+def exp_of(x: float) -> float:
+    """Exponential eˣ of one number: the bits of `exp`, at a tenth of its price."""
+    x = min(max(x, -746.0), 709.0)
+    n = round(x * _LOG2_E)
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    value = _INVERSE_FACTORIALS[0]
+    for coefficient in _INVERSE_FACTORIALS[1:]:
+        value = value * r + coefficient
+    return math.ldexp(value, n)
+
+
 def log(x: Array) -> Array:
     """Natural logarithm of positive numbers, elementwise, any shape; error ≤ 4e-16 relative or absolute."""
     part, exponent = np.frexp(x)

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 
 from api.server import free_port
-from benchmarks.load.http import HOST, LoadResult, post
+from benchmarks.load.client import HOST, load, noop, post
 from journey_bandit import processes
 
 BATCH = 100
@@ -29,11 +29,10 @@ LENGTHS = (10, 100, 1000)
 WARM = 10  # decisions of each user after the first
 
 
-class EventIntake(LoadResult):
+class EventIntake:
     """Request maker for the intake: batches of new events, and decisions that the journey answers."""
 
-    def __init__(self, port: int):
-        super().__init__(port)
+    def __init__(self) -> None:
         self._numbers = itertools.count()
 
     def batch(self) -> bytes:
@@ -62,17 +61,17 @@ async def rates(port: int, seconds: float, rounds: int) -> None:
     """Print events a second, in batches and alone, and their ratios to a no-op route; medians over rounds of so many
     seconds.
     """
-    load = EventIntake(port)
-    routes = {"no-op route": (load.noop, 1), "single events": (load.single, 1), "batches of 100": (load.batch, BATCH)}
-    await load.run(load.batch, 4, 1.0)  # warm up
+    made = EventIntake()
+    routes = {"no-op route": (noop, 1), "single events": (made.single, 1), "batches of 100": (made.batch, BATCH)}
+    await load(port, made.batch, connections=4, seconds=1.0)  # warm up
     for connections in (1, 8):
         found: dict[str, list[float]] = {name: [] for name in routes}
         times: dict[str, list[float]] = {name: [] for name in routes}
         for _ in range(rounds):
             for name, (request, each) in routes.items():
-                rate, latencies = await load.run(request, connections, seconds)
-                found[name].append(rate * each)
-                times[name] += latencies
+                done = await load(port, request, connections=connections, seconds=seconds)
+                found[name].append(done.rate * each)
+                times[name] += done.latencies
         base = float(np.median(found["no-op route"]))
         print(f"{connections} connection(s), {rounds} rounds of {seconds:g} s, interleaved")
         for name in routes:

@@ -1,110 +1,193 @@
 """HTTP load: what the service costs over HTTP with durable writes, as ratios to a no-op route of the same server in the
 same run.
 
-    python -m benchmarks.load.http [--seconds 2] [--rounds 5]
+    python -m benchmarks.load.http [--connections 1 8 32 128] [--seconds 3] [--rounds 5] [--json FILE]
+    python -m benchmarks.load.http --quick                       half a minute: does it run?
 
 Starts `journey-bandit serve` (travel, SQLite with synchronous=FULL in a temporary folder) and sends closed-loop load
-from this process over raw keep-alive connections. Routes are interleaved; figures are medians over rounds.
+from this process over raw keep-alive connections. Windows are so short that as many decisions settle as are made:
+`settled` is how many did in the measured time, for each one made. Routes are interleaved; rates and processor times are
+medians over rounds, latencies those of all rounds together.
+
+    rate        answers a second, and the ratio to the no-op route's median
+    p50, p99    latency in ms
+    CPU         µs of processor for one answer: event loop / writer and its learning / HTTP server, and the ratio to
+                the no-op's. The processor is shared with this process and with whatever else runs: where the
+                machine is busy, this ratio travels and the rate does not.
+
+Where the extra `bench` is installed, `user-built` is what a team would build in a day: FastAPI, Vowpal Wabbit and one
+commit for each decision, SQLite with synchronous=FULL (benchmarks/load/user_built.py), in the same rounds.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
+import re
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
+from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 
 from api.server import free_port
+from benchmarks.load import processor, user_built
+from benchmarks.load.client import HOST, LoadResult, Request, load, noop, post
+from benchmarks.load.processor import ProcessorTime
 from journey_bandit import processes
 
-HOST = "127.0.0.1"
+STAGE, WINDOW = "cart", 48 * 3600.0  # seconds, as the travel app declares it
+SETTLES = 1.0  # seconds after which a decision settles here
 _CONTEXT = {"price": 420, "days_to_departure": 12, "searches_24h": 4, "minutes_idle": 35}
+_SETTLED = re.compile(r"^journey_bandit_settlements_total\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
-class LoadResult:
-    """Closed-loop load on one service: requests over keep-alive connections, each sending the next when the last is
-    answered.
+class Route(NamedTuple):
+    """Route under load: its name in the table, the process that serves it, and what makes its requests."""
+
+    name: str
+    pid: int
+    port: int
+    request: Request
+
+
+class Measured(NamedTuple):
+    """Measured load of one route in one round: the load, the processor time for one answer (µs), and settlements for
+    each answer.
     """
 
-    def __init__(self, port: int):
-        self.port = port
+    load: LoadResult
+    cost: ProcessorTime
+    settled: float
+
+
+class Traffic:
+    """Traffic of one app: makes requests, and remembers which decisions wait for their outcome."""
+
+    def __init__(self) -> None:
         self.decided: list[str] = []
 
-    async def run(self, request: Callable[[], bytes], connections: int, seconds: float) -> tuple[float, list[float]]:
-        """Run a load for so many seconds; (requests a second, latencies in ms). Raises RuntimeError on any answer but
-        200.
-        """
-        latencies: list[float] = []
-        start = perf_counter()
-        await asyncio.gather(*(self._one(request, start + seconds, latencies) for _ in range(connections)))
-        return len(latencies) / (perf_counter() - start), latencies
-
-    async def _one(self, request: Callable[[], bytes], end: float, latencies: list[float]) -> None:
-        reader, writer = await asyncio.open_connection(HOST, self.port)
-        while perf_counter() < end:
-            sent = perf_counter()
-            writer.write(request())
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            body = await reader.readexactly(length)
-            latencies.append(1000 * (perf_counter() - sent))
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"{head[:80]!r} {body[:300]!r}")
-            if body.startswith(b'{"decision_id"'):
-                self.decided.append(body[16:52].decode())
-        writer.close()
-        await writer.wait_closed()
-
-    def noop(self) -> bytes:
-        """HTTP request to a Litestar route that does nothing, as bytes: the yardstick."""
-        return b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    def answered(self, body: bytes) -> None:
+        """Remember a decision that was answered."""
+        if body.startswith(b'{"decision_id"'):
+            self.decided.append(body[16:52].decode())
 
     def decide(self) -> bytes:
-        """HTTP request for a new decision, as bytes."""
-        return post("/v1/decisions", {"stage": "cart", "user_id": uuid.uuid4().hex, "context": _CONTEXT})
+        """HTTP request for a new decision about a person nobody knows, as bytes."""
+        return post("/v1/decisions", {"stage": STAGE, "user_id": uuid.uuid4().hex, "context": _CONTEXT})
 
     def report(self) -> bytes:
-        """HTTP request with a reward for a decision that has none yet, as bytes; once there is none left, for one that
-        has.
+        """HTTP request with a reward for the newest decision without one, as bytes; once there is none left, for one
+        that has.
         """
         known = self.decided.pop() if len(self.decided) > 1 else self.decided[0]
         return post("/v1/outcomes", {"decision_id": known, "kind": "reward", "value": 1})
 
-
-def post(path: str, body: object) -> bytes:
-    """HTTP POST request to `path` with a JSON body, headers included, as bytes that go over a raw keep-alive
-    connection.
-    """
-    data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-    return head.encode() + data
+    def event(self) -> bytes:
+        """HTTP request with one new event of one person, as bytes."""
+        user, number = f"u{int(uuid.uuid4()) % 1000}", uuid.uuid4().hex
+        body = {"type": "track", "event": "Products Searched", "userId": user, "messageId": number}
+        return post("/v1/track", body | {"properties": {"route": number, "days_to_departure": 30}})
 
 
-async def measure(port: int, seconds: float, rounds: int) -> None:
-    """Measure every route in turn, over rounds of so many seconds, and print the table of rates,
-    latencies and ratios.
-    """
-    load = LoadResult(port)
-    routes = {"no-op route": load.noop, "decision, durable": load.decide, "outcome, durable": load.report}
-    await load.run(load.decide, 8, 1.0)  # warm up
-    for connections in (1, 32):
-        rates: dict[str, list[float]] = {name: [] for name in routes}
-        times: dict[str, list[float]] = {name: [] for name in routes}
-        for _ in range(rounds):
-            for name, request in routes.items():
-                rate, latencies = await load.run(request, connections, seconds)
-                rates[name].append(rate)
-                times[name] += latencies
-        base = float(np.median(rates["no-op route"]))
-        print(f"{connections} connection(s), {rounds} rounds of {seconds:g} s, interleaved")
-        for name in routes:
-            rate = float(np.median(rates[name]))
-            p50, p99 = np.percentile(times[name], [50, 99])
-            print(f"  {name:<18} {rate:8.0f}/s  {rate / base:5.2f} × no-op   p50 {p50:6.2f} ms   p99 {p99:6.2f} ms")
+async def measure(route: Route, traffic: Traffic, connections: int, seconds: float) -> Measured:
+    """Measured load of one route, once for as long as decisions take to settle, then for so many seconds."""
+    answered = traffic.answered if route.name.startswith("decision") else None
+    if answered:
+        await load(route.port, route.request, connections=connections, seconds=1.5 * SETTLES, answered=answered)
+    before, settled = processor.spent(route.pid), await _settlements(route)
+    found = await load(route.port, route.request, connections=connections, seconds=seconds, answered=answered)
+    cost, n = processor.spent(route.pid).since(before), max(len(found.latencies), 1)
+    return Measured(found, ProcessorTime(*(part / n for part in cost)), (await _settlements(route) - settled) / n)
+
+
+async def _settlements(route: Route) -> float:
+    """Decisions that the service has settled so far, by its metrics; 0 for another service."""
+    if route.name.startswith("user-built"):
+        return 0.0
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"http://{HOST}:{route.port}/metrics")).text
+    return sum(float(value) for value in _SETTLED.findall(text))
+
+
+async def rounds(routes: list[Route], traffic: Traffic, connections: int, seconds: float, many: int) -> Any:
+    """Rows of the table for a number of connections: one for each route, medians over rounds in which all take part."""
+    found: dict[str, list[Measured]] = {route.name: [] for route in routes}
+    for _ in range(many):
+        for route in routes:
+            found[route.name].append(await measure(route, traffic, connections, seconds))
+    base = found[routes[0].name]
+    rate, cost = (float(np.median(v)) for v in ([m.load.rate for m in base], [m.cost.total for m in base]))
+    return [_row(name, runs, rate, cost) for name, runs in found.items()]
+
+
+def _row(name: str, runs: list[Measured], rate: float, cost: float) -> dict[str, Any]:
+    every = LoadResult(0.0, [v for run in runs for v in run.load.latencies])
+    parts = [float(np.median(part)) for part in zip(*(run.cost for run in runs), strict=True)]
+    own, total = float(np.median([run.load.rate for run in runs])), float(np.median([run.cost.total for run in runs]))
+    return {
+        "route": name,
+        "rate": own,
+        "rate_ratio": own / rate,
+        "p50": every.quantile(50),
+        "p99": every.quantile(99),
+        "cpu": total,
+        "cpu_ratio": cost / total,
+        "loop": parts[0],
+        "writer": parts[1],
+        "server": parts[2],
+        "settled": float(np.median([run.settled for run in runs])),
+    }
+
+
+def lines(connections: int, rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Lines of the table for one number of connections."""
+    yield f"\n{connections} connection(s)"
+    yield f"  {'':<20}{'rate':>8}  {'× no-op':>7}{'p50 ms':>9}{'p99 ms':>9}{'CPU µs':>9}{'loop/writer/server':>22}" + (
+        f"{'CPU × no-op':>13}{'settled':>9}"
+    )
+    for row in rows:
+        parts = " / ".join(f"{row[part]:.0f}" for part in ("loop", "writer", "server"))
+        yield (
+            f"  {row['route']:<20}{row['rate']:8.0f}  {row['rate_ratio']:7.2f}{row['p50']:9.2f}{row['p99']:9.2f}"
+            f"{row['cpu']:9.0f}{parts:>22}{row['cpu_ratio']:13.2f}{row['settled']:9.2f}"
+        )
+
+
+@contextlib.contextmanager
+def service(folder: Path) -> Iterator[tuple[int, int]]:
+    """Context in which the service runs with its ledger in `folder`: its process and its port."""
+    port, log = free_port(HOST), folder / "serve.log"
+    where = ("--app", "travel", "--store", f"sqlite:///{folder}/bench.db", "--port", str(port), "--dev")
+    with processes.stopping(processes.serve(*where, "--window-scale", str(SETTLES / WINDOW), log=log)) as server:
+        processes.wait(server, f"http://{HOST}:{port}/health/ready", log)
+        yield server.pid, port
+
+
+async def _run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    traffic = Traffic()
+    with contextlib.ExitStack() as running:
+        pid, port = running.enter_context(service(folder))
+        routes = [
+            Route("no-op route", pid, port, noop),
+            Route("decision, durable", pid, port, traffic.decide),
+            Route("outcome, durable", pid, port, traffic.report),
+            Route("event, durable", pid, port, traffic.event),
+        ]
+        if user_built.installed():
+            rival, its = running.enter_context(user_built.service(folder))
+            routes.append(Route("user-built", rival, its, traffic.decide))
+        await load(port, traffic.decide, connections=8, seconds=2.0, answered=traffic.answered)  # warm up
+        found = {}
+        for connections in options.connections:
+            found[connections] = await rounds(routes, traffic, connections, options.seconds, options.rounds)
+            for line in lines(connections, found[connections]):
+                print(line, flush=True)
+    return {"connections": found, "sync_ms": processor.sync_milliseconds(folder), "load": os.getloadavg()[0]}
 
 
 def main() -> None:
@@ -112,15 +195,19 @@ def main() -> None:
     service.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one round of 32 connections: does it run?")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
+    if options.quick:
+        options.connections, options.rounds, options.seconds = [32], 1, 2.0
     with tempfile.TemporaryDirectory() as folder:
-        port, log = free_port(HOST), Path(folder) / "serve.log"
-        where = ("--app", "travel", "--store", f"sqlite:///{folder}/bench.db", "--port", str(port), "--dev")
-        with processes.stopping(server := processes.serve(*where, log=log)):
-            processes.wait(server, f"http://{HOST}:{port}/health/ready", log)
-            asyncio.run(measure(port, options.seconds, options.rounds))
+        found = asyncio.run(_run(options, Path(folder)))
+    print(f"\none fdatasync of 4 KiB: {found['sync_ms']:.2f} ms; load of the machine at the end: {found['load']:.1f}")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -74,11 +74,11 @@ def tell(client: httpx.Client, story: Story) -> Any:
     question = {"user_id": story.person, "evidence": dict(story.evidence), "context": dict(story.context)}
     decision_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{story.app}/{story.person}"))
     decision = client.post("/v1/decisions", json=question | {"decision_id": decision_id}).raise_for_status().json()
-    chances = ", ".join(f"{arm} {p:.2f}" for arm, p in decision["propensities"].items())
+    chances = ", ".join(f"{arm} {p:.3f}" for arm, p in decision["propensities"].items())
     _line(
         "",
         "decision",
-        f"shows {decision['nudge']['id']}, drawn with probability {decision['propensity']:.2f} from {chances}",
+        f"shows {decision['nudge']['id']}, drawn with probability {decision['propensity']:.3f} from {chances}",
     )
     for nudge, reason in decision["excluded"].items():
         _line("", "", f"not {nudge}: {reason}")

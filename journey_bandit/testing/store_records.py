@@ -65,10 +65,12 @@ class StoreRecordsContract:
             )
             for i, one in enumerate(made[:4])
         ]
-        assert ledger.store.earlier_decisions(of, 5, 9) == expected[::-1]
-        assert ledger.store.earlier_decisions(of, 3, 9) == expected[1::-1]
-        assert ledger.store.earlier_decisions(of, 9, 2) == expected[:1:-1]
-        assert ledger.store.earlier_decisions(bytes(16), 6, 9) == []
+        asked = [(of, 5), (bytes(16), 6), (of, 3), (of, 9)]
+        newest = [expected[::-1], [], expected[1::-1], expected[::-1]]
+        assert ledger.store.earlier_decisions(asked, 9) == newest
+        assert ledger.store.earlier_decisions(asked, 2) == [found[:2] for found in newest]
+        assert ledger.store.earlier_decisions(asked * 1000, 9) == newest * 1000
+        assert ledger.store.earlier_decisions([], 9) == []
 
     def test_a_decision_comes_back_with_every_bit(self, ledger: Any, decide: Decide) -> None:
         made = [

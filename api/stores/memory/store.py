@@ -259,8 +259,11 @@ class MemoryStore:
         older = (self._found[i] for i in reversed(self._by_seq[: max(before - 1, 0)]))
         return [_handed_out(found) for found in islice((f for f in older if f.decision.stage == stage), most)]
 
-    def earlier_decisions(self, user: bytes, before: int, most: int) -> list[EarlierDecision]:
+    def earlier_decisions(self, asked: Sequence[tuple[bytes, int]], most: int) -> list[list[EarlierDecision]]:
         """As `DecisionLog.earlier_decisions`."""
+        return [self._earlier(user, before, most) for user, before in asked]
+
+    def _earlier(self, user: bytes, before: int, most: int) -> list[EarlierDecision]:
         found = (self._found[i] for i in reversed(self._by_user.get(user, ())))
         mine = (f.decision for f in found if f.seq < before and f.decision.is_actionable and not f.decision.holdout)
         return [

@@ -23,6 +23,13 @@ def test_exponentials_and_logarithms_are_those_of_the_library_to_rounding() -> N
     assert arithmetic.logit(0.03) == pytest.approx(float(special.logit(0.03)), rel=1e-15)
 
 
+def test_the_exponential_of_one_number_has_the_bits_of_that_of_an_array() -> None:
+    rng = np.random.default_rng(5)
+    x = np.concatenate([rng.normal(0, 10, 20_000), rng.uniform(-760, 720, 20_000), [0.0, -0.0, 1e300, -1e300, 0.5]])
+    one = np.array([arithmetic.exp_of(value) for value in x.tolist()])
+    assert one.tobytes() == arithmetic.exp(x).tobytes()
+
+
 def test_the_table_of_the_logistic_function_is_off_by_two_tenths_of_a_trillionth() -> None:
     z = np.concatenate([np.linspace(-45, 45, 500_003), [-1e300, 1e300]])
     np.testing.assert_allclose(logistic.values(z), special.expit(z), rtol=0, atol=2e-13)
