@@ -26,6 +26,7 @@ from api.components import CurrentParts, SharedResources, build
 from api.http.access import AccessControl, check_declared, guard, presented
 from api.http.asgi import ProtocolApp
 from api.http.error_responses import handle
+from api.http.hot_routes import HotRoutes
 from api.http.keys import ApiKeys
 from api.http.keys import load as load_keys
 from api.learning.worker import Worker
@@ -112,6 +113,7 @@ def _joined(current: CurrentParts, gate: AccessControl) -> CreatedService:
         logging_config=None,
     )
     check_declared(app.routes)
+    app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
     return CreatedService(app, reload)
 
 

@@ -6,8 +6,8 @@ Nobody else is kept waiting: a client that is still sending its body has not beg
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from api import clocks
@@ -87,6 +87,19 @@ def build(
     )
 
 
+class _Inside(AbstractAsyncContextManager[CatalogueParts]):
+    """One call inside the current parts."""
+
+    def __init__(self, current: "CurrentParts"):
+        self._current = current
+
+    async def __aenter__(self) -> CatalogueParts:
+        return await self._current.enter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._current.leave()
+
+
 class CurrentParts:
     """Holder of the parts that answer now, and of their replacement. Routes hold it, never a part itself: they are made
     once and outlive a catalogue. A handler reads its body, then enters `inside` for whatever it awaits; what it reads
@@ -105,21 +118,25 @@ class CurrentParts:
         self._open.set()
         self._idle.set()
 
-    @asynccontextmanager
-    async def inside(self) -> AsyncIterator[CatalogueParts]:
+    def inside(self) -> AbstractAsyncContextManager[CatalogueParts]:
         """Context with the parts that answer now, which are not replaced before it ends. It waits while a replacement
         goes on.
         """
+        return _Inside(self)
+
+    async def enter(self) -> CatalogueParts:
+        """Parts that answer now; they are not replaced before `leave` is called once. For `inside` alone."""
         while not self._open.is_set():  # it may have closed again before this one was woken
             await self._open.wait()
         self._inside += 1
         self._idle.clear()
-        try:
-            yield self.parts
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._idle.set()
+        return self.parts
+
+    def leave(self) -> None:
+        """Let the parts be replaced as far as one call of `enter` is concerned."""
+        self._inside -= 1
+        if not self._inside:
+            self._idle.set()
 
     async def replace(self, catalogue: Catalogue, endpoints: Mapping[str, Endpoint]) -> None:
         """Serve another catalogue, which the ledger takes, with these webhook endpoints. Called by

@@ -16,7 +16,7 @@ PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
 MAY = {  # besides itself and the standard library
     "bandit": {"numpy", "scipy", "msgspec"},
     "api": {"bandit", "litestar", "litestar_offline_docs", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
-    | {"prometheus_client", "numpy"},
+    | {"prometheus_client", "numpy", "threadpoolctl"},
 }
 MUST_NOT = {
     # no clock, no generator, no outside world
@@ -31,7 +31,10 @@ ONLY = {  # library → the one module or sub-package that may import it
     "distributed": "simulations.offline.parallel",
     "dask": "simulations.offline.parallel",
 }
-WITHIN = {("simulations", "pyarrow"): "simulations.offline.parquet_log"}  # the only module of that package
+WITHIN = {  # the only module of that package
+    ("simulations", "pyarrow"): "simulations.offline.parquet_log",
+    ("api", "threadpoolctl"): "api.server",
+}
 
 ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same package that it may import
     "bandit.numerics": set(),

@@ -17,7 +17,7 @@ from api.clocks import Clock
 from api.http.keys import EVERY, ApiKeys, Scope
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="journey-bandit"'}
-_AZURE = "ocp-apim-subscription-key"
+_CARRIERS = frozenset((b"x-api-key", b"ocp-apim-subscription-key", b"authorization"))
 _MISSING = "send a key as X-API-Key or Authorization: Bearer; make one with `journey-bandit keys new`"
 
 
@@ -115,12 +115,19 @@ def _scope(handler: BaseRouteHandler) -> Scope | None:
 
 
 def presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """API key that a request carries as X-API-Key, Ocp-Apim-Subscription-Key or `Authorization: Bearer`; "" if there is
-    none. Two keys count as none: which of them counts must not depend on a proxy.
+    """API key that a request carries, as `presented_in` finds it."""
+    return presented_in(connection.scope["headers"])
+
+
+def presented_in(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """API key in the headers of an ASGI scope: X-API-Key, Ocp-Apim-Subscription-Key or `Authorization: Bearer`; "" if
+    there is none. Two keys count as none: which of them counts must not depend on a proxy.
     """
-    keys = [key for name in ("x-api-key", _AZURE) for key in connection.headers.getall(name, [])]
-    others = connection.headers.getall("authorization", [])
-    if len(keys) + len(others) != 1:
+    found = [(name, value.decode("latin-1")) for name, value in headers if name in _CARRIERS]
+    if len(found) != 1:
         return ""
-    scheme, _, value = (others or [f"Bearer {keys[0]}"])[0].partition(" ")
-    return value if scheme.lower() == "bearer" else ""
+    name, value = found[0]
+    if name != b"authorization":
+        return value
+    scheme, _, rest = value.partition(" ")
+    return rest if scheme.lower() == "bearer" else ""

@@ -1,13 +1,7 @@
 """ASGI layer that HTTP asks of every route, whatever its protocol: one Host header, HEAD where there is GET, an answer
-that the client reads.
-
-Most clients send a whole body before they read anything. If the connection is closed while they send, they see a broken
-pipe in place of the answer. So what is left of a body is read and thrown away before the answer goes out, up to a
-number of bytes and a time; beyond that the connection is closed.
+that the client reads (`api.http.unread_body`). Plain requests of hot routes are served here.
 """
 
-import asyncio
-import re
 from typing import Any, cast
 
 from litestar import Litestar, Request
@@ -15,17 +9,17 @@ from litestar.enums import ScopeType
 from litestar.exceptions import ClientException
 from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message, Receive, Scope, Send
 
+from api.http.hot_routes import HotRoutes
 from api.http.protocol_paths import rewrite
-from api.http.request_body import SECONDS
-
-_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]+")
-_MOST = 64_000_000  # bytes of a body that are thrown away
+from api.http.unread_body import UnreadBody, is_host
 
 
 class ProtocolApp(Litestar):
     """Litestar application whose router sees canonical paths, and whose answers reach clients that are still sending.
-    `api.app.create_service` makes one for each service.
+    `api.app.create_service` makes one for each service, and sets `hot`, its hot routes.
     """
+
+    hot: HotRoutes | None = None
 
     async def __call__(
         self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
@@ -37,6 +31,10 @@ class ProtocolApp(Litestar):
             await super().__call__(scope, receive, send)
             return
         asked = cast(HTTPScope, scope)
+        route = self.hot.find(asked) if self.hot else None
+        if self.hot and route:
+            await self.hot.serve(route, asked, cast(Receive, receive), cast(Send, send))
+            return
         rewrite(asked)
         rest = UnreadBody(asked, cast(Receive, receive), cast(Send, send))
         answer: Send = rest.send
@@ -56,51 +54,12 @@ class ProtocolApp(Litestar):
         await response.to_asgi_response(app=None, request=request)(scope, receive, send)
 
 
-class UnreadBody:
-    """Body of one request as far as the client has still to send it when the answer is ready. It stands between the app
-    and the server: the app calls `receive` and `send` here.
-    """
-
-    def __init__(self, scope: HTTPScope, receive: Receive, send: Send):
-        headers = dict(scope["headers"])
-        self._receive, self._send = receive, send
-        self._open = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-        self._waits = headers.get(b"expect", b"").lower() == b"100-continue"  # it sends nothing before it is asked to
-        self._until = asyncio.get_running_loop().time() + SECONDS
-
-    async def receive(self) -> Any:
-        """Next ASGI message of the request. A client that waits for "100 Continue" begins to send then."""
-        self._waits = False
-        message = await self._receive()
-        self._open = message["type"] == "http.request" and bool(message.get("more_body", False))
-        return message
-
-    async def send(self, message: Message) -> None:
-        """Send an ASGI message of the answer, once nothing of the body is left. If more is left than is worth reading,
-        the answer says `connection: close`.
-        """
-        if message["type"] == "http.response.start" and self._open:
-            await self._discard()
-            if self._open:
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
-        await self._send(message)
-
-    async def _discard(self) -> None:
-        size = 0
-        try:
-            async with asyncio.timeout_at(self._until):
-                while self._open and not self._waits and size < _MOST:
-                    size += len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            return
-
-
 def _addressed(scope: HTTPScope) -> bool:
     """Whether the request has exactly one Host that can be one; HTTP/1.0 needs none."""
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if not any(hosts) and scope["http_version"] in ("1.0", "1"):  # granian: "1", and an empty Host
         return True
-    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+    return len(hosts) == 1 and is_host(hosts[0])
 
 
 def _headers_only(send: Send) -> Send:

@@ -18,6 +18,7 @@ from litestar import Request
 from litestar.exceptions import ClientException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar.types import Receive
 
 from api.http import field_fixes, lenient_json
 from bandit.errors import InvalidRequest, Problem
@@ -103,17 +104,25 @@ async def body(request: Ask) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most:
         raise RequestEntityTooLarge
-    try:
-        raw = await asyncio.wait_for(_received(request, most), SECONDS)
-    except TimeoutError:
-        raise ClientException("the body did not arrive in time", status_code=408) from None
+    raw = await received(request.receive, most)
     return inflated(raw, most) if coding in _GZIP else raw
 
 
-async def _received(request: Ask, most: int) -> bytes:
+async def received(receive: Receive, most: int) -> bytes:
+    """Bytes of a body as they were sent, at most so many. Raises ClientException: 413 for more, 408 if they do not
+    arrive within 8 seconds, 400 if the client went away.
+    """
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await _received(receive, most)
+    except TimeoutError:
+        raise ClientException("the body did not arrive in time", status_code=408) from None
+
+
+async def _received(receive: Receive, most: int) -> bytes:
     parts, size = [], 0
     while True:
-        message = await request.receive()
+        message = await receive()
         if message["type"] != "http.request":
             raise ClientException("the client went away before its body was complete")
         size += len(message["body"])

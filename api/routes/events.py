@@ -10,6 +10,7 @@ from litestar.params import FromPath, FromQuery, Parameter
 from api.components import CurrentParts
 from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
+from api.http.hot_routes import HOT
 from api.http.request_body import body, takes
 from api.messages.events import EventBatch, EventItem, EventReplies, EventRequest, JourneyReply, UncreditedReply
 from bandit.catalogue.model import Catalogue
@@ -27,6 +28,12 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
 
 
 def _reporting(current: CurrentParts) -> HTTPRouteHandler:
+    async def answer(_: Request[Any, Any, Any], raw: bytes) -> EventReplies:
+        sent = _EVENTS.read(raw)
+        async with current.inside() as parts:
+            results = await answers(sent, parts.events.report)
+        return EventReplies([EventItem(*item(one, f"events[{i}]")) for i, one in enumerate(results)])
+
     @post(
         "/v1/events",
         status_code=200,
@@ -34,7 +41,7 @@ def _reporting(current: CurrentParts) -> HTTPRouteHandler:
         operation_class=takes(EventBatch, _example(current.parts.catalogue)),
         responses=documented(400, 401, 403, 413, 415, 503),
         request_max_body_size=_BATCH_BYTES,
-        opt={"scope": "events"},
+        opt={"scope": "events", HOT: answer},
         tags=["report"],
     )
     async def report(request: Request[Any, Any, Any]) -> EventReplies:
@@ -43,10 +50,7 @@ def _reporting(current: CurrentParts) -> HTTPRouteHandler:
         The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         Safe to repeat: an event that is known already answers `duplicate`.
         """
-        sent = _EVENTS.read(await body(request))
-        async with current.inside() as parts:
-            results = await answers(sent, parts.events.report)
-        return EventReplies([EventItem(*item(one, f"events[{i}]")) for i, one in enumerate(results)])
+        return await answer(request, await body(request))
 
     return report
 

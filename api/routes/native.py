@@ -12,7 +12,8 @@ from litestar.params import FromPath, FromQuery
 from api.components import CurrentParts
 from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
-from api.http.request_body import BodyShape, body, read, takes
+from api.http.hot_routes import HOT
+from api.http.request_body import BodyShape, body, takes
 from api.messages.decisions import (
     DecisionBatch,
     DecisionItem,
@@ -48,20 +49,23 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
 def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
     example = _example(current.parts.catalogue)
 
+    async def answer(_: Ask, raw: bytes) -> DecisionReply:
+        asked = _DECISION.read(raw)
+        async with current.inside() as parts:
+            return await parts.service.decide(asked)
+
     @post(
         "/v1/decisions",
         status_code=200,
         summary="Ask for a nudge",
         operation_class=takes(DecisionRequest, example),
         responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
-        opt={"scope": "decide"},
+        opt={"scope": "decide", HOT: answer},
         tags=["decide"],
     )
     async def decide(request: Ask) -> DecisionReply:
         """The arm is drawn from `propensities`; the decision is on disk before you read it."""
-        asked = await read(request, _DECISION)
-        async with current.inside() as parts:
-            return await parts.service.decide(asked)
+        return await answer(request, await body(request))
 
     @post(
         "/v1/decisions/batch",
@@ -87,20 +91,23 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
 
 
 def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
+    async def answer(_: Ask, raw: bytes) -> OutcomeReply:
+        told = _OUTCOME.read(raw)
+        async with current.inside() as parts:
+            return await parts.service.report(told)
+
     @post(
         "/v1/outcomes",
         status_code=200,
         summary="Report what happened",
         operation_class=takes(OutcomeRequest, _OUTCOME_EXAMPLE),
         responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
-        opt={"scope": "reward"},
+        opt={"scope": "reward", HOT: answer},
         tags=["report"],
     )
     async def report(request: Ask) -> OutcomeReply:
         """Safe to repeat: the same outcome again answers `duplicate`."""
-        told = await read(request, _OUTCOME)
-        async with current.inside() as parts:
-            return await parts.service.report(told)
+        return await answer(request, await body(request))
 
     @post(
         "/v1/outcomes/batch",

@@ -23,6 +23,7 @@ from api.events.service import EventReceipt, EventService, ReceivedEvent
 from api.http import lenient_json
 from api.http.access import AccessControl
 from api.http.batch_items import BatchEnvelope
+from api.http.hot_routes import HOT
 from api.http.request_body import BrokenGzip, body
 from api.metrics import Metrics
 from api.stores.admission import SKEW
@@ -93,17 +94,7 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
             return _answer(200, _summary(sent, await parts.events.take(sent)))
 
     def single(kind: str, paths: Sequence[str]) -> HTTPRouteHandler:
-        @post(
-            list(paths),
-            status_code=200,
-            request_max_body_size=MOST,
-            exception_handlers={Exception: refusal},
-            opt={"own_keys": True},
-            include_in_schema=False,
-            name=f"segment-{kind}",
-        )
-        async def call(request: Ask) -> Response[bytes]:
-            raw = await body(request)
+        async def answer(request: Ask, raw: bytes) -> Response[bytes]:
             if len(raw) > _MESSAGE:
                 raise RefusedError(400, "message_too_large", f"a message may have {_MESSAGE} bytes")
             _admit(request, gate, _object(raw).get("writeKey"))
@@ -113,6 +104,18 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
             if isinstance(receipt, InvalidRequest):
                 raise RefusedError(400, "invalid_message", str(receipt))
             return _answer(200, _summary([sent], [receipt]))
+
+        @post(
+            list(paths),
+            status_code=200,
+            request_max_body_size=MOST,
+            exception_handlers={Exception: refusal},
+            opt={"own_keys": True, HOT: answer},
+            include_in_schema=False,
+            name=f"segment-{kind}",
+        )
+        async def call(request: Ask) -> Response[bytes]:
+            return await answer(request, await body(request))
 
         return call
 

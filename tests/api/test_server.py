@@ -1,8 +1,13 @@
-"""One port, one service: also when two start at the same moment, before either listens."""
+"""The server's process: one port, one service, also when two start at the same moment, before either listens; and
+what it does about stalls of its own.
+"""
+
+import gc
 
 import pytest
+import threadpoolctl
 
-from api.server import claimed
+from api.server import claimed, lean
 from bandit.errors import RemoteError
 
 
@@ -24,3 +29,16 @@ def test_a_name_becomes_an_address() -> None:
 def test_a_host_that_is_not_ours_is_named_with_a_fix() -> None:
     with pytest.raises(RemoteError, match="--host an address of this machine"), claimed("192.0.2.1", 0):
         raise AssertionError("that address is nobody's")
+
+
+def test_a_service_runs_with_one_blas_thread_and_does_not_collect_what_it_was_built_of() -> None:
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpoolctl.threadpool_info()}
+
+    with threadpoolctl.threadpool_limits(2):  # whatever this process was started with
+        before = threads(), gc.get_threshold(), gc.get_freeze_count()
+        with lean():
+            assert threads() == {1}
+            assert gc.get_freeze_count() > 10_000
+            assert gc.get_threshold() > (10_000, 10, 10)
+        assert (threads(), gc.get_threshold(), gc.get_freeze_count()) == before
