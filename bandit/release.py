@@ -15,6 +15,7 @@ from bandit.belief import GRID, Belief
 from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import PropensityError, SnapshotError
+from bandit.policies import Centred
 from bandit.records import Release
 from bandit.snapshot import Snapshot
 
@@ -67,7 +68,7 @@ def prepare(snapshot: Snapshot, stage: Stage) -> PreparedPolicy:
     _check_fit(snapshot.stage_spec, spec)
     for name, belief in (("belief", snapshot.belief), ("pending", snapshot.pending)):
         if belief is not None:
-            _check_definite(name, belief)
+            _check_definite(name, belief, spec)
     try:
         live = engine.prepare(msgspec.structs.replace(snapshot, stage_spec=spec))
         _probe(live)
@@ -99,14 +100,22 @@ def _reward(stage: Stage) -> tuple[object, ...]:
     return reward.kind, reward.min, reward.max, reward.value
 
 
-def _check_definite(name: str, belief: Belief) -> None:
-    """Λ is a sum of τxxᵀ, τ ≥ 0: symmetric, and no eigenvalue is further below 0 than the grid explains."""
+def _check_definite(name: str, belief: Belief, stage: Stage) -> None:
+    """Every Λ that is a sum of τxxᵀ, τ ≥ 0, is symmetric, and no eigenvalue of it is further below 0 than the grid
+    explains.
+    """
     if not np.array_equal(belief.precision, belief.precision.transpose(0, 2, 1)):
         raise SnapshotError(f"{name}: a precision is not symmetric")
-    least = np.linalg.eigvalsh(belief.precision).min(axis=-1)
-    slack = (belief.n + 1.0) * belief.shift.shape[1] / GRID + 1e-9 * np.abs(belief.precision).max(axis=(1, 2))
-    if (least < -slack).any():
-        raise SnapshotError(f"{name}: a precision has the eigenvalue {least.min():.3g}: no belief has that")
+    learner = stage.learner
+    sums = learner.squares(len(stage.arms), belief) if isinstance(learner, Centred) else [belief.precision]
+    for part in sums:
+        least = np.linalg.eigvalsh(part).min(axis=-1)
+        slack = (belief.n.sum() + 1.0) * part.shape[-1] / GRID + 1e-9 * np.abs(part).max(axis=(1, 2))
+        if (least < -slack).any():
+            raise SnapshotError(
+                f"{name}: a precision has the eigenvalue {least.min():.3g}, which no sum of what was learned has: the "
+                "snapshot was changed after it was published; publish it anew"
+            )
 
 
 def _probe(live: PreparedPolicy) -> None:

@@ -172,8 +172,8 @@ class UserSessions:
         activations. Decisions in flight of a dropped session are reserved again in the new one.
         """
         flying = []
-        for root in change.moved:
-            gone = self._live.pop(root, None)
+        for user in change.moved:
+            gone = self._live.pop(self._roots.get(user, user), None)
             if gone:
                 flying += list(gone.in_flight.values())
                 self._forget(gone)

@@ -129,6 +129,7 @@ class Worker:
         self._queued = 0
         self._waiting: list[WriteJob] = []  # answered when what matured so far was learned
         self._rest_until = 0.0
+        self._reload = False  # what failed may be in the ledger all the same: learn on from what is there
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -139,7 +140,8 @@ class Worker:
 
     def listen(self, folded: Callable[[IngestResult], None]) -> None:
         """Register the listener that is told, in the event loop, what events have changed, before those who sent them
-        are answered: the DecisionWriter. There is one, set before `start`.
+        are answered: the DecisionWriter. Where that is not known, their users count as moved, so that they are read
+        from the ledger again. There is one, set before `start`.
         """
         self._folded = folded
 
@@ -262,11 +264,14 @@ class Worker:
             kept, noted, folded = self._write(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told: not known to be durable
             self._failed("write", error)
+            self._reload = True
             unavailable = error if isinstance(error, Unavailable) else Unavailable(f"{type(error).__name__}: {error}")
-            _reject(jobs, unavailable)
+            users = {user for job in jobs for event in job.events for user in (event.user, event.alias) if user}
+            _reject(jobs, unavailable, lambda: self._folded(IngestResult([], {}, users, [])))
             return
         self._recovered("write")
-        self.learning.observe(kept, [*noted, *(note for _, note in folded.noted)])
+        if not self._reload:
+            self.learning.observe(kept, [*noted, *(note for _, note in folded.noted)])
         self._metrics.commit_seconds.observe(perf_counter() - start)
         self._metrics.commit_rows.observe(len(kept) + len(noted) + len(folded.taken))
         first = (lambda: self._folded(folded)) if folded.taken or folded.noted else None
@@ -322,17 +327,19 @@ class Worker:
         is kept for health, and told to who waits.
         """
         start = perf_counter()
-        if not self._waiting and (self._asked or start < self._rest_until):
+        if not self._waiting and (self._asked or start < self._rest_until or "write" in self.failing):
             return
         waiting, self._waiting = self._waiting, []
         try:
-            if "learn" in self.failing:  # what failed may be in the ledger all the same: begin with what is there
+            if self._reload:
                 self.learning.load(self._clock())
+                self._reload = False
             more = self.learning.step(self._clock(), _STEP) == _STEP
             self.learning.publish(self._clock(), force=bool(waiting) and not more)
             self._recovered("learn")
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)
+            self._reload = True
             if waiting:
                 _reject(waiting, Unavailable(f"what matured could not be learned: {error}"))
         else:
@@ -356,7 +363,7 @@ class Worker:
 
 def _sound(worker: Worker | None) -> Learner | None:
     """What a worker that has ended knew, if it is what the ledger holds."""
-    return None if worker is None or worker.failing else worker.learning
+    return None if worker is None or worker.failing or worker._reload else worker.learning
 
 
 def _shared(
@@ -387,8 +394,13 @@ def _resolve(
         answers[0][0].future.get_loop().call_soon_threadsafe(finish)
 
 
-def _reject(jobs: Sequence[WriteJob], error: Unavailable | InvalidRequest) -> None:
+def _reject(
+    jobs: Sequence[WriteJob], error: Unavailable | InvalidRequest, first: Callable[[], None] = lambda: None
+) -> None:
+    """Fail the callers of one event loop with one call, after `first`."""
+
     def finish() -> None:
+        first()
         for job in jobs:
             if not job.future.done():
                 job.future.set_exception(error)

@@ -24,7 +24,7 @@ from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import LedgerMismatch
 from bandit.learning import rewards
-from bandit.learning.loss import closed, day_of
+from bandit.learning.loss import closed, day_of, with_account
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
 from bandit.learning.statistics import StageStatistics
 from bandit.records import Decision
@@ -161,8 +161,12 @@ def past(store: Store, found: DecisionRecord) -> Snapshot:
 
 
 def _accounted(store: Store, live: PreparedPolicy, found: DecisionRecord) -> PreparedPolicy:
-    """The policy with its loss account as it was when it was published: of the ledger's decisions until then."""
-    basis, spec = found.decision.pending_basis, live.snapshot.stage_spec
+    """The policy with its loss account as it was when it was published: of the ledger's decisions until then; the
+    recorded one where that was computed in another way.
+    """
+    basis, spec, recorded = found.decision.pending_basis, live.snapshot.stage_spec, found.decision.loss_account
+    if recorded is not None and arithmetic_of(store, found.seq) < receipt.MEASURED_RATE:
+        return with_account(live, recorded)
     if spec.loss_share is None or not basis.at:
         return closed(live)
     log = exposures.count(store, live.snapshot.stage, spec, basis.decisions, found.seq)

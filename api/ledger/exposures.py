@@ -33,7 +33,7 @@ def load(store: Store, name: str, stage: Stage) -> ExposureLog:
     if kept is not None and kept.learning_digest == stage.learning_digest():
         after, zero = kept.through, np.zeros(log.sums.effect.shape[1])
         effect = np.array([kept.effect.get(arm, zero) for arm in names])
-        log.sums = ExposureSums(kept.decisions, kept.first, kept.nudges, kept.cost, effect)
+        log.sums = ExposureSums(kept.decisions, kept.first, kept.days, kept.nudges, kept.cost, effect)
         log.look_at_decisions(_newest(store, name, stage, after, specs), specs)
     while found := store.decisions_after(after, _BATCH):
         log.put_decisions([row.decision for row in found if row.decision.stage == name], specs)
@@ -57,7 +57,8 @@ def stored(stage: Stage, log: ExposureLog, through: int) -> StoredExposures:
     """What the ledger keeps of a log that counts its decisions up to number `through`."""
     sums = log.sums
     effect = dict(zip(log.names, sums.effect, strict=True))
-    return StoredExposures(stage.learning_digest(), through, sums.n, sums.first, sums.nudges, sums.cost, effect)
+    digest = stage.learning_digest()
+    return StoredExposures(digest, through, sums.n, sums.first, sums.days, sums.nudges, sums.cost, effect)
 
 
 def differs(kept: StoredExposures, counted: StoredExposures) -> bool:

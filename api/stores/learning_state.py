@@ -38,6 +38,7 @@ class StoredExposures(NamedTuple):
     through: int
     decisions: int
     first: int  # µs
+    days: frozenset[int]
     nudges: float
     cost: float
     effect: Mapping[str, Array]  # arm → (d,)

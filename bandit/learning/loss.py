@@ -104,12 +104,12 @@ def _joined(one: Exposures, other: Exposures) -> Exposures:
         np.concatenate([one.baseline, other.baseline]),
         np.concatenate([one.eligible, other.eligible]),
         np.concatenate([one.at, other.at]),
+        np.concatenate([one.day, other.day]),
     )
 
 
 def _newest(made: Exposures) -> Exposures:
-    x, propensity, baseline, eligible, at = made
-    return Exposures(x[-RECENT:], propensity[-RECENT:], baseline[-RECENT:], eligible[-RECENT:], at[-RECENT:])
+    return Exposures._make(part[-RECENT:] for part in made)
 
 
 def day_of(stage: Stage, window: int) -> float:
@@ -143,6 +143,7 @@ def exposures(made: Sequence[Decision], spec: Stage, live: Stage, names: tuple[s
         baseline=np.array([float(d.mean[0]) for d in made]),
         eligible=np.array([[arm in known and arm not in d.excluded for arm in names] for d in made]),
         at=np.array([d.at for d in made], dtype=np.int64),
+        day=np.array([np.floor(d.at / day_of(spec, d.expires - d.at)) for d in made]).astype(np.int64),
     )
 
 

@@ -11,11 +11,12 @@ where q̂_i is the reward rate that was expected of no nudge when decision i was
 sums over decisions (`ExposureSums`, on the grid of `bandit.belief`: exact, in any order) give its posterior mean and sd
 under a sceptic's prior, which expects of every effect nothing. What must not be exceeded is taken from the lower end:
 
-    room = B + E Γ − 1.64 sd Γ,   B = 0.95 B₀ / (1 + √(4q/B₀)),   B₀ = β q N
+    room = B + E Γ − 1.64 sd Γ,   B = 0.95 B₀ / (1 + √(4q/B₀)),   B₀ = β min(1, N q (1 − q) / 2000) q N
 
-with N the decisions of 30 days and β the declared loss, less where there is too little traffic to learn from. Decisions
-that nobody has answered yet count at the sceptic's worst. The share is what the room would last four days for, if every
-day went as badly as it may:
+with β the declared loss, q the reward rate of no nudge as the rewards show it, and N the decisions of 30 days of
+traffic, or all decisions so far if those are more: what may be lost grows with what was earned. Days without any
+decision are no days of traffic. Decisions that nobody has answered yet count at the sceptic's worst. The share is what
+the room would last four days for, if every day went as badly as it may:
 
     s = clip(room / (4 · loss a day), 0, 1)
 
@@ -61,6 +62,7 @@ _LASTS, _LASTS_EXPECTED = 4.0, 10.0  # days that the room shall last for
 _LEAST = 0.02  # share that the rule `expected` never goes below
 _RESERVE = 0.95  # of the budget: looks are repeated, and the posterior is Laplace's
 _SHOT = 4.0  # rewards that one person who leaves costs, about
+_FEW = 20.0  # decisions that the prior of the reward rate is worth
 _ENOUGH = 2000.0  # N q (1 − q) from which on the whole loss may be spent
 
 
@@ -76,7 +78,7 @@ class Evidence(NamedTuple):
 
 class Exposures(NamedTuple):
     """Exposures of n decisions: contexts x (n, d), propensities p (n, k) they were drawn from, what was expected of no
-    nudge (n,), which arms were eligible (n, k), and when, in µs (n,).
+    nudge (n,), which arms were eligible (n, k), when, in µs (n,), and the number of that day on the app's clock (n,).
     """
 
     x: Array
@@ -84,15 +86,18 @@ class Exposures(NamedTuple):
     baseline: Array
     eligible: Mask
     at: Ints
+    day: Ints
 
 
 class ExposureSums(NamedTuple):
-    """Sums over the decisions of a stage, from which Γ follows: count, time of the first in µs (0 before any), expected
-    nudges Σp, their certain cost Σp(c + (1 − g)q̂), and Σ p g w x by arm (k, d). Exact: any order gives the same bits.
+    """Sums over the decisions of a stage, from which Γ follows: count, time of the first in µs (0 before any), the
+    numbers of the days on which there were any, expected nudges Σp, their certain cost Σp(c + (1 − g)q̂), and Σ p g w x
+    by arm (k, d). Exact: any order gives the same bits.
     """
 
     n: int
     first: int
+    days: frozenset[int]
     nudges: float
     cost: float
     effect: Array  # (k, d)
@@ -100,7 +105,7 @@ class ExposureSums(NamedTuple):
     @classmethod
     def none(cls, k: int, d: int) -> "ExposureSums":
         """Sums before any decision."""
-        return cls(0, 0, 0.0, 0.0, np.zeros((k, d)))
+        return cls(0, 0, frozenset(), 0.0, 0.0, np.zeros((k, d)))
 
     def plus(self, arms: ArmEconomics, made: Exposures) -> "ExposureSums":
         """Sums after `made` as well, at the gains and costs of `arms`."""
@@ -111,18 +116,30 @@ class ExposureSums(NamedTuple):
         return ExposureSums(
             self.n + len(made.at),
             min(self.first, first) if self.n else first,
+            self.days.union(np.unique(made.day).tolist()),
             self.nudges + nudges,
             self.cost + cost,
             self.effect + effect,
         )
 
+    def elapsed(self, now: int, day: float) -> float:
+        """Days of traffic until `now` (µs): from the first decision on, without days on which there was none. `day`: µs
+        in a day. A clock that was wrong once, or goes back, adds or takes no more than a day.
+        """
+        if not self.days:
+            return 0.0
+        idle = max(int(np.floor(now / day)) - min(self.days) + 1 - len(self.days), 0)
+        return max((now - self.first) / day - idle, len(self.days) - 2.0, 0.0)
+
 
 class LossAccount(msgspec.Struct, frozen=True, kw_only=True):
     """Loss account as a snapshot carries it, in units of the reward's range (times `Reward.value` it is money).
 
-    Fields: `share` of the traffic that the policy decides; `budget` B₀: the declared loss of a month; `gain` and `sd`
-    of what learning has brought so far over no nudge, as a sceptic sees it; `room` what may still be lost; `daily`:
-    what a day may cost if the policy decides all of it.
+    Fields: `share` of the traffic that the policy decides; `budget` B₀: what may be lost of a month, or of all traffic
+    so far if that is more; `gain` and `sd` of what learning has brought so far over no nudge, as a sceptic sees it;
+    `room` what may still be lost; `daily`: what a day may cost if the policy decides all of it; `scaled`: the part of
+    the declared loss that the budget is, below 1 where there is too little traffic to learn from; `reserve`: the part
+    of the budget that is not to be spent, because the estimate is one.
     """
 
     share: float
@@ -131,6 +148,8 @@ class LossAccount(msgspec.Struct, frozen=True, kw_only=True):
     sd: float
     room: float
     daily: float
+    scaled: float = 1.0
+    reserve: float = 0.0
 
     @property
     def spent(self) -> float:
@@ -154,8 +173,8 @@ class LossAccount(msgspec.Struct, frozen=True, kw_only=True):
             return "open: what may still be lost lasts for days of the worst that one may bring"
         if self.share <= 0.0:
             return (
-                "closed: what learning may have cost has reached the declared loss; rewards of nudges that were "
-                "shown, as they come in, or a larger `loss` open it"
+                "closed: what learning may have cost has reached what it may cost; it opens as rewards show that the "
+                "nudges of before paid, as people earn more without any, or with a larger `loss`"
             )
         return (
             f"open for {self.share:.1%} of the traffic: what may still be lost shall last for days; it opens as "
@@ -199,12 +218,13 @@ def account(
     as it is now would give them. `loss`: the declared share in (0, 1). `day`: µs in a day of the app's clock. `price`:
     of a nudge inside the account, in units of the reward's range.
     """
-    if sums.n == 0 or now - sums.first < day:
+    elapsed = sums.elapsed(now, day)
+    if elapsed < 1.0:
         return first_day(rule)
-    q = policy.prior_mean
-    daily = sums.n / ((now - sums.first) / day)
-    expected = MONTH * daily
-    budget = loss * min(1.0, expected * q * (1.0 - q) / _ENOUGH) * q * expected
+    q, daily = _rate(policy, evidence.past), sums.n / elapsed
+    worth = max(MONTH * daily, float(sums.n))
+    scaled = min(1.0, worth * q * (1.0 - q) / _ENOUGH)
+    budget = loss * scaled * q * worth
     sceptic = rule == "kept"
     null = sums.cost + price * sums.nudges
     nudges, cost, effect = _sums(arms, ahead)
@@ -213,15 +233,25 @@ def account(
     gain, sd = _gain(policy, arms, evidence.past, was, sceptic=sceptic)
     here, doubt = _gain(policy, arms, evidence.present, comes, sceptic=sceptic)
     per_day = daily / max(len(ahead.at), 1)
+    reserve = 0.0
     if sceptic:
-        room = _RESERVE * budget / (1.0 + float(np.sqrt(_SHOT * q / budget))) + gain - _SURE * sd
+        spendable = _RESERVE * budget / (1.0 + float(np.sqrt(_SHOT * q / budget)))
+        room, reserve = spendable + gain - _SURE * sd, budget - spendable
         worst = max(_SURE * doubt - here, null_ahead) * per_day
         share = _clipped(room, _LASTS * worst, 0.0)
     else:
         room = budget + min(gain, max(-null, gain - sd))
         worst = null_ahead * per_day
         share = _clipped(room, _LASTS_EXPECTED * worst, _LEAST)
-    return LossAccount(share=share, budget=budget, gain=gain, sd=sd, room=room, daily=worst)
+    return LossAccount(
+        share=share, budget=budget, gain=gain, sd=sd, room=room, daily=worst, scaled=scaled, reserve=reserve
+    )
+
+
+def _rate(policy: Centred, evidence: Belief) -> float:
+    """Reward rate of no nudge, from the rewards of decisions that showed none; the prior's counts as twenty of them."""
+    told = float(evidence.reward[0]) + _FEW * policy.prior_mean
+    return min(max(told / (float(evidence.n[0]) + _FEW), 1e-6), 1.0 - 1e-6)
 
 
 def _clipped(room: float, wanted: float, least: float) -> float:

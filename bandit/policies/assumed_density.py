@@ -17,21 +17,25 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(20)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LEAST = 1e-12  # variance of a score
 _NARROW = 1e-6  # a score this sure of itself has the likelihood's own curvature
+_IMPOSSIBLE = 1e-300  # a reward this unlikely at every node says too little about its density
 
 
 def site(mu: float, s2: float, reward: float) -> tuple[float, float]:
     """Site (τ, ν) of one row whose score is N(mu, s2) in logits before it, s2 > 0; a reward between 0 and 1 weighs both
     answers. τ is in [0, ¼] and ν in [−1, 1].
     """
-    if s2 < _NARROW:
+    whole = 0.0
+    if s2 >= _NARROW:
+        z = mu + np.sqrt(s2) * _NODES
+        weight = _WEIGHTS * np.exp(reward * z - np.logaddexp(0.0, z))  # σ(z)^r σ(−z)^(1−r)
+        whole = float(weight.sum())
+    if whole < _IMPOSSIBLE:
         p = float(special.expit(mu))
         tau, nu = p * (1.0 - p), p * (1.0 - p) * mu + reward - p
     else:
-        z = mu + np.sqrt(s2) * _NODES
-        weight = _WEIGHTS * np.exp(reward * z - np.logaddexp(0.0, z))  # σ(z)^r σ(−z)^(1−r)
-        weight /= weight.sum()
+        weight /= whole
         mean = float(weight @ z)
-        variance = float(weight @ (z - mean) ** 2)
+        variance = max(float(weight @ (z - mean) ** 2), _IMPOSSIBLE)
         tau, nu = 1.0 / variance - 1.0 / s2, mean / variance - mu / s2
     return min(max(tau, 0.0), 0.25), min(max(nu, -1.0), 1.0)
 

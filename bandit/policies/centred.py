@@ -132,6 +132,16 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         """
         return _summed(k, design, arm, tau, nu, reward, weight, exact=False)
 
+    def squares(self, k: int, belief: Belief) -> list[Array]:
+        """Parts of a belief over k arms that are sums of τ times squares, and so have no eigenvalue below 0: Λ of all
+        arms together, (1, k·d, k·d), whose blocks are those of pairs of arms; and Σ τ p_a xxᵀ, (k − 1, d, d).
+        """
+        d = belief.shift.shape[1]
+        first, second = effects.pairs(k)
+        each = np.empty((k, k, d, d))
+        each[first, second] = each[second, first] = belief.precision[: len(first)]
+        return [each.transpose(0, 2, 1, 3).reshape(1, k * d, k * d), belief.precision[len(first) :]]
+
     def sites(self, belief: Belief, arms: ArmEconomics, x: Array, arm: NDArray[np.intp], reward: Array) -> Sites:
         """Sites τ (n,), ν (n,) of n rows learned in this order, after what `belief` knows: x (n, k·d) as `design` makes
         it, arm (n,), reward (n,) in [0, 1].

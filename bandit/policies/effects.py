@@ -22,6 +22,7 @@ from bandit.policies.hierarchy import Gaussian, PriorScales
 from bandit.policies.protocol import ArmEconomics
 from bandit.policies.scale import fitted, likeliest
 
+_HOPELESS = 1000.0  # logits: a nudge that breaks even there or beyond is shown to nobody
 _ONE_HOT = 0.33  # of a slope's sd, for columns of a category
 
 
@@ -81,7 +82,7 @@ def layout(prior: EffectPrior, arms: ArmEconomics, belief: Belief) -> CentredLay
         if kind in types:
             effect[a, 2 + types.index(kind)] = True
     cost = arms.cost if arms.price is None else arms.cost - arms.price
-    even = prior.paid * ((1.0 - arms.gain) / (1.0 - q) + cost / (q * (1.0 - q)))
+    even = prior.paid * np.minimum((1.0 - arms.gain) / (1.0 - q) + cost / (q * (1.0 - q)), _HOPELESS)
     alone = _sum_of(prior.type, prior.own)
     blocks = [prior.common, *[prior.type] * len(types), *(prior.own if kind in types else alone for kind in kinds)]
     start = np.concatenate([np.zeros(1 + len(types)), even[1:]])

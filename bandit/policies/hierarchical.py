@@ -36,6 +36,7 @@ Alpha = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 _CHUNK = 128  # rows filtered together, before their joint posterior is computed anew
 _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
 _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
+_SILENT = 1e-100  # chance of silence that is left where an answer is certain
 _FLATTEST = 0.01  # of a curvature that could turn: silence about a likely answer
 
 
@@ -277,7 +278,7 @@ def curved(z: Array, variance: Array, reward: Array, weight: Array, *, bounded: 
     p = 1; not in ledgers that recorded decisions without it.
     """
     p = arithmetic.expit(z / np.sqrt(1.0 + PROBIT * variance))
-    q, silent = 1.0 - p, 1.0 - weight * p
+    q, silent = 1.0 - p, np.maximum(1.0 - weight * p, _SILENT)
     most = weight * p * q
     tau = most * np.maximum(1.0 - 2.0 * p + weight * p * p, _FLATTEST) / (silent * silent)
     if bounded:

@@ -127,7 +127,8 @@ class SimulatedLearner:
             rows = rows._replace(recent=self._history.found(rows.user, rows.at, rows.opted_out))
             self._history.put(rows.user, rows.at, rows.arm > 0, 1.0 - rows.propensity[:, 0], rows.opted_out)
         self._open[stage].append(rows)
-        self._exposed[stage].put(Exposures(rows.x, rows.propensity, rows.baseline, rows.eligible, rows.at))
+        day = np.floor(rows.at / DAY).astype(np.int64)
+        self._exposed[stage].put(Exposures(rows.x, rows.propensity, rows.baseline, rows.eligible, rows.at, day))
 
     def tick(self, now: int) -> None:
         """Settle what has matured by `now` (µs), and decide from now on with what is known then."""

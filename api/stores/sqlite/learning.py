@@ -147,21 +147,24 @@ def _put_drift(conn: sqlite3.Connection, key: StatisticsKey, state: DriftState) 
 
 
 def _put_exposures(conn: sqlite3.Connection, key: StatisticsKey, sums: StoredExposures) -> None:
-    row = (*key, sums.learning_digest, sums.through, sums.decisions, sums.first, sums.nudges, sums.cost)
-    conn.execute("INSERT OR REPLACE INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    days = np.array(sorted(sums.days), dtype="<i8").tobytes()
+    row = (*key, sums.learning_digest, sums.through, sums.decisions, sums.first, sums.nudges, sums.cost, days)
+    conn.execute("INSERT OR REPLACE INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     conn.execute("DELETE FROM exposure_effects WHERE stage = ? AND schema = ?", key)
     effects = [(*key, arm, values.astype("<f8").tobytes()) for arm, values in sums.effect.items()]
     conn.executemany("INSERT INTO exposure_effects VALUES (?, ?, ?, ?)", effects)
 
 
 def _exposures(conn: sqlite3.Connection, key: StatisticsKey) -> StoredExposures | None:
-    columns = "learning_digest, through, decisions, first, nudges, cost"
+    columns = "learning_digest, through, decisions, first, days, nudges, cost"
     found = conn.execute(f"SELECT {columns} FROM exposures WHERE stage = ? AND schema = ?", key).fetchone()  # noqa: S608
     if found is None:
         return None
+    digest, through, decisions, first, days, nudges, cost = found
     query = "SELECT arm, effect FROM exposure_effects WHERE stage = ? AND schema = ?"
     effect = {arm: np.frombuffer(data, dtype="<f8").astype(np.float64) for arm, data in conn.execute(query, key)}
-    return StoredExposures._make((*found, effect))
+    on = frozenset(np.frombuffer(days, dtype="<i8").tolist())
+    return StoredExposures(digest, through, decisions, first, on, nudges, cost, effect)
 
 
 def _put_nudges(conn: sqlite3.Connection, key: StatisticsKey, sums: NudgeSums) -> None:

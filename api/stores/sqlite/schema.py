@@ -267,6 +267,16 @@ def judged_releases(db: Database) -> None:
     db.conn.execute("ALTER TABLE decisions ADD COLUMN candidate BLOB NOT NULL DEFAULT x''")
 
 
+@migrations()
+def exposure_days(db: Database) -> None:
+    """Migration 14: days on which a stage made decisions. Kept exposures do not say them: they are forgotten, and
+    counted again from the decisions when the service starts.
+    """
+    db.conn.execute("ALTER TABLE exposures ADD COLUMN days BLOB NOT NULL DEFAULT x''")
+    db.conn.execute("DELETE FROM exposures")
+    db.conn.execute("DELETE FROM exposure_effects")
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")

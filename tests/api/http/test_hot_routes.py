@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
@@ -65,7 +64,7 @@ def test_a_plain_request_takes_the_short_way_and_any_other_the_long_one(serving:
             found = find(scope(path))
             assert found is not None
             assert found.path == path
-        for other in (
+        others: list[Any] = [
             scope("/v1/decisions/batch"),
             scope("/v1/decisions/"),
             scope(method="GET"),
@@ -83,7 +82,8 @@ def test_a_plain_request_takes_the_short_way_and_any_other_the_long_one(serving:
             {**scope(), "headers": [(b"host", b"x"), (b"host", b"y"), (b"content-length", b"9")]},
             {**scope(), "headers": [(b"content-length", b"9")]},
             {**scope(), "headers": [(b"host", b"x"), (b"content-length", b"9"), (b"content-length", b"9")]},
-        ):
+        ]
+        for other in others:
             assert find(other) is None, other
 
 

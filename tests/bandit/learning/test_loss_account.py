@@ -43,7 +43,7 @@ def exposed(n: int, seed: int, days: float = 3.0) -> Exposures:
     x = np.rint(np.column_stack([np.ones(n), rng.uniform(-1, 1, n), np.zeros(n)]) * 4096) / 4096
     p = np.rint(rng.dirichlet(np.ones(K), n) * 2**24) / 2**24
     at = np.sort(rng.uniform(0, days * DAY, n)).astype(np.int64)
-    return Exposures(x, p, rng.uniform(0.1, 0.3, n), np.ones((n, K), dtype=bool), at)
+    return Exposures(x, p, rng.uniform(0.1, 0.3, n), np.ones((n, K), dtype=bool), at, at // DAY)
 
 
 def test_the_sums_are_what_the_decisions_expected_to_cost_and_to_do() -> None:
@@ -65,7 +65,7 @@ def test_the_sums_are_the_same_in_any_order_and_any_batches() -> None:
     parts = ExposureSums.none(K, D)
     for rows in np.array_split(order, 7):
         parts = parts.plus(arms, Exposures._make(column[rows] for column in made))
-    assert parts[:4] == whole[:4]
+    assert parts[:5] == whole[:5]
     assert parts.effect.tobytes() == whole.effect.tobytes()
 
 
