@@ -49,13 +49,13 @@ class Metrics:
         self.version = self._gauge("policy_version", "Settlements the live policy learned", ["stage"])
         share = "Share of the traffic that the loss account lets the learned policy decide"
         self.loss_share = self._gauge("loss_share", share, ["stage"])
-        budget = "Money that learning may cost in a month, as declared (0 before a day of traffic)"
+        budget = "Money that learning may cost, of a month or of all traffic so far (0 before a day of traffic)"
         self.loss_budget = self._gauge("loss_budget", budget, ["stage"])
         spent = "Money that learning is estimated to have cost so far over no nudge, below 0 where it has earned"
         self.loss_spent = self._gauge("loss_spent", spent, ["stage"])
-        most = "Upper end of the 90 % interval of loss_spent: what counts against the budget"
+        most = "Upper end of the 90 % interval of loss_spent: what counts against budget less reserve"
         self.loss_spent_at_most = self._gauge("loss_spent_at_most", most, ["stage"])
-        left = "Money that learning may still cost; at 0 and below the account is closed"
+        left = "Money that learning may still cost; at 0 and below, after the first day, the account is closed"
         self.loss_left = self._gauge("loss_left", left, ["stage"])
         self.alarms = self._gauge("drift_alarms", "Alarms of drift so far", ["stage"])
         self.refusals = self._counter("releases_refused", "Approved snapshots that were not what they said", ["stage"])

@@ -295,15 +295,19 @@ def _final(live: PreparedPolicy, scores: Scores, eligible: Mask, account: LossAc
     share = spec.ramp if account is None else spec.ramp * account.share
     if share < 1.0:
         p = transforms.ramp(p, share)
-    floor = _floor(live, scores, share, eligible)
+    floor = _floor(live, scores, share, eligible, bounded=account is not None)
     return apportioned_many(p, floor, eligible) if many else apportioned(p, floor, eligible)
 
 
-def _floor(live: PreparedPolicy, scores: Scores, share: float, eligible: Mask) -> float | Array:
-    """Least probability of each eligible arm: as declared; else what the policy can afford, (k,) or (n, k)."""
+def _floor(live: PreparedPolicy, scores: Scores, share: float, eligible: Mask, *, bounded: bool) -> float | Array:
+    """Least probability of each eligible arm: as declared; else what the policy can afford, (k,) or (n, k), or its
+    share of the standard floor where a loss account bounds a policy that cannot tell (a judged candidate).
+    """
     spec, policy = live.snapshot.stage_spec, live.snapshot.stage_spec.policy
     if spec.has_request_actions:
         return least(spec.common_floor, eligible)
+    if spec.floor is None and bounded and not isinstance(policy, Centred):
+        return share * spec.common_floor
     if spec.floor is not None or not isinstance(policy, Centred):
         return spec.common_floor
     arms = live.posterior.arms if isinstance(live.posterior, CentredPosterior) else spec.arm_economics

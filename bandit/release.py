@@ -16,6 +16,7 @@ from bandit.catalogue.model import Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import PropensityError, SnapshotError
 from bandit.policies import Centred
+from bandit.policies.protocol import Policy
 from bandit.records import Release
 from bandit.snapshot import Snapshot
 
@@ -68,7 +69,7 @@ def prepare(snapshot: Snapshot, stage: Stage) -> PreparedPolicy:
     _check_fit(snapshot.stage_spec, spec)
     for name, belief in (("belief", snapshot.belief), ("pending", snapshot.pending)):
         if belief is not None:
-            _check_definite(name, belief, spec)
+            check_definite(name, belief, spec.learner, len(spec.arms))
     try:
         live = engine.prepare(msgspec.structs.replace(snapshot, stage_spec=spec))
         _probe(live)
@@ -100,14 +101,13 @@ def _reward(stage: Stage) -> tuple[object, ...]:
     return reward.kind, reward.min, reward.max, reward.value
 
 
-def _check_definite(name: str, belief: Belief, stage: Stage) -> None:
-    """Every Λ that is a sum of τxxᵀ, τ ≥ 0, is symmetric, and no eigenvalue of it is further below 0 than the grid
-    explains.
+def check_definite(name: str, belief: Belief, learner: Policy, k: int) -> None:
+    """Check that a belief over k arms can have been learned: every Λ that is a sum of τxxᵀ, τ ≥ 0, is symmetric, and no
+    eigenvalue of it is further below 0 than the grid explains. Raises SnapshotError, which begins with `name`.
     """
     if not np.array_equal(belief.precision, belief.precision.transpose(0, 2, 1)):
         raise SnapshotError(f"{name}: a precision is not symmetric")
-    learner = stage.learner
-    sums = learner.squares(len(stage.arms), belief) if isinstance(learner, Centred) else [belief.precision]
+    sums = learner.squares(k, belief) if isinstance(learner, Centred) else [belief.precision]
     for part in sums:
         least = np.linalg.eigvalsh(part).min(axis=-1)
         slack = (belief.n.sum() + 1.0) * part.shape[-1] / GRID + 1e-9 * np.abs(part).max(axis=(1, 2))

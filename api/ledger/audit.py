@@ -27,6 +27,7 @@ from bandit.learning import rewards
 from bandit.learning.loss import closed, day_of, with_account
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
 from bandit.learning.statistics import StageStatistics
+from bandit.policies import Centred
 from bandit.records import Decision
 from bandit.release import judged_beside
 from bandit.snapshot import Snapshot, pooled
@@ -136,9 +137,20 @@ def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
     (release,) = [one for one in history if one.seq == number]
     if not release.judge:
         return service.past(release, spec)
-    other = judged_beside(history, number)
+    other, candidate = judged_beside(history, number), service.past(release, spec)
+    if arithmetic_of(store, found.seq) < receipt.MEASURED_RATE:
+        candidate = _with_whole_floor(candidate)
     live = service.past(other, spec) if other else _accounted(store, engine.prepare(past(store, found)), found)
-    return engine.beside(live, service.past(release, spec))
+    return engine.beside(live, candidate)
+
+
+def _with_whole_floor(candidate: PreparedPolicy) -> PreparedPolicy:
+    """Candidate whose standard floor is a declared one, which a loss account does not make smaller."""
+    spec = candidate.snapshot.stage_spec
+    if spec.has_request_actions or isinstance(spec.policy, Centred):
+        return candidate
+    whole = msgspec.structs.replace(spec, floor=spec.common_floor)
+    return candidate._replace(snapshot=msgspec.structs.replace(candidate.snapshot, stage_spec=whole))
 
 
 def past(store: Store, found: DecisionRecord) -> Snapshot:

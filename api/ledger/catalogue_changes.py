@@ -76,15 +76,16 @@ def continued(store: Store, catalogue: Catalogue) -> dict[str, Stage]:
 
 
 def as_begun(store: Store, catalogue: Catalogue) -> Catalogue:
-    """Catalogue as this ledger can go on with it: a stage without a policy of its own, which learned under the default
-    of an earlier version, keeps that one until it comes with a higher schema number.
+    """Catalogue as this ledger can go on with it: a stage that declares no policy, and learned under the default of an
+    earlier version, keeps that one until it comes with a higher schema number. One that declares `centred` by name is
+    another policy than the ledger's, and is refused as such.
     """
     last = served(store)
     kept = {
         name: msgspec.structs.replace(stage, policy=EARLIER_DEFAULT)
         for name, stage in catalogue.stages.items()
         if name in last
-        and stage.policy == DEFAULT
+        and stage.policy is DEFAULT
         and last[name].policy == EARLIER_DEFAULT
         and last[name].schema == stage.schema
     }
@@ -133,11 +134,28 @@ def _refused(store: Store, catalogue: Catalogue, salt: str | None) -> Iterator[S
             why = f"stage {name!r}: schema {stage.schema} is over, the ledger is at {last}: declare {last} or more"
             yield StageFate(name, "refused", why)
         elif changed and stage.schema == last:
+            what = _what_changed(served(store).get(name), stage)
             why = (
-                f"stage {name!r}: its features or its reward changed, so what was learned no longer means the same: "
-                f"undo the change, or declare schema = {last + 1} in [stages.{name}] to begin anew (old rows are kept)"
+                f"stage {name!r}: {what} changed, so what was learned no longer means the same: undo the change, or "
+                f"declare schema = {last + 1} in [stages.{name}] to begin anew (old rows are kept)"
             )
             yield StageFate(name, "refused", why)
+
+
+def _what_changed(was: Stage | None, stage: Stage) -> str:
+    """What of a declaration gives its sums another meaning, in words."""
+    if was is None:
+        return "its features or its reward"
+    parts = {
+        "its features": was.features != stage.features,
+        "its reward": was.reward != stage.reward,
+        f"its policy (`{_tag(was)}` before, `{_tag(stage)}` now)": _tag(was) != _tag(stage),
+    }
+    return " and ".join(part for part, differs in parts.items() if differs) or "how its policy reads the context"
+
+
+def _tag(stage: Stage) -> str:
+    return str(stage.policy.__struct_config__.tag)
 
 
 def _fate(store: Store, name: str, stage: Stage, last: Mapping[str, Stage]) -> StageFate:
@@ -164,8 +182,9 @@ def _fate(store: Store, name: str, stage: Stage, last: Mapping[str, Stage]) -> S
 
 def _under_earlier(fate: StageFate) -> StageFate:
     return fate._replace(
-        why=f"{fate.why}; it declares no policy and goes on under `hierarchical`, the default that it learned with: a "
-        "higher schema number begins `centred`, taught by what was learned; or declare the policy"
+        why=f"{fate.why}; it declares no policy and goes on under `hierarchical`, the default that it learned with, "
+        "which has no loss account: nothing bounds what learning may cost. A higher schema number begins `centred`, "
+        "taught by what was learned"
     )
 
 

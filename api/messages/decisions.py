@@ -206,17 +206,21 @@ class ArmScore(msgspec.Struct, frozen=True):
 
 class LossReply(msgspec.Struct, frozen=True, kw_only=True):
     """Loss account of a stage: what learning may cost against no nudge, and the `share` of the traffic that it may
-    decide for that, exactly as it entered the probabilities (times the stage's `ramp`). `declared`: share of what a
-    month earns with no nudge.
+    decide for that, exactly as it entered the probabilities (times the stage's `ramp`). `declared`: share of what is
+    earned with no nudge; `effective`: the part of it that may be lost at this traffic.
 
-    Amounts are in the app's currency, 0 before a day of traffic: `budget` of a month; `spent` so far over no nudge
-    (below 0: earned), with the ends of its 90 % interval; `left`: what may still be lost; `daily`: what a day may cost
-    if the policy decides all traffic. `why`: why the share is what it is, and what would change it.
+    Amounts are in the app's currency, 0 before a day of traffic: `budget` of a month, or of all traffic so far if that
+    is more; `reserve`: the part of it that is not spent; `spent` so far over no nudge (below 0: earned), with the ends
+    of its 90 % interval; `left`: what may still be lost (budget − reserve − spent_at_most, where the loss is kept);
+    `daily`: what a day may cost if the policy decides all traffic. `why`: why the share is what it is, and what would
+    change it.
     """
 
     share: float
     declared: float
+    effective: float
     budget: float
+    reserve: float
     spent: float
     spent_at_least: float
     spent_at_most: float

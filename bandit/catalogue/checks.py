@@ -6,7 +6,7 @@ tables. Names that must lead somewhere are checked by `references`, single limit
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -124,7 +124,19 @@ def _check_stage(path: str, stage: Stage) -> Iterator[Problem]:
 
 def is_percentage(text: str) -> bool:
     """Whether a text is a number in (0, 100] with a percent sign."""
-    return re.fullmatch(r"\d{1,3}(\.\d{1,6})?%", text) is not None and 0.0 < float(text[:-1]) <= 100.0
+    return re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?%", text) is not None and 0.0 < float(text[:-1]) <= 100.0
+
+
+def check_bounds(raw: dict[str, Any], stages: Mapping[str, Stage]) -> Iterator[Problem]:
+    """Problems of losses that are declared, by the raw TOML, in stages whose policy has no loss account."""
+    for name, stage in stages.items():
+        table = _table(_table(raw, "stages"), name)
+        for field in ("loss", "loss_rule"):
+            if field in table and stage.loss != "none" and stage.loss_share is None:
+                here = f"`{stage.policy.__struct_config__.tag}` and a {stage.reward.kind} reward"
+                problem = f"bounds nothing: a loss account needs the policy `centred` and a binary reward, not {here}"
+                fix = 'remove it, write loss = "none", or declare policy = { name = "centred" }'
+                yield Problem(f"stages.{name}.{field}", problem, fix)
 
 
 def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:

@@ -156,6 +156,16 @@ def _structs(type_: Any) -> dict[str, type[msgspec.Struct]]:
     return {str(t.__struct_config__.tag): t for t in typing.get_args(type_) if _is_struct(t)}
 
 
+def _within(meta: Any) -> str:
+    """Limits of a number, and examples, in words."""
+    if not isinstance(meta, msgspec.Meta):
+        return ""
+    sides = (("above", meta.gt), ("at least", meta.ge), ("below", meta.lt), ("at most", meta.le))
+    said = " and ".join(f"{word} {bound:g}" for word, bound in sides if bound is not None)
+    shown = ", ".join(f'"{one}"' for one in meta.examples or ())
+    return (f" {said}" if said else "") + (f", such as {shown}" if shown else "")
+
+
 def _wanted(type_: Any) -> str:
     """What a person should write, in words."""
     if _is_struct(type_):
@@ -174,7 +184,7 @@ def _wanted(type_: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_wanted(a) for a in arguments if a is not type(None))
     if origin is typing.Annotated:
-        return _wanted(arguments[0])
+        return _wanted(arguments[0]) + "".join(_within(meta) for meta in arguments[1:])
     if origin in (list, tuple):
         return f"a list, each {_wanted(arguments[0])}"
     if origin is dict:

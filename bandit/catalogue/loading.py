@@ -78,6 +78,8 @@ def parse(text: str, file: str = "catalogue.toml") -> Catalogue:
         raw, Catalogue, "", form, lambda struct, path: meaning.extend(checks.check(struct, path)), unions
     )
     mistakes = [*form, *meaning, *checks.check_names(raw)]
+    if catalogue is not None:
+        mistakes += checks.check_bounds(raw, catalogue.stages)
     if mistakes:
         raise CatalogueError(file, mistakes)
     return cast(Catalogue, catalogue)

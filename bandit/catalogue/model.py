@@ -181,7 +181,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     floor: Share | None = None
     price: NotNegative | None = None
     top_two: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    loss: str = "2%"
+    loss: Annotated[str, msgspec.Meta(examples=["2%", "none"])] = "2%"
     loss_rule: Literal["kept", "expected"] = "kept"
     ramp: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     holdout: Share = 0.0

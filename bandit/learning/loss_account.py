@@ -128,7 +128,9 @@ class ExposureSums(NamedTuple):
         """
         if not self.days:
             return 0.0
-        idle = max(int(np.floor(now / day)) - min(self.days) + 1 - len(self.days), 0)
+        today = int(np.floor(now / day))
+        idle = max(today - min(self.days), 0) - sum(d < today for d in self.days)
+        idle = max(idle, 0) + (0.0 if today in self.days else now / day - today)
         return max((now - self.first) / day - idle, len(self.days) - 2.0, 0.0)
 
 
@@ -222,9 +224,7 @@ def account(
     if elapsed < 1.0:
         return first_day(rule)
     q, daily = _rate(policy, evidence.past), sums.n / elapsed
-    worth = max(MONTH * daily, float(sums.n))
-    scaled = min(1.0, worth * q * (1.0 - q) / _ENOUGH)
-    budget = loss * scaled * q * worth
+    scaled, budget = declared_budget(loss, q, max(MONTH * daily, float(sums.n)))
     sceptic = rule == "kept"
     null = sums.cost + price * sums.nudges
     nudges, cost, effect = _sums(arms, ahead)
@@ -246,6 +246,14 @@ def account(
     return LossAccount(
         share=share, budget=budget, gain=gain, sd=sd, room=room, daily=worst, scaled=scaled, reserve=reserve
     )
+
+
+def declared_budget(loss: float, rate: float, decisions: float) -> tuple[float, float]:
+    """Part of a declared loss that so many decisions allow, and the budget B₀ that it is, in units of the reward's
+    range. `loss`: the declared share; `rate` of rewards with no nudge, both in (0, 1).
+    """
+    scaled = min(1.0, decisions * rate * (1.0 - rate) / _ENOUGH)
+    return scaled, loss * scaled * rate * decisions
 
 
 def _rate(policy: Centred, evidence: Belief) -> float:

@@ -15,15 +15,20 @@ class LossStatement(msgspec.Struct, frozen=True, kw_only=True):
 
     Fields: `share` of the traffic outside the holdout that the account lets the policy decide; `traffic`: that share
     times the declared `ramp`, what it does decide; `declared`: the loss as declared, a share of what a month earns with
-    no nudge. In currency: `budget` of a month; `spent` so far over no nudge (below 0: earned), with its 90 % interval
-    `spent_at_least` to `spent_at_most`; `left`: what may still be lost, below 0 where it is overdrawn; `daily`: what a
-    day may cost if the policy decides all traffic. Amounts are 0 where nothing is `known` yet.
+    no nudge; `effective`: the part of it that may be lost at this traffic, smaller where there is too little to learn
+    from. In currency: `budget`: what that is of a month, or of all traffic so far if it is more; `reserve`: what of the
+    budget is not spent, because estimates are; `spent` so far over no nudge (below 0: earned), with its 90 % interval
+    `spent_at_least` to `spent_at_most`; `left`: what may still be lost, budget − reserve − spent_at_most under the rule
+    `kept`, below 0 where it is overdrawn; `daily`: what a day may cost if the policy decides all traffic. Amounts are 0
+    where nothing is `known` yet.
     """
 
     share: float
     traffic: float
     declared: float
+    effective: float
     budget: float
+    reserve: float
     spent: float
     spent_at_least: float
     spent_at_most: float
@@ -34,14 +39,17 @@ class LossStatement(msgspec.Struct, frozen=True, kw_only=True):
 
     def in_words(self, currency: str) -> tuple[str, str, str]:
         """Three sentences: what learning may cost, what it has cost, and which traffic the policy decides and why."""
-        may = f"Learning may cost {_percent(self.declared)} of what a month earns with no nudge"
+        may = f"Learning may cost {_percent(self.declared)} of what is earned with no nudge"
         reason = self.why.partition(": ")[2] or self.why
         ramp = f" ({_percent(self.share)} of the declared ramp)" if self.traffic != self.share else ""
         decides = f"It decides {_percent(self.traffic)} of the traffic outside the holdout{ramp}: {reason}."
         if not self.known:
             may += "; how much money that is shows after a day of traffic."
             return may, "What it has cost is not known yet.", decides
-        may += f": {_money(self.budget, currency)} a month as the traffic is now."
+        if self.effective < self.declared:
+            may += f", and {_percent(self.effective)} while there is so little traffic to learn from"
+        may += f": {_money(self.budget, currency)} of a month, or of all so far if that is more"
+        may += f"; {_money(self.reserve, currency)} of it are held in reserve." if self.reserve > 0.0 else "."
         low, high = _lost(self.spent_at_least, currency), _lost(self.spent_at_most, currency)
         verb = "earned" if self.spent < 0.0 else "cost"
         has = f"So far it has {verb} {_money(abs(self.spent), currency)} against no nudge, as a sceptic sees it"
@@ -57,7 +65,9 @@ def statement(stage: Stage, account: LossAccount) -> LossStatement:
         share=account.share,
         traffic=stage.ramp * account.share,
         declared=stage.loss_share or 0.0,
+        effective=account.scaled * (stage.loss_share or 0.0),
         budget=unit * account.budget,
+        reserve=unit * account.reserve,
         spent=unit * account.spent,
         spent_at_least=unit * account.spent_at_least,
         spent_at_most=unit * account.spent_at_most,

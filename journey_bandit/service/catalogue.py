@@ -14,7 +14,7 @@ from api.stores.sqlite.copies import to_look_at
 from bandit.catalogue.loading import parse, read_shipped, shipped
 from bandit.catalogue.model import NONE, Catalogue
 from bandit.learning.loss_account import DAY, MONTH
-from journey_bandit.service.floor_price import floor_price, sentence
+from journey_bandit.service.floor_price import floor_price, loss_sentence, sentence
 
 _NEWEST = 1_000  # decisions of a stage by which its traffic is judged
 
@@ -33,7 +33,8 @@ def catalogue() -> None:
 )
 def check(file: str, store: str | None, salt: str | None, monthly: float | None) -> None:
     """Report every mistake in CATALOGUE (FILE.toml, or a shipped one) with its path and fix; exit status 1 if there is
-    any. Without mistakes it says what each stage's floor costs in money, if nudges do nothing.
+    any. Without mistakes it says what learning may cost at each stage, and what its floor costs if nudges do
+    nothing, in money.
 
     With --store: what the ledger refuses when the service starts with this catalogue, what begins anew, what is kept.
     Exit status 0: it starts, and everything that was learned counts. 1: it does not start. 3: it starts, and something
@@ -44,9 +45,10 @@ def check(file: str, store: str | None, salt: str | None, monthly: float | None)
     click.echo(f"{file}: {found.app}, {len(found.stages)} stage(s), {nudges} nudge(s): no mistakes")
     traffic = {} if store is None else _traffic(found, store)
     for name, stage in found.stages.items():
-        price = floor_price(stage)
+        price, count = floor_price(stage), traffic.get(name) if monthly is None else monthly
+        if may := loss_sentence(name, stage, found.currency, count):
+            click.echo(may)
         if price is not None:
-            count = traffic.get(name) if monthly is None else monthly
             click.echo(sentence(name, stage, price, found.currency, count))
     if store is not None:
         sys.exit(_becomes(found, store, salt))

@@ -12,6 +12,7 @@ import numpy as np
 from bandit.arrays import Array
 from bandit.catalogue.model import Stage
 from bandit.catalogue.net_value import arm_worth
+from bandit.learning.loss_account import declared_budget
 from bandit.policies import Centred
 from bandit.propensity.floor import affordable
 
@@ -65,12 +66,31 @@ def floor_price(stage: Stage) -> FloorPrice | None:
     )
 
 
+def loss_sentence(name: str, stage: Stage, currency: str, monthly: float | None) -> str | None:
+    """What learning may cost at stage `name`, in a line; None where no loss is declared. `monthly`: decisions of a
+    month, where that is known. The reward rate is the one that the policy assumes before any reward.
+    """
+    share, learner, reward = stage.loss_share, stage.learner, stage.reward
+    if share is None or not isinstance(learner, Centred):
+        return None
+    text = f"{name}: learning may cost {stage.loss} of what is earned with no nudge"
+    if monthly is None or monthly <= 0.0:
+        return f"{text} (--monthly N says how much money that is of a month of N decisions)"
+    scaled, budget = declared_budget(share, learner.prior_mean, monthly)
+    if scaled < 1.0:
+        text += f", and {100.0 * scaled * share:.3g}% while there is so little traffic to learn from"
+    money = reward.value * (reward.max - reward.min) * budget
+    text += f": {currency} {money:,.2f} of a month of {monthly:,.0f} decisions"
+    return f"{text}, if {learner.prior_mean:.3g} of them are rewarded (prior_mean)"
+
+
 def sentence(name: str, stage: Stage, found: FloorPrice, currency: str, monthly: float | None) -> str:
     """What the floors of stage `name` cost, in a line. `monthly`: decisions of a month, where that is known."""
     nudges = list(zip(found.arms, found.floor, found.each, strict=True))[1:]
     bounded = stage.loss_share is not None
     if found.declared or not bounded:
-        kind = f"floor {stage.common_floor:g}" + ("" if found.declared else " (none declared)")
+        kind = f"floor {stage.common_floor:g}" if found.declared or stage.common_floor else "what the policy explores"
+        kind += "" if found.declared else " (no floor declared)"
     else:
         least = ", ".join(f"{arm} {floor:.4f}" for arm, floor, _ in nudges)
         kind = f"no floor declared: centred affords {least} while its loss account is open; that"

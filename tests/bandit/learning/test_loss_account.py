@@ -13,7 +13,7 @@ from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Stage
 from bandit.learning.loss import ExposureLog, closed
 from bandit.learning.loss_account import DAY, FIRST, FIRST_EXPECTED, Exposures, ExposureSums, LossAccount
-from bandit.policies import Centred
+from bandit.policies import Centred, Linear, Uniform
 from bandit.snapshot import Snapshot
 
 TEXT = """
@@ -164,3 +164,77 @@ def test_after_an_alarm_the_past_is_judged_by_all_that_was_learned() -> None:
     assert after.daily > before.daily
     assert 0.0 < after.share <= before.share == 1.0
     assert closed_for_good.share == 0.0
+
+
+@pytest.mark.parametrize("prior", [0.02, 0.2, 0.6])
+def test_what_may_be_lost_is_a_part_of_what_is_earned_whatever_the_prior_expects(prior: float) -> None:
+    """9,000 decisions in three days: 90,000 in a month, and half of a percent of what they earn with no nudge, by the
+    rewards. The prior is worth 20 of some 3,000 decisions that showed none.
+    """
+    stage = msgspec.structs.replace(STAGE, policy=Centred(prior_mean=prior), loss="0.5%")
+    belief, made = taught(0.0, 9000, 8)
+    log = ExposureLog(stage, stage.arms, D)
+    log.put(made)
+    live = engine.prepare(Snapshot("shop", "cart", stage, 9000, belief))
+    account = log.accounted(live, round(3 * DAY)).snapshot.loss_account
+    assert account is not None
+    rate = belief.reward[0] / belief.n[0]
+    assert 0.15 < rate < 0.25
+    assert account.budget == pytest.approx(0.005 * rate * 90_000, rel=0.02)
+    assert account.scaled == 1.0
+    assert account.reserve + account.spent_at_most + account.room == pytest.approx(account.budget)
+
+
+def test_what_may_be_lost_grows_with_what_is_earned_and_is_less_of_little_traffic() -> None:
+    """30 decisions a day: after a month it is of all decisions so far, twice as many bring four times as much while
+    there is too little traffic.
+    """
+
+    def budget(days: int) -> LossAccount:
+        log = ExposureLog(STAGE, STAGE.arms, D)
+        log.put(exposed(30 * days, 9, days=float(days)))
+        live = engine.prepare(Snapshot.untrained(parse(TEXT), "cart"))
+        account = log.accounted(live, days * DAY).snapshot.loss_account
+        assert account is not None
+        return account
+
+    ten, month, two = budget(10), budget(30), budget(60)
+    assert ten.budget == pytest.approx(month.budget, rel=0.02)
+    assert two.budget == pytest.approx(4.0 * month.budget, rel=0.02)
+    assert month.scaled == pytest.approx(900 * 0.2 * 0.8 / 2000, rel=0.02)
+
+
+def sums_of(days: Array) -> ExposureSums:
+    at = np.round(np.sort(days) * DAY).astype(np.int64)
+    n = len(at)
+    made = Exposures(
+        np.ones((n, D)), np.full((n, K), 1 / K), np.full(n, 0.2), np.ones((n, K), dtype=bool), at, at // DAY
+    )
+    return ExposureSums.none(K, D).plus(STAGE.arm_economics, made)
+
+
+def test_traffic_is_judged_by_days_that_had_any_and_no_wrong_clock_counts_for_more_than_a_day() -> None:
+    start, rng = 20_000.0, np.random.default_rng(10)
+    busy = start + rng.uniform(0.0, 10.0, 3000)
+    assert sums_of(busy).elapsed(round((start + 10.0) * DAY), DAY) == pytest.approx(10.0, abs=0.01)
+    assert sums_of(busy).elapsed(round((start + 50.0) * DAY), DAY) == pytest.approx(10.0, abs=1.0)  # a pause
+    again = np.concatenate([busy, start + 50.0 + rng.uniform(0.0, 10.0, 3000)])
+    assert sums_of(again).elapsed(round((start + 60.0) * DAY), DAY) == pytest.approx(20.0, abs=1.0)
+    for wrong in (365.2, 47_000.3):  # of 1971, of 2098
+        assert sums_of(np.append(busy, wrong)).elapsed(round((start + 10.0) * DAY), DAY) == pytest.approx(10.0, abs=1.0)
+    assert sums_of(busy).elapsed(round((start + 2.0) * DAY), DAY) >= 8.0  # the clock goes back
+    hours = start + 0.95 + rng.uniform(0.0, 0.1, 50)  # two hours around midnight are no two days
+    assert sums_of(hours).elapsed(round((start + 1.05) * DAY), DAY) < 0.2
+
+
+def test_a_closed_account_closes_a_candidate_that_knows_nothing_of_it_unless_a_floor_is_declared() -> None:
+    """Judged half and half beside what was learned: no nudge is shown, whatever the candidate is."""
+    live, everything = closed(engine.prepare(Snapshot.untrained(parse(TEXT), "cart"))), np.ones(K, dtype=bool)
+    x: Array = np.array([1.0, 0.5, 0.0])
+    for policy in (Uniform(), Linear(), Centred()):
+        stage = msgspec.structs.replace(STAGE, policy=policy)
+        other = engine.prepare(Snapshot("shop", "cart", stage, 0, empty(len(stage.belief_rows(stage.arms)), D)))
+        assert engine.choose(engine.beside(live, other), x, everything).propensity.tolist() == [1.0, 0.0, 0.0]
+        floored = msgspec.structs.replace(stage, floor=0.02)
+        kept = other._replace(snapshot=msgspec.structs.replace(other.snapshot, stage_spec=floored))
+        assert engine.choose(engine.beside(live, kept), x, everything).propensity[1:] == pytest.approx(0.01, abs=1e-6)

@@ -11,13 +11,14 @@ from tests.bandit.learning.test_loss_account import TEXT
 STAGE = parse(TEXT.replace("policy = {", 'loss = "2%"\npolicy = {', 1)).stages["cart"]
 """One unit of the reward is worth 20 EUR."""
 
-ACCOUNT = LossAccount(share=0.25, budget=6.0, gain=-1.5, sd=0.5, room=2.0, daily=0.8)
+ACCOUNT = LossAccount(share=0.25, budget=6.0, gain=-1.5, sd=0.5, room=2.0, daily=0.8, reserve=1.68)
 
 
 def test_amounts_are_in_money_and_the_share_is_the_engines() -> None:
     found = statement(STAGE, ACCOUNT)
     assert (found.share, found.traffic, found.declared, found.known) == (0.25, 0.25, 0.02, True)
     assert (found.budget, found.spent, found.left, found.daily) == (120.0, 30.0, 40.0, 16.0)
+    assert found.budget - found.reserve - found.spent_at_most == pytest.approx(found.left)
     assert (found.spent_at_least, found.spent_at_most) == pytest.approx((30.0 - 16.4, 30.0 + 16.4))
     half = statement(msgspec.structs.replace(STAGE, ramp=0.5), ACCOUNT)
     assert (half.share, half.traffic) == (0.25, 0.125)
@@ -25,7 +26,12 @@ def test_amounts_are_in_money_and_the_share_is_the_engines() -> None:
 
 def test_three_sentences_say_what_it_may_cost_what_it_has_cost_and_what_it_decides() -> None:
     may, has, decides = statement(STAGE, ACCOUNT).in_words("EUR")
-    assert may == "Learning may cost 2% of what a month earns with no nudge: EUR 120.00 a month as the traffic is now."
+    assert may == (
+        "Learning may cost 2% of what is earned with no nudge: EUR 120.00 of a month, or of all so far if that is "
+        "more; EUR 33.60 of it are held in reserve."
+    )
+    few = statement(STAGE, msgspec.structs.replace(ACCOUNT, scaled=0.05)).in_words("EUR")[0]
+    assert "2% of what is earned with no nudge, and 0.1% while there is so little traffic to learn from: EUR" in few
     assert has == (
         "So far it has cost EUR 30.00 against no nudge, as a sceptic sees it (90 %: EUR 13.60 lost to EUR 46.40 lost); "
         "EUR 40.00 may still be lost."
@@ -48,7 +54,7 @@ def test_what_was_earned_is_not_called_a_cost_and_what_is_overdrawn_says_so() ->
         "It decides 0% of the traffic outside the holdout: what learning may have cost has reached"
     )
     assert shut.why.startswith("closed: ")
-    assert "larger `loss` open it" in shut.why
+    assert "with a larger `loss`" in shut.why
 
 
 def test_an_account_of_which_nothing_is_known_yet_makes_no_amounts_up() -> None:
