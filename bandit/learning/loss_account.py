@@ -129,8 +129,8 @@ class ExposureSums(NamedTuple):
         if not self.days:
             return 0.0
         today = int(np.floor(now / day))
-        idle = max(today - min(self.days), 0) - sum(d < today for d in self.days)
-        idle = max(idle, 0) + (0.0 if today in self.days else now / day - today)
+        without = max(today - min(self.days) - sum(d < today for d in self.days), 0)
+        idle = without + (0.0 if today in self.days else now / day - today)
         return max((now - self.first) / day - idle, len(self.days) - 2.0, 0.0)
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bandit.arrays import Array, Mask
 from bandit.belief import Belief, add, empty, sites
 from bandit.policies.protocol import ArmEconomics, Policy, Posterior
+from bandit.release import check_definite
 
 seeds = st.integers(0, 2**32 - 1)
 _Test = TypeVar("_Test", bound=Callable[..., None])
@@ -200,6 +201,12 @@ class PolicyContract(_OfPolicies):
         assert abs(p.sum() - 1.0) <= 1e-6
         assert (p >= 0.0).all()
         assert (p[~w.eligible] == 0.0).all()
+
+    @_checked
+    @given(seed=seeds)
+    def test_what_it_learned_is_fit_for_a_release(self, policy: Policy, seed: int) -> None:
+        w = world(seed)
+        check_definite("belief", learned(policy, w), policy, len(w.arms))
 
     @_checked
     @given(seed=seeds)
