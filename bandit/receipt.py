@@ -3,8 +3,7 @@
 Decisions are recorded and recomputed in ARITHMETIC. From SAME_BITS on the bits of every number are the same on every
 processor. Before it (arithmetic 1) they were the bits of one machine's libraries. Of such decisions u, and that the
 recorded arm is the one drawn at u from the recorded propensities, are compared exactly; propensities, means and sds to
-EARLIER. Before OPEN_EVERYWHERE open decisions taught nothing in stages that declare no `delay`. Before MEASURED_RATE a
-loss account took the reward rate of no nudge from the prior: such decisions are computed with their recorded account.
+EARLIER. Before OPEN_EVERYWHERE open decisions taught nothing in stages that declare no `delay`.
 """
 
 import numpy as np
@@ -14,8 +13,7 @@ from bandit.records import Decision
 
 SAME_BITS = 2
 OPEN_EVERYWHERE = 3
-MEASURED_RATE = 4
-ARITHMETIC = MEASURED_RATE
+ARITHMETIC = OPEN_EVERYWHERE
 EARLIER = 2e-6
 """Largest difference of a number recorded in arithmetic 1: its last bits, and the grid of 2⁻²⁴ and tables of 2."""
 

@@ -24,10 +24,9 @@ from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import LedgerMismatch
 from bandit.learning import rewards
-from bandit.learning.loss import closed, day_of, with_account
+from bandit.learning.loss import closed, day_of
 from bandit.learning.pending import OpenDecisionTable, amounts_to, row
 from bandit.learning.statistics import StageStatistics
-from bandit.policies import Centred
 from bandit.records import Decision
 from bandit.release import judged_beside
 from bandit.snapshot import Snapshot, pooled
@@ -137,20 +136,9 @@ def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:
     (release,) = [one for one in history if one.seq == number]
     if not release.judge:
         return service.past(release, spec)
-    other, candidate = judged_beside(history, number), service.past(release, spec)
-    if arithmetic_of(store, found.seq) < receipt.MEASURED_RATE:
-        candidate = _with_whole_floor(candidate)
+    other = judged_beside(history, number)
     live = service.past(other, spec) if other else _accounted(store, engine.prepare(past(store, found)), found)
-    return engine.beside(live, candidate)
-
-
-def _with_whole_floor(candidate: PreparedPolicy) -> PreparedPolicy:
-    """Candidate whose standard floor is a declared one, which a loss account does not make smaller."""
-    spec = candidate.snapshot.stage_spec
-    if spec.has_request_actions or isinstance(spec.policy, Centred):
-        return candidate
-    whole = msgspec.structs.replace(spec, floor=spec.common_floor)
-    return candidate._replace(snapshot=msgspec.structs.replace(candidate.snapshot, stage_spec=whole))
+    return engine.beside(live, service.past(release, spec))
 
 
 def past(store: Store, found: DecisionRecord) -> Snapshot:
@@ -173,12 +161,8 @@ def past(store: Store, found: DecisionRecord) -> Snapshot:
 
 
 def _accounted(store: Store, live: PreparedPolicy, found: DecisionRecord) -> PreparedPolicy:
-    """The policy with its loss account as it was when it was published: of the ledger's decisions until then; the
-    recorded one where that was computed in another way.
-    """
-    basis, spec, recorded = found.decision.pending_basis, live.snapshot.stage_spec, found.decision.loss_account
-    if recorded is not None and arithmetic_of(store, found.seq) < receipt.MEASURED_RATE:
-        return with_account(live, recorded)
+    """The policy with its loss account as it was when it was published: of the ledger's decisions until then."""
+    basis, spec = found.decision.pending_basis, live.snapshot.stage_spec
     if spec.loss_share is None or not basis.at:
         return closed(live)
     log = exposures.count(store, live.snapshot.stage, spec, basis.decisions, found.seq)

@@ -132,7 +132,7 @@ def check_bounds(raw: dict[str, Any], stages: Mapping[str, Stage]) -> Iterator[P
     for name, stage in stages.items():
         table = _table(_table(raw, "stages"), name)
         for field in ("loss", "loss_rule"):
-            if field in table and stage.loss != "none" and stage.loss_share is None:
+            if field in table and is_percentage(stage.loss) and stage.loss_share is None:
                 here = f"`{stage.policy.__struct_config__.tag}` and a {stage.reward.kind} reward"
                 problem = f"bounds nothing: a loss account needs the policy `centred` and a binary reward, not {here}"
                 fix = 'remove it, write loss = "none", or declare policy = { name = "centred" }'

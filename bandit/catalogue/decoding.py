@@ -161,7 +161,7 @@ def _within(meta: Any) -> str:
     if not isinstance(meta, msgspec.Meta):
         return ""
     sides = (("above", meta.gt), ("at least", meta.ge), ("below", meta.lt), ("at most", meta.le))
-    said = " and ".join(f"{word} {bound:g}" for word, bound in sides if bound is not None)
+    said = " and ".join(f"{word} {bound:,.10g}" for word, bound in sides if bound is not None)
     shown = ", ".join(f'"{one}"' for one in meta.examples or ())
     return (f" {said}" if said else "") + (f", such as {shown}" if shown else "")
 

@@ -19,7 +19,8 @@ _DOUBTED, _CERTAIN, _BEYOND = 4.0, 3.0, 4.0  # above this scale, by so many nats
 
 
 def likeliest(log_evidence: Callable[[float], float]) -> tuple[float, float]:
-    """Scale of `SCALES` that is likeliest, tried from 1 upwards until it falls twice in a row; and the scale κ to use.
+    """Scale of `SCALES` that is likeliest, tried from 1 upwards until the evidence falls twice in a row; and the scale
+    κ to use.
 
     Its prior is P(κ) ∝ κ^−1.5, a nat less for every doubling: where little was shown the evidence is flat to a
     hundredth of a nat, and its maximum could be anywhere.
@@ -28,14 +29,17 @@ def likeliest(log_evidence: Callable[[float], float]) -> tuple[float, float]:
     times as much. Rows that were recorded under smaller scales hold large effects down, and arms that have hardly been
     tried are worth trying where effects are large.
     """
-    found, at, worse = dict[float, float](), 1.0, 0
+    found, at, most, falls = dict[float, float](), 1.0, -np.inf, 0
     for scale in SCALES:
+        evidence = log_evidence(scale)
+        # not until its sum with the prior falls: evidence that rises slowly at first may rise by far more than that
+        falls = 0 if evidence > most else falls + 1
+        most = max(evidence, most)
         best = max(found.values(), default=-np.inf)
-        found[scale] = log_evidence(scale) - _RARE * float(arithmetic.log(np.array(scale)))
-        worse = 0 if found[scale] > best else worse + 1  # equal evidence does not speak for larger effects
-        if not worse:
+        found[scale] = evidence - _RARE * float(arithmetic.log(np.array(scale)))
+        if found[scale] > best:  # equal evidence does not speak for larger effects
             at = scale
-        if worse == 2:
+        if falls == 2:
             break
     return at, _BEYOND * at if at > _DOUBTED and found[at] - found[_DOUBTED] > _CERTAIN else at
 

@@ -221,7 +221,7 @@ def test_a_review_says_at_once_what_learning_may_cost_what_it_has_cost_and_what_
         (table,) = [t for t in report.answers[5].tables if t.title == "Support of each nudge"]
         assert [row.name for row in table.rows] == ["none", "tip", "call"]  # the others lack their evidence
     may, has, decides = said["live"]
-    assert may.startswith("Learning may cost 2% of what a month earns with no nudge: EUR ")
+    assert may.startswith("Learning may cost 2% of what is earned with no nudge, and ")
     for amount, sentence in ((account.budget, may), (abs(account.gain), has), (account.room, has)):
         written = 10.0 * amount
         assert f"EUR {written:,.2f}" in sentence or f"EUR {written:.3g}" in sentence  # small ones with three digits
