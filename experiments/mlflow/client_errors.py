@@ -22,6 +22,9 @@ def remote_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
+        if "Connection refused" in str(error):
+            fix = "start it (`mlflow server --port 5000`), or name another with --mlflow"
+            raise RemoteError(f"no MLflow answers at {uri}: {fix}") from error
         raise RemoteError(f"MLflow at {uri}: {error}") from error
 
 
