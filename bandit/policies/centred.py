@@ -26,6 +26,7 @@ and one for each pair of arms: Λ_ab = Σ τ c_a c_b xxᵀ, b_a = Σ ν c_a x, w
 p_a xxᵀ.
 """
 
+import math
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -244,6 +245,14 @@ def _phi(layout: CentredLayout, design: Array) -> Array:
     return phi.reshape(n, m * layout.d)
 
 
+def _product(one: list[float], other: list[float]) -> float:
+    """Σ one·other, added in order: Python's own sum of floats corrects itself from 3.12 on."""
+    value = 0.0
+    for a, b in zip(one, other, strict=True):
+        value += a * b
+    return value
+
+
 class CentredPosterior(NamedTuple):
     """Posterior of the logits of all arms: their means, and covariances x'G_ab x of every pair of arms; `scale` is
     κ.
@@ -261,33 +270,56 @@ class CentredPosterior(NamedTuple):
         PropensityError as `correlated`.
         """
         z, spread = self.forms.one(x)
-        z, spread, may = z[None], spread[None, self.pair], eligible[None]
-        mean, sd, worth, scale = self._worth(z, spread)
-        width = scale[:, :, None] * scale[:, None, :] * spread
-        share, some = np.zeros(len(eligible)), eligible.copy()
-        some[0] = some[0] and not self.priced
-        if some.any():
-            tempered = self.alpha * self.alpha * width[0]
-            share[some] = correlated(worth[0, some], tempered[np.ix_(some, some)])
-        p = self._whether(share[None], worth, width, may) if self.priced else share[None]
-        return Scores(mean[0], sd[0], p[0])
+        spread = spread[self.pair]
+        mean, sd, worth, scale = self._worth(z, spread.diagonal())
+        width = scale[:, None] * scale * spread
+        if not self.priced:
+            return Scores(mean, sd, self._which(worth, width, eligible))
+        nudges = eligible.copy()
+        nudges[0] = False
+        if not nudges.any():
+            alone = np.zeros(len(eligible))
+            alone[0] = 1.0
+            return Scores(mean, sd, alone)
+        share = self._which(worth, width, nudges)
+        return Scores(mean, sd, self._whether(share, worth, width) if eligible[0] else share)
+
+    def _which(self, worth: Array, width: Array, some: Mask) -> Array:
+        """Propensities (k,) of Thompson sampling among `some` arms."""
+        tempered, place = self.alpha * self.alpha * width, np.flatnonzero(some)
+        if len(place) == len(some):
+            return correlated(worth, tempered)
+        share = np.zeros(len(some))
+        share[place] = correlated(worth[place], tempered[place[:, None], place])
+        return share
+
+    def _whether(self, share: Array, worth: Array, width: Array) -> Array:
+        """`_whether_many` of one row in which no nudge is eligible and so is a nudge: the same bits from plain floats,
+        which are sooner than arrays of few numbers.
+        """
+        contrast = [-1.0, *share.tolist()[1:]]
+        gain = _product(contrast, worth.tolist())
+        variance = max(_product([_product(contrast, row) for row in width.T.tolist()], contrast), float(_LEAST))
+        z = gain / (_WHETHER * math.sqrt(variance))
+        shown = normal_tables.one(z)
+        return np.array([normal_tables.one(-z), *(shown * c for c in contrast[1:])])
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """Scores of n rows, (n, k) each, with the bits of `choose`. Raises PropensityError as `choose`."""
         z, spread = self.forms.many(x)
         spread = spread[:, self.pair]
-        mean, sd, worth, scale = self._worth(z, spread)
+        mean, sd, worth, scale = self._worth(z, np.diagonal(spread, axis1=1, axis2=2))
         width = scale[:, :, None] * scale[:, None, :] * spread
         some = eligible.copy()
         some[:, 0] &= not self.priced
         share = correlated_many(worth, self.alpha * self.alpha * width, some)
-        return Scores(mean, sd, self._whether(share, worth, width, eligible) if self.priced else share)
+        return Scores(mean, sd, self._whether_many(share, worth, width, eligible) if self.priced else share)
 
-    def _worth(self, z: Array, spread: Array) -> tuple[Array, Array, Array, Array]:
-        """E σ(z), the sd of the reward as it is sampled, utilities (logits where nothing costs), and their slope in
-        z.
+    def _worth(self, z: Array, variance: Array) -> tuple[Array, Array, Array, Array]:
+        """E σ(z), the sd of the reward as it is sampled, utilities (logits where nothing costs), and their slope in z,
+        of means z and variances of logits, (k,) or (n, k).
         """
-        variance = np.maximum(np.diagonal(spread, axis1=1, axis2=2), _LEAST)
+        variance = np.maximum(variance, _LEAST)
         mean, at = logistic.values(np.array([z / np.sqrt(1.0 + PROBIT * variance), z]))
         steep = at * (1.0 - at)
         sd = steep * (self.alpha * np.sqrt(variance))
@@ -295,7 +327,7 @@ class CentredPosterior(NamedTuple):
             return mean, sd, z, np.ones_like(z)
         return mean, sd, self.arms.gain * at - self.arms.cost, self.arms.gain * steep
 
-    def _whether(self, share: Array, worth: Array, width: Array, eligible: Mask) -> Array:
+    def _whether_many(self, share: Array, worth: Array, width: Array, eligible: Mask) -> Array:
         """Propensities (n, k) from those among the nudges, `share`; `width` the covariance of utilities, not
         tempered.
         """
