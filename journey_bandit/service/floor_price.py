@@ -75,7 +75,7 @@ def loss_sentence(name: str, stage: Stage, currency: str, monthly: float | None)
         return None
     text = f"{name}: learning may cost {stage.loss} of what is earned with no nudge"
     if monthly is None or monthly <= 0.0:
-        return f"{text} (--monthly N says how much money that is of a month of N decisions)"
+        return f"{text} (--monthly N says how much money that is)"
     scaled, budget = declared_budget(share, learner.prior_mean, monthly)
     if scaled < 1.0:
         text += f", and {100.0 * scaled * share:.3g}% while there is so little traffic to learn from"
@@ -89,8 +89,9 @@ def sentence(name: str, stage: Stage, found: FloorPrice, currency: str, monthly:
     nudges = list(zip(found.arms, found.floor, found.each, strict=True))[1:]
     bounded = stage.loss_share is not None
     if found.declared or not bounded:
-        kind = f"floor {stage.common_floor:g}" if found.declared or stage.common_floor else "what the policy explores"
-        kind += "" if found.declared else " (no floor declared)"
+        kind = f"floor {stage.common_floor:g}" + ("" if found.declared else " (none declared)")
+        if not found.declared and not stage.common_floor:
+            kind = "what the policy explores (no floor declared)"
     else:
         least = ", ".join(f"{arm} {floor:.4f}" for arm, floor, _ in nudges)
         kind = f"no floor declared: centred affords {least} while its loss account is open; that"
