@@ -20,11 +20,11 @@ import msgspec
 from api.clocks import Clock
 from api.learning.learner import Learner, Settled
 from api.metrics import Metrics
-from api.releases.service import ReleaseService, ServedRelease
+from api.releases.deciding_policies import DecidingPolicies
+from api.releases.service import ReleaseService
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.event_log import EventCredits, IngestResult, Status
 from api.stores.protocol import Store
-from bandit import engine
 from bandit.catalogue.model import Catalogue
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable
@@ -60,30 +60,6 @@ class WriteJob(NamedTuple):
     def rows(self) -> int:
         """Room that the job takes in the queue, in rows: at least one."""
         return max(1, len(self.decisions) + len(self.outcomes) + len(self.events))
-
-
-class _DecidingPolicies(Mapping[str, PreparedPolicy]):
-    """Policies that decide, by stage: what is released where something is, else what is learned; both halves where a
-    candidate is judged beside what is learned. Joined when it is asked for, because either half may be new.
-    """
-
-    def __init__(self, served: Mapping[str, ServedRelease], learned: Mapping[str, PreparedPolicy]):
-        self._served, self._learned = served, learned
-
-    def __getitem__(self, stage: str) -> PreparedPolicy:
-        """Policy of a stage. KeyError for a stage that is not declared."""
-        one = self._served.get(stage)
-        if one is None:
-            return self._learned[stage]
-        return engine.beside(self._learned[stage], one.policy) if one.beside_learned else one.policy
-
-    def __iter__(self) -> Iterator[str]:
-        """Stages, as declared."""
-        return iter(self._learned)
-
-    def __len__(self) -> int:
-        """Number of stages."""
-        return len(self._learned)
 
 
 class Worker:
@@ -163,7 +139,7 @@ class Worker:
         """Policy that decides at each stage: its approved release, or else what has been learned; while a candidate is
         judged, both halves. Reading it takes no lock.
         """
-        return _DecidingPolicies(self.releases.served, self.learning.prepared)
+        return DecidingPolicies(self.releases.served, self.learning.prepared)
 
     @property
     def alive(self) -> bool:

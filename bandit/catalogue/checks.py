@@ -134,7 +134,9 @@ def check_bounds(raw: dict[str, Any], stages: Mapping[str, Stage]) -> Iterator[P
         for field in ("loss", "loss_rule"):
             if field in table and is_percentage(stage.loss) and stage.loss_share is None:
                 here = f"`{stage.policy.__struct_config__.tag}` and a {stage.reward.kind} reward"
-                problem = f"bounds nothing: a loss account needs the policy `centred` and a binary reward, not {here}"
+                problem = (
+                    f"bounds nothing: a loss account needs the policy `centred` and a binary reward; here it is {here}"
+                )
                 fix = 'remove it, write loss = "none", or declare policy = { name = "centred" }'
                 yield Problem(f"stages.{name}.{field}", problem, fix)
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
 from bandit.belief import Belief, add, empty, sites
+from bandit.errors import SnapshotError
 from bandit.policies.protocol import ArmEconomics, Policy, Posterior
 from bandit.release import check_definite
 
@@ -205,8 +206,14 @@ class PolicyContract(_OfPolicies):
     @_checked
     @given(seed=seeds)
     def test_what_it_learned_is_fit_for_a_release(self, policy: Policy, seed: int) -> None:
+        """A release refuses a belief that nobody can have learned, and no other."""
         w = world(seed)
-        check_definite("belief", learned(policy, w), policy, len(w.arms))
+        belief, k = learned(policy, w), len(w.arms)
+        check_definite("belief", belief, policy, k)
+        bent = belief.precision.copy()
+        bent[0] -= (1.0 + np.abs(bent[0]).sum()) * np.eye(bent.shape[1])
+        with pytest.raises(SnapshotError, match="belief: a precision has the eigenvalue -"):
+            check_definite("belief", belief._replace(precision=bent), policy, k)
 
     @_checked
     @given(seed=seeds)
