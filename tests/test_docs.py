@@ -16,6 +16,7 @@ import pytest
 from api.server import free_port
 from api.settings import Settings
 from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
 from journey_bandit import processes
 from journey_bandit.main import group
 
@@ -157,3 +158,22 @@ def test_nothing_shipped_names_a_machine_or_an_index() -> None:
     for name in ("constraints.txt", "pyproject.toml", "Makefile"):
         assert "index-url" not in (ROOT / name).read_text(encoding="utf-8")
         assert "://" not in (ROOT / name).read_text(encoding="utf-8").replace("sqlite://", "")
+
+
+def test_the_catalogue_reference_says_every_field_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `make docs` prints of the types that decode a catalogue: no field breaks it, and no word of Python is left."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    fields = importlib.import_module("catalogue_fields")
+    tables = {struct.__name__: fields.rows(struct) for struct in fields.reachable(Catalogue)}
+    assert len(tables) > 30
+    assert [row for row in tables["Stage"] if row[0] == "`loss`"] == [
+        ("`loss`", "text", '`"2%"`', 'such as `"2%"`, `"none"`')
+    ]
+    assert [row[1:3] for row in tables["Logistic"] if row[0] == "`scales`"] == [
+        ('`"declared"`, `"learned"`', "left out")
+    ]
+    for rows in tables.values():
+        for _, kind, default, limits in rows:
+            assert kind
+            assert default
+            assert not re.search(r"typing|msgspec|<class|UNSET|Unset", kind + default + limits)
