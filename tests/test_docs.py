@@ -161,7 +161,7 @@ def test_nothing_shipped_names_a_machine_or_an_index() -> None:
 
 
 def test_the_catalogue_reference_says_every_field_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `make docs` prints of the types that decode a catalogue: no field breaks it, and no word of Python is left."""
+    """What `make docs` prints of the types that decode a catalogue: no field breaks it, no word of Python is left."""
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
     fields = importlib.import_module("catalogue_fields")
     tables = {struct.__name__: fields.rows(struct) for struct in fields.reachable(Catalogue)}
