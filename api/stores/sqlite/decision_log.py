@@ -18,7 +18,7 @@ from api.stores.decision_log import (
     RowCounts,
 )
 from api.stores.sqlite.file import LedgerConnections, SqlitePart
-from api.stores.sqlite.rows import (
+from api.stores.sqlite.rows.decisions import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
     SETTLEMENT_COLUMNS,
@@ -80,6 +80,8 @@ class SqliteDecisionLog(SqlitePart):
             known = self._find(conn, list(dict.fromkeys(ids)))
             next_seq = 1 + conn.execute("SELECT coalesce(max(seq), 0) FROM decisions").fetchone()[0]
             plan, kept, noted = admit(decisions, outcomes, now, specs, known, next_seq)
+            if self._ledger.known is not None:
+                self._ledger.known.add(d.user for _, d in plan.decisions)
             keys = {digest: key for key, digest, _ in self._specs}
             rows = [(seq, keys[d.stage_digest], *decision_row(d)) for seq, d in plan.decisions]
             conn.executemany(insert("decisions", ("seq", "spec", *DECISION_COLUMNS)), rows)

@@ -6,8 +6,8 @@ from api.stores import ingest
 from api.stores.decision_log import OutcomeReceipt
 from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.sqlite.decision_log import SqliteDecisionLog
-from api.stores.sqlite.events import SqliteEventRows
 from api.stores.sqlite.file import read_transaction
+from api.stores.sqlite.rows.events import SqliteEventRows
 from bandit.catalogue.model import Stage
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
@@ -33,7 +33,7 @@ class SqliteEventLog(SqliteDecisionLog):
             return self.record([], outcomes, now, specs)[1]
 
         with self._ledger.transaction() as conn:
-            return ingest.ingest(SqliteEventRows(conn), rules, events, now, record, users)
+            return ingest.ingest(SqliteEventRows(conn, self._ledger.known), rules, events, now, record, users)
 
     def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
         """As `EventLog.missed`, on the connection for look-ups."""
@@ -46,9 +46,16 @@ class SqliteEventLog(SqliteDecisionLog):
             return ingest.roots_of(SqliteEventRows(conn), users)
 
     def person(self, user: bytes, most: int) -> Person:
-        """As `EventLog.person`, on the connection for look-ups; somebody new costs one query."""
+        """As `EventLog.person`, on the connection for look-ups. Somebody new costs no query once the filter of known
+        users is complete, and one until then.
+        """
+        known = self._ledger.known
+        if known is not None and known.is_stranger(user):
+            return Person(user, frozenset((user,)), None, ())
         with self._ledger.looking() as conn:
-            if SqliteEventRows(conn).unknown(user):  # one query for somebody new
+            if known is not None:
+                known.read(conn)
+            if SqliteEventRows(conn).unknown(user):
                 return Person(user, frozenset((user,)), None, ())
             with read_transaction(conn):
                 return SqliteEventRows(conn).person(user, most)

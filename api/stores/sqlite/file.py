@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlite_utils
 
+from api.stores.sqlite.known_users import KnownUsers
 from api.stores.sqlite.schema import migrations
 from bandit.errors import LedgerError, Unavailable
 
@@ -114,6 +115,7 @@ def own(path: Path) -> Any:
 class LedgerConnections:
     """Connections to one ledger, shared by the parts of a store: one that writes, one for reads of the ledger, which
     long reads hold only for a page, and one for look-ups of persons and events, which never waits for a long read.
+    `known` is the filter of user ids of a ledger that is written here, None of one that another process may write.
 
     `opening` closes them and lets go of the file. With `read_only` nothing is locked, and writing raises LedgerError.
     Threads: one thread writes; the two reading connections serve any thread, each behind a lock. `synchronous` is what
@@ -130,6 +132,7 @@ class LedgerConnections:
         if read_only:
             check_schema(self._read, path)
         self._people = connect(path, "ro", busy_seconds, opening)
+        self.known = None if read_only else KnownUsers()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -16,9 +16,9 @@ from api.stores.learning_state import (
     StoredStatistics,
     WarmStart,
 )
-from api.stores.sqlite import learning
 from api.stores.sqlite.decision_log import PAGE, SqliteDecisionLog
-from api.stores.sqlite.rows import (
+from api.stores.sqlite.rows import learning
+from api.stores.sqlite.rows.decisions import (
     SETTLEMENT_COLUMNS,
     columns_of,
     insert,

@@ -3,7 +3,7 @@
 import msgspec
 
 from api.stores.sqlite.file import SqlitePart
-from api.stores.sqlite.rows import (
+from api.stores.sqlite.rows.decisions import (
     RELEASE_COLUMNS,
     insert,
 )

@@ -152,6 +152,22 @@ def test_events_and_what_they_report_are_one_transaction(ledger: Ledger) -> None
     assert ledger.store.person(user("ann"), 10).state is None
 
 
+def test_whoever_is_written_after_strangers_were_asked_about_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    one = Ledger(SqliteStore(path))
+    for i in range(10):  # the filter of known users is complete after four
+        assert one.store.person(user(f"stranger-{i}"), 10).state is None
+    one.decided(decision(1))
+    one.take(event("1", "added", "anon-1"), event("2", "", "bob", 5, "anon-1"), event("3", "", "eve", 5, "anon-2"))
+    with_query = SqliteStore(path, read_only=True)
+    for who in (*PEOPLE, "eve", "nobody"):
+        assert one.store.person(user(who), 10) == with_query.person(user(who), 10)
+    assert one.store.person(user("ann"), 10).asked
+    assert one.store.person(user("anon-1"), 10).root == user("bob")
+    with_query.close()
+    one.store.close()
+
+
 def test_a_reopened_file_knows_events_people_and_credits(tmp_path: Path) -> None:
     path = tmp_path / "shop.db"
     one = Ledger(SqliteStore(path))

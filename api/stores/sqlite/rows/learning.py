@@ -18,7 +18,7 @@ from api.stores.learning_state import (
     StoredStatistics,
     WarmStart,
 )
-from api.stores.sqlite.rows import marks
+from api.stores.sqlite.rows.decisions import marks
 from bandit.belief import Belief
 from bandit.learning.delay import BUCKETS
 from bandit.learning.drift import DriftAlarm, DriftState

@@ -11,6 +11,7 @@ import msgspec
 
 from api.stores.event_log import FirstDecision, MissedReport, PastDecision, Person
 from api.stores.ingest import Link, family, root_of
+from api.stores.sqlite.known_users import COLUMNS, KnownUsers
 from bandit.catalogue.model import NONE
 from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
 from bandit.journey.folding import JourneyState
@@ -25,11 +26,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 class SqliteEventRows:
     """`EventRows` of one SQLite connection: the writing one for ingestion, a reading one for look-ups. Whoever calls
-    holds its transaction, and a lock where other threads use the connection. Times are µs since 1970.
+    holds its transaction, and a lock where other threads use the connection; and gives the filter of `known` users,
+    where it writes. Times are µs since 1970.
     """
 
-    def __init__(self, conn: sqlite3.Connection):
+    def __init__(self, conn: sqlite3.Connection, known: KnownUsers | None = None):
         self._conn = conn
+        self._known = known
 
     def known(self, ids: Sequence[str]) -> dict[str, Event]:
         """As `EventRows.known`, in one query."""
@@ -66,6 +69,8 @@ class SqliteEventRows:
 
     def own(self, alias: bytes, owner: bytes) -> None:
         """As `EventRows.own`."""
+        if self._known is not None:
+            self._known.add((alias, owner))
         self._conn.execute("INSERT OR REPLACE INTO owners VALUES (?, ?)", (alias, owner))
 
     def aliases(self, owner: bytes) -> list[bytes]:
@@ -79,6 +84,8 @@ class SqliteEventRows:
 
     def keep(self, states: Mapping[bytes, JourneyState | None]) -> None:
         """As `EventRows.keep`."""
+        if self._known is not None:
+            self._known.add(states)
         rows = [(root, _encode(state)) for root, state in states.items() if state]
         self._conn.executemany("INSERT OR REPLACE INTO journeys VALUES (?, ?)", rows)
         gone = [(root,) for root, state in states.items() if state is None]
@@ -136,8 +143,7 @@ class SqliteEventRows:
         """Whether nothing is known of an id: no decision, no journey, no link. One query, because most ids that ask for
         the first time are new.
         """
-        parts = (("decisions", "user"), ("journeys", "user"), ("owners", "alias"), ("owners", "owner"))
-        query = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {column} = ?1)" for table, column in parts)  # noqa: S608
+        query = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {column} = ?1)" for table, column in COLUMNS)  # noqa: S608
         return not self._conn.execute(f"SELECT {query}", (user,)).fetchone()[0]
 
     def person(self, user: bytes, most: int) -> Person:

@@ -1,0 +1,1 @@
+"""Rows of the SQLite ledger: records to rows and back, table by table, within a transaction that the caller holds."""
