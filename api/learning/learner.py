@@ -5,8 +5,9 @@ the ledger has to replace.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from time import perf_counter
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -24,14 +25,16 @@ from bandit.learning import pending
 from bandit.learning.drift import DriftState
 from bandit.learning.loss import closed, day_of
 from bandit.learning.loss_statement import statement
-from bandit.learning.pending import OpenDecisionTable
+from bandit.learning.pending import KnownDecision, OpenDecisionTable
 from bandit.learning.settlement import settle
 from bandit.learning.statistics import StageStatistics, settled_rows
-from bandit.records import Decision, MaturedDecision, Outcome, PendingBasis, Settlement
+from bandit.records import Decision, MaturedDecision, PendingBasis, Settlement
 from bandit.snapshot import Snapshot, pooled
 
+T = TypeVar("T")
 Settled = Callable[[Iterable[tuple[Decision, Settlement]]], None]
 
+_PAGE = 2000  # open decisions that are taken in at a time at the start
 _SHARE = 10.0  # publishing may take a tenth of the writer's time
 _PER_WINDOW = 500  # what is open is looked at so often in an attribution window, if nothing settles
 _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
@@ -76,16 +79,18 @@ class Learner:
         """
         self._statistics: Mapping[str, StageStatistics] = load(self._store, self._catalogue.stages)
         self._last = self._store.last()
-        self._open = {
-            name: OpenDecisionTable(len(tally.spec.arms), tally.d) for name, tally in self._statistics.items()
-        }
+        self._open = {name: OpenDecisionTable(tally.spec, tally.d) for name, tally in self._statistics.items()}
+        if before is not None:
+            before._look()
+        self._heard: dict[int, KnownDecision] = {}  # committed since the last look at what is open
+        self._exposing: list[Decision] = []  # committed since the exposures were last counted
         for name, stage in self._catalogue.stages.items():
             if before is not None and before._catalogue.stages.get(name) == stage:
                 self._open[name] = before._open[name]
                 continue
-            for found in self._store.open_decisions(name):
-                spec = self._specs[found.decision.stage_digest]
-                self._open[name].put(found.seq, pending.row(found.seq, found.decision, found.outcomes, spec, stage))
+            found = self._store.open_decisions(name)
+            while page := [KnownDecision(*one[:3]) for one in islice(found, _PAGE)]:
+                self._open[name].put(page, self._specs)
         self._published_at, self._rest_until, self._news = 0, 0.0, False
         self._alone: dict[str, Snapshot] = {}
         self._firm = self._pooled(self._statistics)
@@ -110,24 +115,31 @@ class Learner:
         them. Called by the worker after each commit.
         """
         new = [entry for entry in kept if not entry.duplicate]
+        stages = self._catalogue.stages
         for entry in new:
-            self._look(entry.seq, entry.decision, ())
-        for name, log in self._exposed.items():
-            if self._catalogue.stages[name].loss_share is not None:
-                log.put_decisions([e.decision for e in new if e.decision.stage == name], self._specs)
+            decision = entry.decision
+            if decision.stage in stages and decision.is_actionable:
+                self._heard[entry.seq] = KnownDecision(entry.seq, decision)
+                self._exposing.append(decision)
         for note in noted:
-            if note.found is not None and note.found.settlement is None:
-                self._look(note.found.seq, note.found.decision, note.found.outcomes)
+            found = note.found
+            if found is not None and found.settlement is None and found.decision.stage in stages:
+                self._heard[found.seq] = KnownDecision(*found[:3])
         decisions, outcomes = len(new), sum(note.found is not None for note in noted)
         self._last = self._last._replace(
             decision=self._last.decision + decisions, outcome=self._last.outcome + outcomes
         )
 
-    def _look(self, seq: int, decision: Decision, outcomes: Sequence[Outcome]) -> None:
-        stage = self._catalogue.stages.get(decision.stage)
-        if stage is not None and decision.is_actionable:
-            row = pending.row(seq, decision, outcomes, self._specs[decision.stage_digest], stage)
-            self._open[decision.stage].put(seq, row)
+    def _look(self) -> None:
+        """Take what was heard into the open decisions and the exposures: many rows at a time cost a fraction of one at
+        a time.
+        """
+        heard, self._heard, made, self._exposing = self._heard, {}, self._exposing, []
+        for name, some in _by_stage(heard.values(), lambda one: one.decision).items():
+            self._open[name].put([one for one in some if one.decision.is_actionable], self._specs)
+        for name, decisions in _by_stage(made, lambda one: one).items():
+            if self._catalogue.stages[name].loss_share is not None:
+                self._exposed[name].put_decisions(decisions, self._specs)
 
     def step(self, now: int, most: int) -> int:
         """Settle at most `most` decisions that matured by `now` (µs since 1970), and return how many; one transaction.
@@ -139,6 +151,7 @@ class Learner:
         matured = sorted(self._store.matured(now, most, self._catalogue.stages), key=_declared)
         if not matured:
             return 0
+        self._look()
         last, settlements = self._last.settlement, list[Settlement]()
         new = dict(self._statistics)
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
@@ -156,8 +169,8 @@ class Learner:
         }
         self._last = self._last._replace(settlement=last + len(settlements))
         self._firm, self._news = self._pooled(self._statistics), True
-        for m in matured:
-            self._open[m.decision.stage].put(m.seq, None)
+        for name, group in groupby(matured, key=lambda m: m.decision.stage):
+            self._open[name].drop(m.seq for m in group)
         by_seq = {m.seq: m.decision for m in matured}
         self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
         for settlement in settlements:
@@ -178,7 +191,7 @@ class Learner:
         """
         if not force and perf_counter() < self._rest_until:
             return
-        looked = now - self._published_at >= self._pace and any(map(len, self._open.values()))
+        looked = now - self._published_at >= self._pace and (self._heard or any(map(len, self._open.values())))
         if not (force or self._news or looked):
             return
         start = perf_counter()
@@ -187,6 +200,7 @@ class Learner:
         self._rest_until = perf_counter() + _SHARE * (perf_counter() - start)
 
     def _publish(self, now: int) -> None:
+        self._look()
         basis = PendingBasis(now, self._last.decision, self._last.outcome)
         snapshots = []
         for name, snapshot in self._firm.items():
@@ -246,6 +260,14 @@ def _same(last: Snapshot, new: Snapshot) -> bool:
     mine, theirs = last.cross_stage_factor, new.cross_stage_factor
     same = np.array_equal(mine.precision, theirs.precision) and np.array_equal(mine.shift, theirs.shift)
     return same and mine.keys == theirs.keys
+
+
+def _by_stage(values: Iterable[T], made: Callable[[T], Decision]) -> dict[str, list[T]]:
+    """Values by the stage of their decisions, in order."""
+    found: dict[str, list[T]] = {}
+    for value in values:
+        found.setdefault(made(value).stage, []).append(value)
+    return found
 
 
 def _declared(matured: MaturedDecision) -> tuple[str, str]:

@@ -41,7 +41,8 @@ _NOTHING = EventCredits({}, {})
 
 _MOST = 4000  # rows that callers write in one transaction
 _STEP = 256  # rows that are settled in one transaction: callers wait for it
-_TICK = 0.05  # seconds between looks for what matured while nobody writes
+_GATHER = 0.25  # seconds in which what matures is gathered: a step costs something that no row adds to
+_TICK = 0.05  # seconds between looks for something to do while nobody writes
 
 
 class WriteJob(NamedTuple):
@@ -70,8 +71,9 @@ class Worker:
     which they were queued (a release before the rows that wait with it), and within one transaction decisions come
     before outcomes, and those before events. Failure: a transaction that fails is answered Unavailable to all jobs in
     it, because it is not known whether it is durable; the thread goes on, and tries writing again by itself. An error
-    in learning is retried, while the last published policies decide. Pace: what matured is settled in short steps, and
-    after each of them callers have the thread for as long as it took, so that no backlog holds them up. Back-pressure:
+    in learning is retried, while the last published policies decide. Pace: what matures is gathered for a quarter of a
+    second and settled in short steps, and after each of them callers have the thread for as long as it took, so that no
+    backlog holds them up. Back-pressure:
     a job that would make the queue longer than `bound` rows is refused with Overloaded and nothing of it is written,
     unless it is the only one.
 
@@ -104,7 +106,7 @@ class Worker:
         self._chores: deque[Callable[[], None]] = deque()
         self._queued = 0
         self._waiting: list[WriteJob] = []  # answered when what matured so far was learned
-        self._rest_until = 0.0
+        self._rest_until, self._settle_at = 0.0, 0.0
         self._reload = False  # what failed may be in the ledger all the same: learn on from what is there
         self._wake = threading.Condition()
         self._stopping = False
@@ -305,12 +307,14 @@ class Worker:
         start = perf_counter()
         if not self._waiting and (self._asked or start < self._rest_until or "write" in self.failing):
             return
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, more = self._waiting, [], False
         try:
             if self._reload:
                 self.learning.load(self._clock())
                 self._reload = False
-            more = self.learning.step(self._clock(), _STEP) == _STEP
+            if waiting or start >= self._settle_at:
+                more = self.learning.step(self._clock(), _STEP) == _STEP
+                self._settle_at = start if more else start + _GATHER
             self.learning.publish(self._clock(), force=bool(waiting) and not more)
             self._recovered("learn")
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot

@@ -25,7 +25,7 @@ from bandit.engine import PreparedPolicy
 from bandit.errors import LedgerMismatch
 from bandit.learning import rewards
 from bandit.learning.loss import closed, day_of
-from bandit.learning.pending import OpenDecisionTable, amounts_to, row
+from bandit.learning.pending import KnownDecision, OpenDecisionTable, amounts_to
 from bandit.learning.statistics import StageStatistics
 from bandit.records import Decision
 from bandit.release import judged_beside
@@ -184,10 +184,8 @@ def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: 
     specs, basis, spec = store.specs(), found.decision.pending_basis, snapshot.stage_spec
     if spec.reward.delay is None and arithmetic_of(store, found.seq) < receipt.OPEN_EVERYWHERE:
         return msgspec.structs.replace(snapshot, pending_basis=basis)
-    columns = OpenDecisionTable(len(spec.arms), tally.d)
-    for other in open_at(store, snapshot.stage, found):
-        decision = other.decision
-        columns.put(other.seq, row(other.seq, decision, other.outcomes, specs[decision.stage_digest], spec))
+    columns = OpenDecisionTable(spec, tally.d)
+    columns.put((KnownDecision(*other[:3]) for other in open_at(store, snapshot.stage, found)), specs)
     seen = amounts_to(snapshot, columns.rows(), tally.delays[: len(spec.arms)], basis.at)
     return msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis)
 

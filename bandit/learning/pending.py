@@ -4,7 +4,7 @@ Columns belong to one thread: the learner's. What they amount to is a pure funct
 of delays, so any past snapshot can be computed again from the ledger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from bandit.catalogue.model import Stage
 from bandit.learning import delay, rewards
 from bandit.learning.delay import AnswerDelays
 from bandit.learning.recoding import recoded
+from bandit.learning.rewards import SettledReward
 from bandit.learning.settlement import propensities
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
@@ -37,29 +38,12 @@ class OpenDecisions(NamedTuple):
     propensity: Array  # (n, k)
 
 
-def row(seq: int, decision: Decision, outcomes: Sequence[Outcome], spec: Stage, live: Stage) -> OpenDecisions | None:
-    """One open decision as columns of length 1, or None if it teaches `live`, the stage as declared now, nothing as
-    things stand. `spec`: the stage under which it was made.
-    """
-    arm = spec.belief_row(decision.arm)
-    if decision.holdout or arm not in live.arms or live.reward.settle == "reward":
-        return None
-    verdict = rewards.settle(
-        spec, outcomes, holdout=False, current=spec.schema == live.schema, deferred=decision.deferred
-    )
-    if not verdict.learned:
-        return None
-    came = 0 if verdict.why == "silence" else answered(outcomes)
-    times = (decision.at, decision.expires, came)
-    numbers = [np.array([v], dtype=np.int64) for v in (seq, live.arms.index(arm), *times)]
-    return OpenDecisions._make(
-        [
-            *numbers,
-            np.array([spec.reward.scaled(verdict.reward)]),
-            recoded(decision.x[None], spec, live),
-            propensities([decision], spec.arms, live.arms),
-        ]
-    )
+class KnownDecision(NamedTuple):
+    """Open decision as the ledger knows it: its number, the decision, and what has been reported of it."""
+
+    seq: int
+    decision: Decision
+    outcomes: Sequence[Outcome] = ()
 
 
 def answered(outcomes: Sequence[Outcome]) -> int:
@@ -73,31 +57,44 @@ def lateness(at: Ints, expires: Ints, answered: Ints) -> Array:
 
 
 class OpenDecisionTable:
-    """Table of the open decisions of one stage, with room to grow: amortised appends. Mutable, of one thread, the
-    learner's.
+    """Table of the open decisions of one stage as it is declared now, `live`, whose contexts have d columns; with room
+    to grow: amortised appends. Mutable, of one thread, the learner's.
     """
 
-    def __init__(self, k: int, d: int):
-        self._rows = _room(_FIRST, k, d)
+    def __init__(self, live: Stage, d: int):
+        self._live = live
+        self._rows = _room(_FIRST, len(live.arms), d)
         self._place: dict[int, int] = {}  # seq → where its row is; rows that are in no place are dead
         self._n = 0
 
     def __len__(self) -> int:
         return len(self._place)
 
-    def put(self, seq: int, new: OpenDecisions | None) -> None:
-        """Add decision number `seq`, or replace what is known of it; `new` None: it teaches nothing as things stand, or
-        is over.
+    def put(self, known: Iterable[KnownDecision], specs: Mapping[str, Stage]) -> None:
+        """Add decisions, or replace what is known of them; those that teach nothing as things stand are left out. Each
+        is read as it was declared: `specs` holds declarations by digest.
         """
-        if new is None:
+        declared: dict[str, list[KnownDecision]] = {}
+        for one in known:
+            declared.setdefault(one.decision.stage_digest, []).append(one)
+        for digest, some in declared.items():
+            self.drop(one.seq for one in some)
+            new = _columns(some, specs[digest], self._live)
+            if new is None:
+                continue
+            end = self._n + len(new.seq)
+            while end > len(self._rows.seq):
+                self._grow(len(new.seq))
+                end = self._n + len(new.seq)
+            for column, values in zip(self._rows, new, strict=True):
+                column[self._n : end] = values
+            self._place.update(zip(new.seq.tolist(), range(self._n, end), strict=True))
+            self._n = end
+
+    def drop(self, seqs: Iterable[int]) -> None:
+        """Forget decisions, by their numbers: they are over. Numbers that are not here are ignored."""
+        for seq in seqs:
             self._place.pop(seq, None)
-            return
-        if seq not in self._place:
-            if self._n == len(self._rows.seq):
-                self._grow()
-            self._place[seq], self._n = self._n, self._n + 1
-        for column, value in zip(self._rows, new, strict=True):
-            column[self._place[seq]] = value[0]
 
     def rows(self) -> OpenDecisions:
         """Rows that are open now, as columns in the order of the ledger."""
@@ -105,14 +102,54 @@ class OpenDecisionTable:
         places = np.fromiter(self._place.values(), dtype=np.int64, count=len(self._place))
         return OpenDecisions._make(column[places[np.argsort(seqs)]] for column in self._rows)
 
-    def _grow(self) -> None:
-        """Forget the dead, and make room for twice as many as are left."""
+    def _grow(self, more: int) -> None:
+        """Forget the dead, and make room for twice as many as there will be."""
         kept = self.rows()
         self._n = len(kept.seq)
-        self._rows = _room(max(_FIRST, 2 * self._n), kept.propensity.shape[1], kept.x.shape[1])
+        self._rows = _room(max(_FIRST, 2 * (self._n + more)), kept.propensity.shape[1], kept.x.shape[1])
         self._place = dict(zip(kept.seq.tolist(), range(self._n), strict=True))
         for column, values in zip(self._rows, kept, strict=True):
             column[: self._n] = values
+
+
+def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage) -> OpenDecisions | None:
+    """Columns of those of the decisions, all made under `spec`, that teach `live` something as things stand; None if
+    none does.
+    """
+    rows, rewarded, came = list[KnownDecision](), list[float](), list[int]()
+    silent: dict[bool, SettledReward] = {}  # of decisions that nobody answered, by whether they are deferred
+    current = spec.schema == live.schema
+    for one in known if live.reward.settle != "reward" else ():
+        made = one.decision
+        if made.holdout or spec.belief_row(made.arm) not in live.arms:
+            continue
+        verdict = None if one.outcomes else silent.get(made.deferred)
+        if verdict is None:
+            verdict = rewards.settle(spec, one.outcomes, holdout=False, current=current, deferred=made.deferred)
+            if not one.outcomes:
+                silent[made.deferred] = verdict
+        if verdict.learned:
+            rows.append(one)
+            rewarded.append(spec.reward.scaled(verdict.reward))
+            came.append(0 if verdict.why == "silence" else answered(one.outcomes))
+    if not rows:
+        return None
+    index, decisions = {arm: a for a, arm in enumerate(live.arms)}, [one.decision for one in rows]
+    numbers: list[list[int]] = [
+        [one.seq for one in rows],
+        [index[spec.belief_row(d.arm)] for d in decisions],
+        [d.at for d in decisions],
+        [d.expires for d in decisions],
+        came,
+    ]
+    return OpenDecisions._make(
+        [
+            *(np.array(column, dtype=np.int64) for column in numbers),
+            np.array(rewarded),
+            recoded(np.array([d.x for d in decisions]), spec, live),
+            propensities(decisions, spec.arms, live.arms),
+        ]
+    )
 
 
 def _room(n: int, k: int, d: int) -> OpenDecisions:

@@ -135,18 +135,11 @@ def sweep(a: Array, pivots: int | None = None) -> Array:
 
     Inverse, solution and Schur complement in one.
     """
-    return eliminated(a, pivots)[0]
-
-
-def eliminated(a: Array, pivots: int | None = None) -> tuple[Array, Array]:
-    """Sweep of a (…, n, n) as `sweep` gives it, and the pivots (…, m) of its elimination: their product is the
-    determinant of A₁₁, each is positive.
-    """
     a = a.copy()
     end = a.shape[-1] if pivots is None else pivots
     found = np.empty((*a.shape[:-2], end))
     if a.shape[-1] <= _BLOCK:
-        return _swept(a, found), found
+        return _swept(a, found)
     for start in range(0, end, _BLOCK):
         block = slice(start, min(start + _BLOCK, end))
         inverse = _swept(a[..., block, block].copy(), found[..., block])
@@ -156,6 +149,21 @@ def eliminated(a: Array, pivots: int | None = None) -> tuple[Array, Array]:
         a[..., block, :] = rows
         a[..., :, block] = -product(columns, inverse)
         a[..., block, block] = inverse
+    return a
+
+
+def complement(a: Array, pivots: int) -> tuple[Array, Array]:
+    """Schur complement A₂₂ − A₂₁ A₁₁⁻¹ A₁₂ (…, n − m, n − m) of the first m = `pivots` rows of a (…, n, n), with the
+    bits of `sweep` at a fraction of its price; and the pivots (…, m) of the elimination: their product is the
+    determinant of A₁₁, each is positive.
+    """
+    found = np.empty((*a.shape[:-2], pivots))
+    if a.shape[-1] <= _BLOCK:
+        return _swept(a.copy(), found)[..., pivots:, pivots:], found
+    for start in range(0, pivots, _BLOCK):
+        m = min(_BLOCK, pivots - start)  # of what is left, the first m rows go
+        inverse = _swept(a[..., :m, :m].copy(), found[..., start : start + m])
+        a = a[..., m:, m:] - product(a[..., m:, :m], product(inverse, a[..., :m, m:]))
     return a, found
 
 

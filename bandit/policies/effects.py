@@ -200,7 +200,7 @@ def effect_sums(plain: CentredLayout, belief: Belief) -> tuple[Array, Array]:
     d, n = plain.d, len(shift)
     joined = np.zeros((n + 1, n + 1))
     joined[:n, :n], joined[:n, n], joined[n, :n] = precision, shift, shift
-    left = arithmetic.sweep(joined, d)[d:, d:]
+    left, _ = arithmetic.complement(joined, d)
     prior, mean = plain.precision[d:, d:], plain.mean[d:]
     reduced = left[:-1, :-1] - prior
     return 0.5 * (reduced + reduced.T), left[:-1, -1] - arithmetic.applied(prior, mean)

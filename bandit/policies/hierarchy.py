@@ -217,7 +217,7 @@ def _without(precision: Array, shift: Array, inside: NDArray[np.bool_]) -> tuple
     order, out = np.concatenate([np.flatnonzero(~inside), np.flatnonzero(inside)]), cross.shape[1]
     joined = np.zeros((len(order) + 1, len(order) + 1))
     joined[:-1, :-1], joined[:-1, -1], joined[-1, :-1] = precision[np.ix_(order, order)], shift[order], shift[order]
-    left = arithmetic.sweep(joined, out)[out:, out:]
+    left, _ = arithmetic.complement(joined, out)
     return 0.5 * (left[:-1, :-1] + left[:-1, :-1].T), left[:-1, -1]
 
 

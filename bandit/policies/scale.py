@@ -51,5 +51,5 @@ def fitted(precision: Array, shift: Array) -> tuple[Array, Array]:
     n = shift.shape[-1]
     joined = np.zeros((*shift.shape[:-1], n + 1, n + 1))
     joined[..., :n, :n], joined[..., :n, n], joined[..., n, :n] = precision, shift, shift
-    swept, pivots = arithmetic.eliminated(joined, n)
-    return arithmetic.total(np.moveaxis(arithmetic.log(pivots), -1, 0)), -swept[..., n, n]
+    left, pivots = arithmetic.complement(joined, n)
+    return arithmetic.total(np.moveaxis(arithmetic.log(pivots), -1, 0)), -left[..., 0, 0]

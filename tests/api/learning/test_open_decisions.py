@@ -56,9 +56,13 @@ def served(
 
 
 def people(client: TestClient[Any], clock: Clock, n: int, rates: dict[str, float], seed: int) -> list[dict[str, Any]]:
-    """n people, one every 20 minutes; those who convert do so at once."""
+    """n people, one every 20 minutes; those who convert do so at once. The service learns after every fifth, however
+    slow its thread is.
+    """
     rng, replies = np.random.default_rng(seed), []
-    for _ in range(n):
+    for i in range(n):
+        if i % 5 == 0:
+            client.get("/v1/policies?wait=true")
         clock.now += DAY // 72
         made = str(uuid.UUID(bytes=rng.bytes(16), version=4))
         ask = {"stage": "cart", "user_id": made, "decision_id": made, "context": {"mobile": bool(rng.integers(2))}}

@@ -263,9 +263,9 @@ def test_open_decisions_and_new_sites_read_the_context_as_the_live_policy_encode
     for one in found:
         x = recoded(one.decision.x[None], narrow, wide)
         assert not np.array_equal(x[0], one.decision.x)
-        row = pending.row(one.seq, one.decision, (), narrow, wide)
-        assert row is not None
-        assert np.array_equal(row.x, x)
+        columns = pending.OpenDecisionTable(wide, x.shape[1])
+        columns.put([pending.KnownDecision(one.seq, one.decision)], {one.decision.stage_digest: narrow})
+        assert np.array_equal(columns.rows().x, x)
         again = msgspec.structs.replace(one.decision, x=x[0])
         (mine,) = settlement.settle(narrow, [MaturedDecision(one.seq, one.decision, ())], 0, live=live)
         (same,) = settlement.settle(wide, [MaturedDecision(one.seq, again, ())], 0, live=live)

@@ -11,7 +11,7 @@ from bandit.belief import add, empty, sites, weighted
 from bandit.catalogue.model import Reward, Stage
 from bandit.learning import delay, pending
 from bandit.learning.delay import EDGES, AnswerDelays, answered_by, counted, distribution
-from bandit.learning.pending import OpenDecisions, OpenDecisionTable, amounts_to
+from bandit.learning.pending import KnownDecision, OpenDecisions, OpenDecisionTable, amounts_to
 from bandit.policies import AnyPolicy, Beta, Hierarchical, Linear
 from bandit.policies.protocol import ArmEconomics
 from bandit.records import MaturedDecision, Outcome, OutcomeKind
@@ -149,22 +149,23 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
     return make_stage(policy=Linear(), reward=Reward(kind="binary", window="1h", delay="10m"))
 
 
-def opened(stage: Stage, made: MaturedDecision, **times: int) -> pending.OpenDecisions | None:
+def put(columns: OpenDecisionTable, stage: Stage, made: MaturedDecision, **times: int) -> None:
+    """Tell the table of a decision that was made under `stage` at time 0."""
     decision = msgspec.structs.replace(made.decision, at=0, expires=NOW, **times)
     outcomes = [msgspec.structs.replace(o, received=NOW // 200) for o in made.outcomes]
-    return pending.row(made.seq, decision, outcomes, stage, stage)
+    columns.put([KnownDecision(made.seq, decision, outcomes)], {decision.stage_digest: stage})
 
 
 def test_columns_hold_what_was_put_last_in_the_order_of_the_ledger(stage: Stage, make_matured: Build) -> None:
     rng = np.random.default_rng(7)
-    columns, expected = OpenDecisionTable(len(stage.arms), 11), dict[int, float]()
+    columns, expected = OpenDecisionTable(stage, 11), dict[int, float]()
     for _ in range(2000):
         seq, rewarded = int(rng.integers(0, 900)), bool(rng.integers(2))
         if rng.random() < 0.4:
-            columns.put(seq, None)
+            columns.drop([seq])
             expected.pop(seq, None)
         else:
-            columns.put(seq, opened(stage, make_matured(seq, "reminder", *[("reward", 1.0)] * rewarded)))
+            put(columns, stage, make_matured(seq, "reminder", *[("reward", 1.0)] * rewarded))
             expected[seq] = float(rewarded)
     rows = columns.rows()
     assert len(columns) == len(expected) > 300
@@ -173,21 +174,44 @@ def test_columns_hold_what_was_put_last_in_the_order_of_the_ledger(stage: Stage,
 
 
 def test_what_teaches_nothing_is_not_open(stage: Stage, make_matured: Build) -> None:
-    held = make_matured(1, "none", holdout=True)
-    assert opened(stage, held) is None
-    assert opened(stage, make_matured(2, "gone")) is None
+    def is_open(spec: Stage, made: MaturedDecision) -> bool:
+        columns = OpenDecisionTable(spec, 11)
+        put(columns, spec, make_matured(made.seq, "reminder", ("activation", None), ("reward", 1.0)))  # known before
+        put(columns, spec, made)
+        return len(columns) > 0
+
+    assert not is_open(stage, make_matured(1, "none", holdout=True))
+    assert not is_open(stage, make_matured(2, "gone"))
     shown = msgspec.structs.replace(stage, activation="required")
-    assert opened(shown, make_matured(3, "reminder")) is None
-    assert opened(shown, make_matured(3, "reminder", ("activation", None))) is not None
+    assert not is_open(shown, make_matured(3, "reminder"))
+    assert is_open(shown, make_matured(3, "reminder", ("activation", None)))
     reported = msgspec.structs.replace(stage, reward=Reward(kind="binary", window="1h", settle="reward"))
-    assert opened(reported, make_matured(4, "reminder")) is None
+    assert not is_open(reported, make_matured(4, "reminder"))
+
+
+def test_many_at_once_are_what_one_after_the_other_is(stage: Stage, make_matured: Build) -> None:
+    """Of two declarations, some of them reported, some deferred, in a table that has to grow for them."""
+    other = msgspec.structs.replace(stage, activation="required")
+    specs, rng, made = {"one": stage, "other": other}, np.random.default_rng(8), list[KnownDecision]()
+    for seq in rng.permutation(700).tolist():
+        found = make_matured(seq, "reminder", *[("reward", 1.0)] * (seq % 3 == 0), *[("activation", None)] * (seq % 2))
+        digest = ("one", "other")[seq % 5 == 0]
+        decision = msgspec.structs.replace(found.decision, stage_digest=digest, deferred=seq % 7 == 0, at=seq)
+        made.append(KnownDecision(seq, decision, found.outcomes))
+    alone, together = OpenDecisionTable(stage, 11), OpenDecisionTable(stage, 11)
+    for one in made:
+        alone.put([one], specs)
+    together.put(made, specs)
+    for mine, theirs in zip(alone.rows(), together.rows(), strict=True):
+        assert mine.tobytes() == theirs.tobytes()
+    assert 0 < len(together) < 700
 
 
 def test_an_answer_counts_whole_and_silence_by_its_age(stage: Stage, make_matured: Build) -> None:
     snapshot = Snapshot("app", "checkout", stage, 0, empty(len(stage.arms), 11))
-    columns = OpenDecisionTable(len(stage.arms), 11)
-    columns.put(1, opened(stage, make_matured(1, "reminder", ("reward", 1.0))))
-    columns.put(2, opened(stage, make_matured(2, "discount")))
+    columns = OpenDecisionTable(stage, 11)
+    put(columns, stage, make_matured(1, "reminder", ("reward", 1.0)))
+    put(columns, stage, make_matured(2, "discount"))
     counts = np.zeros((len(stage.arms), delay.BUCKETS))
     early = amounts_to(snapshot, columns.rows(), counts, NOW // 100)
     late = amounts_to(snapshot, columns.rows(), counts, NOW)
@@ -196,7 +220,7 @@ def test_an_answer_counts_whole_and_silence_by_its_age(stage: Stage, make_mature
     answered, silent = stage.arms.index("reminder"), stage.arms.index("discount")
     assert early.n[answered] == late.n[answered] == early.reward[answered] == 1.0
     assert 0.0 < early.n[silent] < 0.2 < late.n[silent] == 1.0
-    assert amounts_to(snapshot, OpenDecisionTable(len(stage.arms), 11).rows(), counts, NOW) is None
+    assert amounts_to(snapshot, OpenDecisionTable(stage, 11).rows(), counts, NOW) is None
 
 
 def test_the_first_answer_in_time_says_how_late_it_came(make_matured: Build) -> None:
@@ -228,11 +252,11 @@ def test_without_a_declared_delay_what_is_open_counts_in_part_as_answers_come(
     """Nothing before the first answer; after ten, each answer half, and silence less than half."""
     stage = make_stage(policy=policy, reward=reward)
     snapshot = Snapshot("app", "checkout", stage, 0, empty(len(stage.belief_rows(stage.arms)), 11))
-    columns, counts = OpenDecisionTable(len(stage.arms), 11), np.zeros((len(stage.arms), delay.BUCKETS))
-    columns.put(1, opened(stage, make_matured(1, "discount")))
+    columns, counts = OpenDecisionTable(stage, 11), np.zeros((len(stage.arms), delay.BUCKETS))
+    put(columns, stage, make_matured(1, "discount"))
     assert amounts_to(snapshot, columns.rows(), counts, NOW // 2) is None
     for seq in range(2, 12):
-        columns.put(seq, opened(stage, make_matured(seq, "reminder", ("reward", 1.0))))
+        put(columns, stage, make_matured(seq, "reminder", ("reward", 1.0)))
     seen = amounts_to(snapshot, columns.rows(), counts, NOW // 2)
     assert seen is not None
     answered, silent = stage.arms.index("reminder"), stage.arms.index("discount")
@@ -249,8 +273,8 @@ def test_without_a_declared_delay_what_is_open_counts_in_part_as_answers_come(
 def test_a_stage_may_wait_for_its_windows(make_stage: Callable[..., Stage], make_matured: Build) -> None:
     stage = make_stage(policy=Linear(), reward=Reward(kind="binary", window="1h", delay="window"))
     snapshot = Snapshot("app", "checkout", stage, 0, empty(len(stage.arms), 11))
-    columns, counts = OpenDecisionTable(len(stage.arms), 11), np.full((len(stage.arms), delay.BUCKETS), 9.0)
-    columns.put(1, opened(stage, make_matured(1, "reminder", ("reward", 1.0))))
+    columns, counts = OpenDecisionTable(stage, 11), np.full((len(stage.arms), delay.BUCKETS), 9.0)
+    put(columns, stage, make_matured(1, "reminder", ("reward", 1.0)))
     assert stage.reward.waits
     assert amounts_to(snapshot, columns.rows(), counts, NOW // 2) is None
 

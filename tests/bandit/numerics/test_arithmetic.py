@@ -72,6 +72,18 @@ def test_inverses_and_solutions_are_those_of_the_library(n: int) -> None:
     np.testing.assert_allclose(arithmetic.sweep(a, half)[half:, half:], left, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize(("n", "pivots"), [(5, 3), (32, 31), (33, 1), (33, 32), (60, 40), (97, 96), (100, 0)])
+def test_a_complement_has_the_bits_of_the_sweep(n: int, pivots: int) -> None:
+    rng = np.random.default_rng(n + pivots)
+    root = rng.normal(size=(2, 3 * n, n)) * 10 ** rng.uniform(-2, 2, n)
+    a = root.transpose(0, 2, 1) @ root
+    before = a.copy()
+    left, found = arithmetic.complement(a, pivots)
+    assert left.tobytes() == np.ascontiguousarray(arithmetic.sweep(a, pivots)[:, pivots:, pivots:]).tobytes()
+    assert np.log(found).sum(axis=1) == pytest.approx(np.linalg.slogdet(a[:, :pivots, :pivots])[1], rel=1e-9)
+    assert np.array_equal(a, before)
+
+
 def test_a_stack_of_matrices_is_inverted_as_each_alone() -> None:
     root = np.random.default_rng(2).normal(size=(4, 60, 40))
     stack = root.transpose(0, 2, 1) @ root

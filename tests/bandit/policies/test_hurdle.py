@@ -11,7 +11,7 @@ from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Reward, Stage, hurdle_of
 from bandit.errors import CatalogueError
 from bandit.learning.delay import BUCKETS
-from bandit.learning.pending import OpenDecisionTable, amounts_to, row
+from bandit.learning.pending import KnownDecision, OpenDecisionTable, amounts_to
 from bandit.learning.settlement import contribution, settle
 from bandit.policies import Hierarchical
 from bandit.policies.hurdle import HierarchicalHurdle, halves, level
@@ -88,12 +88,12 @@ def test_settlements_teach_both_halves_exactly_and_in_any_order(stage: Stage, ma
 def test_open_decisions_count_in_both_halves(stage: Stage, make_matured: Build) -> None:
     snapshot, columns = (
         Snapshot("app", "checkout", stage, 0, empty(2 * len(stage.arms), 11)),
-        OpenDecisionTable(len(stage.arms), 11),
+        OpenDecisionTable(stage, 11),
     )
     made = make_matured(1, "reminder", ("reward", 50.0))
     decision = msgspec.structs.replace(made.decision, at=0, expires=1000)
     outcomes = [msgspec.structs.replace(o, received=5) for o in made.outcomes]
-    columns.put(1, row(1, decision, outcomes, stage, stage))
+    columns.put([KnownDecision(1, decision, outcomes)], {decision.stage_digest: stage})
     found = amounts_to(snapshot, columns.rows(), np.zeros((len(stage.arms), BUCKETS)), 10)
     assert found is not None
     whether, much = halves(found)

@@ -271,7 +271,7 @@ def test_what_is_open_amounts_to_what_the_service_makes_of_it(policy: str) -> No
     run.brain.tick(now)
     window, known = (
         round(stage.reward.seconds * 1e6),
-        pending.OpenDecisionTable(len(stage.arms), sink.rows[0].x.shape[1]),
+        pending.OpenDecisionTable(stage, sink.rows[0].x.shape[1]),
     )
     parts = zip(*sink.rows, strict=True)
     rows = StepDecisions._make(np.concatenate(p) if isinstance(p[0], np.ndarray) else p[0] for p in parts)
@@ -281,7 +281,7 @@ def test_what_is_open_amounts_to_what_the_service_makes_of_it(policy: str) -> No
         at = int(rows.at[i]) + int(np.nan_to_num(rows.delay[i]) * 1e6)
         heard = outcomes(rows, i, at) if rows.reward[i] > 0 and at <= now else ()
         came += len(heard)
-        known.put(i, pending.row(i, made, heard, stage, stage))
+        known.put([pending.KnownDecision(i, made, heard)], {made.stage_digest: stage})
     nothing = Snapshot("travel", "cart", stage, 0, empty(len(stage.belief_rows(stage.arms)), rows.x.shape[1]))
     counts = np.zeros((len(stage.arms), delay.BUCKETS))
     wanted, found = pending.amounts_to(nothing, known.rows(), counts, now), run.brain.prepared["cart"].snapshot.pending
