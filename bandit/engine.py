@@ -24,7 +24,7 @@ from bandit.policies.centred import CentredPosterior
 from bandit.policies.protocol import Posterior, Scores
 from bandit.policies.shared import Action, Objects, Shared, least
 from bandit.propensity import draw, transforms
-from bandit.propensity.floor import affordable, apportioned, apportioned_many
+from bandit.propensity.floor import affordable, affordable_one, apportioned, apportioned_many
 from bandit.propensity.mixture import half_and_half
 from bandit.records import Decision
 from bandit.snapshot import Snapshot
@@ -311,6 +311,9 @@ def _floor(live: PreparedPolicy, scores: Scores, share: float, eligible: Mask, *
     if spec.floor is not None or not isinstance(policy, Centred):
         return spec.common_floor
     arms = live.posterior.arms if isinstance(live.posterior, CentredPosterior) else spec.arm_economics
+    if eligible.ndim == 1:
+        rows = zip(arms.gain.tolist(), scores.mean.tolist(), arms.cost.tolist(), strict=True)
+        return affordable_one([g * m - c for g, m, c in rows], eligible.tolist(), share, policy.prior_mean)
     return affordable(arms.gain * scores.mean - arms.cost, eligible, share, policy.prior_mean)
 
 

@@ -90,7 +90,7 @@ def encode(layout: Schema, context: Mapping[str, Given]) -> EncodedContext:
     if any(missing):
         absent = ", ".join(name for name, gone in zip(layout.features, missing, strict=True) if gone)
         notes.append(f"missing, declared defaults used: {absent}")
-    return EncodedContext(np.rint(np.array(x + missing) * X_GRID) / X_GRID, tuple(notes))
+    return EncodedContext(np.array([round(v * X_GRID) / X_GRID for v in x + missing]), tuple(notes))  # ties to even
 
 
 class _RefusedError(Exception):

@@ -27,6 +27,7 @@ def _table() -> Array:
 
 
 _VALUE, _SLOPE, _BEND, _TWIST = _table()
+_ROWS = list(zip(_VALUE.tolist(), _SLOPE.tolist(), _BEND.tolist(), _TWIST.tolist(), strict=True))
 
 
 def values(z: Array) -> Array:
@@ -43,3 +44,12 @@ def values(z: Array) -> Array:
         value *= step
         value += table.take(cell)
     return value
+
+
+def one(z: float) -> float:
+    """Logistic function σ(z) of one number, the bits of `values`."""
+    z = min(max(z, -_END), _END)
+    at = (z + _SHIFT) - _SHIFT
+    step = z - at
+    value, slope, bend, twist = _ROWS[int(at * _CELLS) + _LAST]
+    return float(((twist * step + bend) * step + slope) * step + value)

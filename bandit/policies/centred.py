@@ -44,7 +44,7 @@ from bandit.policies.hierarchy import PriorScales
 from bandit.policies.protocol import ArmEconomics, CoefficientFactor, Scores, Sites
 from bandit.policies.quadratic_forms import ScoreForms
 from bandit.propensity import normal_tables
-from bandit.propensity.correlated import correlated, correlated_many
+from bandit.propensity.correlated import correlated_many, wins
 
 Tempering = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 
@@ -54,7 +54,7 @@ _WHETHER = 0.7  # of the sd with which the gain of showing a nudge is drawn
 _PRICE = 0.04  # logits that showing a nudge shall be worth, before anything of it was learned
 _LARGE, _FREE = 32.0, 0.7  # scale of effects that are worth finding out, and of the posterior's sd there
 _LEAST_ALPHA = 0.35  # scale of the posterior's sd where effects are small
-_LEAST = np.array(1e-18)  # variance of a score
+_LEAST = 1e-18  # variance of a score
 
 
 class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forbid_unknown_fields=True):
@@ -253,6 +253,18 @@ def _product(one: list[float], other: list[float]) -> float:
     return value
 
 
+def _whether(share: list[float], worth: list[float], width: list[list[float]]) -> list[float]:
+    """`CentredPosterior._whether_many` of one row in which no nudge is eligible and so is a nudge, from plain floats;
+    `width` is symmetric to the bit.
+    """
+    contrast = [-1.0, *share[1:]]
+    gain = _product(contrast, worth)
+    variance = max(_product([_product(contrast, row) for row in width], contrast), _LEAST)
+    z = gain / (_WHETHER * math.sqrt(variance))
+    shown = normal_tables.one(z)
+    return [normal_tables.one(-z), *(shown * c for c in contrast[1:])]
+
+
 class CentredPosterior(NamedTuple):
     """Posterior of the logits of all arms: their means, and covariances x'G_ab x of every pair of arms; `scale` is
     κ.
@@ -268,41 +280,39 @@ class CentredPosterior(NamedTuple):
     def choose(self, x: Array, eligible: Mask) -> Scores:
         """Scores at x (d,) with the propensities of the two-step choice among `eligible` arms (k,). Raises
         PropensityError as `correlated`.
-        """
-        z, spread = self.forms.one(x)
-        spread = spread[self.pair]
-        mean, sd, worth, scale = self._worth(z, spread.diagonal())
-        width = scale[:, None] * scale * spread
-        if not self.priced:
-            return Scores(mean, sd, self._which(worth, width, eligible))
-        nudges = eligible.copy()
-        nudges[0] = False
-        if not nudges.any():
-            alone = np.zeros(len(eligible))
-            alone[0] = 1.0
-            return Scores(mean, sd, alone)
-        share = self._which(worth, width, nudges)
-        return Scores(mean, sd, self._whether(share, worth, width) if eligible[0] else share)
 
-    def _which(self, worth: Array, width: Array, some: Mask) -> Array:
+        The bits of `choose_many`, in plain floats: they are sooner than arrays of few numbers.
+        """
+        means, forms = self.forms.one(x)
+        z, spread, may, k = means.tolist(), forms.tolist(), eligible.tolist(), len(means)
+        alpha, place, gain, cost = self.alpha, self.pair.tolist(), self.arms.gain.tolist(), self.arms.cost.tolist()
+        variance = [max(spread[place[a][a]], _LEAST) for a in range(k)]
+        mean = [logistic.one(m / math.sqrt(1.0 + PROBIT * v)) for m, v in zip(z, variance, strict=True)]
+        at = [logistic.one(m) for m in z]
+        steep = [v * (1.0 - v) for v in at]
+        sd = [s * (alpha * math.sqrt(v)) for s, v in zip(steep, variance, strict=True)]
+        worth, scale = z, [1.0] * k
+        if self.priced:
+            worth = [g * v - c for g, v, c in zip(gain, at, cost, strict=True)]
+            scale = [g * s for g, s in zip(gain, steep, strict=True)]
+        width = [[scale[a] * scale[b] * spread[i] for b, i in enumerate(row)] for a, row in enumerate(place)]
+        some = [a for a in range(k) if may[a] and (a or not self.priced)]
+        if some:
+            share = self._which(worth, width, some)
+            if self.priced and may[0]:
+                share = _whether(share, worth, width)
+        else:
+            share = [1.0] + [0.0] * (k - 1)
+        return Scores(np.array(mean), np.array(sd), np.array(share))
+
+    def _which(self, worth: list[float], width: list[list[float]], some: list[int]) -> list[float]:
         """Propensities (k,) of Thompson sampling among `some` arms."""
-        tempered, place = self.alpha * self.alpha * width, np.flatnonzero(some)
-        if len(place) == len(some):
-            return correlated(worth, tempered)
-        share = np.zeros(len(some))
-        share[place] = correlated(worth[place], tempered[place[:, None], place])
+        square = self.alpha * self.alpha
+        p = wins([worth[a] for a in some], [[square * width[a][b] for b in some] for a in some])
+        share = [0.0] * len(worth)
+        for a, v in zip(some, p, strict=True):
+            share[a] = v
         return share
-
-    def _whether(self, share: Array, worth: Array, width: Array) -> Array:
-        """`_whether_many` of one row in which no nudge is eligible and so is a nudge: the same bits from plain floats,
-        which are sooner than arrays of few numbers.
-        """
-        contrast = [-1.0, *share.tolist()[1:]]
-        gain = _product(contrast, worth.tolist())
-        variance = max(_product([_product(contrast, row) for row in width.T.tolist()], contrast), float(_LEAST))
-        z = gain / (_WHETHER * math.sqrt(variance))
-        shown = normal_tables.one(z)
-        return np.array([normal_tables.one(-z), *(shown * c for c in contrast[1:])])
 
     def choose_many(self, x: Array, eligible: Mask) -> Scores:
         """Scores of n rows, (n, k) each, with the bits of `choose`. Raises PropensityError as `choose`."""

@@ -24,6 +24,7 @@ ALARM = 0.05
 
 _REACH = 5.0  # standard deviations of a difference; an arm further behind wins with probability 3e-7 or less
 _JITTER = 1e-9  # of the mean variance, on every arm: scores that move together entirely are a tie
+_REACH_SQUARE = _REACH**2
 _TINY = 1e-300
 _LEAST, _HALF = np.array(_TINY), np.array(0.5)
 _MOST = 64  # arms
@@ -58,33 +59,47 @@ def correlated(mean: Array, covariance: Array) -> Array:
     Raises PropensityError for values that no normal law has, for more than 64 arms that can win, and when Σp before
     division by it is off by more than ALARM.
     """
+    return np.array(wins(mean.tolist(), covariance.tolist()))
+
+
+def wins(mean: list[float], covariance: list[list[float]]) -> list[float]:
+    """Win probabilities as `correlated` gives them, the same bits, of plain floats: mean (k,), covariance (k, k). What
+    decides is sooner in plain floats than in arrays of few numbers; an array is made only to integrate.
+    """
     k = len(mean)
-    if not math.isfinite(float(mean.sum()) + float(covariance.sum())):
+    if not math.isfinite(sum(mean) + sum(map(sum, covariance))):
         raise PropensityError("not a normal law: means or covariances are not finite")
     if k > _MOST:
         raise PropensityError(f"{k} correlated arms: at most {_MOST} can be integrated")
-    variance = covariance.diagonal()
-    best = int(mean.argmax())
-    behind = mean[best] - mean
-    apart = variance + variance[best] - 2.0 * covariance[best]
-    live = np.flatnonzero(behind * behind <= _REACH**2 * np.maximum(apart, 0.0))
+    top = max(mean)
+    best = mean.index(top)
+    row, most = covariance[best], covariance[best][best]
+    live = [
+        i
+        for i in range(k)
+        if (behind := top - mean[i]) * behind <= _REACH_SQUARE * max(covariance[i][i] + most - 2.0 * row[i], 0.0)
+    ]
     if len(live) == k:
         return _shares(mean, covariance)
-    p = np.zeros(k)
-    p[live] = _shares(mean[live], covariance[live[:, None], live])
+    p = [0.0] * k
+    some = _shares([mean[i] for i in live], [[covariance[i][j] for j in live] for i in live])
+    for i, share in zip(live, some, strict=True):
+        p[i] = share
     return p
 
 
-def _shares(m: Array, c: Array) -> Array:
+def _shares(m: list[float], c: list[list[float]]) -> list[float]:
     """P(arm wins) for arms that all may; sums to 1."""
     if len(m) == 1:
-        return np.ones(1)
-    if len(m) == 2:
-        z = float(m[0] - m[1]) / math.sqrt(max(float(c[0, 0] + c[1, 1] - 2.0 * c[0, 1]), _TINY))
-        p = np.array([[normal_tables.one(z), normal_tables.one(-z)]])
-    else:
-        p = _genz(m[None], c[None])
-    return np.asarray(_divided(p, m[None])[0], dtype=np.float64)
+        return [1.0]
+    if len(m) > 2:
+        each = np.array([m])
+        found: list[float] = _divided(_genz(each, np.array([c])), each)[0].tolist()
+        return found
+    z = (m[0] - m[1]) / math.sqrt(max(c[0][0] + c[1][1] - 2.0 * c[0][1], _TINY))
+    one, other = normal_tables.one(z), normal_tables.one(-z)
+    whole = one + other  # never far from 1: both are read from one table
+    return [one / whole, other / whole]
 
 
 def _divided(p: Array, m: Array) -> Array:
@@ -110,7 +125,7 @@ def correlated_many(mean: Array, covariance: Array, eligible: NDArray[np.bool_])
     best = np.where(eligible, mean, -np.inf).argmax(axis=1)
     behind = mean[rows, best, None] - mean
     apart = variance + variance[rows, best, None] - 2.0 * covariance[rows, best]
-    live = eligible & (behind * behind <= _REACH**2 * np.maximum(apart, 0.0))
+    live = eligible & (behind * behind <= _REACH_SQUARE * np.maximum(apart, 0.0))
     p = np.zeros((n, k))
     for m, some, arms in batching.by_number(live):
         if m > _MOST:

@@ -41,6 +41,13 @@ def affordable(utility: Array, eligible: Mask, share: float, rate: float) -> Arr
     return np.asarray(np.minimum(_MOST * share, afforded), dtype=np.float64)
 
 
+def affordable_one(utility: list[float], eligible: list[bool], share: float, rate: float) -> Array:
+    """Floors (k,) of one row of plain floats: the bits of `affordable`, sooner where arms are few."""
+    best = max(u for u, may in zip(utility, eligible, strict=True) if may)
+    afforded, most = _AFFORDED * rate * share, _MOST * share
+    return np.array([min(most, max(_LEAST_SUPPORT, afforded / max(best - u, _TINY))) for u in utility])
+
+
 def apportioned(p: Array, floor: float | Array, eligible: Mask) -> Array:
     """Drawable propensities (k,): p floored, in whole numbers of 1/UNITS that sum to 1 exactly.
 

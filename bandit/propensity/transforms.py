@@ -45,6 +45,9 @@ def ramp(p: Array, share: float) -> Array:
     """Ramped propensities: the policy decides for `share` of the traffic, the rest gets no nudge (the first arm). p
     (k,) or rows (n, k), the result likewise.
     """
+    if p.ndim == 1:  # plain floats are sooner than an array of few
+        first, *rest = p.tolist()
+        return np.array([share * first + (1.0 - share), *(share * v for v in rest)])
     ramped = share * p
-    ramped[..., 0] += 1.0 - share
+    ramped[:, 0] += 1.0 - share
     return ramped

@@ -35,6 +35,12 @@ def test_the_table_of_the_logistic_function_is_off_by_two_tenths_of_a_trillionth
     np.testing.assert_allclose(logistic.values(z), special.expit(z), rtol=0, atol=2e-13)
 
 
+def test_the_logistic_function_of_one_number_has_the_bits_of_that_of_an_array() -> None:
+    rng = np.random.default_rng(6)
+    z = np.concatenate([rng.normal(0, 5, 20_000), rng.uniform(-50, 50, 20_000), [0.0, -0.0, 1e300, -1e300, 38.0]])
+    assert np.array([logistic.one(value) for value in z.tolist()]).tobytes() == logistic.values(z).tobytes()
+
+
 @given(seed=seeds, m=st.integers(1, 9), n=st.integers(1, 200), p=st.integers(1, 9), size=st.integers(-30, 30))
 def test_a_product_is_the_same_in_every_order(seed: int, m: int, n: int, p: int, size: int) -> None:
     """Columns of the one and rows of the other in another order: a library sums them otherwise."""

@@ -11,7 +11,15 @@ from scipy import optimize
 
 from bandit.arrays import Array, Ints, Mask
 from bandit.errors import PropensityError
-from bandit.propensity.floor import UNITS, apportioned, apportioned_many, floored, floored_many
+from bandit.propensity.floor import (
+    UNITS,
+    affordable,
+    affordable_one,
+    apportioned,
+    apportioned_many,
+    floored,
+    floored_many,
+)
 from bandit.propensity.gaussian import TOLERANCE
 
 Case = tuple[Array, Array, Mask]
@@ -223,6 +231,19 @@ def test_floors_that_sum_to_one_only_in_some_orders_are_the_same_in_all(order: t
     expected = apportioned(p, floor, EVERYONE)
     assert apportioned(p[at], floor[at], EVERYONE).tolist() == expected[at].tolist()
     np.testing.assert_allclose(expected, floor, rtol=0, atol=UNIT)
+
+
+@given(seeds, st.integers(1, 24), st.floats(0.0, 1.0), st.floats(1e-6, 1.0))
+def test_floors_that_are_affordable_have_the_same_bits_one_by_one_and_many_at_once(
+    seed: int, k: int, share: float, rate: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    _, eligible = distributions(rng, 12, k)
+    utility = rng.normal(0.0, 10.0 ** rng.integers(-9, 2), (12, k))
+    utility[0] = utility[0, 0]  # all the best
+    many = affordable(utility, eligible, share, rate)
+    for row, (one, may) in zip(many, zip(utility, eligible, strict=True), strict=True):
+        assert affordable_one(one.tolist(), may.tolist(), share, rate).tobytes() == row.tobytes()
 
 
 # -- floors that do not fit ------------------------------------------------------------------------------------
