@@ -48,7 +48,6 @@ from bandit.propensity.correlated import correlated_many, wins
 
 Tempering = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 
-_CHUNK = 128  # rows filtered together, before their joint posterior is computed anew
 _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
 _WHETHER = 0.7  # of the sd with which the gain of showing a nudge is drawn
 _PRICE = 0.04  # logits that showing a nudge shall be worth, before anything of it was learned
@@ -149,15 +148,18 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         """
         layout = self.learned(arms, belief)[0]
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
-        for start in range(0, len(x), _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        for rows, at_once in assumed_density.batches(float(belief.n.sum()), len(x)):
             found = effects.posterior(layout, belief)
             phi = _phi(layout, x[rows])
-            covariance = arithmetic.product(arithmetic.product(phi, found.covariance), phi.T)
-            mean = arithmetic.applied(phi, found.mean)
-            tau[rows], nu[rows] = assumed_density.sequence(mean, 0.5 * (covariance + covariance.T), reward[rows])
-            part = self.sums(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows])
-            belief = Belief(*(a + b for a, b in zip(belief, part, strict=True)))
+            half, mean = arithmetic.product(phi, found.covariance), arithmetic.applied(phi, found.mean)
+            if at_once:
+                tau[rows], nu[rows] = assumed_density.at_once(mean, arithmetic.total((half * phi).T), reward[rows])
+            else:
+                covariance = arithmetic.product(half, phi.T)
+                tau[rows], nu[rows] = assumed_density.sequence(mean, 0.5 * (covariance + covariance.T), reward[rows])
+            if rows.stop < len(x):
+                part = self.sums(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows])
+                belief = Belief(*(a + b for a, b in zip(belief, part, strict=True)))
         return tau, nu
 
     def provisional(

@@ -33,7 +33,6 @@ Positive = Annotated[float, msgspec.Meta(ge=1e-3, le=100)]
 Rate = Annotated[float, msgspec.Meta(ge=1e-6, le=0.999999)]
 Alpha = Annotated[float, msgspec.Meta(ge=0.01, le=2)]
 
-_CHUNK = 128  # rows filtered together, before their joint posterior is computed anew
 _LEAST = np.array(1e-18)  # variance of a score; an array, because a float costs twice as much in a product of few
 _NEWTON, _STRIDE = 3, 2.0  # steps to the mode of what is provisional, and the longest of them in logits
 _SILENT = 1e-100  # chance of silence that is left where an answer is certain
@@ -66,13 +65,17 @@ class AssumedDensityPolicy(ArmRows):
         """
         layout = self.learned(arms, belief)
         tau, nu = np.zeros(len(x)), np.zeros(len(x))
-        for start in range(0, len(x), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            scores = hierarchy.gram(
-                *hierarchy.projected(layout, hierarchy.posterior(layout, belief)), x[rows], arm[rows]
-            )
-            tau[rows], nu[rows] = assumed_density.sequence(*scores, reward[rows])
-            belief = add(belief, sites(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows]))
+        for rows, at_once in assumed_density.batches(float(belief.n.sum()), len(x)):
+            means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, belief))
+            if at_once:
+                mean, variance = _scores(means, pairs, x[rows], arm[rows])
+                tau[rows], nu[rows] = assumed_density.at_once(mean, variance, reward[rows])
+            else:
+                joint_scores = hierarchy.gram(means, pairs, x[rows], arm[rows])
+                tau[rows], nu[rows] = assumed_density.sequence(*joint_scores, reward[rows])
+            if rows.stop < len(x):
+                part = sites(len(arms.names), x[rows], arm[rows], tau[rows], nu[rows], reward[rows])
+                belief = add(belief, part)
         return tau, nu
 
     def provisional(
@@ -86,11 +89,7 @@ class AssumedDensityPolicy(ArmRows):
         """
         layout = self.learned(arms, belief)
         means, pairs = hierarchy.projected(layout, hierarchy.posterior(layout, belief))
-        z = hierarchy.scores(means, x, arm)
-        spread = np.zeros(len(z))
-        for a in np.unique(arm).tolist():
-            rows = arm == a
-            spread[rows] = arithmetic.total((arithmetic.product(x[rows], pairs[a, a]) * x[rows]).T)
+        z, spread = _scores(means, pairs, x, arm)
         tau, nu = curved(z, spread, reward, weight)
         for _ in range(_NEWTON):
             rows = weighted(len(arms.names), x, arm, tau, nu, reward, weight)
@@ -284,6 +283,17 @@ def curved(z: Array, variance: Array, reward: Array, weight: Array, *, bounded: 
     if bounded:
         tau = np.minimum(tau, most)
     return tau, tau * z + weight * (reward - p) * q / silent
+
+
+def _scores(means: Array, pairs: Array, x: Array, arm: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Mean and variance (n,) of the score of each row, x (n, d) under its arm (n,), from means (k, d) and pairs (k, k,
+    d, d).
+    """
+    variance = np.zeros(len(x))
+    for a in np.unique(arm).tolist():
+        rows = arm == a
+        variance[rows] = arithmetic.total((arithmetic.product(x[rows], pairs[a, a]) * x[rows]).T)
+    return hierarchy.scores(means, x, arm), variance
 
 
 def _ready(layout: Layout, belief: Belief, arms: ArmEconomics, alpha: float) -> LogitPosterior:
