@@ -6,6 +6,8 @@ disk mean the same for each of them.
 
 from collections.abc import Sequence
 
+from prometheus_client import Counter, Histogram
+
 from api.decisions.maker import DecisionMaker, PendingDecision
 from api.learning.worker import Worker
 from api.metrics import Metrics
@@ -29,6 +31,7 @@ class DecisionWriter:
         self._maker = maker
         self._specs = store.specs()
         self._metrics = metrics
+        self._made: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}  # by stage, arm and holdout
         worker.listen(self._ingested)
 
     async def write(
@@ -81,11 +84,14 @@ class DecisionWriter:
         return recorded
 
     def _count_decision(self, decision: Decision) -> None:
-        spec = self._specs[decision.stage_digest]
-        arm, held = spec.belief_row(decision.arm), str(decision.holdout).lower()
-        self._metrics.decisions.labels(decision.stage, arm, held).inc()
-        drawn = decision.propensity[decision.arms(spec.arms).index(decision.arm)]
-        self._metrics.propensity.labels(decision.stage).observe(float(drawn))
+        spec, stage = self._specs[decision.stage_digest], decision.stage
+        row = stage, spec.belief_row(decision.arm), str(decision.holdout).lower()
+        made = self._made.get(row)
+        if made is None:  # finding a metric by its labels costs more than counting
+            made = self._made[row] = self._metrics.decisions.labels(*row), self._metrics.propensity.labels(stage)
+        counter, propensity = made
+        counter.inc()
+        propensity.observe(float(decision.propensity[decision.arms(spec.arms).index(decision.arm)]))
 
     def _count(self, kind: str, receipt: OutcomeReceipt) -> None:
         self._metrics.outcomes.labels(kind, receipt.status).inc()
