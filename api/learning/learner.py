@@ -5,9 +5,11 @@ the ledger has to replace.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from itertools import groupby, islice
 from time import perf_counter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,7 +25,7 @@ from bandit.catalogue.model import Catalogue
 from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.drift import DriftState
-from bandit.learning.loss import closed, day_of
+from bandit.learning.loss import ExposureLog, closed, day_of
 from bandit.learning.loss_statement import statement
 from bandit.learning.pending import KnownDecision, OpenDecisionTable
 from bandit.learning.settlement import settle
@@ -40,13 +42,21 @@ _PER_WINDOW = 500  # what is open is looked at so often in an attribution window
 _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
 
 
+class _Publication(NamedTuple):
+    """Policies that were computed, by stage, and how long it took (seconds)."""
+
+    prepared: Mapping[str, PreparedPolicy]
+    seconds: float
+
+
 class Learner:
     """Learner of one app's stages, owned by the `Worker`.
 
     Guarantees: a decision is settled exactly once, by the rules it was made under; its settlement, the sums it changes
     and the new version are one transaction, so a crash leaves all or none. Threads: all methods run in the writer
-    thread (the constructor before it starts). `prepared` holds the published policy of each stage and is replaced by
-    one assignment, never changed, so the event loop reads it without a lock.
+    thread (the constructor before it starts), which hands the computation of policies to a thread of the learner's own.
+    `prepared` holds the published policy of each stage and is replaced by one assignment, never changed, so the event
+    loop reads it without a lock.
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class Learner:
         shortest = min(stage.reward.seconds for stage in catalogue.stages.values()) * scale * 1e6
         self._pace = min(max(shortest / _PER_WINDOW, _FASTEST), _SLOWEST)
         self._scale = scale
+        self._elsewhere = ThreadPoolExecutor(1, thread_name_prefix="policy-publisher")
         self.load(now, before)
 
     def load(self, now: int, before: "Learner | None" = None) -> None:
@@ -92,6 +103,7 @@ class Learner:
             while page := [KnownDecision(*one[:3]) for one in islice(found, _PAGE)]:
                 self._open[name].put(page, self._specs)
         self._published_at, self._rest_until, self._news = 0, 0.0, False
+        self._publication: Future[_Publication] | None = None  # one that was under way is of what was known before
         self._alone: dict[str, Snapshot] = {}
         self._firm = self._pooled(self._statistics)
         self.prepared: Mapping[str, PreparedPolicy] = {
@@ -101,7 +113,8 @@ class Learner:
             name: exposures.load(self._store, name, stage) for name, stage in self._catalogue.stages.items()
         }
         if any(stage.loss_share is not None for stage in self._catalogue.stages.values()):
-            self._publish(now)
+            self._adopt(self._prepare(now)())
+            self._rest_until = 0.0
         else:
             self._show()
 
@@ -187,35 +200,60 @@ class Learner:
 
     def publish(self, now: int, *, force: bool = False) -> None:
         """Publish policies with what is known at `now` (µs since 1970): at once where something settled, from time to
-        time where decisions are open. It takes a tenth of the thread's time at most, unless `force`.
+        time where decisions are open. They are computed in a thread of their own, from what is known now, and are
+        published at a later call: what it takes grows with the number of open decisions, and callers do not wait for
+        it. It may take a tenth of the time at most. With `force`, they are published when this returns.
         """
+        if self._publication is not None:
+            if not (force or self._publication.done()):
+                return
+            done, self._publication = self._publication, None
+            self._adopt(done.result())
         if not force and perf_counter() < self._rest_until:
             return
         looked = now - self._published_at >= self._pace and (self._heard or any(map(len, self._open.values())))
         if not (force or self._news or looked):
             return
-        start = perf_counter()
-        self._publish(now)
         self._published_at, self._news = now, False
-        self._rest_until = perf_counter() + _SHARE * (perf_counter() - start)
+        work = self._prepare(now)
+        if force:
+            self._adopt(work())
+        else:
+            self._publication = self._elsewhere.submit(work)
 
-    def _publish(self, now: int) -> None:
-        self._look()
-        basis = PendingBasis(now, self._last.decision, self._last.outcome)
-        snapshots = []
-        for name, snapshot in self._firm.items():
-            counts = self._statistics[name].delays[: len(snapshot.stage_spec.arms)]
-            seen = pending.amounts_to(snapshot, self._open[name].rows(), counts, now)
-            snapshots.append(msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis))
-        lives = {}
-        for snapshot in pooled(snapshots):
-            last = self.prepared[snapshot.stage]
-            live = last if _same(last.snapshot, snapshot) else engine.prepare(snapshot)
-            lives[snapshot.stage] = self._accounted(live, snapshot, now)
-        self.prepared = lives
+    def close(self) -> None:
+        """Wait for what is being computed, and end the thread of its own. Called by the worker when it stops."""
+        self._elsewhere.shutdown()
+
+    def _adopt(self, found: _Publication) -> None:
+        self.prepared = found.prepared
+        self._rest_until = perf_counter() + _SHARE * found.seconds
         self._show()
 
-    def _accounted(self, live: PreparedPolicy, snapshot: Snapshot, now: int) -> PreparedPolicy:
+    def _prepare(self, now: int) -> Callable[[], _Publication]:
+        """Computation of the policies with what is known now; any thread may run it, whatever is learned meanwhile."""
+        self._look()
+        basis = PendingBasis(now, self._last.decision, self._last.outcome)
+        firm, last = self._firm, self.prepared
+        rows = {name: self._open[name].rows() for name in firm}
+        counts = {name: self._statistics[name].delays[: len(one.stage_spec.arms)] for name, one in firm.items()}
+        exposed = {name: copy(log) for name, log in self._exposed.items()}
+
+        def compute() -> _Publication:
+            start, snapshots = perf_counter(), list[Snapshot]()
+            for name, snapshot in firm.items():
+                seen = pending.amounts_to(snapshot, rows[name], counts[name], now)
+                snapshots.append(msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis))
+            lives = {}
+            for snapshot in pooled(snapshots):
+                before = last[snapshot.stage]
+                live = before if _same(before.snapshot, snapshot) else engine.prepare(snapshot)
+                lives[snapshot.stage] = self._accounted(live, snapshot, exposed[snapshot.stage], now)
+            return _Publication(lives, perf_counter() - start)
+
+        return compute
+
+    def _accounted(self, live: PreparedPolicy, snapshot: Snapshot, log: ExposureLog, now: int) -> PreparedPolicy:
         """The policy with its loss account at `now`; its basis is then that of `snapshot`, although nothing else may be
         new.
         """
@@ -223,7 +261,7 @@ class Learner:
         if stage.loss_share is None:
             return live
         window = max(1, round(stage.reward.seconds * self._scale * 1e6))
-        return self._exposed[snapshot.stage].accounted(live._replace(snapshot=snapshot), now, day_of(stage, window))
+        return log.accounted(live._replace(snapshot=snapshot), now, day_of(stage, window))
 
     def _pooled(self, known: Mapping[str, StageStatistics]) -> dict[str, Snapshot]:
         """Snapshots of what has settled, with what stages say to each other; of each stage made anew only if more has

@@ -72,8 +72,8 @@ class Worker:
     before outcomes, and those before events. Failure: a transaction that fails is answered Unavailable to all jobs in
     it, because it is not known whether it is durable; the thread goes on, and tries writing again by itself. An error
     in learning is retried, while the last published policies decide. Pace: what matures is gathered for a quarter of a
-    second and settled in short steps; after each of them, and after each publication of policies, callers have the
-    thread for as long as it took, so that no backlog holds them up. Back-pressure:
+    second and settled in short steps; after each of them callers have the thread for as long as it took, so that no
+    backlog holds them up. Back-pressure:
     a job that would make the queue longer than `bound` rows is refused with Overloaded and nothing of it is written,
     unless it is the only one.
 
@@ -106,7 +106,7 @@ class Worker:
         self._chores: deque[Callable[[], None]] = deque()
         self._queued = 0
         self._waiting: list[WriteJob] = []  # answered when what matured so far was learned
-        self._rest_until, self._settle_at, self._publish_next = 0.0, 0.0, False
+        self._rest_until, self._settle_at = 0.0, 0.0
         self._reload = False  # what failed may be in the ledger all the same: learn on from what is there
         self._wake = threading.Condition()
         self._stopping = False
@@ -214,7 +214,7 @@ class Worker:
                 jobs = self._take()
                 chore = self._chores.popleft() if self._chores else None
                 if self._stopping and not jobs and not self._waiting and chore is None:
-                    return
+                    break
             for job in jobs:
                 if job.release:
                     self._admit(job, job.release)
@@ -226,6 +226,7 @@ class Worker:
             if chore is not None:
                 chore()
             self._learn()
+        self.learning.close()
 
     def _take(self) -> list[WriteJob]:
         jobs, rows = list[WriteJob](), 0
@@ -312,14 +313,10 @@ class Worker:
             if self._reload:
                 self.learning.load(self._clock())
                 self._reload = False
-            settled = 0
-            if waiting or (start >= self._settle_at and not self._publish_next):
-                settled = self.learning.step(self._clock(), _STEP)
-                more = settled == _STEP
+            if waiting or start >= self._settle_at:
+                more = self.learning.step(self._clock(), _STEP) == _STEP
                 self._settle_at = start if more else start + _GATHER
-            self._publish_next = settled > 0 and not waiting  # callers come in between: each takes its time
-            if not self._publish_next:
-                self.learning.publish(self._clock(), force=bool(waiting) and not more)
+            self.learning.publish(self._clock(), force=bool(waiting) and not more)
             self._recovered("learn")
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -95,6 +96,10 @@ def learned(store: Store, stage: str = "signup") -> float:
 
 
 # -- commits ---------------------------------------------------------------------------------------------------
+
+
+def settled(store: Store, many: int) -> bool:
+    return store.counts().settlements == many
 
 
 def test_all_that_queued_during_a_commit_share_the_next_one_and_each_caller_gets_its_own_answer(
@@ -278,3 +283,46 @@ def test_a_caller_that_leaves_before_its_work_is_begun_ends_nothing(working: Cal
         go_on.set()
         assert (first.result(PATIENCE), done.result(PATIENCE)) == (True, "done")
         assert desk.worker.alive
+
+
+def test_callers_and_settling_do_not_wait_for_policies_that_are_being_computed(working: Working, later: Later) -> None:
+    """As where so many decisions are open that computing takes long; who waits for all of it gets all of it."""
+    store = MemoryStore()
+    with working(store) as desk:
+        go_on = threading.Event()
+        desk.worker.learning._elsewhere.submit(go_on.wait, PATIENCE)
+        for n in range(1, 4):
+            desk.ask(n)
+            later(HOUR)
+            assert eventually(partial(settled, store, n))
+        assert desk.worker.prepared["signup"].snapshot.version == 0
+        go_on.set()
+        assert eventually(lambda: desk.worker.prepared["signup"].snapshot.version == 3)
+        desk.ask(4)
+        later(HOUR)
+        assert desk.learn()["signup"][0] == 4
+        assert desk.worker.prepared["signup"].snapshot.version == 4
+
+
+def test_policies_that_could_not_be_computed_are_a_failure_of_learning_that_passes(
+    working: Working, later: Later
+) -> None:
+    def fail() -> None:
+        raise ValueError("not positive definite")
+
+    with working(MemoryStore()) as desk:
+        desk.ask(1)
+        later(HOUR)
+        desk.learn()
+        learning, registry = desk.worker.learning, desk.worker._metrics.registry
+
+        def put_in() -> None:
+            learning._publication = learning._elsewhere.submit(fail)
+
+        desk.worker.run(put_in).result(PATIENCE)
+        name = "journey_bandit_ledger_errors_total"
+        assert eventually(lambda: registry.get_sample_value(name, {"what": "learn"}) == 1.0)
+        assert eventually(lambda: not desk.worker.failing)
+        desk.ask(2)
+        later(HOUR)
+        assert desk.learn()["signup"][0] == 2
