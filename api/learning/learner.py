@@ -198,28 +198,30 @@ class Learner:
         log = self._exposed[update.key.stage]
         return update._replace(exposures=exposures.stored(stage, log, self._last.decision))
 
-    def publish(self, now: int, *, force: bool = False) -> None:
+    def publish(self, now: int, *, force: bool = False) -> bool:
         """Publish policies with what is known at `now` (µs since 1970): at once where something settled, from time to
         time where decisions are open. They are computed in a thread of their own, from what is known now, and are
         published at a later call: what it takes grows with the number of open decisions, and callers do not wait for
-        it. It may take a tenth of the time at most. With `force`, they are published when this returns.
+        it. It may take a tenth of the time at most. With `force`, they are published when this returns. Returns whether
+        nothing is being computed any more. Raises what computing raised.
         """
         if self._publication is not None:
             if not (force or self._publication.done()):
-                return
+                return False
             done, self._publication = self._publication, None
             self._adopt(done.result())
         if not force and perf_counter() < self._rest_until:
-            return
+            return True
         looked = now - self._published_at >= self._pace and (self._heard or any(map(len, self._open.values())))
         if not (force or self._news or looked):
-            return
+            return True
         self._published_at, self._news = now, False
         work = self._prepare(now)
         if force:
             self._adopt(work())
         else:
             self._publication = self._elsewhere.submit(work)
+        return force
 
     def close(self) -> None:
         """Wait for what is being computed, and end the thread of its own. Called by the worker when it stops."""

@@ -107,6 +107,7 @@ class Worker:
         self._queued = 0
         self._waiting: list[WriteJob] = []  # answered when what matured so far was learned
         self._rest_until, self._settle_at = 0.0, 0.0
+        self._behind = False  # more has matured than the last step took
         self._reload = False  # what failed may be in the ledger all the same: learn on from what is there
         self._wake = threading.Condition()
         self._stopping = False
@@ -210,7 +211,7 @@ class Worker:
         while True:
             with self._wake:
                 if not (self._jobs or self._chores or self._waiting or self._stopping):
-                    self._wake.wait(min(max(self._rest_until - perf_counter(), 0.001), _TICK))
+                    self._wake.wait(max(self._rest_until - perf_counter(), 0.001) if self._behind else _TICK)
                 jobs = self._take()
                 chore = self._chores.popleft() if self._chores else None
                 if self._stopping and not jobs and not self._waiting and chore is None:
@@ -316,8 +317,8 @@ class Worker:
             if waiting or start >= self._settle_at:
                 more = self.learning.step(self._clock(), _STEP) == _STEP
                 self._settle_at = start if more else start + _GATHER
-            self.learning.publish(self._clock(), force=bool(waiting) and not more)
-            self._recovered("learn")
+            if self.learning.publish(self._clock(), force=bool(waiting) and not more):
+                self._recovered("learn")  # not while what failed is tried again
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)
             self._reload = True
@@ -329,7 +330,7 @@ class Worker:
             else:
                 _resolve([(job, ([], [])) for job in waiting])
         end = perf_counter()
-        self._rest_until = end + (end - start)
+        self._rest_until, self._behind = end + (end - start), more
 
     def _failed(self, what: str, error: Exception) -> None:
         self._metrics.ledger_errors.labels(what).inc()

@@ -304,25 +304,28 @@ def test_callers_and_settling_do_not_wait_for_policies_that_are_being_computed(w
         assert desk.worker.prepared["signup"].snapshot.version == 4
 
 
-def test_policies_that_could_not_be_computed_are_a_failure_of_learning_that_passes(
-    working: Working, later: Later
+def test_while_policies_cannot_be_computed_health_says_so_and_says_it_once(
+    working: Working, later: Later, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What matures meanwhile is settled, which does not mean that learning works."""
+
     def fail() -> None:
         raise ValueError("not positive definite")
 
-    with working(MemoryStore()) as desk:
-        desk.ask(1)
-        later(HOUR)
-        desk.learn()
+    store = MemoryStore()
+    with working(store) as desk:
         learning, registry = desk.worker.learning, desk.worker._metrics.registry
-
-        def put_in() -> None:
-            learning._publication = learning._elsewhere.submit(fail)
-
-        desk.worker.run(put_in).result(PATIENCE)
+        prepare = learning._prepare
+        desk.worker.run(lambda: setattr(learning, "_prepare", lambda _: fail)).result(PATIENCE)
+        for n in range(1, 5):
+            desk.ask(n)
+            later(HOUR)
+            assert eventually(partial(settled, store, n))
         name = "journey_bandit_ledger_errors_total"
-        assert eventually(lambda: registry.get_sample_value(name, {"what": "learn"}) == 1.0)
+        assert eventually(lambda: registry.get_sample_value(name, {"what": "learn"}) >= 5.0)
+        assert "learn works again" not in caplog.text
+        assert caplog.text.count("learn fails") == 1
+        assert desk.worker.failing.keys() == {"learn"}
+        desk.worker.run(lambda: setattr(learning, "_prepare", prepare)).result(PATIENCE)
         assert eventually(lambda: not desk.worker.failing)
-        desk.ask(2)
-        later(HOUR)
-        assert desk.learn()["signup"][0] == 2
+        assert desk.learn()["signup"][0] == 4
