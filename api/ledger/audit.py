@@ -121,8 +121,9 @@ def differences(store: Store, found: DecisionRecord, salt: bytes) -> list[str]:
     arithmetic. Raises SnapshotError if the release that decided cannot be read.
     """
     live = deciding(store, found)
-    again = engine.recompute(live, found.decision, salt)
-    return receipt.differences(found.decision, again, live.snapshot.stage_spec.arms, arithmetic_of(store, found.seq))
+    arithmetic = arithmetic_of(store, found.seq)
+    again = engine.recompute(live, found.decision, salt, arithmetic)
+    return receipt.differences(found.decision, again, live.snapshot.stage_spec.arms, arithmetic)
 
 
 def deciding(store: Store, found: DecisionRecord) -> PreparedPolicy:

@@ -49,22 +49,22 @@ def gaussian(mean: Array, sd: Array) -> Array:
     top = max(m)
     width = s[m.index(top)] ** 2
     if (top - min(m)) ** 2 <= _APART * width:
-        return _shares(m, s)
+        return shares(m, s)
     live = [a for a, v in enumerate(s) if (top - m[a]) ** 2 <= _APART * (v * v + width)]
     p = np.zeros(len(m))  # the others lose to the best of means, if to no one else
-    p[live] = _shares([m[a] for a in live], [s[a] for a in live])
+    p[live] = shares([m[a] for a in live], [s[a] for a in live])
     return p
 
 
-def _shares(m: list[float], s: list[float]) -> Array:
-    """P(arm wins) for arms that all may."""
+def shares(m: list[float], s: list[float]) -> Array:
+    """Win probabilities as of `gaussian`, (k,), of means m and sds s of arms that all may win: none is left out."""
     if len(m) == 1:
         return np.ones(1)
     if len(m) == 2:
         z = (m[0] - m[1]) / math.sqrt(s[0] * s[0] + s[1] * s[1])
         return np.array([normal_tables.one(z), normal_tables.one(-z)])
     total = math.nan
-    for rule in (_trapezoid, _panels, _fine_panels):
+    for rule in (trapezoid, _panels, _fine_panels):
         p = rule(m, s)
         total = math.fsum(p.tolist())
         if abs(total - 1.0) <= TOLERANCE:
@@ -72,24 +72,27 @@ def _shares(m: list[float], s: list[float]) -> Array:
     raise PropensityError(f"Σp = {total!r} for means {m} and sds {s}")
 
 
-def _trapezoid(m: list[float], s: list[float]) -> Array:
+def trapezoid(m: list[float], s: list[float], rho: Array | None = None) -> Array:
     """One grid of step h = 1/√W, W = Σ 1/s²: off by at most 2e^(−2π²)·p_a = 5.4e-9·p_a, and by 1e-9 at each end.
 
     At x + iy, |φ| = φ(x)·e^(y²/2) and |Φ| ≤ Φ(x)·e^(y²/2), so the integrand is at most its value at x times e^(Wy²/2).
     Moving its Fourier integral to y = −ω/W bounds that by p_a·e^(−ω²/2W), and the rule's error is its sum over
     ω = ±2π/h, ±4π/h, … All zeros where the grid would be long: some arm is far narrower than the reach of another.
+    With correlations ρ (k, k), the first term of the series in them is added (`nearly_independent`).
     """
     low, step, count = _grid(m, s)
-    rate = np.array([step / v for v in s])
-    z = _AT[:count] * rate
-    z += np.array([(low - u) / v for u, v in zip(m, s)])  # noqa: B905
-    below, term, room = np.empty_like(z), np.empty_like(z), normal_tables.scratch(z.shape)
-    normal_tables.both(z, below, term, room)  # Φ is not less than 1e-9: `low` is that close to every arm
-    everyone = np.multiply.reduce(below, 1)
+    rate = np.array([[step / v] for v in s])
+    z = _AT[:count, 0] * rate  # (k, nodes)
+    z += np.array([[(low - u) / v] for u, v in zip(m, s)])  # noqa: B905
+    below, term = np.empty_like(z), np.empty_like(z)
+    normal_tables.both(z, below, term, normal_tables.scratch(z.shape))  # Φ ≥ 1e-9: `low` is that close to every arm
+    everyone = np.multiply.reduce(below, 0)
     np.divide(term, below, term)  # f_a Π_{j≠a} F_j = (f_a / F_a) Π_j F_j
-    np.multiply(term, everyone[:, None], term)
-    p: Array = np.add.reduce(term, 0) * rate
-    return p
+    if rho is not None:
+        _correct(term, z, np.add.reduce(term[:, None] * rho[:, :, None], 0), below)
+    np.multiply(term, everyone, term)
+    p: Array = np.add.accumulate(term, 1)[:, -1:] * rate if count else np.zeros_like(rate)
+    return p[:, 0]
 
 
 def _grid(m: list[float], s: list[float]) -> tuple[float, float, int]:
@@ -157,12 +160,12 @@ def gaussian_many(mean: Array, sd: Array, eligible: Mask) -> Array:
     p = np.zeros_like(m)
     for _, rows, arms in batching.by_number(live):
         at = rows[:, None]
-        p[at, arms] = _shares_many(m[at, arms], s[at, arms])
+        p[at, arms] = shares_many(m[at, arms], s[at, arms])
     return p
 
 
-def _shares_many(m: Array, s: Array) -> Array:
-    """`_shares` of r rows of as many arms, (r, k)."""
+def shares_many(m: Array, s: Array) -> Array:
+    """`shares` of r rows of as many arms, (r, k)."""
     r, k = m.shape
     if k == 1:
         return np.ones((r, 1))
@@ -171,18 +174,27 @@ def _shares_many(m: Array, s: Array) -> Array:
         p = np.empty((r, 2))
         normal_tables.below(np.stack([z, -z], axis=1), p, normal_tables.scratch(p.shape))
         return p
-    p, (low, step, count) = np.zeros((r, k)), _grids(m, s)
-    bucket = -(-count // _BUCKET) * _BUCKET
-    for nodes in np.unique(bucket[count > 0]).tolist():
-        for rows in batching.pieces(np.flatnonzero(bucket == nodes), max(_CACHED // (k * nodes), 2)):
-            p[rows] = _trapezoids(m[rows], s[rows], low[rows], step[rows], count[rows], nodes)
+    p = trapezoids(m, s)
     for row in np.flatnonzero(~(np.abs(p.sum(axis=1) - 1.0) <= TOLERANCE)).tolist():
-        p[row] = _shares(m[row].tolist(), s[row].tolist())  # widths too far apart for one grid, as there
+        p[row] = shares(m[row].tolist(), s[row].tolist())  # widths too far apart for one grid, as there
     return p
 
 
-def _trapezoids(m: Array, s: Array, low: Array, step: Array, count: NDArray[np.intp], nodes: int) -> Array:
-    """`_trapezoid` of r rows (r, k) on grids of at most `nodes` nodes, all rows side by side."""
+def trapezoids(m: Array, s: Array, rho: Array | None = None) -> Array:
+    """`trapezoid` of r rows, (r, k); rho (r, k, k)."""
+    k, p, (low, step, count) = m.shape[1], np.zeros_like(m), _grids(m, s)
+    bucket = -(-count // _BUCKET) * _BUCKET
+    for nodes in np.unique(bucket[count > 0]).tolist():
+        for rows in batching.pieces(np.flatnonzero(bucket == nodes), max(_CACHED // (k * nodes), 2)):
+            some = None if rho is None else np.moveaxis(rho[rows], 0, 2)
+            p[rows] = _alike(m[rows], s[rows], some, low[rows], step[rows], count[rows], nodes)
+    return p
+
+
+def _alike(
+    m: Array, s: Array, rho: Array | None, low: Array, step: Array, count: NDArray[np.intp], nodes: int
+) -> Array:
+    """`trapezoid` of r rows (r, k) on grids of at most `nodes` nodes, all rows side by side; rho (k, k, r)."""
     rate = (step[:, None] / s).T[:, None]  # (k, 1, r)
     at = _AT[:nodes]
     z = at * rate + ((low[:, None] - m) / s).T[:, None]  # (k, nodes, r)
@@ -191,8 +203,26 @@ def _trapezoids(m: Array, s: Array, low: Array, step: Array, count: NDArray[np.i
     everyone = np.multiply.reduce(below, axis=0)
     everyone *= at < count
     np.divide(term, below, out=term)
+    if rho is not None:
+        v = np.zeros_like(z)
+        for hazard, with_others in zip(term, rho, strict=True):  # in order: no product of matrices has one of its own
+            np.multiply(hazard, with_others[:, None], below)
+            np.add(v, below, v)
+        _correct(term, z, v, below)
     np.multiply(term, everyone, out=term)
     return np.asarray((np.add.reduce(term, axis=1) * rate[:, 0]).T, dtype=np.float64)
+
+
+def _correct(h: Array, z: Array, v: Array, room: Array) -> None:
+    """h_a becomes h_a (1 + Q − v_a (h_a + z_a)), v = ρh, Q = ½ hᵀv: the first term in the correlations. All (k, …)."""
+    np.multiply(h, v, room)
+    q = np.add.reduce(room, 0)
+    np.multiply(q, 0.5, q)
+    np.add(q, 1.0, q)
+    np.add(h, z, room)
+    np.multiply(v, room, room)
+    np.subtract(q, room, room)
+    np.multiply(h, room, h)
 
 
 def _grids(m: Array, s: Array) -> tuple[Array, Array, NDArray[np.intp]]:

@@ -62,7 +62,7 @@ def test_rows_that_one_grid_cannot_hold_go_to_the_panels() -> None:
     rng = np.random.default_rng(1)
     mean, sd = rng.normal(0, 1, (200, 4)), np.ones((200, 4))
     sd[::2, 0] = 1e-4
-    assert gaussian._trapezoid(mean[0].tolist(), sd[0].tolist()).sum() == 0.0
+    assert gaussian.trapezoid(mean[0].tolist(), sd[0].tolist()).sum() == 0.0
     p = gaussian.gaussian_many(mean, sd, np.ones((200, 4), dtype=bool))
     alone = np.array([gaussian.gaussian(*row) for row in zip(mean, sd, strict=True)])
     assert p.tobytes() == alone.tobytes()

@@ -176,7 +176,7 @@ def test_one_grid_and_many_panels_agree_wherever_the_grid_is_used(k: int) -> Non
     rng, used = np.random.default_rng(2000 + k), 0
     for _ in range(60):
         for mean, sd in laws(rng, k).values():
-            p = gaussian._trapezoid(mean.tolist(), sd.tolist())
+            p = gaussian.trapezoid(mean.tolist(), sd.tolist())
             if p.sum() > 0.5:
                 used += 1
                 panels = gaussian._fine_panels(mean.tolist(), sd.tolist())

@@ -1,0 +1,128 @@
+"""Scores that are nearly independent once what they share is taken away: against quadrature, a finer integration, and
+the limits of what is taken for one.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from bandit.arrays import Array
+from bandit.propensity import correlated as by_points
+from bandit.propensity import gaussian, nearly_independent
+
+FINE = by_points._lattice(2**13)
+
+
+def laws(seed: int, k: int, n: int, low: float, high: float) -> Iterator[tuple[Array, Array, float]]:
+    """n random laws of k scores: means, covariance and the largest row sum of |ρ|, between `low` and `high`."""
+    rng, found = np.random.default_rng(seed), 0
+    while found < n:
+        sd = 10 ** rng.uniform(-0.4, 0.4, k)
+        v = rng.normal(size=k)
+        some = np.outer(v, v) if rng.random() < 0.5 else rng.normal(size=(k, k)) * (rng.random((k, k)) < 0.5)
+        rho = some + some.T
+        np.fill_diagonal(rho, 0.0)
+        if not rho.any():
+            continue
+        rho *= high / np.abs(rho).sum(axis=1).max()
+        shared = rng.uniform(0.0, 3.0, k)
+        covariance = np.diag(sd**2) + rho * np.outer(sd, sd) + shared[:, None] + shared
+        split = nearly_independent.split(covariance.tolist())
+        if split is not None and low <= split.most <= high:
+            found += 1
+            yield rng.normal(0.0, sd.mean() * rng.uniform(0.1, 1.5), k), covariance, split.most
+
+
+def truth(mean: Array, covariance: Array) -> Array:
+    p = by_points._genz(mean[None], covariance[None], FINE, np.array(2.0**13))[0]
+    return np.asarray(p / p.sum())
+
+
+def apart(c: Array) -> Array:
+    """Variances of the differences, (k, k)."""
+    return np.asarray(c.diagonal()[:, None] + c.diagonal() - 2.0 * c)
+
+
+def variation(p: Array, q: Array) -> float:
+    return float(0.5 * np.abs(p - q).sum())
+
+
+def test_a_split_has_the_differences_of_the_law() -> None:
+    for _, covariance, _ in laws(1, 5, 20, 0.0, 0.3):
+        split = nearly_independent.split(covariance.tolist())
+        assert split is not None
+        sd, rho = np.array(split.sd), np.array(split.rho)
+        again = np.diag(sd**2) + rho * np.outer(sd, sd)
+        assert apart(again) == pytest.approx(apart(covariance), rel=1e-7, abs=1e-7)
+
+
+@pytest.mark.parametrize("k", [4, 6, 8, 12])
+def test_the_error_is_at_most_fifteen_ten_thousandths_of_variation(k: int) -> None:
+    """Up to the largest correlation that is taken. The independent scores alone would be off by ten times as much."""
+    errors, without = [], []
+    for mean, covariance, _ in laws(10 + k, k, 12, 0.2, nearly_independent.MOST):
+        p = nearly_independent.shares(mean.tolist(), covariance.tolist())
+        split = nearly_independent.split(covariance.tolist())
+        assert p is not None
+        assert split is not None
+        wanted = truth(mean, covariance)
+        errors.append(variation(np.array(p) / sum(p), wanted))
+        without.append(variation(gaussian.shares(mean.tolist(), split.sd), wanted))
+    assert max(errors) <= 1.5e-3
+    assert np.mean(without) > 8 * np.mean(errors)
+
+
+def test_three_arms_are_exact() -> None:
+    """Nothing is left between three arms: P(D₁ > 0, D₂ > 0) = 1/4 + asin(ρ)/2π for the two differences of an arm."""
+    rng, taken = np.random.default_rng(2), 0
+    for _ in range(60):
+        root = rng.normal(size=(3, 4))
+        c = root @ root.T
+        p = nearly_independent.shares([0.0] * 3, c.tolist())
+        if p is None:
+            continue
+        taken += 1
+        for a in range(3):
+            i, j = [b for b in range(3) if b != a]
+            cross = c[a, a] - c[a, i] - c[a, j] + c[i, j]
+            rho = cross / np.sqrt((c[a, a] + c[i, i] - 2 * c[a, i]) * (c[a, a] + c[j, j] - 2 * c[a, j]))
+            assert p[a] == pytest.approx(0.25 + np.arcsin(rho) / (2 * np.pi), abs=1e-7)
+    assert taken > 20
+
+
+def test_scores_that_share_one_part_are_independent_scores() -> None:
+    mean, sd = np.array([0.1, -0.2, 0.3, 0.0]), np.array([0.5, 0.8, 0.4, 1.1])
+    p = nearly_independent.shares(mean.tolist(), (np.diag(sd**2) + 5.0).tolist())
+    assert p == pytest.approx(gaussian.gaussian(mean, sd), abs=1e-6)
+
+
+def test_strong_correlations_are_left_to_points() -> None:
+    rng = np.random.default_rng(3)
+    factor = rng.normal(size=(6, 1))
+    assert nearly_independent.split((factor @ factor.T + 0.1 * np.eye(6)).tolist()) is None
+    assert nearly_independent.shares([0.0] * 6, (factor @ factor.T + 0.1 * np.eye(6)).tolist()) is None
+
+
+def test_widths_too_far_apart_for_one_grid_are_left_to_points() -> None:
+    sd = np.array([1e-6, 1.0, 1.0, 1.0])
+    rho = np.eye(4)
+    rho[2, 3] = rho[3, 2] = 0.2
+    covariance = (rho * np.outer(sd, sd)).tolist()
+    assert nearly_independent.shares([0.0] * 4, covariance) is None
+    p = by_points.correlated(np.zeros(4), np.array(covariance))
+    assert variation(p, truth(np.zeros(4), np.array(covariance))) <= 3e-3
+
+
+@pytest.mark.parametrize("k", [3, 4, 9])
+def test_rows_of_a_batch_have_the_bits_of_one_alone(k: int) -> None:
+    """Nearly independent ones, independent ones and others in one batch, whatever the other rows."""
+    rng, cases = np.random.default_rng(4), [(m, c) for m, c, _ in laws(5, k, 9, 0.0, 0.3)] if k > 3 else []
+    for _ in range(12):
+        root = rng.normal(size=(k, 2))
+        cases.append((rng.normal(0, 1, k), root @ root.T + 0.3 * np.eye(k)))
+        cases.append((rng.normal(0, 1, k), np.diag(rng.uniform(0.1, 2.0, k))))
+    mean, covariance = np.array([m for m, _ in cases]), np.array([c for _, c in cases])
+    some = by_points.correlated_many(mean, covariance, np.ones(mean.shape, dtype=bool))
+    for (m, c), p in zip(cases, some, strict=True):
+        assert by_points.correlated(m, c).tobytes() == p.tobytes()
