@@ -8,13 +8,12 @@ I/O. Shapes: k arms in the order of the stage's declaration (no nudge first), d 
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from bandit import features, guardrails, receipt
+from bandit import features, guardrails
 from bandit.arrays import Array, Mask
 from bandit.errors import InvalidRequest, Problem
 from bandit.features import Given, Schema
@@ -25,7 +24,6 @@ from bandit.policies.centred import CentredPosterior
 from bandit.policies.protocol import Posterior, Scores
 from bandit.policies.shared import Action, Objects, Shared, least
 from bandit.propensity import draw, transforms
-from bandit.propensity.correlated import earlier_rule
 from bandit.propensity.floor import affordable, affordable_one, apportioned, apportioned_many
 from bandit.propensity.mixture import half_and_half
 from bandit.records import Decision
@@ -335,18 +333,17 @@ def _check(live: PreparedPolicy, x: Array, eligible: Mask) -> None:
         raise InvalidRequest(Problem("eligible", f"shape {eligible.shape}, or a row of no arm", fix))
 
 
-def recompute(live: PreparedPolicy, decision: Decision, salt: bytes, arithmetic: int = receipt.ARITHMETIC) -> Decision:
+def recompute(live: PreparedPolicy, decision: Decision, salt: bytes) -> Decision:
     """Decision computed again from what its ledger row holds and the snapshot of its version: what a receipt compares.
 
     Equal to the recorded one bit for bit, on any processor, if the ledger and the snapshot are what they were. `live`
-    must be the snapshot that the decision was made with, `salt` the ledger's, `arithmetic` the number of the one in
-    which it was recorded. Raises PropensityError if integration failed.
+    must be the snapshot that the decision was made with, `salt` the ledger's. A decision that was recorded in an
+    earlier arithmetic is computed within `versions.recorded_in`. Raises PropensityError if integration failed.
     """
     arms = decision.arms(live.snapshot.stage_spec.arms)
     eligible = np.array([arm not in decision.excluded for arm in arms])
     x = decision.phi if decision.actions else decision.x
-    with earlier_rule() if arithmetic < receipt.NEARLY_INDEPENDENT else nullcontext():
-        scores, candidate, u, number = _draw(live, decision.id, x, eligible, salt)
+    scores, candidate, u, number = _draw(live, decision.id, x, eligible, salt)
     return msgspec.structs.replace(
         decision,
         propensity=scores.propensity,

@@ -1,22 +1,16 @@
 """Receipts: the comparison of a recorded decision with the same decision recomputed.
 
-Decisions are recorded and recomputed in ARITHMETIC. From SAME_BITS on the bits of every number are the same on every
-processor. Before it (arithmetic 1) they were the bits of one machine's libraries. Of such decisions u, and that the
-recorded arm is the one drawn at u from the recorded propensities, are compared exactly; propensities, means and sds to
-EARLIER. Before OPEN_EVERYWHERE open decisions taught nothing in stages that declare no `delay`; before
-NEARLY_INDEPENDENT correlated scores were all integrated over points, and fewer of them, as `engine.recompute` does for
-decisions of then.
+Decisions are recorded in an arithmetic that has a number (`numerics.versions`), and computed again in that one. Of
+those in arithmetic 1 u, and that the recorded arm is the one drawn at u from the recorded propensities, are compared
+exactly; propensities, means and sds to EARLIER.
 """
 
 import numpy as np
 
+from bandit.numerics.versions import SAME_BITS
 from bandit.propensity.draw import draw
 from bandit.records import Decision
 
-SAME_BITS = 2
-OPEN_EVERYWHERE = 3
-NEARLY_INDEPENDENT = 4
-ARITHMETIC = NEARLY_INDEPENDENT
 EARLIER = 2e-6
 """Largest difference of a number recorded in arithmetic 1: its last bits, and the grid of 2⁻²⁴ and tables of 2."""
 

@@ -7,7 +7,7 @@ the ledger has to replace.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from itertools import groupby, islice
+from itertools import groupby
 from time import perf_counter
 from typing import NamedTuple, TypeVar
 
@@ -36,7 +36,9 @@ from bandit.snapshot import Snapshot, pooled
 T = TypeVar("T")
 Settled = Callable[[Iterable[tuple[Decision, Settlement]]], None]
 
-_PAGE = 2000  # open decisions that are taken in at a time at the start
+AT_START = 20_000
+"""Open decisions that are read before the first decision is made; the others are read beside the work."""
+_PAGE = 2000  # open decisions that are taken in at a time
 _SHARE = 10.0  # publishing may take a tenth of the writer's time
 _PER_WINDOW = 500  # what is open is looked at so often in an attribution window, if nothing settles
 _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
@@ -95,13 +97,13 @@ class Learner:
             before._look()
         self._heard: dict[int, KnownDecision] = {}  # committed since the last look at what is open
         self._exposing: list[Decision] = []  # committed since the exposures were last counted
+        self._unread = set(self._catalogue.stages)  # stages whose open decisions are not all known yet
+        self._read_through = 0
         for name, stage in self._catalogue.stages.items():
-            if before is not None and before._catalogue.stages.get(name) == stage:
+            if before is not None and not before._unread and before._catalogue.stages.get(name) == stage:
                 self._open[name] = before._open[name]
-                continue
-            found = self._store.open_decisions(name)
-            while page := [KnownDecision(*one[:3]) for one in islice(found, _PAGE)]:
-                self._open[name].put(page, self._specs)
+                self._unread.remove(name)
+        self.read(AT_START)
         self._published_at, self._rest_until, self._news = 0, 0.0, False
         self._publication: Future[_Publication] | None = None  # one that was under way is of what was known before
         self._alone: dict[str, Snapshot] = {}
@@ -112,11 +114,28 @@ class Learner:
         self._exposed = {
             name: exposures.load(self._store, name, stage) for name, stage in self._catalogue.stages.items()
         }
-        if any(stage.loss_share is not None for stage in self._catalogue.stages.values()):
+        if not self._unread and any(stage.loss_share is not None for stage in self._catalogue.stages.values()):
             self._adopt(self._prepare(now)())
             self._rest_until = 0.0
         else:
             self._show()
+
+    def read(self, most: int) -> bool:
+        """Read at most `most` of the open decisions that are not known yet; returns whether all are known. Until then,
+        nothing that is open teaches anything in their stages, and loss accounts are closed.
+        """
+        while self._unread and most > 0:
+            size = min(most, _PAGE)
+            page = self._store.open_after(self._read_through, size, self._unread)
+            for name, some in _by_stage((KnownDecision(*one[:3]) for one in page), lambda one: one.decision).items():
+                self._open[name].put(some, self._specs)
+            most -= size
+            if len(page) < size:
+                self._unread.clear()
+                self._news = True
+            else:
+                self._read_through = page[-1].seq
+        return not self._unread
 
     @property
     def watches(self) -> Mapping[str, DriftState]:
@@ -147,9 +166,12 @@ class Learner:
         """Take what was heard into the open decisions and the exposures: many rows at a time cost a fraction of one at
         a time.
         """
-        heard, self._heard, made, self._exposing = self._heard, {}, self._exposing, []
-        for name, some in _by_stage(heard.values(), lambda one: one.decision).items():
-            self._open[name].put([one for one in some if one.decision.is_actionable], self._specs)
+        made, self._exposing = self._exposing, []
+        wait = {seq: one for seq, one in self._heard.items() if one.decision.stage in self._unread}
+        heard = [one for seq, one in self._heard.items() if seq not in wait and one.decision.is_actionable]
+        self._heard = wait
+        for name, some in _by_stage(heard, lambda one: one.decision).items():
+            self._open[name].put(some, self._specs)
         for name, decisions in _by_stage(made, lambda one: one).items():
             if self._catalogue.stages[name].loss_share is not None:
                 self._exposed[name].put_decisions(decisions, self._specs)
@@ -184,6 +206,8 @@ class Learner:
         self._firm, self._news = self._pooled(self._statistics), True
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
             self._open[name].drop(m.seq for m in group)
+        for m in matured:
+            self._heard.pop(m.seq, None)
         by_seq = {m.seq: m.decision for m in matured}
         self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
         for settlement in settlements:
@@ -237,20 +261,26 @@ class Learner:
         self._look()
         basis = PendingBasis(now, self._last.decision, self._last.outcome)
         firm, last = self._firm, self.prepared
-        rows = {name: self._open[name].rows() for name in firm}
+        rows = {name: self._open[name].rows() for name in firm if name not in self._unread}
         counts = {name: self._statistics[name].delays[: len(one.stage_spec.arms)] for name, one in firm.items()}
         exposed = {name: copy(log) for name, log in self._exposed.items()}
 
         def compute() -> _Publication:
             start, snapshots = perf_counter(), list[Snapshot]()
             for name, snapshot in firm.items():
-                seen = pending.amounts_to(snapshot, rows[name], counts[name], now)
-                snapshots.append(msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis))
+                if name in rows:
+                    seen = pending.amounts_to(snapshot, rows[name], counts[name], now)
+                    snapshots.append(msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis))
+                else:
+                    snapshots.append(snapshot)
             lives = {}
             for snapshot in pooled(snapshots):
                 before = last[snapshot.stage]
                 live = before if _same(before.snapshot, snapshot) else engine.prepare(snapshot)
-                lives[snapshot.stage] = self._accounted(live, snapshot, exposed[snapshot.stage], now)
+                known = snapshot.stage in rows
+                lives[snapshot.stage] = (
+                    self._accounted(live, snapshot, exposed[snapshot.stage], now) if known else closed(live)
+                )
             return _Publication(lives, perf_counter() - start)
 
         return compute

@@ -7,6 +7,7 @@ transaction.
 
 import asyncio
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -309,11 +310,12 @@ class Worker:
         start = perf_counter()
         if not self._waiting and (self._asked or start < self._rest_until or "write" in self.failing):
             return
-        waiting, self._waiting, more = self._waiting, [], False
+        waiting, self._waiting, more, unread = self._waiting, [], False, False
         try:
             if self._reload:
                 self.learning.load(self._clock())
                 self._reload = False
+            unread = not self.learning.read(sys.maxsize if waiting else _STEP)
             if waiting or start >= self._settle_at:
                 more = self.learning.step(self._clock(), _STEP) == _STEP
                 self._settle_at = start if more else start + _GATHER
@@ -330,7 +332,7 @@ class Worker:
             else:
                 _resolve([(job, ([], [])) for job in waiting])
         end = perf_counter()
-        self._rest_until, self._behind = end + (end - start), more
+        self._rest_until, self._behind = end + (end - start), more or unread
 
     def _failed(self, what: str, error: Exception) -> None:
         self._metrics.ledger_errors.labels(what).inc()

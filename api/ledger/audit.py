@@ -27,6 +27,7 @@ from bandit.learning import rewards
 from bandit.learning.loss import closed, day_of
 from bandit.learning.pending import KnownDecision, OpenDecisionTable, amounts_to
 from bandit.learning.statistics import StageStatistics
+from bandit.numerics import versions
 from bandit.records import Decision
 from bandit.release import judged_beside
 from bandit.snapshot import Snapshot, pooled
@@ -89,8 +90,8 @@ def _declare(store: Store, catalogue: Catalogue, before: Declarations) -> None:
     }
     era = DeclarationEra(first, {name: one.digest for name, one in served.items()})
     same = bool(before.eras) and before.eras[-1].digests == era.digests
-    known = bool(before.arithmetics) and before.arithmetics[-1][1] == receipt.ARITHMETIC
-    store.declare(served, begun, None if same else era, None if known else (first, receipt.ARITHMETIC))
+    known = bool(before.arithmetics) and before.arithmetics[-1][1] == versions.ARITHMETIC
+    store.declare(served, begun, None if same else era, None if known else (first, versions.ARITHMETIC))
 
 
 def _count_delays(store: Store, catalogue: Catalogue, before: Declarations) -> None:
@@ -120,9 +121,10 @@ def differences(store: Store, found: DecisionRecord, salt: bytes) -> list[str]:
     Propensities, scores and the draw are compared as `bandit.receipt.differences` says: to the bit under the present
     arithmetic. Raises SnapshotError if the release that decided cannot be read.
     """
-    live = deciding(store, found)
     arithmetic = arithmetic_of(store, found.seq)
-    again = engine.recompute(live, found.decision, salt, arithmetic)
+    with versions.recorded_in(arithmetic):
+        live = deciding(store, found)
+        again = engine.recompute(live, found.decision, salt)
     return receipt.differences(found.decision, again, live.snapshot.stage_spec.arms, arithmetic)
 
 
@@ -180,10 +182,10 @@ def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:
 
 def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: DecisionRecord) -> Snapshot:
     """The snapshot with what open decisions said when it was published: nothing, in a stage that declares no delay, to
-    versions before `receipt.OPEN_EVERYWHERE`.
+    versions before `versions.OPEN_EVERYWHERE`.
     """
     specs, basis, spec = store.specs(), found.decision.pending_basis, snapshot.stage_spec
-    if spec.reward.delay is None and arithmetic_of(store, found.seq) < receipt.OPEN_EVERYWHERE:
+    if spec.reward.delay is None and arithmetic_of(store, found.seq) < versions.OPEN_EVERYWHERE:
         return msgspec.structs.replace(snapshot, pending_basis=basis)
     columns = OpenDecisionTable(spec, tally.d)
     columns.put((KnownDecision(*other[:3]) for other in open_at(store, snapshot.stage, found)), specs)

@@ -1,7 +1,7 @@
 """Decision log of a ledger: declarations, decisions and outcomes, append-only."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from bandit.catalogue.model import Stage
@@ -125,6 +125,12 @@ class DecisionLog(Protocol):
     def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
         """Records of the stage's decisions that wait for their reward, in order; with `at`, as the ledger stood when
         these were its newest rows.
+        """
+        ...
+
+    def open_after(self, after: int, most: int, stages: Collection[str]) -> list[DecisionRecord]:
+        """Records of decisions of these stages that are numbered above `after` and wait for their reward, in order, at
+        most so many.
         """
         ...
 

@@ -5,27 +5,33 @@ of delays, so any past snapshot can be computed again from the ledger.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bandit.arrays import Array, Ints
-from bandit.belief import Belief
+from bandit.arrays import Array, Ints, Mask
+from bandit.belief import Belief, add, empty
 from bandit.catalogue.model import Stage
 from bandit.learning import delay, rewards
 from bandit.learning.delay import AnswerDelays
 from bandit.learning.recoding import recoded
 from bandit.learning.rewards import SettledReward
 from bandit.learning.settlement import propensities
+from bandit.numerics import versions
 from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
 
 _FIRST = 256  # rows there is room for at first
+_TOGETHER = 2**15  # rows that are weighed together: beyond, what is needed beside them grows
 
 
 class OpenDecisions(NamedTuple):
     """Open decisions as n rows of columns, in the order of the ledger: numbers, arm indices, times in µs (`answered` 0
     where nobody has answered), reward (n,) in [0, 1], x (n, d), and propensities (n, k) of the arms declared now.
+    Floats are of any width that holds them: x is on the 2⁻¹² grid, propensities are multiples of 2⁻²⁴.
+
+    `open` says which rows teach something as things stand: others, and some that are over, may stand between them.
     """
 
     seq: Ints  # (n,)
@@ -36,6 +42,7 @@ class OpenDecisions(NamedTuple):
     reward: Array  # (n,) in [0, 1], what it would be if the window ended now
     x: Array  # (n, d)
     propensity: Array  # (n, k)
+    open: Mask  # (n,)
 
 
 class KnownDecision(NamedTuple):
@@ -58,80 +65,106 @@ def lateness(at: Ints, expires: Ints, answered: Ints) -> Array:
 
 class OpenDecisionTable:
     """Table of the open decisions of one stage as it is declared now, `live`, whose contexts have d columns; with room
-    to grow: amortised appends. Mutable, of one thread, the learner's.
+    to grow: amortised appends. Mutable, of one thread, the learner's; what `rows` has given does not change any more.
     """
 
     def __init__(self, live: Stage, d: int):
         self._live = live
-        self._rows = _room(_FIRST, len(live.arms), d)
-        self._place: dict[int, int] = {}  # seq → where its row is; rows that are in no place are dead
+        self._d = d
+        self._rows = self._room(_FIRST)
+        self._there = np.zeros(_FIRST, dtype=bool)  # not over yet
         self._n = 0
 
     def __len__(self) -> int:
-        return len(self._place)
+        """Decisions that teach something as things stand."""
+        return int(np.count_nonzero(self._rows.open[: self._n]))
 
     def put(self, known: Iterable[KnownDecision], specs: Mapping[str, Stage]) -> None:
-        """Add decisions, or replace what is known of them; those that teach nothing as things stand are left out. Each
-        is read as it was declared: `specs` holds declarations by digest.
+        """Add decisions, or replace what is known of them. Each is read as it was declared: `specs` holds declarations
+        by digest.
         """
-        declared: dict[str, list[KnownDecision]] = {}
+        declared: dict[str, dict[int, KnownDecision]] = {}
         for one in known:
-            declared.setdefault(one.decision.stage_digest, []).append(one)
+            declared.setdefault(one.decision.stage_digest, {})[one.seq] = one
         for digest, some in declared.items():
-            self.drop(one.seq for one in some)
-            new = _columns(some, specs[digest], self._live)
+            new = _columns(list(some.values()), specs[digest], self._live)
+            if new is None or len(new.seq) < len(some):
+                self.drop(some.keys() - set(() if new is None else new.seq.tolist()))
             if new is None:
                 continue
-            end = self._n + len(new.seq)
-            while end > len(self._rows.seq):
-                self._grow(len(new.seq))
-                end = self._n + len(new.seq)
-            for column, values in zip(self._rows, new, strict=True):
-                column[self._n : end] = values
-            self._place.update(zip(new.seq.tolist(), range(self._n, end), strict=True))
-            self._n = end
+            place, there = self._places(new.seq)
+            for column, values in zip(_reported(self._rows), _reported(new), strict=True):
+                column[place[there]] = values[there]
+            if not there.all():
+                self._add([column[~there] for column in new])
 
     def drop(self, seqs: Iterable[int]) -> None:
         """Forget decisions, by their numbers: they are over. Numbers that are not here are ignored."""
-        for seq in seqs:
-            self._place.pop(seq, None)
+        place, there = self._places(np.fromiter(seqs, dtype=np.int64))
+        over = place[there]
+        self._there[over] = self._rows.open[over] = False
 
     def rows(self) -> OpenDecisions:
-        """Rows that are open now, as columns in the order of the ledger."""
-        seqs = np.fromiter(self._place, dtype=np.int64, count=len(self._place))
-        places = np.fromiter(self._place.values(), dtype=np.int64, count=len(self._place))
-        return OpenDecisions._make(column[places[np.argsort(seqs)]] for column in self._rows)
+        """Rows as columns in the order of the ledger: what may be reported yet is a copy, the rest are views."""
+        found = OpenDecisions._make(column[: self._n] for column in self._rows)
+        return found._replace(answered=found.answered.copy(), reward=found.reward.copy(), open=found.open.copy())
 
-    def _grow(self, more: int) -> None:
-        """Forget the dead, and make room for twice as many as there will be."""
-        kept = self.rows()
-        self._n = len(kept.seq)
-        self._rows = _room(max(_FIRST, 2 * (self._n + more)), kept.propensity.shape[1], kept.x.shape[1])
-        self._place = dict(zip(kept.seq.tolist(), range(self._n), strict=True))
-        for column, values in zip(self._rows, kept, strict=True):
-            column[: self._n] = values
+    def _places(self, seqs: Ints) -> tuple[Ints, Mask]:
+        """Where rows of these numbers are, and which are there and not over, (m,) each."""
+        if not self._n:
+            return np.zeros(len(seqs), dtype=np.int64), np.zeros(len(seqs), dtype=bool)
+        here = self._rows.seq[: self._n]
+        place = np.minimum(np.searchsorted(here, seqs), self._n - 1)
+        return place, (here[place] == seqs) & self._there[place]
+
+    def _add(self, new: Sequence[NDArray[Any]]) -> None:
+        """Add rows that are not there. Cells that `rows` has given a view of are never written: where there is no room
+        after the last row, or its number is larger, all rows get new columns.
+        """
+        order, seq = np.argsort(new[0], kind="stable"), new[0]
+        n, more = self._n, len(seq)
+        if n + more > len(self._there) or (n and seq[order[0]] <= self._rows.seq[n - 1]):
+            kept = np.flatnonzero(self._there[:n])
+            both = [np.concatenate([column[kept], values]) for column, values in zip(self._rows, new, strict=True)]
+            order, n, more = np.argsort(both[0], kind="stable"), 0, len(both[0])
+            self._rows, new = self._room(max(_FIRST, 2 * more)), both
+            self._there = np.zeros(len(self._rows.seq), dtype=bool)
+        for column, values in zip(self._rows, new, strict=True):
+            column[n : n + more] = values[order]
+        self._there[n : n + more] = True
+        self._n = n + more
+
+    def _room(self, n: int) -> OpenDecisions:
+        k = len(self._live.arms)
+        numbers = [np.zeros(n, dtype=np.int64) for _ in range(5)]
+        exact = [np.zeros((n, size), dtype=np.float32) for size in (self._d, k)]  # on grids that 24 bits hold
+        return OpenDecisions._make([*numbers, np.zeros(n), *exact, np.zeros(n, dtype=bool)])
+
+
+def _reported(rows: OpenDecisions) -> tuple[Ints, Array, Mask]:
+    """Columns that what is reported of a decision changes."""
+    return rows.answered, rows.reward, rows.open
 
 
 def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage) -> OpenDecisions | None:
-    """Columns of those of the decisions, all made under `spec`, that teach `live` something as things stand; None if
-    none does.
-    """
-    rows, rewarded, came = list[KnownDecision](), list[float](), list[int]()
+    """Columns of those of the decisions, all made under `spec`, that may teach `live` something; None if none may."""
+    rows, rewarded, came, learned = list[KnownDecision](), list[float](), list[int](), list[bool]()
     silent: dict[bool, SettledReward] = {}  # of decisions that nobody answered, by whether they are deferred
-    current = spec.schema == live.schema
-    for one in known if live.reward.settle != "reward" else ():
+    if spec.schema != live.schema or live.reward.settle == "reward":
+        return None
+    for one in known:
         made = one.decision
         if made.holdout or spec.belief_row(made.arm) not in live.arms:
             continue
         verdict = None if one.outcomes else silent.get(made.deferred)
         if verdict is None:
-            verdict = rewards.settle(spec, one.outcomes, holdout=False, current=current, deferred=made.deferred)
+            verdict = rewards.settle(spec, one.outcomes, holdout=False, current=True, deferred=made.deferred)
             if not one.outcomes:
                 silent[made.deferred] = verdict
-        if verdict.learned:
-            rows.append(one)
-            rewarded.append(spec.reward.scaled(verdict.reward))
-            came.append(0 if verdict.why == "silence" else answered(one.outcomes))
+        rows.append(one)
+        rewarded.append(spec.reward.scaled(verdict.reward))
+        came.append(0 if verdict.why == "silence" else answered(one.outcomes))
+        learned.append(verdict.learned)
     if not rows:
         return None
     index, decisions = {arm: a for a, arm in enumerate(live.arms)}, [one.decision for one in rows]
@@ -148,13 +181,9 @@ def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage) -> OpenDe
             np.array(rewarded),
             recoded(np.array([d.x for d in decisions]), spec, live),
             propensities(decisions, spec.arms, live.arms),
+            np.array(learned),
         ]
     )
-
-
-def _room(n: int, k: int, d: int) -> OpenDecisions:
-    numbers = [np.zeros(n, dtype=np.int64) for _ in range(5)]
-    return OpenDecisions._make([*numbers, np.zeros(n), np.zeros((n, d)), np.zeros((n, k))])
 
 
 def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> Belief | None:
@@ -165,21 +194,38 @@ def amounts_to(live: Snapshot, rows: OpenDecisions, counts: Array, now: int) -> 
     snapshot; a receipt calls it again with the same rows and gets the same bits.
     """
     spec = live.stage_spec
-    if not len(rows.seq) or spec.reward.waits:
+    if spec.reward.waits or not rows.open.any():
         return None
-    age = lateness(rows.at, rows.expires, np.full_like(rows.at, now))
-    came = rows.answered > 0
+    came = rows.open & (rows.answered > 0)
     late = lateness(rows.at[came], rows.expires[came], rows.answered[came])
-    answers = AnswerDelays(rows.arm[came], late, age[came])
+    answers = AnswerDelays(rows.arm[came], late, _age(rows, came, now))
     trust = delay.trust(counts, answers, spec.reward.typical)
     if trust == 0.0:
         return None
     f = delay.distribution(counts, answers, spec.reward.typical)
-    weight = np.where(came, 1.0, delay.answered_by(f, rows.arm, age))
-    some = weight > 0.0
-    arm, reward, weight = rows.arm[some], rows.reward[some], weight[some]
-    learner = spec.learner
-    x = learner.design(rows.x[some], arm, rows.propensity[some])
-    tau, nu = learner.provisional(live.belief, live.arms, x, arm, reward, weight)
-    whole = learner.weighted_sums(len(spec.arms), x, arm, tau, nu, reward, weight)
+    places = np.flatnonzero(rows.open)
+    size = _TOGETHER if versions.number() >= versions.NEARLY_INDEPENDENT else len(places)
+    known, whole = live.belief, empty(*live.belief.shift.shape)
+    for start in range(0, len(places), size):
+        part = _weighed(live, known, rows, places[start : start + size], f, now)
+        known, whole = add(known, part), add(whole, part)
     return whole if trust == 1.0 else Belief(*(trust * part for part in whole))
+
+
+def _weighed(live: Snapshot, known: Belief, rows: OpenDecisions, some: Ints, f: Array, now: int) -> Belief:
+    """What some rows (m,) say at `now` beyond what is `known`, answers being as late as f (k, B + 1) says."""
+    spec, came = live.stage_spec, rows.answered[some] > 0
+    weight = np.where(came, 1.0, delay.answered_by(f, rows.arm[some], _age(rows, some, now)))
+    some, weight = some[weight > 0.0], weight[weight > 0.0]
+    arm, reward = rows.arm[some], rows.reward[some]
+    learner, exact = spec.learner, (column[some].astype(np.float64) for column in (rows.x, rows.propensity))
+    x, propensity = exact
+    x = learner.design(x, arm, propensity)
+    tau, nu = learner.provisional(known, live.arms, x, arm, reward, weight)
+    return learner.weighted_sums(len(spec.arms), x, arm, tau, nu, reward, weight)
+
+
+def _age(rows: OpenDecisions, some: Ints | Mask, now: int) -> Array:
+    """Ages of some rows at `now` (µs), as shares of their windows, (m,)."""
+    at = rows.at[some]
+    return lateness(at, rows.expires[some], np.full_like(at, now))

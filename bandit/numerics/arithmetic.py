@@ -10,14 +10,17 @@ Shapes: "…" are batches of matrices, each for itself.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array
+from bandit.numerics import versions
 
 DIGITS = 53  # of a float64
 _BLOCK = 32  # pivots that are swept together
+_ROWS = 512  # rows that are summed together, so that they stay in a cache of 1 MB
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10  # ln 2; the first times any exponent is exact
 _LN2 = 0.6931471805599453
@@ -98,6 +101,14 @@ def product(a: Array, b: Array) -> Array:
     elif low is not None:
         value = value + np.matmul(low, upper)
     return np.asarray(value + 0.0, dtype=np.float64)
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Slices of 512 of n rows, for sums over rows that are taken a block at a time; one slice of all in arithmetics
+    before NEARLY_INDEPENDENT.
+    """
+    size = _ROWS if versions.number() >= versions.NEARLY_INDEPENDENT else max(n, 1)
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def _doublings(n: int) -> int:

@@ -170,14 +170,17 @@ class Centred(msgspec.Struct, frozen=True, tag="centred", tag_field="name", forb
         """
         layout = self.learned(arms, belief)[0]
         found, phi, k = effects.posterior(layout, belief), _phi(layout, x), len(arms.names)
-        z = arithmetic.applied(phi, found.mean)
-        spread = arithmetic.total((arithmetic.product(phi, found.covariance) * phi).T)
+        z = _applied(phi, found.mean)
+        spread = np.empty(len(z))
+        for rows in arithmetic.blocks(len(z)):
+            half = arithmetic.product(phi[rows], found.covariance)
+            spread[rows] = arithmetic.total((half * phi[rows]).T)
         tau, nu = curved(z, np.maximum(spread, 0.0), reward, weight, bounded=True)
         for _ in range(_NEWTON):
-            rows = self.weighted_sums(k, x, arm, tau, nu, reward, weight)
-            both = Belief(*(a + b for a, b in zip(belief, rows, strict=True)))
+            open_rows = self.weighted_sums(k, x, arm, tau, nu, reward, weight)
+            both = Belief(*(a + b for a, b in zip(belief, open_rows, strict=True)))
             precision, shift = effects.information(layout, both)
-            step = arithmetic.applied(phi, arithmetic.solution(precision, shift[:, None])[:, 0]) - z
+            step = _applied(phi, arithmetic.solution(precision, shift[:, None])[:, 0]) - z
             z = z + step * (_STRIDE / max(float(np.abs(step).max(initial=0.0)), _STRIDE))
             tau, nu = curved(z, np.zeros(len(z)), reward, weight, bounded=True)
         return tau, nu
@@ -215,26 +218,37 @@ def _summed(
 ) -> Belief:
     """Sums over pairs of arms; with `exact` each contribution is rounded to the grid."""
     d = design.shape[1] // k
-    x, c = design[:, :d], design[:, ::d]
     first, second = effects.pairs(k)
     total = empty(len(first) + k - 1, d)
     for part, values in zip(total[:3], reward_moments(k, arm, reward, weight, exact=exact), strict=True):
         part[:k] = values
-    twice = np.concatenate([c[:, first] * c[:, second], c[:, 1:]], axis=1)
-    shown = np.flatnonzero(arm)
-    twice[:, len(first) :] *= -1.0
-    twice[shown, len(first) + arm[shown] - 1] += 1.0  # p = 1{A = a} − c
     one, other = np.triu_indices(d)
-    outer = x[:, one] * x[:, other]  # symmetric: half of it is enough
-    adds = grid_sums if exact else _products
-    total.precision[:, one, other] = total.precision[:, other, one] = adds(tau[:, None] * twice, outer)
-    total.shift[:k] = adds(nu[:, None] * c, x)
+    for rows in arithmetic.blocks(len(arm)):
+        some, shown = design[rows], arm[rows]
+        x, c = some[:, :d], some[:, ::d]
+        twice = np.concatenate([c[:, first] * c[:, second], c[:, 1:]], axis=1)
+        nudged = np.flatnonzero(shown)
+        twice[:, len(first) :] *= -1.0
+        twice[nudged, len(first) + shown[nudged] - 1] += 1.0  # p = 1{A = a} − c
+        adds = grid_sums if exact else _products
+        squares = adds(tau[rows, None] * twice, x[:, one] * x[:, other])  # symmetric: half of it is enough
+        total.precision[:, one, other] += squares
+        total.shift[:k] += adds(nu[rows, None] * c, x)
+    total.precision[:, other, one] = total.precision[:, one, other]
     return total
 
 
 def _products(values: Array, rows: Array) -> Array:
     """Σ values_i rows_i of n rows, values (n, m) and rows (n, d); the result is (m, d), not rounded to the grid."""
-    return arithmetic.product(values.T, rows) if len(rows) else np.zeros((values.shape[1], rows.shape[1]))
+    return arithmetic.product(values.T, rows)
+
+
+def _applied(phi: Array, mean: Array) -> Array:
+    """Scores (n,) of rows phi (n, P) under coefficients (P,): a block of rows at a time, each for itself."""
+    z = np.empty(len(phi))
+    for rows in arithmetic.blocks(len(phi)):
+        z[rows] = arithmetic.applied(phi[rows], mean)
+    return z
 
 
 def _phi(layout: CentredLayout, design: Array) -> Array:

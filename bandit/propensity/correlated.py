@@ -12,9 +12,6 @@ it is off.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +19,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array
 from bandit.errors import PropensityError
+from bandit.numerics import versions
 from bandit.numerics.arithmetic import cholesky, total
 from bandit.propensity import batching, nearly_independent, normal_tables
 
@@ -71,19 +69,11 @@ _PRESENT = IntegrationRule(
     ((5, _lattice(512)), (8, _lattice(1024)), (_MOST, _lattice(512))), recognises=True, sharp=np.array(512.0)
 )
 _EARLIER = IntegrationRule(((6, _lattice(128)), (_MOST, _lattice(384))), recognises=False, sharp=np.array(384.0))
-_rule = ContextVar("rule", default=_PRESENT)
 
 
-@contextmanager
-def earlier_rule() -> Iterator[None]:
-    """Within it, this thread integrates as decisions were before `receipt.NEARLY_INDEPENDENT`, to the same bits: for
-    receipts of such decisions.
-    """
-    token = _rule.set(_EARLIER)
-    try:
-        yield
-    finally:
-        _rule.reset(token)
+def _rule() -> IntegrationRule:
+    """Rule of the arithmetic that is computed in."""
+    return _PRESENT if versions.number() >= versions.NEARLY_INDEPENDENT else _EARLIER
 
 
 _BLOCK, _TOGETHER = 64, 768  # points and arms of a batch at a time, so that it stays in a cache of 1 MB
@@ -132,7 +122,7 @@ def _shares(m: list[float], c: list[list[float]]) -> list[float]:
     if len(m) == 1:
         return [1.0]
     if len(m) > 2:
-        rule = _rule.get()
+        rule = _rule()
         p = nearly_independent.shares(m, c) if rule.recognises else None
         if p is not None:
             return _whole(p)
@@ -194,7 +184,7 @@ def _shares_many(m: Array, c: Array) -> Array:
         p = np.empty((r, 2))
         normal_tables.below(np.stack([z, -z], axis=1), p, normal_tables.scratch(p.shape))
     else:
-        rule, p, done = _rule.get(), np.zeros((r, k)), np.zeros(r, dtype=bool)
+        rule, p, done = _rule(), np.zeros((r, k)), np.zeros(r, dtype=bool)
         if rule.recognises:
             p, done = nearly_independent.shares_many(m, c)
         for piece in batching.pieces(np.flatnonzero(~done), max(_TOGETHER // k, 2)):

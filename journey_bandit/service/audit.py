@@ -12,7 +12,8 @@ from api.ledger import audit, statistics_store
 from api.stores import open_store
 from api.stores.protocol import Store
 from bandit.errors import LedgerError, NotFound
-from bandit.receipt import EARLIER, SAME_BITS
+from bandit.numerics.versions import SAME_BITS
+from bandit.receipt import EARLIER
 
 _STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
 _SALT = click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")

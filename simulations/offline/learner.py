@@ -184,7 +184,8 @@ class SimulatedLearner:
         reward = np.where(known, rows.reward, self._stages[name].reward.scaled(self._stages[name].reward.default))
         answered = np.where(known, rows.answered, 0)
         times = (rows.at, rows.expires, answered)
-        seen = OpenDecisions(np.arange(len(rows.arm)), rows.arm, *times, reward, rows.x, rows.propensity)
+        every = np.ones(len(rows.arm), dtype=bool)
+        seen = OpenDecisions(np.arange(len(rows.arm)), rows.arm, *times, reward, rows.x, rows.propensity, every)
         return pending.amounts_to(self._firm[name], seen, self._statistics[name].delays, now)
 
 

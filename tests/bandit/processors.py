@@ -35,7 +35,8 @@ def world(stage: Stage, seed: int, n: int) -> tuple[pending.OpenDecisions, Belie
     belief = learner.sums(k, learner.design(x, arm, p), arm, tau, nu, reward)
     at = np.arange(n, dtype=np.int64) * 1000
     answered = np.where(rng.random(n) < 0.3, at + 500, 0)
-    return pending.OpenDecisions(np.arange(n), arm, at, at + 10**6, answered, reward, x, p), belief
+    every = np.ones(n, dtype=bool)
+    return pending.OpenDecisions(np.arange(n), arm, at, at + 10**6, answered, reward, x, p, every), belief
 
 
 def decided(live: engine.PreparedPolicy, x: NDArray[np.float64]) -> list[bytes]:

@@ -18,14 +18,16 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from api.http.keys import load as load_keys
-from api.ledger import warm_start
+from api.ledger import audit, warm_start
 from api.ledger.audit import claim
 from api.settings import Settings
 from api.stores.sqlite.store import SqliteStore
 from api.stores.webhook_queue import WebhookDelivery
 from api.webhooks.config import load as load_endpoints
+from bandit import engine
 from bandit.catalogue.loading import parse, read_shipped, shipped
 from bandit.errors import CatalogueError, InvalidRequest, JourneyBanditError, LedgerError, LedgerMismatch, NotFound
+from bandit.numerics import versions
 from journey_bandit.main import group
 from journey_bandit.workflows.ledger_log import open_log
 from tests.waiting import PATIENCE
@@ -244,14 +246,14 @@ def test_a_running_ledger_can_be_verified_and_not_rewritten(run: Run, ledger: Le
 
 
 def test_every_decision_of_the_ledger_is_recomputed_bit_for_bit(run: Run, ledger: Ledger) -> None:
-    versions = set()
+    snapshots = set()
     for decision in ledger.ids:
         done = run("receipt", "--store", ledger.url, decision)
         assert (done.exit_code, done.stderr) == (0, "recomputed: equal, bit for bit\n")
         receipt = json.loads(done.stdout)
         assert receipt["decision_id"] == decision
-        versions.add(receipt["policy_version"])
-    assert len(versions) > 10
+        snapshots.add(receipt["policy_version"])
+    assert len(snapshots) > 10
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,28 @@ def test_a_changed_decision_is_found(run: Run, ledger: Ledger, change: str, name
     assert named in done.stderr
 
 
-EARLIER = "DELETE FROM arithmetics"
+def as_an_earlier_version_left_it(ledger: Ledger, decision: str, number: int = 1) -> bool:
+    """A ledger that was recorded in arithmetic `number` (1: ledgers that did not say which), and a decision as that
+    arithmetic had it; returns whether it had other propensities.
+    """
+    ledger.tamper("DELETE FROM arithmetics" if number == 1 else f"UPDATE arithmetics SET number = {number}")  # noqa: S608
+    store = SqliteStore(ledger.file, read_only=True)
+    found = store.decisions_by_id([uuid.UUID(decision)])[uuid.UUID(decision)]
+    with versions.recorded_in(number):
+        then = engine.recompute(audit.deciding(store, found), found.decision, audit.salt_of(store, None))
+    store.close()
+    p = then.propensity.astype("<f8").tobytes().hex()
+    ledger.tamper(f"UPDATE decisions SET propensity = x'{p}', arm = '{then.arm}' WHERE id = x'{then.id.hex}'")  # noqa: S608
+    return then.propensity.tobytes() != found.decision.propensity.tobytes()
+
+
+def test_a_decision_of_the_arithmetic_before_is_recomputed_bit_for_bit_in_that_one(run: Run, ledger: Ledger) -> None:
+    others = 0
+    for decision in reversed(ledger.ids[::10]):  # those that come later rest on those before
+        others += as_an_earlier_version_left_it(ledger, decision, versions.OPEN_EVERYWHERE)
+        done = run("receipt", "--store", ledger.url, decision)
+        assert (done.exit_code, done.stderr) == (0, "recomputed: equal, bit for bit\n")
+    assert others
 
 
 @pytest.mark.parametrize(("off", "status"), [(2.0**-30, 0), (2.0**-10, 1)])
@@ -279,7 +302,7 @@ def test_a_decision_of_an_earlier_arithmetic_is_compared_to_the_millionth(
     run: Run, ledger: Ledger, off: float, status: int
 ) -> None:
     """A ledger that does not say from where on its numbers have the same bits everywhere, and numbers that are off."""
-    ledger.tamper(EARLIER)
+    as_an_earlier_version_left_it(ledger, ledger.onboarding[0])
     decision = uuid.UUID(ledger.onboarding[0])
     store = SqliteStore(ledger.file, read_only=True)
     mean = store.decisions_by_id([decision])[decision].decision.mean
@@ -296,7 +319,7 @@ def test_a_decision_of_an_earlier_arithmetic_is_compared_to_the_millionth(
     ("change", "named"), [("u = 0.5", "in u"), ("arm = CASE arm WHEN 'chat' THEN 'video' ELSE 'chat' END", "in arm")]
 )
 def test_of_an_earlier_decision_u_and_the_arm_are_exact(run: Run, ledger: Ledger, change: str, named: str) -> None:
-    ledger.tamper(EARLIER)
+    as_an_earlier_version_left_it(ledger, ledger.onboarding[0])
     ledger.tamper(f"UPDATE decisions SET {change} WHERE id = x'{uuid.UUID(ledger.onboarding[0]).hex}'")  # noqa: S608
     done = run("receipt", "--store", ledger.url, ledger.onboarding[0])
     assert (done.exit_code, named in done.stderr) == (1, True)

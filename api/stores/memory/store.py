@@ -231,6 +231,12 @@ class MemoryStore:
                 known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
                 yield _handed_out(found._replace(outcomes=known, settlement=None))
 
+    def open_after(self, after: int, most: int, stages: Collection[str]) -> list[DecisionRecord]:
+        """As `DecisionLog.open_after`: copies."""
+        found = (self._found[i] for i in self._by_seq[after:])
+        waiting = (f for f in found if f.decision.stage in stages and f.decision.is_actionable and f.settlement is None)
+        return [_handed_out(f) for f in islice(waiting, most)]
+
     def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         """As `DecisionLog.decisions_by_id`: copies."""
         return {i: _handed_out(self._found[i]) for i in ids if i in self._found}

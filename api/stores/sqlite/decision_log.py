@@ -2,7 +2,7 @@
 
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -163,6 +163,14 @@ class SqliteDecisionLog(SqlitePart):
                 return
             yield from (f._replace(settlement=None) for f in found)
             last = found[-1].seq
+
+    def open_after(self, after: int, most: int, stages: Collection[str]) -> list[DecisionRecord]:
+        """As `DecisionLog.open_after`, in one reading transaction."""
+        query = f"""SELECT {columns_of("d")} FROM pending p CROSS JOIN decisions d ON d.seq = p.decision_seq
+                    WHERE p.decision_seq > ? AND d.stage IN ({marks(stages)})
+                    ORDER BY p.decision_seq LIMIT ?"""  # noqa: S608
+        with self._ledger.reading() as conn:
+            return self._complete(conn, conn.execute(query, (after, *stages, most)).fetchall())
 
     def last(self) -> LedgerPosition:
         """As `DecisionLog.last`, in one reading transaction."""

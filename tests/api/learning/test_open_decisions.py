@@ -13,11 +13,17 @@ import pytest
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.learning import learner
+from api.learning.learner import Learner
 from api.ledger import audit
+from api.metrics import Metrics
 from api.settings import Settings
 from api.stores import open_store
-from bandit import engine, receipt
+from bandit import engine
 from bandit.catalogue.loading import parse
+from bandit.learning.loss_account import CLOSED
+from bandit.numerics import versions
+from bandit.records import Outcome, PendingBasis
 
 DAY = 86_400_000_000
 DAILY, WAITS = ', delay = "1d"', ', delay = "window"'
@@ -104,6 +110,43 @@ def test_open_decisions_are_learned_from_before_their_window_ends(tmp_path: Path
     assert receipts_hold(tmp_path, every=24) == {True, False}
 
 
+def test_what_is_not_read_at_the_start_is_read_beside_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty are open, of which ten are read at first; then one is answered, one settles and one comes. Until all are
+    read, nothing that is open teaches anything and the loss account is closed; then all is as if read at once.
+    """
+    clock = Clock()
+    with served(tmp_path, clock, BOTH, "centred") as client:
+        people(client, clock, 60, {"none": 0.05, "five": 0.1, "ten": 0.9}, seed=1)
+    catalogue = parse(APP.format(nudges=BOTH, policy="centred", delay=DAILY), "shop.toml")
+    store = open_store(f"sqlite:///{tmp_path / 'ledger.db'}")
+    rows = list(store.decisions())
+    monkeypatch.setattr(learner, "AT_START", 10)
+    slow = Learner(store, catalogue, Metrics(), lambda _: None, now=clock.now)
+    first, silent = rows[0].decision, next(row.decision for row in rows[30:] if not row.outcomes)
+    told = [Outcome(decision=silent.id, id="late", kind="reward", value=1.0, occurred=clock.now, received=clock.now)]
+    clock.now = first.expires + 1
+    new = msgspec.structs.replace(first, id=uuid.uuid4(), at=clock.now, expires=clock.now + 7 * DAY)
+    slow.observe(*store.record([new], told, clock.now, store.specs()))
+    assert slow.step(clock.now, 1) == 1
+    slow.publish(clock.now, force=True)
+    found = slow.prepared["cart"].snapshot
+    assert (found.pending, found.pending_basis, found.loss_account) == (None, PendingBasis(), CLOSED)
+    assert [slow.read(10) for _ in range(6)] == [False] * 5 + [True]
+    slow.publish(clock.now, force=True)
+    monkeypatch.undo()
+    at_once = Learner(store, catalogue, Metrics(), lambda _: None, now=clock.now)
+    at_once.publish(clock.now, force=True)
+    mine, theirs = slow.prepared["cart"].snapshot, at_once.prepared["cart"].snapshot
+    assert mine.pending is not None
+    assert theirs.pending is not None
+    assert mine.pending.digest() == theirs.pending.digest()
+    assert mine.pending_basis == theirs.pending_basis
+    assert mine.loss_account == theirs.loss_account
+    slow.close()
+    at_once.close()
+    store.close()
+
+
 def test_a_stage_that_declares_no_delay_learns_before_its_windows_end(tmp_path: Path) -> None:
     """As above, with nothing known of how late answers come but the answers themselves."""
     clock = Clock()
@@ -138,13 +181,13 @@ def test_receipts_of_versions_that_waited_where_no_delay_was_declared_still_hold
     with served(tmp_path, clock, BOTH, delay="") as client:
         people(client, clock, 40, rates, seed=2)
     with closing(open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)) as store:
-        assert list(store.declarations().arithmetics) == [(1, 2), (81, receipt.ARITHMETIC)]
+        assert list(store.declarations().arithmetics) == [(1, 2), (81, versions.ARITHMETIC)]
         key, rows = audit.salt_of(store, "s"), list(store.decisions())
         assert all(row.decision.pending_basis.at for row in rows[40:80])
         assert [row.seq for row in rows if audit.differences(store, row, key)] == []
         rested = [audit.past(store, row).pending is not None for row in rows]
         assert (sum(rested[:80]), sum(rested[80:]) > 30) == (0, True)
-    as_if_left_out(tmp_path, arithmetic=receipt.ARITHMETIC)
+    as_if_left_out(tmp_path, arithmetic=versions.ARITHMETIC)
     with closing(open_store(f"sqlite:///{tmp_path / 'ledger.db'}", read_only=True)) as store:
         wrong = [row.seq for row in store.decisions() if audit.differences(store, row, key)]
     assert len(wrong) > 20, "by the rule of today most of them do not hold"

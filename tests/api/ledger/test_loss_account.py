@@ -20,6 +20,7 @@ from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine, receipt, snapshot
 from bandit.learning.loss_account import FIRST
+from bandit.numerics import versions
 from experiments.reports import html_report, review
 from journey_bandit.main import group
 from journey_bandit.workflows import publishing
@@ -80,7 +81,7 @@ def test_every_decision_of_a_stage_with_a_loss_account_is_recomputed_to_the_bit(
         for row in found[:: len(found) // 40]:
             live = audit.deciding(store, row)
             again = engine.recompute(live, row.decision, salt)
-            assert receipt.differences(row.decision, again, live.snapshot.stage_spec.arms, receipt.ARITHMETIC) == []
+            assert receipt.differences(row.decision, again, live.snapshot.stage_spec.arms, versions.ARITHMETIC) == []
             assert live.snapshot.loss_account is not None
             assert row.decision.loss_account == live.snapshot.loss_account  # of SQLite: read back from the file
             shares.add(live.snapshot.loss_account.share)

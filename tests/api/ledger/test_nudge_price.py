@@ -14,6 +14,7 @@ from api.ledger.statistics_store import key_of, load, recount
 from api.stores.learning_state import StatisticsUpdate
 from api.stores.protocol import Store
 from bandit import engine, receipt
+from bandit.numerics import versions
 
 Serving = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -66,7 +67,7 @@ def test_the_price_is_a_function_of_the_ledger(serving: Serving, later: Later, p
         for row in found[:: len(found) // 20]:
             live = audit.deciding(store, row)
             again = engine.recompute(live, row.decision, salt)
-            assert receipt.differences(row.decision, again, live.snapshot.stage_spec.arms, receipt.ARITHMETIC) == []
+            assert receipt.differences(row.decision, again, live.snapshot.stage_spec.arms, versions.ARITHMETIC) == []
             assert live.snapshot.nudge_price is not None
             prices.add(live.snapshot.nudge_price.price)
         assert len(prices) > 5  # it moves with what is known

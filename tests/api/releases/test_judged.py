@@ -20,6 +20,7 @@ from api.webhooks.config import released
 from bandit import engine, receipt
 from bandit.arrays import Array
 from bandit.engine import DecisionQuery
+from bandit.numerics import versions
 from bandit.policies import Linear, Uniform
 from bandit.propensity.floor import UNITS
 from bandit.records import Release
@@ -168,7 +169,7 @@ def test_a_vector_of_the_candidate_that_was_changed_shows(serving: Serving, late
         wrong = msgspec.structs.replace(found.decision, candidate=found.decision.candidate[::-1].copy())
         again = engine.recompute(audit.deciding(store, found), wrong, audit.salt_of(store, "salt"))
         arms = store.specs()[wrong.stage_digest].arms
-        assert receipt.differences(wrong, again, arms, receipt.ARITHMETIC) == ["candidate"]
+        assert receipt.differences(wrong, again, arms, versions.ARITHMETIC) == ["candidate"]
 
 
 def test_the_number_that_was_declared_cannot_be_changed_unseen(client: Any, later: Later) -> None:

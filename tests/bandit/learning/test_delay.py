@@ -169,8 +169,9 @@ def test_columns_hold_what_was_put_last_in_the_order_of_the_ledger(stage: Stage,
             expected[seq] = float(rewarded)
     rows = columns.rows()
     assert len(columns) == len(expected) > 300
-    assert rows.seq.tolist() == sorted(expected)
-    assert rows.reward.tolist() == [expected[s] for s in sorted(expected)]
+    assert rows.seq[rows.open].tolist() == sorted(expected)
+    assert rows.reward[rows.open].tolist() == [expected[s] for s in sorted(expected)]
+    assert np.all(np.diff(rows.seq) > 0)
 
 
 def test_what_teaches_nothing_is_not_open(stage: Stage, make_matured: Build) -> None:
@@ -295,7 +296,8 @@ def streamed(stage: Stage, mean: float, rate: float, answers: float, seed: int) 
     arm = np.full(made.sum(), stage.arms.index("reminder"))
     reward, x = (told > 0.0).astype(np.float64), np.tile(np.eye(11)[0], (made.sum(), 1))
     p = np.tile(np.full(len(stage.arms), 1.0 / len(stage.arms)), (made.sum(), 1))
-    return OpenDecisions(np.arange(made.sum()), arm, begun, ends, answered_at, reward, x, p), round(now * NOW)
+    every = np.ones(made.sum(), dtype=bool)
+    return OpenDecisions(np.arange(made.sum()), arm, begun, ends, answered_at, reward, x, p, every), round(now * NOW)
 
 
 def expected_share(stage: Stage, mean: float, answers: int) -> float:

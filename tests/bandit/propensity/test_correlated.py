@@ -9,9 +9,10 @@ import pytest
 
 from bandit.arrays import Array
 from bandit.errors import PropensityError
+from bandit.numerics import versions
 from bandit.propensity import correlated as by_points
 from bandit.propensity import gaussian
-from bandit.propensity.correlated import correlated, correlated_many, earlier_rule
+from bandit.propensity.correlated import correlated, correlated_many
 
 FINE = by_points._lattice(2**14)
 EARLIER = [
@@ -87,7 +88,7 @@ def test_what_was_decided_earlier_is_integrated_as_it_was() -> None:
     rng = np.random.default_rng(11)
     four, seven = law(rng, 4), law(rng, 7)
     now = correlated(*four), correlated(*seven)
-    with earlier_rule():
+    with versions.recorded_in(versions.OPEN_EVERYWHERE):
         then = correlated(*four), correlated(*seven)
         many = correlated_many(four[0][None], four[1][None], np.ones((1, 4), dtype=bool))[0]
     assert [p.tobytes().hex() for p in then] == EARLIER
