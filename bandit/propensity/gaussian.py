@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array, Mask
 from bandit.errors import PropensityError
+from bandit.numerics.arithmetic import product
 from bandit.numerics.arithmetic import total as added
 from bandit.numerics.legendre import points
 from bandit.propensity import batching, normal_tables
@@ -28,6 +29,7 @@ _RARE = 41.44653167389282  # 2 log 10⁹
 _LONGEST = 512  # nodes of a trapezoidal grid; a longer one costs more than panels
 _BUCKET = 8  # rows of a batch share a grid of as many nodes, rounded up to this
 _CACHED = 2**15  # numbers of one array of a batch, so that what is being computed stays in a cache of 1 MB
+_FEW = 12  # arms up to which sums over pairs of them are sooner added than multiplied as matrices
 _AT = np.arange(float(_LONGEST + 1))[:, None]
 _LOG_FOUR = 1.3862943611198906
 
@@ -89,7 +91,9 @@ def trapezoid(m: list[float], s: list[float], rho: Array | None = None) -> Array
     everyone = np.multiply.reduce(below, 0)
     np.divide(term, below, term)  # f_a Π_{j≠a} F_j = (f_a / F_a) Π_j F_j
     if rho is not None:
-        _correct(term, z, np.add.reduce(term[:, None] * rho[:, :, None], 0), below)
+        many = len(s) > _FEW
+        v = product(rho.T, term) if many else np.add.reduce(term[:, None] * rho[:, :, None], 0)
+        _correct(term, z, v, below)
     np.multiply(term, everyone, term)
     p: Array = np.add.accumulate(term, 1)[:, -1:] * rate if count else np.zeros_like(rate)
     return p[:, 0]
@@ -204,10 +208,13 @@ def _alike(
     everyone *= at < count
     np.divide(term, below, out=term)
     if rho is not None:
-        v = np.zeros_like(z)
-        for hazard, with_others in zip(term, rho, strict=True):  # in order: no product of matrices has one of its own
-            np.multiply(hazard, with_others[:, None], below)
-            np.add(v, below, v)
+        if len(term) > _FEW:
+            v = np.moveaxis(product(rho.transpose(2, 1, 0), np.ascontiguousarray(np.moveaxis(term, 2, 0))), 0, 2)
+        else:
+            v = np.zeros_like(z)
+            for hazard, with_others in zip(term, rho, strict=True):  # in order, as one row alone
+                np.multiply(hazard, with_others[:, None], below)
+                np.add(v, below, v)
         _correct(term, z, v, below)
     np.multiply(term, everyone, out=term)
     return np.asarray((np.add.reduce(term, axis=1) * rate[:, 0]).T, dtype=np.float64)

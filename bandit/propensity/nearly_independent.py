@@ -11,8 +11,12 @@ divided by the sds, v = ρh and Q = ½ hᵀv:
 
     P(a wins) = ∫ Π_j Φ(z_j) · h_a (1 + Q − v_a (h_a + z_a)) dt / √D_a
 
-What is left out is of second order: total variation ≤ 1.5e-3 up to the largest row sum of |ρ| that is taken, `MOST`
-(tests/bandit/propensity/test_nearly_independent.py). Shapes: k ≥ 3 arms, r rows.
+What is left out is of second order: total variation ≤ 2.5e-3 up to the largest row sum of |ρ| that is taken, `most`
+(tests/bandit/propensity/test_nearly_independent.py). Where it is larger, as where arms of a type share an effect, one
+factor is looked for: given T ~ N(0, 1), scores have means m + T·l and are nearly independent, ρ ≈ g gᵀ off its diagonal
+(least squares, by coordinates), l = g times the sds. The integral over T is a trapezoidal rule.
+
+Shapes: k ≥ 3 arms, r rows, q nodes of T.
 """
 
 import math
@@ -21,32 +25,45 @@ from typing import NamedTuple
 import numpy as np
 
 from bandit.arrays import Array, Mask
+from bandit.numerics import arithmetic
 from bandit.numerics.arithmetic import total
-from bandit.propensity import gaussian
+from bandit.propensity import batching, gaussian
 
-MOST = 0.3
-"""Largest Σ_b |ρ_ab| of an arm with which scores count as nearly independent."""
+_SEVERAL = 6  # arms
 _LEAST = 1e-3  # up to it the correction is 5e-5 at most, and left out
 _JITTER = 1e-9  # of the mean variance, on every arm: scores that move together entirely are a tie
 _OFF = 1e-5  # largest |Σp − 1|
+_ROUNDS = 6  # over the coordinates of the factor
+_STRONGEST = 0.5  # share of a score's variance that the factor may be: the rule's error is 7e-5 there
+_NODES = 0.8 * np.arange(-5.0, 6.0)
+_WEIGHTS = arithmetic.exp(-0.5 * _NODES * _NODES)
+_WEIGHTS = _WEIGHTS / arithmetic.total(_WEIGHTS)
+_NUMBERS = 2**18  # correlations of one array of a batch
+
+
+def most(k: int) -> float:
+    """Largest Σ_b |ρ_ab| of an arm with which k scores count as nearly independent: where many arms compete, each pair
+    of them matters less.
+    """
+    return 0.3 if k < _SEVERAL else 0.6
 
 
 class Split(NamedTuple):
     """Law of k scores with the differences of another: sds (k,) and what correlation is left, ρ (k, k), with zeros on
-    its diagonal; `most` is the largest Σ_b |ρ_ab|.
+    its diagonal; `largest` is the largest Σ_b |ρ_ab|.
     """
 
     sd: list[float]
     rho: list[list[float]]
-    most: float
+    largest: float
 
 
 def split(c: list[list[float]]) -> Split | None:
-    """Split of a covariance (k, k); None where its scores are not nearly independent."""
+    """Split of a covariance (k, k); None where variances would not be positive."""
     k, everything, trace = len(c), 0.0, 0.0
     rows = []
     for a, row in enumerate(c):
-        one = 0.0  # added in order: Python's own sum of floats corrects itself from 3.12 on
+        one = 0.0  # added in order, as in `_size`
         for v in row[:a]:
             one += v
         for v in row[a + 1 :]:
@@ -61,28 +78,82 @@ def split(c: list[list[float]]) -> Split | None:
     if min(variance) <= 0.0:
         return None
     sd = [math.sqrt(v) for v in variance]
-    most, rho = 0.0, []
+    largest, rho = 0.0, []
     for a, row in enumerate(c):
         own, width = u[a], sd[a]
         left = [(v - own - w) / (width * s) for v, w, s in zip(row, u, sd)]  # noqa: B905
-        left[a] = size = 0.0
-        for v in left:
-            size += abs(v)
-        if size > MOST:
-            return None
-        most = max(most, size)
+        left[a] = 0.0
+        largest = max(largest, _size(left))
         rho.append(left)
-    return Split(sd, rho, most)
+    return Split(sd, rho, largest)
+
+
+def _factor(found: Split) -> tuple[Split, list[float]] | None:
+    """Split given the factor T, and what a unit of T adds to each score (k,); None where no factor leaves the scores
+    nearly independent.
+    """
+    g = _loadings(found.rho)
+    if g is None or max(v * v for v in g) > _STRONGEST:
+        return None
+    narrower = [math.sqrt(1.0 - v * v) for v in g]
+    largest, left = 0.0, []
+    for a, row in enumerate(found.rho):
+        own, width = g[a], narrower[a]
+        some = [(v - own * w) / (width * s) for v, w, s in zip(row, g, narrower)]  # noqa: B905
+        some[a] = 0.0
+        largest = max(largest, _size(some))
+        left.append(some)
+    if largest > most(len(g)):
+        return None
+    sd = [s * w for s, w in zip(found.sd, narrower, strict=True)]
+    return Split(sd, left, largest), [v * s for v, s in zip(g, found.sd, strict=True)]
+
+
+def _loadings(rho: list[list[float]]) -> list[float] | None:
+    """Loadings g (k,) with g gᵀ ≈ ρ off its diagonal: each in turn by least squares, the others given."""
+    sizes = [_size(row) for row in rho]
+    first = sizes.index(max(sizes))
+    start = math.sqrt(max(map(abs, rho[first])))
+    g = [v / start for v in rho[first]]
+    g[first] = start
+    whole = _size([v * v for v in g])
+    for _ in range(_ROUNDS):
+        for a, row in enumerate(rho):
+            told = 0.0
+            for v, w in zip(row, g):  # noqa: B905
+                told += v * w
+            rest = whole - g[a] * g[a]
+            if rest <= 0.0:
+                return None
+            g[a] = new = told / rest
+            whole = rest + new * new
+    return g
+
+
+def _size(row: list[float]) -> float:
+    """Sum of absolute values, added in order: Python's own sum of floats corrects itself from 3.12 on."""
+    size = 0.0
+    for v in row:
+        size += abs(v)
+    return size
 
 
 def shares(m: list[float], c: list[list[float]]) -> list[float] | None:
     """Win probabilities (k,) of means m (k,) and covariance c (k, k), before division by their sum; None where the
-    scores are not nearly independent, or their widths too far apart for one grid.
+    scores are not nearly independent, not given a factor either, or their widths too far apart for one grid.
     """
     found = split(c)
     if found is None:
         return None
-    if found.most <= _LEAST:
+    if found.largest > most(len(m)):
+        given = _factor(found)
+        if given is None:
+            return None
+        one, load = given
+        each, fits = _over_factor(*(np.array([part]) for part in (m, one.sd, one.rho, load)))
+        over: list[float] = each[0].tolist()
+        return over if fits[0] else None
+    if found.largest <= _LEAST:
         alone: list[float] = gaussian.shares(m, found.sd).tolist()
         return alone
     p = [v if v > 0.0 else 0.0 for v in gaussian.trapezoid(m, found.sd, np.array(found.rho)).tolist()]
@@ -91,20 +162,65 @@ def shares(m: list[float], c: list[list[float]]) -> list[float] | None:
 
 def shares_many(m: Array, c: Array) -> tuple[Array, Mask]:
     """`shares` of r rows with the same bits: p (r, k), and of which rows there are any, (r,); m (r, k), c (r, k, k)."""
-    sd, rho, most = _split_many(c)
-    fits = most <= MOST
+    sd, rho, largest = _split_many(c)
+    fits = largest <= most(m.shape[1])
     p = np.zeros_like(m)
-    plain, rows = np.flatnonzero(most <= _LEAST), np.flatnonzero(fits & (most > _LEAST))
+    plain, rows, others = (
+        np.flatnonzero(some) for some in (largest <= _LEAST, fits & (largest > _LEAST), ~fits & np.isfinite(largest))
+    )
     if len(plain):
         p[plain] = gaussian.shares_many(m[plain], sd[plain])
     if len(rows):
         p[rows] = np.maximum(gaussian.trapezoids(m[rows], sd[rows], rho[rows]), 0.0)
         fits[rows] = np.abs(p[rows].sum(axis=1) - 1.0) <= _OFF
+    if len(others):
+        narrower, left, load, good = _factor_many(sd[others], rho[others])
+        size = max(_NUMBERS // (len(_NODES) * m.shape[1] ** 2), 2)
+        for some in batching.pieces(np.flatnonzero(good), size):
+            at = others[some]
+            p[at], fits[at] = _over_factor(m[at], narrower[some], left[some], load[some])
     return p, fits
 
 
+def _over_factor(m: Array, sd: Array, rho: Array, load: Array) -> tuple[Array, Mask]:
+    """Win probabilities (r, k) as means over the factor, and of which rows there are any, (r,); m, sd and load (r, k),
+    rho (r, k, k).
+    """
+    (r, k), q = m.shape, len(_NODES)
+    each = (m[:, None] + _NODES[:, None] * load[:, None]).reshape(r * q, k)
+    p = gaussian.trapezoids(each, np.repeat(sd, q, axis=0), np.repeat(rho, q, axis=0))
+    fits = (np.abs(p.sum(axis=1) - 1.0) <= _OFF).reshape(r, q).all(axis=1)
+    mean = total(np.moveaxis(p.reshape(r, q, k) * _WEIGHTS[:, None], 1, 0))
+    return np.maximum(mean, 0.0), fits
+
+
+def _factor_many(sd: Array, rho: Array) -> tuple[Array, Array, Array, Mask]:
+    """`_factor` of r rows: sds (r, k), ρ (r, k, k) and loads (r, k) given the factor, and which rows have one (r,)."""
+    r, k = sd.shape
+    every = np.arange(r)
+    first = total(np.moveaxis(np.abs(rho), 2, 0)).argmax(axis=1)
+    g = rho[every, first]
+    start = np.sqrt(np.abs(g).max(axis=1))
+    g = g / start[:, None]
+    g[every, first] = start
+    whole, good = total((g * g).T), np.ones(r, dtype=bool)
+    for _ in range(_ROUNDS):
+        for a in range(k):
+            told = total((rho[:, a] * g).T)
+            rest = whole - g[:, a] * g[:, a]
+            good &= rest > 0.0
+            g[:, a] = told / np.where(rest > 0.0, rest, 1.0)
+            whole = rest + g[:, a] * g[:, a]
+    good &= (g * g).max(axis=1) <= _STRONGEST
+    narrower = np.sqrt(np.where(good[:, None], 1.0 - g * g, 1.0))
+    left = (rho - g[:, :, None] * g[:, None]) / (narrower[:, :, None] * narrower[:, None])
+    left[:, np.arange(k), np.arange(k)] = 0.0
+    good &= total(np.moveaxis(np.abs(left), 2, 0)).max(axis=1) <= most(k)
+    return sd * narrower, left, g * sd, good
+
+
 def _split_many(c: Array) -> tuple[Array, Array, Array]:
-    """`split` of r rows (r, k, k): sds (r, k), ρ (r, k, k) and `most` (r,), infinite where there is no law of that
+    """`split` of r rows (r, k, k): sds (r, k), ρ (r, k, k) and `largest` (r,), infinite where there is no law of that
     kind.
     """
     k = c.shape[1]
@@ -120,5 +236,5 @@ def _split_many(c: Array) -> tuple[Array, Array, Array]:
     sd = np.sqrt(np.where(bad[:, None], 1.0, left))
     rho = (others - u[:, :, None] - u[:, None, :]) / (sd[:, :, None] * sd[:, None, :])
     rho[:, own, own] = 0.0
-    most = total(np.moveaxis(np.abs(rho), 2, 0)).max(axis=1)
-    return sd, rho, np.where(bad, np.inf, most)
+    largest = total(np.moveaxis(np.abs(rho), 2, 0)).max(axis=1)
+    return sd, rho, np.where(bad, np.inf, largest)

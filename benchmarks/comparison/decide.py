@@ -28,8 +28,8 @@ import numpy as np
 from scipy import special
 
 from bandit.arrays import Array
-from bandit.belief import Belief, add, empty, sites
-from bandit.policies import AnyPolicy, Beta, Fixed, Hierarchical, Linear, Logistic, Uniform
+from bandit.belief import Belief, add, empty
+from bandit.policies import AnyPolicy, Beta, Centred, Fixed, Hierarchical, Linear, Logistic, Uniform
 from bandit.policies.protocol import ArmEconomics, Policy, Posterior
 from bandit.propensity.draw import draw
 from bandit.propensity.floor import apportioned
@@ -38,6 +38,7 @@ from benchmarks.comparison.decision_peers import VOWPAL, Contestant, TrainingRow
 K, D, FLOOR, ROWS, BATCH = 6, 16, 0.01, 2000, 100
 Item = TypeVar("Item")
 POLICIES: dict[str, AnyPolicy] = {
+    "centred": Centred(),
     "linear": Linear(),
     "logistic": Logistic(),
     "hierarchical": Hierarchical(),
@@ -76,8 +77,14 @@ def facts(k: int) -> ArmEconomics:
 
 def learn(policy: Policy, belief: Belief, log: TrainingRows) -> Belief:
     """Belief with the log's rows added, as the service's learner does it: the policy's sites, then their exact sum."""
-    tau, nu = policy.sites(belief, facts(log.k), log.x, log.arm, log.reward)
-    return add(belief, sites(log.k, log.x, log.arm, tau, nu, log.reward))
+    x = policy.design(log.x, log.arm, np.full((len(log.arm), log.k), 1.0 / log.k))
+    tau, nu = policy.sites(belief, facts(log.k), x, log.arm, log.reward)
+    return add(belief, policy.sums(log.k, x, log.arm, tau, nu, log.reward))
+
+
+def untaught(policy: Policy, k: int, d: int) -> Belief:
+    """Belief of the policy over k arms and d features that has learned nothing."""
+    return empty(len(policy.rows(facts(k).names)), d)
 
 
 def decision(posterior: Posterior, k: int) -> Callable[[Array], int]:
@@ -95,7 +102,7 @@ def decision(posterior: Posterior, k: int) -> Callable[[Array], int]:
 
 def own(policy: AnyPolicy, log: TrainingRows) -> Contestant:
     """Contestant made of a policy of ours that has learned the log: its decision, and the update by further rows."""
-    belief = learn(policy, empty(log.k, log.x.shape[1]), log)
+    belief = learn(policy, untaught(policy, log.k, log.x.shape[1]), log)
     posterior = policy.posterior(belief, facts(log.k))
     return Contestant(
         decision(posterior, log.k), lambda rows: policy.posterior(learn(policy, belief, rows), facts(log.k))
@@ -152,14 +159,15 @@ def grown(policy: AnyPolicy, k: int, d: int, n: int) -> Callable[[Array], int]:
     """Decision function of a policy that learned n rows, for k arms and d features; a logistic one learns them at their
     true logits, because filtering a million rows takes minutes.
     """
-    rows, belief = world(k, d), empty(k, d)
+    rows, belief = world(k, d), untaught(policy, k, d)
     for part in range(0, n, 50_000):
         log, z = rows(min(50_000, n - part), part)
         tau, nu = np.ones(len(z)), log.reward
         if policy.link == "logit":
             p = special.expit(z)
             tau, nu = p * (1.0 - p), np.clip(p * (1.0 - p) * z + log.reward - p, -1.0, 1.0)
-        belief = add(belief, sites(k, log.x, log.arm, tau, nu, log.reward))
+        x = policy.design(log.x, log.arm, np.full((len(z), k), 1.0 / k))
+        belief = add(belief, policy.sums(k, x, log.arm, tau, nu, log.reward))
     return decision(policy.posterior(belief, facts(k)), k)
 
 
@@ -167,7 +175,7 @@ def growth(what: str, sizes: Sequence[tuple[str, int, int, int]], rounds: int) -
     """Print µs of a decision of each of our policies at each size (label, k arms, d features, rows learned), medians
     over rounds.
     """
-    names = ("linear", "logistic", "hierarchical")
+    names = ("centred", "linear", "logistic", "hierarchical")
     spent: dict[str, list[float]] = {name: [] for name in names}
     print(f"\n{what}: median µs of one decision\n  {'':<14}" + "".join(f"{label:>10}" for label, *_ in sizes))
     for _, k, d, n in sizes:

@@ -292,7 +292,7 @@ def test_a_decision_of_the_arithmetic_before_is_recomputed_bit_for_bit_in_that_o
     with closing(SqliteStore(ledger.file, read_only=True)) as store:
         made = [str(found.decision.id) for found in store.decisions()]
     others = 0
-    for decision in made[::-10]:  # the last first: what others rest on is then as they found it
+    for decision in made[::-3]:  # the last first: what others rest on is then as they found it
         others += as_an_earlier_version_left_it(ledger, decision, versions.OPEN_EVERYWHERE)
         done = run("receipt", "--store", ledger.url, decision)
         assert (done.exit_code, done.stderr) == (0, "recomputed: equal, bit for bit\n")
