@@ -79,7 +79,9 @@ def test_a_split_has_the_differences_of_the_law() -> None:
 
 @pytest.mark.parametrize("k", [4, 6, 8, 12])
 def test_the_error_is_at_most_25_ten_thousandths_of_variation(k: int) -> None:
-    """Up to the largest correlation that is taken. The independent scores alone would be off by more than five times as much."""
+    """Up to the largest correlation that is taken; independent scores alone would be off more than five times as
+    far.
+    """
     errors, without, most = [], [], nearly_independent.most(k)
     for mean, covariance, _ in laws(10 + k, k, 12, 0.6 * most, most):
         p = nearly_independent.shares(mean.tolist(), covariance.tolist())
