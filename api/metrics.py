@@ -57,6 +57,9 @@ class Metrics:
         self.loss_spent_at_most = self._gauge("loss_spent_at_most", most, ["stage"])
         left = "Money that learning may still cost; at 0 and below, after the first day, the account is closed"
         self.loss_left = self._gauge("loss_left", left, ["stage"])
+        reading = "1 while open decisions are still read after a start: until then they teach nothing"
+        self.reading = self._gauge("reading_open_decisions", reading)
+        self.publish_seconds = self._histogram("publish_seconds", "Computation of policies", _SECONDS)
         self.alarms = self._gauge("drift_alarms", "Alarms of drift so far", ["stage"])
         self.refusals = self._counter("releases_refused", "Approved snapshots that were not what they said", ["stage"])
         self.release = self._gauge("release", "Number of the approved release that decides, 0 for none", ["stage"])

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from api.ledger import exposures, nudges
-from api.ledger.statistics_store import load, update_of
+from api.ledger.statistics_store import key_of, load, update_of
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.learning_state import StatisticsUpdate
@@ -45,10 +45,11 @@ _FASTEST, _SLOWEST = 20_000, 2_000_000  # µs between two such looks
 
 
 class _Publication(NamedTuple):
-    """Policies that were computed, by stage, and how long it took (seconds)."""
+    """Policies that were computed, by stage, how long it took (seconds), and whether all open decisions were known."""
 
     prepared: Mapping[str, PreparedPolicy]
     seconds: float
+    complete: bool
 
 
 class Learner:
@@ -103,7 +104,7 @@ class Learner:
             if before is not None and not before._unread and before._catalogue.stages.get(name) == stage:
                 self._open[name] = before._open[name]
                 self._unread.remove(name)
-        self.read(AT_START)
+        self._metrics.reading.set(not self.read(AT_START))
         self._published_at, self._rest_until, self._news = 0, 0.0, False
         self._publication: Future[_Publication] | None = None  # one that was under way is of what was known before
         self._alone: dict[str, Snapshot] = {}
@@ -111,9 +112,8 @@ class Learner:
         self.prepared: Mapping[str, PreparedPolicy] = {
             name: closed(engine.prepare(snapshot)) for name, snapshot in self._firm.items()
         }
-        self._exposed = {
-            name: exposures.load(self._store, name, stage) for name, stage in self._catalogue.stages.items()
-        }
+        self._exposed = exposures.load(self._store, self._catalogue.stages)
+        self._kept = self._last.decision
         if not self._unread and any(stage.loss_share is not None for stage in self._catalogue.stages.values()):
             self._adopt(self._prepare(now)())
             self._rest_until = 0.0
@@ -247,6 +247,19 @@ class Learner:
             self._publication = self._elsewhere.submit(work)
         return force
 
+    def keep(self, least: int) -> None:
+        """Keep what decisions exposed people to, if so many were made since the start, or since it was kept: else the
+        next start would count all of them, where nothing has settled meanwhile. Raises LedgerError and Unavailable.
+        """
+        if self._last.decision - self._kept < least:
+            return
+        self._look()
+        stages = ((name, stage) for name, stage in self._catalogue.stages.items() if stage.loss_share is not None)
+        updates = [self._with_exposures(StatisticsUpdate(key_of(name, stage), (), {})) for name, stage in stages]
+        if updates:
+            self._store.settle([], updates)
+        self._kept = self._last.decision
+
     def close(self) -> None:
         """Wait for what is being computed, and end the thread of its own. Called by the worker when it stops."""
         self._elsewhere.shutdown()
@@ -254,6 +267,9 @@ class Learner:
     def _adopt(self, found: _Publication) -> None:
         self.prepared = found.prepared
         self._rest_until = perf_counter() + _SHARE * found.seconds
+        self._metrics.publish_seconds.observe(found.seconds)
+        if found.complete:
+            self._metrics.reading.set(0)
         self._show()
 
     def _prepare(self, now: int) -> Callable[[], _Publication]:
@@ -281,7 +297,7 @@ class Learner:
                 lives[snapshot.stage] = (
                     self._accounted(live, snapshot, exposed[snapshot.stage], now) if known else closed(live)
                 )
-            return _Publication(lives, perf_counter() - start)
+            return _Publication(lives, perf_counter() - start, len(rows) == len(firm))
 
         return compute
 

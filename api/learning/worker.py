@@ -43,6 +43,7 @@ _NOTHING = EventCredits({}, {})
 _MOST = 4000  # rows that callers write in one transaction
 _STEP = 256  # rows that are settled in one transaction: callers wait for it
 _GATHER = 0.25  # seconds in which what matures is gathered: a step costs something that no row adds to
+_KEEP = 10_000  # decisions that a start may have to count again
 _TICK = 0.05  # seconds between looks for something to do while nobody writes
 
 
@@ -228,7 +229,17 @@ class Worker:
             if chore is not None:
                 chore()
             self._learn()
-        self.learning.close()
+        self._end()
+
+    def _end(self) -> None:
+        """Keep what the next start would have to count again, and end the learner's own thread."""
+        try:
+            if not self._reload:
+                self.learning.keep(1)
+        except Exception as error:  # noqa: BLE001 - the next start counts it; nothing is lost
+            self._failed("learn", error)
+        finally:
+            self.learning.close()
 
     def _take(self) -> list[WriteJob]:
         jobs, rows = list[WriteJob](), 0
@@ -319,6 +330,7 @@ class Worker:
             if waiting or start >= self._settle_at:
                 more = self.learning.step(self._clock(), _STEP) == _STEP
                 self._settle_at = start if more else start + _GATHER
+            self.learning.keep(_KEEP)
             if self.learning.publish(self._clock(), force=bool(waiting) and not more):
                 self._recovered("learn")  # not while what failed is tried again
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot

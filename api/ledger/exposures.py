@@ -20,25 +20,29 @@ from bandit.records import Decision
 _BATCH = 2000  # decisions read at a time
 
 
-def load(store: Store, name: str, stage: Stage) -> ExposureLog:
-    """Exposures of all decisions of a stage: the kept sums, and the decisions that came after them. Empty where the
-    stage declares no loss. Called by the learner at the start.
+def load(store: Store, stages: Mapping[str, Stage]) -> dict[str, ExposureLog]:
+    """Exposures of all decisions, by stage: the kept sums, and the decisions that came after them. Empty where a stage
+    declares no loss. Called by the learner at the start.
     """
-    names = (*stage.arms, *retired(store, name, stage))
-    log = ExposureLog(stage, names, len(features.of(stage).columns))
-    if stage.loss_share is None:
-        return log
-    kept, specs = store.statistics(key_of(name, stage), (), 0).exposures, store.specs()
-    after = 0
-    if kept is not None and kept.learning_digest == stage.learning_digest():
-        after, zero = kept.through, np.zeros(log.sums.effect.shape[1])
-        effect = np.array([kept.effect.get(arm, zero) for arm in names])
-        log.sums = ExposureSums(kept.decisions, kept.first, kept.days, kept.nudges, kept.cost, effect)
-        log.look_at_decisions(_newest(store, name, stage, after, specs), specs)
-    while found := store.decisions_after(after, _BATCH):
-        log.put_decisions([row.decision for row in found if row.decision.stage == name], specs)
-        after = found[-1].seq
-    return log
+    logs, after, specs = dict[str, ExposureLog](), dict[str, int](), store.specs()
+    for name, stage in stages.items():
+        names = (*stage.arms, *retired(store, name, stage))
+        logs[name] = log = ExposureLog(stage, names, len(features.of(stage).columns))
+        if stage.loss_share is None:
+            continue
+        kept, after[name] = store.statistics(key_of(name, stage), (), 0).exposures, 0
+        if kept is not None and kept.learning_digest == stage.learning_digest():
+            after[name], zero = kept.through, np.zeros(log.sums.effect.shape[1])
+            effect = np.array([kept.effect.get(arm, zero) for arm in names])
+            log.sums = ExposureSums(kept.decisions, kept.first, kept.days, kept.nudges, kept.cost, effect)
+            log.look_at_decisions(_newest(store, name, stage, kept.through, specs), specs)
+    through = min(after.values(), default=0)
+    while after and (found := store.decisions_after(through, _BATCH)):
+        for name, last in after.items():
+            new = [row.decision for row in found if row.decision.stage == name and row.seq > last]
+            logs[name].put_decisions(new, specs)
+        through = found[-1].seq
+    return logs
 
 
 def count(store: Store, name: str, stage: Stage, through: int, decision: int | None = None) -> ExposureLog:

@@ -45,6 +45,13 @@ def spent(pid: int) -> ProcessorTime:
     return ProcessorTime(loop, writer, server)
 
 
+def megabytes(pid: int) -> tuple[float, float]:
+    """Memory of a process in MB: what it holds now, and the most that it held."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    now, most = (int(status.split(f"{name}:")[1].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    return now, most
+
+
 def sync_milliseconds(folder: Path, times: int = 50) -> float:
     """Median time in ms of one fdatasync after a write of 4 KiB to a file in `folder`."""
     took = []

@@ -101,7 +101,7 @@ def test_a_restart_goes_on_with_the_account_that_the_ledger_keeps(
         kept = store.statistics(key_of("signup", stage), (), 0).exposures
         assert kept is not None
         assert 0 < kept.through <= store.last().decision
-        again, anew = exposures.load(store, "signup", stage), exposures.count(store, "signup", stage, 10**9)
+        again, anew = exposures.load(store, {"signup": stage})["signup"], exposures.count(store, "signup", stage, 10**9)
         assert again.sums.n == anew.sums.n == sum(not row.decision.holdout for row in store.decisions("signup"))
         for one, other in zip(again.sums, anew.sums, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -114,6 +114,23 @@ def test_a_restart_goes_on_with_the_account_that_the_ledger_keeps(
         wrong = kept._replace(cost=kept.cost + 2.0**-24)
         store.replace_statistics(StatisticsUpdate(key_of("signup", stage), (), {}, exposures=wrong))
         assert next(iter(audit.rebuild(store, {"signup": stage}))).wrong_exposures
+
+
+def test_what_decisions_exposed_people_to_is_kept_at_the_end_although_nothing_settled(
+    serving: Serving, centred_file: Path, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "ledger.db")
+    with serving(store, app=str(centred_file), salt="pepper") as client:
+        for i in range(7):
+            assert client.post("/v1/decisions", json={"stage": "signup", "user_id": f"u{i}"}).status_code == 200
+        stage = audit.stages(store)["signup"]
+    store = SqliteStore(tmp_path / "ledger.db")
+    kept = store.statistics(key_of("signup", stage), (), 0).exposures
+    assert kept is not None
+    assert kept.through == store.last().decision == 7
+    assert store.last().settlement == 0
+    assert not exposures.differs(kept, exposures.stored(stage, exposures.count(store, "signup", stage, 7), 7))
+    store.close()
 
 
 def test_a_stage_under_another_range_counts_its_exposures_again(
@@ -130,7 +147,7 @@ def test_a_stage_under_another_range_counts_its_exposures_again(
     store = SqliteStore(ledger)
     with serving(store, app=str(wide), salt="pepper") as client:
         stage = audit.stages(store)["signup"]
-        log, anew = exposures.load(store, "signup", stage), exposures.count(store, "signup", stage, 10**9)
+        log, anew = exposures.load(store, {"signup": stage})["signup"], exposures.count(store, "signup", stage, 10**9)
         for one, other in zip(log.sums, anew.sums, strict=True):
             np.testing.assert_array_equal(one, other)
         traffic(client, later, random.Random(4), 1)
