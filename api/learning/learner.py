@@ -99,7 +99,8 @@ class Learner:
         self._heard: dict[int, KnownDecision] = {}  # committed since the last look at what is open
         self._exposing: list[Decision] = []  # committed since the exposures were last counted
         self._unread = set(self._catalogue.stages)  # stages whose open decisions are not all known yet
-        self._read_through = 0
+        self._begun, self._read_through = self._last.decision, 0
+        self._old = {name: OpenDecisionTable(tally.spec, tally.d) for name, tally in self._statistics.items()}
         for name, stage in self._catalogue.stages.items():
             if before is not None and not before._unread and before._catalogue.stages.get(name) == stage:
                 self._open[name] = before._open[name]
@@ -127,14 +128,18 @@ class Learner:
         while self._unread and most > 0:
             size = min(most, _PAGE)
             page = self._store.open_after(self._read_through, size, self._unread)
+            page = [one for one in page if one.seq <= self._begun]  # those that came since are heard of
             for name, some in _by_stage((KnownDecision(*one[:3]) for one in page), lambda one: one.decision).items():
-                self._open[name].put(some, self._specs)
+                self._old[name].put(some, self._specs)
             most -= size
-            if len(page) < size:
-                self._unread.clear()
-                self._news = True
-            else:
+            if len(page) == size:
                 self._read_through = page[-1].seq
+                continue
+            self._look()
+            for name in self._unread:
+                self._old[name].join(self._open[name])
+                self._open[name] = self._old[name]
+            self._old, self._unread, self._news = {}, set(), True
         return not self._unread
 
     @property
@@ -167,11 +172,14 @@ class Learner:
         a time.
         """
         made, self._exposing = self._exposing, []
-        wait = {seq: one for seq, one in self._heard.items() if one.decision.stage in self._unread}
-        heard = [one for seq, one in self._heard.items() if seq not in wait and one.decision.is_actionable]
-        self._heard = wait
+        heard = [one for one in self._heard.values() if one.decision.is_actionable]
+        self._heard = {}
         for name, some in _by_stage(heard, lambda one: one.decision).items():
-            self._open[name].put(some, self._specs)
+            new = some
+            if name in self._unread:  # what is between the two will be read with its outcomes
+                self._old[name].put([one for one in some if one.seq <= self._read_through], self._specs)
+                new = [one for one in some if one.seq > self._begun]
+            self._open[name].put(new, self._specs)
         for name, decisions in _by_stage(made, lambda one: one).items():
             if self._catalogue.stages[name].loss_share is not None:
                 self._exposed[name].put_decisions(decisions, self._specs)
@@ -205,9 +213,9 @@ class Learner:
         self._last = self._last._replace(settlement=last + len(settlements))
         self._firm, self._news = self._pooled(self._statistics), True
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
-            self._open[name].drop(m.seq for m in group)
-        for m in matured:
-            self._heard.pop(m.seq, None)
+            over = [m.seq for m in group]
+            for table in (self._open[name], *((self._old[name],) if name in self._unread else ())):
+                table.drop(over)
         by_seq = {m.seq: m.decision for m in matured}
         self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
         for settlement in settlements:

@@ -23,7 +23,7 @@ from bandit.records import Decision, Outcome
 from bandit.snapshot import Snapshot
 
 _FIRST = 256  # rows there is room for at first
-_TOGETHER = 2**15  # rows that are weighed together: beyond, what is needed beside them grows
+_TOGETHER = 2**14  # rows that are weighed together: beyond, what is needed beside them grows
 
 
 class OpenDecisions(NamedTuple):
@@ -104,6 +104,12 @@ class OpenDecisionTable:
         over = place[there]
         self._there[over] = self._rows.open[over] = False
 
+    def join(self, later: "OpenDecisionTable") -> None:
+        """Add the rows of another table of the same stage, none of which is here."""
+        there = later._there[: later._n]
+        if there.any():
+            self._add([column[: later._n][there] for column in later._rows])
+
     def rows(self) -> OpenDecisions:
         """Rows as columns in the order of the ledger: what may be reported yet is a copy, the rest are views."""
         found = OpenDecisions._make(column[: self._n] for column in self._rows)
@@ -121,18 +127,33 @@ class OpenDecisionTable:
         """Add rows that are not there. Cells that `rows` has given a view of are never written: where there is no room
         after the last row, or its number is larger, all rows get new columns.
         """
-        order, seq = np.argsort(new[0], kind="stable"), new[0]
-        n, more = self._n, len(seq)
-        if n + more > len(self._there) or (n and seq[order[0]] <= self._rows.seq[n - 1]):
-            kept = np.flatnonzero(self._there[:n])
-            both = [np.concatenate([column[kept], values]) for column, values in zip(self._rows, new, strict=True)]
-            order, n, more = np.argsort(both[0], kind="stable"), 0, len(both[0])
-            self._rows, new = self._room(max(_FIRST, 2 * more)), both
-            self._there = np.zeros(len(self._rows.seq), dtype=bool)
+        seq, more = new[0], len(new[0])
+        order = np.argsort(seq, kind="stable")
+        if self._n and seq[order[0]] <= self._rows.seq[self._n - 1]:  # among the others
+            there = self._there[: self._n]
+            new = [
+                np.concatenate([column[: self._n][there], mine]) for column, mine in zip(self._rows, new, strict=True)
+            ]
+            order, more = np.argsort(new[0], kind="stable"), len(new[0])
+            self._n = 0
+            self._move(more)
+        elif self._n + more > len(self._there):
+            self._move(more)
+        end = self._n + more
         for column, values in zip(self._rows, new, strict=True):
-            column[n : n + more] = values[order]
-        self._there[n : n + more] = True
-        self._n = n + more
+            column[self._n : end] = values[order]
+        self._there[self._n : end] = True
+        self._n = end
+
+    def _move(self, more: int) -> None:
+        """Move what is not over to new columns, with room for twice as much as there will be with `more` rows."""
+        kept, there = self._rows, np.flatnonzero(self._there[: self._n])
+        self._rows = self._room(max(_FIRST, 2 * (len(there) + more)))
+        for column, old in zip(self._rows, kept, strict=True):
+            column[: len(there)] = old[there]
+        self._n = len(there)
+        self._there = np.zeros(len(self._rows.seq), dtype=bool)
+        self._there[: self._n] = True
 
     def _room(self, n: int) -> OpenDecisions:
         k = len(self._live.arms)

@@ -9,7 +9,7 @@ and a `journey-bandit serve` process that starts on it (travel, SQLite with sync
     ready       s of processor that the process has used when it says that it is ready, imports included
     all known   s of processor until all that is open is known, and policies rest on it (or until all is settled)
     memory      MB that the process holds then, and the most it held
-    p50, p99    ms of a decision over 8 connections from the moment it is ready until then, and afterwards
+    p50, p99    ms of a decision, a few every quarter of a second, until then and afterwards
 
 Processor times travel to other machines; latencies do less.
 """
@@ -113,12 +113,18 @@ async def started(folder: Path, backlog: Backlog) -> Started:
         processes.wait(server, f"http://{HOST}:{port}/health/ready", log)
         ready, begun, latencies = processor.spent(server.pid).total / 1e6, time.monotonic(), list[float]()
         while not await _done(port, backlog):
-            some = await load(port, _decision, connections=8, seconds=0.5)
+            some = await load(port, _decision, connections=2, seconds=0.02)
             latencies += some.latencies
+            await asyncio.sleep(0.2)
         seconds, known = time.monotonic() - begun, processor.spent(server.pid).total / 1e6
         memory, most = processor.megabytes(server.pid)
-        afterwards = await load(port, _decision, connections=8, seconds=3.0)
-    return Started(ready, known, seconds, memory, most, LoadResult(0.0, latencies or [0.0]), afterwards)
+        quiet = list[float]()
+        for _ in range(40):
+            quiet += (await load(port, _decision, connections=2, seconds=0.02)).latencies
+            await asyncio.sleep(0.2)
+    return Started(
+        ready, known, seconds, memory, most, *(LoadResult(0.0, some or [0.0]) for some in (latencies, quiet))
+    )
 
 
 async def _done(port: int, backlog: Backlog) -> bool:

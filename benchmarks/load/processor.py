@@ -46,9 +46,9 @@ def spent(pid: int) -> ProcessorTime:
 
 
 def megabytes(pid: int) -> tuple[float, float]:
-    """Memory of a process in MB: what it holds now, and the most that it held."""
+    """Memory of a process in MB: its own that it holds now, and the most that it held, files mapped included."""
     status = Path(f"/proc/{pid}/status").read_text()
-    now, most = (int(status.split(f"{name}:")[1].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    now, most = (int(status.split(f"{name}:")[1].split()[0]) / 1024 for name in ("RssAnon", "VmHWM"))
     return now, most
 
 

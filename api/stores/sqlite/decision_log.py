@@ -35,7 +35,7 @@ from api.stores.sqlite.rows.decisions import (
 from bandit.catalogue.loading import read_stage
 from bandit.catalogue.model import Stage
 from bandit.errors import LedgerError, PolicyError
-from bandit.records import NOT_NOW, Decision, Outcome
+from bandit.records import NOT_NOW, Decision, Outcome, Settlement
 
 _EVERY = 2**62
 _SPECS = "SELECT key, digest, stage, body FROM specs ORDER BY key"
@@ -170,7 +170,8 @@ class SqliteDecisionLog(SqlitePart):
                     WHERE p.decision_seq > ? AND d.stage IN ({marks(stages)})
                     ORDER BY p.decision_seq LIMIT ?"""  # noqa: S608
         with self._ledger.reading() as conn:
-            return self._complete(conn, conn.execute(query, (after, *stages, most)).fetchall())
+            found = conn.execute(query, (after, *stages, most)).fetchall()
+            return self._complete(conn, found, settled=False)
 
     def last(self) -> LedgerPosition:
         """As `DecisionLog.last`, in one reading transaction."""
@@ -191,8 +192,12 @@ class SqliteDecisionLog(SqlitePart):
         rows = conn.execute(query, [i.bytes for i in ids]).fetchall()
         return {f.decision.id: f for f in self._complete(conn, rows)}
 
-    def _complete(self, conn: sqlite3.Connection, rows: Sequence[Any], through: int = _EVERY) -> list[DecisionRecord]:
-        """Add outcomes (those numbered up to `through`) and settlements to rows of decisions."""
+    def _complete(
+        self, conn: sqlite3.Connection, rows: Sequence[Any], through: int = _EVERY, *, settled: bool = True
+    ) -> list[DecisionRecord]:
+        """Add outcomes (those numbered up to `through`) and settlements to rows of decisions, of which some may be
+        `settled`.
+        """
         if not rows:
             return []
         specs = {key: digest for key, digest, _ in self._specs}
@@ -206,10 +211,13 @@ class SqliteDecisionLog(SqlitePart):
         for row in conn.execute(query, [*(d.id.bytes for _, d in decisions), through]):
             outcome = outcome_of(row)
             outcomes.setdefault(outcome.decision, []).append(outcome)
+        done = self._settlements(conn, [seq for seq, _ in decisions]) if settled else {}
+        return [DecisionRecord(seq, d, tuple(outcomes.get(d.id, ())), done.get(seq)) for seq, d in decisions]
+
+    def _settlements(self, conn: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, Settlement]:
         columns = ", ".join(("seq", *SETTLEMENT_COLUMNS))
-        query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({marks(rows)})"  # noqa: S608
-        settled = {s.decision_seq: s for s in map(settlement_of, conn.execute(query, [seq for seq, _ in decisions]))}
-        return [DecisionRecord(seq, d, tuple(outcomes.get(d.id, ())), settled.get(seq)) for seq, d in decisions]
+        query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({marks(seqs)})"  # noqa: S608
+        return {s.decision_seq: s for s in map(settlement_of, conn.execute(query, seqs))}
 
     def _load_specs(self) -> list[tuple[int, str, Stage]]:
         return self._specs_of(self._ledger.rows(_SPECS))

@@ -42,7 +42,7 @@ class SqliteLearningState(SqliteDecisionLog):
                     WHERE p.due <= ? AND d.stage IN ({marks(stages)})
                     ORDER BY p.due, p.decision_seq LIMIT ?"""  # noqa: S608
         rows = conn.execute(query, (now, *stages, limit)).fetchall()
-        return [MaturedDecision(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows)]
+        return [MaturedDecision(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows, settled=False)]
 
     def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
         """As `LearningState.settle`, in one transaction."""

@@ -29,6 +29,7 @@ SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "le
 
 _encode = msgspec.json.Encoder().encode
 _pack, _account = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(LossAccount).decode
+_decode = msgspec.json.Decoder().decode
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -83,14 +84,14 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         u=row[11],
         arm=row[12],
         holdout=bool(row[13]),
-        excluded=msgspec.json.decode(row[14]),
-        evidence=msgspec.json.decode(row[15]),
-        notes=tuple(msgspec.json.decode(row[16])),
+        excluded={} if row[14] == "{}" else _decode(row[14]),
+        evidence={} if row[15] == "{}" else _decode(row[15]),
+        notes=() if row[16] == "[]" else _names(row[16]),
         pending_basis=PendingBasis(*row[17:20]),
         moment=row[20],
         deferred=bool(row[21]),
         actions=_names(row[22]) if row[22] else (),
-        phi=_unpacked(row[23], len(row[7]) // 4),
+        phi=_unpacked(row[23], len(row[7]) // 4) if row[23] else np.zeros((0, 0)),
         release=row[24],
         unit=row[25],
         loss_account=_account(row[26]) if row[26] else None,
@@ -155,13 +156,12 @@ def _packed(phi: Array) -> bytes:
 
 
 def _unpacked(blob: bytes, d: int) -> Array:
-    if not blob:
-        return np.zeros((0, 0))
     return np.frombuffer(zlib.decompress(blob), dtype="<i2").astype(np.float64).reshape(-1, d) / X_GRID
 
 
 def _floats(blob: bytes) -> Array:
-    return np.frombuffer(blob, dtype="<f8").astype(np.float64)
+    found = np.frombuffer(blob, dtype="<f8")
+    return found if found.dtype == np.float64 else found.astype(np.float64)
 
 
 def columns_of(alias: str) -> str:
