@@ -41,7 +41,7 @@ T = TypeVar("T")
 _NOTHING = EventCredits({}, {})
 
 _MOST = 4000  # rows that callers write in one transaction
-_STEP = 256  # rows that are settled in one transaction: callers wait for it
+_STEP = 128  # rows that are settled in one transaction: callers wait for it
 _GATHER = 0.25  # seconds in which what matures is gathered: a step costs something that no row adds to
 _KEEP = 10_000  # decisions that a start may have to count again
 _TICK = 0.05  # seconds between looks for something to do while nobody writes
