@@ -1,7 +1,8 @@
 """Simulator throughput: user-decisions per second, against a plain loop, by size, and with the log on disk.
 
     python -m benchmarks.load.simulate                      ratio to a loop, growth, memory: about two minutes
-    python -m benchmarks.load.simulate --ten-million        10⁷ decisions on two processes, log on disk, read back
+    python -m benchmarks.load.simulate --ten-million [--policy linear]   10⁷ decisions on two processes, log on disk,
+                                                                         read back
     python -m benchmarks.load.simulate --json
 
 The plain loop asks the same engine one person at a time: `World` for the people, `engine.choose`, `propensity.draw`.
@@ -149,11 +150,11 @@ def _played(given: SimulationCell, folder: Path) -> tuple[int, float]:
     return sum(found.stages["cart"].decisions), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
 
 
-def ten_million(folder: Path, users: int = 300_000, days: int = 120) -> dict[str, Any]:
+def ten_million(folder: Path, policy: str, users: int = 300_000, days: int = 120) -> dict[str, Any]:
     """Figures of two cells on two processes, logs on disk in `folder`, then read back by the evaluation code; seconds
     of the clock.
     """
-    todo = [cell(users, days, seed=seed) for seed in (1, 2)]
+    todo = [cell(users, days, policy, seed=seed) for seed in (1, 2)]
     start = perf_counter()
     done = parallel.collect(parallel.run(partial(_played, folder=folder), todo, backend="processes", workers=2))
     ran = perf_counter() - start
@@ -181,6 +182,7 @@ def main() -> None:
     """Parse the arguments, run what they name, print tables or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ten-million", action="store_true")
+    parser.add_argument("--policy", default="linear", help="of --ten-million")
     parser.add_argument("--quick", action="store_true", help="seconds: does it run?")
     parser.add_argument("--json", action="store_true", dest="as_json")
     given = parser.parse_args()
@@ -188,7 +190,7 @@ def main() -> None:
     if given.ten_million:
         with tempfile.TemporaryDirectory(prefix="journey-bandit-") as folder:
             size = (2000, 10) if given.quick else (300_000, 120)
-            found = ten_million(Path(folder), *size)
+            found = ten_million(Path(folder), given.policy, *size)
     else:
         users, days, looped = (1000, 5, 200) if given.quick else (50_000, 20, 3000)
         sizes, lengths = ((1000,), (5, 10)) if given.quick else ((1000, 10_000, 100_000), (15, 60, 120))
