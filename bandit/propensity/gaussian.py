@@ -28,6 +28,7 @@ _REACH = 6.0  # standard deviations; the normal tail beyond is 1e-9
 _RARE = 41.44653167389282  # 2 log 10⁹
 _LONGEST = 512  # nodes of a trapezoidal grid; a longer one costs more than panels
 _BUCKET = 8  # rows of a batch share a grid of as many nodes, rounded up to this
+_TOGETHER = 16  # so few rows all share the longest grid
 _CACHED = 2**15  # numbers of one array of a batch, so that what is being computed stays in a cache of 1 MB
 _FEW = 12  # arms up to which sums over pairs of them are sooner added than multiplied as matrices
 _AT = np.arange(float(_LONGEST + 1))[:, None]
@@ -188,6 +189,8 @@ def trapezoids(m: Array, s: Array, rho: Array | None = None) -> Array:
     """`trapezoid` of r rows, (r, k); rho (r, k, k)."""
     k, p, (low, step, count) = m.shape[1], np.zeros_like(m), _grids(m, s)
     bucket = -(-count // _BUCKET) * _BUCKET
+    if len(m) <= _TOGETHER:
+        bucket[count > 0] = bucket.max()
     for nodes in np.unique(bucket[count > 0]).tolist():
         for rows in batching.pieces(np.flatnonzero(bucket == nodes), max(_CACHED // (k * nodes), 2)):
             some = None if rho is None else np.moveaxis(rho[rows], 0, 2)
