@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from bandit.arrays import Array
-from bandit.propensity import correlated as by_points
 from bandit.propensity import gaussian, nearly_independent
-
-FINE = by_points._lattice(2**13)
+from bandit.propensity.correlated import correlated, correlated_many, finely
 
 
 def laws(seed: int, k: int, n: int, low: float, high: float) -> Iterator[tuple[Array, Array, float]]:
@@ -54,11 +52,6 @@ def laws_of_types(seed: int, k: int, n: int) -> Iterator[tuple[Array, Array]]:
             yield mean, covariance
 
 
-def truth(mean: Array, covariance: Array) -> Array:
-    p = by_points._genz(mean[None], covariance[None], FINE, np.array(2.0**13))[0]
-    return np.asarray(p / p.sum())
-
-
 def apart(c: Array) -> Array:
     """Variances of the differences, (k, k)."""
     return np.asarray(c.diagonal()[:, None] + c.diagonal() - 2.0 * c)
@@ -88,7 +81,7 @@ def test_the_error_is_at_most_25_ten_thousandths_of_variation(k: int) -> None:
         split = nearly_independent.split(covariance.tolist())
         assert p is not None
         assert split is not None
-        wanted = truth(mean, covariance)
+        wanted = finely(mean, covariance)
         errors.append(variation(np.array(p) / sum(p), wanted))
         without.append(variation(gaussian.shares(mean.tolist(), split.sd), wanted))
     assert max(errors) <= 2.5e-3
@@ -100,7 +93,7 @@ def test_arms_of_types_that_share_an_effect_are_nearly_independent_given_a_facto
     for mean, covariance in laws_of_types(20 + k, k, 8):
         p = nearly_independent.shares(mean.tolist(), covariance.tolist())
         assert p is not None
-        assert variation(np.array(p) / sum(p), truth(mean, covariance)) <= 2.5e-3
+        assert variation(np.array(p) / sum(p), finely(mean, covariance)) <= 2.5e-3
 
 
 def test_three_arms_are_exact() -> None:
@@ -140,8 +133,8 @@ def test_widths_too_far_apart_for_one_grid_are_left_to_points() -> None:
     rho[2, 3] = rho[3, 2] = 0.2
     covariance = (rho * np.outer(sd, sd)).tolist()
     assert nearly_independent.shares([0.0] * 4, covariance) is None
-    p = by_points.correlated(np.zeros(4), np.array(covariance))
-    assert variation(p, truth(np.zeros(4), np.array(covariance))) <= 3e-3
+    p = correlated(np.zeros(4), np.array(covariance))
+    assert variation(p, finely(np.zeros(4), np.array(covariance))) <= 3e-3
 
 
 @pytest.mark.parametrize("k", [3, 5, 9, 16])
@@ -157,6 +150,6 @@ def test_rows_of_a_batch_have_the_bits_of_one_alone(k: int) -> None:
         cases.append((rng.normal(0, 1, k), root @ root.T + 0.3 * np.eye(k)))
         cases.append((rng.normal(0, 1, k), np.diag(rng.uniform(0.1, 2.0, k))))
     mean, covariance = np.array([m for m, _ in cases]), np.array([c for _, c in cases])
-    some = by_points.correlated_many(mean, covariance, np.ones(mean.shape, dtype=bool))
+    some = correlated_many(mean, covariance, np.ones(mean.shape, dtype=bool))
     for (m, c), p in zip(cases, some, strict=True):
-        assert by_points.correlated(m, c).tobytes() == p.tobytes()
+        assert correlated(m, c).tobytes() == p.tobytes()
