@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent import futures
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ from api.ledger import audit
 from api.messages.decisions import DecisionReply, DecisionRequest
 from api.metrics import Metrics
 from api.settings import Settings
-from api.stores.decision_log import DecisionRecord, LedgerPosition
+from api.stores.decision_log import DecisionRecord
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.webhooks.config import create as create_endpoint
@@ -265,9 +265,9 @@ class Watched(MemoryStore):
         super().__init__()
         self.read = list[str]()
 
-    def open_decisions(self, stage: str, at: LedgerPosition | None = None) -> Iterator[DecisionRecord]:
-        self.read += [stage] if at is None else []
-        return super().open_decisions(stage, at)
+    def open_after(self, after: int, most: int, stages: Collection[str]) -> list[DecisionRecord]:
+        self.read += stages
+        return super().open_after(after, most, stages)
 
 
 def test_open_decisions_are_read_again_where_the_declaration_changed_and_count_in_all(
