@@ -25,6 +25,7 @@ from api.clocks import Clock
 from api.components import CurrentParts, SharedResources, build
 from api.http.access import AccessControl, check_declared, guard, presented
 from api.http.asgi import ProtocolApp
+from api.http.browser_access import BrowserAccess
 from api.http.error_responses import handle
 from api.http.hot_routes import HotRoutes
 from api.http.keys import ApiKeys
@@ -33,8 +34,8 @@ from api.learning.worker import Worker
 from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
 from api.reloading import ConfigurationReload
+from api.routes import browser, collector, native, ofrep, personalizer, releases, segment, webhooks
 from api.routes import clock as clock_routes
-from api.routes import collector, native, ofrep, personalizer, releases, segment, webhooks
 from api.routes import events as event_routes
 from api.routes import health as health_routes
 from api.settings import Settings
@@ -128,6 +129,7 @@ def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationRel
     return [
         *native.routes(current),
         *event_routes.routes(current),
+        *browser.routes(current, BrowserAccess(None if settings.dev else gate, clock, metrics)),
         *segment.routes(current, None if settings.dev else gate),
         *ofrep.routes(current),
         *collector.routes(current),

@@ -41,6 +41,7 @@ class Metrics:
         self.letters = self._gauge("webhook_letters", "Messages that wait for another attempt", ["endpoint"])
         self.settlements = self._counter("settlements", "Decisions settled", ["stage", "why"])
         self.responses = self._counter("http_responses", "HTTP responses", ["method", "route", "status"])
+        self.browser_refused = self._counter("browser_refused", "Requests of pages that were refused", ["reason"])
         self.ledger_errors = self._counter("ledger_errors", "Transactions that failed", ["what"])
         self.propensity = self._histogram("propensity", "Propensity of the drawn arm", _PROPENSITIES, ["stage"])
         self.commit_seconds = self._histogram("commit_seconds", "Durable group commit", _SECONDS)

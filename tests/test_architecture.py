@@ -16,7 +16,7 @@ PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
 MAY = {  # besides itself and the standard library
     "bandit": {"numpy", "scipy", "msgspec"},
     "api": {"bandit", "litestar", "litestar_offline_docs", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
-    | {"prometheus_client", "numpy", "threadpoolctl"},
+    | {"prometheus_client", "numpy", "threadpoolctl", "jwt"},
 }
 MUST_NOT = {
     # no clock, no generator, no outside world
@@ -34,6 +34,7 @@ ONLY = {  # library → the one module or sub-package that may import it
 WITHIN = {  # the only module of that package
     ("simulations", "pyarrow"): "simulations.offline.parquet_log",
     ("api", "threadpoolctl"): "api.server",
+    ("api", "jwt"): "api.http.browser_access",
 }
 
 ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same package that it may import

@@ -3,7 +3,8 @@
     python -m tools.openapi
 
 Two things are added, which OpenAPI has no words for: `x-scope`, the scope that a key needs for an operation (null: no
-key is needed), and `x-other-routes`, the routes of other protocols, which have specifications of their own.
+key is needed; "publishable": one for pages), and `x-other-routes`, the routes of other protocols, which have
+specifications of their own.
 """
 
 import json
@@ -34,6 +35,7 @@ def document() -> dict[str, Any]:
     others = []
     for path, handler in _handlers(app):
         scope = "events" if path in segment.PATHS else handler.opt.get("scope")  # its routes ask for it themselves
+        scope = "publishable" if path.startswith("/v1/browser/") else scope
         operations = served["paths"].get(path) if handler.resolve_include_in_schema() else None
         for method in sorted(handler.http_methods - {"OPTIONS", "HEAD"}):
             if operations is not None:

@@ -43,7 +43,7 @@ from api.metrics import Metrics
 from api.stores.decision_log import DecisionRecord, OutcomeReceipt, RecordedDecision
 from api.stores.protocol import Store
 from api.times import microseconds, time_of
-from bandit import features
+from bandit import engine, features
 from bandit.budgets import MICRO, BudgetAccount
 from bandit.catalogue.model import NONE, Catalogue, Stage
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Problem
@@ -85,6 +85,7 @@ class DecisionService:
         self._budgets = budgets
         self._store = store
         self._clock = clock
+        self._salt = salt
         self._window_scale = window_scale
         self._specs = store.specs()
         self._releases: dict[int, Release] = {}
@@ -187,6 +188,11 @@ class DecisionService:
         ]
         receipts = await self.writer.report(outcomes)
         return [_answered(outcome, receipt) for outcome, receipt in zip(outcomes, receipts, strict=True)]
+
+    def is_of(self, decision_id: uuid.UUID, user_id: str) -> bool:
+        """Whether a decision was made for a user, by this id of theirs. Reads the ledger."""
+        found = self._store.decisions_by_id([decision_id]).get(decision_id)
+        return found is not None and found.decision.user == engine.user_hash(self._salt, user_id)
 
     # -- look up -----------------------------------------------------------------------------------------------
 

@@ -132,6 +132,10 @@ class EventService:
         """
         return name in self._rules.named
 
+    def reports(self, name: str) -> bool:
+        """Whether an event that the app calls so reports an outcome, such as a purchase."""
+        return self._rules.named.get(name, "") in self._rules.outcomes
+
     def journey(self, user_id: str) -> JourneyReply:
         """Journey of a user now: stage, moment and why, what is known, and what may be shown without evidence. Called
         in the event loop; it reads the ledger if the user is not in memory. It reserves nothing.

@@ -61,13 +61,13 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 def _http(error: HTTPException) -> ProblemReply:
     titles = {401: "A key is needed", 403: "The key may not do this", 404: "There is no such route"}
     titles |= {405: "The route has no such method", 408: "The body came too slowly", 413: "The body is too large"}
-    titles |= {415: "The Content-Encoding is not known"}
+    titles |= {415: "The Content-Encoding is not known", 429: "Too many requests"}
     status = error.status_code
     if status >= 500:
         log.error("unexpected %s", type(error).__name__, exc_info=error)
         return _problem("internal", "This is our fault", status, "The error was logged.")
     fixes = {404: "see /docs", 405: "see /docs", 408: "send it without pauses", 413: "send less at once"}
-    fixes |= {415: "send it as it is, or as Content-Encoding: gzip"}
+    fixes |= {415: "send it as it is, or as Content-Encoding: gzip", 429: "wait as long as Retry-After says"}
     detail = str(error.detail) if status in (401, 403) else titles.get(status, "The request cannot be used")
     errors = [Problem("(request)", detail, fixes[status])] if status in fixes else []
     if not errors and error.extra and isinstance(error.extra, list):
@@ -122,6 +122,7 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         409: "The id was used with other content",
         413: "The body is too large",
         415: "The Content-Encoding is neither gzip nor none",
+        429: "Too many requests a minute: Retry-After says how long to wait",
         503: "Not known to be recorded: retry with the same id",
     }
     return {

@@ -9,14 +9,16 @@ import hashlib
 import hmac
 import re
 import secrets
+import string
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from api.times import microseconds
-from bandit.catalogue.decoding import decode
+from bandit.catalogue.decoding import Check, decode
 from bandit.errors import CatalogueError, Problem
 from bandit.tables.texts import decoded
 
@@ -25,6 +27,8 @@ SCOPES: tuple[Scope, ...] = ("decide", "reward", "read", "events")
 """What an app needs. "admin" releases policies and sends webhooks again; a key gets it only when asked for."""
 EVERY: tuple[Scope, ...] = (*SCOPES, "admin")
 
+
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Time = Annotated[dt.datetime, msgspec.Meta(tz=True)]
@@ -53,8 +57,30 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     earlier: list[EarlierSecret] = []
 
 
+class PublishableKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Publishable key as the file keeps it: what pages in browsers present. It is no secret; `api.http.browser_access`
+    says what it opens.
+
+    `id`: what pages send. `origins`: of pages that may use it. `users`: "signed" if a token must say who the user is,
+    "anyone" if ids are so long that nobody guesses another's. `secret`: what your backend signs tokens with; pages
+    never see it. `events`: names of events that pages may send; left out, all but those that report an outcome.
+    `per_minute`, `in_all`: requests a minute of one user and of all.
+    """
+
+    id: Annotated[str, msgspec.Meta(pattern="^pub_[a-z0-9_-]{1,40}_[A-Za-z0-9]{12,}$")]
+    origins: Annotated[list[str], msgspec.Meta(min_length=1)]
+    users: Literal["signed", "anyone"] = "signed"
+    secret: Annotated[str, msgspec.Meta(min_length=32)]
+    events: list[str] | None = None
+    per_minute: Annotated[int, msgspec.Meta(ge=1)] = 120
+    in_all: Annotated[int, msgspec.Meta(ge=1)] = 60_000
+    created: Time | None = None
+    expires: Time | None = None
+
+
 class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: dict[str, ApiKey] = {}
+    publishable: dict[str, PublishableKey] = {}
 
 
 class PresentedKey(NamedTuple):
@@ -76,8 +102,9 @@ class ApiKeys:
     `scopes` and `expired` tell a caller without the secret nothing, not even whether a key exists.
     """
 
-    def __init__(self, keys: dict[str, ApiKey]):
+    def __init__(self, keys: dict[str, ApiKey], publishable: Iterable[PublishableKey] = ()):
         self._keys = keys
+        self.publishable: Mapping[str, PublishableKey] = {key.id: key for key in publishable}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -128,22 +155,46 @@ def read(path: Path) -> dict[str, ApiKey]:
     """Keys in a TOML file by name, for commands that list or rotate them. Raises CatalogueError with every mistake,
     also for a file that cannot be read.
     """
+    return dict(_read(path).keys)
+
+
+def read_publishable(path: Path) -> dict[str, PublishableKey]:
+    """Publishable keys in a TOML file by name. Raises as `read` does."""
+    return dict(_read(path).publishable)
+
+
+def _read(path: Path) -> _KeyFile:
     mistakes: list[Problem] = []
     try:
-        file = decode(tomllib.loads(decoded(path.read_bytes(), str(path))), _KeyFile, "", mistakes)
+        file: _KeyFile = decode(
+            tomllib.loads(decoded(path.read_bytes(), str(path))), _KeyFile, "", mistakes, _check_origins(mistakes)
+        )
     except (OSError, ValueError) as error:
         fix = "make one with `journey-bandit keys new`"
         raise CatalogueError(str(path), [Problem("(file)", str(error), fix)]) from error
     if mistakes:
         raise CatalogueError(str(path), mistakes)
-    return dict(file.keys)
+    return file
+
+
+def _check_origins(mistakes: list[Problem]) -> Check:
+    """Check of the origins of publishable keys, which adds to `mistakes`."""
+
+    def check(struct: msgspec.Struct, path: str) -> None:
+        for i, origin in enumerate(struct.origins if isinstance(struct, PublishableKey) else ()):
+            if not _ORIGIN.fullmatch(origin):
+                fix = 'scheme and host of your pages, such as "https://shop.example": lower case, no path, no *'
+                mistakes.append(Problem(f"{path}.origins[{i}]", f"{origin!r} is no origin", fix))
+
+    return check
 
 
 def load(path: Path) -> ApiKeys:
     """Keys in a TOML file, ready to answer requests; read when a service starts and when it reloads. Raises
     CatalogueError as `read` does.
     """
-    return ApiKeys(read(path))
+    file = _read(path)
+    return ApiKeys(dict(file.keys), file.publishable.values())
 
 
 class NewSecret(NamedTuple):
@@ -187,6 +238,37 @@ def create(
         file.write(f'\n[keys.{name}]\nsha256 = "{made.sha256}"\nscopes = [{words}]\n{more}')
     path.chmod(0o600)
     return f"{name}.{made.text}"
+
+
+def create_publishable(
+    path: Path, name: str, origins: list[str], users: Literal["signed", "anyone"], created: dt.datetime
+) -> PublishableKey:
+    """Append a new publishable key to the file and return it. For `journey-bandit keys publish`. The file is made if it
+    is missing, readable by its owner only: it holds the secret that signs users.
+
+    Raises CatalogueError if the name is taken or not usable, for what is no origin, or if the file has mistakes.
+    """
+    if not re.fullmatch(r"[a-z0-9_-]{1,40}", name):
+        raise CatalogueError(str(path), [Problem(name, "not a usable name", "lower-case letters, digits, - and _")])
+    if path.exists() and name in read_publishable(path):
+        fix = "choose another name, or remove it first"
+        raise CatalogueError(str(path), [Problem(f"publishable.{name}", "exists", fix)])
+    number = "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(16))
+    made = PublishableKey(
+        id=f"pub_{name}_{number}", origins=origins, users=users, secret=secrets.token_urlsafe(32), created=created
+    )
+    mistakes: list[Problem] = []
+    _check_origins(mistakes)(made, f"publishable.{name}")
+    if mistakes:
+        raise CatalogueError(str(path), mistakes)
+    listed = ", ".join(f'"{origin}"' for origin in origins)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(
+            f'\n[publishable.{name}]\nid = "{made.id}"\norigins = [{listed}]\nusers = "{users}"\n'
+            f'secret = "{made.secret}"\ncreated = {written(created)}\n'
+        )
+    path.chmod(0o600)
+    return made
 
 
 def written(when: dt.datetime) -> str:

@@ -2,15 +2,27 @@
 
 import datetime as dt
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import click
 
 from api import clocks
-from api.http.keys import EVERY, SCOPES, ApiKey, Scope, create, read, written
+from api.http.browser_access import LONGEST_TOKEN, signed
+from api.http.keys import (
+    EVERY,
+    SCOPES,
+    ApiKey,
+    Scope,
+    create,
+    create_publishable,
+    read,
+    read_publishable,
+    written,
+)
 from api.times import microseconds, parsed, time_of
 from bandit.catalogue import durations
-from bandit.errors import InvalidRequest, Problem
+from bandit.catalogue.decoding import closest
+from bandit.errors import InvalidRequest, NotFound, Problem
 from journey_bandit.service import key_file
 
 _FILE = click.option("--file", type=click.Path(path_type=Path), default=Path("keys.toml"), show_default=True)
@@ -40,6 +52,42 @@ def new(name: str, scopes: tuple[str, ...], file: Path, loop: str, expires: str 
     click.echo(secret)
 
 
+@keys.command()
+@click.argument("name")
+@click.option("--origin", "origins", multiple=True, required=True, help="Of pages that use it: https://shop.example")
+@click.option(
+    "--users", type=click.Choice(["signed", "anyone"]), default="signed", show_default=True,
+    help="Whether a token must say who the user is.",
+)  # fmt: skip
+@_FILE
+def publish(name: str, origins: tuple[str, ...], users: Literal["signed", "anyone"], file: Path) -> None:
+    """Make a publishable key for pages in browsers, and print its id. The file keeps the secret that your backend signs
+    users with.
+    """
+    made = create_publishable(file, name, list(origins), users, time_of(clocks.wall()))
+    click.echo(f"kept in {file}, with the secret that signs users; pages send this id, which is no secret:", err=True)
+    click.echo(made.id)
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--user", required=True, help="Id of the user that the token is of.")
+@click.option("--for", "lasting", default="1h", show_default=True, help="How long it is accepted, a day at most.")
+@_FILE
+def token(name: str, user: str, lasting: str, file: Path) -> None:
+    """Print a token that says who a user is, for trials. Your backend makes its own, with any JWT library."""
+    known = read_publishable(file)
+    if name not in known:
+        raise NotFound("name", f"{file} has no publishable key {name!r}", closest(name, known))
+    wrong = list(durations.check("for", lasting))
+    if wrong:
+        raise InvalidRequest(*wrong)
+    seconds = durations.seconds(lasting)
+    if seconds > LONGEST_TOKEN:
+        raise InvalidRequest(Problem("for", f"{lasting} is more than a day", "at most 1d"))
+    click.echo(signed(known[name], user, clocks.wall() // 1_000_000 + round(seconds)))
+
+
 @keys.command("list")
 @_FILE
 def list_(file: Path) -> None:
@@ -53,6 +101,12 @@ def list_(file: Path) -> None:
     for name, key in found.items():
         click.echo(_line(name, key, now, width))
     click.echo(f"{len(found)} key(s) in {file}", err=True)
+    pages = read_publishable(file)
+    for name, page in pages.items():
+        end = f", expires {written(page.expires)}" if page.expires else ""
+        click.echo(f"{name}: {page.id}, for pages of {', '.join(page.origins)}; users: {page.users}{end}")
+    if pages:
+        click.echo(f"{len(pages)} publishable key(s) in {file}", err=True)
 
 
 @keys.command()

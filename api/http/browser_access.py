@@ -1,0 +1,122 @@
+"""Access of pages in browsers: a publishable key, the origin it is declared for, a token that says who the user is, and
+so many requests a minute.
+
+A publishable key stands in the source of a page, so it is no secret and opens little: decisions, events and activations
+of one user. The app's backend signs who the user is, as a JSON Web Token (HS256, RFC 7519) with the claims sub (the
+user id), aud (the key's id) and exp; any JWT library makes one. An origin is what the browser says, so it keeps other
+sites' pages out, not programs: those are kept out by the token and the rates.
+"""
+
+from collections import OrderedDict
+from typing import Literal, NamedTuple
+
+import jwt
+from litestar.exceptions import NotAuthorizedException, PermissionDeniedException, TooManyRequestsException
+
+from api.clocks import Clock
+from api.http.access import AccessControl
+from api.http.keys import PublishableKey
+from api.metrics import Metrics
+from api.times import microseconds
+
+LONGEST_TOKEN = 24 * 3600
+"""Seconds to come that a token may end in at most: one that was stolen is of use for no longer."""
+
+Reason = Literal["key", "origin", "token", "user", "event", "rate"]
+
+_MINUTE = 60_000_000  # µs
+_REMEMBERED = 100_000  # users whose rate is remembered
+
+
+def signed(key: PublishableKey, user_id: str, ends: int) -> str:
+    """Token that says who a user is until `ends`, seconds since 1970: what an app's backend makes with a library of its
+    own. For trials and tests.
+    """
+    return jwt.encode({"sub": user_id, "aud": key.id, "exp": ends}, key.secret, algorithm="HS256")
+
+
+class RateBucket(NamedTuple):
+    """Requests that are left to somebody, and when (µs) that was so; they come back evenly."""
+
+    left: float
+    at: int
+
+
+class BrowserAccess:
+    """Access control of the routes for pages. `gate` holds the keys; None: a trial without keys, where any page may act
+    for any user. Belongs to one event loop; rates are of this process and begin anew with it.
+    """
+
+    def __init__(self, gate: AccessControl | None, clock: Clock, metrics: Metrics):
+        self._gate, self._clock, self._metrics = gate, clock, metrics
+        self._buckets: OrderedDict[tuple[str, str], RateBucket] = OrderedDict()
+
+    def allowed(self, key: str, origin: str) -> bool:
+        """Whether pages of an origin may read what this key is answered."""
+        if self._gate is None:
+            return bool(origin)
+        known = self._gate.keys.publishable.get(key)
+        return known is not None and origin in known.origins
+
+    def admit(self, key: str, origin: str, token: str, user_id: str) -> PublishableKey | None:
+        """The key by which a page of this origin may act for the user; None in a trial without keys.
+
+        Raises NotAuthorizedException (401) for no key and a token that cannot be used, PermissionDeniedException (403)
+        for another origin or another user, TooManyRequestsException (429) with Retry-After.
+        """
+        if self._gate is None:
+            return None
+        now = self._clock()
+        known = self._gate.keys.publishable.get(key)
+        if known is None or (known.expires is not None and now >= microseconds(known.expires)):
+            self._count("key")
+            raise NotAuthorizedException("key is no publishable key: make one with `journey-bandit keys publish`")
+        if origin not in known.origins:
+            self._count("origin")
+            raise PermissionDeniedException("this key may not be used by pages of this origin: add it to its origins")
+        if known.users == "signed" or token:
+            self._check_user(known, token, user_id, now)
+        self._take(known, user_id, now)
+        return known
+
+    def refuse(self, reason: Reason, why: str) -> PermissionDeniedException:
+        """The refusal (403) of something that this key does not open, counted; for the routes."""
+        self._count(reason)
+        return PermissionDeniedException(why)
+
+    def _check_user(self, known: PublishableKey, token: str, user_id: str, now: int) -> None:
+        try:
+            claims = jwt.decode(
+                token,
+                known.secret,
+                algorithms=["HS256"],
+                audience=known.id,
+                options={"require": ["sub", "exp", "aud"], "verify_exp": False, "verify_iat": False},
+            )
+            ends = float(claims["exp"])
+        except (jwt.InvalidTokenError, TypeError, ValueError):
+            self._count("token")
+            fix = "sign one with HS256 and the key's secret, with sub (the user id), aud (the key's id) and exp"
+            raise NotAuthorizedException(f"token does not say who the user is: {fix}") from None
+        if not now < ends * 1e6 <= now + LONGEST_TOKEN * 1e6:
+            self._count("token")
+            what = "is over" if now >= ends * 1e6 else "ends in more than a day"
+            raise NotAuthorizedException(f"token {what}: ask your backend for a new one, which ends within a day")
+        if claims["sub"] != user_id:
+            self._count("user")
+            raise PermissionDeniedException("token is of another user than user_id")
+
+    def _take(self, known: PublishableKey, user_id: str, now: int) -> None:
+        for who, rate in ((user_id, known.per_minute), ("", known.in_all)):
+            last = self._buckets.pop((known.id, who), RateBucket(float(rate), now))
+            left = min(last.left + rate * (now - last.at) / _MINUTE, float(rate))
+            self._buckets[known.id, who] = RateBucket(left - 1.0 if left >= 1.0 else left, now)
+            if left < 1.0:
+                self._count("rate")
+                wait = max(1, round((1.0 - left) * 60.0 / rate + 0.5))
+                raise TooManyRequestsException("too many requests a minute", headers={"Retry-After": str(wait)})
+        while len(self._buckets) > _REMEMBERED:
+            self._buckets.popitem(last=False)
+
+    def _count(self, reason: Reason) -> None:
+        self._metrics.browser_refused.labels(reason).inc()
