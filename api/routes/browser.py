@@ -140,6 +140,7 @@ def _route(
         responses=documented(*_ERRORS) | good,
         request_max_body_size=_BYTES,
         opt={"own_keys": True},
+        security=[{}],
         tags=["browser"],
         name=f"browser-{name}",
     )

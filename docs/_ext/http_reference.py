@@ -12,6 +12,7 @@ from tables import parsed, table
 TAGS = {  # in this order
     "decide": "Decide",
     "report": "Report",
+    "browser": "Pages in browsers",
     "look up": "Look up",
     "release": "Release",
     "operate": "Operate",
