@@ -53,12 +53,14 @@ def _lattice(points: int) -> Array:
 class IntegrationRule(NamedTuple):
     """Rule of integration: points (dimensions, points) by the number of arms that they are for at most, whether nearly
     independent scores are recognised, and `sharp`: a number below 1 plus `sharp` is on a grid on which as many numbers
-    as there are points add up exactly, in any order.
+    as there are points add up exactly, in any order. `finer`: points and their `sharp` for laws of which Σp is off by
+    more than ALARM, None: there is no second try.
     """
 
     steps: tuple[tuple[int, Array], ...]
     recognises: bool
     sharp: Array
+    finer: tuple[Array, Array] | None = None
 
     def points(self, k: int) -> Array:
         """Points for k arms, (dimensions, points)."""
@@ -66,7 +68,10 @@ class IntegrationRule(NamedTuple):
 
 
 _PRESENT = IntegrationRule(
-    ((5, _lattice(512)), (8, _lattice(1024)), (_MOST, _lattice(512))), recognises=True, sharp=np.array(512.0)
+    ((5, _lattice(512)), (8, _lattice(1024)), (_MOST, _lattice(512))),
+    recognises=True,
+    sharp=np.array(512.0),
+    finer=(_lattice(4096), np.array(4096.0)),
 )
 _EARLIER = IntegrationRule(((6, _lattice(128)), (_MOST, _lattice(384))), recognises=False, sharp=np.array(384.0))
 
@@ -134,8 +139,7 @@ def _shares(m: list[float], c: list[list[float]]) -> list[float]:
         p = nearly_independent.shares(m, c) if rule.recognises else None
         if p is not None:
             return _whole(p)
-        each = np.array([m])
-        found: list[float] = _divided(_genz(each, np.array([c]), rule.points(len(m)), rule.sharp), each)[0].tolist()
+        found: list[float] = _divided(_by_points(np.array([m]), np.array([c]), rule), np.array([m]))[0].tolist()
         return found
     z = (m[0] - m[1]) / math.sqrt(max(c[0][0] + c[1][1] - 2.0 * c[0][1], _TINY))
     return _whole([normal_tables.one(z), normal_tables.one(-z)])  # never far from 1: both are read from one table
@@ -196,8 +200,19 @@ def _shares_many(m: Array, c: Array) -> Array:
         if rule.recognises:
             p, done = nearly_independent.shares_many(m, c)
         for piece in batching.pieces(np.flatnonzero(~done), max(_TOGETHER // k, 2)):
-            p[piece] = _genz(m[piece], c[piece], rule.points(k), rule.sharp)
+            p[piece] = _by_points(m[piece], c[piece], rule)
     return _divided(p, m)
+
+
+def _by_points(m: Array, c: Array, rule: IntegrationRule) -> Array:
+    """P(arm wins) of r decisions (r, k) before division by the sum, over the rule's points; over finer ones where the
+    sum is far from 1.
+    """
+    p = _genz(m, c, rule.points(m.shape[1]), rule.sharp)
+    if rule.finer is not None:
+        for row in np.flatnonzero(np.abs(total(p.T) - 1.0) > ALARM).tolist():
+            p[row] = _genz(m[row : row + 1], c[row : row + 1], *rule.finer)[0]
+    return p
 
 
 def _genz(m: Array, c: Array, points: Array, sharp: Array) -> Array:

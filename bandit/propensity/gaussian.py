@@ -204,7 +204,9 @@ def _alike(
     """`trapezoid` of r rows (r, k) on grids of at most `nodes` nodes, all rows side by side; rho (k, k, r)."""
     rate = (step[:, None] / s).T[:, None]  # (k, 1, r)
     at = _AT[:nodes]
-    z = at * rate + ((low[:, None] - m) / s).T[:, None]  # (k, nodes, r)
+    z = np.empty((len(rate), nodes, len(m)))  # rows lie side by side: sums over arms and nodes are added in order
+    np.multiply(at, rate, z)
+    np.add(z, ((low[:, None] - m) / s).T[:, None], z)
     below, term = np.empty_like(z), np.empty_like(z)
     normal_tables.both(z, below, term, normal_tables.scratch(z.shape))
     everyone = np.multiply.reduce(below, axis=0)

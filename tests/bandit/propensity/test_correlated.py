@@ -10,6 +10,7 @@ import pytest
 from bandit.arrays import Array
 from bandit.errors import PropensityError
 from bandit.numerics import versions
+from bandit.propensity import correlated as by_points
 from bandit.propensity import gaussian
 from bandit.propensity.correlated import correlated, correlated_many, finely
 
@@ -78,6 +79,22 @@ def test_the_error_is_bounded(k: int, make: Callable[..., tuple[Array, Array]], 
     for _ in range(20):
         mean, covariance = make(rng, k)
         assert variation(correlated(mean, covariance), finely(mean, covariance, 2**14)) <= most
+
+
+def test_many_arms_that_the_points_serve_badly_get_finer_ones_alone_and_in_a_batch() -> None:
+    """Sixty arms of three strong factors: over 512 points Σp of some is off by more than the alarm takes."""
+    rng, laws, off = np.random.default_rng(1), list[tuple[Array, Array]](), 0
+    rule = by_points._rule()
+    for _ in range(12):
+        root = rng.normal(size=(60, 3)) * 0.3
+        laws.append((np.zeros(60), root @ root.T + np.eye(60) * rng.uniform(0.5, 1.0)))
+        p = by_points._genz(laws[-1][0][None], laws[-1][1][None], rule.points(60), rule.sharp)
+        off += bool(abs(p.sum() - 1.0) > by_points.ALARM)
+    assert off
+    alone = [correlated(*law) for law in laws]
+    means, covariances = np.array([m for m, _ in laws]), np.array([c for _, c in laws])
+    many = correlated_many(means, covariances, np.ones(means.shape, dtype=bool))
+    assert [p.tobytes() for p in alone] == [p.tobytes() for p in many]
 
 
 def test_what_was_decided_earlier_is_integrated_as_it_was() -> None:

@@ -153,3 +153,15 @@ def test_rows_of_a_batch_have_the_bits_of_one_alone(k: int) -> None:
     some = correlated_many(mean, covariance, np.ones(mean.shape, dtype=bool))
     for (m, c), p in zip(cases, some, strict=True):
         assert correlated(m, c).tobytes() == p.tobytes()
+
+
+@pytest.mark.parametrize("k", [8, 9, 12, 13, 20])
+def test_how_many_rows_a_batch_has_and_how_they_lie_in_memory_shows_in_no_bit(k: int) -> None:
+    rng = np.random.default_rng(7)
+    for size in (1, 2, 3, 25) * 4:
+        root = rng.normal(size=(size, k, 3)) * 0.1
+        c = root @ root.transpose(0, 2, 1) + np.eye(k) * rng.uniform(0.5, 1.0, (size, k, 1))
+        c = 0.5 * (c + c.transpose(0, 2, 1))
+        m = rng.normal(0.0, 1.5, (size, k))
+        some = correlated_many(m, c, np.ones((size, k), dtype=bool))
+        assert [correlated(*law).tobytes() for law in zip(m, c, strict=True)] == [p.tobytes() for p in some]
