@@ -123,7 +123,7 @@ class Learner:
 
     def read(self, most: int) -> bool:
         """Read at most `most` of the open decisions that are not known yet; returns whether all are known. Until then,
-        nothing that is open teaches anything in their stages, and loss accounts are closed.
+        nothing that is open teaches anything, in any stage, and loss accounts are closed.
         """
         while self._unread and most > 0:
             size = min(most, _PAGE)
@@ -285,7 +285,8 @@ class Learner:
         self._look()
         basis = PendingBasis(now, self._last.decision, self._last.outcome)
         firm, last = self._firm, self.prepared
-        rows = {name: self._open[name].rows() for name in firm if name not in self._unread}
+        all_known = () if self._unread else firm  # all or none: stages say things to each other
+        rows = {name: self._open[name].rows() for name in all_known}
         counts = {name: self._statistics[name].delays[: len(one.stage_spec.arms)] for name, one in firm.items()}
         exposed = {name: copy(log) for name, log in self._exposed.items()}
 

@@ -21,9 +21,10 @@ from api.settings import Settings
 from api.stores import open_store
 from bandit import engine
 from bandit.catalogue.loading import parse
+from bandit.engine import DecisionQuery
 from bandit.learning.loss_account import CLOSED
 from bandit.numerics import versions
-from bandit.records import Outcome, PendingBasis
+from bandit.records import Decision, Outcome, PendingBasis
 
 DAY = 86_400_000_000
 DAILY, WAITS = ', delay = "1d"', ', delay = "window"'
@@ -38,6 +39,7 @@ features = {{ mobile = {{ type = "boolean", default = true }} }}
 {nudges}
 """
 BOTH = 'five = { type = "discount", format = "banner" }\nten = { type = "discount", format = "popup" }'
+MORE = '[stages.home.nudges]\nmore = { type = "discount", format = "banner" }'
 ONE = 'five = { type = "discount", format = "banner" }'
 
 
@@ -145,6 +147,39 @@ def test_what_is_not_read_at_the_start_is_read_beside_the_work(tmp_path: Path, m
     slow.close()
     at_once.close()
     store.close()
+
+
+def test_while_one_stage_is_read_no_stage_rests_on_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stages say to each other what types of nudges do. One is declared anew; the other's decisions meanwhile must
+    be those that a receipt computes.
+    """
+    text = APP.format(nudges=BOTH, policy="hierarchical", delay=DAILY)
+    home = text[text.index("[stages.cart]") :].replace("stages.cart", "stages.home")
+    before, after = (parse(text + one, "shop.toml") for one in (home, home.replace("[stages.home.nudges]", MORE)))
+    store, now, rng = open_store("memory://"), 1_760_000_000_000_000, np.random.default_rng(0)
+    salt = audit.claim(store, before, "s")
+    first = Learner(store, before, Metrics(), lambda _: None, now=now)
+
+    def made(of: Learner, stage: str) -> Decision:
+        one = uuid.UUID(bytes=rng.bytes(16), version=4)
+        query = DecisionQuery(id=one, user_id=one.hex, context={"mobile": True})
+        return engine.decide(of.prepared[stage], query, now=now, salt=salt)
+
+    for i in range(40):
+        one, now = made(first, ("home", "cart")[i % 2]), now + DAY // 100
+        told = [Outcome(decision=one.id, id="a", kind="reward", value=1.0, occurred=now, received=now)] * (i % 3)
+        first.observe(*store.record([one], told[:1], now, store.specs()))
+        first.publish(now, force=True)
+    first.close()
+    audit.claim(store, after, "s")
+    monkeypatch.setattr(learner, "AT_START", 10)
+    second = Learner(store, after, Metrics(), lambda _: None, before=first, now=now)
+    second.publish(now + 1000, force=True)
+    last = made(second, "cart")
+    second.observe(*store.record([last], [], now + 1000, store.specs()))
+    assert last.pending_basis == PendingBasis()
+    assert audit.differences(store, store.decisions_by_id([last.id])[last.id], salt) == []
+    second.close()
 
 
 def test_a_stage_that_declares_no_delay_learns_before_its_windows_end(tmp_path: Path) -> None:
