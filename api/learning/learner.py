@@ -114,7 +114,7 @@ class Learner:
             name: closed(engine.prepare(snapshot)) for name, snapshot in self._firm.items()
         }
         self._exposed = exposures.load(self._store, self._catalogue.stages)
-        self._kept = self._last.decision
+        self._kept = 0  # what is kept may be older than the newest decision: not known
         if not self._unread and any(stage.loss_share is not None for stage in self._catalogue.stages.values()):
             self._adopt(self._prepare(now)())
             self._rest_until = 0.0

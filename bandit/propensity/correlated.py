@@ -87,8 +87,8 @@ _BLOCK, _TOGETHER = 64, 768  # points and arms of a batch at a time, so that it 
 def correlated(mean: Array, covariance: Array) -> Array:
     """Win probabilities P(S_a is the largest), (k,), for S ~ N(mean (k,), covariance (k, k)); they sum to 1.
 
-    Total variation from the truth: to rounding for k = 2; on random laws ≤ 2.5e-3 where scores are nearly
-    independent (a search found laws with 1.1e-2); else, up to k =
+    Total variation from the truth: to rounding for k = 2; where scores are nearly independent ≤ 1.5e-3 on
+    random laws, ≤ 3e-3 on the worst that a search found; else, up to k =
     8, ≤ 3e-3 on random laws of full rank, ≤ 8e-3 where two factors are nearly all there is
     (tests/bandit/propensity/test_correlated.py, on laws that nothing was fitted to).
     Raises PropensityError for values that no normal law has, for more than 64 arms that can win, and when Σp before

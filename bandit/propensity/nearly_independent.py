@@ -11,8 +11,8 @@ divided by the sds, v = ρh and Q = ½ hᵀv:
 
     P(a wins) = ∫ Π_j Φ(z_j) · h_a (1 + Q − v_a (h_a + z_a)) dt / √D_a
 
-What is left out is of second order: total variation ≤ 2.5e-3 on random laws up to the largest row sum of |ρ|, `most`,
-and up to 1.1e-2 on laws that a search found (k = 6): no bound is proved
+What is left out is of second order: total variation ≤ 1.5e-3 on random laws up to the largest row sum of |ρ|, `MOST`,
+and ≤ 3e-3 on those that a search for the worst has found; nothing is proved
 (tests/bandit/propensity/test_nearly_independent.py). Where it is larger, as where arms of a type share an effect, one
 factor is looked for: given T ~ N(0, 1), scores have means m + T·l and are nearly independent, ρ ≈ g gᵀ off its diagonal
 (least squares, by coordinates), l = g times the sds. The integral over T is a trapezoidal rule.
@@ -30,7 +30,9 @@ from bandit.numerics import arithmetic
 from bandit.numerics.arithmetic import total
 from bandit.propensity import batching, gaussian
 
-_SEVERAL = 6  # arms
+MOST = 0.25
+"""Largest Σ_b |ρ_ab| of an arm with which scores count as nearly independent."""
+_SMALLEST = 1e-280  # variance that numbers can be divided by
 _LEAST = 1e-3  # up to it the correction is 5e-5 at most, and left out
 _JITTER = 1e-9  # of the mean variance, on every arm: scores that move together entirely are a tie
 _OFF = 1e-5  # largest |Σp − 1|
@@ -40,13 +42,6 @@ _NODES = np.arange(-3.0, 4.0)
 _WEIGHTS = arithmetic.exp(-0.5 * _NODES * _NODES)
 _WEIGHTS = _WEIGHTS / arithmetic.total(_WEIGHTS)
 _NUMBERS = 2**18  # correlations of one array of a batch
-
-
-def most(k: int) -> float:
-    """Largest Σ_b |ρ_ab| of an arm with which k scores count as nearly independent: where many arms compete, each pair
-    of them matters less.
-    """
-    return 0.3 if k < _SEVERAL else 0.6
 
 
 class Split(NamedTuple):
@@ -76,7 +71,7 @@ def split(c: list[list[float]]) -> Split | None:
     u = [(one - half) / (k - 2.0) for one in rows]
     jitter = _JITTER * trace / k
     variance = [row[a] - 2.0 * u[a] + jitter for a, row in enumerate(c)]
-    if min(variance) <= 0.0:
+    if min(variance) <= _SMALLEST:
         return None
     sd = [math.sqrt(v) for v in variance]
     largest, rho = 0.0, []
@@ -104,7 +99,7 @@ def _factor(found: Split) -> tuple[Split, list[float]] | None:
         some[a] = 0.0
         largest = max(largest, _size(some))
         left.append(some)
-    if largest > most(len(g)):
+    if largest > MOST:
         return None
     sd = [s * w for s, w in zip(found.sd, narrower, strict=True)]
     return Split(sd, left, largest), [v * s for v, s in zip(g, found.sd, strict=True)]
@@ -146,7 +141,7 @@ def shares(m: list[float], c: list[list[float]]) -> list[float] | None:
     found = split(c)
     if found is None:
         return None
-    if found.largest > most(len(m)):
+    if found.largest > MOST:
         given = _factor(found)
         if given is None:
             return None
@@ -164,7 +159,7 @@ def shares(m: list[float], c: list[list[float]]) -> list[float] | None:
 def shares_many(m: Array, c: Array) -> tuple[Array, Mask]:
     """`shares` of r rows with the same bits: p (r, k), and of which rows there are any, (r,); m (r, k), c (r, k, k)."""
     sd, rho, largest = _split_many(c)
-    fits = largest <= most(m.shape[1])
+    fits = largest <= MOST
     p = np.zeros_like(m)
     plain, rows, others = (
         np.flatnonzero(some) for some in (largest <= _LEAST, fits & (largest > _LEAST), ~fits & np.isfinite(largest))
@@ -216,7 +211,7 @@ def _factor_many(sd: Array, rho: Array) -> tuple[Array, Array, Array, Mask]:
     narrower = np.sqrt(np.where(good[:, None], 1.0 - g * g, 1.0))
     left = (rho - g[:, :, None] * g[:, None]) / (narrower[:, :, None] * narrower[:, None])
     left[:, np.arange(k), np.arange(k)] = 0.0
-    good &= total(np.moveaxis(np.abs(left), 2, 0)).max(axis=1) <= most(k)
+    good &= total(np.moveaxis(np.abs(left), 2, 0)).max(axis=1) <= MOST
     return sd * narrower, left, g * sd, good
 
 
@@ -233,7 +228,7 @@ def _split_many(c: Array) -> tuple[Array, Array, Array]:
     half = total(rows.T) / (2.0 * (k - 1.0))
     u = (rows - half[:, None]) / (k - 2.0)
     left = variance - 2.0 * u + (_JITTER * total(variance.T) / k)[:, None]
-    bad = left.min(axis=1) <= 0.0
+    bad = left.min(axis=1) <= _SMALLEST
     sd = np.sqrt(np.where(bad[:, None], 1.0, left))
     rho = (others - u[:, :, None] - u[:, None, :]) / (sd[:, :, None] * sd[:, None, :])
     rho[:, own, own] = 0.0

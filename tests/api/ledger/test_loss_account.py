@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from api.learning.learner import Learner
 from api.ledger import audit, exposures
 from api.ledger.statistics_store import key_of
+from api.metrics import Metrics
 from api.stores.learning_state import StatisticsUpdate
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine, receipt, snapshot
+from bandit.catalogue.loading import parse
 from bandit.learning.loss_account import FIRST
 from bandit.numerics import versions
 from experiments.reports import html_report, review
@@ -130,6 +133,28 @@ def test_what_decisions_exposed_people_to_is_kept_at_the_end_although_nothing_se
     assert kept.through == store.last().decision == 7
     assert store.last().settlement == 0
     assert not exposures.differs(kept, exposures.stored(stage, exposures.count(store, "signup", stage, 7), 7))
+    store.close()
+
+
+def test_what_a_killed_service_did_not_keep_the_next_one_keeps(
+    serving: Serving, centred_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that was killed before it kept anything, and again: a start keeps what it had to count."""
+    monkeypatch.setattr(Learner, "keep", lambda *_: None)
+    with serving(SqliteStore(tmp_path / "ledger.db"), app=str(centred_file), salt="pepper") as client:
+        for i in range(7):
+            assert client.post("/v1/decisions", json={"stage": "signup", "user_id": f"u{i}"}).status_code == 200
+    monkeypatch.undo()
+    store = SqliteStore(tmp_path / "ledger.db")
+    catalogue = parse(centred_file.read_text(encoding="utf-8"), "shop.toml")
+    key = key_of("signup", catalogue.stages["signup"])
+    assert store.statistics(key, (), 0).exposures is None
+    anew = Learner(store, catalogue, Metrics(), lambda _: None, now=store.last().decision)
+    anew.keep(5)
+    anew.close()
+    kept = store.statistics(key, (), 0).exposures
+    assert kept is not None
+    assert kept.through == 7
     store.close()
 
 

@@ -11,6 +11,43 @@ from bandit.arrays import Array
 from bandit.propensity import gaussian, nearly_independent
 from bandit.propensity.correlated import correlated, correlated_many, finely
 
+SEARCHED = [
+    (
+        [0.513, 0.243, 0.363, 1.226],
+        [0.656, 0.721, 0.787, 0.603],
+        [-0.1335, -0.0123, 0.0989, 0.1054, -0.0108, -0.1229],
+    ),
+    (
+        [0.714, -1.675, -0.206, 1.622, -0.938, -0.797],
+        [0.787, 1.139, 0.735, 0.767, 0.991, 3.42],
+        [
+            -0.0166,
+            -0.0125,
+            0.0815,
+            -0.01,
+            -0.0733,
+            0.0192,
+            -0.0098,
+            0.0473,
+            0.0218,
+            -0.0043,
+            0.0279,
+            0.051,
+            -0.0049,
+            -0.076,
+            0.0276,
+        ],
+    ),
+    (
+        [-1.303, 0.381, -0.699, -0.155, -0.402, 1.389],
+        [0.722, 1.023, 0.789, 1.226, 1.345, 0.896],
+        [0.001, 0.036, 0.028, -0.048, 0.001, 0.08, -0.002, -0.233, 0.281, -0.065, -0.023, 0.002, 0.209, -0.277, 0.038],
+    ),
+]
+"""Worst laws that searches found: means, sds and correlations above the diagonal. The last one is taken no more; it was
+off by 1.1e-2 when row sums up to 0.6 were taken.
+"""
+
 
 def laws(seed: int, k: int, n: int, low: float, high: float) -> Iterator[tuple[Array, Array, float]]:
     """n random laws of k scores: means, covariance and the largest row sum of |ρ|, between `low` and `high`."""
@@ -45,7 +82,7 @@ def laws_of_types(seed: int, k: int, n: int) -> Iterator[tuple[Array, Array]]:
         covariance = np.diag(sd**2) + shared + little @ little.T + rng.uniform(0.0, 3.0)
         split = nearly_independent.split(covariance.tolist())
         mean = rng.normal(0.0, rng.uniform(0.1, 1.0), k)
-        if split is None or split.largest <= nearly_independent.most(k):
+        if split is None or split.largest <= nearly_independent.MOST:
             continue
         if nearly_independent.shares(mean.tolist(), covariance.tolist()) is not None:
             found += 1
@@ -71,11 +108,11 @@ def test_a_split_has_the_differences_of_the_law() -> None:
 
 
 @pytest.mark.parametrize("k", [4, 6, 8, 12])
-def test_the_error_is_at_most_25_ten_thousandths_of_variation(k: int) -> None:
-    """Up to the largest correlation that is taken; independent scores alone would be off more than five times as
+def test_the_error_is_at_most_fifteen_ten_thousandths_of_variation(k: int) -> None:
+    """Up to the largest correlation that is taken; independent scores alone would be off more than eight times as
     far.
     """
-    errors, without, most = [], [], nearly_independent.most(k)
+    errors, without, most = [], [], nearly_independent.MOST
     for mean, covariance, _ in laws(10 + k, k, 12, 0.6 * most, most):
         p = nearly_independent.shares(mean.tolist(), covariance.tolist())
         split = nearly_independent.split(covariance.tolist())
@@ -84,8 +121,8 @@ def test_the_error_is_at_most_25_ten_thousandths_of_variation(k: int) -> None:
         wanted = finely(mean, covariance)
         errors.append(variation(np.array(p) / sum(p), wanted))
         without.append(variation(gaussian.shares(mean.tolist(), split.sd), wanted))
-    assert max(errors) <= 2.5e-3
-    assert np.mean(without) > 5 * np.mean(errors)
+    assert max(errors) <= 1.5e-3
+    assert np.mean(without) > 8 * np.mean(errors)
 
 
 @pytest.mark.parametrize("k", [5, 6, 8, 12])
@@ -93,7 +130,36 @@ def test_arms_of_types_that_share_an_effect_are_nearly_independent_given_a_facto
     for mean, covariance in laws_of_types(20 + k, k, 8):
         p = nearly_independent.shares(mean.tolist(), covariance.tolist())
         assert p is not None
-        assert variation(np.array(p) / sum(p), finely(mean, covariance)) <= 2.5e-3
+        assert variation(np.array(p) / sum(p), finely(mean, covariance)) <= 1.5e-3
+
+
+@pytest.mark.parametrize(("mean", "sd", "above"), SEARCHED)
+def test_the_worst_laws_that_were_found_are_off_by_three_thousandths_at_most(
+    mean: list[float], sd: list[float], above: list[float]
+) -> None:
+    k = len(mean)
+    rho = np.zeros((k, k))
+    rho[np.triu_indices(k, 1)] = above
+    covariance = (rho + rho.T + np.eye(k)) * np.outer(sd, sd)
+    assert variation(correlated(np.array(mean), covariance), finely(np.array(mean), covariance, 2**14)) <= 3e-3
+
+
+def test_one_pair_that_moves_together_among_equal_arms_is_seen() -> None:
+    for k in (4, 6, 7):
+        covariance = np.eye(k)
+        covariance[0, 1] = covariance[1, 0] = 0.4
+        assert variation(correlated(np.zeros(k), covariance), finely(np.zeros(k), covariance)) <= 3e-3
+
+
+def test_scores_of_hardly_any_width_are_decided_as_wider_ones_are() -> None:
+    """Widths whose squares are hardly floats any more; ties as well."""
+    for unit in (1e-130, 1e-145, 1e-150):
+        for covariance in (np.full((4, 4), 1.0), np.diag([0.0, 1.0, 1.0, 1.0]), np.eye(4)):
+            p = correlated(np.zeros(4), covariance * unit * unit)
+            assert np.isfinite(p).all()
+            assert p.sum() == pytest.approx(1.0)
+            many = correlated_many(np.zeros((2, 4)), np.array([covariance * unit * unit] * 2), np.ones((2, 4), bool))
+            assert many[0].tobytes() == p.tobytes()
 
 
 def test_three_arms_are_exact() -> None:
