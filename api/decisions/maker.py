@@ -222,9 +222,7 @@ class DecisionMaker:
         decision_id = request.decision_id or uuid7.uuid7()
         return msgspec.structs.replace(request, decision_id=decision_id, user_id=f"{NOBODY}{decision_id}")
 
-    def _notes(
-        self, request: DecisionRequest, someone: UserSession, unit: bytes, share: float
-    ) -> tuple[str, ...]:
+    def _notes(self, request: DecisionRequest, someone: UserSession, unit: bytes, share: float) -> tuple[str, ...]:
         """What is said about who asks."""
         if request.user_id.startswith(NOBODY):
             return ("user_id: it stands for a missing id: decided as for a stranger",)

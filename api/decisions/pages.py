@@ -1,26 +1,26 @@
 """Pages that ask for a nudge: which nudges a page in a browser can show, and on which nothing is shown."""
 
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import msgspec
 
 from api.messages.browser import ContentOut, ContentStep
+from bandit.catalogue.content.model import PAGE_FORMATS
 from bandit.catalogue.model import Catalogue, Nudge, Stage
 
-FORMATS = frozenset(
-    ("banner", "popup", "inline_widget", "tooltip", "walkthrough", "toast", "scratch_card", "progress_streak", "gamified")
-)
+FORMATS = frozenset(PAGE_FORMATS)
 """Formats that a page shows if it does not say which: those of journey.js. Messages and mails need another way."""
 
+EXCLUDED = "the catalogue shows nothing on this page"
+"""Reason why nothing is shown on a page that `pages.excluded` names, such as one where a card is entered."""
 
 IMAGES = "/v1/browser/images"
 """Path under which the service serves the images of the catalogue's folder."""
 
 
 class PageView(NamedTuple):
-    """Page that asks: its `path`, empty if it is not known, the `formats` that it can show, and the `locale` of its texts,
-    empty for that of the catalogue.
+    """Page that asks: its `path`, empty if it is not known, the `formats` that it can show, and the `locale` of its
+    texts, empty for that of the catalogue.
     """
 
     path: str = ""
@@ -28,9 +28,8 @@ class PageView(NamedTuple):
     locale: str = ""
 
     def excluded(self, catalogue: Catalogue) -> str:
-        """Reason why nothing is shown on this page, such as one where a card is entered; "" if something may be."""
-        pattern = next((one for one in catalogue.pages.excluded if fnmatchcase(self.path, one)), "")
-        return f"the catalogue shows nothing on pages like {pattern}" if pattern else ""
+        """Reason why nothing is shown on this page; "" if something may be."""
+        return EXCLUDED if catalogue.pages.excludes(self.path) else ""
 
     def shows(self, nudge: Nudge) -> bool:
         """Whether this page can show the nudge."""

@@ -46,8 +46,8 @@ class ContentStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContentOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Content of a nudge in one locale. `{stock}`, `{deadline}`, `{age}` and names of the payload stand in the texts for
-    values that the page fills in. `image`: https, or a path of this service. `anchor`: CSS selector.
+    """Content of a nudge in one locale. `{stock}`, `{deadline}`, `{age}` and names of the payload stand in the texts
+    for values that the page fills in. `image`: https, or a path of this service. `anchor`: CSS selector.
     """
 
     locale: str

@@ -144,9 +144,12 @@ def _happened(sent: BrowserEvent, now: int) -> dt.datetime | None:
 
 
 def _answering(
-    shape: BodyShape[Sent] | BatchEnvelope[Sent], answer: Callable[[Sent, PublishableKey | None], Awaitable[Any]], access: BrowserAccess
+    shape: BodyShape[Sent] | BatchEnvelope[Sent],
+    answer: Callable[[Sent, PublishableKey | None], Awaitable[Any]],
+    access: BrowserAccess,
 ) -> Callable[[Ask], Awaitable[Response[Any]]]:
     """Handler of requests with a body of that shape: admitted, answered, and readable by pages of the key's origins."""
+
     async def handled(request: Ask) -> Response[Any]:
         headers, origin = {"Vary": "Origin"}, request.headers.get("origin", "")
         try:

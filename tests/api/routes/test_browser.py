@@ -19,7 +19,7 @@ from litestar.testing import TestClient
 
 import bandit.catalogue.apps
 from api.app import create_app
-from api.decisions.pages import PageView
+from api.decisions.pages import EXCLUDED, PageView
 from api.http.browser_access import signed
 from api.http.keys import PublishableKey, create, create_publishable
 from api.settings import Settings
@@ -316,7 +316,7 @@ def test_nothing_is_shown_or_learned_on_pages_that_the_catalogue_excludes(tmp_pa
             assert (made["nudge"]["id"], made["moment"]) == ("none", None)
             kept = pages.store.decisions_by_id([uuid.UUID(made["decision_id"])])[uuid.UUID(made["decision_id"])]
             assert not kept.decision.is_actionable
-            assert kept.decision.excluded["size_help"] == "the catalogue shows nothing on pages like /checkout/pay*"
+            assert kept.decision.excluded["size_help"] == EXCLUDED
         shown = pages.send("decisions", page="/product").json()
         assert shown["nudge"]["id"] == "size_help"  # the page that shows nothing has not used up the moment
         again = pages.send("decisions", page="/checkout/payment").json()
@@ -373,8 +373,12 @@ def test_an_event_that_cannot_be_read_costs_no_other(pages: Pages) -> None:
 
 
 def test_pages_of_a_trial_need_keys_only_where_it_has_some(tmp_path: Path) -> None:
-    body = {"user_id": "u1", "stage": "browsing", "evidence": jwt.encode(
-        {"sub": "u1", "iat": START, "evidence": {"stock": 3}}, "anything at all, for a trial without keys")}  # fmt: skip
+    claims = {"sub": "u1", "iat": START, "evidence": {"stock": 3}}
+    body = {
+        "user_id": "u1",
+        "stage": "browsing",
+        "evidence": jwt.encode(claims, "a trial without keys takes any secret"),
+    }
     with TestClient(create_app(Settings(app="fashion", dev=True, store="memory://"))) as client:
         assert client.post("/v1/browser/decisions", json=body).status_code == 200
         assert client.post("/v1/browser/decisions", json=body | {"evidence": "x"}).status_code == 401

@@ -14,8 +14,8 @@ from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import CatalogueError
 from bandit.guardrails import (
-    DECLINED,
     DAY,
+    DECLINED,
     CapScope,
     Circumstances,
     ClaimEvidence,

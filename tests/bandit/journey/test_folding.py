@@ -61,11 +61,16 @@ def test_what_a_user_declined_is_remembered_for_ever_and_once(rules: JourneyFold
     later = [event("viewed", DAY * i, product=f"p{i}") for i in range(1, 300)]
     state = folding.fold(rules, [*later, *said, event("nudge_declined", 4)])
     assert state.declined == ("b.y", "a.x")
-    assert folding.properties(rules, rules.named["Nudge Declined"], {"nudge": "a.x", "more": 1}).values == {"nudge": "a.x"}
+    assert folding.properties(rules, rules.named["Nudge Declined"], {"nudge": "a.x", "more": 1}).values == {
+        "nudge": "a.x"
+    }
 
 
 def test_no_app_declares_an_event_that_every_app_has() -> None:
-    for more in ('[journey.events.nudge_declined]\nnames = ["No"]\n', '[journey.events.no]\nnames = ["Nudge Declined"]\n'):
+    for more in (
+        '[journey.events.nudge_declined]\nnames = ["No"]\n',
+        '[journey.events.no]\nnames = ["Nudge Declined"]\n',
+    ):
         with pytest.raises(CatalogueError) as error:
             parse(TEXT + more)
         assert "nudge_declined" in str(error.value)
