@@ -113,6 +113,7 @@ class DecisionMaker:
         ask = self._ask(request, request.stage, someone, now, page)
         told = page.excluded(self._catalogue) if page else ""
         if told:
+            told = f"{NOT_NOW}: {told}"
             refused = dict.fromkeys(stage.nudges, told)
             ask = msgspec.structs.replace(ask, refused=refused, moment=NOT_NOW, notes=(told, *ask.notes))
         return self._draw(request.stage, ask, now)

@@ -72,7 +72,7 @@ def always(tmp_path: Path, nudge: str, more: str = "") -> str:
     centred = 'policy = { name = "centred", prior_mean = 0.07 }'
     assert text.count(centred) == 1
     file = tmp_path / "shop.toml"
-    file.write_text(text.replace(centred, f'policy = {{ name = "fixed", arm = "{nudge}" }}') + more)
+    file.write_text(text.replace(centred, f'policy = {{ name = "fixed", arm = "{nudge}" }}\nfloor = 0.0') + more)
     shutil.copytree(IMAGES, tmp_path / "images", dirs_exist_ok=True)
     return str(file)
 
@@ -316,7 +316,7 @@ def test_nothing_is_shown_or_learned_on_pages_that_the_catalogue_excludes(tmp_pa
             assert (made["nudge"]["id"], made["moment"]) == ("none", None)
             kept = pages.store.decisions_by_id([uuid.UUID(made["decision_id"])])[uuid.UUID(made["decision_id"])]
             assert not kept.decision.is_actionable
-            assert kept.decision.excluded["size_help"] == EXCLUDED
+            assert kept.decision.excluded["size_help"] == f"not now: {EXCLUDED}"
         shown = pages.send("decisions", page="/product").json()
         assert shown["nudge"]["id"] == "size_help"  # the page that shows nothing has not used up the moment
         again = pages.send("decisions", page="/checkout/payment").json()
