@@ -295,6 +295,12 @@ def test_a_page_is_offered_only_what_it_can_show(tmp_path: Path) -> None:
         kept = pages.store.decisions_by_id([uuid.UUID(made["decision_id"])])[uuid.UUID(made["decision_id"])].decision
         assert kept.excluded["size_help"] == "format: this page shows no inline_widget"
         assert "low_stock" not in {n for n, why in kept.excluded.items() if why.startswith("format")}
+    with serving(tmp_path, always(tmp_path, "size_help")) as pages:
+        hesitate(pages)
+        shown = pages.send("decisions").json()
+        assert shown["nudge"]["id"] == "size_help"
+        narrower = pages.send("decisions", formats=["banner"]).json()  # what was decided before does not fit here
+        assert (narrower["nudge"]["id"], narrower["duplicate"]) == ("none", False)
     for stage in parse(read_shipped("fashion")).stages.values():
         messages = {name for name, nudge in stage.nudges.items() if nudge.format in ("push", "mail")}
         assert messages <= set(PageView().unfit(stage))
