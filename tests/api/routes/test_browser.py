@@ -295,7 +295,9 @@ def test_a_page_is_offered_only_what_it_can_show(tmp_path: Path) -> None:
         kept = pages.store.decisions_by_id([uuid.UUID(made["decision_id"])])[uuid.UUID(made["decision_id"])].decision
         assert kept.excluded["size_help"] == "format: this page shows no inline_widget"
         assert "low_stock" not in {n for n, why in kept.excluded.items() if why.startswith("format")}
-    with serving(tmp_path, always(tmp_path, "size_help")) as pages:
+    other = tmp_path / "other"
+    other.mkdir()
+    with serving(other, always(other, "size_help")) as pages:
         hesitate(pages)
         shown = pages.send("decisions").json()
         assert shown["nudge"]["id"] == "size_help"
