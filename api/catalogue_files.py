@@ -2,11 +2,18 @@
 and the command line all read catalogues here.
 """
 
+import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.catalogue.model import Catalogue
 from bandit.tables.texts import decoded
+
+_SHIPPED_IMAGES = Path(str(importlib.resources.files("bandit.catalogue.apps"))) / "images"
+_MEDIA = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+_MEDIA |= {".webp": "image/webp", ".avif": "image/avif"}
 
 
 def read_catalogue(app: str) -> Catalogue:
@@ -24,3 +31,17 @@ def read_file(path: Path) -> Catalogue:
     be read.
     """
     return parse(decoded(path.read_bytes(), str(path)), str(path))
+
+
+class Image(NamedTuple):
+    """Image of a catalogue's folder: its bytes and media type."""
+
+    content: bytes
+    media: str
+
+
+def images(app: str) -> Mapping[str, Image]:
+    """Images of the catalogue that `app` names, by file name: those in the folder `images` beside it."""
+    folder = Path(app).parent / "images" if app.endswith(".toml") else _SHIPPED_IMAGES
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {path.name: Image(path.read_bytes(), _MEDIA[path.suffix]) for path in paths if path.suffix in _MEDIA}

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import msgspec
-from bandit.catalogue.content.model import PAGE_FORMATS
 
 from api.messages.browser import ContentOut, ContentStep
+from bandit.catalogue.content.model import PAGE_FORMATS
 from bandit.catalogue.model import Catalogue, Nudge, Stage
 
 FORMATS = frozenset(PAGE_FORMATS)
