@@ -86,7 +86,7 @@ def build(
         ranking=Ranking(
             catalogue, store, worker, service.writer, salt=salt, clock=clock, metrics=metrics, window_scale=scale
         ),
-        images=images(settings.app),
+        images=images(settings.app, catalogue),
     )
 
 
