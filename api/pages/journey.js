@@ -304,7 +304,9 @@ function place(panel, anchor, ring) {
 function cover(area, controls, name) {
   const canvas = el('canvas', { 'aria-hidden': true })
   const button = el('button', { class: 'q', part: 'reveal' }, name)
-  area.replaceWith(el('div', { class: 'box' }, area, canvas))
+  const box = el('div', { class: 'box' }, canvas)
+  area.replaceWith(box)
+  box.prepend(area)
   area.inert = true
   area.tabIndex = -1
   const reveal = button.onclick = () => {
@@ -408,8 +410,7 @@ function draw(view, press) {
   dismiss.ariaLabel = labels.dismiss
   const decline = button('Declined', 'decline')
   decline.textContent = labels.decline
-  const picture = image && el('img', { alt: parts(content.alt, view.values).map((part) => part.call ? part(view.now()) : part).join(''),
-    decoding: 'async', referrerpolicy: 'no-referrer', src: image })
+  const picture = image && el('img', { alt: write(el('p'), content.alt, view).textContent, referrerpolicy: 'no-referrer', src: image })
   if (picture) picture.onerror = () => picture.remove()
   const body = el('div', { class: 'b' }, words, controls)
   const ring = walk ? el('div', { class: 'ring' }) : ''
@@ -417,7 +418,7 @@ function draw(view, press) {
   const follow = (target) => {
     panel.classList.toggle('at', target)
     panel.classList.toggle('mid', !target)
-    ring.hidden = !target
+    if (ring) ring.hidden = !target
     update = () => target?.isConnected && place(panel, target, ring)
     for (const side of ['left', 'top']) panel.style.removeProperty(side)
     update()
@@ -431,11 +432,12 @@ function draw(view, press) {
   if (walk) shown = steps(view, { title, text, words, controls, action, follow, picture })
   else if (shape !== 'scratch_card') controls.append(action)
   if (shape === 'progress_streak' && progress !== undefined) {
-    const [done, most] = [number(progress), number(of)]
-    const cells = Array.from({ length: Math.min(of, 14) }, (_, i, { length } = { length: Math.min(of, 14) }) =>
-      el('i', { class: (i + 1) / length <= progress / of ? 'on' : '' }))
-    words.after(el('div', { class: 'bar', role: 'progressbar', 'aria-valuemin': 0, 'aria-valuemax': of, 'aria-valuenow': progress,
-      'aria-valuetext': `${done} / ${most}`, 'aria-labelledby': 'h' }, ...cells), el('p', { 'aria-hidden': true }, `${done} / ${most}`))
+    const told = `${number(progress)} / ${number(of)}`
+    const bar = el('div', { class: 'bar', role: 'progressbar', 'aria-valuemax': of, 'aria-valuenow': progress, 'aria-valuetext': told,
+      'aria-labelledby': 'h' })
+    const cells = Math.min(of, 14)
+    for (let i = 1; i <= cells; i++) bar.append(el('i', { class: i / cells <= progress / of ? 'on' : '' }))
+    words.after(bar, el('p', { 'aria-hidden': true }, told))
   }
   controls.append(decline)
   panel.append(picture || '', body, dismiss)
