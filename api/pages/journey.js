@@ -668,7 +668,7 @@ export class Journey {
     const user = this.#known()
     const path = location.pathname
     const ends = performance.now() + patience
-    const asked = JSON.parse(JSON.stringify({ decision_id: uuid(), page: path, formats, locale: this.#locale, stage, context, consent }))
+    const asked = JSON.parse(JSON.stringify({ decision_id: uuid(), page: path, formats, locale: String(this.#locale), stage, context, consent }))
     const stop = new AbortController()
     const over = () => stop.signal.aborted || performance.now() > ends || location.pathname !== path || this.#user !== user
     const work = async () => {
