@@ -1,12 +1,11 @@
-/**
- * Journey Bandit in pages: asks for a nudge, shows it, reports what was seen and answered.
- *
- * No public method throws: what goes wrong is one warning on the console, and nothing is shown. Words are text, never
- * markup. Styles are adopted, so that a strict CSP needs no exception.
- */
+// Journey Bandit in pages: asks for a nudge, shows it, reports what was seen and answered. No public method throws.
+// Words are text, never markup; styles are adopted: a strict CSP needs no exception.
 
-const FORMATS = ['banner', 'popup', 'inline_widget', 'tooltip', 'walkthrough', 'toast', 'scratch_card', 'progress_streak', 'gamified']
-const MOST = 500 // items that wait, and decisions that are remembered
+const LOOKS = {
+  banner: 'edge banner', popup: 'modal', inline_widget: 'inline', tooltip: 'point', walkthrough: 'point', toast: 'edge corner',
+  scratch_card: 'modal', progress_streak: 'edge corner', gamified: 'modal',
+}
+const MOST = 500 // items that wait; decisions that are remembered
 const BYTES = 55_000 // of a batch: with key and token less than 60 kB
 const MONTH = 30 * 86_400_000
 
@@ -39,11 +38,11 @@ const CSS = `
   background: var(--s); color: var(--t); border: 1px solid var(--l); border-radius: var(--r); box-shadow: 0 12px 40px #0b10202e }
 .p:focus { outline: 0 }
 :focus-visible { outline: 3px solid var(--a); outline-offset: 2px }
-.b { flex: 1; min-inline-size: 0; display: grid; align-content: center; gap: .75em; padding: 1.25em 1.25em .75em }
+.b { flex: 1 1 11em; min-inline-size: 0; display: grid; align-content: center; gap: .75em; padding: 1.25em 1.25em .75em }
 .w { display: grid; gap: .25em; padding-inline-end: 2em }
-h2 { font-size: 1.0625em; font-weight: 650; line-height: 1.35; text-wrap: balance }
+h2 { font-size: 1.0625em; font-weight: 600; line-height: 1.35; text-wrap: balance }
 p { font-size: .9375em; color: var(--m); white-space: pre-line }
-span { font-variant-numeric: tabular-nums; white-space: nowrap }
+span { font-variant-numeric: tabular-nums }
 img { flex: none; object-fit: cover; background: var(--l) }
 .c { display: flex; flex-wrap: wrap; align-items: center; gap: .25em 1em }
 a, button { display: inline-flex; align-items: center; justify-content: center; min-block-size: 2.75em; padding: .5em 1.25em;
@@ -65,6 +64,7 @@ a, button { display: inline-flex; align-items: center; justify-content: center; 
 .modal .f, .modal .q { flex: 1 0 100% }
 .modal > img, .point > img { inline-size: 100%; aspect-ratio: 16 / 9 }
 ::backdrop { background: #0b102080 }
+.edge { flex-wrap: wrap }
 .edge > img { inline-size: 3.5em; block-size: 3.5em; margin-block: 1.25em; margin-inline: 1.25em 0; border-radius: 8px }
 .banner { inset: auto 1em 1em; margin: auto; max-inline-size: 60em; align-items: center }
 .top { inset-block: 1em auto }
@@ -104,7 +104,7 @@ let open = null // the surface of this page: there is one at a time
 
 const warn = (error) => (console.warn('Journey Bandit:', error?.message ?? error), null)
 
-/** What `act` gives, now or later; null and a warning if it fails. */
+// What `act` gives, now or later; null and a warning if it fails.
 function safely(act) {
   try {
     const given = act()
@@ -122,13 +122,13 @@ const bytes = (text) => new TextEncoder().encode(text).length
 const passing = (status) => status >= 500 || status === 408 || status === 429
 const problem = (reply) => reply.json().catch(() => null)
 
-/** Milliseconds until try `n`: what the service asks for, or twice as long each time; with jitter. */
+// Milliseconds until the next try: as the service says, or twice as long each time.
 function backoff(n, reply, first) {
   const asked = 1000 * reply?.headers.get('Retry-After')
   return asked > 0 ? asked + Math.random() * 500 : Math.min(60_000, first * 2 ** n) * (0.5 + Math.random() / 2)
 }
 
-/** Whether this tab may show the decision: no other has it. It is held until `release`, or until the page ends. */
+// Whether this tab may show the decision: no other has it.
 const hold = (id) => new Promise((done) => {
   if (held.has(id) || !navigator.locks) return done(true)
   navigator.locks.request(`journey-bandit:${id}`, { ifAvailable: true }, (lock) => {
@@ -142,7 +142,7 @@ function release(id) {
   held.delete(id)
 }
 
-/** Entries in localStorage, one for each item, so that tabs never overwrite each other's; in memory if there is no room. */
+// localStorage, or memory if there is no room. One entry an item: tabs never overwrite each other's.
 class Shelf {
   #areas
   #prefix
@@ -181,7 +181,7 @@ class Shelf {
   }
 }
 
-/** Calls `done` once `element`, or the page alone, was visible for a second without a break. */
+// Calls `done` once `element`, or the page alone, was visible for a second without a break.
 function watch(element, done, signal) {
   let timer = 0
   let inside = !element
@@ -194,15 +194,13 @@ function watch(element, done, signal) {
   signal.addEventListener('abort', check)
   if (!element) return check()
   const observer = new IntersectionObserver((entries) => {
-    const { intersectionRatio, intersectionRect: part, rootBounds: view } = entries.at(-1)
-    inside = intersectionRatio >= 0.5 || part.width * part.height >= 0.5 * (view?.width ?? innerWidth) * (view?.height ?? innerHeight)
+    const { intersectionRatio, intersectionRect: part } = entries.at(-1)
+    inside = intersectionRatio >= 0.5 || part.width * part.height >= 0.5 * innerWidth * innerHeight
     check()
   }, { threshold: Array.from({ length: 21 }, (_, i) => i / 20) })
   observer.observe(element)
   signal.addEventListener('abort', () => observer.disconnect())
 }
-
-// -- words ------------------------------------------------------------------------------------------------------------
 
 function canonical(tag) {
   try {
@@ -212,7 +210,7 @@ function canonical(tag) {
   }
 }
 
-/** Values of placeholders: texts, and functions of the service's time (ms) for what changes with it. */
+// Values of placeholders: texts, and functions of the service's time for what changes.
 function valuesOf({ nudge, evidence = {} }, number) {
   const values = Object.create(null)
   const unit = (n, name) => number(Math.floor(n), { style: 'unit', unit: name, unitDisplay: 'long' })
@@ -240,9 +238,8 @@ const parts = (text, values) => String(text ?? '').split(/\{([^{}]*)\}/).map((pa
   return i % 2 ? values[part] : part
 })
 
-/** Where a link leads: https, or this origin. */
 function safeLink(link) {
-  const base = self.origin === 'null' ? document.baseURI : self.origin
+  const base = document.baseURI
   const url = new URL(link, base)
   const own = url.origin === new URL(base).origin
   if (/^https?:\/\//i.test(link) ? own || url.protocol === 'https:' : own && link[0] === '/') return url.href
@@ -255,8 +252,6 @@ function safeImage(image, service) {
   throw Error('an image is at https:// or a path of the service')
 }
 
-// -- looks ------------------------------------------------------------------------------------------------------------
-
 function el(tag, attributes, ...children) {
   const node = document.createElement(tag)
   for (const name in attributes) node.setAttribute(name, attributes[name])
@@ -265,11 +260,11 @@ function el(tag, attributes, ...children) {
 }
 
 function find(anchor) {
-  const found = typeof anchor === 'string' ? anchor && document.querySelector(anchor) : anchor
-  return found?.getClientRects().length ? found : null
+  const found = anchor && (anchor.nodeType ? anchor : document.querySelector(anchor))
+  return found && found.getClientRects().length ? found : null
 }
 
-/** The node with this text; `live` has what keeps its numbers up to date. */
+// The node with this text; `live` has what keeps it up to date.
 function write(node, text, { values, now, live }) {
   const ticks = []
   node.dir = 'auto'
@@ -285,7 +280,7 @@ function write(node, text, { values, now, live }) {
   return node
 }
 
-/** Puts the panel below or above its anchor, the arrow on it, and the ring around it. */
+// Puts the panel below or above its anchor.
 function place(panel, anchor, ring) {
   const { left, top, bottom, width, height } = anchor.getBoundingClientRect()
   const { offsetWidth: wide, offsetHeight: high } = panel
@@ -300,7 +295,7 @@ function place(panel, anchor, ring) {
   if (ring) set(ring, { left: left - 6, top: top - 6, width: width + 12, height: height + 12 })
 }
 
-/** A cover over `area`, which a pointer scratches off or a button lifts; gives what paints it. */
+// Covers the area; a pointer scratches the cover off, or a button lifts it. Gives what paints it.
 function cover(area, controls, name) {
   const canvas = el('canvas', { 'aria-hidden': true })
   const button = el('button', { class: 'q', part: 'reveal' }, name)
@@ -346,7 +341,7 @@ function cover(area, controls, name) {
   }
 }
 
-/** Steps of a walkthrough after the title and text; gives what shows the first. */
+// Steps after the title and text; gives what shows the first.
 function steps(view, { title, text, words, controls, action, follow, picture }) {
   const { content, labels, number } = view
   const all = [{ ...content, anchor: view.anchor }, ...(content.steps ?? [])]
@@ -355,7 +350,6 @@ function steps(view, { title, text, words, controls, action, follow, picture }) 
   const back = el('button', { class: 'q', part: 'back' }, labels.back)
   const next = el('button', { class: 'f', part: 'next' }, labels.next)
   const last = all.length - 1
-  const still = matchMedia('(prefers-reduced-motion: reduce)').matches
   let at = 0
   const go = (to) => {
     if (!all[to]) return
@@ -371,7 +365,7 @@ function steps(view, { title, text, words, controls, action, follow, picture }) 
     action.hidden = at < last
     if (picture) picture.hidden = at > 0
     const target = find(step.anchor)
-    if (!first) target?.scrollIntoView({ block: 'center', behavior: still ? 'auto' : 'smooth' })
+    if (!first) target?.scrollIntoView({ block: 'center' })
     const { top, bottom } = target?.getBoundingClientRect() ?? {}
     follow(first && !(bottom > 0 && top < innerHeight) ? null : target)
     if (had?.hidden) (at < last ? next : action).focus()
@@ -384,15 +378,15 @@ function steps(view, { title, text, words, controls, action, follow, picture }) 
   return () => go(0)
 }
 
-/** The surface of a nudge, not yet in the page. `press(kind, event)`: the user answers. `shown()`: it is in the page. */
+// The surface, not yet in the page. `press(kind, event)`: the user answers.
 function draw(view, press) {
   const { shape, content, labels, image, link, anchor, progress, of, number } = view
-  const modal = shape === 'popup' || shape === 'scratch_card'
-  const inline = shape === 'inline_widget' || (shape === 'progress_streak' && anchor)
   const walk = shape === 'walkthrough'
-  const point = walk || shape === 'tooltip'
-  const look = modal ? 'modal' : inline ? 'inline' : point ? 'point' : shape === 'banner' ? `edge banner ${view.edge}` : 'edge corner'
-  const panel = el(modal ? 'dialog' : 'section', { class: `p ${look}`, part: 'surface', 'aria-labelledby': 'h', tabindex: -1,
+  const scratch = shape === 'scratch_card'
+  const streak = shape === 'progress_streak'
+  const look = streak && anchor ? 'inline' : LOOKS[shape]
+  const [modal, inline, point] = ['modal', 'inline', 'point'].map((one) => one === look)
+  const panel = el(modal ? 'dialog' : 'section', { class: `p ${look} ${view.edge}`, part: 'surface', 'aria-labelledby': 'h', tabindex: -1,
     role: modal || point ? 'dialog' : shape === 'toast' ? 'status' : 'region', 'aria-atomic': false })
   const button = (kind, part, look, name) => {
     const leads = part === 'action' && link
@@ -424,14 +418,14 @@ function draw(view, press) {
     update()
   }
   let shown = shape === 'tooltip' ? () => follow(anchor) : () => {}
-  if (shape === 'scratch_card') {
+  if (scratch) {
     const area = el('div', { class: 'area' }, content.text ? text : '', action)
     words.after(area)
     shown = cover(area, controls, labels.reveal)
   } else if (content.text) words.append(text)
   if (walk) shown = steps(view, { title, text, words, controls, action, follow, picture })
-  else if (shape !== 'scratch_card') controls.append(action)
-  if (shape === 'progress_streak' && progress !== undefined) {
+  else if (!scratch) controls.append(action)
+  if (streak && progress !== undefined) {
     const told = `${number(progress)} / ${number(of)}`
     const bar = el('div', { class: 'bar', role: 'progressbar', 'aria-valuemax': of, 'aria-valuenow': progress, 'aria-valuetext': told,
       'aria-labelledby': 'h' })
@@ -448,17 +442,6 @@ function draw(view, press) {
   shadow.append(ring, panel)
   return { root, panel, modal, inline, point, shown, update: () => update() }
 }
-
-/** Keeps the focus in a dialog. */
-function keep(panel, event) {
-  const all = [...panel.querySelectorAll('a, button')].filter((node) => !node.closest('[inert]'))
-  const now = panel.getRootNode().activeElement
-  if (all.includes(now) && now !== all.at(event.shiftKey ? 0 : -1)) return
-  event.preventDefault()
-  all.at(event.shiftKey ? -1 : 0).focus()
-}
-
-// -- the module -------------------------------------------------------------------------------------------------------
 
 export class Journey {
   #options = {}
@@ -492,7 +475,6 @@ export class Journey {
     })
   }
 
-  /** Says who the user is from now on. */
   identify(userId, options) {
     safely(() => {
       const user = typeof userId === 'number' ? String(userId) : userId
@@ -510,7 +492,6 @@ export class Journey {
     })
   }
 
-  /** Reports something that the user did. */
   track(event, properties) {
     safely(() => {
       if (!(event && typeof event === 'string' && event.length <= 256)) throw Error('track(event) needs a name of 1 to 256 characters')
@@ -519,12 +500,10 @@ export class Journey {
     })
   }
 
-  /** The decision for the user at this moment; null if it is late, refused or impossible. */
   async decide(options) {
     return safely(() => this.#decide(options ?? {}))
   }
 
-  /** Shows the nudge of a decision; null if nothing is shown. */
   show(decision, options) {
     if (!decision) return null
     const surface = safely(() => this.#show(decision, options ?? {}))
@@ -536,7 +515,6 @@ export class Journey {
     return this.show(await this.decide(options), options)
   }
 
-  /** Closes the surface of the page, if there is one. Nothing is reported. */
   close() {
     open?.close()
   }
@@ -545,8 +523,6 @@ export class Journey {
     if (this.#user === null) throw Error('identify(userId) comes first')
     return this.#user
   }
-
-  // -- what is sent -------------------------------------------------------------------------------------------------
 
   #put(item) {
     if (this.#options.silent) return
@@ -557,7 +533,7 @@ export class Journey {
     this.#shelf.set(`q${String(at).padStart(15, 0)}-${String(this.#count++).padStart(6, 0)}-${item.id}`, { ...item, at })
   }
 
-  /** What waits, in order, as bodies of one user and one path; nothing of users whose token is refused or not known here. */
+  // What waits, in order: bodies of one user and one path. Users whose token is refused or not known here wait.
   *#batches() {
     const signed = this.#tokens.has(this.#user)
     let batch = null
@@ -586,7 +562,7 @@ export class Journey {
     if (batch) yield batch
   }
 
-  /** Sends what waits, one tab at a time; over when nothing is left that can be sent. */
+  // Sends what waits, one tab at a time, until nothing is left that can be sent.
   #flush() {
     this.#soon = clearTimeout(this.#soon)
     if (this.#options.silent || this.#user === null) return
@@ -608,7 +584,7 @@ export class Journey {
     }
   }
 
-  /** Sends a batch; milliseconds to wait before the next. */
+  // Milliseconds to wait before the next batch.
   async #send({ user, path, names, more }) {
     let reply = null
     try {
@@ -631,7 +607,7 @@ export class Journey {
     }
   }
 
-  /** Sends what is left as the page goes. It stays until it is acknowledged: with the same ids nothing happens twice. */
+  // What is left as the page goes. It is kept, too: with the same ids nothing happens twice.
   #beacon() {
     safely(() => {
       if (this.#user === null) return
@@ -644,7 +620,7 @@ export class Journey {
     return JSON.stringify({ key: this.#options.key, token: this.#tokens.get(user)?.text ?? '', user_id: user, ...more })
   }
 
-  /** The reply to a request of a user. After a 401 the page is asked for a token once more. */
+  // After a 401 the page is asked for a token once more.
   async #post(path, user, more, signal) {
     for (let again = false; ; again = true) {
       const known = this.#tokens.get(user)
@@ -656,19 +632,18 @@ export class Journey {
     }
   }
 
-  // -- decisions ----------------------------------------------------------------------------------------------------
-
   get #locale() {
     return canonical(this.#options.locale || document.documentElement.lang || navigator.language)
   }
 
   async #decide({ stage, context, consent, evidence }) {
-    const { silent, patience = 2000, formats = FORMATS } = this.#options
+    const { silent, patience = 2000, formats = Object.keys(LOOKS) } = this.#options
     if (silent) return null
     const user = this.#known()
     const path = location.pathname
     const ends = performance.now() + patience
-    const asked = JSON.parse(JSON.stringify({ decision_id: uuid(), page: path, formats, locale: String(this.#locale), stage, context, consent }))
+    const asked = { decision_id: uuid(), page: path, formats, locale: String(this.#locale), stage, context, consent }
+    JSON.stringify(asked) // or it cannot be sent
     const stop = new AbortController()
     const over = () => stop.signal.aborted || performance.now() > ends || location.pathname !== path || this.#user !== user
     const work = async () => {
@@ -687,7 +662,7 @@ export class Journey {
     return Promise.race([work(), late]).finally(() => clearTimeout(timer))
   }
 
-  /** The service's decision, asked for under one id while there is patience. */
+  // The service's decision, asked for under one id while there is patience.
   async #ask(user, asked, signal) {
     for (let n = 0; !signal.aborted && !this.#blocked.has(user); n++) {
       let reply = null
@@ -702,7 +677,7 @@ export class Journey {
     return null
   }
 
-  /** No nudge counts like one, once the page was visible for a second; but not where none could have been shown. */
+  // No nudge counts, too, but only where one could have been shown.
   #none(decision, path) {
     if (!open && decision.moment !== null)
       watch(null, () => location.pathname === path && this.#seen(decision), new AbortController().signal)
@@ -728,11 +703,9 @@ export class Journey {
     safely(() => this.#options.onChange?.({ type, decision }))
   }
 
-  // -- surfaces -----------------------------------------------------------------------------------------------------
-
   #show(decision, { anchor, host, progress, navigate }) {
     const { decision_id: id, nudge, evidence } = decision
-    const { formats = FORMATS, labels } = this.#options
+    const { formats = Object.keys(LOOKS), labels } = this.#options
     if (open && !open.element.isConnected) open.close()
     if (open || document.querySelector('journey-nudge') || nudge.id === 'none' || !formats.includes(nudge.format)) return null
     const path = location.pathname
@@ -788,7 +761,7 @@ export class Journey {
         gone.abort()
         clearInterval(timer)
         open = null
-        const had = root.matches(':focus-within')
+        const had = modal || root.matches(':focus-within')
         root.remove()
         release(id)
         if (had) before?.focus?.({ preventScroll: true })
@@ -820,10 +793,7 @@ export class Journey {
     on(point ? document : panel, 'keydown', (event) => {
       if (event.key === 'Escape' && !modal) press('Dismissed')
     })
-    on(panel, 'keydown', (event) => {
-      view.keys[event.key]?.()
-      if (modal && event.key === 'Tab') keep(panel, event)
-    })
+    on(panel, 'keydown', (event) => view.keys[event.key]?.())
     this.#tell('shown', decision)
     return surface
   }

@@ -53,10 +53,11 @@ def test_offline_events_are_sent_with_their_ids_after_a_reload(shop: Shop, servi
     page.evaluate("journey.track('Product Viewed'); journey.track('Product Added')")
     ids = [item["id"] for item in waiting(page)]
     context.set_offline(False)
-    service.answers["events"] = [refused(503)] * 2
+    service.answers["events"] = [refused(503)] * 99
     shop.go(page)
     assert eventually(lambda: len(service.events()) >= 2)
     assert [item["id"] for item in waiting(page)] == ids
+    service.answers.clear()
     shop.go(page)
     assert eventually(lambda: not waiting(page))
     assert {event["event_id"] for event in service.events()} == set(ids)
@@ -93,7 +94,7 @@ def test_retries_wait_as_long_as_the_service_asks(shop: Shop, service: Service) 
 
 
 def test_retries_after_errors_come_less_and_less_often(shop: Shop, service: Service) -> None:
-    service.answers["events"] = [refused(500), refused(503), refused(502), refused(408)]
+    service.answers["events"] = [refused(500), refused(503), refused(502), refused(504)]
     page = shop.page(stopped=True)
     page.evaluate("Math.random = () => 1; journey.track('Product Viewed')")
     page.clock.run_for(500)
