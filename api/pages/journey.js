@@ -1,5 +1,5 @@
-// Journey Bandit in pages: asks for a nudge, shows it, reports what was seen and answered. No public method throws.
-// Words are text, never markup; styles are adopted: a strict CSP needs no exception.
+// Journey Bandit in pages: asks for a nudge, shows it, reports what became of it. journey.d.ts says how it is used.
+// Words are text, never markup. No public method throws.
 
 const LOOKS = {
   banner: 'edge banner', popup: 'modal', inline_widget: 'inline', tooltip: 'point', walkthrough: 'point', toast: 'edge corner',
@@ -34,13 +34,13 @@ const CSS = `
 * { box-sizing: border-box; margin: 0; padding: 0; font: inherit; color: inherit }
 [hidden] { display: none !important }
 .p { position: fixed; z-index: var(--journey-z, 2147483000); inset: auto; display: flex; max-block-size: calc(100dvh - 2em);
-  overflow: auto; overscroll-behavior: contain; overflow-wrap: anywhere; text-align: start; line-height: 1.5;
+  overflow: auto; overflow-wrap: anywhere; text-align: start; line-height: 1.5;
   background: var(--s); color: var(--t); border: 1px solid var(--l); border-radius: var(--r); box-shadow: 0 12px 40px #0b10202e }
 .p:focus { outline: 0 }
 :focus-visible { outline: 3px solid var(--a); outline-offset: 2px }
 .b { flex: 1 1 11em; min-inline-size: 0; display: grid; align-content: center; gap: .75em; padding: 1.25em 1.25em .75em }
 .w { display: grid; gap: .25em; padding-inline-end: 2em }
-h2 { font-size: 1.0625em; font-weight: 600; line-height: 1.35; text-wrap: balance }
+h2 { font-size: 1.0625em; font-weight: 600; line-height: 1.35 }
 p { font-size: .9375em; color: var(--m); white-space: pre-line }
 span { font-variant-numeric: tabular-nums }
 img { flex: none; object-fit: cover; background: var(--l) }
@@ -49,15 +49,14 @@ a, button { display: inline-flex; align-items: center; justify-content: center; 
   border: 1px solid transparent; border-radius: max(2px, calc(var(--r) - 4px)); background: none; font-weight: 600;
   text-decoration: none; cursor: pointer }
 .f { background: var(--a); color: var(--o) }
-.f:hover { background: color-mix(in srgb, var(--a) 88%, var(--t)) }
+.f:hover { opacity: .9 }
 .q { border-color: var(--m) }
-[part=decline] { min-block-size: 3.5em; padding: 0; font-size: .8125em; font-weight: 400; color: var(--m); text-decoration: underline;
-  text-underline-offset: 3px }
+[part=decline] { min-block-size: 3.5em; padding: 0; font-size: .8125em; font-weight: 400; color: var(--m); text-decoration: underline }
 [part=dismiss] { position: absolute; inset-block-start: .375em; inset-inline-end: .375em; inline-size: 2.75em; padding: 0;
   border-radius: 50%; background: var(--s); color: var(--m) }
 [part=dismiss]::before { content: "✕" / "" }
-[part=decline]:hover, [part=dismiss]:hover { color: var(--t) }
-.modal { inset: 0; margin: auto; inline-size: min(26em, 100% - 2em); block-size: fit-content; flex-direction: column }
+.modal, .mid { inset: 0; margin: auto; block-size: fit-content }
+.modal { inline-size: min(26em, 100% - 2em); flex-direction: column }
 .modal .b { flex: none; padding: 1.75em 1.5em 1em; gap: 1em }
 .modal h2 { font-size: 1.375em }
 .modal .c { justify-content: center }
@@ -67,7 +66,7 @@ a, button { display: inline-flex; align-items: center; justify-content: center; 
 .edge { flex-wrap: wrap }
 .edge > img { inline-size: 3.5em; block-size: 3.5em; margin-block: 1.25em; margin-inline: 1.25em 0; border-radius: 8px }
 .banner { inset: auto 1em 1em; margin: auto; max-inline-size: 60em; align-items: center }
-.top { inset-block: 1em auto }
+.edge.top { inset-block: 1em auto }
 .banner .b { grid-template-columns: 1fr auto; align-items: center; padding: .75em 1.25em; padding-inline-end: 3.5em }
 .banner .w { padding: 0 }
 .corner { inset-block-end: 1em; inset-inline-end: 1em; inline-size: min(25em, 100% - 2em) }
@@ -76,35 +75,29 @@ a, button { display: inline-flex; align-items: center; justify-content: center; 
 .inline .b { flex: 4 1 15em }
 .point { inline-size: 22em; max-inline-size: calc(100% - 1em); overflow: visible; flex-direction: column }
 .point > img { border-radius: var(--r) var(--r) 0 0 }
-.mid { inset: 0; margin: auto; block-size: fit-content }
 .at::before { content: ""; position: absolute; top: -7px; left: var(--x); inline-size: 12px; block-size: 12px; rotate: 45deg;
   background: var(--s); border: 1px solid var(--l); border-width: 1px 0 0 1px }
 .over::before { top: auto; bottom: -7px; rotate: 225deg }
-.ring { position: fixed; z-index: var(--journey-z, 2147483000); pointer-events: none; border: 3px solid var(--a); border-radius: 8px }
 .n { margin-inline-end: auto }
-.box { position: relative; border-radius: 10px; overflow: hidden }
-.area { display: grid; gap: 1em; align-content: center; min-block-size: 9em; padding: 1.25em; text-align: center;
-  border: 1px dashed var(--m); border-radius: 10px }
-.area p { color: var(--t); font-size: 1.0625em }
+.box { position: relative }
+.area { display: grid; gap: 1em; align-content: center; min-block-size: 9em; padding: 1.25em; text-align: center }
+.area, canvas { border: 1px dashed var(--m); border-radius: 8px }
 canvas { position: absolute; inset: 0; inline-size: 100%; block-size: 100%; touch-action: none; cursor: grab }
 .off { display: none }
-.bar { display: flex; gap: .25em; block-size: .625em; margin-block-start: .25em }
-.bar i { flex: 1; border: 1px solid var(--m); border-radius: 9px }
-.bar .on { background: var(--a); border-color: var(--a) }
+progress { inline-size: 100%; accent-color: var(--a) }
 @media (max-width: 40em) { .banner .b { grid-template-columns: 1fr; gap: .25em; padding: 1em 1.25em .25em } .banner .w { padding-inline-end: 2em }
   .banner > img { display: none } }
 @media (prefers-reduced-motion: no-preference) { .p { animation: in .2s } @keyframes in { from { opacity: 0; translate: 0 8px } }
   .off { display: block; opacity: 0; pointer-events: none; transition: opacity .3s } }
-@media (forced-colors: active) { .f { border-color: ButtonText } .bar .on { forced-color-adjust: none; background: Highlight } }
 `
 
 const held = new Map() // decisions that this tab alone may show, each with what gives it back
-let sheet // of all surfaces
+let sheet = null // of all surfaces
 let open = null // the surface of this page: there is one at a time
 
 const warn = (error) => (console.warn('Journey Bandit:', error?.message ?? error), null)
 
-// What `act` gives, now or later; null and a warning if it fails.
+// What `act` gives; null and a warning if it fails.
 function safely(act) {
   try {
     const given = act()
@@ -117,15 +110,20 @@ function safely(act) {
 // randomUUID is there with TLS only
 const uuid = () => '10000000-1000-4000-8000-100000000000'.replace(/[018]/g, (c) =>
   (c ^ (crypto.getRandomValues(new Uint8Array(1))[0] & (15 >> (c / 4)))).toString(16))
+function name(text, what) {
+  if (text && typeof text === 'string' && text.length <= 256) return text
+  throw Error(`${what}: a text of 1 to 256 characters is needed`)
+}
+
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms))
 const bytes = (text) => new TextEncoder().encode(text).length
 const passing = (status) => status >= 500 || status === 408 || status === 429
 const problem = (reply) => reply.json().catch(() => null)
 
-// Milliseconds until the next try: as the service says, or twice as long each time.
-function backoff(n, reply, first) {
+// Milliseconds until the next try.
+function backoff(n, reply) {
   const asked = 1000 * reply?.headers.get('Retry-After')
-  return asked > 0 ? asked + Math.random() * 500 : Math.min(60_000, first * 2 ** n) * (0.5 + Math.random() / 2)
+  return (1 + Math.random()) * Math.min(30_000, 250 * 2 ** n) + (asked || 0)
 }
 
 // Whether this tab may show the decision: no other has it.
@@ -142,42 +140,35 @@ function release(id) {
   held.delete(id)
 }
 
-// localStorage, or memory if there is no room. One entry an item: tabs never overwrite each other's.
+// localStorage, or memory where there is none. One entry an item: tabs do not overwrite each other's.
 class Shelf {
-  #areas
-  #prefix
+  #memory = {}
   constructor(area, prefix) {
-    const memory = Object.create({
-      getItem(name) { return this[name] },
-      setItem(name, text) { this[name] = text },
-      removeItem(name) { delete this[name] },
-    })
-    this.#areas = area ? [area, memory] : [memory]
-    this.#prefix = prefix
+    this.area = area
+    this.prefix = prefix
   }
   get(name) {
     try {
-      for (const area of this.#areas) {
-        const text = area.getItem(this.#prefix + name)
-        if (text) return JSON.parse(text)
-      }
-    } catch {} // somebody else wrote there
-    return null
+      return JSON.parse(this.#memory[name] ?? this.area.getItem(this.prefix + name))
+    } catch {
+      return null
+    }
   }
   set(name, value) {
-    for (const area of this.#areas) {
-      try {
-        return area.setItem(this.#prefix + name, JSON.stringify(value))
-      } catch {}
+    const text = JSON.stringify(value)
+    try {
+      this.area.setItem(this.prefix + name, text)
+    } catch {
+      this.#memory[name] = text
     }
   }
   delete(name) {
-    for (const area of this.#areas) area.removeItem(this.#prefix + name)
+    delete this.#memory[name]
+    this.area?.removeItem(this.prefix + name)
   }
-  /** Names that begin so, in order. */
   names(begin) {
-    const found = this.#areas.flatMap(Object.keys).filter((name) => name.startsWith(this.#prefix + begin))
-    return found.map((name) => name.slice(this.#prefix.length)).sort()
+    const kept = Object.keys(this.area ?? {}).filter((name) => name.startsWith(this.prefix)).map((name) => name.slice(this.prefix.length))
+    return [...kept, ...Object.keys(this.#memory)].filter((name) => name.startsWith(begin)).sort()
   }
 }
 
@@ -211,22 +202,22 @@ function canonical(tag) {
 }
 
 // Values of placeholders: texts, and functions of the service's time for what changes.
-function valuesOf({ nudge, evidence = {} }, number) {
+function valuesOf({ nudge, evidence = {} }, locale, number) {
   const values = Object.create(null)
   const unit = (n, name) => number(Math.floor(n), { style: 'unit', unit: name, unitDisplay: 'long' })
   for (const [name, value] of Object.entries(nudge.payload ?? {}))
     if (typeof value === 'string') values[name] = value
     else if (Number.isFinite(value)) values[name] = number(value)
-  for (const claim of ['stock', 'deadline', 'age']) delete values[claim] // which need evidence
-  if (Number.isFinite(evidence.stock)) values.stock = number(evidence.stock)
+  // Claims need evidence, whatever the payload says.
+  values.stock = Number.isFinite(evidence.stock) ? number(evidence.stock) : null
   const ends = Date.parse(evidence.deadline)
-  if (ends) values.deadline = (now) => {
+  values.deadline = !ends ? null : (now) => {
     const left = Math.max(0, Math.ceil((ends - now) / 1000))
-    const clock = [(left / 3600) % 24, (left / 60) % 60, left % 60].map((n) => number(Math.floor(n), { minimumIntegerDigits: 2 })).join(':')
+    const clock = new Date(left * 1000).toLocaleTimeString(locale, { hourCycle: 'h23', timeZone: 'UTC' })
     return left < 86_400 ? clock : `${unit(left / 86_400, 'day')} ${clock}`
   }
   const looked = Date.parse(evidence.as_of)
-  if (looked) values.age = (now) => {
+  values.age = !looked ? null : (now) => {
     const minutes = Math.max(1, Math.ceil((now - looked) / 60_000)) // never less than it is
     return minutes < 60 ? unit(minutes, 'minute') : minutes < 1440 ? unit(minutes / 60, 'hour') : unit(minutes / 1440, 'day')
   }
@@ -234,8 +225,9 @@ function valuesOf({ nudge, evidence = {} }, number) {
 }
 
 const parts = (text, values) => String(text ?? '').split(/\{([^{}]*)\}/).map((part, i) => {
-  if (i % 2 && !(part in values)) throw Error(`there is no value for {${part}}`)
-  return i % 2 ? values[part] : part
+  const value = i % 2 ? values[part] : part
+  if (value == null) throw Error(`there is no value for {${part}}`)
+  return value
 })
 
 function safeLink(link) {
@@ -243,13 +235,18 @@ function safeLink(link) {
   const url = new URL(link, base)
   const own = url.origin === new URL(base).origin
   if (/^https?:\/\//i.test(link) ? own || url.protocol === 'https:' : own && link[0] === '/') return url.href
-  throw Error('a link leads to https:// or to a path of this site')
+  throw Error(`link: ${link} is not safe`)
 }
 
 function safeImage(image, service) {
   if (/^https:\/\//i.test(image)) return image
   if (/^\/[^/\\]/.test(image)) return service + image
-  throw Error('an image is at https:// or a path of the service')
+  throw Error(`image: ${image} is not safe`)
+}
+
+function styles() {
+  if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(CSS)
+  return sheet
 }
 
 function el(tag, attributes, ...children) {
@@ -281,21 +278,18 @@ function write(node, text, { values, now, live }) {
 }
 
 // Puts the panel below or above its anchor.
-function place(panel, anchor, ring) {
-  const { left, top, bottom, width, height } = anchor.getBoundingClientRect()
+function place(panel, anchor) {
+  const { left, top, bottom, width } = anchor.getBoundingClientRect()
   const { offsetWidth: wide, offsetHeight: high } = panel
-  const set = (node, sizes) => {
-    for (const name in sizes) node.style.setProperty(name, `${sizes[name]}px`)
-  }
   const middle = left + width / 2
   const start = Math.max(8, Math.min(middle - wide / 2, document.documentElement.clientWidth - wide - 8))
   const over = bottom + high + 14 > innerHeight && top > high + 14
-  set(panel, { left: start, top: over ? top - high - 14 : bottom + 14, '--x': Math.max(12, Math.min(middle - start - 6, wide - 26)) })
+  const sizes = { left: start, top: over ? top - high - 14 : bottom + 14, '--x': Math.max(12, Math.min(middle - start - 6, wide - 26)) }
+  for (const name in sizes) panel.style.setProperty(name, `${sizes[name]}px`)
   panel.classList.toggle('over', over)
-  if (ring) set(ring, { left: left - 6, top: top - 6, width: width + 12, height: height + 12 })
 }
 
-// Covers the area; a pointer scratches the cover off, or a button lifts it. Gives what paints it.
+// Covers the area until a pointer scratches or a button is pressed. Gives what paints the cover.
 function cover(area, controls, name) {
   const canvas = el('canvas', { 'aria-hidden': true })
   const button = el('button', { class: 'q', part: 'reveal' }, name)
@@ -305,38 +299,35 @@ function cover(area, controls, name) {
   area.inert = true
   area.tabIndex = -1
   const reveal = button.onclick = () => {
-    const had = button.matches(':focus')
     area.inert = false
+    area.focus()
     canvas.className = 'off'
     button.remove()
-    if (had) area.focus()
   }
   controls.prepend(button)
   return () => {
     const wide = canvas.width = area.offsetWidth
     const high = canvas.height = area.offsetHeight
     const pen = canvas.getContext('2d')
-    const colour = (name) => getComputedStyle(area).getPropertyValue(name)
-    const line = (path, width) => {
-      pen.lineWidth = width
-      pen.stroke(new Path2D(path))
-    }
-    pen.fillStyle = colour('--a')
+    const style = getComputedStyle(area)
+    pen.fillStyle = style.getPropertyValue('--a')
+    pen.strokeStyle = style.getPropertyValue('--o')
     pen.fillRect(0, 0, wide, high)
-    pen.strokeStyle = colour('--o')
     pen.globalAlpha = 0.1
-    for (let x = -high; x < wide; x += 28) line(`M${x} ${high}l${high} ${-high}`, 10)
+    pen.lineWidth = 10
+    for (let x = -high; x < wide; x += 28) pen.stroke(new Path2D(`M${x} ${high}l${high} ${-high}`))
     pen.globalAlpha = 1
-    pen.globalCompositeOperation = 'destination-out'
+    pen.lineWidth = 40
     pen.lineCap = 'round'
+    pen.globalCompositeOperation = 'destination-out'
     const seen = new Set()
-    let last = null
-    canvas.onpointerleave = () => (last = null)
+    let last
+    canvas.onpointerdown = () => (last = null)
     canvas.onpointermove = ({ offsetX: x, offsetY: y, buttons }) => {
-      if (buttons && last) line(`M${last}L${x} ${y}`, 40)
-      if (buttons) seen.add(`${x >> 5} ${y >> 5}`)
+      if (!buttons) return
+      pen.stroke(new Path2D(`M${last ?? [x, y]}L${x} ${y}`))
       last = [x, y]
-      if (seen.size * 1024 > wide * high * 0.4) reveal()
+      if (seen.add(`${x >> 5} ${y >> 5}`).size * 1024 > wide * high * 0.4) reveal()
     }
   }
 }
@@ -352,7 +343,6 @@ function steps(view, { title, text, words, controls, action, follow, picture }) 
   const last = all.length - 1
   let at = 0
   const go = (to) => {
-    if (!all[to]) return
     const had = controls.querySelector(':focus')
     const first = to === at
     const step = all[(at = to)]
@@ -373,8 +363,6 @@ function steps(view, { title, text, words, controls, action, follow, picture }) 
   back.onclick = () => go(at - 1)
   next.onclick = () => go(at + 1)
   controls.append(count, back, next, action)
-  const on = view.dir === 'rtl' ? -1 : 1
-  view.keys = { ArrowRight: () => go(at + on), ArrowLeft: () => go(at - on) }
   return () => go(0)
 }
 
@@ -385,10 +373,12 @@ function draw(view, press) {
   const scratch = shape === 'scratch_card'
   const streak = shape === 'progress_streak'
   const look = streak && anchor ? 'inline' : LOOKS[shape]
-  const [modal, inline, point] = ['modal', 'inline', 'point'].map((one) => one === look)
+  const modal = look === 'modal'
+  const inline = look === 'inline'
+  const point = look === 'point'
   const panel = el(modal ? 'dialog' : 'section', { class: `p ${look} ${view.edge}`, part: 'surface', 'aria-labelledby': 'h', tabindex: -1,
     role: modal || point ? 'dialog' : shape === 'toast' ? 'status' : 'region', 'aria-atomic': false })
-  const button = (kind, part, look, name) => {
+  const button = (kind, part, look = '', name) => {
     const leads = part === 'action' && link
     const node = el(leads ? 'a' : 'button', { part, class: look, ...(leads && { href: link }) })
     node.onclick = (event) => press(kind, event)
@@ -398,22 +388,20 @@ function draw(view, press) {
   const text = write(el('p'), content.text, view)
   const words = el('div', { class: 'w' }, title)
   const controls = el('div', { class: 'c' })
-  const name = content.button || (walk && labels.done)
-  const action = name ? button('Clicked', 'action', 'f', name) : ''
+  const body = el('div', { class: 'b' }, words, controls)
+  const call = content.button || (walk && labels.done)
+  const action = call ? button('Clicked', 'action', 'f', call) : ''
   const dismiss = button('Dismissed', 'dismiss')
   dismiss.ariaLabel = labels.dismiss
   const decline = button('Declined', 'decline')
   decline.textContent = labels.decline
-  const picture = image && el('img', { alt: write(el('p'), content.alt, view).textContent, referrerpolicy: 'no-referrer', src: image })
+  const picture = image && el('img', { alt: write(el('p'), content.alt, view).textContent, src: image })
   if (picture) picture.onerror = () => picture.remove()
-  const body = el('div', { class: 'b' }, words, controls)
-  const ring = walk ? el('div', { class: 'ring' }) : ''
   let update = () => {}
   const follow = (target) => {
     panel.classList.toggle('at', target)
     panel.classList.toggle('mid', !target)
-    if (ring) ring.hidden = !target
-    update = () => target?.isConnected && place(panel, target, ring)
+    update = () => target?.isConnected && place(panel, target)
     for (const side of ['left', 'top']) panel.style.removeProperty(side)
     update()
   }
@@ -427,19 +415,16 @@ function draw(view, press) {
   else if (!scratch) controls.append(action)
   if (streak && progress !== undefined) {
     const told = `${number(progress)} / ${number(of)}`
-    const bar = el('div', { class: 'bar', role: 'progressbar', 'aria-valuemax': of, 'aria-valuenow': progress, 'aria-valuetext': told,
-      'aria-labelledby': 'h' })
-    const cells = Math.min(of, 14)
-    for (let i = 1; i <= cells; i++) bar.append(el('i', { class: i / cells <= progress / of ? 'on' : '' }))
+    const bar = el('progress', { max: of, value: progress, 'aria-labelledby': 'h', 'aria-valuetext': told })
     words.after(bar, el('p', { 'aria-hidden': true }, told))
   }
   controls.append(decline)
   panel.append(picture || '', body, dismiss)
-  if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(CSS)
-  const root = el('journey-nudge', { lang: view.locale, dir: view.dir, class: inline ? 'inline' : '' })
+  const root = el('journey-nudge', { lang: view.locale, dir: view.dir, class: inline ? 'inline' : '', 'data-format': view.nudge.format,
+    'data-nudge': view.nudge.id })
   const shadow = root.attachShadow({ mode: 'open' })
-  shadow.adoptedStyleSheets = [sheet]
-  shadow.append(ring, panel)
+  shadow.adoptedStyleSheets = [styles()]
+  shadow.append(panel)
   return { root, panel, modal, inline, point, shown, update: () => update() }
 }
 
@@ -450,17 +435,17 @@ export class Journey {
   #user = null
   #tokens = new Map() // of each user: {source, text}
   #blocked = new Set() // users whose token the service refused
-  #made = new WeakMap() // decisions: {user, path, shift}
+  #made = new WeakMap() // decisions: {user, path, at}
   #sending = null
   #failures = 0
-  #count = 0
+  #count = 1e6 // names are sorted
   #soon = 0
   #wake = () => {}
 
   constructor(options) {
     safely(() => {
       const { key, service, silent, storage } = options
-      if (!silent && !(key && typeof key === 'string')) throw Error('new Journey({key}) needs a publishable key')
+      if (!silent) name(key, 'key')
       this.#url = String(service ?? import.meta.url.split('/v1/browser/')[0]).replace(/\/+$/, '')
       this.#options = options
       if (silent) return
@@ -477,8 +462,7 @@ export class Journey {
 
   identify(userId, options) {
     safely(() => {
-      const user = typeof userId === 'number' ? String(userId) : userId
-      if (!(user && typeof user === 'string')) throw Error('identify(userId) needs the id of a user')
+      const user = name(typeof userId === 'number' ? String(userId) : userId, 'user')
       const former = this.#user
       const source = options?.token ?? this.#options.token
       this.#user = user
@@ -494,8 +478,7 @@ export class Journey {
 
   track(event, properties) {
     safely(() => {
-      if (!(event && typeof event === 'string' && event.length <= 256)) throw Error('track(event) needs a name of 1 to 256 characters')
-      this.#put({ user: this.#known(), id: uuid(), event, properties: properties ?? {} })
+      this.#put({ user: name(this.#user, 'user'), id: uuid(), event: name(event, 'event'), properties: properties ?? {} })
       this.#soon ||= setTimeout(() => this.#flush(), 500)
     })
   }
@@ -519,21 +502,16 @@ export class Journey {
     open?.close()
   }
 
-  #known() {
-    if (this.#user === null) throw Error('identify(userId) comes first')
-    return this.#user
-  }
-
   #put(item) {
     if (this.#options.silent) return
     if (bytes(JSON.stringify(item)) > BYTES) throw Error(`${item.event} is too large to be sent`)
     const waiting = this.#shelf.names('q')
-    for (const name of waiting.slice(0, Math.max(0, waiting.length + 1 - MOST))) this.#shelf.delete(name)
+    while (waiting.length >= MOST) this.#shelf.delete(waiting.shift())
     const at = Date.now()
-    this.#shelf.set(`q${String(at).padStart(15, 0)}-${String(this.#count++).padStart(6, 0)}-${item.id}`, { ...item, at })
+    this.#shelf.set(`q${at}-${this.#count++}-${item.id}`, { ...item, at })
   }
 
-  // What waits, in order: bodies of one user and one path. Users whose token is refused or not known here wait.
+  // What waits, in order, for each user whose token is known and not refused.
   *#batches() {
     const signed = this.#tokens.has(this.#user)
     let batch = null
@@ -603,11 +581,11 @@ export class Journey {
       this.#failures = 0
       return 0
     } catch {
-      return backoff(this.#failures++, reply, 1000)
+      return backoff(this.#failures++, reply)
     }
   }
 
-  // What is left as the page goes. It is kept, too: with the same ids nothing happens twice.
+  // What is left is kept, too: with the same ids nothing happens twice.
   #beacon() {
     safely(() => {
       if (this.#user === null) return
@@ -632,18 +610,22 @@ export class Journey {
     }
   }
 
+  get #formats() {
+    return Object.keys(LOOKS).filter((one) => this.#options.formats?.includes(one) ?? true)
+  }
+
   get #locale() {
     return canonical(this.#options.locale || document.documentElement.lang || navigator.language)
   }
 
   async #decide({ stage, context, consent, evidence }) {
-    const { silent, patience = 2000, formats = Object.keys(LOOKS) } = this.#options
+    const { silent, patience = 2000 } = this.#options
     if (silent) return null
-    const user = this.#known()
+    const user = name(this.#user, 'user')
     const path = location.pathname
     const ends = performance.now() + patience
-    const asked = { decision_id: uuid(), page: path, formats, locale: String(this.#locale), stage, context, consent }
-    JSON.stringify(asked) // or it cannot be sent
+    const asked = { decision_id: uuid(), page: path, formats: this.#formats, locale: String(this.#locale), stage, context, consent }
+    JSON.stringify(asked) // throws now what could not be sent
     const stop = new AbortController()
     const over = () => stop.signal.aborted || performance.now() > ends || location.pathname !== path || this.#user !== user
     const work = async () => {
@@ -651,12 +633,13 @@ export class Journey {
       const [signed] = await Promise.all([typeof evidence === 'function' ? evidence() : evidence, this.#flush()])
       const decision = await this.#ask(user, { ...asked, evidence: signed ?? undefined }, stop.signal)
       if (!decision || over()) return null
-      this.#made.set(decision, { user, path, shift: Date.parse(decision.now) - Date.now() })
+      this.#made.set(decision, { user, path, at: Date.now() })
       if (decision.nudge.id === 'none') this.#none(decision, path)
       else if (!(await hold(decision.decision_id))) return null
       else if (over()) return release(decision.decision_id), null
       return decision
     }
+    sleep(0).then(() => styles(new Intl.NumberFormat(asked.locale).format(0))) // what takes its time the first time
     let timer
     const late = new Promise((done) => (timer = setTimeout(() => done(null, stop.abort()), patience)))
     return Promise.race([work(), late]).finally(() => clearTimeout(timer))
@@ -672,7 +655,7 @@ export class Journey {
       } catch {} // no network, or no token
       if (reply?.status === 401) this.#blocked.add(user)
       else if (reply && !reply.ok && !passing(reply.status)) return warn((await problem(reply))?.detail ?? reply.status)
-      else await sleep(backoff(n, reply, 200))
+      else await sleep(backoff(n, reply))
     }
     return null
   }
@@ -695,7 +678,7 @@ export class Journey {
 
   #remember(id, what) {
     const known = this.#shelf.names('d').map((name) => [this.#shelf.get(name)?.at ?? 0, name])
-    if (known.length >= MOST) this.#shelf.delete(known.sort((a, b) => a[0] - b[0])[0][1])
+    if (known.length >= MOST) this.#shelf.delete(known.sort(([a], [b]) => a - b)[0][1])
     this.#shelf.set(`d${id}`, { ...this.#shelf.get(`d${id}`), ...what, at: Date.now() })
   }
 
@@ -705,14 +688,14 @@ export class Journey {
 
   #show(decision, { anchor, host, progress, navigate }) {
     const { decision_id: id, nudge, evidence } = decision
-    const { formats = Object.keys(LOOKS), labels } = this.#options
     if (open && !open.element.isConnected) open.close()
-    if (open || document.querySelector('journey-nudge') || nudge.id === 'none' || !formats.includes(nudge.format)) return null
+    if (open || document.querySelector('journey-nudge') || nudge.id === 'none' || !this.#formats.includes(nudge.format)) return null
     const path = location.pathname
-    const { user = this.#user, path: made = path, shift = (Date.parse(decision.now) || Date.now()) - Date.now() } = this.#made.get(decision) ?? {}
-    const now = () => Date.now() + shift
+    const made = this.#made.get(decision) ?? { user: this.#user, path, at: Date.now() }
+    const { user } = made
+    const now = () => Date.now() - made.at + (Date.parse(decision.now) || made.at)
     const ends = Date.parse(evidence?.deadline)
-    if (this.#shelf.get(`d${id}`)?.closed || made !== path || user !== this.#user) return null
+    if (this.#shelf.get(`d${id}`)?.closed || made.path !== path || user !== this.#user) return null
     if (ends <= now() || Date.parse(decision.expires_at) <= now()) return null
     const content = decision.content ?? nudge.payload
     if (!content.title) throw Error(`${nudge.id} has no title`)
@@ -725,10 +708,10 @@ export class Journey {
     const [dismiss, decline, next, back, done, reveal] = (NAMES[tag.language] ?? NAMES.en).split('|')
     const of = Number(nudge.payload?.of ?? nudge.payload?.days)
     const view = {
-      shape, content, locale, number, now, of, anchor: target, live: new Map(), keys: {},
-      values: valuesOf(decision, number),
-      labels: { dismiss, decline, next, back, done, reveal, ...labels },
-      dir: /Arab|Hebr|Thaa|Syrc|Nkoo|Adlm|Rohg/.test(tag.maximize().script) ? 'rtl' : getComputedStyle(document.documentElement).direction,
+      nudge, shape, content, locale, number, now, of, anchor: target, live: new Map(),
+      values: valuesOf(decision, locale, number),
+      labels: { dismiss, decline, next, back, done, reveal, ...this.#options.labels },
+      dir: /Arab|Hebr|Thaa|Syrc|Nkoo|Adlm/.test(tag.maximize().script) ? 'rtl' : getComputedStyle(document.documentElement).direction,
       image: content.image && safeImage(content.image, this.#url),
       link: content.link && safeLink(content.link),
       progress: of > 0 && progress >= 0 ? Math.min(progress, of) : undefined,
@@ -750,7 +733,6 @@ export class Journey {
       safely(() => navigate(view.link))
     }
     const { root, panel, modal, inline, point, shown, update } = draw(view, press)
-    Object.assign(root.dataset, { format: nudge.format, nudge: nudge.id })
     const before = document.activeElement
     let timer = 0
     const surface = open = {
@@ -793,7 +775,6 @@ export class Journey {
     on(point ? document : panel, 'keydown', (event) => {
       if (event.key === 'Escape' && !modal) press('Dismissed')
     })
-    on(panel, 'keydown', (event) => view.keys[event.key]?.())
     this.#tell('shown', decision)
     return surface
   }

@@ -157,7 +157,7 @@ class ServiceHandler(Handler):
 
     def do_GET(self) -> None:  # noqa: N802
         open_to_all = {"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store"}
-        if self.path.endswith("/journey.js"):
+        if self.path.partition("?")[0].endswith("/journey.js"):
             self.reply(200, SCRIPT.read_bytes(), "text/javascript", open_to_all)
         elif self.path.endswith(".svg"):
             self.service.images.wait(PATIENCE)
