@@ -26,13 +26,17 @@ export interface Options {
   silent?: boolean
   /** Names of buttons, in place of those in the language of the content. */
   labels?: Partial<Record<'dismiss' | 'decline' | 'next' | 'back' | 'done' | 'reveal', string>>
-  /** Called with what happened to a surface. */
+  /** Makes ids of decisions, each a UUID. The draw depends on it: tests that repeat a draw give their own. */
+  newId?(): string
+  /** Called with what happened. */
   onChange?(change: Change): void
 }
 
 export interface Change {
-  /** "activated": it was seen for a second. "clicked", "dismissed" and "declined" come after "closed". */
-  type: 'shown' | 'activated' | 'clicked' | 'dismissed' | 'declined' | 'closed'
+  /** "decided": the service answered, also with "none". "activated": the nudge was seen for a second, which is reported now.
+   * "clicked", "dismissed" and "declined" come after "closed".
+   */
+  type: 'decided' | 'shown' | 'activated' | 'clicked' | 'dismissed' | 'declined' | 'closed'
   decision: Decision
 }
 

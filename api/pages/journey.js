@@ -107,9 +107,13 @@ function safely(act) {
   }
 }
 
-// randomUUID is there with TLS only
-const uuid = () => '10000000-1000-4000-8000-100000000000'.replace(/[018]/g, (c) =>
-  (c ^ (crypto.getRandomValues(new Uint8Array(1))[0] & (15 >> (c / 4)))).toString(16))
+// Addresses of blobs end with a new UUID; crypto.randomUUID is there with TLS only.
+function uuid() {
+  const address = URL.createObjectURL(new Blob())
+  URL.revokeObjectURL(address)
+  return address.slice(-36)
+}
+
 function name(text, what) {
   if (text && typeof text === 'string' && text.length <= 256) return text
   throw Error(`${what}: a text of 1 to 256 characters is needed`)
@@ -624,7 +628,7 @@ export class Journey {
     const user = name(this.#user, 'user')
     const path = location.pathname
     const ends = performance.now() + patience
-    const asked = { decision_id: uuid(), page: path, formats: this.#formats, locale: String(this.#locale), stage, context, consent }
+    const asked = { decision_id: (this.#options.newId ?? uuid)(), page: path, formats: this.#formats, locale: String(this.#locale), stage, context, consent }
     JSON.stringify(asked) // throws now what could not be sent
     const stop = new AbortController()
     const over = () => stop.signal.aborted || performance.now() > ends || location.pathname !== path || this.#user !== user
@@ -634,6 +638,7 @@ export class Journey {
       const decision = await this.#ask(user, { ...asked, evidence: signed ?? undefined }, stop.signal)
       if (!decision || over()) return null
       this.#made.set(decision, { user, path, at: Date.now() })
+      this.#tell('decided', decision)
       if (decision.nudge.id === 'none') this.#none(decision, path)
       else if (!(await hold(decision.decision_id))) return null
       else if (over()) return release(decision.decision_id), null
