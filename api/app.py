@@ -34,7 +34,7 @@ from api.learning.worker import Worker
 from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
 from api.reloading import ConfigurationReload
-from api.routes import browser, collector, native, ofrep, personalizer, releases, segment, webhooks
+from api.routes import browser, browser_files, collector, native, ofrep, personalizer, releases, segment, webhooks
 from api.routes import clock as clock_routes
 from api.routes import events as event_routes
 from api.routes import health as health_routes
@@ -129,7 +129,8 @@ def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationRel
     return [
         *native.routes(current),
         *event_routes.routes(current),
-        *browser.routes(current, BrowserAccess(None if settings.dev else gate, clock, metrics)),
+        *browser.routes(current, BrowserAccess(gate if settings.keys or not settings.dev else None, clock, metrics)),
+        *browser_files.routes(current),
         *segment.routes(current, None if settings.dev else gate),
         *ofrep.routes(current),
         *collector.routes(current),

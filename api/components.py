@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from api import clocks
+from api.catalogue_files import Image, images
 from api.clocks import Clock
 from api.decisions.budgets import Budgets
 from api.decisions.flags import Flags
@@ -41,6 +42,7 @@ class CatalogueParts(NamedTuple):
     events: EventService
     flags: Flags
     ranking: Ranking
+    images: Mapping[str, Image]
 
 
 class SharedResources(NamedTuple):
@@ -84,6 +86,7 @@ def build(
         ranking=Ranking(
             catalogue, store, worker, service.writer, salt=salt, clock=clock, metrics=metrics, window_scale=scale
         ),
+        images=images(settings.app, catalogue),
     )
 
 

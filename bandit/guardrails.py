@@ -20,6 +20,9 @@ from bandit.errors import InvalidRequest, Problem
 DAY = 86_400_000_000
 """A day in microseconds."""
 
+DECLINED = "declined: this user does not want to see it again"
+"""Reason for which a nudge is excluded after \"don't show this again\"."""
+
 NO_CONSENT = "no consent"
 """How the reason begins for which a nudge is excluded where a consent is missing."""
 
@@ -64,7 +67,7 @@ class Circumstances(NamedTuple):
     Fields: `shown`: this user's exposures by (stage, nudge). `everyone`: all users' exposures by scope, in its present
     period. `consent`: flags that the user gave. `abandoned`: when this user's abandoned visits ended, µs. `began`: when
     this visit began, µs, None if unknown. `minutes`: minute of the local day by timezone. `local`: the user's own time,
-    if known.
+    if known. `declined`: nudges that the user does not want to see again, as "stage.nudge".
     """
 
     shown: Mapping[CapScope, Sequence[Exposure]]
@@ -74,6 +77,7 @@ class Circumstances(NamedTuple):
     began: int | None  # when this user's visit began
     minutes: Mapping[str, int]
     local: LocalTime | None = None
+    declined: Collection[str] = ()
 
 
 class Eligibility(NamedTuple):
@@ -171,6 +175,8 @@ class _Look(NamedTuple):
 
     def unwanted(self, stage: str, name: str, nudge: Nudge) -> str:
         """Reasons that are about this nudge and not about how often."""
+        if f"{stage}.{name}" in self.around.declined:
+            return DECLINED
         missing = [flag for flag in nudge.consent if flag not in self.around.consent]
         if missing:
             return f"{NO_CONSENT}: {', '.join(missing)}"
@@ -241,20 +247,6 @@ class _Look(NamedTuple):
 def _at(shown: CapScope, place: CapScope) -> bool:
     """Whether an exposure falls under the limits declared at a place."""
     return place in (shown, (shown[0], ""), ("", ""))
-
-
-def declares_limits(catalogue: Catalogue) -> bool:
-    """Whether any limit, consent or exclusion of the catalogue depends on who the user is: without one, nobody's
-    session needs to be looked up.
-    """
-    stages = catalogue.stages.values()
-    nudges = [nudge for stage in stages for nudge in stage.nudges.values()]
-    return bool(
-        catalogue.limits != _NO_LIMITS
-        or catalogue.exclusive
-        or any(stage.limits != _NO_LIMITS for stage in stages)
-        or any(nudge.limits != _NO_LIMITS or nudge.abandoned or nudge.consent for nudge in nudges)
-    )
 
 
 def _check_lists(stage: Stage, include: Sequence[str] | None, exclude: Sequence[str]) -> None:

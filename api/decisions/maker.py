@@ -16,6 +16,7 @@ import uuid_utils.compat as uuid7
 from api.decisions.budgets import Budgets
 from api.decisions.frequency_caps import GlobalFrequencyCaps
 from api.decisions.local_time import TimeZones
+from api.decisions.pages import PageView
 from api.decisions.sessions import UserSession, UserSessions
 from api.messages.decisions import DecisionRequest, EvidenceIn
 from api.stores.event_log import IngestResult
@@ -97,21 +98,24 @@ class DecisionMaker:
         self._policies = policies
         self._salt = salt
         self._scale = window_scale
-        self._limited = guardrails.declares_limits(rules.catalogue)
-        self._personal = self._limited or any(stage.holdout for stage in rules.catalogue.stages.values())
 
-    def prepare(self, request: DecisionRequest, now: int) -> PendingDecision:
-        """Pending decision of a request at `now` (µs): what it may cost and show is reserved.
+    def prepare(self, request: DecisionRequest, now: int, page: PageView | None = None) -> PendingDecision:
+        """Pending decision of a request at `now` (µs): what it may cost and show is reserved. `page`: the page of a
+        browser that asks, which may not show every nudge.
 
         Raises InvalidRequest, which names each field and its fix, and NotFound for a stage that is not declared.
         """
         request = self._named(request)
         if request.stage is None:
-            return self._by_journey(request, now)
-        self._declared(request.stage)
-        user = engine.user_hash(self._salt, request.user_id)
-        someone = self._sessions.session(user) if self._personal else None
-        ask = self._ask(request, request.stage, someone, now)
+            return self._by_journey(request, now, page)
+        stage = self._declared(request.stage)
+        someone = self._sessions.session(engine.user_hash(self._salt, request.user_id))
+        ask = self._ask(request, request.stage, someone, now, page)
+        told = page.excluded(self._catalogue) if page else ""
+        if told:
+            told = f"{NOT_NOW}: {told}"
+            refused = dict.fromkeys(stage.nudges, told)
+            ask = msgspec.structs.replace(ask, refused=refused, moment=NOT_NOW, notes=(told, *ask.notes))
         return self._draw(request.stage, ask, now)
 
     def where(self, user_id: str, now: int) -> JourneyView:
@@ -127,7 +131,7 @@ class DecisionMaker:
             proof=ClaimEvidence(),
             include=None,
             exclude=(),
-            refused=self._refused(found.stage, someone, (), now),
+            refused=self._refused(found.stage, someone, (), now, None),
             now=now,
             scale=self._scale,
         )
@@ -152,14 +156,13 @@ class DecisionMaker:
             return
         self._budgets.cancel(decision)
         self._caps.add(decision, -1)
-        if self._personal or decision.moment:
-            self._sessions.cancel(decision)
+        self._sessions.cancel(decision)
 
     def commit(self, pending: PendingDecision) -> None:
         """Keep what `prepare` reserved: the decision is durable, or that is not known. Does nothing for a decision that
         reserved nothing.
         """
-        if pending.reserved and (self._personal or pending.decision.moment):
+        if pending.reserved:
             self._sessions.commit([pending.decision])
 
     def activated(self, decision: uuid.UUID) -> None:
@@ -174,16 +177,18 @@ class DecisionMaker:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _by_journey(self, request: DecisionRequest, now: int) -> PendingDecision:
-        if not self._rules.named:
+    def _by_journey(self, request: DecisionRequest, now: int, page: PageView | None) -> PendingDecision:
+        if not self._rules.declares_events:
             fix = f"name one: {', '.join(self._catalogue.stages)}"
             raise InvalidRequest(Problem("stage", "missing, and this app declares no events to know it from", fix))
         self._check_names(request)
         someone = self._sessions.session(engine.user_hash(self._salt, request.user_id))
         found = folding.read(self._rules, someone.state, now)
-        ask = self._ask(request, found.stage, someone, now)
+        if page and (told := page.excluded(self._catalogue)):
+            found = Journey(found.stage, None, told)
+        ask = self._ask(request, found.stage, someone, now, page)
         original = self._sessions.original(someone, found.stage, found.moment, now) if found.moment else None
-        if original and self._still_true(found.stage, original.arm, request, someone, now):
+        if original and self._still_true(found.stage, original.arm, request, someone, now, page):
             return PendingDecision(
                 original.decision or self._store.decisions_by_id([original.id])[original.id].decision, reused=True
             )
@@ -218,23 +223,22 @@ class DecisionMaker:
         decision_id = request.decision_id or uuid7.uuid7()
         return msgspec.structs.replace(request, decision_id=decision_id, user_id=f"{NOBODY}{decision_id}")
 
-    def _notes(
-        self, request: DecisionRequest, someone: UserSession | None, unit: bytes, share: float
-    ) -> tuple[str, ...]:
+    def _notes(self, request: DecisionRequest, someone: UserSession, unit: bytes, share: float) -> tuple[str, ...]:
         """What is said about who asks."""
         if request.user_id.startswith(NOBODY):
             return ("user_id: it stands for a missing id: decided as for a stranger",)
-        if someone and engine.in_holdout(unit, share) and any(someone.exposures.values()):
+        if engine.in_holdout(unit, share) and any(someone.exposures.values()):
             return (CROSSED,)
         return ()
 
-    def _ask(self, request: DecisionRequest, stage: str, someone: UserSession | None, now: int) -> DecisionQuery:
-        own = engine.randomization_unit(self._salt, request.user_id)
-        unit = self._sessions.unit(someone, request.user_id, self._salt) if someone else own
+    def _ask(
+        self, request: DecisionRequest, stage: str, someone: UserSession, now: int, page: PageView | None
+    ) -> DecisionQuery:
+        unit = self._sessions.unit(someone, request.user_id, self._salt)
         share = self._catalogue.stages[stage].holdout
         return DecisionQuery(
             unit=unit,
-            notes=(*self._notes(request, someone, unit, share), *(self._zones.notes(someone.state) if someone else ())),
+            notes=(*self._notes(request, someone, unit, share), *self._zones.notes(someone.state)),
             id=request.decision_id or uuid7.uuid7(),
             user_id=request.user_id,
             context=request.context,
@@ -242,7 +246,7 @@ class DecisionMaker:
             include=request.include,
             exclude=request.exclude,
             request=self._fingerprint(request),
-            refused=self._refused(stage, someone, request.consent, now),
+            refused=self._refused(stage, someone, request.consent, now, page),
             deferred=request.deferred,
         )
 
@@ -252,41 +256,53 @@ class DecisionMaker:
         )
         self._budgets.reserve(decision)
         self._caps.add(decision, 1)
-        if self._personal or decision.moment:
-            self._sessions.reserve(decision)
+        self._sessions.reserve(decision)
         return PendingDecision(decision, reserved=True)
 
     def _refused(
-        self, stage: str, someone: UserSession | None, consent: Mapping[str, bool] | tuple[()], now: int
+        self,
+        stage: str,
+        someone: UserSession,
+        consent: Mapping[str, bool] | tuple[()],
+        now: int,
+        page: PageView | None,
     ) -> dict[str, str]:
-        refused = self._budgets.refused(stage, now)
-        if someone is None or not self._limited:
-            return refused
         said = dict(consent)
         around = Circumstances(
             shown=someone.shown,
             everyone=self._caps.at(now),
             consent=self._consented(someone, said),
             abandoned=someone.state.abandoned if someone.state else (),
+            declined=someone.state.declined if someone.state else (),
             began=someone.state.began if someone.state else None,
             minutes=self._zones.minutes(now),
             local=self._zones.local(someone.state, now),
         )
-        return {**refused, **guardrails.refused(self._catalogue, stage, now, around, self._scale)}
+        return {
+            **self._budgets.refused(stage, now),
+            **guardrails.refused(self._catalogue, stage, now, around, self._scale),
+            **(page.unfit(self._catalogue.stages[stage]) if page else {}),
+        }
 
     def stands(self, decision: Decision, request: DecisionRequest, now: int) -> bool:
         """Whether a decision may be shown again at `now` (µs since 1970) to who asks once more: its window is open, its
         claim still true, and the user still consents.
         """
         someone = self._sessions.session(decision.user)
-        return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now)
+        return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now, None)
 
-    def _still_true(self, stage: str, arm: str, request: DecisionRequest, someone: UserSession, now: int) -> bool:
-        """Whether a nudge may be shown again: it is declared, its evidence is here, and the user consents."""
+    def _still_true(
+        self, stage: str, arm: str, request: DecisionRequest, someone: UserSession, now: int, page: PageView | None
+    ) -> bool:
+        """Whether a nudge may be shown again: it is declared, its evidence is here, the user consents and has not
+        declined it, and the page can show it.
+        """
         nudge = self._catalogue.stages[stage].nudges.get(arm)
         if nudge is None:
             return arm in self._catalogue.stages[stage].arms
         if guardrails.unproven(nudge, _proof(request.evidence), now, self._scale):
+            return False
+        if (someone.state and f"{stage}.{arm}" in someone.state.declined) or (page and not page.shows(nudge)):
             return False
         return not nudge.consent or set(nudge.consent) <= self._consented(someone, request.consent)
 

@@ -3,8 +3,9 @@ here, and no SQL.
 """
 
 import asyncio
+import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,10 +14,12 @@ from api.clocks import Clock
 from api.decisions.budgets import Budgets
 from api.decisions.frequency_caps import GlobalFrequencyCaps
 from api.decisions.maker import DecisionMaker, PendingDecision
+from api.decisions.pages import PageView
 from api.decisions.sessions import UserSessions
 from api.decisions.writer import DecisionWriter
 from api.learning import holdout
 from api.learning.worker import Worker
+from api.messages.browser import BrowserDecisionReply, EvidenceOut
 from api.messages.decisions import (
     AlarmReply,
     ArmReply,
@@ -24,6 +27,7 @@ from api.messages.decisions import (
     BudgetReply,
     DecisionReply,
     DecisionRequest,
+    EvidenceIn,
     HoldoutReply,
     LossReply,
     NudgeOut,
@@ -101,6 +105,33 @@ class DecisionService:
             raise result
         return result
 
+    async def decide_on(self, page: PageView, request: DecisionRequest) -> BrowserDecisionReply:
+        """Reply to the request of a page, its decision durable, with the words and the evidence to show. Raises as
+        `decide` does.
+        """
+        pending = self._prepare(request, page)
+        if isinstance(pending, JourneyBanditError):
+            raise pending
+        (written,) = await self.writer.write([pending])
+        if isinstance(written, Conflict):
+            raise written
+        decision, now = written.decision, time_of(self._clock())
+        reply = self.reply(decision, duplicate=pending.reused or written.duplicate)
+        nudge = self._specs[decision.stage_digest].nudges.get(decision.arm)
+        return BrowserDecisionReply(
+            decision_id=reply.decision_id,
+            stage=reply.stage,
+            nudge=reply.nudge,
+            expires_at=reply.expires_at,
+            now=now,
+            duplicate=reply.duplicate,
+            moment=reply.moment,
+            content=page.content(nudge, self.catalogue.locale) if nudge else msgspec.UNSET,
+            evidence=_evidence(request.evidence if pending.reused else decision.evidence, now)
+            if nudge and nudge.evidence
+            else msgspec.UNSET,
+        )
+
     async def decide_many(self, requests: Sequence[DecisionRequest]) -> list[DecisionReply | JourneyBanditError]:
         """Reply to each request, or what is wrong with it, in order; one durable write for all. Raises Overloaded if
         nothing was written, Unavailable if that is not known.
@@ -109,9 +140,9 @@ class DecisionService:
         written = iter(await self.writer.write([one for one in prepared if isinstance(one, PendingDecision)]))
         return [self._answer(one, next(written)) if isinstance(one, PendingDecision) else one for one in prepared]
 
-    def _prepare(self, request: DecisionRequest) -> PendingDecision | JourneyBanditError:
+    def _prepare(self, request: DecisionRequest, page: PageView | None = None) -> PendingDecision | JourneyBanditError:
         try:
-            return self.maker.prepare(request, self._clock())
+            return self.maker.prepare(request, self._clock(), page)
         except (InvalidRequest, NotFound) as error:
             return error
         except RecursionError:
@@ -341,6 +372,15 @@ def _declared(stage: Stage) -> dict[str, Any]:
     return (
         {} if stage.has_request_actions else {NONE: {"type": NONE, "format": NONE}, **msgspec.to_builtins(stage.nudges)}
     )
+
+
+def _evidence(told: EvidenceIn | Mapping[str, str | int], now: dt.datetime) -> EvidenceOut:
+    """Evidence as a page shows it: what came with this request, or what the decision recorded."""
+    if isinstance(told, EvidenceIn):
+        return EvidenceOut(stock=told.stock, deadline=told.deadline, as_of=told.as_of or now)
+    known = {name: value for name, value in told.items() if isinstance(value, int)}
+    times = {name: time_of(value) for name, value in known.items() if name != "stock"}
+    return EvidenceOut(stock=known.get("stock"), **({"as_of": now} | times))
 
 
 def _price(snapshot: Snapshot) -> NudgePriceReply | None:

@@ -7,32 +7,41 @@ user id), aud (the key's id) and exp; any JWT library makes one. An origin is wh
 sites' pages out, not programs: those are kept out by the token and the rates.
 """
 
+import datetime as dt
 from collections import OrderedDict
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import jwt
+import msgspec
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException, TooManyRequestsException
 
 from api.clocks import Clock
 from api.http.access import AccessControl
 from api.http.keys import PublishableKey
+from api.messages.decisions import EvidenceIn
 from api.metrics import Metrics
 from api.times import microseconds
+from bandit.errors import InvalidRequest, Problem
 
 LONGEST_TOKEN = 24 * 3600
 """Seconds to come that a token may end in at most: one that was stolen is of use for no longer."""
 
 Reason = Literal["key", "origin", "token", "user", "event", "rate"]
 
+_LISTED = {
+    "token": "sub (the user id), aud (the key's id) and exp",
+    "evidence": "sub (the user id), aud (the key's id), exp, iat and evidence",
+}
 _MINUTE = 60_000_000  # µs
 _REMEMBERED = 100_000  # users whose rate is remembered
 
 
-def signed(key: PublishableKey, user_id: str, ends: int) -> str:
+def signed(key: PublishableKey, user_id: str, ends: int, **more: Any) -> str:
     """Token that says who a user is until `ends`, seconds since 1970: what an app's backend makes with a library of its
-    own. For trials and tests.
+    own. With `iat` and `evidence`, one that says what is left or when an offer ends. For trials and tests.
     """
-    return jwt.encode({"sub": user_id, "aud": key.id, "exp": ends}, key.secret, algorithm="HS256")
+    return jwt.encode({"sub": user_id, "aud": key.id, "exp": ends, **more}, key.secret, algorithm="HS256")
 
 
 class RateBucket(NamedTuple):
@@ -44,7 +53,7 @@ class RateBucket(NamedTuple):
 
 class BrowserAccess:
     """Access control of the routes for pages. `gate` holds the keys; None: a trial without keys, where any page may act
-    for any user. Belongs to one event loop; rates are of this process and begin anew with it.
+    for any user and say anything. Belongs to one event loop; rates are of this process and begin anew with it.
     """
 
     def __init__(self, gate: AccessControl | None, clock: Clock, metrics: Metrics):
@@ -75,36 +84,67 @@ class BrowserAccess:
             self._count("origin")
             raise PermissionDeniedException("this key may not be used by pages of this origin: add it to its origins")
         if known.users == "signed" or token:
-            self._check_user(known, token, user_id, now)
+            self._check_user(known, token, user_id)
         self._take(known, user_id, now)
         return known
+
+    def evidence(self, key: PublishableKey | None, token: str, user_id: str) -> EvidenceIn:
+        """Evidence that an app's backend signed for this user: the claims aud, sub, exp, iat and evidence. Without an
+        `as_of` of its own it was looked up when it was signed.
+
+        Raises NotAuthorizedException (401) for a token that cannot be used, PermissionDeniedException (403) for one of
+        another user, InvalidRequest for evidence that cannot be read.
+        """
+        if not token:
+            return EvidenceIn()
+        claims = self._claims(key, token, ("sub", "exp", "aud", "iat", "evidence"), "evidence")
+        if claims["sub"] != user_id:
+            raise self.refuse("user", "evidence was signed for another user than user_id")
+        try:
+            signed_at = dt.datetime.fromtimestamp(float(claims["iat"]), dt.UTC)
+            found = msgspec.convert(claims["evidence"], EvidenceIn)
+        except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
+            fix = 'sign {"stock": 3} or {"deadline": "2026-12-31T18:00:00Z"}, and iat in seconds since 1970'
+            raise InvalidRequest(Problem("evidence", f"cannot be read: {error}", fix)) from None
+        return found if found.as_of else msgspec.structs.replace(found, as_of=signed_at)
 
     def refuse(self, reason: Reason, why: str) -> PermissionDeniedException:
         """The refusal (403) of something that this key does not open, counted; for the routes."""
         self._count(reason)
         return PermissionDeniedException(why)
 
-    def _check_user(self, known: PublishableKey, token: str, user_id: str, now: int) -> None:
+    def _check_user(self, known: PublishableKey, token: str, user_id: str) -> None:
+        if self._claims(known, token, ("sub", "exp", "aud"), "token")["sub"] != user_id:
+            raise self.refuse("user", "token is of another user than user_id")
+
+    def _claims(self, key: PublishableKey | None, token: str, names: Sequence[str], field: str) -> dict[str, Any]:
+        """Claims of a token that the backend signed and that has not ended; in a trial without keys, of any token."""
         try:
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
-                known.secret,
+                key.secret if key else "",
                 algorithms=["HS256"],
-                audience=known.id,
-                options={"require": ["sub", "exp", "aud"], "verify_exp": False, "verify_iat": False},
+                audience=key.id if key else None,
+                options={
+                    "require": [name for name in names if key or name not in ("aud", "exp")],
+                    "verify_signature": key is not None,
+                    "verify_aud": key is not None,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                },
             )
-            ends = float(claims["exp"])
+            ends = float(claims["exp"]) if key else None
         except (jwt.InvalidTokenError, TypeError, ValueError):
             self._count("token")
-            fix = "sign one with HS256 and the key's secret, with sub (the user id), aud (the key's id) and exp"
-            raise NotAuthorizedException(f"token does not say who the user is: {fix}") from None
-        if not now < ends * 1e6 <= now + LONGEST_TOKEN * 1e6:
+            signs = {"token": "who the user is", "evidence": "what is left, or when an offer ends"}[field]
+            fix = f"sign one with HS256 and the key's secret, with {_LISTED[field]}"
+            raise NotAuthorizedException(f"{field} does not say {signs}: {fix}") from None
+        now = self._clock()
+        if ends is not None and not now < ends * 1e6 <= now + LONGEST_TOKEN * 1e6:
             self._count("token")
             what = "is over" if now >= ends * 1e6 else "ends in more than a day"
-            raise NotAuthorizedException(f"token {what}: ask your backend for a new one, which ends within a day")
-        if claims["sub"] != user_id:
-            self._count("user")
-            raise PermissionDeniedException("token is of another user than user_id")
+            raise NotAuthorizedException(f"{field} {what}: ask your backend for a new one, which ends within a day")
+        return claims
 
     def _take(self, known: PublishableKey, user_id: str, now: int) -> None:
         for who, rate in ((user_id, known.per_minute), ("", known.in_all)):

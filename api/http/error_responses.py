@@ -49,7 +49,7 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         problem = problem_of(error)
     elif isinstance(error, HTTPException):
         headers = dict(error.headers or {})
-        problem = _http(error)
+        problem = http_problem(error)
     else:
         log.error("unexpected %s", type(error).__name__, exc_info=error)
         problem = _problem("internal", "This is our fault", 500, "The error was logged.")
@@ -58,7 +58,8 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA, headers=headers)
 
 
-def _http(error: HTTPException) -> ProblemReply:
+def http_problem(error: HTTPException) -> ProblemReply:
+    """Problem details of one of Litestar's errors. Those that are our fault are logged and answered without details."""
     titles = {401: "A key is needed", 403: "The key may not do this", 404: "There is no such route"}
     titles |= {405: "The route has no such method", 408: "The body came too slowly", 413: "The body is too large"}
     titles |= {415: "The Content-Encoding is not known", 429: "Too many requests"}

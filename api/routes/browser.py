@@ -2,36 +2,43 @@
 key. `docs/guides/browser.md` says which threat each rule answers.
 """
 
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response, post
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, PermissionDeniedException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Operation
 
 from api.components import CurrentParts
+from api.decisions.pages import FORMATS, PageView
 from api.events.service import EventService
+from api.http.batch_items import BatchEnvelope
 from api.http.browser_access import BrowserAccess
-from api.http.error_responses import documented, handle, item
+from api.http.error_responses import documented, handle, http_problem, item
 from api.http.keys import PublishableKey
 from api.http.request_body import BodyShape, body, takes
 from api.messages.browser import (
     BrowserActivationRequest,
     BrowserDecisionReply,
     BrowserDecisionRequest,
+    BrowserEvent,
+    BrowserEventParts,
     BrowserEventRequest,
 )
 from api.messages.decisions import DecisionRequest, OutcomeReply, OutcomeRequest
 from api.messages.events import EventItem, EventReplies, EventRequest
-from bandit.errors import JourneyBanditError
+from api.times import time_of
+from bandit.errors import InvalidRequest, JourneyBanditError, Problem
 
 Ask = Request[Any, Any, Any]
-Sent = TypeVar("Sent", BrowserDecisionRequest, BrowserEventRequest, BrowserActivationRequest)
+Sent = TypeVar("Sent", BrowserDecisionRequest, BrowserEventParts, BrowserActivationRequest)
 
 _BYTES = 65_536
+_EVENT = BodyShape(BrowserEvent)
 _EXAMPLE = {"key": "pub_shop_0123456789abcdef", "token": "", "user_id": "u-1"}
 _SUMMARIES = {
     "decisions": "Ask for a nudge from a page",
@@ -44,8 +51,9 @@ _ERRORS = (400, 401, 403, 404, 409, 413, 415, 429, 503)
 def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandler]:
     """Route handlers of one service. Keys are checked here: pages send them in the body."""
 
-    async def decided(sent: BrowserDecisionRequest, _: PublishableKey | None) -> BrowserDecisionReply:
+    async def decided(sent: BrowserDecisionRequest, key: PublishableKey | None) -> BrowserDecisionReply:
         asked = DecisionRequest(
+            evidence=access.evidence(key, sent.evidence, sent.user_id),
             stage=sent.stage,
             user_id=sent.user_id,
             context=sent.context,
@@ -54,17 +62,21 @@ def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandle
             deferred=True,
             decision_id=sent.decision_id,
         )
+        formats = FORMATS if sent.formats is None else frozenset(sent.formats)
         async with current.inside() as parts:
-            reply = await parts.service.decide(asked)
-        return BrowserDecisionReply(**{name: getattr(reply, name) for name in BrowserDecisionReply.__struct_fields__})
+            return await parts.service.decide_on(PageView(sent.page, formats, sent.locale), asked)
 
-    async def taken(sent: BrowserEventRequest, key: PublishableKey | None) -> EventReplies:
+    async def taken(sent: BrowserEventParts, key: PublishableKey | None) -> EventReplies:
         async with current.inside() as parts:
-            for one in sent.events:
-                _check_event(parts.events, one.event, key, access)
-            asked = [EventRequest(**msgspec.structs.asdict(one), user_id=sent.user_id) for one in sent.events]
-            results = await parts.events.report(asked)
-        return EventReplies([EventItem(*item(one, f"events[{i}]")) for i, one in enumerate(results)])
+            read = [_read_event(i, raw, sent.user_id, parts.events, key, access) for i, raw in enumerate(sent.events)]
+            usable = [one for one in read if isinstance(one, EventRequest)]
+            results = iter(await parts.events.report(usable) if usable else [])
+        return EventReplies(
+            [
+                one if isinstance(one, EventItem) else EventItem(*item(next(results), f"events[{i}]"))
+                for i, one in enumerate(read)
+            ]
+        )
 
     async def shown(sent: BrowserActivationRequest, _: PublishableKey | None) -> OutcomeReply:
         async with current.inside() as parts:
@@ -77,36 +89,66 @@ def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandle
             "decisions",
             takes(BrowserDecisionRequest, _EXAMPLE),
             {200: ResponseSpec(BrowserDecisionReply, generate_examples=False)},
-            _answering(BrowserDecisionRequest, decided, access),
+            _answering(BodyShape(BrowserDecisionRequest), decided, access),
         ),
         _route(
             "events",
             takes(BrowserEventRequest, _EXAMPLE | {"events": [{"event_id": "e-1", "event": "Product Viewed"}]}),
             {200: ResponseSpec(EventReplies, generate_examples=False)},
-            _answering(BrowserEventRequest, taken, access),
+            _answering(BatchEnvelope(BrowserEventParts, "events"), taken, access),
         ),
         _route(
             "activations",
             takes(BrowserActivationRequest, _EXAMPLE | {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057"}),
             {200: ResponseSpec(OutcomeReply, generate_examples=False)},
-            _answering(BrowserActivationRequest, shown, access),
+            _answering(BodyShape(BrowserActivationRequest), shown, access),
         ),
     ]
 
 
-def _check_event(known: EventService, name: str, key: PublishableKey | None, access: BrowserAccess) -> None:
-    """Refuse an event that a page may not send: a forged purchase would be a reward."""
-    if key is None or (not known.reports(name) if key.events is None else name in key.events):
-        return
-    fix = "send it from your backend, or list it in the key's `events`"
-    raise access.refuse("event", f"pages may not report {name!r} with this key: {fix}")
+def _read_event(
+    place: int,
+    raw: msgspec.Raw,
+    user_id: str,
+    known: EventService,
+    key: PublishableKey | None,
+    access: BrowserAccess,
+) -> EventRequest | EventItem:
+    """Event of a page as the native protocol has it, or what is wrong with this one. One that a page may not report is
+    refused: a forged purchase would be a reward.
+    """
+    try:
+        sent = _EVENT.read(bytes(raw))
+        if key and (known.reports(sent.event) if key.events is None else sent.event not in key.events):
+            fix = "send it from your backend, or list it in the key's `events`"
+            raise access.refuse("event", f"pages may not report {sent.event!r} with this key: {fix}")
+        return EventRequest(
+            event_id=sent.event_id,
+            event=sent.event,
+            user_id=user_id,
+            properties=sent.properties,
+            occurred_at=_happened(sent, known.now()),
+        )
+    except InvalidRequest as error:
+        return EventItem(*item(error, f"events[{place}]"))
+    except PermissionDeniedException as error:
+        return EventItem(error.status_code, problem=http_problem(error))
+
+
+def _happened(sent: BrowserEvent, now: int) -> dt.datetime | None:
+    if sent.ago is None:
+        return sent.occurred_at
+    if sent.occurred_at:
+        raise InvalidRequest(Problem("ago", "there beside occurred_at", "send one of the two"))
+    return time_of(now - round(sent.ago * 1e6))
 
 
 def _answering(
-    type_: type[Sent], answer: Callable[[Sent, PublishableKey | None], Awaitable[Any]], access: BrowserAccess
+    shape: BodyShape[Sent] | BatchEnvelope[Sent],
+    answer: Callable[[Sent, PublishableKey | None], Awaitable[Any]],
+    access: BrowserAccess,
 ) -> Callable[[Ask], Awaitable[Response[Any]]]:
-    """Handler of requests with a body of that type: admitted, answered, and readable by pages of the key's origins."""
-    shape = BodyShape(type_)
+    """Handler of requests with a body of that shape: admitted, answered, and readable by pages of the key's origins."""
 
     async def handled(request: Ask) -> Response[Any]:
         headers, origin = {"Vary": "Origin"}, request.headers.get("origin", "")

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from bandit.catalogue import durations, limits, references
+from bandit.catalogue.content import checks as content_checks
+from bandit.catalogue.content.model import PagesRule
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.model import NONE, Catalogue, Feature, Loop, Nudge, Reward, Stage
 from bandit.errors import Problem
@@ -31,7 +33,13 @@ def check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
             yield from _check_reward(path, struct)
         case Stage():
             yield from _check_stage(path, struct)
+        case Nudge():
+            yield from _check_content(path, struct)
+        case PagesRule():
+            yield from content_checks.check_pages(path, struct)
         case Catalogue():
+            yield from content_checks.check_locale("locale", struct.locale)
+            yield from _check_images(struct)
             yield from references.check(struct.journey, {n: _refers(s) for n, s in struct.stages.items()})
             yield from _check_rates(struct)
             yield from references.exclusive(struct.exclusive, {n: _refers(s) for n, s in struct.stages.items()})
@@ -45,6 +53,23 @@ def _check_rates(catalogue: Catalogue) -> Iterator[Problem]:
             yield Problem(f"rates.{code}", "not the code of a currency", f"capitals, e.g. {code.upper()[:8]}")
         elif code == catalogue.currency.upper():
             yield Problem(f"rates.{code}", "this is the app's own currency", "remove it")
+
+
+def _check_content(path: str, nudge: Nudge) -> Iterator[Problem]:
+    kind = nudge.evidence.kind if nudge.evidence else None
+    if nudge.content is not msgspec.UNSET:
+        yield from content_checks.check_content(
+            f"{path}.content", nudge.content, format_=nudge.format, payload=nudge.payload, evidence=kind
+        )
+
+
+def _check_images(catalogue: Catalogue) -> Iterator[Problem]:
+    """Pictures of all nudges: they come from the app's folder or from a declared host."""
+    for stage, declared in catalogue.stages.items():
+        for name, nudge in declared.nudges.items():
+            if nudge.content is not msgspec.UNSET:
+                path = f"stages.{stage}.nudges.{name}.content"
+                yield from content_checks.check_image(path, nudge.content, catalogue.pages.image_hosts)
 
 
 def _refers(stage: Stage) -> references.Refers:

@@ -5,6 +5,8 @@ They are tables of the catalogue. Names on the left of a table are ours, names i
 `bandit.journey.attribution`.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import msgspec
@@ -28,6 +30,15 @@ class EventRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     currency: str = "currency"
     stage: str = ""
     description: str = ""
+
+
+DECLINED = "nudge_declined"
+"""Event by which a user says that they do not want to see a nudge again; its key is the nudge, as "stage.nudge"."""
+
+STANDARD_EVENTS: Mapping[str, EventRule] = MappingProxyType(
+    {DECLINED: EventRule(names=["Nudge Declined"], properties={"nudge": "nudge"}, key="nudge")}
+)
+"""Events that every app has without declaring them."""
 
 
 class Repeated(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="repeated"):

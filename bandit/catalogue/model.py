@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from bandit.catalogue import durations
+from bandit.catalogue.content.model import Content, PagesRule
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.digest import digest_of, digest_without
 from bandit.catalogue.drift_rule import DriftRule
@@ -63,11 +64,12 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Nudge: one arm of a stage, something that may be shown to a user.
 
     Fields: `type` is what hierarchical policies share across nudges and stages; `format` and `payload` go to the client
-    as they are. `cost` is paid each time it is shown, `cost_when_rewarded` for each unit of reward it brings, both in
-    the app's currency. `price` is what showing it shall be worth at least, on top of its cost: nobody pays it, the
-    choice counts it (fatigue). `paused`: not shown to anybody, what it has taught is kept. `evidence`: what must come
-    with a request before its claim may be made. `budget` and `limits`: how much and how often. `consent`: flags without
-    which it is not shown. `abandoned`: not for repeat abandoners.
+    as they are. `content`: the words, picture and link that a page shows. `cost` is paid each time it is shown,
+    `cost_when_rewarded` for each unit of reward it brings, both in the app's currency. `price` is what showing it shall
+    be worth at least, on top of its cost: nobody pays it, the choice counts it (fatigue). `paused`: not shown to
+    anybody, what it has taught is kept. `evidence`: what must come with a request before its claim may be made.
+    `budget` and `limits`: how much and how often. `consent`: flags without which it is not shown. `abandoned`: not for
+    repeat abandoners.
     """
 
     type: str
@@ -83,6 +85,7 @@ class Nudge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     consent: list[str] = []
     abandoned: AbandonmentLimit | None = None
     description: str = ""
+    content: Content | msgspec.UnsetType = msgspec.UNSET  # left out, it is no part of a digest
 
     def spending(self, reward: float) -> float:
         """Money that showing the nudge costs, in currency, where it brings `reward` units: negative ones cost nothing
@@ -303,7 +306,8 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     Fields: `app` its id; `currency` the code in which all money is given; `stages` by name, in declaration order;
     `journey` what the app's events mean; `rates` what one unit of another currency is worth in `currency`; `limits`
-    that count every nudge of the app; `exclusive` groups of which a user sees one.
+    that count every nudge of the app; `exclusive` groups of which a user sees one; `locale` that of the texts in
+    payloads, and where content has none in the reader's; `pages` on which nothing is shown, and hosts of pictures.
 
         catalogue = parse(text)
         catalogue.stage("cart").arms  # ("none", "discount", …)
@@ -316,6 +320,8 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     rates: dict[str, Rate] = {}
     limits: Limits = Limits()
     exclusive: list[ExclusionRule] = []
+    locale: str = "en"
+    pages: PagesRule = PagesRule()
     title: str = ""
     description: str = ""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from bandit.catalogue import durations
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.journey_rules import (
+    STANDARD_EVENTS,
     Count,
     Credit,
     EventRule,
@@ -75,9 +76,11 @@ def exclusive(groups: Sequence[ExclusionRule], stages: Mapping[str, Refers]) -> 
 
 
 def _events(journey: JourneyRules, stages: Mapping[str, Refers]) -> Iterator[Problem]:
-    taken: dict[str, str] = {}
+    taken = {name: event for event, rule in STANDARD_EVENTS.items() for name in rule.names}
     for event, rule in journey.events.items():
         path = f"journey.events.{event}"
+        if event in STANDARD_EVENTS:
+            yield Problem(path, "every app has this event", "remove it, or give yours another id")
         for name in rule.names:
             if taken.setdefault(name, event) != event:
                 yield Problem(f"{path}.names", f"{name!r} is {taken[name]} already", "give each name to one event")

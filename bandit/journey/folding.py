@@ -17,6 +17,8 @@ import msgspec
 
 from bandit.catalogue import durations
 from bandit.catalogue.journey_rules import (
+    DECLINED,
+    STANDARD_EVENTS,
     Age,
     Back,
     Count,
@@ -43,9 +45,11 @@ UNREADABLE = "(unreadable)"
 
 _TEXT = 64  # characters of a kept text
 _LARGEST = 1e15  # of a kept number
-_FOLD = 2  # raised when the same events fold into another State
+_FOLD = 3  # raised when the same events fold into another State
 RECENT = 32
 """How many of the last events of one kind are remembered one by one; rules may ask for up to 30."""
+
+_MOST_DECLINED = 200  # nudges of one user: more than an app has
 
 
 class EventCounter(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +75,7 @@ class JourneyState(msgspec.Struct, frozen=True, kw_only=True):
     it in the user's session.
 
     Times in µs: `at` of the last event (and `id`, its id), `began` of this visit, `abandoned` ends of abandoned visits.
-    `seen` counts by event name.
+    `seen` counts by event name. `declined`: nudges that the user does not want to see again, as "stage.nudge".
     """
 
     rules: str  # digest of the declarations it was folded with
@@ -83,6 +87,7 @@ class JourneyState(msgspec.Struct, frozen=True, kw_only=True):
     began: int = 0  # this visit
     seen: dict[str, EventCounter] = {}
     abandoned: tuple[int, ...] = ()  # when visits that were abandoned ended, the last 32
+    declined: tuple[str, ...] = ()
 
 
 class JourneyFold(NamedTuple):
@@ -102,6 +107,7 @@ class JourneyFold(NamedTuple):
     amounts: frozenset[tuple[str, str]]  # (event, kept property) that holds an amount
     identities: frozenset[tuple[str, str]]  # (event, kept property) that says what, or which decision, is meant
     placeholders: frozenset[str]  # declared ones, in lower case
+    declares_events: bool  # beside those that every app has
 
 
 class Journey(NamedTuple):
@@ -118,7 +124,8 @@ def rules(catalogue: Catalogue) -> JourneyFold:
     """Journey rules of an app, made ready to fold with. Called once for each catalogue; its digest changes with
     anything that a JourneyState depends on.
     """
-    declared = catalogue.journey
+    declared = msgspec.structs.replace(catalogue.journey, events={**STANDARD_EVENTS, **catalogue.journey.events})
+    own, catalogue = bool(catalogue.journey.events), msgspec.structs.replace(catalogue, journey=declared)
     start = declared.start or next(iter(catalogue.stages))
     outcomes = frozenset(event for stage in catalogue.stages.values() for event in stage.outcomes)
     named = {name: event for event, rule in declared.events.items() for name in rule.names}
@@ -140,6 +147,7 @@ def rules(catalogue: Catalogue) -> JourneyFold:
             + [(event, rule.key) for event, rule in declared.events.items() if rule.key]
         ),
         placeholders=placeholders,
+        declares_events=own,
     )
 
 
@@ -246,11 +254,13 @@ def _next(rules: JourneyFold, state: JourneyState, event: Event) -> JourneyState
     gone = state.abandoned
     if fresh and state.count and _left(rules, state):
         gone = (*gone, state.at)[-RECENT:]
-    stage, seen = state.stage, state.seen
+    stage, seen, declined = state.stage, state.seen, state.declined
     if event.name in rules.catalogue.journey.events:
-        rule = rules.catalogue.journey.events[event.name]
+        rule, key = rules.catalogue.journey.events[event.name], key_of(rules, event)
         stage = rule.stage or stage
-        seen = {**seen, event.name: _noted(seen.get(event.name, EventCounter()), event, key_of(rules, event), began)}
+        seen = {**seen, event.name: _noted(seen.get(event.name, EventCounter()), event, key, began)}
+        if event.name == DECLINED and key and key not in declined:
+            declined = (*declined, key)[-_MOST_DECLINED:]
     return JourneyState(
         rules=state.rules,
         stage=stage,
@@ -261,6 +271,7 @@ def _next(rules: JourneyFold, state: JourneyState, event: Event) -> JourneyState
         began=began,
         seen=seen,
         abandoned=gone,
+        declined=declined,
     )
 
 

@@ -38,13 +38,14 @@ COLOURS = ("#7a8794", "#2b7bba", "#12355b", "#c8553d")
 
 
 class MonthlyGain(NamedTuple):
-    """Gain of the policy over no nudge in one app with so many people a month: currency a person of one month, by month
-    and seed, `gain` (M, S).
+    """Gain of the policy over no nudge in one app with so many people a month, `gain`, and what no nudge earns, `base`:
+    currency a person of one month, by month and seed, (M, S).
     """
 
     app: str
     users: int
     gain: Array
+    base: Array
 
     @property
     def mean(self) -> Array:
@@ -85,15 +86,21 @@ def gains(
     for (app, many), cells in groups.items():
         earned = {(cell.policy, cell.seed): found[cell.digest()] for cell in cells}
         gain = np.stack([earned[POLICY, s] - earned[BASELINE, s] for s in seeds], axis=1) / many
-        made.append(MonthlyGain(app, many, gain))
+        base = np.stack([earned[BASELINE, s] for s in seeds], axis=1) / many
+        made.append(MonthlyGain(app, many, gain, base))
     return made
 
 
 def lines(found: Sequence[MonthlyGain]) -> Iterator[str]:
-    """Lines of the figures, one for each app and size."""
+    """Lines of the figures, one for each app and size: every month, then what no nudge earns in the last, and the worst
+    run of that month, in currency and in percent of it.
+    """
     for one in found:
         cells = "  ".join(f"{m:+.2f} ± {e:.2f}" for m, e in zip(one.mean, one.error, strict=True))
-        yield f"{one.app:<13}{one.users:>7,} a month   {cells}"
+        worst = int(np.argmin(one.gain[-1]))
+        gain, base = one.gain[-1, worst], one.base[-1, worst]
+        end = f"no nudge {one.base[-1].mean():.1f}, worst {gain:+.2f} ({100 * gain / base:+.1f} %)"
+        yield f"{one.app:<13}{one.users:>7,} a month   {cells}   {end}"
 
 
 def draw(found: Sequence[MonthlyGain], out: Path) -> None:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import click
 
@@ -73,9 +73,13 @@ def publish(name: str, origins: tuple[str, ...], users: Literal["signed", "anyon
 @click.argument("name")
 @click.option("--user", required=True, help="Id of the user that the token is of.")
 @click.option("--for", "lasting", default="1h", show_default=True, help="How long it is accepted, a day at most.")
+@click.option("--stock", type=click.IntRange(min=0), help="Evidence instead: units that are left.")
+@click.option("--deadline", help="Evidence instead: when an offer ends, such as 2027-01-31T18:00:00Z.")
 @_FILE
-def token(name: str, user: str, lasting: str, file: Path) -> None:
-    """Print a token that says who a user is, for trials. Your backend makes its own, with any JWT library."""
+def token(name: str, user: str, lasting: str, stock: int | None, deadline: str | None, file: Path) -> None:
+    """Print a token that says who a user is, or (--stock, --deadline) evidence for their page; for trials. Your backend
+    makes its own, with any JWT library.
+    """
     known = read_publishable(file)
     if name not in known:
         raise NotFound("name", f"{file} has no publishable key {name!r}", closest(name, known))
@@ -85,7 +89,12 @@ def token(name: str, user: str, lasting: str, file: Path) -> None:
     seconds = durations.seconds(lasting)
     if seconds > LONGEST_TOKEN:
         raise InvalidRequest(Problem("for", f"{lasting} is more than a day", "at most 1d"))
-    click.echo(signed(known[name], user, clocks.wall() // 1_000_000 + round(seconds)))
+    now, more = clocks.wall() // 1_000_000, dict[str, Any]()
+    if stock is not None or deadline is not None:
+        ends = parsed("deadline", deadline)
+        told = {"stock": stock, "deadline": None if ends is None else written(time_of(ends))}
+        more = {"iat": now, "evidence": {name: value for name, value in told.items() if value is not None}}
+    click.echo(signed(known[name], user, now + round(seconds), **more))
 
 
 @keys.command("list")

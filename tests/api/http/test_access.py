@@ -64,6 +64,7 @@ FOREIGN = {  # their own tests say how they refuse
     ("GET", f"{LOOP}/configurations/service"): "read",
 }
 BROWSER = {("POST", f"/v1/browser/{name}"): "(none)" for name in ("decisions", "events", "activations")}  # publishable
+FILES = {("GET", "/v1/browser/{name:str}"): None, ("GET", "/v1/browser/images/{name:str}"): None}
 PAGES = {"/docs", "/docs/{path:str}", "/docs/openapi.json", "/docs/oauth2-redirect.html"}  # Litestar's own
 DECISION = {"stage": "signup", "user_id": "u"}
 SOME_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -105,7 +106,7 @@ def test_every_route_is_listed_with_its_scope_or_is_public(client: Client) -> No
         for method in handler.http_methods
         if route.path not in PAGES | segment.PATHS and method != "OPTIONS"
     }
-    assert found == ROUTES | FOREIGN | BROWSER
+    assert found == ROUTES | FOREIGN | BROWSER | FILES
     assert {route.path for route in client.app.routes} >= PAGES
 
 

@@ -15,12 +15,12 @@ from bandit.catalogue.model import Catalogue
 from bandit.errors import CatalogueError
 from bandit.guardrails import (
     DAY,
+    DECLINED,
     CapScope,
     Circumstances,
     ClaimEvidence,
     Exposure,
     LocalTime,
-    declares_limits,
     eligible,
     refused,
 )
@@ -65,11 +65,13 @@ def why(catalogue: Catalogue, circumstances: Circumstances, name: str = "help") 
     return refused(catalogue, "look", NOW, circumstances).get(name)
 
 
-def test_an_app_without_limits_refuses_nothing_and_needs_nobody(plain: Catalogue) -> None:
-    assert not declares_limits(plain)
+def test_an_app_without_limits_refuses_nothing(plain: Catalogue) -> None:
     assert refused(plain, "look", NOW, around({("look", "help"): [1] * 50})) == {}
-    assert declares_limits(limited(plain, nudge=Limits(total=1)))
-    assert declares_limits(limited(plain, consent=["mail"]))
+
+
+def test_what_a_user_declined_is_refused_and_nothing_else(plain: Catalogue) -> None:
+    declined = around({})._replace(declined=("look.help", "other.more"))
+    assert refused(plain, "look", NOW, declined) == {"help": DECLINED}
 
 
 @pytest.mark.parametrize(

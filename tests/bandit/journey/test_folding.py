@@ -20,7 +20,7 @@ TEXT = (Path(__file__).parents[2] / "journey_shop.toml").read_text(encoding="utf
 START = 1_760_000_000_000_000
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
-NAMES = ("step", "signed", "viewed", "added", "paying", "ordered", "refunded", "identified", "")
+NAMES = ("step", "signed", "viewed", "added", "paying", "ordered", "refunded", "identified", "nudge_declined", "")
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,30 @@ def told(story: list[tuple[int, str, str | None]]) -> list[Event]:
     at, found = 0, []
     for i, (gap, name, product) in enumerate(story):
         at += gap
-        properties = {"product": product} if product and name in ("viewed", "added") else {}
+        about = {"viewed": "product", "added": "product", "nudge_declined": "nudge"}.get(name)
+        properties = {about: product} if product and about else {}
         found.append(event(name, at, f"e{i:03d}", **properties))
     return found
+
+
+def test_what_a_user_declined_is_remembered_for_ever_and_once(rules: JourneyFold) -> None:
+    said = [event("nudge_declined", at, nudge=nudge) for at, nudge in ((1, "b.y"), (2, "a.x"), (3, "b.y"))]
+    later = [event("viewed", DAY * i, product=f"p{i}") for i in range(1, 300)]
+    state = folding.fold(rules, [*later, *said, event("nudge_declined", 4)])
+    assert state.declined == ("b.y", "a.x")
+    assert folding.properties(rules, rules.named["Nudge Declined"], {"nudge": "a.x", "more": 1}).values == {
+        "nudge": "a.x"
+    }
+
+
+def test_no_app_declares_an_event_that_every_app_has() -> None:
+    for more in (
+        '[journey.events.nudge_declined]\nnames = ["No"]\n',
+        '[journey.events.no]\nnames = ["Nudge Declined"]\n',
+    ):
+        with pytest.raises(CatalogueError) as error:
+            parse(TEXT + more)
+        assert "nudge_declined" in str(error.value)
 
 
 # -- the fold ----------------------------------------------------------------------------------------------------

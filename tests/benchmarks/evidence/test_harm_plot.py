@@ -22,17 +22,18 @@ def test_months_add_up_to_the_run(tmp_path: Path) -> None:
 
 
 def test_the_spread_is_over_seeds() -> None:
-    one = MonthlyGain("travel", 100, np.array([[1.0, 3.0], [2.0, 2.0]]))
+    one = MonthlyGain("travel", 100, np.array([[1.0, 3.0], [2.5, 1.5]]), np.array([[9.0, 9.0], [40.0, 30.0]]))
     assert one.mean.tolist() == [2.0, 2.0]
-    assert one.error == pytest.approx([1.0, 0.0])
-    assert list(harm_plot.lines([one])) == ["travel           100 a month   +2.00 ± 1.00  +2.00 ± 0.00"]
-    assert MonthlyGain("travel", 100, np.array([[1.0]])).error.tolist() == [0.0]
+    assert one.error == pytest.approx([1.0, 0.5])
+    line = "travel           100 a month   +2.00 ± 1.00  +2.00 ± 0.50   no nudge 35.0, worst +1.50 (+5.0 %)"
+    assert list(harm_plot.lines([one])) == [line]
+    assert MonthlyGain("travel", 100, np.array([[1.0]]), np.ones((1, 1))).error.tolist() == [0.0]
 
 
 def test_the_same_figures_give_the_same_file(tmp_path: Path) -> None:
     gains = [
-        MonthlyGain("travel", 100, np.array([[1.0, 3.0], [2.0, 2.0]])),
-        MonthlyGain("gaming", 100, np.ones((2, 2))),
+        MonthlyGain("travel", 100, np.array([[1.0, 3.0], [2.0, 2.0]]), np.ones((2, 2))),
+        MonthlyGain("gaming", 100, np.ones((2, 2)), np.ones((2, 2))),
     ]
     for name in ("a.svg", "b.svg"):
         harm_plot.draw(gains, tmp_path / name)
