@@ -717,7 +717,7 @@ export class Journey {
     const began = performance.now()
     const patience = this.#options.patience ?? 2000
     const formats = this.#options.formats ?? FORMATS
-    const asked = JSON.stringify({ decision_id: uuid(), page: path, formats, locale: this.#locale, stage, context, consent })
+    const asked = JSON.stringify({ decision_id: (this.#options.newId ?? uuid)(), page: path, formats, locale: this.#locale, stage, context, consent })
     const stop = new AbortController()
     const over = () => stop.signal.aborted || performance.now() - began > patience || location.pathname !== path || this.#user !== user
     const work = async () => {
@@ -725,6 +725,7 @@ export class Journey {
       const [signed] = await Promise.all([typeof evidence === 'function' ? evidence() : evidence, this.#flush()])
       const reply = await this.#ask(user, { ...JSON.parse(asked), evidence: signed ?? undefined }, stop.signal)
       if (!reply || over()) return null
+      this.#tell('decided', reply)
       this.#made.set(reply, { user, path, shift: Date.parse(reply.now) - Date.now() })
       if (reply.nudge.id === 'none') this.#none(reply)
       else if (!(await hold(reply.decision_id))) return null

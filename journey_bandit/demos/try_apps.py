@@ -15,7 +15,9 @@ from journey_bandit.demos.example_apps.app_specs import BY_NAME
 
 @click.command("try")
 @click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
-@click.option("--app", type=click.Choice(list(BY_NAME)), help="The app whose link is printed.  [default: a list of all]")
+@click.option(
+    "--app", type=click.Choice(list(BY_NAME)), help="The app whose link is printed.  [default: a list of all]"
+)
 def try_apps(port: int, app: str | None) -> None:
     """Start five example apps and print a link. Ctrl-C ends everything; nothing is kept."""
     from journey_bandit.demos.example_apps.backends import AppBackend

@@ -39,7 +39,21 @@ APPS = (
         "A clothes shop. Look at one coat three times, and see how many are truly left.",
         "browsing",
         "/fashion/",
-        (AppStory("Cleo, who cannot decide on a coat", "cleo", "low_stock", {"category": "coats", "price": 189.0}),),
+        (
+            AppStory(
+                "Cleo, who cannot decide on a coat",
+                "cleo",
+                "low_stock",
+                {
+                    "views_of_product": 3,
+                    "minutes_browsing": 0,
+                    "price": 189.0,
+                    "returning": False,
+                    "wishlist": False,
+                    "category": "coats",
+                },
+            ),
+        ),
     ),
     ExampleApp(
         "travel",
@@ -47,7 +61,14 @@ APPS = (
         "Flights. Choose one, hesitate, and see an offer that truly ends in an hour.",
         "cart",
         "/travel/",
-        (AppStory("Dev, who wants to go to Lisbon", "dev", "discount_10", {"price": 184.0}),),
+        (
+            AppStory(
+                "Dev, who wants to go to Lisbon",
+                "dev",
+                "discount_5",
+                {"price": 184.0, "days_to_departure": 21.0, "searches_24h": 1, "minutes_idle": 10, "returning": False},
+            ),
+        ),
     ),
     ExampleApp(
         "subscription",
@@ -72,7 +93,7 @@ APPS = (
         "retention",
         "/gaming/",
         (
-            AppStory("Finn: bonus points on the next purchase", "finn", "bonus_25"),
+            AppStory("Finn: bonus points on the next purchase", "finn", "bonus_10"),
             AppStory("Gus: a scratch card", "gus", "gift"),
             AppStory("Hana: a streak", "hana", "streak"),
         ),

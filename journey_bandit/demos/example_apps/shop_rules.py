@@ -31,8 +31,8 @@ class ShopRules(Protocol):
         ...
 
     def act(self, state: State, action: str, sent: Mapping[str, Any], offer: Mapping[str, Any], now: int) -> list[Fact]:
-        """What is to be reported of an action of a page, which also changes the state. `offer`: payload of the nudge that
-        the person was given, as the service's ledger has it; {} for none. Raises KeyError for what cannot be done.
+        """What is to be reported of an action of a page, which also changes the state. `offer`: payload of the nudge
+        that the person was given, as the service's ledger has it; {} for none. Raises KeyError for what cannot be done.
         """
         ...
 

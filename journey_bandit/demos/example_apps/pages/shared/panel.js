@@ -82,7 +82,7 @@ function steps() {
   const seen = (one) => Boolean(one?.receipt?.outcomes.some(({ kind }) => kind === 'activation'))
   const rewarded = Boolean(first?.receipt?.outcomes.some(({ kind, late }) => kind === 'reward' && !late))
   const window_ = app.stages[app.stage].window_seconds
-  const facts = { ...known, made, first }
+  const facts = { ...known, made, first, at: frame.contentWindow.location.pathname }
   return [
     ...story.before.map((step) => ({ ...step, done: step.done(facts) })),
     { text: story.look ?? 'Look at the nudge for a second', done: seen(first) },
