@@ -299,7 +299,7 @@ const el = (tag, attributes, ...children) => {
 }
 
 const find = (anchor) => {
-  const found = typeof anchor === 'string' ? anchor && document.querySelector(anchor) : anchor
+  const found = typeof anchor === 'string' ? (anchor ? document.querySelector(anchor) : null) : anchor
   return found?.getClientRects().length ? found : null
 }
 

@@ -18,6 +18,9 @@ from journey_bandit.demos.example_apps.story_people import StoryPeople
 
 _TOKEN_SECONDS, _EVIDENCE_SECONDS = 3600, 120
 
+STEP = 1
+"""Seconds of the service's time that each page and each action takes: of two events at one instant none is the first."""
+
 
 class AppBackend:
     """Backend of one example app. Belongs to one event loop."""
@@ -56,7 +59,7 @@ class AppBackend:
         """State of a person after an action of their page, which is reported to the service. `sent["decision"]`: the
         decision whose nudge was taken; what it offers is read from the ledger, not from the page.
         """
-        now = await self.now()
+        now = await self.advance(STEP)
         for fact in self._rules.act(self.state(person), action, sent, await self._offer(sent), now):
             if fact.at > now:
                 self._due.append((person, fact))

@@ -15,7 +15,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
 from journey_bandit.demos.example_apps import panel
-from journey_bandit.demos.example_apps.backends import AppBackend
+from journey_bandit.demos.example_apps.backends import STEP, AppBackend
 
 Ask = Request[Any, Any, Any]
 
@@ -74,6 +74,7 @@ def _backends(known: Mapping[str, AppBackend]) -> list[HTTPRouteHandler]:
     async def me(request: Ask, name: FromPath[str]) -> Response[bytes]:
         backend = _found(known, name)
         person = _person(request, backend) or backend.newcomer(None)
+        await backend.advance(STEP)
         return _as_person(name, person, backend.state(person))
 
     @get("/{name:str}/api/token")

@@ -53,10 +53,10 @@ class ClothesRules:
 
     def __init__(self) -> None:
         self._goods = goods("fashion")
-        self.left = {name: one["stock"] for name, one in self._goods.items()}
+        self.left = {f"{name}/{size}": n for name, one in self._goods.items() for size, n in one["stock"].items()}
 
     def evidence(self, state: State, about: str, now: int) -> dict[str, Any]:  # noqa: ARG002
-        """Units left of a product."""
+        """Units left of a product in a size: "coat-aalto/M"."""
         return {"stock": self.left[about]}
 
     def act(self, state: State, action: str, sent: Mapping[str, Any], offer: Mapping[str, Any], now: int) -> list[Fact]:  # noqa: ARG002
@@ -66,10 +66,10 @@ class ClothesRules:
             facts = [Fact("Order Completed", {"order_id": _order(state)})] if bag else []
             bag.clear()
             return facts
-        one = self._goods[{"add": sent["product"]}[action]]
-        if not self.left[one["id"]]:
+        one, size = self._goods[{"add": sent["product"]}[action]], sent["size"]
+        if not self.left[f"{one['id']}/{size}"]:
             raise KeyError("sold out")
-        self.left[one["id"]] -= 1
+        self.left[f"{one['id']}/{size}"] -= 1
         bag.append(one["id"])
         value = sum(self._goods[name]["price"] for name in bag)
         return [Fact("Product Added", {"product_id": one["id"], "cart_value": value})]

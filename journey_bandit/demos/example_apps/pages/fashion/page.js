@@ -1,7 +1,7 @@
 // The shop itself: product grid, product page, bag. What concerns nudges is in nudges.js.
 
 import { ask, h, money } from '/files/shared/dom.js'
-import { identify, viewed } from './nudges.js'
+import { identify, sizeChanged, viewed } from './nudges.js'
 
 const goods = await (await fetch('/files/fashion/goods.json')).json()
 const main = document.querySelector('main')
@@ -11,8 +11,10 @@ identify(me.user_id)
 const picture = ({ id, name, colour }) => h('img', { src: `/files/fashion/${id}.svg`, alt: `${name} in ${colour.toLowerCase()}`, width: 600, height: 720 })
 const count = () => (document.getElementById('bag').textContent = String(me.bag?.length ?? 0))
 
+const size = () => document.querySelector('[name=size]:checked').value
+
 async function add(one) {
-  me = await ask('/fashion/api/add', { product: one.id })
+  me = await ask('/fashion/api/add', { product: one.id, size: size() })
   count()
 }
 
@@ -27,7 +29,6 @@ function shop() {
 }
 
 function product(one) {
-  const sizes = ['XS', 'S', 'M', 'L', 'XL']
   const told = h('p', { class: 'told', role: 'status' })
   const put = async () => {
     await add(one)
@@ -39,15 +40,15 @@ function product(one) {
         h('h1', {}, one.name),
         h('p', { class: 'price' }, money(one.price)),
         h('p', {}, one.about),
-        h('fieldset', { id: 'size' }, h('legend', {}, `Size · ${one.colour}`),
-          sizes.map((size) => h('label', {}, h('input', { type: 'radio', name: 'size', value: size, checked: size === 'M' }), h('span', {}, size)))),
+        h('fieldset', { id: 'size', change: sizeChanged }, h('legend', {}, `Size · ${one.colour}`),
+          Object.keys(one.stock).map((size) => h('label', {}, h('input', { type: 'radio', name: 'size', value: size, checked: size === 'M' }), h('span', {}, size)))),
         h('button', { type: 'button', class: 'add', click: put }, 'Add to the bag'),
         told,
         h('div', { id: 'product-notes' }),
         h('ul', { class: 'facts' }, h('li', {}, 'Delivered in two to three days'), h('li', {}, 'Thirty days to return'), h('li', {}, 'Repairs in all our shops')))),
     h('section', { id: 'goes-with', class: 'with' }, h('h2', {}, 'More of this autumn'),
       h('ul', { class: 'grid' }, goods.filter(({ id }) => id !== one.id).slice(0, 3).map(card))))
-  viewed(one, () => add(one))
+  viewed(one, size(), () => add(one))
 }
 
 function bag() {

@@ -2,8 +2,8 @@
 
 const panel = window.parent === window ? undefined : window.parent.journeyPanel
 
-/** Options of Journey with which the panel hears what happens. */
-export const besideThePanel = panel ? { onChange: panel.onChange, newId: panel.newId } : {}
+/** Options of Journey with which the panel hears what happens. Six processes share your machine, so there is more patience. */
+export const besideThePanel = panel ? { onChange: panel.onChange, newId: panel.newId, patience: 20_000 } : {}
 
 let passed = 0
 let waiting = []

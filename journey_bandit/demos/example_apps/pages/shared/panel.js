@@ -104,16 +104,16 @@ function guide() {
       state === 'next' && seconds && h('button', { type: 'button', class: 'go', click: () => pass(seconds) }, `Let ${lasting(seconds)} pass`),
       state === 'next' && go && h('button', { type: 'button', class: 'go', click: () => (frame.src = go) }, 'Open'))
   }
-  return h('section', {}, h('h2', {}, story.title), h('ol', { class: 'guide' }, all.map(item)), next < 0 && h('p', { class: 'good' }, story.end))
+  return h('section', {}, h('ol', { class: 'guide' }, all.map(item)), next < 0 && h('p', { class: 'good' }, story.end))
 }
 
 function time() {
   const now = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short', timeZone: 'UTC' }).format(known.now / 1000)
   const matter = steps().find(({ done, pass: seconds }) => seconds && !done)?.pass
   const offered = [...new Set([...TIMES, ...(matter ? [matter] : [])])].sort((a, b) => a - b)
-  return h('section', {}, h('h2', {}, 'Time'),
-    h('p', {}, h('b', {}, now), ' in the service. It stands still: you let it pass. Nothing else here is simulated.'),
-    h('div', { class: 'times' }, offered.map((seconds) =>
+  return h('section', {}, h('h2', {}, h('span', {}, `${now} in the service`)),
+    h('p', { class: 'quiet' }, 'Each page takes a second of the service’s time; otherwise it stands still until you let it pass. Nothing else is simulated.'),
+    h('div', { class: 'times', role: 'group', 'aria-label': 'Let time pass' }, offered.map((seconds) =>
       h('button', { type: 'button', class: seconds === matter ? 'matters' : null, click: () => pass(seconds) }, lasting(seconds)))))
 }
 
@@ -129,13 +129,12 @@ function draw() {
   const focus = document.activeElement?.textContent
   inside.replaceChildren(
     h('header', {},
-      h('a', { href: '/' }, 'All five apps'),
-      h('h1', {}, app.title),
-      h('p', {}, app.about),
+      h('h1', {}, `${app.title}: ${story.title}`),
       h('nav', { 'aria-label': 'More' },
+        h('a', { href: '/' }, 'All apps'),
         h('a', { href: `/files/${name}/nudges.js`, target: '_blank' }, 'View the code'),
-        h('a', { href: app.opens, target: '_blank' }, 'The app alone'),
-        h('a', { href: `${app.service}/docs`, target: '_blank' }, 'The service’s API'))),
+        h('a', { href: app.opens, target: '_blank' }, 'Without the panel'),
+        h('a', { href: `${app.service}/docs`, target: '_blank' }, 'API'))),
     guide(), time(),
     whoAndWhere(app, person, known, people()),
     probabilities(app, person, entry, earlier),
