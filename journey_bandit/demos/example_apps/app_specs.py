@@ -41,7 +41,7 @@ APPS = (
         "/fashion/",
         (
             AppStory(
-                "Cleo, who cannot decide on a coat",
+                "Cleo",
                 "cleo",
                 "low_stock",
                 {
@@ -63,7 +63,7 @@ APPS = (
         "/travel/",
         (
             AppStory(
-                "Dev, who wants to go to Lisbon",
+                "Dev",
                 "dev",
                 "discount_5",
                 {"price": 184.0, "days_to_departure": 21.0, "searches_24h": 1, "minutes_idle": 10, "returning": False},
@@ -76,7 +76,7 @@ APPS = (
         "Music lessons. Hesitate at the payment, and get a longer trial. Nothing is shown where a card is entered.",
         "checkout",
         "/subscription/",
-        (AppStory("Eva, who is not sure yet", "eva", "trial_plus_7", {"plan_price": 12.0}),),
+        (AppStory("Eva", "eva", "trial_plus_7", {"plan_price": 12.0}),),
     ),
     ExampleApp(
         "fintech",
@@ -84,7 +84,7 @@ APPS = (
         "Opening an account. Leave in the middle, return hours later, and be walked through the rest.",
         "onboarding",
         "/fintech/",
-        (AppStory("Ada, who left at the identity check", "ada", "walkthrough", {"steps_done": 2}),),
+        (AppStory("Ada", "ada", "walkthrough", {"steps_done": 2}),),
     ),
     ExampleApp(
         "gaming",
@@ -93,9 +93,9 @@ APPS = (
         "retention",
         "/gaming/",
         (
-            AppStory("Finn: bonus points on the next purchase", "finn", "bonus_10"),
-            AppStory("Gus: a scratch card", "gus", "gift"),
-            AppStory("Hana: a streak", "hana", "streak"),
+            AppStory("Finn: bonus", "finn", "bonus_10"),
+            AppStory("Gus: scratch card", "gus", "gift"),
+            AppStory("Hana: streak", "hana", "streak"),
         ),
     ),
 )

@@ -8,7 +8,6 @@ export const story = {
   ],
   look: 'Look at the walkthrough for a second, and follow it',
   reward: [{ text: 'Do the other four steps: you are verified', done: (s) => s.state.steps?.length === 6 }],
-  again: [{ text: 'An account is opened once. Choose “Somebody else”, and leave in the middle again', done: () => false }],
-  end: 'The next person’s decision was drawn from what the first one taught.',
-  others: true,
+  again: [], // an account is opened once
+  end: 'Now choose “Somebody else” and leave in the middle again: they are drawn from what Ada taught.',
 }

@@ -12,25 +12,29 @@ function table(caption, head, rows) {
       h('tr', {}, h('th', { scope: 'row' }, first), cells.map((cell) => h('td', { class: 'n' }, cell)))))))
 }
 
+/** Details that stay open or shut when the panel is drawn anew. */
+const more = (name, summary, ...children) => h('details', { 'data-name': name }, h('summary', {}, summary), children.flat().filter(Boolean))
+
 /** Who it is, and what the service knows of them. */
-export function whoAndWhere(app, person, { journey }, people) {
+export function whoAndWhere(person, { journey }, people) {
   const features = Object.entries(journey.features)
   return part('The person', people,
-    h('dl', {},
-      h('dt', {}, 'id'), h('dd', {}, person.id),
-      h('dt', {}, 'stage'), h('dd', {}, journey.stage),
-      h('dt', {}, 'moment'), h('dd', {}, journey.moment ? h('b', { class: 'moment' }, journey.moment) : 'none: nothing would be shown now'),
-      h('dt', {}, 'why'), h('dd', {}, journey.why),
-      h('dt', {}, 'visits'), h('dd', {}, String(journey.visits)),
-      journey.abandoned > 0 && [h('dt', {}, 'abandoned'), h('dd', {}, String(journey.abandoned))]),
-    features.length > 0 && h('details', {}, h('summary', {}, `${features.length} features known from the journey`),
-      h('dl', {}, features.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, plain(value))]))),
-    h('details', {}, h('summary', {}, 'Events so far'),
-      h('dl', {}, Object.entries(journey.events).flatMap(([name, { count }]) => [h('dt', {}, name), h('dd', {}, `${count} ×`)]))))
+    h('p', {}, h('b', {}, person.id), ` in ${journey.stage}, visit ${journey.visits || 1}`,
+      journey.abandoned > 0 && `, ${journey.abandoned} abandoned`, journey.consent.length > 0 && `, agreed to ${journey.consent.join(', ')}`),
+    h('p', {}, journey.moment ? [h('b', { class: 'moment' }, journey.moment), ` because ${journey.why}`] : `No moment: ${journey.why}`),
+    more('known', `${features.length} features, ${Object.keys(journey.events).length} kinds of events`,
+      h('h3', {}, 'Features, from the journey'),
+      h('dl', {}, features.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, plain(value))])),
+      h('h3', {}, 'Events'),
+      h('dl', {}, Object.entries(journey.events).flatMap(([name, { count }]) => [h('dt', {}, name), h('dd', {}, `${count} ×`)])),
+      journey.exposures.length > 0 && [h('h3', {}, 'Shown'),
+        h('dl', {}, journey.exposures.flatMap(({ stage, nudge, count }) => [h('dt', {}, nudge), h('dd', {}, `${count} ×, ${stage}`)]))],
+      Object.keys(journey.excluded).length > 0 && [h('h3', {}, 'Not now, without evidence'),
+        h('dl', {}, Object.entries(journey.excluded).flatMap(([arm, why]) => [h('dt', {}, arm), h('dd', {}, why)]))]))
 }
 
 /** What was drawn, from which probabilities, and why not the others. */
-export function probabilities(app, person, entry, earlier) {
+export function probabilities(person, entry, earlier) {
   const receipt = entry?.receipt
   if (!receipt) return part('The decision', h('p', { class: 'quiet' }, 'None yet: the page asks at each step, and the moment has not come.'))
   const arms = Object.entries(receipt.arms).filter(([arm]) => receipt.eligible.includes(arm))
@@ -48,14 +52,13 @@ export function probabilities(app, person, entry, earlier) {
   return part('The decision',
     h('p', {}, receipt.holdout
       ? 'This person is in the control group: no nudge, and nothing is learned from them. '
-      : ['u = ', h('b', {}, receipt.u.toFixed(4)), ' hits ', h('b', {}, receipt.nudge.id), ` at ${interval(pieces, receipt.nudge.id)}. `],
-    ),
+      : ['u = ', h('b', {}, receipt.u.toFixed(4)), ' hits ', h('b', {}, receipt.nudge.id), ` at ${interval(pieces, receipt.nudge.id)}`]),
     axis(pieces, receipt),
     h('ul', { class: 'bars', 'aria-label': 'Probability of each' }, pieces.map(row)),
-    before && h('p', { class: 'quiet' }, 'The tick in each bar is the probability at the visit before.'),
-    h('details', { open: true }, h('summary', {}, `${Object.keys(receipt.excluded).length} could not be shown`),
-      h('dl', {}, Object.entries(receipt.excluded).flatMap(([arm, why]) => [h('dt', {}, arm), h('dd', {}, why)]))),
-    person.story && !earlier && h('p', { class: 'quiet' },
+    before && h('p', { class: 'quiet' }, `The tick in each bar is the probability at the decision before, of ${earlier.who}.`),
+    Object.keys(receipt.excluded).length > 0 && [h('p', {}, 'Not, and why:'),
+      h('dl', {}, Object.entries(receipt.excluded).flatMap(([arm, why]) => [h('dt', {}, arm), h('dd', {}, why)]))],
+    person.story && entry.first && h('p', { class: 'quiet' },
       'Which one is drawn is the hash of the decision’s id. For this story the id was looked for, so that you see its nudge; for anybody else chance decides.'))
 }
 
@@ -110,7 +113,7 @@ export function outcomes(name, entry) {
 }
 
 /** What each arm has taught, and what the same question would be answered now. */
-export function learned(app, entry, { policy }) {
+export function learned(entry, { policy }) {
   const before = Object.fromEntries((entry?.before?.arms ?? policy.arms).map((one) => [one.arm, one.learned]))
   const counts = (one) => (before[one.arm] === one.learned ? String(one.learned) : h('b', { class: 'changed' }, `${before[one.arm]} → ${one.learned}`))
   const then = entry?.receipt?.arms ?? {}

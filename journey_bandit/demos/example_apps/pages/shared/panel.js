@@ -2,7 +2,7 @@
 
 import { ask, h } from './dom.js'
 import { about, learned, outcomes, probabilities, whoAndWhere } from './panel-parts.js'
-import { lasting } from './words.js'
+import { lasting, short } from './words.js'
 
 const name = location.pathname.split('/')[2]
 const { story } = await import(`/files/${name}/story.js`)
@@ -13,7 +13,8 @@ const inside = document.getElementById('inside')
 const handle = document.getElementById('handle')
 
 let person // of this moment: {id, label, ids}
-let made = [] // decisions at a moment, in order: {decision, receipt, again, before, signs}
+let made = [] // decisions of this person at a moment, in order: {decision, receipt, again, before, signs}
+let past // the last decision of the person before
 let known // what the service said last
 let asking = 0
 
@@ -25,7 +26,7 @@ window.journeyPanel = {
   onChange({ type, decision }) {
     let entry = made.find((one) => one.decision.decision_id === decision.decision_id)
     if (!entry && decision.moment) {
-      entry = { decision, signs: new Set(), before: known?.policies?.[decision.stage] }
+      entry = { decision, who: person.id, first: !made.length, signs: new Set(), before: known?.policies?.[decision.stage] }
       made.push(entry)
     }
     entry?.signs.add(type)
@@ -50,6 +51,7 @@ function watch() {
 async function meet(storyOf) {
   const who = await ask(`/panel/${name}/person`, { story: storyOf?.person ?? null })
   person = { id: who.user_id, label: storyOf?.label ?? 'A person whom nobody chose', ids: who.decision_ids, story: storyOf }
+  past = made.at(-1) ?? past
   made = []
   known = undefined
   frame.src = app.opens
@@ -88,9 +90,9 @@ function steps() {
     { text: story.look ?? 'Look at the nudge for a second', done: seen(first) },
     ...story.reward.map((step) => ({ ...step, done: step.done(facts) || rewarded })),
     { text: `The window ends (${lasting(window_)}): it is settled, and learned`, pass: window_, done: Boolean(first?.receipt?.settled) },
-    ...story.again.map((step) => ({ ...step, done: step.done({ ...facts, made: made.slice(1) }) || made.length > 1 })),
-    { text: 'Next visit: see the probabilities that it draws from now', done: made.length > 1 },
-  ]
+    ...story.again.map((step) => ({ ...step, done: step.done(facts) || made.length > 1 })),
+    story.again.length > 0 && { text: 'See what this visit’s nudge was drawn from', done: made.length > 1 },
+  ].filter(Boolean)
 }
 
 function guide() {
@@ -111,36 +113,38 @@ function time() {
   const now = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short', timeZone: 'UTC' }).format(known.now / 1000)
   const matter = steps().find(({ done, pass: seconds }) => seconds && !done)?.pass
   const offered = [...new Set([...TIMES, ...(matter ? [matter] : [])])].sort((a, b) => a - b)
-  return h('section', {}, h('h2', {}, h('span', {}, `${now} in the service`)),
-    h('p', { class: 'quiet' }, 'Each page takes a second of the service’s time; otherwise it stands still until you let it pass. Nothing else is simulated.'),
+  return h('section', {}, h('h2', {}, `${now} in the service`),
+    h('p', { class: 'quiet' }, 'Time is driven here. A page takes a second, else it stands still.'),
     h('div', { class: 'times', role: 'group', 'aria-label': 'Let time pass' }, offered.map((seconds) =>
-      h('button', { type: 'button', class: seconds === matter ? 'matters' : null, click: () => pass(seconds) }, lasting(seconds)))))
+      h('button', { type: 'button', class: seconds === matter ? 'matters' : null, 'aria-label': lasting(seconds), click: () => pass(seconds) }, short(seconds)))))
 }
 
 function people() {
-  return h('div', { class: 'people' },
+  return h('div', { class: 'people', role: 'group', 'aria-label': 'Who it is' },
     app.stories.map((one) => h('button', { type: 'button', 'aria-pressed': String(person.story === one), click: () => meet(one) }, one.label)),
     h('button', { type: 'button', 'aria-pressed': String(!person.story), click: () => meet(null) }, 'Somebody else'))
 }
 
 function draw() {
   const entry = made.at(-1)
-  const earlier = made.at(-2)
-  const focus = document.activeElement?.textContent
+  const earlier = made.at(-2) ?? past
+  const focus = inside.contains(document.activeElement) ? document.activeElement.textContent : ''
+  const open = new Map([...inside.querySelectorAll('details')].map((one) => [one.dataset.name, one.open]))
   inside.replaceChildren(
     h('header', {},
-      h('h1', {}, `${app.title}: ${story.title}`),
+      h('h1', {}, story.title),
       h('nav', { 'aria-label': 'More' },
         h('a', { href: '/' }, 'All apps'),
         h('a', { href: `/files/${name}/nudges.js`, target: '_blank' }, 'View the code'),
         h('a', { href: app.opens, target: '_blank' }, 'Without the panel'),
         h('a', { href: `${app.service}/docs`, target: '_blank' }, 'API'))),
     guide(), time(),
-    whoAndWhere(app, person, known, people()),
-    probabilities(app, person, entry, earlier),
+    whoAndWhere(person, known, people()),
+    probabilities(person, entry, earlier),
     outcomes(name, entry),
-    learned(app, entry, known),
+    learned(entry, known),
     about(app, known))
+  for (const one of inside.querySelectorAll('details')) one.open = open.get(one.dataset.name) ?? one.open
   if (focus) [...inside.querySelectorAll('button')].find((button) => button.textContent === focus)?.focus({ preventScroll: true })
 }
 

@@ -9,6 +9,9 @@ export function lasting(seconds) {
   return `${n} ${unit}${n === 1 ? '' : 's'}`
 }
 
+/** The same, where there is little room: "3 h". */
+export const short = (seconds) => lasting(seconds).replace(/ (second|minute|hour)s?/, (_, unit) => ` ${{ second: 's', minute: 'min', hour: 'h' }[unit]}`)
+
 export const percent = (p) => (p === 0 ? '0' : p < 0.0005 ? '< 0.1 %' : `${(100 * p).toFixed(1)} %`)
 
 export const plain = (value) =>
