@@ -67,12 +67,16 @@ async function pass(seconds) {
 async function refresh() {
   const mine = ++asking
   const last = made.at(-1)
-  const told = await ask(`/panel/${name}/state?decision=${last?.decision.decision_id ?? ''}`)
-  if (mine !== asking) return // an answer that came late
+  const told = await ask(`/panel/${name}/state?decision=${last?.decision.decision_id ?? ''}`).catch(ended)
+  if (!told || mine !== asking) return // an answer that came late
   if (last && told.receipt) Object.assign(last, { receipt: told.receipt, again: told.again, after: told.policy })
   known = { ...told, policies: { ...known?.policies, [told.policy.stage]: told.policy } }
   if (last) last.before ??= told.policy
   draw()
+}
+
+function ended(error) {
+  inside.replaceChildren(h('p', { role: 'alert' }, `The panel had no answer (${error.message}). Is journey-bandit try still running? Start it, and load this page again.`))
 }
 
 // -- what is shown ----------------------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ function time() {
   return h('section', {}, h('h2', {}, `${now} in the service`),
     h('p', { class: 'quiet' }, 'Time is driven here. A page takes a second, else it stands still.'),
     h('div', { class: 'times', role: 'group', 'aria-label': 'Let time pass' }, offered.map((seconds) =>
-      h('button', { type: 'button', class: seconds === matter ? 'matters' : null, 'aria-label': lasting(seconds), click: () => pass(seconds) }, short(seconds)))))
+      h('button', { type: 'button', class: seconds === matter ? 'matters' : null, click: () => pass(seconds) }, short(seconds)))))
 }
 
 function people() {
