@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from playwright.sync_api import expect
 
+from tests.waiting import eventually
+
 
 class Trial:
     """An example app in a browser: its own page in the frame, the panel beside it, and what the app's page sent."""
@@ -30,6 +32,11 @@ class Trial:
     def made(self) -> list[Any]:
         """Decisions at a moment, in order."""
         return [one for one in self.decisions if one.get("moment")]
+
+    def wait_made(self, count: int) -> list[Any]:
+        """Those decisions, once there are so many."""
+        assert eventually(lambda: self.page.wait_for_timeout(20) or len(self.made) >= count)
+        return self.made
 
     def click(self, role: str, name: str) -> None:
         self.app.get_by_role(role, name=name, exact=True).first.click()
@@ -186,7 +193,9 @@ def _play_again(trial: Trial) -> None:
 
 
 STORIES = {
-    "fashion": ExampleStory("cleo", "low_stock", _look_twice, lambda t: _look(t, "Aalto wool coat"), _into_the_bag, _parka),
+    "fashion": ExampleStory(
+        "cleo", "low_stock", _look_twice, lambda t: _look(t, "Aalto wool coat"), _into_the_bag, _parka
+    ),
     "travel": ExampleStory("dev", "discount_5", _choose_flight, Trial.pass_time, _book, _fly_again),
     "subscription": ExampleStory("eva", "trial_plus_7", _choose_plan, Trial.pass_time, _longer_trial, _plan_again),
     "fintech": ExampleStory("ada", "walkthrough", _leave, _return, _verified, _somebody_else),

@@ -9,10 +9,10 @@ SALT = "try"
 
 
 class AppStory(NamedTuple):
-    """Story of one person in an example app: the `nudge` of the story's `stage` that they are to see.
+    """Story of one person in an example app: the `nudge` of the app's `stage` that they are to see.
 
-    Which nudge a decision draws is the hash of the decision's id. For the person of a story ids are looked for that draw
-    this nudge; `context` is roughly what is known of them then. Everybody else is drawn as chance has it.
+    Which nudge a decision draws is the hash of the decision's id. For the person of a story ids are looked for that
+    draw this nudge; `context` is roughly what is known of them then. Everybody else is drawn as chance has it.
     """
 
     label: str

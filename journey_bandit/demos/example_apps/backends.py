@@ -19,7 +19,7 @@ from journey_bandit.demos.example_apps.story_people import StoryPeople
 _TOKEN_SECONDS, _EVIDENCE_SECONDS = 3600, 120
 
 STEP = 1
-"""Seconds of the service's time that each page and each action takes: of two events at one instant none is the first."""
+"""Seconds of the service's time that each page and each action takes: what happens at one instant has no order."""
 
 
 class AppBackend:

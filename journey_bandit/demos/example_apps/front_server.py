@@ -30,7 +30,7 @@ _MEDIA = {
 _NAME = re.compile(r"[a-z0-9_-]{1,40}")
 _FILE = re.compile(r"[a-z0-9-]{1,40}\.(css|js|json|svg)")
 _SERVICE, _KEY = "https://nudges.example", "pub_your_key"
-"""What the pages' code has in place of the service's address and the key, so that it reads as anybody would write it."""
+"""What the pages' code has in place of the service's address and the key, so that it reads as one would write it."""
 
 
 def create_front(backends: Sequence[AppBackend]) -> Litestar:

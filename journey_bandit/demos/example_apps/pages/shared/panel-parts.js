@@ -22,7 +22,7 @@ export function whoAndWhere(person, { journey }, people) {
     h('p', {}, h('b', {}, person.id), ` in ${journey.stage}, visit ${journey.visits || 1}`,
       journey.abandoned > 0 && `, ${journey.abandoned} abandoned`, journey.consent.length > 0 && `, agreed to ${journey.consent.join(', ')}`),
     h('p', {}, journey.moment ? [h('b', { class: 'moment' }, journey.moment), ` because ${journey.why}`] : `No moment: ${journey.why}`),
-    more('known', `${features.length} features, ${Object.keys(journey.events).length} kinds of events`,
+    more('known', 'Features, events, and what is not eligible',
       h('h3', {}, 'Features, from the journey'),
       h('dl', {}, features.flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, plain(value))])),
       h('h3', {}, 'Events'),

@@ -118,7 +118,7 @@ function time() {
   const matter = steps().find(({ done, pass: seconds }) => seconds && !done)?.pass
   const offered = [...new Set([...TIMES, ...(matter ? [matter] : [])])].sort((a, b) => a - b)
   return h('section', {}, h('h2', {}, `${now} in the service`),
-    h('p', { class: 'quiet' }, 'Time is driven here. A page takes a second, else it stands still.'),
+    h('p', { class: 'quiet' }, 'Time is driven here: a page takes one second of it.'),
     h('div', { class: 'times', role: 'group', 'aria-label': 'Let time pass' }, offered.map((seconds) =>
       h('button', { type: 'button', class: seconds === matter ? 'matters' : null, click: () => pass(seconds) }, short(seconds)))))
 }
