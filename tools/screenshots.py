@@ -18,7 +18,7 @@ from api.server import free_port
 from journey_bandit import processes
 
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-SMALL = {"width": 1280, "height": 840}  # of the README: below 150 kB
+SMALL = {"width": 1280, "height": 780}  # of the README: below 150 kB
 README = ("fashion", "subscription")
 
 
