@@ -18,6 +18,7 @@ _COMMANDS = {
     "keys": "journey_bandit.service.keys:keys",
     "monitor": "journey_bandit.evaluation.monitor:monitor",
     "rebuild": "journey_bandit.service.audit:rebuild",
+    "preview": "journey_bandit.service.preview:preview",
     "promote": "journey_bandit.registry.promote:promote",
     "publish": "journey_bandit.registry.publish:publish",
     "receipt": "journey_bandit.service.audit:receipt",
