@@ -243,7 +243,7 @@ def test_a_nudge_that_cannot_be_drawn_says_why(preview: Open) -> None:
     shop.open("?width=narrow")
     told = {asked["nudge"]: (frame.get_attribute("html", "data-state"), frame) for asked, frame in shop.frames()}
     assert told["silent"][0] == told["lost"][0] == "refused"
-    assert "journey.js shows nothing: silent has no title." in told["silent"][1].inner_text("aside")
+    assert told["silent"][1].inner_text("aside") == "journey.js shows nothing: silent has no title."
     assert told["lost"][1].inner_text("aside") == "It cannot be shown: ## is no CSS selector."
     assert told["beside"][0] == "shown", "an element is made for it"
 

@@ -29,6 +29,7 @@ console.warn = (...words) => {
 
 function say(text, state) {
   told.textContent = text
+  note.querySelector('button').hidden = state === 'refused'
   note.hidden = false
   root.dataset.state = state
 }
@@ -113,7 +114,4 @@ async function begin() {
   show()
 }
 
-begin().catch((error) => {
-  note.querySelector('button').hidden = true
-  say(`It cannot be shown: ${error.message}.`, 'refused')
-})
+begin().catch((error) => say(`It cannot be shown: ${error.message}.`, 'refused'))

@@ -30,7 +30,7 @@ const FILTERS = {
   nudge: ['Nudge', { '': 'All', ...Object.fromEntries(nudges.filter((one) => one.shown).map((one) => [one.key, one.key])) }],
   format: ['Format', { '': 'As declared', [ALL]: 'All', ...named(catalogue.formats, plain) }],
   scheme: ['Colours', { light: 'Light', dark: 'Dark', [ALL]: 'Light and dark' }],
-  dir: ['Direction', { '': 'Of the language', ltr: 'Left to right', rtl: 'Right to left', [ALL]: 'Both' }],
+  dir: ['Direction', { '': 'By language', ltr: 'Left to right', rtl: 'Right to left', [ALL]: 'Both' }],
   locale: ['Language', { '': 'First of each', [ALL]: 'All', ...named(locales) }],
   width: ['Width', { '': 'Both', ...WIDTHS }],
 }
