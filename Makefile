@@ -3,17 +3,21 @@ PYTHON ?= python3
 APP ?= travel
 PORT ?= $(or $(JOURNEY_BANDIT_PORT),8080)
 UI_PORT ?= 5000
+TRY_PORT ?= 8090
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench serve stories review ui docs chaos clients clean help
+.PHONY: demo try test lint bench serve stories review ui docs chaos clients clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/run.done  ## the whole loop on embedded defaults: service, real and simulated people, MLflow
 	$(BIN)/journey-bandit demo
+
+try: $(VENV)/run.done  ## five example apps to click through, with a panel that shows what the service knows: TRY_PORT=8090
+	$(BIN)/journey-bandit try --port $(TRY_PORT)
 
 test: $(VENV)/dev.done clients lint  ## lint, types and tests
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder

@@ -31,6 +31,7 @@ _COMMANDS = {
     "shadow": "journey_bandit.registry.promote:shadow",
     "simulate": "journey_bandit.simulation.simulate:simulate",
     "stories": "journey_bandit.demos.stories:stories",
+    "try": "journey_bandit.demos.try_apps:try_apps",
     "ui": "journey_bandit.registry.ui:ui",
     "verdict": "journey_bandit.evaluation.verdict:verdict",
     "webhooks": "journey_bandit.service.webhooks:webhooks",

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import httpx
+import msgspec
 import pytest
 
 from api.server import free_port
@@ -74,8 +75,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_example_catalogue_has_no_mistakes() -> None:
-    example, journey = blocks(ROOT / "docs" / "guides" / "catalogue.md", "toml")
+    example, words, journey = blocks(ROOT / "docs" / "guides" / "catalogue.md", "toml")
     assert list(parse(example).stages) == ["cart"]
+    said = parse(f"{example}\n{words}").stages["cart"].nudges["few_left"].content
+    assert said is not msgspec.UNSET
+    assert list(said.texts) == ["en", "de"]
     assert list(parse(f"{example}\n{journey}").journey.events) == ["added", "ordered", "refunded"]
 
 

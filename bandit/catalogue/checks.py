@@ -57,6 +57,7 @@ def _check_rates(catalogue: Catalogue) -> Iterator[Problem]:
 
 def _check_content(path: str, nudge: Nudge) -> Iterator[Problem]:
     kind = nudge.evidence.kind if nudge.evidence else None
+    yield from content_checks.check_payload(f"{path}.payload", nudge.payload, kind)
     if nudge.content is not msgspec.UNSET:
         yield from content_checks.check_content(
             f"{path}.content", nudge.content, format_=nudge.format, payload=nudge.payload, evidence=kind

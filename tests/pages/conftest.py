@@ -1,218 +1,14 @@
-"""A shop's page in a real Chromium, and a service that records what the page sends. Two servers, two origins."""
+"""Chromium, and in it a shop whose pages load journey.js."""
 
 import functools
-import http.server
-import json
 import os
-import re
 import shutil
-import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from tests.waiting import PATIENCE, eventually
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "api" / "pages" / "journey.js"
-AXE = ROOT / "tests" / "clients" / "node_modules" / "axe-core" / "axe.min.js"
-COAT = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 180"><rect width="320" height="180" fill="#d9dee8"/>
-<path d="M125 40l35-14 35 14 22 30-16 10-8-8v74h-66V72l-8 8-16-10z" fill="#5b6a86"/></svg>"""
-APP = """import { Journey } from 'SERVICE/v1/browser/journey.js'
-window.Journey = Journey
-window.violations = []
-document.addEventListener('securitypolicyviolation', (e) => window.violations.push(`${e.violatedDirective} ${e.blockedURI}`))
-window.start = (options, user = 'u1', more) => {
-  window.changes = []
-  window.journey = new Journey({ key: 'pub_shop', onChange: (change) => window.changes.push(change.type), ...options })
-  window.journey.identify(user, more)
-}
-window.ready = true
-"""
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Coats</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/shop.css"><link rel="icon" href="data:,">
-<script type="module" src="/app.js"></script></head><body><header><a href="/">Northern Coats</a></header>
-<main><h1>Wool coat</h1><p>Warm, plain, made to last. <a id="sizes" href="/sizes">Which size fits?</a></p>
-<div id="size"></div><p><label>E-mail <input id="mail"></label> <button id="buy">Add to cart</button></p></main></body></html>"""
-STYLE = """body { font-family: system-ui, sans-serif; margin: 0; line-height: 1.5; color: #1b1d22; background: #fbfaf8 }
-header, main { padding: 1rem 1.5rem; max-width: 60rem; margin: auto } a { color: #1d4ed8 }
-@media (prefers-color-scheme: dark) { body { background: #121317; color: #eee } a { color: #9db7ff } }"""
-
-
-class Sent(NamedTuple):
-    """Request of a page: `decisions`, `events` or `activations`, its body, and its Origin."""
-
-    path: str
-    body: dict[str, Any]
-    origin: str
-
-
-Answer = tuple[int, Any, dict[str, str]]
-
-
-class Service:
-    """The service as pages see it. `answers` are taken first, one for each request of that path; then all is well."""
-
-    def __init__(self) -> None:
-        self.sent: list[Sent] = []
-        self.answers: dict[str, list[Callable[[dict[str, Any]], Answer] | Answer]] = {}
-        self.decision: dict[str, Any] = {}
-        self.images = threading.Event()
-        self.images.set()
-        self.url = ""
-
-    def answer(self, path: str, body: dict[str, Any]) -> Answer:
-        self.sent.append(Sent(path, body, ""))
-        waiting = self.answers.get(path)
-        if waiting:
-            given = waiting.pop(0)
-            return given(body) if callable(given) else given
-        if path == "decisions":
-            return 200, {"decision_id": body["decision_id"], **self.decision, "now": stamp()}, {}
-        if path == "events":
-            return 200, {"events": [{"status": 200} for _ in body["events"]]}, {}
-        return 200, {}, {}
-
-    def of(self, path: str) -> list[dict[str, Any]]:
-        """Bodies of requests of that path so far."""
-        return [one.body for one in self.sent if one.path == path]
-
-    def events(self, name: str = "") -> list[dict[str, Any]]:
-        """Events that were sent so far, repeats included."""
-        return [e for body in self.of("events") for e in body["events"] if not name or e["event"] == name]
-
-    def activated(self) -> list[str]:
-        return [body["decision_id"] for body in self.of("activations")]
-
-
-def stamp(after: float = 0.0) -> str:
-    """RFC 3339 of now, `after` seconds later."""
-    at = time.time() + after
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f"{at % 1:.6f}"[1:] + "Z"
-
-
-def nudge(format: str = "popup", name: str = "low_stock", **content: Any) -> dict[str, Any]:  # noqa: A002
-    """Reply of the service that decided for a nudge of this format."""
-    words = {
-        "locale": "en", "title": "Only {stock} left in your size", "text": "Counted {age} ago.", "button": "Keep mine",
-        "alt": "", "image": "", "link": "", "anchor": "#size", "steps": [],
-    }  # fmt: skip
-    return {
-        "stage": "browsing",
-        "nudge": {"id": name, "type": "reminder", "format": format, "payload": {"days": 7}},
-        "expires_at": stamp(3600),
-        "content": words | content,
-        "evidence": {"stock": 3, "as_of": stamp(-240)},
-    }
-
-
-NONE = {
-    "stage": "browsing",
-    "nudge": {"id": "none", "type": "none", "format": "none", "payload": {}},
-    "expires_at": "2100-01-01T00:00:00Z",
-}
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None: ...
-
-    def reply(self, status: int, content: bytes, media: str, headers: dict[str, str]) -> None:
-        try:
-            self.send_response(status)
-            for name, value in {"Content-Type": media, "Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the page was closed
-
-
-class ServiceHandler(Handler):
-    def __init__(self, service: Service, *args: Any) -> None:
-        self.service = service
-        super().__init__(*args)
-
-    def do_GET(self) -> None:  # noqa: N802
-        open_to_all = {"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store"}
-        if self.path.endswith("/journey.js"):
-            self.reply(200, SCRIPT.read_bytes(), "text/javascript", open_to_all)
-        elif self.path.endswith(".svg"):
-            self.service.images.wait(PATIENCE)
-            self.reply(200, COAT.encode(), "image/svg+xml", open_to_all)
-        else:
-            self.reply(404, b"", "text/plain", open_to_all)
-
-    def do_POST(self) -> None:  # noqa: N802
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        origin = self.headers.get("Origin", "")
-        assert self.headers["Content-Type"].startswith("text/plain"), "a preflight request would be needed"
-        status, answer, headers = self.service.answer(self.path.rpartition("/")[2], body)
-        cors = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Retry-After"}
-        self.reply(status, json.dumps(answer).encode(), "application/json", cors | headers)
-
-
-class SiteHandler(Handler):
-    def __init__(self, pages: dict[str, str], csp: Callable[[], str], *args: Any) -> None:
-        self.pages, self.csp = pages, csp
-        super().__init__(*args)
-
-    def do_GET(self) -> None:  # noqa: N802
-        path = self.path.partition("?")[0]
-        media = {"js": "text/javascript", "css": "text/css"}.get(path.rpartition(".")[2], "text/html; charset=utf-8")
-        text = self.pages.get(path, self.pages["/"])
-        self.reply(200, text.encode(), media, {"Content-Security-Policy": self.csp(), "Cache-Control": "no-store"})
-
-
-@contextmanager
-def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-class Shop:
-    """The shop's site and the service, with a browser. Every page has a strict Content-Security-Policy."""
-
-    def __init__(self, browser: Any, service: Service, pages: dict[str, str], url: str) -> None:
-        self.browser, self.service, self.pages, self.url = browser, service, pages, url
-        self.contexts: list[Any] = []
-        self.hosts: set[str] = set()
-
-    def context(self, **options: Any) -> Any:
-        made = self.browser.new_context(**({"viewport": {"width": 1024, "height": 720}, "reduced_motion": "reduce"} | options))
-        made.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)))
-        self.contexts.append(made)
-        return made
-
-    def page(self, path: str = "/", start: str | None = "", context: Any = None, clock: bool = False, **options: Any) -> Any:
-        """A page that has loaded journey.js and, with `start` as options in JavaScript, a `journey` of user u1."""
-        page = (context or self.context(**options)).new_page()
-        if clock:
-            page.clock.install()
-        self.go(page, path, start)
-        return page
-
-    def go(self, page: Any, path: str = "/", start: str | None = "") -> None:
-        page.goto(self.url + path, wait_until="load")
-        assert eventually(lambda: page.evaluate("window.ready"))
-        if start is not None:
-            page.evaluate(f"start({start or '{}'})")
-
-    def violations(self) -> list[str]:
-        return [text for c in self.contexts for page in c.pages for text in page.evaluate("window.violations ?? []")]
-
+from tests.pages.shop_site import APP, AXE, PAGE, STYLE, Service, ServiceHandler, Shop, SiteHandler, nudge, serving
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -259,5 +55,18 @@ def shop(browser: Any, service: Service) -> Iterator[Shop]:
             assert made.hosts - {"data:,"} <= {url, service.url}
 
 
-def decision_id() -> str:
-    return str(uuid.uuid4())
+@pytest.fixture
+def axe() -> Callable[[Any], list[str]]:
+    """axe(page): what axe-core finds of serious or critical impact in the surface of the page."""
+    if not AXE.is_file():
+        pytest.skip("no axe-core: accessibility is not checked; `make clients` installs it")
+    source = AXE.read_text(encoding="utf-8")
+
+    def findings(page: Any) -> list[str]:
+        if not page.evaluate("Boolean(window.axe)"):
+            page.evaluate(source)
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        return [f"{one['id']}: {node['html']} {node['failureSummary']}" for one in serious for node in one["nodes"]]
+
+    return findings

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bandit.catalogue.content import placeholders
+from bandit.catalogue.content.claims import check_claims
 from bandit.catalogue.content.model import Content, PagesRule, Texts
 from bandit.catalogue.decoding import closest
 from bandit.errors import Problem
@@ -57,6 +58,12 @@ def check_image(path: str, content: Content, hosts: list[str]) -> Iterator[Probl
         yield Problem(f"{path}.image", f"{image!r} is no usable picture", fix)
 
 
+def check_payload(path: str, payload: Mapping[str, Any], evidence: str | None) -> Iterator[Problem]:
+    """Claims in the texts of a payload: clients show them."""
+    for place, text in placeholders.texts_in(payload, path):
+        yield from check_claims(place, text, payload, evidence)
+
+
 def check_content(
     path: str, content: Content, *, format_: str, payload: Mapping[str, Any], evidence: str | None
 ) -> Iterator[Problem]:
@@ -73,6 +80,7 @@ def check_content(
         yield from _check_texts(here, content, texts, format_)
         for place, text in texts.parts().items():
             yield from _check_placeholders(f"{here}.{place}", text, payload, evidence)
+            yield from check_claims(f"{here}.{place}", text, payload, evidence)
         for i, step in enumerate(texts.steps):
             yield from _check_selector(f"{here}.steps[{i}].anchor", step.anchor)
     yield from _check_alike(path, content)

@@ -1,0 +1,3 @@
+"""Example apps of `journey-bandit try`: five pages with their backends, and the panel that shows what a service knows
+and did.
+"""
