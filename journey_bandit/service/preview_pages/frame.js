@@ -37,7 +37,10 @@ function say(text, state) {
 function slot(selector) {
   const node = document.createElement('div')
   node.className = POINTING.includes(asked.format) ? 'field' : 'slot'
-  if (node.className === 'field') node.textContent = selector
+  if (node.className === 'field') {
+    node.textContent = selector
+    node.dir = 'ltr' // it is code
+  }
   document.querySelector('.slots').append(node)
   return node
 }
