@@ -29,6 +29,7 @@ console.warn = (...words) => {
 
 function say(text, state) {
   told.textContent = text
+  note.querySelector('button').hidden = state === 'refused'
   note.hidden = false
   root.dataset.state = state
 }
@@ -36,7 +37,10 @@ function say(text, state) {
 function slot(selector) {
   const node = document.createElement('div')
   node.className = POINTING.includes(asked.format) ? 'field' : 'slot'
-  if (node.className === 'field') node.textContent = selector
+  if (node.className === 'field') {
+    node.textContent = selector
+    node.dir = 'ltr' // it is code
+  }
   document.querySelector('.slots').append(node)
   return node
 }
@@ -113,7 +117,4 @@ async function begin() {
   show()
 }
 
-begin().catch((error) => {
-  note.querySelector('button').hidden = true
-  say(`It cannot be shown: ${error.message}.`, 'refused')
-})
+begin().catch((error) => say(`It cannot be shown: ${error.message}.`, 'refused'))

@@ -30,7 +30,7 @@ const FILTERS = {
   nudge: ['Nudge', { '': 'All', ...Object.fromEntries(nudges.filter((one) => one.shown).map((one) => [one.key, one.key])) }],
   format: ['Format', { '': 'As declared', [ALL]: 'All', ...named(catalogue.formats, plain) }],
   scheme: ['Colours', { light: 'Light', dark: 'Dark', [ALL]: 'Light and dark' }],
-  dir: ['Direction', { '': 'Of the language', ltr: 'Left to right', rtl: 'Right to left', [ALL]: 'Both' }],
+  dir: ['Direction', { '': 'By language', ltr: 'Left to right', rtl: 'Right to left', [ALL]: 'Both' }],
   locale: ['Language', { '': 'First of each', [ALL]: 'All', ...named(locales) }],
   width: ['Width', { '': 'Both', ...WIDTHS }],
 }
@@ -148,9 +148,9 @@ function begin() {
   document.querySelector('h1').textContent = catalogue.title
   const want = wanted()
   for (const [name, [label, choices]] of Object.entries(FILTERS)) {
-    const select = el('select', { name }, ...Object.entries(choices).map(([value, shown]) => el('option', { value }, shown)))
+    const select = el('select', { name, id: `choose-${name}` }, ...Object.entries(choices).map(([value, shown]) => el('option', { value }, shown)))
     select.value = want[name]
-    form.append(el('label', {}, label, select))
+    form.append(el('div', {}, el('label', { for: select.id }, label), select))
   }
   form.append(el('a', { href: location.pathname }, 'Reset'))
   form.addEventListener('submit', (event) => event.preventDefault())
