@@ -472,7 +472,9 @@ export class Journey {
       this.#user = user
       if (former !== null && user !== former) {
         this.close()
-        if (this.#tokens.has(former)) this.#tokens.get(former).source = null // whose tokens would it give now?
+        const known = this.#tokens.get(former)
+        if (known?.text) known.source = null // whose tokens would it give now?
+        else this.#tokens.delete(former)
       }
       if (source) this.#tokens.set(user, { source, text: typeof source === 'string' ? source : null })
       this.#blocked.delete(user)

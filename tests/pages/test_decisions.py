@@ -102,7 +102,7 @@ def test_a_page_that_was_left_meanwhile_shows_nothing(shop: Shop, service: Servi
     held = Held(service)
     service.decision = decision
     page = shop.page(stopped=True)
-    page.evaluate("window.given = journey.nudge(); 0")
+    page.evaluate("window.given = journey.decide(); 0")
     assert eventually(lambda: service.of("decisions"))
     page.evaluate("history.pushState(null, '', '/cart')")
     held.now.set()

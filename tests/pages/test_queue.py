@@ -198,6 +198,25 @@ def test_events_stay_those_of_their_user(shop: Shop, service: Service) -> None:
     assert waiting(page)[0]["user"] == "u3"
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_nobody_is_given_anothers_token(shop: Shop, service: Service, known: bool) -> None:
+    """What gives tokens gives those of the user who is there now: it is not asked for the former user's."""
+    page = shop.page(start="{token: () => 'of ' + window.who}", stopped=True)
+    page.evaluate("window.who = 'u1'")
+    if known:
+        page.evaluate("journey.track('one')")
+        page.clock.run_for(500)
+        assert eventually(lambda: not waiting(page))
+        service.answers["events"] = [refused(401)]
+    page.evaluate("journey.track('again'); window.who = 'u2'; journey.identify('u2'); journey.track('two')")
+    page.clock.run_for(500)
+    assert eventually(lambda: "two" in names(service))
+    sent = {(body["user_id"], body["token"]) for body in service.of("events")}
+    assert sent == ({("u1", "of u1"), ("u2", "of u2")} if known else {("u2", "of u2")})
+    assert eventually(lambda: len(waiting(page)) == 1)
+    assert waiting(page)[0]["user"] == "u1"
+
+
 def test_one_tab_sends_at_a_time(shop: Shop, service: Service) -> None:
     """A tab may learn late what another has sent: it sends that again, with the same ids."""
     context = shop.context()
