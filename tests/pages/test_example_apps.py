@@ -158,6 +158,22 @@ def test_nothing_is_shown_where_the_card_is_entered(running: RunningTrial, besid
     assert journey["moment"] == "hesitates"
 
 
+def test_a_click_is_not_lost_when_an_answer_comes_between_press_and_release(beside: Callable[..., Trial]) -> None:
+    trial = beside("subscription")
+    trial.open("eva")
+    trial.see("Keep playing")
+    clock = trial.page.get_by_role("heading", name="in the service")
+    before = clock.inner_text()
+    trial.page.get_by_role("button", name="8 days").hover()
+    trial.page.mouse.down()
+    with trial.page.expect_response(re.compile("/panel/subscription/state")) as answered:
+        trial.page.evaluate("journeyPanel.onChange({ type: 'shown', decision: { decision_id: '' } })")
+    answered.value.finished()
+    trial.page.wait_for_timeout(50)  # the panel has drawn, if it ever would
+    trial.page.mouse.up()
+    expect(clock).not_to_have_text(before)
+
+
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", [320, 1440])
 def test_pages_fit_their_screen(name: str, width: int, running: RunningTrial, beside: Callable[..., Trial]) -> None:

@@ -17,6 +17,8 @@ let made = [] // decisions of this person at a moment, in order: {decision, rece
 let past // the last decision of the person before
 let known // what the service said last
 let asking = 0
+let pressed = false // a button of the panel, now
+let stale = false // the panel waits to be drawn
 
 // -- what the page tells ----------------------------------------------------------------------------------------------
 
@@ -129,7 +131,10 @@ function people() {
     h('button', { type: 'button', 'aria-pressed': String(!person.story), click: () => meet(null) }, 'Somebody else'))
 }
 
+/** Draws the panel anew, but not between pressing a button of it and letting go: the click would be lost. */
 function draw() {
+  if (pressed) return (stale = true)
+  stale = false
   const entry = made.at(-1)
   const earlier = made.at(-2) ?? past
   const focus = inside.contains(document.activeElement) ? document.activeElement.textContent : ''
@@ -158,6 +163,12 @@ function fold(open) {
   handle.textContent = open ? 'Hide the panel' : 'What the service knows'
 }
 
+inside.addEventListener('pointerdown', () => (pressed = true))
+for (const type of ['pointerup', 'pointercancel'])
+  window.addEventListener(type, () => {
+    pressed = false
+    if (stale) setTimeout(draw) // after the click
+  })
 handle.addEventListener('click', () => fold(panel.classList.contains('folded')))
 frame.addEventListener('load', () => frame.contentWindow.location.href !== 'about:blank' && (watch(), refresh()))
 document.title = `${app.title} · Journey Bandit`
