@@ -8,20 +8,40 @@ from typing import Any
 
 import pytest
 
-from tests.pages.shop_site import APP, AXE, PAGE, STYLE, Service, ServiceHandler, Shop, SiteHandler, nudge, serving
+from tests.pages.shop_site import (
+    APP,
+    AXE,
+    PAGE,
+    STYLE,
+    USUAL,
+    Service,
+    ServiceHandler,
+    Shop,
+    SiteHandler,
+    nudge,
+    serving,
+)
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, started for the tests of one file: while it runs, this thread has an event loop."""
     named = os.environ.get("JOURNEY_BANDIT_CHROMIUM")
     program = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: tests of pages are skipped; pip install playwright")
+    missing = "no playwright: tests of pages are skipped; pip install playwright"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=missing)
     if program is None:
         pytest.skip("no Chromium: tests of pages are skipped; install chromium, or set JOURNEY_BANDIT_CHROMIUM")
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Any) -> Any:
+    """Context of pages that need no other. Each test has origins of its own, and so its own storage."""
+    return browser.new_context(**USUAL)
 
 
 @pytest.fixture
@@ -32,7 +52,7 @@ def service() -> Service:
 
 
 @pytest.fixture
-def shop(browser: Any, service: Service) -> Iterator[Shop]:
+def shop(browser: Any, shared: Any, service: Service) -> Iterator[Shop]:
     """The shop. Whatever a test does: the policy is kept, and only these two servers are asked."""
     pages = {"/": PAGE, "/shop.css": STYLE}
 
@@ -42,17 +62,15 @@ def shop(browser: Any, service: Service) -> Iterator[Shop]:
             f" img-src {service.url} data:; base-uri 'none'; require-trusted-types-for 'script'"
         )
 
-    with serving(functools.partial(ServiceHandler, service)) as service.url:
-        with serving(functools.partial(SiteHandler, pages, csp)) as url:
-            pages["/app.js"] = APP.replace("SERVICE", service.url)
-            made = Shop(browser, service, pages, url)
-            yield made
-            violations = made.violations()
-            for context in made.contexts:
-                context.close()
-            service.images.set()
-            assert violations == []
-            assert made.hosts - {"data:,"} <= {url, service.url}
+    service_server = serving(functools.partial(ServiceHandler, service))
+    with service_server as service.url, serving(functools.partial(SiteHandler, pages, csp)) as url:
+        pages["/app.js"] = APP.replace("SERVICE", service.url)
+        made = Shop(browser, shared, service, pages, url)
+        yield made
+        violations = made.close()
+        service.images.set()
+        assert violations == []
+        assert made.hosts - {"data:,"} <= {url, service.url}
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from tests.waiting import PATIENCE, eventually
 
+USUAL: dict[str, Any] = {"viewport": {"width": 1024, "height": 720}, "reduced_motion": "reduce"}
+
 START = 1_800_000_000
 """Seconds since 1970 of pages whose time is stopped: another clock than the service's."""
 
@@ -28,19 +30,23 @@ window.answered = 0 // requests
 const [timer, ask] = [setTimeout, fetch]
 window.setTimeout = (act, ms) => (window.pauses.push(ms), timer(act, ms))
 window.fetch = (...request) => ask(...request).finally(() => window.answered++)
-document.addEventListener('securitypolicyviolation', (e) => window.violations.push(`${e.violatedDirective} ${e.blockedURI}`))
+const against = ({ violatedDirective, blockedURI }) => window.violations.push(`${violatedDirective} ${blockedURI}`)
+document.addEventListener('securitypolicyviolation', against)
+const changed = ({ type }) => type === 'decided' || window.changes.push(type)
 window.start = (options, user = 'u1', more) => {
   window.changes = []
-  window.journey = new Journey({ key: 'pub_shop', onChange: (change) => window.changes.push(change.type), ...options })
+  window.journey = new Journey({ key: 'pub_shop', onChange: changed, ...options })
   window.journey.identify(user, more)
 }
 window.ready = true
 """
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Coats</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="/shop.css"><link rel="icon" href="data:,">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/shop.css"><link rel="icon" href="data:,">
 <script type="module" src="/app.js"></script></head><body><header><a href="/">Northern Coats</a></header>
 <main><h1>Wool coat</h1><p>Warm, plain, made to last. <a id="sizes" href="/sizes">Which size fits?</a></p>
-<div id="size"></div><p><label>E-mail <input id="mail"></label> <button id="buy">Add to cart</button></p></main></body></html>"""
+<div id="size"></div><p><label>E-mail <input id="mail"></label> <button id="buy">Add to cart</button></p></main>
+</body></html>"""
 STYLE = """body { font-family: system-ui, sans-serif; margin: 0; line-height: 1.5; color: #1b1d22; background: #fbfaf8 }
 header, main { padding: 1rem 1.5rem; max-width: 60rem; margin: auto } a { color: #1d4ed8 }
 @media (prefers-color-scheme: dark) { body { background: #121317; color: #eee } a { color: #9db7ff } }"""
@@ -155,7 +161,7 @@ class ServiceHandler(Handler):
         self.service = service
         super().__init__(*args)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         open_to_all = {"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store"}
         if self.path.partition("?")[0].endswith("/journey.js"):
             self.reply(200, SCRIPT.read_bytes(), "text/javascript", open_to_all)
@@ -165,11 +171,12 @@ class ServiceHandler(Handler):
         else:
             self.reply(404, b"", "text/plain", open_to_all)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         origin = self.headers.get("Origin", "")
-        assert self.headers["Content-Type"].startswith("text/plain"), "a preflight request would be needed"
-        status, answer, headers = self.service.answer(self.path.rpartition("/")[2], body)
+        simple = self.headers["Content-Type"].startswith("text/plain")  # or browsers ask first
+        path = self.path.rpartition("/")[2]
+        status, answer, headers = self.service.answer(path, body) if simple else (415, {}, {})
         cors = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Retry-After"}
         self.reply(status, json.dumps(answer).encode(), "application/json", cors | headers)
 
@@ -179,7 +186,7 @@ class SiteHandler(Handler):
         self.pages, self.csp = pages, csp
         super().__init__(*args)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         media = {"js": "text/javascript", "css": "text/css"}.get(path.rpartition(".")[2], "text/html; charset=utf-8")
         text = self.pages.get(path, self.pages["/"])
@@ -201,22 +208,28 @@ def serving(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Itera
 class Shop:
     """The shop's site and the service, with a browser. Every page has a strict Content-Security-Policy."""
 
-    def __init__(self, browser: Any, service: Service, pages: dict[str, str], url: str) -> None:
-        self.browser, self.service, self.pages, self.url = browser, service, pages, url
+    def __init__(self, browser: Any, shared: Any, service: Service, pages: dict[str, str], url: str) -> None:
+        self.browser, self.shared, self.service, self.pages, self.url = browser, shared, service, pages, url
         self.contexts: list[Any] = []
+        self.pages_open: list[Any] = []
         self.hosts: set[str] = set()
 
     def context(self, **options: Any) -> Any:
-        made = self.browser.new_context(**({"viewport": {"width": 1024, "height": 720}, "reduced_motion": "reduce"} | options))
-        made.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)))
+        made = self.browser.new_context(**(USUAL | options))
         self.contexts.append(made)
         return made
 
-    def page(self, path: str = "/", start: str | None = "", context: Any = None, stopped: bool = False, **options: Any) -> Any:
-        """A page that has loaded journey.js and, with `start` as options in JavaScript, a `journey` of user u1. `stopped`:
-        time passes there only as `page.clock` says.
+    def page(
+        self, path: str = "/", start: str | None = "", context: Any = None, stopped: bool = False, **options: Any
+    ) -> Any:
+        """A page that has loaded journey.js and has a `journey` of user u1, with `start` as its options in JavaScript.
+        `stopped`: time passes there only as `page.clock` says.
         """
-        page = (context or self.context(**options)).new_page()
+        if options or (stopped and not context):  # a clock is that of a whole context
+            context = self.context(**options)
+        page = (context or self.shared).new_page()
+        page.on("request", lambda request: self.hosts.add(re.sub(r"^(\w+://[^/]*).*", r"\1", request.url)))
+        self.pages_open.append(page)
         if stopped:
             page.clock.install(time=START)
         self.go(page, path, start)
@@ -230,8 +243,13 @@ class Shop:
         if start is not None:
             page.evaluate(f"start({start or '{}'})")
 
-    def violations(self) -> list[str]:
-        return [text for c in self.contexts for page in c.pages for text in page.evaluate("window.violations ?? []")]
+    def close(self) -> list[str]:
+        """Closes all pages: what they did against the policy."""
+        still = [page for page in self.pages_open if not page.is_closed()]
+        found = [text for page in still for text in page.evaluate("window.violations ?? []")]
+        for one in (*still, *self.contexts):
+            one.close()
+        return found
 
 
 def observed(page: Any) -> None:

@@ -32,7 +32,10 @@ def always(service: Service, decision: dict[str, Any]) -> None:
 
 def test_it_asks_with_what_the_page_knows(shop: Shop, service: Service) -> None:
     page = shop.page("/coats/wool")
-    page.evaluate("journey.decide({stage: 'browsing', context: {cart: 80.5}, consent: {ads: false}, evidence: async () => 'signed'})")
+    page.evaluate(
+        """journey.decide({stage: 'browsing', context: {cart: 80.5}, consent: {ads: false},
+            evidence: async () => 'signed'})"""
+    )
     (body,) = service.of("decisions")
     assert body.pop("decision_id")
     assert body.pop("formats")[:3] == ["banner", "popup", "inline_widget"]
@@ -43,7 +46,8 @@ def test_it_asks_with_what_the_page_knows(shop: Shop, service: Service) -> None:
 
 
 @pytest.mark.parametrize(("option", "page", "visitor", "expected"), [
-    ("'de_AT'", "fr", "es-ES", "de-AT"), ("undefined", "fr", "es-ES", "fr"), ("undefined", "", "es-ES", "es-ES"), ("'?'", "", "es-ES", "en"),
+    ("'de_AT'", "fr", "es-ES", "de-AT"), ("undefined", "fr", "es-ES", "fr"),
+    ("undefined", "", "es-ES", "es-ES"), ("'?'", "", "es-ES", "en"),
 ])  # fmt: skip
 def test_the_language_is_that_of_the_app_or_the_page_or_the_browser(
     shop: Shop, service: Service, option: str, page: str, visitor: str, expected: str
@@ -51,6 +55,14 @@ def test_the_language_is_that_of_the_app_or_the_page_or_the_browser(
     shop.pages["/"] = shop.pages["/"].replace('lang="en"', f'lang="{page}"')
     shop.page(start=f"{{locale: {option}}}", locale=visitor).evaluate("journey.decide()")
     assert service.of("decisions")[0]["locale"] == expected
+
+
+def test_a_page_may_make_the_ids_and_hears_of_every_decision(shop: Shop, service: Service) -> None:
+    service.decision = NONE
+    page = shop.page(start=f"{{newId: () => '{ID}', onChange: (change) => {{ window.told = change }}}}", stopped=True)
+    page.evaluate("journey.decide()")
+    assert service.of("decisions")[0]["decision_id"] == ID
+    assert page.evaluate("[told.type, told.decision.nudge.id]") == ["decided", "none"]
 
 
 def test_it_asks_after_its_events_are_there(shop: Shop, service: Service) -> None:
@@ -102,7 +114,9 @@ def test_a_page_that_was_left_meanwhile_shows_nothing(shop: Shop, service: Servi
 def test_a_decision_of_another_page_or_user_is_not_shown(shop: Shop) -> None:
     page = shop.page()
     for leave in ("history.pushState(null, '', '/cart')", "journey.identify('u2')"):
-        assert page.evaluate(f"journey.decide().then((decision) => {{ {leave}; return journey.show(decision) }})") is None
+        assert (
+            page.evaluate(f"journey.decide().then((decision) => {{ {leave}; return journey.show(decision) }})") is None
+        )
 
 
 def test_a_surface_goes_with_its_page(shop: Shop) -> None:
@@ -122,7 +136,10 @@ def test_two_moments_at_once_show_one(shop: Shop, service: Service) -> None:
     service.images.clear()
     service.decision = nudge(image="/v1/browser/images/coat.svg")
     page = shop.page()
-    assert page.evaluate("Promise.all([journey.nudge(), journey.nudge()]).then((both) => both.filter(Boolean).length)") == 1
+    assert (
+        page.evaluate("Promise.all([journey.nudge(), journey.nudge()]).then((both) => both.filter(Boolean).length)")
+        == 1
+    )
     expect(page.get_by_role("heading", name="Only 3 left")).to_be_visible()
     assert page.locator("journey-nudge img").evaluate("(image) => image.complete") is False
     service.images.set()
@@ -144,7 +161,8 @@ def test_what_is_refused_shows_nothing(shop: Shop, service: Service) -> None:
     """And the next question is answered."""
     page = shop.page(stopped=True)
     answers: list[Answer] = [
-        (400, {"detail": "context: unknown"}, {}), (403, {}, {}), (401, {}, {}), (200, {"nonsense": 1}, {}), (200, None, {}),
+        (400, {"detail": "context: unknown"}, {}), (403, {}, {}), (401, {}, {}),
+        (200, {"nonsense": 1}, {}), (200, None, {}),
     ]  # fmt: skip
     for n, answer in enumerate(answers):
         service.answers["decisions"] = [answer]
@@ -166,19 +184,20 @@ def test_no_method_throws(shop: Shop, service: Service) -> None:
     page = shop.page()
     warnings: list[str] = []
     page.on("console", lambda message: warnings.append(message.text) if message.type == "warning" else None)
-    wrong = {
+    wrong: dict[str, Any] = {
         "new Journey()": {}, "new Journey({key: 7})": {}, "journey.identify()": None, "journey.identify({})": None,
         "journey.track()": None, "journey.track('x'.repeat(257))": None, "journey.track('E', {n: 1n})": None,
         "journey.decide({context: {n: 1n}})": None, "journey.decide({evidence: () => { throw Error('none') }})": None,
         "new Journey({key: 'k'}).decide()": None, "new Journey({key: 'k'}).track('E')": None,
         "journey.show(7)": None, "journey.show({})": None,
         "journey.show({decision_id: 'd', nudge: {id: 'n', format: 'popup', payload: {title: 'T {x}'}}})": None,
-        "journey.show({decision_id: 'd', nudge: {id: 'n', format: 'popup', payload: {title: 'T'}}}, {anchor: '<'})": None,
+        "journey.show({nudge: {id: 'n', format: 'toast', payload: {title: 'T'}}}, {anchor: '<'})": None,
         "journey.show({decision_id: 'd', nudge: {id: 'n', format: 'popup', payload: {}}})": None,
     }  # fmt: skip
     for code, given in wrong.items():
         assert page.evaluate(f"(async () => await ({code}))()") == given, code
-    assert [page.evaluate(code) for code in ("journey.show(null)", "journey.decide(null).then(Boolean)")] == [None, True]
+    assert page.evaluate("journey.show(null)") is None
+    assert page.evaluate("journey.decide(null).then(Boolean)")
     assert len(warnings) == len(wrong), warnings
     assert all(text.startswith("Journey Bandit:") for text in warnings)
 

@@ -153,7 +153,8 @@ def test_nothing_is_shown_where_the_card_is_entered(running: RunningTrial, besid
     assert trial.decisions[-1]["nudge"]["id"] == "none"
     assert trial.made == []
     expect(trial.nudge).not_to_be_attached()
-    journey = httpx.get(f"{running.services['subscription']}/v1/users/eva-2/journey").json()
+    person = trial.page.get_by_text(re.compile(r"^eva-\d+$")).inner_text()
+    journey = httpx.get(f"{running.services['subscription']}/v1/users/{person}/journey").json()
     assert journey["moment"] == "hesitates"
 
 

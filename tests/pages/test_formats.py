@@ -25,17 +25,37 @@ TITLE = re.compile("Only 3 left|لم يبق")
 def filled(form: str, **content: Any) -> dict[str, Any]:
     """A nudge with everything that a surface can have."""
     steps = STEPS if form == "walkthrough" else []
-    words = {"image": "/v1/browser/images/coat.svg", "alt": "A grey coat", "link": "/cart", "steps": steps, "anchor": "#sizes"}
-    return nudge(form, **(words | ({"anchor": "#size"} if form in ("inline_widget", "progress_streak") else {}) | content))
+    words = {
+        "image": "/v1/browser/images/coat.svg",
+        "alt": "A grey coat",
+        "link": "/cart",
+        "steps": steps,
+        "anchor": "#sizes",
+    }
+    return nudge(
+        form, **(words | ({"anchor": "#size"} if form in ("inline_widget", "progress_streak") else {}) | content)
+    )
 
 
 def box(page: Any, part: str = "surface") -> Any:
     return page.locator(f"journey-nudge [part={part}]").bounding_box()
 
 
+def gap(page: Any) -> float:
+    """Pixels from the foot of the anchor to the head of the surface."""
+    anchor = page.locator("#sizes").bounding_box()
+    return float(box(page)["y"] - anchor["y"] - anchor["height"])
+
+
 def only(page: Any, code: str) -> Any:
     """What `code` gives for the surface, which is `panel` in it."""
-    return page.evaluate(f"(() => {{ const panel = document.querySelector('journey-nudge').shadowRoot.querySelector('[part=surface]'); return {code} }})()")
+    panel = "document.querySelector('journey-nudge').shadowRoot.querySelector('[part=surface]')"
+    return page.evaluate(f"((panel) => {code})({panel})")
+
+
+def style(page: Any, inside: str, *names: str) -> list[str]:
+    """Computed style of the first node of the surface that the selector finds, or of the surface."""
+    return [only(page, f"getComputedStyle(panel.querySelector('{inside}') ?? panel)['{name}']") for name in names]
 
 
 def test_each_format_is_seen(shop: Shop, service: Service) -> None:
@@ -79,10 +99,14 @@ def test_nothing_overflows(shop: Shop, service: Service, width: int) -> None:
     page = shop.page(viewport={"width": width, "height": 640})
     for form in ROLES:
         for size in ("medium", "32px"):
-            service.decision = filled(form, title="Only {stock} left: Donaudampfschifffahrtsgesellschaftskapitänsmützen {deadline}")
+            service.decision = filled(
+                form, title="Only {stock} left: Donaudampfschifffahrtsgesellschaftskapitänsmützen {deadline}"
+            )
             service.decision["evidence"] |= {"deadline": stamp(5e6)}
             assert ask(page, "{progress: 3}"), form
-            page.evaluate(f"document.querySelector('journey-nudge').style.fontSize = '{size}'; dispatchEvent(new Event('resize'))")
+            page.evaluate(
+                f"document.querySelector('journey-nudge').style.fontSize = '{size}'; dispatchEvent(new Event('resize'))"
+            )
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), form
             assert only(page, "panel.scrollWidth <= panel.clientWidth"), (form, size)
             at = box(page)
@@ -96,8 +120,11 @@ def test_targets_are_large(shop: Shop, service: Service) -> None:
     for form in ROLES:
         service.decision = filled(form, steps=[])
         assert ask(page), form
-        sizes = only(page, """[...panel.querySelectorAll('a, button')].filter((node) => node.getClientRects().length)
-            .map((node) => [node.part.value, node.offsetWidth, node.offsetHeight])""")
+        sizes = only(
+            page,
+            """[...panel.querySelectorAll('a, button')].filter((node) => node.getClientRects().length)
+            .map((node) => [node.part.value, node.offsetWidth, node.offsetHeight])""",
+        )
         assert {part for part, *_ in sizes} >= {"action", "dismiss", "decline"}
         assert [part for part, wide, high in sizes if wide < 44 or high < 44] == [], form
         page.evaluate("journey.close()")
@@ -144,11 +171,9 @@ def test_a_tooltip_stays_at_its_anchor(shop: Shop, service: Service) -> None:
     assert ask(page)
     for scrolled in (0, 60):
         page.evaluate(f"scrollTo(0, {scrolled})")
-        anchor = page.locator("#sizes").bounding_box()
-        below = anchor["y"] + anchor["height"]
-        assert eventually(lambda below=below: 8 <= box(page)["y"] - below <= 20)
+        assert eventually(lambda: 8 <= gap(page) <= 20)
     page.evaluate("document.querySelector('main').style.paddingTop = '560px'")
-    assert eventually(lambda: box(page)["y"] + box(page)["height"] < page.locator("#sizes").bounding_box()["y"]), "above it"
+    assert eventually(lambda: gap(page) + box(page)["height"] < 0), "above it"
     page.keyboard.press("Escape")
     assert eventually(lambda: service.events("Nudge Dismissed"))
 
@@ -176,8 +201,7 @@ def test_a_walkthrough_goes_step_by_step(shop: Shop, service: Service) -> None:
     page.get_by_role("button", name="Next").focus()
     page.keyboard.press("Enter")
     expect(heading).to_have_text("Your size")
-    anchor = page.locator("#sizes").bounding_box()
-    assert 8 <= box(page)["y"] - anchor["y"] - anchor["height"] <= 20
+    assert 8 <= gap(page) <= 20
     page.keyboard.press("Enter")
     expect(heading).to_have_text("In the cart")
     expect(page.get_by_text("It stays there for 7 days.")).to_be_visible()
@@ -212,7 +236,9 @@ def test_a_scratch_card_is_scratched_with_a_pointer(shop: Shop, service: Service
     assert area.evaluate("(node) => node.inert"), "moving over it is not scratching"
     page.mouse.down()
     for n in range(6):
-        page.mouse.move(at["x"] + (at["width"] - 5 if n % 2 else 5), at["y"] + 20 + n * (at["height"] - 30) / 5, steps=15)
+        page.mouse.move(
+            at["x"] + (at["width"] - 5 if n % 2 else 5), at["y"] + 20 + n * (at["height"] - 30) / 5, steps=15
+        )
     page.mouse.up()
     assert not area.evaluate("(node) => node.inert")
     page.get_by_role("button", name="Keep mine").click()
@@ -277,16 +303,20 @@ def test_a_countdown_ticks_by_the_clock_of_the_service(shop: Shop, service: Serv
     expect(heading).to_have_text("Ends in 1 day 02:00:30")
     page.clock.run_for(1000)
     expect(heading).to_have_text("Ends in 1 day 02:00:29")
-    page.clock.run_for(86_400_000)
+    page.clock.fast_forward(86_400_000)
+    page.clock.run_for(250)
     expect(timer).to_have_text("02:00:29")
-    page.clock.run_for(2 * 3_600_000 + 28_000)
+    page.clock.fast_forward(2 * 3_600_000 + 28_000)
+    page.clock.run_for(250)
     expect(timer).to_have_text("00:00:01")
     page.clock.run_for(1000)
     expect(surface(page)).to_have_count(0)
     assert service.events() == []
 
 
-@pytest.mark.parametrize(("locale", "told"), [("en", "1,234 left, 3 hours"), ("de", "1.234 left, 3 Stunden"), ("fa", "۱٬۲۳۴ left, ۳ ساعت")])
+@pytest.mark.parametrize(
+    ("locale", "told"), [("en", "1,234 left, 3 hours"), ("de", "1.234 left, 3 Stunden"), ("fa", "۱٬۲۳۴ left, ۳ ساعت")]
+)
 def test_numbers_are_in_the_language_of_the_words(shop: Shop, service: Service, locale: str, told: str) -> None:
     service.decision = nudge("banner", locale=locale, title="{stock} left, {age}", text="{days}")
     service.decision["evidence"] = {"stock": 1234, "as_of": stamp(-3 * 3600 - 100)}
@@ -298,8 +328,9 @@ def test_numbers_are_in_the_language_of_the_words(shop: Shop, service: Service, 
 
 
 UNTRUE = (
-    {"title": "{stock} left"}, {"text": "until {deadline}"}, {"text": "{age}"}, {"button": "{discount}"}, {"text": "{__proto__}"},
+    {"title": "{stock} left"}, {"text": "until {deadline}"}, {"text": "{age}"}, {"button": "{discount}"},
     {"alt": "{constructor}", "image": "/a.svg"}, {"title": ""}, {"text": "{list}"}, {"text": "{}"},
+    {"text": "{__proto__}"},
 )  # fmt: skip
 
 
@@ -309,7 +340,12 @@ def test_what_cannot_be_said_truly_is_not_shown(shop: Shop, service: Service) ->
     for content in UNTRUE:
         service.decision = nudge(**{"title": "Your coat", "text": "", **content})
         service.decision["evidence"] = {}
-        service.decision["nudge"]["payload"] = {"stock": 1, "deadline": "2100-01-01T00:00:00Z", "age": "1 minute", "list": [1]}
+        service.decision["nudge"]["payload"] = {
+            "stock": 1,
+            "deadline": "2100-01-01T00:00:00Z",
+            "age": "1 minute",
+            "list": [1],
+        }
         assert not ask(page), content
         assert page.locator("journey-nudge").count() == 0
     service.decision["content"]["text"] = "{stock"
@@ -357,20 +393,24 @@ def test_names_of_buttons_are_in_the_language_of_the_words_or_of_the_app(shop: S
 
 
 def test_a_page_sets_colours_and_shape(shop: Shop, service: Service) -> None:
-    shop.pages["/shop.css"] += "journey-nudge { --journey-surface: rgb(1, 2, 3); --journey-accent: rgb(4, 5, 6); --journey-radius: 3px; --journey-z: 7 }"
+    shop.pages["/shop.css"] += (
+        "journey-nudge { --journey-surface: rgb(1, 2, 3); --journey-accent: rgb(4, 5, 6);"
+        " --journey-radius: 3px; --journey-z: 7 }"
+    )
     service.decision = nudge("banner")
     page = shop.page(color_scheme="dark")
     assert ask(page)
-    style = only(page, "(({backgroundColor, borderTopLeftRadius, zIndex}) => [backgroundColor, borderTopLeftRadius, zIndex])(getComputedStyle(panel))")
-    assert style == ["rgb(1, 2, 3)", "3px", "7"]
+    found = style(page, "none", "backgroundColor", "borderTopLeftRadius", "zIndex")
+    assert found == ["rgb(1, 2, 3)", "3px", "7"]
     assert only(page, "getComputedStyle(panel.querySelector('[part=action]')).backgroundColor") == "rgb(4, 5, 6)"
 
 
 def test_styles_of_the_page_do_not_reach_in(shop: Shop, service: Service) -> None:
-    shop.pages["/shop.css"] += "html { font-size: 62.5% } body { text-transform: uppercase; line-height: 3 } button, p { display: none }"
+    shop.pages["/shop.css"] += (
+        "html { font-size: 62.5% } body { text-transform: uppercase; line-height: 3 } button, p { display: none }"
+    )
     service.decision = nudge("banner")
     page = shop.page()
     assert ask(page)
     expect(page.get_by_role("button", name="Close")).to_be_visible()
-    style = only(page, "(({fontSize, textTransform, display}) => [fontSize, textTransform, display])(getComputedStyle(panel.querySelector('p')))")
-    assert style == ["15px", "none", "block"]
+    assert style(page, "p", "fontSize", "textTransform", "display") == ["15px", "none", "block"]

@@ -12,17 +12,27 @@ from tests.waiting import eventually
 
 HOSTILE = "<img src=x onerror='window.hacked = 1'><script>window.hacked = 1</script>\u202e&amp;"
 LINKS = (
-    "javascript:window.hacked=1", " javascript:window.hacked=1", "java\nscript:window.hacked=1", "data:text/html,x", "//evil.example/",
-    "/\\evil.example/", "/\t/evil.example/", "http://evil.example/", "https:evil", "ftp://evil.example", "cart", "vbscript:x", "#",
+    "javascript:window.hacked=1", " javascript:window.hacked=1", "java\nscript:window.hacked=1", "data:text/html,x",
+    "//evil.example/", "/\\evil.example/", "/\t/evil.example/", "http://evil.example/", "https:evil", "ftp://evil.example",
+    "cart", "vbscript:x", "#",
 )  # fmt: skip
-IMAGES = ("http://evil.example/a.png", "//evil.example/a.png", "/\\evil.example/a.png", "data:image/svg+xml,x", "javascript:1", "a.png")
+IMAGES = (
+    "http://evil.example/a.png",
+    "//evil.example/a.png",
+    "/\\evil.example/a.png",
+    "data:image/svg+xml,x",
+    "javascript:1",
+    "a.png",
+)
 
 
 def test_it_is_small() -> None:
     source = SCRIPT.read_bytes()
     assert len(gzip.compress(source, 9)) <= 12 * 1024
     assert b"\nimport " not in source
-    assert not re.search(rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|setAttribute\('style", source)
+    assert not re.search(
+        rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|setAttribute\('style", source
+    )
 
 
 def test_its_types_name_what_it_has(shop: Shop) -> None:
@@ -33,7 +43,7 @@ def test_its_types_name_what_it_has(shop: Shop) -> None:
 
 
 def test_words_are_words(shop: Shop, service: Service) -> None:
-    """Markup in texts, payloads, ids and names of events is shown and sent as it is, and never becomes a part of the page."""
+    """Markup in texts, payloads, ids and names of events is shown and sent as it is."""
     page = shop.page()
     service.decision = nudge(title=HOSTILE, text="{note}", button=HOSTILE, alt=HOSTILE)
     service.decision["nudge"] |= {"id": HOSTILE, "payload": {"note": HOSTILE}}
@@ -77,7 +87,9 @@ def test_it_is_on_screen_with_the_next_frame(shop: Shop, service: Service) -> No
     machine is printed, not judged.
     """
     page = shop.page()
-    shop.browser.start_tracing(page=page, categories=["blink.user_timing", "devtools.timeline", "disabled-by-default-devtools.timeline"])
+    shop.browser.start_tracing(
+        page=page, categories=["blink.user_timing", "devtools.timeline", "disabled-by-default-devtools.timeline"]
+    )
     assert ask(page)
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     trace = json.loads(shop.browser.stop_tracing())["traceEvents"]
@@ -86,7 +98,11 @@ def test_it_is_on_screen_with_the_next_frame(shop: Shop, service: Service) -> No
     main = [e for e in trace if (e["pid"], e["tid"]) == (reply["pid"], reply["tid"])]
     frames = [e["ts"] for e in main if e["name"] == "Commit" and e["ts"] > shown["ts"]]
     tasks = [e.get("dur", 0) for e in main if e["name"] == "RunTask" and e["ts"] + e.get("dur", 0) > reply["ts"]]
-    told = {"reply to surface": shown["ts"] - reply["ts"], "reply to frame": min(frames) - reply["ts"], "longest task": max(tasks)}
+    told = {
+        "reply to surface": shown["ts"] - reply["ts"],
+        "reply to frame": min(frames) - reply["ts"],
+        "longest task": max(tasks),
+    }
     print("\n", ", ".join(f"{name} {micros / 1000:.1f} ms" for name, micros in told.items()))
     between = [e["name"] for e in main if reply["ts"] < e["ts"] < shown["ts"]]
     assert not {"ResourceSendRequest", "Commit"} & set(between)
@@ -96,11 +112,13 @@ def test_a_copy_of_the_module_shows_no_second_surface(shop: Shop, service: Servi
     """Such as the pinned one beside that without a number."""
     page = shop.page()
     assert ask(page)
-    second: Any = page.evaluate("""import('SERVICE/v1/browser/journey.js?copy').then(async ({ Journey }) => {
+    second: Any = page.evaluate(
+        """import('SERVICE/v1/browser/journey.js?copy').then(async ({ Journey }) => {
         const other = new Journey({ key: 'pub_shop' })
         other.identify('u1')
         return other.nudge()
-    })""".replace("SERVICE", service.url))
+    })""".replace("SERVICE", service.url)
+    )
     assert second is None
     assert page.locator("journey-nudge").count() == 1
 
