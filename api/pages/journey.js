@@ -684,8 +684,8 @@ export class Journey {
   }
 
   #remember(id, what) {
-    const known = this.#shelf.names('d').map((name) => [this.#shelf.get(name)?.at ?? 0, name])
-    if (known.length >= MOST) this.#shelf.delete(known.sort(([a], [b]) => a - b)[0][1])
+    const others = this.#shelf.names('d').filter((name) => name !== `d${id}`).map((name) => [this.#shelf.get(name)?.at ?? 0, name])
+    if (others.length >= MOST) this.#shelf.delete(others.sort(([a], [b]) => a - b)[0][1])
     this.#shelf.set(`d${id}`, { ...this.#shelf.get(`d${id}`), ...what, at: Date.now() })
   }
 
@@ -728,6 +728,7 @@ export class Journey {
     const { signal } = gone
     const press = (kind, event) => {
       if (signal.aborted) return event?.preventDefault()
+      this.#seen(decision) // who answers has seen it, however quickly
       surface.close()
       this.#remember(id, { closed: 1 })
       const properties = { nudge: `${decision.stage}.${nudge.id}`, decision: id }

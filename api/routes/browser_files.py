@@ -46,13 +46,22 @@ def browser_file(content: bytes, media: str, kept: str) -> BrowserFile:
 def script_files() -> dict[str, BrowserFile]:
     """journey.js, its types, and journey.js under the name of its hash, by name."""
     folder = importlib.resources.files("api.pages")
-    script, types = folder.joinpath("journey.js").read_bytes(), folder.joinpath("journey.d.ts").read_bytes()
+    script = _slim(folder.joinpath("journey.js").read_text(encoding="utf-8")).encode()
+    types = folder.joinpath("journey.d.ts").read_bytes()
     number = hashlib.sha256(script).hexdigest()[:12]
     return {
         "journey.js": browser_file(script, "text/javascript", _MINUTES),
         f"journey-{number}.js": browser_file(script, "text/javascript", _FOREVER),
         "journey.d.ts": browser_file(types, "text/plain", _MINUTES),
     }
+
+
+def _slim(text: str) -> str:
+    """The script without indentation, blank lines and lines of comment: an eighth less to send. No text of it spans
+    lines but the style sheet, to which indentation means nothing.
+    """
+    lines = (line.strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
 
 
 def routes(current: CurrentParts) -> list[HTTPRouteHandler]:

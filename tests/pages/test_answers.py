@@ -9,6 +9,7 @@ from tests.pages.shop_site import Service, Shop, ask, nudge, surface
 from tests.waiting import eventually
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+FORGET = """for (const name of Object.keys(localStorage)) if (name.startsWith('journey-bandit:pub_shop:d')) localStorage.removeItem(name)"""
 PARTS = {"action": "Clicked", "dismiss": "Dismissed", "decline": "Declined"}
 
 
@@ -35,7 +36,9 @@ def test_each_button_reports_once_and_at_once(shop: Shop, service: Service, part
     kind = PARTS[part].lower()
     properties = {"nudge": "browsing.low_stock", "decision": ID}
     assert event == {"event_id": f"{ID}:{kind}", "event": f"Nudge {PARTS[part]}", "properties": properties, "ago": 0}
-    assert page.evaluate("changes") == ["shown", "closed", kind]
+    assert page.evaluate("changes") == ["shown", "activated", "closed", kind]
+    assert eventually(service.activated)  # who answers within a second has seen it
+    assert service.activated() == [ID]
     assert not ask(page)
     shop.go(page)
     assert not ask(page)
@@ -63,7 +66,7 @@ def test_an_app_follows_the_link_itself(shop: Shop, service: Service) -> None:
 def test_the_backdrop_and_escape_dismiss(shop: Shop, service: Service) -> None:
     page = shop.page()
     for key in ("", "Escape"):
-        page.evaluate("localStorage.clear()")
+        page.evaluate(FORGET)
         assert ask(page)
         if key:
             page.keyboard.press(key)
