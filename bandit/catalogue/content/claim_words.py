@@ -73,6 +73,10 @@ SCARCITY: Final = (  # that there are few: evidence of stock bears it out
     r"(?:only|just|last|final|solo|soltanto|só|apenas|slechts|nog(?: maar)?|nur noch|noch|plus que) <s>",
     r"(?:quedan?|restano|rimangono|restam|reste|فقط|المتبقي|تبقى|بقي|متبقي)(?: [^ ]+){0,3}:? <s>",
     # English
+    r"(?<!your\x20)last (?:piece|pair|unit|seat|room|copy|spot)(?: (?:left|available|in stock|in your|at this)"
+    r"|[.!]|$)",
+    r"^(?:the )?last one[.!]?$|last one (?:left|available|in stock)|a handful (?:\w+ ){0,2}(?:left|remaining)",
+    r"(?:we're|we are) almost out\b(?! of the)|^running low|running low on stock",
     r"(?:a |very |only a )?few (?!days|hours|minutes|steps|questions|lessons|tasks|lives)(?:\w+ ){0,3}(?:left"
     r"|remaining)",
     r"(?:limited|low|scarce|dwindling) (?:stocks?|availability|quantit(?:y|ies)|seats?|spots?|places|supply"
@@ -85,6 +89,7 @@ SCARCITY: Final = (  # that there are few: evidence of stock bears it out
     r"(?:while|until) (?:stocks?|supplies) lasts?",
     r"(?:hardly|barely) any left|in short supply",
     # German
+    r"letzte[sr] (?:stück|exemplar|paar|zimmer|platz)\b",
     r"(?:fast|beinahe|bald|nahezu|gleich) (?:ausverkauft|weg\b|vergriffen|ausgebucht|alle\b(?! \w))",
     r"(?:nur noch|nur|noch) (?:wenige|einige|ein paar)(?: (?:stück|paar|plätze|zimmer|artikel|exemplare|tickets"
     r"|karten"
@@ -102,19 +107,23 @@ SCARCITY: Final = (  # that there are few: evidence of stock bears it out
     r"(?:presque|bientôt|quasiment) (?:épuisée?s?|partie?s?|vendue?s?|complete?t?s?)|jusqu'à épuisement",
     r"(?:ça part|partent|se vend|se vendent) (?:très )?vite",
     # Spanish
+    r"última (?:unidad|plaza|pieza|habitación)\b",
     r"quedan (?:muy )?poc[oa]s|poc[oa]s (?:unidades|plazas|existencias|piezas|artículos)",
     r"últim[oa]s (?:unidades|plazas|piezas|tallas|habitaciones|pares|asientos|existencias)",
     r"(?:stock|existencias|plazas|unidades|cantidades|cantidad|disponibilidad) (?:muy )?limitad[oa]s?",
     r"casi agotad[oa]s?|a punto de agotarse|se agotan? (?:rápido|pronto)|hasta (?:agotar|fin de) existencias",
     # Italian
+    r"ultimo (?:pezzo|posto)\b",
     r"ultim[ie]ss?im[ie] (?:pezzi|posti)|ultim[ie] (?:pezzi|posti|taglie|camere|unità|copie|paia)",
     r"(?:scorte|disponibilità|quantità|posti|pezzi) limitat[aei]|poch(?:issim)?[ei] (?:pezzi|posti|camere|unità)",
     r"quasi (?:esaurit|finit)[oaie]|sta per esaurir|in esaurimento|(?:va|vanno|andando) a ruba|fino a esaurimento",
     # Portuguese
+    r"última (?:peça|vaga|unidade)\b|último lugar\b",
     r"últim[oa]s (?:peças|vagas|lugares|pares|quartos)|restam pouc[oa]s|pouc[oa]s (?:unidades|lugares|itens|peças)",
     r"(?:estoque|stock|quantidade|vagas|unidades) limitad[oa]s?|quase (?:esgotad[oa]s?|acabando|a acabar)",
     r"esgotam? (?:rápido|depressa|em breve)|enquanto durarem|até esgotar|vendendo rápido",
     # Dutch
+    r"laatste (?:exemplaar|stuk|kamer)\b",
     r"nog (?:maar )?(?:een paar|enkele|weinig)(?: (?:stuks|plaatsen|kamers|over\b|beschikbaar|op voorraad)"
     r"|[.!,]|$)",
     r"bijna (?:uitverkocht|weg|volgeboekt|op[.!]|op$)|laatste (?:stuks|exemplaren|plaatsen|kamers|paren|maten)",
@@ -136,20 +145,23 @@ GONE: Final = (  # that it will not be there for long: evidence of either bears 
 
 URGENCY: Final = (  # that there is an end to it: evidence of a deadline bears it out
     # English
+    r"limited offer|flash sale",
     r"(?<!no\x20)(?<!no\x20need\x20to\x20)(?<!in\x20a\x20)hurry\b|few (?:days|hours|minutes) (?:left|remaining)",
     r"(?:ends?|ending|expires?|expiring|closes|closing) (?:very )?soon|last chance|last call\b|final hours?",
     r"(?:for a )?limited(?: |-)time|time(?:'s| is) (?:running|almost) (?:out|up)|running out of time"
     r"|clock is ticking",
     r"act (?:now|fast|quickly)|now or never|before it(?:'s| is) too late|(?:don't|do not) (?:wait"
     r"|delay)\b(?! for| in)",
-    r"(?:offer|sale|deal|discount|promotion|price|voucher|coupon) (?:ends|expires|closes|is ending|ending)",
+    r"(?:offer|sale|deal|discount|promotion|price|voucher|coupon) (?:ends(?! with)|expires|closes|is ending|ending)",
     # German
+    r"begrenzte zeit",
     r"beeil(?:e|en|t)? (?:dich|sie sich|euch)|endet (?:schon )?bald|läuft (?:schon )?bald ab|bald vorbei"
     r"|letzte (?:chance|gelegenheit|stunden)",
     r"nur (?:für )?kurze zeit|zeitlich begrenzt|befristetes angebot|bevor es zu spät ist|jetzt oder nie|(?:sei"
     r"|jetzt) schnell\b|schnell (?:zugreifen|zuschlagen)",
     r"(?:angebot|aktion|rabatt|aktionspreis|gutschein) (?:endet|läuft ab|läuft \w+ ab)|zeit läuft (?:ab|davon)",
     # French
+    r"vente flash|derniers jours(?: ?!| pour|$)",
     r"dépêche[sz]?(?: |-)(?:toi|vous)|dernière chance|dernières heures|(?:se termine|expire|prend fin) bientôt"
     r"|fai(?:s|tes) vite",
     r"(?:durée|temps) limitée?|offre limitée|l'offre (?:se termine|expire|prend fin)"
@@ -181,6 +193,9 @@ URGENCY: Final = (  # that there is an end to it: evidence of a deadline bears i
 
 TIMES: Final = (  # when it ends: {deadline} says it
     # English
+    r"only (?:until|till) (?:tomorrow|midnight|\d|(?:mon|tues|wednes|thurs|fri|satur|sun)day)|valid (?:until"
+    r"|till) \d",
+    r"ends? (?:on )?(?:the )?\d{1,2}(?:st|nd|rd|th)? (?:of )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)",
     r"(?:today|tonight|tomorrow|this (?:week|weekend|evening|morning)) only|only (?:today|tonight|this (?:week"
     r"|weekend|evening))\b(?!')",
     r"(?:ends?|ending|expires?|expiring|closes|closing|over) (?:today|tonight|tomorrow|this (?:week|weekend"
@@ -198,6 +213,7 @@ TIMES: Final = (  # when it ends: {deadline} says it
     r"|hours?)",
     r"(?:order|book|buy|pay|act)(?: now)? within <n> (?:minutes?|hours?)\b(?! (?:of|after|before))",
     # German
+    r"gültig (?:nur )?bis (?:zum )?\d",
     r"nur (?:noch )?heute|heute nur\b|nur (?:noch )?(?:dieses wochenende|diese woche)|bis mitternacht",
     r"nur (?:noch )?bis (?:heute|morgen|(?:mon|diens|donners|frei|sams|sonn)tag|mittwoch|zum \d)",
     r"nur noch <n> (?:sekunden|minuten?|stunden?|tage?)\b(?! (?:am|pro|täglich|bis|in (?:der|dieser)))"
@@ -212,6 +228,7 @@ TIMES: Final = (  # when it ends: {deadline} says it
     r"|buch|kauf)\w*"
     r"\b[^.!?]{0,30} in(?:nerhalb)? (?:den|der) nächsten <n> (?:minuten|stunden)",
     # French
+    r"(?:seulement|uniquement) jusqu'(?:à|au) (?:demain|dimanche|\d)",
     r"aujourd'hui (?:seulement|uniquement)|(?:seulement|uniquement|qu')\s?aujourd'hui|jusqu'à (?:minuit|ce soir"
     r"|demain)",
     r"ce week-end (?:seulement|uniquement)|(?:plus que|reste) <n> (?:minutes?|heures?|jours?)\b(?! de"
@@ -220,22 +237,26 @@ TIMES: Final = (  # when it ends: {deadline} says it
     r"|le \d)",
     r"<n> heures? (?:seulement|uniquement)|pendant <n> \w+ seulement|dans les <n> prochaines (?:heures|minutes)",
     # Spanish
+    r"solo hasta (?:mañana|el (?:domingo|\d))",
     r"(?:solo|únicamente) (?:por )?hoy|hoy (?:solo|únicamente)|hasta (?:la )?medianoche|solo este fin de semana",
     r"(?:termina|acaba|expira|finaliza|caduca) (?:hoy|mañana|esta noche|en <n> |a las|el (?:domingo|\d))",
     r"solo (?:durante|por) <n> (?:horas?|minutos|días?)|en las próximas <n> horas|quedan <n> (?:horas|minutos"
     r"|días)",
     # Italian
+    r"solo fino a (?:domani|domenica)",
     r"solo (?:per )?oggi|oggi soltanto|fino a mezzanotte|solo questo (?:fine settimana|weekend)"
     r"|solo per <n> (?:or[ae]|giorni)\b(?! al)",
     r"(?:scade|termina|finisce) (?:oggi|stasera|domani|tra <n> |fra <n> |alle|domenica|il \d)"
     r"|nelle prossime <n> ore",
     r"(?:restano|mancano|rimangono) (?:solo )?<n> (?:ore|minuti)",
     # Portuguese
+    r"(?:só|apenas|somente) até (?:amanhã|domingo|o? ?dia \d)",
     r"(?:só|apenas|somente) hoje|hoje (?:só|apenas)|até (?:a |à )?meia[- ]noite|só neste fim de semana"
     r"|só (?:por|durante) <n> horas?",
     r"(?:acaba|termina|expira) (?:hoje|amanhã|em <n> |às \d|no domingo|dia \d)|nas próximas <n> horas"
     r"|restam <n> (?:horas|minutos|dias)",
     # Dutch
+    r"alleen tot (?:morgen|zondag|\d)",
     r"alleen (?:vandaag|vanavond|dit weekend|deze week)|vandaag alleen|tot middernacht",
     r"(?:nog maar|alleen de komende) <n> (?:uur|uren|minuten|dagen)\b(?! per)|nog <n> (?:uur|uren|minuten"
     r"|dagen) (?:geldig|over\b)",
@@ -250,8 +271,12 @@ TIMES: Final = (  # when it ends: {deadline} says it
 
 CROWD: Final = (  # what other people do: nothing bears it out
     # English
+    r"(?<!you\x20)(?<!you\x20have\x20)(?:booked|bought|viewed|ordered|sold) <n> times|\d{2,}(?:[.,]\d{3})? sold\b",
+    r"in <n> (?:other )?(?:carts|baskets)|popular choice|customers love|(?:#1|number one) (?:choice|seller"
+    r"|brand)|top(?: |-)?rated",
     r"(?:<n>|many|other) (?:other )?(?:people|others|customers|shoppers|users|visitors|travell?ers|players|learners"
-    r"|buyers|students|members) (?:are|have|were|just|also|already|bought|viewed|booked|ordered|chose|love|like"
+    r"|buyers|students|members) (?:are|have (?:already |just |also )?(?:bought|booked|viewed|ordered|chosen"
+    r"|joined|looked|added|this|it)|were|just|also|already|bought|viewed|booked|ordered|chose|love|like"
     r"|want|looked)\b(?! (?:needed|enough))",
     r"(?:others|people|someone|customers) (?:is |are )?(?:also |currently )?(?:looking at|viewing|watching"
     r"|eyeing) (?:this|it)",
@@ -268,6 +293,7 @@ CROWD: Final = (  # what other people do: nothing bears it out
     r"<n> (?:sold|booked|bought) (?:today|this|in the last|already)|(?:others|customers|people) also (?:bought"
     r"|viewed|liked)|in high demand",
     # German
+    r"von <n> (?:personen|menschen|leuten|anderen|kunden|nutzern|spielern) (?:angesehen|gekauft|gebucht|bestellt)",
     r"(?:<n>|viele|andere) (?:andere )?(?:personen|menschen|leute|andere|kunden|kundinnen|nutzer|besucher"
     r"|käufer|spieler|lernende|reisende)"
     r" (?:sehen|schauen|haben|kauf|betracht|interessier|buch|sind|warten|lieben|wollen)(?! (?:nötig"

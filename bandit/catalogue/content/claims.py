@@ -61,7 +61,7 @@ def _compiled(expressions: tuple[str, ...]) -> re.Pattern[str]:
     """One pattern for all; a space matches one or more."""
     proof = "|".join(rf"{name}\}}" for name in placeholders.OF_EVIDENCE)
     numbers = "".join(_folded(claim_words.NUMBERS))
-    number = rf"(?:\d+(?:[.,٬٫ ]\d+)*|\{{(?!{proof})[^{{}}]+\}}|(?:{numbers})(?!\w))"
+    number = rf"(?:\d{{1,9}}(?:[.,٬٫ ]\d{{1,3}}){{0,4}}(?!\d)|\{{(?!{proof})[^{{}}]{{1,60}}\}}|(?:{numbers})(?!\w))"
     whole = "|".join("".join(_folded(one)) for one in expressions)
     whole = re.sub(" (?![?])", " +", whole).replace(" ?", " *")
     return re.compile(rf"(?<!\w)(?:{whole.replace('<n>', number).replace('<s>', _STOCK_NAME)})")
