@@ -293,8 +293,12 @@ def as_an_earlier_version_left_it(ledger: Ledger, decision: str, number: int = 1
 def test_a_decision_of_the_arithmetic_before_is_recomputed_bit_for_bit_in_that_one(
     run: Run, written: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    others = 0
-    for row in written[1][::9]:  # each in a copy: what other decisions rest on is then as they found it
+    others, rows = 0, written[1]
+    first = rows[::9]
+    for i, row in enumerate([*first, *(row for row in rows if row not in first)]):
+        if others and i >= len(first):
+            break  # those differ that fell upon an odd state of the learner, which is not the same in every run
+        # each in a copy: what other decisions rest on is then as they found it
         ledger = Ledger(Path(shutil.copy(written[0], tmp_path / "copy.db")), written[1])
         others += as_an_earlier_version_left_it(ledger, row["decision_id"], versions.OPEN_EVERYWHERE)
         done = run("receipt", "--store", ledger.url, row["decision_id"])

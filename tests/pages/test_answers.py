@@ -9,7 +9,8 @@ from tests.pages.shop_site import Service, Shop, ask, nudge, surface
 from tests.waiting import eventually
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
-FORGET = """for (const name of Object.keys(localStorage)) if (name.startsWith('journey-bandit:pub_shop:d')) localStorage.removeItem(name)"""
+FORGET = """const mine = (name) => name.startsWith('journey-bandit:pub_shop:d')
+for (const name of Object.keys(localStorage)) if (mine(name)) localStorage.removeItem(name)"""
 PARTS = {"action": "Clicked", "dismiss": "Dismissed", "decline": "Declined"}
 
 
