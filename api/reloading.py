@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from api.catalogue_files import read_catalogue
+from api.catalogue_files import images, read_catalogue
 from api.components import CurrentParts
 from api.http.access import AccessControl
 from api.http.keys import load as load_keys
@@ -93,10 +93,14 @@ class ConfigurationReload:
                 log.info("catalogue: %s", line)
             await self._current.replace(catalogue, endpoints)
             log.info("catalogue: %s serves %s", self._settings.app, ", ".join(catalogue.stages))
-        elif endpoints != serving.sending.endpoints:
-            await asyncio.to_thread(serving.sending.replace, endpoints)
         else:
-            return
+            pictures = await asyncio.to_thread(images, self._settings.app, catalogue)
+            if pictures != serving.images:
+                self._current.parts = serving._replace(images=pictures)
+                log.info("images: %s", ", ".join(pictures))
+            if endpoints == serving.sending.endpoints:
+                return
+            await asyncio.to_thread(serving.sending.replace, endpoints)
         log.info("webhooks: %s", ", ".join(endpoints) or "none")
 
     def _fates(self, catalogue: Catalogue) -> list[str]:

@@ -24,7 +24,7 @@ from api.stores.protocol import Store
 from api.times import microseconds
 from bandit import engine, guardrails
 from bandit.catalogue.decoding import closest
-from bandit.catalogue.model import Stage
+from bandit.catalogue.model import NONE, Stage
 from bandit.engine import DecisionQuery, PreparedPolicy
 from bandit.errors import InvalidRequest, Problem
 from bandit.guardrails import Circumstances, ClaimEvidence, Eligibility
@@ -284,12 +284,14 @@ class DecisionMaker:
             **(page.unfit(self._catalogue.stages[stage]) if page else {}),
         }
 
-    def stands(self, decision: Decision, request: DecisionRequest, now: int) -> bool:
+    def stands(self, decision: Decision, request: DecisionRequest, now: int, page: PageView | None = None) -> bool:
         """Whether a decision may be shown again at `now` (µs since 1970) to who asks once more: its window is open, its
-        claim still true, and the user still consents.
+        claim still true, the user still consents and has not declined it, and the page may show it.
         """
         someone = self._sessions.session(decision.user)
-        return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now, None)
+        if page and decision.arm != NONE and page.excluded(self._catalogue):
+            return False
+        return now < decision.expires and self._still_true(decision.stage, decision.arm, request, someone, now, page)
 
     def _still_true(
         self, stage: str, arm: str, request: DecisionRequest, someone: UserSession, now: int, page: PageView | None

@@ -116,6 +116,8 @@ class DecisionService:
         if isinstance(written, Conflict):
             raise written
         decision, now = written.decision, time_of(self._clock())
+        if written.duplicate and not self.maker.stands(decision, request, self._clock(), page):
+            raise Conflict("decision_id", "what was decided may not be shown here now", "ask with a new decision_id")
         reply = self.reply(decision, duplicate=pending.reused or written.duplicate)
         nudge = self._specs[decision.stage_digest].nudges.get(decision.arm)
         return BrowserDecisionReply(

@@ -103,7 +103,7 @@ class BrowserAccess:
         try:
             signed_at = dt.datetime.fromtimestamp(float(claims["iat"]), dt.UTC)
             found = msgspec.convert(claims["evidence"], EvidenceIn)
-        except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
+        except (msgspec.ValidationError, TypeError, ValueError, OverflowError, OSError) as error:
             fix = 'sign {"stock": 3} or {"deadline": "2026-12-31T18:00:00Z"}, and iat in seconds since 1970'
             raise InvalidRequest(Problem("evidence", f"cannot be read: {error}", fix)) from None
         return found if found.as_of else msgspec.structs.replace(found, as_of=signed_at)
@@ -134,7 +134,7 @@ class BrowserAccess:
                 },
             )
             ends = float(claims["exp"]) if key else None
-        except (jwt.InvalidTokenError, TypeError, ValueError):
+        except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError):
             self._count("token")
             signs = {"token": "who the user is", "evidence": "what is left, or when an offer ends"}[field]
             fix = f"sign one with HS256 and the key's secret, with {_LISTED[field]}"
@@ -149,7 +149,7 @@ class BrowserAccess:
     def _take(self, known: PublishableKey, user_id: str, now: int) -> None:
         for who, rate in ((user_id, known.per_minute), ("", known.in_all)):
             last = self._buckets.pop((known.id, who), RateBucket(float(rate), now))
-            left = min(last.left + rate * (now - last.at) / _MINUTE, float(rate))
+            left = min(last.left + rate * max(now - last.at, 0) / _MINUTE, float(rate))  # clocks are set back, too
             self._buckets[known.id, who] = RateBucket(left - 1.0 if left >= 1.0 else left, now)
             if left < 1.0:
                 self._count("rate")

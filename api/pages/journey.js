@@ -73,7 +73,9 @@ a, button { display: inline-flex; align-items: center; justify-content: center; 
 .inline { position: relative; z-index: auto; max-block-size: none; box-shadow: none; flex-wrap: wrap }
 .inline > img { flex: 1 1 9em; inline-size: 9em; max-block-size: 14em }
 .inline .b { flex: 4 1 15em }
-.point { inline-size: 22em; max-inline-size: calc(100% - 1em); overflow: visible; flex-direction: column }
+.point { inline-size: 22em; max-inline-size: calc(100% - 1em); max-block-size: none; overflow: visible; flex-direction: column }
+.point .b { max-block-size: calc(100dvh - 4em); overflow: auto }
+@media (max-height: 40em) { .modal > img, .point > img { display: none } }
 .point > img { border-radius: var(--r) var(--r) 0 0 }
 .at::before { content: ""; position: absolute; top: -7px; left: var(--x); inline-size: 12px; block-size: 12px; rotate: 45deg;
   background: var(--s); border: 1px solid var(--l); border-width: 1px 0 0 1px }
@@ -199,7 +201,7 @@ function watch(element, done, signal) {
 
 function canonical(tag) {
   try {
-    return new Intl.Locale(String(tag).replaceAll('_', '-'))
+    return new Intl.Locale(String(tag).slice(0, 35).replaceAll('_', '-'))
   } catch {
     return new Intl.Locale('en')
   }
@@ -260,6 +262,9 @@ function el(tag, attributes, ...children) {
   return node
 }
 
+// The page's path, with the route of pages that keep it in the fragment.
+const here = () => location.pathname + (/^#!?\//.test(location.hash) ? location.hash.replace('!', '') : '')
+
 function find(anchor) {
   const found = anchor && (anchor.nodeType ? anchor : document.querySelector(anchor))
   return found && found.getClientRects().length ? found : null
@@ -288,7 +293,8 @@ function place(panel, anchor) {
   const middle = left + width / 2
   const start = Math.max(8, Math.min(middle - wide / 2, document.documentElement.clientWidth - wide - 8))
   const over = bottom + high + 14 > innerHeight && top > high + 14
-  const sizes = { left: start, top: over ? top - high - 14 : bottom + 14, '--x': Math.max(12, Math.min(middle - start - 6, wide - 26)) }
+  const at = Math.max(8, Math.min(over ? top - high - 14 : bottom + 14, innerHeight - high - 8)) // all of it in view
+  const sizes = { left: start, top: at, '--x': Math.max(12, Math.min(middle - start - 6, wide - 26)) }
   for (const name in sizes) panel.style.setProperty(name, `${sizes[name]}px`)
   panel.classList.toggle('over', over)
 }
@@ -358,7 +364,7 @@ function steps(view, { title, text, words, controls, action, follow, picture }) 
     next.hidden = at === last
     action.hidden = at < last
     if (picture) picture.hidden = at > 0
-    const target = find(step.anchor)
+    const target = safely(() => find(step.anchor))
     if (!first) target?.scrollIntoView({ block: 'center' })
     const { top, bottom } = target?.getBoundingClientRect() ?? {}
     follow(first && !(bottom > 0 && top < innerHeight) ? null : target)
@@ -439,7 +445,7 @@ export class Journey {
   #user = null
   #tokens = new Map() // of each user: {source, text}
   #blocked = new Set() // users whose token the service refused
-  #made = new WeakMap() // decisions: {user, path, at}
+  #made = new Map() // decisions by id: {user, path, at}
   #sending = null
   #failures = 0
   #count = 1e6 // names are sorted
@@ -449,6 +455,7 @@ export class Journey {
   constructor(options) {
     safely(() => {
       const { key, service, silent, storage } = options
+      this.#options = { silent: true } // until all of it is known to be good
       if (!silent) name(key, 'key')
       this.#url = String(service ?? import.meta.url.split('/v1/browser/')[0]).replace(/\/+$/, '')
       this.#options = options
@@ -466,16 +473,17 @@ export class Journey {
 
   identify(userId, options) {
     safely(() => {
-      const user = name(typeof userId === 'number' ? String(userId) : userId, 'user')
+      const user = Number.isFinite(userId) ? String(userId) : userId
       const former = this.#user
       const source = options?.token ?? this.#options.token
-      this.#user = user
+      this.#user = typeof user === 'string' && user ? user : null
       if (former !== null && user !== former) {
         this.close()
         const known = this.#tokens.get(former)
         if (known?.text) known.source = null // whose tokens would it give now?
         else this.#tokens.delete(former)
       }
+      if (this.#user === null) return userId === null || name(userId, 'user') // nobody from now on
       if (source) this.#tokens.set(user, { source, text: typeof source === 'string' ? source : null })
       this.#blocked.delete(user)
       this.#flush()
@@ -574,7 +582,7 @@ export class Journey {
     try {
       reply = await this.#post(path, user, more, AbortSignal.timeout(10_000))
       const { status, ok } = reply
-      if (status === 401) return this.#blocked.add(user), 0
+      if (status === 401 || (more.events && [403, 404].includes(status))) return this.#blocked.add(user), 0 // they wait
       if (passing(status)) throw Error()
       const told = await problem(reply)
       const items = names.map((_, i) => (ok && more.events ? told.events[i] : { status, problem: told }))
@@ -628,18 +636,18 @@ export class Journey {
     const { silent, patience = 2000 } = this.#options
     if (silent) return null
     const user = name(this.#user, 'user')
-    const path = location.pathname
+    const path = here()
     const ends = performance.now() + patience
     const asked = { decision_id: (this.#options.newId ?? uuid)(), page: path, formats: this.#formats, locale: String(this.#locale), stage, context, consent }
     JSON.stringify(asked) // throws now what could not be sent
     const stop = new AbortController()
-    const over = () => stop.signal.aborted || performance.now() > ends || location.pathname !== path || this.#user !== user
+    const over = () => stop.signal.aborted || performance.now() > ends || here() !== path || this.#user !== user
     const work = async () => {
       this.#blocked.delete(user)
       const [signed] = await Promise.all([typeof evidence === 'function' ? evidence() : evidence, this.#flush()])
       const decision = await this.#ask(user, { ...asked, evidence: signed ?? undefined }, stop.signal)
       if (!decision || over()) return null
-      this.#made.set(decision, { user, path, at: Date.now() })
+      this.#made.set(decision.decision_id, { user, path, at: Date.now() })
       this.#tell('decided', decision)
       if (decision.nudge.id === 'none') this.#none(decision, path)
       else if (!(await hold(decision.decision_id))) return null
@@ -670,14 +678,14 @@ export class Journey {
   // No nudge counts, too, but only where one could have been shown.
   #none(decision, path) {
     if (!open && decision.moment !== null)
-      watch(null, () => location.pathname === path && this.#seen(decision), new AbortController().signal)
+      watch(null, () => here() === path && this.#seen(decision), new AbortController().signal)
   }
 
   #seen(decision) {
     const id = decision.decision_id
     if (this.#shelf.get(`d${id}`)?.seen) return
     this.#remember(id, { seen: 1 })
-    const user = this.#made.get(decision)?.user ?? this.#user
+    const user = this.#made.get(decision.decision_id)?.user ?? this.#user
     if (user !== null) this.#put({ user, id })
     this.#tell('activated', decision)
     this.#flush()
@@ -697,8 +705,8 @@ export class Journey {
     const { decision_id: id, nudge, evidence } = decision
     if (open && !open.element.isConnected) open.close()
     if (open || document.querySelector('journey-nudge') || nudge.id === 'none' || !this.#formats.includes(nudge.format)) return null
-    const path = location.pathname
-    const made = this.#made.get(decision) ?? { user: this.#user, path, at: Date.now() }
+    const path = here()
+    const made = this.#made.get(decision.decision_id) ?? { user: this.#user, path, at: Date.now() }
     const { user } = made
     const now = () => Date.now() - made.at + (Date.parse(decision.now) || made.at)
     const ends = Date.parse(evidence?.deadline)
@@ -762,14 +770,14 @@ export class Journey {
       ;(inline ? target : (host ?? document.body)).append(root)
       if (modal) panel.showModal()
       shown()
-      if (modal) panel.focus({ preventScroll: true })
+      if (modal) panel.focus({ preventScroll: true }), (panel.scrollTop = 0)
     } catch (error) {
       surface.close()
       throw error
     }
     performance.mark('journey:shown')
     const tick = () => {
-      if (location.pathname !== path || !root.isConnected || ends <= now()) return surface.close()
+      if (here() !== path || !root.isConnected || ends <= now()) return surface.close()
       view.live.forEach((ticks) => ticks.forEach((one) => one()))
       update()
     }

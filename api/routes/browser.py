@@ -39,6 +39,7 @@ Sent = TypeVar("Sent", BrowserDecisionRequest, BrowserEventParts, BrowserActivat
 
 _BYTES = 65_536
 _EVENT = BodyShape(BrowserEvent)
+_ANSWERS = {"Nudge Declined", "Nudge Dismissed", "Nudge Clicked"}
 _EXAMPLE = {"key": "pub_shop_0123456789abcdef", "token": "", "user_id": "u-1"}
 _SUMMARIES = {
     "decisions": "Ask for a nudge from a page",
@@ -119,7 +120,7 @@ def _read_event(
     """
     try:
         sent = _EVENT.read(bytes(raw))
-        if key and (known.reports(sent.event) if key.events is None else sent.event not in key.events):
+        if key and not _may_report(key, sent.event, known):
             fix = "send it from your backend, or list it in the key's `events`"
             raise access.refuse("event", f"pages may not report {sent.event!r} with this key: {fix}")
         return EventRequest(
@@ -133,6 +134,15 @@ def _read_event(
         return EventItem(*item(error, f"events[{place}]"))
     except PermissionDeniedException as error:
         return EventItem(error.status_code, problem=http_problem(error))
+
+
+def _may_report(key: PublishableKey, name: str, known: EventService) -> bool:
+    """Whether pages with this key may report an event: those it lists, else all that report no outcome. What somebody
+    answered to a nudge they may always say.
+    """
+    if key.events is not None and name in key.events:
+        return True
+    return (key.events is None or name in _ANSWERS) and not known.reports(name)
 
 
 def _happened(sent: BrowserEvent, now: int) -> dt.datetime | None:

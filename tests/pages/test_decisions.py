@@ -197,6 +197,7 @@ def test_no_method_throws(shop: Shop, service: Service) -> None:
     for code, given in wrong.items():
         assert page.evaluate(f"(async () => await ({code}))()") == given, code
     assert page.evaluate("journey.show(null)") is None
+    page.evaluate("journey.identify('u1')")
     assert page.evaluate("journey.decide(null).then(Boolean)")
     assert len(warnings) == len(wrong), warnings
     assert all(text.startswith("Journey Bandit:") for text in warnings)
@@ -214,3 +215,50 @@ def test_a_preview_asks_nothing_and_keeps_nothing(shop: Shop, service: Service) 
         page.evaluate("start({silent: true})")
     assert service.sent == []
     assert page.evaluate("localStorage.length") == 0
+
+
+def test_a_copy_of_a_decision_is_that_decision(shop: Shop) -> None:
+    """Frameworks wrap objects; whose decision it is and for which page is known by its id."""
+    page = shop.page()
+    page.evaluate("journey.decide().then((made) => (window.copy = structuredClone(made)))")
+    assert eventually(lambda: page.evaluate("Boolean(window.copy)"))
+    page.evaluate("history.pushState(null, '', '/checkout/card')")
+    assert page.evaluate("journey.show(copy)") is None
+    page.evaluate("history.pushState(null, '', '/')")
+    page.evaluate("journey.identify('u2')")
+    assert page.evaluate("journey.show(copy)") is None
+    page.evaluate("journey.identify('u1')")
+    assert page.evaluate("journey.show(copy) !== null")
+
+
+def test_a_route_in_the_fragment_is_a_page_of_its_own(shop: Shop, service: Service) -> None:
+    page = shop.page("/#/shop")
+    assert ask(page)
+    assert service.of("decisions")[0]["page"] == "/#/shop"
+    page.evaluate("location.hash = '#/checkout/card'")
+    expect(surface(page)).to_have_count(0)
+    page.evaluate("location.hash = '#sizes'")  # a place in a page is none
+    page.evaluate("journey.decide()")
+    assert service.of("decisions")[1]["page"] == "/"
+
+
+@pytest.mark.parametrize("nobody", ["null", "undefined", "''", "{}", "NaN"])
+def test_nobody_is_asked_for_after_the_user_has_left(shop: Shop, service: Service, nobody: str) -> None:
+    page = shop.page()
+    assert ask(page)
+    page.evaluate(f"journey.identify({nobody})")
+    expect(surface(page)).to_have_count(0)
+    page.evaluate("journey.track('After')")
+    assert page.evaluate("journey.decide()") is None
+    assert len(service.of("decisions")) == 1
+    page.evaluate("journey.identify('u2'); journey.track('Next')")
+    assert eventually(lambda: service.events("Next"))
+    assert not service.events("After")
+
+
+def test_without_a_key_nothing_is_sent(shop: Shop, service: Service) -> None:
+    page = shop.page(start=None)
+    page.evaluate("start({key: ''})")
+    page.evaluate("journey.track('Product Viewed')")
+    assert page.evaluate("journey.decide()") is None
+    assert service.sent == []

@@ -30,7 +30,7 @@ def check_locale(path: str, locale: str) -> Iterator[Problem]:
 def check_pages(path: str, pages: PagesRule) -> Iterator[Problem]:
     """Patterns that match no path, and hosts that are none."""
     for i, pattern in enumerate(pages.excluded):
-        if not pattern.startswith(("/", "*")) or re.search(r"[#\s]|://", pattern):
+        if not pattern.startswith(("/", "*")) or re.search(r"#(?!/)|\s|://", pattern):
             fix = 'a path as the address bar shows it, without host and query, such as "/checkout/card*"'
             yield Problem(f"{path}.excluded[{i}]", f"{pattern!r} matches no page", fix)
     for i, host in enumerate(pages.image_hosts):

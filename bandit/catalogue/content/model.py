@@ -5,7 +5,9 @@ Texts are plain: pages never read them as HTML. A placeholder such as `{stock}` 
 """
 
 import fnmatch
+import re
 from typing import Annotated
+from urllib.parse import unquote
 
 import msgspec
 
@@ -98,5 +100,12 @@ class PagesRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     image_hosts: list[str] = []
 
     def excludes(self, path: str) -> bool:
-        """Whether nothing may be shown on the page with this path ("/checkout/card"); without query and fragment."""
-        return any(fnmatch.fnmatchcase(path, pattern) for pattern in self.excluded)
+        """Whether nothing may be shown on the page with this path ("/checkout/card"), without its query. Neither case
+        nor doubled slashes nor percent-encoding make it another page.
+        """
+        here = _plain(path)
+        return any(fnmatch.fnmatchcase(here, _plain(pattern)) for pattern in self.excluded)
+
+
+def _plain(path: str) -> str:
+    return re.sub("/+", "/", unquote(path)).casefold()

@@ -23,6 +23,8 @@ from api.http.browser_access import signed
 from api.http.keys import PublishableKey, create, create_publishable
 from api.settings import Settings
 from api.stores.memory.store import MemoryStore
+from bandit.catalogue.content.checks import check_pages
+from bandit.catalogue.content.model import PagesRule
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import CatalogueError
 from bandit.guardrails import DECLINED
@@ -349,6 +351,57 @@ def test_what_a_user_declined_is_not_shown_again_from_the_next_request_on(tmp_pa
         pages.now[0] += 400 * 86_400
         hesitate(pages)
         assert pages.send("decisions").json()["nudge"]["id"] == "none"
+
+
+def test_an_id_that_is_sent_again_shows_nothing_that_may_not_be_shown_now(tmp_path: Path) -> None:
+    with serving(tmp_path, always(tmp_path, "low_stock")) as pages:
+        ask = {"stage": "browsing", "evidence": pages.evidence({"stock": 3}), "decision_id": str(uuid.uuid4())}
+        assert pages.send("decisions", **ask).json()["nudge"]["id"] == "low_stock"
+        assert pages.send("decisions", **ask).json()["duplicate"]
+        for other in ({"page": "/checkout/card"}, {"formats": ["popup"]}):
+            refused = pages.send("decisions", **ask, **other)
+            assert (refused.status_code, refused.json()["errors"][0]["field"]) == (409, "decision_id")
+        pages.now[0] += 16 * 60  # the claim needs a count of the last 15 minutes
+        assert pages.send("decisions", **ask).status_code == 401  # the token of the evidence has ended, too
+        older = signed(pages.key, "u1", int(pages.now[0] + 60), iat=START, evidence={"stock": 3})
+        assert pages.send("decisions", **ask | {"evidence": older}).status_code == 409
+        pages.now[0] -= 16 * 60
+        declined = {"event_id": "d", "event": "Nudge Declined", "properties": {"nudge": "browsing.low_stock"}}
+        pages.send("events", events=[declined])
+        assert pages.send("decisions", **ask).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("/kasse/überprüfen*", "/kasse/%C3%BCberpr%C3%BCfen/karte"),
+        ("/checkout/card", "/Checkout/Card"),
+        ("/checkout/card", "//checkout//card"),
+        ("/Checkout/card", "/checkout/%63ard"),
+        ("/#/checkout/*", "/#/checkout/card"),
+    ],
+)
+def test_the_same_page_is_excluded_however_its_path_is_written(pattern: str, path: str) -> None:
+    rule = PagesRule(excluded=[pattern])
+    assert list(check_pages("pages", rule)) == []
+    assert rule.excludes(path)
+    assert not rule.excludes("/checkout")
+
+
+def test_that_a_nudge_was_declined_may_always_be_said(tmp_path: Path) -> None:
+    with serving(tmp_path, events=["Product Viewed"]) as pages:
+        names = ("Nudge Declined", "Nudge Clicked", "Nudge Dismissed", "Product Viewed", "Checkout Started")
+        sent = [{"event_id": name, "event": name, "properties": {"nudge": "browsing.size_help"}} for name in names]
+        answers = pages.send("events", events=sent).json()["events"]
+        assert [one["status"] for one in answers] == [200, 200, 200, 200, 403]
+
+
+def test_numbers_that_no_clock_has_are_refused(tmp_path: Path) -> None:
+    with serving(tmp_path) as pages:
+        claims = {"sub": "u1", "aud": pages.key.id, "exp": START + 60, "iat": START, "evidence": {"stock": 3}}
+        for wrong in ({"exp": 10**400}, {"exp": -(10**400)}, {"iat": 10**17}, {"iat": 10**400}, {"iat": -(10**17)}):
+            token = jwt.encode(claims | wrong, pages.key.secret, algorithm="HS256")
+            assert pages.send("decisions", stage="browsing", evidence=token).status_code in (400, 401), wrong
 
 
 def test_a_page_says_how_long_ago_something_happened(pages: Pages) -> None:
