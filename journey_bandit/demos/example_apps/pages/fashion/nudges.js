@@ -24,8 +24,8 @@ export function viewed({ id, price, category }, size, putInTheBag) {
   })
 }
 
-/** Another size was chosen: what was said of the first one does not hold for it. */
-export function sizeChanged() {
+/** Another size was chosen, or one was put into the bag: what was said of what is left does not hold any more. */
+export function countChanged() {
   journey.close()
 }
 

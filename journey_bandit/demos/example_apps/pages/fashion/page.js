@@ -1,7 +1,7 @@
 // The shop itself: product grid, product page, bag. What concerns nudges is in nudges.js.
 
 import { ask, h, money } from '/files/shared/dom.js'
-import { identify, sizeChanged, viewed } from './nudges.js'
+import { countChanged, identify, viewed } from './nudges.js'
 
 const goods = await (await fetch('/files/fashion/goods.json')).json()
 const main = document.querySelector('main')
@@ -15,6 +15,7 @@ const size = () => document.querySelector('[name=size]:checked').value
 
 async function add(one) {
   me = await ask('/fashion/api/add', { product: one.id, size: size() })
+  countChanged()
   count()
 }
 
@@ -40,7 +41,7 @@ function product(one) {
         h('h1', {}, one.name),
         h('p', { class: 'price' }, money(one.price)),
         h('p', {}, one.about),
-        h('fieldset', { id: 'size', change: sizeChanged }, h('legend', {}, `Size · ${one.colour}`),
+        h('fieldset', { id: 'size', change: countChanged }, h('legend', {}, `Size · ${one.colour}`),
           Object.keys(one.stock).map((size) => h('label', {}, h('input', { type: 'radio', name: 'size', value: size, checked: size === 'M' }), h('span', {}, size)))),
         h('button', { type: 'button', class: 'add', click: put }, 'Add to the bag'),
         told,

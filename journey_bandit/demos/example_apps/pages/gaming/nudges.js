@@ -11,11 +11,12 @@ export function identify(user) {
   journey.identify(user, { token: () => text('/gaming/api/token') })
 }
 
-/** A round was played. `streak`: days in a row, for the nudge that counts them. `take`: the offer is taken. */
+/** A round was played. `streak`: days in a row, for the nudge that counts them. `take`: an offer was made, or followed. */
 export async function played(level, streak, take) {
   journey.track('Round Played', { level })
   const decision = await journey.decide({ context: { platform: 'pc' } })
-  journey.show(decision, { progress: streak, navigate: (link) => take(decision.decision_id, link) })
+  const shown = journey.show(decision, { progress: streak, navigate: (link) => take(decision.decision_id, link) })
+  if (shown) take(decision.decision_id) // it says that its points are added by themselves
 }
 
 export function shopOpened() {

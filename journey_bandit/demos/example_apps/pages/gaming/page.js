@@ -12,7 +12,7 @@ const TAKEN = `emberfall-offer-${me.user_id}` // the decision whose nudge was ta
 const count = () => (document.getElementById('points').textContent = new Intl.NumberFormat('en').format(me.points ?? 0))
 const take = (decision, link) => {
   sessionStorage.setItem(TAKEN, decision)
-  location.href = link
+  if (link) location.href = link
 }
 
 function keep() {

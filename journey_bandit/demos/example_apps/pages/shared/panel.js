@@ -139,7 +139,7 @@ function draw() {
   const earlier = made.at(-2) ?? past
   const focus = inside.contains(document.activeElement) ? document.activeElement.textContent : ''
   const open = new Map([...inside.querySelectorAll('details')].map((one) => [one.dataset.name, one.open]))
-  inside.replaceChildren(
+  const parts = [
     h('header', {},
       h('h1', {}, story.title),
       h('nav', { 'aria-label': 'More' },
@@ -152,7 +152,9 @@ function draw() {
     probabilities(person, entry, earlier),
     outcomes(name, entry),
     learned(entry, known),
-    about(app, known))
+    about(app, known),
+  ]
+  inside.replaceChildren(...parts.filter(Boolean)) // some have nothing to say yet
   for (const one of inside.querySelectorAll('details')) one.open = open.get(one.dataset.name) ?? one.open
   if (focus) [...inside.querySelectorAll('button')].find((button) => button.textContent === focus)?.focus({ preventScroll: true })
 }
