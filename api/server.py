@@ -3,9 +3,11 @@ stops on a signal.
 """
 
 import asyncio
+import errno
 import fcntl
 import gc
 import logging
+import random
 import signal
 import socket
 import tempfile
@@ -25,14 +27,27 @@ from bandit.errors import RemoteError
 log = logging.getLogger("journey_bandit.server")
 
 _HEADER_MS = 5_000  # a client that sends its headers slower is closed
+_UNASSIGNED = range(20_000, 32_768)  # ports below those that Linux (32768) and others (49152) give to connections
 _GRACE_SECONDS = 10  # open requests may finish for so long: more than headers and a body may take
 _YOUNG, _MIDDLE, _OLD = 20_000, 20, 50  # thresholds of the garbage collector's three generations
 
 
 def free_port(host: str) -> int:
-    """TCP port of this host that nobody listens on now; another process may take it before the caller does."""
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
+    """TCP port of this host that nobody listens on now. It is none that systems give to connections or to servers that
+    ask for any port, so only a process that names the same port can take it before the caller does.
+
+    Raises RemoteError if the host is not this machine's.
+    """
+    for port in random.sample(_UNASSIGNED, min(100, len(_UNASSIGNED))):
+        try:
+            with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+                return port
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise RemoteError(
+                    f"{host} cannot be served: {error}; give --host an address of this machine"
+                ) from error
+    raise RemoteError(f"{host} has no free port: 100 of {_UNASSIGNED[0]} to {_UNASSIGNED[-1]} were tried; name one")
 
 
 @contextmanager
@@ -45,8 +60,8 @@ def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
     """
     try:
         family, _, _, _, (address, *_) = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM)[0]
-        with socket.create_server((address, port), family=family) as probe:
-            port = int(probe.getsockname()[1])
+        port = port or free_port(str(address))
+        with socket.create_server((address, port), family=family):
             lock = (Path(tempfile.gettempdir()) / f"journey-bandit-port-{port}.lock").open("w")
     except OSError as error:
         fix = "give --host an address of this machine, and --port one that is free (0 takes any; make serve PORT=8081)"

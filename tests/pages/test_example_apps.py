@@ -53,7 +53,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTrial]:
     with processes.stopping(started):
         url = f"http://127.0.0.1:{port}"
         processes.wait(started, url, log)
-        assert f"{url}/\n" in log.read_text()
+        assert eventually(lambda: f"{url}/\n" in log.read_text())
         services = {app.name: httpx.get(f"{url}/panel/{app.name}/app").json()["service"] for app in APPS}
         yield RunningTrial(url, started, services)
 
