@@ -1,5 +1,6 @@
 """What a person does in each example app: up to the moment, for the reward, and at the next visit."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -45,8 +46,10 @@ class Trial:
         expect(self.app.get_by_text(text).first).to_be_visible()
 
     def known(self, text: str) -> None:
-        """Wait until the panel shows that the step is done: the page's events have arrived."""
-        expect(self.page.locator(".guide .done", has_text=text)).to_be_attached()
+        """Wait until the panel shows that the step is done: the page's events have arrived. Capitals count, and name
+        the begin of one step.
+        """
+        expect(self.page.locator(".guide .done", has_text=re.compile(re.escape(text)))).to_be_attached()
 
     def pass_time(self) -> None:
         """Press the button of the next step of the panel's guide."""
