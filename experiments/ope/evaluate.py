@@ -51,13 +51,20 @@ class Estimate(NamedTuple):
     every n (None where there is none). All are in units of rewards, or of currency if a worth was given.
 
     `biased`: the estimator is biased by design, and the interval is widened by that of the unbiased estimate, which
-    says how large the bias may be.
+    says how large the bias may be. `error`: standard error, in the same unit; None where the log gives none.
     """
 
     value: float
     interval: Bounds
     sequence: Bounds | None = None
     biased: bool = False
+    error: float | None = None
+
+    def over(self, n: int) -> Interval:
+        """The estimate from n rounds with the bounds that may be looked at always, where there are such, else those at
+        this n: what a promotion rule goes by.
+        """
+        return Interval(self.value, *(self.sequence or self.interval), n)
 
 
 class Evaluation(NamedTuple):
@@ -143,7 +150,7 @@ def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: Evaluation
     estimates, chosen = _estimates(seen, value, level, bounds)
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     contrasts = {
-        other: Estimate(0.0, (0.0, 0.0), bounds and (0.0, 0.0))
+        other: Estimate(0.0, (0.0, 0.0), bounds and (0.0, 0.0), error=0.0)
         if seen.same[other]
         else _estimate(_guarded_moments(total, bounds, whole.dispersion), level, span)._replace(
             sequence=bounds and bounds_of(seen.sequences[other], bounds, level)
@@ -230,8 +237,9 @@ def _guarded_moments(total: Total, bounds: Bounds | None, dispersion: Dispersion
 
 
 def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate:
-    found = interval(moments, level, bounds)
-    return Estimate(found.value, (found.low, found.high))
+    found, free = interval(moments, level, bounds), interval(moments, level)
+    error = standard_error(moments) if np.isfinite(free.low) else None
+    return Estimate(found.value, (found.low, found.high), error=error)
 
 
 def report(evaluations: Sequence[Evaluation], ask: EvaluationConfig, level: float = LEVEL) -> dict[str, Any]:

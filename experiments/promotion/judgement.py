@@ -25,9 +25,9 @@ from experiments.inference.wording import bounds
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig, matured
 from experiments.ope.evaluate import Evaluation
-from experiments.ope.evaluation_policies import EvaluationPolicy, JudgedCandidate, JudgedLive
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, JudgedCandidate, JudgedLive
 
-CANDIDATE, LIVE = "candidate", "live"
+CANDIDATE, LIVE, NONE = "candidate", "live", "none"
 _CONSTANT = 1e-30
 
 
@@ -86,7 +86,13 @@ def judgement(
         return Judgement(declared, made, known, None, None, None)
     live, target = EvaluationPolicy(LIVE, JudgedLive()), EvaluationPolicy(CANDIDATE, JudgedCandidate())
     ask = EvaluationConfig(
-        (target,), (live,), rewards=rewards, worth=worth, prefix=True, heaviest=HEAVIEST, follow=waiting
+        (target,),
+        (live, EvaluationPolicy(NONE, FixedArm(0))),
+        rewards=rewards,
+        worth=worth,
+        prefix=True,
+        heaviest=HEAVIEST,
+        follow=waiting,
     )
     (found,) = core.evaluate([source], ask, level)
     if waiting:

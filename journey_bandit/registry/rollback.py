@@ -17,6 +17,9 @@ from journey_bandit.workflows import publishing
 if TYPE_CHECKING:
     from experiments.mlflow.registry import Registry
 
+_NET = {"net_gain": "net_none", "net_low": "net_none_lcb", "net_high": "net_none_ucb"}
+"""Metrics of the net value over no nudge, and what they were called before."""
+
 
 class RollbackTarget(NamedTuple):
     """Target of a rollback: the version it leads to ("" for what is learned live), what it `replaces` (what decides
@@ -134,7 +137,7 @@ def _ask(registry: "Registry", model: str, target: RollbackTarget, *, yes: bool)
     except RemoteError as error:
         untold([f"how version {target.version} did against no nudge cannot be read: {error}"])
         return
-    value, low, high = (found.get(name) for name in ("net_none", "net_none_lcb", "net_none_ucb"))
+    value, low, high = (found.get(name, found.get(before)) for name, before in _NET.items())
     if value is None or low is None or high is None:
         console.out.print(f"note: how version {target.version} did against no nudge was not known at its review")
         return

@@ -124,6 +124,8 @@ def _found(found: PolicyEvidence) -> review.ReviewFindings:
         diff=found.diff,
         control=found.contamination.control,
         exposed=found.contamination.exposed,
+        worth=found.log.worth,
+        daily=found.daily,
     )
 
 
@@ -164,6 +166,7 @@ def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: s
         if git
         else "no checkout",
         binary=log.spec.reward.kind == "binary",
+        as_of=iso(wanted.at or time.time_ns() // 1000),
         **_loss(wanted, log),
     )
 

@@ -185,7 +185,7 @@ def test_why_it_was_rolled_back_is_a_tag_of_the_version_that_was_left(bench: Cal
 
 def test_going_back_to_a_version_worse_than_no_nudge_says_so_and_asks(bench: Callable[[str], Bench]) -> None:
     one = bench("cart")
-    for name, value in (("net_none", -0.4), ("net_none_lcb", -0.5), ("net_none_ucb", -0.3)):
+    for name, value in (("net_gain", -0.4), ("net_low", -0.5), ("net_high", -0.3)):
         one.client.log_metric(one.run_of(one.first), name, value)
     words = ("rollback", "travel", "cart", *WHY)
     refused = one.shop.run(*words)
