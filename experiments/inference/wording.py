@@ -14,7 +14,7 @@ NOT_KNOWN = "not known"
 PROVEN = ("key ", "MLflow user ")
 """What the name of somebody begins with whom a service or MLflow has authenticated."""
 
-_MOST_PLACES, _SURE, _COARSE = 9, 0.001, 3.55
+_MOST_PLACES, _ZEROS, _SURE, _COARSE = 9, 3, 0.001, 3.55
 
 
 def number(value: float, digits: str = ".3g") -> str:
@@ -28,7 +28,9 @@ def number(value: float, digits: str = ".3g") -> str:
         text = f"{value:{sign}.{0 if abs(value) >= 1.0 else places(value)}f}"
     whole, point, rest = text.lstrip("+-").partition(".")
     shown = f"{int(whole):,}{point}{rest}"
-    return f"{text[0]}{shown}" if text[0] in "+-" and shown.strip("0.,") else shown
+    if not shown.strip("0.,"):
+        return shown if len(rest) <= _ZEROS else "0"
+    return f"{text[0]}{shown}" if text[0] in "+-" else shown
 
 
 def places(spread: float, figures: int = 2) -> int:
@@ -119,11 +121,14 @@ def against(over: Interval | None, other: str, unit: str, *, scale: float = 1.0)
     return said if isfinite(over.low) or isfinite(over.high) else f"{said}, and how sure that is is not known"
 
 
-def disagreement(net: Interval | None, rewards: Interval | None, currency: str, *, binary: bool) -> str:
+def disagreement(
+    net: Interval | None, rewards: Interval | None, currency: str, *, binary: bool, each: str = "each decision"
+) -> str:
     """A sentence where rewards and money against no nudge disagree, surely or by their estimates: which of them wins,
     and at what price; "" where they agree or one is not known.
 
-    `net`: currency per decision, net of costs; `rewards`: in their own units, conversions if `binary`.
+    `net`: currency per decision, or whatever `each` names, net of costs; `rewards`: in their own units, conversions if
+    `binary`.
     """
     if net is None or rewards is None or not isfinite(net.value * rewards.value) or net.value * rewards.value >= 0.0:
         return ""
@@ -137,7 +142,7 @@ def disagreement(net: Interval | None, rewards: Interval | None, currency: str, 
     rest = "" if net.value < 0.0 else " more"
     digits = _deserved(net, 1.0)
     amount = f"{number(abs(net.value), f'.{digits}f')} {currency}".strip()
-    return f"{lift}, and each decision {verb} {amount}{rest} net of costs {bounds(net.low, net.high, f'+.{digits}f')}"
+    return f"{lift}, and {each} {verb} {amount}{rest} net of costs {bounds(net.low, net.high, f'+.{digits}f')}"
 
 
 def by(name: str) -> str:

@@ -22,7 +22,7 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSp
 from bandit.errors import NotFound, RemoteError, SnapshotError
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments.mlflow import approvals, scoring
-from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState
+from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState, in_registry
 from experiments.mlflow.audit_table import AuditTable
 from experiments.mlflow.client_errors import ABSENT, collecting_failures, one_line, remote_errors
 from experiments.mlflow.get_or_create import registered_model, registered_model_of
@@ -254,15 +254,15 @@ class Registry:
             self._client.set_registered_model_tag(model, _HEAD, move.digest())
         with collecting_failures("the description of the model", untold):
             self._client.update_registered_model(model, description=approvals.model_page(model, lines)[:_TEXT])
-        if move.version:
+        if in_registry(move.version):
             untold += self.annotate(model, move.version, tags(move))
-        if move.replaces and move.replaces != move.version:
+        if in_registry(move.replaces) and move.replaces != move.version:
             untold += self.annotate(model, move.replaces, approvals.replacement_tags(move))
         return ApprovalRecord(move, tuple(untold))
 
     def _move_alias(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
         """Set the alias champion to the version that the move names; remove the alias if there is none."""
-        if not move.version:
+        if not in_registry(move.version):
             if champion is not None:
                 self._client.delete_registered_model_alias(model, CHAMPION)
             return

@@ -236,12 +236,10 @@ def _verdict_markdown(report: Report) -> str:
 
 
 def _series(report: Report, now: int) -> list[Metric]:
-    groups = [("regret", "Regret"), ("regret", "Regret by its own model"), ("value", "Net value over no nudge")]
-    named = {title: prefix for prefix, title in groups}
     metrics: list[Metric] = []
-    for title, _, lines in report.curves:
-        for line in lines:
-            metrics += _points(f"{named.get(title, 'conv')}/{_key(line.name)}", line, now)
+    for curve in report.curves:
+        for line in curve.lines:
+            metrics += _points(f"{curve.key}/{_key(line.name)}", line, now)
     for share in report.shares:
         metrics += _points(f"share/{_key(share.name)}", share, now)
     for key, series in report.extra:

@@ -6,16 +6,18 @@ is that the share which came is the share that was declared. The model of both a
 whoever the user is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest, Problem
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.intervals import LEVEL
+from experiments.inference.money import daily
 from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, merged
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
@@ -40,6 +42,7 @@ class LiftReport(NamedTuple):
     stage: SampleRatio | None  # was what was shown what was drawn?
     versions: dict[int, SampleRatio]
     recurring: bool  # users come back: the sequence of the lift does not hold and is left out
+    daily: float | None = None  # decisions a day outside the holdout; None: the log is too short to tell
 
     @property
     def alarms(self) -> list[int]:
@@ -72,7 +75,13 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
     if recurring and HOLDOUT in lift.contrasts:
         lift = lift._replace(contrasts={name: e._replace(sequence=None) for name, e in lift.contrasts.items()})
     stage = sum(list(versions.values())[1:], start=next(iter(versions.values()))) if versions else None
-    return LiftReport(lift, over_none, stage, versions, recurring)
+    return LiftReport(lift, over_none, stage, versions, recurring, daily(times(source())))
+
+
+def times(chunks: Iterable[LoggedRounds]) -> NDArray[np.int64]:
+    """Times (n,), in µs, of the decisions outside the holdout, those without a final reward included."""
+    found = [c.at if c.holdout is None else c.at[~c.holdout] for c in chunks if c.at is not None]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 def _shown(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:

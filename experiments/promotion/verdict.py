@@ -37,6 +37,7 @@ class PromotionEvidence(NamedTuple):
     lift: Interval
     over_none: Interval
     refused: tuple[str, ...] = ()  # reasons of `diagnostics.refusals`
+    silent: tuple[str, ...] = ()  # the same of what no nudge earns: with any, `over_none` is not to be relied on
     guardrails: Mapping[str, Interval] = _NONE  # increase of each metric for a decision
     segments: Mapping[str, Interval] = _NONE  # lift in each
     live: str = NO_NUDGE
@@ -97,7 +98,7 @@ def _over(name: str, over: Interval, report: PromotionEvidence) -> str:
 
 def _broken_rules(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
     """Sentences on rules that are surely broken. Too few rounds do not excuse what is surely broken."""
-    if report.over_none.high < 0.0:
+    if report.over_none.high < 0.0 and not report.silent:
         yield f"{_over(NO_NUDGE, report.over_none, report)} is below 0: showing nothing earns more"
     if report.live not in (NO_NUDGE, "none") and report.lift.high < -rule.max_regression:
         yield f"{_over(report.live, report.lift, report)} is below {number(-rule.max_regression, 'g')}"
@@ -110,6 +111,8 @@ def _broken_rules(report: PromotionEvidence, rule: PromotionRule) -> Iterator[st
 def _doubts(report: PromotionEvidence, rule: PromotionRule) -> Iterator[str]:
     if report.lift.n < rule.min_n:
         yield f"{report.lift.n:,} rounds of {rule.min_n:,} that the rule asks for"
+    for reason in report.silent:
+        yield f"the log cannot say what no nudge earns: {reason}"
     for name, over in _differences(report):
         if not isfinite(over.value):
             yield f"net value over {name} is not known"

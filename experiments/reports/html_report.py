@@ -91,7 +91,7 @@ def _answer(number: int, answer: ReportAnswer, floor: float) -> str:
 
 
 def _plain(report: Report) -> str:
-    figures = [_section(title, _lines(unit, series)) for title, unit, series in report.curves]
+    figures = [_section(curve.title, _lines(curve.unit, curve.lines)) for curve in report.curves]
     figures.append(_section("Arm shares over time", _stack(report.shares)))
     figures.append(
         _section("Propensity of what was shown", _histogram("propensity", report.propensities, report.floor))

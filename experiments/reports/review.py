@@ -12,7 +12,7 @@ from experiments.inference.wording import against, number
 from experiments.ope.evaluate import Estimate
 from experiments.promotion.lift_monitor import HOLDOUT
 from experiments.reports import review_sections as parts
-from experiments.reports.report import Report, ReportAnswer, ReportSeries
+from experiments.reports.report import Report, ReportAnswer, ReportCurve, ReportSeries
 from experiments.reports.review_sections import ReviewFindings, ReviewSubject
 
 __all__ = ["ReviewFindings", "ReviewSubject", "build"]
@@ -58,7 +58,7 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
         facts=facts,
         metrics=_metrics(about, found, lift, champion),
         tables=(),
-        curves=(("Regret by its own model", f"{about.currency}, cumulative", regret),),
+        curves=(ReportCurve("Regret by its own model", f"{about.currency}, cumulative", regret, "regret"),),
         shares=shares,
         propensities=found.rounds.pscore,
         floor=about.floor,

@@ -202,7 +202,7 @@ def harmed(found: Sequence[tuple[str, SegmentEffects]], champion: str, unit: str
     """
     worst = min((s.worst for _, s in found), key=lambda w: w.shrunk.value)
     hurt = [h.name for _, s in found for h in s.hurt]
-    surely = f"Surely harmed: {', '.join(hurt)}." if hurt else "None surely."
+    surely = f"Surely harmed: {', '.join(hurt)}." if hurt else "Nobody is surely harmed."
     said = f"{estimate(worst.shrunk, unit)} against {champion} (shrunk), from {worst.joint.n:,} decisions"
     return f"{surely} The worst is {worst.name}: {said}."
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from experiments.inference.money import NetGain
 from experiments.inference.sample_ratio import ALARM
+from experiments.inference.wording import against
 from experiments.ope.evaluate import evaluation_json
 from experiments.promotion import lift_monitor as core
 from experiments.promotion.lift_monitor import HOLDOUT, NONE, LiftReport
@@ -36,20 +38,46 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     3: the holdout cannot answer, or nudges are not shown as they were drawn.
     """
     log = ledger_log.open_log(ledger, stage)
-    found = core.monitor(log.source(), log.rewards, log.worth if measure == "net" else None, level)
+    net = core.monitor(log.source(), log.rewards, log.worth, level)
+    found = net if measure == "net" else core.monitor(log.source(), log.rewards, None, level)
+    gain = live_gain(net, log.currency)
     crossed = log.contamination()
     if as_json:
         presentation.write(
-            {"app": log.app, "stage": stage, "measure": measure, **_body(found), "control": crossed._asdict()}
+            {
+                "app": log.app,
+                "stage": stage,
+                "measure": measure,
+                "money": presentation.money_json(gain),
+                **_body(found),
+                "control": crossed._asdict(),
+            }
         )
     else:
         unit = f"net value, {log.currency}" if measure == "net" else "reward"
-        console.out.print(f"{log.app}/{stage}: {unit} per decision, {100 * level:g} %")
-        _show(found, log.arms)
+        console.out.print(f"{log.app}/{stage}, what decides live: {live_sentence(gain)}", soft_wrap=True)
+        console.out.print(f"{unit} per decision, {100 * level:g} %")
+        _show(found, log.arms, f"{unit} per decision")
         if crossed.exposed:
             share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"
             console.out.print(f"note: {share} were of people who had been shown nudges before their ids were joined")
     sys.exit(REFUSED if found.lift.refused or found.alarms else 0)
+
+
+def live_gain(found: LiftReport, currency: str) -> NetGain | None:
+    """Net gain of what decides live over no nudge: by the propensities of its decisions, which say more than the
+    holdout alone; by the holdout where they cannot. None if the log cannot say. `found`: a lift report in currency.
+    """
+    for evaluation, name in ((found.over_none, NONE), (found.lift, HOLDOUT)):
+        over = evaluation.contrasts.get(name)
+        if over is not None:
+            return NetGain(over.over(evaluation.n), over.error, found.daily, currency)
+    return None
+
+
+def live_sentence(gain: NetGain | None) -> str:
+    """What is live against no nudge, in a sentence to act on."""
+    return f"{gain.sentence}." if gain else f"{against(None, 'no nudge', '')}."
 
 
 def _body(found: LiftReport) -> dict[str, Any]:
@@ -77,14 +105,15 @@ def notes(found: LiftReport) -> list[str]:
     return [*found.lift.notes, *([f"nudges: {nudges}"] if nudges else [])]
 
 
-def _show(found: LiftReport, arms: tuple[str, ...]) -> None:
+def _show(found: LiftReport, arms: tuple[str, ...], unit: str) -> None:
     for refusal in found.lift.refused:
         console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
-    lines = {f"live less {name}": e for name, e in found.lift.contrasts.items() if name == HOLDOUT}
-    lines |= {f"live less {name}, by propensities": e for name, e in found.over_none.contrasts.items() if name == NONE}
+    over = {"live less no nudge, by propensities": found.over_none.contrasts.get(NONE)}
+    over |= {"live less holdout": found.lift.contrasts.get(HOLDOUT)}
+    lines = {name: e for name, e in over.items() if e is not None}
     if "dr" in found.lift.estimates:
         lines["live"] = found.lift.estimates["dr"]
-    presentation.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines)
+    presentation.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines, unit)
     for note in notes(found):
         console.out.print(f"note: {note}")
     if found.recurring:

@@ -15,7 +15,8 @@ from api.releases.service import iso
 from api.stores import open_store
 from bandit.errors import JourneyBanditError, RemoteError
 from bandit.snapshot import Snapshot
-from experiments.mlflow.approvals import Approval, RegistryState
+from experiments.inference.wording import by
+from experiments.mlflow.approvals import Approval, RegistryState, in_registry, named
 from journey_bandit.registry.run_queue import QueuedRun, RunQueue
 from journey_bandit.registry.shadows import score
 from journey_bandit.service.service_client import AdminClient, decided_after, serves
@@ -130,8 +131,7 @@ class RegistrySync:
         try:
             made = self._registry.move(standing.model, move, lambda _: {"review": "approved"})
         except JourneyBanditError as error:
-            what = f"version {version}" if version else "what is learned live"
-            return f"the service went back to {what}, and the registry cannot be told: {error}"
+            return f"the service went back to {named(version)}, and the registry cannot be told: {error}"
         for note in made.untold:
             log.warning("%s: not told: %s", standing.model, note)
         log.info("%s: told the registry of release %s, a rollback", standing.model, kept["number"])
@@ -141,14 +141,15 @@ class RegistrySync:
         outgoing = self._service.snapshot(stage)
         if not (move.kind == "rollback" and self._service.went_back(stage, move)):
             files = {}
-            if move.version:
+            if in_registry(move.version):
                 if self._registry.tags(standing.model, move.version).get("review") != "approved":
                     raise RemoteError(f"{standing.model} {move.version} does not carry review=approved")
                 files = self._registry.files(standing.model, move.version, move.sha256)
             self._service.release(stage, standing.model, move, files)
-        log.info("%s: %s decides now", standing.model, f"version {move.version}" if move.version else "no release")
+        log.info("%s: %s decides now", standing.model, named(move.version))
         if self._ledger and self._publish_every:  # how what goes did while it decided
-            why = f"until {move.kind} to version {move.version or 'none'} by {move.by}: {move.why}"
+            ended = f"it was rolled back{by(move.by)}: {move.why}"
+            why = f"until {ended if move.kind == 'rollback' else f'{named(move.version)} was approved{by(move.by)}'}"
             try:
                 self._set_aside(stage, why, kept, outgoing)
             except JourneyBanditError as error:

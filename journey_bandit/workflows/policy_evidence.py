@@ -15,7 +15,6 @@ from bandit import engine
 from bandit.arrays import Array
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds
-from experiments.inference import money
 from experiments.inference.intervals import LEVEL
 from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
@@ -99,6 +98,7 @@ def gather(
     worthy = ask._replace(worth=log.worth, follow=False)
     by_feature = {name: _segments(log, chunks, name, worthy) for name in log.spec.features} if segments else {}
     (judged,) = verdicts.judged(log, ask._replace(worth=log.worth), [net], LEVEL, lambda: iter(chunks))
+    monitored = monitor(lambda: iter(chunks), log.rewards, log.worth)
     newest = rounds.only(slice(max(len(rounds.reward) - _ROUNDS, 0), None))
     pi = _probabilities(target, newest, len(log.arms))
     q_hat = _expected(policy, log, newest)
@@ -110,7 +110,7 @@ def gather(
         pi=pi,
         net=net,
         reward=reward,
-        monitored=monitor(lambda: iter(chunks), log.rewards, log.worth),
+        monitored=monitored,
         segments={name: found for name, found in by_feature.items() if found is not None},
         judged=judged,
         champion=against[0].name,
@@ -118,14 +118,8 @@ def gather(
         diff=_diff(log, newest, pi, q_hat, *compared) if compared else None,
         digest=_digest(rounds),
         contamination=log.contamination(),
-        daily=money.daily(_times(chunks)),
+        daily=monitored.daily,
     )
-
-
-def _times(chunks: Sequence[LoggedRounds]) -> NDArray[np.int64]:
-    """Times (n,) of the decisions outside the holdout, those without a final reward included."""
-    times = [c.at if c.holdout is None else c.at[~c.holdout] for c in chunks if c.at is not None]
-    return np.concatenate(times) if times else np.zeros(0, dtype=np.int64)
 
 
 def _taught(log: LedgerLog, snapshot: Snapshot) -> int:

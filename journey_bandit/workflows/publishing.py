@@ -14,6 +14,7 @@ from api.stores import open_store
 from bandit.errors import JourneyBanditError, NotFound, RemoteError
 from bandit.learning.loss_statement import statement
 from bandit.policies.registry import requirement
+from bandit.release import NO_NUDGE
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments.reports import review
 from journey_bandit import console
@@ -94,19 +95,24 @@ def compared(
     """
     move = standing.serves
     champion = None
+    if move is not None and move.version == NO_NUDGE:
+        return None, _newest(registry, standing)
     if move is not None and move.version:
         try:
             champion = (f"champion v{move.version}", unpack(registry.files(standing.model, move.version, move.sha256)))
         except (NotFound, RemoteError) as error:
             console.out.print(f"note: not compared with the champion: {error}", markup=False, soft_wrap=True)
-    if champion:
-        return champion, champion
+    return (champion, champion) if champion else (None, _newest(registry, standing))
+
+
+def _newest(registry: "Registry", standing: "RegistryState") -> tuple[str, Snapshot] | None:
+    """Newest version that can be read, for the diff."""
     for version in reversed(registry.versions(standing.model)):
         try:
-            return None, (f"v{version}", registry.snapshot(standing.model, version))
+            return f"v{version}", registry.snapshot(standing.model, version)
         except (NotFound, RemoteError) as error:
             console.out.print(f"note: not compared with version {version}: {error}", markup=False, soft_wrap=True)
-    return None, None
+    return None
 
 
 def _found(found: PolicyEvidence) -> review.ReviewFindings:
@@ -228,13 +234,14 @@ def _live(registry: "Registry", standing: "RegistryState", when: int) -> str:
 
 
 def _rollback(standing: "RegistryState", app: str, stage: str, when: int) -> str:
+    from experiments.mlflow.approvals import named
+
     to = standing.move.back if standing.move else ""
-    where = f"version {to}" if to else "what is learned live"
     return (
         f"journey-bandit rollback {app} {stage} --why '…' --url SERVICE goes back at once, "
-        f"as of {iso(when)} to {where}; "
-        f"--to VERSION to another one, --to none to what is learned live. journey-bandit registry audit {app} {stage} "
-        "says what is live now."
+        f"as of {iso(when)} to {named(to)}; "
+        "--to VERSION to another one, --to none to no nudge for anybody, --to learned to what is learned live. "
+        f"journey-bandit registry audit {app} {stage} says what is live now."
     )
 
 

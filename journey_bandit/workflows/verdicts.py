@@ -10,11 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data.rounds import RewardRange, Source
+from experiments.inference import money
 from experiments.inference.intervals import Interval, bonferroni_level
+from experiments.inference.money import NetGain
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Evaluation
 from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm
+from experiments.promotion.lift_monitor import times
 from experiments.promotion.verdict import NO_NUDGE, PromotionEvidence, PromotionVerdict, judge
 from journey_bandit.workflows.ledger_log import LedgerLog
 
@@ -23,12 +26,13 @@ NONE = "none"
 
 class PolicyVerdict(NamedTuple):
     """Verdict on the policy of this name by its stage's promotion rule, with the name of the champion that it was
-    compared with.
+    compared with, and its net gain over no nudge (None if the log cannot say).
     """
 
     policy: str
     champion: str
     verdict: PromotionVerdict
+    gain: NetGain | None = None
 
 
 def judged(
@@ -41,14 +45,15 @@ def judged(
     """
     rule, source = log.spec.promotion, source or log.source()
     measured = {name: _increases(log, ask, name, level, source) for name in rule.guardrails}
-    silent, verdicts = _silent_on_none(log, ask, source), []
+    silent, daily, verdicts = _silent_on_none(log, ask, source), money.daily(times(source())), []
     pairs = zip(found, _money(log, ask, found, level, source), _rewards(ask, level, source), strict=True)
     for evaluation, net, reward in pairs:
         over_none, lift = (_contrast(net, name) for name in (NONE, ask.champion))
         report = PromotionEvidence(
             lift=lift,
             over_none=over_none,
-            refused=tuple(f"{refusal.reason}: {refusal.detail}" for refusal in evaluation.refused) or silent,
+            refused=tuple(f"{refusal.reason}: {refusal.detail}" for refusal in evaluation.refused),
+            silent=silent,
             guardrails={name: by[evaluation.policy] for name, by in measured.items() if evaluation.policy in by},
             segments={s.name: s.joint for s in net.segments.segments} if net.segments else {},
             live=NO_NUDGE if ask.champion == NONE else ask.champion,
@@ -56,7 +61,9 @@ def judged(
             rewards=_contrast(reward, NONE),
             binary=log.spec.reward.kind == "binary",
         )
-        verdicts.append(PolicyVerdict(evaluation.policy, ask.champion, judge(report, rule)))
+        contrast = net.contrasts.get(NONE)
+        gain = None if contrast is None else NetGain(over_none, contrast.error, daily, log.currency)
+        verdicts.append(PolicyVerdict(evaluation.policy, ask.champion, judge(report, rule), gain))
     return verdicts
 
 
@@ -88,7 +95,7 @@ def _silent_on_none(log: LedgerLog, ask: EvaluationConfig, source: Source) -> tu
     """Why the log cannot say what no nudge earns; () if it can."""
     asked = ask._replace(targets=(no_nudge(),), against=(), baseline=(), worth=log.worth, follow=False, force=False)
     (found,) = core.evaluate([source], asked._replace(slope=False))
-    return tuple(f"no nudge: {refusal.reason}: {refusal.detail}" for refusal in found.refused)
+    return tuple(f"{refusal.reason}: {refusal.detail}" for refusal in found.refused)
 
 
 def _contrast(found: Evaluation, name: str) -> Interval:

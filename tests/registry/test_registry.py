@@ -174,7 +174,7 @@ def test_rollback_restores_the_bytes_and_says_their_hash(shop: Shop, published: 
     assert (lines[-1].kind, lines[-1].version, lines[-1].replaces, lines[-1].by) == ("rollback", first, second, "ben")
     assert lines[-1].sha256 == hashlib.sha256(before["policy.json"]).hexdigest()
     assert "worse" in shop.ok("registry", "audit", "travel", "cart")
-    shop.ok("rollback", "travel", "cart", "--why", "learn live", "--to", "none")
+    shop.ok("rollback", "travel", "cart", "--why", "learn live", "--to", "learned")
     sync.round()
     assert shop.release() is None
 
@@ -293,7 +293,7 @@ def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) 
     client, registry = MlflowClient(shop.mlflow), Registry(shop.mlflow)
     version = published("")
     run = client.get_run(registry.run_of(MODEL, version))
-    assert {"net_none", "net_none_lcb", "net_none_ucb"} <= run.data.metrics.keys()
+    assert {"net_gain", "net_low", "net_high"} <= run.data.metrics.keys()
     assert {"lift_pp", "lift_lcb", "lift_ucb", "dr_pct", "ess", "max_w", "min_prop", "n"} <= run.data.metrics.keys()
     assert {"algorithm", "arms", "floor", "data_window", "belief_sha256"} <= run.data.params.keys()
     assert {"kind", "gate", "vs_champion", "policy_sha256"} <= run.data.tags.keys()

@@ -34,6 +34,7 @@ GOOD = PromotionEvidence(
         (GOOD._replace(lift=lift(0.005, 0.06)), "not distinguishable", "not surely above 0.01"),
         (GOOD._replace(over_none=lift(0.005, 0.06)), "not distinguishable", "over no nudge, +0.033 EUR per decision"),
         (GOOD._replace(over_none=lift(-0.09, -0.001)), "reject", "is below 0: showing nothing earns more"),
+        (GOOD._replace(silent=("ess: 12",)), "hold", "the log cannot say what no nudge earns: ess: 12"),
         (GOOD._replace(over_none=UNKNOWN), "hold", "net value over no nudge is not known"),
         (GOOD._replace(lift=lift(-0.05, 0.06)), "not distinguishable", "not surely above 0.01"),
         (GOOD._replace(lift=lift(-0.09, -0.03)), "reject", "below -0.02"),
@@ -91,7 +92,9 @@ def test_nothing_is_promoted_against_the_rule(
     effect: Interval, over_none: Interval, cost: Interval, n: int, refused: bool, new: Interval
 ) -> None:
     asked = ("support",) if refused else ()
-    report = PromotionEvidence(effect._replace(n=n), over_none, asked, {"cost": cost}, {"new": new}, live="v1")
+    report = PromotionEvidence(
+        effect._replace(n=n), over_none, asked, guardrails={"cost": cost}, segments={"new": new}, live="v1"
+    )
     verdict = judge(report, RULE)
     assert verdict.reasons
     if verdict.decision == "promote":

@@ -510,7 +510,7 @@ def test_segments_are_values_of_a_declared_feature() -> None:
         rows.append(decided(i, "none", x=x))
     log = ledger(*rows)
     wanted = {"device": ["device=tablet", "device=mobile"], "returning": ["returning=true", "returning=false"]}
-    for name, labels in {**wanted, "price": ["price=low", "price=high"]}.items():
+    for name, labels in {**wanted, "price": ["price ≤ 73.6", "price > 73.6"]}.items():
         segment = read(log._replace(segment=name)).segment
         assert segment is not None
         assert segment.tolist() == labels
