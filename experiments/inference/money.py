@@ -54,13 +54,15 @@ class NextWeek(NamedTuple):
 class NetGain(NamedTuple):
     """Net gain of a policy over no nudge, in `currency` a decision: `over`, the estimate with the interval that the
     gate uses, n its decisions; `error`, its standard error, None where the log gives none; `daily`, decisions a day
-    outside the control group, None where the log is too short to tell.
+    outside the control group, None where the log is too short to tell; `always`: the bounds hold at every look, and so
+    are wider than what `error` says of this one.
     """
 
     over: Interval
     error: float | None
     daily: float | None
     currency: str
+    always: bool = False
 
     @property
     def p_loss(self) -> float | None:
@@ -123,7 +125,8 @@ class NetGain(NamedTuple):
         said = against(self.over, "no nudge", f"{self.currency} per decision net of costs".strip())
         if not isfinite(self.over.value):
             return said
-        return "; ".join(part for part in (f"{said}{self._month()}", self.risk, self.more_data) if part)
+        look = " at every look" if self.always else ""
+        return "; ".join(part for part in (f"{said}{look}{self._month()}", self.risk, self.more_data) if part)
 
     def _month(self) -> str:
         if self.month is None or self.daily is None:
@@ -137,8 +140,11 @@ class NetGain(NamedTuple):
         p, loss = self.p_loss, self.expected_loss
         if p is None or loss is None:
             return "how likely it loses money is not known"
-        said = f"it loses money with probability {chance(p)}" if self.error else "it does the same in every decision"
-        if not self.error or p < _LEAST:
+        look = "by this look alone " if self.always else ""
+        said = f"{look}it loses money with probability {chance(p)}"
+        if not self.error:
+            return "it does what no nudge does" if self.over.value == 0.0 else said
+        if p < _LEAST:
             return said
         each = f"{money(loss / p, self.currency)} per decision if it does"
         return f"{said}, {each}, which is an expected loss of {money(loss, self.currency)} per decision"

@@ -20,6 +20,7 @@ from experiments.inference.assignment import ShareTest
 from experiments.inference.diagnostics import LogDiagnostics, Refusal, refusals, warnings
 from experiments.inference.dispersion import Dispersion
 from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, standard_error
+from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects, effects
 from experiments.inference.support import ArmSupport
 from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, summarise
@@ -65,6 +66,15 @@ class Estimate(NamedTuple):
         this n: what a promotion rule goes by.
         """
         return Interval(self.value, *(self.sequence or self.interval), n)
+
+
+def net_gain(over_none: Estimate | None, n: int, daily: float | None, currency: str) -> NetGain | None:
+    """Net gain over no nudge, from the contrast with it in currency, of n rounds; None if the log cannot say. `daily`:
+    decisions a day outside the control group, None if that is not known.
+    """
+    if over_none is None:
+        return None
+    return NetGain(over_none.over(n), over_none.error, daily, currency, over_none.sequence is not None)
 
 
 class Evaluation(NamedTuple):

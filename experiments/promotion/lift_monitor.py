@@ -17,8 +17,9 @@ from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest, Problem
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.intervals import LEVEL
-from experiments.inference.money import daily
+from experiments.inference.money import NetGain, daily
 from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, merged
+from experiments.inference.wording import against
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Evaluation
@@ -50,6 +51,21 @@ class LiftReport(NamedTuple):
         `ALARM`.
         """
         return [version for version, routing in self.versions.items() if routing.evidence >= ALARM]
+
+    def gain(self, currency: str) -> NetGain | None:
+        """Net gain of what decides live over no nudge, of a report in currency: by the propensities of its decisions,
+        which say more than the holdout alone; by the holdout where they cannot. None if the log cannot say.
+        """
+        for evaluation, name in ((self.over_none, NONE), (self.lift, HOLDOUT)):
+            gain = core.net_gain(evaluation.contrasts.get(name), evaluation.n, self.daily, currency)
+            if gain is not None:
+                return gain
+        return None
+
+    def sentence(self, currency: str) -> str:
+        """What decides live against no nudge, in a sentence to act on; of a report in currency."""
+        gain = self.gain(currency)
+        return f"{gain.sentence}." if gain else f"{against(None, 'no nudge', '')}."
 
 
 def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None, level: float = LEVEL) -> LiftReport:

@@ -281,9 +281,9 @@ def replayed(
         f"{split[:1].upper()}{split[1:]}{'. ' if split else ''}{what}: {_points(over_none)} against no nudge; its "
         f"second half {_points(over_best)} against always {log.arms[best]}."
     )
-    mine = (("this policy, learning included", mean(earned[agreed]), learned),)
-    mine += (("this policy, second half", mean(earned[second]), late),)
-    always = tuple((f"always {arm}", net, i) for arm, net, i in zip(log.arms, fixed, arms, strict=True))
+    mine = [("this policy, learning included", mean(earned[agreed]), learned)]
+    mine.append(("this policy, second half", mean(earned[second]), late))
+    always = [(f"always {arm}", net, i) for arm, net, i in zip(log.arms, fixed, arms, strict=True)]
     values = _replay_table(what, prices.currency, mine + always)
     metrics = {
         **gain.metrics,

@@ -19,6 +19,7 @@ from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
 from experiments.inference.support import name_of
 from experiments.inference.wording import against, bounds, disagreement, estimate, in_words, number, places
+from experiments.ope import evaluate
 from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.promotion.lift_monitor import LiftReport
 from experiments.promotion.verdict import PromotionVerdict
@@ -137,8 +138,7 @@ def support(about: ReviewSubject, found: Evaluation) -> ReportTable:
 
 def net_gain(about: ReviewSubject, found: ReviewFindings) -> NetGain | None:
     """Net gain of the policy over no nudge; None if the log cannot say."""
-    net = found.net.contrasts.get("none")
-    return None if net is None else NetGain(net.over(found.net.n), net.error, found.daily, about.currency)
+    return evaluate.net_gain(found.net.contrasts.get("none"), found.net.n, found.daily, about.currency)
 
 
 def first_sentence(about: ReviewSubject, gain: NetGain | None, champion: Estimate | None, n: int) -> str:

@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from experiments.inference.money import NetGain
 from experiments.inference.sample_ratio import ALARM
-from experiments.inference.wording import against
 from experiments.ope.evaluate import evaluation_json
 from experiments.promotion import lift_monitor as core
 from experiments.promotion.lift_monitor import HOLDOUT, NONE, LiftReport
@@ -40,7 +38,6 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     log = ledger_log.open_log(ledger, stage)
     net = core.monitor(log.source(), log.rewards, log.worth, level)
     found = net if measure == "net" else core.monitor(log.source(), log.rewards, None, level)
-    gain = live_gain(net, log.currency)
     crossed = log.contamination()
     if as_json:
         presentation.write(
@@ -48,36 +45,20 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
                 "app": log.app,
                 "stage": stage,
                 "measure": measure,
-                "money": presentation.money_json(gain),
+                "money": presentation.money_json(net.gain(log.currency)),
                 **_body(found),
                 "control": crossed._asdict(),
             }
         )
     else:
         unit = f"net value, {log.currency}" if measure == "net" else "reward"
-        console.out.print(f"{log.app}/{stage}, what decides live: {live_sentence(gain)}", soft_wrap=True)
+        console.out.print(f"{log.app}/{stage}, what decides live: {net.sentence(log.currency)}", soft_wrap=True)
         console.out.print(f"{unit} per decision, {100 * level:g} %")
         _show(found, log.arms, f"{unit} per decision")
         if crossed.exposed:
             share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"
             console.out.print(f"note: {share} were of people who had been shown nudges before their ids were joined")
     sys.exit(REFUSED if found.lift.refused or found.alarms else 0)
-
-
-def live_gain(found: LiftReport, currency: str) -> NetGain | None:
-    """Net gain of what decides live over no nudge: by the propensities of its decisions, which say more than the
-    holdout alone; by the holdout where they cannot. None if the log cannot say. `found`: a lift report in currency.
-    """
-    for evaluation, name in ((found.over_none, NONE), (found.lift, HOLDOUT)):
-        over = evaluation.contrasts.get(name)
-        if over is not None:
-            return NetGain(over.over(evaluation.n), over.error, found.daily, currency)
-    return None
-
-
-def live_sentence(gain: NetGain | None) -> str:
-    """What is live against no nudge, in a sentence to act on."""
-    return f"{gain.sentence}." if gain else f"{against(None, 'no nudge', '')}."
 
 
 def _body(found: LiftReport) -> dict[str, Any]:

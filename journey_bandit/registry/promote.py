@@ -161,7 +161,7 @@ def _tags(move: Approval) -> Mapping[str, str]:
         "review": "approved",
         "approved_by": who(move.by),
         "approved_at": when(move.at),
-        "replaces": named(move.replaces),
+        "replaces": move.replaces or "learned",
         "reason": move.why,
         "gate_at_approval": move.gate,
         **override,

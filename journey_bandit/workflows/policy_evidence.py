@@ -64,8 +64,7 @@ class PolicyEvidence(NamedTuple):
     @property
     def gain(self) -> NetGain | None:
         """Net gain over no nudge; None if the log cannot say."""
-        found = self.net.contrasts.get(NONE)
-        return None if found is None else NetGain(found.over(self.net.n), found.error, self.daily, self.log.currency)
+        return core.net_gain(self.net.contrasts.get(NONE), self.net.n, self.daily, self.log.currency)
 
 
 def gather(

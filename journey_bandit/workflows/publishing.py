@@ -62,8 +62,8 @@ def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
     mine = wanted.snapshot if wanted.kind == "candidate" else None
     found = gather(wanted.ledger, wanted.stage, mine, champion, wanted.until, wanted.release, diff_with=previous)
     when = wanted.at or time.time_ns() // 1000
-    live = _live(registry, standing, when)
-    back = _rollback(standing, wanted.snapshot.app, wanted.stage, when)
+    live = live_answer(registry, standing, when)
+    back = rollback_answer(standing, wanted.snapshot.app, wanted.stage, when)
     report = review.build(_about(wanted, found, live, back), _found(found))
     tags = {
         "kind": wanted.kind,
@@ -213,8 +213,8 @@ def _alarms(wanted: PublishRequest) -> tuple[str, ...]:
     return tuple(f"{a.arm} {a.direction} at {iso(a.at)}" for a in watch.alarms)
 
 
-def _live(registry: "Registry", standing: "RegistryState", when: int) -> str:
-    """What is live when the page is written. A page stays as it is, so it says as of when."""
+def live_answer(registry: "Registry", standing: "RegistryState", when: int) -> str:
+    """What is live at `when` (µs). A page may stay as it is, so it says as of when; the sync says it anew."""
     from experiments.mlflow import approvals
 
     as_of = f"As of {iso(when)}: "
@@ -233,7 +233,8 @@ def _live(registry: "Registry", standing: "RegistryState", when: int) -> str:
     )
 
 
-def _rollback(standing: "RegistryState", app: str, stage: str, when: int) -> str:
+def rollback_answer(standing: "RegistryState", app: str, stage: str, when: int) -> str:
+    """How to roll back, and to what at `when` (µs)."""
     from experiments.mlflow.approvals import named
 
     to = standing.move.back if standing.move else ""

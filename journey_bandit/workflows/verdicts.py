@@ -61,8 +61,7 @@ def judged(
             rewards=_contrast(reward, NONE),
             binary=log.spec.reward.kind == "binary",
         )
-        contrast = net.contrasts.get(NONE)
-        gain = None if contrast is None else NetGain(over_none, contrast.error, daily, log.currency)
+        gain = core.net_gain(net.contrasts.get(NONE), net.n, daily, log.currency)
         verdicts.append(PolicyVerdict(evaluation.policy, ask.champion, judge(report, rule), gain))
     return verdicts
 

@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 from bandit.snapshot import from_zip, pack
 from benchmarks.load.registry import black_hole
 from experiments.mlflow import reviewer_view
-from experiments.mlflow.registry import Registry
+from experiments.mlflow.registry import NOTE, Registry
 from journey_bandit import mlflow_server, processes
 from journey_bandit.registry.registry_sync import RegistrySync
 from journey_bandit.registry.run_queue import RunQueue
@@ -287,6 +287,39 @@ def test_a_challenger_is_scored_on_traffic_it_was_not_shown_in(
     assert "draws the same nudge in" in shop.ok("shadow", "travel", "cart", "--store", shop.store)
     shop.ok("shadow", "travel", "cart", "none")
     assert Registry(shop.mlflow).standing(MODEL).challenger is None
+
+
+def test_the_sync_says_anew_what_is_live_and_what_it_earns(shop: Shop, published: Published, tmp_path: Path) -> None:
+    """On the page of the model and on the run that waits for a reviewer, as of a time, after every move and as often as
+    live runs are logged; nothing else of the description changes.
+    """
+    client, registry = MlflowClient(shop.mlflow), Registry(shop.mlflow)
+    said = shop.ok("publish", "cart", "--store", shop.store, "--json", "--policy", "linear:alpha=0.7")
+    waiting, now = json.loads(said.splitlines()[-1])["version"], [1_800_000_000_000_000]
+    run = registry.run_of(MODEL, waiting)
+    before = client.get_run(run).data.tags[NOTE].splitlines()
+    promote(shop, published(""))
+    with AdminClient(shop.url) as service:
+        hour = {"every": 1.0, "publish_every": 3600.0}
+        mine = RegistrySync(registry, service, shop.store, RunQueue(tmp_path), **hour, clock=lambda: now[0])
+        mine.round()
+        mine.work()
+        after = client.get_run(run).data.tags[NOTE].splitlines()
+        changed = [line for line, was in zip(after, before, strict=True) if line != was]
+        assert [line.partition(".")[0] for line in changed] == ["14", "15"]
+        live = f"As of 2027-01-15T08:00:00Z: version {published('')}, since 2"
+        assert f"14. **What is live, since when, who approved it, why?** {live}" in changed[0]
+        page = client.get_registered_model(MODEL).description
+        assert page.startswith(f"**Live as of 2027-01-15T08:00:00Z: version {published('')}, since ")
+        assert "What is live, as of 2027-01-15T08:00:00Z: " in page
+        now[0] += 60_000_000
+        mine.work()
+        assert client.get_registered_model(MODEL).description == page, "nothing moved, and an hour has not passed"
+        now[0] += 3_600_000_000
+        mine.work()
+        assert "As of 2027-01-15T09:01:00Z" in client.get_run(run).data.tags[NOTE]
+        assert "What is live, as of 2027-01-15T09:01:00Z: " in client.get_registered_model(MODEL).description
+    shop.ok("rollback", "travel", "cart", "--why", "clean up", "--to", "learned", "--url", shop.url)
 
 
 def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) -> None:
