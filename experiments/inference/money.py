@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from experiments.inference.intervals import Interval
-from experiments.inference.wording import against, chance, estimate, money, number
+from experiments.inference.wording import against, chance, estimate, money, number, two_figures
 
 MONTH, WEEK = 30.0, 7.0  # days
 _DAY = 86_400e6  # µs
@@ -146,8 +146,9 @@ class NetGain(NamedTuple):
             return "it does what no nudge does" if self.over.value == 0.0 else said
         if p < _LEAST:
             return said
-        each = f"{money(loss / p, self.currency)} per decision if it does"
-        return f"{said}, {each}, which is an expected loss of {money(loss, self.currency)} per decision"
+        return (
+            f"{said}, then {money(loss / p, self.currency)} per decision (expected loss {money(loss, self.currency)})"
+        )
 
     @property
     def more_data(self) -> str:
@@ -157,8 +158,8 @@ class NetGain(NamedTuple):
             return ""
         worth = money(MONTH * self.daily * week.value, self.currency)
         return (
-            f"one more week of data (about {number(week.decisions, '.0f')} decisions) changes the choice with "
-            f"probability {chance(week.changes)} and is worth {worth} for each month that it holds for"
+            f"one more week of data ({number(two_figures(week.decisions), '.0f')} decisions) changes the choice with "
+            f"probability {chance(week.changes)}, worth {worth} a month"
         )
 
 

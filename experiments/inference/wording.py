@@ -14,7 +14,7 @@ NOT_KNOWN = "not known"
 PROVEN = ("key ", "MLflow user ")
 """What the name of somebody begins with whom a service or MLflow has authenticated."""
 
-_MOST_PLACES, _ZEROS, _SURE, _COARSE = 9, 3, 0.001, 3.55
+_MOST_PLACES, _ZEROS, _SURE, _COARSE = 9, 3, 0.001, 7.5
 
 
 def number(value: float, digits: str = ".3g") -> str:
@@ -63,32 +63,45 @@ def in_words(found: Interval, digits: str = "+.3f", *, scale: float = 1.0, unit:
 
 def estimate(found: Interval, unit: str, *, scale: float = 1.0) -> str:
     """Estimate with its bounds as text, "+0.42 EUR per decision [+0.31, +0.53]", times `scale`, with as many digits as
-    the width of the interval deserves. Without bounds where there are none, bounds alone where only they are known,
-    "not known" without either.
+    the width of the interval deserves, "+8,000 EUR a month [-35,000, +55,000]". Without bounds where there are none,
+    bounds alone where only they are known, "not known" without either.
     """
-    digits = f"+.{_deserved(found, scale)}f"
+    figures = _deserved(found, scale)
+    value, low, high = (_rounded(scale * part, figures) for part in (found.value, found.low, found.high))
+    shown, digits = Interval(value, low, high, found.n), f"+.{max(figures, 0)}f"
     if not isfinite(found.value) and (isfinite(found.low) or isfinite(found.high)):
-        return f"within {bounds(found.low, found.high, digits, scale=scale)} {unit}".strip()
-    return in_words(found, digits, scale=scale, unit=unit)
+        return f"within {bounds(shown.low, shown.high, digits)} {unit}".strip()
+    return in_words(shown, digits, unit=unit)
 
 
 def _deserved(found: Interval, scale: float) -> int:
-    """Digits after the point for a value with its bounds: two significant ones of the half width, or one where that is
-    as precise (the 355 rule of the Particle Data Group).
+    """Digits after the point for a value with its bounds, below 0 for tens and thousands: two significant ones of the
+    half width, or one where that is nearly as precise.
     """
     centre = found.value if isfinite(found.value) else 0.5 * (found.low + found.high)
     gaps = [abs(end - centre) for end in (found.low, found.high) if isfinite(end - centre)]
-    half = scale * (max(gaps, default=0.0) or 0.1 * found.value)
-    two = not isfinite(half) or half == 0.0 or abs(half) / 10.0 ** floor(log10(abs(half))) < _COARSE
-    return places(half, 2 if two else 1)
+    half = abs(scale * (max(gaps, default=0.0) or 0.1 * found.value))
+    if not isfinite(half) or half == 0.0:
+        return 2
+    return min((1 if half / 10.0 ** floor(log10(half)) < _COARSE else 0) - floor(log10(half)), _MOST_PLACES)
+
+
+def _rounded(value: float, figures: int) -> float:
+    """The value to so many digits after the point, to tens or thousands if `figures` is below 0."""
+    return round(value, figures) if isfinite(value) else value
 
 
 def money(amount: float, currency: str, *, sign: bool = False) -> str:
-    """An amount of money as text, "0.0042 EUR", with two significant digits or whole units; its `sign` only if asked
+    """An amount of money as text, "0.0042 EUR" or "1,400 EUR", with two significant digits; its `sign` only if asked
     for. "not known" if it is not finite.
     """
     digits = f"{'+' if sign else ''}.{places(amount)}f"
-    return f"{number(amount, digits)} {currency}".strip() if isfinite(amount) else NOT_KNOWN
+    return f"{number(two_figures(amount), digits)} {currency}".strip() if isfinite(amount) else NOT_KNOWN
+
+
+def two_figures(value: float) -> float:
+    """The value with two significant digits."""
+    return value if not isfinite(value) or value == 0.0 else round(value, 1 - floor(log10(abs(value))))
 
 
 def chance(p: float | None) -> str:
@@ -140,9 +153,14 @@ def disagreement(
         ("loses" if net.value < 0.0 else "earns") if sure else ("seems to lose" if net.value < 0.0 else "seems to earn")
     )
     rest = "" if net.value < 0.0 else " more"
-    digits = _deserved(net, 1.0)
-    amount = f"{number(abs(net.value), f'.{digits}f')} {currency}".strip()
-    return f"{lift}, and {each} {verb} {amount}{rest} net of costs {bounds(net.low, net.high, f'+.{digits}f')}"
+    figures = max(_deserved(net, 1.0), 0)
+    amount = f"{number(abs(net.value), f'.{figures}f')} {currency}".strip()
+    return f"{lift}, and {each} {verb} {amount}{rest} net of costs {bounds(net.low, net.high, f'+.{figures}f')}"
+
+
+def capital(text: str) -> str:
+    """A text as it begins a sentence."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def by(name: str) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from bandit.errors import RemoteError
 from bandit.release import NO_NUDGE, leads_back
-from experiments.inference.wording import by, when, who
+from experiments.inference.wording import by, capital, when, who
 
 COLUMNS = (
     *("number", "kind", "version", "replaces", "by", "at", "why", "gate", "override"),
@@ -189,7 +189,7 @@ def live(moves: Sequence[Approval]) -> str:
 def _taken_back(move: Approval) -> str:
     """What a rollback took back, as a sentence that names it."""
     what = named(move.replaces)
-    return f"{what[0].upper()}{what[1:]} was rolled back at {when(move.at)}{by(move.by)}, because: {move.why}"
+    return f"{capital(what)} was rolled back at {when(move.at)}{by(move.by)}, because: {move.why}"
 
 
 def table(moves: Sequence[Approval]) -> dict[str, Any]:

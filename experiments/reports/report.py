@@ -14,7 +14,7 @@ from scipy import stats
 from bandit.arrays import Array, LoggedDecisions
 from experiments.inference.intervals import LEVEL, Interval, difference, mean, rate
 from experiments.inference.money import NetGain
-from experiments.inference.wording import against, compared, disagreement, estimate, in_words, number
+from experiments.inference.wording import against, capital, compared, disagreement, estimate, in_words, number
 
 POINTS = 300  # of a series: the browser shows no more
 
@@ -278,7 +278,7 @@ def replayed(
     )
     split = disagreement(net_none, over_none, prices.currency, binary=True)
     conversions = (
-        f"{split[:1].upper()}{split[1:]}{'. ' if split else ''}{what}: {_points(over_none)} against no nudge; its "
+        f"{capital(split)}{'. ' if split else ''}{what}: {_points(over_none)} against no nudge; its "
         f"second half {_points(over_best)} against always {log.arms[best]}."
     )
     mine = [("this policy, learning included", mean(earned[agreed]), learned)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from bandit.arrays import Array
 from experiments.inference.support import sentence
-from experiments.inference.wording import against, number
+from experiments.inference.wording import against, capital, number
 from experiments.ope.evaluate import Estimate
 from experiments.promotion.lift_monitor import HOLDOUT
 from experiments.reports import review_sections as parts
@@ -164,7 +164,7 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
         ),
         ReportAnswer(
             "Is it better than what is served today, or not distinguishable?",
-            f"{against(champion.over(found.net.n), about.champion, parts.per_decision(about))}, net of costs."
+            f"{capital(against(champion.over(found.net.n), about.champion, parts.per_decision(about)))}, net of costs."
             if champion
             else f"Compared with {about.champion}. {silent}",
             found.diff.tables(about.currency) if found.diff else (),
@@ -249,7 +249,7 @@ def _safety_answers(about: ReviewSubject, found: ReviewFindings, silent: str) ->
         ),
         ReportAnswer(
             "Are guardrails and the gate passed?",
-            f"Gate: {found.verdict.decision}. {'; '.join(found.verdict.reasons)}.",
+            f"Gate: {found.verdict.decision}. {capital('; '.join(found.verdict.reasons))}.",
             note=f"The rule: {about.rule}.",
         ),
     )

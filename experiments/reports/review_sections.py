@@ -18,7 +18,7 @@ from experiments.inference.intervals import Interval, mean
 from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
 from experiments.inference.support import name_of
-from experiments.inference.wording import against, bounds, disagreement, estimate, in_words, number, places
+from experiments.inference.wording import against, bounds, capital, disagreement, estimate, in_words, number, places
 from experiments.ope import evaluate
 from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.promotion.lift_monitor import LiftReport
@@ -168,7 +168,7 @@ def conversion_sentence(about: ReviewSubject, lift: Estimate | None, gain: NetGa
     over = lift.over(n)
     split = disagreement(gain.over if gain else None, over, about.currency, binary=about.binary)
     if split:
-        return f"{split[:1].upper()}{split[1:]}, against no nudge."
+        return f"{capital(split)}, against no nudge."
     return f"{what}, costs left out: {estimate(over, reward_unit(about), scale=scale)} against no nudge."
 
 
@@ -231,7 +231,7 @@ def holdout(about: ReviewSubject, held: Estimate | None, control: int = 0, expos
 
 def estimates(about: ReviewSubject, found: ReviewFindings) -> ReportTable:
     """Table of every estimator's value with its interval, the unbiased ones first: money net of costs, then rewards."""
-    scale, digits = (100.0, ".2f") if about.binary else (1.0, ".3f")
+    scale, digits = (100.0, ".1f") if about.binary else (1.0, ".4g")
     net, reward = found.net.estimates, found.reward.estimates
     rows = tuple(
         ReportRow(

@@ -12,7 +12,7 @@ import numpy as np
 
 from bandit.arrays import Array
 from experiments.inference.intervals import Interval, mean
-from experiments.inference.wording import chance, compared, disagreement, estimate, in_words
+from experiments.inference.wording import capital, chance, compared, disagreement, estimate, in_words
 from experiments.reports.report import Report, ReportCurve, ReportRow, ReportSeries, ReportTable, plain_gain
 
 
@@ -207,7 +207,7 @@ def report(
         propensities=one.propensities,
         floor=one.floor,
         command=run.command,
-        conversions=f"{split[:1].upper()}{split[1:]}, against no nudge." if split else conversions,
+        conversions=f"{capital(split)}, against no nudge." if split else conversions,
     )
 
 

@@ -115,7 +115,7 @@ def shadow(app: str, stage: str, version: str | None, store: str | None, uri: st
     challenger = registry.snapshot(model, standing.challenger)
     champion = publishing.compared(registry, standing)[0]
     found = score(store, stage, standing.challenger, challenger, champion)
-    console.out.print(f"{model}: {found.sentence}")
+    console.out.print(f"{model}: {found.sentence}", soft_wrap=True)
 
 
 def _asked_now(

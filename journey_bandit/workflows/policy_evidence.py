@@ -96,7 +96,7 @@ def gather(
     (net,) = core.evaluate([lambda: iter(chunks)], ask._replace(worth=log.worth))
     worthy = ask._replace(worth=log.worth, follow=False)
     by_feature = {name: _segments(log, chunks, name, worthy) for name in log.spec.features} if segments else {}
-    (judged,) = verdicts.judged(log, ask._replace(worth=log.worth), [net], LEVEL, lambda: iter(chunks))
+    (judged,) = verdicts.judged(log, ask._replace(worth=log.worth), [net], LEVEL, lambda: iter(chunks), [reward])
     monitored = monitor(lambda: iter(chunks), log.rewards, log.worth)
     newest = rounds.only(slice(max(len(rounds.reward) - _ROUNDS, 0), None))
     pi = _probabilities(target, newest, len(log.arms))

@@ -16,6 +16,7 @@ from bandit.learning.loss_statement import statement
 from bandit.policies.registry import requirement
 from bandit.release import NO_NUDGE
 from bandit.snapshot import Snapshot, pack, unpack
+from experiments.inference.wording import money
 from experiments.reports import review
 from journey_bandit import console
 from journey_bandit.workflows.ledger_log import LedgerLog
@@ -141,8 +142,13 @@ def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: s
     snapshot, spec, log = wanted.snapshot, wanted.snapshot.stage_spec, found.log
     settings = {k: v for k, v in msgspec.to_builtins(spec.policy).items() if k != "name"}
     meta, git = log.store.meta(), console.git()
-    terms = msgspec.to_builtins(log.spec.promotion)
-    rule = ", ".join(f"{k} {v or 'none'}" if k == "guardrails" else f"{k} {v:g}" for k, v in terms.items())
+    terms = log.spec.promotion
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in terms.guardrails.items()) or "none"
+    rule = (
+        f"net value over no nudge and over the live version above {money(terms.min_lift, log.currency)} per decision; "
+        f"at most {money(terms.max_regression, log.currency)} below the live version, overall and in each segment; "
+        f"{terms.min_n:,} decisions or more; guardrails, each an increase per decision: {limits}"
+    )
     at = found.rounds.at
     window = f"{iso(int(at[0]))} to {iso(int(at[-1]))}" if at is not None and len(at) else "no decisions"
     watch = _alarms(wanted)

@@ -36,17 +36,23 @@ class PolicyVerdict(NamedTuple):
 
 
 def judged(
-    log: LedgerLog, ask: EvaluationConfig, found: list[Evaluation], level: float, source: Source | None = None
+    log: LedgerLog,
+    ask: EvaluationConfig,
+    found: list[Evaluation],
+    level: float,
+    source: Source | None = None,
+    rewards: list[Evaluation] | None = None,
 ) -> list[PolicyVerdict]:
     """Verdict on each policy that was evaluated, at this confidence `level` in (0, 1); in the order of `found`.
 
     `found`: evaluations of `ask`, in money or in rewards; those in money are used, what is missing is computed from
-    `source`, the decisions that count (all of the log if it is not given).
+    `source`, the decisions that count (all of the log if it is not given). `rewards`: the same evaluations in rewards,
+    where they are known already; only words need them.
     """
     rule, source = log.spec.promotion, source or log.source()
     measured = {name: _increases(log, ask, name, level, source) for name in rule.guardrails}
     silent, daily, verdicts = _silent_on_none(log, ask, source), money.daily(times(source())), []
-    pairs = zip(found, _money(log, ask, found, level, source), _rewards(ask, level, source), strict=True)
+    pairs = zip(found, _money(log, ask, found, level, source), rewards or _rewards(ask, level, source), strict=True)
     for evaluation, net, reward in pairs:
         over_none, lift = (_contrast(net, name) for name in (NONE, ask.champion))
         report = PromotionEvidence(

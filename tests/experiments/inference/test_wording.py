@@ -191,7 +191,7 @@ def test_no_sentence_says_what_no_number_is(
         ("huge", "better than no nudge, +42,000,000 EUR [+31,000,000, +53,000,000]"),
         ("tie", "not distinguishable from no nudge, 0.00 EUR [0.00, 0.00]"),
         ("one cluster", "not distinguishable from no nudge, +0.300 EUR, and how sure that is is not known"),
-        ("one bound", "not distinguishable from no nudge, +0.3 EUR [-0.2, no upper bound]"),
+        ("one bound", "not distinguishable from no nudge, +0.30 EUR [-0.20, no upper bound]"),
         ("all missing", "not compared with no nudge: the log cannot say"),
         ("negative zero", "not distinguishable from no nudge, 0.00 EUR [0.00, 0.00]"),
         ("rounds to nothing", "not distinguishable from no nudge, 0.00 EUR [-0.30, +0.30]"),
@@ -205,10 +205,10 @@ def test_a_contrast_in_words(case: str, words: str) -> None:
 def test_one_sentence_to_act_on() -> None:
     said = NetGain(*CASES["unclear"], 700.0, "EUR").sentence
     assert said == (
-        "not distinguishable from no nudge, +0.02 EUR per decision net of costs [-0.10, +0.14], or +420 EUR a month "
-        "[-2,100, +2,940] at 700 decisions a day; it loses money with probability 37 %, 0.041 EUR per decision if it "
-        "does, which is an expected loss of 0.015 EUR per decision; one more week of data (about 4,900 decisions) "
-        "changes the choice with probability 36 % and is worth 282 EUR for each month that it holds for"
+        "not distinguishable from no nudge, +0.02 EUR per decision net of costs [-0.10, +0.14], or +400 EUR a month "
+        "[-2,100, +2,900] at 700 decisions a day; it loses money with probability 37 %, then 0.041 EUR per decision "
+        "(expected loss 0.015 EUR); one more week of data (4,900 decisions) changes the choice with probability 36 %, "
+        "worth 280 EUR a month"
     )
 
 
