@@ -19,7 +19,7 @@ from experiments.data.rounds import RewardRange, Source
 from experiments.inference.assignment import ShareTest
 from experiments.inference.diagnostics import LogDiagnostics, Refusal, refusals, warnings
 from experiments.inference.dispersion import Dispersion
-from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, standard_error
+from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, side_error, standard_error
 from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects, effects
 from experiments.inference.support import ArmSupport
@@ -52,7 +52,8 @@ class Estimate(NamedTuple):
     every n (None where there is none). All are in units of rewards, or of currency if a worth was given.
 
     `biased`: the estimator is biased by design, and the interval is widened by that of the unbiased estimate, which
-    says how large the bias may be. `error`: standard error, in the same unit; None where the log gives none.
+    says how large the bias may be. `error`: standard error, in the same unit, by the longer side
+    of the interval (`intervals.side_error`); None where the log gives none.
     """
 
     value: float
@@ -247,9 +248,8 @@ def _guarded_moments(total: Total, bounds: Bounds | None, dispersion: Dispersion
 
 
 def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate:
-    found, free = interval(moments, level, bounds), interval(moments, level)
-    error = standard_error(moments) if np.isfinite(free.low) else None
-    return Estimate(found.value, (found.low, found.high), error=error)
+    found = interval(moments, level, bounds)
+    return Estimate(found.value, (found.low, found.high), error=side_error(moments, level))
 
 
 def report(evaluations: Sequence[Evaluation], ask: EvaluationConfig, level: float = LEVEL) -> dict[str, Any]:

@@ -518,7 +518,8 @@ def test_what_wins_conversions_and_loses_money_is_refused_in_words_whatever_is_m
         (judged,) = verdicts.judged(log, ask, found, 0.95)
         assert judged.gain is not None
         assert judged.gain.over.high < 0.0
-        assert judged.gain.p_loss == pytest.approx(1.0)
+        assert judged.gain.p_loss is not None
+        assert judged.gain.p_loss > 0.999
         assert found[0].contrasts["v3"].interval[0] > 0.0 or worth is None, "in money it beats what is live"
         assert judged.verdict.decision == "reject"
         first, last = judged.verdict.reasons[0], judged.verdict.reasons[-1]
