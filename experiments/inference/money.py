@@ -1,9 +1,9 @@
 """Net gain: what a policy earns over no nudge, net of costs, in the terms in which somebody decides: a decision and a
 month, the probability that it loses money, the expected loss of promoting it, and what one more week of data is worth.
 
-With m the estimated gain of a decision and s its standard error (`intervals.side_error`), what is known of the true gain
-Δ is taken to be N(m, s²): the central limit theorem for m, and a flat prior. Then, with z = m / s, φ and Φ the standard
-normal's density and distribution,
+With m the estimated gain of a decision and s its standard error (`intervals.side_error`), what is known of the true
+gain Δ is taken to be N(m, s²): the central limit theorem for m, and a flat prior. Then, with z = m / s, φ and Φ the
+standard normal's density and distribution,
 
     P(Δ < 0) = Φ(−z)                          the policy loses money
     E max(−Δ, 0) = s (φ(z) − z Φ(−z))         expected loss a decision of promoting it: 0 where it wins
