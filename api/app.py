@@ -136,7 +136,7 @@ def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationRel
         *collector.routes(current),
         *personalizer.routes(current, lambda ask: gate.loop(presented(ask))),
         *webhooks.routes(current),
-        *releases.routes(current),
+        *releases.routes(current, lambda ask: gate.holder(presented(ask))),
         *health_routes.routes(health, metrics),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]

@@ -55,6 +55,14 @@ def schema(features: dict[str, Feature]) -> Schema:
     return Schema(features, (*columns, *missing), (*keys, *missing))
 
 
+def middle(feature: Feature) -> float:
+    """Value at which the column of a number is 0: the middle of its declared range on its scale, in its own unit."""
+    assert feature.min is not None  # noqa: S101 - a checked catalogue gives every number its range
+    assert feature.max is not None  # noqa: S101
+    span = feature.max - feature.min
+    return feature.min + (math.sqrt(1.0 + span) - 1.0 if feature.scale == "log" else 0.5 * span)
+
+
 def of(stage: Stage) -> Schema:
     """Schema of a stage: of its features, or, where actions come with the request, of as many hashed columns as the
     shared policy has.

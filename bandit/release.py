@@ -11,14 +11,17 @@ import msgspec
 import numpy as np
 
 from bandit import engine, features
-from bandit.belief import GRID, Belief
-from bandit.catalogue.model import Stage
+from bandit.belief import GRID, Belief, empty
+from bandit.catalogue.model import NONE, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import PropensityError, SnapshotError
-from bandit.policies import Centred
+from bandit.policies import Centred, Fixed
 from bandit.policies.protocol import Policy
 from bandit.records import Release
 from bandit.snapshot import Snapshot
+
+NO_NUDGE = "none"
+"""Version of a release that shows nothing to anybody. No registry has such a version; a ledger keeps no bytes of it."""
 
 _CHOICE = ("policy", "floor", "top_two", "ramp", "price")  # what a release brings; the rest is the catalogue's
 _SUM = 1e-9
@@ -55,6 +58,16 @@ def judged_beside(history: Sequence[Release], number: int | None = None) -> Rele
     """
     before = [kept for kept in history if (number is None or kept.seq < number) and not kept.judge]
     return before[-1] if before and before[-1].version else None
+
+
+def no_nudge(app: str, stage: str, spec: Stage) -> Snapshot:
+    """Snapshot that shows nothing to anybody at a stage as it is declared: no nudge with probability 1, no floor. It is
+    the version `NO_NUDGE`, and needs no bytes: it follows from the declaration, so it fits whatever the catalogue
+    declares later.
+    """
+    own = msgspec.structs.replace(spec, policy=Fixed(NONE), floor=0.0, top_two=None, ramp=1.0, price=None)
+    belief = empty(len(own.belief_rows(own.arms)), len(features.of(own).columns))
+    return Snapshot(app, stage, own, 0, belief)
 
 
 def prepare(snapshot: Snapshot, stage: Stage) -> PreparedPolicy:

@@ -61,7 +61,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "experiments.ope": {"experiments.data", "experiments.inference"},
     "experiments.promotion": {"experiments.data", "experiments.inference", "experiments.ope"},
     "experiments.reports": {"experiments.data", "experiments.inference", "experiments.ope", "experiments.promotion"},
-    "experiments.mlflow": {"experiments.reports"},
+    "experiments.mlflow": {"experiments.reports", "experiments.inference"},
     "simulations.datasets": set(),
     "simulations.offline": {"simulations.datasets"},
     "simulations.live": {"simulations.datasets"},

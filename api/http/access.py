@@ -60,6 +60,10 @@ class AccessControl:
             return Denial(401, expired)
         return None if scope in scopes else Denial(403)
 
+    def holder(self, key: str) -> str:
+        """Name of a presented key, "" if it is none: who did something, as the ledger keeps it."""
+        return self.keys.holder(key, self._clock())
+
     def loop(self, key: str) -> str:
         """Loop (a stage with request actions) that a key stands for, where a path of Personalizer's names none; "" if
         it stands for none.

@@ -116,6 +116,11 @@ class ApiKeys:
         found = self._find(presented)
         return None if found is None or found.over(now) else found.key.scopes
 
+    def holder(self, presented: str, now: int) -> str:
+        """Name of the key that was presented as `id.secret`, "" if it is none at `now`, µs since 1970."""
+        found = self._find(presented)
+        return "" if found is None or found.over(now) else found.name
+
     def expired(self, presented: str, now: int) -> str:
         """Reason why a key that is one is refused at `now` (µs since 1970), with the time at which it expired; "" for
         anything else. Only who has the secret is told.

@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 import logging
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,7 +20,7 @@ from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, Problem, SnapshotError
 from bandit.records import Release
-from bandit.release import judged_beside
+from bandit.release import NO_NUDGE, judged_beside, no_nudge
 from bandit.snapshot import unpack
 
 log = logging.getLogger("journey_bandit.releases")
@@ -151,16 +151,24 @@ class ReleaseService:
         """Go back to a version that the ledger holds: at once, and without a registry. Called in the writer thread;
         returns the release that this appends.
 
-        `to` is the version, "" for what is learned live, None for what decided before the present one was promoted;
-        `at` and `now` are µs since 1970. Asking again with the same `by`, `at` and `why` changes nothing. Raises
+        `to` is the version, "" for what is learned live, `NO_NUDGE` for no nudge to anybody (which was never released
+        before, and needs no release before it), None for what decided before the present one was promoted; `at` and
+        `now` are µs since 1970. Asking again with the same `by`, `at` and `why` changes nothing. Raises
         InvalidRequest if there is no such release, or if it does not fit the catalogue of today.
         """
         history = self._store.releases(stage)
         last = history[-1] if history else None
-        if last is None:
-            raise InvalidRequest(Problem("to", f"nothing was ever released at {stage}", "what is learned live decides"))
-        if (last.kind, last.approved_by, last.approved_at, last.reason) == ("rollback", by, at, why):
+        if last is None and to != NO_NUDGE:
+            fix = f'what is learned live decides; "to": "{NO_NUDGE}" shows nothing to anybody'
+            raise InvalidRequest(Problem("to", f"nothing was ever released at {stage}", fix))
+        told: dict[str, Any] = {"approved_by": by, "approved_at": at, "reason": why}
+        more = {**told, "seq": 0, "kind": "rollback", "at": now}
+        if last and (last.kind, last.approved_by, last.approved_at, last.reason) == ("rollback", by, at, why):
             return last
+        if last is None or to == NO_NUDGE:
+            model = last.model if last else f"{self._app}-{stage}"
+            new = Release(stage=stage, model=model, version=NO_NUDGE, sha256="", belief_sha256="", **told)
+            return self.admit(msgspec.structs.replace(new, **more))
         version = release.rolls_back_to(history)[-1] if to is None else to
         served = [kept for kept in history if not kept.judge]  # what was only judged never decided alone
         found = next((kept for kept in reversed(served) if kept.version == version), None)
@@ -170,7 +178,6 @@ class ReleaseService:
         new = found or msgspec.structs.replace(
             last, version="", sha256="", belief_sha256="", policy=b"", posterior=b"", judge=False, decisions=0
         )  # fmt: skip
-        more = {"seq": 0, "kind": "rollback", "approved_by": by, "approved_at": at, "reason": why, "at": now}
         return self.admit(msgspec.structs.replace(new, **more))
 
     def _swap(self, kept: Release, policy: PreparedPolicy | None, live: PreparedPolicy | None = None) -> None:
@@ -233,6 +240,12 @@ def _named(kept: Release) -> tuple[object, ...]:
 def _check_judged(given: Release, stage: Stage) -> None:
     """Raises InvalidRequest, which names each field, for a judgement that no verdict could follow from."""
     problems = []
+    if given.version == NO_NUDGE and (given.judge or given.policy or given.posterior):
+        problem = f"{NO_NUDGE!r} is the version that shows nothing to anybody: it has no files, and nothing to judge"
+        problems.append(Problem("version", problem, "send the version's own number, or no files"))
+    if given.version == NO_NUDGE and stage.has_request_actions:
+        problem = f"the actions of {given.stage!r} come with each request: there is no arm that shows nothing"
+        problems.append(Problem("version", problem, "stop asking for it in the app"))
     if given.judge and not given.version:
         problems.append(Problem("version", "a withdrawal brings no candidate to judge", "name the candidate's version"))
     if given.judge and given.kind == "rollback":
@@ -258,6 +271,10 @@ def prepared_policy(kept: Release, app: str, stages: Mapping[str, Stage]) -> Pre
     """
     if not kept.version:
         return None
+    if kept.version == NO_NUDGE:
+        return release.prepare(no_nudge(app, kept.stage, stages[kept.stage]), stages[kept.stage])._replace(
+            release=kept.seq
+        )
     if hashlib.sha256(kept.policy).hexdigest() != kept.sha256:
         raise SnapshotError("policy.json is not the one that was approved (sha256 differs)")
     snapshot = unpack({"policy.json": kept.policy, "posterior.npz": kept.posterior})
@@ -272,6 +289,8 @@ def past(kept: Release, spec: Stage) -> PreparedPolicy:
     """Policy of a release as it decided under the declaration `spec`, to recompute a recorded decision. Raises
     SnapshotError if its bytes cannot be read or do not fit.
     """
+    if kept.version == NO_NUDGE:
+        return release.prepare(no_nudge("", kept.stage, spec), spec)._replace(release=kept.seq)
     snapshot = unpack({"policy.json": kept.policy, "posterior.npz": kept.posterior})
     return release.prepare(snapshot, spec)._replace(release=kept.seq)
 

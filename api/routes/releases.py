@@ -3,6 +3,7 @@ also tells health of the registry here.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -33,14 +34,14 @@ _BACK = {"approved_by": "ana", "reason": "refunds rose"}
 _HEARD = {"reachable": True, "since": "2026-01-01T00:00:00Z"}
 
 
-def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPRouteHandler]:
     """Route handlers of one service: release, roll back, list, and the heartbeat of `registry sync`. What changes what
-    decides runs in the worker's thread.
+    decides runs in the worker's thread. `holder`: name of the key that a request presents, "" without one.
     """
-    return [*_changing(current), *_telling(current)]
+    return [*_changing(current, holder), *_telling(current)]
 
 
-def _changing(current: CurrentParts) -> list[HTTPRouteHandler]:
+def _changing(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPRouteHandler]:
     @put(
         "/v1/policies/{stage:str}/release",
         summary="Serve an approved snapshot",
@@ -57,7 +58,7 @@ def _changing(current: CurrentParts) -> list[HTTPRouteHandler]:
         given = await read(request, _RELEASE)
         async with current.inside() as parts:
             parts.catalogue.stage(stage)
-            kept = await parts.worker.admit(_approved(stage, given))
+            kept = await parts.worker.admit(_approved(stage, given, _attributed(given.approved_by, holder(request))))
             return await _answer(kept, parts.worker.releases)
 
     @post(
@@ -78,7 +79,8 @@ def _changing(current: CurrentParts) -> list[HTTPRouteHandler]:
             parts.catalogue.stage(stage)
             now, releases = current.ground.clock(), parts.worker.releases
             at = now if given.approved_at is None else microseconds(given.approved_at)
-            work = partial(releases.rollback, stage, given.to, given.approved_by, at, given.reason, now)
+            who = _attributed(given.approved_by, holder(request))
+            work = partial(releases.rollback, stage, given.to, who, at, given.reason, now)
             return await _answer(await asyncio.wrap_future(parts.worker.run(work)), releases)
 
     return [release, rollback]
@@ -118,7 +120,14 @@ def _telling(current: CurrentParts) -> list[HTTPRouteHandler]:
     return [listed, heard]
 
 
-def _approved(stage: str, given: ReleaseRequest) -> Release:
+def _attributed(claimed: str, key: str) -> str:
+    """Who approved, as the ledger keeps it: the key that was presented and whom its holder named, or where no key is
+    asked for the name alone, which proves nothing.
+    """
+    return f"key {key}, for {claimed}" if key else claimed
+
+
+def _approved(stage: str, given: ReleaseRequest, who: str) -> Release:
     return Release(
         stage=stage,
         kind=given.kind,
@@ -126,7 +135,7 @@ def _approved(stage: str, given: ReleaseRequest) -> Release:
         version=given.version,
         sha256=given.sha256,
         belief_sha256=given.belief_sha256,
-        approved_by=given.approved_by,
+        approved_by=who,
         approved_at=microseconds(given.approved_at),
         reason=given.reason,
         policy=given.policy,

@@ -12,12 +12,13 @@ NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class PromotionRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Promotion rule of a stage. Lifts are in what a decision is worth: the unit in which the policies were evaluated.
+    """Promotion rule of a stage. Differences are in money, net of costs, a decision: over no nudge and over the live
+    version, both from the same evidence.
 
-    Fields: `min_lift`: the whole interval must lie above it. `max_regression`: how much worse a policy may be, overall
-    and in any segment, before it is rejected or held. `min_n`: rounds before anything is decided. `guardrails`: for
-    each metric (cost, opt_outs, refunds …) the largest increase for a decision that is tolerated; each must be
-    measured.
+    Fields: `min_lift`: both whole intervals must lie above it. `max_regression`: how much worse than the live version a
+    policy may be, overall and in any segment, before it is rejected or held; one that surely loses against no nudge is
+    rejected whatever it is. `min_n`: rounds before anything is decided. `guardrails`: for each metric (cost, opt_outs,
+    refunds …) the largest increase for a decision that is tolerated; each must be measured.
     """
 
     min_lift: NotNegative = 0.0

@@ -2,11 +2,14 @@
 sees it: metrics, receipts, the list of policies, reviews and simulations.
 """
 
+import math
+
 import msgspec
 
 from bandit.catalogue.model import Stage
 from bandit.learning.loss_account import CLOSED, LossAccount, first_day
 
+_MOST_PLACES = 9  # after the point
 _FIRST_DAYS = first_day("kept"), first_day("expected")
 
 
@@ -89,7 +92,9 @@ def _why(account: LossAccount) -> str:
 
 
 def _left(left: float, currency: str) -> str:
-    if left <= 0.0:
+    if left == 0.0:
+        return "nothing may still be lost"
+    if left < 0.0:
         return f"nothing may still be lost, {_money(-left, currency)} too much may have been"
     return f"{_money(left, currency)} may still be lost"
 
@@ -100,7 +105,9 @@ def _lost(amount: float, currency: str) -> str:
 
 def _money(amount: float, currency: str) -> str:
     """An amount with two digits after the point, or three significant ones if it is small."""
-    text = f"{amount:,.2f}" if abs(amount) >= 1.0 or amount == 0.0 else f"{amount:.3g}"
+    digits = 2 if abs(amount) >= 1.0 or amount == 0.0 else min(2 - math.floor(math.log10(abs(amount))), _MOST_PLACES)
+    text = f"{amount:,.{digits}f}"
+    text = text.rstrip("0").rstrip(".") if digits > 2 else text
     return f"{currency} {text}".strip()
 
 

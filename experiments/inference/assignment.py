@@ -22,12 +22,14 @@ from scipy import special
 
 from bandit.arrays import Array, Ints
 from experiments.inference.joint_moments import GROUPS
+from experiments.inference.wording import number
 
 NOTED = 0.01
 """Shares as far apart as this chance are noted."""
 
 _TOO_CLOSE = 0.005  # chance of shares as near to the declared ones as this, or nearer
 _FEWEST = 5.0  # rounds of an arm that are expected: below, χ² is not to be relied on
+_LEAST_P, _MOST_EVIDENCE = 1e-9, 1e6  # beyond, more would be said than χ² is good for
 _SUM = 1e-3  # how far from 1 the propensities of all arms may sum, if they are written with few digits
 
 
@@ -57,8 +59,8 @@ class ShareTest(NamedTuple):
         if self.p >= NOTED:
             return None
         return (
-            f"arms came in shares of {seen} %, declared are {said} %: by chance p = {self.p:.2g}, e-value "
-            f"{e_value:.3g}. Find out whether assignment, exposure or logging lost rounds before relying on this"
+            f"arms came in shares of {seen} %, declared are {said} %: by chance p {_p_value(self.p)}, e-value "
+            f"{_evidence(e_value)}. Find out whether assignment, exposure or logging lost rounds before relying on this"
         )
 
 
@@ -158,6 +160,14 @@ class Assignment:
         seen = int((self.groups != 0.0).any(axis=1).sum())
         distinct = GROUPS * -np.expm1(-self.n / GROUPS)  # groups that n different users would fill
         return bool(seen < 0.95 * distinct)
+
+
+def _p_value(p: float) -> str:
+    return f"= {number(p, '.2g')}" if p >= _LEAST_P else "below 0.000000001"
+
+
+def _evidence(e_value: float) -> str:
+    return number(e_value, ".3g") if e_value <= _MOST_EVIDENCE else "above 1,000,000"
 
 
 def _group_counts(group: Ints, action: NDArray[np.integer], k: int) -> Array:

@@ -273,6 +273,17 @@ def standard_error(moments: Moments) -> float:
     return float(np.sqrt(_variance_and_skewness(moments)[0] / moments.n)) if moments.n > 1 else float("inf")
 
 
+def side_error(moments: Moments, level: float = LEVEL) -> float | None:
+    """Standard error of the normal law that is as wide as the longer side of the interval: √(V/n), or more where φ is
+    skewed; None where the interval knows no bounds. What is computed with it never says more than the interval does.
+    """
+    found = interval(moments, level)
+    if not np.isfinite(found.low):
+        return None
+    longer = max(found.value - found.low, found.high - found.value)
+    return float(longer / special.stdtrit(moments.n - 1, 0.5 + level / 2))
+
+
 def _variance_and_skewness(moments: Moments) -> tuple[float, float]:
     """Guarded variance V of φ, and skewness γ, as the module's text defines them."""
     n = moments.n

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bandit.errors import RemoteError
-from bandit.release import leads_back
+from bandit.release import NO_NUDGE, leads_back
+from experiments.inference.wording import by, capital, when, who
 
 COLUMNS = (
     *("number", "kind", "version", "replaces", "by", "at", "why", "gate", "override"),
@@ -29,7 +30,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kind: str  # promote or rollback
     version: str
     replaces: str  # the version that decided before; "" is none
-    by: str  # who approved or rolled back
+    by: str  # who: "key NAME…" or "MLflow user NAME" if that was authenticated, else a name that nothing proves
     at: str  # ISO 8601
     why: str  # the reason in words
     gate: str  # the verdict of the promotion rule
@@ -68,7 +69,13 @@ class RegistryState(NamedTuple):
         """The move that may be served: the last one, if the alias champion agrees with it; else None. An alias alone
         approves nothing.
         """
-        return self.move if self.move and self.move.version == (self.champion or "") else None
+        if self.move is None:
+            return None
+        return (
+            self.move
+            if (self.move.version if in_registry(self.move.version) else "") == (self.champion or "")
+            else None
+        )
 
     @property
     def refused(self) -> str | None:
@@ -78,8 +85,20 @@ class RegistryState(NamedTuple):
         if self.serves or (self.move is None and self.champion is None):
             return None
         said = f"version {self.champion}" if self.champion else "nothing"
-        approved = f"version {self.move.version or 'none'}" if self.move else "nothing"
+        approved = named(self.move.version) if self.move else "nothing"
         return f"alias {self.model}@champion names {said}, approved is {approved}: only `promote` and `rollback` count"
+
+
+def in_registry(version: str) -> bool:
+    """Whether a version of a move is one of the registry's: not what is learned live (""), not `NO_NUDGE`."""
+    return version not in ("", NO_NUDGE)
+
+
+def named(version: str) -> str:
+    """What a move leads to, in words."""
+    if version == NO_NUDGE:
+        return "no nudge for anybody"
+    return f"version {version}" if version else "what is learned live"
 
 
 def next_approval(moves: Sequence[Approval], new: Approval) -> Approval:
@@ -147,29 +166,30 @@ def replacement_tags(move: Approval) -> dict[str, str]:
         return {"review": "replaced"}
     return {
         "review": "rolled back",
-        "rolled_back_by": move.by,
-        "rolled_back_at": move.at,
-        "rolled_back_to": move.version or "none",
+        "rolled_back_by": who(move.by),
+        "rolled_back_at": when(move.at),
+        "rolled_back_to": named(move.version),
         "rolled_back_because": move.why,
     }
 
 
 def live(moves: Sequence[Approval]) -> str:
-    """A sentence on what is live, as of the last of these moves: since when, approved by whom, and why. `moves` has one
-    at least.
+    """A sentence on what is live, as of the last of these moves: since when, approved by whom, and why. Why another
+    version was rolled back stands in a sentence about that version. `moves` has one at least.
     """
     last = moves[-1]
-    what = f"version {last.version}" if last.version else "no version: the service decides with what it learns live"
-    since = f"{what}, since {last.at}"
+    since = f"{named(last.version)}, since {when(last.at)}"
     if last.kind != "rollback":
-        return f"{since}, approved by {last.by}: {last.why}"
+        return f"{since}, approved{by(last.by)}: {last.why}"
     approval = next((m for m in reversed(moves) if m.kind == "promote" and m.version == last.version), None)
-    mine = f", approved at {approval.at} by {approval.by}: {approval.why}" if last.version and approval else ""
-    return f"{since}{mine}. {last.by} rolled back to it from {_named(last.replaces)}, because: {last.why}"
+    mine = f", approved at {when(approval.at)}{by(approval.by)}: {approval.why}" if last.version and approval else ""
+    return f"{since}{mine}. {_taken_back(last)}"
 
 
-def _named(version: str) -> str:
-    return f"version {version}" if version else "what is learned live"
+def _taken_back(move: Approval) -> str:
+    """What a rollback took back, as a sentence that names it."""
+    what = named(move.replaces)
+    return f"{capital(what)} was rolled back at {when(move.at)}{by(move.by)}, because: {move.why}"
 
 
 def table(moves: Sequence[Approval]) -> dict[str, Any]:
@@ -186,25 +206,35 @@ def read(body: Any) -> list[Approval]:
         raise RemoteError(f"the audit table cannot be read: {error}") from error
 
 
-def model_page(model: str, moves: Sequence[Approval]) -> str:
-    """The page of the registered model, in Markdown: what is live, since when, by whom, why, how to roll back, and the
-    last 20 moves.
+def model_page(model: str, moves: Sequence[Approval], as_of: str = "", earns: str = "") -> str:
+    """The page of the registered model, in Markdown: what is live, since when, by whom, why, what it earns, how to roll
+    back, and the last 20 moves. `as_of`: ISO 8601, when this was so; at the last move if it is not given. `earns`: what
+    is live against no nudge, a sentence.
     """
     app, _, stage = model.partition("-")
     last = moves[-1]
     rows = "\n".join(map(_row, reversed(moves[-20:])))
     return (
-        f"**Live as of {last.at}: {live(moves)}**\n\n"
-        f"Roll back to {_named(last.back)}: `journey-bandit rollback {app} {stage} --why '…'`\n\n"
+        f"**Live as of {when(as_of or last.at)}: {live(moves)}**\n\n"
+        + (f"{earns}\n\n" if earns else "")
+        + f"Roll back to {named(last.back)}: `journey-bandit rollback {app} {stage} --why '…'`; `--to none` shows "
+        "nothing to anybody\n\n"
         "| # | move | version | replaces | by | at | why | gate | belief |\n|---|---|---|---|---|---|---|---|---|\n"
         + rows
     )
 
 
+def why(move: Approval) -> str:
+    """Why a move was made, for a table: what a rollback took back is named beside the reason."""
+    if move.kind == "rollback":
+        return f"{named(move.replaces)} was rolled back: {move.why}"
+    return f"{move.why} ({move.override})" if move.override else move.why
+
+
 def _row(m: Approval) -> str:
-    why = _cell(f"{m.why} ({m.override})" if m.override else m.why)
     gate = f"{m.gate} (overridden)" if m.override else m.gate
-    cells = (m.number, m.kind, m.version or "none", m.replaces or "none", m.by, m.at, why, gate, m.belief_sha256[:12])
+    names = (named(m.version), named(m.replaces))
+    cells = (m.number, m.kind, *names, who(m.by), when(m.at), _cell(why(m)), gate, m.belief_sha256[:12])
     return f"| {' | '.join(map(str, cells))} |"
 
 

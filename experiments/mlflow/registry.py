@@ -22,13 +22,17 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSp
 from bandit.errors import NotFound, RemoteError, SnapshotError
 from bandit.snapshot import Snapshot, pack, unpack
 from experiments.mlflow import approvals, scoring
-from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState
+from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState, in_registry
 from experiments.mlflow.audit_table import AuditTable
 from experiments.mlflow.client_errors import ABSENT, collecting_failures, one_line, remote_errors
 from experiments.mlflow.get_or_create import registered_model, registered_model_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE, _HEAD = "journey_bandit.move", "journey_bandit.audit_head"
+NOTE = "mlflow.note.content"
+"""Tag of a run that MLflow shows as its description."""
+
+_OPEN, _RECENT, _NOTE_CHARS = ("waiting", "approved", "being judged"), 50, 8000
 _TEXT = 5000  # of a tag or a description, on every database
 
 
@@ -185,6 +189,31 @@ class Registry:
         """
         return unpack(self.files(model, version))
 
+    def refresh(self, model: str, as_of: str, earns: str, answers: Mapping[int, str]) -> list[str]:
+        """Say anew what changes after a review was written: the page of the model (what is live as of `as_of`, ISO
+        8601, and what it `earns`), and the `answers`, by number, on runs of versions that somebody may still decide on.
+        Returns a sentence for each that could not be told; nothing is raised.
+        """
+        untold: list[str] = []
+        with collecting_failures("the description of the model", untold):
+            found = registered_model(self._client, model)
+            lines = self._readable_audit(model, untold) if found is not None else []
+            if lines:
+                page = approvals.model_page(model, lines, as_of, earns)
+                self._client.update_registered_model(model, description=page[:_TEXT])
+        with collecting_failures("the answers on runs", untold):
+            for one in self._client.search_model_versions(f"name = '{model}'", max_results=_RECENT):
+                if one.tags.get("review") in _OPEN:
+                    self._answer_anew(str(one.run_id), answers)
+        return untold
+
+    def _answer_anew(self, run: str, answers: Mapping[int, str]) -> None:
+        """Replace answers in the description of a run, each of which is a line that begins with its number."""
+        note = str(self._client.get_run(run).data.tags.get(NOTE, ""))
+        lines = [_answered(line, answers) for line in note.split("\n")]
+        if "\n".join(lines) != note:
+            self._client.set_tag(run, NOTE, "\n".join(lines)[:_NOTE_CHARS])
+
     # -- what is approved --------------------------------------------------------------------------------------
 
     def standing(self, model: str) -> RegistryState:
@@ -254,15 +283,15 @@ class Registry:
             self._client.set_registered_model_tag(model, _HEAD, move.digest())
         with collecting_failures("the description of the model", untold):
             self._client.update_registered_model(model, description=approvals.model_page(model, lines)[:_TEXT])
-        if move.version:
+        if in_registry(move.version):
             untold += self.annotate(model, move.version, tags(move))
-        if move.replaces and move.replaces != move.version:
+        if in_registry(move.replaces) and move.replaces != move.version:
             untold += self.annotate(model, move.replaces, approvals.replacement_tags(move))
         return ApprovalRecord(move, tuple(untold))
 
     def _move_alias(self, model: str, move: Approval, champion: str | None, untold: list[str]) -> None:
         """Set the alias champion to the version that the move names; remove the alias if there is none."""
-        if not move.version:
+        if not in_registry(move.version):
             if champion is not None:
                 self._client.delete_registered_model_alias(model, CHAMPION)
             return
@@ -284,3 +313,12 @@ class Registry:
             untold.append(f"the audit table: {error}")
             move = self.standing(model).serves
             return [move] if move else []
+
+
+def _answered(line: str, answers: Mapping[int, str]) -> str:
+    """A line of a description with the answer of today: "14. **question** answer" if `answers` has number 14."""
+    number, _, rest = line.partition(". **")
+    question, end, _ = rest.partition("** ")
+    if not number.isdigit() or not end or int(number) not in answers:
+        return line
+    return f"{number}. **{question}** {' '.join(answers[int(number)].split())}"

@@ -18,12 +18,11 @@ from bandit.snapshot import Snapshot
 from experiments.mlflow import reviewer_view
 from experiments.mlflow.client_errors import remote_errors
 from experiments.mlflow.get_or_create import experiment_of
-from experiments.mlflow.registry import Registry
+from experiments.mlflow.registry import NOTE, Registry
 from experiments.reports import html_report
 from experiments.reports.report import POINTS, Report, ReportSeries
 
 _PARAM_CHARS = 6000
-_NOTE = "mlflow.note.content"
 _ON_VERSION = ("gate", "gate_reasons", "review", "why", "policy_sha256", "belief_sha256")  # the rest is on the run
 _NAMES = {2: "holdout", 3: "diff", 5: "ope", 8: "nudges", 10: "segments"}  # of tables, by question
 
@@ -51,7 +50,7 @@ def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes],
     run = client.create_run(
         experiment,
         run_name=report.title.split(" at ")[0],
-        tags={"kind": "policy", _NOTE: note, "verdict": report.verdict[:5000], **tags},
+        tags={"kind": "policy", NOTE: note, "verdict": report.verdict[:5000], **tags},
     )
     run_id = run.info.run_id
     status = "FAILED"
@@ -168,7 +167,7 @@ def publish(
                 registry.describe(model, version, f"{_headline(report)}\n\n{link_}")
                 client.set_tag(run_id, "version", version)
                 client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}: {tags['gate']}")
-            client.set_tag(run_id, _NOTE, f"{_headline(report)}\n\n{_answers_markdown(report)}"[:8000])
+            client.set_tag(run_id, NOTE, f"{_headline(report)}\n\n{_answers_markdown(report)}"[:8000])
             status = "FINISHED"
         finally:
             client.set_terminated(run_id, status)
@@ -218,7 +217,7 @@ def _small(report: Report) -> str:
 
 
 def _answers_markdown(report: Report) -> str:
-    lines = [f"{number}. **{a.question}** {a.answer}" for number, a in enumerate(report.answers, 1)]
+    lines = [f"{number}. **{a.question}** {' '.join(a.answer.split())}" for number, a in enumerate(report.answers, 1)]
     return "\n".join(lines) + "\n\nDrawings and tables: `review/report.html` under Artifacts."
 
 
@@ -236,12 +235,10 @@ def _verdict_markdown(report: Report) -> str:
 
 
 def _series(report: Report, now: int) -> list[Metric]:
-    groups = [("regret", "Regret"), ("regret", "Regret by its own model"), ("value", "Net value over no nudge")]
-    named = {title: prefix for prefix, title in groups}
     metrics: list[Metric] = []
-    for title, _, lines in report.curves:
-        for line in lines:
-            metrics += _points(f"{named.get(title, 'conv')}/{_key(line.name)}", line, now)
+    for curve in report.curves:
+        for line in curve.lines:
+            metrics += _points(f"{curve.key}/{_key(line.name)}", line, now)
     for share in report.shares:
         metrics += _points(f"share/{_key(share.name)}", share, now)
     for key, series in report.extra:

@@ -59,6 +59,7 @@ class EvaluationConfig(NamedTuple):
     follow: bool = True  # confidence sequences too: the costliest part
     heaviest: float = 100.0  # the largest weight that is expected: 1 / floor
     force: bool = False  # estimate even what would be refused
+    baseline: tuple[EvaluationPolicy, ...] = ()  # to contrast with too, after the others; never the champion
     prefix: bool = False  # the log ends where rewards are not known: what comes later is no reason to refuse
 
     @property
@@ -212,7 +213,7 @@ def _summarise_chunk(chunk: LoggedRounds, ask: EvaluationConfig, model: RewardMo
     if not part.used:
         return part
     placed = [place(target, rounds, model, ask.worth) for target in ask.targets]
-    others = {target.name: place(target, rounds, model, ask.worth) for target in ask.against}
+    others = {target.name: place(target, rounds, model, ask.worth) for target in (*ask.against, *ask.baseline)}
     group = None if rounds.user is None else groups_of(rounds.user)
     return replace(
         part,

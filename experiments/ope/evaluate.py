@@ -19,7 +19,8 @@ from experiments.data.rounds import RewardRange, Source
 from experiments.inference.assignment import ShareTest
 from experiments.inference.diagnostics import LogDiagnostics, Refusal, refusals, warnings
 from experiments.inference.dispersion import Dispersion
-from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, standard_error
+from experiments.inference.intervals import LEVEL, Interval, Moments, UserSums, interval, side_error, standard_error
+from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects, effects
 from experiments.inference.support import ArmSupport
 from experiments.ope.accumulate import EvaluationConfig, LogSummary, PolicySummary, Total, matured, summarise
@@ -51,13 +52,30 @@ class Estimate(NamedTuple):
     every n (None where there is none). All are in units of rewards, or of currency if a worth was given.
 
     `biased`: the estimator is biased by design, and the interval is widened by that of the unbiased estimate, which
-    says how large the bias may be.
+    says how large the bias may be. `error`: standard error, in the same unit, by the longer side
+    of the interval (`intervals.side_error`); None where the log gives none.
     """
 
     value: float
     interval: Bounds
     sequence: Bounds | None = None
     biased: bool = False
+    error: float | None = None
+
+    def over(self, n: int) -> Interval:
+        """The estimate from n rounds with the bounds that may be looked at always, where there are such, else those at
+        this n: what a promotion rule goes by.
+        """
+        return Interval(self.value, *(self.sequence or self.interval), n)
+
+
+def net_gain(over_none: Estimate | None, n: int, daily: float | None, currency: str) -> NetGain | None:
+    """Net gain over no nudge, from the contrast with it in currency, of n rounds; None if the log cannot say. `daily`:
+    decisions a day outside the control group, None if that is not known.
+    """
+    if over_none is None:
+        return None
+    return NetGain(over_none.over(n), over_none.error, daily, currency, over_none.sequence is not None)
 
 
 class Evaluation(NamedTuple):
@@ -143,7 +161,7 @@ def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: Evaluation
     estimates, chosen = _estimates(seen, value, level, bounds)
     span = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     contrasts = {
-        other: Estimate(0.0, (0.0, 0.0), bounds and (0.0, 0.0))
+        other: Estimate(0.0, (0.0, 0.0), bounds and (0.0, 0.0), error=0.0)
         if seen.same[other]
         else _estimate(_guarded_moments(total, bounds, whole.dispersion), level, span)._replace(
             sequence=bounds and bounds_of(seen.sequences[other], bounds, level)
@@ -231,7 +249,7 @@ def _guarded_moments(total: Total, bounds: Bounds | None, dispersion: Dispersion
 
 def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate:
     found = interval(moments, level, bounds)
-    return Estimate(found.value, (found.low, found.high))
+    return Estimate(found.value, (found.low, found.high), error=side_error(moments, level))
 
 
 def report(evaluations: Sequence[Evaluation], ask: EvaluationConfig, level: float = LEVEL) -> dict[str, Any]:

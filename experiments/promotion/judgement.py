@@ -21,13 +21,13 @@ from bandit.catalogue.net_value import ArmWorth
 from bandit.propensity.mixture import HEAVIEST
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.intervals import LEVEL
-from experiments.inference.wording import bounds
+from experiments.inference.wording import against
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig, matured
 from experiments.ope.evaluate import Evaluation
-from experiments.ope.evaluation_policies import EvaluationPolicy, JudgedCandidate, JudgedLive
+from experiments.ope.evaluation_policies import EvaluationPolicy, FixedArm, JudgedCandidate, JudgedLive
 
-CANDIDATE, LIVE = "candidate", "live"
+CANDIDATE, LIVE, NONE = "candidate", "live", "none"
 _CONSTANT = 1e-30
 
 
@@ -57,17 +57,23 @@ class Judgement(NamedTuple):
         rest = f", {self.made - self.known:,} of them without a final reward" if self.made > self.known else ""
         return f"{self.made:,} of {self.declared:,} decisions{rest}: no verdict before that"
 
-    @property
-    def sentence(self) -> str:
-        """Lift of the candidate over the live policy per decision, as far as it may be said, for a terminal."""
-        if self.verdict is not None and LIVE in self.verdict.contrasts:
-            found = self.verdict.contrasts[LIVE]
-            saved = "" if self.saved is None else f"; the logged predictions saved {self.saved:.0%} of the variance"
-            return f"{self.progress}; lift {found.value:+.4g} {bounds(*found.interval, '+.4g')}{saved}"
-        if self.sequence is None or LIVE not in self.sequence.contrasts:
+    def sentence(self, unit: str) -> str:
+        """Net value of the candidate over no nudge and over the live policy, in `unit`, as far as it may be said, for a
+        terminal: without values before the declared number.
+        """
+        found = self.verdict or self.sequence
+        if found is None:
             return self.progress
-        low, high = self.sequence.contrasts[LIVE].sequence or (-np.inf, np.inf)
-        return f"{self.progress}; at any time: lift within {bounds(low, high, '+.4g')}"
+        over = {
+            name: found.contrasts[at]
+            for name, at in (("no nudge", NONE), ("the live policy", LIVE))
+            if at in found.contrasts
+        }
+        said = "; ".join(against(e.over(found.n), name, unit) for name, e in over.items())
+        if self.verdict is None:
+            return f"{self.progress}; at any time: {said}"
+        saved = "" if self.saved is None else f"; the logged predictions saved {self.saved:.0%} of the variance"
+        return f"{self.progress}; {said}{saved}"
 
 
 def judgement(
@@ -86,7 +92,13 @@ def judgement(
         return Judgement(declared, made, known, None, None, None)
     live, target = EvaluationPolicy(LIVE, JudgedLive()), EvaluationPolicy(CANDIDATE, JudgedCandidate())
     ask = EvaluationConfig(
-        (target,), (live,), rewards=rewards, worth=worth, prefix=True, heaviest=HEAVIEST, follow=waiting
+        (target,),
+        (live, EvaluationPolicy(NONE, FixedArm(0))),
+        rewards=rewards,
+        worth=worth,
+        prefix=True,
+        heaviest=HEAVIEST,
+        follow=waiting,
     )
     (found,) = core.evaluate([source], ask, level)
     if waiting:

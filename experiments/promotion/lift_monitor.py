@@ -6,17 +6,20 @@ is that the share which came is the share that was declared. The model of both a
 whoever the user is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest, Problem
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.intervals import LEVEL
+from experiments.inference.money import NetGain, daily
 from experiments.inference.sample_ratio import ALARM, SampleRatio, by_version, merged
+from experiments.inference.wording import against
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Evaluation
@@ -40,6 +43,7 @@ class LiftReport(NamedTuple):
     stage: SampleRatio | None  # was what was shown what was drawn?
     versions: dict[int, SampleRatio]
     recurring: bool  # users come back: the sequence of the lift does not hold and is left out
+    daily: float | None = None  # decisions a day outside the holdout; None: the log is too short to tell
 
     @property
     def alarms(self) -> list[int]:
@@ -47,6 +51,21 @@ class LiftReport(NamedTuple):
         `ALARM`.
         """
         return [version for version, routing in self.versions.items() if routing.evidence >= ALARM]
+
+    def gain(self, currency: str) -> NetGain | None:
+        """Net gain of what decides live over no nudge, of a report in currency: by the propensities of its decisions,
+        which say more than the holdout alone; by the holdout where they cannot. None if the log cannot say.
+        """
+        for evaluation, name in ((self.over_none, NONE), (self.lift, HOLDOUT)):
+            gain = core.net_gain(evaluation.contrasts.get(name), evaluation.n, self.daily, currency)
+            if gain is not None:
+                return gain
+        return None
+
+    def sentence(self, currency: str) -> str:
+        """What decides live against no nudge, in a sentence to act on; of a report in currency."""
+        gain = self.gain(currency)
+        return f"{gain.sentence}." if gain else f"{against(None, 'no nudge', '')}."
 
 
 def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None, level: float = LEVEL) -> LiftReport:
@@ -72,7 +91,13 @@ def monitor(source: Source, rewards: RewardRange, worth: ArmWorth | None = None,
     if recurring and HOLDOUT in lift.contrasts:
         lift = lift._replace(contrasts={name: e._replace(sequence=None) for name, e in lift.contrasts.items()})
     stage = sum(list(versions.values())[1:], start=next(iter(versions.values()))) if versions else None
-    return LiftReport(lift, over_none, stage, versions, recurring)
+    return LiftReport(lift, over_none, stage, versions, recurring, daily(times(source())))
+
+
+def times(chunks: Iterable[LoggedRounds]) -> NDArray[np.int64]:
+    """Times (n,), in µs, of the decisions outside the holdout, those without a final reward included."""
+    found = [c.at if c.holdout is None else c.at[~c.holdout] for c in chunks if c.at is not None]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 def _shown(source: Source) -> tuple[int, int, dict[int, SampleRatio]]:

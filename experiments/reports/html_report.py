@@ -21,8 +21,10 @@ h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3re
 h3 { font-size: .95rem; margin: 1rem 0 .2rem; } ol.answers { padding-left: 1.6rem; }
 ol.answers > li::marker { color: #1b6ca8; font-weight: 700; } ol.answers p { margin: .3rem 0; }
 ol.answers h2 { display: inline; } ol.answers > li { margin: 1.6rem 0; }
-th, td { white-space: nowrap; }
+td { white-space: nowrap; }
 .verdict { font-size: 1.1rem; background: #eef4fa; border-left: 4px solid #1b6ca8; padding: .7rem 1rem; }
+.verdict span + span { display: block; font-size: 1rem; margin-top: .25rem; }
+.verdict span:first-child { font-weight: 600; }
 .loss { border-left: 4px solid #e0a030; background: #fdf8ec; padding: .6rem 1rem; margin: 1rem 0; }
 .loss h2 { margin: 0; } .loss ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 .wide { overflow-x: auto; }
@@ -36,7 +38,15 @@ th { color: #5a6570; font-weight: 600; }
 svg { max-width: 100%; height: auto; } code { background: #f2f4f6; padding: .1rem .3rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dt { color: #5a6570; } dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 720px) { .grid { grid-template-columns: 1fr; } }
+.grid table, ol.answers table { width: 100%; } th { min-width: 3.2rem; } th, td { vertical-align: bottom; }
+.grid table { font-size: .86rem; } .grid td, .grid th { padding: .2rem .35rem; white-space: normal; }
+@media (max-width: 720px) {
+ body { margin: 1rem auto; padding: 0 .7rem; } .grid { grid-template-columns: minmax(0, 1fr); }
+ ol.answers { padding-left: 0; list-style-position: inside; }
+ table { width: 100%; font-size: .78rem; line-height: 1.35; } th, td { padding: .2rem .25rem; min-width: 0; }
+ td, th { white-space: normal; overflow-wrap: anywhere; hyphens: auto; } dl { grid-template-columns: 1fr; }
+ dd { margin-bottom: .3rem; }
+}
 """
 
 
@@ -67,7 +77,8 @@ def _headline(report: Report) -> str:
     small = f'<p class="note">{_text(report.conversions)}</p>' if report.conversions else ""
     said = "".join(f"<li>{_text(sentence)}</li>" for sentence in report.loss)
     loss = f'<div class="loss"><h2>What learning costs</h2><ul>{said}</ul></div>' if report.loss else ""
-    return f'<p class="verdict">{_text(report.verdict)}</p>{small}{loss}'
+    parts = [f"<span>{_text(part)}</span>" for part in report.verdict.split("; ")]
+    return f'<p class="verdict">{" ".join(parts)}</p>{small}{loss}'
 
 
 def _answer(number: int, answer: ReportAnswer, floor: float) -> str:
@@ -91,7 +102,7 @@ def _answer(number: int, answer: ReportAnswer, floor: float) -> str:
 
 
 def _plain(report: Report) -> str:
-    figures = [_section(title, _lines(unit, series)) for title, unit, series in report.curves]
+    figures = [_section(curve.title, _lines(curve.unit, curve.lines)) for curve in report.curves]
     figures.append(_section("Arm shares over time", _stack(report.shares)))
     figures.append(
         _section("Propensity of what was shown", _histogram("propensity", report.propensities, report.floor))

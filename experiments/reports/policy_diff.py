@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Array
 from bandit.catalogue.net_value import ArmWorth
+from experiments.inference.wording import number
 from experiments.reports.report import ReportRow, ReportTable
 
 _SHOWN = 8  # segments of a table
@@ -40,11 +41,11 @@ class PolicyDiff(NamedTuple):
         `currency`: its code.
         """
         arms = tuple(
-            ReportRow(arm, (f"{100 * a:.1f} %", f"{100 * b:.1f} %", f"{100 * (b - a):+.1f}"))
+            ReportRow(arm, (f"{100 * a:.1f} %", f"{100 * b:.1f} %", number(100 * (b - a), "+.1f")))
             for arm, a, b in zip(self.arms, self.was, self.now, strict=True)
         )
         moved = tuple(
-            ReportRow(name, (f"{n:,}", f"{100 * tv:.1f} %", f"{1000 * cost:+,.0f}"))
+            ReportRow(name, (f"{n:,}", f"{100 * tv:.1f} %", number(1000 * cost, "+.0f")))
             for name, n, tv, cost in self.segments[:_SHOWN]
         )
         return (
@@ -58,8 +59,8 @@ class PolicyDiff(NamedTuple):
         """The difference in one sentence for the report, costs in `currency` per 1,000 decisions."""
         return (
             f"Against {self.before}: {100 * self.moved:.1f} % of draws change, the likeliest nudge changes in "
-            f"{100 * self.leader:.1f} % of {self.n:,} contexts; the expected cost changes by {1000 * self.cost:+,.0f} "
-            f"{currency} per 1,000 decisions."
+            f"{100 * self.leader:.1f} % of {self.n:,} contexts; the expected cost changes by "
+            f"{number(1000 * self.cost, '+.0f')} {currency} per 1,000 decisions."
         )
 
 

@@ -4,14 +4,17 @@ neither computes. Every number in it comes from the arrays handed in.
 Shapes: n decisions, k arms.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from bandit.arrays import Array, LoggedDecisions
-from experiments.inference.intervals import Interval, difference, mean, rate
-from experiments.inference.wording import bounds, compared, in_words
+from experiments.inference.intervals import LEVEL, Interval, difference, mean, rate
+from experiments.inference.money import NetGain
+from experiments.inference.wording import against, capital, compared, disagreement, estimate, in_words, number
 
 POINTS = 300  # of a series: the browser shows no more
 
@@ -72,6 +75,17 @@ class ReportAnswer(NamedTuple):
     unit: str = ""
 
 
+class ReportCurve(NamedTuple):
+    """One drawing of lines along the run: its title, the `unit` of its values, the lines, and the prefix `key` of their
+    names in MLflow, which says what they are: regret, net (money), value (money over no nudge) or rate.
+    """
+
+    title: str
+    unit: str
+    lines: tuple[ReportSeries, ...]
+    key: str
+
+
 class Report(NamedTuple):
     """Everything a reviewer sees of one run of a policy. A frozen value with all numbers computed: who writes or draws
     it only formats.
@@ -89,7 +103,7 @@ class Report(NamedTuple):
     facts: dict[str, str]  # parameters, the same keys everywhere
     metrics: dict[str, float]  # headline first
     tables: tuple[ReportTable, ...]
-    curves: tuple[tuple[str, str, tuple[ReportSeries, ...]], ...]  # (title, unit, series)
+    curves: tuple[ReportCurve, ...]
     shares: tuple[ReportSeries, ...]  # arm shares over time, they sum to 1
     propensities: Array  # (n,) of the drawn arms
     floor: float  # least propensity of an eligible arm
@@ -128,16 +142,14 @@ def simulated(subject: ReportSubject, log: LoggedDecisions, utility: Array, net:
     shown = log.only(mine)
     values = _true_values(shown, utility[mine])
     over_none, over_uniform = mean(values.got - values.none), mean(values.got - values.uniform)
-    lift = _percent(over_none, float(values.none.mean()))
+    lift, unit = _percent(over_none, float(values.none.mean())), f"{currency} per decision"
+    gain = plain_gain(over_none, currency)
     verdict = (
-        f"{compared(over_none)} no nudge: {over_none.value:+.3f} {currency} net value for each decision "
-        f"{bounds(over_none.low, over_none.high)}, {lift}; "
-        f"{compared(over_uniform).lower()} uniform: {in_words(over_uniform)}."
+        f"{compared(over_none)} no nudge: {estimate(over_none, f'{unit} net of costs')}{lift}; {gain.risk}; "
+        f"{against(over_uniform, 'uniform', unit)}."
     )
     metrics = {
-        "vs_none": over_none.value,
-        "vs_none_lcb": over_none.low,
-        "vs_none_ucb": over_none.high,
+        **gain.metrics,
         "vs_uniform": over_uniform.value,
         "net_value": float(values.got.mean()),
         "regret_end": float((values.best - values.got).sum()),
@@ -179,11 +191,13 @@ def _value_table(values: _TrueValues, currency: str) -> ReportTable:
         _value_row("no nudge", mean(none), None, (best - none).sum()),
         _value_row("best possible", mean(best), mean(best - none), 0.0),
     )
-    head = (f"net value, {currency}/decision", "over no nudge [95 %]", f"regret, {currency} in all")
+    head = (
+        f"over no nudge, {currency}/decision [95 %]", f"net value, {currency}/decision", f"regret, {currency} in all",
+    )  # fmt: skip
     return ReportTable("Value: the truth of the simulator", head, rows, "Expected values, paired by person.")
 
 
-def _value_curves(values: _TrueValues, currency: str) -> tuple[tuple[str, str, tuple[ReportSeries, ...]], ...]:
+def _value_curves(values: _TrueValues, currency: str) -> tuple[ReportCurve, ...]:
     """Cumulative regret along the run, and the net value over no nudge in windows of it."""
     got, uniform, none, best = values
     cumulative = (
@@ -193,8 +207,8 @@ def _value_curves(values: _TrueValues, currency: str) -> tuple[tuple[str, str, t
     )
     gap = _windowed_mean("this policy", got - none)
     return (
-        ("Regret", f"{currency}, cumulative", cumulative),
-        ("Net value over no nudge", f"{currency}/decision", (gap,)),
+        ReportCurve("Net value over no nudge", f"{currency}/decision", (gap,), "value"),
+        ReportCurve("Regret", f"{currency}, cumulative", cumulative, "regret"),
     )
 
 
@@ -210,6 +224,13 @@ def _holdout_table(policy: Array, holdout: Array, currency: str) -> ReportTable:
     return ReportTable(
         "Against the holdout: what an app could measure", (f"net value, {currency}/decision",), rows, note
     )
+
+
+def plain_gain(over: Interval, currency: str) -> NetGain:
+    """Net gain with a Student's interval at 95 %, whose half width is the standard error times its quantile."""
+    half = 0.5 * (over.high - over.low)
+    error = half / float(stats.t.ppf(0.5 + LEVEL / 2, over.n - 1)) if over.n > 1 and np.isfinite(half) else None
+    return NetGain(over, error, None, currency)
 
 
 class ReplayPrices(NamedTuple):
@@ -250,23 +271,22 @@ def replayed(
     second = agreed & (np.cumsum(agreed) > agreed.sum() // 2)
     net_none = difference(mean(earned[agreed]), fixed[0])
     net_best = difference(mean(earned[second]), fixed[dearest])
+    gain, unit = plain_gain(net_none, prices.currency), f"{prices.currency} per decision"
     verdict = (
-        f"{compared(net_none)} no nudge: {in_words(net_none)} {prices.currency} net value for each decision; its "
-        f"second half is {_against(net_best)} the best fixed arm ({log.arms[dearest]}): {in_words(net_best)} "
-        f"{prices.currency}. {prices.words}"
+        f"{compared(net_none)} no nudge: {estimate(net_none, f'{unit} net of costs')}; {gain.risk}; its second half is "
+        f"{against(net_best, f'the best fixed arm ({log.arms[dearest]})', unit)}. {prices.words}"
     )
+    split = disagreement(net_none, over_none, prices.currency, binary=True)
     conversions = (
-        f"{what}: {_points(over_none)} against no nudge; its second half {_points(over_best)} against always "
-        f"{log.arms[best]}."
+        f"{capital(split)}{'. ' if split else ''}{what}: {_points(over_none)} against no nudge; its "
+        f"second half {_points(over_best)} against always {log.arms[best]}."
     )
-    rows = [ReportRow("this policy, learning included", (_share(learned), str(learned.n)))]
-    rows += [ReportRow("this policy, second half", (_share(late), str(late.n)))]
-    rows += [ReportRow(f"always {arm}", (_share(i), str(i.n))) for arm, i in zip(log.arms, arms, strict=True)]
-    values = ReportTable(f"{what}: real people", ("rate [95 %]", "people"), tuple(rows), "Wilson intervals.")
+    mine = [("this policy, learning included", mean(earned[agreed]), learned)]
+    mine.append(("this policy, second half", mean(earned[second]), late))
+    always = [(f"always {arm}", net, i) for arm, net, i in zip(log.arms, fixed, arms, strict=True)]
+    values = _replay_table(what, prices.currency, mine + always)
     metrics = {
-        "vs_none": net_none.value,
-        "vs_none_lcb": net_none.low,
-        "vs_none_ucb": net_none.high,
+        **gain.metrics,
         "lift_pp": 100 * over_none.value,
         "lift_lcb": 100 * over_none.low,
         "lift_ucb": 100 * over_none.high,
@@ -280,9 +300,16 @@ def replayed(
     met = log.only(agreed)
     running = _running_rate("this policy", met.reward)
     lines = tuple(_flat(f"always {arm}", i, running.step) for arm, i in zip(log.arms, arms, strict=True))
-    curves = ((f"{what}, so far", "% of people", (running, *lines)),)
+    curves = (ReportCurve(f"{what}, so far", "% of people", (running, *lines), "rate"),)
     made = _report(subject, verdict, metrics, (values, _arm_table(log)), curves, log)
     return made._replace(conversions=conversions)
+
+
+def _replay_table(what: str, currency: str, rows: Sequence[tuple[str, Interval, Interval]]) -> ReportTable:
+    """Net values and rates of a replay; `rows`: (name, net value a decision, rate)."""
+    head = (f"net value, {currency}/decision [95 %]", "rate [95 %]", "people")
+    made = tuple(ReportRow(name, (estimate(net, ""), _share(i), f"{i.n:,}")) for name, net, i in rows)
+    return ReportTable(f"{what}: real people", head, made, "Rates: Wilson intervals.")
 
 
 def _report(
@@ -290,7 +317,7 @@ def _report(
     verdict: str,
     metrics: dict[str, float],
     tables: tuple[ReportTable, ...],
-    curves: tuple[tuple[str, str, tuple[ReportSeries, ...]], ...],
+    curves: tuple[ReportCurve, ...],
     log: LoggedDecisions,
 ) -> Report:
     name = str(subject.policy["name"])
@@ -387,15 +414,13 @@ def _flat(name: str, interval: Interval, step: Array) -> ReportSeries:
 
 
 def _value_row(name: str, value: Interval, over: Interval | None, regret: float) -> ReportRow:
-    return ReportRow(name, (f"{value.value:.3f}", in_words(over) if over else "–", f"{regret:,.0f}"))
+    gained = estimate(over, "") if over else "–"
+    return ReportRow(name, (gained, number(value.value, ".3f"), number(regret, ".0f")))
 
 
 def _percent(over: Interval, base: float) -> str:
-    return f"{100 * over.value / abs(base):+.1f} %"
-
-
-def _against(over: Interval) -> str:
-    return "above" if over.low > 0 else "below" if over.high < 0 else "not distinguishable from"
+    """The difference in % of what no nudge earns, after a comma; "" where that is nothing."""
+    return f", {number(100.0 * over.value / abs(base), '+.1f')} %" if base else ""
 
 
 def _points(i: Interval) -> str:

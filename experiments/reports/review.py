@@ -8,10 +8,11 @@ import numpy as np
 
 from bandit.arrays import Array
 from experiments.inference.support import sentence
+from experiments.inference.wording import against, capital, number
 from experiments.ope.evaluate import Estimate
 from experiments.promotion.lift_monitor import HOLDOUT
 from experiments.reports import review_sections as parts
-from experiments.reports.report import Report, ReportAnswer, ReportSeries
+from experiments.reports.report import Report, ReportAnswer, ReportCurve, ReportSeries
 from experiments.reports.review_sections import ReviewFindings, ReviewSubject
 
 __all__ = ["ReviewFindings", "ReviewSubject", "build"]
@@ -27,11 +28,11 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
         parts.least_propensities(found),
     )
     lift = found.reward.contrasts.get("none")
-    net = found.net.contrasts.get("none")
+    gain = parts.net_gain(about, found)
     champion = found.net.contrasts.get(about.champion)
     first = (
         f"{about.algorithm} at {about.app}/{about.stage}, {about.kind}: "
-        f"{parts.first_sentence(about, net, champion)}; gate: {found.verdict.decision}."
+        f"{parts.first_sentence(about, gain, champion, found.net.n)}; gate: {found.verdict.decision}."
     )
     facts = {
         "kind": about.kind,
@@ -57,14 +58,14 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
         facts=facts,
         metrics=_metrics(about, found, lift, champion),
         tables=(),
-        curves=(("Regret by its own model", f"{about.currency}, cumulative", regret),),
+        curves=(ReportCurve("Regret by its own model", f"{about.currency}, cumulative", regret, "regret"),),
         shares=shares,
         propensities=found.rounds.pscore,
         floor=about.floor,
         command=about.command,
         answers=_answers(about, found, regret, shares, least),
         extra=(("propensity/min", least),),
-        conversions=parts.conversion_sentence(about, lift),
+        conversions=parts.conversion_sentence(about, lift, gain, found.reward.n),
         loss=parts.loss_sentences(about),
     )
 
@@ -74,8 +75,9 @@ def _metrics(
 ) -> dict[str, float]:
     scale, lifted, earned = (100.0, "lift_pp", "dr_pct") if about.binary else (1.0, "lift", "dr")
     d, first = found.reward.diagnostics, parts.default_estimate(found.reward)
+    gain = parts.net_gain(about, found)
     metrics = {
-        **_estimate_metrics(found.net.contrasts.get("none"), 1.0, ("net_none", "net_none_lcb", "net_none_ucb")),
+        **(gain.metrics if gain else {}),
         **_estimate_metrics(
             None if about.champion == "none" else champion, 1.0, ("vs_champ", "champ_lcb", "champ_ucb")
         ),
@@ -143,8 +145,7 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
     """Questions 1 to 4: what the policy is, and whether it is better than no nudge and than what is served."""
     held = found.monitored.lift.contrasts.get(HOLDOUT)
     champion = found.net.contrasts.get(about.champion)
-    lift = found.reward.contrasts.get("none")
-    net = found.net.contrasts.get("none")
+    lift, gain = found.reward.contrasts.get("none"), parts.net_gain(about, found)
     return (
         ReportAnswer(
             "What is this policy, and which stage?",
@@ -154,16 +155,16 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
         ReportAnswer(
             "Is it better than no nudge, by how much, how sure?",
             (
-                f"Net of costs: {parts.against(net, 'no nudge', f' {about.currency} per decision', 1.0)}. "
-                f"{parts.conversion_sentence(about, lift)}".rstrip()
-                if net
+                f"Net of costs: {gain.sentence}. "
+                f"{parts.conversion_sentence(about, lift, gain, found.reward.n)}".rstrip()
+                if gain
                 else silent
             ),
             (parts.holdout(about, held, found.control, found.exposed),),
         ),
         ReportAnswer(
             "Is it better than what is served today, or not distinguishable?",
-            f"{parts.against(champion, about.champion, f' {about.currency} per decision', 1.0)}."
+            f"{capital(against(champion.over(found.net.n), about.champion, parts.per_decision(about)))}, net of costs."
             if champion
             else f"Compared with {about.champion}. {silent}",
             found.diff.tables(about.currency) if found.diff else (),
@@ -179,16 +180,15 @@ def _value_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> 
 
 def _estimate_answers(about: ReviewSubject, found: ReviewFindings, silent: str) -> tuple[ReportAnswer, ...]:
     """Questions 5 and 6: what the off-policy estimates say, and whether they can be trusted."""
-    scale, unit = (100.0, " points") if about.binary else (1.0, "")
-    estimates, d = parts.estimates(found.reward, scale), found.reward.diagnostics
+    estimates, d = parts.estimates(about, found), found.reward.diagnostics
     support, unsaid = parts.support(about, found.reward), sentence(found.reward.support, about.arms)
     return (
         ReportAnswer(
             "What do off-policy estimates say, do they agree?",
-            parts.agreement(found.reward, scale, unit) if found.reward.estimates else silent,
+            parts.agreement(found.net, parts.per_decision(about)) if found.net.estimates else silent,
             (estimates,) if estimates.rows else (),
-            forest=parts.forest(found.reward, scale),
-            unit="reward, %" if about.binary else "reward",
+            forest=parts.forest(found.net),
+            unit=f"net value, {parts.per_decision(about)}",
         ),
         ReportAnswer(
             "Can the estimates be trusted: sample size, weights, overlap?",
@@ -226,7 +226,7 @@ def _behavior_answers(
         ),
         ReportAnswer(
             "Does it still explore, is the floor kept?",
-            f"The least probability of an eligible nudge is {parts.number(least.value.min(initial=np.inf))}; "
+            f"The least probability of an eligible nudge is {number(float(least.value.min(initial=np.inf)), '.4f')}; "
             f"the floor is {about.floor:g}.",
             lines=("least probability", (least,)),
         ),
@@ -239,7 +239,7 @@ def _safety_answers(about: ReviewSubject, found: ReviewFindings, silent: str) ->
     return (
         ReportAnswer(
             "Is any segment harmed?",
-            parts.harmed(worst, about.champion) if worst else silent,
+            parts.harmed(worst, about.champion, parts.per_decision(about)) if worst else silent,
             tuple(parts.segment_table(name, s, about) for name, s in worst),
         ),
         ReportAnswer(
@@ -249,7 +249,7 @@ def _safety_answers(about: ReviewSubject, found: ReviewFindings, silent: str) ->
         ),
         ReportAnswer(
             "Are guardrails and the gate passed?",
-            f"Gate: {found.verdict.decision}. {'; '.join(found.verdict.reasons)}.",
+            f"Gate: {found.verdict.decision}. {capital('; '.join(found.verdict.reasons))}.",
             note=f"The rule: {about.rule}.",
         ),
     )

@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array
+from bandit.catalogue.net_value import ArmWorth
 from bandit.learning.loss_statement import LossStatement
 from experiments.data.rounds import LoggedRounds
+from experiments.inference.intervals import Interval, mean
+from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
 from experiments.inference.support import name_of
-from experiments.inference.wording import bounds
+from experiments.inference.wording import against, bounds, capital, disagreement, estimate, in_words, number, places
+from experiments.ope import evaluate
 from experiments.ope.evaluate import Estimate, Evaluation
 from experiments.promotion.lift_monitor import LiftReport
 from experiments.promotion.verdict import PromotionVerdict
@@ -54,6 +58,7 @@ class ReviewSubject(NamedTuple):
     git: str  # commit of the code
     binary: bool  # rewards are yes or no: lifts in percentage points
     loss: LossStatement | None = None  # of what learns at the stage now; None: the stage bounds no loss
+    as_of: str = ""  # when the page was written, ISO 8601: what changes later is stated as of then
     unbounded: float | None = None  # of a policy that has no account of its own: the share of traffic it would decide
 
 
@@ -78,6 +83,8 @@ class ReviewFindings(NamedTuple):
     diff: PolicyDiff | None
     control: int = 0  # decisions of the holdout
     exposed: int = 0  # those whose person had been shown nudges before
+    worth: ArmWorth | None = None  # of the arms; None: not given, no money by arm is shown
+    daily: float | None = None  # decisions a day outside the holdout; None: the log is too short to tell
 
 
 def loss_sentences(about: ReviewSubject) -> tuple[str, ...]:
@@ -129,29 +136,40 @@ def support(about: ReviewSubject, found: Evaluation) -> ReportTable:
     return ReportTable("Support of each nudge", head, rows, note)
 
 
-def first_sentence(about: ReviewSubject, net: Estimate | None, champion: Estimate | None) -> str:
-    """The first sentence of a review, in currency per decision, net of costs: the policy against no nudge, then against
-    what it would replace.
+def net_gain(about: ReviewSubject, found: ReviewFindings) -> NetGain | None:
+    """Net gain of the policy over no nudge; None if the log cannot say."""
+    return evaluate.net_gain(found.net.contrasts.get("none"), found.net.n, found.daily, about.currency)
+
+
+def first_sentence(about: ReviewSubject, gain: NetGain | None, champion: Estimate | None, n: int) -> str:
+    """The first sentence of a review, in currency net of costs: the policy against no nudge, a decision and a month,
+    with the risk and what more data would bring; then against what it would replace.
     """
-    over_none = against(net, "no nudge", f" {about.currency} per decision net of costs", 1.0)
+    unit = per_decision(about)
+    over_none = against(None, "no nudge", unit) if gain is None else gain.sentence
     if about.champion == "none":
         return over_none
-    return f"{over_none}; {against(champion, about.champion, f' {about.currency} per decision', 1.0)}"
+    return f"{over_none}; {against(champion and champion.over(n), about.champion, unit)}"
 
 
-def conversion_sentence(about: ReviewSubject, lift: Estimate | None) -> str:
+def per_decision(about: ReviewSubject) -> str:
+    """Unit of money in a review: currency per decision."""
+    return f"{about.currency} per decision".strip()
+
+
+def conversion_sentence(about: ReviewSubject, lift: Estimate | None, gain: NetGain | None = None, n: int = 0) -> str:
     """The small print below the first sentence: the difference in rewards to no nudge, costs left out; in points if
-    rewards are yes or no; "" if the log cannot say. It has no verdict of its own: more rewards may cost more than they
-    bring.
+    rewards are yes or no; "" if the log cannot say. Where it disagrees with the money, it says so. It has no
+    verdict of its own: more rewards may cost more than they bring.
     """
     if lift is None:
         return ""
     scale, what = (100.0, "Conversions") if about.binary else (1.0, "Rewards")
-    low, high = lift.sequence or lift.interval
-    return (
-        f"{what}, costs left out: {scale * lift.value:+.3g}{reward_unit(about)} "
-        f"[{scale * low:+.3g}, {scale * high:+.3g}] against no nudge."
-    )
+    over = lift.over(n)
+    split = disagreement(gain.over if gain else None, over, about.currency, binary=about.binary)
+    if split:
+        return f"{capital(split)}, against no nudge."
+    return f"{what}, costs left out: {estimate(over, reward_unit(about), scale=scale)} against no nudge."
 
 
 def default_estimate(evaluation: Evaluation) -> Estimate | None:
@@ -160,49 +178,32 @@ def default_estimate(evaluation: Evaluation) -> Estimate | None:
 
 
 def reward_unit(about: ReviewSubject) -> str:
-    """Unit of a lift in rewards: " points" if rewards are yes or no, else ""."""
-    return " points" if about.binary else ""
+    """Unit of a lift in rewards: "points" if rewards are yes or no, else "units of reward"."""
+    return "points" if about.binary else "units of reward"
 
 
-def against(e: Estimate | None, other: str, unit: str, scale: float) -> str:
-    """A contrast in words: better than, worse than or not distinguishable from `other`, with value and interval times
-    `scale`, in `unit`. The confidence sequence is used where there is one.
-    """
-    if e is None:
-        return f"not compared with {other}: the log cannot say"
-    low, high = e.sequence or e.interval
-    word = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"
-    return f"{word} {other}, {scale * e.value:+.3g}{unit} [{scale * low:+.3g}, {scale * high:+.3g}]"
-
-
-def number(value: float) -> str:
-    """A probability with four digits, or "not known" if it is not finite."""
-    return f"{value:.4f}" if np.isfinite(value) else "not known"
-
-
-def agreement(evaluation: Evaluation, scale: float, unit: str) -> str:
-    """A sentence on whether the unbiased estimators agree, values times `scale`. The evaluation has to have
-    estimates.
-    """
+def agreement(evaluation: Evaluation, unit: str) -> str:
+    """A sentence on whether the unbiased estimators agree, in `unit`. The evaluation has to have estimates."""
     first = default_estimate(evaluation)
     assert first is not None  # noqa: S101 - the caller looked
     values = [e.value for e in evaluation.estimates.values() if not e.biased]
     low, high = first.interval
     inside = sum(low <= v <= high for v in values)
+    digits = f".{places(max(abs(first.value - low), abs(high - first.value)))}f"
     return (
-        f"{len(values)} estimators without a bias by design lie between {scale * min(values):.3g} and "
-        f"{scale * max(values):.3g}{unit and ' %'}; {inside} of them inside the interval of the first."
+        f"{len(values)} estimators without a bias by design lie between {number(min(values), digits)} and "
+        f"{number(max(values), digits)} {unit}, net of costs; {inside} of them inside the interval of the first."
     )
 
 
-def harmed(found: Sequence[tuple[str, SegmentEffects]], champion: str) -> str:
-    """A sentence on who is surely harmed against `champion`, and on the worst segment. `found`: (feature, effects), one
-    at least.
+def harmed(found: Sequence[tuple[str, SegmentEffects]], champion: str, unit: str) -> str:
+    """A sentence on who is surely harmed against `champion`, and on the worst segment, in `unit`. `found`: (feature,
+    effects), one at least.
     """
     worst = min((s.worst for _, s in found), key=lambda w: w.shrunk.value)
     hurt = [h.name for _, s in found for h in s.hurt]
-    surely = f"Surely harmed: {', '.join(hurt)}." if hurt else "None surely."
-    said = f"{worst.shrunk.value:+.3g} against {champion} (shrunk), n {worst.joint.n:,}"
+    surely = f"Surely harmed: {', '.join(hurt)}." if hurt else "Nobody is surely harmed."
+    said = f"{estimate(worst.shrunk, unit)} against {champion} (shrunk), from {worst.joint.n:,} decisions"
     return f"{surely} The worst is {worst.name}: {said}."
 
 
@@ -215,31 +216,39 @@ def holdout(about: ReviewSubject, held: Estimate | None, control: int = 0, expos
     `held`: the contrast with the holdout, None if the log cannot answer. `control`: decisions of the holdout;
     `exposed`: those of people who had been shown nudges before, which the note explains.
     """
-    cells = (
-        ("–", "–") if held is None else (f"{held.value:+.3f}", f"[{held.interval[0]:+.3f}, {held.interval[1]:+.3f}]")
+    cell = "–" if held is None else estimate(Interval(held.value, *held.interval, 0), "")
+    row = ReportRow("what was served, less the holdout", (cell,))
+    note = (
+        f"Measured{about.as_of and f', as of {about.as_of}'}, whatever the policy: people of the holdout get no nudge."
     )
-    row = ReportRow("what was served, less the holdout", cells)
-    note = "Measured, whatever the policy: people of the holdout get no nudge."
     if exposed:
         note += (
             f" Of its {control:,} decisions, {exposed:,} ({exposed / control:.1%}) were of people who had been shown"
             " nudges before their ids were joined: the difference is understated by as much as those still work."
         )
-    return ReportTable("Against the holdout", (f"{about.currency}/decision", "95 %"), (row,), note)
+    return ReportTable("Against the holdout", (f"net value, {about.currency}/decision [95 %]",), (row,), note)
 
 
-def estimates(evaluation: Evaluation, scale: float) -> ReportTable:
-    """Table of every estimator's value and interval, in rewards times `scale`, the unbiased ones first."""
+def estimates(about: ReviewSubject, found: ReviewFindings) -> ReportTable:
+    """Table of every estimator's value with its interval, the unbiased ones first: money net of costs, then rewards."""
+    scale, digits = (100.0, ".1f") if about.binary else (1.0, ".4g")
+    net, reward = found.net.estimates, found.reward.estimates
     rows = tuple(
         ReportRow(
             estimator_label(name, e),
-            (f"{scale * e.value:.3f}", f"[{scale * e.interval[0]:.3f}, {scale * e.interval[1]:.3f}]"),
+            (
+                estimate(Interval(e.value, *e.interval, 0), ""),
+                in_words(Interval(reward[name].value, *reward[name].interval, 0), digits, scale=scale)
+                if name in reward
+                else "–",
+            ),
         )
-        for name, e in sorted(evaluation.estimates.items(), key=lambda pair: pair[1].biased)
+        for name, e in sorted(net.items(), key=lambda pair: pair[1].biased)
     )
     note = "Biased by design: the interval includes the bias, by that of the first estimator."
-    marked = any(e.biased for e in evaluation.estimates.values())
-    return ReportTable("What it would have earned", ("reward", "95 %"), rows, note if marked else "")
+    marked = any(e.biased for e in net.values())
+    head = (f"net value, {about.currency}/decision [95 %]", f"reward{', %' if about.binary else ''} [95 %]")
+    return ReportTable("What it would have earned", head, rows, note if marked else "")
 
 
 def estimator_label(name: str, estimate: Estimate) -> str:
@@ -247,17 +256,16 @@ def estimator_label(name: str, estimate: Estimate) -> str:
     return f"{name}, biased" if estimate.biased else name
 
 
-def forest(evaluation: Evaluation, scale: float) -> tuple[ReportBar, ...]:
-    """Bars of a forest plot: the same estimates as in the table, and what the holdout really earned, in rewards times
-    `scale`.
+def forest(evaluation: Evaluation) -> tuple[ReportBar, ...]:
+    """Bars of a forest plot: the same estimates as in the table, and what the holdout really earned, in the unit of the
+    evaluation.
     """
     bars = [
-        ReportBar(estimator_label(name, e), scale * e.value, scale * e.interval[0], scale * e.interval[1])
+        ReportBar(estimator_label(name, e), e.value, *e.interval)
         for name, e in sorted(evaluation.estimates.items(), key=lambda pair: pair[1].biased)
     ]
     if evaluation.control:
-        c = evaluation.control
-        bars.append(ReportBar("holdout, measured", scale * c.value, scale * c.interval[0], scale * c.interval[1]))
+        bars.append(ReportBar("holdout, measured", evaluation.control.value, *evaluation.control.interval))
     return tuple(bars)
 
 
@@ -268,28 +276,33 @@ def segment_table(name: str, found: SegmentEffects, about: ReviewSubject) -> Rep
     rows = tuple(
         ReportRow(
             s.name,
-            (f"{s.joint.n:,}", f"{s.shrunk.value:+.3f}", bounds(s.shrunk.low, s.shrunk.high),
-             bounds(s.joint.low, s.joint.high)),
+            (estimate(s.shrunk, ""), bounds(s.joint.low, s.joint.high, f"+.{digits}f"), f"{s.joint.n:,}"),
         )
         for s in found.segments
-    )  # fmt: skip
-    head = ("n", f"over {about.champion}, {about.currency}", "95 %", "joint")
+        for digits in [places(max(abs(s.joint.low - s.joint.value), abs(s.joint.high - s.joint.value)))]
+    )
+    head = (f"net over {about.champion}, {about.currency}/decision [95 %]", "joint", "decisions")
     return ReportTable(f"By {name}", head, rows)
 
 
 def arms(about: ReviewSubject, found: ReviewFindings) -> ReportTable:
-    """Table of arms: share of decisions in which each was shown, share the policy would show, mean reward of those
-    shown.
+    """Table of arms: what decisions brought in which each was shown, in money net of costs; share of decisions in which
+    each was shown, share the policy would show, mean reward.
     """
-    r = found.rounds
+    r, worth = found.rounds, found.worth
+    scale, digits, rewarded = (100.0, ".2f", "reward, %") if about.binary else (1.0, ".4g", "mean reward")
     n = max(len(r.action), 1)
+    net = r.reward if worth is None else worth.net(r.reward, r.action)
     rows = []
     for a, arm in enumerate(about.arms):
         mine = r.action == a
-        earned = f"{r.reward[mine].mean():.4f}" if mine.any() else "–"
+        earned = estimate(mean(net[mine]), "") if mine.any() and worth is not None else "–"
+        reward = number(scale * float(r.reward[mine].mean()), digits) if mine.any() else "–"
         would = f"{100 * found.pi[:, a].mean():.1f} %" if len(found.pi) else "–"
-        rows.append(ReportRow(arm, (f"{100 * mine.sum() / n:.1f} %", would, earned)))
-    return ReportTable("Nudges", ("was shown", "would show", "mean reward"), tuple(rows))
+        rows.append(ReportRow(arm, (earned, f"{100 * mine.sum() / n:.1f} %", would, reward)))
+    head = (f"net value, {about.currency}/decision [95 %]", "was shown", "would show", rewarded)
+    note = "Net value and reward of the decisions that showed it, whoever they were: not what it would bring to others."
+    return ReportTable("Nudges", head, tuple(rows), note)
 
 
 def regret(found: ReviewFindings) -> tuple[ReportSeries, ...]:

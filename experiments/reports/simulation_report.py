@@ -12,8 +12,8 @@ import numpy as np
 
 from bandit.arrays import Array
 from experiments.inference.intervals import Interval, mean
-from experiments.inference.wording import compared, in_words
-from experiments.reports.report import Report, ReportRow, ReportSeries, ReportTable
+from experiments.inference.wording import capital, chance, compared, disagreement, estimate, in_words
+from experiments.reports.report import Report, ReportCurve, ReportRow, ReportSeries, ReportTable, plain_gain
 
 
 class PolicyResult(NamedTuple):
@@ -129,6 +129,7 @@ def metrics(one: PolicyResult, baseline: PolicyResult) -> dict[str, float]:
         "vs_none": over.value,
         "vs_none_lcb": over.low,
         "vs_none_ucb": over.high,
+        "p_loss": plain_gain(over, "").metrics.get("p_loss", np.nan),
         "vs_none_pct": percent.value,
         "vs_none_pct_lcb": percent.low,
         "vs_none_pct_ucb": percent.high,
@@ -165,11 +166,16 @@ def report(
     `facts`: more parameters, which take precedence.
     """
     over = mean(one.value_per_user - baseline.value_per_user)
-    known = np.isfinite(over.low)
-    better = compared(over)
+    known, gain = np.isfinite(over.low), plain_gain(over, run.currency)
+    unit = f"{run.currency} net of costs a user over {run.days} days"
+    lift = mean(_rate(one) - _rate(baseline))
+    split = disagreement(over, lift, run.currency, binary=True, each="each user")
+    conversions = (
+        f"Conversions of a decision, costs left out: {estimate(lift, 'points', scale=100.0)} against no nudge."
+    )
     verdict = (
-        f"{better if known else 'Against'} no nudge: {in_words(over, '+.2f')} {run.currency} net value a user over "
-        f"{run.days} days, {len(run.seeds)} seed(s)."
+        f"{compared(over) if known else 'Against'} no nudge: {estimate(over, unit)}, {len(run.seeds)} seed(s)"
+        f"{f'; it loses money with probability {chance(gain.p_loss)}' if gain.error else ''}."
     )
     days = np.arange(1.0, run.days + 1.0)
     share = one.by_day / np.maximum(one.by_day.sum(axis=1, keepdims=True), 1.0)
@@ -194,13 +200,14 @@ def report(
         metrics=metrics(one, baseline),
         tables=(table(run, played, baseline), personas(one)),
         curves=(
-            ("Regret", f"{run.currency}, cumulative", regret),
-            ("Net value", f"{run.currency}/user, cumulative", value),
+            ReportCurve("Net value", f"{run.currency}/user, cumulative", value, "net"),
+            ReportCurve("Regret", f"{run.currency}, cumulative", regret, "regret"),
         ),
         shares=tuple(ReportSeries(arm, days, share[:, a]) for a, arm in enumerate(one.arms)),
         propensities=one.propensities,
         floor=one.floor,
         command=run.command,
+        conversions=f"{capital(split)}, against no nudge." if split else conversions,
     )
 
 

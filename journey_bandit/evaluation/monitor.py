@@ -36,16 +36,25 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     3: the holdout cannot answer, or nudges are not shown as they were drawn.
     """
     log = ledger_log.open_log(ledger, stage)
-    found = core.monitor(log.source(), log.rewards, log.worth if measure == "net" else None, level)
+    net = core.monitor(log.source(), log.rewards, log.worth, level)
+    found = net if measure == "net" else core.monitor(log.source(), log.rewards, None, level)
     crossed = log.contamination()
     if as_json:
         presentation.write(
-            {"app": log.app, "stage": stage, "measure": measure, **_body(found), "control": crossed._asdict()}
+            {
+                "app": log.app,
+                "stage": stage,
+                "measure": measure,
+                "money": presentation.money_json(net.gain(log.currency)),
+                **_body(found),
+                "control": crossed._asdict(),
+            }
         )
     else:
         unit = f"net value, {log.currency}" if measure == "net" else "reward"
-        console.out.print(f"{log.app}/{stage}: {unit} per decision, {100 * level:g} %")
-        _show(found, log.arms)
+        console.out.print(f"{log.app}/{stage}, what decides live: {net.sentence(log.currency)}", soft_wrap=True)
+        console.out.print(f"{unit} per decision, {100 * level:g} %")
+        _show(found, log.arms, f"{unit} per decision")
         if crossed.exposed:
             share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"
             console.out.print(f"note: {share} were of people who had been shown nudges before their ids were joined")
@@ -77,14 +86,15 @@ def notes(found: LiftReport) -> list[str]:
     return [*found.lift.notes, *([f"nudges: {nudges}"] if nudges else [])]
 
 
-def _show(found: LiftReport, arms: tuple[str, ...]) -> None:
+def _show(found: LiftReport, arms: tuple[str, ...], unit: str) -> None:
     for refusal in found.lift.refused:
         console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
-    lines = {f"live less {name}": e for name, e in found.lift.contrasts.items() if name == HOLDOUT}
-    lines |= {f"live less {name}, by propensities": e for name, e in found.over_none.contrasts.items() if name == NONE}
+    over = {"live less no nudge, by propensities": found.over_none.contrasts.get(NONE)}
+    over |= {"live less holdout": found.lift.contrasts.get(HOLDOUT)}
+    lines = {name: e for name, e in over.items() if e is not None}
     if "dr" in found.lift.estimates:
         lines["live"] = found.lift.estimates["dr"]
-    presentation.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines)
+    presentation.print_table(f"{found.lift.n:,} decisions whose rewards are final", "", lines, unit)
     for note in notes(found):
         console.out.print(f"note: {note}")
     if found.recurring:

@@ -1,7 +1,7 @@
 """Presentation of evaluations, as a person or a program wants them, and the exit status of a refusal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -10,21 +10,22 @@ import numpy as np
 from rich.table import Table
 
 from experiments.inference.intervals import LEVEL
+from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
 from experiments.inference.support import ArmSupport, name_of, sentence
-from experiments.inference.wording import bounds
+from experiments.inference.wording import bounds, number
 from experiments.ope.accumulate import EvaluationConfig
 from experiments.ope.evaluate import Estimate, Evaluation, report
 from journey_bandit import console
-from journey_bandit.workflows.verdicts import PolicyVerdict
+from journey_bandit.workflows.verdicts import NONE, PolicyVerdict
 
 REFUSED = 3  # exit status
 _MANY = 20  # arms of a table
 
 
 class DisplayOptions(NamedTuple):
-    """Display options: title, `unit` of values, `level` of confidence in (0, 1), tables or JSON, and the names of the
-    arms where the log has them.
+    """Display options: title, `unit` of values, `level` of confidence in (0, 1), tables or JSON, the names of the
+    arms where the log has them, and `gains`: {policy: net gain over no nudge} where the log has money.
     """
 
     title: str
@@ -32,6 +33,16 @@ class DisplayOptions(NamedTuple):
     level: float = LEVEL
     as_json: bool = False
     arms: tuple[str, ...] = ()
+    gains: Mapping[str, NetGain] = {}
+
+
+def money_json(gain: NetGain | None) -> dict[str, Any] | None:
+    """Net gain over no nudge for programs: its metrics, currency, decisions a day, and the sentence that people see.
+    None if the log cannot say.
+    """
+    if gain is None:
+        return None
+    return {**gain.metrics, "currency": gain.currency, "decisions_a_day": gain.daily, "said": gain.sentence}
 
 
 def finish(
@@ -52,12 +63,14 @@ def display(
     """
     if shown.as_json:
         judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
-        write({**report(found, ask, shown.level), **({"verdicts": judged} if judged else {})})
+        money = {policy: money_json(gain) for policy, gain in shown.gains.items()}
+        more = {"verdicts": judged} if judged else {}
+        write({**({"money": money} if money else {}), **report(found, ask, shown.level), **more})
     else:
         console.out.print(f"{shown.title}: {shown.unit} per decision, {100 * shown.level:g} % intervals")
         for evaluation in found:
-            show(evaluation, shown.arms)
-        for policy, champion, verdict in verdicts:
+            show(evaluation, shown.arms, shown.unit, shown.gains.get(evaluation.policy))
+        for policy, champion, verdict, _ in verdicts:
             console.out.print(f"[bold]{policy} for {champion}: {verdict.decision}[/]: {'; '.join(verdict.reasons)}")
 
 
@@ -76,11 +89,15 @@ def write(body: dict[str, Any]) -> None:
     click.echo(msgspec.json.encode(body).decode())
 
 
-def show(evaluation: Evaluation, arms: tuple[str, ...] = ()) -> None:
-    """Print one policy's tables to standard output: estimates, intervals, diagnostics and the support of each arm; or
-    the reasons why there are none. `arms`: their names, if the log has them.
+def show(evaluation: Evaluation, arms: tuple[str, ...] = (), unit: str = "reward", gain: NetGain | None = None) -> None:
+    """Print one policy's tables to standard output: its net gain over no nudge in a sentence, if that is known;
+    estimates, intervals, diagnostics and the support of each arm; or the reasons why there are none. `arms`: their
+    names, if the log has them.
     """
+    unit = f"{unit} per decision"
     console.out.rule(f"[bold]{evaluation.policy}")
+    if gain:
+        console.out.print(f"{gain.sentence}.", soft_wrap=True)
     for refusal in evaluation.refused:
         console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
     if evaluation.forced:
@@ -88,13 +105,14 @@ def show(evaluation: Evaluation, arms: tuple[str, ...] = ()) -> None:
     if evaluation.estimates:
         units = f" in {evaluation.units:,} groups of users" if evaluation.by_user else ""
         sound = {name: e for name, e in evaluation.estimates.items() if not e.biased}
-        print_table(f"{evaluation.n:,} rounds{units}", "estimator", sound)
+        first = {name: e for name, e in evaluation.contrasts.items() if name == NONE}
+        print_table("Less another policy", "less", {**first, **evaluation.contrasts}, unit)
+        print_table(f"{evaluation.n:,} rounds{units}", "estimator", sound, unit)
         biased = {name: e for name, e in evaluation.estimates.items() if e.biased}
         if biased:
-            print_table("Biased by design: the interval includes the bias", "estimator", biased)
-        print_table("Less another policy", "less", evaluation.contrasts)
+            print_table("Biased by design: the interval includes the bias", "estimator", biased, unit)
     if evaluation.segments:
-        _print_segments(evaluation.segments)
+        _print_segments(evaluation.segments, unit)
     if evaluation.control:
         console.out.print(f"holdout, {evaluation.holdout:,} rounds: {' '.join(cells(evaluation.control)[:2])}")
     shown = ("ess", "max_weight", "mean_weight", "conversions", "matured")
@@ -104,11 +122,11 @@ def show(evaluation: Evaluation, arms: tuple[str, ...] = ()) -> None:
         console.out.print(f"note: {note}")
 
 
-def print_table(title: str, head: str, estimates: dict[str, Estimate]) -> None:
-    """Print a table with a title, one line for each named estimate: value, confidence interval and
+def print_table(title: str, head: str, estimates: dict[str, Estimate], unit: str = "value") -> None:
+    """Print a table with a title, one line for each named estimate: value, in `unit`, confidence interval and
     confidence sequence.
     """
-    table = Table(head, "value", "interval", "sequence", title=title, title_justify="left")
+    table = Table(head, unit, "interval", "sequence", title=title, title_justify="left")
     for name, estimate in estimates.items():
         table.add_row(name, *cells(estimate))
     console.out.print(table)
@@ -131,13 +149,13 @@ def _print_support(support: Sequence[ArmSupport], arms: tuple[str, ...]) -> None
         console.out.print(f"[bold]{silent}[/].")
 
 
-def _print_segments(found: SegmentEffects) -> None:
+def _print_segments(found: SegmentEffects, unit: str) -> None:
     table = Table(
-        "segment", "rounds", "joint interval", "shrunk", "interval", title="Lift over the champion by segment"
+        "segment", "rounds", "joint interval", "shrunk", "interval", title=f"Lift over the champion by segment, {unit}"
     )
     table.title_justify = "left"
     for name, joint, shrunk in found.segments:
-        ends = bounds(joint.low, joint.high, ".5g"), f"{shrunk.value:.5g}", bounds(shrunk.low, shrunk.high, ".5g")
+        ends = bounds(joint.low, joint.high, ".5g"), number(shrunk.value, ".5g"), bounds(shrunk.low, shrunk.high, ".5g")
         table.add_row(name, f"{joint.n:,}", *ends)
     console.out.print(table)
     hurt = ", ".join(segment.name for segment in found.hurt) or "none surely"
@@ -149,4 +167,4 @@ def cells(estimate: Estimate) -> tuple[str, str, str]:
     where there is one.
     """
     sequence = bounds(*estimate.sequence, ".5g") if estimate.sequence else "–"
-    return f"{estimate.value:.5g}", bounds(*estimate.interval, ".5g"), sequence
+    return number(estimate.value, ".5g"), bounds(*estimate.interval, ".5g"), sequence

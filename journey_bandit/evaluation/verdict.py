@@ -7,7 +7,7 @@ import sys
 import click
 
 from experiments.ope.evaluate import evaluation_json
-from experiments.promotion.judgement import LIVE
+from experiments.promotion.judgement import LIVE, NONE
 from journey_bandit import console
 from journey_bandit.evaluation import presentation
 from journey_bandit.evaluation.presentation import REFUSED
@@ -30,13 +30,15 @@ def verdict(ledger: str, stage: str, release: int | None, as_json: bool) -> None
     evaluation = progress.verdict or progress.sequence
     refused = progress.verdict.refused if progress.verdict else ()  # before that there may simply be too few
     if as_json:
-        lift = evaluation_json(evaluation)["contrasts"].get(LIVE) if evaluation else None
+        contrasts = evaluation_json(evaluation)["contrasts"] if evaluation else {}
+        over_none, lift = contrasts.get(NONE), contrasts.get(LIVE)
         told = {"number": kept.seq, "model": kept.model, "version": kept.version, "declared": progress.declared}
         body = {
             "release": told,
             "made": progress.made,
             "known": progress.known,
             "final": progress.verdict is not None,
+            "over_none": over_none,
             "lift": lift,
             "saved": progress.saved,
             "currency": found.currency,
@@ -49,7 +51,7 @@ def verdict(ledger: str, stage: str, release: int | None, as_json: bool) -> None
         console.out.print(head, markup=False)
         for refusal in refused:
             console.out.print(f"[bold]refused[/]: {refusal.reason}: {refusal.detail}. Needed: {refusal.needed}")
-        console.out.print(f"{found.currency} per decision: {progress.sentence}", markup=False, soft_wrap=True)
+        console.out.print(progress.sentence(f"{found.currency} per decision"), markup=False, soft_wrap=True)
         why = "; ".join(found.verdict.reasons)
         console.out.print(f"{found.verdict.decision}: {why}", markup=False, soft_wrap=True)
     sys.exit(REFUSED if refused else 0)

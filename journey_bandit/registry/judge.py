@@ -5,7 +5,9 @@ import click
 from api.releases.service import LEAST_JUDGED
 from bandit import release
 from bandit.snapshot import unpack
+from experiments.inference.wording import by
 from experiments.mlflow.approvals import Approval
+from experiments.mlflow.approver import approver
 from journey_bandit import console
 from journey_bandit.registry.promote import KEY, WHO, WHY, untold
 from journey_bandit.registry.publish import MLFLOW
@@ -41,7 +43,7 @@ def judge(app: str, stage: str, version: str, decisions: int, why: str, who: str
     snapshot = unpack(files)
     release.prepare(snapshot, snapshot.stage_spec)
     move = Approval(
-        number=0, kind="promote", version=version, replaces="", by=who, at=publishing.now_iso(), why=why,
+        number=0, kind="promote", version=version, replaces="", by=approver(uri, who), at=publishing.now_iso(), why=why,
         gate="being judged", sha256=digest(files), belief_sha256=snapshot.belief.digest(),
     )  # fmt: skip
     with AdminClient(url, key) as service:
@@ -51,5 +53,5 @@ def judge(app: str, stage: str, version: str, decisions: int, why: str, who: str
             f"verdict after {decisions:,} decisions.",
             soft_wrap=True,
         )
-    told = f"after {decisions} decisions of release {kept['number']}, by {who}"
+    told = f"after {decisions} decisions of release {kept['number']}{by(str(kept['approved_by']))}"
     untold(registry.annotate(model, version, {"review": "being judged", "judged": told}))

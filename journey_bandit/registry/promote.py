@@ -12,7 +12,9 @@ import click
 from bandit import release
 from bandit.errors import InvalidRequest, NotFound, Problem, RemoteError
 from bandit.snapshot import Snapshot, unpack
-from experiments.mlflow.approvals import Approval
+from experiments.inference.wording import by, when, who
+from experiments.mlflow.approvals import Approval, named
+from experiments.mlflow.approver import approver
 from experiments.promotion.verdict import PromotionVerdict
 from journey_bandit import console
 from journey_bandit.registry.publish import MLFLOW
@@ -80,7 +82,8 @@ def promote(
         raise InvalidRequest(Problem("version", f"the gate says {gate}: {reasons}", fix))
     before = standing.move.version if standing.move else ""  # whatever somebody did to the alias
     move = Approval(
-        number=0, kind="promote", version=version, replaces=before, by=who, at=publishing.now_iso(), why=why, gate=gate,
+        number=0, kind="promote", version=version, replaces=before, by=approver(uri, who), at=publishing.now_iso(),
+        why=why, gate=gate,
         override=override if gate != "promote" else "", sha256=digest(files), belief_sha256=snapshot.belief.digest(),
     )  # fmt: skip
     _move(registry, model, move, url, key, stage)
@@ -112,7 +115,7 @@ def shadow(app: str, stage: str, version: str | None, store: str | None, uri: st
     challenger = registry.snapshot(model, standing.challenger)
     champion = publishing.compared(registry, standing)[0]
     found = score(store, stage, standing.challenger, challenger, champion)
-    console.out.print(f"{model}: {found.sentence}")
+    console.out.print(f"{model}: {found.sentence}", soft_wrap=True)
 
 
 def _asked_now(
@@ -134,8 +137,8 @@ def _asked_now(
 def _move(registry: "Registry", model: str, move: Approval, url: str | None, key: str, stage: str) -> None:
     made = registry.move(model, move, _tags)
     done = made.move
-    what = f"version {done.version}" if done.version else "what is learned live"
-    console.out.print(f"{model}: {done.replaces or 'what is learned live'} → {what}, move {done.number} by {done.by}.")
+    change = f"{named(done.replaces)} → {named(done.version)}"
+    console.out.print(f"{model}: {change}, move {done.number}{by(done.by)}.", soft_wrap=True)
     if done.version:
         console.out.print(f"belief sha256 {done.belief_sha256}")
     untold(made.untold)
@@ -156,9 +159,9 @@ def _tags(move: Approval) -> Mapping[str, str]:
     override = {"override": move.override} if move.override else {}
     return {
         "review": "approved",
-        "approved_by": move.by,
-        "approved_at": move.at,
-        "replaces": move.replaces or "none",
+        "approved_by": who(move.by),
+        "approved_at": when(move.at),
+        "replaces": move.replaces or "learned",
         "reason": move.why,
         "gate_at_approval": move.gate,
         **override,

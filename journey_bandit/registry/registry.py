@@ -77,14 +77,15 @@ def _working(mine: "RegistrySync", every: float) -> None:
 def audit(app: str, stage: str, uri: str) -> None:
     """Every approval and rollback, checked as a chain: no line was changed or taken out."""
     console.quiet()
-    from experiments.mlflow.approvals import lost_lines
+    from experiments.inference.wording import when, who
+    from experiments.mlflow.approvals import lost_lines, named, why
     from experiments.mlflow.registry import Registry, name_of
 
     client, model = Registry(uri), name_of(app, stage)
     moves = client.audit(model)
     table = Table("#", "move", "version", "replaces", "by", "at", "why", "gate", "belief", title=model)
     for m in moves:
-        row = (str(m.number), m.kind, m.version or "none", m.replaces or "none", m.by, m.at, m.why, m.gate)
+        row = (str(m.number), m.kind, named(m.version), named(m.replaces), who(m.by), when(m.at), why(m), m.gate)
         table.add_row(*row, m.belief_sha256[:12])
     console.out.print(table)
     if lost := lost_lines(moves):

@@ -15,11 +15,13 @@ from api.releases.service import iso
 from api.stores import open_store
 from bandit.errors import JourneyBanditError, RemoteError
 from bandit.snapshot import Snapshot
-from experiments.mlflow.approvals import Approval, RegistryState
+from experiments.inference.wording import by
+from experiments.mlflow.approvals import Approval, RegistryState, in_registry, named
+from experiments.promotion.lift_monitor import monitor
 from journey_bandit.registry.run_queue import QueuedRun, RunQueue
 from journey_bandit.registry.shadows import score
 from journey_bandit.service.service_client import AdminClient, decided_after, serves
-from journey_bandit.workflows import publishing
+from journey_bandit.workflows import ledger_log, publishing
 from journey_bandit.workflows.publishing import PublishRequest
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class RegistrySync:
         self._registry, self._service, self._ledger, self._spool = registry, service, ledger, spool
         self._every, self._publish_every, self._clock = every, publish_every, clock
         self._reachable, self._since, self._detail = True, clock(), ""
+        self._refreshed: dict[str, tuple[int, int]] = {}  # stage → number of the move, when (µs)
         self._scored: dict[str, tuple[str, str, int]] = {}  # stage → challenger, champion, decisions then
 
     def round(self) -> None:
@@ -74,16 +77,19 @@ class RegistrySync:
         self._tell(refused)
 
     def work(self) -> None:
-        """Log the runs that were set aside and score the challengers, as far as the registry answers; what fails stays
-        queued.
+        """Log the runs that were set aside, score the challengers, and say anew what is live and what it earns, as far
+        as the registry answers; what fails stays queued.
         """
         if not self._ledger or not self._reachable:
             return
         try:
             app, stages = self._service.stages()
             self._log_some(app)
+            kept = self._service.releases()
             for stage in stages:
-                self._shadow(stage, self._registry.standing(f"{app}-{stage}"))
+                standing = self._registry.standing(f"{app}-{stage}")
+                self._shadow(stage, standing)
+                self._refresh(app, stage, standing, kept.get(stage))
         except JourneyBanditError as error:  # `round` tells health
             log.warning("logging is put off: %s", error)
 
@@ -130,8 +136,7 @@ class RegistrySync:
         try:
             made = self._registry.move(standing.model, move, lambda _: {"review": "approved"})
         except JourneyBanditError as error:
-            what = f"version {version}" if version else "what is learned live"
-            return f"the service went back to {what}, and the registry cannot be told: {error}"
+            return f"the service went back to {named(version)}, and the registry cannot be told: {error}"
         for note in made.untold:
             log.warning("%s: not told: %s", standing.model, note)
         log.info("%s: told the registry of release %s, a rollback", standing.model, kept["number"])
@@ -141,14 +146,15 @@ class RegistrySync:
         outgoing = self._service.snapshot(stage)
         if not (move.kind == "rollback" and self._service.went_back(stage, move)):
             files = {}
-            if move.version:
+            if in_registry(move.version):
                 if self._registry.tags(standing.model, move.version).get("review") != "approved":
                     raise RemoteError(f"{standing.model} {move.version} does not carry review=approved")
                 files = self._registry.files(standing.model, move.version, move.sha256)
             self._service.release(stage, standing.model, move, files)
-        log.info("%s: %s decides now", standing.model, f"version {move.version}" if move.version else "no release")
+        log.info("%s: %s decides now", standing.model, named(move.version))
         if self._ledger and self._publish_every:  # how what goes did while it decided
-            why = f"until {move.kind} to version {move.version or 'none'} by {move.by}: {move.why}"
+            ended = f"it was rolled back{by(move.by)}: {move.why}"
+            why = f"until {ended if move.kind == 'rollback' else f'{named(move.version)} was approved{by(move.by)}'}"
             try:
                 self._set_aside(stage, why, kept, outgoing)
             except JourneyBanditError as error:
@@ -231,6 +237,32 @@ class RegistrySync:
             raise
         except JourneyBanditError as error:
             log.error("%s: challenger %s cannot be scored: %s", standing.model, challenger, error)
+
+    # -- what changes after a review was written ----------------------------------------------------------------
+
+    def _refresh(self, app: str, stage: str, standing: RegistryState, kept: Mapping[str, object] | None) -> None:
+        """After each move, and as often as live runs are logged: what is live, how it does, and how to go back."""
+        if standing.move is None:
+            return
+        number, now = standing.move.number, self._clock()
+        before = self._refreshed.get(stage)
+        due = self._publish_every and before and now - before[1] >= self._publish_every * 1e6
+        if before and before[0] == number and not due:
+            return
+        try:
+            found = ledger_log.open_log(self._ledger, stage)
+            found = found._replace(release=int(str(kept["number"])) if kept and kept["version"] else 0)
+            earns = monitor(found.source(), found.rewards, found.worth).sentence(found.currency)
+        except JourneyBanditError as error:
+            earns = f"not known: {error}."
+        answers = {
+            14: publishing.live_answer(self._registry, standing, now),
+            15: publishing.rollback_answer(standing, app, stage, now),
+        }
+        earns = f"What is live, as of {iso(now)}: {earns}"
+        for note in self._registry.refresh(standing.model, iso(now), earns, answers):
+            log.warning("%s: not told: %s", standing.model, note)
+        self._refreshed[stage] = number, now
 
     # -- health ------------------------------------------------------------------------------------------------
 

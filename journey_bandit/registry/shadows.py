@@ -15,8 +15,9 @@ from bandit.errors import PropensityError
 from bandit.learning.recoding import contexts
 from bandit.propensity.draw import draw_many
 from bandit.snapshot import Snapshot
-from experiments.reports.review_sections import against
-from journey_bandit.workflows.policy_evidence import NONE, PolicyEvidence, gather
+from experiments.inference.wording import against
+from journey_bandit.workflows.policy_evidence import PolicyEvidence, gather
+from journey_bandit.workflows.verdicts import NONE
 
 _BATCH = 2000
 
@@ -60,10 +61,8 @@ class ShadowComparison(NamedTuple):
         """Sentence that sums the comparison up for a terminal: money against no nudge, number of decisions, agreement
         and moved probability in per cent, and the verdict with its reasons.
         """
-        verdict, currency = self.evidence.judged.verdict, self.evidence.log.currency
-        money = against(
-            self.evidence.net.contrasts.get(NONE), "no nudge", f" {currency} per decision net of costs", 1.0
-        )
+        verdict, gain = self.evidence.judged.verdict, self.evidence.gain
+        money = gain.sentence if gain else against(None, "no nudge", "")
         return (
             f"version {self.version} on {self.n:,} decisions it was not shown in: {money}; draws the same nudge in "
             f"{100 * self.match:.1f} %, {100 * self.moved:.1f} % of probability elsewhere; {verdict.decision}: "

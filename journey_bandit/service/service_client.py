@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+from bandit.release import NO_NUDGE
 from experiments.mlflow.approvals import Approval
 from simulations.live.client import ServiceClient
 
@@ -58,8 +59,9 @@ class AdminClient(ServiceClient):
         return dict(self._call("PUT", f"/v1/policies/{stage}/release", body))
 
     def rollback(self, stage: str, to: str | None, by: str, at: str, why: str) -> dict[str, Any]:
-        """Roll a stage back at once, from what the service's ledger holds (`to`: a version, None for the one before);
-        the release that decides now. `at`: when it was approved, an ISO 8601 time.
+        """Roll a stage back at once, from what the service's ledger holds; the release that decides now. `to`: a
+        version, "" for what is learned live, `NO_NUDGE` for no nudge to anybody, None for the one before; `at`: when it
+        was approved, an ISO 8601 time.
         """
         body = {"to": to, "approved_by": by, "approved_at": at, "reason": why}
         return dict(self._call("POST", f"/v1/policies/{stage}/rollback", body))
@@ -70,7 +72,8 @@ class AdminClient(ServiceClient):
         """
         wanted = (stage, move.version, move.sha256)
         history = self._call("GET", "/v1/releases")["releases"]
-        if wanted not in {(kept["stage"], kept["version"], kept["sha256"]) for kept in history if not kept["judge"]}:
+        known = {(kept["stage"], kept["version"], kept["sha256"]) for kept in history if not kept["judge"]}
+        if wanted not in known and move.version != NO_NUDGE:
             return False
         self.rollback(stage, move.version, move.by, move.at, move.why)
         return True

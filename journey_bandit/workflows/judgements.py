@@ -56,7 +56,9 @@ def _verdict(log: LedgerLog, judgement: Judgement) -> PromotionVerdict:
     found = judgement.verdict or judgement.sequence
     if found is None:
         return PromotionVerdict("hold", (judgement.progress,))
-    targets = (EvaluationPolicy(CANDIDATE, JudgedCandidate()),), (EvaluationPolicy(LIVE, JudgedLive()),)
+    targets = (EvaluationPolicy(CANDIDATE, JudgedCandidate()),), (
+        EvaluationPolicy(LIVE, JudgedLive()), verdicts.no_nudge(),
+    )  # fmt: skip
     ask = EvaluationConfig(*targets, rewards=log.rewards, worth=log.worth, prefix=True)
     (judged,) = verdicts.judged(log, ask, [found], LEVEL)
     if judgement.verdict is not None or judged.verdict.decision == "reject":

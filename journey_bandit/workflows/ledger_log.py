@@ -26,6 +26,7 @@ from bandit.learning.loss_account import LossAccount
 from bandit.learning.recoding import contexts
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.inference.wording import number
 
 _BATCH = 10_000
 _NEWEST = 1_000  # decisions among which one is looked for that no release made
@@ -222,8 +223,8 @@ def _reward(found: DecisionRecord, log: LedgerLog) -> float:
 
 
 def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:
-    """Segment labels (n,) of contexts x (n, d), the declared feature's value: a category, a boolean, or for a number
-    the lower or upper half of its range.
+    """Segment labels (n,) of contexts x (n, d), the declared feature's value: a category, a boolean, or for a number on
+    which side of the middle of its scale it lies, with that threshold: "price ≤ 1510" and "price > 1510".
     """
     name, columns = log.segment, features.schema(log.spec.features).columns
     if name not in log.spec.features:
@@ -234,6 +235,8 @@ def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:
         shown = x[:, [columns.index(f"{name}={value}") for value in feature.values]].argmax(axis=1)
         labels = np.array([f"{name}={value}" for value in feature.values])
         return np.asarray(labels[shown], dtype=np.str_)
-    words = ("low", "high") if feature.type == "number" else ("false", "true")
-    labels = np.array([f"{name}={word}" for word in words])
+    labels = np.array([f"{name}=false", f"{name}=true"])
+    if feature.type == "number":
+        middle = number(features.middle(feature), ".4g")
+        labels = np.array([f"{name} ≤ {middle}", f"{name} > {middle}"])
     return np.asarray(labels[(x[:, columns.index(name)] > 0.0).astype(int)], dtype=np.str_)

@@ -16,13 +16,13 @@ from bandit.arrays import Array
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds
 from experiments.inference.intervals import LEVEL
+from experiments.inference.money import NetGain
 from experiments.inference.segments import SegmentEffects
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig, matured
 from experiments.ope.evaluate import Evaluation
 from experiments.ope.evaluation_policies import (
     EvaluationPolicy,
-    FixedArm,
     LoggedProbabilities,
     eligible,
     snapshot_policy,
@@ -31,9 +31,8 @@ from experiments.promotion.lift_monitor import LiftReport, monitor
 from experiments.reports.policy_diff import PolicyDiff, diff
 from journey_bandit.workflows import ledger_log, verdicts
 from journey_bandit.workflows.ledger_log import Contamination, LedgerLog
-from journey_bandit.workflows.verdicts import PolicyVerdict
+from journey_bandit.workflows.verdicts import NONE, PolicyVerdict
 
-NONE = "none"
 _ROUNDS = 20_000  # of the drawings and the diff: the newest
 
 
@@ -60,6 +59,12 @@ class PolicyEvidence(NamedTuple):
     diff: PolicyDiff | None
     digest: str  # of the rounds
     contamination: Contamination
+    daily: float | None  # decisions a day outside the holdout; None: the log is too short to tell
+
+    @property
+    def gain(self) -> NetGain | None:
+        """Net gain over no nudge; None if the log cannot say."""
+        return core.net_gain(self.net.contrasts.get(NONE), self.net.n, self.daily, self.log.currency)
 
 
 def gather(
@@ -80,7 +85,7 @@ def gather(
     chunks = list(log.source()())  # read once: everything below passes over them
     rounds = _concatenated(list(matured(iter(chunks))))
     target = EvaluationPolicy("this policy", snapshot_policy(policy, log.arms) if policy else LoggedProbabilities())
-    against = [EvaluationPolicy(NONE, FixedArm(0))]
+    against = [verdicts.no_nudge()]
     if champion and policy is not None:
         against.insert(0, EvaluationPolicy(champion[0], snapshot_policy(champion[1], log.arms)))
     floor = log.spec.common_floor
@@ -91,7 +96,8 @@ def gather(
     (net,) = core.evaluate([lambda: iter(chunks)], ask._replace(worth=log.worth))
     worthy = ask._replace(worth=log.worth, follow=False)
     by_feature = {name: _segments(log, chunks, name, worthy) for name in log.spec.features} if segments else {}
-    (judged,) = verdicts.judged(log, ask._replace(worth=log.worth), [net], LEVEL)
+    (judged,) = verdicts.judged(log, ask._replace(worth=log.worth), [net], LEVEL, lambda: iter(chunks), [reward])
+    monitored = monitor(lambda: iter(chunks), log.rewards, log.worth)
     newest = rounds.only(slice(max(len(rounds.reward) - _ROUNDS, 0), None))
     pi = _probabilities(target, newest, len(log.arms))
     q_hat = _expected(policy, log, newest)
@@ -103,7 +109,7 @@ def gather(
         pi=pi,
         net=net,
         reward=reward,
-        monitored=monitor(lambda: iter(chunks), log.rewards, log.worth),
+        monitored=monitored,
         segments={name: found for name, found in by_feature.items() if found is not None},
         judged=judged,
         champion=against[0].name,
@@ -111,6 +117,7 @@ def gather(
         diff=_diff(log, newest, pi, q_hat, *compared) if compared else None,
         digest=_digest(rounds),
         contamination=log.contamination(),
+        daily=monitored.daily,
     )
 
 

@@ -14,7 +14,9 @@ from api.stores import open_store
 from bandit.errors import JourneyBanditError, NotFound, RemoteError
 from bandit.learning.loss_statement import statement
 from bandit.policies.registry import requirement
+from bandit.release import NO_NUDGE
 from bandit.snapshot import Snapshot, pack, unpack
+from experiments.inference.wording import money
 from experiments.reports import review
 from journey_bandit import console
 from journey_bandit.workflows.ledger_log import LedgerLog
@@ -61,8 +63,8 @@ def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
     mine = wanted.snapshot if wanted.kind == "candidate" else None
     found = gather(wanted.ledger, wanted.stage, mine, champion, wanted.until, wanted.release, diff_with=previous)
     when = wanted.at or time.time_ns() // 1000
-    live = _live(registry, standing, when)
-    back = _rollback(standing, wanted.snapshot.app, wanted.stage, when)
+    live = live_answer(registry, standing, when)
+    back = rollback_answer(standing, wanted.snapshot.app, wanted.stage, when)
     report = review.build(_about(wanted, found, live, back), _found(found))
     tags = {
         "kind": wanted.kind,
@@ -94,19 +96,24 @@ def compared(
     """
     move = standing.serves
     champion = None
+    if move is not None and move.version == NO_NUDGE:
+        return None, _newest(registry, standing)
     if move is not None and move.version:
         try:
             champion = (f"champion v{move.version}", unpack(registry.files(standing.model, move.version, move.sha256)))
         except (NotFound, RemoteError) as error:
             console.out.print(f"note: not compared with the champion: {error}", markup=False, soft_wrap=True)
-    if champion:
-        return champion, champion
+    return (champion, champion) if champion else (None, _newest(registry, standing))
+
+
+def _newest(registry: "Registry", standing: "RegistryState") -> tuple[str, Snapshot] | None:
+    """Newest version that can be read, for the diff."""
     for version in reversed(registry.versions(standing.model)):
         try:
-            return None, (f"v{version}", registry.snapshot(standing.model, version))
+            return f"v{version}", registry.snapshot(standing.model, version)
         except (NotFound, RemoteError) as error:
             console.out.print(f"note: not compared with version {version}: {error}", markup=False, soft_wrap=True)
-    return None, None
+    return None
 
 
 def _found(found: PolicyEvidence) -> review.ReviewFindings:
@@ -124,6 +131,8 @@ def _found(found: PolicyEvidence) -> review.ReviewFindings:
         diff=found.diff,
         control=found.contamination.control,
         exposed=found.contamination.exposed,
+        worth=found.log.worth,
+        daily=found.daily,
     )
 
 
@@ -133,8 +142,13 @@ def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: s
     snapshot, spec, log = wanted.snapshot, wanted.snapshot.stage_spec, found.log
     settings = {k: v for k, v in msgspec.to_builtins(spec.policy).items() if k != "name"}
     meta, git = log.store.meta(), console.git()
-    terms = msgspec.to_builtins(log.spec.promotion)
-    rule = ", ".join(f"{k} {v or 'none'}" if k == "guardrails" else f"{k} {v:g}" for k, v in terms.items())
+    terms = log.spec.promotion
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in terms.guardrails.items()) or "none"
+    rule = (
+        f"net value over no nudge and over the live version above {money(terms.min_lift, log.currency)} per decision; "
+        f"at most {money(terms.max_regression, log.currency)} below the live version, overall and in each segment; "
+        f"{terms.min_n:,} decisions or more; guardrails, each an increase per decision: {limits}"
+    )
     at = found.rounds.at
     window = f"{iso(int(at[0]))} to {iso(int(at[-1]))}" if at is not None and len(at) else "no decisions"
     watch = _alarms(wanted)
@@ -164,6 +178,7 @@ def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: s
         if git
         else "no checkout",
         binary=log.spec.reward.kind == "binary",
+        as_of=iso(wanted.at or time.time_ns() // 1000),
         **_loss(wanted, log),
     )
 
@@ -204,8 +219,8 @@ def _alarms(wanted: PublishRequest) -> tuple[str, ...]:
     return tuple(f"{a.arm} {a.direction} at {iso(a.at)}" for a in watch.alarms)
 
 
-def _live(registry: "Registry", standing: "RegistryState", when: int) -> str:
-    """What is live when the page is written. A page stays as it is, so it says as of when."""
+def live_answer(registry: "Registry", standing: "RegistryState", when: int) -> str:
+    """What is live at `when` (µs). A page may stay as it is, so it says as of when; the sync says it anew."""
     from experiments.mlflow import approvals
 
     as_of = f"As of {iso(when)}: "
@@ -224,14 +239,16 @@ def _live(registry: "Registry", standing: "RegistryState", when: int) -> str:
     )
 
 
-def _rollback(standing: "RegistryState", app: str, stage: str, when: int) -> str:
+def rollback_answer(standing: "RegistryState", app: str, stage: str, when: int) -> str:
+    """How to roll back, and to what at `when` (µs)."""
+    from experiments.mlflow.approvals import named
+
     to = standing.move.back if standing.move else ""
-    where = f"version {to}" if to else "what is learned live"
     return (
         f"journey-bandit rollback {app} {stage} --why '…' --url SERVICE goes back at once, "
-        f"as of {iso(when)} to {where}; "
-        f"--to VERSION to another one, --to none to what is learned live. journey-bandit registry audit {app} {stage} "
-        "says what is live now."
+        f"as of {iso(when)} to {named(to)}; "
+        "--to VERSION to another one, --to none to no nudge for anybody, --to learned to what is learned live. "
+        f"journey-bandit registry audit {app} {stage} says what is live now."
     )
 
 

@@ -78,7 +78,9 @@ def test_only_an_alias_that_agrees_with_the_last_move_is_served(
 
 def test_the_description_says_what_is_live_and_how_to_go_back() -> None:
     text = approvals.model_page("travel-cart", chain("1", "2"))
-    live = "**Live as of 2026-01-01T00:00:00Z: version 2, since 2026-01-01T00:00:00Z, approved by ana: w | x**"
+    live = (
+        "**Live as of 2026-01-01T00:00:00Z: version 2, since 2026-01-01T00:00:00Z, approved, said to be by ana: w | x**"
+    )
     assert text.splitlines()[0] == live
     assert "`journey-bandit rollback travel cart --why" in text
     assert "w / x" in text  # a bar would break the table
@@ -89,8 +91,8 @@ def test_why_it_was_rolled_back_is_not_why_the_version_before_was_approved() -> 
     back = {"kind": "rollback", "replaces": "2", "by": "ben", "at": "2026-02-01T00:00:00Z", "why": "refunds rose"}
     done.append(approvals.next_approval(done, msgspec.structs.replace(line("1"), **back)))
     assert approvals.live(done) == (
-        "version 1, since 2026-02-01T00:00:00Z, approved at 2026-01-01T00:00:00Z by ana: w | x. "
-        "ben rolled back to it from version 2, because: refunds rose"
+        "version 1, since 2026-02-01T00:00:00Z, approved at 2026-01-01T00:00:00Z, said to be by ana: w | x. "
+        "Version 2 was rolled back at 2026-02-01T00:00:00Z, said to be by ben, because: refunds rose"
     )
     assert approvals.replacement_tags(done[-1])["rolled_back_because"] == "refunds rose"
     assert approvals.replacement_tags(done[1]) == {"review": "replaced"}
@@ -130,3 +132,24 @@ def test_a_rollback_never_leads_to_what_was_taken_back() -> None:
         new = Approval(number=0, kind=kind, version=version, replaces=replaces, by="a", at="t", why="w", gate="g")
         done.append(approvals.next_approval(done, new))
     assert [m.back for m in done] == ["", "1", "2", "1", ""]
+
+
+def test_the_reason_of_a_rollback_stands_beside_the_version_that_was_left() -> None:
+    done = chain("1", "2")
+    back = {"kind": "rollback", "replaces": "2", "by": "key ops, for ben", "why": "refunds rose"}
+    done.append(approvals.next_approval(done, msgspec.structs.replace(line("1"), **back)))
+    row = approvals.model_page("travel-cart", done).splitlines()[-3]
+    assert (
+        "| version 1 | version 2 | key ops, for ben | 2026-01-01T00:00:00Z | version 2 was rolled back: refunds" in row
+    )
+    assert "by key ops, for ben, because: refunds rose" in approvals.live(done)
+
+
+def test_no_nudge_is_a_move_without_a_version_in_the_registry() -> None:
+    done = chain("1")
+    back = {"kind": "rollback", "replaces": "1", "version": "none"}
+    done.append(approvals.next_approval(done, msgspec.structs.replace(line("none"), **back)))
+    assert RegistryState("travel-cart", None, None, done[-1]).serves == done[-1]
+    assert RegistryState("travel-cart", "1", None, done[-1]).serves is None
+    assert approvals.live(done).startswith("no nudge for anybody, since 2026-01-01T00:00:00Z")
+    assert done[-1].back == "", "from there a rollback leads to what is learned live, never to what was taken back"

@@ -26,7 +26,7 @@ from mlflow.tracking import MlflowClient
 from bandit.snapshot import from_zip, pack
 from benchmarks.load.registry import black_hole
 from experiments.mlflow import reviewer_view
-from experiments.mlflow.registry import Registry
+from experiments.mlflow.registry import NOTE, Registry
 from journey_bandit import mlflow_server, processes
 from journey_bandit.registry.registry_sync import RegistrySync
 from journey_bandit.registry.run_queue import RunQueue
@@ -174,7 +174,7 @@ def test_rollback_restores_the_bytes_and_says_their_hash(shop: Shop, published: 
     assert (lines[-1].kind, lines[-1].version, lines[-1].replaces, lines[-1].by) == ("rollback", first, second, "ben")
     assert lines[-1].sha256 == hashlib.sha256(before["policy.json"]).hexdigest()
     assert "worse" in shop.ok("registry", "audit", "travel", "cart")
-    shop.ok("rollback", "travel", "cart", "--why", "learn live", "--to", "none")
+    shop.ok("rollback", "travel", "cart", "--why", "learn live", "--to", "learned")
     sync.round()
     assert shop.release() is None
 
@@ -289,11 +289,44 @@ def test_a_challenger_is_scored_on_traffic_it_was_not_shown_in(
     assert Registry(shop.mlflow).standing(MODEL).challenger is None
 
 
+def test_the_sync_says_anew_what_is_live_and_what_it_earns(shop: Shop, published: Published, tmp_path: Path) -> None:
+    """On the page of the model and on the run that waits for a reviewer, as of a time, after every move and as often as
+    live runs are logged; nothing else of the description changes.
+    """
+    client, registry = MlflowClient(shop.mlflow), Registry(shop.mlflow)
+    said = shop.ok("publish", "cart", "--store", shop.store, "--json", "--policy", "linear:alpha=0.7")
+    waiting, now = json.loads(said.splitlines()[-1])["version"], [1_800_000_000_000_000]
+    run = registry.run_of(MODEL, waiting)
+    before = client.get_run(run).data.tags[NOTE].splitlines()
+    promote(shop, published(""))
+    with AdminClient(shop.url) as service:
+        hour = {"every": 1.0, "publish_every": 3600.0}
+        mine = RegistrySync(registry, service, shop.store, RunQueue(tmp_path), **hour, clock=lambda: now[0])
+        mine.round()
+        mine.work()
+        after = client.get_run(run).data.tags[NOTE].splitlines()
+        changed = [line for line, was in zip(after, before, strict=True) if line != was]
+        assert [line.partition(".")[0] for line in changed] == ["14", "15"]
+        live = f"As of 2027-01-15T08:00:00Z: version {published('')}, since 2"
+        assert f"14. **What is live, since when, who approved it, why?** {live}" in changed[0]
+        page = client.get_registered_model(MODEL).description
+        assert page.startswith(f"**Live as of 2027-01-15T08:00:00Z: version {published('')}, since ")
+        assert "What is live, as of 2027-01-15T08:00:00Z: " in page
+        now[0] += 60_000_000
+        mine.work()
+        assert client.get_registered_model(MODEL).description == page, "nothing moved, and an hour has not passed"
+        now[0] += 3_600_000_000
+        mine.work()
+        assert "As of 2027-01-15T09:01:00Z" in client.get_run(run).data.tags[NOTE]
+        assert "What is live, as of 2027-01-15T09:01:00Z: " in client.get_registered_model(MODEL).description
+    shop.ok("rollback", "travel", "cart", "--why", "clean up", "--to", "learned", "--url", shop.url)
+
+
 def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) -> None:
     client, registry = MlflowClient(shop.mlflow), Registry(shop.mlflow)
     version = published("")
     run = client.get_run(registry.run_of(MODEL, version))
-    assert {"net_none", "net_none_lcb", "net_none_ucb"} <= run.data.metrics.keys()
+    assert {"net_gain", "net_low", "net_high"} <= run.data.metrics.keys()
     assert {"lift_pp", "lift_lcb", "lift_ucb", "dr_pct", "ess", "max_w", "min_prop", "n"} <= run.data.metrics.keys()
     assert {"algorithm", "arms", "floor", "data_window", "belief_sha256"} <= run.data.params.keys()
     assert {"kind", "gate", "vs_champion", "policy_sha256"} <= run.data.tags.keys()

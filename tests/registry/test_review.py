@@ -36,7 +36,7 @@ def test_fifteen_answers_in_order_on_one_page_that_loads_nothing(shop: Shop, kin
     outside = re.findall(r'(?:src|href)="(?!#)([^"]+)"', text)
     assert not [target for target in outside if not target.startswith("#")]
     assert text.count("<svg") >= 5
-    series = [*report.shares, *(line for _, _, lines in report.curves for line in lines), *(s for _, s in report.extra)]
+    series = [*report.shares, *(line for curve in report.curves for line in curve.lines), *(s for _, s in report.extra)]
     assert all(0 < len(s.step) <= POINTS for s in series)
     assert all(len(name) <= 12 for name in report.metrics)
     assert np.isfinite(list(report.metrics.values())).all()

@@ -15,7 +15,7 @@ from experiments.mlflow.registry import Registry
 from journey_bandit.registry.registry_sync import RegistrySync
 from journey_bandit.registry.run_queue import RunQueue
 from journey_bandit.service.service_client import AdminClient
-from tests.registry.conftest import Shop
+from tests.registry.conftest import SALT, Shop
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -109,7 +109,7 @@ def test_what_was_deleted_in_mlflow_stops_no_rollback(
     assert noted in said
     one.sync.round()
     assert one.decides() == one.first
-    assert "→ what is learned live" in one.back("--to", "none")
+    assert "→ what is learned live" in one.back("--to", "learned")
     one.sync.round()
     assert one.decides() == ""
     audit = Registry(one.shop.mlflow).audit(one.model)
@@ -131,12 +131,12 @@ def test_the_service_goes_back_by_itself_to_what_mlflow_has_lost(
     assert what == "model" or "give --url" in str(refused.exception)
     assert one.decides() == one.second
     said = one.back("--yes", "--url", one.shop.url)
-    assert f"version {one.second} → version {one.first}, by ben" in said
+    assert f"version {one.second} → version {one.first}, said to be by ben" in said
     assert "note: MLflow:" in said
     assert one.decides() == one.first
     one.sync.round()
     assert one.decides() == one.first  # the registry is never brought back over the ledger
-    one.back("--to", "none", "--url", one.shop.url)
+    one.back("--to", "learned", "--url", one.shop.url)
     assert one.decides() == ""
 
 
@@ -175,22 +175,28 @@ def test_why_it_was_rolled_back_is_a_tag_of_the_version_that_was_left(bench: Cal
     assert (left["review"], left["rolled_back_because"], left["rolled_back_by"]) == (
         "rolled back",
         "refunds rose",
-        "ben",
+        "said to be ben",
     )
-    assert (back["review"], back["reason"], back["approved_by"]) == ("approved", f"approved {one.first}", "ana")
+    assert (back["review"], back["reason"], back["approved_by"]) == (
+        "approved",
+        f"approved {one.first}",
+        "said to be ana",
+    )
     page = one.client.get_registered_model(one.model).description
-    assert f"by ana: approved {one.first}. ben rolled back to it from version {one.second}" in page
+    assert f", said to be by ana: approved {one.first}. Version {one.second} was rolled back at " in page
+    assert ", said to be by ben, because: refunds rose" in page
     assert page.startswith("**Live as of 20")
 
 
 def test_going_back_to_a_version_worse_than_no_nudge_says_so_and_asks(bench: Callable[[str], Bench]) -> None:
     one = bench("cart")
-    for name, value in (("net_none", -0.4), ("net_none_lcb", -0.5), ("net_none_ucb", -0.3)):
+    for name, value in (("net_gain", -0.4), ("net_low", -0.5), ("net_high", -0.3)):
         one.client.log_metric(one.run_of(one.first), name, value)
     words = ("rollback", "travel", "cart", *WHY)
     refused = one.shop.run(*words)
     assert refused.exit_code == 1
-    assert "was worse than no nudge: -0.4 per decision net of costs [-0.5, -0.3]" in refused.output
+    assert "worse than no nudge, -0.40 per decision net of costs [-0.50, -0.30]" in refused.output
+    assert "--to none shows nothing to anybody" in refused.output
     assert "--yes" in str(refused.exception)
     one.sync.round()
     assert one.decides() == one.second
@@ -199,6 +205,46 @@ def test_going_back_to_a_version_worse_than_no_nudge_says_so_and_asks(bench: Cal
     one.sync.round()
     assert one.decides() == one.first
     assert "worse" not in one.back("--to", "none")
+    one.sync.round()
+    assert one.decides() == "none"
+    one.back("--to", "learned")
+    one.sync.round()
+
+
+@pytest.mark.parametrize("by_service", [True, False])
+def test_no_nudge_for_anybody_is_one_command_with_the_service_or_without(
+    bench: Callable[[str], Bench], by_service: bool
+) -> None:
+    """From the next decision on no nudge has probability 1, the registry and the ledger agree on it, and what was
+    approved before can be approved again.
+    """
+    one = bench("cart")
+    said = one.back("--to", "none", *(("--url", one.shop.url) if by_service else ()))
+    assert f"version {one.second} → no nudge for anybody" in said
+    one.sync.round()
+    for price in (30.0, 420.0, 2900.0):
+        made = one.shop.ask(price=price)
+        assert (made["nudge"]["id"], made["propensity"], made["release"]["version"]) == ("none", 1.0, "none")
+        assert all(p == 0.0 for nudge, p in made["propensities"].items() if nudge != "none")
+    registry = Registry(one.shop.mlflow)
+    standing = registry.standing(one.model)
+    assert (standing.champion, standing.refused) == (None, None)
+    assert standing.serves is not None
+    assert standing.serves.version == "none"
+    releases = len(one.shop.get("/v1/releases")["releases"])
+    one.sync.round()
+    assert len(one.shop.get("/v1/releases")["releases"]) == releases, "brought once"
+    assert "no nudge for anybody" in one.client.get_registered_model(one.model).description
+    assert "no nudge" in one.shop.run("registry", "audit", "travel", "cart").output  # its table is folded
+    assert one._published("uniform"), "a review does without a champion"
+    again = ("--why", "mended", "--override", "test", "--who", "ana")
+    one.shop.ok("promote", "travel", "cart", one.second, *again)
+    one.sync.round()
+    assert one.decides() == one.second
+    receipts = one.shop.run("rebuild", "--store", one.shop.store, "--verify", "--receipts", "40", "--salt", SALT)
+    assert "receipts: 0 of 40 differ" in receipts.output
+    one.back("--to", "learned")
+    one.sync.round()
 
 
 def test_an_experiment_that_was_deleted_keeps_nobody_from_publishing(bench: Callable[[str], Bench]) -> None:

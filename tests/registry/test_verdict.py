@@ -68,4 +68,4 @@ def test_a_judged_candidate_from_judge_to_rollback(shop: Shop, published: Callab
     assert "receipts: 0 of 60 differ" in done.output
     missing = shop.run("verdict", "--ledger", shop.store, "--stage", "search")
     assert missing.exit_code == 1
-    shop.ok("rollback", "travel", "cart", "--why", "clean up", "--to", "none", "--url", shop.url)
+    shop.ok("rollback", "travel", "cart", "--why", "clean up", "--to", "learned", "--url", shop.url)

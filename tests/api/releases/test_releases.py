@@ -368,3 +368,56 @@ def test_a_store_keeps_releases_in_order_with_every_byte(store: Store) -> None:
     assert kept == [msgspec.structs.replace(one, seq=i) for i, one in enumerate(made, 1)]
     assert store.releases() == kept
     assert store.releases("signup") == [kept[0], kept[2]]
+
+
+BACK = {"approved_by": "ben", "approved_at": WHEN, "reason": "refunds rose", "to": "none"}
+
+
+def test_no_nudge_for_anybody_needs_no_release_and_holds_through_restarts_and_new_catalogues(
+    serving: Serving, later: Callable[[float], int], catalogue_file: Path, tmp_path: Path
+) -> None:
+    """Whatever the catalogue declares later: it never falls back to what is learned live by itself."""
+    path = tmp_path / "ledger.db"
+    with serving(SqliteStore(path)) as client:
+        teach(client, later)
+        kept = client.post("/v1/policies/signup/rollback", json=BACK)
+        assert kept.status_code == 200, kept.text
+        assert (kept.json()["version"], kept.json()["kind"], kept.json()["rolls_back_to"]) == ("none", "rollback", "")
+        assert client.post("/v1/policies/signup/rollback", json=BACK).json()["number"] == kept.json()["number"]
+        asked = [client.ask(user=f"n{i}", context={"age": i}) for i in range(30)]
+    text = catalogue_file.read_text(encoding="utf-8")
+    more = '\n[stages.signup.nudges.letter]\ntype = "letter"\nformat = "mail"\ncost = 0.2\n'
+    catalogue_file.write_text(text + more, encoding="utf-8")
+    store = SqliteStore(path)
+    with serving(store) as client:
+        assert client.get("/health/ready").json()["failing"] == {}
+        asked += [client.ask(user=f"m{i}", context={"age": i}) for i in range(30)]
+        assert "letter" in asked[-1]["propensities"]
+        for made in asked:
+            assert (made["nudge"]["id"], made["propensity"], made["release"]["version"]) == ("none", 1.0, "none")
+        found = store.decisions_by_id([uuid.UUID(made["decision_id"]) for made in asked])
+        salt = audit.salt_of(store, "salt")
+        assert [d for one in found.values() for d in audit.differences(store, one, salt)] == []
+        back = {**BACK, "to": "", "approved_at": "2025-10-09T09:00:00Z"}
+        assert client.post("/v1/policies/signup/rollback", json=back).json()["version"] == ""
+        assert "release" not in client.ask()
+
+
+def test_the_version_none_brings_no_files(client: Any) -> None:
+    reply = client.put("/v1/policies/signup/release", json=body(live(client), "none"))
+    assert reply.status_code == 400
+    assert "shows nothing to anybody" in reply.text
+    assert "release" not in client.ask()
+
+
+def test_who_approved_is_the_key_that_was_presented(serving: Serving, tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    key = create(file, "ops", ["admin", "read", "decide"])
+    with serving(keys=str(file)) as client:
+        client.headers["X-API-Key"] = key
+        kept = client.post("/v1/policies/signup/rollback", json=BACK).json()
+        assert kept["approved_by"] == "key ops, for ben"
+        again = client.post("/v1/policies/signup/rollback", json=BACK).json()
+        assert again["number"] == kept["number"]
+        sent = body(None, "none", approved_by="key boss", approved_at="2025-10-09T09:00:00Z")
+        assert client.put("/v1/policies/signup/release", json=sent).json()["approved_by"] == "key ops, for key boss"

@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.inference import intervals
+from experiments.inference.intervals import Moments, interval, side_error, standard_error
 
 
 def test_wilson_equals_the_published_example() -> None:
@@ -40,3 +42,17 @@ def test_means_are_covered() -> None:
     values = np.random.default_rng(4).exponential(2.0, (3000, 400))
     covered = np.mean([(i := intervals.mean(row)).low <= 2.0 <= i.high for row in values])
     assert covered > 0.92
+
+
+def test_the_error_of_the_longer_side_says_no_more_than_the_interval() -> None:
+    """Normal φ: √(V/n). Few large values: wider, so that 0 is as far in standard errors as it is in the interval."""
+    rng = np.random.default_rng(5)
+    normal = Moments.of(rng.normal(0.4, 1.0, 20_000))
+    assert side_error(normal) == pytest.approx(standard_error(normal), rel=0.01)
+    skewed = Moments.of(-1.0 + np.where(rng.random(300) < 0.02, 60.0, 0.0))
+    found, error = interval(skewed), side_error(skewed)
+    assert error is not None
+    assert error > 1.2 * standard_error(skewed)
+    assert (found.high - found.value) / error == pytest.approx(stats.t.ppf(0.975, 299))
+    assert side_error(Moments.of(np.ones(1))) is None
+    assert side_error(Moments.of(np.ones(30))) is None, "nothing varies: nothing is known of how sure it is"

@@ -94,7 +94,7 @@ def test_at_the_declared_number_the_interval_is_that_of_the_terms_by_hand() -> N
     assert lift.sequence is None
     plain = weight * (r - r.mean())
     assert found.saved == pytest.approx(1.0 - phi.var() / plain.var(), abs=1e-4)
-    assert "the verdict is final" in found.sentence
+    assert "the verdict is final" in found.sentence("EUR per decision")
 
 
 def ends(seed: int, lift: float | None) -> Array:

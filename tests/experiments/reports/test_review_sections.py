@@ -108,15 +108,17 @@ def test_the_headline_is_money_against_no_nudge_and_conversions_are_small_print(
     assert "EUR per decision net of costs [" in found.verdict
     assert found.verdict.endswith("gate: hold.")
     assert "points" not in found.verdict
-    assert found.conversions.startswith("Conversions, costs left out: +")
+    split = "More people convert (+" if cost > 0.5 else "Conversions, costs left out: +"
+    assert found.conversions.startswith(split)
+    assert (", and each decision loses 0." in found.conversions) is (cost > 0.5)
     assert " points [" in found.conversions
     assert not {"better", "worse"} & set(found.conversions.split()), "one verdict, and it is about money"
     text = html_report.render(found)
     assert text.index("net of costs") < text.index(found.conversions)
     assert found.answers[1].answer.lower().startswith(f"net of costs: {words}")
-    assert list(found.metrics)[:3] == ["net_none", "net_none_lcb", "net_none_ucb"]
+    assert list(found.metrics)[:3] == ["net_gain", "net_low", "net_high"]
 
 
 def test_a_log_that_cannot_answer_has_a_headline_without_conversions() -> None:
     assert parts.conversion_sentence(ABOUT, None) == ""
-    assert "the log cannot say" in parts.first_sentence(ABOUT, None, None)
+    assert "the log cannot say" in parts.first_sentence(ABOUT, None, None, 0)

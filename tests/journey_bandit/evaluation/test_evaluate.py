@@ -1,6 +1,7 @@
 """`evaluate` and `monitor`: what they print, when they refuse, and which decisions of a ledger count."""
 
 import json
+import re
 import subprocess
 import sys
 import uuid
@@ -501,6 +502,33 @@ def test_retractions_are_counted_as_refunds() -> None:
     assert read(log._replace(refunds=True)).reward.tolist() == [0.0, 1.0]
 
 
+def test_what_wins_conversions_and_loses_money_is_refused_in_words_whatever_is_measured() -> None:
+    """A reminder of 6 EUR brings 20 points more conversions, worth 18 EUR each: each decision loses 2.40 EUR. It is
+    better than the live version, whose nudge costs 12 EUR, and is refused all the same, in money and in words.
+    """
+    log = many(3000)
+    priced = {name: msgspec.structs.replace(nudge, cost=6.0) for name, nudge in log.spec.nudges.items()}
+    priced["discount_5"] = msgspec.structs.replace(priced["discount_5"], cost=12.0, cost_when_rewarded=0.0)
+    reward = msgspec.structs.replace(log.spec.reward, value=18.0)
+    log = log._replace(spec=msgspec.structs.replace(log.spec, nudges=priced, reward=reward))
+    mine, live = EvaluationPolicy("mine", FixedArm(1)), EvaluationPolicy("v3", FixedArm(STAGE.arms.index("discount_5")))
+    for worth in (log.worth, None):
+        ask = EvaluationConfig((mine,), (live,), rewards=log.rewards, worth=worth, prefix=True, follow=False)
+        found = core.evaluate([log.source()], ask)
+        (judged,) = verdicts.judged(log, ask, found, 0.95)
+        assert judged.gain is not None
+        assert judged.gain.over.high < 0.0
+        assert judged.gain.p_loss is not None
+        assert judged.gain.p_loss > 0.999
+        assert found[0].contrasts["v3"].interval[0] > 0.0 or worth is None, "in money it beats what is live"
+        assert judged.verdict.decision == "reject"
+        first, last = judged.verdict.reasons[0], judged.verdict.reasons[-1]
+        assert first.startswith("net value over no nudge, -2.")
+        assert first.endswith("is below 0: showing nothing earns more")
+        said = r"more people convert \(\+18.* points \[.*\), and each decision loses 2\.7 net of costs \["
+        assert re.match(said, last), last
+
+
 def test_segments_are_values_of_a_declared_feature() -> None:
     columns = schema(STAGE.features).columns
     rows = []
@@ -510,7 +538,7 @@ def test_segments_are_values_of_a_declared_feature() -> None:
         rows.append(decided(i, "none", x=x))
     log = ledger(*rows)
     wanted = {"device": ["device=tablet", "device=mobile"], "returning": ["returning=true", "returning=false"]}
-    for name, labels in {**wanted, "price": ["price=low", "price=high"]}.items():
+    for name, labels in {**wanted, "price": ["price ≤ 73.6", "price > 73.6"]}.items():
         segment = read(log._replace(segment=name)).segment
         assert segment is not None
         assert segment.tolist() == labels

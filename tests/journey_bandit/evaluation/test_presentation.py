@@ -48,7 +48,7 @@ def test_unequal_assignment_is_said_in_text_and_json(run: Run, tmp_path: Path) -
     log = write(tmp_path / "log.csv", first=300, second=420)
     text = run("evaluate", "--rounds", log, "--policy", "fixed:1", "--no-sequence")
     assert text.exit_code == 0
-    assert "note: arms came in shares of 41.67, 58.33 %, declared are 50.00, 50.00 %: by chance p = 7.7e-06" in words(
+    assert "note: arms came in shares of 41.67, 58.33 %, declared are 50.00, 50.00 %: by chance p = 0.0000077" in words(
         text
     )
     body = json.loads(run("evaluate", "--rounds", log, "--policy", "fixed:1", "--no-sequence", "--json").stdout)
