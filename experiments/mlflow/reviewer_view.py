@@ -1,35 +1,74 @@
-"""Reviewer's view of an experiment: columns, order, filter and charts, as MLflow keeps a shared view; and links to
-MLflow's pages. Pure.
+"""Reviewer's views of an experiment: columns with their order and widths, filter and charts, as MLflow keeps a shared
+view; the tags that their columns show; and links to MLflow's pages. Pure.
 
 Shared views are a feature of MLflow's pages since 3.15; writing one as a tag is not documented. A plain link shows the
 same runs, with columns to choose by hand.
+
+The first columns fit into the 506 pixels that MLflow leaves for the table when a window is 1,024 wide and its assistant
+is open: MLflow shows columns at the widths given here, and cuts whatever is right of them.
 """
 
 import base64
 import json
 import zlib
-from typing import Any
+from collections.abc import Mapping, Sequence
+from math import floor, isfinite, log10
+from typing import Any, NamedTuple
 
-KEY = "reviewer"
-TAG = f"mlflow.sharedViewState.{KEY}"
-COLUMNS = (
-    *("tags.kind", "tags.gate", "tags.review"),
-    # money against no nudge first, in the app's currency per decision; vs_none: per user of a simulated run
-    *("metrics.net_none", "metrics.net_none_lcb", "metrics.net_none_ucb", "metrics.vs_champ", "metrics.vs_none"),
-)
-"""Few enough for one screen. MLflow sorts metrics by name whatever their order here: nothing that comes before
-`net_none` may be one. The charts show the rest."""
-_BETTER = ("net_none", "net_none_lcb", "vs_champ", "champ_lcb", "lift_pp", "lift_lcb")  # money, then points
+TAG_PREFIX = "mlflow.sharedViewState."
 _MODE = "workflowType=machine_learning"  # without it MLflow opens a page that hides metrics
+_NAME, _CREATED, _DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"  # always shown by MLflow
+_MONEY = (("net_gain", "net_low", "net_high"), ("net_none", "net_none_lcb", "net_none_ucb"))
+_MONEY_TRUE = ("vs_none", "vs_none_lcb", "vs_none_ucb")  # of simulated people, whose true values are known
+_CELL = 25  # characters of money that its column shows without cutting them
+_SHORT = {"not distinguishable": "unclear", "not asked": "–"}  # of the gate, for its column
 
 
-def link(uri: str, experiment: str) -> str:
-    """URL of an experiment with the seeded reviewer's view. `experiment` is its id."""
-    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs?{_MODE}&viewStateShareKey={KEY}"
+class View(NamedTuple):
+    """A view of an experiment. `key` names it in links, `name` in MLflow's menu; `where` filters the runs; `more`:
+    columns after those that every view begins with, {column: width in pixels}.
+    """
+
+    key: str
+    name: str
+    where: str
+    more: Mapping[str, int]
+
+
+REVIEWER = View(
+    "reviewer",
+    "Reviewer",
+    "tags.kind != 'audit' AND tags.kind != 'live' AND tags.kind != 'study'",
+    {
+        **{"tags.review": 84, "metrics.p_loss": 68, "metrics.exp_loss": 78, "metrics.net_month": 92},
+        **{"metrics.week_value": 92, "metrics.vs_champ": 86, "metrics.champ_lcb": 86, "metrics.champ_ucb": 86},
+        **{"metrics.n": 66, "metrics.ess": 66, "metrics.max_w": 72, "metrics.min_prop": 82},
+    },
+)
+LIVE = View("live", "Live", "tags.kind = 'live'", {"metrics.n": 66, "metrics.ess": 66, "params.data_window": 330})
+STUDY = View(
+    "study",
+    "Simulated",
+    "tags.kind = 'study'",
+    {"metrics.vs_none_pct": 100, "metrics.lift_pp": 76, "metrics.n": 76, "metrics.seeds": 66, "metrics.conv_pct": 82},
+)
+SEEDS = View("seeds", "By policy", "tags.kind = 'seed'", {"metrics.vs_none": 90, "metrics.lift_pp": 90})
+VIEWS = (REVIEWER, LIVE, STUDY, SEEDS)
+_OF_KIND = {"live": LIVE, "study": STUDY, "seed": SEEDS}
+
+
+def view_of(kind: str) -> View:
+    """The view that shows runs whose tag `kind` is this one."""
+    return _OF_KIND.get(kind, REVIEWER)
+
+
+def link(uri: str, experiment: str, view: View = REVIEWER) -> str:
+    """URL of an experiment with one of its seeded views. `experiment` is its id."""
+    return f"{plain(uri, experiment)}&viewStateShareKey={view.key}"
 
 
 def plain(uri: str, experiment: str) -> str:
-    """URL of an experiment without the seeded view, for servers that do not know it."""
+    """URL of an experiment without a seeded view, for experiments that have none."""
     return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs?{_MODE}"
 
 
@@ -43,19 +82,81 @@ def model_link(uri: str, model: str, version: str = "") -> str:
     return f"{uri.rstrip('/')}/#/models/{model}{f'/versions/{version}' if version else ''}?{_MODE}"
 
 
-def tag(arms: tuple[str, ...], now: int) -> str:
-    """Value of the experiment tag `TAG` that holds the view, with one chart line for each arm's share. `now`:
-    milliseconds since 1970.
+def money_column(currency: str, per: str) -> str:
+    """Name of the tag that says what a run earns over no nudge: its column's head, so it holds the unit. `per`:
+    decision or user.
     """
+    return f"net {currency}/{per}"
+
+
+def money(metrics: Mapping[str, float]) -> str:
+    """Net gain over no nudge as the view's column says it, from a run's metrics: whether it is better, by how much, and
+    its interval, "better +1.06 [0.36, 1.76]". "cannot say" where the run has no such metric.
+    """
+    for names in (*_MONEY, _MONEY_TRUE):
+        if names[0] in metrics:
+            value, low, high = (metrics.get(name, float("nan")) for name in names)
+            return _cell(value, low, high) if isfinite(low) and isfinite(high) else f"{value:+.2g}, no interval"
+    return "cannot say"
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    """Two digits of the interval's half-width, more where a bound would read 0 and is not, fewer where the column is
+    too narrow.
+    """
+    word = "better" if low > 0 else "worse" if high < 0 else "unclear"
+    thousand = max(abs(low), abs(high)) >= 1000.0
+    shown = [number / 1000.0 if thousand else number for number in (value, low, high)]
+    half = (shown[2] - shown[1]) / 2.0
+    most = min(max(1 - floor(log10(half)), 0), 4) if half > 0 else 2
+    while most < 4 and any(number and not float(f"{number:.{most}f}") for number in shown[1:]):
+        most += 1
+    unit = "k" if thousand else ""
+    texts = [_numbers(word, shown, digits, unit) for digits in range(most, -1, -1)]
+    return next((text for text in texts if len(text) <= _CELL), texts[-1])
+
+
+def _numbers(word: str, shown: Sequence[float], digits: int, unit: str) -> str:
+    value, low, high = (f"{round(number, digits) + 0.0:.{digits}f}{unit}" for number in shown)
+    plus = "+" if shown[0] > 0 else ""
+    return f"{word} {plus}{value} [{low}, {high}]"
+
+
+def run_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """What a run shows of the tags of its version: gate and review in a word, and who approved it, as `reviewer`."""
+    shown = {key: tags[key] for key in ("gate", "review") if key in tags}
+    if "gate" in shown:
+        shown["gate"] = _SHORT.get(shown["gate"], shown["gate"])
+    return shown | ({"reviewer": tags["approved_by"]} if "approved_by" in tags else {})
+
+
+def tag(view: View, currency: str, per: str, lines: Mapping[str, Sequence[str]], now: int) -> tuple[str, str]:
+    """Name and value of the experiment tag that holds the view. `lines`: {title: metric keys} of the charts with lines;
+    `now`: milliseconds since 1970.
+    """
+    first = {f"tags.{money_column(currency, per)}": 170, "tags.gate": 72, "tags.reviewer": 74}
+    columns = {_quoted(name): width for name, width in (first | dict(view.more)).items()}
     state = {
-        "selectedColumns": [_quoted(column) for column in COLUMNS],
+        "selectedColumns": list(columns),
+        "columnOrder": [_NAME, _CREATED, *columns, _DURATION],
+        # the time a run was created is in its tooltip: its column is made as narrow as MLflow lets it be
+        "columnWidths": {_NAME: 107, _CREATED: 10, **columns, _DURATION: 80},
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
-        "searchFilter": "tags.kind != 'audit'",
-        **_charts(arms),
+        "searchFilter": view.where,
+        **_charts(f"{currency}/{per}", lines),
+        **_grouped(view),
     }
     packed = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    return json.dumps({"name": "Reviewer", "createdAt": now, "updatedAt": now, "state": packed})
+    body = {"name": view.name, "createdAt": now, "updatedAt": now, "state": packed}
+    return TAG_PREFIX + view.key, json.dumps(body)
+
+
+def _grouped(view: View) -> dict[str, Any]:
+    """Runs of seeds stand together by policy."""
+    if view is not SEEDS:
+        return {}
+    return {"groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "policy"}]}}
 
 
 def _quoted(column: str) -> str:
@@ -63,12 +164,23 @@ def _quoted(column: str) -> str:
     return f"{kind}.`{name}`"
 
 
-def _charts(arms: tuple[str, ...]) -> dict[str, Any]:
+def _charts(unit: str, lines: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    better = [
+        _bar(name, f"{what}, {unit}")
+        for names in (*_MONEY, _MONEY_TRUE, ("vs_champ", "champ_lcb", "champ_ucb"))
+        for name, what in zip(
+            names[:2],
+            ("net gain over the champion", "its lower bound")
+            if names[0] == "vs_champ"
+            else ("net gain over no nudge", "its lower bound"),
+            strict=True,
+        )
+    ]
+    trust = [("ess", "decisions the log is worth"), ("max_w", "largest weight"), ("n", "decisions")]
     wanted = {
-        "Is it better, net of costs, and how sure?": [_bar(name) for name in _BETTER],
-        "Can the numbers be trusted?": [_bar("ess"), _bar("max_w"), _bar("n")],
-        "What does it do?": [_lines([f"share/{arm}" for arm in arms]), _lines(["propensity/min"])],
-        "How did it learn?": [_lines(["regret/policy", "regret/what_was_shown", "regret/no_nudge"])],
+        "Is it better, net of costs, and how sure?": better,
+        "Can the numbers be trusted?": [_bar(name, what) for name, what in trust],
+        "What does it do, and how did it learn?": [_lines(title, keys) for title, keys in lines.items()],
     }
     sections, charts = [], []
     for number, (name, cards) in enumerate(wanted.items()):
@@ -77,18 +189,19 @@ def _charts(arms: tuple[str, ...]) -> dict[str, Any]:
         for card, given in enumerate(cards):
             common = {"uuid": f"{section}-{card}", "metricSectionId": section, "deleted": False, "isGenerated": False}
             charts.append({**common, "runsCountToCompare": 10, **given})
-    return {"compareRunSections": sections, "compareRunCharts": charts}
+    return {"compareRunSections": sections, "compareRunCharts": charts, "hideEmptyCharts": True}
 
 
-def _bar(metric: str) -> dict[str, Any]:
-    return {"type": "BAR", "metricKey": metric, "displayName": metric}
+def _bar(metric: str, title: str) -> dict[str, Any]:
+    return {"type": "BAR", "metricKey": metric, "displayName": title}
 
 
-def _lines(metrics: list[str]) -> dict[str, Any]:
+def _lines(title: str, metrics: Sequence[str]) -> dict[str, Any]:
     return {
         "type": "LINE",
+        "displayName": title,
         "metricKey": metrics[0],
-        "selectedMetricKeys": metrics,
+        "selectedMetricKeys": list(metrics),
         "lineSmoothness": 0,
         "xAxisScaleType": "linear",
         "scaleType": "linear",
