@@ -87,7 +87,7 @@ class Registry:
             with mlflow.start_run(run_id=run_id):
                 warnings.simplefilter("ignore", UserWarning)  # no input example: running the model here proves nothing
                 info = log_model(
-                    name=f"{snapshot.stage}-{tag}-at-{snapshot.version}",  # settlements: v3 is a version of the registry
+                    name=f"{snapshot.stage}-{tag}-at-{snapshot.version}",  # settlements; v3 is a version
                     python_model=str(Path(scoring.__file__).with_name("model_entry.py")),
                     artifacts={"policy": str(folder)},
                     pip_requirements=list(packages),
@@ -137,8 +137,9 @@ class Registry:
         return sorted((str(v.version) for v in found), key=int)
 
     def annotate(self, model: str, version: str, tags: Mapping[str, str]) -> list[str]:
-        """Set tags of a version, and on its run those that the reviewer's view shows (gate, review, reviewer). Returns a
-        sentence for each that could not be told.
+        """Set tags of a version, and on its run what the reviewer's view shows (gate, review, reviewer).
+
+        Returns a sentence for each that could not be told.
 
         Nothing is raised: these tags are for people to read, and nothing waits for them.
         """

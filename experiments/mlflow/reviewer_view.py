@@ -15,13 +15,15 @@ from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10
 from typing import Any, NamedTuple
 
+from experiments.inference import wording
+
+REPORT = "review/report.html"  # path of the report among a run's artifacts
 TAG_PREFIX = "mlflow.sharedViewState."
 _MODE = "workflowType=machine_learning"  # without it MLflow opens a page that hides metrics
 _NAME, _CREATED, _DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"  # always shown by MLflow
-_MONEY = (("net_gain", "net_low", "net_high"), ("net_none", "net_none_lcb", "net_none_ucb"))
-_MONEY_TRUE = ("vs_none", "vs_none_lcb", "vs_none_ucb")  # of simulated people, whose true values are known
-_CELL = 25  # characters of money that its column shows without cutting them
-_SHORT = {"not distinguishable": "unclear", "not asked": "–"}  # of the gate, for its column
+_MONEY = (("net_gain", "net_low", "net_high"), ("vs_none", "vs_none_lcb", "vs_none_ucb"))  # of reviews, simulations
+_CELL = 26  # characters of money that its column shows without cutting them
+_SHORT = {"not distinguishable": "unclear", "not asked": "–"}  # words of gate and review, for their columns
 
 
 class View(NamedTuple):
@@ -40,9 +42,18 @@ REVIEWER = View(
     "Reviewer",
     "tags.kind != 'audit' AND tags.kind != 'live' AND tags.kind != 'study'",
     {
-        **{"tags.review": 84, "metrics.p_loss": 68, "metrics.exp_loss": 78, "metrics.net_month": 92},
-        **{"metrics.week_value": 92, "metrics.vs_champ": 86, "metrics.champ_lcb": 86, "metrics.champ_ucb": 86},
-        **{"metrics.n": 66, "metrics.ess": 66, "metrics.max_w": 72, "metrics.min_prop": 82},
+        "tags.review": 84,
+        "metrics.p_loss": 68,
+        "metrics.exp_loss": 78,
+        "metrics.net_month": 92,
+        "metrics.week_value": 92,
+        "metrics.vs_champ": 86,
+        "metrics.champ_lcb": 86,
+        "metrics.champ_ucb": 86,
+        "metrics.n": 66,
+        "metrics.ess": 66,
+        "metrics.max_w": 72,
+        "metrics.min_prop": 82,
     },
 )
 LIVE = View("live", "Live", "tags.kind = 'live'", {"metrics.n": 66, "metrics.ess": 66, "params.data_window": 330})
@@ -77,6 +88,11 @@ def run_link(uri: str, experiment: str, run: str) -> str:
     return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}?{_MODE}"
 
 
+def report_link(uri: str, experiment: str, run: str) -> str:
+    """URL of a run's report, opened."""
+    return f"{uri.rstrip('/')}/#/experiments/{experiment}/runs/{run}/artifactPath/{REPORT}?{_MODE}"
+
+
 def model_link(uri: str, model: str, version: str = "") -> str:
     """URL of the page of a registered model, or of one of its versions."""
     return f"{uri.rstrip('/')}/#/models/{model}{f'/versions/{version}' if version else ''}?{_MODE}"
@@ -93,7 +109,7 @@ def money(metrics: Mapping[str, float]) -> str:
     """Net gain over no nudge as the view's column says it, from a run's metrics: whether it is better, by how much, and
     its interval, "better +1.06 [0.36, 1.76]". "cannot say" where the run has no such metric.
     """
-    for names in (*_MONEY, _MONEY_TRUE):
+    for names in _MONEY:
         if names[0] in metrics:
             value, low, high = (metrics.get(name, float("nan")) for name in names)
             return _cell(value, low, high) if isfinite(low) and isfinite(high) else f"{value:+.2g}, no interval"
@@ -101,18 +117,16 @@ def money(metrics: Mapping[str, float]) -> str:
 
 
 def _cell(value: float, low: float, high: float) -> str:
-    """Two digits of the interval's half-width, more where a bound would read 0 and is not, fewer where the column is
-    too narrow.
+    """Two digits of the interval's half-width, fewer where the column is too narrow, but so many that nothing reads 0
+    and is not.
     """
     word = "better" if low > 0 else "worse" if high < 0 else "unclear"
     thousand = max(abs(low), abs(high)) >= 1000.0
     shown = [number / 1000.0 if thousand else number for number in (value, low, high)]
     half = (shown[2] - shown[1]) / 2.0
-    most = min(max(1 - floor(log10(half)), 0), 4) if half > 0 else 2
-    while most < 4 and any(number and not float(f"{number:.{most}f}") for number in shown[1:]):
-        most += 1
-    unit = "k" if thousand else ""
-    texts = [_numbers(word, shown, digits, unit) for digits in range(most, -1, -1)]
+    least = min(max((-floor(log10(2.0 * abs(number))) for number in shown if number), default=0), 4)
+    most = max(wording.places(half), least)
+    texts = [_numbers(word, shown, digits, "k" if thousand else "") for digits in range(most, max(least, 0) - 1, -1)]
     return next((text for text in texts if len(text) <= _CELL), texts[-1])
 
 
@@ -123,24 +137,29 @@ def _numbers(word: str, shown: Sequence[float], digits: int, unit: str) -> str:
 
 
 def run_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """What a run shows of the tags of its version: gate and review in a word, and who approved it, as `reviewer`."""
-    shown = {key: tags[key] for key in ("gate", "review") if key in tags}
-    if "gate" in shown:
-        shown["gate"] = _SHORT.get(shown["gate"], shown["gate"])
-    return shown | ({"reviewer": tags["approved_by"]} if "approved_by" in tags else {})
+    """What a run shows of the tags of its version: gate and review in a word, and who approved it, as `reviewer`:
+    "(said)" stands behind a name that nothing proves.
+    """
+    shown = {key: _SHORT.get(tags[key], tags[key]) for key in ("gate", "review") if key in tags}
+    return shown | ({"reviewer": _reviewer(tags["approved_by"])} if "approved_by" in tags else {})
+
+
+def _reviewer(name: str) -> str:
+    proven = next((prefix for prefix in wording.PROVEN if name.startswith(prefix)), None)
+    return f"{name} (said)" if proven is None else name.removeprefix(proven)
 
 
 def tag(view: View, currency: str, per: str, lines: Mapping[str, Sequence[str]], now: int) -> tuple[str, str]:
     """Name and value of the experiment tag that holds the view. `lines`: {title: metric keys} of the charts with lines;
     `now`: milliseconds since 1970.
     """
-    first = {f"tags.{money_column(currency, per)}": 170, "tags.gate": 72, "tags.reviewer": 74}
+    first = {} if view is SEEDS else {f"tags.{money_column(currency, per)}": 156, "tags.gate": 70, "tags.reviewer": 86}
     columns = {_quoted(name): width for name, width in (first | dict(view.more)).items()}
     state = {
         "selectedColumns": list(columns),
         "columnOrder": [_NAME, _CREATED, *columns, _DURATION],
-        # the time a run was created is in its tooltip: its column is made as narrow as MLflow lets it be
-        "columnWidths": {_NAME: 107, _CREATED: 10, **columns, _DURATION: 80},
+        # 24 is the least that MLflow's grid takes: the column of times is always there, and needs the least room
+        "columnWidths": {_NAME: 97, _CREATED: 24, **columns, _DURATION: 80},
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
         "searchFilter": view.where,
@@ -165,41 +184,35 @@ def _quoted(column: str) -> str:
 
 
 def _charts(unit: str, lines: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    better = [
-        _bar(name, f"{what}, {unit}")
-        for names in (*_MONEY, _MONEY_TRUE, ("vs_champ", "champ_lcb", "champ_ucb"))
-        for name, what in zip(
-            names[:2],
-            ("net gain over the champion", "its lower bound")
-            if names[0] == "vs_champ"
-            else ("net gain over no nudge", "its lower bound"),
-            strict=True,
-        )
-    ]
-    trust = [("ess", "decisions the log is worth"), ("max_w", "largest weight"), ("n", "decisions")]
+    """Sections of charts. MLflow gives a chart no title and no axis but its metric's name: the unit is in the name of
+    its section.
+    """
     wanted = {
-        "Is it better, net of costs, and how sure?": better,
-        "Can the numbers be trusted?": [_bar(name, what) for name, what in trust],
-        "What does it do, and how did it learn?": [_lines(title, keys) for title, keys in lines.items()],
+        f"Over no nudge, {unit}": [_bar(name) for name in ("net_gain", "net_low", "vs_none", "vs_none_lcb")],
+        f"Over the champion, {unit}": [_bar(name) for name in ("vs_champ", "champ_lcb")],
+        **{title: [_lines(keys)] for title, keys in lines.items()},
+        "Decisions the log is worth": [_bar("ess"), _bar("n")],
+        "Largest weight, a factor": [_bar("max_w")],
     }
     sections, charts = [], []
     for number, (name, cards) in enumerate(wanted.items()):
         section = f"section-{number}"
-        sections.append({"uuid": section, "name": name, "display": True, "isReordered": True})
+        shape = {"columns": 2 if len(cards) > 1 else 1, "cardHeight": 300}
+        sections.append({"uuid": section, "name": name, "display": True, "isReordered": True, **shape})
         for card, given in enumerate(cards):
             common = {"uuid": f"{section}-{card}", "metricSectionId": section, "deleted": False, "isGenerated": False}
             charts.append({**common, "runsCountToCompare": 10, **given})
-    return {"compareRunSections": sections, "compareRunCharts": charts, "hideEmptyCharts": True}
+    kept = {"isAccordionReordered": True, "hideEmptyCharts": True}  # in this order; MLflow sorts by name otherwise
+    return {"compareRunSections": sections, "compareRunCharts": charts, **kept}
 
 
-def _bar(metric: str, title: str) -> dict[str, Any]:
-    return {"type": "BAR", "metricKey": metric, "displayName": title}
+def _bar(metric: str) -> dict[str, Any]:
+    return {"type": "BAR", "metricKey": metric}
 
 
-def _lines(title: str, metrics: Sequence[str]) -> dict[str, Any]:
+def _lines(metrics: Sequence[str]) -> dict[str, Any]:
     return {
         "type": "LINE",
-        "displayName": title,
         "metricKey": metrics[0],
         "selectedMetricKeys": list(metrics),
         "lineSmoothness": 0,
