@@ -10,6 +10,7 @@ is open: MLflow shows columns at the widths given here, and cuts whatever is rig
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10
@@ -22,7 +23,7 @@ TAG_PREFIX = "mlflow.sharedViewState."
 _MODE = "workflowType=machine_learning"  # without it MLflow opens a page that hides metrics
 _NAME, _CREATED, _DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"  # always shown by MLflow
 _MONEY = (("net_gain", "net_low", "net_high"), ("vs_none", "vs_none_lcb", "vs_none_ucb"))  # of reviews, simulations
-_CELL = 26  # characters of money that its column shows without cutting them
+_CELL = 27  # characters of money that its column shows without cutting them
 _SHORT = {"not distinguishable": "unclear", "not asked": "–"}  # words of gate and review, for their columns
 
 
@@ -118,7 +119,7 @@ def money(metrics: Mapping[str, float]) -> str:
 
 def _cell(value: float, low: float, high: float) -> str:
     """Two digits of the interval's half-width, fewer where the column is too narrow, but so many that nothing reads 0
-    and is not.
+    and is not; zeros before the point are left out if that is still too long.
     """
     word = "better" if low > 0 else "worse" if high < 0 else "unclear"
     thousand = max(abs(low), abs(high)) >= 1000.0
@@ -127,7 +128,8 @@ def _cell(value: float, low: float, high: float) -> str:
     least = min(max((-floor(log10(2.0 * abs(number))) for number in shown if number), default=0), 4)
     most = max(wording.places(half), least)
     texts = [_numbers(word, shown, digits, "k" if thousand else "") for digits in range(most, max(least, 0) - 1, -1)]
-    return next((text for text in texts if len(text) <= _CELL), texts[-1])
+    shortest = re.sub(r"\b0\.", ".", texts[-1])
+    return next((text for text in texts if len(text) <= _CELL), shortest)
 
 
 def _numbers(word: str, shown: Sequence[float], digits: int, unit: str) -> str:
@@ -153,13 +155,13 @@ def tag(view: View, currency: str, per: str, lines: Mapping[str, Sequence[str]],
     """Name and value of the experiment tag that holds the view. `lines`: {title: metric keys} of the charts with lines;
     `now`: milliseconds since 1970.
     """
-    first = {} if view is SEEDS else {f"tags.{money_column(currency, per)}": 156, "tags.gate": 70, "tags.reviewer": 86}
+    first = {} if view is SEEDS else {f"tags.{money_column(currency, per)}": 164, "tags.gate": 68, "tags.reviewer": 83}
     columns = {_quoted(name): width for name, width in (first | dict(view.more)).items()}
     state = {
         "selectedColumns": list(columns),
         "columnOrder": [_NAME, _CREATED, *columns, _DURATION],
         # 24 is the least that MLflow's grid takes: the column of times is always there, and needs the least room
-        "columnWidths": {_NAME: 97, _CREATED: 24, **columns, _DURATION: 80},
+        "columnWidths": {_NAME: 94, _CREATED: 24, **columns, _DURATION: 80},
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
         "searchFilter": view.where,
@@ -185,12 +187,12 @@ def _quoted(column: str) -> str:
 
 def _charts(unit: str, lines: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Sections of charts. MLflow gives a chart no title and no axis but its metric's name: the unit is in the name of
-    its section.
+    its section, in the 26 characters that MLflow shows of it.
     """
     wanted = {
-        f"Over no nudge, {unit}": [_bar(name) for name in ("net_gain", "net_low", "vs_none", "vs_none_lcb")],
-        f"Over the champion, {unit}": [_bar(name) for name in ("vs_champ", "champ_lcb")],
-        **{title: [_lines(keys)] for title, keys in lines.items()},
+        f"vs no nudge, {unit}": [_bar(name) for name in ("net_gain", "net_low", "vs_none", "vs_none_lcb")],
+        f"vs champion, {unit}": [_bar(name) for name in ("vs_champ", "champ_lcb")],
+        **{title: [_line(key) for key in keys] for title, keys in lines.items()},
         "Decisions the log is worth": [_bar("ess"), _bar("n")],
         "Largest weight, a factor": [_bar("max_w")],
     }
@@ -210,11 +212,11 @@ def _bar(metric: str) -> dict[str, Any]:
     return {"type": "BAR", "metricKey": metric}
 
 
-def _lines(metrics: Sequence[str]) -> dict[str, Any]:
+def _line(metric: str) -> dict[str, Any]:
     return {
         "type": "LINE",
-        "metricKey": metrics[0],
-        "selectedMetricKeys": list(metrics),
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
         "lineSmoothness": 0,
         "xAxisScaleType": "linear",
         "scaleType": "linear",

@@ -27,7 +27,7 @@ _ON_VERSION = ("gate", "gate_reasons", "review", "why", "policy_sha256", "belief
 _DIGEST = 12  # characters of a digest that a run's tag shows
 _NOBODY = "–"  # approved it, or asked a gate
 _KINDS = {"offline simulation": "study"}  # the tag `kind` of a run, where the report has more words
-_TITLES = {"propensity/min": "Least propensity of an eligible nudge"}
+_TITLES = {"propensity/min": "Least propensity"}
 _NAMES = {2: "holdout", 3: "diff", 5: "ope", 8: "nudges", 10: "segments"}  # of tables, by question
 
 
@@ -290,7 +290,7 @@ def _lines(report: Report) -> list[tuple[str, str, ReportSeries]]:
     axes show no more than the key.
     """
     lines = [
-        (f"{title}, {unit}", f"{_prefix(title, unit)}/{_key(line.name)}", line)
+        (_prefix(title, unit).capitalize(), f"{_prefix(title, unit)}/{_key(line.name)}", line)
         for title, unit, group in report.curves
         for line in group
     ]
