@@ -25,7 +25,7 @@ def owner(port: int) -> str:
     sockets = list(_listening(port))
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         with contextlib.suppress(OSError):  # it has ended, or is not ours to look at
-            held = {str(link.readlink()) for link in (process / "fd").iterdir()}
+            held = set(_files(process))
             if any(f"socket:[{inode}]" in held for inode, _ in sockets):
                 return f"process {process.name} ({_command(process)})"
     with contextlib.suppress(KeyError):  # a user without a name
@@ -43,6 +43,13 @@ def _listening(port: int) -> Iterator[tuple[str, int]]:
                     yield rest[5], int(rest[3])
 
 
+def _files(process: Path) -> Iterator[str]:
+    """Names of what a process has open; what it closes meanwhile is left out."""
+    for link in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            yield str(link.readlink())
+
+
 def _command(process: Path) -> str:
     """Command line of a process, its program without folders, cut where it is long."""
     program, *words = (process / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
@@ -52,8 +59,9 @@ def _command(process: Path) -> str:
 
 def next_free(host: str, port: int) -> int | None:
     """First free port of this host after `port`, among the next hundred; None if there is none."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for other in range(port + 1, min(port + 101, 65536)):
-        with contextlib.suppress(OSError), socket.create_server((host, other), family=family):
+        with contextlib.suppress(OSError):
+            family, _, _, _, (address, *_) = socket.getaddrinfo(host, other, type=socket.SOCK_STREAM)[0]
+            socket.create_server((address, other), family=family).close()
             return other
     return None

@@ -66,14 +66,14 @@ def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
             lock = (Path(tempfile.gettempdir()) / f"journey-bandit-port-{port}.lock").open("w")
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise RemoteError(f"{host}:{port} cannot be served: {ports.taken(str(address), port)}") from error
+            raise RemoteError(f"{host}:{port} cannot be served: {ports.taken(host, port)}") from error
         fix = "give --host an address of this machine, and --port one that is free (0 takes any)"
         raise RemoteError(f"{host}:{port} cannot be served: {error}; {fix}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RemoteError(f"{host}:{port} cannot be served: {ports.taken(str(address), port)}") from error
+            raise RemoteError(f"{host}:{port} cannot be served: {ports.taken(host, port)}") from error
         yield str(address), port
 
 

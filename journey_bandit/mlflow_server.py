@@ -24,13 +24,12 @@ QUIET = {
 
 def refuse_taken(host: str, port: int) -> None:
     """Raise RemoteError if nobody may listen at this port of this host now: it names who does, and another port."""
-    address = host
     try:
         family, _, _, _, (address, *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server((address, port), family=family).close()
     except OSError as error:
         fix = f"{error}; give --host an address of this machine, and --port one that is free (0 takes any)"
-        why = ports.taken(address, port) if error.errno == errno.EADDRINUSE else fix
+        why = ports.taken(host, port) if error.errno == errno.EADDRINUSE else fix
         raise RemoteError(f"MLflow cannot be served at {host}:{port}: {why}") from error
 
 

@@ -23,6 +23,7 @@ TAG_PREFIX = "mlflow.sharedViewState."
 _MODE = "workflowType=machine_learning"  # without it MLflow opens a page that hides metrics
 _NAME, _CREATED, _DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"  # always shown by MLflow
 _MONEY = (("net_gain", "net_low", "net_high"), ("vs_none", "vs_none_lcb", "vs_none_ucb"))  # of reviews, simulations
+_PLACES = 4  # digits after the point, at most, that keep an amount from reading 0
 _CELL = 27  # characters of money that its column shows without cutting them
 _SHORT = {"not distinguishable": "unclear", "not asked": "–"}  # words of gate and review, for their columns
 
@@ -125,7 +126,8 @@ def _cell(value: float, low: float, high: float) -> str:
     thousand = max(abs(low), abs(high)) >= 1000.0
     shown = [number / 1000.0 if thousand else number for number in (value, low, high)]
     half = (shown[2] - shown[1]) / 2.0
-    least = min(max((-floor(log10(2.0 * abs(number))) for number in shown if number), default=0), 4)
+    least = max((-floor(log10(2.0 * abs(number))) for number in shown if number), default=0)
+    least = least if least <= _PLACES else 0  # next to nothing reads 0
     most = max(wording.places(half), least)
     texts = [_numbers(word, shown, digits, "k" if thousand else "") for digits in range(most, max(least, 0) - 1, -1)]
     shortest = re.sub(r"\b0\.", ".", texts[-1])
@@ -140,7 +142,7 @@ def _numbers(word: str, shown: Sequence[float], digits: int, unit: str) -> str:
 
 def run_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """What a run shows of the tags of its version: gate and review in a word, and who approved it, as `reviewer`:
-    "(said)" stands behind a name that nothing proves.
+    "said to be ana" is short "ana (said)", and "MLflow user ana, for ben" is "ana".
     """
     shown = {key: _SHORT.get(tags[key], tags[key]) for key in ("gate", "review") if key in tags}
     return shown | ({"reviewer": _reviewer(tags["approved_by"])} if "approved_by" in tags else {})
@@ -148,7 +150,9 @@ def run_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _reviewer(name: str) -> str:
     proven = next((prefix for prefix in wording.PROVEN if name.startswith(prefix)), None)
-    return f"{name} (said)" if proven is None else name.removeprefix(proven)
+    if proven is None:
+        return f"{name.removeprefix('said to be ')} (said)"
+    return name.removeprefix(proven).partition(",")[0]
 
 
 def tag(view: View, currency: str, per: str, lines: Mapping[str, Sequence[str]], now: int) -> tuple[str, str]:

@@ -201,8 +201,8 @@ def _name_and_reviewer(client: MlflowClient, experiment: str, report: Report, ta
     query = f"tags.kind = 'candidate' AND tags.policy_sha256 = '{_short(tags)['policy_sha256']}'"
     found = client.search_runs([experiment], query, max_results=1)
     if not found:
-        return f"live {report.policy}", _NOBODY
-    return f"live {found[0].info.run_name}", found[0].data.tags.get("reviewer", _NOBODY)
+        return f"{report.policy} live", _NOBODY
+    return f"{found[0].info.run_name} live", found[0].data.tags.get("reviewer", _NOBODY)
 
 
 def _logged_before(client: MlflowClient, experiment: str, live_id: str | None) -> str | None:
@@ -290,20 +290,17 @@ def _lines(report: Report) -> list[tuple[str, str, ReportSeries]]:
     axes show no more than the key.
     """
     lines = [
-        (_prefix(title, unit).capitalize(), f"{_prefix(title, unit)}/{_key(line.name)}", line)
-        for title, unit, group in report.curves
-        for line in group
+        (f"{curve.key.capitalize()}, {_unit(curve.unit)}", f"{curve.key} {_unit(curve.unit)}/{_key(line.name)}", line)
+        for curve in report.curves
+        for line in curve.lines
     ]
     lines += [("Share of decisions", f"share/{_key(share.name)}", share) for share in report.shares]
     return lines + [(_TITLES.get(key, key), key, line) for key, line in report.extra]
 
 
-def _prefix(title: str, unit: str) -> str:
-    """Beginning of a metric key: what the line shows and its unit, in the characters that MLflow allows, such as
-    "regret EUR" or "net value EUR per user".
-    """
-    what = title.split(",", maxsplit=1)[0].removesuffix(" by its own model").lower()
-    return f"{what} {unit.split(',', maxsplit=1)[0].replace('%', 'pct').replace('/', ' per ')}"
+def _unit(unit: str) -> str:
+    """A unit in the characters that MLflow allows in a metric's name, such as "EUR per user"."""
+    return unit.split(",", maxsplit=1)[0].replace("%", "pct").replace("/", " per ")
 
 
 def _points(key: str, series: ReportSeries, now: int) -> list[Metric]:

@@ -202,12 +202,14 @@ def test_charts_name_their_unit_and_stand_in_the_order_of_the_questions(served: 
 
 def test_no_policy_is_listed_twice(served: Served) -> None:
     """Neither as a run of the view, nor as a model; the live run is called what its version is called."""
-    experiment = served.client.get_experiment_by_name(MODEL).experiment_id
+    found = served.client.get_experiment_by_name(MODEL)
+    assert found is not None
+    experiment = found.experiment_id
     runs = served.client.search_runs([experiment], reviewer_view.REVIEWER.where)
     names = [run.info.run_name for run in runs]
     assert sorted(names) == ["centred", "v1 linear", "v2 uniform"]
     (live,) = served.client.search_runs([experiment], reviewer_view.LIVE.where)
-    assert (live.info.run_name, live.data.tags["reviewer"]) == ("live v1 linear", "ana (said)")
+    assert (live.info.run_name, live.data.tags["reviewer"]) == ("v1 linear live", "ana (said)")
     logged = served.client.search_logged_models([experiment])
     assert len(logged) == len({model.name for model in logged}) == 2
 

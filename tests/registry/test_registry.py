@@ -340,9 +340,9 @@ def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) 
     assert "points" not in first
     names = {a.path for a in client.list_artifacts(run.info.run_id, "review")}
     assert {"review/report.html", "review/ope.json", "review/segments.json"} <= names
-    for key in ("share/price_freeze", "regret/policy", "propensity/min"):
+    for key in ("share/price_freeze", "regret EUR/policy", "propensity/min"):
         assert 0 < len(client.get_metric_history(run.info.run_id, key)) <= 300
-    tag = client.get_experiment(run.info.experiment_id).tags[reviewer_view.TAG]
+    tag = client.get_experiment(run.info.experiment_id).tags[f"{reviewer_view.TAG_PREFIX}reviewer"]
     assert json.loads(tag)["name"] == "Reviewer"
 
 
