@@ -24,7 +24,7 @@ def shoot(browser: Any, link: str, ready: str, width: int, path: Path) -> None:
     page.goto(link, wait_until="load")
     page.get_by_text("MLflow Assistant").wait_for()
     page.get_by_text(ready).first.wait_for()
-    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(3000)  # drawings move into place; the page never stops asking
     page.screenshot(path=path)
     page.close()
 
@@ -45,8 +45,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for suffix, width in WIDTHS.items():
             shoot(browser, runs, "v1 uniform", width, wanted.folder / f"reviewer{suffix}.png")
-            shoot(browser, f"{runs}&compareRunsMode=CHART", "vs no nudge", width, wanted.folder / f"charts{suffix}.png")
-            shoot(browser, model, "Roll back to", width, wanted.folder / f"model{suffix}.png")
+        shoot(browser, model, "Roll back to", WIDTHS[""], wanted.folder / "model.png")
         browser.close()
 
 
