@@ -22,6 +22,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar import Litestar
 
+from api import ports
 from bandit.errors import RemoteError
 
 log = logging.getLogger("journey_bandit.server")
@@ -64,15 +65,15 @@ def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
         with socket.create_server((address, port), family=family):
             lock = (Path(tempfile.gettempdir()) / f"journey-bandit-port-{port}.lock").open("w")
     except OSError as error:
-        fix = "give --host an address of this machine, and --port one that is free (0 takes any; make serve PORT=8081)"
+        if error.errno == errno.EADDRINUSE:
+            raise RemoteError(f"{host}:{port} cannot be served: {ports.taken(host, port)}") from error
+        fix = "give --host an address of this machine, and --port one that is free (0 takes any)"
         raise RemoteError(f"{host}:{port} cannot be served: {error}; {fix}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RemoteError(
-                f"{host}:{port} is being served by another process; --port 0 takes a free one (make serve PORT=8081)"
-            ) from error
+            raise RemoteError(f"{host}:{port} cannot be served: {ports.taken(host, port)}") from error
         yield str(address), port
 
 

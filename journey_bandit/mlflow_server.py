@@ -1,6 +1,7 @@
 """MLflow server, local, with light settings: one worker, no job runner, no telemetry, SQLite in WAL."""
 
 import contextlib
+import errno
 import os
 import socket
 import sqlite3
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from api import ports
 from bandit.errors import RemoteError
 
 QUIET = {
@@ -21,13 +23,14 @@ QUIET = {
 
 
 def refuse_taken(host: str, port: int) -> None:
-    """Raise RemoteError, with a fix, if nobody may listen at this port of this host now."""
+    """Raise RemoteError if nobody may listen at this port of this host now: it names who does, and another port."""
     try:
         family, _, _, _, (address, *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server((address, port), family=family).close()
     except OSError as error:
-        fix = "stop what listens there, or give --port another one (0 takes any), and --host an address of this machine"
-        raise RemoteError(f"MLflow cannot be served at {host}:{port}: {error}; {fix}") from error
+        fix = f"{error}; give --host an address of this machine, and --port one that is free (0 takes any)"
+        why = ports.taken(host, port) if error.errno == errno.EADDRINUSE else fix
+        raise RemoteError(f"MLflow cannot be served at {host}:{port}: {why}") from error
 
 
 def start(folder: Path, host: str, port: int) -> subprocess.Popen[bytes]:

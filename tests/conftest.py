@@ -1,13 +1,16 @@
-"""Examples that hypothesis draws, identifiers and salts that tests get without giving any, and the order in which the
-tests run: two processes share them by files (`make test`).
+"""Examples that hypothesis draws, identifiers and salts that tests get without giving any, a browser, and the order in
+which the tests run: two processes share them by files (`make test`).
 """
 
 import itertools
 import os
 import random
 import secrets
+import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uuid_utils.compat
@@ -25,6 +28,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest first."""
     order = {folder: place for place, folder in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(item.path.relative_to(_TESTS).parts[0], len(order)))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, started for the tests of one file: while it runs, this thread has an event loop."""
+    named = os.environ.get("JOURNEY_BANDIT_CHROMIUM")
+    program = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    missing = "no playwright: tests in a browser are skipped; pip install playwright"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=missing)
+    if program is None:
+        pytest.skip("no Chromium: tests in a browser are skipped; install chromium, or set JOURNEY_BANDIT_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(autouse=True)

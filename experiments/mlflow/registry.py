@@ -21,7 +21,7 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSp
 
 from bandit.errors import NotFound, RemoteError, SnapshotError
 from bandit.snapshot import Snapshot, pack, unpack
-from experiments.mlflow import approvals, scoring
+from experiments.mlflow import approvals, reviewer_view, scoring
 from experiments.mlflow.approvals import Approval, ApprovalRecord, RegistryState, in_registry
 from experiments.mlflow.audit_table import AuditTable
 from experiments.mlflow.client_errors import ABSENT, collecting_failures, one_line, remote_errors
@@ -87,7 +87,7 @@ class Registry:
             with mlflow.start_run(run_id=run_id):
                 warnings.simplefilter("ignore", UserWarning)  # no input example: running the model here proves nothing
                 info = log_model(
-                    name=f"{snapshot.stage}-{tag}-v{snapshot.version}",
+                    name=f"{snapshot.stage}-{tag}-at-{snapshot.version}",  # settlements; v3 is a version
                     python_model=str(Path(scoring.__file__).with_name("model_entry.py")),
                     artifacts={"policy": str(folder)},
                     pip_requirements=list(packages),
@@ -137,8 +137,9 @@ class Registry:
         return sorted((str(v.version) for v in found), key=int)
 
     def annotate(self, model: str, version: str, tags: Mapping[str, str]) -> list[str]:
-        """Set tags of a version, and on its run those that the reviewer's view shows (gate, review). Returns a sentence
-        for each that could not be told.
+        """Set tags of a version, and on its run what the reviewer's view shows (gate, review, reviewer).
+
+        Returns a sentence for each that could not be told.
 
         Nothing is raised: these tags are for people to read, and nothing waits for them.
         """
@@ -148,8 +149,8 @@ class Registry:
                 self._client.set_model_version_tag(model, version, key, value[:_TEXT])
         with collecting_failures(f"tags of the run of version {version}", untold):
             run = str(self._client.get_model_version(model, version).run_id)
-            for key in tags.keys() & {"gate", "review"}:
-                self._client.set_tag(run, key, tags[key])
+            for key, value in reviewer_view.run_tags(tags).items():
+                self._client.set_tag(run, key, value)
         return untold
 
     def metrics(self, model: str, version: str) -> dict[str, float]:

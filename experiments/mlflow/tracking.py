@@ -7,14 +7,14 @@ One `log_batch` for the series; no autologging, no traces, no pickle.
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.tracking import MlflowClient
 
-from bandit.snapshot import Snapshot
+from bandit.snapshot import Snapshot, pack
 from experiments.mlflow import reviewer_view
 from experiments.mlflow.client_errors import remote_errors
 from experiments.mlflow.get_or_create import experiment_of
@@ -24,6 +24,10 @@ from experiments.reports.report import POINTS, Report, ReportSeries
 
 _PARAM_CHARS = 6000
 _ON_VERSION = ("gate", "gate_reasons", "review", "why", "policy_sha256", "belief_sha256")  # the rest is on the run
+_DIGEST = 12  # characters of a digest that a run's tag shows
+_NOBODY = "–"  # approved it, or asked a gate
+_KINDS = {"offline simulation": "study"}  # the tag `kind` of a run, where the report has more words
+_TITLES = {"propensity/min": "Least propensity"}
 _NAMES = {2: "holdout", 3: "diff", 5: "ope", 8: "nudges", 10: "segments"}  # of tables, by question
 
 
@@ -46,27 +50,24 @@ def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[s
 
 def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
     experiment, _ = experiment_of(client, report.experiment)
-    note = _verdict_markdown(report)
-    run = client.create_run(
-        experiment,
-        run_name=report.title.split(" at ")[0],
-        tags={"kind": "policy", NOTE: note, "verdict": report.verdict[:5000], **tags},
-    )
+    kind, now = _KINDS.get(report.facts["kind"], report.facts["kind"]), int(time.time() * 1000)
+    _seed_view(client, experiment, reviewer_view.view_of(kind), report, now)
+    shown = {**_shown_tags(report), "gate": _NOBODY, "reviewer": _NOBODY, "kind": kind, **_short(tags)}
+    run = client.create_run(experiment, run_name=report.title.split(" at ")[0], tags=shown)
     run_id = run.info.run_id
     status = "FAILED"
     try:
         params = [Param(key, value[:_PARAM_CHARS]) for key, value in report.facts.items()]
-        now = int(time.time() * 1000)
         headline = [Metric(key, value, now, 0) for key, value in report.metrics.items()]
         client.log_batch(run_id, metrics=headline, params=params)
         client.log_batch(run_id, metrics=_series(report, now))
-        client.log_text(run_id, html_report.render(report), "review/report.html")
+        client.log_text(run_id, html_report.render(report), reviewer_view.REPORT)
+        client.set_tag(run_id, NOTE, _verdict_markdown(report, _report_link(experiment, run_id)))
         for number, table in enumerate(report.tables, 1):
             rows = [{"": row.name, **dict(zip(table.head, row.cells, strict=True))} for row in table.rows]
             content = {"title": table.title, "note": table.note, "rows": rows}
             client.log_dict(run_id, content, f"review/table_{number}.json")
-        client.log_text(run_id, policy_files["policy.json"].decode(), "policy/policy.json")
-        _log_bytes(client, run_id, policy_files["posterior.npz"], "posterior.npz", "policy")
+        _policy_files(client, run_id, policy_files)
         status = "FINISHED"
     finally:
         client.set_terminated(run_id, status)
@@ -99,6 +100,8 @@ def write_seed(
         number, _ = experiment_of(client, experiment)
         run = client.create_run(number, run_name=name, tags={"kind": "seed"}).info.run_id
         now = int(time.time() * 1000)
+        view = reviewer_view.tag(reviewer_view.SEEDS, "", "", {key: [key] for key in series}, now)
+        client.set_experiment_tag(number, *view)
         points = [point for key, line in series.items() for point in _points(key, line, now)]
         headline = [Metric(key, value, now, 0) for key, value in metrics.items()]
         client.log_batch(run, metrics=headline + points, params=[Param(k, v) for k, v in params.items()])
@@ -138,40 +141,68 @@ def publish(
         again = _logged_before(client, experiment, tags.get("live_id"))
         if again:
             return PublishedVersion(LoggedRun(experiment, again), model, "")
-        client.set_experiment_tag(
-            experiment, reviewer_view.TAG, reviewer_view.tag(snapshot.stage_spec.arms, started // 1000)
-        )
-        run_tags = {"verdict": report.verdict[:5000], **tags}
-        name = f"live {report.policy}" if "live_id" in tags else report.policy
+        _seed_view(client, experiment, reviewer_view.view_of(tags["kind"]), report, started // 1000)
+        name, reviewer = _name_and_reviewer(client, experiment, report, tags)
+        run_tags = _shown_tags(report) | reviewer_view.run_tags(tags) | {"reviewer": reviewer}
+        run_tags |= {key: value for key, value in _short(tags).items() if key not in run_tags}
         run = client.create_run(experiment, run_name=name, tags=run_tags, start_time=started // 1000)
         run_id, status = run.info.run_id, "FAILED"
         try:
             params = [Param(key, value[:_PARAM_CHARS]) for key, value in report.facts.items()]
             client.log_batch(run_id, params=params)
             client.log_inputs(run_id, [_dataset(data)])
-            model_id = registry.log_policy(run_id, snapshot, packages)
-            with_both = {"dataset_name": data.name, "dataset_digest": data.digest[:32], "model_id": model_id}
+            model_id = "" if "live_id" in tags else registry.log_policy(run_id, snapshot, packages)
+            if not model_id:  # of a version, or on its way to be one: a model of its own would list the policy twice
+                _policy_files(client, run_id, pack(snapshot))
+            with_both = {"dataset_name": data.name, "dataset_digest": data.digest[:32], "model_id": model_id or None}
             now = started // 1000
             metrics = [Metric(k, v, now, 0, run_id=run_id, **with_both) for k, v in report.metrics.items()]
             client.log_batch(run_id, metrics=metrics)
             client.log_batch(run_id, metrics=_series(report, now))
-            client.log_text(run_id, html_report.render(report), "review/report.html")
+            client.log_text(run_id, html_report.render(report), reviewer_view.REPORT)
             _tables(client, run_id, report)
             version = ""
-            if "live_id" not in tags:
+            if model_id:
                 version = registry.register(
                     model, model_id, run_id, _headline(report), {k: tags[k] for k in _ON_VERSION if k in tags}
                 )
-                # without host and port: MLflow may be served at another one when somebody reads it
-                link_ = f"[report and numbers]({reviewer_view.run_link('', experiment, run_id).lstrip('/')})"
-                registry.describe(model, version, f"{_headline(report)}\n\n{link_}")
+                numbers = f"[Numbers]({reviewer_view.run_link('', experiment, run_id).lstrip('/')})"
+                links = f"{_report_link(experiment, run_id)}. {numbers}."
+                registry.describe(model, version, f"{_headline(report)}\n\n{links}")
                 client.set_tag(run_id, "version", version)
-                client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}: {tags['gate']}")
-            client.set_tag(run_id, NOTE, f"{_headline(report)}\n\n{_answers_markdown(report)}"[:8000])
+                client.set_tag(run_id, "mlflow.runName", f"v{version} {report.policy}")
+            answers = _answers_markdown(report, _report_link(experiment, run_id))
+            client.set_tag(run_id, NOTE, f"{_headline(report)}\n\n{answers}"[:8000])
             status = "FINISHED"
         finally:
             client.set_terminated(run_id, status)
     return PublishedVersion(LoggedRun(experiment, run_id), model, version)
+
+
+def _seed_view(client: MlflowClient, experiment: str, view: reviewer_view.View, report: Report, now: int) -> None:
+    """Write the view that shows this run, with a chart for each group of its lines."""
+    lines: dict[str, list[str]] = {}
+    for title, key, _ in _lines(report):
+        lines.setdefault(title, []).append(key)
+    client.set_experiment_tag(experiment, *reviewer_view.tag(view, report.currency, report.per, lines, now))
+
+
+def _shown_tags(report: Report) -> dict[str, str]:
+    """Tags for the columns that every view begins with: the net gain over no nudge, under a name with its unit."""
+    return {reviewer_view.money_column(report.currency, report.per): reviewer_view.money(report.metrics)}
+
+
+def _name_and_reviewer(client: MlflowClient, experiment: str, report: Report, tags: dict[str, str]) -> tuple[str, str]:
+    """Name of the run, and who approved its policy. A live run is named after the version that it is of, found by the
+    digest of the policy: no policy has two names.
+    """
+    if "live_id" not in tags:
+        return report.policy, "waiting"
+    query = f"tags.kind = 'candidate' AND tags.policy_sha256 = '{_short(tags)['policy_sha256']}'"
+    found = client.search_runs([experiment], query, max_results=1)
+    if not found:
+        return f"{report.policy} live", _NOBODY
+    return f"{found[0].info.run_name} live", found[0].data.tags.get("reviewer", _NOBODY)
 
 
 def _logged_before(client: MlflowClient, experiment: str, live_id: str | None) -> str | None:
@@ -216,9 +247,24 @@ def _small(report: Report) -> str:
     return f"{small}{loss}\n" if loss else small
 
 
-def _answers_markdown(report: Report) -> str:
+def _answers_markdown(report: Report, link_: str) -> str:
     lines = [f"{number}. **{a.question}** {' '.join(a.answer.split())}" for number, a in enumerate(report.answers, 1)]
-    return "\n".join(lines) + "\n\nDrawings and tables: `review/report.html` under Artifacts."
+    return f"{link_}.\n\n" + "\n".join(lines)
+
+
+def _report_link(experiment: str, run_id: str) -> str:
+    """Markdown link to the drawings and tables, without host and port: MLflow may be served at another one when
+    somebody reads it.
+    """
+    return f"[Report with drawings and tables]({reviewer_view.report_link('', experiment, run_id).lstrip('/')})"
+
+
+def _short(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a run, of those that are given: digests in 12 characters, nothing that its description or parameters say
+    in full. MLflow's page of a run shows all tags above the description.
+    """
+    kept = {key: value for key, value in tags.items() if key not in {"gate_reasons", "belief_sha256"}}
+    return kept | {key: kept[key][:_DIGEST] for key in ("policy_sha256", "git_sha") if key in kept}
 
 
 def link(uri: str, logged: LoggedRun) -> str:
@@ -226,24 +272,35 @@ def link(uri: str, logged: LoggedRun) -> str:
     return reviewer_view.run_link(uri, logged.experiment_id, logged.run_id)
 
 
-def _verdict_markdown(report: Report) -> str:
+def _verdict_markdown(report: Report, link_: str) -> str:
     rows = ["| | " + " | ".join(report.tables[0].head) + " |", "|---" * (len(report.tables[0].head) + 1) + "|"]
     rows += ["| " + " | ".join((row.name, *row.cells)) + " |" for row in report.tables[0].rows]
     table = "\n".join(rows)
-    more = f"Full report: `review/report.html` under Artifacts. Again: `{report.command}`"
-    return f"{report.verdict}\n\n{_small(report)}{table}\n\n{more}"
+    return f"{report.verdict}\n\n{link_}.\n\n{_small(report)}{table}\n\nAgain: `{report.command}`"
 
 
 def _series(report: Report, now: int) -> list[Metric]:
-    metrics: list[Metric] = []
-    for curve in report.curves:
-        for line in curve.lines:
-            metrics += _points(f"{curve.key}/{_key(line.name)}", line, now)
-    for share in report.shares:
-        metrics += _points(f"share/{_key(share.name)}", share, now)
-    for key, series in report.extra:
-        metrics += _points(key, series, now)
-    return metrics
+    """Points of every line that is not constant: a constant says no more than the metric that it stands for."""
+    moving = [(key, line) for _, key, line in _lines(report) if len(set(line.value.tolist())) > 1]
+    return [point for key, line in moving for point in _points(key, line, now)]
+
+
+def _lines(report: Report) -> list[tuple[str, str, ReportSeries]]:
+    """Every line of the report: (title of its chart, metric key, line). Chart and key name the unit, because MLflow's
+    axes show no more than the key.
+    """
+    lines = [
+        (f"{curve.key.capitalize()}, {_unit(curve.unit)}", f"{curve.key} {_unit(curve.unit)}/{_key(line.name)}", line)
+        for curve in report.curves
+        for line in curve.lines
+    ]
+    lines += [("Share of decisions", f"share/{_key(share.name)}", share) for share in report.shares]
+    return lines + [(_TITLES.get(key, key), key, line) for key, line in report.extra]
+
+
+def _unit(unit: str) -> str:
+    """A unit in the characters that MLflow allows in a metric's name, such as "EUR per user"."""
+    return unit.split(",", maxsplit=1)[0].replace("%", "pct").replace("/", " per ")
 
 
 def _points(key: str, series: ReportSeries, now: int) -> list[Metric]:
@@ -253,6 +310,11 @@ def _points(key: str, series: ReportSeries, now: int) -> list[Metric]:
 
 def _key(name: str) -> str:
     return "policy" if name == "this policy" else name.replace(" ", "_")
+
+
+def _policy_files(client: MlflowClient, run_id: str, files: dict[str, bytes]) -> None:
+    client.log_text(run_id, files["policy.json"].decode(), "policy/policy.json")
+    _log_bytes(client, run_id, files["posterior.npz"], "posterior.npz", "policy")
 
 
 def _log_bytes(client: MlflowClient, run_id: str, data: bytes, name: str, folder: str) -> None:

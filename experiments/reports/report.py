@@ -112,6 +112,8 @@ class Report(NamedTuple):
     extra: tuple[tuple[str, ReportSeries], ...] = ()  # more series to log: (key, series)
     conversions: str = ""  # small print below the verdict: the lift in points or rewards, "" where there is none
     loss: tuple[str, ...] = ()  # what learning may cost, what it has cost, which traffic it decides; () without account
+    currency: str = ""  # code of the unit of net values, such as EUR
+    per: str = "decision"  # what net values are of: a decision, or a user of a simulation
 
 
 class ReportSubject(NamedTuple):
@@ -160,7 +162,8 @@ def simulated(subject: ReportSubject, log: LoggedDecisions, utility: Array, net:
     }
     seen = _holdout_table(net[mine], net[log.holdout], currency)
     tables = (_value_table(values, currency), _arm_table(shown), seen)
-    return _report(subject, verdict, metrics, tables, _value_curves(values, currency), shown)
+    made = _report(subject, verdict, metrics, tables, _value_curves(values, currency), shown)
+    return made._replace(currency=currency)
 
 
 class _TrueValues(NamedTuple):
@@ -302,7 +305,7 @@ def replayed(
     lines = tuple(_flat(f"always {arm}", i, running.step) for arm, i in zip(log.arms, arms, strict=True))
     curves = (ReportCurve(f"{what}, so far", "% of people", (running, *lines), "rate"),)
     made = _report(subject, verdict, metrics, (values, _arm_table(log)), curves, log)
-    return made._replace(conversions=conversions)
+    return made._replace(conversions=conversions, currency=prices.currency)
 
 
 def _replay_table(what: str, currency: str, rows: Sequence[tuple[str, Interval, Interval]]) -> ReportTable:

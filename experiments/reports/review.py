@@ -67,6 +67,7 @@ def build(about: ReviewSubject, found: ReviewFindings) -> Report:
         extra=(("propensity/min", least),),
         conversions=parts.conversion_sentence(about, lift, gain, found.reward.n),
         loss=parts.loss_sentences(about),
+        currency=about.currency,
     )
 
 

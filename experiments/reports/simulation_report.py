@@ -208,6 +208,8 @@ def report(
         floor=one.floor,
         command=run.command,
         conversions=f"{capital(split)}, against no nudge." if split else conversions,
+        currency=run.currency,
+        per="user",
     )
 
 

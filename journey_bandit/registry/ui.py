@@ -13,6 +13,8 @@ from bandit.errors import RemoteError
 from experiments.mlflow import reviewer_view
 from journey_bandit import console, mlflow_server, processes
 
+_NOTHING = [("no runs yet", "make some with `journey-bandit demo`, or `publish` with --mlflow and this address")]
+
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("demo-output/mlflow"), show_default=True)
@@ -22,17 +24,17 @@ def ui(folder: Path, host: str, port: int) -> None:
     """Serve the runs in FOLDER until Ctrl-C, and print a link for each experiment."""
     console.need_mlflow()
     if not (folder / "mlflow.db").exists():
-        raise RemoteError(f"no runs in {folder}: `make demo` makes some, or give --folder")
+        inside = folder / "mlflow"
+        there = f"--folder {inside} has some" if (inside / "mlflow.db").exists() else "`journey-bandit demo` makes some"
+        raise RemoteError(f"no runs in {folder}: {there}; --folder names the folder that holds mlflow.db")
     mlflow_server.refuse_taken(host, port)
     port = port or free_port(host)
     url = f"http://{host}:{port}"
     server = mlflow_server.start(folder, host, port)
     with processes.stopping(server):
         processes.wait(server, f"{url}/health", folder / "server.log")
-        for name, link in links(url):
+        for name, link in [*links(url), *((f"model {name}", link) for name, link in models(url))] or _NOTHING:
             click.echo(f"{name:<24} {link}")
-        for name, link in models(url):
-            click.echo(f"{'model ' + name:<24} {link}")
         click.echo("Ctrl-C stops it.")
         server.wait()
 
@@ -41,12 +43,20 @@ def links(url: str) -> list[tuple[str, str]]:
     """Links to the experiments of the MLflow server at `url`, (name, link): in the mode that shows metrics, or to the
     reviewer's view where the experiment has one.
     """
-    found = _search(url, "experiments", "experiments/search")
-    return [
-        (e["name"], (reviewer_view.link if _seeded(e) else reviewer_view.plain)(url, e["experiment_id"]))
-        for e in found
-        if e["name"] != "Default"
-    ]
+    found = [e for e in _search(url, "experiments", "experiments/search") if e["name"] != "Default"]
+    return [link for experiment in found for link in _links_of(url, experiment)]
+
+
+def _links_of(url: str, experiment: dict[str, Any]) -> list[tuple[str, str]]:
+    """A link for each seeded view of an experiment, or one without a view."""
+    name, number = experiment["name"], experiment["experiment_id"]
+    tags = {tag["key"] for tag in experiment.get("tags", [])}
+    seeded = [view for view in reviewer_view.VIEWS if reviewer_view.TAG_PREFIX + view.key in tags]
+    if not seeded:
+        return [(name, reviewer_view.plain(url, number))]
+    first, *others = seeded
+    more = [(f"{name}, {view.name.lower()}", reviewer_view.link(url, number, view)) for view in others]
+    return [(name, reviewer_view.link(url, number, first)), *more]
 
 
 def models(url: str) -> list[tuple[str, str]]:
@@ -55,10 +65,6 @@ def models(url: str) -> list[tuple[str, str]]:
         (m["name"], reviewer_view.model_link(url, m["name"]))
         for m in _search(url, "registered_models", "registered-models/search")
     ]
-
-
-def _seeded(experiment: dict[str, Any]) -> bool:
-    return any(tag["key"] == reviewer_view.TAG for tag in experiment.get("tags", []))
 
 
 def _search(url: str, what: str, path: str) -> list[dict[str, Any]]:

@@ -1,8 +1,6 @@
-"""Chromium, and in it a shop whose pages load journey.js."""
+"""A shop whose pages load journey.js, in Chromium."""
 
 import functools
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,21 +19,6 @@ from tests.pages.shop_site import (
     nudge,
     serving,
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, started for the tests of one file: while it runs, this thread has an event loop."""
-    named = os.environ.get("JOURNEY_BANDIT_CHROMIUM")
-    program = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    missing = "no playwright: tests of pages are skipped; pip install playwright"
-    sync_api = pytest.importorskip("playwright.sync_api", reason=missing)
-    if program is None:
-        pytest.skip("no Chromium: tests of pages are skipped; install chromium, or set JOURNEY_BANDIT_CHROMIUM")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
