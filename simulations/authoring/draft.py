@@ -76,8 +76,8 @@ def _base(stage: Stage) -> Iterator[str]:
     is_declared = isinstance(declared, float) and 0.0 < declared < 1.0 and _has_prior(stage)
     base = declared if is_declared else _BASE
     why = "the catalogue's prior_mean" if is_declared else "assumed"
-    what = stage.reward.description or "a reward"
-    yield f"base = {base:g} # share of visits with {_comment(what)} when no nudge is shown, 0 to 1; {why}"
+    what = f" ({_comment(stage.reward.description)})" if stage.reward.description else ""
+    yield f"base = {base:g} # rate of rewards{what} at visits without a nudge, above 0, below 1; {why}"
 
 
 def _has_prior(stage: Stage) -> bool:
@@ -90,8 +90,8 @@ def _personas(stage: Stage) -> Iterator[str]:
     yield ""
     yield "# Personas: kinds of people, which the service never sees. weight: share of all people, 1 in sum."
     yield "# intent: logits above the average person. effects: logits that a nudge adds (0.1 is about a tenth more"
-    yield "# rewards where they are rare; below 0 it harms). features: of a number, the median of its position in the"
-    yield "# declared range, 0 (min) to 1 (max); of a boolean, the share with true; of a category, shares of its values."
+    yield "# rewards where they are rare; below 0 it harms). features: of a number, the median of its position in"
+    yield "# its declared range, 0 (min) to 1 (max); of a boolean, the share with true; of a category, shares."
     for name, weight, intent, factor, at, what in _PERSONAS:
         yield ""
         yield f"[personas.{name}] # {what}"
@@ -178,8 +178,9 @@ def _dynamics(stage: Stage) -> Iterator[str]:
 def _journey(stages: dict[str, Stage], rich: str) -> Iterator[str]:
     names = list(stages)
     yield ""
-    yield "# The journey, for `simulate --journey`: where people go from each stage. then: after a reward. otherwise: share"
-    yield "# whose next visit is at a stage after silence; what is left of 1 leaves the app. Lists: in the order of personas."
+    yield "# The journey, for `simulate --journey`: where people go from each stage. then: after a reward."
+    yield "# otherwise: shares whose next visit is at a stage after silence; what is left of 1 leaves the app."
+    yield "# Lists are in the order of the personas."
     for place, (name, stage) in enumerate(stages.items()):
         onward = names[min(place + 1, len(names) - 1)]
         yield ""
@@ -231,5 +232,3 @@ def _text(value: Any) -> str:
 
 def _comment(text: str) -> str:
     return " ".join(text.split())
-
-

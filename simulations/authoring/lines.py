@@ -1,4 +1,4 @@
-"""Lines of values in TOML and JSON texts: path of a value, such as `personas.keen.effects.push` → the line it stands on.
+"""Lines of values in TOML and JSON texts: the path of a value, such as `personas.keen.effects.push` → its line.
 
 Texts are those that a parser has accepted already, so nothing here looks for mistakes of syntax.
 """
@@ -27,12 +27,12 @@ def toml_lines(text: str) -> Lines:
     tokens = list(_tokens(text))
     at = 0
     while at < len(tokens):
-        token, line = tokens[at]
-        if token == "[":  # noqa: S105 – of a header
+        word, line = tokens[at]
+        if word == "[":
             at, table = _key(tokens, at + 1 + (tokens[at + 1][0] == "["))
             _note(found, table, line)
             at = _skip(tokens, at)
-        elif token == "\n":  # noqa: S105
+        elif word == "\n":
             at += 1
         else:
             at = _pair(tokens, at, table, found)
@@ -45,20 +45,20 @@ def json_lines(text: str) -> Lines:
     found = Lines()
     tokens = [one for one in _tokens(text) if one[0] != "\n"]
     stack, key, is_value = list[str](), "", False
-    for token, line in tokens:
-        if token in "{[":
+    for word, line in tokens:
+        if word in "{[":
             stack.append(key if is_value else "")
-            is_value = token == "["  # noqa: S105
+            is_value = word == "["
             key = "" if is_value else key
-        elif token in "}]":
+        elif word in "}]":
             stack.pop()
             is_value = False
-        elif token == ":":  # noqa: S105
+        elif word == ":":
             is_value = True
-        elif token == ",":  # noqa: S105
+        elif word == ",":
             is_value = False
-        elif not is_value and token.startswith('"'):
-            key = token[1:-1]
+        elif not is_value and word.startswith('"'):
+            key = word[1:-1]
             _note(found, [*(part for part in stack if part), key], line)
     return found
 
@@ -66,10 +66,10 @@ def json_lines(text: str) -> Lines:
 def _tokens(text: str) -> Iterator[tuple[str, int]]:
     line = 1
     for match in _TOKEN.finditer(text):
-        token = match.group()
-        if not token.startswith("#"):
-            yield token, line
-        line += token.count("\n")
+        word = match.group()
+        if not word.startswith("#"):
+            yield word, line
+        line += word.count("\n")
 
 
 def _key(tokens: list[tuple[str, int]], at: int) -> tuple[int, list[str]]:
@@ -99,12 +99,12 @@ def _value(tokens: list[tuple[str, int]], at: int, path: list[str], found: Lines
         return at + 1
     depth = 0
     while at < len(tokens):
-        token = tokens[at][0]
-        if depth == 0 and token in ",}\n":
+        word = tokens[at][0]
+        if depth == 0 and word in ",}\n":
             return at
-        depth += (token in "[{") - (token in "]}")
+        depth += (word in "[{") - (word in "]}")
         at += 1
-        if depth == 0 and token in "]}":
+        if depth == 0 and word in "]}":
             return at
     return at
 

@@ -51,7 +51,7 @@ def load(text: str, what: str = "policy") -> LoadedCode:
         raise InvalidRequest(Problem(field, "no place and name", "e.g. python:rules.py:cautious"))
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:  # noqa: BLE001 – whatever somebody's module raises
+    except Exception as error:  # whatever somebody's module raises
         raise InvalidRequest(Problem(field, f"cannot be imported: {error!r}", "mend it there")) from error
     if not callable(value := getattr(module, name, None)):
         names = [key for key, one in vars(module).items() if callable(one) and not key.startswith("_")]

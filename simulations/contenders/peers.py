@@ -114,7 +114,7 @@ class Gittins:
     """
 
     def __init__(self, stages: Sequence[DecisionStage], seed: int, bits: float = 14.0, **settings: float):
-        self._module = importlib.import_module("gittins")
+        self._module: Any = importlib.import_module("gittins")
         self._stages = stages
         self._states = [self._module.create(bits=int(bits), horizon=1e12, **settings) for _ in stages]
         self._asked: list[list[str]] = [[] for _ in stages]
@@ -126,7 +126,7 @@ class Gittins:
         for i, row in enumerate(x.tolist()):
             may = np.flatnonzero(eligible[i]).tolist()
             context = {f"f{j}": v for j, v in enumerate(row)}
-            arms = [(names[a], {}) for a in may]
+            arms: list[tuple[str, dict[str, float]]] = [(names[a], {}) for a in may]
             self._now += 1.0
             made = self._module.decide(self._states[stage], context, arms, self._now, f"{self._salt}-{stage}")
             arm[i] = may[made.chosen]

@@ -15,6 +15,7 @@ from simulations.contenders.protocol import Actions, Contender, DecisionStage, M
 PREFIXES = ("peer:", "python:")
 """How a specification of a contender begins."""
 
+
 class _Waiting(NamedTuple):
     """Decisions whose windows are open, n of them in the order of asking."""
 
@@ -34,7 +35,7 @@ class PlayingContender:
         self._field, self._stages = f"policy {text}", stages
         self._rule: Rule | None = None
         self._contender: Contender | None = None
-        value = given if given is not None else resolved(text)
+        value: Any = given if given is not None else resolved(text)
         if own_code.is_rule(value) and not text.startswith("peer:"):
             self._rule = value
         else:
@@ -90,7 +91,7 @@ class PlayingContender:
             raise self._refused("chose an arm that may not be shown", "look at `eligible`")
         if not (np.isfinite(answer).all() and (answer >= 0.0).all() and np.allclose(answer.sum(axis=1), 1.0)):
             raise self._refused("probabilities that do not sum to 1", "0 or more each, with the sum 1")
-        return answer
+        return np.asarray(answer, dtype=np.float64)
 
     def _refused(self, problem: str, fix: str) -> InvalidRequest:
         return InvalidRequest(Problem(self._field, problem, fix))

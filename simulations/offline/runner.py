@@ -314,15 +314,22 @@ class CellRun:
 
     def _scores(self, live: PreparedPolicy, x: Array, visit: _Visit) -> Scores:
         if self._contender is not None:
-            place, nothing = self._places[visit.people.name], np.zeros(visit.mask.shape)
-            wanted: Callable[[Mask], Any] = lambda rows: visit.people.contexts(visit.position[rows])  # noqa: E731
-            return Scores(nothing, nothing, self._contender.propensities(place, x, visit.mask, ~visit.held, wanted))
+            return self._asked(self._contender, x, visit)
         if not self._who.oracle:
             return engine.choose_many(live, x, visit.mask)
         priced = visit.value - self._who.price * (np.arange(visit.value.shape[1]) > 0)
         best = np.where(visit.mask, priced, -np.inf).argmax(axis=1)
         nothing = np.zeros(priced.shape)
         return Scores(nothing, nothing, np.eye(priced.shape[1])[best])
+
+    def _asked(self, contender: PlayingContender, x: Array, visit: _Visit) -> Scores:
+        """What the contender answers; it expects nothing of any arm, as far as a log can tell."""
+
+        def contexts(rows: Mask) -> list[dict[str, Any]]:
+            return visit.people.contexts(visit.position[rows])
+
+        place, none = self._places[visit.people.name], np.zeros(visit.mask.shape)
+        return Scores(none, none, contender.propensities(place, x, visit.mask, ~visit.held, contexts))
 
 
 def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask, opted_out: Mask) -> LearningRows:
