@@ -58,7 +58,7 @@ def _head(catalogue: Catalogue, name: str, stage: Stage, source: str) -> Iterato
     yield "# assumed until you put yours. Each field, its unit and its default: docs/reference/scenario.md."
     yield "# journey-bandit scenario check THIS_FILE --app " + source
     yield "# journey-bandit simulate --app " + source + " --scenario THIS_FILE"
-    yield f"app = {_text(catalogue.app)}"
+    yield f"app = {_text(catalogue.app)} # as in the catalogue"
     yield f"stage = {_text(name)} # the stage described in full here; the others are in [journey]"
     yield from _base(stage)
     yield "people_per_day = 600 # new people a day in a live run (`simulate --url`)"

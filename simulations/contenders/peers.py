@@ -1,7 +1,7 @@
 """Peers: bandits of other people's libraries as contenders, at the library's defaults unless settings are given.
 
-peer:vw          Vowpal Wabbit, --cb_explore_adf --epsilon 0.05; settings epsilon, lr
-peer:squarecb    Vowpal Wabbit, --cb_explore_adf --squarecb; settings gamma_scale, lr
+peer:vw          Vowpal Wabbit, cb_explore_adf with ε-greedy (0.05); settings epsilon, lr
+peer:squarecb    Vowpal Wabbit, cb_explore_adf with SquareCB; settings gamma_scale, lr
 peer:linucb      MABWiser, LinUCB (disjoint); setting alpha
 peer:lints       MABWiser, linear Thompson sampling (disjoint); setting alpha
 peer:gittins     gittins, at its own exploration; settings bits, epsilon
