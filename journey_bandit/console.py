@@ -4,6 +4,7 @@ commands simulate, replay and demo.
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from experiments.reports.report import ReplayPrices, Report, ReportSubject, ReportTable
 
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110  # a pipe has no width of its own
-_INTERVAL = "[95 %]"  # in the head of a column of intervals
 out = Console(highlight=False, width=_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
@@ -119,34 +119,67 @@ def show(report: "Report") -> None:
 
 
 def show_table(table: "ReportTable") -> None:
-    """Print one table of a report to standard output, columns aligned. Intervals are not broken: where the table is too
-    wide for the terminal, they stand whole below their estimates.
+    """Print one table of a report to standard output, columns aligned. Where it is too wide for the terminal, intervals
+    stand whole below their estimates; where that is not enough, its columns are printed in parts, each with the names.
+    Neither names nor numbers are cut.
     """
-    widths = _widths(table)
-    below = 4 + max((len(row.name) for row in table.rows), default=0) + sum(3 + width for width in widths) > out.width
-    shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
-    shown.caption_justify = "left"
-    shown.add_column("", no_wrap=any(_INTERVAL in head for head in table.head))
-    for head, width in zip(table.head, widths, strict=True):
-        if _INTERVAL in head:
-            shown.add_column(_below(head.replace(", ", ",\n")), justify="right", no_wrap=True)
-        else:
-            shown.add_column(head, justify="right", max_width=width if below else None)
-    for row in table.rows:
-        cells = zip(table.head, row.cells, strict=True)
-        shown.add_row(row.name, *(_below(cell) if below and _INTERVAL in head else cell for head, cell in cells))
-    out.print(shown)
+    below = _total(table, [_width(head, cells, below=False) for head, cells in _columns(table)]) > out.width
+    widths = [_width(head, cells, below=below) for head, cells in _columns(table)]
+    groups = _groups(widths, out.width - _names(table) - 4)
+    for number, group in enumerate(groups):
+        shown = Table(title=table.title if number == 0 else f"{table.title}, continued")
+        shown.title_justify, shown.title_style = "left", "bold"
+        shown.add_column("", width=_names(table), overflow="fold")
+        for place in group:
+            head = table.head[place]
+            broken = _below(head) if _INTERVAL.search(head) else head
+            shown.add_column(broken, justify="right", width=widths[place], overflow="fold")
+        for row in table.rows:
+            cells = [row.cells[place] for place in group]
+            shown.add_row(row.name, *(_below(cell) if below else cell for cell in cells))
+        out.print(shown)
+    if table.note:
+        out.print(table.note, style="italic")
+
+
+_INTERVAL = re.compile(r" \[\d+ %\]$")  # at the end of the head of a column of intervals
+_LONGEST = 34  # characters of a cell or a name; what is longer is wrapped
+
+
+def _columns(table: "ReportTable") -> list[tuple[str, list[str]]]:
+    return [(head, [row.cells[place] for row in table.rows]) for place, head in enumerate(table.head)]
+
+
+def _names(table: "ReportTable") -> int:
+    """Characters of the column of names."""
+    return min(max((len(row.name) for row in table.rows), default=0), _LONGEST)
+
+
+def _total(table: "ReportTable", widths: list[int]) -> int:
+    return _names(table) + 4 + sum(width + 3 for width in widths)
+
+
+def _width(head: str, cells: list[str], *, below: bool) -> int:
+    """Characters that a column needs: of its cells, unbroken but for what is long, and of the words of its head."""
+    lines = [line for cell in cells for line in (_below(cell).split("\n") if below else [cell])]
+    words = [word for word in (_below(head) if _INTERVAL.search(head) else head).split() if word]
+    return max(max(map(len, words), default=0), min(max(map(len, lines), default=0), _LONGEST))
+
+
+def _groups(widths: list[int], room: int) -> list[list[int]]:
+    """Columns by place in groups, each of which fits `room` characters; none is empty."""
+    groups, left = [list[int]()], room
+    for place, width in enumerate(widths):
+        if groups[-1] and width + 3 > left:
+            groups.append([])
+            left = room
+        groups[-1].append(place)
+        left -= width + 3
+    return groups
 
 
 def _below(text: str) -> str:
     return text.replace(" [", "\n[")
-
-
-def _widths(table: "ReportTable") -> list[int]:
-    """How many characters each column but the first needs, if no cell is broken and heads are broken between words."""
-    columns = zip(table.head, zip(*(row.cells for row in table.rows), strict=True), strict=False)
-    found = [max(len(text) for text in (*head.split(), *cells)) for head, cells in columns]
-    return found or [len(head) for head in table.head]
 
 
 def need_mlflow() -> None:

@@ -112,7 +112,7 @@ def _mabwiser(policy: str) -> Callable[..., MABWiser]:
     return lambda stream, seed, **settings: MABWiser(policy, stream, seed, **settings)
 
 
-def _vw(pooled: bool) -> Callable[..., VowpalWabbit]:
+def _vw(pooled: bool) -> Callable[..., DrawnVowpalWabbit]:
     def make(stream: Stream, seed: int, *, explore: str, lr: float) -> DrawnVowpalWabbit:
         return DrawnVowpalWabbit(f"{explore} -l {lr}", stream, seed, pooled=pooled)
 

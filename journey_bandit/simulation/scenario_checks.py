@@ -106,18 +106,19 @@ def blanket(app: str | None, file: Path | None, arm: str | None, as_json: bool) 
         ReportRow(
             p.persona,
             (
+                f"{p.net:+.3f}",
                 f"{100 * p.weight:.0f} %",
                 f"{100 * p.rate:.2f} → {100 * p.lifted:.2f} %",
-                *(f"{v:+.3f}" for v in (p.won, -p.sure, -p.others, -p.shown, p.net)),
+                *(f"{v:+.3f}" for v in (p.won, -p.sure, -p.others, -p.shown + 0.0)),
             ),
         )
         for p in parts
     ]
-    head = ("share", "reward rate", "won", "given to sure", "given to won", "shown", "net")
+    head = (f"over no nudge, {currency}", "share", "reward rate", "won", "given to sure", "given to won", "shown")
     last = parts[-1]
     base = last.rate * people.stage.reward.value * people.amount
     note = (
-        f"{currency} a visit. In all: rewards {100 * (last.lifted / last.rate - 1):+.1f} %, "
+        f"Money in {currency} a visit. In all: rewards {100 * (last.lifted / last.rate - 1):+.1f} %, "
         f"net value {100 * last.net / base:+.1f} %. Sure: would have come anyway."
     )
     console.show_table(ReportTable(f"{app}/{people.name}: {arm} for everyone", head, tuple(rows), note))
@@ -138,7 +139,7 @@ def fatigue(app: str | None, file: Path | None, visits: int, as_json: bool) -> N
     from experiments.reports.report import ReportRow, ReportTable
 
     rows = tuple(
-        ReportRow(name, (f"{value:.3f}", f"{100 * (value / found.none - 1):+.2f} %"))
+        ReportRow(name, (f"{value - found.none:+.3f}", f"{100 * (value / found.none - 1):+.2f} %", f"{value:.3f}"))
         for name, value in (
             ("no nudge", found.none),
             ("myopic", found.myopic),
@@ -147,7 +148,7 @@ def fatigue(app: str | None, file: Path | None, visits: int, as_json: bool) -> N
         )
     )
     note = f"The constant price brings {100 * found.share:.0f} % of the best policy's gain."
-    head = (f"{currency} in {visits} visits", "over no nudge")
+    head = (f"over no nudge, {currency}", "in %", f"{currency} in {visits} visits")
     console.show_table(ReportTable(f"{app}: the long run of one user", head, rows, note))
 
 

@@ -151,13 +151,13 @@ def _box(plan: simulation_plan.SimulationPlan, draws: int, *, as_json: bool) -> 
         console.out.print_json(msgspec.json.encode(found._asdict()).decode())
         return
     rows = [
-        ReportRow(policy, (f"{100 * best:.0f} %", f"{rank:.2f}"))
-        for policy, best, rank in zip(found.policies, found.best, found.rank, strict=True)
+        ReportRow(policy, (f"{mean:+.2f}", f"{least:+.2f} … {most:+.2f}", f"{100 * best:.0f} %", f"{rank:.2f}"))
+        for policy, (mean, least, most), best, rank in zip(*found[:4], strict=True)
     ]
+    unit = f"{plan.currency}/user"
+    head = (f"over no nudge, mean, {unit}", f"least … most, {unit}", "best", "mean rank")
     note = f"{draws} scenarios; Kendall's τ with the scenario as it stands: mean {sum(found.tau) / draws:+.2f}."
-    console.show_table(
-        ReportTable("Ranking by net value, over the whole box", ("best", "mean rank"), tuple(rows), note)
-    )
+    console.show_table(ReportTable("Ranking by net value, over the whole box", head, tuple(rows), note))
 
 
 def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: bool) -> None:
@@ -165,7 +165,7 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
     from journey_bandit.simulation import loss_accounts
 
     app = plan.scenario.app
-    done = simulation_plan.play(plan, plan.cells())
+    done, files = simulation_plan.play(plan, plan.cells()), list[Path]()
     answer: dict[str, Any] = {"app": app, "users": plan.users, "days": plan.days, "seeds": plan.seeds, "stages": {}}
     if plan.journey:
         answer = {"all_stages": harm.all_stages(done)} | answer
@@ -183,15 +183,17 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
             if not as_json:
                 console.show_table(loss_accounts.table(stage, losses, about.currency))
         drawn = _drawn(plan, stage, everyone)
+        files = [*files, *drawn]
         if uri:
             answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]
     answer |= _prices(plan, done, as_json=as_json)
     answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
-    answer["figures"] = [str(file) for file in drawn]
+    answer["figures"] = [str(file) for file in files if file.suffix == ".png"]
+    answer["reports"] = [str(file) for file in files if file.suffix == ".html"]
     if as_json:
         console.out.print_json(msgspec.json.encode(answer).decode())
-    elif drawn:
-        console.out.print(f"Figures: {drawn[0].parent}")
+    elif files:
+        console.out.print(f"Report and figures: {', '.join(answer['reports'])}", soft_wrap=True)
 
 
 def _prices(plan: simulation_plan.SimulationPlan, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
@@ -208,13 +210,18 @@ def _prices(plan: simulation_plan.SimulationPlan, done: list[CellOutcome], *, as
 
 
 def _drawn(plan: simulation_plan.SimulationPlan, stage: str, everyone: list[Any]) -> list[Path]:
-    """The figures' files; none without matplotlib."""
+    """The files of the report and the figures of a stage; none without matplotlib."""
     try:
-        from experiments.reports import figures
+        from experiments.reports import figures, html_report, simulation_report
     except ImportError:
         console.errors.print("no figures: pip install -c constraints.txt '.[experiments]'")
         return []
-    return figures.comparison(simulation_plan.about(plan, stage), everyone, plan.folder / stage)
+    baseline = next(p for p in everyone if p.policy == BASELINE)
+    about, folder = simulation_plan.about(plan, stage), plan.folder / stage
+    drawn = figures.comparison(about, everyone, baseline, folder)
+    page = html_report.render(simulation_report.study(about, everyone, baseline, {"scenario": plan.scenario.app}))
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    return [folder / "report.html", *drawn]
 
 
 def planned(

@@ -77,7 +77,7 @@ class VowpalWabbit:
         self.shown: dict[int, list[tuple[Array, Mask]]] = {}
         self.types = sorted({kind for arms in problem.arms for kind in arms.kinds})
 
-    def decide(self, stage: int, x: Array, eligible: Mask) -> Array:
+    def decide(self, stage: int, x: Array, eligible: Mask) -> Array | Actions:
         """The library's own probabilities (n, k), which are kept for learning, as the library asks."""
         model, found = self.models[0 if self.pooled else stage], np.zeros(eligible.shape)
         for i in range(len(x)):
