@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -123,8 +124,11 @@ def show_table(table: "ReportTable") -> None:
     stand whole below their estimates; where that is not enough, its columns are printed in parts, each with the names.
     Neither names nor numbers are cut.
     """
-    below = _total(table, [_width(head, cells, below=False) for head, cells in _columns(table)]) > out.width
-    widths = [_width(head, cells, below=below) for head, cells in _columns(table)]
+    below = _total(table, [_width(head, cells, 1, below=False) for head, cells in _columns(table)]) > out.width
+    for cap in (40, 24, 16, 12, 1):  # heads are wrapped no more than they have to be
+        widths = [_width(head, cells, cap, below=below) for head, cells in _columns(table)]
+        if _total(table, widths) <= out.width:
+            break
     groups = _groups(widths, out.width - _names(table) - 4)
     for number, group in enumerate(groups):
         shown = Table(title=table.title if number == 0 else f"{table.title}, continued")
@@ -159,11 +163,14 @@ def _total(table: "ReportTable", widths: list[int]) -> int:
     return _names(table) + 4 + sum(width + 3 for width in widths)
 
 
-def _width(head: str, cells: list[str], *, below: bool) -> int:
-    """Characters that a column needs: of its cells, unbroken but for what is long, and of the words of its head."""
+def _width(head: str, cells: list[str], cap: int, *, below: bool) -> int:
+    """Characters that a column needs: of its cells, unbroken but for what is long, and of its head, which is wrapped
+    at `cap` characters and between words.
+    """
     lines = [line for cell in cells for line in (_below(cell).split("\n") if below else [cell])]
-    words = [word for word in (_below(head) if _INTERVAL.search(head) else head).split() if word]
-    return max(max(map(len, words), default=0), min(max(map(len, lines), default=0), _LONGEST))
+    words = textwrap.wrap(_INTERVAL.sub("", head), cap, break_long_words=False, break_on_hyphens=False)
+    ends = max(map(len, _INTERVAL.findall(head)), default=1) - 1
+    return max(ends, max(map(len, words), default=0), min(max(map(len, lines), default=0), _LONGEST))
 
 
 def _groups(widths: list[int], room: int) -> list[list[int]]:

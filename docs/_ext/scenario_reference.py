@@ -1,4 +1,4 @@
-"""The scenario reference: every table a scenario may hold, from the types that decode it, with the unit of each field."""
+"""The scenario reference: every table a scenario may hold, from the types that decode it, with units of its fields."""
 
 import inspect
 from typing import Any
