@@ -40,6 +40,8 @@ _WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a m
 @click.option("--workers", type=click.IntRange(min=1), help="Runs at a time.  [default: processors]")
 @click.option("--address", help="Of a Dask scheduler, e.g. tcp://10.0.0.5:8786.  [default: start one here]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("simulation"), show_default=True)
+@click.option("--environment", metavar="CODE", help="People from python:FILE.py:NAME, in place of a scenario. Offline.")
+@click.option("--stage", help="The stage of --environment.  [default: the one with most nudges]")
 @click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
 @click.option("--harvesters", type=click.FloatRange(0.0, 1.0), help="Share of every persona who wait for coupons.")
 @click.option("--holdout", default=0.0, type=click.FloatRange(0.0, 0.9), help="Share of people left alone. Offline.")
@@ -112,6 +114,9 @@ def _offline(
     **given: Any,
 ) -> None:
     plan = planned(app, **given)
+    if plan.environment and (events or what_if or box):
+        refused = "--what-if, --box and --events turn what a scenario declares"
+        raise InvalidRequest(Problem("environment", refused, "leave them out, or give --scenario"))
     if note := scenario.short_run_warning(plan.scenario, plan.days):
         console.errors.print(f"note: {note}; say --days")
     if events:
@@ -187,12 +192,29 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         if uri:
             answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]
     answer |= _prices(plan, done, as_json=as_json)
+    _finish(plan, done, answer, files, as_json=as_json)
+
+
+def _finish(
+    plan: simulation_plan.SimulationPlan,
+    done: list[CellOutcome],
+    answer: dict[str, Any],
+    files: list[Path],
+    *,
+    as_json: bool,
+) -> None:
+    """Say which files there are; as JSON, print the whole answer."""
     answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
     answer["figures"] = [str(file) for file in files if file.suffix == ".png"]
+    if written := simulation_plan.logs(plan, done):
+        answer["logs"] = written
     answer["reports"] = [str(file) for file in files if file.suffix == ".html"]
     if as_json:
         console.out.print_json(msgspec.json.encode(answer).decode())
-    elif files:
+        return
+    for name, file in simulation_plan.logs(plan, done).items():
+        console.out.print(f"Log of {name}: {file}", soft_wrap=True)
+    if files:
         console.out.print(f"Report and figures: {', '.join(answer['reports'])}", soft_wrap=True)
 
 
@@ -242,6 +264,8 @@ def planned(
     file: Path | None = None,
     guard: float = 0.0,
     harvesters: float | None = None,
+    environment: str | None = None,
+    stage: str | None = None,
     **_: Any,
 ) -> simulation_plan.SimulationPlan:
     """Simulation plan that the options say. Raises InvalidRequest for options that do not go together. `seed` is the
@@ -249,10 +273,18 @@ def planned(
     """
     if len(set(policies)) < len(policies):
         raise InvalidRequest(Problem("policy", "the same one twice", "name each once"))
-    played = simulated_app.simulated_app(app, file)
+    if environment and (journey or guard or harvesters is not None):
+        raise InvalidRequest(
+            Problem("environment", "--journey, --guard and --harvesters are of scenarios", "leave out")
+        )
+    if environment:
+        played = simulated_app.environment_app(app, file, environment, stage)
+    else:
+        played = simulated_app.simulated_app(app, file)
     return simulation_plan.SimulationPlan(
         scenario=_changed(played.scenario, guard, harvesters),
         catalogue=played.text,
+        environment=environment or "",
         policies=policies or _DEFAULT,
         users=users,
         days=days,

@@ -13,6 +13,8 @@ from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.tables.texts import decoded
 from simulations import scenario
 from simulations.authoring import checks
+from simulations.contenders import own_code
+from simulations.offline import study
 from simulations.population import Population
 from simulations.scenario import Scenario
 
@@ -67,6 +69,21 @@ def simulated_app(app: str | None, file: Path | None) -> SimulatedApp:
         raise InvalidRequest(Problem("scenario", f"{app} has none yet", fix))
     made = scenario.load(app) if file is None else checks.read(file, catalogue)
     return SimulatedApp(made, catalogue, text)
+
+
+def environment_app(app: str | None, file: Path | None, environment: str, stage: str | None) -> SimulatedApp:
+    """App whose people come from an environment, `python:FILE.py:NAME`, at `stage`; by default the one with most
+    nudges. Raises InvalidRequest for options that do not go together, NotFound for a stage that is not there.
+    """
+    if app is None or file is not None:
+        raise InvalidRequest(
+            Problem("environment", "it takes the place of a scenario", "give --app, and no --scenario")
+        )
+    catalogue, text = read_app(app)
+    name = stage or max(catalogue.stages, key=lambda one: len(catalogue.stages[one].nudges))
+    catalogue.stage(name)
+    own_code.load(environment, "environment")
+    return SimulatedApp(study.nobody(catalogue.app, name), catalogue, text)
 
 
 def options(command: Any) -> Any:

@@ -16,6 +16,7 @@ from bandit.catalogue.model import Catalogue
 from bandit.snapshot import Snapshot, from_zip
 from journey_bandit import console
 from simulations.offline import runner, study
+from simulations.offline.log_files import path
 from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
 from simulations.offline.run_summary import RunSummary
@@ -33,6 +34,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     `users` people over `days` days. `workers`: how many cells at a time, None for every core; `address`: of a Dask
     scheduler, None for one of our own. `out`: the folder in which finished cells are kept. `logs`: write each decision
     too. `holdout`: share of people who get no nudge. `catalogue`: TOML of the app's catalogue, "" for a shipped one.
+    `environment`: Python that people come from in place of the scenario.
     """
 
     scenario: Scenario
@@ -49,6 +51,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     holdout: float = 0.0
     catalogue: str = ""
+    environment: str = ""
 
     @property
     def declared(self) -> Catalogue:
@@ -66,7 +69,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
         on, so that another plan writes elsewhere.
         """
         of = (self.scenario, self.policies, self.users, self.days, self.seeds, self.journey, self.holdout)
-        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue])).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue, self.environment])).hexdigest()
         return self.out / self.scenario.app / digest[:8]
 
     def cells(self) -> list[SimulationCell]:
@@ -76,6 +79,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
         wanted = dict.fromkeys((*self.policies, BASELINE))
         size: dict[str, Any] = {"users": self.users, "days": self.days, "journey": self.journey}
         told: dict[str, Any] = {"holdout": self.holdout, "catalogue": self.catalogue}
+        told |= {"environment": self.environment}
         return study.cells(self.scenario, wanted, self.seeds, **size, **told)
 
 
@@ -134,7 +138,7 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
                 policy=label,
                 arms=tuple(tallies[0].arms),
                 personas=tuple(tallies[0].personas),
-                users=plan.users,
+                users=mine[0].users,
                 decisions=of("decisions"),
                 regret=of("regret"),
                 value=of("value"),
@@ -151,6 +155,15 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
             )
         )
     return found
+
+
+def logs(plan: SimulationPlan, done: Sequence[CellOutcome]) -> dict[str, str]:
+    """Log file of each cell and stage, by "POLICY, seed SEED, STAGE"; none where the plan writes no logs."""
+    if not plan.logs:
+        return {}
+    folder = plan.out / "logs"
+    places = [(cell, stage) for cell in plan.cells() for stage in stages(done)]
+    return {f"{cell.policy}, seed {cell.seed}, {stage}": str(path(cell, stage, folder)) for cell, stage in places}
 
 
 def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":

@@ -53,7 +53,8 @@ class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
     `policy`: a specification as in `policy_specs`. `users`: how many people there are; `days`: how many steps.
     `journey`: people walk through all stages, else they return to the rich one. `holdout`: share of users in the
     control group. `catalogue`: TOML of the app's catalogue, "" for the shipped one of the scenario's app. `code`: what
-    a contender is made from, so that a changed file or library runs anew.
+    a contender is made from, so that a changed file or library runs anew. `environment`: what makes the visits in place
+    of the scenario's people (`python:FILE.py:NAME`); of the scenario then count only `app` and `stage`.
     """
 
     scenario: Scenario
@@ -65,6 +66,7 @@ class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
     holdout: float = 0.0
     catalogue: str = ""
     code: str = ""
+    environment: str = ""
 
     @property
     def declared(self) -> Catalogue:

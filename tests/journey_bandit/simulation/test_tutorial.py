@@ -51,7 +51,7 @@ def follow(folder: Path) -> list[tuple[Step, str]]:
             before = file.read_text()
             table = re.compile(rf"^{head}.*?(?=^\[)", re.DOTALL | re.MULTILINE)
             assert len(table.findall(before)) == 1, head
-            file.write_text(table.sub(lambda _, text=text: text, before))
+            file.write_text(table.sub(text.replace("\\", r"\\"), before))
         elif kind == "python":
             (folder / "rules.py").write_text(text)
         elif kind == "sh":

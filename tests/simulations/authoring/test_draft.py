@@ -87,8 +87,7 @@ def test_a_draft_of_any_stage_fits_and_runs_at_once(name: str) -> None:
         assert found.stage == stage
         journeys = {False, len(able) == len(catalogue.stages)}
         for policy, journey in [(policy, way) for policy in ("default", "oracle") for way in journeys]:
-            size = {"users": 200, "days": 3}
-            (cell,) = study.cells(found, [policy], [1], **size, journey=journey, catalogue=text)
+            (cell,) = study.cells(found, [policy], [1], users=200, days=3, journey=journey, catalogue=text)
             done = run(cell)
             assert list(done.stages) == (list(catalogue.stages) if journey else [stage])
             assert sum(done.stages[stage].decisions) > 0 or journey
