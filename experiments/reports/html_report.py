@@ -38,8 +38,8 @@ th { color: #5a6570; font-weight: 600; }
 .grid > * { min-width: 0; }
 svg { width: 100%; max-width: 27rem; height: auto; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: .2rem 0 0; padding: 0; list-style: none;
- font-size: .85rem; } .legend li::before { content: ""; display: inline-block; width: .8rem; height: .8rem;
- margin-right: .3rem; vertical-align: -.1rem; border-radius: 2px; background: var(--c); }
+ font-size: .85rem; } .legend i { display: inline-block; width: .8rem; height: .8rem;
+ margin-right: .3rem; vertical-align: -.1rem; border-radius: 2px; }
 code { background: #f2f4f6; padding: .1rem .3rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dt { color: #5a6570; } dd { margin: 0; overflow-wrap: anywhere; }
@@ -191,7 +191,7 @@ def _legend(known: dict[str, str]) -> str:
     """Names with their colours, in HTML, so that they wrap and keep their size."""
     if len(known) < 2:
         return ""
-    items = "".join(f'<li style="--c: {colour}">{_text(name)}</li>' for name, colour in known.items())
+    items = "".join(f'<li><i style="background: {colour}"></i>{_text(name)}</li>' for name, colour in known.items())
     return f'<ul class="legend">{items}</ul>'
 
 
