@@ -10,6 +10,7 @@ Shapes: n decisions, k arms, f features, d columns of x.
 
 import functools
 import hashlib
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +26,7 @@ from bandit.engine import PreparedPolicy
 from bandit.guardrails import ClaimEvidence, eligible
 from bandit.learning.holdout_audit import PersonTotals
 from bandit.learning.nudge_price import NudgePrice
+from bandit.policies import registry
 from bandit.policies.protocol import Scores
 from bandit.propensity.draw import draw_many
 from simulations.contenders.playing import PlayingContender
@@ -82,6 +84,7 @@ class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
 
 @functools.lru_cache(maxsize=16)
 def _catalogue(text: str, name: str) -> Catalogue:
+    registry.search(importlib.metadata.entry_points)  # a worker process knows no installed policies yet
     return parse(text, name)
 
 
