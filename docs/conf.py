@@ -28,6 +28,7 @@ extensions = [
     "plain_docstrings",
     "http_reference",
     "catalogue_reference",
+    "scenario_reference",
 ]
 exclude_patterns = ["_*", "**/.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]

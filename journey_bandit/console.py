@@ -4,8 +4,10 @@ commands simulate, replay and demo.
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,30 +22,29 @@ from rich.table import Table
 from bandit.errors import RemoteError
 from bandit.snapshot import Snapshot, pack
 from journey_bandit.mlflow_server import QUIET
-from simulations import scenario
 from simulations.datasets import hillstrom
 from simulations.live import driver, replay
 from simulations.live.client import ServiceClient
+from simulations.scenario import Scenario
 
 if TYPE_CHECKING:
     from experiments.reports.report import ReplayPrices, Report, ReportSubject, ReportTable
 
-_WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
-_INTERVAL = "[95 %]"  # in the head of a column of intervals
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110  # a pipe has no width of its own
 out = Console(highlight=False, width=_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 
 def simulate(
-    client: ServiceClient, app: str, *, seed: int, users: int, again: str | None = None
+    client: ServiceClient, world: Scenario, currency: str, *, seed: int, users: int, again: str
 ) -> tuple["Report", Snapshot]:
-    """Drive a live service with the people of the app's scenario; the report of the run and the snapshot at its end.
-    `users`: how many people. `again`: the command that makes the run once more, for the report. Raises RemoteError if
-    the service does not answer.
+    """Drive a live service with the people of a scenario; the report of the run, money in `currency`, and the snapshot
+    at its end. `users`: how many people. `again`: the command that makes the run once more, for the report. Raises
+    RemoteError if the service does not answer.
     """
     from experiments.reports import report
 
-    world = scenario.load(app)
+    app = world.app
     served, declared = client.stage(world.stage)
     if served != app:
         raise RemoteError(f"{client.url} serves {served!r}: start it with --app {app}")
@@ -57,10 +58,9 @@ def simulate(
         )
     scale = declared["window_seconds"] / declared["declared_seconds"]
     snapshot = client.snapshot(world.stage)
-    command = again or f"journey-bandit simulate --app {app} --users {users} --seed {seed} --url {client.url}"
     data = f"scenario {app}, {users} people, clock × {1 / scale:.0f}"
-    subject = _subject(snapshot, seed, command, "simulation", data, alarms_of(client, world.stage))
-    return report.simulated(subject, done.log, done.utility, done.net, currency_of(app)), snapshot
+    subject = _subject(snapshot, seed, again, "simulation", data, alarms_of(client, world.stage))
+    return report.simulated(subject, done.log, done.utility, done.net, currency), snapshot
 
 
 def replay_hillstrom(
@@ -120,34 +120,73 @@ def show(report: "Report") -> None:
 
 
 def show_table(table: "ReportTable") -> None:
-    """Print one table of a report to standard output, columns aligned. Intervals are not broken: where the table is too
-    wide for the terminal, they stand whole below their estimates.
+    """Print one table of a report to standard output, columns aligned. Where it is too wide for the terminal, intervals
+    stand whole below their estimates; where that is not enough, its columns are printed in parts, each with the names.
+    Neither names nor numbers are cut.
     """
-    widths = _widths(table)
-    below = 4 + max((len(row.name) for row in table.rows), default=0) + sum(3 + width for width in widths) > out.width
-    shown = Table(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
-    shown.caption_justify = "left"
-    shown.add_column("", no_wrap=any(_INTERVAL in head for head in table.head))
-    for head, width in zip(table.head, widths, strict=True):
-        if _INTERVAL in head:
-            shown.add_column(_below(head.replace(", ", ",\n")), justify="right", no_wrap=True)
-        else:
-            shown.add_column(head, justify="right", max_width=width if below else None)
-    for row in table.rows:
-        cells = zip(table.head, row.cells, strict=True)
-        shown.add_row(row.name, *(_below(cell) if below and _INTERVAL in head else cell for head, cell in cells))
-    out.print(shown)
+    below = _total(table, [_width(head, cells, 1, below=False) for head, cells in _columns(table)]) > out.width
+    for cap in (40, 24, 16, 12, 1):  # heads are wrapped no more than they have to be
+        widths = [_width(head, cells, cap, below=below) for head, cells in _columns(table)]
+        if _total(table, widths) <= out.width:
+            break
+    groups = _groups(widths, out.width - _names(table) - 4)
+    for number, group in enumerate(groups):
+        shown = Table(title=table.title if number == 0 else f"{table.title}, continued")
+        shown.title_justify, shown.title_style = "left", "bold"
+        shown.add_column("", width=_names(table), overflow="fold")
+        for place in group:
+            head = table.head[place]
+            broken = _below(head) if _INTERVAL.search(head) else head
+            shown.add_column(broken, justify="right", width=widths[place], overflow="fold")
+        for row in table.rows:
+            cells = [row.cells[place] for place in group]
+            shown.add_row(row.name, *(_below(cell) if below else cell for cell in cells))
+        out.print(shown)
+    if table.note:
+        out.print(table.note, style="italic")
+
+
+_INTERVAL = re.compile(r" \[\d+ %\]$")  # at the end of the head of a column of intervals
+_LONGEST = 34  # characters of a cell or a name; what is longer is wrapped
+
+
+def _columns(table: "ReportTable") -> list[tuple[str, list[str]]]:
+    return [(head, [row.cells[place] for row in table.rows]) for place, head in enumerate(table.head)]
+
+
+def _names(table: "ReportTable") -> int:
+    """Characters of the column of names."""
+    return min(max((len(row.name) for row in table.rows), default=0), _LONGEST)
+
+
+def _total(table: "ReportTable", widths: list[int]) -> int:
+    return _names(table) + 4 + sum(width + 3 for width in widths)
+
+
+def _width(head: str, cells: list[str], cap: int, *, below: bool) -> int:
+    """Characters that a column needs: of its cells, unbroken but for what is long, and of its head, which is wrapped
+    at `cap` characters and between words.
+    """
+    lines = [line for cell in cells for line in (_below(cell).split("\n") if below else [cell])]
+    words = textwrap.wrap(_INTERVAL.sub("", head), cap, break_long_words=False, break_on_hyphens=False)
+    ends = max(map(len, _INTERVAL.findall(head)), default=1) - 1
+    return max(ends, max(map(len, words), default=0), min(max(map(len, lines), default=0), _LONGEST))
+
+
+def _groups(widths: list[int], room: int) -> list[list[int]]:
+    """Columns by place in groups, each of which fits `room` characters; none is empty."""
+    groups, left = [list[int]()], room
+    for place, width in enumerate(widths):
+        if groups[-1] and width + 3 > left:
+            groups.append([])
+            left = room
+        groups[-1].append(place)
+        left -= width + 3
+    return groups
 
 
 def _below(text: str) -> str:
     return text.replace(" [", "\n[")
-
-
-def _widths(table: "ReportTable") -> list[int]:
-    """How many characters each column but the first needs, if no cell is broken and heads are broken between words."""
-    columns = zip(table.head, zip(*(row.cells for row in table.rows), strict=True), strict=False)
-    found = [max(len(text) for text in (*head.split(), *cells)) for head, cells in columns]
-    return found or [len(head) for head in table.head]
 
 
 def need_mlflow() -> None:

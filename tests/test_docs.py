@@ -20,6 +20,7 @@ from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from journey_bandit import processes
 from journey_bandit.main import group
+from simulations.scenario import Scenario
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -181,3 +182,18 @@ def test_the_catalogue_reference_says_every_field_in_words(monkeypatch: pytest.M
             assert kind
             assert default
             assert not re.search(r"typing|msgspec|<class|UNSET|Unset", kind + default + limits)
+
+
+def test_the_scenario_reference_has_every_field_with_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever holds numbers has a unit, and no unit is of a field that is gone."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    fields = importlib.import_module("catalogue_fields")
+    units = importlib.import_module("scenario_reference").UNITS
+    tables = {struct.__name__: fields.rows(struct) for struct in fields.reachable(Scenario)}
+    assert set(tables) == set(units)
+    for name, rows in tables.items():
+        numbers = {row[0].strip("`") for row in rows if "number" in row[1]}
+        assert numbers == set(units[name]), name
+        assert all(kind and default for _, kind, default, _ in rows)
+    text = "\n".join(importlib.import_module("scenario_reference").section(Scenario))
+    assert "| `season` | number | logits | `0` |" in text

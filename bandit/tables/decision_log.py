@@ -42,8 +42,10 @@ class LogMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     `app` and `stage` name the stage, `arms` its k arms in the order of their numbers, `policy` is the label of the one
     that decided. `scenario` (a digest) and `seed` say which simulation wrote the log, "" and 0 for others. `currency`
-    is the code of that of `reward.value`. `floor` is the least propensity of an eligible arm, in [0, 1]. The digest of
-    a log counts every field, so one that is added changes the digests of all logs.
+    is the code of that of `reward.value`. `floor` is the least propensity of an eligible arm, in [0, 1]. `gain` and
+    `cost` (k each) are what one unit of reward is worth with each arm and what showing it costs, in currency; empty
+    where that is not known. The digest of a log counts every field, so one that is added changes the digests of all
+    logs.
     """
 
     app: str
@@ -55,6 +57,8 @@ class LogMetadata(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = ""
     reward: LogReward
     floor: float = 0.0
+    gain: tuple[float, ...] = ()
+    cost: tuple[float, ...] = ()
 
 
 def column_names(d: int, k: int, *, truth: bool = True) -> list[str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from bandit.catalogue.decoding import closest
+from bandit.catalogue.net_value import ArmWorth
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import reader
 from bandit.tables.decision_log import KEY, LogMetadata
@@ -86,6 +87,13 @@ class LogFile(NamedTuple):
     def rewards(self) -> RewardRange | None:
         """The declared range of rewards, in the reward's own units; None for files without metadata of ours."""
         return None if self.meta is None else RewardRange(self.meta.reward.min, self.meta.reward.max)
+
+    @property
+    def worth(self) -> ArmWorth | None:
+        """What rewards are worth by arm, net of costs; None where the file does not say."""
+        if self.meta is None or not self.meta.gain:
+            return None
+        return ArmWorth(np.array(self.meta.gain), np.array(self.meta.cost))
 
 
 def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:

@@ -4,37 +4,45 @@ the same bytes.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from experiments.reports.colours import NONE, colours
 from experiments.reports.report import ReportSeries
-from experiments.reports.simulation_report import ComparisonSubject, PolicyResult, band
+from experiments.reports.simulation_report import ComparisonSubject, PolicyResult, band, over_no_nudge
 
-COLOURS = ("#2563eb", "#dc2626", "#6b7280", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+_ARMS = ("#7b858e", "#1b6ca8", "#d1495b", "#2a9d5c", "#c77d0a", "#6b4fa0", "#0f8b8d", "#b5479b", "#7a5c3e")
+_BETTER, _WORSE = "#1b6ca8", "#d1495b"
 
 
-def comparison(run: ComparisonSubject, played: list[PolicyResult], folder: Path, kind: str = "png") -> list[Path]:
-    """Write the figures of a comparison into `folder`, one file each: regret, value and conversion, fatigue, arms by
-    persona, delay. Returns the paths; `kind` is the suffix, png or svg.
+def comparison(
+    run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyResult, folder: Path, kind: str = "png"
+) -> list[Path]:
+    """Write the figures of a comparison into `folder`, one file each: money over no nudge, regret, value and
+    conversion, fatigue, arms by persona, delay. Returns the paths, money first; `kind` is the suffix, png or svg.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    over = [over_no_nudge(p, baseline) for p in played if p is not baseline]
     cumulative = [band(p.policy, np.cumsum(p.regret, axis=1)) for p in played]
     value = [band(p.policy, np.cumsum(p.value, axis=1) / p.users) for p in played]
-    rate = [band(p.policy, 100.0 * _weekly(p.conversions) / np.maximum(_weekly(p.decisions), 1.0)) for p in played]
+    rate = [_percent(p.policy, 100.0 * _weekly(p.conversions) / np.maximum(_weekly(p.decisions), 1.0)) for p in played]
     tired = [band(p.policy, p.fatigue / np.maximum(p.decisions, 1.0)) for p in played]
-    gone = [band(p.policy, 100.0 * p.opted_out) for p in played]
+    gone = [_percent(p.policy, 100.0 * p.opted_out) for p in played]
     made = {
+        "over_no_nudge": _lines([("Net value over no nudge", f"{run.currency} a user, cumulative", over)]),
         "regret": _lines([("Regret", f"{run.currency}, cumulative", cumulative)]),
         "value": _lines(
             [
-                ("Net value", f"{run.currency}/user, cumulative", value),
-                ("Conversion, 7 days", "% of decisions", rate),
+                ("Net value", f"{run.currency} a user, cumulative", value),
+                ("Conversion, last 7 days", "% of decisions", rate),
             ]
         ),
-        "fatigue": _lines([("Fatigue", "mean F at a visit", tired), ("Opted out", "% of users", gone)]),
+        "fatigue": _lines([("Fatigue", "recent nudges at a visit, mean", tired), ("Opted out", "% of users", gone)]),
         "personas": _shares(played),
         "delay": _delay(played),
     }
@@ -49,11 +57,11 @@ def tornado(title: str, unit: str, bars: Sequence[tuple[str, float, float]], bas
     axes = figure.add_subplot()
     ordered = sorted(bars, key=lambda bar: abs(bar[2] - bar[1]))
     for place, (_, low, high) in enumerate(ordered):
-        axes.barh(place, low - base, left=base, color=COLOURS[1], alpha=0.8)
-        axes.barh(place, high - base, left=base, color=COLOURS[0], alpha=0.8)
+        axes.barh(place, low - base, left=base, color=_WORSE, alpha=0.8)
+        axes.barh(place, high - base, left=base, color=_BETTER, alpha=0.8)
     axes.set_yticks(range(len(ordered)), [name for name, _, _ in ordered], fontsize=8)
     axes.axvline(base, color="black", linewidth=0.8)
-    axes.axvline(0.0, color=COLOURS[2], linewidth=0.8, linestyle="--")
+    axes.axvline(0.0, color=NONE, linewidth=0.8, linestyle="--")
     _labelled(axes, title, unit, "")
     return _save(figure, file)
 
@@ -65,42 +73,65 @@ def _weekly(values: np.ndarray) -> np.ndarray:
     return np.asarray(total - before[:, : values.shape[1]])
 
 
+def _percent(name: str, values: np.ndarray) -> ReportSeries:
+    """A series of percentages, whose band ends at 0 and 100."""
+    made = band(name, values)
+    if made.low is None or made.high is None:
+        return made
+    return made._replace(low=np.clip(made.low, 0.0, 100.0), high=np.clip(made.high, 0.0, 100.0))
+
+
 def _lines(panels: list[tuple[str, str, list[ReportSeries]]]) -> Figure:
-    figure = Figure(figsize=(5.6 * len(panels), 3.6), layout="constrained")
+    figure = Figure(figsize=(5.6 * len(panels), 4.2), layout="constrained")
     for place, (title, unit, lines) in enumerate(panels, 1):
-        axes = figure.add_subplot(1, len(panels), place)
-        for colour, line in zip(COLOURS, lines, strict=False):
-            axes.plot(line.step, line.value, label=line.name, color=colour, linewidth=1.4)
+        axes, known = figure.add_subplot(1, len(panels), place), colours(line.name for line in lines)
+        for line in lines:
+            axes.plot(line.step, line.value, label=line.name, color=known[line.name], linewidth=1.4)
             if line.low is not None and line.high is not None:
-                axes.fill_between(line.step, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-        axes.legend(frameon=False, fontsize=7)
+                axes.fill_between(line.step, line.low, line.high, color=known[line.name], alpha=0.15, linewidth=0)
+        axes.axhline(0.0, color=NONE, linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(y=0.08)
         _labelled(axes, title, "day", unit)
+        if place == 1:
+            figure.legend(*axes.get_legend_handles_labels(), **_BELOW)
     return figure
 
 
+_BELOW: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False, "fontsize": 8}
+
+
 def _shares(played: list[PolicyResult]) -> Figure:
-    figure = Figure(figsize=(2.4 * len(played) + 2.0, 3.6), layout="constrained")
-    axes = figure.subplots(1, len(played), sharey=True, squeeze=False)[0]
-    for one, panel in zip(played, axes, strict=True):
-        share = one.shown / np.maximum(one.shown.sum(axis=1, keepdims=True), 1.0)
+    columns = min(len(played), 4)
+    rows = -(-len(played) // columns)
+    figure = Figure(figsize=(2.6 * columns + 0.6, 3.0 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
+    for panel in axes[len(played) :]:
+        panel.set_visible(False)
+    for one, panel in zip(played, axes, strict=False):
+        share = 100.0 * one.shown / np.maximum(one.shown.sum(axis=1, keepdims=True), 1.0)
         floor = np.zeros(len(one.personas))
         for a, arm in enumerate(one.arms):
-            panel.bar(range(len(floor)), share[:, a], bottom=floor, label=arm, color=COLOURS[a % len(COLOURS)])
+            panel.bar(range(len(floor)), share[:, a], bottom=floor, label=arm, color=_ARMS[a % len(_ARMS)])
             floor = floor + share[:, a]
         panel.set_xticks(range(len(floor)), one.personas, rotation=35, ha="right", fontsize=7)
-        _labelled(panel, one.policy, "", "share of decisions" if one is played[0] else "")
-    axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        panel.set_ylim(0.0, 100.0)
+        _labelled(panel, one.policy, "", "% of decisions" if panel.get_subplotspec().is_first_col() else "")
+        panel.title.set_fontsize(9 if len(one.policy) < 24 else 6)
+    figure.legend(*axes[0].get_legend_handles_labels(), **_BELOW)
     return figure
 
 
 def _delay(played: list[PolicyResult]) -> Figure:
-    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+    figure, known = Figure(figsize=(5.6, 4.2), layout="constrained"), colours(one.policy for one in played)
     axes = figure.add_subplot()
-    for colour, one in zip(COLOURS, played, strict=False):
+    for one in played:
         share = np.cumsum(one.ages) / max(float(one.ages.sum()), 1.0)
-        at = np.arange(1, len(share) + 1) / len(share)
-        axes.plot(100 * at, 100 * share, label=one.policy, color=colour, linewidth=1.4)
-    axes.legend(frameon=False, fontsize=7)
+        at = np.arange(len(share) + 1) / len(share)
+        axes.plot(100 * at, 100 * np.append(0.0, share), label=one.policy, color=known[one.policy], linewidth=1.4)
+    axes.set_xlim(0.0, 100.0)
+    axes.set_ylim(0.0, 101.0)
+    figure.legend(*axes.get_legend_handles_labels(), **_BELOW)
     _labelled(axes, "When rewards come", "% of the attribution window", "% of rewards in it")
     return figure
 

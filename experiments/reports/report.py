@@ -77,13 +77,15 @@ class ReportAnswer(NamedTuple):
 
 class ReportCurve(NamedTuple):
     """One drawing of lines along the run: its title, the `unit` of its values, the lines, and the prefix `key` of their
-    names in MLflow, which says what they are: regret, net (money), value (money over no nudge) or rate.
+    names in MLflow, which says what they are: regret, net (money), value (money over no nudge) or rate. `along`: what
+    the steps count.
     """
 
     title: str
     unit: str
     lines: tuple[ReportSeries, ...]
     key: str
+    along: str = "decisions"
 
 
 class Report(NamedTuple):

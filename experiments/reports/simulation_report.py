@@ -117,6 +117,11 @@ def band(name: str, values: Array) -> ReportSeries:
     return ReportSeries(name, step, np.array([p.value for p in parts]), low, high)
 
 
+def over_no_nudge(one: PolicyResult, baseline: PolicyResult) -> ReportSeries:
+    """Series by day of the net value over no nudge of a user up to that day, in currency, paired by seed."""
+    return band(one.policy, np.cumsum(one.value - baseline.value, axis=1) / one.users)
+
+
 def metrics(one: PolicyResult, baseline: PolicyResult) -> dict[str, float]:
     """Headline metrics of a policy, money first, rounded to 5 significant digits; those that are not finite are left
     out. Values are in currency per user, `vs_none_pct` in % of no nudge's value; lifts over `baseline` (no nudge) in
@@ -200,8 +205,15 @@ def report(
         metrics=metrics(one, baseline),
         tables=(table(run, played, baseline), personas(one)),
         curves=(
-            ReportCurve("Net value", f"{run.currency}/user, cumulative", value, "net"),
-            ReportCurve("Regret", f"{run.currency}, cumulative", regret, "regret"),
+            ReportCurve(
+                "Net value over no nudge",
+                f"{run.currency}/user, cumulative",
+                _over(played, baseline),
+                "value",
+                "day",
+            ),
+            ReportCurve("Net value", f"{run.currency}/user, cumulative", value, "net", "day"),
+            ReportCurve("Regret", f"{run.currency}, cumulative", regret, "regret", "day"),
         ),
         shares=tuple(ReportSeries(arm, days, share[:, a]) for a, arm in enumerate(one.arms)),
         propensities=one.propensities,
@@ -213,8 +225,76 @@ def report(
     )
 
 
+def _over(played: list[PolicyResult], baseline: PolicyResult) -> tuple[ReportSeries, ...]:
+    return tuple(over_no_nudge(p, baseline) for p in played if p is not baseline)
+
+
+def study(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyResult, facts: dict[str, str]) -> Report:
+    """The report of a whole comparison: which policy earns most over no nudge, and how sure that is. Arguments as for
+    `report`.
+    """
+    ranked = sorted(played, key=lambda p: -p.value_per_user.mean())
+    choices = [one for one in ranked if not one.policy.startswith("oracle")]
+    first = choices[0]
+    made = report(run, first, ranked, baseline, facts)
+    return made._replace(
+        title=f"{run.app}/{run.stage}: {len(choices)} policies on the same people",
+        verdict=_choice(run, choices, baseline),
+        policy="comparison",
+        facts={key: value for key, value in made.facts.items() if key != "floor"},
+        metrics={"n": float(sum(one.decisions.sum() for one in played))},
+        tables=(table(run, played, baseline), _nudged(ranked)),
+        shares=(),
+        propensities=np.zeros(0),
+        floor=0.0,
+    )
+
+
+def _nudged(ranked: list[PolicyResult]) -> ReportTable:
+    """Table of how often each policy nudges each persona, and with what most."""
+    rows = []
+    for one in ranked:
+        total = np.maximum(one.shown.sum(axis=1), 1.0)
+        share, most = 100.0 * one.shown[:, 1:].sum(axis=1) / total, one.shown[:, 1:].argmax(axis=1)
+        cells = (
+            f"{share[z]:.0f} %" + (f", most {one.arms[1 + most[z]]}" if share[z] >= 0.5 else "")
+            for z in range(len(one.personas))
+        )
+        rows.append(ReportRow(one.policy, tuple(cells)))
+    note = "Share of a persona's decisions with a nudge, and which came most. No policy sees personas."
+    return ReportTable("Nudged, by persona", ranked[0].personas, tuple(rows), note)
+
+
+def _choice(run: ComparisonSubject, choices: list[PolicyResult], baseline: PolicyResult) -> str:
+    """What a comparison says of the policies that somebody could choose, best first, in a sentence or two."""
+    first, *others = choices
+    if first is baseline:
+        lost = mean(others[0].value_per_user - baseline.value_per_user) if others else None
+        said = "No nudge earns most of these policies."
+        if lost is None:
+            return said
+        return f"{said} Next is {others[0].policy}: {in_words(lost, '+.2f')} {run.currency} a user over no nudge."
+    over = mean(first.value_per_user - baseline.value_per_user)
+    said = (
+        f"{first.policy} earns most: {in_words(over, '+.2f')} {run.currency} net value a user over no nudge in "
+        f"{run.days} days, {len(run.seeds)} seed(s)."
+    )
+    if others and others[0] is not baseline:
+        ahead = mean(first.value_per_user - others[0].value_per_user)
+        clear = "" if ahead.low > 0.0 else " The two are not distinguishable."
+        said += f" It is {in_words(ahead, '+.2f')} {run.currency} ahead of {others[0].policy}.{clear}"
+    elif not over.low > 0.0:
+        said += " It is not distinguishable from no nudge."
+    return said
+
+
 def personas(one: PolicyResult) -> ReportTable:
     """Table of the share of decisions in which each persona was shown each arm."""
     share = one.shown / np.maximum(one.shown.sum(axis=1, keepdims=True), 1.0)
     rows = [ReportRow(name, tuple(f"{100 * v:.1f} %" for v in share[z])) for z, name in enumerate(one.personas)]
-    return ReportTable("Shown, by persona", one.arms, tuple(rows), "The policy never sees which persona somebody is.")
+    return ReportTable(
+        f"Shown by {one.policy}, % of a persona's decisions",
+        one.arms,
+        tuple(rows),
+        "The policy never sees which persona somebody is.",
+    )

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from api.catalogue_files import read_catalogue
 from experiments.data.rounds import RewardRange
 from experiments.ope import evaluate as core
 from experiments.ope.accumulate import EvaluationConfig
@@ -26,13 +27,14 @@ from simulations.offline.parallel import Backend
 )
 @column_names.OPTION
 @click.option("--ledger", help="A service's ledger: its file; the service may be running.")
-@click.option("--stage", help="Which stage of the ledger.")
+@click.option("--stage", help="Which stage of the ledger, or of --app.")
+@click.option("--app", metavar="CATALOGUE", help="Costs and reward range of a file: FILE.toml or a shipped app.")
 @click.option("--policy", "names", multiple=True, metavar="POLICY", help=f"{policy_names.FORMS}. Several may be given.")
 @click.option("--against", multiple=True, metavar="POLICY", help="Contrast with this policy too, e.g. the champion.")
 @click.option(
     "--measure",
     type=click.Choice(["net", "reward"]),
-    help="net: in currency, less costs.  [default: net with --ledger; a file knows rewards only]",
+    help="net: in currency, less costs.  [default: net where costs are known]",
 )
 @click.option("--segment", default="", metavar="FEATURE", help="Lift by values of a feature that the stage declares.")
 @click.option("--range", "span", nargs=2, type=float, help="The least and largest reward, unless they are 0 and 1.")
@@ -96,22 +98,27 @@ def _emptied(evaluation: Evaluation, why: str) -> Evaluation:
 
 
 def _of_file(file: Path, given: dict[str, Any]) -> EvaluationLog:
-    for option in ("stage", "segment"):
-        if given[option]:
-            raise click.UsageError(f"--{option} goes with --ledger")
-    if given["measure"] == "net":
-        raise click.UsageError("--measure net goes with --ledger: a file does not say what nudges cost")
+    if given["segment"]:
+        raise click.UsageError("--segment goes with --ledger")
+    if bool(given["stage"]) != bool(given["app"]):
+        raise click.UsageError("--stage goes with --ledger, or with --app")
     rewards = RewardRange(*given["span"]) if given["span"] else None
     wanted, elsewhere = RequestedPolicies(given["names"], given["against"]), given["learned_elsewhere"]
     renamed = column_names.pairs(given["renamed"])
-    return log_sources.of_file(file, wanted, rewards, given["workers"], renamed, elsewhere=elsewhere)
+    priced = None
+    if given["app"]:
+        found = read_catalogue(given["app"])
+        priced = log_sources.PricedStage(found.stage(given["stage"]), found.currency)
+    told: dict[str, Any] = {"elsewhere": elsewhere, "measure": given["measure"], "priced": priced}
+    return log_sources.of_file(file, wanted, rewards, given["workers"], renamed, **told)
 
 
 def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:
     if not given["stage"]:
         raise click.UsageError("--ledger needs --stage")
-    if given["renamed"]:
-        raise click.UsageError("--map goes with --rounds")
+    for option, name in (("renamed", "map"), ("app", "app")):
+        if given[option]:
+            raise click.UsageError(f"--{name} goes with --rounds")
     wanted, net = RequestedPolicies(given["names"], given["against"]), given["measure"] != "reward"
     return log_sources.of_ledger(
         ledger, given["stage"], wanted, net=net, segment=given["segment"], elsewhere=given["learned_elsewhere"]

@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from bandit.catalogue.net_value import ArmWorth
+from bandit.catalogue.decoding import closest
+from bandit.catalogue.model import Stage
+from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot
 from experiments.data import files
@@ -52,9 +54,12 @@ def of_file(
     renamed: Mapping[str, str],
     *,
     elsewhere: bool,
+    measure: str | None = None,
+    priced: "PricedStage | None" = None,
 ) -> EvaluationLog:
     """Evaluation log of a file, in as many parts as there are workers if it is Parquet. `renamed`: {our column: the
-    file's}.
+    file's}. `measure`: net, reward, or None for net where costs are known; they are in Parquet files of ours, or
+    `priced` says them.
 
     Snapshots are judged by decisions of their own version and later ones, if the file has versions. Raises
     InvalidRequest for a file, column or policy that cannot be used.
@@ -64,10 +69,11 @@ def of_file(
     if not wanted.policies and not own:
         fix = f"add pi_e or pi_e_0 … to it, or give --policy: {policy_names.FORMS}"
         raise InvalidRequest(Problem("policy", "the log does not describe a policy to evaluate", fix))
-    arms = file.arms
+    arms = file.arms or (priced.stage.arms if priced else ())
     named = [policy_names.target(name, arms) for name in wanted.policies or ("log",)]
     others = [policy_names.target(name, arms) for name in wanted.against]
     learned = [snapshot.version for _, snapshot in (*named, *others) if snapshot is not None]
+    worth, currency = _file_worth(file, measure, priced)
     parts = min(workers, file.parts)
     sources = [file.source(part, parts) for part in range(parts)]
     if learned and "version" in file.columns and not elsewhere:
@@ -76,14 +82,49 @@ def of_file(
         title=str(path),
         sources=sources,
         arms=arms,
-        rewards=rewards or file.rewards,
-        worth=None,
-        unit="reward",
+        rewards=rewards or (file.rewards if priced is None else priced.rewards),
+        worth=worth,
+        unit="reward" if worth is None else f"net value, {currency},",
         targets=tuple(target for target, _ in named),
         against=tuple(target for target, _ in others),
-        heaviest=_heaviest(file.meta.floor if file.meta else 0.0),
+        heaviest=_heaviest(priced.stage.common_floor if priced else file.meta.floor if file.meta else 0.0),
         notes=file.notes,
     )
+
+
+class PricedStage(NamedTuple):
+    """Stage of a catalogue that says what a file's rewards are worth: its declaration, and the currency."""
+
+    stage: Stage
+    currency: str
+
+    @property
+    def rewards(self) -> RewardRange:
+        """The declared range of rewards."""
+        return RewardRange(self.stage.reward.min, self.stage.reward.max)
+
+    def worth(self, arms: tuple[str, ...]) -> ArmWorth:
+        """Worth of the file's arms, by name where it names them, else in the order of the catalogue. Raises
+        InvalidRequest for an arm that the stage does not declare.
+        """
+        found = arm_worth(self.stage.reward.value, self.stage.nudges.values())
+        for arm in arms:
+            if arm not in self.stage.arms:
+                raise InvalidRequest(
+                    Problem("action", f"the catalogue has no arm {arm!r}", closest(arm, self.stage.arms))
+                )
+        order = [self.stage.arms.index(arm) for arm in arms or self.stage.arms]
+        return ArmWorth(found.gain[order], found.cost[order])
+
+
+def _file_worth(file: files.LogFile, measure: str | None, priced: PricedStage | None) -> tuple[ArmWorth | None, str]:
+    """Worth by arm, None where rewards are to be counted, and the currency."""
+    worth = file.worth if priced is None else priced.worth(file.arms)
+    if measure == "net" and worth is None:
+        fix = "give --app with the catalogue and --stage"
+        raise InvalidRequest(Problem("measure", f"{file.path} does not say what nudges cost", fix))
+    currency = priced.currency if priced else file.meta.currency if file.meta else ""
+    return (None if measure == "reward" else worth), currency
 
 
 def _since(source: Source, version: int) -> Iterator[LoggedRounds]:

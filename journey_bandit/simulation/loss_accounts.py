@@ -41,18 +41,24 @@ def table(stage: str, found: Mapping[str, Sequence[SimulatedLoss]], currency: st
         ReportRow(
             f"{policy}, seed {one.seed}",
             (
-                f"{100.0 * one.account.share:.3g} %",
+                f"{-one.truly_spent:+,.2f}",
+                f"{-one.account.spent:+,.2f} [{-one.account.spent_at_most:+,.2f}, {-one.account.spent_at_least:+,.2f}]",
                 f"{one.account.budget:,.2f}",
-                f"{one.account.spent:,.2f} [{one.account.spent_at_least:,.2f}, {one.account.spent_at_most:,.2f}]",
-                f"{one.truly_spent:,.2f}",
                 f"{one.account.left:,.2f}",
+                f"{100.0 * one.account.share:.3g} %",
             ),
         )
         for policy, accounts in found.items()
         for one in accounts
     )
-    head = ("decides", "may cost a month", "cost so far [90 %]", "truly", "left")
-    note = f"Loss accounts at the end, in {currency} over all users; below 0: earned. A sceptic estimates the cost."
+    head = (
+        f"truly over no nudge, {currency}",
+        f"as the account sees it, {currency} [90 %]",
+        "may lose a month",
+        "left to lose",
+        "decides",
+    )
+    note = f"Loss accounts at the end, in {currency} over all users. The account sees it as a sceptic."
     return ReportTable(f"{stage}: what learning cost", head, rows, note)
 
 

@@ -81,21 +81,22 @@ def table(found: SensitivitySweep, currency: str) -> "ReportTable":
     rows = [
         ReportRow(
             bar.name,
-            (bar.ends, f"{bar.low:+.3f}", f"{bar.high:+.3f}", _change(found.best, bar)),
+            (f"{bar.low:+.3f}", f"{bar.high:+.3f}", _change(found.best, bar), bar.ends),
         )
         for bar in found.bars
     ]
     note = f"As the scenario stands: {found.lead:+.3f}, and {found.best} leads. ?: within two standard errors."
-    head = ("from … to", f"lead at low, {currency}/user", "at high", "changes the choice?")
+    head = (f"lead at low, {currency}/user", f"at high, {currency}/user", "changes the choice?", "from … to")
     return ReportTable(f"Lead of {found.policies[0]} over the best other policy", head, tuple(rows), note)
 
 
 class PolicyRanks(NamedTuple):
-    """Ranks of policies over draws from the box: how often each policy is best, its mean rank, and Kendall's τ of each
-    draw with the scenario.
+    """Ranks of policies over draws from the box: net value over no nudge in currency a user (mean, least, most), how
+    often each policy is best, its mean rank, and Kendall's τ of each draw with the scenario.
     """
 
     policies: tuple[str, ...]
+    over: tuple[tuple[float, float, float], ...]
     best: tuple[float, ...]
     rank: tuple[float, ...]
     tau: tuple[float, ...]
@@ -111,10 +112,12 @@ def ranks(plan: SimulationPlan, draws: int) -> PolicyRanks:
     done = iter(simulation_plan.play(plan, [cell for group in groups for cell in group]))
     made = [_values(policies, [next(done) for _ in group]) for group in groups]
     values = np.array([[own.mean() for own in one.values()] for one in made])
+    money = values[1:] - values[1:, policies.index(BASELINE), None]
+    over = tuple((float(own.mean()), float(own.min()), float(own.max())) for own in money.T)
     order = (-values).argsort(axis=1).argsort(axis=1)[1:]
     tau = tuple(sensitivity.kendall(list(values[0]), list(row)) for row in values[1:])
     best = tuple(float(v) for v in (order == 0).mean(axis=0))
-    return PolicyRanks(policies, best, tuple(float(v) for v in 1.0 + order.mean(axis=0)), tau)
+    return PolicyRanks(policies, over, best, tuple(float(v) for v in 1.0 + order.mean(axis=0)), tau)
 
 
 def as_json(found: SensitivitySweep) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 logged.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ import numpy as np
 
 from bandit.arrays import Array
 from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Catalogue
 from bandit.snapshot import Snapshot, from_zip
 from journey_bandit import console
 from simulations.offline import runner, study
+from simulations.offline.log_files import path
 from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
 from simulations.offline.run_summary import RunSummary
@@ -30,7 +33,8 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     `users` people over `days` days. `workers`: how many cells at a time, None for every core; `address`: of a Dask
     scheduler, None for one of our own. `out`: the folder in which finished cells are kept. `logs`: write each decision
-    too. `holdout`: share of people who get no nudge.
+    too. `holdout`: share of people who get no nudge. `catalogue`: TOML of the app's catalogue, "" for a shipped one.
+    `environment`: Python that people come from in place of the scenario.
     """
 
     scenario: Scenario
@@ -46,14 +50,37 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     logs: bool
     command: str
     holdout: float = 0.0
+    catalogue: str = ""
+    environment: str = ""
+
+    @property
+    def declared(self) -> Catalogue:
+        """The app's catalogue."""
+        return parse(self.catalogue or read_shipped(self.scenario.app), f"catalogue of {self.scenario.app}")
+
+    @property
+    def currency(self) -> str:
+        """Currency of the app's catalogue, for labels of money."""
+        return self.declared.currency
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the figures and pages of this plan in `out`: its name has a digest of everything that they depend
+        on, so that another plan writes elsewhere.
+        """
+        of = (self.scenario, self.policies, self.users, self.days, self.seeds, self.journey, self.holdout)
+        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue, self.environment])).hexdigest()
+        return self.out / self.scenario.app / digest[:8]
 
     def cells(self) -> list[SimulationCell]:
         """Cells of the plan, one for each policy and seed. The policy that never nudges is always among them, as the
         baseline; no policy is there twice.
         """
         wanted = dict.fromkeys((*self.policies, BASELINE))
-        size: dict[str, Any] = {"users": self.users, "days": self.days}
-        return study.cells(self.scenario, wanted, self.seeds, **size, journey=self.journey, holdout=self.holdout)
+        size: dict[str, Any] = {"users": self.users, "days": self.days, "journey": self.journey}
+        told: dict[str, Any] = {"holdout": self.holdout, "catalogue": self.catalogue}
+        told |= {"environment": self.environment}
+        return study.cells(self.scenario, wanted, self.seeds, **size, **told)
 
 
 def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutcome]:
@@ -77,7 +104,7 @@ def events(plan: SimulationPlan, file: Path) -> None:
     events of the Segment e-commerce specification.
     """
     cell = plan.cells()[0]
-    feed = SegmentFeed(parse(read_shipped(plan.scenario.app)), plan.scenario, f"{plan.scenario.app}-{cell.seed}")
+    feed = SegmentFeed(plan.declared, plan.scenario, f"{plan.scenario.app}-{cell.seed}")
     sink = EventFile(feed, file)
     try:
         with console.progress(f"{plan.scenario.app}: days", plan.days) as advance:
@@ -97,7 +124,7 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
     """Results of each policy at one stage, seeds together, in the order in which the outcomes name the policies."""
     from experiments.reports.simulation_report import PolicyResult
 
-    declared = parse(read_shipped(plan.scenario.app)).stage(stage)
+    declared = plan.declared.stage(stage)
     found = []
     for label in dict.fromkeys(d.label for d in done):
         mine = [d for d in done if d.label == label]
@@ -111,7 +138,7 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
                 policy=label,
                 arms=tuple(tallies[0].arms),
                 personas=tuple(tallies[0].personas),
-                users=plan.users,
+                users=mine[0].users,
                 decisions=of("decisions"),
                 regret=of("regret"),
                 value=of("value"),
@@ -130,6 +157,15 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
     return found
 
 
+def logs(plan: SimulationPlan, done: Sequence[CellOutcome]) -> dict[str, str]:
+    """Log file of each cell and stage, by "POLICY, seed SEED, STAGE"; none where the plan writes no logs."""
+    if not plan.logs:
+        return {}
+    folder = plan.out / "logs"
+    places = [(cell, stage) for cell in plan.cells() for stage in stages(done)]
+    return {f"{cell.policy}, seed {cell.seed}, {stage}": str(path(cell, stage, folder)) for cell, stage in places}
+
+
 def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
     """Subject of the comparison at this stage, for the head of its report: app, currency, seeds, users, days, and the
     command that runs it again.
@@ -137,7 +173,7 @@ def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
     from experiments.reports.simulation_report import ComparisonSubject
 
     app = plan.scenario.app
-    return ComparisonSubject(app, stage, console.currency_of(app), plan.seeds, plan.users, plan.days, plan.command)
+    return ComparisonSubject(app, stage, plan.currency, plan.seeds, plan.users, plan.days, plan.command)
 
 
 def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult"]) -> list[str]:

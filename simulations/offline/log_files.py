@@ -1,5 +1,6 @@
 """Log files of a run: its decisions on disk, one Parquet log for each stage, streamed as they are made."""
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -7,12 +8,11 @@ from typing import Self
 
 import numpy as np
 
-from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.net_value import arm_worth
 from bandit.features import schema
 from bandit.tables.decision_log import LogMetadata, LogReward
 from simulations.offline.parquet_log import LogRows, LogWriter
-from simulations.offline.policy_specs import policy_spec
-from simulations.offline.runner import SimulationCell, StepDecisions
+from simulations.offline.runner import SimulationCell, StepDecisions, chosen
 
 
 class StudyLogs:
@@ -24,11 +24,11 @@ class StudyLogs:
     """
 
     def __init__(self, cell: SimulationCell, folder: Path):
-        catalogue = parse(read_shipped(cell.scenario.app))
-        who = policy_spec(cell.policy, {arm for stage in catalogue.stages.values() for arm in stage.arms})
+        catalogue, who = cell.declared, chosen(cell)
         self._writers = {}
         for name in catalogue.stages if cell.journey else (cell.scenario.stage,):
             stage = who.stage(catalogue.stage(name), cell.holdout)
+            worth = arm_worth(stage.reward.value, stage.nudges.values())
             reward = LogReward(stage.reward.kind, stage.reward.min, stage.reward.max, stage.reward.value)
             facts = LogMetadata(
                 app=catalogue.app,
@@ -40,6 +40,8 @@ class StudyLogs:
                 currency=catalogue.currency,
                 reward=reward,
                 floor=stage.common_floor,
+                gain=tuple(worth.gain.tolist()),
+                cost=tuple(worth.cost.tolist()),
             )
             d = len(schema(stage.features).columns)
             self._writers[name] = LogWriter(path(cell, name, folder), facts, d)
@@ -80,5 +82,6 @@ class StudyLogs:
 
 
 def path(cell: SimulationCell, stage: str, folder: Path) -> Path:
-    """Path of the log of a cell's stage in `folder`: the digest of the cell, the stage, .parquet."""
-    return folder / f"{cell.digest()}.{stage}.parquet"
+    """Path of the log of a cell's stage in `folder`: policy, seed and digest of the cell, the stage, .parquet."""
+    name = re.sub(r"[^A-Za-z0-9.=_-]+", "_", cell.policy)[-60:]
+    return folder / f"{name}-{cell.seed}-{cell.digest()}.{stage}.parquet"

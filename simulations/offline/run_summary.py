@@ -3,14 +3,15 @@
 Shapes: n decisions, k arms, Z personas, D days.
 """
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit.arrays import Array
-from simulations.population import Population
+from bandit.catalogue.model import Stage
+from bandit.catalogue.net_value import ArmWorth
 
 AGES = 24  # buckets of the delay curve, over the attribution window
 T = TypeVar("T")
@@ -60,7 +61,36 @@ class VisitSummary(NamedTuple):
     propensity: Array  # of what was shown
 
 
-def empty_summary(people: Population) -> RunSummary:
+class SummarisedPeople(Protocol):
+    """What a summary needs to know of the people at a stage: Z personas, their stage, and what rewards are worth."""
+
+    @property
+    def stage(self) -> Stage:
+        """The stage as it is played."""
+        ...
+
+    @property
+    def personas(self) -> tuple[str, ...]:
+        """Names of the personas (Z,)."""
+        ...
+
+    @property
+    def weights(self) -> Array:
+        """Shares of the personas (Z,)."""
+        ...
+
+    @property
+    def worth(self) -> ArmWorth:
+        """Net worth of a reward by arm."""
+        ...
+
+    @property
+    def amount(self) -> float:
+        """What a reward is, in its own units."""
+        ...
+
+
+def empty_summary(people: SummarisedPeople) -> RunSummary:
     """The empty summary of a run at the stage of `people`, to be filled by `add_step`."""
     zs, k = len(people.weights), len(people.stage.arms)
     return RunSummary(
@@ -73,7 +103,7 @@ def empty_summary(people: Population) -> RunSummary:
     )
 
 
-def add_step(t: RunSummary, people: Population, seen: VisitSummary, days: int) -> None:
+def add_step(t: RunSummary, people: SummarisedPeople, seen: VisitSummary, days: int) -> None:
     """Add a step of a run of `days` days to the summary, in place. Called by `runner.CellRun` once for each step."""
     k, zs, each = len(people.stage.arms), len(people.weights), np.arange(len(seen.arm))
     value, none = seen.truth[each, seen.arm], seen.truth[:, 0]

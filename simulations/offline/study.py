@@ -4,21 +4,70 @@ A cell's file is named by its digest, so a study that was interrupted goes on wh
 studies share runs once. Workers return what they found, and the caller keeps it: they need no folder in common.
 """
 
+import importlib.metadata
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from bandit.catalogue.loading import parse
+from bandit.policies import registry
 from bandit.snapshot import to_zip
+from simulations.contenders import own_code
+from simulations.contenders.environment import Environment
+from simulations.contenders.playing import made_from
 from simulations.offline import parallel
+from simulations.offline.environment_run import EnvironmentRun
 from simulations.offline.log_files import StudyLogs, path
+from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
 from simulations.offline.runner import CellOutcome, CellRun, SimulationCell, check
 from simulations.scenario import Scenario
+
+
+def compare(
+    people: Scenario | Environment,
+    policies: Mapping[str, Any],
+    seeds: Iterable[int],
+    *,
+    catalogue: str = "",
+    stage: str = "",
+    users: int = 1000,
+    days: int = 30,
+    journey: bool = False,
+    holdout: float = 0.0,
+) -> list[CellOutcome]:
+    """Outcomes of policies on the same people, seed by seed, in this process; no nudge is always among them, as
+    `fixed:none`. For notebooks: nothing is kept. `paired` makes money over no nudge of them.
+
+    `people`: a scenario, or an environment with the `stage` that it is of and the app's `catalogue`, as TOML.
+    `policies`: by label, a specification as on the command line, a rule, or what makes a contender. The other arguments
+    are those of `SimulationCell`. Raises InvalidRequest or CatalogueError for what cannot be run.
+    """
+    registry.search(importlib.metadata.entry_points)
+    given = people if not isinstance(people, Scenario) else None
+    scenario = people if isinstance(people, Scenario) else nobody(parse(catalogue).app, stage)
+    size: dict[str, Any] = {"users": users, "days": days, "journey": journey, "holdout": holdout}
+    found = []
+    for label, policy in {**policies, BASELINE: BASELINE}.items():
+        for seed in seeds:
+            text = policy if isinstance(policy, str) else label
+            cell = SimulationCell(scenario=scenario, policy=text, seed=seed, catalogue=catalogue, **size)
+            own = None if isinstance(policy, str) else policy
+            made = CellRun(cell, None, own) if given is None else EnvironmentRun(cell, None, own, given)
+            for step in range(days):
+                made.step(step)
+            found.append(msgspec.structs.replace(made.done(), label=label))
+    return found
+
+
+def nobody(app: str, stage: str) -> Scenario:
+    """Scenario without people, for cells whose people come from an environment."""
+    return Scenario(app=app, stage=stage, base=0.5, personas={}, delay_hours={})
 
 
 class CellResult(NamedTuple):
@@ -39,17 +88,20 @@ def cells(
     days: int,
     journey: bool = False,
     holdout: float = 0.0,
+    catalogue: str = "",
+    environment: str = "",
 ) -> list[SimulationCell]:
     """One cell for every policy with every seed; the seed fixes the people, so all policies meet the same. Arguments as
     in `SimulationCell`.
 
     Raises InvalidRequest for a policy that cannot be run, whichever of them it is: before any cell runs.
     """
+    size: dict[str, Any] = {"users": users, "days": days, "journey": journey, "holdout": holdout}
+    size |= {"catalogue": catalogue, "environment": environment}
+    around = own_code.load(environment, "environment").sha256 if environment else ""
     made = [
-        SimulationCell(
-            scenario=scenario, policy=policy, users=users, days=days, seed=seed, journey=journey, holdout=holdout
-        )
-        for policy in policies
+        SimulationCell(scenario=scenario, policy=policy, seed=seed, code=around + code, **size)
+        for policy, code in {policy: made_from(policy) for policy in policies}.items()
         for seed in seeds
     ]
     for cell in {cell.policy: cell for cell in made}.values():
@@ -62,7 +114,7 @@ def play(cell: SimulationCell, logs: Path | None = None) -> CellResult:
     raises.
     """
     with StudyLogs(cell, logs) if logs else nullcontext() as sink:
-        made = CellRun(cell, sink)
+        made = EnvironmentRun(cell, sink) if cell.environment else CellRun(cell, sink)
         for step in range(cell.days):
             made.step(step)
     return CellResult(made.done(), {name: to_zip(live.snapshot) for name, live in made.brain.prepared.items()})

@@ -2,9 +2,11 @@
 said where it is not installed. The package is that of the tutorial, laid out as pip lays it out.
 """
 
+import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -448,3 +450,36 @@ def test_the_messages_of_the_tutorial_are_real(played: Played) -> None:
     (shown,) = re.findall(r"^```text\n(error: the ledger.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)
     real = run("rebuild", "--store", played.store, "--verify", status=1).stderr
     assert shown == real
+
+
+def test_the_python_of_the_tutorial_plays_in_the_simulator(played: Played, tmp_path: Path) -> None:
+    """Its two files, saved under their names; its commands; its lines for a notebook."""
+    python = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.S | re.M)
+    (mine,), (world,) = ([b for b in python if word in b] for word in ("class Counting", "def shoppers"))
+    (notebook,) = [b for b in python if "import compare" in b]
+    (tmp_path / "mine.py").write_text(mine, encoding="utf-8")
+    (tmp_path / "world.py").write_text(world, encoding="utf-8")
+    shutil.copy(CATALOGUE, tmp_path / "shop.toml")
+    commands = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", PAGE.read_text("utf-8"), re.S | re.M)
+        for line in block.splitlines()
+        if "python:" in line and ("peer:" not in line or importlib.util.find_spec("mabwiser"))
+    ]
+    assert any("world.py" in line for line in commands)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(played.site), str(ROOT)])}
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": PATIENCE, "env": env, "cwd": tmp_path}
+    for line in commands:
+        command = [sys.executable, "-m", "journey_bandit", *shlex.split(line)[1:], "--json"]
+        done = subprocess.run(command, check=False, **settings)
+        assert done.returncode == 0, done.stderr
+        stages = json.loads(done.stdout)["stages"]["cart"]
+        assert stages["fixed:none"]["vs_none"] == 0.0
+        if "world.py" in line:
+            assert stages["fixed:discount"]["vs_none"] > 1.0
+        else:
+            assert stages["python:mine.py:busy"]["nudged_pct"] > 40.0
+    lines = 'from mine import Counting\nfrom world import shoppers\ntext = open("shop.toml").read()\n'
+    done = subprocess.run([sys.executable, "-c", lines + notebook], check=False, **settings)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" ")[0] for line in done.stdout.splitlines()] == ["mine", "uniform", "fixed:none"]

@@ -7,6 +7,7 @@ import pytest
 
 from bandit.arrays import LoggedDecisions
 from experiments.reports import html_report, report
+from experiments.reports.colours import NONE, colours
 from experiments.reports.report import POINTS, ReplayPrices, Report, ReportSubject
 
 ARMS = ("none", "a", "b")
@@ -128,4 +129,28 @@ def test_the_page_is_self_contained_and_reproducible() -> None:
     assert "<script" not in text
     assert all(f"<span>{part}</span>" in text.replace("&#x27;", "'") for part in found.verdict.split("; "))
     assert "&lt;again&gt;" in text
-    assert text.count("<table>") == text.count('<div class="wide"><table>') > 0  # on a phone a table scrolls by itself
+    heads = re.findall(r'<td data-head="([^"]*)">', text)
+    assert heads.count("") == text.count("<tr>") > 0, "on a phone each row is a list, with its name on top"
+    assert len(set(heads)) > 3, "and the heads beside the cells"
+
+
+@pytest.mark.parametrize("names", [("default", "fixed:none", "oracle", "uniform", "peer:lints", "peer:vw", "linear")])
+def test_a_policy_has_one_colour_wherever_it_is_drawn(names: tuple[str, ...]) -> None:
+    known = colours(names)
+    assert len(set(known.values())) == len(names)
+    assert colours(reversed(names)) == known, "whatever the order"
+    assert colours(("default", "fixed:none"))["default"] == known["default"]
+    assert colours(("fixed:none",))["fixed:none"] == colours(("none",))["none"] == NONE
+
+
+def test_text_in_a_drawing_is_large_enough_on_a_phone() -> None:
+    """A drawing is scaled to the width of the page, 358 pixels or more where the window has 390."""
+    for width, sizes in drawings(html_report.render(made_up(0.5))):
+        assert sizes
+        assert min(sizes) * 358.0 / width >= 12.0
+
+
+def drawings(text: str) -> list[tuple[float, list[float]]]:
+    """Width of each drawing in its own units, and the sizes of its texts in them."""
+    found = re.findall(r'viewBox="0 0 ([\d.]+) [\d.]+"(.*?)</svg>', text, re.DOTALL)
+    return [(float(width), [float(v) for v in re.findall(r"font-size: ([\d.]+)px", inside)]) for width, inside in found]

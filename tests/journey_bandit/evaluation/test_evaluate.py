@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from pyarrow import parquet
 
 from api.stores.memory.store import MemoryStore
 from bandit.belief import empty
@@ -183,8 +184,9 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
         ((), "give --rounds FILE or --ledger FILE"),
         (("--rounds", "a.csv", "--ledger", "b.db"), "give --rounds FILE or --ledger FILE"),
         (("--ledger", "b.db"), "--ledger needs --stage"),
-        (("--rounds", "a.csv", "--stage", "cart"), "--stage goes with --ledger"),
-        (("--rounds", "a.csv", "--measure", "net"), "--measure net goes with --ledger"),
+        (("--rounds", "a.csv", "--stage", "cart"), "--stage goes with --ledger, or with --app"),
+        (("--rounds", "a.csv", "--app", "travel"), "--stage goes with --ledger, or with --app"),
+        (("--ledger", "a.db", "--stage", "cart", "--app", "travel"), "--app goes with --rounds"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(run: Run, arguments: tuple[str, ...], said: str) -> None:
@@ -551,3 +553,70 @@ def test_a_stage_that_the_ledger_does_not_have_is_named(tmp_path: Path, run: Run
     assert isinstance(done.exception, JourneyBanditError)
     assert not isinstance(done.exception, NotFound)
     assert "does not exist" in str(done.exception)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One log of the simulator as Parquet, and the same columns as CSV."""
+    folder = tmp_path_factory.mktemp("both")
+    words = ("--app", "travel", "--policy", "uniform", "--users", "400", "--days", "12", "--seeds", "1", "--log")
+    done = CliRunner().invoke(group, ["simulate", *words, "--backend", "serial", "--out", str(folder), "--json"])
+    assert done.exception is None, done.exception
+    packed = Path(json.loads(done.stdout)["logs"]["uniform, seed 100, cart"])
+    table = parquet.read_table(packed)
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    lines = [",".join(map(str, table.column_names)), *(",".join(_text(cell) for cell in row) for row in rows)]
+    (folder / "log.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return packed, folder / "log.csv"
+
+
+def _text(cell: object) -> str:
+    return str(int(cell)) if isinstance(cell, bool) else repr(cell)
+
+
+@pytest.mark.parametrize("measure", ["net", "reward", None])
+def test_a_log_gives_the_same_result_to_the_bit_as_parquet_and_as_csv(
+    run: Run, both: tuple[Path, Path], measure: str | None
+) -> None:
+    told = ("--measure", measure) if measure else ()
+    asked = (
+        "--policy",
+        "uniform",
+        "--policy",
+        "fixed:reminder",
+        "--against",
+        "none",
+        "--app",
+        "travel",
+        "--stage",
+        "cart",
+    )
+    packed, text = (run("evaluate", "--rounds", file, *asked, *told, "--json") for file in both)
+    assert (packed.exit_code, text.exit_code) == (0, 0), packed.output + text.output
+    assert packed.stdout.replace(str(both[0]), "LOG") == text.stdout.replace(str(both[1]), "LOG")
+    estimates = json.loads(packed.stdout)
+    assert estimates
+
+
+def test_a_log_of_the_simulator_knows_its_costs(run: Run, both: tuple[Path, Path]) -> None:
+    """Its own metadata give what the catalogue gives; five per cent off for everybody is worth less money than rewards
+    times their value.
+    """
+    asked = ("evaluate", "--rounds", both[0], "--policy", "fixed:discount_5", "--json")
+    own, told = run(*asked), run(*asked, "--app", "travel", "--stage", "cart", "--measure", "net")
+    assert own.exit_code == 0, own.output
+    assert own.stdout == told.stdout
+    net = json.loads(own.stdout)["estimates"]["dr"]["value"]
+    reward = json.loads(run(*asked, "--measure", "reward").stdout)["estimates"]["dr"]["value"]
+    value = parse(read_shipped("travel")).stage("cart").reward.value
+    assert net < 0.98 * reward * value
+    none = ("evaluate", "--rounds", both[0], "--policy", "none", "--json")
+    money, count = (
+        json.loads(run(*none, "--measure", m).stdout)["estimates"]["ips"]["value"] for m in ("net", "reward")
+    )
+    assert money == pytest.approx(count * value), "no nudge costs nothing"
+
+
+def test_a_file_that_does_not_say_what_nudges_cost_says_what_would(run: Run, both: tuple[Path, Path]) -> None:
+    done = run("evaluate", "--rounds", both[1], "--policy", "uniform", "--measure", "net")
+    assert "does not say what nudges cost → give --app with the catalogue and --stage" in str(done.exception)

@@ -53,8 +53,24 @@ def test_policies_are_compared_on_the_same_people_with_figures(run: Run, tmp_pat
     assert cart["fixed:discount_10"]["conv_pct"] > cart["fixed:none"]["conv_pct"]
     assert len(found["cells"]) == len(set(found["cells"].values())) == 6
     names = sorted(Path(file).name for file in found["figures"])
-    assert names == ["delay.png", "fatigue.png", "personas.png", "regret.png", "value.png"]
+    assert names == ["delay.png", "fatigue.png", "over_no_nudge.png", "personas.png", "regret.png", "value.png"]
+    assert found["figures"][0].endswith("over_no_nudge.png"), "money against no nudge comes first"
     assert all(Path(file).stat().st_size > 5000 for file in found["figures"])
+    (page,) = found["reports"]
+    text = Path(page).read_text(encoding="utf-8")
+    assert "No nudge earns most of these policies. Next is linear" in text
+    assert text.index("Net value over no nudge") < text.index("Regret")
+
+
+def test_runs_with_other_options_leave_each_others_files_alone(run: Run, tmp_path: Path) -> None:
+    words = ("--app", "travel", "--policy", "fixed:reminder", "--seeds", 1, *SMALL, "--json")
+    first = answer(run(*words))
+    kept = {file: Path(file).read_bytes() for file in (*first["figures"], *first["reports"])}
+    others = [answer(run(*words, *more)) for more in (("--seed", 7), ("--holdout", 0.3), ("--policy", "uniform"))]
+    assert {file: Path(file).read_bytes() for file in kept} == kept
+    folders = {Path(found["reports"][0]).parent for found in (first, *others)}
+    assert len(folders) == 4
+    assert answer(run(*words))["reports"] == first["reports"], "the same options write to the same place"
 
 
 def test_what_is_earned_over_no_nudge_comes_first_whatever_was_asked_for(run: Run) -> None:
@@ -86,7 +102,7 @@ def test_a_second_run_reads_what_is_finished(run: Run, tmp_path: Path) -> None:
 def test_a_person_gets_a_table(run: Run) -> None:
     done = run("--app", "gaming", "--policy", "oracle", "--seeds", 1, *SMALL)
     assert done.exception is None
-    for word in ("gaming/retention", "fixed:none", "regret", "opted out", "Figures:"):
+    for word in ("gaming/retention", "fixed:none", "regret", "opted", "Report and figures:"):
         assert word in done.stdout.replace("\n", " ")
 
 
@@ -143,7 +159,8 @@ def test_what_if_turns_every_knob_and_draws_a_tornado(run: Run, tmp_path: Path) 
     assert found["knobs"]["effect size"]["low"] < found["knobs"]["effect size"]["high"]
     done = run(*words)
     assert "changes the choice?" in done.stdout.replace("\n", " ")
-    assert (tmp_path / "out" / "travel" / "tornado.png").stat().st_size > 5000
+    (tornado,) = (tmp_path / "out" / "travel").glob("*/tornado.png")
+    assert tornado.stat().st_size > 5000
 
 
 def test_what_if_begins_with_other_worlds_of_the_first_policy(run: Run, tmp_path: Path) -> None:
@@ -238,7 +255,10 @@ def test_a_blanket_discount_is_taken_apart(run: Run) -> None:
     everybody = parts["everybody"]
     assert everybody["lifted"] > 1.3 * everybody["rate"]
     assert everybody["net"] < 0.0
-    assert "given to sure" in run("blanket", "--app", "travel").stdout.replace("\n", " ")
+    shown = run("blanket", "--app", "travel").stdout
+    assert "Sure: would have come anyway" in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("│ everybody")]
+    assert row.split("│")[2].strip() == f"{everybody['net']:+.3f}", "money over no nudge comes first"
 
 
 def test_the_long_run_is_solved(run: Run) -> None:
