@@ -1,7 +1,7 @@
 """Timing model of a twin: when people come and come again, when rewards come, and who switches nudges off.
 
     gap between visits   lognormal, at least a day, seen in whole days, censored by the end of the log
-    delay of a reward    Weibull of one shape, with a mean for each arm, seen only within the window
+    delay of a reward    Weibull of one shape, with a mean for each arm: the law of the delays within the window
     opt-out              P = σ(o + F) after a nudge, seen at the user's next visit
 
 Estimates are modes with weak priors; draws are from the normal approximation at the mode (of logarithms, where a
@@ -89,7 +89,10 @@ class OptOutLaw(NamedTuple):
 
 
 def delays(stage: Stage, log: AppLog) -> DelayLaw:
-    """Law of delays at a stage. Without known delays: a tenth of the window, exponential."""
+    """Law of delays at a stage. Rewards after the window are no rewards, in the log as in the twin, so the law is that
+    of what came in time, and its own share beyond the window is small (the reward model makes up for it). Without known
+    delays: a tenth of the window, exponential.
+    """
     window, k = stage.reward.seconds, len(stage.arms)
     came = (np.nan_to_num(log.reward) > 0.0) & (log.delay > 0.0) & (log.delay <= window)
     seconds, arm = log.delay[came][-_MOST:], log.arm[came][-_MOST:]
@@ -97,7 +100,7 @@ def delays(stage: Stage, log: AppLog) -> DelayLaw:
         usual = float(np.mean(seconds)) if len(seconds) else window / 10.0
         return DelayLaw(np.full(k, usual / 3600.0), 1.0, np.full(k, 0.3), 0.1, window)
     (log_scale, log_shape), errors = _mode(
-        lambda v: _delay_loss(seconds, window, v[0], v[1]) + 0.5 * (v[1] / 0.3) ** 2, [np.log(seconds.mean()), 0.0]
+        lambda v: _delay_loss(seconds, v[0], v[1]) + 0.5 * (v[1] / 0.3) ** 2, [np.log(seconds.mean()), 0.0]
     )
     shape = float(np.exp(log_shape))
     scales, sd = np.empty(k), np.empty(k)
@@ -105,7 +108,7 @@ def delays(stage: Stage, log: AppLog) -> DelayLaw:
         own = seconds[arm == a]
         prior_sd = 1.0 / (shape * np.sqrt(_PSEUDO))
         (found,), (sd[a],) = _mode(
-            lambda v, own=own, p=prior_sd: _delay_loss(own, window, v[0], log_shape)  # type: ignore[misc]
+            lambda v, own=own, p=prior_sd: _delay_loss(own, v[0], log_shape)  # type: ignore[misc]
             + 0.5 * ((v[0] - log_scale) / p) ** 2,
             [log_scale],
         )
@@ -114,12 +117,10 @@ def delays(stage: Stage, log: AppLog) -> DelayLaw:
     return DelayLaw(hours, shape, sd, float(errors[1]), window)
 
 
-def _delay_loss(seconds: Array, window: float, log_scale: float, log_shape: float) -> float:
-    """− log likelihood of delays, given that they are within the window."""
-    shape = np.exp(log_shape)
-    z = shape * (np.log(seconds) - log_scale)
-    inside = -np.expm1(-np.exp(min(shape * (np.log(window) - log_scale), 500.0)))
-    return float(-(log_shape + z - np.exp(z)).sum() + len(seconds) * np.log(max(inside, 1e-300)))
+def _delay_loss(seconds: Array, log_scale: float, log_shape: float) -> float:
+    """− log likelihood of delays."""
+    z = np.exp(log_shape) * (np.log(seconds) - log_scale)
+    return float(-(log_shape + z - np.exp(z)).sum())
 
 
 def visits(log: AppLog, found: VisitPast) -> VisitLaw:
