@@ -20,30 +20,30 @@ from rich.table import Table
 from bandit.errors import RemoteError
 from bandit.snapshot import Snapshot, pack
 from journey_bandit.mlflow_server import QUIET
-from simulations import scenario
 from simulations.datasets import hillstrom
 from simulations.live import driver, replay
 from simulations.live.client import ServiceClient
+from simulations.scenario import Scenario
 
 if TYPE_CHECKING:
     from experiments.reports.report import ReplayPrices, Report, ReportSubject, ReportTable
 
-_WIDTH = None if sys.stdout.isatty() else 110  # a pipe has no width of its own
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110  # a pipe has no width of its own
 _INTERVAL = "[95 %]"  # in the head of a column of intervals
 out = Console(highlight=False, width=_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 
 def simulate(
-    client: ServiceClient, app: str, *, seed: int, users: int, again: str | None = None
+    client: ServiceClient, world: Scenario, currency: str, *, seed: int, users: int, again: str
 ) -> tuple["Report", Snapshot]:
-    """Drive a live service with the people of the app's scenario; the report of the run and the snapshot at its end.
-    `users`: how many people. `again`: the command that makes the run once more, for the report. Raises RemoteError if
-    the service does not answer.
+    """Drive a live service with the people of a scenario; the report of the run, money in `currency`, and the snapshot
+    at its end. `users`: how many people. `again`: the command that makes the run once more, for the report. Raises
+    RemoteError if the service does not answer.
     """
     from experiments.reports import report
 
-    world = scenario.load(app)
+    app = world.app
     served, declared = client.stage(world.stage)
     if served != app:
         raise RemoteError(f"{client.url} serves {served!r}: start it with --app {app}")
@@ -57,10 +57,9 @@ def simulate(
         )
     scale = declared["window_seconds"] / declared["declared_seconds"]
     snapshot = client.snapshot(world.stage)
-    command = again or f"journey-bandit simulate --app {app} --users {users} --seed {seed} --url {client.url}"
     data = f"scenario {app}, {users} people, clock × {1 / scale:.0f}"
-    subject = _subject(snapshot, seed, command, "simulation", data, alarms_of(client, world.stage))
-    return report.simulated(subject, done.log, done.utility, done.net, currency_of(app)), snapshot
+    subject = _subject(snapshot, seed, again, "simulation", data, alarms_of(client, world.stage))
+    return report.simulated(subject, done.log, done.utility, done.net, currency), snapshot
 
 
 def replay_hillstrom(

@@ -27,6 +27,7 @@ _COMMANDS = {
     "restore": "journey_bandit.service.backup:restore",
     "review": "journey_bandit.demos.review:review",
     "rollback": "journey_bandit.registry.rollback:rollback",
+    "scenario": "journey_bandit.simulation.scenario_files:scenario",
     "serve": "journey_bandit.service.serve:serve",
     "shadow": "journey_bandit.registry.promote:shadow",
     "simulate": "journey_bandit.simulation.simulate:simulate",

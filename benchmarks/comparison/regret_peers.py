@@ -1,12 +1,11 @@
 """Peers for regret: other people's bandits as contestants, at their defaults and over a small grid. A package that is
-absent is skipped.
+absent is skipped. MABWiser and Vowpal Wabbit are those of `simulations.contenders.peers`.
 
 They learn utility = gain · reward − cost, in units of the reward range, and pick among the arms that may be shown.
 Where a library cannot predict before its first fit, its first batch at a stage is uniform.
 """
 
 import functools
-import importlib
 import importlib.util
 from collections.abc import Callable
 from itertools import product
@@ -17,94 +16,27 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bandit.arrays import Array
-from bandit.policies.protocol import ArmEconomics
 from benchmarks.comparison.environments import Stream
 from benchmarks.comparison.harness import Actions, Agent, Make
+from simulations.contenders.peers import MABWiser, VowpalWabbit
+from simulations.contenders.protocol import utility
 
 PACKAGES = {"MABWiser": "mabwiser", "Vowpal Wabbit": "vowpalwabbit"}
 
 
-def _utility(arms: ArmEconomics, arm: Actions, reward: Array) -> Array:
-    return np.asarray(arms.gain[arm] * reward - arms.cost[arm], dtype=np.float64)
-
-
-def _uniform(eligible: NDArray[np.bool_], rng: np.random.Generator) -> Actions:
-    return np.asarray(np.where(eligible, rng.random(eligible.shape), -1.0).argmax(axis=1), dtype=np.intp)
-
-
-class MABWiser:
-    """Contestant of the package mabwiser: one MAB object for each stage."""
-
-    def __init__(self, policy: str, stream: Stream, seed: int, **settings: float):
-        module = importlib.import_module("mabwiser.mab")
-        learning = getattr(module.LearningPolicy, policy)(**settings)
-        self.arms = stream.arms
-        self.mab = [module.MAB(list(range(len(a.names))), learning, seed=seed + s) for s, a in enumerate(stream.arms)]
-        self.fitted = [False] * len(self.mab)
-        self.rng = np.random.default_rng([seed, 2])
-
-    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """Arms (n,) with the largest (sampled) expectation among the eligible: x (n, d), eligible (n, k)."""
-        if not self.fitted[stage]:
-            return _uniform(eligible, self.rng)
-        found: Any = self.mab[stage].predict_expectations(x)
-        rows = [found] if isinstance(found, dict) else found
-        score = np.array([[row[a] for a in range(eligible.shape[1])] for row in rows])
-        return np.asarray(np.where(eligible, score, -np.inf).argmax(axis=1), dtype=np.intp)
-
-    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """Learn n rows by the library's `partial_fit`: utilities, in the order of the decisions."""
-        self.mab[stage].partial_fit(arm.tolist(), _utility(self.arms[stage], arm, reward), x)
-        self.fitted[stage] = True
-
-
-class VowpalWabbit:
-    """Contestant of Vowpal Wabbit, `--cb_explore_adf`: context in namespace S, arms in A; `pooled` adds the stage in G
-    and arms' types.
-    """
+class DrawnVowpalWabbit(VowpalWabbit):
+    """Vowpal Wabbit with arms drawn from its probabilities here."""
 
     def __init__(self, options: str, stream: Stream, seed: int, *, pooled: bool = False):
-        module = importlib.import_module("vowpalwabbit")
-        crossed = "-q SA -q GS" if pooled else "-q SA"
-        start = f"--cb_explore_adf {crossed} --quiet --random_seed {seed + 1} {options}"
-        count = 1 if pooled else len(stream.arms)
-        self.models: list[Any] = [module.Workspace(start) for _ in range(count)]
-        self.arms, self.pooled = stream.arms, pooled
+        super().__init__(options, stream, seed, pooled=pooled)
         self.rng = np.random.default_rng([seed, 3])
-        self.shown: dict[int, list[tuple[float, NDArray[np.bool_]]]] = {}
-        self.types = sorted({kind for arms in stream.arms for kind in arms.kinds})
 
     def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:
-        """Arms (n,) drawn from the library's own probabilities, which are kept for learning as the library asks."""
-        model = self.models[0 if self.pooled else stage]
-        arm, shown = np.zeros(len(x), dtype=np.intp), self.shown.setdefault(stage, [])
-        for i, u in enumerate(self.rng.random(len(x))):
-            p = np.cumsum(model.predict(self._example(stage, x[i], eligible[i])))
-            at = min(int(np.searchsorted(p, u * p[-1], side="right")), len(p) - 1)
-            arm[i] = np.flatnonzero(eligible[i])[at]
-            shown.append((float(p[at] - (p[at - 1] if at else 0.0)), eligible[i]))
-        return arm
-
-    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
-        """Learn n rows; costs are negative utilities. Outcomes come back in the order of the decisions, which finds
-        their probabilities again.
-        """
-        model, utility = self.models[0 if self.pooled else stage], _utility(self.arms[stage], arm, reward)
-        for row, a, worth in zip(x, arm.tolist(), utility.tolist(), strict=True):
-            p, may = self.shown[stage].pop(0)
-            model.learn(self._example(stage, row, may, (a, -worth, p)))
-
-    def _example(
-        self, stage: int, x: Array, eligible: NDArray[np.bool_], label: tuple[int, float, float] | None = None
-    ) -> list[str]:
-        where = f" |G s{stage}" if self.pooled else ""
-        numbers = " ".join(f"f{j}:{v:.6g}" for j, v in enumerate(x.tolist()) if v)
-        lines = [f"shared |S {numbers}{where}"]
-        for a in np.flatnonzero(eligible).tolist():
-            known = f"0:{label[1]:.6g}:{label[2]:.6g} " if label and label[0] == a else ""
-            kind = f" t{self.types.index(self.arms[stage].kinds[a])}" if self.pooled and a else ""
-            lines.append(f"{known}|A s{stage}a{a}{kind}")
-        return lines
+        """Arms (n,) drawn from the library's own probabilities: x (n, d), eligible (n, k)."""
+        p = np.cumsum(super().decide(stage, x, eligible), axis=1)
+        drawn = (self.rng.random(len(x))[:, None] * p[:, -1:] >= p).sum(axis=1)
+        last = eligible.shape[1] - 1 - eligible[:, ::-1].argmax(axis=1)
+        return np.asarray(np.minimum(drawn, last), dtype=np.intp)
 
 
 class TextbookLinTS:
@@ -129,9 +61,9 @@ class TextbookLinTS:
 
     def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:
         """Learn n rows by adding to the sums B and f of their arms."""
-        utility = _utility(self.arms[stage], arm, reward)
+        worth = utility(self.arms[stage], arm, reward)
         np.add.at(self.precision[stage], arm, x[:, :, None] * x[:, None, :])
-        np.add.at(self.shift[stage], arm, x * utility[:, None])
+        np.add.at(self.shift[stage], arm, x * worth[:, None])
 
 
 class DiagonalLogisticTS:
@@ -181,8 +113,8 @@ def _mabwiser(policy: str) -> Callable[..., MABWiser]:
 
 
 def _vw(pooled: bool) -> Callable[..., VowpalWabbit]:
-    def make(stream: Stream, seed: int, *, explore: str, lr: float) -> VowpalWabbit:
-        return VowpalWabbit(f"{explore} -l {lr}", stream, seed, pooled=pooled)
+    def make(stream: Stream, seed: int, *, explore: str, lr: float) -> DrawnVowpalWabbit:
+        return DrawnVowpalWabbit(f"{explore} -l {lr}", stream, seed, pooled=pooled)
 
     return make
 

@@ -18,7 +18,7 @@ says of which fields), without a holdout. Totals of the month are compared, beca
 
 Each run is kept in --folder, so an interrupted benchmark goes on where it stopped. `linear` is linear Thompson sampling
 (LinTS), `hierarchical` the earlier default; Vowpal Wabbit's squarecb plays where the package is installed
-(`benchmarks.evidence.harm_peers`).
+(`simulations.contenders.peers`).
 """
 
 import os
@@ -42,10 +42,10 @@ from scipy import stats
 from bandit.arrays import Array
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import InvalidRequest
-from benchmarks.evidence import harm_peers
 from experiments.inference.intervals import mean
 from experiments.inference.wording import bounds
 from simulations import scenario
+from simulations.contenders.playing import made_from
 from simulations.offline import parallel, study
 from simulations.offline.paired import BASELINE, PairedRuns, paired
 from simulations.offline.runner import CellOutcome, SimulationCell
@@ -54,6 +54,7 @@ from simulations.worlds import WORLDS
 DAYS = 30
 LOSS = 2.0  # the declared loss, in % of what no nudge earns in the month
 USERS = (500, 1000, 4000, 20_000)
+PEER = "peer:squarecb"
 POLICIES = ("default", "hierarchical", "linear", "uniform", "oracle")
 SEEDS, BASE, RESERVED = 12, 100, 24
 QUICK: dict[str, Any] = {"users": [300], "worlds": ["declared", "x0"], "policies": ["default"], "seeds": 2}
@@ -91,8 +92,6 @@ def play(cell: SimulationCell, folder: Path) -> tuple[CellOutcome, float]:
     the processor that it took.
     """
     start = process_time()
-    if cell.policy in harm_peers.PEERS:
-        return harm_peers.play(cell, folder), process_time() - start
     (done,) = study.study([cell], folder)
     return done, process_time() - start
 
@@ -206,11 +205,17 @@ def _progress(done: int, total: int) -> None:
 
 def _chosen_policies(given: Sequence[str] | None) -> list[str]:
     """The policies that were named, or all that can play here; a peer that is not installed is named on stderr."""
-    absent = harm_peers.missing()
-    for name, package in absent.items():
-        print(f"left out: {name} (pip install {package})", file=sys.stderr)
-    wanted = given or [*POLICIES, *harm_peers.PEERS]
-    return [policy for policy in wanted if policy not in absent and policy != BASELINE]
+    found = []
+    for policy in given or [*POLICIES, PEER]:
+        try:
+            made_from(policy)
+        except InvalidRequest as error:
+            if policy != PEER:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+        else:
+            found.append(policy)
+    return [policy for policy in found if policy != BASELINE]
 
 
 def _parser() -> argparse.ArgumentParser:

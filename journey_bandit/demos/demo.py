@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +12,13 @@ from api.ledger import audit
 from api.server import free_port
 from api.stores import open_store
 from bandit.errors import LedgerError
+from bandit.snapshot import Snapshot
 from journey_bandit import console, mlflow_server, processes
+from simulations import scenario
 from simulations.live.client import ServiceClient
+
+if TYPE_CHECKING:
+    from experiments.reports.report import Report
 
 _HOST = "127.0.0.1"
 _SALT = "demo"
@@ -38,7 +44,7 @@ def demo(folder: Path, users: int, customers: int | None, seed: int) -> None:
         with _service(temporary, "hillstrom") as client:
             finished.append(console.replay_hillstrom(client, seed=seed, limit=customers, again=again))
         with _service(temporary, "travel", "--clock", "driven") as client:
-            finished.append(console.simulate(client, "travel", seed=seed, users=users, again=again))
+            finished.append(_simulated(client, seed, users, again))
         for app in ("hillstrom", "travel"):
             _verify(temporary / f"{app}.db")
         processes.wait(server, f"{tracking}/health", folder / "mlflow" / "server.log")
@@ -49,6 +55,11 @@ def demo(folder: Path, users: int, customers: int | None, seed: int) -> None:
     console.out.print("Both services are stopped. Every belief was rebuilt from its ledger: equal, bit for bit.")
     console.out.print(f"Both runs are in MLflow: [bold]make ui[/] (or journey-bandit ui --folder {folder / 'mlflow'})")
     console.out.print("shows them; the report of each is under Artifacts, review/report.html.")
+
+
+def _simulated(client: ServiceClient, seed: int, users: int, again: str) -> tuple["Report", Snapshot]:
+    world, currency = scenario.load("travel"), console.currency_of("travel")
+    return console.simulate(client, world, currency, seed=seed, users=users, again=again)
 
 
 @contextmanager

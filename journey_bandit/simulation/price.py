@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Catalogue
 from bandit.learning.holdout_audit import HoldoutAudit, PersonTotals, audit
 from simulations.offline.runner import CellOutcome
 
@@ -18,14 +18,13 @@ def learned(done: Sequence[CellOutcome], stage: str) -> dict[str, CellOutcome]:
     return {one.label: one for one in reversed(done) if stage in one.prices}
 
 
-def table(done: Sequence[CellOutcome], app: str, stage: str) -> "ReportTable":
+def table(done: Sequence[CellOutcome], catalogue: Catalogue, stage: str) -> "ReportTable":
     """Table of the learned prices at a stage, of each policy's first seed, in the app's currency, with what they rest
     on.
     """
     from experiments.inference.wording import bounds
     from experiments.reports.report import ReportRow, ReportTable
 
-    catalogue = parse(read_shipped(app))
     reward, rows = catalogue.stage(stage).reward, []
     unit = reward.value * (reward.max - reward.min)
     for label, one in learned(done, stage).items():
@@ -41,7 +40,7 @@ def table(done: Sequence[CellOutcome], app: str, stage: str) -> "ReportTable":
         "decisions / people / opt-outs",
     )
     note = "Of the first seed, from recent nudges less those that the propensities expected, and from opt-outs."
-    return ReportTable(f"{app}/{stage}: what showing a nudge costs later", head, tuple(rows), note)
+    return ReportTable(f"{catalogue.app}/{stage}: what showing a nudge costs later", head, tuple(rows), note)
 
 
 def audits(done: Sequence[CellOutcome]) -> dict[str, HoldoutAudit]:

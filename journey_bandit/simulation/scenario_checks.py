@@ -9,17 +9,15 @@ from typing import Any
 import click
 import msgspec
 
-from bandit.catalogue.loading import parse, read_shipped
 from bandit.errors import InvalidRequest, Problem
 from journey_bandit import column_names, console
-from simulations.population import Population
-from simulations.scenario import Scenario, load, names, short_run_warning
+from journey_bandit.simulation import simulated_app
+from simulations.scenario import short_run_warning
 from simulations.validation import calibration as moments
 from simulations.validation import dynamic_program
 from simulations.validation import incrementality as apart
 from simulations.validation import realism as real_sessions
 
-_APP = click.option("--app", required=True, type=click.Choice(names()))
 AUC = 0.6
 """Above it, simulated sessions are too unlike real ones."""
 
@@ -30,7 +28,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command()
-@click.option("--app", type=click.Choice(names()))
+@simulated_app.options
 @click.option("--sessions", type=click.Path(path_type=Path), help="The UCI online shoppers table: a two-sample test.")
 @click.option("--export", type=click.Path(path_type=Path), help="Your own numbers: a CSV with metric,value.")
 @column_names.OPTION
@@ -38,6 +36,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_JSON
 def validate(
     app: str | None,
+    file: Path | None,
     sessions: Path | None,
     export: Path | None,
     renamed: tuple[str, ...],
@@ -49,29 +48,29 @@ def validate(
     Metrics of an export: rate.STAGE, again.STAGE (reward at the next visit given one at this), repeat.p50 (days between
     visits), delay.p50 (hours to the reward, no nudge); quantiles p10, p25, p50, p75, p90.
     """
-    if (app is None) == (sessions is None):
+    if (app is None and file is None) == (sessions is None):
         raise click.UsageError("give --app, or --sessions FILE")
     if save and not export:
         raise click.UsageError("--save goes with --export")
     if renamed and not export:
         raise click.UsageError("--map goes with --export")
-    if app is None:
-        assert sessions is not None  # noqa: S101 - one of the two is there
+    if sessions is not None:
         _two_sample(sessions, as_json=as_json)
         return
-    scenario = load(app)
+    scenario, catalogue, text = simulated_app.simulated_app(app, file)
+    app = catalogue.app
     if export is None:
-        _answer(app, moments.check(scenario, moments.shipped_targets(app)), as_json=as_json)
+        _answer(app, moments.check(scenario, moments.shipped_targets(app), text), as_json=as_json)
         return
     targets, notes = moments.read_export(export, column_names.pairs(renamed))
     others = moments.unmeasured_targets(app, targets)
-    before, fitted = moments.check(scenario, targets), moments.fit(scenario, targets)
-    after, kept = moments.check(fitted, targets), moments.check(fitted, others)
-    left = moments.left_ranges(moments.check(scenario, others), kept)
+    before, fitted = moments.check(scenario, targets, text), moments.fit(scenario, targets, text)
+    after, kept = moments.check(fitted, targets, text), moments.check(fitted, others, text)
+    left = moments.left_ranges(moments.check(scenario, others, text), kept)
     if save:
         save.write_bytes(msgspec.json.format(msgspec.json.encode(fitted), indent=1))
     if not as_json:
-        console.show_table(_table(f"{app}: as shipped", before))
+        console.show_table(_table(f"{app}: before the fit", before))
     for note in (
         *notes,
         *[f"the fit left a calibration range: {each}" for each in left],
@@ -85,12 +84,13 @@ def validate(
 
 
 @click.command()
-@_APP
+@simulated_app.options
 @click.option("--arm", help="The nudge.  [default: the dearest]")
 @_JSON
-def blanket(app: str, arm: str | None, as_json: bool) -> None:
+def blanket(app: str | None, file: Path | None, arm: str | None, as_json: bool) -> None:
     """One nudge to everyone: rewards up, net value up or down, and why, by persona. Exact, of first visits."""
-    people = rich(load(app))
+    asked = _asked(app, file)
+    people, app, currency = asked.rich, asked.catalogue.app, asked.catalogue.currency
     arms = people.stage.arms
     dear = people.stage.reward.value - people.worth.gain + people.worth.cost
     arm = arm or arms[1 + int(dear[1:].argmax())]
@@ -102,7 +102,6 @@ def blanket(app: str, arm: str | None, as_json: bool) -> None:
         return
     from experiments.reports.report import ReportRow, ReportTable
 
-    currency = console.currency_of(app)
     rows = [
         ReportRow(
             p.persona,
@@ -125,18 +124,19 @@ def blanket(app: str, arm: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@_APP
+@simulated_app.options
 @click.option("--visits", default=10, show_default=True, type=click.IntRange(min=1, max=1000))
 @_JSON
-def fatigue(app: str, visits: int, as_json: bool) -> None:
+def fatigue(app: str | None, file: Path | None, visits: int, as_json: bool) -> None:
     """The long run by dynamic programming: what nudging now costs later, and the price that a nudge should carry."""
-    found = dynamic_program.longrun(load(app), rich(load(app)), visits)
+    asked = _asked(app, file)
+    app, currency = asked.catalogue.app, asked.catalogue.currency
+    found = dynamic_program.longrun(asked.scenario, asked.rich, visits)
     if as_json:
         console.out.print_json(msgspec.json.encode({**found._asdict(), "share": found.share}).decode())
         return
     from experiments.reports.report import ReportRow, ReportTable
 
-    currency = console.currency_of(app)
     rows = tuple(
         ReportRow(name, (f"{value:.3f}", f"{100 * (value / found.none - 1):+.2f} %"))
         for name, value in (
@@ -165,9 +165,10 @@ def _two_sample(file: Path, *, as_json: bool) -> None:
         raise click.ClickException(f"an AUC of {found.auc:.3f} is not below {AUC}")
 
 
-def rich(scenario: Scenario) -> Population:
-    """Population that comes to the scenario's own stage, the app's rich one, as the shipped catalogue declares it."""
-    return Population(scenario, parse(read_shipped(scenario.app)).stage(scenario.stage))
+def _asked(app: str | None, file: Path | None) -> simulated_app.SimulatedApp:
+    if app is None and file is None:
+        raise click.UsageError("give --app, or --scenario")
+    return simulated_app.simulated_app(app, file)
 
 
 def _answer(

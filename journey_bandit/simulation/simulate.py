@@ -12,20 +12,20 @@ from click.core import ParameterSource
 from bandit.errors import InvalidRequest, Problem
 from bandit.learning.loss_statement import statement
 from journey_bandit import console
-from journey_bandit.simulation import harm, price, scenario_checks, sensitivity, simulation_plan
+from journey_bandit.simulation import harm, price, scenario_checks, sensitivity, simulated_app, simulation_plan
 from simulations import scenario
 from simulations.live.client import ServiceClient
 from simulations.offline.paired import BASELINE
 from simulations.offline.parallel import Backend
 from simulations.offline.runner import CellOutcome
-from simulations.scenario import Scenario, names
+from simulations.scenario import Scenario
 
 _DEFAULT = ("default", "uniform", "oracle")
 _WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a minute
 
 
 @click.group(invoke_without_command=True)
-@click.option("--app", type=click.Choice(names()), help="Whose people come, unless --scenario says.")
+@simulated_app.options
 @click.option("--url", help="Drive this live service, started with `serve --app … --window-scale 1e-5`.")
 @click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="API key, unless the service runs with --dev.")
 @click.option("--users", default=12_000, show_default=True, type=click.IntRange(min=200))
@@ -40,7 +40,6 @@ _WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a m
 @click.option("--workers", type=click.IntRange(min=1), help="Runs at a time.  [default: processors]")
 @click.option("--address", help="Of a Dask scheduler, e.g. tcp://10.0.0.5:8786.  [default: start one here]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("simulation"), show_default=True)
-@click.option("--scenario", "file", type=click.Path(path_type=Path), help="A .toml, or what `validate --save` wrote.")
 @click.option("--guard", default=0.0, type=click.FloatRange(min=0.0), help="Days without a second coupon. Offline.")
 @click.option("--harvesters", type=click.FloatRange(0.0, 1.0), help="Share of every persona who wait for coupons.")
 @click.option("--holdout", default=0.0, type=click.FloatRange(0.0, 0.9), help="Share of people left alone. Offline.")
@@ -63,16 +62,14 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
     """
     if context.invoked_subcommand is not None:
         return
-    if app is None and given["file"] and not url:
-        app = scenario.read(given["file"]).app
-    if app is None:
+    if app is None and (url or not given["file"]):
         raise click.UsageError("give --app, or --scenario, or a command")
     if given["uri"]:
         console.need_mlflow()
     if url:
         if given["policies"]:
             raise click.UsageError("--policy goes without --url: the service has its own")
-        _live(app, url, **given)
+        _live(str(app), url, **given)
     else:
         if given["what_if"]:
             unsaid = {name for name in _WHAT_IF if context.get_parameter_source(name) is ParameterSource.DEFAULT}
@@ -80,17 +77,39 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
         _offline(app, **given)
 
 
-def _live(app: str, url: str, *, key: str, seed: int, users: int, uri: str | None, as_json: bool, **_: Any) -> None:
+def _live(
+    app: str,
+    url: str,
+    *,
+    key: str,
+    seed: int,
+    users: int,
+    file: Path | None,
+    uri: str | None,
+    as_json: bool,
+    **_: Any,
+) -> None:
+    played = simulated_app.simulated_app(app, file)
+    world, currency = played.scenario, played.catalogue.currency
+    where = f" --scenario {file}" if file else ""
+    again = f"journey-bandit simulate --app {app}{where} --users {users} --seed {seed} --url {url}"
     with ServiceClient(url, key) as client:
-        report, snapshot = console.simulate(client, app, seed=seed, users=users)
+        report, snapshot = console.simulate(client, world, currency, seed=seed, users=users, again=again)
     if snapshot.loss_account is not None:
-        words = statement(snapshot.stage_spec, snapshot.loss_account).in_words(console.currency_of(app))
+        words = statement(snapshot.stage_spec, snapshot.loss_account).in_words(currency)
         report = report._replace(loss=words)
     console.finish(report, snapshot, uri, as_json=as_json)
 
 
 def _offline(
-    app: str, *, uri: str | None, as_json: bool, what_if: bool, box: int | None, events: Path | None, **given: Any
+    app: str | None,
+    *,
+    uri: str | None,
+    as_json: bool,
+    what_if: bool,
+    box: int | None,
+    events: Path | None,
+    **given: Any,
 ) -> None:
     plan = planned(app, **given)
     if note := scenario.short_run_warning(plan.scenario, plan.days):
@@ -106,11 +125,10 @@ def _offline(
 
 
 def _what_if(plan: simulation_plan.SimulationPlan, *, as_json: bool) -> None:
-    app = plan.scenario.app
-    currency, worlds = console.currency_of(app), harm.results(plan)
+    app, currency, worlds = plan.scenario.app, plan.currency, harm.results(plan)
     if not as_json:
         console.show_table(harm.table(worlds, app, currency, plan.days))
-    found, file = sensitivity.sweep(plan), plan.out / app / "tornado.png"
+    found, file = sensitivity.sweep(plan), plan.folder / "tornado.png"
     if as_json:
         answer = {"worlds": harm.as_json(worlds)} | sensitivity.as_json(found)
         console.out.print_json(msgspec.json.encode(answer).decode())
@@ -152,7 +170,7 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
     if plan.journey:
         answer = {"all_stages": harm.all_stages(done)} | answer
         if not as_json:
-            console.show_table(harm.totals(done, app, console.currency_of(app)))
+            console.show_table(harm.totals(done, app, plan.currency))
     for stage in simulation_plan.stages(done):
         everyone = simulation_plan.played(plan, done, stage)
         baseline = next(p for p in everyone if p.policy == BASELINE)
@@ -167,7 +185,7 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         drawn = _drawn(plan, stage, everyone)
         if uri:
             answer["runs"] = [*answer.get("runs", []), *simulation_plan.log(uri, plan, stage, everyone)]
-    answer |= _prices(app, done, as_json=as_json)
+    answer |= _prices(plan, done, as_json=as_json)
     answer["cells"] = {f"{d.label}/{d.seed}": d.digest for d in done}
     answer["figures"] = [str(file) for file in drawn]
     if as_json:
@@ -176,16 +194,16 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         console.out.print(f"Figures: {drawn[0].parent}")
 
 
-def _prices(app: str, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
+def _prices(plan: simulation_plan.SimulationPlan, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
     """Learned prices and the audit by the holdout, shown, and as JSON; empty where there are none."""
     found = {stage: price.as_json(done, stage) for stage in simulation_plan.stages(done)}
     found = {stage: prices for stage, prices in found.items() if prices}
     audits = price.audits(done)
     if not as_json:
         for stage in found:
-            console.show_table(price.table(done, app, stage))
+            console.show_table(price.table(done, plan.declared, stage))
         if audits:
-            console.show_table(price.audit_table(audits, app, console.currency_of(app)))
+            console.show_table(price.audit_table(audits, plan.scenario.app, plan.currency))
     return ({"prices": found} if found else {}) | ({"holdout": msgspec.to_builtins(audits)} if audits else {})
 
 
@@ -196,11 +214,11 @@ def _drawn(plan: simulation_plan.SimulationPlan, stage: str, everyone: list[Any]
     except ImportError:
         console.errors.print("no figures: pip install -c constraints.txt '.[experiments]'")
         return []
-    return figures.comparison(simulation_plan.about(plan, stage), everyone, plan.out / plan.scenario.app / stage)
+    return figures.comparison(simulation_plan.about(plan, stage), everyone, plan.folder / stage)
 
 
 def planned(
-    app: str,
+    app: str | None,
     *,
     users: int,
     seed: int,
@@ -224,8 +242,10 @@ def planned(
     """
     if len(set(policies)) < len(policies):
         raise InvalidRequest(Problem("policy", "the same one twice", "name each once"))
+    played = simulated_app.simulated_app(app, file)
     return simulation_plan.SimulationPlan(
-        scenario=_scenario(app, file, guard, harvesters),
+        scenario=_changed(played.scenario, guard, harvesters),
+        catalogue=played.text,
         policies=policies or _DEFAULT,
         users=users,
         days=days,
@@ -241,10 +261,8 @@ def planned(
     )
 
 
-def _scenario(app: str, file: Path | None, guard: float, harvesters: float | None) -> Scenario:
-    made = scenario.read(file) if file else scenario.load(app)
-    if made.app != app:
-        raise InvalidRequest(Problem("scenario", f"{file} is about {made.app}", f"give --app {made.app}"))
+def _changed(made: Scenario, guard: float, harvesters: float | None) -> Scenario:
+    """The scenario with the options that change it."""
     replace = msgspec.structs.replace
     if harvesters is not None:
         personas = {name: replace(p, harvests=harvesters) for name, p in made.personas.items()}

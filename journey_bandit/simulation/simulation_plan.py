@@ -2,6 +2,7 @@
 logged.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from bandit.arrays import Array
 from bandit.catalogue.loading import parse, read_shipped
+from bandit.catalogue.model import Catalogue
 from bandit.snapshot import Snapshot, from_zip
 from journey_bandit import console
 from simulations.offline import runner, study
@@ -30,7 +32,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     `users` people over `days` days. `workers`: how many cells at a time, None for every core; `address`: of a Dask
     scheduler, None for one of our own. `out`: the folder in which finished cells are kept. `logs`: write each decision
-    too. `holdout`: share of people who get no nudge.
+    too. `holdout`: share of people who get no nudge. `catalogue`: TOML of the app's catalogue, "" for a shipped one.
     """
 
     scenario: Scenario
@@ -46,14 +48,35 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     logs: bool
     command: str
     holdout: float = 0.0
+    catalogue: str = ""
+
+    @property
+    def declared(self) -> Catalogue:
+        """The app's catalogue."""
+        return parse(self.catalogue or read_shipped(self.scenario.app), f"catalogue of {self.scenario.app}")
+
+    @property
+    def currency(self) -> str:
+        """Currency of the app's catalogue, for labels of money."""
+        return self.declared.currency
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the figures and pages of this plan in `out`: its name has a digest of everything that they depend
+        on, so that another plan writes elsewhere.
+        """
+        of = (self.scenario, self.policies, self.users, self.days, self.seeds, self.journey, self.holdout)
+        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue])).hexdigest()
+        return self.out / self.scenario.app / digest[:8]
 
     def cells(self) -> list[SimulationCell]:
         """Cells of the plan, one for each policy and seed. The policy that never nudges is always among them, as the
         baseline; no policy is there twice.
         """
         wanted = dict.fromkeys((*self.policies, BASELINE))
-        size: dict[str, Any] = {"users": self.users, "days": self.days}
-        return study.cells(self.scenario, wanted, self.seeds, **size, journey=self.journey, holdout=self.holdout)
+        size: dict[str, Any] = {"users": self.users, "days": self.days, "journey": self.journey}
+        told: dict[str, Any] = {"holdout": self.holdout, "catalogue": self.catalogue}
+        return study.cells(self.scenario, wanted, self.seeds, **size, **told)
 
 
 def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutcome]:
@@ -77,7 +100,7 @@ def events(plan: SimulationPlan, file: Path) -> None:
     events of the Segment e-commerce specification.
     """
     cell = plan.cells()[0]
-    feed = SegmentFeed(parse(read_shipped(plan.scenario.app)), plan.scenario, f"{plan.scenario.app}-{cell.seed}")
+    feed = SegmentFeed(plan.declared, plan.scenario, f"{plan.scenario.app}-{cell.seed}")
     sink = EventFile(feed, file)
     try:
         with console.progress(f"{plan.scenario.app}: days", plan.days) as advance:
@@ -97,7 +120,7 @@ def played(plan: SimulationPlan, done: Sequence[CellOutcome], stage: str) -> lis
     """Results of each policy at one stage, seeds together, in the order in which the outcomes name the policies."""
     from experiments.reports.simulation_report import PolicyResult
 
-    declared = parse(read_shipped(plan.scenario.app)).stage(stage)
+    declared = plan.declared.stage(stage)
     found = []
     for label in dict.fromkeys(d.label for d in done):
         mine = [d for d in done if d.label == label]
@@ -137,7 +160,7 @@ def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
     from experiments.reports.simulation_report import ComparisonSubject
 
     app = plan.scenario.app
-    return ComparisonSubject(app, stage, console.currency_of(app), plan.seeds, plan.users, plan.days, plan.command)
+    return ComparisonSubject(app, stage, plan.currency, plan.seeds, plan.users, plan.days, plan.command)
 
 
 def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult"]) -> list[str]:

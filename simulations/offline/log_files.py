@@ -7,12 +7,10 @@ from typing import Self
 
 import numpy as np
 
-from bandit.catalogue.loading import parse, read_shipped
 from bandit.features import schema
 from bandit.tables.decision_log import LogMetadata, LogReward
 from simulations.offline.parquet_log import LogRows, LogWriter
-from simulations.offline.policy_specs import policy_spec
-from simulations.offline.runner import SimulationCell, StepDecisions
+from simulations.offline.runner import SimulationCell, StepDecisions, chosen
 
 
 class StudyLogs:
@@ -24,8 +22,7 @@ class StudyLogs:
     """
 
     def __init__(self, cell: SimulationCell, folder: Path):
-        catalogue = parse(read_shipped(cell.scenario.app))
-        who = policy_spec(cell.policy, {arm for stage in catalogue.stages.values() for arm in stage.arms})
+        catalogue, who = cell.declared, chosen(cell)
         self._writers = {}
         for name in catalogue.stages if cell.journey else (cell.scenario.stage,):
             stage = who.stage(catalogue.stage(name), cell.holdout)

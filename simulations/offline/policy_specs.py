@@ -5,6 +5,8 @@ hierarchical         any policy by its tag, with the prior mean that the stage d
 linear:alpha=0.3     with settings; `scales=learned` where a policy has it
 default:loss=1%      with another declared loss, or `loss_rule=expected`
 mine                 a policy of an installed package, by its tag
+peer:lints           a bandit of another library (`simulations.contenders.peers`), as a contender
+python:rules.py:mine Python of one's own (`simulations.contenders.own_code`), as a contender
 fixed:discount_10    always one arm, where a stage has it and it may be shown; no nudge elsewhere. fixed:none
 oracle               the arm of the largest exact net value, given what can be seen
 …:price=0.4          any of them with a price for every nudge, in the app's currency: what later visits lose
@@ -22,13 +24,15 @@ from bandit.catalogue.model import Stage
 from bandit.errors import InvalidRequest, Problem
 from bandit.learning.loss_account import LossRule
 from bandit.policies import Fixed, registry
+from simulations.contenders import playing
 from simulations.datasets.classification import policy_class
 
 
 class PolicySpec(NamedTuple):
     """A parsed policy specification. `label`: as it was written; `name` and `settings`: the policy's tag and
     parameters; `price`: currency for every nudge, on top of what the stage declares; `oracle`: it knows the truth;
-    `declared`: the stage's loss and loss rule where they are not the catalogue's.
+    `declared`: the stage's loss and loss rule where they are not the catalogue's; `contender`: it is no policy of the
+    service, whose own then shows nothing.
     """
 
     label: str
@@ -37,6 +41,7 @@ class PolicySpec(NamedTuple):
     name: str
     settings: dict[str, Any]
     declared: tuple[tuple[str, str], ...] = ()
+    contender: bool = False
 
     def stage(self, declared: Stage, holdout: float) -> Stage:
         """The stage as this policy plays it, with the share `holdout` of users left alone. Raises InvalidRequest for
@@ -46,7 +51,7 @@ class PolicySpec(NamedTuple):
         declared = msgspec.structs.replace(
             declared, holdout=holdout, price=declared.price if not self.price else (declared.price or 0.0) + self.price
         )
-        if self.oracle:
+        if self.oracle or self.contender:
             return msgspec.structs.replace(declared, policy=Fixed("none"), floor=0.0)
         if self.name == "default":
             return declared
@@ -67,11 +72,15 @@ def policy_spec(text: str, arms: set[str]) -> PolicySpec:
     """Parse a policy specification (see the module). `arms`: all arms of the app. Raises InvalidRequest for a policy,
     arm or setting that is not known, a setting that is no number, or a price below 0.
     """
+    if playing.is_contender(text):
+        playing.resolved(text)
+        return contender_spec(text)
     registry.search(importlib.metadata.entry_points)
     name, _, rest = text.partition(":")
     known = {"default", "oracle", *registry.names()} - {"shared"}
     if name not in known:
-        raise InvalidRequest(Problem("policy", f"{name!r} is not a policy", closest(name, known)))
+        fix = f"{closest(name, known)}; or peer:NAME, python:FILE.py:NAME"
+        raise InvalidRequest(Problem("policy", f"{name!r} is not a policy", fix))
     if name == "fixed":
         arm = rest or "none"
         if arm not in arms:
@@ -94,6 +103,11 @@ def policy_spec(text: str, arms: set[str]) -> PolicySpec:
     if price < 0.0:
         raise InvalidRequest(Problem(f"policy {text}", "a price below 0", "0 or more, in the app's currency"))
     return PolicySpec(text, name == "oracle", price, name, settings, tuple(declared.items()))
+
+
+def contender_spec(label: str) -> PolicySpec:
+    """The specification of a contender under this label."""
+    return PolicySpec(label, False, 0.0, "fixed", {}, contender=True)
 
 
 _DECLARED, _WORDS = ("loss", "loss_rule"), ("scales",)  # settings of the stage; settings that are words

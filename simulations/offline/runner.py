@@ -8,9 +8,10 @@ snapshot; before that, what has matured is learned and the next snapshot is publ
 Shapes: n decisions, k arms, f features, d columns of x.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -26,10 +27,12 @@ from bandit.learning.holdout_audit import PersonTotals
 from bandit.learning.nudge_price import NudgePrice
 from bandit.policies.protocol import Scores
 from bandit.propensity.draw import draw_many
+from simulations.contenders.playing import PlayingContender
+from simulations.contenders.protocol import DecisionStage
 from simulations.dynamics import PersonNoise, PopulationState, Rows, noise, traits
 from simulations.offline import run_summary
 from simulations.offline.learner import LearningRows, SimulatedLearner
-from simulations.offline.policy_specs import PolicySpec, policy_spec
+from simulations.offline.policy_specs import PolicySpec, contender_spec, policy_spec
 from simulations.offline.run_summary import RunSummary, VisitSummary
 from simulations.population import Population
 from simulations.scenario import Scenario, check_journey
@@ -41,7 +44,7 @@ EPOCH = 1_767_571_200_000_000
 DAY = 86_400_000_000
 """µs of a step."""
 
-_VERSION = b"5"  # raise it when the same cell would run otherwise
+_VERSION = b"6"  # raise it when the same cell would run otherwise
 
 
 class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +52,8 @@ class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
 
     `policy`: a specification as in `policy_specs`. `users`: how many people there are; `days`: how many steps.
     `journey`: people walk through all stages, else they return to the rich one. `holdout`: share of users in the
-    control group.
+    control group. `catalogue`: TOML of the app's catalogue, "" for the shipped one of the scenario's app. `code`: what
+    a contender is made from, so that a changed file or library runs anew.
     """
 
     scenario: Scenario
@@ -59,12 +63,24 @@ class SimulationCell(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     journey: bool = False
     holdout: float = 0.0
+    catalogue: str = ""
+    code: str = ""
+
+    @property
+    def declared(self) -> Catalogue:
+        """The app's catalogue. Raises CatalogueError for mistakes in it, NotFound if the app's is not shipped."""
+        return _catalogue(self.catalogue or read_shipped(self.scenario.app), f"catalogue of {self.scenario.app}")
 
     def digest(self) -> str:
         """Name of the run, 16 hexadecimal digits: equal cells give equal logs. A version number of the runner is part
         of it, raised when the same cell would run otherwise.
         """
         return hashlib.sha256(msgspec.json.encode(self) + _VERSION).hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=16)
+def _catalogue(text: str, name: str) -> Catalogue:
+    return parse(text, name)
 
 
 class StepDecisions(NamedTuple):
@@ -144,13 +160,12 @@ def run(
 
 def check(cell: SimulationCell) -> None:
     """Check a cell before anything runs. Raises InvalidRequest for a policy, arm or setting that cannot be run."""
-    _chosen(cell, parse(read_shipped(cell.scenario.app)))
+    _stages(cell, cell.declared, chosen(cell))
 
 
-def _chosen(cell: SimulationCell, catalogue: Catalogue) -> tuple[PolicySpec, dict[str, Stage]]:
-    """The policy of a cell, and the stages as it plays them."""
-    who = policy_spec(cell.policy, {arm for stage in catalogue.stages.values() for arm in stage.arms})
-    return who, _stages(cell, catalogue, who)
+def chosen(cell: SimulationCell) -> PolicySpec:
+    """The policy of a cell. Raises InvalidRequest for one that is not known."""
+    return policy_spec(cell.policy, {arm for stage in cell.declared.stages.values() for arm in stage.arms})
 
 
 class CellRun:
@@ -159,7 +174,8 @@ class CellRun:
 
     Guarantees: it is a function of the cell alone; the policy, its guardrails and its learning are the service's own
     code; what a policy shows changes nothing but what its users do later. It belongs to one thread. Making one raises
-    CatalogueError or InvalidRequest for a cell that cannot be run.
+    CatalogueError or InvalidRequest for a cell that cannot be run. `contender`: a rule or what makes a contender, which
+    plays under the name of the cell's policy.
 
         run = CellRun(cell)
         for day in range(cell.days):
@@ -167,10 +183,11 @@ class CellRun:
         outcome = run.done()
     """
 
-    def __init__(self, cell: SimulationCell, sink: DecisionSink | None = None):
-        catalogue = parse(read_shipped(cell.scenario.app))
+    def __init__(self, cell: SimulationCell, sink: DecisionSink | None = None, contender: Any = None):
+        catalogue = cell.declared
         self.cell, self._sink = cell, sink
-        self._who, stages = _chosen(cell, catalogue)
+        self._who = chosen(cell) if contender is None else contender_spec(cell.policy)
+        stages = _stages(cell, catalogue, self._who)
         self.populations = [Population(cell.scenario, stage, name) for name, stage in stages.items()]
         self.brain = SimulatedLearner(catalogue.app, stages)
         born = traits(cell.scenario, cell.seed, cell.users, float(cell.days), cell.holdout)
@@ -183,12 +200,19 @@ class CellRun:
         self._sha = hashlib.sha256()
         self._opted_out: list[float] = []
         self._brought, self._came = np.zeros(cell.users), np.zeros(cell.users, dtype=bool)
+        self._places = {name: place for place, name in enumerate(stages)}
+        self._contender: PlayingContender | None = None
+        if self._who.contender:
+            told = tuple(_told(people) for people in self.populations)
+            self._contender = PlayingContender(cell.policy, told, cell.seed, contender)
 
     def step(self, step: int) -> int:
         """Run one day: learn what has matured, then decide for who comes. Returns how many decisions that were. Steps
         are 0, 1, … in order.
         """
         self.brain.tick(EPOCH + step * DAY)
+        if self._contender is not None:
+            self._contender.tick(EPOCH + step * DAY)
         total = 0
         for place in range(len(self.populations)):
             visit = self._visit(place, step)
@@ -278,19 +302,34 @@ class CellRun:
             propensity=made.propensities[on, arm],
         )
         run_summary.add_step(self._tallies[made.stage], visit.people, seen, self.cell.days)
-        self.brain.put(made.stage, _learned(visit.people.stage, made, on, sd, visit.mask, opted_out))
+        rows = _learned(visit.people.stage, made, on, sd, visit.mask, opted_out)
+        if self._contender is None:
+            self.brain.put(made.stage, rows)
+        else:
+            self._contender.put(self._places[made.stage], rows.x, rows.arm, rows.reward, rows.expires)
         for part in (made.user, made.arm, made.reward, made.propensities, made.truth):
             self._sha.update(np.ascontiguousarray(part).tobytes())
         if self._sink is not None and len(made.user):
             self._sink.write(made)
 
     def _scores(self, live: PreparedPolicy, x: Array, visit: _Visit) -> Scores:
+        if self._contender is not None:
+            return self._asked(self._contender, x, visit)
         if not self._who.oracle:
             return engine.choose_many(live, x, visit.mask)
         priced = visit.value - self._who.price * (np.arange(visit.value.shape[1]) > 0)
         best = np.where(visit.mask, priced, -np.inf).argmax(axis=1)
         nothing = np.zeros(priced.shape)
         return Scores(nothing, nothing, np.eye(priced.shape[1])[best])
+
+    def _asked(self, contender: PlayingContender, x: Array, visit: _Visit) -> Scores:
+        """What the contender answers; it expects nothing of any arm, as far as a log can tell."""
+
+        def contexts(rows: Mask) -> list[dict[str, Any]]:
+            return visit.people.contexts(visit.position[rows])
+
+        place, none = self._places[visit.people.name], np.zeros(visit.mask.shape)
+        return Scores(none, none, contender.propensities(place, x, visit.mask, ~visit.held, contexts))
 
 
 def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask, opted_out: Mask) -> LearningRows:
@@ -315,6 +354,13 @@ def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask,
         user=made.user[on],
         opted_out=opted_out[on],
     )
+
+
+def _told(people: Population) -> DecisionStage:
+    """What a contender is told of a stage."""
+    spec = people.stage
+    columns = people.x(np.zeros((1, len(spec.features)))).shape[1]
+    return DecisionStage(people.name, spec.arm_economics, columns, spec.reward.seconds)
 
 
 class _EligibilityMasks:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bandit.snapshot import to_zip
+from simulations.contenders.playing import made_from
 from simulations.offline import parallel
 from simulations.offline.log_files import StudyLogs, path
 from simulations.offline.parallel import Backend
@@ -39,17 +40,17 @@ def cells(
     days: int,
     journey: bool = False,
     holdout: float = 0.0,
+    catalogue: str = "",
 ) -> list[SimulationCell]:
     """One cell for every policy with every seed; the seed fixes the people, so all policies meet the same. Arguments as
     in `SimulationCell`.
 
     Raises InvalidRequest for a policy that cannot be run, whichever of them it is: before any cell runs.
     """
+    size: dict[str, Any] = {"users": users, "days": days, "journey": journey, "holdout": holdout}
     made = [
-        SimulationCell(
-            scenario=scenario, policy=policy, users=users, days=days, seed=seed, journey=journey, holdout=holdout
-        )
-        for policy in policies
+        SimulationCell(scenario=scenario, policy=policy, seed=seed, catalogue=catalogue, code=code, **size)
+        for policy, code in {policy: made_from(policy) for policy in policies}.items()
         for seed in seeds
     ]
     for cell in {cell.policy: cell for cell in made}.values():

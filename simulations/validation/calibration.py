@@ -30,8 +30,6 @@ import numpy as np
 from scipy import optimize, special
 
 from bandit.catalogue.decoding import closest
-from bandit.catalogue.loading import parse, read_shipped
-from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables import cells, reader
 from simulations.offline.runner import DAY, EPOCH, CellRun, SimulationCell, StepDecisions
@@ -84,12 +82,15 @@ class CheckedMoment(NamedTuple):
 
 class ScenarioMoments:
     """The moments of one scenario, computed when they are asked for. Rates are averages over 40,000 first visits drawn
-    with `seed`, so the same seed gives the same moments.
+    with `seed`, so the same seed gives the same moments. `catalogue`: TOML of the app's, "" for a shipped one.
     """
 
-    def __init__(self, scenario: Scenario, seed: int = 0):
+    def __init__(self, scenario: Scenario, seed: int = 0, catalogue: str = ""):
         self.scenario = scenario
-        self._catalogue: Catalogue = parse(read_shipped(scenario.app))
+        self._cell = SimulationCell(
+            scenario=scenario, policy="fixed:none", users=6000, days=31, seed=1, journey=True, catalogue=catalogue
+        )
+        self._catalogue = self._cell.declared
         self._seed = seed
         self._people: dict[str, Population] = {}
         self._kinds: dict[str, Callable[[list[str]], float]] = {
@@ -166,12 +167,8 @@ class ScenarioMoments:
         return float((people.utility(rate).argmax(axis=1) == 0).mean())
 
     def _day(self, day: int) -> float:
-        days, users = day + 31, 6000
-        seen = _VisitDays(users)
-        made = CellRun(
-            SimulationCell(scenario=self.scenario, policy="fixed:none", users=users, days=days, seed=1, journey=True),
-            seen,
-        )
+        days, seen = day + 31, _VisitDays(self._cell.users)
+        made = CellRun(msgspec.structs.replace(self._cell, days=days), seen)
         for step in range(days):
             made.step(step)
         born = np.floor(made.crowd.traits.arrives).astype(np.int64)
@@ -278,13 +275,15 @@ def left_ranges(before: Iterable[CheckedMoment], after: Iterable[CheckedMoment])
     return [f"{a.target.moment}: {b.value:.3g} before the fit, {a.value:.3g} after it" for b, a in pairs]
 
 
-def check(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> list[CheckedMoment]:
-    """Each target beside the scenario's moment. Raises InvalidRequest for a moment that does not exist."""
-    moments = ScenarioMoments(scenario)
+def check(scenario: Scenario, targets: Iterable[CalibrationTarget], catalogue: str = "") -> list[CheckedMoment]:
+    """Each target beside the scenario's moment; `catalogue` as for `ScenarioMoments`. Raises InvalidRequest for a
+    moment that does not exist.
+    """
+    moments = ScenarioMoments(scenario, catalogue=catalogue)
     return [CheckedMoment(target, moments.of(target.moment)) for target in targets]
 
 
-def fit(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> Scenario:
+def fit(scenario: Scenario, targets: Iterable[CalibrationTarget], catalogue: str = "") -> Scenario:
     """The scenario with the parameters that the targets speak about moved to the middle of their ranges, by the method
     of moments. Targets that no parameter can reach are met as nearly as possible; `check` says what is left. Raises
     InvalidRequest for a quantile or stage that does not exist.
@@ -303,9 +302,9 @@ def fit(scenario: Scenario, targets: Iterable[CalibrationTarget]) -> Scenario:
     for _ in range(_ROUNDS):  # what a user effect makes of a rate depends on the rate
         for moment, value in wanted.items():
             if moment.startswith("again."):
-                scenario = _with_user_effect(scenario, moment, value)
+                scenario = _with_user_effect(scenario, moment, value, catalogue)
             elif moment.startswith("rate."):
-                scenario = _with_rate(scenario, moment, value)
+                scenario = _with_rate(scenario, moment, value, catalogue)
     return scenario
 
 
@@ -355,21 +354,21 @@ def _with_delays(scenario: Scenario, late: Mapping[float, CalibrationTarget]) ->
     return msgspec.structs.replace(scenario, delay_hours=hours, delay_shape={**scenario.delay_shape, "none": shape})
 
 
-def _with_user_effect(scenario: Scenario, moment: str, value: float) -> Scenario:
+def _with_user_effect(scenario: Scenario, moment: str, value: float, catalogue: str) -> Scenario:
     def excess(sd: float) -> float:
-        return ScenarioMoments(msgspec.structs.replace(scenario, user_sd=sd)).of(moment) - value
+        return ScenarioMoments(msgspec.structs.replace(scenario, user_sd=sd), catalogue=catalogue).of(moment) - value
 
     if excess(0.0) >= 0.0 or excess(4.0) <= 0.0:  # out of reach: the nearer end, and the check says what is left
         return msgspec.structs.replace(scenario, user_sd=0.0 if excess(0.0) >= 0.0 else 4.0)
     return msgspec.structs.replace(scenario, user_sd=float(optimize.brentq(excess, 0.0, 4.0, xtol=1e-4)))
 
 
-def _with_rate(scenario: Scenario, moment: str, value: float) -> Scenario:
+def _with_rate(scenario: Scenario, moment: str, value: float, catalogue: str) -> Scenario:
     """The scenario with the base rate of a stage moved so that the moment has this value. The rate is linear in the
     base rate but for what comes late, so one division does it.
     """
     stage = moment.split(".")[1]
-    ratio = value / ScenarioMoments(scenario).of(moment)
+    ratio = value / ScenarioMoments(scenario, catalogue=catalogue).of(moment)
     if stage == scenario.stage:
         return msgspec.structs.replace(scenario, base=min(scenario.base * ratio, 0.999))
     leg = scenario.journey[stage]

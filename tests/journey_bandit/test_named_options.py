@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 LINE = re.compile(r"`([^`]*)`(?: has (--[a-z-]+))?|(journey-bandit [^`;]*)")  # a command line within a text
 OTHERS = {"--bind", "--directory", "--porcelain", "--force-reinstall"}  # of git, pip and http.server
+OTHERS |= {"--cb", "--quiet", "--random", "--squarecb"}  # of Vowpal Wabbit
 
 
 def commands(inside: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:

@@ -7,15 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 
-from bandit.arrays import Array
-from benchmarks.comparison.harness import Actions
-from benchmarks.evidence import harm, harm_peers
-from simulations import scenario
-from simulations.offline.paired import BASELINE, PairedRuns, paired
-from simulations.offline.runner import SimulationCell, run
+from benchmarks.evidence import harm
+from simulations.offline.paired import BASELINE, PairedRuns
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 120.0
@@ -71,35 +66,3 @@ def test_an_interrupted_benchmark_goes_on_and_its_table_says_what_json_says(tmp_
     assert row["seeds"] == [100, 101]
     for part in ("every effect −0.4 logit: 60 users", f"{row['percent']['mean']:+.1f} [", "kept", "load: "):
         assert part in table
-
-
-class _Always:
-    """An agent that shows the last arm that may be shown, and notes what it learns."""
-
-    def __init__(self) -> None:
-        self.learned = 0
-
-    def decide(self, stage: int, x: Array, eligible: NDArray[np.bool_]) -> Actions:  # noqa: ARG002
-        return np.asarray(eligible.shape[1] - 1 - eligible[:, ::-1].argmax(axis=1), dtype=np.intp)
-
-    def learn(self, stage: int, x: Array, arm: Actions, reward: Array) -> None:  # noqa: ARG002
-        assert x.shape[0] == len(arm) == len(reward)
-        assert 0.0 <= reward.min() <= reward.max() <= 1.0
-        self.learned += len(arm)
-
-
-def test_a_peer_meets_the_same_people_and_learns_when_windows_have_closed() -> None:
-    given = scenario.load("travel")
-    cell = SimulationCell(scenario=given, policy="vw:squarecb", users=200, days=12, seed=1)
-    agent = _Always()
-    played = harm_peers.PeerRun(cell, agent)
-    for step in range(cell.days):
-        played.step(step)
-    done = played.done()
-    none = run(SimulationCell(scenario=given, policy=BASELINE, users=200, days=12, seed=1))
-    runs = {one.policy: one for one in paired([done, none])}
-    assert runs["vw:squarecb"].percent[0] < -20.0, "ten per cent off for everybody"
-    window = played.populations[0].stage.reward.seconds / 86_400.0
-    days = done.stages["cart"].decisions
-    closed = sum(count for day, count in enumerate(days) if day + window < cell.days - 1)
-    assert agent.learned == closed > 0
