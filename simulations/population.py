@@ -11,9 +11,9 @@ Generative model (z persona, u user effect, y features, a arm, t days, F fatigue
                                    − 1{a is no coupon}·depth·T
     delay | a        Weibull of a stated mean; a reward counts if it comes within the attribution window
 
-α makes the mean over z and u equal to the base rate at t = F = T = 0 and b_0·y = 0. Given what can be seen, the value of an arm is
-exact: P(z | y) by Bayes over the densities above, E_u by 21-point Gauss–Hermite quadrature, P(delay ≤ window) in closed
-form. The truth of a person is a fixed function of (person, situation, y, arm); batch-mates do not matter.
+α makes the mean over z and u equal to the base rate at t = F = T = 0 and b_0·y = 0. Given what can be seen, the value
+of an arm is exact: P(z | y) by Bayes over the densities above, E_u by 21-point Gauss–Hermite quadrature, P(delay ≤
+window) in closed form. The truth of a person is a fixed function of (person, situation, y, arm); batch-mates do not matter.
 
 Shapes: n people, Z personas, k arms, f declared features, d columns of x. Money is in the app's currency.
 """
@@ -69,7 +69,9 @@ class Population:
         self.level = self._level(base)
         effects = [p.effects for p in personas] if rich else _by_persona(leg, len(personas))
         self.effects = np.array([[0.0, *(e[n] for n in stage.nudges)] for e in effects])  # (Z, k)
-        base_slopes, slopes = (scenario.base_slopes, scenario.slopes) if rich or leg is None else (leg.base_slopes, leg.slopes)
+        base_slopes, slopes = (
+            (scenario.base_slopes, scenario.slopes) if rich or leg is None else (leg.base_slopes, leg.slopes)
+        )
         self._sloped = _Slopes(stage, [base_slopes, *(slopes.get(n, {}) for n in stage.nudges)])
         shape = {a: scenario.delay_shape.get(a, 1.0) if rich else 1.0 for a in stage.arms}
         self._shape = np.array([shape[a] for a in stage.arms])

@@ -52,9 +52,9 @@ class FurtherStage(_Part, frozen=True, kw_only=True):
     `amount` and what leads onward (`then`, `rests`, `otherwise`) count.
 
     `base`, `effects`, `features`, `delay_hours`, `proof`, `base_slopes`, `slopes`, `contexts`: as for the rich stage; a
-    feature left out says nothing about the persona. `amount`: what a reward is, where it is not 0 or 1. `then`: the stage after a reward, on the next day;
-    with `rests`, only after the usual gap. `otherwise`: stage → P(next visit is there) after silence; the rest leaves
-    the app for good.
+    feature left out says nothing about the persona. `amount`: what a reward is, where it is not 0 or 1. `then`: the
+    stage after a reward, on the next day; with `rests`, only after the usual gap. `otherwise`: stage → P(next
+    visit is there) after silence; the rest leaves the app for good.
     """
 
     base: Share | None = None
@@ -141,9 +141,9 @@ class Scenario(_Part, frozen=True, kw_only=True):
     """Scenario of one app: everything that a simulation invents. Frozen; unknown keys are refused when it is read.
 
     `app` and `stage`: the app and its rich stage. `base`: reward rate without any nudge. `spread`: sd of a number's
-    position around its persona's median, in logits; `correlation`: of any two of them. `user_sd`: sd of what sets a
-    person apart from the persona, in logits of intent. `personas`: their weights sum to 1. `people_per_day`: arrivals
-    in a live run. `amount`: what a reward is, where it is not 0 or 1 and `journey` does not say.
+    position around its persona's median, in logits; `correlation`: of any two of them. `user_sd`: sd of what sets
+    a person apart from the persona, in logits of intent. `personas`: their weights sum to 1. `people_per_day`:
+    arrivals in a live run. `amount`: what a reward is, where it is not 0 or 1 and `journey` does not say.
 
     `hesitation`: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent.
     `base_slopes`: what features add to the logits of a reward, whatever is shown; `slopes`: what they add to the effect
@@ -354,7 +354,9 @@ def _context_mistakes(path: str, contexts: Contexts, stage: Stage) -> list[Probl
     for name, column in contexts.items():
         declared = stage.features.get(name)
         if declared is not None and (wrong := [v for v in column if not _is_value(declared, v)]):
-            mistakes.append(Problem(f"{path}.{name}", f"{wrong[0]!r} is no {declared.type} that is declared", "mend it"))
+            mistakes.append(
+                Problem(f"{path}.{name}", f"{wrong[0]!r} is no {declared.type} that is declared", "mend it")
+            )
     return mistakes
 
 

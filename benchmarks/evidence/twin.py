@@ -1,14 +1,15 @@
 """Evidence for twins: does a scenario that was fitted to a log say what policies would bring in the world behind it?
 
-    python -m benchmarks.evidence.twin [--draws 20] [--sizes 5000 50000] [--apps fashion travel …] [--workers 2] [--json]
+    python -m benchmarks.evidence.twin [--draws 20] [--sizes 5000 50000] [--apps fashion …] [--workers 2] [--json]
 
 A world is one of the five scenarios with every parameter changed by chance, which the fit does not know. A log of it is
-made by uniform choice among what may be shown, with a tenth of the people held out. From the log a twin is fitted. Then:
+made by uniform choice among what may be shown, with a tenth of the people held out. From the log a twin is fitted.
+Then:
 
     coverage   is the world's true net value of no nudge, of the default policy and of the oracle (which knows the
                scenario, be it the world's or a draw's) within the twin's 90 % interval? True values are means over
                fresh people; the interval is that of the twin's draws, mean ± t·sd. The default policy learns on
-               500 people, and both its values are those of no nudge plus its difference on the same people.
+               400 people, and both its values are those of no nudge plus its difference on the same people.
     choice     of every two of no nudge and one nudge for everybody, which brings more? By the twin's central scenario,
                and by the off-policy estimate (doubly robust, one decision at a time) on the same log.
 
@@ -44,7 +45,7 @@ from simulations.twin import fit
 from simulations.twin.app_log import AppLog
 
 DAYS = 14  # of a log, and of what is predicted
-PEOPLE, FRESH, SEEDS, TWIN_DRAWS = 500, 4_000, 4, 12
+PEOPLE, FRESH, SEEDS, TWIN_DRAWS = 400, 4_000, 3, 10
 HOLDOUT = 0.1
 BASELINE = "fixed:none"
 POLICIES = (BASELINE, "default", "oracle")

@@ -3,7 +3,6 @@
 Shapes: n decisions in the order in which they were made, k arms, d columns of x.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +64,10 @@ class VisitPast(NamedTuple):
     gap: Array
     later_out: Mask
 
+    def at(self, rows: NDArray[np.intp] | Mask) -> "VisitPast":
+        """The past of some of the decisions, by numbers or a mask (n,)."""
+        return VisitPast._make(part[rows] for part in self)
+
 
 def past(log: AppLog, coupon: Mask, *, keeps: float, learns: float, forgets: float) -> VisitPast:
     """The past of every decision of a log. `coupon`: (k,) which arms are coupons; the other arguments are those of
@@ -92,19 +95,9 @@ def past(log: AppLog, coupon: Mask, *, keeps: float, learns: float, forgets: flo
     goes_on = np.flatnonzero(~starts)
     gap[goes_on - 1], out[goes_on - 1] = when[goes_on] - when[goes_on - 1], log.out[found][goes_on]
     place = np.argsort(found)
-    return VisitPast(*(part[place] for part in (fatigue, trained, pulled, order, gap, out)))
+    return VisitPast(fatigue, trained, pulled, order, gap, out).at(place)
 
 
 def coupons(stage: Stage) -> Mask:
     """Mask (k,) of the arms that give something away of a reward: what people can learn to wait for."""
     return np.array([False, *(nudge.cost_when_rewarded > 0.0 for nudge in stage.nudges.values())])
-
-
-def joined(logs: Sequence[AppLog]) -> AppLog:
-    """Several logs of one stage as one, in order of time."""
-    whole = AppLog._make(
-        np.concatenate(column) if isinstance(column[0], np.ndarray) else all(column)
-        for column in zip(*logs, strict=True)
-    )
-    rows = np.argsort(whole.at, kind="stable")
-    return AppLog._make(part[rows] if isinstance(part, np.ndarray) else part for part in whole)

@@ -28,6 +28,12 @@ FEWEST = 200
 EVERYBODY = "everybody"
 """The one persona of a twin."""
 
+NEUTRAL = (
+    "Not told apart by a log, and neutral here: kinds of people (one persona; what features say is in the slopes),",
+    "drift and novelty of effects (they are averages over the log), who leaves after switching nudges off.",
+)
+"""What a twin does not hold, in sentences for its file."""
+
 _DIGITS = 5
 
 

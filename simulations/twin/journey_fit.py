@@ -1,6 +1,6 @@
 """Journey of a twin: what its other stages are, in short, and how people move between all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from bandit.arrays import Ints, Mask
 from simulations.scenario import FurtherStage, Scenario
+from simulations.twin.app_log import DAY, AppLog
 from simulations.twin.fit import Twin
 
-_DAY = 86_400_000_000
 _QUIET = 0.95  # of the gaps between visits are shorter than the silence after which somebody has left
 
 
@@ -25,6 +25,16 @@ class StageVisits(NamedTuple):
     stage: NDArray[np.intp]
     rewarded: Mask
 
+    @staticmethod
+    def of(logs: Sequence[tuple[int, AppLog]]) -> "StageVisits":
+        """Decisions of several stages, each with its number, in order of time."""
+        parts = [
+            (log.user, log.at, np.full(len(log.arm), number), np.nan_to_num(log.reward) > 0.0) for number, log in logs
+        ]
+        user, at, stage, rewarded = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(at, kind="stable")
+        return StageVisits(user[order], at[order], stage[order], rewarded[order])
+
 
 class StageMove(NamedTuple):
     """How people move on from a stage. `then`: the commonest next stage after a reward; `rests`: it comes later than a
@@ -37,8 +47,8 @@ class StageMove(NamedTuple):
 
 
 def moves(names: tuple[str, ...], seen: StageVisits) -> dict[str, StageMove]:
-    """Moves from every stage. Who has not come again when the log ends counts as gone only if the silence is longer than
-    95 % of the gaps between visits. A stage that nobody left keeps its people.
+    """Moves from every stage. Who has not come again when the log ends counts as gone only if the silence is longer
+    than 95 % of the gaps between visits. A stage that nobody left keeps its people.
     """
     rows = np.lexsort((seen.at, seen.user))
     user, at, stage, rewarded = (part[rows] for part in seen)
@@ -52,7 +62,7 @@ def moves(names: tuple[str, ...], seen: StageVisits) -> dict[str, StageMove]:
         here = stage == number
         onward = np.bincount(follower[here & again & rewarded], minlength=len(names))
         then = int(onward.argmax()) if onward.sum() else number
-        rests = bool(np.median(gap[here & again & rewarded] / _DAY) > 1.5) if onward.sum() else True
+        rests = bool(np.median(gap[here & again & rewarded] / DAY) > 1.5) if onward.sum() else True
         counts = np.bincount(follower[here & again & ~rewarded], minlength=len(names)).astype(np.float64)
         total = counts.sum() + (here & gone & ~rewarded).sum()
         shares = np.floor(1e4 * counts / total) / 1e4 if total else counts
@@ -65,7 +75,7 @@ def with_journey(rich: Twin, others: Mapping[str, Twin], found: Mapping[str, Sta
     """Twin of a whole journey: the rich stage's, with every other stage in short, in the centre and in each draw."""
 
     def joined(scenario: Scenario, further: Mapping[str, Scenario]) -> Scenario:
-        legs = {name: _leg(further[name] if name in further else None, move) for name, move in found.items()}
+        legs = {name: _leg(further.get(name), move) for name, move in found.items()}
         own = msgspec.structs.replace(legs[scenario.stage], amount=scenario.amount)
         return msgspec.structs.replace(scenario, journey=legs | {scenario.stage: own})
 
@@ -96,5 +106,3 @@ def _leg(fitted: Scenario | None, move: StageMove) -> FurtherStage:
         rests=move.rests,
         otherwise=move.otherwise,
     )
-
-

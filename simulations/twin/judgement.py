@@ -1,8 +1,8 @@
-"""Judgement of a twin: it is fitted to the first four fifths of a log and predicts the last fifth, which it did not see.
+"""Judgement of a twin: fitted to the first four fifths of a log, it predicts the last fifth, which it did not see.
 
 For every prediction there is a 90 % interval of the twin (parameters and chance together) and what was really seen. If
-the twin is right, nine in ten are inside; a prediction that is outside even the 99 % interval is a doubt, and says where
-the twin must not be believed.
+the twin is right, nine in ten are inside; a prediction that is outside even the 99 % interval is a doubt, and says
+where the twin must not be believed.
 """
 
 from collections.abc import Iterator

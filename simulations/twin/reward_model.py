@@ -175,16 +175,16 @@ def fit(stage: Stage, log: AppLog, within: Array) -> RewardPosterior:
     nudged = bool((rows.arm > 0).any())
     for keeps in _KEEPS if nudged else _KEEPS[-1:]:
         found = past(log, coupon, keeps=keeps, learns=LEARNS, forgets=FORGETS)
-        found = VisitPast._make(part[known] for part in found)
+        found = found.at(known)
         for dulls in _DULLS if nudged else _DULLS[:1]:
             matrix = _matrix(rows, found, coupon, dulls, layout)
             prior = _prior(layout, _TAU_EFFECT[2], _TAU_SLOPE[2], rows, has_coupons=bool(coupon.any()))
             start = _mode(matrix, rows, within, prior, prior.mean if start is None else start)
             seen = _quadratic(matrix, rows, within, start, prior)
             effects.append(seen.clusters)
-            for weight, point in _over_scales(seen, layout, rows, has_coupons=bool(coupon.any())):
+            for evidence, point in _over_scales(seen, layout, rows, has_coupons=bool(coupon.any())):
                 points.append(point._replace(keeps=keeps, dulls=dulls))
-                weights.append(weight - 0.5 * (dulls / 0.3) ** 2)
+                weights.append(evidence - 0.5 * (dulls / 0.3) ** 2)
     logs = np.array(weights)
     weight = special.softmax(logs)
     best = points[int(logs.argmax())]
@@ -193,7 +193,7 @@ def fit(stage: Stage, log: AppLog, within: Array) -> RewardPosterior:
 
 
 def chances(
-    stage: Stage, p: RewardParameters, log: AppLog, within: Array, *, arms: Array | None = None
+    stage: Stage, p: RewardParameters, log: AppLog, within: Array, *, arms: NDArray[np.intp] | None = None
 ) -> Array:
     """P(reward within the window) (n,) of the decisions of a log for what was shown, or for the arms given (n,)."""
     coupon = coupons(stage)
@@ -239,7 +239,7 @@ def _prior(layout: _Layout, tau_effect: float, tau_slope: float, rows: RewardRow
         else:
             block = tau_effect**2 * np.eye(nudges) + _MEAN_EFFECT**2
         covariance[np.ix_(at, at)] = block
-    return _Prior(np.linalg.inv(covariance), mean)
+    return _Prior(np.asarray(np.linalg.inv(covariance), dtype=np.float64), mean)
 
 
 def _mode(matrix: Array, rows: RewardRows, within: Array, prior: _Prior, start: Array) -> Array:

@@ -108,8 +108,10 @@ def delays(stage: Stage, log: AppLog) -> DelayLaw:
         own = seconds[arm == a]
         prior_sd = 1.0 / (shape * np.sqrt(_PSEUDO))
         (found,), (sd[a],) = _mode(
-            lambda v, own=own, p=prior_sd: _delay_loss(own, v[0], log_shape)  # type: ignore[misc]
-            + 0.5 * ((v[0] - log_scale) / p) ** 2,
+            lambda v, own=own, p=prior_sd: (
+                _delay_loss(own, v[0], log_shape)  # type: ignore[misc]
+                + 0.5 * ((v[0] - log_scale) / p) ** 2
+            ),
             [log_scale],
         )
         scales[a] = np.exp(found)

@@ -19,7 +19,9 @@ def write(scenario: Scenario, draws: Iterable[Scenario], file: Path, head: Itera
     text = [msgspec.json.encode(_bare(one)).decode() for one in draws]
     beside.write_text("".join(f"{line}\n" for line in text), encoding="utf-8")
     named = msgspec.structs.replace(scenario, draws=beside.name)
-    file.write_text("".join(f"{line}\n" for line in (*(f"# {line}".rstrip() for line in head), *_lines(named))), "utf-8")
+    file.write_text(
+        "".join(f"{line}\n" for line in (*(f"# {line}".rstrip() for line in head), *_lines(named))), "utf-8"
+    )
     return beside
 
 

@@ -108,7 +108,7 @@ def test_what_it_shows_is_what_the_services_fixed_policy_shows() -> None:
 def test_a_rule_may_answer_with_probabilities_which_are_logged() -> None:
     sink = Sink()
 
-    def often(context: Mapping[str, Any], eligible: Sequence[str]) -> str | dict[str, float]:  # noqa: ARG001
+    def often(context: Mapping[str, Any], eligible: Sequence[str]) -> str | dict[str, float]:
         return {"none": 0.25, "reminder": 0.75} if "reminder" in eligible else "none"
 
     it = CellRun(cell(), sink, often)
