@@ -13,7 +13,8 @@ Generative model (z persona, u user effect, y features, a arm, t days, F fatigue
 
 α makes the mean over z and u equal to the base rate at t = F = T = 0 and b_0·y = 0. Given what can be seen, the value
 of an arm is exact: P(z | y) by Bayes over the densities above, E_u by 21-point Gauss–Hermite quadrature, P(delay ≤
-window) in closed form. The truth of a person is a fixed function of (person, situation, y, arm); batch-mates do not matter.
+window) in closed form. The truth of a person is a fixed function of (person, situation, y, arm); batch-mates do not
+matter.
 
 Shapes: n people, Z personas, k arms, f declared features, d columns of x. Money is in the app's currency.
 """

@@ -147,9 +147,9 @@ class Scenario(_Part, frozen=True, kw_only=True):
 
     `hesitation`: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent.
     `base_slopes`: what features add to the logits of a reward, whatever is shown; `slopes`: what they add to the effect
-    of a nudge, by nudge. With `base_slopes`, `base` is the rate where all encoded features are 0. `delay_hours`: mean hours from the decision to the reward,
-    by arm; `delay_shape`: of its Weibull law, 1 (exponential) if left out. `proof`: P(the app can prove the claim), by
-    kind of evidence. `season`: logits, amplitude of the week.
+    of a nudge, by nudge. With `base_slopes`, `base` is the rate where all encoded features are 0. `delay_hours`: mean
+    hours from the decision to the reward, by arm; `delay_shape`: of its Weibull law, 1 (exponential) if left out.
+    `proof`: P(the app can prove the claim), by kind of evidence. `season`: logits, amplitude of the week.
 
     `contexts`: features of visits as they were seen, of which every visit of the simulation takes one, whatever its
     persona; then personas declare none. `resample`: with a number above 0 they are drawn again with replacement before

@@ -170,14 +170,12 @@ def _answer(
         ReportRow(
             f"{one.what}, {catalogue.currency if one.unit == 'currency' else one.unit}",
             (f"{one.n:,}", f"{one.seen:.3g}", f"{one.low:.3g} to {one.high:.3g}",
-             "yes" if one.inside else "no" if one.sure else "NO"),
+             "NO" if one in judged.doubts else "yes" if one.inside else "no"),
         )
         for one in judged.predictions
     ]  # fmt: skip
     n = len(judged.predictions)
-    note = (
-        f"{judged.covered} of {n} inside their 90 % intervals ({0.9 * n:.0f} expected). NO: outside the 99 % one too."
-    )
+    note = f"{judged.covered} of {n} inside their 90 % intervals ({0.9 * n:.0f} expected). NO: by more than chance."
     title = f"{catalogue.app}/{rich.stage}: the last {judged.predicted:,} decisions, predicted from {judged.fitted:,}"
     console.show_table(ReportTable(title, ("n", "seen", "90 % interval", "inside"), tuple(rows), note))
     if rich.dropped:

@@ -15,13 +15,15 @@ from journey_bandit import console
 from journey_bandit.simulation import harm, price, scenario_checks, sensitivity, simulated_app, simulation_plan
 from simulations import scenario
 from simulations.live.client import ServiceClient
-from simulations.offline.paired import BASELINE
+from simulations.offline.paired import BASELINE, paired
 from simulations.offline.parallel import Backend
 from simulations.offline.runner import CellOutcome
 from simulations.scenario import Scenario
+from simulations.twin import ranking
 
 _DEFAULT = ("default", "uniform", "oracle")
 _WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a minute
+_TWIN = {"users": 2000, "seeds": 40}  # the same, for a scenario with draws: a seed is a draw
 
 
 @click.group(invoke_without_command=True)
@@ -59,6 +61,9 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
 
     --what-if: the first policy in worlds whose nudges do nothing, harm, help half or twice as much, and with no fatigue
     or a strong one; then every assumption turned, one at a time. 1,000 users and 4 seeds, if none are given.
+
+    A twin (`scenario fit`) is played in its draws, each seed in another, and policies are ranked by how surely they are
+    best. 2,000 users and 40 seeds, if none are given.
     """
     if context.invoked_subcommand is not None:
         return
@@ -71,10 +76,10 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
             raise click.UsageError("--policy goes without --url: the service has its own")
         _live(str(app), url, **given)
     else:
-        if given["what_if"]:
-            unsaid = {name for name in _WHAT_IF if context.get_parameter_source(name) is ParameterSource.DEFAULT}
-            given |= {name: _WHAT_IF[name] for name in unsaid}
-        _offline(app, **given)
+        twin = given["file"] and given["file"].suffix == ".toml" and bool(scenario.read(given["file"]).draws)
+        usual = _WHAT_IF if given["what_if"] else _TWIN if twin and not given["box"] else {}
+        unsaid = {name for name in usual if context.get_parameter_source(name) is ParameterSource.DEFAULT}
+        _offline(app, **given | {name: usual[name] for name in unsaid})
 
 
 def _live(
@@ -111,7 +116,7 @@ def _offline(
     events: Path | None,
     **given: Any,
 ) -> None:
-    plan = planned(app, **given)
+    plan = planned(app, **given, one_world=what_if or bool(box) or events is not None)
     if note := scenario.short_run_warning(plan.scenario, plan.days):
         console.errors.print(f"note: {note}; say --days")
     if events:
@@ -167,6 +172,7 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
     app = plan.scenario.app
     done = simulation_plan.play(plan, plan.cells())
     answer: dict[str, Any] = {"app": app, "users": plan.users, "days": plan.days, "seeds": plan.seeds, "stages": {}}
+    answer |= _ranked(plan, done, as_json=as_json)
     if plan.journey:
         answer = {"all_stages": harm.all_stages(done)} | answer
         if not as_json:
@@ -192,6 +198,40 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         console.out.print_json(msgspec.json.encode(answer).decode())
     elif drawn:
         console.out.print(f"Figures: {drawn[0].parent}")
+
+
+def _ranked(plan: simulation_plan.SimulationPlan, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
+    """The ranking over the draws of a twin, shown, and as JSON; empty for a scenario without draws."""
+    if not plan.draws:
+        return {}
+    ranked = ranking.ranks(paired(done), [p for p in plan.policies if p.startswith("oracle")])
+    if not as_json:
+        console.show_table(_ranking(plan, ranked))
+    return {"ranking": [one._asdict() for one in ranked]}
+
+
+def _ranking(plan: simulation_plan.SimulationPlan, ranked: list[ranking.PolicyRank]) -> Any:
+    from experiments.reports.report import ReportRow, ReportTable
+
+    rows = [
+        ReportRow(
+            one.policy,
+            (
+                f"{one.gain:+.2f} [{one.low:+.2f}, {one.high:+.2f}]",
+                "knows" if one.best is None else f"{100 * one.best:.0f} %",
+                f"{100 * one.loses:.0f} %",
+                f"{one.regret:.2f}",
+            ),
+        )
+        for one in ranked
+    ]
+    cur, n = plan.currency, len(plan.draws)
+    head = (f"over no nudge, {cur}/user [90 %]", "P(best)", "P(loses)", f"expected loss, {cur}/user")
+    note = (
+        f"{n} worlds that the log allows, {plan.users:,} users and {plan.days} days in each. P(best): nothing else "
+        "earns more; P(loses): less than no nudge. Expected loss: against what is best in each world."
+    )
+    return ReportTable(f"{plan.scenario.app}: which policy is best for this app", head, tuple(rows), note)
 
 
 def _prices(plan: simulation_plan.SimulationPlan, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
@@ -235,16 +275,21 @@ def planned(
     file: Path | None = None,
     guard: float = 0.0,
     harvesters: float | None = None,
+    one_world: bool = False,
     **_: Any,
 ) -> simulation_plan.SimulationPlan:
     """Simulation plan that the options say. Raises InvalidRequest for options that do not go together. `seed` is the
-    first of `seeds` seeds.
+    first of `seeds` seeds. `one_world`: leave the draws of a twin alone.
     """
     if len(set(policies)) < len(policies):
         raise InvalidRequest(Problem("policy", "the same one twice", "name each once"))
     played = simulated_app.simulated_app(app, file)
+    draws = scenario.draws(played.scenario, file) if file is not None and not one_world else ()
+    if draws and seeds > len(draws):
+        raise InvalidRequest(Problem("seeds", f"the twin has {len(draws)} draws", f"--seeds {len(draws)} or fewer"))
     return simulation_plan.SimulationPlan(
         scenario=_changed(played.scenario, guard, harvesters),
+        draws=tuple(_changed(one, guard, harvesters) for one in draws[:seeds]),
         catalogue=played.text,
         policies=policies or _DEFAULT,
         users=users,

@@ -33,6 +33,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     `users` people over `days` days. `workers`: how many cells at a time, None for every core; `address`: of a Dask
     scheduler, None for one of our own. `out`: the folder in which finished cells are kept. `logs`: write each decision
     too. `holdout`: share of people who get no nudge. `catalogue`: TOML of the app's catalogue, "" for a shipped one.
+    `draws`: of a twin, the scenario of each seed; () where all seeds have the same one.
     """
 
     scenario: Scenario
@@ -49,6 +50,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     holdout: float = 0.0
     catalogue: str = ""
+    draws: tuple[Scenario, ...] = ()
 
     @property
     def declared(self) -> Catalogue:
@@ -66,7 +68,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
         on, so that another plan writes elsewhere.
         """
         of = (self.scenario, self.policies, self.users, self.days, self.seeds, self.journey, self.holdout)
-        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue])).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue, self.draws])).hexdigest()
         return self.out / self.scenario.app / digest[:8]
 
     def cells(self) -> list[SimulationCell]:
@@ -76,7 +78,13 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
         wanted = dict.fromkeys((*self.policies, BASELINE))
         size: dict[str, Any] = {"users": self.users, "days": self.days, "journey": self.journey}
         told: dict[str, Any] = {"holdout": self.holdout, "catalogue": self.catalogue}
-        return study.cells(self.scenario, wanted, self.seeds, **size, **told)
+        if not self.draws:
+            return study.cells(self.scenario, wanted, self.seeds, **size, **told)
+        made = [
+            study.cells(drawn, wanted, (seed,), **size, **told)
+            for drawn, seed in zip(self.draws, self.seeds, strict=True)
+        ]
+        return [cell for of_one_policy in zip(*made, strict=True) for cell in of_one_policy]
 
 
 def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutcome]:

@@ -99,5 +99,6 @@ def past(log: AppLog, coupon: Mask, *, keeps: float, learns: float, forgets: flo
 
 
 def coupons(stage: Stage) -> Mask:
-    """Mask (k,) of the arms that give something away of a reward: what people can learn to wait for."""
-    return np.array([False, *(nudge.cost_when_rewarded > 0.0 for nudge in stage.nudges.values())])
+    """Mask (k,) of coupons, which people can learn to wait for: arms that give away a tenth of a reward or more."""
+    least = 0.1 * stage.reward.value
+    return np.array([False, *(nudge.cost_when_rewarded >= least for nudge in stage.nudges.values())])

@@ -1,8 +1,8 @@
 """Judgement of a twin: fitted to the first four fifths of a log, it predicts the last fifth, which it did not see.
 
 For every prediction there is a 90 % interval of the twin (parameters and chance together) and what was really seen. If
-the twin is right, nine in ten are inside; a prediction that is outside even the 99 % interval is a doubt, and says
-where the twin must not be believed.
+the twin is right, nine in ten are inside. A prediction is a doubt, and says where the twin must not be believed, if
+what was seen is so far outside that chance does it to one of all of them in 5 % of logs (normal, Bonferroni).
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from simulations.twin.timing_model import DelayLaw
 SEEN = 0.8
 """Share of the log, by time, that the judged twin is fitted to."""
 
-LEVEL, SURE = 0.9, 0.99
+LEVEL, ERROR = 0.9, 0.05
 _FEWEST = 50  # decisions or rewards of a prediction
 _AGES = (0.05, 0.1, 0.25, 0.5)  # of the attribution window
 _REPEATS = 10  # of chance, for every draw of the parameters
@@ -31,8 +31,7 @@ _REPEATS = 10  # of chance, for every draw of the parameters
 
 class Prediction(NamedTuple):
     """Prediction of one figure of the last fifth. `what` names it, `unit` its unit; `n`: decisions, or rewards for
-    delays; `seen` what it was; `expected` and the 90 % interval `low`, `high` as predicted; `sure`: inside the 99 %
-    interval.
+    delays; `seen` what it was; `expected`, `sd` and the 90 % interval `low`, `high` as predicted.
     """
 
     what: str
@@ -42,7 +41,7 @@ class Prediction(NamedTuple):
     expected: float
     low: float
     high: float
-    sure: bool
+    sd: float
 
     @property
     def inside(self) -> bool:
@@ -64,8 +63,9 @@ class TwinJudgement(NamedTuple):
 
     @property
     def doubts(self) -> tuple[Prediction, ...]:
-        """Predictions that what was seen refutes: it is outside their 99 % interval."""
-        return tuple(one for one in self.predictions if not one.sure)
+        """Predictions that what was seen refutes (see the module)."""
+        most = stats.norm.ppf(1.0 - ERROR / (2 * max(len(self.predictions), 1)))
+        return tuple(one for one in self.predictions if abs(one.seen - one.expected) > most * max(one.sd, 1e-12))
 
     @property
     def credible(self) -> bool:
@@ -155,6 +155,4 @@ def _delays(seen: AppLog, law: DelayLaw, draws: int, rng: np.random.Generator) -
 
 def _prediction(what: str, unit: str, n: int, seen: float, drawn: Array) -> Prediction:
     low, high = np.quantile(drawn, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
-    least, most = np.quantile(drawn, [(1.0 - SURE) / 2.0, (1.0 + SURE) / 2.0])
-    sure = bool(least <= seen <= most)
-    return Prediction(what, unit, n, seen, float(drawn.mean()), float(low), float(high), sure)
+    return Prediction(what, unit, n, seen, float(drawn.mean()), float(low), float(high), float(drawn.std()))

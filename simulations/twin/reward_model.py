@@ -33,7 +33,7 @@ _TAU_EFFECT, _TAU_SLOPE = (0.03, 0.07, 0.12, 0.2, 0.35), (0.02, 0.05, 0.1, 0.18,
 _SCALE_EFFECT, _SCALE_SLOPE = 0.2, 0.12  # half-normal priors of τ, logits
 _MEAN_EFFECT, _COMMON = 0.25, 0.5  # sd of what nudges do on average; share of slopes that all nudges have in common
 _BASE_SLOPE = 0.7
-_SEASON, _TIRES, _DEPTH, _PULL = 0.15, 0.03, 0.5, 0.3  # prior sd, logits
+_SEASON, _TIRES, _DEPTH, _PULL = 0.15, 0.03, 0.15, 0.3  # prior sd, logits
 _STEPS, _TRIES = 40, 60
 
 
