@@ -125,6 +125,8 @@ def _offline(
         _what_if(plan, as_json=as_json)
     elif box:
         _box(plan, box, as_json=as_json)
+    elif plan.draws:
+        _rank(plan, uri, as_json=as_json)
     else:
         _compare(plan, uri, as_json=as_json)
 
@@ -165,6 +167,22 @@ def _box(plan: simulation_plan.SimulationPlan, draws: int, *, as_json: bool) -> 
     )
 
 
+def _rank(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: bool) -> None:
+    """The policies over the draws of a twin."""
+    if uri:
+        fix = "leave --mlflow out, or take the line `draws` out of the file for its central scenario alone"
+        raise InvalidRequest(Problem("mlflow", "the runs of a twin are of different worlds", fix))
+    done = simulation_plan.play(plan, plan.cells())
+    ranked = ranking.ranks(paired(done), [policy for policy in plan.policies if policy.startswith("oracle")])
+    if not as_json:
+        console.show_table(sensitivity.rank_table(plan, ranked, done))
+        return
+    said: dict[str, Any] = {"app": plan.scenario.app, "users": plan.users, "days": plan.days, "seeds": plan.seeds}
+    cells = {f"{one.label}/{one.seed}": one.digest for one in done}
+    answer = said | {"ranking": [one._asdict() for one in ranked], "cells": cells}
+    console.out.print_json(msgspec.json.encode(answer).decode())
+
+
 def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: bool) -> None:
     from experiments.reports import simulation_report
     from journey_bandit.simulation import loss_accounts
@@ -172,7 +190,6 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
     app = plan.scenario.app
     done = simulation_plan.play(plan, plan.cells())
     answer: dict[str, Any] = {"app": app, "users": plan.users, "days": plan.days, "seeds": plan.seeds, "stages": {}}
-    answer |= _ranked(plan, done, as_json=as_json)
     if plan.journey:
         answer = {"all_stages": harm.all_stages(done)} | answer
         if not as_json:
@@ -198,40 +215,6 @@ def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: 
         console.out.print_json(msgspec.json.encode(answer).decode())
     elif drawn:
         console.out.print(f"Figures: {drawn[0].parent}")
-
-
-def _ranked(plan: simulation_plan.SimulationPlan, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:
-    """The ranking over the draws of a twin, shown, and as JSON; empty for a scenario without draws."""
-    if not plan.draws:
-        return {}
-    ranked = ranking.ranks(paired(done), [p for p in plan.policies if p.startswith("oracle")])
-    if not as_json:
-        console.show_table(_ranking(plan, ranked))
-    return {"ranking": [one._asdict() for one in ranked]}
-
-
-def _ranking(plan: simulation_plan.SimulationPlan, ranked: list[ranking.PolicyRank]) -> Any:
-    from experiments.reports.report import ReportRow, ReportTable
-
-    rows = [
-        ReportRow(
-            one.policy,
-            (
-                f"{one.gain:+.2f} [{one.low:+.2f}, {one.high:+.2f}]",
-                "knows" if one.best is None else f"{100 * one.best:.0f} %",
-                f"{100 * one.loses:.0f} %",
-                f"{one.regret:.2f}",
-            ),
-        )
-        for one in ranked
-    ]
-    cur, n = plan.currency, len(plan.draws)
-    head = (f"over no nudge, {cur}/user [90 %]", "P(best)", "P(loses)", f"expected loss, {cur}/user")
-    note = (
-        f"{n} worlds that the log allows, {plan.users:,} users and {plan.days} days in each. P(best): nothing else "
-        "earns more; P(loses): less than no nudge. Expected loss: against what is best in each world."
-    )
-    return ReportTable(f"{plan.scenario.app}: which policy is best for this app", head, tuple(rows), note)
 
 
 def _prices(plan: simulation_plan.SimulationPlan, done: list[CellOutcome], *, as_json: bool) -> dict[str, Any]:

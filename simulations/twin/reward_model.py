@@ -14,7 +14,7 @@ Shapes: n decisions, k arms, s slopes (columns of x but the constant and the ind
 parameters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,8 +29,9 @@ LEARNS, FORGETS = 0.5, 0.1
 """Coupon habit: its rate is not told apart from its depth, so the twin has that of the field studies."""
 
 _KEEPS, _DULLS = (0.7, 0.9), (0.0, 0.1, 0.25, 0.5)
-_TAU_EFFECT, _TAU_SLOPE = (0.03, 0.07, 0.12, 0.2, 0.35), (0.02, 0.05, 0.1, 0.18, 0.3)
-_SCALE_EFFECT, _SCALE_SLOPE = 0.2, 0.12  # half-normal priors of τ, logits
+_TAU_EFFECT, _TAU_SLOPE = (0.03, 0.07, 0.12, 0.2, 0.35, 0.6), (0.02, 0.05, 0.1, 0.18, 0.3)
+_SCALE_EFFECT, _SCALE_SLOPE = 0.2, 0.12  # of the priors of τ, logits: half-Cauchy, half-normal
+_SCALE_DULLS = 0.3  # half-normal prior of dulls
 _MEAN_EFFECT, _COMMON = 0.25, 0.5  # sd of what nudges do on average; share of slopes that all nudges have in common
 _BASE_SLOPE = 0.7
 _SEASON, _TIRES, _DEPTH, _PULL = 0.15, 0.03, 0.15, 0.3  # prior sd, logits
@@ -133,8 +134,12 @@ class _Point(NamedTuple):
 
 
 class _Prior(NamedTuple):
+    """Gaussian prior at one pair of scales; `log_weight` of that pair, and `log_determinant` of the precision."""
+
     precision: Array  # (p, p)
     mean: Array  # (p,)
+    log_weight: float
+    log_determinant: float
 
 
 class _Likelihood(NamedTuple):
@@ -143,7 +148,11 @@ class _Likelihood(NamedTuple):
     constant: float
     h: Array
     information: Array
-    clusters: float  # design effect
+    clusters: float  # design effect, not yet applied
+
+    def tempered(self, c: float) -> "_Likelihood":
+        """The likelihood to the power 1/c. All points of the grid have the same c, or they could not be compared."""
+        return self._replace(constant=self.constant / c, h=self.h / c, information=self.information / c)
 
 
 def reward_rows(stage: Stage, log: AppLog) -> RewardRows:
@@ -170,7 +179,13 @@ def fit(stage: Stage, log: AppLog, within: Array) -> RewardPosterior:
     rows, coupon = reward_rows(stage, log), coupons(stage)
     layout = _Layout(rows.y.shape[1], len(stage.arms))
     known = ~np.isnan(log.reward)
-    points, weights, effects = list[_Point](), list[float](), list[float]()
+    priors = [
+        _prior(layout, effect, slope, rows, has_coupons=bool(coupon.any()))
+        for effect in _TAU_EFFECT
+        for slope in _TAU_SLOPE
+    ]
+    prior = _prior(layout, _TAU_EFFECT[2], _TAU_SLOPE[2], rows, has_coupons=bool(coupon.any()))
+    seen = list[tuple[float, float, _Likelihood]]()
     start: Array | None = None
     nudged = bool((rows.arm > 0).any())
     for keeps in _KEEPS if nudged else _KEEPS[-1:]:
@@ -178,18 +193,19 @@ def fit(stage: Stage, log: AppLog, within: Array) -> RewardPosterior:
         found = found.at(known)
         for dulls in _DULLS if nudged else _DULLS[:1]:
             matrix = _matrix(rows, found, coupon, dulls, layout)
-            prior = _prior(layout, _TAU_EFFECT[2], _TAU_SLOPE[2], rows, has_coupons=bool(coupon.any()))
             start = _mode(matrix, rows, within, prior, prior.mean if start is None else start)
-            seen = _quadratic(matrix, rows, within, start, prior)
-            effects.append(seen.clusters)
-            for evidence, point in _over_scales(seen, layout, rows, has_coupons=bool(coupon.any())):
-                points.append(point._replace(keeps=keeps, dulls=dulls))
-                weights.append(evidence - 0.5 * (dulls / 0.3) ** 2)
+            seen.append((keeps, dulls, _quadratic(matrix, rows, within, start, prior)))
+    design_effect = float(np.mean([one.clusters for _, _, one in seen]))
+    points, weights = list[_Point](), list[float]()
+    for keeps, dulls, likelihood in seen:
+        for evidence, point in _over_scales(likelihood.tempered(design_effect), layout, priors):
+            points.append(point._replace(keeps=keeps, dulls=dulls))
+            weights.append(evidence - 0.5 * (dulls / _SCALE_DULLS) ** 2)
     logs = np.array(weights)
     weight = special.softmax(logs)
     best = points[int(logs.argmax())]
     central = layout.parameters(best.mean, best.keeps, best.dulls)
-    return RewardPosterior(tuple(points), weight, float(np.mean(effects)), central)
+    return RewardPosterior(tuple(points), weight, design_effect, central)
 
 
 def chances(
@@ -239,7 +255,14 @@ def _prior(layout: _Layout, tau_effect: float, tau_slope: float, rows: RewardRow
         else:
             block = tau_effect**2 * np.eye(nudges) + _MEAN_EFFECT**2
         covariance[np.ix_(at, at)] = block
-    return _Prior(np.asarray(np.linalg.inv(covariance), dtype=np.float64), mean)
+    weight = -np.log1p((tau_effect / _SCALE_EFFECT) ** 2) - 0.5 * (tau_slope / _SCALE_SLOPE) ** 2
+    width = np.log(tau_effect * tau_slope)  # the grid is about even in the logarithm
+    return _Prior(
+        np.asarray(np.linalg.inv(covariance), dtype=np.float64),
+        mean,
+        float(weight + width),
+        -float(np.linalg.slogdet(covariance)[1]),
+    )
 
 
 def _mode(matrix: Array, rows: RewardRows, within: Array, prior: _Prior, start: Array) -> Array:
@@ -296,26 +319,19 @@ def _quadratic(matrix: Array, rows: RewardRows, within: Array, theta: Array, pri
     clusters = max(1.0, float(np.trace(inverse @ (scores.T @ scores)) / max(np.trace(inverse @ information), 1e-9)))
     h = score + information @ theta
     constant = _loglik(matrix, rows, within, theta) - float(score @ theta) - 0.5 * float(theta @ information @ theta)
-    return _Likelihood(constant / clusters, h / clusters, information / clusters, clusters)
+    return _Likelihood(constant, h, information, clusters)
 
 
-def _over_scales(
-    seen: _Likelihood, layout: _Layout, rows: RewardRows, *, has_coupons: bool
-) -> Iterator[tuple[float, _Point]]:
+def _over_scales(seen: _Likelihood, layout: _Layout, priors: Sequence[_Prior]) -> Iterator[tuple[float, _Point]]:
     """(log weight, Gaussian) at each pair of scales."""
-    for tau_effect in _TAU_EFFECT:
-        for tau_slope in _TAU_SLOPE:
-            prior = _prior(layout, tau_effect, tau_slope, rows, has_coupons=has_coupons)
-            root = linalg.cholesky(seen.information + prior.precision, lower=False)
-            total = seen.h + prior.precision @ prior.mean
-            mean = linalg.cho_solve((root, False), total)
-            evidence = (
-                seen.constant
-                + 0.5 * float(np.linalg.slogdet(prior.precision)[1])
-                - 0.5 * float(prior.mean @ prior.precision @ prior.mean)
-                - float(np.log(np.diag(root)).sum())
-                + 0.5 * float(total @ mean)
-            )
-            scales = -0.5 * (tau_effect / _SCALE_EFFECT) ** 2 - 0.5 * (tau_slope / _SCALE_SLOPE) ** 2
-            widths = np.log(tau_effect * tau_slope)  # the grid is about even in the logarithm
-            yield evidence + scales + float(widths), _Point(layout, mean, root, 0.0, 0.0)
+    for prior in priors:
+        root = linalg.cholesky(seen.information + prior.precision, lower=False)
+        pull = prior.precision @ prior.mean
+        total = seen.h + pull
+        mean = linalg.cho_solve((root, False), total)
+        evidence = (
+            seen.constant
+            + 0.5 * (prior.log_determinant - float(prior.mean @ pull) + float(total @ mean))
+            - float(np.log(np.diag(root)).sum())
+        )
+        yield evidence + prior.log_weight, _Point(layout, mean, root, 0.0, 0.0)

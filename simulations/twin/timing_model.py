@@ -66,8 +66,8 @@ class VisitLaw(NamedTuple):
         """Timing of a scenario: of this law, or of one drawn around it."""
         noise = np.zeros(2) if rng is None else rng.standard_normal(2)
         return VisitTiming(
-            gap_days=float(self.gap_days * np.exp(self.log_gap_se * noise[0])),
-            gap_sd=float(self.gap_sd * np.exp(self.log_sd_se * noise[1])),
+            gap_days=round(float(self.gap_days * np.exp(self.log_gap_se * noise[0])), 5),
+            gap_sd=round(float(self.gap_sd * np.exp(self.log_sd_se * noise[1])), 5),
             weekly=tuple(np.round(self.weekly, 4).tolist()),
             pull_forward=pull_forward,
         )
