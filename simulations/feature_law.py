@@ -4,6 +4,9 @@
     booleans | z     Bernoulli;  categories | z  Categorical
     dwell | z        logit of the position ~ N(0.3 − 0.35 I_z, 0.6²);  back-tracks | z ~ Poisson(e^(0.4 − 0.45 I_z))
 
+A scenario with contexts has the law of what was seen instead, whatever the persona: each row of them equally likely, or
+as often as it was drawn with replacement (`Scenario.resample`).
+
 Shapes: n people, Z personas, f declared features. Positions are those of `simulations.feature_values`.
 """
 
@@ -15,6 +18,7 @@ from scipy import special, stats
 
 from bandit.arrays import Array
 from bandit.catalogue.model import Feature, Stage
+from simulations import feature_values
 from simulations.scenario import FurtherStage, Scenario
 from simulations.visits import Kinds
 
@@ -27,6 +31,8 @@ class FeatureLaw:
     """
 
     def __init__(self, scenario: Scenario, stage: Stage, leg: FurtherStage | None):
+        self._seen = _seen(scenario, stage, leg)
+        self._personas = len(scenario.personas)
         signals = scenario.hesitation if leg is None else {}
         kinds = {name: f.type for name, f in stage.features.items()}
         self._columns = list(kinds)
@@ -36,7 +42,7 @@ class FeatureLaw:
         self._categories = [j for j, n in enumerate(kinds) if kinds[n] == "category"]
         self._dwell = self._columns.index(signals["dwell"]) if "dwell" in signals else None
         self._tracks = self._columns.index(signals["back_tracks"]) if "back_tracks" in signals else None
-        given = [_declared_features(scenario, leg, z) for z in range(len(scenario.personas))]
+        given = [_declared_features(scenario, leg, z) for z in range(self._personas)]
         self._median = special.logit(_table(given, self._columns, self._numbers))  # (Z, numbers)
         self._true = _table(given, self._columns, self._booleans)  # (Z, booleans)
         values = list(stage.features.values())
@@ -55,6 +61,8 @@ class FeatureLaw:
         """Positions (n, f) of people of these personas (n,), from standard normal numbers (n, 2 + f) and uniform ones
         (n, f). Each feature has its own columns of the noise, so that stages can share one matrix of it.
         """
+        if self._seen is not None:
+            return self._seen[(uniform[:, 0] * len(self._seen)).astype(np.intp)]
         position = np.empty((len(persona), len(self._columns)))
         own, common = math.sqrt(1.0 - self._shared), math.sqrt(self._shared)
         noise = own * normal[:, [2 + j for j in self._numbers]] + common * normal[:, :1]
@@ -72,6 +80,8 @@ class FeatureLaw:
 
     def loglik(self, position: Array) -> Array:
         """log density of y given each persona, (n, Z), up to what all personas share."""
+        if self._seen is not None:
+            return np.zeros((len(position), self._personas))
         y = special.logit(position[:, self._numbers])
         pull = self._median @ self._precision
         logs = y @ pull.T - 0.5 * np.einsum("zm,zm->z", pull, self._median)
@@ -86,6 +96,17 @@ class FeatureLaw:
             count = np.searchsorted(self._count_at, position[:, self._tracks] - 1e-9)
             logs += np.log(self._count)[:, count].T
         return np.asarray(logs)
+
+
+def _seen(scenario: Scenario, stage: Stage, leg: FurtherStage | None) -> Array | None:
+    """Positions (rows, f) of the contexts that were seen, drawn again where the scenario says so; None without."""
+    contexts = scenario.contexts if leg is None else leg.contexts
+    if not contexts:
+        return None
+    rows = feature_values.positions(stage.features, contexts)
+    if not scenario.resample:
+        return rows
+    return np.asarray(rows[np.random.default_rng([scenario.resample, 11]).integers(len(rows), size=len(rows))])
 
 
 def _declared_features(scenario: Scenario, leg: FurtherStage | None, z: int) -> dict[str, Any]:

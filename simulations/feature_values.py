@@ -5,6 +5,7 @@ a category the index of its value. Shapes: n people, f declared features, d colu
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,27 @@ def contexts(declared: Features, position: Array) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
+def positions(declared: Features, values: Mapping[str, Sequence[Any]]) -> Array:
+    """Positions (n, f) of features in their own units, {feature: n values}; the inverse of `contexts`. Numbers outside
+    the declared range are clipped to it.
+    """
+    return np.column_stack([_position(feature, values[name]) for name, feature in declared.items()])
+
+
+def of_encoded(declared: Features, x: Array) -> Array:
+    """Positions (n, f) of encoded contexts x (n, d); a missing feature has that of its default."""
+    columns, at = list[Array](), 1
+    for feature in declared.values():
+        wide = len(feature.values) if feature.type == "category" else 1
+        own = x[:, at : at + wide]
+        at += wide
+        if feature.type == "category":
+            columns.append(own.argmax(axis=1).astype(np.float64))
+        else:
+            columns.append((own[:, 0] + 1.0) / 2.0 if feature.type == "number" else own[:, 0])
+    return np.column_stack(columns) if columns else np.zeros((len(x), 0))
+
+
 def shift_and_slope(declared: Features) -> tuple[Array, Array]:
     """(shift, slope), (f,) each: position · slope − shift is 2p − 1 of a number at p, a boolean as it is, and 0 of a
     category.
@@ -45,6 +67,18 @@ def shift_and_slope(declared: Features) -> tuple[Array, Array]:
     number = np.array([f.type == "number" for f in declared.values()])
     numeric = np.array([f.type != "category" for f in declared.values()])
     return number.astype(np.float64), np.where(number, 2.0, 1.0) * numeric
+
+
+def _position(feature: Feature, values: Sequence[Any]) -> Array:
+    if feature.type == "category":
+        index = {value: i for i, value in enumerate(feature.values)}
+        return np.array([index[value] for value in values], dtype=np.float64)
+    numbers = np.array(values, dtype=np.float64)
+    if feature.type == "boolean":
+        return numbers
+    low, high = float(feature.min or 0.0), float(feature.max or 0.0)
+    inside = np.clip(numbers, low, high) - low
+    return np.log1p(inside) / math.log1p(high - low) if feature.scale == "log" else inside / (high - low)
 
 
 def _feature_values(feature: Feature, position: Array) -> list[Any]:

@@ -6,19 +6,21 @@ Generative model (z persona, u user effect, y features, a arm, t days, F fatigue
     booleans | z     Bernoulli;  categories | z  Categorical
     dwell | z        logit of the position ~ N(0.3 − 0.35 I_z, 0.6²);  back-tracks | z ~ Poisson(e^(0.4 − 0.45 I_z))
     u                N(0, 1), for life
-    logit P(reward | z, u, y, a) = α + I_z + s_u u + ρ sin(2πt/7) − tires·F − pulled
+    logit P(reward | z, u, y, a) = α + I_z + s_u u + b_0·y + ρ sin(2πt/7) − tires·F − pulled
                                    + 1{a ≠ none}·nov(t)·e^(−dulls·F)·(e_{z,a} + b_a·y + drift_a(t))
                                    − 1{a is no coupon}·depth·T
     delay | a        Weibull of a stated mean; a reward counts if it comes within the attribution window
 
-α makes the mean over z and u equal to the base rate at t = F = T = 0. Given what can be seen, the value of an arm is
-exact: P(z | y) by Bayes over the densities above, E_u by 21-point Gauss–Hermite quadrature, P(delay ≤ window) in closed
-form. The truth of a person is a fixed function of (person, situation, y, arm); batch-mates do not matter.
+α makes the mean over z and u equal to the base rate at t = F = T = 0 and b_0·y = 0. Given what can be seen, the value
+of an arm is exact: P(z | y) by Bayes over the densities above, E_u by 21-point Gauss–Hermite quadrature, P(delay ≤
+window) in closed form. The truth of a person is a fixed function of (person, situation, y, arm); batch-mates do not
+matter.
 
 Shapes: n people, Z personas, k arms, f declared features, d columns of x. Money is in the app's currency.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ from simulations import feature_values
 from simulations.effect_drift import drift_paths
 from simulations.feature_law import FeatureLaw
 from simulations.quadrature import averaging
-from simulations.scenario import FurtherStage, Scenario, check
+from simulations.scenario import FurtherStage, Scenario, Slopes, check
 from simulations.visits import Kinds, VisitSituation
 
 
@@ -61,18 +63,17 @@ class Population:
         self.weights = np.array([p.weight for p in personas])  # (Z,)
         self.intents = np.array([p.intent for p in personas])  # (Z,)
         self.coupon = np.array([a in scenario.coupons.arms if rich else False for a in stage.arms])  # (k,)
-        self.amount = leg.amount if leg else 1.0
+        self.amount = leg.amount if leg else scenario.amount
         self._law = FeatureLaw(scenario, stage, leg if not rich else None)
         self.average = averaging(scenario.user_sd)
         base = scenario.base if rich or leg is None or leg.base is None else leg.base
         self.level = self._level(base)
         effects = [p.effects for p in personas] if rich else _by_persona(leg, len(personas))
         self.effects = np.array([[0.0, *(e[n] for n in stage.nudges)] for e in effects])  # (Z, k)
-        slopes = scenario.slopes if rich else {}
-        rows = [[0.0] * len(stage.features)]
-        rows += [[slopes.get(n, {}).get(f, 0.0) for f in stage.features] for n in stage.nudges]
-        self._slopes = np.array(rows)  # (k, f)
-        self._shift, self._slope = feature_values.shift_and_slope(stage.features)
+        base_slopes, slopes = (
+            (scenario.base_slopes, scenario.slopes) if rich or leg is None else (leg.base_slopes, leg.slopes)
+        )
+        self._sloped = _Slopes(stage, [base_slopes, *(slopes.get(n, {}) for n in stage.nudges)])
         shape = {a: scenario.delay_shape.get(a, 1.0) if rich else 1.0 for a in stage.arms}
         self._shape = np.array([shape[a] for a in stage.arms])
         mean = [scenario.delay_hours[a] if rich or leg is None else leg.delay_hours for a in stage.arms]
@@ -122,9 +123,10 @@ class Population:
         """
         s = self.scenario
         tired = situation.fatigue[:, None]
-        own = self.effects[z] + self._slope_effects(position) + self.moved(situation.day)
+        sloped = self._sloped.logits(position)
+        own = self.effects[z] + sloped + self.moved(situation.day)
         own[:, 0] = 0.0
-        base = self.level[z] + s.season * math.sin(2.0 * math.pi * situation.day / 7.0)
+        base = self.level[z] + sloped[:, 0] + s.season * math.sin(2.0 * math.pi * situation.day / 7.0)
         common = base - s.fatigue.tires * situation.fatigue - situation.pulled
         waits = s.coupons.depth * situation.trained[:, None] * ~self.coupon
         fresh = self.novelty(situation.day) * np.exp(-s.fatigue.dulls * tired)
@@ -178,14 +180,38 @@ class Population:
             self._moved = drift_paths(self.scenario.drift, len(self.stage.arms), 2 * int(day) + 16)
         return np.asarray(self._moved[int(day)])
 
-    def _slope_effects(self, position: Array) -> Array:
-        return np.asarray((position * self._slope - self._shift) @ self._slopes.T)
-
     def _level(self, base: float) -> Array:
         def excess(a: float) -> float:
             return float(self.weights @ self.average(a + self.intents)) - base
 
         return np.asarray(optimize.brentq(excess, -20.0, 20.0) + self.intents)
+
+
+class _Slopes:
+    """What features add: to the base, and to the effect of each nudge."""
+
+    def __init__(self, stage: Stage, rows: Sequence[Slopes]):
+        features = list(stage.features.items())
+        numeric = [[0.0 if f.type == "category" else row.get(name, 0.0) for name, f in features] for row in rows]
+        self._numeric = np.array(numeric, dtype=np.float64)  # (k, f)
+        self._shift, self._slope = feature_values.shift_and_slope(stage.features)
+        tables = {
+            j: np.array([[_of_value(row.get(name), value) for row in rows] for value in f.values])
+            for j, (name, f) in enumerate(features)
+            if f.type == "category"
+        }
+        self._tables = {j: table for j, table in tables.items() if table.any()}  # (values, k) each
+
+    def logits(self, position: Array) -> Array:
+        """(n, k), that of the base in the place of no nudge."""
+        added = (position * self._slope - self._shift) @ self._numeric.T
+        for j, table in self._tables.items():
+            added += table[position[:, j].astype(np.intp)]
+        return np.asarray(added)
+
+
+def _of_value(slope: float | dict[str, float] | None, value: str) -> float:
+    return slope.get(value, 0.0) if isinstance(slope, dict) else 0.0
 
 
 def _by_persona(leg: FurtherStage | None, personas: int) -> list[dict[str, float]]:

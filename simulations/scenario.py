@@ -13,13 +13,19 @@ import msgspec
 
 from bandit.catalogue.decoding import closest, decode
 from bandit.catalogue.loading import read_toml
-from bandit.catalogue.model import NONE, Catalogue, Stage
+from bandit.catalogue.model import NONE, Catalogue, Feature, Stage
 from bandit.errors import CatalogueError, NotFound, Problem
 from bandit.tables.texts import decoded
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Slopes = dict[str, float | dict[str, float]]
+"""Feature → logits per unit of the encoded feature (2p − 1 of a number at the position p of its range, 0 or 1 of a
+boolean); of a category {value: logits}.
+"""
+Contexts = dict[str, list[bool | float | str]]
+"""Feature → its value in each of n visits, in the feature's own units; all lists are equally long."""
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,10 +51,10 @@ class FurtherStage(_Part, frozen=True, kw_only=True):
     """One stage of the journey, in short; lists are in the order of the personas. The rich stage has one too, of which
     `amount` and what leads onward (`then`, `rests`, `otherwise`) count.
 
-    `base`, `effects`, `features`, `delay_hours`, `proof`: as for the rich stage; a feature left out says nothing about
-    the persona. `amount`: what a reward is, where it is not 0 or 1. `then`: the stage after a reward, on the next day;
-    with `rests`, only after the usual gap. `otherwise`: stage → P(next visit is there) after silence; the rest leaves
-    the app for good.
+    `base`, `effects`, `features`, `delay_hours`, `proof`, `base_slopes`, `slopes`, `contexts`: as for the rich stage; a
+    feature left out says nothing about the persona. `amount`: what a reward is, where it is not 0 or 1. `then`: the
+    stage after a reward, on the next day; with `rests`, only after the usual gap. `otherwise`: stage → P(next
+    visit is there) after silence; the rest leaves the app for good.
     """
 
     base: Share | None = None
@@ -57,6 +63,9 @@ class FurtherStage(_Part, frozen=True, kw_only=True):
     delay_hours: Positive = 2.0
     proof: dict[str, Share] = {}
     amount: Positive = 1.0
+    base_slopes: Slopes = {}
+    slopes: dict[str, Slopes] = {}
+    contexts: Contexts = {}
     then: str
     rests: bool = False
     otherwise: dict[str, Share]
@@ -132,14 +141,20 @@ class Scenario(_Part, frozen=True, kw_only=True):
     """Scenario of one app: everything that a simulation invents. Frozen; unknown keys are refused when it is read.
 
     `app` and `stage`: the app and its rich stage. `base`: reward rate without any nudge. `spread`: sd of a number's
-    position around its persona's median, in logits; `correlation`: of any two of them. `user_sd`: sd of what sets a
-    person apart from the persona, in logits of intent. `personas`: their weights sum to 1. `people_per_day`: arrivals
-    in a live run.
+    position around its persona's median, in logits; `correlation`: of any two of them. `user_sd`: sd of what sets
+    a person apart from the persona, in logits of intent. `personas`: their weights sum to 1. `people_per_day`:
+    arrivals in a live run. `amount`: what a reward is, where it is not 0 or 1 and `journey` does not say.
 
-    `hesitation`: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent. `slopes`:
-    nudge → feature → logits per unit of the encoded feature. `delay_hours`: mean hours from the decision to the reward,
-    by arm; `delay_shape`: of its Weibull law, 1 (exponential) if left out. `proof`: P(the app can prove the claim), by
-    kind of evidence. `season`: logits, amplitude of the week.
+    `hesitation`: which features are its signals, `dwell` and `back_tracks`, whose law follows from intent.
+    `base_slopes`: what features add to the logits of a reward, whatever is shown; `slopes`: what they add to the effect
+    of a nudge, by nudge. With `base_slopes`, `base` is the rate where all encoded features are 0. `delay_hours`: mean
+    hours from the decision to the reward, by arm; `delay_shape`: of its Weibull law, 1 (exponential) if left out.
+    `proof`: P(the app can prove the claim), by kind of evidence. `season`: logits, amplitude of the week.
+
+    `contexts`: features of visits as they were seen, of which every visit of the simulation takes one, whatever its
+    persona; then personas declare none. `resample`: with a number above 0 they are drawn again with replacement before
+    that, by this number. `draws`: a file beside this one with other scenarios that the same data allow, one in JSON on
+    each line; they take the contexts of this one.
     """
 
     app: str
@@ -151,17 +166,22 @@ class Scenario(_Part, frozen=True, kw_only=True):
     season: NotNegative = 0.0
     personas: dict[str, Persona]
     hesitation: dict[Literal["dwell", "back_tracks"], str] = {}
-    slopes: dict[str, dict[str, float]] = {}
+    base_slopes: Slopes = {}
+    slopes: dict[str, Slopes] = {}
     delay_hours: dict[str, Positive]
     delay_shape: dict[str, Positive] = {}
     proof: dict[str, Share] = {}
     people_per_day: Positive = 600.0
+    amount: Positive = 1.0
     fatigue: Fatigue = Fatigue()
     novelty: Novelty = Novelty()
     drift: EffectDrift = EffectDrift()
     coupons: CouponHabit = CouponHabit()
     visits: VisitTiming = VisitTiming()
     journey: dict[str, FurtherStage] = {}  # stage → what it is and where it leads
+    contexts: Contexts = {}
+    resample: Annotated[int, msgspec.Meta(ge=0)] = 0
+    draws: str = ""
 
 
 def names() -> list[str]:
@@ -186,6 +206,35 @@ def read(file: Path) -> Scenario:
     """
     text = decoded(file.read_bytes(), str(file))
     return parse_json(text, str(file)) if file.suffix == ".json" else parse(text, str(file))
+
+
+def draws(scenario: Scenario, file: Path) -> tuple[Scenario, ...]:
+    """The draws of a scenario that was read from `file`: whole scenarios, each as likely as any other; () if it names
+    no file of draws. Raises CatalogueError with the first mistake, OSError if the file cannot be read.
+    """
+    if not scenario.draws:
+        return ()
+    beside = file.with_name(scenario.draws)
+    lines = decoded(beside.read_bytes(), str(beside)).splitlines()
+    read_ = [parse_json(line, f"{beside}, line {number}") for number, line in enumerate(lines, 1)]
+    return tuple(_with_contexts_of(scenario, one) for one in read_)
+
+
+def _with_contexts_of(scenario: Scenario, one: Scenario) -> Scenario:
+    replace = msgspec.structs.replace
+    journey = {
+        name: replace(leg, contexts=scenario.journey[name].contexts) if name in scenario.journey else leg
+        for name, leg in one.journey.items()
+    }
+    return replace(one, contexts=scenario.contexts, journey=journey)
+
+
+def times(slopes: Slopes, factor: float) -> Slopes:
+    """Slopes times a factor."""
+    return {
+        feature: {value: factor * own for value, own in slope.items()} if isinstance(slope, dict) else factor * slope
+        for feature, slope in slopes.items()
+    }
 
 
 def parse_json(text: str, file: str) -> Scenario:
@@ -228,15 +277,17 @@ def check(scenario: Scenario, stage: Stage) -> None:
         mistakes.append(Problem("personas", "their weights do not sum to 1", "adjust them"))
     for name, persona in scenario.personas.items():
         _require_same(f"personas.{name}.effects", set(persona.effects), set(stage.nudges), mistakes)
-        _require_same(f"personas.{name}.features", set(persona.features), set(stage.features) - signals, mistakes)
+        own = set[str]() if scenario.contexts else set(stage.features) - signals
+        _require_same(f"personas.{name}.features", set(persona.features), own, mistakes)
     _require_same("delay_hours", set(scenario.delay_hours), {NONE, *stage.nudges}, mistakes)
     for path, given in (("delay_shape", scenario.delay_shape), ("coupons.arms", scenario.coupons.arms)):
         _require_known(path, set(given), {NONE, *stage.nudges}, mistakes)
     numbers = {name for name, feature in stage.features.items() if feature.type == "number"}
     _require_known("hesitation", signals, numbers, mistakes)
-    for nudge, slopes in scenario.slopes.items():
-        _require_known(f"slopes.{nudge}", {nudge}, set(stage.nudges), mistakes)
-        _require_known(f"slopes.{nudge}", set(slopes), set(stage.features), mistakes)
+    mistakes += _slope_mistakes("", scenario.base_slopes, scenario.slopes, stage)
+    mistakes += _context_mistakes("contexts", scenario.contexts, stage)
+    if scenario.contexts and scenario.hesitation:
+        mistakes.append(Problem("hesitation", "with contexts, which are as they were seen", "leave it out"))
     _raise_mistakes(scenario, mistakes)
 
 
@@ -262,6 +313,8 @@ def _leg_mistakes(path: str, leg: FurtherStage, stage: Stage, personas: int) -> 
     if leg.base is None:
         mistakes.append(Problem(f"{path}.base", "missing", "the reward rate without a nudge"))
     _require_same(f"{path}.effects", set(leg.effects), set(stage.nudges), mistakes)
+    mistakes += _slope_mistakes(f"{path}.", leg.base_slopes, leg.slopes, stage)
+    mistakes += _context_mistakes(f"{path}.contexts", leg.contexts, stage)
     spoken = {name for name, feature in stage.features.items() if feature.type != "category"}
     _require_known(f"{path}.features", set(leg.features), spoken, mistakes)
     for part, lists in (("effects", leg.effects), ("features", leg.features)):
@@ -270,6 +323,48 @@ def _leg_mistakes(path: str, leg: FurtherStage, stage: Stage, personas: int) -> 
                 fix = "in the order in which personas are declared"
                 mistakes.append(Problem(f"{path}.{part}.{key}", f"{len(values)} for {personas} personas", fix))
     return mistakes
+
+
+def _slope_mistakes(path: str, base: Slopes, slopes: dict[str, Slopes], stage: Stage) -> list[Problem]:
+    """Mistakes of slopes whose tables are at `path`, "" or with a dot at its end."""
+    mistakes: list[Problem] = []
+    for nudge in slopes:
+        _require_known(f"{path}slopes.{nudge}", {nudge}, set(stage.nudges), mistakes)
+    for at, own in ((f"{path}base_slopes", base), *((f"{path}slopes.{nudge}", own) for nudge, own in slopes.items())):
+        _require_known(at, set(own), set(stage.features), mistakes)
+        for name, slope in own.items():
+            declared = stage.features.get(name)
+            if declared is None:
+                continue
+            if (declared.type == "category") != isinstance(slope, dict):
+                shape = "{ value = logits, … }" if declared.type == "category" else "one number of logits"
+                mistakes.append(Problem(f"{at}.{name}", f"{name} is a {declared.type}", f"give {shape}"))
+            elif isinstance(slope, dict):
+                _require_known(f"{at}.{name}", set(slope), set(declared.values), mistakes)
+    return mistakes
+
+
+def _context_mistakes(path: str, contexts: Contexts, stage: Stage) -> list[Problem]:
+    mistakes: list[Problem] = []
+    if not contexts:
+        return mistakes
+    _require_same(path, set(contexts), set(stage.features), mistakes)
+    if len({len(column) for column in contexts.values()}) > 1 or not next(iter(contexts.values())):
+        mistakes.append(Problem(path, "columns of different lengths, or empty ones", "a value for each visit"))
+    for name, column in contexts.items():
+        declared = stage.features.get(name)
+        if declared is not None and (wrong := [v for v in column if not _is_value(declared, v)]):
+            mistakes.append(
+                Problem(f"{path}.{name}", f"{wrong[0]!r} is no {declared.type} that is declared", "mend it")
+            )
+    return mistakes
+
+
+def _is_value(declared: Feature, value: bool | float | str) -> bool:
+    if declared.type == "category":
+        return value in declared.values
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number if declared.type == "number" else isinstance(value, bool)
 
 
 def _raise_mistakes(scenario: Scenario, mistakes: list[Problem]) -> None:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from simulations.scenario import EffectDrift, FurtherStage, Novelty, Scenario
+from simulations.scenario import times as slopes_times
 
 ScenarioChange = Callable[[Scenario], Scenario]
 
@@ -65,8 +66,8 @@ def effects(scenario: Scenario, factor: float) -> Scenario:
         personas={
             name: replace(persona, effects=times(persona.effects)) for name, persona in scenario.personas.items()
         },
-        slopes={nudge: times(own) for nudge, own in scenario.slopes.items()},
-        journey=_further(scenario, lambda logits: factor * logits),
+        slopes={nudge: slopes_times(own, factor) for nudge, own in scenario.slopes.items()},
+        journey=_further(scenario, lambda logits: factor * logits, factor),
         drift=replace(scenario.drift, sd=abs(factor) * scenario.drift.sd),
     )
 
@@ -86,7 +87,7 @@ def constant_effects(scenario: Scenario, logits: float) -> Scenario:
         scenario,
         personas=personas,
         slopes={},
-        journey=_further(scenario, lambda _: logits),
+        journey=_further(scenario, lambda _: logits, 0.0),
         drift=EffectDrift(),
         novelty=Novelty(),
         fatigue=replace(scenario.fatigue, dulls=0.0),
@@ -112,11 +113,13 @@ def no_delay(scenario: Scenario) -> Scenario:
     return replace(scenario, delay_hours=dict.fromkeys(scenario.delay_hours, AT_ONCE), journey=journey)
 
 
-def _further(scenario: Scenario, change: Callable[[float], float]) -> dict[str, FurtherStage]:
-    """The journey with every effect of its stages changed."""
+def _further(scenario: Scenario, change: Callable[[float], float], factor: float) -> dict[str, FurtherStage]:
+    """The journey with every effect of its stages changed, and their slopes times `factor`."""
     return {
         name: msgspec.structs.replace(
-            leg, effects={nudge: [change(value) for value in values] for nudge, values in leg.effects.items()}
+            leg,
+            effects={nudge: [change(value) for value in values] for nudge, values in leg.effects.items()},
+            slopes={nudge: slopes_times(own, factor) for nudge, own in leg.slopes.items()},
         )
         for name, leg in scenario.journey.items()
     }

@@ -69,6 +69,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "simulations.live": {"simulations.datasets"},
     "simulations.validation": {"simulations.offline"},
     "simulations.scenarios": set(),
+    "simulations.twin": {"simulations.offline"},
     "journey_bandit.workflows": set(),
     "journey_bandit.service": set(),
     "journey_bandit.evaluation": {"journey_bandit.workflows"},

@@ -13,6 +13,7 @@ from tables import parsed, table
 from simulations.scenario import Scenario
 
 LOGITS, SHARE, DAYS, HOURS = "logits", "share, 0 to 1", "days", "hours"
+SLOPE = "logits per unit of the encoded feature"
 UNITS = {
     "Scenario": {
         "base": "rewards a visit, above 0 and below 1",
@@ -20,7 +21,11 @@ UNITS = {
         "correlation": "correlation",
         "user_sd": LOGITS,
         "season": LOGITS,
-        "slopes": "logits per unit of the encoded feature",
+        "base_slopes": SLOPE,
+        "slopes": SLOPE,
+        "amount": "the reward's own",
+        "contexts": "the feature's own",
+        "resample": "none, a number of the sample",
         "delay_hours": HOURS,
         "delay_shape": "none, a shape",
         "proof": "share of visits",
@@ -40,6 +45,9 @@ UNITS = {
         "delay_hours": HOURS,
         "proof": "share of visits",
         "amount": "the reward's own",
+        "base_slopes": SLOPE,
+        "slopes": SLOPE,
+        "contexts": "the feature's own",
         "otherwise": "share of visits without a reward",
     },
     "Fatigue": {

@@ -1,11 +1,13 @@
-"""Commands `journey-bandit scenario new` and `check`: a first scenario for one's own catalogue, and its mistakes."""
+"""Commands `journey-bandit scenario new`, `check` and `fit`: a first scenario for one's own catalogue, its mistakes,
+and a twin from the app's log.
+"""
 
 from pathlib import Path
 
 import click
 
 from bandit.errors import InvalidRequest, Problem
-from journey_bandit.simulation import simulated_app
+from journey_bandit.simulation import scenario_fit, simulated_app
 from simulations.authoring import checks, draft
 
 _APP = click.option("--app", required=True, metavar="CATALOGUE", help="Your FILE.toml, or the name of a shipped app.")
@@ -13,7 +15,7 @@ _APP = click.option("--app", required=True, metavar="CATALOGUE", help="Your FILE
 
 @click.group()
 def scenario() -> None:
-    """Write and check a scenario: who uses your app, and what each nudge does to them."""
+    """Write, check and fit a scenario: who uses your app, and what each nudge does to them."""
 
 
 @scenario.command()
@@ -48,3 +50,6 @@ def check(file: Path, app: str) -> None:
     found = checks.read(file, catalogue)
     legs = f"{len(found.journey)} stage(s) in its journey" if found.journey else "no journey"
     click.echo(f"{file}: {found.app}, stage {found.stage}, {len(found.personas)} persona(s), {legs}: no mistakes")
+
+
+scenario.add_command(scenario_fit.fit)

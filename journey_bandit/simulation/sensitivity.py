@@ -14,6 +14,7 @@ from journey_bandit.simulation.simulation_plan import SimulationPlan
 from simulations.offline.paired import BASELINE
 from simulations.offline.runner import CellOutcome, SimulationCell
 from simulations.scenario import Scenario
+from simulations.twin.ranking import PolicyRank
 from simulations.validation import sensitivity
 
 if TYPE_CHECKING:
@@ -156,3 +157,35 @@ def _sure(values: dict[str, Array], base: str) -> str:
 def _change(base: str, bar: SensitivityBar) -> str:
     ends = [f"{end}: {best}" for end, best in zip(("low", "high"), bar.best, strict=True) if best != base]
     return "; ".join(ends) or "no"
+
+
+def rank_table(plan: SimulationPlan, ranked: Sequence[PolicyRank], done: Sequence[CellOutcome]) -> "ReportTable":
+    """Table of policies over the draws of a twin: money over no nudge first, then how surely each is best."""
+    from experiments.reports.report import ReportRow, ReportTable
+
+    rows = [
+        ReportRow(
+            one.policy,
+            (
+                f"{one.gain:+.2f} [{one.low:+.2f}, {one.high:+.2f}]",
+                "knows" if one.best is None else f"{100 * one.best:.0f} %",
+                f"{100 * one.loses:.0f} %",
+                f"{one.regret:.2f}",
+                f"{100 * _nudged([d for d in done if d.label == one.policy]):.0f} %",
+            ),
+        )
+        for one in ranked
+    ]
+    money, n = f"{plan.currency}/user", len(plan.draws)
+    head = (f"over no nudge, {money} [90 %]", "P(best)", "P(loses)", f"expected loss, {money}", "nudged")
+    note = (
+        f"{n} worlds that the log allows, {plan.users:,} users and {plan.days} days in each. P(best): nothing else "
+        "earns more. P(loses): less than no nudge. Expected loss: against what is best in each world."
+    )
+    return ReportTable(f"{plan.scenario.app}: which policy is best for this app", head, tuple(rows), note)
+
+
+def _nudged(done: Sequence[CellOutcome]) -> float:
+    """Share of decisions with a nudge, all stages and runs together."""
+    stages = [summary for one in done for summary in one.stages.values()]
+    return sum(sum(s.nudged) for s in stages) / max(sum(sum(s.decisions) for s in stages), 1)

@@ -15,13 +15,15 @@ from journey_bandit import console
 from journey_bandit.simulation import harm, price, scenario_checks, sensitivity, simulated_app, simulation_plan
 from simulations import scenario
 from simulations.live.client import ServiceClient
-from simulations.offline.paired import BASELINE
+from simulations.offline.paired import BASELINE, paired
 from simulations.offline.parallel import Backend
 from simulations.offline.runner import CellOutcome
 from simulations.scenario import Scenario
+from simulations.twin import ranking
 
 _DEFAULT = ("default", "uniform", "oracle")
 _WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a minute
+_TWIN = {"users": 2000, "seeds": 40}  # the same, for a scenario with draws: a seed is a draw
 
 
 @click.group(invoke_without_command=True)
@@ -61,6 +63,9 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
 
     --what-if: the first policy in worlds whose nudges do nothing, harm, help half or twice as much, and with no fatigue
     or a strong one; then every assumption turned, one at a time. 1,000 users and 4 seeds, if none are given.
+
+    A twin (`scenario fit`) is played in its draws, each seed in another, and policies are ranked by how surely they are
+    best. 2,000 users and 40 seeds, if none are given.
     """
     if context.invoked_subcommand is not None:
         return
@@ -73,10 +78,10 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
             raise click.UsageError("--policy goes without --url: the service has its own")
         _live(str(app), url, **given)
     else:
-        if given["what_if"]:
-            unsaid = {name for name in _WHAT_IF if context.get_parameter_source(name) is ParameterSource.DEFAULT}
-            given |= {name: _WHAT_IF[name] for name in unsaid}
-        _offline(app, **given)
+        twin = given["file"] and given["file"].suffix == ".toml" and bool(scenario.read(given["file"]).draws)
+        usual = _WHAT_IF if given["what_if"] else _TWIN if twin and not given["box"] else {}
+        unsaid = {name for name in usual if context.get_parameter_source(name) is ParameterSource.DEFAULT}
+        _offline(app, **given | {name: usual[name] for name in unsaid})
 
 
 def _live(
@@ -113,7 +118,7 @@ def _offline(
     events: Path | None,
     **given: Any,
 ) -> None:
-    plan = planned(app, **given)
+    plan = planned(app, **given, one_world=what_if or bool(box) or events is not None)
     if plan.environment and (events or what_if or box):
         refused = "--what-if, --box and --events turn what a scenario declares"
         raise InvalidRequest(Problem("environment", refused, "leave them out, or give --scenario"))
@@ -125,6 +130,8 @@ def _offline(
         _what_if(plan, as_json=as_json)
     elif box:
         _box(plan, box, as_json=as_json)
+    elif plan.draws:
+        _rank(plan, uri, as_json=as_json)
     else:
         _compare(plan, uri, as_json=as_json)
 
@@ -163,6 +170,22 @@ def _box(plan: simulation_plan.SimulationPlan, draws: int, *, as_json: bool) -> 
     head = (f"over no nudge, mean, {unit}", f"least … most, {unit}", "best", "mean rank")
     note = f"{draws} scenarios; Kendall's τ with the scenario as it stands: mean {sum(found.tau) / draws:+.2f}."
     console.show_table(ReportTable("Ranking by net value, over the whole box", head, tuple(rows), note))
+
+
+def _rank(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: bool) -> None:
+    """The policies over the draws of a twin."""
+    if uri:
+        fix = "leave --mlflow out, or take the line `draws` out of the file for its central scenario alone"
+        raise InvalidRequest(Problem("mlflow", "the runs of a twin are of different worlds", fix))
+    done = simulation_plan.play(plan, plan.cells())
+    ranked = ranking.ranks(paired(done), [policy for policy in plan.policies if policy.startswith("oracle")])
+    if not as_json:
+        console.show_table(sensitivity.rank_table(plan, ranked, done))
+        return
+    said: dict[str, Any] = {"app": plan.scenario.app, "users": plan.users, "days": plan.days, "seeds": plan.seeds}
+    cells = {f"{one.label}/{one.seed}": one.digest for one in done}
+    answer = said | {"ranking": [one._asdict() for one in ranked], "cells": cells}
+    console.out.print_json(msgspec.json.encode(answer).decode())
 
 
 def _compare(plan: simulation_plan.SimulationPlan, uri: str | None, *, as_json: bool) -> None:
@@ -266,10 +289,11 @@ def planned(
     harvesters: float | None = None,
     environment: str | None = None,
     stage: str | None = None,
+    one_world: bool = False,
     **_: Any,
 ) -> simulation_plan.SimulationPlan:
     """Simulation plan that the options say. Raises InvalidRequest for options that do not go together. `seed` is the
-    first of `seeds` seeds.
+    first of `seeds` seeds. `one_world`: leave the draws of a twin alone.
     """
     if len(set(policies)) < len(policies):
         raise InvalidRequest(Problem("policy", "the same one twice", "name each once"))
@@ -281,8 +305,12 @@ def planned(
         played = simulated_app.environment_app(app, file, environment, stage)
     else:
         played = simulated_app.simulated_app(app, file)
+    draws = scenario.draws(played.scenario, file) if file is not None and not one_world else ()
+    if draws and seeds > len(draws):
+        raise InvalidRequest(Problem("seeds", f"the twin has {len(draws)} draws", f"--seeds {len(draws)} or fewer"))
     return simulation_plan.SimulationPlan(
         scenario=_changed(played.scenario, guard, harvesters),
+        draws=tuple(_changed(one, guard, harvesters) for one in draws[:seeds]),
         catalogue=played.text,
         environment=environment or "",
         policies=policies or _DEFAULT,

@@ -35,6 +35,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     scheduler, None for one of our own. `out`: the folder in which finished cells are kept. `logs`: write each decision
     too. `holdout`: share of people who get no nudge. `catalogue`: TOML of the app's catalogue, "" for a shipped one.
     `environment`: Python that people come from in place of the scenario.
+    `draws`: of a twin, the scenario of each seed; () where all seeds have the same one.
     """
 
     scenario: Scenario
@@ -52,6 +53,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
     holdout: float = 0.0
     catalogue: str = ""
     environment: str = ""
+    draws: tuple[Scenario, ...] = ()
 
     @property
     def declared(self) -> Catalogue:
@@ -69,7 +71,7 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
         on, so that another plan writes elsewhere.
         """
         of = (self.scenario, self.policies, self.users, self.days, self.seeds, self.journey, self.holdout)
-        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue, self.environment])).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue, self.environment, self.draws])).hexdigest()
         return self.out / self.scenario.app / digest[:8]
 
     def cells(self) -> list[SimulationCell]:
@@ -80,7 +82,13 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
         size: dict[str, Any] = {"users": self.users, "days": self.days, "journey": self.journey}
         told: dict[str, Any] = {"holdout": self.holdout, "catalogue": self.catalogue}
         told |= {"environment": self.environment}
-        return study.cells(self.scenario, wanted, self.seeds, **size, **told)
+        if not self.draws:
+            return study.cells(self.scenario, wanted, self.seeds, **size, **told)
+        made = [
+            study.cells(drawn, wanted, (seed,), **size, **told)
+            for drawn, seed in zip(self.draws, self.seeds, strict=True)
+        ]
+        return [cell for of_one_policy in zip(*made, strict=True) for cell in of_one_policy]
 
 
 def play(plan: SimulationPlan, cells: Sequence[SimulationCell]) -> list[CellOutcome]:

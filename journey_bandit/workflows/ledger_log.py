@@ -65,6 +65,19 @@ class LedgerLog(NamedTuple):
         """
         return partial(_chunks, self)
 
+    def records(self) -> Iterator[DecisionRecord]:
+        """Records of the decisions that count, in the order of the ledger: those of `source`, one by one."""
+        specs = self.store.specs()
+        same = {digest for digest, spec in specs.items() if spec.schema == self.spec.schema}
+        end = self.until or self.store.last().decision
+        found = self.store.decisions(self.stage)
+        rows = (f for f in found if self.after < f.seq <= end and f.decision.stage_digest in same)
+        if self.release is not None:
+            rows = (f for f in rows if f.decision.release == self.release)
+        rows = (f for f in rows if f.decision.is_actionable)  # at any other time a reward never comes
+        first = islice((f for f in rows if not f.decision.holdout), self.first) if self.first else rows
+        return (f for f in first if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
+
     def contamination(self) -> Contamination:
         """Contamination: how much of the control group had been shown nudges before, as its decisions recorded it."""
         held = [f.decision for f in self.store.decisions(self.stage) if f.decision.holdout and f.decision.is_actionable]
@@ -154,15 +167,7 @@ def open_log(url: str, stage: str) -> LedgerLog:
 
 
 def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
-    specs = log.store.specs()
-    same = {digest for digest, spec in specs.items() if spec.schema == log.spec.schema}
-    end = log.until or log.store.last().decision
-    rows = (f for f in log.store.decisions(log.stage) if log.after < f.seq <= end and f.decision.stage_digest in same)
-    if log.release is not None:
-        rows = (f for f in rows if f.decision.release == log.release)
-    rows = (f for f in rows if f.decision.is_actionable)  # at any other time a reward never comes
-    first = islice((f for f in rows if not f.decision.holdout), log.first) if log.first else rows
-    counted = (f for f in first if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
+    specs, counted = log.store.specs(), log.records()
     while batch := list(islice(counted, _BATCH)):
         yield _rounds(log, batch, specs)
 

@@ -67,10 +67,6 @@ def _stage_mistakes(found: Scenario, stage: Stage) -> Iterator[Problem]:
     yield from _raised(lambda: scenario.check(found, stage))
     for name, persona in found.personas.items():
         yield from _kind_mistakes(f"personas.{name}.features", persona, stage)
-    for nudge, slopes in found.slopes.items():
-        for feature in slopes:
-            if feature in stage.features and stage.features[feature].type == "category":
-                yield Problem(f"slopes.{nudge}.{feature}", "a category has no slope", "leave it out")
     if len(found.visits.weekly) != 7 or not sum(found.visits.weekly) > 0.0:
         yield Problem("visits.weekly", "not seven numbers with one above 0", "one for each weekday, Monday first")
 

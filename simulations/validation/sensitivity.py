@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from simulations.scenario import Scenario
+from simulations.scenario import Scenario, times
 
 Turn = Callable[[Scenario, float], Scenario]
 
@@ -47,7 +47,7 @@ def _effects(scenario: Scenario, factor: float) -> Scenario:
         name: msgspec.structs.replace(p, effects={arm: factor * e for arm, e in p.effects.items()})
         for name, p in scenario.personas.items()
     }
-    slopes = {arm: {f: factor * s for f, s in own.items()} for arm, own in scenario.slopes.items()}
+    slopes = {arm: times(own, factor) for arm, own in scenario.slopes.items()}
     return msgspec.structs.replace(scenario, personas=personas, slopes=slopes)
 
 
