@@ -74,7 +74,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "journey_bandit.service": set(),
     "journey_bandit.evaluation": {"journey_bandit.workflows"},
     "journey_bandit.registry": {"journey_bandit.workflows", "journey_bandit.service"},
-    "journey_bandit.simulation": set(),
+    "journey_bandit.simulation": {"journey_bandit.workflows"},
     "journey_bandit.demos": set(),
     "journey_bandit.testing": set(),
 }

@@ -51,7 +51,7 @@ BASELINE = "fixed:none"
 POLICIES = (BASELINE, "default", "oracle")
 
 
-class WorldResult(NamedTuple):
+class TwinTrial(NamedTuple):
     """What one world gave at one size of log. `truth`, `low`, `high` by policy, in currency a decision; `right`: of
     `pairs` choices, how many were right by the twin and by the off-policy estimate; `lost`: mean net value a decision
     that the wrong ones gave away, by each; `refused`: off-policy estimates that were refused.
@@ -69,7 +69,7 @@ class WorldResult(NamedTuple):
     refused: int
 
 
-class _Kept:
+class _KeptDecisions:
     """A sink that keeps every decision."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ def changed(declared: Scenario, rng: np.random.Generator) -> Scenario:
 
 def logged(world: Scenario, stage: Stage, users: int, seed: int) -> tuple[AppLog, LoggedRounds]:
     """Log of so many users, as a twin and as an off-policy evaluation read it."""
-    kept = _Kept()
+    kept = _KeptDecisions()
     run(SimulationCell(scenario=world, policy="uniform", users=users, days=DAYS, seed=seed, holdout=HOLDOUT), kept)
     p, holdout, delay = kept.column("propensities"), kept.column("holdout"), kept.column("delay")
     eligible = p > 0.0
@@ -183,7 +183,7 @@ def values(world: Scenario, people: int, seeds: Sequence[int]) -> dict[str, floa
     return {BASELINE: none, "default": none + float(np.mean(gains)), "oracle": oracle}
 
 
-def world_results(app: str, draw: int, sizes: Sequence[int]) -> list[WorldResult]:
+def world_results(app: str, draw: int, sizes: Sequence[int]) -> list[TwinTrial]:
     """Results of one world at every size."""
     declared = scenario.load(app)
     world = changed(declared, np.random.default_rng([draw, *app.encode()]))
@@ -196,7 +196,7 @@ def world_results(app: str, draw: int, sizes: Sequence[int]) -> list[WorldResult
 
 def _at_size(
     app: str, draw: int, size: int, users: int, world: Scenario, stage: Stage, truth: dict[str, float], fixed: Array
-) -> WorldResult:
+) -> TwinTrial:
     log, rounds = logged(world, stage, users, 10_000 + draw)
     twin = fit.fit(app, world.stage, stage, log, draws=TWIN_DRAWS, seed=draw)
     drawn = [values(one, 2 * PEOPLE, (70_000 + i,)) for i, one in enumerate(twin.draws)]
@@ -214,7 +214,7 @@ def _at_size(
         name: float(np.mean([max(fixed[a], fixed[b]) - fixed[a if v[a] > v[b] else b] for a, b in pairs]))
         for name, v in chosen.items()
     }
-    return WorldResult(app, draw, size, truth, low, high, len(pairs), right, lost, refused)
+    return TwinTrial(app, draw, size, truth, low, high, len(pairs), right, lost, refused)
 
 
 def off_policy(stage: Stage, rounds: LoggedRounds) -> tuple[Array, int]:
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     tasks = [(app, draw, asked.sizes) for draw in range(asked.draws) for app in asked.apps]
-    found: list[WorldResult] = []
+    found: list[TwinTrial] = []
     with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
         for results in pool.map(world_results, *zip(*tasks, strict=True)):
             found += results
@@ -253,7 +253,7 @@ def main() -> None:
         print(line)
 
 
-def lines(found: Sequence[WorldResult]) -> list[str]:
+def lines(found: Sequence[TwinTrial]) -> list[str]:
     """Both tables as text."""
     told = ["decisions  policy        covered of worlds   90 % interval, ± % of the true value"]
     sizes = sorted({one.size for one in found})
