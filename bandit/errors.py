@@ -15,6 +15,8 @@ JourneyBanditError
         └── Overloaded   refused before anything was written: retry later
 """
 
+from typing import Any
+
 import msgspec
 
 
@@ -33,8 +35,18 @@ class Problem(msgspec.Struct, frozen=True):
 
 class JourneyBanditError(Exception):
     """Root of the error tree: catch it for everything that this project raises on purpose. Its text is one readable
-    message; commands print it and end with exit status 1.
+    message; commands print it and end with exit status 1. Errors cross processes: a worker's reaches its caller whole.
     """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How to make the error again in another process: without its own constructor, which takes other arguments."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[JourneyBanditError], arguments: tuple[Any, ...], told: dict[str, Any]) -> JourneyBanditError:
+    made = kind.__new__(kind, *arguments)
+    made.__dict__.update(told)
+    return made
 
 
 class CatalogueError(JourneyBanditError):

@@ -45,7 +45,7 @@ def write(uri: str, report: Report, policy_files: dict[str, bytes], tags: dict[s
     Raises RemoteError when MLflow does not answer or refuses.
     """
     with remote_errors(uri):
-        return _write(MlflowClient(uri), report, policy_files, tags)
+        return _write(MlflowClient(uri, uri), report, policy_files, tags)
 
 
 def _write(client: MlflowClient, report: Report, policy_files: dict[str, bytes], tags: dict[str, str]) -> LoggedRun:
@@ -95,7 +95,7 @@ def write_seed(
     """Log one seed of a simulated policy as a run: runs grouped by the parameter `policy` show a band in MLflow.
     `series`: {metric key: points}. Raises RemoteError when MLflow does not answer or refuses.
     """
-    client = MlflowClient(uri)
+    client = MlflowClient(uri, uri)
     with remote_errors(uri):
         number, _ = experiment_of(client, experiment)
         run = client.create_run(number, run_name=name, tags={"kind": "seed"}).info.run_id
@@ -135,7 +135,7 @@ def publish(
     headline metrics with both, series, report, tables, description. Raises RemoteError when MLflow does not answer or
     refuses; the run is then marked FAILED.
     """
-    client, registry, model = MlflowClient(uri), Registry(uri), report.experiment
+    client, registry, model = MlflowClient(uri, uri), Registry(uri), report.experiment
     with remote_errors(uri):
         experiment, _ = experiment_of(client, model)
         again = _logged_before(client, experiment, tags.get("live_id"))

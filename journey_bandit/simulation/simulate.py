@@ -78,10 +78,18 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
             raise click.UsageError("--policy goes without --url: the service has its own")
         _live(str(app), url, **given)
     else:
-        twin = given["file"] and given["file"].suffix == ".toml" and bool(scenario.read(given["file"]).draws)
-        usual = _WHAT_IF if given["what_if"] else _TWIN if twin and not given["box"] else {}
+        draws = _draws(given["file"])
+        twin = _TWIN | {"seeds": min(_TWIN["seeds"], draws)}
+        usual = _WHAT_IF if given["what_if"] else twin if draws and not given["box"] else {}
         unsaid = {name for name in usual if context.get_parameter_source(name) is ParameterSource.DEFAULT}
         _offline(app, **given | {name: usual[name] for name in unsaid})
+
+
+def _draws(file: Path | None) -> int:
+    """How many draws the scenario in `file` has, if that is a twin; else 0."""
+    if file is None or file.suffix != ".toml":
+        return 0
+    return len(scenario.draws(scenario.read(file), file))
 
 
 def _live(

@@ -21,6 +21,7 @@ from simulations.twin.app_log import AppLog, VisitPast
 
 _PSEUDO = 10.0  # rewards with the mean delay of all arms, added to those of each
 _FEWEST = 20  # gaps or delays from which a law is fitted
+_SHARPEST = np.log(8.0)  # shape of delays that are nearly all the same
 _OPT_OUT, _OPT_OUT_SD = -5.0, 1.5
 _MOST = 20_000  # of which a law is fitted
 _NEVER = -50.0
@@ -94,8 +95,8 @@ def delays(stage: Stage, log: AppLog) -> DelayLaw:
     delays: a tenth of the window, exponential.
     """
     window, k = stage.reward.seconds, len(stage.arms)
-    came = (np.nan_to_num(log.reward) > 0.0) & (log.delay > 0.0) & (log.delay <= window)
-    seconds, arm = log.delay[came][-_MOST:], log.arm[came][-_MOST:]
+    came = (np.nan_to_num(log.reward) > 0.0) & (log.delay <= window)
+    seconds, arm = np.maximum(log.delay[came][-_MOST:], 1.0), log.arm[came][-_MOST:]
     if len(seconds) < _FEWEST:
         usual = float(np.mean(seconds)) if len(seconds) else window / 10.0
         return DelayLaw(np.full(k, usual / 3600.0), 1.0, np.full(k, 0.3), 0.1, window)
@@ -121,8 +122,8 @@ def delays(stage: Stage, log: AppLog) -> DelayLaw:
 
 def _delay_loss(seconds: Array, log_scale: float, log_shape: float) -> float:
     """− log likelihood of delays."""
-    z = np.exp(log_shape) * (np.log(seconds) - log_scale)
-    return float(-(log_shape + z - np.exp(z)).sum())
+    z = np.exp(min(log_shape, _SHARPEST)) * (np.log(seconds) - log_scale)
+    return float(-(log_shape + z - np.exp(np.minimum(z, 50.0))).sum() + max(0.0, log_shape - _SHARPEST) * 1e3 * len(z))
 
 
 def visits(log: AppLog, found: VisitPast) -> VisitLaw:

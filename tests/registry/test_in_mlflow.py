@@ -82,7 +82,7 @@ def served(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         store.close()
         snapshot = Registry(url).snapshot(MODEL, "1")
         publishing.publish(url, PublishRequest(shop.store, STAGE, snapshot, "live", at=10**15, until=until, release=0))
-        yield Served(url, MlflowClient(url))
+        yield Served(url, MlflowClient(url, url))
 
 
 class Reviewer:

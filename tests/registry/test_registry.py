@@ -113,7 +113,7 @@ def test_an_alias_that_was_only_clicked_does_not_go_live(shop: Shop, published: 
     promote(shop, first)
     promote(shop, second)
     sync.round()
-    client = MlflowClient(shop.mlflow)
+    client = MlflowClient(shop.mlflow, shop.mlflow)
     for clicked in (never, first, None):
         if clicked:
             client.set_registered_model_alias(MODEL, "champion", clicked)
@@ -263,7 +263,7 @@ def test_a_registry_that_never_answers_stops_nothing_and_all_is_logged_afterward
 
 
 def _live_runs(shop: Shop) -> list[Any]:
-    client = MlflowClient(shop.mlflow)
+    client = MlflowClient(shop.mlflow, shop.mlflow)
     experiment = client.get_experiment_by_name(MODEL)
     return list(client.search_runs([experiment.experiment_id], "tags.kind = 'live'")) if experiment else []
 
@@ -280,7 +280,7 @@ def test_a_challenger_is_scored_on_traffic_it_was_not_shown_in(
         mine.round()
         mine.work()
         assert shop.release() == before
-    run = MlflowClient(shop.mlflow).get_run(Registry(shop.mlflow).run_of(MODEL, version))
+    run = MlflowClient(shop.mlflow, shop.mlflow).get_run(Registry(shop.mlflow).run_of(MODEL, version))
     assert run.data.metrics["shadow_n"] >= 300
     assert 0.0 < run.data.metrics["shadow_match"] < 100.0
     assert "draws the same nudge in" in Registry(shop.mlflow).tags(MODEL, version)["shadow"]
@@ -293,7 +293,7 @@ def test_the_sync_says_anew_what_is_live_and_what_it_earns(shop: Shop, published
     """On the page of the model and on the run that waits for a reviewer, as of a time, after every move and as often as
     live runs are logged; nothing else of the description changes.
     """
-    client, registry = MlflowClient(shop.mlflow), Registry(shop.mlflow)
+    client, registry = MlflowClient(shop.mlflow, shop.mlflow), Registry(shop.mlflow)
     said = shop.ok("publish", "cart", "--store", shop.store, "--json", "--policy", "linear:alpha=0.7")
     waiting, now = json.loads(said.splitlines()[-1])["version"], [1_800_000_000_000_000]
     run = registry.run_of(MODEL, waiting)
@@ -323,7 +323,7 @@ def test_the_sync_says_anew_what_is_live_and_what_it_earns(shop: Shop, published
 
 
 def test_a_run_holds_what_a_reviewer_asks_for(shop: Shop, published: Published) -> None:
-    client, registry = MlflowClient(shop.mlflow), Registry(shop.mlflow)
+    client, registry = MlflowClient(shop.mlflow, shop.mlflow), Registry(shop.mlflow)
     version = published("")
     run = client.get_run(registry.run_of(MODEL, version))
     assert {"net_gain", "net_low", "net_high"} <= run.data.metrics.keys()
@@ -390,7 +390,7 @@ def test_the_seeded_view_shows_what_it_promises_in_a_browser(shop: Shop, publish
     if browser is None:
         pytest.skip("no Chromium here")
     published("")
-    experiment = MlflowClient(shop.mlflow).get_experiment_by_name(MODEL)
+    experiment = MlflowClient(shop.mlflow, shop.mlflow).get_experiment_by_name(MODEL)
     assert experiment is not None
     options = (
         "--headless=new",

@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, shop: Shop, stage: str, folder: Path, service: AdminClient):
         self.shop, self.stage, self.model = shop, stage, f"travel-{stage}"
-        self.client = MlflowClient(shop.mlflow)
+        self.client = MlflowClient(shop.mlflow, shop.mlflow)
         self.sync = RegistrySync(Registry(shop.mlflow), service, "", RunQueue(folder), every=1.0, publish_every=0.0)
         self.first, self.second = (self._published(policy) for policy in ("uniform", "linear:alpha=0.3"))
         for version in (self.first, self.second):

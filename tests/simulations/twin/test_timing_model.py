@@ -53,6 +53,18 @@ def test_nobody_who_opts_out_is_nobody() -> None:
     assert law.logits == law.draw(np.random.default_rng(0)) == -50.0
 
 
+@pytest.mark.parametrize("seconds", [0.0, 3600.0])
+def test_delays_that_are_all_the_same_have_a_law(seconds: float) -> None:
+    """Rewards at once, or always an hour later: a sharp law around that, of finite numbers."""
+    stage = stage_of("travel")
+    log = log_of(one_stage("travel"), users=600)
+    law = timing_model.delays(stage, log._replace(delay=np.where(log.reward > 0, seconds, np.nan)))
+    np.testing.assert_allclose(law.hours, max(seconds, 1.0) / 3600.0, rtol=0.15)
+    assert np.isfinite(law.log_hours_sd).all()
+    assert 2.0 < law.shape < 9.0
+    assert (law.draw(np.random.default_rng(0)).within > 0.99).all()
+
+
 def test_without_times_delays_are_a_tenth_of_the_window() -> None:
     stage = stage_of("travel")
     log = log_of(one_stage("travel"), users=300)
