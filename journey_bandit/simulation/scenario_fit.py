@@ -159,7 +159,7 @@ def _answer(
             "design_effect": twin.design_effect,
             "covered": judged.covered,
             "predictions": [one._asdict() | {"inside": one.inside} for one in judged.predictions],
-            "credible": judged.credible,
+            "doubts": [one.what for one in judged.doubts],
             "files": [str(path) for path in written],
         }
         console.out.print_json(msgspec.json.encode(body).decode())
@@ -182,7 +182,5 @@ def _answer(
         console.errors.print(f"note: {rich.dropped:,} decisions left out: the catalogue does not declare their nudges")
     if judged.doubts:
         console.out.print("Do not believe the twin where it says: " + "; ".join(_doubt(one) for one in judged.doubts))
-    elif not judged.credible:
-        console.out.print("Too many predictions failed for chance: look at the table before you believe the twin.")
     console.out.print(f"{written[0]}, and {len(twin.draws)} draws in {written[1].name}. Then:")
     console.out.print(f"  journey-bandit simulate --app {app} --scenario {written[0]} --policy default --policy oracle")

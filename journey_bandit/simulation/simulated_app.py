@@ -67,6 +67,8 @@ def simulated_app(app: str | None, file: Path | None) -> SimulatedApp:
     if file is None and text:
         fix = f"journey-bandit scenario new --app {app} --out scenario.toml writes one; then give --scenario"
         raise InvalidRequest(Problem("scenario", f"{app} has none yet", fix))
+    if file is not None and (about := checks.app_of(file)) not in (None, catalogue.app):
+        raise InvalidRequest(Problem("scenario", f"{file} is about {about}", f"give --app {about}"))
     made = scenario.load(app) if file is None else checks.read(file, catalogue)
     return SimulatedApp(made, catalogue, text)
 

@@ -27,6 +27,16 @@ def read(file: Path, catalogue: Catalogue) -> Scenario:
     return checked(decoded(file.read_bytes(), str(file)), catalogue, str(file), is_json=file.suffix == ".json")
 
 
+def app_of(file: Path) -> str | None:
+    """App that a scenario's file says it is about, whatever else is wrong with it; None if it does not say. Raises
+    CatalogueError for text that is no TOML or JSON, OSError if the file cannot be read.
+    """
+    text = decoded(file.read_bytes(), str(file))
+    raw = _read_json(text, str(file)) if file.suffix == ".json" else read_toml(text, str(file))
+    said = raw.get("app") if isinstance(raw, dict) else None
+    return said if isinstance(said, str) else None
+
+
 def checked(text: str, catalogue: Catalogue, file: str, *, is_json: bool = False) -> Scenario:
     """Scenario in `text`, TOML or JSON, checked against the catalogue. Raises CatalogueError with every mistake of form
     and of fit, in the order of lines; `file` is for the message.

@@ -50,7 +50,9 @@ class Prediction(NamedTuple):
 
 
 class TwinJudgement(NamedTuple):
-    """Judgement of a twin: how many decisions it was fitted to and predicted, and the predictions."""
+    """Judgement of a twin: how many decisions it was fitted to and predicted, and the predictions. They overlap (a part
+    of the decisions is in several), so that those outside come in groups.
+    """
 
     fitted: int
     predicted: int
@@ -66,11 +68,6 @@ class TwinJudgement(NamedTuple):
         """Predictions that what was seen refutes (see the module)."""
         most = stats.norm.ppf(1.0 - ERROR / (2 * max(len(self.predictions), 1)))
         return tuple(one for one in self.predictions if abs(one.seen - one.expected) > most * max(one.sd, 1e-12))
-
-    @property
-    def credible(self) -> bool:
-        """Whether as many are inside as could be by chance (binomial, at 1 %), if each were with probability 90 %."""
-        return bool(stats.binom.cdf(self.covered, len(self.predictions), LEVEL) > 0.01)
 
 
 def judge(app: str, stage_name: str, stage: Stage, log: AppLog, *, draws: int = 80, seed: int = 1) -> TwinJudgement:

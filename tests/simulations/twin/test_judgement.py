@@ -22,7 +22,9 @@ def test_predictions_cover() -> None:
 
 
 def test_a_world_that_changed_is_a_doubt() -> None:
-    """In the last fifth nobody answers to one nudge, and rewards come twice as late."""
+    """In the last fifth nobody answers to one nudge, and rewards come twice as late. Of a world that stays, one log in
+    twenty has a doubt: two or three of three have one with a probability of .007.
+    """
     world = one_stage("fintech")
     log = log_of(world, users=3_000, days=21)
     split = int(judgement.SEEN * len(log.arm))
@@ -33,9 +35,9 @@ def test_a_world_that_changed_is_a_doubt() -> None:
     what = {one.what for one in found.doubts}
     assert f"rewarded, shown {stage_of('fintech').arms[1]}" in what
     assert any(name.startswith("rewards that came within") for name in what)
-    fine = judgement.judge("fintech", world.stage, stage_of("fintech"), log, draws=40)
-    assert fine.doubts == ()
-    assert fine.credible
+    logs = [log, *(log_of(world, users=3_000, days=21, seed=seed) for seed in (6, 7))]
+    stayed = [judgement.judge("fintech", world.stage, stage_of("fintech"), one, draws=40) for one in logs]
+    assert sum(bool(one.doubts) for one in stayed) <= 1
 
 
 def test_what_is_predicted_has_names_units_and_counts() -> None:
