@@ -25,7 +25,7 @@ from simulations.contenders.environment import EnvironmentVisits
 from simulations.contenders.playing import PlayingContender
 from simulations.contenders.protocol import DecisionStage
 from simulations.offline import run_summary, runner
-from simulations.offline.learner import LearningRows, SimulatedLearner
+from simulations.offline.learner import SimulatedLearner
 from simulations.offline.policy_specs import contender_spec
 from simulations.offline.run_summary import VisitSummary
 from simulations.offline.runner import DAY, EPOCH, CellOutcome, DecisionSink, SimulationCell, StepDecisions
@@ -164,8 +164,8 @@ class EnvironmentRun:
         return engine.choose_many(self.brain.prepared[self._name], x, mask)
 
     def _record(self, made: StepDecisions, mask: Mask, sd: Array, answers: Mask) -> None:
-        spec, on = self._stage.reward, np.flatnonzero(~made.holdout)
-        arm, at = made.arm[on], made.at[on]
+        on = np.flatnonzero(~made.holdout)
+        arm = made.arm[on]
         brought = self._people.worth.net(made.reward, made.arm)
         for user, side, money in zip(made.user.tolist(), made.holdout.tolist(), brought.tolist(), strict=True):
             self._brought[side][user] = self._brought[side].get(user, 0.0) + money
@@ -181,23 +181,8 @@ class EnvironmentRun:
             propensity=made.propensities[on, arm],
         )
         run_summary.add_step(self._summary, self._people, seen, self.cell.days)
-        waited = np.nan_to_num(made.delay[on] * 1e6).astype(np.int64)
-        rows = LearningRows(
-            x=made.x[on],
-            arm=arm,
-            reward=(np.clip(made.reward[on], spec.min, spec.max) - spec.min) / (spec.max - spec.min),
-            mean=made.mean[on, arm],
-            sd=sd[on],
-            version=np.full(len(on), made.version, dtype=np.int64),
-            at=at,
-            expires=at + round(spec.seconds * 1e6),
-            answered=np.where(answers[on], at + np.maximum(waited, 1), 0),
-            propensity=made.propensities[on],
-            baseline=made.mean[on, 0],
-            eligible=mask[on],
-            user=made.user[on],
-            opted_out=np.zeros(len(on), dtype=bool),
-        )
+        nobody = np.zeros(len(made.user), dtype=bool)
+        rows = runner.learning_rows(self._stage, made, on, sd, mask, nobody, answers)
         if self._contender is None:
             self.brain.put(self._name, rows)
         else:

@@ -307,7 +307,7 @@ class CellRun:
             propensity=made.propensities[on, arm],
         )
         run_summary.add_step(self._tallies[made.stage], visit.people, seen, self.cell.days)
-        rows = _learned(visit.people.stage, made, on, sd, visit.mask, opted_out)
+        rows = learning_rows(visit.people.stage, made, on, sd, visit.mask, opted_out, made.reward > 0.0)
         if self._contender is None:
             self.brain.put(made.stage, rows)
         else:
@@ -337,12 +337,15 @@ class CellRun:
         return Scores(none, none, contender.propensities(place, x, visit.mask, ~visit.held, contexts))
 
 
-def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask, opted_out: Mask) -> LearningRows:
-    """The learning rows of the decisions outside the holdout: what the service would know of them once their rewards
-    have come or their windows have ended.
+def learning_rows(
+    stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask, opted_out: Mask, answered: Mask
+) -> LearningRows:
+    """Learning rows of the decisions `on` (m,), those outside the holdout: what the service would know of them once
+    their rewards have come or their windows have ended. `sd` (n,) of what was shown, `mask` (n, k) what could be,
+    `opted_out` (n,); `answered` (n,): whether a reward is reported, be it 0.
     """
     spec, arm, at = stage.reward, made.arm[on], made.at[on]
-    answered = np.where(made.reward[on] > 0.0, at + np.nan_to_num(made.delay[on] * 1e6).astype(np.int64), 0)
+    waited = np.nan_to_num(made.delay[on] * 1e6).astype(np.int64)
     return LearningRows(
         x=made.x[on],
         arm=arm,
@@ -352,7 +355,7 @@ def _learned(stage: Stage, made: StepDecisions, on: Rows, sd: Array, mask: Mask,
         version=np.full(len(on), made.version, dtype=np.int64),
         at=at,
         expires=at + round(spec.seconds * 1e6),
-        answered=answered,
+        answered=np.where(answered[on], at + np.maximum(waited, 1), 0),
         propensity=made.propensities[on],
         baseline=made.mean[on, 0],
         eligible=mask[on],
