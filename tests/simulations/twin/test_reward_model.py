@@ -16,14 +16,16 @@ STAGE = stage_of("fintech")
 K = len(STAGE.arms)
 
 
-def drawn_log(n: int, users: int, effects: Array, rng: np.random.Generator, user_sd: float = 0.0) -> AppLog:
-    """A log whose rewards are drawn from the model itself: fatigue and slopes are 0."""
+def drawn_log(n: int, users: int | None, effects: Array, rng: np.random.Generator, user_sd: float = 0.0) -> AppLog:
+    """A log whose rewards are drawn from the model itself: fatigue and slopes are 0. `users`: how many there are; None
+    gives each decision another.
+    """
     s = 1 + sum(len(f.values) if f.type == "category" else 1 for f in STAGE.features.values()) + len(STAGE.features)
     x = np.column_stack([np.ones(n), rng.uniform(-1, 1, (n, s - 1 - len(STAGE.features)))])
     x = np.column_stack([x, np.zeros((n, len(STAGE.features)))])
-    user = rng.integers(users, size=n)
+    user = np.arange(n) if users is None else rng.integers(users, size=n)
     arm = rng.integers(K, size=n)
-    u = user_sd * rng.standard_normal(users)
+    u = user_sd * rng.standard_normal(n if users is None else users)
     chance = special.expit(-1.0 + 0.5 * x[:, 1] + effects[arm] + u[user])
     return AppLog(
         user=user,
@@ -42,7 +44,7 @@ def test_parameters_are_found() -> None:
     """20,000 decisions, each of another user: standard errors are about .03, so .12 is missed once in 10,000."""
     rng = np.random.default_rng(1)
     effects = np.array([0.0, 0.3, -0.2, 0.1, 0.0, 0.4])
-    log = drawn_log(20_000, 10**9, effects, rng)
+    log = drawn_log(20_000, None, effects, rng)
     found = reward_model.fit(STAGE, log, np.ones(K)).central
     assert found.base == pytest.approx(-1.0, abs=0.12)
     assert found.base_slopes[0] == pytest.approx(0.5, abs=0.12)
@@ -58,7 +60,7 @@ def test_intervals_of_effects_cover() -> None:
     for seed in range(40):
         rng = np.random.default_rng([2, seed])
         effects = np.r_[0.0, 0.2 * rng.standard_normal(K - 1)]
-        posterior = reward_model.fit(STAGE, drawn_log(1_000, 10**9, effects, rng), np.ones(K))
+        posterior = reward_model.fit(STAGE, drawn_log(1_000, None, effects, rng), np.ones(K))
         draws = np.array([posterior.draw(rng).effects[1:] for _ in range(200)])
         low, high = np.quantile(draws, [0.05, 0.95], axis=0)
         inside += int(((low <= effects[1:]) & (effects[1:] <= high)).sum())
@@ -67,14 +69,14 @@ def test_intervals_of_effects_cover() -> None:
 
 def test_few_data_shrink_effects_to_what_nudges_do_on_average() -> None:
     rng = np.random.default_rng(3)
-    posterior = reward_model.fit(STAGE, drawn_log(300, 10**9, np.zeros(K), rng), np.ones(K))
+    posterior = reward_model.fit(STAGE, drawn_log(300, None, np.zeros(K), rng), np.ones(K))
     assert np.ptp(posterior.central.effects[1:]) < 0.1
     assert 0.1 < np.std([posterior.draw(rng).effects[1] for _ in range(200)]) < 0.5
 
 
 def test_the_window_is_taken_off() -> None:
     """Where only half of the rewards come within the window, the chance of one is twice what is seen."""
-    log = drawn_log(8_000, 10**9, np.zeros(K), np.random.default_rng(4))
+    log = drawn_log(8_000, None, np.zeros(K), np.random.default_rng(4))
     whole, half = (reward_model.fit(STAGE, log, np.full(K, within)).central for within in (1.0, 0.5))
     assert special.expit(half.base) / special.expit(whole.base) == pytest.approx(2.0, abs=0.25)
     for p, within in ((whole, 1.0), (half, 0.5)):
@@ -84,7 +86,7 @@ def test_the_window_is_taken_off() -> None:
 
 def test_users_who_come_back_widen_it() -> None:
     """60 users who differ by 1.5 logits: decisions of one user are a cluster."""
-    apart = reward_model.fit(STAGE, drawn_log(3_000, 10**9, np.zeros(K), np.random.default_rng(5)), np.ones(K))
+    apart = reward_model.fit(STAGE, drawn_log(3_000, None, np.zeros(K), np.random.default_rng(5)), np.ones(K))
     few = reward_model.fit(STAGE, drawn_log(3_000, 60, np.zeros(K), np.random.default_rng(5), 1.5), np.ones(K))
     assert apart.design_effect < 1.1
     assert few.design_effect > 1.3
@@ -100,7 +102,7 @@ def test_fatigue_is_seen() -> None:
 
 
 def test_draws_are_whole_and_not_negative_where_a_scenario_may_not_be() -> None:
-    log = drawn_log(400, 10**9, np.zeros(K), np.random.default_rng(6))
+    log = drawn_log(400, None, np.zeros(K), np.random.default_rng(6))
     posterior = reward_model.fit(STAGE, log, np.ones(K))
     rng = np.random.default_rng(7)
     for one in [posterior.draw(rng) for _ in range(50)]:
@@ -110,7 +112,7 @@ def test_draws_are_whole_and_not_negative_where_a_scenario_may_not_be() -> None:
 
 
 def test_a_log_without_nudges_leaves_the_prior() -> None:
-    log = drawn_log(2_000, 10**9, np.zeros(K), np.random.default_rng(8))
+    log = drawn_log(2_000, None, np.zeros(K), np.random.default_rng(8))
     log = log._replace(arm=np.zeros_like(log.arm))
     posterior = reward_model.fit(STAGE, log, np.ones(K))
     assert isinstance(posterior.central, RewardParameters)
