@@ -188,12 +188,12 @@ def test_the_scenario_reference_has_every_field_with_its_unit(monkeypatch: pytes
     """Whatever holds numbers has a unit, and no unit is of a field that is gone."""
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
     fields = importlib.import_module("catalogue_fields")
-    units = importlib.import_module("scenario_reference").UNITS
+    units = importlib.import_module("scenario_fields").UNITS
     tables = {struct.__name__: fields.rows(struct) for struct in fields.reachable(Scenario)}
     assert set(tables) == set(units)
     for name, rows in tables.items():
         numbers = {row[0].strip("`") for row in rows if "number" in row[1]}
         assert numbers == set(units[name]), name
         assert all(kind and default for _, kind, default, _ in rows)
-    text = "\n".join(importlib.import_module("scenario_reference").section(Scenario))
+    text = "\n".join(importlib.import_module("scenario_fields").section(Scenario))
     assert "| `season` | number | logits | `0` |" in text

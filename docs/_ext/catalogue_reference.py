@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 from catalogue_fields import anchor, paragraphs, reachable, rows
 from docutils import nodes
+from markdown_tables import table
+from parsed_markdown import parsed
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from tables import parsed, table
 
 from bandit.catalogue.model import Catalogue
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from markdown_tables import table
+from parsed_markdown import parsed
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from tables import parsed, table
 
 TAGS = {  # in this order
     "decide": "Decide",

@@ -1,73 +1,16 @@
-"""The scenario reference: every table a scenario may hold, from the types that decode it, with units of its fields."""
+"""The scenario reference: every table a scenario may hold, from the types that decode it."""
 
 import inspect
 from typing import Any
 
-import msgspec
-from catalogue_fields import anchor, paragraphs, reachable, rows
+from catalogue_fields import reachable
 from docutils import nodes
+from parsed_markdown import parsed
+from scenario_fields import section
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from tables import parsed, table
 
 from simulations.scenario import Scenario
-
-LOGITS, SHARE, DAYS, HOURS = "logits", "share, 0 to 1", "days", "hours"
-SLOPE = "logits per unit of the encoded feature"
-UNITS = {
-    "Scenario": {
-        "base": "rewards a visit, above 0 and below 1",
-        "spread": "logits of the position",
-        "correlation": "correlation",
-        "user_sd": LOGITS,
-        "season": LOGITS,
-        "base_slopes": SLOPE,
-        "slopes": SLOPE,
-        "amount": "the reward's own",
-        "contexts": "the feature's own",
-        "resample": "none, a number of the sample",
-        "delay_hours": HOURS,
-        "delay_shape": "none, a shape",
-        "proof": "share of visits",
-        "people_per_day": "people a day",
-    },
-    "Persona": {
-        "weight": "share of people",
-        "intent": LOGITS,
-        "effects": LOGITS,
-        "features": "position or share, 0 to 1",
-        "harvests": "share of the persona",
-    },
-    "FurtherStage": {
-        "base": "rewards a visit, above 0 and below 1",
-        "effects": LOGITS,
-        "features": "position or share, 0 to 1",
-        "delay_hours": HOURS,
-        "proof": "share of visits",
-        "amount": "the reward's own",
-        "base_slopes": SLOPE,
-        "slopes": SLOPE,
-        "contexts": "the feature's own",
-        "otherwise": "share of visits without a reward",
-    },
-    "Fatigue": {
-        "keeps": "share of F after a day",
-        "tires": "logits per recent nudge",
-        "dulls": "per recent nudge",
-        "opt_out": LOGITS,
-        "leaves": "share of who opts out",
-    },
-    "Novelty": {"rest": SHARE, "days": DAYS},
-    "EffectDrift": {"sd": LOGITS, "half_life_days": DAYS, "day": DAYS, "number": "none, a number of the path"},
-    "CouponHabit": {"depth": LOGITS, "learns": SHARE, "forgets": SHARE, "cap_days": DAYS},
-    "VisitTiming": {
-        "gap_days": DAYS,
-        "gap_sd": "of the logarithm of days",
-        "weekly": "relative to each other",
-        "pull_forward": LOGITS,
-    },
-}
-"""Unit of each field that holds numbers, by type and field."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -83,11 +26,3 @@ class ScenarioReference(SphinxDirective):
         """The sections."""
         self.env.note_dependency(inspect.getsourcefile(Scenario) or "")
         return parsed(self, "\n".join(line for struct in reachable(Scenario) for line in section(struct)))
-
-
-def section(struct: type[msgspec.Struct]) -> list[str]:
-    """A type as lines of Markdown."""
-    units = UNITS.get(struct.__name__, {})
-    cells = [(field, kind, units.get(field.strip("`"), "–"), *rest) for field, kind, *rest in rows(struct)]
-    head = ("field", "type", "unit", "default", "constraints")
-    return [f"({anchor(struct)})=", f"## {struct.__name__}", "", *paragraphs(struct), "", *table(head, cells)]

@@ -58,8 +58,8 @@ def test_offline_events_are_sent_with_their_ids_after_a_reload(shop: Shop, servi
     context.set_offline(True)
     page.evaluate("journey.track('Product Viewed'); journey.track('Product Added')")
     ids = [item["id"] for item in waiting(page)]
+    service.answers["events"] = [refused(503)] * 99  # before the network is back: then the page sends at once
     context.set_offline(False)
-    service.answers["events"] = [refused(503)] * 99
     shop.go(page)
     assert eventually(lambda: len(service.events()) >= 2)
     assert [item["id"] for item in waiting(page)] == ids

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bandit.catalogue.loading import parse, read_shipped
-from bandit.errors import CatalogueError, InvalidRequest
+from bandit.errors import InvalidRequest
 from bandit.snapshot import from_zip
 from journey_bandit.main import group
 from journey_bandit.simulation import simulate
@@ -289,7 +289,9 @@ def test_what_cannot_be_run_is_said(run: Run, words: tuple[str, ...], kind: type
 def test_a_scenario_of_another_app_is_refused(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text('{"app": "x"}')
-    assert isinstance(run("--app", "travel", "--scenario", file, *SMALL).exception, CatalogueError)
+    refused = run("--app", "travel", "--scenario", file, *SMALL).exception
+    assert isinstance(refused, InvalidRequest)
+    assert str(refused) == f"scenario: {file} is about x → give --app x"
 
 
 def test_conversions_are_decisions_with_a_reward_whatever_it_is_worth() -> None:
