@@ -9,6 +9,9 @@ T = TypeVar("T")
 PATIENCE = 300.0
 """Seconds after which a test says that something hangs. Never how long something may take."""
 
+COMMAND_PATIENCE = 1_800.0
+"""The same for a command that works for a minute or more on a quiet machine, as a demonstration does."""
+
 
 def eventually(true: Callable[[], T], pause: float = 0.01) -> T:
     """What `true` gives once that is true, or at last false."""

@@ -1,6 +1,9 @@
 """Evidence for twins: does a scenario that was fitted to a log say what policies would bring in the world behind it?
 
-    python -m benchmarks.evidence.twin [--draws 20] [--sizes 5000 50000] [--apps fashion …] [--workers 2] [--json]
+    python -m benchmarks.evidence.twin [--draws 20] [--sizes 5000 50000] [--apps fashion …] [--workers 2] [--keep FILE]
+
+`--keep FILE` writes a line of JSON for each world as soon as it is done, and a second run with the same file does only
+the worlds that are not in it.
 
 A world is one of the five scenarios with every parameter changed by chance, which the fit does not know. A log of it is
 made by uniform choice among what may be shown, with a tenth of the people held out. From the log a twin is fitted.
@@ -18,12 +21,12 @@ within one and two thirds standard errors of that.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import combinations
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -238,17 +241,24 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 50_000])
     parser.add_argument("--apps", nargs="+", default=scenario.names())
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
-    tasks = [(app, draw, asked.sizes) for draw in range(asked.draws) for app in asked.apps]
-    found: list[TwinTrial] = []
+    wanted = [(app, draw, asked.sizes) for draw in range(asked.draws) for app in asked.apps]
+    kept: list[list[TwinTrial]] = []
+    if asked.keep and asked.keep.exists():
+        kept = [msgspec.json.decode(line, type=list[TwinTrial]) for line in asked.keep.read_bytes().splitlines()]
+    done = {(one.app, one.draw): world for world in kept for one in world}
+    tasks = [task for task in wanted if task[:2] not in done]
     with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
-        for results in pool.map(world_results, *zip(*tasks, strict=True)):
-            found += results
+        for future in as_completed([pool.submit(world_results, *task) for task in tasks]):
+            results = future.result()
+            done[results[0].app, results[0].draw] = results
+            if asked.keep:
+                with asked.keep.open("ab") as file:
+                    file.write(msgspec.json.encode(results) + b"\n")
             print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    if asked.json:
-        print(json.dumps([one._asdict() for one in found]))
+    found = [one for app, draw, _ in wanted for one in done[app, draw] if one.size in asked.sizes]
     for line in lines(found):
         print(line)
 

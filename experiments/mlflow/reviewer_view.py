@@ -159,7 +159,7 @@ def tag(view: View, currency: str, per: str, lines: Mapping[str, Sequence[str]],
     """Name and value of the experiment tag that holds the view. `lines`: {title: metric keys} of the charts with lines;
     `now`: milliseconds since 1970.
     """
-    first = {} if view is SEEDS else {f"tags.{money_column(currency, per)}": 164, "tags.gate": 68, "tags.reviewer": 83}
+    first = {} if view is SEEDS else {f"tags.{money_column(currency, per)}": 172, "tags.gate": 66, "tags.reviewer": 77}
     columns = {_quoted(name): width for name, width in (first | dict(view.more)).items()}
     state = {
         "selectedColumns": list(columns),

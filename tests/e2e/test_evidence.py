@@ -19,7 +19,7 @@ from simulations import scenario
 from simulations.live import driver
 from simulations.live.client import ServiceClient
 from simulations.live.driver import LiveRunResult
-from tests.waiting import PATIENCE
+from tests.waiting import COMMAND_PATIENCE
 
 USERS = 4000
 SURE = 0.999999
@@ -53,7 +53,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
 def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "journey_bandit", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_PATIENCE, check=False)
 
 
 def evaluated(ran: Ran, *arguments: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from bandit.snapshot import unpack
 from journey_bandit import processes
-from tests.waiting import PATIENCE
+from tests.waiting import COMMAND_PATIENCE, PATIENCE
 
 DEMO = [sys.executable, "-m", "journey_bandit", "demo", "--users", "6000", "--customers", "9000"]
 
@@ -23,7 +23,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """(folder, what it printed)"""
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        [*DEMO, "--folder", str(folder)], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [*DEMO, "--folder", str(folder)], capture_output=True, text=True, timeout=COMMAND_PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr + done.stdout
     return folder, done.stdout
@@ -114,7 +114,7 @@ def test_a_replay_gives_the_same_numbers_again(tmp_path: Path, free_port: int) -
                 "2000",
                 "--json",
             ]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_PATIENCE, check=False)
             assert done.returncode == 0, done.stderr
             belief = httpx.get(f"{url}/v1/policies", timeout=PATIENCE).json()["policies"][0]["belief_sha256"]
             said.append((json.loads(done.stdout), belief))

@@ -20,7 +20,7 @@ from journey_bandit.registry.ui import links, models
 from journey_bandit.workflows import publishing
 from journey_bandit.workflows.publishing import PublishRequest
 from tests.registry.conftest import HOST, MODEL, STAGE, Shop
-from tests.waiting import PATIENCE
+from tests.waiting import COMMAND_PATIENCE, PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:mlflow", "ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -66,7 +66,7 @@ def served(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "journey_bandit", "demo", "--folder", str(folder)]
     subprocess.run(
-        [*command, "--users", "200", "--customers", "300"], check=True, timeout=PATIENCE, capture_output=True
+        [*command, "--users", "200", "--customers", "300"], check=True, timeout=COMMAND_PATIENCE, capture_output=True
     )
     port = free_port(HOST)
     url, log = f"http://{HOST}:{port}", folder / "mlflow" / "server.log"

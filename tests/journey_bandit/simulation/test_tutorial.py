@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.waiting import PATIENCE
+from tests.waiting import COMMAND_PATIENCE
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "tutorials" / "your_own_app.md").read_text(encoding="utf-8")
@@ -33,7 +33,9 @@ class Step(NamedTuple):
 def typed(words: list[str], folder: Path) -> str:
     env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "114", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "journey_bandit", *words[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=env, cwd=folder)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=COMMAND_PATIENCE, check=False, env=env, cwd=folder
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -115,7 +117,9 @@ def test_its_tables_fit_the_terminal_and_cut_nothing(width: int, followed: tuple
     words = steps[3][0].words
     env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": str(width)}
     command = [sys.executable, "-m", "journey_bandit", *words[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=env, cwd=folder)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=COMMAND_PATIENCE, check=True, env=env, cwd=folder
+    )
     lines = done.stdout.splitlines()
     tables = [line for line in lines if line.startswith(("│", "┃", "┏", "└"))]
     assert max(map(len, tables)) <= width
