@@ -31,6 +31,7 @@ from api.http.hot_routes import HotRoutes
 from api.http.keys import ApiKeys
 from api.http.keys import load as load_keys
 from api.learning.worker import Worker
+from api.ledger.clock_marks import clock_doubts, kept_mark
 from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
 from api.reloading import ConfigurationReload
@@ -82,16 +83,16 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
     have mistakes, InvalidRequest for a driven clock outside trials. Any error after the store was opened, or
     taken, closes it.
     """
-    clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.wall)
     registry.search(importlib.metadata.entry_points)
     catalogue = read_catalogue(settings.app)
-    gate = AccessControl(load_keys(Path(settings.keys)) if settings.keys else ApiKeys({}), clock)
+    keys = load_keys(Path(settings.keys)) if settings.keys else ApiKeys({})
     endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
     store = store or open_store(settings.store)
     try:
+        clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.SteadyClock(kept_mark(store)))
         _check_clock(settings, clock, store)
         ground = SharedResources(settings, store, clock, Metrics())
-        return _joined(CurrentParts(ground, build(ground, catalogue, endpoints)), gate)
+        return _joined(CurrentParts(ground, build(ground, catalogue, endpoints)), AccessControl(keys, clock))
     except BaseException:
         store.close()
         raise
@@ -124,7 +125,7 @@ def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationRel
 
     async def health() -> Health:
         async with current.inside() as parts:
-            return _health(parts.catalogue.app, parts.worker, store, clock(), reload.failing)
+            return _health(parts.catalogue.app, parts.worker, store, clock, reload.failing)
 
     return [
         *native.routes(current),
@@ -172,9 +173,9 @@ def _lifespan(
     return lifespan
 
 
-def _health(app: str, worker: Worker, store: Store, now: int, refused: Mapping[str, str]) -> Health:
+def _health(app: str, worker: Worker, store: Store, clock: Clock, refused: Mapping[str, str]) -> Health:
     failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
-    failing |= worker.releases.failing(now) | dict(refused)
+    failing |= worker.releases.failing(clock()) | clock_doubts(clock) | dict(refused)
     broken = not failing.keys().isdisjoint(("write", "writer"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
     current = worker.releases.current

@@ -70,6 +70,8 @@ def build(
     salt, catalogue = audit.claim(store, catalogue, settings.salt or None), as_begun(store, catalogue)
     budgets = Budgets(catalogue, store, clock(), scale)
     driven = isinstance(clock, clocks.DrivenClock)
+    if isinstance(clock, clocks.SteadyClock):
+        clock.longest = round(max(stage.reward.seconds for stage in catalogue.stages.values()) * scale * 1e6)
     worker = Worker(
         store, catalogue, clock, metrics, settings.queue, budgets.settled, scale, asked=driven, before=before
     )

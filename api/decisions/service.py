@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from api import clocks
 from api.clocks import Clock
 from api.decisions.budgets import Budgets
 from api.decisions.frequency_caps import GlobalFrequencyCaps
@@ -214,13 +215,17 @@ class DecisionService:
                 id=request.outcome_id or request.kind,
                 kind=request.kind,
                 value=request.value,
-                occurred=now if request.occurred_at is None else microseconds(request.occurred_at),
+                occurred=self._occurred(request, now),
                 received=now,
             )
             for request in requests
         ]
         receipts = await self.writer.report(outcomes)
         return [_answered(outcome, receipt) for outcome, receipt in zip(outcomes, receipts, strict=True)]
+
+    def _occurred(self, request: OutcomeRequest, now: int) -> int:
+        when = request.occurred_at
+        return now if when is None else clocks.told(self._clock, microseconds(when), now)
 
     def is_of(self, decision_id: uuid.UUID, user_id: str) -> bool:
         """Whether a decision was made for a user, by this id of theirs. Reads the ledger."""

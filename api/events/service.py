@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from api import clocks
 from api.clocks import Clock
 from api.decisions.maker import DecisionMaker
 from api.learning.worker import Worker
@@ -168,7 +169,8 @@ class EventService:
         name = self._rules.named.get(sent.name, "")
         try:
             user, alias = people(self._rules, sent.user, sent.alias)
-            at = happened(sent.time_field, sent.at, now)
+            at = None if sent.at is None else clocks.told(self._clock, sent.at, now)
+            at = happened(sent.time_field, at, now)
             properties = folding.properties(self._rules, name, sent.properties)
         except InvalidRequest as error:
             return error

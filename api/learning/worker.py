@@ -18,8 +18,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from api import clocks
 from api.clocks import Clock
 from api.learning.learner import Learner, Settled
+from api.ledger.clock_marks import ClockMarks
 from api.metrics import Metrics
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
@@ -116,6 +118,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
         self.learning = Learner(store, catalogue, metrics, settled, scale, _sound(before), now=clock())
+        self._marks = ClockMarks(store, clock, metrics)
         self.releases = ReleaseService(store, catalogue, metrics)
         self.releases.register()
 
@@ -236,6 +239,7 @@ class Worker:
         try:
             if not self._reload:
                 self.learning.keep(1)
+            self._marks.keep(at_once=True)
         except Exception as error:  # noqa: BLE001 - the next start counts it; nothing is lost
             self._failed("learn", error)
         finally:
@@ -328,9 +332,10 @@ class Worker:
                 self._reload = False
             unread = not self.learning.read(sys.maxsize if waiting else _STEP)
             if waiting or start >= self._settle_at:
-                more = self.learning.step(self._clock(), _STEP) == _STEP
+                more = self.learning.step(clocks.settling(self._clock), _STEP) == _STEP
                 self._settle_at = start if more else start + _GATHER
             self.learning.keep(_KEEP)
+            self._marks.keep()
             if self.learning.publish(self._clock(), force=bool(waiting) and not more):
                 self._recovered("learn")  # not while what failed is tried again
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot

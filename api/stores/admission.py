@@ -134,7 +134,7 @@ def _second(stage: Stage, found: DecisionRecord, outcome: Outcome) -> Problem | 
 def _invalid(stage: Stage, decision: Decision, outcome: Outcome, now: int) -> Problem | None:
     if outcome.occurred > now + SKEW:
         return Problem("occurred_at", "lies in the future", "send when it happened, in UTC")
-    if outcome.occurred < decision.at - SKEW:
+    if outcome.occurred < min(decision.at, now) - SKEW:  # our own clock may have been set back since the decision
         return Problem("occurred_at", "lies before the decision", "send when it happened, in UTC")
     if outcome.value is not None and not math.isfinite(outcome.value):
         return Problem("value", "not a finite number", "send a number")
