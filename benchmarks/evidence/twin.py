@@ -11,8 +11,10 @@ Then:
 
     coverage   is the world's true net value of no nudge, of the default policy and of the oracle (which knows the
                scenario, be it the world's or a draw's) within the twin's 90 % interval? True values are means over
-               fresh people; the interval is that of the twin's draws, mean ± t·sd. The default policy learns on
-               400 people, and both its values are those of no nudge plus its difference on the same people.
+               20,000 fresh people, others in each world. The interval is mean ± t·sd of the twin's draws: a draw's
+               value is that of the central scenario on as many people, plus the difference between the two on 800.
+               The default policy learns on 400 people, and both its values are those of no nudge plus its mean
+               difference on the same people, in the world and in the central scenario.
     choice     of every two of no nudge and one nudge for everybody, which brings more? By the twin's central scenario,
                and by the off-policy estimate (doubly robust, one decision at a time) on the same log.
 
@@ -48,7 +50,8 @@ from simulations.twin import fit
 from simulations.twin.app_log import AppLog
 
 DAYS = 14  # of a log, and of what is predicted
-PEOPLE, FRESH, SEEDS, TWIN_DRAWS = 400, 4_000, 3, 10
+LEARNING, DRAWN, PAIRS, FRESH = 400, 800, 4_000, 20_000  # people: of the default policy, a draw, a choice, a value
+SEEDS, TWIN_DRAWS = 3, 10
 HOLDOUT = 0.1
 BASELINE = "fixed:none"
 POLICIES = (BASELINE, "default", "oracle")
@@ -178,12 +181,14 @@ def value(world: Scenario, policy: str, people: int, seed: int) -> PolicyValue:
     return PolicyValue(sum(summary.value) / decisions, decisions / people)
 
 
-def values(world: Scenario, people: int, seeds: Sequence[int]) -> dict[str, float]:
-    """Net value a decision of each of `POLICIES`: on so many people, and what learns on `PEOPLE` for each seed."""
-    none = value(world, BASELINE, people, seeds[0]).net
-    gains = [value(world, "default", PEOPLE, s).net - value(world, BASELINE, PEOPLE, s).net for s in seeds]
-    oracle = value(world, "oracle", people, seeds[0]).net
-    return {BASELINE: none, "default": none + float(np.mean(gains)), "oracle": oracle}
+def values(world: Scenario, seed: int) -> dict[str, float]:
+    """Net value a decision of each of `POLICIES`."""
+    none = value(world, BASELINE, FRESH, seed).net
+    gains = [
+        value(world, "default", LEARNING, s).net - value(world, BASELINE, LEARNING, s).net
+        for s in range(seed, seed + SEEDS)
+    ]
+    return {BASELINE: none, "default": none + float(np.mean(gains)), "oracle": value(world, "oracle", FRESH, seed).net}
 
 
 def world_results(app: str, draw: int, sizes: Sequence[int]) -> list[TwinTrial]:
@@ -191,10 +196,25 @@ def world_results(app: str, draw: int, sizes: Sequence[int]) -> list[TwinTrial]:
     declared = scenario.load(app)
     world = changed(declared, np.random.default_rng([draw, *app.encode()]))
     stage = parse(read_shipped(app)).stage(world.stage)
-    truth = values(world, FRESH, range(60_000, 60_000 + SEEDS))
-    users = 1.0 / value(world, BASELINE, FRESH, 60_000).visits  # for a decision
-    fixed = np.array([value(world, f"fixed:{arm}", FRESH, 60_000).net for arm in stage.arms])
+    truth = values(world, 60_000 + 10 * draw)
+    users = 1.0 / value(world, BASELINE, PAIRS, 60_000).visits  # for a decision
+    fixed = np.array([value(world, f"fixed:{arm}", PAIRS, 60_000 + 10 * draw).net for arm in stage.arms])
     return [_at_size(app, draw, size, round(size * users), world, stage, truth, fixed) for size in sizes]
+
+
+def intervals(twin: fit.Twin, seed: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Lower and upper end of the twin's 90 % interval for each of `POLICIES`."""
+    central, low, high = values(twin.scenario, seed), dict[str, float](), dict[str, float]()
+    apart = {
+        policy: np.array([value(one, policy, DRAWN, seed).net for one in twin.draws])
+        - value(twin.scenario, policy, DRAWN, seed).net
+        for policy in (BASELINE, "oracle")
+    }
+    for policy in POLICIES:
+        seen = central[policy] + apart["oracle" if policy == "oracle" else BASELINE]
+        half = float(stats.t.ppf(0.95, len(seen) - 1) * seen.std(ddof=1))
+        low[policy], high[policy] = float(seen.mean()) - half, float(seen.mean()) + half
+    return low, high
 
 
 def _at_size(
@@ -202,13 +222,8 @@ def _at_size(
 ) -> TwinTrial:
     log, rounds = logged(world, stage, users, 10_000 + draw)
     twin = fit.fit(app, world.stage, stage, log, draws=TWIN_DRAWS, seed=draw)
-    drawn = [values(one, 2 * PEOPLE, (70_000 + i,)) for i, one in enumerate(twin.draws)]
-    low, high = {}, {}
-    for policy in POLICIES:
-        seen = np.array([one[policy] for one in drawn])
-        half = float(stats.t.ppf(0.95, len(seen) - 1) * seen.std(ddof=1))
-        low[policy], high[policy] = float(seen.mean()) - half, float(seen.mean()) + half
-    by_twin = np.array([value(twin.scenario, f"fixed:{arm}", FRESH, 80_000).net for arm in stage.arms])
+    low, high = intervals(twin, 70_000 + 10 * draw)
+    by_twin = np.array([value(twin.scenario, f"fixed:{arm}", PAIRS, 80_000 + 10 * draw).net for arm in stage.arms])
     by_log, refused = off_policy(stage, rounds)
     chosen = {"twin": by_twin, "off-policy": by_log}
     pairs = list(combinations(range(len(fixed)), 2))

@@ -8,7 +8,9 @@ with y the encoded features. A hierarchical Gaussian prior shrinks effects e_a t
 to 0 and to each other; their scales τ_e, τ_b, and `keeps` and `dulls` of fatigue, are integrated over a grid (Rue,
 Martino & Chopin 2009, §3: Laplace approximation of the rest at each point). Users come back, so decisions of one user
 count as one cluster: the likelihood is raised to the power 1/c, c the mean of the generalised design effects of its
-parameters (Rao & Scott 1984).
+parameters (Rao & Scott 1984), and draws are spread as the scores of users are, A⁻¹(P + J/c²)A⁻¹ with A the precision, P
+that of the prior and J the sum of outer products of the users' scores (Ribatet, Cooley & Davison 2012): the level of
+all rewards is known much less surely than decisions of as many strangers would tell it, effects of nudges are not.
 
 Shapes: n decisions, k arms, s slopes (columns of x but the constant and the indicators of missing features), p
 parameters.
@@ -80,7 +82,9 @@ class RewardPosterior(NamedTuple):
         """Parameters drawn from the posterior; tires, depth, pull and season at 0 or above."""
         point = self.points[int(rng.choice(len(self.points), p=self.weight))]
         for _ in range(_TRIES):
-            theta = point.mean + linalg.solve_triangular(point.root, rng.standard_normal(len(point.mean)), lower=False)
+            theta = point.mean + linalg.cho_solve(
+                (point.root, False), point.spread @ rng.standard_normal(len(point.mean))
+            )
             if (theta[point.layout.signed] >= 0.0).all():
                 break
         return point.layout.parameters(theta, point.keeps, point.dulls)
@@ -124,11 +128,14 @@ class _Layout(NamedTuple):
 
 
 class _Point(NamedTuple):
-    """Gaussian at one point of the grid: its mean (p,), and the upper root (p, p) of its precision."""
+    """Gaussian at one point of the grid: its mean (p,), the upper root (p, p) of its precision, and a root (p, p) of
+    the variance of the score there, prior included.
+    """
 
     layout: _Layout
     mean: Array
     root: Array
+    spread: Array
     keeps: float
     dulls: float
 
@@ -148,11 +155,17 @@ class _Likelihood(NamedTuple):
     constant: float
     h: Array
     information: Array
+    variance: Array  # (p, p) of the score, users as clusters
     clusters: float  # design effect, not yet applied
 
     def tempered(self, c: float) -> "_Likelihood":
         """The likelihood to the power 1/c. All points of the grid have the same c, or they could not be compared."""
-        return self._replace(constant=self.constant / c, h=self.h / c, information=self.information / c)
+        return self._replace(
+            constant=self.constant / c,
+            h=self.h / c,
+            information=self.information / c,
+            variance=self.variance / c**2,
+        )
 
 
 def reward_rows(stage: Stage, log: AppLog) -> RewardRows:
@@ -315,11 +328,12 @@ def _quadratic(matrix: Array, rows: RewardRows, within: Array, theta: Array, pri
     _, user = np.unique(rows.user, return_inverse=True)
     scores = np.zeros((int(user.max(initial=-1)) + 1, len(theta)))
     np.add.at(scores, user, matrix * factor[:, None])
+    variance = scores.T @ scores * (len(scores) / max(len(scores) - 1, 1))
     inverse = np.linalg.inv(information + prior.precision)
-    clusters = max(1.0, float(np.trace(inverse @ (scores.T @ scores)) / max(np.trace(inverse @ information), 1e-9)))
+    clusters = max(1.0, float(np.trace(inverse @ variance) / max(np.trace(inverse @ information), 1e-9)))
     h = score + information @ theta
     constant = _loglik(matrix, rows, within, theta) - float(score @ theta) - 0.5 * float(theta @ information @ theta)
-    return _Likelihood(constant, h, information, clusters)
+    return _Likelihood(constant, h, information, variance, clusters)
 
 
 def _over_scales(seen: _Likelihood, layout: _Layout, priors: Sequence[_Prior]) -> Iterator[tuple[float, _Point]]:
@@ -334,4 +348,5 @@ def _over_scales(seen: _Likelihood, layout: _Layout, priors: Sequence[_Prior]) -
             + 0.5 * (prior.log_determinant - float(prior.mean @ pull) + float(total @ mean))
             - float(np.log(np.diag(root)).sum())
         )
-        yield evidence + prior.log_weight, _Point(layout, mean, root, 0.0, 0.0)
+        spread = linalg.cholesky(seen.variance + prior.precision, lower=True)
+        yield evidence + prior.log_weight, _Point(layout, mean, root, spread, 0.0, 0.0)
