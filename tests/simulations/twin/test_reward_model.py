@@ -92,6 +92,24 @@ def test_users_who_come_back_widen_it() -> None:
     assert few.design_effect > 1.3
 
 
+def test_users_who_come_back_widen_the_level_and_not_effects() -> None:
+    """8 decisions a user, user effects of sd 1.5 logits: the level of rewards is known less surely than the precision
+    says, by which all decisions are equally dependent; effects, which vary within users, more surely.
+    """
+    log = drawn_log(8_000, 1_000, np.zeros(K), np.random.default_rng(11), user_sd=1.5)
+    posterior = reward_model.fit(STAGE, log, np.ones(K))
+    point = posterior.points[int(posterior.weight.argmax())]
+    precise = np.linalg.inv(point.root.T @ point.root)
+    spread = precise @ point.spread @ point.spread.T @ precise
+    wider = np.diag(spread) / np.diag(precise)
+    effects = 5 + point.layout.s + (1 + point.layout.s) * np.arange(K - 1)
+    assert wider[0] > 1.15
+    assert (wider[effects] < 1.0).all()
+    rng = np.random.default_rng(12)
+    drawn = [posterior.draw(rng).base for _ in range(400)]
+    assert np.std(drawn) == pytest.approx(np.sqrt(spread[0, 0]), rel=0.15)
+
+
 def test_fatigue_is_seen() -> None:
     """People whom every nudge tires by half a logit: the posterior lies well above its prior of .03."""
     world = one_stage("fintech")
