@@ -116,6 +116,7 @@ class Report(NamedTuple):
     loss: tuple[str, ...] = ()  # what learning may cost, what it has cost, which traffic it decides; () without account
     currency: str = ""  # code of the unit of net values, such as EUR
     per: str = "decision"  # what net values are of: a decision, or a user of a simulation
+    along: str = "decisions"  # what the steps of `shares` are: decisions, or days of a simulation, "day"
 
 
 class ReportSubject(NamedTuple):
