@@ -55,7 +55,7 @@ def of_seed(one: PolicyResult, s: int) -> PolicyResult:
 
 class ComparisonSubject(NamedTuple):
     """What a comparison is about: app, stage and currency, the seeds that were run, users and days of each, and the
-    command that makes it again.
+    command that makes it again. `declared`: tag of the policy that the catalogue declares, which plays as `default`.
     """
 
     app: str
@@ -65,6 +65,11 @@ class ComparisonSubject(NamedTuple):
     users: int
     days: int
     command: str
+    declared: str = ""
+
+    def name(self, policy: str) -> str:
+        """Name of a policy for people: `default` with the policy that it is, as in "default (centred)"."""
+        return f"{policy} ({self.declared})" if policy == "default" and self.declared else policy
 
 
 def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyResult) -> ReportTable:
@@ -80,7 +85,7 @@ def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyRe
         "nudged",
         "opted out",
     )
-    rows = [_row(one, baseline) for one in sorted(played, key=lambda p: -p.value_per_user.mean())]
+    rows = [_row(run, one, baseline) for one in sorted(played, key=lambda p: -p.value_per_user.mean())]
     note = (
         f"{run.users:,} users, {run.days} days, {len(run.seeds)} seed(s). Net value and regret are exact expected "
         "values; net value counts what fatigue and opt-outs cost later, regret what each decision lost given its past."
@@ -88,11 +93,11 @@ def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyRe
     return ReportTable(f"{run.app}/{run.stage}", head, tuple(rows), note)
 
 
-def _row(one: PolicyResult, baseline: PolicyResult) -> ReportRow:
+def _row(run: ComparisonSubject, one: PolicyResult, baseline: PolicyResult) -> ReportRow:
     over = mean(one.value_per_user - baseline.value_per_user)
     total, percent = max(float(one.decisions.sum()), 1.0), _percent(one, baseline)
     return ReportRow(
-        one.policy,
+        run.name(one.policy),
         (
             "–" if one is baseline else in_words(over, "+.2f"),
             in_words(percent, "+.1f") if one is not baseline and np.isfinite(percent.value) else "–",
@@ -184,7 +189,7 @@ def report(
     regret = tuple(band(p.policy, np.cumsum(p.regret, axis=1)) for p in played)
     value = tuple(band(p.policy, np.cumsum(p.value, axis=1) / p.users) for p in played)
     return Report(
-        title=f"{one.policy} at {run.app}/{run.stage}",
+        title=f"{run.name(one.policy)} at {run.app}/{run.stage}",
         verdict=verdict,
         policy=one.policy,
         experiment=f"{run.app}-{run.stage}",
@@ -233,7 +238,7 @@ def _conversions(run: ComparisonSubject, one: PolicyResult, baseline: PolicyResu
     if split := disagreement(over, lift, run.currency, binary=True, each="each user"):
         return f"{capital(split)}, against no nudge."
     said = estimate(lift, "points", scale=100.0)
-    return f"Conversions of a decision under {one.policy}, costs left out: {said} against no nudge."
+    return f"Conversions of a decision under {run.name(one.policy)}, costs left out: {said} against no nudge."
 
 
 def _risk(over: Interval, currency: str) -> str:
@@ -271,14 +276,14 @@ def study(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyRe
         policy="comparison",
         facts={key: value for key, value in made.facts.items() if key != "floor"},
         metrics={"n": float(sum(one.decisions.sum() for one in played))},
-        tables=(table(run, played, baseline), _nudged(ranked)),
+        tables=(table(run, played, baseline), _nudged(run, ranked)),
         shares=(),
         propensities=np.zeros(0),
         floor=0.0,
     )
 
 
-def _nudged(ranked: list[PolicyResult]) -> ReportTable:
+def _nudged(run: ComparisonSubject, ranked: list[PolicyResult]) -> ReportTable:
     """Table of how often each policy nudges each persona, and with what most."""
     rows = []
     for one in ranked:
@@ -289,7 +294,7 @@ def _nudged(ranked: list[PolicyResult]) -> ReportTable:
             f"{share[z]:.0f} %" + (f", most {one.arms[1 + most[z]]}" if share[z] >= 0.5 else "")
             for z in range(len(one.personas))
         )
-        rows.append(ReportRow(one.policy, tuple(cells)))
+        rows.append(ReportRow(run.name(one.policy), tuple(cells)))
     note = "Share of a persona's decisions with a nudge, and which came most. No policy sees personas."
     return ReportTable("Nudged, by persona", ranked[0].personas, tuple(rows), note)
 
@@ -302,16 +307,16 @@ def _choice(run: ComparisonSubject, choices: list[PolicyResult], baseline: Polic
         said = "No nudge earns most of these policies."
         if lost is None:
             return said
-        return f"{said} Next is {others[0].policy}: {in_words(lost, '+.2f')} {run.currency} a user over no nudge."
+        return f"{said} Next is {run.name(others[0].policy)}: {in_words(lost, '+.2f')} {run.currency} a user over no nudge."
     over = mean(first.value_per_user - baseline.value_per_user)
     said = (
-        f"{first.policy} earns most: {in_words(over, '+.2f')} {run.currency} net value a user over no nudge in "
+        f"{run.name(first.policy)} earns most: {in_words(over, '+.2f')} {run.currency} net value a user over no nudge in "
         f"{run.days} days, {len(run.seeds)} seed(s){_risk(over, run.currency)}"
     )
     if others and others[0] is not baseline:
         ahead = mean(first.value_per_user - others[0].value_per_user)
         clear = "" if ahead.low > 0.0 else ", and the two are not distinguishable"
-        return f"{said}; it is {in_words(ahead, '+.2f')} {run.currency} ahead of {others[0].policy}{clear}."
+        return f"{said}; it is {in_words(ahead, '+.2f')} {run.currency} ahead of {run.name(others[0].policy)}{clear}."
     return f"{said}." if over.low > 0.0 else f"{said}; it is not distinguishable from no nudge."
 
 

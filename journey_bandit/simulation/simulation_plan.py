@@ -174,13 +174,14 @@ def logs(plan: SimulationPlan, done: Sequence[CellOutcome]) -> dict[str, str]:
 
 
 def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
-    """Subject of the comparison at this stage, for the head of its report: app, currency, seeds, users, days, and the
-    command that runs it again.
+    """Subject of the comparison at this stage, for the head of its report: app, currency, seeds, users, days, the
+    command that runs it again, and the policy that the catalogue declares.
     """
     from experiments.reports.simulation_report import ComparisonSubject
 
     app = plan.scenario.app
-    return ComparisonSubject(app, stage, plan.currency, plan.seeds, plan.users, plan.days, plan.command)
+    declared = str(plan.declared.stage(stage).policy.__struct_config__.tag)
+    return ComparisonSubject(app, stage, plan.currency, plan.seeds, plan.users, plan.days, plan.command, declared)
 
 
 def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult"]) -> list[str]:
@@ -193,7 +194,11 @@ def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult
     links = []
     for one in everyone:
         cell = next(c for c in plan.cells() if c.policy == one.policy and c.seed == plan.seeds[0])
-        facts = {"scenario_sha256": cell.digest(), "algorithm": one.policy, "data": f"scenario {plan.scenario.app}"}
+        facts = {
+            "scenario_sha256": cell.digest(),
+            "algorithm": about(plan, stage).name(one.policy),
+            "data": f"scenario {plan.scenario.app}",
+        }
         report = simulation_report.report(about(plan, stage), one, everyone, baseline, facts)
         links.append(console.log(uri, report, snapshot(plan, cell, stage)))
         _log_seeds(uri, plan, report.experiment, one, baseline)

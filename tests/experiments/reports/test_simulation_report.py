@@ -54,3 +54,14 @@ def test_no_nudge_itself_is_not_compared_with_no_nudge() -> None:
     assert headline(page) == [said]
     assert "distinguishable" not in page
     assert "against no nudge" not in page
+
+
+def test_what_the_catalogue_declares_is_called_both_ways() -> None:
+    """`default` on the command line is the policy that versions are named after."""
+    declared, ours = SUBJECT._replace(declared="centred"), result("default", 4.0)
+    made = simulation_report.study(declared, [ours, NOTHING], NOTHING, {})
+    assert made.verdict.startswith("default (centred) earns most")
+    assert [row.name for row in made.tables[0].rows] == ["default (centred)", "fixed:none"]
+    assert simulation_report.report(declared, ours, [ours, NOTHING], NOTHING, {}).title.startswith(
+        "default (centred) at"
+    )
