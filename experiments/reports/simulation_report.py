@@ -307,11 +307,12 @@ def _choice(run: ComparisonSubject, choices: list[PolicyResult], baseline: Polic
         said = "No nudge earns most of these policies."
         if lost is None:
             return said
-        return f"{said} Next is {run.name(others[0].policy)}: {in_words(lost, '+.2f')} {run.currency} a user over no nudge."
+        over = f"{in_words(lost, '+.2f')} {run.currency} a user over no nudge"
+        return f"{said} Next is {run.name(others[0].policy)}: {over}."
     over = mean(first.value_per_user - baseline.value_per_user)
     said = (
-        f"{run.name(first.policy)} earns most: {in_words(over, '+.2f')} {run.currency} net value a user over no nudge in "
-        f"{run.days} days, {len(run.seeds)} seed(s){_risk(over, run.currency)}"
+        f"{run.name(first.policy)} earns most: {in_words(over, '+.2f')} {run.currency} net value a user over no nudge "
+        f"in {run.days} days, {len(run.seeds)} seed(s){_risk(over, run.currency)}"
     )
     if others and others[0] is not baseline:
         ahead = mean(first.value_per_user - others[0].value_per_user)
