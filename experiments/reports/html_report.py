@@ -26,6 +26,8 @@ h3 { font-size: .95rem; margin: 1rem 0 .2rem; } ol.answers { padding-left: 1.6re
 ol.answers > li::marker { color: #1b6ca8; font-weight: 700; } ol.answers p { margin: .3rem 0; }
 ol.answers h2 { display: inline; } ol.answers > li { margin: 1.6rem 0; }
 .iv { white-space: nowrap; }
+@media (min-width: 721px) and (max-width: 1000px) { table { display: block; overflow-x: auto; } }
+@media (max-width: 720px), (min-width: 1100px) { .one { white-space: nowrap; } }
 .verdict { font-size: 1.1rem; background: #eef4fa; border-left: 4px solid #1b6ca8; padding: .7rem 1rem; }
 .verdict span + span { display: block; font-size: 1rem; margin-top: .25rem; }
 .verdict span:first-child { font-weight: 600; }
@@ -159,11 +161,11 @@ def _row(row: ReportRow, heads: tuple[str, ...]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A cell, whose interval and unit are not broken; nor is a value from its interval, where both are short."""
-    said = _unit(text)
-    if len(text) <= _SHORT and _INTERVAL.search(text):
-        return f'<span class="iv">{said}</span>'
-    return _INTERVAL.sub(r'<span class="iv">\g<0></span>', said)
+    """A cell, whose interval and unit are not broken; nor is a value parted from its interval, where both are short
+    and the page has room.
+    """
+    said = _INTERVAL.sub(r'<span class="iv">\g<0></span>', _unit(text))
+    return f'<span class="one">{said}</span>' if len(text) <= _SHORT and "[" in text else said
 
 
 def _unit(text: str) -> str:

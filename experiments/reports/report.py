@@ -233,10 +233,12 @@ def _holdout_table(policy: Array, holdout: Array, currency: str) -> ReportTable:
 
 
 def plain_gain(over: Interval, currency: str) -> NetGain:
-    """Net gain with a Student's interval at 95 %, whose half width is the standard error times its quantile."""
+    """Net gain with a Student's interval at 95 %, whose half width is the standard error times its quantile; the
+    probability that it loses money is Student's too, so that it is below 2.5 % just where the interval is above 0.
+    """
     half = 0.5 * (over.high - over.low)
     error = half / float(stats.t.ppf(0.5 + LEVEL / 2, over.n - 1)) if over.n > 1 and np.isfinite(half) else None
-    return NetGain(over, error, None, currency)
+    return NetGain(over, error, None, currency, freedom=over.n - 1.0)
 
 
 class ReplayPrices(NamedTuple):

@@ -246,12 +246,12 @@ def _risk(over: Interval, currency: str) -> str:
     it, a user; "" where one seed does not say.
     """
     gain = plain_gain(over, currency)
-    if not gain.error or gain.expected_loss is None:
+    if not gain.error:
         return ""
-    return (
-        f"; it loses money with probability {chance(gain.p_loss)} "
-        f"(expected loss {money(gain.expected_loss, currency)} a user)"
-    )
+    loss = gain.expected_loss
+    amount = "" if loss is None else money(loss, currency) if loss >= 0.01 else f"below 0.01 {currency}"
+    said = f" (expected loss {amount} a user)" if amount else ""
+    return f"; it loses money with probability {chance(gain.p_loss)}{said}"
 
 
 def _earns(one: PolicyResult, run: ComparisonSubject) -> str:

@@ -137,11 +137,11 @@ def test_the_page_is_self_contained_and_reproducible() -> None:
 
 
 def test_a_short_value_and_its_interval_stand_in_one_line() -> None:
-    """A wide cell may break between them, and nowhere inside."""
+    """A wide cell may break between them, and nowhere inside; so may a short one where the page is narrow."""
     cells = ("-17.6 [-18.1, -17.1]", "+123,456.78 [-123,456.78, +123,456.78]")
     rows = tuple(ReportRow(name, (cell,)) for name, cell in zip("ab", cells, strict=True))
     text = html_report.render(made_up(0.5)._replace(tables=(ReportTable("t", ("value [95 %]",), rows),)))
-    assert f'<span class="iv">{cells[0]}</span>' in text
+    assert '<span class="one">-17.6 <span class="iv">[-18.1, -17.1]</span></span>' in text
     assert '+123,456.78 <span class="iv">[-123,456.78, +123,456.78]</span>' in text
     assert 'data-head="value [95\u00a0%]"' in text
 

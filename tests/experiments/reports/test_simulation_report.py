@@ -45,7 +45,7 @@ def test_the_risk_of_choosing_it_is_said_in_money() -> None:
     assert second == "It loses money with probability above 99.9 % (expected loss 0.20 CHF a user)."
     better = result("fixed:hint", 4.0)
     told = headline(html_report.render(simulation_report.study(SUBJECT, [better, NOTHING], NOTHING, {})))
-    assert told[1] == "It loses money with probability below 0.1 % (expected loss 0.00 CHF a user)."
+    assert told[1] == "It loses money with probability below 0.1 % (expected loss below 0.01 CHF a user)."
 
 
 def test_no_nudge_itself_is_not_compared_with_no_nudge() -> None:
