@@ -307,8 +307,8 @@ def _choice(run: ComparisonSubject, choices: list[PolicyResult], baseline: Polic
         said = "No nudge earns most of these policies."
         if lost is None:
             return said
-        over = f"{in_words(lost, '+.2f')} {run.currency} a user over no nudge"
-        return f"{said} Next is {run.name(others[0].policy)}: {over}."
+        brings = f"{in_words(lost, '+.2f')} {run.currency} a user over no nudge"
+        return f"{said} Next is {run.name(others[0].policy)}: {brings}."
     over = mean(first.value_per_user - baseline.value_per_user)
     said = (
         f"{run.name(first.policy)} earns most: {in_words(over, '+.2f')} {run.currency} net value a user over no nudge "
