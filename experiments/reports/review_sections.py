@@ -197,8 +197,10 @@ def agreement(evaluation: Evaluation, unit: str) -> str:
     )
 
 
-def never_drawn(share: float) -> str:
-    """A clause on the share of a policy's choices that the log could never show."""
+def never_drawn(found: Evaluation) -> str:
+    """A clause on the share of a policy's choices that the log could never show: of rounds, or of whole arms."""
+    absent = sum(arm.share for arm in found.support if arm.answer != "not asked" and np.isnan(arm.least))
+    share = max(float(found.diagnostics["unsupported"]), absent)
     if share == 0.0:
         return "each of its choices could be drawn"
     return f"{f'{100 * share:.2f}' if share >= 1e-4 else 'below 0.01'} % of its choices could never be drawn"

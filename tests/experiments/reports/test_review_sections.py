@@ -160,4 +160,16 @@ def test_what_a_policy_does_over_time_is_said_in_words(shares: tuple[ReportSerie
     [(0.0, "each of its choices could"), (1e-6, "below 0.01 % of its choices could never"), (0.25, "25.00 % of its")],
 )
 def test_what_the_log_could_never_show_is_a_sentence(share: float, said: str) -> None:
-    assert parts.never_drawn(share).startswith(said)
+    log = rounds(1.0, unequal=False)
+    (found,) = core.evaluate([chunked(log)], EvaluationConfig((EvaluationPolicy("second", FixedArm(1)),)))
+    told = found._replace(diagnostics={**found.diagnostics, "unsupported": share})
+    assert parts.never_drawn(told).startswith(said)
+
+
+def test_a_nudge_that_the_log_never_shows_counts_as_never_drawn() -> None:
+    """Whatever the weights of the rounds say, which know only what was shown."""
+    log = rounds(1.0, unequal=False)
+    none = log._replace(action=np.zeros(N, dtype=np.intp), propensities=np.tile([1.0, 0.0], (N, 1)), pscore=np.ones(N))
+    half = EvaluationPolicy("half", lambda rows: np.full((len(rows.action), 2), 0.5))
+    (found,) = core.evaluate([chunked(none)], EvaluationConfig((half,)))
+    assert parts.never_drawn(found).startswith("50.00 % of its choices could never be drawn")
