@@ -109,8 +109,21 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (JourneyBanditError, OSError) as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_about_file(error) or error}", err=True)
         sys.exit(1)
+
+
+def _about_file(error: Exception) -> str:
+    """What is wrong with a file that somebody named, and what to do; "" for other errors."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return ""
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename}: there is no such file → look at the name and the folder"
+    if isinstance(error, IsADirectoryError):
+        return f"{error.filename}: a folder → name a file"
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: may not be read or written → look at its permissions, or name another"
+    return ""
 
 
 if __name__ == "__main__":

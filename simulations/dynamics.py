@@ -170,23 +170,25 @@ class PopulationState:
         if move is None:
             return np.ones(len(rows), dtype=bool)
         lost = move.to[(at[:, None] >= move.edges).sum(axis=1)]
-        self.place[rows] = np.where(reward, move.then, lost)
+        self.place[rows] = np.where(reward, np.where(at < move.stays, move.then, GONE), lost)
         return np.full(len(rows), move.rests)
 
 
 class _Move(NamedTuple):
     """How people of one stage move on. `then`: number of the stage after a reward. `to`: stages after silence and at
-    last `GONE`, at the cumulative probabilities `edges`. `rests`: also who was rewarded waits for the usual gap.
+    last `GONE`, at the cumulative probabilities `edges`. `rests`: also who was rewarded waits for the usual gap;
+    `stays`: share of them who come again.
     """
 
     then: int
     to: NDArray[np.intp]
     edges: Array
     rests: bool
+    stays: float
 
 
 def _onward(stages: tuple[str, ...], leg: FurtherStage | None) -> _Move | None:
     if leg is None or len(stages) == 1:
         return None
     to = np.array([*(stages.index(name) for name in leg.otherwise), GONE], dtype=np.intp)
-    return _Move(stages.index(leg.then), to, np.cumsum(list(leg.otherwise.values())), leg.rests)
+    return _Move(stages.index(leg.then), to, np.cumsum(list(leg.otherwise.values())), leg.rests, leg.stays)

@@ -49,12 +49,12 @@ class Persona(_Part, frozen=True, kw_only=True):
 
 class FurtherStage(_Part, frozen=True, kw_only=True):
     """One stage of the journey, in short; lists are in the order of the personas. The rich stage has one too, of which
-    `amount` and what leads onward (`then`, `rests`, `otherwise`) count.
+    `amount` and what leads onward (`then`, `rests`, `stays`, `otherwise`) count.
 
     `base`, `effects`, `features`, `delay_hours`, `proof`, `base_slopes`, `slopes`, `contexts`: as for the rich stage; a
     feature left out says nothing about the persona. `amount`: what a reward is, where it is not 0 or 1. `then`: the
-    stage after a reward, on the next day; with `rests`, only after the usual gap. `otherwise`: stage → P(next
-    visit is there) after silence; the rest leaves the app for good.
+    stage after a reward, on the next day; with `rests`, only after the usual gap; `stays`: share of the rewarded who
+    come again at all. `otherwise`: stage → P(next visit is there) after silence; the rest leaves the app for good.
     """
 
     base: Share | None = None
@@ -68,6 +68,7 @@ class FurtherStage(_Part, frozen=True, kw_only=True):
     contexts: Contexts = {}
     then: str
     rests: bool = False
+    stays: Share = 1.0
     otherwise: dict[str, Share]
 
 

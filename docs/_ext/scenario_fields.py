@@ -40,6 +40,7 @@ UNITS = {
         "base_slopes": SLOPE,
         "slopes": SLOPE,
         "contexts": "the feature's own",
+        "stays": "share of visits with a reward",
         "otherwise": "share of visits without a reward",
     },
     "Fatigue": {

@@ -342,7 +342,10 @@ def warnings(
     if e.weight and e.heaviest > limits.warn_heaviest * e.weight:
         found.append(f"one round has {e.heaviest / e.weight:.0%} of all weight")
     if e.calibration_z > limits.warn_calibration:
-        found.append(f"q̂ is off by {e.calibration_z:.1f} standard errors in a tenth of its range: dm misleads")
+        found.append(
+            f"the reward model q̂ is off by {e.calibration_z:.1f} standard errors in a tenth of its range: do not "
+            "believe dm, which rests on it alone"
+        )
     if gap is not None and error and abs(gap) > limits.warn_gap * error:
         found.append(f"dr and snips differ by {abs(gap) / error:.1f} standard errors")
     if len(e.versions) > 1:

@@ -9,8 +9,11 @@ standard normal's density and distribution,
     E max(−Δ, 0) = s (φ(z) − z Φ(−z))         expected loss a decision of promoting it: 0 where it wins
 
 (the unit normal loss integral, Raiffa & Schlaifer 1961, "Applied Statistical Decision Theory", 5.5; as a rule to stop
-an experiment by: Stucchio 2015, "Bayesian A/B testing at VWO"). One more week brings n' decisions like the n of now, so
-that the standard error becomes s √(n / (n + n')). Seen from now the estimate after it is M ~ N(m, t²), with
+an experiment by: Stucchio 2015, "Bayesian A/B testing at VWO"). Where s comes from few seeds, with ν degrees of
+freedom, Student's distribution takes the normal's place, with its density f and distribution T: P(Δ < 0) = T(−z), and
+the expected loss is s ((ν + z²) f(z) / (ν − 1) − z T(−z)), which does not exist for ν = 1. One more week brings n'
+decisions like the n of now, so that the standard error becomes s √(n / (n + n')). Seen from now the estimate after it
+is M ~ N(m, t²), with
 
     t² = s² n' / (n + n')
     EVSI = E max(M, 0) − max(m, 0) = t (φ(u) − u Φ(−u)),    u = |m| / t
@@ -24,12 +27,12 @@ Not in it: that people change, costs of a switch, and that the policy which logs
 rule asks for is more (`experiments.promotion.verdict`): it wants to be sure.
 """
 
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import special, stats
 
 from experiments.inference.intervals import Interval
 from experiments.inference.wording import against, chance, estimate, money, number, two_figures
@@ -55,7 +58,8 @@ class NetGain(NamedTuple):
     """Net gain of a policy over no nudge, in `currency` a decision: `over`, the estimate with the interval that the
     gate uses, n its decisions; `error`, its standard error, None where the log gives none; `daily`, decisions a day
     outside the control group, None where the log is too short to tell; `always`: the bounds hold at every look, and so
-    are wider than what `error` says of this one.
+    are wider than what `error` says of this one. `freedom`: degrees of freedom of `error`, ∞ where it is as good as
+    known.
     """
 
     over: Interval
@@ -63,22 +67,25 @@ class NetGain(NamedTuple):
     daily: float | None
     currency: str
     always: bool = False
+    freedom: float = inf
 
     @property
     def p_loss(self) -> float | None:
-        """Probability that it loses money, Φ(−m/s); None where the error is not known."""
+        """Probability that it loses money, Φ(−m/s) or T(−m/s); None where the error is not known."""
         if self.error is None or not isfinite(self.over.value):
             return None
         if self.error == 0.0:
             return float(self.over.value < 0.0)
-        return float(special.ndtr(-self.over.value / self.error))
+        return _below(-self.over.value / self.error, self.freedom)
 
     @property
     def expected_loss(self) -> float | None:
-        """Expected loss of promoting it, E max(−Δ, 0), currency a decision; None where the error is not known."""
-        if self.error is None or not isfinite(self.over.value):
+        """Expected loss of promoting it, E max(−Δ, 0), currency a decision; None where the error is not known, or known
+        from two observations.
+        """
+        if self.error is None or not isfinite(self.over.value) or (self.error and self.freedom <= 1.0):
             return None
-        return _loss_integral(self.over.value, self.error)
+        return _loss_integral(self.over.value, self.error, self.freedom)
 
     @property
     def month(self) -> Interval | None:
@@ -138,13 +145,13 @@ class NetGain(NamedTuple):
     def risk(self) -> str:
         """Probability that it loses money, and the expected loss of promoting it, in words."""
         p, loss = self.p_loss, self.expected_loss
-        if p is None or loss is None:
+        if p is None:
             return "how likely it loses money is not known"
         look = "by this look alone " if self.always else ""
         said = f"{look}it loses money with probability {chance(p)}"
         if not self.error:
             return "it does what no nudge does" if self.over.value == 0.0 else said
-        if p < _LEAST:
+        if p < _LEAST or loss is None:
             return said
         return (
             f"{said}, then {money(loss / p, self.currency)} per decision (expected loss {money(loss, self.currency)})"
@@ -163,11 +170,21 @@ class NetGain(NamedTuple):
         )
 
 
-def _loss_integral(mean: float, spread: float) -> float:
-    """E max(−X, 0) of X ~ N(mean, spread²), in the unit of X."""
+def _below(z: float, freedom: float) -> float:
+    """P(Z < z) of a standard normal Z, or of Student's with so many degrees of freedom."""
+    return float(special.ndtr(z)) if freedom == inf else float(special.stdtr(freedom, z))
+
+
+def _loss_integral(mean: float, spread: float, freedom: float = inf) -> float:
+    """E max(−X, 0) of X ~ N(mean, spread²), or of Student's with so many degrees of freedom, above 1; in the unit of
+    X.
+    """
     if spread == 0.0:
         return max(-mean, 0.0)
     z = mean / spread
+    if freedom < inf:
+        tail = (freedom + z * z) / (freedom - 1.0) * float(stats.t.pdf(z, freedom))
+        return max(spread * (tail - z * _below(-z, freedom)), 0.0)
     return max(spread * (float(np.exp(-0.5 * z * z)) / sqrt(2.0 * np.pi) - z * float(special.ndtr(-z))), 0.0)
 
 

@@ -109,11 +109,14 @@ def money_column(currency: str, per: str) -> str:
 
 def money(metrics: Mapping[str, float]) -> str:
     """Net gain over no nudge as the view's column says it, from a run's metrics: whether it is better, by how much, and
-    its interval, "better +1.06 [0.36, 1.76]". "cannot say" where the run has no such metric.
+    its interval, "better +1.06 [0.36, 1.76]". "as no nudge, 0" of what is no nudge itself, "cannot say" where the run
+    has no such metric.
     """
     for names in _MONEY:
         if names[0] in metrics:
             value, low, high = (metrics.get(name, float("nan")) for name in names)
+            if value == low == high == 0.0:
+                return "as no nudge, 0"
             return _cell(value, low, high) if isfinite(low) and isfinite(high) else f"{value:+.2g}, no interval"
     return "cannot say"
 

@@ -91,16 +91,18 @@ def write_seed(
     params: dict[str, str],
     metrics: dict[str, float],
     series: dict[str, ReportSeries],
+    currency: str,
 ) -> None:
     """Log one seed of a simulated policy as a run: runs grouped by the parameter `policy` show a band in MLflow.
-    `series`: {metric key: points}. Raises RemoteError when MLflow does not answer or refuses.
+    `series`: {metric key with its unit: points}; `currency`: of the metrics. Raises RemoteError when MLflow does not
+    answer or refuses.
     """
     client = MlflowClient(uri, uri)
     with remote_errors(uri):
         number, _ = experiment_of(client, experiment)
         run = client.create_run(number, run_name=name, tags={"kind": "seed"}).info.run_id
         now = int(time.time() * 1000)
-        view = reviewer_view.tag(reviewer_view.SEEDS, "", "", {key: [key] for key in series}, now)
+        view = reviewer_view.tag(reviewer_view.SEEDS, currency, "user", {key: [key] for key in series}, now)
         client.set_experiment_tag(number, *view)
         points = [point for key, line in series.items() for point in _points(key, line, now)]
         headline = [Metric(key, value, now, 0) for key, value in metrics.items()]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from experiments.inference.wording import capital
 from experiments.reports.colours import NONE, colours
 from experiments.reports.report import Report, ReportAnswer, ReportBar, ReportRow, ReportSeries, ReportTable
 
@@ -25,6 +26,8 @@ h3 { font-size: .95rem; margin: 1rem 0 .2rem; } ol.answers { padding-left: 1.6re
 ol.answers > li::marker { color: #1b6ca8; font-weight: 700; } ol.answers p { margin: .3rem 0; }
 ol.answers h2 { display: inline; } ol.answers > li { margin: 1.6rem 0; }
 .iv { white-space: nowrap; }
+@media (min-width: 721px) and (max-width: 1000px) { table { display: block; overflow-x: auto; } }
+@media (max-width: 720px), (min-width: 1100px) { .one { white-space: nowrap; } }
 .verdict { font-size: 1.1rem; background: #eef4fa; border-left: 4px solid #1b6ca8; padding: .7rem 1rem; }
 .verdict span + span { display: block; font-size: 1rem; margin-top: .25rem; }
 .verdict span:first-child { font-weight: 600; }
@@ -92,7 +95,8 @@ def _headline(report: Report) -> str:
     small = f'<p class="note">{_text(report.conversions)}</p>' if report.conversions else ""
     said = "".join(f"<li>{_text(sentence)}</li>" for sentence in report.loss)
     loss = f'<div class="loss"><h2>What learning costs</h2><ul>{said}</ul></div>' if report.loss else ""
-    parts = [f"<span>{_text(part)}</span>" for part in report.verdict.split("; ")]
+    first, *others = report.verdict.rstrip(".").split("; ")
+    parts = [f"<span>{_text(part)}.</span>" for part in (first, *map(capital, others))]
     return f'<p class="verdict">{" ".join(parts)}</p>{small}{loss}'
 
 
@@ -119,7 +123,7 @@ def _answer(number: int, answer: ReportAnswer, floor: float) -> str:
 def _plain(report: Report) -> str:
     figures = [_section(curve.title, _lines(curve.unit, curve.lines, curve.along)) for curve in report.curves]
     if report.shares:
-        figures.append(_section("Arm shares over time", _stack(report.shares)))
+        figures.append(_section("Arm shares over time", _stack(report.shares, report.along)))
     if len(report.propensities):
         figures.append(
             _section("Propensity of what was shown", _histogram("propensity", report.propensities, report.floor))
@@ -152,15 +156,23 @@ def _table(table: ReportTable, heading: str = "h2") -> str:
 def _row(row: ReportRow, heads: tuple[str, ...]) -> str:
     cells = zip(heads, (row.name, *row.cells), strict=False)
     return (
-        "<tr>" + "".join(f'<td data-head="{_text(head)}"><span>{_cell(c)}</span></td>' for head, c in cells) + "</tr>"
+        "<tr>" + "".join(f'<td data-head="{_unit(head)}"><span>{_cell(c)}</span></td>' for head, c in cells) + "</tr>"
     )
 
 
 def _cell(text: str) -> str:
-    """A cell, whose interval and unit are not broken."""
-    return _INTERVAL.sub(r'<span class="iv">\g<0></span>', _text(text).replace(" %", "\u00a0%"))
+    """A cell, whose interval and unit are not broken; nor is a value parted from its interval, where both are short
+    and the page has room.
+    """
+    said = _INTERVAL.sub(r'<span class="iv">\g<0></span>', _unit(text))
+    return f'<span class="one">{said}</span>' if len(text) <= _SHORT and "[" in text else said
 
 
+def _unit(text: str) -> str:
+    return _text(text).replace(" %", "\u00a0%")
+
+
+_SHORT = 26  # characters that a cell keeps in one line
 _INTERVAL = re.compile(r"\[[^\[\]]*\]")
 
 
@@ -201,8 +213,8 @@ def _legend(known: dict[str, str]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def _stack(shares: tuple[ReportSeries, ...]) -> str:
-    figure, axes = _axes("% of decisions")
+def _stack(shares: tuple[ReportSeries, ...], along: str = "decisions") -> str:
+    figure, axes = _axes("% of decisions", along)
     known = colours(one.name for one in shares)
     values = [100.0 * one.value for one in shares]
     axes.stackplot(shares[0].step, *values, colors=[known[one.name] for one in shares], alpha=0.85)

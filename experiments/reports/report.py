@@ -116,6 +116,7 @@ class Report(NamedTuple):
     loss: tuple[str, ...] = ()  # what learning may cost, what it has cost, which traffic it decides; () without account
     currency: str = ""  # code of the unit of net values, such as EUR
     per: str = "decision"  # what net values are of: a decision, or a user of a simulation
+    along: str = "decisions"  # what the steps of `shares` are: decisions, or days of a simulation, "day"
 
 
 class ReportSubject(NamedTuple):
@@ -232,10 +233,12 @@ def _holdout_table(policy: Array, holdout: Array, currency: str) -> ReportTable:
 
 
 def plain_gain(over: Interval, currency: str) -> NetGain:
-    """Net gain with a Student's interval at 95 %, whose half width is the standard error times its quantile."""
+    """Net gain with a Student's interval at 95 %, whose half width is the standard error times its quantile; the
+    probability that it loses money is Student's too, so that it is below 2.5 % just where the interval is above 0.
+    """
     half = 0.5 * (over.high - over.low)
     error = half / float(stats.t.ppf(0.5 + LEVEL / 2, over.n - 1)) if over.n > 1 and np.isfinite(half) else None
-    return NetGain(over, error, None, currency)
+    return NetGain(over, error, None, currency, freedom=over.n - 1.0)
 
 
 class ReplayPrices(NamedTuple):

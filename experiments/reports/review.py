@@ -194,12 +194,12 @@ def _estimate_answers(about: ReviewSubject, found: ReviewFindings, silent: str) 
         ReportAnswer(
             "Can the estimates be trusted: sample size, weights, overlap?",
             f"The weights are worth {d['ess']:,.0f} of {found.reward.n:,} decisions; the largest is "
-            f"{d['max_weight']:.1f}; {100 * d['unsupported']:.2f} % of its choices could never be drawn"
+            f"{d['max_weight']:.1f}; {parts.never_drawn(found.reward)}"
             + (f". {silent}" if found.reward.refused else ".")
             + (f" {unsaid}." if unsaid else ""),
             (support,) if support.rows else (),
             histogram=("propensity of what was shown", found.rounds.pscore),
-            note="; ".join([*found.reward.notes, *_holdout_notes(found)]),
+            note=capital("; ".join([*found.reward.notes, *_holdout_notes(found)])),
         ),
     )
 
@@ -221,7 +221,7 @@ def _behavior_answers(
         ),
         ReportAnswer(
             "What does it do over time?",
-            "The mean probability of each nudge along the log.",
+            parts.over_time(shares),
             (parts.arms(about, found),),
             stack=shares,
         ),

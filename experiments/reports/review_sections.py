@@ -27,6 +27,7 @@ from experiments.reports.policy_diff import PolicyDiff
 from experiments.reports.report import POINTS, ReportBar, ReportRow, ReportSeries, ReportTable
 
 _WINDOWS = 40  # points of a series of shares
+_STEADY = 5.0  # points by which a share may move and is still called steady
 
 
 class ReviewSubject(NamedTuple):
@@ -130,7 +131,7 @@ def support(about: ReviewSubject, found: Evaluation) -> ReportTable:
         for arm in asked
     )
     note = "; ".join(f"{name_of(arm.arm, about.arms)}: {arm.why}" for arm in asked if arm.why)
-    head = ("the log", "worth", "least p", "chosen")
+    head = ("the log", "worth, decisions", "least probability", "chosen")
     what = "Decisions of each nudge in the log, what they are worth, the least probability with which it could be shown"
     note = f"{what}, and how often the policy would. {note}".rstrip(" .") + "."
     return ReportTable("Support of each nudge", head, rows, note)
@@ -194,6 +195,39 @@ def agreement(evaluation: Evaluation, unit: str) -> str:
         f"{len(values)} estimators without a bias by design lie between {number(min(values), digits)} and "
         f"{number(max(values), digits)} {unit}, net of costs; {inside} of them inside the interval of the first."
     )
+
+
+def never_drawn(found: Evaluation) -> str:
+    """A clause on the share of a policy's choices that the log could never show: of rounds, or of whole arms."""
+    absent = sum(arm.share for arm in found.support if arm.answer != "not asked" and np.isnan(arm.least))
+    share = max(float(found.diagnostics["unsupported"]), absent)
+    if share == 0.0:
+        return "each of its choices could be drawn"
+    return f"{f'{100 * share:.2f}' if share >= 1e-4 else 'below 0.01'} % of its choices could never be drawn"
+
+
+def over_time(shares: tuple[ReportSeries, ...]) -> str:
+    """Sentences on what a policy shows, from the first tenth of the log to the last: the arm that it shows most, the
+    one whose share moves most, and that is said to be steady where nothing moves by `_STEADY` points or more. `shares`:
+    mean probability of each arm along the log.
+    """
+    if not shares or not len(shares[0].value):
+        return "The log has no decision to say it of."
+    tenth = max(len(shares[0].value) // 10, 1)
+    ends = {one.name: (one.value[:tenth].mean(), one.value[-tenth:].mean()) for one in shares}
+    most = max(ends, key=lambda name: ends[name][1])
+    moves = max(ends, key=lambda name: abs(ends[name][1] - ends[name][0]))
+    said = f"In the last tenth of the log it shows {_arm(most)} most, in {100 * ends[most][1]:.1f} % of decisions"
+    by = 100.0 * (ends[moves][1] - ends[moves][0])
+    if abs(by) < _STEADY:
+        return f"{said}. It is steady: no share moves by {_STEADY:g} points from the first tenth to the last."
+    first, last = (100.0 * share for share in ends[moves])
+    which = "That share moves most" if moves == most else f"The share of {_arm(moves)} moves most"
+    return f"{said}. {which}, from {first:.1f} % in the first tenth to {last:.1f} %."
+
+
+def _arm(name: str) -> str:
+    return "no nudge" if name == "none" else name
 
 
 def harmed(found: Sequence[tuple[str, SegmentEffects]], champion: str, unit: str) -> str:
@@ -281,7 +315,7 @@ def segment_table(name: str, found: SegmentEffects, about: ReviewSubject) -> Rep
         for s in found.segments
         for digits in [places(max(abs(s.joint.low - s.joint.value), abs(s.joint.high - s.joint.value)))]
     )
-    head = (f"net over {about.champion}, {about.currency}/decision [95 %]", "joint", "decisions")
+    head = (f"net over {about.champion}, {about.currency}/decision [95 %]", "all segments at once [95 %]", "decisions")
     return ReportTable(f"By {name}", head, rows)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bandit.arrays import Array
 from experiments.inference.intervals import Interval, mean
-from experiments.inference.wording import capital, chance, compared, disagreement, estimate, in_words
+from experiments.inference.wording import capital, chance, compared, disagreement, estimate, in_words, money, number
 from experiments.reports.report import Report, ReportCurve, ReportRow, ReportSeries, ReportTable, plain_gain
 
 
@@ -55,7 +55,7 @@ def of_seed(one: PolicyResult, s: int) -> PolicyResult:
 
 class ComparisonSubject(NamedTuple):
     """What a comparison is about: app, stage and currency, the seeds that were run, users and days of each, and the
-    command that makes it again.
+    command that makes it again. `declared`: tag of the policy that the catalogue declares, which plays as `default`.
     """
 
     app: str
@@ -65,6 +65,11 @@ class ComparisonSubject(NamedTuple):
     users: int
     days: int
     command: str
+    declared: str = ""
+
+    def name(self, policy: str) -> str:
+        """Name of a policy for people: `default` with the policy that it is, as in "default (centred)"."""
+        return f"{policy} ({self.declared})" if policy == "default" and self.declared else policy
 
 
 def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyResult) -> ReportTable:
@@ -80,7 +85,7 @@ def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyRe
         "nudged",
         "opted out",
     )
-    rows = [_row(one, baseline) for one in sorted(played, key=lambda p: -p.value_per_user.mean())]
+    rows = [_row(run, one, baseline) for one in sorted(played, key=lambda p: -p.value_per_user.mean())]
     note = (
         f"{run.users:,} users, {run.days} days, {len(run.seeds)} seed(s). Net value and regret are exact expected "
         "values; net value counts what fatigue and opt-outs cost later, regret what each decision lost given its past."
@@ -88,15 +93,15 @@ def table(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyRe
     return ReportTable(f"{run.app}/{run.stage}", head, tuple(rows), note)
 
 
-def _row(one: PolicyResult, baseline: PolicyResult) -> ReportRow:
+def _row(run: ComparisonSubject, one: PolicyResult, baseline: PolicyResult) -> ReportRow:
     over = mean(one.value_per_user - baseline.value_per_user)
     total, percent = max(float(one.decisions.sum()), 1.0), _percent(one, baseline)
     return ReportRow(
-        one.policy,
+        run.name(one.policy),
         (
             "–" if one is baseline else in_words(over, "+.2f"),
             in_words(percent, "+.1f") if one is not baseline and np.isfinite(percent.value) else "–",
-            f"{one.value_per_user.mean():.2f}",
+            number(float(one.value_per_user.mean()), ".2f"),
             f"{1000.0 * one.regret.sum() / total:,.1f}",
             f"{100.0 * one.conversions.sum() / total:.2f} %",
             f"{100.0 * one.nudged.sum() / total:.0f} %",
@@ -171,23 +176,20 @@ def report(
     `facts`: more parameters, which take precedence.
     """
     over = mean(one.value_per_user - baseline.value_per_user)
-    known, gain = np.isfinite(over.low), plain_gain(over, run.currency)
+    known = np.isfinite(over.low)
     unit = f"{run.currency} net of costs a user over {run.days} days"
-    lift = mean(_rate(one) - _rate(baseline))
-    split = disagreement(over, lift, run.currency, binary=True, each="each user")
-    conversions = (
-        f"Conversions of a decision, costs left out: {estimate(lift, 'points', scale=100.0)} against no nudge."
-    )
     verdict = (
         f"{compared(over) if known else 'Against'} no nudge: {estimate(over, unit)}, {len(run.seeds)} seed(s)"
-        f"{f'; it loses money with probability {chance(gain.p_loss)}' if gain.error else ''}."
+        f"{_risk(over, run.currency)}."
     )
+    if one is baseline:
+        verdict = f"This is no nudge itself, what the others are measured by: {_earns(one, run)}."
     days = np.arange(1.0, run.days + 1.0)
     share = one.by_day / np.maximum(one.by_day.sum(axis=1, keepdims=True), 1.0)
     regret = tuple(band(p.policy, np.cumsum(p.regret, axis=1)) for p in played)
     value = tuple(band(p.policy, np.cumsum(p.value, axis=1) / p.users) for p in played)
     return Report(
-        title=f"{one.policy} at {run.app}/{run.stage}",
+        title=f"{run.name(one.policy)} at {run.app}/{run.stage}",
         verdict=verdict,
         policy=one.policy,
         experiment=f"{run.app}-{run.stage}",
@@ -219,10 +221,41 @@ def report(
         propensities=one.propensities,
         floor=one.floor,
         command=run.command,
-        conversions=f"{capital(split)}, against no nudge." if split else conversions,
+        conversions=_conversions(run, one, baseline, over),
         currency=run.currency,
         per="user",
+        along="day",
     )
+
+
+def _conversions(run: ComparisonSubject, one: PolicyResult, baseline: PolicyResult, over: Interval) -> str:
+    """The small print of a report: what a policy does to conversions, and that money disagrees where it does; "" of no
+    nudge itself. `over`: its money over no nudge.
+    """
+    if one is baseline:
+        return ""
+    lift = mean(_rate(one) - _rate(baseline))
+    if split := disagreement(over, lift, run.currency, binary=True, each="each user"):
+        return f"{capital(split)}, against no nudge."
+    said = estimate(lift, "points", scale=100.0)
+    return f"Conversions of a decision under {run.name(one.policy)}, costs left out: {said} against no nudge."
+
+
+def _risk(over: Interval, currency: str) -> str:
+    """Clause of a verdict: probability that a policy loses money against no nudge, and the expected loss of choosing
+    it, a user; "" where one seed does not say.
+    """
+    gain = plain_gain(over, currency)
+    if not gain.error:
+        return ""
+    loss = gain.expected_loss
+    amount = "" if loss is None else money(loss, currency) if loss >= 0.01 else f"below 0.01 {currency}"
+    said = f" (expected loss {amount} a user)" if amount else ""
+    return f"; it loses money with probability {chance(gain.p_loss)}{said}"
+
+
+def _earns(one: PolicyResult, run: ComparisonSubject) -> str:
+    return f"{one.value_per_user.mean():.2f} {run.currency} a user over {run.days} days, {len(run.seeds)} seed(s)"
 
 
 def _over(played: list[PolicyResult], baseline: PolicyResult) -> tuple[ReportSeries, ...]:
@@ -233,7 +266,7 @@ def study(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyRe
     """The report of a whole comparison: which policy earns most over no nudge, and how sure that is. Arguments as for
     `report`.
     """
-    ranked = sorted(played, key=lambda p: -p.value_per_user.mean())
+    ranked = sorted(played, key=lambda p: (-p.value_per_user.mean(), p is not baseline))
     choices = [one for one in ranked if not one.policy.startswith("oracle")]
     first = choices[0]
     made = report(run, first, ranked, baseline, facts)
@@ -243,24 +276,25 @@ def study(run: ComparisonSubject, played: list[PolicyResult], baseline: PolicyRe
         policy="comparison",
         facts={key: value for key, value in made.facts.items() if key != "floor"},
         metrics={"n": float(sum(one.decisions.sum() for one in played))},
-        tables=(table(run, played, baseline), _nudged(ranked)),
+        tables=(table(run, played, baseline), _nudged(run, ranked)),
         shares=(),
         propensities=np.zeros(0),
         floor=0.0,
     )
 
 
-def _nudged(ranked: list[PolicyResult]) -> ReportTable:
+def _nudged(run: ComparisonSubject, ranked: list[PolicyResult]) -> ReportTable:
     """Table of how often each policy nudges each persona, and with what most."""
     rows = []
     for one in ranked:
         total = np.maximum(one.shown.sum(axis=1), 1.0)
-        share, most = 100.0 * one.shown[:, 1:].sum(axis=1) / total, one.shown[:, 1:].argmax(axis=1)
+        nudges = one.shown[:, 1:] if one.shown.shape[1] > 1 else np.zeros((len(one.shown), 1))  # a stage without any
+        share, most = 100.0 * nudges.sum(axis=1) / total, nudges.argmax(axis=1)
         cells = (
             f"{share[z]:.0f} %" + (f", most {one.arms[1 + most[z]]}" if share[z] >= 0.5 else "")
             for z in range(len(one.personas))
         )
-        rows.append(ReportRow(one.policy, tuple(cells)))
+        rows.append(ReportRow(run.name(one.policy), tuple(cells)))
     note = "Share of a persona's decisions with a nudge, and which came most. No policy sees personas."
     return ReportTable("Nudged, by persona", ranked[0].personas, tuple(rows), note)
 
@@ -273,19 +307,18 @@ def _choice(run: ComparisonSubject, choices: list[PolicyResult], baseline: Polic
         said = "No nudge earns most of these policies."
         if lost is None:
             return said
-        return f"{said} Next is {others[0].policy}: {in_words(lost, '+.2f')} {run.currency} a user over no nudge."
+        brings = f"{in_words(lost, '+.2f')} {run.currency} a user over no nudge"
+        return f"{said} Next is {run.name(others[0].policy)}: {brings}."
     over = mean(first.value_per_user - baseline.value_per_user)
     said = (
-        f"{first.policy} earns most: {in_words(over, '+.2f')} {run.currency} net value a user over no nudge in "
-        f"{run.days} days, {len(run.seeds)} seed(s)."
+        f"{run.name(first.policy)} earns most: {in_words(over, '+.2f')} {run.currency} net value a user over no nudge "
+        f"in {run.days} days, {len(run.seeds)} seed(s){_risk(over, run.currency)}"
     )
     if others and others[0] is not baseline:
         ahead = mean(first.value_per_user - others[0].value_per_user)
-        clear = "" if ahead.low > 0.0 else " The two are not distinguishable."
-        said += f" It is {in_words(ahead, '+.2f')} {run.currency} ahead of {others[0].policy}.{clear}"
-    elif not over.low > 0.0:
-        said += " It is not distinguishable from no nudge."
-    return said
+        clear = "" if ahead.low > 0.0 else ", and the two are not distinguishable"
+        return f"{said}; it is {in_words(ahead, '+.2f')} {run.currency} ahead of {run.name(others[0].policy)}{clear}."
+    return f"{said}." if over.low > 0.0 else f"{said}; it is not distinguishable from no nudge."
 
 
 def personas(one: PolicyResult) -> ReportTable:

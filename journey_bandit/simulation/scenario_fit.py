@@ -66,7 +66,7 @@ def fit(
         assert store is not None  # noqa: S101 - looked at above
         twin = _with_journey(catalogue, store, rich, twin, draws=draws, seed=seed)
     beside = twin_file.write(twin.scenario, twin.draws, out, _head(twin, judged))
-    _answer(catalogue, rich, twin, judged, (out, beside), app, as_json=as_json)
+    _answer(catalogue, rich, twin, judged, (out, beside), app + " --journey" * journey, as_json=as_json)
 
 
 def _rich(catalogue: Catalogue, store: str | None, file: Path | None, stage: str | None) -> StageLog:
@@ -119,7 +119,8 @@ def _with_journey(catalogue: Catalogue, store: str, rich: StageLog, twin: Twin, 
         raise InvalidRequest(*mistakes)
     names = tuple(catalogue.stages)
     seen = journey_fit.StageVisits.of([(names.index(name), one.log) for name, one in logs.items()])
-    return journey_fit.with_journey(twin, others, journey_fit.moves(names, seen))
+    moves = journey_fit.moves(names, seen)
+    return journey_fit.with_journey(twin, others, moves, journey_fit.visits(names, seen, moves), seed=seed)
 
 
 def _head(twin: Twin, judged: TwinJudgement) -> list[str]:

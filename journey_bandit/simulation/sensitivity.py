@@ -161,16 +161,18 @@ def _change(base: str, bar: SensitivityBar) -> str:
 
 def rank_table(plan: SimulationPlan, ranked: Sequence[PolicyRank], done: Sequence[CellOutcome]) -> "ReportTable":
     """Table of policies over the draws of a twin: money over no nudge first, then how surely each is best."""
+    from experiments.inference.intervals import Interval
+    from experiments.inference.wording import in_words, number
     from experiments.reports.report import ReportRow, ReportTable
 
     rows = [
         ReportRow(
             one.policy,
             (
-                f"{one.gain:+.2f} [{one.low:+.2f}, {one.high:+.2f}]",
+                "–" if one.policy == BASELINE else in_words(Interval(one.gain, one.low, one.high, len(done)), "+.2f"),
                 "knows" if one.best is None else f"{100 * one.best:.0f} %",
                 f"{100 * one.loses:.0f} %",
-                f"{one.regret:.2f}",
+                number(one.regret, ".2f"),
                 f"{100 * _nudged([d for d in done if d.label == one.policy]):.0f} %",
             ),
         )
@@ -179,10 +181,27 @@ def rank_table(plan: SimulationPlan, ranked: Sequence[PolicyRank], done: Sequenc
     money, n = f"{plan.currency}/user", len(plan.draws)
     head = (f"over no nudge, {money} [90 %]", "P(best)", "P(loses)", f"expected loss, {money}", "nudged")
     note = (
-        f"{n} worlds that the log allows, {plan.users:,} users and {plan.days} days in each. P(best): nothing else "
+        f"{_first(ranked, plan.currency)} {n} worlds that the log allows, {plan.users:,} users and {plan.days} days in "
+        f"each{', all stages together' if plan.journey else ''}. P(best): nothing else "
         "earns more. P(loses): less than no nudge. Expected loss: against what is best in each world."
     )
     return ReportTable(f"{plan.scenario.app}: which policy is best for this app", head, tuple(rows), note)
+
+
+def _first(ranked: Sequence[PolicyRank], currency: str) -> str:
+    """What a ranking says, in a sentence: who is most probably best, how surely, and whether it may lose money."""
+    from experiments.inference.wording import chance, number
+
+    able = [one for one in ranked if one.best is not None]
+    first = max(able, key=lambda one: (one.best or 0.0, one.gain))
+    if first.policy == BASELINE:
+        return (
+            f"Showing nothing is most probably best: with probability {chance(first.best)}, no policy here earns more."
+        )
+    return (
+        f"{first.policy} is most probably best ({chance(first.best)}): {number(first.gain, '+.2f')} {currency} a user "
+        f"over no nudge, against which it loses money with probability {chance(first.loses)}."
+    )
 
 
 def _nudged(done: Sequence[CellOutcome]) -> float:

@@ -23,6 +23,11 @@ from simulations.twin import ranking
 
 _DEFAULT = ("default", "uniform", "oracle")
 _WHAT_IF = {"users": 1000, "seeds": 4}  # where the command line names none: a minute
+_OFFLINE = {
+    **{name: f"--{name}" for name in ("seeds", "days", "journey", "backend", "workers", "address", "out")},
+    **{name: f"--{name}" for name in ("environment", "stage", "guard", "harvesters", "holdout", "box", "events")},
+    "what_if": "--what-if", "logs": "--log",
+}  # fmt: skip
 _TWIN = {"users": 2000, "seeds": 40}  # the same, for a scenario with draws: a seed is a draw
 
 
@@ -33,7 +38,12 @@ _TWIN = {"users": 2000, "seeds": 40}  # the same, for a scenario with draws: a s
 @click.option("--users", default=12_000, show_default=True, type=click.IntRange(min=200))
 @click.option("--seed", default=100, show_default=True, type=click.IntRange(min=0), help="The first seed.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1), help="How many. Offline.")
-@click.option("--policy", "policies", multiple=True, help="default, oracle, fixed:ARM, linear:alpha=0.3 …  Offline.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    help="default, oracle, fixed:ARM, linear:alpha=0.3, peer:vw, python:FILE.py:NAME … Several may be given. Offline.",
+)
 @click.option(
     "--days", default=scenario_checks.DAYS, show_default=True, type=click.IntRange(min=1, max=3650), help="Offline."
 )
@@ -76,6 +86,10 @@ def simulate(context: click.Context, /, app: str | None, url: str | None, **give
     if url:
         if given["policies"]:
             raise click.UsageError("--policy goes without --url: the service has its own")
+        said = [o for name, o in _OFFLINE.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if said:
+            why = "people come once, to one stage, with one seed"
+            raise click.UsageError(f"{', '.join(said)}: not with --url, where {why}; leave them out, or --url")
         _live(str(app), url, **given)
     else:
         draws = _draws(given["file"])

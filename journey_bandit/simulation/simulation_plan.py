@@ -70,9 +70,8 @@ class SimulationPlan(msgspec.Struct, frozen=True, kw_only=True):
         """Folder of the figures and pages of this plan in `out`: its name has a digest of everything that they depend
         on, so that another plan writes elsewhere.
         """
-        of = (self.scenario, self.policies, self.users, self.days, self.seeds, self.journey, self.holdout)
-        digest = hashlib.sha256(msgspec.json.encode([*of, self.catalogue, self.environment, self.draws])).hexdigest()
-        return self.out / self.scenario.app / digest[:8]
+        runs = ",".join(cell.digest() for cell in self.cells())
+        return self.out / self.scenario.app / hashlib.sha256(runs.encode()).hexdigest()[:8]
 
     def cells(self) -> list[SimulationCell]:
         """Cells of the plan, one for each policy and seed. The policy that never nudges is always among them, as the
@@ -175,13 +174,14 @@ def logs(plan: SimulationPlan, done: Sequence[CellOutcome]) -> dict[str, str]:
 
 
 def about(plan: SimulationPlan, stage: str) -> "ComparisonSubject":
-    """Subject of the comparison at this stage, for the head of its report: app, currency, seeds, users, days, and the
-    command that runs it again.
+    """Subject of the comparison at this stage, for the head of its report: app, currency, seeds, users, days, the
+    command that runs it again, and the policy that the catalogue declares.
     """
     from experiments.reports.simulation_report import ComparisonSubject
 
     app = plan.scenario.app
-    return ComparisonSubject(app, stage, plan.currency, plan.seeds, plan.users, plan.days, plan.command)
+    declared = str(plan.declared.stage(stage).policy.__struct_config__.tag)
+    return ComparisonSubject(app, stage, plan.currency, plan.seeds, plan.users, plan.days, plan.command, declared)
 
 
 def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult"]) -> list[str]:
@@ -194,7 +194,11 @@ def log(uri: str, plan: SimulationPlan, stage: str, everyone: list["PolicyResult
     links = []
     for one in everyone:
         cell = next(c for c in plan.cells() if c.policy == one.policy and c.seed == plan.seeds[0])
-        facts = {"scenario_sha256": cell.digest(), "algorithm": one.policy, "data": f"scenario {plan.scenario.app}"}
+        facts = {
+            "scenario_sha256": cell.digest(),
+            "algorithm": about(plan, stage).name(one.policy),
+            "data": f"scenario {plan.scenario.app}",
+        }
         report = simulation_report.report(about(plan, stage), one, everyone, baseline, facts)
         links.append(console.log(uri, report, snapshot(plan, cell, stage)))
         _log_seeds(uri, plan, report.experiment, one, baseline)
@@ -211,12 +215,14 @@ def _log_seeds(uri: str, plan: SimulationPlan, experiment: str, one: "PolicyResu
     for s, seed in enumerate(plan.seeds):
         mine, none = simulation_report.of_seed(one, s), simulation_report.of_seed(baseline, s)
         series = {
-            "regret/total": ReportSeries("regret", days, np.cumsum(one.regret[s])),
-            "value/user": ReportSeries("value", days, np.cumsum(one.value[s]) / one.users),
+            f"value {plan.currency} per user/policy": simulation_report.over_no_nudge(mine, none),
+            f"net {plan.currency} per user/policy": ReportSeries("net", days, np.cumsum(one.value[s]) / one.users),
+            f"regret {plan.currency}/policy": ReportSeries("regret", days, np.cumsum(one.regret[s])),
         }
         params = {"policy": one.policy, "seed": str(seed), "users": str(one.users), "days": str(plan.days)}
         name = f"{one.policy} seed {seed}"
-        tracking.write_seed(uri, f"{experiment}-seeds", name, params, simulation_report.metrics(mine, none), series)
+        metrics = simulation_report.metrics(mine, none)
+        tracking.write_seed(uri, f"{experiment}-seeds", name, params, metrics, series, plan.currency)
 
 
 def snapshot(plan: SimulationPlan, cell: SimulationCell, stage: str) -> Snapshot:

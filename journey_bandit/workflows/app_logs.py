@@ -8,7 +8,7 @@ import numpy as np
 from api.stores.decision_log import DecisionRecord
 from bandit import features
 from bandit.arrays import Array, Mask
-from bandit.catalogue.model import Catalogue, Stage
+from bandit.catalogue.model import Catalogue, Reward, Stage
 from bandit.errors import InvalidRequest, Problem
 from bandit.guardrails import NO_CONSENT
 from experiments.data import files
@@ -57,7 +57,10 @@ def of_parquet(path: Path, catalogue: Catalogue) -> StageLog:
         problem = f"{path} is of {opened.meta.app}, the catalogue of {catalogue.app}"
         raise InvalidRequest(Problem("app", problem, "give the catalogue of the app that was logged"))
     declared = catalogue.stage(opened.meta.stage)
-    rounds = _joined(list(opened.source(0, 1)()))
+    chunks = list(opened.source(0, 1)())
+    if not chunks:
+        raise InvalidRequest(Problem("log", f"{path} has no decision", "fit to a log that has some"))
+    rounds = _joined(chunks)
     needed = ("x", "propensities", "user", "at")
     if absent := [name for name in needed if getattr(rounds, name) is None]:
         raise InvalidRequest(Problem("log", f"{path} has no {', '.join(absent)}", "a fit needs them"))
@@ -84,7 +87,10 @@ def _of_rounds(
     *,
     times_known: bool,
 ) -> StageLog:
-    """Log with arms as the catalogue has them, in order of time."""
+    """Log with arms as the catalogue has them, in order of time. Raises InvalidRequest for rewards that the stage
+    cannot have.
+    """
+    _check_rewards(stage, declared.reward, rounds.reward)
     x, may, user, at = rounds.x, rounds.eligible, rounds.user, rounds.at
     assert x is not None and may is not None and user is not None and at is not None  # noqa: PT018, S101 - callers looked
     place = {arm: a for a, arm in enumerate(declared.arms)}
@@ -110,6 +116,18 @@ def _of_rounds(
         times_known=times_known,
     )
     return StageLog(stage, log, len(arm) - len(kept))
+
+
+def _check_rewards(stage: str, reward: Reward, seen: Array) -> None:
+    known = seen[~np.isnan(seen)]
+    most = np.inf if reward.kind == "revenue" else reward.max  # more than `max` of revenue counts as `max`
+    outside = known[(known < reward.min) | (known > most)]
+    if len(outside):
+        problem = (
+            f"{len(outside):,} rewards of {stage}, such as {outside[0]:g}, are outside the declared range, "
+            f"{reward.min:g} to {reward.max:g}"
+        )
+        raise InvalidRequest(Problem("reward", problem, "give the log as it was recorded, and its catalogue"))
 
 
 def _joined(chunks: list[LoggedRounds]) -> LoggedRounds:

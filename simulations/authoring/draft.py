@@ -198,6 +198,7 @@ def _journey(stages: dict[str, Stage], rich: str) -> Iterator[str]:
         yield f"then = {_text(onward)}"
         if onward == name:
             yield "rests = true # a rewarded person comes again after the usual gap"
+            yield "stays = 1.0 # share of the rewarded who come again at all"
         others = {name: 0.5} | ({names[place - 1]: 0.2} if place else {})
         yield f"otherwise = {{ {', '.join(f'{_key(n)} = {p:g}' for n, p in others.items())} }}"
 

@@ -14,8 +14,11 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +26,7 @@ import numpy as np
 
 from bandit.arrays import Array, Mask
 from bandit.catalogue.decoding import closest
-from bandit.errors import InvalidRequest, Problem
+from bandit.errors import InvalidRequest, JourneyBanditError, Problem
 from simulations.contenders.protocol import MakeContender
 
 Rule = Callable[[Mapping[str, Any], Sequence[str]], str | Mapping[str, float]]
@@ -85,6 +88,31 @@ def is_rule(value: Any) -> bool:
     return first != "stages"
 
 
+@contextmanager
+def named(text: str, field: str) -> Iterator[None]:
+    """Around a call of own code: whatever it raises becomes an InvalidRequest that names its file and line. What
+    `text` does not name as `python:…` keeps its error, with its traceback.
+    """
+    try:
+        yield
+    except JourneyBanditError:
+        raise
+    except Exception as error:
+        if not text.startswith("python:"):
+            raise
+        raise InvalidRequest(Problem(field, f"raised {error!r}{_line(error)}", "mend it there")) from error
+
+
+def _line(error: Exception) -> str:
+    """Where in own code an error was raised: the last line that is neither ours nor a library's."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_foreign(frame.filename)]
+    return f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+
+
+def _is_foreign(file: str) -> bool:
+    return "site-packages" in file or Path(file).is_relative_to(Path(__file__).parents[1])
+
+
 def maker(value: MakeContender, field: str) -> MakeContender:
     """A checked maker: what it makes must have `decide` and `learn`. Raises InvalidRequest, when called, if not."""
 
@@ -109,7 +137,11 @@ def probabilities(
     for i, context in enumerate(contexts):
         may = [name for name, is_eligible in zip(names, eligible[i], strict=True) if is_eligible]
         answer = rule(context, may)
+        if not isinstance(answer, str | Mapping):
+            raise InvalidRequest(Problem(field, f"answered {answer!r}", "an arm, or {arm: probability}"))
         shares = {answer: 1.0} if isinstance(answer, str) else dict(answer)
+        if not all(isinstance(share, int | float) and math.isfinite(share) for share in shares.values()):
+            raise InvalidRequest(Problem(field, f"probabilities {shares}", "0 or more each, with the sum 1"))
         for name, share in shares.items():
             if name not in may:
                 raise InvalidRequest(Problem(field, f"chose {name!r}, which may not be shown", closest(str(name), may)))

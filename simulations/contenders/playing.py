@@ -32,14 +32,15 @@ class PlayingContender:
     """
 
     def __init__(self, text: str, stages: tuple[DecisionStage, ...], seed: int, given: Any = None):
-        self._field, self._stages = f"policy {text}", stages
+        self._text, self._field, self._stages = text, f"policy {text}", stages
         self._rule: Rule | None = None
         self._contender: Contender | None = None
         value: Any = given if given is not None else resolved(text)
         if own_code.is_rule(value) and not text.startswith("peer:"):
             self._rule = value
         else:
-            self._contender = own_code.maker(value, self._field)(stages, seed)
+            with own_code.named(text, self._field):
+                self._contender = own_code.maker(value, self._field)(stages, seed)
         self._waiting: list[deque[_Waiting]] = [deque() for _ in stages]
 
     def propensities(
@@ -48,12 +49,14 @@ class PlayingContender:
         """Propensities (n, k) of the arms at a stage for x (n, d) and eligible (n, k). Only where `asked` (n,) the
         contender is asked, elsewhere no nudge is shown. `contexts`: what the app sends for the rows of a mask.
 
-        Raises InvalidRequest for an answer of the wrong shape, or an arm that may not be shown.
+        Raises InvalidRequest for an answer of the wrong shape, an arm that may not be shown, and for whatever own code
+        raises.
         """
         found = np.zeros(eligible.shape)
         found[:, 0] = 1.0
         if asked.any():
-            found[asked] = self._answer(stage, x[asked], eligible[asked], lambda: contexts(asked))
+            with own_code.named(self._text, self._field):
+                found[asked] = self._answer(stage, x[asked], eligible[asked], lambda: contexts(asked))
         return found
 
     def put(self, stage: int, x: Array, arm: Actions, reward: Array, expires: Ints) -> None:
@@ -69,7 +72,8 @@ class PlayingContender:
             while waiting and waiting[0].closed <= now:
                 done = waiting.popleft()
                 assert self._contender is not None  # noqa: S101 – rules keep nothing
-                self._contender.learn(stage, done.x, done.arm, done.reward)
+                with own_code.named(self._text, self._field):
+                    self._contender.learn(stage, done.x, done.arm, done.reward)
 
     def _answer(
         self, stage: int, x: Array, eligible: Mask, contexts: Callable[[], Sequence[Mapping[str, Any]]]

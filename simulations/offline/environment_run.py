@@ -80,9 +80,10 @@ class EnvironmentRun:
         self.brain.tick(now)
         if self._contender is not None:
             self._contender.tick(now)
-        visits = outside.checked(
-            self._environment(self.cell.seed, step), len(self._stage.arms), f"environment, day {step}"
-        )
+        field = f"environment, day {step}"
+        with own_code.named(self.cell.environment, field):
+            came = self._environment(self.cell.seed, step)
+        visits = outside.checked(came, len(self._stage.arms), field)
         self._decide(visits, step, now)
         return len(visits.user)
 

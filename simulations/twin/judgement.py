@@ -6,6 +6,7 @@ what was seen is so far outside that chance does it to one of all of them in 5 %
 """
 
 from collections.abc import Iterator
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +81,10 @@ def judge(app: str, stage_name: str, stage: Stage, log: AppLog, *, draws: int = 
     split = int(SEEN * len(known.arm))
     if split in (0, len(known.arm)):
         raise InvalidRequest(Problem("log", "no decision with a known reward", "fit to a log that has some"))
+    if split < twin_fit.FEWEST:
+        problem = f"{split:,} decisions with known rewards in its first four fifths, which have to predict the last"
+        fix = f"fit to {ceil(twin_fit.FEWEST / SEEN)} or more in all, of which some were rewarded"
+        raise InvalidRequest(Problem("log", problem, fix))
     late = np.arange(len(known.arm)) >= split
     twin = twin_fit.fit(app, stage_name, stage, known.only(~late), draws=1, seed=seed)
     rng = np.random.default_rng([seed, 23])

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 
-from bandit.arrays import Array
+from bandit.arrays import Array, Ints, Mask
 from bandit.catalogue.model import Stage
 from simulations.scenario import VisitTiming
 from simulations.twin.app_log import AppLog, VisitPast
@@ -127,21 +127,24 @@ def _delay_loss(seconds: Array, log_scale: float, log_shape: float) -> float:
 
 
 def visits(log: AppLog, found: VisitPast) -> VisitLaw:
-    """Law of visits. Needs no reward."""
-    day = log.day
-    first = found.order == 0
+    """Law of the visits to one stage. Needs no reward."""
+    day, gap = log.day, found.gap
+    return visit_law(day, found.order == 0, gap[~np.isnan(gap)], day.max(initial=0) - day[np.isnan(gap)])
+
+
+def visit_law(day: Ints, first: Mask, gap: Array, silent: Ints) -> VisitLaw:
+    """Law of visits on the days `day` (n,), counted from a Monday; `first` (n,): they are their user's first. `gap`
+    (m,): days between visits that were followed by another; `silent` (r,): days since those that were not yet.
+    """
     span = int(day.max(initial=0)) - int(day.min(initial=0)) + 1
     counts = np.bincount(day[first] % 7, minlength=7).astype(np.float64)
     shown = np.bincount(np.arange(day.min(initial=0), day.max(initial=0) + 1) % 7, minlength=7)
     weekly = (counts + 10.0 / 7.0) / np.maximum(shown, 1)
     people = int(first.sum())
-    gap = found.gap
-    seen = gap[~np.isnan(gap)]
-    rest = (day.max(initial=0) - day[np.isnan(gap)] + 1).astype(np.float64)
-    rest = rest[rest > 1.0]
-    if len(seen) < _FEWEST:
+    rest = silent[silent > 0] + 1.0
+    if len(gap) < _FEWEST:
         return VisitLaw(3.0 * span, 0.8, 0.5, 0.2, weekly / weekly.mean(), people / span, people)
-    whole, times = np.unique(seen, return_counts=True)
+    whole, times = np.unique(gap, return_counts=True)
     until, often = np.unique(rest, return_counts=True)
 
     def loss(v: Array) -> float:
@@ -150,7 +153,7 @@ def visits(log: AppLog, found: VisitPast) -> VisitLaw:
         inside = np.log(np.maximum(law.cdf(np.log(whole + 1.0)) - low, 1e-300))
         return float(-(times @ inside) - often @ law.logsf(np.log(until)) + 0.5 * ((v[1] - np.log(0.8)) / 0.5) ** 2)
 
-    (centre, log_sd), (gap_se, sd_se) = _mode(loss, [np.log(np.median(seen) + 0.5), np.log(0.8)])
+    (centre, log_sd), (gap_se, sd_se) = _mode(loss, [np.log(np.median(gap) + 0.5), np.log(0.8)])
     return VisitLaw(
         float(np.exp(centre)), float(np.exp(log_sd)), gap_se, sd_se, weekly / weekly.mean(), people / span, people
     )

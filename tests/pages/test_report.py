@@ -27,7 +27,7 @@ def test_no_table_is_cut_and_the_money_is_in_the_first_view(browser: Any, tmp_pa
         "worse than no nudge",
         "EUR per decision net of costs",
         "it loses money with probability",
-        "gate: hold",
+        "Gate: hold",
     ):
         assert said in words
     assert "More people convert" in page.locator(".verdict + .note").inner_text()

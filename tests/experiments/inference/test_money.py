@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import integrate, stats
 
 from experiments.inference.intervals import Interval
 from experiments.inference.money import NetGain, daily
+from experiments.reports.report import plain_gain
 
 DAY = 86_400_000_000
 DRAWS = 4_000_000
@@ -61,3 +63,32 @@ def test_a_month_is_thirty_days_of_the_measured_rate() -> None:
     assert daily(at[:50]) is None, "half a day says nothing of a month"
     assert daily(at[:1]) is None
     assert daily(None) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 40])
+@pytest.mark.parametrize("mean", [-0.4, 0.05, 0.17, 2.0])
+def test_few_seeds_are_as_unsure_of_the_sign_as_their_interval_is(n: int, mean: float) -> None:
+    """Below 2.5 % just where the interval at 95 % is above 0; a normal law would say less than 0.1 % of two seeds whose
+    interval holds 0.
+    """
+    half = 0.1 * float(stats.t.ppf(0.975, n - 1))
+    gain = plain_gain(Interval(mean, mean - half, mean + half, n), "EUR")
+    assert gain.p_loss is not None
+    assert (gain.p_loss < 0.025) == (mean - half > 0.0)
+    assert (gain.p_loss > 0.975) == (mean + half < 0.0)
+
+
+@pytest.mark.parametrize(("n", "mean"), [(3, 0.1), (6, -0.2), (40, 0.05)])
+def test_the_expected_loss_of_few_seeds_is_the_integral_of_students_law(n: int, mean: float) -> None:
+    half = 0.1 * float(stats.t.ppf(0.975, n - 1))
+    gain = plain_gain(Interval(mean, mean - half, mean + half, n), "EUR")
+    law = stats.t(n - 1, loc=mean, scale=0.1)
+    wanted, _ = integrate.quad(lambda x: -x * law.pdf(x), -np.inf, 0.0)
+    assert gain.expected_loss == pytest.approx(wanted, rel=1e-6)
+
+
+def test_two_seeds_have_no_expected_loss_and_say_none() -> None:
+    gain = plain_gain(Interval(0.17, -0.11, 0.45, 2), "EUR")
+    assert gain.expected_loss is None
+    assert "exp_loss" not in gain.metrics
+    assert gain.risk == "it loses money with probability 4.1 %"

@@ -51,7 +51,7 @@ def test_money_against_no_nudge_is_the_first_chart_and_the_unit_is_in_the_name_o
         (-0.001, -0.004, 0.001, "unclear -.001 [-.004, .001]"),
         (-1.75, -8.48, 8.99, "unclear -1.8 [-8.5, 9.0]"),
         (1234.0, -2345.0, 3456.0, "unclear +1.2k [-2.3k, 3.5k]"),
-        (0.0, 0.0, 0.0, "unclear 0.00 [0.00, 0.00]"),
+        (0.0, 0.0, 0.0, "as no nudge, 0"),
         (-0.3, -1e-12, 0.2, "unclear -0.30 [0.00, 0.20]"),
     ],
 )

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bandit.arrays import LoggedDecisions
+from experiments.inference.wording import capital
 from experiments.reports import html_report, report
 from experiments.reports.colours import NONE, colours
-from experiments.reports.report import POINTS, ReplayPrices, Report, ReportSubject
+from experiments.reports.report import POINTS, ReplayPrices, Report, ReportRow, ReportSubject, ReportTable
 
 ARMS = ("none", "a", "b")
 
@@ -127,11 +128,22 @@ def test_the_page_is_self_contained_and_reproducible() -> None:
     loaded = re.findall(r"""(?:src|href)\s*=\s*["'](?!#)([^"']+)""", text)
     assert loaded == []
     assert "<script" not in text
-    assert all(f"<span>{part}</span>" in text.replace("&#x27;", "'") for part in found.verdict.split("; "))
+    lines = [f"<span>{capital(part)}.</span>" for part in found.verdict.rstrip(".").split("; ")]
+    assert all(line in text.replace("&#x27;", "'") for line in lines)
     assert "&lt;again&gt;" in text
     heads = re.findall(r'<td data-head="([^"]*)">', text)
     assert heads.count("") == text.count("<tr>") > 0, "on a phone each row is a list, with its name on top"
     assert len(set(heads)) > 3, "and the heads beside the cells"
+
+
+def test_a_short_value_and_its_interval_stand_in_one_line() -> None:
+    """A wide cell may break between them, and nowhere inside; so may a short one where the page is narrow."""
+    cells = ("-17.6 [-18.1, -17.1]", "+123,456.78 [-123,456.78, +123,456.78]")
+    rows = tuple(ReportRow(name, (cell,)) for name, cell in zip("ab", cells, strict=True))
+    text = html_report.render(made_up(0.5)._replace(tables=(ReportTable("t", ("value [95 %]",), rows),)))
+    assert '<span class="one">-17.6 <span class="iv">[-18.1, -17.1]</span></span>' in text
+    assert '+123,456.78 <span class="iv">[-123,456.78, +123,456.78]</span>' in text
+    assert 'data-head="value [95\u00a0%]"' in text
 
 
 @pytest.mark.parametrize("names", [("default", "fixed:none", "oracle", "uniform", "peer:lints", "peer:vw", "linear")])

@@ -12,7 +12,7 @@ from experiments.promotion.lift_monitor import monitor
 from experiments.promotion.verdict import PromotionVerdict
 from experiments.reports import html_report, review
 from experiments.reports import review_sections as parts
-from experiments.reports.report import Report
+from experiments.reports.report import Report, ReportSeries
 from experiments.reports.review import ReviewFindings, ReviewSubject
 
 N = 1500
@@ -122,3 +122,54 @@ def test_the_headline_is_money_against_no_nudge_and_conversions_are_small_print(
 def test_a_log_that_cannot_answer_has_a_headline_without_conversions() -> None:
     assert parts.conversion_sentence(ABOUT, None) == ""
     assert "the log cannot say" in parts.first_sentence(ABOUT, None, None, 0)
+
+
+def series(**arms: list[float]) -> tuple[ReportSeries, ...]:
+    step = np.arange(1.0, len(next(iter(arms.values()))) + 1.0)
+    return tuple(ReportSeries(name, step, np.array(value)) for name, value in arms.items())
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        (
+            series(none=[0.9] * 20, mail=[0.1] * 20),
+            "In the last tenth of the log it shows no nudge most, in 90.0 % of decisions. It is steady: no share moves "
+            "by 5 points from the first tenth to the last.",
+        ),
+        (
+            series(none=[0.8] + [0.5] * 8 + [0.2], mail=[0.2] + [0.5] * 8 + [0.8]),
+            "In the last tenth of the log it shows mail most, in 80.0 % of decisions. The share of no nudge moves "
+            "most, from 80.0 % in the first tenth to 20.0 %.",
+        ),
+        (
+            series(none=[0.2, 0.1], mail=[0.4, 0.1], call=[0.4, 0.8]),
+            "In the last tenth of the log it shows call most, in 80.0 % of decisions. That share moves most, from "
+            "40.0 % in the first tenth to 80.0 %.",
+        ),
+        ((), "The log has no decision to say it of."),
+        (series(none=[]), "The log has no decision to say it of."),
+    ],
+)
+def test_what_a_policy_does_over_time_is_said_in_words(shares: tuple[ReportSeries, ...], said: str) -> None:
+    assert parts.over_time(shares) == said
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0, "each of its choices could"), (1e-6, "below 0.01 % of its choices could never"), (0.25, "25.00 % of its")],
+)
+def test_what_the_log_could_never_show_is_a_sentence(share: float, said: str) -> None:
+    log = rounds(1.0, unequal=False)
+    (found,) = core.evaluate([chunked(log)], EvaluationConfig((EvaluationPolicy("second", FixedArm(1)),)))
+    told = found._replace(diagnostics={**found.diagnostics, "unsupported": share})
+    assert parts.never_drawn(told).startswith(said)
+
+
+def test_a_nudge_that_the_log_never_shows_counts_as_never_drawn() -> None:
+    """Whatever the weights of the rounds say, which know only what was shown."""
+    log = rounds(1.0, unequal=False)
+    none = log._replace(action=np.zeros(N, dtype=np.intp), propensities=np.tile([1.0, 0.0], (N, 1)), pscore=np.ones(N))
+    half = EvaluationPolicy("half", lambda rows: np.full((len(rows.action), 2), 0.5))
+    (found,) = core.evaluate([chunked(none)], EvaluationConfig((half,)))
+    assert parts.never_drawn(found).startswith("50.00 % of its choices could never be drawn")

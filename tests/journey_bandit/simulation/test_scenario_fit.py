@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from litestar.testing import TestClient
@@ -13,6 +15,7 @@ from litestar.testing import TestClient
 from api.app import create_app
 from api.settings import Settings
 from bandit.catalogue.loading import parse, read_shipped
+from bandit.errors import InvalidRequest
 from journey_bandit.main import group
 from journey_bandit.workflows import app_logs
 from simulations import scenario
@@ -159,6 +162,33 @@ def test_what_cannot_be_fitted_is_refused(
     done = run("scenario", "fit", *words)
     assert done.exit_code != 0
     assert said in f"{done.output} {done.exception}"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.slice(0, 0), "has no decision → fit to a log that has some"),
+        (lambda table: _rewards(table, 3.0), "of onboarding, such as 3, are outside the declared range, 0 to 1"),
+        (lambda table: _rewards(table, -1.0), "of onboarding, such as -1, are outside the declared range, 0 to 1"),
+        (lambda table: table.slice(0, 10), "8 decisions with known rewards in its first four fifths"),
+        (lambda table: table.slice(0, 10), "fit to 250 or more in all"),
+        (lambda table: table.drop(["user"]), "has no user → a fit needs them"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_a_sentence(
+    run: Run, parquet: Path, tmp_path: Path, change: Callable[[Any], Any], said: str
+) -> None:
+    changed = tmp_path / "log.parquet"
+    pq.write_table(change(pq.read_table(parquet)), changed)
+    done = run("scenario", "fit", "--app", "fintech", "--log", changed, "--out", tmp_path / "twin.toml")
+    assert isinstance(done.exception, InvalidRequest), done.exception
+    assert said in str(done.exception)
+
+
+def _rewards(table: Any, value: float) -> Any:
+    """The table with this reward in every row."""
+    place = table.schema.get_field_index("reward")
+    return table.set_column(place, "reward", pa.array([value] * table.num_rows))
 
 
 def test_more_draws_than_the_twin_has_are_refused(run: Run, parquet: Path, tmp_path: Path) -> None:

@@ -307,3 +307,44 @@ def test_conversions_are_decisions_with_a_reward_whatever_it_is_worth() -> None:
     total = run_summary.empty_summary(people)
     run_summary.add_step(total, people, seen, 1)
     assert (total.decisions, total.conversions, total.rewards) == ([3], [2], [44.0])
+
+
+def test_options_of_offline_runs_are_refused_with_a_service(run: Run) -> None:
+    done = run("--app", "travel", "--url", "http://127.0.0.1:9", "--journey", "--days", 3, "--log")
+    assert done.exit_code == 2
+    said = " ".join(done.output.split())
+    assert all(option in said for option in ("--journey", "--days", "--log", "leave them out, or --url"))
+
+
+def test_a_stage_without_nudges_is_compared_with_itself(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bare.toml").write_text(BARE)
+    told = ["scenario", "new", "--app", str(tmp_path / "bare.toml"), "--out", str(tmp_path / "people.toml")]
+    assert CliRunner().invoke(group, told).exception is None
+    words = ("--app", tmp_path / "bare.toml", "--scenario", tmp_path / "people.toml", "--policy", "uniform")
+    found = answer(run(*words, "--seeds", 1, *SMALL, "--json"))
+    assert found["stages"]["visit"]["uniform"]["vs_none"] == 0.0
+    (page,) = found["reports"]
+    assert "No nudge earns most of these policies." in Path(page).read_text(encoding="utf-8")
+
+
+def test_other_code_of_the_same_name_writes_elsewhere(run: Run, tmp_path: Path) -> None:
+    """A rule that was changed is another policy: the page of the first stays."""
+    words = ("--app", "travel", "--policy", f"python:{tmp_path / 'rule.py'}:rule", "--seeds", 1, *SMALL, "--json")
+    pages = []
+    for arm in ("none", "reminder"):
+        body = f"'{arm}' if '{arm}' in eligible else 'none'"
+        (tmp_path / "rule.py").write_text(f"def rule(context, eligible):\n    return {body}\n")
+        pages += answer(run(*words))["reports"]
+    assert len(set(pages)) == 2
+    assert all(Path(page).exists() for page in pages)
+
+
+BARE = """
+app = "bare"
+currency = "EUR"
+[stages.visit]
+description = "Nothing can be shown here"
+reward = { kind = "binary", window = "2d", description = "a visit" }
+[stages.visit.features]
+[stages.visit.nudges]
+"""

@@ -104,6 +104,7 @@ def test_it_leads_from_a_catalogue_to_a_study_of_three_policies_and_two_peers(
     assert sum(policy.startswith("peer:") for policy in policies) == 2
     assert len(policies) == 5
     assert all(f"│ {policy} " in printed for policy in policies), "names are not cut"
+    assert "│ default (centred) " in printed, "what the catalogue declares has its name"
     (report,) = re.findall(r"\S+/report\.html", printed)
     page = (folder / report).read_text(encoding="utf-8")
     assert "course/plan: 6 policies on the same people" in page
