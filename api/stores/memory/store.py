@@ -65,6 +65,14 @@ class MemoryStore:
         self._releases: list[Release] = []
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
 
+    def damages(self) -> Iterator[str]:
+        """As `Store.damages`: none; no disk is between what was committed and what is read."""
+        return iter(())
+
+    def quick_damages(self) -> list[str]:
+        """As `Store.quick_damages`: none."""
+        return []
+
     def meta(self) -> dict[str, str]:
         """As `Store.meta`: a copy."""
         return dict(self._meta)
