@@ -1,6 +1,6 @@
 """Store: one ledger in five parts. Each part states what it guarantees; every store passes the suite of each part."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -38,10 +38,14 @@ class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, Prot
         """What is not as it was committed, in words; nothing if all is. Reads the whole ledger, from any thread."""
         ...
 
-    def quick_damages(self) -> list[str]:
+    def quick_damages(self, over: Callable[[], bool] = lambda: False) -> list[str]:
         """What cannot be read as a ledger any more, in words. Reads every page, not what the rows say; from any
-        thread, also while another writes.
+        thread, also while another writes. Ends early, and finds nothing, once `over` is true.
         """
+        ...
+
+    def log_bytes(self) -> int:
+        """Bytes that were committed and are not yet where they belong: the write-ahead log. From any thread."""
         ...
 
     def close(self) -> None:

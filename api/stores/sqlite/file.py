@@ -163,8 +163,15 @@ class LedgerConnections:
         """A connection of its own for one long read, which keeps nobody waiting; in one reading transaction."""
         with _readable(), ExitStack() as opening:
             conn = connect(self._path, "ro", self._busy_seconds, opening).conn
-            with read_transaction(conn):
-                yield conn
+            conn.execute("BEGIN")  # ends with the connection: a damaged file may refuse even that
+            yield conn
+
+    def log_bytes(self) -> int:
+        """Bytes of the write-ahead log beside the file."""
+        try:
+            return self._path.with_name(self._path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
         """All rows of one query, on the connection for reads."""

@@ -19,6 +19,8 @@ from api.stores.sqlite.rows import commits
 from api.stores.sqlite.webhook_queue import SqliteWebhookQueue
 from bandit.errors import LedgerError
 
+_STEPS = 10_000  # of SQLite's machine between two looks whether a check is to end
+
 
 class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteWebhookQueue, SqliteReleaseLog):
     """`Store` in one SQLite file, opened by `sqlite:///FILE`. `read_only` opens a file that a running service may own,
@@ -81,10 +83,16 @@ class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteWebhookQueue, Sqlit
             except sqlite3.Error as error:
                 yield f"it cannot be read to its end: {error}"
 
-    def quick_damages(self) -> list[str]:
-        """As `Store.quick_damages`."""
+    def quick_damages(self, over: Callable[[], bool] = lambda: False) -> list[str]:
+        """As `Store.quick_damages`: SQLite's check of all pages without that of indexes against their tables."""
         with self._ledger.beside() as conn:
-            return list(_checked(conn, "PRAGMA quick_check(5)"))
+            conn.set_progress_handler(over, _STEPS)
+            found = list(_checked(conn, "PRAGMA quick_check(5)"))
+            return [] if over() else found
+
+    def log_bytes(self) -> int:
+        """As `Store.log_bytes`."""
+        return self._ledger.log_bytes()
 
     def close(self) -> None:
         """Close all connections, and let go of the file. Call it once, when nothing uses the store any more."""
