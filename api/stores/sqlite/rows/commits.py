@@ -23,8 +23,11 @@ FORMS: Mapping[int, Mapping[str, int]] = {
 Ends = tuple[int, ...]
 """Last number of each of `TABLES`."""
 
+_NO_END = 2**62
 _encode = msgspec.msgpack.Encoder().encode
 _LAST = ", ".join(TABLES)
+_ENDS = f"SELECT {', '.join(f'(SELECT coalesce(max(seq), 0) FROM {table})' for table in TABLES)}"  # noqa: S608
+_APPEND = f"INSERT INTO commits (form, {_LAST}, rows, chain) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
 class CommitChain:
@@ -35,24 +38,24 @@ class CommitChain:
     def __init__(self, form: int):
         self._form = form
         self._ends: Ends | None = None  # of the tables, as committed; None: to be read again
-        self._chain = b""
+        self._chain, self._queries = b"", dict[str, str]()
         self._next: Ends = (0,) * len(TABLES)
 
     def seal(self, conn: sqlite3.Connection) -> None:
         """Append a row for what this transaction appended, if it did."""
         if self._ends is None:
             self._ends, self._chain = last(conn)
-        self._next = tuple(_end(conn, table, end) for table, end in zip(TABLES, self._ends, strict=True))
+            self._queries = {table: _between(conn, table, self._form) for table in TABLES}
+        self._next = conn.execute(_ENDS).fetchone()
         if self._next == self._ends:
             return
         digest = hashlib.blake2b(digest_size=16)
         for table, after, end in zip(TABLES, self._ends, self._next, strict=True):
             if end > after:
-                for row in rows(conn, table, self._form, after, end):
+                for row in conn.execute(self._queries[table], (after, end)):
                     digest.update(_encode(row))
         self._chain = chained(self._chain, self._form, self._next, digest.digest())
-        values = (self._form, *self._next, digest.digest(), self._chain)
-        conn.execute(f"INSERT INTO commits (form, {_LAST}, rows, chain) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+        conn.execute(_APPEND, (self._form, *self._next, digest.digest(), self._chain))
 
     def confirm(self) -> None:
         """Take the sealed transaction for committed."""
@@ -79,13 +82,11 @@ def last(conn: sqlite3.Connection) -> tuple[Ends, bytes]:
     return ((0,) * len(TABLES), b"") if found is None else (tuple(found[:-1]), found[-1])
 
 
-def rows(conn: sqlite3.Connection, table: str, form: int, after: int, end: int | None = None) -> sqlite3.Cursor:
-    """Rows of a table by number, from `after` (without it) to `end`, with the columns that it had in this form."""
+def _between(conn: sqlite3.Connection, table: str, form: int) -> str:
+    """Query for the rows of a table from one number (without it) to another, with the columns that it had in a form."""
     known = [row[0] for row in conn.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     columns = ", ".join(known[: columns_in(form)[table]])
-    until = "" if end is None else " AND seq <= :end"
-    query = f"SELECT {columns} FROM {table} WHERE seq > :after{until} ORDER BY seq"  # noqa: S608
-    return conn.execute(query, {"after": after, "end": end} if until else {"after": after})
+    return f"SELECT {columns} FROM {table} WHERE seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608
 
 
 def unlike(conn: sqlite3.Connection) -> Iterator[str]:
@@ -126,7 +127,8 @@ class _Reader:
 
     def through(self, end: int, form: int) -> Iterator[tuple[object, ...]]:
         if form != self._form:
-            self._cursor, self._form, self._ahead = rows(self._conn, self._table, form, self._after), form, None
+            query = _between(self._conn, self._table, form)
+            self._cursor, self._form, self._ahead = self._conn.execute(query, (self._after, _NO_END)), form, None
         while True:
             row = self._ahead if self._ahead is not None else next(self._cursor, None)
             self._ahead = None
@@ -140,8 +142,3 @@ class _Reader:
 
     def newest(self) -> int:
         return int(self._conn.execute(f"SELECT coalesce(max(seq), 0) FROM {self._table}").fetchone()[0])  # noqa: S608
-
-
-def _end(conn: sqlite3.Connection, table: str, after: int) -> int:
-    found = conn.execute(f"SELECT max(seq) FROM {table} WHERE seq > ?", (after,)).fetchone()[0]  # noqa: S608
-    return after if found is None else int(found)
