@@ -32,6 +32,7 @@ from api.http.keys import ApiKeys
 from api.http.keys import load as load_keys
 from api.learning.worker import Worker
 from api.ledger.clock_marks import clock_doubts, kept_mark
+from api.ledger.watch import LedgerWatch
 from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
 from api.reloading import ConfigurationReload
@@ -102,9 +103,10 @@ def _joined(current: CurrentParts, gate: AccessControl) -> CreatedService:
     """The application around parts that are built."""
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
+    watch = LedgerWatch(current.ground.store, metrics)
     app = ProtocolApp(
-        route_handlers=[*_routes(current, gate, reload), _assets()],
-        lifespan=[_lifespan(current, reload)],
+        route_handlers=[*_routes(current, gate, reload, watch), _assets()],
+        lifespan=[_lifespan(current, reload, watch)],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
@@ -119,13 +121,15 @@ def _joined(current: CurrentParts, gate: AccessControl) -> CreatedService:
     return CreatedService(app, reload)
 
 
-def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationReload) -> list[HTTPRouteHandler]:
+def _routes(
+    current: CurrentParts, gate: AccessControl, reload: ConfigurationReload, watch: LedgerWatch
+) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
     settings, store, clock, metrics = current.ground
 
     async def health() -> Health:
         async with current.inside() as parts:
-            return _health(parts.catalogue.app, parts.worker, store, clock, reload.failing)
+            return _health(parts.catalogue.app, parts.worker, store, clock, watch.failing | reload.failing)
 
     return [
         *native.routes(current),
@@ -154,7 +158,7 @@ def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
 
 
 def _lifespan(
-    current: CurrentParts, reload: ConfigurationReload
+    current: CurrentParts, reload: ConfigurationReload, watch: LedgerWatch
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     """The writer runs while the service does; then everything queued is committed and the ledger released."""
 
@@ -163,7 +167,7 @@ def _lifespan(
         current.parts.worker.start()
         current.parts.sending.start()
         try:
-            async with reload.running():
+            async with reload.running(), watch.running():
                 yield
         finally:
             current.parts.sending.stop()
@@ -176,7 +180,7 @@ def _lifespan(
 def _health(app: str, worker: Worker, store: Store, clock: Clock, refused: Mapping[str, str]) -> Health:
     failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
     failing |= worker.releases.failing(clock()) | clock_doubts(clock) | dict(refused)
-    broken = not failing.keys().isdisjoint(("write", "writer"))
+    broken = not failing.keys().isdisjoint(("write", "writer", "ledger"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
     current = worker.releases.current
     shown = {stage: f"{current[stage].model} {_version(current[stage])}" for stage in worker.releases.served}

@@ -58,6 +58,8 @@ class Metrics:
         self.loss_spent_at_most = self._gauge("loss_spent_at_most", most, ["stage"])
         left = "Money that learning may still cost; at 0 and below, after the first day, the account is closed"
         self.loss_left = self._gauge("loss_left", left, ["stage"])
+        self.log_bytes = self._gauge("ledger_log_bytes", "Bytes of the ledger's write-ahead log")
+        self.damaged = self._gauge("ledger_damages", "What the last check of the ledger's pages found wrong")
         doubt = "Seconds that the wall clock is ahead of elapsed time, negative if behind; 0 while it is believed"
         self.clock_doubt = self._gauge("clock_doubt_seconds", doubt)
         reading = "1 while open decisions are still read after a start: until then they teach nothing"

@@ -1,6 +1,6 @@
 """Store: one ledger in five parts. Each part states what it guarantees; every store passes the suite of each part."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -32,6 +32,20 @@ class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, Prot
 
     def describe(self) -> dict[str, str]:
         """What health reports: engine, version, settings that matter for durability."""
+        ...
+
+    def damages(self) -> Iterator[str]:
+        """What is not as it was committed, in words; nothing if all is. Reads the whole ledger, from any thread."""
+        ...
+
+    def quick_damages(self, over: Callable[[], bool] = lambda: False) -> list[str]:
+        """What cannot be read as a ledger any more, in words. Reads every page, not what the rows say; from any
+        thread, also while another writes. Ends early, and finds nothing, once `over` is true.
+        """
+        ...
+
+    def log_bytes(self) -> int:
+        """Bytes that were committed and are not yet where they belong: the write-ahead log. From any thread."""
         ...
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import sys
 import uuid
 from collections import deque
+from itertools import islice
 
 import click
 import msgspec
@@ -16,6 +17,7 @@ from bandit.numerics.versions import SAME_BITS
 from bandit.receipt import EARLIER
 
 _STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
+_MOST_DAMAGES = 20  # that are named
 _SALT = click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")
 
 
@@ -29,7 +31,7 @@ def rebuild(store: str, verify: bool, receipts: int, salt: str | None) -> None:
     if store == "memory://":
         raise LedgerError("a ledger in memory ends with its service: there is nothing to rebuild; give sqlite:///FILE")
     opened = open_store(store, read_only=verify)
-    good = True
+    good = not _damaged(opened) if verify else True
     for result in audit.rebuild(opened, audit.stages(opened)):
         verdict = "equal" if result.equal else "DIFFERENT"
         click.echo(f"{result.stage:<12} {result.settlements:>9} settled  {result.belief.digest()[:16]}  {verdict}")
@@ -43,6 +45,15 @@ def rebuild(store: str, verify: bool, receipts: int, salt: str | None) -> None:
         good &= _recompute_last(opened, receipts, salt)
     opened.close()
     sys.exit(0 if good or not verify else 1)
+
+
+def _damaged(opened: Store) -> bool:
+    """Whether anything is not as it was committed; what is not is named."""
+    damages = list(islice(opened.damages(), _MOST_DAMAGES))
+    for what in damages:
+        click.echo(f"  DAMAGED: {what}")
+    click.echo(f"file         {'as it was committed' if not damages else 'DAMAGED: restore a backup'}")
+    return bool(damages)
 
 
 def _recompute_last(opened: Store, n: int, salt: str | None) -> bool:

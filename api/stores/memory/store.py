@@ -3,7 +3,7 @@ ends with the process.
 """
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from types import MappingProxyType
@@ -64,6 +64,18 @@ class MemoryStore:
         self._cursors: dict[str, WebhookCursor] = {}
         self._releases: list[Release] = []
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
+
+    def damages(self) -> Iterator[str]:
+        """As `Store.damages`: none; no disk is between what was committed and what is read."""
+        return iter(())
+
+    def quick_damages(self, over: Callable[[], bool] = lambda: False) -> list[str]:  # noqa: ARG002 - there is no file
+        """As `Store.quick_damages`: none."""
+        return []
+
+    def log_bytes(self) -> int:
+        """As `Store.log_bytes`: none."""
+        return 0
 
     def meta(self) -> dict[str, str]:
         """As `Store.meta`: a copy."""

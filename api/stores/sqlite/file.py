@@ -11,6 +11,7 @@ from typing import Any
 import sqlite_utils
 
 from api.stores.sqlite.known_users import KnownUsers
+from api.stores.sqlite.rows.commits import CommitChain
 from api.stores.sqlite.schema import migrations
 from bandit.errors import LedgerError, Unavailable
 
@@ -112,6 +113,15 @@ def own(path: Path) -> Any:
     return handle
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Context in which an error of SQLite's is Unavailable."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unavailable(f"the ledger could not be read: {error}") from error
+
+
 class LedgerConnections:
     """Connections to one ledger, shared by the parts of a store: one that writes, one for reads of the ledger, which
     long reads hold only for a page, and one for look-ups of persons and events, which never waits for a long read.
@@ -123,6 +133,7 @@ class LedgerConnections:
     """
 
     def __init__(self, path: Path, opening: ExitStack, *, read_only: bool, busy_seconds: float):
+        self._path, self._busy_seconds = path, busy_seconds
         self._reading, self._looking = threading.Lock(), threading.Lock()
         if not read_only:
             opening.enter_context(own(path))
@@ -133,22 +144,38 @@ class LedgerConnections:
             check_schema(self._read, path)
         self._people = connect(path, "ro", busy_seconds, opening)
         self.known = None if read_only else KnownUsers()
+        self._commits = CommitChain(SCHEMA)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """The connection for reads, in one reading transaction, for this thread alone."""
-        with self._reading, read_transaction(self._read.conn) as conn:
+        with self._reading, _readable(), read_transaction(self._read.conn) as conn:
             yield conn
 
     @contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
         """The connection for look-ups, for this thread alone; in no transaction."""
-        with self._looking:
+        with self._looking, _readable():
             yield self._people.conn
+
+    @contextmanager
+    def beside(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own for one long read, which keeps nobody waiting; in one reading transaction."""
+        with _readable(), ExitStack() as opening:
+            conn = connect(self._path, "ro", self._busy_seconds, opening).conn
+            conn.execute("BEGIN")  # ends with the connection: a damaged file may refuse even that
+            yield conn
+
+    def log_bytes(self) -> int:
+        """Bytes of the write-ahead log beside the file."""
+        try:
+            return self._path.with_name(self._path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
         """All rows of one query, on the connection for reads."""
-        with self._reading:
+        with self._reading, _readable():
             return self._read.conn.execute(query, tuple(values)).fetchall()
 
     def number(self, query: str) -> int:
@@ -165,13 +192,22 @@ class LedgerConnections:
         SQLite cannot say that it was committed, LedgerError for a row that the tables refuse.
         """
         database = self._writing()
+        outermost = not database.conn.in_transaction
         try:
             with database.atomic():
                 yield database.conn
-        except sqlite3.IntegrityError as error:
-            raise LedgerError(f"the ledger refused a row: {error}") from error
-        except sqlite3.Error as error:
-            raise Unavailable(f"the ledger could not be written: {error}") from error
+                if outermost:
+                    self._commits.seal(database.conn)
+            if outermost:
+                self._commits.confirm()
+        except BaseException as error:
+            if outermost:
+                self._commits.forget()
+            if isinstance(error, sqlite3.IntegrityError):
+                raise LedgerError(f"the ledger refused a row: {error}") from error
+            if isinstance(error, sqlite3.Error):
+                raise Unavailable(f"the ledger could not be written: {error}") from error
+            raise
 
     def _writing(self) -> sqlite_utils.Database:
         if self._write is None:

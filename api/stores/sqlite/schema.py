@@ -1,7 +1,8 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
 Migrations are appended and never changed.
 
-decisions, outcomes, settlements, events, releases and specs are append-only. Derived from them are pending, versions,
+decisions, outcomes, settlements, events, releases and specs are append-only; commits says which rows of them were
+committed together, and their digests. Derived from them are pending, versions,
 links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
 (counted for the stages of delay_counts), exposures, exposure_effects,
 nudge_sums and nudge_days. served_stages, declaration_eras, schema_starts and arithmetics say what was
@@ -14,6 +15,8 @@ import json
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
+
+from api.stores.sqlite.rows.commits import CommitChain
 
 migrations = Migrations("journey_bandit_ledger")
 
@@ -275,6 +278,18 @@ def exposure_days(db: Database) -> None:
     db.conn.execute("ALTER TABLE exposures ADD COLUMN days BLOB NOT NULL DEFAULT x''")
     db.conn.execute("DELETE FROM exposures")
     db.conn.execute("DELETE FROM exposure_effects")
+
+
+@migrations()
+def sealed_commits(db: Database) -> None:
+    """Migration 15: commits with digests of their rows. What is there already is sealed as one."""
+    db.conn.execute(
+        """CREATE TABLE commits (
+            seq INTEGER PRIMARY KEY, form INTEGER NOT NULL, decisions INTEGER NOT NULL, outcomes INTEGER NOT NULL,
+            settlements INTEGER NOT NULL, events INTEGER NOT NULL, releases INTEGER NOT NULL, rows BLOB NOT NULL,
+            chain BLOB NOT NULL) STRICT"""
+    )
+    CommitChain(15).seal(db.conn)
 
 
 def _key(name: str) -> tuple[str, int]:

@@ -6,16 +6,20 @@ forming: it needs two connections that commit or checkpoint.
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Any
 
 from api.stores.sqlite.event_log import SqliteEventLog
 from api.stores.sqlite.file import LedgerConnections
 from api.stores.sqlite.learning_state import SqliteLearningState
 from api.stores.sqlite.release_log import SqliteReleaseLog
+from api.stores.sqlite.rows import commits
 from api.stores.sqlite.webhook_queue import SqliteWebhookQueue
 from bandit.errors import LedgerError
+
+_STEPS = 10_000  # of SQLite's machine between two looks whether a check is to end
 
 
 class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteWebhookQueue, SqliteReleaseLog):
@@ -67,6 +71,39 @@ class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteWebhookQueue, Sqlit
             else "avoided: one writing connection",
         }
 
+    def damages(self) -> Iterator[str]:
+        """As `Store.damages`: SQLite's own check of all pages, indexes and references, then the digests of all
+        commits.
+        """
+        with self._ledger.beside() as conn:
+            yield from _checked(conn, "PRAGMA integrity_check(20)")
+            yield from _checked(conn, "PRAGMA foreign_key_check", lambda row: f"{row[0]} refers to a missing {row[2]}")
+            try:
+                yield from commits.unlike(conn)
+            except sqlite3.Error as error:
+                yield f"it cannot be read to its end: {error}"
+
+    def quick_damages(self, over: Callable[[], bool] = lambda: False) -> list[str]:
+        """As `Store.quick_damages`: SQLite's check of all pages without that of indexes against their tables."""
+        with self._ledger.beside() as conn:
+            conn.set_progress_handler(over, _STEPS)
+            found = list(_checked(conn, "PRAGMA quick_check(5)"))
+            return [] if over() else found
+
+    def log_bytes(self) -> int:
+        """As `Store.log_bytes`."""
+        return self._ledger.log_bytes()
+
     def close(self) -> None:
         """Close all connections, and let go of the file. Call it once, when nothing uses the store any more."""
         self._opened.close()
+
+
+def _checked(
+    conn: sqlite3.Connection, pragma: str, words: Callable[[tuple[Any, ...]], str] = lambda row: str(row[0])
+) -> Iterator[str]:
+    """What one of SQLite's checks finds."""
+    try:
+        yield from (said for row in conn.execute(pragma) if (said := words(row)) != "ok")
+    except sqlite3.Error as error:
+        yield f"it cannot be checked: {error}"
