@@ -8,16 +8,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import litestar_offline_docs
-from litestar import Litestar, Request, Response, Router, get
+from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
-from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, Reference, SecurityScheme
-from litestar.params import FromPath
-from litestar.response import File
 
 from api import clocks
 from api.catalogue_files import read_catalogue
@@ -34,27 +27,30 @@ from api.learning.worker import Worker
 from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
 from api.reloading import ConfigurationReload
-from api.routes import browser, browser_files, collector, native, ofrep, personalizer, releases, segment, webhooks
+from api.routes import (
+    browser,
+    browser_files,
+    collector,
+    docs_page,
+    native,
+    ofrep,
+    personalizer,
+    releases,
+    segment,
+    webhooks,
+)
 from api.routes import clock as clock_routes
 from api.routes import events as event_routes
 from api.routes import health as health_routes
 from api.settings import Settings
 from api.stores import Store, open_store
 from api.webhooks.config import load as load_endpoints
-from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, LedgerError, Problem
 from bandit.policies import registry
 from bandit.records import Release
 
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
-_DOCS = "/docs"
-_ASSETS = "/docs-assets"
-_ASSET_TYPES = {
-    "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui-standalone-preset.js": "text/javascript",
-    "swagger-ui.css": "text/css",
-}
 
 
 def create_app(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Litestar:
@@ -65,12 +61,13 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
 
 
 class CreatedService(NamedTuple):
-    """Service as `create_service` made it: the ASGI application, and the reload of its keys, webhooks and catalogue,
-    which `api.server.serve` calls on SIGHUP.
+    """Service as `create_service` made it: the ASGI application, the reload of its keys, webhooks and catalogue, which
+    `api.server.serve` calls on SIGHUP, and its metrics, in which the server counts connections.
     """
 
     app: Litestar
     reload: ConfigurationReload
+    metrics: Metrics
 
 
 def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> CreatedService:
@@ -102,20 +99,20 @@ def _joined(current: CurrentParts, gate: AccessControl) -> CreatedService:
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
     app = ProtocolApp(
-        route_handlers=[*_routes(current, gate, reload), _assets()],
+        route_handlers=_routes(current, gate, reload),
         lifespan=[_lifespan(current, reload)],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
         exception_handlers={Exception: _handle},
         request_max_body_size=_BODY_BYTES,
-        openapi_config=_openapi(current.parts.catalogue),
+        openapi_config=docs_page.configuration(current.parts.catalogue, VERSION) if settings.docs else None,
         debug=False,
         logging_config=None,
     )
     check_declared(app.routes)
     app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
-    return CreatedService(app, reload)
+    return CreatedService(app, reload, metrics)
 
 
 def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationReload) -> list[HTTPRouteHandler]:
@@ -137,7 +134,8 @@ def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationRel
         *personalizer.routes(current, lambda ask: gate.loop(presented(ask))),
         *webhooks.routes(current),
         *releases.routes(current, lambda ask: gate.holder(presented(ask))),
-        *health_routes.routes(health, metrics),
+        *health_routes.routes(health, metrics, docs_page.PAGES if settings.docs else {}),
+        *(docs_page.routes() if settings.docs else []),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]
 
@@ -209,42 +207,4 @@ def _cors(origins: str) -> CORSConfig | None:
         allow_methods=["GET", "POST"],
         allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "Authorization"],
         expose_headers=["ETag", "Retry-After"],
-    )
-
-
-def _assets() -> HTTPRouteHandler:
-    """The files of the page at /docs, served by us: it works without internet. By name: no path reaches the disk."""
-    folder = Path(litestar_offline_docs.__file__).parent / "static"
-
-    @get(f"{_ASSETS}/{{name:str}}", include_in_schema=False, opt={"public": True})
-    async def asset(name: FromPath[str]) -> File:
-        if name not in _ASSET_TYPES:
-            raise NotFoundException
-        return File(folder / name, media_type=_ASSET_TYPES[name], content_disposition_type="inline")
-
-    return asset
-
-
-def _openapi(catalogue: Catalogue) -> OpenAPIConfig:
-    swagger = SwaggerRenderPlugin(
-        js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-        css_url=f"{_ASSETS}/swagger-ui.css",
-        standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
-        favicon='<link rel="icon" href="data:,">',  # Litestar's own comes from another host
-        path="/",
-    )
-    schemes: dict[str, SecurityScheme | Reference] = {
-        "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
-        "bearer": SecurityScheme(type="http", scheme="bearer"),
-    }
-    return OpenAPIConfig(
-        title=f"Journey Bandit: {catalogue.title or catalogue.app}",
-        version=VERSION,
-        description="Which nudge, if any, and with which probability. Every 200 of a POST is on disk.",
-        path=_DOCS,
-        openapi_router=Router(_DOCS, route_handlers=[], include_in_schema=False, opt={"public": True}),
-        render_plugins=[swagger],
-        components=Components(security_schemes=schemes),
-        security=[{"key": []}, {"bearer": []}],
-        use_handler_docstrings=True,
     )

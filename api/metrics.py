@@ -41,6 +41,9 @@ class Metrics:
         self.letters = self._gauge("webhook_letters", "Messages that wait for another attempt", ["endpoint"])
         self.settlements = self._counter("settlements", "Decisions settled", ["stage", "why"])
         self.responses = self._counter("http_responses", "HTTP responses", ["method", "route", "status"])
+        self.connections = self._gauge("connections", "Connections that are held")
+        closed = "Connections closed because an address, or all together, held more than are allowed"
+        self.connections_closed = self._counter("connections_closed", closed, ["bound"])
         self.browser_refused = self._counter("browser_refused", "Requests of pages that were refused", ["reason"])
         self.ledger_errors = self._counter("ledger_errors", "Transactions that failed", ["what"])
         self.propensity = self._histogram("propensity", "Propensity of the drawn arm", _PROPENSITIES, ["stage"])

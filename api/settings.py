@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from api.traffic.connections import IN_ALL, PER_ADDRESS
 from bandit.errors import InvalidRequest, Problem
 
 PREFIX = "JOURNEY_BANDIT_"
@@ -40,6 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhooks: str = ""  # file with endpoints that are told of decisions, rewards, alarms and promotions
     cors: str = ""  # origins of pages that may call from a browser, with commas between; * is any
     queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # rows that may wait for the writer
+    connections: Annotated[int, msgspec.Meta(ge=1)] = IN_ALL  # held at once
+    connections_per_address: Annotated[int, msgspec.Meta(ge=1)] = PER_ADDRESS
+    docs: bool = True  # the page at /docs
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:

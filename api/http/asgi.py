@@ -1,10 +1,11 @@
 """ASGI layer that HTTP asks of every route, whatever its protocol: one Host header, HEAD where there is GET, an answer
-that the client reads (`api.http.unread_body`). Plain requests of hot routes are served here.
+that the client reads (`api.http.unread_body`), and not at the cost of memory (`api.traffic.paced_answers`). Plain
+requests of hot routes are served here.
 """
 
 from typing import Any, cast
 
-from litestar import Litestar, Request
+from litestar import Litestar, Request, Response
 from litestar.enums import ScopeType
 from litestar.exceptions import ClientException
 from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message, Receive, Scope, Send
@@ -12,6 +13,8 @@ from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSe
 from api.http.hot_routes import HotRoutes
 from api.http.protocol_paths import rewrite
 from api.http.unread_body import UnreadBody, is_host
+from api.traffic.paced_answers import LargeAnswers, PacedAnswer
+from api.traffic.refusals import LimitReached
 
 
 class ProtocolApp(Litestar):
@@ -20,6 +23,10 @@ class ProtocolApp(Litestar):
     """
 
     hot: HotRoutes | None = None
+
+    def __init__(self, *given: Any, **named: Any):
+        self.large = LargeAnswers(self._busy)
+        super().__init__(*given, **named)
 
     async def __call__(
         self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
@@ -36,7 +43,8 @@ class ProtocolApp(Litestar):
             await self.hot.serve(route, asked, cast(Receive, receive), cast(Send, send))
             return
         rewrite(asked)
-        rest = UnreadBody(asked, cast(Receive, receive), cast(Send, send))
+        paced = PacedAnswer(self.large, asked, cast(Send, send))
+        rest = UnreadBody(asked, cast(Receive, receive), paced.send)
         answer: Send = rest.send
         if asked["method"] == "HEAD":
             asked["method"], answer = "GET", _headers_only(answer)
@@ -52,6 +60,12 @@ class ProtocolApp(Litestar):
         error = ClientException("the request needs one Host header", extra=[wrong])
         response = self.exception_handlers[Exception](request, error)
         await response.to_asgi_response(app=None, request=request)(scope, receive, send)
+
+    def _busy(self, scope: HTTPScope) -> Response[bytes]:
+        """503 in the shape of the path's protocol: as many large answers are sent as may be."""
+        detail = f"{self.large.most} large answers are sent at the moment, and no more are at once (large_answers)"
+        error = LimitReached(503, detail, "ask again later", self.large.seconds / 2)
+        return self.exception_handlers[Exception](Request[Any, Any, Any](scope), error)
 
 
 def _addressed(scope: HTTPScope) -> bool:

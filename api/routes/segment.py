@@ -28,6 +28,7 @@ from api.http.request_body import BrokenGzip, body
 from api.metrics import Metrics
 from api.stores.admission import SKEW
 from api.times import FIRST, parsed
+from api.traffic.refusals import LimitReached
 from bandit.errors import InvalidRequest, Problem, Unavailable
 from bandit.identifiers import identifier
 from bandit.identifiers import problem as identifier_problem
@@ -158,6 +159,9 @@ def refusal(_: Ask, error: Exception) -> Response[bytes]:
     elif isinstance(error, Unavailable):
         status, code, message = 503, "unavailable", f"{error}; retry with the same messages"
         headers["Retry-After"] = "1"
+    elif isinstance(error, LimitReached):
+        status, code, message = error.status_code, "limit_reached", f"{error.detail}; {error.fix}"
+        headers = dict(error.headers or {})
     elif isinstance(error, HTTPException) and error.status_code < 500:
         words = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "payload_too_large"}
         words |= {415: "unsupported_encoding"}

@@ -11,6 +11,7 @@ import msgspec
 from api import server
 from api.app import create_service
 from api.settings import Settings, load
+from api.traffic.connections import ConnectionBounds
 
 
 @click.command()
@@ -28,6 +29,9 @@ from api.settings import Settings, load
 @click.option("--webhooks", help="File with endpoints to tell, see `journey-bandit webhooks new`.")
 @click.option("--cors", help="Origins of pages that may call from a browser, with commas between; * is any.")
 @click.option("--queue", type=int, help="Rows that may wait for the disk; beyond, 503.  [default: 10000]")
+@click.option("--connections", type=int, help="Connections held at once; beyond, the quietest end.  [default: 4096]")
+@click.option("--connections-per-address", type=int, help="Of one address (IPv6: /64).  [default: 1024]")
+@click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
     """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …
@@ -40,13 +44,15 @@ def serve(**given: Any) -> None:
         settings = msgspec.structs.replace(settings, port=port)
         made = create_service(settings)
         _announce(settings)
-        server.serve(made.app, address, port, made.reload, early)
+        bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
+        server.serve(made.app, address, port, made.reload, early, bounds=bounds, metrics=made.metrics)
     click.echo("stopped; everything acknowledged is in the ledger", err=True)
 
 
 def _announce(settings: Settings) -> None:
     click.echo(f"journey-bandit serves {settings.app} at http://{settings.host}:{settings.port}", err=True)
-    click.echo(f"  try it  http://{settings.host}:{settings.port}/docs", err=True)
+    if settings.docs:
+        click.echo(f"  try it  http://{settings.host}:{settings.port}/docs", err=True)
     click.echo(f"  ledger  {settings.store}", err=True)
     if settings.dev:
         click.echo("  no API key is needed (--dev): not for production", err=True)
