@@ -3,6 +3,7 @@ parts; here routes, keys, errors, CORS and the OpenAPI document are joined to th
 """
 
 import importlib.metadata
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
+from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
+from prometheus_client import Counter
 
 from api import clocks
 from api.catalogue_files import read_catalogue
@@ -44,6 +47,8 @@ from api.routes import events as event_routes
 from api.routes import health as health_routes
 from api.settings import Settings
 from api.stores import Store, open_store
+from api.traffic.fair_turns import FairTurns
+from api.traffic.request_limits import RequestLimits
 from api.webhooks.config import load as load_endpoints
 from bandit.errors import InvalidRequest, LedgerError, Problem
 from bandit.policies import registry
@@ -79,6 +84,7 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
     have mistakes, InvalidRequest for a driven clock outside trials. Any error after the store was opened, or
     taken, closes it.
     """
+    pace = time.monotonic if clock is None else _in_seconds(clock)
     clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.wall)
     registry.search(importlib.metadata.entry_points)
     catalogue = read_catalogue(settings.app)
@@ -88,14 +94,19 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
     try:
         _check_clock(settings, clock, store)
         ground = SharedResources(settings, store, clock, Metrics())
-        return _joined(CurrentParts(ground, build(ground, catalogue, endpoints)), gate)
+        return _joined(CurrentParts(ground, build(ground, catalogue, endpoints)), gate, pace)
     except BaseException:
         store.close()
         raise
 
 
-def _joined(current: CurrentParts, gate: AccessControl) -> CreatedService:
-    """The application around parts that are built."""
+def _in_seconds(clock: Clock) -> Callable[[], float]:
+    """A clock that was given, in seconds."""
+    return lambda: clock() / 1e6
+
+
+def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float]) -> CreatedService:
+    """The application around parts that are built. `pace`: the clock of limits, in seconds."""
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
     app = ProtocolApp(
@@ -109,10 +120,31 @@ def _joined(current: CurrentParts, gate: AccessControl) -> CreatedService:
         openapi_config=docs_page.configuration(current.parts.catalogue, VERSION) if settings.docs else None,
         debug=False,
         logging_config=None,
+        plain=lambda path: not any(owns(path) for owns, _ in _REFUSALS),
+        refused=_counting(metrics),
     )
     check_declared(app.routes)
     app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
+    if not settings.dev:
+        turns = FairTurns(pace, held_up=lambda: current.replacing)
+        app.limits = RequestLimits(gate.identify, pace, metrics, turns)
     return CreatedService(app, reload, metrics)
+
+
+def _counting(metrics: Metrics) -> Callable[[str, int], None]:
+    """Counts answers that no route gave, by method and status; a method that HTTP does not know is one of others."""
+    counters: dict[tuple[str, int], Counter] = {}
+
+    def count(method: str, status: int) -> None:
+        counter = counters.get((method, status))
+        if counter is None:
+            known = method if method in HttpMethod.__members__ else "(other)"
+            counter = metrics.responses.labels(known, "(refused)", str(status))
+            if known == method:
+                counters[method, status] = counter
+        counter.inc()
+
+    return count
 
 
 def _routes(current: CurrentParts, gate: AccessControl, reload: ConfigurationReload) -> list[HTTPRouteHandler]:
@@ -206,5 +238,5 @@ def _cors(origins: str) -> CORSConfig | None:
         allow_origins=[origin.strip() for origin in origins.split(",")],
         allow_methods=["GET", "POST"],
         allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "Authorization"],
-        expose_headers=["ETag", "Retry-After"],
+        expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After"],
     )

@@ -44,6 +44,10 @@ class Metrics:
         self.connections = self._gauge("connections", "Connections that are held")
         closed = "Connections closed because an address, or all together, held more than are allowed"
         self.connections_closed = self._counter("connections_closed", closed, ["bound"])
+        limited = "Requests refused because of a limit, by the key that was presented"
+        self.limited = self._counter("limited", limited, ["key", "limit"])
+        self.key_requests = self._counter("key_requests", "Requests within the limits, by key", ["key"])
+        self.key_failures = self._counter("key_failures", "Requests that presented a key that is none", [])
         self.browser_refused = self._counter("browser_refused", "Requests of pages that were refused", ["reason"])
         self.ledger_errors = self._counter("ledger_errors", "Transactions that failed", ["what"])
         self.propensity = self._histogram("propensity", "Propensity of the drawn arm", _PROPENSITIES, ["stage"])

@@ -29,6 +29,7 @@ from api.metrics import Metrics
 from api.stores.admission import SKEW
 from api.times import FIRST, parsed
 from api.traffic.refusals import LimitReached
+from api.traffic.request_limits import charge, present
 from bandit.errors import InvalidRequest, Problem, Unavailable
 from bandit.identifiers import identifier
 from bandit.identifiers import problem as identifier_problem
@@ -89,6 +90,7 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
     async def batch(request: Ask) -> Response[bytes]:
         envelope = _ENVELOPE.read(await body(request))
         _admit(request, gate, envelope.writeKey)
+        charge(request.scope, len(envelope.batch))
         async with current.inside() as parts:
             read = _SegmentReader(parts.events, envelope.sentAt, envelope.context, metrics)
             sent = [read.message(bytes(one)) for one in envelope.batch]
@@ -201,7 +203,9 @@ def _admit(request: Ask, gate: AccessControl | None, write_key: object) -> None:
     """A key as Basic user, as X-API-Key or Bearer, or as writeKey in the body."""
     if gate is None:
         return
-    denial = gate.denied(_presented(request, write_key), "events")
+    key = _presented(request, write_key)
+    present(request.scope, key)
+    denial = gate.denied(key, "events")
     if denial and denial.status == HTTP_401_UNAUTHORIZED:
         fix = "send a key with the scope `events` as the write key"
         raise RefusedError(401, "unauthorized", denial.expired or fix)

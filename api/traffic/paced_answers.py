@@ -71,7 +71,7 @@ class PacedAnswer:
 
     async def _refused(self) -> None:
         answer = self._large.refuse(self._scope).to_asgi_response(app=None, request=Request[Any, Any, Any](self._scope))
-        await answer(self._scope, _nothing, self._send)
+        await answer(self._scope, nothing, self._send)
 
     async def _in_pieces(self, message: HTTPResponseBodyEvent) -> None:
         body, more = message["body"], message.get("more_body", False)
@@ -81,7 +81,7 @@ class PacedAnswer:
             await self._send({"type": "http.response.body", "body": piece, "more_body": more or not last})
 
 
-async def _nothing() -> Any:
+async def nothing() -> Any:
     """Nothing more of the request, for an answer that reads nothing."""
     return {"type": "http.disconnect"}
 
