@@ -106,8 +106,8 @@ class ProtocolApp(Litestar):
             await asyncio.sleep(error.delay)
         if _length(scope) > _SMALL:
             send = UnreadBody(scope, receive, send).send
+        rewrite(scope)
         if scope["method"] == "HEAD" or not self.plain(scope["path"]):
-            rewrite(scope)
             await self._answer(scope, send if scope["method"] != "HEAD" else _headers_only(send), error)
             return
         content = self._contents.get(error.detail)

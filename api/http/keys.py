@@ -250,9 +250,11 @@ def create(
     *,
     created: dt.datetime | None = None,
     expires: dt.datetime | None = None,
+    quota: Mapping[str, float | None] | None = None,
 ) -> str:
     """Append a new key to the file and return it as `id.secret`; it cannot be shown again. For `journey-bandit keys
-    new`. The file is made if it is missing, readable by its owner only; times are written in whole seconds.
+    new`. The file is made if it is missing, readable by its owner only; times are written in whole seconds. `quota`:
+    rate, burst and in_flight, as far as they are given.
 
     Raises CatalogueError if the name is taken or not usable, the loop is no name of a stage, or the file has mistakes.
     """
@@ -266,6 +268,7 @@ def create(
     more = f'loop = "{loop}"\n' if loop else ""
     times = (("created", created), ("expires", expires))
     more += "".join(f"{field} = {written(when)}\n" for field, when in times if when)
+    more += "".join(f"{field} = {number:g}\n" for field, number in (quota or {}).items() if number is not None)
     with path.open("a", encoding="utf-8") as file:
         file.write(f'\n[keys.{name}]\nsha256 = "{made.sha256}"\nscopes = [{words}]\n{more}')
     path.chmod(0o600)
