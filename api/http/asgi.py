@@ -3,7 +3,6 @@ that the client reads (`api.http.unread_body`), and not at the cost of memory (`
 requests of hot routes are served here.
 """
 
-import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any, cast
@@ -21,12 +20,14 @@ from api.http.hot_routes import HotRoutes
 from api.http.protocol_paths import rewrite
 from api.http.unread_body import UnreadBody, is_host
 from api.traffic.connections import network
+from api.traffic.delays import CommonDelays
 from api.traffic.paced_answers import LargeAnswers, PacedAnswer, nothing
 from api.traffic.refusals import LimitReached
 from api.traffic.request_limits import RequestLimits, Visit, remember
 
 _SMALL = 16_384  # bytes of a body that comes with its headers
 _CONTENTS = 1000  # bodies of refusals that are kept
+_OURS = "/v1/decisions"  # no other path may mean it
 _HEALTH = "/health/"  # probes are answered whoever asks for how much
 
 
@@ -46,6 +47,7 @@ class ProtocolApp(Litestar):
         self.large = LargeAnswers(self._busy)
         self.plain, self._count = plain, refused
         self._contents: dict[str, bytes] = {}
+        self._delays = CommonDelays()
         super().__init__(*given, **named)
 
     async def __call__(
@@ -103,10 +105,11 @@ class ProtocolApp(Litestar):
         where it has come with the headers, as small bodies do.
         """
         if error.delay:
-            await asyncio.sleep(error.delay)
+            await self._delays.wait(error.delay)
         if _length(scope) > _SMALL:
             send = UnreadBody(scope, receive, send).send
-        rewrite(scope)
+        if not scope["path"].startswith(_OURS):
+            rewrite(scope)
         if scope["method"] == "HEAD" or not self.plain(scope["path"]):
             await self._answer(scope, send if scope["method"] != "HEAD" else _headers_only(send), error)
             return

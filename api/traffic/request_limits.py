@@ -26,11 +26,12 @@ one for each item: more than one process does), and requests that are answered o
 FAILURES, FAILURES_AT_ONCE = 0.5, 60.0
 """Refused keys of one address, a second and at once. Beyond, they are answered 429, and the log says no more."""
 
-REFUSALS, REFUSALS_AT_ONCE, DELAY = 20.0, 50.0, 0.5
-"""Refusals of one holder, a second and at once, that are answered at once; beyond, each is answered after half a
+REFUSALS, REFUSALS_AT_ONCE, DELAY = 20.0, 50.0, 1.0
+"""Refusals of one holder, a second and at once, that are answered at once; beyond, each is answered after about a
 second, so that who goes on asking over connections that wait for answers asks less, and refusing costs less.
 """
 
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly over the unit interval
 _VISIT = "journey_bandit.visit"  # where a visit stands in the scope of its request
 _ADDRESSES = 10_000  # addresses that are remembered
 _NOBODY = "(none)"  # holder of requests without a key, in metrics
@@ -152,6 +153,7 @@ class RequestLimits:
         self._addresses: OrderedDict[str, RequestHolder] = OrderedDict()
         self._failures = TokenBuckets()
         self._counters: dict[tuple[str, str], Counter] = {}
+        self._phase = 0.0
 
     def arrive(self, presented: str, address: str) -> Visit:
         """Visit of a request that presents a key ("": none) from an address. Raises LimitReached (429) if its key, or
@@ -214,7 +216,13 @@ class RequestLimits:
         )
 
     def _delay(self, holder: RequestHolder) -> float:
-        return DELAY if holder.refusals.take(1.0, self._clock()) else 0.0
+        """Seconds after which a refusal is answered: spread evenly, so that those refused together do not come again
+        together.
+        """
+        if not holder.refusals.take(1.0, self._clock()):
+            return 0.0
+        self._phase = (self._phase + _GOLDEN) % 1.0
+        return DELAY * (0.5 + self._phase)
 
     def _count(self, holder: RequestHolder, limit: str) -> None:
         counter = self._counters.get((holder.label, limit))
