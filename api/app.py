@@ -125,6 +125,7 @@ def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float
     )
     check_declared(app.routes)
     app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
+    app.trial = settings.dev
     if not settings.dev:
         turns = FairTurns(pace, held_up=lambda: current.replacing)
         app.limits = RequestLimits(gate.identify, pace, metrics, turns)

@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080  # 0: any free one
     keys: str = ""  # file with API keys; needed unless dev
     dev: bool = False  # no key needed
+    i_know: bool = False  # that with dev anybody who reaches the host may do anything
     salt: str = ""  # keys the draws and the holdout; made and kept in the ledger when empty
     window_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0  # compresses attribution windows for trials
     clock: Literal["wall", "driven"] = "wall"  # driven: time passes when a client says so, for trials with --dev

@@ -11,7 +11,7 @@ import msgspec
 from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
 from litestar.enums import ScopeType
-from litestar.exceptions import ClientException
+from litestar.exceptions import ClientException, PermissionDeniedException
 from litestar.types import HTTPScope, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Message, Receive, Scope, Send
 
 from api.http.access import presented_in
@@ -25,6 +25,8 @@ from api.traffic.paced_answers import LargeAnswers, PacedAnswer, nothing
 from api.traffic.refusals import LimitReached
 from api.traffic.request_limits import RequestLimits, Visit, remember
 
+_READING, _PAGES = frozenset(("GET", "HEAD", "OPTIONS")), "/v1/browser/"
+_STRANGE = "a trial (--dev) takes nothing from pages of other origins: name them with --cors"
 _SMALL = 16_384  # bytes of a body that comes with its headers
 _CONTENTS = 1000  # bodies of refusals that are kept
 _OURS = "/v1/decisions"  # no other path may mean it
@@ -34,11 +36,13 @@ _HEALTH = "/health/"  # probes are answered whoever asks for how much
 class ProtocolApp(Litestar):
     """Litestar application whose router sees canonical paths, and whose answers reach clients that are still sending.
     `api.app.create_service` makes one for each service, and sets `hot`, its hot routes, and `limits`, those of requests
-    (None: a trial, where nothing is limited).
+    (None: a trial, where nothing is limited). `trial`: no key is needed, so pages of other origins may not
+    write.
     """
 
     hot: HotRoutes | None = None
     limits: RequestLimits | None = None
+    trial = False
 
     def __init__(self, *given: Any, plain: Callable[[str], bool], refused: Callable[[str, int], None], **named: Any):
         """`plain`: whether errors of a path are problem documents. `refused` counts an answer that no route gave, by
@@ -95,10 +99,24 @@ class ProtocolApp(Litestar):
                     return
         if asked["method"] == "HEAD":
             asked["method"], answer = "GET", _headers_only(answer)
-        if _addressed(asked):
+        if self.trial and self._strange(asked):
+            await self._answer(asked, answer, PermissionDeniedException(_STRANGE))
+        elif _addressed(asked):
             await super().__call__(asked, read, answer)
         else:
             await self._refuse(asked, answer)
+
+    def _strange(self, scope: HTTPScope) -> bool:
+        """Whether a page of another origin, which `cors` does not name, writes where no key is needed. Routes for pages
+        look at origins by themselves.
+        """
+        if scope["method"] in _READING or scope["path"].startswith(_PAGES):
+            return False
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if not origin or origin.partition("://")[2] == headers.get(b"host", b"").decode("latin-1"):
+            return False
+        return self.cors_config is None or not self.cors_config.is_origin_allowed(origin)
 
     async def _turn_away(self, scope: HTTPScope, receive: Receive, send: Send, error: LimitReached) -> None:
         """Refusal by a limit, at a fraction of what any route costs. A small body is left to the server, which drops it

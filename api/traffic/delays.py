@@ -1,5 +1,5 @@
-"""Delays of answers that many wait for: they end together at the ticks of one clock, so that a thousand of them wake the
-event loop twenty times a second and not a thousand times.
+"""Delays of answers that many wait for: they end together at the ticks of one clock, so that a thousand of them wake
+the event loop twenty times a second and not a thousand times.
 """
 
 import asyncio

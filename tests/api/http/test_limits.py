@@ -153,6 +153,21 @@ def test_a_trial_without_keys_is_not_limited(serving: Serving) -> None:
         assert "ratelimit" not in client.post("/v1/decisions", json=ASK).headers
 
 
+def test_a_trial_takes_no_writes_from_pages_of_other_origins(serving: Serving) -> None:
+    with serving(cors="https://shop.example") as client:
+
+        def status(path: str = "/v1/decisions", **headers: str) -> int:
+            return client.post(path, json=ASK, headers=headers).status_code
+
+        assert status() == 200
+        assert status(Origin="http://testserver.local", Host="testserver.local") == 200
+        assert status(Origin="https://shop.example") == 200
+        for origin in ("https://evil.example", "null", "http://testserver.local:81"):
+            assert status(Origin=origin) == 403
+            assert status("/signup/personalizer/v1.0/rank", Origin=origin) == 403
+        assert client.get("/v1/stages", headers={"Origin": "https://evil.example"}).status_code == 200
+
+
 def test_a_file_of_keys_says_what_each_may_ask_for(file: Path) -> None:
     made = {
         "plain": key(file, "plain"),
