@@ -5,7 +5,7 @@ hold.
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -96,6 +96,15 @@ def test_clients_that_ask_for_a_large_file_and_never_read_keep_nobody_waiting(se
         served(service)
         assert eventually(lambda: service.connections() < 3 * PER_ADDRESS)
         served(service)
+
+
+@pytest.mark.parametrize("headers", [b"X-Long: " + b"a" * 200_000 + b"\r\n", b"X-Many: a\r\n" * 300])
+def test_headers_are_bounded(service: Bounded, headers: bytes) -> None:
+    with ExitStack() as closing:
+        connection = service.connect(closing, "127.0.0.5")
+        with suppress(OSError):  # it answers before it has read all
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
 
 
 def test_a_slow_reader_gets_the_whole_file(service: Bounded) -> None:
