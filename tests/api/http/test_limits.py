@@ -10,6 +10,7 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
+from api.decisions.maker import DecisionMaker
 from api.http.asgi import ProtocolApp
 from api.http.keys import SCOPES, create, load
 from api.traffic.request_limits import RequestLimits, RequestQuota
@@ -185,8 +186,18 @@ def test_a_file_of_keys_says_what_each_may_ask_for(file: Path) -> None:
     }
 
 
-def test_a_large_batch_lets_others_be_served_in_between(serving: Serving, file: Path) -> None:
-    """A request that comes after a batch of 400 began is answered before the batch is."""
+def test_a_large_batch_lets_others_be_served_in_between(
+    serving: Serving, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that comes after a batch of 400 began is prepared and answered before the batch is."""
+    prepared, prepare, began = list[str](), DecisionMaker.prepare, asyncio.Event()
+
+    def noted(maker: DecisionMaker, request: Any, *more: Any) -> Any:
+        prepared.append(request.user_id)
+        began.set()
+        return prepare(maker, request, *more)
+
+    monkeypatch.setattr(DecisionMaker, "prepare", noted)
     fast = key(file, "fast")
     with serving(keys=str(file)) as client:
         app: Any = client.app
@@ -214,8 +225,9 @@ def test_a_large_batch_lets_others_be_served_in_between(serving: Serving, file: 
         async def run() -> None:
             items = b",".join(b'{"stage": "signup", "user_id": "u%d"}' % n for n in range(400))
             batch = asyncio.create_task(call("/v1/decisions/batch", b'{"decisions": [' + items + b"]}", "batch"))
-            await asyncio.sleep(0)
+            await began.wait()
             await asyncio.gather(batch, call("/v1/decisions", b'{"stage": "signup", "user_id": "one"}', "single"))
 
         client.blocking_portal.call(run)  # in the loop of the service
         assert ended == ["single 200", "batch 200"]
+        assert prepared.index("one") < 100
