@@ -3,21 +3,17 @@ parts; here routes, keys, errors, CORS and the OpenAPI document are joined to th
 """
 
 import importlib.metadata
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import litestar_offline_docs
-from litestar import Litestar, Request, Response, Router, get
+from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
-from litestar.exceptions import NotFoundException
+from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, Reference, SecurityScheme
-from litestar.params import FromPath
-from litestar.response import File
+from prometheus_client import Counter
 
 from api import clocks
 from api.catalogue_files import read_catalogue
@@ -36,27 +32,32 @@ from api.ledger.watch import LedgerWatch
 from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
 from api.reloading import ConfigurationReload
-from api.routes import browser, browser_files, collector, native, ofrep, personalizer, releases, segment, webhooks
+from api.routes import (
+    browser,
+    browser_files,
+    collector,
+    docs_page,
+    native,
+    ofrep,
+    personalizer,
+    releases,
+    segment,
+    webhooks,
+)
 from api.routes import clock as clock_routes
 from api.routes import events as event_routes
 from api.routes import health as health_routes
 from api.settings import Settings
 from api.stores import Store, open_store
+from api.traffic.fair_turns import FairTurns
+from api.traffic.request_limits import RequestLimits
 from api.webhooks.config import load as load_endpoints
-from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, LedgerError, Problem
 from bandit.policies import registry
 from bandit.records import Release
 
 VERSION = importlib.metadata.version("journey-bandit")
 _BODY_BYTES = 64_000
-_DOCS = "/docs"
-_ASSETS = "/docs-assets"
-_ASSET_TYPES = {
-    "swagger-ui-bundle.js": "text/javascript",
-    "swagger-ui-standalone-preset.js": "text/javascript",
-    "swagger-ui.css": "text/css",
-}
 
 
 def create_app(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Litestar:
@@ -67,12 +68,13 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
 
 
 class CreatedService(NamedTuple):
-    """Service as `create_service` made it: the ASGI application, and the reload of its keys, webhooks and catalogue,
-    which `api.server.serve` calls on SIGHUP.
+    """Service as `create_service` made it: the ASGI application, the reload of its keys, webhooks and catalogue, which
+    `api.server.serve` calls on SIGHUP, and its metrics, in which the server counts connections.
     """
 
     app: Litestar
     reload: ConfigurationReload
+    metrics: Metrics
 
 
 def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> CreatedService:
@@ -84,6 +86,7 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
     have mistakes, InvalidRequest for a driven clock outside trials. Any error after the store was opened, or
     taken, closes it.
     """
+    pace = time.monotonic if clock is None else _in_seconds(clock)
     registry.search(importlib.metadata.entry_points)
     catalogue = read_catalogue(settings.app)
     keys = load_keys(Path(settings.keys)) if settings.keys else ApiKeys({})
@@ -93,32 +96,59 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
         clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.SteadyClock(kept_mark(store)))
         _check_clock(settings, clock, store)
         ground = SharedResources(settings, store, clock, Metrics())
-        return _joined(CurrentParts(ground, build(ground, catalogue, endpoints)), AccessControl(keys, clock))
+        return _joined(CurrentParts(ground, build(ground, catalogue, endpoints)), AccessControl(keys, clock), pace)
     except BaseException:
         store.close()
         raise
 
 
-def _joined(current: CurrentParts, gate: AccessControl) -> CreatedService:
-    """The application around parts that are built."""
+def _in_seconds(clock: Clock) -> Callable[[], float]:
+    """A clock that was given, in seconds."""
+    return lambda: clock() / 1e6
+
+
+def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float]) -> CreatedService:
+    """The application around parts that are built. `pace`: the clock of limits, in seconds."""
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
     watch = LedgerWatch(current.ground.store, metrics)
     app = ProtocolApp(
-        route_handlers=[*_routes(current, gate, reload, watch), _assets()],
+        route_handlers=_routes(current, gate, reload, watch),
         lifespan=[_lifespan(current, reload, watch)],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
         exception_handlers={Exception: _handle},
         request_max_body_size=_BODY_BYTES,
-        openapi_config=_openapi(current.parts.catalogue),
+        openapi_config=docs_page.configuration(current.parts.catalogue, VERSION) if settings.docs else None,
         debug=False,
         logging_config=None,
+        plain=lambda path: not any(owns(path) for owns, _ in _REFUSALS),
+        refused=_counting(metrics),
     )
     check_declared(app.routes)
     app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
-    return CreatedService(app, reload)
+    app.trial = settings.dev
+    if not settings.dev:
+        turns = FairTurns(pace, held_up=lambda: current.replacing)
+        app.limits = RequestLimits(gate.identify, pace, metrics, turns)
+    return CreatedService(app, reload, metrics)
+
+
+def _counting(metrics: Metrics) -> Callable[[str, int], None]:
+    """Counts answers that no route gave, by method and status; a method that HTTP does not know is one of others."""
+    counters: dict[tuple[str, int], Counter] = {}
+
+    def count(method: str, status: int) -> None:
+        counter = counters.get((method, status))
+        if counter is None:
+            known = method if method in HttpMethod.__members__ else "(other)"
+            counter = metrics.responses.labels(known, "(refused)", str(status))
+            if known == method:
+                counters[method, status] = counter
+        counter.inc()
+
+    return count
 
 
 def _routes(
@@ -142,7 +172,8 @@ def _routes(
         *personalizer.routes(current, lambda ask: gate.loop(presented(ask))),
         *webhooks.routes(current),
         *releases.routes(current, lambda ask: gate.holder(presented(ask))),
-        *health_routes.routes(health, metrics),
+        *health_routes.routes(health, metrics, docs_page.PAGES if settings.docs else {}),
+        *(docs_page.routes() if settings.docs else []),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]
 
@@ -213,43 +244,5 @@ def _cors(origins: str) -> CORSConfig | None:
         allow_origins=[origin.strip() for origin in origins.split(",")],
         allow_methods=["GET", "POST"],
         allow_headers=["Content-Type", "If-None-Match", "X-API-Key", "Authorization"],
-        expose_headers=["ETag", "Retry-After"],
-    )
-
-
-def _assets() -> HTTPRouteHandler:
-    """The files of the page at /docs, served by us: it works without internet. By name: no path reaches the disk."""
-    folder = Path(litestar_offline_docs.__file__).parent / "static"
-
-    @get(f"{_ASSETS}/{{name:str}}", include_in_schema=False, opt={"public": True})
-    async def asset(name: FromPath[str]) -> File:
-        if name not in _ASSET_TYPES:
-            raise NotFoundException
-        return File(folder / name, media_type=_ASSET_TYPES[name], content_disposition_type="inline")
-
-    return asset
-
-
-def _openapi(catalogue: Catalogue) -> OpenAPIConfig:
-    swagger = SwaggerRenderPlugin(
-        js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-        css_url=f"{_ASSETS}/swagger-ui.css",
-        standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
-        favicon='<link rel="icon" href="data:,">',  # Litestar's own comes from another host
-        path="/",
-    )
-    schemes: dict[str, SecurityScheme | Reference] = {
-        "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
-        "bearer": SecurityScheme(type="http", scheme="bearer"),
-    }
-    return OpenAPIConfig(
-        title=f"Journey Bandit: {catalogue.title or catalogue.app}",
-        version=VERSION,
-        description="Which nudge, if any, and with which probability. Every 200 of a POST is on disk.",
-        path=_DOCS,
-        openapi_router=Router(_DOCS, route_handlers=[], include_in_schema=False, opt={"public": True}),
-        render_plugins=[swagger],
-        components=Components(security_schemes=schemes),
-        security=[{"key": []}, {"bearer": []}],
-        use_handler_docstrings=True,
+        expose_headers=["ETag", "RateLimit", "RateLimit-Policy", "Retry-After"],
     )

@@ -123,6 +123,11 @@ class CurrentParts:
         self._open.set()
         self._idle.set()
 
+    @property
+    def replacing(self) -> bool:
+        """Whether a replacement goes on, for which everybody waits."""
+        return not self._open.is_set()
+
     def inside(self) -> AbstractAsyncContextManager[CatalogueParts]:
         """Context with the parts that answer now, which are not replaced before it ends. It waits while a replacement
         goes on.

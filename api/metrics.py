@@ -41,6 +41,13 @@ class Metrics:
         self.letters = self._gauge("webhook_letters", "Messages that wait for another attempt", ["endpoint"])
         self.settlements = self._counter("settlements", "Decisions settled", ["stage", "why"])
         self.responses = self._counter("http_responses", "HTTP responses", ["method", "route", "status"])
+        self.connections = self._gauge("connections", "Connections that are held")
+        closed = "Connections closed because an address, or all together, held more than are allowed"
+        self.connections_closed = self._counter("connections_closed", closed, ["bound"])
+        limited = "Requests refused because of a limit, by the key that was presented"
+        self.limited = self._counter("limited", limited, ["key", "limit"])
+        self.key_requests = self._counter("key_requests", "Requests within the limits, by key", ["key"])
+        self.key_failures = self._counter("key_failures", "Requests that presented a key that is none", [])
         self.browser_refused = self._counter("browser_refused", "Requests of pages that were refused", ["reason"])
         self.ledger_errors = self._counter("ledger_errors", "Transactions that failed", ["what"])
         self.propensity = self._histogram("propensity", "Propensity of the drawn arm", _PROPENSITIES, ["stage"])
@@ -48,16 +55,7 @@ class Metrics:
         self.commit_rows = self._histogram("commit_rows", "Rows of a group commit", _ROWS)
         self.queue = self._gauge("queue_rows", "Rows waiting for the writer")
         self.version = self._gauge("policy_version", "Settlements the live policy learned", ["stage"])
-        share = "Share of the traffic that the loss account lets the learned policy decide"
-        self.loss_share = self._gauge("loss_share", share, ["stage"])
-        budget = "Money that learning may cost, of a month or of all traffic so far (0 before a day of traffic)"
-        self.loss_budget = self._gauge("loss_budget", budget, ["stage"])
-        spent = "Money that learning is estimated to have cost so far over no nudge, below 0 where it has earned"
-        self.loss_spent = self._gauge("loss_spent", spent, ["stage"])
-        most = "Upper end of the 90 % interval of loss_spent: what counts against budget less reserve"
-        self.loss_spent_at_most = self._gauge("loss_spent_at_most", most, ["stage"])
-        left = "Money that learning may still cost; at 0 and below, after the first day, the account is closed"
-        self.loss_left = self._gauge("loss_left", left, ["stage"])
+        self._add_loss_accounts()
         self.log_bytes = self._gauge("ledger_log_bytes", "Bytes of the ledger's write-ahead log")
         self.damaged = self._gauge("ledger_damages", "What the last check of the ledger's pages found wrong")
         doubt = "Seconds that the wall clock is ahead of elapsed time, negative if behind; 0 while it is believed"
@@ -71,6 +69,18 @@ class Metrics:
         self.registry_up = self._gauge("registry_up", "Whether the registry answered its sync last time")
         self.backlog = self._gauge("registry_backlog", "Runs that wait to be logged")
         self.dropped = self._gauge("registry_dropped", "Runs given up because too many waited")
+
+    def _add_loss_accounts(self) -> None:
+        share = "Share of the traffic that the loss account lets the learned policy decide"
+        self.loss_share = self._gauge("loss_share", share, ["stage"])
+        budget = "Money that learning may cost, of a month or of all traffic so far (0 before a day of traffic)"
+        self.loss_budget = self._gauge("loss_budget", budget, ["stage"])
+        spent = "Money that learning is estimated to have cost so far over no nudge, below 0 where it has earned"
+        self.loss_spent = self._gauge("loss_spent", spent, ["stage"])
+        most = "Upper end of the 90 % interval of loss_spent: what counts against budget less reserve"
+        self.loss_spent_at_most = self._gauge("loss_spent_at_most", most, ["stage"])
+        left = "Money that learning may still cost; at 0 and below, after the first day, the account is closed"
+        self.loss_left = self._gauge("loss_left", left, ["stage"])
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"journey_bandit_{name}", text, labels, registry=self.registry)

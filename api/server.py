@@ -1,5 +1,5 @@
 """HTTP server: the app runs under granian in this process. Granian closes slow clients, refuses request smuggling, and
-stops on a signal.
+stops on a signal. `api.traffic.connections` bounds how many connections there are.
 """
 
 import asyncio
@@ -10,19 +10,24 @@ import logging
 import random
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import threadpoolctl
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar import Litestar
 
 from api import ports
+from api.metrics import Metrics
+from api.traffic import connections
+from api.traffic.connections import ConnectionBounds, ConnectionReaper
 from bandit.errors import RemoteError
 
 log = logging.getLogger("journey_bandit.server")
@@ -108,15 +113,35 @@ def lean() -> Iterator[None]:
         gc.unfreeze()
 
 
+class _BoundedServer(Server):
+    """Granian on a listening socket of ours, whose options its connections inherit. Granian's own shares the port with
+    other processes, and sets none.
+    """
+
+    def _init_shared_socket(self) -> None:
+        own, holder = connections.listening(self.bind_addr, self.bind_port), cast(Any, SocketHolder)
+        given = (own.detach(), False, *([self.backlog] if sys.platform == "linux" else []))
+        self._ssp, self._shd = None, holder(*given)
+
+
 def serve(
-    app: Litestar, host: str, port: int, reload: Callable[[], Coroutine[Any, Any, None]], early: list[int]
+    app: Litestar,
+    host: str,
+    port: int,
+    reload: Callable[[], Coroutine[Any, Any, None]],
+    early: list[int],
+    *,
+    bounds: ConnectionBounds = connections.DEFAULT,
+    metrics: Metrics | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish open requests (for ten seconds at most), commit what is queued and
     return. Called by the main thread of `journey-bandit serve`; it runs the event loop.
 
     `reload` is called for each SIGHUP, and once at the start if there was one `early`, as `hangups` caught it.
+    `bounds` are kept as far as this process may open files; `metrics` counts connections.
     """
-    server = Server(
+    bounds = connections.affordable(bounds)
+    server = _BoundedServer(
         app,
         address=host,
         port=port,
@@ -124,7 +149,8 @@ def serve(
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_MS, max_buffer_size=64 * 1024),
         websockets=False,
-        backlog=1024,
+        backlog=connections.backlog(),
+        backpressure=2 * bounds.in_all,  # the reaper keeps fewer; above this, granian accepts no more for a while
         log_enabled=False,
     )
     server.workers_kill_timeout = _GRACE_SECONDS
@@ -147,6 +173,6 @@ def serve(
         except TimeoutError:
             log.warning("cut the requests that were not finished %d s after the signal", _GRACE_SECONDS)
 
-    with lean():
+    with lean(), ConnectionReaper(port, bounds, metrics or Metrics()).running():
         asyncio.run(run())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

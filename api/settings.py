@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from api.traffic.connections import IN_ALL, PER_ADDRESS
 from bandit.errors import InvalidRequest, Problem
 
 PREFIX = "JOURNEY_BANDIT_"
@@ -34,12 +35,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080  # 0: any free one
     keys: str = ""  # file with API keys; needed unless dev
     dev: bool = False  # no key needed
+    i_know: bool = False  # that with dev anybody who reaches the host may do anything
     salt: str = ""  # keys the draws and the holdout; made and kept in the ledger when empty
     window_scale: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0  # compresses attribution windows for trials
     clock: Literal["wall", "driven"] = "wall"  # driven: time passes when a client says so, for trials with --dev
     webhooks: str = ""  # file with endpoints that are told of decisions, rewards, alarms and promotions
     cors: str = ""  # origins of pages that may call from a browser, with commas between; * is any
     queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # rows that may wait for the writer
+    connections: Annotated[int, msgspec.Meta(ge=1)] = IN_ALL  # held at once
+    connections_per_address: Annotated[int, msgspec.Meta(ge=1)] = PER_ADDRESS
+    docs: bool = True  # the page at /docs
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:

@@ -47,14 +47,15 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "bandit.learning": {"bandit.catalogue", "bandit.policies", "bandit.numerics"},
     "api.stores": set(),
     "api.messages": set(),
-    "api.http": {"api.messages"},
+    "api.traffic": set(),
+    "api.http": {"api.messages", "api.traffic"},
     "api.releases": {"api.stores"},
     "api.ledger": {"api.stores", "api.releases"},
     "api.learning": {"api.stores", "api.ledger", "api.releases"},
     "api.webhooks": {"api.stores", "api.ledger", "api.learning"},
     "api.decisions": {"api.stores", "api.messages", "api.learning"},
     "api.events": {"api.stores", "api.messages", "api.learning", "api.decisions"},
-    "api.routes": {"api.stores", "api.messages", "api.http", "api.learning"}
+    "api.routes": {"api.stores", "api.messages", "api.http", "api.traffic", "api.learning"}
     | {"api.decisions", "api.events", "api.releases", "api.webhooks"},
     "experiments.data": set(),
     "experiments.inference": {"experiments.data"},

@@ -58,6 +58,9 @@ from bandit.learning.loss_statement import statement
 from bandit.records import Decision, Outcome, Release
 from bandit.snapshot import Snapshot
 
+_AT_ONCE = 8
+"""Decisions of a batch that are prepared without a pause."""
+
 
 class DecisionService:
     """Decisions, outcomes and look-ups of one app, as requests and replies of the native protocol. It owns the app's
@@ -94,6 +97,7 @@ class DecisionService:
         self._window_scale = window_scale
         self._specs = store.specs()
         self._releases: dict[int, Release] = {}
+        self._batches = asyncio.Lock()
 
     # -- decide ------------------------------------------------------------------------------------------------
 
@@ -139,9 +143,28 @@ class DecisionService:
         """Reply to each request, or what is wrong with it, in order; one durable write for all. Raises Overloaded if
         nothing was written, Unavailable if that is not known.
         """
-        prepared = [self._prepare(request) for request in requests]
+        prepared = await self._prepare_many(requests)
         written = iter(await self.writer.write([one for one in prepared if isinstance(one, PendingDecision)]))
         return [self._answer(one, next(written)) if isinstance(one, PendingDecision) else one for one in prepared]
+
+    async def _prepare_many(self, requests: Sequence[DecisionRequest]) -> list[PendingDecision | JourneyBanditError]:
+        """Each request prepared, in order. The event loop has others' work after every few, and one batch at a time is
+        prepared: however many come, a single request waits for a few decisions.
+        """
+        if len(requests) <= _AT_ONCE:
+            return [self._prepare(request) for request in requests]
+        prepared = list[PendingDecision | JourneyBanditError]()
+        try:
+            for start in range(0, len(requests), _AT_ONCE):
+                async with self._batches:
+                    prepared += [self._prepare(request) for request in requests[start : start + _AT_ONCE]]
+                await asyncio.sleep(0)
+        except BaseException:  # nobody will write what was reserved
+            for one in prepared:
+                if isinstance(one, PendingDecision):
+                    self.maker.cancel(one)
+            raise
+        return prepared
 
     def _prepare(self, request: DecisionRequest, page: PageView | None = None) -> PendingDecision | JourneyBanditError:
         try:

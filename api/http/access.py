@@ -14,7 +14,7 @@ from litestar.routes import ASGIRoute, HTTPRoute, WebSocketRoute
 from litestar.status_codes import HTTP_401_UNAUTHORIZED
 
 from api.clocks import Clock
-from api.http.keys import EVERY, ApiKeys, Scope
+from api.http.keys import EVERY, ApiKeys, PresentedKey, Scope
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="journey-bandit"'}
 _CARRIERS = frozenset((b"x-api-key", b"ocp-apim-subscription-key", b"authorization"))
@@ -55,10 +55,14 @@ class AccessControl:
         """Denial of a presented `id.secret` that does not open what needs `scope`; None if it does. The only place
         where a scope is checked: the guard asks here, and Segment's routes, whose keys may stand in the body.
         """
-        scopes, expired = self.scopes(key), self.keys.expired(key, self._clock())
+        scopes = self.scopes(key)
         if scopes is None:
-            return Denial(401, expired)
+            return Denial(401, self.keys.expired(key, self._clock()))
         return None if scope in scopes else Denial(403)
+
+    def identify(self, key: str) -> PresentedKey | None:
+        """Key that a presented `id.secret` is now; None if it is none."""
+        return self.keys.valid(key, self._clock())
 
     def holder(self, key: str) -> str:
         """Name of a presented key, "" if it is none: who did something, as the ledger keeps it."""

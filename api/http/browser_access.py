@@ -8,13 +8,14 @@ sites' pages out, not programs: those are kept out by the token and the rates.
 """
 
 import datetime as dt
-from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import jwt
 import msgspec
-from litestar.exceptions import NotAuthorizedException, PermissionDeniedException, TooManyRequestsException
+from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 
 from api.clocks import Clock
 from api.http.access import AccessControl
@@ -22,10 +23,15 @@ from api.http.keys import PublishableKey
 from api.messages.decisions import EvidenceIn
 from api.metrics import Metrics
 from api.times import microseconds
+from api.traffic.refusals import LimitReached
+from api.traffic.token_buckets import TokenBuckets
 from bandit.errors import InvalidRequest, Problem
 
 LONGEST_TOKEN = 24 * 3600
 """Seconds to come that a token may end in at most: one that was stolen is of use for no longer."""
+
+IN_FLIGHT_OF_USER = 16
+"""Requests of one user of a page that are answered at the same time."""
 
 Reason = Literal["key", "origin", "token", "user", "event", "rate"]
 
@@ -33,8 +39,6 @@ _LISTED = {
     "token": "sub (the user id), aud (the key's id) and exp",
     "evidence": "sub (the user id), aud (the key's id), exp, iat and evidence",
 }
-_MINUTE = 60_000_000  # µs
-_REMEMBERED = 100_000  # users whose rate is remembered
 
 
 def signed(key: PublishableKey, user_id: str, ends: int, **more: Any) -> str:
@@ -44,13 +48,6 @@ def signed(key: PublishableKey, user_id: str, ends: int, **more: Any) -> str:
     return jwt.encode({"sub": user_id, "aud": key.id, "exp": ends, **more}, key.secret, algorithm="HS256")
 
 
-class RateBucket(NamedTuple):
-    """Requests that are left to somebody, and when (µs) that was so; they come back evenly."""
-
-    left: float
-    at: int
-
-
 class BrowserAccess:
     """Access control of the routes for pages. `gate` holds the keys; None: a trial without keys, where any page may act
     for any user and say anything. Belongs to one event loop; rates are of this process and begin anew with it.
@@ -58,7 +55,8 @@ class BrowserAccess:
 
     def __init__(self, gate: AccessControl | None, clock: Clock, metrics: Metrics):
         self._gate, self._clock, self._metrics = gate, clock, metrics
-        self._buckets: OrderedDict[tuple[str, str], RateBucket] = OrderedDict()
+        self._buckets = TokenBuckets()
+        self._flying = Counter[tuple[str, str]]()
 
     def allowed(self, key: str, origin: str) -> bool:
         """Whether pages of an origin may read what this key is answered."""
@@ -71,7 +69,7 @@ class BrowserAccess:
         """The key by which a page of this origin may act for the user; None in a trial without keys.
 
         Raises NotAuthorizedException (401) for no key and a token that cannot be used, PermissionDeniedException (403)
-        for another origin or another user, TooManyRequestsException (429) with Retry-After.
+        for another origin or another user, LimitReached (429).
         """
         if self._gate is None:
             return None
@@ -87,6 +85,27 @@ class BrowserAccess:
             self._check_user(known, token, user_id)
         self._take(known, user_id, now)
         return known
+
+    @contextmanager
+    def answering(self, key: PublishableKey | None, user_id: str) -> Iterator[None]:
+        """Context in which a request that was admitted is answered. Raises LimitReached (429) if the user, or all users
+        of the key, wait for as many answers as they may.
+        """
+        if key is None:
+            yield
+            return
+        most = {(key.id, user_id): IN_FLIGHT_OF_USER, (key.id, ""): key.in_flight}
+        for (_, who), number in most.items():
+            if self._flying[key.id, who] >= number:
+                raise self._too_many(who, number, "requests at the same time (in_flight)", 1.0)
+        self._flying.update(most.keys())
+        try:
+            yield
+        finally:
+            self._flying.subtract(most.keys())
+            for one in most:
+                if not self._flying[one]:
+                    del self._flying[one]
 
     def evidence(self, key: PublishableKey | None, token: str, user_id: str) -> EvidenceIn:
         """Evidence that an app's backend signed for this user: the claims aud, sub, exp, iat and evidence. Without an
@@ -147,16 +166,15 @@ class BrowserAccess:
         return claims
 
     def _take(self, known: PublishableKey, user_id: str, now: int) -> None:
-        for who, rate in ((user_id, known.per_minute), ("", known.in_all)):
-            last = self._buckets.pop((known.id, who), RateBucket(float(rate), now))
-            left = min(last.left + rate * max(now - last.at, 0) / _MINUTE, float(rate))  # clocks are set back, too
-            self._buckets[known.id, who] = RateBucket(left - 1.0 if left >= 1.0 else left, now)
-            if left < 1.0:
-                self._count("rate")
-                wait = max(1, round((1.0 - left) * 60.0 / rate + 0.5))
-                raise TooManyRequestsException("too many requests a minute", headers={"Retry-After": str(wait)})
-        while len(self._buckets) > _REMEMBERED:
-            self._buckets.popitem(last=False)
+        for who, rate, name in ((user_id, known.per_minute, "per_minute"), ("", known.in_all, "in_all")):
+            wait = self._buckets.take((known.id, who), rate / 60.0, float(rate), now / 1e6).wait
+            if wait:
+                raise self._too_many(who, rate, f"requests a minute ({name})", wait)
+
+    def _too_many(self, who: str, number: int, of: str, wait: float) -> LimitReached:
+        self._count("rate")
+        whose = "a user" if who else "all users of this key"
+        return LimitReached(429, f"{whose} may send {number} {of}", "wait as long as Retry-After says", wait)
 
     def _count(self, reason: Reason) -> None:
         self._metrics.browser_refused.labels(reason).inc()

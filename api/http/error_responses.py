@@ -12,6 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from api.http.request_body import BODY
 from api.messages.decisions import ProblemReply
+from api.traffic.refusals import LimitReached
 from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded, Problem, Unavailable
 
 log = logging.getLogger("journey_bandit.http")
@@ -49,13 +50,20 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         problem = problem_of(error)
     elif isinstance(error, HTTPException):
         headers = dict(error.headers or {})
-        problem = http_problem(error)
+        problem = limit_problem(error) if isinstance(error, LimitReached) else http_problem(error)
     else:
         log.error("unexpected %s", type(error).__name__, exc_info=error)
         problem = _problem("internal", "This is our fault", 500, "The error was logged.")
     if problem.status == 503:
-        headers["Retry-After"] = "1"
+        headers.setdefault("Retry-After", "1")
     return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA, headers=headers)
+
+
+def limit_problem(error: LimitReached) -> ProblemReply:
+    """Problem details of a refusal by a limit, which name the limit and its number."""
+    title = "Too many requests" if error.status_code == 429 else "The service is busy"
+    errors = [Problem("(request)", error.detail, error.fix)]
+    return _problem("limit-reached", title, error.status_code, error.detail, errors)
 
 
 def http_problem(error: HTTPException) -> ProblemReply:

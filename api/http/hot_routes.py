@@ -22,6 +22,7 @@ from api.http.keys import Scope
 from api.http.request_body import received
 from api.http.unread_body import UnreadBody, is_host
 from api.metrics import Metrics
+from api.traffic.request_limits import Visit
 
 HOT = "hot"
 """Key of a route handler's `opt` under which its hot answer stands."""
@@ -86,8 +87,12 @@ class HotRoutes:
             return None
         return route
 
-    async def serve(self, route: HotRoute, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Serve one request that `find` found plain. Errors are answered as the route's protocol answers them."""
+    async def serve(
+        self, route: HotRoute, scope: HTTPScope, receive: Receive, send: Send, visit: Visit | None = None
+    ) -> None:
+        """Serve one request that `find` found plain, when its `visit` has its turn. Errors are answered as the route's
+        protocol answers them.
+        """
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
             try:
@@ -95,6 +100,8 @@ class HotRoutes:
             except ClientException:
                 send = UnreadBody(scope, receive, send, seconds=0.0).send
                 raise
+            if visit is not None:
+                await visit.turn()
             reply = await route.answer(request, raw)
         except Exception as error:  # noqa: BLE001 - the protocol's handler answers, and logs, whatever it was
             response = route.refuse(request, error)
@@ -104,5 +111,7 @@ class HotRoutes:
         body = reply.content if isinstance(reply, Response) else msgspec.json.encode(reply)
         route.answered.inc()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if visit is not None:
+            headers += visit.headers()
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})

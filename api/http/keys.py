@@ -18,6 +18,8 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from api.times import microseconds
+from api.traffic import request_limits
+from api.traffic.request_limits import RequestQuota
 from bandit.catalogue.decoding import Check, decode
 from bandit.errors import CatalogueError, Problem
 from bandit.tables.texts import decoded
@@ -46,7 +48,9 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """API key as the file keeps it: SHA-256 of its secret, what it may do, and the loop that it means where a path
     names none.
 
-    `expires`: from then on nobody gets in with any of its secrets. `earlier`: secrets that were replaced.
+    `expires`: from then on nobody gets in with any of its secrets. `earlier`: secrets that were replaced. `rate`,
+    `burst`, `in_flight`: tokens that come back in a second, tokens at once (twice the rate, if that alone is given),
+    and requests at the same time; a request costs a token, a batch one for each item.
     """
 
     sha256: Digest
@@ -55,6 +59,16 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created: Time | None = None
     expires: Time | None = None
     earlier: list[EarlierSecret] = []
+    rate: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    burst: Annotated[float, msgspec.Meta(ge=1)] | None = None
+    in_flight: Annotated[int, msgspec.Meta(ge=1)] = request_limits.IN_FLIGHT
+
+    @property
+    def quota(self) -> RequestQuota:
+        """What the key may ask for."""
+        rate = request_limits.RATE if self.rate is None else self.rate
+        burst = max(1.0, 2.0 * rate) if self.burst is None else self.burst
+        return RequestQuota(rate, burst, self.in_flight)
 
 
 class PublishableKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,7 +78,7 @@ class PublishableKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     `id`: what pages send. `origins`: of pages that may use it. `users`: "signed" if a token must say who the user is,
     "anyone" if ids are so long that nobody guesses another's. `secret`: what your backend signs tokens with; pages
     never see it. `events`: names of events that pages may send; left out, all but those that report an outcome.
-    `per_minute`, `in_all`: requests a minute of one user and of all.
+    `per_minute`, `in_all`: requests a minute of one user and of all. `in_flight`: requests of all at the same time.
     """
 
     id: Annotated[str, msgspec.Meta(pattern="^pub_[a-z0-9_-]{1,40}_[A-Za-z0-9]{12,}$")]
@@ -74,6 +88,7 @@ class PublishableKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     events: list[str] | None = None
     per_minute: Annotated[int, msgspec.Meta(ge=1)] = 120
     in_all: Annotated[int, msgspec.Meta(ge=1)] = 60_000
+    in_flight: Annotated[int, msgspec.Meta(ge=1)] = 256
     created: Time | None = None
     expires: Time | None = None
 
@@ -89,6 +104,11 @@ class PresentedKey(NamedTuple):
     name: str
     key: ApiKey
     expires: dt.datetime | None
+
+    @property
+    def quota(self) -> RequestQuota:
+        """What the key may ask for."""
+        return self.key.quota
 
     def over(self, now: int) -> bool:
         """Whether the secret's time is over at `now`, µs since 1970."""
@@ -109,17 +129,24 @@ class ApiKeys:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def valid(self, presented: str, now: int) -> PresentedKey | None:
+        """Key that is presented as `id.secret`; None if it is none at `now`, µs since 1970. Constant time in the
+        secret.
+        """
+        found = self._find(presented)
+        return None if found is None or found.over(now) else found
+
     def scopes(self, presented: str, now: int) -> list[Scope] | None:
         """Scopes of the presented `id.secret` at `now`, µs since 1970; None if it is not a key, or not any more.
         Constant time in the secret.
         """
-        found = self._find(presented)
-        return None if found is None or found.over(now) else found.key.scopes
+        found = self.valid(presented, now)
+        return None if found is None else found.key.scopes
 
     def holder(self, presented: str, now: int) -> str:
         """Name of the key that was presented as `id.secret`, "" if it is none at `now`, µs since 1970."""
-        found = self._find(presented)
-        return "" if found is None or found.over(now) else found.name
+        found = self.valid(presented, now)
+        return "" if found is None else found.name
 
     def expired(self, presented: str, now: int) -> str:
         """Reason why a key that is one is refused at `now` (µs since 1970), with the time at which it expired; "" for
@@ -223,9 +250,11 @@ def create(
     *,
     created: dt.datetime | None = None,
     expires: dt.datetime | None = None,
+    quota: Mapping[str, float | None] | None = None,
 ) -> str:
     """Append a new key to the file and return it as `id.secret`; it cannot be shown again. For `journey-bandit keys
-    new`. The file is made if it is missing, readable by its owner only; times are written in whole seconds.
+    new`. The file is made if it is missing, readable by its owner only; times are written in whole seconds. `quota`:
+    rate, burst and in_flight, as far as they are given.
 
     Raises CatalogueError if the name is taken or not usable, the loop is no name of a stage, or the file has mistakes.
     """
@@ -239,6 +268,7 @@ def create(
     more = f'loop = "{loop}"\n' if loop else ""
     times = (("created", created), ("expires", expires))
     more += "".join(f"{field} = {written(when)}\n" for field, when in times if when)
+    more += "".join(f"{field} = {number:g}\n" for field, number in (quota or {}).items() if number is not None)
     with path.open("a", encoding="utf-8") as file:
         file.write(f'\n[keys.{name}]\nsha256 = "{made.sha256}"\nscopes = [{words}]\n{more}')
     path.chmod(0o600)

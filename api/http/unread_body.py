@@ -24,13 +24,14 @@ def is_host(value: bytes) -> bool:
 
 class UnreadBody:
     """Body of one request as far as the client has still to send it when the answer is ready. It stands between the app
-    and the server: the app calls `receive` and `send` here. What is left is read for so many `seconds` at most.
+    and the server: the app calls `receive` and `send` here. What is left is read for so many `seconds` at most. `open`:
+    something of the body may be left.
     """
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send, *, seconds: float = SECONDS):
         headers = dict(scope["headers"])
         self._receive, self._send = receive, send
-        self._open = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        self.open = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
         self._waits = headers.get(b"expect", b"").lower() == b"100-continue"  # it sends nothing before it is asked to
         self._until = asyncio.get_running_loop().time() + seconds
 
@@ -38,16 +39,16 @@ class UnreadBody:
         """Next ASGI message of the request. A client that waits for "100 Continue" begins to send then."""
         self._waits = False
         message = await self._receive()
-        self._open = message["type"] == "http.request" and bool(message.get("more_body", False))
+        self.open = message["type"] == "http.request" and bool(message.get("more_body", False))
         return message
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message of the answer, once nothing of the body is left. If more is left than is worth reading,
         the answer says `connection: close`.
         """
-        if message["type"] == "http.response.start" and self._open:
+        if message["type"] == "http.response.start" and self.open:
             await self._discard()
-            if self._open:
+            if self.open:
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
         await self._send(message)
 
@@ -55,7 +56,7 @@ class UnreadBody:
         size = 0
         try:
             async with asyncio.timeout_at(self._until):
-                while self._open and not self._waits and size < _MOST:
+                while self.open and not self._waits and size < _MOST:
                     size += len((await self.receive()).get("body", b""))
         except TimeoutError:
             return

@@ -167,7 +167,8 @@ def _answering(
             if access.allowed(sent.key, origin):
                 headers |= {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": "Retry-After"}
             key = access.admit(sent.key, origin, sent.token, sent.user_id)
-            answered = msgspec.json.encode(await answer(sent, key))
+            with access.answering(key, sent.user_id):
+                answered = msgspec.json.encode(await answer(sent, key))
         except (JourneyBanditError, HTTPException) as error:
             response = handle(request, error)
             response.headers.update(headers)

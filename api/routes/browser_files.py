@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import importlib.resources
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from litestar import Request, Response, get
@@ -22,6 +23,13 @@ from api.decisions.pages import IMAGES
 _FOLDER = IMAGES.rpartition("/")[0]
 _NONE = re.compile(r";q=0(\.0*)?$")
 _MINUTES, _FOREVER = "public, max-age=300", "public, max-age=31536000, immutable"
+
+_FOR_PAGES = {  # of any origin; a picture that is opened by itself runs nothing
+    "Access-Control-Allow-Origin": "*",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 class BrowserFile(NamedTuple):
@@ -72,7 +80,7 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     async def script(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         if name not in scripts:
             raise NotFoundException
-        return _answer(request, scripts[name])
+        return answered(request, scripts[name], _FOR_PAGES)
 
     @get(f"{IMAGES}/{{name:str}}", include_in_schema=False, opt={"public": True})
     async def image(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
@@ -81,22 +89,14 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
             raise NotFoundException
         if found not in made:
             made[found] = browser_file(found.content, found.media, _MINUTES)
-        return _answer(request, made[found])
+        return answered(request, made[found], _FOR_PAGES)
 
     return [script, image]
 
 
-def _answer(request: Request[Any, Any, Any], file: BrowserFile) -> Response[bytes]:
-    """The file, packed for who takes that; 304 for who has it. A picture that is opened by itself runs nothing."""
-    headers = {
-        "Access-Control-Allow-Origin": "*",
-        "Cache-Control": file.kept,
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-        "Cross-Origin-Resource-Policy": "cross-origin",
-        "ETag": file.etag,
-        "Vary": "Accept-Encoding",
-        "X-Content-Type-Options": "nosniff",
-    }
+def answered(request: Request[Any, Any, Any], file: BrowserFile, more: Mapping[str, str]) -> Response[bytes]:
+    """The file, packed for who takes that; 304 for who has it. `more`: headers of its own."""
+    headers = {"Cache-Control": file.kept, "ETag": file.etag, "Vary": "Accept-Encoding", **more}
     known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
     if file.etag in known or "*" in known:
         return Response(b"", status_code=304, headers=headers)

@@ -17,6 +17,7 @@ from api.http import lenient_json
 from api.http.batch_items import BatchEnvelope
 from api.http.request_body import body
 from api.metrics import Metrics
+from api.traffic.request_limits import charge
 from bandit.errors import InvalidRequest, Problem
 
 PATH = "/v1/data/collector"
@@ -45,7 +46,9 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
 
     @post(PATH, status_code=200, request_max_body_size=_BODY_BYTES, opt={"scope": "events"}, include_in_schema=False)
     async def collect(request: Request[Any, Any, Any]) -> dict[str, int]:
-        given = [_readable(bytes(one), current.ground.metrics) for one in _BODY.read(await body(request)).events]
+        told = _BODY.read(await body(request)).events
+        charge(request.scope, len(told))
+        given = [_readable(bytes(one), current.ground.metrics) for one in told]
         sent = [_sent(one) for one in given if not one or one.get("kind") == _KIND]
         async with current.inside() as parts:
             taken = await parts.events.take(sent)

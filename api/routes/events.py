@@ -13,6 +13,7 @@ from api.http.error_responses import documented, item
 from api.http.hot_routes import HOT
 from api.http.request_body import body, takes
 from api.messages.events import EventBatch, EventItem, EventReplies, EventRequest, JourneyReply, UncreditedReply
+from api.traffic.request_limits import charge
 from bandit.catalogue.model import Catalogue
 from bandit.errors import InvalidRequest, Problem
 
@@ -28,8 +29,9 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
 
 
 def _reporting(current: CurrentParts) -> HTTPRouteHandler:
-    async def answer(_: Request[Any, Any, Any], raw: bytes) -> EventReplies:
+    async def answer(request: Request[Any, Any, Any], raw: bytes) -> EventReplies:
         sent = _EVENTS.read(raw)
+        charge(request.scope, len(sent))
         async with current.inside() as parts:
             results = await answers(sent, parts.events.report)
         return EventReplies([EventItem(*item(one, f"events[{i}]")) for i, one in enumerate(results)])

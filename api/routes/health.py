@@ -2,7 +2,7 @@
 secret.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
@@ -11,18 +11,17 @@ from api.messages.decisions import Health
 from api.metrics import Metrics
 
 
-def routes(health: Callable[[], Awaitable[Health]], metrics: Metrics) -> list[HTTPRouteHandler]:
-    """Route handlers of one service. `health` computes the state of its parts at each request."""
+def routes(
+    health: Callable[[], Awaitable[Health]], metrics: Metrics, pages: Mapping[str, str]
+) -> list[HTTPRouteHandler]:
+    """Route handlers of one service. `health` computes the state of its parts at each request; `pages`: paths of what
+    people may look at, by name.
+    """
 
     @get("/", include_in_schema=False, opt={"public": True})
     async def root() -> dict[str, str]:
         """Where to go from the address that `serve` prints."""
-        return {
-            "service": "journey-bandit",
-            "docs": "/docs",
-            "openapi": "/docs/openapi.json",
-            "health": "/health/ready",
-        }
+        return {"service": "journey-bandit", **pages, "health": "/health/ready"}
 
     @get("/health/live", summary="Is the process up", opt={"public": True}, security=[{}], tags=["operate"])
     async def live() -> dict[str, str]:

@@ -29,6 +29,7 @@ from api.messages.decisions import (
     Receipt,
     StagesReply,
 )
+from api.traffic.request_limits import charge, visit_of
 from bandit.catalogue.model import Catalogue
 from bandit.snapshot import to_zip
 
@@ -83,6 +84,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
         The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         """
         asked = _DECISIONS.read(await body(request))
+        charge(request.scope, len(asked))
         async with current.inside() as parts:
             results = await answers(asked, parts.service.decide_many)
         return DecisionReplies([DecisionItem(*item(one, f"decisions[{i}]")) for i, one in enumerate(results)])
@@ -125,6 +127,7 @@ def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
         The batch is refused as a whole (400, nothing recorded) only if it is no JSON object with a list of items.
         """
         told = _OUTCOMES.read(await body(request))
+        charge(request.scope, len(told))
         async with current.inside() as parts:
             results = await answers(told, parts.service.report_many)
         return OutcomeReplies([OutcomeItem(*item(one, f"outcomes[{i}]")) for i, one in enumerate(results)])
@@ -163,10 +166,13 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
         opt={"scope": "read"},
         tags=["look up"],
     )
-    async def policies(wait: FromQuery[bool] = False) -> PoliciesReply:
+    async def policies(request: Ask, wait: FromQuery[bool] = False) -> PoliciesReply:
         """Live policy of every stage: version, arms, counts and means. `wait=true` answers after all that matured so
         far was learned.
         """
+        visit = visit_of(request.scope)
+        if wait and visit is not None:
+            visit.rest()
         async with current.inside() as parts:
             return await parts.service.policies(wait=wait)
 

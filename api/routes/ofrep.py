@@ -21,6 +21,7 @@ from api.http import lenient_json
 from api.http.lenient_json import CleanedJson
 from api.http.request_body import BrokenGzip, body
 from api.metrics import Metrics
+from api.traffic.refusals import LimitReached
 from bandit.errors import InvalidRequest, NotFound, Overloaded, Problem, Unavailable
 
 log = logging.getLogger("journey_bandit.http")
@@ -156,6 +157,8 @@ def _failure(error: Exception, key: str) -> tuple[int, dict[str, object], dict[s
         status, details, headers = 429, f"{error}; nothing was recorded", {"Retry-After": "1"}
     elif isinstance(error, Unavailable):
         status, details, headers = 503, str(error), {"Retry-After": "1"}
+    elif isinstance(error, LimitReached):  # 429 for all limits: clients then wait
+        status, details, headers = 429, f"{error.detail}; {error.fix}", dict(error.headers or {})
     elif isinstance(error, HTTPException) and error.status_code < 500:
         status, details = error.status_code, str(error.detail) or "this cannot be used"
         headers = {k: v for k, v in (error.headers or {}).items() if k.lower() in ("www-authenticate", "allow")}

@@ -17,6 +17,7 @@ from litestar import Request, Response, get, post
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
+from litestar.status_codes import HTTP_429_TOO_MANY_REQUESTS
 
 from api.components import CurrentParts
 from api.decisions.ranking import ReportedReward, Slot, in_order
@@ -27,6 +28,7 @@ from api.http.lenient_json import CleanedJson
 from api.http.protocol_paths import NO
 from api.http.request_body import body
 from api.metrics import Metrics
+from api.traffic.refusals import LimitReached
 from bandit.catalogue import durations
 from bandit.errors import Conflict, InvalidRequest, NotFound, Problem, Unavailable
 from bandit.policies.shared import Action
@@ -253,6 +255,9 @@ def _told(error: Exception, operation: str) -> tuple[int, str, str, dict[str, st
         return 409, invalid, str(error), {}
     if isinstance(error, Unavailable):
         return 503, "ServiceUnavailable", f"{error}; send the same again", {"Retry-After": "1"}
+    if isinstance(error, LimitReached):
+        code = "TooManyRequests" if error.status_code == HTTP_429_TOO_MANY_REQUESTS else "ServiceUnavailable"
+        return error.status_code, code, f"{error.detail}; {error.fix}", dict(error.headers or {})
     if isinstance(error, HTTPException) and error.status_code < 500:
         words = {401: "401", 403: "403", 404: "ResourceNotFound", 405: "OperationNotAllowed"}
         headers = {k: v for k, v in (error.headers or {}).items() if k.lower() == "allow"}

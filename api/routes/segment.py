@@ -28,6 +28,8 @@ from api.http.request_body import BrokenGzip, body
 from api.metrics import Metrics
 from api.stores.admission import SKEW
 from api.times import FIRST, parsed
+from api.traffic.refusals import LimitReached
+from api.traffic.request_limits import charge, present
 from bandit.errors import InvalidRequest, Problem, Unavailable
 from bandit.identifiers import identifier
 from bandit.identifiers import problem as identifier_problem
@@ -88,6 +90,7 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
     async def batch(request: Ask) -> Response[bytes]:
         envelope = _ENVELOPE.read(await body(request))
         _admit(request, gate, envelope.writeKey)
+        charge(request.scope, len(envelope.batch))
         async with current.inside() as parts:
             read = _SegmentReader(parts.events, envelope.sentAt, envelope.context, metrics)
             sent = [read.message(bytes(one)) for one in envelope.batch]
@@ -158,6 +161,9 @@ def refusal(_: Ask, error: Exception) -> Response[bytes]:
     elif isinstance(error, Unavailable):
         status, code, message = 503, "unavailable", f"{error}; retry with the same messages"
         headers["Retry-After"] = "1"
+    elif isinstance(error, LimitReached):
+        status, code, message = error.status_code, "limit_reached", f"{error.detail}; {error.fix}"
+        headers = dict(error.headers or {})
     elif isinstance(error, HTTPException) and error.status_code < 500:
         words = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "payload_too_large"}
         words |= {415: "unsupported_encoding"}
@@ -197,7 +203,9 @@ def _admit(request: Ask, gate: AccessControl | None, write_key: object) -> None:
     """A key as Basic user, as X-API-Key or Bearer, or as writeKey in the body."""
     if gate is None:
         return
-    denial = gate.denied(_presented(request, write_key), "events")
+    key = _presented(request, write_key)
+    present(request.scope, key)
+    denial = gate.denied(key, "events")
     if denial and denial.status == HTTP_401_UNAUTHORIZED:
         fix = "send a key with the scope `events` as the write key"
         raise RefusedError(401, "unauthorized", denial.expired or fix)

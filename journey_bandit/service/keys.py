@@ -20,6 +20,7 @@ from api.http.keys import (
     written,
 )
 from api.times import microseconds, parsed, time_of
+from api.traffic.request_limits import IN_FLIGHT
 from bandit.catalogue import durations
 from bandit.catalogue.decoding import closest
 from bandit.errors import InvalidRequest, NotFound, Problem
@@ -43,11 +44,15 @@ def keys() -> None:
 @_FILE
 @click.option("--loop", default="", help="For Personalizer: the stage it ranks for, where the endpoint has no path.")
 @_EXPIRES
-def new(name: str, scopes: tuple[str, ...], file: Path, loop: str, expires: str | None) -> None:
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests and items a second.  [default: 10000]")
+@click.option("--burst", type=click.FloatRange(1), help="Requests and items at once.  [default: twice the rate]")
+@click.option("--in-flight", type=click.IntRange(1), help="Requests at the same time.  [default: 128]")
+def new(name: str, scopes: tuple[str, ...], file: Path, loop: str, expires: str | None, **quota: float | None) -> None:
     """Make a key, keep its digest in the file, and print it once. SIGHUP makes a running service use it."""
     now = time_of(clocks.wall())
     end = _end("expires", expires, now)
-    secret = create(file, name, [cast(Scope, scope) for scope in scopes], loop, created=now, expires=end)
+    chosen = [cast(Scope, scope) for scope in scopes]
+    secret = create(file, name, chosen, loop, created=now, expires=end, quota=quota)
     click.echo(f"kept its digest in {file}; the key itself is shown only now:", err=True)
     click.echo(secret)
 
@@ -152,6 +157,8 @@ def _line(name: str, key: ApiKey, now: dt.datetime, width: int) -> str:
     said = ["expired"] * bool(key.expires and key.expires <= now)
     said += [f"replaced secret until {written(one.expires)}" for one in key.earlier if one.expires > now]
     said += [f"loop {key.loop}"] * bool(key.loop)
+    limits = {"rate": key.rate, "burst": key.burst, "in_flight": key.in_flight}
+    said += [f"{field} {number:g}" for field, number in limits.items() if number not in (None, IN_FLIGHT)]
     created = written(key.created) if key.created else "not recorded"
     return _row(name, ",".join(key.scopes), created, written(key.expires) if key.expires else "never", said, width)
 

@@ -2,6 +2,8 @@
 from environment variables.
 """
 
+import contextlib
+import ipaddress
 import logging
 from typing import Any
 
@@ -11,6 +13,8 @@ import msgspec
 from api import server
 from api.app import create_service
 from api.settings import Settings, load
+from api.traffic.connections import ConnectionBounds
+from bandit.errors import InvalidRequest, Problem
 
 
 @click.command()
@@ -22,12 +26,16 @@ from api.settings import Settings, load
 @click.option("--host", help="[default: 127.0.0.1]")
 @click.option("--port", type=int, help="0 takes any free port.  [default: 8080]")
 @click.option("--keys", help="File with API keys, see `journey-bandit keys new`.")
-@click.option("--dev", is_flag=True, default=None, help="No API key needed.")
+@click.option("--dev", is_flag=True, default=None, help="No API key needed, and nothing limited: for trials.")
+@click.option("--i-know", is_flag=True, default=None, help="Allow --dev on a host that others reach.")
 @click.option("--window-scale", type=float, help="Compress attribution windows, e.g. 1e-5, for trials.")
 @click.option("--clock", help="wall, or driven by its client over /v1/clock, for trials.  [default: wall]")
 @click.option("--webhooks", help="File with endpoints to tell, see `journey-bandit webhooks new`.")
 @click.option("--cors", help="Origins of pages that may call from a browser, with commas between; * is any.")
 @click.option("--queue", type=int, help="Rows that may wait for the disk; beyond, 503.  [default: 10000]")
+@click.option("--connections", type=int, help="Connections held at once; beyond, the quietest end.  [default: 4096]")
+@click.option("--connections-per-address", type=int, help="Of one address (IPv6: /64).  [default: 1024]")
+@click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
     """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …
@@ -36,17 +44,32 @@ def serve(**given: Any) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = load(given)
+    _check_host(settings)
     with server.hangups() as early, server.claimed(settings.host, settings.port) as (address, port):
         settings = msgspec.structs.replace(settings, port=port)
         made = create_service(settings)
         _announce(settings)
-        server.serve(made.app, address, port, made.reload, early)
+        bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
+        server.serve(made.app, address, port, made.reload, early, bounds=bounds, metrics=made.metrics)
     click.echo("stopped; everything acknowledged is in the ledger", err=True)
+
+
+def _check_host(settings: Settings) -> None:
+    """InvalidRequest for a trial that others than this machine reach."""
+    if not settings.dev or settings.i_know or settings.host == "localhost":
+        return
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(settings.host).is_loopback:
+            return
+    what = f"others may reach {settings.host}, and with --dev nobody needs a key"
+    fix = "give --keys in place of --dev, leave --host out, or say --i-know"
+    raise InvalidRequest(Problem("host", what, fix))
 
 
 def _announce(settings: Settings) -> None:
     click.echo(f"journey-bandit serves {settings.app} at http://{settings.host}:{settings.port}", err=True)
-    click.echo(f"  try it  http://{settings.host}:{settings.port}/docs", err=True)
+    if settings.docs:
+        click.echo(f"  try it  http://{settings.host}:{settings.port}/docs", err=True)
     click.echo(f"  ledger  {settings.store}", err=True)
     if settings.dev:
         click.echo("  no API key is needed (--dev): not for production", err=True)

@@ -30,11 +30,16 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "JOURNEY_BANDIT_QUEUE": "7",
         "JOURNEY_BANDIT_CORS": "https://a",
         "JOURNEY_BANDIT_WEBHOOKS": "w.toml",
+        "JOURNEY_BANDIT_CONNECTIONS": "99",
+        "JOURNEY_BANDIT_CONNECTIONS_PER_ADDRESS": "9",
+        "JOURNEY_BANDIT_DOCS": "false",
+        "JOURNEY_BANDIT_I_KNOW": "1",
     }
     assert {f"JOURNEY_BANDIT_{name.upper()}" for name in Settings.__struct_fields__} == environ.keys()
     assert load({}, environ) == Settings(
         app="travel", store="memory://", host="0.0.0.0", port=9, keys="k.toml", dev=True, salt="s",  # noqa: S104
         window_scale=1e-5, clock="driven", queue=7, cors="https://a", webhooks="w.toml",
+        connections=99, connections_per_address=9, docs=False, i_know=True,
     )  # fmt: skip
 
 

@@ -382,6 +382,14 @@ def test_the_version_is_told(run: Run) -> None:
     assert "0.1.0" in run("--version").stdout
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "shop.example"])  # noqa: S104
+def test_a_trial_is_refused_on_a_host_that_others_reach(run: Run, host: str) -> None:
+    failed = run("serve", "--app", "travel", "--store", "memory://", "--dev", "--port", "0", "--host", host).exception
+    assert isinstance(failed, InvalidRequest)
+    assert f"others may reach {host}, and with --dev nobody needs a key" in str(failed)
+    assert "--i-know" in str(failed)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "named"),
     [

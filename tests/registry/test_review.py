@@ -68,7 +68,7 @@ def test_what_must_not_be_relied_on_is_marked_on_the_page(shop: Shop) -> None:
     wanted = PublishRequest(shop.store, STAGE, snapshot, "candidate")
     about = publishing._about(wanted, gathered, "nothing is live", "by the command")
     text = html_report.render(review.build(about, found))
-    assert f"nudges: {note}" in text
+    assert f"Nudges: {note}" in text
     assert "holdout: arms came in shares of 60.00, 40.00 %" in text
     if gathered.reward.estimates:
         assert "dm, biased" in text

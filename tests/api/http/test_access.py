@@ -1,6 +1,8 @@
 """Who may do what, which routes there are, errors of routing, and the page at /docs."""
 
+import base64
 import datetime as dt
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -314,6 +316,39 @@ def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
         kind = reply.headers["content-type"].split(";")[0]
         assert kind == ("text/css" if path.endswith(".css") else "text/javascript")
     assert client.get("/docs/oauth2-redirect.html").text.count("http") == 0
+
+
+def test_the_page_may_run_its_own_script_alone_and_stand_in_no_frame(client: Client) -> None:
+    page = client.get("/docs")
+    script = re.search(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    for path in ("/docs", "/docs/openapi.json", "/docs-assets/swagger-ui.css"):
+        headers = client.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert f"script-src 'self' 'sha256-{digest}';" in policy
+        assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+
+
+def test_a_title_is_text_on_the_page(tmp_path: Path, catalogue_file: Path) -> None:
+    text = catalogue_file.read_text(encoding="utf-8")
+    file = tmp_path / "titled.toml"
+    file.write_text(f"title = '</title><script>alert(1)</script>'\n{text}", encoding="utf-8")
+    with TestClient(create_app(Settings(app=str(file), dev=True), store=MemoryStore())) as client:
+        page = client.get("/docs").text
+        assert "&lt;/title&gt;&lt;script&gt;alert(1)" in page
+        assert "alert(1)</script>" not in page
+
+
+def test_without_the_page_nothing_of_it_is_served(catalogue_file: Path) -> None:
+    settings = Settings(app=str(catalogue_file), dev=True, docs=False)
+    with TestClient(create_app(settings, store=MemoryStore())) as client:
+        for path in ("/docs", "/docs/openapi.json", "/docs-assets/swagger-ui.css"):
+            assert client.get(path).status_code == 404
+        assert client.get("/").json() == {"service": "journey-bandit", "health": "/health/ready"}
+        assert client.get("/v1/stages").status_code == 200
 
 
 def test_litestar_still_needs_to_be_told_where_the_page_comes_from() -> None:
