@@ -51,8 +51,7 @@ def _damaged(opened: Store) -> bool:
     """Whether anything is not as it was committed; what is not is named."""
     damages = list(islice(opened.damages(), _MOST_DAMAGES))
     for what in damages:
-        click.echo(f"  DAMAGED: {what}")
-    click.echo(f"file         {'as it was committed' if not damages else 'DAMAGED: restore a backup'}")
+        click.echo(f"DAMAGED: {what} → restore a backup")
     return bool(damages)
 
 

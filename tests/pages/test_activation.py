@@ -14,6 +14,12 @@ def changes(page: Any) -> list[str]:
     return list(page.evaluate("window.changes"))
 
 
+def answered(page: Any) -> bool:
+    """Whether the page has heard of all that it sent: nothing is kept for another try."""
+    kept = "Object.keys(localStorage).filter((name) => name.startsWith('journey-bandit:pub_shop:q')).length"
+    return bool(eventually(lambda: page.evaluate(kept) == 0))
+
+
 def activated(service: Service) -> list[str]:
     """What is activated in the end: at least one."""
     assert eventually(service.activated)
@@ -110,6 +116,7 @@ def test_a_reload_shows_it_again_and_counts_once(shop: Shop, service: Service) -
     observed(page)
     page.clock.run_for(1000)
     assert activated(service) == [ID]
+    assert answered(page)  # else it is sent again, with the same id, after the reload
     shop.go(page)
     assert ask(page)
     assert surface(page).is_visible()
