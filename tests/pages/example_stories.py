@@ -51,9 +51,9 @@ class Trial:
         """
         expect(self.page.locator(".guide .done", has_text=re.compile(re.escape(text)))).to_be_attached()
 
-    def pass_time(self) -> None:
-        """Press the button of the next step of the panel's guide."""
-        self.page.locator(".guide .next .go").click()
+    def pass_time(self, step: str) -> None:
+        """Press the button of a step of the panel's guide, once it is the next: earlier ones may still be shown."""
+        self.page.locator(".guide .next", has_text=re.compile(re.escape(step))).locator(".go").click()
 
 
 class ExampleStory(NamedTuple):
@@ -102,6 +102,10 @@ def _choose_flight(trial: Trial) -> None:
     trial.known("Choose the one")
 
 
+def _hesitate(trial: Trial) -> None:
+    trial.pass_time("Hesitate")
+
+
 def _book(trial: Trial) -> None:
     trial.nudge.locator("[part=action]").click()
     trial.click("button", "Book now")
@@ -109,11 +113,11 @@ def _book(trial: Trial) -> None:
 
 
 def _fly_again(trial: Trial) -> None:
-    trial.pass_time()
+    trial.pass_time("Come back")
     trial.click("button", "Choose 08:05")
     trial.see("Your flight to Athens")
     trial.known("Come back")
-    trial.pass_time()
+    trial.pass_time("Hesitate again")
 
 
 def _choose_plan(trial: Trial) -> None:
@@ -129,15 +133,15 @@ def _longer_trial(trial: Trial) -> None:
     trial.see("Your card")
     trial.click("button", "Begin the longer trial")
     trial.see("Your first payment is on 8 January 2026")
-    trial.pass_time()
+    trial.pass_time("The trial ends")
 
 
 def _plan_again(trial: Trial) -> None:
-    trial.pass_time()
+    trial.pass_time("Come back to the plans")
     trial.click("button", "Choose monthly")
     expect(trial.app.get_by_role("heading", name="Payment")).to_be_visible()
     trial.known("Come back to the plans")
-    trial.pass_time()
+    trial.pass_time("Hesitate again")
 
 
 def _leave(trial: Trial) -> None:
@@ -147,7 +151,7 @@ def _leave(trial: Trial) -> None:
     trial.known("Do the first two steps")
     trial.click("link", "Finish later")
     trial.known("Finish later")
-    trial.pass_time()
+    trial.pass_time("Three hours later")
     trial.known("Three hours later")
 
 
@@ -175,7 +179,7 @@ def _buy(trial: Trial) -> None:
     trial.click("button", "€4.99")
     trial.see("Yours: 500 embers.")
     trial.known("Buy the spark pack")
-    trial.pass_time()
+    trial.pass_time("Eight days later")
     trial.known("Eight days later")
     trial.click("link", "Play")
 
@@ -191,7 +195,7 @@ def _buy_with_bonus(trial: Trial) -> None:
 
 
 def _play_again(trial: Trial) -> None:
-    trial.pass_time()
+    trial.pass_time("Come back a week later")
     _play(trial)
 
 
@@ -199,8 +203,8 @@ STORIES = {
     "fashion": ExampleStory(
         "cleo", "low_stock", _look_twice, lambda t: _look(t, "Aalto wool coat"), _into_the_bag, _parka
     ),
-    "travel": ExampleStory("dev", "discount_5", _choose_flight, Trial.pass_time, _book, _fly_again),
-    "subscription": ExampleStory("eva", "trial_plus_7", _choose_plan, Trial.pass_time, _longer_trial, _plan_again),
+    "travel": ExampleStory("dev", "discount_5", _choose_flight, _hesitate, _book, _fly_again),
+    "subscription": ExampleStory("eva", "trial_plus_7", _choose_plan, _hesitate, _longer_trial, _plan_again),
     "fintech": ExampleStory("ada", "walkthrough", _leave, _return, _verified, _somebody_else),
     "gaming": ExampleStory("finn", "bonus_10", _buy, _play, _buy_with_bonus, _play_again),
 }

@@ -148,7 +148,7 @@ def test_nothing_is_shown_where_the_card_is_entered(running: RunningTrial, besid
     trial.click("link", "Continue")
     trial.see("Your card")
     asked = len(trial.decisions)
-    trial.pass_time()
+    trial.pass_time("Hesitate")
     assert eventually(lambda: trial.page.wait_for_timeout(20) or len(trial.decisions) > asked)
     assert trial.decisions[-1]["nudge"]["id"] == "none"
     assert trial.made == []
@@ -172,6 +172,35 @@ def test_a_click_is_not_lost_when_an_answer_comes_between_press_and_release(besi
     trial.page.wait_for_timeout(50)  # the panel has drawn, if it ever would
     trial.page.mouse.up()
     expect(clock).not_to_have_text(before)
+
+
+def test_the_panel_shows_a_slow_answer_though_there_was_news_since(
+    running: RunningTrial, beside: Callable[..., Trial]
+) -> None:
+    """Questions go one at a time, and each answer is shown: news that keeps coming does not leave the panel behind."""
+    trial, held = beside("subscription"), list[Any]()
+
+    def hold(route: Any) -> None:
+        held.append(route)
+
+    trial.open("eva")
+    trial.see("Keep playing")
+    trial.page.wait_for_load_state("networkidle")
+    trial.page.route(re.compile("/panel/subscription/state"), hold)
+    clock = trial.page.get_by_role("heading", name="in the service")
+    before = clock.inner_text()
+    httpx.post(f"{running.services['subscription']}/v1/clock", json={"microseconds": 86_400_000_000}).raise_for_status()
+    news = "journeyPanel.onChange({ type: 'shown', decision: { decision_id: '' } })"
+    trial.page.evaluate(news)
+    assert eventually(lambda: trial.page.wait_for_timeout(20) or held)
+    for _ in range(3):
+        trial.page.evaluate(news)
+    trial.page.wait_for_timeout(50)  # more would have been asked by now, if they ever were
+    assert len(held) == 1
+    held[0].continue_()
+    expect(clock).not_to_have_text(before)
+    assert eventually(lambda: trial.page.wait_for_timeout(20) or len(held) > 1)
+    held[1].continue_()
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -16,7 +16,8 @@ let person // of this moment: {id, label, ids}
 let made = [] // decisions of this person at a moment, in order: {decision, receipt, again, before, signs}
 let past // the last decision of the person before
 let known // what the service said last
-let asking = 0
+let asking // the question under way
+let anew // the one after it
 let pressed = false // a button of the panel, now
 let stale = false // the panel waits to be drawn
 
@@ -66,11 +67,18 @@ async function pass(seconds) {
   await refresh()
 }
 
-async function refresh() {
-  const mine = ++asking
+/** Reads and shows what is known now. One question at a time, and one more after it: answers are shown at last however
+ * often the page has news, and however slow they are. */
+function refresh() {
+  if (asking) return (anew ??= asking.finally(() => ((anew = undefined), refresh())))
+  return (asking = look().finally(() => (asking = undefined)))
+}
+
+async function look() {
+  const who = person
   const last = made.at(-1)
   const told = await ask(`/panel/${name}/state?decision=${last?.decision.decision_id ?? ''}`).catch(ended)
-  if (!told || mine !== asking) return // an answer that came late
+  if (!told || who !== person) return // an answer about the person before
   if (last && told.receipt) Object.assign(last, { receipt: told.receipt, again: told.again, after: told.policy })
   known = { ...told, policies: { ...known?.policies, [told.policy.stage]: told.policy } }
   if (last) last.before ??= told.policy
