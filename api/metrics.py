@@ -27,6 +27,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.decisions = self._counter("decisions", "Decisions recorded", ["stage", "arm", "holdout"])
+        over = "Decisions over their user's contribution limit, not learned"
+        self.over_limit = self._counter("decisions_over_limit", over, ["stage"])
         self.outcomes = self._counter("outcomes", "Outcomes reported", ["kind", "status"])
         self.late = self._counter("outcomes_late", "Outcomes recorded after maturity, not learned", [])
         self.events = self._counter("events", "Events taken in", ["event", "status"])

@@ -42,7 +42,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
     spent budget → that reason in words. request: digest of the request, which tells a retry from a conflict.
     moment: what made the journey ask, empty if the caller named the stage. deferred: whether the decision teaches only
     if it is reported that the nudge was really shown. unit: 16 bytes that decide the holdout; empty: those of
-    `user_id`.
+    `user_id`. contribution: as the decision records it.
     """
 
     id: uuid.UUID
@@ -57,6 +57,7 @@ class DecisionQuery(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     deferred: bool = False
     unit: bytes = b""
+    contribution: int = 1
 
 
 class RankQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +168,7 @@ def decide(live: PreparedPolicy, ask: DecisionQuery, *, now: int, salt: bytes, w
         evidence={k: v for k, v in msgspec.structs.asdict(ask.proof).items() if v is not None},
         notes=(*ask.notes, *notes),
         moment=ask.moment,
+        contribution=ask.contribution,
     )
 
 

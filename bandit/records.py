@@ -16,7 +16,7 @@ from bandit.learning.loss_account import LossAccount
 
 OutcomeKind = Literal["reward", "activation", "retraction"]
 Value = str | float | bool
-Why = Literal["reward", "silence", "retraction", "holdout", "not activated", "other schema"]
+Why = Literal["reward", "silence", "retraction", "holdout", "over limit", "not activated", "other schema"]
 
 
 NOT_NOW = "not now"
@@ -74,6 +74,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[str, ...] = ()  # (k,) arms that came with the request; empty: those of the declaration
     phi: Array = msgspec.field(default_factory=lambda: np.zeros((0, 0)))  # (k, d) their features; x is the drawn one's
     release: int = 0  # number of the approved release that made it; 0: what had been learned here so far
+    contribution: int = 1  # what it took of its user's contribution limit; 0: that was used up, so it is not learned
     loss_account: LossAccount | None = None  # of the snapshot that made it; None: it has none, or was not recorded
 
     def arms(self, declared: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ the decision and concludes.
 
 import datetime as dt
 import hashlib
+import logging
 import uuid
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -32,6 +33,8 @@ from bandit.identifiers import is_placeholder
 from bandit.journey import folding
 from bandit.journey.folding import Journey, JourneyFold
 from bandit.records import NOT_NOW, Decision
+
+log = logging.getLogger("journey_bandit.decisions")
 
 NOBODY = "nobody:"
 """Before the decision's id: the user of a decision that was asked for under a placeholder."""
@@ -116,7 +119,7 @@ class DecisionMaker:
             told = f"{NOT_NOW}: {told}"
             refused = dict.fromkeys(stage.nudges, told)
             ask = msgspec.structs.replace(ask, refused=refused, moment=NOT_NOW, notes=(told, *ask.notes))
-        return self._draw(request.stage, ask, now)
+        return self._draw(request.stage, ask, someone, now)
 
     def where(self, user_id: str, now: int) -> JourneyView:
         """View of a user's journey at `now` (µs since 1970), with what a decision without evidence could show. It
@@ -206,7 +209,7 @@ class DecisionMaker:
             moment=found.moment or NOT_NOW,
             notes=(told, *ask.notes),
         )
-        return self._draw(found.stage, ask, now)
+        return self._draw(found.stage, ask, someone, now)
 
     def _declared(self, stage: str) -> Stage:
         """The stage. NotFound; InvalidRequest if it has no nudges of its own."""
@@ -250,7 +253,8 @@ class DecisionMaker:
             deferred=request.deferred,
         )
 
-    def _draw(self, stage: str, ask: DecisionQuery, now: int) -> PendingDecision:
+    def _draw(self, stage: str, ask: DecisionQuery, someone: UserSession, now: int) -> PendingDecision:
+        ask = msgspec.structs.replace(ask, contribution=self._contribution(stage, ask, someone, now))
         decision = engine.decide(
             self._policies.prepared[stage], ask, now=now, salt=self._salt, window_scale=self._scale
         )
@@ -258,6 +262,25 @@ class DecisionMaker:
         self._caps.add(decision, 1)
         self._sessions.reserve(decision)
         return PendingDecision(decision, reserved=True)
+
+    def _contribution(self, stage: str, ask: DecisionQuery, someone: UserSession, now: int) -> int:
+        """What a decision takes of the user's contribution limit, 0 if that is too much. All of it, where the request
+        chooses among the nudges: it could aim at one of them.
+        """
+        limit = self._catalogue.stages[stage].contribution
+        if limit is None:
+            return 1
+        takes = limit.most if ask.include is not None or ask.exclude else 1
+        room = someone.room(stage, limit.most, now - round(limit.seconds * self._scale * 1e6))
+        if takes <= room:
+            return takes
+        if not room and stage not in someone.warned and ask.moment != NOT_NOW:
+            someone.warned.add(stage)
+            log.warning(
+                "user %s: more than %d decisions at %s within %s; those beyond teach nothing (contribution)",
+                *(someone.root.hex(), limit.most, stage, limit.per),
+            )
+        return 0
 
     def _refused(
         self,

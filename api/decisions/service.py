@@ -35,6 +35,7 @@ from api.messages.decisions import (
     NudgePriceReply,
     OutcomeReply,
     OutcomeRequest,
+    OverLimitReply,
     PoliciesReply,
     PolicyReply,
     Receipt,
@@ -60,6 +61,9 @@ from bandit.snapshot import Snapshot
 
 _AT_ONCE = 8
 """Decisions of a batch that are prepared without a pause."""
+
+_LISTED = 10
+"""Users over a contribution limit that are named."""
 
 
 class DecisionService:
@@ -296,6 +300,7 @@ class DecisionService:
         if wait:
             await self.worker.submit(learn=True)
         audits = await asyncio.to_thread(self._audits)
+        over = await asyncio.to_thread(self._over_limit, self._clock())
         return PoliciesReply(
             [
                 PolicyReply(
@@ -313,6 +318,7 @@ class DecisionService:
                     ],
                     nudge_price=_price(live.snapshot),
                     holdout=audits.get(name),
+                    over_limit=over[name],
                 )
                 for name, live in self.worker.prepared.items()
             ]
@@ -322,6 +328,22 @@ class DecisionService:
         """Audit of each stage that has a holdout, from all of its settlements. Reads the ledger, in any thread."""
         found = {name: holdout.audit_of(self._store, name, stage) for name, stage in self.catalogue.stages.items()}
         return {name: HoldoutReply(**msgspec.structs.asdict(one)) for name, one in found.items() if one is not None}
+
+    def _over_limit(self, now: int) -> dict[str, list[OverLimitReply]]:
+        """Users over each stage's contribution limit, within its period before `now`. Reads the ledger, in any
+        thread.
+        """
+        since = {
+            name: now - round(stage.contribution.seconds * self._window_scale * 1e6) if stage.contribution else now
+            for name, stage in self.catalogue.stages.items()
+        }
+        return {
+            name: [
+                OverLimitReply(user=one.user.hex(), decisions=one.decisions, newest=time_of(one.newest))
+                for one in self._store.over_limit(name, begin, _LISTED)
+            ]
+            for name, begin in since.items()
+        }
 
     def snapshot(self, stage: str) -> Snapshot:
         """Live snapshot of a stage: what decides there now, as data. Raises NotFound."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from api.stores.event_log import FirstDecision, IngestResult, Person
+from api.stores.event_log import Contribution, FirstDecision, IngestResult, Person
 from api.stores.protocol import Store
 from bandit import engine
 from bandit.catalogue.model import NONE, Stage
@@ -38,8 +38,9 @@ class MomentDecision(NamedTuple):
 
 class UserSession:
     """Session of one user (all ids that were joined): journey state, exposures by (stage, nudge), decisions that
-    moments asked for, and `in_flight`: decisions that are not known to be durable yet. `unit` is what the user's group
-    is drawn from, empty until it is known.
+    moments asked for, what they contribute by stage, and `in_flight`: decisions that are not known to be durable yet.
+    `unit` is what the user's group is drawn from, empty until it is known. `warned`: stages at whose contribution limit
+    the user was logged to be.
     """
 
     def __init__(self, person: Person, state: JourneyState | None, stages: Mapping[str, Stage]):
@@ -49,6 +50,11 @@ class UserSession:
         self.exposures: dict[CapScope, dict[uuid.UUID, Exposure]] = {}
         self.originals: dict[CapScope, MomentDecision] = {}
         self.in_flight: dict[uuid.UUID, Decision] = {}
+        self.warned = set[str]()
+        self._contributed: dict[str, dict[uuid.UUID, Contribution]] = {}
+        self._read_from = person.contributed[-1].at if len(person.contributed) == _READ else None
+        for one in reversed(person.contributed):
+            self.contribute(one)
         for asked in reversed(person.asked):
             waits = asked.activated is None and _deferred(stages, asked.stage, own=asked.deferred)
             until = asked.expires if waits else _EVER
@@ -66,6 +72,30 @@ class UserSession:
             mine.setdefault(decision, exposure)
             if len(mine) > _REMEMBERED:
                 del mine[next(iter(mine))]
+
+    def contribute(self, one: Contribution) -> None:
+        """Count what a decision takes of the contribution limit."""
+        if one.amount:
+            self._contributed.setdefault(one.stage, {})[one.id] = one
+
+    def contributes(self, decision: Decision) -> bool:
+        """Whether the decision is counted."""
+        return decision.id in self._contributed.get(decision.stage, ())
+
+    def retract(self, decision: Decision) -> None:
+        """Count a decision no more."""
+        self._contributed.get(decision.stage, {}).pop(decision.id, None)
+
+    def room(self, stage: str, most: int, since: int) -> int:
+        """What is left of a contribution limit of `most` in the time since `since` (µs). Nothing where so many
+        decisions were made since then that not all of them were read.
+        """
+        if self._read_from is not None and self._read_from > since:
+            return 0
+        mine = self._contributed.get(stage, {})
+        for old in [one.id for one in mine.values() if one.at <= since]:
+            del mine[old]
+        return most - sum(one.amount for one in mine.values())
 
     @property
     def shown(self) -> dict[CapScope, list[Exposure]]:
@@ -117,11 +147,13 @@ class UserSessions:
         retry of a decision that is counted changes nothing.
         """
         live = self.session(decision.user)
-        if decision.id in live.exposures.get((decision.stage, decision.arm), {}):
+        if live.contributes(decision) or decision.id in live.exposures.get((decision.stage, decision.arm), {}):
             return  # a retry
         deferred = decision.arm != NONE and _deferred(self._stages, decision.stage, own=decision.deferred)
         live.in_flight.setdefault(decision.id, decision)
         live.unit = live.unit or decision.unit
+        if decision.is_actionable and not decision.holdout:
+            live.contribute(Contribution(decision.id, decision.stage, decision.at, decision.contribution))
         exposure = Exposure(decision.at, decision.expires if deferred else _EVER)
         live.show((decision.stage, decision.arm), decision.id, exposure)
         if deferred:
@@ -136,6 +168,7 @@ class UserSessions:
         if live.in_flight.get(decision.id) is not decision:
             return  # a retry: the exposure is that of the first
         del live.in_flight[decision.id]
+        live.retract(decision)
         live.exposures.get((decision.stage, decision.arm), {}).pop(decision.id, None)
         original = live.originals.get((decision.stage, decision.moment))
         if original and original.decision is decision:

@@ -91,6 +91,8 @@ class DecisionWriter:
             made = self._made[row] = self._metrics.decisions.labels(*row), self._metrics.propensity.labels(stage)
         counter, propensity = made
         counter.inc()
+        if not decision.contribution:
+            self._metrics.over_limit.labels(stage).inc()
         propensity.observe(float(decision.propensity[decision.arms(spec.arms).index(decision.arm)]))
 
     def _count(self, kind: str, receipt: OutcomeReceipt) -> None:

@@ -268,6 +268,7 @@ def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
             holdout=decision.holdout,
             current=done.why != "other schema",
             deferred=decision.deferred,
+            over_limit=not decision.contribution,
         )
         near = math.isclose(verdict.reward, done.reward, rel_tol=_LAST_BITS, abs_tol=_LAST_BITS)
         if not near or (verdict.why, verdict.learned) != (done.why, done.learned):

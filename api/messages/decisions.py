@@ -347,12 +347,23 @@ class HoldoutReply(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None
 
 
+class OverLimitReply(msgspec.Struct, frozen=True, kw_only=True):
+    """User over the stage's contribution limit: `user` is the ledger's hash of the id; how many of their decisions were
+    over the limit within its last period, and when the newest was made.
+    """
+
+    user: str
+    decisions: int
+    newest: dt.datetime
+
+
 class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     """A live policy. `version` counts the settlements of the ledger up to the last one it learned.
 
     `release`: the approved snapshot that it is; null where what has been learned so far decides. `loss`: its loss
     account; null where the stage bounds no loss. `nudge_price`: null where the policy learns none; `holdout` stands
-    beside it as an audit, null where nobody is in a holdout.
+    beside it as an audit, null where nobody is in a holdout. `over_limit`: the ten users who are furthest over the
+    stage's contribution limit.
     """
 
     stage: str
@@ -366,6 +377,7 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     drift: list[AlarmReply]
     nudge_price: NudgePriceReply | None
     holdout: HoldoutReply | None
+    over_limit: list[OverLimitReply]
 
 
 class PoliciesReply(msgspec.Struct, frozen=True):

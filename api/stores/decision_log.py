@@ -53,6 +53,16 @@ class EarlierDecision(NamedTuple):
     refused: bool
 
 
+class UserOverLimit(NamedTuple):
+    """User over a stage's contribution limit: keyed hash, and how many of their decisions were over it, and the newest
+    of these (µs).
+    """
+
+    user: bytes
+    decisions: int
+    newest: int
+
+
 class LedgerPosition(NamedTuple):
     """Position in a ledger: the numbers of its newest rows, 0 before any."""
 
@@ -114,6 +124,12 @@ class DecisionLog(Protocol):
 
     def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
         """Records of a stage's decisions numbered below `before`, the newest first, at most so many."""
+        ...
+
+    def over_limit(self, stage: str, since: int, most: int) -> list[UserOverLimit]:
+        """Users with decisions over the contribution limit that were made after `since` (µs): the `most` who have most
+        of them, in that order and then by id.
+        """
         ...
 
     def earlier_decisions(self, asked: Sequence[tuple[bytes, int]], most: int) -> list[list[EarlierDecision]]:

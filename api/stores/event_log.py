@@ -40,9 +40,21 @@ class FirstDecision(NamedTuple):
     spec: str
 
 
+class Contribution(NamedTuple):
+    """Decision of a user as the stage's contribution limit counts it: when it was made (µs), and what it took of the
+    limit; 0: it was over it.
+    """
+
+    id: uuid.UUID
+    stage: str
+    at: int
+    amount: int
+
+
 class Person(NamedTuple):
     """What the ledger knows of a user. `ids`: all keyed hashes that lead to the root. `asked`: newest first. `first`:
-    the earliest decision under any of the ids, of those that recorded a unit if there are any.
+    the earliest decision under any of the ids, of those that recorded a unit if there are any. `contributed`: the
+    newest decisions at moments that held, outside the control group, newest first.
     """
 
     root: bytes
@@ -50,6 +62,7 @@ class Person(NamedTuple):
     state: JourneyState | None
     asked: tuple[PastDecision, ...]
     first: FirstDecision | None = None
+    contributed: tuple[Contribution, ...] = ()
 
 
 class EventCredits(NamedTuple):
@@ -111,7 +124,9 @@ class EventLog(Protocol):
         ...
 
     def person(self, user: bytes, most: int) -> Person:
-        """Who is behind an id, with the newest `most` decisions that showed something or that a moment asked for."""
+        """Who is behind an id, with the newest `most` decisions that showed something or that a moment asked for, and
+        of the newest `most` what they contributed.
+        """
         ...
 
     def events(self, users: Collection[bytes]) -> list[Event]:

@@ -1,7 +1,8 @@
 """Guardrail declarations: how often, when, for how much and with what evidence nudges may be shown.
 
 `limits` stands in three places: of the app (every nudge counts), of a stage (its nudges), of a nudge (itself). A day is
-any 24 hours, a week any seven days. `bandit.guardrails` and `bandit.budgets` carry the declarations out.
+any 24 hours, a week any seven days. `contribution` bounds what is learned, not what is shown. `bandit.guardrails` and
+`bandit.budgets` carry the declarations out.
 """
 
 import re
@@ -87,6 +88,25 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     quiet: QuietHours | None = None
 
 
+class ContributionLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Contribution limit of one user: of their decisions at the stage, `most` are learned within any `per` (a
+    duration); those beyond are made and answered as any, and teach nothing.
+
+    What counts is how many were made before, never which arm was drawn or what came of it, so the arms that are
+    compared lose the same people. A request that itself chooses among the nudges (`include`, `exclude`) can aim at one
+    of them, and takes the whole limit. Bounds on one person's contribution: Amin et al. 2019, "Bounding User
+    Contributions", there for privacy.
+    """
+
+    most: Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+    per: str
+
+    @property
+    def seconds(self) -> float:
+        """Length of the period in seconds, on an uncompressed clock."""
+        return durations.seconds(self.per)
+
+
 class AbandonmentLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Abandonment limit: not for users who abandoned more than `most` visits within `within` (a duration), because they
     may be waiting for the nudge.
@@ -123,7 +143,7 @@ def check(path: str, declared: msgspec.Struct) -> Iterator[Problem]:
             yield from durations.check(f"{path}.cool_down", declared.cool_down, zero=True)
         case EvidenceRule():
             yield from _check_evidence(path, declared)
-        case GlobalCap() | Budget():
+        case GlobalCap() | Budget() | ContributionLimit():
             yield from durations.check(f"{path}.per", declared.per)
         case AbandonmentLimit():
             yield from durations.check(f"{path}.within", declared.within)

@@ -16,7 +16,14 @@ from bandit.catalogue.decoding import closest
 from bandit.catalogue.digest import digest_of, digest_without
 from bandit.catalogue.drift_rule import DriftRule
 from bandit.catalogue.journey_rules import Credit, Fact, JourneyRules, Moment
-from bandit.catalogue.limits import AbandonmentLimit, Budget, EvidenceRule, ExclusionRule, Limits
+from bandit.catalogue.limits import (
+    AbandonmentLimit,
+    Budget,
+    ContributionLimit,
+    EvidenceRule,
+    ExclusionRule,
+    Limits,
+)
 from bandit.catalogue.promotion_rule import PromotionRule
 from bandit.errors import NotFound
 from bandit.policies import AnyPolicy, Centred, Hierarchical
@@ -174,7 +181,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     watches for change. `schema`: raise it when features, or the reward's kind or range, change: learning begins anew,
     old rows are kept. `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`:
     what they report. `promotion`: when a policy may replace the one that is live. `limits`: caps and quiet hours.
-    `loop`: for actions that come with the request.
+    `contribution`: how many decisions of one user are learned; all, without one. `loop`: for actions that come with the
+    request.
     """
 
     reward: Reward
@@ -196,6 +204,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     derived: dict[str, Fact] = {}
     outcomes: dict[str, Credit] = {}
     limits: Limits = Limits()
+    contribution: ContributionLimit | None = None
     loop: Loop = Loop()
     description: str = ""
 
@@ -287,10 +296,11 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Digest (32 hex digits) of the whole declaration; it changes with anything declared for this stage. Decisions
         record it.
         """
+        usual = () if self.contribution else ("contribution",)
         if isinstance(self.policy, Centred):
-            return digest_of(self)
+            return digest_without(self, usual, {})
         given = {"floor": self.common_floor, "price": self.price or 0.0}
-        return digest_without(self, ("loss", "loss_rule"), given)  # which bounds nothing under other policies
+        return digest_without(self, ("loss", "loss_rule", *usual), given)  # losses bound nothing under other policies
 
 
 def hurdle_of(policy: Hierarchical) -> HierarchicalHurdle:

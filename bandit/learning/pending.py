@@ -175,7 +175,7 @@ def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage) -> OpenDe
         return None
     for one in known:
         made = one.decision
-        if made.holdout or spec.belief_row(made.arm) not in live.arms:
+        if made.holdout or not made.contribution or spec.belief_row(made.arm) not in live.arms:
             continue
         verdict = None if one.outcomes else silent.get(made.deferred)
         if verdict is None:

@@ -28,14 +28,21 @@ class RewardTotal(NamedTuple):
 
 
 def settle(
-    stage: Stage, outcomes: Sequence[Outcome], *, holdout: bool, current: bool = True, deferred: bool = False
+    stage: Stage,
+    outcomes: Sequence[Outcome],
+    *,
+    holdout: bool,
+    current: bool = True,
+    deferred: bool = False,
+    over_limit: bool = False,
 ) -> SettledReward:
     """Final reward of a matured decision: the rewards reported in time less partial retractions, clipped to the
     declared range; the default if nobody answered, or if all was taken back, piece by piece or by a retraction without
     a value.
 
     What needs an activation (`deferred`, or by the stage's rule) and has none in time is not learned, nor is the
-    holdout. What was decided under a schema that is not `current` any more says nothing to the present one.
+    holdout, nor what its user's contribution limit left no room for (`over_limit`). What was decided under a schema
+    that is not `current` any more says nothing to the present one.
     """
     spec = stage.reward
     found = total(outcomes)
@@ -46,6 +53,8 @@ def settle(
         reward, why = min(max(found.amount, spec.min), spec.max), "reward"
     if holdout:
         return SettledReward(reward, "holdout", learned=False)
+    if over_limit:
+        return SettledReward(reward, "over limit", learned=False)
     activated = any(o.kind == "activation" for o in outcomes if not o.late)
     if (deferred or stage.activation == "required") and not activated:
         return SettledReward(reward, "not activated", learned=False)

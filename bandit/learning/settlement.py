@@ -25,7 +25,14 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
     """
     current = spec.schema == live.stage_spec.schema
     verdicts = [
-        rewards.settle(spec, m.outcomes, holdout=m.decision.holdout, current=current, deferred=m.decision.deferred)
+        rewards.settle(
+            spec,
+            m.outcomes,
+            holdout=m.decision.holdout,
+            current=current,
+            deferred=m.decision.deferred,
+            over_limit=not m.decision.contribution,
+        )
         for m in matured
     ]
     tau, nu = np.zeros(len(matured)), np.zeros(len(matured))

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from api.stores.decision_log import DecisionRecord
-from api.stores.event_log import FirstDecision, MissedReport, PastDecision, Person
+from api.stores.event_log import Contribution, FirstDecision, MissedReport, PastDecision, Person
 from api.stores.ingest import Link, family, root_of
 from bandit.catalogue.model import NONE
 from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
@@ -137,7 +137,9 @@ class MemoryEventRows:
         ]
         first = min((f.decision for f in decided), key=lambda d: not d.unit, default=None)
         known = FirstDecision(first.user, first.unit, first.holdout, first.stage_digest) if first else None
-        return Person(root, ids, self._states.get(root), tuple(found[::-1][:most]), known)
+        mine = [f.decision for f in decided[::-1] if f.decision.is_actionable and not f.decision.holdout]
+        contributed = tuple(Contribution(d.id, d.stage, d.at, d.contribution) for d in mine[:most])
+        return Person(root, ids, self._states.get(root), tuple(found[::-1][:most]), known, contributed)
 
 
 def _activated(found: DecisionRecord) -> int | None:

@@ -19,6 +19,7 @@ from api.stores.decision_log import (
     OutcomeReceipt,
     RecordedDecision,
     RowCounts,
+    UserOverLimit,
 )
 from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.learning_state import (
@@ -276,6 +277,16 @@ class MemoryStore:
         """As `DecisionLog.decisions_before`: copies."""
         older = (self._found[i] for i in reversed(self._by_seq[: max(before - 1, 0)]))
         return [_handed_out(found) for found in islice((f for f in older if f.decision.stage == stage), most)]
+
+    def over_limit(self, stage: str, since: int, most: int) -> list[UserOverLimit]:
+        """As `DecisionLog.over_limit`."""
+        over: dict[bytes, list[int]] = {}
+        for found in self._found.values():
+            made = found.decision
+            if made.stage == stage and made.at > since and not made.contribution:
+                over.setdefault(made.user, []).append(made.at)
+        users = sorted(over, key=lambda user: (-len(over[user]), user))[:most]
+        return [UserOverLimit(user, len(over[user]), max(over[user])) for user in users]
 
     def earlier_decisions(self, asked: Sequence[tuple[bytes, int]], most: int) -> list[list[EarlierDecision]]:
         """As `DecisionLog.earlier_decisions`."""

@@ -16,6 +16,7 @@ from api.stores.decision_log import (
     OutcomeReceipt,
     RecordedDecision,
     RowCounts,
+    UserOverLimit,
 )
 from api.stores.sqlite.file import LedgerConnections, SqlitePart
 from api.stores.sqlite.rows.decisions import (
@@ -123,6 +124,12 @@ class SqliteDecisionLog(SqlitePart):
                     ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
         with self._ledger.reading() as conn:
             return self._complete(conn, conn.execute(query, (stage, before, most)).fetchall())
+
+    def over_limit(self, stage: str, since: int, most: int) -> list[UserOverLimit]:
+        """As `DecisionLog.over_limit`; an index has those over the limit alone."""
+        query = """SELECT user, count(*), max(at) FROM decisions
+                   WHERE stage = ? AND at > ? AND contribution = 0 GROUP BY user ORDER BY count(*) DESC, user LIMIT ?"""
+        return [UserOverLimit(*row) for row in self._ledger.rows(query, (stage, since, most))]
 
     def earlier_decisions(self, asked: Sequence[tuple[bytes, int]], most: int) -> list[list[EarlierDecision]]:
         """As `DecisionLog.earlier_decisions`: one query, in one reading transaction, for every 1,000 of them."""

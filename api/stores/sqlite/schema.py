@@ -292,6 +292,13 @@ def sealed_commits(db: Database) -> None:
     CommitChain(15).seal(db.conn)
 
 
+@migrations()
+def contributions(db: Database) -> None:
+    """Migration 16: what a decision took of its user's contribution limit, and an index of those over it."""
+    db.conn.execute("ALTER TABLE decisions ADD COLUMN contribution INTEGER NOT NULL DEFAULT 1")
+    db.conn.execute("CREATE INDEX decisions_over_limit ON decisions (stage, at) WHERE contribution = 0")
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")

@@ -17,6 +17,7 @@ TABLES = ("decisions", "outcomes", "settlements", "events", "releases")
 
 FORMS: Mapping[int, Mapping[str, int]] = {
     15: {"decisions": 30, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15},
+    16: {"decisions": 31, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15},
 }
 """How many columns each table had, by the number of the tables' form (`user_version`) that changed it."""
 

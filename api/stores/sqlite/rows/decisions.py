@@ -21,7 +21,7 @@ from bandit.records import Decision, Outcome, PendingBasis, Release, Settlement
 DECISION_COLUMNS = (
     "id", "at", "expires", "stage", "version", "user", "request", "x", "propensity", "mean", "sd", "u", "arm",
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
-    "deferred", "actions", "phi", "release", "unit", "loss_account", "candidate",
+    "deferred", "actions", "phi", "release", "unit", "loss_account", "candidate", "contribution",
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
@@ -61,6 +61,7 @@ def decision_row(d: Decision) -> tuple[Any, ...]:
         d.unit,
         b"" if d.loss_account is None else _pack(d.loss_account),
         d.candidate.astype("<f8").tobytes(),
+        d.contribution,
     )
 
 
@@ -96,6 +97,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         unit=row[25],
         loss_account=_account(row[26]) if row[26] else None,
         candidate=_floats(row[27]),
+        contribution=row[28],
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from api.stores.event_log import FirstDecision, MissedReport, PastDecision, Person
+from api.stores.event_log import Contribution, FirstDecision, MissedReport, PastDecision, Person
 from api.stores.ingest import Link, family, root_of
 from api.stores.sqlite.known_users import COLUMNS, KnownUsers
 from bandit.catalogue.model import NONE
@@ -155,7 +155,13 @@ class SqliteEventRows:
                     ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
         rows = self._conn.execute(query, (*ids, NONE, NOT_NOW, most))
         asked = tuple(PastDecision(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows)
-        return Person(root, ids, self.states([root]).get(root), asked, self._first(ids))
+        return Person(root, ids, self.states([root]).get(root), asked, self._first(ids), self._contributed(ids, most))
+
+    def _contributed(self, ids: Collection[bytes], most: int) -> tuple[Contribution, ...]:
+        query = f"""SELECT id, stage, at, contribution FROM decisions
+                    WHERE user IN ({_marks(ids)}) AND holdout = 0 AND moment <> ? ORDER BY seq DESC LIMIT ?"""  # noqa: S608
+        rows = self._conn.execute(query, (*ids, NOT_NOW, most))
+        return tuple(Contribution(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows)
 
     def _first(self, ids: Collection[bytes]) -> FirstDecision | None:
         query = f"""SELECT d.user, d.unit, d.holdout, s.digest FROM decisions d JOIN specs s ON s.key = d.spec
