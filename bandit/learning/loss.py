@@ -129,9 +129,10 @@ def with_account(live: PreparedPolicy, found: LossAccount) -> PreparedPolicy:
 
 def counts(decision: Decision, spec: Stage, live: Stage) -> bool:
     """Whether a decision made under `spec` is one that the account of the stage as it is now is about: not of the
-    control group, at a moment that held, under the same schema.
+    control group, at a moment that held, within its user's contribution limit, under the same schema. One user who asks
+    without end earns the stage no more to lose.
     """
-    return decision.is_actionable and not decision.holdout and spec.schema == live.schema
+    return decision.is_actionable and not decision.holdout and decision.contribution > 0 and spec.schema == live.schema
 
 
 def exposures(made: Sequence[Decision], spec: Stage, live: Stage, names: tuple[str, ...]) -> Exposures:

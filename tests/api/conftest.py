@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +92,14 @@ def outcome() -> Report:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """Each store in turn: what is asked of one is asked of all."""
-    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "ledger.db")
+    """Each store in turn: what is asked of one is asked of all. What was done to a file is found whole afterwards."""
+    path = tmp_path / "ledger.db"
+    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(path)
     yield made
     made.close()
+    if path.exists():
+        with closing(SqliteStore(path, read_only=True)) as after:
+            assert list(after.damages()) == []
 
 
 @pytest.fixture

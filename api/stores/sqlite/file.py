@@ -11,7 +11,9 @@ from typing import Any
 import sqlite_utils
 
 from api.stores.sqlite.known_users import KnownUsers
+from api.stores.sqlite.rows import row_sums
 from api.stores.sqlite.rows.commits import CommitChain
+from api.stores.sqlite.rows.row_sums import RowSums
 from api.stores.sqlite.schema import migrations
 from bandit.errors import LedgerError, Unavailable
 
@@ -58,7 +60,10 @@ def prepare(database: sqlite_utils.Database) -> str:
     for pragma in _PRAGMAS:
         database.conn.execute(pragma).fetchall()
     known(database)
-    migrations.apply(database)
+    if migrations.pending(database):
+        migrations.apply(database)
+        with database.atomic():
+            row_sums.write(database.conn)
     database.conn.execute(f"PRAGMA user_version = {SCHEMA}")
     level = database.conn.execute("PRAGMA synchronous").fetchone()[0]
     return ("OFF", "NORMAL", "FULL", "EXTRA")[level]
@@ -145,6 +150,7 @@ class LedgerConnections:
         self._people = connect(path, "ro", busy_seconds, opening)
         self.known = None if read_only else KnownUsers()
         self._commits = CommitChain(SCHEMA)
+        self._sums = RowSums(self._write.conn) if self._write else None
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -184,35 +190,42 @@ class LedgerConnections:
 
     def writer(self) -> sqlite3.Connection:
         """The writing connection. Raises LedgerError if the ledger was opened read-only."""
-        return self._writing().conn
+        return self._writing()[0].conn
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One durable transaction of the writing connection; inner ones become savepoints. Raises Unavailable when
         SQLite cannot say that it was committed, LedgerError for a row that the tables refuse.
         """
-        database = self._writing()
+        database, sums = self._writing()
         outermost = not database.conn.in_transaction
+        before = sums.copy()
         try:
             with database.atomic():
+                if outermost:
+                    sums.begin(database.conn)
                 yield database.conn
                 if outermost:
+                    sums.save(database.conn)
                     self._commits.seal(database.conn)
             if outermost:
                 self._commits.confirm()
         except BaseException as error:
             if outermost:
                 self._commits.forget()
+                sums.forget()
+            else:
+                sums.put_back(before)
             if isinstance(error, sqlite3.IntegrityError):
                 raise LedgerError(f"the ledger refused a row: {error}") from error
             if isinstance(error, sqlite3.Error):
                 raise Unavailable(f"the ledger could not be written: {error}") from error
             raise
 
-    def _writing(self) -> sqlite_utils.Database:
-        if self._write is None:
+    def _writing(self) -> tuple[sqlite_utils.Database, RowSums]:
+        if self._write is None or self._sums is None:
             raise LedgerError("the ledger was opened read-only")
-        return self._write
+        return self._write, self._sums
 
 
 class SqlitePart:

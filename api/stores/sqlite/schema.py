@@ -299,6 +299,12 @@ def contributions(db: Database) -> None:
     db.conn.execute("CREATE INDEX decisions_over_limit ON decisions (stage, at) WHERE contribution = 0")
 
 
+@migrations()
+def row_sums(db: Database) -> None:
+    """Migration 17: what the rows of changing tables add up to; `prepare` fills it after migrations."""
+    db.conn.execute("CREATE TABLE row_sums (name TEXT PRIMARY KEY, sum BLOB NOT NULL) STRICT, WITHOUT ROWID")
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")

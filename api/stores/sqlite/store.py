@@ -15,7 +15,7 @@ from api.stores.sqlite.event_log import SqliteEventLog
 from api.stores.sqlite.file import LedgerConnections
 from api.stores.sqlite.learning_state import SqliteLearningState
 from api.stores.sqlite.release_log import SqliteReleaseLog
-from api.stores.sqlite.rows import commits
+from api.stores.sqlite.rows import commits, row_sums
 from api.stores.sqlite.webhook_queue import SqliteWebhookQueue
 from bandit.errors import LedgerError
 
@@ -73,13 +73,14 @@ class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteWebhookQueue, Sqlit
 
     def damages(self) -> Iterator[str]:
         """As `Store.damages`: SQLite's own check of all pages, indexes and references, then the digests of all
-        commits.
+        commits, and the sums of the tables that change.
         """
         with self._ledger.beside() as conn:
             yield from _checked(conn, "PRAGMA integrity_check(20)")
             yield from _checked(conn, "PRAGMA foreign_key_check", lambda row: f"{row[0]} refers to a missing {row[2]}")
             try:
                 yield from commits.unlike(conn)
+                yield from row_sums.unlike(conn)
             except sqlite3.Error as error:
                 yield f"it cannot be read to its end: {error}"
 

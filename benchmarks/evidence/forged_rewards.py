@@ -1,0 +1,161 @@
+"""How far do forged rewards of one person move a nudge that loses? With a contribution limit and without.
+
+    python -m benchmarks.evidence.forged_rewards            two or three minutes
+    python -m benchmarks.evidence.forged_rewards --honest 1000 --forged 300
+
+The service, without HTTP and on a driven clock: a stage with three nudges, of which `call` loses. So many honest people
+(`--honest`) are decided for once each and rewarded at the true rates. Then one person asks again and again, and reports
+a reward whenever `call` is drawn, until so many (`--forged`) were accepted, or four times as many decisions were made.
+"aimed": each request includes `call` alone. The probability of `call` for somebody else is read after every tenth of
+the decisions, while rewards are open and after they have settled; `highest` is the highest of these.
+
+Everything is drawn from seeds: the figures are the same on any machine.
+"""
+
+import os
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # before numpy reads them
+    os.environ.setdefault(_name, "1")
+
+import argparse
+import asyncio
+import random
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from api.decisions.budgets import Budgets
+from api.decisions.service import DecisionService
+from api.learning.worker import Worker
+from api.ledger import audit
+from api.messages.decisions import DecisionReply, DecisionRequest, OutcomeRequest
+from api.metrics import Metrics
+from api.stores.memory.store import MemoryStore
+from bandit.catalogue.loading import parse
+
+RATES = {"none": 0.10, "tip": 0.14, "offer": 0.12, "call": 0.05}
+HOUR = 3_600_000_000
+_BEGIN = 1_760_000_000_000_000
+_CATALOGUE = """
+app = "shop"
+currency = "EUR"
+[stages.signup]
+policy = {{ name = "{policy}", prior_mean = 0.1 }}
+{limit}
+reward = {{ kind = "binary", window = "1h", value = 10.0 }}
+features = {{}}
+[stages.signup.nudges]
+tip = {{ type = "help", format = "banner" }}
+offer = {{ type = "discount", format = "banner", cost_when_rewarded = 1.0 }}
+call = {{ type = "help", format = "popup", cost = 0.1 }}
+"""
+
+
+class Probabilities(NamedTuple):
+    """Probabilities of the losing nudge for a stranger: before the attack, the highest since, and how many forged
+    rewards were accepted in how many decisions.
+    """
+
+    before: float
+    highest: float
+    accepted: int
+    decisions: int
+
+
+class DrivenService:
+    """Service of one stage on a clock that moves when it is told to."""
+
+    def __init__(self, policy: str, limit: str):
+        self.now, self.ids = _BEGIN, random.Random(7)
+        catalogue, store, metrics = parse(_CATALOGUE.format(policy=policy, limit=limit)), MemoryStore(), Metrics()
+        salt = audit.claim(store, catalogue, "salt")
+        self.loop = asyncio.new_event_loop()
+        budgets = Budgets(catalogue, store, self.now)
+        self.worker = Worker(store, catalogue, lambda: self.now, metrics, settled=budgets.settled, asked=True)
+        self.service = DecisionService(
+            catalogue, store, self.worker, budgets, salt=salt, clock=lambda: self.now, metrics=metrics
+        )
+
+    def decide(self, user: str, include: list[str] | None = None) -> DecisionReply:
+        """Decision for a user; ids come from a seed, so draws do."""
+        number = uuid.UUID(int=self.ids.getrandbits(128), version=4)
+        ask = DecisionRequest(stage="signup", user_id=user, context={}, decision_id=number, include=include)
+        return self.loop.run_until_complete(self.service.decide(ask))
+
+    def reward(self, made: DecisionReply) -> None:
+        """Report a reward for a decision."""
+        report = OutcomeRequest(decision_id=made.decision_id, kind="reward")
+        self.loop.run_until_complete(self.service.report(report))
+
+    def learn(self) -> None:
+        """Learn everything that was reported and has matured."""
+        self.loop.run_until_complete(self.service.policies(wait=True))
+
+    def probability(self) -> float:
+        """Probability of the losing nudge for somebody new, after learning."""
+        self.now += HOUR // 20
+        self.learn()
+        return self.decide(f"looks-{self.ids.random()}").propensities["call"]
+
+
+@contextmanager
+def driven(policy: str, limit: str) -> Iterator[DrivenService]:
+    """Running service, stopped at the end."""
+    made = DrivenService(policy, limit)
+    made.worker.start()
+    try:
+        yield made
+    finally:
+        made.worker.stop()
+        made.loop.run_until_complete(asyncio.sleep(0))
+        made.loop.close()
+
+
+def attack(policy: str, limit: str, *, aimed: bool, honest: int, forged: int) -> Probabilities:
+    """Probabilities before and during the attack of one person on a stage with so many honest decisions."""
+    with driven(policy, limit) as service:
+        chance = random.Random(5)
+        for n in range(honest):
+            made = service.decide(f"honest-{n}")
+            if chance.random() < RATES[made.nudge.id]:
+                service.reward(made)
+            if n % 100 == 99:
+                service.now += HOUR
+                service.learn()
+        service.now += 2 * HOUR
+        before = highest = service.probability()
+        accepted = decisions = 0
+        while accepted < forged and decisions < 4 * forged:
+            made = service.decide("forges", ["call"] if aimed else None)
+            decisions += 1
+            if made.nudge.id == "call":
+                service.reward(made)
+                accepted += 1
+            if decisions % max(forged // 10, 1) == 0:
+                highest = max(highest, service.probability())
+        service.now += 2 * HOUR
+        return Probabilities(before, max(highest, service.probability()), accepted, decisions)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--honest", type=int, default=4000)
+    parser.add_argument("--forged", type=int, default=1500)
+    parser.add_argument("--policies", nargs="+", default=["centred", "hierarchical", "linear"])
+    asked = parser.parse_args()
+    print("| policy | limit | requests | before | highest | forged rewards, of decisions |")
+    print("|---|---|---|---|---|---|")
+    limits = {"none": "", "5 in 7 d": 'contribution = { most = 5, per = "7d" }'}
+    for policy in asked.policies:
+        for name, limit in limits.items():
+            for aimed in (False, True):
+                found = attack(policy, limit, aimed=aimed, honest=asked.honest, forged=asked.forged)
+                kind = "aimed" if aimed else "plain"
+                shown = f"{found.before:.2%} | {found.highest:.2%} | {found.accepted:,} of {found.decisions:,}"
+                print(f"| `{policy}` | {name} | {kind} | {shown} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
