@@ -43,6 +43,7 @@ currency = "EUR"
 [stages.signup]
 policy = {{ name = "{policy}", prior_mean = 0.1 }}
 {limit}
+floor = 0.02
 reward = {{ kind = "binary", window = "1h", value = 10.0 }}
 features = {{}}
 [stages.signup.nudges]
@@ -54,9 +55,10 @@ call = {{ type = "help", format = "popup", cost = 0.1 }}
 
 class Probabilities(NamedTuple):
     """Probabilities of the losing nudge for a stranger: before the attack, the highest since, and how many forged
-    rewards were accepted in how many decisions.
+    rewards were accepted in how many decisions. `shown`: how often honest people were shown the nudge.
     """
 
+    shown: int
     before: float
     highest: float
     accepted: int
@@ -115,9 +117,10 @@ def driven(policy: str, limit: str) -> Iterator[DrivenService]:
 def attack(policy: str, limit: str, *, aimed: bool, honest: int, forged: int) -> Probabilities:
     """Probabilities before and during the attack of one person on a stage with so many honest decisions."""
     with driven(policy, limit) as service:
-        chance = random.Random(5)
+        chance, shown = random.Random(5), 0
         for n in range(honest):
             made = service.decide(f"honest-{n}")
+            shown += made.nudge.id == "call"
             if chance.random() < RATES[made.nudge.id]:
                 service.reward(made)
             if n % 100 == 99:
@@ -135,7 +138,7 @@ def attack(policy: str, limit: str, *, aimed: bool, honest: int, forged: int) ->
             if decisions % max(forged // 10, 1) == 0:
                 highest = max(highest, service.probability())
         service.now += 2 * HOUR
-        return Probabilities(before, max(highest, service.probability()), accepted, decisions)
+        return Probabilities(shown, before, max(highest, service.probability()), accepted, decisions)
 
 
 def main() -> None:
@@ -145,16 +148,17 @@ def main() -> None:
     parser.add_argument("--forged", type=int, default=1500)
     parser.add_argument("--policies", nargs="+", default=["centred", "hierarchical", "linear"])
     asked = parser.parse_args()
-    print("| policy | limit | requests | before | highest | forged rewards, of decisions |")
-    print("|---|---|---|---|---|---|")
+    print("| policy | limit | requests | honestly shown | before | highest | forged rewards, of decisions |")
+    print("|---|---|---|---|---|---|---|")
     limits = {"none": "", "5 in 7 d": 'contribution = { most = 5, per = "7d" }'}
     for policy in asked.policies:
         for name, limit in limits.items():
             for aimed in (False, True):
                 found = attack(policy, limit, aimed=aimed, honest=asked.honest, forged=asked.forged)
                 kind = "aimed" if aimed else "plain"
-                shown = f"{found.before:.2%} | {found.highest:.2%} | {found.accepted:,} of {found.decisions:,}"
-                print(f"| `{policy}` | {name} | {kind} | {shown} |", flush=True)
+                moved = f"{found.shown:,} | {found.before:.2%} | {found.highest:.2%}"
+                forged = f"{found.accepted:,} of {found.decisions:,}"
+                print(f"| `{policy}` | {name} | {kind} | {moved} | {forged} |", flush=True)
 
 
 if __name__ == "__main__":
