@@ -34,6 +34,9 @@ from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
 from bandit.records import Event
 
+MOST = 5000
+"""Events of one batch of protocols that set no number themselves."""
+
 _CHUNK = 2000  # events of one submission
 _AT_ONCE = 64  # events that are read without a pause
 
@@ -216,6 +219,14 @@ class EventService:
             not_credited=dict(receipt.missed) or msgspec.UNSET,
             notes=list(receipt.notes) or msgspec.UNSET,
         )
+
+
+def check_number(field: str, events: int) -> None:
+    """Check how many events a batch has, before any is read. Raises InvalidRequest, which names `field` and number, for
+    more than MOST.
+    """
+    if events > MOST:
+        raise InvalidRequest(Problem(field, f"{events:,} events", f"send {MOST:,} at most, the rest in another"))
 
 
 def people(rules: JourneyFold, user: str, alias: str | None) -> tuple[str, str | None]:
