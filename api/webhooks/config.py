@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from api import private_files
 from api.stores.decision_log import DecisionRecord
 from api.times import time_of
 from bandit.catalogue.decoding import decode
@@ -102,7 +103,7 @@ def create(path: Path, name: str, url: str, events: list[Kind]) -> str:
         mistakes.append(Problem(f"endpoints.{name}", "exists", "choose another name, or remove it first"))
     if mistakes:
         raise CatalogueError(str(path), mistakes)
-    with path.open("a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=private_files.opener) as file:
         file.write(
             f'\n[endpoints.{name}]\nurl = {json.dumps(url)}\nsecret = "{secret}"\nevents = {json.dumps(events)}\n'
         )

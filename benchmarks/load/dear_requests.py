@@ -43,7 +43,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from api.http.keys import SCOPES, create
+from api.http.keys import EVERY, create
 from api.server import free_port
 from bandit.snapshot import FORMAT
 from benchmarks.load import processor
@@ -262,7 +262,7 @@ KINDS: dict[str, Callable[[Service, argparse.Namespace], Sending]] = {
 def _run(kind: str, options: argparse.Namespace, folder: Path) -> Cost:
     port, log, file, app = free_port(HOST), folder / "serve.log", folder / "keys.toml", folder / "shop.toml"
     app.write_text(_CATALOGUE, encoding="utf-8")
-    keys = {name: create(file, name, list(SCOPES)) for name in ("polite", "dear")}
+    keys = {name: create(file, name, list(EVERY)) for name in ("polite", "dear")}
     where = ("--app", str(app), "--store", f"sqlite:///{folder}/dear.db", "--port", str(port), "--keys", str(file))
     with processes.stopping(processes.serve(*where, log=log)) as server:
         processes.wait(server, f"http://{HOST}:{port}/health/ready", log)

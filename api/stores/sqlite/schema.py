@@ -7,8 +7,8 @@ links, owners, journeys, credits, uncredited, and what was learned: statistics, 
 (counted for the stages of delay_counts), exposures, exposure_effects,
 nudge_sums and nudge_days. served_stages, declaration_eras, schema_starts and arithmetics say what was
 served when; warm_starts and warm_sums what a stage began with; webhook_cursors, webhook_alarm_cursors and
-webhook_deliveries what endpoints were told. meta holds facts about the ledger itself. NaN would be stored as NULL; NOT
-NULL refuses it.
+webhook_deliveries what endpoints were told; ledger_owner who writes. meta holds facts about the ledger itself. NaN
+would be stored as NULL; NOT NULL refuses it.
 """
 
 import json
@@ -290,6 +290,16 @@ def sealed_commits(db: Database) -> None:
             chain BLOB NOT NULL) STRICT"""
     )
     CommitChain(15).seal(db.conn)
+
+
+@migrations()
+def ledger_owner(db: Database) -> None:
+    """Who writes the ledger, and a number that grows with each owner: what the row does not name commits nothing."""
+    db.conn.execute(
+        """CREATE TABLE ledger_owner (
+            only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, process INTEGER NOT NULL,
+            host TEXT NOT NULL, since TEXT NOT NULL) STRICT"""
+    )
 
 
 def _key(name: str) -> tuple[str, int]:
