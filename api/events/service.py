@@ -24,6 +24,7 @@ from api.messages.events import (
 )
 from api.metrics import Metrics
 from api.stores.event_log import EventCredits, Status
+from api.stores.ingest import LATE
 from api.stores.protocol import Store
 from api.times import happened, microseconds, time_of
 from bandit import engine
@@ -112,8 +113,8 @@ class EventService:
             recorded += await self._worker.take(events[start : start + _CHUNK])
         left = iter(recorded)
         return [
-            self._refused(one) if isinstance(one, InvalidRequest) else self._receipt(one[0], one[1], *next(left))
-            for one in read
+            self._refused(one) if isinstance(one, InvalidRequest) else self._answer(given, *one, *next(left))
+            for given, one in zip(sent, read, strict=True)
         ]
 
     async def report(self, requests: Sequence[EventRequest]) -> list[EventReply | JourneyBanditError]:
@@ -194,6 +195,20 @@ class EventService:
             properties=properties.values,
         )
         return event, properties.notes
+
+    def _answer(
+        self,
+        given: ReceivedEvent | InvalidRequest,
+        event: Event,
+        notes: tuple[str, ...],
+        status: Status,
+        credits_: EventCredits,
+    ) -> EventReceipt | InvalidRequest:
+        """Receipt of an event that was written, or why it was not taken."""
+        if status == "refused" and isinstance(given, ReceivedEvent):
+            what = f"more than {LATE:,} events of this person happened after it"
+            return self._refused(InvalidRequest(Problem(given.time_field, what, "send events as they happen")))
+        return self._receipt(event, notes, status, credits_)
 
     def _receipt(self, event: Event, notes: tuple[str, ...], status: Status, credits_: EventCredits) -> EventReceipt:
         self._metrics.events.labels(event.name or "(other)", status).inc()

@@ -222,7 +222,7 @@ def _late(dear: Service, options: argparse.Namespace, name: str) -> Sending:
         for n in range(0, options.events, 1000)
     )
     print(f"    ({name} before: {dict(taken)})", flush=True)
-    late = [event(f"late{i}", options.events - 5000.5 - i) for i in range(10)]
+    late = [event(f"late{i}", options.events - 1000.5 - i) for i in range(10)]
     return [partial(dear.post, "/v1/events", {"events": [one]}) for one in late]
 
 

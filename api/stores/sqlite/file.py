@@ -11,6 +11,7 @@ from typing import Any
 import sqlite_utils
 
 from api import private_files
+from api.stores.ingest import EarlierJourneys
 from api.stores.sqlite.known_users import KnownUsers
 from api.stores.sqlite.rows import ownership
 from api.stores.sqlite.rows.commits import CommitChain
@@ -138,7 +139,8 @@ def _readable() -> Iterator[None]:
 class LedgerConnections:
     """Connections to one ledger, shared by the parts of a store: one that writes, one for reads of the ledger, which
     long reads hold only for a page, and one for look-ups of persons and events, which never waits for a long read.
-    `known` is the filter of user ids of a ledger that is written here, None of one that another process may write.
+    `known` is the filter of user ids of a ledger that is written here, None of one that another process may write;
+    `earlier` are journeys as they were, for late events.
 
     `opening` closes them and lets go of the file. With `read_only` nothing is locked, and writing raises LedgerError.
     Threads: one thread writes; the two reading connections serve any thread, each behind a lock. `synchronous` is what
@@ -159,6 +161,7 @@ class LedgerConnections:
             check_schema(self._read, path)
         self._people = connect(path, "ro", busy_seconds, opening)
         self.known = None if read_only else KnownUsers()
+        self.earlier = EarlierJourneys()
         self._commits = CommitChain(SCHEMA)
 
     @contextmanager

@@ -294,7 +294,12 @@ def sealed_commits(db: Database) -> None:
 
 @migrations()
 def ledger_owner(db: Database) -> None:
-    """Who writes the ledger, and a number that grows with each owner: what the row does not name commits nothing."""
+    """Who writes the ledger, and a number that grows with each owner: what the row does not name commits nothing.
+    Events of a user are found by their time, so that the newest are read alone.
+    """
+    for name, rest in (("events_user", ""), ("events_reports", " WHERE reports = 1")):
+        db.conn.execute(f"DROP INDEX {name}")
+        db.conn.execute(f"CREATE INDEX {name} ON events (user, at, id){rest}")
     db.conn.execute(
         """CREATE TABLE ledger_owner (
             only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, process INTEGER NOT NULL,
