@@ -172,7 +172,12 @@ def _routes(
         *personalizer.routes(current, lambda ask: gate.loop(presented(ask))),
         *webhooks.routes(current),
         *releases.routes(current, lambda ask: gate.holder(presented(ask))),
-        *health_routes.routes(health, metrics, docs_page.PAGES if settings.docs else {}),
+        *health_routes.routes(
+            health,
+            metrics,
+            docs_page.PAGES if settings.docs else {},
+            scope="" if settings.metrics == "open" else settings.metrics,
+        ),
         *(docs_page.routes() if settings.docs else []),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]

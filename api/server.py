@@ -7,6 +7,7 @@ import errno
 import fcntl
 import gc
 import logging
+import os
 import random
 import signal
 import socket
@@ -24,7 +25,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar import Litestar
 
-from api import ports
+from api import ports, private_files
 from api.metrics import Metrics
 from api.traffic import connections
 from api.traffic.connections import ConnectionBounds, ConnectionReaper
@@ -68,7 +69,8 @@ def claimed(host: str, port: int) -> Iterator[tuple[str, int]]:
         family, _, _, _, (address, *_) = socket.getaddrinfo(host, port or None, type=socket.SOCK_STREAM)[0]
         port = port or free_port(str(address))
         with socket.create_server((address, port), family=family):
-            lock = (Path(tempfile.gettempdir()) / f"journey-bandit-port-{port}.lock").open("w")
+            ours = private_files.folder(Path(tempfile.gettempdir()) / f"journey-bandit-{os.geteuid()}")
+            lock = private_files.lock_file(ours / f"port-{port}.lock")
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise RemoteError(f"{host}:{port} cannot be served: {ports.taken(host, port)}") from error

@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connections: Annotated[int, msgspec.Meta(ge=1)] = IN_ALL  # held at once
     connections_per_address: Annotated[int, msgspec.Meta(ge=1)] = PER_ADDRESS
     docs: bool = True  # the page at /docs
+    metrics: Literal["open", "read"] = "open"  # read: /metrics needs a key with that scope
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:

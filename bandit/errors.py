@@ -108,8 +108,12 @@ class PropensityError(JourneyBanditError):
 
 class SnapshotError(JourneyBanditError):
     """Bytes that are not a snapshot this version can trust, or a snapshot that cannot decide under the stage declared
-    now.
+    now. `field`: which of its files is meant, "policy" or "posterior".
     """
+
+    def __init__(self, problem: str, field: str = "policy"):
+        self.field = field
+        super().__init__(problem)
 
 
 class RemoteError(JourneyBanditError):

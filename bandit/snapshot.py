@@ -33,7 +33,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SEAL = b',\n "sha256": "%64s"\n}'
 _UNREADABLE = (  # what json, zipfile, numpy and msgspec raise when given what they did not write
     *(ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, struct.error, msgspec.ValidationError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, msgspec.ValidationError, MemoryError),
 )
 
 
@@ -196,8 +196,10 @@ def unpack(files: dict[str, bytes]) -> Snapshot:
             raise SnapshotError(f"format {policy['format']!r} is not {FORMAT}: written by another version")
         if hashlib.sha256(posterior).hexdigest() != policy["posterior_sha256"]:
             raise SnapshotError("posterior.npz is not the file that policy.json was written with (sha256 differs)")
+        with zipfile.ZipFile(io.BytesIO(posterior)) as archive:
+            _check_size(archive, len(posterior), "posterior.npz")
         with np.load(io.BytesIO(posterior), allow_pickle=False) as arrays:
-            found = {name: arrays[name].astype(np.float64) for name in arrays.files}
+            found = {name: arrays[name].astype(np.float64, copy=False) for name in arrays.files}
         snapshot = _built(policy, found)
     except PolicyError as error:
         raise SnapshotError(f"the snapshot of {policy['app']}/{policy['stage']} cannot be used: {error}") from error
@@ -205,6 +207,16 @@ def unpack(files: dict[str, bytes]) -> Snapshot:
         raise SnapshotError(f"not a snapshot: {error!r}") from error
     _check(snapshot, policy)
     return snapshot
+
+
+def _check_size(archive: zipfile.ZipFile, size: int, name: str) -> None:
+    """SnapshotError for an archive whose entries are together larger than it is: ours are stored, and what is packed
+    may fill the memory.
+    """
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > size:
+        problem = f"{name}: {size:,} bytes that unpack to {unpacked:,}; entries are stored, {size:,} bytes at most"
+        raise SnapshotError(problem, field="posterior")
 
 
 def _built(policy: dict[str, Any], found: dict[str, Array]) -> Snapshot:
@@ -273,6 +285,7 @@ def from_zip(data: bytes) -> Snapshot:
     """Snapshot in an archive of `to_zip`. Raises SnapshotError for bytes that are no archive, and as `unpack`."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            _check_size(archive, len(data), "the archive")
             files = {name: archive.read(name) for name in archive.namelist()}
     except _UNREADABLE as error:
         raise SnapshotError(f"not an archive: {error!r}") from error

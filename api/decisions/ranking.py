@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -25,12 +26,13 @@ from bandit import engine
 from bandit.catalogue import durations
 from bandit.catalogue.model import Catalogue
 from bandit.errors import Conflict, InvalidRequest, NotFound, Problem
-from bandit.policies.shared import MOST, Action, Objects
+from bandit.policies.shared import MOST, MOST_CELLS, MOST_PAIRS, Action, Objects, features
 from bandit.records import Decision, Outcome
 
 _OWN = "jb-"  # an event that we named: the rest is the decision's id
 _SLOT = "slot "
-_FEW = 6  # actions that are ranked within a millisecond or so
+_FEW, _FEW_PAIRS = 6, 5_000  # actions (for each slot) and pairs that are ranked within a millisecond or so
+_THREADS = 2  # of rankings: each takes a processor, and the event loop waits for its share beside them
 _REMEMBERED = 20_000
 
 
@@ -68,7 +70,8 @@ class Ranking:
 
     Guarantees: decisions and outcomes are durable when a method returns; the same event with the same content gets the
     same decisions. Rankings have no user, so they reserve neither budgets nor exposures. Belongs to one event loop;
-    propensities of many actions are computed in other threads.
+    propensities of many actions are computed in two threads of its own, so that nobody who reads the ledger waits for
+    them: `long` is what `is_long` says, which bounds the work.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Ranking:
         self._clock = clock
         self._metrics = metrics
         self._scale = window_scale
+        self._threads = ThreadPoolExecutor(_THREADS, "ranking")  # which ends with this object
         self._sums: dict[tuple[uuid.UUID, float], tuple[str, int]] = {}  # last outcome of a value, and when it came
 
     def loop(self, name: str | None) -> str:
@@ -111,7 +115,7 @@ class Ranking:
 
     async def rank(
         self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], excluded: Sequence[str],
-        *, deferred: bool,
+        *, deferred: bool, long: bool,
     ) -> RankedEvent:  # fmt: skip
         """Event with one decision, which draws one of the actions; durable. Without an event id one is made. Raises
         NotFound (loop), InvalidRequest, Conflict (event), Overloaded and Unavailable.
@@ -126,11 +130,11 @@ class Ranking:
             request=self._fingerprint([context, actions, list(excluded), deferred]),
             deferred=deferred,
         )
-        return await self._write(event, await self._off(len(actions), lambda: [self._decide(loop, ask)]))
+        return await self._write(event, await self._off(lambda: [self._decide(loop, ask)], long=long))
 
     async def slots(
         self, loop: str, event: str | None, context: Objects, actions: Sequence[Action], slots: Sequence[Slot],
-        *, deferred: bool,
+        *, deferred: bool, long: bool,
     ) -> RankedEvent:  # fmt: skip
         """Event with a decision for each slot, in their order; no action is taken twice: each is drawn from what the
         slots before it left, so propensities are conditional on those. Durable; raises as `rank` does.
@@ -142,7 +146,7 @@ class Ranking:
         base = engine.RankQuery(
             id=uuid.UUID(int=0), event=event, context=context, actions=actions, request=request, deferred=deferred
         )
-        return await self._write(event, await self._off(len(actions), lambda: self._fill(loop, base, slots)))
+        return await self._write(event, await self._off(lambda: self._fill(loop, base, slots), long=long))
 
     async def reward(self, loop: str, event: str, given: Sequence[ReportedReward]) -> None:
         """Report rewards of an event, durable. For an event that is not known they are counted and dropped, as the
@@ -208,9 +212,9 @@ class Ranking:
             taken[decisions[-1].arm] = f"taken by slot {slot.id!r}"
         return decisions
 
-    async def _off(self, actions: int, work: Callable[[], list[Decision]]) -> list[Decision]:
+    async def _off(self, work: Callable[[], list[Decision]], *, long: bool) -> list[Decision]:
         """Do what takes long beside the event loop: propensities of many actions are joint."""
-        return await asyncio.to_thread(work) if actions > _FEW else work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work) if long else work()
 
     async def _write(self, event: str, decisions: Sequence[Decision]) -> RankedEvent:
         pending = [PendingDecision(decision) for decision in decisions]  # no user, so nothing to reserve
@@ -283,6 +287,23 @@ class Ranking:
     def _fingerprint(self, content: object) -> bytes:
         body = msgspec.json.encode(content, order="deterministic")
         return hashlib.blake2b(body, digest_size=16, key=self._salt, person=b"request").digest()
+
+
+def is_long(context: Objects, actions: Sequence[Action], slots: Sequence[Slot]) -> bool:
+    """Whether a ranking takes long, so that the event loop cannot do it: many actions, slots or features. Raises
+    InvalidRequest, which names field and number, for one that would take too long for anybody to wait for.
+    """
+    cells = len(actions) * max(1, len(slots))
+    if slots and cells > MOST_CELLS:
+        what = f"{len(slots)} slots × {len(actions)} actions are {cells:,}"
+        raise InvalidRequest(Problem("slots", what, f"send {MOST_CELLS} or fewer (slots × actions)"))
+    around = max(1, len(slots)) * features(context) + sum(features(slot.features) for slot in slots)
+    found = around * sum(1 + features(action.features) for action in actions)
+    if found > MOST_PAIRS:
+        what = f"{found:,} pairs of a feature with one of contextFeatures" + (" or a slot" if slots else "")
+        fix = f"send fewer features: {MOST_PAIRS:,} pairs at most, in all actions" + (" and slots" if slots else "")
+        raise InvalidRequest(Problem("actions", what, fix))
+    return cells > _FEW or found > _FEW_PAIRS
 
 
 def in_order(decision: Decision) -> list[tuple[str, float]]:

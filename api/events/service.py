@@ -24,6 +24,7 @@ from api.messages.events import (
 )
 from api.metrics import Metrics
 from api.stores.event_log import EventCredits, Status
+from api.stores.ingest import LATE
 from api.stores.protocol import Store
 from api.times import happened, microseconds, time_of
 from bandit import engine
@@ -33,6 +34,9 @@ from bandit.identifiers import is_placeholder
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
 from bandit.records import Event
+
+MOST = 5000
+"""Events of one batch of protocols that set no number themselves."""
 
 _CHUNK = 2000  # events of one submission
 _AT_ONCE = 64  # events that are read without a pause
@@ -109,8 +113,8 @@ class EventService:
             recorded += await self._worker.take(events[start : start + _CHUNK])
         left = iter(recorded)
         return [
-            self._refused(one) if isinstance(one, InvalidRequest) else self._receipt(one[0], one[1], *next(left))
-            for one in read
+            self._refused(one) if isinstance(one, InvalidRequest) else self._answer(given, *one, *next(left))
+            for given, one in zip(sent, read, strict=True)
         ]
 
     async def report(self, requests: Sequence[EventRequest]) -> list[EventReply | JourneyBanditError]:
@@ -192,6 +196,20 @@ class EventService:
         )
         return event, properties.notes
 
+    def _answer(
+        self,
+        given: ReceivedEvent | InvalidRequest,
+        event: Event,
+        notes: tuple[str, ...],
+        status: Status,
+        credits_: EventCredits,
+    ) -> EventReceipt | InvalidRequest:
+        """Receipt of an event that was written, or why it was not taken."""
+        if status == "refused" and isinstance(given, ReceivedEvent):
+            what = f"more than {LATE:,} events of this person happened after it"
+            return self._refused(InvalidRequest(Problem(given.time_field, what, "send events as they happen")))
+        return self._receipt(event, notes, status, credits_)
+
     def _receipt(self, event: Event, notes: tuple[str, ...], status: Status, credits_: EventCredits) -> EventReceipt:
         self._metrics.events.labels(event.name or "(other)", status).inc()
         if notes:
@@ -216,6 +234,14 @@ class EventService:
             not_credited=dict(receipt.missed) or msgspec.UNSET,
             notes=list(receipt.notes) or msgspec.UNSET,
         )
+
+
+def check_number(field: str, events: int) -> None:
+    """Check how many events a batch has, before any is read. Raises InvalidRequest, which names `field` and number, for
+    more than MOST.
+    """
+    if events > MOST:
+        raise InvalidRequest(Problem(field, f"{events:,} events", f"send {MOST:,} at most, the rest in another"))
 
 
 def people(rules: JourneyFold, user: str, alias: str | None) -> tuple[str, str | None]:

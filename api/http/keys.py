@@ -17,6 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
+from api import private_files
 from api.times import microseconds
 from api.traffic import request_limits
 from api.traffic.request_limits import RequestQuota
@@ -269,7 +270,7 @@ def create(
     times = (("created", created), ("expires", expires))
     more += "".join(f"{field} = {written(when)}\n" for field, when in times if when)
     more += "".join(f"{field} = {number:g}\n" for field, number in (quota or {}).items() if number is not None)
-    with path.open("a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=private_files.opener) as file:
         file.write(f'\n[keys.{name}]\nsha256 = "{made.sha256}"\nscopes = [{words}]\n{more}')
     path.chmod(0o600)
     return f"{name}.{made.text}"
@@ -297,7 +298,7 @@ def create_publishable(
     if mistakes:
         raise CatalogueError(str(path), mistakes)
     listed = ", ".join(f'"{origin}"' for origin in origins)
-    with path.open("a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8", opener=private_files.opener) as file:
         file.write(
             f'\n[publishable.{name}]\nid = "{made.id}"\norigins = [{listed}]\nusers = "{users}"\n'
             f'secret = "{made.secret}"\ncreated = {written(created)}\n'

@@ -139,7 +139,8 @@ class ReleaseService:
             policy, live = self.prepare(given), self.prepare(other) if other else None
         except SnapshotError as error:
             self._metrics.refusals.labels(given.stage).inc()
-            raise InvalidRequest(Problem("policy", str(error), "publish it anew, then promote that version")) from error
+            fix = "publish it anew, then promote that version"
+            raise InvalidRequest(Problem(error.field, str(error), fix)) from error
         for one in (policy, live):
             if one is not None:
                 self._store.register({given.stage: one.snapshot.stage_spec})

@@ -12,7 +12,7 @@ from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
 from api.components import CurrentParts
-from api.events.service import EventReceipt, ReceivedEvent
+from api.events.service import EventReceipt, ReceivedEvent, check_number
 from api.http import lenient_json
 from api.http.batch_items import BatchEnvelope
 from api.http.request_body import body
@@ -47,6 +47,7 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     @post(PATH, status_code=200, request_max_body_size=_BODY_BYTES, opt={"scope": "events"}, include_in_schema=False)
     async def collect(request: Request[Any, Any, Any]) -> dict[str, int]:
         told = _BODY.read(await body(request)).events
+        check_number("events", len(told))
         charge(request.scope, len(told))
         given = [_readable(bytes(one), current.ground.metrics) for one in told]
         sent = [_sent(one) for one in given if not one or one.get("kind") == _KIND]

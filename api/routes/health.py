@@ -1,5 +1,5 @@
 """Routes for operators: the way to /docs, liveness, readiness and Prometheus metrics. They need no key and tell nothing
-secret.
+secret; metrics, which tell how an app does, can need one.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,10 +12,10 @@ from api.metrics import Metrics
 
 
 def routes(
-    health: Callable[[], Awaitable[Health]], metrics: Metrics, pages: Mapping[str, str]
+    health: Callable[[], Awaitable[Health]], metrics: Metrics, pages: Mapping[str, str], *, scope: str = ""
 ) -> list[HTTPRouteHandler]:
     """Route handlers of one service. `health` computes the state of its parts at each request; `pages`: paths of what
-    people may look at, by name.
+    people may look at, by name; `scope`: what a key needs for metrics, "" if they need none.
     """
 
     @get("/", include_in_schema=False, opt={"public": True})
@@ -37,8 +37,8 @@ def routes(
     @get(
         "/metrics",
         summary="Prometheus metrics",
-        opt={"public": True},
-        security=[{}],
+        opt={"scope": scope} if scope else {"public": True},
+        security=None if scope else [{}],
         media_type="text/plain",
         tags=["operate"],
     )

@@ -20,7 +20,7 @@ from litestar.params import FromPath
 from litestar.status_codes import HTTP_429_TOO_MANY_REQUESTS
 
 from api.components import CurrentParts
-from api.decisions.ranking import ReportedReward, Slot, in_order
+from api.decisions.ranking import ReportedReward, Slot, in_order, is_long
 from api.http import lenient_json
 from api.http.access import ExpiredKey
 from api.http.batch_items import BatchEnvelope
@@ -29,6 +29,7 @@ from api.http.protocol_paths import NO
 from api.http.request_body import body
 from api.metrics import Metrics
 from api.traffic.refusals import LimitReached
+from api.traffic.request_limits import apart
 from bandit.catalogue import durations
 from bandit.errors import Conflict, InvalidRequest, NotFound, Problem, Unavailable
 from bandit.policies.shared import Action
@@ -116,10 +117,13 @@ def _single(current: CurrentParts, named: Named, read: Read) -> list[HTTPRouteHa
     async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
         name = named(request, loop)
         asked = await read(request, _RANK)
+        context, actions = asked.context_features or [], _actions(asked.actions)
+        if long := is_long(context, actions, ()):
+            await apart(request.scope)
         async with current.inside() as parts:
             ranked = await parts.ranking.rank(
-                name, asked.event_id, asked.context_features or [], _actions(asked.actions),
-                asked.excluded_actions or [], deferred=bool(asked.defer_activation),
+                name, asked.event_id, context, actions,
+                asked.excluded_actions or [], deferred=bool(asked.defer_activation), long=long,
             )  # fmt: skip
         (decision,) = ranked.decisions
         ranks = [{"id": action, "probability": p} for action, p in in_order(decision)]
@@ -152,10 +156,13 @@ def _multiple(current: CurrentParts, named: Named, read: Read) -> list[HTTPRoute
             for slot in asked.slots
         ]
         _check_slots(slots, len(asked.actions))
+        context, actions = asked.context_features or [], _actions(asked.actions)
+        if long := is_long(context, actions, slots):
+            await apart(request.scope)
         async with current.inside() as parts:
             ranked = await parts.ranking.slots(
-                name, asked.event_id, asked.context_features or [], _actions(asked.actions), slots,
-                deferred=bool(asked.defer_activation),
+                name, asked.event_id, context, actions, slots,
+                deferred=bool(asked.defer_activation), long=long,
             )  # fmt: skip
         filled = [
             {

@@ -4,6 +4,7 @@ A batch is all or nothing on the wire, so one message that cannot be used is dro
 error. Bodies are read as bytes, inflated if they say gzip, and parsed as JSON whatever their content type says.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -19,7 +20,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.status_codes import HTTP_401_UNAUTHORIZED
 
 from api.components import CurrentParts
-from api.events.service import EventReceipt, EventService, ReceivedEvent
+from api.events.service import EventReceipt, EventService, ReceivedEvent, check_number
 from api.http import lenient_json
 from api.http.access import AccessControl
 from api.http.batch_items import BatchEnvelope
@@ -40,6 +41,7 @@ Ask = Request[Any, Any, Any]
 
 MOST = 4_000_000  # bytes of a batch, inflated: RudderStack's limit; Segment's is 500 KB
 _MESSAGE = 32_768  # bytes of a single call
+_AT_ONCE = 64  # messages that are read without a pause
 _SINGLE = {
     "track": ("/v1/track", "/v1/t"),
     "identify": ("/v1/identify", "/v1/i"),
@@ -90,10 +92,11 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
     async def batch(request: Ask) -> Response[bytes]:
         envelope = _ENVELOPE.read(await body(request))
         _admit(request, gate, envelope.writeKey)
+        check_number("batch", len(envelope.batch))
         charge(request.scope, len(envelope.batch))
         async with current.inside() as parts:
             read = _SegmentReader(parts.events, envelope.sentAt, envelope.context, metrics)
-            sent = [read.message(bytes(one)) for one in envelope.batch]
+            sent = await _paced(read, envelope.batch)
             return _answer(200, _summary(sent, await parts.events.take(sent)))
 
     def single(kind: str, paths: Sequence[str]) -> HTTPRouteHandler:
@@ -123,6 +126,15 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
         return call
 
     return [batch, *(single(kind, paths) for kind, paths in _SINGLE.items())]
+
+
+async def _paced(read: "_SegmentReader", batch: Sequence[msgspec.Raw]) -> list[ReceivedEvent | InvalidRequest]:
+    """Messages of a batch as they are read, with others' work in between."""
+    sent = list[ReceivedEvent | InvalidRequest]()
+    for start in range(0, len(batch), _AT_ONCE):
+        sent += [read.message(bytes(one)) for one in batch[start : start + _AT_ONCE]]
+        await asyncio.sleep(0)
+    return sent
 
 
 def _summary(

@@ -17,6 +17,9 @@ from bandit.records import Decision, Outcome, OutcomeKind, Settlement
 
 SKEW = 300_000_000  # µs that a client's clock may differ from ours
 
+MOST_OUTCOMES = 500
+"""Outcomes of one decision: each further one is compared with all that came before."""
+
 
 class AdmissionPlan(NamedTuple):
     """Plan of what one transaction has to write: new decisions with their numbers, new outcomes, and the numbers of
@@ -111,6 +114,9 @@ def _judge(
         if other.id == outcome.id:
             same = (other.kind, other.value) == (outcome.kind, outcome.value)
             return outcome, OutcomeReceipt("duplicate" if same else "conflict", late=other.late, stage=decision.stage)
+    if len(found.outcomes) >= MOST_OUTCOMES and not outcome.voids:  # what moves to another decision must end here
+        what, fix = f"it has {MOST_OUTCOMES} outcomes, and takes no more", "send sums of what happened, not every step"
+        return outcome, OutcomeReceipt("invalid", problem=Problem("decision_id", what, fix), stage=decision.stage)
     if outcome.kind != outcome.id and outcome.id in get_args(OutcomeKind):
         problem = Problem("outcome_id", f"{outcome.id!r} names a decision's {outcome.id} without an id", "send another")
         return outcome, OutcomeReceipt("invalid", problem=problem, stage=decision.stage)

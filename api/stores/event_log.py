@@ -11,7 +11,7 @@ from bandit.journey.attribution import CreditedOutcome, UncreditedReport
 from bandit.journey.folding import JourneyFold, JourneyState
 from bandit.records import Event
 
-Status = Literal["recorded", "duplicate", "conflict"]
+Status = Literal["recorded", "duplicate", "conflict", "refused"]
 
 
 class PastDecision(NamedTuple):

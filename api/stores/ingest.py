@@ -10,6 +10,7 @@ After each change, a person's reports are attributed as if all had come in the o
 differs from the credits in force is recorded.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -41,8 +42,16 @@ class EventRows(Protocol):
         """
         ...
 
-    def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
-        """Events under these users' ids, in no particular order: all of them, or those that report something."""
+    def events(
+        self, users: Collection[bytes], *, reporting: bool = False, since: int | None = None, newest: int | None = None
+    ) -> list[Event]:
+        """Events under these users' ids, in no particular order: all of them, or those that report something, those
+        that happened at `since` (µs) or later, and the `newest` of them by time and id.
+        """
+        ...
+
+    def newest_time(self, users: Collection[bytes], number: int) -> int | None:
+        """When (µs) the newest event but `number` of these users' ids happened; None if there are fewer."""
         ...
 
     def links(self, alias: bytes) -> list[Link]:
@@ -104,6 +113,51 @@ class EventRows(Protocol):
         ...
 
 
+LATE = 2000
+"""Events of one person that may have happened after one that comes late: beyond, it is refused."""
+REPORTS = 1000
+"""Newest events that report something, of one person, which are attributed together."""
+_PEOPLE = 1000  # whose earlier journeys are remembered
+
+
+class EarlierJourneys:
+    """Journeys of people of whom there are many events as they were some thousand events ago, from which a late event
+    is folded again. One for each writing store, in memory: after a restart the first late event of such a person is
+    folded from the beginning. Belongs to the thread that writes.
+    """
+
+    def __init__(self) -> None:
+        self._states: OrderedDict[bytes, JourneyState] = OrderedDict()
+
+    def fold(
+        self, rows: EventRows, rules: JourneyFold, root: bytes, before: JourneyState | None, new: Sequence[Event]
+    ) -> JourneyState | None:
+        """Journey of all events of a person, `new` included, which are recorded already; `before`: the journey without
+        them, None if that is not known.
+        """
+        users = family(rows, root)
+        start = self._states.get(root) if before and before.rules == rules.digest else None
+        if start is not None and before is not None:
+            order = (start.at, start.id)
+            events = [event for event in rows.events(users, since=start.at) if folding.order(event) > order]
+            whole = start.rules == rules.digest and start.count + len(events) == before.count + len(new)
+            if whole and all(folding.order(event) > order for event in new):
+                return self._fold(rules, root, sorted(events, key=folding.order), start)
+        return self._fold(rules, root, sorted(rows.events(users), key=folding.order), None)
+
+    def _fold(
+        self, rules: JourneyFold, root: bytes, events: Sequence[Event], start: JourneyState | None
+    ) -> JourneyState | None:
+        """Fold events in their order, and remember where to begin the next time."""
+        if len(events) > 2 * LATE:
+            start = self._states[root] = folding.fold(rules, events[:-LATE], start)
+            self._states.move_to_end(root)
+            events = events[-LATE:]
+            if len(self._states) > _PEOPLE:
+                self._states.popitem(last=False)
+        return folding.fold(rules, events, start) if events else None
+
+
 Record = Callable[[Sequence[Outcome]], list[OutcomeReceipt]]
 
 
@@ -152,26 +206,33 @@ def ingest(
     now: int,
     record: Record,
     users: Collection[bytes] = (),
+    earlier: EarlierJourneys | None = None,
 ) -> IngestResult:
     """Ingest events inside a transaction: record what is new, move journeys on, and record what the events report by
     `record`. Called by `ingest` of a store. `now` in µs since 1970.
 
-    `users` are people whose decisions have changed, so that what they reported is attributed anew. Returns what became
-    of each event, and all that followed from them.
+    `users` are people whose decisions have changed, so that what they reported is attributed anew. `earlier` spares
+    work where a person has many events, and changes nothing else. Returns what became of each event, and all that
+    followed from them.
     """
-    taken, fresh = _admit(rows, events)
+    earlier = earlier or EarlierJourneys()
+    roots = roots_of(rows, {event.user for event in events})
+    known = rows.states(set(roots.values()))
+    taken, fresh = _admit(rows, events, _too_late(rows, events, roots, known))
     rows.append([(event, event.name in rules.outcomes) for event in fresh])
     moved = _join(rows, [event for event in fresh if event.alias not in (None, event.user)])
-    roots = roots_of(rows, {*moved, *users, *(event.user for event in fresh)})
+    if moved or users:
+        roots = roots_of(rows, {*moved, *users, *(event.user for event in fresh)})
     by_root: dict[bytes, list[Event]] = {roots[one]: [] for one in moved}
     for event in fresh:
         by_root.setdefault(roots[event.user], []).append(event)
-    before = rows.states(by_root.keys() - moved)
-    states = {root: _moved_on(rows, rules, root, new, before.get(root)) for root, new in by_root.items()}
+    unread = by_root.keys() - moved - known.keys()
+    before = {root: state for root, state in known.items() if root not in moved} | rows.states(unread)
+    states = {root: _moved_on(rows, rules, root, new, before.get(root), earlier) for root, new in by_root.items()}
     rows.keep({**dict.fromkeys(moved - states.keys()), **states})
     telling = {root for root, new in by_root.items() if any(event.name in rules.outcomes for event in new)}
     asked = telling | (moved & set(roots.values())) | {roots[user] for user in users}
-    reported = [_report(rows, rules, family(rows, root), now, record) for root in sorted(asked)]
+    reported = [_report(rows, rules, family(rows, root), by_root.get(root, ()), now, record) for root in sorted(asked)]
     told = [event.id for event in events if event.name in rules.outcomes]
     return IngestResult(
         taken,
@@ -183,13 +244,17 @@ def ingest(
     )
 
 
-def _admit(rows: EventRows, events: Sequence[Event]) -> tuple[list[Status], list[Event]]:
-    """What becomes of each event, and those that are new. An id that came with other content is a conflict."""
+def _admit(rows: EventRows, events: Sequence[Event], too_late: Collection[str]) -> tuple[list[Status], list[Event]]:
+    """What becomes of each event, and those that are new. An id that came with other content is a conflict; what comes
+    too late and is new is refused.
+    """
     known = rows.known([event.id for event in events])
     taken, fresh = list[Status](), []
     for event in events:
         first = known.get(event.id)
-        if first is None:
+        if first is None and event.id in too_late:
+            taken.append("refused")
+        elif first is None:
             known[event.id] = event
             fresh.append(event)
             taken.append("recorded")
@@ -197,6 +262,19 @@ def _admit(rows: EventRows, events: Sequence[Event]) -> tuple[list[Status], list
             same = _content(first) == _content(event)
             taken.append("duplicate" if same else "conflict")
     return taken, fresh
+
+
+def _too_late(
+    rows: EventRows, events: Sequence[Event], roots: Mapping[bytes, bytes], states: Mapping[bytes, JourneyState]
+) -> set[str]:
+    """Ids of events that happened before so many of the same person that they are not folded any more."""
+    late = dict[bytes, list[Event]]()
+    for event in events:
+        state = states.get(roots[event.user])
+        if state is not None and state.count > LATE and event.at < state.at:
+            late.setdefault(roots[event.user], []).append(event)
+    firsts = {root: rows.newest_time(family(rows, root), LATE) for root in late}
+    return {event.id for root, some in late.items() for event in some if event.at < (firsts[root] or event.at)}
 
 
 def _content(event: Event) -> tuple[object, ...]:
@@ -222,20 +300,27 @@ def _join(rows: EventRows, events: Iterable[Event]) -> set[bytes]:
 
 
 def _moved_on(
-    rows: EventRows, rules: JourneyFold, root: bytes, new: Sequence[Event], before: JourneyState | None
+    rows: EventRows,
+    rules: JourneyFold,
+    root: bytes,
+    new: Sequence[Event],
+    before: JourneyState | None,
+    earlier: EarlierJourneys,
 ) -> JourneyState | None:
-    """The journey with the new events: folded on if they came in order, from scratch if not."""
+    """The journey with the new events: folded on if they came in order, else from an earlier one or from scratch."""
     if new and folding.follows(rules, before, new):
         return folding.fold(rules, new, before)
-    everything = rows.events(family(rows, root))
-    return folding.fold(rules, everything) if everything else None
+    return earlier.fold(rows, rules, root, before, new)
 
 
 def _report(
-    rows: EventRows, rules: JourneyFold, users: Collection[bytes], now: int, record: Record
+    rows: EventRows, rules: JourneyFold, users: Collection[bytes], new: Sequence[Event], now: int, record: Record
 ) -> tuple[list[tuple[CreditedOutcome, OutcomeReceipt]], list[UncreditedReport]]:
-    """Attribute a person's reports anew: what was recorded of them, and what is newly credited to nothing."""
-    events = rows.events(users, reporting=True)
+    """Attribute a person's newest reports anew, and the `new` ones: what was recorded of them, and what is newly
+    credited to nothing.
+    """
+    told = {event.id: event for event in rows.events(users, reporting=True, newest=REPORTS)}
+    events = list((told | {event.id: event for event in new if event.name in rules.outcomes}).values())
     if not events:
         return [], []
     ids = [event.id for event in events]

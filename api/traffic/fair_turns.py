@@ -56,6 +56,10 @@ class FairTurns:
         self._virtual, self._number, self._since = 0.0, 0, 0.0
         self._alarm: asyncio.TimerHandle | None = None
 
+    def beside(self, *, running: int, waiting: int, patience: float) -> "FairTurns":
+        """Other turns on the same clock, which the same holds up."""
+        return FairTurns(self._clock, running=running, waiting=waiting, patience=patience, held_up=self._held_up)
+
     def crowded(self, has: int) -> bool:
         """Whether as many wait as may, and a holder that has so many requests here has its share of them."""
         return len(self._heap) >= self.waiting and has * max(1, len(self._had)) >= self.waiting

@@ -31,6 +31,11 @@ REFUSALS, REFUSALS_AT_ONCE, DELAY = 20.0, 50.0, 1.0
 second, so that who goes on asking over connections that wait for answers asks less, and refusing costs less.
 """
 
+LONG, LONG_WAITING, LONG_PATIENCE = 2, 32, 2.0
+"""Requests whose work takes long (rankings of many actions) that run at once, as many as have threads; that wait for
+that; and seconds that one waits at most.
+"""
+
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly over the unit interval
 _VISIT = "journey_bandit.visit"  # where a visit stands in the scope of its request
 _ADDRESSES = 10_000  # addresses that are remembered
@@ -88,6 +93,16 @@ class Visit:
     def __init__(self, limits: "RequestLimits", turns: FairTurns, holder: RequestHolder):
         self._limits, self._turns, self.holder, self.running = limits, turns, holder, False
 
+    async def apart(self) -> None:
+        """Give the turn to others, and wait for one among those whose work takes long. Raises LimitReached (503) if too
+        many wait for one, or it does not come in time.
+        """
+        self.rest()
+        self._turns = self._limits.long_turns
+        if self._turns.crowded(self.holder.flying):
+            raise self._limits.busy(self.holder, f"{self._turns.waiting} wait, and no more may", self._turns)
+        await self.turn()
+
     async def turn(self) -> None:
         """Wait until the request may run. Raises LimitReached (503) if its turn does not come in time."""
         if self.running:
@@ -104,7 +119,7 @@ class Visit:
             raise
         if not self.running:
             patience = self._turns.patience
-            raise self._limits.busy(self.holder, f"the turn of this one did not come within {patience:g} s")
+            raise self._limits.busy(self.holder, f"this one's did not come within {patience:g} s", self._turns)
 
     def rest(self) -> None:
         """Give the turn to others, for a request that waits for something that takes long."""
@@ -149,6 +164,7 @@ class RequestLimits:
         turns: FairTurns,
     ):
         self._identify, self._clock, self._metrics, self.turns = identify, clock, metrics, turns
+        self.long_turns = turns.beside(running=LONG, waiting=LONG_WAITING, patience=LONG_PATIENCE)
         self._keys: dict[str, RequestHolder] = {}
         self._addresses: OrderedDict[str, RequestHolder] = OrderedDict()
         self._failures = TokenBuckets()
@@ -187,7 +203,7 @@ class RequestLimits:
         if holder.flying >= quota.in_flight:
             raise self._refused(holder, "in_flight", quota.in_flight, "requests at the same time (in_flight)", 1.0)
         if self.turns.crowded(holder.flying):
-            raise self.busy(holder, f"{self.turns.waiting} wait, and no more may")
+            raise self.busy(holder, f"{self.turns.waiting} wait, and no more may", self.turns)
         self.take(holder, 1.0)
         holder.flying += 1
         holder.admitted.inc()
@@ -200,10 +216,11 @@ class RequestLimits:
             words = f"requests or items a second (rate), {quota.burst:g} at once (burst)"
             raise self._refused(holder, "rate", quota.rate, words, wait)
 
-    def busy(self, holder: RequestHolder, why: str) -> LimitReached:
+    def busy(self, holder: RequestHolder, why: str, turns: FairTurns) -> LimitReached:
         """Refusal (503) of a request that has no turn, counted."""
-        self._count(holder, "turn")
-        detail = f"{self.turns.running} requests run at once (turn), and {why}; nothing was recorded"
+        limit, what = ("turn", "requests") if turns is self.turns else ("long_turn", "long rankings")
+        self._count(holder, limit)
+        detail = f"{turns.running} {what} run at once ({limit}), and {why}; nothing was recorded"
         return LimitReached(503, detail, "send the same again later", 1.0, delay=self._delay(holder))
 
     def _refused(self, holder: RequestHolder, limit: str, number: float, words: str, wait: float) -> LimitReached:
@@ -278,6 +295,15 @@ def present(scope: Any, presented: str) -> None:
     visit = visit_of(scope)
     if visit is not None:
         visit.present(presented)
+
+
+async def apart(scope: Any) -> None:
+    """Wait for a turn among the requests whose work takes long, by the ASGI scope of one. Raises LimitReached as
+    `Visit.apart` does.
+    """
+    visit = visit_of(scope)
+    if visit is not None:
+        await visit.apart()
 
 
 def charge(scope: Any, items: int) -> None:

@@ -20,8 +20,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from api import private_files
 from api.stores.decision_log import DecisionRecord
 from api.times import time_of
+from api.webhooks.addresses import is_named_private
 from bandit.catalogue.decoding import decode
 from bandit.catalogue.model import Stage
 from bandit.errors import CatalogueError, Problem
@@ -45,7 +47,8 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Webhook endpoint as the file declares it: address, secret, and the kinds of events that it is sent.
 
     `secret`: whsec_ and base64; or `secret_env`, the environment variable that holds it. After `attempts` (a message is
-    then a dead letter) nothing more is tried; `timeout` is in seconds.
+    then a dead letter) nothing more is tried; `timeout` is in seconds. `private`: messages may go to addresses of one's
+    own network.
     """
 
     url: str
@@ -54,6 +57,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     events: tuple[Kind, ...] = KINDS
     attempts: Annotated[int, msgspec.Meta(ge=1, le=50)] = 16
     timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    private: bool = False
 
     @property
     def key(self) -> bytes:
@@ -94,7 +98,8 @@ def load(path: Path) -> dict[str, Endpoint]:
 
 def create(path: Path, name: str, url: str, events: list[Kind]) -> str:
     """Append an endpoint to the file and return its new secret (256 random bits), which the file keeps too. For
-    `journey-bandit webhooks new`. Raises CatalogueError if the name is taken, or the address cannot be used.
+    `journey-bandit webhooks new`. An address of one's own network that is written out is allowed there.
+    Raises CatalogueError if the name is taken, or the address cannot be used.
     """
     secret = _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     mistakes = list(_check(name, Endpoint(url=url, secret=secret)))
@@ -102,9 +107,11 @@ def create(path: Path, name: str, url: str, events: list[Kind]) -> str:
         mistakes.append(Problem(f"endpoints.{name}", "exists", "choose another name, or remove it first"))
     if mistakes:
         raise CatalogueError(str(path), mistakes)
-    with path.open("a", encoding="utf-8") as file:
+    private = "private = true\n" if is_named_private(urlsplit(url).hostname or "") else ""
+    with open(path, "a", encoding="utf-8", opener=private_files.opener) as file:
         file.write(
-            f'\n[endpoints.{name}]\nurl = {json.dumps(url)}\nsecret = "{secret}"\nevents = {json.dumps(events)}\n'
+            f'\n[endpoints.{name}]\nurl = {json.dumps(url)}\nsecret = "{secret}"\n'
+            f"events = {json.dumps(events)}\n{private}"
         )
     path.chmod(0o600)
     return secret

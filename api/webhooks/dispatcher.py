@@ -9,6 +9,7 @@ its id.
 import asyncio
 import http.client
 import logging
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,6 +25,7 @@ from api.metrics import Metrics
 from api.stores.decision_log import LedgerPosition
 from api.stores.protocol import Store
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
+from api.webhooks import addresses
 from api.webhooks.config import (
     Endpoint,
     WebhookMessage,
@@ -248,6 +250,8 @@ class EndpointSender(threading.Thread):
         if url.scheme == "https":
             kind, options = http.client.HTTPSConnection, options | {"context": ssl.create_default_context()}
         self._connection = connection = kind(url.hostname or "", url.port, **options)
+        # http.client's own seam: TLS still asks for a certificate of the name
+        connection._create_connection = self._connected  # type: ignore[attr-defined]
         try:
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")
             connection.request("POST", target, message.body, headers)
@@ -260,6 +264,10 @@ class EndpointSender(threading.Thread):
             self._metrics.webhooks.labels(self._endpoint_name, "delivered").inc()
             return True, ""
         return True, f"answered {status}"
+
+    def _connected(self, where: tuple[str, int], timeout: float, *_: object) -> socket.socket:
+        """Connection to an address that messages may go to."""
+        return addresses.connect(where, timeout, private=self._endpoint.private)
 
     def _new(self, place: WebhookCursor, last: LedgerPosition) -> tuple[WebhookCursor, list[WebhookMessage], bool]:
         """What came since, a page of each kind at most; the place behind it; whether there is more."""

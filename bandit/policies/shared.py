@@ -36,6 +36,10 @@ Objects = Sequence[Mapping[str, Any]]
 
 MOST = 50
 """Actions of one request."""
+MOST_CELLS = 500
+"""Actions × slots of one request: the propensities of fifty actions take about a tenth of a second for each slot."""
+MOST_PAIRS = 2_000_000
+"""Pairs of a feature of an action with one of the context and slot, in one request: ten million take a second."""
 
 _DEEPEST = 8
 _FEATURES = 500  # of a context, or of an action
@@ -193,6 +197,19 @@ def _leaves(value: Any, name: str, path: str, depth: int) -> Iterator[tuple[str,
     elif value is not None:
         fix = "send numbers, texts, booleans, lists and objects"
         raise InvalidRequest(Problem(f"{path}.{name}", f"{type(value).__name__} is no feature", fix))
+
+
+def features(objects: Objects) -> int:
+    """Number of features in feature objects; what is no feature, or is nested too deep, counts as none."""
+    return _count(list(objects), -1)
+
+
+def _count(value: Any, depth: int) -> int:
+    if depth > _DEEPEST or value is None:
+        return 0
+    if isinstance(value, Mapping):
+        return sum(_count(one, depth + 1) for one in value.values())
+    return sum(_count(one, depth + 1) for one in value) if isinstance(value, list | tuple) else 1
 
 
 class HashedFeatures(NamedTuple):

@@ -16,7 +16,7 @@ medians over rounds, latencies those of all rounds together.
                 machine is busy, this ratio travels and the rate does not.
 
 Where the extra `bench` is installed, `user-built` is what a team would build in a day: FastAPI, Vowpal Wabbit and one
-commit for each decision, SQLite with synchronous=FULL (benchmarks/load/user_built.py), in the same rounds.
+commit for each decision, SQLite with synchronous=FULL (benchmarks/comparison/user_built.py), in the same rounds.
 """
 
 import argparse
@@ -35,7 +35,8 @@ import httpx
 import numpy as np
 
 from api.server import free_port
-from benchmarks.load import processor, user_built
+from benchmarks.comparison import user_built
+from benchmarks.load import processor
 from benchmarks.load.client import HOST, LoadResult, Request, load, noop, post
 from benchmarks.load.processor import ProcessorTime
 from journey_bandit import processes

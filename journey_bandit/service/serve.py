@@ -36,6 +36,7 @@ from bandit.errors import InvalidRequest, Problem
 @click.option("--connections", type=int, help="Connections held at once; beyond, the quietest end.  [default: 4096]")
 @click.option("--connections-per-address", type=int, help="Of one address (IPv6: /64).  [default: 1024]")
 @click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
+@click.option("--metrics", help="open, or read: /metrics needs a key with that scope.  [default: open]")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
     """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.stores.admission import SKEW
+from api.stores.admission import MOST_OUTCOMES, SKEW
 from api.stores.decision_log import EarlierDecision
 from bandit.guardrails import NO_CONSENT
 from bandit.learning.loss_account import LossAccount
@@ -216,6 +216,22 @@ class StoreRecordsContract:
         )
         assert [n.status for n in noted] == ["duplicate", "conflict", "conflict", "conflict", "duplicate", "conflict"]
         assert ledger.everything() == before
+
+    def test_a_decision_takes_so_many_outcomes_and_repeats_are_known_all_the_same(
+        self, ledger: Any, decide: Decide, outcome: Report
+    ) -> None:
+        ledger.decided(decide(1, "shown"), decide(2, "shown"))
+        sent = [outcome(1, value=1.0, name=f"o{i}") for i in range(MOST_OUTCOMES + 1)]
+        for _ in range(2):
+            noted = ledger.reported(*sent, outcome(2, value=1.0))
+            first = noted[0].status
+            assert [note.status for note in noted] == [first] * MOST_OUTCOMES + ["invalid", first]
+            problem = noted[-2].problem
+            assert problem
+            assert (problem.field, problem.problem) == ("decision_id", "it has 500 outcomes, and takes no more")
+        assert noted[0].status == "duplicate"
+        (moved,) = ledger.reported(msgspec.structs.replace(sent[-1], id="void", voids="o0"))
+        assert moved.status == "recorded"
 
     def test_a_repetition_within_one_call_counts_once(self, ledger: Any, decide: Decide, outcome: Report) -> None:
         ledger.decided(decide(1))

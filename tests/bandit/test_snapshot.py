@@ -257,6 +257,34 @@ def test_arrays_that_are_not_numbers_are_refused(snapshot: Snapshot) -> None:
         unpack(with_arrays(pack(snapshot), n=np.array([None] * K)))
 
 
+def test_what_is_packed_is_refused_before_a_byte_of_it_is_unpacked(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, packed, whole = pack(snapshot), io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("n.npy", bytes(1_000_000))
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("policy.json", bytes(1_000_000))
+    opened = list[object]()
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *given, **_: opened.append(given))
+    said = r": 1,\d{3} bytes that unpack to 1,000,000; entries are stored, 1,\d{3} bytes at most"
+    with pytest.raises(SnapshotError, match="posterior.npz" + said) as found:
+        unpack(with_posterior(files, packed.getvalue()))
+    assert found.value.field == "posterior"
+    with pytest.raises(SnapshotError, match="the archive" + said):
+        from_zip(whole.getvalue())
+    assert opened == []
+
+
+def test_an_array_that_no_memory_holds_is_refused(snapshot: Snapshot) -> None:
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }" % 10**14
+    posterior = io.BytesIO()
+    with zipfile.ZipFile(posterior, "w") as archive:
+        archive.writestr("n.npy", np.lib.format.magic(1, 0) + b"\x76\x00" + header.ljust(117) + b"\n")
+    with pytest.raises(SnapshotError, match="not a snapshot"):
+        unpack(with_posterior(pack(snapshot), posterior.getvalue()))
+
+
 def test_arrays_that_are_not_those_described_are_refused(snapshot: Snapshot) -> None:
     with pytest.raises(SnapshotError, match="digest"):
         unpack(with_arrays(pack(snapshot), n=snapshot.belief.n + 1))

@@ -7,6 +7,7 @@ from api.stores.decision_log import DecisionRecord
 from api.stores.event_log import Contribution, FirstDecision, MissedReport, PastDecision, Person
 from api.stores.ingest import Link, family, root_of
 from bandit.catalogue.model import NONE
+from bandit.journey import folding
 from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
 from bandit.journey.folding import JourneyState
 from bandit.records import NOT_NOW, Event
@@ -43,10 +44,19 @@ class MemoryEventRows:
             self._events[event.id] = (event, reports)
             self._by_user.setdefault(event.user, []).append(event.id)
 
-    def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
-        """As `EventRows.events`; events of a user in order of arrival."""
+    def events(
+        self, users: Collection[bytes], *, reporting: bool = False, since: int | None = None, newest: int | None = None
+    ) -> list[Event]:
+        """As `EventRows.events`; all events of a user in order of arrival."""
         rows = [self._events[i] for user in users for i in self._by_user.get(user, ())]
-        return [event for event, reports in rows if reports or not reporting]
+        found = [event for event, reports in rows if reports or not reporting]
+        found = found if since is None else [event for event in found if event.at >= since]
+        return found if newest is None else sorted(found, key=folding.order, reverse=True)[:newest]
+
+    def newest_time(self, users: Collection[bytes], number: int) -> int | None:
+        """As `EventRows.newest_time`."""
+        times = sorted((event.at for event in self.events(users)), reverse=True)
+        return times[number] if len(times) > number else None
 
     def links(self, alias: bytes) -> list[Link]:
         """As `EventRows.links`."""

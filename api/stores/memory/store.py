@@ -57,6 +57,7 @@ class MemoryStore:
         self._by_seq: list[uuid.UUID] = []
         self._by_user: dict[bytes, list[uuid.UUID]] = {}
         self._rows = MemoryEventRows(self._decided, self._found.__getitem__)
+        self._before_late = ingest.EarlierJourneys()
         self._pending: dict[int, int] = {}  # decision seq → due
         self._settlements: list[tuple[Settlement, Array, str]] = []
         self._learning = MemoryLearningState()
@@ -137,7 +138,7 @@ class MemoryStore:
         def record(outcomes: Sequence[Outcome]) -> list[OutcomeReceipt]:
             return self.record([], outcomes, now, specs)[1]
 
-        return ingest.ingest(self._rows, rules, events, now, record, users)
+        return ingest.ingest(self._rows, rules, events, now, record, users, self._before_late)
 
     def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
         """As `EventLog.missed`."""

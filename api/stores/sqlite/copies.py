@@ -234,16 +234,12 @@ def _link(path: Path, other: Path) -> None:
 
 
 def _like(partial: Path, target: Path) -> None:
-    """Give the file the mode and owner of the one that it replaces, or those of any new file."""
+    """Give the file the mode and owner of the one that it replaces. A new one is its user's alone."""
     if target.exists():
         was = target.stat()
         partial.chmod(was.st_mode & 0o777)
         with contextlib.suppress(PermissionError):
             os.chown(partial, was.st_uid, was.st_gid)
-        return
-    mask = os.umask(0)
-    os.umask(mask)
-    partial.chmod(0o666 & ~mask)
 
 
 def _sync(folder: Path) -> None:

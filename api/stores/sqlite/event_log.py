@@ -33,7 +33,8 @@ class SqliteEventLog(SqliteDecisionLog):
             return self.record([], outcomes, now, specs)[1]
 
         with self._ledger.transaction() as conn:
-            return ingest.ingest(SqliteEventRows(conn, self._ledger.known), rules, events, now, record, users)
+            rows = SqliteEventRows(conn, self._ledger.known)
+            return ingest.ingest(rows, rules, events, now, record, users, self._ledger.earlier)
 
     def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
         """As `EventLog.missed`, on the connection for look-ups."""

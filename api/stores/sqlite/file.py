@@ -4,14 +4,16 @@ import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import sqlite_utils
 
+from api import private_files
+from api.stores.ingest import EarlierJourneys
 from api.stores.sqlite.known_users import KnownUsers
-from api.stores.sqlite.rows import row_sums
+from api.stores.sqlite.rows import ownership, row_sums
 from api.stores.sqlite.rows.commits import CommitChain
 from api.stores.sqlite.rows.row_sums import RowSums
 from api.stores.sqlite.schema import migrations
@@ -109,13 +111,24 @@ def own(path: Path) -> Any:
     """
     path = path.resolve()  # a symbolic link is the same file
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = path.with_name(path.name + ".lock").open("w")
+    try:
+        handle = private_files.lock_file(path.with_name(path.name + ".lock"))
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be locked: {error}; remove what is there") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         handle.close()
-        raise LedgerError(f"{path} is in use by another process: one service owns one file") from error
+        raise LedgerError(f"{path} is in use by another process{_owner(path)}: one service owns one file") from error
     return handle
+
+
+def _owner(path: Path) -> str:
+    """Who owns a ledger that is in use, after a comma; "" where that is not known."""
+    with suppress(sqlite3.Error), ExitStack() as opening:
+        found = ownership.owner(connect(path, "ro", 0.0, opening).conn)
+        return f", {found}" if found else ""
+    return ""
 
 
 @contextmanager
@@ -130,7 +143,8 @@ def _readable() -> Iterator[None]:
 class LedgerConnections:
     """Connections to one ledger, shared by the parts of a store: one that writes, one for reads of the ledger, which
     long reads hold only for a page, and one for look-ups of persons and events, which never waits for a long read.
-    `known` is the filter of user ids of a ledger that is written here, None of one that another process may write.
+    `known` is the filter of user ids of a ledger that is written here, None of one that another process may write;
+    `earlier` are journeys as they were, for late events.
 
     `opening` closes them and lets go of the file. With `read_only` nothing is locked, and writing raises LedgerError.
     Threads: one thread writes; the two reading connections serve any thread, each behind a lock. `synchronous` is what
@@ -142,13 +156,16 @@ class LedgerConnections:
         self._reading, self._looking = threading.Lock(), threading.Lock()
         if not read_only:
             opening.enter_context(own(path))
+            private_files.make(path)  # SQLite gives its files beside it the same mode
         self._write = None if read_only else connect(path, "rwc", busy_seconds, opening)
         self.synchronous = prepare(self._write) if self._write else "read only"
+        self._epoch = ownership.claim(self._write.conn) if self._write else 0
         self._read = connect(path, "ro", busy_seconds, opening)
         if read_only:
             check_schema(self._read, path)
         self._people = connect(path, "ro", busy_seconds, opening)
         self.known = None if read_only else KnownUsers()
+        self.earlier = EarlierJourneys()
         self._commits = CommitChain(SCHEMA)
         self._sums = RowSums(self._write.conn) if self._write else None
 
@@ -195,7 +212,8 @@ class LedgerConnections:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One durable transaction of the writing connection; inner ones become savepoints. Raises Unavailable when
-        SQLite cannot say that it was committed, LedgerError for a row that the tables refuse.
+        SQLite cannot say that it was committed and when another process has taken the ledger over, LedgerError for a
+        row that the tables refuse.
         """
         database, sums = self._writing()
         outermost = not database.conn.in_transaction
@@ -206,6 +224,7 @@ class LedgerConnections:
                     sums.begin(database.conn)
                 yield database.conn
                 if outermost:
+                    ownership.check(database.conn, self._epoch)
                     sums.save(database.conn)
                     self._commits.seal(database.conn)
             if outermost:

@@ -7,8 +7,8 @@ links, owners, journeys, credits, uncredited, and what was learned: statistics, 
 (counted for the stages of delay_counts), exposures, exposure_effects,
 nudge_sums and nudge_days. served_stages, declaration_eras, schema_starts and arithmetics say what was
 served when; warm_starts and warm_sums what a stage began with; webhook_cursors, webhook_alarm_cursors and
-webhook_deliveries what endpoints were told. meta holds facts about the ledger itself. NaN would be stored as NULL; NOT
-NULL refuses it.
+webhook_deliveries what endpoints were told; ledger_owner who writes. meta holds facts about the ledger itself. NaN
+would be stored as NULL; NOT NULL refuses it.
 """
 
 import json
@@ -303,6 +303,21 @@ def contributions(db: Database) -> None:
 def row_sums(db: Database) -> None:
     """Migration 17: what the rows of changing tables add up to; `prepare` fills it after migrations."""
     db.conn.execute("CREATE TABLE row_sums (name TEXT PRIMARY KEY, sum BLOB NOT NULL) STRICT, WITHOUT ROWID")
+
+
+@migrations()
+def ledger_owner(db: Database) -> None:
+    """Migration 18: who writes the ledger, and a number that grows with each owner: what the row does not name commits
+    nothing. Events of a user are found by their time, so that the newest are read alone.
+    """
+    for name, rest in (("events_user", ""), ("events_reports", " WHERE reports = 1")):
+        db.conn.execute(f"DROP INDEX {name}")
+        db.conn.execute(f"CREATE INDEX {name} ON events (user, at, id){rest}")
+    db.conn.execute(
+        """CREATE TABLE ledger_owner (
+            only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, process INTEGER NOT NULL,
+            host TEXT NOT NULL, since TEXT NOT NULL) STRICT"""
+    )
 
 
 def _key(name: str) -> tuple[str, int]:

@@ -1,8 +1,8 @@
 """SQLite store: a ledger in one file, in WAL mode with synchronous=FULL, one writing connection and read-only readers.
 
 sqlite-utils opens the file, migrates it and supplies the transactions; hot writes are `executemany` inside `atomic()`.
-One process owns the file (an advisory lock beside it), which also keeps SQLite's WAL-reset bug (3.7.0–3.51.2) from
-forming: it needs two connections that commit or checkpoint.
+One process owns the file (an advisory lock beside it, and a row that each commit looks at), which also keeps SQLite's
+WAL-reset bug (3.7.0–3.51.2) from forming: it needs two connections that commit or checkpoint.
 """
 
 import sqlite3

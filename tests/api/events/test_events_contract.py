@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.stores import ingest
 from api.stores.event_log import IngestResult
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
@@ -22,8 +23,8 @@ from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.engine import DecisionQuery
 from bandit.errors import LedgerError
-from bandit.journey import folding
-from bandit.journey.folding import JourneyFold
+from bandit.journey import attribution, folding
+from bandit.journey.folding import JourneyFold, JourneyState
 from bandit.records import NOT_NOW, Decision, Event
 from bandit.snapshot import Snapshot
 
@@ -111,6 +112,90 @@ def test_an_event_comes_back_as_it_was(ledger: Ledger) -> None:
     ]
     assert ledger.take(*made).taken == ["recorded"] * 3
     assert ledger.store.events([user("ann")]) == sorted(made, key=folding.order)
+
+
+def test_a_late_event_costs_a_bounded_part_of_a_long_journey_and_ends_as_if_all_were_folded(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folded events are counted: with 20 that may be late, at most 40 and the two that came since, of 500."""
+    monkeypatch.setattr(ingest, "LATE", 20)
+    folded, step = list[str](), folding._next
+
+    def counting(rules: JourneyFold, state: JourneyState, one: Event) -> JourneyState:
+        folded.append(one.id)
+        return step(rules, state, one)
+
+    monkeypatch.setattr(folding, "_next", counting)
+    names = [NAMES[i % len(NAMES)] for i in range(500)]
+    ledger.take(*(event(f"e{i}", name, at=i * MINUTE) for i, name in enumerate(names)))
+    folded.clear()
+    assert ledger.take(event("first", at=490 * MINUTE - 1)).taken == ["recorded"]
+    assert len(folded) == 21, "from where the first fold could begin again"
+    for n in range(60):
+        folded.clear()
+        ledger.take(event(f"on{n}", "added", at=(500 + n) * MINUTE))
+        assert len(folded) == 1
+        folded.clear()
+        assert ledger.take(event(f"late{n}", "viewed", at=(495 + n) * MINUTE + 7)).taken == ["recorded"]
+        assert len(folded) <= 42
+    state = ledger.store.person(user("ann"), 10).state
+    assert state == folding.fold(RULES, ledger.store.events([user("ann")]))
+    assert state
+    assert state.count == 621
+
+
+def test_an_event_that_more_than_so_many_followed_is_refused_and_leaves_no_trace(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "LATE", 20)
+    ledger.take(*(event(f"e{i}", at=i * MINUTE) for i in range(30)))
+    before = ledger.store.person(user("ann"), 10)
+    late, again, other = event("late", at=5 * MINUTE), event("e3", at=3 * MINUTE), event("x", who="bob", at=5 * MINUTE)
+    assert ledger.take(late, again, other).taken == ["refused", "duplicate", "recorded"]
+    assert ledger.store.person(user("ann"), 10) == before
+    assert ledger.take(event("edge", at=9 * MINUTE)).taken == ["recorded"]
+
+
+def test_a_journey_that_is_not_what_was_remembered_is_folded_from_the_beginning(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered is of a transaction that was given up."""
+    monkeypatch.setattr(ingest, "LATE", 20)
+    ledger.take(*(event(f"e{i}", at=i * MINUTE) for i in range(100)))
+    for i in range(100, 125):
+        ledger.take(event(f"e{i}", at=i * MINUTE))
+    if isinstance(ledger.store, MemoryStore):
+        pytest.skip("it gives nothing up")
+    ghost = [event("ghost", "added", at=105 * MINUTE - 1)]
+
+    def given_up() -> None:
+        with ledger.store.atomic():
+            ledger.store.ingest(ghost, START, ledger.specs, RULES)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        given_up()
+    ledger.take(event("late", "added", at=115 * MINUTE - 1))
+    everything = ledger.store.events([user("ann")])
+    assert len(everything) == 126
+    assert ledger.store.person(user("ann"), 10).state == folding.fold(RULES, everything)
+
+
+def test_so_many_of_the_newest_reports_are_attributed_together(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "REPORTS", 10)
+    asked, attribute = list[int](), attribution.attribute
+
+    def counting(rules: JourneyFold, events: Sequence[Event], *rest: Any) -> Any:
+        asked.append(len(events))
+        return attribute(rules, events, *rest)
+
+    monkeypatch.setattr(attribution, "attribute", counting)
+    ledger.decided(decision(1))
+    for i in range(30):
+        ledger.take(event(f"o{i}", "ordered", at=(i + 1) * 1_000_000, order=f"n{i}", total=1.0))
+    ledger.take(event("early", "ordered", at=1_500_000, order="first", total=1.0))
+    assert max(asked) == 11
+    assert len(ledger.outcomes()[1]) == 31
 
 
 def test_the_same_event_again_changes_nothing_and_other_content_is_a_conflict(ledger: Ledger) -> None:

@@ -17,6 +17,7 @@ import pytest
 from api.events.service import ReceivedEvent
 from api.ledger import audit
 from api.messages.decisions import DecisionRequest, EvidenceIn
+from api.stores import ingest
 from api.stores.decision_log import LedgerPosition
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
@@ -82,6 +83,18 @@ def views(shop: Shop, count: int = 3, **more: Any) -> None:
 
 
 # -- journeys ------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_that_too_many_followed_is_refused_by_name(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "LATE", 3)
+    for ago in (50.0, 40.0, 30.0, 20.0):
+        assert shop.event("Product Viewed", ago=ago)["status"] == 200
+    item = shop.event("Product Viewed", ago=60.0)
+    assert item["status"] == 400
+    (problem,) = item["problem"]["errors"]
+    assert problem["field"].endswith("occurred_at")
+    assert problem["problem"].endswith("events of this person happened after it")
+    assert shop.event("Product Viewed", ago=45.0)["status"] == 200
 
 
 def test_a_journey_says_where_a_user_is_why_and_what_may_be_shown(shop: Shop) -> None:

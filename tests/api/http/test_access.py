@@ -203,6 +203,17 @@ def test_what_is_public_needs_no_key(guarded: Client) -> None:
         assert guarded.get(path).status_code == 200
 
 
+def test_metrics_can_need_a_key_of_their_scope_and_health_never_does(catalogue_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scraper.toml"
+    reads, decides = create(file, "reads", ["read"]), create(file, "decides", ["decide"])
+    settings = Settings(app=str(catalogue_file), keys=str(file), metrics="read")
+    with TestClient(create_app(settings, store=MemoryStore())) as client:
+        for key, status in ((None, 401), (decides, 403), (reads, 200)):
+            headers = {"X-API-Key": key} if key else {}
+            assert client.get("/metrics", headers=headers).status_code == status
+        assert client.get("/health/ready").status_code == 200
+
+
 def test_the_key_is_looked_at_before_the_body(guarded: Client) -> None:
     assert guarded.post("/v1/decisions", content=b"\xff" * 70_000).status_code == 401
 

@@ -1,6 +1,7 @@
 """Personalizer's protocol: actions that come with the request, retried requests, rewards without ids, slots."""
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from api.decisions.ranking import is_long
 from api.http.keys import create
 from api.ledger import audit
 from api.stores.sqlite.store import SqliteStore
 from bandit import engine
 from bandit.errors import LedgerMismatch
+from bandit.policies.shared import Action, HashedFeatures
 from bandit.snapshot import from_zip
 
 LOOPS = """
@@ -426,6 +429,59 @@ def test_errors_have_the_shape_and_the_words_of_their_version(
         assert error["message"]
         old = {400: "BadRequest", 404: "ResourceNotFound"}.get(status, code)
         assert error["code"] == (old if version == "v1.0" else code)
+
+
+def ranking(actions: int, slots: int, own: int, around: int) -> dict[str, Any]:
+    """Body of a multi-slot rank: `own` features an action, and `around` in context and slot together."""
+    return {
+        "contextFeatures": [{f"c{i}": i for i in range(around - 1)}],
+        "actions": [{"id": f"a{i}", "features": [{"f": [1] * own}]} for i in range(actions)],
+        "slots": [{"id": f"s{i}", "baselineAction": f"a{i}", "features": [{"p": i}]} for i in range(slots)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (ranking(50, 11, 1, 2), "slots: 11 slots × 50 actions are 550 → send 500 or fewer (slots × actions)"),
+        (ranking(10, 5, 400, 100), "actions: 2,005,000 pairs of a feature with one of contextFeatures or a slot → "
+         "send fewer features: 2,000,000 pairs at most, in all actions and slots"),
+    ],
+)  # fmt: skip
+def test_a_ranking_of_too_much_work_is_refused_before_any_of_it_is_done(
+    client: Any, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], message: str
+) -> None:
+    done = list[object]()
+    monkeypatch.setattr(engine, "rank", lambda *given, **_: done.append(given))
+    reply = client.post("/offers/personalizer/v1.1-preview.3/multislot/rank", json=body)
+    assert (reply.status_code, reply.json()["error"]["message"], done) == (400, message, [])
+
+
+def test_the_work_of_a_ranking_is_what_its_bound_counts(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs that were really hashed, in the two threads of rankings and not in the event loop's."""
+    pairs, threads = list[int](), set[str]()
+    paired = HashedFeatures.paired
+
+    def counting(own: HashedFeatures, other: HashedFeatures) -> HashedFeatures:
+        made = paired(own, other)
+        pairs.append(len(made.number))
+        threads.add(threading.current_thread().name)
+        return made
+
+    monkeypatch.setattr(HashedFeatures, "paired", counting)
+    body = ranking(8, 3, 19, 40)
+    path = "/offers/personalizer/v1.1-preview.3/multislot/rank"
+    for _ in range(3):
+        assert client.post(path, json=body).status_code == 201
+    assert sum(pairs) == 3 * (3 * 40 * 8 * (19 + 1))
+    assert threads <= {"ranking_0", "ranking_1"}
+
+
+def test_few_actions_with_many_features_do_not_hold_the_event_loop() -> None:
+    many = [{f"c{i}": i for i in range(200)}]
+    assert not is_long([], [Action(f"a{i}") for i in range(6)], ())
+    assert is_long([], [Action(f"a{i}") for i in range(7)], ())
+    assert is_long(many, [Action("a", many)], ())
 
 
 def test_which_loop_is_meant_must_be_clear(client: Any) -> None:

@@ -55,6 +55,26 @@ def refused(reply: Any, status: int, code: str) -> None:
     assert body["message"]
 
 
+def test_a_batch_of_too_many_messages_is_refused_before_any_is_read(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[int]()
+    message = segment._SegmentReader.message
+
+    def counting(self: Any, *given: Any) -> Any:
+        read.append(1)
+        return message(self, *given)
+
+    monkeypatch.setattr(segment._SegmentReader, "message", counting)
+    many = gzip.compress(json.dumps({"batch": [track()] * 5001}).encode())
+    reply = client.post("/v1/batch", content=many, headers={"content-encoding": "gzip"})
+    refused(reply, 400, "invalid_request")
+    assert reply.json()["message"] == "batch: 5,001 events → send 5,000 at most, the rest in another"
+    assert read == []
+    most = client.post("/v1/batch", content=json.dumps({"batch": [track()] * 5000}).encode())
+    assert (most.status_code, len(read)) == (200, 5000)
+
+
 # -- what is taken -------------------------------------------------------------------------------------------------
 
 

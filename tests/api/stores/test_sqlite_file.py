@@ -1,6 +1,9 @@
 """The SQLite ledger as a file: it outlives the process, has one owner, and says when it cannot be written."""
 
+import datetime as dt
+import os
 import sqlite3
+import stat
 import subprocess
 import sys
 import uuid
@@ -14,6 +17,7 @@ import pytest
 from api.stores import open_store
 from api.stores.learning_state import StatisticsKey, StatisticsUpdate
 from api.stores.memory.store import MemoryStore
+from api.stores.sqlite.copies import back_up, restore
 from api.stores.sqlite.store import SqliteStore
 from bandit.belief import empty
 from bandit.catalogue.model import Catalogue
@@ -104,10 +108,52 @@ def test_readers_see_what_the_owner_committed_while_it_runs(path: Path, working:
 
 def test_a_second_owner_is_refused_until_the_first_is_done(path: Path) -> None:
     first = SqliteStore(path)
-    with pytest.raises(LedgerError, match="in use by another process"):
+    with pytest.raises(LedgerError, match=rf"in use by another process, process {os.getpid()} on .* \(since 20"):
         SqliteStore(path)
     first.close()
     SqliteStore(path).close()
+
+
+def test_who_is_followed_by_another_owner_commits_nothing_and_says_who_it_is(
+    path: Path, decide: Decide, catalogue: Catalogue
+) -> None:
+    """Somebody has removed the lock file, and started a second service."""
+    with closing(SqliteStore(path)) as first:
+        first.record([decide(50)], [], START, first.specs())
+        path.with_name(f"{path.name}.lock").unlink()
+        with closing(SqliteStore(path)) as second:
+            with pytest.raises(Unavailable, match=rf"process {os.getpid()} on .* owns this ledger now.*: stop it"):
+                first.record([decide(51)], [], START, first.specs())
+            second.record([decide(52)], [], START, second.specs())
+            with pytest.raises(Unavailable, match="writes no more"), first.atomic():
+                first.set_meta({"a": "b"})
+            found = second.decisions_by_id([uuid.UUID(int=n) for n in (50, 51, 52)])
+            assert sorted(one.int for one in found) == [50, 52]
+            assert "a" not in second.meta()
+            assert list(second.damages()) == []
+    with closing(SqliteStore(path)) as third:
+        third.record([decide(51)], [], START, third.specs())
+
+
+def test_files_of_a_ledger_are_their_users_alone(tmp_path: Path, decide: Decide, catalogue: Catalogue) -> None:
+    with closing(SqliteStore(tmp_path / "new.db")) as store:
+        store.register(catalogue.stages)
+        store.record([decide(1)], [], START, store.specs())
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm", "new.db.lock"), 0o600)
+    back_up(tmp_path / "new.db", tmp_path / "copy.db")
+    restore(tmp_path / "copy.db", tmp_path / "again.db", dt.datetime.now(dt.UTC))
+    for name in ("copy.db", "again.db"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def test_a_lock_that_leads_to_another_file_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("kept", encoding="ascii")
+    (tmp_path / "new.db.lock").symlink_to(other)
+    with pytest.raises(LedgerError, match=r"cannot be locked: .*remove what is there"):
+        SqliteStore(tmp_path / "new.db")
+    assert other.read_text(encoding="ascii") == "kept"
 
 
 OPEN = (

@@ -8,7 +8,7 @@ import pytest
 from api.metrics import Metrics
 from api.traffic.fair_turns import FairTurns
 from api.traffic.refusals import LimitReached
-from api.traffic.request_limits import DELAY, RequestLimits, RequestQuota, Visit
+from api.traffic.request_limits import DELAY, LONG, LONG_PATIENCE, LONG_WAITING, RequestLimits, RequestQuota, Visit
 
 GOOD = "secret"
 
@@ -171,6 +171,38 @@ def test_a_request_whose_turn_does_not_come_is_told_so_and_one_that_is_given_up_
         for visit in (first, second, third, fourth):
             visit.leave()
         assert limited.turns.enter("b") is None
+
+    asyncio.run(run())
+
+
+def test_long_work_waits_apart_and_keeps_no_turn_of_other_requests() -> None:
+    async def run() -> None:
+        limited = Limited(running=1)
+        long = [limited.arrive("b.secret") for _ in range(LONG + 1)]
+        for visit in long[:-1]:
+            await visit.turn()
+            await visit.apart()
+        last = asyncio.create_task(long[-1].apart())
+        await asyncio.sleep(0)
+        other = limited.arrive()
+        await other.turn()  # at once: whoever works long has none of these
+        other.leave()
+        limited.now += LONG_PATIENCE
+        limited.limits.long_turns.expire()
+        with pytest.raises(LimitReached, match=r"2 long rankings run at once \(long_turn\), .* within 2 s") as found:
+            await last
+        assert found.value.status_code == 503
+        few = range(LONG_WAITING - 1)  # `last` has kept its place
+        waiting = [asyncio.create_task(limited.arrive("b.secret").apart()) for _ in few]
+        await asyncio.sleep(0)
+        with pytest.raises(LimitReached, match="32 wait, and no more may"):
+            await limited.arrive("b.secret").apart()
+        for visit in long:
+            visit.leave()
+        await asyncio.sleep(0)
+        assert sum(one.done() for one in waiting) == LONG
+        for one in waiting:
+            one.cancel()
 
     asyncio.run(run())
 

@@ -88,7 +88,7 @@ def hooks(tmp_path: Path, receiver: Receiver) -> Callable[..., str]:
     """hooks(attempts=, events=): a file with one endpoint, the receiver."""
 
     def build(url: str = "", **more: Any) -> str:
-        lines = [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+        lines = [f"{key} = {json.dumps(value)}" for key, value in ({"private": True} | more).items()]
         file = tmp_path / "webhooks.toml"
         head = f'[endpoints.crm]\nurl = "{url or receiver.url}"\nsecret = "{SECRET}"\n'
         file.write_text(head + "\n".join(lines), encoding="utf-8")
@@ -280,6 +280,16 @@ def test_an_endpoint_that_is_not_there_or_never_answers_holds_nobody_up(
         assert "refused" in letter["error"].lower()
 
 
+def test_an_address_of_ones_own_network_gets_nothing_unless_it_is_allowed(
+    serving: Callable[..., AbstractContextManager[Any]], hooks: Callable[..., str], receiver: Receiver
+) -> None:
+    with serving(webhooks=hooks(attempts=1, private=False)) as client:
+        client.ask("signup")
+        error = eventually(lambda: dead(client))[0]["error"]
+    assert error == "AddressRefused: 127.0.0.1 is a private address: private = true at the endpoint allows it"
+    assert receiver.got == []
+
+
 def test_a_redirect_is_not_followed(
     serving: Callable[..., AbstractContextManager[Any]], hooks: Callable[..., str], receiver: Receiver
 ) -> None:
@@ -426,6 +436,8 @@ def test_a_new_endpoint_can_be_loaded_and_its_secret_comes_from_the_environment_
     file = tmp_path / "w.toml"
     secret = create(file, "crm", 'https://h/"x"', list(KINDS))
     assert load(file)["crm"].key == Endpoint(url="", secret=secret).key
+    create(file, "near", "http://10.0.0.9/x", list(KINDS))
+    assert {name: endpoint.private for name, endpoint in load(file).items()} == {"crm": False, "near": True}
     with pytest.raises(CatalogueError, match="exists"):
         create(file, "crm", "https://h", ["reward"])
     with pytest.raises(CatalogueError, match="not a web address"):

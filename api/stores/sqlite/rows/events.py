@@ -47,11 +47,21 @@ class SqliteEventRows:
         ]
         self._conn.executemany(f"INSERT INTO events ({_COLUMNS}, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
 
-    def events(self, users: Collection[bytes], *, reporting: bool = False) -> list[Event]:
+    def events(
+        self, users: Collection[bytes], *, reporting: bool = False, since: int | None = None, newest: int | None = None
+    ) -> list[Event]:
         """As `EventRows.events`, in one query."""
-        only = "AND reports = 1" if reporting else ""
-        query = f"SELECT {_COLUMNS} FROM events WHERE user IN ({_marks(users)}) {only}"  # noqa: S608
-        return list(map(_event, self._conn.execute(query, tuple(users))))
+        only = ("AND reports = 1" if reporting else "") + ("" if since is None else " AND at >= ?")
+        last = "" if newest is None else "ORDER BY at DESC, id DESC LIMIT ?"
+        query = f"SELECT {_COLUMNS} FROM events WHERE user IN ({_marks(users)}) {only} {last}"  # noqa: S608
+        values = (*users, *(one for one in (since, newest) if one is not None))
+        return list(map(_event, self._conn.execute(query, values)))
+
+    def newest_time(self, users: Collection[bytes], number: int) -> int | None:
+        """As `EventRows.newest_time`, in one query."""
+        query = f"SELECT at FROM events WHERE user IN ({_marks(users)}) ORDER BY at DESC LIMIT 1 OFFSET ?"  # noqa: S608
+        row = self._conn.execute(query, (*users, number)).fetchone()
+        return None if row is None else int(row[0])
 
     def links(self, alias: bytes) -> list[Link]:
         """As `EventRows.links`."""

@@ -28,7 +28,7 @@ COMPUTED = (
 )
 """Tables that are compared with what the append-only ones say."""
 
-_OTHERS = ("commits", "row_sums", "_sqlite_migrations")
+_OTHERS = ("commits", "row_sums", "ledger_owner", "_sqlite_migrations")
 _MODULUS = 2**128
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -1,7 +1,7 @@
 """Decision service that a team would build in a day, as a yardstick: FastAPI, Vowpal Wabbit's squarecb, and SQLite with
 synchronous=FULL and one commit for each decision.
 
-    python -m benchmarks.load.user_built PORT FILE       served by uvicorn; needs the extra `bench`, and FastAPI
+    python -m benchmarks.comparison.user_built PORT FILE       served by uvicorn; needs the extra `bench`, and FastAPI
 
 It keeps no promise but durability: no exact propensities, no limits, no delayed rewards, no receipts.
 """
@@ -35,7 +35,7 @@ def installed() -> bool:
 def service(folder: Path) -> Iterator[tuple[int, int]]:
     """Context in which it runs with its file in `folder`: its process and its port."""
     port, log = free_port(HOST), folder / "user_built.log"
-    command = [sys.executable, "-m", "benchmarks.load.user_built", str(port), str(folder / "user_built.db")]
+    command = [sys.executable, "-m", "benchmarks.comparison.user_built", str(port), str(folder / "user_built.db")]
     with log.open("ab") as file:
         server = subprocess.Popen(command, stdout=file, stderr=file)
     with processes.stopping(server):

@@ -1,7 +1,7 @@
 """How far do forged rewards of one person move a nudge that loses? With a contribution limit and without.
 
-    python -m benchmarks.evidence.forged_rewards            two or three minutes
-    python -m benchmarks.evidence.forged_rewards --honest 1000 --forged 300
+    python -m benchmarks.comparison.forged_rewards            two or three minutes
+    python -m benchmarks.comparison.forged_rewards --policies centred --floor 0.001
 
 The service, without HTTP and on a driven clock: a stage with three nudges, of which `call` loses. So many honest people
 (`--honest`) are decided for once each and rewarded at the true rates. Then one person asks again and again, and reports
@@ -43,7 +43,7 @@ currency = "EUR"
 [stages.signup]
 policy = {{ name = "{policy}", prior_mean = 0.1 }}
 {limit}
-floor = 0.02
+floor = {floor}
 reward = {{ kind = "binary", window = "1h", value = 10.0 }}
 features = {{}}
 [stages.signup.nudges]
@@ -68,9 +68,13 @@ class Probabilities(NamedTuple):
 class DrivenService:
     """Service of one stage on a clock that moves when it is told to."""
 
-    def __init__(self, policy: str, limit: str):
+    def __init__(self, policy: str, limit: str, floor: float):
         self.now, self.ids = _BEGIN, random.Random(7)
-        catalogue, store, metrics = parse(_CATALOGUE.format(policy=policy, limit=limit)), MemoryStore(), Metrics()
+        catalogue, store, metrics = (
+            parse(_CATALOGUE.format(policy=policy, limit=limit, floor=floor)),
+            MemoryStore(),
+            Metrics(),
+        )
         salt = audit.claim(store, catalogue, "salt")
         self.loop = asyncio.new_event_loop()
         budgets = Budgets(catalogue, store, self.now)
@@ -102,9 +106,9 @@ class DrivenService:
 
 
 @contextmanager
-def driven(policy: str, limit: str) -> Iterator[DrivenService]:
+def driven(policy: str, limit: str, floor: float) -> Iterator[DrivenService]:
     """Running service, stopped at the end."""
-    made = DrivenService(policy, limit)
+    made = DrivenService(policy, limit, floor)
     made.worker.start()
     try:
         yield made
@@ -114,9 +118,9 @@ def driven(policy: str, limit: str) -> Iterator[DrivenService]:
         made.loop.close()
 
 
-def attack(policy: str, limit: str, *, aimed: bool, honest: int, forged: int) -> Probabilities:
+def attack(policy: str, limit: str, floor: float, *, aimed: bool, honest: int, forged: int) -> Probabilities:
     """Probabilities before and during the attack of one person on a stage with so many honest decisions."""
-    with driven(policy, limit) as service:
+    with driven(policy, limit, floor) as service:
         chance, shown = random.Random(5), 0
         for n in range(honest):
             made = service.decide(f"honest-{n}")
@@ -146,6 +150,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--honest", type=int, default=4000)
     parser.add_argument("--forged", type=int, default=1500)
+    parser.add_argument(
+        "--floor", type=float, default=0.02, help="least probability of a nudge; 0.001: little is known"
+    )
     parser.add_argument("--policies", nargs="+", default=["centred", "hierarchical", "linear"])
     asked = parser.parse_args()
     print("| policy | limit | requests | honestly shown | before | highest | forged rewards, of decisions |")
@@ -154,7 +161,7 @@ def main() -> None:
     for policy in asked.policies:
         for name, limit in limits.items():
             for aimed in (False, True):
-                found = attack(policy, limit, aimed=aimed, honest=asked.honest, forged=asked.forged)
+                found = attack(policy, limit, asked.floor, aimed=aimed, honest=asked.honest, forged=asked.forged)
                 kind = "aimed" if aimed else "plain"
                 moved = f"{found.shown:,} | {found.before:.2%} | {found.highest:.2%}"
                 forged = f"{found.accepted:,} of {found.decisions:,}"
