@@ -26,6 +26,7 @@ from api.metrics import Metrics
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
+from api.stores.erasure_log import Erasure
 from api.stores.event_log import EventCredits, IngestResult, Status
 from api.stores.protocol import Store
 from bandit.catalogue.model import Catalogue
@@ -195,6 +196,23 @@ class Worker:
             self._chores.append(chore)
             self._wake.notify()
         return future
+
+    def erase(self, erasure: Erasure) -> "futures.Future[bool]":
+        """Erase some decisions of an erasure between two commits; the future says whether none is left. Raises as `run`
+        does.
+        """
+
+        def work() -> bool:
+            try:
+                if self._reload:
+                    self.learning.load(self._clock())
+                    self._reload = False
+                return self.learning.erase(erasure, self._clock())
+            except Exception:
+                self._reload = True  # what failed may be in the ledger all the same
+                raise
+
+        return self.run(work)
 
     async def admit(self, release: Release) -> Release:
         """Release as the ledger keeps it, once it decides. Raises InvalidRequest if it does not fit, Overloaded and

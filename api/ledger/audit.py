@@ -180,6 +180,14 @@ def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:
     return not decision.unit and bool(decision.pending_basis.at) and spec.reward.delay is None
 
 
+def rests_on_forgotten(store: Store, found: DecisionRecord) -> bool:
+    """Whether a decision may rest on what was learned from people who are forgotten since: then it was decided as it is
+    recorded, but what it was decided from is gone in part.
+    """
+    known = found.decision.pending_basis.at or found.decision.at
+    return any(0 < entry.first < found.seq and known <= entry.at for entry in store.erasures())
+
+
 def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: DecisionRecord) -> Snapshot:
     """The snapshot with what open decisions said when it was published: nothing, in a stage that declares no delay, to
     versions before `versions.OPEN_EVERYWHERE`.
@@ -259,7 +267,7 @@ def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
     specs = store.specs()  # a decision is settled by the rules it was made under
     for found in store.decisions(name):
         done = found.settlement
-        if done is None or done.seq > through:
+        if done is None or done.seq > through or done.why == "erased":
             continue
         decision = found.decision
         verdict = rewards.settle(

@@ -45,6 +45,12 @@ def load(store: Store, stages: Mapping[str, Stage]) -> dict[str, ExposureLog]:
     return logs
 
 
+def look_again(store: Store, name: str, stage: Stage, log: ExposureLog, through: int) -> None:
+    """Read the newest decisions of a log again, of those numbered up to `through`."""
+    specs = store.specs()
+    log.look_at_decisions(_newest(store, name, stage, through, specs), specs)
+
+
 def count(store: Store, name: str, stage: Stage, through: int, decision: int | None = None) -> ExposureLog:
     """Exposures of the stage's decisions numbered up to `through`, counted from the decisions alone. With `decision`,
     over the arms that were known when the decision of that number was made.

@@ -52,6 +52,14 @@ class ExposureLog:
         self.sums = self.sums.plus(_economics(declared or self._stage, self.names), made)
         self.look_at(made)
 
+    def take_back(self, made: Sequence[Decision], specs: Mapping[str, Stage]) -> None:
+        """Count decisions that were counted before no longer, but for the time of the first and the days, and forget
+        the newest, which are to be looked at again.
+        """
+        for spec, mine in self._declared(made, specs):
+            self.sums = self.sums.minus(_economics(spec, self.names), exposures(mine, spec, self._stage, self.names))
+        self.newest = None
+
     def look_at(self, made: Exposures) -> None:
         """Take decisions for the newest, without counting them: the sums have them already."""
         k = len(self._stage.arms)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from api.decisions.maker import CROSSED
 from api.ledger import audit
 from api.stores import Store, open_store
 from api.stores.decision_log import DecisionRecord
@@ -24,6 +23,7 @@ from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.recoding import contexts
+from bandit.records import CROSSED
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.wording import number
@@ -76,7 +76,11 @@ class LedgerLog(NamedTuple):
             rows = (f for f in rows if f.decision.release == self.release)
         rows = (f for f in rows if f.decision.is_actionable)  # at any other time a reward never comes
         first = islice((f for f in rows if not f.decision.holdout), self.first) if self.first else rows
-        return (f for f in first if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
+        return (
+            f
+            for f in first
+            if f.settlement is None or f.settlement.why not in ("not activated", "other schema", "erased")
+        )
 
     def contamination(self) -> Contamination:
         """Contamination: how much of the control group had been shown nudges before, as its decisions recorded it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlite_utils
 
+from api.stores.sqlite.free_space import FreeSpace
 from api.stores.sqlite.known_users import KnownUsers
 from api.stores.sqlite.rows.commits import CommitChain
 from api.stores.sqlite.schema import migrations
@@ -137,6 +138,8 @@ class LedgerConnections:
         self._reading, self._looking = threading.Lock(), threading.Lock()
         if not read_only:
             opening.enter_context(own(path))
+        self._free = FreeSpace(path)
+        opening.callback(self._free.close)  # after the connections
         self._write = None if read_only else connect(path, "rwc", busy_seconds, opening)
         self.synchronous = prepare(self._write) if self._write else "read only"
         self._read = connect(path, "ro", busy_seconds, opening)
@@ -172,6 +175,13 @@ class LedgerConnections:
             return self._path.with_name(self._path.name + "-wal").stat().st_size
         except FileNotFoundError:
             return 0
+
+    def overwrite_free(self, first: int, most: int) -> int:
+        """Overwrite what neither rows nor indexes use: as `FreeSpace.overwrite`, in the thread that writes."""
+        try:
+            return self._free.overwrite(self.writer(), first, most)
+        except sqlite3.Error as error:
+            raise Unavailable(f"the ledger could not be overwritten: {error}") from error
 
     def rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
         """All rows of one query, on the connection for reads."""
