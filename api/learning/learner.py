@@ -227,10 +227,12 @@ class Learner:
 
     def erase(self, asked: Erasure, now: int) -> bool:
         """Erase some decisions of an erasure, at `now` (µs since 1970), and what is known of them here; one
-        transaction. Returns whether none is left. Called by the worker. Raises LedgerError and Unavailable: then `load` must run.
+        transaction. Returns whether none is left. Called by the worker. Raises LedgerError and Unavailable: then `load`
+        must run.
         """
         self._look()
         known = LearnedState(self._statistics, self._exposed, self._last.decision)
+        now = max(now, self._published_at + 1)  # receipts tell what was published before from what was after
         done = erasure.step(self._store, asked, known, now)
         if done is not None:
             self._forget(done)

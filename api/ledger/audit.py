@@ -5,7 +5,7 @@ service starts, `rebuild` and `differences` prove what the ledger holds.
 import hashlib
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +28,7 @@ from bandit.learning.loss import closed, day_of
 from bandit.learning.pending import KnownDecision, OpenDecisionTable, amounts_to
 from bandit.learning.statistics import StageStatistics
 from bandit.numerics import versions
+from bandit.propensity.draw import draw
 from bandit.records import Decision
 from bandit.release import judged_beside
 from bandit.snapshot import Snapshot, pooled
@@ -185,7 +186,15 @@ def rests_on_forgotten(store: Store, found: DecisionRecord) -> bool:
     recorded, but what it was decided from is gone in part.
     """
     known = found.decision.pending_basis.at or found.decision.at
-    return any(0 < entry.first < found.seq and known <= entry.at for entry in store.erasures())
+    return any(0 < entry.first < found.seq and known < entry.at for entry in store.erasures())
+
+
+def drawn_as_recorded(decision: Decision, specs: Mapping[str, Stage], different: Collection[str]) -> bool:
+    """Whether all that does not depend on what was learned is confirmed, where the names of parts that were not are
+    `different`: u, and that the arm is the one drawn there from the recorded propensities.
+    """
+    arms = decision.arms(specs[decision.stage_digest].arms)
+    return "u" not in different and arms[draw(decision.propensity, decision.u)] == decision.arm
 
 
 def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: DecisionRecord) -> Snapshot:

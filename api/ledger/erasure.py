@@ -100,8 +100,8 @@ def unanswered(found: DecisionRecord, spec: Stage, now: int) -> Settlement:
 
 def remainder(found: DecisionRecord, user: bytes) -> ErasedDecision:
     """What is left of a decision, as one of `user`: no id, no text that came with a request, nothing that is derived
-    from who asked. Ids and facts of its outcomes become numbers; reasons of exclusions are told apart as far as learning
-    does.
+    from who asked. Ids and facts of its outcomes become numbers; reasons of exclusions are told apart as far as
+    learning does.
     """
     made, number = found.decision, uuid.uuid4()
     names = {arm: f"action {i}" for i, arm in enumerate(made.actions)}

@@ -231,7 +231,7 @@ class EndpointSender(threading.Thread):
         ).result()
 
     def _about_known(self, put: list[WebhookDelivery]) -> list[WebhookDelivery]:
-        """Messages without those about decisions that were erased while they were being sent. In the writer's thread."""
+        """Messages but those about decisions that were erased while they were being sent. In the writer's thread."""
         about = {one.event: uuid.UUID(one.event.partition(":")[2]) for one in put if one.event.startswith(_ABOUT_ONE)}
         known = self._store.decisions_by_id(list(about.values())) if about else {}
         return [one for one in put if one.event not in about or about[one.event] in known]

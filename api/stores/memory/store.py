@@ -387,9 +387,8 @@ class MemoryStore:
             key: one for key, one in self._letters.items() if not any(key[1].endswith(f":{i}") for i in gone)
         }
         first = min((one.record.seq for one in erased if one.remainder is None), default=0)
-        self._enter(
-            erasure, now, decisions=len(erased), outcomes=sum(len(e.record.outcomes) for e in erased), first=first
-        )
+        outcomes = sum(len(one.record.outcomes) for one in erased)
+        self._enter(erasure, now, len(erased), outcomes, 0, 0, first=first)
         return True
 
     def _leave(self, erased: ErasedDecision) -> None:
@@ -414,18 +413,19 @@ class MemoryStore:
         """As `ErasureLog.erase_events`."""
         n = self._rows.erase(erasure.users, most)
         if n:
-            self._enter(erasure, now, events=n)
+            self._enter(erasure, now, 0, 0, n, 0)
         return n
 
     def end_erasure(self, erasure: Erasure, now: int) -> None:
         """As `ErasureLog.end_erasure`."""
         self._rows.unlink(erasure.users)
         self._erasing.pop(erasure.number, None)
-        self._enter(erasure, now, ids=len(erasure.users))
+        self._enter(erasure, now, 0, 0, 0, len(erasure.users), done=True)
 
-    def _enter(self, erasure: Erasure, now: int, **counted: int) -> None:
+    def _enter(self, erasure: Erasure, now: int, *counted: int, first: int = 0, done: bool = False) -> None:
+        """`counted`: decisions, outcomes, events and ids."""
         head = len(self._erasures) + 1, erasure.entry, now, erasure.why, erasure.forget
-        self._erasures.append(ErasureEntry(*head, 0, 0, 0, 0, 0, done="ids" in counted)._replace(**counted))
+        self._erasures.append(ErasureEntry(*head, *counted, first=first, done=done))
 
     def erasures(self, after: int = 0) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""
@@ -461,12 +461,28 @@ _NOTHING = {"arm": "", "at": 0, "reward": 0.0, "why": "erased", "learned": False
 
 def nothing(decision: Decision) -> Decision:
     """Decision of which nothing is left but its stage."""
-    none = np.zeros(0)
+    none, empty = np.zeros(0), dict[str, str]()
     return Decision(
-        id=uuid.uuid4(), at=0, expires=0, stage=decision.stage, stage_digest=decision.stage_digest, settlement_version=0,
-        user=b"", request=b"", x=none, propensity=none, mean=none, sd=none, u=0.0, arm="", holdout=False, excluded={},
-        evidence={}, notes=(), moment=NOT_NOW,
-    )  # fmt: skip
+        id=uuid.uuid4(),
+        at=0,
+        expires=0,
+        stage=decision.stage,
+        stage_digest=decision.stage_digest,
+        settlement_version=0,
+        user=b"",
+        request=b"",
+        x=none,
+        propensity=none,
+        mean=none,
+        sd=none,
+        u=0.0,
+        arm="",
+        holdout=False,
+        excluded=empty,
+        evidence={},
+        notes=(),
+        moment=NOT_NOW,
+    )
 
 
 def _handed_out(found: DecisionRecord) -> DecisionRecord:

@@ -101,7 +101,8 @@ class SqliteDecisionLog(SqlitePart):
         meanwhile are read too.
         """
         query = f"""SELECT {columns_of("d")} FROM decisions d
-                    WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? AND d.user <> x'' ORDER BY d.seq LIMIT {PAGE}"""  # noqa: S608
+                    WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? AND d.user <> x''
+                    ORDER BY d.seq LIMIT {PAGE}"""  # noqa: S608
         last = 0
         while True:
             with self._ledger.reading() as conn:

@@ -2,8 +2,8 @@
 
 `secure_delete` overwrites what is deleted where it lies. It does not overwrite what a page held before SQLite split it:
 the rows that moved to another page stay between the first page's own, until new rows need the room. So some bytes of an
-erased row may outlive it, and only VACUUM would take them out, which writes the whole file anew in one transaction. Here
-that space is overwritten page by page: it belongs to nobody, so readers see the same rows before and after.
+erased row may outlive it, and only VACUUM would take them out, which writes the whole file anew in one transaction.
+Here that space is overwritten page by page: it belongs to nobody, so readers see the same rows before and after.
 """
 
 import os
