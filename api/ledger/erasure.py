@@ -34,7 +34,7 @@ from bandit.records import CROSSED, Outcome, Settlement
 AT_ONCE = 20
 """Decisions of one step: what it takes is within what a commit of the service takes."""
 
-_NEAR = 40  # decisions around an erased one, among which another of its day is looked for
+_NEAR = 20  # decisions around an erased one, among which another of its day is looked for
 _COUNT_AGAIN = StoredExposures("", 0, 0, 0, frozenset(), 0.0, 0.0, {})
 
 
@@ -189,7 +189,7 @@ def _taken_back(
     made = [one.decision for one in found if counts(one.decision, specs[one.decision.stage_digest], stage)]
     log.take_back(made, specs)
     gone, days = {one.seq for one in found}, {_day(d.at, d.expires, specs[d.stage_digest]) for d in made}
-    if made and (min(d.at for d in made) <= log.sums.first or not days <= _days_near(store, name, stage, gone)):
+    if made and (min(d.at for d in made) <= log.sums.first or not days <= _days_near(store, name, stage, found)):
         first, on = _times(store, name, stage, gone)
         log.sums = log.sums._replace(first=first, days=on)
     return log
@@ -199,11 +199,14 @@ def _day(at: int, expires: int, spec: Stage) -> int:
     return int(np.floor(at / day_of(spec, expires - at)))
 
 
-def _days_near(store: Store, name: str, stage: Stage, gone: Collection[int]) -> set[int]:
-    """Days of decisions that count and stay, among those made about as early as these: mostly, there are some."""
-    specs, days = store.specs(), set[int]()
-    for seq in gone:
-        for one in store.decisions_before(name, seq + _NEAR // 2, _NEAR):
+def _days_near(store: Store, name: str, stage: Stage, found: Sequence[DecisionRecord]) -> set[int]:
+    """Days of decisions that count and stay, among those made about as early as these: mostly, each day has some."""
+    specs, gone, days = store.specs(), {one.seq for one in found}, set[int]()
+    for erased in found:
+        made = erased.decision
+        if _day(made.at, made.expires, specs[made.stage_digest]) in days:
+            continue
+        for one in store.decisions_before(name, erased.seq + _NEAR // 2, _NEAR):
             spec = specs[one.decision.stage_digest]
             if one.seq not in gone and counts(one.decision, spec, stage):
                 days.add(_day(one.decision.at, one.decision.expires, spec))

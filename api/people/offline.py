@@ -21,7 +21,7 @@ def erase(store: Store, user: bytes, now: int, *, forget: bool) -> ErasureReply:
     """
     ids = ids_of(store, user)
     found = known(store, ids)
-    asked = Erasure(secrets.token_bytes(16), ids, now, "request", forget)
+    asked = Erasure(secrets.token_bytes(16), ids, now, forget)
     if found:
         asked = store.begin_erasure(asked)
     for one in store.erasures_under_way():

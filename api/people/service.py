@@ -59,7 +59,7 @@ class PeopleService:
         leaves. Raises Overloaded, and Unavailable: the erasure goes on then, or is taken up when the service starts.
         """
         ids = await asyncio.to_thread(ids_of, self._store, self._hash(user_id))
-        asked = Erasure(secrets.token_bytes(16), ids, self._clock(), "request", forget)
+        asked = Erasure(secrets.token_bytes(16), ids, self._clock(), forget)
         if not await asyncio.to_thread(known, self._store, ids):
             return await asyncio.to_thread(counted, self._store, asked, found=False, overwritten=True)
         asked = await self._write(lambda: self._store.begin_erasure(asked))

@@ -11,14 +11,12 @@ from bandit.records import Decision, Outcome, Settlement
 
 class Erasure(NamedTuple):
     """Erasure that goes on. `number`: a random secret, kept until it ends; `users`: the keyed hashes that it is about,
-    kept as long; `at`: when it was asked for (µs); `why`: "request" or "retention"; `forget`: whether what was learned
-    of the persons leaves, too.
+    kept as long; `at`: when it was asked for (µs); `forget`: whether what was learned of the persons leaves, too.
     """
 
     number: bytes
     users: frozenset[bytes]
     at: int
-    why: str
     forget: bool
 
     @property
@@ -43,7 +41,6 @@ class ErasureEntry(NamedTuple):
     seq: int
     number: bytes
     at: int
-    why: str
     forget: bool
     decisions: int
     outcomes: int

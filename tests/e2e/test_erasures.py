@@ -135,9 +135,8 @@ def test_erasures_under_load_take_nothing_from_others(tmp_path: Path, free_port:
     slow = sorted(s for one in traffic for s in one.slow)
     assert len(slow) > 50
     p50, p99 = (1000 * slow[int(q * (len(slow) - 1))] for q in (0.5, 0.99))
-    print(
-        f"{MANY} erasures in {took:.1f} s; {len(slow)} decisions beside: {p50:.1f} ms, p99 {p99:.1f} ms, longest {1000 * slow[-1]:.1f} ms"
-    )
+    beside = f"{len(slow)} decisions beside: {p50:.1f} ms, p99 {p99:.1f} ms, longest {1000 * slow[-1]:.1f} ms"
+    print(f"{MANY} erasures in {took:.1f} s; {beside}")
 
 
 @pytest.mark.parametrize("forget", [False, True])

@@ -388,7 +388,7 @@ class MemoryStore:
         }
         first = min((one.record.seq for one in erased if one.remainder is None), default=0)
         outcomes = sum(len(one.record.outcomes) for one in erased)
-        self._enter(erasure, now, len(erased), outcomes, 0, 0, first=first)
+        self._enter(erasure, now, (len(erased), outcomes, 0, 0), first)
         return True
 
     def _leave(self, erased: ErasedDecision) -> None:
@@ -413,19 +413,20 @@ class MemoryStore:
         """As `ErasureLog.erase_events`."""
         n = self._rows.erase(erasure.users, most)
         if n:
-            self._enter(erasure, now, 0, 0, n, 0)
+            self._enter(erasure, now, (0, 0, n, 0))
         return n
 
     def end_erasure(self, erasure: Erasure, now: int) -> None:
         """As `ErasureLog.end_erasure`."""
         self._rows.unlink(erasure.users)
         self._erasing.pop(erasure.number, None)
-        self._enter(erasure, now, 0, 0, 0, len(erasure.users), done=True)
+        self._enter(erasure, now, (0, 0, 0, len(erasure.users)))
 
-    def _enter(self, erasure: Erasure, now: int, *counted: int, first: int = 0, done: bool = False) -> None:
-        """`counted`: decisions, outcomes, events and ids."""
-        head = len(self._erasures) + 1, erasure.entry, now, erasure.why, erasure.forget
-        self._erasures.append(ErasureEntry(*head, *counted, first=first, done=done))
+    def _enter(self, erasure: Erasure, now: int, counted: tuple[int, int, int, int], first: int = 0) -> None:
+        """`counted`: decisions, outcomes, events and ids; the ids go last."""
+        number, done = len(self._erasures) + 1, counted[3] > 0
+        entry = ErasureEntry(number, erasure.entry, now, erasure.forget, *counted, first=first, done=done)
+        self._erasures.append(entry)
 
     def erasures(self, after: int = 0) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""

@@ -24,7 +24,7 @@ from bandit.errors import LedgerError
 from bandit.records import NOT_NOW, Decision, Settlement
 
 _MOST = 4000  # rows that one transaction digests again, before it overwrites any
-_ENTRY = "INSERT INTO erasures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ENTRY = "INSERT INTO erasures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _NOTHING = """UPDATE decisions SET id = randomblob(16), at = 0, expires = 0, version = 0, user = x'', request = x'',
     x = x'', propensity = x'', mean = x'', sd = x'', u = 0.0, arm = '', holdout = 0, excluded = '{}', evidence = '{}',
     notes = '[]', basis_at = 0, basis_decisions = 0, basis_outcomes = 0, moment = '', deferred = 0, actions = '',
@@ -45,17 +45,17 @@ class SqliteErasureLog(SqliteDecisionLog):
         for one in self.erasures_under_way():
             if one.users & erasure.users and one.forget >= erasure.forget:
                 erasure = one._replace(users=one.users | erasure.users)
-        rows = [(user, erasure.number, erasure.at, erasure.why, int(erasure.forget)) for user in erasure.users]
+        rows = [(user, erasure.number, erasure.at, int(erasure.forget)) for user in erasure.users]
         with self._ledger.transaction() as conn:
-            conn.executemany("INSERT OR REPLACE INTO erasing VALUES (?, ?, ?, ?, ?)", rows)
+            conn.executemany("INSERT OR REPLACE INTO erasing VALUES (?, ?, ?, ?)", rows)
         return erasure
 
     def erasures_under_way(self) -> list[Erasure]:
         """As `ErasureLog.erasures_under_way`."""
         found: dict[bytes, Erasure] = {}
-        query = "SELECT user, erasure, at, why, forget FROM erasing ORDER BY erasure, user"
-        for user, number, at, why, forget in self._ledger.rows(query):
-            known = found.get(number, Erasure(number, frozenset(), at, why, bool(forget)))
+        query = "SELECT user, erasure, at, forget FROM erasing ORDER BY erasure, user"
+        for user, number, at, forget in self._ledger.rows(query):
+            known = found.get(number, Erasure(number, frozenset(), at, bool(forget)))
             found[number] = known._replace(users=known.users | {user})
         return list(found.values())
 
@@ -149,7 +149,7 @@ class SqliteErasureLog(SqliteDecisionLog):
     def erasures(self, after: int = 0) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""
         rows = self._ledger.rows("SELECT * FROM erasures WHERE seq > ? ORDER BY seq", (after,))
-        return [ErasureEntry(*row)._replace(forget=bool(row[4]), done=bool(row[10])) for row in rows]
+        return [ErasureEntry(*row)._replace(forget=bool(row[3]), done=bool(row[9])) for row in rows]
 
     def overwrite_erased(self, first: int, most: int) -> int:
         """As `ErasureLog.overwrite_erased`."""
@@ -164,7 +164,7 @@ class SqliteErasureLog(SqliteDecisionLog):
 
 
 def _head(erasure: Erasure, now: int) -> tuple[Any, ...]:
-    return erasure.entry, now, erasure.why, int(erasure.forget)
+    return erasure.entry, now, int(erasure.forget)
 
 
 def _outcomes(conn: sqlite3.Connection, erased: ErasedDecision) -> list[int]:

@@ -295,7 +295,7 @@ def sealed_commits(db: Database) -> None:
 
 _ERASURES = (
     """CREATE TABLE erasures (
-        seq INTEGER PRIMARY KEY, erasure BLOB NOT NULL, at INTEGER NOT NULL, why TEXT NOT NULL,
+        seq INTEGER PRIMARY KEY, erasure BLOB NOT NULL, at INTEGER NOT NULL,
         forget INTEGER NOT NULL CHECK (forget IN (0, 1)), decisions INTEGER NOT NULL, outcomes INTEGER NOT NULL,
         events INTEGER NOT NULL, ids INTEGER NOT NULL, first INTEGER NOT NULL,
         done INTEGER NOT NULL CHECK (done IN (0, 1))) STRICT""",
@@ -304,7 +304,7 @@ _ERASURES = (
         form INTEGER NOT NULL, rows BLOB NOT NULL) STRICT""",
     "CREATE INDEX seals_first ON seals (part, first)",
     """CREATE TABLE erasing (
-        user BLOB PRIMARY KEY, erasure BLOB NOT NULL, at INTEGER NOT NULL, why TEXT NOT NULL,
+        user BLOB PRIMARY KEY, erasure BLOB NOT NULL, at INTEGER NOT NULL,
         forget INTEGER NOT NULL CHECK (forget IN (0, 1))) STRICT, WITHOUT ROWID""",
     "CREATE INDEX credits_decision ON credits (decision)",
     "ALTER TABLE commits ADD COLUMN erasures INTEGER NOT NULL DEFAULT 0",

@@ -3,7 +3,7 @@
 import secrets
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def erase(desk: Any, user: str = GONE, *, forget: bool) -> None:
     store, worker = desk.store, desk.worker
     ids = records.ids_of(store, engine.user_hash(desk.salt, user))
     asked = worker.run(
-        lambda: store.begin_erasure(Erasure(secrets.token_bytes(16), ids, desk.clock(), "request", forget))
+        lambda: store.begin_erasure(Erasure(secrets.token_bytes(16), ids, desk.clock(), forget))
     ).result()
     while not worker.erase(asked).result():
         pass
@@ -247,12 +247,12 @@ def test_erasing_again_finds_nothing_and_the_log_says_nobody(
 
 
 @pytest.fixture
-def ledger_file(tmp_path: Path, working: Working, later: Later) -> Iterator[Path]:
+def ledger_file(tmp_path: Path, working: Working, later: Later) -> Path:
     """The closed ledger of five people."""
     path = tmp_path / "ledger.db"
     with closing(SqliteStore(path)) as store, working(store) as desk:
         visits(desk, later, days=9)
-    yield path
+    return path
 
 
 class Killed(BaseException):
@@ -331,10 +331,13 @@ def test_a_large_commit_is_prepared_in_several_transactions(ledger_file: Path, m
     monkeypatch.setattr("api.stores.sqlite.erasure_log._MOST", 64)
     with closing(SqliteStore(ledger_file)) as store:
         gone = engine.user_hash(audit.salt_of(store, "salt"), GONE)
-        answers, real = [], SqliteStore.erase_decisions
-        monkeypatch.setattr(
-            SqliteStore, "erase_decisions", lambda self, *args: answers.append(real(self, *args)) or answers[-1]
-        )
+        answers, real = list[bool](), SqliteStore.erase_decisions
+
+        def heard(self: SqliteStore, *args: Any) -> bool:
+            answers.append(real(self, *args))
+            return answers[-1]
+
+        monkeypatch.setattr(SqliteStore, "erase_decisions", heard)
         assert offline.erase(store, gone, 2**60, forget=True).decisions == 18
         assert answers.count(False) >= 2
         assert rebuilt(store)

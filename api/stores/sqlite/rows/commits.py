@@ -15,7 +15,7 @@ import msgspec
 
 _ROWS = {"decisions": 30, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15}
 
-FORMS: Mapping[int, Mapping[str, int]] = {15: _ROWS, 16: {**_ROWS, "erasures": 11, "seals": 6}}
+FORMS: Mapping[int, Mapping[str, int]] = {15: _ROWS, 16: {**_ROWS, "erasures": 10, "seals": 6}}
 """Append-only tables with consecutive numbers, in the order in which a commit's rows are digested, and how many columns
 each had, by the number of the tables' form (`user_version`) that changed it. New tables come last.
 """
