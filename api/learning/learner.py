@@ -16,14 +16,15 @@ import numpy as np
 
 from api.ledger import erasure, exposures, nudges
 from api.ledger.erasure import ErasureStep, LearnedState
-from api.ledger.statistics_store import key_of, load, update_of
+from api.ledger.statistics_store import key_of, load, update_of, warm_sums
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.erasure_log import Erasure
-from api.stores.learning_state import StatisticsUpdate
+from api.stores.learning_state import StatisticsUpdate, WarmStart
 from api.stores.protocol import Store
 from bandit import engine
-from bandit.catalogue.model import Catalogue
+from bandit.belief import Belief
+from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.drift import DriftState
@@ -237,6 +238,19 @@ class Learner:
         if done is not None:
             self._forget(done)
         return done is None
+
+    def warm_again(self, stages: Mapping[str, Stage], found: Mapping[str, tuple[WarmStart, Belief]]) -> None:
+        """Take warm starts that were learned again, and are in the ledger, for those of the stages that are still
+        declared so. Called by the worker.
+        """
+        for name in found:
+            statistics = self._statistics.get(name)
+            if statistics is not None and statistics.spec.schema == stages[name].schema:
+                warm = warm_sums(self._store, name, statistics.spec)
+                self._statistics = {**self._statistics, name: statistics._replace(warm=warm)}
+                self._alone.pop(name, None)
+                self._anew |= {name}
+        self._firm, self._news, self._publication = self._pooled(self._statistics), True, None
 
     def _forget(self, done: ErasureStep) -> None:
         last = self._last.settlement

@@ -21,6 +21,7 @@ import msgspec
 from api import clocks
 from api.clocks import Clock
 from api.learning.learner import Learner, Settled
+from api.ledger import erasure
 from api.ledger.clock_marks import ClockMarks
 from api.metrics import Metrics
 from api.releases.deciding_policies import DecidingPolicies
@@ -28,8 +29,10 @@ from api.releases.service import ReleaseService
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.erasure_log import Erasure
 from api.stores.event_log import EventCredits, IngestResult, Status
+from api.stores.learning_state import WarmStart
 from api.stores.protocol import Store
-from bandit.catalogue.model import Catalogue
+from bandit.belief import Belief
+from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable
 from bandit.journey import folding
@@ -197,7 +200,7 @@ class Worker:
             self._wake.notify()
         return future
 
-    def erase(self, erasure: Erasure) -> "futures.Future[bool]":
+    def erase(self, asked: Erasure) -> "futures.Future[bool]":
         """Erase some decisions of an erasure between two commits; the future says whether none is left. Raises as `run`
         does.
         """
@@ -207,10 +210,23 @@ class Worker:
                 if self._reload:
                     self.learning.load(self._clock())
                     self._reload = False
-                return self.learning.erase(erasure, self._clock())
+                return self.learning.erase(asked, self._clock())
             except Exception:
                 self._reload = True  # what failed may be in the ledger all the same
                 raise
+
+        return self.run(work)
+
+    def warm_again(
+        self, stages: Mapping[str, Stage], found: Mapping[str, tuple[WarmStart, Belief]]
+    ) -> "futures.Future[None]":
+        """Keep warm starts of these stages that were learned again, and decide by them. Raises as `run` does."""
+
+        def work() -> None:
+            self._reload = True  # until it is known to be in the ledger, and known here
+            erasure.replace_warm_starts(self._store, stages, found)
+            self.learning.warm_again(stages, found)
+            self._reload = False
 
         return self.run(work)
 

@@ -23,8 +23,9 @@ from api.ledger import exposures, nudges
 from api.ledger.statistics_store import key_of, load, update_of
 from api.stores.decision_log import DecisionRecord
 from api.stores.erasure_log import ErasedDecision, Erasure
-from api.stores.learning_state import StatisticsKey, StatisticsUpdate, StoredExposures
+from api.stores.learning_state import StatisticsKey, StatisticsUpdate, StoredExposures, WarmStart
 from api.stores.protocol import Store
+from bandit.belief import Belief
 from bandit.catalogue.model import Stage
 from bandit.guardrails import NO_CONSENT
 from bandit.learning.loss import ExposureLog, counts, day_of
@@ -81,6 +82,16 @@ def step(store: Store, erasure: Erasure, known: LearnedState, now: int) -> Erasu
     ]
     left = [remainder(one, erasure.pseudonym(one.decision.user)) for one in found]
     return ErasureStep(found, ended) if store.erase_decisions(erasure, now, left, ended) else ErasureStep()
+
+
+def replace_warm_starts(
+    store: Store, stages: Mapping[str, Stage], found: Mapping[str, tuple[WarmStart, Belief]]
+) -> None:
+    """Keep warm starts that were learned again (`warm_start.again`), in one transaction; in the thread that writes."""
+    with store.atomic():
+        for name, (warm, belief) in found.items():
+            rows = stages[name].belief_rows(stages[name].arms)
+            store.replace_warm_start(key_of(name, stages[name]), warm, rows, belief)
 
 
 def unanswered(found: DecisionRecord, spec: Stage, now: int) -> Settlement:

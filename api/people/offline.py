@@ -2,7 +2,7 @@
 
 import secrets
 
-from api.ledger import audit, erasure, exposures, statistics_store
+from api.ledger import audit, erasure, exposures, statistics_store, warm_start
 from api.ledger.erasure import LearnedState
 from api.messages.people import ErasureReply
 from api.people.records import ids_of, known
@@ -28,6 +28,9 @@ def erase(store: Store, user: bytes, now: int, *, forget: bool) -> ErasureReply:
         _decisions(store, one, now)
         while store.erase_events(one, now, _EVENTS):
             pass
+        if one.forget:
+            stages = audit.stages(store)
+            erasure.replace_warm_starts(store, stages, warm_start.again(store, stages))
         store.end_erasure(one, now)
     return counted(store, asked, found=found, overwritten=_overwrite(store))
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from api.components import CurrentParts
+from api.ledger import audit, warm_start
 from api.messages.people import ErasureReply, PersonExport
 from api.people.offline import PAGES, counted
 from api.people.records import export, ids_of, known
@@ -101,9 +102,19 @@ class PeopleService:
                 else:
                     events = await self._write(lambda: self._store.erase_events(asked, self._clock(), _EVENTS))
                 await asyncio.sleep(_SHARE * (time.perf_counter() - start))
+            if asked.forget:
+                await self._warm_again()
             await self._write(lambda: self._store.end_erasure(asked, self._clock()))
             self._moved(asked)
             self._running.pop(asked.number, None)
+
+    async def _warm_again(self) -> None:
+        """Have stages that began with decisions of an earlier schema begin with those that are left of them."""
+        stages = await asyncio.to_thread(audit.stages, self._store)
+        found = await asyncio.to_thread(warm_start.again, self._store, stages)
+        if found:
+            async with self._current.inside() as parts:
+                await asyncio.wrap_future(parts.worker.warm_again(stages, found))
 
     async def _decisions(self, asked: Erasure) -> bool:
         """Erase some decisions; whether none is left."""

@@ -219,6 +219,10 @@ class MemoryStore:
         """As `LearningState.put_warm_start`."""
         self._learning.put_warm_start(key, warm, rows, belief)
 
+    def replace_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """As `LearningState.replace_warm_start`."""
+        self._learning.put_warm_start(key, warm, rows, belief)
+
     def declarations(self) -> Declarations:
         """As `LearningState.declarations`."""
         return self._learning.declarations()

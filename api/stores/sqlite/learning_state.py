@@ -123,6 +123,13 @@ class SqliteLearningState(SqliteDecisionLog):
         with self._ledger.transaction() as conn:
             learning.put_warm_start(conn, key, warm, rows, belief)
 
+    def replace_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """As `LearningState.replace_warm_start`, in one transaction."""
+        with self._ledger.transaction() as conn:
+            for table in ("warm_starts", "warm_sums"):
+                conn.execute(f"DELETE FROM {table} WHERE stage = ? AND schema = ?", key)  # noqa: S608
+            learning.put_warm_start(conn, key, warm, rows, belief)
+
     def declarations(self) -> Declarations:
         """As `LearningState.declarations`, in one reading transaction."""
         with self._ledger.reading() as conn:

@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from api.ledger import audit, exposures, statistics_store
+from api.ledger import audit, exposures, statistics_store, warm_start
 from api.people import offline, records
 from api.stores.erasure_log import Erasure
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.rows import commits
 from api.stores.sqlite.store import SqliteStore
-from bandit import engine
+from bandit import engine, features
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import NotFound
@@ -140,6 +140,46 @@ def test_forgetting_ends_in_the_bits_of_a_ledger_in_which_the_person_never_was(
         now = {name: policy.snapshot.belief.digest() for name, policy in desk.worker.prepared.items()}
         assert now == learned != live  # it decides by what is left, although nothing has settled since
     apart.close()
+
+
+def test_what_a_stage_began_with_is_forgotten_too(store: Store, working: Working, later: Later) -> None:
+    """A stage of a higher schema begins with what the decisions of the earlier one teach it."""
+    first = parse(CATALOGUE)
+    linear = '[stages.signup]\npolicy = { name = "linear", prior_mean = 0.2 }\nfloor = 0.02'
+    assert linear in CATALOGUE
+    second = parse(CATALOGUE.replace(linear, "[stages.signup]\nschema = 2"))  # the default, centred
+    with working(store, first) as desk:
+        visits(desk, later)
+        later(24 * HOURS)
+        desk.learn()
+        gone = engine.user_hash(desk.salt, GONE)
+        apart = never_was(store, first, gone)
+    audit.claim(apart, second, "salt")
+    key, stage = statistics_store.key_of("signup", second.stages["signup"]), second.stages["signup"]
+    rows, d = stage.belief_rows(stage.arms), len(features.of(stage).columns)
+
+    def warm(one: Store) -> tuple[int, str]:
+        begun = one.warm_start(key, rows, d)
+        assert begun is not None
+        return begun[0].rows, begun[1].digest()
+
+    with working(store, second) as desk:
+        assert warm(store) != warm(apart)
+        erase(desk, forget=True)
+        found = warm_start.again(store, second.stages)
+        desk.worker.warm_again(second.stages, found).result()
+        assert warm(store) == warm(apart)
+        desk.learn()
+        decides = desk.worker.prepared["signup"].snapshot.belief.digest()
+        (known,) = [one for one in audit.rebuild(apart, second.stages) if one.stage == "signup"]
+        assert decides == known.belief.digest()
+        earlier = first.stages["signup"]
+        kept = statistics_store.load(store, {"signup": earlier})["signup"]
+        assert bits(kept) == bits(statistics_store.recount(apart, "signup", earlier, apart.first_settlement(key))[0])
+        assert rebuilt(store)
+    with closing(apart):
+        assert offline.erase(apart, engine.user_hash(desk.salt, "bob"), 2**60, forget=True).found
+        assert warm(apart) != warm(store)
 
 
 def test_a_person_who_is_forgotten_is_in_no_answer_and_numbers_stay(
