@@ -7,11 +7,12 @@ import msgspec
 
 from api.decisions.service import receipt_of
 from api.messages.people import ExportedEvent, PersonExport
+from api.stores.decision_log import DecisionRecord
 from api.stores.protocol import Store
 from api.times import time_of
 from bandit.records import Release
 
-_ALL = 2**31
+_PAGE = 500  # decisions that are read in one transaction
 
 
 def ids_of(store: Store, user: bytes) -> frozenset[bytes]:
@@ -31,7 +32,7 @@ def export(store: Store, user: bytes, now: int) -> PersonExport:
     """
     ids, specs = ids_of(store, user), store.specs()
     releases: Mapping[int, Release] = {release.seq: release for release in store.releases()}
-    found = store.erasable(ids, _ALL)[::-1]
+    found = _decisions(store, ids)
     made = {one.decision.id for one in found}
     waiting = [one for dead in (False, True) for one in store.webhook_deliveries(dead=dead)]
     return PersonExport(
@@ -54,6 +55,14 @@ def export(store: Store, user: bytes, now: int) -> PersonExport:
         ],
         waiting=[msgspec.Raw(one.body) for one in waiting if _about(one.event) in made],
     )
+
+
+def _decisions(store: Store, ids: frozenset[bytes]) -> list[DecisionRecord]:
+    """All decisions of a person, in order."""
+    found = list[DecisionRecord]()
+    while page := store.erasable(ids, _PAGE, found[-1].seq if found else None):
+        found += page
+    return found[::-1]
 
 
 def _about(event: str) -> uuid.UUID | None:

@@ -88,8 +88,10 @@ class ErasureLog(Protocol):
         """Erasures that have not ended, in order of their numbers."""
         ...
 
-    def erasable(self, users: Collection[bytes], most: int) -> list[DecisionRecord]:
-        """Records of the newest decisions of these users, newest first, at most so many."""
+    def erasable(self, users: Collection[bytes], most: int, before: int | None = None) -> list[DecisionRecord]:
+        """Records of the newest decisions of these users, newest first, at most so many; of those numbered below
+        `before`.
+        """
         ...
 
     def erase_decisions(

@@ -51,6 +51,7 @@ class StoreErasuresContract:
         found = store.erasable(erasure.users, 9)
         assert [one.seq for one in found] == [3, 1]
         assert [one.seq for one in store.erasable(erasure.users, 1)] == [3]
+        assert [one.seq for one in store.erasable(erasure.users, 9, 3)] == [1]
         assert store.erase_decisions(erasure, START + 2, [ErasedDecision(one) for one in found])
         answers: Sequence[list[Any]] = [
             list(store.decisions()),

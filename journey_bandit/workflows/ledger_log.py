@@ -151,6 +151,20 @@ def learned_everything(log: LedgerLog) -> str | None:
     return f"this snapshot learned from all {n:,} decisions of the log"
 
 
+def of_those_who_stay(log: LedgerLog) -> tuple[str, ...]:
+    """A note on what the log lacks because people were erased; none if it lacks nothing."""
+    forgotten = sum(entry.decisions for entry in log.store.erasures() if entry.forget)
+    ended = (found.settlement for found in log.store.decisions(log.stage))
+    unanswered = sum(done is not None and done.why == "erased" for done in ended)
+    lacks = [
+        *([f"{forgotten:,} decisions (of all stages) of people who were forgotten"] if forgotten else []),
+        *([f"{unanswered:,} that were open when their person was erased"] if unanswered else []),
+    ]
+    share = (forgotten + unanswered) / max(log.store.counts().decisions, 1)
+    about = f"{share:.2%} of the ledger's decisions: this is about people who stay"
+    return (f"without {' and '.join(lacks)}, {about}",) if lacks else ()
+
+
 def open_log(url: str, stage: str) -> LedgerLog:
     """Log of a stage of the ledger in a file, which a service may be running on. Raises NotFound if the ledger has no
     such stage, InvalidRequest if the stage's actions come with the request (there are no arms to compare), LedgerError

@@ -366,9 +366,10 @@ class MemoryStore:
         """As `ErasureLog.erasures_under_way`."""
         return [self._erasing[number] for number in sorted(self._erasing)]
 
-    def erasable(self, users: Collection[bytes], most: int) -> list[DecisionRecord]:
+    def erasable(self, users: Collection[bytes], most: int, before: int | None = None) -> list[DecisionRecord]:
         """As `ErasureLog.erasable`: copies."""
-        return [_handed_out(found) for found in self._decided(users)[::-1][:most]]
+        found = (one for one in self._decided(users)[::-1] if before is None or one.seq < before)
+        return [_handed_out(one) for one in islice(found, most)]
 
     def erase_decisions(
         self,

@@ -23,6 +23,7 @@ from api.stores.sqlite.rows.decisions import (
 from bandit.errors import LedgerError
 from bandit.records import NOT_NOW, Decision, Settlement
 
+_EVERY = 2**62
 _MOST = 4000  # rows that one transaction digests again, before it overwrites any
 _ENTRY = "INSERT INTO erasures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _NOTHING = """UPDATE decisions SET id = randomblob(16), at = 0, expires = 0, version = 0, user = x'', request = x'',
@@ -59,13 +60,13 @@ class SqliteErasureLog(SqliteDecisionLog):
             found[number] = known._replace(users=known.users | {user})
         return list(found.values())
 
-    def erasable(self, users: Collection[bytes], most: int) -> list[DecisionRecord]:
+    def erasable(self, users: Collection[bytes], most: int, before: int | None = None) -> list[DecisionRecord]:
         """As `ErasureLog.erasable`, in one reading transaction."""
         query = f"""SELECT {columns_of("d")} FROM decisions d WHERE d.seq IN (
-                        SELECT seq FROM decisions WHERE user IN ({marks(users)}) ORDER BY seq DESC LIMIT ?)
+                        SELECT seq FROM decisions WHERE user IN ({marks(users)}) AND seq < ? ORDER BY seq DESC LIMIT ?)
                     ORDER BY d.seq DESC"""  # noqa: S608
         with self._ledger.reading() as conn:
-            return self._complete(conn, conn.execute(query, (*users, most)).fetchall())
+            return self._complete(conn, conn.execute(query, (*users, before or _EVERY, most)).fetchall())
 
     def erase_decisions(
         self,

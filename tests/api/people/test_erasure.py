@@ -1,5 +1,6 @@
 """Erasure of people: what leaves the ledger, what stays of others, and what was learned, to the bit."""
 
+import json
 import secrets
 import sqlite3
 import uuid
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from api.ledger import audit, exposures, statistics_store, warm_start
 from api.people import offline, records
@@ -24,7 +26,9 @@ from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import NotFound
 from bandit.records import Decision
+from journey_bandit.main import group
 from journey_bandit.testing.store_builders import CATALOGUE, ContractLedger
+from journey_bandit.workflows import ledger_log
 
 Working = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -293,6 +297,22 @@ def ledger_file(tmp_path: Path, working: Working, later: Later) -> Path:
     with closing(SqliteStore(path)) as store, working(store) as desk:
         visits(desk, later, days=9)
     return path
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_evaluations_say_whom_their_log_lacks(ledger_file: Path, forget: bool) -> None:
+    ledger = ["--ledger", str(ledger_file), "--stage", "basket"]
+    before = CliRunner().invoke(group, ["evaluate", *ledger])
+    assert "people who stay" not in before.output
+    with closing(SqliteStore(ledger_file)) as store:
+        gone = engine.user_hash(audit.salt_of(store, "salt"), GONE)
+        offline.erase(store, gone, 2**60, forget=forget)
+        (said,) = ledger_log.of_those_who_stay(ledger_log.open_log(str(ledger_file), "basket"))
+    lacks = "18 decisions (of all stages) of people who were forgotten, 20.00%"
+    assert said.startswith(f"without {lacks if forget else '1 that were open when their person was erased, 1.11%'}")
+    for command in ("evaluate", "monitor"):
+        found = CliRunner().invoke(group, [command, *ledger, "--json"])
+        assert said in json.loads(found.output)["notes"] if command == "monitor" else said in found.output
 
 
 class Killed(BaseException):

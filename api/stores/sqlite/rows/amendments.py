@@ -8,10 +8,10 @@ the rows of an earlier version are one.
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from api.stores.sqlite.rows.commits import TABLES, Ends, Piece, between, encode, pieces
+from api.stores.sqlite.rows.commits import TABLES, Ends, Piece, between, encode, piece_at, pieces_of
 
 Row = tuple[str, int]
 """Table and number of a row."""
@@ -66,24 +66,17 @@ class Amendment:
             digest.update(encode(row))
         self._conn.execute(_SEAL, (*piece, self._form, digest.digest()))
 
-    def _unsealed(self, commit: _Commit) -> Sequence[Piece]:
-        """Pieces of a commit that have no seal; none, at the cost of one query, if the last of them has one."""
-        all_of_it = list(pieces(commit.before, commit.now))
-        query = "SELECT 1 FROM seals WHERE part = ? AND first = ?"
-        if self._conn.execute(query, all_of_it[-1][:2]).fetchone():  # they are sealed in order
-            return ()
-        known = set[tuple[str, int]]()
+    def _unsealed(self, commit: _Commit) -> Iterator[Piece]:
+        """Pieces of a commit that have no seal: they are sealed in order, so those after the last that has one."""
+        query = "SELECT last FROM seals WHERE part = ? AND first > ? AND first <= ? ORDER BY first DESC LIMIT 1"
         for table, after, end in zip(TABLES, commit.before, commit.now, strict=True):
             if end > after:
-                found = self._conn.execute(
-                    "SELECT first FROM seals WHERE part = ? AND first > ? AND first <= ?", (table, after, end)
-                )
-                known |= {(table, first) for (first,) in found}
-        return [piece for piece in all_of_it if piece[:2] not in known]
+                found = self._conn.execute(query, (table, after, end)).fetchone()
+                yield from pieces_of(table, found[0] if found else after, end)
 
     def _piece_of(self, table: str, seq: int) -> Piece:
-        commit = self._commit_of(table, seq)
-        return next(p for p in pieces(commit.before, commit.now) if p.table == table and p.first <= seq <= p.last)
+        commit, place = self._commit_of(table, seq), TABLES.index(table)
+        return piece_at(table, commit.before[place], commit.now[place], seq)
 
     def _commit_of(self, table: str, seq: int) -> _Commit:
         """The commit that appended a row, found by halving: numbers of commits have no gaps."""

@@ -110,11 +110,22 @@ _SIZE = 64  # rows of a piece at most: what one erased row costs to digest again
 def pieces(ends: Ends, now: Ends) -> Iterator[Piece]:
     """Pieces of the commit that went from `ends` to `now`, in order."""
     for table, after, end in zip(TABLES, ends, now, strict=True):
-        first = after + 1
-        while first <= end:
-            last = min(end, -(-first // _SIZE) * _SIZE)
-            yield Piece(table, first, last)
-            first = last + 1
+        yield from pieces_of(table, after, end)
+
+
+def pieces_of(table: str, after: int, end: int) -> Iterator[Piece]:
+    """Pieces of the rows of one table and one commit, numbered above `after` up to `end`, in order."""
+    first = after + 1
+    while first <= end:
+        piece = piece_at(table, after, end, first)
+        yield piece
+        first = piece.last + 1
+
+
+def piece_at(table: str, after: int, end: int, seq: int) -> Piece:
+    """The piece that row number `seq` is in, among those of the rows numbered above `after` up to `end`."""
+    block = (seq - 1) // _SIZE * _SIZE
+    return Piece(table, max(after, block) + 1, min(end, block + _SIZE))
 
 
 def unlike(conn: sqlite3.Connection) -> Iterator[str]:
