@@ -25,7 +25,7 @@ from bandit import engine, features
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import NotFound
-from bandit.records import Decision
+from bandit.records import CROSSED, Decision
 from journey_bandit.main import group
 from journey_bandit.testing.store_builders import CATALOGUE, ContractLedger
 from journey_bandit.workflows import ledger_log
@@ -123,6 +123,8 @@ def test_forgetting_ends_in_the_bits_of_a_ledger_in_which_the_person_never_was(
     store: Store, working: Working, later: Later, shop: Catalogue
 ) -> None:
     with working(store, shop) as desk:
+        desk.ask(901, user=GONE, age=33)  # on a day of her own, the first
+        later(24 * HOURS)
         visits(desk, later)
         gone = engine.user_hash(desk.salt, GONE)
         apart = never_was(store, shop, gone)
@@ -143,6 +145,24 @@ def test_forgetting_ends_in_the_bits_of_a_ledger_in_which_the_person_never_was(
         learned = {one.stage: one.belief.digest() for one in audit.rebuild(apart, shop.stages)}
         now = {name: policy.snapshot.belief.digest() for name, policy in desk.worker.prepared.items()}
         assert now == learned != live  # it decides by what is left, although nothing has settled since
+    apart.close()
+
+
+def test_it_decides_by_what_is_left_also_where_nothing_is_open_and_nothing_settles(
+    store: Store, working: Working, later: Later, shop: Catalogue
+) -> None:
+    with working(store, shop) as desk:
+        visits(desk, later)
+        later(24 * HOURS)
+        desk.learn()
+        assert store.counts().pending == 0
+        apart = never_was(store, shop, engine.user_hash(desk.salt, GONE))
+        before = {name: policy.snapshot.belief.digest() for name, policy in desk.worker.prepared.items()}
+        later(1)
+        erase(desk, forget=True)
+        desk.learn()
+        now = {name: policy.snapshot.belief.digest() for name, policy in desk.worker.prepared.items()}
+        assert now == {one.stage: one.belief.digest() for one in audit.rebuild(apart, shop.stages)} != before
     apart.close()
 
 
@@ -227,6 +247,12 @@ def test_without_forgetting_nothing_that_was_learned_changes_and_receipts_of_oth
         assert len(left) == 6
         assert len({f.decision.user for f in left}) == 1
         assert all(f.settlement for f in left)
+        assert not {f.decision.id for f in left} & {uuid.UUID(int=n) for n in range(100)}
+        for made in (f.decision for f in left):
+            said = made.u, made.unit, made.request, made.evidence, set(made.excluded.values())
+            assert said == (0.0, b"", b"", {}, {"excluded"} if made.excluded else set())
+            assert set(made.notes) <= {CROSSED}
+        assert all(o.id == str(i) for f in left for i, o in enumerate(f.outcomes, 1))
         assert {f.settlement.why for f in left if f.settlement} >= {"erased"}  # those of the last day were open
         later(24 * HOURS)
         desk.learn()
