@@ -15,12 +15,16 @@ import pytest
 from click.testing import CliRunner
 
 from api.ledger import audit, exposures, statistics_store, warm_start
+from api.metrics import Metrics
 from api.people import offline, records
 from api.stores.erasure_log import Erasure
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.rows import commits
 from api.stores.sqlite.store import SqliteStore
+from api.stores.webhook_queue import WebhookDelivery
+from api.webhooks.config import Endpoint
+from api.webhooks.dispatcher import EndpointSender
 from bandit import engine, features
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
@@ -339,6 +343,28 @@ def test_evaluations_say_whom_their_log_lacks(ledger_file: Path, forget: bool) -
     for command in ("evaluate", "monitor"):
         found = CliRunner().invoke(group, [command, *ledger, "--json"])
         assert said in json.loads(found.output)["notes"] if command == "monitor" else said in found.output
+
+
+def test_a_message_that_was_being_sent_does_not_come_back_after_its_decision_was_erased(
+    store: Store, working: Working, later: Later, catalogue: Catalogue
+) -> None:
+    with working(store) as desk:
+        visits(desk, later, days=1)
+        endpoint = Endpoint(url="http://127.0.0.1:9/", secret="whsec_" + "A" * 32)
+        sender = EndpointSender("crm", endpoint, catalogue, store, desk.worker, desk.clock, Metrics())
+        gone, stays = (
+            [f.decision.id for f in store.decisions() if (f.decision.user == engine.user_hash(desk.salt, GONE)) is hers]
+            for hers in (True, False)
+        )
+        sender.begin()
+        events = [f"{kind}:{i}" for kind in ("decision", "reward") for i in (gone[0], stays[0])] + ["drift:signup:0:1"]
+        put = [WebhookDelivery("crm", event, b"{}", 1, 0, "refused", dead=False, at=0) for event in events]
+        erase(desk, forget=False)
+        cursor = store.webhook_cursor("crm")
+        assert cursor is not None
+        sender._move(cursor, put, [])
+        kept = {one.event for one in store.webhook_deliveries(dead=False)}
+        assert kept == {f"decision:{stays[0]}", f"reward:{stays[0]}", "drift:signup:0:1"}
 
 
 class Killed(BaseException):
