@@ -31,6 +31,7 @@ from api.ledger.clock_marks import clock_doubts, kept_mark
 from api.ledger.watch import LedgerWatch
 from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
+from api.people.service import PeopleService
 from api.reloading import ConfigurationReload
 from api.routes import (
     browser,
@@ -47,6 +48,7 @@ from api.routes import (
 from api.routes import clock as clock_routes
 from api.routes import events as event_routes
 from api.routes import health as health_routes
+from api.routes import people as people_routes
 from api.settings import Settings
 from api.stores import Store, open_store
 from api.traffic.fair_turns import FairTurns
@@ -111,10 +113,10 @@ def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float
     """The application around parts that are built. `pace`: the clock of limits, in seconds."""
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
-    watch = LedgerWatch(current.ground.store, metrics)
+    watch, people = LedgerWatch(current.ground.store, metrics), PeopleService(current)
     app = ProtocolApp(
-        route_handlers=_routes(current, gate, reload, watch),
-        lifespan=[_lifespan(current, reload, watch)],
+        route_handlers=[*_routes(current, gate, reload, watch), *people_routes.routes(people)],
+        lifespan=[_lifespan(current, reload, watch, people)],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
@@ -194,7 +196,7 @@ def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
 
 
 def _lifespan(
-    current: CurrentParts, reload: ConfigurationReload, watch: LedgerWatch
+    current: CurrentParts, reload: ConfigurationReload, watch: LedgerWatch, people: PeopleService
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     """The writer runs while the service does; then everything queued is committed and the ledger released."""
 
@@ -203,7 +205,7 @@ def _lifespan(
         current.parts.worker.start()
         current.parts.sending.start()
         try:
-            async with reload.running(), watch.running():
+            async with reload.running(), watch.running(), people.running():
                 yield
         finally:
             current.parts.sending.stop()

@@ -67,6 +67,11 @@ def add(left: Belief, right: Belief) -> Belief:
     return total
 
 
+def subtract(total: Belief, part: Belief) -> Belief:
+    """The belief of the rest of a log, where `part` is that of some of its rows: the inverse of `add`, to the bit."""
+    return Belief(*(a - b for a, b in zip(total, part, strict=True)))
+
+
 def stack(upper: Belief, lower: Belief) -> Belief:
     """Belief with the arms of both, those of `upper` first: (k₁ + k₂) rows over the same d features. Hurdle policies
     keep two halves so.

@@ -16,11 +16,15 @@ from bandit.learning.loss_account import LossAccount
 
 OutcomeKind = Literal["reward", "activation", "retraction"]
 Value = str | float | bool
-Why = Literal["reward", "silence", "retraction", "holdout", "over limit", "not activated", "other schema"]
+Why = Literal["reward", "silence", "retraction", "holdout", "over limit", "not activated", "other schema", "erased"]
 
 
 NOT_NOW = "not now"
 """The moment of a decision that was asked for when no moment held."""
+
+
+CROSSED = "control group, but nudges were shown to this person before: under an id joined later, or before the holdout"
+"""Noted on decisions of the holdout whose person had been exposed."""
 
 
 class PendingBasis(NamedTuple):
@@ -57,7 +61,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     pending_basis: PendingBasis = PendingBasis()  # and what it took from decisions that were still open
     user: bytes  # keyed hash, 16 bytes
     unit: bytes = b""  # what the person's group is drawn from: `engine.randomization_unit`; empty: not recorded
-    request: bytes  # digest of the request, to tell a retry from a conflict
+    request: bytes  # digest of the request, to tell a retry from a conflict; empty: its person was erased
     x: Array  # (d,)
     propensity: Array  # (k,); 0 where not eligible
     candidate: Array = msgspec.field(default_factory=lambda: np.zeros(0))  # (k,) of the judged one's; (0,): none was
@@ -82,6 +86,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         by its stage.
         """
         return self.actions or declared
+
+    @property
+    def is_remainder(self) -> bool:
+        """Whether this is what an erasure left of a decision: it teaches what it taught, and says of nobody that it was
+        theirs. It cannot be recomputed.
+        """
+        return not self.request
 
     @property
     def is_actionable(self) -> bool:

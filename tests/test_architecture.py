@@ -55,8 +55,9 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "api.webhooks": {"api.stores", "api.ledger", "api.learning"},
     "api.decisions": {"api.stores", "api.messages", "api.learning"},
     "api.events": {"api.stores", "api.messages", "api.learning", "api.decisions"},
+    "api.people": {"api.stores", "api.messages", "api.learning", "api.ledger", "api.decisions"},
     "api.routes": {"api.stores", "api.messages", "api.http", "api.traffic", "api.learning"}
-    | {"api.decisions", "api.events", "api.releases", "api.webhooks"},
+    | {"api.decisions", "api.events", "api.releases", "api.webhooks", "api.people"},
     "experiments.data": set(),
     "experiments.inference": {"experiments.data"},
     "experiments.ope": {"experiments.data", "experiments.inference"},

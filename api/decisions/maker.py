@@ -32,15 +32,12 @@ from bandit.guardrails import Circumstances, ClaimEvidence, Eligibility
 from bandit.identifiers import is_placeholder
 from bandit.journey import folding
 from bandit.journey.folding import Journey, JourneyFold
-from bandit.records import NOT_NOW, Decision
+from bandit.records import CROSSED, NOT_NOW, Decision
 
 log = logging.getLogger("journey_bandit.decisions")
 
 NOBODY = "nobody:"
 """Before the decision's id: the user of a decision that was asked for under a placeholder."""
-
-CROSSED = "control group, but nudges were shown to this person before: under an id joined later, or before the holdout"
-"""Noted on decisions of the holdout whose person had been exposed."""
 
 
 class PolicySource(Protocol):

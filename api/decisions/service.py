@@ -254,10 +254,14 @@ class DecisionService:
         when = request.occurred_at
         return now if when is None else clocks.told(self._clock, microseconds(when), now)
 
+    def user_hash(self, user_id: str) -> bytes:
+        """Keyed hash of a user's id, as the ledger has it."""
+        return engine.user_hash(self._salt, user_id)
+
     def is_of(self, decision_id: uuid.UUID, user_id: str) -> bool:
         """Whether a decision was made for a user, by this id of theirs. Reads the ledger."""
         found = self._store.decisions_by_id([decision_id]).get(decision_id)
-        return found is not None and found.decision.user == engine.user_hash(self._salt, user_id)
+        return found is not None and found.decision.user == self.user_hash(user_id)
 
     # -- look up -----------------------------------------------------------------------------------------------
 
@@ -358,7 +362,7 @@ def _answered(outcome: Outcome, receipt: OutcomeReceipt) -> OutcomeReply | Journ
     if receipt.problem:
         return InvalidRequest(receipt.problem)
     if receipt.status == "unknown":
-        fix = "report outcomes only for decisions that this service answered with 200"
+        fix = "report outcomes only for decisions that this service answered with 200; none for a person who was erased"
         return NotFound("decision_id", f"no decision {outcome.decision}", fix)
     if receipt.status == "conflict":
         problem = f"outcome {outcome.id!r} of this decision was recorded with other content"

@@ -11,9 +11,11 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 from litestar.types import HTTPScope
 
+from bandit.errors import InvalidRequest, Problem
+
 _VERSION = re.compile(r"v\d+(\.\d+)?(-preview(\.\d+)?)?")
 _OURS = ("v1", "health", "metrics", "docs", "docs-assets")
-_USER = re.compile(r"/+v1/+users/(.+)/journey/?", re.DOTALL)
+_USER = re.compile(r"/+v1/+users/(.+?)(/journey|/export|)/?", re.DOTALL)
 _EVENTS = "events"
 NO = "-"
 """Stands for a prefix or a version that is not there."""
@@ -28,6 +30,15 @@ def rewrite(scope: HTTPScope) -> None:
         scope["path"] = canonical(raw.decode("latin-1"))
 
 
+def user_of(part: str) -> str:
+    """Id of a user, from its part of a canonical path. Raises InvalidRequest where it is not UTF-8."""
+    try:
+        return unquote(part, errors="strict")
+    except UnicodeDecodeError:
+        problem = Problem("user_id", "not UTF-8 once it is decoded", "percent-encode its UTF-8 bytes")
+        raise InvalidRequest(problem) from None
+
+
 def canonical(raw: str) -> str:
     """Path for the router, from the raw path as it was sent (Latin-1 text). A path without an id in it is only decoded.
 
@@ -38,7 +49,7 @@ def canonical(raw: str) -> str:
     path = raw.split("?", maxsplit=1)[0]
     user = _USER.fullmatch(path)
     if user:
-        return f"/v1/users/{quote(unquote_to_bytes(user[1].encode('latin-1')), safe='')}/journey"
+        return f"/v1/users/{quote(unquote_to_bytes(user[1].encode('latin-1')), safe='')}{user[2]}"
     parts = [unquote(part) for part in path.split("/") if part]
     if parts and parts[0] in _OURS:
         return unquote(raw)

@@ -14,14 +14,17 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from api.ledger import exposures, nudges
-from api.ledger.statistics_store import key_of, load, update_of
+from api.ledger import erasure, exposures, nudges
+from api.ledger.erasure import ErasureStep, LearnedState
+from api.ledger.statistics_store import key_of, load, update_of, warm_sums
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
-from api.stores.learning_state import StatisticsUpdate
+from api.stores.erasure_log import Erasure
+from api.stores.learning_state import StatisticsUpdate, WarmStart
 from api.stores.protocol import Store
 from bandit import engine
-from bandit.catalogue.model import Catalogue
+from bandit.belief import Belief
+from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.learning import pending
 from bandit.learning.drift import DriftState
@@ -109,6 +112,7 @@ class Learner:
         self._published_at, self._rest_until, self._news = 0, 0.0, False
         self._publication: Future[_Publication] | None = None  # one that was under way is of what was known before
         self._alone: dict[str, Snapshot] = {}
+        self._anew = frozenset[str]()  # stages whose belief has changed without a settlement
         self._firm = self._pooled(self._statistics)
         self.prepared: Mapping[str, PreparedPolicy] = {
             name: closed(engine.prepare(snapshot)) for name, snapshot in self._firm.items()
@@ -222,6 +226,56 @@ class Learner:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
         return len(matured)
 
+    def erase(self, asked: Erasure, now: int) -> bool:
+        """Erase some decisions of an erasure, at `now` (µs since 1970), and what is known of them here; one
+        transaction. Returns whether none is left. Called by the worker. Raises LedgerError and Unavailable: then `load`
+        must run.
+        """
+        self._look()
+        known = LearnedState(self._statistics, self._exposed, self._last.decision)
+        now = max(now, self._published_at + 1)  # receipts tell what was published before from what was after
+        done = erasure.step(self._store, asked, known, now)
+        if done is not None:
+            self._forget(done)
+        return done is None
+
+    def warm_again(self, stages: Mapping[str, Stage], found: Mapping[str, tuple[WarmStart, Belief]]) -> None:
+        """Take warm starts that were learned again, and are in the ledger, for those of the stages that are still
+        declared so. Called by the worker.
+        """
+        for name in found:
+            statistics = self._statistics.get(name)
+            if statistics is not None and statistics.spec.schema == stages[name].schema:
+                warm = warm_sums(self._store, name, statistics.spec)
+                self._statistics = {**self._statistics, name: statistics._replace(warm=warm)}
+                self._alone.pop(name, None)
+                self._anew |= {name}
+        self._firm, self._news, self._publication = self._pooled(self._statistics), True, None
+
+    def _forget(self, done: ErasureStep) -> None:
+        last = self._last.settlement
+        numbered = [msgspec.structs.replace(one, seq=last + i) for i, one in enumerate(done.settlements, 1)]
+        self._last = self._last._replace(settlement=last + len(numbered))
+        versions = {one.stage: one.seq for one in numbered}
+        self._statistics = {
+            name: done.statistics.get(name, s)._replace(version=versions.get(name, s.version))
+            for name, s in self._statistics.items()
+        }
+        self._exposed = {**self._exposed, **done.exposed}
+        for name in done.statistics:
+            self._alone.pop(name, None)
+        self._anew |= done.statistics.keys()
+        self._firm, self._news = self._pooled(self._statistics), True
+        self._publication = None  # it rests on what is gone
+        for record in done.records:
+            for tables in (self._open, self._old):
+                if record.decision.stage in tables:
+                    tables[record.decision.stage].drop([record.seq])
+        by_seq = {record.seq: record.decision for record in done.records}
+        self._settled((by_seq[one.decision_seq], one) for one in numbered)
+        for one in numbered:
+            self._metrics.settlements.labels(one.stage, one.why).inc()
+
     def _with_exposures(self, update: StatisticsUpdate) -> StatisticsUpdate:
         """The update, with what the stage's decisions exposed people to so far, where it declares a loss."""
         stage = self._catalogue.stages[update.key.stage]
@@ -284,7 +338,8 @@ class Learner:
         """Computation of the policies with what is known now; any thread may run it, whatever is learned meanwhile."""
         self._look()
         basis = PendingBasis(now, self._last.decision, self._last.outcome)
-        firm, last = self._firm, self.prepared
+        firm, last, anew = self._firm, self.prepared, self._anew
+        self._anew = frozenset()
         all_known = () if self._unread else firm  # all or none: stages say things to each other
         rows = {name: self._open[name].rows() for name in all_known}
         counts = {name: self._statistics[name].delays[: len(one.stage_spec.arms)] for name, one in firm.items()}
@@ -301,7 +356,8 @@ class Learner:
             lives = {}
             for snapshot in pooled(snapshots):
                 before = last[snapshot.stage]
-                live = before if _same(before.snapshot, snapshot) else engine.prepare(snapshot)
+                kept = not anew and _same(before.snapshot, snapshot)
+                live = before if kept else engine.prepare(snapshot)
                 known = snapshot.stage in rows
                 lives[snapshot.stage] = (
                     self._accounted(live, snapshot, exposed[snapshot.stage], now) if known else closed(live)

@@ -21,14 +21,18 @@ import msgspec
 from api import clocks
 from api.clocks import Clock
 from api.learning.learner import Learner, Settled
+from api.ledger import erasure
 from api.ledger.clock_marks import ClockMarks
 from api.metrics import Metrics
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
+from api.stores.erasure_log import Erasure
 from api.stores.event_log import EventCredits, IngestResult, Status
+from api.stores.learning_state import WarmStart
 from api.stores.protocol import Store
-from bandit.catalogue.model import Catalogue
+from bandit.belief import Belief
+from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable
 from bandit.journey import folding
@@ -195,6 +199,36 @@ class Worker:
             self._chores.append(chore)
             self._wake.notify()
         return future
+
+    def erase(self, asked: Erasure) -> "futures.Future[bool]":
+        """Erase some decisions of an erasure between two commits; the future says whether none is left. Raises as `run`
+        does.
+        """
+
+        def work() -> bool:
+            try:
+                if self._reload:
+                    self.learning.load(self._clock())
+                    self._reload = False
+                return self.learning.erase(asked, self._clock())
+            except Exception:
+                self._reload = True  # what failed may be in the ledger all the same
+                raise
+
+        return self.run(work)
+
+    def warm_again(
+        self, stages: Mapping[str, Stage], found: Mapping[str, tuple[WarmStart, Belief]]
+    ) -> "futures.Future[None]":
+        """Keep warm starts of these stages that were learned again, and decide by them. Raises as `run` does."""
+
+        def work() -> None:
+            self._reload = True  # until it is known to be in the ledger, and known here
+            erasure.replace_warm_starts(self._store, stages, found)
+            self.learning.warm_again(stages, found)
+            self._reload = False
+
+        return self.run(work)
 
     async def admit(self, release: Release) -> Release:
         """Release as the ledger keeps it, once it decides. Raises InvalidRequest if it does not fit, Overloaded and

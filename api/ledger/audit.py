@@ -5,7 +5,7 @@ service starts, `rebuild` and `differences` prove what the ledger holds.
 import hashlib
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +28,7 @@ from bandit.learning.loss import closed, day_of
 from bandit.learning.pending import KnownDecision, OpenDecisionTable, amounts_to
 from bandit.learning.statistics import StageStatistics
 from bandit.numerics import versions
+from bandit.propensity.draw import draw
 from bandit.records import Decision
 from bandit.release import judged_beside
 from bandit.snapshot import Snapshot, pooled
@@ -180,6 +181,22 @@ def rests_on_a_guess(decision: Decision, spec: Stage) -> bool:
     return not decision.unit and bool(decision.pending_basis.at) and spec.reward.delay is None
 
 
+def rests_on_forgotten(store: Store, found: DecisionRecord) -> bool:
+    """Whether a decision may rest on what was learned from people who are forgotten since: then it was decided as it is
+    recorded, but what it was decided from is gone in part.
+    """
+    known = found.decision.pending_basis.at or found.decision.at
+    return any(0 < entry.first < found.seq and known < entry.at for entry in store.erasures())
+
+
+def drawn_as_recorded(decision: Decision, specs: Mapping[str, Stage], different: Collection[str]) -> bool:
+    """Whether all that does not depend on what was learned is confirmed, where the names of parts that were not are
+    `different`: u, and that the arm is the one drawn there from the recorded propensities.
+    """
+    arms = decision.arms(specs[decision.stage_digest].arms)
+    return "u" not in different and arms[draw(decision.propensity, decision.u)] == decision.arm
+
+
 def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: DecisionRecord) -> Snapshot:
     """The snapshot with what open decisions said when it was published: nothing, in a stage that declares no delay, to
     versions before `versions.OPEN_EVERYWHERE`.
@@ -259,7 +276,7 @@ def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
     specs = store.specs()  # a decision is settled by the rules it was made under
     for found in store.decisions(name):
         done = found.settlement
-        if done is None or done.seq > through:
+        if done is None or done.seq > through or done.why == "erased":
             continue
         decision = found.decision
         verdict = rewards.settle(

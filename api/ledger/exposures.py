@@ -45,6 +45,14 @@ def load(store: Store, stages: Mapping[str, Stage]) -> dict[str, ExposureLog]:
     return logs
 
 
+def look_again(store: Store, name: str, stage: Stage, log: ExposureLog, through: int) -> None:
+    """Read the newest decisions of a log again, of those numbered up to `through`, if they are not known any more."""
+    if log.newest is not None:
+        return
+    specs = store.specs()
+    log.look_at_decisions(_newest(store, name, stage, through, specs), specs)
+
+
 def count(store: Store, name: str, stage: Stage, through: int, decision: int | None = None) -> ExposureLog:
     """Exposures of the stage's decisions numbered up to `through`, counted from the decisions alone. With `decision`,
     over the arms that were known when the decision of that number was made.
@@ -76,7 +84,7 @@ def differs(kept: StoredExposures, counted: StoredExposures) -> bool:
 def _newest(store: Store, name: str, stage: Stage, through: int, specs: Mapping[str, Stage]) -> list[Decision]:
     """The newest RECENT decisions that count, numbered up to `through`, in order."""
     found, before = list[Decision](), through + 1
-    while len(found) < RECENT and (page := store.decisions_before(name, before, _BATCH)):
+    while len(found) < RECENT and (page := store.decisions_before(name, before, RECENT)):
         found += _counting((row.decision for row in page), stage, specs)
         before = page[-1].seq
     return found[:RECENT][::-1]

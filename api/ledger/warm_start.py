@@ -29,6 +29,7 @@ from bandit.snapshot import Snapshot
 
 _BATCH = 1000
 _MOST = 20  # mistakes that are named
+_DIGEST = "schema {} of this ledger"  # in a log's place, where the ledger's own decisions are
 
 
 class WarmStartRow(msgspec.Struct, frozen=True):
@@ -88,20 +89,48 @@ def resumed(store: Store, name: str, was: Stage, stage: Stage) -> tuple[WarmStar
     served, which it continues. None if there is nothing to learn, or the stage is warm already. Reads only; `claim`
     writes it with the declaration that it belongs to.
     """
-    rows, known, learned = stage.belief_rows(stage.arms), nothing(stage), 0
-    if store.warm_start(key_of(name, stage), rows, known.d) is not None:
+    if store.warm_start(key_of(name, stage), stage.belief_rows(stage.arms), nothing(stage).d) is not None:
         return None
+    belief, learned = _from_earlier(store, name, was, stage, None)
+    if not learned:
+        return None
+    digest, since = _DIGEST.format(was.schema), store.last().decision + 1
+    return WarmStart(weight=1.0, rows=learned, digest=digest, since=since), belief
+
+
+def again(store: Store, stages: Mapping[str, Stage]) -> dict[str, tuple[WarmStart, Belief]]:
+    """Warm starts of the stages that began with the decisions of an earlier schema, by stage, learned again from those
+    that are left: for an erasure that has forgotten some. Takes time in proportion to the ledger; reads only, from any
+    thread.
+    """
+    found, specs = dict[str, tuple[WarmStart, Belief]](), store.specs()
+    for name, stage in stages.items():
+        key = key_of(name, stage)
+        begun = store.warm_start(key, stage.belief_rows(stage.arms), nothing(stage).d)
+        if begun is None:
+            continue
+        eras = [specs[era.digests[name]] for era in store.declarations().eras if name in era.digests]
+        earlier = [was for was in eras if _DIGEST.format(was.schema) == begun[0].digest]
+        if earlier:
+            belief, learned = _from_earlier(store, name, earlier[-1], stage, store.first_settlement(key))
+            found[name] = msgspec.structs.replace(begun[0], rows=learned), belief
+    return found
+
+
+def _from_earlier(store: Store, name: str, was: Stage, stage: Stage, through: int | None) -> tuple[Belief, int]:
+    """What the decisions of the stage as it `was` teach the stage, and how many there are: those settled by number
+    `through` of the ledger, or so far.
+    """
+    known, learned = nothing(stage), 0
     key, specs = key_of(name, was), store.specs()
     state = store.statistics(key, (), 0).drift_state
-    log, belief = settled(store, name, store.first_settlement(key), None), empty(len(rows), known.d)
+    log = settled(store, name, store.first_settlement(key), through)
+    belief = empty(len(stage.belief_rows(stage.arms)), known.d)
     while batch := list(islice(log, _BATCH)):
         part = settled_rows(known, batch, specs)
         part = part.only(drift.epochs_of(state, part.seq) == state.epoch)
         belief, learned = _taught(name, stage, belief, part), learned + len(part.seq)
-    if not learned:
-        return None
-    digest, since = f"schema {was.schema} of this ledger", store.last().decision + 1
-    return WarmStart(weight=1.0, rows=learned, digest=digest, since=since), belief
+    return belief, learned
 
 
 def _taught(name: str, stage: Stage, belief: Belief, rows: SettledRows) -> Belief:

@@ -1,7 +1,6 @@
 """Routes of the native protocol for events and journeys, under /v1."""
 
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 from litestar import Request, get, post
 from litestar.handlers import HTTPRouteHandler
@@ -11,11 +10,11 @@ from api.components import CurrentParts
 from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
 from api.http.hot_routes import HOT
+from api.http.protocol_paths import user_of
 from api.http.request_body import body, takes
 from api.messages.events import EventBatch, EventItem, EventReplies, EventRequest, JourneyReply, UncreditedReply
 from api.traffic.request_limits import charge
 from bandit.catalogue.model import Catalogue
-from bandit.errors import InvalidRequest, Problem
 
 _EVENTS = ItemBatch(EventBatch, EventRequest)
 _BATCH_BYTES = 4_000_000
@@ -69,11 +68,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
         """Stage, moment and why, what is known of the user, and what may be shown now. Ids are percent-encoded: a/b is
         a%2Fb.
         """
-        try:
-            return current.parts.events.journey(unquote(user_id, errors="strict"))
-        except UnicodeDecodeError:
-            problem = Problem("user_id", "not UTF-8 once it is decoded", "percent-encode its UTF-8 bytes")
-            raise InvalidRequest(problem) from None
+        return current.parts.events.journey(user_of(user_id))
 
     @get(
         "/v1/events/uncredited",

@@ -145,6 +145,11 @@ class EarlierJourneys:
                 return self._fold(rules, root, sorted(events, key=folding.order), start)
         return self._fold(rules, root, sorted(rows.events(users), key=folding.order), None)
 
+    def forget(self, roots: Iterable[bytes]) -> None:
+        """Forget what people did: it is erased."""
+        for root in roots:
+            self._states.pop(root, None)
+
     def _fold(
         self, rules: JourneyFold, root: bytes, events: Sequence[Event], start: JourneyState | None
     ) -> JourneyState | None:

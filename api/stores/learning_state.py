@@ -194,6 +194,10 @@ class LearningState(Protocol):
         """Keep a warm start and its sums, in one transaction."""
         ...
 
+    def replace_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """Keep a warm start in place of the one that the key has, as an erasure does."""
+        ...
+
     def declarations(self) -> Declarations:
         """Declarations that the ledger was served with, read in one transaction."""
         ...

@@ -1,21 +1,23 @@
-"""Store: one ledger in five parts. Each part states what it guarantees; every store passes the suite of each part."""
+"""Store: one ledger in six parts. Each part states what it guarantees; every store passes the suite of each part."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from api.stores.decision_log import DecisionLog
+from api.stores.erasure_log import ErasureLog
 from api.stores.event_log import EventLog
 from api.stores.learning_state import LearningState
 from api.stores.release_log import ReleaseLog
 from api.stores.webhook_queue import WebhookQueue
 
 
-class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, Protocol):
-    """One ledger: decisions, events, learning, webhooks and releases, and facts about itself.
+class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, ErasureLog, Protocol):
+    """One ledger: decisions, events, learning, webhooks, releases and erasures, and facts about itself.
 
     One process owns a ledger that it writes to. Only one thread of it may call writing methods; reading methods may be
-    called from any. What a part appends is never changed; everything else is derived from it in the same transactions.
+    called from any. What a part appends is never changed, but for what an
+    erasure overwrites; everything else is derived from it in the same transactions.
     """
 
     def meta(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import threading
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
@@ -46,6 +47,7 @@ _PAGE = 100  # messages between two moves of the place
 _LETTERS = 1000  # that wait for another attempt: beyond, nothing new is begun
 _DEAD = 10_000  # that are kept
 _SLOWEST = 3_600_000_000  # µs between attempts
+_ABOUT_ONE = ("decision:", "reward:")  # beginnings of messages about one decision
 _POLL = 0.2  # seconds between looks at the ledger
 
 
@@ -226,7 +228,15 @@ class EndpointSender(threading.Thread):
     def _move(self, place: WebhookCursor, put: list[WebhookDelivery], gone: list[str]) -> None:
         cursors = {self._endpoint_name: place}
         pairs = [(self._endpoint_name, event) for event in gone]
-        self._worker.run(lambda: self._store.update_webhook_queue(cursors, put, pairs, _DEAD)).result()
+        self._worker.run(
+            lambda: self._store.update_webhook_queue(cursors, self._about_known(put), pairs, _DEAD)
+        ).result()
+
+    def _about_known(self, put: list[WebhookDelivery]) -> list[WebhookDelivery]:
+        """Messages but those about decisions that were erased while they were being sent. In the writer's thread."""
+        about = {one.event: uuid.UUID(one.event.partition(":")[2]) for one in put if one.event.startswith(_ABOUT_ONE)}
+        known = self._store.decisions_by_id(list(about.values())) if about else {}
+        return [one for one in put if one.event not in about or about[one.event] in known]
 
     def _outcome(self, letter: WebhookDelivery, error: str, put: list[WebhookDelivery], gone: list[str]) -> None:
         """What becomes of a letter after an attempt."""
@@ -277,9 +287,9 @@ class EndpointSender(threading.Thread):
         messages = [
             decision_made(app, found, specs[found.decision.stage_digest])
             for found in made
-            if found.decision.is_actionable
+            if found.decision.is_actionable and not found.decision.is_remainder
         ]
-        messages += [reward_matured(app, found) for found in ended]
+        messages += [reward_matured(app, found) for found in ended if not found.decision.is_remainder]
         alarms = dict(place.alarms)
         for stage, watch in self._drift_states():
             known, alarms[stage] = place.alarms.get(stage, 0), len(watch.alarms)

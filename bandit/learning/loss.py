@@ -52,6 +52,16 @@ class ExposureLog:
         self.sums = self.sums.plus(_economics(declared or self._stage, self.names), made)
         self.look_at(made)
 
+    def take_back(self, made: Sequence[Decision], specs: Mapping[str, Stage]) -> None:
+        """Count decisions that were counted before no longer, but for the time of the first and the days. If one of
+        them may be among the newest, none of these is known any more (`newest` is None): look at them again.
+        """
+        for spec, mine in self._declared(made, specs):
+            taken = exposures(mine, spec, self._stage, self.names)
+            self.sums = self.sums.minus(_economics(spec, self.names), taken)
+            if self.newest is not None and taken.at.max() >= self.newest.at.min():
+                self.newest = None
+
     def look_at(self, made: Exposures) -> None:
         """Take decisions for the newest, without counting them: the sums have them already."""
         k = len(self._stage.arms)

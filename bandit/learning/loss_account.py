@@ -122,6 +122,14 @@ class ExposureSums(NamedTuple):
             self.effect + effect,
         )
 
+    def minus(self, arms: ArmEconomics, made: Exposures) -> "ExposureSums":
+        """Sums without `made`, the inverse of `plus` but for `first` and `days`, which are those of what is left: the
+        caller knows it.
+        """
+        nudges, cost, effect = _sums(arms, made)
+        n = self.n - len(made.at)
+        return self._replace(n=n, nudges=self.nudges - nudges, cost=self.cost - cost, effect=self.effect - effect)
+
     def elapsed(self, now: int, day: float) -> float:
         """Days of traffic until `now` (µs): from the first decision on, without days on which there was none. `day`: µs
         in a day. A clock that was wrong once, or goes back, adds or takes no more than a day.

@@ -179,6 +179,15 @@ class NudgeSums(NamedTuple):
         days = _counted(self.days, found.day), _counted(self.opt_out_days, found.day[found.opted_out & found.at_once])
         return NudgeSums._make([*(a + b for a, b in zip(self[:-2], more, strict=True)), *days])
 
+    def minus(self, part: "NudgeSums") -> "NudgeSums":
+        """Sums without those of some of the decisions: the inverse of adding them, to the bit."""
+        days = _less(self.days, part.days), _less(self.opt_out_days, part.opt_out_days)
+        return NudgeSums._make([*(a - b for a, b in zip(self[:-2], part[:-2], strict=True)), *days])
+
+
+def _less(days: Mapping[int, int], fewer: Mapping[int, int]) -> dict[int, int]:
+    return {day: left for day, n in days.items() if (left := n - fewer.get(day, 0))}
+
 
 def _counted(days: Mapping[int, int], on: Ints) -> dict[int, int]:
     counts = dict(days)

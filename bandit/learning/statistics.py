@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bandit import features
 from bandit.arrays import Array, Ints
-from bandit.belief import Belief, add, empty
+from bandit.belief import Belief, add, empty, subtract
 from bandit.catalogue.model import Stage
 from bandit.learning import delay, drift
 from bandit.learning.drift import SURE, DriftState, Residual
@@ -142,6 +142,20 @@ class StageStatistics(NamedTuple):
         if rows.recent is not None:
             nudges = nudges.plus(SettledNudges(rows.arm > 0, rows.reward, rows.mean), rows.recent)
         return self._replace(drift_state=state, epochs=tuple(epochs), delays=delays, nudges=nudges)
+
+    def without(self, rows: SettledRows) -> "StageStatistics":
+        """Statistics as if `rows`, which were folded before, had never been: the inverse of `fold`, to the bit. What
+        the drift rule found stays: an alarm is a fact of the ledger. `version` is left to the caller.
+        """
+        zero = empty(len(self.rows), self.d)
+        none = self._replace(epochs=(zero,) * len(self.epochs), delays=np.zeros_like(self.delays), nudges=NudgeSums())
+        part = none.fold(rows, alarms_known=True)
+        epochs = tuple(
+            subtract(mine, theirs) if theirs is not zero else mine
+            for mine, theirs in zip(self.epochs, part.epochs, strict=True)
+        )
+        delays, nudges = self.delays - part.delays, self.nudges.minus(part.nudges)
+        return self._replace(epochs=epochs, delays=delays, nudges=nudges)
 
     def _residuals(self, rows: SettledRows) -> list[Residual]:
         """What the drift rule looks at: rows of declared arms. Rows of which too little was known, which `drift.scan`

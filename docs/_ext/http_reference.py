@@ -16,6 +16,7 @@ TAGS = {  # in this order
     "browser": "Pages in browsers",
     "look up": "Look up",
     "release": "Release",
+    "people": "People's rights",
     "operate": "Operate",
 }
 

@@ -42,7 +42,7 @@ class EvaluationLog(NamedTuple):
     against: tuple[EvaluationPolicy, ...]
     heaviest: float  # weight that is expected: 1 / floor
     ledger: LedgerLog | None = None
-    notes: tuple[str, ...] = ()  # on how a file was read
+    notes: tuple[str, ...] = ()  # on how a file was read, and on what a ledger lacks
     emptied: str | None = None  # why no decision is left to judge a snapshot by
 
 
@@ -160,6 +160,7 @@ def of_ledger(
         heaviest=_heaviest(log.spec.common_floor),
         ledger=log,
         emptied=ledger_log.learned_everything(log) if snapshots else None,
+        notes=ledger_log.of_those_who_stay(log),
     )
 
 

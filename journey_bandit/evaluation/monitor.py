@@ -38,7 +38,7 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
     log = ledger_log.open_log(ledger, stage)
     net = core.monitor(log.source(), log.rewards, log.worth, level)
     found = net if measure == "net" else core.monitor(log.source(), log.rewards, None, level)
-    crossed = log.contamination()
+    crossed, lacks = log.contamination(), ledger_log.of_those_who_stay(log)
     if as_json:
         presentation.write(
             {
@@ -47,6 +47,7 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
                 "measure": measure,
                 "money": presentation.money_json(net.gain(log.currency)),
                 **_body(found),
+                "notes": [*lacks, *notes(found)],
                 "control": crossed._asdict(),
             }
         )
@@ -55,6 +56,8 @@ def monitor(ledger: str, stage: str, measure: str, level: float, as_json: bool) 
         console.out.print(f"{log.app}/{stage}, what decides live: {net.sentence(log.currency)}", soft_wrap=True)
         console.out.print(f"{unit} per decision, {100 * level:g} %")
         _show(found, log.arms, f"{unit} per decision")
+        for note in lacks:
+            console.out.print(f"note: {note}")
         if crossed.exposed:
             share = f"{crossed.exposed:,} of {crossed.control:,} decisions of the holdout"
             console.out.print(f"note: {share} were of people who had been shown nudges before their ids were joined")
@@ -72,7 +75,6 @@ def _body(found: LiftReport) -> dict[str, Any]:
         "routing": {"evidence": found.stage.evidence if found.stage else 1.0, "alarms": found.alarms},
         "diagnostics": lift["diagnostics"],
         "refused": lift["refused"],
-        "notes": notes(found),
         "assignment": {"holdout": lift.get("assignment"), "nudges": over.get("assignment")},
     }
 

@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from bandit.release import NO_NUDGE
 from experiments.mlflow.approvals import Approval
@@ -17,12 +18,12 @@ _SECONDS = 10.0
 class AdminClient(ServiceClient):
     """Client of one service for operators, with a key of scope admin and read unless the service runs with --dev.
 
-    Nothing is tried again, and nothing is waited for longer than ten seconds: `registry sync` and `rollback` decide
+    Nothing is tried again, and nothing is waited for longer than `seconds`: `registry sync` and `rollback` decide
     what a silence means. Every method raises RemoteError.
     """
 
-    def __init__(self, url: str, key: str = ""):
-        super().__init__(url, key, tries=1, seconds=_SECONDS)
+    def __init__(self, url: str, key: str = "", seconds: float = _SECONDS):
+        super().__init__(url, key, tries=1, seconds=seconds)
 
     def stages(self) -> tuple[str, list[str]]:
         """Name of the app, and names of the stages that the service serves. Raises RemoteError if it is silent."""
@@ -65,6 +66,15 @@ class AdminClient(ServiceClient):
         """
         body = {"to": to, "approved_by": by, "approved_at": at, "reason": why}
         return dict(self._call("POST", f"/v1/policies/{stage}/rollback", body))
+
+    def erase(self, user_id: str, *, forget: bool) -> dict[str, Any]:
+        """Erase a person: what the service says of it. Raises RemoteError."""
+        path = f"/v1/users/{quote(user_id, safe='')}"
+        return dict(self._call("DELETE", f"{path}?forget=true" if forget else path))
+
+    def person(self, user_id: str) -> dict[str, Any]:
+        """All that the service's ledger holds of a person. Raises RemoteError."""
+        return dict(self._call("GET", f"/v1/users/{quote(user_id, safe='')}/export"))
 
     def went_back(self, stage: str, move: Approval) -> bool:
         """Roll back to what an approval says, from the service's ledger, if that has it; whether it had. Raises

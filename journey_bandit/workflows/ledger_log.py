@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from api.decisions.maker import CROSSED
 from api.ledger import audit
 from api.stores import Store, open_store
 from api.stores.decision_log import DecisionRecord
@@ -24,6 +23,7 @@ from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.recoding import contexts
+from bandit.records import CROSSED
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.wording import number
@@ -76,7 +76,11 @@ class LedgerLog(NamedTuple):
             rows = (f for f in rows if f.decision.release == self.release)
         rows = (f for f in rows if f.decision.is_actionable)  # at any other time a reward never comes
         first = islice((f for f in rows if not f.decision.holdout), self.first) if self.first else rows
-        return (f for f in first if f.settlement is None or f.settlement.why not in ("not activated", "other schema"))
+        return (
+            f
+            for f in first
+            if f.settlement is None or f.settlement.why not in ("not activated", "other schema", "erased")
+        )
 
     def contamination(self) -> Contamination:
         """Contamination: how much of the control group had been shown nudges before, as its decisions recorded it."""
@@ -145,6 +149,20 @@ def learned_everything(log: LedgerLog) -> str | None:
         return None
     n = sum(1 for _ in log.store.decisions(log.stage))
     return f"this snapshot learned from all {n:,} decisions of the log"
+
+
+def of_those_who_stay(log: LedgerLog) -> tuple[str, ...]:
+    """A note on what the log lacks because people were erased; none if it lacks nothing."""
+    forgotten = sum(entry.decisions for entry in log.store.erasures() if entry.forget)
+    ended = (found.settlement for found in log.store.decisions(log.stage))
+    unanswered = sum(done is not None and done.why == "erased" for done in ended)
+    lacks = [
+        *([f"{forgotten:,} decisions (of all stages) of people who were forgotten"] if forgotten else []),
+        *([f"{unanswered:,} that were open when their person was erased"] if unanswered else []),
+    ]
+    share = (forgotten + unanswered) / max(log.store.counts().decisions, 1)
+    about = f"{share:.2%} of the ledger's decisions: this is about people who stay"
+    return (f"without {' and '.join(lacks)}, {about}",) if lacks else ()
 
 
 def open_log(url: str, stage: str) -> LedgerLog:

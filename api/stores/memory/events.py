@@ -3,6 +3,8 @@
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+import msgspec
+
 from api.stores.decision_log import DecisionRecord
 from api.stores.event_log import Contribution, FirstDecision, MissedReport, PastDecision, Person
 from api.stores.ingest import Link, family, root_of
@@ -128,6 +130,36 @@ class MemoryEventRows:
         for key in gone:
             del self._missed[key]
         self._missed |= {(miss.report.event, miss.report.stage): miss for miss in rows}
+
+    def uncredit(self, decisions: Collection[uuid.UUID]) -> None:
+        """Forget what is credited to these decisions."""
+        self._credits = {key: state for key, state in self._credits.items() if state.decision not in decisions}
+
+    def erase(self, users: Collection[bytes], most: int) -> int:
+        """Forget events of these users, at most so many, with their credits; returns how many."""
+        gone = [event for user in users for event in self._by_user.get(user, ())][:most]
+        for event in gone:
+            self._by_user[self._events.pop(event)[0].user].remove(event)
+        self._credits = {key: state for key, state in self._credits.items() if key[0] not in gone}
+        self._missed = {key: miss for key, miss in self._missed.items() if key[0] not in gone}
+        return len(gone)
+
+    def unlink(self, users: Collection[bytes]) -> None:
+        """Forget links and journeys of these users; other users' events that name one of them lose it."""
+        for key, (event, reports) in list(self._events.items()):
+            if event.alias in users:
+                self._events[key] = msgspec.structs.replace(event, alias=None), reports
+        self._links = {
+            alias: {owner: link for owner, link in named.items() if owner not in users}
+            for alias, named in self._links.items()
+            if alias not in users
+        }
+        self._owners = {a: o for a, o in self._owners.items() if a not in users and o not in users}
+        self._aliases = {}
+        for alias, owner in self._owners.items():
+            self._aliases.setdefault(owner, []).append(alias)
+        for user in users:
+            self._states.pop(user, None)
 
     def newest_missed(self, most: int, reason: str | None) -> list[MissedReport]:
         """Reports that are credited to nothing, the newest `most` of one reason or of any, newest first."""

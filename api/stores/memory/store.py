@@ -9,6 +9,7 @@ from itertools import islice
 from types import MappingProxyType
 
 import msgspec
+import numpy as np
 
 from api.stores import ingest
 from api.stores.admission import admit, finite
@@ -21,6 +22,7 @@ from api.stores.decision_log import (
     RowCounts,
     UserOverLimit,
 )
+from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry
 from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.learning_state import (
     DeclarationEra,
@@ -42,7 +44,7 @@ from bandit.errors import LedgerError
 from bandit.guardrails import NO_CONSENT
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
-from bandit.records import Decision, Event, MaturedDecision, Outcome, Release, Settlement
+from bandit.records import NOT_NOW, Decision, Event, MaturedDecision, Outcome, Release, Settlement
 
 
 class MemoryStore:
@@ -66,6 +68,8 @@ class MemoryStore:
         self._cursors: dict[str, WebhookCursor] = {}
         self._releases: list[Release] = []
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
+        self._erasing: dict[bytes, Erasure] = {}
+        self._erasures: list[ErasureEntry] = []
 
     def damages(self) -> Iterator[str]:
         """As `Store.damages`: none; no disk is between what was committed and what is read."""
@@ -199,7 +203,7 @@ class MemoryStore:
         """As `LearningState.person_rewards`."""
         sums: dict[tuple[bytes, str, bool], tuple[int, float]] = {}
         for done, *_ in self._settlements[self.first_settlement(key) :]:
-            if done.stage == key.stage:
+            if done.stage == key.stage and done.why != "erased":
                 made = self._found[self._by_seq[done.decision_seq - 1]].decision
                 n, reward = sums.get((made.user, done.arm, made.holdout), (0, 0.0))
                 sums[made.user, done.arm, made.holdout] = n + 1, reward + done.reward
@@ -215,6 +219,10 @@ class MemoryStore:
 
     def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
         """As `LearningState.put_warm_start`."""
+        self._learning.put_warm_start(key, warm, rows, belief)
+
+    def replace_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """As `LearningState.replace_warm_start`."""
         self._learning.put_warm_start(key, warm, rows, belief)
 
     def declarations(self) -> Declarations:
@@ -240,6 +248,8 @@ class MemoryStore:
         end = at or self.last()
         for i in self._by_seq[: end.decision]:
             found = self._found[i]
+            if not found.decision.user:
+                continue
             done = found.settlement is not None and found.settlement.seq <= end.settlement
             if found.decision.stage == stage and found.decision.is_actionable and not done:
                 known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
@@ -260,24 +270,33 @@ class MemoryStore:
     ) -> Iterator[tuple[Settlement, Array, str]]:
         """As `LearningState.settled`: x (d,) is a copy."""
         for settlement, x, spec in self._settlements:
-            if settlement.stage == stage and after < settlement.seq and (through is None or settlement.seq <= through):
+            if (
+                settlement.arm
+                and settlement.stage == stage
+                and after < settlement.seq
+                and (through is None or settlement.seq <= through)
+            ):
                 yield settlement, x.copy(), spec
 
     def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
         """As `DecisionLog.decisions`: copies, one at a time."""
         for i in self._by_seq:
             found = self._found[i]
-            if found.decision.at >= since and (stage is None or found.decision.stage == stage):
+            if found.decision.user and found.decision.at >= since and (stage is None or found.decision.stage == stage):
                 yield _handed_out(found)
 
     def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `DecisionLog.decisions_after`: copies."""
-        return [_handed_out(self._found[i]) for i in self._by_seq[after : after + most]]
+        made = (self._found[i] for i in self._by_seq[after:])
+        return [_handed_out(found) for found in islice((f for f in made if f.decision.user), most)]
 
     def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
         """As `DecisionLog.decisions_before`: copies."""
         older = (self._found[i] for i in reversed(self._by_seq[: max(before - 1, 0)]))
-        return [_handed_out(found) for found in islice((f for f in older if f.decision.stage == stage), most)]
+        return [
+            _handed_out(found)
+            for found in islice((f for f in older if f.decision.user and f.decision.stage == stage), most)
+        ]
 
     def over_limit(self, stage: str, since: int, most: int) -> list[UserOverLimit]:
         """As `DecisionLog.over_limit`."""
@@ -308,7 +327,7 @@ class MemoryStore:
 
     def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `LearningState.settlements_after`: copies."""
-        done = self._settlements[after : after + most]
+        done = islice((row for row in self._settlements[after:] if row[0].arm), most)
         return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, *_ in done]
 
     def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
@@ -347,6 +366,101 @@ class MemoryStore:
         """As `ReleaseLog.releases`."""
         return [release for release in self._releases if stage in (None, release.stage)]
 
+    def begin_erasure(self, erasure: Erasure) -> Erasure:
+        """As `ErasureLog.begin_erasure`."""
+        for one in self.erasures_under_way():
+            if one.users & erasure.users and one.forget >= erasure.forget:
+                erasure = one._replace(users=one.users | erasure.users)
+        self._erasing[erasure.number] = erasure
+        return erasure
+
+    def erasures_under_way(self) -> list[Erasure]:
+        """As `ErasureLog.erasures_under_way`."""
+        return [self._erasing[number] for number in sorted(self._erasing)]
+
+    def erasable(self, users: Collection[bytes], most: int, before: int | None = None) -> list[DecisionRecord]:
+        """As `ErasureLog.erasable`: copies."""
+        found = (one for one in self._decided(users)[::-1] if before is None or one.seq < before)
+        return [_handed_out(one) for one in islice(found, most)]
+
+    def erase_decisions(
+        self,
+        erasure: Erasure,
+        now: int,
+        erased: Sequence[ErasedDecision],
+        settlements: Sequence[Settlement] = (),
+        updates: Sequence[StatisticsUpdate] = (),
+    ) -> bool:
+        """As `ErasureLog.erase_decisions`."""
+        if settlements:
+            self.settle(settlements)
+        for one in erased:
+            self._leave(one)
+        for update in updates:
+            self._learning.replace(update)
+        gone = [one.record.decision.id for one in erased]
+        self._rows.uncredit(gone)
+        self._letters = {
+            key: one for key, one in self._letters.items() if not any(key[1].endswith(f":{i}") for i in gone)
+        }
+        first = min((one.record.seq for one in erased if one.remainder is None), default=0)
+        outcomes = sum(len(one.record.outcomes) for one in erased)
+        self._enter(erasure, now, (len(erased), outcomes, 0, 0), first)
+        return True
+
+    def _leave(self, erased: ErasedDecision) -> None:
+        seq, before = erased.record.seq, self._found.pop(erased.record.decision.id)
+        left, done = erased.remainder, before.settlement
+        outcomes = erased.outcomes if left else ()
+        numbers = [self._numbers.pop((o.decision, o.id)) for o in before.outcomes]
+        self._pending.pop(seq, None)
+        self._by_user[before.decision.user].remove(before.decision.id)
+        if left is None:
+            left = nothing(before.decision)
+            done = done and msgspec.structs.replace(done, **_NOTHING)
+        else:
+            self._by_user.setdefault(left.user, []).insert(0, left.id)  # the newest are erased first
+            self._numbers |= {(o.decision, o.id): n for o, n in zip(outcomes, numbers, strict=True)}
+        if done:
+            self._settlements[done.seq - 1] = (done, left.x, left.stage_digest)
+        self._by_seq[seq - 1] = left.id
+        self._found[left.id] = DecisionRecord(seq, left, outcomes, done)
+
+    def erase_events(self, erasure: Erasure, now: int, most: int) -> int:
+        """As `ErasureLog.erase_events`."""
+        n = self._rows.erase(erasure.users, most)
+        if n:
+            self._enter(erasure, now, (0, 0, n, 0))
+        return n
+
+    def end_erasure(self, erasure: Erasure, now: int) -> None:
+        """As `ErasureLog.end_erasure`."""
+        self._before_late.forget(erasure.users)
+        self._rows.unlink(erasure.users)
+        self._erasing.pop(erasure.number, None)
+        self._enter(erasure, now, (0, 0, 0, len(erasure.users)))
+
+    def _enter(self, erasure: Erasure, now: int, counted: tuple[int, int, int, int], first: int = 0) -> None:
+        """`counted`: decisions, outcomes, events and ids; the ids go last."""
+        number, done = len(self._erasures) + 1, counted[3] > 0
+        entry = ErasureEntry(number, erasure.entry, now, erasure.forget, *counted, first=first, done=done)
+        self._erasures.append(entry)
+
+    def erasures(self, after: int = 0) -> list[ErasureEntry]:
+        """As `ErasureLog.erasures`."""
+        return self._erasures[after:]
+
+    def overwrite_erased(self, first: int, most: int) -> int:  # noqa: ARG002 - there is no file
+        """As `ErasureLog.overwrite_erased`: there is nothing to overwrite."""
+        return 0
+
+    def decision_times(self, stage: str) -> Iterator[DecisionTime]:
+        """As `ErasureLog.decision_times`."""
+        for found in self.decisions(stage):
+            made = found.decision
+            if made.is_actionable and not made.holdout:
+                yield DecisionTime(found.seq, made.stage_digest, made.at, made.expires)
+
     def counts(self) -> RowCounts:
         """As `DecisionLog.counts`."""
         return RowCounts(len(self._by_seq), self._outcomes, len(self._settlements), len(self._pending))
@@ -359,6 +473,35 @@ class MemoryStore:
         """Forget the decisions: the ledger ends with the store."""
         self._found.clear()
         self._by_seq.clear()
+
+
+_NOTHING = {"arm": "", "at": 0, "reward": 0.0, "why": "erased", "learned": False, "tau": 0.0, "nu": 0.0}
+
+
+def nothing(decision: Decision) -> Decision:
+    """Decision of which nothing is left but its stage."""
+    none, empty = np.zeros(0), dict[str, str]()
+    return Decision(
+        id=uuid.uuid4(),
+        at=0,
+        expires=0,
+        stage=decision.stage,
+        stage_digest=decision.stage_digest,
+        settlement_version=0,
+        user=b"",
+        request=b"",
+        x=none,
+        propensity=none,
+        mean=none,
+        sd=none,
+        u=0.0,
+        arm="",
+        holdout=False,
+        excluded=empty,
+        evidence={},
+        notes=(),
+        moment=NOT_NOW,
+    )
 
 
 def _handed_out(found: DecisionRecord) -> DecisionRecord:

@@ -102,7 +102,8 @@ class SqliteDecisionLog(SqlitePart):
         meanwhile are read too.
         """
         query = f"""SELECT {columns_of("d")} FROM decisions d
-                    WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? ORDER BY d.seq LIMIT {PAGE}"""  # noqa: S608
+                    WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? AND d.user <> x''
+                    ORDER BY d.seq LIMIT {PAGE}"""  # noqa: S608
         last = 0
         while True:
             with self._ledger.reading() as conn:
@@ -114,13 +115,13 @@ class SqliteDecisionLog(SqlitePart):
 
     def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `DecisionLog.decisions_after`, in one reading transaction."""
-        query = f"SELECT {columns_of('d')} FROM decisions d WHERE d.seq > ? ORDER BY d.seq LIMIT ?"  # noqa: S608
+        query = f"SELECT {columns_of('d')} FROM decisions d WHERE d.seq > ? AND d.user <> x'' ORDER BY d.seq LIMIT ?"  # noqa: S608
         with self._ledger.reading() as conn:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
     def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
         """As `DecisionLog.decisions_before`, in one reading transaction."""
-        query = f"""SELECT {columns_of("d")} FROM decisions d WHERE d.stage = ? AND d.seq < ?
+        query = f"""SELECT {columns_of("d")} FROM decisions d WHERE d.stage = ? AND d.seq < ? AND d.user <> x''
                     ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
         with self._ledger.reading() as conn:
             return self._complete(conn, conn.execute(query, (stage, before, most)).fetchall())
@@ -160,6 +161,7 @@ class SqliteDecisionLog(SqlitePart):
         )
         query = f"""SELECT {columns_of("d")} FROM {among}
                     WHERE d.seq > ? AND d.seq <= ? AND d.stage = ? AND d.moment <> ? AND (s.seq IS NULL OR s.seq > ?)
+                    AND d.user <> x''
                     ORDER BY d.seq LIMIT {PAGE}"""  # noqa: S608
         last = 0
         while True:

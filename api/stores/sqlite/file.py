@@ -12,6 +12,7 @@ import sqlite_utils
 
 from api import private_files
 from api.stores.ingest import EarlierJourneys
+from api.stores.sqlite.free_space import FreeSpace
 from api.stores.sqlite.known_users import KnownUsers
 from api.stores.sqlite.rows import ownership, row_sums
 from api.stores.sqlite.rows.commits import CommitChain
@@ -157,6 +158,8 @@ class LedgerConnections:
         if not read_only:
             opening.enter_context(own(path))
             private_files.make(path)  # SQLite gives its files beside it the same mode
+        self._free = FreeSpace(path)
+        opening.callback(self._free.close)  # after the connections
         self._write = None if read_only else connect(path, "rwc", busy_seconds, opening)
         self.synchronous = prepare(self._write) if self._write else "read only"
         self._epoch = ownership.claim(self._write.conn) if self._write else 0
@@ -195,6 +198,13 @@ class LedgerConnections:
             return self._path.with_name(self._path.name + "-wal").stat().st_size
         except FileNotFoundError:
             return 0
+
+    def overwrite_free(self, first: int, most: int) -> int:
+        """Overwrite what neither rows nor indexes use: as `FreeSpace.overwrite`, in the thread that writes."""
+        try:
+            return self._free.overwrite(self.writer(), first, most)
+        except sqlite3.Error as error:
+            raise Unavailable(f"the ledger could not be overwritten: {error}") from error
 
     def rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
         """All rows of one query, on the connection for reads."""

@@ -66,7 +66,8 @@ class SqliteLearningState(SqliteDecisionLog):
         """As `LearningState.settled`, x (d,): read in pages of 2,000 rows, up to what was newest at the beginning."""
         columns = ", ".join(f"s.{c}" for c in ("seq", *SETTLEMENT_COLUMNS))
         query = f"""SELECT {columns}, d.spec, d.x FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
-                    WHERE s.stage = ? AND s.seq > ? AND s.seq <= ? ORDER BY s.seq LIMIT {PAGE}"""  # noqa: S608
+                    WHERE s.stage = ? AND s.seq > ? AND s.seq <= ? AND d.user <> x''
+                    ORDER BY s.seq LIMIT {PAGE}"""  # noqa: S608
         last, end = (
             after,
             through if through is not None else self._ledger.number("SELECT coalesce(max(seq), 0) FROM settlements"),
@@ -80,7 +81,7 @@ class SqliteLearningState(SqliteDecisionLog):
     def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `LearningState.settlements_after`, in one reading transaction."""
         query = f"""SELECT {columns_of("d")} FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
-                    WHERE s.seq > ? ORDER BY s.seq LIMIT ?"""  # noqa: S608
+                    WHERE s.seq > ? AND d.user <> x'' ORDER BY s.seq LIMIT ?"""  # noqa: S608
         with self._ledger.reading() as conn:
             return self._complete(conn, conn.execute(query, (after, most)).fetchall())
 
@@ -102,6 +103,7 @@ class SqliteLearningState(SqliteDecisionLog):
         """As `LearningState.person_rewards`: summed by the database."""
         query = """SELECT d.user, d.holdout, s.arm, count(*), sum(s.reward)
                    FROM settlements s JOIN decisions d ON d.seq = s.decision_seq WHERE s.stage = ? AND s.seq > ?
+                   AND d.user <> x'' AND s.why <> 'erased'
                    GROUP BY d.user, d.holdout, s.arm ORDER BY d.user, s.arm, d.holdout"""
         rows = self._ledger.rows(query, (key.stage, self.first_settlement(key)))
         return [PersonReward(user, bool(held), arm, n, float(reward)) for user, held, arm, n, reward in rows]
@@ -119,6 +121,13 @@ class SqliteLearningState(SqliteDecisionLog):
     def put_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
         """As `LearningState.put_warm_start`, in one transaction."""
         with self._ledger.transaction() as conn:
+            learning.put_warm_start(conn, key, warm, rows, belief)
+
+    def replace_warm_start(self, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief) -> None:
+        """As `LearningState.replace_warm_start`, in one transaction."""
+        with self._ledger.transaction() as conn:
+            for table in ("warm_starts", "warm_sums"):
+                conn.execute(f"DELETE FROM {table} WHERE stage = ? AND schema = ?", key)  # noqa: S608
             learning.put_warm_start(conn, key, warm, rows, belief)
 
     def declarations(self) -> Declarations:

@@ -1,8 +1,9 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
 Migrations are appended and never changed.
 
-decisions, outcomes, settlements, events, releases and specs are append-only; commits says which rows of them were
-committed together, and their digests. Derived from them are pending, versions,
+decisions, outcomes, settlements, events, releases, specs, erasures and seals are append-only; commits says which rows
+of them were committed together, and their digests. Only an erasure overwrites rows; seals then has their digests.
+erasing has what an erasure that goes on is about. Derived are pending, versions,
 links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
 (counted for the stages of delay_counts), exposures, exposure_effects,
 nudge_sums and nudge_days. served_stages, declaration_eras, schema_starts and arithmetics say what was
@@ -318,6 +319,34 @@ def ledger_owner(db: Database) -> None:
             only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, process INTEGER NOT NULL,
             host TEXT NOT NULL, since TEXT NOT NULL) STRICT"""
     )
+
+
+_ERASURES = (
+    """CREATE TABLE erasures (
+        seq INTEGER PRIMARY KEY, erasure BLOB NOT NULL, at INTEGER NOT NULL,
+        forget INTEGER NOT NULL CHECK (forget IN (0, 1)), decisions INTEGER NOT NULL, outcomes INTEGER NOT NULL,
+        events INTEGER NOT NULL, ids INTEGER NOT NULL, first INTEGER NOT NULL,
+        done INTEGER NOT NULL CHECK (done IN (0, 1))) STRICT""",
+    """CREATE TABLE seals (
+        seq INTEGER PRIMARY KEY, part TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        form INTEGER NOT NULL, rows BLOB NOT NULL) STRICT""",
+    "CREATE INDEX seals_first ON seals (part, first)",
+    """CREATE TABLE erasing (
+        user BLOB PRIMARY KEY, erasure BLOB NOT NULL, at INTEGER NOT NULL,
+        forget INTEGER NOT NULL CHECK (forget IN (0, 1))) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX credits_decision ON credits (decision)",
+    "ALTER TABLE commits ADD COLUMN erasures INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE commits ADD COLUMN seals INTEGER NOT NULL DEFAULT 0",
+)
+
+
+@migrations()
+def erasures(db: Database) -> None:
+    """Migration 19: what was erased at persons' requests, without saying whose; the seals of commits whose rows were
+    overwritten; and erasures that go on.
+    """
+    for statement in _ERASURES:
+        db.conn.execute(statement)
 
 
 def _key(name: str) -> tuple[str, int]:

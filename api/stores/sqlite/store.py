@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from api.stores.sqlite.erasure_log import SqliteErasureLog
 from api.stores.sqlite.event_log import SqliteEventLog
 from api.stores.sqlite.file import LedgerConnections
 from api.stores.sqlite.learning_state import SqliteLearningState
@@ -22,7 +23,7 @@ from bandit.errors import LedgerError
 _STEPS = 10_000  # of SQLite's machine between two looks whether a check is to end
 
 
-class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteWebhookQueue, SqliteReleaseLog):
+class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteErasureLog, SqliteWebhookQueue, SqliteReleaseLog):
     """`Store` in one SQLite file, opened by `sqlite:///FILE`. `read_only` opens a file that a running service may own,
     for evaluation and verification; writing methods raise LedgerError then.
 

@@ -37,6 +37,8 @@ ROUTES = {  # every one, and the scope it needs
     ("POST", "/v1/events"): "events",
     ("GET", "/v1/events/uncredited"): "read",
     ("GET", "/v1/users/{user_id:str}/journey"): "read",
+    ("GET", "/v1/users/{user_id:str}/export"): "admin",
+    ("DELETE", "/v1/users/{user_id:str}"): "admin",
     ("GET", "/v1/stages"): "read",
     ("GET", "/v1/policies"): "read",
     ("GET", "/v1/policies/{stage:str}/snapshot"): "read",

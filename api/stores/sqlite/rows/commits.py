@@ -8,27 +8,30 @@ it was committed: migrations append columns, and `FORMS` says how many there wer
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-TABLES = ("decisions", "outcomes", "settlements", "events", "releases")
-"""Append-only tables with consecutive numbers, in the order in which a commit's rows are digested."""
+_ROWS = {"decisions": 30, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15}
 
 FORMS: Mapping[int, Mapping[str, int]] = {
-    15: {"decisions": 30, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15},
-    16: {"decisions": 31, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15},
+    15: _ROWS,
+    16: {**_ROWS, "decisions": 31},
+    19: {**_ROWS, "decisions": 31, "erasures": 10, "seals": 6},
 }
-"""How many columns each table had, by the number of the tables' form (`user_version`) that changed it."""
+"""Append-only tables with consecutive numbers, in the order in which a commit's rows are digested, and how many columns
+each had, by the number of the tables' form (`user_version`) that changed it. New tables come last.
+"""
+
+TABLES = tuple(FORMS[max(FORMS)])
+"""Append-only tables of the present form."""
 
 Ends = tuple[int, ...]
-"""Last number of each of `TABLES`."""
+"""Last number of each table of a form."""
 
 _NO_END = 2**62
-_encode = msgspec.msgpack.Encoder().encode
-_LAST = ", ".join(TABLES)
-_ENDS = f"SELECT {', '.join(f'(SELECT coalesce(max(seq), 0) FROM {table})' for table in TABLES)}"  # noqa: S608
-_APPEND = f"INSERT INTO commits (form, {_LAST}, rows, chain) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+encode = msgspec.msgpack.Encoder().encode
 
 
 class CommitChain:
@@ -38,25 +41,31 @@ class CommitChain:
 
     def __init__(self, form: int):
         self._form = form
+        self._tables = tuple(columns_in(form))
         self._ends: Ends | None = None  # of the tables, as committed; None: to be read again
         self._chain, self._queries = b"", dict[str, str]()
-        self._next: Ends = (0,) * len(TABLES)
+        self._next: Ends = (0,) * len(self._tables)
+        newest = (f"(SELECT coalesce(max(seq), 0) FROM {table})" for table in self._tables)  # noqa: S608
+        self._newest = f"SELECT {', '.join(newest)}"
+        columns = ("form", *self._tables, "rows", "chain")
+        marks = ", ".join("?" * len(columns))
+        self._append = f"INSERT INTO commits ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
 
     def seal(self, conn: sqlite3.Connection) -> None:
         """Append a row for what this transaction appended, if it did."""
         if self._ends is None:
-            self._ends, self._chain = last(conn)
-            self._queries = {table: _between(conn, table, self._form) for table in TABLES}
-        self._next = conn.execute(_ENDS).fetchone()
+            self._ends, self._chain = _last(conn, self._tables)
+            self._queries = {table: between(conn, table, self._form) for table in self._tables}
+        self._next = conn.execute(self._newest).fetchone()
         if self._next == self._ends:
             return
         digest = hashlib.blake2b(digest_size=16)
-        for table, after, end in zip(TABLES, self._ends, self._next, strict=True):
+        for table, after, end in zip(self._tables, self._ends, self._next, strict=True):
             if end > after:
                 for row in conn.execute(self._queries[table], (after, end)):
-                    digest.update(_encode(row))
+                    digest.update(encode(row))
         self._chain = chained(self._chain, self._form, self._next, digest.digest())
-        conn.execute(_APPEND, (self._form, *self._next, digest.digest(), self._chain))
+        conn.execute(self._append, (self._form, *self._next, digest.digest(), self._chain))
 
     def confirm(self) -> None:
         """Take the sealed transaction for committed."""
@@ -74,47 +83,111 @@ def columns_in(form: int) -> Mapping[str, int]:
 
 def chained(before: bytes, form: int, ends: Ends, digest: bytes) -> bytes:
     """Link of the chain after `before`: of a commit that ends at these numbers, and whose rows have this digest."""
-    return hashlib.blake2b(before + _encode((form, *ends)) + digest, digest_size=16).digest()
+    return hashlib.blake2b(before + encode((form, *ends)) + digest, digest_size=16).digest()
 
 
-def last(conn: sqlite3.Connection) -> tuple[Ends, bytes]:
+def _last(conn: sqlite3.Connection, tables: Sequence[str]) -> tuple[Ends, bytes]:
     """Last numbers of the tables in the newest commit, and the link of the chain."""
-    found = conn.execute(f"SELECT {_LAST}, chain FROM commits ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608
-    return ((0,) * len(TABLES), b"") if found is None else (tuple(found[:-1]), found[-1])
+    query = f"SELECT {', '.join(tables)}, chain FROM commits ORDER BY seq DESC LIMIT 1"  # noqa: S608
+    found = conn.execute(query).fetchone()
+    return ((0,) * len(tables), b"") if found is None else (tuple(found[:-1]), found[-1])
 
 
-def _between(conn: sqlite3.Connection, table: str, form: int) -> str:
+def between(conn: sqlite3.Connection, table: str, form: int) -> str:
     """Query for the rows of a table from one number (without it) to another, with the columns that it had in a form."""
     known = [row[0] for row in conn.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     columns = ", ".join(known[: columns_in(form)[table]])
     return f"SELECT {columns} FROM {table} WHERE seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608
 
 
+class Piece(NamedTuple):
+    """Piece of a commit: rows of one of its tables, numbered `first` to `last`."""
+
+    table: str
+    first: int
+    last: int
+
+
+_SIZE = 64  # rows of a piece at most: what one erased row costs to digest again
+
+
+def pieces(ends: Ends, now: Ends) -> Iterator[Piece]:
+    """Pieces of the commit that went from `ends` to `now`, in order."""
+    for table, after, end in zip(TABLES, ends, now, strict=True):
+        yield from pieces_of(table, after, end)
+
+
+def pieces_of(table: str, after: int, end: int) -> Iterator[Piece]:
+    """Pieces of the rows of one table and one commit, numbered above `after` up to `end`, in order."""
+    first = after + 1
+    while first <= end:
+        piece = piece_at(table, after, end, first)
+        yield piece
+        first = piece.last + 1
+
+
+def piece_at(table: str, after: int, end: int, seq: int) -> Piece:
+    """The piece that row number `seq` is in, among those of the rows numbered above `after` up to `end`."""
+    block = (seq - 1) // _SIZE * _SIZE
+    return Piece(table, max(after, block) + 1, min(end, block + _SIZE))
+
+
 def unlike(conn: sqlite3.Connection) -> Iterator[str]:
-    """Where the tables are not what was committed, in words; nothing if they are. All rows are read once."""
-    tables = {table: _Reader(conn, table) for table in TABLES}
+    """Where the tables are not what was committed, in words; nothing if they are. All rows are read once.
+
+    A commit of which an erasure has overwritten rows is compared with the digests of its pieces that the erasure has
+    sealed, which are rows of a later commit. They count once all of the commit's pieces are sealed.
+    """
+    readers = {table: _Reader(conn, table) for table in TABLES}
+    seals = sealed(conn)
     before, ends = b"", (0,) * len(TABLES)
-    commits = conn.execute(f"SELECT seq, form, {_LAST}, rows, chain FROM commits ORDER BY seq")  # noqa: S608
-    for expected, (seq, form, *now, said, link) in enumerate(commits, 1):
+    query = f"SELECT seq, form, {', '.join(TABLES)}, rows, chain FROM commits ORDER BY seq"  # noqa: S608
+    for expected, (seq, form, *now, said, link) in enumerate(conn.execute(query), 1):
         where = f"commit {seq:,}"
         if seq != expected:
             yield f"commit {expected:,} is missing"
             return
-        if form < min(FORMS) or chained(before, form, tuple(now), said) != link:
+        if form < min(FORMS) or chained(before, form, tuple(now[: len(columns_in(form))]), said) != link:
             yield f"{where}: its own row is not what was committed; what follows it cannot be checked"
             return
-        digest, parts = hashlib.blake2b(digest_size=16), list[str]()
-        for (table, reader), after, end in zip(tables.items(), ends, now, strict=True):
-            if end > after:
-                parts.append(f"{table} {after + 1:,} to {end:,}")
-                for row in reader.through(end, form):
-                    digest.update(_encode(row))
-        if digest.digest() != said:
-            yield f"{where}: a row is not what was committed, among {', '.join(parts)}"
+        wrong = _unlike(readers, form, (ends, tuple(now)), said, seals)
+        if wrong:
+            yield f"{where}: a row is not what was committed, among {', '.join(wrong)}"
         before, ends = link, tuple(now)
-    for (table, reader), end in zip(tables.items(), ends, strict=True):
+    for (table, reader), end in zip(readers.items(), ends, strict=True):
         if (found := reader.newest()) > end:
             yield f"{table} {end + 1:,} to {found:,} belong to no commit"
+
+
+Seals = Mapping[tuple[str, int], tuple[int, int, bytes]]
+"""Newest seal of each piece, by table and first number: last number, form of the tables, digest."""
+
+
+def sealed(conn: sqlite3.Connection) -> Seals:
+    """Newest seals of all pieces that erasures have sealed."""
+    rows = conn.execute("SELECT part, first, last, form, rows FROM seals ORDER BY seq")
+    return {(table, first): (last, form, digest) for table, first, last, form, digest in rows}
+
+
+def _unlike(
+    readers: Mapping[str, "_Reader"], form: int, ends: tuple[Ends, Ends], said: bytes, seals: Seals
+) -> list[str]:
+    """Which rows of a commit are not what was committed, in words."""
+    amended = list(pieces(*ends))
+    known = [seals.get((piece.table, piece.first)) for piece in amended]
+    whole, wrong = not amended or any(k is None or k[0] != p.last for k, p in zip(known, amended, strict=True)), []
+    digest, parts = hashlib.blake2b(digest_size=16), list[str]()
+    for (table, reader), after, end in zip(readers.items(), *ends, strict=True):
+        if end > after and whole:
+            parts.append(f"{table} {after + 1:,} to {end:,}")
+            for row in reader.through(end, form):
+                digest.update(encode(row))
+    if whole:
+        return parts if digest.digest() != said else []
+    for piece, seal in zip(amended, known, strict=True):
+        if seal is not None and readers[piece.table].digest(piece.last, seal[1]) != seal[2]:
+            wrong.append(f"{piece.table} {piece.first:,} to {piece.last:,}")
+    return wrong
 
 
 class _Reader:
@@ -126,9 +199,16 @@ class _Reader:
         self._cursor: Iterator[tuple[object, ...]] = iter(())
         self._ahead: tuple[object, ...] | None = None
 
+    def digest(self, end: int, form: int) -> bytes:
+        """Digest of the rows that follow, up to this number."""
+        found = hashlib.blake2b(digest_size=16)
+        for row in self.through(end, form):
+            found.update(encode(row))
+        return found.digest()
+
     def through(self, end: int, form: int) -> Iterator[tuple[object, ...]]:
         if form != self._form:
-            query = _between(self._conn, self._table, form)
+            query = between(self._conn, self._table, form)
             self._cursor, self._form, self._ahead = self._conn.execute(query, (self._after, _NO_END)), form, None
         while True:
             row = self._ahead if self._ahead is not None else next(self._cursor, None)

@@ -4,6 +4,7 @@ which was flipped in a message, a journey or a cursor is found, as `commits` fin
 The sum of a table is that of the BLAKE2b-128 of its rows modulo 2¹²⁸ (an additive multiset hash: Bellare & Micciancio
 1997). Rows may come, change and go in any order. Triggers of the writing connection keep it, so no statement that
 writes needs to know of it. Tables of which `damages` and a rebuild compute every row anew are left out.
+Decisions of which an erasure left nothing have no user, and wait for nothing.
 """
 
 import hashlib
@@ -128,7 +129,7 @@ _PENDING = """
                 OR decision_seq IN settled),
            (SELECT count(*) FROM pending p JOIN decisions d ON d.seq = p.decision_seq
                 WHERE p.due NOT IN (0, d.expires)),
-           (SELECT count(*) FROM decisions WHERE moment <> ? AND seq NOT IN settled
+           (SELECT count(*) FROM decisions WHERE moment <> ? AND user <> x'' AND seq NOT IN settled
                 AND seq NOT IN (SELECT decision_seq FROM pending))"""
 
 

@@ -1,0 +1,1 @@
+"""People: what is known of a person is told, and erased."""

@@ -1,0 +1,210 @@
+"""Erasure log of the SQLite ledger: rows are overwritten in place, and their commits sealed anew."""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from api.stores.decision_log import DecisionRecord
+from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry
+from api.stores.learning_state import StatisticsUpdate
+from api.stores.sqlite.decision_log import SqliteDecisionLog
+from api.stores.sqlite.file import SCHEMA
+from api.stores.sqlite.rows import learning
+from api.stores.sqlite.rows.amendments import Amendment, Row
+from api.stores.sqlite.rows.decisions import (
+    DECISION_COLUMNS,
+    SETTLEMENT_COLUMNS,
+    columns_of,
+    decision_row,
+    insert,
+    marks,
+    settlement_row,
+)
+from bandit.errors import LedgerError
+from bandit.records import NOT_NOW, Decision, Settlement
+
+_EVERY = 2**62
+_MOST = 4000  # rows that one transaction digests again, before it overwrites any
+_ENTRY = "INSERT INTO erasures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_NOTHING = """UPDATE decisions SET id = randomblob(16), at = 0, expires = 0, version = 0, user = x'', request = x'',
+    x = x'', propensity = x'', mean = x'', sd = x'', u = 0.0, arm = '', holdout = 0, excluded = '{}', evidence = '{}',
+    notes = '[]', basis_at = 0, basis_decisions = 0, basis_outcomes = 0, moment = '', deferred = 0, actions = '',
+    phi = x'', release = 0, unit = x'', loss_account = x'', candidate = x'', contribution = 1 WHERE seq = ?"""
+_NO_OUTCOME = """UPDATE outcomes SET decision = randomblob(16), id = '', kind = 'activation', value = NULL,
+    occurred = 0, received = 0, late = 0, fact = '', voids = '' WHERE seq = ?"""
+_NO_SETTLEMENT = """UPDATE settlements SET arm = '', at = 0, reward = 0.0, why = 'erased', learned = 0, tau = 0.0,
+    nu = 0.0 WHERE seq = ?"""
+_NO_EVENT = """UPDATE events SET id = lower(hex(randomblob(16))), user = x'', alias = NULL, at = 0, received = 0,
+    name = '', properties = '{}', reports = 0 WHERE seq = ?"""
+
+
+class SqliteErasureLog(SqliteDecisionLog):
+    """`ErasureLog` of one SQLite ledger."""
+
+    def begin_erasure(self, erasure: Erasure) -> Erasure:
+        """As `ErasureLog.begin_erasure`, in one transaction."""
+        for one in self.erasures_under_way():
+            if one.users & erasure.users and one.forget >= erasure.forget:
+                erasure = one._replace(users=one.users | erasure.users)
+        rows = [(user, erasure.number, erasure.at, int(erasure.forget)) for user in erasure.users]
+        with self._ledger.transaction() as conn:
+            conn.executemany("INSERT OR REPLACE INTO erasing VALUES (?, ?, ?, ?)", rows)
+        return erasure
+
+    def erasures_under_way(self) -> list[Erasure]:
+        """As `ErasureLog.erasures_under_way`."""
+        found: dict[bytes, Erasure] = {}
+        query = "SELECT user, erasure, at, forget FROM erasing ORDER BY erasure, user"
+        for user, number, at, forget in self._ledger.rows(query):
+            known = found.get(number, Erasure(number, frozenset(), at, bool(forget)))
+            found[number] = known._replace(users=known.users | {user})
+        return list(found.values())
+
+    def erasable(self, users: Collection[bytes], most: int, before: int | None = None) -> list[DecisionRecord]:
+        """As `ErasureLog.erasable`, in one reading transaction."""
+        query = f"""SELECT {columns_of("d")} FROM decisions d WHERE d.seq IN (
+                        SELECT seq FROM decisions WHERE user IN ({marks(users)}) AND seq < ? ORDER BY seq DESC LIMIT ?)
+                    ORDER BY d.seq DESC"""  # noqa: S608
+        with self._ledger.reading() as conn:
+            return self._complete(conn, conn.execute(query, (*users, before or _EVERY, most)).fetchall())
+
+    def erase_decisions(
+        self,
+        erasure: Erasure,
+        now: int,
+        erased: Sequence[ErasedDecision],
+        settlements: Sequence[Settlement] = (),
+        updates: Sequence[StatisticsUpdate] = (),
+    ) -> bool:
+        """As `ErasureLog.erase_decisions`, in one transaction."""
+        with self._ledger.transaction() as conn:
+            outcomes = {one.record.seq: _outcomes(conn, one) for one in erased}
+            touched: list[Row] = [("decisions", one.record.seq) for one in erased]
+            touched += [("outcomes", seq) for mine in outcomes.values() for seq in mine]
+            gone = [one for one in erased if one.remainder is None]
+            ended = [done.seq for one in gone if (done := one.record.settlement)]
+            touched += [("settlements", seq) for seq in ended]
+            amendment = Amendment(conn, SCHEMA)
+            if not amendment.prepare(touched, _MOST):
+                return False
+            _settle(conn, settlements)
+            conn.executemany(_NOTHING, [(one.record.seq,) for one in gone])
+            conn.executemany(_NO_SETTLEMENT, [(seq,) for seq in ended])
+            for one in erased:
+                _leave(conn, one.record.seq, one.remainder)
+                _leave_outcomes(conn, one, outcomes[one.record.seq])
+            _forget_credits(conn, erased)
+            for update in updates:
+                learning.replace(conn, update)
+            first = min((one.record.seq for one in gone), default=0)
+            counts = len(erased), sum(map(len, outcomes.values())), 0, 0
+            conn.execute(_ENTRY, (*_head(erasure, now), *counts, first, 0))
+            amendment.seal(touched)
+        return True
+
+    def erase_events(self, erasure: Erasure, now: int, most: int) -> int:
+        """As `ErasureLog.erase_events`, in one transaction."""
+        users = tuple(erasure.users)
+        with self._ledger.transaction() as conn:
+            query = f"SELECT seq, id FROM events WHERE user IN ({marks(users)}) LIMIT ?"  # noqa: S608
+            found = conn.execute(query, (*users, most)).fetchall()
+            rows: list[Row] = [("events", seq) for seq, _ in found]
+            amendment = Amendment(conn, SCHEMA)
+            if not found or not amendment.prepare(rows, _MOST):
+                return len(found)
+            conn.executemany(_NO_EVENT, [(seq,) for seq, _ in found])
+            ids = [(event,) for _, event in found]
+            conn.executemany("DELETE FROM credits WHERE event = ?", ids)
+            conn.executemany("DELETE FROM uncredited WHERE event = ?", ids)
+            conn.execute(_ENTRY, (*_head(erasure, now), 0, 0, len(found), 0, 0, 0))
+            amendment.seal(rows)
+        return len(found)
+
+    def end_erasure(self, erasure: Erasure, now: int) -> None:
+        """As `ErasureLog.end_erasure`, in one transaction; other users' events that name an id of the erasure's lose
+        it.
+        """
+        users = tuple(erasure.users)
+        self._ledger.earlier.forget(users)
+        mine = f"IN ({marks(users)})"
+        while True:
+            with self._ledger.transaction() as conn:
+                owners = conn.execute(f"SELECT DISTINCT owner FROM links WHERE alias {mine}", users).fetchall()  # noqa: S608
+                query = f"SELECT seq FROM events WHERE user IN ({marks(owners)}) AND alias {mine}"  # noqa: S608
+                rows: list[Row] = [("events", seq) for (seq,) in conn.execute(query, (*(o for (o,) in owners), *users))]
+                amendment = Amendment(conn, SCHEMA)
+                if not amendment.prepare(rows, _MOST):
+                    continue
+                conn.executemany("UPDATE events SET alias = NULL WHERE seq = ?", [(seq,) for _, seq in rows])
+                for table, columns in (
+                    ("links", ("alias", "owner")),
+                    ("owners", ("alias", "owner")),
+                    ("journeys", ("user",)),
+                ):
+                    for column in columns:
+                        conn.execute(f"DELETE FROM {table} WHERE {column} {mine}", users)  # noqa: S608
+                conn.execute("DELETE FROM erasing WHERE erasure = ?", (erasure.number,))
+                conn.execute(_ENTRY, (*_head(erasure, now), 0, 0, 0, len(users), 0, 1))
+                amendment.seal(rows)
+                return
+
+    def erasures(self, after: int = 0) -> list[ErasureEntry]:
+        """As `ErasureLog.erasures`."""
+        rows = self._ledger.rows("SELECT * FROM erasures WHERE seq > ? ORDER BY seq", (after,))
+        return [ErasureEntry(*row)._replace(forget=bool(row[3]), done=bool(row[9])) for row in rows]
+
+    def overwrite_erased(self, first: int, most: int) -> int:
+        """As `ErasureLog.overwrite_erased`."""
+        return self._ledger.overwrite_free(first, most)
+
+    def decision_times(self, stage: str) -> Iterator[DecisionTime]:
+        """As `ErasureLog.decision_times`, on a connection of its own."""
+        query = """SELECT d.seq, s.digest, d.at, d.expires FROM decisions d JOIN specs s ON s.key = d.spec
+                   WHERE d.stage = ? AND d.holdout = 0 AND d.moment <> ? AND d.user <> x'' ORDER BY d.seq"""
+        with self._ledger.beside() as conn:
+            yield from (DecisionTime(*row) for row in conn.execute(query, (stage, NOT_NOW)))
+
+
+def _head(erasure: Erasure, now: int) -> tuple[Any, ...]:
+    return erasure.entry, now, int(erasure.forget)
+
+
+def _outcomes(conn: sqlite3.Connection, erased: ErasedDecision) -> list[int]:
+    """Numbers of the outcomes of a decision, in order."""
+    query = "SELECT seq FROM outcomes WHERE decision = ? ORDER BY seq"
+    return [seq for (seq,) in conn.execute(query, (erased.record.decision.id.bytes,))]
+
+
+def _settle(conn: sqlite3.Connection, settlements: Sequence[Settlement]) -> None:
+    last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
+    rows = [(last + i, *settlement_row(s)) for i, s in enumerate(settlements, 1)]
+    conn.executemany(insert("settlements", ("seq", *SETTLEMENT_COLUMNS)), rows)
+    versions = {s.stage: last + i for i, s in enumerate(settlements, 1)}
+    conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
+
+
+def _leave(conn: sqlite3.Connection, seq: int, remainder: Decision | None) -> None:
+    conn.execute("DELETE FROM pending WHERE decision_seq = ?", (seq,))
+    if remainder is not None:
+        assigned = ", ".join(f"{column} = ?" for column in DECISION_COLUMNS)
+        conn.execute(f"UPDATE decisions SET {assigned} WHERE seq = ?", (*decision_row(remainder), seq))  # noqa: S608
+
+
+def _leave_outcomes(conn: sqlite3.Connection, erased: ErasedDecision, seqs: Sequence[int]) -> None:
+    """Outcomes as they are left, or nothing of them. The ledger has those that the record knows."""
+    if erased.remainder is None:
+        conn.executemany(_NO_OUTCOME, [(seq,) for seq in seqs])
+        return
+    if len(seqs) != len(erased.outcomes):
+        raise LedgerError(f"decision number {erased.record.seq} has other outcomes than were read")
+    rows = [(o.decision.bytes, o.id, o.fact, o.voids, seq) for o, seq in zip(erased.outcomes, seqs, strict=True)]
+    conn.executemany("UPDATE outcomes SET decision = ?, id = ?, fact = ?, voids = ? WHERE seq = ?", rows)
+
+
+def _forget_credits(conn: sqlite3.Connection, erased: Iterable[ErasedDecision]) -> None:
+    """What events credit to decisions, and messages about them that wait to be delivered."""
+    ids = [one.record.decision.id for one in erased]
+    conn.executemany("DELETE FROM credits WHERE decision = ?", [(i.bytes,) for i in ids])
+    endpoints = [name for (name,) in conn.execute("SELECT endpoint FROM webhook_cursors")]
+    letters = [(name, f"{kind}:{i}") for name in endpoints for i in ids for kind in ("decision", "reward")]
+    conn.executemany("DELETE FROM webhook_deliveries WHERE endpoint = ? AND event = ?", letters)
