@@ -43,10 +43,15 @@ class FreeSpace:
         conn.execute("PRAGMA shrink_memory").fetchall()  # a page that is kept in memory would come back as it was
         if self._file is None:
             self._file = os.open(self._path, os.O_RDWR)
-        size, reserved = _sizes(self._file)
+        size, reserved, moves = _sizes(self._file)
         count = os.fstat(self._file).st_size // size
         end = min(first + most, count + 1)
-        if end > first and count < _UNTOUCHED and _overwritten(self._file, first, end, size, size - reserved):
+        if (
+            end > first
+            and not moves
+            and count < _UNTOUCHED
+            and _overwritten(self._file, first, end, size, size - reserved)
+        ):
             os.fsync(self._file)
         return end if end <= count else 0
 
@@ -57,11 +62,13 @@ class FreeSpace:
             self._file = None
 
 
-def _sizes(file: int) -> tuple[int, int]:
-    """Bytes of a page, and how many of them at its end are reserved."""
+def _sizes(file: int) -> tuple[int, int, bool]:
+    """Bytes of a page, how many of them at its end are reserved, and whether the file has pages that say where others
+    are (auto_vacuum): these begin with numbers that could be taken for a kind.
+    """
     header = os.pread(file, 100, 0)
     (size,) = struct.unpack_from(">H", header, 16)
-    return 65536 if size == 1 else size, header[20]
+    return 65536 if size == 1 else size, header[20], any(header[52:56])
 
 
 def _overwritten(file: int, first: int, end: int, size: int, usable: int) -> bool:
