@@ -152,7 +152,7 @@ class UserSessions:
         deferred = decision.arm != NONE and _deferred(self._stages, decision.stage, own=decision.deferred)
         live.in_flight.setdefault(decision.id, decision)
         live.unit = live.unit or decision.unit
-        if decision.is_actionable and not decision.holdout:
+        if decision.is_actionable:
             live.contribute(Contribution(decision.id, decision.stage, decision.at, decision.contribution))
         exposure = Exposure(decision.at, decision.expires if deferred else _EVER)
         live.show((decision.stage, decision.arm), decision.id, exposure)

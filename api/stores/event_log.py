@@ -54,7 +54,7 @@ class Contribution(NamedTuple):
 class Person(NamedTuple):
     """What the ledger knows of a user. `ids`: all keyed hashes that lead to the root. `asked`: newest first. `first`:
     the earliest decision under any of the ids, of those that recorded a unit if there are any. `contributed`: the
-    newest decisions at moments that held, outside the control group, newest first.
+    newest decisions at moments that held, newest first.
     """
 
     root: bytes

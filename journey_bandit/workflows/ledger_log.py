@@ -75,6 +75,7 @@ class LedgerLog(NamedTuple):
         if self.release is not None:
             rows = (f for f in rows if f.decision.release == self.release)
         rows = (f for f in rows if f.decision.is_actionable)  # at any other time a reward never comes
+        rows = (f for f in rows if f.decision.contribution)  # one user says no more here than in learning
         first = islice((f for f in rows if not f.decision.holdout), self.first) if self.first else rows
         return (
             f

@@ -179,7 +179,7 @@ class MemoryEventRows:
         ]
         first = min((f.decision for f in decided), key=lambda d: not d.unit, default=None)
         known = FirstDecision(first.user, first.unit, first.holdout, first.stage_digest) if first else None
-        mine = [f.decision for f in decided[::-1] if f.decision.is_actionable and not f.decision.holdout]
+        mine = [f.decision for f in decided[::-1] if f.decision.is_actionable]
         contributed = tuple(Contribution(d.id, d.stage, d.at, d.contribution) for d in mine[:most])
         return Person(root, ids, self._states.get(root), tuple(found[::-1][:most]), known, contributed)
 

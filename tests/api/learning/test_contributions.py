@@ -3,6 +3,7 @@
 import logging
 import random
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import CatalogueError
 from journey_bandit.testing.store_builders import CATALOGUE
+from journey_bandit.workflows import ledger_log
 
 Working = Callable[..., AbstractContextManager[Any]]
 Later = Callable[[float], int]
@@ -199,6 +201,27 @@ def test_who_is_over_the_limit_is_named_by_hash(
         assert "more than 2 decisions at signup within 7d" in told[0]
         later(8 * DAY)
         assert client.learned()["signup"]["over_limit"] == []
+
+
+def test_evaluations_leave_out_what_is_over_the_limit_in_both_groups(
+    serving: Callable[..., Any], tmp_path: Path
+) -> None:
+    """What cannot teach the policy cannot turn its review either."""
+    path, place = tmp_path / "app.toml", "[stages.basket]\n"
+    assert place in CATALOGUE
+    path.write_text(
+        CATALOGUE.replace(place, f'{place}contribution = {{ most = 2, per = "7d" }}\n', 1), encoding="utf-8"
+    )
+    with serving(SqliteStore(tmp_path / "ledger.db"), app=str(path)) as client:
+        held = {client.ask(stage="basket", user=f"u{n}")["holdout"] for n in range(8)}
+        for n in range(8):
+            for _ in range(4):
+                client.ask(stage="basket", user=f"u{n}")
+    assert held == {False, True}
+    log = ledger_log.open_log(str(tmp_path / "ledger.db"), "basket")
+    counted = Counter(found.decision.user for found in log.records())
+    assert len(counted) == 8
+    assert set(counted.values()) == {2}
 
 
 def test_a_limit_that_is_none_names_the_field() -> None:

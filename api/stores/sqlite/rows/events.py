@@ -169,7 +169,7 @@ class SqliteEventRows:
 
     def _contributed(self, ids: Collection[bytes], most: int) -> tuple[Contribution, ...]:
         query = f"""SELECT id, stage, at, contribution FROM decisions
-                    WHERE user IN ({_marks(ids)}) AND holdout = 0 AND moment <> ? ORDER BY seq DESC LIMIT ?"""  # noqa: S608
+                    WHERE user IN ({_marks(ids)}) AND moment <> ? ORDER BY seq DESC LIMIT ?"""  # noqa: S608
         rows = self._conn.execute(query, (*ids, NOT_NOW, most))
         return tuple(Contribution(uuid.UUID(bytes=row[0]), *row[1:]) for row in rows)
 
