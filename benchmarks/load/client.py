@@ -54,6 +54,35 @@ async def load(
     return LoadResult(len(latencies) / (perf_counter() - start), latencies)
 
 
+class Answer(NamedTuple):
+    """Answer of the service: its status, and the bytes of its head and body."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
+class AnswerBuffer:
+    """Bytes that came on a connection, of which answers with a Content-Length are made."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def add(self, data: bytes) -> Answer | None:
+        """Take bytes in; the answer that they complete, if they do."""
+        self._data += data
+        head = self._data.find(b"\r\n\r\n")
+        if head < 0:
+            return None
+        at = self._data.lower().find(b"content-length:", 0, head)
+        end = head + 4 + int(self._data[at + 15 : self._data.index(b"\r", at)])
+        if len(self._data) < end:
+            return None
+        answer = Answer(int(self._data[9:12]), self._data[:head], self._data[head + 4 : end])
+        self._data = self._data[end:]
+        return answer
+
+
 class _Connection(asyncio.Protocol):
     """One connection of a load."""
 
@@ -62,27 +91,21 @@ class _Connection(asyncio.Protocol):
     ) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request, self._end, self._latencies, self._answered = request, end, latencies, answered
-        self._buffer, self._sent = b"", 0.0
+        self._buffer, self._sent = AnswerBuffer(), 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head = self._buffer.find(b"\r\n\r\n")
-        if head < 0:
+        answer = self._buffer.add(data)
+        if answer is None:
             return
-        at = self._buffer.lower().find(b"content-length:", 0, head)
-        end = head + 4 + int(self._buffer[at + 15 : self._buffer.index(b"\r", at)])
-        if len(self._buffer) < end:
-            return
-        answer, self._buffer = self._buffer, b""
         self._latencies.append(1000.0 * (perf_counter() - self._sent))
-        if not answer.startswith(b"HTTP/1.1 200"):
-            self._fail(f"{answer[:400]!r}")
+        if answer.status != 200:
+            self._fail(f"{answer.head + answer.body[:400]!r}")
         elif self._answered is not None:
-            self._answered(answer[head + 4 : end])
+            self._answered(answer.body)
         if self._sent < self._end and not self.done.done():
             self._send()
         else:

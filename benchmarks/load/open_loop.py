@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.load.client import HOST, Request
+from benchmarks.load.client import HOST, AnswerBuffer, Request
 
 
 class OfferedLoad(NamedTuple):
@@ -96,7 +96,7 @@ class _Caller(asyncio.Protocol):
     """One connection of a load."""
 
     def __init__(self, pool: _Pool):
-        self._pool, self._buffer, self.sent = pool, b"", 0.0
+        self._pool, self._buffer, self.sent = pool, AnswerBuffer(), 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
@@ -107,12 +107,6 @@ class _Caller(asyncio.Protocol):
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head = self._buffer.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        at = self._buffer.lower().find(b"content-length:", 0, head)
-        end = head + 4 + int(self._buffer[at + 15 : self._buffer.index(b"\r", at)])
-        if len(self._buffer) >= end:
-            status, self._buffer = int(self._buffer[9:12]), self._buffer[end:]
-            self._pool.answered(self, status)
+        answer = self._buffer.add(data)
+        if answer is not None:
+            self._pool.answered(self, answer.status)
