@@ -361,12 +361,13 @@ def without_content(text: str) -> str:
 
 @pytest.mark.parametrize("app", shipped())
 def test_shipped_catalogues_keep_their_digests(app: str) -> None:
-    """Recorded before policies could be installed, before `centred` was the default, and before nudges had content:
-    ledgers know declarations by them. Fashion's browsing is the exception: its earlier words claimed what nothing
-    proves, so that they are refused now.
+    """Recorded before policies could be installed, before `centred` was the default, before nudges had content and
+    before contributions were limited: ledgers know declarations by them. Fashion's browsing is the exception: its
+    earlier words claimed what nothing proves, so that they are refused now.
     """
     text = without_content(read_shipped(app))
     text = text.replace('{ name = "centred"', '{ name = "hierarchical"').replace("\nschema = 2\n", "\n")
+    text = text.replace('\ncontribution = { most = 5, per = "7d" }\n', "\n")
     stages = parse(text).stages
     assert {name: [s.digest(), s.learning_digest()] for name, s in stages.items()} == DIGESTS[app]
 

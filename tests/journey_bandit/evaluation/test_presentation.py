@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from api.stores.memory.store import MemoryStore
 from bandit.catalogue.net_value import ArmWorth
 from bandit.features import schema
 from experiments.data import obd
@@ -168,6 +169,7 @@ def test_monitor_says_unequal_shares_of_holdout_and_nudges_in_text_and_json(
     class Ledger:
         app, arms, rewards, currency = "shop", ("none", "hint"), RewardRange(0.0, 1.0), "EUR"
         worth = ArmWorth(np.full(2, 20.0), np.array([0.0, 1.0]))
+        store, stage = MemoryStore(), "cart"  # from which nobody was erased
 
         def source(self) -> Source:
             return chunked(monitored())
