@@ -58,7 +58,7 @@ def test_a_service_with_a_route_that_says_not_who_may_call_it_is_not_made(
         return "told"
 
     store = Closing()
-    monkeypatch.setattr(health, "routes", lambda *_: [secret])
+    monkeypatch.setattr(health, "routes", lambda *_, **__: [secret])
     with pytest.raises(ImproperlyConfiguredException, match="/v1/secret: opt needs one of scope"):
         create_service(Settings(app=str(catalogue_file), dev=dev), store=store)
     assert store.closed == 1
