@@ -197,3 +197,19 @@ def test_the_scenario_reference_has_every_field_with_its_unit(monkeypatch: pytes
         assert all(kind and default for _, kind, default, _ in rows)
     text = "\n".join(importlib.import_module("scenario_fields").section(Scenario))
     assert "| `season` | number | logits | `0` |" in text
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    """As the site demands, which is built apart."""
+    docs = ROOT / "docs"
+    named = set[Path]()
+    for page in sorted(docs.rglob("*.md")):
+        for table in re.findall(
+            r"^```\{toctree\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        ):
+            lines = [line for line in table.splitlines() if line and not line.startswith(":")]
+            named |= {(page.parent / f"{line.removesuffix('.md')}.md").resolve() for line in lines}
+    pages = {page.resolve() for page in docs.rglob("*.md") if page.parent.name != "_inventories"}
+    pages.remove((docs / "index.md").resolve())
+    assert sorted(pages - named) == []
+    assert all(page.is_file() for page in named)
