@@ -82,7 +82,7 @@ class UserSession:
         """Whether the decision is counted."""
         return decision.id in self._contributed.get(decision.stage, ())
 
-    def retract(self, decision: Decision) -> None:
+    def uncount(self, decision: Decision) -> None:
         """Count a decision no more."""
         self._contributed.get(decision.stage, {}).pop(decision.id, None)
 
@@ -168,7 +168,7 @@ class UserSessions:
         if live.in_flight.get(decision.id) is not decision:
             return  # a retry: the exposure is that of the first
         del live.in_flight[decision.id]
-        live.retract(decision)
+        live.uncount(decision)
         live.exposures.get((decision.stage, decision.arm), {}).pop(decision.id, None)
         original = live.originals.get((decision.stage, decision.moment))
         if original and original.decision is decision:

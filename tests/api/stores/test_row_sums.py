@@ -18,7 +18,7 @@ from bandit.errors import LedgerError
 
 FULL = Path(__file__).parents[2] / "data" / "ledgers" / "full-5a32ef2.db.gz"
 PAGE = 4096
-FLIPS = 60
+FLIPS = 100
 
 
 @pytest.fixture(scope="module")
