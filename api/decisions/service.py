@@ -56,7 +56,7 @@ from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound
 from bandit.journey import folding
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.loss_statement import statement
-from bandit.records import Decision, Outcome, Release
+from bandit.records import Decision, Outcome, Release, Settlement
 from bandit.snapshot import Snapshot
 
 _AT_ONCE = 8
@@ -367,8 +367,13 @@ def _answered(outcome: Outcome, receipt: OutcomeReceipt) -> OutcomeReply | Journ
     if receipt.status == "conflict":
         problem = f"outcome {outcome.id!r} of this decision was recorded with other content"
         return Conflict("outcome_id", problem, "send another outcome_id for another outcome")
-    duplicate, notes = receipt.status == "duplicate", list(receipt.notes) or msgspec.UNSET
-    return OutcomeReply(recorded=True, duplicate=duplicate, late=receipt.late, notes=notes)
+    return OutcomeReply(
+        recorded=True,
+        duplicate=receipt.status == "duplicate",
+        late=receipt.late,
+        corrects=receipt.corrects or msgspec.UNSET,
+        notes=list(receipt.notes) or msgspec.UNSET,
+    )
 
 
 def release_out(kept: Release) -> ReleaseOut:
@@ -419,8 +424,13 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
             ReceiptOutcome(o.id, o.kind, o.value, time_of(o.occurred), time_of(o.received), o.late)
             for o in found.outcomes
         ],
-        settled=ReceiptSettlement(done.seq, done.reward, done.why, done.learned, time_of(done.at)) if done else None,
+        settled=_settled(done) if done else None,
+        corrected=[_settled(one) for one in found.earlier] or msgspec.UNSET,
     )
+
+
+def _settled(done: Settlement) -> ReceiptSettlement:
+    return ReceiptSettlement(done.seq, done.reward, done.why, done.learned, time_of(done.at))
 
 
 def _declared(stage: Stage) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from api.ledger import erasure, exposures, nudges
 from api.ledger.erasure import ErasureStep, LearnedState
-from api.ledger.statistics_store import key_of, load, update_of, warm_sums
+from api.ledger.statistics_store import key_of, load, update_of, warm_sums, without
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.erasure_log import Erasure
@@ -37,7 +37,8 @@ from bandit.records import Decision, MaturedDecision, PendingBasis, Settlement
 from bandit.snapshot import Snapshot, pooled
 
 T = TypeVar("T")
-Settled = Callable[[Iterable[tuple[Decision, Settlement]]], None]
+Settled = Callable[[Iterable[tuple[Decision, Settlement, Settlement | None]]], None]
+"""Told of decisions that have settled, and of the settlement that each had before, if this one corrects it."""
 
 AT_START = 20_000
 """Open decisions that are read before the first decision is made; the others are read beside the work."""
@@ -195,22 +196,20 @@ class Learner:
         Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
         wait in the ledger.
         """
-        matured = sorted(self._store.matured(now, most, self._catalogue.stages), key=_declared)
-        if not matured:
+        found = self._store.matured(now, most, self._catalogue.stages)
+        if not found:
             return 0
         self._look()
+        matured = sorted((m for m in found if self._may_settle(m)), key=_declared)
+        standing = [m.seq for m in found if not self._may_settle(m)]
         last, settlements = self._last.settlement, list[Settlement]()
         new = dict(self._statistics)
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
-            rows = list(group)
-            done = self._settle(name, rows, now)
-            first = last + len(settlements) + 1
-            numbered = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
-            settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, numbered, strict=True)]
-            new[name] = new[name].fold(settled_rows(new[name], settled, self._specs, nudges.past(self._store)))
+            new[name], done = self._settle(name, list(group), now, last + len(settlements) + 1)
             settlements += done
-        updates = [update_of(name, now, self._statistics[name]) for name, now in new.items()]
-        versions = self._store.settle(settlements, [self._with_exposures(update) for update in updates if update])
+        changed = (update_of(name, now, self._statistics[name]) for name, now in new.items())
+        updates = [self._with_exposures(update) for update in changed if update]
+        versions = self._store.settle(settlements, updates, standing)
         self._statistics = {
             name: s._replace(version=versions[name]) if name in versions else s for name, s in new.items()
         }
@@ -220,11 +219,10 @@ class Learner:
             over = [m.seq for m in group]
             for table in (self._open[name], *((self._old[name],) if name in self._unread else ())):
                 table.drop(over)
-        by_seq = {m.seq: m.decision for m in matured}
-        self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
+        self._settled((m.decision, done, m.settled) for m, done in zip(matured, settlements, strict=True))
         for settlement in settlements:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
-        return len(matured)
+        return len(found)
 
     def erase(self, asked: Erasure, now: int) -> bool:
         """Erase some decisions of an erasure, at `now` (µs since 1970), and what is known of them here; one
@@ -272,7 +270,7 @@ class Learner:
                 if record.decision.stage in tables:
                     tables[record.decision.stage].drop([record.seq])
         by_seq = {record.seq: record.decision for record in done.records}
-        self._settled((by_seq[one.decision_seq], one) for one in numbered)
+        self._settled((by_seq[one.decision_seq], one, None) for one in numbered)
         for one in numbered:
             self._metrics.settlements.labels(one.stage, one.why).inc()
 
@@ -394,12 +392,34 @@ class Learner:
             if (account := live.snapshot.loss_account) is not None:
                 self._metrics.show_loss(name, statement(live.snapshot.stage_spec, account))
 
-    def _settle(self, name: str, rows: list[MaturedDecision], now: int) -> list[Settlement]:
-        return [
+    def _may_settle(self, matured: MaturedDecision) -> bool:
+        """Whether it settles: what was settled under an earlier schema, of which no sums are kept up, stands."""
+        schema = self._catalogue.stages[matured.decision.stage].schema
+        return matured.settled is None or self._specs[matured.decision.stage_digest].schema == schema
+
+    def _settle(
+        self, name: str, rows: Sequence[MaturedDecision], now: int, first: int
+    ) -> tuple[StageStatistics, list[Settlement]]:
+        """Statistics of a stage after these rows have settled, and their settlements, numbered from `first`. What was
+        settled before is taken out first, so that what corrects it is learned as if the other had not been.
+        """
+        before, live = self._statistics[name], self._firm[name]
+        wrong = [(m.decision, m.outcomes[: m.settled.outcomes], m.settled) for m in rows if m.settled is not None]
+        if wrong:
+            before = without(self._store, before, wrong)
+            live = before.snapshot(self._catalogue.app, name)
+        done = [
             settlement
             for (_, spec), part in groupby(rows, key=_declared)
-            for settlement in settle(self._specs[spec], list(part), now, live=self._firm[name])
+            for settlement in settle(self._specs[spec], list(part), now, live=live)
         ]
+        done = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
+        settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, done, strict=True)]
+        past, after = nudges.past(self._store), before
+        for again in (False, True):
+            some = [row for row in settled if bool(row[2].corrects) == again]
+            after = after.fold(settled_rows(after, some, self._specs, past), alarms_known=again)
+        return after, done
 
 
 def _same(last: Snapshot, new: Snapshot) -> bool:

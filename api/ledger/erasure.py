@@ -19,9 +19,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from api.ledger import exposures, nudges
-from api.ledger.statistics_store import key_of, load, update_of
-from api.stores.decision_log import DecisionRecord
+from api.ledger import exposures
+from api.ledger.statistics_store import key_of, load, update_of, without
+from api.stores.decision_log import LAST, DecisionRecord
 from api.stores.erasure_log import ErasedDecision, Erasure
 from api.stores.learning_state import StatisticsKey, StatisticsUpdate, StoredExposures, WarmStart
 from api.stores.protocol import Store
@@ -29,7 +29,7 @@ from bandit.belief import Belief
 from bandit.catalogue.model import Stage
 from bandit.guardrails import NO_CONSENT
 from bandit.learning.loss import ExposureLog, counts, day_of
-from bandit.learning.statistics import StageStatistics, settled_rows
+from bandit.learning.statistics import StageStatistics
 from bandit.records import CROSSED, Outcome, Settlement
 
 AT_ONCE = 20
@@ -106,6 +106,7 @@ def unanswered(found: DecisionRecord, spec: Stage, now: int) -> Settlement:
         learned=False,
         tau=0.0,
         nu=0.0,
+        outcomes=len(found.outcomes),
     )
 
 
@@ -149,14 +150,13 @@ def _unlearned(
 ) -> tuple[ErasureStep, list[StatisticsUpdate]]:
     """Statistics and exposures without these decisions, and how the ledger keeps them."""
     statistics, exposed = dict[str, StageStatistics](), dict[str, ExposureLog]()
-    updates, specs = list[StatisticsUpdate](), store.specs()
+    updates = list[StatisticsUpdate]()
     for name, rows in _by_stage(found):
         for stage, mine in _by_schema(store, name, rows):
             live = known.statistics.get(name)
             own = live is not None and live.spec.schema == stage.schema
             before = live if live is not None and own else load(store, {name: stage})[name]
-            settled = [(f.decision, f.outcomes, f.settlement) for f in mine if f.settlement is not None]
-            after = before.without(settled_rows(before, settled, specs, nudges.past(store)))
+            after = without(store, before, [done for one in mine if (done := one.settled()) is not None])
             update = update_of(name, after, before) or StatisticsUpdate(key_of(name, stage), (), {})
             if own:
                 statistics[name] = after
@@ -186,7 +186,7 @@ def _by_schema(
     begun = sorted((store.first_settlement(StatisticsKey(name, schema)), schema) for schema in declared)
     rows: dict[int, list[DecisionRecord]] = {}
     for one in found:
-        number = one.settlement.seq if one.settlement else 2**62
+        number = one.settlement.first if one.settlement else LAST
         rows.setdefault(max((s for s in begun if s[0] < number), default=(0, 1))[1], []).append(one)
     for schema, mine in rows.items():
         yield declared.get(schema, specs[mine[0].decision.stage_digest]), mine

@@ -2,13 +2,13 @@
 and written. The only code that turns `bandit.learning.statistics.StageStatistics` into rows and back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 
 from api.ledger import nudges
-from api.stores.decision_log import DecisionRecord, LedgerPosition
+from api.stores.decision_log import DecisionRecord, LedgerPosition, SettledDecision
 from api.stores.learning_state import StatisticsKey, StatisticsUpdate
 from api.stores.protocol import Store
 from bandit import features
@@ -19,7 +19,6 @@ from bandit.learning import delay
 from bandit.learning.drift import DriftState
 from bandit.learning.nudge_price import NudgeSums
 from bandit.learning.statistics import StageStatistics, nothing, settled_rows
-from bandit.records import Decision, Outcome, Settlement
 
 _BATCH = 5000
 
@@ -68,6 +67,13 @@ def recount(
         rows += len(batch)
     version = store.version(name) if through is None else through
     return counted._replace(version=version, warm=warm_sums(store, name, stage, decision)), rows
+
+
+def without(store: Store, statistics: StageStatistics, settled: Sequence[SettledDecision]) -> StageStatistics:
+    """Statistics as if these settled decisions had not been: what they added is taken out, to the bit. Called where
+    decisions are forgotten, and where they are corrected. `version` is left to the caller.
+    """
+    return statistics.without(settled_rows(statistics, settled, store.specs(), nudges.past(store)))
 
 
 def update_of(name: str, now: StageStatistics, before: StageStatistics | None = None) -> StatisticsUpdate | None:
@@ -129,17 +135,15 @@ def open_at(store: Store, name: str, found: DecisionRecord) -> Iterator[Decision
     return store.open_decisions(name, at)
 
 
-def settled(
-    store: Store, name: str, after: int, through: int | None
-) -> Iterator[tuple[Decision, tuple[Outcome, ...], Settlement]]:
-    """Settled decisions of a stage with their outcomes, in the order of the decisions: settlements numbered above
-    `after`, and up to `through` if it is given.
+def settled(store: Store, name: str, after: int, through: int | None) -> Iterator[SettledDecision]:
+    """Settled decisions of a stage, in the order of the decisions: those first settled above number `after`, each as it
+    had settled up to `through`, if that is given.
     """
     end = store.last().settlement if through is None else through
     for found in store.decisions(name):
-        done = found.settlement
-        if done is not None and after < done.seq <= end:
-            yield found.decision, found.outcomes, done
+        done = found.settled(end)
+        if done is not None and after < done[2].first:
+            yield done
 
 
 def _table(delays: Mapping[str, object], names: tuple[str, ...]) -> Array:

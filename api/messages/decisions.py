@@ -121,13 +121,15 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an outcome. `late`: it came after the decision matured; it is recorded, and not learned. `notes`:
-    what counts otherwise than it was sent.
+    """What became of an outcome. `late`: it came after the decision matured; it is recorded, and not learned.
+    `corrects`, only where true: it came after that too, but within the stage's grace, so that what was learned is
+    corrected. `notes`: what counts otherwise than it was sent.
     """
 
     recorded: bool
     duplicate: bool
     late: bool = False
+    corrects: bool | msgspec.UnsetType = msgspec.UNSET
     notes: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -232,7 +234,8 @@ class LossReply(msgspec.Struct, frozen=True, kw_only=True):
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the ledger knows of a decision, enough to recompute it: inputs `x` and `u`, scores and propensities of
     the arms, outcomes, and how it settled. `candidate`, while one was judged: its own probability of each arm; the
-    propensities are half of these and half of the live policy's. `loss`: the loss account of the policy that decided;
+    propensities are half of these and half of the live policy's. `corrected`: settlements that `settled` corrects, in
+    order; left out where it is the only one. `loss`: the loss account of the policy that decided;
     null where there was none, and for decisions recorded before ledgers kept it.
     """
 
@@ -258,6 +261,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     outcomes: list[ReceiptOutcome]
     settled: ReceiptSettlement | None
+    corrected: list[ReceiptSettlement] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StageReply(msgspec.Struct, frozen=True, kw_only=True):

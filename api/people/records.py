@@ -68,4 +68,4 @@ def _decisions(store: Store, ids: frozenset[bytes]) -> list[DecisionRecord]:
 def _about(event: str) -> uuid.UUID | None:
     """The decision that a message is about."""
     kind, _, name = event.partition(":")
-    return uuid.UUID(name) if kind in ("decision", "reward") else None
+    return uuid.UUID(name.partition(":")[0]) if kind in ("decision", "reward") else None

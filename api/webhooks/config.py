@@ -173,7 +173,7 @@ def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessag
 
 def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
     """Message that a decision has settled: its reward in the stage's units, why, whether it was learned, and the
-    outcomes behind it.
+    outcomes behind it. A correction has an id of its own, and says the number of the settlement that it corrects.
     """
     d, done = found.decision, found.settlement
     assert done is not None  # noqa: S101 - only settled decisions are asked for
@@ -190,7 +190,9 @@ def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
             for o in found.outcomes
         ],
     }
-    return _event(app, "reward", f"reward:{d.id}", str(d.id), done.at, data)
+    again = f":{done.seq}" if done.corrects else ""
+    data |= {"corrects": done.corrects} if again else {}
+    return _event(app, "reward", f"reward:{d.id}{again}", str(d.id), done.at, data)
 
 
 def drift_alarm(app: str, stage: str, number: int, alarm: DriftAlarm) -> WebhookMessage:

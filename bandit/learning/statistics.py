@@ -41,7 +41,7 @@ class SettledRows(NamedTuple):
     found of their persons' past; None where the stage learns no price of a nudge.
     """
 
-    seq: Ints  # (n,) number of the settlement
+    seq: Ints  # (n,) number of the decision's first settlement
     settled_at: Ints  # (n,) µs
     arm: NDArray[np.intp]  # (n,)
     x: Array  # (n, d)
@@ -207,7 +207,7 @@ def settled_rows(
     silent = [done.why == "silence" for _, _, done in rows]
     came = [0 if no else max(answered(outcomes), 1) for no, (_, outcomes, _) in zip(silent, rows, strict=True)]
     return SettledRows(
-        seq=_whole([done.seq for _, _, done in rows]),
+        seq=_whole([done.first for _, _, done in rows]),
         settled_at=_whole([done.at for _, _, done in rows]),
         arm=np.array([index[done.arm] for _, _, done in rows], dtype=np.intp),
         x=contexts(x, [d.stage_digest for d, _, _ in rows], specs, spec),

@@ -61,6 +61,7 @@ class MemoryStore:
         self._rows = MemoryEventRows(self._decided, self._found.__getitem__)
         self._before_late = ingest.EarlierJourneys()
         self._pending: dict[int, int] = {}  # decision seq → due
+        self._uncorrected = set[int]()  # settled decisions about which something was reported since
         self._settlements: list[tuple[Settlement, Array, str]] = []
         self._learning = MemoryLearningState()
         self._outcomes = 0
@@ -123,6 +124,7 @@ class MemoryStore:
             self._numbers[outcome.decision, outcome.id] = self._outcomes
         for seq in plan.hastened:
             self._pending[seq] = 0
+        self._uncorrected |= set(plan.corrected)
         return kept, noted
 
     def atomic(self) -> AbstractContextManager[object]:
@@ -167,20 +169,27 @@ class MemoryStore:
     def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
         """As `LearningState.matured`; sorts all that is pending, which is enough for tests and trials."""
         ripe = sorted((due, seq) for seq, due in self._pending.items() if due <= now)
-        found = [f for _, seq in ripe if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
-        return [MaturedDecision(f.seq, _copy(f.decision), f.outcomes) for f in found]
+        numbers = [*(seq for _, seq in ripe), *sorted(self._uncorrected)]
+        found = [f for seq in numbers if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
+        return [MaturedDecision(f.seq, _copy(f.decision), f.outcomes, f.settlement) for f in found]
 
-    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+    def settle(
+        self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = (), standing: Sequence[int] = ()
+    ) -> dict[str, int]:
         """As `LearningState.settle`; everything is checked before anything is changed."""
         finite(settlements)
-        settled = [s.decision_seq for s in settlements]
+        settled = [s.decision_seq for s in settlements if not s.corrects]
+        again = [*(s.decision_seq for s in settlements if s.corrects), *standing]
         if len(set(settled)) < len(settled) or not self._pending.keys() >= set(settled):
             raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
+        if len(set(again)) < len(again) or not self._uncorrected >= set(again):
+            raise LedgerError("the ledger refused a row: nothing new was reported of a settled decision")
+        self._uncorrected -= set(again)
         for settlement in settlements:
             done = msgspec.structs.replace(settlement, seq=len(self._settlements) + 1)
             found = self._found[self._by_seq[done.decision_seq - 1]]
-            del self._pending[done.decision_seq]
-            self._found[found.decision.id] = found._replace(settlement=done)
+            self._pending.pop(done.decision_seq, None)
+            self._found[found.decision.id] = found._replace(settlement=done, earlier=found.settlements)
             self._settlements.append((done, found.decision.x, found.decision.stage_digest))
             self._learning.versions[done.stage] = done.seq
         for update in updates:
@@ -202,9 +211,11 @@ class MemoryStore:
     def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
         """As `LearningState.person_rewards`."""
         sums: dict[tuple[bytes, str, bool], tuple[int, float]] = {}
-        for done, *_ in self._settlements[self.first_settlement(key) :]:
-            if done.stage == key.stage and done.why != "erased":
-                made = self._found[self._by_seq[done.decision_seq - 1]].decision
+        begun = self.first_settlement(key)
+        for done, *_ in self._settlements[begun:]:
+            found = self._found[self._by_seq[done.decision_seq - 1]]
+            made, newest = found.decision, found.settlement == done
+            if newest and done.stage == key.stage and done.first > begun and done.why != "erased":
                 n, reward = sums.get((made.user, done.arm, made.holdout), (0, 0.0))
                 sums[made.user, done.arm, made.holdout] = n + 1, reward + done.reward
         return [PersonReward(user, held, arm, *sums[user, arm, held]) for user, arm, held in sorted(sums)]
@@ -250,10 +261,10 @@ class MemoryStore:
             found = self._found[i]
             if not found.decision.user:
                 continue
-            done = found.settlement is not None and found.settlement.seq <= end.settlement
+            done = found.settled(end.settlement) is not None
             if found.decision.stage == stage and found.decision.is_actionable and not done:
                 known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
-                yield _handed_out(found._replace(outcomes=known, settlement=None))
+                yield _handed_out(found.with_settlements(())._replace(outcomes=known))
 
     def open_after(self, after: int, most: int, stages: Collection[str]) -> list[DecisionRecord]:
         """As `DecisionLog.open_after`: copies."""
@@ -325,10 +336,10 @@ class MemoryStore:
             for d in islice(mine, most)
         ]
 
-    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
+    def settlements_after(self, after: int, most: int) -> list[tuple[int, DecisionRecord]]:
         """As `LearningState.settlements_after`: copies."""
         done = islice((row for row in self._settlements[after:] if row[0].arm), most)
-        return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, *_ in done]
+        return [(s.seq, _handed_out(self._found[self._by_seq[s.decision_seq - 1]])) for s, *_ in done]
 
     def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
         """As `WebhookQueue.webhook_cursor`."""
@@ -400,9 +411,7 @@ class MemoryStore:
             self._learning.replace(update)
         gone = [one.record.decision.id for one in erased]
         self._rows.uncredit(gone)
-        self._letters = {
-            key: one for key, one in self._letters.items() if not any(key[1].endswith(f":{i}") for i in gone)
-        }
+        self._letters = {key: one for key, one in self._letters.items() if not any(f":{i}" in key[1] for i in gone)}
         first = min((one.record.seq for one in erased if one.remainder is None), default=0)
         outcomes = sum(len(one.record.outcomes) for one in erased)
         self._enter(erasure, now, (len(erased), outcomes, 0, 0), first)
@@ -410,21 +419,22 @@ class MemoryStore:
 
     def _leave(self, erased: ErasedDecision) -> None:
         seq, before = erased.record.seq, self._found.pop(erased.record.decision.id)
-        left, done = erased.remainder, before.settlement
+        left, ended = erased.remainder, before.settlements
         outcomes = erased.outcomes if left else ()
         numbers = [self._numbers.pop((o.decision, o.id)) for o in before.outcomes]
         self._pending.pop(seq, None)
+        self._uncorrected.discard(seq)
         self._by_user[before.decision.user].remove(before.decision.id)
         if left is None:
             left = nothing(before.decision)
-            done = done and msgspec.structs.replace(done, **_NOTHING)
+            ended = tuple(msgspec.structs.replace(done, **_NOTHING) for done in ended)
         else:
             self._by_user.setdefault(left.user, []).insert(0, left.id)  # the newest are erased first
             self._numbers |= {(o.decision, o.id): n for o, n in zip(outcomes, numbers, strict=True)}
-        if done:
+        for done in ended:
             self._settlements[done.seq - 1] = (done, left.x, left.stage_digest)
         self._by_seq[seq - 1] = left.id
-        self._found[left.id] = DecisionRecord(seq, left, outcomes, done)
+        self._found[left.id] = DecisionRecord(seq, left, outcomes, None).with_settlements(ended)
 
     def erase_events(self, erasure: Erasure, now: int, most: int) -> int:
         """As `ErasureLog.erase_events`."""
@@ -475,7 +485,7 @@ class MemoryStore:
         self._by_seq.clear()
 
 
-_NOTHING = {"arm": "", "at": 0, "reward": 0.0, "why": "erased", "learned": False, "tau": 0.0, "nu": 0.0}
+_NOTHING = {"arm": "", "at": 0, "reward": 0.0, "why": "erased", "learned": False, "tau": 0.0, "nu": 0.0, "outcomes": 0}
 
 
 def nothing(decision: Decision) -> Decision:

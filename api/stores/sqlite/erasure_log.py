@@ -33,7 +33,7 @@ _NOTHING = """UPDATE decisions SET id = randomblob(16), at = 0, expires = 0, ver
 _NO_OUTCOME = """UPDATE outcomes SET decision = randomblob(16), id = '', kind = 'activation', value = NULL,
     occurred = 0, received = 0, late = 0, fact = '', voids = '' WHERE seq = ?"""
 _NO_SETTLEMENT = """UPDATE settlements SET arm = '', at = 0, reward = 0.0, why = 'erased', learned = 0, tau = 0.0,
-    nu = 0.0 WHERE seq = ?"""
+    nu = 0.0, outcomes = 0 WHERE seq = ?"""
 _NO_EVENT = """UPDATE events SET id = lower(hex(randomblob(16))), user = x'', alias = NULL, at = 0, received = 0,
     name = '', properties = '{}', reports = 0 WHERE seq = ?"""
 
@@ -82,7 +82,7 @@ class SqliteErasureLog(SqliteDecisionLog):
             touched: list[Row] = [("decisions", one.record.seq) for one in erased]
             touched += [("outcomes", seq) for mine in outcomes.values() for seq in mine]
             gone = [one for one in erased if one.remainder is None]
-            ended = [done.seq for one in gone if (done := one.record.settlement)]
+            ended = [done.seq for one in gone for done in one.record.settlements]
             touched += [("settlements", seq) for seq in ended]
             amendment = Amendment(conn, SCHEMA)
             if not amendment.prepare(touched, _MOST):
@@ -184,7 +184,8 @@ def _settle(conn: sqlite3.Connection, settlements: Sequence[Settlement]) -> None
 
 
 def _leave(conn: sqlite3.Connection, seq: int, remainder: Decision | None) -> None:
-    conn.execute("DELETE FROM pending WHERE decision_seq = ?", (seq,))
+    for table in ("pending", "uncorrected"):
+        conn.execute(f"DELETE FROM {table} WHERE decision_seq = ?", (seq,))  # noqa: S608
     if remainder is not None:
         assigned = ", ".join(f"{column} = ?" for column in DECISION_COLUMNS)
         conn.execute(f"UPDATE decisions SET {assigned} WHERE seq = ?", (*decision_row(remainder), seq))  # noqa: S608
@@ -208,3 +209,5 @@ def _forget_credits(conn: sqlite3.Connection, erased: Iterable[ErasedDecision]) 
     endpoints = [name for (name,) in conn.execute("SELECT endpoint FROM webhook_cursors")]
     letters = [(name, f"{kind}:{i}") for name in endpoints for i in ids for kind in ("decision", "reward")]
     conn.executemany("DELETE FROM webhook_deliveries WHERE endpoint = ? AND event = ?", letters)
+    again = [(name, f"reward:{i}:*") for name in endpoints for i in ids]  # of corrections
+    conn.executemany("DELETE FROM webhook_deliveries WHERE endpoint = ? AND event GLOB ?", again)

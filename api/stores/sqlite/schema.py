@@ -5,11 +5,11 @@ decisions, outcomes, settlements, events, releases, specs, erasures and seals ar
 of them were committed together, and their digests. Only an erasure overwrites rows; seals then has their digests.
 erasing has what an erasure that goes on is about. Derived are pending, versions,
 links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
-(counted for the stages of delay_counts), exposures, exposure_effects,
-nudge_sums and nudge_days. served_stages, declaration_eras, schema_starts and arithmetics say what was
-served when; warm_starts and warm_sums what a stage began with; webhook_cursors, webhook_alarm_cursors and
-webhook_deliveries what endpoints were told; ledger_owner who writes. meta holds facts about the ledger itself. NaN
-would be stored as NULL; NOT NULL refuses it.
+(counted for the stages of delay_counts), exposures, exposure_effects, nudge_sums and nudge_days. uncorrected has
+settled decisions about which something was reported that their next settlement takes in. served_stages,
+declaration_eras, schema_starts and arithmetics say what was served when; warm_starts and warm_sums what a stage began
+with; webhook_cursors, webhook_alarm_cursors and webhook_deliveries what endpoints were told; ledger_owner who writes.
+meta holds facts about the ledger itself. NaN would be stored as NULL; NOT NULL refuses it.
 """
 
 import json
@@ -346,6 +346,39 @@ def erasures(db: Database) -> None:
     overwritten; and erasures that go on.
     """
     for statement in _ERASURES:
+        db.conn.execute(statement)
+
+
+@migrations()
+def reporters(db: Database) -> None:
+    """Migration 20: which API key reported an outcome, or sent an event; not recorded of what is there."""
+    for table in ("outcomes", "events"):
+        db.conn.execute(f"ALTER TABLE {table} ADD COLUMN reporter TEXT NOT NULL DEFAULT ''")
+
+
+_CORRECTIONS = (
+    """CREATE TABLE settlements_21 (
+        seq INTEGER PRIMARY KEY, decision_seq INTEGER NOT NULL REFERENCES decisions (seq),
+        stage TEXT NOT NULL, arm TEXT NOT NULL, at INTEGER NOT NULL, reward REAL NOT NULL, why TEXT NOT NULL,
+        learned INTEGER NOT NULL CHECK (learned IN (0, 1)), tau REAL NOT NULL, nu REAL NOT NULL,
+        corrects INTEGER NOT NULL CHECK (corrects < seq), outcomes INTEGER NOT NULL) STRICT""",
+    """INSERT INTO settlements_21
+        SELECT s.*, 0, (SELECT count(*) FROM outcomes o WHERE o.decision = d.id)
+        FROM settlements s JOIN decisions d ON d.seq = s.decision_seq ORDER BY s.seq""",
+    "DROP TABLE settlements",
+    "ALTER TABLE settlements_21 RENAME TO settlements",
+    "CREATE INDEX settlements_stage ON settlements (stage, seq)",
+    "CREATE UNIQUE INDEX settlements_decision ON settlements (decision_seq, iif(corrects, seq, 0))",
+    "CREATE TABLE uncorrected (decision_seq INTEGER PRIMARY KEY REFERENCES decisions (seq)) STRICT",
+)
+
+
+@migrations()
+def corrections(db: Database) -> None:
+    """Migration 21: settlements that correct an earlier one of their decision, and how many of its outcomes each rests
+    on: what is there rests on all that had come, of which late ones do not count. A decision is first settled once.
+    """
+    for statement in _CORRECTIONS:
         db.conn.execute(statement)
 
 

@@ -25,7 +25,9 @@ DECISION_COLUMNS = (
 )  # fmt: skip
 OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
-SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
+SETTLEMENT_COLUMNS = (
+    "decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu", "corrects", "outcomes",
+)  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode
 _pack, _account = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(LossAccount).decode
@@ -133,7 +135,8 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
 
 def settlement_row(s: Settlement) -> tuple[Any, ...]:
     """Row of a settlement without its number: values in the order of SETTLEMENT_COLUMNS."""
-    return (s.decision_seq, s.stage, s.arm, s.at, s.reward, s.why, int(s.learned), s.tau, s.nu)
+    learned = (s.reward, s.why, int(s.learned), s.tau, s.nu)
+    return (s.decision_seq, s.stage, s.arm, s.at, *learned, s.corrects, s.outcomes)
 
 
 def settlement_of(row: Sequence[Any]) -> Settlement:
@@ -149,6 +152,8 @@ def settlement_of(row: Sequence[Any]) -> Settlement:
         learned=bool(row[7]),
         tau=row[8],
         nu=row[9],
+        corrects=row[10],
+        outcomes=row[11],
     )
 
 

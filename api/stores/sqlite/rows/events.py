@@ -116,7 +116,7 @@ class SqliteEventRows:
         query = f"""SELECT c.event, c.stage, c.decision, c.outcome, c.fact, c.changes,
                            s.seq IS NOT NULL OR d.expires <= ?
                     FROM credits c JOIN decisions d ON d.id = c.decision
-                    LEFT JOIN settlements s ON s.decision_seq = d.seq
+                    LEFT JOIN settlements s ON s.decision_seq = d.seq AND s.corrects = 0
                     WHERE c.event IN ({_marks(events)})"""  # noqa: S608
         return {
             (row[0], row[1]): CreditState(uuid.UUID(bytes=row[2]), row[3], row[4], row[5], bool(row[6]))
