@@ -349,6 +349,13 @@ def erasures(db: Database) -> None:
         db.conn.execute(statement)
 
 
+@migrations()
+def reporters(db: Database) -> None:
+    """Migration 20: which API key reported an outcome, or sent an event; not recorded of what is there."""
+    for table in ("outcomes", "events"):
+        db.conn.execute(f"ALTER TABLE {table} ADD COLUMN reporter TEXT NOT NULL DEFAULT ''")
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")
