@@ -163,15 +163,18 @@ def _routes(
         async with current.inside() as parts:
             return _health(parts.catalogue.app, parts.worker, store, clock, watch.failing | reload.failing)
 
+    def reporter(request: Request[Any, Any, Any]) -> str:
+        return "" if settings.dev else gate.named(presented(request))
+
     return [
-        *native.routes(current),
-        *event_routes.routes(current),
+        *native.routes(current, reporter),
+        *event_routes.routes(current, reporter),
         *browser.routes(current, BrowserAccess(gate if settings.keys or not settings.dev else None, clock, metrics)),
         *browser_files.routes(current),
         *segment.routes(current, None if settings.dev else gate),
-        *ofrep.routes(current),
-        *collector.routes(current),
-        *personalizer.routes(current, lambda ask: gate.loop(presented(ask))),
+        *ofrep.routes(current, reporter),
+        *collector.routes(current, reporter),
+        *personalizer.routes(current, lambda ask: gate.loop(presented(ask)), reporter),
         *webhooks.routes(current),
         *releases.routes(current, lambda ask: gate.holder(presented(ask))),
         *health_routes.routes(

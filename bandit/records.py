@@ -144,6 +144,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     received: int
     name: str  # as declared in the catalogue; empty for an event it does not declare
     properties: dict[str, Value | None] = {}  # None: sent as null, which takes an earlier value away
+    reporter: str = ""  # name of the API key that sent it first; "": no key was needed, or it was not recorded
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +155,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     received after the decision was settled or its window was over, so that it does not count. `fact`: what it is about,
     such as one order; what is taken back is taken from the same fact. "": no fact was named, and amounts are taken from
     the whole. `voids`: the id of an outcome of this decision that does not count any more, because the event it came
-    from belongs to another decision.
+    from belongs to another decision. `reporter`: name of the API key that reported it first, or sent the event it came
+    from; "": no key was needed, or it was not recorded.
     """
 
     decision: uuid.UUID
@@ -166,6 +168,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     late: bool = False
     fact: str = ""
     voids: str = ""
+    reporter: str = ""
 
 
 class MaturedDecision(msgspec.Struct, frozen=True):

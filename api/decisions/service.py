@@ -222,18 +222,20 @@ class DecisionService:
 
     # -- outcomes ----------------------------------------------------------------------------------------------
 
-    async def report(self, request: OutcomeRequest) -> OutcomeReply:
-        """Reply to one reported outcome, durable. Raises NotFound (decision), Conflict, InvalidRequest, Overloaded and
-        Unavailable.
+    async def report(self, request: OutcomeRequest, reporter: str = "") -> OutcomeReply:
+        """Reply to one reported outcome, durable. `reporter`: name of the key that reports it. Raises NotFound
+        (decision), Conflict, InvalidRequest, Overloaded and Unavailable.
         """
-        result = (await self.report_many([request]))[0]
+        result = (await self.report_many([request], reporter))[0]
         if isinstance(result, JourneyBanditError):
             raise result
         return result
 
-    async def report_many(self, requests: Sequence[OutcomeRequest]) -> list[OutcomeReply | JourneyBanditError]:
-        """Reply to each reported outcome, or what is wrong with it, in order; one durable write for all. Raises
-        Overloaded if nothing was written, Unavailable if that is not known.
+    async def report_many(
+        self, requests: Sequence[OutcomeRequest], reporter: str = ""
+    ) -> list[OutcomeReply | JourneyBanditError]:
+        """Reply to each reported outcome, or what is wrong with it, in order; one durable write for all. `reporter`:
+        name of the key that reports them. Raises Overloaded if nothing was written, Unavailable if that is not known.
         """
         now = self._clock()
         outcomes = [
@@ -244,6 +246,7 @@ class DecisionService:
                 value=request.value,
                 occurred=self._occurred(request, now),
                 received=now,
+                reporter=reporter,
             )
             for request in requests
         ]
@@ -421,7 +424,7 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
         u=decision.u,
         notes=list(decision.notes),
         outcomes=[
-            ReceiptOutcome(o.id, o.kind, o.value, time_of(o.occurred), time_of(o.received), o.late)
+            ReceiptOutcome(o.id, o.kind, o.value, time_of(o.occurred), time_of(o.received), o.late, o.reporter)
             for o in found.outcomes
         ],
         settled=_settled(done) if done else None,

@@ -173,7 +173,7 @@ class OutcomeReplies(msgspec.Struct, frozen=True):
 
 class ReceiptOutcome(msgspec.Struct, frozen=True):
     """An outcome of a decision as the ledger holds it. `late`: it came after the decision matured and
-    was not learned.
+    was not learned. `reporter`: name of the API key that reported it first, empty if that was not recorded.
     """
 
     outcome_id: str
@@ -182,6 +182,7 @@ class ReceiptOutcome(msgspec.Struct, frozen=True):
     occurred_at: dt.datetime
     received_at: dt.datetime
     late: bool
+    reporter: str
 
 
 class ReceiptSettlement(msgspec.Struct, frozen=True):

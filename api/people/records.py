@@ -49,6 +49,7 @@ def export(store: Store, user: bytes, now: int) -> PersonExport:
                 by=event.user.hex(),
                 occurred_at=time_of(event.at),
                 received_at=time_of(event.received),
+                reporter=event.reporter,
                 properties=event.properties,
             )
             for event in store.events(ids)

@@ -2,6 +2,7 @@
 are RFC 9457 problem details.
 """
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
 from api.components import CurrentParts
+from api.http.access import Reporter
 from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
 from api.http.hot_routes import HOT
@@ -42,9 +44,11 @@ _BATCH_BYTES = 4_000_000
 _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind": "reward", "value": 1}
 
 
-def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
-    """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots."""
-    return [*_deciding(current), *_reporting(current), *_looking_up(current)]
+def routes(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
+    """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots.
+    `reporter`: the name of the key that a request presents.
+    """
+    return [*_deciding(current), *_reporting(current, reporter), *_looking_up(current)]
 
 
 def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
@@ -92,11 +96,11 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
     return [decide, decide_batch]
 
 
-def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
-    async def answer(_: Ask, raw: bytes) -> OutcomeReply:
+def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
+    async def answer(request: Ask, raw: bytes) -> OutcomeReply:
         told = _OUTCOME.read(raw)
         async with current.inside() as parts:
-            return await parts.service.report(told)
+            return await parts.service.report(told, reporter(request))
 
     @post(
         "/v1/outcomes",
@@ -129,7 +133,7 @@ def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
         told = _OUTCOMES.read(await body(request))
         charge(request.scope, len(told))
         async with current.inside() as parts:
-            results = await answers(told, parts.service.report_many)
+            results = await answers(told, partial(parts.service.report_many, reporter=reporter(request)))
         return OutcomeReplies([OutcomeItem(*item(one, f"outcomes[{i}]")) for i, one in enumerate(results)])
 
     return [report, report_batch]

@@ -23,7 +23,7 @@ DECISION_COLUMNS = (
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
     "deferred", "actions", "phi", "release", "unit", "loss_account", "candidate", "contribution",
 )  # fmt: skip
-OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
+OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids", "reporter")
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
 SETTLEMENT_COLUMNS = (
     "decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu", "corrects", "outcomes",
@@ -115,7 +115,8 @@ def earlier_of(row: Sequence[Any]) -> tuple[int, bool, float, bool]:
 
 def outcome_row(o: Outcome) -> tuple[Any, ...]:
     """Row of an outcome: values in the order of OUTCOME_COLUMNS."""
-    return (o.decision.bytes, o.id, o.kind, o.value, o.occurred, o.received, int(o.late), o.fact, o.voids)
+    reported = (o.occurred, o.received, int(o.late))
+    return (o.decision.bytes, o.id, o.kind, o.value, *reported, o.fact, o.voids, o.reporter)
 
 
 def outcome_of(row: Sequence[Any]) -> Outcome:
@@ -130,6 +131,7 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
         late=bool(row[6]),
         fact=row[7],
         voids=row[8],
+        reporter=row[9],
     )
 
 

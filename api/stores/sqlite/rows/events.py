@@ -17,7 +17,7 @@ from bandit.journey.attribution import CreditableDecision, CreditedOutcome, Cred
 from bandit.journey.folding import JourneyState
 from bandit.records import NOT_NOW, Event, Value
 
-_COLUMNS = "id, user, alias, at, received, name, properties"
+_COLUMNS = "id, user, alias, at, received, name, properties, reporter"
 _ACTIVATED = "(SELECT min(occurred) FROM outcomes o WHERE o.decision = d.id AND o.kind = 'activation')"
 _properties = msgspec.json.Decoder(dict[str, Value | None])
 _state = msgspec.msgpack.Decoder(JourneyState)
@@ -41,11 +41,8 @@ class SqliteEventRows:
 
     def append(self, events: Sequence[tuple[Event, bool]]) -> None:
         """As `EventRows.append`."""
-        rows = [
-            (e.id, e.user, e.alias, e.at, e.received, e.name, msgspec.json.encode(e.properties).decode(), int(reports))
-            for e, reports in events
-        ]
-        self._conn.executemany(f"INSERT INTO events ({_COLUMNS}, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+        rows = [(*_row(event), int(reports)) for event, reports in events]
+        self._conn.executemany(f"INSERT INTO events ({_COLUMNS}, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
 
     def events(
         self, users: Collection[bytes], *, reporting: bool = False, since: int | None = None, newest: int | None = None
@@ -180,6 +177,12 @@ class SqliteEventRows:
         return FirstDecision(row[0], row[1], bool(row[2]), row[3]) if row else None
 
 
+def _row(e: Event) -> tuple[Any, ...]:
+    """Row of an event: values in the order of _COLUMNS."""
+    properties = msgspec.json.encode(e.properties).decode()
+    return (e.id, e.user, e.alias, e.at, e.received, e.name, properties, e.reporter)
+
+
 def _event(row: Sequence[Any]) -> Event:
     return Event(
         id=row[0],
@@ -189,6 +192,7 @@ def _event(row: Sequence[Any]) -> Event:
         received=row[4],
         name=row[5],
         properties=_properties.decode(row[6]),
+        reporter=row[7],
     )
 
 
