@@ -13,16 +13,20 @@ from hypothesis import strategies as st
 
 from api.learning.learner import Learner
 from api.ledger import audit, statistics_store
+from api.ledger.candidates import candidate
 from api.metrics import Metrics
+from api.stores.erasure_log import Erasure
 from api.stores.learning_state import StatisticsKey, StatisticsUpdate
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
+from api.webhooks.config import reward_matured
+from bandit import engine
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import Unavailable
 from bandit.records import Settlement
-from journey_bandit.testing.store_builders import CATALOGUE, HOUR, START
+from journey_bandit.testing.store_builders import CATALOGUE, HOUR, START, reported
 from journey_bandit.workflows.ledger_log import open_log
 
 Working = Callable[..., AbstractContextManager[Any]]
@@ -71,17 +75,29 @@ def sums(store: Store, catalogue: Catalogue, *, delays: bool = True) -> dict[str
     }
 
 
-def at_once(store: Store, catalogue: Catalogue) -> MemoryStore:
-    """A ledger in which each decision was settled once, as it has settled in the end here."""
+def counted(store: Store, catalogue: Catalogue) -> dict[str, Any]:
+    """The same, counted from the rows."""
+    return {
+        one.stage: ([e.digest() for e in one.tally.epochs], one.tally.nudges, one.tally.delays.tobytes())
+        for one in audit.rebuild(store, catalogue.stages)
+    }
+
+
+def at_once(store: Store, catalogue: Catalogue, but: bytes = b"") -> MemoryStore:
+    """A ledger in which each decision was settled once, as it has settled in the end here; without those of one
+    person.
+    """
     other, specs = MemoryStore(), store.specs()
     audit.claim(other, catalogue, "salt")
-    for found in store.decisions():
+    rows = [found for found in store.decisions() if found.decision.user != but]
+    number = {found.seq: i for i, found in enumerate(rows, 1)}
+    for found in rows:
         other.record([found.decision], [], found.decision.at, specs)
         for outcome in found.outcomes:
             other.record([], [outcome], outcome.received, specs)
-    done = sorted((one.settlement for one in store.decisions() if one.settlement), key=lambda one: one.first)
+    done = sorted((one.settlement for one in rows if one.settlement), key=lambda one: one.first)
     for one in done:
-        other.settle([msgspec.structs.replace(one, seq=0, corrects=0)])
+        other.settle([msgspec.structs.replace(one, seq=0, corrects=0, decision_seq=number[one.decision_seq])])
     return other
 
 
@@ -175,12 +191,7 @@ def test_corrections_end_in_the_bits_of_a_ledger_that_settled_once(
         proved(store)
         assert receipts(store, desk.salt) == {}
         with closing(at_once(store, shop)) as other:
-            expected = {one.stage: one.tally for one in audit.rebuild(other, shop.stages)}
-        found = statistics_store.load(store, shop.stages)
-        for name, one in expected.items():
-            assert [e.digest() for e in found[name].epochs] == [e.digest() for e in one.epochs]
-            assert np.array_equal(found[name].delays, one.delays)
-            assert found[name].nudges == one.nudges
+            assert sums(store, shop) == counted(other, shop)
         assert max(len(one.settlements) for one in store.decisions()) == 2
 
 
@@ -230,8 +241,6 @@ def test_the_control_group_and_evaluations_read_what_was_corrected(
 def test_a_candidate_learns_each_decision_once_as_it_was_corrected_by_then(
     store: Store, working: Working, later: Later
 ) -> None:
-    from api.ledger.candidates import candidate
-
     shop = with_grace()
     other = msgspec.structs.replace(shop.stages["signup"], policy=parse(CATALOGUE).stages["basket"].policy)
     with working(store, shop) as desk:
@@ -250,6 +259,110 @@ def open_seen(store: Store) -> tuple[int, int]:
     """Last decisions that snapshots of the first and of the second version learned from."""
     seen = [max(one.seq for one in store.decisions() if one.settled(version)) for version in (1, 2)]
     return seen[0], seen[1]
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_a_person_whose_decisions_were_corrected_is_erased_to_the_bit(
+    store: Store, working: Working, later: Later, shop: Catalogue, forget: bool
+) -> None:
+    """What is reported within the grace and not learned yet ends with the person."""
+    with working(store, shop) as desk:
+        visits(desk, later)
+        gone = engine.user_hash(desk.salt, "user 1")
+        apart, before, n = at_once(store, shop, gone), sums(store, shop), store.counts().settlements
+        asked = desk.worker.run(
+            lambda: store.begin_erasure(Erasure(b"0123456789abcdef", frozenset([gone]), desk.clock(), forget))
+        ).result()
+        (last,) = [one for one in store.decisions() if one.decision.user == gone and one.settlement][-1:]
+        told = reported(1, at=last.decision.expires, name="at last")
+        told = msgspec.structs.replace(told, decision=last.decision.id)
+
+        def reported_and_erased() -> None:
+            (note,) = store.record([], [told], last.decision.expires, store.specs())[1]
+            assert note.corrects
+            while not desk.worker.learning.erase(asked, desk.clock()):
+                pass
+
+        desk.worker.run(reported_and_erased).result()
+        desk.worker.run(lambda: store.end_erasure(asked, desk.clock())).result()
+        desk.learn()
+        assert sums(store, shop) == (counted(apart, shop) if forget else before)
+        erased = sum(one.settlement is not None and one.settlement.why == "erased" for one in store.decisions())
+        assert store.counts().settlements == n + erased
+    proved(store)
+    apart.close()
+
+
+def test_what_was_settled_under_an_earlier_schema_stands(store: Store, working: Working, later: Later) -> None:
+    shop = with_grace()
+    raised = msgspec.structs.replace(shop.stages["signup"], schema=2)
+    with working(store, shop) as desk:
+        desk.ask(1)
+        later(1 * HOURS)
+        desk.learn()
+    second = msgspec.structs.replace(shop, stages={**shop.stages, "signup": raised})
+    with working(store, second) as desk:
+        before = desk.learn()
+        desk.report(1)
+        assert desk.learn() == before
+        assert store.matured(desk.clock(), 9, ["signup"]) == []
+    (found,) = store.decisions()
+    assert [one.why for one in found.settlements] == ["silence"]
+    proved(store)
+
+
+def test_a_budget_counts_what_a_corrected_reward_costs_also_after_a_restart(
+    store: Store, working: Working, later: Later
+) -> None:
+    shop = parse(PAID)
+    with working(store, shop) as desk:
+        desk.ask(1, "cart")
+        spent = lambda: desk.budgets.accounts("cart", desk.clock())["ten"].committed  # noqa: E731
+        assert spent() == 7_000_000  # reserved
+        later(1 * HOURS)
+        desk.learn()
+        assert spent() == 2_000_000
+        desk.report(1)
+        desk.learn()
+        assert spent() == 7_000_000
+        desk.report(1, "retraction", name="refund")
+        desk.learn()
+        assert spent() == 2_000_000
+    with working(store, shop) as desk:
+        assert spent() == 2_000_000
+
+
+PAID = """
+app = "shop"
+currency = "EUR"
+[stages.cart]
+policy = { name = "fixed", arm = "ten" }
+features = {}
+floor = 0.0
+reward = { kind = "binary", window = "1h", value = 50.0, grace = "5h" }
+[stages.cart.nudges.ten]
+type = "discount"
+format = "banner"
+cost = 2.0
+cost_when_rewarded = 5.0
+budget = { amount = 100.0, per = "30d" }
+"""
+
+
+def test_a_webhook_tells_of_the_correction_under_an_id_of_its_own(store: Store, working: Working, later: Later) -> None:
+    with working(store, with_grace()) as desk:
+        desk.ask(1)
+        later(1 * HOURS)
+        desk.learn()
+        desk.report(1)
+        desk.learn()
+    first, second = (
+        msgspec.json.decode(reward_matured("shop", one.as_of(number)).body)
+        for number, one in store.settlements_after(0, 9)
+    )
+    assert first["id"] != second["id"]
+    assert (first["data"]["reward"], "corrects" in first["data"]) == (0.0, False)
+    assert (second["data"]["reward"], second["data"]["corrects"]) == (1.0, 1)
 
 
 class Cut(MemoryStore):
