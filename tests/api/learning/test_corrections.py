@@ -317,19 +317,24 @@ def test_a_budget_counts_what_a_corrected_reward_costs_also_after_a_restart(
     shop = parse(PAID)
     with working(store, shop) as desk:
         desk.ask(1, "cart")
-        spent = lambda: desk.budgets.accounts("cart", desk.clock())["ten"].committed  # noqa: E731
-        assert spent() == 7_000_000  # reserved
+        assert spent(desk) == 7_000_000  # reserved
         later(1 * HOURS)
         desk.learn()
-        assert spent() == 2_000_000
+        assert spent(desk) == 2_000_000
         desk.report(1)
         desk.learn()
-        assert spent() == 7_000_000
+        assert spent(desk) == 7_000_000
         desk.report(1, "retraction", name="refund")
         desk.learn()
-        assert spent() == 2_000_000
+        assert spent(desk) == 2_000_000
     with working(store, shop) as desk:
-        assert spent() == 2_000_000
+        assert spent(desk) == 2_000_000
+
+
+def spent(desk: Any) -> int:
+    """What the nudge's budget has committed, in millionths."""
+    committed: int = desk.budgets.accounts("cart", desk.clock())["ten"].committed
+    return committed
 
 
 PAID = """
