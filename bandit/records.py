@@ -156,7 +156,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     such as one order; what is taken back is taken from the same fact. "": no fact was named, and amounts are taken from
     the whole. `voids`: the id of an outcome of this decision that does not count any more, because the event it came
     from belongs to another decision. `reporter`: name of the API key that reported it first, or sent the event it came
-    from; "": no key was needed, or it was not recorded.
+    from; "": no key was needed, or it was not recorded. `withdrawal`: number of the withdrawal that voids that outcome;
+    0: an event does, or nothing is voided.
     """
 
     decision: uuid.UUID
@@ -169,6 +170,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     fact: str = ""
     voids: str = ""
     reporter: str = ""
+    withdrawal: int = 0
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+    """Withdrawal record: who had what a key reported taken out of force, when and why. `seq` is given by the store.
+
+    It is about outcomes that `reporter` reported and that were received from `since` until before `until`. Times in µs.
+    """
+
+    seq: int = 0
+    at: int
+    who: str
+    reporter: str
+    since: int
+    until: int
+    reason: str
 
 
 class MaturedDecision(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ here, and no SQL.
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -423,13 +423,18 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
         else msgspec.UNSET,
         u=decision.u,
         notes=list(decision.notes),
-        outcomes=[
-            ReceiptOutcome(o.id, o.kind, o.value, time_of(o.occurred), time_of(o.received), o.late, o.reporter)
-            for o in found.outcomes
-        ],
+        outcomes=list(_reported(found.outcomes)),
         settled=_settled(done) if done else None,
         corrected=[_settled(one) for one in found.earlier] or msgspec.UNSET,
     )
+
+
+def _reported(outcomes: Sequence[Outcome]) -> Iterator[ReceiptOutcome]:
+    gone = {o.voids: time_of(o.received) for o in outcomes if o.withdrawal}
+    for o in outcomes:
+        if not o.withdrawal:
+            times = time_of(o.occurred), time_of(o.received)
+            yield ReceiptOutcome(o.id, o.kind, o.value, *times, o.late, o.reporter, gone.get(o.id, msgspec.UNSET))
 
 
 def _settled(done: Settlement) -> ReceiptSettlement:

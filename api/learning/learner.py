@@ -189,14 +189,14 @@ class Learner:
             if self._catalogue.stages[name].loss_share is not None:
                 self._exposed[name].put_decisions(decisions, self._specs)
 
-    def step(self, now: int, most: int) -> int:
+    def step(self, now: int, most: int, *, corrections_only: bool = False) -> int:
         """Settle at most `most` decisions that matured by `now` (µs since 1970), and return how many; one transaction.
         Raises LedgerError and Unavailable: then `load` must run before the next step.
 
         Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
-        wait in the ledger.
+        wait in the ledger. With `corrections_only`, what is open stays open.
         """
-        found = self._store.matured(now, most, self._catalogue.stages)
+        found = self._store.matured(-1 if corrections_only else now, most, self._catalogue.stages)
         if not found:
             return 0
         self._look()

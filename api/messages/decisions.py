@@ -174,6 +174,7 @@ class OutcomeReplies(msgspec.Struct, frozen=True):
 class ReceiptOutcome(msgspec.Struct, frozen=True):
     """An outcome of a decision as the ledger holds it. `late`: it came after the decision matured and
     was not learned. `reporter`: name of the API key that reported it first, empty if that was not recorded.
+    `retracted_at`, only where it was: since then it does not count, because what its key reported was retracted.
     """
 
     outcome_id: str
@@ -183,6 +184,7 @@ class ReceiptOutcome(msgspec.Struct, frozen=True):
     received_at: dt.datetime
     late: bool
     reporter: str
+    retracted_at: dt.datetime | msgspec.UnsetType = msgspec.UNSET
 
 
 class ReceiptSettlement(msgspec.Struct, frozen=True):

@@ -145,7 +145,7 @@ def _second(stage: Stage, found: DecisionRecord, outcome: Outcome) -> Problem | 
     """A stage that learns from the first report of a reward takes no other: which was first must not matter."""
     if outcome.kind != "reward" or stage.reward.settle != "reward":
         return None
-    if not any(other.kind == "reward" for other in found.outcomes):
+    if not any(other.kind == "reward" for other in rewards.standing(found.outcomes)):
         return None
     fix = 'repeat the same outcome, or declare settle = "window" to add rewards up'
     return Problem("outcome_id", "this decision has its reward, and its stage learns from one", fix)

@@ -91,8 +91,8 @@ class EventRows(Protocol):
         ...
 
     def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
-        """State of each credit of these events, by (event, stage); final if the decision is settled, or its window is
-        over at `now` (µs).
+        """State of each credit of these events, by (event, stage); final if the decision is settled, its window is over
+        at `now` (µs), or what it reported was withdrawn.
         """
         ...
 

@@ -28,6 +28,7 @@ from bandit.catalogue.decoding import decode
 from bandit.catalogue.model import Stage
 from bandit.errors import CatalogueError, Problem
 from bandit.learning.drift import DriftAlarm
+from bandit.learning.rewards import standing
 from bandit.records import Release
 from bandit.tables.texts import decoded
 
@@ -187,7 +188,7 @@ def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
         "settlement": done.seq,
         "outcomes": [
             {"kind": o.kind, "value": o.value, "occurred_at": time_of(o.occurred), "late": o.late}
-            for o in found.outcomes
+            for o in standing(found.outcomes)
         ],
     }
     again = f":{done.seq}" if done.corrects else ""

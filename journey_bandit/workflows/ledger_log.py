@@ -23,6 +23,7 @@ from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.recoding import contexts
+from bandit.learning.rewards import standing
 from bandit.records import CROSSED
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
@@ -242,7 +243,7 @@ def _number(user: bytes) -> int:
 def _reward(found: DecisionRecord, log: LedgerLog) -> float:
     if found.settlement is None:
         return float("nan")
-    refunded = any(o.kind == "retraction" and not o.voids for o in found.outcomes)
+    refunded = any(o.kind == "retraction" and not o.voids for o in standing(found.outcomes))
     return float(refunded) if log.refunds else found.settlement.reward
 
 

@@ -37,6 +37,7 @@ from api.stores.learning_state import (
 from api.stores.memory.events import MemoryEventRows
 from api.stores.memory.learning import MemoryLearningState
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
+from api.stores.withdrawal_log import voiding
 from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.catalogue.model import NONE, Stage
@@ -44,7 +45,8 @@ from bandit.errors import LedgerError
 from bandit.guardrails import NO_CONSENT
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
-from bandit.records import NOT_NOW, Decision, Event, MaturedDecision, Outcome, Release, Settlement
+from bandit.learning import rewards
+from bandit.records import NOT_NOW, Decision, Event, MaturedDecision, Outcome, Release, Settlement, Withdrawal
 
 
 class MemoryStore:
@@ -71,6 +73,7 @@ class MemoryStore:
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
         self._erasing: dict[bytes, Erasure] = {}
         self._erasures: list[ErasureEntry] = []
+        self._withdrawals: list[Withdrawal] = []
 
     def damages(self) -> Iterator[str]:
         """As `Store.damages`: none; no disk is between what was committed and what is read."""
@@ -118,14 +121,40 @@ class MemoryStore:
             if decision.is_actionable:
                 self._pending[seq] = decision.expires
         for outcome in plan.outcomes:
-            found = self._found[outcome.decision]
-            self._found[outcome.decision] = found._replace(outcomes=(*found.outcomes, outcome))
-            self._outcomes += 1
-            self._numbers[outcome.decision, outcome.id] = self._outcomes
+            self._append(outcome)
         for seq in plan.hastened:
             self._pending[seq] = 0
         self._uncorrected |= set(plan.corrected)
         return kept, noted
+
+    def withdraw(self, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
+        """As `WithdrawalLog.withdraw`; looks through all outcomes, which is enough for tests and trials."""
+        numbered = ((self._numbers[o.decision, o.id], o) for f in self._found.values() for o in _about(f, asked))
+        numbers = sorted(numbered, key=lambda pair: pair[0])
+        found = [(number, one) for number, one in numbers if number > after][:most]
+        if not found:
+            return asked, 0
+        if not asked.seq:
+            asked = msgspec.structs.replace(asked, seq=len(self._withdrawals) + 1)
+            self._withdrawals.append(asked)
+        for outcome in voiding((one for _, one in found), asked):
+            self._append(outcome)
+            record = self._found[outcome.decision]
+            if record.settlement is not None and not outcome.late:
+                self._uncorrected.add(record.seq)
+            elif record.seq in self._pending and not outcome.late:
+                self._pending[record.seq] = record.decision.expires
+        return asked, found[-1][0]
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """As `WithdrawalLog.withdrawals`."""
+        return list(self._withdrawals)
+
+    def _append(self, outcome: Outcome) -> None:
+        found = self._found[outcome.decision]
+        self._found[outcome.decision] = found._replace(outcomes=(*found.outcomes, outcome))
+        self._outcomes += 1
+        self._numbers[outcome.decision, outcome.id] = self._outcomes
 
     def atomic(self) -> AbstractContextManager[object]:
         """Context that does nothing: there is no transaction in memory, so an error inside it takes nothing back."""
@@ -512,6 +541,13 @@ def nothing(decision: Decision) -> Decision:
         notes=(),
         moment=NOT_NOW,
     )
+
+
+def _about(found: DecisionRecord, asked: Withdrawal) -> Iterator[Outcome]:
+    """Outcomes of a decision that a withdrawal is about, and that are not withdrawn yet."""
+    for one in rewards.standing(found.outcomes):
+        if one.reporter == asked.reporter and asked.since <= one.received < asked.until and not one.voids:
+            yield one
 
 
 def _handed_out(found: DecisionRecord) -> DecisionRecord:

@@ -31,7 +31,7 @@ _NOTHING = """UPDATE decisions SET id = randomblob(16), at = 0, expires = 0, ver
     notes = '[]', basis_at = 0, basis_decisions = 0, basis_outcomes = 0, moment = '', deferred = 0, actions = '',
     phi = x'', release = 0, unit = x'', loss_account = x'', candidate = x'', contribution = 1 WHERE seq = ?"""
 _NO_OUTCOME = """UPDATE outcomes SET decision = randomblob(16), id = '', kind = 'activation', value = NULL,
-    occurred = 0, received = 0, late = 0, fact = '', voids = '', reporter = '' WHERE seq = ?"""
+    occurred = 0, received = 0, late = 0, fact = '', voids = '', reporter = '', withdrawal = 0 WHERE seq = ?"""
 _NO_SETTLEMENT = """UPDATE settlements SET arm = '', at = 0, reward = 0.0, why = 'erased', learned = 0, tau = 0.0,
     nu = 0.0, outcomes = 0 WHERE seq = ?"""
 _NO_EVENT = """UPDATE events SET id = lower(hex(randomblob(16))), user = x'', alias = NULL, at = 0, received = 0,

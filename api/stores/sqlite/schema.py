@@ -1,8 +1,9 @@
 """Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
 Migrations are appended and never changed.
 
-decisions, outcomes, settlements, events, releases, specs, erasures and seals are append-only; commits says which rows
-of them were committed together, and their digests. Only an erasure overwrites rows; seals then has their digests.
+decisions, outcomes, settlements, events, releases, specs, erasures, seals and withdrawals are append-only; commits
+says which rows of them were committed together, and their digests. Only an erasure overwrites rows; seals then has
+their digests.
 erasing has what an erasure that goes on is about. Derived are pending, versions,
 links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
 (counted for the stages of delay_counts), exposures, exposure_effects, nudge_sums and nudge_days. uncorrected has
@@ -369,6 +370,11 @@ _CORRECTIONS = (
     "ALTER TABLE settlements_21 RENAME TO settlements",
     "CREATE INDEX settlements_stage ON settlements (stage, seq)",
     "CREATE UNIQUE INDEX settlements_decision ON settlements (decision_seq, iif(corrects, seq, 0))",
+    "ALTER TABLE outcomes ADD COLUMN withdrawal INTEGER NOT NULL DEFAULT 0",
+    """CREATE TABLE withdrawals (
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, reporter TEXT NOT NULL,
+        since INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL) STRICT""",
+    "ALTER TABLE commits ADD COLUMN withdrawals INTEGER NOT NULL DEFAULT 0",
     "CREATE TABLE uncorrected (decision_seq INTEGER PRIMARY KEY REFERENCES decisions (seq)) STRICT",
 )
 
@@ -377,6 +383,7 @@ _CORRECTIONS = (
 def corrections(db: Database) -> None:
     """Migration 21: settlements that correct an earlier one of their decision, and how many of its outcomes each rests
     on: what is there rests on all that had come, of which late ones do not count. A decision is first settled once.
+    Withdrawals void outcomes.
     """
     for statement in _CORRECTIONS:
         db.conn.execute(statement)

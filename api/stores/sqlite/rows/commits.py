@@ -23,11 +23,12 @@ FORMS: Mapping[int, Mapping[str, int]] = {
     21: {
         **_ROWS,
         "decisions": 31,
-        "outcomes": 11,
+        "outcomes": 12,
         "settlements": 12,
         "events": 10,
         "erasures": 10,
         "seals": 6,
+        "withdrawals": 7,
     },
 }
 """Append-only tables with consecutive numbers, in the order in which a commit's rows are digested, and how many columns

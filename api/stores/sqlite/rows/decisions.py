@@ -23,7 +23,9 @@ DECISION_COLUMNS = (
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
     "deferred", "actions", "phi", "release", "unit", "loss_account", "candidate", "contribution",
 )  # fmt: skip
-OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids", "reporter")
+OUTCOME_COLUMNS = (
+    "decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids", "reporter", "withdrawal",
+)  # fmt: skip
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
 SETTLEMENT_COLUMNS = (
     "decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu", "corrects", "outcomes",
@@ -116,7 +118,7 @@ def earlier_of(row: Sequence[Any]) -> tuple[int, bool, float, bool]:
 def outcome_row(o: Outcome) -> tuple[Any, ...]:
     """Row of an outcome: values in the order of OUTCOME_COLUMNS."""
     reported = (o.occurred, o.received, int(o.late))
-    return (o.decision.bytes, o.id, o.kind, o.value, *reported, o.fact, o.voids, o.reporter)
+    return (o.decision.bytes, o.id, o.kind, o.value, *reported, o.fact, o.voids, o.reporter, o.withdrawal)
 
 
 def outcome_of(row: Sequence[Any]) -> Outcome:
@@ -132,6 +134,7 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
         fact=row[7],
         voids=row[8],
         reporter=row[9],
+        withdrawal=row[10],
     )
 
 

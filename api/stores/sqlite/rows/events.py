@@ -109,9 +109,12 @@ class SqliteEventRows:
         ]
 
     def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
-        """As `EventRows.credits`; whether a credit is final is computed from settlements and windows, in one query."""
+        """As `EventRows.credits`; whether a credit is final is computed from settlements, windows and
+        withdrawals, in one query.
+        """
         query = f"""SELECT c.event, c.stage, c.decision, c.outcome, c.fact, c.changes,
-                           s.seq IS NOT NULL OR d.expires <= ?
+                           s.seq IS NOT NULL OR d.expires <= ? OR EXISTS (SELECT 1 FROM outcomes w
+                               WHERE w.decision = c.decision AND w.voids = c.outcome AND w.withdrawal > 0)
                     FROM credits c JOIN decisions d ON d.id = c.decision
                     LEFT JOIN settlements s ON s.decision_seq = d.seq AND s.corrects = 0
                     WHERE c.event IN ({_marks(events)})"""  # noqa: S608
