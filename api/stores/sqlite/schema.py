@@ -6,7 +6,7 @@ of them were committed together, and their digests. Only an erasure overwrites r
 erasing has what an erasure that goes on is about. Derived are pending, versions,
 links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
 (counted for the stages of delay_counts), exposures, exposure_effects,
-nudge_sums and nudge_days. served_stages, declaration_eras, schema_starts and arithmetics say what was
+nudge_sums, nudge_days and reward_watches. served_stages, declaration_eras, schema_starts and arithmetics say what was
 served when; warm_starts and warm_sums what a stage began with; webhook_cursors, webhook_alarm_cursors and
 webhook_deliveries what endpoints were told; ledger_owner who writes. meta holds facts about the ledger itself. NaN
 would be stored as NULL; NOT NULL refuses it.
@@ -354,6 +354,16 @@ def reporters(db: Database) -> None:
     """Migration 20: which API key reported an outcome, or sent an event; not recorded of what is there."""
     for table in ("outcomes", "events"):
         db.conn.execute(f"ALTER TABLE {table} ADD COLUMN reporter TEXT NOT NULL DEFAULT ''")
+
+
+@migrations()
+def reward_watches(db: Database) -> None:
+    """The watch over what keys report: baselines, evidence and alarms of a stage, in MessagePack."""
+    db.conn.execute(
+        """CREATE TABLE reward_watches (
+            stage TEXT NOT NULL, schema INTEGER NOT NULL, state BLOB NOT NULL,
+            PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
+    )
 
 
 def _key(name: str) -> tuple[str, int]:
