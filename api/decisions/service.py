@@ -42,6 +42,7 @@ from api.messages.decisions import (
     ReceiptOutcome,
     ReceiptSettlement,
     ReleaseOut,
+    RewardAlarmReply,
     StageReply,
     StagesReply,
 )
@@ -57,6 +58,7 @@ from bandit.journey import folding
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.loss_statement import statement
 from bandit.records import Decision, Outcome, Release, Settlement
+from bandit.reporters.reward_watch import RewardAlarm
 from bandit.snapshot import Snapshot
 
 _AT_ONCE = 8
@@ -323,6 +325,7 @@ class DecisionService:
                         AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                         for a in self.worker.learning.watches[name].alarms
                     ],
+                    reward_alarms=[_reward_alarm(alarm) for alarm in self.worker.learning.reward_watches[name].alarms],
                     nudge_price=_price(live.snapshot),
                     holdout=audits.get(name),
                     over_limit=over[name],
@@ -455,6 +458,18 @@ def _evidence(told: EvidenceIn | Mapping[str, str | int], now: dt.datetime) -> E
     known = {name: value for name, value in told.items() if isinstance(value, int)}
     times = {name: time_of(value) for name, value in known.items() if name != "stock"}
     return EvidenceOut(stock=known.get("stock"), **({"as_of": now} | times))
+
+
+def _reward_alarm(alarm: RewardAlarm) -> RewardAlarmReply:
+    return RewardAlarmReply(
+        reporter=alarm.reporter,
+        arm=alarm.arm,
+        raised_at=time_of(alarm.at),
+        through_version=alarm.through,
+        decisions=alarm.decisions,
+        rate=alarm.reward / alarm.decisions,
+        usual_at_most=alarm.allowed,
+    )
 
 
 def _price(snapshot: Snapshot) -> NudgePriceReply | None:

@@ -4,6 +4,7 @@ It runs in the writer thread. `bandit.learning.statistics` does the arithmetic, 
 the ledger has to replace.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
@@ -16,7 +17,7 @@ import numpy as np
 
 from api.ledger import erasure, exposures, nudges
 from api.ledger.erasure import ErasureStep, LearnedState
-from api.ledger.statistics_store import key_of, load, update_of, warm_sums, without
+from api.ledger.statistics_store import key_of, load, update_of, warm_sums, watched, without
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.erasure_log import Erasure
@@ -34,7 +35,10 @@ from bandit.learning.pending import KnownDecision, OpenDecisionTable
 from bandit.learning.settlement import settle
 from bandit.learning.statistics import StageStatistics, settled_rows
 from bandit.records import Decision, MaturedDecision, PendingBasis, Settlement
+from bandit.reporters.reward_watch import RewardAlarm, RewardWatch
 from bandit.snapshot import Snapshot, pooled
+
+log = logging.getLogger("journey_bandit.learner")
 
 T = TypeVar("T")
 Settled = Callable[[Iterable[tuple[Decision, Settlement, Settlement | None]]], None]
@@ -152,6 +156,11 @@ class Learner:
         """State of the drift rule of each stage (alarms, running sums), by name. Read by any thread."""
         return {name: tally.drift_state for name, tally in self._statistics.items()}
 
+    @property
+    def reward_watches(self) -> Mapping[str, RewardWatch]:
+        """State of the watch over those who report rewards of each stage, by name. Read by any thread."""
+        return {name: tally.reward_watch for name, tally in self._statistics.items()}
+
     def observe(self, kept: Sequence[RecordedDecision], noted: Sequence[OutcomeReceipt]) -> None:
         """Take in what was just committed, in the order of the ledger: open decisions and what has been reported of
         them. Called by the worker after each commit.
@@ -203,7 +212,7 @@ class Learner:
         matured = sorted((m for m in found if self._may_settle(m)), key=_declared)
         standing = [m.seq for m in found if not self._may_settle(m)]
         last, settlements = self._last.settlement, list[Settlement]()
-        new = dict(self._statistics)
+        new, known = dict(self._statistics), self.reward_watches
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
             new[name], done = self._settle(name, list(group), now, last + len(settlements) + 1)
             settlements += done
@@ -214,6 +223,7 @@ class Learner:
             name: s._replace(version=versions[name]) if name in versions else s for name, s in new.items()
         }
         self._last = self._last._replace(settlement=last + len(settlements))
+        self._tell({name: s.reward_watch.alarms[len(known[name].alarms) :] for name, s in new.items()})
         self._firm, self._news = self._pooled(self._statistics), True
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
             over = [m.seq for m in group]
@@ -389,8 +399,19 @@ class Learner:
         for name, live in self.prepared.items():
             self._metrics.version.labels(name).set(live.snapshot.version)
             self._metrics.alarms.labels(name).set(self._statistics[name].drift_state.epoch)
+            self._metrics.reward_alarms.labels(name).set(len(self._statistics[name].reward_watch.alarms))
             if (account := live.snapshot.loss_account) is not None:
                 self._metrics.show_loss(name, statement(live.snapshot.stage_spec, account))
+
+    def _tell(self, alarms: Mapping[str, Sequence[RewardAlarm]]) -> None:
+        """Say which keys are newly accused, once that is durable."""
+        for name, new in alarms.items():
+            for alarm in new:
+                log.warning(
+                    "stage %s: the key %r brought a mean reward of %.3g in %d decisions for %s; usual is %.3g at "
+                    "most: look at whose it is (reward_alarm)",
+                    *(name, alarm.reporter, alarm.reward / alarm.decisions, alarm.decisions, alarm.arm, alarm.allowed),
+                )
 
     def _may_settle(self, matured: MaturedDecision) -> bool:
         """Whether it settles: what was settled under an earlier schema, of which no sums are kept up, stands."""
@@ -419,7 +440,7 @@ class Learner:
         for again in (False, True):
             some = [row for row in settled if bool(row[2].corrects) == again]
             after = after.fold(settled_rows(after, some, self._specs, past), alarms_known=again)
-        return after, done
+        return watched(after, [row for row in settled if not row[2].corrects]), done
 
 
 def _same(last: Snapshot, new: Snapshot) -> bool:

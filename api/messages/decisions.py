@@ -322,6 +322,20 @@ class AlarmReply(msgspec.Struct, frozen=True):
     through_version: int
 
 
+class RewardAlarmReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Alarm that a key reported more rewards for an arm than were usual: of `decisions` since it was first heard of, so
+    many were rewarded by it, in `rate`; `usual_at_most` is what an honest key may bring. Rewards on [0, 1].
+    """
+
+    reporter: str
+    arm: str
+    raised_at: dt.datetime
+    through_version: int
+    decisions: int
+    rate: float
+    usual_at_most: float
+
+
 class NudgePriceReply(msgspec.Struct, frozen=True, kw_only=True):
     """Price of a nudge at a stage: what showing one costs later rewards, in the app's currency, with its 95 % interval.
 
@@ -382,6 +396,7 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     arms: list[ArmReply]
     budgets: list[BudgetReply]
     drift: list[AlarmReply]
+    reward_alarms: list[RewardAlarmReply]
     nudge_price: NudgePriceReply | None
     holdout: HoldoutReply | None
     over_limit: list[OverLimitReply]

@@ -15,6 +15,7 @@ from bandit.belief import Belief
 from bandit.learning.drift import DriftState
 from bandit.learning.nudge_price import NudgeSums
 from bandit.records import MaturedDecision, Settlement
+from bandit.reporters.reward_watch import RewardWatch
 
 
 class StatisticsKey(NamedTuple):
@@ -46,8 +47,8 @@ class StoredExposures(NamedTuple):
 
 class StatisticsUpdate(NamedTuple):
     """What changes in the statistics of one key. `epochs`: number → sums over `rows`, those that changed;
-    `drift_state`, `delays` (arm → answers by bucket), `exposures`, `nudges` (what the price of a nudge follows from):
-    None leaves them as they are.
+    `drift_state`, `delays` (arm → answers by bucket), `exposures`, `nudges` (what the price of a nudge follows from),
+    `reward_watch`: None leaves them as they are.
     """
 
     key: StatisticsKey
@@ -57,6 +58,7 @@ class StatisticsUpdate(NamedTuple):
     delays: Mapping[str, Sequence[int]] | None = None
     exposures: StoredExposures | None = None
     nudges: NudgeSums | None = None
+    reward_watch: RewardWatch | None = None
 
 
 class StoredStatistics(NamedTuple):
@@ -64,7 +66,7 @@ class StoredStatistics(NamedTuple):
 
     `epochs`: sums over the rows that were asked for, oldest first, zeros where nothing is kept. `delays`: arm → answers
     by bucket; None if the ledger was written before delays were counted. `exposures`: None where none were kept.
-    `nudges`: zeros where none were kept.
+    `nudges`, `reward_watch`: zeros where none were kept.
     """
 
     version: int
@@ -73,6 +75,7 @@ class StoredStatistics(NamedTuple):
     delays: Mapping[str, Sequence[int]] | None
     exposures: StoredExposures | None = None
     nudges: NudgeSums = NudgeSums()
+    reward_watch: RewardWatch = RewardWatch()
 
 
 class PersonReward(NamedTuple):

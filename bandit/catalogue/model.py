@@ -190,8 +190,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     watches for change. `schema`: raise it when features, or the reward's kind or range, change: learning begins anew,
     old rows are kept. `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`:
     what they report. `promotion`: when a policy may replace the one that is live. `limits`: caps and quiet hours.
-    `contribution`: how many decisions of one user are learned; all, without one. `loop`: for actions that come with the
-    request.
+    `contribution`: how many decisions of one user are learned; all, without one. `reward_alarm`: whether it is told
+    that a key reports more rewards than were usual. `loop`: for actions that come with the request.
     """
 
     reward: Reward
@@ -214,6 +214,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     outcomes: dict[str, Credit] = {}
     limits: Limits = Limits()
     contribution: ContributionLimit | None = None
+    reward_alarm: Literal["tell", "none"] = "tell"
     loop: Loop = Loop()
     description: str = ""
 
@@ -305,7 +306,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Digest (32 hex digits) of the whole declaration; it changes with anything declared for this stage. Decisions
         record it.
         """
-        usual = () if self.contribution else ("contribution",)
+        new = {"contribution": self.contribution is None, "reward_alarm": self.reward_alarm == "tell"}
+        usual = [name for name, unused in new.items() if unused]
         if isinstance(self.policy, Centred):
             return digest_without(self, usual, {})
         given = {"floor": self.common_floor, "price": self.price or 0.0}

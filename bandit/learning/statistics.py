@@ -26,6 +26,7 @@ from bandit.learning.settlement import propensities
 from bandit.policies import Centred
 from bandit.policies.protocol import RetiredArms
 from bandit.records import Decision, Outcome, Settlement
+from bandit.reporters.reward_watch import RewardWatch
 from bandit.snapshot import Snapshot
 
 PastNudges = Callable[[Sequence[tuple[Decision, Settlement]]], RecentNudges]
@@ -70,7 +71,8 @@ class StageStatistics(NamedTuple):
     kept. `epochs` are exact sums, one for each epoch between alarms of drift, oldest first, over `rows`; `delays` (k,
     B) counts how late answers came; `warm` is what a log from before taught, each row with its weight, over the
     declared arms. `nudges` are the sums, over all epochs, from which the price of a nudge follows. `version` is the
-    number of the stage's last settlement.
+    number of the stage's last settlement. `reward_watch`: what the keys that report rewards are watched for; `fold`
+    leaves it as it is.
     """
 
     spec: Stage
@@ -81,6 +83,7 @@ class StageStatistics(NamedTuple):
     delays: Array
     warm: Belief | None = None
     nudges: NudgeSums = NudgeSums()
+    reward_watch: RewardWatch = RewardWatch()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -113,7 +113,8 @@ class SqliteLearningState(SqliteDecisionLog):
         """As `LearningState.person_rewards`: summed by the database."""
         query = """SELECT d.user, d.holdout, s.arm, count(*), sum(s.reward)
                    FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
-                   WHERE s.stage = ? AND iif(s.corrects, s.corrects, s.seq) > ? AND d.user <> x'' AND s.why <> 'erased'
+                   WHERE s.stage = ? AND CASE WHEN s.corrects = 0 THEN s.seq ELSE s.corrects END > ?
+                   AND d.user <> x'' AND s.why <> 'erased'
                    AND NOT EXISTS (SELECT 1 FROM settlements n WHERE n.decision_seq = s.decision_seq AND n.seq > s.seq)
                    GROUP BY d.user, d.holdout, s.arm ORDER BY d.user, s.arm, d.holdout"""
         rows = self._ledger.rows(query, (key.stage, self.first_settlement(key)))

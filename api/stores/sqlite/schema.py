@@ -4,13 +4,13 @@ Migrations are appended and never changed.
 decisions, outcomes, settlements, events, releases, specs, erasures, seals and withdrawals are append-only; commits
 says which rows of them were committed together, and their digests. Only an erasure overwrites rows; seals then has
 their digests.
-erasing has what an erasure that goes on is about. Derived are pending, versions,
-links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
-(counted for the stages of delay_counts), exposures, exposure_effects, nudge_sums and nudge_days. uncorrected has
-settled decisions about which something was reported that their next settlement takes in. served_stages,
-declaration_eras, schema_starts and arithmetics say what was served when; warm_starts and warm_sums what a stage began
-with; webhook_cursors, webhook_alarm_cursors and webhook_deliveries what endpoints were told; ledger_owner who writes.
-meta holds facts about the ledger itself. NaN would be stored as NULL; NOT NULL refuses it.
+erasing has what an erasure that goes on is about. Derived are pending, versions, links, owners, journeys, credits,
+uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays (counted for the stages of
+delay_counts), exposures, exposure_effects, nudge_sums, nudge_days and reward_watches. uncorrected has settled decisions
+about which something was reported that their next settlement takes in. served_stages, declaration_eras, schema_starts
+and arithmetics say what was served when; warm_starts and warm_sums what a stage began with; webhook_cursors,
+webhook_alarm_cursors and webhook_deliveries what endpoints were told; ledger_owner who writes. meta holds facts about
+the ledger itself. NaN would be stored as NULL; NOT NULL refuses it.
 """
 
 import json
@@ -369,7 +369,8 @@ _CORRECTIONS = (
     "DROP TABLE settlements",
     "ALTER TABLE settlements_21 RENAME TO settlements",
     "CREATE INDEX settlements_stage ON settlements (stage, seq)",
-    "CREATE UNIQUE INDEX settlements_decision ON settlements (decision_seq, iif(corrects, seq, 0))",
+    """CREATE UNIQUE INDEX settlements_decision ON settlements
+        (decision_seq, (CASE WHEN corrects = 0 THEN 0 ELSE seq END))""",
     "ALTER TABLE outcomes ADD COLUMN withdrawal INTEGER NOT NULL DEFAULT 0",
     """CREATE TABLE withdrawals (
         seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, reporter TEXT NOT NULL,
@@ -387,6 +388,16 @@ def corrections(db: Database) -> None:
     """
     for statement in _CORRECTIONS:
         db.conn.execute(statement)
+
+
+@migrations()
+def reward_watches(db: Database) -> None:
+    """Migration 22: the watch over what keys report: baselines, evidence and alarms of a stage, in MessagePack."""
+    db.conn.execute(
+        """CREATE TABLE reward_watches (
+            stage TEXT NOT NULL, schema INTEGER NOT NULL, state BLOB NOT NULL,
+            PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
+    )
 
 
 def _key(name: str) -> tuple[str, int]:
