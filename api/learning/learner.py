@@ -226,18 +226,17 @@ class Learner:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
         return len(matured)
 
-    def erase(self, asked: Erasure, now: int) -> bool:
-        """Erase some decisions of an erasure, at `now` (µs since 1970), and what is known of them here; one
-        transaction. Returns whether none is left. Called by the worker. Raises LedgerError and Unavailable: then `load`
-        must run.
+    def erase(self, asked: Sequence[Erasure], under_way: Sequence[Erasure], now: int) -> ErasureStep:
+        """Do one step of erasures (`erasure.step`) at `now` (µs since 1970), also to what is known here; one
+        transaction. Called by the worker. Raises LedgerError and Unavailable: then `load` must run.
         """
         self._look()
         known = LearnedState(self._statistics, self._exposed, self._last.decision)
         now = max(now, self._published_at + 1)  # receipts tell what was published before from what was after
-        done = erasure.step(self._store, asked, known, now)
-        if done is not None:
+        done = erasure.step(self._store, asked, under_way, known, now)
+        if done.records:
             self._forget(done)
-        return done is None
+        return done
 
     def warm_again(self, stages: Mapping[str, Stage], found: Mapping[str, tuple[WarmStart, Belief]]) -> None:
         """Take warm starts that were learned again, and are in the ledger, for those of the stages that are still
