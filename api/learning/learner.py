@@ -249,7 +249,7 @@ class Learner:
                 self._statistics = {**self._statistics, name: statistics._replace(warm=warm)}
                 self._alone.pop(name, None)
                 self._anew |= {name}
-        self._firm, self._news, self._publication = self._pooled(self._statistics), True, None
+        self._firm, self._news = self._pooled(self._statistics), True
 
     def _forget(self, done: ErasureStep) -> None:
         last = self._last.settlement
@@ -264,8 +264,7 @@ class Learner:
         for name in done.statistics:
             self._alone.pop(name, None)
         self._anew |= done.statistics.keys()
-        self._firm, self._news = self._pooled(self._statistics), True
-        self._publication = None  # it rests on what is gone
+        self._firm, self._news = self._pooled(self._statistics), True  # what is being computed is followed by another
         for record in done.records:
             for tables in (self._open, self._old):
                 if record.decision.stage in tables:
