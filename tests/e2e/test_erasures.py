@@ -24,6 +24,7 @@ from api.stores.sqlite.store import SqliteStore
 from bandit import engine
 from journey_bandit import processes
 from journey_bandit.testing.store_builders import ContractLedger
+from tests.waiting import PATIENCE
 
 AT_ONCE = 16  # erasures that wait at the same time
 STAY = 50  # people of before who stay
@@ -161,10 +162,12 @@ def erase_under_load(folder: Path, port: int, many: int, *, forget: bool) -> Non
         traffic = [Traffic(url, f"stays-{i}") for i in range(3)]
         for one in traffic:
             one.start()
-        time.sleep(2.0)
+        deadline = time.monotonic() + PATIENCE
+        while sum(len(one.slow) for one in traffic) < 100 and time.monotonic() < deadline:
+            time.sleep(0.1)
         alone = measured(traffic)
         start = time.perf_counter()
-        with httpx.Client(base_url=url, timeout=60.0) as http, ThreadPoolExecutor(AT_ONCE) as callers:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as http, ThreadPoolExecutor(AT_ONCE) as callers:
 
             def erase(n: int) -> dict[str, Any]:
                 reply = http.delete(f"/v1/users/gone-{n}", params={"forget": forget})
