@@ -88,17 +88,29 @@ class PeopleService:
         """
         ids = await asyncio.to_thread(ids_of, self._store, self._hash(user_id))
         asked = Erasure(secrets.token_bytes(16), ids, self._clock(), forget)
-        if not await asyncio.to_thread(known, self._store, ids):
+        found = await asyncio.to_thread(known, self._store, ids)
+        if found and self._over(ids) is not None:  # it may have ended since
+            found = await asyncio.to_thread(known, self._store, ids)
+        over = self._over(ids)
+        if not found and over is None:
             return await asyncio.to_thread(counted, self._store, asked, found=False, overwritten=True)
         request = _Request(asked, asyncio.get_running_loop().create_future())
-        self._asked.append(request)
-        self._go_on()
+        if found or over is None:
+            self._asked.append(request)
+            self._go_on()
+        else:
+            over.append(request)
         asked, overwritten = await request.done
         return await asyncio.to_thread(counted, self._store, asked, found=True, overwritten=overwritten)
 
     async def export(self, user_id: str) -> PersonExport:
         """All that the ledger holds of the person with this id; read in another thread."""
         return await asyncio.to_thread(export, self._store, self._hash(user_id), self._clock())
+
+    def _over(self, ids: frozenset[bytes]) -> list[_Request] | None:
+        """Requests for an erasure of this person whose rows are gone, but not yet its bytes."""
+        waiting = (*self._gone, *(self._pass.requests if self._pass else ()))
+        return next((requests for erasure, requests in waiting if erasure.users & ids), None)
 
     def _hash(self, user_id: str) -> bytes:
         return self._current.parts.service.user_hash(user_id)
