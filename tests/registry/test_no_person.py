@@ -70,8 +70,8 @@ def publish_all(shop: Shop, folder: Path, *, approved: bool) -> bytes:
     if approved:
         version = json.loads(said.splitlines()[-1])["version"]
         shop.ok("promote", "shop", STAGE, version, "--why", "test", "--override", "test", "--who", "ana")
-    words = ("registry", "sync", "--once", "--url", shop.url, "--mlflow", shop.mlflow, "--store", shop.store)
-    words += ("--publish-every", "0.1", "--spool", str(folder / "spool"))
+    words = ["registry", "sync", "--once", "--url", shop.url, "--mlflow", shop.mlflow, "--store", shop.store]
+    words += ["--publish-every", "0.1", "--spool", str(folder / "spool")]
     done = subprocess.run(
         [sys.executable, "-m", "journey_bandit", *words], capture_output=True, timeout=COMMAND_PATIENCE, check=False
     )
