@@ -234,18 +234,17 @@ class Learner:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
         return len(found)
 
-    def erase(self, asked: Erasure, now: int) -> bool:
-        """Erase some decisions of an erasure, at `now` (µs since 1970), and what is known of them here; one
-        transaction. Returns whether none is left. Called by the worker. Raises LedgerError and Unavailable: then `load`
-        must run.
+    def erase(self, asked: Sequence[Erasure], under_way: Sequence[Erasure], now: int) -> ErasureStep:
+        """Do one step of erasures (`erasure.step`) at `now` (µs since 1970), also to what is known here; one
+        transaction. Called by the worker. Raises LedgerError and Unavailable: then `load` must run.
         """
         self._look()
         known = LearnedState(self._statistics, self._exposed, self._last.decision)
         now = max(now, self._published_at + 1)  # receipts tell what was published before from what was after
-        done = erasure.step(self._store, asked, known, now)
-        if done is not None:
+        done = erasure.step(self._store, asked, under_way, known, now)
+        if done.records:
             self._forget(done)
-        return done is None
+        return done
 
     def warm_again(self, stages: Mapping[str, Stage], found: Mapping[str, tuple[WarmStart, Belief]]) -> None:
         """Take warm starts that were learned again, and are in the ledger, for those of the stages that are still
@@ -258,7 +257,7 @@ class Learner:
                 self._statistics = {**self._statistics, name: statistics._replace(warm=warm)}
                 self._alone.pop(name, None)
                 self._anew |= {name}
-        self._firm, self._news, self._publication = self._pooled(self._statistics), True, None
+        self._firm, self._news = self._pooled(self._statistics), True
 
     def _forget(self, done: ErasureStep) -> None:
         last = self._last.settlement
@@ -273,8 +272,7 @@ class Learner:
         for name in done.statistics:
             self._alone.pop(name, None)
         self._anew |= done.statistics.keys()
-        self._firm, self._news = self._pooled(self._statistics), True
-        self._publication = None  # it rests on what is gone
+        self._firm, self._news = self._pooled(self._statistics), True  # what is being computed is followed by another
         for record in done.records:
             for tables in (self._open, self._old):
                 if record.decision.stage in tables:

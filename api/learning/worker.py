@@ -23,6 +23,7 @@ from api.clocks import Clock
 from api.learning.learner import Learner, Settled
 from api.ledger import erasure
 from api.ledger.clock_marks import ClockMarks
+from api.ledger.erasure import ErasureStep
 from api.metrics import Metrics
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
@@ -120,6 +121,7 @@ class Worker:
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self.chore_seconds = 0.0  # that the last work of `run` took
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
         self.learning = Learner(store, catalogue, metrics, settled, scale, _sound(before), now=clock())
         self._marks = ClockMarks(store, clock, metrics)
@@ -186,8 +188,11 @@ class Worker:
         def chore() -> None:
             if not future.set_running_or_notify_cancel():
                 return  # the caller has left before it was begun; from here on it cannot
+            start = perf_counter()
             try:
-                future.set_result(work())
+                result = work()
+                self.chore_seconds = perf_counter() - start
+                future.set_result(result)
             except JourneyBanditError as error:
                 future.set_exception(error)
             except Exception as error:  # noqa: BLE001 - whatever it was, the caller must be told
@@ -200,17 +205,17 @@ class Worker:
             self._wake.notify()
         return future
 
-    def erase(self, asked: Erasure) -> "futures.Future[bool]":
-        """Erase some decisions of an erasure between two commits; the future says whether none is left. Raises as `run`
-        does.
+    def erase(self, asked: Sequence[Erasure], under_way: Sequence[Erasure] = ()) -> "futures.Future[ErasureStep]":
+        """Do one step of erasures between two commits: begin those that are asked for, and go on with the first of all
+        (`erasure.step`). Raises as `run` does.
         """
 
-        def work() -> bool:
+        def work() -> ErasureStep:
             try:
                 if self._reload:
                     self.learning.load(self._clock())
                     self._reload = False
-                return self.learning.erase(asked, self._clock())
+                return self.learning.erase(asked, under_way, self._clock())
             except Exception:
                 self._reload = True  # what failed may be in the ledger all the same
                 raise

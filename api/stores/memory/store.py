@@ -22,7 +22,7 @@ from api.stores.decision_log import (
     RowCounts,
     UserOverLimit,
 )
-from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry
+from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, by_user, users_of
 from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.learning_state import (
     DeclarationEra,
@@ -425,7 +425,7 @@ class MemoryStore:
 
     def erase_decisions(
         self,
-        erasure: Erasure,
+        erasures: Sequence[Erasure],
         now: int,
         erased: Sequence[ErasedDecision],
         settlements: Sequence[Settlement] = (),
@@ -441,9 +441,12 @@ class MemoryStore:
         gone = [one.record.decision.id for one in erased]
         self._rows.uncredit(gone)
         self._letters = {key: one for key, one in self._letters.items() if not any(f":{i}" in key[1] for i in gone)}
-        first = min((one.record.seq for one in erased if one.remainder is None), default=0)
-        outcomes = sum(len(one.record.outcomes) for one in erased)
-        self._enter(erasure, now, (len(erased), outcomes, 0, 0), first)
+        erasure = by_user(erasures)
+        for asked in dict.fromkeys(erasure[one.record.decision.user] for one in erased):
+            mine = [one for one in erased if erasure[one.record.decision.user] == asked]
+            first = min((one.record.seq for one in mine if one.remainder is None), default=0)
+            outcomes = sum(len(one.record.outcomes) for one in mine)
+            self._enter(asked, now, (len(mine), outcomes, 0, 0), first)
         return True
 
     def _leave(self, erased: ErasedDecision) -> None:
@@ -465,19 +468,23 @@ class MemoryStore:
         self._by_seq[seq - 1] = left.id
         self._found[left.id] = DecisionRecord(seq, left, outcomes, None).with_settlements(ended)
 
-    def erase_events(self, erasure: Erasure, now: int, most: int) -> int:
+    def erase_events(self, erasures: Sequence[Erasure], now: int, most: int) -> bool:
         """As `ErasureLog.erase_events`."""
-        n = self._rows.erase(erasure.users, most)
-        if n:
-            self._enter(erasure, now, (0, 0, n, 0))
-        return n
+        left, erasure = most, by_user(erasures)
+        for asked in dict.fromkeys(erasure.values()):
+            if n := self._rows.erase(asked.users, left):
+                self._enter(asked, now, (0, 0, n, 0))
+                left -= n
+        return left == 0
 
-    def end_erasure(self, erasure: Erasure, now: int) -> None:
-        """As `ErasureLog.end_erasure`."""
-        self._before_late.forget(erasure.users)
-        self._rows.unlink(erasure.users)
-        self._erasing.pop(erasure.number, None)
-        self._enter(erasure, now, (0, 0, 0, len(erasure.users)))
+    def end_erasures(self, erasures: Sequence[Erasure], now: int) -> None:
+        """As `ErasureLog.end_erasures`."""
+        users = users_of(erasures)
+        self._before_late.forget(users)
+        self._rows.unlink(users)
+        for asked in erasures:
+            self._erasing.pop(asked.number, None)
+            self._enter(asked, now, (0, 0, 0, len(asked.users)))
 
     def _enter(self, erasure: Erasure, now: int, counted: tuple[int, int, int, int], first: int = 0) -> None:
         """`counted`: decisions, outcomes, events and ids; the ids go last."""
@@ -485,9 +492,9 @@ class MemoryStore:
         entry = ErasureEntry(number, erasure.entry, now, erasure.forget, *counted, first=first, done=done)
         self._erasures.append(entry)
 
-    def erasures(self, after: int = 0) -> list[ErasureEntry]:
+    def erasures(self, after: int = 0, number: bytes | None = None) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""
-        return self._erasures[after:]
+        return [one for one in self._erasures[after:] if number in (None, one.number)]
 
     def overwrite_erased(self, first: int, most: int) -> int:  # noqa: ARG002 - there is no file
         """As `ErasureLog.overwrite_erased`: there is nothing to overwrite."""

@@ -270,9 +270,7 @@ def test_a_person_whose_decisions_were_corrected_is_erased_to_the_bit(
         visits(desk, later)
         gone = engine.user_hash(desk.salt, "user 1")
         apart, before, n = at_once(store, shop, gone), sums(store, shop), store.counts().settlements
-        asked = desk.worker.run(
-            lambda: store.begin_erasure(Erasure(b"0123456789abcdef", frozenset([gone]), desk.clock(), forget))
-        ).result()
+        asked = Erasure(b"0123456789abcdef", frozenset([gone]), desk.clock(), forget)
         (last,) = [one for one in store.decisions() if one.decision.user == gone and one.settlement][-1:]
         told = reported(1, at=last.decision.expires, name="at last")
         told = msgspec.structs.replace(told, decision=last.decision.id)
@@ -280,11 +278,13 @@ def test_a_person_whose_decisions_were_corrected_is_erased_to_the_bit(
         def reported_and_erased() -> None:
             (note,) = store.record([], [told], last.decision.expires, store.specs())[1]
             assert note.corrects
-            while not desk.worker.learning.erase(asked, desk.clock()):
-                pass
+            done = desk.worker.learning.erase([asked], [], desk.clock())
+            while done.left:
+                done = desk.worker.learning.erase([], done.worked, desk.clock())
+            if not done.ended:
+                store.end_erasures(done.worked, desk.clock())
 
         desk.worker.run(reported_and_erased).result()
-        desk.worker.run(lambda: store.end_erasure(asked, desk.clock())).result()
         desk.learn()
         assert sums(store, shop) == (counted(apart, shop) if forget else before)
         erased = sum(one.settlement is not None and one.settlement.why == "erased" for one in store.decisions())
