@@ -143,7 +143,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/decisions/{decision_id:uuid}",
         summary="The receipt of a decision",
-        responses=documented(401, 403, 404),
+        responses=documented(400, 401, 403, 404),
         opt={"scope": "read"},
         tags=["look up"],
     )
@@ -183,7 +183,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/policies/{stage:str}/snapshot",
         summary="The live policy as data",
-        responses=documented(401, 403, 404),
+        responses=documented(400, 401, 403, 404),
         media_type="application/zip",
         opt={"scope": "read"},
         tags=["look up"],

@@ -33,6 +33,12 @@ class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, Eras
         """Context whose writes, of any part, are one durable transaction."""
         ...
 
+    def try_writing(self, work: Callable[[], object]) -> None:
+        """Do `work`, which writes, in a transaction that is taken back: raises what the writing would raise, changes
+        nothing, and syncs nothing. A store in which writing cannot fail, and nothing can be taken back, does no work.
+        """
+        ...
+
     def describe(self) -> dict[str, str]:
         """What health reports: engine, version, settings that matter for durability."""
         ...

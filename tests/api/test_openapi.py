@@ -104,6 +104,20 @@ def test_a_context_of_lists_is_refused_by_the_document_as_by_the_service(client:
         assert client.post("/v1/decisions", json=asked | wrong).status_code == 400
 
 
+def test_every_refusal_is_a_problem_document(document: Any) -> None:
+    """Also those that are documented by themselves, because a route has parameters."""
+    forms = {
+        (path, method, status): list(response["content"])
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    }
+    assert len(forms) > 100
+    health = ("/health/ready", "get", "503")
+    assert {k for k, form in forms.items() if form != ["application/problem+json"]} <= {health}
+
+
 def test_the_kept_document_is_what_the_service_serves() -> None:
     """If not: python -m tools.openapi. `tests/api/http/test_access.py` tries the scopes of the routes."""
     kept = json.loads(openapi.KEPT.read_text(encoding="utf-8"))

@@ -160,6 +160,9 @@ class MemoryStore:
         """Context that does nothing: there is no transaction in memory, so an error inside it takes nothing back."""
         return nullcontext()
 
+    def try_writing(self, work: Callable[[], object]) -> None:
+        """Nothing: writing in memory cannot fail, and could not be taken back."""
+
     def ingest(
         self,
         events: Sequence[Event],

@@ -7,7 +7,7 @@ WAL-reset bug (3.7.0–3.51.2) from forming: it needs two connections that commi
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from api.stores.sqlite.webhook_queue import SqliteWebhookQueue
 from bandit.errors import LedgerError
 
 _STEPS = 10_000  # of SQLite's machine between two looks whether a check is to end
+
+
+class _TakenBack(Exception):
+    """End of a transaction that is to change nothing."""
 
 
 class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteErasureLog, SqliteWebhookQueue, SqliteReleaseLog):
@@ -60,6 +64,12 @@ class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteErasureLog, SqliteW
         Unavailable when SQLite cannot say that it was committed, LedgerError for a row that the tables refuse.
         """
         return self._ledger.transaction()
+
+    def try_writing(self, work: Callable[[], object]) -> None:
+        """As `Store.try_writing`: `work` reads and changes the same pages as if it were committed."""
+        with suppress(_TakenBack), self.atomic():
+            work()
+            raise _TakenBack
 
     def describe(self) -> dict[str, str]:
         """As `Store.describe`: SQLite's version, its real `synchronous`, and whether it has the WAL-reset bug."""
