@@ -60,7 +60,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Ask for a nudge",
         operation_class=takes(DecisionRequest, example),
-        responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
+        responses=documented(400, 401, 403, 404, 409, 413, 415),
         opt={"scope": "decide", HOT: answer},
         tags=["decide"],
     )
@@ -73,7 +73,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Ask for up to 1,000 nudges",
         operation_class=takes(DecisionBatch, {"decisions": [example]}),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "decide"},
         tags=["decide"],
@@ -103,7 +103,7 @@ def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Report what happened",
         operation_class=takes(OutcomeRequest, _OUTCOME_EXAMPLE),
-        responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
+        responses=documented(400, 401, 403, 404, 409, 413, 415),
         opt={"scope": "reward", HOT: answer},
         tags=["report"],
     )
@@ -116,7 +116,7 @@ def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Report up to 1,000 outcomes",
         operation_class=takes(OutcomeBatch, {"outcomes": [_OUTCOME_EXAMPLE]}),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "reward"},
         tags=["report"],
@@ -162,7 +162,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/policies",
         summary="What is live",
-        responses=documented(400, 401, 403, 503),
+        responses=documented(400, 401, 403),
         opt={"scope": "read"},
         tags=["look up"],
     )
