@@ -51,6 +51,7 @@ from api.routes import health as health_routes
 from api.routes import people as people_routes
 from api.settings import Settings
 from api.stores import Store, open_store
+from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.fair_turns import FairTurns
 from api.traffic.request_limits import RequestLimits
 from api.webhooks.config import load as load_endpoints
@@ -130,7 +131,7 @@ def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float
     )
     check_declared(app.routes)
     app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
-    app.trial = settings.dev
+    app.trial, app.proxies = settings.dev, TrustedProxies(networks(settings.trusted_proxies))
     if not settings.dev:
         turns = FairTurns(pace, held_up=lambda: current.replacing)
         app.limits = RequestLimits(gate.identify, pace, metrics, turns)

@@ -46,7 +46,7 @@ _SUMMARIES = {
     "events": "Report events from a page",
     "activations": "Report that a page showed a nudge",
 }
-_ERRORS = (400, 401, 403, 404, 409, 413, 415, 429, 503)
+_ERRORS = (400, 401, 403, 404, 409, 413, 415)
 
 
 def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandler]:

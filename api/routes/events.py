@@ -42,7 +42,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> HTTPRouteHandler:
         status_code=200,
         summary="Report up to 1,000 events",
         operation_class=takes(EventBatch, _example(current.parts.catalogue)),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "events", HOT: answer},
         tags=["report"],

@@ -64,7 +64,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Ask for a nudge",
         operation_class=takes(DecisionRequest, example),
-        responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
+        responses=documented(400, 401, 403, 404, 409, 413, 415),
         opt={"scope": "decide", HOT: answer},
         tags=["decide"],
     )
@@ -77,7 +77,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Ask for up to 1,000 nudges",
         operation_class=takes(DecisionBatch, {"decisions": [example]}),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "decide"},
         tags=["decide"],
@@ -107,7 +107,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandl
         status_code=200,
         summary="Report what happened",
         operation_class=takes(OutcomeRequest, _OUTCOME_EXAMPLE),
-        responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
+        responses=documented(400, 401, 403, 404, 409, 413, 415),
         opt={"scope": "reward", HOT: answer},
         tags=["report"],
     )
@@ -120,7 +120,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandl
         status_code=200,
         summary="Report up to 1,000 outcomes",
         operation_class=takes(OutcomeBatch, {"outcomes": [_OUTCOME_EXAMPLE]}),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "reward"},
         tags=["report"],
@@ -166,7 +166,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/policies",
         summary="What is live",
-        responses=documented(400, 401, 403, 503),
+        responses=documented(400, 401, 403),
         opt={"scope": "read"},
         tags=["look up"],
     )
