@@ -68,14 +68,14 @@ def page(rows: RestRows, after: RestCursor, before: int, most: int, stages: Coll
     Each row is looked at once, when it is older than `before`: whoever has a newer one is passed over, because that
     one comes by later. So the walk loses nobody, however times and numbers are ordered.
     """
-    walk = _Walk(rows, before, most, stages)
+    walk = _RestWalk(rows, before, most, stages)
     decision, decided = walk.over(rows.decided(after.decision, ROWS), after.decision)
     event, received = walk.over(rows.received(after.event, ROWS - walk.rows), after.event)
     left = walk.rows == ROWS or len(walk.people) == most
     return RestPage(walk.people, RestCursor(decision, event), walk.rows, decided, received, left)
 
 
-class _Walk:
+class _RestWalk:
     """Walk over one page of rows, first decisions, then events."""
 
     def __init__(self, rows: RestRows, before: int, most: int, stages: Collection[str]):
