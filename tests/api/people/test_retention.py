@@ -13,6 +13,7 @@ import pytest
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.learning.learner import Learner
 from api.ledger import audit
 from api.people import records
 from api.people.service import PeopleService
@@ -152,13 +153,25 @@ def test_without_a_retention_nobody_is_erased_and_with_one_only_from_then_on(
 
 
 def test_what_was_open_when_the_service_was_stopped_is_learned_first(
-    store: Store, serve: Serve, later: Callable[[float], int]
+    store: Store, serve: Serve, later: Callable[[float], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked, read, learn = list[int](), type(store).at_rest, Learner.step
+
+    def at_rest(self: Any, *args: Any) -> Any:
+        looked.append(1)
+        return read(self, *args)
+
+    def step(self: Learner, *args: Any, **more: Any) -> int:
+        return learn(self, *args, **more) if len(looked) > 3 else 0  # later than the walk
+
     with serve(store) as client:
         for n in range(40):
             ask(client, f"u-{n}", "basket")
     assert store.counts().pending == 40
     later(4000 * DAY)
+    looked.clear()
+    monkeypatch.setattr(type(store), "at_rest", at_rest)
+    monkeypatch.setattr(Learner, "step", step)
     with serve(store):
         assert eventually(lambda: known(store, *(f"u-{n}" for n in range(40))) == [])
     assert {one.settlement.why for one in store.decisions() if one.settlement} == {"silence"}
