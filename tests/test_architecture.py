@@ -44,7 +44,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "bandit.catalogue": {"bandit.policies"},
     "bandit.journey": {"bandit.catalogue"},
     "bandit.tables": {"bandit.catalogue"},
-    "bandit.reporters": set(),
+    "bandit.reporters": {"bandit.numerics"},
     "bandit.learning": {"bandit.catalogue", "bandit.policies", "bandit.numerics", "bandit.reporters"},
     "api.stores": set(),
     "api.messages": set(),

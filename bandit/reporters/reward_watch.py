@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from bandit.numerics.arithmetic import exp_of, log_of
+
 LEVEL = 0.01
 """Chance of a false alarm about a key at a stage, at all times together, at most."""
 
@@ -33,7 +35,7 @@ ALLOWED = 1.5
 """Factor of the odds that a change may have and still be honest."""
 
 _TILTS = (0.7, 1.5, 3.0)  # logits above what is allowed
-_FACTORS = tuple(math.exp(tilt) for tilt in _TILTS)  # of its odds
+_FACTORS = tuple(exp_of(tilt) for tilt in _TILTS)  # of its odds
 _STEPS = 60  # of a bisection: below the spacing of float64
 
 
@@ -138,8 +140,8 @@ def _weighed(found: KeyEvidence, allowed: float, z: float) -> KeyEvidence:
     begins = 1.0 / (decisions * (decisions + 1))
     wealth = tuple(
         [
-            (before + begins) * (factor**z if z else 1.0) / (1.0 - allowed + allowed * factor)
-            for before, factor in zip(found.wealth, _FACTORS, strict=True)
+            (before + begins) * (exp_of(tilt * z) if z else 1.0) / (1.0 - allowed + allowed * factor)
+            for before, tilt, factor in zip(found.wealth, _TILTS, _FACTORS, strict=True)
         ]
     )
     return KeyEvidence(decisions, found.reward + z, wealth)
@@ -159,7 +161,7 @@ def _alarm(row: WatchedReward, reporter: str, found: KeyEvidence, base: ArmBasel
 
 def _upper(mean: float, n: int, delta: float) -> float:
     """Upper confidence bound of a mean in [0, 1] from n rewards, below 1."""
-    low, high, most = min(max(mean, 0.0), 1.0), 1.0, math.log(1.0 / delta) / n
+    low, high, most = min(max(mean, 0.0), 1.0), 1.0, log_of(1.0 / delta) / n
     for _ in range(_STEPS):
         middle = (low + high) / 2.0
         low, high = (middle, high) if _kl(mean, middle) <= most else (low, middle)
@@ -170,5 +172,5 @@ def _kl(p: float, q: float) -> float:
     """Relative entropy of two Bernoulli variables."""
     if q >= 1.0:
         return 0.0 if p >= 1.0 else math.inf
-    first = p * math.log(p / q) if p > 0.0 else 0.0
-    return first + ((1.0 - p) * math.log((1.0 - p) / (1.0 - q)) if p < 1.0 else 0.0)
+    first = p * log_of(p / q) if p > 0.0 else 0.0
+    return first + ((1.0 - p) * log_of((1.0 - p) / (1.0 - q)) if p < 1.0 else 0.0)

@@ -30,6 +30,13 @@ def test_the_exponential_of_one_number_has_the_bits_of_that_of_an_array() -> Non
     assert one.tobytes() == arithmetic.exp(x).tobytes()
 
 
+def test_the_logarithm_of_one_number_has_the_bits_of_that_of_an_array() -> None:
+    rng = np.random.default_rng(7)
+    x = np.concatenate([np.exp(rng.uniform(-700, 700, 20_000)), rng.uniform(0.5, 2.0, 20_000), [1.0, 0.5, 2.0, 5e-324]])
+    one = np.array([arithmetic.log_of(value) for value in x.tolist()])
+    assert one.tobytes() == arithmetic.log(x).tobytes()
+
+
 def test_the_table_of_the_logistic_function_is_off_by_two_tenths_of_a_trillionth() -> None:
     z = np.concatenate([np.linspace(-45, 45, 500_003), [-1e300, 1e300]])
     np.testing.assert_allclose(logistic.values(z), special.expit(z), rtol=0, atol=2e-13)
