@@ -90,10 +90,22 @@ def outcome() -> Report:
     return reported
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each store in turn: what is asked of one is asked of all. What was done to a file is found whole afterwards."""
     path = tmp_path / "ledger.db"
+    if request.param == "postgres":
+        import psycopg
+        from api.stores.postgres.store import PostgresStore
+        url = "postgresql://postgres@/postgres?host=/tmp/pg/sock"
+        name = "t" + uuid.uuid4().hex
+        with psycopg.connect(url, autocommit=True) as c: c.execute(f"CREATE SCHEMA {name}")
+        pg = PostgresStore(url + f"&options=-csearch_path%3D{name}")
+        yield pg
+        assert list(pg.damages()) == []
+        pg.close()
+        with psycopg.connect(url, autocommit=True) as c: c.execute(f"DROP SCHEMA {name} CASCADE")
+        return
     made: Store = MemoryStore() if request.param == "memory" else SqliteStore(path)
     yield made
     made.close()

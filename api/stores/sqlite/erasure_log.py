@@ -25,7 +25,8 @@ from bandit.records import NOT_NOW, Decision, Settlement
 
 _EVERY = 2**62
 _MOST = 4000  # rows that one transaction digests again, before it overwrites any
-_ENTRY = "INSERT INTO erasures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ENTRY = """INSERT INTO erasures (erasure, at, forget, decisions, outcomes, events, ids, first, done)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _NOTHING = """UPDATE decisions SET id = randomblob(16), at = 0, expires = 0, version = 0, user = x'', request = x'',
     x = x'', propensity = x'', mean = x'', sd = x'', u = 0.0, arm = '', holdout = 0, excluded = '{}', evidence = '{}',
     notes = '[]', basis_at = 0, basis_decisions = 0, basis_outcomes = 0, moment = '', deferred = 0, actions = '',

@@ -17,7 +17,7 @@ class SqliteReleaseLog(SqlitePart):
         """As `ReleaseLog.publish`, in one transaction."""
         row = tuple(getattr(release, column) for column in RELEASE_COLUMNS)
         with self._ledger.transaction() as conn:
-            number = conn.execute(insert("releases", RELEASE_COLUMNS), row).lastrowid
+            number = conn.execute(f"{insert('releases', RELEASE_COLUMNS)} RETURNING seq", row).fetchone()[0]
         return msgspec.structs.replace(release, seq=number)
 
     def releases(self, stage: str | None = None) -> list[Release]:

@@ -178,4 +178,4 @@ def insert(table: str, columns: Sequence[str]) -> str:
 
 def marks(values: Collection[Any]) -> str:
     """A placeholder for each value, for IN and VALUES."""
-    return ", ".join("?" * len(values))
+    return ", ".join("?" * len(values)) or "NULL"

@@ -193,4 +193,4 @@ def _event(row: Sequence[Any]) -> Event:
 
 
 def _marks(values: Collection[Any]) -> str:
-    return ", ".join("?" * len(values))
+    return ", ".join("?" * len(values)) or "NULL"

@@ -101,11 +101,11 @@ def declarations(conn: sqlite3.Connection) -> Declarations:
     served = {
         stage: ServedStage(digest, learning, schema)
         for stage, digest, learning, schema in conn.execute(
-            "SELECT stage, digest, learning_digest, schema FROM served_stages ORDER BY rowid"
+            "SELECT stage, digest, learning_digest, schema FROM served_stages ORDER BY stage"
         )
     }
     eras: dict[int, dict[str, str]] = {}
-    for first, stage, digest in conn.execute("SELECT first, stage, digest FROM declaration_eras ORDER BY first, rowid"):
+    for first, stage, digest in conn.execute("SELECT first, stage, digest FROM declaration_eras ORDER BY first, stage"):
         eras.setdefault(first, {})[stage] = digest
     arithmetics = conn.execute("SELECT first, number FROM arithmetics ORDER BY first").fetchall()
     return Declarations(

@@ -12,7 +12,7 @@ import sqlite3
 from bandit.errors import Unavailable
 
 _CLAIM = """INSERT INTO ledger_owner (only, epoch, process, host, since) VALUES (1, 1, ?, ?, ?)
-            ON CONFLICT (only) DO UPDATE SET epoch = epoch + 1, process = excluded.process, host = excluded.host,
+            ON CONFLICT (only) DO UPDATE SET epoch = ledger_owner.epoch + 1, process = excluded.process, host = excluded.host,
             since = excluded.since RETURNING epoch"""
 
 
@@ -20,14 +20,20 @@ def claim(conn: sqlite3.Connection) -> int:
     """Take the ledger over, durably; returns the number (epoch) of this owner. The connection must not be in a
     transaction, and what locks the file is held.
     """
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     conn.execute("BEGIN IMMEDIATE")
     try:
-        (epoch,) = conn.execute(_CLAIM, (os.getpid(), socket.gethostname(), now)).fetchone()
+        epoch = take(conn)
     except BaseException:
         conn.execute("ROLLBACK")
         raise
     conn.execute("COMMIT")
+    return epoch
+
+
+def take(conn: sqlite3.Connection) -> int:
+    """Take the ledger over in a transaction of the caller; returns the number (epoch) of this owner."""
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    (epoch,) = conn.execute(_CLAIM, (os.getpid(), socket.gethostname(), now)).fetchone()
     return int(epoch)
 
 
