@@ -6,9 +6,9 @@ import click
 
 from api import clocks
 from api.stores import file_of
+from api.stores.sql.schema import SCHEMA
 from api.stores.sqlite import copies
 from api.stores.sqlite.copies import LedgerCopy
-from api.stores.sqlite.file import SCHEMA
 from api.times import time_of
 
 _FILE = click.Path(path_type=Path, dir_okay=False)

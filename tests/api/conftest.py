@@ -23,6 +23,7 @@ from api.metrics import Metrics
 from api.settings import Settings
 from api.stores.event_log import Status
 from api.stores.memory.store import MemoryStore
+from api.stores.postgres.store import PostgresStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit.catalogue.loading import parse
@@ -37,6 +38,8 @@ from journey_bandit.testing.store_builders import (
     decisions_of,
     reported,
 )
+from tests import postgres
+from tests.postgres import PostgresServer
 
 
 class Hands:
@@ -90,21 +93,24 @@ def outcome() -> Report:
     return reported
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server whose commits do not wait for the disk."""
+    with postgres.server() as running:
+        yield running
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each store in turn: what is asked of one is asked of all. What was done to a file is found whole afterwards."""
     path = tmp_path / "ledger.db"
     if request.param == "postgres":
-        import psycopg
-        from api.stores.postgres.store import PostgresStore
-        url = "postgresql://postgres@/postgres?host=/tmp/pg/sock"
-        name = "t" + uuid.uuid4().hex
-        with psycopg.connect(url, autocommit=True) as c: c.execute(f"CREATE SCHEMA {name}")
-        pg = PostgresStore(url + f"&options=-csearch_path%3D{name}")
-        yield pg
-        assert list(pg.damages()) == []
-        pg.close()
-        with psycopg.connect(url, autocommit=True) as c: c.execute(f"DROP SCHEMA {name} CASCADE")
+        running: PostgresServer = request.getfixturevalue("postgres_server")
+        with running.schema() as url:
+            kept = PostgresStore(url)
+            yield kept
+            assert list(kept.damages()) == []
+            kept.close()
         return
     made: Store = MemoryStore() if request.param == "memory" else SqliteStore(path)
     yield made

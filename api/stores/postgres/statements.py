@@ -49,7 +49,7 @@ def translated(statement: str, tables: Mapping[str, TableForm]) -> str:
     return _NUMBERED.sub(r"%(v\1)s", statement).replace("?", "%s")
 
 
-def numbered(statement: str) -> bool:
+def is_numbered(statement: str) -> bool:
     """Whether a statement's marks for values have numbers."""
     return _NUMBERED.search(statement) is not None
 

@@ -1,17 +1,17 @@
-"""Release log of the SQLite ledger."""
+"""Release log of a SQL ledger."""
 
 import msgspec
 
-from api.stores.sqlite.file import SqlitePart
-from api.stores.sqlite.rows.decisions import (
+from api.stores.sql.connections import SqlPart
+from api.stores.sql.rows.decisions import (
     RELEASE_COLUMNS,
     insert,
 )
 from bandit.records import Release
 
 
-class SqliteReleaseLog(SqlitePart):
-    """`ReleaseLog` of one SQLite ledger."""
+class SqlReleaseLog(SqlPart):
+    """`ReleaseLog` of one SQL ledger."""
 
     def publish(self, release: Release) -> Release:
         """As `ReleaseLog.publish`, in one transaction."""

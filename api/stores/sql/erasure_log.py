@@ -1,17 +1,16 @@
-"""Erasure log of the SQLite ledger: rows are overwritten in place, and their commits sealed anew."""
+"""Erasure log of a SQL ledger: rows are overwritten in place, and their commits sealed anew."""
 
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from api.stores.decision_log import DecisionRecord
 from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry
 from api.stores.learning_state import StatisticsUpdate
-from api.stores.sqlite.decision_log import SqliteDecisionLog
-from api.stores.sqlite.file import SCHEMA
-from api.stores.sqlite.rows import learning
-from api.stores.sqlite.rows.amendments import Amendment, Row
-from api.stores.sqlite.rows.decisions import (
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.decision_log import SqlDecisionLog
+from api.stores.sql.rows import learning
+from api.stores.sql.rows.amendments import Amendment, Row
+from api.stores.sql.rows.decisions import (
     DECISION_COLUMNS,
     SETTLEMENT_COLUMNS,
     columns_of,
@@ -20,6 +19,7 @@ from api.stores.sqlite.rows.decisions import (
     marks,
     settlement_row,
 )
+from api.stores.sql.schema import SCHEMA
 from bandit.errors import LedgerError
 from bandit.records import NOT_NOW, Decision, Settlement
 
@@ -39,8 +39,8 @@ _NO_EVENT = """UPDATE events SET id = lower(hex(randomblob(16))), user = x'', al
     name = '', properties = '{}', reports = 0 WHERE seq = ?"""
 
 
-class SqliteErasureLog(SqliteDecisionLog):
-    """`ErasureLog` of one SQLite ledger."""
+class SqlErasureLog(SqlDecisionLog):
+    """`ErasureLog` of one SQL ledger."""
 
     def begin_erasure(self, erasure: Erasure) -> Erasure:
         """As `ErasureLog.begin_erasure`, in one transaction."""
@@ -170,13 +170,13 @@ def _head(erasure: Erasure, now: int) -> tuple[Any, ...]:
     return erasure.entry, now, int(erasure.forget)
 
 
-def _outcomes(conn: sqlite3.Connection, erased: ErasedDecision) -> list[int]:
+def _outcomes(conn: SqlConnection, erased: ErasedDecision) -> list[int]:
     """Numbers of the outcomes of a decision, in order."""
     query = "SELECT seq FROM outcomes WHERE decision = ? ORDER BY seq"
     return [seq for (seq,) in conn.execute(query, (erased.record.decision.id.bytes,))]
 
 
-def _settle(conn: sqlite3.Connection, settlements: Sequence[Settlement]) -> None:
+def _settle(conn: SqlConnection, settlements: Sequence[Settlement]) -> None:
     last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
     rows = [(last + i, *settlement_row(s)) for i, s in enumerate(settlements, 1)]
     conn.executemany(insert("settlements", ("seq", *SETTLEMENT_COLUMNS)), rows)
@@ -184,14 +184,14 @@ def _settle(conn: sqlite3.Connection, settlements: Sequence[Settlement]) -> None
     conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
 
 
-def _leave(conn: sqlite3.Connection, seq: int, remainder: Decision | None) -> None:
+def _leave(conn: SqlConnection, seq: int, remainder: Decision | None) -> None:
     conn.execute("DELETE FROM pending WHERE decision_seq = ?", (seq,))
     if remainder is not None:
         assigned = ", ".join(f"{column} = ?" for column in DECISION_COLUMNS)
         conn.execute(f"UPDATE decisions SET {assigned} WHERE seq = ?", (*decision_row(remainder), seq))  # noqa: S608
 
 
-def _leave_outcomes(conn: sqlite3.Connection, erased: ErasedDecision, seqs: Sequence[int]) -> None:
+def _leave_outcomes(conn: SqlConnection, erased: ErasedDecision, seqs: Sequence[int]) -> None:
     """Outcomes as they are left, or nothing of them. The ledger has those that the record knows."""
     if erased.remainder is None:
         conn.executemany(_NO_OUTCOME, [(seq,) for seq in seqs])
@@ -202,7 +202,7 @@ def _leave_outcomes(conn: sqlite3.Connection, erased: ErasedDecision, seqs: Sequ
     conn.executemany("UPDATE outcomes SET decision = ?, id = ?, fact = ?, voids = ? WHERE seq = ?", rows)
 
 
-def _forget_credits(conn: sqlite3.Connection, erased: Iterable[ErasedDecision]) -> None:
+def _forget_credits(conn: SqlConnection, erased: Iterable[ErasedDecision]) -> None:
     """What events credit to decisions, and messages about them that wait to be delivered."""
     ids = [one.record.decision.id for one in erased]
     conn.executemany("DELETE FROM credits WHERE decision = ?", [(i.bytes,) for i in ids])
