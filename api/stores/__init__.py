@@ -1,4 +1,6 @@
-"""Ledger stores: `open_store` picks the store of a URL, SQLite or memory. All of them pass one contract suite."""
+"""Ledger stores: `open_store` picks the store of a URL: SQLite, PostgreSQL or memory. All of them pass one contract
+suite.
+"""
 
 import importlib.metadata
 from pathlib import Path
@@ -12,25 +14,40 @@ from bandit.policies import registry
 __all__ = ["Store", "file_of", "open_store"]
 
 _FILE = "sqlite:///"
+_DATABASE = ("postgresql://", "postgres://")
 
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
-    """Store that a URL names, opened: `sqlite:///FILE` or `memory://`. `read_only` opens a file that a running service
-    may own. Raises LedgerError for another URL, for a file that is no ledger, when another process
-    owns it, or when a policy that it names is not installed.
+    """Store that a URL names, opened: `sqlite:///FILE`, `postgresql://…` as libpq reads it, or `memory://`. `read_only`
+    opens a ledger that a running service may own. Raises LedgerError for another URL, for what is no ledger, when
+    another process owns it, when a policy that it names is not installed, or what PostgreSQL needs is not.
     """
     registry.search(importlib.metadata.entry_points)
     if url == "memory://":
         return MemoryStore()
     if url.startswith(_FILE) and len(url) > len(_FILE):
         return SqliteStore(file_of(url), read_only=read_only)
-    raise LedgerError(f"store {url!r} is not known: use sqlite:///FILE or memory://")
+    if url.startswith(_DATABASE):
+        return _database(url, read_only=read_only)
+    raise LedgerError(f"store {url!r} is not known: use sqlite:///FILE, postgresql://HOST/DATABASE or memory://")
+
+
+def _database(url: str, *, read_only: bool) -> Store:
+    try:
+        from api.stores.postgres.store import PostgresStore
+    except ModuleNotFoundError as error:
+        raise LedgerError(f"{error.name} is not installed: pip install 'journey-bandit[postgres]'") from error
+    return PostgresStore(url, read_only=read_only)
 
 
 def file_of(url: str) -> Path:
     """Path of a SQLite store's file, for commands that copy or restore it. Raises LedgerError for a store that is not
     in a file.
     """
+    if url.startswith(_DATABASE):
+        raise LedgerError(
+            "a ledger in PostgreSQL is copied and restored by pg_dump and pg_restore, not by this command"
+        )
     if not url.startswith(_FILE) or len(url) == len(_FILE):
         raise LedgerError(f"store {url!r} is no file: use sqlite:///FILE")
     return Path(url.removeprefix(_FILE))

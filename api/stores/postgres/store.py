@@ -1,12 +1,11 @@
 """PostgreSQL store: a ledger in a database, by the same statements as the SQLite store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import psycopg
 
 from api.stores.postgres.connections import PostgresConnections
-from api.stores.sql.rows import commits
 from api.stores.sql.store import SqlStore
 from bandit.errors import LedgerError
 
@@ -27,11 +26,6 @@ class PostgresStore(SqlStore):
         """As `Store.describe`."""
         version = self._ledger.rows("SHOW server_version")[0][0]
         return {"engine": "postgresql", "version": version, "synchronous": self._database.synchronous}
-
-    def damages(self) -> Iterator[str]:
-        """As `Store.damages`: the digests of all commits."""
-        with self._ledger.beside() as conn:
-            yield from commits.unlike(conn)
 
     def quick_damages(self, over: Callable[[], bool] = lambda: False) -> list[str]:
         """As `Store.quick_damages`: nothing; the database checks its pages as it reads them."""

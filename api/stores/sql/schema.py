@@ -13,7 +13,9 @@ would be stored as NULL; NOT NULL refuses it.
 """
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Protocol
 
 from sqlite_utils.migrations import Migrations
@@ -32,6 +34,13 @@ class SqlDatabase(Protocol):
     def conn(self) -> SqlConnection:
         """The connection that writes."""
         ...
+
+
+class _Memory:
+    """Database of a process, to read there what tables a ledger has."""
+
+    def __init__(self) -> None:
+        self.conn = sqlite3.connect(":memory:")
 
 
 Migration = Callable[[SqlDatabase], None]
@@ -437,3 +446,13 @@ def _move_cursors(db: SqlDatabase, meta: dict[str, str]) -> None:
 
 SCHEMA = len(MIGRATIONS)
 """Number of the tables' present form."""
+
+
+def table_names() -> list[str]:
+    """Names of all tables of the present form; one that refers to another comes after it."""
+    memory = _Memory()
+    with closing(memory.conn):
+        for change in MIGRATIONS:
+            change(memory)
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
+        return [name for (name,) in memory.conn.execute(query)]
