@@ -4,11 +4,12 @@ APP ?= travel
 PORT ?= $(or $(JOURNEY_BANDIT_PORT),8080)
 UI_PORT ?= 5000
 TRY_PORT ?= 8090
+MINUTES ?= 1440
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo try test lint bench serve stories review ui docs chaos clients clean help
+.PHONY: demo try test lint bench serve stories review ui docs chaos soak lock audit clients clean help
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +36,17 @@ clients:  ## JavaScript clients for the tests, if npm is here; without them thei
 chaos: $(VENV)/dev.done  ## the slow suites: many crashes, many retries, other examples each time
 	$(BIN)/python -m pytest -m slow
 	JOURNEY_BANDIT_EXAMPLES=explore $(BIN)/python -m pytest tests/bandit -m "not slow" -n 2
+
+soak: $(VENV)/dev.done  ## a day of load on a service that is killed once a minute, and on one that is not: MINUTES=1440
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+lock: $(VENV)/run.done  ## requirements.lock anew: versions of constraints.txt with digests, for this platform
+	$(BIN)/python -m tools.lock
+
+audit:  ## known vulnerabilities of what is locked; needs the internet, and says so where there is none
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/python -m tools.audit
 
 bench: $(VENV)/bench.done  ## what the README's figures come from
 	$(BIN)/python -m benchmarks.comparison.decide

@@ -51,6 +51,7 @@ from api.routes import health as health_routes
 from api.routes import people as people_routes
 from api.settings import Settings
 from api.stores import Store, open_store
+from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.fair_turns import FairTurns
 from api.traffic.request_limits import RequestLimits
 from api.webhooks.config import load as load_endpoints
@@ -130,7 +131,7 @@ def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float
     )
     check_declared(app.routes)
     app.hot = HotRoutes(app.routes, None if settings.dev else gate, metrics)
-    app.trial = settings.dev
+    app.trial, app.proxies = settings.dev, TrustedProxies(networks(settings.trusted_proxies))
     if not settings.dev:
         turns = FairTurns(pace, held_up=lambda: current.replacing)
         app.limits = RequestLimits(gate.identify, pace, metrics, turns)
@@ -163,15 +164,18 @@ def _routes(
         async with current.inside() as parts:
             return _health(parts.catalogue.app, parts.worker, store, clock, watch.failing | reload.failing)
 
+    def reporter(request: Request[Any, Any, Any]) -> str:
+        return "" if settings.dev else gate.named(presented(request))
+
     return [
-        *native.routes(current),
-        *event_routes.routes(current),
+        *native.routes(current, reporter),
+        *event_routes.routes(current, reporter),
         *browser.routes(current, BrowserAccess(gate if settings.keys or not settings.dev else None, clock, metrics)),
         *browser_files.routes(current),
         *segment.routes(current, None if settings.dev else gate),
-        *ofrep.routes(current),
-        *collector.routes(current),
-        *personalizer.routes(current, lambda ask: gate.loop(presented(ask))),
+        *ofrep.routes(current, reporter),
+        *collector.routes(current, reporter),
+        *personalizer.routes(current, lambda ask: gate.loop(presented(ask)), reporter),
         *webhooks.routes(current),
         *releases.routes(current, lambda ask: gate.holder(presented(ask))),
         *health_routes.routes(

@@ -66,6 +66,8 @@ class Metrics:
         self.reading = self._gauge("reading_open_decisions", reading)
         self.publish_seconds = self._histogram("publish_seconds", "Computation of policies", _SECONDS)
         self.alarms = self._gauge("drift_alarms", "Alarms of drift so far", ["stage"])
+        told = "Alarms that a key reports more rewards than were usual, so far"
+        self.reward_alarms = self._gauge("reward_alarms", told, ["stage"])
         self.refusals = self._counter("releases_refused", "Approved snapshots that were not what they said", ["stage"])
         self.release = self._gauge("release", "Number of the approved release that decides, 0 for none", ["stage"])
         self.registry_up = self._gauge("registry_up", "Whether the registry answered its sync last time")

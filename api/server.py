@@ -28,6 +28,7 @@ from litestar import Litestar
 from api import ports, private_files
 from api.metrics import Metrics
 from api.traffic import connections
+from api.traffic.client_addresses import TrustedProxies
 from api.traffic.connections import ConnectionBounds, ConnectionReaper
 from bandit.errors import RemoteError
 
@@ -135,12 +136,14 @@ def serve(
     *,
     bounds: ConnectionBounds = connections.DEFAULT,
     metrics: Metrics | None = None,
+    proxies: TrustedProxies | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish open requests (for ten seconds at most), commit what is queued and
     return. Called by the main thread of `journey-bandit serve`; it runs the event loop.
 
     `reload` is called for each SIGHUP, and once at the start if there was one `early`, as `hangups` caught it.
-    `bounds` are kept as far as this process may open files; `metrics` counts connections.
+    `bounds` are kept as far as this process may open files, that of one address not for `proxies`; `metrics` counts
+    connections.
     """
     bounds = connections.affordable(bounds)
     server = _BoundedServer(
@@ -175,6 +178,6 @@ def serve(
         except TimeoutError:
             log.warning("cut the requests that were not finished %d s after the signal", _GRACE_SECONDS)
 
-    with lean(), ConnectionReaper(port, bounds, metrics or Metrics()).running():
+    with lean(), ConnectionReaper(port, bounds, metrics or Metrics(), proxies).running():
         asyncio.run(run())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from api.traffic.client_addresses import networks
 from api.traffic.connections import IN_ALL, PER_ADDRESS
 from bandit.errors import InvalidRequest, Problem
 
@@ -44,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000  # rows that may wait for the writer
     connections: Annotated[int, msgspec.Meta(ge=1)] = IN_ALL  # held at once
     connections_per_address: Annotated[int, msgspec.Meta(ge=1)] = PER_ADDRESS
+    trusted_proxies: str = ""  # networks whose X-Forwarded-For is believed, with commas between
     docs: bool = True  # the page at /docs
     metrics: Literal["open", "read"] = "open"  # read: /metrics needs a key with that scope
 
@@ -63,12 +65,20 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
     }
     values = {**from_environ, **{name: value for name, value in given.items() if value is not None}}
     try:
-        return msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
-        name = where.rstrip("`") or "app"
-        fix = f"set --{name.replace('_', '-')} or {PREFIX}{name.upper()}"
-        raise InvalidRequest(Problem(name, what, fix)) from error
+        raise _wrong(where.rstrip("`") or "app", what) from error
+    try:
+        networks(settings.trusted_proxies)
+    except ValueError as error:
+        raise _wrong("trusted_proxies", str(error)) from error
+    return settings
+
+
+def _wrong(name: str, what: str) -> InvalidRequest:
+    fix = f"set --{name.replace('_', '-')} or {PREFIX}{name.upper()}"
+    return InvalidRequest(Problem(name, what, fix))
 
 
 def _ours(name: str, value: str) -> bool:

@@ -144,6 +144,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     received: int
     name: str  # as declared in the catalogue; empty for an event it does not declare
     properties: dict[str, Value | None] = {}  # None: sent as null, which takes an earlier value away
+    reporter: str = ""  # name of the API key that sent it first; "": no key was needed, or it was not recorded
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +155,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     received after the decision was settled or its window was over, so that it does not count. `fact`: what it is about,
     such as one order; what is taken back is taken from the same fact. "": no fact was named, and amounts are taken from
     the whole. `voids`: the id of an outcome of this decision that does not count any more, because the event it came
-    from belongs to another decision.
+    from belongs to another decision. `reporter`: name of the API key that reported it first, or sent the event it came
+    from; "": no key was needed, or it was not recorded. `withdrawal`: number of the withdrawal that voids that outcome;
+    0: an event does, or nothing is voided.
     """
 
     decision: uuid.UUID
@@ -166,27 +169,49 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     late: bool = False
     fact: str = ""
     voids: str = ""
+    reporter: str = ""
+    withdrawal: int = 0
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+    """Withdrawal record: who had what a key reported taken out of force, when and why. `seq` is given by the store.
+
+    It is about outcomes that `reporter` reported and that were received from `since` until before `until`. Times in µs.
+    """
+
+    seq: int = 0
+    at: int
+    who: str
+    reporter: str
+    since: int
+    until: int
+    reason: str
 
 
 class MaturedDecision(msgspec.Struct, frozen=True):
     """Matured decision: a decision whose reward is final, its number `seq` in the ledger, and the outcomes that were
-    reported in time. Stores hand it to the learner, which makes a `Settlement` of it.
+    reported in time. Stores hand it to the learner, which makes a `Settlement` of it. `settled`: its newest settlement,
+    if it has one, which what was reported since corrects.
     """
 
     seq: int
     decision: Decision
     outcomes: tuple[Outcome, ...]
+    settled: "Settlement | None" = None
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """Settlement record: the final reward of a decision, and the site (τ, ν) that it contributed to its stage's belief
     if it was learned.
 
-    Guarantees: written once for each decision, numbered by the store in the order in which the policy learned; summing
-    the sites of learned settlements gives the stage's belief to the bit, in any order.
+    Guarantees: numbered by the store in the order in which the policy learned, never changed: a decision has one, and a
+    further one for each correction. Summing the sites of each decision's newest one gives the stage's belief to the
+    bit, in any order.
 
     Fields: `seq`: number in the ledger, given by the store. `decision_seq`: number of the decision. `at` in µs.
-    `reward` in the reward's own units. `why`: where the reward came from. `tau`, `nu`: 0 where not learned.
+    `reward` in the reward's own units. `why`: where the reward came from. `tau`, `nu`: 0 where not learned. `corrects`:
+    number of the decision's first settlement, 0 if this is the first. `outcomes`: how many of the decision's outcomes
+    it rests on, in the order in which they came; later ones were not known.
     """
 
     seq: int = 0  # position in the ledger, given by the store
@@ -199,3 +224,10 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     learned: bool
     tau: float
     nu: float
+    corrects: int = 0
+    outcomes: int = 0
+
+    @property
+    def first(self) -> int:
+        """Number of the decision's first settlement: by it the decision belongs to an epoch and to a schema."""
+        return self.corrects or self.seq

@@ -28,6 +28,7 @@ _COMMANDS = {
     "registry": "journey_bandit.registry.registry:registry",
     "replay": "journey_bandit.simulation.replay:replay",
     "restore": "journey_bandit.service.backup:restore",
+    "retract": "journey_bandit.service.audit:retract",
     "review": "journey_bandit.demos.review:review",
     "rollback": "journey_bandit.registry.rollback:rollback",
     "scenario": "journey_bandit.simulation.scenario_files:scenario",

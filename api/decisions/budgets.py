@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from api.stores.protocol import Store
 from bandit import budgets
 from bandit.budgets import BudgetAccount
-from bandit.catalogue.model import Catalogue, Stage
+from bandit.catalogue.model import Catalogue, Nudge, Stage
 from bandit.records import Decision, Settlement
 
 
@@ -18,7 +18,8 @@ class Budgets:
     """Accounts of all budgets by (stage, nudge), each for the present period, in millionths of the app's currency.
 
     Guarantees: what decisions of a period have cost, plus the most that open ones may cost, never passes the amount,
-    whoever asks at the same time. Thread-safe: every method may be called from any thread.
+    whoever asks at the same time, but for what corrections add: what a reward costs is owed by then. Thread-safe: every
+    method may be called from any thread.
     """
 
     def __init__(self, catalogue: Catalogue, store: Store, now: int, scale: float = 1.0):
@@ -34,7 +35,7 @@ class Budgets:
                 for found in store.decisions(name, since=first):
                     self.reserve(found.decision)
                     if found.settlement:
-                        self.settled([(found.decision, found.settlement)])
+                        self.settled([(found.decision, found.settlement, None)])
 
     def refused(self, stage: str, now: int) -> dict[str, str]:
         """Nudges of the stage whose budget does not allow them at `now` (µs since 1970), each with the reason as
@@ -60,16 +61,16 @@ class Budgets:
         """Take a reservation back: nothing was written, or the ledger has an older decision under this id."""
         self._add(decision, -self._most(decision))
 
-    def settled(self, done: Iterable[tuple[Decision, Settlement]]) -> None:
-        """Keep what the decisions have cost, and free the rest of their reservations. Called in the writer thread, once
-        the settlements are durable.
+    def settled(self, done: Iterable[tuple[Decision, Settlement, Settlement | None]]) -> None:
+        """Keep what the decisions have cost, and free the rest of their reservations; or, of those that had a
+        settlement before this one, change what they have cost. Called in the writer thread, once the settlements are
+        durable.
         """
-        for decision, settlement in done:
+        for decision, settlement, before in done:
             nudge = self._spec(decision).nudges.get(decision.arm)
             if nudge and (decision.stage, decision.arm) in self._accounts:
-                shown = settlement.why != "not activated"
-                cost = budgets.spent(nudge, settlement.reward, shown=shown)
-                self._add(decision, cost - self._most(decision))
+                counted = self._most(decision) if before is None else _cost(nudge, before)
+                self._add(decision, _cost(nudge, settlement) - counted)
 
     def accounts(self, stage: str, now: int) -> Mapping[str, BudgetAccount]:
         """Accounts of a stage by nudge, as of `now` (µs since 1970), for `GET /v1/policies`."""
@@ -93,3 +94,8 @@ class Budgets:
             account = account.at(decision.at)
             if decision.at // account.period == account.number:  # what an earlier period committed is no longer asked
                 self._accounts[key] = account.add(micro)
+
+
+def _cost(nudge: Nudge, done: Settlement) -> int:
+    """What a settled decision has cost, in millionths."""
+    return budgets.spent(nudge, done.reward, shown=done.why != "not activated")

@@ -71,9 +71,10 @@ class Flags:
         self._stages = [name for name, stage in self._catalogue.stages.items() if not stage.has_request_actions]
         self._digests = {name: stage.digest() for name, stage in self._catalogue.stages.items()}
 
-    async def one(self, key: str, asked: FlagContext) -> FlagEvaluation:
-        """Evaluation of the flag `key`. With `shown` in the context, the decision's activation is reported too. Raises
-        NotFound for an unknown flag, InvalidRequest for the context, Overloaded and Unavailable.
+    async def one(self, key: str, asked: FlagContext, reporter: str = "") -> FlagEvaluation:
+        """Evaluation of the flag `key`. With `shown` in the context, the decision's activation is reported too, by the
+        key called `reporter`. Raises NotFound for an unknown flag, InvalidRequest for the context, Overloaded and
+        Unavailable.
         """
         stage, dot, view = key.partition(".")
         if dot + view not in _VIEWS or not (stage in self._stages or self._is_journey(stage)):
@@ -83,7 +84,7 @@ class Flags:
         if isinstance(result, JourneyBanditError):
             raise result
         if asked.shown and result.moment is not None:  # "not now" shows nothing, and is never learned
-            await self._service.report(OutcomeRequest(result.decision_id, "activation"))
+            await self._service.report(OutcomeRequest(result.decision_id, "activation"), reporter)
         return _viewed(stage, result, dot + view)
 
     async def all(self, asked: FlagContext) -> list[FlagEvaluation | tuple[str, JourneyBanditError]]:

@@ -148,10 +148,10 @@ class Ranking:
         )
         return await self._write(event, await self._off(lambda: self._fill(loop, base, slots), long=long))
 
-    async def reward(self, loop: str, event: str, given: Sequence[ReportedReward]) -> None:
-        """Report rewards of an event, durable. For an event that is not known they are counted and dropped, as the
-        protocol has it. Raises Overloaded and Unavailable; InvalidRequest for rewards that cannot be used, after the
-        others were recorded.
+    async def reward(self, loop: str, event: str, given: Sequence[ReportedReward], reporter: str = "") -> None:
+        """Report rewards of an event by the key called `reporter`, durable. For an event that is not known they are
+        counted and dropped, as the protocol has it. Raises Overloaded and Unavailable; InvalidRequest for rewards that
+        cannot be used, after the others were recorded.
         """
         now, outcomes, problems = self._clock(), list[Outcome](), list[Problem]()
         slots = await self._slots(loop, event) if any(one.slot is not None for one in given) else {}
@@ -164,20 +164,21 @@ class Ranking:
                 self._metrics.outcomes.labels("reward", "unknown").inc()
             else:
                 name = await self._name(loop, decision, one, now)
-                outcomes.append(_outcome(decision, name, "reward", one.value, now))
+                outcomes.append(_outcome(decision, name, "reward", one.value, now, reporter))
         await self._report(outcomes)
         if problems:
             raise InvalidRequest(*problems)
 
-    async def activate(self, loop: str, event: str, *, slots: bool = False) -> None:
-        """Report that an event was really shown, with all its slots if it has `slots`. An event that is not known is
-        counted and dropped. Raises Overloaded and Unavailable.
+    async def activate(self, loop: str, event: str, reporter: str = "", *, slots: bool = False) -> None:
+        """Report by the key called `reporter` that an event was really shown, with all its slots if it has `slots`. An
+        event that is not known is counted and dropped. Raises Overloaded and Unavailable.
         """
         now = self._clock()
         ids = list((await self._slots(loop, event)).values()) if slots else [await self._known(loop, event)]
         if not ids:
             self._metrics.outcomes.labels("activation", "unknown").inc()
-        await self._report([_outcome(decision, "activation", "activation", None, now) for decision in ids])
+        shown = [_outcome(decision, "activation", "activation", None, now, reporter) for decision in ids]
+        await self._report(shown)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -337,6 +338,6 @@ def _refused(excluded: Sequence[str], actions: Sequence[Action], reason: str) ->
 
 
 def _outcome(
-    decision: uuid.UUID, name: str, kind: Literal["reward", "activation"], value: float | None, now: int
+    decision: uuid.UUID, name: str, kind: Literal["reward", "activation"], value: float | None, now: int, reporter: str
 ) -> Outcome:
-    return Outcome(decision=decision, id=name, kind=kind, value=value, occurred=now, received=now)
+    return Outcome(decision=decision, id=name, kind=kind, value=value, occurred=now, received=now, reporter=reporter)

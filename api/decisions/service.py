@@ -5,7 +5,7 @@ here, and no SQL.
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -42,6 +42,7 @@ from api.messages.decisions import (
     ReceiptOutcome,
     ReceiptSettlement,
     ReleaseOut,
+    RewardAlarmReply,
     StageReply,
     StagesReply,
 )
@@ -56,7 +57,8 @@ from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound
 from bandit.journey import folding
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.loss_statement import statement
-from bandit.records import Decision, Outcome, Release
+from bandit.records import Decision, Outcome, Release, Settlement
+from bandit.reporters.reward_watch import RewardAlarm
 from bandit.snapshot import Snapshot
 
 _AT_ONCE = 8
@@ -222,18 +224,20 @@ class DecisionService:
 
     # -- outcomes ----------------------------------------------------------------------------------------------
 
-    async def report(self, request: OutcomeRequest) -> OutcomeReply:
-        """Reply to one reported outcome, durable. Raises NotFound (decision), Conflict, InvalidRequest, Overloaded and
-        Unavailable.
+    async def report(self, request: OutcomeRequest, reporter: str = "") -> OutcomeReply:
+        """Reply to one reported outcome, durable. `reporter`: name of the key that reports it. Raises NotFound
+        (decision), Conflict, InvalidRequest, Overloaded and Unavailable.
         """
-        result = (await self.report_many([request]))[0]
+        result = (await self.report_many([request], reporter))[0]
         if isinstance(result, JourneyBanditError):
             raise result
         return result
 
-    async def report_many(self, requests: Sequence[OutcomeRequest]) -> list[OutcomeReply | JourneyBanditError]:
-        """Reply to each reported outcome, or what is wrong with it, in order; one durable write for all. Raises
-        Overloaded if nothing was written, Unavailable if that is not known.
+    async def report_many(
+        self, requests: Sequence[OutcomeRequest], reporter: str = ""
+    ) -> list[OutcomeReply | JourneyBanditError]:
+        """Reply to each reported outcome, or what is wrong with it, in order; one durable write for all. `reporter`:
+        name of the key that reports them. Raises Overloaded if nothing was written, Unavailable if that is not known.
         """
         now = self._clock()
         outcomes = [
@@ -244,6 +248,7 @@ class DecisionService:
                 value=request.value,
                 occurred=self._occurred(request, now),
                 received=now,
+                reporter=reporter,
             )
             for request in requests
         ]
@@ -320,6 +325,7 @@ class DecisionService:
                         AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                         for a in self.worker.learning.watches[name].alarms
                     ],
+                    reward_alarms=[_reward_alarm(alarm) for alarm in self.worker.learning.reward_watches[name].alarms],
                     nudge_price=_price(live.snapshot),
                     holdout=audits.get(name),
                     over_limit=over[name],
@@ -367,8 +373,13 @@ def _answered(outcome: Outcome, receipt: OutcomeReceipt) -> OutcomeReply | Journ
     if receipt.status == "conflict":
         problem = f"outcome {outcome.id!r} of this decision was recorded with other content"
         return Conflict("outcome_id", problem, "send another outcome_id for another outcome")
-    duplicate, notes = receipt.status == "duplicate", list(receipt.notes) or msgspec.UNSET
-    return OutcomeReply(recorded=True, duplicate=duplicate, late=receipt.late, notes=notes)
+    return OutcomeReply(
+        recorded=True,
+        duplicate=receipt.status == "duplicate",
+        late=receipt.late,
+        corrects=receipt.corrects or msgspec.UNSET,
+        notes=list(receipt.notes) or msgspec.UNSET,
+    )
 
 
 def release_out(kept: Release) -> ReleaseOut:
@@ -415,12 +426,22 @@ def receipt_of(found: DecisionRecord, spec: Stage, release: Release | None) -> R
         else msgspec.UNSET,
         u=decision.u,
         notes=list(decision.notes),
-        outcomes=[
-            ReceiptOutcome(o.id, o.kind, o.value, time_of(o.occurred), time_of(o.received), o.late)
-            for o in found.outcomes
-        ],
-        settled=ReceiptSettlement(done.seq, done.reward, done.why, done.learned, time_of(done.at)) if done else None,
+        outcomes=list(_reported(found.outcomes)),
+        settled=_settled(done) if done else None,
+        corrected=[_settled(one) for one in found.earlier] or msgspec.UNSET,
     )
+
+
+def _reported(outcomes: Sequence[Outcome]) -> Iterator[ReceiptOutcome]:
+    gone = {o.voids: time_of(o.received) for o in outcomes if o.withdrawal}
+    for o in outcomes:
+        if not o.withdrawal:
+            times = time_of(o.occurred), time_of(o.received)
+            yield ReceiptOutcome(o.id, o.kind, o.value, *times, o.late, o.reporter, gone.get(o.id, msgspec.UNSET))
+
+
+def _settled(done: Settlement) -> ReceiptSettlement:
+    return ReceiptSettlement(done.seq, done.reward, done.why, done.learned, time_of(done.at))
 
 
 def _declared(stage: Stage) -> dict[str, Any]:
@@ -437,6 +458,18 @@ def _evidence(told: EvidenceIn | Mapping[str, str | int], now: dt.datetime) -> E
     known = {name: value for name, value in told.items() if isinstance(value, int)}
     times = {name: time_of(value) for name, value in known.items() if name != "stock"}
     return EvidenceOut(stock=known.get("stock"), **({"as_of": now} | times))
+
+
+def _reward_alarm(alarm: RewardAlarm) -> RewardAlarmReply:
+    return RewardAlarmReply(
+        reporter=alarm.reporter,
+        arm=alarm.arm,
+        raised_at=time_of(alarm.at),
+        through_version=alarm.through,
+        decisions=alarm.decisions,
+        rate=alarm.reward / alarm.decisions,
+        usual_at_most=alarm.allowed,
+    )
 
 
 def _price(snapshot: Snapshot) -> NudgePriceReply | None:

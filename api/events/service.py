@@ -95,16 +95,19 @@ class EventService:
         self._clock = clock
         self._metrics = metrics
 
-    async def take(self, sent: Sequence[ReceivedEvent | InvalidRequest]) -> list[EventReceipt | InvalidRequest]:
-        """Receipt of each event, or what is wrong with it, in order; durable. Items that a protocol could not read
-        (InvalidRequest) are counted, and answered as they came. Raises Overloaded, and Unavailable if it is not known
-        whether events were recorded: the caller sends them again with the same ids.
+    async def take(
+        self, sent: Sequence[ReceivedEvent | InvalidRequest], reporter: str = ""
+    ) -> list[EventReceipt | InvalidRequest]:
+        """Receipt of each event, or what is wrong with it, in order; durable. `reporter`: name of the key that sends
+        them. Items that a protocol could not read (InvalidRequest) are counted, and answered as they came. Raises
+        Overloaded, and Unavailable if it is not known whether events were recorded: the caller sends them again with
+        the same ids.
         """
         now = self._clock()
         read = list[tuple[Event, tuple[str, ...]] | InvalidRequest]()
         for start in range(0, len(sent), _AT_ONCE):
             some = sent[start : start + _AT_ONCE]
-            read += [one if isinstance(one, InvalidRequest) else self._read(one, now) for one in some]
+            read += [one if isinstance(one, InvalidRequest) else self._read(one, now, reporter) for one in some]
             if len(read) < len(sent):
                 await asyncio.sleep(0)  # others' turn
         events = [one[0] for one in read if not isinstance(one, InvalidRequest)]
@@ -117,11 +120,13 @@ class EventService:
             for given, one in zip(sent, read, strict=True)
         ]
 
-    async def report(self, requests: Sequence[EventRequest]) -> list[EventReply | JourneyBanditError]:
-        """Reply to each event of the native protocol, or what is wrong with it, in order. An id that came before with
-        other content is a Conflict. Raises as `take` does.
+    async def report(
+        self, requests: Sequence[EventRequest], reporter: str = ""
+    ) -> list[EventReply | JourneyBanditError]:
+        """Reply to each event of the native protocol, or what is wrong with it, in order. `reporter`: name of the key
+        that sends them. An id that came before with other content is a Conflict. Raises as `take` does.
         """
-        taken = await self.take([_sent(request) for request in requests])
+        taken = await self.take([_sent(request) for request in requests], reporter)
         return [
             receipt if isinstance(receipt, InvalidRequest) else self._reply(request, receipt)
             for request, receipt in zip(requests, taken, strict=True)
@@ -175,7 +180,7 @@ class EventService:
             excluded=eligible.excluded,
         )
 
-    def _read(self, sent: ReceivedEvent, now: int) -> tuple[Event, tuple[str, ...]] | InvalidRequest:
+    def _read(self, sent: ReceivedEvent, now: int, reporter: str) -> tuple[Event, tuple[str, ...]] | InvalidRequest:
         """The event as the ledger keeps it, and notes on what it does not keep."""
         name = self._rules.named.get(sent.name, "")
         try:
@@ -193,6 +198,7 @@ class EventService:
             received=now,
             name=name,
             properties=properties.values,
+            reporter=reporter,
         )
         return event, properties.notes
 

@@ -4,10 +4,10 @@ Each route handler says in its `opt` who may call it, by exactly one of `scope` 
 (anybody) and `own_keys=True` (the route asks AccessControl by itself, because its clients send keys in other ways).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
-from litestar.connection import ASGIConnection
+from litestar.connection import ASGIConnection, Request
 from litestar.exceptions import ImproperlyConfiguredException, NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import ASGIRoute, HTTPRoute, WebSocketRoute
@@ -19,6 +19,12 @@ from api.http.keys import EVERY, ApiKeys, PresentedKey, Scope
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="journey-bandit"'}
 _CARRIERS = frozenset((b"x-api-key", b"ocp-apim-subscription-key", b"authorization"))
 _MISSING = "send a key as X-API-Key or Authorization: Bearer; make one with `journey-bandit keys new`"
+
+
+Reporter = Callable[[Request[Any, Any, Any]], str]
+"""Name of the key that a request presents, as the ledger keeps who reported something; "" where none is needed. Asked
+for requests that the guard has let through.
+"""
 
 
 class ExpiredKey(NotAuthorizedException):
@@ -67,6 +73,12 @@ class AccessControl:
     def holder(self, key: str) -> str:
         """Name of a presented key, "" if it is none: who did something, as the ledger keeps it."""
         return self.keys.holder(key, self._clock())
+
+    def named(self, key: str) -> str:
+        """Name that a presented `id.secret` begins with: who reports something, as the ledger keeps it. Only for a key
+        that has been found good; one that was refused names whom it likes.
+        """
+        return key.partition(".")[0]
 
     def loop(self, key: str) -> str:
         """Loop (a stage with request actions) that a key stands for, where a path of Personalizer's names none; "" if

@@ -19,6 +19,7 @@ from api.http.error_responses import MEDIA, limit_problem
 from api.http.hot_routes import HotRoutes
 from api.http.protocol_paths import rewrite
 from api.http.unread_body import UnreadBody, is_host
+from api.traffic.client_addresses import TrustedProxies
 from api.traffic.connections import network
 from api.traffic.delays import CommonDelays
 from api.traffic.paced_answers import LargeAnswers, PacedAnswer, nothing
@@ -36,12 +37,13 @@ _HEALTH = "/health/"  # probes are answered whoever asks for how much
 class ProtocolApp(Litestar):
     """Litestar application whose router sees canonical paths, and whose answers reach clients that are still sending.
     `api.app.create_service` makes one for each service, and sets `hot`, its hot routes, and `limits`, those of requests
-    (None: a trial, where nothing is limited). `trial`: no key is needed, so pages of other origins may not
-    write.
+    (None: a trial, where nothing is limited), and `proxies`, whose word of a client's address is taken. `trial`: no key
+    is needed, so pages of other origins may not write.
     """
 
     hot: HotRoutes | None = None
     limits: RequestLimits | None = None
+    proxies = TrustedProxies()
     trial = False
 
     def __init__(self, *given: Any, plain: Callable[[str], bool], refused: Callable[[str, int], None], **named: Any):
@@ -68,7 +70,7 @@ class ProtocolApp(Litestar):
             await self._serve(asked, cast(Receive, receive), cast(Send, send), None)
             return
         try:
-            visit = self.limits.arrive(presented_in(asked["headers"]), _address(asked))
+            visit = self.limits.arrive(presented_in(asked["headers"]), self._address(asked))
         except LimitReached as error:
             await self._turn_away(asked, cast(Receive, receive), cast(Send, send), error)
             return
@@ -105,6 +107,11 @@ class ProtocolApp(Litestar):
             await super().__call__(asked, read, answer)
         else:
             await self._refuse(asked, answer)
+
+    def _address(self, scope: HTTPScope) -> str:
+        """What a client without a key is counted by."""
+        client = scope["client"]
+        return network(self.proxies.client(client[0], scope["headers"])) if client else ""
 
     def _strange(self, scope: HTTPScope) -> bool:
         """Whether a page of another origin, which `cors` does not name, writes where no key is needed. Routes for pages
@@ -191,12 +198,6 @@ def _length(scope: HTTPScope) -> int:
         elif name == b"transfer-encoding":
             return sys.maxsize
     return int(length) if length.isdigit() else sys.maxsize
-
-
-def _address(scope: HTTPScope) -> str:
-    """What a client without a key is counted by."""
-    client = scope["client"]
-    return network(client[0]) if client else ""
 
 
 def _with_quota(send: Send, visit: Visit) -> Send:

@@ -122,7 +122,9 @@ def _moved(problem: Problem, place: str) -> Problem:
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Error responses of a route for the OpenAPI document: status → schema and what the status means here."""
+    """Error responses of a route for the OpenAPI document: status → schema and what the status means here. 429 and 503
+    are among them unasked, because limits refuse any request before a route sees it.
+    """
     words = {
         400: "A field is wrong: `errors` names it and its fix",
         401: "No key, or not a key",
@@ -131,9 +133,10 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         409: "The id was used with other content",
         413: "The body is too large",
         415: "The Content-Encoding is neither gzip nor none",
-        429: "Too many requests a minute: Retry-After says how long to wait",
-        503: "Not known to be recorded: retry with the same id",
+        429: "Too many requests of this key or address: Retry-After says how long to wait",
+        503: "Busy, or not known to be recorded: retry with the same id",
     }
     return {
-        s: ResponseSpec(ProblemReply, description=words[s], media_type=MEDIA, generate_examples=False) for s in statuses
+        s: ResponseSpec(ProblemReply, description=words[s], media_type=MEDIA, generate_examples=False)
+        for s in sorted({*statuses, 429, 503})
     }

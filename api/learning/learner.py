@@ -4,6 +4,7 @@ It runs in the writer thread. `bandit.learning.statistics` does the arithmetic, 
 the ledger has to replace.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
@@ -16,7 +17,7 @@ import numpy as np
 
 from api.ledger import erasure, exposures, nudges
 from api.ledger.erasure import ErasureStep, LearnedState
-from api.ledger.statistics_store import key_of, load, update_of, warm_sums
+from api.ledger.statistics_store import key_of, load, update_of, warm_sums, watched, without
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.erasure_log import Erasure
@@ -34,10 +35,14 @@ from bandit.learning.pending import KnownDecision, OpenDecisionTable
 from bandit.learning.settlement import settle
 from bandit.learning.statistics import StageStatistics, settled_rows
 from bandit.records import Decision, MaturedDecision, PendingBasis, Settlement
+from bandit.reporters.reward_watch import RewardAlarm, RewardWatch
 from bandit.snapshot import Snapshot, pooled
 
+log = logging.getLogger("journey_bandit.learner")
+
 T = TypeVar("T")
-Settled = Callable[[Iterable[tuple[Decision, Settlement]]], None]
+Settled = Callable[[Iterable[tuple[Decision, Settlement, Settlement | None]]], None]
+"""Told of decisions that have settled, and of the settlement that each had before, if this one corrects it."""
 
 AT_START = 20_000
 """Open decisions that are read before the first decision is made; the others are read beside the work."""
@@ -151,6 +156,11 @@ class Learner:
         """State of the drift rule of each stage (alarms, running sums), by name. Read by any thread."""
         return {name: tally.drift_state for name, tally in self._statistics.items()}
 
+    @property
+    def reward_watches(self) -> Mapping[str, RewardWatch]:
+        """State of the watch over those who report rewards of each stage, by name. Read by any thread."""
+        return {name: tally.reward_watch for name, tally in self._statistics.items()}
+
     def observe(self, kept: Sequence[RecordedDecision], noted: Sequence[OutcomeReceipt]) -> None:
         """Take in what was just committed, in the order of the ledger: open decisions and what has been reported of
         them. Called by the worker after each commit.
@@ -188,56 +198,53 @@ class Learner:
             if self._catalogue.stages[name].loss_share is not None:
                 self._exposed[name].put_decisions(decisions, self._specs)
 
-    def step(self, now: int, most: int) -> int:
+    def step(self, now: int, most: int, *, corrections_only: bool = False) -> int:
         """Settle at most `most` decisions that matured by `now` (µs since 1970), and return how many; one transaction.
         Raises LedgerError and Unavailable: then `load` must run before the next step.
 
         Each decision is settled by the rules it was made under. Those of a stage that was removed from the catalogue
-        wait in the ledger.
+        wait in the ledger. With `corrections_only`, what is open stays open.
         """
-        matured = sorted(self._store.matured(now, most, self._catalogue.stages), key=_declared)
-        if not matured:
+        found = self._store.matured(-1 if corrections_only else now, most, self._catalogue.stages)
+        if not found:
             return 0
         self._look()
+        matured = sorted((m for m in found if self._may_settle(m)), key=_declared)
+        standing = [m.seq for m in found if not self._may_settle(m)]
         last, settlements = self._last.settlement, list[Settlement]()
-        new = dict(self._statistics)
+        new, known = dict(self._statistics), self.reward_watches
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
-            rows = list(group)
-            done = self._settle(name, rows, now)
-            first = last + len(settlements) + 1
-            numbered = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
-            settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, numbered, strict=True)]
-            new[name] = new[name].fold(settled_rows(new[name], settled, self._specs, nudges.past(self._store)))
+            new[name], done = self._settle(name, list(group), now, last + len(settlements) + 1)
             settlements += done
-        updates = [update_of(name, now, self._statistics[name]) for name, now in new.items()]
-        versions = self._store.settle(settlements, [self._with_exposures(update) for update in updates if update])
+        changed = (update_of(name, now, self._statistics[name]) for name, now in new.items())
+        updates = [self._with_exposures(update) for update in changed if update]
+        versions = self._store.settle(settlements, updates, standing)
         self._statistics = {
             name: s._replace(version=versions[name]) if name in versions else s for name, s in new.items()
         }
         self._last = self._last._replace(settlement=last + len(settlements))
+        self._tell({name: s.reward_watch.alarms[len(known[name].alarms) :] for name, s in new.items()})
         self._firm, self._news = self._pooled(self._statistics), True
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
             over = [m.seq for m in group]
             for table in (self._open[name], *((self._old[name],) if name in self._unread else ())):
                 table.drop(over)
-        by_seq = {m.seq: m.decision for m in matured}
-        self._settled((by_seq[settlement.decision_seq], settlement) for settlement in settlements)
+        self._settled((m.decision, done, m.settled) for m, done in zip(matured, settlements, strict=True))
         for settlement in settlements:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
-        return len(matured)
+        return len(found)
 
-    def erase(self, asked: Erasure, now: int) -> bool:
-        """Erase some decisions of an erasure, at `now` (µs since 1970), and what is known of them here; one
-        transaction. Returns whether none is left. Called by the worker. Raises LedgerError and Unavailable: then `load`
-        must run.
+    def erase(self, asked: Sequence[Erasure], under_way: Sequence[Erasure], now: int) -> ErasureStep:
+        """Do one step of erasures (`erasure.step`) at `now` (µs since 1970), also to what is known here; one
+        transaction. Called by the worker. Raises LedgerError and Unavailable: then `load` must run.
         """
         self._look()
         known = LearnedState(self._statistics, self._exposed, self._last.decision)
         now = max(now, self._published_at + 1)  # receipts tell what was published before from what was after
-        done = erasure.step(self._store, asked, known, now)
-        if done is not None:
+        done = erasure.step(self._store, asked, under_way, known, now)
+        if done.records:
             self._forget(done)
-        return done is None
+        return done
 
     def warm_again(self, stages: Mapping[str, Stage], found: Mapping[str, tuple[WarmStart, Belief]]) -> None:
         """Take warm starts that were learned again, and are in the ledger, for those of the stages that are still
@@ -250,7 +257,7 @@ class Learner:
                 self._statistics = {**self._statistics, name: statistics._replace(warm=warm)}
                 self._alone.pop(name, None)
                 self._anew |= {name}
-        self._firm, self._news, self._publication = self._pooled(self._statistics), True, None
+        self._firm, self._news = self._pooled(self._statistics), True
 
     def _forget(self, done: ErasureStep) -> None:
         last = self._last.settlement
@@ -265,14 +272,13 @@ class Learner:
         for name in done.statistics:
             self._alone.pop(name, None)
         self._anew |= done.statistics.keys()
-        self._firm, self._news = self._pooled(self._statistics), True
-        self._publication = None  # it rests on what is gone
+        self._firm, self._news = self._pooled(self._statistics), True  # what is being computed is followed by another
         for record in done.records:
             for tables in (self._open, self._old):
                 if record.decision.stage in tables:
                     tables[record.decision.stage].drop([record.seq])
         by_seq = {record.seq: record.decision for record in done.records}
-        self._settled((by_seq[one.decision_seq], one) for one in numbered)
+        self._settled((by_seq[one.decision_seq], one, None) for one in numbered)
         for one in numbered:
             self._metrics.settlements.labels(one.stage, one.why).inc()
 
@@ -391,15 +397,48 @@ class Learner:
         for name, live in self.prepared.items():
             self._metrics.version.labels(name).set(live.snapshot.version)
             self._metrics.alarms.labels(name).set(self._statistics[name].drift_state.epoch)
+            self._metrics.reward_alarms.labels(name).set(len(self._statistics[name].reward_watch.alarms))
             if (account := live.snapshot.loss_account) is not None:
                 self._metrics.show_loss(name, statement(live.snapshot.stage_spec, account))
 
-    def _settle(self, name: str, rows: list[MaturedDecision], now: int) -> list[Settlement]:
-        return [
+    def _tell(self, alarms: Mapping[str, Sequence[RewardAlarm]]) -> None:
+        """Say which keys are newly accused, once that is durable."""
+        for name, new in alarms.items():
+            for alarm in new:
+                log.warning(
+                    "stage %s: the key %r brought a mean reward of %.3g in %d decisions for %s; usual is %.3g at "
+                    "most: look at whose it is (reward_alarm)",
+                    *(name, alarm.reporter, alarm.reward / alarm.decisions, alarm.decisions, alarm.arm, alarm.allowed),
+                )
+
+    def _may_settle(self, matured: MaturedDecision) -> bool:
+        """Whether it settles: what was settled under an earlier schema, of which no sums are kept up, stands."""
+        schema = self._catalogue.stages[matured.decision.stage].schema
+        return matured.settled is None or self._specs[matured.decision.stage_digest].schema == schema
+
+    def _settle(
+        self, name: str, rows: Sequence[MaturedDecision], now: int, first: int
+    ) -> tuple[StageStatistics, list[Settlement]]:
+        """Statistics of a stage after these rows have settled, and their settlements, numbered from `first`. What was
+        settled before is taken out first, so that what corrects it is learned as if the other had not been.
+        """
+        before, live = self._statistics[name], self._firm[name]
+        wrong = [(m.decision, m.outcomes[: m.settled.outcomes], m.settled) for m in rows if m.settled is not None]
+        if wrong:
+            before = without(self._store, before, wrong)
+            live = before.snapshot(self._catalogue.app, name)
+        done = [
             settlement
             for (_, spec), part in groupby(rows, key=_declared)
-            for settlement in settle(self._specs[spec], list(part), now, live=self._firm[name])
+            for settlement in settle(self._specs[spec], list(part), now, live=live)
         ]
+        done = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
+        settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, done, strict=True)]
+        past, after = nudges.past(self._store), before
+        for again in (False, True):
+            some = [row for row in settled if bool(row[2].corrects) == again]
+            after = after.fold(settled_rows(after, some, self._specs, past), alarms_known=again)
+        return watched(after, [row for row in settled if not row[2].corrects]), done
 
 
 def _same(last: Snapshot, new: Snapshot) -> bool:

@@ -7,6 +7,7 @@ transaction.
 
 import asyncio
 import logging
+import sqlite3
 import sys
 import threading
 from collections import deque
@@ -23,6 +24,7 @@ from api.clocks import Clock
 from api.learning.learner import Learner, Settled
 from api.ledger import erasure
 from api.ledger.clock_marks import ClockMarks
+from api.ledger.erasure import ErasureStep
 from api.metrics import Metrics
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
@@ -51,6 +53,8 @@ _STEP = 128  # rows that are settled in one transaction: callers wait for it
 _GATHER = 0.25  # seconds in which what matures is gathered: a step costs something that no row adds to
 _KEEP = 10_000  # decisions that a start may have to count again
 _TICK = 0.05  # seconds between looks for something to do while nobody writes
+_TRIAL_SHARE = 9  # how many times as long as a trial of writing took the next one waits
+_TRIAL_PAUSE = 0.5  # seconds that it waits for that at most
 
 
 class WriteJob(NamedTuple):
@@ -78,7 +82,8 @@ class Worker:
     Guarantees. Durability: a future resolves after its rows are on disk. Order: jobs are committed in the order in
     which they were queued (a release before the rows that wait with it), and within one transaction decisions come
     before outcomes, and those before events. Failure: a transaction that fails is answered Unavailable to all jobs in
-    it, because it is not known whether it is durable; the thread goes on, and tries writing again by itself. An error
+    it, because it is not known whether it is durable; the thread goes on, and tries by itself whether those rows can be
+    written by now: until they can, `failing` names "write", whatever else is committed meanwhile. An error
     in learning is retried, while the last published policies decide. Pace: what matures is gathered for a quarter of a
     second and settled in short steps; after each of them callers have the thread for as long as it took, so that no
     backlog holds them up. Back-pressure:
@@ -120,7 +125,12 @@ class Worker:
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self.chore_seconds = 0.0  # that the last work of `run` took
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
+        self._unwritten: list[WriteJob] = []  # the last rows that the ledger could not take: tried until it can
+        self._try_at = 0.0
+        if before is not None:  # another worker mends nothing
+            self.failing, self._unwritten = dict(before.failing), before._unwritten
         self.learning = Learner(store, catalogue, metrics, settled, scale, _sound(before), now=clock())
         self._marks = ClockMarks(store, clock, metrics)
         self.releases = ReleaseService(store, catalogue, metrics)
@@ -186,8 +196,11 @@ class Worker:
         def chore() -> None:
             if not future.set_running_or_notify_cancel():
                 return  # the caller has left before it was begun; from here on it cannot
+            start = perf_counter()
             try:
-                future.set_result(work())
+                result = work()
+                self.chore_seconds = perf_counter() - start
+                future.set_result(result)
             except JourneyBanditError as error:
                 future.set_exception(error)
             except Exception as error:  # noqa: BLE001 - whatever it was, the caller must be told
@@ -200,17 +213,17 @@ class Worker:
             self._wake.notify()
         return future
 
-    def erase(self, asked: Erasure) -> "futures.Future[bool]":
-        """Erase some decisions of an erasure between two commits; the future says whether none is left. Raises as `run`
-        does.
+    def erase(self, asked: Sequence[Erasure], under_way: Sequence[Erasure] = ()) -> "futures.Future[ErasureStep]":
+        """Do one step of erasures between two commits: begin those that are asked for, and go on with the first of all
+        (`erasure.step`). Raises as `run` does.
         """
 
-        def work() -> bool:
+        def work() -> ErasureStep:
             try:
                 if self._reload:
                     self.learning.load(self._clock())
                     self._reload = False
-                return self.learning.erase(asked, self._clock())
+                return self.learning.erase(asked, under_way, self._clock())
             except Exception:
                 self._reload = True  # what failed may be in the ledger all the same
                 raise
@@ -261,8 +274,8 @@ class Worker:
             jobs = [job for job in jobs if not job.release]
             if jobs:
                 self._commit(jobs)
-            elif "write" in self.failing:
-                self._probe()
+            if "write" in self.failing and perf_counter() >= self._try_at:
+                self._try()
             if chore is not None:
                 chore()
             self._learn()
@@ -294,12 +307,14 @@ class Worker:
             kept, noted, folded = self._write(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told: not known to be durable
             self._failed("write", error)
+            self._keep_unwritten(jobs, error)
             self._reload = True
             unavailable = error if isinstance(error, Unavailable) else Unavailable(f"{type(error).__name__}: {error}")
             users = {user for job in jobs for event in job.events for user in (event.user, event.alias) if user}
             _reject(jobs, unavailable, lambda: self._folded(IngestResult([], {}, users, [])))
             return
-        self._recovered("write")
+        if not self._unwritten:
+            self._recovered("write")
         if not self._reload:
             self.learning.observe(kept, [*noted, *(note for _, note in folded.noted)])
         self._metrics.commit_seconds.observe(perf_counter() - start)
@@ -344,13 +359,40 @@ class Worker:
             if outcome.kind == "activation" and note.status == "recorded" and note.found
         }
 
-    def _probe(self) -> None:
-        """Find out whether writing works again: nobody may ask while the service says that it is not ready."""
+    def _keep_unwritten(self, jobs: Sequence[WriteJob], error: Exception) -> None:
+        """Keep rows that the ledger could not take, with those before as far as they fit into one transaction. Errors
+        of other kinds are of these rows alone, and say nothing of the ledger.
+        """
+        self._try_at = perf_counter() + _TICK
+        if not _of_storage(error):
+            return
+        kept, rows = deque[WriteJob](), 0
+        for job in reversed([*self._unwritten, *jobs]):
+            rows += job.rows
+            if kept and rows > _MOST:
+                break
+            kept.appendleft(job)
+        self._unwritten = list(kept)
+
+    def _try(self) -> None:
+        """Find out whether writing works again: nobody may ask while the service says that it is not ready. The rows
+        that failed are written and taken back, because other tables and pages may be sound where theirs are not; then
+        a fact is committed, because what is taken back was not synced.
+        """
+        start = perf_counter()
         try:
+            if self._unwritten:
+                self._store.try_writing(lambda: self._write(self._unwritten))
             self._store.set_meta({"probed": str(self._clock())})
-            self._recovered("write")
         except Exception as error:  # noqa: BLE001 - as above
             self._failed("write", error)
+            if not _of_storage(error):
+                self._unwritten = []
+        else:
+            self._unwritten = []
+            self._recovered("write")
+        end = perf_counter()
+        self._try_at = end + _TICK + min(_TRIAL_SHARE * (end - start), _TRIAL_PAUSE)
 
     def _learn(self) -> None:
         """Settle some of what matured, if it is time to, and answer who waits for all of it once it is done. An error
@@ -359,7 +401,7 @@ class Worker:
         start = perf_counter()
         if not self._waiting and (self._asked or start < self._rest_until or "write" in self.failing):
             return
-        waiting, self._waiting, more, unread = self._waiting, [], False, False
+        waiting, self._waiting, more, unread, looked = self._waiting, [], False, False, False
         try:
             if self._reload:
                 self.learning.load(self._clock())
@@ -367,10 +409,11 @@ class Worker:
             unread = not self.learning.read(sys.maxsize if waiting else _STEP)
             if waiting or start >= self._settle_at:
                 more = self.learning.step(clocks.settling(self._clock), _STEP) == _STEP
-                self._settle_at = start if more else start + _GATHER
+                self._settle_at, looked = start if more else start + _GATHER, True
             self.learning.keep(_KEEP)
             self._marks.keep()
-            if self.learning.publish(self._clock(), force=bool(waiting) and not more):
+            published = self.learning.publish(self._clock(), force=bool(waiting) and not more)
+            if published and looked and not unread:
                 self._recovered("learn")  # not while what failed is tried again
         except Exception as error:  # noqa: BLE001 - learning is retried; decisions go on with the last good snapshot
             self._failed("learn", error)
@@ -394,6 +437,11 @@ class Worker:
     def _recovered(self, what: str) -> None:
         if self.failing.pop(what, None):
             log.warning("%s works again", what)
+
+
+def _of_storage(error: Exception) -> bool:
+    """Whether an error is of the disk or the file, and not of the rows that were written."""
+    return isinstance(error, Unavailable | sqlite3.Error | OSError)
 
 
 def _sound(worker: Worker | None) -> Learner | None:

@@ -5,7 +5,7 @@ service starts, `rebuild` and `differences` prove what the ledger holds.
 import hashlib
 import math
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -29,7 +29,7 @@ from bandit.learning.pending import KnownDecision, OpenDecisionTable, amounts_to
 from bandit.learning.statistics import StageStatistics
 from bandit.numerics import versions
 from bandit.propensity.draw import draw
-from bandit.records import Decision
+from bandit.records import Decision, Outcome, Settlement
 from bandit.release import judged_beside
 from bandit.snapshot import Snapshot, pooled
 
@@ -275,18 +275,21 @@ def _wrong_exposures(store: Store, name: str, stage: Stage) -> bool:
 def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
     specs = store.specs()  # a decision is settled by the rules it was made under
     for found in store.decisions(name):
-        done = found.settlement
-        if done is None or done.seq > through or done.why == "erased":
-            continue
-        decision = found.decision
-        verdict = rewards.settle(
-            specs[decision.stage_digest],
-            found.outcomes,
-            holdout=decision.holdout,
-            current=done.why != "other schema",
-            deferred=decision.deferred,
-            over_limit=not decision.contribution,
-        )
-        near = math.isclose(verdict.reward, done.reward, rel_tol=_LAST_BITS, abs_tol=_LAST_BITS)
-        if not near or (verdict.why, verdict.learned) != (done.why, done.learned):
-            yield found.seq
+        decision, spec = found.decision, specs[found.decision.stage_digest]
+        for done in found.settlements:
+            if done.seq <= through and done.why != "erased" and not _follows(decision, spec, found.outcomes, done):
+                yield found.seq
+
+
+def _follows(decision: Decision, spec: Stage, outcomes: Sequence[Outcome], done: Settlement) -> bool:
+    """Whether a settlement is what the outcomes that it rests on amount to."""
+    verdict = rewards.settle(
+        spec,
+        outcomes[: done.outcomes],
+        holdout=decision.holdout,
+        current=done.why != "other schema",
+        deferred=decision.deferred,
+        over_limit=not decision.contribution,
+    )
+    near = math.isclose(verdict.reward, done.reward, rel_tol=_LAST_BITS, abs_tol=_LAST_BITS)
+    return near and (verdict.why, verdict.learned) == (done.why, done.learned)

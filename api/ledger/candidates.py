@@ -65,7 +65,7 @@ def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snaps
     alarms = store.statistics(key_of(name, spec), (), 0).drift_state.alarms
     watch = DriftState(alarms=tuple(alarm for alarm in alarms if alarm.through <= through))
     epochs = [empty(len(spec.belief_rows(spec.arms)), len(features.schema(spec.features).columns))] * (watch.epoch + 1)
-    for e, rows in groupby(_learned(store, name, through, spec), key=lambda row: drift.epoch_of(watch, row[0].seq)):
+    for e, rows in groupby(_learned(store, name, through, spec), key=lambda row: drift.epoch_of(watch, row[0].first)):
         while batch := list(islice(rows, _BATCH)):
             x = np.array([design for _, design in batch])
             live = Snapshot(app, name, spec, through, drift.weighed(spec.drift, epochs))
@@ -75,13 +75,18 @@ def _anew(store: Store, app: str, name: str, through: int, spec: Stage) -> Snaps
 
 
 def _learned(store: Store, name: str, through: int, spec: Stage) -> Iterator[tuple[Settlement, Array]]:
-    """Learned settlements of arms that `spec` declares, in their order, each with its design row (D,)."""
+    """Learned settlements of arms that `spec` declares, as corrected, in the order of the first ones of their
+    decisions, each with its design row (D,).
+    """
     after, specs = store.first_settlement(key_of(name, spec)), store.specs()
     while found := store.settlements_after(after, _BATCH):
-        for decision, settlement in ((row.decision, row.settlement) for row in found):
-            if settlement is None or settlement.seq > through:
+        for after, record in found:
+            settled = record.settled(through)
+            if after > through or settled is None:
                 return
-            after = settlement.seq
+            decision, _, settlement = settled
+            if after != settlement.first:
+                continue  # a correction: what it corrects stood for the decision
             if decision.stage == name and settlement.learned and settlement.arm in spec.arms:
                 was = specs[decision.stage_digest]
                 arm = np.array([spec.arms.index(settlement.arm)])

@@ -19,21 +19,26 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from api.ledger import exposures, nudges
-from api.ledger.statistics_store import key_of, load, update_of
-from api.stores.decision_log import DecisionRecord
-from api.stores.erasure_log import ErasedDecision, Erasure
+from api.ledger import exposures
+from api.ledger.statistics_store import key_of, load, update_of, without
+from api.stores.decision_log import LAST, DecisionRecord
+from api.stores.erasure_log import ErasedDecision, Erasure, by_user, users_of
 from api.stores.learning_state import StatisticsKey, StatisticsUpdate, StoredExposures, WarmStart
 from api.stores.protocol import Store
 from bandit.belief import Belief
 from bandit.catalogue.model import Stage
 from bandit.guardrails import NO_CONSENT
 from bandit.learning.loss import ExposureLog, counts, day_of
-from bandit.learning.statistics import StageStatistics, settled_rows
+from bandit.learning.statistics import StageStatistics
 from bandit.records import CROSSED, Outcome, Settlement
 
 AT_ONCE = 20
 """Decisions of one step: what it takes is within what a commit of the service takes."""
+
+TOGETHER = 10
+"""Erasures of one step: they share its commit."""
+
+_EVENTS = 5  # events that take as long as a decision
 
 _NEAR = 20  # decisions around an erased one, among which another of its day is looked for
 _COUNT_AGAIN = StoredExposures("", 0, 0, 0, frozenset(), 0.0, 0.0, {})
@@ -50,38 +55,66 @@ class LearnedState(NamedTuple):
 
 
 class ErasureStep(NamedTuple):
-    """What one step has erased: decisions as they were, settlements that it appended, and statistics and exposures by
-    stage that changed. Nothing, if it only prepared the commits.
+    """What one step has done. `begun`: each erasure that was asked for, as it goes on; `worked`: those whose rows it
+    erased, of which some may be `left`; `ended`: none was, and these erasures have ended. Then decisions as they were,
+    settlements that it appended, and statistics and exposures by stage that changed: none, if it only prepared commits.
     """
 
+    begun: Sequence[Erasure] = ()
+    worked: Sequence[Erasure] = ()
+    left: bool = True
+    ended: bool = False
     records: Sequence[DecisionRecord] = ()
     settlements: Sequence[Settlement] = ()
     statistics: Mapping[str, StageStatistics] = {}
     exposed: Mapping[str, ExposureLog] = {}
 
 
-def step(store: Store, erasure: Erasure, known: LearnedState, now: int) -> ErasureStep | None:
-    """Erase the newest decisions of an erasure, at most `AT_ONCE`, in one transaction; `now` in µs. None when none is
-    left. Called in the thread that writes, again and again. Raises LedgerError and Unavailable.
+def step(
+    store: Store, asked: Sequence[Erasure], under_way: Sequence[Erasure], known: LearnedState, now: int
+) -> ErasureStep:
+    """Begin the erasures that are asked for, and erase rows of the first `TOGETHER` of all: the newest decisions, at
+    most `AT_ONCE`, then events; one transaction, `now` in µs. When no row is left, they end with it, unless one of them
+    forgets: what stages began with is to be learned again before (`replace_warm_starts`, `Store.end_erasures`).
+
+    Called in the thread that writes, again and again. Raises LedgerError and Unavailable.
     """
-    found = store.erasable(erasure.users, AT_ONCE)
-    if not found:
-        return None
-    if erasure.forget:
-        taken, updates = _unlearned(store, known, found)
-        if not store.erase_decisions(erasure, now, [ErasedDecision(one) for one in found], (), updates):
-            return ErasureStep()
-        for name, log in taken.exposed.items():
-            exposures.look_again(store, name, known.statistics[name].spec, log, known.through)
-        return taken._replace(records=found)
-    specs = store.specs()
+    with store.atomic():
+        begun = [store.begin_erasure(one) for one in asked]
+        together = list({one.number: one for one in (*under_way, *begun)}.values())[:TOGETHER]
+        found = store.erasable(users_of(together), AT_ONCE)
+        done = _erased(store, together, known, found, now) if found else ErasureStep()
+        left = ended = False
+        if done is None or len(found) == AT_ONCE:
+            left = True
+        elif not (left := store.erase_events(together, now, _EVENTS * (AT_ONCE - len(found)))):
+            ended = not any(one.forget for one in together)
+            if ended:
+                store.end_erasures(together, now)
+    done = done or ErasureStep()
+    for name, log in done.exposed.items():
+        exposures.look_again(store, name, known.statistics[name].spec, log, known.through)
+    return done._replace(begun=begun, worked=together, left=left, ended=ended)
+
+
+def _erased(
+    store: Store, erasures: Sequence[Erasure], known: LearnedState, found: Sequence[DecisionRecord], now: int
+) -> ErasureStep | None:
+    """Erase these decisions; None if their commits are not prepared yet."""
+    erasure, specs = by_user(erasures), store.specs()
+    gone = [one for one in found if erasure[one.decision.user].forget]
+    stay = [one for one in found if not erasure[one.decision.user].forget]
+    taken, updates = _unlearned(store, known, gone)
     ended = [
         unanswered(one, specs[one.decision.stage_digest], now)
-        for one in found
+        for one in stay
         if one.settlement is None and one.decision.is_actionable
     ]
-    left = [remainder(one, erasure.pseudonym(one.decision.user)) for one in found]
-    return ErasureStep(found, ended) if store.erase_decisions(erasure, now, left, ended) else ErasureStep()
+    left = [remainder(one, erasure[one.decision.user].pseudonym(one.decision.user)) for one in stay]
+    left += [ErasedDecision(one) for one in gone]
+    if not store.erase_decisions(erasures, now, left, ended, updates):
+        return None
+    return taken._replace(records=found, settlements=ended)
 
 
 def replace_warm_starts(
@@ -106,6 +139,7 @@ def unanswered(found: DecisionRecord, spec: Stage, now: int) -> Settlement:
         learned=False,
         tau=0.0,
         nu=0.0,
+        outcomes=len(found.outcomes),
     )
 
 
@@ -149,14 +183,13 @@ def _unlearned(
 ) -> tuple[ErasureStep, list[StatisticsUpdate]]:
     """Statistics and exposures without these decisions, and how the ledger keeps them."""
     statistics, exposed = dict[str, StageStatistics](), dict[str, ExposureLog]()
-    updates, specs = list[StatisticsUpdate](), store.specs()
+    updates = list[StatisticsUpdate]()
     for name, rows in _by_stage(found):
         for stage, mine in _by_schema(store, name, rows):
             live = known.statistics.get(name)
             own = live is not None and live.spec.schema == stage.schema
             before = live if live is not None and own else load(store, {name: stage})[name]
-            settled = [(f.decision, f.outcomes, f.settlement) for f in mine if f.settlement is not None]
-            after = before.without(settled_rows(before, settled, specs, nudges.past(store)))
+            after = without(store, before, [done for one in mine if (done := one.settled()) is not None])
             update = update_of(name, after, before) or StatisticsUpdate(key_of(name, stage), (), {})
             if own:
                 statistics[name] = after
@@ -186,7 +219,7 @@ def _by_schema(
     begun = sorted((store.first_settlement(StatisticsKey(name, schema)), schema) for schema in declared)
     rows: dict[int, list[DecisionRecord]] = {}
     for one in found:
-        number = one.settlement.seq if one.settlement else 2**62
+        number = one.settlement.first if one.settlement else LAST
         rows.setdefault(max((s for s in begun if s[0] < number), default=(0, 1))[1], []).append(one)
     for schema, mine in rows.items():
         yield declared.get(schema, specs[mine[0].decision.stage_digest]), mine

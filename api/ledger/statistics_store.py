@@ -2,24 +2,25 @@
 and written. The only code that turns `bandit.learning.statistics.StageStatistics` into rows and back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 
 from api.ledger import nudges
-from api.stores.decision_log import DecisionRecord, LedgerPosition
+from api.stores.decision_log import DecisionRecord, LedgerPosition, SettledDecision
 from api.stores.learning_state import StatisticsKey, StatisticsUpdate
 from api.stores.protocol import Store
 from bandit import features
 from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.catalogue.model import Stage
-from bandit.learning import delay
+from bandit.learning import delay, rewards
 from bandit.learning.drift import DriftState
 from bandit.learning.nudge_price import NudgeSums
 from bandit.learning.statistics import StageStatistics, nothing, settled_rows
 from bandit.records import Decision, Outcome, Settlement
+from bandit.reporters.reward_watch import RewardWatch, WatchedReward, scan
 
 _BATCH = 5000
 
@@ -46,6 +47,7 @@ def _stored(store: Store, name: str, stage: Stage) -> StageStatistics:
         delays=_table(found.delays or {}, empty.names),
         warm=warm_sums(store, name, stage),
         nudges=found.nudges,
+        reward_watch=found.reward_watch,
     )
 
 
@@ -70,6 +72,13 @@ def recount(
     return counted._replace(version=version, warm=warm_sums(store, name, stage, decision)), rows
 
 
+def without(store: Store, statistics: StageStatistics, settled: Sequence[SettledDecision]) -> StageStatistics:
+    """Statistics as if these settled decisions had not been: what they added is taken out, to the bit. Called where
+    decisions are forgotten, and where they are corrected. `version` is left to the caller.
+    """
+    return statistics.without(settled_rows(statistics, settled, store.specs(), nudges.past(store)))
+
+
 def update_of(name: str, now: StageStatistics, before: StageStatistics | None = None) -> StatisticsUpdate | None:
     """Update that makes the ledger keep the statistics `now` if it keeps `before`: only what differs. None if nothing
     does. Without `before`, all of `now`.
@@ -80,11 +89,38 @@ def update_of(name: str, now: StageStatistics, before: StageStatistics | None = 
     same_delays = before is not None and np.array_equal(now.delays, before.delays)
     before_nudges = before.nudges if before else NudgeSums()
     changed = None if now.nudges == before_nudges else now.nudges
-    if not epochs and drift_state is None and same_delays and changed is None:
+    watch = None if now.reward_watch == (before.reward_watch if before else RewardWatch()) else now.reward_watch
+    if not epochs and drift_state is None and same_delays and changed is None and watch is None:
         return None
     counts = {arm: row.astype(int).tolist() for arm, row in zip(now.names, now.delays, strict=True) if row.any()}
     delays = None if same_delays else counts
-    return StatisticsUpdate(key_of(name, now.spec), now.rows, epochs, drift_state, delays, nudges=changed)
+    return StatisticsUpdate(
+        key_of(name, now.spec), now.rows, epochs, drift_state, delays, nudges=changed, reward_watch=watch
+    )
+
+
+def watched(
+    statistics: StageStatistics, settled: Sequence[tuple[Decision, tuple[Outcome, ...], Settlement]]
+) -> StageStatistics:
+    """Statistics with the reward watch after these settlements, which come in their order. Of what was not learned, and
+    where the stage wants no alarm, nothing is seen.
+    """
+    if statistics.spec.reward_alarm == "none":
+        return statistics
+    scaled = statistics.spec.reward.scaled
+    rows = [
+        WatchedReward(done.seq, done.at, done.arm, min(max(scaled(done.reward), 0.0), 1.0), _reporters(outcomes, done))
+        for _, outcomes, done in settled
+        if done.learned
+    ]
+    return statistics._replace(reward_watch=scan(statistics.reward_watch, rows))
+
+
+def _reporters(outcomes: Sequence[Outcome], done: Settlement) -> frozenset[str]:
+    """Keys that reported the rewards that count; nobody, if none does."""
+    if done.why != "reward":
+        return frozenset()
+    return frozenset(o.reporter for o in rewards.in_force(outcomes) if o.kind == "reward" and o.reporter)
 
 
 def replace(store: Store, name: str, statistics: StageStatistics) -> None:
@@ -129,17 +165,15 @@ def open_at(store: Store, name: str, found: DecisionRecord) -> Iterator[Decision
     return store.open_decisions(name, at)
 
 
-def settled(
-    store: Store, name: str, after: int, through: int | None
-) -> Iterator[tuple[Decision, tuple[Outcome, ...], Settlement]]:
-    """Settled decisions of a stage with their outcomes, in the order of the decisions: settlements numbered above
-    `after`, and up to `through` if it is given.
+def settled(store: Store, name: str, after: int, through: int | None) -> Iterator[SettledDecision]:
+    """Settled decisions of a stage, in the order of the decisions: those first settled above number `after`, each as it
+    had settled up to `through`, if that is given.
     """
     end = store.last().settlement if through is None else through
     for found in store.decisions(name):
-        done = found.settlement
-        if done is not None and after < done.seq <= end:
-            yield found.decision, found.outcomes, done
+        done = found.settled(end)
+        if done is not None and after < done[2].first:
+            yield done
 
 
 def _table(delays: Mapping[str, object], names: tuple[str, ...]) -> Array:

@@ -121,13 +121,15 @@ class DecisionReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeReply(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an outcome. `late`: it came after the decision matured; it is recorded, and not learned. `notes`:
-    what counts otherwise than it was sent.
+    """What became of an outcome. `late`: it came after the decision matured; it is recorded, and not learned.
+    `corrects`, only where true: it came after that too, but within the stage's grace, so that what was learned is
+    corrected. `notes`: what counts otherwise than it was sent.
     """
 
     recorded: bool
     duplicate: bool
     late: bool = False
+    corrects: bool | msgspec.UnsetType = msgspec.UNSET
     notes: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -171,7 +173,8 @@ class OutcomeReplies(msgspec.Struct, frozen=True):
 
 class ReceiptOutcome(msgspec.Struct, frozen=True):
     """An outcome of a decision as the ledger holds it. `late`: it came after the decision matured and
-    was not learned.
+    was not learned. `reporter`: name of the API key that reported it first, empty if that was not recorded.
+    `retracted_at`, only where it was: since then it does not count, because what its key reported was retracted.
     """
 
     outcome_id: str
@@ -180,6 +183,8 @@ class ReceiptOutcome(msgspec.Struct, frozen=True):
     occurred_at: dt.datetime
     received_at: dt.datetime
     late: bool
+    reporter: str
+    retracted_at: dt.datetime | msgspec.UnsetType = msgspec.UNSET
 
 
 class ReceiptSettlement(msgspec.Struct, frozen=True):
@@ -232,7 +237,8 @@ class LossReply(msgspec.Struct, frozen=True, kw_only=True):
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the ledger knows of a decision, enough to recompute it: inputs `x` and `u`, scores and propensities of
     the arms, outcomes, and how it settled. `candidate`, while one was judged: its own probability of each arm; the
-    propensities are half of these and half of the live policy's. `loss`: the loss account of the policy that decided;
+    propensities are half of these and half of the live policy's. `corrected`: settlements that `settled` corrects, in
+    order; left out where it is the only one. `loss`: the loss account of the policy that decided;
     null where there was none, and for decisions recorded before ledgers kept it.
     """
 
@@ -258,6 +264,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     outcomes: list[ReceiptOutcome]
     settled: ReceiptSettlement | None
+    corrected: list[ReceiptSettlement] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StageReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,6 +320,20 @@ class AlarmReply(msgspec.Struct, frozen=True):
     direction: str
     raised_at: dt.datetime
     through_version: int
+
+
+class RewardAlarmReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Alarm that a key reported more rewards for an arm than were usual: of `decisions` since it was first heard of, so
+    many were rewarded by it, in `rate`; `usual_at_most` is what an honest key may bring. Rewards on [0, 1].
+    """
+
+    reporter: str
+    arm: str
+    raised_at: dt.datetime
+    through_version: int
+    decisions: int
+    rate: float
+    usual_at_most: float
 
 
 class NudgePriceReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -375,6 +396,7 @@ class PolicyReply(msgspec.Struct, frozen=True, kw_only=True):
     arms: list[ArmReply]
     budgets: list[BudgetReply]
     drift: list[AlarmReply]
+    reward_alarms: list[RewardAlarmReply]
     nudge_price: NudgePriceReply | None
     holdout: HoldoutReply | None
     over_limit: list[OverLimitReply]

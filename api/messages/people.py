@@ -29,7 +29,8 @@ class ErasureReply(msgspec.Struct, frozen=True, kw_only=True):
 
 class ExportedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Event of a person as the ledger holds it. `event`: the declared name; null for one that the catalogue does not
-    declare. `by`: the keyed hash of the id that it came under.
+    declare. `by`: the keyed hash of the id that it came under. `reporter`: name of the API key that sent it first,
+    empty if that was not recorded.
     """
 
     event_id: str
@@ -37,6 +38,7 @@ class ExportedEvent(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     occurred_at: dt.datetime
     received_at: dt.datetime
+    reporter: str
     properties: dict[str, Value | None]
 
 

@@ -12,8 +12,6 @@ from api.stores.protocol import Store
 PAGES = 2048
 """Pages of a file that are overwritten between two commits of a service: 8 MB."""
 
-_EVENTS = 100  # erased in one transaction
-
 
 def erase(store: Store, user: bytes, now: int, *, forget: bool) -> ErasureReply:
     """Erase all that a ledger holds of the person with this id (keyed hash), at `now` (µs), and go on with whatever
@@ -25,19 +23,16 @@ def erase(store: Store, user: bytes, now: int, *, forget: bool) -> ErasureReply:
     if found:
         asked = store.begin_erasure(asked)
     for one in store.erasures_under_way():
-        _decisions(store, one, now)
-        while store.erase_events(one, now, _EVENTS):
-            pass
-        if one.forget:
+        if not _rows(store, one, now):
             stages = audit.stages(store)
             erasure.replace_warm_starts(store, stages, warm_start.again(store, stages))
-        store.end_erasure(one, now)
+            store.end_erasures([one], now)
     return counted(store, asked, found=found, overwritten=_overwrite(store))
 
 
 def counted(store: Store, asked: Erasure, *, found: bool, overwritten: bool) -> ErasureReply:
     """What the log says of an erasure that has ended."""
-    entries = [one for one in store.erasures() if one.number == asked.entry]
+    entries = store.erasures(number=asked.entry)
     return ErasureReply(
         found=found,
         forgot=asked.forget,
@@ -49,12 +44,14 @@ def counted(store: Store, asked: Erasure, *, found: bool, overwritten: bool) -> 
     )
 
 
-def _decisions(store: Store, asked: Erasure, now: int) -> None:
+def _rows(store: Store, asked: Erasure, now: int) -> bool:
+    """Erase all rows; returns whether the erasure has ended with that."""
     stages = audit.stages(store)
     state = LearnedState(statistics_store.load(store, stages), exposures.load(store, stages), store.last().decision)
-    while (done := erasure.step(store, asked, state, now)) is not None:
+    while (done := erasure.step(store, (), [asked], state, now)).left:
         statistics, exposed = {**state.statistics, **done.statistics}, {**state.exposed, **done.exposed}
         state = state._replace(statistics=statistics, exposed=exposed)
+    return done.ended
 
 
 def _overwrite(store: Store) -> bool:

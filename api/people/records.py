@@ -49,6 +49,7 @@ def export(store: Store, user: bytes, now: int) -> PersonExport:
                 by=event.user.hex(),
                 occurred_at=time_of(event.at),
                 received_at=time_of(event.received),
+                reporter=event.reporter,
                 properties=event.properties,
             )
             for event in store.events(ids)
@@ -68,4 +69,4 @@ def _decisions(store: Store, ids: frozenset[bytes]) -> list[DecisionRecord]:
 def _about(event: str) -> uuid.UUID | None:
     """The decision that a message is about."""
     kind, _, name = event.partition(":")
-    return uuid.UUID(name) if kind in ("decision", "reward") else None
+    return uuid.UUID(name.partition(":")[0]) if kind in ("decision", "reward") else None

@@ -4,56 +4,83 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from api.components import CurrentParts
+from api.components import CatalogueParts, CurrentParts
 from api.ledger import audit, warm_start
 from api.messages.people import ErasureReply, PersonExport
 from api.people.offline import PAGES, counted
 from api.people.records import export, ids_of, known
-from api.stores.erasure_log import Erasure
+from api.stores.erasure_log import Erasure, users_of
 from api.stores.event_log import IngestResult
-from bandit.errors import JourneyBanditError
+from bandit.errors import JourneyBanditError, Unavailable
 
 log = logging.getLogger("journey_bandit.people")
 
 T = TypeVar("T")
 
-_EVENTS = 100  # erased in one transaction
+_BEGUN = 100  # erasures that begin in one transaction
+_GATHER = 1.0  # seconds for which a pass over the file waits for erasures that go on
 _PATIENCE = 10.0  # seconds for a long reader to let the log be emptied
 _PAUSE = 0.02  # seconds between two looks whether it has
 _SHARE = 2.0  # as long as a step took, callers have the thread
+
+
+class _Request(NamedTuple):
+    """Request for an erasure; `done` has the erasure that it became, and whether its bytes are overwritten."""
+
+    erasure: Erasure
+    done: "asyncio.Future[tuple[Erasure, bool]]"
+
+
+class _Pass(NamedTuple):
+    """Pass over the file that goes on: the page that comes next, the requests that it is for, and until when it waits
+    for a long reader.
+    """
+
+    page: int
+    requests: list[tuple[Erasure, list[_Request]]]
+    deadline: float
 
 
 class PeopleService:
     """Rights of the people of one app: what the ledger holds of them, told and erased.
 
     Guarantees. Erasure: when `erase` returns, no reading method of the ledger knows the person; an erasure that was
-    interrupted goes on when the service runs again. Pace: rows are erased a few at a time between the commits of
-    callers, who have the thread in between for as long as it took. Belongs to one event loop.
+    interrupted goes on when the service runs again. Pace: one task works on all erasures, a few rows at a time between
+    the commits of callers, who have the thread in between for twice as long as it took. Erasures that wait at the same
+    time share commits, and the passes over the file. Belongs to one event loop.
     """
 
     def __init__(self, current: CurrentParts):
         self._current = current
         self._store, self._clock = current.ground.store, current.ground.clock
-        self._running: dict[bytes, asyncio.Task[None]] = {}
-        self._turn, self._overwriting = asyncio.Lock(), asyncio.Lock()
-        self._begun, self._clean = 0, 0  # passes over the file that began, and the last that ended
+        self._asked = list[_Request]()
+        self._under_way: dict[bytes, Erasure] = {}
+        self._waiting: dict[bytes, list[_Request]] = {}  # by the number of the erasure that they became
+        self._gone: list[tuple[Erasure, list[_Request]]] = []  # their rows are gone, their bytes are not yet
+        self._gone_at = 0.0  # when the first of these was
+        self._pass: _Pass | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._singly = False  # one of several has failed
+        self._took = 0.0  # seconds that the last piece of work had the thread
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Context in which erasures go on that an earlier process did not finish; at its end those of this one stop."""
-        for asked in await asyncio.to_thread(self._store.erasures_under_way):
-            self._start(asked)
+        for one in await asyncio.to_thread(self._store.erasures_under_way):
+            self._under_way[one.number] = one
+        self._go_on()
         try:
             yield
         finally:
-            for task in self._running.values():
-                task.cancel()
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
 
     async def erase(self, user_id: str, *, forget: bool) -> ErasureReply:
         """Erase all that is known of the person with this id; `forget`: also what was learned. It goes on if the caller
@@ -61,52 +88,95 @@ class PeopleService:
         """
         ids = await asyncio.to_thread(ids_of, self._store, self._hash(user_id))
         asked = Erasure(secrets.token_bytes(16), ids, self._clock(), forget)
-        if not await asyncio.to_thread(known, self._store, ids):
+        found = await asyncio.to_thread(known, self._store, ids)
+        if found and self._over(ids) is not None:  # it may have ended since
+            found = await asyncio.to_thread(known, self._store, ids)
+        over = self._over(ids)
+        if not found and over is None:
             return await asyncio.to_thread(counted, self._store, asked, found=False, overwritten=True)
-        asked = await self._write(lambda: self._store.begin_erasure(asked))
-        await asyncio.shield(self._start(asked))
-        overwritten = await self._overwritten()
+        request = _Request(asked, asyncio.get_running_loop().create_future())
+        if found or over is None:
+            self._asked.append(request)
+            self._go_on()
+        else:
+            over.append(request)
+        asked, overwritten = await request.done
         return await asyncio.to_thread(counted, self._store, asked, found=True, overwritten=overwritten)
 
     async def export(self, user_id: str) -> PersonExport:
         """All that the ledger holds of the person with this id; read in another thread."""
         return await asyncio.to_thread(export, self._store, self._hash(user_id), self._clock())
 
-    def _start(self, asked: Erasure) -> "asyncio.Task[None]":
-        """The task of an erasure: one, however often it is asked for."""
-        task = self._running.get(asked.number)
-        if task is None or task.done():
-            task = self._running[asked.number] = asyncio.create_task(self._run(asked))
-            task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and isinstance(error := task.exception(), JourneyBanditError):
-            log.error("an erasure waits for the next start, or until it is asked for again: %s", error)
+    def _over(self, ids: frozenset[bytes]) -> list[_Request] | None:
+        """Requests for an erasure of this person whose rows are gone, but not yet its bytes."""
+        waiting = (*self._gone, *(self._pass.requests if self._pass else ()))
+        return next((requests for erasure, requests in waiting if erasure.users & ids), None)
 
     def _hash(self, user_id: str) -> bytes:
         return self._current.parts.service.user_hash(user_id)
 
-    async def _write(self, work: Callable[[], T]) -> T:
-        """What `work` returns, done between two commits; a replacement of the catalogue waits no longer than that."""
-        async with self._current.inside() as parts:
-            return await asyncio.wrap_future(parts.worker.run(work))
+    def _go_on(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
 
-    async def _run(self, asked: Erasure) -> None:
-        async with self._turn:
-            left, events = True, 1
-            while left or events:
-                start = time.perf_counter()
-                if left:
-                    left = not await self._decisions(asked)
-                else:
-                    events = await self._write(lambda: self._store.erase_events(asked, self._clock(), _EVENTS))
-                await asyncio.sleep(_SHARE * (time.perf_counter() - start))
-            if asked.forget:
-                await self._warm_again()
-            await self._write(lambda: self._store.end_erasure(asked, self._clock()))
-            self._moved(asked)
-            self._running.pop(asked.number, None)
+    async def _run(self) -> None:
+        try:
+            while self._asked or self._under_way or self._gone or self._pass:
+                self._took = 0.0
+                worked = await self._overwrite() or await self._erase()
+                await asyncio.sleep(_SHARE * self._took if worked else _PAUSE)
+        finally:
+            requests = [*self._asked, *(one for some in self._waiting.values() for one in some)]
+            for _, some in (*self._gone, *(self._pass.requests if self._pass else ())):
+                requests += some
+            _refuse(requests, Unavailable("the service is stopping: the erasure goes on when it starts again"))
+
+    async def _erase(self) -> bool:
+        """Do one step of the first erasures; returns whether there were any."""
+        if not (self._asked or self._under_way):
+            self._singly = False
+            return False
+        most = 1 if self._singly else _BEGUN
+        asked, self._asked = self._asked[:most], self._asked[most:]
+        under_way = list(self._under_way.values())
+        if self._singly:
+            under_way = [] if asked else under_way[:1]
+        try:
+            done = await self._timed(lambda parts: parts.worker.erase([one.erasure for one in asked], under_way))
+            for request, begun in zip(asked, done.begun, strict=True):
+                self._under_way[begun.number] = begun
+                self._waiting.setdefault(begun.number, []).append(request)
+            asked, under_way = [], list(done.worked)
+            self._moved(done.worked)
+            if not done.left:
+                await self._end(done.worked, ended=done.ended)
+        except JourneyBanditError as error:
+            self._failed(asked, under_way, error)
+        return True
+
+    def _failed(self, asked: list[_Request], under_way: list[Erasure], error: JourneyBanditError) -> None:
+        """Give up the one erasure that failed; of several, it is not known which: each is tried alone then."""
+        if len(asked) + len(under_way) > 1:
+            self._asked, self._singly = asked + self._asked, True
+            return
+        log.error("an erasure waits for the next start, or until it is asked for again: %s", error)
+        _refuse(asked, error)
+        for one in under_way:
+            self._under_way.pop(one.number, None)
+            _refuse(self._waiting.pop(one.number, []), error)
+
+    async def _end(self, erasures: Iterable[Erasure], *, ended: bool) -> None:
+        """End erasures of which no row is left, if they have not ended yet."""
+        over = list(erasures)
+        if not ended:
+            await self._warm_again()
+            await self._write(lambda: self._store.end_erasures(over, self._clock()))
+        self._moved(over)
+        if not self._gone:
+            self._gone_at = time.monotonic()
+        for one in over:
+            del self._under_way[one.number]
+            self._gone.append((one, self._waiting.pop(one.number, [])))
 
     async def _warm_again(self) -> None:
         """Have stages that began with decisions of an earlier schema begin with those that are left of them."""
@@ -116,34 +186,55 @@ class PeopleService:
             async with self._current.inside() as parts:
                 await asyncio.wrap_future(parts.worker.warm_again(stages, found))
 
-    async def _decisions(self, asked: Erasure) -> bool:
-        """Erase some decisions; whether none is left."""
-        async with self._current.inside() as parts:
-            done = await asyncio.wrap_future(parts.worker.erase(asked))
-        self._moved(asked)
-        return done
-
-    def _moved(self, asked: Erasure) -> None:
-        """Have the sessions of the person read from the ledger again."""
-        self._current.parts.service.maker.apply(IngestResult([], {}, asked.users, []))
-
-    async def _overwritten(self) -> bool:
-        """Whether a pass over the file that began after now has ended; others who wait for one share it."""
-        wanted = self._begun + 1
-        async with self._overwriting:
-            if self._clean >= wanted:
-                return True
-            self._begun += 1
-            if await self._overwrite():
-                self._clean = self._begun
-            return self._clean >= wanted
+    def _moved(self, erasures: Iterable[Erasure]) -> None:
+        """Have the sessions of these persons read from the ledger again."""
+        self._current.parts.service.maker.apply(IngestResult([], {}, users_of(erasures), []))
 
     async def _overwrite(self) -> bool:
-        page, deadline = 1, time.monotonic() + _PATIENCE
-        while page and time.monotonic() < deadline:
-            before, start = page, time.perf_counter()
-            page = await self._write(partial(self._store.overwrite_erased, page, PAGES))
-            await asyncio.sleep(_PAUSE if page == before else _SHARE * (time.perf_counter() - start))
-            if page > before:
-                deadline = time.monotonic() + _PATIENCE
-        return page == 0
+        """Do one piece of a pass over the file, if one goes on or is due; returns whether it did anything. A pass is
+        for all erasures whose rows were gone when it began, and begins when no other goes on, or after a while.
+        """
+        if self._pass is None:
+            others = self._asked or self._under_way
+            if not self._gone or (others and time.monotonic() < self._gone_at + _GATHER):
+                return False
+            self._pass, self._gone = _Pass(1, self._gone, time.monotonic() + _PATIENCE), []
+        before, requests, deadline = self._pass
+        try:
+            page = await self._write(partial(self._store.overwrite_erased, before, PAGES))
+        except JourneyBanditError as error:
+            self._pass = None
+            _refuse((one for _, some in requests for one in some), error)
+            return True
+        if page == 0 or (page == before and time.monotonic() >= deadline):
+            self._pass = None
+            for erasure, some in requests:
+                _answer(some, erasure, overwritten=page == 0)
+        elif page > before:
+            self._pass = _Pass(page, requests, time.monotonic() + _PATIENCE)
+        return page != before
+
+    async def _write(self, work: Callable[[], T]) -> T:
+        """What `work` returns, done between two commits."""
+        return await self._timed(lambda parts: parts.worker.run(work))
+
+    async def _timed(self, begin: Callable[[CatalogueParts], "Future[T]"]) -> T:
+        """What a piece of work of the writer's thread returns; a replacement of the catalogue waits no longer than
+        that.
+        """
+        async with self._current.inside() as parts:
+            result = await asyncio.wrap_future(begin(parts))
+            self._took += parts.worker.chore_seconds
+            return result
+
+
+def _answer(requests: Iterable[_Request], erasure: Erasure, *, overwritten: bool) -> None:
+    for one in requests:
+        if not one.done.done():  # its caller may have left
+            one.done.set_result((erasure, overwritten))
+
+
+def _refuse(requests: Iterable[_Request], error: JourneyBanditError) -> None:
+    for one in requests:
+        if not one.done.done():
+            one.done.set_exception(error)

@@ -46,7 +46,7 @@ _SUMMARIES = {
     "events": "Report events from a page",
     "activations": "Report that a page showed a nudge",
 }
-_ERRORS = (400, 401, 403, 404, 409, 413, 415, 429, 503)
+_ERRORS = (400, 401, 403, 404, 409, 413, 415)
 
 
 def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandler]:
@@ -71,7 +71,7 @@ def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandle
         async with current.inside() as parts:
             read = [_read_event(i, raw, sent.user_id, parts.events, key, access) for i, raw in enumerate(sent.events)]
             usable = [one for one in read if isinstance(one, EventRequest)]
-            results = iter(await parts.events.report(usable) if usable else [])
+            results = iter(await parts.events.report(usable, _name(key)) if usable else [])
         return EventReplies(
             [
                 one if isinstance(one, EventItem) else EventItem(*item(next(results), f"events[{i}]"))
@@ -79,11 +79,12 @@ def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandle
             ]
         )
 
-    async def shown(sent: BrowserActivationRequest, _: PublishableKey | None) -> OutcomeReply:
+    async def shown(sent: BrowserActivationRequest, key: PublishableKey | None) -> OutcomeReply:
         async with current.inside() as parts:
             if not parts.service.is_of(sent.decision_id, sent.user_id):
                 raise access.refuse("user", "decision_id is no decision of this user")
-            return await parts.service.report(OutcomeRequest(decision_id=sent.decision_id, kind="activation"))
+            told = OutcomeRequest(decision_id=sent.decision_id, kind="activation")
+            return await parts.service.report(told, _name(key))
 
     return [
         _route(
@@ -105,6 +106,11 @@ def routes(current: CurrentParts, access: BrowserAccess) -> list[HTTPRouteHandle
             _answering(BodyShape(BrowserActivationRequest), shown, access),
         ),
     ]
+
+
+def _name(key: PublishableKey | None) -> str:
+    """Name of a page's key as the ledger keeps it; "" in a trial without keys."""
+    return key.id if key else ""
 
 
 def _read_event(

@@ -14,6 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 from api.components import CurrentParts
 from api.events.service import EventReceipt, ReceivedEvent, check_number
 from api.http import lenient_json
+from api.http.access import Reporter
 from api.http.batch_items import BatchEnvelope
 from api.http.request_body import body
 from api.metrics import Metrics
@@ -41,8 +42,10 @@ class _TrackingEvent(msgspec.Struct, rename="camel"):
 _BODY = BatchEnvelope(_TrackingBody, "events")
 
 
-def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
-    """Route handler of one service's collector. Events are durable before it answers how many were taken."""
+def routes(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
+    """Route handler of one service's collector. Events are durable before it answers how many were taken. `reporter`:
+    the name of the key that a request presents.
+    """
 
     @post(PATH, status_code=200, request_max_body_size=_BODY_BYTES, opt={"scope": "events"}, include_in_schema=False)
     async def collect(request: Request[Any, Any, Any]) -> dict[str, int]:
@@ -52,7 +55,7 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
         given = [_readable(bytes(one), current.ground.metrics) for one in told]
         sent = [_sent(one) for one in given if not one or one.get("kind") == _KIND]
         async with current.inside() as parts:
-            taken = await parts.events.take(sent)
+            taken = await parts.events.take(sent, reporter(request))
         return {"ingestedContentCount": sum(isinstance(one, EventReceipt) for one in taken)}
 
     return [collect]

@@ -1,5 +1,6 @@
 """Routes of the native protocol for events and journeys, under /v1."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from litestar import Request, get, post
@@ -7,6 +8,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery, Parameter
 
 from api.components import CurrentParts
+from api.http.access import Reporter
 from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
 from api.http.hot_routes import HOT
@@ -20,19 +22,19 @@ _EVENTS = ItemBatch(EventBatch, EventRequest)
 _BATCH_BYTES = 4_000_000
 
 
-def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
     """Route handlers of one service: report events, look up a user's journey, list reports that are credited to
-    nothing.
+    nothing. `reporter`: the name of the key that a request presents.
     """
-    return [_reporting(current), *_looking_up(current)]
+    return [_reporting(current, reporter), *_looking_up(current)]
 
 
-def _reporting(current: CurrentParts) -> HTTPRouteHandler:
+def _reporting(current: CurrentParts, reporter: Reporter) -> HTTPRouteHandler:
     async def answer(request: Request[Any, Any, Any], raw: bytes) -> EventReplies:
         sent = _EVENTS.read(raw)
         charge(request.scope, len(sent))
         async with current.inside() as parts:
-            results = await answers(sent, parts.events.report)
+            results = await answers(sent, partial(parts.events.report, reporter=reporter(request)))
         return EventReplies([EventItem(*item(one, f"events[{i}]")) for i, one in enumerate(results)])
 
     @post(
@@ -40,7 +42,7 @@ def _reporting(current: CurrentParts) -> HTTPRouteHandler:
         status_code=200,
         summary="Report up to 1,000 events",
         operation_class=takes(EventBatch, _example(current.parts.catalogue)),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "events", HOT: answer},
         tags=["report"],

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import ResponseSpec
 
+from api.http.error_responses import documented
 from api.messages.decisions import Health
 from api.metrics import Metrics
 
@@ -28,7 +30,14 @@ def routes(
         """200 while the process answers at all."""
         return {"status": "ok"}
 
-    @get("/health/ready", summary="Can it decide and record", opt={"public": True}, security=[{}], tags=["operate"])
+    @get(
+        "/health/ready",
+        summary="Can it decide and record",
+        responses={503: ResponseSpec(Health, description="It cannot", generate_examples=False)},
+        opt={"public": True},
+        security=[{}],
+        tags=["operate"],
+    )
     async def ready() -> Response[Health]:
         """503 when the writer does not run or the ledger cannot be written; `failing` says why."""
         state = await health()
@@ -37,6 +46,7 @@ def routes(
     @get(
         "/metrics",
         summary="Prometheus metrics",
+        responses=documented(*((401, 403) if scope else ())),
         opt={"scope": scope} if scope else {"public": True},
         security=None if scope else [{}],
         media_type="text/plain",

@@ -2,6 +2,7 @@
 are RFC 9457 problem details.
 """
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 
 from api.components import CurrentParts
+from api.http.access import Reporter
 from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
 from api.http.hot_routes import HOT
@@ -42,9 +44,11 @@ _BATCH_BYTES = 4_000_000
 _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind": "reward", "value": 1}
 
 
-def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
-    """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots."""
-    return [*_deciding(current), *_reporting(current), *_looking_up(current)]
+def routes(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
+    """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots.
+    `reporter`: the name of the key that a request presents.
+    """
+    return [*_deciding(current), *_reporting(current, reporter), *_looking_up(current)]
 
 
 def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
@@ -60,7 +64,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Ask for a nudge",
         operation_class=takes(DecisionRequest, example),
-        responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
+        responses=documented(400, 401, 403, 404, 409, 413, 415),
         opt={"scope": "decide", HOT: answer},
         tags=["decide"],
     )
@@ -73,7 +77,7 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Ask for up to 1,000 nudges",
         operation_class=takes(DecisionBatch, {"decisions": [example]}),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "decide"},
         tags=["decide"],
@@ -92,18 +96,18 @@ def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
     return [decide, decide_batch]
 
 
-def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
-    async def answer(_: Ask, raw: bytes) -> OutcomeReply:
+def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
+    async def answer(request: Ask, raw: bytes) -> OutcomeReply:
         told = _OUTCOME.read(raw)
         async with current.inside() as parts:
-            return await parts.service.report(told)
+            return await parts.service.report(told, reporter(request))
 
     @post(
         "/v1/outcomes",
         status_code=200,
         summary="Report what happened",
         operation_class=takes(OutcomeRequest, _OUTCOME_EXAMPLE),
-        responses=documented(400, 401, 403, 404, 409, 413, 415, 503),
+        responses=documented(400, 401, 403, 404, 409, 413, 415),
         opt={"scope": "reward", HOT: answer},
         tags=["report"],
     )
@@ -116,7 +120,7 @@ def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="Report up to 1,000 outcomes",
         operation_class=takes(OutcomeBatch, {"outcomes": [_OUTCOME_EXAMPLE]}),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         request_max_body_size=_BATCH_BYTES,
         opt={"scope": "reward"},
         tags=["report"],
@@ -129,7 +133,7 @@ def _reporting(current: CurrentParts) -> list[HTTPRouteHandler]:
         told = _OUTCOMES.read(await body(request))
         charge(request.scope, len(told))
         async with current.inside() as parts:
-            results = await answers(told, parts.service.report_many)
+            results = await answers(told, partial(parts.service.report_many, reporter=reporter(request)))
         return OutcomeReplies([OutcomeItem(*item(one, f"outcomes[{i}]")) for i, one in enumerate(results)])
 
     return [report, report_batch]
@@ -139,7 +143,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/decisions/{decision_id:uuid}",
         summary="The receipt of a decision",
-        responses=documented(401, 403, 404),
+        responses=documented(400, 401, 403, 404),
         opt={"scope": "read"},
         tags=["look up"],
     )
@@ -162,7 +166,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/policies",
         summary="What is live",
-        responses=documented(400, 401, 403, 503),
+        responses=documented(400, 401, 403),
         opt={"scope": "read"},
         tags=["look up"],
     )
@@ -179,7 +183,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/policies/{stage:str}/snapshot",
         summary="The live policy as data",
-        responses=documented(401, 403, 404),
+        responses=documented(400, 401, 403, 404),
         media_type="application/zip",
         opt={"scope": "read"},
         tags=["look up"],

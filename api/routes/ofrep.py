@@ -18,6 +18,7 @@ from litestar.params import FromPath
 from api.components import CurrentParts
 from api.decisions.flags import FlagEvaluation, read
 from api.http import lenient_json
+from api.http.access import Reporter
 from api.http.lenient_json import CleanedJson
 from api.http.request_body import BrokenGzip, body
 from api.metrics import Metrics
@@ -45,16 +46,16 @@ class _UnreadableError(Exception):
     """The body is not JSON."""
 
 
-def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
     """Route handlers of one service: evaluate one flag, or all of them. The bulk answer has an ETag; an unchanged one
-    is answered 304.
+    is answered 304. `reporter`: the name of the key that a request presents.
     """
 
     @post(_FLAGS + "/{key:str}", status_code=200, opt={"scope": "decide"}, include_in_schema=False)
     async def one(request: Ask, key: FromPath[str]) -> Response[bytes]:
         asked = read(await _context(request, current.ground.metrics))
         async with current.inside() as parts:
-            return _answer(200, _flag(await parts.flags.one(unquote(key), asked)))
+            return _answer(200, _flag(await parts.flags.one(unquote(key), asked, reporter(request))))
 
     @post(_FLAGS, status_code=200, opt={"scope": "decide"}, include_in_schema=False)
     async def everything(request: Ask) -> Response[bytes]:

@@ -17,7 +17,7 @@ def routes(people: PeopleService) -> list[HTTPRouteHandler]:
         "/v1/users/{user_id:str}",
         status_code=200,
         summary="Erase a person",
-        responses=documented(400, 401, 403, 503),
+        responses=documented(400, 401, 403),
         opt={"scope": "admin"},
         tags=["people"],
     )

@@ -22,7 +22,7 @@ from litestar.status_codes import HTTP_429_TOO_MANY_REQUESTS
 from api.components import CurrentParts
 from api.decisions.ranking import ReportedReward, Slot, in_order, is_long
 from api.http import lenient_json
-from api.http.access import ExpiredKey
+from api.http.access import ExpiredKey, Reporter
 from api.http.batch_items import BatchEnvelope
 from api.http.lenient_json import CleanedJson
 from api.http.protocol_paths import NO
@@ -98,9 +98,9 @@ _REWARD, _SLOT_REWARD = msgspec.json.Decoder(_Reward), msgspec.json.Decoder(_Slo
 _REWARDS = BatchEnvelope(_SlotRewards, "reward")
 
 
-def routes(current: CurrentParts, own: Own) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts, own: Own, reporter: Reporter) -> list[HTTPRouteHandler]:
     """Route handlers of one service. `own`: the loop that a request's key stands for, "" if none; it is asked where the
-    path names no loop.
+    path names no loop. `reporter`: the name of that key.
     """
 
     def named(request: Ask, loop: str) -> str:
@@ -109,10 +109,14 @@ def routes(current: CurrentParts, own: Own) -> list[HTTPRouteHandler]:
     async def read(request: Ask, decoder: msgspec.json.Decoder[Any]) -> Any:
         return _decoded(await body(request), decoder, current.ground.metrics)
 
-    return [*_single(current, named, read), *_multiple(current, named, read), _configuration(current, named)]
+    return [
+        *_single(current, named, read, reporter),
+        *_multiple(current, named, read, reporter),
+        _configuration(current, named),
+    ]
 
 
-def _single(current: CurrentParts, named: Named, read: Read) -> list[HTTPRouteHandler]:
+def _single(current: CurrentParts, named: Named, read: Read, reporter: Reporter) -> list[HTTPRouteHandler]:
     @_post("/rank", 201, "decide")
     async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
         name = named(request, loop)
@@ -135,18 +139,19 @@ def _single(current: CurrentParts, named: Named, read: Read) -> list[HTTPRouteHa
         name = named(request, loop)
         given = await read(request, _REWARD)
         async with current.inside() as parts:
-            await parts.ranking.reward(name, _event(event), [ReportedReward(None, given.value, _request(request))])
+            one = ReportedReward(None, given.value, _request(request))
+            await parts.ranking.reward(name, _event(event), [one], reporter(request))
 
     @_post("/events/{event:str}/activate", 204, "reward")
     async def activate(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
         name = named(request, loop)
         async with current.inside() as parts:
-            await parts.ranking.activate(name, _event(event))
+            await parts.ranking.activate(name, _event(event), reporter(request))
 
     return [rank, reward, activate]
 
 
-def _multiple(current: CurrentParts, named: Named, read: Read) -> list[HTTPRouteHandler]:
+def _multiple(current: CurrentParts, named: Named, read: Read, reporter: Reporter) -> list[HTTPRouteHandler]:
     @_post("/multislot/rank", 201, "decide")
     async def rank(request: Ask, loop: FromPath[str]) -> Response[bytes]:
         name = named(request, loop)
@@ -188,7 +193,7 @@ def _multiple(current: CurrentParts, named: Named, read: Read) -> list[HTTPRoute
                 problems += [msgspec.structs.replace(p, field=f"reward[{i}].{p.field}") for p in error.problems]
         try:
             async with current.inside() as parts:
-                await parts.ranking.reward(name, _event(event), given)
+                await parts.ranking.reward(name, _event(event), given, reporter(request))
         except InvalidRequest as error:
             problems += error.problems
         if problems:
@@ -198,7 +203,7 @@ def _multiple(current: CurrentParts, named: Named, read: Read) -> list[HTTPRoute
     async def activate(request: Ask, loop: FromPath[str], event: FromPath[str]) -> None:
         name = named(request, loop)
         async with current.inside() as parts:
-            await parts.ranking.activate(name, _event(event), slots=True)
+            await parts.ranking.activate(name, _event(event), reporter(request), slots=True)
 
     return [rank, reward, activate]
 

@@ -46,7 +46,7 @@ def _changing(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPR
         "/v1/policies/{stage:str}/release",
         summary="Serve an approved snapshot",
         operation_class=takes(ReleaseRequest, _EXAMPLE),
-        responses=documented(400, 401, 403, 404, 413, 415, 503),
+        responses=documented(400, 401, 403, 404, 413, 415),
         request_max_body_size=_MOST_BYTES,
         opt={"scope": "admin"},
         tags=["release"],
@@ -66,7 +66,7 @@ def _changing(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPR
         status_code=200,
         summary="Go back to what decided before",
         operation_class=takes(RollbackRequest, _BACK),
-        responses=documented(400, 401, 403, 404, 413, 415, 503),
+        responses=documented(400, 401, 403, 404, 413, 415),
         opt={"scope": "admin"},
         tags=["release"],
     )
@@ -104,7 +104,7 @@ def _telling(current: CurrentParts) -> list[HTTPRouteHandler]:
         status_code=200,
         summary="What `registry sync` tells health",
         operation_class=takes(RegistryHeartbeat, _HEARD),
-        responses=documented(400, 401, 403, 413, 415, 503),
+        responses=documented(400, 401, 403, 413, 415),
         opt={"scope": "admin"},
         tags=["release"],
     )

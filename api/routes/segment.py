@@ -91,22 +91,22 @@ def routes(current: CurrentParts, gate: AccessControl | None) -> list[HTTPRouteH
     )
     async def batch(request: Ask) -> Response[bytes]:
         envelope = _ENVELOPE.read(await body(request))
-        _admit(request, gate, envelope.writeKey)
+        reporter = _admit(request, gate, envelope.writeKey)
         check_number("batch", len(envelope.batch))
         charge(request.scope, len(envelope.batch))
         async with current.inside() as parts:
             read = _SegmentReader(parts.events, envelope.sentAt, envelope.context, metrics)
             sent = await _paced(read, envelope.batch)
-            return _answer(200, _summary(sent, await parts.events.take(sent)))
+            return _answer(200, _summary(sent, await parts.events.take(sent, reporter)))
 
     def single(kind: str, paths: Sequence[str]) -> HTTPRouteHandler:
         async def answer(request: Ask, raw: bytes) -> Response[bytes]:
             if len(raw) > _MESSAGE:
                 raise RefusedError(400, "message_too_large", f"a message may have {_MESSAGE} bytes")
-            _admit(request, gate, _object(raw).get("writeKey"))
+            reporter = _admit(request, gate, _object(raw).get("writeKey"))
             async with current.inside() as parts:
                 sent = _SegmentReader(parts.events, None, None, metrics).message(raw, kind)
-                (receipt,) = await parts.events.take([sent])
+                (receipt,) = await parts.events.take([sent], reporter)
             if isinstance(receipt, InvalidRequest):
                 raise RefusedError(400, "invalid_message", str(receipt))
             return _answer(200, _summary([sent], [receipt]))
@@ -211,10 +211,12 @@ def _object(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _admit(request: Ask, gate: AccessControl | None, write_key: object) -> None:
-    """A key as Basic user, as X-API-Key or Bearer, or as writeKey in the body."""
+def _admit(request: Ask, gate: AccessControl | None, write_key: object) -> str:
+    """Name of the key that a request presents, as Basic user, as X-API-Key or Bearer, or as writeKey in the body; ""
+    where none is needed.
+    """
     if gate is None:
-        return
+        return ""
     key = _presented(request, write_key)
     present(request.scope, key)
     denial = gate.denied(key, "events")
@@ -223,6 +225,7 @@ def _admit(request: Ask, gate: AccessControl | None, write_key: object) -> None:
         raise RefusedError(401, "unauthorized", denial.expired or fix)
     if denial:
         raise RefusedError(403, "forbidden", "this key lacks the scope `events`")
+    return gate.named(key)
 
 
 def _presented(request: Ask, write_key: object) -> str:

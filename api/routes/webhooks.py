@@ -44,7 +44,7 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/webhooks/dead-letters",
         summary="Webhooks that were given up",
-        responses=documented(401, 403),
+        responses=documented(400, 401, 403),
         opt={"scope": "read"},
         tags=["operate"],
     )
@@ -70,7 +70,7 @@ def routes(current: CurrentParts) -> list[HTTPRouteHandler]:
         "/v1/webhooks/dead-letters/retry",
         status_code=200,
         summary="Try them again",
-        responses=documented(401, 403, 503),
+        responses=documented(400, 401, 403),
         opt={"scope": "admin"},
         tags=["operate"],
     )

@@ -5,7 +5,7 @@ the same rules in every store.
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -23,12 +23,13 @@ MOST_OUTCOMES = 500
 
 class AdmissionPlan(NamedTuple):
     """Plan of what one transaction has to write: new decisions with their numbers, new outcomes, and the numbers of
-    decisions whose reward is final before their window ends.
+    decisions whose reward is final before their window ends, and of settled ones that are to be corrected.
     """
 
     decisions: list[tuple[int, Decision]]
     outcomes: list[Outcome]
     hastened: list[int]  # decisions whose reward is final before their window ends
+    corrected: list[int]  # settled decisions about which something was reported within the stage's grace
 
 
 def admit(
@@ -46,7 +47,7 @@ def admit(
     1970. The rules of an outcome are those its decision was made under (`specs`, by digest), whatever the catalogue
     says by now.
     """
-    plan, kept, noted = AdmissionPlan([], [], []), [], []
+    plan, kept, noted = AdmissionPlan([], [], [], []), [], []
     ledger = dict(known)
     for decision in decisions:
         found = ledger.get(decision.id)
@@ -67,7 +68,9 @@ def admit(
         seen = found._replace(outcomes=(*found.outcomes, outcome))
         noted.append(note._replace(found=seen, notes=outside(specs[found.decision.stage_digest], outcome)))
         ledger[reported.decision] = seen
-        if not outcome.late and _is_final(specs, seen):
+        if found.settlement is not None:
+            plan.corrected.extend(() if outcome.late else (found.seq,))
+        elif not outcome.late and _is_final(specs, seen):
             plan.hastened.append(found.seq)
     return plan, kept, noted
 
@@ -110,10 +113,13 @@ def _judge(
         return outcome, OutcomeReceipt("invalid", problem=problem, stage=decision.stage)
     if outcome.kind == "reward" and outcome.value is None:
         outcome = msgspec.structs.replace(outcome, value=1.0)
-    for other in found.outcomes:
+    for place, other in enumerate(found.outcomes):
         if other.id == outcome.id:
             same = (other.kind, other.value) == (outcome.kind, outcome.value)
-            return outcome, OutcomeReceipt("duplicate" if same else "conflict", late=other.late, stage=decision.stage)
+            status: Literal["duplicate", "conflict"] = "duplicate" if same else "conflict"
+            after = other.received >= decision.expires or any(place >= s.outcomes for s in found.settlements[:1])
+            corrects = after and not other.late
+            return outcome, OutcomeReceipt(status, late=other.late, stage=decision.stage, corrects=corrects)
     if len(found.outcomes) >= MOST_OUTCOMES and not outcome.voids:  # what moves to another decision must end here
         what, fix = f"it has {MOST_OUTCOMES} outcomes, and takes no more", "send sums of what happened, not every step"
         return outcome, OutcomeReceipt("invalid", problem=Problem("decision_id", what, fix), stage=decision.stage)
@@ -123,15 +129,23 @@ def _judge(
     problem = _second(specs[decision.stage_digest], found, outcome)
     if problem:
         return outcome, OutcomeReceipt("conflict", problem=problem, stage=decision.stage)
-    late = found.settlement is not None or now >= decision.expires
-    return msgspec.structs.replace(outcome, late=late), OutcomeReceipt("recorded", late=late, stage=decision.stage)
+    over = found.settlement is not None or now >= decision.expires
+    late = over and now >= _grace_ends(specs[decision.stage_digest], decision)
+    receipt = OutcomeReceipt("recorded", late=late, stage=decision.stage, corrects=over and not late)
+    return msgspec.structs.replace(outcome, late=late), receipt
+
+
+def _grace_ends(stage: Stage, decision: Decision) -> int:
+    """Time (µs) from which an outcome corrects a settled decision no more; 0 where the stage has no grace."""
+    share = stage.reward.grace_share
+    return decision.expires + round(share * (decision.expires - decision.at)) if share else 0
 
 
 def _second(stage: Stage, found: DecisionRecord, outcome: Outcome) -> Problem | None:
     """A stage that learns from the first report of a reward takes no other: which was first must not matter."""
     if outcome.kind != "reward" or stage.reward.settle != "reward":
         return None
-    if not any(other.kind == "reward" for other in found.outcomes):
+    if not any(other.kind == "reward" for other in rewards.standing(found.outcomes)):
         return None
     fix = 'repeat the same outcome, or declare settle = "window" to add rewards up'
     return Problem("outcome_id", "this decision has its reward, and its stage learns from one", fix)

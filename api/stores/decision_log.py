@@ -8,14 +8,41 @@ from bandit.catalogue.model import Stage
 from bandit.errors import Problem
 from bandit.records import Decision, Outcome, Settlement
 
+LAST = 2**62
+"""Number above that of any row."""
+
+SettledDecision = tuple[Decision, tuple[Outcome, ...], Settlement]
+"""A decision, the outcomes that its settlement rests on, and the settlement."""
+
 
 class DecisionRecord(NamedTuple):
-    """Decision as the ledger holds it, with all that was recorded about it. `seq`: its number, from 1 without gaps."""
+    """Decision as the ledger holds it, with all that was recorded about it. `seq`: its number, from 1 without gaps.
+    `settlement` is its newest; `earlier` are those that it corrects, in order.
+    """
 
     seq: int
     decision: Decision
     outcomes: tuple[Outcome, ...]
     settlement: Settlement | None
+    earlier: tuple[Settlement, ...] = ()
+
+    @property
+    def settlements(self) -> tuple[Settlement, ...]:
+        """All its settlements, in order."""
+        return self.earlier if self.settlement is None else (*self.earlier, self.settlement)
+
+    def with_settlements(self, done: Sequence[Settlement]) -> "DecisionRecord":
+        """The record with these settlements, in order, in place of its own."""
+        return self._replace(settlement=done[-1] if done else None, earlier=tuple(done[:-1]))
+
+    def as_of(self, settlement: int) -> "DecisionRecord":
+        """The record as the settlement of this number left it, with all outcomes."""
+        return self.with_settlements([one for one in self.settlements if one.seq <= settlement])
+
+    def settled(self, through: int = LAST) -> SettledDecision | None:
+        """The decision as it had settled after the ledger's first `through` settlements; None if it had not."""
+        done = next((one for one in reversed(self.settlements) if one.seq <= through), None)
+        return None if done is None else (self.decision, self.outcomes[: done.outcomes], done)
 
 
 class RecordedDecision(NamedTuple):
@@ -30,8 +57,9 @@ class RecordedDecision(NamedTuple):
 
 class OutcomeReceipt(NamedTuple):
     """Receipt of a reported outcome. `late`: it came after its decision matured, so it is recorded and not learned.
-    `problem`: what is wrong with it. `found`: if it was recorded, the decision with all that was reported about it;
-    `notes`: what will not count as it was sent.
+    `corrects`: it came after that, but within the stage's grace, and corrects what was learned. `problem`: what is
+    wrong with it. `found`: if it was recorded, the decision with all that was reported about it; `notes`: what will not
+    count as it was sent.
     """
 
     status: Literal["recorded", "duplicate", "conflict", "unknown", "invalid"]
@@ -40,6 +68,7 @@ class OutcomeReceipt(NamedTuple):
     stage: str = ""
     found: "DecisionRecord | None" = None
     notes: tuple[str, ...] = ()
+    corrects: bool = False
 
 
 class EarlierDecision(NamedTuple):

@@ -1,7 +1,7 @@
 """Erasure log of a ledger: what is known of persons leaves it, and what left is counted without saying whose it was."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from api.stores.decision_log import DecisionRecord
@@ -59,6 +59,16 @@ class DecisionTime(NamedTuple):
     expires: int
 
 
+def users_of(erasures: Iterable[Erasure]) -> frozenset[bytes]:
+    """The keyed hashes that these erasures are about."""
+    return frozenset(user for one in erasures for user in one.users)
+
+
+def by_user(erasures: Iterable[Erasure]) -> dict[bytes, Erasure]:
+    """The erasure of each user; of several about one user, the last."""
+    return {user: one for one in erasures for user in one.users}
+
+
 class ErasedDecision(NamedTuple):
     """What is left of a decision: its remainder with those of its outcomes, in their order, or nothing (None). `record`
     is what the ledger holds.
@@ -96,32 +106,33 @@ class ErasureLog(Protocol):
 
     def erase_decisions(
         self,
-        erasure: Erasure,
+        erasures: Sequence[Erasure],
         now: int,
         erased: Sequence[ErasedDecision],
         settlements: Sequence[Settlement] = (),
         updates: Sequence[StatisticsUpdate] = (),
     ) -> bool:
-        """Overwrite decisions with what is left of them, their outcomes too, and their settlements where nothing is
-        left; none of them is open any more, and no message about them waits to be delivered. `settlements` are appended
-        for those that were open and leave a remainder; `updates` replace statistics.
+        """Overwrite decisions of the erasures' users with what is left of them, their outcomes too, and their
+        settlements where nothing is left; none of them is open any more, and no message about them waits to be
+        delivered. `settlements` are appended for those that were open and leave a remainder; `updates` replace
+        statistics.
 
         False if only a part of what has to be prepared was done, and nothing erased: call it again with the same.
         """
         ...
 
-    def erase_events(self, erasure: Erasure, now: int, most: int) -> int:
-        """Overwrite events of the erasure's users, at most so many, with what they are credited to; returns how many
-        were found, also if only a part of what has to be prepared was done.
+    def erase_events(self, erasures: Sequence[Erasure], now: int, most: int) -> bool:
+        """Overwrite events of the erasures' users, at most so many, with what they are credited to; returns whether
+        some may be left, as when only a part of what has to be prepared was done.
         """
         ...
 
-    def end_erasure(self, erasure: Erasure, now: int) -> None:
-        """Erase journeys and links of the erasure's users, and forget what it was about."""
+    def end_erasures(self, erasures: Sequence[Erasure], now: int) -> None:
+        """Erase journeys and links of the erasures' users, and forget what they were about."""
         ...
 
-    def erasures(self, after: int = 0) -> list[ErasureEntry]:
-        """Entries of the log numbered above `after`, in order."""
+    def erasures(self, after: int = 0, number: bytes | None = None) -> list[ErasureEntry]:
+        """Entries of the log numbered above `after`, in order; with `number`, of one erasure (`Erasure.entry`)."""
         ...
 
     def overwrite_erased(self, first: int, most: int) -> int:

@@ -91,8 +91,8 @@ class EventRows(Protocol):
         ...
 
     def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
-        """State of each credit of these events, by (event, stage); final if the decision is settled, or its window is
-        over at `now` (µs).
+        """State of each credit of these events, by (event, stage); final if the decision is settled, its window is over
+        at `now` (µs), or what it reported was withdrawn.
         """
         ...
 
@@ -331,8 +331,8 @@ def _report(
     ids = [event.id for event in events]
     candidates = rows.candidates(users, min(event.at for event in events))
     found = attribution.attribute(rules, events, candidates, rows.credits(ids, now))
-    received = {event.id: event.received for event in events}
-    noted = record([_outcome(c, received[c.event]) for c in found.credited]) if found.credited else []
+    by_id = {event.id: event for event in events}
+    noted = record([_outcome(c, by_id[c.event]) for c in found.credited]) if found.credited else []
     pairs = list(zip(found.credited, noted, strict=True))
     rows.credit([c for c, note in pairs if note.status in ("recorded", "duplicate")])
     refused = [
@@ -340,19 +340,21 @@ def _report(
         for c, note in pairs
         if note.status not in ("recorded", "duplicate")
     ]
+    received = {event.id: event.received for event in events}
     return pairs, _missed(rows, ids, [*found.uncredited, *refused], received)
 
 
-def _outcome(credited: CreditedOutcome, received: int) -> Outcome:
+def _outcome(credited: CreditedOutcome, event: Event) -> Outcome:
     return Outcome(
         decision=credited.decision,
         id=credited.outcome,
         kind=credited.kind,
         value=credited.value,
         occurred=credited.occurred,
-        received=received,
+        received=event.received,
         fact=credited.fact,
         voids=credited.voids,
+        reporter=event.reporter,
     )
 
 

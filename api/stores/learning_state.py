@@ -15,6 +15,7 @@ from bandit.belief import Belief
 from bandit.learning.drift import DriftState
 from bandit.learning.nudge_price import NudgeSums
 from bandit.records import MaturedDecision, Settlement
+from bandit.reporters.reward_watch import RewardWatch
 
 
 class StatisticsKey(NamedTuple):
@@ -46,8 +47,8 @@ class StoredExposures(NamedTuple):
 
 class StatisticsUpdate(NamedTuple):
     """What changes in the statistics of one key. `epochs`: number → sums over `rows`, those that changed;
-    `drift_state`, `delays` (arm → answers by bucket), `exposures`, `nudges` (what the price of a nudge follows from):
-    None leaves them as they are.
+    `drift_state`, `delays` (arm → answers by bucket), `exposures`, `nudges` (what the price of a nudge follows from),
+    `reward_watch`: None leaves them as they are.
     """
 
     key: StatisticsKey
@@ -57,6 +58,7 @@ class StatisticsUpdate(NamedTuple):
     delays: Mapping[str, Sequence[int]] | None = None
     exposures: StoredExposures | None = None
     nudges: NudgeSums | None = None
+    reward_watch: RewardWatch | None = None
 
 
 class StoredStatistics(NamedTuple):
@@ -64,7 +66,7 @@ class StoredStatistics(NamedTuple):
 
     `epochs`: sums over the rows that were asked for, oldest first, zeros where nothing is kept. `delays`: arm → answers
     by bucket; None if the ledger was written before delays were counted. `exposures`: None where none were kept.
-    `nudges`: zeros where none were kept.
+    `nudges`, `reward_watch`: zeros where none were kept.
     """
 
     version: int
@@ -73,6 +75,7 @@ class StoredStatistics(NamedTuple):
     delays: Mapping[str, Sequence[int]] | None
     exposures: StoredExposures | None = None
     nudges: NudgeSums = NudgeSums()
+    reward_watch: RewardWatch = RewardWatch()
 
 
 class PersonReward(NamedTuple):
@@ -138,28 +141,35 @@ class LearningState(Protocol):
 
     def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
         """Decisions of these stages whose reward is final at `now` (µs) and that are not settled yet, at most `limit`:
-        in the order in which they became final, then in the order of the ledger.
+        in the order in which they became final, then in the order of the ledger. After them, in the order of the
+        ledger, those that are settled, with their settlement, and of which something has been reported since that
+        counts.
         """
         ...
 
-    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+    def settle(
+        self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = (), standing: Sequence[int] = ()
+    ) -> dict[str, int]:
         """New version of each stage that was settled: the number of its newest settlement.
 
-        Settlements are appended, and the statistics in `updates` replaced. LedgerError if a decision is unknown or
-        settled already, or a number is not finite.
+        Settlements are appended, and the statistics in `updates` replaced. `standing`: numbers of settled decisions
+        that `matured` gave and whose settlement stands all the same. LedgerError if a decision is unknown or settled
+        already, or to be corrected and nothing was reported of it since, or a number is not finite.
         """
         ...
 
     def settled(
         self, stage: str, through: int | None = None, after: int = 0
     ) -> Iterator[tuple[Settlement, Array, str]]:
-        """Settlements of a stage with the x (d,) of their decision and the digest of the declaration that encoded it,
-        in order, numbered above `after` up to `through`.
+        """Settlements of a stage, those that are corrected and those that correct them, with the x (d,) of their
+        decision and the digest of the declaration that encoded it, in order, numbered above `after` up to `through`.
         """
         ...
 
-    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
-        """Decisions settled by settlements numbered above `after`, in their order, at most so many."""
+    def settlements_after(self, after: int, most: int) -> list[tuple[int, DecisionRecord]]:
+        """Numbers of settlements above `after`, in order, at most so many, each with its decision, which comes once for
+        each settlement that it has.
+        """
         ...
 
     def version(self, stage: str) -> int:
@@ -175,8 +185,8 @@ class LearningState(Protocol):
         ...
 
     def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
-        """What each person's settled decisions at a stage brought, by arm, in the order of users and arms: those that
-        were settled under this schema.
+        """What each person's settled decisions at a stage brought, as corrected, by arm, in the order of users and
+        arms: those that were settled under this schema.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Store: one ledger in six parts. Each part states what it guarantees; every store passes the suite of each part."""
+"""Store: one ledger in seven parts. Each part states what it guarantees; every store passes the suite of each part."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -10,10 +10,11 @@ from api.stores.event_log import EventLog
 from api.stores.learning_state import LearningState
 from api.stores.release_log import ReleaseLog
 from api.stores.webhook_queue import WebhookQueue
+from api.stores.withdrawal_log import WithdrawalLog
 
 
-class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, ErasureLog, Protocol):
-    """One ledger: decisions, events, learning, webhooks, releases and erasures, and facts about itself.
+class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, ErasureLog, WithdrawalLog, Protocol):
+    """One ledger: decisions, events, learning, webhooks, releases, erasures and withdrawals, and facts about itself.
 
     One process owns a ledger that it writes to. Only one thread of it may call writing methods; reading methods may be
     called from any. What a part appends is never changed, but for what an
@@ -30,6 +31,12 @@ class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, Eras
 
     def atomic(self) -> AbstractContextManager[object]:
         """Context whose writes, of any part, are one durable transaction."""
+        ...
+
+    def try_writing(self, work: Callable[[], object]) -> None:
+        """Do `work`, which writes, in a transaction that is taken back: raises what the writing would raise, changes
+        nothing, and syncs nothing. A store in which writing cannot fail, and nothing can be taken back, does no work.
+        """
         ...
 
     def describe(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from api.metrics import Metrics
+from api.traffic.client_addresses import TrustedProxies
 
 log = logging.getLogger("journey_bandit.connections")
 
@@ -40,6 +41,7 @@ _SAID = struct.Struct("52xI")  # tcp_info: milliseconds since data came last
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: what the client has not read is thrown away
 _FILES = Path("/proc/self/fd")
 _QUIET_LOG = 100  # closed connections between two lines in the log
+_PROXY = "(trusted proxy)"  # stands for the address of one: what it holds belongs to many clients
 
 
 class ConnectionBounds(NamedTuple):
@@ -103,14 +105,16 @@ class HeldConnection(NamedTuple):
 
 class ConnectionReaper:
     """Thread that closes connections above the bounds: of an address first, then of all; those first that have said
-    nothing for longest. It counts what it sees and does in the metrics, and says it in the log.
+    nothing for longest. It counts what it sees and does in the metrics, and says it in the log. `proxies` hold
+    connections for many clients, so only the bound of all is theirs.
 
     It works where the system lists open files in /proc (Linux). Elsewhere `running` says so in the log, and granian's
     own bound in all remains.
     """
 
-    def __init__(self, port: int, bounds: ConnectionBounds, metrics: Metrics):
+    def __init__(self, port: int, bounds: ConnectionBounds, metrics: Metrics, proxies: TrustedProxies | None = None):
         self._port, self._bounds, self._metrics = port, bounds, metrics
+        self._proxies = proxies or TrustedProxies()
         self._known: dict[tuple[int, int], str] = {}
         self._ended = threading.Event()
         self._closed = 0
@@ -143,7 +147,7 @@ class ConnectionReaper:
         closed = set[HeldConnection]()
         for address, its in by_address.items():
             above = len(its) - self._bounds.per_address
-            if above > 0:
+            if above > 0 and address != _PROXY:
                 closed |= self._close(its, above, "address", f"{address} held {len(its)}", self._bounds.per_address)
         left = [one for one in held if one not in closed]
         above = len(left) - self._bounds.in_all
@@ -181,7 +185,8 @@ class ConnectionReaper:
             try:
                 if found.getsockname()[1] != self._port:
                     return ""
-                return network(found.getpeername()[0])
+                address = found.getpeername()[0]
+                return _PROXY if address in self._proxies else network(address)
             except OSError as error:
                 if error.errno not in (errno.ENOTCONN, errno.EINVAL):  # it listens, or has ended
                     raise

@@ -28,6 +28,7 @@ from bandit.catalogue.decoding import decode
 from bandit.catalogue.model import Stage
 from bandit.errors import CatalogueError, Problem
 from bandit.learning.drift import DriftAlarm
+from bandit.learning.rewards import standing
 from bandit.records import Release
 from bandit.tables.texts import decoded
 
@@ -173,7 +174,7 @@ def decision_made(app: str, found: DecisionRecord, spec: Stage) -> WebhookMessag
 
 def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
     """Message that a decision has settled: its reward in the stage's units, why, whether it was learned, and the
-    outcomes behind it.
+    outcomes behind it. A correction has an id of its own, and says the number of the settlement that it corrects.
     """
     d, done = found.decision, found.settlement
     assert done is not None  # noqa: S101 - only settled decisions are asked for
@@ -187,10 +188,12 @@ def reward_matured(app: str, found: DecisionRecord) -> WebhookMessage:
         "settlement": done.seq,
         "outcomes": [
             {"kind": o.kind, "value": o.value, "occurred_at": time_of(o.occurred), "late": o.late}
-            for o in found.outcomes
+            for o in standing(found.outcomes)
         ],
     }
-    return _event(app, "reward", f"reward:{d.id}", str(d.id), done.at, data)
+    again = f":{done.seq}" if done.corrects else ""
+    data |= {"corrects": done.corrects} if again else {}
+    return _event(app, "reward", f"reward:{d.id}{again}", str(d.id), done.at, data)
 
 
 def drift_alarm(app: str, stage: str, number: int, alarm: DriftAlarm) -> WebhookMessage:

@@ -289,7 +289,7 @@ class EndpointSender(threading.Thread):
             for found in made
             if found.decision.is_actionable and not found.decision.is_remainder
         ]
-        messages += [reward_matured(app, found) for found in ended if not found.decision.is_remainder]
+        messages += [reward_matured(app, found.as_of(n)) for n, found in ended if not found.decision.is_remainder]
         alarms = dict(place.alarms)
         for stage, watch in self._drift_states():
             known, alarms[stage] = place.alarms.get(stage, 0), len(watch.alarms)
@@ -299,10 +299,9 @@ class EndpointSender(threading.Thread):
         if "promotion" in wanted:
             messages += self._promotions(place.era)
             messages += self._released(place.release)
-        settled = [found.settlement.seq for found in ended if found.settlement]
         full = len(made) == _PAGE, len(ended) == _PAGE
         decision = made[-1].seq if made else place.decision if "decision" in wanted else last.decision
-        settlement = settled[-1] if settled else place.settlement if "reward" in wanted else last.settlement
+        settlement = ended[-1][0] if ended else place.settlement if "reward" in wanted else last.settlement
         return WebhookCursor(decision, settlement, alarms, self._era(), last.release), messages, any(full)
 
     def _drift_states(self) -> Iterator[tuple[str, DriftState]]:

@@ -192,6 +192,8 @@ def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
 
 def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
     yield from durations.check(f"{path}.window", reward.window)
+    if isinstance(reward.grace, str):
+        yield from durations.check(f"{path}.grace", reward.grace)
     if reward.delay is not None and not reward.waits:
         yield from durations.check(f"{path}.delay", reward.delay, words='; or "window": wait for windows to end')
     if not reward.min < reward.max:

@@ -118,11 +118,12 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Fields: `kind` binary, continuous, or revenue (nothing for most people and any amount up to `max` for some; larger
     ones count as `max`). `min`, `max`, `default` in the reward's own units. `value` is what one unit of reward is
-    worth, in the app's currency. Outcomes count for `window` after the decision; then silence is `default`. `settle =
-    "reward"` is for apps that report every outcome, zeros included: a decision is then learned as soon as its reward is
-    known. `delay`: how long an answer takes on average. Open decisions count by how surely an answer would have come by
-    now; without `delay` that is learned from the answers, and what is open counts little until about ten have come.
-    `delay = "window"`: open decisions wait for their window to end.
+    worth, in the app's currency. Outcomes count for `window` after the decision; then silence is `default`. What comes
+    within `grace` of the window's end corrects what was learned; without one, nothing does. `settle = "reward"` is for
+    apps that report every outcome, zeros included: a decision is then learned as soon as its reward is known. `delay`:
+    how long an answer takes on average. Open decisions count by how surely an answer would have come by now; without
+    `delay` that is learned from the answers, and what is open counts little until about ten have come. `delay =
+    "window"`: open decisions wait for their window to end.
     """
 
     kind: Literal["binary", "continuous", "revenue"]
@@ -134,11 +135,19 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     settle: Literal["window", "reward"] = "window"
     delay: str | None = None
     description: str = ""
+    grace: str | msgspec.UnsetType = msgspec.UNSET  # left out, it is no part of a digest
 
     @property
     def seconds(self) -> float:
         """Attribution window in seconds, on an uncompressed clock."""
         return durations.seconds(self.window)
+
+    @property
+    def grace_share(self) -> float:
+        """How long after its window an outcome still corrects a settled decision, as a share of the window; 0: never.
+        Used by the admission of outcomes, whose clock may be compressed.
+        """
+        return durations.seconds(self.grace) / self.seconds if isinstance(self.grace, str) else 0.0
 
     @property
     def typical(self) -> float | None:
@@ -181,8 +190,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     watches for change. `schema`: raise it when features, or the reward's kind or range, change: learning begins anew,
     old rows are kept. `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`:
     what they report. `promotion`: when a policy may replace the one that is live. `limits`: caps and quiet hours.
-    `contribution`: how many decisions of one user are learned; all, without one. `loop`: for actions that come with the
-    request.
+    `contribution`: how many decisions of one user are learned; all, without one. `reward_alarm`: whether it is told
+    that a key reports more rewards than were usual. `loop`: for actions that come with the request.
     """
 
     reward: Reward
@@ -205,6 +214,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     outcomes: dict[str, Credit] = {}
     limits: Limits = Limits()
     contribution: ContributionLimit | None = None
+    reward_alarm: Literal["tell", "none"] = "tell"
     loop: Loop = Loop()
     description: str = ""
 
@@ -296,7 +306,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Digest (32 hex digits) of the whole declaration; it changes with anything declared for this stage. Decisions
         record it.
         """
-        usual = () if self.contribution else ("contribution",)
+        new = {"contribution": self.contribution is None, "reward_alarm": self.reward_alarm == "tell"}
+        usual = [name for name, unused in new.items() if unused]
         if isinstance(self.policy, Centred):
             return digest_without(self, usual, {})
         given = {"floor": self.common_floor, "price": self.price or 0.0}

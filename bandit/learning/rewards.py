@@ -55,7 +55,7 @@ def settle(
         return SettledReward(reward, "holdout", learned=False)
     if over_limit:
         return SettledReward(reward, "over limit", learned=False)
-    activated = any(o.kind == "activation" for o in outcomes if not o.late)
+    activated = any(o.kind == "activation" for o in standing(outcomes) if not o.late)
     if (deferred or stage.activation == "required") and not activated:
         return SettledReward(reward, "not activated", learned=False)
     if not current:
@@ -107,11 +107,18 @@ def in_force(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
     return (o for o in outcomes if not (o.late or o.voids or o.id in voided))
 
 
+def standing(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
+    """Outcomes without those that were withdrawn, and without the rows that withdraw them."""
+    gone = {o.voids for o in outcomes if o.withdrawal}
+    return (o for o in outcomes if not (o.withdrawal or o.id in gone))
+
+
 def is_final(stage: Stage, outcomes: Sequence[Outcome], *, deferred: bool = False) -> bool:
     """Whether the reward is known before the window ends: only where the app reports every outcome (`settle =
     "reward"`). The store then settles at once.
     """
-    if stage.reward.settle != "reward" or not any(o.kind == "reward" for o in outcomes):
+    there = list(standing(outcomes))
+    if stage.reward.settle != "reward" or not any(o.kind == "reward" for o in there):
         return False
     shown = stage.activation == "assumed" and not deferred
-    return shown or any(o.kind == "activation" for o in outcomes)
+    return shown or any(o.kind == "activation" for o in there)

@@ -64,6 +64,8 @@ def settle(spec: Stage, matured: Sequence[MaturedDecision], now: int, *, live: S
             learned=v.learned,
             tau=float(tau[i]),
             nu=float(nu[i]),
+            corrects=m.settled.first if m.settled else 0,
+            outcomes=len(m.outcomes),
         )
         for i, (m, v) in enumerate(zip(matured, verdicts, strict=True))
     ]

@@ -26,6 +26,7 @@ from bandit.learning.settlement import propensities
 from bandit.policies import Centred
 from bandit.policies.protocol import RetiredArms
 from bandit.records import Decision, Outcome, Settlement
+from bandit.reporters.reward_watch import RewardWatch
 from bandit.snapshot import Snapshot
 
 PastNudges = Callable[[Sequence[tuple[Decision, Settlement]]], RecentNudges]
@@ -41,7 +42,7 @@ class SettledRows(NamedTuple):
     found of their persons' past; None where the stage learns no price of a nudge.
     """
 
-    seq: Ints  # (n,) number of the settlement
+    seq: Ints  # (n,) number of the decision's first settlement
     settled_at: Ints  # (n,) µs
     arm: NDArray[np.intp]  # (n,)
     x: Array  # (n, d)
@@ -70,7 +71,8 @@ class StageStatistics(NamedTuple):
     kept. `epochs` are exact sums, one for each epoch between alarms of drift, oldest first, over `rows`; `delays` (k,
     B) counts how late answers came; `warm` is what a log from before taught, each row with its weight, over the
     declared arms. `nudges` are the sums, over all epochs, from which the price of a nudge follows. `version` is the
-    number of the stage's last settlement.
+    number of the stage's last settlement. `reward_watch`: what the keys that report rewards are watched for; `fold`
+    leaves it as it is.
     """
 
     spec: Stage
@@ -81,6 +83,7 @@ class StageStatistics(NamedTuple):
     delays: Array
     warm: Belief | None = None
     nudges: NudgeSums = NudgeSums()
+    reward_watch: RewardWatch = RewardWatch()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -207,7 +210,7 @@ def settled_rows(
     silent = [done.why == "silence" for _, _, done in rows]
     came = [0 if no else max(answered(outcomes), 1) for no, (_, outcomes, _) in zip(silent, rows, strict=True)]
     return SettledRows(
-        seq=_whole([done.seq for _, _, done in rows]),
+        seq=_whole([done.first for _, _, done in rows]),
         settled_at=_whole([done.at for _, _, done in rows]),
         arm=np.array([index[done.arm] for _, _, done in rows], dtype=np.intp),
         x=contexts(x, [d.stage_digest for d, _, _ in rows], specs, spec),

@@ -2,12 +2,17 @@
 
     python -m benchmarks.comparison.forged_rewards            two or three minutes
     python -m benchmarks.comparison.forged_rewards --policies centred --floor 0.001
+    python -m benchmarks.comparison.forged_rewards --key              one key that invents people: when is it accused?
 
 The service, without HTTP and on a driven clock: a stage with three nudges, of which `call` loses. So many honest people
 (`--honest`) are decided for once each and rewarded at the true rates. Then one person asks again and again, and reports
 a reward whenever `call` is drawn, until so many (`--forged`) were accepted, or four times as many decisions were made.
 "aimed": each request includes `call` alone. The probability of `call` for somebody else is read after every tenth of
 the decisions, while rewards are open and after they have settled; `highest` is the highest of these.
+
+`--key`: so many people (`--people`) are invented by a stolen key, one decision each, with an honest person between two
+of them; all that the key asks for is aimed, and rewarded. `accused at` is the number of the forged rewards that had
+settled when the alarm came; a tenth of them matures at a time.
 
 Everything is drawn from seeds: the figures are the same on any machine.
 """
@@ -21,7 +26,7 @@ import argparse
 import asyncio
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -89,10 +94,10 @@ class DrivenService:
         ask = DecisionRequest(stage="signup", user_id=user, context={}, decision_id=number, include=include)
         return self.loop.run_until_complete(self.service.decide(ask))
 
-    def reward(self, made: DecisionReply) -> None:
-        """Report a reward for a decision."""
+    def reward(self, made: DecisionReply, key: str = "backend") -> None:
+        """Report a reward for a decision by a key."""
         report = OutcomeRequest(decision_id=made.decision_id, kind="reward")
-        self.loop.run_until_complete(self.service.report(report))
+        self.loop.run_until_complete(self.service.report(report, key))
 
     def learn(self) -> None:
         """Learn everything that was reported and has matured."""
@@ -116,6 +121,51 @@ def driven(policy: str, limit: str, floor: float) -> Iterator[DrivenService]:
         made.worker.stop()
         made.loop.run_until_complete(asyncio.sleep(0))
         made.loop.close()
+
+
+class Accusation(NamedTuple):
+    """Accusation of a key that forges: probabilities of the losing nudge for a stranger before, when the alarm came,
+    and at the end; how many forged rewards had settled when it came, and until the next time that any matured.
+    """
+
+    before: float
+    then: float
+    end: float
+    accused_at: int
+    known_at: int
+    others: int
+
+
+def invent(policy: str, limit: str, floor: float, *, honest: int, people: int) -> Accusation:
+    """Accusation of a key that invents so many people on a stage with so many honest decisions."""
+    with driven(policy, limit, floor) as service:
+        chance = random.Random(5)
+
+        def someone(name: str) -> None:
+            made = service.decide(name)
+            if chance.random() < RATES[made.nudge.id]:
+                service.reward(made)
+
+        for n in range(honest):
+            someone(f"honest-{n}")
+            if n % 100 == 99:
+                service.now += HOUR
+                service.learn()
+        service.now += 2 * HOUR
+        before = then = service.probability()
+        accused_at = known_at = 0
+        for n in range(people):
+            someone(f"between-{n}")
+            service.reward(service.decide(f"invented-{n}", ["call"]), "stolen")
+            if n % max(people // 10, 1) == max(people // 10, 1) - 1:
+                service.now += 2 * HOUR
+                probability = service.probability()
+                watch = service.worker.learning.reward_watches["signup"]
+                if not known_at and (mine := [alarm for alarm in watch.alarms if alarm.reporter == "stolen"]):
+                    accused_at, known_at, then = round(mine[0].reward) + 1, n + 1, probability
+        alarms = service.worker.learning.reward_watches["signup"].alarms
+        others = sum(alarm.reporter != "stolen" for alarm in alarms)
+        return Accusation(before, then, service.probability(), accused_at, known_at, others)
 
 
 def attack(policy: str, limit: str, floor: float, *, aimed: bool, honest: int, forged: int) -> Probabilities:
@@ -145,6 +195,17 @@ def attack(policy: str, limit: str, floor: float, *, aimed: bool, honest: int, f
         return Probabilities(shown, before, max(highest, service.probability()), accepted, decisions)
 
 
+def print_accusations(policies: Sequence[str], floor: float, honest: int, people: int) -> None:
+    """Print the table of `--key`."""
+    print("| policy | before | when accused | at the end | accused at | known when had settled | other keys accused |")
+    print("|---|---|---|---|---|---|---|")
+    limit = 'contribution = { most = 5, per = "7d" }'
+    for policy in policies:
+        found = invent(policy, limit, floor, honest=honest, people=people)
+        moved = f"{found.before:.2%} | {found.then:.2%} | {found.end:.2%}"
+        print(f"| `{policy}` | {moved} | {found.accused_at} | {found.known_at} | {found.others} |", flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -154,7 +215,12 @@ def main() -> None:
         "--floor", type=float, default=0.02, help="least probability of a nudge; 0.001: little is known"
     )
     parser.add_argument("--policies", nargs="+", default=["centred", "hierarchical", "linear"])
+    parser.add_argument("--key", action="store_true", help="one key that invents people, instead of one person")
+    parser.add_argument("--people", type=int, default=500, help="people that the key invents")
     asked = parser.parse_args()
+    if asked.key:
+        print_accusations(asked.policies, asked.floor, asked.honest, asked.people)
+        return
     print("| policy | limit | requests | honestly shown | before | highest | forged rewards, of decisions |")
     print("|---|---|---|---|---|---|---|")
     limits = {"none": "", "5 in 7 d": 'contribution = { most = 5, per = "7d" }'}

@@ -1,5 +1,9 @@
-"""Commands `journey-bandit rebuild` and `receipt`: prove from the ledger what the service learned and decided."""
+"""Commands `journey-bandit rebuild` and `receipt`: prove from the ledger what the service learned and decided; and
+`retract`: take what a key reported out of that.
+"""
 
+import datetime as dt
+import getpass
 import sys
 import uuid
 from collections import deque
@@ -8,15 +12,20 @@ from itertools import islice
 import click
 import msgspec
 
+from api import clocks
 from api.decisions.service import receipt_of
+from api.learning import withdrawals
 from api.ledger import audit, statistics_store
-from api.stores import open_store
+from api.stores import file_of, open_store
 from api.stores.protocol import Store
+from api.times import microseconds, time_of
 from bandit.errors import LedgerError, NotFound
 from bandit.numerics.versions import SAME_BITS
 from bandit.receipt import EARLIER
+from bandit.records import Withdrawal
 
 _STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
+_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 _MOST_DAMAGES = 20  # that are named
 _SALT = click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")
 
@@ -113,3 +122,37 @@ def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
         sys.exit(0)
     click.echo(f"recomputed: {'DIFFERENT in ' + ', '.join(different) if different else same}", err=True)
     sys.exit(1 if different else 0)
+
+
+@click.command()
+@click.option("--store", required=True, help="sqlite:///FILE of a service that is stopped.")
+@click.option("--key", "reporter", required=True, help="Name of the API key whose reports do not count any more.")
+@click.option("--since", type=_TIME, required=True, help="From this time on (UTC), by when they were received.")
+@click.option("--until", type=_TIME, help="Before this time (UTC); without one, all up to now.")
+@click.option("--reason", default="", help="Kept in the ledger.")
+@click.option("--who", default=getpass.getuser, show_default="the user of this shell", help="Kept in the ledger.")
+def retract(store: str, reporter: str, since: dt.datetime, until: dt.datetime | None, reason: str, who: str) -> None:
+    """Retract what an API key reported: outcomes, and outcomes of the events that it sent.
+
+    They stay in the ledger, marked as retracted, and count no more: what they taught leaves the belief exactly, and
+    evaluations read the corrected rewards. Repeat it safely; what was interrupted goes on. Revoke the key first.
+    """
+    if not file_of(store).exists():
+        raise LedgerError(f"{file_of(store)} does not exist: give the file of a service's --store")
+    now = clocks.wall()
+    first, end = _utc(since), now + 1 if until is None else _utc(until)
+    asked = Withdrawal(at=now, who=who, reporter=reporter, since=first, until=end, reason=reason)
+    opened = open_store(store)
+    try:
+        done, voided, corrected = withdrawals.retract(opened, asked)
+    finally:
+        opened.close()
+    if not done.seq:
+        click.echo(f"nothing to retract: {reporter!r} reported nothing then that counts")
+    else:
+        click.echo(f"retraction {done.seq} of {time_of(done.at):%Y-%m-%d %H:%M} UTC: {voided:,} outcomes")
+    click.echo(f"{corrected:,} settled decisions were corrected")
+
+
+def _utc(when: dt.datetime) -> int:
+    return microseconds(when.replace(tzinfo=dt.UTC))

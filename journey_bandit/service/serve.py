@@ -13,6 +13,7 @@ import msgspec
 from api import server
 from api.app import create_service
 from api.settings import Settings, load
+from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds
 from bandit.errors import InvalidRequest, Problem
 
@@ -35,6 +36,7 @@ from bandit.errors import InvalidRequest, Problem
 @click.option("--queue", type=int, help="Rows that may wait for the disk; beyond, 503.  [default: 10000]")
 @click.option("--connections", type=int, help="Connections held at once; beyond, the quietest end.  [default: 4096]")
 @click.option("--connections-per-address", type=int, help="Of one address (IPv6: /64).  [default: 1024]")
+@click.option("--trusted-proxies", help="Networks whose X-Forwarded-For is believed, with commas between.")
 @click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
 @click.option("--metrics", help="open, or read: /metrics needs a key with that scope.  [default: open]")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
@@ -51,7 +53,8 @@ def serve(**given: Any) -> None:
         made = create_service(settings)
         _announce(settings)
         bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
-        server.serve(made.app, address, port, made.reload, early, bounds=bounds, metrics=made.metrics)
+        proxies = TrustedProxies(networks(settings.trusted_proxies))
+        server.serve(made.app, address, port, made.reload, early, bounds=bounds, metrics=made.metrics, proxies=proxies)
     click.echo("stopped; everything acknowledged is in the ledger", err=True)
 
 

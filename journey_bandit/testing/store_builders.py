@@ -100,11 +100,26 @@ def decisions_of(catalogue: Catalogue) -> Decide:
 
 
 def reported(
-    n: int, kind: Any = "reward", value: float | None = 1.0, *, at: int = START, name: str = "", occurred: int = 0
+    n: int,
+    kind: Any = "reward",
+    value: float | None = 1.0,
+    *,
+    at: int = START,
+    name: str = "",
+    occurred: int = 0,
+    reporter: str = "",
 ) -> Outcome:
-    """Outcome reported about decision number n, at `at` (µs since 1970), under `name` or, without one, its kind."""
+    """Outcome reported about decision number n, at `at` (µs since 1970), under `name` or, without one, its kind, by the
+    key `reporter`.
+    """
     return Outcome(
-        decision=uuid.UUID(int=n), id=name or kind, kind=kind, value=value, occurred=occurred or at, received=at
+        decision=uuid.UUID(int=n),
+        id=name or kind,
+        kind=kind,
+        value=value,
+        occurred=occurred or at,
+        received=at,
+        reporter=reporter,
     )
 
 

@@ -52,7 +52,7 @@ class StoreErasuresContract:
         assert [one.seq for one in found] == [3, 1]
         assert [one.seq for one in store.erasable(erasure.users, 1)] == [3]
         assert [one.seq for one in store.erasable(erasure.users, 9, 3)] == [1]
-        assert store.erase_decisions(erasure, START + 2, [ErasedDecision(one) for one in found])
+        assert store.erase_decisions([erasure], START + 2, [ErasedDecision(one) for one in found])
         answers: Sequence[list[Any]] = [
             list(store.decisions()),
             list(store.decisions("signup")),
@@ -87,7 +87,7 @@ class StoreErasuresContract:
         left = msgspec.structs.replace(made, id=decide(77).id, user=erasure.pseudonym(made.user), request=b"")
         outcomes = tuple(msgspec.structs.replace(o, decision=left.id, id=str(i)) for i, o in enumerate(found.outcomes))
         ended = settled(1, made, "erased")
-        assert store.erase_decisions(erasure, START, [ErasedDecision(found, left, outcomes)], [ended])
+        assert store.erase_decisions([erasure], START, [ErasedDecision(found, left, outcomes)], [ended])
         first, second = store.decisions()
         assert (first.seq, ledger.bits(first.decision)) == (1, ledger.bits(left))
         assert first.decision.is_remainder
@@ -108,14 +108,37 @@ class StoreErasuresContract:
         assert store.erasures_under_way() == [of(ann, other)]
         more = store.begin_erasure(of(bytes(16), forget=False, number=bytes(16)))
         assert more.number != first.number
-        assert store.erase_decisions(first, START + 1, [ErasedDecision(one) for one in store.erasable([ann], 9)])
-        store.end_erasure(of(ann, other), START + 2)
+        assert store.erase_decisions([first], START + 1, [ErasedDecision(one) for one in store.erasable([ann], 9)])
+        store.end_erasures([of(ann, other)], START + 2)
         assert store.erasures_under_way() == [more]
         told = [(one.decisions, one.ids, one.first, one.forget, one.done) for one in store.erasures()]
         assert told == [(1, 0, 1, True, False), (0, 2, 0, True, True)]
         assert {one.number for one in store.erasures()} == {first.entry}
         assert first.entry != first.number
         assert [one.seq for one in store.erasures(1)] == [2]
+        assert [one.seq for one in store.erasures(number=first.entry)] == [1, 2]
+        assert store.erasures(number=more.entry) == store.erasures(1, bytes(16)) == []
+
+    def test_erasures_that_share_a_transaction_are_counted_apart(
+        self, ledger: Any, decide: Decide, outcome: Report
+    ) -> None:
+        ledger.decided(decide(1, user="ann"), decide(2, user="bob"), decide(3, user="ann"), decide(4, user="cem"))
+        ledger.reported(outcome(1), outcome(2), outcome(4))
+        store, (ann, bob) = ledger.store, (decide(n, user=name).user for n, name in ((1, "ann"), (2, "bob")))
+        with store.atomic():
+            hers, his = (store.begin_erasure(of(user, number=number)) for user, number in ((ann, SECRET), (bob, b"b")))
+            assert store.begin_erasure(of(bob, bytes(16), number=b"c")).number == b"b"  # begun in the same transaction
+        found = store.erasable([ann, bob], 9)
+        erased = [ErasedDecision(one) for one in found]
+        assert [one.seq for one in found] == [3, 2, 1]
+        assert store.erase_decisions([hers, his], START + 1, erased)
+        assert not store.erase_events([hers, his], START + 1, 9)
+        store.end_erasures([hers, his], START + 2)
+        for one, counted in ((hers, [(2, 1, 0, 1), (0, 0, 1, 0)]), (his, [(1, 1, 0, 2), (0, 0, 1, 0)])):
+            told = store.erasures(number=one.entry)
+            assert [(e.decisions, e.outcomes, e.ids, e.first) for e in told] == counted
+        assert store.erasures_under_way() == []
+        assert [one.seq for one in store.decisions()] == [4]
 
     def test_pseudonyms_join_what_was_one_users_and_depend_on_the_secret(self) -> None:
         one, other = of(b"a"), of(b"a", number=bytes(16))

@@ -217,6 +217,13 @@ class StoreRecordsContract:
         assert [n.status for n in noted] == ["duplicate", "conflict", "conflict", "conflict", "duplicate", "conflict"]
         assert ledger.everything() == before
 
+    def test_the_key_that_reported_an_outcome_first_is_kept(self, ledger: Any, decide: Decide, outcome: Report) -> None:
+        ledger.decided(decide(1))
+        noted = ledger.reported(outcome(1, reporter="till"), outcome(1, reporter="crm"), outcome(1))
+        assert [n.status for n in noted] == ["recorded", "duplicate", "duplicate"]
+        (found,) = ledger.store.decisions_by_id([uuid.UUID(int=1)]).values()
+        assert [o.reporter for o in found.outcomes] == ["till"]
+
     def test_a_decision_takes_so_many_outcomes_and_repeats_are_known_all_the_same(
         self, ledger: Any, decide: Decide, outcome: Report
     ) -> None:

@@ -295,6 +295,16 @@ class StoreSettlementsContract:
         ledger.store.settle([settlement(2)])
         assert ledger.store.counts()._asdict() == {"decisions": 3, "outcomes": 3, "settlements": 1, "pending": 2}
 
+    def test_what_is_tried_changes_nothing(self, ledger: Any, decide: Decide, outcome: Report) -> None:
+        ledger.decided(decide(1))
+        before = ledger.everything()
+        ledger.store.try_writing(lambda: ledger.decided(decide(2)))
+        ledger.store.try_writing(lambda: ledger.reported(outcome(1)))
+        assert ledger.everything() == before
+        assert ledger.store.counts()._asdict() == {"decisions": 1, "outcomes": 0, "settlements": 0, "pending": 1}
+        ledger.decided(decide(2))
+        assert ledger.store.counts().decisions == 2
+
     def test_found_tells_all_that_was_recorded(self, ledger: Any, decide: Decide, outcome: Report) -> None:
         (made,) = ledger.decided(decide(1))
         ledger.reported(outcome(1, occurred=START + 7), now=START + 9)

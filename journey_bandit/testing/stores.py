@@ -20,13 +20,20 @@ from api.stores.protocol import Store
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from journey_bandit.testing.store_builders import CATALOGUE, ContractLedger, Decide, Report, decisions_of, reported
+from journey_bandit.testing.store_corrections import StoreCorrectionsContract
 from journey_bandit.testing.store_derived import StoreDerivedContract
 from journey_bandit.testing.store_erasures import StoreErasuresContract
 from journey_bandit.testing.store_records import StoreRecordsContract
 from journey_bandit.testing.store_settlements import StoreSettlementsContract
 
 
-class StoreContract(StoreRecordsContract, StoreSettlementsContract, StoreDerivedContract, StoreErasuresContract):
+class StoreContract(
+    StoreRecordsContract,
+    StoreSettlementsContract,
+    StoreCorrectionsContract,
+    StoreDerivedContract,
+    StoreErasuresContract,
+):
     """Every claim, on the store of the fixture `store`. All values come from one catalogue of four stages."""
 
     @pytest.fixture

@@ -23,6 +23,7 @@ from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.recoding import contexts
+from bandit.learning.rewards import standing
 from bandit.records import CROSSED
 from bandit.snapshot import Snapshot
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
@@ -139,7 +140,7 @@ class LedgerLog(NamedTuple):
             problem = f"version {version} is beyond this ledger's last settlement, {self.store.last().settlement}"
             fix = "take a snapshot of this ledger, or the ledger that this one learned from"
             raise InvalidRequest(Problem("policy", problem, f"{fix}; `evaluate` has --learned-elsewhere"))
-        learned = (f.seq for f in self.store.decisions(self.stage) if f.settlement and f.settlement.seq <= version)
+        learned = (f.seq for f in self.store.decisions(self.stage) if f.settled(version))
         return max(learned, default=0)
 
 
@@ -196,7 +197,7 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
     at = {arm: a for a, arm in enumerate(log.arms)}
     places = {digest: [at[arm] for arm in spec.arms] for digest, spec in specs.items() if set(spec.arms) <= set(at)}
     propensities, mean, may = np.zeros((n, k)), np.zeros((n, k)), np.zeros((n, k), dtype=np.bool_)
-    for i, (_, decision, _, _) in enumerate(found):
+    for i, decision in enumerate(one.decision for one in found):
         place = places[decision.stage_digest]
         propensities[i, place], mean[i, place] = decision.propensity, decision.mean
         may[i, place] = [arm not in decision.excluded for arm in specs[decision.stage_digest].arms]
@@ -230,7 +231,7 @@ def _candidates(found: list[DecisionRecord], places: Mapping[str, list[int]], k:
     if not all(len(f.decision.candidate) for f in found):
         return None
     own = np.zeros((len(found), k))
-    for i, (_, decision, _, _) in enumerate(found):
+    for i, decision in enumerate(one.decision for one in found):
         own[i, places[decision.stage_digest]] = decision.candidate
     return own
 
@@ -242,7 +243,7 @@ def _number(user: bytes) -> int:
 def _reward(found: DecisionRecord, log: LedgerLog) -> float:
     if found.settlement is None:
         return float("nan")
-    refunded = any(o.kind == "retraction" and not o.voids for o in found.outcomes)
+    refunded = any(o.kind == "retraction" and not o.voids for o in standing(found.outcomes))
     return float(refunded) if log.refunds else found.settlement.reward
 
 

@@ -12,6 +12,7 @@ import pytest
 from litestar.testing import TestClient
 
 from api.app import create_app
+from api.http.keys import create
 from api.settings import Settings
 from api.stores.memory.store import MemoryStore
 from tools import openapi
@@ -102,6 +103,43 @@ def test_a_context_of_lists_is_refused_by_the_document_as_by_the_service(client:
         with pytest.raises(jsonschema.ValidationError):
             fits(document, schema, copy.deepcopy(asked) | wrong)
         assert client.post("/v1/decisions", json=asked | wrong).status_code == 400
+
+
+def test_every_refusal_is_a_problem_document(document: Any) -> None:
+    """Also those that are documented by themselves, because a route has parameters."""
+    forms = {
+        (path, method, status): list(response["content"])
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    }
+    assert len(forms) > 100
+    health = ("/health/ready", "get", "503")
+    assert {k for k, form in forms.items() if form != ["application/problem+json"]} <= {health}
+
+
+def test_every_operation_that_limits_refuse_says_so(document: Any) -> None:
+    """Probes are never limited. `tests/api/http/test_limits.py` tries refusals."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            if path.startswith("/health/"):
+                assert "429" not in responses
+            else:
+                assert all("application/problem+json" in responses[status]["content"] for status in ("429", "503"))
+
+
+def test_a_refusal_by_a_limit_is_as_the_document_says(
+    serving: Callable[..., AbstractContextManager[Any]], document: Any, tmp_path: Path
+) -> None:
+    slow = {"X-API-Key": create(tmp_path / "keys.toml", "slow", ["read"], quota={"rate": 0.001, "burst": 1})}
+    with serving(app=str(SHOP), keys=str(tmp_path / "keys.toml")) as client:
+        client.get("/v1/stages", headers=slow)
+        refused = client.get("/v1/stages", headers=slow)
+    assert refused.status_code == 429
+    content = document["paths"]["/v1/stages"]["get"]["responses"]["429"]["content"]
+    fits(document, content["application/problem+json"]["schema"], refused.json())
 
 
 def test_the_kept_document_is_what_the_service_serves() -> None:

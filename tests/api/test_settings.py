@@ -35,12 +35,14 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "JOURNEY_BANDIT_DOCS": "false",
         "JOURNEY_BANDIT_I_KNOW": "1",
         "JOURNEY_BANDIT_METRICS": "read",
+        "JOURNEY_BANDIT_TRUSTED_PROXIES": "10.0.0.0/8",
     }
     assert {f"JOURNEY_BANDIT_{name.upper()}" for name in Settings.__struct_fields__} == environ.keys()
     assert load({}, environ) == Settings(
         app="travel", store="memory://", host="0.0.0.0", port=9, keys="k.toml", dev=True, salt="s",  # noqa: S104
         window_scale=1e-5, clock="driven", queue=7, cors="https://a", webhooks="w.toml",
         connections=99, connections_per_address=9, docs=False, i_know=True, metrics="read",
+        trusted_proxies="10.0.0.0/8",
     )  # fmt: skip
 
 
@@ -128,3 +130,9 @@ def test_settings_do_not_change() -> None:
     with pytest.raises(AttributeError):
         settings.port = 1
     assert msgspec.structs.replace(settings, port=1).port == 1
+
+
+@pytest.mark.parametrize("wrong", ["proxy.example", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.1;10.0.0.2"])
+def test_what_is_no_network_is_no_trusted_proxy(wrong: str) -> None:
+    with pytest.raises(InvalidRequest, match="--trusted-proxies or JOURNEY_BANDIT_TRUSTED_PROXIES"):
+        load({"app": "gaming", "trusted_proxies": wrong}, {})

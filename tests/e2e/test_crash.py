@@ -6,8 +6,6 @@ attribution windows are compressed to a few seconds, so the learner settles and 
 
 import random
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -19,45 +17,11 @@ import pytest
 
 from api.ledger import audit
 from api.stores import open_store
+from tests.faults.service_process import ServiceProcess
 from tests.waiting import PATIENCE, eventually
 
 WINDOW_SCALE = "4e-6"  # 72 h in 1.04 s
 CLIENTS = 4
-
-
-class Server:
-    """One service on one file, killed and started again on the same port."""
-
-    def __init__(self, folder: Path, port: int):
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = folder / "serve.log"
-        store = f"sqlite:///{folder / 'ledger.db'}"
-        options = ["--app", "travel", "--store", store, "--port", str(port), "--dev", "--window-scale", WINDOW_SCALE]
-        self._command = [sys.executable, "-m", "journey_bandit", "serve", *options]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                if httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.05)
-        raise AssertionError(f"did not start: {self.log.read_text()}")
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(PATIENCE)
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
 
 
 class Client(threading.Thread):
@@ -104,12 +68,11 @@ class Client(threading.Thread):
 
 
 @pytest.fixture
-def server(tmp_path: Path, free_port: int) -> Iterator[Server]:
-    running = Server(tmp_path, free_port)
+def server(tmp_path: Path, free_port: int) -> Iterator[ServiceProcess]:
+    running = ServiceProcess(tmp_path, free_port, ["--app", "travel", "--window-scale", WINDOW_SCALE])
     running.start()
     yield running
-    if running.process and running.process.poll() is None:
-        running.kill()
+    running.end()
 
 
 def more_load(clients: list[Client], count: int) -> None:
@@ -118,7 +81,7 @@ def more_load(clients: list[Client], count: int) -> None:
     assert eventually(lambda: sum(len(client.arms) for client in clients) >= enough, 0.001)
 
 
-def crash_and_compare(server: Server, folder: Path, kills: int, seed: int) -> None:
+def crash_and_compare(server: ServiceProcess, folder: Path, kills: int, seed: int) -> None:
     moments, done = random.Random(seed), threading.Event()
     clients = [Client(server.url, seed * 100 + i, done) for i in range(CLIENTS)]
     for client in clients:
@@ -165,11 +128,11 @@ def check_ledger(path: Path, arms: dict[str, str], rewards: set[str]) -> None:
     store.close()
 
 
-def test_five_crashes_lose_and_double_nothing(server: Server, tmp_path: Path) -> None:
+def test_five_crashes_lose_and_double_nothing(server: ServiceProcess, tmp_path: Path) -> None:
     crash_and_compare(server, tmp_path, kills=5, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_twenty_crashes_lose_and_double_nothing(server: Server, tmp_path: Path, seed: int) -> None:
+def test_twenty_crashes_lose_and_double_nothing(server: ServiceProcess, tmp_path: Path, seed: int) -> None:
     crash_and_compare(server, tmp_path, kills=20, seed=seed)

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define FDS 4096
-#define FILES 64
+#define FILES 1024
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int file_of[FDS]; /* 0: not recorded */

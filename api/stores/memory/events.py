@@ -108,7 +108,7 @@ class MemoryEventRows:
         """As `EventRows.credits`; looks through all credits, which is enough for tests and trials."""
         wanted = set(events)
         return {
-            key: state._replace(final=found.settlement is not None or found.decision.expires <= now)
+            key: state._replace(final=_final(found, state.outcome, now))
             for key, state in self._credits.items()
             if key[0] in wanted
             for found in (self._found(state.decision),)
@@ -186,3 +186,8 @@ class MemoryEventRows:
 
 def _activated(found: DecisionRecord) -> int | None:
     return min((o.occurred for o in found.outcomes if o.kind == "activation"), default=None)
+
+
+def _final(found: DecisionRecord, outcome: str, now: int) -> bool:
+    withdrawn = any(one.withdrawal and one.voids == outcome for one in found.outcomes)
+    return found.settlement is not None or found.decision.expires <= now or withdrawn

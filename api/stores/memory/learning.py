@@ -19,6 +19,7 @@ from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.learning.drift import DriftState
 from bandit.learning.nudge_price import NudgeSums
+from bandit.reporters.reward_watch import RewardWatch
 
 _Sums = dict[str, tuple[float, float, float, Array, Array]]  # row → count, reward, square, precision, shift
 
@@ -37,6 +38,7 @@ class MemoryLearningState:
         self._delays: dict[StatisticsKey, dict[str, Sequence[int]]] = {}
         self._exposures: dict[StatisticsKey, StoredExposures] = {}
         self._nudges: dict[StatisticsKey, NudgeSums] = {}
+        self._reward_watches: dict[StatisticsKey, RewardWatch] = {}
         self._warm: dict[StatisticsKey, tuple[WarmStart, _Sums]] = {}
         self._served: dict[str, ServedStage] = {}
         self._eras: dict[int, DeclarationEra] = {}
@@ -54,6 +56,8 @@ class MemoryLearningState:
             self._exposures[update.key] = update.exposures
         if update.nudges is not None:
             self._nudges[update.key] = update.nudges
+        if update.reward_watch is not None:
+            self._reward_watches[update.key] = update.reward_watch
 
     def statistics(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
         """Statistics of a key over these rows and d columns, zeros where nothing is kept; see
@@ -62,7 +66,8 @@ class MemoryLearningState:
         state = self._drift.get(key, DriftState())
         epochs = tuple(_belief(self._sums.get((key, e), {}), rows, d) for e in range(state.epoch + 1))
         kept = self._delays.get(key), self._exposures.get(key), self._nudges.get(key, NudgeSums())
-        return StoredStatistics(self.versions.get(key.stage, 0), epochs, state, *kept)
+        watch = self._reward_watches.get(key, RewardWatch())
+        return StoredStatistics(self.versions.get(key.stage, 0), epochs, state, *kept, watch)
 
     def warm_start(self, key: StatisticsKey, rows: tuple[str, ...], d: int) -> tuple[WarmStart, Belief] | None:
         """Warm start of a key with its sums over these rows and d columns; None if there was none."""

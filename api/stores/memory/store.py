@@ -22,7 +22,7 @@ from api.stores.decision_log import (
     RowCounts,
     UserOverLimit,
 )
-from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry
+from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, by_user, users_of
 from api.stores.event_log import IngestResult, MissedReport, Person
 from api.stores.learning_state import (
     DeclarationEra,
@@ -37,6 +37,7 @@ from api.stores.learning_state import (
 from api.stores.memory.events import MemoryEventRows
 from api.stores.memory.learning import MemoryLearningState
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
+from api.stores.withdrawal_log import voiding
 from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.catalogue.model import NONE, Stage
@@ -44,7 +45,8 @@ from bandit.errors import LedgerError
 from bandit.guardrails import NO_CONSENT
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
-from bandit.records import NOT_NOW, Decision, Event, MaturedDecision, Outcome, Release, Settlement
+from bandit.learning import rewards
+from bandit.records import NOT_NOW, Decision, Event, MaturedDecision, Outcome, Release, Settlement, Withdrawal
 
 
 class MemoryStore:
@@ -61,6 +63,7 @@ class MemoryStore:
         self._rows = MemoryEventRows(self._decided, self._found.__getitem__)
         self._before_late = ingest.EarlierJourneys()
         self._pending: dict[int, int] = {}  # decision seq → due
+        self._uncorrected = set[int]()  # settled decisions about which something was reported since
         self._settlements: list[tuple[Settlement, Array, str]] = []
         self._learning = MemoryLearningState()
         self._outcomes = 0
@@ -70,6 +73,7 @@ class MemoryStore:
         self._numbers: dict[tuple[uuid.UUID, str], int] = {}  # of outcomes, in order of arrival
         self._erasing: dict[bytes, Erasure] = {}
         self._erasures: list[ErasureEntry] = []
+        self._withdrawals: list[Withdrawal] = []
 
     def damages(self) -> Iterator[str]:
         """As `Store.damages`: none; no disk is between what was committed and what is read."""
@@ -117,17 +121,47 @@ class MemoryStore:
             if decision.is_actionable:
                 self._pending[seq] = decision.expires
         for outcome in plan.outcomes:
-            found = self._found[outcome.decision]
-            self._found[outcome.decision] = found._replace(outcomes=(*found.outcomes, outcome))
-            self._outcomes += 1
-            self._numbers[outcome.decision, outcome.id] = self._outcomes
+            self._append(outcome)
         for seq in plan.hastened:
             self._pending[seq] = 0
+        self._uncorrected |= set(plan.corrected)
         return kept, noted
+
+    def withdraw(self, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
+        """As `WithdrawalLog.withdraw`; looks through all outcomes, which is enough for tests and trials."""
+        numbered = ((self._numbers[o.decision, o.id], o) for f in self._found.values() for o in _about(f, asked))
+        numbers = sorted(numbered, key=lambda pair: pair[0])
+        found = [(number, one) for number, one in numbers if number > after][:most]
+        if not found:
+            return asked, 0
+        if not asked.seq:
+            asked = msgspec.structs.replace(asked, seq=len(self._withdrawals) + 1)
+            self._withdrawals.append(asked)
+        for outcome in voiding((one for _, one in found), asked):
+            self._append(outcome)
+            record = self._found[outcome.decision]
+            if record.settlement is not None and not outcome.late:
+                self._uncorrected.add(record.seq)
+            elif record.seq in self._pending and not outcome.late:
+                self._pending[record.seq] = record.decision.expires
+        return asked, found[-1][0]
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """As `WithdrawalLog.withdrawals`."""
+        return list(self._withdrawals)
+
+    def _append(self, outcome: Outcome) -> None:
+        found = self._found[outcome.decision]
+        self._found[outcome.decision] = found._replace(outcomes=(*found.outcomes, outcome))
+        self._outcomes += 1
+        self._numbers[outcome.decision, outcome.id] = self._outcomes
 
     def atomic(self) -> AbstractContextManager[object]:
         """Context that does nothing: there is no transaction in memory, so an error inside it takes nothing back."""
         return nullcontext()
+
+    def try_writing(self, work: Callable[[], object]) -> None:
+        """Nothing: writing in memory cannot fail, and could not be taken back."""
 
     def ingest(
         self,
@@ -167,20 +201,27 @@ class MemoryStore:
     def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
         """As `LearningState.matured`; sorts all that is pending, which is enough for tests and trials."""
         ripe = sorted((due, seq) for seq, due in self._pending.items() if due <= now)
-        found = [f for _, seq in ripe if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
-        return [MaturedDecision(f.seq, _copy(f.decision), f.outcomes) for f in found]
+        numbers = [*(seq for _, seq in ripe), *sorted(self._uncorrected)]
+        found = [f for seq in numbers if (f := self._found[self._by_seq[seq - 1]]).decision.stage in stages][:limit]
+        return [MaturedDecision(f.seq, _copy(f.decision), f.outcomes, f.settlement) for f in found]
 
-    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+    def settle(
+        self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = (), standing: Sequence[int] = ()
+    ) -> dict[str, int]:
         """As `LearningState.settle`; everything is checked before anything is changed."""
         finite(settlements)
-        settled = [s.decision_seq for s in settlements]
+        settled = [s.decision_seq for s in settlements if not s.corrects]
+        again = [*(s.decision_seq for s in settlements if s.corrects), *standing]
         if len(set(settled)) < len(settled) or not self._pending.keys() >= set(settled):
             raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
+        if len(set(again)) < len(again) or not self._uncorrected >= set(again):
+            raise LedgerError("the ledger refused a row: nothing new was reported of a settled decision")
+        self._uncorrected -= set(again)
         for settlement in settlements:
             done = msgspec.structs.replace(settlement, seq=len(self._settlements) + 1)
             found = self._found[self._by_seq[done.decision_seq - 1]]
-            del self._pending[done.decision_seq]
-            self._found[found.decision.id] = found._replace(settlement=done)
+            self._pending.pop(done.decision_seq, None)
+            self._found[found.decision.id] = found._replace(settlement=done, earlier=found.settlements)
             self._settlements.append((done, found.decision.x, found.decision.stage_digest))
             self._learning.versions[done.stage] = done.seq
         for update in updates:
@@ -202,9 +243,11 @@ class MemoryStore:
     def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
         """As `LearningState.person_rewards`."""
         sums: dict[tuple[bytes, str, bool], tuple[int, float]] = {}
-        for done, *_ in self._settlements[self.first_settlement(key) :]:
-            if done.stage == key.stage and done.why != "erased":
-                made = self._found[self._by_seq[done.decision_seq - 1]].decision
+        begun = self.first_settlement(key)
+        for done, *_ in self._settlements[begun:]:
+            found = self._found[self._by_seq[done.decision_seq - 1]]
+            made, newest = found.decision, found.settlement == done
+            if newest and done.stage == key.stage and done.first > begun and done.why != "erased":
                 n, reward = sums.get((made.user, done.arm, made.holdout), (0, 0.0))
                 sums[made.user, done.arm, made.holdout] = n + 1, reward + done.reward
         return [PersonReward(user, held, arm, *sums[user, arm, held]) for user, arm, held in sorted(sums)]
@@ -250,10 +293,10 @@ class MemoryStore:
             found = self._found[i]
             if not found.decision.user:
                 continue
-            done = found.settlement is not None and found.settlement.seq <= end.settlement
+            done = found.settled(end.settlement) is not None
             if found.decision.stage == stage and found.decision.is_actionable and not done:
                 known = tuple(o for o in found.outcomes if self._numbers[o.decision, o.id] <= end.outcome)
-                yield _handed_out(found._replace(outcomes=known, settlement=None))
+                yield _handed_out(found.with_settlements(())._replace(outcomes=known))
 
     def open_after(self, after: int, most: int, stages: Collection[str]) -> list[DecisionRecord]:
         """As `DecisionLog.open_after`: copies."""
@@ -325,10 +368,10 @@ class MemoryStore:
             for d in islice(mine, most)
         ]
 
-    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
+    def settlements_after(self, after: int, most: int) -> list[tuple[int, DecisionRecord]]:
         """As `LearningState.settlements_after`: copies."""
         done = islice((row for row in self._settlements[after:] if row[0].arm), most)
-        return [_handed_out(self._found[self._by_seq[s.decision_seq - 1]]) for s, *_ in done]
+        return [(s.seq, _handed_out(self._found[self._by_seq[s.decision_seq - 1]])) for s, *_ in done]
 
     def webhook_cursor(self, endpoint: str) -> WebhookCursor | None:
         """As `WebhookQueue.webhook_cursor`."""
@@ -385,7 +428,7 @@ class MemoryStore:
 
     def erase_decisions(
         self,
-        erasure: Erasure,
+        erasures: Sequence[Erasure],
         now: int,
         erased: Sequence[ErasedDecision],
         settlements: Sequence[Settlement] = (),
@@ -400,45 +443,51 @@ class MemoryStore:
             self._learning.replace(update)
         gone = [one.record.decision.id for one in erased]
         self._rows.uncredit(gone)
-        self._letters = {
-            key: one for key, one in self._letters.items() if not any(key[1].endswith(f":{i}") for i in gone)
-        }
-        first = min((one.record.seq for one in erased if one.remainder is None), default=0)
-        outcomes = sum(len(one.record.outcomes) for one in erased)
-        self._enter(erasure, now, (len(erased), outcomes, 0, 0), first)
+        self._letters = {key: one for key, one in self._letters.items() if not any(f":{i}" in key[1] for i in gone)}
+        erasure = by_user(erasures)
+        for asked in dict.fromkeys(erasure[one.record.decision.user] for one in erased):
+            mine = [one for one in erased if erasure[one.record.decision.user] == asked]
+            first = min((one.record.seq for one in mine if one.remainder is None), default=0)
+            outcomes = sum(len(one.record.outcomes) for one in mine)
+            self._enter(asked, now, (len(mine), outcomes, 0, 0), first)
         return True
 
     def _leave(self, erased: ErasedDecision) -> None:
         seq, before = erased.record.seq, self._found.pop(erased.record.decision.id)
-        left, done = erased.remainder, before.settlement
+        left, ended = erased.remainder, before.settlements
         outcomes = erased.outcomes if left else ()
         numbers = [self._numbers.pop((o.decision, o.id)) for o in before.outcomes]
         self._pending.pop(seq, None)
+        self._uncorrected.discard(seq)
         self._by_user[before.decision.user].remove(before.decision.id)
         if left is None:
             left = nothing(before.decision)
-            done = done and msgspec.structs.replace(done, **_NOTHING)
+            ended = tuple(msgspec.structs.replace(done, **_NOTHING) for done in ended)
         else:
             self._by_user.setdefault(left.user, []).insert(0, left.id)  # the newest are erased first
             self._numbers |= {(o.decision, o.id): n for o, n in zip(outcomes, numbers, strict=True)}
-        if done:
+        for done in ended:
             self._settlements[done.seq - 1] = (done, left.x, left.stage_digest)
         self._by_seq[seq - 1] = left.id
-        self._found[left.id] = DecisionRecord(seq, left, outcomes, done)
+        self._found[left.id] = DecisionRecord(seq, left, outcomes, None).with_settlements(ended)
 
-    def erase_events(self, erasure: Erasure, now: int, most: int) -> int:
+    def erase_events(self, erasures: Sequence[Erasure], now: int, most: int) -> bool:
         """As `ErasureLog.erase_events`."""
-        n = self._rows.erase(erasure.users, most)
-        if n:
-            self._enter(erasure, now, (0, 0, n, 0))
-        return n
+        left, erasure = most, by_user(erasures)
+        for asked in dict.fromkeys(erasure.values()):
+            if n := self._rows.erase(asked.users, left):
+                self._enter(asked, now, (0, 0, n, 0))
+                left -= n
+        return left == 0
 
-    def end_erasure(self, erasure: Erasure, now: int) -> None:
-        """As `ErasureLog.end_erasure`."""
-        self._before_late.forget(erasure.users)
-        self._rows.unlink(erasure.users)
-        self._erasing.pop(erasure.number, None)
-        self._enter(erasure, now, (0, 0, 0, len(erasure.users)))
+    def end_erasures(self, erasures: Sequence[Erasure], now: int) -> None:
+        """As `ErasureLog.end_erasures`."""
+        users = users_of(erasures)
+        self._before_late.forget(users)
+        self._rows.unlink(users)
+        for asked in erasures:
+            self._erasing.pop(asked.number, None)
+            self._enter(asked, now, (0, 0, 0, len(asked.users)))
 
     def _enter(self, erasure: Erasure, now: int, counted: tuple[int, int, int, int], first: int = 0) -> None:
         """`counted`: decisions, outcomes, events and ids; the ids go last."""
@@ -446,9 +495,9 @@ class MemoryStore:
         entry = ErasureEntry(number, erasure.entry, now, erasure.forget, *counted, first=first, done=done)
         self._erasures.append(entry)
 
-    def erasures(self, after: int = 0) -> list[ErasureEntry]:
+    def erasures(self, after: int = 0, number: bytes | None = None) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""
-        return self._erasures[after:]
+        return [one for one in self._erasures[after:] if number in (None, one.number)]
 
     def overwrite_erased(self, first: int, most: int) -> int:  # noqa: ARG002 - there is no file
         """As `ErasureLog.overwrite_erased`: there is nothing to overwrite."""
@@ -475,7 +524,7 @@ class MemoryStore:
         self._by_seq.clear()
 
 
-_NOTHING = {"arm": "", "at": 0, "reward": 0.0, "why": "erased", "learned": False, "tau": 0.0, "nu": 0.0}
+_NOTHING = {"arm": "", "at": 0, "reward": 0.0, "why": "erased", "learned": False, "tau": 0.0, "nu": 0.0, "outcomes": 0}
 
 
 def nothing(decision: Decision) -> Decision:
@@ -502,6 +551,13 @@ def nothing(decision: Decision) -> Decision:
         notes=(),
         moment=NOT_NOW,
     )
+
+
+def _about(found: DecisionRecord, asked: Withdrawal) -> Iterator[Outcome]:
+    """Outcomes of a decision that a withdrawal is about, and that are not withdrawn yet."""
+    for one in rewards.standing(found.outcomes):
+        if one.reporter == asked.reporter and asked.since <= one.received < asked.until and not one.voids:
+            yield one
 
 
 def _handed_out(found: DecisionRecord) -> DecisionRecord:

@@ -9,6 +9,7 @@ import msgspec
 
 from api.stores.admission import admit
 from api.stores.decision_log import (
+    LAST,
     DecisionRecord,
     EarlierDecision,
     LedgerPosition,
@@ -19,6 +20,7 @@ from api.stores.decision_log import (
 )
 from api.stores.sql.connection import SqlConnection
 from api.stores.sql.connections import SqlConnections, SqlPart
+from api.stores.sql.rows import withdrawals
 from api.stores.sql.rows.decisions import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
@@ -36,9 +38,8 @@ from api.stores.sql.rows.decisions import (
 from bandit.catalogue.loading import read_stage
 from bandit.catalogue.model import Stage
 from bandit.errors import LedgerError, PolicyError
-from bandit.records import NOT_NOW, Decision, Outcome, Settlement
+from bandit.records import NOT_NOW, Decision, Outcome, Settlement, Withdrawal
 
-_EVERY = 2**62
 _SPECS = "SELECT key, digest, stage, body FROM specs ORDER BY key"
 _ASKED = 1000  # users that one query is about
 PAGE = 2000
@@ -90,7 +91,18 @@ class SqlDecisionLog(SqlPart):
             conn.executemany("INSERT INTO pending VALUES (?, ?)", waiting)
             conn.executemany(insert("outcomes", OUTCOME_COLUMNS), [outcome_row(o) for o in plan.outcomes])
             conn.executemany("UPDATE pending SET due = 0 WHERE decision_seq = ?", [(seq,) for seq in plan.hastened])
+            conn.executemany("INSERT OR IGNORE INTO uncorrected VALUES (?)", [(seq,) for seq in plan.corrected])
         return kept, noted
+
+    def withdraw(self, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
+        """As `WithdrawalLog.withdraw`, in one transaction."""
+        with self._ledger.transaction() as conn:
+            return withdrawals.withdraw(conn, asked, after, most)
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """As `WithdrawalLog.withdrawals`."""
+        query = f"SELECT {', '.join(withdrawals.COLUMNS)} FROM withdrawals ORDER BY seq"  # noqa: S608
+        return [Withdrawal(**dict(zip(withdrawals.COLUMNS, row, strict=True))) for row in self._ledger.rows(query)]
 
     def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         """As `DecisionLog.decisions_by_id`, in one reading transaction."""
@@ -153,11 +165,11 @@ class SqlDecisionLog(SqlPart):
         """As `DecisionLog.open_decisions`: read in pages of 2,000 rows, each in a transaction of its own. Without `at`,
         rows that settle meanwhile may be missing.
         """
-        end = at or LedgerPosition(_EVERY, _EVERY, _EVERY)
+        end = at or LedgerPosition(LAST, LAST, LAST)
         among = (
             "pending p JOIN decisions d ON d.seq = p.decision_seq LEFT JOIN settlements s ON FALSE"
             if at is None
-            else "decisions d LEFT JOIN settlements s ON s.decision_seq = d.seq"
+            else "decisions d LEFT JOIN settlements s ON s.decision_seq = d.seq AND s.corrects = 0"
         )
         query = f"""SELECT {columns_of("d")} FROM {among}
                     WHERE d.seq > ? AND d.seq <= ? AND d.stage = ? AND d.moment <> ? AND (s.seq IS NULL OR s.seq > ?)
@@ -170,7 +182,7 @@ class SqlDecisionLog(SqlPart):
                 found = self._complete(conn, rows, end.outcome)
             if not found:
                 return
-            yield from (f._replace(settlement=None) for f in found)
+            yield from (f.with_settlements(()) for f in found)
             last = found[-1].seq
 
     def open_after(self, after: int, most: int, stages: Collection[str]) -> list[DecisionRecord]:
@@ -202,7 +214,7 @@ class SqlDecisionLog(SqlPart):
         return {f.decision.id: f for f in self._complete(conn, rows)}
 
     def _complete(
-        self, conn: SqlConnection, rows: Sequence[Any], through: int = _EVERY, *, settled: bool = True
+        self, conn: SqlConnection, rows: Sequence[Any], through: int = LAST, *, settled: bool = True
     ) -> list[DecisionRecord]:
         """Add outcomes (those numbered up to `through`) and settlements to rows of decisions, of which some may be
         `settled`.
@@ -220,13 +232,17 @@ class SqlDecisionLog(SqlPart):
         for row in conn.execute(query, [*(d.id.bytes for _, d in decisions), through]):
             outcome = outcome_of(row)
             outcomes.setdefault(outcome.decision, []).append(outcome)
-        done = self._settlements(conn, [seq for seq, _ in decisions]) if settled else {}
-        return [DecisionRecord(seq, d, tuple(outcomes.get(d.id, ())), done.get(seq)) for seq, d in decisions]
+        ended = self._settlements(conn, [seq for seq, _ in decisions]) if settled else {}
+        found = (DecisionRecord(seq, d, tuple(outcomes.get(d.id, ())), None) for seq, d in decisions)
+        return [one.with_settlements(ended.get(one.seq, ())) for one in found]
 
-    def _settlements(self, conn: SqlConnection, seqs: Sequence[int]) -> dict[int, Settlement]:
-        columns = ", ".join(("seq", *SETTLEMENT_COLUMNS))
-        query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({marks(seqs)})"  # noqa: S608
-        return {s.decision_seq: s for s in map(settlement_of, conn.execute(query, seqs))}
+    def _settlements(self, conn: SqlConnection, seqs: Sequence[int]) -> dict[int, list[Settlement]]:
+        """Settlements of decisions, by the numbers of these, in order."""
+        columns, found = ", ".join(("seq", *SETTLEMENT_COLUMNS)), dict[int, list[Settlement]]()
+        query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({marks(seqs)}) ORDER BY seq"  # noqa: S608
+        for done in map(settlement_of, conn.execute(query, seqs)):
+            found.setdefault(done.decision_seq, []).append(done)
+        return found
 
     def _load_specs(self) -> list[tuple[int, str, Stage]]:
         return self._specs_of(self._ledger.rows(_SPECS))

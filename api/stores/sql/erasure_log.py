@@ -1,10 +1,11 @@
 """Erasure log of a SQL ledger: rows are overwritten in place, and their commits sealed anew."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from api.stores.decision_log import DecisionRecord
-from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry
+from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, by_user, users_of
 from api.stores.learning_state import StatisticsUpdate
 from api.stores.sql.connection import SqlConnection
 from api.stores.sql.decision_log import SqlDecisionLog
@@ -24,6 +25,7 @@ from bandit.errors import LedgerError
 from bandit.records import NOT_NOW, Decision, Settlement
 
 _EVERY = 2**62
+_UNDER_WAY = "SELECT user, erasure, at, forget FROM erasing ORDER BY erasure, user"
 _MOST = 4000  # rows that one transaction digests again, before it overwrites any
 _ENTRY = """INSERT INTO erasures (erasure, at, forget, decisions, outcomes, events, ids, first, done)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -32,11 +34,11 @@ _NOTHING = """UPDATE decisions SET id = randomblob(16), at = 0, expires = 0, ver
     notes = '[]', basis_at = 0, basis_decisions = 0, basis_outcomes = 0, moment = '', deferred = 0, actions = '',
     phi = x'', release = 0, unit = x'', loss_account = x'', candidate = x'', contribution = 1 WHERE seq = ?"""
 _NO_OUTCOME = """UPDATE outcomes SET decision = randomblob(16), id = '', kind = 'activation', value = NULL,
-    occurred = 0, received = 0, late = 0, fact = '', voids = '' WHERE seq = ?"""
+    occurred = 0, received = 0, late = 0, fact = '', voids = '', reporter = '', withdrawal = 0 WHERE seq = ?"""
 _NO_SETTLEMENT = """UPDATE settlements SET arm = '', at = 0, reward = 0.0, why = 'erased', learned = 0, tau = 0.0,
-    nu = 0.0 WHERE seq = ?"""
+    nu = 0.0, outcomes = 0 WHERE seq = ?"""
 _NO_EVENT = """UPDATE events SET id = lower(hex(randomblob(16))), user = x'', alias = NULL, at = 0, received = 0,
-    name = '', properties = '{}', reports = 0 WHERE seq = ?"""
+    name = '', properties = '{}', reports = 0, reporter = '' WHERE seq = ?"""
 
 
 class SqlErasureLog(SqlDecisionLog):
@@ -44,22 +46,17 @@ class SqlErasureLog(SqlDecisionLog):
 
     def begin_erasure(self, erasure: Erasure) -> Erasure:
         """As `ErasureLog.begin_erasure`, in one transaction."""
-        for one in self.erasures_under_way():
-            if one.users & erasure.users and one.forget >= erasure.forget:
-                erasure = one._replace(users=one.users | erasure.users)
-        rows = [(user, erasure.number, erasure.at, int(erasure.forget)) for user in erasure.users]
         with self._ledger.transaction() as conn:
+            for one in _under_way(conn.execute(_UNDER_WAY)):  # also those of the same transaction
+                if one.users & erasure.users and one.forget >= erasure.forget:
+                    erasure = one._replace(users=one.users | erasure.users)
+            rows = [(user, erasure.number, erasure.at, int(erasure.forget)) for user in erasure.users]
             conn.executemany("INSERT OR REPLACE INTO erasing VALUES (?, ?, ?, ?)", rows)
         return erasure
 
     def erasures_under_way(self) -> list[Erasure]:
         """As `ErasureLog.erasures_under_way`."""
-        found: dict[bytes, Erasure] = {}
-        query = "SELECT user, erasure, at, forget FROM erasing ORDER BY erasure, user"
-        for user, number, at, forget in self._ledger.rows(query):
-            known = found.get(number, Erasure(number, frozenset(), at, bool(forget)))
-            found[number] = known._replace(users=known.users | {user})
-        return list(found.values())
+        return _under_way(self._ledger.rows(_UNDER_WAY))
 
     def erasable(self, users: Collection[bytes], most: int, before: int | None = None) -> list[DecisionRecord]:
         """As `ErasureLog.erasable`, in one reading transaction."""
@@ -71,7 +68,7 @@ class SqlErasureLog(SqlDecisionLog):
 
     def erase_decisions(
         self,
-        erasure: Erasure,
+        erasures: Sequence[Erasure],
         now: int,
         erased: Sequence[ErasedDecision],
         settlements: Sequence[Settlement] = (),
@@ -83,7 +80,7 @@ class SqlErasureLog(SqlDecisionLog):
             touched: list[Row] = [("decisions", one.record.seq) for one in erased]
             touched += [("outcomes", seq) for mine in outcomes.values() for seq in mine]
             gone = [one for one in erased if one.remainder is None]
-            ended = [done.seq for one in gone if (done := one.record.settlement)]
+            ended = [done.seq for one in gone for done in one.record.settlements]
             touched += [("settlements", seq) for seq in ended]
             amendment = Amendment(conn, SCHEMA)
             if not amendment.prepare(touched, _MOST):
@@ -97,35 +94,35 @@ class SqlErasureLog(SqlDecisionLog):
             _forget_credits(conn, erased)
             for update in updates:
                 learning.replace(conn, update)
-            first = min((one.record.seq for one in gone), default=0)
-            counts = len(erased), sum(map(len, outcomes.values())), 0, 0
-            conn.execute(_ENTRY, (*_head(erasure, now), *counts, first, 0))
+            conn.executemany(_ENTRY, _entries(erasures, now, erased, outcomes))
             amendment.seal(touched)
         return True
 
-    def erase_events(self, erasure: Erasure, now: int, most: int) -> int:
+    def erase_events(self, erasures: Sequence[Erasure], now: int, most: int) -> bool:
         """As `ErasureLog.erase_events`, in one transaction."""
-        users = tuple(erasure.users)
+        users = tuple(users_of(erasures))
         with self._ledger.transaction() as conn:
-            query = f"SELECT seq, id FROM events WHERE user IN ({marks(users)}) LIMIT ?"  # noqa: S608
+            query = f"SELECT seq, id, user FROM events WHERE user IN ({marks(users)}) LIMIT ?"  # noqa: S608
             found = conn.execute(query, (*users, most)).fetchall()
-            rows: list[Row] = [("events", seq) for seq, _ in found]
+            rows: list[Row] = [("events", seq) for seq, *_ in found]
             amendment = Amendment(conn, SCHEMA)
             if not found or not amendment.prepare(rows, _MOST):
-                return len(found)
-            conn.executemany(_NO_EVENT, [(seq,) for seq, _ in found])
-            ids = [(event,) for _, event in found]
+                return bool(found)
+            conn.executemany(_NO_EVENT, [(seq,) for seq, *_ in found])
+            ids = [(event,) for _, event, _ in found]
             conn.executemany("DELETE FROM credits WHERE event = ?", ids)
             conn.executemany("DELETE FROM uncredited WHERE event = ?", ids)
-            conn.execute(_ENTRY, (*_head(erasure, now), 0, 0, len(found), 0, 0, 0))
+            erasure = by_user(erasures)
+            each = Counter(erasure[user] for *_, user in found)
+            conn.executemany(_ENTRY, [(*_head(one, now), 0, 0, n, 0, 0, 0) for one, n in each.items()])
             amendment.seal(rows)
-        return len(found)
+        return len(found) == most
 
-    def end_erasure(self, erasure: Erasure, now: int) -> None:
-        """As `ErasureLog.end_erasure`, in one transaction; other users' events that name an id of the erasure's lose
+    def end_erasures(self, erasures: Sequence[Erasure], now: int) -> None:
+        """As `ErasureLog.end_erasures`, in one transaction; other users' events that name an id of the erasures' lose
         it.
         """
-        users = tuple(erasure.users)
+        users = tuple(users_of(erasures))
         self._ledger.earlier.forget(users)
         mine = f"IN ({marks(users)})"
         while True:
@@ -144,14 +141,15 @@ class SqlErasureLog(SqlDecisionLog):
                 ):
                     for column in columns:
                         conn.execute(f"DELETE FROM {table} WHERE {column} {mine}", users)  # noqa: S608
-                conn.execute("DELETE FROM erasing WHERE erasure = ?", (erasure.number,))
-                conn.execute(_ENTRY, (*_head(erasure, now), 0, 0, 0, len(users), 0, 1))
+                conn.executemany("DELETE FROM erasing WHERE erasure = ?", [(one.number,) for one in erasures])
+                conn.executemany(_ENTRY, [(*_head(one, now), 0, 0, 0, len(one.users), 0, 1) for one in erasures])
                 amendment.seal(rows)
                 return
 
-    def erasures(self, after: int = 0) -> list[ErasureEntry]:
+    def erasures(self, after: int = 0, number: bytes | None = None) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""
-        rows = self._ledger.rows("SELECT * FROM erasures WHERE seq > ? ORDER BY seq", (after,))
+        query = "SELECT * FROM erasures WHERE seq > ?1 AND (?2 IS NULL OR erasure = ?2) ORDER BY seq"
+        rows = self._ledger.rows(query, (after, number))
         return [ErasureEntry(*row)._replace(forget=bool(row[3]), done=bool(row[9])) for row in rows]
 
     def overwrite_erased(self, first: int, most: int) -> int:
@@ -170,6 +168,25 @@ def _head(erasure: Erasure, now: int) -> tuple[Any, ...]:
     return erasure.entry, now, int(erasure.forget)
 
 
+def _under_way(rows: Iterable[tuple[bytes, bytes, int, int]]) -> list[Erasure]:
+    found: dict[bytes, Erasure] = {}
+    for user, number, at, forget in rows:
+        known = found.get(number, Erasure(number, frozenset(), at, bool(forget)))
+        found[number] = known._replace(users=known.users | {user})
+    return list(found.values())
+
+
+def _entries(
+    erasures: Sequence[Erasure], now: int, erased: Sequence[ErasedDecision], outcomes: Mapping[int, Sequence[int]]
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of the log, one for each erasure that some of these decisions are of."""
+    erasure = by_user(erasures)
+    for one in dict.fromkeys(erasure[each.record.decision.user] for each in erased):
+        mine = [each for each in erased if erasure[each.record.decision.user] == one]
+        first = min((each.record.seq for each in mine if each.remainder is None), default=0)
+        yield *_head(one, now), len(mine), sum(len(outcomes[each.record.seq]) for each in mine), 0, 0, first, 0
+
+
 def _outcomes(conn: SqlConnection, erased: ErasedDecision) -> list[int]:
     """Numbers of the outcomes of a decision, in order."""
     query = "SELECT seq FROM outcomes WHERE decision = ? ORDER BY seq"
@@ -185,7 +202,8 @@ def _settle(conn: SqlConnection, settlements: Sequence[Settlement]) -> None:
 
 
 def _leave(conn: SqlConnection, seq: int, remainder: Decision | None) -> None:
-    conn.execute("DELETE FROM pending WHERE decision_seq = ?", (seq,))
+    for table in ("pending", "uncorrected"):
+        conn.execute(f"DELETE FROM {table} WHERE decision_seq = ?", (seq,))  # noqa: S608
     if remainder is not None:
         assigned = ", ".join(f"{column} = ?" for column in DECISION_COLUMNS)
         conn.execute(f"UPDATE decisions SET {assigned} WHERE seq = ?", (*decision_row(remainder), seq))  # noqa: S608
@@ -209,3 +227,5 @@ def _forget_credits(conn: SqlConnection, erased: Iterable[ErasedDecision]) -> No
     endpoints = [name for (name,) in conn.execute("SELECT endpoint FROM webhook_cursors")]
     letters = [(name, f"{kind}:{i}") for name in endpoints for i in ids for kind in ("decision", "reward")]
     conn.executemany("DELETE FROM webhook_deliveries WHERE endpoint = ? AND event = ?", letters)
+    again = [(name, f"reward:{i}:*") for name in endpoints for i in ids]  # of corrections
+    conn.executemany("DELETE FROM webhook_deliveries WHERE endpoint = ? AND event GLOB ?", again)

@@ -41,19 +41,27 @@ class SqlLearningState(SqlDecisionLog):
         query = f"""SELECT {columns_of("d")} FROM pending p JOIN decisions d ON d.seq = p.decision_seq
                     WHERE p.due <= ? AND d.stage IN ({marks(stages)})
                     ORDER BY p.due, p.decision_seq LIMIT ?"""  # noqa: S608
-        rows = conn.execute(query, (now, *stages, limit)).fetchall()
-        return [MaturedDecision(f.seq, f.decision, f.outcomes) for f in self._complete(conn, rows, settled=False)]
+        found = self._complete(conn, conn.execute(query, (now, *stages, limit)).fetchall(), settled=False)
+        query = f"""SELECT {columns_of("d")} FROM uncorrected u CROSS JOIN decisions d ON d.seq = u.decision_seq
+                    WHERE d.stage IN ({marks(stages)}) ORDER BY u.decision_seq LIMIT ?"""  # noqa: S608
+        found += self._complete(conn, conn.execute(query, (*stages, limit - len(found))).fetchall())
+        return [MaturedDecision(*f[:4]) for f in found]
 
-    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+    def settle(
+        self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = (), standing: Sequence[int] = ()
+    ) -> dict[str, int]:
         """As `LearningState.settle`, in one transaction."""
         finite(settlements)
         with self._ledger.transaction() as conn:
             last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
             rows = [(last + i, *settlement_row(s)) for i, s in enumerate(settlements, 1)]
             conn.executemany(insert("settlements", ("seq", *SETTLEMENT_COLUMNS)), rows)
-            done = [(s.decision_seq,) for s in settlements]
+            done = [(s.decision_seq,) for s in settlements if not s.corrects]
             if conn.executemany("DELETE FROM pending WHERE decision_seq = ?", done).rowcount != len(done):
                 raise LedgerError("the ledger refused a row: a decision is unknown, or settled already")
+            done = [(s.decision_seq,) for s in settlements if s.corrects] + [(seq,) for seq in standing]
+            if conn.executemany("DELETE FROM uncorrected WHERE decision_seq = ?", done).rowcount != len(done):
+                raise LedgerError("the ledger refused a row: nothing new was reported of a settled decision")
             versions = {s.stage: last + i for i, s in enumerate(settlements, 1)}
             conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
             for update in updates:
@@ -78,12 +86,14 @@ class SqlLearningState(SqlDecisionLog):
                 yield settlement_of(done), np.frombuffer(x, dtype="<f4").astype(np.float64), specs[spec]
             last = rows[-1][0]
 
-    def settlements_after(self, after: int, most: int) -> list[DecisionRecord]:
+    def settlements_after(self, after: int, most: int) -> list[tuple[int, DecisionRecord]]:
         """As `LearningState.settlements_after`, in one reading transaction."""
-        query = f"""SELECT {columns_of("d")} FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
+        query = f"""SELECT s.seq, {columns_of("d")} FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
                     WHERE s.seq > ? AND d.user <> x'' ORDER BY s.seq LIMIT ?"""  # noqa: S608
         with self._ledger.reading() as conn:
-            return self._complete(conn, conn.execute(query, (after, most)).fetchall())
+            rows = conn.execute(query, (after, most)).fetchall()
+            found = self._complete(conn, [row[1:] for row in rows])
+        return [(number, one) for (number, *_), one in zip(rows, found, strict=True)]
 
     def version(self, stage: str) -> int:
         """As `LearningState.version`."""
@@ -102,8 +112,10 @@ class SqlLearningState(SqlDecisionLog):
     def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
         """As `LearningState.person_rewards`: summed by the database."""
         query = """SELECT d.user, d.holdout, s.arm, count(*), sum(s.reward)
-                   FROM settlements s JOIN decisions d ON d.seq = s.decision_seq WHERE s.stage = ? AND s.seq > ?
+                   FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
+                   WHERE s.stage = ? AND CASE WHEN s.corrects = 0 THEN s.seq ELSE s.corrects END > ?
                    AND d.user <> x'' AND s.why <> 'erased'
+                   AND NOT EXISTS (SELECT 1 FROM settlements n WHERE n.decision_seq = s.decision_seq AND n.seq > s.seq)
                    GROUP BY d.user, d.holdout, s.arm ORDER BY d.user, s.arm, d.holdout"""
         rows = self._ledger.rows(query, (key.stage, self.first_settlement(key)))
         return [PersonReward(user, bool(held), arm, n, float(reward)) for user, held, arm, n, reward in rows]

@@ -1,15 +1,16 @@
 """Tables of a SQL ledger, as migrations: a ledger written by an older version is brought up to date when opened.
 Migrations are appended and never changed. Both engines run the same ones.
 
-decisions, outcomes, settlements, events, releases, specs, erasures and seals are append-only; commits says which rows
-of them were committed together, and their digests. Only an erasure overwrites rows; seals then has their digests.
-erasing has what an erasure that goes on is about. Derived are pending, versions,
-links, owners, journeys, credits, uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays
-(counted for the stages of delay_counts), exposures, exposure_effects,
-nudge_sums and nudge_days. served_stages, declaration_eras, schema_starts and arithmetics say what was
-served when; warm_starts and warm_sums what a stage began with; webhook_cursors, webhook_alarm_cursors and
-webhook_deliveries what endpoints were told; ledger_owner who writes. meta holds facts about the ledger itself. NaN
-would be stored as NULL; NOT NULL refuses it.
+decisions, outcomes, settlements, events, releases, specs, erasures, seals and withdrawals are append-only; commits
+says which rows of them were committed together, and their digests. Only an erasure overwrites rows; seals then has
+their digests.
+erasing has what an erasure that goes on is about. Derived are pending, versions, links, owners, journeys, credits,
+uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays (counted for the stages of
+delay_counts), exposures, exposure_effects, nudge_sums, nudge_days and reward_watches. uncorrected has settled decisions
+about which something was reported that their next settlement takes in. served_stages, declaration_eras, schema_starts
+and arithmetics say what was served when; warm_starts and warm_sums what a stage began with; webhook_cursors,
+webhook_alarm_cursors and webhook_deliveries what endpoints were told; ledger_owner who writes. meta holds facts about
+the ledger itself. NaN would be stored as NULL; NOT NULL refuses it.
 """
 
 import json
@@ -381,6 +382,56 @@ def erasures(db: SqlDatabase) -> None:
     """
     for statement in _ERASURES:
         db.conn.execute(statement)
+
+
+@migration
+def reporters(db: SqlDatabase) -> None:
+    """Migration 20: which API key reported an outcome, or sent an event; not recorded of what is there."""
+    for table in ("outcomes", "events"):
+        db.conn.execute(f"ALTER TABLE {table} ADD COLUMN reporter TEXT NOT NULL DEFAULT ''")
+
+
+_CORRECTIONS = (
+    """CREATE TABLE settlements_21 (
+        seq INTEGER PRIMARY KEY, decision_seq INTEGER NOT NULL REFERENCES decisions (seq),
+        stage TEXT NOT NULL, arm TEXT NOT NULL, at INTEGER NOT NULL, reward REAL NOT NULL, why TEXT NOT NULL,
+        learned INTEGER NOT NULL CHECK (learned IN (0, 1)), tau REAL NOT NULL, nu REAL NOT NULL,
+        corrects INTEGER NOT NULL CHECK (corrects < seq), outcomes INTEGER NOT NULL) STRICT""",
+    """INSERT INTO settlements_21
+        SELECT s.*, 0, (SELECT count(*) FROM outcomes o WHERE o.decision = d.id)
+        FROM settlements s JOIN decisions d ON d.seq = s.decision_seq ORDER BY s.seq""",
+    "DROP TABLE settlements",
+    "ALTER TABLE settlements_21 RENAME TO settlements",
+    "CREATE INDEX settlements_stage ON settlements (stage, seq)",
+    """CREATE UNIQUE INDEX settlements_decision ON settlements
+        (decision_seq, (CASE WHEN corrects = 0 THEN 0 ELSE seq END))""",
+    "ALTER TABLE outcomes ADD COLUMN withdrawal INTEGER NOT NULL DEFAULT 0",
+    """CREATE TABLE withdrawals (
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, reporter TEXT NOT NULL,
+        since INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL) STRICT""",
+    "ALTER TABLE commits ADD COLUMN withdrawals INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE uncorrected (decision_seq INTEGER PRIMARY KEY REFERENCES decisions (seq)) STRICT",
+)
+
+
+@migration
+def corrections(db: SqlDatabase) -> None:
+    """Migration 21: settlements that correct an earlier one of their decision, and how many of its outcomes each rests
+    on: what is there rests on all that had come, of which late ones do not count. A decision is first settled once.
+    Withdrawals void outcomes.
+    """
+    for statement in _CORRECTIONS:
+        db.conn.execute(statement)
+
+
+@migration
+def reward_watches(db: SqlDatabase) -> None:
+    """Migration 22: the watch over what keys report: baselines, evidence and alarms of a stage, in MessagePack."""
+    db.conn.execute(
+        """CREATE TABLE reward_watches (
+            stage TEXT NOT NULL, schema INTEGER NOT NULL, state BLOB NOT NULL,
+            PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
+    )
 
 
 def _key(name: str) -> tuple[str, int]:

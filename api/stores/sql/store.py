@@ -1,8 +1,8 @@
 """SQL store: one ledger behind connections that an engine supplies."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import islice
 
 from api.stores.sql.connection import SqlConnection
@@ -19,6 +19,10 @@ from bandit.errors import LedgerError
 _OWN = ("ledger_owner", "row_sums")  # of one place, and made anew in another
 _AT_ONCE = 500  # rows that are copied by one call
 _MODULUS = 2**128
+
+
+class _TakenBack(Exception):
+    """End of a transaction that is to change nothing."""
 
 
 class SqlStore(SqlEventLog, SqlLearningState, SqlErasureLog, SqlWebhookQueue, SqlReleaseLog):
@@ -46,6 +50,12 @@ class SqlStore(SqlEventLog, SqlLearningState, SqlErasureLog, SqlWebhookQueue, Sq
         Unavailable when it is not known to be committed, LedgerError for a row that the tables refuse.
         """
         return self._ledger.transaction()
+
+    def try_writing(self, work: Callable[[], object]) -> None:
+        """As `Store.try_writing`: `work` reads and changes the same pages as if it were committed."""
+        with suppress(_TakenBack), self.atomic():
+            work()
+            raise _TakenBack
 
     def copy_from(self, source: "SqlStore") -> Mapping[str, int]:
         """Copy a ledger into this one, which is empty: every row of the state between two commits of its service, in

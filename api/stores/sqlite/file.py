@@ -233,6 +233,8 @@ class LedgerConnections:
         database, sums = self._writing()
         outermost = not database.conn.in_transaction
         before = sums.copy()
+        if outermost:
+            self._free.watch()
         try:
             with database.atomic():
                 if outermost:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from litestar import Litestar
-from litestar.testing import TestClient
+from litestar.testing import TestClient, transport
 
 from api.decisions.maker import DecisionMaker
+from api.decisions.service import DecisionService
 from api.http.asgi import ProtocolApp
 from api.http.keys import SCOPES, create, load
 from api.traffic.request_limits import RequestLimits, RequestQuota
@@ -231,3 +232,45 @@ def test_a_large_batch_lets_others_be_served_in_between(
         client.blocking_portal.call(run)  # in the loop of the service
         assert ended == ["single 200", "batch 200"]
         assert prepared.index("one") < 100
+
+
+def test_behind_a_trusted_proxy_a_client_without_a_key_is_counted_by_what_the_proxy_says(
+    serving: Serving, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody else's word of who asks is not taken."""
+    key(file, "one")
+    parse, peer = transport.TestClientTransport.parse_request, ["192.0.2.7"]
+    monkeypatch.setattr(
+        transport.TestClientTransport,
+        "parse_request",
+        lambda self, request: parse(self, request) | {"client": (peer[0], 4711)},
+    )
+    said = [{"X-Forwarded-For": f"203.0.113.9, 198.51.100.{n}"} for n in (1, 1, 2)]
+    with serving(keys=str(file), trusted_proxies="192.0.2.0/24") as client:
+        for headers in said:
+            client.get("/v1/stages", headers=headers)
+        assert set(limits(client)._addresses) == {"198.51.100.1", "198.51.100.2"}
+        peer[0] = "198.51.100.77"
+        client.get("/v1/stages", headers=said[0])
+        assert set(limits(client)._addresses) == {"198.51.100.1", "198.51.100.2", "198.51.100.77"}
+    with serving(keys=str(file)) as client:
+        client.get("/v1/stages", headers=said[0])
+        assert set(limits(client)._addresses) == {"198.51.100.77"}
+
+
+def test_who_waits_for_what_is_learned_holds_no_turn(
+    serving: Serving, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast, free = key(file, "fast"), list[int]()
+    learned = DecisionService.policies
+
+    async def policies(self: DecisionService, *, wait: bool = False) -> Any:
+        free.append(limits(client).turns._free)
+        return await learned(self, wait=wait)
+
+    monkeypatch.setattr(DecisionService, "policies", policies)
+    with serving(keys=str(file)) as client:
+        for wait in ("true", "false"):
+            assert client.get("/v1/policies", params={"wait": wait}, headers=fast).status_code == 200
+        running = limits(client).turns.running
+        assert free == [running, running - 1]

@@ -74,10 +74,12 @@ class Faulty(MemoryStore):
         self._write()
         return answer
 
-    def settle(self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = ()) -> dict[str, int]:
+    def settle(
+        self, settlements: Sequence[Settlement], updates: Sequence[StatisticsUpdate] = (), standing: Sequence[int] = ()
+    ) -> dict[str, int]:
         if self.learn and not self.after:
             raise self.learn
-        versions = super().settle(settlements, updates)
+        versions = super().settle(settlements, updates, standing)
         if self.learn:
             raise self.learn
         return versions

@@ -1,7 +1,6 @@
 """Watch over a ledger's file: what is damaged is said, and the service is not ready."""
 
 import asyncio
-import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -15,6 +14,7 @@ from api.metrics import Metrics
 from api.stores.memory.store import MemoryStore
 from api.stores.sqlite.store import SqliteStore
 from bandit.errors import Unavailable
+from tests.api.stores.page_damage import overwrite_page
 from tests.waiting import eventually
 
 Working = Callable[..., AbstractContextManager[Any]]
@@ -86,18 +86,8 @@ def path(working: Working, tmp_path: Path) -> Path:
     return path
 
 
-def broken(path: Path, table: str) -> None:
-    """The file with a page of this table, or index, overwritten."""
-    with closing(sqlite3.connect(path)) as conn:
-        (root,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-        (size,) = conn.execute("PRAGMA page_size").fetchone()
-    with path.open("rb+") as file:
-        file.seek((root - 1) * size)
-        file.write(b"\x05" + bytes(99))
-
-
 def test_a_service_on_a_damaged_file_is_not_ready_and_says_why(path: Path, serving: Serving) -> None:
-    broken(path, "uncredited")
+    overwrite_page(path, "uncredited")
     with closing(SqliteStore(path, read_only=True)) as store:
         assert store.quick_damages()
         assert store.quick_damages(lambda: True) == []
@@ -109,7 +99,7 @@ def test_a_service_on_a_damaged_file_is_not_ready_and_says_why(path: Path, servi
 
 
 def test_what_cannot_be_read_is_answered_503(path: Path, serving: Serving) -> None:
-    broken(path, "sqlite_autoindex_decisions_1")
+    overwrite_page(path, "sqlite_autoindex_decisions_1")
     with serving(SqliteStore(path)) as client:
         reply = client.get(f"/v1/decisions/{uuid.UUID(int=1)}")
         assert reply.status_code == 503

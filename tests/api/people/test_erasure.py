@@ -73,14 +73,11 @@ def erase(desk: Any, user: str = GONE, *, forget: bool) -> None:
     """Erase a person as the service does, step by step in the writer's thread."""
     store, worker = desk.store, desk.worker
     ids = records.ids_of(store, engine.user_hash(desk.salt, user))
-    asked = worker.run(
-        lambda: store.begin_erasure(Erasure(secrets.token_bytes(16), ids, desk.clock(), forget))
-    ).result()
-    while not worker.erase(asked).result():
-        pass
-    while worker.run(lambda: store.erase_events(asked, desk.clock(), 50)).result():
-        pass
-    worker.run(lambda: store.end_erasure(asked, desk.clock())).result()
+    done = worker.erase([Erasure(secrets.token_bytes(16), ids, desk.clock(), forget)]).result()
+    while done.left:
+        done = worker.erase([], done.worked).result()
+    if not done.ended:
+        worker.run(lambda: store.end_erasures(done.worked, desk.clock())).result()
 
 
 def sums(store: Store, stages: Any) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def test_what_was_committed_is_what_is_there_also_after_more(path: Path, working
         ("DELETE FROM decisions WHERE seq = 12", "a row is not what was committed, among decisions 12 to 12"),
         ("DELETE FROM outcomes WHERE seq = 40", "a row is not what was committed, among outcomes 40 to 40"),
         (
-            "INSERT INTO outcomes SELECT 41, decision, 'more', kind, value, occurred, received, late, fact, voids "
-            "FROM outcomes WHERE seq = 1",
+            "INSERT INTO outcomes SELECT 41, decision, 'more', kind, value, occurred, received, late, fact, voids, "
+            "'', 0 FROM outcomes WHERE seq = 1",
             "outcomes 41 to 41 belong to no commit",
         ),
         ("UPDATE commits SET outcomes = outcomes + 1 WHERE seq = 9", "commit 9: its own row is not what was committed"),
@@ -75,7 +75,7 @@ def test_a_change_that_no_service_made_is_found(path: Path, statement: str, said
     assert said in found[0]
 
 
-EVENT = "INSERT INTO events VALUES (NULL, ?, x'00', NULL, 1, 1, 'e', '{}', 0)"
+EVENT = "INSERT INTO events VALUES (NULL, ?, x'00', NULL, 1, 1, 'e', '{}', 0, '')"
 
 
 def take(store: SqliteStore, *ids: str, error: Exception | None = None) -> None:

@@ -1,13 +1,16 @@
 """Free space is overwritten beneath SQLite's feet: it must keep every row, whatever the pages look like."""
 
+import os
 import random
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from api.stores.sqlite import free_space
 from api.stores.sqlite.free_space import FreeSpace
 
 GONE = b"GONE-GONE-GONE-GONE"
@@ -90,5 +93,78 @@ def test_a_file_whose_pages_move_is_left_as_it_is(tmp_path: Path) -> None:
     before, space = path.read_bytes(), FreeSpace(path)
     assert space.overwrite(conn, 1, 10_000) == 0
     assert path.read_bytes() == before
+    conn.close()
+    space.close()
+
+
+def unclean(path: Path) -> list[int]:
+    """Pages with something left in their free space, by a look at every page."""
+    file = path.read_bytes()
+    (size,) = struct.unpack_from(">H", file, 16)
+    found = list[int]()
+    for number in range(2, len(file) // size + 1):
+        page = file[(number - 1) * size : number * size]
+        begin, stop = free_space._gap(page, size)
+        if any(page[begin:stop]):
+            found.append(number)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_later_passes_look_only_at_pages_that_changed_and_leave_none_out(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite moves its log into the file and begins it anew many times between two passes, as it likes."""
+    path, chance, looked = tmp_path / "file.db", random.Random(seed), [0]
+    real = free_space._overwritten
+
+    def counted(file: int, first: int, end: int, *sizes: int) -> bool:
+        looked[0] += end - first
+        return real(file, first, end, *sizes)
+
+    monkeypatch.setattr(free_space, "_overwritten", counted)
+    conn, space, changed = changed_at_random(path, seed), FreeSpace(path), 0
+    conn.execute("PRAGMA wal_autocheckpoint = 20")
+    assert space.overwrite(conn, 1, 10**6) == 0
+    whole = looked[0]
+    assert whole > 500
+    for _ in range(12):
+        looked[0] = 0
+        for _ in range(chance.randrange(1, 15)):  # mostly a few pages each, so that the log begins anew in between
+            space.watch()
+            conn.execute("BEGIN")
+            low, key = chance.randrange(3000), chance.randbytes(16)
+            conn.execute("DELETE FROM rows WHERE id BETWEEN ? AND ?", (low, low + 5))
+            for _ in range(chance.choice((1, 1, 12))):
+                value = GONE + chance.randbytes(chance.choice((10, 900)))
+                conn.execute("INSERT OR REPLACE INTO keyed VALUES (?, ?)", (key[:15] + chance.randbytes(1), value))
+                conn.execute("INSERT OR REPLACE INTO rows VALUES (?, ?)", (chance.randrange(3000), value))
+            conn.execute("COMMIT")
+        first = 1
+        while first := space.overwrite(conn, first, chance.choice((3, 10, 10**6))):
+            pass
+        changed += looked[0]
+        assert unclean(path) == []
+    assert 0 < changed < 6 * whole  # of twelve passes
+    conn.close()
+    space.close()
+
+
+def test_a_log_that_cannot_be_read_makes_the_next_pass_look_at_every_page(tmp_path: Path) -> None:
+    path = tmp_path / "file.db"
+    conn, space = changed_at_random(path, 1), FreeSpace(path)
+    assert space.overwrite(conn, 1, 10**6) == 0
+    index = space._index
+    assert index is not None
+    os.ftruncate(empty := os.open(tmp_path / "empty", os.O_RDWR | os.O_CREAT), 0)
+    space._index = empty
+    space.watch()
+    os.close(empty)
+    space._index = index
+    conn.execute("PRAGMA wal_autocheckpoint = 1")
+    conn.execute("DELETE FROM rows WHERE id < 300")  # moved into the file with nobody watching
+    conn.execute("DELETE FROM rows WHERE id < 600")
+    assert space.overwrite(conn, 1, 10**6) == 0
+    assert unclean(path) == []
     conn.close()
     space.close()

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from api.metrics import Metrics
 from api.server import free_port
+from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds, ConnectionReaper, affordable, listening, network
 
 HOST = "127.0.0.1"
@@ -95,6 +96,15 @@ def test_all_together_are_bounded_too_and_a_closed_connection_counts_no_more(acc
     assert server.recv(3) == b"GET"
     assert reaper.sweep() == 1
     assert not ended(server)
+
+
+def test_a_trusted_proxy_holds_as_many_as_all_may(accepting: Accepting) -> None:
+    proxies = TrustedProxies(networks("127.0.0.2"))
+    made = [accepting.connect("127.0.0.2") for _ in range(5)] + [accepting.connect() for _ in range(2)]
+    reaper = ConnectionReaper(accepting.port, ConnectionBounds(5, 1), Metrics(), proxies)
+    assert reaper.sweep() == 2
+    assert [ended(server) for _, server in made].count(True) == 2, "one of the other's, then one of all"
+    assert ended(made[5][1]) != ended(made[6][1])
 
 
 def test_what_is_no_connection_to_the_port_is_left_alone(accepting: Accepting) -> None:

@@ -380,8 +380,8 @@ def test_every_store_keeps_letters_and_reads_the_ledger_in_its_order(
         for seq in (5, 2, 6)
     ]
     store.settle(done)
-    assert [(f.seq, f.settlement.seq) for f in store.settlements_after(0, 2) if f.settlement] == [(5, 1), (2, 2)]
-    assert [f.seq for f in store.settlements_after(2, 9)] == [6]
+    assert [(f.seq, n) for n, f in store.settlements_after(0, 2)] == [(5, 1), (2, 2)]
+    assert [f.seq for _, f in store.settlements_after(2, 9)] == [6]
     assert store.webhook_cursor("crm") is None
     cursor = WebhookCursor(decision=3, settlement=2, alarms={"signup": 1}, era=5, release=4)
     store.update_webhook_queue({"crm": cursor}, [letter(1), letter(2), letter(3, endpoint="b")], [])

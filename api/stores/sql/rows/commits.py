@@ -20,6 +20,17 @@ FORMS: Mapping[int, Mapping[str, int]] = {
     15: _ROWS,
     16: {**_ROWS, "decisions": 31},
     19: {**_ROWS, "decisions": 31, "erasures": 10, "seals": 6},
+    20: {**_ROWS, "decisions": 31, "outcomes": 11, "events": 10, "erasures": 10, "seals": 6},
+    21: {
+        **_ROWS,
+        "decisions": 31,
+        "outcomes": 12,
+        "settlements": 12,
+        "events": 10,
+        "erasures": 10,
+        "seals": 6,
+        "withdrawals": 7,
+    },
 }
 """Append-only tables with consecutive numbers, in the order in which a commit's rows are digested, and how many columns
 each had, by the number of the tables' form (`user_version`) that changed it. New tables come last.

@@ -23,9 +23,13 @@ DECISION_COLUMNS = (
     "holdout", "excluded", "evidence", "notes", "basis_at", "basis_decisions", "basis_outcomes", "moment",
     "deferred", "actions", "phi", "release", "unit", "loss_account", "candidate", "contribution",
 )  # fmt: skip
-OUTCOME_COLUMNS = ("decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids")
+OUTCOME_COLUMNS = (
+    "decision", "id", "kind", "value", "occurred", "received", "late", "fact", "voids", "reporter", "withdrawal",
+)  # fmt: skip
 RELEASE_COLUMNS = tuple(field for field in Release.__struct_fields__ if field != "seq")
-SETTLEMENT_COLUMNS = ("decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu")
+SETTLEMENT_COLUMNS = (
+    "decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu", "corrects", "outcomes",
+)  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode
 _pack, _account = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(LossAccount).decode
@@ -113,7 +117,8 @@ def earlier_of(row: Sequence[Any]) -> tuple[int, bool, float, bool]:
 
 def outcome_row(o: Outcome) -> tuple[Any, ...]:
     """Row of an outcome: values in the order of OUTCOME_COLUMNS."""
-    return (o.decision.bytes, o.id, o.kind, o.value, o.occurred, o.received, int(o.late), o.fact, o.voids)
+    reported = (o.occurred, o.received, int(o.late))
+    return (o.decision.bytes, o.id, o.kind, o.value, *reported, o.fact, o.voids, o.reporter, o.withdrawal)
 
 
 def outcome_of(row: Sequence[Any]) -> Outcome:
@@ -128,12 +133,15 @@ def outcome_of(row: Sequence[Any]) -> Outcome:
         late=bool(row[6]),
         fact=row[7],
         voids=row[8],
+        reporter=row[9],
+        withdrawal=row[10],
     )
 
 
 def settlement_row(s: Settlement) -> tuple[Any, ...]:
     """Row of a settlement without its number: values in the order of SETTLEMENT_COLUMNS."""
-    return (s.decision_seq, s.stage, s.arm, s.at, s.reward, s.why, int(s.learned), s.tau, s.nu)
+    learned = (s.reward, s.why, int(s.learned), s.tau, s.nu)
+    return (s.decision_seq, s.stage, s.arm, s.at, *learned, s.corrects, s.outcomes)
 
 
 def settlement_of(row: Sequence[Any]) -> Settlement:
@@ -149,6 +157,8 @@ def settlement_of(row: Sequence[Any]) -> Settlement:
         learned=bool(row[7]),
         tau=row[8],
         nu=row[9],
+        corrects=row[10],
+        outcomes=row[11],
     )
 
 

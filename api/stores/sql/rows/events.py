@@ -17,7 +17,7 @@ from bandit.journey.attribution import CreditableDecision, CreditedOutcome, Cred
 from bandit.journey.folding import JourneyState
 from bandit.records import NOT_NOW, Event, Value
 
-_COLUMNS = "id, user, alias, at, received, name, properties"
+_COLUMNS = "id, user, alias, at, received, name, properties, reporter"
 _ACTIVATED = "(SELECT min(occurred) FROM outcomes o WHERE o.decision = d.id AND o.kind = 'activation')"
 _properties = msgspec.json.Decoder(dict[str, Value | None])
 _state = msgspec.msgpack.Decoder(JourneyState)
@@ -41,11 +41,8 @@ class SqlEventRows:
 
     def append(self, events: Sequence[tuple[Event, bool]]) -> None:
         """As `EventRows.append`."""
-        rows = [
-            (e.id, e.user, e.alias, e.at, e.received, e.name, msgspec.json.encode(e.properties).decode(), int(reports))
-            for e, reports in events
-        ]
-        self._conn.executemany(f"INSERT INTO events ({_COLUMNS}, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+        rows = [(*_row(event), int(reports)) for event, reports in events]
+        self._conn.executemany(f"INSERT INTO events ({_COLUMNS}, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
 
     def events(
         self, users: Collection[bytes], *, reporting: bool = False, since: int | None = None, newest: int | None = None
@@ -112,11 +109,14 @@ class SqlEventRows:
         ]
 
     def credits(self, events: Sequence[str], now: int) -> dict[tuple[str, str], CreditState]:
-        """As `EventRows.credits`; whether a credit is final is computed from settlements and windows, in one query."""
+        """As `EventRows.credits`; whether a credit is final is computed from settlements, windows and
+        withdrawals, in one query.
+        """
         query = f"""SELECT c.event, c.stage, c.decision, c.outcome, c.fact, c.changes,
-                           s.seq IS NOT NULL OR d.expires <= ?
+                           s.seq IS NOT NULL OR d.expires <= ? OR EXISTS (SELECT 1 FROM outcomes w
+                               WHERE w.decision = c.decision AND w.voids = c.outcome AND w.withdrawal > 0)
                     FROM credits c JOIN decisions d ON d.id = c.decision
-                    LEFT JOIN settlements s ON s.decision_seq = d.seq
+                    LEFT JOIN settlements s ON s.decision_seq = d.seq AND s.corrects = 0
                     WHERE c.event IN ({_marks(events)})"""  # noqa: S608
         return {
             (row[0], row[1]): CreditState(uuid.UUID(bytes=row[2]), row[3], row[4], row[5], bool(row[6]))
@@ -180,6 +180,12 @@ class SqlEventRows:
         return FirstDecision(row[0], row[1], bool(row[2]), row[3]) if row else None
 
 
+def _row(e: Event) -> tuple[Any, ...]:
+    """Row of an event: values in the order of _COLUMNS."""
+    properties = msgspec.json.encode(e.properties).decode()
+    return (e.id, e.user, e.alias, e.at, e.received, e.name, properties, e.reporter)
+
+
 def _event(row: Sequence[Any]) -> Event:
     return Event(
         id=row[0],
@@ -189,6 +195,7 @@ def _event(row: Sequence[Any]) -> Event:
         received=row[4],
         name=row[5],
         properties=_properties.decode(row[6]),
+        reporter=row[7],
     )
 
 

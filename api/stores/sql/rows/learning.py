@@ -5,6 +5,7 @@ little-endian, so that what is read has the bits that were written.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from api.stores.learning_state import (
@@ -23,7 +24,9 @@ from bandit.belief import Belief
 from bandit.learning.delay import BUCKETS
 from bandit.learning.drift import DriftAlarm, DriftState
 from bandit.learning.nudge_price import NudgeSums
+from bandit.reporters.reward_watch import RewardWatch
 
+_pack, _watch = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(RewardWatch).decode
 _NUDGES = NudgeSums._fields[:-2]
 _SUMS = "arm, count, reward, square, precision, shift"
 
@@ -47,6 +50,9 @@ def replace(conn: SqlConnection, update: StatisticsUpdate) -> None:
         _put_exposures(conn, key, update.exposures)
     if update.nudges is not None:
         _put_nudges(conn, key, update.nudges)
+    if update.reward_watch is not None:
+        row = (*key, _pack(update.reward_watch))
+        conn.execute("INSERT OR REPLACE INTO reward_watches VALUES (?, ?, ?)", row)
 
 
 def statistics(conn: SqlConnection, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
@@ -63,7 +69,7 @@ def statistics(conn: SqlConnection, key: StatisticsKey, rows: tuple[str, ...], d
     for arm, bucket, answers in conn.execute(query, key):
         delays.setdefault(arm, [0] * BUCKETS)[bucket] = answers
     kept = delays if counted else None
-    rest = _exposures(conn, key), _nudges(conn, key)
+    rest = _exposures(conn, key), _nudges(conn, key), _reward_watch(conn, key)
     return StoredStatistics(version[0] if version else 0, epochs, state, kept, *rest)
 
 
@@ -184,6 +190,11 @@ def _nudges(conn: SqlConnection, key: StatisticsKey) -> NudgeSums:
     days = conn.execute(query, key).fetchall()
     counts = {day: n for day, n, _ in days}, {day: out for day, _, out in days if out}
     return NudgeSums._make((*found, *counts))
+
+
+def _reward_watch(conn: SqlConnection, key: StatisticsKey) -> RewardWatch:
+    found = conn.execute("SELECT state FROM reward_watches WHERE stage = ? AND schema = ?", key).fetchone()
+    return RewardWatch() if found is None else _watch(found[0])
 
 
 def _drift(conn: SqlConnection, key: StatisticsKey) -> DriftState:

@@ -1,0 +1,37 @@
+"""Rows of withdrawals in a SQL ledger. Whoever calls holds the transaction."""
+
+import msgspec
+
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.rows.decisions import OUTCOME_COLUMNS, insert, outcome_of, outcome_row
+from api.stores.withdrawal_log import voiding
+from bandit.records import Withdrawal
+
+COLUMNS = Withdrawal.__struct_fields__
+"""Columns of a withdrawal, its number first."""
+
+_ABOUT = f"""SELECT o.seq, {", ".join(f"o.{c}" for c in OUTCOME_COLUMNS)} FROM outcomes o
+    WHERE o.seq > ? AND o.reporter = ? AND o.received >= ? AND o.received < ? AND o.voids = ''
+    AND NOT EXISTS (SELECT 1 FROM outcomes w WHERE w.decision = o.decision AND w.voids = o.id AND w.withdrawal > 0)
+    ORDER BY o.seq LIMIT ?"""  # noqa: S608
+_CORRECT = """INSERT OR IGNORE INTO uncorrected SELECT DISTINCT d.seq FROM decisions d
+    JOIN settlements s ON s.decision_seq = d.seq WHERE d.id = ?"""
+_WAIT = """UPDATE pending SET due = (SELECT expires FROM decisions WHERE seq = decision_seq)
+    WHERE decision_seq = (SELECT seq FROM decisions WHERE id = ?)"""
+
+
+def withdraw(conn: SqlConnection, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
+    """As `WithdrawalLog.withdraw`."""
+    found = conn.execute(_ABOUT, (after, asked.reporter, asked.since, asked.until, most)).fetchall()
+    if not found:
+        return asked, 0
+    if not asked.seq:
+        number = 1 + conn.execute("SELECT coalesce(max(seq), 0) FROM withdrawals").fetchone()[0]
+        asked = msgspec.structs.replace(asked, seq=number)
+        conn.execute(insert("withdrawals", COLUMNS), msgspec.structs.astuple(asked))
+    void = list(voiding((outcome_of(row[1:]) for row in found), asked))
+    conn.executemany(insert("outcomes", OUTCOME_COLUMNS), [outcome_row(one) for one in void])
+    counted = [(one.decision.bytes,) for one in void if not one.late]
+    conn.executemany(_CORRECT, counted)
+    conn.executemany(_WAIT, counted)
+    return asked, int(found[-1][0])

@@ -1,0 +1,43 @@
+"""Withdrawal log of a ledger: what was reported and is taken out of force, and who had it done."""
+
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from bandit.records import Outcome, Withdrawal
+
+
+class WithdrawalLog(Protocol):
+    """Withdrawals of one ledger, append-only: an outcome that is withdrawn stays, and a further one voids it.
+
+    Guarantees. Atomicity: each call of `withdraw` is one transaction. Threads, durability and errors as `DecisionLog`.
+    """
+
+    def withdraw(self, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
+        """Void outcomes that the withdrawal is about and that are not withdrawn yet: of those numbered above `after`
+        the first `most`. Returns the withdrawal, numbered once it has voided something, and the number of the last
+        outcome that was voided; 0 where none was.
+
+        Settled decisions are to be corrected then (`LearningState.matured`); open ones wait for their window to end.
+        """
+        ...
+
+    def withdrawals(self) -> list[Withdrawal]:
+        """All withdrawals, in order."""
+        ...
+
+
+def voiding(outcomes: Iterable[Outcome], by: Withdrawal) -> Iterator[Outcome]:
+    """Outcomes that void these. They do not count either where these came too late."""
+    for one in outcomes:
+        yield Outcome(
+            decision=one.decision,
+            id=f"withdrawn:{uuid.uuid4()}",  # nobody can have taken it
+            kind="retraction",
+            value=None,
+            occurred=by.at,
+            received=by.at,
+            late=one.late,
+            voids=one.id,
+            withdrawal=by.seq,
+        )

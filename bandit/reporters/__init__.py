@@ -1,0 +1,1 @@
+"""Reporters: what the keys that report outcomes are watched for."""
