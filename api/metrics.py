@@ -58,6 +58,7 @@ class Metrics:
         self.queue = self._gauge("queue_rows", "Rows waiting for the writer")
         self.version = self._gauge("policy_version", "Settlements the live policy learned", ["stage"])
         self._add_loss_accounts()
+        self._add_retention()
         self.log_bytes = self._gauge("ledger_log_bytes", "Bytes of the ledger's write-ahead log")
         self.damaged = self._gauge("ledger_damages", "What the last check of the ledger's pages found wrong")
         doubt = "Seconds that the wall clock is ahead of elapsed time, negative if behind; 0 while it is believed"
@@ -85,6 +86,12 @@ class Metrics:
         self.loss_spent_at_most = self._gauge("loss_spent_at_most", most, ["stage"])
         left = "Money that learning may still cost; at 0 and below, after the first day, the account is closed"
         self.loss_left = self._gauge("loss_left", left, ["stage"])
+
+    def _add_retention(self) -> None:
+        erased = "People whose erasure began because nothing came of them for as long as the catalogue's retention"
+        self.erased_at_rest = self._counter("people_erased_at_rest", erased, [])
+        reached = "Unix time of the newest row that retention has looked at: it has looked at all older ones"
+        self.retention_reached = self._gauge("retention_reached_seconds", reached, ["rows"])
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"journey_bandit_{name}", text, labels, registry=self.registry)

@@ -6,7 +6,7 @@ not known to be durable keeps its reservation.
 """
 
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -41,6 +41,9 @@ class UserSession:
     moments asked for, what they contribute by stage, and `in_flight`: decisions that are not known to be durable yet.
     `unit` is what the user's group is drawn from, empty until it is known. `warned`: stages at whose contribution limit
     the user was logged to be.
+
+    Bounded, however much the user does: a hundred exposures of each nudge, one original of each moment, and of each
+    stage with a contribution limit as many decisions as reach it.
     """
 
     def __init__(self, person: Person, state: JourneyState | None, stages: Mapping[str, Stage]):
@@ -51,10 +54,14 @@ class UserSession:
         self.originals: dict[CapScope, MomentDecision] = {}
         self.in_flight: dict[uuid.UUID, Decision] = {}
         self.warned = set[str]()
+        self._stages = stages
         self._contributed: dict[str, dict[uuid.UUID, Contribution]] = {}
         self._read_from = person.contributed[-1].at if len(person.contributed) == _READ else None
-        for one in reversed(person.contributed):
-            self.contribute(one)
+        taken = Counter[str]()
+        for one in person.contributed:  # the newest first: once these reach a limit, older ones change nothing
+            if taken[one.stage] < self._most(one.stage):
+                taken[one.stage] += one.amount
+                self.contribute(one)
         for asked in reversed(person.asked):
             waits = asked.activated is None and _deferred(stages, asked.stage, own=asked.deferred)
             until = asked.expires if waits else _EVER
@@ -63,24 +70,34 @@ class UserSession:
                 original = MomentDecision(asked.id, asked.arm, asked.at, asked.expires, None)
                 self.originals[asked.stage, asked.moment] = original
 
-    def show(self, place: CapScope, decision: uuid.UUID, exposure: Exposure) -> None:
-        """Remember an exposure of a nudge (no nudge is none), and forget those that no cap can ask for: beyond the
-        newest hundred of one nudge.
+    def show(self, place: CapScope, decision: uuid.UUID, exposure: Exposure) -> uuid.UUID | None:
+        """Remember an exposure of a nudge (no nudge is none), and forget one that no cap can ask for, beyond the newest
+        hundred of one nudge. Returns the decision whose exposure is forgotten, if one is.
         """
-        if place[1] != NONE:
-            mine = self.exposures.setdefault(place, {})
-            mine.setdefault(decision, exposure)
-            if len(mine) > _REMEMBERED:
-                del mine[next(iter(mine))]
+        if place[1] == NONE:
+            return None
+        mine = self.exposures.setdefault(place, {})
+        mine.setdefault(decision, exposure)
+        if len(mine) <= _REMEMBERED:
+            return None
+        oldest = next(iter(mine))
+        del mine[oldest]
+        return oldest
 
     def contribute(self, one: Contribution) -> None:
-        """Count what a decision takes of the contribution limit."""
-        if one.amount:
+        """Count what a decision takes of the contribution limit, where its stage declares one."""
+        if one.amount and self._most(one.stage):
             self._contributed.setdefault(one.stage, {})[one.id] = one
 
-    def contributes(self, decision: Decision) -> bool:
-        """Whether the decision is counted."""
-        return decision.id in self._contributed.get(decision.stage, ())
+    def counts(self, decision: Decision) -> bool:
+        """Whether the decision is counted: it is in flight, takes of the contribution limit, or is an exposure,
+        whichever nudge was drawn.
+        """
+        return (
+            decision.id in self.in_flight
+            or decision.id in self._contributed.get(decision.stage, ())
+            or any(decision.id in mine for (stage, _), mine in self.exposures.items() if stage == decision.stage)
+        )
 
     def uncount(self, decision: Decision) -> None:
         """Count a decision no more."""
@@ -95,7 +112,12 @@ class UserSession:
         mine = self._contributed.get(stage, {})
         for old in [one.id for one in mine.values() if one.at <= since]:
             del mine[old]
-        return most - sum(one.amount for one in mine.values())
+        return max(0, most - sum(one.amount for one in mine.values()))
+
+    def _most(self, stage: str) -> int:
+        """Contribution limit of a stage, 0 if it declares none."""
+        limit = self._stages[stage].contribution if stage in self._stages else None
+        return limit.most if limit else 0
 
     @property
     def shown(self) -> dict[CapScope, list[Exposure]]:
@@ -118,7 +140,7 @@ class UserSessions:
         self._bound = bound
         self._live: OrderedDict[bytes, UserSession] = OrderedDict()
         self._roots: dict[bytes, bytes] = {}
-        self._waiting: dict[uuid.UUID, bytes] = {}  # deferred exposures → user, until they are activated
+        self._waiting: dict[uuid.UUID, bytes] = {}  # deferred exposures of those sessions → user, until activated
 
     def session(self, user: bytes) -> UserSession:
         """Session of the user behind an id (keyed hash), read from the ledger if it is not in memory."""
@@ -147,17 +169,18 @@ class UserSessions:
         retry of a decision that is counted changes nothing.
         """
         live = self.session(decision.user)
-        if live.contributes(decision) or decision.id in live.exposures.get((decision.stage, decision.arm), {}):
+        if live.counts(decision):
             return  # a retry
         deferred = decision.arm != NONE and _deferred(self._stages, decision.stage, own=decision.deferred)
-        live.in_flight.setdefault(decision.id, decision)
+        live.in_flight[decision.id] = decision
         live.unit = live.unit or decision.unit
         if decision.is_actionable:
             live.contribute(Contribution(decision.id, decision.stage, decision.at, decision.contribution))
         exposure = Exposure(decision.at, decision.expires if deferred else _EVER)
-        live.show((decision.stage, decision.arm), decision.id, exposure)
         if deferred:
             self._waiting[decision.id] = decision.user
+        if forgotten := live.show((decision.stage, decision.arm), decision.id, exposure):
+            self._waiting.pop(forgotten, None)
         if decision.moment and decision.is_actionable:
             original = MomentDecision(decision.id, decision.arm, decision.at, decision.expires, decision)
             live.originals[decision.stage, decision.moment] = original
@@ -170,6 +193,7 @@ class UserSessions:
         del live.in_flight[decision.id]
         live.uncount(decision)
         live.exposures.get((decision.stage, decision.arm), {}).pop(decision.id, None)
+        self._waiting.pop(decision.id, None)
         original = live.originals.get((decision.stage, decision.moment))
         if original and original.decision is decision:
             del live.originals[decision.stage, decision.moment]
@@ -227,7 +251,7 @@ class UserSessions:
         live = self._live[person.root] = UserSession(person, state, self._stages)
         for asked in person.asked:
             deferred = _deferred(self._stages, asked.stage, own=asked.deferred)
-            if asked.activated is None and asked.arm != NONE and deferred:
+            if asked.activated is None and deferred and asked.id in live.exposures.get((asked.stage, asked.arm), {}):
                 self._waiting[asked.id] = person.root
         self._roots |= dict.fromkeys((user, *person.ids), person.root)
         while len(self._live) > self._bound and not (oldest := next(iter(self._live.values()))).in_flight:

@@ -15,6 +15,7 @@ from api.ledger import audit, warm_start
 from api.messages.people import ErasureReply, PersonExport
 from api.people.offline import PAGES, counted
 from api.people.records import export, ids_of, known
+from api.people.retention import Retention
 from api.stores.erasure_log import Erasure, users_of
 from api.stores.event_log import IngestResult
 from bandit.errors import JourneyBanditError, Unavailable
@@ -24,6 +25,7 @@ log = logging.getLogger("journey_bandit.people")
 T = TypeVar("T")
 
 _BEGUN = 100  # erasures that begin in one transaction
+_EVERY = 60.0  # seconds between two passes of retention
 _GATHER = 1.0  # seconds for which a pass over the file waits for erasures that go on
 _PATIENCE = 10.0  # seconds for a long reader to let the log be emptied
 _PAUSE = 0.02  # seconds between two looks whether it has
@@ -65,6 +67,8 @@ class PeopleService:
         self._gone: list[tuple[Erasure, list[_Request]]] = []  # their rows are gone, their bytes are not yet
         self._gone_at = 0.0  # when the first of these was
         self._pass: _Pass | None = None
+        self._retention = Retention(current)
+        self._resting = set[bytes]()  # numbers of erasures under way that nobody asked for
         self._task: asyncio.Task[None] | None = None
         self._singly = False  # one of several has failed
         self._took = 0.0  # seconds that the last piece of work had the thread
@@ -75,12 +79,14 @@ class PeopleService:
         for one in await asyncio.to_thread(self._store.erasures_under_way):
             self._under_way[one.number] = one
         self._go_on()
+        passes = asyncio.create_task(self._again_and_again())
         try:
             yield
         finally:
-            if self._task is not None:
-                self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)
+            tasks = [passes, *([self._task] if self._task else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def erase(self, user_id: str, *, forget: bool) -> ErasureReply:
         """Erase all that is known of the person with this id; `forget`: also what was learned. It goes on if the caller
@@ -107,6 +113,18 @@ class PeopleService:
         """All that the ledger holds of the person with this id; read in another thread."""
         return await asyncio.to_thread(export, self._store, self._hash(user_id), self._clock())
 
+    async def erase_at_rest(self) -> None:
+        """Erase everybody of whom nothing came for the catalogue's `retention`; returns when no erasure is left, of
+        those that were asked for neither. Without a retention it does nothing.
+        """
+        if self._retention.begin():
+            await asyncio.wait([self._go_on()])
+
+    async def _again_and_again(self) -> None:
+        while True:
+            await self.erase_at_rest()
+            await asyncio.sleep(_EVERY)
+
     def _over(self, ids: frozenset[bytes]) -> list[_Request] | None:
         """Requests for an erasure of this person whose rows are gone, but not yet its bytes."""
         waiting = (*self._gone, *(self._pass.requests if self._pass else ()))
@@ -115,15 +133,16 @@ class PeopleService:
     def _hash(self, user_id: str) -> bytes:
         return self._current.parts.service.user_hash(user_id)
 
-    def _go_on(self) -> None:
+    def _go_on(self) -> "asyncio.Task[None]":
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
+        return self._task
 
     async def _run(self) -> None:
         try:
-            while self._asked or self._under_way or self._gone or self._pass:
+            while self._asked or self._under_way or self._gone or self._pass or self._retention.goes_on:
                 self._took = 0.0
-                worked = await self._overwrite() or await self._erase()
+                worked = await self._overwrite() or await self._erase() or await self._look()
                 await asyncio.sleep(_SHARE * self._took if worked else _PAUSE)
         finally:
             requests = [*self._asked, *(one for some in self._waiting.values() for one in some)]
@@ -137,14 +156,15 @@ class PeopleService:
             self._singly = False
             return False
         most = 1 if self._singly else _BEGUN
+        under_way = self._first()
         asked, self._asked = self._asked[:most], self._asked[most:]
-        under_way = list(self._under_way.values())
         if self._singly:
             under_way = [] if asked else under_way[:1]
         try:
             done = await self._timed(lambda parts: parts.worker.erase([one.erasure for one in asked], under_way))
             for request, begun in zip(asked, done.begun, strict=True):
                 self._under_way[begun.number] = begun
+                self._resting.discard(begun.number)
                 self._waiting.setdefault(begun.number, []).append(request)
             asked, under_way = [], list(done.worked)
             self._moved(done.worked)
@@ -152,6 +172,23 @@ class PeopleService:
                 await self._end(done.worked, ended=done.ended)
         except JourneyBanditError as error:
             self._failed(asked, under_way, error)
+        return True
+
+    def _first(self) -> list[Erasure]:
+        """Erasures under way that come first: those that somebody asked for, if there are any."""
+        under_way = list(self._under_way.values())
+        first = [one for one in under_way if one.number not in self._resting]
+        return first if first or self._asked else under_way
+
+    async def _look(self) -> bool:
+        """Begin to erase the next people at rest, if a pass goes on; returns whether it does."""
+        if not self._retention.goes_on:
+            return False
+        start = time.monotonic()
+        for one in await self._retention.look(self._write):
+            self._under_way[one.number] = one
+            self._resting.add(one.number)
+        self._took = time.monotonic() - start
         return True
 
     def _failed(self, asked: list[_Request], under_way: list[Erasure], error: JourneyBanditError) -> None:
@@ -163,6 +200,7 @@ class PeopleService:
         _refuse(asked, error)
         for one in under_way:
             self._under_way.pop(one.number, None)
+            self._resting.discard(one.number)
             _refuse(self._waiting.pop(one.number, []), error)
 
     async def _end(self, erasures: Iterable[Erasure], *, ended: bool) -> None:
@@ -176,6 +214,7 @@ class PeopleService:
             self._gone_at = time.monotonic()
         for one in over:
             del self._under_way[one.number]
+            self._resting.discard(one.number)
             self._gone.append((one, self._waiting.pop(one.number, [])))
 
     async def _warm_again(self) -> None:
@@ -195,7 +234,7 @@ class PeopleService:
         for all erasures whose rows were gone when it began, and begins when no other goes on, or after a while.
         """
         if self._pass is None:
-            others = self._asked or self._under_way
+            others = self._asked or self._under_way or self._retention.goes_on
             if not self._gone or (others and time.monotonic() < self._gone_at + _GATHER):
                 return False
             self._pass, self._gone = _Pass(1, self._gone, time.monotonic() + _PATIENCE), []

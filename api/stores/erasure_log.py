@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from api.stores.decision_log import DecisionRecord
 from api.stores.learning_state import StatisticsUpdate
+from api.stores.rest import RestCursor, RestPage
 from bandit.records import Decision, Outcome, Settlement
 
 
@@ -133,6 +134,17 @@ class ErasureLog(Protocol):
 
     def erasures(self, after: int = 0, number: bytes | None = None) -> list[ErasureEntry]:
         """Entries of the log numbered above `after`, in order; with `number`, of one erasure (`Erasure.entry`)."""
+        ...
+
+    def at_rest(self, after: RestCursor, before: int, most: int, stages: Collection[str]) -> RestPage:
+        """Next page of persons of whom nothing was decided and no event received at `before` (µs) or later, at most so
+        many, in the order of their decisions and events. It ends with the first row that is not older, and before a
+        person of whom a decision at one of the `stages` is to be settled yet. Remainders are passed over.
+        """
+        ...
+
+    def is_at_rest(self, users: Collection[bytes], before: int) -> bool:
+        """Whether nothing was decided for these users, and no event of theirs received, at `before` (µs) or later."""
         ...
 
     def overwrite_erased(self, first: int, most: int) -> int:

@@ -17,6 +17,7 @@ WAITING = 512
 """Requests that wait for their turn in all, before holders of more than their share of them are turned away."""
 PATIENCE = 0.5
 """Seconds that a request waits for its turn at most."""
+_REMEMBERED = 10_000
 
 
 class Waiter(NamedTuple):
@@ -35,7 +36,8 @@ class FairTurns:
     """Turns of one service. Each `enter` that gave a turn is followed by one `leave`. Belongs to one event loop.
 
     `clock` gives seconds. `held_up` says that the service as a whole makes everybody wait for a moment, as at a reload:
-    nobody's patience ends then.
+    nobody's patience ends then. What holders have had is known while somebody waits, of the 10,000 who asked last: one
+    who is forgotten comes next as if new.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class FairTurns:
             self._free -= 1
             return None
         tag = max(self._virtual, self._had.get(holder, 0.0))
-        self._had[holder] = tag + 1.0
+        self._count(holder, tag + 1.0)
         self._number += 1
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         waiter = Waiter(tag, self._number, holder, self._clock(), turn)
@@ -95,7 +97,13 @@ class FairTurns:
     def charge(self, holder: str, turns: float) -> None:
         """Count further turns against a holder, whose next requests come as much later."""
         if self._heap:
-            self._had[holder] = max(self._virtual, self._had.get(holder, 0.0)) + turns
+            self._count(holder, max(self._virtual, self._had.get(holder, 0.0)) + turns)
+
+    def _count(self, holder: str, had: float) -> None:
+        self._had.pop(holder, None)  # so that the last is the newest
+        self._had[holder] = had
+        if len(self._had) > _REMEMBERED:
+            del self._had[next(iter(self._had))]
 
     def expire(self) -> None:
         """End the patience of those who have waited too long; called by the loop's timer."""

@@ -42,6 +42,7 @@ def check(struct: msgspec.Struct, path: str) -> Iterator[Problem]:
             yield from _check_images(struct)
             yield from references.check(struct.journey, {n: _refers(s) for n, s in struct.stages.items()})
             yield from _check_rates(struct)
+            yield from _check_retention(struct)
             yield from references.exclusive(struct.exclusive, {n: _refers(s) for n, s in struct.stages.items()})
         case _:
             yield from limits.check(path, struct)
@@ -53,6 +54,22 @@ def _check_rates(catalogue: Catalogue) -> Iterator[Problem]:
             yield Problem(f"rates.{code}", "not the code of a currency", f"capitals, e.g. {code.upper()[:8]}")
         elif code == catalogue.currency.upper():
             yield Problem(f"rates.{code}", "this is the app's own currency", "remove it")
+
+
+def _check_retention(catalogue: Catalogue) -> Iterator[Problem]:
+    """A person is erased when what was decided has been learned, not before."""
+    if catalogue.retention is None:
+        return
+    mistakes = list(durations.check("retention", catalogue.retention, words="; left out, nobody is erased for it"))
+    yield from mistakes
+    usable = [(name, s.reward) for name, s in catalogue.stages.items() if not list(_check_times("", s.reward))]
+    if mistakes or not usable:
+        return
+    name, longest = max(usable, key=lambda one: one[1].seconds_and_grace)
+    if durations.seconds(catalogue.retention) < longest.seconds_and_grace:
+        grace = f" and its grace of {longest.grace}" if isinstance(longest.grace, str) else ""
+        problem = f"rewards of stage {name} come for longer: its window of {longest.window}{grace}"
+        yield Problem("retention", problem, f"{durations.text(longest.seconds_and_grace)} or longer, or leave it out")
 
 
 def _check_content(path: str, nudge: Nudge) -> Iterator[Problem]:
@@ -190,10 +207,14 @@ def _check_feature(path: str, feature: Feature) -> Iterator[Problem]:
         yield Problem(f"{path}.values", "values are for categories", "remove them")
 
 
-def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
+def _check_times(path: str, reward: Reward) -> Iterator[Problem]:
     yield from durations.check(f"{path}.window", reward.window)
     if isinstance(reward.grace, str):
         yield from durations.check(f"{path}.grace", reward.grace)
+
+
+def _check_reward(path: str, reward: Reward) -> Iterator[Problem]:
+    yield from _check_times(path, reward)
     if reward.delay is not None and not reward.waits:
         yield from durations.check(f"{path}.delay", reward.delay, words='; or "window": wait for windows to end')
     if not reward.min < reward.max:

@@ -29,6 +29,12 @@ def micro(text: str, scale: float = 1.0) -> int:
     return max(1, round(seconds(text) * scale * 1e6)) if seconds(text) else 0
 
 
+def text(length: float) -> str:
+    """Duration text of so many seconds, in the longest unit of which it is a whole number: "90m", "3d"."""
+    unit = next((u for u in reversed(UNITS) if length % UNITS[u] == 0.0), "s")
+    return f"{length / UNITS[unit]:g}{unit}"
+
+
 def check(path: str, text: str, *, zero: bool = False, words: str = "") -> Iterator[Problem]:
     """Problems of a duration as written, none or one; `path` is where it stands. `zero`: "0s" may be meant, as "at
     once" or "none". `words`: what else may stand there, for the fix.

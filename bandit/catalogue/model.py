@@ -143,6 +143,11 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return durations.seconds(self.window)
 
     @property
+    def seconds_and_grace(self) -> float:
+        """Seconds after a decision, on an uncompressed clock, in which an outcome can still teach something."""
+        return self.seconds + (durations.seconds(self.grace) if isinstance(self.grace, str) else 0.0)
+
+    @property
     def grace_share(self) -> float:
         """How long after its window an outcome still corrects a settled decision, as a share of the window; 0: never.
         Used by the admission of outcomes, whose clock may be compressed.
@@ -328,7 +333,8 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     Fields: `app` its id; `currency` the code in which all money is given; `stages` by name, in declaration order;
     `journey` what the app's events mean; `rates` what one unit of another currency is worth in `currency`; `limits`
     that count every nudge of the app; `exclusive` groups of which a user sees one; `locale` that of the texts in
-    payloads, and where content has none in the reader's; `pages` on which nothing is shown, and hosts of pictures.
+    payloads, and where content has none in the reader's; `pages` on which nothing is shown, and hosts of pictures;
+    `retention`: after so long without a decision or an event a person is erased, such as "400d"; nobody without one.
 
         catalogue = parse(text)
         catalogue.stage("cart").arms  # ("none", "discount", …)
@@ -343,6 +349,7 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     exclusive: list[ExclusionRule] = []
     locale: str = "en"
     pages: PagesRule = PagesRule()
+    retention: str | None = None
     title: str = ""
     description: str = ""
 

@@ -146,7 +146,7 @@ class StoreCorrectionsContract:
             store.settle([settlement(1, corrects=1, outcomes=1)])
         erasure = store.begin_erasure(of(made.user))
         found = store.erasable(erasure.users, 9)
-        assert store.erase_decisions(erasure, LATER, [ErasedDecision(one) for one in found])
+        assert store.erase_decisions([erasure], LATER, [ErasedDecision(one) for one in found])
         assert list(store.settled("signup")) == []
         assert store.settlements_after(0, 9) == []
         assert graceful.due(9 * HOUR + LATER) == []

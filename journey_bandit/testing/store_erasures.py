@@ -58,7 +58,7 @@ class StoreErasuresContract:
             list(store.decisions("signup")),
             store.decisions_after(0, 9),
             store.decisions_before("signup", 9, 9),
-            store.settlements_after(0, 9),
+            [one for _, one in store.settlements_after(0, 9)],
         ]
         for answer in answers:
             assert [one.seq for one in answer] == [2]

@@ -24,6 +24,7 @@ from journey_bandit.testing.store_corrections import StoreCorrectionsContract
 from journey_bandit.testing.store_derived import StoreDerivedContract
 from journey_bandit.testing.store_erasures import StoreErasuresContract
 from journey_bandit.testing.store_records import StoreRecordsContract
+from journey_bandit.testing.store_rest import StoreRestContract
 from journey_bandit.testing.store_settlements import StoreSettlementsContract
 
 
@@ -33,6 +34,7 @@ class StoreContract(
     StoreCorrectionsContract,
     StoreDerivedContract,
     StoreErasuresContract,
+    StoreRestContract,
 ):
     """Every claim, on the store of the fixture `store`. All values come from one catalogue of four stages."""
 

@@ -1,7 +1,7 @@
 """Rows of events, links, journeys and credits of the memory store."""
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -28,6 +28,8 @@ class MemoryEventRows:
         self._decided = decided
         self._found = found
         self._events: dict[str, tuple[Event, bool]] = {}
+        self._numbers: dict[str, int] = {}  # of events, in order of arrival
+        self._arrived = 0
         self._by_user: dict[bytes, list[str]] = {}
         self._links: dict[bytes, dict[bytes, Link]] = {}
         self._owners: dict[bytes, bytes] = {}
@@ -44,6 +46,8 @@ class MemoryEventRows:
         """As `EventRows.append`."""
         for event, reports in events:
             self._events[event.id] = (event, reports)
+            self._arrived += 1
+            self._numbers[event.id] = self._arrived
             self._by_user.setdefault(event.user, []).append(event.id)
 
     def events(
@@ -54,6 +58,10 @@ class MemoryEventRows:
         found = [event for event, reports in rows if reports or not reporting]
         found = found if since is None else [event for event in found if event.at >= since]
         return found if newest is None else sorted(found, key=folding.order, reverse=True)[:newest]
+
+    def numbered(self) -> Iterator[tuple[int, Event]]:
+        """All events with their numbers, in order."""
+        return ((seq, self._events[i][0]) for i, seq in self._numbers.items())
 
     def newest_time(self, users: Collection[bytes], number: int) -> int | None:
         """As `EventRows.newest_time`."""
@@ -139,6 +147,7 @@ class MemoryEventRows:
         """Forget events of these users, at most so many, with their credits; returns how many."""
         gone = [event for user in users for event in self._by_user.get(user, ())][:most]
         for event in gone:
+            del self._numbers[event]
             self._by_user[self._events.pop(event)[0].user].remove(event)
         self._credits = {key: state for key, state in self._credits.items() if key[0] not in gone}
         self._missed = {key: miss for key, miss in self._missed.items() if key[0] not in gone}

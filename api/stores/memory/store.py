@@ -11,7 +11,7 @@ from types import MappingProxyType
 import msgspec
 import numpy as np
 
-from api.stores import ingest
+from api.stores import ingest, rest
 from api.stores.admission import admit, finite
 from api.stores.decision_log import (
     DecisionRecord,
@@ -36,6 +36,8 @@ from api.stores.learning_state import (
 )
 from api.stores.memory.events import MemoryEventRows
 from api.stores.memory.learning import MemoryLearningState
+from api.stores.memory.rest import MemoryRestRows
+from api.stores.rest import RestCursor, RestPage
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from api.stores.withdrawal_log import voiding
 from bandit.arrays import Array
@@ -498,6 +500,17 @@ class MemoryStore:
     def erasures(self, after: int = 0, number: bytes | None = None) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""
         return [one for one in self._erasures[after:] if number in (None, one.number)]
+
+    def at_rest(self, after: RestCursor, before: int, most: int, stages: Collection[str]) -> RestPage:
+        """As `ErasureLog.at_rest`."""
+        return rest.page(self._resting(), after, before, most, stages)
+
+    def is_at_rest(self, users: Collection[bytes], before: int) -> bool:
+        """As `ErasureLog.is_at_rest`."""
+        return not self._resting().came(users, before)
+
+    def _resting(self) -> MemoryRestRows:
+        return MemoryRestRows(self._found, self._by_seq, self._pending.keys() | self._uncorrected, self._rows)
 
     def overwrite_erased(self, first: int, most: int) -> int:  # noqa: ARG002 - there is no file
         """As `ErasureLog.overwrite_erased`: there is nothing to overwrite."""

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from api.stores import rest
 from api.stores.decision_log import DecisionRecord
 from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, by_user, users_of
 from api.stores.learning_state import StatisticsUpdate
+from api.stores.rest import RestCursor, RestPage
 from api.stores.sql.connection import SqlConnection
 from api.stores.sql.decision_log import SqlDecisionLog
 from api.stores.sql.rows import learning
@@ -20,6 +22,7 @@ from api.stores.sql.rows.decisions import (
     marks,
     settlement_row,
 )
+from api.stores.sql.rows.rest import SqlRestRows
 from api.stores.sql.schema import SCHEMA
 from bandit.errors import LedgerError
 from bandit.records import NOT_NOW, Decision, Settlement
@@ -151,6 +154,16 @@ class SqlErasureLog(SqlDecisionLog):
         query = "SELECT * FROM erasures WHERE seq > ?1 AND (?2 IS NULL OR erasure = ?2) ORDER BY seq"
         rows = self._ledger.rows(query, (after, number))
         return [ErasureEntry(*row)._replace(forget=bool(row[3]), done=bool(row[9])) for row in rows]
+
+    def at_rest(self, after: RestCursor, before: int, most: int, stages: Collection[str]) -> RestPage:
+        """As `ErasureLog.at_rest`, on a connection of its own."""
+        with self._ledger.beside() as conn:
+            return rest.page(SqlRestRows(conn), after, before, most, stages)
+
+    def is_at_rest(self, users: Collection[bytes], before: int) -> bool:
+        """As `ErasureLog.is_at_rest`, in one reading transaction."""
+        with self._ledger.reading() as conn:
+            return not SqlRestRows(conn).came(users, before)
 
     def overwrite_erased(self, first: int, most: int) -> int:
         """As `ErasureLog.overwrite_erased`."""

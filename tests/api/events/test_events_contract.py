@@ -276,10 +276,11 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path, claim
     one.store.close()
     conn = sqlite3.connect(path)
     conn.execute("ALTER TABLE decisions DROP COLUMN moment")
+    conn.execute("ALTER TABLE outcomes DROP COLUMN reporter")
     for name in ("events", "links", "owners", "journeys", "credits"):
         conn.execute(f"DROP TABLE {name}")
     conn.execute("DROP INDEX decisions_user")
-    conn.execute("DELETE FROM _sqlite_migrations WHERE name = 'events'")
+    conn.execute("DELETE FROM _sqlite_migrations WHERE name IN ('events', 'reporters')")
     conn.commit()
     conn.close()
     two = Ledger(SqliteStore(path))

@@ -134,3 +134,19 @@ async def test_where_too_many_wait_those_with_more_than_their_share_are_turned_a
     turns.enter("c")
     assert turns.crowded(8)
     assert not turns.crowded(1)
+
+
+@in_a_loop
+async def test_holders_without_end_take_no_memory_without_end_while_somebody_always_waits() -> None:
+    """Many addresses that ask once each, as fast as turns end; who keeps asking is not forgotten."""
+    turns = FairTurns(Ticking(), running=1)
+    turns.enter("x")
+    turns.enter("always")
+    for i in range(25_000):
+        turns.enter(f"address {i}")
+        turns.leave()
+        if i % 5_000 == 0:
+            turns.enter("always")
+    assert len(turns._heap) > 0
+    assert "always" in turns._had
+    assert len(turns._had) == 10_000

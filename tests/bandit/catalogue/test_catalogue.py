@@ -154,6 +154,11 @@ CHECKS = [  # (what is written, what is written instead, path of the mistake, a 
     ('"binary"', '"continuous", min = 2, max = 2', "stages.cart.reward.max", "the range is empty", "min < max"),
     ('"binary"', '"continuous", default = 2', "stages.cart.reward.default", "outside the reward's range", "[0, 1]"),
     ('"binary"', '"binary", max = 2', "stages.cart.reward.kind", "a binary reward is 0 or 1", 'kind = "continuous"'),
+    # how long people are kept
+    ('"EUR"', '"EUR"\nretention = "23h"', "retention", "stage cart come for longer: its window of 24h", "1d or longer"),
+    ('"EUR"', '"EUR"\nretention = "a year"', "retention", "'a year' is not a duration", "nobody is erased for it"),
+    ('"EUR"', '"EUR"\nretention = "0s"', "retention", "'0s' is not a duration", "longer than 0s"),
+    ('"EUR"', '"EUR"\nretention = 400', "retention", "Expected `str | null`", "write a text here"),
     # nudges
     ("rewarded = 2.0", "rewarded = 10.0", "stages.cart.nudges.discount.cost_when_rewarded", "never pay", "value of 10"),
     (", at_most = 5", "", "stages.cart.nudges.low_stock.evidence.at_most", "missing", "the largest stock that is"),
@@ -174,6 +179,21 @@ def test_one_mistake_is_reported_once_with_its_path_and_fix(
     assert found.field == path
     assert problem in found.problem
     assert fix in found.fix
+
+
+def test_people_are_kept_for_the_longest_window_and_its_grace_at_least() -> None:
+    graceful = TEXT.replace('"24h"', '"24h", grace = "90m"').replace('"EUR"', '"EUR"\nretention = "25h"')
+    (found,) = mistakes(graceful).values()
+    assert found.problem.endswith("of stage cart come for longer: its window of 24h and its grace of 90m")
+    assert found.fix == "1530m or longer, or leave it out"
+    assert parse(graceful.replace('"25h"', '"1530m"')).retention == "1530m"
+    assert list(mistakes(graceful.replace('"24h"', '"soon"'))) == ["stages.cart.reward.window"]
+
+
+def test_a_retention_changes_no_digest() -> None:
+    before, after = parse(TEXT), parse(TEXT.replace('"EUR"', '"EUR"\nretention = "400d"'))
+    assert (before.retention, after.retention) == (None, "400d")
+    assert before.stages["cart"].digest() == after.stages["cart"].digest()
 
 
 def test_a_stage_without_a_policy_is_centred() -> None:
