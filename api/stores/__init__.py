@@ -11,7 +11,7 @@ from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
 from bandit.policies import registry
 
-__all__ = ["Store", "file_of", "open_store"]
+__all__ = ["Store", "file_of", "is_database", "open_store"]
 
 _FILE = "sqlite:///"
 _DATABASE = ("postgresql://", "postgres://")
@@ -27,7 +27,7 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
         return MemoryStore()
     if url.startswith(_FILE) and len(url) > len(_FILE):
         return SqliteStore(file_of(url), read_only=read_only)
-    if url.startswith(_DATABASE):
+    if is_database(url):
         return _database(url, read_only=read_only)
     raise LedgerError(f"store {url!r} is not known: use sqlite:///FILE, postgresql://HOST/DATABASE or memory://")
 
@@ -40,11 +40,16 @@ def _database(url: str, *, read_only: bool) -> Store:
     return PostgresStore(url, read_only=read_only)
 
 
+def is_database(url: str) -> bool:
+    """Whether a URL names a ledger in PostgreSQL."""
+    return url.startswith(_DATABASE)
+
+
 def file_of(url: str) -> Path:
     """Path of a SQLite store's file, for commands that copy or restore it. Raises LedgerError for a store that is not
     in a file.
     """
-    if url.startswith(_DATABASE):
+    if is_database(url):
         raise LedgerError(
             "a ledger in PostgreSQL is copied and restored by pg_dump and pg_restore, not by this command"
         )

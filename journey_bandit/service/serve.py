@@ -23,7 +23,7 @@ from bandit.errors import InvalidRequest, Problem
     "--app",
     help="A shipped catalogue (fintech, fashion, travel, subscription, gaming, hillstrom) or FILE.toml.",
 )
-@click.option("--store", help="sqlite:///FILE or memory://  [default: sqlite:///journey-bandit.db]")
+@click.option("--store", help="sqlite:///FILE, postgresql://… or memory://  [default: sqlite:///journey-bandit.db]")
 @click.option("--host", help="[default: 127.0.0.1]")
 @click.option("--port", type=int, help="0 takes any free port.  [default: 8080]")
 @click.option("--keys", help="File with API keys, see `journey-bandit keys new`.")
