@@ -3,6 +3,7 @@ suite.
 """
 
 import importlib.metadata
+import re
 from pathlib import Path
 
 from api.stores.memory.store import MemoryStore
@@ -11,7 +12,7 @@ from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
 from bandit.policies import registry
 
-__all__ = ["Store", "file_of", "is_database", "open_store"]
+__all__ = ["Store", "file_of", "is_database", "open_store", "shown"]
 
 _FILE = "sqlite:///"
 _DATABASE = ("postgresql://", "postgres://")
@@ -43,6 +44,11 @@ def _database(url: str, *, read_only: bool) -> Store:
 def is_database(url: str) -> bool:
     """Whether a URL names a ledger in PostgreSQL."""
     return url.startswith(_DATABASE)
+
+
+def shown(url: str) -> str:
+    """A URL to show, without the password that it may hold."""
+    return re.sub(r"((?:^|[?&])password=)[^&]*", r"\1***", re.sub(r"(://[^:/?@]*):[^/?]*@", r"\1:***@", url))
 
 
 def file_of(url: str) -> Path:

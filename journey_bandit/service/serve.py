@@ -13,6 +13,7 @@ import msgspec
 from api import server
 from api.app import create_service
 from api.settings import Settings, load
+from api.stores import shown
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds
 from bandit.errors import InvalidRequest, Problem
@@ -74,7 +75,7 @@ def _announce(settings: Settings) -> None:
     click.echo(f"journey-bandit serves {settings.app} at http://{settings.host}:{settings.port}", err=True)
     if settings.docs:
         click.echo(f"  try it  http://{settings.host}:{settings.port}/docs", err=True)
-    click.echo(f"  ledger  {settings.store}", err=True)
+    click.echo(f"  ledger  {shown(settings.store)}", err=True)
     if settings.dev:
         click.echo("  no API key is needed (--dev): not for production", err=True)
     elif not settings.keys:

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from api.ledger import audit, statistics_store
-from api.stores import open_store
+from api.stores import open_store, shown
 from api.stores.postgres.statements import TableForm, translated
 from api.stores.postgres.store import PostgresStore
 from api.stores.protocol import Store
@@ -26,6 +26,20 @@ Later = Callable[[float], int]
 Working = Callable[..., AbstractContextManager[Any]]
 
 FORMS = {"owners": TableForm(("alias", "owner"), ("alias",)), "versions": TableForm(("stage", "version"), ("stage",))}
+
+
+@pytest.mark.parametrize(
+    ("url", "instead"),
+    [
+        ("postgresql://jb:s3cret@db/shop", "postgresql://jb:***@db/shop"),
+        ("postgresql://jb:s3c:r@et@db:5432/shop?sslmode=require", "postgresql://jb:***@db:5432/shop?sslmode=require"),
+        ("postgresql:///shop?user=jb&password=s3cret&host=/run", "postgresql:///shop?user=jb&password=***&host=/run"),
+        ("postgresql://jb@db/shop", "postgresql://jb@db/shop"),
+        ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
+    ],
+)
+def test_a_password_is_not_shown(url: str, instead: str) -> None:
+    assert shown(url) == instead
 
 
 @pytest.fixture
