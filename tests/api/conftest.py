@@ -100,24 +100,29 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield running
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """Each store in turn: what is asked of one is asked of all. What was done to a file is found whole afterwards."""
-    path = tmp_path / "ledger.db"
-    if request.param == "postgres":
-        running: PostgresServer = request.getfixturevalue("postgres_server")
-        with running.schema() as url:
-            kept = PostgresStore(url)
-            yield kept
-            assert list(kept.damages()) == []
-            kept.close()
+@contextmanager
+def opened(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
+    """A new store of one kind. What was done to a ledger is found whole afterwards."""
+    if kind == "memory":
+        yield MemoryStore()
         return
-    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(path)
-    yield made
-    made.close()
-    if path.exists():
+    if kind == "sqlite":
+        yield (made := SqliteStore(path := folder / "ledger.db"))
+        made.close()
         with closing(SqliteStore(path, read_only=True)) as after:
             assert list(after.damages()) == []
+        return
+    running: PostgresServer = request.getfixturevalue("postgres_server")
+    with running.schema() as url, closing(PostgresStore(url)) as kept:
+        yield kept
+        assert list(kept.damages()) == []
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Each store without a server in turn: what is asked of one is asked of all."""
+    with opened(request.param, request, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -151,8 +151,8 @@ class SqlErasureLog(SqlDecisionLog):
 
     def erasures(self, after: int = 0, number: bytes | None = None) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""
-        query = "SELECT * FROM erasures WHERE seq > ?1 AND (?2 IS NULL OR erasure = ?2) ORDER BY seq"
-        rows = self._ledger.rows(query, (after, number))
+        of, asked = ("", ()) if number is None else ("AND erasure = ?", (number,))
+        rows = self._ledger.rows(f"SELECT * FROM erasures WHERE seq > ? {of} ORDER BY seq", (after, *asked))  # noqa: S608
         return [ErasureEntry(*row)._replace(forget=bool(row[3]), done=bool(row[9])) for row in rows]
 
     def at_rest(self, after: RestCursor, before: int, most: int, stages: Collection[str]) -> RestPage:
