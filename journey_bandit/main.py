@@ -18,6 +18,7 @@ _COMMANDS = {
     "export-user": "journey_bandit.service.people:export_user",
     "judge": "journey_bandit.registry.judge:judge",
     "keys": "journey_bandit.service.keys:keys",
+    "ledger": "journey_bandit.service.backup:ledger",
     "monitor": "journey_bandit.evaluation.monitor:monitor",
     "rebuild": "journey_bandit.service.audit:rebuild",
     "preview": "journey_bandit.service.preview:preview",

@@ -16,7 +16,7 @@ PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
 MAY = {  # besides itself and the standard library
     "bandit": {"numpy", "scipy", "msgspec"},
     "api": {"bandit", "litestar", "litestar_offline_docs", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
-    | {"prometheus_client", "numpy", "threadpoolctl", "jwt"},
+    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg"},
 }
 MUST_NOT = {
     # no clock, no generator, no outside world

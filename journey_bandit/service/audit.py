@@ -24,7 +24,7 @@ from bandit.numerics.versions import SAME_BITS
 from bandit.receipt import EARLIER
 from bandit.records import Withdrawal
 
-_STORE = click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
+_STORE = click.option("--store", required=True, help="Store of the service, which may be running.")
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 _MOST_DAMAGES = 20  # that are named
 _SALT = click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service was given one.")
@@ -125,7 +125,7 @@ def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
 
 
 @click.command()
-@click.option("--store", required=True, help="sqlite:///FILE of a service that is stopped.")
+@click.option("--store", required=True, help="Store of a service that is stopped.")
 @click.option("--key", "reporter", required=True, help="Name of the API key whose reports do not count any more.")
 @click.option("--since", type=_TIME, required=True, help="From this time on (UTC), by when they were received.")
 @click.option("--until", type=_TIME, help="Before this time (UTC); without one, all up to now.")

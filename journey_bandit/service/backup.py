@@ -1,15 +1,18 @@
-"""Commands `journey-bandit backup` and `restore`: a copy of a running service's ledger, and the way back."""
+"""Commands `journey-bandit backup`, `restore` and `ledger copy`: copies of a ledger."""
 
+from contextlib import closing
 from pathlib import Path
 
 import click
 
 from api import clocks
-from api.stores import file_of
+from api.stores import file_of, open_store
+from api.stores.sql.schema import SCHEMA
+from api.stores.sql.store import SqlStore
 from api.stores.sqlite import copies
 from api.stores.sqlite.copies import LedgerCopy
-from api.stores.sqlite.file import SCHEMA
 from api.times import time_of
+from bandit.errors import LedgerError
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -42,6 +45,33 @@ def restore(backup: Path, store: str, *, force: bool) -> None:
         click.echo("an earlier version wrote it: the service brings it up to date when it starts", err=True)
     else:
         click.echo(f"prove it: journey-bandit rebuild --verify --receipts 200 --store {store}", err=True)
+
+
+@click.group()
+def ledger() -> None:
+    """Move a ledger between SQLite and PostgreSQL."""
+
+
+@ledger.command()
+@click.argument("source")
+@click.argument("target")
+def copy(source: str, target: str) -> None:
+    """Copy every row of the ledger SOURCE to TARGET, which is empty, and compare.
+
+    Both are stores: sqlite:///FILE or postgresql://HOST/DATABASE. The service of SOURCE may be running; what it
+    acknowledges after the copy has begun is not in TARGET, so stop it first to move.
+    """
+    if source == target:
+        raise LedgerError("both are the same store: give the target another address")
+    with closing(open_store(source, read_only=True)) as old, closing(open_store(target)) as new:
+        if not isinstance(old, SqlStore) or not isinstance(new, SqlStore):
+            raise LedgerError("a ledger in memory ends with its service: give sqlite:///FILE or postgresql://…")
+        rows = new.copy_from(old)
+    for table, count in rows.items():
+        if count:
+            click.echo(f"{count:>12,}  {table}")
+    click.echo("all rows are equal, and the digests of all commits hold")
+    click.echo(f"prove it: journey-bandit rebuild --verify --receipts 200 --store {target}", err=True)
 
 
 def _said(copied: LedgerCopy) -> str:

@@ -1,6 +1,7 @@
 """Command `journey-bandit catalogue`: look at what an app declares, and check one's own."""
 
 import sys
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from api.catalogue_files import read_catalogue, read_file
 from api.ledger import catalogue_changes
 from api.metrics import Metrics
 from api.releases.service import ReleaseService
-from api.stores import file_of
+from api.stores import Store, file_of, is_database, open_store
 from api.stores.sqlite.copies import to_look_at
 from bandit.catalogue.loading import parse, read_shipped, shipped
 from bandit.catalogue.model import NONE, Catalogue
@@ -26,7 +27,7 @@ def catalogue() -> None:
 
 @catalogue.command()
 @click.argument("file", metavar="CATALOGUE")
-@click.option("--store", help="Also say what becomes of this ledger, sqlite:///FILE; its service may be running.")
+@click.option("--store", help="Also say what becomes of this ledger; its service may be running.")
 @click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service is given one.")
 @click.option(
     "--monthly", type=click.FloatRange(min=0.0), help="Decisions of a month at each stage.  [default: as in --store]"
@@ -54,9 +55,13 @@ def check(file: str, store: str | None, salt: str | None, monthly: float | None)
         sys.exit(_becomes(found, store, salt))
 
 
+def _to_look_at(store: str) -> AbstractContextManager[Store]:
+    return closing(open_store(store, read_only=True)) if is_database(store) else to_look_at(file_of(store))
+
+
 def _traffic(found: Catalogue, store: str) -> dict[str, float]:
     """Decisions of a month at each stage, as the newest of the ledger came; none for stages with too few to tell."""
-    with to_look_at(file_of(store)) as ledger:
+    with _to_look_at(store) as ledger:
         end = ledger.last().decision + 1
         newest = {
             name: [row.decision.at for row in ledger.decisions_before(name, end, _NEWEST)] for name in found.stages
@@ -67,7 +72,7 @@ def _traffic(found: Catalogue, store: str) -> dict[str, float]:
 
 def _becomes(found: Catalogue, store: str, salt: str | None) -> int:
     """Say what becomes of a ledger; the exit status."""
-    with to_look_at(file_of(store)) as ledger:
+    with _to_look_at(store) as ledger:
         fates = catalogue_changes.fates(ledger, found, salt or None)
         unserved = ReleaseService(ledger, found, Metrics()).unfit
     for fate in fates:

@@ -8,7 +8,7 @@ import msgspec
 from api import clocks
 from api.ledger import audit
 from api.people import offline, records
-from api.stores import file_of, open_store
+from api.stores import file_of, is_database, open_store
 from bandit import engine
 from bandit.errors import InvalidRequest, LedgerError, Problem
 from journey_bandit.service.service_client import AdminClient
@@ -24,7 +24,7 @@ _SALT = click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="With --store:
 @click.option("--forget", is_flag=True, help="Also take back what was learned from them, exactly.")
 @_URL
 @_KEY
-@click.option("--store", help="sqlite:///FILE of a service that is stopped.")
+@click.option("--store", help="Store of a service that is stopped.")
 @_SALT
 def erase(user: str, forget: bool, url: str | None, key: str, store: str | None, salt: str | None) -> None:
     """Erase the person with the id USER, and all ids joined to it: decisions, outcomes, events and links.
@@ -48,7 +48,7 @@ def erase(user: str, forget: bool, url: str | None, key: str, store: str | None,
 @click.argument("user")
 @_URL
 @_KEY
-@click.option("--store", help="sqlite:///FILE of the service; it may be running.")
+@click.option("--store", help="Store of the service, which may be running.")
 @_SALT
 def export_user(user: str, url: str | None, key: str, store: str | None, salt: str | None) -> None:
     """Print all that the ledger holds of the person with the id USER, as JSON."""
@@ -69,7 +69,7 @@ def _one_of(url: str | None, store: str | None) -> None:
 
 def _offline(user: str, store: str | None, salt: str | None, forget: bool) -> dict[str, Any]:
     """What an erasure says that this process does; LedgerError if a service runs on the ledger."""
-    if not file_of(store or "").exists():
+    if not is_database(store or "") and not file_of(store or "").exists():
         raise LedgerError(f"{file_of(store or '')} does not exist: give the file of a service's --store")
     try:
         opened = open_store(store or "")

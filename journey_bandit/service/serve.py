@@ -13,6 +13,7 @@ import msgspec
 from api import server
 from api.app import create_service
 from api.settings import Settings, load
+from api.stores import shown
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds
 from bandit.errors import InvalidRequest, Problem
@@ -23,7 +24,7 @@ from bandit.errors import InvalidRequest, Problem
     "--app",
     help="A shipped catalogue (fintech, fashion, travel, subscription, gaming, hillstrom) or FILE.toml.",
 )
-@click.option("--store", help="sqlite:///FILE or memory://  [default: sqlite:///journey-bandit.db]")
+@click.option("--store", help="sqlite:///FILE, postgresql://… or memory://  [default: sqlite:///journey-bandit.db]")
 @click.option("--host", help="[default: 127.0.0.1]")
 @click.option("--port", type=int, help="0 takes any free port.  [default: 8080]")
 @click.option("--keys", help="File with API keys, see `journey-bandit keys new`.")
@@ -74,7 +75,7 @@ def _announce(settings: Settings) -> None:
     click.echo(f"journey-bandit serves {settings.app} at http://{settings.host}:{settings.port}", err=True)
     if settings.docs:
         click.echo(f"  try it  http://{settings.host}:{settings.port}/docs", err=True)
-    click.echo(f"  ledger  {settings.store}", err=True)
+    click.echo(f"  ledger  {shown(settings.store)}", err=True)
     if settings.dev:
         click.echo("  no API key is needed (--dev): not for production", err=True)
     elif not settings.keys:

@@ -25,7 +25,7 @@ _MOST = 20  # mistakes that are named
 
 @click.command("warm-start")
 @click.option("--app", required=True, help="A shipped catalogue, or FILE.toml: what the ledger is for.")
-@click.option("--store", required=True, help="sqlite:///FILE of a service that is stopped, or of one to come.")
+@click.option("--store", required=True, help="Store of a service that is stopped, or of one to come.")
 @click.option("--salt", envvar="JOURNEY_BANDIT_SALT", help="If the service is given one.")
 @click.option("--stage", "name", required=True)
 @click.option("--log", "file", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))

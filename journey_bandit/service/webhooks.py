@@ -30,7 +30,7 @@ def new(name: str, url: str, events: tuple[str, ...], file: Path) -> None:
 
 
 @webhooks.command()
-@click.option("--store", required=True, help="sqlite:///FILE of the service; it may be running.")
+@click.option("--store", required=True, help="Store of the service, which may be running.")
 def dead(store: str) -> None:
     """Show the messages that were given up, oldest first: endpoint, time (UTC), number of attempts, event and last
     error. POST /v1/webhooks/dead-letters/retry tries them again.

@@ -23,6 +23,7 @@ from api.metrics import Metrics
 from api.settings import Settings
 from api.stores.event_log import Status
 from api.stores.memory.store import MemoryStore
+from api.stores.postgres.store import PostgresStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit.catalogue.loading import parse
@@ -37,6 +38,8 @@ from journey_bandit.testing.store_builders import (
     decisions_of,
     reported,
 )
+from tests import postgres
+from tests.postgres import PostgresServer
 
 
 class Hands:
@@ -90,16 +93,36 @@ def outcome() -> Report:
     return reported
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """Each store in turn: what is asked of one is asked of all. What was done to a file is found whole afterwards."""
-    path = tmp_path / "ledger.db"
-    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(path)
-    yield made
-    made.close()
-    if path.exists():
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server whose commits do not wait for the disk."""
+    with postgres.server() as running:
+        yield running
+
+
+@contextmanager
+def opened(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
+    """A new store of one kind. What was done to a ledger is found whole afterwards."""
+    if kind == "memory":
+        yield MemoryStore()
+        return
+    if kind == "sqlite":
+        yield (made := SqliteStore(path := folder / "ledger.db"))
+        made.close()
         with closing(SqliteStore(path, read_only=True)) as after:
             assert list(after.damages()) == []
+        return
+    running: PostgresServer = request.getfixturevalue("postgres_server")
+    with running.schema() as url, closing(PostgresStore(url)) as kept:
+        yield kept
+        assert list(kept.damages()) == []
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Each store without a server in turn: what is asked of one is asked of all."""
+    with opened(request.param, request, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

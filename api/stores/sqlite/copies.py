@@ -19,7 +19,8 @@ from typing import NamedTuple
 import sqlite_utils
 
 from api.stores.decision_log import RowCounts
-from api.stores.sqlite.file import SCHEMA, known, own, read_transaction, schema_of
+from api.stores.sql.schema import SCHEMA
+from api.stores.sqlite.file import known, own, read_transaction, schema_of
 from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
 

@@ -4,24 +4,25 @@ import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlite_utils
 
 from api import private_files
 from api.stores.ingest import EarlierJourneys
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.known_users import KnownUsers
+from api.stores.sql.rows import ownership
+from api.stores.sql.rows.commits import CommitChain
+from api.stores.sql.schema import SCHEMA, migrations
+from api.stores.sqlite import row_sums
 from api.stores.sqlite.free_space import FreeSpace
-from api.stores.sqlite.known_users import KnownUsers
-from api.stores.sqlite.rows import ownership, row_sums
-from api.stores.sqlite.rows.commits import CommitChain
-from api.stores.sqlite.rows.row_sums import RowSums
-from api.stores.sqlite.schema import migrations
+from api.stores.sqlite.row_sums import RowSums
 from bandit.errors import LedgerError, Unavailable
 
-SCHEMA = len(migrations.pending(sqlite_utils.Database(memory=True)))
-"""Number of the tables' present form, kept in each file as `user_version`."""
+Conn = TypeVar("Conn", bound=SqlConnection)
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
@@ -34,7 +35,7 @@ _PRAGMAS = (
 
 
 @contextmanager
-def read_transaction(conn: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def read_transaction(conn: Conn) -> Iterator[Conn]:
     """Transaction of several reads, which all see one state of the ledger. The connection must not be in
     a transaction.
     """
@@ -199,6 +200,10 @@ class LedgerConnections:
         except FileNotFoundError:
             return 0
 
+    def one_state(self, conn: SqlConnection) -> AbstractContextManager[object]:
+        """Transaction of several reads on a connection for reading, which all see one state of the ledger."""
+        return read_transaction(conn)
+
     def overwrite_free(self, first: int, most: int) -> int:
         """Overwrite what neither rows nor indexes use: as `FreeSpace.overwrite`, in the thread that writes."""
         try:
@@ -257,10 +262,3 @@ class LedgerConnections:
         if self._write is None or self._sums is None:
             raise LedgerError("the ledger was opened read-only")
         return self._write, self._sums
-
-
-class SqlitePart:
-    """Base of the parts of a SQLite store: what they share is the ledger's connections, and nothing else."""
-
-    def __init__(self, ledger: LedgerConnections):
-        self._ledger = ledger

@@ -6,28 +6,21 @@ WAL-reset bug (3.7.0–3.51.2) from forming: it needs two connections that commi
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from api.stores.sqlite.erasure_log import SqliteErasureLog
-from api.stores.sqlite.event_log import SqliteEventLog
+from api.stores.sql.rows import commits
+from api.stores.sql.store import SqlStore
+from api.stores.sqlite import row_sums
 from api.stores.sqlite.file import LedgerConnections
-from api.stores.sqlite.learning_state import SqliteLearningState
-from api.stores.sqlite.release_log import SqliteReleaseLog
-from api.stores.sqlite.rows import commits, row_sums
-from api.stores.sqlite.webhook_queue import SqliteWebhookQueue
 from bandit.errors import LedgerError
 
 _STEPS = 10_000  # of SQLite's machine between two looks whether a check is to end
 
 
-class _TakenBack(Exception):
-    """End of a transaction that is to change nothing."""
-
-
-class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteErasureLog, SqliteWebhookQueue, SqliteReleaseLog):
+class SqliteStore(SqlStore):
     """`Store` in one SQLite file, opened by `sqlite:///FILE`. `read_only` opens a file that a running service may own,
     for evaluation and verification; writing methods raise LedgerError then.
 
@@ -45,38 +38,18 @@ class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteErasureLog, SqliteW
             raise LedgerError(f"{path} does not exist: give the file of a service's --store")
         with ExitStack() as opening:  # closes what was opened if the rest fails
             try:
-                super().__init__(LedgerConnections(path, opening, read_only=read_only, busy_seconds=busy_seconds))
+                self._file = LedgerConnections(path, opening, read_only=read_only, busy_seconds=busy_seconds)
+                super().__init__(self._file, opening)
             except sqlite3.Error as error:
                 raise LedgerError(f"{path} cannot be used as a ledger: {error}") from error
             self._opened = opening.pop_all()
-
-    def meta(self) -> dict[str, str]:
-        """As `Store.meta`."""
-        return dict(self._ledger.rows("SELECT key, value FROM meta"))
-
-    def set_meta(self, values: Mapping[str, str]) -> None:
-        """As `Store.set_meta`, in one transaction."""
-        with self._ledger.transaction() as conn:
-            conn.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
-
-    def atomic(self) -> AbstractContextManager[object]:
-        """As `Store.atomic`: one transaction of the writing connection; inner ones become savepoints. Raises
-        Unavailable when SQLite cannot say that it was committed, LedgerError for a row that the tables refuse.
-        """
-        return self._ledger.transaction()
-
-    def try_writing(self, work: Callable[[], object]) -> None:
-        """As `Store.try_writing`: `work` reads and changes the same pages as if it were committed."""
-        with suppress(_TakenBack), self.atomic():
-            work()
-            raise _TakenBack
 
     def describe(self) -> dict[str, str]:
         """As `Store.describe`: SQLite's version, its real `synchronous`, and whether it has the WAL-reset bug."""
         return {
             "engine": "sqlite",
             "sqlite_version": sqlite3.sqlite_version,
-            "synchronous": self._ledger.synchronous,
+            "synchronous": self._file.synchronous,
             "wal_reset_bug": "fixed"
             if sqlite3.sqlite_version_info >= (3, 51, 3)
             else "avoided: one writing connection",
@@ -86,7 +59,7 @@ class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteErasureLog, SqliteW
         """As `Store.damages`: SQLite's own check of all pages, indexes and references, then the digests of all
         commits, and the sums of the tables that change.
         """
-        with self._ledger.beside() as conn:
+        with self._file.beside() as conn:
             yield from _checked(conn, "PRAGMA integrity_check(20)")
             yield from _checked(conn, "PRAGMA foreign_key_check", lambda row: f"{row[0]} refers to a missing {row[2]}")
             try:
@@ -97,18 +70,10 @@ class SqliteStore(SqliteEventLog, SqliteLearningState, SqliteErasureLog, SqliteW
 
     def quick_damages(self, over: Callable[[], bool] = lambda: False) -> list[str]:
         """As `Store.quick_damages`: SQLite's check of all pages without that of indexes against their tables."""
-        with self._ledger.beside() as conn:
+        with self._file.beside() as conn:
             conn.set_progress_handler(over, _STEPS)
             found = list(_checked(conn, "PRAGMA quick_check(5)"))
             return [] if over() else found
-
-    def log_bytes(self) -> int:
-        """As `Store.log_bytes`."""
-        return self._ledger.log_bytes()
-
-    def close(self) -> None:
-        """Close all connections, and let go of the file. Call it once, when nothing uses the store any more."""
-        self._opened.close()
 
 
 def _checked(

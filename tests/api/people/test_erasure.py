@@ -20,7 +20,7 @@ from api.people import offline, records
 from api.stores.erasure_log import Erasure
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
-from api.stores.sqlite.rows import commits
+from api.stores.sql.rows import commits
 from api.stores.sqlite.store import SqliteStore
 from api.stores.webhook_queue import WebhookDelivery
 from api.webhooks.config import Endpoint
@@ -437,7 +437,7 @@ def test_a_large_commit_is_prepared_in_several_transactions(ledger_file: Path, m
         commits.CommitChain(15).seal(conn)
         conn.commit()
         assert list(commits.unlike(conn)) == []
-    monkeypatch.setattr("api.stores.sqlite.erasure_log._MOST", 64)
+    monkeypatch.setattr("api.stores.sql.erasure_log._MOST", 64)
     with closing(SqliteStore(ledger_file)) as store:
         gone = engine.user_hash(audit.salt_of(store, "salt"), GONE)
         answers, real = list[bool](), SqliteStore.erase_decisions

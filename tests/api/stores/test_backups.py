@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from api.ledger import audit
+from api.stores.sql.schema import SCHEMA
 from api.stores.sqlite import copies
 from api.stores.sqlite.copies import back_up, restore
-from api.stores.sqlite.file import SCHEMA
 from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
 from tests.waiting import PATIENCE

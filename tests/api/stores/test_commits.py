@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from api.stores.sqlite.file import SCHEMA
-from api.stores.sqlite.rows import commits
+from api.stores.sql.rows import commits
+from api.stores.sql.schema import SCHEMA
 from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
 from journey_bandit.main import group

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api.stores.sqlite.known_users import COLUMNS, KnownUsers
+from api.stores.sql.known_users import COLUMNS, KnownUsers
 from api.stores.sqlite.store import SqliteStore
 
 COUNT = 5_000  # ten pages, and nothing after them

@@ -12,7 +12,7 @@ import pytest
 
 from api.ledger import audit, statistics_store
 from api.stores.learning_state import StatisticsKey
-from api.stores.sqlite.file import SCHEMA
+from api.stores.sql.schema import SCHEMA
 from api.stores.sqlite.store import SqliteStore
 from api.stores.webhook_queue import WebhookCursor
 from bandit import engine

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from api.ledger import audit
-from api.stores.sqlite.rows import row_sums
+from api.stores.sqlite import row_sums
 from api.stores.sqlite.store import SqliteStore
 from bandit.errors import LedgerError
 

@@ -248,8 +248,8 @@ def test_a_store_is_opened_by_its_url(tmp_path: Path) -> None:
     assert isinstance(open_store("memory://"), MemoryStore)
     with closing(open_store(f"sqlite:///{tmp_path}/deep/er/ledger.db")):
         assert (tmp_path / "deep" / "er" / "ledger.db").exists()
-    for url in ("", "sqlite://", "sqlite:///", "postgres://host/db", "ledger.db", "memory", "SQLITE:///x"):
-        with pytest.raises(LedgerError, match="sqlite:///FILE or memory://"):
+    for url in ("", "sqlite://", "sqlite:///", "mysql://host/db", "ledger.db", "memory", "SQLITE:///x"):
+        with pytest.raises(LedgerError, match="sqlite:///FILE, postgresql://HOST/DATABASE or memory://"):
             open_store(url)
 
 

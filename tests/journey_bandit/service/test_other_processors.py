@@ -12,8 +12,8 @@ from litestar.testing import TestClient
 
 from api.app import create_app
 from api.settings import Settings
-from api.stores.sqlite.file import SCHEMA
-from api.stores.sqlite.rows.commits import CommitChain
+from api.stores.sql.rows.commits import CommitChain
+from api.stores.sql.schema import SCHEMA
 from tests.bandit.test_processors import OURS, VARIANTS
 
 N = 200

@@ -1,14 +1,15 @@
-"""Rows of the SQLite ledger in which persons at rest are looked for."""
+"""Rows of a SQL ledger in which persons at rest are looked for."""
 
-import sqlite3
 from collections.abc import Collection, Iterable
 
 from api.stores.ingest import family, root_of
 from api.stores.rest import RestRow
-from api.stores.sqlite.rows.decisions import marks
-from api.stores.sqlite.rows.events import SqliteEventRows
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.rows.decisions import marks
+from api.stores.sql.rows.events import SqlEventRows
 
-_DECIDED = "SELECT seq, iif(request = x'', x'', user), at FROM decisions WHERE seq > ? ORDER BY seq LIMIT ?"
+_DECIDED = """SELECT seq, CASE WHEN request = x'' THEN x'' ELSE user END, at FROM decisions
+    WHERE seq > ? ORDER BY seq LIMIT ?"""
 _RECEIVED = "SELECT seq, user, received FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
 _CAME = (  # the newest first: who comes again and again is known by one row
     "SELECT 1 FROM decisions WHERE user = ? AND at >= ? ORDER BY seq DESC LIMIT 1",
@@ -16,10 +17,10 @@ _CAME = (  # the newest first: who comes again and again is known by one row
 )
 
 
-class SqliteRestRows:
+class SqlRestRows:
     """`RestRows` of one connection; whoever calls holds its transaction."""
 
-    def __init__(self, conn: sqlite3.Connection):
+    def __init__(self, conn: SqlConnection):
         self._conn = conn
 
     def decided(self, after: int, most: int) -> Iterable[RestRow]:
@@ -32,7 +33,7 @@ class SqliteRestRows:
 
     def ids(self, user: bytes) -> frozenset[bytes]:
         """As `RestRows.ids`."""
-        rows = SqliteEventRows(self._conn)
+        rows = SqlEventRows(self._conn)
         return family(rows, root_of(rows, user)) | {user}
 
     def came(self, ids: Collection[bytes], since: int) -> bool:

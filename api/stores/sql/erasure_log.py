@@ -1,6 +1,5 @@
-"""Erasure log of the SQLite ledger: rows are overwritten in place, and their commits sealed anew."""
+"""Erasure log of a SQL ledger: rows are overwritten in place, and their commits sealed anew."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,11 +9,11 @@ from api.stores.decision_log import DecisionRecord
 from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, by_user, users_of
 from api.stores.learning_state import StatisticsUpdate
 from api.stores.rest import RestCursor, RestPage
-from api.stores.sqlite.decision_log import SqliteDecisionLog
-from api.stores.sqlite.file import SCHEMA
-from api.stores.sqlite.rows import learning
-from api.stores.sqlite.rows.amendments import Amendment, Row
-from api.stores.sqlite.rows.decisions import (
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.decision_log import SqlDecisionLog
+from api.stores.sql.rows import learning
+from api.stores.sql.rows.amendments import Amendment, Row
+from api.stores.sql.rows.decisions import (
     DECISION_COLUMNS,
     SETTLEMENT_COLUMNS,
     columns_of,
@@ -23,14 +22,16 @@ from api.stores.sqlite.rows.decisions import (
     marks,
     settlement_row,
 )
-from api.stores.sqlite.rows.rest import SqliteRestRows
+from api.stores.sql.rows.rest import SqlRestRows
+from api.stores.sql.schema import SCHEMA
 from bandit.errors import LedgerError
 from bandit.records import NOT_NOW, Decision, Settlement
 
 _EVERY = 2**62
 _UNDER_WAY = "SELECT user, erasure, at, forget FROM erasing ORDER BY erasure, user"
 _MOST = 4000  # rows that one transaction digests again, before it overwrites any
-_ENTRY = "INSERT INTO erasures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ENTRY = """INSERT INTO erasures (erasure, at, forget, decisions, outcomes, events, ids, first, done)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _NOTHING = """UPDATE decisions SET id = randomblob(16), at = 0, expires = 0, version = 0, user = x'', request = x'',
     x = x'', propensity = x'', mean = x'', sd = x'', u = 0.0, arm = '', holdout = 0, excluded = '{}', evidence = '{}',
     notes = '[]', basis_at = 0, basis_decisions = 0, basis_outcomes = 0, moment = '', deferred = 0, actions = '',
@@ -43,8 +44,8 @@ _NO_EVENT = """UPDATE events SET id = lower(hex(randomblob(16))), user = x'', al
     name = '', properties = '{}', reports = 0, reporter = '' WHERE seq = ?"""
 
 
-class SqliteErasureLog(SqliteDecisionLog):
-    """`ErasureLog` of one SQLite ledger."""
+class SqlErasureLog(SqlDecisionLog):
+    """`ErasureLog` of one SQL ledger."""
 
     def begin_erasure(self, erasure: Erasure) -> Erasure:
         """As `ErasureLog.begin_erasure`, in one transaction."""
@@ -150,19 +151,19 @@ class SqliteErasureLog(SqliteDecisionLog):
 
     def erasures(self, after: int = 0, number: bytes | None = None) -> list[ErasureEntry]:
         """As `ErasureLog.erasures`."""
-        query = "SELECT * FROM erasures WHERE seq > ?1 AND (?2 IS NULL OR erasure = ?2) ORDER BY seq"
-        rows = self._ledger.rows(query, (after, number))
+        of, asked = ("", ()) if number is None else ("AND erasure = ?", (number,))
+        rows = self._ledger.rows(f"SELECT * FROM erasures WHERE seq > ? {of} ORDER BY seq", (after, *asked))  # noqa: S608
         return [ErasureEntry(*row)._replace(forget=bool(row[3]), done=bool(row[9])) for row in rows]
 
     def at_rest(self, after: RestCursor, before: int, most: int, stages: Collection[str]) -> RestPage:
         """As `ErasureLog.at_rest`, on a connection of its own."""
         with self._ledger.beside() as conn:
-            return rest.page(SqliteRestRows(conn), after, before, most, stages)
+            return rest.page(SqlRestRows(conn), after, before, most, stages)
 
     def is_at_rest(self, users: Collection[bytes], before: int) -> bool:
         """As `ErasureLog.is_at_rest`, in one reading transaction."""
         with self._ledger.reading() as conn:
-            return not SqliteRestRows(conn).came(users, before)
+            return not SqlRestRows(conn).came(users, before)
 
     def overwrite_erased(self, first: int, most: int) -> int:
         """As `ErasureLog.overwrite_erased`."""
@@ -199,13 +200,13 @@ def _entries(
         yield *_head(one, now), len(mine), sum(len(outcomes[each.record.seq]) for each in mine), 0, 0, first, 0
 
 
-def _outcomes(conn: sqlite3.Connection, erased: ErasedDecision) -> list[int]:
+def _outcomes(conn: SqlConnection, erased: ErasedDecision) -> list[int]:
     """Numbers of the outcomes of a decision, in order."""
     query = "SELECT seq FROM outcomes WHERE decision = ? ORDER BY seq"
     return [seq for (seq,) in conn.execute(query, (erased.record.decision.id.bytes,))]
 
 
-def _settle(conn: sqlite3.Connection, settlements: Sequence[Settlement]) -> None:
+def _settle(conn: SqlConnection, settlements: Sequence[Settlement]) -> None:
     last = conn.execute("SELECT coalesce(max(seq), 0) FROM settlements").fetchone()[0]
     rows = [(last + i, *settlement_row(s)) for i, s in enumerate(settlements, 1)]
     conn.executemany(insert("settlements", ("seq", *SETTLEMENT_COLUMNS)), rows)
@@ -213,7 +214,7 @@ def _settle(conn: sqlite3.Connection, settlements: Sequence[Settlement]) -> None
     conn.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?)", list(versions.items()))
 
 
-def _leave(conn: sqlite3.Connection, seq: int, remainder: Decision | None) -> None:
+def _leave(conn: SqlConnection, seq: int, remainder: Decision | None) -> None:
     for table in ("pending", "uncorrected"):
         conn.execute(f"DELETE FROM {table} WHERE decision_seq = ?", (seq,))  # noqa: S608
     if remainder is not None:
@@ -221,7 +222,7 @@ def _leave(conn: sqlite3.Connection, seq: int, remainder: Decision | None) -> No
         conn.execute(f"UPDATE decisions SET {assigned} WHERE seq = ?", (*decision_row(remainder), seq))  # noqa: S608
 
 
-def _leave_outcomes(conn: sqlite3.Connection, erased: ErasedDecision, seqs: Sequence[int]) -> None:
+def _leave_outcomes(conn: SqlConnection, erased: ErasedDecision, seqs: Sequence[int]) -> None:
     """Outcomes as they are left, or nothing of them. The ledger has those that the record knows."""
     if erased.remainder is None:
         conn.executemany(_NO_OUTCOME, [(seq,) for seq in seqs])
@@ -232,7 +233,7 @@ def _leave_outcomes(conn: sqlite3.Connection, erased: ErasedDecision, seqs: Sequ
     conn.executemany("UPDATE outcomes SET decision = ?, id = ?, fact = ?, voids = ? WHERE seq = ?", rows)
 
 
-def _forget_credits(conn: sqlite3.Connection, erased: Iterable[ErasedDecision]) -> None:
+def _forget_credits(conn: SqlConnection, erased: Iterable[ErasedDecision]) -> None:
     """What events credit to decisions, and messages about them that wait to be delivered."""
     ids = [one.record.decision.id for one in erased]
     conn.executemany("DELETE FROM credits WHERE decision = ?", [(i.bytes,) for i in ids])

@@ -1,4 +1,4 @@
-"""Conversion of records to rows of the SQLite ledger and back, without loss: x and the features of actions are on the
+"""Conversion of records to rows of a SQL ledger and back, without loss: x and the features of actions are on the
 2⁻¹² grid, so float32 and 16-bit integers hold them exactly; other arrays are float64. A loss account is
 MessagePack, which keeps its bits.
 """
@@ -188,4 +188,4 @@ def insert(table: str, columns: Sequence[str]) -> str:
 
 def marks(values: Collection[Any]) -> str:
     """A placeholder for each value, for IN and VALUES."""
-    return ", ".join("?" * len(values))
+    return ", ".join("?" * len(values)) or "NULL"

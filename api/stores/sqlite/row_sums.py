@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from api.stores.sqlite.rows import commits
+from api.stores.sql.rows import commits
 from bandit.records import NOT_NOW
 
 COMPUTED = (

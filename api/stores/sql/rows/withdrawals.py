@@ -1,10 +1,9 @@
-"""Rows of withdrawals in the SQLite ledger. Whoever calls holds the transaction."""
-
-import sqlite3
+"""Rows of withdrawals in a SQL ledger. Whoever calls holds the transaction."""
 
 import msgspec
 
-from api.stores.sqlite.rows.decisions import OUTCOME_COLUMNS, insert, outcome_of, outcome_row
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.rows.decisions import OUTCOME_COLUMNS, insert, outcome_of, outcome_row
 from api.stores.withdrawal_log import voiding
 from bandit.records import Withdrawal
 
@@ -21,7 +20,7 @@ _WAIT = """UPDATE pending SET due = (SELECT expires FROM decisions WHERE seq = d
     WHERE decision_seq = (SELECT seq FROM decisions WHERE id = ?)"""
 
 
-def withdraw(conn: sqlite3.Connection, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
+def withdraw(conn: SqlConnection, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
     """As `WithdrawalLog.withdraw`."""
     found = conn.execute(_ABOUT, (after, asked.reporter, asked.since, asked.until, most)).fetchall()
     if not found:

@@ -1,4 +1,4 @@
-"""Commits of the SQLite ledger: for each, how far the append-only tables went and a digest of the rows that it
+"""Commits of a SQL ledger: for each, how far the append-only tables went and a digest of the rows that it
 appended, chained to the one before. A bit that was flipped later, a row that is gone and a row that nobody committed
 are found.
 
@@ -7,11 +7,12 @@ it was committed: migrations append columns, and `FORMS` says how many there wer
 """
 
 import hashlib
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
+
+from api.stores.sql.connection import SqlConnection
 
 _ROWS = {"decisions": 30, "outcomes": 10, "settlements": 10, "events": 9, "releases": 15}
 
@@ -62,7 +63,7 @@ class CommitChain:
         marks = ", ".join("?" * len(columns))
         self._append = f"INSERT INTO commits ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
 
-    def seal(self, conn: sqlite3.Connection) -> None:
+    def seal(self, conn: SqlConnection) -> None:
         """Append a row for what this transaction appended, if it did."""
         if self._ends is None:
             self._ends, self._chain = _last(conn, self._tables)
@@ -97,16 +98,16 @@ def chained(before: bytes, form: int, ends: Ends, digest: bytes) -> bytes:
     return hashlib.blake2b(before + encode((form, *ends)) + digest, digest_size=16).digest()
 
 
-def _last(conn: sqlite3.Connection, tables: Sequence[str]) -> tuple[Ends, bytes]:
+def _last(conn: SqlConnection, tables: Sequence[str]) -> tuple[Ends, bytes]:
     """Last numbers of the tables in the newest commit, and the link of the chain."""
     query = f"SELECT {', '.join(tables)}, chain FROM commits ORDER BY seq DESC LIMIT 1"  # noqa: S608
     found = conn.execute(query).fetchone()
     return ((0,) * len(tables), b"") if found is None else (tuple(found[:-1]), found[-1])
 
 
-def between(conn: sqlite3.Connection, table: str, form: int) -> str:
+def between(conn: SqlConnection, table: str, form: int) -> str:
     """Query for the rows of a table from one number (without it) to another, with the columns that it had in a form."""
-    known = [row[0] for row in conn.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+    known = [column[0] for column in conn.execute(f"SELECT * FROM {table} LIMIT 0").description]  # noqa: S608
     columns = ", ".join(known[: columns_in(form)[table]])
     return f"SELECT {columns} FROM {table} WHERE seq > ? AND seq <= ? ORDER BY seq"  # noqa: S608
 
@@ -143,7 +144,7 @@ def piece_at(table: str, after: int, end: int, seq: int) -> Piece:
     return Piece(table, max(after, block) + 1, min(end, block + _SIZE))
 
 
-def unlike(conn: sqlite3.Connection) -> Iterator[str]:
+def unlike(conn: SqlConnection) -> Iterator[str]:
     """Where the tables are not what was committed, in words; nothing if they are. All rows are read once.
 
     A commit of which an erasure has overwritten rows is compared with the digests of its pieces that the erasure has
@@ -174,7 +175,7 @@ Seals = Mapping[tuple[str, int], tuple[int, int, bytes]]
 """Newest seal of each piece, by table and first number: last number, form of the tables, digest."""
 
 
-def sealed(conn: sqlite3.Connection) -> Seals:
+def sealed(conn: SqlConnection) -> Seals:
     """Newest seals of all pieces that erasures have sealed."""
     rows = conn.execute("SELECT part, first, last, form, rows FROM seals ORDER BY seq")
     return {(table, first): (last, form, digest) for table, first, last, form, digest in rows}
@@ -204,7 +205,7 @@ def _unlike(
 class _Reader:
     """Reader of one table from its first row to its last."""
 
-    def __init__(self, conn: sqlite3.Connection, table: str):
+    def __init__(self, conn: SqlConnection, table: str):
         self._conn, self._table = conn, table
         self._form, self._after = 0, 0
         self._cursor: Iterator[tuple[object, ...]] = iter(())
@@ -220,7 +221,8 @@ class _Reader:
     def through(self, end: int, form: int) -> Iterator[tuple[object, ...]]:
         if form != self._form:
             query = between(self._conn, self._table, form)
-            self._cursor, self._form, self._ahead = self._conn.execute(query, (self._after, _NO_END)), form, None
+            self._cursor = iter(self._conn.execute(query, (self._after, _NO_END)))
+            self._form, self._ahead = form, None
         while True:
             row = self._ahead if self._ahead is not None else next(self._cursor, None)
             self._ahead = None

@@ -4,12 +4,13 @@ Most people who are asked about for the first time are new, and after every comm
 so. The filter says it from memory: "not there" is certain, "may be there" is looked up.
 """
 
-import sqlite3
 import struct
 import threading
 from collections.abc import Iterable
 
 import numpy as np
+
+from api.stores.sql.connection import SqlConnection
 
 _BITS = 27  # of an index: 2²⁷ bits are 16 MB; with ten million users one stranger in 200 is looked up all the same
 _MASK = 2**_BITS - 1
@@ -56,7 +57,7 @@ class KnownUsers:
                 return True
         return False
 
-    def read(self, conn: sqlite3.Connection) -> None:
+    def read(self, conn: SqlConnection) -> None:
         """Take in the next page of the ledger. Does nothing once it is complete."""
         if self.complete:
             return

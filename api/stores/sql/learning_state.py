@@ -1,4 +1,4 @@
-"""Learning state of the SQLite ledger: settlements, and what is derived from them."""
+"""Learning state of a SQL ledger: settlements, and what is derived from them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -16,9 +16,9 @@ from api.stores.learning_state import (
     StoredStatistics,
     WarmStart,
 )
-from api.stores.sqlite.decision_log import PAGE, SqliteDecisionLog
-from api.stores.sqlite.rows import learning
-from api.stores.sqlite.rows.decisions import (
+from api.stores.sql.decision_log import PAGE, SqlDecisionLog
+from api.stores.sql.rows import learning
+from api.stores.sql.rows.decisions import (
     SETTLEMENT_COLUMNS,
     columns_of,
     insert,
@@ -32,8 +32,8 @@ from bandit.errors import LedgerError
 from bandit.records import MaturedDecision, Settlement
 
 
-class SqliteLearningState(SqliteDecisionLog):
-    """`LearningState` of one SQLite ledger, over its decision log: settlements are of decisions there."""
+class SqlLearningState(SqlDecisionLog):
+    """`LearningState` of one SQL ledger, over its decision log: settlements are of decisions there."""
 
     def matured(self, now: int, limit: int, stages: Collection[str]) -> list[MaturedDecision]:
         """As `LearningState.matured`, on the writing connection; `now` in µs."""

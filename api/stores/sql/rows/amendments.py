@@ -1,4 +1,4 @@
-"""Amendments of commits in the SQLite ledger: an erasure overwrites rows, and seals the pieces of their commits anew,
+"""Amendments of commits in a SQL ledger: an erasure overwrites rows, and seals the pieces of their commits anew,
 so that the chain still tells what was committed from what was not.
 
 A commit is amended in pieces of at most 64 rows. Before one of its rows is overwritten, all of its pieces are sealed as
@@ -7,11 +7,11 @@ the rows of an earlier version are one.
 """
 
 import hashlib
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from api.stores.sqlite.rows.commits import TABLES, Ends, Piece, between, encode, piece_at, pieces_of
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.rows.commits import TABLES, Ends, Piece, between, encode, piece_at, pieces_of
 
 Row = tuple[str, int]
 """Table and number of a row."""
@@ -33,7 +33,7 @@ class Amendment:
     `seal`. `form` is the number of the tables' present form.
     """
 
-    def __init__(self, conn: sqlite3.Connection, form: int):
+    def __init__(self, conn: SqlConnection, form: int):
         self._conn, self._form = conn, form
         self._queries = {table: between(conn, table, form) for table in TABLES}
 

@@ -1,6 +1,5 @@
-"""Decision log of the SQLite ledger: declarations, decisions and outcomes."""
+"""Decision log of a SQL ledger: declarations, decisions and outcomes."""
 
-import sqlite3
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -19,9 +18,10 @@ from api.stores.decision_log import (
     RowCounts,
     UserOverLimit,
 )
-from api.stores.sqlite.file import LedgerConnections, SqlitePart
-from api.stores.sqlite.rows import withdrawals
-from api.stores.sqlite.rows.decisions import (
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.connections import SqlConnections, SqlPart
+from api.stores.sql.rows import withdrawals
+from api.stores.sql.rows.decisions import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
     SETTLEMENT_COLUMNS,
@@ -46,12 +46,12 @@ PAGE = 2000
 """Rows that a long read takes in one transaction."""
 
 
-class SqliteDecisionLog(SqlitePart):
-    """`DecisionLog` of one SQLite ledger. It knows the declarations by their keys, and reads those again that another
+class SqlDecisionLog(SqlPart):
+    """`DecisionLog` of one SQL ledger. It knows the declarations by their keys, and reads those again that another
     process has registered meanwhile.
     """
 
-    def __init__(self, ledger: LedgerConnections):
+    def __init__(self, ledger: SqlConnections):
         super().__init__(ledger)
         self._by_digest: dict[str, Stage] = {}
         self._specs = self._load_specs()
@@ -206,7 +206,7 @@ class SqliteDecisionLog(SqlitePart):
         tables = ("decisions", "outcomes", "settlements", "pending")
         return RowCounts(*(self._ledger.number(f"SELECT count(*) FROM {table}") for table in tables))  # noqa: S608
 
-    def _find(self, conn: sqlite3.Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
+    def _find(self, conn: SqlConnection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         if not ids:
             return {}
         query = f"SELECT {columns_of('d')} FROM decisions d WHERE d.id IN ({marks(ids)})"  # noqa: S608
@@ -214,7 +214,7 @@ class SqliteDecisionLog(SqlitePart):
         return {f.decision.id: f for f in self._complete(conn, rows)}
 
     def _complete(
-        self, conn: sqlite3.Connection, rows: Sequence[Any], through: int = LAST, *, settled: bool = True
+        self, conn: SqlConnection, rows: Sequence[Any], through: int = LAST, *, settled: bool = True
     ) -> list[DecisionRecord]:
         """Add outcomes (those numbered up to `through`) and settlements to rows of decisions, of which some may be
         `settled`.
@@ -236,7 +236,7 @@ class SqliteDecisionLog(SqlitePart):
         found = (DecisionRecord(seq, d, tuple(outcomes.get(d.id, ())), None) for seq, d in decisions)
         return [one.with_settlements(ended.get(one.seq, ())) for one in found]
 
-    def _settlements(self, conn: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, list[Settlement]]:
+    def _settlements(self, conn: SqlConnection, seqs: Sequence[int]) -> dict[int, list[Settlement]]:
         """Settlements of decisions, by the numbers of these, in order."""
         columns, found = ", ".join(("seq", *SETTLEMENT_COLUMNS)), dict[int, list[Settlement]]()
         query = f"SELECT {columns} FROM settlements WHERE decision_seq IN ({marks(seqs)}) ORDER BY seq"  # noqa: S608

@@ -1,23 +1,23 @@
-"""Release log of the SQLite ledger."""
+"""Release log of a SQL ledger."""
 
 import msgspec
 
-from api.stores.sqlite.file import SqlitePart
-from api.stores.sqlite.rows.decisions import (
+from api.stores.sql.connections import SqlPart
+from api.stores.sql.rows.decisions import (
     RELEASE_COLUMNS,
     insert,
 )
 from bandit.records import Release
 
 
-class SqliteReleaseLog(SqlitePart):
-    """`ReleaseLog` of one SQLite ledger."""
+class SqlReleaseLog(SqlPart):
+    """`ReleaseLog` of one SQL ledger."""
 
     def publish(self, release: Release) -> Release:
         """As `ReleaseLog.publish`, in one transaction."""
         row = tuple(getattr(release, column) for column in RELEASE_COLUMNS)
         with self._ledger.transaction() as conn:
-            number = conn.execute(insert("releases", RELEASE_COLUMNS), row).lastrowid
+            number = conn.execute(f"{insert('releases', RELEASE_COLUMNS)} RETURNING seq", row).fetchone()[0]
         return msgspec.structs.replace(release, seq=number)
 
     def releases(self, stage: str | None = None) -> list[Release]:

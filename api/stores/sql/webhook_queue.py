@@ -1,17 +1,17 @@
-"""Webhook queue of the SQLite ledger: cursors and deliveries."""
+"""Webhook queue of a SQL ledger: cursors and deliveries."""
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from api.stores.sqlite.file import SqlitePart
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.connections import SqlPart
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 
 _COLUMNS = "endpoint, event, body, attempts, due, error, dead, at"
 
 
-class SqliteWebhookQueue(SqlitePart):
-    """`WebhookQueue` of one SQLite ledger."""
+class SqlWebhookQueue(SqlPart):
+    """`WebhookQueue` of one SQL ledger."""
 
     def webhook_deliveries(self, endpoint: str | None = None, *, dead: bool) -> list[WebhookDelivery]:
         """As `WebhookQueue.webhook_deliveries`."""
@@ -47,7 +47,7 @@ def deliveries(
 
 
 def keep_deliveries(
-    conn: sqlite3.Connection, put: Sequence[WebhookDelivery], gone: Sequence[tuple[str, str]], most_dead: int | None
+    conn: SqlConnection, put: Sequence[WebhookDelivery], gone: Sequence[tuple[str, str]], most_dead: int | None
 ) -> None:
     """Add or replace deliveries, forget those of `gone` (endpoint, event), and of each endpoint's dead ones keep the
     newest `most_dead`. Whoever calls holds the transaction.
@@ -61,7 +61,7 @@ def keep_deliveries(
         conn.executemany(query, [(one, most_dead) for one in {delivery.endpoint for delivery in put}])
 
 
-def cursor(conn: sqlite3.Connection, endpoint: str) -> WebhookCursor | None:
+def cursor(conn: SqlConnection, endpoint: str) -> WebhookCursor | None:
     """Cursor of an endpoint with its alarms by stage; None before it has one. Whoever calls holds a reading
     transaction.
     """
@@ -74,7 +74,7 @@ def cursor(conn: sqlite3.Connection, endpoint: str) -> WebhookCursor | None:
     return WebhookCursor(decision=row[0], settlement=row[1], alarms=alarms, era=row[2], release=row[3])
 
 
-def move_cursors(conn: sqlite3.Connection, cursors: Mapping[str, WebhookCursor]) -> None:
+def move_cursors(conn: SqlConnection, cursors: Mapping[str, WebhookCursor]) -> None:
     """Replace cursors by endpoint, with their alarms by stage. Whoever calls holds the transaction."""
     rows = [(endpoint, c.decision, c.settlement, c.era, c.release) for endpoint, c in cursors.items()]
     conn.executemany("INSERT OR REPLACE INTO webhook_cursors VALUES (?, ?, ?, ?, ?)", rows)

@@ -1,8 +1,7 @@
-"""Rows of derived learning state in the SQLite ledger: statistics, warm starts, declarations. Sums are float64,
+"""Rows of derived learning state in a SQL ledger: statistics, warm starts, declarations. Sums are float64,
 little-endian, so that what is read has the bits that were written.
 """
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,8 @@ from api.stores.learning_state import (
     StoredStatistics,
     WarmStart,
 )
-from api.stores.sqlite.rows.decisions import marks
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.rows.decisions import marks
 from bandit.belief import Belief
 from bandit.learning.delay import BUCKETS
 from bandit.learning.drift import DriftAlarm, DriftState
@@ -31,7 +31,7 @@ _NUDGES = NudgeSums._fields[:-2]
 _SUMS = "arm, count, reward, square, precision, shift"
 
 
-def replace(conn: sqlite3.Connection, update: StatisticsUpdate) -> None:
+def replace(conn: SqlConnection, update: StatisticsUpdate) -> None:
     """Overwrite what an update of statistics names; None in the update leaves a part as it is. Whoever calls holds the
     transaction.
     """
@@ -55,7 +55,7 @@ def replace(conn: sqlite3.Connection, update: StatisticsUpdate) -> None:
         conn.execute("INSERT OR REPLACE INTO reward_watches VALUES (?, ?, ?)", row)
 
 
-def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
+def statistics(conn: SqlConnection, key: StatisticsKey, rows: tuple[str, ...], d: int) -> StoredStatistics:
     """Statistics of a key over these rows and d columns, zeros where nothing is kept. Whoever calls holds a reading
     transaction, so that all of it is of one version.
     """
@@ -74,7 +74,7 @@ def statistics(conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ..
 
 
 def warm_start(
-    conn: sqlite3.Connection, key: StatisticsKey, rows: tuple[str, ...], d: int
+    conn: SqlConnection, key: StatisticsKey, rows: tuple[str, ...], d: int
 ) -> tuple[WarmStart, Belief] | None:
     """Warm start of a key with its sums over these rows and d columns; None if there was none. Whoever calls holds a
     reading transaction.
@@ -89,7 +89,7 @@ def warm_start(
 
 
 def put_warm_start(
-    conn: sqlite3.Connection, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief
+    conn: SqlConnection, key: StatisticsKey, warm: WarmStart, rows: tuple[str, ...], belief: Belief
 ) -> None:
     """Insert a warm start and its sums; sqlite3.IntegrityError if the key has one. Whoever calls holds
     the transaction.
@@ -100,18 +100,18 @@ def put_warm_start(
     conn.executemany("INSERT INTO warm_sums VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sums)
 
 
-def declarations(conn: sqlite3.Connection) -> Declarations:
+def declarations(conn: SqlConnection) -> Declarations:
     """Declarations that were served when: stages as last served, eras and arithmetics in order. Whoever calls holds a
     reading transaction.
     """
     served = {
         stage: ServedStage(digest, learning, schema)
         for stage, digest, learning, schema in conn.execute(
-            "SELECT stage, digest, learning_digest, schema FROM served_stages ORDER BY rowid"
+            "SELECT stage, digest, learning_digest, schema FROM served_stages ORDER BY stage"
         )
     }
     eras: dict[int, dict[str, str]] = {}
-    for first, stage, digest in conn.execute("SELECT first, stage, digest FROM declaration_eras ORDER BY first, rowid"):
+    for first, stage, digest in conn.execute("SELECT first, stage, digest FROM declaration_eras ORDER BY first, stage"):
         eras.setdefault(first, {})[stage] = digest
     arithmetics = conn.execute("SELECT first, number FROM arithmetics ORDER BY first").fetchall()
     return Declarations(
@@ -120,7 +120,7 @@ def declarations(conn: sqlite3.Connection) -> Declarations:
 
 
 def declare(
-    conn: sqlite3.Connection,
+    conn: SqlConnection,
     served: Mapping[str, ServedStage],
     schemas: Mapping[StatisticsKey, int],
     era: DeclarationEra | None,
@@ -143,7 +143,7 @@ def declare(
         conn.execute("INSERT OR REPLACE INTO arithmetics VALUES (?, ?)", arithmetic)
 
 
-def _put_drift(conn: sqlite3.Connection, key: StatisticsKey, state: DriftState) -> None:
+def _put_drift(conn: SqlConnection, key: StatisticsKey, state: DriftState) -> None:
     conn.execute("DELETE FROM drift_sums WHERE stage = ? AND schema = ?", key)
     sides = (("up", state.up), ("down", state.down))
     sums = [(*key, direction, arm, value) for direction, side in sides for arm, value in side.items()]
@@ -152,7 +152,7 @@ def _put_drift(conn: sqlite3.Connection, key: StatisticsKey, state: DriftState) 
     conn.executemany("INSERT OR REPLACE INTO drift_alarms VALUES (?, ?, ?, ?, ?, ?, ?)", alarms)
 
 
-def _put_exposures(conn: sqlite3.Connection, key: StatisticsKey, sums: StoredExposures) -> None:
+def _put_exposures(conn: SqlConnection, key: StatisticsKey, sums: StoredExposures) -> None:
     days = np.array(sorted(sums.days), dtype="<i8").tobytes()
     row = (*key, sums.learning_digest, sums.through, sums.decisions, sums.first, sums.nudges, sums.cost, days)
     conn.execute("INSERT OR REPLACE INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
@@ -161,7 +161,7 @@ def _put_exposures(conn: sqlite3.Connection, key: StatisticsKey, sums: StoredExp
     conn.executemany("INSERT INTO exposure_effects VALUES (?, ?, ?, ?)", effects)
 
 
-def _exposures(conn: sqlite3.Connection, key: StatisticsKey) -> StoredExposures | None:
+def _exposures(conn: SqlConnection, key: StatisticsKey) -> StoredExposures | None:
     columns = "learning_digest, through, decisions, first, days, nudges, cost"
     found = conn.execute(f"SELECT {columns} FROM exposures WHERE stage = ? AND schema = ?", key).fetchone()  # noqa: S608
     if found is None:
@@ -173,7 +173,7 @@ def _exposures(conn: sqlite3.Connection, key: StatisticsKey) -> StoredExposures 
     return StoredExposures(digest, through, decisions, first, on, nudges, cost, effect)
 
 
-def _put_nudges(conn: sqlite3.Connection, key: StatisticsKey, sums: NudgeSums) -> None:
+def _put_nudges(conn: SqlConnection, key: StatisticsKey, sums: NudgeSums) -> None:
     row = (*key, *sums[:-2])
     conn.execute(f"INSERT OR REPLACE INTO nudge_sums VALUES ({marks(row)})", row)  # noqa: S608
     conn.execute("DELETE FROM nudge_days WHERE stage = ? AND schema = ?", key)
@@ -181,7 +181,7 @@ def _put_nudges(conn: sqlite3.Connection, key: StatisticsKey, sums: NudgeSums) -
     conn.executemany("INSERT INTO nudge_days VALUES (?, ?, ?, ?, ?)", days)
 
 
-def _nudges(conn: sqlite3.Connection, key: StatisticsKey) -> NudgeSums:
+def _nudges(conn: SqlConnection, key: StatisticsKey) -> NudgeSums:
     columns = ", ".join(_NUDGES)
     found = conn.execute(f"SELECT {columns} FROM nudge_sums WHERE stage = ? AND schema = ?", key).fetchone()  # noqa: S608
     if found is None:
@@ -192,12 +192,12 @@ def _nudges(conn: sqlite3.Connection, key: StatisticsKey) -> NudgeSums:
     return NudgeSums._make((*found, *counts))
 
 
-def _reward_watch(conn: sqlite3.Connection, key: StatisticsKey) -> RewardWatch:
+def _reward_watch(conn: SqlConnection, key: StatisticsKey) -> RewardWatch:
     found = conn.execute("SELECT state FROM reward_watches WHERE stage = ? AND schema = ?", key).fetchone()
     return RewardWatch() if found is None else _watch(found[0])
 
 
-def _drift(conn: sqlite3.Connection, key: StatisticsKey) -> DriftState:
+def _drift(conn: SqlConnection, key: StatisticsKey) -> DriftState:
     sums: dict[str, dict[str, float]] = {"up": {}, "down": {}}
     query = "SELECT direction, arm, value FROM drift_sums WHERE stage = ? AND schema = ?"
     for direction, arm, value in conn.execute(query, key):

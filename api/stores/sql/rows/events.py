@@ -1,8 +1,7 @@
-"""Rows of events, links, journeys and credits in the SQLite ledger. Journeys are kept as msgpack, properties of events
+"""Rows of events, links, journeys and credits in a SQL ledger. Journeys are kept as msgpack, properties of events
 as JSON.
 """
 
-import sqlite3
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,8 @@ import msgspec
 
 from api.stores.event_log import Contribution, FirstDecision, MissedReport, PastDecision, Person
 from api.stores.ingest import Link, family, root_of
-from api.stores.sqlite.known_users import COLUMNS, KnownUsers
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.known_users import COLUMNS, KnownUsers
 from bandit.catalogue.model import NONE
 from bandit.journey.attribution import CreditableDecision, CreditedOutcome, CreditState, UncreditedReport
 from bandit.journey.folding import JourneyState
@@ -24,13 +24,13 @@ _state = msgspec.msgpack.Decoder(JourneyState)
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class SqliteEventRows:
+class SqlEventRows:
     """`EventRows` of one SQLite connection: the writing one for ingestion, a reading one for look-ups. Whoever calls
     holds its transaction, and a lock where other threads use the connection; and gives the filter of `known` users,
     where it writes. Times are µs since 1970.
     """
 
-    def __init__(self, conn: sqlite3.Connection, known: KnownUsers | None = None):
+    def __init__(self, conn: SqlConnection, known: KnownUsers | None = None):
         self._conn = conn
         self._known = known
 
@@ -200,4 +200,4 @@ def _event(row: Sequence[Any]) -> Event:
 
 
 def _marks(values: Collection[Any]) -> str:
-    return ", ".join("?" * len(values))
+    return ", ".join("?" * len(values)) or "NULL"

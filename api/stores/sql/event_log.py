@@ -1,21 +1,20 @@
-"""Event log of the SQLite ledger: events, journeys, and the outcomes that they report."""
+"""Event log of a SQL ledger: events, journeys, and the outcomes that they report."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 from api.stores import ingest
 from api.stores.decision_log import OutcomeReceipt
 from api.stores.event_log import IngestResult, MissedReport, Person
-from api.stores.sqlite.decision_log import SqliteDecisionLog
-from api.stores.sqlite.file import read_transaction
-from api.stores.sqlite.rows.events import SqliteEventRows
+from api.stores.sql.decision_log import SqlDecisionLog
+from api.stores.sql.rows.events import SqlEventRows
 from bandit.catalogue.model import Stage
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
 from bandit.records import Event, Outcome
 
 
-class SqliteEventLog(SqliteDecisionLog):
-    """`EventLog` of one SQLite ledger, over its decision log: what events report is recorded there, in the same
+class SqlEventLog(SqlDecisionLog):
+    """`EventLog` of one SQL ledger, over its decision log: what events report is recorded there, in the same
     transaction.
     """
 
@@ -33,18 +32,18 @@ class SqliteEventLog(SqliteDecisionLog):
             return self.record([], outcomes, now, specs)[1]
 
         with self._ledger.transaction() as conn:
-            rows = SqliteEventRows(conn, self._ledger.known)
+            rows = SqlEventRows(conn, self._ledger.known)
             return ingest.ingest(rows, rules, events, now, record, users, self._ledger.earlier)
 
     def missed(self, most: int, reason: str | None = None) -> list[MissedReport]:
         """As `EventLog.missed`, on the connection for look-ups."""
         with self._ledger.looking() as conn:
-            return SqliteEventRows(conn).newest_missed(most, reason)
+            return SqlEventRows(conn).newest_missed(most, reason)
 
     def roots(self, users: Collection[bytes]) -> dict[bytes, bytes]:
         """As `EventLog.roots`, in one reading transaction of the connection for look-ups."""
-        with self._ledger.looking() as conn, read_transaction(conn):
-            return ingest.roots_of(SqliteEventRows(conn), users)
+        with self._ledger.looking() as conn, self._ledger.one_state(conn):
+            return ingest.roots_of(SqlEventRows(conn), users)
 
     def person(self, user: bytes, most: int) -> Person:
         """As `EventLog.person`, on the connection for look-ups. Somebody new costs no query once the filter of known
@@ -56,12 +55,12 @@ class SqliteEventLog(SqliteDecisionLog):
         with self._ledger.looking() as conn:
             if known is not None:
                 known.read(conn)
-            if SqliteEventRows(conn).unknown(user):
+            if SqlEventRows(conn).unknown(user):
                 return Person(user, frozenset((user,)), None, ())
-            with read_transaction(conn):
-                return SqliteEventRows(conn).person(user, most)
+            with self._ledger.one_state(conn):
+                return SqlEventRows(conn).person(user, most)
 
     def events(self, users: Collection[bytes]) -> list[Event]:
         """As `EventLog.events`, on the connection for look-ups."""
         with self._ledger.looking() as conn:
-            return sorted(SqliteEventRows(conn).events(users), key=folding.order)
+            return sorted(SqlEventRows(conn).events(users), key=folding.order)

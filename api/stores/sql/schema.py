@@ -1,5 +1,5 @@
-"""Tables of the SQLite ledger, as migrations: a file written by an older version is brought up to date when opened.
-Migrations are appended and never changed.
+"""Tables of a SQL ledger, as migrations: a ledger written by an older version is brought up to date when opened.
+Migrations are appended and never changed. Both engines run the same ones.
 
 decisions, outcomes, settlements, events, releases, specs, erasures, seals and withdrawals are append-only; commits
 says which rows of them were committed together, and their digests. Only an erasure overwrites rows; seals then has
@@ -14,13 +14,47 @@ the ledger itself. NaN would be stored as NULL; NOT NULL refuses it.
 """
 
 import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from typing import Protocol
 
-from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from api.stores.sqlite.rows.commits import CommitChain
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.rows.commits import CommitChain
 
 migrations = Migrations("journey_bandit_ledger")
+"""The migrations as sqlite-utils applies them."""
+
+
+class SqlDatabase(Protocol):
+    """Database that a migration changes, in a transaction of the caller."""
+
+    @property
+    def conn(self) -> SqlConnection:
+        """The connection that writes."""
+        ...
+
+
+class _Memory:
+    """Database of a process, to read there what tables a ledger has."""
+
+    def __init__(self) -> None:
+        self.conn = sqlite3.connect(":memory:")
+
+
+Migration = Callable[[SqlDatabase], None]
+MIGRATIONS = list[Migration]()
+"""The migrations in order."""
+
+
+def migration(change: Migration) -> Migration:
+    """Register a migration after those before it."""
+    MIGRATIONS.append(change)
+    migrations()(change)
+    return change
+
 
 _TABLES = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
@@ -52,8 +86,8 @@ _TABLES = (
 )
 
 
-@migrations()
-def ledger(db: Database) -> None:
+@migration
+def ledger(db: SqlDatabase) -> None:
     """Migration 1: the tables of the first version (specs, decisions, outcomes, settlements, sums, pending, versions,
     meta).
     """
@@ -61,8 +95,8 @@ def ledger(db: Database) -> None:
         db.conn.execute(table)
 
 
-@migrations()
-def basis(db: Database) -> None:
+@migration
+def basis(db: SqlDatabase) -> None:
     """Migration 2: columns that say what decisions took from those that were still open."""
     for column in ("basis_at", "basis_decisions", "basis_outcomes"):
         db.conn.execute(f"ALTER TABLE decisions ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
@@ -89,8 +123,8 @@ _EVENTS = (
 )
 
 
-@migrations()
-def events(db: Database) -> None:
+@migration
+def events(db: SqlDatabase) -> None:
     """Migration 3: tables of events, links, owners, journeys and credits, and the moment of a decision."""
     for statement in _EVENTS:
         db.conn.execute(statement)
@@ -103,15 +137,15 @@ _OFFERED = (
 )
 
 
-@migrations()
-def offered(db: Database) -> None:
+@migration
+def offered(db: SqlDatabase) -> None:
     """Migration 4: columns for decisions that wait for their activation, and for actions that came with a request."""
     for statement in _OFFERED:
         db.conn.execute(statement)
 
 
-@migrations()
-def letters(db: Database) -> None:
+@migration
+def letters(db: SqlDatabase) -> None:
     """Migration 5: table of messages that webhooks could not deliver."""
     db.conn.execute(
         """CREATE TABLE letters (
@@ -122,8 +156,8 @@ def letters(db: Database) -> None:
     db.conn.execute("CREATE INDEX letters_due ON letters (dead, endpoint, due)")
 
 
-@migrations()
-def releases(db: Database) -> None:
+@migration
+def releases(db: SqlDatabase) -> None:
     """Migration 6: table of approved snapshots, and a column that says which of them made a decision."""
     db.conn.execute("ALTER TABLE decisions ADD COLUMN release INTEGER NOT NULL DEFAULT 0")
     db.conn.execute("""CREATE TABLE releases (
@@ -147,8 +181,8 @@ _FACTS = (
 )
 
 
-@migrations()
-def facts(db: Database) -> None:
+@migration
+def facts(db: SqlDatabase) -> None:
     """Migration 7: what people's groups are drawn from, what outcomes are about, and reports that are credited to no
     decision.
     """
@@ -156,8 +190,8 @@ def facts(db: Database) -> None:
         db.conn.execute(statement)
 
 
-@migrations()
-def kinds_of_release(db: Database) -> None:
+@migration
+def kinds_of_release(db: SqlDatabase) -> None:
     """Migration 8: column that says whether a release was approved or gone back to."""
     db.conn.execute("ALTER TABLE releases ADD COLUMN kind TEXT NOT NULL DEFAULT ''")
 
@@ -206,8 +240,8 @@ _TYPED_STATE = (
 )
 
 
-@migrations()
-def typed_state(db: Database) -> None:
+@migration
+def typed_state(db: SqlDatabase) -> None:
     """Migration 9: what was learned, served and told, in tables of its own. Before, it stood in meta under prefixes,
     and in beliefs under "stage", "stage#schema", "stage@epoch" and "stage@warm"; it is moved without loss.
     """
@@ -222,8 +256,8 @@ def typed_state(db: Database) -> None:
     db.conn.executemany("DELETE FROM meta WHERE key = ?", [(k,) for k in meta if k.partition(":")[0] in moved])
 
 
-@migrations()
-def exposures(db: Database) -> None:
+@migration
+def exposures(db: SqlDatabase) -> None:
     """Migration 10: what a stage's decisions exposed people to, for its loss account."""
     db.conn.execute(
         """CREATE TABLE exposures (
@@ -238,14 +272,14 @@ def exposures(db: Database) -> None:
     )
 
 
-@migrations()
-def loss_accounts(db: Database) -> None:
+@migration
+def loss_accounts(db: SqlDatabase) -> None:
     """Migration 11: column with the loss account of the snapshot that made a decision."""
     db.conn.execute("ALTER TABLE decisions ADD COLUMN loss_account BLOB NOT NULL DEFAULT x''")
 
 
-@migrations()
-def nudge_sums(db: Database) -> None:
+@migration
+def nudge_sums(db: SqlDatabase) -> None:
     """Migration 12: sums from which the price of a nudge follows, and decisions by day."""
     db.conn.execute(
         """CREATE TABLE nudge_sums (
@@ -262,8 +296,8 @@ def nudge_sums(db: Database) -> None:
     )
 
 
-@migrations()
-def judged_releases(db: Database) -> None:
+@migration
+def judged_releases(db: SqlDatabase) -> None:
     """Migration 13: releases that are judged, with the number of decisions declared for that, and what the judged
     candidate would have drawn from at each decision.
     """
@@ -272,8 +306,8 @@ def judged_releases(db: Database) -> None:
     db.conn.execute("ALTER TABLE decisions ADD COLUMN candidate BLOB NOT NULL DEFAULT x''")
 
 
-@migrations()
-def exposure_days(db: Database) -> None:
+@migration
+def exposure_days(db: SqlDatabase) -> None:
     """Migration 14: days on which a stage made decisions. Kept exposures do not say them: they are forgotten, and
     counted again from the decisions when the service starts.
     """
@@ -282,8 +316,8 @@ def exposure_days(db: Database) -> None:
     db.conn.execute("DELETE FROM exposure_effects")
 
 
-@migrations()
-def sealed_commits(db: Database) -> None:
+@migration
+def sealed_commits(db: SqlDatabase) -> None:
     """Migration 15: commits with digests of their rows. What is there already is sealed as one."""
     db.conn.execute(
         """CREATE TABLE commits (
@@ -294,21 +328,21 @@ def sealed_commits(db: Database) -> None:
     CommitChain(15).seal(db.conn)
 
 
-@migrations()
-def contributions(db: Database) -> None:
+@migration
+def contributions(db: SqlDatabase) -> None:
     """Migration 16: what a decision took of its user's contribution limit, and an index of those over it."""
     db.conn.execute("ALTER TABLE decisions ADD COLUMN contribution INTEGER NOT NULL DEFAULT 1")
     db.conn.execute("CREATE INDEX decisions_over_limit ON decisions (stage, at) WHERE contribution = 0")
 
 
-@migrations()
-def row_sums(db: Database) -> None:
+@migration
+def row_sums(db: SqlDatabase) -> None:
     """Migration 17: what the rows of changing tables add up to; `prepare` fills it after migrations."""
     db.conn.execute("CREATE TABLE row_sums (name TEXT PRIMARY KEY, sum BLOB NOT NULL) STRICT, WITHOUT ROWID")
 
 
-@migrations()
-def ledger_owner(db: Database) -> None:
+@migration
+def ledger_owner(db: SqlDatabase) -> None:
     """Migration 18: who writes the ledger, and a number that grows with each owner: what the row does not name commits
     nothing. Events of a user are found by their time, so that the newest are read alone.
     """
@@ -341,8 +375,8 @@ _ERASURES = (
 )
 
 
-@migrations()
-def erasures(db: Database) -> None:
+@migration
+def erasures(db: SqlDatabase) -> None:
     """Migration 19: what was erased at persons' requests, without saying whose; the seals of commits whose rows were
     overwritten; and erasures that go on.
     """
@@ -350,8 +384,8 @@ def erasures(db: Database) -> None:
         db.conn.execute(statement)
 
 
-@migrations()
-def reporters(db: Database) -> None:
+@migration
+def reporters(db: SqlDatabase) -> None:
     """Migration 20: which API key reported an outcome, or sent an event; not recorded of what is there."""
     for table in ("outcomes", "events"):
         db.conn.execute(f"ALTER TABLE {table} ADD COLUMN reporter TEXT NOT NULL DEFAULT ''")
@@ -380,8 +414,8 @@ _CORRECTIONS = (
 )
 
 
-@migrations()
-def corrections(db: Database) -> None:
+@migration
+def corrections(db: SqlDatabase) -> None:
     """Migration 21: settlements that correct an earlier one of their decision, and how many of its outcomes each rests
     on: what is there rests on all that had come, of which late ones do not count. A decision is first settled once.
     Withdrawals void outcomes.
@@ -390,8 +424,8 @@ def corrections(db: Database) -> None:
         db.conn.execute(statement)
 
 
-@migrations()
-def reward_watches(db: Database) -> None:
+@migration
+def reward_watches(db: SqlDatabase) -> None:
     """Migration 22: the watch over what keys report: baselines, evidence and alarms of a stage, in MessagePack."""
     db.conn.execute(
         """CREATE TABLE reward_watches (
@@ -410,7 +444,7 @@ def _under(meta: dict[str, str], prefix: str) -> dict[str, str]:
     return {k.removeprefix(prefix): v for k, v in meta.items() if k.startswith(prefix)}
 
 
-def _move_statistics(db: Database, meta: dict[str, str]) -> None:
+def _move_statistics(db: SqlDatabase, meta: dict[str, str]) -> None:
     watches = {name: json.loads(text) for name, text in _under(meta, "watch:").items()}
     for stored, *sums in db.conn.execute("SELECT stage, arm, count, reward, square, precision, shift FROM beliefs"):
         name, _, epoch = stored.partition("@")
@@ -439,7 +473,7 @@ def _move_statistics(db: Database, meta: dict[str, str]) -> None:
     db.conn.executemany("INSERT INTO schema_starts VALUES (?, ?, ?)", starts)
 
 
-def _move_declarations(db: Database, meta: dict[str, str]) -> None:
+def _move_declarations(db: SqlDatabase, meta: dict[str, str]) -> None:
     digests, learning, schemas = (_under(meta, prefix) for prefix in ("spec:", "learning:", "schema:"))
     for stage in dict.fromkeys((*digests, *learning, *schemas)):
         row = (stage, digests.get(stage, ""), learning.get(stage, ""), int(schemas.get(stage, 1)))
@@ -451,7 +485,7 @@ def _move_declarations(db: Database, meta: dict[str, str]) -> None:
     db.conn.executemany("INSERT INTO arithmetics VALUES (?, ?)", arithmetics)
 
 
-def _move_cursors(db: Database, meta: dict[str, str]) -> None:
+def _move_cursors(db: SqlDatabase, meta: dict[str, str]) -> None:
     for endpoint, text in _under(meta, "webhook:").items():
         place = json.loads(text)
         era = int(place["era"].removeprefix("era:") or 0)
@@ -459,3 +493,17 @@ def _move_cursors(db: Database, meta: dict[str, str]) -> None:
         db.conn.execute("INSERT INTO webhook_cursors VALUES (?, ?, ?, ?, ?)", row)
         alarms = [(endpoint, stage, n) for stage, n in place["alarms"].items()]
         db.conn.executemany("INSERT INTO webhook_alarm_cursors VALUES (?, ?, ?)", alarms)
+
+
+SCHEMA = len(MIGRATIONS)
+"""Number of the tables' present form."""
+
+
+def table_names() -> list[str]:
+    """Names of all tables of the present form; one that refers to another comes after it."""
+    memory = _Memory()
+    with closing(memory.conn):
+        for change in MIGRATIONS:
+            change(memory)
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
+        return [name for (name,) in memory.conn.execute(query)]

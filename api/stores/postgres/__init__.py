@@ -1,0 +1,1 @@
+"""PostgreSQL store: a ledger in a database that several machines reach."""

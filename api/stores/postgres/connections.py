@@ -1,0 +1,223 @@
+"""Connections to a ledger in PostgreSQL: the one that writes, and those that read. A connection that was lost is opened
+again by whoever needs it next.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from api.stores.ingest import EarlierJourneys
+from api.stores.postgres import tables
+from api.stores.postgres.connection import PostgresConnection
+from api.stores.sql.connection import SqlConnection
+from api.stores.sql.known_users import KnownUsers
+from api.stores.sql.rows import ownership
+from api.stores.sql.rows.commits import CommitChain
+from api.stores.sql.schema import SCHEMA
+from bandit.errors import LedgerError, Unavailable
+
+_CLAIM = "SELECT pg_try_advisory_lock(hashtextextended('journey-bandit ledger ' || current_schema(), 0))"
+_WRITER, _READER, _LOOKER = "writer", "reader", "looker"
+_ONE_STATE = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_SETTINGS = (
+    "SET tcp_keepalives_idle = 10",  # a machine that is gone lets go of the ledger within half a minute
+    "SET tcp_keepalives_interval = 5",
+    "SET tcp_keepalives_count = 3",
+    "SET lock_timeout = '10s'",
+    "SET idle_in_transaction_session_timeout = '60s'",
+    "SET client_min_messages = warning",
+)
+_USUAL = "SET statement_timeout = '60s'"  # of connections that others wait for
+
+
+class PostgresConnections:
+    """Connections to one ledger in PostgreSQL, shared by the parts of a store: one that writes, one for reads of the
+    ledger, and one for look-ups of persons and events.
+
+    `opening` closes them. With `read_only` nothing is claimed, and writing raises LedgerError. Threads: one thread
+    writes; the two reading connections serve any thread, each behind a lock. `synchronous` is how durable a commit is,
+    for health. Raises LedgerError for a database that cannot be used, and for a ledger that another process owns.
+    """
+
+    def __init__(self, url: str, opening: ExitStack, *, read_only: bool):
+        self._url = url
+        self._reading, self._looking = threading.Lock(), threading.Lock()
+        self.known: KnownUsers | None = None  # it must know of all that is written, and another process may write
+        self.earlier = EarlierJourneys()
+        self._commits = CommitChain(SCHEMA)
+        self._epoch = 0
+        self._read_only = read_only
+        self._open = dict[str, PostgresConnection]()
+        opening.callback(self._close)
+        if not read_only:
+            self._prepare(self._connection(_WRITER))
+        reader = self._connection(_READER)
+        if read_only:
+            tables.check(reader)
+        self.synchronous = str(reader.execute("SHOW synchronous_commit").fetchone()[0])
+
+    @contextmanager
+    def reading(self) -> Iterator[PostgresConnection]:
+        """The connection for reads, in one reading transaction, for this thread alone."""
+        with self._reading, _readable(), _one_state(self._connection(_READER)) as conn:
+            yield conn
+
+    @contextmanager
+    def looking(self) -> Iterator[PostgresConnection]:
+        """The connection for look-ups, for this thread alone; in no transaction."""
+        with self._looking, _readable():
+            yield self._connection(_LOOKER)
+
+    def one_state(self, conn: SqlConnection) -> AbstractContextManager[object]:
+        """Transaction of several reads on a connection for reading, which all see one state of the ledger."""
+        return _one_state(conn)
+
+    @contextmanager
+    def beside(self) -> Iterator[PostgresConnection]:
+        """A connection of its own for one long read, which keeps nobody waiting and brings rows as they are read; in
+        one reading transaction.
+        """
+        with _readable():
+            conn = self._connect(streaming=True)
+            try:
+                with _one_state(conn):
+                    yield conn
+            finally:
+                conn.close()
+
+    def log_bytes(self) -> int:
+        """0: the log is the database's own matter."""
+        return 0
+
+    def overwrite_free(self, first: int, most: int) -> int:
+        """0, after the database has let go of what was overwritten: see the guide on people for what stays in its
+        files.
+        """
+        del first, most
+        return 0
+
+    def rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
+        """All rows of one query, on the connection for reads."""
+        with self.reading() as conn:
+            return conn.execute(query, tuple(values)).fetchall()
+
+    def number(self, query: str) -> int:
+        """The one number that a query gives, on the connection for reads."""
+        return int(self.rows(query)[0][0])
+
+    def writer(self) -> PostgresConnection:
+        """The writing connection. Raises LedgerError if the ledger was opened read-only, Unavailable if the database is
+        away, or another process has taken the ledger over.
+        """
+        if self._read_only:
+            raise LedgerError("the ledger was opened read-only")
+        known, conn = self._open.get(_WRITER), self._connection(_WRITER)
+        if conn is not known and not self._claimed(conn):
+            found = ownership.owner(conn)
+            conn.close()
+            raise Unavailable(f"{found or 'another process'} owns this ledger now: stop this service")
+        return conn
+
+    @contextmanager
+    def transaction(self) -> Iterator[PostgresConnection]:
+        """One durable transaction of the writing connection; inner ones become savepoints. Raises Unavailable when the
+        database cannot say that it was committed and when another process has taken the ledger over, LedgerError for a
+        row that the tables refuse.
+        """
+        conn = self.writer()
+        outermost = conn.status == TransactionStatus.IDLE
+        try:
+            with conn.transaction():
+                yield conn
+                if outermost:
+                    ownership.check(conn, self._epoch)
+                    self._commits.seal(conn)
+            if outermost:
+                self._commits.confirm()
+        except BaseException as error:
+            if outermost:
+                self._commits.forget()
+            if isinstance(error, psycopg.IntegrityError | psycopg.DataError):
+                raise LedgerError(f"the ledger refused a row: {error}") from error
+            if isinstance(error, psycopg.Error):
+                raise Unavailable(f"the ledger could not be written: {error}") from error
+            raise
+
+    def _prepare(self, conn: PostgresConnection) -> None:
+        """Claim the ledger for this process, and bring its tables up to date."""
+        if conn.execute("SELECT CAST(pg_is_in_recovery() AS int)").fetchone()[0]:
+            fix = "give the address of its primary, or several hosts with target_session_attrs=read-write"
+            raise LedgerError(f"the database is a standby, which only reads: {fix}")
+        tables.enter(conn)
+        if not self._claimed(conn):
+            known = conn.execute("SELECT CAST(to_regclass('ledger_owner') IS NOT NULL AS int)").fetchone()[0]
+            found = ownership.owner(conn) if known else ""
+            raise LedgerError(f"the ledger is in use by another process{found and ', '}{found}: one service owns it")
+        with conn.transaction():
+            tables.migrate(conn)
+            self._epoch = ownership.take(conn)
+
+    def _claimed(self, conn: PostgresConnection) -> bool:
+        return bool(conn.execute(_CLAIM).fetchone()[0])
+
+    def _connection(self, name: str) -> PostgresConnection:
+        """The connection of this name, opened again if it was lost. Raises LedgerError at the first time, and
+        Unavailable later.
+        """
+        known = self._open.get(name)
+        if known is not None and not known.lost:
+            return known
+        try:
+            self._open[name] = self._connect()
+        except LedgerError as error:
+            if known is None:
+                raise
+            raise Unavailable(str(error)) from error
+        return self._open[name]
+
+    def _close(self) -> None:
+        for conn in self._open.values():
+            conn.close()
+
+    def _connect(self, *, streaming: bool = False) -> PostgresConnection:
+        try:
+            conn = psycopg.connect(self._url, autocommit=True, application_name="journey-bandit", connect_timeout=10)
+        except psycopg.Error as error:
+            raise LedgerError(f"the database cannot be used: {str(error).strip()}") from error
+        try:
+            for setting in (*_SETTINGS, *(() if streaming else (_USUAL,))):
+                conn.execute(setting.encode())
+            tables.go_to_schema(conn)
+            return PostgresConnection(conn, streaming=streaming)
+        except psycopg.Error as error:
+            conn.close()
+            raise LedgerError(f"the database cannot be used: {str(error).strip()}") from error
+        except BaseException:
+            conn.close()
+            raise
+
+
+@contextmanager
+def _one_state(conn: SqlConnection) -> Iterator[PostgresConnection]:
+    """Transaction of several reads, which all see one state of the ledger."""
+    if not isinstance(conn, PostgresConnection):
+        raise TypeError("the connection is of another engine")
+    conn.control(_ONE_STATE)
+    try:
+        yield conn
+    finally:
+        with suppress(psycopg.OperationalError):  # lost: it ends with the connection, and whoever reads is told
+            conn.end_reading()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Context in which an error of the database's is Unavailable."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise Unavailable(f"the ledger could not be read: {error}") from error

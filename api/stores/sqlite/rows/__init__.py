@@ -1,1 +1,0 @@
-"""Rows of the SQLite ledger: records to rows and back, table by table, within a transaction that the caller holds."""
