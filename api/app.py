@@ -2,6 +2,7 @@
 parts; here routes, keys, errors, CORS and the OpenAPI document are joined to them.
 """
 
+import asyncio
 import importlib.metadata
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -94,7 +95,7 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
     catalogue = read_catalogue(settings.app)
     keys = load_keys(Path(settings.keys)) if settings.keys else ApiKeys({})
     endpoints = load_endpoints(Path(settings.webhooks)) if settings.webhooks else {}
-    store = store or open_store(settings.store)
+    store = store or open_store(settings.store, shared=True)
     try:
         clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.SteadyClock(kept_mark(store)))
         _check_clock(settings, clock, store)
@@ -206,7 +207,7 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        current.parts.worker.start()
+        current.parts.worker.start(asyncio.get_running_loop())
         current.parts.sending.start()
         try:
             async with reload.running(), watch.running(), people.running():

@@ -65,9 +65,28 @@ def build(
     `before` is the worker that has just ended: what it knew of open decisions is reused where a stage is declared as it
     was. Raises LedgerMismatch if the ledger refuses the catalogue or the salt.
     """
+    store, salt = ground.store, ground.settings.salt or None
+    with store.starting():
+        key, catalogue = audit.claim(store, catalogue, salt), as_begun(store, catalogue)
+        if not store.shared:
+            return _built(ground, catalogue, endpoints, key, before)
+        with store.atomic():  # what is read is what is told of from here on
+            store.news()
+            parts = _built(ground, catalogue, endpoints, key, before)
+        parts.worker.releases.register()  # within the transaction it could not be read again
+        return parts
+
+
+def _built(
+    ground: SharedResources,
+    catalogue: Catalogue,
+    endpoints: Mapping[str, Endpoint],
+    salt: bytes,
+    before: Worker | None,
+) -> CatalogueParts:
+    """Parts under a catalogue that has claimed the ledger."""
     settings, store, clock, metrics = ground
     scale = settings.window_scale
-    salt, catalogue = audit.claim(store, catalogue, settings.salt or None), as_begun(store, catalogue)
     budgets = Budgets(catalogue, store, clock(), scale)
     driven = isinstance(clock, clocks.DrivenClock)
     if isinstance(clock, clocks.SteadyClock):
@@ -174,5 +193,5 @@ class CurrentParts:
 
     def _begin(self, new: CatalogueParts) -> None:
         new.worker.releases.word = self.parts.worker.releases.word
-        new.worker.start()
+        new.worker.start(asyncio.get_running_loop())
         self.parts = new

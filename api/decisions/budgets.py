@@ -51,6 +51,12 @@ class Budgets:
             }
         return {nudge: reason for nudge, reason in reasons.items() if reason}
 
+    def allows(self, decision: Decision) -> bool:
+        """Whether the budget of the decision's nudge, if it has one, allows it at the time at which it was made."""
+        with self._lock:
+            account = self._accounts.get((decision.stage, decision.arm))
+        return account is None or account.at(decision.at).refuses(self._most(decision), decision.at) is None
+
     def reserve(self, decision: Decision) -> None:
         """Reserve the most that the decision can cost, in the period in which it was made. Called by
         `DecisionMaker.prepare` before anything else runs.

@@ -17,15 +17,16 @@ from bandit.records import Decision
 
 
 class _Period(NamedTuple):
-    """Exposures in period `number`, which is `length` µs long."""
+    """Exposures in period `number`, which is `length` µs long; `most` are allowed."""
 
     length: int
     number: int
     exposures: int
+    most: int
 
     def at(self, now: int) -> "_Period":
         number = now // self.length
-        return self if number <= self.number else _Period(self.length, number, 0)
+        return self if number <= self.number else self._replace(number=number, exposures=0)
 
 
 class GlobalFrequencyCaps:
@@ -35,7 +36,7 @@ class GlobalFrequencyCaps:
 
     def __init__(self, catalogue: Catalogue, store: Store, now: int, scale: float = 1.0):
         self._periods = {
-            place: _Period(length, now // length, 0)
+            place: _Period(length, now // length, 0, limits.everyone.most)
             for place, limits in _places(catalogue)
             if limits.everyone
             for length in (durations.micro(limits.everyone.per, scale),)
@@ -49,17 +50,28 @@ class GlobalFrequencyCaps:
         """Exposures of each scope in the period of `now` (µs since 1970)."""
         return {place: period.at(now).exposures for place, period in self._periods.items()}
 
+    def allows(self, decision: Decision) -> bool:
+        """Whether all caps that the decision's nudge counts for have room for it."""
+        places = () if decision.arm == NONE else _scopes(decision)
+        periods = [self._periods[place].at(decision.at) for place in places if place in self._periods]
+        return all(period.exposures < period.most for period in periods)
+
     def add(self, decision: Decision, count: int) -> None:
         """Count a decision in the scopes of its nudge: 1 when it is made, -1 when it is cancelled. No nudge is no
         exposure.
         """
         if decision.arm == NONE:
             return
-        for place in ((decision.stage, decision.arm), (decision.stage, ""), ("", "")):
+        for place in _scopes(decision):
             if place in self._periods:
                 period = self._periods[place].at(decision.at)
                 if decision.at // period.length == period.number:  # an earlier period is over
                     self._periods[place] = period._replace(exposures=period.exposures + count)
+
+
+def _scopes(decision: Decision) -> tuple[CapScope, ...]:
+    """Scopes that a decision with a nudge counts for: the nudge, the stage, the app."""
+    return (decision.stage, decision.arm), (decision.stage, ""), ("", "")
 
 
 def _places(catalogue: Catalogue) -> Iterator[tuple[CapScope, Limits]]:

@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -22,6 +22,7 @@ from api.decisions.sessions import UserSession, UserSessions
 from api.messages.decisions import DecisionRequest, EvidenceIn
 from api.stores.event_log import IngestResult
 from api.stores.protocol import Store
+from api.stores.replica_log import LedgerNews
 from api.times import microseconds
 from bandit import engine, guardrails
 from bandit.catalogue.decoding import closest
@@ -51,12 +52,16 @@ class PolicySource(Protocol):
 
 class PendingDecision(NamedTuple):
     """Decision that is to be written. `reserved`: whether `prepare` counted its exposure, budget and caps, so that it
-    must be committed or cancelled. `reused`: whether it is the original of this visit, asked for once more.
+    must be committed or cancelled. `reused`: whether it is the original of this visit, asked for once more. `again`
+    prepares it anew at a time (µs), where another replica has changed what it rests on; None where nothing can.
+    `known`: number of the news of other replicas that it knew.
     """
 
     decision: Decision
     reused: bool = False
     reserved: bool = False
+    again: "Callable[[int], PendingDecision] | None" = None
+    known: int = 0
 
 
 class JourneyView(NamedTuple):
@@ -98,6 +103,7 @@ class DecisionMaker:
         self._policies = policies
         self._salt = salt
         self._scale = window_scale
+        self._known = 0  # number of the last news of other replicas
 
     def prepare(self, request: DecisionRequest, now: int, page: PageView | None = None) -> PendingDecision:
         """Pending decision of a request at `now` (µs): what it may cost and show is reserved. `page`: the page of a
@@ -106,8 +112,11 @@ class DecisionMaker:
         Raises InvalidRequest, which names each field and its fix, and NotFound for a stage that is not declared.
         """
         request = self._named(request)
-        if request.stage is None:
-            return self._by_journey(request, now, page)
+        made = self._by_journey(request, now, page) if request.stage is None else self._by_stage(request, now, page)
+        return made._replace(again=lambda later: self.prepare(request, later, page), known=self._known)
+
+    def _by_stage(self, request: DecisionRequest, now: int, page: PageView | None) -> PendingDecision:
+        assert request.stage is not None  # noqa: S101 - `prepare` looked
         stage = self._declared(request.stage)
         someone = self._sessions.session(engine.user_hash(self._salt, request.user_id))
         ask = self._ask(request, request.stage, someone, now, page)
@@ -174,6 +183,16 @@ class DecisionMaker:
         those who sent the events are answered.
         """
         self._sessions.apply(change)
+
+    def follow(self, news: LedgerNews, number: int) -> None:
+        """Take in what other replicas have committed, which is news number `number`: caps on everyone count it, and
+        sessions of the people whom it is about are read from the ledger again. Called in the event loop.
+        """
+        for record in news.decisions:
+            self._caps.add(record.decision, 1)
+        users = self._sessions.everybody | news.users if news.rewritten else news.users
+        self._sessions.apply(IngestResult([], {}, users, []))
+        self._known = number
 
     # -- inside ------------------------------------------------------------------------------------------------
 

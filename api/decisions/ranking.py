@@ -18,14 +18,13 @@ import uuid_utils.compat as uuid7
 from api.clocks import Clock
 from api.decisions.ids import keyed_id
 from api.decisions.maker import PendingDecision, PolicySource
-from api.decisions.writer import DecisionWriter
+from api.decisions.writer import DecisionWriter, WrittenDecision
 from api.metrics import Metrics
-from api.stores.decision_log import RecordedDecision
 from api.stores.protocol import Store
 from bandit import engine
 from bandit.catalogue import durations
 from bandit.catalogue.model import Catalogue
-from bandit.errors import Conflict, InvalidRequest, NotFound, Problem
+from bandit.errors import InvalidRequest, JourneyBanditError, NotFound, Problem
 from bandit.policies.shared import MOST, MOST_CELLS, MOST_PAIRS, Action, Objects, features
 from bandit.records import Decision, Outcome
 
@@ -221,9 +220,9 @@ class Ranking:
         pending = [PendingDecision(decision) for decision in decisions]  # no user, so nothing to reserve
         written = await self._writer.write(pending, field="eventId", name=repr(event))
         for entry in written:
-            if isinstance(entry, Conflict):
+            if isinstance(entry, JourneyBanditError):
                 raise entry
-        return RankedEvent(event, [entry.decision for entry in written if isinstance(entry, RecordedDecision)])
+        return RankedEvent(event, [entry.decision for entry in written if isinstance(entry, WrittenDecision)])
 
     async def _report(self, outcomes: Sequence[Outcome]) -> None:
         """Record outcomes. A second reward of a loop that takes the first is a conflict, an unknown event is unknown:

@@ -16,8 +16,9 @@ from api.decisions.budgets import Budgets
 from api.decisions.frequency_caps import GlobalFrequencyCaps
 from api.decisions.maker import DecisionMaker, PendingDecision
 from api.decisions.pages import PageView
+from api.decisions.replicas import CommittedLimits, LimitsOnEveryone
 from api.decisions.sessions import UserSessions
-from api.decisions.writer import DecisionWriter
+from api.decisions.writer import DecisionWriter, WrittenDecision
 from api.learning import holdout
 from api.learning.worker import Worker
 from api.messages.browser import BrowserDecisionReply, EvidenceOut
@@ -47,7 +48,7 @@ from api.messages.decisions import (
     StagesReply,
 )
 from api.metrics import Metrics
-from api.stores.decision_log import DecisionRecord, OutcomeReceipt, RecordedDecision
+from api.stores.decision_log import DecisionRecord, OutcomeReceipt
 from api.stores.protocol import Store
 from api.times import microseconds, time_of
 from bandit import engine, features
@@ -93,7 +94,7 @@ class DecisionService:
         self.maker = DecisionMaker(
             rules, store, UserSessions(store, rules), budgets, caps, worker, salt=salt, window_scale=window_scale
         )
-        self.writer = DecisionWriter(worker, self.maker, store, metrics)
+        self.writer = DecisionWriter(worker, self.maker, store, metrics, clock)
         self.catalogue = catalogue
         self.worker = worker
         self._budgets = budgets
@@ -104,6 +105,8 @@ class DecisionService:
         self._specs = store.specs()
         self._releases: dict[int, Release] = {}
         self._batches = asyncio.Lock()
+        if store.shared:
+            worker.share(CommittedLimits(budgets, lambda: self._limits(clock())), self.maker.follow)
 
     # -- decide ------------------------------------------------------------------------------------------------
 
@@ -124,12 +127,12 @@ class DecisionService:
         if isinstance(pending, JourneyBanditError):
             raise pending
         (written,) = await self.writer.write([pending])
-        if isinstance(written, Conflict):
+        if isinstance(written, JourneyBanditError):
             raise written
         decision, now = written.decision, time_of(self._clock())
         if written.duplicate and not self.maker.stands(decision, request, self._clock(), page):
             raise Conflict("decision_id", "what was decided may not be shown here now", "ask with a new decision_id")
-        reply = self.reply(decision, duplicate=pending.reused or written.duplicate)
+        reply = self.reply(decision, duplicate=written.duplicate)
         nudge = self._specs[decision.stage_digest].nudges.get(decision.arm)
         return BrowserDecisionReply(
             decision_id=reply.decision_id,
@@ -140,7 +143,7 @@ class DecisionService:
             duplicate=reply.duplicate,
             moment=reply.moment,
             content=page.content(nudge, self.catalogue.locale) if nudge else msgspec.UNSET,
-            evidence=_evidence(request.evidence if pending.reused else decision.evidence, now)
+            evidence=_evidence(request.evidence if written.reused else decision.evidence, now)
             if nudge and nudge.evidence
             else msgspec.UNSET,
         )
@@ -151,7 +154,7 @@ class DecisionService:
         """
         prepared = await self._prepare_many(requests)
         written = iter(await self.writer.write([one for one in prepared if isinstance(one, PendingDecision)]))
-        return [self._answer(one, next(written)) if isinstance(one, PendingDecision) else one for one in prepared]
+        return [self._answer(next(written)) if isinstance(one, PendingDecision) else one for one in prepared]
 
     async def _prepare_many(self, requests: Sequence[DecisionRequest]) -> list[PendingDecision | JourneyBanditError]:
         """Each request prepared, in order. The event loop has others' work after every few, and one batch at a time is
@@ -180,12 +183,15 @@ class DecisionService:
         except RecursionError:
             return InvalidRequest(Problem("context", "nested too deep", "send texts, numbers and booleans"))
 
-    def _answer(
-        self, pending: PendingDecision, written: RecordedDecision | Conflict
-    ) -> DecisionReply | JourneyBanditError:
-        if isinstance(written, Conflict):
+    def _answer(self, written: WrittenDecision | JourneyBanditError) -> DecisionReply | JourneyBanditError:
+        if isinstance(written, JourneyBanditError):
             return written
-        return self.reply(written.decision, duplicate=pending.reused or written.duplicate)
+        return self.reply(written.decision, duplicate=written.duplicate)
+
+    def _limits(self, now: int) -> LimitsOnEveryone:
+        """Budgets and caps on everyone as the ledger has them at `now` (µs)."""
+        around = self.catalogue, self._store, now, self._window_scale
+        return Budgets(*around), GlobalFrequencyCaps(*around)
 
     def reply(self, decision: Decision, *, duplicate: bool) -> DecisionReply:
         """Reply that is sent for a decision; `duplicate` says that it was made before. Reads the ledger only for a

@@ -243,6 +243,11 @@ class UserSessions:
             if credited.kind == "activation" and noted.status == "recorded":
                 self.activated(credited.decision)
 
+    @property
+    def everybody(self) -> frozenset[bytes]:
+        """Roots of all users whose sessions are in memory."""
+        return frozenset(self._live)
+
     def _load(self, user: bytes) -> UserSession:
         person = self._store.person(user, _READ)
         state = person.state

@@ -4,18 +4,33 @@ Native calls, feature flags and rankings all write here, so that a conflict, a r
 disk mean the same for each of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import Counter, Histogram
 
+from api.clocks import Clock
 from api.decisions.maker import DecisionMaker, PendingDecision
 from api.learning.worker import Worker
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.event_log import IngestResult
 from api.stores.protocol import Store
-from bandit.errors import Conflict, Overloaded
+from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded
 from bandit.records import Decision, Outcome
+
+_TRIES = 20
+"""How often a decision is made before its caller is told to ask later, while other replicas decide about the same."""
+
+
+class WrittenDecision(NamedTuple):
+    """Decision as the ledger holds it. `duplicate`: it was made before. `reused`: it is the original of this visit,
+    asked for once more.
+    """
+
+    decision: Decision
+    duplicate: bool
+    reused: bool
 
 
 class DecisionWriter:
@@ -26,8 +41,9 @@ class DecisionWriter:
     one event loop.
     """
 
-    def __init__(self, worker: Worker, maker: DecisionMaker, store: Store, metrics: Metrics):
+    def __init__(self, worker: Worker, maker: DecisionMaker, store: Store, metrics: Metrics, clock: Clock):
         self._worker = worker
+        self._clock = clock
         self._maker = maker
         self._specs = store.specs()
         self._metrics = metrics
@@ -36,28 +52,70 @@ class DecisionWriter:
 
     async def write(
         self, pending: Sequence[PendingDecision], *, field: str = "decision_id", name: str = ""
-    ) -> list[RecordedDecision | Conflict]:
+    ) -> list[WrittenDecision | JourneyBanditError]:
         """Each decision as the ledger holds it, in order; one durable transaction for all.
 
         A decision whose id is in the ledger already is answered with the original (`duplicate`), or with a Conflict if
-        the original was another request; `field` and `name` say how the caller knows the id. Raises Overloaded if
-        nothing was written, and Unavailable if that is not known: then reservations stay, because a budget may last
-        longer but must never be overspent.
+        the original was another request; `field` and `name` say how the caller knows the id. A decision that rests on
+        what another replica has changed meanwhile is made again, and written in another transaction; what is wrong with
+        it then is its answer. Raises Overloaded if nothing was written, and Unavailable if that is not known: then
+        reservations stay, because a budget may last longer but must never be overspent.
+        """
+        found = dict[int, WrittenDecision | JourneyBanditError]()
+        left = dict(enumerate(pending))
+        for _ in range(_TRIES):
+            recorded = await self._submit([*left.values()])
+            lost = list[int]()
+            for (place, one), kept in zip(left.items(), recorded, strict=True):
+                if kept is None:
+                    self._maker.cancel(one)
+                    lost.append(place)
+                else:
+                    found[place] = self._concluded(one, kept, field, name)
+            left = self._again({place: left[place] for place in lost}, found)
+            if not left:
+                return [found[place] for place in range(len(pending))]
+        for place, one in left.items():
+            self._maker.cancel(one)
+            found[place] = Overloaded(
+                "other replicas decide for the same people, or under the same limit, all the time"
+            )
+        return [found[place] for place in range(len(pending))]
+
+    def _again(
+        self, lost: Mapping[int, PendingDecision], found: dict[int, WrittenDecision | JourneyBanditError]
+    ) -> dict[int, PendingDecision]:
+        """Decisions that were not written, made again; what is wrong with the others is put into `found`."""
+        left = dict[int, PendingDecision]()
+        for place, one in lost.items():
+            assert one.again is not None  # noqa: S101 - the worker refuses no other
+            try:
+                left[place] = one.again(self._clock())
+            except (InvalidRequest, NotFound) as error:
+                found[place] = error
+        return left
+
+    async def _submit(self, pending: Sequence[PendingDecision]) -> Sequence[RecordedDecision | None]:
+        """What became of each decision, None for one that is to be made again; one durable transaction. Raises as
+        `write` does.
         """
         try:
-            written = self._worker.submit([one.decision for one in pending])
+            written = self._worker.submit(
+                [one.decision for one in pending],
+                known=[None if one.again is None or one.reused else one.known for one in pending],
+            )
         except Overloaded:
             for one in pending:
                 self._maker.cancel(one)
             raise
-        recorded: Sequence[RecordedDecision] | None = None
+        recorded: Sequence[RecordedDecision | None] | None = None
         try:
             recorded, _ = await written
         finally:
             if recorded is None:  # not known to be durable, or the caller has left
                 for one in pending:
                     self._maker.commit(one)
-        return [self._concluded(one, kept, field, name) for one, kept in zip(pending, recorded, strict=True)]
+        return recorded
 
     async def report(self, outcomes: Sequence[Outcome]) -> list[OutcomeReceipt]:
         """Receipt of each outcome, in order; one durable transaction for all. Raises Overloaded and Unavailable."""
@@ -70,9 +128,9 @@ class DecisionWriter:
 
     def _concluded(
         self, pending: PendingDecision, recorded: RecordedDecision, field: str, name: str
-    ) -> RecordedDecision | Conflict:
+    ) -> WrittenDecision | Conflict:
         if pending.reused:
-            return recorded
+            return WrittenDecision(recorded.decision, duplicate=True, reused=True)
         if recorded.duplicate:
             self._maker.cancel(pending)
             if recorded.decision.request != pending.decision.request:
@@ -81,7 +139,7 @@ class DecisionWriter:
         else:
             self._maker.commit(pending)
             self._count_decision(recorded.decision)
-        return recorded
+        return WrittenDecision(recorded.decision, recorded.duplicate, reused=False)
 
     def _count_decision(self, decision: Decision) -> None:
         spec, stage = self._specs[decision.stage_digest], decision.stage

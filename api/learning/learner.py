@@ -23,6 +23,7 @@ from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.erasure_log import Erasure
 from api.stores.learning_state import StatisticsUpdate, WarmStart
 from api.stores.protocol import Store
+from api.stores.replica_log import LedgerNews
 from bandit import engine
 from bandit.belief import Belief
 from bandit.catalogue.model import Catalogue, Stage
@@ -152,6 +153,11 @@ class Learner:
         return not self._unread
 
     @property
+    def knows_all(self) -> bool:
+        """Whether all open decisions are known."""
+        return not self._unread
+
+    @property
     def watches(self) -> Mapping[str, DriftState]:
         """State of the drift rule of each stage (alarms, running sums), by name. Read by any thread."""
         return {name: tally.drift_state for name, tally in self._statistics.items()}
@@ -180,6 +186,26 @@ class Learner:
         self._last = self._last._replace(
             decision=self._last.decision + decisions, outcome=self._last.outcome + outcomes
         )
+
+    def follow(self, news: LedgerNews) -> None:
+        """Take in what other replicas have committed: decisions, what was reported of them, and what has settled.
+        Called by the worker in the transaction that begins with the news.
+        """
+        made = [RecordedDecision(one.decision, duplicate=False, seq=one.seq) for one in news.decisions]
+        self.observe(made, [OutcomeReceipt("recorded", found=one) for one in news.reported])
+        self._last = news.through
+        if not news.settled:
+            return
+        self._look()
+        done: dict[str, list[int]] = {}
+        for _, record in news.settled:
+            done.setdefault(record.decision.stage, []).append(record.seq)
+        stages = {name: self._catalogue.stages[name] for name in done.keys() & self._catalogue.stages.keys()}
+        self._statistics = {**self._statistics, **load(self._store, stages)}
+        for name in stages:
+            for table in (self._open[name], *((self._old[name],) if name in self._unread else ())):
+                table.drop(done[name])
+        self._firm, self._news = self._pooled(self._statistics), True
 
     def _look(self) -> None:
         """Take what was heard into the open decisions and the exposures: many rows at a time cost a fraction of one at
@@ -315,11 +341,15 @@ class Learner:
             self._publication = self._elsewhere.submit(work)
         return force
 
+    def keeps(self, least: int) -> bool:
+        """Whether `keep` has anything to do."""
+        return self._last.decision - self._kept >= least
+
     def keep(self, least: int) -> None:
         """Keep what decisions exposed people to, if so many were made since the start, or since it was kept: else the
         next start would count all of them, where nothing has settled meanwhile. Raises LedgerError and Unavailable.
         """
-        if self._last.decision - self._kept < least:
+        if not self.keeps(least):
             return
         self._look()
         stages = ((name, stage) for name, stage in self._catalogue.stages.items() if stage.loss_share is not None)

@@ -11,11 +11,12 @@ import sqlite3
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
-from itertools import islice
+from contextlib import contextmanager
+from itertools import compress, islice
 from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -33,16 +34,17 @@ from api.stores.erasure_log import Erasure
 from api.stores.event_log import EventCredits, IngestResult, Status
 from api.stores.learning_state import WarmStart
 from api.stores.protocol import Store
+from api.stores.replica_log import LedgerNews
 from bandit.belief import Belief
 from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable
 from bandit.journey import folding
-from bandit.records import Decision, Event, Outcome, Release
+from bandit.records import Decision, Event, Outcome, Release, Settlement
 
 log = logging.getLogger("journey_bandit.worker")
 
-Answer = tuple[list[RecordedDecision], list[OutcomeReceipt]]
+Answer = tuple[list[RecordedDecision | None], list[OutcomeReceipt]]
 Told = tuple[Status, EventCredits]
 T = TypeVar("T")
 
@@ -54,12 +56,15 @@ _GATHER = 0.25  # seconds in which what matures is gathered: a step costs someth
 _KEEP = 10_000  # decisions that a start may have to count again
 _TICK = 0.05  # seconds between looks for something to do while nobody writes
 _TRIAL_SHARE = 9  # how many times as long as a trial of writing took the next one waits
+_LOOK = 0.1  # seconds between two looks for what other replicas have committed, while nothing is written here
+_TOUCHED = 100_000  # users whose last news is remembered
 _TRIAL_PAUSE = 0.5  # seconds that it waits for that at most
 
 
 class WriteJob(NamedTuple):
     """Write job of one caller: rows, and the future that gets the answer: what became of decisions and outcomes, of
-    events, or of a release. `learn`: answer only after the learner has caught up.
+    events, or of a release. `learn`: answer only after the learner has caught up. `known`: of each decision the number
+    of the news of other replicas that it rests on, None if it stands whatever others do.
     """
 
     decisions: Sequence[Decision]
@@ -68,11 +73,41 @@ class WriteJob(NamedTuple):
     future: asyncio.Future[Any]
     learn: bool
     release: Release | None = None
+    known: Sequence[int | None] = ()
+
+    @property
+    def rests_on(self) -> Sequence[int | None]:
+        """`known` of each decision."""
+        return self.known or (None,) * len(self.decisions)
 
     @property
     def rows(self) -> int:
         """Room that the job takes in the queue, in rows: at least one."""
         return max(1, len(self.decisions) + len(self.outcomes) + len(self.events))
+
+
+class SharedLimits(Protocol):
+    """Limits that decisions of all replicas keep to together, as `api.decisions.replicas.CommittedLimits`."""
+
+    def load(self) -> None:
+        """Count anew from the ledger."""
+        ...
+
+    def take(self, decision: Decision) -> bool:
+        """Whether the limits allow a decision; if so, it is counted."""
+        ...
+
+    def give_back(self, decision: Decision) -> None:
+        """Count a decision no more: it was not written."""
+        ...
+
+    def follow(self, decisions: Iterable[Decision]) -> None:
+        """Count decisions of other replicas."""
+        ...
+
+    def settled(self, done: Iterable[tuple[Decision, Settlement, Settlement | None]]) -> None:
+        """Count what decisions have cost."""
+        ...
 
 
 class Worker:
@@ -89,6 +124,11 @@ class Worker:
     backlog holds them up. Back-pressure:
     a job that would make the queue longer than `bound` rows is refused with Overloaded and nothing of it is written,
     unless it is the only one.
+
+    Replicas. On a ledger that others write to as well, each transaction begins with what they have committed (`news`):
+    learned, limits and sessions follow it, and a decision that rests on older news of its user, or that a limit on
+    everyone does not allow any more, is not written: it is to be made again. Whichever replica leads settles what
+    matures; `leading` says whether this one does.
 
     Threads: `submit`, `take` and `admit` are called in an event loop, where their futures resolve; `run`, `prepared`,
     `alive` and `failing` may be used from any thread. `start` and `stop` are called once, by the owner.
@@ -126,12 +166,21 @@ class Worker:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.chore_seconds = 0.0  # that the last work of `run` took
+        self.leading = not store.shared
+        self._news = 0  # number of the last news of other replicas
+        self._touched: dict[bytes, int] = {}  # user → news that concerned them last
+        self._forgotten = 0  # news up to this number may have concerned anybody
+        self._limits: SharedLimits | None = None
+        self._followed: Callable[[LedgerNews, int], None] = lambda _, __: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._look_at = 0.0  # when news is looked for next
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
         self._unwritten: list[WriteJob] = []  # the last rows that the ledger could not take: tried until it can
         self._try_at = 0.0
         if before is not None:  # another worker mends nothing
             self.failing, self._unwritten = dict(before.failing), before._unwritten
-        self.learning = Learner(store, catalogue, metrics, settled, scale, _sound(before), now=clock())
+        self._settled = settled
+        self.learning = Learner(store, catalogue, metrics, self._told, scale, _sound(before), now=clock())
         self._marks = ClockMarks(store, clock, metrics)
         self.releases = ReleaseService(store, catalogue, metrics)
         self.releases.register()
@@ -143,8 +192,18 @@ class Worker:
         """
         self._folded = folded
 
-    def start(self) -> None:
-        """Start the thread: from now on it commits and learns. A worker starts once."""
+    def share(self, limits: SharedLimits, followed: Callable[[LedgerNews, int], None]) -> None:
+        """Keep to limits on everyone together with other replicas, and tell `followed`, in the event loop, what they
+        have committed, with its number, before those are answered whose decisions are to be made again. Called before
+        `start`, for a ledger that is shared.
+        """
+        self._limits, self._followed = limits, followed
+
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Start the thread: from now on it commits and learns. A worker starts once. `loop`: event loop in which
+        `share`'s listener is told of news; without one it is told in the thread.
+        """
+        self._loop = loop
         self._thread.start()
 
     def stop(self) -> None:
@@ -169,13 +228,19 @@ class Worker:
         return self._thread.is_alive()
 
     def submit(
-        self, decisions: Sequence[Decision] = (), outcomes: Sequence[Outcome] = (), *, learn: bool = False
+        self,
+        decisions: Sequence[Decision] = (),
+        outcomes: Sequence[Outcome] = (),
+        *,
+        learn: bool = False,
+        known: Sequence[int | None] = (),
     ) -> asyncio.Future[Answer]:
         """Queue decisions and outcomes; the future resolves with what became of each when they are durable, or fails
-        with Unavailable if that is not known. With `learn`, it resolves after what matured so far was learned too.
-        Raises Overloaded at once when too many rows wait already, or the service stops.
+        with Unavailable if that is not known. With `learn`, it resolves after what matured so far was learned too. With
+        `known`, of each decision the number of the news that it rests on, those that are to be made again are None in
+        the answer. Raises Overloaded at once when too many rows wait already, or the service stops.
         """
-        job = WriteJob(decisions, outcomes, (), asyncio.get_running_loop().create_future(), learn)
+        job = WriteJob(decisions, outcomes, (), asyncio.get_running_loop().create_future(), learn, known=known)
         self._queue(job)
         return job.future
 
@@ -220,10 +285,9 @@ class Worker:
 
         def work() -> ErasureStep:
             try:
-                if self._reload:
-                    self.learning.load(self._clock())
-                    self._reload = False
-                return self.learning.erase(asked, under_way, self._clock())
+                with self._together():
+                    self._load()
+                    return self.learning.erase(asked, under_way, self._clock())
             except Exception:
                 self._reload = True  # what failed may be in the ledger all the same
                 raise
@@ -237,7 +301,8 @@ class Worker:
 
         def work() -> None:
             self._reload = True  # until it is known to be in the ledger, and known here
-            erasure.replace_warm_starts(self._store, stages, found)
+            with self._together():
+                erasure.replace_warm_starts(self._store, stages, found)
             self.learning.warm_again(stages, found)
             self._reload = False
 
@@ -276,6 +341,8 @@ class Worker:
                 self._commit(jobs)
             if "write" in self.failing and perf_counter() >= self._try_at:
                 self._try()
+            elif self._store.shared and perf_counter() >= self._look_at:
+                self._look_for_news()
             if chore is not None:
                 chore()
             self._learn()
@@ -284,9 +351,10 @@ class Worker:
     def _end(self) -> None:
         """Keep what the next start would have to count again, and end the learner's own thread."""
         try:
-            if not self._reload:
-                self.learning.keep(1)
-            self._marks.keep(at_once=True)
+            if not self._reload and self.leading:
+                with self._together():
+                    self.learning.keep(1)
+                self._marks.keep(at_once=True)
         except Exception as error:  # noqa: BLE001 - the next start counts it; nothing is lost
             self._failed("learn", error)
         finally:
@@ -304,7 +372,8 @@ class Worker:
     def _commit(self, jobs: Sequence[WriteJob]) -> None:
         start = perf_counter()
         try:
-            kept, noted, folded = self._write(jobs)
+            with self._together():
+                kept, noted, folded = self._write(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it was, the callers must be told: not known to be durable
             self._failed("write", error)
             self._keep_unwritten(jobs, error)
@@ -316,7 +385,9 @@ class Worker:
         if not self._unwritten:
             self._recovered("write")
         if not self._reload:
-            self.learning.observe(kept, [*noted, *(note for _, note in folded.noted)])
+            self.learning.observe(
+                [one for one in kept if one is not None], [*noted, *(note for _, note in folded.noted)]
+            )
         self._metrics.commit_seconds.observe(perf_counter() - start)
         self._metrics.commit_rows.observe(len(kept) + len(noted) + len(folded.taken))
         first = (lambda: self._folded(folded)) if folded.taken or folded.noted else None
@@ -328,7 +399,10 @@ class Worker:
 
     def _admit(self, job: WriteJob, release: Release) -> None:
         try:
-            kept = self.releases.admit(msgspec.structs.replace(release, at=self._clock()))
+            with self._together():
+                kept = self.releases.admit(msgspec.structs.replace(release, at=self._clock()))
+            if self._store.shared:
+                self.releases.register()  # within the transaction it could not be read again
         except (InvalidRequest, Unavailable) as error:
             _reject([job], error)
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller must be told
@@ -336,9 +410,32 @@ class Worker:
         else:
             _resolve([(job, kept)])
 
-    def _write(self, jobs: Sequence[WriteJob]) -> tuple[list[RecordedDecision], list[OutcomeReceipt], IngestResult]:
-        """One durable transaction: decisions before what is said about them, that before events."""
-        decisions = [d for job in jobs for d in job.decisions]
+    def _write(
+        self, jobs: Sequence[WriteJob]
+    ) -> tuple[list[RecordedDecision | None], list[OutcomeReceipt], IngestResult]:
+        """One durable transaction: decisions before what is said about them, that before events. Decisions that are to
+        be made again, because of other replicas, are not written: None.
+        """
+        stand = [self._stands(d, known) for job in jobs for d, known in zip(job.decisions, job.rests_on, strict=True)]
+        decisions = list(compress((d for job in jobs for d in job.decisions), stand))
+        recorded, noted, folded = self._append(decisions, jobs)
+        for decision, one in zip(decisions, recorded, strict=True):
+            if self._limits is not None and one.duplicate:
+                self._limits.give_back(decision)
+        kept = iter(recorded)
+        return [next(kept) if stands else None for stands in stand], noted, folded
+
+    def _stands(self, decision: Decision, known: int | None) -> bool:
+        """Whether a decision may be written: no later news than it rests on concerns its user, and the limits on
+        everyone allow it. Those that do are counted.
+        """
+        if self._limits is None or known is None:
+            return True
+        return known >= max(self._forgotten, self._touched.get(decision.user, 0)) and self._limits.take(decision)
+
+    def _append(
+        self, decisions: Sequence[Decision], jobs: Sequence[WriteJob]
+    ) -> tuple[list[RecordedDecision], list[OutcomeReceipt], IngestResult]:
         outcomes = [o for job in jobs for o in job.outcomes]
         events = [e for job in jobs for e in job.events]
         now = self._clock()
@@ -382,7 +479,8 @@ class Worker:
         start = perf_counter()
         try:
             if self._unwritten:
-                self._store.try_writing(lambda: self._write(self._unwritten))
+                decisions = [d for job in self._unwritten for d in job.decisions]
+                self._store.try_writing(lambda: self._append(decisions, self._unwritten))
             self._store.set_meta({"probed": str(self._clock())})
         except Exception as error:  # noqa: BLE001 - as above
             self._failed("write", error)
@@ -403,15 +501,17 @@ class Worker:
             return
         waiting, self._waiting, more, unread, looked = self._waiting, [], False, False, False
         try:
-            if self._reload:
-                self.learning.load(self._clock())
-                self._reload = False
-            unread = not self.learning.read(sys.maxsize if waiting else _STEP)
+            with self._together(only=self._reload):
+                self._load()
+            with self._together(only=not self.learning.knows_all):
+                unread = not self.learning.read(sys.maxsize if waiting else _STEP)
             if waiting or start >= self._settle_at:
-                more = self.learning.step(clocks.settling(self._clock), _STEP) == _STEP
+                more = self._settle(waiting)
                 self._settle_at, looked = start if more else start + _GATHER, True
-            self.learning.keep(_KEEP)
-            self._marks.keep()
+            if self.leading:
+                with self._together(only=self.learning.keeps(_KEEP)):
+                    self.learning.keep(_KEEP)
+                self._marks.keep()
             published = self.learning.publish(self._clock(), force=bool(waiting) and not more)
             if published and looked and not unread:
                 self._recovered("learn")  # not while what failed is tried again
@@ -428,6 +528,82 @@ class Worker:
         end = perf_counter()
         self._rest_until, self._behind = end + (end - start), more or unread
 
+    def _settle(self, waiting: Sequence[WriteJob]) -> bool:
+        """Settle some of what matured, or where another replica does, look whether it has; whether there is more."""
+        if self.leading:
+            with self._together():
+                return self.learning.step(clocks.settling(self._clock), _STEP) == _STEP
+        if not waiting:
+            return False
+        if self._stopping:
+            raise Unavailable("the service is stopping")
+        with self._together():
+            return bool(self._store.matured(clocks.settling(self._clock), 1, self._rules.catalogue.stages))
+
+    @contextmanager
+    def _together(self, *, only: bool = True) -> Iterator[None]:
+        """One transaction of a ledger that is shared, which begins with the news; nothing for others, nor where it is
+        not asked for by `only`.
+        """
+        if not (only and self._store.shared):
+            yield
+            return
+        with self._store.atomic():
+            self._follow()
+            yield
+
+    def _follow(self) -> None:
+        """Take in what other replicas have committed; in a transaction, before it writes."""
+        news = self._store.news()
+        if news is None:
+            return
+        self._news += 1
+        if news.rewritten or len(self._touched) > _TOUCHED:
+            self._touched, self._forgotten = {}, self._news
+        self._touched |= dict.fromkeys(news.users, self._news)
+        self._reload = self._reload or news.rewritten
+        if self._loop is None:
+            self._followed(news, self._news)
+        else:
+            self._loop.call_soon_threadsafe(self._followed, news, self._news)
+        try:
+            if self._limits is not None:
+                self._limits.follow(record.decision for record in news.decisions)
+            self._told(_settlements(news))
+            if not self._reload:
+                self.learning.follow(news)
+            if news.released:
+                self.releases.load()
+        except BaseException:
+            self._reload = True  # it will not be told again
+            raise
+
+    def _look_for_news(self) -> None:
+        """Look whether other replicas have committed anything, and whether this one leads."""
+        self._look_at = perf_counter() + _LOOK
+        try:
+            self.leading = self._store.leads()
+            if self._store.has_news():
+                with self._together():
+                    pass
+            self._recovered("follow")
+        except Exception as error:  # noqa: BLE001 - tried again; each commit follows too, or fails
+            self._failed("follow", error)
+
+    def _load(self) -> None:
+        """Begin again with what is in the ledger, where what is known here may be something else."""
+        if self._reload:
+            self.learning.load(self._clock())
+            if self._limits is not None:
+                self._limits.load()
+            self._reload = False
+
+    def _told(self, done: Iterable[tuple[Decision, Settlement, Settlement | None]]) -> None:
+        if self._limits is None:
+            self._settled(done)
+        else:
+            self._limits.settled(done)
+
     def _failed(self, what: str, error: Exception) -> None:
         self._metrics.ledger_errors.labels(what).inc()
         if what not in self.failing:
@@ -437,6 +613,14 @@ class Worker:
     def _recovered(self, what: str) -> None:
         if self.failing.pop(what, None):
             log.warning("%s works again", what)
+
+
+def _settlements(news: LedgerNews) -> Iterator[tuple[Decision, Settlement, Settlement | None]]:
+    """Settlements of other replicas, each with the one that it corrects."""
+    for number, record in news.settled:
+        before, done = record.as_of(number - 1).settlement, record.as_of(number).settlement
+        if done is not None:
+            yield record.decision, done, before
 
 
 def _of_storage(error: Exception) -> bool:
@@ -450,7 +634,10 @@ def _sound(worker: Worker | None) -> Learner | None:
 
 
 def _shared(
-    jobs: Sequence[WriteJob], kept: Sequence[RecordedDecision], noted: Sequence[OutcomeReceipt], taken: Sequence[Told]
+    jobs: Sequence[WriteJob],
+    kept: Sequence[RecordedDecision | None],
+    noted: Sequence[OutcomeReceipt],
+    taken: Sequence[Told],
 ) -> Iterator[tuple[WriteJob, Answer | list[Told]]]:
     """Each job's part of what became of all rows."""
     decided, said, told = iter(kept), iter(noted), iter(taken)

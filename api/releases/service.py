@@ -75,7 +75,11 @@ class ReleaseService:
         self.served: Mapping[str, ServedRelease] = {}
         self.current: Mapping[str, Release] = {}
         self.unfit: dict[str, str] = {}  # stage → why its newest release does not decide
-        every = [kept for kept in store.releases() if kept.stage in self._stages]
+        self.load()
+
+    def load(self) -> None:
+        """Serve the newest releases that the ledger holds: at the start, and where another replica has admitted one."""
+        every = [kept for kept in self._store.releases() if kept.stage in self._stages]
         for kept in {kept.stage: kept for kept in every}.values():
             history = [one for one in every if one.stage == kept.stage]
             other = judged_beside(history, kept.seq) if kept.judge else None

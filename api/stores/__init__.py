@@ -18,9 +18,10 @@ _FILE = "sqlite:///"
 _DATABASE = ("postgresql://", "postgres://")
 
 
-def open_store(url: str, *, read_only: bool = False) -> Store:
+def open_store(url: str, *, read_only: bool = False, shared: bool = False) -> Store:
     """Store that a URL names, opened: `sqlite:///FILE`, `postgresql://…` as libpq reads it, or `memory://`. `read_only`
-    opens a ledger that a running service may own. Raises LedgerError for another URL, for what is no ledger, when
+    opens a ledger that a running service may own; `shared` opens one in PostgreSQL for one of several replicas, and
+    says nothing about others. Raises LedgerError for another URL, for what is no ledger, when
     another process owns it, when a policy that it names is not installed, or what PostgreSQL needs is not.
     """
     registry.search(importlib.metadata.entry_points)
@@ -29,16 +30,16 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     if url.startswith(_FILE) and len(url) > len(_FILE):
         return SqliteStore(file_of(url), read_only=read_only)
     if is_database(url):
-        return _database(url, read_only=read_only)
+        return _database(url, read_only=read_only, shared=shared)
     raise LedgerError(f"store {url!r} is not known: use sqlite:///FILE, postgresql://HOST/DATABASE or memory://")
 
 
-def _database(url: str, *, read_only: bool) -> Store:
+def _database(url: str, *, read_only: bool, shared: bool) -> Store:
     try:
         from api.stores.postgres.store import PostgresStore
     except ModuleNotFoundError as error:
         raise LedgerError(f"{error.name} is not installed: pip install 'journey-bandit[postgres]'") from error
-    return PostgresStore(url, read_only=read_only)
+    return PostgresStore(url, read_only=read_only, shared=shared)
 
 
 def is_database(url: str) -> bool:

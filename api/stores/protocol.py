@@ -1,4 +1,4 @@
-"""Store: one ledger in seven parts. Each part states what it guarantees; every store passes the suite of each part."""
+"""Store: one ledger in eight parts. Each part states what it guarantees; every store passes the suite of each part."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -9,15 +9,19 @@ from api.stores.erasure_log import ErasureLog
 from api.stores.event_log import EventLog
 from api.stores.learning_state import LearningState
 from api.stores.release_log import ReleaseLog
+from api.stores.replica_log import ReplicaLog
 from api.stores.webhook_queue import WebhookQueue
 from api.stores.withdrawal_log import WithdrawalLog
 
 
-class Store(DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, ErasureLog, WithdrawalLog, Protocol):
-    """One ledger: decisions, events, learning, webhooks, releases, erasures and withdrawals, and facts about itself.
+class Store(
+    DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, ErasureLog, WithdrawalLog, ReplicaLog, Protocol
+):
+    """One ledger: decisions, events, learning, webhooks, releases, erasures, withdrawals and replicas, and facts about
+    itself.
 
-    One process owns a ledger that it writes to. Only one thread of it may call writing methods; reading methods may be
-    called from any. What a part appends is never changed, but for what an
+    One process owns a ledger that it writes to, or several share it (`ReplicaLog`). Only one thread of a process may
+    call writing methods; reading methods may be called from any. What a part appends is never changed, but for what an
     erasure overwrites; everything else is derived from it in the same transactions.
     """
 

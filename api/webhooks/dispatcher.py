@@ -197,6 +197,9 @@ class EndpointSender(threading.Thread):
 
     def _round(self) -> bool:
         """Whether there may be more to send at once. Where nobody answers, nothing more is tried until the next."""
+        if not self._worker.leading:  # another replica sends; the place may move on meanwhile
+            self._place = self._last = None
+            return False
         last, now = self._store.last(), self._clock()
         waiting = self._store.webhook_deliveries(self._endpoint_name, dead=False)
         self._metrics.letters.labels(self._endpoint_name).set(len(waiting))

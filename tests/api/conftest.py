@@ -188,7 +188,7 @@ def working(clock: Clock, catalogue: Catalogue) -> Callable[..., AbstractContext
         store: Store, other: Catalogue | None = None, *, salt: str | None = "salt", bound: int = 10_000
     ) -> Iterator[Desk]:
         desk = Desk(store, other or catalogue, clock, salt, bound)
-        desk.worker.start()
+        desk.worker.start(desk.loop)
         try:
             yield desk
         finally:

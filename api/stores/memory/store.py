@@ -37,6 +37,7 @@ from api.stores.learning_state import (
 from api.stores.memory.events import MemoryEventRows
 from api.stores.memory.learning import MemoryLearningState
 from api.stores.memory.rest import MemoryRestRows
+from api.stores.replica_log import Unshared
 from api.stores.rest import RestCursor, RestPage
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
 from api.stores.withdrawal_log import voiding
@@ -51,7 +52,7 @@ from bandit.learning import rewards
 from bandit.records import NOT_NOW, Decision, Event, MaturedDecision, Outcome, Release, Settlement, Withdrawal
 
 
-class MemoryStore:
+class MemoryStore(Unshared):
     """`Store` in dicts and lists, opened by `memory://`. Decisions hold arrays, which could be changed in place, so
     they are copied in and out. There is no transaction to roll back. Times are µs since 1970.
     """

@@ -16,11 +16,18 @@ from api.stores.postgres.connection import PostgresConnection
 from api.stores.sql.connection import SqlConnection
 from api.stores.sql.known_users import KnownUsers
 from api.stores.sql.rows import ownership
-from api.stores.sql.rows.commits import CommitChain
+from api.stores.sql.rows.commits import CommitChain, Others, newest
 from api.stores.sql.schema import SCHEMA
 from bandit.errors import LedgerError, Unavailable
 
-_CLAIM = "SELECT pg_try_advisory_lock(hashtextextended('journey-bandit ledger ' || current_schema(), 0))"
+_KEY = "hashtextextended('journey-bandit {} ' || current_schema(), 0)"
+_OWN = f"SELECT pg_try_advisory_lock({_KEY.format('ledger')})"
+_DISOWN = f"SELECT pg_advisory_unlock({_KEY.format('ledger')})"
+_JOIN = f"SELECT pg_advisory_lock_shared({_KEY.format('ledger')})"
+_LEAD = f"SELECT pg_try_advisory_lock({_KEY.format('leader')})"
+_TURN = f"SELECT pg_advisory_xact_lock({_KEY.format('turn')})"
+_START = f"SELECT pg_advisory_lock({_KEY.format('start')})"
+_STARTED = f"SELECT pg_advisory_unlock({_KEY.format('start')})"
 _WRITER, _READER, _LOOKER = "writer", "reader", "looker"
 _ONE_STATE = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _SETTINGS = (
@@ -38,19 +45,24 @@ class PostgresConnections:
     """Connections to one ledger in PostgreSQL, shared by the parts of a store: one that writes, one for reads of the
     ledger, and one for look-ups of persons and events.
 
-    `opening` closes them. With `read_only` nothing is claimed, and writing raises LedgerError. Threads: one thread
-    writes; the two reading connections serve any thread, each behind a lock. `synchronous` is how durable a commit is,
-    for health. Raises LedgerError for a database that cannot be used, and for a ledger that another process owns.
+    `opening` closes them. With `read_only` nothing is claimed, and writing raises LedgerError. With `shared`, others
+    that share it may write too, one transaction at a time; otherwise this process owns the ledger. All claims are locks
+    of the writing connection, which end with it. Threads: one thread writes; the two reading connections serve any
+    thread, each behind a lock. `synchronous` is how durable a commit is, for health. Raises LedgerError for a database
+    that cannot be used, and for a ledger that is claimed otherwise.
     """
 
-    def __init__(self, url: str, opening: ExitStack, *, read_only: bool):
+    def __init__(self, url: str, opening: ExitStack, *, read_only: bool, shared: bool = False):
         self._url = url
         self._reading, self._looking = threading.Lock(), threading.Lock()
         self.known: KnownUsers | None = None  # it must know of all that is written, and another process may write
         self.earlier = EarlierJourneys()
         self._commits = CommitChain(SCHEMA)
         self._epoch = 0
-        self._read_only = read_only
+        self._read_only, self.shared = read_only, shared
+        self._others: Others | None = None  # what others appended, and `others` has not told yet
+        self._looked = 0  # number of the newest commit that the last transaction began with, or made
+        self._leading: PostgresConnection | None = None
         self._open = dict[str, PostgresConnection]()
         opening.callback(self._close)
         if not read_only:
@@ -116,11 +128,55 @@ class PostgresConnections:
         if self._read_only:
             raise LedgerError("the ledger was opened read-only")
         known, conn = self._open.get(_WRITER), self._connection(_WRITER)
-        if conn is not known and not self._claimed(conn):
-            found = ownership.owner(conn)
-            conn.close()
-            raise Unavailable(f"{found or 'another process'} owns this ledger now: stop this service")
+        if conn is not known:
+            try:
+                claimed = self._claimed(conn)
+            except psycopg.Error as error:
+                conn.close()
+                raise Unavailable(f"the ledger could not be claimed again: {error}") from error
+            if not claimed:
+                found = ownership.owner(conn)
+                conn.close()
+                raise Unavailable(f"{found or 'another process'} owns this ledger now: stop this service")
         return conn
+
+    def others(self) -> Others | None:
+        """What others appended since the last call, as the transaction that goes on has found it."""
+        found, self._others = self._others, None
+        return found
+
+    def has_others(self) -> bool:
+        """Whether others have committed since the last transaction. Raises Unavailable."""
+        try:
+            return newest(self.writer()) != self._looked
+        except psycopg.Error as error:
+            raise Unavailable(f"the ledger could not be read: {error}") from error
+
+    def leads(self) -> bool:
+        """Whether this process leads those that share the ledger, from now on if nobody did. Raises Unavailable."""
+        conn = self.writer()
+        if self._leading is conn:
+            return True
+        try:
+            leads = bool(conn.execute(_LEAD).fetchone()[0])
+        except psycopg.Error as error:
+            raise Unavailable(f"the ledger could not be reached: {error}") from error
+        self._leading = conn if leads else None
+        return leads
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Context in which no other process that shares the ledger starts. Raises Unavailable."""
+        conn = self.writer()
+        try:
+            conn.execute(_START)
+        except psycopg.Error as error:
+            raise Unavailable(f"another replica has been starting for long: {error}") from error
+        try:
+            yield
+        finally:
+            with suppress(psycopg.OperationalError):  # lost: its locks have ended with it
+                conn.execute(_STARTED)
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresConnection]:
@@ -132,12 +188,17 @@ class PostgresConnections:
         outermost = conn.status == TransactionStatus.IDLE
         try:
             with conn.transaction():
+                if outermost and self.shared:
+                    self._take_turn(conn)
                 yield conn
                 if outermost:
-                    ownership.check(conn, self._epoch)
+                    if not self.shared:
+                        ownership.check(conn, self._epoch)
                     self._commits.seal(conn)
+                    ends = newest(conn) if self.shared else 0
             if outermost:
                 self._commits.confirm()
+                self._looked = ends
         except BaseException as error:
             if outermost:
                 self._commits.forget()
@@ -147,11 +208,21 @@ class PostgresConnections:
                 raise Unavailable(f"the ledger could not be written: {error}") from error
             raise
 
+    def _take_turn(self, conn: PostgresConnection) -> None:
+        """Wait until no other process is in a transaction that writes, and look at what they appended."""
+        conn.execute(_TURN)
+        found = self._commits.begin(conn)
+        if found is not None:
+            self._others = found if self._others is None else Others(self._others.before, found.through)
+
     def _prepare(self, conn: PostgresConnection) -> None:
         """Claim the ledger for this process, and bring its tables up to date."""
         if conn.execute("SELECT CAST(pg_is_in_recovery() AS int)").fetchone()[0]:
             fix = "give the address of its primary, or several hosts with target_session_attrs=read-write"
             raise LedgerError(f"the database is a standby, which only reads: {fix}")
+        if self.shared:
+            self._join(conn)
+            return
         tables.enter(conn)
         if not self._claimed(conn):
             known = conn.execute("SELECT CAST(to_regclass('ledger_owner') IS NOT NULL AS int)").fetchone()[0]
@@ -161,8 +232,37 @@ class PostgresConnections:
             tables.migrate(conn)
             self._epoch = ownership.take(conn)
 
+    def _join(self, conn: PostgresConnection) -> None:
+        """Share the ledger with others. Tables are brought up to date by whoever comes first, while nobody else is
+        there.
+        """
+        conn.execute(_START)
+        try:
+            tables.enter(conn)
+            if conn.execute(_OWN).fetchone()[0]:
+                with conn.transaction():
+                    tables.migrate(conn)
+                conn.execute(_JOIN)
+                conn.execute(_DISOWN)
+                return
+            conn.look_at_tables()
+            number = tables.schema_of(conn)
+            if 0 < number < SCHEMA:
+                fix = "stop the replicas of the earlier version, then start this one"
+                raise LedgerError(f"the tables are of an earlier version (schema {number} of {SCHEMA}): {fix}")
+            conn.execute(_JOIN)
+        except psycopg.errors.LockNotAvailable as error:
+            found = ownership.owner(conn) if "ledger_owner" in conn.table_names else ""
+            raise LedgerError(f"the ledger is in use by another process{found and ', '}{found}: end it") from error
+        finally:
+            if not conn.lost:
+                conn.execute(_STARTED)
+
     def _claimed(self, conn: PostgresConnection) -> bool:
-        return bool(conn.execute(_CLAIM).fetchone()[0])
+        if self.shared:
+            conn.execute(_JOIN)
+            return True
+        return bool(conn.execute(_OWN).fetchone()[0])
 
     def _connection(self, name: str) -> PostgresConnection:
         """The connection of this name, opened again if it was lost. Raises LedgerError at the first time, and

@@ -6,17 +6,19 @@ from contextlib import ExitStack
 import psycopg
 
 from api.stores.postgres.connections import PostgresConnections
-from api.stores.sql.store import SqlStore
+from api.stores.postgres.replica_log import PostgresReplicaLog
 from bandit.errors import LedgerError
 
 
-class PostgresStore(SqlStore):
-    """`Store` in one schema of a PostgreSQL database, opened by `postgresql://…`."""
+class PostgresStore(PostgresReplicaLog):
+    """`Store` in one schema of a PostgreSQL database, opened by `postgresql://…`. `shared`: other processes may write
+    to it too, if they share it; otherwise this one owns it.
+    """
 
-    def __init__(self, url: str, *, read_only: bool = False):
+    def __init__(self, url: str, *, read_only: bool = False, shared: bool = False):
         with ExitStack() as opening:
             try:
-                self._database = PostgresConnections(url, opening, read_only=read_only)
+                self._database = PostgresConnections(url, opening, read_only=read_only, shared=shared)
                 super().__init__(self._database, opening)
             except psycopg.Error as error:
                 raise LedgerError(f"the database cannot be used as a ledger: {error}") from error

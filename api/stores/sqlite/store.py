@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from api.stores.replica_log import Unshared
 from api.stores.sql.rows import commits
 from api.stores.sql.store import SqlStore
 from api.stores.sqlite import row_sums
@@ -20,7 +21,7 @@ from bandit.errors import LedgerError
 _STEPS = 10_000  # of SQLite's machine between two looks whether a check is to end
 
 
-class SqliteStore(SqlStore):
+class SqliteStore(SqlStore, Unshared):
     """`Store` in one SQLite file, opened by `sqlite:///FILE`. `read_only` opens a file that a running service may own,
     for evaluation and verification; writing methods raise LedgerError then.
 

@@ -48,7 +48,8 @@ encode = msgspec.msgpack.Encoder().encode
 
 class CommitChain:
     """Chain of one ledger's commits, for its writing connection: `seal` is called in every transaction before it is
-    committed, `confirm` after, `forget` if it is not known whether it was.
+    committed, `confirm` after, `forget` if it is not known whether it was. Where other processes write too, `begin` is
+    called first.
     """
 
     def __init__(self, form: int):
@@ -57,16 +58,26 @@ class CommitChain:
         self._ends: Ends | None = None  # of the tables, as committed; None: to be read again
         self._chain, self._queries = b"", dict[str, str]()
         self._next: Ends = (0,) * len(self._tables)
+        self._seen: Ends | None = None  # ends of the tables that `begin` or `confirm` met last
         newest = (f"(SELECT coalesce(max(seq), 0) FROM {table})" for table in self._tables)  # noqa: S608
         self._newest = f"SELECT {', '.join(newest)}"
         columns = ("form", *self._tables, "rows", "chain")
         marks = ", ".join("?" * len(columns))
         self._append = f"INSERT INTO commits ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
 
+    def begin(self, conn: SqlConnection) -> "Others | None":
+        """Read where the chain ends; returns what was appended since the last call beside what was sealed here, None if
+        nothing was. What is not known to be committed counts as that of others.
+        """
+        ends, self._chain = _last(conn, self._tables)
+        before, self._ends, self._seen = self._seen, ends, ends
+        return None if before is None or before == ends else Others(before, ends)
+
     def seal(self, conn: SqlConnection) -> None:
         """Append a row for what this transaction appended, if it did."""
         if self._ends is None:
             self._ends, self._chain = _last(conn, self._tables)
+        if not self._queries:
             self._queries = {table: between(conn, table, self._form) for table in self._tables}
         self._next = conn.execute(self._newest).fetchone()
         if self._next == self._ends:
@@ -81,11 +92,28 @@ class CommitChain:
 
     def confirm(self) -> None:
         """Take the sealed transaction for committed."""
-        self._ends = self._next
+        self._ends = self._seen = self._next
 
     def forget(self) -> None:
         """Read where the chain ends before the next transaction: this one failed, or may have."""
         self._ends = None
+
+
+class Others(NamedTuple):
+    """What others appended: numbers of the last rows of all tables before it, and with it."""
+
+    before: Ends
+    through: Ends
+
+    def of(self, table: str) -> tuple[int, int]:
+        """Numbers of the last row of one table, before and with it."""
+        place = TABLES.index(table)
+        return self.before[place], self.through[place]
+
+
+def newest(conn: SqlConnection) -> int:
+    """Number of the newest commit, 0 before any."""
+    return int(conn.execute("SELECT coalesce(max(seq), 0) FROM commits").fetchone()[0])
 
 
 def columns_in(form: int) -> Mapping[str, int]:

@@ -1,0 +1,135 @@
+"""Replicas of a service on one ledger in PostgreSQL: limits hold across them, and all learn the same, bit for bit."""
+
+import asyncio
+import random
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from typing import Any
+
+import pytest
+
+from api.ledger import audit
+from api.messages.decisions import DecisionRequest, OutcomeRequest
+from api.stores.postgres.store import PostgresStore
+from api.stores.protocol import Store
+from bandit.catalogue.loading import parse
+from bandit.catalogue.model import Catalogue
+from bandit.errors import LedgerError
+from tests.postgres import PostgresServer
+
+Working = Callable[..., AbstractContextManager[Any]]
+Replicas = Callable[..., AbstractContextManager[list[Any]]]
+
+APP = """
+app = "shop"
+currency = "EUR"
+[stages.cart]
+policy = { name = "beta" }
+floor = 0.1
+reward = { kind = "binary", window = "1h", value = 50.0 }
+features = {}
+[stages.cart.nudges.ten]
+type = "discount"
+format = "banner"
+cost_when_rewarded = 5.0
+budget = { amount = 400, per = "1h" }
+limits = { total = 3 }
+[stages.cart.nudges.few]
+type = "help"
+format = "banner"
+limits = { everyone = { most = 70, per = "1d" } }
+"""
+
+
+@pytest.fixture
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    with postgres_server.schema() as address:
+        yield address
+
+
+@pytest.fixture
+def replicas(url: str, working: Working) -> Replicas:
+    """replicas(n, catalogue): desks on one ledger, each with a store, a worker and an event loop of its own."""
+
+    @contextmanager
+    def started(n: int, catalogue: Catalogue) -> Iterator[list[Any]]:
+        with ExitStack() as opened:
+            yield [
+                opened.enter_context(working(opened.enter_context(closing(PostgresStore(url, shared=True))), catalogue))
+                for _ in range(n)
+            ]
+
+    return started
+
+
+def proved(store: Store, salt: bytes) -> None:
+    """Beliefs and receipts follow from the rows, and the rows are those that were committed."""
+    assert [one.stage for one in audit.rebuild(store, audit.stages(store)) if not one.equal] == []
+    assert [one.seq for one in store.decisions() if audit.differences(store, one, salt)] == []
+    assert list(store.damages()) == []
+
+
+def test_a_cap_holds_for_a_user_who_asks_another_replica(replicas: Replicas) -> None:
+    text = APP.replace("beta", 'fixed", arm = "ten').replace("floor = 0.1", "floor = 0.0")
+    with replicas(2, parse(text)) as (one, two):
+        assert [two.ask(1, "cart").nudge.id, one.ask(2, "cart").nudge.id] == ["ten", "ten"]
+        assert two.ask(3, "cart").nudge.id == "ten"
+        for desk, n in ((one, 4), (two, 5)):
+            reply = desk.ask(n, "cart")
+            assert reply.nudge.id == "none"
+            assert reply.excluded["ten"].startswith("cap: 3")
+        assert [one.ask(3, "cart").duplicate, two.ask(3, "cart").nudge.id] == [True, "ten"]
+
+
+async def crowd(desk: Any, rng: random.Random, others: list[tuple[uuid.UUID, str]], clients: int, each: int) -> None:
+    """Clients of one replica: they decide for a few people, repeat what others asked, and report."""
+
+    async def client(own: random.Random) -> None:
+        for _ in range(each):
+            asked = uuid.UUID(int=own.getrandbits(128), version=4), f"user {own.randrange(40)}"
+            if others and own.random() < 0.2:
+                asked = own.choice(others)
+            others.append(asked)
+            request = DecisionRequest(stage="cart", user_id=asked[1], context={}, decision_id=asked[0])
+            reply = await desk.service.decide(request)
+            if own.random() < 0.3:
+                await desk.service.report(OutcomeRequest(decision_id=reply.decision_id, kind="reward"))
+
+    await asyncio.gather(*(client(random.Random(rng.random())) for _ in range(clients)))
+
+
+def test_no_limit_is_passed_and_all_learn_the_same(replicas: Replicas, hands: Any) -> None:
+    catalogue = parse(APP)
+    with replicas(3, catalogue) as desks:
+        asked: list[tuple[uuid.UUID, str]] = []
+        for round_ in range(3):
+            with ThreadPoolExecutor(3) as threads:
+                work = [
+                    threads.submit(desk.run, crowd(desk, random.Random(f"{round_} {i}"), asked, 8, 10))
+                    for i, desk in enumerate(desks)
+                ]
+                for done in work:
+                    done.result()
+            hands.move(1200)
+        learned = [desk.learn() for desk in desks]
+        assert learned[0] == learned[1] == learned[2]
+        assert learned[0]["cart"][0] > 0
+        store, salt = desks[0].store, desks[0].salt
+        proved(store, salt)
+        made = list(store.decisions())
+        assert {one.decision.id for one in made} == {one for one, _ in asked}
+        shown = Counter((one.decision.user, one.decision.arm) for one in made)
+        assert max(n for (_, arm), n in shown.items() if arm == "ten") == 3
+        assert sum(n for (_, arm), n in shown.items() if arm == "few") == 70
+        ours = [{one.decision.id: desk.store.decisions_by_id([one.decision.id]) for one in made} for desk in desks]
+        assert str(ours[0]) == str(ours[1]) == str(ours[2])
+
+
+def test_an_owner_and_replicas_keep_each_other_out(url: str) -> None:
+    with closing(PostgresStore(url, shared=True)), closing(PostgresStore(url, shared=True)):
+        with pytest.raises(LedgerError, match="in use by another process"):
+            PostgresStore(url)
+    PostgresStore(url).close()
