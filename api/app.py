@@ -227,7 +227,10 @@ def _health(app: str, worker: Worker, store: Store, clock: Clock, refused: Mappi
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
     current = worker.releases.current
     shown = {stage: f"{current[stage].model} {_version(current[stage])}" for stage in worker.releases.served}
-    return Health(status=status, app=app, version=VERSION, store=store.describe(), failing=failing, releases=shown)
+    described = store.describe()
+    if store.shared:
+        described["replica"] = "leader" if worker.leading else "follower"
+    return Health(status=status, app=app, version=VERSION, store=described, failing=failing, releases=shown)
 
 
 def _version(release: Release) -> str:

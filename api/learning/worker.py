@@ -11,19 +11,21 @@ import sqlite3
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from itertools import compress, islice
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from api import clocks
 from api.clocks import Clock
 from api.learning.learner import Learner, Settled
+from api.learning.replicas import Followed, ReplicaFollower, SharedLimits
 from api.ledger import erasure
+from api.ledger.catalogue_changes import CATALOGUE, served_digest
 from api.ledger.clock_marks import ClockMarks
 from api.ledger.erasure import ErasureStep
 from api.metrics import Metrics
@@ -40,7 +42,7 @@ from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable
 from bandit.journey import folding
-from bandit.records import Decision, Event, Outcome, Release, Settlement
+from bandit.records import Decision, Event, Outcome, Release
 
 log = logging.getLogger("journey_bandit.worker")
 
@@ -57,7 +59,6 @@ _KEEP = 10_000  # decisions that a start may have to count again
 _TICK = 0.05  # seconds between looks for something to do while nobody writes
 _TRIAL_SHARE = 9  # how many times as long as a trial of writing took the next one waits
 _LOOK = 0.1  # seconds between two looks for what other replicas have committed, while nothing is written here
-_TOUCHED = 100_000  # users whose last news is remembered
 _TRIAL_PAUSE = 0.5  # seconds that it waits for that at most
 
 
@@ -84,30 +85,6 @@ class WriteJob(NamedTuple):
     def rows(self) -> int:
         """Room that the job takes in the queue, in rows: at least one."""
         return max(1, len(self.decisions) + len(self.outcomes) + len(self.events))
-
-
-class SharedLimits(Protocol):
-    """Limits that decisions of all replicas keep to together, as `api.decisions.replicas.CommittedLimits`."""
-
-    def load(self) -> None:
-        """Count anew from the ledger."""
-        ...
-
-    def take(self, decision: Decision) -> bool:
-        """Whether the limits allow a decision; if so, it is counted."""
-        ...
-
-    def give_back(self, decision: Decision) -> None:
-        """Count a decision no more: it was not written."""
-        ...
-
-    def follow(self, decisions: Iterable[Decision]) -> None:
-        """Count decisions of other replicas."""
-        ...
-
-    def settled(self, done: Iterable[tuple[Decision, Settlement, Settlement | None]]) -> None:
-        """Count what decisions have cost."""
-        ...
 
 
 class Worker:
@@ -167,20 +144,15 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self.chore_seconds = 0.0  # that the last work of `run` took
         self.leading = not store.shared
-        self._news = 0  # number of the last news of other replicas
-        self._touched: dict[bytes, int] = {}  # user → news that concerned them last
-        self._forgotten = 0  # news up to this number may have concerned anybody
-        self._limits: SharedLimits | None = None
-        self._followed: Callable[[LedgerNews, int], None] = lambda _, __: None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._replicas = ReplicaFollower(store, settled)
+        self._served = served_digest(catalogue)
         self._look_at = 0.0  # when news is looked for next
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
         self._unwritten: list[WriteJob] = []  # the last rows that the ledger could not take: tried until it can
         self._try_at = 0.0
         if before is not None:  # another worker mends nothing
             self.failing, self._unwritten = dict(before.failing), before._unwritten
-        self._settled = settled
-        self.learning = Learner(store, catalogue, metrics, self._told, scale, _sound(before), now=clock())
+        self.learning = Learner(store, catalogue, metrics, self._replicas.settled, scale, _sound(before), now=clock())
         self._marks = ClockMarks(store, clock, metrics)
         self.releases = ReleaseService(store, catalogue, metrics)
         self.releases.register()
@@ -192,18 +164,18 @@ class Worker:
         """
         self._folded = folded
 
-    def share(self, limits: SharedLimits, followed: Callable[[LedgerNews, int], None]) -> None:
+    def share(self, limits: SharedLimits, followed: Followed) -> None:
         """Keep to limits on everyone together with other replicas, and tell `followed`, in the event loop, what they
         have committed, with its number, before those are answered whose decisions are to be made again. Called before
         `start`, for a ledger that is shared.
         """
-        self._limits, self._followed = limits, followed
+        self._replicas.share(limits, followed)
 
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Start the thread: from now on it commits and learns. A worker starts once. `loop`: event loop in which
         `share`'s listener is told of news; without one it is told in the thread.
         """
-        self._loop = loop
+        self._replicas.loop = loop
         self._thread.start()
 
     def stop(self) -> None:
@@ -252,9 +224,10 @@ class Worker:
         self._queue(job)
         return job.future
 
-    def run(self, work: Callable[[], T]) -> "futures.Future[T]":
+    def run(self, work: Callable[[], T], *, together: bool = False) -> "futures.Future[T]":
         """Do `work` between two commits, in the thread that may write; called from any thread. The future has its
-        result, or its error: other exceptions than ours become Unavailable. Raises Overloaded when the service stops.
+        result, or its error: other exceptions than ours become Unavailable. With `together`, it is one transaction of a
+        ledger that is shared, and knows what others have released. Raises Overloaded when the service stops.
         """
         future: futures.Future[T] = futures.Future()
 
@@ -263,7 +236,10 @@ class Worker:
                 return  # the caller has left before it was begun; from here on it cannot
             start = perf_counter()
             try:
-                result = work()
+                with self._together(only=together):
+                    result = work()
+                if together and self._store.shared:
+                    self.releases.register()  # within the transaction it could not be read again
                 self.chore_seconds = perf_counter() - start
                 future.set_result(result)
             except JourneyBanditError as error:
@@ -416,22 +392,15 @@ class Worker:
         """One durable transaction: decisions before what is said about them, that before events. Decisions that are to
         be made again, because of other replicas, are not written: None.
         """
-        stand = [self._stands(d, known) for job in jobs for d, known in zip(job.decisions, job.rests_on, strict=True)]
-        decisions = list(compress((d for job in jobs for d in job.decisions), stand))
-        recorded, noted, folded = self._append(decisions, jobs)
-        for decision, one in zip(decisions, recorded, strict=True):
-            if self._limits is not None and one.duplicate:
-                self._limits.give_back(decision)
+        asked = [pair for job in jobs for pair in zip(job.decisions, job.rests_on, strict=True)]
+        stand = [self._replicas.stands(decision, known) for decision, known in asked]
+        standing = list(compress(asked, stand))
+        recorded, noted, folded = self._append([decision for decision, _ in standing], jobs)
+        for (decision, known), one in zip(standing, recorded, strict=True):
+            if one.duplicate:
+                self._replicas.give_back(decision, known)
         kept = iter(recorded)
         return [next(kept) if stands else None for stands in stand], noted, folded
-
-    def _stands(self, decision: Decision, known: int | None) -> bool:
-        """Whether a decision may be written: no later news than it rests on concerns its user, and the limits on
-        everyone allow it. Those that do are counted.
-        """
-        if self._limits is None or known is None:
-            return True
-        return known >= max(self._forgotten, self._touched.get(decision.user, 0)) and self._limits.take(decision)
 
     def _append(
         self, decisions: Sequence[Decision], jobs: Sequence[WriteJob]
@@ -478,6 +447,7 @@ class Worker:
         """
         start = perf_counter()
         try:
+            self._check_catalogue()
             if self._unwritten:
                 decisions = [d for job in self._unwritten for d in job.decisions]
                 self._store.try_writing(lambda: self._append(decisions, self._unwritten))
@@ -549,34 +519,30 @@ class Worker:
             yield
             return
         with self._store.atomic():
-            self._follow()
+            self._check_catalogue()
+            try:
+                self._take_in(self._replicas.follow())
+            except BaseException:
+                self._reload = True  # it will not be told again
+                raise
             yield
 
-    def _follow(self) -> None:
-        """Take in what other replicas have committed; in a transaction, before it writes."""
-        news = self._store.news()
+    def _check_catalogue(self) -> None:
+        """Unavailable if other replicas serve another catalogue by now: what is decided by this one could not be told
+        from the rest.
+        """
+        if self._store.shared and self._store.meta().get(CATALOGUE) != self._served:
+            raise Unavailable("other replicas serve another catalogue by now: give it to this one, and restart it")
+
+    def _take_in(self, news: LedgerNews | None) -> None:
+        """Learn what other replicas have committed, and serve what they released."""
         if news is None:
             return
-        self._news += 1
-        if news.rewritten or len(self._touched) > _TOUCHED:
-            self._touched, self._forgotten = {}, self._news
-        self._touched |= dict.fromkeys(news.users, self._news)
         self._reload = self._reload or news.rewritten
-        if self._loop is None:
-            self._followed(news, self._news)
-        else:
-            self._loop.call_soon_threadsafe(self._followed, news, self._news)
-        try:
-            if self._limits is not None:
-                self._limits.follow(record.decision for record in news.decisions)
-            self._told(_settlements(news))
-            if not self._reload:
-                self.learning.follow(news)
-            if news.released:
-                self.releases.load()
-        except BaseException:
-            self._reload = True  # it will not be told again
-            raise
+        if not self._reload:
+            self.learning.follow(news)
+        if news.released:
+            self.releases.load()
 
     def _look_for_news(self) -> None:
         """Look whether other replicas have committed anything, and whether this one leads."""
@@ -594,15 +560,8 @@ class Worker:
         """Begin again with what is in the ledger, where what is known here may be something else."""
         if self._reload:
             self.learning.load(self._clock())
-            if self._limits is not None:
-                self._limits.load()
+            self._replicas.load()
             self._reload = False
-
-    def _told(self, done: Iterable[tuple[Decision, Settlement, Settlement | None]]) -> None:
-        if self._limits is None:
-            self._settled(done)
-        else:
-            self._limits.settled(done)
 
     def _failed(self, what: str, error: Exception) -> None:
         self._metrics.ledger_errors.labels(what).inc()
@@ -613,14 +572,6 @@ class Worker:
     def _recovered(self, what: str) -> None:
         if self.failing.pop(what, None):
             log.warning("%s works again", what)
-
-
-def _settlements(news: LedgerNews) -> Iterator[tuple[Decision, Settlement, Settlement | None]]:
-    """Settlements of other replicas, each with the one that it corrects."""
-    for number, record in news.settled:
-        before, done = record.as_of(number - 1).settlement, record.as_of(number).settlement
-        if done is not None:
-            yield record.decision, done, before
 
 
 def _of_storage(error: Exception) -> bool:

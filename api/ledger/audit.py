@@ -12,7 +12,17 @@ import msgspec
 import numpy as np
 
 from api.ledger import exposures, warm_start
-from api.ledger.catalogue_changes import as_begun, continued, last_schema, refusals, salt_digest, served, widened
+from api.ledger.catalogue_changes import (
+    CATALOGUE,
+    as_begun,
+    continued,
+    last_schema,
+    refusals,
+    salt_digest,
+    served,
+    served_digest,
+    widened,
+)
 from api.ledger.statistics_store import key_of, load, open_at, recount, replace, update_of
 from api.releases import service
 from api.stores.decision_log import DecisionRecord
@@ -66,6 +76,8 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     warm = {name: warm_start.resumed(store, name, was, catalogue.stages[name]) for name, was in old.items()}
     with store.atomic():  # the declaration, and what was learned as it encodes it
         store.set_meta({"app": catalogue.app, "currency": catalogue.currency, "salt_digest": salt_digest(salt)})
+        if store.shared:
+            store.set_meta({CATALOGUE: served_digest(catalogue)})
         _declare(store, catalogue, before)
         for name, statistics in anew.items():
             replace(store, name, statistics)

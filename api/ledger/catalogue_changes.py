@@ -16,6 +16,9 @@ from api.stores.protocol import Store
 from bandit.catalogue.model import DEFAULT, EARLIER_DEFAULT, Catalogue, Stage
 from bandit.learning.recoding import wider
 
+CATALOGUE = "catalogue"
+"""Key of the fact which catalogue the replicas of a shared ledger serve."""
+
 What = Literal["new", "kept", "recoded", "anew", "refused", "removed"]
 
 
@@ -106,6 +109,11 @@ def _goes_on(was: Stage, stage: Stage) -> bool:
 def last_schema(declared: Declarations, name: str, stage: Stage) -> int:
     """Number of the schema under which the stage was last served; the stage's own if it never was."""
     return declared.served[name].schema if name in declared.served else stage.schema
+
+
+def served_digest(catalogue: Catalogue) -> str:
+    """Digest of a whole catalogue, under which replicas know whether they serve the same."""
+    return hashlib.sha256(msgspec.json.encode(catalogue, order="deterministic")).hexdigest()
 
 
 def salt_digest(salt: str) -> str:

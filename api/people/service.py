@@ -28,6 +28,7 @@ _BEGUN = 100  # erasures that begin in one transaction
 _EVERY = 60.0  # seconds between two passes of retention
 _GATHER = 1.0  # seconds for which a pass over the file waits for erasures that go on
 _PATIENCE = 10.0  # seconds for a long reader to let the log be emptied
+_SECOND = 1.0  # between two looks of a replica at what others were asked for
 _PAUSE = 0.02  # seconds between two looks whether it has
 _SHARE = 2.0  # as long as a step took, callers have the thread
 
@@ -76,9 +77,8 @@ class PeopleService:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Context in which erasures go on that an earlier process did not finish; at its end those of this one stop."""
-        for one in await asyncio.to_thread(self._store.erasures_under_way):
-            self._under_way[one.number] = one
-        self._go_on()
+        if not self._store.shared:
+            await self._take_over()
         passes = asyncio.create_task(self._again_and_again())
         try:
             yield
@@ -97,6 +97,8 @@ class PeopleService:
         found = await asyncio.to_thread(known, self._store, ids)
         if found and self._over(ids) is not None:  # it may have ended since
             found = await asyncio.to_thread(known, self._store, ids)
+        if found and not self._leads:
+            return await self._elsewhere(asked)
         over = self._over(ids)
         if not found and over is None:
             return await asyncio.to_thread(counted, self._store, asked, found=False, overwritten=True)
@@ -121,9 +123,48 @@ class PeopleService:
             await asyncio.wait([self._go_on()])
 
     async def _again_and_again(self) -> None:
+        """Erase people at rest every minute; among replicas, whoever leads does, and takes over within a second what
+        others began or were asked for.
+        """
+        last = -_EVERY
         while True:
-            await self.erase_at_rest()
-            await asyncio.sleep(_EVERY)
+            if self._store.shared:
+                await self._follow_leader()
+            if self._leads and time.monotonic() >= last + _EVERY:
+                await self.erase_at_rest()
+                last = time.monotonic()
+            await asyncio.sleep(_SECOND if self._store.shared else _EVERY)
+
+    @property
+    def _leads(self) -> bool:
+        """Whether erasures are done here: among replicas, where what matures is settled too."""
+        return self._current.parts.worker.leading
+
+    async def _take_over(self) -> None:
+        for one in await asyncio.to_thread(self._store.erasures_under_way):
+            self._under_way.setdefault(one.number, one)
+        self._go_on()
+
+    async def _follow_leader(self) -> None:
+        """Take over what is under way if this replica leads, else leave it to the one that does."""
+        try:
+            if self._leads:
+                await self._take_over()
+            elif self._asked or self._under_way:
+                _refuse(
+                    [*self._asked, *(one for some in self._waiting.values() for one in some)],
+                    Unavailable("another replica leads by now, and goes on with the erasure: ask again"),
+                )
+                self._asked, self._under_way, self._waiting = [], {}, {}
+        except JourneyBanditError as error:
+            log.warning("erasures are looked at again: %s", error)
+
+    async def _elsewhere(self, asked: Erasure) -> ErasureReply:
+        """Have the replica that leads do an erasure, and wait for its end."""
+        begun = await self._write(lambda: self._store.begin_erasure(asked))
+        while begun.number in {one.number for one in await asyncio.to_thread(self._store.erasures_under_way)}:
+            await asyncio.sleep(_SECOND / 5)
+        return await asyncio.to_thread(counted, self._store, begun, found=True, overwritten=True)
 
     def _over(self, ids: frozenset[bytes]) -> list[_Request] | None:
         """Requests for an erasure of this person whose rows are gone, but not yet its bytes."""

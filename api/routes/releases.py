@@ -81,7 +81,7 @@ def _changing(current: CurrentParts, holder: Callable[[Ask], str]) -> list[HTTPR
             at = now if given.approved_at is None else microseconds(given.approved_at)
             who = _attributed(given.approved_by, holder(request))
             work = partial(releases.rollback, stage, given.to, who, at, given.reason, now)
-            return await _answer(await asyncio.wrap_future(parts.worker.run(work)), releases)
+            return await _answer(await asyncio.wrap_future(parts.worker.run(work, together=True)), releases)
 
     return [release, rollback]
 

@@ -12,14 +12,14 @@ from tests.waiting import PATIENCE
 
 
 class ServiceProcess:
-    """One service on one file, killed and started again on the same port. `options`: what `serve` is given beside
-    store and port. Its log is `serve.log` in the folder.
+    """One service on one ledger, `store` or a file in the folder, killed and started again on the same port. `options`:
+    what `serve` is given beside store and port. Its log is `serve.log` in the folder.
     """
 
-    def __init__(self, folder: Path, port: int, options: Sequence[str]):
+    def __init__(self, folder: Path, port: int, options: Sequence[str], store: str = ""):
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "serve.log"
-        store = f"sqlite:///{folder / 'ledger.db'}"
+        store = store or f"sqlite:///{folder / 'ledger.db'}"
         given = ["--store", store, "--port", str(port), "--dev", *options]
         self._command = [sys.executable, "-m", "journey_bandit", "serve", *given]
         self.process: subprocess.Popen[bytes] | None = None
@@ -39,6 +39,10 @@ class ServiceProcess:
     def start(self) -> None:
         """Start it; it is ready when this returns."""
         self.spawn()
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait until it is."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             assert self.pid

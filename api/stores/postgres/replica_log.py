@@ -1,6 +1,7 @@
 """What other replicas have committed to a ledger in PostgreSQL."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from api.stores.decision_log import DecisionRecord, LedgerPosition
 from api.stores.ingest import family, roots_of
@@ -38,9 +39,12 @@ class PostgresReplicaLog(SqlStore):
         """As `ReplicaLog.leads`."""
         return not self._ledger.shared or self._ledger.leads()
 
-    def starting(self) -> AbstractContextManager[object]:
-        """As `ReplicaLog.starting`."""
-        return self._ledger.starting() if self._ledger.shared else nullcontext()
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """As `ReplicaLog.starting`; what others have declared since the store was opened is known then."""
+        with self._ledger.starting() if self._ledger.shared else nullcontext():
+            self.register({})
+            yield
 
     def _told(self, conn: SqlConnection, found: Others) -> LedgerNews:
         made = self._records(conn, "d.seq > ? AND d.seq <= ?", found.of("decisions"))

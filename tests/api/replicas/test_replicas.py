@@ -4,21 +4,24 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 
 from api.ledger import audit
 from api.messages.decisions import DecisionRequest, OutcomeRequest
+from api.stores.decision_log import DecisionRecord
 from api.stores.postgres.store import PostgresStore
 from api.stores.protocol import Store
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
-from bandit.errors import LedgerError
+from bandit.errors import LedgerError, Unavailable
 from tests.postgres import PostgresServer
+from tests.waiting import eventually
 
 Working = Callable[..., AbstractContextManager[Any]]
 Replicas = Callable[..., AbstractContextManager[list[Any]]]
@@ -65,10 +68,10 @@ def replicas(url: str, working: Working) -> Replicas:
     return started
 
 
-def proved(store: Store, salt: bytes) -> None:
-    """Beliefs and receipts follow from the rows, and the rows are those that were committed."""
+def proved(store: Store, salt: bytes, made: Iterable[DecisionRecord]) -> None:
+    """Beliefs and these receipts follow from the rows, and the rows are those that were committed."""
     assert [one.stage for one in audit.rebuild(store, audit.stages(store)) if not one.equal] == []
-    assert [one.seq for one in store.decisions() if audit.differences(store, one, salt)] == []
+    assert [one.seq for one in made if audit.differences(store, one, salt)] == []
     assert list(store.damages()) == []
 
 
@@ -118,8 +121,8 @@ def test_no_limit_is_passed_and_all_learn_the_same(replicas: Replicas, hands: An
         assert learned[0] == learned[1] == learned[2]
         assert learned[0]["cart"][0] > 0
         store, salt = desks[0].store, desks[0].salt
-        proved(store, salt)
         made = list(store.decisions())
+        proved(store, salt, random.Random(3).sample(made, 25))
         assert {one.decision.id for one in made} == {one for one, _ in asked}
         shown = Counter((one.decision.user, one.decision.arm) for one in made)
         assert max(n for (_, arm), n in shown.items() if arm == "ten") == 3
@@ -129,7 +132,78 @@ def test_no_limit_is_passed_and_all_learn_the_same(replicas: Replicas, hands: An
 
 
 def test_an_owner_and_replicas_keep_each_other_out(url: str) -> None:
-    with closing(PostgresStore(url, shared=True)), closing(PostgresStore(url, shared=True)):
-        with pytest.raises(LedgerError, match="in use by another process"):
-            PostgresStore(url)
+    with (
+        closing(PostgresStore(url, shared=True)),
+        closing(PostgresStore(url, shared=True)),
+        pytest.raises(LedgerError, match="in use by another process"),
+    ):
+        PostgresStore(url)
     PostgresStore(url).close()
+
+
+def test_whoever_is_left_leads(replicas: Replicas, url: str, hands: Any) -> None:
+    with replicas(2, parse(APP)) as desks:
+        eventually(lambda: sum(desk.worker.leading for desk in desks) == 1)
+        for n, desk in enumerate(desks, 1):
+            desk.ask(n, "cart", user=f"user {n}")
+        hands.move(3601)
+        (learned,) = {str(desk.learn()) for desk in desks}
+        leader = next(desk for desk in desks if desk.worker.leading)
+        other = next(desk for desk in desks if desk is not leader)
+        leader.worker.stop()
+        leader.store.close()
+        other.ask(3, "cart", user="user 3")
+        hands.move(3601)
+        assert other.learn()["cart"][0] == 3
+        assert other.worker.leading
+        proved(other.store, other.salt, other.store.decisions())
+        assert str(other.learn()) != learned
+
+
+def test_what_was_reported_to_another_replica_is_learned_once(replicas: Replicas, hands: Any) -> None:
+    with replicas(2, parse(APP)) as (one, two):
+        one.ask(1, "cart")
+        assert not two.report(1).duplicate
+        assert one.report(1).duplicate
+        hands.move(3601)
+        assert one.learn() == two.learn()
+        (found,) = one.store.decisions()
+        assert (found.settlement.reward, found.settlement.learned) == (1.0, True)
+        proved(two.store, two.salt, two.store.decisions())
+
+
+def test_a_replica_with_another_catalogue_decides_no_more(replicas: Replicas, url: str, working: Working) -> None:
+    with replicas(1, parse(APP)) as (old,):
+        old.ask(1, "cart")
+        with closing(PostgresStore(url, shared=True)) as store, working(store, parse(APP.replace("70", "80"))) as new:
+            with pytest.raises(Unavailable, match="other replicas serve another catalogue by now"):
+                old.ask(2, "cart")
+            assert not new.ask(2, "cart").duplicate
+            assert "write" in old.worker.failing
+
+
+def test_a_lost_connection_costs_no_decision_and_no_lead_stays_behind(replicas: Replicas, url: str, hands: Any) -> None:
+    with replicas(2, parse(APP)) as desks:
+        for n in range(1, 21):
+            with psycopg.connect(url, autocommit=True) as conn:
+                conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                             "AND application_name = 'journey-bandit' AND random() < 0.5")  # fmt: skip
+            for desk in desks:
+                asked_until_answered(desk, n)
+        hands.move(3601)
+        eventually(lambda: not any(desk.worker.failing for desk in desks))
+        eventually(lambda: sum(desk.worker.leading for desk in desks) == 1)
+        assert desks[0].learn() == desks[1].learn()
+        made = list(desks[0].store.decisions())
+        assert [one.decision.id.int for one in made] == list(range(1, 21))
+        proved(desks[0].store, desks[0].salt, made)
+
+
+def asked_until_answered(desk: Any, n: int) -> None:
+    for _ in range(100):
+        try:
+            desk.ask(n, "cart", user=f"user {n}")
+        except Unavailable:
+            continue
+        return
+    raise AssertionError(f"decision {n} was never answered")

@@ -1,0 +1,202 @@
+"""Three replicas on one PostgreSQL under load: kill -9 of any of them, and a database that stops at once. What was
+acknowledged is never lost, nothing is applied twice, no limit is passed, and beliefs and receipts follow from the rows.
+
+Clients send each request to any replica, and what was not answered to another one; some repeat what was answered.
+"""
+
+import random
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.ledger import audit
+from api.server import free_port
+from api.stores.decision_log import DecisionRecord
+from api.stores.postgres.store import PostgresStore
+from bandit.catalogue.loading import parse
+from tests import postgres
+from tests.faults.service_process import ServiceProcess
+from tests.postgres import PostgresServer
+from tests.waiting import PATIENCE, eventually
+
+APP = """
+app = "shop"
+currency = "EUR"
+[stages.cart]
+policy = { name = "linear" }
+reward = { kind = "binary", window = "1h", value = 50.0 }
+[stages.cart.features]
+price = { type = "number", min = 0, max = 100, default = 10 }
+[stages.cart.nudges.ten]
+type = "discount"
+format = "banner"
+cost_when_rewarded = 5.0
+budget = { amount = 400, per = "3650d" }
+limits = { total = 3 }
+[stages.cart.nudges.few]
+type = "help"
+format = "banner"
+limits = { everyone = { most = 60, per = "3650d" } }
+[stages.cart.nudges.tip]
+type = "help"
+format = "tooltip"
+limits = { total = 5 }
+"""
+SCALE = 4e-4  # an hour in 1.44 s: what was decided is settled while the load goes on
+MOST = {"ten": 3, "tip": 5}
+USERS = 60
+SALT = "5a17"
+
+
+class AnyReplicaClient(threading.Thread):
+    """Client that asks and reports at any replica, and repeats what was not answered at another one."""
+
+    def __init__(self, urls: list[str], seed: int, done: threading.Event):
+        super().__init__(daemon=True)
+        self._urls, self._done, self._chance = urls, done, random.Random(seed)
+        self.arms: dict[str, str] = {}  # decision → arm that was answered
+        self.rewards = set[str]()
+        self.repeated = 0
+        self.wrong: list[str] = ["a client has not come to its end"]
+
+    def run(self) -> None:
+        with ExitStack() as opened:
+            replicas = [opened.enter_context(httpx.Client(base_url=url, timeout=30)) for url in self._urls]
+            while not self._done.is_set():
+                self._round(replicas)
+        del self.wrong[0]
+
+    def _round(self, replicas: list[httpx.Client]) -> None:
+        chance = self._chance
+        decision = str(uuid.UUID(int=chance.getrandbits(128), version=4))
+        context = {"price": chance.uniform(0, 100)}
+        ask = {"stage": "cart", "user_id": f"user {chance.randrange(USERS)}", "decision_id": decision}
+        arm = self._insist(replicas, "/v1/decisions", {**ask, "context": context})["nudge"]["id"]
+        self.arms[decision] = arm
+        if chance.random() < 0.2:
+            again = self._insist(replicas, "/v1/decisions", {**ask, "context": context})
+            if again["nudge"]["id"] != arm or not again["duplicate"]:
+                self.wrong.append(f"{decision} was {arm}, then {again}")
+        if chance.random() < 0.5:
+            for _ in range(1 + (chance.random() < 0.2)):
+                self._insist(replicas, "/v1/outcomes", {"decision_id": decision, "kind": "reward"})
+            self.rewards.add(decision)
+
+    def _insist(self, replicas: list[httpx.Client], path: str, body: Mapping[str, object]) -> Any:
+        while True:
+            try:
+                reply = self._chance.choice(replicas).post(path, json=body)
+            except httpx.TransportError:
+                self.repeated += 1
+                continue
+            if reply.status_code == 200:
+                return reply.json()
+            assert reply.status_code == 503, f"{path} answered {reply.status_code}: {reply.text}"
+            self.repeated += 1
+
+
+@contextmanager
+def three_replicas(folder: Path, url: str) -> Iterator[list[ServiceProcess]]:
+    (folder / "app.toml").write_text(APP)
+    options = ["--app", str(folder / "app.toml"), "--window-scale", str(SCALE), "--salt", SALT]
+    services = []
+    for n in range(3):
+        (folder / str(n)).mkdir()
+        services.append(ServiceProcess(folder / str(n), free_port("127.0.0.1"), options, url))
+    try:
+        for service in services:
+            service.spawn()
+        for service in services:
+            service.ready()
+        yield services
+    finally:
+        for service in services:
+            service.end()
+
+
+def more_load(clients: list[AnyReplicaClient], count: int) -> None:
+    """Return when so many more decisions were answered: moments of load, not of a clock."""
+    enough = sum(len(client.arms) for client in clients) + count
+    assert eventually(lambda: sum(len(client.arms) for client in clients) >= enough, 0.005)
+
+
+def chaos(folder: Path, server: PostgresServer, url: str, *, clients: int, kills: int, stops: int, seed: int) -> None:
+    moments, done = random.Random(seed), threading.Event()
+    with three_replicas(folder, url) as services:
+        load = [AnyReplicaClient([s.url for s in services], seed * 1000 + i, done) for i in range(clients)]
+        for client in load:
+            client.start()
+        troubles = ["kill"] * kills + ["stop"] * stops
+        moments.shuffle(troubles)
+        for trouble in troubles:
+            more_load(load, moments.randint(10, 60))
+            if trouble == "kill":
+                victim = moments.choice(services)
+                victim.kill()
+                victim.start()
+            else:
+                server.stop("immediate")
+                server.start()
+        more_load(load, 60)
+        done.set()
+        for client in load:
+            client.join(PATIENCE)
+        assert [said for client in load for said in client.wrong] == []
+        assert sum(client.repeated for client in load) > 0, "no request was ever interrupted"
+        last = services[0].url
+        policies = eventually(lambda: httpx.get(f"{last}/v1/policies", params={"wait": True}, timeout=PATIENCE))
+        assert policies.status_code == 200, policies.text
+        assert [service.stop() for service in services] == [0, 0, 0], services[0].log.read_text()
+    check(url, load, random.Random(seed))
+
+
+def check(url: str, load: list[AnyReplicaClient], chance: random.Random) -> None:
+    """Lost 0, twice 0, limits passed 0; beliefs and receipts as the rows say."""
+    arms = {decision: arm for client in load for decision, arm in client.arms.items()}
+    with closing(PostgresStore(url)) as store:
+        made = list(store.decisions())
+        kept = {str(one.decision.id): one for one in made}
+        assert {decision: kept[decision].decision.arm for decision in arms} == arms
+        rewards = {decision for client in load for decision in client.rewards}
+        assert [d for d in rewards if [o.kind for o in kept[d].outcomes] != ["reward"]] == []
+        assert [one.seq for one in made] == list(range(1, len(made) + 1))
+        assert sum(one.settlement is not None for one in made) > 50
+        shown = Counter((one.decision.user, one.decision.arm) for one in made)
+        assert {arm: most for (_, arm), n in shown.items() for most in [MOST.get(arm, n)] if n > most} == {}
+        assert sum(n for (_, arm), n in shown.items() if arm == "few") <= 60
+        assert spent(made) <= 400.0
+        assert [one.stage for one in audit.rebuild(store, audit.stages(store)) if not one.equal] == []
+        salt = audit.claim(store, parse(APP), SALT)
+        assert [one.seq for one in chance.sample(made, 40) if audit.differences(store, one, salt)] == []
+        assert list(store.damages()) == []
+
+
+def spent(made: list[DecisionRecord]) -> float:
+    """What the discount cost, with all that is open as if it were rewarded."""
+    mine = [one for one in made if one.decision.arm == "ten"]
+    return sum(5.0 if one.settlement is None or one.settlement.reward else 0.0 for one in mine)
+
+
+@pytest.fixture
+def database() -> Iterator[PostgresServer]:
+    with postgres.server(durable=True) as running:
+        yield running
+
+
+def test_kills_and_a_stopped_database_lose_and_double_nothing(database: PostgresServer, tmp_path: Path) -> None:
+    with database.schema() as url:
+        chaos(tmp_path, database, url, clients=6, kills=3, stops=1, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3])
+def test_many_kills_lose_and_double_nothing(database: PostgresServer, tmp_path: Path, seed: int) -> None:
+    with database.schema() as url:
+        chaos(tmp_path, database, url, clients=128, kills=20, stops=2, seed=seed)
