@@ -73,12 +73,14 @@ def create_app(settings: Settings, *, clock: Clock | None = None, store: Store |
 
 class CreatedService(NamedTuple):
     """Service as `create_service` made it: the ASGI application, the reload of its keys, webhooks and catalogue, which
-    `api.server.serve` calls on SIGHUP, and its metrics, in which the server counts connections.
+    `api.server.serve` calls on SIGHUP, and its metrics, in which the server counts connections. `leave`: it says from
+    then on that it is not ready.
     """
 
     app: Litestar
     reload: ConfigurationReload
     metrics: Metrics
+    leave: Callable[[], None]
 
 
 def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> CreatedService:
@@ -136,7 +138,7 @@ def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float
     if not settings.dev:
         turns = FairTurns(pace, held_up=lambda: current.replacing)
         app.limits = RequestLimits(gate.identify, pace, metrics, turns)
-    return CreatedService(app, reload, metrics)
+    return CreatedService(app, reload, metrics, current.be_leaving)
 
 
 def _counting(metrics: Metrics) -> Callable[[str, int], None]:
@@ -163,7 +165,8 @@ def _routes(
 
     async def health() -> Health:
         async with current.inside() as parts:
-            return _health(parts.catalogue.app, parts.worker, store, clock, watch.failing | reload.failing)
+            said = watch.failing | reload.failing | current.leaving
+            return _health(parts.catalogue.app, parts.worker, store, clock, said)
 
     def reporter(request: Request[Any, Any, Any]) -> str:
         return "" if settings.dev else gate.named(presented(request))
@@ -223,7 +226,7 @@ def _lifespan(
 def _health(app: str, worker: Worker, store: Store, clock: Clock, refused: Mapping[str, str]) -> Health:
     failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
     failing |= worker.releases.failing(clock()) | clock_doubts(clock) | dict(refused)
-    broken = not failing.keys().isdisjoint(("write", "writer", "ledger"))
+    broken = not failing.keys().isdisjoint(("write", "writer", "ledger", "stopping"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
     current = worker.releases.current
     shown = {stage: f"{current[stage].model} {_version(current[stage])}" for stage in worker.releases.served}

@@ -137,6 +137,7 @@ class CurrentParts:
     def __init__(self, ground: SharedResources, parts: CatalogueParts):
         self.ground = ground
         self.parts = parts
+        self.leaving: dict[str, str] = {}  # what health says of a service that is about to stop
         self._inside = 0
         self._open, self._idle = asyncio.Event(), asyncio.Event()
         self._open.set()
@@ -146,6 +147,10 @@ class CurrentParts:
     def replacing(self) -> bool:
         """Whether a replacement goes on, for which everybody waits."""
         return not self._open.is_set()
+
+    def be_leaving(self) -> None:
+        """Say from now on that the service is not ready, because it is about to stop."""
+        self.leaving = {"stopping": "the service was asked to stop, and serves for a while yet: ask another replica"}
 
     def inside(self) -> AbstractAsyncContextManager[CatalogueParts]:
         """Context with the parts that answer now, which are not replaced before it ends. It waits while a replacement

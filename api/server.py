@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import threadpoolctl
 from granian._granian import SocketHolder
@@ -127,19 +127,33 @@ class _BoundedServer(Server):
         self._ssp, self._shd = None, holder(*given)
 
 
+class ServiceEnd(NamedTuple):
+    """End of a service after a signal: it says by `leave` that it is not ready any more, and serves on for `seconds`,
+    in which proxies notice. A second signal ends that.
+    """
+
+    leave: Callable[[], None]
+    seconds: float
+
+
+AT_ONCE = ServiceEnd(lambda: None, 0.0)
+"""End that nobody waits for."""
+
+
 def serve(
     app: Litestar,
     host: str,
     port: int,
     reload: Callable[[], Coroutine[Any, Any, None]],
     early: list[int],
+    end: ServiceEnd = AT_ONCE,
     *,
     bounds: ConnectionBounds = connections.DEFAULT,
     metrics: Metrics | None = None,
     proxies: TrustedProxies | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish open requests (for ten seconds at most), commit what is queued and
-    return. Called by the main thread of `journey-bandit serve`; it runs the event loop.
+    """Serve until SIGTERM or SIGINT, then as `end` says, then finish open requests (for ten seconds at most), commit
+    what is queued and return. Called by the main thread of `journey-bandit serve`; it runs the event loop.
 
     `reload` is called for each SIGHUP, and once at the start if there was one `early`, as `hangups` caught it.
     `bounds` are kept as far as this process may open files, that of one address not for `proxies`; `metrics` counts
@@ -171,8 +185,17 @@ def serve(
         loop.add_signal_handler(signal.SIGHUP, hang_up)
         if early:
             hang_up()
+
+        def stop() -> None:
+            if waiting or not end.seconds:
+                halt()
+                return
+            end.leave()
+            waiting.append(loop.call_later(end.seconds, halt))
+
+        waiting, halt = list[asyncio.TimerHandle](), cast(Callable[[], None], server.stop)
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, server.stop)
+            loop.add_signal_handler(name, stop)
         try:
             await server.serve()
         except TimeoutError:

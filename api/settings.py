@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connections: Annotated[int, msgspec.Meta(ge=1)] = IN_ALL  # held at once
     connections_per_address: Annotated[int, msgspec.Meta(ge=1)] = PER_ADDRESS
     trusted_proxies: str = ""  # networks whose X-Forwarded-For is believed, with commas between
+    drain: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0  # seconds of serving on after SIGTERM, not ready
     docs: bool = True  # the page at /docs
     metrics: Literal["open", "read"] = "open"  # read: /metrics needs a key with that scope
 

@@ -12,6 +12,7 @@ import msgspec
 
 from api import server
 from api.app import create_service
+from api.server import ServiceEnd
 from api.settings import Settings, load
 from api.stores import shown
 from api.traffic.client_addresses import TrustedProxies, networks
@@ -38,6 +39,7 @@ from bandit.errors import InvalidRequest, Problem
 @click.option("--connections", type=int, help="Connections held at once; beyond, the quietest end.  [default: 4096]")
 @click.option("--connections-per-address", type=int, help="Of one address (IPv6: /64).  [default: 1024]")
 @click.option("--trusted-proxies", help="Networks whose X-Forwarded-For is believed, with commas between.")
+@click.option("--drain", type=float, help="Seconds of serving on after SIGTERM, not ready.  [default: 0]")
 @click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
 @click.option("--metrics", help="open, or read: /metrics needs a key with that scope.  [default: open]")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
@@ -55,7 +57,10 @@ def serve(**given: Any) -> None:
         _announce(settings)
         bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
         proxies = TrustedProxies(networks(settings.trusted_proxies))
-        server.serve(made.app, address, port, made.reload, early, bounds=bounds, metrics=made.metrics, proxies=proxies)
+        leave = ServiceEnd(made.leave, settings.drain)
+        server.serve(
+            made.app, address, port, made.reload, early, leave, bounds=bounds, metrics=made.metrics, proxies=proxies
+        )
     click.echo("stopped; everything acknowledged is in the ledger", err=True)
 
 

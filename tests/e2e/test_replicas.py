@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ class AnyReplicaClient(threading.Thread):
 
 
 @contextmanager
-def three_replicas(folder: Path, url: str) -> Iterator[list[ServiceProcess]]:
+def three_replicas(folder: Path, url: str, *more: str) -> Iterator[list[ServiceProcess]]:
     (folder / "app.toml").write_text(APP)
-    options = ["--app", str(folder / "app.toml"), "--window-scale", str(SCALE), "--salt", SALT]
+    options = ["--app", str(folder / "app.toml"), "--window-scale", str(SCALE), "--salt", SALT, *more]
     services = []
     for n in range(3):
         (folder / str(n)).mkdir()
@@ -182,6 +183,100 @@ def spent(made: list[DecisionRecord]) -> float:
     """What the discount cost, with all that is open as if it were rewarded."""
     mine = [one for one in made if one.decision.arm == "ten"]
     return sum(5.0 if one.settlement is None or one.settlement.reward else 0.0 for one in mine)
+
+
+class Proxy:
+    """Proxy that sends each request to the next of the replicas that said they were ready when it last looked. It
+    repeats nothing.
+    """
+
+    def __init__(self, urls: list[str]):
+        self._urls, self._turn, self._lock, self.ready = urls, 0, threading.Lock(), list(urls)
+        self._over = threading.Event()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, answer = proxy.forward(self.path, body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._server.serve_forever, self._look)
+        ]
+
+    def forward(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Answer of the next replica; 503 if it gives none."""
+        with self._lock:
+            self._turn += 1
+            url = self.ready[self._turn % len(self.ready)]
+        try:
+            reply = httpx.post(f"{url}{path}", content=body, headers={"Content-Type": "application/json"}, timeout=60)
+        except httpx.TransportError as error:
+            return 503, str(error).encode()
+        return reply.status_code, reply.content
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            ready = [url for url in self._urls if self._is_ready(url)]
+            with self._lock:
+                self.ready = ready or self.ready
+
+    def _is_ready(self, url: str) -> bool:
+        try:
+            return httpx.get(f"{url}/health/ready", timeout=30).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def __enter__(self) -> "Proxy":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_replicas_are_restarted_one_by_one_and_no_request_fails(database: PostgresServer, tmp_path: Path) -> None:
+    done = threading.Event()
+    with (
+        database.schema() as url,
+        three_replicas(tmp_path, url, "--drain", "600") as services,
+        Proxy([service.url for service in services]) as proxy,
+    ):
+        load = [AnyReplicaClient([proxy.url], i, done) for i in range(6)]
+        for client in load:
+            client.start()
+        for service in services:
+            more_load(load, 30)
+            assert service.process is not None
+            service.process.terminate()
+            assert eventually(lambda url=service.url: url not in proxy.ready)
+            more_load(load, 30)  # what was sent to it before is answered
+            assert service.stop() == 0, service.log.read_text()  # a second signal ends its drain
+            service.start()
+            assert eventually(lambda url=service.url: url in proxy.ready)
+        done.set()
+        for client in load:
+            client.join(PATIENCE)
+        assert [said for client in load for said in client.wrong] == []
+        assert sum(len(client.arms) for client in load) > 180
+        assert sum(client.repeated for client in load) == 0
+        for service in services:
+            service.end()
+        check(url, load, random.Random(1))
 
 
 @pytest.fixture
