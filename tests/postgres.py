@@ -35,13 +35,14 @@ class PostgresServer:
     nothing survives a crash of the machine, and tests are faster. A server may be stopped at once and started again.
     """
 
-    def __init__(self, folder: Path, programs: Path, *, durable: bool):
+    def __init__(self, folder: Path, programs: Path, *, durable: bool, made: bool = False):
         self.folder, self._programs = folder, programs
         self._options = f"{_OPTIONS}{folder}" + ("" if durable else " -c fsync=off -c synchronous_commit=off")
         self._user = _unprivileged()
         if self._user is not None:
             os.chown(folder, *self._user)
-        self._run("initdb", *_INITDB, "-D", str(folder / "data"))
+        if not made:
+            self._run("initdb", *_INITDB, "-D", str(folder / "data"))
 
     def start(self) -> None:
         """Start the server; returns when it takes connections."""
@@ -51,6 +52,30 @@ class PostgresServer:
     def stop(self, mode: str = "fast") -> None:
         """Stop the server: "fast" ends connections, "immediate" is like a crash."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
+
+    @contextmanager
+    def standby(self) -> Iterator["PostgresServer"]:
+        """A standby that streams from this server, which waits for it with each commit (`remote_apply`)."""
+        folder = Path(tempfile.mkdtemp(prefix="jb-pg-"))
+        other = PostgresServer(folder, self._programs, durable=True, made=True)
+        try:
+            source = ["-h", str(self.folder), "-U", "postgres", "-D", str(folder / "data"), "-R", "-X", "stream"]
+            other._run("pg_basebackup", *source, "--no-sync", "-c", "fast")
+            other.start()
+            try:
+                with psycopg.connect(self.url(), autocommit=True) as conn:
+                    conn.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                    conn.execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
+                    conn.execute("SELECT pg_reload_conf()")
+                yield other
+            finally:
+                other.stop("immediate")
+        finally:
+            shutil.rmtree(folder)
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "promote")
 
     def url(self, schema: str = "") -> str:
         """Address of the database, or of one schema in it."""

@@ -11,8 +11,8 @@ class LedgerNews(NamedTuple):
 
     `through`: position of the ledger with them. `reported`: decisions of which something was reported. `settled`:
     numbers of settlements, each with its decision as it is now. `users`: ids (keyed hashes) of people of whom there is
-    anything new, with all ids that are joined with these. `rewritten`: rows were erased or withdrawn, so that what is
-    known must be read again. `released`: there are new releases.
+    anything new, with all ids that are joined with these. `rewritten`: rows were erased or withdrawn, or commits are
+    gone that had been there, so that what is known must be read again. `released`: there are new releases.
     """
 
     through: LedgerPosition

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,7 @@ class Proxy:
     """
 
     def __init__(self, urls: list[str]):
-        self._urls, self._turn, self._lock, self.ready = urls, 0, threading.Lock(), list(urls)
+        self.urls, self._turn, self._lock, self.ready = urls, 0, threading.Lock(), list(urls)
         self._over = threading.Event()
         proxy = self
 
@@ -206,7 +207,7 @@ class Proxy:
                 self.end_headers()
                 self.wfile.write(answer)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -226,9 +227,13 @@ class Proxy:
             return 503, str(error).encode()
         return reply.status_code, reply.content
 
+    def leaves_out(self, url: str) -> bool:
+        """Whether no request goes to a replica any more."""
+        return url not in self.ready
+
     def _look(self) -> None:
         while not self._over.wait(0.05):
-            ready = [url for url in self._urls if self._is_ready(url)]
+            ready = [url for url in self.urls if self._is_ready(url)]
             with self._lock:
                 self.ready = ready or self.ready
 
@@ -263,11 +268,11 @@ def test_replicas_are_restarted_one_by_one_and_no_request_fails(database: Postgr
             more_load(load, 30)
             assert service.process is not None
             service.process.terminate()
-            assert eventually(lambda url=service.url: url not in proxy.ready)
+            assert eventually(partial(proxy.leaves_out, service.url))
             more_load(load, 30)  # what was sent to it before is answered
             assert service.stop() == 0, service.log.read_text()  # a second signal ends its drain
             service.start()
-            assert eventually(lambda url=service.url: url in proxy.ready)
+            assert eventually(lambda: proxy.ready == proxy.urls)
         done.set()
         for client in load:
             client.join(PATIENCE)
@@ -277,6 +282,29 @@ def test_replicas_are_restarted_one_by_one_and_no_request_fails(database: Postgr
         for service in services:
             service.end()
         check(url, load, random.Random(1))
+
+
+def test_a_failover_to_a_standby_loses_nothing(database: PostgresServer, tmp_path: Path) -> None:
+    """The standby has applied what was acknowledged (`synchronous_commit = remote_apply`)."""
+    done = threading.Event()
+    with database.schema() as url, database.standby() as standby:
+        both = url.replace(f"host={database.folder}", f"host={database.folder},{standby.folder}")
+        with three_replicas(tmp_path, f"{both}&target_session_attrs=read-write") as services:
+            load = [AnyReplicaClient([s.url for s in services], i, done) for i in range(6)]
+            for client in load:
+                client.start()
+            more_load(load, 120)
+            database.stop("immediate")
+            standby.promote()
+            more_load(load, 120)
+            done.set()
+            for client in load:
+                client.join(PATIENCE)
+            assert [said for client in load for said in client.wrong] == []
+            assert sum(client.repeated for client in load) > 0
+            assert [service.stop() for service in services] == [0, 0, 0], services[0].log.read_text()
+        check(url.replace(str(database.folder), str(standby.folder)), load, random.Random(1))
+        database.start()  # for the schema to be removed
 
 
 @pytest.fixture

@@ -195,10 +195,9 @@ class PostgresConnections:
                     if not self.shared:
                         ownership.check(conn, self._epoch)
                     self._commits.seal(conn)
-                    ends = newest(conn) if self.shared else 0
             if outermost:
                 self._commits.confirm()
-                self._looked = ends
+                self._looked = self._commits.number
         except BaseException as error:
             if outermost:
                 self._commits.forget()
@@ -213,7 +212,8 @@ class PostgresConnections:
         conn.execute(_TURN)
         found = self._commits.begin(conn)
         if found is not None:
-            self._others = found if self._others is None else Others(self._others.before, found.through)
+            first = found if self._others is None else self._others
+            self._others = Others(first.before, found.through, first.same and found.same)
 
     def _prepare(self, conn: PostgresConnection) -> None:
         """Claim the ledger for this process, and bring its tables up to date."""

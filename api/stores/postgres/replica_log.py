@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from api.stores.decision_log import DecisionRecord, LedgerPosition
-from api.stores.ingest import family, roots_of
+from api.stores.ingest import EarlierJourneys, family, roots_of
 from api.stores.postgres.connections import PostgresConnections
 from api.stores.replica_log import LedgerNews
 from api.stores.sql.connection import SqlConnection
@@ -47,6 +47,9 @@ class PostgresReplicaLog(SqlStore):
             yield
 
     def _told(self, conn: SqlConnection, found: Others) -> LedgerNews:
+        if not found.same:
+            self._ledger.earlier = EarlierJourneys()
+            return LedgerNews(_position(found), (), (), (), frozenset(), rewritten=True, released=True)
         made = self._records(conn, "d.seq > ? AND d.seq <= ?", found.of("decisions"))
         about = "d.id IN (SELECT decision FROM outcomes WHERE seq > ? AND seq <= ?)"
         reported = self._records(conn, about, found.of("outcomes"))
@@ -58,9 +61,8 @@ class PostgresReplicaLog(SqlStore):
         roots = set(roots_of(rows, users).values())
         everybody = users.union(*(family(rows, root) for root in roots)) if roots else users
         self._ledger.earlier.forget(everybody)
-        ends = [found.of(table)[1] for table in ("decisions", "outcomes", "settlements", "releases")]
         return LedgerNews(
-            through=LedgerPosition(*ends),
+            through=_position(found),
             decisions=tuple(made),
             reported=tuple(reported),
             settled=tuple(settled),
@@ -84,3 +86,7 @@ class PostgresReplicaLog(SqlStore):
         found = self._records(conn, about, within)
         numbers = [(done.seq, one) for one in found for done in one.settlements if first < done.seq <= last]
         return sorted(numbers, key=lambda pair: pair[0])
+
+
+def _position(found: Others) -> LedgerPosition:
+    return LedgerPosition(*(found.of(table)[1] for table in ("decisions", "outcomes", "settlements", "releases")))

@@ -199,6 +199,28 @@ def test_a_lost_connection_costs_no_decision_and_no_lead_stays_behind(replicas: 
         proved(desks[0].store, desks[0].salt, made)
 
 
+def test_commits_that_a_failover_lost_are_forgotten(replicas: Replicas, url: str, hands: Any) -> None:
+    """A standby that lags becomes the primary: numbers mean other rows from then on."""
+    with replicas(2, parse(APP)) as (one, two):
+        one.ask(1, "cart", user="a")
+        two.ask(2, "cart", user="b")
+        eventually(lambda: one.worker.learning._last.decision == 2)
+        with psycopg.connect(url) as conn:
+            conn.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended('journey-bandit turn ' || current_schema(), 0))"
+            )
+            conn.execute("DELETE FROM pending WHERE decision_seq = 2")
+            conn.execute("DELETE FROM decisions WHERE seq = 2")
+            conn.execute("DELETE FROM commits WHERE seq = (SELECT max(seq) FROM commits)")
+        for n, desk in ((3, one), (4, two), (5, one)):
+            assert not desk.ask(n, "cart", user=f"user {n}").duplicate
+        hands.move(3601)
+        assert one.learn() == two.learn()
+        made = list(one.store.decisions())
+        assert [record.decision.id.int for record in made] == [1, 3, 4, 5]
+        proved(one.store, one.salt, made)
+
+
 def asked_until_answered(desk: Any, n: int) -> None:
     for _ in range(100):
         try:

@@ -58,7 +58,8 @@ class CommitChain:
         self._ends: Ends | None = None  # of the tables, as committed; None: to be read again
         self._chain, self._queries = b"", dict[str, str]()
         self._next: Ends = (0,) * len(self._tables)
-        self._seen: Ends | None = None  # ends of the tables that `begin` or `confirm` met last
+        self.number = 0  # of the newest commit, as `begin` met it or `seal` made it
+        self._seen: _ChainEnd | None = None  # where the chain ended when `begin` or `confirm` met it last
         newest = (f"(SELECT coalesce(max(seq), 0) FROM {table})" for table in self._tables)  # noqa: S608
         self._newest = f"SELECT {', '.join(newest)}"
         columns = ("form", *self._tables, "rows", "chain")
@@ -69,14 +70,17 @@ class CommitChain:
         """Read where the chain ends; returns what was appended since the last call beside what was sealed here, None if
         nothing was. What is not known to be committed counts as that of others.
         """
-        ends, self._chain = _last(conn, self._tables)
-        before, self._ends, self._seen = self._seen, ends, ends
-        return None if before is None or before == ends else Others(before, ends)
+        before, now = self._seen, _last(conn, self._tables)
+        (self._ends, self._chain, self.number), self._seen = now, now
+        if before is None or before == now:
+            return None
+        known = conn.execute("SELECT chain FROM commits WHERE seq = ?", (before.number,)).fetchone()
+        return Others(before.ends, now.ends, same=before.number == 0 or known == (before.chain,))
 
     def seal(self, conn: SqlConnection) -> None:
         """Append a row for what this transaction appended, if it did."""
         if self._ends is None:
-            self._ends, self._chain = _last(conn, self._tables)
+            self._ends, self._chain, self.number = _last(conn, self._tables)
         if not self._queries:
             self._queries = {table: between(conn, table, self._form) for table in self._tables}
         self._next = conn.execute(self._newest).fetchone()
@@ -89,10 +93,12 @@ class CommitChain:
                     digest.update(encode(row))
         self._chain = chained(self._chain, self._form, self._next, digest.digest())
         conn.execute(self._append, (self._form, *self._next, digest.digest(), self._chain))
+        self.number += 1
 
     def confirm(self) -> None:
         """Take the sealed transaction for committed."""
-        self._ends = self._seen = self._next
+        self._ends = self._next
+        self._seen = _ChainEnd(self._next, self._chain, self.number)
 
     def forget(self) -> None:
         """Read where the chain ends before the next transaction: this one failed, or may have."""
@@ -100,10 +106,13 @@ class CommitChain:
 
 
 class Others(NamedTuple):
-    """What others appended: numbers of the last rows of all tables before it, and with it."""
+    """What others appended: numbers of the last rows of all tables before it, and with it. `same`: the commits that
+    were there before are still there; otherwise the database has lost some, and numbers may mean other rows.
+    """
 
     before: Ends
     through: Ends
+    same: bool = True
 
     def of(self, table: str) -> tuple[int, int]:
         """Numbers of the last row of one table, before and with it."""
@@ -126,11 +135,18 @@ def chained(before: bytes, form: int, ends: Ends, digest: bytes) -> bytes:
     return hashlib.blake2b(before + encode((form, *ends)) + digest, digest_size=16).digest()
 
 
-def _last(conn: SqlConnection, tables: Sequence[str]) -> tuple[Ends, bytes]:
-    """Last numbers of the tables in the newest commit, and the link of the chain."""
-    query = f"SELECT {', '.join(tables)}, chain FROM commits ORDER BY seq DESC LIMIT 1"  # noqa: S608
+class _ChainEnd(NamedTuple):
+    """End of the chain: last numbers of the tables in the newest commit, its link and its number."""
+
+    ends: Ends
+    chain: bytes
+    number: int
+
+
+def _last(conn: SqlConnection, tables: Sequence[str]) -> _ChainEnd:
+    query = f"SELECT {', '.join(tables)}, chain, seq FROM commits ORDER BY seq DESC LIMIT 1"  # noqa: S608
     found = conn.execute(query).fetchone()
-    return ((0,) * len(tables), b"") if found is None else (tuple(found[:-1]), found[-1])
+    return _ChainEnd((0,) * len(tables), b"", 0) if found is None else _ChainEnd(tuple(found[:-2]), *found[-2:])
 
 
 def between(conn: SqlConnection, table: str, form: int) -> str:
