@@ -135,6 +135,19 @@ class ServiceEnd(NamedTuple):
     leave: Callable[[], None]
     seconds: float
 
+    def handler(self, loop: asyncio.AbstractEventLoop, halt: Callable[[], object]) -> Callable[[], None]:
+        """Handler of the signals, which calls `halt` at last."""
+        waiting = list[asyncio.TimerHandle]()
+
+        def stop() -> None:
+            if waiting or not self.seconds:
+                halt()
+                return
+            self.leave()
+            waiting.append(loop.call_later(self.seconds, halt))
+
+        return stop
+
 
 AT_ONCE = ServiceEnd(lambda: None, 0.0)
 """End that nobody waits for."""
@@ -186,14 +199,7 @@ def serve(
         if early:
             hang_up()
 
-        def stop() -> None:
-            if waiting or not end.seconds:
-                halt()
-                return
-            end.leave()
-            waiting.append(loop.call_later(end.seconds, halt))
-
-        waiting, halt = list[asyncio.TimerHandle](), cast(Callable[[], None], server.stop)
+        stop = end.handler(loop, cast(Callable[[], None], server.stop))
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop)
         try:
