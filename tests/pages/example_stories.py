@@ -29,6 +29,16 @@ class Trial:
         self.page.goto(f"{self.url}/try/{self.name}?person={person}", wait_until="load")
         expect(self.page.locator("#inside .guide")).to_be_attached()
 
+    def hold_first(self, path: re.Pattern[str]) -> list[Any]:
+        """The first request for that path, once there is one. It waits until it is continued."""
+        held = list[Any]()
+        self.page.route(path, lambda route: route.continue_() if held else held.append(route))
+        return held
+
+    def asked(self, path: str) -> bool:
+        """Whether a page asked for that path."""
+        return any(url.endswith(path) for url in self.sent)
+
     @property
     def made(self) -> list[Any]:
         """Decisions at a moment, in order."""
