@@ -365,6 +365,10 @@ def test_the_commands_list_and_acknowledge_in_a_ledger_whose_service_is_stopped(
     assert isinstance(wrong.exception, NotFound)
     missing = CliRunner().invoke(group, [*call[:-1], f"sqlite:///{tmp_path}/no.db"])
     assert isinstance(missing.exception, LedgerError)
+    for command in (["alarms", "acknowledge", *call[2:-2]], ["retract", "--key", "forger", "--since", "2026-01-01"]):
+        away = CliRunner().invoke(group, [*command, "--store", "postgresql://127.0.0.1:1/none"])
+        assert isinstance(away.exception, Unavailable | LedgerError)
+        assert "pg_dump" not in str(away.exception)
     both = CliRunner().invoke(group, [*call, "--url", "http://127.0.0.1:1"])
     assert both.exit_code != 0
     with closing(SqliteStore(file, read_only=True)) as store:
