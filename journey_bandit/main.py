@@ -10,6 +10,7 @@ import click
 from journey_bandit import own_packages
 
 _COMMANDS = {
+    "alarms": "journey_bandit.service.audit:alarms",
     "backup": "journey_bandit.service.backup:backup",
     "catalogue": "journey_bandit.service.catalogue:catalogue",
     "demo": "journey_bandit.demos.demo:demo",
