@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from api.ledger import audit
 from api.stores import open_store
 from bandit.catalogue.loading import parse, read_shipped
 from bandit.features import schema
@@ -17,7 +18,8 @@ from bandit.records import Decision, Settlement
 from experiments.data import files
 from journey_bandit.main import group
 
-STAGE = parse(read_shipped("travel")).stage("cart")
+TRAVEL = parse(read_shipped("travel"))
+STAGE = TRAVEL.stage("cart")
 K, D, N = len(STAGE.arms), len(schema(STAGE.features).columns), 700
 ASKED = ("--policy", "fixed:reminder", "--policy", "uniform", "--against", "none", "--json")
 Run = Callable[..., Result]
@@ -65,8 +67,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = [Settlement(decision_seq=s, arm=d.arm, reward=float(rng.random() < 0.3), **told)
             for s, d in enumerate(decisions[:-5], 1)]  # fmt: skip
     store = open_store(f"sqlite:///{file}")
-    store.register({"cart": STAGE, "look": parse(read_shipped("travel")).stage("cart")})
-    store.set_meta({"app": "travel", "currency": "EUR"})
+    audit.claim(store, TRAVEL, "salt")
     store.record(decisions, [], 0, store.specs())
     store.settle(done)
     store.close()
@@ -120,7 +121,7 @@ def test_the_digest_is_the_same_in_any_number_of_parts(run: Run, ledger: Path, t
 
 
 def test_nothing_is_exported_of_a_stage_without_decisions(run: Run, ledger: Path, tmp_path: Path) -> None:
-    done = run("export", "--ledger", ledger, "--stage", "look", tmp_path / "log")
-    assert done.exception is not None
-    assert "look" in str(done.exception)
+    other = next(name for name in TRAVEL.stages if name != "cart")
+    done = run("export", "--ledger", ledger, "--stage", other, tmp_path / "log")
+    assert str(done.exception) == f"stage: '{other}' has no decisions that count → wait for some"
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 from bandit.errors import InvalidRequest, RemoteError
-from simulations.offline.parallel import Backend, collect, run
+from simulations.offline.parallel import Backend, collect, run, stream
 
 CELLS = range(12)
 Task = Callable[[int], Any]
@@ -160,6 +160,30 @@ def test_what_a_task_raises_is_raised_here(go: Callable[..., list[Any]], backend
 
     with pytest.raises(LookupError, match="cell 7 has no people"):
         go(task, backend)
+
+
+@everywhere
+def test_a_stream_is_in_order_and_never_far_ahead_of_who_takes_it(
+    request: pytest.FixtureRequest, backend: Backend, tmp_path: Path
+) -> None:
+    """Two workers have begun six tasks at most when the first result is taken, and two more for two more: memory does
+    not grow with the number of tasks. The first task is the last of its worker's to end.
+    """
+
+    def task(cell: int) -> int:
+        import time
+
+        (tmp_path / str(cell)).touch()
+        while cell == 0 and backend != "serial" and len(list(tmp_path.iterdir())) < 4:
+            time.sleep(0.01)  # until others have ended
+        return cell
+
+    place: dict[str, Any] = {"address": request.getfixturevalue("scheduler")} if backend == "dask" else {"workers": 2}
+    results = stream(task, range(40), backend=backend, **place)
+    for taken in range(3):
+        assert next(results) == taken
+        assert len(list(tmp_path.iterdir())) <= 6 + taken
+    assert list(results) == list(range(3, 40))
 
 
 def test_a_run_may_be_left_early() -> None:
