@@ -23,7 +23,7 @@ from simulations.offline.parallel import Backend
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--rounds", "file", type=click.Path(path_type=Path), help="A log: a table as text, gzipped or not, or .parquet."
+    "--rounds", "file", type=click.Path(path_type=Path), help="A log: a table as text, or .parquet, one or a folder."
 )
 @column_names.OPTION
 @click.option("--ledger", help="A service's ledger: its file; the service may be running.")
