@@ -23,7 +23,11 @@ Columns = dict[str, Any]
 
 def log(n: int = 90, first: int = 1) -> Columns:
     rng = np.random.default_rng(first)
-    columns = {"decision": np.arange(first, first + n), "user": rng.integers(0, 9, n), "action": rng.integers(0, 2, n)}
+    columns: Columns = {
+        "decision": np.arange(first, first + n),
+        "user": rng.integers(0, 9, n),
+        "action": rng.integers(0, 2, n),
+    }
     columns |= {"reward": rng.random(n).round(), "pscore": np.full(n, 0.5)}
     wide = {f"p_{a}": np.full(n, 0.5) for a in (0, 1)} | {f"q_hat_{a}": rng.random(n) for a in (0, 1)}
     return columns | wide | {f"eligible_{a}": np.full(n, fill_value=True) for a in (0, 1)}
@@ -41,7 +45,11 @@ def whole(path: Path) -> LoggedRounds:
 
 
 def same(left: LoggedRounds, right: LoggedRounds) -> bool:
-    return all(a is b or np.array_equal(a, b) for a, b in zip(left, right, strict=True))
+    return all(a is b or _equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def _equal(left: Any, right: Any) -> bool:
+    return np.array_equal(left, right)
 
 
 def test_parts_are_full_named_in_order_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

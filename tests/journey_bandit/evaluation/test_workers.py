@@ -140,7 +140,7 @@ def test_a_worker_of_other_code_is_refused(scheduler: str, tmp_path: Path) -> No
     def pretend(version: str | None) -> None:
         from simulations.offline import parallel
 
-        real = parallel.code.__wrapped__  # type: ignore[attr-defined]
+        real = parallel.code.__wrapped__
         parallel.code.cache_clear()
         if version:
             parallel.importlib.metadata.version = lambda _: version  # type: ignore[attr-defined]
