@@ -35,6 +35,7 @@ from api.metrics import CountResponses, Metrics
 from api.people.service import PeopleService
 from api.reloading import ConfigurationReload
 from api.routes import (
+    alarms,
     browser,
     browser_files,
     collector,
@@ -181,6 +182,7 @@ def _routes(
         *collector.routes(current, reporter),
         *personalizer.routes(current, lambda ask: gate.loop(presented(ask)), reporter),
         *webhooks.routes(current),
+        *alarms.routes(current, lambda ask: gate.holder(presented(ask))),
         *releases.routes(current, lambda ask: gate.holder(presented(ask))),
         *health_routes.routes(
             health,
@@ -233,7 +235,22 @@ def _health(app: str, worker: Worker, store: Store, clock: Clock, refused: Mappi
     described = store.describe()
     if store.shared:
         described["replica"] = "leader" if worker.leading else "follower"
-    return Health(status=status, app=app, version=VERSION, store=described, failing=failing, releases=shown)
+    return Health(
+        status=status,
+        app=app,
+        version=VERSION,
+        store=described,
+        failing=failing,
+        warnings=_warnings(worker),
+        releases=shown,
+    )
+
+
+def _warnings(worker: Worker) -> dict[str, str]:
+    """Alarms about keys that nobody has acknowledged. Health needs no key, so it names none."""
+    open_alarms = {name: len(worker.learning.unacknowledged(name)) for name in worker.learning.reward_watches}
+    what = "about keys that report more rewards than were usual → see reward_alarms in /v1/policies, and acknowledge"
+    return {f"reward_alarms {name}": f"{n} alarm(s) {what}" for name, n in open_alarms.items() if n}
 
 
 def _version(release: Release) -> str:

@@ -59,6 +59,7 @@ class Metrics:
         self.version = self._gauge("policy_version", "Settlements the live policy learned", ["stage"])
         self._add_loss_accounts()
         self._add_retention()
+        self._add_alarms()
         self.log_bytes = self._gauge("ledger_log_bytes", "Bytes of the ledger's write-ahead log")
         self.damaged = self._gauge("ledger_damages", "What the last check of the ledger's pages found wrong")
         doubt = "Seconds that the wall clock is ahead of elapsed time, negative if behind; 0 while it is believed"
@@ -66,9 +67,6 @@ class Metrics:
         reading = "1 while open decisions are still read after a start: until then they teach nothing"
         self.reading = self._gauge("reading_open_decisions", reading)
         self.publish_seconds = self._histogram("publish_seconds", "Computation of policies", _SECONDS)
-        self.alarms = self._gauge("drift_alarms", "Alarms of drift so far", ["stage"])
-        told = "Alarms that a key reports more rewards than were usual, so far"
-        self.reward_alarms = self._gauge("reward_alarms", told, ["stage"])
         self.refusals = self._counter("releases_refused", "Approved snapshots that were not what they said", ["stage"])
         self.release = self._gauge("release", "Number of the approved release that decides, 0 for none", ["stage"])
         self.registry_up = self._gauge("registry_up", "Whether the registry answered its sync last time")
@@ -86,6 +84,13 @@ class Metrics:
         self.loss_spent_at_most = self._gauge("loss_spent_at_most", most, ["stage"])
         left = "Money that learning may still cost; at 0 and below, after the first day, the account is closed"
         self.loss_left = self._gauge("loss_left", left, ["stage"])
+
+    def _add_alarms(self) -> None:
+        self.alarms = self._gauge("drift_alarms", "Alarms of drift so far", ["stage"])
+        told = "Alarms that a key reports more rewards than were usual, so far"
+        self.reward_alarms = self._gauge("reward_alarms", told, ["stage"])
+        waiting = "Alarms that a key reports more rewards than were usual, not acknowledged"
+        self.reward_alarms_open = self._gauge("reward_alarms_open", waiting, ["stage"])
 
     def _add_retention(self) -> None:
         erased = "People whose erasure began because nothing came of them for as long as the catalogue's retention"

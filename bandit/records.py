@@ -16,7 +16,10 @@ from bandit.learning.loss_account import LossAccount
 
 OutcomeKind = Literal["reward", "activation", "retraction"]
 Value = str | float | bool
-Why = Literal["reward", "silence", "retraction", "holdout", "over limit", "not activated", "other schema", "erased"]
+Why = Literal[
+    "reward", "silence", "retraction", "holdout", "over limit", "not activated", "other schema", "held", "erased"
+]
+AlarmVerdict = Literal["honest", "forged"]
 
 
 NOT_NOW = "not now"
@@ -186,6 +189,24 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
     since: int
     until: int
     reason: str
+
+
+class AlarmAcknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+    """Acknowledgement record: what an operator found out about a key that was accused at a stage
+    (`bandit.reporters.reward_watch`), and who, when (`at`, µs) and why. `seq` is given by the store.
+
+    It is about the alarms that settlements numbered up to `through`, the ledger's newest, have raised, and counts for
+    settlements after that one. `verdict`: "honest" lets what the key reported be learned, "forged" does not.
+    """
+
+    seq: int = 0
+    at: int
+    who: str
+    stage: str
+    reporter: str
+    verdict: AlarmVerdict
+    reason: str
+    through: int = 0  # given by the store
 
 
 class MaturedDecision(msgspec.Struct, frozen=True):

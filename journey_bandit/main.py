@@ -10,11 +10,13 @@ import click
 from journey_bandit import own_packages
 
 _COMMANDS = {
+    "alarms": "journey_bandit.service.audit:alarms",
     "backup": "journey_bandit.service.backup:backup",
     "catalogue": "journey_bandit.service.catalogue:catalogue",
     "demo": "journey_bandit.demos.demo:demo",
     "erase": "journey_bandit.service.people:erase",
     "evaluate": "journey_bandit.evaluation.evaluate:evaluate",
+    "export": "journey_bandit.evaluation.export:export",
     "export-user": "journey_bandit.service.people:export_user",
     "judge": "journey_bandit.registry.judge:judge",
     "keys": "journey_bandit.service.keys:keys",

@@ -5,7 +5,7 @@ here, and no SQL.
 import asyncio
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from api.decisions.sessions import UserSessions
 from api.decisions.writer import DecisionWriter, WrittenDecision
 from api.learning import holdout
 from api.learning.worker import Worker
+from api.messages.alarms import AlarmAcknowledgementReply, RewardAlarmReply
 from api.messages.browser import BrowserDecisionReply, EvidenceOut
 from api.messages.decisions import (
     AlarmReply,
@@ -43,7 +44,6 @@ from api.messages.decisions import (
     ReceiptOutcome,
     ReceiptSettlement,
     ReleaseOut,
-    RewardAlarmReply,
     StageReply,
     StagesReply,
 )
@@ -58,7 +58,8 @@ from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound
 from bandit.journey import folding
 from bandit.learning.loss_account import LossAccount
 from bandit.learning.loss_statement import statement
-from bandit.records import Decision, Outcome, Release, Settlement
+from bandit.records import AlarmAcknowledgement, Decision, Outcome, Release, Settlement
+from bandit.reporters import acknowledgements
 from bandit.reporters.reward_watch import RewardAlarm
 from bandit.snapshot import Snapshot
 
@@ -331,7 +332,7 @@ class DecisionService:
                         AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                         for a in self.worker.learning.watches[name].alarms
                     ],
-                    reward_alarms=[_reward_alarm(alarm) for alarm in self.worker.learning.reward_watches[name].alarms],
+                    reward_alarms=self._reward_alarms(name),
                     nudge_price=_price(live.snapshot),
                     holdout=audits.get(name),
                     over_limit=over[name],
@@ -339,6 +340,11 @@ class DecisionService:
                 for name, live in self.worker.prepared.items()
             ]
         )
+
+    def _reward_alarms(self, name: str) -> list[RewardAlarmReply]:
+        learning = self.worker.learning
+        known, held = learning.acknowledged_of(name), learning.held(name)
+        return [_reward_alarm(alarm, known, held) for alarm in learning.reward_watches[name].alarms]
 
     def _audits(self) -> dict[str, HoldoutReply]:
         """Audit of each stage that has a holdout, from all of its settlements. Reads the ledger, in any thread."""
@@ -466,7 +472,19 @@ def _evidence(told: EvidenceIn | Mapping[str, str | int], now: dt.datetime) -> E
     return EvidenceOut(stock=known.get("stock"), **({"as_of": now} | times))
 
 
-def _reward_alarm(alarm: RewardAlarm) -> RewardAlarmReply:
+def acknowledged(found: AlarmAcknowledgement) -> AlarmAcknowledgementReply:
+    """Acknowledgement as replies show it."""
+    return AlarmAcknowledgementReply(
+        number=found.seq,
+        verdict=found.verdict,
+        acknowledged_by=found.who,
+        acknowledged_at=time_of(found.at),
+        reason=found.reason,
+    )
+
+
+def _reward_alarm(alarm: RewardAlarm, known: Sequence[AlarmAcknowledgement], held: Collection[str]) -> RewardAlarmReply:
+    about = acknowledgements.about(alarm, known)
     return RewardAlarmReply(
         reporter=alarm.reporter,
         arm=alarm.arm,
@@ -475,6 +493,8 @@ def _reward_alarm(alarm: RewardAlarm) -> RewardAlarmReply:
         decisions=alarm.decisions,
         rate=alarm.reward / alarm.decisions,
         usual_at_most=alarm.allowed,
+        acknowledged=None if about is None else acknowledged(about),
+        held=alarm.reporter in held,
     )
 
 

@@ -5,7 +5,7 @@ the ledger has to replace.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from itertools import groupby
@@ -19,7 +19,7 @@ from api.ledger import erasure, exposures, nudges
 from api.ledger.erasure import ErasureStep, LearnedState
 from api.ledger.statistics_store import key_of, load, update_of, warm_sums, watched, without
 from api.metrics import Metrics
-from api.stores.decision_log import OutcomeReceipt, RecordedDecision
+from api.stores.decision_log import LAST, OutcomeReceipt, RecordedDecision
 from api.stores.erasure_log import Erasure
 from api.stores.learning_state import StatisticsUpdate, WarmStart
 from api.stores.protocol import Store
@@ -28,14 +28,16 @@ from bandit import engine
 from bandit.belief import Belief
 from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
-from bandit.learning import pending
+from bandit.errors import NotFound
+from bandit.learning import pending, rewards
 from bandit.learning.drift import DriftState
 from bandit.learning.loss import ExposureLog, closed, day_of
 from bandit.learning.loss_statement import statement
 from bandit.learning.pending import KnownDecision, OpenDecisionTable
 from bandit.learning.settlement import settle
 from bandit.learning.statistics import StageStatistics, settled_rows
-from bandit.records import Decision, MaturedDecision, PendingBasis, Settlement
+from bandit.records import AlarmAcknowledgement, Decision, MaturedDecision, PendingBasis, Settlement
+from bandit.reporters import acknowledgements
 from bandit.reporters.reward_watch import RewardAlarm, RewardWatch
 from bandit.snapshot import Snapshot, pooled
 
@@ -91,6 +93,7 @@ class Learner:
         self._pace = min(max(shortest / _PER_WINDOW, _FASTEST), _SLOWEST)
         self._scale = scale
         self._elsewhere = ThreadPoolExecutor(1, thread_name_prefix="policy-publisher")
+        self._newest_basis = 0  # time of the newest snapshot
         self.load(now, before)
 
     def load(self, now: int, before: "Learner | None" = None) -> None:
@@ -102,6 +105,9 @@ class Learner:
         """
         self._statistics: Mapping[str, StageStatistics] = load(self._store, self._catalogue.stages)
         self._last = self._store.last()
+        newest = self._store.decisions_after(self._last.decision - 1, 1)
+        self._newest_basis = max([self._newest_basis, *(one.decision.pending_basis.at for one in newest)])
+        self._acknowledged: Sequence[AlarmAcknowledgement] = self._store.acknowledgements()
         self._open = {name: OpenDecisionTable(tally.spec, tally.d) for name, tally in self._statistics.items()}
         if before is not None:
             before._look()
@@ -140,7 +146,7 @@ class Learner:
             page = self._store.open_after(self._read_through, size, self._unread)
             page = [one for one in page if one.seq <= self._begun]  # those that came since are heard of
             for name, some in _by_stage((KnownDecision(*one[:3]) for one in page), lambda one: one.decision).items():
-                self._old[name].put(some, self._specs)
+                self._old[name].put(some, self._specs, self._held(name))
             most -= size
             if len(page) == size:
                 self._read_through = page[-1].seq
@@ -217,9 +223,10 @@ class Learner:
         for name, some in _by_stage(heard, lambda one: one.decision).items():
             new = some
             if name in self._unread:  # what is between the two will be read with its outcomes
-                self._old[name].put([one for one in some if one.seq <= self._read_through], self._specs)
+                old = [one for one in some if one.seq <= self._read_through]
+                self._old[name].put(old, self._specs, self._held(name))
                 new = [one for one in some if one.seq > self._begun]
-            self._open[name].put(new, self._specs)
+            self._open[name].put(new, self._specs, self._held(name))
         for name, decisions in _by_stage(made, lambda one: one).items():
             if self._catalogue.stages[name].loss_share is not None:
                 self._exposed[name].put_decisions(decisions, self._specs)
@@ -249,16 +256,66 @@ class Learner:
             name: s._replace(version=versions[name]) if name in versions else s for name, s in new.items()
         }
         self._last = self._last._replace(settlement=last + len(settlements))
-        self._tell({name: s.reward_watch.alarms[len(known[name].alarms) :] for name, s in new.items()})
+        alarms = {name: s.reward_watch.alarms[len(known[name].alarms) :] for name, s in new.items()}
+        self._tell(alarms)
         self._firm, self._news = self._pooled(self._statistics), True
         for name, group in groupby(matured, key=lambda m: m.decision.stage):
             over = [m.seq for m in group]
             for table in (self._open[name], *((self._old[name],) if name in self._unread else ())):
                 table.drop(over)
+        for name, raised in alarms.items():
+            self._look_again(name, {alarm.reporter for alarm in raised})
         self._settled((m.decision, done, m.settled) for m, done in zip(matured, settlements, strict=True))
         for settlement in settlements:
             self._metrics.settlements.labels(settlement.stage, settlement.why).inc()
         return len(found)
+
+    def acknowledge(self, asked: AlarmAcknowledgement) -> AlarmAcknowledgement:
+        """Keep what was found out about a key that was accused at a stage; the acknowledgement as the ledger has it. If
+        the key is honest, what is held of it is learned by the next steps. Again with the same verdict, before another
+        alarm, nothing is done. Raises NotFound if the stage has no alarm about the key, LedgerError and Unavailable.
+        """
+        watch = self.reward_watches.get(asked.stage, RewardWatch())
+        alarms = [alarm for alarm in watch.alarms if alarm.reporter == asked.reporter]
+        if not alarms:
+            problem = f"stage {asked.stage!r} has no alarm about the key {asked.reporter!r}"
+            raise NotFound("reporter", problem, "name a stage and a key as /v1/policies has them in reward_alarms")
+        before = acknowledgements.about(alarms[-1], self.acknowledged_of(asked.stage))
+        if before is not None and before.verdict == asked.verdict:
+            return before
+        at = max(asked.at, self._newest_basis + 1)  # receipts tell what was published before from what was after
+        kept = self._store.acknowledge(msgspec.structs.replace(asked, at=at), alarms[0].through)
+        self._acknowledged = [*self._acknowledged, kept]
+        self._look_again(asked.stage, {asked.reporter})
+        self._news = True
+        self._show()
+        return kept
+
+    def acknowledged_of(self, name: str) -> list[AlarmAcknowledgement]:
+        """Acknowledgements of alarms about keys at a stage, in their order. Called by any thread."""
+        return [one for one in self._acknowledged if one.stage == name]
+
+    def unacknowledged(self, name: str) -> tuple[RewardAlarm, ...]:
+        """Alarms about keys at a stage that nobody has acknowledged. Called by any thread."""
+        return acknowledgements.unacknowledged(self.reward_watches[name].alarms, self.acknowledged_of(name))
+
+    def held(self, name: str) -> frozenset[str]:
+        """Keys whose rewards teach nothing now at a stage that pauses at an alarm. Called by any thread."""
+        return self._held(name) if self._catalogue.stages[name].reward_alarm == "pause" else frozenset()
+
+    def _held(self, name: str, alarms: Sequence[RewardAlarm] | None = None, number: int = LAST) -> frozenset[str]:
+        """Keys whose rewards a settlement of this number holds, of these alarms; of all, the next one."""
+        alarms = self.reward_watches[name].alarms if alarms is None else alarms
+        return acknowledgements.held(alarms, self.acknowledged_of(name), number) if alarms else frozenset()
+
+    def _look_again(self, name: str, reporters: Collection[str]) -> None:
+        """Take the stage's open decisions in again of which these keys have reported: it may teach nothing now, or
+        something again.
+        """
+        if reporters and any(spec.reward_alarm == "pause" for spec in self._specs.values()):
+            for found in self._store.open_decisions(name):
+                if any(one.reporter in reporters for one in found.outcomes):
+                    self._heard[found.seq] = KnownDecision(*found[:3])
 
     def erase(self, asked: Sequence[Erasure], under_way: Sequence[Erasure], now: int) -> ErasureStep:
         """Do one step of erasures (`erasure.step`) at `now` (µs since 1970), also to what is known here; one
@@ -373,6 +430,8 @@ class Learner:
     def _prepare(self, now: int) -> Callable[[], _Publication]:
         """Computation of the policies with what is known now; any thread may run it, whatever is learned meanwhile."""
         self._look()
+        now = max([now, *(one.at for one in self._acknowledged)])
+        self._newest_basis = max(now, self._newest_basis)
         basis = PendingBasis(now, self._last.decision, self._last.outcome)
         firm, last, anew = self._firm, self.prepared, self._anew
         self._anew = frozenset()
@@ -428,6 +487,7 @@ class Learner:
             self._metrics.version.labels(name).set(live.snapshot.version)
             self._metrics.alarms.labels(name).set(self._statistics[name].drift_state.epoch)
             self._metrics.reward_alarms.labels(name).set(len(self._statistics[name].reward_watch.alarms))
+            self._metrics.reward_alarms_open.labels(name).set(len(self.unacknowledged(name)))
             if (account := live.snapshot.loss_account) is not None:
                 self._metrics.show_loss(name, statement(live.snapshot.stage_spec, account))
 
@@ -437,8 +497,9 @@ class Learner:
             for alarm in new:
                 log.warning(
                     "stage %s: the key %r brought a mean reward of %.3g in %d decisions for %s; usual is %.3g at "
-                    "most: look at whose it is (reward_alarm)",
+                    "most: look at whose it is, and acknowledge the alarm (reward_alarm)%s",
                     *(name, alarm.reporter, alarm.reward / alarm.decisions, alarm.decisions, alarm.arm, alarm.allowed),
+                    "; until then what it reports teaches nothing" if self.held(name) else "",
                 )
 
     def _may_settle(self, matured: MaturedDecision) -> bool:
@@ -463,12 +524,22 @@ class Learner:
             for settlement in settle(self._specs[spec], list(part), now, live=live)
         ]
         done = [msgspec.structs.replace(one, seq=first + i) for i, one in enumerate(done)]
+        seen = [(m.decision, m.outcomes, one) for m, one in zip(rows, done, strict=True) if not one.corrects]
+        before = watched(before, seen)
+        done = [self._or_held(m, one, before.reward_watch.alarms) for m, one in zip(rows, done, strict=True)]
         settled = [(m.decision, m.outcomes, one) for m, one in zip(rows, done, strict=True)]
         past, after = nudges.past(self._store), before
         for again in (False, True):
             some = [row for row in settled if bool(row[2].corrects) == again]
             after = after.fold(settled_rows(after, some, self._specs, past), alarms_known=again)
-        return watched(after, [row for row in settled if not row[2].corrects]), done
+        return after, done
+
+    def _or_held(self, matured: MaturedDecision, done: Settlement, alarms: Sequence[RewardAlarm]) -> Settlement:
+        """The settlement, which teaches nothing if it rests on a reward of a key whose rewards are held by then."""
+        spec, keys = self._specs[matured.decision.stage_digest], self._held(done.stage, alarms, done.seq)
+        if done.learned and done.why == "reward" and rewards.is_held(spec, matured.outcomes, keys):
+            return msgspec.structs.replace(done, why="held", learned=False, tau=0.0, nu=0.0)
+        return done
 
 
 def _same(last: Snapshot, new: Snapshot) -> bool:

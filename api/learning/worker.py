@@ -40,9 +40,9 @@ from api.stores.replica_log import LedgerNews
 from bandit.belief import Belief
 from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
-from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, Overloaded, Unavailable
+from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, NotFound, Overloaded, Unavailable
 from bandit.journey import folding
-from bandit.records import Decision, Event, Outcome, Release
+from bandit.records import AlarmAcknowledgement, Decision, Event, Outcome, Release
 
 log = logging.getLogger("journey_bandit.worker")
 
@@ -264,6 +264,23 @@ class Worker:
                 with self._together():
                     self._load()
                     return self.learning.erase(asked, under_way, self._clock())
+            except Exception:
+                self._reload = True  # what failed may be in the ledger all the same
+                raise
+
+        return self.run(work)
+
+    def acknowledge(self, asked: AlarmAcknowledgement) -> "futures.Future[AlarmAcknowledgement]":
+        """Keep what was found out about an accused key (`Learner.acknowledge`). Raises as `run` and that do."""
+
+        def work() -> AlarmAcknowledgement:
+            try:
+                if self._reload:
+                    self.learning.load(self._clock())
+                    self._reload = False
+                return self.learning.acknowledge(asked)
+            except NotFound:
+                raise
             except Exception:
                 self._reload = True  # what failed may be in the ledger all the same
                 raise

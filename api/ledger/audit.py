@@ -23,7 +23,7 @@ from api.ledger.catalogue_changes import (
     served_digest,
     widened,
 )
-from api.ledger.statistics_store import key_of, load, open_at, recount, replace, update_of
+from api.ledger.statistics_store import held_then, holds, key_of, load, open_at, recount, replace, update_of
 from api.releases import service
 from api.stores.decision_log import DecisionRecord
 from api.stores.learning_state import DeclarationEra, Declarations, ServedStage
@@ -217,7 +217,8 @@ def _with_open(store: Store, snapshot: Snapshot, tally: StageStatistics, found: 
     if spec.reward.delay is None and arithmetic_of(store, found.seq) < versions.OPEN_EVERYWHERE:
         return msgspec.structs.replace(snapshot, pending_basis=basis)
     columns = OpenDecisionTable(spec, tally.d)
-    columns.put((KnownDecision(*other[:3]) for other in open_at(store, snapshot.stage, found)), specs)
+    held = held_then(store, key_of(snapshot.stage, spec), found.decision.settlement_version, basis.at)
+    columns.put((KnownDecision(*other[:3]) for other in open_at(store, snapshot.stage, found)), specs, held)
     seen = amounts_to(snapshot, columns.rows(), tally.delays[: len(spec.arms)], basis.at)
     return msgspec.structs.replace(snapshot, pending=seen, pending_basis=basis)
 
@@ -286,15 +287,23 @@ def _wrong_exposures(store: Store, name: str, stage: Stage) -> bool:
 
 def _wrong_rewards(store: Store, name: str, through: int) -> Iterator[int]:
     specs = store.specs()  # a decision is settled by the rules it was made under
+    held = {spec.schema: holds(store, key_of(name, spec)) for spec in specs.values()}
     for found in store.decisions(name):
         decision, spec = found.decision, specs[found.decision.stage_digest]
         for done in found.settlements:
-            if done.seq <= through and done.why != "erased" and not _follows(decision, spec, found.outcomes, done):
+            keys = held[spec.schema](done.seq)
+            if (
+                done.seq <= through
+                and done.why != "erased"
+                and not _follows(decision, spec, found.outcomes, done, keys)
+            ):
                 yield found.seq
 
 
-def _follows(decision: Decision, spec: Stage, outcomes: Sequence[Outcome], done: Settlement) -> bool:
-    """Whether a settlement is what the outcomes that it rests on amount to."""
+def _follows(
+    decision: Decision, spec: Stage, outcomes: Sequence[Outcome], done: Settlement, held: Collection[str]
+) -> bool:
+    """Whether a settlement is what the outcomes that it rests on amount to, where the rewards of keys are `held`."""
     verdict = rewards.settle(
         spec,
         outcomes[: done.outcomes],
@@ -302,6 +311,7 @@ def _follows(decision: Decision, spec: Stage, outcomes: Sequence[Outcome], done:
         current=done.why != "other schema",
         deferred=decision.deferred,
         over_limit=not decision.contribution,
+        held=held,
     )
     near = math.isclose(verdict.reward, done.reward, rel_tol=_LAST_BITS, abs_tol=_LAST_BITS)
     return near and (verdict.why, verdict.learned) == (done.why, done.learned)

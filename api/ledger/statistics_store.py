@@ -2,13 +2,13 @@
 and written. The only code that turns `bandit.learning.statistics.StageStatistics` into rows and back.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 
 from api.ledger import nudges
-from api.stores.decision_log import DecisionRecord, LedgerPosition, SettledDecision
+from api.stores.decision_log import LAST, DecisionRecord, LedgerPosition, SettledDecision
 from api.stores.learning_state import StatisticsKey, StatisticsUpdate
 from api.stores.protocol import Store
 from bandit import features
@@ -20,6 +20,7 @@ from bandit.learning.drift import DriftState
 from bandit.learning.nudge_price import NudgeSums
 from bandit.learning.statistics import StageStatistics, nothing, settled_rows
 from bandit.records import Decision, Outcome, Settlement
+from bandit.reporters import acknowledgements
 from bandit.reporters.reward_watch import RewardWatch, WatchedReward, scan
 
 _BATCH = 5000
@@ -102,8 +103,8 @@ def update_of(name: str, now: StageStatistics, before: StageStatistics | None = 
 def watched(
     statistics: StageStatistics, settled: Sequence[tuple[Decision, tuple[Outcome, ...], Settlement]]
 ) -> StageStatistics:
-    """Statistics with the reward watch after these settlements, which come in their order. Of what was not learned, and
-    where the stage wants no alarm, nothing is seen.
+    """Statistics with the reward watch after these settlements, which come in their order. Of what is neither learned
+    nor held, and where the stage wants no alarm, nothing is seen.
     """
     if statistics.spec.reward_alarm == "none":
         return statistics
@@ -111,16 +112,32 @@ def watched(
     rows = [
         WatchedReward(done.seq, done.at, done.arm, min(max(scaled(done.reward), 0.0), 1.0), _reporters(outcomes, done))
         for _, outcomes, done in settled
-        if done.learned
+        if done.learned or done.why == "held"
     ]
     return statistics._replace(reward_watch=scan(statistics.reward_watch, rows))
 
 
 def _reporters(outcomes: Sequence[Outcome], done: Settlement) -> frozenset[str]:
     """Keys that reported the rewards that count; nobody, if none does."""
-    if done.why != "reward":
+    if done.why not in ("reward", "held"):
         return frozenset()
     return frozenset(o.reporter for o in rewards.in_force(outcomes) if o.kind == "reward" and o.reporter)
+
+
+def holds(store: Store, key: StatisticsKey) -> Callable[[int], frozenset[str]]:
+    """Keys whose rewards a settlement of this number holds, at a stage and under a schema."""
+    alarms = store.statistics(key, (), 0).reward_watch.alarms
+    acknowledged = [one for one in store.acknowledgements() if one.stage == key.stage]
+    return lambda number: acknowledgements.held(alarms, acknowledged, number) if alarms else frozenset()
+
+
+def held_then(store: Store, key: StatisticsKey, through: int, at: int) -> frozenset[str]:
+    """Keys whose rewards taught a snapshot nothing that had learned the settlements up to number `through`, and was
+    made at `at` (µs).
+    """
+    alarms = [alarm for alarm in store.statistics(key, (), 0).reward_watch.alarms if alarm.through <= through]
+    known = [one for one in store.acknowledgements() if one.stage == key.stage and one.at <= at]
+    return acknowledgements.held(alarms, known, LAST)
 
 
 def replace(store: Store, name: str, statistics: StageStatistics) -> None:

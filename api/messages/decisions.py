@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from api.messages.alarms import RewardAlarmReply
 from bandit.errors import Problem
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -322,20 +323,6 @@ class AlarmReply(msgspec.Struct, frozen=True):
     through_version: int
 
 
-class RewardAlarmReply(msgspec.Struct, frozen=True, kw_only=True):
-    """Alarm that a key reported more rewards for an arm than were usual: of `decisions` since it was first heard of, so
-    many were rewarded by it, in `rate`; `usual_at_most` is what an honest key may bring. Rewards on [0, 1].
-    """
-
-    reporter: str
-    arm: str
-    raised_at: dt.datetime
-    through_version: int
-    decisions: int
-    rate: float
-    usual_at_most: float
-
-
 class NudgePriceReply(msgspec.Struct, frozen=True, kw_only=True):
     """Price of a nudge at a stage: what showing one costs later rewards, in the app's currency, with its 95 % interval.
 
@@ -409,8 +396,8 @@ class PoliciesReply(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """State of the service. `failing` names what does not work now and why. `releases`: by stage, the approved snapshot
-    that decides.
+    """State of the service. `failing` names what does not work now and why; `warnings` what works, and somebody should
+    look at. `releases`: by stage, the approved snapshot that decides.
     """
 
     status: Literal["ok", "failing"]
@@ -418,4 +405,5 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     store: dict[str, str]
     failing: dict[str, str]
+    warnings: dict[str, str] = {}
     releases: dict[str, str] = {}

@@ -8,7 +8,7 @@ import msgspec
 
 class WebhookCursor(msgspec.Struct, frozen=True):
     """Cursor of an endpoint: numbers of the last decision, settlement and release that it was told of, how many alarms
-    by stage, and the first decision of the last era of declarations (0: none).
+    of drift and about keys by stage, and the first decision of the last era of declarations (0: none).
     """
 
     decision: int
@@ -16,6 +16,7 @@ class WebhookCursor(msgspec.Struct, frozen=True):
     alarms: dict[str, int]
     era: int
     release: int = 0
+    reward_alarms: dict[str, int] = {}
 
 
 class WebhookDelivery(NamedTuple):

@@ -1,16 +1,21 @@
-"""Withdrawal log of a ledger: what was reported and is taken out of force, and who had it done."""
+"""Withdrawal log of a ledger: what was reported and is taken out of force, what was found out about keys that were
+accused, and who had it done.
+"""
 
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from bandit.records import Outcome, Withdrawal
+from bandit.records import AlarmAcknowledgement, Outcome, Withdrawal
 
 
 class WithdrawalLog(Protocol):
     """Withdrawals of one ledger, append-only: an outcome that is withdrawn stays, and a further one voids it.
 
-    Guarantees. Atomicity: each call of `withdraw` is one transaction. Threads, durability and errors as `DecisionLog`.
+    Acknowledgements of alarms, append-only too, say whether what an accused key reported may be learned.
+
+    Guarantees. Atomicity: each call of `withdraw` and of `acknowledge` is one transaction. Threads, durability and
+    errors as `DecisionLog`.
     """
 
     def withdraw(self, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
@@ -24,6 +29,18 @@ class WithdrawalLog(Protocol):
 
     def withdrawals(self) -> list[Withdrawal]:
         """All withdrawals, in order."""
+        ...
+
+    def acknowledge(self, asked: AlarmAcknowledgement, after: int) -> AlarmAcknowledgement:
+        """Append an acknowledgement, and return it with its number and that of the ledger's newest settlement
+        (`through`). If it finds the key honest, settled decisions of its stage are to be corrected
+        (`LearningState.matured`): those whose newest settlement is numbered above `after`, is held, and which have an
+        outcome that the key reported.
+        """
+        ...
+
+    def acknowledgements(self) -> list[AlarmAcknowledgement]:
+        """All acknowledgements, in order."""
         ...
 
 

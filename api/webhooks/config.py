@@ -30,14 +30,16 @@ from bandit.errors import CatalogueError, Problem
 from bandit.learning.drift import DriftAlarm
 from bandit.learning.rewards import standing
 from bandit.records import Release
+from bandit.reporters.reward_watch import RewardAlarm
 from bandit.tables.texts import decoded
 
-Kind = Literal["decision", "reward", "drift", "promotion"]
-KINDS: tuple[Kind, ...] = ("decision", "reward", "drift", "promotion")
+Kind = Literal["decision", "reward", "drift", "reward_alarm", "promotion"]
+KINDS: tuple[Kind, ...] = ("decision", "reward", "drift", "reward_alarm", "promotion")
 TYPES: Mapping[Kind, str] = {
     "decision": "journey-bandit.decision.made",
     "reward": "journey-bandit.reward.matured",
     "drift": "journey-bandit.drift.alarm",
+    "reward_alarm": "journey-bandit.reward.alarm",
     "promotion": "journey-bandit.policy.promoted",
 }
 MEDIA = "application/cloudevents+json"
@@ -202,6 +204,22 @@ def drift_alarm(app: str, stage: str, number: int, alarm: DriftAlarm) -> Webhook
     """
     data = {"stage": stage, "nudge": alarm.arm, "direction": alarm.direction, "through_version": alarm.through}
     return _event(app, "drift", f"drift:{stage}:{number}:{alarm.through}", stage, alarm.at, data)
+
+
+def reward_alarm(app: str, stage: str, number: int, alarm: RewardAlarm) -> WebhookMessage:
+    """Message that a key brought more rewards for an arm than were usual, on [0, 1]; `number` counts the stage's alarms
+    about keys from 0 and is part of the id.
+    """
+    data = {
+        "stage": stage,
+        "reporter": alarm.reporter,
+        "nudge": alarm.arm,
+        "through_version": alarm.through,
+        "decisions": alarm.decisions,
+        "rate": alarm.reward / alarm.decisions,
+        "usual_at_most": alarm.allowed,
+    }
+    return _event(app, "reward_alarm", f"reward_alarm:{stage}:{number}:{alarm.through}", stage, alarm.at, data)
 
 
 def promoted(app: str, stage: str, decision: int, before: Stage, after: Stage, at: int) -> WebhookMessage:

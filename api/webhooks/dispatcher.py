@@ -34,12 +34,14 @@ from api.webhooks.config import (
     drift_alarm,
     promoted,
     released,
+    reward_alarm,
     reward_matured,
     signed,
 )
 from bandit.catalogue.model import Catalogue
 from bandit.learning.drift import DriftState
 from bandit.records import Release
+from bandit.reporters.reward_watch import RewardWatch
 
 log = logging.getLogger("journey_bandit.webhooks")
 
@@ -166,8 +168,10 @@ class EndpointSender(threading.Thread):
         Called before `start`; waits for the worker.
         """
         if self._store.webhook_cursor(self._endpoint_name) is None:
-            last, alarms = self._store.last(), {name: len(watch.alarms) for name, watch in self._drift_states()}
-            self._move(WebhookCursor(last.decision, last.settlement, alarms, self._era(), last.release), [], [])
+            last, watches = self._store.last(), list(self._watches())
+            drift = {name: len(drifted.alarms) for name, drifted, _ in watches}
+            keys = {name: len(accused.alarms) for name, _, accused in watches}
+            self._move(WebhookCursor(last.decision, last.settlement, drift, self._era(), last.release, keys), [], [])
 
     def stop(self) -> None:
         """Ask the thread to end, and cut the connection that it sends on. The caller joins it."""
@@ -293,23 +297,26 @@ class EndpointSender(threading.Thread):
             if found.decision.is_actionable and not found.decision.is_remainder
         ]
         messages += [reward_matured(app, found.as_of(n)) for n, found in ended if not found.decision.is_remainder]
-        alarms = dict(place.alarms)
-        for stage, watch in self._drift_states():
-            known, alarms[stage] = place.alarms.get(stage, 0), len(watch.alarms)
+        drift, keys = dict(place.alarms), dict(place.reward_alarms)
+        for stage, drifted, accused in self._watches():
+            known, drift[stage] = place.alarms.get(stage, 0), len(drifted.alarms)
             if "drift" in wanted:
-                rows = enumerate(watch.alarms[known:], known)
-                messages += [drift_alarm(app, stage, number, alarm) for number, alarm in rows]
+                messages += [drift_alarm(app, stage, n, one) for n, one in enumerate(drifted.alarms[known:], known)]
+            known, keys[stage] = place.reward_alarms.get(stage, 0), len(accused.alarms)
+            if "reward_alarm" in wanted:
+                messages += [reward_alarm(app, stage, n, one) for n, one in enumerate(accused.alarms[known:], known)]
         if "promotion" in wanted:
             messages += self._promotions(place.era)
             messages += self._released(place.release)
         full = len(made) == _PAGE, len(ended) == _PAGE
         decision = made[-1].seq if made else place.decision if "decision" in wanted else last.decision
         settlement = ended[-1][0] if ended else place.settlement if "reward" in wanted else last.settlement
-        return WebhookCursor(decision, settlement, alarms, self._era(), last.release), messages, any(full)
+        return WebhookCursor(decision, settlement, drift, self._era(), last.release, keys), messages, any(full)
 
-    def _drift_states(self) -> Iterator[tuple[str, DriftState]]:
+    def _watches(self) -> Iterator[tuple[str, DriftState, RewardWatch]]:
         for name, stage in self._catalogue.stages.items():
-            yield name, self._store.statistics(key_of(name, stage), (), 0).drift_state
+            kept = self._store.statistics(key_of(name, stage), (), 0)
+            yield name, kept.drift_state, kept.reward_watch
 
     def _era(self) -> int:
         """First decision of the last era of declarations, 0 before any."""

@@ -196,7 +196,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     old rows are kept. `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`:
     what they report. `promotion`: when a policy may replace the one that is live. `limits`: caps and quiet hours.
     `contribution`: how many decisions of one user are learned; all, without one. `reward_alarm`: whether it is told
-    that a key reports more rewards than were usual. `loop`: for actions that come with the request.
+    that a key reports more rewards than were usual, and whether that pauses what the key teaches. `loop`: for actions
+    that come with the request.
     """
 
     reward: Reward
@@ -219,7 +220,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     outcomes: dict[str, Credit] = {}
     limits: Limits = Limits()
     contribution: ContributionLimit | None = None
-    reward_alarm: Literal["tell", "none"] = "tell"
+    reward_alarm: Literal["tell", "pause", "none"] = "tell"
     loop: Loop = Loop()
     description: str = ""
 

@@ -4,7 +4,7 @@ Columns belong to one thread: the learner's. What they amount to is a pure funct
 of delays, so any past snapshot can be computed again from the ledger.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,15 +79,15 @@ class OpenDecisionTable:
         """Decisions that teach something as things stand."""
         return int(np.count_nonzero(self._rows.open[: self._n]))
 
-    def put(self, known: Iterable[KnownDecision], specs: Mapping[str, Stage]) -> None:
+    def put(self, known: Iterable[KnownDecision], specs: Mapping[str, Stage], held: Collection[str] = ()) -> None:
         """Add decisions, or replace what is known of them. Each is read as it was declared: `specs` holds declarations
-        by digest.
+        by digest. `held`: keys whose rewards teach nothing now.
         """
         declared: dict[str, dict[int, KnownDecision]] = {}
         for one in known:
             declared.setdefault(one.decision.stage_digest, {})[one.seq] = one
         for digest, some in declared.items():
-            new = _columns(list(some.values()), specs[digest], self._live)
+            new = _columns(list(some.values()), specs[digest], self._live, held)
             if new is None or len(new.seq) < len(some):
                 self.drop(some.keys() - set(() if new is None else new.seq.tolist()))
             if new is None:
@@ -167,7 +167,7 @@ def _reported(rows: OpenDecisions) -> tuple[Ints, Array, Mask]:
     return rows.answered, rows.reward, rows.open
 
 
-def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage) -> OpenDecisions | None:
+def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage, held: Collection[str]) -> OpenDecisions | None:
     """Columns of those of the decisions, all made under `spec`, that may teach `live` something; None if none may."""
     rows, rewarded, came, learned = list[KnownDecision](), list[float](), list[int](), list[bool]()
     silent: dict[bool, SettledReward] = {}  # of decisions that nobody answered, by whether they are deferred
@@ -179,7 +179,7 @@ def _columns(known: Sequence[KnownDecision], spec: Stage, live: Stage) -> OpenDe
             continue
         verdict = None if one.outcomes else silent.get(made.deferred)
         if verdict is None:
-            verdict = rewards.settle(spec, one.outcomes, holdout=False, current=True, deferred=made.deferred)
+            verdict = rewards.settle(spec, one.outcomes, holdout=False, deferred=made.deferred, held=held)
             if not one.outcomes:
                 silent[made.deferred] = verdict
         rows.append(one)

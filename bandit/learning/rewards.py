@@ -3,7 +3,7 @@ the same reward.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from bandit.catalogue.model import Stage
@@ -35,6 +35,7 @@ def settle(
     current: bool = True,
     deferred: bool = False,
     over_limit: bool = False,
+    held: Collection[str] = (),
 ) -> SettledReward:
     """Final reward of a matured decision: the rewards reported in time less partial retractions, clipped to the
     declared range; the default if nobody answered, or if all was taken back, piece by piece or by a retraction without
@@ -42,7 +43,8 @@ def settle(
 
     What needs an activation (`deferred`, or by the stage's rule) and has none in time is not learned, nor is the
     holdout, nor what its user's contribution limit left no room for (`over_limit`). What was decided under a schema
-    that is not `current` any more says nothing to the present one.
+    that is not `current` any more says nothing to the present one. `held`: keys whose rewards are held, where the stage
+    pauses at an alarm.
     """
     spec = stage.reward
     found = total(outcomes)
@@ -60,7 +62,18 @@ def settle(
         return SettledReward(reward, "not activated", learned=False)
     if not current:
         return SettledReward(reward, "other schema", learned=False)
+    if why == "reward" and is_held(stage, outcomes, held):
+        return SettledReward(reward, "held", learned=False)
     return SettledReward(reward, why, learned=True)
+
+
+def is_held(stage: Stage, outcomes: Sequence[Outcome], held: Collection[str]) -> bool:
+    """Whether a reward that counts was reported by a key whose rewards are `held`, at a stage that pauses at an
+    alarm.
+    """
+    if stage.reward_alarm != "pause" or not held:
+        return False
+    return any(o.kind == "reward" and o.reporter in held for o in in_force(outcomes))
 
 
 def total(outcomes: Sequence[Outcome]) -> RewardTotal:

@@ -36,8 +36,8 @@ PastNudges = Callable[[Sequence[tuple[Decision, Settlement]]], RecentNudges]
 class SettledRows(NamedTuple):
     """Columns of n learned settlements of one stage, in the order of the ledger.
 
-    Settlements that teach nothing (holdout, over limit, not activated, another schema) are left out. `arm` counts in
-    the names of the statistics they are folded into, `x` is encoded as the stage declares it now, `reward` is on
+    Settlements that teach nothing (holdout, over limit, not activated, another schema, held) are left out. `arm` counts
+    in the names of the statistics they are folded into, `x` is encoded as the stage declares it now, `reward` is on
     [0, 1]. `mean` and `sd` are what the policy of `version` expected of the arm that was shown. `recent`: what they
     found of their persons' past; None where the stage learns no price of a nudge.
     """

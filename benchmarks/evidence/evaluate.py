@@ -1,6 +1,8 @@
 """Speed of evaluation: how fast a log is evaluated, in how much memory, and against obp's estimators on the same rows.
 
-    python -m benchmarks.evidence.evaluate [--rows 10_000_000] [--workers 2] [--obp PYTHON] [--json]
+    python -m benchmarks.evidence.evaluate [--rows 10_000_000] [--workers 2] [--backend dask] [--obp PYTHON] [--json]
+
+`digests` says whether the workers gave what one process gave.
 
 The log is invented: 6 arms, random propensities ≥ 0.01, evaluation policies and q̂, a third as many users as rows; a
 Parquet file, read again for each figure. `--obp` names the interpreter of an environment with obp (see
@@ -61,17 +63,21 @@ def _columns(rng: np.random.Generator, n: int, rows: int) -> dict[str, Any]:
     }
 
 
-def timed(path: Path, *options: str) -> tuple[float, float, float]:
+def timed(path: Path, *options: str) -> tuple[float, float, float, str]:
     """Time of the command from start to end: seconds, seconds of processor time, and peak memory in MB of the first
-    process.
+    process; and the digest of its result.
     """
     started = perf_counter()
-    child = subprocess.Popen([*COMMAND, "--rounds", str(path), *options], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"evaluate ended with {child.returncode}")
-    return perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen([*COMMAND, "--rounds", str(path), *options], stdout=said)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise SystemExit(f"evaluate ended with {child.returncode}")
+        seconds = perf_counter() - started
+        said.seek(0)
+        digest = json.loads(said.read())["digest"]
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, digest
 
 
 def compared(path: Path, python: str) -> dict[str, Any]:
@@ -114,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--backend", default="processes", choices=("processes", "dask"))
     parser.add_argument("--obp", metavar="PYTHON")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -122,10 +129,14 @@ def main() -> None:
         with ProcessPoolExecutor(1, get_context("spawn")) as other:  # a child's peak begins at its parent's size
             other.submit(write, large, given.rows).result()
             other.submit(write, small, min(given.rows, SHARED)).result()
-        found: dict[str, Any] = {"rows": given.rows, "workers": given.workers}
-        found["seconds"] = timed(large, "--workers", str(given.workers))[0]
+        found: dict[str, Any] = {"rows": given.rows, "workers": given.workers, "backend": given.backend}
+        found["seconds"], *_, spread = timed(large, "--workers", str(given.workers), "--backend", given.backend)
+        names, digests = ("seconds", "cpu", "peak_mb"), []
         for name, options in (("with sequences", ()), ("without", ("--no-sequence",))):
-            found[f"one worker, {name}"] = dict(zip(("seconds", "cpu", "peak_mb"), timed(large, *options), strict=True))
+            *figures, digest = timed(large, *options)
+            found[f"one worker, {name}"] = dict(zip(names, figures, strict=True))
+            digests.append(digest)
+        found["digests"] = "the same" if spread == digests[0] else "NOT THE SAME"
         found["peak_mb of 1e6 rows"] = timed(small)[2]
         found["load"] = os.getloadavg()[0]
         found["obp"] = compared(small, given.obp) if given.obp else "left out: no --obp PYTHON was given"

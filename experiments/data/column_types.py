@@ -20,11 +20,11 @@ from experiments.data.rounds import RowLabel
 
 KNOWN = re.compile(
     r"action|reward|pscore|pi_e|q_hat_logged|q_hat_under_pi_e|position|user|at|version|holdout|segment"
-    r"|(pi_e_|q_hat_|p_|truth_|x_?)\d+"
+    r"|(pi_e_|q_hat_|p_|eligible_|truth_|x_?)\d+"
 )
 TEXT = ("user", "segment")
-_FAMILIES = ("pi_e_", "q_hat_", "p_", "truth_")  # a column for each arm
-_WORDS = re.compile(r"reward|holdout|x_?\d+")  # may say true and false
+_FAMILIES = ("pi_e_", "q_hat_", "p_", "eligible_", "truth_")  # a column for each arm
+_WORDS = re.compile(r"reward|holdout|x_?\d+|eligible_\d+")  # may say true and false
 _MOST_ARMS = 1000
 _MOST = 20  # cells that are named
 
@@ -53,7 +53,7 @@ def column_naming(file: str, names: Sequence[str], drawn: Mapping[str, int]) -> 
     said = {cell: count for cell, count in drawn.items() if not values.unnamed(cell)}
     if 2 * sum(count for cell, count in said.items() if values.numeric(cell)) >= sum(said.values()):
         return ColumnNaming((), known)
-    numbered = [name for name in known if re.fullmatch(r"(pi_e_|q_hat_|p_|truth_)\d+", name)]
+    numbered = [name for name in known if re.fullmatch(rf"({'|'.join(_FAMILIES)})\d+", name)]
     if numbered:
         fix = f"call the column {numbered[0].rstrip('0123456789')}NAME, one for each arm, or number the actions from 0"
         raise refused(f"{file}: {numbered[0]}", "arms are numbered here and named in the column action", fix)

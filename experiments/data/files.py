@@ -2,11 +2,12 @@
 `column_types.column_naming` knows are read.
 
 A Parquet file of ours says in its metadata what it is (see `bandit.tables.decision_log`); its q̂ are on [0, 1] and
-become units of the reward here. Parts of a Parquet file, by row group, can be read by several workers; a text file is
-one part. A log gives the same rounds, chunk by chunk, from any format.
+become units of the reward here. Parquet may lie in a folder of files (`part_files`). Its parts, each of `rounds.PART`
+chunks whatever the files and row groups are, can be read by several workers; a text file is one part. A log gives the
+same rounds, chunk by chunk, from any format, and from any number of files.
 
     log = open_log(Path("log.parquet"))
-    evaluations = evaluate([log.source()], EvaluationConfig(targets))
+    evaluations = evaluate(log.sources(), EvaluationConfig(targets))
 """
 
 from collections import Counter
@@ -20,7 +21,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from bandit.catalogue.decoding import closest
 from bandit.catalogue.net_value import ArmWorth
@@ -28,33 +28,36 @@ from bandit.errors import InvalidRequest, Problem
 from bandit.tables import reader
 from bandit.tables.decision_log import KEY, LogMetadata
 from bandit.tables.reader import Table, refused
+from experiments.data import part_files
 from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, column_naming, typed_column
-from experiments.data.rounds import LoggedRounds, RewardRange, RowLabel, Source, rounds_of
+from experiments.data.part_files import NUMBER, PartFile, part_table
+from experiments.data.rounds import PART, LoggedRounds, RewardRange, RowLabel, Source, rounds_of
 
 BATCH = 100_000  # rows of a chunk, at most
-_UNREADABLE = (pa.ArrowException, OSError)
 _NEEDED = ("action", "reward", "pscore")
 _SHOWN = 20  # names of columns in an error
 _MAPPED = (
-    "action, reward, pscore, pi_e, pi_e_0 …, p_0 …, q_hat_0 …, x_0 …, position, user, at, version, holdout, segment"
+    "action, reward, pscore, pi_e, pi_e_0 …, p_0 …, q_hat_0 …, eligible_0 …, x_0 …, position, user, at, version, "
+    "holdout, segment"
 )
 
 
 class LogFile(NamedTuple):
-    """A log file that can be read: its path, the naming of its columns, and the number of parts in which it may be
-    read.
+    """A log that can be read: the path of its file or folder, and the naming of its columns.
 
-    Made by `open_log`, which has checked that the file has the columns that every log needs. The object is immutable
-    and holds no open file, so it can be sent to worker processes. `meta` is there for Parquet files of ours, `table`
-    for text files.
+    Made by `open_log`, which has checked that the log has the columns that every log needs. The object is immutable and
+    holds no open file, so it can be sent to worker processes. `meta` is there for Parquet files of ours, `files` for
+    Parquet, `table` for text files. `numbered`: Parquet rows have the numbers of their decisions, which have to rise.
     """
 
     path: Path
     naming: ColumnNaming
     names: tuple[str, ...]  # of all columns of the file
-    parts: int
+    batch: int  # rows of a chunk
     meta: LogMetadata | None = None
     table: Table | None = None
+    files: tuple[PartFile, ...] = ()
+    numbered: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -74,14 +77,24 @@ class LogFile(NamedTuple):
         named = ", ".join(f"{a} {arm}" for a, arm in enumerate(self.naming.arms))
         return (*(self.table.notes if self.table else ()), *([f"arms by name: {named}"] if named else []))
 
-    def source(self, part: int = 0, of: int = 1) -> Source:
-        """The source of one part: part number `part` of `of` parts, in the order of the log; by default the whole file.
+    def source(self, part: int | None = None) -> Source:
+        """The source of one part, numbered from 0 in the order of the log; by default that of the whole log.
 
         Calling the source opens the file and gives `LoggedRounds` of at most 100,000 rounds each. Reading raises
-        InvalidRequest at the first row that cannot be used, or if Parquet data are damaged. Parts of the same `of`
-        cover every round once.
+        InvalidRequest at the first row that cannot be used, or if Parquet data are damaged. The parts cover every round
+        once.
         """
-        return partial(_chunks, self, part, of)
+        return partial(_chunks, self, part)
+
+    def sources(self) -> list[Source]:
+        """The sources of all parts, in the order of the log: one for a text file."""
+        return [self.source(part) for part in range(self.parts)]
+
+    @property
+    def parts(self) -> int:
+        """The number of parts, each of which may be read by another worker; 1 for a text file and for no rows."""
+        rows = sum(file.rows for file in self.files)
+        return max(-(-rows // (PART * self.batch)), 1)
 
     @property
     def rewards(self) -> RewardRange | None:
@@ -97,20 +110,23 @@ class LogFile(NamedTuple):
 
 
 def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
-    """Open a log file: recognise its format, read its header and count its arms. Rows are read later, by
-    `LogFile.source`.
+    """Open a log, a file or a folder of Parquet files: recognise its format, read its header and count its arms. Rows
+    are read later, by `LogFile.source`.
 
-    `renamed`: {our column: the file's column}, from `--map`. Raises InvalidRequest if the path is not a file, a column
-    in `renamed` does not exist, Parquet data are damaged, or a column is missing that every log has (action, reward,
-    pscore).
+    `renamed`: {our column: the file's column}, from `--map`. Raises InvalidRequest if the path is neither, a column in
+    `renamed` does not exist, Parquet data are damaged, parts do not fit each other (`part_files.part_table`), or a
+    column is missing that every log has (action, reward, pscore).
     """
-    if not path.is_file():
-        raise refused("rounds", f"{path} is not a file", "give a table as text, gzipped or not, or a .parquet file")
+    if not (path.is_file() or path.is_dir()):
+        fix = "give a table as text, gzipped or not, a .parquet file, or a folder of them"
+        raise refused("rounds", f"{path} is not a file", fix)
     for name in renamed or {}:
         if not KNOWN.fullmatch(name):
             raise refused(f"map {name}", "there is no such column of a log", f"one of {_MAPPED}")
-    with path.open("rb") as file:
-        packed = file.read(4) == b"PAR1"
+    packed = path.is_dir()
+    if not packed:
+        with path.open("rb") as file:
+            packed = file.read(4) == b"PAR1"
     log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
     _check_columns(log)
     rounds_of({name: np.zeros(0) for name in log.columns})  # complains of others that are missing
@@ -144,7 +160,7 @@ def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     found = column_naming(str(path), table.names, drawn)
     for name in found.columns:
         table.place(name)  # complains of one that is there twice
-    return LogFile(path, found, table.names, 1, table=table)
+    return LogFile(path, found, table.names, BATCH, table=table)
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
@@ -152,21 +168,19 @@ def _open_bytes(path: Path) -> IO[bytes]:
 
 
 def _parquet_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
-    try:
-        with parquet.ParquetFile(path) as file:
-            schema, parts = file.schema_arrow, max(file.metadata.num_row_groups, 1)
-            ours = _our_names(path, schema.names, renamed)
-            action = next((column for column, name in ours.items() if name == "action"), None)
-            drawn = Counter[str]()
-            if action is not None and _is_text(schema.field(action).type):
-                for batch in file.iter_batches(BATCH, columns=[action]):
-                    drawn.update(_cells(batch.column(0)))
-    except _UNREADABLE as error:
-        raise _unreadable(path) from error
+    schema, parts, numbered = part_table(path)
+    ours = _our_names(path, schema.names, renamed)
+    action = next((column for column, name in ours.items() if name == "action"), None)
+    drawn = Counter[str]()
+    if action is not None and _is_text(schema.field(action).type):
+        rows = range(sum(file.rows for file in parts))
+        for _, _, batch in part_files.batches(parts, [action], rows, BATCH):
+            drawn.update(_cells(batch.column(0)))
     found = column_naming(str(path), list(ours.values()), drawn)
     columns = {column: found.columns[name] for column, name in ours.items() if name in found.columns}
     meta = _meta((schema.metadata or {}).get(KEY))
-    return LogFile(path, ColumnNaming(found.arms, columns), tuple(schema.names), parts, meta)
+    named = ColumnNaming(found.arms, columns)
+    return LogFile(path, named, tuple(schema.names), BATCH, meta, files=parts, numbered=numbered)
 
 
 def _our_names(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
@@ -187,8 +201,8 @@ def _meta(text: bytes | None) -> LogMetadata | None:
         raise InvalidRequest(Problem("journey_bandit", f"metadata: {error}", "write the log again")) from error
 
 
-def _chunks(log: LogFile, part: int, of: int) -> Iterator[LoggedRounds]:
-    pieces = _parquet_pieces(log, part, of) if log.table is None else _text_pieces(log, log.table)
+def _chunks(log: LogFile, part: int | None) -> Iterator[LoggedRounds]:
+    pieces = _parquet_pieces(log, part) if log.table is None else _text_pieces(log, log.table)
     for columns, where, first in pieces:
         rounds = rounds_of(columns, where, first)
         if log.meta is not None and rounds.q_hat is not None:
@@ -204,7 +218,7 @@ Piece = tuple[dict[str, NDArray[np.generic]], RowLabel, int]
 def _text_pieces(log: LogFile, table: Table) -> Iterator[Piece]:
     places = {name: table.place(column) for column, name in log.naming.columns.items()}
     rows, first = table.rows(), 0
-    while piece := list(islice(rows, BATCH)):
+    while piece := list(islice(rows, log.batch)):
         where = _line_labels(table.name, [row.line for row in piece])
         cells = {name: [row.cells[j] for row in piece] for name, j in places.items()}
         columns = {n: typed_column(n, c, table.marks[places[n]], log.naming.arms, where) for n, c in cells.items()}
@@ -216,39 +230,62 @@ def _line_labels(name: str, lines: list[int]) -> RowLabel:
     return lambda i: f"{name}:{lines[i]}"
 
 
-def _row_labels(name: str, first: int) -> RowLabel:
-    return lambda i: f"{name} row {first + i}"
+def _row_labels(places: list[tuple[Path, int, int]]) -> RowLabel:
+    """Labels of the rows of a chunk, from its pieces: file, number of the first row in it, rows."""
+
+    def label(i: int) -> str:
+        for path, first, rows in places:
+            if i < rows:
+                return f"{path} row {first + i}"
+            i -= rows
+        return f"row {i} after the last"
+
+    return label
 
 
-def _parquet_pieces(log: LogFile, part: int, of: int) -> Iterator[Piece]:
-    edges = [log.parts * p // of for p in (part, part + 1)]
-    try:
-        with parquet.ParquetFile(log.path) as file:
-            groups = range(edges[0], min(edges[1], file.metadata.num_row_groups))
-            first = sum(file.metadata.row_group(group).num_rows for group in range(edges[0]))
-            for piece in _equal_pieces(file, groups, list(log.naming.columns)):
-                where = _row_labels(str(log.path), first)
-                named = {log.naming.columns[name]: piece.column(name) for name in piece.column_names}
-                columns = {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}
-                yield columns, where, first
-                first += piece.num_rows
-    except _UNREADABLE as error:
-        raise _unreadable(log.path) from error
+def _parquet_pieces(log: LogFile, part: int | None) -> Iterator[Piece]:
+    whole, size = sum(file.rows for file in log.files), PART * log.batch
+    rows = range(whole) if part is None else range(part * size, min((part + 1) * size, whole))
+    columns, first, last = list(log.naming.columns), rows.start, -1
+    read = [*columns, *([NUMBER] if log.numbered and NUMBER not in columns else [])]
+    for piece, where in _equal_pieces(log, read, rows):
+        named = {log.naming.columns[name]: piece.column(name) for name in columns}
+        if log.numbered:
+            last = _check_rising(np.asarray(piece.column(NUMBER).to_numpy()), last, where)
+        try:
+            found = {name: _column(name, column, log.naming.arms, where) for name, column in named.items()}
+        except pa.ArrowException as error:
+            raise part_files.unreadable(log.path) from error
+        yield found, where, first
+        first += piece.num_rows
 
 
-def _equal_pieces(file: Any, groups: range, columns: list[str]) -> Iterator[Any]:
-    """Tables of BATCH rows whatever the row groups, so that sums are those of the same log as text."""
-    held, size = list[Any](), 0
-    for group in groups:  # asked for all, it may hold all
-        for batch in file.iter_batches(BATCH, row_groups=[group], columns=columns):
-            held.append(batch)
-            size += batch.num_rows
-            while size >= BATCH:
-                whole = pa.Table.from_batches(held)
-                yield whole.slice(0, BATCH)
-                held, size = whole.slice(BATCH).to_batches(), size - BATCH
+def _equal_pieces(log: LogFile, columns: list[str], rows: range) -> Iterator[tuple[Any, RowLabel]]:
+    """Tables of the rows of one chunk each, whatever the files and row groups, so that sums are those of the same log
+    as text; and how their rows are named.
+    """
+    held, places, size = list[Any](), list[tuple[Path, int, int]](), 0
+    for path, first, batch in part_files.batches(log.files, columns, rows, log.batch):
+        at = 0
+        while at < batch.num_rows:
+            taken = min(batch.num_rows - at, log.batch - size)
+            held.append(batch.slice(at, taken))
+            places.append((path, first + at, taken))
+            at, size = at + taken, size + taken
+            if size == log.batch:
+                yield pa.Table.from_batches(held), _row_labels(places)
+                held, places, size = [], [], 0
     if size:
-        yield pa.Table.from_batches(held)
+        yield pa.Table.from_batches(held), _row_labels(places)
+
+
+def _check_rising(numbers: NDArray[Any], last: int, where: RowLabel) -> int:
+    """The last of these numbers of decisions. Raises InvalidRequest unless they rise from row to row, `last` before."""
+    wrong = np.diff(numbers, prepend=last) <= 0
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise refused(where(row), f"decision {numbers[row]:,} is there twice, or out of order", "export the log again")
+    return int(numbers[-1])
 
 
 _TEXTS = (
@@ -299,7 +336,3 @@ def _column(name: str, column: Any, arms: tuple[str, ...], where: RowLabel) -> N
         place = int(np.argmin(np.isin(found, (0, 1))))
         raise refused(f"{where(place)}: holdout", "neither true nor false", "true or false")
     return found
-
-
-def _unreadable(path: Path) -> InvalidRequest:
-    return InvalidRequest(Problem("rounds", f"{path}: its Parquet data are cut short or damaged", "write it again"))

@@ -1,7 +1,9 @@
 """Logged rounds as arrays: what every estimator works on, one chunk of a log at a time.
 
 A log is a `Source`: calling it gives its chunks from the start, so that a log larger than memory can be read twice
-(once to fit a model, once to estimate). Rounds are in the order in which they were decided.
+(once to fit a model, once to estimate). Rounds are in the order in which they were decided. `PART` chunks are a part of
+the log, in whatever files it lies: sums are taken by chunk, then by part, then over the parts, so that whoever sums
+the parts, wherever, gets the same bits.
 
 Shapes: n rounds, k arms, d features. Times are µs since 1970 (UTC); rewards and q̂ are in the reward's own units.
 """
@@ -9,6 +11,7 @@ Shapes: n rounds, k arms, d features. Times are µs since 1970 (UTC); rewards an
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +21,9 @@ from bandit.arrays import Array, Ints
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables.cells import missing
 from experiments.data.rounding import scaled_to_one
+
+PART = 10
+"""Chunks of a part: what one task of an evaluation reads. The last bits of every result depend on it."""
 
 _SUM = 1e-6  # how far from 1 a row of probabilities may sum: files print them with so many digits
 _NUMBER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
@@ -79,6 +85,14 @@ RowLabel = Callable[[int], str]
 """Names a row by its place in a chunk, for messages, e.g. "log.csv:17"."""
 
 
+def in_parts(chunks: Iterator[LoggedRounds]) -> Iterator[Iterator[LoggedRounds]]:
+    """The chunks of a log in its parts: `PART` of them each, the last one perhaps fewer. Each part is to be read to its
+    end before the next.
+    """
+    while (first := next(chunks, None)) is not None:
+        yield chain([first], islice(chunks, PART - 1))
+
+
 class RewardRange(NamedTuple):
     """The range that rewards are declared or found to lie in, `low` < `high`, both in the reward's own units."""
 
@@ -101,8 +115,8 @@ def rounds_of(
 
     `where`: names a row by its place, for messages. `first`: the number of row 0 in the whole log, by which users who
     are not known are told apart. Read are action, reward, pscore; pi_e or pi_e_0…; q_hat_logged and q_hat_under_pi_e,
-    or q_hat_0…; x0… or x_0…; p_0…; truth_0…; position, user, at (µs), version, holdout, segment. Other columns are
-    ignored.
+    or q_hat_0…; x0… or x_0…; p_0…; eligible_0…; truth_0…; position, user, at (µs), version, holdout, segment. Other
+    columns are ignored.
 
     Raises InvalidRequest with every column that is missing, has a gap in its numbering, or holds impossible values.
     """
@@ -120,6 +134,7 @@ def rounds_of(
         pi=_optional(columns, "pi_e", where),
         q=_optional(columns, "q_hat_logged", where),
         model=_optional(columns, "q_hat_under_pi_e", where),
+        eligible=_mask(columns, "eligible_", where),
         user=None if "user" not in columns else user_keys(columns["user"], first),
         position=_whole(columns, "position", where) if "position" in columns else None,
         at=_whole(columns, "at", where) if "at" in columns else None,
@@ -163,9 +178,12 @@ def checked_rounds(rounds: LoggedRounds, where: RowLabel = "row {}".format) -> L
     for name, part in (("q_hat_logged", rounds.q), ("q_hat_under_pi_e", rounds.model)):
         if part is not None:
             problems += _bad_rows(name, ~np.isfinite(part), where, "finite numbers")
-    shapes = {part.shape[1] for part in (rounds.propensities, rounds.target, rounds.q_hat) if part is not None}
+    wide = (rounds.propensities, rounds.target, rounds.q_hat, rounds.eligible)
+    shapes = {part.shape[1] for part in wide if part is not None}
     if len(shapes) > 1:
-        problems.append(Problem("p, pi_e, q_hat", f"they speak of {sorted(shapes)} arms", "give each arm a column"))
+        problems.append(
+            Problem("p, pi_e, q_hat, eligible", f"they speak of {sorted(shapes)} arms", "give each arm a column")
+        )
     if problems:
         raise InvalidRequest(*problems)
     return rounds
@@ -270,6 +288,17 @@ def _wide(columns: Mapping[str, NDArray[np.generic]], prefix: str, where: RowLab
     if gaps:
         raise InvalidRequest(Problem(gaps[0], f"missing between {len(names)} columns like it", "number them from 0"))
     return np.column_stack([_numbers(columns[names[i]], names[i], where) for i in range(len(names))])
+
+
+def _mask(columns: Mapping[str, NDArray[np.generic]], prefix: str, where: RowLabel) -> NDArray[np.bool_] | None:
+    """The columns prefix0, prefix1, … side by side, each of 0 and 1. InvalidRequest for other values."""
+    table = _wide(columns, prefix, where)
+    if table is None:
+        return None
+    wrong = ~np.isin(table, (0.0, 1.0)).all(axis=1)
+    if wrong.any():
+        raise InvalidRequest(*_bad_rows(f"{prefix}0 …", wrong, where, "0 or 1"))
+    return np.asarray(table == 1.0)
 
 
 def wide_names(columns: Iterable[str], prefix: str) -> dict[int, str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from bandit.arrays import Array, Ints
 from bandit.catalogue.net_value import ArmWorth
-from experiments.data.rounds import LoggedRounds, RewardRange, Source
+from experiments.data.rounds import LoggedRounds, RewardRange, Source, in_parts
 from experiments.inference import segments
 from experiments.inference.diagnostics import LogDiagnostics
 from experiments.inference.dispersion import Dispersion
@@ -162,13 +162,18 @@ class LogSummary:
 
 def summarise(source: Source, ask: EvaluationConfig, model: RewardModel | None = None) -> LogSummary:
     """The summary of a whole source, read once, chunk by chunk. `model`: predicts q̂ where the log has none. Called by
-    `evaluate` for each part of the log, in whichever process runs that part.
+    `evaluate` for each source of the log, in whichever process reads it; a source that is one part of a log adds what
+    the part adds where a single source is the whole log, to the bit.
 
     Raises InvalidRequest as `evaluation_policies.place` does, and as reading the source does.
     """
     total = LogSummary()
-    for chunk in source():
-        total += LogSummary(rows=len(chunk.reward), ended=True) if total.ended else _summarise_chunk(chunk, ask, model)
+    for part in in_parts(source()):
+        mine = LogSummary()
+        for chunk in part:
+            ended = total.ended or mine.ended
+            mine += LogSummary(rows=len(chunk.reward), ended=True) if ended else _summarise_chunk(chunk, ask, model)
+        total += mine
     return total
 
 

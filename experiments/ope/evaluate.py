@@ -4,18 +4,22 @@ log cannot answer.
     evaluate(sources, ask)   passes over the log → one `Evaluation` for each policy
     report(evaluations, ask) → the JSON object that `journey-bandit evaluate --json` prints
 
-A log may come in several sources, its parts in order; `run` then spreads them over workers.
+A log may come in several sources, its parts in order; `run` then spreads them over workers. Each gives sums, which are
+added in the order of the log, whichever worker ended first: all runners give the same bits.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial, reduce
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 
 from bandit.errors import InvalidRequest, Problem
-from experiments.data.rounds import RewardRange, Source
+from experiments.data.rounds import RewardRange, Source, in_parts
 from experiments.inference.assignment import ShareTest
 from experiments.inference.diagnostics import LogDiagnostics, Refusal, refusals, warnings
 from experiments.inference.dispersion import Dispersion
@@ -37,14 +41,16 @@ class PartRunner(Protocol):
     the one for this process; tasks are picklable if the policies are.
     """
 
-    def __call__(self, tasks: Sequence[Callable[[], T]], /) -> list[T]:
-        """The results, as [task() for task in tasks]. What a task raises is raised to the caller."""
+    def __call__(self, tasks: Sequence[Callable[[], T]], /) -> Generator[T, None, None]:
+        """The results, as (task() for task in tasks), whichever ends first; few of them wait in memory for the caller
+        to take them. What a task raises is raised to the caller.
+        """
         ...
 
 
-def run_serially(tasks: Sequence[Callable[[], T]], /) -> list[T]:
-    """The part runner of this process: one task after the other."""
-    return [task() for task in tasks]
+def run_serially(tasks: Sequence[Callable[[], T]], /) -> Generator[T, None, None]:
+    """The part runner of this process: one task after the other, when its result is asked for."""
+    return (task() for task in tasks)
 
 
 class Estimate(NamedTuple):
@@ -125,9 +131,8 @@ def evaluate(
         first, *others = evaluate([log.source()], EvaluationConfig((EvaluationPolicy("uniform", UniformChoice()),)))
     """
     model = _reward_model(sources, run)
-    whole = reduce(
-        LogSummary.__add__, run([partial(summarise, source, ask, model) for source in sources]), LogSummary()
-    )
+    with closing(run([partial(summarise, source, ask, model) for source in sources])) as summaries:
+        whole = reduce(LogSummary.__add__, summaries, LogSummary())
     if not whole.policies:
         return [_diagnosed(target.name, whole, LogDiagnostics(rows=whole.rows)) for target in ask.targets]
     seen = zip(ask.targets, whole.policies, strict=True)
@@ -139,16 +144,32 @@ def _reward_model(sources: Sequence[Source], run: PartRunner) -> RewardModel | N
     first = next((chunk for source in sources for chunk in source()), None)
     if first is None or first.arms is None or first.q_hat is not None or first.q is not None:
         return None
-    return fitted(g for g in run([partial(_gram_sums, source, first.arms) for source in sources]) if g is not None)
+    with closing(run([partial(_gram_sums, source, first.arms) for source in sources])) as found:
+        return fitted(_until_the_end(found))
 
 
-def _gram_sums(source: Source, k: int) -> GramSums | None:
-    total: GramSums | None = None
-    for rounds in matured(source()):
-        if len(rounds.reward):
-            part = GramSums.of(rounds, k)
-            total = part if total is None else total + part
-    return total
+def _until_the_end(found: Iterable[tuple[list[GramSums], bool]]) -> Iterator[GramSums]:
+    """The sums of the parts up to the first unknown reward of the whole log, whoever summed what comes later."""
+    for sums, ended in found:
+        yield from sums
+        if ended:
+            return
+
+
+def _gram_sums(source: Source, k: int) -> tuple[list[GramSums], bool]:
+    """The sums of each part of a source, up to the first unknown reward, and whether there is one."""
+    found = list[GramSums]()
+    for part in in_parts(source()):
+        total: GramSums | None = None
+        for chunk in part:
+            (rounds,) = matured(iter([chunk]))
+            if len(rounds.reward):
+                sums = GramSums.of(rounds, k)
+                total = sums if total is None else total + sums
+            if np.isnan(chunk.reward).any():
+                return found + ([total] if total else []), True
+        found += [total] if total else []
+    return found, False
 
 
 def _conclude(name: str, seen: PolicySummary, whole: LogSummary, ask: EvaluationConfig, level: float) -> Evaluation:
@@ -253,12 +274,15 @@ def _estimate(moments: Moments, level: float, bounds: Bounds | None) -> Estimate
 
 
 def report(evaluations: Sequence[Evaluation], ask: EvaluationConfig, level: float = LEVEL) -> dict[str, Any]:
-    """The JSON object that `evaluate --json` prints: the first policy at the top, the others under `others`, the
-    settings of the estimators last; null for numbers that are not finite. `evaluations` has one entry at least.
+    """The JSON object that `evaluate --json` prints: the first policy at the top, the others under `others`, then the
+    settings of the estimators; null for numbers that are not finite. `evaluations` has one entry at least.
+
+    `digest` is the SHA-256 of all the rest: equal for two evaluations only if all their numbers have the same bits.
     """
     first, *rest = [evaluation_json(evaluation) for evaluation in evaluations]
     settings = {"level": level, **ask.knobs._asdict()}
-    return {**first, **({"others": rest} if rest else {}), "settings": settings}
+    body = {**first, **({"others": rest} if rest else {}), "settings": settings}
+    return {**body, "digest": hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()}
 
 
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from simulations.offline.parallel import Backend
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--rounds", "file", type=click.Path(path_type=Path), help="A log: a table as text, gzipped or not, or .parquet."
+    "--rounds", "file", type=click.Path(path_type=Path), help="A log: a table as text, or .parquet, one or a folder."
 )
 @column_names.OPTION
 @click.option("--ledger", help="A service's ledger: its file; the service may be running.")
@@ -110,7 +110,7 @@ def _of_file(file: Path, given: dict[str, Any]) -> EvaluationLog:
         found = read_catalogue(given["app"])
         priced = log_sources.PricedStage(found.stage(given["stage"]), found.currency)
     told: dict[str, Any] = {"elsewhere": elsewhere, "measure": given["measure"], "priced": priced}
-    return log_sources.of_file(file, wanted, rewards, given["workers"], renamed, **told)
+    return log_sources.of_file(file, wanted, rewards, renamed, **told)
 
 
 def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:

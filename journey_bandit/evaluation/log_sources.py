@@ -50,14 +50,13 @@ def of_file(
     path: Path,
     wanted: RequestedPolicies,
     rewards: RewardRange | None,
-    workers: int,
     renamed: Mapping[str, str],
     *,
     elsewhere: bool,
     measure: str | None = None,
     priced: "PricedStage | None" = None,
 ) -> EvaluationLog:
-    """Evaluation log of a file, in as many parts as there are workers if it is Parquet. `renamed`: {our column: the
+    """Evaluation log of a file, or of a folder of Parquet files. `renamed`: {our column: the
     file's}. `measure`: net, reward, or None for net where costs are known; they are in Parquet files of ours, or
     `priced` says them.
 
@@ -74,8 +73,7 @@ def of_file(
     others = [policy_names.target(name, arms) for name in wanted.against]
     learned = [snapshot.version for _, snapshot in (*named, *others) if snapshot is not None]
     worth, currency = _file_worth(file, measure, priced)
-    parts = min(workers, file.parts)
-    sources = [file.source(part, parts) for part in range(parts)]
+    sources = file.sources()
     if learned and "version" in file.columns and not elsewhere:
         sources = [partial(_since, source, max(learned)) for source in sources]
     return EvaluationLog(

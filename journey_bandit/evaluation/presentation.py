@@ -72,6 +72,7 @@ def display(
             show(evaluation, shown.arms, shown.unit, shown.gains.get(evaluation.policy))
         for policy, champion, verdict, _ in verdicts:
             console.out.print(f"[bold]{policy} for {champion}: {verdict.decision}[/]: {'; '.join(verdict.reasons)}")
+        console.out.print(f"digest {report(found, ask, shown.level)['digest']}", soft_wrap=True)
 
 
 def leave(found: list[Evaluation], ask: EvaluationConfig) -> None:

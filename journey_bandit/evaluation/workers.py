@@ -1,10 +1,9 @@
 """Workers for the parts of a log: processes of this machine, or a Dask cluster."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
-from experiments.ope.evaluate import PartRunner, run_serially
+from experiments.ope.evaluate import PartRunner
 from simulations.offline import parallel
 from simulations.offline.parallel import Backend
 
@@ -13,13 +12,14 @@ T = TypeVar("T")
 
 def on(backend: Backend, workers: int, address: str | None) -> PartRunner:
     """Runner of parts: one after another in this process for one worker without an address; else as
-    `simulations.offline.parallel`, at the Dask scheduler `address` if given.
+    `simulations.offline.parallel`, at the Dask scheduler `address` if given. All give the same bits.
     """
-    return run_serially if workers == 1 and address is None else partial(_spread, backend, workers, address)
+    place: Backend = "serial" if workers == 1 and address is None else backend
 
+    def run(tasks: Sequence[Callable[[], T]], /) -> Generator[T, None, None]:
+        return parallel.stream(_do, tasks, backend=place, workers=workers, address=address)
 
-def _spread(backend: Backend, workers: int, address: str | None, tasks: Sequence[Callable[[], T]], /) -> list[T]:
-    return parallel.collect(parallel.run(_do, tasks, backend=backend, workers=workers, address=address))
+    return run
 
 
 def _do(task: Callable[[], T]) -> T:

@@ -1,5 +1,5 @@
 """Commands `journey-bandit rebuild` and `receipt`: prove from the ledger what the service learned and decided; and
-`retract`: take what a key reported out of that.
+`alarms` and `retract`: see which keys were accused, say what was found out, and take what a key reported out of that.
 """
 
 import datetime as dt
@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections import deque
 from itertools import islice
+from typing import cast
 
 import click
 import msgspec
@@ -16,13 +17,15 @@ from api import clocks
 from api.decisions.service import receipt_of
 from api.learning import withdrawals
 from api.ledger import audit, statistics_store
-from api.stores import file_of, open_store
+from api.stores import file_of, is_database, open_store
 from api.stores.protocol import Store
 from api.times import microseconds, time_of
-from bandit.errors import LedgerError, NotFound
+from bandit.errors import InvalidRequest, LedgerError, NotFound, Problem
 from bandit.numerics.versions import SAME_BITS
 from bandit.receipt import EARLIER
-from bandit.records import Withdrawal
+from bandit.records import AlarmAcknowledgement, AlarmVerdict, Withdrawal
+from bandit.reporters.acknowledgements import about
+from journey_bandit.service.service_client import AdminClient
 
 _STORE = click.option("--store", required=True, help="Store of the service, which may be running.")
 _TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
@@ -124,6 +127,76 @@ def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
     sys.exit(1 if different else 0)
 
 
+@click.group()
+def alarms() -> None:
+    """See which keys were accused of forging rewards, and say what was found out about them."""
+
+
+@alarms.command("list")
+@_STORE
+def listed(store: str) -> None:
+    """Show the alarms of each stage, oldest first: time (UTC), stage, key, arm, mean reward that the key brought, what
+    is usual at most, and what was found out.
+    """
+    opened, waiting = open_store(store, read_only=True), 0
+    known = opened.acknowledgements()
+    for name, statistics in statistics_store.load(opened, audit.stages(opened)).items():
+        mine = [one for one in known if one.stage == name]
+        for alarm in statistics.reward_watch.alarms:
+            found = about(alarm, mine)
+            waiting += found is None
+            told = f"{found.verdict}, {found.who} {time_of(found.at):%Y-%m-%d}" if found else "not acknowledged"
+            click.echo(
+                f"{time_of(alarm.at):%Y-%m-%d %H:%M:%S}  {name:<12} {alarm.reporter:<16} {alarm.arm:<12} "
+                f"{alarm.reward / alarm.decisions:.3g} of {alarm.allowed:.3g}  {told}"
+            )
+    opened.close()
+    click.echo(f"{waiting} alarm(s) not acknowledged", err=True)
+
+
+@alarms.command()
+@click.argument("stage")
+@click.argument("reporter", metavar="KEY_NAME")
+@click.option("--verdict", type=click.Choice(["honest", "forged"]), required=True, help="What was found out.")
+@click.option("--reason", default="", help="Kept in the ledger.")
+@click.option("--who", default=getpass.getuser, show_default="the user of this shell", help="Kept in the ledger.")
+@click.option("--url", envvar="JOURNEY_BANDIT_URL", help="Of a running service.")
+@click.option("--key", envvar="JOURNEY_BANDIT_KEY", default="", help="With the scope admin.")
+@click.option("--store", help="Store of a service that is stopped.")
+def acknowledge(
+    stage: str, reporter: str, verdict: str, reason: str, who: str, url: str | None, key: str, store: str | None
+) -> None:
+    """Acknowledge the alarms so far about a key at a stage: they warn no more.
+
+    Where the stage pauses at an alarm, what the key reported is learned if it is honest, and left out for good if it is
+    forged. Repeat it safely; what was interrupted goes on.
+    """
+    if bool(url) == bool(store):
+        raise InvalidRequest(Problem("url", "give --url or --store, not both", "--url if the service runs"))
+    if url:
+        number = AdminClient(url, key).acknowledge(stage, reporter, verdict, who, reason)["number"]
+    else:
+        number = _offline(store or "", stage, reporter, cast(AlarmVerdict, verdict), who, reason)
+    click.echo(f"acknowledgement {number}: {reporter!r} at {stage} is {verdict}")
+    if verdict == "forged":
+        click.echo("revoke the key; to take back what it taught: journey-bandit retract --key --since", err=True)
+
+
+def _offline(store: str, stage: str, reporter: str, verdict: AlarmVerdict, who: str, reason: str) -> int:
+    """Number of the acknowledgement that this process writes; LedgerError if a service runs on the ledger."""
+    _check_there(store)
+    asked = AlarmAcknowledgement(
+        at=clocks.wall(), who=who, stage=stage, reporter=reporter, verdict=verdict, reason=reason
+    )
+    opened = open_store(store)
+    try:
+        done, corrected = withdrawals.acknowledge(opened, asked)
+    finally:
+        opened.close()
+    click.echo(f"{corrected:,} settled decisions were corrected")
+    return done.seq
+
+
 @click.command()
 @click.option("--store", required=True, help="Store of a service that is stopped.")
 @click.option("--key", "reporter", required=True, help="Name of the API key whose reports do not count any more.")
@@ -137,8 +210,7 @@ def retract(store: str, reporter: str, since: dt.datetime, until: dt.datetime | 
     They stay in the ledger, marked as retracted, and count no more: what they taught leaves the belief exactly, and
     evaluations read the corrected rewards. Repeat it safely; what was interrupted goes on. Revoke the key first.
     """
-    if not file_of(store).exists():
-        raise LedgerError(f"{file_of(store)} does not exist: give the file of a service's --store")
+    _check_there(store)
     now = clocks.wall()
     first, end = _utc(since), now + 1 if until is None else _utc(until)
     asked = Withdrawal(at=now, who=who, reporter=reporter, since=first, until=end, reason=reason)
@@ -152,6 +224,12 @@ def retract(store: str, reporter: str, since: dt.datetime, until: dt.datetime | 
     else:
         click.echo(f"retraction {done.seq} of {time_of(done.at):%Y-%m-%d %H:%M} UTC: {voided:,} outcomes")
     click.echo(f"{corrected:,} settled decisions were corrected")
+
+
+def _check_there(store: str) -> None:
+    """LedgerError for a file that does not exist: it would be made."""
+    if not is_database(store) and not file_of(store).exists():
+        raise LedgerError(f"{file_of(store)} does not exist: give the file of a service's --store")
 
 
 def _utc(when: dt.datetime) -> int:

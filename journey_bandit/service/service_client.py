@@ -67,6 +67,13 @@ class AdminClient(ServiceClient):
         body = {"to": to, "approved_by": by, "approved_at": at, "reason": why}
         return dict(self._call("POST", f"/v1/policies/{stage}/rollback", body))
 
+    def acknowledge(self, stage: str, reporter: str, verdict: str, by: str, why: str) -> dict[str, Any]:
+        """Say what was found out about a key that was accused at a stage; the acknowledgement as the service keeps it.
+        Raises RemoteError.
+        """
+        body = {"reporter": reporter, "verdict": verdict, "acknowledged_by": by, "reason": why}
+        return dict(self._call("POST", f"/v1/policies/{stage}/reward-alarms/acknowledge", body))
+
     def erase(self, user_id: str, *, forget: bool) -> dict[str, Any]:
         """Erase a person: what the service says of it. Raises RemoteError."""
         path = f"/v1/users/{quote(user_id, safe='')}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from api.stores.erasure_log import ErasedDecision
@@ -10,12 +11,14 @@ from api.stores.learning_state import StatisticsKey
 from api.stores.protocol import Store
 from bandit.catalogue.loading import parse
 from bandit.errors import LedgerError
+from bandit.records import AlarmAcknowledgement
 from journey_bandit.testing.store_builders import CATALOGUE, HOUR, START, ContractLedger, Decide, Report, decisions_of
 from journey_bandit.testing.store_erasures import of
 from journey_bandit.testing.store_settlements import settlement
 
 _WINDOW = 'window = "1h", value = 10.0'
 SILENT: dict[str, Any] = {"reward": 0.0, "why": "silence", "outcomes": 0}
+HELD: dict[str, Any] = {"why": "held", "learned": False, "outcomes": 1}
 LATER = START + HOUR
 
 
@@ -133,6 +136,32 @@ class StoreCorrectionsContract:
         graceful.store.settle([], [], [1])  # it stands as it was settled
         assert graceful.due(LATER - 1) == []
         assert [len(one.settlements) for one in graceful.store.decisions()] == [1, 0]
+
+    def test_what_is_held_of_a_key_is_due_again_once_it_is_found_honest(
+        self, graceful: Any, graced: Decide, outcome: Report
+    ) -> None:
+        store, held = graceful.store, HELD
+        graceful.decided(*(graced(n) for n in range(1, 6)))
+        graceful.reported(*(outcome(n, reporter="a" if n < 5 else "b") for n in range(1, 6)))
+        store.settle([settlement(1, **held), settlement(2, outcomes=1), *(settlement(n, **held) for n in (3, 4, 5))])
+        assert graceful.due(LATER) == []
+        asked = AlarmAcknowledgement(at=7, who="ana", stage="signup", reporter="a", verdict="forged", reason="r")
+        forged = store.acknowledge(asked, 0)
+        assert (forged.seq, forged.through) == (1, 5)
+        assert graceful.due(LATER) == []
+        other = store.acknowledge(msgspec.structs.replace(asked, stage="basket", verdict="honest"), 0)
+        assert graceful.due(LATER) == []
+        honest = store.acknowledge(msgspec.structs.replace(asked, verdict="honest"), 1)
+        assert graceful.due(LATER) == [3, 4]
+        assert store.acknowledgements() == [forged, other, honest]
+        assert [(one.seq, one.verdict, one.who, one.at) for one in (other, honest)] == [
+            (2, "honest", "ana", 7),
+            (3, "honest", "ana", 7),
+        ]
+        again = [settlement(3, corrects=3, **held), settlement(4, corrects=4, outcomes=1)]
+        assert store.settle(again) == {"signup": 7}
+        assert store.acknowledge(honest, 1).through == 7
+        assert graceful.due(LATER) == [3]
 
     @pytest.mark.parametrize("corrected", [True, False])
     def test_a_forgotten_decision_leaves_none_of_its_settlements(

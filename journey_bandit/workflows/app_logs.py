@@ -57,7 +57,7 @@ def of_parquet(path: Path, catalogue: Catalogue) -> StageLog:
         problem = f"{path} is of {opened.meta.app}, the catalogue of {catalogue.app}"
         raise InvalidRequest(Problem("app", problem, "give the catalogue of the app that was logged"))
     declared = catalogue.stage(opened.meta.stage)
-    chunks = list(opened.source(0, 1)())
+    chunks = list(opened.source()())
     if not chunks:
         raise InvalidRequest(Problem("log", f"{path} has no decision", "fit to a log that has some"))
     rounds = _joined(chunks)

@@ -17,7 +17,7 @@ from api.ledger import audit
 from api.stores import Store, open_store
 from api.stores.decision_log import DecisionRecord
 from bandit import features
-from bandit.arrays import Array
+from bandit.arrays import Array, Ints
 from bandit.catalogue.model import NONE, Stage
 from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
@@ -186,10 +186,15 @@ def open_log(url: str, stage: str) -> LedgerLog:
     return LedgerLog(store, store.meta()["app"], stage, spec, arms)
 
 
-def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
+def numbered(log: LedgerLog) -> Iterator[tuple[Ints, LoggedRounds]]:
+    """The chunks of `LedgerLog.source` with the numbers (n,) of their decisions, which rise."""
     specs, counted = log.store.specs(), log.records()
     while batch := list(islice(counted, _BATCH)):
-        yield _rounds(log, batch, specs)
+        yield np.array([found.seq for found in batch], dtype=np.int64), _rounds(log, batch, specs)
+
+
+def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
+    return (rounds for _, rounds in numbered(log))
 
 
 def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Stage]) -> LoggedRounds:

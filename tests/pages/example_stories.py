@@ -28,6 +28,17 @@ class Trial:
     def open(self, person: str = "") -> None:
         self.page.goto(f"{self.url}/try/{self.name}?person={person}", wait_until="load")
         expect(self.page.locator("#inside .guide")).to_be_attached()
+        expect(self.app.locator("main h1").first).to_be_visible()  # left before, it says what it missed
+
+    def hold_first(self, path: re.Pattern[str]) -> list[Any]:
+        """The first request for that path, once there is one. It waits until it is continued."""
+        held = list[Any]()
+        self.page.route(path, lambda route: route.continue_() if held else held.append(route))
+        return held
+
+    def asked(self, path: str) -> bool:
+        """Whether a page asked for that path."""
+        return any(url.endswith(path) for url in self.sent)
 
     @property
     def made(self) -> list[Any]:
@@ -70,10 +81,13 @@ class ExampleStory(NamedTuple):
 
 
 def _look(trial: Trial, name: str) -> None:
+    """Look at a product until the page's question is answered: leaving before is a warning of the page that is left."""
+    answered = len(trial.decisions)
     trial.click("link", "Nordhem")
     trial.see("Autumn, in six pieces")
     trial.app.get_by_role("link", name=name).first.click()
     expect(trial.app.get_by_role("heading", name=name)).to_be_visible()
+    assert eventually(lambda: trial.page.wait_for_timeout(20) or len(trial.decisions) > answered)
 
 
 def _look_twice(trial: Trial) -> None:

@@ -27,6 +27,7 @@ from tests.pages.example_stories import STORIES, Trial
 AXE = Path(__file__).parents[1] / "clients" / "node_modules" / "axe-core" / "axe.min.js"
 WATCH = """document.addEventListener('securitypolicyviolation', (e) =>
   console.error(`policy violated: ${e.violatedDirective} ${e.blockedURI}`))"""
+EVENTS = re.compile("/v1/browser/events$")
 PAGES = {
     "fashion": ("", "p/coat-aalto", "cart", "returns"),
     "travel": ("", "flights", "offer", "checkout"),
@@ -112,7 +113,7 @@ def test_a_nudge_is_seen_rewarded_and_learned_and_changes_the_next_visit(
     trial.open(story.person)
     story.before(trial)
     assert trial.made == []
-    trial.page.clock.pause_at(trial.page.evaluate("Date.now()") + 1000)
+    trial.page.clock.pause_at(trial.page.evaluate("Date.now()") + 1000 * PATIENCE)  # never a time that is over by then
     story.moment(trial)
     expect(trial.nudge).to_be_attached()
     (made,) = trial.wait_made(1)
@@ -201,6 +202,36 @@ def test_the_panel_shows_a_slow_answer_though_there_was_news_since(
     expect(clock).not_to_have_text(before)
     assert eventually(lambda: trial.page.wait_for_timeout(20) or len(held) > 1)
     held[1].continue_()
+
+
+def test_an_action_waits_for_what_the_page_told_before(running: RunningTrial, beside: Callable[..., Trial]) -> None:
+    """Whoever chose a flight is at its cart, also if the search before was slow to arrive."""
+    trial = beside("travel")
+    held = trial.hold_first(EVENTS)
+    trial.open("dev")
+    trial.click("button", "Search")
+    trial.click("button", "Choose 06:40")
+    assert eventually(lambda: trial.page.wait_for_timeout(20) or held)
+    trial.page.wait_for_timeout(50)  # it would have been chosen by now
+    assert not trial.asked("/travel/api/choose")
+    held[0].continue_()
+    trial.see("Your flight to Lisbon")
+    person = trial.page.get_by_text(re.compile(r"^dev-\d+$")).inner_text()
+    journey = httpx.get(f"{running.services['travel']}/v1/users/{person}/journey").raise_for_status().json()
+    assert (journey["stage"], set(journey["events"])) == ("cart", {"searched", "offer_chosen"})
+
+
+def test_time_waits_for_what_the_page_told_before(beside: Callable[..., Trial]) -> None:
+    """An event that arrived after hours had passed would have happened after them."""
+    trial = beside("fintech")
+    held = trial.hold_first(EVENTS)
+    trial.open("ada")
+    assert eventually(lambda: trial.page.wait_for_timeout(20) or held)
+    trial.page.get_by_role("button", name="3 h", exact=True).click()
+    trial.page.wait_for_timeout(50)  # they would have passed by now
+    assert not trial.asked("/panel/fintech/clock")
+    held[0].continue_()
+    assert eventually(lambda: trial.page.wait_for_timeout(20) or trial.asked("/panel/fintech/clock"))
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -49,7 +49,17 @@ from bandit.guardrails import NO_CONSENT
 from bandit.journey import folding
 from bandit.journey.folding import JourneyFold
 from bandit.learning import rewards
-from bandit.records import NOT_NOW, Decision, Event, MaturedDecision, Outcome, Release, Settlement, Withdrawal
+from bandit.records import (
+    NOT_NOW,
+    AlarmAcknowledgement,
+    Decision,
+    Event,
+    MaturedDecision,
+    Outcome,
+    Release,
+    Settlement,
+    Withdrawal,
+)
 
 
 class MemoryStore(Unshared):
@@ -77,6 +87,7 @@ class MemoryStore(Unshared):
         self._erasing: dict[bytes, Erasure] = {}
         self._erasures: list[ErasureEntry] = []
         self._withdrawals: list[Withdrawal] = []
+        self._acknowledgements: list[AlarmAcknowledgement] = []
 
     def damages(self) -> Iterator[str]:
         """As `Store.damages`: none; no disk is between what was committed and what is read."""
@@ -152,6 +163,23 @@ class MemoryStore(Unshared):
     def withdrawals(self) -> list[Withdrawal]:
         """As `WithdrawalLog.withdrawals`."""
         return list(self._withdrawals)
+
+    def acknowledge(self, asked: AlarmAcknowledgement, after: int) -> AlarmAcknowledgement:
+        """As `WithdrawalLog.acknowledge`."""
+        numbers = {"seq": len(self._acknowledgements) + 1, "through": len(self._settlements)}
+        kept = msgspec.structs.replace(asked, **numbers)
+        self._acknowledgements.append(kept)
+        if kept.verdict == "honest":
+            for done, *_ in self._settlements[after:]:
+                found = self._found[self._by_seq[done.decision_seq - 1]]
+                newest = done.why == "held" and done.stage == kept.stage and found.settlement == done
+                if newest and any(o.reporter == kept.reporter for o in found.outcomes):
+                    self._uncorrected.add(done.decision_seq)
+        return kept
+
+    def acknowledgements(self) -> list[AlarmAcknowledgement]:
+        """As `WithdrawalLog.acknowledgements`."""
+        return list(self._acknowledgements)
 
     def _append(self, outcome: Outcome) -> None:
         found = self._found[outcome.decision]

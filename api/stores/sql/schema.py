@@ -1,9 +1,9 @@
 """Tables of a SQL ledger, as migrations: a ledger written by an older version is brought up to date when opened.
 Migrations are appended and never changed. Both engines run the same ones.
 
-decisions, outcomes, settlements, events, releases, specs, erasures, seals and withdrawals are append-only; commits
-says which rows of them were committed together, and their digests. Only an erasure overwrites rows; seals then has
-their digests.
+decisions, outcomes, settlements, events, releases, specs, erasures, seals, withdrawals and acknowledgements are
+append-only; commits says which rows of them were committed together, and their digests. Only an erasure overwrites
+rows; seals then has their digests.
 erasing has what an erasure that goes on is about. Derived are pending, versions, links, owners, journeys, credits,
 uncredited, and what was learned: statistics, drift_sums, drift_alarms, answer_delays (counted for the stages of
 delay_counts), exposures, exposure_effects, nudge_sums, nudge_days and reward_watches. uncorrected has settled decisions
@@ -432,6 +432,25 @@ def reward_watches(db: SqlDatabase) -> None:
             stage TEXT NOT NULL, schema INTEGER NOT NULL, state BLOB NOT NULL,
             PRIMARY KEY (stage, schema)) STRICT, WITHOUT ROWID"""
     )
+
+
+_ACKNOWLEDGEMENTS = (
+    """CREATE TABLE acknowledgements (
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, stage TEXT NOT NULL, reporter TEXT NOT NULL,
+        verdict TEXT NOT NULL CHECK (verdict IN ('honest', 'forged')), reason TEXT NOT NULL,
+        through INTEGER NOT NULL) STRICT""",
+    "ALTER TABLE commits ADD COLUMN acknowledgements INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE webhook_alarm_cursors ADD COLUMN reward_alarms INTEGER NOT NULL DEFAULT 0",
+)
+
+
+@migration
+def acknowledgements(db: SqlDatabase) -> None:
+    """Migration 23: what operators found out about keys that were accused, and how many alarms about keys each webhook
+    endpoint was told of.
+    """
+    for statement in _ACKNOWLEDGEMENTS:
+        db.conn.execute(statement)
 
 
 def _key(name: str) -> tuple[str, int]:

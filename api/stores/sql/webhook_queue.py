@@ -70,13 +70,25 @@ def cursor(conn: SqlConnection, endpoint: str) -> WebhookCursor | None:
     ).fetchone()
     if row is None:
         return None
-    alarms = dict(conn.execute("SELECT stage, alarms FROM webhook_alarm_cursors WHERE endpoint = ?", (endpoint,)))
-    return WebhookCursor(decision=row[0], settlement=row[1], alarms=alarms, era=row[2], release=row[3])
+    query = "SELECT stage, alarms, reward_alarms FROM webhook_alarm_cursors WHERE endpoint = ?"
+    told = conn.execute(query, (endpoint,)).fetchall()
+    return WebhookCursor(
+        decision=row[0],
+        settlement=row[1],
+        alarms={stage: n for stage, n, _ in told},
+        era=row[2],
+        release=row[3],
+        reward_alarms={stage: n for stage, _, n in told if n},
+    )
 
 
 def move_cursors(conn: SqlConnection, cursors: Mapping[str, WebhookCursor]) -> None:
     """Replace cursors by endpoint, with their alarms by stage. Whoever calls holds the transaction."""
     rows = [(endpoint, c.decision, c.settlement, c.era, c.release) for endpoint, c in cursors.items()]
     conn.executemany("INSERT OR REPLACE INTO webhook_cursors VALUES (?, ?, ?, ?, ?)", rows)
-    alarms = [(endpoint, stage, n) for endpoint, c in cursors.items() for stage, n in c.alarms.items()]
-    conn.executemany("INSERT OR REPLACE INTO webhook_alarm_cursors VALUES (?, ?, ?)", alarms)
+    alarms = [
+        (endpoint, stage, n, c.reward_alarms.get(stage, 0))
+        for endpoint, c in cursors.items()
+        for stage, n in c.alarms.items()
+    ]
+    conn.executemany("INSERT OR REPLACE INTO webhook_alarm_cursors VALUES (?, ?, ?, ?)", alarms)

@@ -46,6 +46,7 @@ ROUTES = {  # every one, and the scope it needs
     ("POST", "/v1/webhooks/dead-letters/retry"): "admin",
     ("PUT", "/v1/policies/{stage:str}/release"): "admin",
     ("POST", "/v1/policies/{stage:str}/rollback"): "admin",
+    ("POST", "/v1/policies/{stage:str}/reward-alarms/acknowledge"): "admin",
     ("GET", "/v1/releases"): "read",
     ("POST", "/v1/registry"): "admin",
     ("GET", "/"): None,

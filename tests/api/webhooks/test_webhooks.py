@@ -5,7 +5,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from api.webhooks.config import KINDS, Endpoint, WebhookMessage, create, load, s
 from bandit.errors import CatalogueError
 from bandit.learning.drift import DriftAlarm, DriftState
 from bandit.records import Decision, Settlement
+from bandit.reporters.reward_watch import RewardAlarm, RewardWatch
 from bandit.snapshot import from_zip
+from journey_bandit.testing.store_builders import START
 from tests.api.releases.test_releases import release
 from tests.waiting import PATIENCE, eventually
 
@@ -68,6 +71,15 @@ class Receiver:
                 json.loads(b)["id"] for _, b in self.got
             ]
         return [json.loads(body) for _, body in self.got]
+
+    def has(self, count: int) -> bool:
+        """Whether so many events have come, repetitions aside."""
+        return len(self.events()) == count
+
+    def events(self) -> dict[str, dict[str, Any]]:
+        """Events so far, by id, in the order in which they first came."""
+        events = [json.loads(body) for _, body in list(self.got)]
+        return {event["id"]: event for event in events}
 
     def close(self) -> None:
         self.free.set()
@@ -348,6 +360,33 @@ def test_an_alarm_is_told(
         (event,) = receiver.wait(1)
     assert (event["type"], event["subject"]) == ("journey-bandit.drift.alarm", "signup")
     assert event["data"] == {"stage": "signup", "nudge": "tip", "direction": "down", "through_version": 7}
+
+
+def test_alarms_about_keys_are_told_in_their_order_also_over_a_restart(
+    serving: Callable[..., AbstractContextManager[Any]], hooks: Callable[..., str], receiver: Receiver, tmp_path: Path
+) -> None:
+    """What there was before the endpoint's first start is not told; other kinds do not come to it."""
+    file, key = tmp_path / "shop.db", StatisticsKey("signup", 1)
+    alarms = tuple(
+        RewardAlarm(reporter=f"k{n}", arm="tip", through=n, at=START, decisions=8, reward=6.0, allowed=0.2)
+        for n in range(4)
+    )
+    for raised in (1, 3, 4):
+        with closing(SqliteStore(file)) as store:
+            watch = RewardWatch(alarms=alarms[:raised])
+            store.replace_statistics(StatisticsUpdate(key, (), {}, reward_watch=watch))
+        with serving(SqliteStore(file), webhooks=hooks(events=["reward_alarm"])) as client:
+            client.ask("signup")
+            assert eventually(partial(receiver.has, raised - 1))
+        assert list(receiver.events()) == [f"reward_alarm:signup:{n}:{n}" for n in range(1, raised)]
+    with closing(SqliteStore(file, read_only=True)) as store:
+        assert store.webhook_deliveries(dead=False) == store.webhook_deliveries(dead=True) == []
+    first = next(iter(receiver.events().values()))
+    assert (first["type"], first["subject"]) == ("journey-bandit.reward.alarm", "signup")
+    assert first["data"] == {
+        "stage": "signup", "reporter": "k1", "nudge": "tip", "through_version": 1, "decisions": 8, "rate": 0.75,
+        "usual_at_most": 0.2,
+    }  # fmt: skip
 
 
 def test_dead_letters_need_a_key(serving: Callable[..., AbstractContextManager[Any]], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit.reporters import reward_watch
-from bandit.reporters.reward_watch import BASELINE, RewardWatch, WatchedReward, scan
+from bandit.reporters.reward_watch import BASELINE, LEVEL, ArmBaseline, KeyEvidence, RewardWatch, WatchedReward, scan
 
 RATES = {"none": 0.10, "tip": 0.14, "call": 0.05}
 
@@ -55,6 +55,23 @@ def test_the_evidence_crosses_its_threshold_with_the_chance_that_it_says() -> No
                 crossed += 1
                 break
     assert crossed < 88
+
+
+@pytest.mark.parametrize("allowed", [0.1, 0.3])
+def test_an_alarm_is_raised_at_the_threshold_of_its_level_and_not_before(allowed: float) -> None:
+    """1,000 keys that bring just what is allowed, the worst that an honest key may, for the first arm that has a
+    baseline: each is accused within 100 decisions with a chance of half that arm's share of the level, 0.125 %, at
+    most. False alarm of this test ≤ 1e-6: 10 or more of 1,000 are with 8e-7. Detects a chance of 3.5 % with probability
+    1 − 1e-6; at a threshold a hundred times lower it is 7 % or more.
+    """
+    chance = LEVEL / 2.0 * reward_watch._share(1) / 2.0
+    assert chance == pytest.approx(0.00125)
+    rng, accused = np.random.default_rng(8), 0
+    begun = RewardWatch({"call": ArmBaseline(BASELINE, 0.0, 1, allowed)}, {"call": {"web": KeyEvidence()}})
+    for rewards in (rng.random((1000, 100)) < allowed).astype(float).tolist():
+        rows = [WatchedReward(i, i, "call", r, frozenset(["web"] if r else [])) for i, r in enumerate(rewards, 1)]
+        accused += bool(scan(begun, rows).alarms)
+    assert accused < 10
 
 
 def forged(rng: np.random.Generator, share: float) -> tuple[list[WatchedReward], int]:

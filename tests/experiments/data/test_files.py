@@ -62,9 +62,9 @@ def write_parquet(path: Path, columns: Columns, meta: dict[str, Any] | None = No
     return path
 
 
-def whole(path: Path, parts: int = 1) -> LoggedRounds:
+def whole(path: Path, *, in_parts: bool = False) -> LoggedRounds:
     file = files.open_log(path)
-    chunks = [chunk for part in range(parts) for chunk in file.source(part, parts)()]
+    chunks = [chunk for source in (file.sources() if in_parts else [file.source()]) for chunk in source()]
     return LoggedRounds._make(None if c[0] is None else np.concatenate(c) for c in zip(*chunks, strict=True))
 
 
@@ -92,11 +92,14 @@ def test_csv_gz_and_parquet_give_the_same_rounds(tmp_path: Path) -> None:
         assert np.array_equal(found.user[:, None] == found.user, wanted.user[:, None] == wanted.user)
 
 
-def test_parts_of_a_parquet_file_are_the_file(tmp_path: Path) -> None:
-    path = write_parquet(tmp_path / "log.parquet", log(20))
-    assert files.open_log(path).parts == 7
-    for parts in (1, 2, 3, 7):
-        assert same(whole(path, parts), whole(path)), parts
+def test_parts_of_a_parquet_file_are_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its row groups are: parts are of so many chunks."""
+    for batch, parts in ((1, 7), (2, 4), (3, 3), (7, 1)):
+        monkeypatch.setattr(files, "BATCH", batch)
+        for rows in (3, 10, 100):
+            path = write_parquet(tmp_path / "log.parquet", log(65), rows=rows)
+            assert files.open_log(path).parts == parts
+            assert same(whole(path, in_parts=True), rounds_of(log(65))), (batch, rows)
 
 
 def test_q_hat_of_a_log_of_ours_becomes_units_of_the_reward(tmp_path: Path) -> None:

@@ -73,15 +73,18 @@ def write(path: Path, user: list[object]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["text", "numbers"])
-def test_parquet_in_parts_and_csv_count_the_same_people(tmp_path: Path, kind: str) -> None:
+def test_parquet_in_parts_and_csv_count_the_same_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """Half of 2,000 rounds have no user: about 2,000 units, whichever file, in however many parts."""
     named: list[object] = [f"u{i}" if kind == "text" else i for i in range(2000)]
     user = [name if i % 2 else None for i, name in enumerate(named)]
+    monkeypatch.setattr(files, "BATCH", 100)
     file = files.open_log(write(tmp_path / "log.parquet", user))
     assert file.parts == 2
     sources = {
         "whole": [file.source()],
-        "parts": [file.source(0, 2), file.source(1, 2)],
+        "parts": file.sources(),
         "csv": [files.open_log(write(tmp_path / "log.csv", user)).source()],
         "named": [files.open_log(write(tmp_path / "all.csv", named)).source()],
     }

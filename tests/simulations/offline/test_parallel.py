@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 from bandit.errors import InvalidRequest, RemoteError
-from simulations.offline.parallel import Backend, collect, run
+from simulations.offline.parallel import Backend, collect, run, stream
 
 CELLS = range(12)
 Task = Callable[[int], Any]
@@ -160,6 +160,46 @@ def test_what_a_task_raises_is_raised_here(go: Callable[..., list[Any]], backend
 
     with pytest.raises(LookupError, match="cell 7 has no people"):
         go(task, backend)
+
+
+class Given(Sequence[int]):
+    """The numbers from 0 to 39, and the last one that somebody asked for."""
+
+    last = -1
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, i: Any) -> Any:
+        if i >= len(self):
+            raise IndexError
+        self.last = i
+        return i
+
+
+@everywhere
+def test_a_stream_is_in_order_and_never_far_ahead_of_who_takes_it(
+    request: pytest.FixtureRequest, backend: Backend, tmp_path: Path
+) -> None:
+    """Two workers are given six tasks at most until the first result is taken, and one more for each more: memory does
+    not grow with the number of tasks. The first task ends after three others.
+    """
+
+    def task(cell: int) -> int:
+        import time
+
+        (tmp_path / str(cell)).touch()
+        while cell == 0 and backend != "serial" and len(list(tmp_path.iterdir())) < 4:
+            time.sleep(0.01)  # until others have ended
+        return cell
+
+    place: dict[str, Any] = {"address": request.getfixturevalue("scheduler")} if backend == "dask" else {"workers": 2}
+    given = Given()
+    results = stream(task, given, backend=backend, **place)
+    for taken in range(3):
+        assert next(results) == taken
+        assert given.last == (taken if backend == "serial" else 5 + taken)
+    assert list(results) == list(range(3, len(given)))
 
 
 def test_a_run_may_be_left_early() -> None:

@@ -1,5 +1,6 @@
 // The shop itself: product grid, product page, bag. What concerns nudges is in nudges.js.
 
+import { act } from '/files/shared/arrivals.js'
 import { ask, h, money } from '/files/shared/dom.js'
 import { countChanged, identify, viewed } from './nudges.js'
 
@@ -14,7 +15,7 @@ const count = () => (document.getElementById('bag').textContent = String(me.bag?
 const size = () => document.querySelector('[name=size]:checked').value
 
 async function add(one) {
-  me = await ask('/fashion/api/add', { product: one.id, size: size() })
+  me = await act(me, '/fashion/api/add', { product: one.id, size: size() })
   countChanged()
   count()
 }
@@ -59,7 +60,7 @@ function bag() {
     inside.length ? h('ul', { class: 'rows' }, inside.map((one) => h('li', {}, picture(one), h('span', {}, one.name), h('b', {}, money(one.price))))) : h('p', {}, 'It is empty.'),
     inside.length > 0 && h('p', { class: 'total' }, `Together ${money(total)}`),
     inside.length > 0 && h('button', { type: 'button', class: 'add', click: async () => {
-      me = await ask('/fashion/api/order', {})
+      me = await act(me, '/fashion/api/order', {})
       main.replaceChildren(h('h1', {}, 'Thank you'), h('p', { class: 'lead' }, 'Your order is on its way.'))
       count()
     } }, 'Order'))

@@ -7,9 +7,12 @@ const text = async (path) => (await fetch(path)).text()
 
 const journey = new Journey({ key: 'pub_your_key', ...besideThePanel })
 
-/** The app was opened, perhaps again: whoever left in the middle may be helped on. `navigate`: where its buttons lead. */
-export function opened(user, navigate) {
+export function identify(user) {
   journey.identify(user, { token: () => text('/fintech/api/token') })
+}
+
+/** The app was opened, perhaps again: whoever left in the middle may be helped on. `navigate`: where its buttons lead. */
+export function opened(navigate) {
   journey.track('App Opened')
   return journey.nudge({ context: { device: innerWidth < 700 ? 'mobile' : 'desktop' }, navigate })
 }

@@ -1,10 +1,12 @@
 // Opening an account: six steps on one page. What concerns nudges is in nudges.js.
 
+import { act } from '/files/shared/arrivals.js'
 import { ask, h } from '/files/shared/dom.js'
-import { opened, stepDone } from './nudges.js'
+import { identify, opened, stepDone } from './nudges.js'
 
 const main = document.querySelector('main')
 let me = await ask('/fintech/api/me')
+identify(me.user_id)
 
 const STEPS = [
   ['name', 'Your name', 'As it stands in your document.', 'Full name'],
@@ -16,7 +18,7 @@ const STEPS = [
 ]
 
 async function finish(step) {
-  me = await ask('/fintech/api/step', { step })
+  me = await act(me, '/fintech/api/step', { step })
   stepDone(step)
   if (me.steps.length === STEPS.length) location.href = '/fintech/done'
   else steps(true)
@@ -50,5 +52,5 @@ else if (place === 'done' || me.steps?.length === STEPS.length) screen('Welcome 
 else if (place) screen('Help', 'Somebody from Lumen would be here to help.', '/fintech/', 'Back to the steps')
 else {
   steps()
-  opened(me.user_id)
+  opened()
 }

@@ -1,5 +1,6 @@
 // The game itself: a keep to play in, and a shop. What concerns nudges is in nudges.js.
 
+import { act } from '/files/shared/arrivals.js'
 import { ask, h, money } from '/files/shared/dom.js'
 import { identify, played, shopOpened } from './nudges.js'
 
@@ -39,7 +40,7 @@ function shop() {
       h('img', { src: `/files/gaming/${one.id}.svg`, alt: '', width: 200, height: 160 }),
       h('h2', {}, one.name), h('p', {}, one.about), h('p', { class: 'points' }, `${one.points} embers`),
       h('button', { type: 'button', class: 'primary', click: async () => {
-        me = await ask('/gaming/api/buy', { product: one.id, decision: sessionStorage.getItem(TAKEN) })
+        me = await act(me, '/gaming/api/buy', { product: one.id, decision: sessionStorage.getItem(TAKEN) })
         sessionStorage.removeItem(TAKEN)
         told.textContent = `Yours: ${me.earned} embers${me.earned > one.points ? ', the bonus included' : ''}.`
         count()

@@ -1,5 +1,6 @@
 // The panel: what the service knows of a person and a decision, and what it did. Everything is read from its API.
 
+import { arrived } from './arrivals.js'
 import { ask, h } from './dom.js'
 import { about, learned, outcomes, probabilities, whoAndWhere } from './panel-parts.js'
 import { lasting, short } from './words.js'
@@ -62,6 +63,7 @@ async function meet(storyOf) {
 }
 
 async function pass(seconds) {
+  await arrived(person.id)
   await ask(`/panel/${name}/clock`, { seconds })
   frame.contentWindow.dispatchEvent(new CustomEvent('time-passed', { detail: seconds }))
   await refresh()

@@ -1,5 +1,6 @@
 // The lessons themselves: plans, payment, card, welcome. What concerns nudges is in nudges.js.
 
+import { act } from '/files/shared/arrivals.js'
 import { ask, h, money } from '/files/shared/dom.js'
 import { hesitates, identify, wentBack } from './nudges.js'
 
@@ -10,7 +11,7 @@ identify(me.user_id)
 
 const plan = goods.find(({ id }) => id === me.plan)
 const take = async (decision, link) => {
-  if (link.endsWith('/trial')) await ask('/subscription/api/extend', { decision })
+  if (link.endsWith('/trial')) await act(me, '/subscription/api/extend', { decision })
   location.href = link
 }
 
@@ -21,8 +22,8 @@ function plans() {
     h('ul', { id: 'plans', class: 'plans' }, goods.map((one) => h('li', {},
       h('h2', {}, one.name), h('p', { class: 'price' }, h('b', {}, money(one.price)), ` ${one.per}`), h('p', {}, one.about),
       h('button', { type: 'button', class: 'primary', click: async () => {
-        await ask('/subscription/api/choose', { product: one.id })
-        await ask('/subscription/api/checkout', {})
+        await act(me, '/subscription/api/choose', { product: one.id })
+        await act(me, '/subscription/api/checkout', {})
         location.href = '/subscription/checkout'
       } }, `Choose ${one.name.toLowerCase()}`)))))
 }
@@ -58,7 +59,7 @@ function card() {
   main.append(h('div', { class: 'pay' },
     h('form', { submit: async (event) => {
       event.preventDefault()
-      me = await ask('/subscription/api/pay', {})
+      me = await act(me, '/subscription/api/pay', {})
       location.href = '/subscription/welcome'
     } },
       h('h1', {}, 'Your card'),

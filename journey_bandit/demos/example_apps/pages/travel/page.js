@@ -1,5 +1,6 @@
 // The flights themselves: search, results, offer, booking. What concerns nudges is in nudges.js.
 
+import { act } from '/files/shared/arrivals.js'
 import { ask, h, money } from '/files/shared/dom.js'
 import { hesitates, identify, searched } from './nudges.js'
 
@@ -39,7 +40,7 @@ function flights(to) {
     h('div', { id: 'search-notes' }),
     h('ul', { class: 'flights' }, found.map((one) => h('li', {}, times(one),
       h('div', { class: 'pick' }, h('b', {}, money(one.price)), h('button', { type: 'button', class: 'primary', 'aria-label': `Choose ${one.leaves}`, click: async () => {
-        await ask('/travel/api/choose', { product: one.id })
+        await act(me, '/travel/api/choose', { product: one.id })
         sessionStorage.removeItem(TAKEN)
         location.href = '/travel/offer'
       } }, 'Choose')))))))
@@ -78,7 +79,7 @@ function checkout(one) {
     h('div', { id: 'payment-notes' }),
     h('p', { class: 'lead' }, `${money(one.price)} by the card that you saved, which ends in 4242.`, taken && ' Your offer is taken off when you book, if it has not ended.'),
     h('button', { type: 'button', class: 'primary', click: async () => {
-      me = await ask('/travel/api/book', { decision: taken })
+      me = await act(me, '/travel/api/book', { decision: taken })
       main.replaceChildren(h('div', { class: 'page' }, h('h1', {}, 'You are going'),
         h('p', { class: 'lead' }, `Booked for ${money(me.paid)}. We wish you a good flight to ${one.to}.`)))
     } }, 'Book now')))
