@@ -94,6 +94,7 @@ class Learner:
         self._scale = scale
         self._elsewhere = ThreadPoolExecutor(1, thread_name_prefix="policy-publisher")
         self._newest_basis = 0  # time of the newest snapshot
+        self._floor = 0  # time of the earliest snapshot yet to be published
         self.load(now, before)
 
     def load(self, now: int, before: "Learner | None" = None) -> None:
@@ -193,6 +194,14 @@ class Learner:
             decision=self._last.decision + decisions, outcome=self._last.outcome + outcomes
         )
 
+    def begin_after(self, at: int) -> int:
+        """Publish from now on with times later than `at` (µs) and than all before; returns the earliest one. Another
+        replica has changed what was known: by their times receipts tell what was published before from what was after.
+        """
+        self._newest_basis = max(self._newest_basis, at) + 1
+        self._floor = self._newest_basis
+        return self._floor
+
     def follow(self, news: LedgerNews) -> None:
         """Take in what other replicas have committed: decisions, what was reported of them, and what has settled.
         Called by the worker in the transaction that begins with the news.
@@ -207,10 +216,13 @@ class Learner:
         for _, record in news.settled:
             done.setdefault(record.decision.stage, []).append(record.seq)
         stages = {name: self._catalogue.stages[name] for name in done.keys() & self._catalogue.stages.keys()}
+        known = self.reward_watches
         self._statistics = {**self._statistics, **load(self._store, stages)}
         for name in stages:
             for table in (self._open[name], *((self._old[name],) if name in self._unread else ())):
                 table.drop(done[name])
+            raised = self.reward_watches[name].alarms[len(known[name].alarms) :]
+            self._look_again(name, {alarm.reporter for alarm in raised})
         self._firm, self._news = self._pooled(self._statistics), True
 
     def _look(self) -> None:
@@ -430,7 +442,7 @@ class Learner:
     def _prepare(self, now: int) -> Callable[[], _Publication]:
         """Computation of the policies with what is known now; any thread may run it, whatever is learned meanwhile."""
         self._look()
-        now = max([now, *(one.at for one in self._acknowledged)])
+        now = max([now, self._floor, *(one.at for one in self._acknowledged)])
         self._newest_basis = max(now, self._newest_basis)
         basis = PendingBasis(now, self._last.decision, self._last.outcome)
         firm, last, anew = self._firm, self.prepared, self._anew

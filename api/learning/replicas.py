@@ -56,6 +56,7 @@ class ReplicaFollower:
         self._forgotten = 0  # news up to this number may have concerned anybody
         self._limits: SharedLimits | None = None
         self._followed: Followed = lambda _, __: None
+        self.floor = 0  # time (µs) of the earliest snapshot that may decide
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def share(self, limits: SharedLimits, followed: Followed) -> None:
@@ -82,11 +83,16 @@ class ReplicaFollower:
 
     def stands(self, decision: Decision, known: int | None) -> bool:
         """Whether a decision may be written: no later news than number `known`, which it rests on, concerns its user,
-        and the limits on everyone allow it. Those that do are counted. With None it stands whatever others do.
+        its snapshot knows what others have erased, and the limits on everyone allow it. Those that do are counted. With
+        None it stands whatever others do.
         """
         if self._limits is None or known is None:
             return True
-        return known >= max(self._forgotten, self._touched.get(decision.user, 0)) and self._limits.take(decision)
+        if known < max(self._forgotten, self._touched.get(decision.user, 0)):
+            return False
+        if 0 < decision.pending_basis.at < self.floor:
+            return False
+        return self._limits.take(decision)
 
     def give_back(self, decision: Decision, known: int | None) -> None:
         """Count a decision no more that stood, as `stands` was asked: the ledger had another one under its id."""

@@ -275,10 +275,9 @@ class Worker:
 
         def work() -> AlarmAcknowledgement:
             try:
-                if self._reload:
-                    self.learning.load(self._clock())
-                    self._reload = False
-                return self.learning.acknowledge(asked)
+                with self._together():
+                    self._load()
+                    return self.learning.acknowledge(asked)
             except NotFound:
                 raise
             except Exception:
@@ -555,7 +554,9 @@ class Worker:
         """Learn what other replicas have committed, and serve what they released."""
         if news is None:
             return
-        self._reload = self._reload or news.rewritten
+        if news.rewritten:
+            self._reload = True
+            self._replicas.floor = self.learning.begin_after(news.at)
         if not self._reload:
             self.learning.follow(news)
         if news.released:

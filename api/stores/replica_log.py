@@ -11,8 +11,9 @@ class LedgerNews(NamedTuple):
 
     `through`: position of the ledger with them. `reported`: decisions of which something was reported. `settled`:
     numbers of settlements, each with its decision as it is now. `users`: ids (keyed hashes) of people of whom there is
-    anything new, with all ids that are joined with these. `rewritten`: rows were erased or withdrawn, or commits are
-    gone that had been there, so that what is known must be read again. `released`: there are new releases.
+    anything new, with all ids that are joined with these. `rewritten`: rows were erased or withdrawn, an alarm was
+    acknowledged, or commits are gone that had been there, so that what is known must be read again; `at` is the newest
+    time (µs) of that. `released`: there are new releases.
     """
 
     through: LedgerPosition
@@ -22,6 +23,7 @@ class LedgerNews(NamedTuple):
     users: frozenset[bytes]
     rewritten: bool
     released: bool
+    at: int = 0
 
 
 class ReplicaLog(Protocol):

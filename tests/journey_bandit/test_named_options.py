@@ -2,11 +2,13 @@
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from journey_bandit.main import group
 
@@ -27,6 +29,7 @@ def commands(inside: click.Group, path: str = "") -> Iterator[tuple[str, click.C
 
 
 OPTIONS = {name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)} for name, c in commands(group)}
+DEPLOYMENT = ROOT / "docs" / "guides" / "deployment"
 EVERY = {option for options in OPTIONS.values() for option in options} | {"--help"}
 
 
@@ -65,3 +68,20 @@ def test_an_option_that_does_not_exist_or_is_another_commands_is_found() -> None
     assert unknown("say --learned-elsewhere if it did") == set()
     assert unknown("try journey-bandit publish cart --learned-elsewhere") == {"--learned-elsewhere"}
     assert unknown("`evaluate` has --learned-elsewhere; or give --hold-back") == set()
+
+
+def test_deployment_files_start_services_with_options_that_exist() -> None:
+    compose = yaml.safe_load((DEPLOYMENT / "compose.yaml").read_text())["services"]
+    given = [shlex.split(compose[name]["command"]) for name in ("one", "two", "three")]
+    pods = [
+        part
+        for part in yaml.safe_load_all((DEPLOYMENT / "kubernetes.yaml").read_text())
+        if part["kind"] == "Deployment"
+    ]
+    given += [pods[0]["spec"]["template"]["spec"]["containers"][0]["args"]]
+    for command, *options in given:
+        assert command == "serve"
+        serve = group.get_command(click.Context(group), "serve")
+        assert serve is not None
+        found = serve.make_context("serve", list(options)).params
+        assert (found["host"], found["drain"]) == ("0.0.0.0", 10.0)  # noqa: S104 - in a container

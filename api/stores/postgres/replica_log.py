@@ -14,6 +14,10 @@ from api.stores.sql.rows.decisions import columns_of
 from api.stores.sql.rows.events import SqlEventRows
 from api.stores.sql.store import SqlStore
 
+_TIMED = ("erasures", "withdrawals", "acknowledgements")
+_REWRITING = (*_TIMED, "seals")
+"""Tables whose rows change what others say."""
+
 
 class PostgresReplicaLog(SqlStore):
     """`ReplicaLog` of a ledger in PostgreSQL."""
@@ -67,8 +71,9 @@ class PostgresReplicaLog(SqlStore):
             reported=tuple(reported),
             settled=tuple(settled),
             users=frozenset(everybody),
-            rewritten=any(len(set(found.of(table))) > 1 for table in ("erasures", "seals", "withdrawals")),
+            rewritten=any(len(set(found.of(table))) > 1 for table in _REWRITING),
             released=len(set(found.of("releases"))) > 1,
+            at=max(_newest(conn, table, found.of(table)) for table in _TIMED),
         )
 
     def _records(self, conn: SqlConnection, which: str, values: tuple[int, int]) -> list[DecisionRecord]:
@@ -86,6 +91,12 @@ class PostgresReplicaLog(SqlStore):
         found = self._records(conn, about, within)
         numbers = [(done.seq, one) for one in found for done in one.settlements if first < done.seq <= last]
         return sorted(numbers, key=lambda pair: pair[0])
+
+
+def _newest(conn: SqlConnection, table: str, within: tuple[int, int]) -> int:
+    """Newest time (µs) of the rows of a table within these numbers, 0 where there are none."""
+    query = f"SELECT coalesce(max(at), 0) FROM {table} WHERE seq > ? AND seq <= ?"  # noqa: S608
+    return int(conn.execute(query, within).fetchone()[0]) if within[0] < within[1] else 0
 
 
 def _position(found: Others) -> LedgerPosition:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from api.ledger import audit
 from api.messages.decisions import DecisionRequest, OutcomeRequest
 from api.stores.decision_log import DecisionRecord
+from api.stores.erasure_log import Erasure
 from api.stores.postgres.store import PostgresStore
 from api.stores.protocol import Store
 from bandit.catalogue.loading import parse
@@ -197,6 +199,33 @@ def test_a_lost_connection_costs_no_decision_and_no_lead_stays_behind(replicas: 
         made = list(desks[0].store.decisions())
         assert [one.decision.id.int for one in made] == list(range(1, 21))
         proved(desks[0].store, desks[0].salt, made)
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_what_one_replica_erases_the_others_forget(replicas: Replicas, hands: Any, *, forget: bool) -> None:
+    with replicas(2, parse(APP)) as (one, two):
+        for n in range(1, 13):
+            (one, two)[n % 2].ask(n, "cart", user=f"user {n % 3}")
+            if n % 4 == 0:
+                (two, one)[n % 2].report(n)
+        hands.move(3601)
+        assert one.learn() == two.learn()
+        for n in range(13, 25):
+            (one, two)[n % 2].ask(n, "cart", user=f"user {n % 3}")
+        eventually(lambda: all(desk.worker.prepared["cart"].snapshot.pending is not None for desk in (one, two)))
+        asked = [Erasure(secrets.token_bytes(16), frozenset({one.service.user_hash("user 1")}), hands(), forget)]
+        done = one.worker.erase(asked).result()
+        for n in range(25, 37):
+            two.ask(n, "cart", user=f"user {n % 3 + 3}")
+            one.ask(n + 100, "cart", user=f"user {n % 3 + 3}")
+            if done.left:
+                done = one.worker.erase([], done.worked).result()
+        one.worker.run(lambda: one.store.end_erasures(done.worked, hands())).result()
+        hands.move(3601)
+        assert one.learn() == two.learn()
+        made = list(two.store.decisions())
+        assert len({record.decision.user for record in made}) == 5
+        proved(two.store, two.salt, made)
 
 
 def test_commits_that_a_failover_lost_are_forgotten(replicas: Replicas, url: str, hands: Any) -> None:
