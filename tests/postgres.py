@@ -73,6 +73,12 @@ class PostgresServer:
         finally:
             shutil.rmtree(folder)
 
+    def wait_for_nobody(self) -> None:
+        """Wait for no standby with commits any more."""
+        with psycopg.connect(self.url(), autocommit=True) as conn:
+            conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            conn.execute("SELECT pg_reload_conf()")
+
     def promote(self) -> None:
         """Make a standby the primary."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "promote")

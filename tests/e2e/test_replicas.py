@@ -305,6 +305,7 @@ def test_a_failover_to_a_standby_loses_nothing(database: PostgresServer, tmp_pat
             assert [service.stop() for service in services] == [0, 0, 0], services[0].log.read_text()
         check(url.replace(str(database.folder), str(standby.folder)), load, random.Random(1))
         database.start()  # for the schema to be removed
+        database.wait_for_nobody()
 
 
 @pytest.fixture

@@ -484,7 +484,8 @@ class MemoryStore(Unshared):
         return True
 
     def _leave(self, erased: ErasedDecision) -> None:
-        seq, before = erased.record.seq, self._found.pop(erased.record.decision.id)
+        """In this order, because other threads read meanwhile."""
+        seq, before = erased.record.seq, self._found[erased.record.decision.id]
         left, ended = erased.remainder, before.settlements
         outcomes = erased.outcomes if left else ()
         numbers = [self._numbers.pop((o.decision, o.id)) for o in before.outcomes]
@@ -493,14 +494,17 @@ class MemoryStore(Unshared):
         self._by_user[before.decision.user].remove(before.decision.id)
         if left is None:
             left = nothing(before.decision)
+            self._found[left.id] = DecisionRecord(seq, left, (), None)
             ended = tuple(msgspec.structs.replace(done, **_NOTHING) for done in ended)
         else:
+            self._found[left.id] = DecisionRecord(seq, left, outcomes, None)
             self._by_user.setdefault(left.user, []).insert(0, left.id)  # the newest are erased first
             self._numbers |= {(o.decision, o.id): n for o, n in zip(outcomes, numbers, strict=True)}
         for done in ended:
             self._settlements[done.seq - 1] = (done, left.x, left.stage_digest)
-        self._by_seq[seq - 1] = left.id
         self._found[left.id] = DecisionRecord(seq, left, outcomes, None).with_settlements(ended)
+        self._by_seq[seq - 1] = left.id
+        del self._found[before.decision.id]
 
     def erase_events(self, erasures: Sequence[Erasure], now: int, most: int) -> bool:
         """As `ErasureLog.erase_events`."""
