@@ -21,6 +21,7 @@ from bandit.catalogue.model import Catalogue
 from journey_bandit import processes
 from journey_bandit.main import group
 from simulations.scenario import Scenario
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -92,7 +93,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     where = ("--app", "travel", "--store", "memory://", "--port", str(port), "--dev", "--salt", "docs")
     with processes.stopping(server := processes.serve(*where, log=log)):
         processes.wait(server, f"http://127.0.0.1:{port}/health/ready", log)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             yield client
 
 
