@@ -228,7 +228,7 @@ def _lifespan(
 def _health(app: str, worker: Worker, store: Store, clock: Clock, refused: Mapping[str, str]) -> Health:
     failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
     failing |= worker.releases.failing(clock()) | clock_doubts(clock) | dict(refused)
-    broken = not failing.keys().isdisjoint(("write", "writer", "ledger", "stopping"))
+    broken = not failing.keys().isdisjoint(("write", "writer", "ledger", "follow", "stopping"))
     status: Literal["ok", "failing"] = "failing" if broken else "ok"
     current = worker.releases.current
     shown = {stage: f"{current[stage].model} {_version(current[stage])}" for stage in worker.releases.served}

@@ -57,6 +57,7 @@ class ReplicaFollower:
         self._limits: SharedLimits | None = None
         self._followed: Followed = lambda _, __: None
         self.floor = 0  # time (µs) of the earliest snapshot that may decide
+        self.uncertain = False  # what was counted may not be what was committed
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def share(self, limits: SharedLimits, followed: Followed) -> None:
@@ -71,6 +72,7 @@ class ReplicaFollower:
         self._number += 1
         if news.rewritten or len(self._touched) > _TOUCHED:
             self._touched, self._forgotten = {}, self._number
+        self.uncertain = self.uncertain or news.lost
         self._touched |= dict.fromkeys(news.users, self._number)
         if self.loop is None:
             self._followed(news, self._number)
@@ -100,9 +102,10 @@ class ReplicaFollower:
             self._limits.give_back(decision)
 
     def load(self) -> None:
-        """Count limits anew from the ledger."""
-        if self._limits is not None:
+        """Count limits anew from the ledger, where what was counted may not be what was committed; in a transaction."""
+        if self._limits is not None and self.uncertain:
             self._limits.load()
+        self.uncertain = False
 
     def settled(self, done: Iterable[tuple[Decision, Settlement, Settlement | None]]) -> None:
         """Tell what decisions have cost."""

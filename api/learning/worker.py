@@ -152,7 +152,8 @@ class Worker:
         self._try_at = 0.0
         if before is not None:  # another worker mends nothing
             self.failing, self._unwritten = dict(before.failing), before._unwritten
-        self.learning = Learner(store, catalogue, metrics, self._replicas.settled, scale, _sound(before), now=clock())
+        told, known = self._replicas.settled, _sound(before, store)
+        self.learning = Learner(store, catalogue, metrics, told, scale, known, now=clock())
         self._marks = ClockMarks(store, clock, metrics)
         self.releases = ReleaseService(store, catalogue, metrics)
         self.releases.register()
@@ -524,7 +525,11 @@ class Worker:
         if self._stopping:
             raise Unavailable("the service is stopping")
         with self._together():
-            return bool(self._store.matured(clocks.settling(self._clock), 1, self._rules.catalogue.stages))
+            more = bool(self._store.matured(clocks.settling(self._clock), 1, self._rules.catalogue.stages))
+        if more:
+            with self._wake:
+                self._wake.wait(_TICK)
+        return more
 
     @contextmanager
     def _together(self, *, only: bool = True) -> Iterator[None]:
@@ -539,9 +544,13 @@ class Worker:
             try:
                 self._take_in(self._replicas.follow())
             except BaseException:
-                self._reload = True  # it will not be told again
+                self._reload = self._replicas.uncertain = True  # it will not be told again
                 raise
-            yield
+            try:
+                yield
+            except BaseException:
+                self._replicas.uncertain = True
+                raise
 
     def _check_catalogue(self) -> None:
         """Unavailable if other replicas serve another catalogue by now: what is decided by this one could not be told
@@ -597,9 +606,11 @@ def _of_storage(error: Exception) -> bool:
     return isinstance(error, Unavailable | sqlite3.Error | OSError)
 
 
-def _sound(worker: Worker | None) -> Learner | None:
-    """What a worker that has ended knew, if it is what the ledger holds."""
-    return None if worker is None or worker.failing or worker._reload else worker.learning
+def _sound(worker: Worker | None, store: Store) -> Learner | None:
+    """What a worker that has ended knew, if it is what the ledger holds: others may have written to one that is
+    shared.
+    """
+    return None if worker is None or store.shared or worker.failing or worker._reload else worker.learning
 
 
 def _shared(

@@ -12,8 +12,8 @@ class LedgerNews(NamedTuple):
     `through`: position of the ledger with them. `reported`: decisions of which something was reported. `settled`:
     numbers of settlements, each with its decision as it is now. `users`: ids (keyed hashes) of people of whom there is
     anything new, with all ids that are joined with these. `rewritten`: rows were erased or withdrawn, an alarm was
-    acknowledged, or commits are gone that had been there, so that what is known must be read again; `at` is the newest
-    time (µs) of that. `released`: there are new releases.
+    acknowledged, or commits are gone that had been there (`lost`), so that what is known must be read again; `at` is
+    the newest time (µs) of that. `released`: there are new releases.
     """
 
     through: LedgerPosition
@@ -24,6 +24,7 @@ class LedgerNews(NamedTuple):
     rewritten: bool
     released: bool
     at: int = 0
+    lost: bool = False
 
 
 class ReplicaLog(Protocol):

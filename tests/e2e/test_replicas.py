@@ -70,7 +70,7 @@ class AnyReplicaClient(threading.Thread):
 
     def run(self) -> None:
         with ExitStack() as opened:
-            replicas = [opened.enter_context(httpx.Client(base_url=url, timeout=30)) for url in self._urls]
+            replicas = [opened.enter_context(httpx.Client(base_url=url, timeout=PATIENCE)) for url in self._urls]
             while not self._done.is_set():
                 self._round(replicas)
         del self.wrong[0]
@@ -222,7 +222,8 @@ class Proxy:
             self._turn += 1
             url = self.ready[self._turn % len(self.ready)]
         try:
-            reply = httpx.post(f"{url}{path}", content=body, headers={"Content-Type": "application/json"}, timeout=60)
+            json = {"Content-Type": "application/json"}
+            reply = httpx.post(f"{url}{path}", content=body, headers=json, timeout=PATIENCE)
         except httpx.TransportError as error:
             return 503, str(error).encode()
         return reply.status_code, reply.content
@@ -239,7 +240,7 @@ class Proxy:
 
     def _is_ready(self, url: str) -> bool:
         try:
-            return httpx.get(f"{url}/health/ready", timeout=30).status_code == 200
+            return httpx.get(f"{url}/health/ready", timeout=PATIENCE).status_code == 200
         except httpx.TransportError:
             return False
 

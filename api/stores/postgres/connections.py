@@ -34,11 +34,11 @@ _SETTINGS = (
     "SET tcp_keepalives_idle = 10",  # a machine that is gone lets go of the ledger within half a minute
     "SET tcp_keepalives_interval = 5",
     "SET tcp_keepalives_count = 3",
-    "SET lock_timeout = '10s'",
+    "SET lock_timeout = '75s'",  # longer than a process that hangs in a transaction is waited for
     "SET idle_in_transaction_session_timeout = '60s'",
     "SET client_min_messages = warning",
 )
-_USUAL = "SET statement_timeout = '60s'"  # of connections that others wait for
+_USUAL = "SET statement_timeout = '90s'"  # of connections that others wait for
 
 
 class PostgresConnections:

@@ -53,7 +53,7 @@ class PostgresReplicaLog(SqlStore):
     def _told(self, conn: SqlConnection, found: Others) -> LedgerNews:
         if not found.same:
             self._ledger.earlier = EarlierJourneys()
-            return LedgerNews(_position(found), (), (), (), frozenset(), rewritten=True, released=True)
+            return LedgerNews(_position(found), (), (), (), frozenset(), rewritten=True, released=True, lost=True)
         made = self._records(conn, "d.seq > ? AND d.seq <= ?", found.of("decisions"))
         about = "d.id IN (SELECT decision FROM outcomes WHERE seq > ? AND seq <= ?)"
         reported = self._records(conn, about, found.of("outcomes"))
