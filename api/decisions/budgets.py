@@ -6,6 +6,7 @@ known to be durable keeps its reservation, so a failing disk can make a budget l
 
 import threading
 from collections.abc import Iterable, Mapping
+from copy import copy
 
 from api.stores.protocol import Store
 from bandit import budgets
@@ -55,7 +56,26 @@ class Budgets:
         """Whether the budget of the decision's nudge, if it has one, allows it at the time at which it was made."""
         with self._lock:
             account = self._accounts.get((decision.stage, decision.arm))
-        return account is None or account.at(decision.at).refuses(self._most(decision), decision.at) is None
+        if account is None:
+            return True
+        account = account.at(decision.at)
+        in_period = decision.at // account.period == account.number  # of an earlier period nothing is known any more
+        return in_period and account.refuses(self._most(decision), decision.at) is None
+
+    def copy(self) -> "Budgets":
+        """The same accounts, which go on apart."""
+        with self._lock:
+            new = copy(self)
+            new._lock, new._accounts = threading.Lock(), dict(self._accounts)
+        return new
+
+    def at_least(self, other: "Budgets") -> None:
+        """Commit at least as much of each account as another one of the same catalogue does."""
+        with self._lock:
+            for place, known in other._accounts.items():
+                mine = self._accounts[place]
+                if known.number > mine.number or (known.number == mine.number and known.committed > mine.committed):
+                    self._accounts[place] = known
 
     def reserve(self, decision: Decision) -> None:
         """Reserve the most that the decision can cost, in the period in which it was made. Called by

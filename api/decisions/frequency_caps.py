@@ -6,6 +6,7 @@ write that is not known to be durable keeps its reservation.
 """
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import NamedTuple
 
 from api.stores.protocol import Store
@@ -54,7 +55,21 @@ class GlobalFrequencyCaps:
         """Whether all caps that the decision's nudge counts for have room for it."""
         places = () if decision.arm == NONE else _scopes(decision)
         periods = [self._periods[place].at(decision.at) for place in places if place in self._periods]
-        return all(period.exposures < period.most for period in periods)
+        return all(  # of an earlier period nothing is known any more
+            decision.at // period.length == period.number and period.exposures < period.most for period in periods
+        )
+
+    def copy(self) -> "GlobalFrequencyCaps":
+        """The same counters, which go on apart."""
+        new = copy(self)
+        new._periods = dict(self._periods)
+        return new
+
+    def at_least(self, other: "GlobalFrequencyCaps") -> None:
+        """Count at least as many exposures in each scope as another counter of the same catalogue."""
+        for place, known in other._periods.items():
+            mine = self._periods[place]
+            self._periods[place] = max(mine, known, key=lambda period: (period.number, period.exposures))
 
     def add(self, decision: Decision, count: int) -> None:
         """Count a decision in the scopes of its nudge: 1 when it is made, -1 when it is cancelled. No nudge is no

@@ -107,7 +107,7 @@ class DecisionService:
         self._releases: dict[int, Release] = {}
         self._batches = asyncio.Lock()
         if store.shared:
-            worker.share(CommittedLimits(budgets, lambda: self._limits(clock())), self.maker.follow)
+            worker.share(CommittedLimits(budgets, caps, lambda: self._limits(clock())), self.maker.follow)
 
     # -- decide ------------------------------------------------------------------------------------------------
 

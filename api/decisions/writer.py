@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 
 from api.clocks import Clock
 from api.decisions.maker import DecisionMaker, PendingDecision
-from api.learning.worker import Worker
+from api.learning.worker import ORIGINAL, Worker
 from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.event_log import IngestResult
@@ -102,7 +102,7 @@ class DecisionWriter:
         try:
             written = self._worker.submit(
                 [one.decision for one in pending],
-                known=[None if one.again is None or one.reused else one.known for one in pending],
+                known=[None if one.again is None else ORIGINAL if one.reused else one.known for one in pending],
             )
         except Overloaded:
             for one in pending:

@@ -194,19 +194,19 @@ class Learner:
             decision=self._last.decision + decisions, outcome=self._last.outcome + outcomes
         )
 
-    def begin_after(self, at: int) -> int:
-        """Publish from now on with times later than `at` (µs) and than all before; returns the earliest one. Another
-        replica has changed what was known: by their times receipts tell what was published before from what was after.
+    def begin_after(self, at: int) -> None:
+        """Publish from now on with times later than `at` (µs) and than all before. Another replica has changed what was
+        known: by their times receipts tell what was published before from what was after.
         """
         self._newest_basis = max(self._newest_basis, at) + 1
         self._floor = self._newest_basis
-        return self._floor
 
     def follow(self, news: LedgerNews) -> None:
         """Take in what other replicas have committed: decisions, what was reported of them, and what has settled.
         Called by the worker in the transaction that begins with the news.
         """
         made = [RecordedDecision(one.decision, duplicate=False, seq=one.seq) for one in news.decisions]
+        self._newest_basis = max([self._newest_basis, *(one.decision.pending_basis.at for one in news.decisions)])
         self.observe(made, [OutcomeReceipt("recorded", found=one) for one in news.reported])
         self._last = news.through
         if not news.settled:
@@ -335,7 +335,9 @@ class Learner:
         """
         self._look()
         known = LearnedState(self._statistics, self._exposed, self._last.decision)
-        now = max(now, self._published_at + 1)  # receipts tell what was published before from what was after
+        now = max(
+            now, self._published_at + 1, self._newest_basis + 1
+        )  # receipts tell what was published before from what was after
         done = erasure.step(self._store, asked, under_way, known, now)
         if done.records:
             self._forget(done)

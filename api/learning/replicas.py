@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Protocol
 
 from api.learning.learner import Settled
@@ -30,6 +31,10 @@ class SharedLimits(Protocol):
         """Count a decision no more: it was not written."""
         ...
 
+    def caught_up(self) -> Callable[[], None]:
+        """Work of the event loop after which it decides under limits that are as strict as these at least."""
+        ...
+
     def follow(self, decisions: Iterable[Decision]) -> None:
         """Count decisions of other replicas."""
         ...
@@ -56,8 +61,8 @@ class ReplicaFollower:
         self._forgotten = 0  # news up to this number may have concerned anybody
         self._limits: SharedLimits | None = None
         self._followed: Followed = lambda _, __: None
-        self.floor = 0  # time (µs) of the earliest snapshot that may decide
-        self.uncertain = False  # what was counted may not be what was committed
+        self._done: list[tuple[Decision, Settlement, Settlement | None]] = []  # not committed yet
+        self._uncertain = False  # what was counted may not be what was committed
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def share(self, limits: SharedLimits, followed: Followed) -> None:
@@ -65,54 +70,70 @@ class ReplicaFollower:
         self._limits, self._followed = limits, followed
 
     def follow(self) -> LedgerNews | None:
-        """Take in what other replicas have committed, and return it; in a transaction, before it writes."""
+        """Count what other replicas have committed, and return it; in a transaction, before it writes. The event loop
+        is told by `tell`, once the news is taken in.
+        """
         news = self._store.news()
-        if news is None:
-            return None
+        self._uncertain = self._uncertain or (news is not None and news.lost)
+        if news is not None and self._limits is not None:
+            self._limits.follow(record.decision for record in news.decisions)
+            self._limits.settled(_settlements(news))
+        return news
+
+    def tell(self, news: LedgerNews) -> None:
+        """Number the news, and tell the event loop: what is decided from then on knows it."""
         self._number += 1
         if news.rewritten or len(self._touched) > _TOUCHED:
             self._touched, self._forgotten = {}, self._number
-        self.uncertain = self.uncertain or news.lost
         self._touched |= dict.fromkeys(news.users, self._number)
-        if self.loop is None:
-            self._followed(news, self._number)
-        else:
-            self.loop.call_soon_threadsafe(self._followed, news, self._number)
-        if self._limits is not None:
-            self._limits.follow(record.decision for record in news.decisions)
-        self.settled(_settlements(news))
-        return news
+        self._in_loop(partial(self._followed, news, self._number))
 
     def stands(self, decision: Decision, known: int | None) -> bool:
         """Whether a decision may be written: no later news than number `known`, which it rests on, concerns its user,
-        its snapshot knows what others have erased, and the limits on everyone allow it. Those that do are counted. With
-        None it stands whatever others do.
+        and the limits on everyone allow it. Those that do are counted. With None it stands whatever others do.
         """
         if self._limits is None or known is None:
             return True
         if known < max(self._forgotten, self._touched.get(decision.user, 0)):
             return False
-        if 0 < decision.pending_basis.at < self.floor:
+        if not self._limits.take(decision):
+            self._in_loop(self._limits.caught_up())
             return False
-        return self._limits.take(decision)
+        return True
 
-    def give_back(self, decision: Decision, known: int | None) -> None:
-        """Count a decision no more that stood, as `stands` was asked: the ledger had another one under its id."""
-        if self._limits is not None and known is not None:
+    def give_back(self, decision: Decision) -> None:
+        """Count a decision no more that stood: the ledger had another one under its id."""
+        if self._limits is not None:
             self._limits.give_back(decision)
 
-    def load(self) -> None:
-        """Count limits anew from the ledger, where what was counted may not be what was committed; in a transaction."""
-        if self._limits is not None and self.uncertain:
-            self._limits.load()
-        self.uncertain = False
-
     def settled(self, done: Iterable[tuple[Decision, Settlement, Settlement | None]]) -> None:
-        """Tell what decisions have cost."""
+        """Take what decisions have cost; with shared limits, to be counted once it is committed."""
         if self._limits is None:
             self._settled(done)
         else:
+            self._done += done
+
+    def committed(self) -> None:
+        """Count what the transaction has settled: it is committed."""
+        done, self._done = self._done, []
+        if self._limits is not None and done:
             self._limits.settled(done)
+
+    def failed(self) -> None:
+        """Forget what the transaction has settled: it failed, or may have, so limits have to be counted again."""
+        self._done, self._uncertain = [], True
+
+    def load(self) -> None:
+        """Count limits anew from the ledger, where what was counted may not be what was committed; in a transaction."""
+        if self._limits is not None and self._uncertain:
+            self._limits.load()
+        self._uncertain = False
+
+    def _in_loop(self, work: Callable[[], object]) -> None:
+        if self.loop is None:
+            work()
+        else:
+            self.loop.call_soon_threadsafe(work)
 
 
 def _settlements(news: LedgerNews) -> Iterator[tuple[Decision, Settlement, Settlement | None]]:

@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import sys
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -58,8 +59,14 @@ _GATHER = 0.25  # seconds in which what matures is gathered: a step costs someth
 _KEEP = 10_000  # decisions that a start may have to count again
 _TICK = 0.05  # seconds between looks for something to do while nobody writes
 _TRIAL_SHARE = 9  # how many times as long as a trial of writing took the next one waits
+_HELP = 5.0  # seconds between two looks of a replica that does not lead at what is due
+_LATE = 10_000_000  # µs that something is due before such a replica settles it
 _LOOK = 0.1  # seconds between two looks for what other replicas have committed, while nothing is written here
 _TRIAL_PAUSE = 0.5  # seconds that it waits for that at most
+
+
+ORIGINAL = -1
+"""In place of the number of news: the decision was made before, and is asked for once more."""
 
 
 class WriteJob(NamedTuple):
@@ -146,6 +153,7 @@ class Worker:
         self.leading = not store.shared
         self._replicas = ReplicaFollower(store, settled)
         self._served = served_digest(catalogue)
+        self._help_at = 0.0  # when a replica that does not lead looks whether the leader settles
         self._look_at = 0.0  # when news is looked for next
         self.failing: dict[str, str] = {}  # what does not work now: "write" or "learn" → why
         self._unwritten: list[WriteJob] = []  # the last rows that the ledger could not take: tried until it can
@@ -239,8 +247,8 @@ class Worker:
             try:
                 with self._together(only=together):
                     result = work()
-                if together and self._store.shared:
-                    self.releases.register()  # within the transaction it could not be read again
+                if together:
+                    self._serve_releases()
                 self.chore_seconds = perf_counter() - start
                 future.set_result(result)
             except JourneyBanditError as error:
@@ -293,11 +301,13 @@ class Worker:
         """Keep warm starts of these stages that were learned again, and decide by them. Raises as `run` does."""
 
         def work() -> None:
-            self._reload = True  # until it is known to be in the ledger, and known here
-            with self._together():
-                erasure.replace_warm_starts(self._store, stages, found)
-            self.learning.warm_again(stages, found)
-            self._reload = False
+            try:
+                with self._together():
+                    erasure.replace_warm_starts(self._store, stages, found)
+                self.learning.warm_again(stages, found)
+            except BaseException:
+                self._reload = True  # it may be in the ledger, and is not known here
+                raise
 
         return self.run(work)
 
@@ -394,8 +404,7 @@ class Worker:
         try:
             with self._together():
                 kept = self.releases.admit(msgspec.structs.replace(release, at=self._clock()))
-            if self._store.shared:
-                self.releases.register()  # within the transaction it could not be read again
+            self._serve_releases()
         except (InvalidRequest, Unavailable) as error:
             _reject([job], error)
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller must be told
@@ -410,14 +419,30 @@ class Worker:
         be made again, because of other replicas, are not written: None.
         """
         asked = [pair for job in jobs for pair in zip(job.decisions, job.rests_on, strict=True)]
-        stand = [self._replicas.stands(decision, known) for decision, known in asked]
+        stand = self._standing(asked)
         standing = list(compress(asked, stand))
         recorded, noted, folded = self._append([decision for decision, _ in standing], jobs)
         for (decision, known), one in zip(standing, recorded, strict=True):
-            if one.duplicate:
-                self._replicas.give_back(decision, known)
+            if one.duplicate and known is not None and known != ORIGINAL:
+                self._replicas.give_back(decision)
         kept = iter(recorded)
         return [next(kept) if stands else None for stands in stand], noted, folded
+
+    def _standing(self, asked: Sequence[tuple[Decision, int | None]]) -> list[bool]:
+        """Which of these decisions may be written. An original that was asked for once more may only be a duplicate: of
+        one that is in the ledger, or stands here.
+        """
+        if not self._store.shared:
+            return [True] * len(asked)
+        again = [decision.id for decision, known in asked if known == ORIGINAL]
+        there = set(self._store.decisions_by_id(again)) if again else set[uuid.UUID]()
+        stand = list[bool]()
+        for decision, known in asked:
+            stands = decision.id in there if known == ORIGINAL else self._replicas.stands(decision, known)
+            if stands:
+                there.add(decision.id)
+            stand.append(stands)
+        return stand
 
     def _append(
         self, decisions: Sequence[Decision], jobs: Sequence[WriteJob]
@@ -520,6 +545,10 @@ class Worker:
         if self.leading:
             with self._together():
                 return self.learning.step(clocks.settling(self._clock), _STEP) == _STEP
+        if perf_counter() >= self._help_at:  # who leads may hang, or be behind: whoever settles settles the same
+            self._help_at = perf_counter() + _HELP
+            with self._together():
+                self.learning.step(clocks.settling(self._clock) - _LATE, _STEP)
         if not waiting:
             return False
         if self._stopping:
@@ -539,18 +568,21 @@ class Worker:
         if not (only and self._store.shared):
             yield
             return
-        with self._store.atomic():
-            self._check_catalogue()
-            try:
+        try:
+            with self._store.atomic():
+                self._check_catalogue()
                 self._take_in(self._replicas.follow())
-            except BaseException:
-                self._reload = self._replicas.uncertain = True  # it will not be told again
-                raise
-            try:
                 yield
-            except BaseException:
-                self._replicas.uncertain = True
-                raise
+        except BaseException:
+            self._replicas.failed()
+            raise
+        self._replicas.committed()
+
+    def _serve_releases(self) -> None:
+        """Serve what was admitted to a ledger that is shared, now that it is committed."""
+        if self._store.shared:
+            self._store.register({})
+            self.releases.load()
 
     def _check_catalogue(self) -> None:
         """Unavailable if other replicas serve another catalogue by now: what is decided by this one could not be told
@@ -560,16 +592,28 @@ class Worker:
             raise Unavailable("other replicas serve another catalogue by now: give it to this one, and restart it")
 
     def _take_in(self, news: LedgerNews | None) -> None:
-        """Learn what other replicas have committed, and serve what they released."""
+        """Learn what other replicas have committed, serve what they released, and then tell the event loop; or begin
+        again with what is in the ledger, where that was changed, or what is known here may be something else.
+        """
         if news is None:
+            self._load()
             return
-        if news.rewritten:
-            self._reload = True
-            self._replicas.floor = self.learning.begin_after(news.at)
-        if not self._reload:
-            self.learning.follow(news)
-        if news.released:
-            self.releases.load()
+        try:
+            if news.released or news.rewritten:
+                self._store.register({})  # what others have declared since
+                self.releases.load()
+            if news.rewritten:
+                self._reload = True
+                self.learning.begin_after(news.at)
+            if self._reload:
+                self._load()
+            else:
+                self.learning.follow(news)
+        except BaseException:
+            self._reload = True  # it will not be told again
+            raise
+        finally:
+            self._replicas.tell(news)
 
     def _look_for_news(self) -> None:
         """Look whether other replicas have committed anything, and whether this one leads."""

@@ -69,6 +69,8 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     if salt is None:
         salt = meta.get("salt") or secrets.token_hex(32)
         store.set_meta({"salt": salt})
+    if store.shared:  # from here on replicas with another catalogue write no more
+        store.set_meta({CATALOGUE: served_digest(catalogue)})
     before = store.declarations()
     wider, old = widened(store, catalogue), continued(store, catalogue)
     store.register(catalogue.stages)
@@ -76,8 +78,6 @@ def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     warm = {name: warm_start.resumed(store, name, was, catalogue.stages[name]) for name, was in old.items()}
     with store.atomic():  # the declaration, and what was learned as it encodes it
         store.set_meta({"app": catalogue.app, "currency": catalogue.currency, "salt_digest": salt_digest(salt)})
-        if store.shared:
-            store.set_meta({CATALOGUE: served_digest(catalogue)})
         _declare(store, catalogue, before)
         for name, statistics in anew.items():
             replace(store, name, statistics)

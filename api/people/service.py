@@ -254,7 +254,7 @@ class PeopleService:
         if not self._gone:
             self._gone_at = time.monotonic()
         for one in over:
-            del self._under_way[one.number]
+            self._under_way.pop(one.number, None)
             self._resting.discard(one.number)
             self._gone.append((one, self._waiting.pop(one.number, [])))
 

@@ -78,7 +78,9 @@ class ReleaseService:
         self.load()
 
     def load(self) -> None:
-        """Serve the newest releases that the ledger holds: at the start, and where another replica has admitted one."""
+        """Serve the newest releases that the ledger holds: at the start, and once one was admitted to a shared
+        ledger.
+        """
         every = [kept for kept in self._store.releases() if kept.stage in self._stages]
         for kept in {kept.stage: kept for kept in every}.values():
             history = [one for one in every if one.stage == kept.stage]
@@ -86,6 +88,9 @@ class ReleaseService:
             for decides, beside in ((kept, other), (other, None)):  # if a candidate does not fit, the other half does
                 if decides is None or self._serve(decides, beside):
                     break
+        known = {kept.stage for kept in every}
+        self.served = {stage: one for stage, one in self.served.items() if stage in known}
+        self.current = {stage: one for stage, one in self.current.items() if stage in known}
 
     def _serve(self, kept: Release, beside: Release | None) -> bool:
         """Serve a release as the ledger has it; whether it can be. If not, what was learned decides: the ledger is
@@ -149,6 +154,8 @@ class ReleaseService:
             if one is not None:
                 self._store.register({given.stage: one.snapshot.stage_spec})
         kept = self._store.publish(given)
+        if self._store.shared:
+            return kept  # `load` serves it once it is committed
         self._swap(kept, policy and policy._replace(release=kept.seq), live)
         return kept
 

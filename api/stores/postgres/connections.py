@@ -30,12 +30,13 @@ _START = f"SELECT pg_advisory_lock({_KEY.format('start')})"
 _STARTED = f"SELECT pg_advisory_unlock({_KEY.format('start')})"
 _WRITER, _READER, _LOOKER = "writer", "reader", "looker"
 _ONE_STATE = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_IDLE = "SET idle_in_transaction_session_timeout = '60s'"
 _SETTINGS = (
     "SET tcp_keepalives_idle = 10",  # a machine that is gone lets go of the ledger within half a minute
     "SET tcp_keepalives_interval = 5",
     "SET tcp_keepalives_count = 3",
     "SET lock_timeout = '75s'",  # longer than a process that hangs in a transaction is waited for
-    "SET idle_in_transaction_session_timeout = '60s'",
+    _IDLE,
     "SET client_min_messages = warning",
 )
 _USUAL = "SET statement_timeout = '90s'"  # of connections that others wait for
@@ -63,6 +64,7 @@ class PostgresConnections:
         self._others: Others | None = None  # what others appended, and `others` has not told yet
         self._looked = 0  # number of the newest commit that the last transaction began with, or made
         self._leading: PostgresConnection | None = None
+        self._old = set[str]()  # names of connections that are to be opened again
         self._open = dict[str, PostgresConnection]()
         opening.callback(self._close)
         if not read_only:
@@ -140,10 +142,14 @@ class PostgresConnections:
                 raise Unavailable(f"{found or 'another process'} owns this ledger now: stop this service")
         return conn
 
+    @property
     def others(self) -> Others | None:
-        """What others appended since the last call, as the transaction that goes on has found it."""
-        found, self._others = self._others, None
-        return found
+        """What others appended since the last call of `told`, as the transaction that goes on has found it."""
+        return self._others
+
+    def told(self) -> None:
+        """Forget what others appended: it is known now."""
+        self._others = None
 
     def has_others(self) -> bool:
         """Whether others have committed since the last transaction. Raises Unavailable."""
@@ -170,12 +176,14 @@ class PostgresConnections:
         conn = self.writer()
         try:
             conn.execute(_START)
+            conn.control("SET idle_in_transaction_session_timeout = 0")  # what it begins with is read meanwhile
         except psycopg.Error as error:
             raise Unavailable(f"another replica has been starting for long: {error}") from error
         try:
             yield
         finally:
             with suppress(psycopg.OperationalError):  # lost: its locks have ended with it
+                conn.control(_IDLE)
                 conn.execute(_STARTED)
 
     @contextmanager
@@ -269,8 +277,13 @@ class PostgresConnections:
         Unavailable later.
         """
         known = self._open.get(name)
-        if known is not None and not known.lost:
+        if known is not None and not known.lost and name not in self._old:
             return known
+        if known is not None:
+            known.close()
+        self._old.discard(name)
+        if name == _WRITER and known is not None:
+            self._old |= self._open.keys() - {_WRITER}  # they may lead to a server that is no primary any more
         try:
             self._open[name] = self._connect()
         except LedgerError as error:

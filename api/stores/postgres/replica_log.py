@@ -32,8 +32,10 @@ class PostgresReplicaLog(SqlStore):
     def news(self) -> LedgerNews | None:
         """As `ReplicaLog.news`."""
         with self._ledger.transaction() as conn:
-            found = self._ledger.others()
-            return None if found is None else self._told(conn, found)
+            found = self._ledger.others
+            news = None if found is None else self._told(conn, found)
+            self._ledger.told()
+            return news
 
     def has_news(self) -> bool:
         """As `ReplicaLog.has_news`."""
@@ -62,8 +64,9 @@ class PostgresReplicaLog(SqlStore):
         for row in conn.execute("SELECT user, alias FROM events WHERE seq > ? AND seq <= ?", found.of("events")):
             users.update(one for one in row if one)
         rows = SqlEventRows(conn)
-        roots = set(roots_of(rows, users).values())
-        everybody = users.union(*(family(rows, root) for root in roots)) if roots else users
+        roots = roots_of(rows, users)
+        joined = rows.owning(roots.values())
+        everybody = users.union(roots.values(), *(family(rows, root) for root in joined))
         self._ledger.earlier.forget(everybody)
         return LedgerNews(
             through=_position(found),

@@ -3,7 +3,7 @@ as JSON.
 """
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from bandit.records import NOT_NOW, Event, Value
 
 _COLUMNS = "id, user, alias, at, received, name, properties, reporter"
 _ACTIVATED = "(SELECT min(occurred) FROM outcomes o WHERE o.decision = d.id AND o.kind = 'activation')"
+_AT_ONCE = 10_000  # ids that one query is about
 _properties = msgspec.json.Decoder(dict[str, Value | None])
 _state = msgspec.msgpack.Decoder(JourneyState)
 _encode = msgspec.msgpack.Encoder().encode
@@ -70,9 +71,22 @@ class SqlEventRows:
         self._conn.execute("INSERT OR REPLACE INTO links VALUES (?, ?, ?, ?)", (alias, owner, at, event))
 
     def owners(self, ids: Collection[bytes]) -> dict[bytes, bytes]:
-        """As `EventRows.owners`, in one query."""
-        query = f"SELECT alias, owner FROM owners WHERE alias IN ({_marks(ids)})"  # noqa: S608
-        return dict(self._conn.execute(query, tuple(ids)).fetchall())
+        """As `EventRows.owners`, in a query for every 10,000 of them."""
+        found, every = dict[bytes, bytes](), tuple(ids)
+        for start in range(0, len(every), _AT_ONCE):
+            some = every[start : start + _AT_ONCE]
+            query = f"SELECT alias, owner FROM owners WHERE alias IN ({_marks(some)})"  # noqa: S608
+            found |= dict(self._conn.execute(query, some).fetchall())
+        return found
+
+    def owning(self, ids: Iterable[bytes]) -> set[bytes]:
+        """Those of these ids to which aliases belong."""
+        found, every = set[bytes](), tuple(set(ids))
+        for start in range(0, len(every), _AT_ONCE):
+            some = every[start : start + _AT_ONCE]
+            query = f"SELECT DISTINCT owner FROM owners WHERE owner IN ({_marks(some)})"  # noqa: S608
+            found |= {owner for (owner,) in self._conn.execute(query, some)}
+        return found
 
     def own(self, alias: bytes, owner: bytes) -> None:
         """As `EventRows.own`."""
