@@ -335,9 +335,8 @@ class Learner:
         """
         self._look()
         known = LearnedState(self._statistics, self._exposed, self._last.decision)
-        now = max(
-            now, self._published_at + 1, self._newest_basis + 1
-        )  # receipts tell what was published before from what was after
+        newest = max(self._published_at, self._newest_basis)
+        now = max(now, newest + 1)  # receipts tell what was published before from what was after
         done = erasure.step(self._store, asked, under_way, known, now)
         if done.records:
             self._forget(done)

@@ -3,25 +3,35 @@
 import asyncio
 import random
 import secrets
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
+from api.decisions.budgets import Budgets
+from api.decisions.frequency_caps import GlobalFrequencyCaps
+from api.learning import worker
 from api.ledger import audit
 from api.messages.decisions import DecisionRequest, OutcomeRequest
 from api.stores.decision_log import DecisionRecord
 from api.stores.erasure_log import Erasure
+from api.stores.memory.store import MemoryStore
 from api.stores.postgres.store import PostgresStore
 from api.stores.protocol import Store
+from api.stores.sql.rows.commits import CommitChain
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerError, Unavailable
+from bandit.records import Decision
+from bandit.release import NO_NUDGE
 from tests.postgres import PostgresServer
 from tests.waiting import eventually
 
@@ -262,3 +272,107 @@ def asked_until_answered(desk: Any, n: int) -> None:
             continue
         return
     raise AssertionError(f"decision {n} was never answered")
+
+
+FIXED = APP.replace('"beta"', '"fixed", arm = "ten"').replace("floor = 0.1", "floor = 0.0")
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, where: type, name: str) -> None:
+    """The next call of a method fails as a lost connection does."""
+    method, left = getattr(where, name), [1]
+
+    def once(*args: Any, **more: Any) -> Any:
+        if left:
+            left.pop()
+            raise psycopg.OperationalError("the connection is lost")
+        return method(*args, **more)
+
+    monkeypatch.setattr(where, name, once)
+
+
+def test_news_that_could_not_be_read_is_told_again(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
+    with replicas(2, parse(FIXED)) as (one, two):
+        assert two.ask(1, "cart").nudge.id == "ten"
+        one.worker.run(lambda: None).result()
+        monkeypatch.setattr(worker, "_LOOK", 3600.0)  # news is met by commits alone
+        two.worker.run(lambda: None).result()
+        assert [one.ask(n, "cart").nudge.id for n in (2, 3)] == ["ten", "ten"]
+        failing_once(monkeypatch, PostgresStore, "_told")
+        with pytest.raises(Unavailable):
+            two.ask(4, "cart")
+        assert two.ask(5, "cart").nudge.id == "none"
+
+
+def test_a_settlement_that_was_not_committed_frees_no_budget(
+    replicas: Replicas, hands: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = parse(FIXED.replace('per = "1h"', 'per = "30d"').replace("amount = 400", "amount = 900"))
+    with replicas(1, catalogue) as (desk,):
+        for n in range(1, 11):
+            desk.ask(n, "cart", user=f"user {n}")
+        desk.report(1)
+        assert eventually(lambda: desk.worker.leading)
+        failing_once(monkeypatch, CommitChain, "seal")
+        hands.move(3601)
+        assert eventually(lambda: desk.store.version("cart") == 10)
+        desk.learn()
+        (account,) = desk.budgets.accounts("cart", hands()).values()
+        assert account.committed == Budgets(catalogue, desk.store, hands()).accounts("cart", hands())["ten"].committed
+        assert account.committed == 5_000_000
+
+
+def test_an_original_that_was_refused_is_not_written_by_who_asks_once_more(
+    replicas: Replicas, decide: Callable[..., Decision]
+) -> None:
+    with replicas(1, parse(APP)) as (desk,):
+        made = msgspec.structs.replace(decide(7, "basket"), stage="cart")
+
+        async def original() -> Any:
+            return await desk.worker.submit([made], known=[worker.ORIGINAL])
+
+        assert desk.run(original()) == ([None], [])
+        assert list(desk.store.decisions()) == []
+
+
+def test_a_rollback_decides_on_every_replica(replicas: Replicas, hands: Any) -> None:
+    with replicas(2, parse(FIXED)) as (one, two):
+        assert [desk.ask(n, "cart").nudge.id for n, desk in enumerate((one, two))] == ["ten", "ten"]
+        work = partial(one.worker.releases.rollback, "cart", NO_NUDGE, "ops", hands(), "it costs", hands())
+        one.worker.run(work, together=True).result()
+        assert one.ask(11, "cart").nudge.id == "none"
+        eventually(lambda: "cart" in two.worker.releases.served)
+        reply = two.ask(12, "cart", user="somebody")
+        assert (reply.nudge.id, reply.release.version) == ("none", NO_NUDGE)
+        proved(two.store, two.salt, list(two.store.decisions()))
+
+
+def test_another_replica_settles_when_the_leader_hangs(
+    replicas: Replicas, hands: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_HELP", 0.0)
+    with replicas(2, parse(APP)) as desks:
+        assert eventually(lambda: sum(desk.worker.leading for desk in desks) == 1)
+        leader = next(desk for desk in desks if desk.worker.leading)
+        other = next(desk for desk in desks if desk is not leader)
+        other.ask(1, "cart")
+        over = threading.Event()
+        hangs = leader.worker.run(over.wait)
+        try:
+            hands.move(3700)
+            assert eventually(lambda: other.store.version("cart") == 1)
+            assert not other.worker.leading
+        finally:
+            over.set()
+            hangs.result()
+        assert leader.learn() == other.learn()
+
+
+def test_limits_of_a_period_that_is_over_allow_nothing(decide: Callable[..., Decision]) -> None:
+    """A replica whose clock is behind meets what others decided in the next period."""
+    catalogue, store, day = parse(APP), MemoryStore(), 86_400 * 10**6
+    made = msgspec.structs.replace(decide(1, "basket"), stage="cart", arm="few", at=10 * day - 1)
+    caps = GlobalFrequencyCaps(catalogue, store, 9 * day)
+    assert caps.allows(made)
+    caps.add(msgspec.structs.replace(made, at=10 * day), 1)
+    assert not caps.allows(made)
+    assert caps.allows(msgspec.structs.replace(made, at=10 * day + 1))
