@@ -14,7 +14,10 @@ _TYPES = {
 }
 _TABLE = re.compile(r"\s*CREATE TABLE (\w+)")
 _UPSERT = re.compile(r"\s*INSERT OR (REPLACE|IGNORE) INTO (\w+)(\s*\([^)]*\))?")
+_NEWEST = r"\bCROSS JOIN (\w+) (\w+) ON \2\.seq IN \(\s*(SELECT seq FROM [^()]* LIMIT \?)\)"
+_BY_INDEX = r"CROSS JOIN LATERAL (\3) AS newest JOIN \1 \2 ON \2.seq = newest.seq"
 _WORDS = (
+    (re.compile(_NEWEST), _BY_INDEX),  # without it, every row is compared with the newest of each
     (re.compile(r"\b(user|only)\b"), r'"\1"'),  # reserved
     (re.compile(r"x'([0-9a-f]*)'"), r"'\\x\1'::bytea"),
     (re.compile(r"\bCROSS JOIN (\w+ \w+ ON)"), r"JOIN \1"),  # SQLite's word for an order of joins

@@ -94,6 +94,11 @@ def rows(store: Any) -> dict[str, list[bytes]]:
         ("WHERE ? IS NULL OR stage = ?", "WHERE CAST(%s AS TEXT) IS NULL OR stage = %s"),
         ("WHERE d = ?2 OR ?1 IS NULL OR e = ?1", "WHERE d = %(v2)s OR CAST(%(v1)s AS TEXT) IS NULL OR e = %(v1)s"),
         ("FROM pending p CROSS JOIN decisions d ON d.seq = 1", "FROM pending p JOIN decisions d ON d.seq = 1"),
+        (
+            "FROM asked a CROSS JOIN decisions d ON d.seq IN (SELECT seq FROM decisions WHERE seq < a.n LIMIT ?) ORDER",
+            "FROM asked a CROSS JOIN LATERAL (SELECT seq FROM decisions WHERE seq < a.n LIMIT %s) AS newest "
+            "JOIN decisions d ON d.seq = newest.seq ORDER",
+        ),
         ("INSERT OR IGNORE INTO owners VALUES (?, ?)", "INSERT INTO owners VALUES (%s, %s) ON CONFLICT DO NOTHING"),
         (
             "INSERT OR REPLACE INTO owners VALUES (?, ?)",
