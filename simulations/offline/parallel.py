@@ -129,11 +129,15 @@ def _streamed(
 
 @contextmanager
 def _executor(workers: int | None) -> Iterator[tuple[Callable[..., Any], int]]:
+    """Processes of its own: joblib takes the reusable ones for its own, and expects what it keeps with them."""
     width = workers or joblib.cpu_count()
+    executor = joblib.externals.loky.ProcessPoolExecutor(max_workers=width)
     try:
-        yield joblib.externals.loky.get_reusable_executor(max_workers=width).submit, width
+        yield executor.submit, width
     except BrokenProcessPool as error:
         raise RemoteError(_DIED) from error
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 @contextmanager

@@ -397,7 +397,7 @@ def test_a_trial_is_refused_on_a_host_that_others_reach(run: Run, host: str) -> 
         (["--app", "fintec", "--dev"], NotFound, "fintech"),
         (["--app", "fintech", "--port", "70000"], InvalidRequest, "--port"),
         (["--app", "fintech", "--window-scale", "2"], InvalidRequest, "--window-scale"),
-        (["--app", "fintech", "--store", "postgres://x"], LedgerError, "sqlite:///FILE"),
+        (["--app", "fintech", "--store", "mysql://x"], LedgerError, "sqlite:///FILE"),
         (["--app", "fintech", "--store", "memory://", "--keys", "/nonexistent/keys.toml"], CatalogueError, "keys new"),
     ],
 )
