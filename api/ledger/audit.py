@@ -51,8 +51,9 @@ _LAST_BITS = 1e-12  # of a settled reward: earlier versions added a decision's r
 
 def claim(store: Store, catalogue: Catalogue, salt: str | None) -> bytes:
     """Claim a ledger for an app, or check that it is the app's; returns the 32 bytes that key its draws and hashes.
-    Called before the parts of a service are built, and by a warm start: by the only process that may write to the
-    ledger, while no worker runs.
+    Called before the parts of a service are built, and by a warm start: while no worker of this process runs: by the
+    only process that may write to the ledger, or by a replica that starts (`ReplicaLog.starting`). Replicas that serve
+    another catalogue write no more from then on.
 
     A given salt is never stored, only its digest. Without one, a random salt is made once and kept in the ledger. Where
     ranges of features are wider, and nothing else changed, what was learned is summed again from the ledger, as the new
