@@ -268,6 +268,18 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     corrected: list[ReceiptSettlement] | msgspec.UnsetType = msgspec.UNSET
 
 
+class RecomputationReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Recomputation of a decision from the ledger. `verdict`: "equal", to the bit; "different" in the parts named in
+    `differences`; "forgotten" where what was learned from people who are erased since is missing and the rest is equal;
+    "impossible" where the ledger does not hold what it was computed from. `said`: the same in words.
+    """
+
+    decision_id: uuid.UUID
+    verdict: Literal["equal", "different", "forgotten", "impossible"]
+    differences: list[str]
+    said: str
+
+
 class StageReply(msgspec.Struct, frozen=True, kw_only=True):
     """A stage as declared. `window_seconds`: the attribution window as it runs here; `declared_seconds`: as written."""
 

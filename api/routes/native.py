@@ -29,6 +29,7 @@ from api.messages.decisions import (
     OutcomeRequest,
     PoliciesReply,
     Receipt,
+    RecomputationReply,
     StagesReply,
 )
 from api.traffic.request_limits import charge, visit_of
@@ -153,6 +154,21 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
             return await parts.service.receipt(decision_id)
 
     @get(
+        "/v1/decisions/{decision_id:uuid}/recomputation",
+        summary="A decision recomputed from the ledger",
+        responses=documented(400, 401, 403, 404),
+        opt={"scope": "read"},
+        tags=["look up"],
+    )
+    async def recomputation(request: Ask, decision_id: FromPath[UUID]) -> RecomputationReply:
+        """Scores, propensities and the draw, computed again from the rows and compared with what was answered."""
+        visit = visit_of(request.scope)
+        if visit is not None:
+            visit.rest()
+        async with current.inside() as parts:
+            return await parts.service.recomputation(decision_id)
+
+    @get(
         "/v1/stages",
         summary="What this app declares",
         responses=documented(401, 403),
@@ -192,7 +208,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
         """The live policy of a stage: policy.json and posterior.npz in one archive; no pickle."""
         return Response(to_zip(current.parts.service.snapshot(stage)), media_type="application/zip")
 
-    return [receipt, stages, policies, snapshot]
+    return [receipt, recomputation, stages, policies, snapshot]
 
 
 def _example(catalogue: Catalogue) -> dict[str, Any]:

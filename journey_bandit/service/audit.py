@@ -6,7 +6,7 @@ import datetime as dt
 import getpass
 import sys
 import uuid
-from collections import deque
+from collections import Counter, deque
 from itertools import islice
 from typing import cast
 
@@ -17,12 +17,11 @@ from api import clocks
 from api.decisions.service import receipt_of
 from api.learning import withdrawals
 from api.ledger import audit, statistics_store
+from api.ledger.recomputation import Verdict, recompute
 from api.stores import file_of, is_database, open_store
 from api.stores.protocol import Store
 from api.times import microseconds, time_of
 from bandit.errors import InvalidRequest, LedgerError, NotFound, Problem
-from bandit.numerics.versions import SAME_BITS
-from bandit.receipt import EARLIER
 from bandit.records import AlarmAcknowledgement, AlarmVerdict, Withdrawal
 from bandit.reporters.acknowledgements import about
 from journey_bandit.service.service_client import AdminClient
@@ -70,22 +69,17 @@ def _damaged(opened: Store) -> bool:
 def _recompute_last(opened: Store, n: int, salt: str | None) -> bool:
     """Whether the last `n` decisions follow from the ledger; those that do not are named."""
     last = deque((found for found in opened.decisions() if not found.decision.is_remainder), maxlen=n)
-    key, specs, unlike, guessed, forgotten = audit.salt_of(opened, salt), opened.specs(), 0, 0, 0
+    key, verdicts = audit.salt_of(opened, salt), Counter[Verdict]()
     for found in last:
-        if not (different := audit.differences(opened, found, key)):
-            continue
-        if audit.rests_on_a_guess(found.decision, specs[found.decision.stage_digest]):
-            guessed += 1
-            continue
-        if audit.rests_on_forgotten(opened, found) and audit.drawn_as_recorded(found.decision, specs, different):
-            forgotten += 1
-            continue
-        unlike += 1
-        click.echo(f"  decision {found.decision.id}: DIFFERENT in {', '.join(different)}")
+        result = recompute(opened, found, key)
+        verdicts[result.verdict] += 1
+        if result.verdict == "different":
+            click.echo(f"  decision {found.decision.id}: {result.said}")
+    guessed, forgotten = verdicts["impossible"], verdicts["forgotten"]
     told = f", {guessed} cannot be recomputed" if guessed else ""
     told += f", {forgotten} rest on people who are forgotten: u and the draw equal" if forgotten else ""
-    click.echo(f"receipts: {unlike} of {len(last)} differ{told}")
-    return not unlike
+    click.echo(f"receipts: {verdicts['different']} of {len(last)} differ{told}")
+    return not verdicts["different"]
 
 
 @click.command()
@@ -98,33 +92,14 @@ def receipt(store: str, decision_id: uuid.UUID, salt: str | None) -> None:
     found = opened.decisions_by_id([decision_id]).get(decision_id)
     if found is None:
         raise NotFound("decision_id", f"no decision {decision_id} in {store}", "give the id of an answered decision")
-    decision, specs = found.decision, opened.specs()
-    spec = specs[decision.stage_digest]
+    decision = found.decision
+    spec = opened.specs()[decision.stage_digest]
     kept = next((kept for kept in opened.releases() if kept.seq == decision.release), None)
     click.echo(msgspec.json.format(msgspec.json.encode(receipt_of(found, spec, kept))).decode())
-    if decision.is_remainder:
-        opened.close()
-        click.echo("recomputed: not possible: its person was erased, and this is what is left", err=True)
-        sys.exit(1)
-    different = audit.differences(opened, found, audit.salt_of(opened, salt))
-    forgotten = bool(different) and audit.rests_on_forgotten(opened, found)
-    same = "equal, bit for bit"
-    if audit.arithmetic_of(opened, found.seq) < SAME_BITS:
-        same = f"u and the arm equal; propensities, means and sds to {EARLIER:g}: recorded in an earlier arithmetic"
+    result = recompute(opened, found, audit.salt_of(opened, salt))
     opened.close()
-    if different and audit.rests_on_a_guess(decision, spec):
-        why = (
-            "an earlier version weighed open decisions by a guess of how late answers come, which is not in the ledger"
-        )
-        click.echo(f"recomputed: not possible: {why}; without it {', '.join(different)} differ", err=True)
-        sys.exit(1)
-    if forgotten and audit.drawn_as_recorded(decision, specs, different):
-        click.echo(
-            "recomputed: u and the draw equal; what it had learned from people who are forgotten is gone", err=True
-        )
-        sys.exit(0)
-    click.echo(f"recomputed: {'DIFFERENT in ' + ', '.join(different) if different else same}", err=True)
-    sys.exit(1 if different else 0)
+    click.echo(f"recomputed: {result.said}", err=True)
+    sys.exit(0 if result.verdict in ("equal", "forgotten") else 1)
 
 
 @click.group()

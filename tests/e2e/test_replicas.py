@@ -1,7 +1,8 @@
 """Three replicas on one PostgreSQL under load: kill -9 of any of them, and a database that stops at once. What was
 acknowledged is never lost, nothing is applied twice, no limit is passed, and beliefs and receipts follow from the rows.
 
-Clients send each request to any replica, and what was not answered to another one; some repeat what was answered.
+Clients ask through a proxy that repeats nothing, or any replica themselves; what was not answered they send again, to
+another replica, and some repeat what was answered.
 """
 
 import random
@@ -13,7 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -104,88 +105,6 @@ class AnyReplicaClient(threading.Thread):
             self.repeated += 1
 
 
-@contextmanager
-def three_replicas(folder: Path, url: str, *more: str) -> Iterator[list[ServiceProcess]]:
-    (folder / "app.toml").write_text(APP)
-    options = ["--app", str(folder / "app.toml"), "--window-scale", str(SCALE), "--salt", SALT, *more]
-    services = []
-    for n in range(3):
-        (folder / str(n)).mkdir()
-        services.append(ServiceProcess(folder / str(n), free_port("127.0.0.1"), options, url))
-    try:
-        for service in services:
-            service.spawn()
-        for service in services:
-            service.ready()
-        yield services
-    finally:
-        for service in services:
-            service.end()
-
-
-def more_load(clients: list[AnyReplicaClient], count: int) -> None:
-    """Return when so many more decisions were answered: moments of load, not of a clock."""
-    enough = sum(len(client.arms) for client in clients) + count
-    assert eventually(lambda: sum(len(client.arms) for client in clients) >= enough, 0.005)
-
-
-def chaos(folder: Path, server: PostgresServer, url: str, *, clients: int, kills: int, stops: int, seed: int) -> None:
-    moments, done = random.Random(seed), threading.Event()
-    with three_replicas(folder, url) as services:
-        load = [AnyReplicaClient([s.url for s in services], seed * 1000 + i, done) for i in range(clients)]
-        for client in load:
-            client.start()
-        troubles = ["kill"] * kills + ["stop"] * stops
-        moments.shuffle(troubles)
-        for trouble in troubles:
-            more_load(load, moments.randint(10, 60))
-            if trouble == "kill":
-                victim = moments.choice(services)
-                victim.kill()
-                victim.start()
-            else:
-                server.stop("immediate")
-                server.start()
-        more_load(load, 60)
-        done.set()
-        for client in load:
-            client.join(PATIENCE)
-        assert [said for client in load for said in client.wrong] == []
-        assert sum(client.repeated for client in load) > 0, "no request was ever interrupted"
-        last = services[0].url
-        policies = eventually(lambda: httpx.get(f"{last}/v1/policies", params={"wait": True}, timeout=PATIENCE))
-        assert policies.status_code == 200, policies.text
-        assert [service.stop() for service in services] == [0, 0, 0], services[0].log.read_text()
-    check(url, load, random.Random(seed))
-
-
-def check(url: str, load: list[AnyReplicaClient], chance: random.Random) -> None:
-    """Lost 0, twice 0, limits passed 0; beliefs and receipts as the rows say."""
-    arms = {decision: arm for client in load for decision, arm in client.arms.items()}
-    with closing(PostgresStore(url)) as store:
-        made = list(store.decisions())
-        kept = {str(one.decision.id): one for one in made}
-        assert {decision: kept[decision].decision.arm for decision in arms} == arms
-        rewards = {decision for client in load for decision in client.rewards}
-        assert [d for d in rewards if [o.kind for o in kept[d].outcomes] != ["reward"]] == []
-        assert [one.seq for one in made] == list(range(1, len(made) + 1))
-        assert sum(one.settlement is not None for one in made) > 50
-        shown = Counter((one.decision.user, one.decision.arm) for one in made)
-        assert {arm: most for (_, arm), n in shown.items() for most in [MOST.get(arm, n)] if n > most} == {}
-        assert sum(n for (_, arm), n in shown.items() if arm == "few") <= 60
-        assert spent(made) <= 400.0
-        assert [one.stage for one in audit.rebuild(store, audit.stages(store)) if not one.equal] == []
-        salt = audit.claim(store, parse(APP), SALT)
-        assert [one.seq for one in chance.sample(made, 40) if audit.differences(store, one, salt)] == []
-        assert list(store.damages()) == []
-
-
-def spent(made: list[DecisionRecord]) -> float:
-    """What the discount cost, with all that is open as if it were rewarded."""
-    mine = [one for one in made if one.decision.arm == "ten"]
-    return sum(5.0 if one.settlement is None or one.settlement.reward else 0.0 for one in mine)
-
-
 class Proxy:
     """Proxy that sends each request to the next of the replicas that said they were ready when it last looked. It
     repeats nothing.
@@ -255,6 +174,109 @@ class Proxy:
         self._server.server_close()
 
 
+@contextmanager
+def three_replicas(folder: Path, url: str, *more: str) -> Iterator[list[ServiceProcess]]:
+    (folder / "app.toml").write_text(APP)
+    options = ["--app", str(folder / "app.toml"), "--window-scale", str(SCALE), "--salt", SALT, *more]
+    services = []
+    for n in range(3):
+        (folder / str(n)).mkdir()
+        services.append(ServiceProcess(folder / str(n), free_port("127.0.0.1"), options, url))
+    try:
+        for service in services:
+            service.spawn()
+        for service in services:
+            service.ready()
+        yield services
+    finally:
+        for service in services:
+            service.end()
+
+
+def more_load(clients: list[AnyReplicaClient], count: int) -> None:
+    """Return when so many more decisions were answered: moments of load, not of a clock."""
+    enough = sum(len(client.arms) for client in clients) + count
+    assert eventually(lambda: sum(len(client.arms) for client in clients) >= enough, 0.005)
+
+
+class Troubles(NamedTuple):
+    """Load and troubles of one run, and of how many of its decisions receipts are computed again at the end."""
+
+    clients: int
+    kills: int
+    stops: int
+    receipts: int
+    seed: int
+
+
+def chaos(folder: Path, server: PostgresServer, url: str, run: Troubles) -> None:
+    moments, done = random.Random(run.seed), threading.Event()
+    with three_replicas(folder, url) as services, Proxy([service.url for service in services]) as proxy:
+        load = [AnyReplicaClient([proxy.url], run.seed * 1000 + i, done) for i in range(run.clients)]
+        for client in load:
+            client.start()
+        troubles = ["kill"] * run.kills + ["stop"] * run.stops
+        moments.shuffle(troubles)
+        for trouble in troubles:
+            more_load(load, moments.randint(10, 60))
+            if trouble == "kill":
+                victim = moments.choice(services)
+                victim.kill()
+                victim.start()
+            else:
+                server.stop("immediate")
+                server.start()
+        more_load(load, 60)
+        done.set()
+        for client in load:
+            client.join(PATIENCE)
+        assert [said for client in load for said in client.wrong] == []
+        assert sum(client.repeated for client in load) > 0, "no request was ever interrupted"
+        policies = httpx.get(f"{services[0].url}/v1/policies", params={"wait": True}, timeout=PATIENCE)
+        assert policies.status_code == 200, policies.text
+        recompute_anywhere(services, load, run, moments)
+        assert [service.stop() for service in services] == [0, 0, 0], services[0].log.read_text()
+    check(url, load, random.Random(run.seed))
+
+
+def recompute_anywhere(
+    services: list[ServiceProcess], load: list[AnyReplicaClient], run: Troubles, chance: random.Random
+) -> None:
+    """Receipts of decisions that any replica made are recomputed by any."""
+    made = sorted(decision for client in load for decision in client.arms)
+    for i, decision in enumerate(chance.sample(made, run.receipts)):
+        path = f"/v1/decisions/{decision}/recomputation"
+        said = httpx.get(f"{services[i % 3].url}{path}", timeout=PATIENCE).json()
+        assert said["verdict"] == "equal", said
+
+
+def check(url: str, load: list[AnyReplicaClient], chance: random.Random) -> None:
+    """Lost 0, twice 0, limits passed 0; beliefs and receipts as the rows say."""
+    arms = {decision: arm for client in load for decision, arm in client.arms.items()}
+    with closing(PostgresStore(url)) as store:
+        made = list(store.decisions())
+        kept = {str(one.decision.id): one for one in made}
+        assert {decision: kept[decision].decision.arm for decision in arms} == arms
+        rewards = {decision for client in load for decision in client.rewards}
+        assert [d for d in rewards if [o.kind for o in kept[d].outcomes] != ["reward"]] == []
+        assert [one.seq for one in made] == list(range(1, len(made) + 1))
+        assert sum(one.settlement is not None for one in made) > 50
+        shown = Counter((one.decision.user, one.decision.arm) for one in made)
+        assert {arm: most for (_, arm), n in shown.items() for most in [MOST.get(arm, n)] if n > most} == {}
+        assert sum(n for (_, arm), n in shown.items() if arm == "few") <= 60
+        assert spent(made) <= 400.0
+        assert [one.stage for one in audit.rebuild(store, audit.stages(store)) if not one.equal] == []
+        salt = audit.claim(store, parse(APP), SALT)
+        assert [one.seq for one in chance.sample(made, 40) if audit.differences(store, one, salt)] == []
+        assert list(store.damages()) == []
+
+
+def spent(made: list[DecisionRecord]) -> float:
+    """What the discount cost, with all that is open as if it were rewarded."""
+    mine = [one for one in made if one.decision.arm == "ten"]
+    return sum(5.0 if one.settlement is None or one.settlement.reward else 0.0 for one in mine)
+
+
 def test_replicas_are_restarted_one_by_one_and_no_request_fails(database: PostgresServer, tmp_path: Path) -> None:
     done = threading.Event()
     with (
@@ -317,11 +339,11 @@ def database() -> Iterator[PostgresServer]:
 
 def test_kills_and_a_stopped_database_lose_and_double_nothing(database: PostgresServer, tmp_path: Path) -> None:
     with database.schema() as url:
-        chaos(tmp_path, database, url, clients=6, kills=3, stops=1, seed=1)
+        chaos(tmp_path, database, url, Troubles(clients=6, kills=3, stops=1, receipts=40, seed=1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
 def test_many_kills_lose_and_double_nothing(database: PostgresServer, tmp_path: Path, seed: int) -> None:
     with database.schema() as url:
-        chaos(tmp_path, database, url, clients=128, kills=20, stops=2, seed=seed)
+        chaos(tmp_path, database, url, Troubles(clients=128, kills=20, stops=2, receipts=200, seed=seed))

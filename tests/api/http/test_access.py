@@ -32,6 +32,7 @@ ROUTES = {  # every one, and the scope it needs
     ("POST", "/v1/decisions"): "decide",
     ("POST", "/v1/decisions/batch"): "decide",
     ("GET", "/v1/decisions/{decision_id:uuid}"): "read",
+    ("GET", "/v1/decisions/{decision_id:uuid}/recomputation"): "read",
     ("POST", "/v1/outcomes"): "reward",
     ("POST", "/v1/outcomes/batch"): "reward",
     ("POST", "/v1/events"): "events",
