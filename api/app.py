@@ -42,6 +42,7 @@ from api.routes import (
     docs_page,
     native,
     ofrep,
+    operations,
     personalizer,
     releases,
     segment,
@@ -183,6 +184,7 @@ def _routes(
         *personalizer.routes(current, lambda ask: gate.loop(presented(ask)), reporter),
         *webhooks.routes(current),
         *alarms.routes(current, lambda ask: gate.holder(presented(ask))),
+        *operations.routes(current, lambda ask: gate.holder(presented(ask))),
         *releases.routes(current, lambda ask: gate.holder(presented(ask))),
         *health_routes.routes(
             health,

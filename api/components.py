@@ -105,7 +105,14 @@ def _built(
         events=EventService(catalogue, store, worker, service.maker, salt=salt, clock=clock, metrics=metrics),
         flags=Flags(service, store, salt=salt, clock=clock, window_scale=scale),
         ranking=Ranking(
-            catalogue, store, worker, service.writer, salt=salt, clock=clock, metrics=metrics, window_scale=scale
+            catalogue,
+            store,
+            worker,
+            service.writer,
+            salt=salt,
+            clock=clock,
+            metrics=metrics,
+            window_scale=scale,
         ),
         images=images(settings.app, catalogue),
     )

@@ -20,6 +20,10 @@ Why = Literal[
     "reward", "silence", "retraction", "holdout", "over limit", "not activated", "other schema", "held", "erased"
 ]
 AlarmVerdict = Literal["honest", "forged"]
+OperatorVerb = Literal["pause", "resume", "retire"]
+
+ALL_NUDGES = ""
+"""The nudge of an operator's action that is about all nudges of its stage."""
 
 
 NOT_NOW = "not now"
@@ -207,6 +211,23 @@ class AlarmAcknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     verdict: AlarmVerdict
     reason: str
     through: int = 0  # given by the store
+
+
+class OperatorAction(msgspec.Struct, frozen=True, kw_only=True):
+    """Operator action record: who paused, resumed or retired a nudge of a stage, when (`at`, µs) and why. `seq` is
+    given by the store.
+
+    `nudge`: its name, or ALL_NUDGES. From a "pause" until the next "resume" the nudge is not eligible, from a "retire"
+    on for good; decisions say so in `excluded`.
+    """
+
+    seq: int = 0
+    at: int
+    who: str
+    stage: str
+    nudge: str
+    verb: OperatorVerb
+    reason: str
 
 
 class MaturedDecision(msgspec.Struct, frozen=True):

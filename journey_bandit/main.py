@@ -24,6 +24,7 @@ _COMMANDS = {
     "monitor": "journey_bandit.evaluation.monitor:monitor",
     "rebuild": "journey_bandit.service.audit:rebuild",
     "preview": "journey_bandit.service.preview:preview",
+    "nudges": "journey_bandit.operations.nudges:nudges",
     "promote": "journey_bandit.registry.promote:promote",
     "publish": "journey_bandit.registry.publish:publish",
     "receipt": "journey_bandit.service.audit:receipt",

@@ -20,6 +20,7 @@ from api.decisions.local_time import TimeZones
 from api.decisions.pages import PageView
 from api.decisions.sessions import UserSession, UserSessions
 from api.messages.decisions import DecisionRequest, EvidenceIn
+from api.operations.paused_nudges import PausedNudges
 from api.stores.event_log import IngestResult
 from api.stores.protocol import Store
 from api.stores.replica_log import LedgerNews
@@ -42,11 +43,18 @@ NOBODY = "nobody:"
 
 
 class PolicySource(Protocol):
-    """Source of what decides now, such as the worker: stage → prepared policy. Reading it takes no lock."""
+    """Source of what decides now, such as the worker: stage → prepared policy, and which nudges operators have paused.
+    Reading it takes no lock.
+    """
 
     @property
     def prepared(self) -> Mapping[str, PreparedPolicy]:
         """Prepared policy of every stage, as last published or released."""
+        ...
+
+    @property
+    def pauses(self) -> PausedNudges:
+        """Nudges that may not be shown for now, or any more."""
         ...
 
 
@@ -101,6 +109,7 @@ class DecisionMaker:
         self._caps = caps
         self._zones = TimeZones(rules.catalogue)
         self._policies = policies
+        self._pauses = policies.pauses
         self._salt = salt
         self._scale = window_scale
         self._known = 0  # number of the last news of other replicas
@@ -321,6 +330,7 @@ class DecisionMaker:
             **self._budgets.refused(stage, now),
             **guardrails.refused(self._catalogue, stage, now, around, self._scale),
             **(page.unfit(self._catalogue.stages[stage]) if page else {}),
+            **self._pauses.refused(stage),
         }
 
     def stands(self, decision: Decision, request: DecisionRequest, now: int, page: PageView | None = None) -> bool:
@@ -335,12 +345,14 @@ class DecisionMaker:
     def _still_true(
         self, stage: str, arm: str, request: DecisionRequest, someone: UserSession, now: int, page: PageView | None
     ) -> bool:
-        """Whether a nudge may be shown again: it is declared, its evidence is here, the user consents and has not
-        declined it, and the page can show it.
+        """Whether a nudge may be shown again: it is declared and not paused, its evidence is here, the user consents
+        and has not declined it, and the page can show it.
         """
         nudge = self._catalogue.stages[stage].nudges.get(arm)
         if nudge is None:
             return arm in self._catalogue.stages[stage].arms
+        if arm in self._pauses.refused(stage):
+            return False
         if guardrails.unproven(nudge, _proof(request.evidence), now, self._scale):
             return False
         if (someone.state and f"{stage}.{arm}" in someone.state.declined) or (page and not page.shows(nudge)):

@@ -88,6 +88,7 @@ class Ranking:
         self._loops = {name: stage for name, stage in catalogue.stages.items() if stage.has_request_actions}
         self._store = store
         self._policies = policies
+        self._pauses = policies.pauses
         self._writer = writer
         self._salt = salt
         self._clock = clock
@@ -195,6 +196,9 @@ class Ranking:
 
     def _decide(self, loop: str, ask: engine.RankQuery) -> Decision:
         live = self._policies.prepared[loop]
+        if why := self._pauses.whole(loop):
+            may = [action.id for action in ask.actions if action.id not in ask.refused]
+            ask = msgspec.structs.replace(ask, refused={**ask.refused, **dict.fromkeys(may[1:], why)})
         return engine.rank(live, ask, now=self._clock(), salt=self._salt, window_scale=self._scale)
 
     def _fill(self, loop: str, base: engine.RankQuery, slots: Sequence[Slot]) -> list[Decision]:

@@ -50,6 +50,7 @@ from api.messages.decisions import (
     StagesReply,
 )
 from api.metrics import Metrics
+from api.operations.paused_nudges import action_out
 from api.stores.decision_log import DecisionRecord, OutcomeReceipt
 from api.stores.protocol import Store
 from api.times import microseconds, time_of
@@ -95,7 +96,14 @@ class DecisionService:
         rules = folding.rules(catalogue)
         caps = GlobalFrequencyCaps(catalogue, store, clock(), window_scale)
         self.maker = DecisionMaker(
-            rules, store, UserSessions(store, rules), budgets, caps, worker, salt=salt, window_scale=window_scale
+            rules,
+            store,
+            UserSessions(store, rules),
+            budgets,
+            caps,
+            worker,
+            salt=salt,
+            window_scale=window_scale,
         )
         self.writer = DecisionWriter(worker, self.maker, store, metrics, clock)
         self.catalogue = catalogue
@@ -345,6 +353,7 @@ class DecisionService:
                     release=release_out(self._release(live.release)) if live.release else None,
                     loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
                     arms=_taught(live.snapshot),
+                    paused=[action_out(one) for one in self.worker.pauses.of(name)],
                     budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
                     drift=[
                         AlarmReply(a.arm, a.direction, time_of(a.at), a.through)

@@ -30,6 +30,7 @@ from api.ledger.catalogue_changes import CATALOGUE, served_digest
 from api.ledger.clock_marks import ClockMarks
 from api.ledger.erasure import ErasureStep
 from api.metrics import Metrics
+from api.operations.paused_nudges import PausedNudges
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
@@ -43,7 +44,7 @@ from bandit.catalogue.model import Catalogue, Stage
 from bandit.engine import PreparedPolicy
 from bandit.errors import InvalidRequest, JourneyBanditError, LedgerError, NotFound, Overloaded, Unavailable
 from bandit.journey import folding
-from bandit.records import AlarmAcknowledgement, Decision, Event, Outcome, Release
+from bandit.records import AlarmAcknowledgement, Decision, Event, OperatorAction, Outcome, Release
 
 log = logging.getLogger("journey_bandit.worker")
 
@@ -163,6 +164,7 @@ class Worker:
         told, known = self._replicas.settled, _sound(before, store)
         self.learning = Learner(store, catalogue, metrics, told, scale, known, now=clock())
         self._marks = ClockMarks(store, clock, metrics)
+        self.pauses = PausedNudges(store, catalogue)
         self.releases = ReleaseService(store, catalogue, metrics)
         self.releases.register()
 
@@ -292,6 +294,21 @@ class Worker:
             except Exception:
                 self._reload = True  # what failed may be in the ledger all the same
                 raise
+
+        return self.run(work)
+
+    def operate(self, asked: OperatorAction) -> "futures.Future[OperatorAction]":
+        """Keep what an operator did to a nudge (`PausedNudges.change`); it is in force for whatever is written from
+        then on. Raises as `run` and that do.
+        """
+
+        def work() -> OperatorAction:
+            try:
+                with self._together():
+                    kept = self.pauses.change(asked)
+            finally:
+                self.pauses.load()  # what failed may be in the ledger all the same
+            return kept
 
         return self.run(work)
 
@@ -432,13 +449,17 @@ class Worker:
         """Which of these decisions may be written. An original that was asked for once more may only be a duplicate: of
         one that is in the ledger, or stands here.
         """
-        if not self._store.shared:
+        if not (self._store.shared or self.pauses):
             return [True] * len(asked)
         again = [decision.id for decision, known in asked if known == ORIGINAL]
         there = set(self._store.decisions_by_id(again)) if again else set[uuid.UUID]()
         stand = list[bool]()
         for decision, known in asked:
-            stands = decision.id in there if known == ORIGINAL else self._replicas.stands(decision, known)
+            if known == ORIGINAL:
+                stands = decision.id in there
+            else:
+                paused = known is not None and self.pauses.refuses(decision)
+                stands = not paused and self._replicas.stands(decision, known)
             if stands:
                 there.add(decision.id)
             stand.append(stands)
@@ -602,6 +623,8 @@ class Worker:
             if news.released or news.rewritten:
                 self._store.register({})  # what others have declared since
                 self.releases.load()
+            if news.operated:
+                self.pauses.load()
             if news.rewritten:
                 self._reload = True
                 self.learning.begin_after(news.at)

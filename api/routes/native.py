@@ -49,7 +49,7 @@ def routes(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
     """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots.
     `reporter`: the name of the key that a request presents.
     """
-    return [*_deciding(current), *_reporting(current, reporter), *_looking_up(current)]
+    return [*_deciding(current), *_reporting(current, reporter), *_receipts(current), *_looking_up(current)]
 
 
 def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
@@ -140,7 +140,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandl
     return [report, report_batch]
 
 
-def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
+def _receipts(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/decisions/{decision_id:uuid}",
         summary="The receipt of a decision",
@@ -168,6 +168,10 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
         async with current.inside() as parts:
             return await parts.service.recomputation(decision_id)
 
+    return [receipt, recomputation]
+
+
+def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
     @get(
         "/v1/stages",
         summary="What this app declares",
@@ -208,7 +212,7 @@ def _looking_up(current: CurrentParts) -> list[HTTPRouteHandler]:
         """The live policy of a stage: policy.json and posterior.npz in one archive; no pickle."""
         return Response(to_zip(current.parts.service.snapshot(stage)), media_type="application/zip")
 
-    return [receipt, recomputation, stages, policies, snapshot]
+    return [stages, policies, snapshot]
 
 
 def _example(catalogue: Catalogue) -> dict[str, Any]:

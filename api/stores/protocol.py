@@ -8,17 +8,25 @@ from api.stores.decision_log import DecisionLog
 from api.stores.erasure_log import ErasureLog
 from api.stores.event_log import EventLog
 from api.stores.learning_state import LearningState
+from api.stores.operator_log import OperatorLog
 from api.stores.release_log import ReleaseLog
 from api.stores.replica_log import ReplicaLog
 from api.stores.webhook_queue import WebhookQueue
-from api.stores.withdrawal_log import WithdrawalLog
 
 
 class Store(
-    DecisionLog, EventLog, LearningState, WebhookQueue, ReleaseLog, ErasureLog, WithdrawalLog, ReplicaLog, Protocol
+    DecisionLog,
+    EventLog,
+    LearningState,
+    WebhookQueue,
+    ReleaseLog,
+    ErasureLog,
+    OperatorLog,
+    ReplicaLog,
+    Protocol,
 ):
-    """One ledger: decisions, events, learning, webhooks, releases, erasures, withdrawals and replicas, and facts about
-    itself.
+    """One ledger: decisions, events, learning, webhooks, releases, erasures, actions of operators and replicas, and
+    facts about itself.
 
     One process owns a ledger that it writes to, or several share it (`ReplicaLog`). Only one thread of a process may
     call writing methods; reading methods may be called from any. What a part appends is never changed, but for what an

@@ -13,7 +13,8 @@ class LedgerNews(NamedTuple):
     numbers of settlements, each with its decision as it is now. `users`: ids (keyed hashes) of people of whom there is
     anything new, with all ids that are joined with these. `rewritten`: rows were erased or withdrawn, an alarm was
     acknowledged, or commits are gone that had been there (`lost`), so that what is known must be read again; `at` is
-    the newest time (µs) of that. `released`: there are new releases.
+    the newest time (µs) of that. `released`: there are new releases. `operated`: there are new
+    actions of operators.
     """
 
     through: LedgerPosition
@@ -23,6 +24,7 @@ class LedgerNews(NamedTuple):
     users: frozenset[bytes]
     rewritten: bool
     released: bool
+    operated: bool
     at: int = 0
     lost: bool = False
 

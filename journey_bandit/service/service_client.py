@@ -74,6 +74,17 @@ class AdminClient(ServiceClient):
         body = {"reporter": reporter, "verdict": verdict, "acknowledged_by": by, "reason": why}
         return dict(self._call("POST", f"/v1/policies/{stage}/reward-alarms/acknowledge", body))
 
+    def operate(self, verb: str, stage: str, nudge: str | None, by: str, why: str) -> dict[str, Any]:
+        """Pause, resume or retire a nudge of a stage, all of them for None; the action as the service keeps it. Raises
+        RemoteError.
+        """
+        body = {"by": by, "reason": why, **({} if nudge is None else {"nudge": nudge})}
+        return dict(self._call("POST", f"/v1/policies/{stage}/{verb}", body))
+
+    def operator_actions(self) -> list[dict[str, Any]]:
+        """What operators did to nudges, oldest first. Raises RemoteError."""
+        return list(self._call("GET", "/v1/operator-actions")["actions"])
+
     def erase(self, user_id: str, *, forget: bool) -> dict[str, Any]:
         """Erase a person: what the service says of it. Raises RemoteError."""
         path = f"/v1/users/{quote(user_id, safe='')}"

@@ -7,6 +7,7 @@ another replica, and some repeat what was answered.
 
 import random
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,7 @@ limits = { total = 5 }
 SCALE = 4e-4  # an hour in 1.44 s: what was decided is settled while the load goes on
 MOST = {"ten": 3, "tip": 5}
 USERS = 60
+_PAUSE = 0.02  # seconds before a request is repeated
 SALT = "5a17"
 
 
@@ -97,12 +99,12 @@ class AnyReplicaClient(threading.Thread):
             try:
                 reply = self._chance.choice(replicas).post(path, json=body)
             except httpx.TransportError:
-                self.repeated += 1
-                continue
-            if reply.status_code == 200:
+                reply = None
+            if reply is not None and reply.status_code == 200:
                 return reply.json()
-            assert reply.status_code == 503, f"{path} answered {reply.status_code}: {reply.text}"
+            assert reply is None or reply.status_code == 503, f"{path} answered {reply.status_code}: {reply.text}"
             self.repeated += 1
+            time.sleep(_PAUSE)
 
 
 class Proxy:
@@ -113,6 +115,7 @@ class Proxy:
     def __init__(self, urls: list[str]):
         self.urls, self._turn, self._lock, self.ready = urls, 0, threading.Lock(), list(urls)
         self._over = threading.Event()
+        self._client = httpx.Client(timeout=PATIENCE, limits=httpx.Limits(max_keepalive_connections=0))
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -142,7 +145,7 @@ class Proxy:
             url = self.ready[self._turn % len(self.ready)]
         try:
             json = {"Content-Type": "application/json"}
-            reply = httpx.post(f"{url}{path}", content=body, headers=json, timeout=PATIENCE)
+            reply = self._client.post(f"{url}{path}", content=body, headers=json)
         except httpx.TransportError as error:
             return 503, str(error).encode()
         return reply.status_code, reply.content
@@ -159,7 +162,7 @@ class Proxy:
 
     def _is_ready(self, url: str) -> bool:
         try:
-            return httpx.get(f"{url}/health/ready", timeout=PATIENCE).status_code == 200
+            return self._client.get(f"{url}/health/ready").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -172,6 +175,8 @@ class Proxy:
         self._over.set()
         self._server.shutdown()
         self._server.server_close()
+        self._threads[1].join(PATIENCE)
+        self._client.close()
 
 
 @contextmanager

@@ -37,10 +37,10 @@ from api.stores.learning_state import (
 from api.stores.memory.events import MemoryEventRows
 from api.stores.memory.learning import MemoryLearningState
 from api.stores.memory.rest import MemoryRestRows
+from api.stores.operator_log import voiding
 from api.stores.replica_log import Unshared
 from api.stores.rest import RestCursor, RestPage
 from api.stores.webhook_queue import WebhookCursor, WebhookDelivery
-from api.stores.withdrawal_log import voiding
 from bandit.arrays import Array
 from bandit.belief import Belief
 from bandit.catalogue.model import NONE, Stage
@@ -55,6 +55,7 @@ from bandit.records import (
     Decision,
     Event,
     MaturedDecision,
+    OperatorAction,
     Outcome,
     Release,
     Settlement,
@@ -88,6 +89,7 @@ class MemoryStore(Unshared):
         self._erasures: list[ErasureEntry] = []
         self._withdrawals: list[Withdrawal] = []
         self._acknowledgements: list[AlarmAcknowledgement] = []
+        self._operator_actions: list[OperatorAction] = []
 
     def damages(self) -> Iterator[str]:
         """As `Store.damages`: none; no disk is between what was committed and what is read."""
@@ -142,7 +144,7 @@ class MemoryStore(Unshared):
         return kept, noted
 
     def withdraw(self, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
-        """As `WithdrawalLog.withdraw`; looks through all outcomes, which is enough for tests and trials."""
+        """As `OperatorLog.withdraw`; looks through all outcomes, which is enough for tests and trials."""
         numbered = ((self._numbers[o.decision, o.id], o) for f in self._found.values() for o in _about(f, asked))
         numbers = sorted(numbered, key=lambda pair: pair[0])
         found = [(number, one) for number, one in numbers if number > after][:most]
@@ -161,11 +163,11 @@ class MemoryStore(Unshared):
         return asked, found[-1][0]
 
     def withdrawals(self) -> list[Withdrawal]:
-        """As `WithdrawalLog.withdrawals`."""
+        """As `OperatorLog.withdrawals`."""
         return list(self._withdrawals)
 
     def acknowledge(self, asked: AlarmAcknowledgement, after: int) -> AlarmAcknowledgement:
-        """As `WithdrawalLog.acknowledge`."""
+        """As `OperatorLog.acknowledge`."""
         numbers = {"seq": len(self._acknowledgements) + 1, "through": len(self._settlements)}
         kept = msgspec.structs.replace(asked, **numbers)
         self._acknowledgements.append(kept)
@@ -178,8 +180,17 @@ class MemoryStore(Unshared):
         return kept
 
     def acknowledgements(self) -> list[AlarmAcknowledgement]:
-        """As `WithdrawalLog.acknowledgements`."""
+        """As `OperatorLog.acknowledgements`."""
         return list(self._acknowledgements)
+
+    def operate(self, asked: OperatorAction) -> OperatorAction:
+        """As `OperatorLog.operate`."""
+        self._operator_actions.append(msgspec.structs.replace(asked, seq=len(self._operator_actions) + 1))
+        return self._operator_actions[-1]
+
+    def operator_actions(self) -> list[OperatorAction]:
+        """As `OperatorLog.operator_actions`."""
+        return list(self._operator_actions)
 
     def _append(self, outcome: Outcome) -> None:
         found = self._found[outcome.decision]

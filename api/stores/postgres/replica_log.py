@@ -55,7 +55,8 @@ class PostgresReplicaLog(SqlStore):
     def _told(self, conn: SqlConnection, found: Others) -> LedgerNews:
         if not found.same:
             self._ledger.earlier = EarlierJourneys()
-            return LedgerNews(_position(found), (), (), (), frozenset(), rewritten=True, released=True, lost=True)
+            told = {"rewritten": True, "released": True, "operated": True, "lost": True}
+            return LedgerNews(_position(found), (), (), (), frozenset(), **told)
         made = self._records(conn, "d.seq > ? AND d.seq <= ?", found.of("decisions"))
         about = "d.id IN (SELECT decision FROM outcomes WHERE seq > ? AND seq <= ?)"
         reported = self._records(conn, about, found.of("outcomes"))
@@ -76,6 +77,7 @@ class PostgresReplicaLog(SqlStore):
             users=frozenset(everybody),
             rewritten=any(len(set(found.of(table))) > 1 for table in _REWRITING),
             released=len(set(found.of("releases"))) > 1,
+            operated=len(set(found.of("operator_actions"))) > 1,
             at=max(_newest(conn, table, found.of(table)) for table in _TIMED),
         )
 

@@ -20,7 +20,6 @@ from api.stores.decision_log import (
 )
 from api.stores.sql.connection import SqlConnection
 from api.stores.sql.connections import SqlConnections, SqlPart
-from api.stores.sql.rows import withdrawals
 from api.stores.sql.rows.decisions import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
@@ -38,7 +37,7 @@ from api.stores.sql.rows.decisions import (
 from bandit.catalogue.loading import read_stage
 from bandit.catalogue.model import Stage
 from bandit.errors import LedgerError, PolicyError
-from bandit.records import NOT_NOW, AlarmAcknowledgement, Decision, Outcome, Settlement, Withdrawal
+from bandit.records import NOT_NOW, Decision, Outcome, Settlement
 
 _SPECS = "SELECT key, digest, stage, body FROM specs ORDER BY key"
 _ASKED = 1000  # users that one query is about
@@ -93,27 +92,6 @@ class SqlDecisionLog(SqlPart):
             conn.executemany("UPDATE pending SET due = 0 WHERE decision_seq = ?", [(seq,) for seq in plan.hastened])
             conn.executemany("INSERT OR IGNORE INTO uncorrected VALUES (?)", [(seq,) for seq in plan.corrected])
         return kept, noted
-
-    def withdraw(self, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
-        """As `WithdrawalLog.withdraw`, in one transaction."""
-        with self._ledger.transaction() as conn:
-            return withdrawals.withdraw(conn, asked, after, most)
-
-    def withdrawals(self) -> list[Withdrawal]:
-        """As `WithdrawalLog.withdrawals`."""
-        query = f"SELECT {', '.join(withdrawals.COLUMNS)} FROM withdrawals ORDER BY seq"  # noqa: S608
-        return [Withdrawal(**dict(zip(withdrawals.COLUMNS, row, strict=True))) for row in self._ledger.rows(query)]
-
-    def acknowledge(self, asked: AlarmAcknowledgement, after: int) -> AlarmAcknowledgement:
-        """As `WithdrawalLog.acknowledge`, in one transaction."""
-        with self._ledger.transaction() as conn:
-            return withdrawals.acknowledge(conn, asked, after)
-
-    def acknowledgements(self) -> list[AlarmAcknowledgement]:
-        """As `WithdrawalLog.acknowledgements`."""
-        names = withdrawals.ACKNOWLEDGED
-        rows = self._ledger.rows(f"SELECT {', '.join(names)} FROM acknowledgements ORDER BY seq")  # noqa: S608
-        return [AlarmAcknowledgement(**dict(zip(names, row, strict=True))) for row in rows]
 
     def decisions_by_id(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, DecisionRecord]:
         """As `DecisionLog.decisions_by_id`, in one reading transaction."""

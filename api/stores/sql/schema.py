@@ -453,6 +453,21 @@ def acknowledgements(db: SqlDatabase) -> None:
         db.conn.execute(statement)
 
 
+_OPERATOR_ACTIONS = (
+    """CREATE TABLE operator_actions (
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, stage TEXT NOT NULL, nudge TEXT NOT NULL,
+        verb TEXT NOT NULL CHECK (verb IN ('pause', 'resume', 'retire')), reason TEXT NOT NULL) STRICT""",
+    "ALTER TABLE commits ADD COLUMN operator_actions INTEGER NOT NULL DEFAULT 0",
+)
+
+
+@migration
+def operator_actions(db: SqlDatabase) -> None:
+    """Migration 24: what operators did to nudges, and why."""
+    for statement in _OPERATOR_ACTIONS:
+        db.conn.execute(statement)
+
+
 def _key(name: str) -> tuple[str, int]:
     """Stage and schema of "stage" or "stage#schema"."""
     stage, _, schema = name.partition("#")

@@ -10,6 +10,7 @@ from api.stores.sql.connections import SqlConnections
 from api.stores.sql.erasure_log import SqlErasureLog
 from api.stores.sql.event_log import SqlEventLog
 from api.stores.sql.learning_state import SqlLearningState
+from api.stores.sql.operator_log import SqlOperatorLog
 from api.stores.sql.release_log import SqlReleaseLog
 from api.stores.sql.rows import commits
 from api.stores.sql.schema import table_names
@@ -25,7 +26,7 @@ class _TakenBack(Exception):
     """End of a transaction that is to change nothing."""
 
 
-class SqlStore(SqlEventLog, SqlLearningState, SqlErasureLog, SqlWebhookQueue, SqlReleaseLog):
+class SqlStore(SqlEventLog, SqlLearningState, SqlErasureLog, SqlWebhookQueue, SqlReleaseLog, SqlOperatorLog):
     """What stores have in common whose statements are SQL: all that `Store` asks for, but what depends on the engine.
 
     Guarantees: what a writing method wrote is durable when it returns (or when the outermost `atomic` ends); readers

@@ -48,6 +48,8 @@ ROUTES = {  # every one, and the scope it needs
     ("PUT", "/v1/policies/{stage:str}/release"): "admin",
     ("POST", "/v1/policies/{stage:str}/rollback"): "admin",
     ("POST", "/v1/policies/{stage:str}/reward-alarms/acknowledge"): "admin",
+    **{("POST", f"/v1/policies/{{stage:str}}/{verb}"): "admin" for verb in ("pause", "resume", "retire")},
+    ("GET", "/v1/operator-actions"): "read",
     ("GET", "/v1/releases"): "read",
     ("POST", "/v1/registry"): "admin",
     ("GET", "/"): None,

@@ -2,9 +2,9 @@
 
 import msgspec
 
+from api.stores.operator_log import voiding
 from api.stores.sql.connection import SqlConnection
 from api.stores.sql.rows.decisions import OUTCOME_COLUMNS, insert, outcome_of, outcome_row
-from api.stores.withdrawal_log import voiding
 from bandit.records import AlarmAcknowledgement, Withdrawal
 
 COLUMNS = Withdrawal.__struct_fields__
@@ -30,7 +30,7 @@ _RELEASE = """INSERT OR IGNORE INTO uncorrected SELECT s.decision_seq FROM settl
 
 
 def acknowledge(conn: SqlConnection, asked: AlarmAcknowledgement, after: int) -> AlarmAcknowledgement:
-    """As `WithdrawalLog.acknowledge`."""
+    """As `OperatorLog.acknowledge`."""
     seq, through = (
         conn.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()[0]  # noqa: S608
         for table in ("acknowledgements", "settlements")
@@ -43,7 +43,7 @@ def acknowledge(conn: SqlConnection, asked: AlarmAcknowledgement, after: int) ->
 
 
 def withdraw(conn: SqlConnection, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
-    """As `WithdrawalLog.withdraw`."""
+    """As `OperatorLog.withdraw`."""
     found = conn.execute(_ABOUT, (after, asked.reporter, asked.since, asked.until, most)).fetchall()
     if not found:
         return asked, 0

@@ -1,21 +1,21 @@
-"""Withdrawal log of a ledger: what was reported and is taken out of force, what was found out about keys that were
-accused, and who had it done.
+"""Operator log of a ledger: what operators had taken out of force, what they found out about keys that were accused,
+what they did to nudges, and who had it done.
 """
 
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from bandit.records import AlarmAcknowledgement, Outcome, Withdrawal
+from bandit.records import AlarmAcknowledgement, OperatorAction, Outcome, Withdrawal
 
 
-class WithdrawalLog(Protocol):
-    """Withdrawals of one ledger, append-only: an outcome that is withdrawn stays, and a further one voids it.
+class OperatorLog(Protocol):
+    """What operators did to one ledger, append-only. An outcome that is withdrawn stays, and a further one voids it.
+    Acknowledgements of alarms say whether what an accused key reported may be learned; actions, which nudges may be
+    shown.
 
-    Acknowledgements of alarms, append-only too, say whether what an accused key reported may be learned.
-
-    Guarantees. Atomicity: each call of `withdraw` and of `acknowledge` is one transaction. Threads, durability and
-    errors as `DecisionLog`.
+    Guarantees. Atomicity: each call of a writing method is one transaction. Order: numbered without gaps from 1.
+    Threads, durability and errors as `DecisionLog`.
     """
 
     def withdraw(self, asked: Withdrawal, after: int, most: int) -> tuple[Withdrawal, int]:
@@ -41,6 +41,14 @@ class WithdrawalLog(Protocol):
 
     def acknowledgements(self) -> list[AlarmAcknowledgement]:
         """All acknowledgements, in order."""
+        ...
+
+    def operate(self, asked: OperatorAction) -> OperatorAction:
+        """Append what an operator did to a nudge, and return it with its number."""
+        ...
+
+    def operator_actions(self) -> list[OperatorAction]:
+        """All that operators did to nudges, in order."""
         ...
 
 

@@ -1,0 +1,39 @@
+"""Messages about what operators do to nudges while the service runs."""
+
+import datetime as dt
+from typing import Annotated
+
+import msgspec
+
+from bandit.records import OperatorVerb
+
+
+class OperatorActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Request to pause, resume or retire a nudge. `nudge`: its name; left out, all nudges of the stage are meant. `by`:
+    who had it done, and `reason` why: both are kept in the ledger, and decisions from which the nudge is excluded say
+    them.
+    """
+
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    nudge: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+
+
+class OperatorActionReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Action of an operator as the ledger keeps it. `nudge`: null for all nudges of the stage. `who`: the key that was
+    presented, and whom its holder named.
+    """
+
+    number: int
+    stage: str
+    nudge: str | None
+    action: OperatorVerb
+    who: str
+    reason: str
+    at: dt.datetime
+
+
+class OperatorActionsReply(msgspec.Struct, frozen=True):
+    """Actions of operators, in the order of the ledger."""
+
+    actions: list[OperatorActionReply]
