@@ -11,7 +11,7 @@ from api.stores.learning_state import StatisticsKey
 from api.stores.protocol import Store
 from bandit.catalogue.loading import parse
 from bandit.errors import LedgerError
-from bandit.records import AlarmAcknowledgement
+from bandit.records import AlarmAcknowledgement, OperatorAction
 from journey_bandit.testing.store_builders import CATALOGUE, HOUR, START, ContractLedger, Decide, Report, decisions_of
 from journey_bandit.testing.store_erasures import of
 from journey_bandit.testing.store_settlements import settlement
@@ -180,3 +180,12 @@ class StoreCorrectionsContract:
         assert store.settlements_after(0, 9) == []
         assert graceful.due(9 * HOUR + LATER) == []
         assert store.last().settlement == 1 + corrected
+
+    def test_actions_of_operators_are_kept_in_their_order(self, store: Store) -> None:
+        """`operate` numbers what it appends from 1, and `operator_actions` lists it."""
+        asked = OperatorAction(at=7, who="ana", stage="signup", nudge="tip", verb="pause", reason="r")
+        first = store.operate(asked)
+        second = store.operate(msgspec.structs.replace(asked, at=9, nudge="", verb="resume", reason="s"))
+        assert first == msgspec.structs.replace(asked, seq=1)
+        assert (second.seq, second.at, second.nudge, second.verb, second.reason) == (2, 9, "", "resume", "s")
+        assert store.operator_actions() == [first, second]

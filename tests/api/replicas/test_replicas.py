@@ -30,7 +30,7 @@ from api.stores.sql.rows.commits import CommitChain
 from bandit.catalogue.loading import parse
 from bandit.catalogue.model import Catalogue
 from bandit.errors import LedgerError, Unavailable
-from bandit.records import Decision
+from bandit.records import Decision, OperatorAction
 from bandit.release import NO_NUDGE
 from tests.postgres import PostgresServer
 from tests.waiting import eventually
@@ -376,3 +376,19 @@ def test_limits_of_a_period_that_is_over_allow_nothing(decide: Callable[..., Dec
     caps.add(msgspec.structs.replace(made, at=10 * day), 1)
     assert not caps.allows(made)
     assert caps.allows(msgspec.structs.replace(made, at=10 * day + 1))
+
+
+def test_a_pause_at_one_replica_counts_at_the_others_for_what_they_have_drawn_already(replicas: Replicas) -> None:
+    text = APP.replace("beta", 'fixed", arm = "ten').replace("floor = 0.1", "floor = 0.0")
+    with replicas(2, parse(text)) as (one, two):
+        pending = two.service.maker.prepare(DecisionRequest(stage="cart", user_id="a", context={}), two.clock())
+        assert pending.decision.arm == "ten"
+        action = OperatorAction(at=1, who="ana", stage="cart", nudge="ten", verb="pause", reason="refunds rose")
+        assert one.worker.operate(action).result(60).seq == 1
+        (written,) = two.run(two.service.writer.write([pending]))
+        assert (written.decision.arm, written.decision.excluded["ten"]) == ("none", "paused by ana: refunds rose")
+        assert two.ask(1, "cart", user="b").nudge.id == "none"
+        assert two.worker.operate(msgspec.structs.replace(action, verb="resume")).result(60).seq == 2
+        assert [one.ask(2, "cart", user="c").nudge.id, two.ask(3, "cart", user="d").nudge.id] == ["none", "ten"]
+        assert one.ask(4, "cart", user="e").nudge.id == "ten"
+        proved(two.store, two.salt, two.store.decisions())
