@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psycopg
 import pytest
 
 from api.ledger import audit
@@ -58,6 +59,7 @@ MOST = {"ten": 3, "tip": 5}
 USERS = 60
 _PAUSE = 0.02  # seconds before a request is repeated
 SALT = "5a17"
+PAUSED = "tip"
 
 
 class AnyReplicaClient(threading.Thread):
@@ -83,18 +85,18 @@ class AnyReplicaClient(threading.Thread):
         decision = str(uuid.UUID(int=chance.getrandbits(128), version=4))
         context = {"price": chance.uniform(0, 100)}
         ask = {"stage": "cart", "user_id": f"user {chance.randrange(USERS)}", "decision_id": decision}
-        arm = self._insist(replicas, "/v1/decisions", {**ask, "context": context})["nudge"]["id"]
+        arm = self.insist(replicas, "/v1/decisions", {**ask, "context": context})["nudge"]["id"]
         self.arms[decision] = arm
         if chance.random() < 0.2:
-            again = self._insist(replicas, "/v1/decisions", {**ask, "context": context})
+            again = self.insist(replicas, "/v1/decisions", {**ask, "context": context})
             if again["nudge"]["id"] != arm or not again["duplicate"]:
                 self.wrong.append(f"{decision} was {arm}, then {again}")
         if chance.random() < 0.5:
             for _ in range(1 + (chance.random() < 0.2)):
-                self._insist(replicas, "/v1/outcomes", {"decision_id": decision, "kind": "reward"})
+                self.insist(replicas, "/v1/outcomes", {"decision_id": decision, "kind": "reward"})
             self.rewards.add(decision)
 
-    def _insist(self, replicas: list[httpx.Client], path: str, body: Mapping[str, object]) -> Any:
+    def insist(self, replicas: list[httpx.Client], path: str, body: Mapping[str, object]) -> Any:
         while True:
             try:
                 reply = self._chance.choice(replicas).post(path, json=body)
@@ -204,6 +206,13 @@ def more_load(clients: list[AnyReplicaClient], count: int) -> None:
     assert eventually(lambda: sum(len(client.arms) for client in clients) >= enough, 0.005)
 
 
+def operate(client: AnyReplicaClient, urls: list[str], verb: str) -> None:
+    """Pause or resume a nudge, as often as it takes."""
+    body = {"by": "ana", "reason": f"{verb} for a while", "nudge": PAUSED}
+    with httpx.Client(base_url=urls[0], timeout=PATIENCE) as one:
+        client.insist([one], f"/v1/policies/cart/{verb}", body)
+
+
 class Troubles(NamedTuple):
     """Load and troubles of one run, and of how many of its decisions receipts are computed again at the end."""
 
@@ -222,8 +231,9 @@ def chaos(folder: Path, server: PostgresServer, url: str, run: Troubles) -> None
             client.start()
         troubles = ["kill"] * run.kills + ["stop"] * run.stops
         moments.shuffle(troubles)
-        for trouble in troubles:
+        for n, trouble in enumerate(troubles):
             more_load(load, moments.randint(10, 60))
+            operate(load[0], [proxy.url], ("pause", "resume")[n % 2])
             if trouble == "kill":
                 victim = moments.choice(services)
                 victim.kill()
@@ -270,10 +280,28 @@ def check(url: str, load: list[AnyReplicaClient], chance: random.Random) -> None
         assert {arm: most for (_, arm), n in shown.items() for most in [MOST.get(arm, n)] if n > most} == {}
         assert sum(n for (_, arm), n in shown.items() if arm == "few") <= 60
         assert spent(made) <= 400.0
+        assert shown_while_paused(url, made) == []
         assert [one.stage for one in audit.rebuild(store, audit.stages(store)) if not one.equal] == []
         salt = audit.claim(store, parse(APP), SALT)
         assert [one.seq for one in chance.sample(made, 40) if audit.differences(store, one, salt)] == []
         assert list(store.damages()) == []
+
+
+def shown_while_paused(url: str, made: list[DecisionRecord]) -> list[int]:
+    """Numbers of decisions that show a nudge, and were committed while it was paused. The digests of commits say how
+    far each table went.
+    """
+    wrong, paused, before = list[int](), False, (0, 0)
+    with psycopg.connect(url) as conn:
+        verbs = [verb for (verb,) in conn.execute("SELECT verb FROM operator_actions ORDER BY seq")]
+        for decisions, actions in conn.execute("SELECT decisions, operator_actions FROM commits ORDER BY seq"):
+            if paused:
+                arms = ((one.seq, one.decision.arm) for one in made[before[0] : decisions])
+                wrong += [seq for seq, arm in arms if arm == PAUSED]
+            if actions > before[1]:
+                paused = verbs[actions - 1] == "pause"
+            before = decisions, actions
+    return wrong
 
 
 def spent(made: list[DecisionRecord]) -> float:
