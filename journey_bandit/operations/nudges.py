@@ -33,7 +33,8 @@ def _changing(verb: str, text: str) -> click.Command:
     def change(stage: str, nudge: str | None, every: bool, reason: str, who: str, url: str, key: str) -> None:
         if every == (nudge is not None):
             raise InvalidRequest(Problem("nudge", "give a nudge or --all, not both", "--all means the whole stage"))
-        done = AdminClient(url, key).operate(verb, stage, nudge, who, reason)
+        with AdminClient(url, key) as service:
+            done = service.operate(verb, stage, nudge, who, reason)
         what = f"{stage}.{nudge}" if nudge else f"every nudge of {stage}"
         click.echo(f"{done['number']}: {what} {_TOLD[verb]} ({done['who']}: {done['reason']})")
 
@@ -55,7 +56,9 @@ for _verb, _text in _TEXTS.items():
 @_KEY
 def listed(url: str, key: str) -> None:
     """Show what operators did, oldest first: number, time (UTC), action, nudge, who and why."""
-    for one in AdminClient(url, key).operator_actions():
+    with AdminClient(url, key) as service:
+        actions = service.operator_actions()
+    for one in actions:
         at = dt.datetime.fromisoformat(str(one["at"]))
         what = f"{one['stage']}.{one['nudge'] or '(all)'}"
         click.echo(

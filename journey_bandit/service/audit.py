@@ -149,7 +149,8 @@ def acknowledge(
     if bool(url) == bool(store):
         raise InvalidRequest(Problem("url", "give --url or --store, not both", "--url if the service runs"))
     if url:
-        number = AdminClient(url, key).acknowledge(stage, reporter, verdict, who, reason)["number"]
+        with AdminClient(url, key) as service:
+            number = service.acknowledge(stage, reporter, verdict, who, reason)["number"]
     else:
         number = _offline(store or "", stage, reporter, cast(AlarmVerdict, verdict), who, reason)
     click.echo(f"acknowledgement {number}: {reporter!r} at {stage} is {verdict}")

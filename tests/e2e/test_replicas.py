@@ -28,6 +28,7 @@ from api.stores.postgres.store import PostgresStore
 from bandit.catalogue.loading import parse
 from tests import postgres
 from tests.faults.service_process import ServiceProcess
+from tests.faults.webhook_receiver import receiving
 from tests.postgres import PostgresServer
 from tests.waiting import PATIENCE, eventually
 
@@ -225,7 +226,13 @@ class Troubles(NamedTuple):
 
 def chaos(folder: Path, server: PostgresServer, url: str, run: Troubles) -> None:
     moments, done = random.Random(run.seed), threading.Event()
-    with three_replicas(folder, url) as services, Proxy([service.url for service in services]) as proxy:
+    hooks = folder / "webhooks.toml"
+    with (
+        receiving(hooks, ["reward"]) as receiver,
+        three_replicas(folder, url, "--webhooks", str(hooks)) as services,
+        Proxy([service.url for service in services]) as proxy,
+    ):
+        receiver.willing = True
         load = [AnyReplicaClient([proxy.url], run.seed * 1000 + i, done) for i in range(run.clients)]
         for client in load:
             client.start()
@@ -250,6 +257,8 @@ def chaos(folder: Path, server: PostgresServer, url: str, run: Troubles) -> None
         policies = httpx.get(f"{services[0].url}/v1/policies", params={"wait": True}, timeout=PATIENCE)
         assert policies.status_code == 200, policies.text
         recompute_anywhere(services, load, run, moments)
+        rewards = {decision for client in load for decision in client.rewards}
+        assert eventually(lambda: rewards <= set(receiver.taken)), "a reward was not told"
         assert [service.stop() for service in services] == [0, 0, 0], services[0].log.read_text()
     check(url, load, random.Random(run.seed))
 

@@ -1,61 +1,23 @@
 """kill -9 while webhooks are being delivered: every decision that was acknowledged is told, and the signature holds."""
 
-import http.server
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
-import standardwebhooks
 
 from api.server import free_port
-from api.webhooks.config import KINDS, create
+from api.webhooks.config import KINDS
 from journey_bandit import processes
+from tests.faults.webhook_receiver import HOST, Receiver, receiving
 from tests.waiting import eventually
-
-HOST = "127.0.0.1"
-
-
-class Receiver:
-    """Takes nothing until `willing`, then only what is signed."""
-
-    def __init__(self, port: int, secret: str):
-        self.willing = False
-        self.taken: list[str] = []
-        self.asked = 0
-        verifier, receiver = standardwebhooks.Webhook(secret), self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                receiver.asked += 1
-                if receiver.willing:
-                    event = verifier.verify(body, dict(self.headers))
-                    receiver.taken.append(event["data"]["decision_id"])
-                self.send_response(204 if receiver.willing else 503)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = http.server.ThreadingHTTPServer((HOST, port), Handler)
-
-    def was_asked(self, times: int) -> bool:
-        return self.asked >= times
 
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[Receiver]:
-    port = free_port(HOST)
-    secret = create(tmp_path / "webhooks.toml", "crm", f"http://{HOST}:{port}/hooks", [*KINDS])
-    made = Receiver(port, secret)
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with receiving(tmp_path / "webhooks.toml", KINDS) as made:
+        yield made
 
 
 def test_every_acknowledged_decision_is_told_whenever_the_service_dies(tmp_path: Path, receiver: Receiver) -> None:
