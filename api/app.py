@@ -20,6 +20,9 @@ from api import clocks
 from api.catalogue_files import read_catalogue
 from api.clocks import Clock
 from api.components import CurrentParts, SharedResources, build
+from api.console.console import Console, salt_of
+from api.console.ledger_counts import LedgerCounts
+from api.console.sessions import ConsoleSessions
 from api.http.access import AccessControl, check_declared, guard, presented
 from api.http.asgi import ProtocolApp
 from api.http.browser_access import BrowserAccess
@@ -39,6 +42,7 @@ from api.routes import (
     browser,
     browser_files,
     collector,
+    console,
     docs_page,
     native,
     ofrep,
@@ -120,9 +124,10 @@ def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
     watch, people = LedgerWatch(current.ground.store, metrics), PeopleService(current)
+    counts = LedgerCounts(current.ground.store, lambda: current.parts.catalogue)
     app = ProtocolApp(
-        route_handlers=[*_routes(current, gate, reload, watch), *people_routes.routes(people)],
-        lifespan=[_lifespan(current, reload, watch, people)],
+        route_handlers=[*_routes(current, gate, reload, watch, counts), *people_routes.routes(people)],
+        lifespan=[_lifespan(current, reload, watch, people, counts)],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
@@ -160,7 +165,7 @@ def _counting(metrics: Metrics) -> Callable[[str, int], None]:
 
 
 def _routes(
-    current: CurrentParts, gate: AccessControl, reload: ConfigurationReload, watch: LedgerWatch
+    current: CurrentParts, gate: AccessControl, reload: ConfigurationReload, watch: LedgerWatch, counts: LedgerCounts
 ) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
     settings, store, clock, metrics = current.ground
@@ -173,6 +178,8 @@ def _routes(
     def reporter(request: Request[Any, Any, Any]) -> str:
         return "" if settings.dev else gate.named(presented(request))
 
+    salt = salt_of(current)
+    sessions = ConsoleSessions(None if settings.dev else gate, salt, clock)
     return [
         *native.routes(current, reporter),
         *event_routes.routes(current, reporter),
@@ -192,6 +199,7 @@ def _routes(
             docs_page.PAGES if settings.docs else {},
             scope="" if settings.metrics == "open" else settings.metrics,
         ),
+        *console.routes(Console(current, counts, sessions, health, salt)),
         *(docs_page.routes() if settings.docs else []),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]
@@ -208,7 +216,11 @@ def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
 
 
 def _lifespan(
-    current: CurrentParts, reload: ConfigurationReload, watch: LedgerWatch, people: PeopleService
+    current: CurrentParts,
+    reload: ConfigurationReload,
+    watch: LedgerWatch,
+    people: PeopleService,
+    counts: LedgerCounts,
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     """The writer runs while the service does; then everything queued is committed and the ledger released."""
 
@@ -217,7 +229,7 @@ def _lifespan(
         current.parts.worker.start(asyncio.get_running_loop())
         current.parts.sending.start()
         try:
-            async with reload.running(), watch.running(), people.running():
+            async with reload.running(), watch.running(), people.running(), counts.running():
                 yield
         finally:
             current.parts.sending.stop()
@@ -263,6 +275,7 @@ _REFUSALS: tuple[tuple[Callable[[str], bool], Callable[..., Response[Any]]], ...
     (segment.owns, segment.refusal),
     (ofrep.owns, ofrep.refusal),
     (personalizer.owns, personalizer.refusal),
+    (console.owns, console.refusal),
 )
 """Protocols with an error shape of their own: which paths are theirs, and what answers an error there."""
 

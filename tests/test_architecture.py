@@ -16,7 +16,7 @@ PACKAGES = ("bandit", "api", "experiments", "simulations", "journey_bandit")
 MAY = {  # besides itself and the standard library
     "bandit": {"numpy", "scipy", "msgspec"},
     "api": {"bandit", "litestar", "litestar_offline_docs", "granian", "msgspec", "sqlite_utils", "uuid_utils"}
-    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg"},
+    | {"prometheus_client", "numpy", "threadpoolctl", "jwt", "psycopg", "jinja2"},
 }
 MUST_NOT = {
     # no clock, no generator, no outside world
@@ -35,6 +35,7 @@ WITHIN = {  # the only module of that package
     ("simulations", "pyarrow"): "simulations.offline.parquet_log",
     ("api", "threadpoolctl"): "api.server",
     ("api", "jwt"): "api.http.browser_access",
+    ("api", "jinja2"): "api.console.rendering",
 }
 
 ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same package that it may import
@@ -59,8 +60,17 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "api.decisions": {"api.stores", "api.messages", "api.learning", "api.ledger", "api.operations"},
     "api.events": {"api.stores", "api.messages", "api.learning", "api.decisions"},
     "api.people": {"api.stores", "api.messages", "api.learning", "api.ledger", "api.decisions"},
+    "api.console": {
+        "api.stores",
+        "api.messages",
+        "api.http",
+        "api.ledger",
+        "api.learning",
+        "api.decisions",
+        "api.people",
+    },
     "api.routes": {"api.stores", "api.messages", "api.http", "api.traffic", "api.learning"}
-    | {"api.decisions", "api.events", "api.releases", "api.webhooks", "api.people", "api.operations"},
+    | {"api.decisions", "api.events", "api.releases", "api.webhooks", "api.people", "api.operations", "api.console"},
     "experiments.data": set(),
     "experiments.inference": {"experiments.data"},
     "experiments.ope": {"experiments.data", "experiments.inference"},

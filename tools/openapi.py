@@ -20,7 +20,7 @@ from api.routes import segment
 from api.settings import Settings
 
 KEPT = Path(__file__).parents[1] / "docs" / "reference" / "openapi.json"
-_HIDDEN = ("/docs",)  # the interactive page and its files
+_HIDDEN = ("/docs", "/console")  # pages for people, and their files
 
 
 def main() -> None:

@@ -227,10 +227,11 @@ class DecisionService:
             notes=list(decision.notes),
             duplicate=duplicate,
             moment=(decision.moment if decision.is_actionable else None) if decision.moment else msgspec.UNSET,
-            release=msgspec.UNSET if decision.release == 0 else release_out(self._release(decision.release)),
+            release=msgspec.UNSET if decision.release == 0 else release_out(self.release(decision.release)),
         )
 
-    def _release(self, number: int) -> Release:
+    def release(self, number: int) -> Release:
+        """Release of this number. It reads the ledger if it is not known yet; any thread may call."""
         if number not in self._releases:
             self._releases |= {kept.seq: kept for kept in self._store.releases()}
         return self._releases[number]
@@ -291,7 +292,7 @@ class DecisionService:
         """Receipt of a decision: all that the ledger holds of it, read in another thread. Raises NotFound."""
         found = await asyncio.to_thread(self._record, decision_id)
         number = found.decision.release
-        kept = await asyncio.to_thread(self._release, number) if number else None
+        kept = await asyncio.to_thread(self.release, number) if number else None
         return receipt_of(found, self._specs[found.decision.stage_digest], kept)
 
     async def recomputation(self, decision_id: uuid.UUID) -> RecomputationReply:
@@ -343,29 +344,34 @@ class DecisionService:
             await self.worker.submit(learn=True)
         audits = await asyncio.to_thread(self._audits)
         over = await asyncio.to_thread(self._over_limit, self._clock())
-        return PoliciesReply(
-            [
-                PolicyReply(
-                    stage=name,
-                    policy=msgspec.to_builtins(live.snapshot.stage_spec.policy),
-                    version=live.snapshot.version,
-                    belief_sha256=live.snapshot.belief.digest(),
-                    release=release_out(self._release(live.release)) if live.release else None,
-                    loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
-                    arms=_taught(live.snapshot),
-                    paused=[action_out(one) for one in self.worker.pauses.of(name)],
-                    budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
-                    drift=[
-                        AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
-                        for a in self.worker.learning.watches[name].alarms
-                    ],
-                    reward_alarms=self._reward_alarms(name),
-                    nudge_price=_price(live.snapshot),
-                    holdout=audits.get(name),
-                    over_limit=over[name],
-                )
-                for name, live in self.worker.prepared.items()
-            ]
+        return PoliciesReply([self.policy(name, audits.get(name), over[name]) for name in self.worker.prepared])
+
+    def policy(
+        self, name: str, audit: HoldoutReply | None = None, over_limit: Sequence[OverLimitReply] = ()
+    ) -> PolicyReply:
+        """Live policy of one stage, from memory, with an audit and users over the limit that were found before. Raises
+        NotFound.
+        """
+        self.catalogue.stage(name)
+        live = self.worker.prepared[name]
+        return PolicyReply(
+            stage=name,
+            policy=msgspec.to_builtins(live.snapshot.stage_spec.policy),
+            version=live.snapshot.version,
+            belief_sha256=live.snapshot.belief.digest(),
+            release=release_out(self.release(live.release)) if live.release else None,
+            loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
+            arms=_taught(live.snapshot),
+            paused=[action_out(one) for one in self.worker.pauses.of(name)],
+            budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
+            drift=[
+                AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
+                for a in self.worker.learning.watches[name].alarms
+            ],
+            reward_alarms=self._reward_alarms(name),
+            nudge_price=_price(live.snapshot),
+            holdout=audit,
+            over_limit=list(over_limit),
         )
 
     def _reward_alarms(self, name: str) -> list[RewardAlarmReply]:

@@ -11,7 +11,7 @@ import re
 import secrets
 import string
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -168,18 +168,29 @@ class ApiKeys:
         key = self._keys.get(presented.partition(".")[0])
         return key.loop if key else ""
 
+    def with_secret(self, name: str, is_it: Callable[[str], bool], now: int) -> PresentedKey | None:
+        """Key of this name at `now` (µs since 1970), if `is_it` is true of the SHA-256 of one of its secrets: for
+        sessions, which were begun with a secret and keep a mark of it. None if the key is gone, or that secret's time
+        is over.
+        """
+        found = self._matching(name, is_it)
+        return None if found is None or found.over(now) else found
+
     def _find(self, presented: str) -> PresentedKey | None:
         """The key with that secret, whether or not its time is over."""
         name, _, secret = presented.partition(".")
-        key = self._keys.get(name)
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        same = hmac.compare_digest(digest, key.sha256 if key else "0" * 64)
+        return self._matching(name, lambda sha256: hmac.compare_digest(digest, sha256))
+
+    def _matching(self, name: str, is_it: Callable[[str], bool]) -> PresentedKey | None:
+        key = self._keys.get(name)
+        same = is_it(key.sha256 if key else "0" * 64)
         if key is None:
             return None
         if same:
             return PresentedKey(name, key, key.expires)
         for earlier in key.earlier:
-            if hmac.compare_digest(digest, earlier.sha256):
+            if is_it(earlier.sha256):
                 return PresentedKey(name, key, min(earlier.expires, key.expires or earlier.expires))
         return None
 

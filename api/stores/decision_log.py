@@ -110,6 +110,58 @@ class RowCounts(NamedTuple):
     pending: int
 
 
+class DecisionFilter(NamedTuple):
+    """Filter of decisions: of a stage, with an arm ("": any), of one of these users (keyed hashes; none: anybody's),
+    made at `since` or later and before `until` (µs).
+    """
+
+    stage: str = ""
+    arm: str = ""
+    users: frozenset[bytes] = frozenset()
+    since: int = 0
+    until: int = LAST
+
+    def fits(self, decision: Decision) -> bool:
+        """Whether the decision is one of them."""
+        named = self.stage in ("", decision.stage) and self.arm in ("", decision.arm)
+        return named and (not self.users or decision.user in self.users) and self.since <= decision.at < self.until
+
+
+class DecisionTally(NamedTuple):
+    """Number of decisions that are alike: of a stage, an arm, a `day` (days since 1970, UTC), of the control group or
+    not, at a moment that held (`actionable`) or not, with the same exclusions.
+    """
+
+    stage: str
+    arm: str
+    day: int
+    holdout: bool
+    actionable: bool
+    excluded: Mapping[str, str]
+    decisions: int
+
+
+class DecisionTallies(NamedTuple):
+    """Tallies of a range of decisions, and the users (keyed hashes) of each stage among them. Remainders of erasures
+    are of no user.
+    """
+
+    alike: list[DecisionTally]
+    users: dict[str, set[bytes]]
+
+
+class SettlementTally(NamedTuple):
+    """What a range of settlements added at a stage for an arm: decisions that `settled`, those that were `learned`, and
+    the sum of the learned ones' rewards. A correction adds the difference to what it corrects.
+    """
+
+    stage: str
+    arm: str
+    settled: int
+    learned: int
+    reward: float
+
+
 class DecisionLog(Protocol):
     """Decisions and outcomes of one ledger, append-only, with the declarations they were made under.
 
@@ -153,6 +205,20 @@ class DecisionLog(Protocol):
 
     def decisions_before(self, stage: str, before: int, most: int) -> list[DecisionRecord]:
         """Records of a stage's decisions numbered below `before`, the newest first, at most so many."""
+        ...
+
+    def decisions_found(self, wanted: DecisionFilter, above: int, before: int, most: int) -> list[DecisionRecord]:
+        """Records of the decisions that fit, numbered above `above` and below `before`, the newest first, at most so
+        many.
+        """
+        ...
+
+    def tally_decisions(self, after: int, through: int) -> DecisionTallies:
+        """Tallies of the decisions numbered above `after` and up to `through`."""
+        ...
+
+    def tally_settlements(self, after: int, through: int) -> list[SettlementTally]:
+        """Tallies of the settlements numbered above `after` and up to `through`, one for each stage and arm."""
         ...
 
     def over_limit(self, stage: str, since: int, most: int) -> list[UserOverLimit]:

@@ -26,6 +26,7 @@ from journey_bandit.testing.store_erasures import StoreErasuresContract
 from journey_bandit.testing.store_records import StoreRecordsContract
 from journey_bandit.testing.store_rest import StoreRestContract
 from journey_bandit.testing.store_settlements import StoreSettlementsContract
+from journey_bandit.testing.store_tallies import StoreTalliesContract
 
 
 class StoreContract(
@@ -35,6 +36,7 @@ class StoreContract(
     StoreDerivedContract,
     StoreErasuresContract,
     StoreRestContract,
+    StoreTalliesContract,
 ):
     """Every claim, on the store of the fixture `store`. All values come from one catalogue of four stages."""
 

@@ -14,12 +14,15 @@ import numpy as np
 from api.stores import ingest, rest
 from api.stores.admission import admit, finite
 from api.stores.decision_log import (
+    DecisionFilter,
     DecisionRecord,
+    DecisionTallies,
     EarlierDecision,
     LedgerPosition,
     OutcomeReceipt,
     RecordedDecision,
     RowCounts,
+    SettlementTally,
     UserOverLimit,
 )
 from api.stores.erasure_log import DecisionTime, ErasedDecision, Erasure, ErasureEntry, by_user, users_of
@@ -34,6 +37,7 @@ from api.stores.learning_state import (
     StoredStatistics,
     WarmStart,
 )
+from api.stores.memory import tallies
 from api.stores.memory.events import MemoryEventRows
 from api.stores.memory.learning import MemoryLearningState
 from api.stores.memory.rest import MemoryRestRows
@@ -382,6 +386,30 @@ class MemoryStore(Unshared):
             _handed_out(found)
             for found in islice((f for f in older if f.decision.user and f.decision.stage == stage), most)
         ]
+
+    def decisions_found(self, wanted: DecisionFilter, above: int, before: int, most: int) -> list[DecisionRecord]:
+        """As `DecisionLog.decisions_found`: copies."""
+        older = (self._found[i] for i in reversed(self._by_seq[above : max(before - 1, 0)]))
+        return [
+            _handed_out(found)
+            for found in islice((f for f in older if f.decision.user and wanted.fits(f.decision)), most)
+        ]
+
+    def tally_decisions(self, after: int, through: int) -> DecisionTallies:
+        """As `DecisionLog.tally_decisions`."""
+        made = (self._found[i] for i in self._by_seq[after:through])
+        return tallies.of_decisions(found for found in made if found.decision.user)
+
+    def tally_settlements(self, after: int, through: int) -> list[SettlementTally]:
+        """As `DecisionLog.tally_settlements`."""
+        return tallies.of_settlements((done, self._before(done)) for done, *_ in self._settlements[after:through])
+
+    def _before(self, done: Settlement) -> Settlement | None:
+        """The settlement that this one corrects."""
+        if not done.corrects:
+            return None
+        found = self._found[self._by_seq[done.decision_seq - 1]]
+        return max((one for one in found.settlements if one.seq < done.seq), key=lambda one: one.seq, default=None)
 
     def over_limit(self, stage: str, since: int, most: int) -> list[UserOverLimit]:
         """As `DecisionLog.over_limit`."""

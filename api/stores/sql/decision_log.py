@@ -10,16 +10,20 @@ import msgspec
 from api.stores.admission import admit
 from api.stores.decision_log import (
     LAST,
+    DecisionFilter,
     DecisionRecord,
+    DecisionTallies,
     EarlierDecision,
     LedgerPosition,
     OutcomeReceipt,
     RecordedDecision,
     RowCounts,
+    SettlementTally,
     UserOverLimit,
 )
 from api.stores.sql.connection import SqlConnection
 from api.stores.sql.connections import SqlConnections, SqlPart
+from api.stores.sql.rows import tallies
 from api.stores.sql.rows.decisions import (
     DECISION_COLUMNS,
     OUTCOME_COLUMNS,
@@ -126,6 +130,23 @@ class SqlDecisionLog(SqlPart):
                     ORDER BY d.seq DESC LIMIT ?"""  # noqa: S608
         with self._ledger.reading() as conn:
             return self._complete(conn, conn.execute(query, (stage, before, most)).fetchall())
+
+    def decisions_found(self, wanted: DecisionFilter, above: int, before: int, most: int) -> list[DecisionRecord]:
+        """As `DecisionLog.decisions_found`, in one reading transaction: along numbers, or of users by their index."""
+        conditions, values = tallies.conditions(wanted, above, before)
+        query = f"SELECT {columns_of('d')} FROM decisions d WHERE {conditions} ORDER BY d.seq DESC LIMIT ?"  # noqa: S608
+        with self._ledger.reading() as conn:
+            return self._complete(conn, conn.execute(query, (*values, most)).fetchall())
+
+    def tally_decisions(self, after: int, through: int) -> DecisionTallies:
+        """As `DecisionLog.tally_decisions`, in one reading transaction: counted by the database."""
+        with self._ledger.reading() as conn:
+            return tallies.of_decisions(conn, after, through)
+
+    def tally_settlements(self, after: int, through: int) -> list[SettlementTally]:
+        """As `DecisionLog.tally_settlements`, in one reading transaction: summed by the database."""
+        with self._ledger.reading() as conn:
+            return tallies.of_settlements(conn, after, through)
 
     def over_limit(self, stage: str, since: int, most: int) -> list[UserOverLimit]:
         """As `DecisionLog.over_limit`; an index has those over the limit alone."""

@@ -73,6 +73,21 @@ FOREIGN = {  # their own tests say how they refuse
 }
 BROWSER = {("POST", f"/v1/browser/{name}"): "(none)" for name in ("decisions", "events", "activations")}  # publishable
 FILES = {("GET", "/v1/browser/{name:str}"): None, ("GET", "/v1/browser/images/{name:str}"): None}
+CONSOLE = {("GET", "/console/sign-in"): None, ("GET", "/console/static/{name:str}"): None} | dict.fromkeys(  # cookies
+    [
+        ("POST", "/console/sign-in"),
+        ("POST", "/console/sign-out"),
+        ("GET", "/console"),
+        ("GET", "/console/stages/{stage:str}"),
+        ("GET", "/console/decisions"),
+        ("POST", "/console/decisions"),
+        ("GET", "/console/decisions/{decision_id:str}"),
+        ("POST", "/console/decisions/{decision_id:str}/recompute"),
+        ("GET", "/console/people"),
+        ("POST", "/console/people"),
+    ],
+    "(none)",
+)
 PAGES = {"/docs", "/docs/{path:str}", "/docs/openapi.json", "/docs/oauth2-redirect.html"}  # Litestar's own
 DECISION = {"stage": "signup", "user_id": "u"}
 SOME_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -114,7 +129,7 @@ def test_every_route_is_listed_with_its_scope_or_is_public(client: Client) -> No
         for method in handler.http_methods
         if route.path not in PAGES | segment.PATHS and method != "OPTIONS"
     }
-    assert found == ROUTES | FOREIGN | BROWSER | FILES
+    assert found == ROUTES | FOREIGN | BROWSER | FILES | CONSOLE
     assert {route.path for route in client.app.routes} >= PAGES
 
 

@@ -1,0 +1,127 @@
+"""Console of one service: the data of each page, gathered in other threads than those that decide."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from api.components import CurrentParts
+from api.console import decision_pages, overview, person_page, rendering, stage_page
+from api.console.ledger_counts import LedgerCounts
+from api.console.sessions import ConsoleSession, ConsoleSessions
+from api.ledger import audit
+from api.messages.decisions import Health
+from api.times import time_of
+
+
+class Console:
+    """Console of one service: what its pages show. `salt` keys the ledger's draws, `sessions` say who looks.
+
+    Belongs to one event loop; what reads the ledger or takes long runs in other threads. Methods give the HTML of a
+    page.
+    """
+
+    def __init__(
+        self,
+        current: CurrentParts,
+        counts: LedgerCounts,
+        sessions: ConsoleSessions,
+        health: Callable[[], Awaitable[Health]],
+        salt: bytes,
+    ):
+        self._current, self._health, self._salt = current, health, salt
+        self.counts, self.sessions = counts, sessions
+        self._recomputing = asyncio.Lock()
+
+    async def sign_in(self, then: str, problem: str = "", *, plain: bool = False) -> bytes:
+        """Page that asks for a key. `then`: where the person goes on; `problem`: why the last key was refused; `plain`:
+        the browser will not keep the session, because nothing encrypts the connection.
+        """
+        return await self._drawn("sign_in.html", None, then=then, problem=problem, plain=plain)
+
+    async def overview(self, session: ConsoleSession) -> bytes:
+        """Overview of the journey."""
+        health = await self._health()
+        async with self._current.inside() as parts:
+            found = await asyncio.to_thread(overview.overview, parts, self.counts, self._now())
+        return await self._drawn("overview.html", session, page=found, health=health)
+
+    async def stage(self, session: ConsoleSession, name: str, form: Mapping[str, str]) -> bytes:
+        """Page of one stage; `form`: a context that was typed. Raises NotFound."""
+        async with self._current.inside() as parts:
+            found = await asyncio.to_thread(stage_page.stage_page, parts, self.counts, name, form, self._now())
+        return await self._drawn("stage.html", session, page=found, prefix=stage_page.PREFIX)
+
+    async def decisions(self, session: ConsoleSession, asked: decision_pages.SearchForm) -> bytes:
+        """List of decisions. Raises InvalidRequest."""
+        store = self._current.ground.store
+        found = await asyncio.to_thread(decision_pages.search, store, asked)
+        stages = list(self._current.parts.catalogue.stages)
+        return await self._drawn("decisions.html", session, page=found, asked=asked, stages=stages)
+
+    async def receipt(
+        self, session: ConsoleSession, decision_id: uuid.UUID, result: decision_pages.Recomputation | None = None
+    ) -> bytes:
+        """Receipt of a decision, with the result of recomputing it, if that was asked for. Raises NotFound."""
+        async with self._current.inside() as parts:
+            receipt = await parts.service.receipt(decision_id)
+        release = None
+        if receipt.release is not None:
+            release = await asyncio.to_thread(self._current.parts.service.release, receipt.release.number)
+        found = decision_pages.receipt_page(receipt)
+        return await self._drawn("receipt.html", session, page=found, release=release, result=result)
+
+    async def recomputed(self, decision_id: uuid.UUID) -> decision_pages.Recomputation:
+        """Result of recomputing a decision: one at a time, because it counts what had been learned again. Raises
+        NotFound.
+        """
+        async with self._recomputing:
+            work = partial(decision_pages.recompute, self._current.ground.store, decision_id, self._salt)
+            return await asyncio.to_thread(work)
+
+    async def person(self, session: ConsoleSession, user_id: str = "") -> bytes:
+        """Page of the person with this id; without one, the form that asks for it."""
+        found = None
+        if user_id:
+            async with self._current.inside() as parts:
+                journey, user = parts.events.journey(user_id), parts.service.user_hash(user_id)
+                found = await asyncio.to_thread(person_page.person_page, self._current.ground.store, user, journey)
+        return await self._drawn("person.html", session, page=found, user_id=user_id)
+
+    def user_hash(self, user_id: str) -> str:
+        """Keyed hash of a user's id as hex, which stands in the address of a list in place of the id."""
+        return self._current.parts.service.user_hash(user_id).hex()
+
+    async def problem(self, session: ConsoleSession | None, title: str, words: str) -> bytes:
+        """Page that says what went wrong."""
+        return await self._drawn("problem.html", session, title=title, words=words)
+
+    def _now(self) -> int:
+        return self._current.ground.clock()
+
+    async def _drawn(self, template: str, session: ConsoleSession | None, **values: Any) -> bytes:
+        catalogue = self._current.parts.catalogue
+        frame = _Frame(
+            app=catalogue.title or catalogue.app,
+            currency=catalogue.currency,
+            trial=self.sessions.trial,
+            session=session,
+            now=time_of(self._now()),
+        )
+        return await asyncio.to_thread(rendering.page, template, frame=frame, time_of=time_of, **values)
+
+
+class _Frame(NamedTuple):
+    """What stands around every page."""
+
+    app: str
+    currency: str
+    trial: bool
+    session: ConsoleSession | None
+    now: Any
+
+
+def salt_of(current: CurrentParts) -> bytes:
+    """Key of the ledger's draws, which the parts have claimed."""
+    return audit.salt_of(current.ground.store, current.ground.settings.salt or None)

@@ -1,0 +1,307 @@
+"""Counts of a ledger for the console, kept in memory: pages read them, and never the whole ledger.
+
+They are sums of ranges of rows (`DecisionLog.tally_decisions`), so a look costs what was added since the last one. Rows
+that an erasure overwrites are counted again from the beginning, beside the counts that are shown meanwhile.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api.learning import holdout
+from api.stores.decision_log import LedgerPosition
+from api.stores.protocol import Store
+from bandit.catalogue.model import NONE, Catalogue
+from bandit.errors import JourneyBanditError
+from bandit.learning.holdout_audit import HoldoutAudit
+
+log = logging.getLogger("journey_bandit.console")
+
+SLICE = 2_000
+"""Rows of one look: others who read the ledger wait for it."""
+
+ACTION = "(action)"
+"""Name under which all actions that came with requests are counted."""
+
+_EVERY = 2.0  # seconds between two looks at a ledger that is counted
+_SHARE = 3.0  # as long as a look took, others have the ledger
+_AGAIN = 100.0  # times as long as counting anew took, before that is done once more
+_FRESH = 60.0  # seconds for which an audit of the holdout is shown
+_SMALL = 20_000  # settlements whose audit is no work
+_SEEN = 600.0  # seconds for which audits are kept fresh after somebody looked
+_PENDING = 50_000  # users that are gathered before they are sorted in
+
+
+@dataclass
+class ArmCounts:
+    """Counts of one arm of a stage: decisions `shown` with it, those of them that wait or waited for a reward, those
+    that `settled`, those that were `learned` and the sum of their rewards; and how often it was excluded, by kind of
+    reason.
+    """
+
+    shown: int = 0
+    asked: int = 0
+    settled: int = 0
+    learned: int = 0
+    reward: float = 0.0
+    excluded: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def open(self) -> int:
+        """Decisions that are not settled."""
+        return self.asked - self.settled
+
+    @property
+    def mean_reward(self) -> float | None:
+        """Mean reward of learned decisions, in the reward's own units; None before any."""
+        return self.reward / self.learned if self.learned else None
+
+
+@dataclass
+class StageCounts:
+    """Counts of one stage by arm, `days` (days since 1970, UTC → arm → decisions), and of all: `people`, decisions of
+    the control group, and decisions for which no moment held.
+    """
+
+    arms: dict[str, ArmCounts] = field(default_factory=dict)
+    days: dict[int, Counter[str]] = field(default_factory=dict)
+    people: int = 0
+    held: int = 0
+    not_now: int = 0
+
+    @property
+    def whole(self) -> ArmCounts:
+        """Counts of all arms together."""
+        found = ArmCounts()
+        for one in self.arms.values():
+            found.shown, found.asked = found.shown + one.shown, found.asked + one.asked
+            found.settled, found.learned = found.settled + one.settled, found.learned + one.learned
+            found.reward += one.reward
+        return found
+
+    @property
+    def nudged(self) -> int:
+        """Decisions with which a nudge was shown."""
+        return sum(one.shown for arm, one in self.arms.items() if arm != NONE)
+
+
+class CountProgress(NamedTuple):
+    """How far a ledger is counted: rows up to `counted`, of those up to `newest`."""
+
+    counted: LedgerPosition
+    newest: LedgerPosition
+
+    @property
+    def share(self) -> float:
+        """Share of the rows that is counted, in [0, 1]."""
+        rows = self.newest.decision + self.newest.settlement
+        return (self.counted.decision + self.counted.settlement) / rows if rows else 1.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was there at the last look is counted."""
+        return self.share >= 1.0
+
+
+class _UserSet:
+    """Set of users by 8 bytes of their keyed hashes: 8 bytes a user, and what is gathered to be sorted in."""
+
+    def __init__(self) -> None:
+        self._sorted: NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._new = set[int]()
+
+    def add(self, users: set[bytes]) -> None:
+        self._new.update(int.from_bytes(user[:8], "big") for user in users)
+        if len(self._new) > _PENDING:
+            self._sort()
+
+    def __len__(self) -> int:
+        self._sort()
+        return len(self._sorted)
+
+    def _sort(self) -> None:
+        if self._new:
+            fresh = np.fromiter(self._new, np.uint64, len(self._new))
+            self._sorted, self._new = np.union1d(self._sorted, fresh), set()
+
+
+class _Tally:
+    """Counting from the first row on: what was counted, and up to where."""
+
+    def __init__(self, erasures: int):
+        self.erasures = erasures  # entries that had been made when it began
+        self.at, self.newest = LedgerPosition(0, 0, 0), LedgerPosition(0, 0, 0)
+        self.stages: dict[str, StageCounts] = {}
+        self.users: dict[str, _UserSet] = {}
+
+    @property
+    def progress(self) -> CountProgress:
+        return CountProgress(self.at, self.newest)
+
+    def step(self, store: Store, actions: set[str]) -> bool:
+        """Count the next slice; whether there is more. `actions`: stages whose actions come with requests."""
+        if self.at.decision >= self.newest.decision and self.at.settlement >= self.newest.settlement:
+            self.newest = store.last()
+        made = min(self.at.decision + SLICE, self.newest.decision)
+        done = min(self.at.settlement + SLICE, self.newest.settlement)
+        if made > self.at.decision:
+            self._decisions(store, made, actions)
+        elif done > self.at.settlement:
+            self._settlements(store, done, actions)
+        return self.at.decision < self.newest.decision or self.at.settlement < self.newest.settlement
+
+    def _decisions(self, store: Store, through: int, actions: set[str]) -> None:
+        found = store.tally_decisions(self.at.decision, through)
+        for one in found.alike:
+            stage = self.stages.setdefault(one.stage, StageCounts())
+            name, n = _named(one.stage, one.arm, actions), one.decisions
+            arm = stage.arms.setdefault(name, ArmCounts())
+            arm.shown += n
+            arm.asked += n if one.actionable else 0
+            stage.held += n if one.holdout else 0
+            stage.not_now += 0 if one.actionable else n
+            stage.days.setdefault(one.day, Counter())[name] += n
+            for nudge, reason in one.excluded.items():
+                other = stage.arms.setdefault(_named(one.stage, nudge, actions), ArmCounts())
+                other.excluded[kind_of(reason)] += n
+        for name, users in found.users.items():
+            self.users.setdefault(name, _UserSet()).add(users)
+        self.at = self.at._replace(decision=through)
+
+    def _settlements(self, store: Store, through: int, actions: set[str]) -> None:
+        for one in store.tally_settlements(self.at.settlement, through):
+            stage = self.stages.setdefault(one.stage, StageCounts())
+            arm = stage.arms.setdefault(_named(one.stage, one.arm, actions), ArmCounts())
+            arm.settled, arm.learned = arm.settled + one.settled, arm.learned + one.learned
+            arm.reward += one.reward
+        self.at = self.at._replace(settlement=through)
+
+    def stage(self, name: str) -> StageCounts:
+        found = deepcopy(self.stages.get(name, StageCounts()))
+        found.people = len(self.users.get(name, ()))
+        return found
+
+
+def kind_of(reason: str) -> str:
+    """Kind of a reason for which a nudge was excluded: its words before the numbers of the case."""
+    return reason.partition(":")[0]
+
+
+def _named(stage: str, arm: str, actions: set[str]) -> str:
+    return ACTION if stage in actions else arm
+
+
+class LedgerCounts:
+    """Counts of one ledger by stage and arm, as of the last look. `catalogue` gives the stages that are served, whose
+    holdout is audited.
+
+    Any thread may call. `running` looks from its event loop, in other threads and in slices with pauses, so that
+    decisions do not wait; `catch_up` looks at once, for a page that is about to be drawn.
+    """
+
+    def __init__(self, store: Store, catalogue: Callable[[], Catalogue], pace: Callable[[], float] = time.monotonic):
+        self._store, self._catalogue, self._pace = store, catalogue, pace
+        self._working, self._lock = threading.Lock(), threading.Lock()
+        self._shown = self._counting = _Tally(-1)
+        self._began, self._again_at = pace(), 0.0
+        self._audits: Mapping[str, HoldoutAudit] = {}
+        self._audited_at, self._audit_took, self._looked_at = float("-inf"), 0.0, float("-inf")
+        self._over = asyncio.Event()
+
+    @property
+    def progress(self) -> CountProgress:
+        """How far the counts are that `stage` gives."""
+        return self._shown.progress
+
+    def stage(self, name: str) -> StageCounts:
+        """Counts of a stage: a copy."""
+        with self._lock:
+            return self._shown.stage(name)
+
+    def audits(self) -> tuple[Mapping[str, HoldoutAudit], float | None]:
+        """Audits of the holdout by stage, and how old they are in seconds; None if they are not made yet. Those of a
+        small ledger are made now.
+        """
+        self._looked_at = self._pace()
+        if self._shown.at.settlement <= _SMALL:
+            self._audit()
+        age = self._pace() - self._audited_at
+        return self._audits, None if age == float("inf") else age
+
+    def catch_up(self, seconds: float = 0.05) -> CountProgress:
+        """Count what the ledger has now, for so many seconds at most; how far it came."""
+        end = self._pace() + seconds
+        if self._working.acquire(timeout=seconds):
+            try:
+                while self._step() and self._pace() < end:
+                    pass
+            finally:
+                self._working.release()
+        return self.progress
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Context of the service's life."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            self._over.set()
+            await task
+
+    async def _run(self) -> None:
+        while not self._over.is_set():
+            began = self._pace()
+            try:
+                more = await asyncio.to_thread(self._look)
+            except JourneyBanditError as error:  # health says what is wrong with the ledger
+                log.warning("the console could not count the ledger: %s", error)
+                more = False
+            took = self._pace() - began
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), _SHARE * took if more else max(_EVERY, _SHARE * took))
+
+    def _look(self) -> bool:
+        with self._working:
+            more = self._step()
+        if not more and self._pace() - self._looked_at < _SEEN:
+            self._audit()
+        return more
+
+    def _step(self) -> bool:
+        """One slice, by who works; whether there is more."""
+        if self._counting.erasures < 0:
+            self._counting.erasures = max((entry.seq for entry in self._store.erasures()), default=0)
+        elif self._counting is self._shown and self._counting.progress.complete and self._pace() >= self._again_at:
+            entries = self._store.erasures(self._shown.erasures)
+            if entries:
+                self._counting, self._began = _Tally(entries[-1].seq), self._pace()
+        actions = {name for name, stage in self._catalogue().stages.items() if stage.has_request_actions}
+        with self._lock:
+            more = self._counting.step(self._store, actions)
+        if not more and self._counting is not self._shown:
+            self._again_at = self._pace() + _AGAIN * (self._pace() - self._began)
+            self._shown = self._counting
+        return more
+
+    def _audit(self) -> None:
+        began = self._pace()
+        fresh = 0.0 if self._shown.at.settlement <= _SMALL else max(_FRESH, _AGAIN * self._audit_took)
+        if began - self._audited_at < fresh:
+            return
+        stages = self._catalogue().stages.items()
+        found = {name: holdout.audit_of(self._store, name, stage) for name, stage in stages}
+        self._audits = {name: one for name, one in found.items() if one is not None}
+        self._audited_at = self._pace()
+        self._audit_took = self._audited_at - began

@@ -1,0 +1,95 @@
+"""Overview page: the stages of the journey in order, each with its counts, its audit by the holdout and its alarms."""
+
+import datetime as dt
+from typing import NamedTuple
+
+from api.components import CatalogueParts
+from api.console.ledger_counts import ArmCounts, CountProgress, LedgerCounts, StageCounts
+from api.console.rendering import worth
+from api.decisions.service import DecisionService
+from api.messages.decisions import PolicyReply
+from bandit.catalogue.model import Stage
+from bandit.guardrails import DAY
+from bandit.learning.holdout_audit import HoldoutAudit
+
+
+class StageCard(NamedTuple):
+    """Stage as the overview shows it: counts of all arms together, decisions of this day (UTC), mean reward with its
+    worth in the app's currency (None where a unit is worth one), and what somebody should look at (`alarms`) or know
+    (`notes`).
+    """
+
+    name: str
+    spec: Stage
+    counts: StageCounts
+    whole: ArmCounts
+    today: int
+    worth: float | None
+    audit: HoldoutAudit | None
+    policy: PolicyReply
+    alarms: list[str]
+    notes: list[str]
+
+
+class OverviewPage(NamedTuple):
+    """Overview: a card for each stage, how far the ledger is counted, and the age of the audits in seconds."""
+
+    cards: list[StageCard]
+    progress: CountProgress
+    audited: float | None
+
+
+def overview(parts: CatalogueParts, counts: LedgerCounts, now: int) -> OverviewPage:
+    """Overview of one service at `now` (µs). It counts what is new, and reads nothing else of the ledger; any thread."""
+    progress = counts.catch_up()
+    audits, age = counts.audits()
+    cards = [
+        stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), now)
+        for name, spec in parts.catalogue.stages.items()
+    ]
+    return OverviewPage(cards, progress, age)
+
+
+def stage_card(
+    name: str, spec: Stage, service: DecisionService, counts: StageCounts, audit: HoldoutAudit | None, now: int
+) -> StageCard:
+    """Card of one stage at `now` (µs)."""
+    policy, total = service.policy(name), counts.whole
+    amount = None if spec.reward.value == 1.0 else worth(total.mean_reward, spec.reward)
+    today = sum(counts.days.get(now // DAY, {}).values())
+    alarms, notes = list(_alarms(policy)), _notes(spec, policy)
+    return StageCard(name, spec, counts, total, today, amount, audit, policy, alarms, notes)
+
+
+def _alarms(policy: PolicyReply) -> list[str]:
+    found = [
+        f"Key “{one.reporter}” reports more rewards for “{one.arm}” than were usual, since {_minute(one.raised_at)}."
+        + (" What it reports is not learned meanwhile." if one.held else "")
+        for one in policy.reward_alarms
+        if one.acknowledged is None
+    ]
+    found += [
+        f"Budget of “{one.nudge}” is used up until {_minute(one.period_ends_at)}."
+        for one in policy.budgets
+        if one.left <= 0.0
+    ]
+    return found
+
+
+def _notes(spec: Stage, policy: PolicyReply) -> list[str]:
+    paused = [name for name, nudge in spec.nudges.items() if nudge.paused]
+    found = [f"Paused in the catalogue: {', '.join(paused)}."] if paused else []
+    if policy.drift:
+        last = policy.drift[-1]
+        way = "better" if last.direction == "up" else "worse"
+        found.append(
+            f"Drift: rewards of “{last.arm}” became {way} than expected, noticed {_minute(last.raised_at)};"
+            " what was learned before weighs less since."
+        )
+    if policy.over_limit:
+        found.append(f"{len(policy.over_limit)} users are over the contribution limit.")
+    return found
+
+
+def _minute(when: dt.datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M} UTC"

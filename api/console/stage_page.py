@@ -1,0 +1,174 @@
+"""Stage page: each nudge with what it did, what the live policy thinks of it, and why it was not shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from api.components import CatalogueParts
+from api.console.charts import ChartDay, colours, shares
+from api.console.ledger_counts import ACTION, ArmCounts, CountProgress, LedgerCounts
+from api.console.overview import StageCard, stage_card
+from api.messages.decisions import BudgetReply
+from bandit import engine, features
+from bandit.arrays import Array
+from bandit.catalogue.model import Feature, Nudge, Stage
+from bandit.engine import PreparedPolicy
+from bandit.errors import InvalidRequest, NotFound
+from bandit.records import Release
+
+SURE = 1.6448536269514722
+"""Standard deviations on each side of a mean within which 90 % of a normal distribution lie."""
+
+PREFIX = "f."
+"""How names of features begin in the form of the what-if."""
+
+
+class ArmOutlook(NamedTuple):
+    """Outlook of an arm at one context: posterior mean of its reward with the ends of its 90 % interval, in the
+    reward's own units, and the probability that it is drawn.
+    """
+
+    mean: float
+    low: float
+    high: float
+    propensity: float
+
+
+class NudgeRow(NamedTuple):
+    """Arm as the stage page shows it; `declared` None: no nudge, or one that is not declared any more."""
+
+    name: str
+    colour: int
+    declared: Nudge | None
+    counts: ArmCounts
+    share: float | None
+    outlook: ArmOutlook | None
+    budget: BudgetReply | None
+
+
+class ExclusionRow(NamedTuple):
+    """How often an arm was excluded for a kind of reason, and of how many decisions that is which share."""
+
+    arm: str
+    kind: str
+    times: int
+    share: float
+
+
+class WhatIf(NamedTuple):
+    """Answer to a context that was typed: the outlook of each arm, notes of the encoder, or what is wrong with it."""
+
+    outlooks: Mapping[str, ArmOutlook]
+    notes: Sequence[str]
+    problems: Sequence[str]
+
+
+class StagePage(NamedTuple):
+    """Stage page: its card, a row for each arm, exclusions, the chart of shares, the release that decides (None: what
+    was learned so far), and the answer to a context that was typed (None: none was).
+    """
+
+    card: StageCard
+    rows: list[NudgeRow]
+    exclusions: list[ExclusionRow]
+    days: list[ChartDay]
+    release: Release | None
+    progress: CountProgress
+    typed: Mapping[str, str]
+    what_if: WhatIf | None
+
+
+def stage_page(parts: CatalogueParts, counts: LedgerCounts, name: str, form: Mapping[str, str], now: int) -> StagePage:
+    """Stage page of one service at `now` (µs); `form`: a context that was typed, by feature after PREFIX. It counts
+    what is new; any thread. Raises NotFound.
+    """
+    spec = parts.catalogue.stages.get(name)
+    if spec is None:
+        raise NotFound("stage", f"no stage {name!r}", "choose one of the overview")
+    progress = counts.catch_up()
+    audits, _ = counts.audits()
+    card = stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), now)
+    live = parts.worker.prepared[name]
+    typed = {key.removeprefix(PREFIX): text for key, text in form.items() if key.startswith(PREFIX) and text.strip()}
+    return StagePage(
+        card=card,
+        rows=_rows(card, {} if spec.has_request_actions else _outlooks(live, features.encode(live.schema, {}).x)),
+        exclusions=_exclusions(card),
+        days=shares(card.counts.days, _names(spec)),
+        release=parts.service.release(live.release) if live.release else None,
+        progress=progress,
+        typed=typed,
+        what_if=what_if(live, typed) if typed and not spec.has_request_actions else None,
+    )
+
+
+def what_if(live: PreparedPolicy, typed: Mapping[str, str]) -> WhatIf:
+    """Answer to a context of texts, by feature."""
+    declared = live.snapshot.stage_spec.features
+    context = {name: _value(declared.get(name), text.strip()) for name, text in typed.items()}
+    try:
+        x, notes = features.encode(live.schema, context)
+    except InvalidRequest as error:
+        return WhatIf({}, (), [f"{one.field}: {one.problem}; {one.fix}" for one in error.problems])
+    return WhatIf(_outlooks(live, x), notes, ())
+
+
+def eligible(spec: Stage) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Arms (k,) that may be drawn if nothing but the declaration speaks against it."""
+    return np.array([name not in spec.nudges or not spec.nudges[name].paused for name in spec.arms])
+
+
+def _outlooks(live: PreparedPolicy, x: Array) -> dict[str, ArmOutlook]:
+    spec = live.snapshot.stage_spec
+    found, span, least = engine.choose(live, x, eligible(spec)), spec.reward.max - spec.reward.min, spec.reward.min
+    return {
+        arm: ArmOutlook(
+            least + span * mean, least + span * (mean - SURE * sd), least + span * (mean + SURE * sd), propensity
+        )
+        for arm, mean, sd, propensity in zip(
+            spec.arms, found.mean.tolist(), found.sd.tolist(), found.propensity.tolist(), strict=True
+        )
+    }
+
+
+def _value(feature: Feature | None, text: str) -> object:
+    if feature is not None and feature.type == "boolean":
+        return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
+    if feature is not None and feature.type == "number":
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _names(spec: Stage) -> tuple[str, ...]:
+    return (ACTION,) if spec.has_request_actions else spec.arms
+
+
+def _rows(card: StageCard, outlooks: Mapping[str, ArmOutlook]) -> list[NudgeRow]:
+    names = [*_names(card.spec), *sorted(card.counts.arms.keys() - {*_names(card.spec)})]
+    number, budgets = colours(names), {one.nudge: one for one in card.policy.budgets}
+    total = card.whole.shown
+    return [
+        NudgeRow(
+            name,
+            number[name],
+            card.spec.nudges.get(name),
+            known := card.counts.arms.get(name, ArmCounts()),
+            known.shown / total if total else None,
+            outlooks.get(name),
+            budgets.get(name),
+        )
+        for name in names
+    ]
+
+
+def _exclusions(card: StageCard) -> list[ExclusionRow]:
+    total = card.whole.shown
+    return [
+        ExclusionRow(name, kind, times, times / total if total else 0.0)
+        for name, arm in card.counts.arms.items()
+        for kind, times in arm.excluded.most_common()
+    ]
