@@ -43,6 +43,7 @@ from api.routes import (
     browser_files,
     collector,
     console,
+    console_operate,
     docs_page,
     native,
     ofrep,
@@ -179,7 +180,7 @@ def _routes(
         return "" if settings.dev else gate.named(presented(request))
 
     salt = salt_of(current)
-    sessions = ConsoleSessions(None if settings.dev else gate, salt, clock)
+    desk = Console(current, counts, ConsoleSessions(None if settings.dev else gate, salt, clock), health, salt)
     return [
         *native.routes(current, reporter),
         *event_routes.routes(current, reporter),
@@ -199,7 +200,8 @@ def _routes(
             docs_page.PAGES if settings.docs else {},
             scope="" if settings.metrics == "open" else settings.metrics,
         ),
-        *console.routes(Console(current, counts, sessions, health, salt)),
+        *console.routes(desk),
+        *console_operate.routes(desk, current),
         *(docs_page.routes() if settings.docs else []),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]

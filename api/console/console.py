@@ -3,15 +3,15 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from api.components import CurrentParts
-from api.console import decision_pages, overview, person_page, rendering, stage_page
+from api.console import decision_pages, operate_page, overview, person_page, rendering, stage_page
 from api.console.ledger_counts import LedgerCounts
 from api.console.sessions import ConsoleSession, ConsoleSessions
 from api.ledger import audit
-from api.messages.decisions import Health
+from api.messages.decisions import Health, RecomputationReply
 from api.times import time_of
 
 
@@ -61,7 +61,7 @@ class Console:
         return await self._drawn("decisions.html", session, page=found, asked=asked, stages=stages)
 
     async def receipt(
-        self, session: ConsoleSession, decision_id: uuid.UUID, result: decision_pages.Recomputation | None = None
+        self, session: ConsoleSession, decision_id: uuid.UUID, result: RecomputationReply | None = None
     ) -> bytes:
         """Receipt of a decision, with the result of recomputing it, if that was asked for. Raises NotFound."""
         async with self._current.inside() as parts:
@@ -72,13 +72,12 @@ class Console:
         found = decision_pages.receipt_page(receipt)
         return await self._drawn("receipt.html", session, page=found, release=release, result=result)
 
-    async def recomputed(self, decision_id: uuid.UUID) -> decision_pages.Recomputation:
+    async def recomputed(self, decision_id: uuid.UUID) -> RecomputationReply:
         """Result of recomputing a decision: one at a time, because it counts what had been learned again. Raises
-        NotFound.
+        NotFound, and SnapshotError if the release that decided cannot be read.
         """
-        async with self._recomputing:
-            work = partial(decision_pages.recompute, self._current.ground.store, decision_id, self._salt)
-            return await asyncio.to_thread(work)
+        async with self._recomputing, self._current.inside() as parts:
+            return await parts.service.recomputation(decision_id)
 
     async def person(self, session: ConsoleSession, user_id: str = "") -> bytes:
         """Page of the person with this id; without one, the form that asks for it."""
@@ -88,6 +87,23 @@ class Console:
                 journey, user = parts.events.journey(user_id), parts.service.user_hash(user_id)
                 found = await asyncio.to_thread(person_page.person_page, self._current.ground.store, user, journey)
         return await self._drawn("person.html", session, page=found, user_id=user_id)
+
+    async def operate(
+        self,
+        session: ConsoleSession,
+        *,
+        typed: Mapping[str, str] = MappingProxyType({}),
+        problem: str = "",
+        done: str = "",
+    ) -> bytes:
+        """Page of what operators may do, and did. `typed`: what a form of it had sent; `problem`: what was wrong with
+        that; `done`: what was done.
+        """
+        store, keys = self._current.ground.store, self.sessions.keys
+        async with self._current.inside() as parts:
+            found = await asyncio.to_thread(operate_page.operate_page, parts, store, keys, self._now())
+        may = self.sessions.may(session, "admin")
+        return await self._drawn("operate.html", session, page=found, typed=typed, problem=problem, done=done, may=may)
 
     def user_hash(self, user_id: str) -> str:
         """Keyed hash of a user's id as hex, which stands in the address of a list in place of the id."""

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 from api.console.charts import PropensityLine, colours, line
 from api.console.stage_page import SURE
-from api.ledger import audit
 from api.messages.decisions import Receipt
 from api.people.records import ids_of
 from api.stores.decision_log import LAST, DecisionFilter, DecisionRecord
 from api.stores.protocol import Store
 from api.times import parsed, time_of
-from bandit.errors import InvalidRequest, JourneyBanditError, NotFound, Problem
+from bandit.errors import InvalidRequest, Problem
 from bandit.records import Decision
 
 PAGE = 50
@@ -97,16 +96,6 @@ class ReceiptPage(NamedTuple):
     timeline: list[TimelineEntry]
 
 
-class Recomputation(NamedTuple):
-    """Result of recomputing a decision: names of the parts that differ, and why that may be; or what kept it from being
-    done (`error`).
-    """
-
-    differences: list[str]
-    why: str = ""
-    error: str = ""
-
-
 def search(store: Store, asked: SearchForm) -> DecisionList:
     """Page of the list of decisions, the newest first. Reads the ledger: by the users' index, or along the numbers and
     no more than SPAN of them. Raises InvalidRequest for what cannot be read in the form.
@@ -157,27 +146,6 @@ def receipt_page(receipt: Receipt) -> ReceiptPage:
         begins = ends
     drawn_on = line(names, [one.propensity for one in scores], receipt.u)
     return ReceiptPage(receipt, arms, drawn_on, _timeline(receipt))
-
-
-def recompute(store: Store, decision_id: uuid.UUID, salt: bytes) -> Recomputation:
-    """Recomputation of a decision from the ledger; any thread, in time that grows with what had been learned by then.
-    Raises NotFound.
-    """
-    found = store.decisions_by_id([decision_id]).get(decision_id)
-    if found is None:
-        raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
-    if found.decision.is_remainder:
-        return Recomputation([], error="its person was erased, and what is left of it cannot be computed again")
-    try:
-        different = audit.differences(store, found, salt)
-    except JourneyBanditError as error:
-        return Recomputation([], error=str(error))
-    spec = store.specs()[found.decision.stage_digest]
-    if different and audit.rests_on_a_guess(found.decision, spec):
-        return Recomputation(different, "an earlier version weighed open decisions by a delay that it did not record")
-    if different and audit.rests_on_forgotten(store, found):
-        return Recomputation(different, "it may rest on what was learned from people who were forgotten since")
-    return Recomputation(different)
 
 
 def _row(found: DecisionRecord, store: Store) -> DecisionRow:

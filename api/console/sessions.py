@@ -9,13 +9,14 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from api.clocks import Clock
 from api.http.access import AccessControl
-from api.http.keys import Scope
+from api.http.keys import ApiKey, Scope
 
 IDLE, LONGEST = 30 * 60, 12 * 3600
 """Seconds without a request, and seconds since the sign-in, after which a session ends."""
@@ -62,6 +63,11 @@ class ConsoleSessions:
     def trial(self) -> bool:
         """Whether no key is needed."""
         return self._gate is None
+
+    @property
+    def keys(self) -> Mapping[str, ApiKey]:
+        """Keys of the service by name, none in a trial."""
+        return {} if self._gate is None else self._gate.keys.by_name
 
     def sign_in(self, presented: str) -> ConsoleSession | SignInRefusal:
         """Session of who presents this `id.secret`, or why there is none."""

@@ -1,6 +1,6 @@
 """Stage page: each nudge with what it did, what the live policy thinks of it, and why it was not shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +36,14 @@ class ArmOutlook(NamedTuple):
 
 
 class NudgeRow(NamedTuple):
-    """Arm as the stage page shows it; `declared` None: no nudge, or one that is not declared any more."""
+    """Arm as the stage page shows it; `declared` None: no nudge, or one that is not declared any more. `paused`: what
+    keeps it from being shown now, in a word or two; "" if nothing does.
+    """
 
     name: str
     colour: int
     declared: Nudge | None
+    paused: str
     counts: ArmCounts
     share: float | None
     outlook: ArmOutlook | None
@@ -89,39 +92,48 @@ def stage_page(parts: CatalogueParts, counts: LedgerCounts, name: str, form: Map
     progress = counts.catch_up()
     audits, _ = counts.audits()
     card = stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), now)
-    live = parts.worker.prepared[name]
+    live, paused = parts.worker.prepared[name], parts.worker.pauses.refused(name)
     typed = {key.removeprefix(PREFIX): text for key, text in form.items() if key.startswith(PREFIX) and text.strip()}
     return StagePage(
         card=card,
-        rows=_rows(card, {} if spec.has_request_actions else _outlooks(live, features.encode(live.schema, {}).x)),
+        rows=_rows(card, {} if spec.has_request_actions else _outlooks(live, _at_default(live), paused), paused),
         exclusions=_exclusions(card),
         days=shares(card.counts.days, _names(spec)),
         release=parts.service.release(live.release) if live.release else None,
         progress=progress,
         typed=typed,
-        what_if=what_if(live, typed) if typed and not spec.has_request_actions else None,
+        what_if=what_if(live, typed, paused) if typed and not spec.has_request_actions else None,
     )
 
 
-def what_if(live: PreparedPolicy, typed: Mapping[str, str]) -> WhatIf:
-    """Answer to a context of texts, by feature."""
+def what_if(live: PreparedPolicy, typed: Mapping[str, str], paused: Collection[str] = ()) -> WhatIf:
+    """Answer to a context of texts, by feature, while operators have `paused` these nudges."""
     declared = live.snapshot.stage_spec.features
     context = {name: _value(declared.get(name), text.strip()) for name, text in typed.items()}
     try:
         x, notes = features.encode(live.schema, context)
     except InvalidRequest as error:
         return WhatIf({}, (), [f"{one.field}: {one.problem}; {one.fix}" for one in error.problems])
-    return WhatIf(_outlooks(live, x), notes, ())
+    return WhatIf(_outlooks(live, x, paused), notes, ())
 
 
-def eligible(spec: Stage) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Arms (k,) that may be drawn if nothing but the declaration speaks against it."""
-    return np.array([name not in spec.nudges or not spec.nudges[name].paused for name in spec.arms])
+def eligible(spec: Stage, paused: Collection[str] = ()) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Arms (k,) that may be drawn if nothing but the declaration, and operators who `paused` them, speak against it."""
+    barred = {name for name, nudge in spec.nudges.items() if nudge.paused}.union(paused)
+    return np.array([name not in barred for name in spec.arms])
 
 
-def _outlooks(live: PreparedPolicy, x: Array) -> dict[str, ArmOutlook]:
+def _at_default(live: PreparedPolicy) -> Array:
+    return features.encode(live.schema, {}).x
+
+
+def _outlooks(live: PreparedPolicy, x: Array, paused: Collection[str]) -> dict[str, ArmOutlook]:
     spec = live.snapshot.stage_spec
-    found, span, least = engine.choose(live, x, eligible(spec)), spec.reward.max - spec.reward.min, spec.reward.min
+    found, span, least = (
+        engine.choose(live, x, eligible(spec, paused)),
+        spec.reward.max - spec.reward.min,
+        spec.reward.min,
+    )
     return {
         arm: ArmOutlook(
             least + span * mean, least + span * (mean - SURE * sd), least + span * (mean + SURE * sd), propensity
@@ -147,7 +159,13 @@ def _names(spec: Stage) -> tuple[str, ...]:
     return (ACTION,) if spec.has_request_actions else spec.arms
 
 
-def _rows(card: StageCard, outlooks: Mapping[str, ArmOutlook]) -> list[NudgeRow]:
+def _paused(nudge: Nudge | None, operators: bool) -> str:
+    if operators:
+        return "stopped"
+    return "paused in the catalogue" if nudge is not None and nudge.paused else ""
+
+
+def _rows(card: StageCard, outlooks: Mapping[str, ArmOutlook], paused: Collection[str]) -> list[NudgeRow]:
     names = [*_names(card.spec), *sorted(card.counts.arms.keys() - {*_names(card.spec)})]
     number, budgets = colours(names), {one.nudge: one for one in card.policy.budgets}
     total = card.whole.shown
@@ -156,6 +174,7 @@ def _rows(card: StageCard, outlooks: Mapping[str, ArmOutlook]) -> list[NudgeRow]
             name,
             number[name],
             card.spec.nudges.get(name),
+            _paused(card.spec.nudges.get(name), name in paused),
             known := card.counts.arms.get(name, ArmCounts()),
             known.shown / total if total else None,
             outlooks.get(name),

@@ -13,6 +13,7 @@ import string
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -129,6 +130,11 @@ class ApiKeys:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def by_name(self) -> Mapping[str, ApiKey]:
+        """Keys by name; a read-only view, without publishable ones."""
+        return MappingProxyType(self._keys)
 
     def valid(self, presented: str, now: int) -> PresentedKey | None:
         """Key that is presented as `id.secret`; None if it is none at `now`, µs since 1970. Constant time in the

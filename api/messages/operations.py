@@ -7,6 +7,9 @@ import msgspec
 
 from bandit.records import OperatorVerb
 
+WHO_LENGTH, REASON_LENGTH = 200, 500
+"""Most characters of who had something done, and of why."""
+
 
 class OperatorActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Request to pause, resume or retire a nudge. `nudge`: its name; left out, all nudges of the stage are meant. `by`:
@@ -14,8 +17,8 @@ class OperatorActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     them.
     """
 
-    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=WHO_LENGTH)]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_LENGTH)]
     nudge: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
 
 

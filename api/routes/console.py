@@ -35,9 +35,9 @@ BY_ITSELF = "x-console-refresh"
 Ask = Request[Any, Any, Any]
 Page = Response[bytes]
 
-_OWN = {"own_keys": True}
+OWN = {"own_keys": True}
 _FIELDS = 64  # of a form
-_BYTES = 16_384
+BYTES = 16_384
 _SAME = ("same-origin", "none")  # Sec-Fetch-Site of forms of ours
 _TITLES = {401: "Sign in first", 403: "This is not allowed", 404: "There is no such page"}
 _TITLES |= {
@@ -62,7 +62,7 @@ def refusal(request: Ask, error: Exception) -> Response[Any]:
     title = _TITLES.get(said.status_code or 500, "The request cannot be used")
     content = rendering.page("refusal.html", title=title, words=words)
     kept = {name: value for name, value in said.headers.items() if name.lower() in ("retry-after", "allow")}
-    return _page(content, said.status_code or 500, kept)
+    return html(content, said.status_code or 500, kept)
 
 
 def routes(console: Console) -> list[HTTPRouteHandler]:
@@ -76,9 +76,9 @@ def _signing(console: Console) -> list[HTTPRouteHandler]:
         then = _local(request.query_params.get("next", ""))
         if console.sessions.trial:
             return _redirect(then)
-        return _page(await console.sign_in(then, plain=_plain(request) and not _loopback(request)))
+        return html(await console.sign_in(then, plain=_plain(request) and not _loopback(request)))
 
-    @post(SIGN_IN, include_in_schema=False, opt=_OWN, request_max_body_size=_BYTES)
+    @post(SIGN_IN, include_in_schema=False, opt=OWN, request_max_body_size=BYTES)
     async def enter(request: Ask) -> Page:
         _check_site(request)
         sent = await _form(request)
@@ -86,10 +86,10 @@ def _signing(console: Console) -> list[HTTPRouteHandler]:
         present(request.scope, key or "-")
         found = console.sessions.sign_in(key)
         if isinstance(found, SignInRefusal):
-            return _page(await console.sign_in(then, found.why), found.status)
+            return html(await console.sign_in(then, found.why), found.status)
         return _redirect(then, _cookie(request, console.sessions.token(found)))
 
-    @post(f"{PATH}/sign-out", include_in_schema=False, opt=_OWN, request_max_body_size=_BYTES)
+    @post(f"{PATH}/sign-out", include_in_schema=False, opt=OWN, request_max_body_size=BYTES)
     async def leave(request: Ask) -> Page:
         session = _session(console, request)
         if session is not None:
@@ -100,35 +100,35 @@ def _signing(console: Console) -> list[HTTPRouteHandler]:
 
 
 def _looking(console: Console) -> list[HTTPRouteHandler]:
-    @get(PATH, include_in_schema=False, opt=_OWN)
+    @get(PATH, include_in_schema=False, opt=OWN)
     async def overview(request: Ask) -> Page:
-        return await _answered(console, request, console.overview)
+        return await answered_page(console, request, console.overview)
 
-    @get(f"{PATH}/stages/{{stage:str}}", include_in_schema=False, opt=_OWN)
+    @get(f"{PATH}/stages/{{stage:str}}", include_in_schema=False, opt=OWN)
     async def stage(request: Ask, stage: FromPath[str]) -> Page:
         typed = dict(request.query_params.items())
-        return await _answered(console, request, lambda session: console.stage(session, stage, typed))
+        return await answered_page(console, request, lambda session: console.stage(session, stage, typed))
 
-    @get(f"{PATH}/decisions", include_in_schema=False, opt=_OWN)
+    @get(f"{PATH}/decisions", include_in_schema=False, opt=OWN)
     async def decisions(request: Ask) -> Page:
         asked = SearchForm(**{name: request.query_params.get(name, "").strip() for name in SearchForm._fields})
-        return await _answered(console, request, lambda session: console.decisions(session, asked))
+        return await answered_page(console, request, lambda session: console.decisions(session, asked))
 
-    @get(f"{PATH}/decisions/{{decision_id:str}}", include_in_schema=False, opt=_OWN)
+    @get(f"{PATH}/decisions/{{decision_id:str}}", include_in_schema=False, opt=OWN)
     async def receipt(request: Ask, decision_id: FromPath[str]) -> Page:
-        return await _answered(console, request, lambda session: console.receipt(session, _id(decision_id)))
+        return await answered_page(console, request, lambda session: console.receipt(session, _id(decision_id)))
 
-    @get(f"{PATH}/people", include_in_schema=False, opt=_OWN)
+    @get(f"{PATH}/people", include_in_schema=False, opt=OWN)
     async def people(request: Ask) -> Page:
-        return await _answered(console, request, console.person)
+        return await answered_page(console, request, console.person)
 
     return [overview, stage, decisions, receipt, people]
 
 
 def _acting(console: Console) -> list[HTTPRouteHandler]:
-    """Forms of signed-in pages. What an operator may change belongs here, behind `_posted` with the scope it needs."""
+    """Forms of signed-in pages. What an operator may change belongs here, behind `posted` with the scope it needs."""
 
-    @post(f"{PATH}/decisions", include_in_schema=False, opt=_OWN, request_max_body_size=_BYTES)
+    @post(f"{PATH}/decisions", include_in_schema=False, opt=OWN, request_max_body_size=BYTES)
     async def find(request: Ask) -> Page:
         async def found(_: ConsoleSession, sent: Mapping[str, str]) -> Page:
             words = {name: sent.get(name, "").strip() for name in ("stage", "nudge", "since", "until")}
@@ -139,23 +139,23 @@ def _acting(console: Console) -> list[HTTPRouteHandler]:
             query = "&".join(f"{name}={quote(word, safe='')}" for name, word in words.items() if word)
             return _redirect(f"{PATH}/decisions{'?' if query else ''}{query}")
 
-        return await _posted(console, request, found)
+        return await posted(console, request, found)
 
-    @post(f"{PATH}/decisions/{{decision_id:str}}/recompute", include_in_schema=False, opt=_OWN)
+    @post(f"{PATH}/decisions/{{decision_id:str}}/recompute", include_in_schema=False, opt=OWN)
     async def recompute(request: Ask, decision_id: FromPath[str]) -> Page:
         async def again(session: ConsoleSession, _: Mapping[str, str]) -> Page:
             number = _id(decision_id)
             await apart(request.scope)
-            return _page(await console.receipt(session, number, await console.recomputed(number)))
+            return html(await console.receipt(session, number, await console.recomputed(number)))
 
-        return await _posted(console, request, again)
+        return await posted(console, request, again)
 
-    @post(f"{PATH}/people", include_in_schema=False, opt=_OWN, request_max_body_size=_BYTES)
+    @post(f"{PATH}/people", include_in_schema=False, opt=OWN, request_max_body_size=BYTES)
     async def person(request: Ask) -> Page:
         async def known(session: ConsoleSession, sent: Mapping[str, str]) -> Page:
-            return _page(await console.person(session, sent.get("user", "").strip()))
+            return html(await console.person(session, sent.get("user", "").strip()))
 
-        return await _posted(console, request, known)
+        return await posted(console, request, known)
 
     return [find, recompute, person]
 
@@ -170,7 +170,7 @@ def _file_route() -> HTTPRouteHandler:
     return static
 
 
-async def _answered(console: Console, request: Ask, draw: Callable[[ConsoleSession], Awaitable[bytes]]) -> Page:
+async def answered_page(console: Console, request: Ask, draw: Callable[[ConsoleSession], Awaitable[bytes]]) -> Page:
     """A page for who is signed in, whose session goes on; for others, the way to the sign-in."""
     session = _session(console, request)
     if session is None:
@@ -182,10 +182,10 @@ async def _answered(console: Console, request: Ask, draw: Callable[[ConsoleSessi
         status = 404 if isinstance(error, NotFound) else 400
         content = await console.problem(session, _TITLES.get(status, "The request cannot be used"), str(error))
     token = console.sessions.token(session, used=BY_ITSELF not in request.headers)
-    return _page(content, status, cookie=_cookie(request, token))
+    return html(content, status, cookie=_cookie(request, token))
 
 
-async def _posted(
+async def posted(
     console: Console, request: Ask, act: Callable[[ConsoleSession, Mapping[str, str]], Awaitable[Page]]
 ) -> Page:
     """A form of a page of this session, acted on; without a session, the way to the sign-in. PermissionDeniedException
@@ -199,7 +199,7 @@ async def _posted(
         page = await act(session, sent)
     except (NotFound, InvalidRequest) as error:
         status = 404 if isinstance(error, NotFound) else 400
-        page = _page(await console.problem(session, _TITLES.get(status, "The form cannot be used"), str(error)), status)
+        page = html(await console.problem(session, _TITLES.get(status, "The form cannot be used"), str(error)), status)
     page.cookies.append(_cookie(request, console.sessions.token(session)))
     return page
 
@@ -278,16 +278,17 @@ def _ended(request: Ask) -> Cookie | None:
     return _cookie(request, "", 0) if COOKIE in request.cookies else None
 
 
-def _page(
+def html(
     content: bytes, status: int = 200, headers: Mapping[str, str] | None = None, cookie: Cookie | None = None
 ) -> Page:
+    """Answer with the HTML of a page, which no cache keeps."""
     more = {**rendering.HEADERS, "Cache-Control": "no-store", **(headers or {})}
     cookies = [cookie] if cookie else []
     return Response(content, status_code=status, media_type="text/html", headers=more, cookies=cookies)
 
 
 def _redirect(to: str, cookie: Cookie | None = None) -> Page:
-    return _page(b"", 303, {"Location": to}, cookie)
+    return html(b"", 303, {"Location": to}, cookie)
 
 
 @functools.cache
