@@ -327,7 +327,7 @@ class DecisionService:
                     release=release_out(self._release(live.release)) if live.release else None,
                     loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
                     arms=_taught(live.snapshot),
-                    budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
+                    budgets=[_budget(n, a) for n, a in self.budgets(name).items()],
                     drift=[
                         AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                         for a in self.worker.learning.watches[name].alarms
@@ -340,6 +340,10 @@ class DecisionService:
                 for name, live in self.worker.prepared.items()
             ]
         )
+
+    def budgets(self, stage: str) -> Mapping[str, BudgetAccount]:
+        """Accounts of a stage's budgets by nudge, as of now."""
+        return self._budgets.accounts(stage, self._clock())
 
     def _reward_alarms(self, name: str) -> list[RewardAlarmReply]:
         learning = self.worker.learning

@@ -142,7 +142,7 @@ def test_no_alarm_is_raised_before_the_least_number_of_exposures_and_one_that_wa
     assert (later.raised, later.exposures) == (100, 5100)
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.001])
+@pytest.mark.parametrize("alpha", [0.3, 0.2, 0.1, 0.05, 0.02, 0.005, 0.001])
 def test_an_alarm_is_raised_by_the_first_decision_that_takes_the_evidence_to_its_threshold(alpha: float) -> None:
     bound, found = GuardrailBound(most=0.05, alpha=alpha, least=1), [GuardrailEvidence()]
     for is_bad in (np.random.default_rng(2).random(400) < 0.2).tolist():
