@@ -176,6 +176,14 @@ def _routes(
             said = watch.failing | reload.failing | current.leaving
             return _health(parts.catalogue.app, parts.worker, store, clock, said)
 
+    def exposition() -> bytes:
+        if not current.replacing:  # it does not wait: who scrapes is told what was known before
+            failing = _failing(current.parts.worker, clock, watch.failing | reload.failing | current.leaving)
+            metrics.show_health(failing, ready=_ready(failing))
+            for stage in current.parts.catalogue.stages:
+                metrics.show_budgets(stage, current.parts.service.budgets(stage))
+        return metrics.render()
+
     def reporter(request: Request[Any, Any, Any]) -> str:
         return "" if settings.dev else gate.named(presented(request))
 
@@ -196,7 +204,7 @@ def _routes(
         *releases.routes(current, lambda ask: gate.holder(presented(ask))),
         *health_routes.routes(
             health,
-            metrics,
+            exposition,
             docs_page.PAGES if settings.docs else {},
             scope="" if settings.metrics == "open" else settings.metrics,
         ),
@@ -242,10 +250,8 @@ def _lifespan(
 
 
 def _health(app: str, worker: Worker, store: Store, clock: Clock, refused: Mapping[str, str]) -> Health:
-    failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
-    failing |= worker.releases.failing(clock()) | clock_doubts(clock) | dict(refused)
-    broken = not failing.keys().isdisjoint(("write", "writer", "ledger", "follow", "stopping"))
-    status: Literal["ok", "failing"] = "failing" if broken else "ok"
+    failing = _failing(worker, clock, refused)
+    status: Literal["ok", "failing"] = "ok" if _ready(failing) else "failing"
     current = worker.releases.current
     shown = {stage: f"{current[stage].model} {_version(current[stage])}" for stage in worker.releases.served}
     described = store.describe()
@@ -260,6 +266,17 @@ def _health(app: str, worker: Worker, store: Store, clock: Clock, refused: Mappi
         warnings=_warnings(worker),
         releases=shown,
     )
+
+
+def _failing(worker: Worker, clock: Clock, refused: Mapping[str, str]) -> dict[str, str]:
+    """What does not work now, and why, by part. In memory, so that a ledger that cannot be read does not hide it."""
+    failing = dict(worker.failing) if worker.alive else {"writer": "its thread has ended"}
+    return failing | worker.releases.failing(clock()) | clock_doubts(clock) | dict(refused)
+
+
+def _ready(failing: Mapping[str, str]) -> bool:
+    """Whether it can decide and record all the same."""
+    return failing.keys().isdisjoint(("write", "writer", "ledger", "follow", "stopping"))
 
 
 def _warnings(worker: Worker) -> dict[str, str]:

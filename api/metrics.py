@@ -2,18 +2,26 @@
 global, so that two services in one process, as in tests, do not add up.
 """
 
-from collections.abc import Sequence
+import itertools
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from time import perf_counter
 
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from bandit.budgets import MICRO, BudgetAccount
 from bandit.learning.loss_statement import LossStatement
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _PROPENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)
 _ROWS = (1, 4, 16, 64, 256, 1024)
+_PARTS = ("clock", "ledger", "learn", "wal", "write", "writer")  # shown as 0 before health names them
 
 
 class Metrics:
@@ -43,6 +51,8 @@ class Metrics:
         self.letters = self._gauge("webhook_letters", "Messages that wait for another attempt", ["endpoint"])
         self.settlements = self._counter("settlements", "Decisions settled", ["stage", "why"])
         self.responses = self._counter("http_responses", "HTTP responses", ["method", "route", "status"])
+        self.response_seconds = ResponseTimes()
+        self.registry.register(self.response_seconds)
         self.connections = self._gauge("connections", "Connections that are held")
         closed = "Connections closed because an address, or all together, held more than are allowed"
         self.connections_closed = self._counter("connections_closed", closed, ["bound"])
@@ -60,6 +70,7 @@ class Metrics:
         self._add_loss_accounts()
         self._add_retention()
         self._add_alarms()
+        self._add_state()
         self.log_bytes = self._gauge("ledger_log_bytes", "Bytes of the ledger's write-ahead log")
         self.damaged = self._gauge("ledger_damages", "What the last check of the ledger's pages found wrong")
         doubt = "Seconds that the wall clock is ahead of elapsed time, negative if behind; 0 while it is believed"
@@ -92,6 +103,20 @@ class Metrics:
         waiting = "Alarms that a key reports more rewards than were usual, not acknowledged"
         self.reward_alarms_open = self._gauge("reward_alarms_open", waiting, ["stage"])
 
+    def _add_state(self) -> None:
+        self.ready = self._gauge("ready", "1 while health says that the service can decide and record")
+        self.failing = self._gauge("failing", "1 while health names this part under `failing`", ["part"])
+        for part in _PARTS:
+            self.failing.labels(part).set(0)
+        self.open_decisions = self._gauge("open_decisions", "Decisions that may still be rewarded", ["stage"])
+        overdue = "Seconds by which the oldest decision of the last settlement was overdue; 0 if none was due"
+        self.overdue = self._gauge("settlement_overdue_seconds", overdue)
+        amount = "Money that a nudge may cost in the present period"
+        self.budget_amount = self._gauge("budget_amount", amount, ["stage", "arm"])
+        committed = "Money of the present period that a nudge has cost, or that its open decisions may cost"
+        self.budget_committed = self._gauge("budget_committed", committed, ["stage", "arm"])
+        self._parts = set(_PARTS)
+
     def _add_retention(self) -> None:
         erased = "People whose erasure began because nothing came of them for as long as the catalogue's retention"
         self.erased_at_rest = self._counter("people_erased_at_rest", erased, [])
@@ -115,14 +140,62 @@ class Metrics:
         self.loss_spent_at_most.labels(stage).set(account.spent_at_most)
         self.loss_left.labels(stage).set(account.left)
 
+    def show_health(self, failing: Iterable[str], *, ready: bool) -> None:
+        """Set what health says: whether the service is ready, and the parts that it names under `failing`. A part that
+        was named once is 0 when it works again. Called for each exposition, in the event loop.
+        """
+        named = set(failing)
+        self._parts |= named
+        self.ready.set(ready)
+        for part in self._parts:
+            self.failing.labels(part).set(part in named)
+
+    def show_budgets(self, stage: str, accounts: Mapping[str, BudgetAccount]) -> None:
+        """Set the gauges of a stage's budgets, by nudge; amounts are in the app's currency. Called for each exposition,
+        in the event loop.
+        """
+        for nudge, account in accounts.items():
+            self.budget_amount.labels(stage, nudge).set(account.amount / MICRO)
+            self.budget_committed.labels(stage, nudge).set(account.committed / MICRO)
+
     def render(self) -> bytes:
         """Exposition of all metrics as UTF-8 text, Prometheus' format 0.0.4: the body of `GET /metrics`."""
         return generate_latest(self.registry)
 
 
+class ResponseTimes(Collector):
+    """Histogram `journey_bandit_response_seconds` of the time from a request's headers to the status of its answer, by
+    route: it includes receiving the body, and waiting for a turn and for the disk. A collector of prometheus_client.
+
+    It is counted in the event loop alone, where it is rendered too, so it needs no locks: an observation costs less
+    than to increment a counter of prometheus_client.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[float]] = {}  # by route, a count for each bucket and for what is beyond, and the sum
+
+    def observe(self, route: str, seconds: float) -> None:
+        """Count one answer of a route. The route is a template, so that ids in paths make no new series."""
+        row = self._rows.get(route)
+        if row is None:
+            row = self._rows[route] = [0.0] * (len(_SECONDS) + 2)
+        row[bisect_left(_SECONDS, seconds)] += 1.0
+        row[-1] += seconds
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The histogram as it is exposed: counts of buckets include those of smaller ones."""
+        text = "From the headers of a request to the status of its answer"
+        family = HistogramMetricFamily("journey_bandit_response_seconds", text, labels=["route"])
+        for route, (*counts, total) in self._rows.items():
+            below = itertools.accumulate(counts)
+            ends = [*map(floatToGoString, _SECONDS), "+Inf"]
+            family.add_metric([route], [*zip(ends, below, strict=True)], total)
+        yield family
+
+
 class CountResponses(ASGIMiddleware):
-    """ASGI middleware that counts every HTTP response by method, route and status, errors included. The label is the
-    route's template, not the path, so that ids in paths make no new series.
+    """ASGI middleware that counts every HTTP response by method, route and status, errors included, and the time until
+    it begins. The label is the route's template, not the path, so that ids in paths make no new series.
     """
 
     scopes = (ScopeType.HTTP,)
@@ -134,11 +207,13 @@ class CountResponses(ASGIMiddleware):
         """Pass a request on, and count the response when its status is sent; "(none)" is the route of a path that none
         has.
         """
+        start = perf_counter()
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = scope.get("path_template") or "(none)"
                 self._metrics.responses.labels(str(scope.get("method")), route, str(message["status"])).inc()
+                self._metrics.response_seconds.observe(route, perf_counter() - start)
             await send(message)
 
         await next_app(scope, receive, counted)

@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trusted_proxies: str = ""  # networks whose X-Forwarded-For is believed, with commas between
     drain: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0  # seconds of serving on after SIGTERM, not ready
     docs: bool = True  # the page at /docs
-    metrics: Literal["open", "read"] = "open"  # read: /metrics needs a key with that scope
+    metrics: Literal["open", "read", "metrics"] = "open"  # read, metrics: /metrics needs a key with that scope
 
 
 def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:

@@ -47,6 +47,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "bandit.tables": {"bandit.catalogue"},
     "bandit.operations": set(),
     "bandit.reporters": {"bandit.numerics"},
+    "bandit.alarms": {"bandit.numerics"},
     "bandit.learning": {"bandit.catalogue", "bandit.policies", "bandit.numerics", "bandit.reporters"},
     "api.stores": set(),
     "api.messages": set(),

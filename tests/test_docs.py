@@ -132,6 +132,13 @@ def test_the_error_example_of_the_api_page_is_real(service: httpx.Client) -> Non
     assert (error["field"], error["problem"]) == (shown["errors"][0]["field"], shown["errors"][0]["problem"])
 
 
+def test_the_example_of_the_monitoring_page_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "guides" / "monitoring.md"
+    (program,), (shown,) = blocks(page, "python"), blocks(page, "text")
+    exec(compile(program, str(page), "exec"), {})  # noqa: S102
+    assert capsys.readouterr().out == shown
+
+
 def test_every_route_is_on_the_api_page(service: httpx.Client) -> None:
     text = (ROOT / "docs" / "guides" / "http_api.md").read_text(encoding="utf-8")
     for path in service.get("/docs/openapi.json").json()["paths"]:

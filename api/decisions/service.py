@@ -363,7 +363,7 @@ class DecisionService:
             loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
             arms=_taught(live.snapshot),
             paused=[action_out(one) for one in self.worker.pauses.of(name)],
-            budgets=[_budget(n, a) for n, a in self._budgets.accounts(name, self._clock()).items()],
+            budgets=[_budget(n, a) for n, a in self.budgets(name).items()],
             drift=[
                 AlarmReply(a.arm, a.direction, time_of(a.at), a.through)
                 for a in self.worker.learning.watches[name].alarms
@@ -373,6 +373,10 @@ class DecisionService:
             holdout=audit,
             over_limit=list(over_limit),
         )
+
+    def budgets(self, stage: str) -> Mapping[str, BudgetAccount]:
+        """Accounts of a stage's budgets by nudge, as of now."""
+        return self._budgets.accounts(stage, self._clock())
 
     def _reward_alarms(self, name: str) -> list[RewardAlarmReply]:
         learning = self.worker.learning

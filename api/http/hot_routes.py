@@ -8,6 +8,7 @@ Origin, and a key that opens the route. Any other goes through Litestar, so that
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -93,6 +94,7 @@ class HotRoutes:
         """Serve one request that `find` found plain, when its `visit` has its turn. Errors are answered as the route's
         protocol answers them.
         """
+        start = perf_counter()
         request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
             try:
@@ -106,10 +108,12 @@ class HotRoutes:
         except Exception as error:  # noqa: BLE001 - the protocol's handler answers, and logs, whatever it was
             response = route.refuse(request, error)
             self._metrics.responses.labels("POST", route.path, str(response.status_code)).inc()
+            self._metrics.response_seconds.observe(route.path, perf_counter() - start)
             await response.to_asgi_response(app=None, request=request)(scope, receive, send)
             return
         body = reply.content if isinstance(reply, Response) else msgspec.json.encode(reply)
         route.answered.inc()
+        self._metrics.response_seconds.observe(route.path, perf_counter() - start)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if visit is not None:
             headers += visit.headers()

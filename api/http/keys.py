@@ -26,10 +26,12 @@ from bandit.catalogue.decoding import Check, decode
 from bandit.errors import CatalogueError, Problem
 from bandit.tables.texts import decoded
 
-Scope = Literal["decide", "reward", "read", "events", "admin"]
+Scope = Literal["decide", "reward", "read", "events", "admin", "metrics"]
 SCOPES: tuple[Scope, ...] = ("decide", "reward", "read", "events")
-"""What an app needs. "admin" releases policies and sends webhooks again; a key gets it only when asked for."""
-EVERY: tuple[Scope, ...] = (*SCOPES, "admin")
+"""What an app needs. "admin" releases policies and sends webhooks again, "metrics" reads /metrics and nothing else; a
+key gets these only when asked for.
+"""
+EVERY: tuple[Scope, ...] = (*SCOPES, "admin", "metrics")
 
 
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")

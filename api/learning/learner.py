@@ -251,6 +251,8 @@ class Learner:
         wait in the ledger. With `corrections_only`, what is open stays open.
         """
         found = self._store.matured(-1 if corrections_only else now, most, self._catalogue.stages)
+        due = min((m.decision.expires for m in found if m.settled is None), default=now)
+        self._metrics.overdue.set(max(0, now - due) / 1e6)
         if not found:
             return 0
         self._look()
@@ -498,6 +500,7 @@ class Learner:
     def _show(self) -> None:
         for name, live in self.prepared.items():
             self._metrics.version.labels(name).set(live.snapshot.version)
+            self._metrics.open_decisions.labels(name).set(len(self._open[name]))
             self._metrics.alarms.labels(name).set(self._statistics[name].drift_state.epoch)
             self._metrics.reward_alarms.labels(name).set(len(self._statistics[name].reward_watch.alarms))
             self._metrics.reward_alarms_open.labels(name).set(len(self.unacknowledged(name)))

@@ -1,5 +1,5 @@
 """Routes for operators: the way to /docs, liveness, readiness and Prometheus metrics. They need no key and tell nothing
-secret; metrics, which tell how an app does, can need one.
+secret; metrics, which tell how an app does, can need one: of the scope `metrics`, which opens nothing else, or `read`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,14 +10,18 @@ from litestar.openapi import ResponseSpec
 
 from api.http.error_responses import documented
 from api.messages.decisions import Health
-from api.metrics import Metrics
 
 
 def routes(
-    health: Callable[[], Awaitable[Health]], metrics: Metrics, pages: Mapping[str, str], *, scope: str = ""
+    health: Callable[[], Awaitable[Health]],
+    metrics: Callable[[], bytes],
+    pages: Mapping[str, str],
+    *,
+    scope: str = "",
 ) -> list[HTTPRouteHandler]:
-    """Route handlers of one service. `health` computes the state of its parts at each request; `pages`: paths of what
-    people may look at, by name; `scope`: what a key needs for metrics, "" if they need none.
+    """Route handlers of one service. `health` computes the state of its parts at each request, `metrics`
+    the exposition; `pages`: paths of what people may look at, by name; `scope`: what a key needs for metrics, "" if
+    they need none.
     """
 
     @get("/", include_in_schema=False, opt={"public": True})
@@ -54,6 +58,6 @@ def routes(
     )
     async def exposition() -> Response[bytes]:
         """Text format 0.0.4."""
-        return Response(metrics.render(), media_type="text/plain; version=0.0.4")
+        return Response(metrics(), media_type="text/plain; version=0.0.4")
 
     return [root, live, ready, exposition]

@@ -41,7 +41,7 @@ from bandit.errors import InvalidRequest, Problem
 @click.option("--trusted-proxies", help="Networks whose X-Forwarded-For is believed, with commas between.")
 @click.option("--drain", type=float, help="Seconds of serving on after SIGTERM, not ready.  [default: 0]")
 @click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
-@click.option("--metrics", help="open, or read: /metrics needs a key with that scope.  [default: open]")
+@click.option("--metrics", help="open, or read or metrics: /metrics needs a key with that scope.  [default: open]")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
     """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …

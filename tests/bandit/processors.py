@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit import engine, features
+from bandit.alarms.exploration import effective_arms
+from bandit.alarms.guardrail_metric import GuardrailBound, GuardrailEvidence, lower_bound, scan
+from bandit.alarms.silence import OutcomeGaps, silence
 from bandit.belief import Belief, empty
 from bandit.catalogue import loading
 from bandit.catalogue.model import Stage
@@ -59,6 +62,19 @@ def ranked() -> list[bytes]:
     return [part.tobytes() for part in policy.posterior(belief).choose(phi, np.ones(9, dtype=np.bool_))]
 
 
+def watched() -> list[bytes]:
+    """Statistics of alarms: a replica raises the alarm that another raises."""
+    rng = np.random.default_rng(6)
+    evidence = GuardrailEvidence()
+    numbers = list[float]()
+    for is_bad in (rng.random(400) < 0.08).tolist():
+        evidence = scan(GuardrailBound(most=0.05), evidence, [is_bad])
+        numbers += [evidence.e_value, *evidence.wealth]
+    p = rng.dirichlet(np.full(7, 0.5), 300)
+    numbers += [lower_bound(evidence, 0.05), *effective_arms(p, p > 0.0), *silence(OutcomeGaps(40, 17.0), 0.3)]
+    return [np.array(numbers).tobytes()]
+
+
 def main() -> None:
     """Print {part: digest}."""
     found = dict[str, list[bytes]]()
@@ -78,6 +94,7 @@ def main() -> None:
                 label = f"{app} {name} {json.dumps(msgspec.to_builtins(policy))}"
                 found[label] = [*parts, *(part.tobytes() for part in seen or ())]
     found["actions"] = ranked()
+    found["alarms"] = watched()
     json.dump({label: hashlib.sha256(b"".join(parts)).hexdigest() for label, parts in found.items()}, sys.stdout)
 
 

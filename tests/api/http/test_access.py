@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from litestar import Litestar, get
@@ -83,6 +83,8 @@ CONSOLE = {("GET", "/console/sign-in"): None, ("GET", "/console/static/{name:str
         ("POST", "/console/decisions"),
         ("GET", "/console/decisions/{decision_id:str}"),
         ("POST", "/console/decisions/{decision_id:str}/recompute"),
+        ("GET", "/console/operate"),
+        *(("POST", f"/console/operate/{form}") for form in ("nudges", "alarms", "dead-letters")),
         ("GET", "/console/people"),
         ("POST", "/console/people"),
     ],
@@ -224,14 +226,21 @@ def test_what_is_public_needs_no_key(guarded: Client) -> None:
         assert guarded.get(path).status_code == 200
 
 
-def test_metrics_can_need_a_key_of_their_scope_and_health_never_does(catalogue_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("needed", "opened"), [("read", {"read", "all"}), ("metrics", {"metrics"})])
+def test_metrics_can_need_a_key_of_their_scope_and_health_never_does(
+    catalogue_file: Path, tmp_path: Path, needed: Literal["read", "metrics"], opened: set[str]
+) -> None:
+    """No key has the scope `metrics` unless it was asked for, so that a scraper's key is one that opens nothing else:
+    that no other route lets it in, the test of all routes and scopes says above.
+    """
     file = tmp_path / "scraper.toml"
-    reads, decides = create(file, "reads", ["read"]), create(file, "decides", ["decide"])
-    settings = Settings(app=str(catalogue_file), keys=str(file), metrics="read")
+    made = {scope: create(file, scope, [scope]) for scope in EVERY} | {"all": create(file, "all", list(SCOPES))}
+    settings = Settings(app=str(catalogue_file), keys=str(file), metrics=needed)
     with TestClient(create_app(settings, store=MemoryStore())) as client:
-        for key, status in ((None, 401), (decides, 403), (reads, 200)):
-            headers = {"X-API-Key": key} if key else {}
-            assert client.get("/metrics", headers=headers).status_code == status
+        assert client.get("/metrics").status_code == 401
+        for name, key in made.items():
+            status = client.get("/metrics", headers={"Authorization": f"Bearer {key}"}).status_code
+            assert (name, status) == (name, 200 if name in opened else 403)
         assert client.get("/health/ready").status_code == 200
 
 
