@@ -17,9 +17,9 @@ _LISTED = 100
 """Newest entries of the history, and oldest dead letters, that are shown."""
 
 
-class NudgeRow(NamedTuple):
-    """Nudge of a stage, or all of a stage's (`nudge` ""): the action that is in force, and whether the catalogue pauses
-    it. `words` says the action, with who and why.
+class StoppableNudge(NamedTuple):
+    """Nudge that can be stopped, or all of a stage's (`nudge` ""): the action that is in force, and whether the
+    catalogue pauses it. `words` says the action, with who and why.
     """
 
     stage: str
@@ -60,7 +60,7 @@ class OperatePage(NamedTuple):
     `entries` in all.
     """
 
-    nudges: list[NudgeRow]
+    nudges: list[StoppableNudge]
     alarms: list[AlarmRow]
     letters: list[WebhookDelivery]
     dead: int
@@ -83,13 +83,13 @@ def operate_page(parts: CatalogueParts, store: Store, keys: Mapping[str, ApiKey]
     )
 
 
-def _nudges(parts: CatalogueParts) -> Iterator[NudgeRow]:
+def _nudges(parts: CatalogueParts) -> Iterator[StoppableNudge]:
     for stage, spec in parts.catalogue.stages.items():
         force = {one.nudge: one for one in parts.worker.pauses.of(stage)}
         for nudge in (ALL_NUDGES, *spec.nudges, *(name for name in force if name and name not in spec.nudges)):
             action, declared = force.get(nudge), spec.nudges.get(nudge)
             words = pauses.reason(action) if action else ""
-            yield NudgeRow(stage, nudge, action, declared is not None and declared.paused, words)
+            yield StoppableNudge(stage, nudge, action, declared is not None and declared.paused, words)
 
 
 def _alarms(parts: CatalogueParts) -> Iterator[AlarmRow]:

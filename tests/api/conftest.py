@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,18 +246,19 @@ def refused() -> Callable[[Any, int, str], Any]:
     return check
 
 
+@contextmanager
+def served(clock: Clock, catalogue_file: Path, store: Store | None = None, **settings: Any) -> Iterator[Caller]:
+    """A running service of a catalogue, without keys unless a file is given."""
+    chosen = {"app": str(catalogue_file), "salt": "salt", "dev": "keys" not in settings, **settings}
+    app = create_app(Settings(**chosen), clock=clock, store=store or MemoryStore())
+    with Caller(app, raise_server_exceptions=False) as client:
+        yield client
+
+
 @pytest.fixture
 def serving(clock: Clock, catalogue_file: Path) -> Callable[..., AbstractContextManager[Caller]]:
     """serving(store=, keys=, …): a running service of the small catalogue, without keys unless a file is given."""
-
-    @contextmanager
-    def serve(store: Store | None = None, **settings: Any) -> Iterator[Caller]:
-        chosen = {"app": str(catalogue_file), "salt": "salt", "dev": "keys" not in settings, **settings}
-        app = create_app(Settings(**chosen), clock=clock, store=store or MemoryStore())
-        with Caller(app, raise_server_exceptions=False) as client:
-            yield client
-
-    return serve
+    return partial(served, clock, catalogue_file)
 
 
 @pytest.fixture

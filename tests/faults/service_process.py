@@ -1,5 +1,6 @@
 """One service in a process of its own, which can be killed and started again."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -44,12 +45,12 @@ class ServiceProcess:
     def ready(self) -> None:
         """Wait until it is."""
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            assert self.pid
-            try:
-                if httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200:
-                    return
-            except httpx.TransportError:
+        with httpx.Client(timeout=2) as client:
+            while time.monotonic() < deadline:
+                assert self.pid
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get(f"{self.url}/health/ready").status_code == 200:
+                        return
                 time.sleep(0.05)
         raise AssertionError(f"did not start: {self.log.read_text()}")
 

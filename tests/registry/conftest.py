@@ -47,6 +47,7 @@ class Shop(NamedTuple):
     store: str
     mlflow: str
     artifacts: Path
+    client: httpx.Client
 
     def people(self, n: int, seed: int) -> None:
         """n of them are decided for; some book at once, the others stay silent until their window ends."""
@@ -61,35 +62,33 @@ class Shop(NamedTuple):
             for i, c in enumerate(contexts(rng, n))
         ]
         for start in range(0, n, 500):
-            reply = httpx.post(
-                f"{self.url}/v1/decisions/batch", json={"decisions": asked[start : start + 500]}, timeout=PATIENCE
-            )
+            reply = self.client.post("/v1/decisions/batch", json={"decisions": asked[start : start + 500]})
             made = [item["decision"] for item in reply.json()["decisions"]]
             booked = [
                 {"decision_id": d["decision_id"], "kind": "reward", "value": 1}
                 for d in made
                 if rng.random() < (0.5 if d["nudge"]["id"] == "price_freeze" else 0.1)
             ]
-            httpx.post(f"{self.url}/v1/outcomes/batch", json={"outcomes": booked}, timeout=PATIENCE).raise_for_status()
+            self.client.post("/v1/outcomes/batch", json={"outcomes": booked}).raise_for_status()
         self.settle()
 
     def settle(self) -> None:
         """Time passes until every window has ended; all of it is learned."""
         (window,) = [s["window_seconds"] for s in self.get("/v1/stages")["stages"] if s["stage"] == STAGE]
         passed = {"microseconds": int(window * 1e6) + 1}
-        httpx.post(f"{self.url}/v1/clock", json=passed, timeout=PATIENCE).raise_for_status()
+        self.client.post("/v1/clock", json=passed).raise_for_status()
         self.get("/v1/policies?wait=true")
 
     def get(self, path: str) -> Any:
         """What the service answers."""
-        reply = httpx.get(f"{self.url}{path}", timeout=PATIENCE)
+        reply = self.client.get(path)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
     def ask(self, **context: Any) -> Any:
         """One decision."""
         body = {"stage": STAGE, "user_id": str(uuid.uuid4()), "context": context}
-        reply = httpx.post(f"{self.url}/v1/decisions", json=body, timeout=PATIENCE)
+        reply = self.client.post("/v1/decisions", json=body)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
@@ -148,9 +147,10 @@ def shop(mlflow: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     )
     with processes.stopping(server := processes.serve(*options, log=log)):
         processes.wait(server, f"{url}/health/ready", log)
-        made = Shop(url, store, mlflow[0], mlflow[1] / "artifacts")
-        made.people(1200, 1)
-        yield made
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+            made = Shop(url, store, mlflow[0], mlflow[1] / "artifacts", client)
+            made.people(1200, 1)
+            yield made
 
 
 @pytest.fixture(scope="session")

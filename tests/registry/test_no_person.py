@@ -34,19 +34,20 @@ def kiosk(mlflow: tuple[str, Path], tmp_path: Path) -> Iterator[Shop]:
             {"stage": STAGE, "user_id": f"other-{n}", "decision_id": str(uuid.UUID(int=n + 1)), "context": {}}
             for n in range(400)
         ]
-        made = httpx.post(f"{url}/v1/decisions/batch", json={"decisions": asked}, timeout=PATIENCE)
-        told = [
-            {"decision_id": one["decision"]["decision_id"], "kind": "reward", "value": 1}
-            for n, one in enumerate(made.json()["decisions"])
-            if n % 3
-        ]
-        httpx.post(f"{url}/v1/outcomes/batch", json={"outcomes": told}, timeout=PATIENCE).raise_for_status()
-        yield Shop(url, store, mlflow[0], mlflow[1])
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+            made = client.post("/v1/decisions/batch", json={"decisions": asked})
+            told = [
+                {"decision_id": one["decision"]["decision_id"], "kind": "reward", "value": 1}
+                for n, one in enumerate(made.json()["decisions"])
+                if n % 3
+            ]
+            client.post("/v1/outcomes/batch", json={"outcomes": told}).raise_for_status()
+            yield Shop(url, store, mlflow[0], mlflow[1], client)
 
 
 def pass_a_day(shop: Shop) -> None:
     """Every window ends, and all of it is learned."""
-    httpx.post(f"{shop.url}/v1/clock", json={"microseconds": 25 * 3600 * 10**6}, timeout=PATIENCE).raise_for_status()
+    shop.client.post("/v1/clock", json={"microseconds": 25 * 3600 * 10**6}).raise_for_status()
     shop.get("/v1/policies?wait=true")
 
 

@@ -36,6 +36,7 @@ class Taught(NamedTuple):
     store: str
     site: Path
     mlflow: str
+    client: httpx.Client
 
     def run(self, *words: str, installed: bool = True) -> subprocess.CompletedProcess[str]:
         """A command in a process of its own, which finds the package if it is `installed`."""
@@ -53,7 +54,7 @@ class Taught(NamedTuple):
     def decide(self, user: str, items: int) -> dict[str, Any]:
         """One decision of the cart."""
         body = {"stage": "cart", "user_id": user, "context": {"items": items}}
-        reply = httpx.post(f"{self.url}/v1/decisions", json=body, timeout=PATIENCE)
+        reply = self.client.post("/v1/decisions", json=body)
         assert reply.status_code == 200, reply.text
         return dict(reply.json())
 
@@ -62,8 +63,9 @@ class Taught(NamedTuple):
 def taught(mlflow: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taught]:
     folder, port = tmp_path_factory.mktemp("own"), free_port(HOST)
     site, log, url = lay_out(folder / "site"), folder / "serve.log", f"http://{HOST}:{port}"
-    made = Taught(url, f"sqlite:///{folder / 'shop.db'}", site, mlflow[0])
-    with pytest.MonkeyPatch.context() as env:
+    client = httpx.Client(base_url=url, timeout=PATIENCE)
+    made = Taught(url, f"sqlite:///{folder / 'shop.db'}", site, mlflow[0], client)
+    with pytest.MonkeyPatch.context() as env, client:
         env.setenv("PYTHONPATH", os.pathsep.join([str(site), str(ROOT)]))
         options = ("--app", str(CATALOGUE), "--store", made.store, "--port", str(port), "--dev", "--salt", "docs")
         with processes.stopping(server := processes.serve(*options, log=log)):
@@ -72,8 +74,8 @@ def taught(mlflow: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -
                 decision = made.decide(f"u{n}", n % 7)
                 value = int(n % 10 < {"none": 1, "reminder": 2, "discount": 8}[decision["nudge"]["id"]])
                 told = {"decision_id": decision["decision_id"], "kind": "reward", "value": value}
-                assert httpx.post(f"{url}/v1/outcomes", json=told, timeout=PATIENCE).status_code == 200
-            httpx.get(f"{url}/v1/policies?wait=true", timeout=PATIENCE).raise_for_status()
+                assert client.post("/v1/outcomes", json=told).status_code == 200
+            client.get("/v1/policies?wait=true").raise_for_status()
             yield made
 
 
@@ -106,7 +108,7 @@ def test_a_policy_of_ones_own_is_published_approved_and_decides_with_the_reviewe
 
 def releases(taught: Taught) -> list[dict[str, Any]]:
     """Releases of the service."""
-    return list(httpx.get(f"{taught.url}/v1/releases", timeout=PATIENCE).json()["releases"])
+    return list(taught.client.get("/v1/releases").json()["releases"])
 
 
 @contextmanager

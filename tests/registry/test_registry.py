@@ -79,7 +79,7 @@ def test_the_model_the_files_and_the_service_give_the_same_bits(
         for context in asked:
             given = {k: v for k, v in context.items() if k != "decision_id"}
             body = {"stage": "cart", "user_id": "u", "decision_id": context["decision_id"], "context": given}
-            made.append(httpx.post(f"{shop.url}/v1/decisions", json=body, timeout=PATIENCE).json())
+            made.append(shop.client.post("/v1/decisions", json=body).json())
         assert {m["release"]["version"] for m in made} == {published(policy)}
         frame = pd.DataFrame(asked).assign(excluded=[",".join(m["excluded"]) for m in made])
         model = pyfunc.load_model(f"models:/{MODEL}@champion")
@@ -158,7 +158,7 @@ def test_rollback_restores_the_bytes_and_says_their_hash(shop: Shop, published: 
     first, second = published(""), published("hierarchical")
 
     def bytes_now() -> dict[str, bytes]:
-        return pack(from_zip(httpx.get(f"{shop.url}/v1/policies/cart/snapshot", timeout=PATIENCE).content))
+        return pack(from_zip(shop.client.get("/v1/policies/cart/snapshot").content))
 
     promote(shop, first)
     sync.round()
@@ -250,7 +250,7 @@ def test_a_registry_that_never_answers_stops_nothing_and_all_is_logged_afterward
         assert said["failing"]["registry"].startswith("unreachable since 20")
         waiting = len(RunQueue(tmp_path))
         assert waiting >= 2  # only the stage that people use has something to show
-        assert f"journey_bandit_registry_backlog {waiting}.0" in httpx.get(f"{shop.url}/metrics", timeout=PATIENCE).text
+        assert f"journey_bandit_registry_backlog {waiting}.0" in shop.client.get("/metrics").text
         back = RegistrySync(
             Registry(shop.mlflow), service, shop.store, RunQueue(tmp_path), **{**options, "publish_every": 1e6}
         )

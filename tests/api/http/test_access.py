@@ -5,10 +5,10 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytest
 from litestar import Litestar, get
@@ -24,6 +24,8 @@ from api.routes import segment
 from api.settings import Settings
 from api.stores.memory.store import MemoryStore
 from bandit.catalogue.loading import shipped
+from journey_bandit.testing.store_builders import CATALOGUE
+from tests.api.conftest import Hands, served
 
 Client = TestClient[Litestar]
 Serving = Callable[..., AbstractContextManager[Client]]
@@ -119,6 +121,33 @@ def guarded(serving: Serving, keys: dict[str, str], tmp_path: Path) -> Any:
         yield client
 
 
+class Closed(NamedTuple):
+    """A service whose keys a test has, for requests that it must refuse: they change nothing, so tests share it."""
+
+    client: Client
+    keys: dict[str, str]
+    hands: Hands
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
+    folder, hands = tmp_path_factory.mktemp("closed"), Hands()
+    (catalogue := folder / "shop.toml").write_text(CATALOGUE, encoding="utf-8")
+    key = create(folder / "keys.toml", "all", list(SCOPES))
+    with served(hands, catalogue, keys=str(folder / "keys.toml")) as client:
+        yield Closed(client, {"all": key}, hands)
+        assert client.get("/v1/releases", headers={"X-API-Key": key}).json()["releases"] == []
+        assert "decisions_total{" not in client.get("/metrics").text
+
+
+@pytest.fixture
+def closed(shared: Closed) -> Closed:
+    """An hour after the test before, so that the limit of keys that are none begins anew."""
+    shared.hands.move(3600)
+    shared.client.cookies.clear()
+    return shared
+
+
 # -- keys ------------------------------------------------------------------------------------------------------
 
 
@@ -165,8 +194,8 @@ def test_the_guard_lets_nobody_to_a_route_that_does_not_say(clock: Clock) -> Non
 
 @pytest.mark.parametrize(("method", "path"), [key for key, scope in ROUTES.items() if scope])
 @pytest.mark.parametrize("header", [{}, {"X-API-Key": ""}, {"X-API-Key": "all.wrong"}, {"X-API-Key": "nobody.secret"}])
-def test_without_a_key_nobody_gets_in(guarded: Client, method: str, path: str, header: dict[str, str]) -> None:
-    reply = call(guarded, method, path, **header)
+def test_without_a_key_nobody_gets_in(closed: Closed, method: str, path: str, header: dict[str, str]) -> None:
+    reply = call(closed.client, method, path, **header)
     assert (reply.status_code, reply.headers["content-type"]) == (401, "application/problem+json")
     assert reply.headers["www-authenticate"].startswith("Bearer")
     assert "journey-bandit keys new" in reply.json()["detail"]
@@ -207,14 +236,14 @@ def test_a_key_comes_in_either_header(guarded: Client, keys: dict[str, str], for
         pytest.param(["Cookie: X-API-Key={}"], id="a cookie"),
     ],
 )
-def test_a_key_sent_twice_or_otherwise_is_none(guarded: Client, keys: dict[str, str], forms: list[str]) -> None:
-    sent = [(form.split(": ")[0], form.split(": ")[1].format(keys["all"])) for form in forms]
-    assert guarded.post("/v1/decisions", json=DECISION, headers=sent).status_code == 401
+def test_a_key_sent_twice_or_otherwise_is_none(closed: Closed, forms: list[str]) -> None:
+    sent = [(form.split(": ")[0], form.split(": ")[1].format(closed.keys["all"])) for form in forms]
+    assert closed.client.post("/v1/decisions", json=DECISION, headers=sent).status_code == 401
 
 
 @pytest.mark.parametrize("value", [b"\xff\xfe.\x80", b"all.\xe9", b"." * 500, b"all", b"all."], ids=repr)
-def test_a_strange_key_is_refused_like_any_other(guarded: Client, value: bytes) -> None:
-    assert guarded.get("/v1/stages", headers=[(b"X-API-Key", value)]).status_code == 401
+def test_a_strange_key_is_refused_like_any_other(closed: Closed, value: bytes) -> None:
+    assert closed.client.get("/v1/stages", headers=[(b"X-API-Key", value)]).status_code == 401
 
 
 def test_a_key_in_the_address_is_none(guarded: Client, keys: dict[str, str]) -> None:
