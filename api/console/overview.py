@@ -40,7 +40,7 @@ class OverviewPage(NamedTuple):
 
 
 def overview(parts: CatalogueParts, counts: LedgerCounts, now: int) -> OverviewPage:
-    """Overview of one service at `now` (µs). It counts what is new, and reads the ledger for nothing else; any thread."""
+    """Overview of one service at `now` (µs). It counts what is new, and reads no more of the ledger; any thread."""
     progress = counts.catch_up()
     audits, age = counts.audits()
     cards = [

@@ -82,7 +82,7 @@ def _decisions(url: str, key: str) -> str:
 
 @pytest.fixture
 def beside(browser: Any, running: Desk) -> Iterator[Callable[..., Any]]:
-    """beside(…): a page that is signed in. At the end: no errors, violations or dialogs, and no other host was asked."""
+    """beside(…): a page that is signed in. In the end: no errors, violations, dialogs or requests to another host."""
     contexts, told, hosts = [], list[str](), set[str]()
 
     def visit(**options: Any) -> Any:
