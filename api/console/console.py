@@ -86,7 +86,8 @@ class Console:
             async with self._current.inside() as parts:
                 journey, user = parts.events.journey(user_id), parts.service.user_hash(user_id)
                 found = await asyncio.to_thread(person_page.person_page, self._current.ground.store, user, journey)
-        return await self._drawn("person.html", session, page=found, user_id=user_id)
+        whole = self.sessions.may(session, "admin")  # what people sent is else told by exports alone, which need it
+        return await self._drawn("person.html", session, page=found, user_id=user_id, whole_events=whole)
 
     async def operate(
         self,

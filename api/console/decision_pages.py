@@ -18,7 +18,7 @@ from bandit.records import Decision
 PAGE = 50
 """Decisions on one page of the list."""
 
-SPAN = 50_000
+SPAN = 20_000
 """Decisions that one page looks at, at most, where it does not look by user: the reader goes on from there."""
 
 

@@ -234,7 +234,7 @@ class LedgerCounts:
         small ledger are made now.
         """
         self._looked_at = self._pace()
-        if self._shown.at.settlement <= _SMALL:
+        if self._small:
             self._audit()
         age = self._pace() - self._audited_at
         return self._audits, None if age == float("inf") else age
@@ -295,9 +295,14 @@ class LedgerCounts:
             self._shown = self._counting
         return more
 
+    @property
+    def _small(self) -> bool:
+        """Whether an audit of the whole ledger, not of what is counted so far, is no work."""
+        return self._counting.newest.settlement <= _SMALL
+
     def _audit(self) -> None:
         began = self._pace()
-        fresh = 0.0 if self._shown.at.settlement <= _SMALL else max(_FRESH, _AGAIN * self._audit_took)
+        fresh = 0.0 if self._small else max(_FRESH, _AGAIN * self._audit_took)
         if began - self._audited_at < fresh:
             return
         stages = self._catalogue().stages.items()

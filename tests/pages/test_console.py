@@ -58,7 +58,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder, port = tmp_path_factory.mktemp("console"), free_port("127.0.0.1")
     catalogue, keys, log = folder / "shop.toml", folder / "keys.toml", folder / "serve.log"
     catalogue.write_text(SHOP + "".join(STAGE.format(name=name, hostile=HOSTILE) for name in STAGES), "utf-8")
-    key, url = create(keys, "ana", list(SCOPES)), f"http://127.0.0.1:{port}"
+    key, url = create(keys, "ana", [*SCOPES, "admin"]), f"http://127.0.0.1:{port}"
     with log.open("ab") as file:
         options = ["--app", catalogue, "--keys", keys, "--store", f"sqlite:///{folder}/ledger.db", "--port", port]
         command = [sys.executable, "-m", "journey_bandit", "serve", *map(str, options), "--window-scale", "0.0001"]
@@ -82,7 +82,7 @@ def _decisions(url: str, key: str) -> str:
 
 @pytest.fixture
 def beside(browser: Any, running: Desk) -> Iterator[Callable[..., Any]]:
-    """beside(…): a page that is signed in. At the end: no errors, violations or dialogs, no other host asked."""
+    """beside(…): a page that is signed in. In the end: no errors, violations, dialogs or requests to another host."""
     contexts, told, hosts = [], list[str](), set[str]()
 
     def visit(**options: Any) -> Any:
@@ -116,6 +116,7 @@ def pages(running: Desk) -> list[str]:
         "/decisions",
         f"/decisions/{running.decision}",
         "/people",
+        "/operate",
         "/sign-in?next=%2Fconsole",
     ]
 
@@ -205,6 +206,28 @@ def test_hostile_names_are_text(beside: Callable[..., Any], running: Desk) -> No
     page.get_by_role("button", name="Look up").click()
     expect(page.get_by_label("User id")).to_have_value(HOSTILE)
     assert page.locator("img").count() == 0
+
+
+def test_a_nudge_is_stopped_and_shown_again_with_the_keyboard_alone(beside: Callable[..., Any], running: Desk) -> None:
+    page = beside()
+    page.goto(f"{running.url}/console/stages/cart")
+    page.get_by_role("link", name="Stop").last.focus()
+    page.keyboard.press("Enter")
+    for verb, words in (("Pause", "is not shown from now on"), ("Resume", "may be shown again")):
+        page.get_by_label("Nudge", exact=True).focus()
+        page.get_by_label("What", exact=True).focus()
+        page.keyboard.type(verb)
+        page.keyboard.press("Tab")
+        page.keyboard.type("ana")
+        page.keyboard.press("Tab")
+        page.keyboard.type(HOSTILE)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_contain_text(words)
+        expect(page.get_by_role("status")).to_contain_text(HOSTILE)
+        assert page.locator("img").count() == 0
+        if verb == "Pause":
+            page.get_by_label("Nudge", exact=True).select_option("cart/last_units")
+    expect(page.get_by_role("row", name="resume cart.last_units")).to_be_visible()
 
 
 def test_who_signs_out_sees_nothing_any_more(beside: Callable[..., Any], running: Desk) -> None:

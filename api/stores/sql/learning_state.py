@@ -110,14 +110,16 @@ class SqlLearningState(SqlDecisionLog):
             learning.replace(conn, update)
 
     def person_rewards(self, key: StatisticsKey) -> list[PersonReward]:
-        """As `LearningState.person_rewards`: summed by the database."""
+        """As `LearningState.person_rewards`: summed by the database, on a connection that keeps nobody waiting."""
         query = """SELECT d.user, d.holdout, s.arm, count(*), sum(s.reward)
                    FROM settlements s JOIN decisions d ON d.seq = s.decision_seq
                    WHERE s.stage = ? AND CASE WHEN s.corrects = 0 THEN s.seq ELSE s.corrects END > ?
                    AND d.user <> x'' AND s.why <> 'erased'
                    AND NOT EXISTS (SELECT 1 FROM settlements n WHERE n.decision_seq = s.decision_seq AND n.seq > s.seq)
                    GROUP BY d.user, d.holdout, s.arm ORDER BY d.user, s.arm, d.holdout"""
-        rows = self._ledger.rows(query, (key.stage, self.first_settlement(key)))
+        first = self.first_settlement(key)
+        with self._ledger.beside() as conn:
+            rows = conn.execute(query, (key.stage, first)).fetchall()
         return [PersonReward(user, bool(held), arm, n, float(reward)) for user, held, arm, n, reward in rows]
 
     def first_settlement(self, key: StatisticsKey) -> int:

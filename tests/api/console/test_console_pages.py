@@ -13,6 +13,7 @@ import pytest
 
 from api.console import decision_pages, rendering, stage_page
 from api.console.decision_pages import DecisionList, SearchForm, first_at, search
+from api.http.keys import Scope, create
 from api.stores.decision_log import DecisionRecord
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
@@ -312,6 +313,22 @@ def test_a_person_is_where_the_journey_says(operator: Operator) -> None:
     assert page.fact("May be shown") == ", ".join(journey["eligible"])
     assert [row[-1] for row in page.rows if len(row) == 8][1:] == made[::-1]
     assert dict(row for row in page.rows if len(row) == 2).items() >= journey["excluded"].items()
+
+
+@pytest.mark.parametrize("scopes", [("read", "events"), ("read", "events", "admin")], ids=" ".join)
+def test_what_events_say_is_shown_to_who_may_export(desk: Serving, key_file: Path, scopes: tuple[Scope, ...]) -> None:
+    key, app = create(key_file, "eve", list(scopes)), Path(__file__).parents[2] / "journey_shop.toml"
+    with desk(app=str(app), keys=str(key_file)) as client:
+        client.key = key
+        client.sign_in(key)
+        sent = {"event_id": "e-1", "event": "Product Viewed", "user_id": "ann", "properties": {"product_id": "p-417"}}
+        told = client.of_app("POST", "/v1/events", json={"events": [sent]}).json()
+        assert told["events"][0]["status"] == 200
+        reply = client.submit("/console/people", "/console/people", user="ann")
+        assert "<td>viewed</td>" in reply.text
+        assert ("product: p-417" in reply.text) == ("p-417" in reply.text) == ("admin" in scopes)
+        assert ("needs a key with the scope “admin”" in reply.text) == ("admin" not in scopes)
+        assert ("(not shown)" in reply.text) == ("admin" not in scopes)
 
 
 def hostile_catalogue() -> str:

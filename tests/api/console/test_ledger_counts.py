@@ -10,6 +10,7 @@ import pytest
 
 from api.console import ledger_counts
 from api.console.ledger_counts import ACTION, ArmCounts, LedgerCounts, StageCounts, kind_of
+from api.learning import holdout
 from api.stores.decision_log import DecisionTallies
 from api.stores.protocol import Store
 from bandit.catalogue.loading import parse
@@ -128,6 +129,25 @@ def test_while_it_counts_it_says_how_far_it_is(
     assert 0.0 < found.share < 1.0
     assert sum(counts.stage(stage).whole.shown for stage in STAGES) == 5
     assert counts.catch_up(30.0).complete
+
+
+def test_the_audit_of_a_large_ledger_is_left_to_the_pauses_of_counting(
+    store: Store, working: Working, catalogue: Catalogue, later: Callable[[float], int], monkeypatch: Any
+) -> None:
+    """However little of it is counted, a page does not wait for it."""
+    monkeypatch.setattr(ledger_counts, "_SMALL", 20)
+    counts = LedgerCounts(store, lambda: catalogue)
+    with working(store) as desk:
+        fill(desk, later)
+    counts.catch_up(0.0)
+    assert counts.progress.counted.settlement < 20 < counts.progress.newest.settlement
+    assert counts.audits() == ({}, None)
+    counts.catch_up(30.0)
+    assert counts.audits() == ({}, None)
+    counts._look()
+    found, age = counts.audits()
+    assert found["basket"] == holdout.audit_of(store, "basket", catalogue.stages["basket"])
+    assert age is not None
 
 
 def test_each_row_is_read_once(
