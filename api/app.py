@@ -23,6 +23,7 @@ from api.components import CurrentParts, SharedResources, build
 from api.console.console import Console, salt_of
 from api.console.ledger_counts import LedgerCounts
 from api.console.sessions import ConsoleSessions
+from api.guardrails import GuardrailLoop
 from api.http.access import AccessControl, check_declared, guard, presented
 from api.http.asgi import ProtocolApp
 from api.http.browser_access import BrowserAccess
@@ -239,7 +240,13 @@ def _lifespan(
         current.parts.worker.start(asyncio.get_running_loop())
         current.parts.sending.start()
         try:
-            async with reload.running(), watch.running(), people.running(), counts.running():
+            async with (
+                reload.running(),
+                watch.running(),
+                people.running(),
+                counts.running(),
+                GuardrailLoop(current).running(),
+            ):
                 yield
         finally:
             current.parts.sending.stop()
@@ -280,10 +287,17 @@ def _ready(failing: Mapping[str, str]) -> bool:
 
 
 def _warnings(worker: Worker) -> dict[str, str]:
-    """Alarms about keys that nobody has acknowledged. Health needs no key, so it names none."""
+    """Alarms about keys that nobody has acknowledged, and nudges above their guardrail that are shown all the same.
+    Health needs no key, so it names no key.
+    """
     open_alarms = {name: len(worker.learning.unacknowledged(name)) for name in worker.learning.reward_watches}
     what = "about keys that report more rewards than were usual → see reward_alarms in /v1/policies, and acknowledge"
-    return {f"reward_alarms {name}": f"{n} alarm(s) {what}" for name, n in open_alarms.items() if n}
+    found = {f"reward_alarms {name}": f"{n} alarm(s) {what}" for name, n in open_alarms.items() if n}
+    for name in worker.prepared:
+        shown = worker.guardrails.raised(name).keys() - worker.pauses.refused(name).keys()
+        if shown:
+            found[f"guardrail {name}"] = f"{', '.join(sorted(shown))} → see guardrails in /v1/policies, or pause"
+    return found
 
 
 def _version(release: Release) -> str:

@@ -73,12 +73,24 @@ def _alarms(policy: PolicyReply) -> list[str]:
         for one in policy.budgets
         if one.left <= 0.0
     ]
+    found += [
+        f"Guardrail: {one.bad} of {one.decisions} decisions with “{one.nudge}” were followed by a retraction; at most"
+        f" {100 * one.at_most:.3g} % is declared."
+        for one in policy.guardrails
+        if one.raised
+    ]
     return found
 
 
 def _notes(spec: Stage, policy: PolicyReply) -> list[str]:
     paused = [name for name, nudge in spec.nudges.items() if nudge.paused]
     found = [f"Paused in the catalogue: {', '.join(paused)}."] if paused else []
+    found += [
+        f"“{one.nudge}” is stopped: {one.who}: {one.reason}"
+        if one.nudge
+        else f"Everything is stopped: {one.who}: {one.reason}"
+        for one in policy.paused
+    ]
     if policy.drift:
         last = policy.drift[-1]
         way = "better" if last.direction == "up" else "worse"

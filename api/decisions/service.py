@@ -50,6 +50,7 @@ from api.messages.decisions import (
     StagesReply,
 )
 from api.metrics import Metrics
+from api.operations.guardrail_watch import guardrails_out
 from api.operations.paused_nudges import action_out
 from api.stores.decision_log import DecisionRecord, OutcomeReceipt
 from api.stores.protocol import Store
@@ -363,6 +364,7 @@ class DecisionService:
             loss=loss_out(live.snapshot.stage_spec, live.snapshot.loss_account),
             arms=_taught(live.snapshot),
             paused=[action_out(one) for one in self.worker.pauses.of(name)],
+            guardrails=guardrails_out(self.worker.guardrails, name),
             budgets=[_budget(n, a) for n, a in self.budgets(name).items()],
             drift=[
                 AlarmReply(a.arm, a.direction, time_of(a.at), a.through)

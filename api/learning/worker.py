@@ -30,6 +30,7 @@ from api.ledger.catalogue_changes import CATALOGUE, served_digest
 from api.ledger.clock_marks import ClockMarks
 from api.ledger.erasure import ErasureStep
 from api.metrics import Metrics
+from api.operations.guardrail_watch import GuardrailWatch
 from api.operations.paused_nudges import PausedNudges
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
@@ -165,6 +166,7 @@ class Worker:
         self.learning = Learner(store, catalogue, metrics, told, scale, known, now=clock())
         self._marks = ClockMarks(store, clock, metrics)
         self.pauses = PausedNudges(store, catalogue)
+        self.guardrails = GuardrailWatch(store, catalogue, self.pauses, scale)
         self.releases = ReleaseService(store, catalogue, metrics)
         self.releases.register()
 

@@ -36,6 +36,23 @@ class OperatorActionReply(msgspec.Struct, frozen=True, kw_only=True):
     at: dt.datetime
 
 
+class GuardrailReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Guardrail of one nudge: of so many `decisions` that have matured since it was last resumed, `bad` were followed
+    by a retraction; the stage declares a share of `at_most`. `e_value`: evidence that it is more, which reaches
+    `raised_from` by chance in a share of `alpha` at most, for ever; `raised`: it has, after the declared number of
+    decisions.
+    """
+
+    nudge: str
+    decisions: int
+    bad: int
+    at_most: float
+    alpha: float
+    e_value: float
+    raised_from: float
+    raised: bool
+
+
 class OperatorActionsReply(msgspec.Struct, frozen=True):
     """Actions of operators, in the order of the ledger."""
 

@@ -25,6 +25,7 @@ class PausedNudges:
         self._store = store
         self._stages = catalogue.stages
         self._force: Mapping[Place, OperatorAction] = {}
+        self._resumed: Mapping[Place, int] = {}
         self.load()
 
     def __len__(self) -> int:
@@ -32,7 +33,8 @@ class PausedNudges:
 
     def load(self) -> None:
         """Read from the ledger what is in force: at the start, and once a change is committed here or elsewhere."""
-        self._force = pauses.in_force(self._store.operator_actions())
+        actions = self._store.operator_actions()
+        self._force, self._resumed = pauses.in_force(actions), pauses.resumed(actions)
 
     def change(self, asked: OperatorAction) -> OperatorAction:
         """Append an action to the ledger, within a transaction; it is in force after `load`. What changes nothing is
@@ -62,6 +64,10 @@ class PausedNudges:
         """Whether the nudge that a decision shows may not be shown."""
         places = (decision.stage, decision.arm), (decision.stage, ALL_NUDGES)
         return decision.arm in self._stages[decision.stage].nudges and any(place in self._force for place in places)
+
+    def resumed(self) -> Mapping[Place, int]:
+        """When (µs) each nudge, or stage, was resumed last, by place."""
+        return self._resumed
 
     def of(self, stage: str) -> list[OperatorAction]:
         """Pauses and retirements in force at a stage, in the order of the ledger."""

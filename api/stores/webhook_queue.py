@@ -7,8 +7,9 @@ import msgspec
 
 
 class WebhookCursor(msgspec.Struct, frozen=True):
-    """Cursor of an endpoint: numbers of the last decision, settlement and release that it was told of, how many alarms
-    of drift and about keys by stage, and the first decision of the last era of declarations (0: none).
+    """Cursor of an endpoint: numbers of the last decision, settlement, release and operator's action that it was told
+    of, how many alarms of drift and about keys by stage, and the first decision of the last era of declarations (0:
+    none).
     """
 
     decision: int
@@ -17,6 +18,7 @@ class WebhookCursor(msgspec.Struct, frozen=True):
     era: int
     release: int = 0
     reward_alarms: dict[str, int] = {}
+    operator_action: int = 0
 
 
 class WebhookDelivery(NamedTuple):

@@ -29,18 +29,19 @@ from bandit.catalogue.model import Stage
 from bandit.errors import CatalogueError, Problem
 from bandit.learning.drift import DriftAlarm
 from bandit.learning.rewards import standing
-from bandit.records import Release
+from bandit.records import OperatorAction, Release
 from bandit.reporters.reward_watch import RewardAlarm
 from bandit.tables.texts import decoded
 
-Kind = Literal["decision", "reward", "drift", "reward_alarm", "promotion"]
-KINDS: tuple[Kind, ...] = ("decision", "reward", "drift", "reward_alarm", "promotion")
+Kind = Literal["decision", "reward", "drift", "reward_alarm", "promotion", "operator_action"]
+KINDS: tuple[Kind, ...] = ("decision", "reward", "drift", "reward_alarm", "promotion", "operator_action")
 TYPES: Mapping[Kind, str] = {
     "decision": "journey-bandit.decision.made",
     "reward": "journey-bandit.reward.matured",
     "drift": "journey-bandit.drift.alarm",
     "reward_alarm": "journey-bandit.reward.alarm",
     "promotion": "journey-bandit.policy.promoted",
+    "operator_action": "journey-bandit.operator.action",
 }
 MEDIA = "application/cloudevents+json"
 _PREFIX = "whsec_"
@@ -250,6 +251,21 @@ def released(app: str, before: Release | None, after: Release) -> WebhookMessage
         **({"judge": True, "decisions": after.decisions} if after.judge else {}),
     }
     return _event(app, "promotion", f"release:{after.stage}:{after.seq}", after.stage, after.at, data)
+
+
+def operator_action(app: str, action: OperatorAction) -> WebhookMessage:
+    """Message that an operator, or a stage's guardrail, stopped a nudge or let it go on; who and why is in it. `nudge`
+    null: all of the stage's.
+    """
+    data = {
+        "stage": action.stage,
+        "nudge": action.nudge or None,
+        "action": action.verb,
+        "who": action.who,
+        "reason": action.reason,
+        "number": action.seq,
+    }
+    return _event(app, "operator_action", f"operator_action:{action.seq}", action.stage, action.at, data)
 
 
 def _version(release: Release | None) -> dict[str, str] | None:

@@ -32,6 +32,7 @@ from api.webhooks.config import (
     WebhookMessage,
     decision_made,
     drift_alarm,
+    operator_action,
     promoted,
     released,
     reward_alarm,
@@ -161,7 +162,7 @@ class EndpointSender(threading.Thread):
         self._place: WebhookCursor | None = (
             None  # where it is; the ledger may say less, where there was nothing to tell
         )
-        self._last: LedgerPosition | None = None  # what the ledger held when everything was sent
+        self._last: tuple[LedgerPosition, int] | None = None  # what the ledger held when everything was sent
 
     def begin(self) -> None:
         """Give the endpoint a cursor at the ledger's present end, if it has none: it is not told of what was before.
@@ -171,7 +172,9 @@ class EndpointSender(threading.Thread):
             last, watches = self._store.last(), list(self._watches())
             drift = {name: len(drifted.alarms) for name, drifted, _ in watches}
             keys = {name: len(accused.alarms) for name, _, accused in watches}
-            self._move(WebhookCursor(last.decision, last.settlement, drift, self._era(), last.release, keys), [], [])
+            done = len(self._store.operator_actions())
+            place = WebhookCursor(last.decision, last.settlement, drift, self._era(), last.release, keys, done)
+            self._move(place, [], [])
 
     def stop(self) -> None:
         """Ask the thread to end, and cut the connection that it sends on. The caller joins it."""
@@ -204,7 +207,7 @@ class EndpointSender(threading.Thread):
         if not self._worker.leading:  # another replica sends; the place may move on meanwhile
             self._place = self._last = None
             return False
-        last, now = self._store.last(), self._clock()
+        last, now = (self._store.last(), len(self._store.operator_actions())), self._clock()
         waiting = self._store.webhook_deliveries(self._endpoint_name, dead=False)
         self._metrics.letters.labels(self._endpoint_name).set(len(waiting))
         due = [letter for letter in waiting if letter.due <= now][:_PAGE]
@@ -213,7 +216,7 @@ class EndpointSender(threading.Thread):
         before = self._place or self._store.webhook_cursor(self._endpoint_name)
         assert before is not None  # noqa: S101 - `begin` wrote it
         self._place, self._last = None, None  # unless all of this goes well, begin again with what the ledger says
-        after, new, more = self._new(before, last) if len(waiting) < _LETTERS else (before, [], True)
+        after, new, more = self._new(before, last[0]) if len(waiting) < _LETTERS else (before, [], True)
         fresh = [WebhookDelivery(self._endpoint_name, m.id, m.body, 0, now, "", dead=False, at=now) for m in new]
         put, gone = list[WebhookDelivery](), list[str]()
         reached = True
@@ -308,10 +311,14 @@ class EndpointSender(threading.Thread):
         if "promotion" in wanted:
             messages += self._promotions(place.era)
             messages += self._released(place.release)
+        actions = self._store.operator_actions()
+        if "operator_action" in wanted:
+            messages += [operator_action(app, one) for one in actions[place.operator_action :]]
         full = len(made) == _PAGE, len(ended) == _PAGE
         decision = made[-1].seq if made else place.decision if "decision" in wanted else last.decision
         settlement = ended[-1][0] if ended else place.settlement if "reward" in wanted else last.settlement
-        return WebhookCursor(decision, settlement, drift, self._era(), last.release, keys), messages, any(full)
+        cursor = WebhookCursor(decision, settlement, drift, self._era(), last.release, keys, len(actions))
+        return cursor, messages, any(full)
 
     def _watches(self) -> Iterator[tuple[str, DriftState, RewardWatch]]:
         for name, stage in self._catalogue.stages.items():

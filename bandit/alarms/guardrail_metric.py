@@ -32,6 +32,7 @@ from bandit.numerics.arithmetic import exp_of, log_of
 _TILTS = (0.05, 0.15, 0.4, 0.9, 2.0)  # odds 1.05, 1.2, 1.5, 2.5 and 7.4 times too high
 _FACTORS = tuple(exp_of(tilt) for tilt in _TILTS)
 _RICHEST = 1e300  # of a product: beyond it nothing more is told, and infinity cannot be written down
+_LARGEST = 690.0  # exponent of a group: e to it can be written down
 _STEPS = 60  # of a bisection: below the spacing of float64
 
 
@@ -87,6 +88,25 @@ def scan(bound: GuardrailBound, evidence: GuardrailEvidence, rows: Iterable[bool
             e_value = sum(wealth) / len(wealth) + 1.0 / (exposures + 1)
             raised = exposures if e_value >= 1.0 / bound.alpha else 0
     return GuardrailEvidence(exposures, bad, tuple(wealth), raised)
+
+
+def e_value_of(bound: GuardrailBound, groups: Iterable[tuple[int, int]]) -> float:
+    """Value of the e-process after groups of decisions, each (exposures, bad), in order: as `scan`, but with bets that
+    begin with a group and not with a decision. With groups of one decision each it is that of `scan`.
+
+    A group's order does not matter, so the counts may be corrected later: where a bad event is reported long after its
+    decision, the value as of now is at most the one that will be known at last, and that exceeds 1/α at any time with a
+    probability of at most α, as long as which decisions are in the groups does not depend on what followed them.
+    """
+    wealth, terms = [0.0] * len(_TILTS), [log_of(1.0 + bound.most * (factor - 1.0)) for factor in _FACTORS]
+    number = 0
+    for exposures, bad in groups:
+        number += 1
+        begins = 1.0 / (number * (number + 1))
+        for i, (tilt, term) in enumerate(zip(_TILTS, terms, strict=True)):
+            grown = min(max(tilt * bad - exposures * term, -_LARGEST), _LARGEST)
+            wealth[i] = min((wealth[i] + begins) * exp_of(grown), _RICHEST)
+    return sum(wealth) / len(wealth) + 1.0 / (number + 1)
 
 
 def lower_bound(evidence: GuardrailEvidence, alpha: float) -> float:

@@ -107,6 +107,21 @@ class ContributionLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return durations.seconds(self.per)
 
 
+class GuardrailRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Guardrail of a stage's nudges: of the decisions that show a nudge, bad events (retractions of what was reported,
+    such as refunds) may follow a share of `most`. A nudge that is above it is stopped (`then`): "pause" pauses it,
+    "pause_stage" all of the stage's, "tell" none, but says so.
+
+    `after`: so many decisions of a nudge have to mature before it is accused. `alpha`: chance that a nudge within its
+    bound is ever accused, however often one looks (`bandit.alarms.guardrail_metric`).
+    """
+
+    most: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    after: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 100
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+    then: Literal["pause", "pause_stage", "tell"] = "pause"
+
+
 class AbandonmentLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Abandonment limit: not for users who abandoned more than `most` visits within `within` (a duration), because they
     may be waiting for the nudge.

@@ -22,6 +22,7 @@ from bandit.catalogue.limits import (
     ContributionLimit,
     EvidenceRule,
     ExclusionRule,
+    GuardrailRule,
     Limits,
 )
 from bandit.catalogue.promotion_rule import PromotionRule
@@ -196,8 +197,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     old rows are kept. `moments`: when to ask, from the user's events; `derived`: features that they give; `outcomes`:
     what they report. `promotion`: when a policy may replace the one that is live. `limits`: caps and quiet hours.
     `contribution`: how many decisions of one user are learned; all, without one. `reward_alarm`: whether it is told
-    that a key reports more rewards than were usual, and whether that pauses what the key teaches. `loop`: for actions
-    that come with the request.
+    that a key reports more rewards than were usual, and whether that pauses what the key teaches. `guardrail`: how
+    often bad events may follow a nudge, and what is done then. `loop`: for actions that come with the request.
     """
 
     reward: Reward
@@ -221,6 +222,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     limits: Limits = Limits()
     contribution: ContributionLimit | None = None
     reward_alarm: Literal["tell", "pause", "none"] = "tell"
+    guardrail: GuardrailRule | None = None
     loop: Loop = Loop()
     description: str = ""
 
@@ -312,7 +314,11 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Digest (32 hex digits) of the whole declaration; it changes with anything declared for this stage. Decisions
         record it.
         """
-        new = {"contribution": self.contribution is None, "reward_alarm": self.reward_alarm == "tell"}
+        new = {
+            "contribution": self.contribution is None,
+            "reward_alarm": self.reward_alarm == "tell",
+            "guardrail": self.guardrail is None,
+        }
         usual = [name for name, unused in new.items() if unused]
         if isinstance(self.policy, Centred):
             return digest_without(self, usual, {})

@@ -20,6 +20,11 @@ def in_force(actions: Iterable[OperatorAction]) -> dict[Place, OperatorAction]:
     return {place: one for place, one in newest(actions).items() if one.verb in _DONE}
 
 
+def resumed(actions: Iterable[OperatorAction]) -> dict[Place, int]:
+    """When (µs) each place was resumed last, of actions in the order of the ledger."""
+    return {(one.stage, one.nudge): one.at for one in actions if one.verb == "resume"}
+
+
 def reason(action: OperatorAction) -> str:
     """Reason for which a nudge is excluded while a pause or a retirement is in force, as decisions record it."""
     return f"{_DONE[action.verb]} by {action.who}: {action.reason}"

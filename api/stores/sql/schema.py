@@ -458,12 +458,13 @@ _OPERATOR_ACTIONS = (
         seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, stage TEXT NOT NULL, nudge TEXT NOT NULL,
         verb TEXT NOT NULL CHECK (verb IN ('pause', 'resume', 'retire')), reason TEXT NOT NULL) STRICT""",
     "ALTER TABLE commits ADD COLUMN operator_actions INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE webhook_cursors ADD COLUMN operator_action INTEGER NOT NULL DEFAULT 0",
 )
 
 
 @migration
 def operator_actions(db: SqlDatabase) -> None:
-    """Migration 24: what operators did to nudges, and why."""
+    """Migration 24: what operators did to nudges, and why; and which of that each webhook endpoint was told of."""
     for statement in _OPERATOR_ACTIONS:
         db.conn.execute(statement)
 

@@ -66,7 +66,8 @@ def cursor(conn: SqlConnection, endpoint: str) -> WebhookCursor | None:
     transaction.
     """
     row = conn.execute(
-        "SELECT decision, settlement, era, release FROM webhook_cursors WHERE endpoint = ?", (endpoint,)
+        "SELECT decision, settlement, era, release, operator_action FROM webhook_cursors WHERE endpoint = ?",
+        (endpoint,),
     ).fetchone()
     if row is None:
         return None
@@ -79,13 +80,16 @@ def cursor(conn: SqlConnection, endpoint: str) -> WebhookCursor | None:
         era=row[2],
         release=row[3],
         reward_alarms={stage: n for stage, _, n in told if n},
+        operator_action=row[4],
     )
 
 
 def move_cursors(conn: SqlConnection, cursors: Mapping[str, WebhookCursor]) -> None:
     """Replace cursors by endpoint, with their alarms by stage. Whoever calls holds the transaction."""
-    rows = [(endpoint, c.decision, c.settlement, c.era, c.release) for endpoint, c in cursors.items()]
-    conn.executemany("INSERT OR REPLACE INTO webhook_cursors VALUES (?, ?, ?, ?, ?)", rows)
+    rows = [
+        (endpoint, c.decision, c.settlement, c.era, c.release, c.operator_action) for endpoint, c in cursors.items()
+    ]
+    conn.executemany("INSERT OR REPLACE INTO webhook_cursors VALUES (?, ?, ?, ?, ?, ?)", rows)
     alarms = [
         (endpoint, stage, n, c.reward_alarms.get(stage, 0))
         for endpoint, c in cursors.items()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from bandit.alarms import guardrail_metric
-from bandit.alarms.guardrail_metric import GuardrailBound, GuardrailEvidence, lower_bound, scan
+from bandit.alarms.guardrail_metric import GuardrailBound, GuardrailEvidence, e_value_of, lower_bound, scan
 from bandit.numerics.arithmetic import exp_of
 
 BOUND = GuardrailBound(most=0.05)
@@ -190,3 +190,36 @@ def test_the_lower_bound_is_where_a_test_of_that_bound_would_just_reject() -> No
     assert found > 0.09
     assert lower_bound(GuardrailEvidence(10_000, 0), 0.05) == 0.0
     assert lower_bound(GuardrailEvidence(50, 50), 0.05) < 1.0
+
+
+def test_groups_of_one_decision_give_the_evidence_of_the_sequence() -> None:
+    rng = np.random.default_rng(31)
+    for p in (0.0, 0.05, 0.3):
+        rows = (rng.random(400) < p).tolist()
+        assert e_value_of(BOUND, [(1, int(bad)) for bad in rows]) == pytest.approx(
+            scan(BOUND, GuardrailEvidence(), rows).e_value, rel=1e-9
+        )
+    assert e_value_of(BOUND, []) == 1.0
+
+
+def test_the_order_within_a_group_does_not_count_and_no_exponent_is_too_large() -> None:
+    assert e_value_of(BOUND, [(100, 7), (50, 2)]) != e_value_of(BOUND, [(50, 2), (100, 7)])
+    assert math.isfinite(e_value_of(BOUND, [(10_000, 9_000)] * 40))
+    assert e_value_of(BOUND, [(10**6, 0)] * 40) < 1.0
+
+
+def test_reports_that_come_late_accuse_a_nudge_at_its_bound_no_more_often() -> None:
+    """2,000 nudges at the bound, 20 days of 50 decisions; half of the bad events are reported one to six days late, and
+    each evening somebody looks at the counts as they are by then. Both errors as of the first test of this file.
+    """
+    rng, accused, days, each = np.random.default_rng(19), 0, 20, 50
+    for _ in range(2000):
+        bad = rng.random((days, each)) < BOUND.most
+        late = np.where(rng.random((days, each)) < 0.5, 0, rng.integers(1, 7, (days, each)))
+        told = np.arange(days)[:, None] + late  # the day on which it is known
+        for today in range(days):
+            known = (bad[: today + 1] & (told[: today + 1] <= today)).sum(axis=1)
+            if e_value_of(BOUND, [(each, int(n)) for n in known]) >= 1.0 / BOUND.alpha:
+                accused += 1
+                break
+    assert 0 < accused < 150

@@ -1,0 +1,65 @@
+"""Guardrails of a running service: nudges above their declared bound are stopped without anybody having to look."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from api.components import CurrentParts
+from bandit.errors import JourneyBanditError
+
+log = logging.getLogger("journey_bandit.guardrails")
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+_SHARE = 4.0  # pause after a page, as a multiple of what it took
+
+
+class GuardrailLoop:
+    """Loop that looks at the guardrails of the current catalogue, from its event loop, in another thread; where several
+    replicas share a ledger, the one that leads acts.
+    """
+
+    def __init__(self, current: CurrentParts, pause: Callable[[float], Awaitable[None]] = asyncio.sleep):
+        self._current, self._pause = current, pause
+        self._told = ""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Context of the service's life."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            began, more = asyncio.get_running_loop().time(), False
+            try:
+                more = await self.look()
+                self._told = ""
+            except JourneyBanditError as error:  # the ledger cannot be read or written now: health says so
+                if str(error) != self._told:
+                    log.warning("guardrails wait: %s", error)
+                self._told = str(error)
+            took = asyncio.get_running_loop().time() - began
+            await self._pause(_SHARE * took if more else max(EVERY, _SHARE * took))
+
+    async def look(self) -> bool:
+        """Take in the next page of settlements, and stop what is above its bound; whether there is more to take in.
+        Raises Unavailable and Overloaded where the ledger cannot be read or written.
+        """
+        worker, clock = self._current.parts.worker, self._current.ground.clock
+        if not worker.guardrails:
+            return False
+        more = await asyncio.shield(asyncio.to_thread(worker.guardrails.look, clock()))
+        if worker.leading:
+            for action in worker.guardrails.due(clock()):
+                kept = await asyncio.wrap_future(worker.operate(action))
+                log.warning("stage %s: %s %s: %s", kept.stage, kept.verb, kept.nudge or "every nudge", kept.reason)
+        return more
