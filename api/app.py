@@ -5,10 +5,10 @@ parts; here routes, keys, errors, CORS and the OpenAPI document are joined to th
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from litestar import Litestar, Request, Response
 from litestar.config.cors import CORSConfig
@@ -33,6 +33,7 @@ from api.http.keys import ApiKeys
 from api.http.keys import load as load_keys
 from api.learning.worker import Worker
 from api.ledger.clock_marks import clock_doubts, kept_mark
+from api.ledger.recomputation import Recomputer
 from api.ledger.watch import LedgerWatch
 from api.messages.decisions import Health
 from api.metrics import CountResponses, Metrics
@@ -127,9 +128,14 @@ def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float
     reload = ConfigurationReload(current, gate)
     watch, people = LedgerWatch(current.ground.store, metrics), PeopleService(current)
     counts = LedgerCounts(current.ground.store, lambda: current.parts.catalogue)
+    guardrails = GuardrailLoop(current)
+
+    def failing() -> dict[str, str]:
+        return watch.failing | reload.failing | guardrails.failing | current.leaving
+
     app = ProtocolApp(
-        route_handlers=[*_routes(current, gate, reload, watch, counts), *people_routes.routes(people)],
-        lifespan=[_lifespan(current, reload, watch, people, counts)],
+        route_handlers=[*_routes(current, gate, failing, counts), *people_routes.routes(people)],
+        lifespan=[_lifespan(current, [reload, watch, people, counts, guardrails])],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
@@ -167,20 +173,19 @@ def _counting(metrics: Metrics) -> Callable[[str, int], None]:
 
 
 def _routes(
-    current: CurrentParts, gate: AccessControl, reload: ConfigurationReload, watch: LedgerWatch, counts: LedgerCounts
+    current: CurrentParts, gate: AccessControl, failing: Callable[[], dict[str, str]], counts: LedgerCounts
 ) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
     settings, store, clock, metrics = current.ground
 
     async def health() -> Health:
         async with current.inside() as parts:
-            said = watch.failing | reload.failing | current.leaving
-            return _health(parts.catalogue.app, parts.worker, store, clock, said)
+            return _health(parts.catalogue.app, parts.worker, store, clock, failing())
 
     def exposition() -> bytes:
         if not current.replacing:  # it does not wait: who scrapes is told what was known before
-            failing = _failing(current.parts.worker, clock, watch.failing | reload.failing | current.leaving)
-            metrics.show_health(failing, ready=_ready(failing))
+            found = _failing(current.parts.worker, clock, failing())
+            metrics.show_health(found, ready=_ready(found))
             for stage in current.parts.catalogue.stages:
                 metrics.show_budgets(stage, current.parts.service.budgets(stage))
         return metrics.render()
@@ -189,9 +194,10 @@ def _routes(
         return "" if settings.dev else gate.named(presented(request))
 
     salt = salt_of(current)
-    desk = Console(current, counts, ConsoleSessions(None if settings.dev else gate, salt, clock), health, salt)
+    recomputer = Recomputer(store, salt)
+    desk = Console(current, counts, ConsoleSessions(None if settings.dev else gate, salt, clock), health, recomputer)
     return [
-        *native.routes(current, reporter),
+        *native.routes(current, reporter, recomputer),
         *event_routes.routes(current, reporter),
         *browser.routes(current, BrowserAccess(gate if settings.keys or not settings.dev else None, clock, metrics)),
         *browser_files.routes(current),
@@ -226,12 +232,16 @@ def _check_clock(settings: Settings, clock: Clock, store: Store) -> None:
             raise LedgerError("a driven clock begins with an empty ledger: give --store another file")
 
 
+class _BesideRequests(Protocol):
+    """What works for as long as the service runs."""
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Context of the service's life."""
+        ...
+
+
 def _lifespan(
-    current: CurrentParts,
-    reload: ConfigurationReload,
-    watch: LedgerWatch,
-    people: PeopleService,
-    counts: LedgerCounts,
+    current: CurrentParts, beside: Sequence[_BesideRequests]
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
     """The writer runs while the service does; then everything queued is committed and the ledger released."""
 
@@ -240,13 +250,9 @@ def _lifespan(
         current.parts.worker.start(asyncio.get_running_loop())
         current.parts.sending.start()
         try:
-            async with (
-                reload.running(),
-                watch.running(),
-                people.running(),
-                counts.running(),
-                GuardrailLoop(current).running(),
-            ):
+            async with AsyncExitStack() as running:
+                for one in beside:
+                    await running.enter_async_context(one.running())
                 yield
         finally:
             current.parts.sending.stop()

@@ -24,7 +24,8 @@ class GuardrailLoop:
 
     def __init__(self, current: CurrentParts, pause: Callable[[float], Awaitable[None]] = asyncio.sleep):
         self._current, self._pause = current, pause
-        self._told = ""
+        self.failing: dict[str, str] = {}
+        """What health says: "guardrails", while they cannot be looked at."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -42,11 +43,12 @@ class GuardrailLoop:
             began, more = asyncio.get_running_loop().time(), False
             try:
                 more = await self.look()
-                self._told = ""
-            except JourneyBanditError as error:  # the ledger cannot be read or written now: health says so
-                if str(error) != self._told:
-                    log.warning("guardrails wait: %s", error)
-                self._told = str(error)
+                self.failing.clear()
+            except Exception as error:
+                known = isinstance(error, JourneyBanditError)
+                if not self.failing:
+                    log.error("guardrails wait: %s", error, exc_info=None if known else error)
+                self.failing["guardrails"] = f"{type(error).__name__}: {error}"
             took = asyncio.get_running_loop().time() - began
             await self._pause(_SHARE * took if more else max(EVERY, _SHARE * took))
 

@@ -58,7 +58,7 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
     "api.operations": {"api.stores", "api.messages"},
     "api.learning": {"api.stores", "api.ledger", "api.releases", "api.operations"},
     "api.webhooks": {"api.stores", "api.ledger", "api.learning"},
-    "api.decisions": {"api.stores", "api.messages", "api.learning", "api.ledger", "api.operations"},
+    "api.decisions": {"api.stores", "api.messages", "api.learning", "api.operations"},
     "api.events": {"api.stores", "api.messages", "api.learning", "api.decisions"},
     "api.people": {"api.stores", "api.messages", "api.learning", "api.ledger", "api.decisions"},
     "api.console": {
@@ -71,7 +71,8 @@ ARROWS: dict[str, set[str]] = {  # sub-package → sub-packages of the same pack
         "api.people",
     },
     "api.routes": {"api.stores", "api.messages", "api.http", "api.traffic", "api.learning"}
-    | {"api.decisions", "api.events", "api.releases", "api.webhooks", "api.people", "api.operations", "api.console"},
+    | {"api.decisions", "api.events", "api.releases", "api.webhooks", "api.people", "api.operations", "api.console"}
+    | {"api.ledger"},
     "experiments.data": set(),
     "experiments.inference": {"experiments.data"},
     "experiments.ope": {"experiments.data", "experiments.inference"},

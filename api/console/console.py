@@ -11,12 +11,13 @@ from api.console import decision_pages, operate_page, overview, person_page, ren
 from api.console.ledger_counts import LedgerCounts
 from api.console.sessions import ConsoleSession, ConsoleSessions
 from api.ledger import audit
-from api.messages.decisions import Health, RecomputationReply
+from api.ledger.recomputation import Recomputation, Recomputer
+from api.messages.decisions import Health
 from api.times import time_of
 
 
 class Console:
-    """Console of one service: what its pages show. `salt` keys the ledger's draws, `sessions` say who looks.
+    """Console of one service: what its pages show. `sessions` say who looks.
 
     Belongs to one event loop; what reads the ledger or takes long runs in other threads. Methods give the HTML of a
     page.
@@ -28,11 +29,10 @@ class Console:
         counts: LedgerCounts,
         sessions: ConsoleSessions,
         health: Callable[[], Awaitable[Health]],
-        salt: bytes,
+        recomputer: Recomputer,
     ):
-        self._current, self._health, self._salt = current, health, salt
+        self._current, self._health, self._recomputer = current, health, recomputer
         self.counts, self.sessions = counts, sessions
-        self._recomputing = asyncio.Lock()
 
     async def sign_in(self, then: str, problem: str = "", *, plain: bool = False) -> bytes:
         """Page that asks for a key. `then`: where the person goes on; `problem`: why the last key was refused; `plain`:
@@ -42,6 +42,7 @@ class Console:
 
     async def overview(self, session: ConsoleSession) -> bytes:
         """Overview of the journey."""
+        self.counts.look_on()
         health = await self._health()
         async with self._current.inside() as parts:
             found = await asyncio.to_thread(overview.overview, parts, self.counts, self._now())
@@ -49,6 +50,7 @@ class Console:
 
     async def stage(self, session: ConsoleSession, name: str, form: Mapping[str, str]) -> bytes:
         """Page of one stage; `form`: a context that was typed. Raises NotFound."""
+        self.counts.look_on()
         async with self._current.inside() as parts:
             found = await asyncio.to_thread(stage_page.stage_page, parts, self.counts, name, form, self._now())
         return await self._drawn("stage.html", session, page=found, prefix=stage_page.PREFIX)
@@ -61,7 +63,7 @@ class Console:
         return await self._drawn("decisions.html", session, page=found, asked=asked, stages=stages)
 
     async def receipt(
-        self, session: ConsoleSession, decision_id: uuid.UUID, result: RecomputationReply | None = None
+        self, session: ConsoleSession, decision_id: uuid.UUID, result: Recomputation | None = None
     ) -> bytes:
         """Receipt of a decision, with the result of recomputing it, if that was asked for. Raises NotFound."""
         async with self._current.inside() as parts:
@@ -72,12 +74,11 @@ class Console:
         found = decision_pages.receipt_page(receipt)
         return await self._drawn("receipt.html", session, page=found, release=release, result=result)
 
-    async def recomputed(self, decision_id: uuid.UUID) -> RecomputationReply:
+    async def recomputed(self, decision_id: uuid.UUID) -> Recomputation:
         """Result of recomputing a decision: one at a time, because it counts what had been learned again. Raises
         NotFound, and SnapshotError if the release that decided cannot be read.
         """
-        async with self._recomputing, self._current.inside() as parts:
-            return await parts.service.recomputation(decision_id)
+        return await self._recomputer.recompute(decision_id)
 
     async def person(self, session: ConsoleSession, user_id: str = "") -> bytes:
         """Page of the person with this id; without one, the form that asks for it."""
@@ -100,10 +101,10 @@ class Console:
         """Page of what operators may do, and did. `typed`: what a form of it had sent; `problem`: what was wrong with
         that; `done`: what was done.
         """
-        store, keys = self._current.ground.store, self.sessions.keys
+        store, may = self._current.ground.store, self.sessions.may(session, "admin")
+        keys = self.sessions.keys if may else {}
         async with self._current.inside() as parts:
             found = await asyncio.to_thread(operate_page.operate_page, parts, store, keys, self._now())
-        may = self.sessions.may(session, "admin")
         return await self._drawn("operate.html", session, page=found, typed=typed, problem=problem, done=done, may=may)
 
     def user_hash(self, user_id: str) -> str:

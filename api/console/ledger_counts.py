@@ -127,8 +127,12 @@ class _UserSet:
             self._sort()
 
     def __len__(self) -> int:
-        self._sort()
-        return len(self._sorted)
+        fresh = np.fromiter(self._new, np.uint64, len(self._new))
+        places = np.searchsorted(self._sorted, fresh)
+        known = np.zeros(len(fresh), np.bool_)
+        inside = places < len(self._sorted)
+        known[inside] = self._sorted[places[inside]] == fresh[inside]
+        return len(self._sorted) + len(fresh) - int(known.sum())
 
     def _sort(self) -> None:
         if self._new:
@@ -176,7 +180,8 @@ class _Tally:
                 other = stage.arms.setdefault(_named(one.stage, nudge, actions), ArmCounts())
                 other.excluded[kind_of(reason)] += n
         for name, users in found.users.items():
-            self.users.setdefault(name, _UserSet()).add(users)
+            if name not in actions:  # who they are about is not known
+                self.users.setdefault(name, _UserSet()).add(users)
         self.at = self.at._replace(decision=through)
 
     def _settlements(self, store: Store, through: int, actions: set[str]) -> None:
@@ -193,9 +198,13 @@ class _Tally:
         return found
 
 
+_KINDS = ("paused by", "retired by", "taken by slot")
+"""How reasons begin that go on with what people or requests named."""
+
+
 def kind_of(reason: str) -> str:
-    """Kind of a reason for which a nudge was excluded: its words before the numbers of the case."""
-    return reason.partition(":")[0]
+    """Kind of a reason for which a nudge was excluded: its words before the names and numbers of the case."""
+    return next((kind for kind in _KINDS if reason.startswith(kind)), reason.partition(":")[0])
 
 
 def _named(stage: str, arm: str, actions: set[str]) -> str:
@@ -206,8 +215,8 @@ class LedgerCounts:
     """Counts of one ledger by stage and arm, as of the last look. `catalogue` gives the stages that are served, whose
     holdout is audited.
 
-    Any thread may call. `running` looks from its event loop, in other threads and in slices with pauses, so that
-    decisions do not wait; `catch_up` looks at once, for a page that is about to be drawn.
+    Any thread may call. From the first `look_on` on, `running` looks from its event loop, in other threads and in slices
+    with pauses, so that decisions do not wait; `catch_up` looks at once, for a page that is about to be drawn.
     """
 
     def __init__(self, store: Store, catalogue: Callable[[], Catalogue], pace: Callable[[], float] = time.monotonic):
@@ -217,7 +226,7 @@ class LedgerCounts:
         self._began, self._again_at = pace(), 0.0
         self._audits: Mapping[str, HoldoutAudit] = {}
         self._audited_at, self._audit_took, self._looked_at = float("-inf"), 0.0, float("-inf")
-        self._over = asyncio.Event()
+        self._over, self._wanted = asyncio.Event(), asyncio.Event()
 
     @property
     def progress(self) -> CountProgress:
@@ -260,13 +269,24 @@ class LedgerCounts:
             self._over.set()
             await task
 
+    def look_on(self) -> None:
+        """Begin to count, if nobody looked before: on a large ledger that takes minutes, and not all have a console.
+        Called in the event loop.
+        """
+        self._wanted.set()
+
     async def _run(self) -> None:
+        wanted, over = asyncio.ensure_future(self._wanted.wait()), asyncio.ensure_future(self._over.wait())
+        await asyncio.wait((wanted, over), return_when=asyncio.FIRST_COMPLETED)
+        wanted.cancel()
+        over.cancel()
         while not self._over.is_set():
             began = self._pace()
             try:
                 more = await asyncio.to_thread(self._look)
-            except JourneyBanditError as error:  # health says what is wrong with the ledger
-                log.warning("the console could not count the ledger: %s", error)
+            except Exception as error:
+                known = isinstance(error, JourneyBanditError)  # health says what is wrong with the ledger
+                log.warning("the console could not count the ledger: %s", error, exc_info=None if known else error)
                 more = False
             took = self._pace() - began
             with contextlib.suppress(TimeoutError):

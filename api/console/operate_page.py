@@ -113,9 +113,6 @@ def _history(parts: CatalogueParts, store: Store) -> Iterator[HistoryEntry]:
     for kept, _ in parts.worker.releases.history():
         what = f"{kept.kind or 'release'} {kept.model} {kept.version}".rstrip()
         yield HistoryEntry(time_of(kept.at), f"{what} at {kept.stage}", kept.approved_by, kept.reason)
-    for entry in store.erasures():
-        if entry.done:
-            yield HistoryEntry(time_of(entry.at), "erased a person", "", "")
 
 
 def _key(name: str, key: ApiKey, now: int) -> KeyRow:

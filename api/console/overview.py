@@ -98,8 +98,6 @@ def _notes(spec: Stage, policy: PolicyReply) -> list[str]:
             f"Drift: rewards of “{last.arm}” became {way} than expected, noticed {_minute(last.raised_at)};"
             " what was learned before weighs less since."
         )
-    if policy.over_limit:
-        found.append(f"{len(policy.over_limit)} users are over the contribution limit.")
     return found
 
 

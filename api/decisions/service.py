@@ -21,7 +21,6 @@ from api.decisions.sessions import UserSessions
 from api.decisions.writer import DecisionWriter, WrittenDecision
 from api.learning import holdout
 from api.learning.worker import Worker
-from api.ledger.recomputation import recompute
 from api.messages.alarms import AlarmAcknowledgementReply, RewardAlarmReply
 from api.messages.browser import BrowserDecisionReply, EvidenceOut
 from api.messages.decisions import (
@@ -44,7 +43,6 @@ from api.messages.decisions import (
     Receipt,
     ReceiptOutcome,
     ReceiptSettlement,
-    RecomputationReply,
     ReleaseOut,
     StageReply,
     StagesReply,
@@ -291,28 +289,12 @@ class DecisionService:
 
     async def receipt(self, decision_id: uuid.UUID) -> Receipt:
         """Receipt of a decision: all that the ledger holds of it, read in another thread. Raises NotFound."""
-        found = await asyncio.to_thread(self._record, decision_id)
+        found = (await asyncio.to_thread(self._store.decisions_by_id, [decision_id])).get(decision_id)
+        if found is None:
+            raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
         number = found.decision.release
         kept = await asyncio.to_thread(self.release, number) if number else None
         return receipt_of(found, self._specs[found.decision.stage_digest], kept)
-
-    async def recomputation(self, decision_id: uuid.UUID) -> RecomputationReply:
-        """Recomputation of a decision from the ledger, in another thread: whoever made it, and on which replica. Raises
-        NotFound, and SnapshotError if the release that decided cannot be read.
-        """
-        result = await asyncio.to_thread(lambda: recompute(self._store, self._record(decision_id), self._salt))
-        return RecomputationReply(
-            decision_id=decision_id,
-            verdict=result.verdict,
-            differences=list(result.differences),
-            said=result.said,
-        )
-
-    def _record(self, decision_id: uuid.UUID) -> DecisionRecord:
-        found = self._store.decisions_by_id([decision_id]).get(decision_id)
-        if found is None:
-            raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
-        return found
 
     def stages(self) -> StagesReply:
         """Stages as the catalogue declares them, with the attribution windows (seconds) as they run here."""

@@ -16,8 +16,8 @@ from api.metrics import Metrics
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
 from api.stores.event_log import IngestResult
 from api.stores.protocol import Store
-from bandit.errors import Conflict, InvalidRequest, JourneyBanditError, NotFound, Overloaded
-from bandit.records import Decision, Outcome
+from bandit.errors import Conflict, JourneyBanditError, Overloaded
+from bandit.records import NOT_NOW, Decision, Outcome
 
 _TRIES = 20
 """How often a decision is made before its caller is told to ask later, while other replicas decide about the same."""
@@ -91,7 +91,7 @@ class DecisionWriter:
             assert one.again is not None  # noqa: S101 - the worker refuses no other
             try:
                 left[place] = one.again(self._clock())
-            except (InvalidRequest, NotFound) as error:
+            except JourneyBanditError as error:
                 found[place] = error
         return left
 
@@ -143,7 +143,8 @@ class DecisionWriter:
 
     def _count_decision(self, decision: Decision) -> None:
         spec, stage = self._specs[decision.stage_digest], decision.stage
-        row = stage, spec.belief_row(decision.arm), str(decision.holdout).lower()
+        arm = spec.belief_row(decision.arm) if decision.is_actionable else NOT_NOW
+        row = stage, arm, str(decision.holdout).lower()
         made = self._made.get(row)
         if made is None:  # finding a metric by its labels costs more than counting
             made = self._made[row] = self._metrics.decisions.labels(*row), self._metrics.propensity.labels(stage)

@@ -305,11 +305,10 @@ class Worker:
         """
 
         def work() -> OperatorAction:
-            try:
-                with self._together():
-                    kept = self.pauses.change(asked)
-            finally:
-                self.pauses.load()  # what failed may be in the ledger all the same
+            self.pauses.stale = True  # what fails may be in the ledger all the same
+            with self._together():
+                kept = self.pauses.change(asked)
+            self.pauses.load()
             return kept
 
         return self.run(work)
@@ -451,16 +450,18 @@ class Worker:
         """Which of these decisions may be written. An original that was asked for once more may only be a duplicate: of
         one that is in the ledger, or stands here.
         """
+        if self.pauses.stale:
+            self.pauses.load()
         if not (self._store.shared or self.pauses):
             return [True] * len(asked)
         again = [decision.id for decision, known in asked if known == ORIGINAL]
         there = set(self._store.decisions_by_id(again)) if again else set[uuid.UUID]()
         stand = list[bool]()
         for decision, known in asked:
+            paused = known is not None and self.pauses.refuses(decision)
             if known == ORIGINAL:
-                stands = decision.id in there
+                stands = decision.id in there and not paused
             else:
-                paused = known is not None and self.pauses.refuses(decision)
                 stands = not paused and self._replicas.stands(decision, known)
             if stands:
                 there.add(decision.id)
@@ -626,6 +627,7 @@ class Worker:
                 self._store.register({})  # what others have declared since
                 self.releases.load()
             if news.operated:
+                self.pauses.stale = True
                 self.pauses.load()
             if news.rewritten:
                 self._reload = True
@@ -655,6 +657,10 @@ class Worker:
     def _load(self) -> None:
         """Begin again with what is in the ledger, where what is known here may be something else."""
         if self._reload:
+            if self._store.shared:  # news that could not be taken in is not told again
+                self._store.register({})
+                self.releases.load()
+                self.pauses.load()
             self.learning.load(self._clock())
             self._replicas.load()
             self._reload = False

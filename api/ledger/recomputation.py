@@ -1,10 +1,15 @@
 """Recomputation of a recorded decision: what receipts, the HTTP route and the audit of a ledger say about it."""
 
+import asyncio
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, NamedTuple
 
 from api.ledger import audit
 from api.stores.decision_log import DecisionRecord
 from api.stores.protocol import Store
+from bandit.errors import NotFound
 from bandit.numerics.versions import SAME_BITS
 from bandit.receipt import EARLIER
 
@@ -23,6 +28,29 @@ class Recomputation(NamedTuple):
     verdict: Verdict
     differences: tuple[str, ...]
     said: str
+
+
+class Recomputer:
+    """Recomputations for one service: one at a time, in a thread of its own, so that however many are asked for nobody
+    else waits for a thread. `salt` is the key that `audit.salt_of` returns. Belongs to one event loop; the thread ends
+    with this object.
+    """
+
+    def __init__(self, store: Store, salt: bytes):
+        self._store, self._salt = store, salt
+        self._thread = ThreadPoolExecutor(1, "recomputation")
+
+    async def recompute(self, decision_id: uuid.UUID) -> Recomputation:
+        """Recomputation of a decision, by its id. Raises NotFound, and as `recompute` does."""
+        work = partial(_by_id, self._store, decision_id, self._salt)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _by_id(store: Store, decision_id: uuid.UUID, salt: bytes) -> Recomputation:
+    found = store.decisions_by_id([decision_id]).get(decision_id)
+    if found is None:
+        raise NotFound("decision_id", f"no decision {decision_id}", "use the id of an answered decision")
+    return recompute(store, found, salt)
 
 
 def recompute(store: Store, found: DecisionRecord, salt: bytes) -> Recomputation:

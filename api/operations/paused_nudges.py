@@ -17,8 +17,9 @@ class PausedNudges:
     """Nudges of one app that may not be shown because an operator said so.
 
     Guarantee: a decision that is written after the commit of a pause does not show the nudge; the worker asks `refuses`
-    in the transaction that writes it. Threads: `change` and `load` belong to the writer thread; what is in force is
-    replaced by one assignment, so any thread reads it without a lock.
+    in the transaction that writes it, and calls `load` before it where what is in force is not known (`stale`).
+    Threads: `change` and `load` belong to the writer thread; what is in force is replaced by one assignment, so any
+    thread reads it without a lock.
     """
 
     def __init__(self, store: Store, catalogue: Catalogue):
@@ -26,15 +27,19 @@ class PausedNudges:
         self._stages = catalogue.stages
         self._force: Mapping[Place, OperatorAction] = {}
         self._resumed: Mapping[Place, int] = {}
+        self.stale = True  # the ledger may hold actions that are not known here
         self.load()
 
     def __len__(self) -> int:
         return len(self._force)
 
     def load(self) -> None:
-        """Read from the ledger what is in force: at the start, and once a change is committed here or elsewhere."""
+        """Read from the ledger what is in force: at the start, and once a change is committed here or elsewhere. Raises
+        Unavailable, and then it stays `stale`.
+        """
         actions = self._store.operator_actions()
         self._force, self._resumed = pauses.in_force(actions), pauses.resumed(actions)
+        self.stale = False
 
     def change(self, asked: OperatorAction) -> OperatorAction:
         """Append an action to the ledger, within a transaction; it is in force after `load`. What changes nothing is

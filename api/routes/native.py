@@ -16,6 +16,7 @@ from api.http.batch_items import ItemBatch, answers
 from api.http.error_responses import documented, item
 from api.http.hot_routes import HOT
 from api.http.request_body import BodyShape, body, takes
+from api.ledger.recomputation import Recomputer
 from api.messages.decisions import (
     DecisionBatch,
     DecisionItem,
@@ -32,7 +33,7 @@ from api.messages.decisions import (
     RecomputationReply,
     StagesReply,
 )
-from api.traffic.request_limits import charge, visit_of
+from api.traffic.request_limits import apart, charge, visit_of
 from bandit.catalogue.model import Catalogue
 from bandit.snapshot import to_zip
 
@@ -45,11 +46,11 @@ _BATCH_BYTES = 4_000_000
 _OUTCOME_EXAMPLE = {"decision_id": "01890a5d-ac96-774b-bcce-b302099a8057", "kind": "reward", "value": 1}
 
 
-def routes(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandler]:
+def routes(current: CurrentParts, reporter: Reporter, recomputer: Recomputer) -> list[HTTPRouteHandler]:
     """Route handlers of one service: decide, report outcomes, and look up receipts, stages, policies and snapshots.
     `reporter`: the name of the key that a request presents.
     """
-    return [*_deciding(current), *_reporting(current, reporter), *_receipts(current), *_looking_up(current)]
+    return [*_deciding(current), *_reporting(current, reporter), *_receipts(current, recomputer), *_looking_up(current)]
 
 
 def _deciding(current: CurrentParts) -> list[HTTPRouteHandler]:
@@ -140,7 +141,7 @@ def _reporting(current: CurrentParts, reporter: Reporter) -> list[HTTPRouteHandl
     return [report, report_batch]
 
 
-def _receipts(current: CurrentParts) -> list[HTTPRouteHandler]:
+def _receipts(current: CurrentParts, recomputer: Recomputer) -> list[HTTPRouteHandler]:
     @get(
         "/v1/decisions/{decision_id:uuid}",
         summary="The receipt of a decision",
@@ -162,11 +163,14 @@ def _receipts(current: CurrentParts) -> list[HTTPRouteHandler]:
     )
     async def recomputation(request: Ask, decision_id: FromPath[UUID]) -> RecomputationReply:
         """Scores, propensities and the draw, computed again from the rows and compared with what was answered."""
-        visit = visit_of(request.scope)
-        if visit is not None:
-            visit.rest()
-        async with current.inside() as parts:
-            return await parts.service.recomputation(decision_id)
+        await apart(request.scope)
+        result = await recomputer.recompute(decision_id)
+        return RecomputationReply(
+            decision_id=decision_id,
+            verdict=result.verdict,
+            differences=list(result.differences),
+            said=result.said,
+        )
 
     return [receipt, recomputation]
 

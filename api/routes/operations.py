@@ -24,7 +24,8 @@ _TOLD: dict[OperatorVerb, tuple[str, str]] = {
         "Show a nudge to nobody for now",
         "In force for every decision that is written after this one is, on every replica: the nudge is not eligible, "
         "receipts name who and why, and what was shown before goes on teaching. Without `nudge`, the whole stage shows "
-        "nothing. Repeating the request changes nothing.",
+        "nothing; a loop, whose actions come with requests, answers with its first action for what is asked from then "
+        "on. Repeating the request changes nothing.",
     ),
     "resume": (
         "Show a paused nudge again",

@@ -73,8 +73,9 @@ class _Bet(NamedTuple):
 
 
 def scan(bound: GuardrailBound, evidence: GuardrailEvidence, rows: Iterable[bool]) -> GuardrailEvidence:
-    """Evidence after these decisions too, True for those that a bad event followed, in the order in which they matured.
-    The bound is that of all rows before: another bound needs new evidence.
+    """Evidence after these decisions too, True for those that a bad event followed, in the order of the decisions, each
+    once its window is over: if bad events are told before good ones are certain, the order in which they become known
+    tells more of them than there are. The bound is that of all rows before: another bound needs new evidence.
     """
     bets = [_bet(bound.most, factor) for factor in _FACTORS]
     exposures, bad, wealth, raised = evidence.exposures, evidence.bad, list(evidence.wealth), evidence.raised

@@ -178,6 +178,9 @@ def test_it_looks_by_itself_and_ends_with_the_service(
 
     async def run() -> None:
         async with counts.running():
+            await asyncio.sleep(0.05)
+            assert counts.progress.counted.decision == 0, "nobody has looked"
+            counts.look_on()
             async with asyncio.timeout(30):
                 while not counts.progress.complete or counts.progress.counted.decision < 48:
                     await asyncio.sleep(0.01)
@@ -195,7 +198,14 @@ def test_actions_of_requests_are_counted_together() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "kind"),
-    [("cap: 1 of this nudge per 7d", "cap"), ("no consent: push", "no consent"), ("paused", "paused"), ("", "")],
+    [
+        ("cap: 1 of this nudge per 7d", "cap"),
+        ("no consent: push", "no consent"),
+        ("paused", "paused"),
+        ("", ""),
+        ("paused by key ana, for eva: refunds", "paused by"),
+        ("taken by slot 'top'", "taken by slot"),
+    ],
 )
 def test_reasons_are_counted_by_kind(reason: str, kind: str) -> None:
     assert kind_of(reason) == kind
