@@ -215,8 +215,8 @@ class LedgerCounts:
     """Counts of one ledger by stage and arm, as of the last look. `catalogue` gives the stages that are served, whose
     holdout is audited.
 
-    Any thread may call. From the first `look_on` on, `running` looks from its event loop, in other threads and in slices
-    with pauses, so that decisions do not wait; `catch_up` looks at once, for a page that is about to be drawn.
+    Any thread may call. From the first `look_on` on, `running` looks from its event loop, in other threads and in
+    slices with pauses, so that decisions do not wait; `catch_up` looks at once, for a page that is about to be drawn.
     """
 
     def __init__(self, store: Store, catalogue: Callable[[], Catalogue], pace: Callable[[], float] = time.monotonic):

@@ -622,12 +622,12 @@ class Worker:
         if news is None:
             self._load()
             return
+        self.pauses.stale = self.pauses.stale or news.operated
         try:
             if news.released or news.rewritten:
                 self._store.register({})  # what others have declared since
                 self.releases.load()
-            if news.operated:
-                self.pauses.stale = True
+            if self.pauses.stale:
                 self.pauses.load()
             if news.rewritten:
                 self._reload = True
@@ -660,7 +660,6 @@ class Worker:
             if self._store.shared:  # news that could not be taken in is not told again
                 self._store.register({})
                 self.releases.load()
-                self.pauses.load()
             self.learning.load(self._clock())
             self._replicas.load()
             self._reload = False

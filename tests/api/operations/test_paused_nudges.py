@@ -16,7 +16,7 @@ from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
 from bandit.catalogue.loading import parse
-from bandit.errors import Conflict
+from bandit.errors import Conflict, Unavailable
 from bandit.records import OperatorAction
 from journey_bandit.testing.store_builders import START
 
@@ -143,15 +143,14 @@ def operate(at: int, nudge: str = "ten", verb: Any = "pause") -> OperatorAction:
 def test_decisions_that_were_drawn_before_a_pause_and_not_written_are_made_again(
     working: Working, store: Store
 ) -> None:
-    """The pause is in the writer's queue before them, and they were drawn before it was done."""
+    """They were drawn before it was done, and reach the writer after."""
     with working(store, parse(FIXED)) as desk:
 
         async def race() -> list[Any]:
-            paused = asyncio.wrap_future(desk.worker.operate(operate(START)))
             asked = [DecisionRequest(stage="cart", user_id=f"u{n}", context={}) for n in range(20)]
             pending = [desk.service.maker.prepare(one, START) for one in asked]
             assert {one.decision.arm for one in pending} == {"ten"}
-            await paused
+            await asyncio.wrap_future(desk.worker.operate(operate(START)))
             return list(await desk.service.writer.write(pending))
 
         written = desk.run(race())
@@ -171,18 +170,31 @@ def test_a_retry_of_what_was_shown_before_is_still_its_answer(working: Working, 
         assert desk.ask(2, "cart").nudge.id == "none"
 
 
-def test_after_an_error_that_is_in_force_which_the_ledger_holds(working: Working, tmp_path: Path) -> None:
+def test_a_pause_that_is_in_the_ledger_counts_although_its_writing_and_reading_failed(
+    working: Working, tmp_path: Path
+) -> None:
     class Full(SqliteStore):
+        failing = 0
+
         def operate(self, asked: OperatorAction) -> OperatorAction:
             super().operate(asked)
+            self.failing = 1
             raise OSError("disk full")
+
+        def operator_actions(self) -> list[OperatorAction]:
+            if self.failing:
+                self.failing -= 1
+                raise Unavailable("the disk does not answer")
+            return super().operator_actions()
 
     store = Full(tmp_path / "a.db")
     with working(store, parse(FIXED)) as desk:
-        with pytest.raises(Exception, match="disk full"):
+        with pytest.raises(Unavailable, match="disk full"):
             desk.worker.operate(operate(START)).result(60)
-        force = [one.nudge for one in store.operator_actions()]
-        assert [one.nudge for one in desk.worker.pauses.of("cart")] == force
+        with pytest.raises(Unavailable):
+            desk.ask(1, "cart")
+        assert desk.ask(2, "cart").nudge.id == "none"
+        assert [one.nudge for one in desk.worker.pauses.of("cart")] == ["ten"]
     store.close()
 
 
