@@ -5,8 +5,8 @@
 Starts a service of the travel app on a SQLite ledger of so many settled decisions: a few thousand that it made itself,
 and copies of their rows with other ids, users and times (so the digests of commits do not fit them, which nothing here
 reads). First the count of the ledger is waited for, which begins when somebody looks. Then decisions come at a fixed
-rate, whether or not the last one is answered, in turns without and with a person who opens a page a second, as rounds of
-one run: the pages' times are of those rounds.
+rate, whether or not the last one is answered, in turns without and with a person who opens a page a second, as rounds
+of one run: the pages' times are of those rounds.
 
     page        ms until a page was there, 50th and 95th percentile of all rounds
     decisions   ms until a decision was answered, 50th and 99th percentile of all rounds, and the ratio of looked at to
@@ -90,6 +90,7 @@ class Reader(threading.Thread):
         self._url, self._pages, self._took, self.over = url, pages, took, threading.Event()
 
     def run(self) -> None:
+        """Open pages until it is over."""
         with httpx.Client(base_url=self._url, timeout=120) as client:
             turn = 0
             while not self.over.wait(1.0):
