@@ -91,7 +91,7 @@ class StoreDerivedContract:
         first = WebhookDelivery("crm", "decision:1", b"{}", 0, START, "", dead=False, at=START)
         store.update_webhook_queue({"crm": cursor}, [first], [])
         assert (store.webhook_cursor("crm"), store.webhook_deliveries(dead=False)) == (cursor, [first])
-        later = WebhookCursor(9, 2, {"signup": 2, "basket": 0}, 5, 4, reward_alarms={"basket": 3})
+        later = WebhookCursor(9, 2, {"signup": 2, "basket": 0}, 5, 4, {"basket": 3}, operator_action=6)
         store.update_webhook_queue({"crm": later}, [first._replace(dead=True)], [])
         assert (store.webhook_cursor("crm"), store.webhook_deliveries(dead=False)) == (later, [])
         assert store.webhook_deliveries("crm", dead=True) == [first._replace(dead=True)]
