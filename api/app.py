@@ -22,6 +22,7 @@ from api.clocks import Clock
 from api.components import CurrentParts, SharedResources, build
 from api.console.console import Console, salt_of
 from api.console.ledger_counts import LedgerCounts
+from api.console.lift_reports import LiftReports, Monitor
 from api.console.sessions import ConsoleSessions
 from api.guardrails import GuardrailLoop
 from api.http.access import AccessControl, check_declared, guard, presented
@@ -92,9 +93,12 @@ class CreatedService(NamedTuple):
     leave: Callable[[], None]
 
 
-def create_service(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> CreatedService:
+def create_service(
+    settings: Settings, *, clock: Clock | None = None, store: Store | None = None, monitor: Monitor | None = None
+) -> CreatedService:
     """Service of one app, ready to serve: it opens the store that the settings name (or takes the one given) and closes
-    it at shutdown. Its threads start and stop with the application's lifespan.
+    it at shutdown. Its threads start and stop with the application's lifespan. `monitor` makes the lift reports that
+    the console shows.
 
     Policies of installed packages are known from here on.
     Raises LedgerError when the store cannot be this app's, CatalogueError when the catalogue, the keys or the webhooks
@@ -111,7 +115,8 @@ def create_service(settings: Settings, *, clock: Clock | None = None, store: Sto
         clock = clock or (clocks.DrivenClock() if settings.clock == "driven" else clocks.SteadyClock(kept_mark(store)))
         _check_clock(settings, clock, store)
         ground = SharedResources(settings, store, clock, Metrics())
-        return _joined(CurrentParts(ground, build(ground, catalogue, endpoints)), AccessControl(keys, clock), pace)
+        current = CurrentParts(ground, build(ground, catalogue, endpoints))
+        return _joined(current, AccessControl(keys, clock), pace, monitor)
     except BaseException:
         store.close()
         raise
@@ -122,20 +127,23 @@ def _in_seconds(clock: Clock) -> Callable[[], float]:
     return lambda: clock() / 1e6
 
 
-def _joined(current: CurrentParts, gate: AccessControl, pace: Callable[[], float]) -> CreatedService:
+def _joined(
+    current: CurrentParts, gate: AccessControl, pace: Callable[[], float], monitor: Monitor | None
+) -> CreatedService:
     """The application around parts that are built. `pace`: the clock of limits, in seconds."""
     settings, _, _, metrics = current.ground
     reload = ConfigurationReload(current, gate)
     watch, people = LedgerWatch(current.ground.store, metrics), PeopleService(current)
     counts = LedgerCounts(current.ground.store, lambda: current.parts.catalogue)
     guardrails = GuardrailLoop(current)
+    lifts = LiftReports(current.ground.store, lambda: current.parts.catalogue, monitor)
 
     def failing() -> dict[str, str]:
         return watch.failing | reload.failing | guardrails.failing | current.leaving
 
     app = ProtocolApp(
-        route_handlers=[*_routes(current, gate, failing, counts), *people_routes.routes(people)],
-        lifespan=[_lifespan(current, [reload, watch, people, counts, guardrails])],
+        route_handlers=[*_routes(current, gate, failing, counts, lifts), *people_routes.routes(people)],
+        lifespan=[_lifespan(current, [reload, watch, people, counts, guardrails, lifts])],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
         cors_config=_cors(settings.cors),
@@ -173,7 +181,11 @@ def _counting(metrics: Metrics) -> Callable[[str, int], None]:
 
 
 def _routes(
-    current: CurrentParts, gate: AccessControl, failing: Callable[[], dict[str, str]], counts: LedgerCounts
+    current: CurrentParts,
+    gate: AccessControl,
+    failing: Callable[[], dict[str, str]],
+    counts: LedgerCounts,
+    lifts: LiftReports,
 ) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
     settings, store, clock, metrics = current.ground
@@ -195,7 +207,9 @@ def _routes(
 
     salt = salt_of(current)
     recomputer = Recomputer(store, salt)
-    desk = Console(current, counts, ConsoleSessions(None if settings.dev else gate, salt, clock), health, recomputer)
+    desk = Console(
+        current, counts, lifts, ConsoleSessions(None if settings.dev else gate, salt, clock), health, recomputer
+    )
     return [
         *native.routes(current, reporter, recomputer),
         *event_routes.routes(current, reporter),

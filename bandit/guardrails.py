@@ -105,7 +105,8 @@ def eligible(
 
     `holdout`: the user is in the control group, so only no nudge is. `proof`: evidence that came with the request.
     `include`, `exclude`: the request's lists. `refused`: nudges that may not be shown for a reason from outside, such
-    as a budget or a cap. `now` in µs. Durations run on a clock compressed by `scale`.
+    as an operator's pause, a budget or a cap; it is given before what the request says. `now` in µs. Durations run on a
+    clock compressed by `scale`.
 
     Raises InvalidRequest if a list names an unknown nudge, or excludes `none`.
     """
@@ -117,11 +118,13 @@ def eligible(
             if holdout
             else "paused in the catalogue"
             if nudge.paused
+            else refused[name]
+            if name in refused
             else "not in the request's include list"
             if include is not None and name not in include
             else "in the request's exclude list"
             if name in exclude
-            else unproven(nudge, proof, now, scale) or refused.get(name)
+            else unproven(nudge, proof, now, scale)
         )
         if reason:
             excluded[name] = reason

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from api.components import CurrentParts
 from api.console import decision_pages, operate_page, overview, person_page, rendering, stage_page
 from api.console.ledger_counts import LedgerCounts
+from api.console.lift_reports import LiftReports
 from api.console.sessions import ConsoleSession, ConsoleSessions
 from api.ledger import audit
 from api.ledger.recomputation import Recomputation, Recomputer
@@ -27,12 +28,13 @@ class Console:
         self,
         current: CurrentParts,
         counts: LedgerCounts,
+        lifts: LiftReports,
         sessions: ConsoleSessions,
         health: Callable[[], Awaitable[Health]],
         recomputer: Recomputer,
     ):
         self._current, self._health, self._recomputer = current, health, recomputer
-        self.counts, self.sessions = counts, sessions
+        self.counts, self.lifts, self.sessions = counts, lifts, sessions
 
     async def sign_in(self, then: str, problem: str = "", *, plain: bool = False) -> bytes:
         """Page that asks for a key. `then`: where the person goes on; `problem`: why the last key was refused; `plain`:
@@ -42,18 +44,22 @@ class Console:
 
     async def overview(self, session: ConsoleSession) -> bytes:
         """Overview of the journey."""
-        self.counts.look_on()
+        self._look_on()
         health = await self._health()
         async with self._current.inside() as parts:
-            found = await asyncio.to_thread(overview.overview, parts, self.counts, self._now())
-        return await self._drawn("overview.html", session, page=found, health=health)
+            found = await asyncio.to_thread(overview.overview, parts, self.counts, self.lifts.known, self._now())
+        return await self._drawn("overview.html", session, page=found, health=health, possible=self.lifts.possible)
 
     async def stage(self, session: ConsoleSession, name: str, form: Mapping[str, str]) -> bytes:
         """Page of one stage; `form`: a context that was typed. Raises NotFound."""
-        self.counts.look_on()
+        self._look_on()
         async with self._current.inside() as parts:
-            found = await asyncio.to_thread(stage_page.stage_page, parts, self.counts, name, form, self._now())
-        return await self._drawn("stage.html", session, page=found, prefix=stage_page.PREFIX)
+            found = await asyncio.to_thread(
+                stage_page.stage_page, parts, self.counts, self.lifts.known.get(name), name, form, self._now()
+            )
+        return await self._drawn(
+            "stage.html", session, page=found, prefix=stage_page.PREFIX, possible=self.lifts.possible
+        )
 
     async def decisions(self, session: ConsoleSession, asked: decision_pages.SearchForm) -> bytes:
         """List of decisions. Raises InvalidRequest."""
@@ -114,6 +120,10 @@ class Console:
     async def problem(self, session: ConsoleSession | None, title: str, words: str) -> bytes:
         """Page that says what went wrong."""
         return await self._drawn("problem.html", session, title=title, words=words)
+
+    def _look_on(self) -> None:
+        self.counts.look_on()
+        self.lifts.look_on()
 
     def _now(self) -> int:
         return self._current.ground.clock()

@@ -1,10 +1,12 @@
 """Overview page: the stages of the journey in order, each with its counts, its audit by the holdout and its alarms."""
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from api.components import CatalogueParts
 from api.console.ledger_counts import ArmCounts, CountProgress, LedgerCounts, StageCounts
+from api.console.lift_reports import StageLift
 from api.console.rendering import worth
 from api.decisions.service import DecisionService
 from api.messages.decisions import PolicyReply
@@ -16,7 +18,7 @@ from bandit.learning.holdout_audit import HoldoutAudit
 class StageCard(NamedTuple):
     """Stage as the overview shows it: counts of all arms together, decisions of this day (UTC), mean reward with its
     worth in the app's currency (None where a unit is worth one), and what somebody should look at (`alarms`) or know
-    (`notes`).
+    (`notes`). `lift`: the newest lift report, None before any.
     """
 
     name: str
@@ -26,6 +28,7 @@ class StageCard(NamedTuple):
     today: int
     worth: float | None
     audit: HoldoutAudit | None
+    lift: StageLift | None
     policy: PolicyReply
     alarms: list[str]
     notes: list[str]
@@ -39,26 +42,42 @@ class OverviewPage(NamedTuple):
     audited: float | None
 
 
-def overview(parts: CatalogueParts, counts: LedgerCounts, now: int) -> OverviewPage:
+def overview(parts: CatalogueParts, counts: LedgerCounts, lifts: Mapping[str, StageLift], now: int) -> OverviewPage:
     """Overview of one service at `now` (µs). It counts what is new, and reads no more of the ledger; any thread."""
     progress = counts.catch_up()
     audits, age = counts.audits()
     cards = [
-        stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), now)
+        stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), lifts.get(name), now)
         for name, spec in parts.catalogue.stages.items()
     ]
     return OverviewPage(cards, progress, age)
 
 
 def stage_card(
-    name: str, spec: Stage, service: DecisionService, counts: StageCounts, audit: HoldoutAudit | None, now: int
+    name: str,
+    spec: Stage,
+    service: DecisionService,
+    counts: StageCounts,
+    audit: HoldoutAudit | None,
+    lift: StageLift | None,
+    now: int,
 ) -> StageCard:
     """Card of one stage at `now` (µs)."""
     policy, total = service.policy(name), counts.whole
     amount = None if spec.reward.value == 1.0 else worth(total.mean_reward, spec.reward)
     today = sum(counts.days.get(now // DAY, {}).values())
-    alarms, notes = list(_alarms(policy)), _notes(spec, policy)
-    return StageCard(name, spec, counts, total, today, amount, audit, policy, alarms, notes)
+    alarms, notes = [*_alarms(policy), *_of_lift(lift)], _notes(spec, policy)
+    return StageCard(name, spec, counts, total, today, amount, audit, lift, policy, alarms, notes)
+
+
+def _of_lift(lift: StageLift | None) -> list[str]:
+    if lift is None or lift.report is None:
+        return []
+    return [
+        f"Version {version} does not show nudges as often as it drew them: something between this service and people"
+        " changes what they see."
+        for version in lift.report.routing.alarms
+    ]
 
 
 def _alarms(policy: PolicyReply) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from api.components import CatalogueParts
 from api.console.charts import ChartDay, colours, shares
 from api.console.ledger_counts import ACTION, ArmCounts, CountProgress, LedgerCounts
+from api.console.lift_reports import StageLift
 from api.console.overview import StageCard, stage_card
 from api.messages.decisions import BudgetReply
 from bandit import engine, features
@@ -82,16 +83,23 @@ class StagePage(NamedTuple):
     what_if: WhatIf | None
 
 
-def stage_page(parts: CatalogueParts, counts: LedgerCounts, name: str, form: Mapping[str, str], now: int) -> StagePage:
-    """Stage page of one service at `now` (µs); `form`: a context that was typed, by feature after PREFIX. It counts
-    what is new; any thread. Raises NotFound.
+def stage_page(
+    parts: CatalogueParts,
+    counts: LedgerCounts,
+    lift: StageLift | None,
+    name: str,
+    form: Mapping[str, str],
+    now: int,
+) -> StagePage:
+    """Stage page of one service at `now` (µs); `form`: a context that was typed, by feature after PREFIX; `lift`: the
+    stage's newest lift report. It counts what is new; any thread. Raises NotFound.
     """
     spec = parts.catalogue.stages.get(name)
     if spec is None:
         raise NotFound("stage", f"no stage {name!r}", "choose one of the overview")
     progress = counts.catch_up()
     audits, _ = counts.audits()
-    card = stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), now)
+    card = stage_card(name, spec, parts.service, counts.stage(name), audits.get(name), lift, now)
     live, paused = parts.worker.prepared[name], parts.worker.pauses.refused(name)
     typed = {key.removeprefix(PREFIX): text for key, text in form.items() if key.startswith(PREFIX) and text.strip()}
     return StagePage(

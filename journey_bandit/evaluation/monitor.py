@@ -18,7 +18,12 @@ from journey_bandit.workflows import ledger_log
 
 
 @click.command()
-@click.option("--ledger", required=True, help="A service's ledger: its file; the service may be running.")
+@click.option(
+    "--ledger",
+    required=True,
+    envvar="JOURNEY_BANDIT_LEDGER",
+    help="A service's ledger: its file; the service may be running.  [or JOURNEY_BANDIT_LEDGER]",
+)
 @click.option("--stage", required=True)
 @click.option(
     "--measure",

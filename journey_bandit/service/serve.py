@@ -18,6 +18,7 @@ from api.stores import shown
 from api.traffic.client_addresses import TrustedProxies, networks
 from api.traffic.connections import ConnectionBounds
 from bandit.errors import InvalidRequest, Problem
+from journey_bandit.monitor_process import monitoring
 
 
 @click.command()
@@ -53,7 +54,7 @@ def serve(**given: Any) -> None:
     _check_host(settings)
     with server.hangups() as early, server.claimed(settings.host, settings.port) as (address, port):
         settings = msgspec.structs.replace(settings, port=port)
-        made = create_service(settings)
+        made = create_service(settings, monitor=monitoring(settings.store))
         _announce(settings)
         bounds = ConnectionBounds(settings.connections, settings.connections_per_address)
         proxies = TrustedProxies(networks(settings.trusted_proxies))

@@ -131,6 +131,13 @@ def test_the_holdout_gets_no_nudge_whatever_it_asks_for(make_stage: Callable[...
     assert set(excluded.values()) == {"holdout: this user is in the control group"}
 
 
+def test_an_operators_pause_is_the_reason_whatever_the_request_lacks(make_stage: Callable[..., Stage]) -> None:
+    said = "paused by ana: refunds rose"
+    found = allowed(make_stage(), exclude=["low_stock"], include=["low_stock"], refused={"low_stock": said})
+    assert found.excluded["low_stock"] == said
+    assert allowed(make_stage(), refused={"countdown": said}).excluded["countdown"] == said
+
+
 def test_what_is_refused_from_outside_is_excluded_with_that_reason(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage()
     nudge = next(name for name, n in stage.nudges.items() if n.evidence is None)

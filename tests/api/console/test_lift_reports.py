@@ -1,0 +1,181 @@
+"""Lift reports of the console: made while somebody looks, and the same as `journey-bandit monitor` prints."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from api.app import create_service
+from api.clocks import Clock
+from api.console import rendering
+from api.console.lift_reports import LiftReports
+from api.settings import Settings
+from api.stores.protocol import Store
+from bandit.catalogue.model import Catalogue
+from bandit.errors import RemoteError
+from journey_bandit.evaluation.monitor import monitor as command
+from journey_bandit.monitor_process import monitoring
+from tests.api.conftest import Desk
+from tests.api.console.conftest import HOST, Operator
+from tests.waiting import PATIENCE, eventually
+
+Working = Callable[..., AbstractContextManager[Desk]]
+HOUR = 7200.0
+
+REPORT: dict[str, Any] = {
+    "n": 12,
+    "money": None,
+    "over_none": {"value": 0.25, "interval": [0.1, 0.4], "sequence": [-0.5, None]},
+    "lift": None,
+    "routing": {"evidence": 300.0, "alarms": [7]},
+    "refused": [{"reason": "deterministic", "detail": "no holdout", "needed": "a holdout"}],
+    "notes": [],
+    "unknown": "ignored",
+}
+
+
+class Monitored:
+    """Monitor that counts what it is asked."""
+
+    def __init__(self, *problems: str):
+        self.asked, self.problems = list[str](), problems
+
+    async def __call__(self, stage: str) -> bytes:
+        self.asked.append(stage)
+        if stage in self.problems:
+            raise RemoteError("the ledger is locked")
+        return json.dumps(REPORT).encode()
+
+
+def declared(catalogue: Catalogue) -> list[str]:
+    return [name for name, stage in catalogue.stages.items() if not stage.has_request_actions]
+
+
+def test_each_stage_is_monitored_once_for_the_same_settlements(
+    store: Store, working: Working, catalogue: Catalogue, later: Callable[[float], int]
+) -> None:
+    names = declared(catalogue)
+    made = Monitored(names[0])
+    reports = LiftReports(store, lambda: catalogue, made, pace=lambda: 100.0)
+    assert reports.known == {}
+    asyncio.run(reports.round())
+    assert made.asked == names
+    assert list(reports.known) == names
+    first, second = list(reports.known.values())[:2]
+    assert (first.report, first.problem, first.age) == (None, "the ledger is locked", 0.0)
+    assert second.report is not None
+    assert second.report.routing.alarms == [7]
+    asyncio.run(reports.round())
+    assert made.asked == names
+    with working(store) as desk:
+        desk.ask(1, "basket")
+        later(HOUR)
+        desk.learn()
+    asyncio.run(reports.round())
+    assert made.asked == 2 * names
+
+
+def test_a_stage_whose_monitor_prints_something_else_says_so(store: Store, catalogue: Catalogue) -> None:
+    async def nonsense(_: str) -> bytes:
+        return b"[]"
+
+    reports = LiftReports(store, lambda: catalogue, nonsense)
+    asyncio.run(reports.round())
+    assert {one.report for one in reports.known.values()} == {None}
+    assert all(one.problem.startswith("ValidationError: Expected `object`") for one in reports.known.values())
+
+
+def test_nothing_is_monitored_before_somebody_looks_or_long_after(store: Store, catalogue: Catalogue) -> None:
+    now, paused, made = 0.0, list[float](), Monitored()
+
+    async def pause(seconds: float) -> None:
+        nonlocal now
+        paused.append(seconds)
+        now += 400.0
+        reports._through = None
+
+    async def life() -> None:
+        async with reports.running():
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert made.asked == []
+            reports.look_on()
+            while len(paused) < 2:
+                await asyncio.sleep(0.001)
+            for _ in range(100):
+                await asyncio.sleep(0.001)
+
+    reports = LiftReports(store, lambda: catalogue, made, pace=lambda: now, pause=pause)
+    asyncio.run(life())
+    assert paused == [60.0, 60.0]  # at 0 and 400 s; at 800 nobody had looked for 600
+    assert made.asked == 2 * declared(catalogue)
+
+
+def test_pages_show_what_the_command_prints(
+    clock: Clock, catalogue_file: Path, tmp_path: Path, later: Callable[[float], int]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    settings = Settings(app=str(catalogue_file), store=url, salt="salt", dev=True)
+    made = create_service(settings, clock=clock, monitor=monitoring(url))
+    with Operator(made.app, base_url=HOST, raise_server_exceptions=False) as client:
+        for n in range(400):
+            asked = client.ask("basket", f"u{n}")
+            if n % 3 == 0:
+                client.tell(asked, value=1.0)
+        later(HOUR)
+        client.learned()
+        client.get("/console")
+        found = eventually(lambda: shown(client))
+        done = CliRunner().invoke(command, ["--stage", "basket", "--json"], env={"JOURNEY_BANDIT_LEDGER": url})
+        said = json.loads(done.stdout)
+        assert said["n"] == 400
+        for name, key in (("Live less no nudge", "over_none"), ("Live less holdout", "lift")):
+            ends = said[key].get("sequence") or said[key]["interval"]
+            words = [rendering.money(value, "EUR") for value in (said[key]["value"], *ends)]
+            assert found[name].startswith(f"{words[0]} a decision 95 %, ")
+            assert f": {words[1]} to {words[2]}; 400 decisions" in found[name]
+        stage = dict(client.page("/console/stages/basket").facts)
+        assert stage["Live less holdout"].split(";")[0] == found["Live less holdout"].split(";")[0]
+
+
+def shown(client: Operator) -> dict[str, str]:
+    """Facts of the stage "basket", as soon as it has a report."""
+    page = client.page("/console")
+    facts = dict(page.facts[[name for name, _ in page.facts].index("People") :])
+    cards = [place for place, (name, _) in enumerate(page.facts) if name == "People"]
+    facts = dict(page.facts[cards[1] : cards[2]])
+    return {} if "being computed" in facts["Live less no nudge"] else facts
+
+
+def test_an_alarm_of_routing_is_an_alarm_of_the_stage(
+    clock: Clock, catalogue_file: Path, tmp_path: Path, later: Callable[[float], int]
+) -> None:
+    settings = Settings(app=str(catalogue_file), store=f"sqlite:///{tmp_path / 'ledger.db'}", salt="salt", dev=True)
+    with Operator(create_service(settings, clock=clock, monitor=Monitored("signup")).app, base_url=HOST) as client:
+        client.ask("basket", "u")
+        later(HOUR)
+        client.learned()
+        client.get("/console")
+        page = eventually(lambda: told if "Version 7" in (told := client.page("/console")).text else None)
+        assert page is not None
+        assert "basket: Version 7 does not show nudges as often as it drew them" in page.text
+        assert "the ledger is locked" in page.text
+        assert "whenever one looks: -0.50 EUR to –" in page.text
+        assert "the ledger cannot say: no holdout; needed: a holdout" in page.text
+
+
+def test_a_ledger_in_memory_has_no_reports(operator: Operator) -> None:
+    assert monitoring("memory://") is None
+    assert "no other process can read it" in operator.page("/console").text
+
+
+def test_what_the_command_says_is_the_problem(tmp_path: Path) -> None:
+    monitor = monitoring(f"sqlite:///{tmp_path / 'none.db'}")
+    assert monitor is not None
+    with pytest.raises(RemoteError, match=r"none\.db"):
+        asyncio.run(asyncio.wait_for(monitor("basket"), PATIENCE))
