@@ -19,6 +19,7 @@ PREFIX = "JOURNEY_BANDIT_"
 
 log = logging.getLogger("journey_bandit.settings")
 
+_PAGES = re.compile(r"https?://[^\s?#]+")
 _LINK = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trusted_proxies: str = ""  # networks whose X-Forwarded-For is believed, with commas between
     drain: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0  # seconds of serving on after SIGTERM, not ready
     docs: bool = True  # the page at /docs
+    mlflow_ui: str = ""  # address of MLflow's pages, to which the console links
     metrics: Literal["open", "read", "metrics"] = "open"  # read, metrics: /metrics needs a key with that scope
 
 
@@ -74,6 +76,8 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> S
         networks(settings.trusted_proxies)
     except ValueError as error:
         raise _wrong("trusted_proxies", str(error)) from error
+    if settings.mlflow_ui and not _PAGES.fullmatch(settings.mlflow_ui):
+        raise _wrong("mlflow_ui", f"{settings.mlflow_ui!r} is no http or https address without ? and #")
     return settings
 
 

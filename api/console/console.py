@@ -133,6 +133,7 @@ class Console:
         frame = _Frame(
             app=catalogue.title or catalogue.app,
             currency=catalogue.currency,
+            mlflow=self._current.ground.settings.mlflow_ui.rstrip("/"),
             trial=self.sessions.trial,
             session=session,
             now=time_of(self._now()),
@@ -141,10 +142,11 @@ class Console:
 
 
 class _Frame(NamedTuple):
-    """What stands around every page."""
+    """What stands around every page; `mlflow`: address of MLflow's pages, "" where none is known."""
 
     app: str
     currency: str
+    mlflow: str
     trial: bool
     session: ConsoleSession | None
     now: Any

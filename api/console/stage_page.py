@@ -27,18 +27,21 @@ PREFIX = "f."
 
 class ArmOutlook(NamedTuple):
     """Outlook of an arm at one context: posterior mean of its reward with the ends of its 90 % interval, in the
-    reward's own units, and the probability that it is drawn.
+    reward's own units, the probability that the policy's own sampling gives it (`best`), and the one with which it is
+    drawn.
     """
 
     mean: float
     low: float
     high: float
+    best: float
     propensity: float
 
 
 class NudgeRow(NamedTuple):
     """Arm as the stage page shows it; `declared` None: no nudge, or one that is not declared any more. `paused`: what
-    keeps it from being shown now, in a word or two; "" if nothing does.
+    keeps it from being shown now, in a word or two; "" if nothing does. `share_of_eligible`: of the decisions that did
+    not exclude it.
     """
 
     name: str
@@ -47,6 +50,7 @@ class NudgeRow(NamedTuple):
     paused: str
     counts: ArmCounts
     share: float | None
+    share_of_eligible: float | None
     outlook: ArmOutlook | None
     budget: BudgetReply | None
 
@@ -137,18 +141,14 @@ def _at_default(live: PreparedPolicy) -> Array:
 
 def _outlooks(live: PreparedPolicy, x: Array, paused: Collection[str]) -> dict[str, ArmOutlook]:
     spec = live.snapshot.stage_spec
-    found, span, least = (
-        engine.choose(live, x, eligible(spec, paused)),
-        spec.reward.max - spec.reward.min,
-        spec.reward.min,
-    )
+    may, span, least = eligible(spec, paused), spec.reward.max - spec.reward.min, spec.reward.min
+    found, own = engine.choose(live, x, may), live.posterior.choose(x, may).propensity
+    columns = (found.mean, found.sd, own, found.propensity)
     return {
         arm: ArmOutlook(
-            least + span * mean, least + span * (mean - SURE * sd), least + span * (mean + SURE * sd), propensity
+            least + span * mean, least + span * (mean - SURE * sd), least + span * (mean + SURE * sd), best, propensity
         )
-        for arm, mean, sd, propensity in zip(
-            spec.arms, found.mean.tolist(), found.sd.tolist(), found.propensity.tolist(), strict=True
-        )
+        for arm, mean, sd, best, propensity in zip(spec.arms, *(part.tolist() for part in columns), strict=True)
     }
 
 
@@ -185,6 +185,7 @@ def _rows(card: StageCard, outlooks: Mapping[str, ArmOutlook], paused: Collectio
             _paused(card.spec.nudges.get(name), name in paused),
             known := card.counts.arms.get(name, ArmCounts()),
             known.shown / total if total else None,
+            known.shown / free if (free := total - known.excluded.total()) > 0 else None,
             outlooks.get(name),
             budgets.get(name),
         )

@@ -43,6 +43,7 @@ from journey_bandit.monitor_process import monitoring
 @click.option("--drain", type=float, help="Seconds of serving on after SIGTERM, not ready.  [default: 0]")
 @click.option("--docs/--no-docs", default=None, help="Whether there is a page at /docs.  [default: docs]")
 @click.option("--metrics", help="open, or read or metrics: /metrics needs a key with that scope.  [default: open]")
+@click.option("--mlflow-ui", help="Address of MLflow's pages, to which the console links releases.")
 @click.option("--salt", help="Keys the draws and the holdout.  [default: made once and kept in the ledger]")
 def serve(**given: Any) -> None:
     """Serve decisions until SIGTERM. Every option is also an environment variable: JOURNEY_BANDIT_APP, …

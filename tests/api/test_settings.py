@@ -35,6 +35,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         "JOURNEY_BANDIT_DOCS": "false",
         "JOURNEY_BANDIT_I_KNOW": "1",
         "JOURNEY_BANDIT_METRICS": "read",
+        "JOURNEY_BANDIT_MLFLOW_UI": "https://mlflow.example/ui",
         "JOURNEY_BANDIT_TRUSTED_PROXIES": "10.0.0.0/8",
         "JOURNEY_BANDIT_DRAIN": "2.5",
     }
@@ -43,7 +44,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         app="travel", store="memory://", host="0.0.0.0", port=9, keys="k.toml", dev=True, salt="s",  # noqa: S104
         window_scale=1e-5, clock="driven", queue=7, cors="https://a", webhooks="w.toml",
         connections=99, connections_per_address=9, docs=False, i_know=True, metrics="read",
-        trusted_proxies="10.0.0.0/8", drain=2.5,
+        trusted_proxies="10.0.0.0/8", drain=2.5, mlflow_ui="https://mlflow.example/ui",
     )  # fmt: skip
 
 

@@ -72,6 +72,14 @@ class PageText(HTMLParser):
         """The first row whose first cell says so, without that cell."""
         return next(row[1:] for row in self.rows if row and row[0] == name)
 
+    def cell(self, name: str, heading: str) -> str:
+        """Cell under a heading, of the first row with that name in a table with such a column."""
+        for place, row in enumerate(self.rows):
+            heads = next((above for above in reversed(self.rows[:place]) if heading in above), None)
+            if row and row[0] == name and heads is not None and len(heads) == len(row):
+                return row[heads.index(heading)]
+        raise AssertionError(f"no row {name!r} with a cell {heading!r}")
+
     def fact(self, name: str, of: int = 0) -> str:
         return [said for known, said in self.facts if known == name][of]
 

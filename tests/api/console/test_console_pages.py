@@ -1,6 +1,7 @@
 """What the pages say is what the service says elsewhere, and what came from outside is text on them."""
 
 import datetime as dt
+import functools
 import re
 import uuid
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
 import pytest
 
 from api.console import decision_pages, rendering, stage_page
@@ -18,8 +20,10 @@ from api.stores.decision_log import DecisionRecord
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
 from api.stores.sqlite.store import SqliteStore
+from bandit import engine, features
 from bandit.errors import InvalidRequest
 from bandit.guardrails import DAY
+from bandit.snapshot import from_zip
 from journey_bandit.testing.store_builders import CATALOGUE, HOUR, STAGES, START, ContractLedger, Decide
 from tests.api.console.conftest import Operator, PageText, Serving
 
@@ -104,13 +108,15 @@ def test_a_stage_says_of_each_nudge_what_the_policies_and_the_ledger_say(
         page = operator.page(f"/console/stages/{stage}")
         mine = [operator.receipt(one) for one in made if one["stage"] == stage]
         for arm in policies[stage]["arms"]:
-            cells = page.row(arm["arm"])
+            cell = functools.partial(page.cell, arm["arm"])
             shown = [one for one in mine if one["nudge"]["id"] == arm["arm"]]
-            assert cells[3] == str(len(shown))
-            assert cells[4] == rendering.percent(len(shown) / len(mine))
-            assert cells[5] == str(sum(one["settled"] is not None for one in shown))
-            assert cells[6] == str(sum(one["settled"] is None for one in shown))
-            assert cells[7] == rendering.figure(arm["mean_reward"])
+            assert cell("Shown") == str(len(shown))
+            assert cell("Share") == rendering.percent(len(shown) / len(mine))
+            could = sum(arm["arm"] not in one["excluded"] for one in mine)
+            assert cell("Of eligible") == rendering.percent(len(shown) / could if could else None)
+            assert cell("Settled") == str(sum(one["settled"] is not None for one in shown))
+            assert cell("Open") == str(sum(one["settled"] is None for one in shown))
+            assert cell("Mean reward") == rendering.figure(arm["mean_reward"])
         excluded = [row for row in page.rows if len(row) == 4 and row[1] in ("no evidence", "holdout")]
         counted = sum(len(one["excluded"]) for one in mine)
         assert sum(int(row[2]) for row in excluded) == counted
@@ -123,10 +129,13 @@ def test_the_what_if_draws_as_a_decision_would(operator: Operator, later: Callab
     evidence = {"deadline": "2026-01-01T00:00:00Z", "stock": 3}
     decided = operator.ask("signup", "somebody", context=given, evidence=evidence)
     assert decided["excluded"] == {}
-    told = {
-        row[0]: row[3] for row in page.rows if len(row) == 4 and row[0] in decided["propensities"] and "%" in row[3]
-    }
+    told = {arm: page.cell(arm, "Probability") for arm in decided["propensities"]}
     assert told == {arm: rendering.percent(p) for arm, p in decided["propensities"].items()}
+    live = engine.prepare(from_zip(operator.of_app("GET", "/v1/policies/signup/snapshot").content))
+    may = np.array([arm in told for arm in live.snapshot.stage_spec.arms])
+    best = live.posterior.choose(features.encode(live.schema, given).x, may).propensity
+    shown = [page.cell(arm, "Chance of being best") for arm in live.snapshot.stage_spec.arms]
+    assert shown == [rendering.percent(p) for p in best.tolist()]
     assert "missing, declared defaults used: plan, returning" in operator.page("/console/stages/signup?f.age=4").text
     wrong = operator.page("/console/stages/signup?f.age=old&f.plan=&f.colour=red")
     assert "context.age" in wrong.text

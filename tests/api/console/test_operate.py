@@ -53,7 +53,7 @@ def test_a_pause_from_the_page_is_in_force_for_the_next_decision_and_is_listed(b
     page = boss.page(PAGE)
     assert page.row("signup") == ["tip", SAID, "2025-10-09 08:53:20 UTC"]
     assert page.row("2025-10-09 08:53:20 UTC") == ["pause signup.tip", "key boss, for ana", "refunds rose"]
-    assert boss.page("/console/stages/signup").row("tip stopped")[9] == "0 %"
+    assert boss.page("/console/stages/signup").cell("tip stopped", "Drawn now") == "0 %"
     receipt = boss.page(f"/console/decisions/{made['decision_id']}")
     assert SAID in receipt.text
     listed = boss.of_app("GET", "/v1/operator-actions").json()["actions"]
