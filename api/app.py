@@ -317,6 +317,8 @@ def _warnings(worker: Worker) -> dict[str, str]:
         shown = worker.guardrails.raised(name).keys() - worker.pauses.refused(name).keys()
         if shown:
             found[f"guardrail {name}"] = f"{', '.join(sorted(shown))} → see guardrails in /v1/policies, or pause"
+        for one in worker.stage_watch.raised(name):
+            found[f"{one.name} {name}"] = f"{one.words} → see alarms in /v1/policies"
     return found
 
 

@@ -1,12 +1,16 @@
-"""Guardrails of a running service: nudges above their declared bound are stopped without anybody having to look."""
+"""Guardrails of a running service: nudges above their declared bound are stopped, and what the alarms of a stage ask
+for is done, without anybody having to look.
+"""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from api.components import CurrentParts
+from api.operations.stage_watch import WHO
 from bandit.errors import JourneyBanditError
 
 log = logging.getLogger("journey_bandit.guardrails")
@@ -18,8 +22,8 @@ _SHARE = 4.0  # pause after a page, as a multiple of what it took
 
 
 class GuardrailLoop:
-    """Loop that looks at the guardrails of the current catalogue, from its event loop, in another thread; where several
-    replicas share a ledger, the one that leads acts.
+    """Loop that looks at the guardrails and stage alarms of the current catalogue, from its event loop, in another
+    thread; where several replicas share a ledger, the one that leads acts.
     """
 
     def __init__(self, current: CurrentParts, pause: Callable[[float], Awaitable[None]] = asyncio.sleep):
@@ -53,15 +57,20 @@ class GuardrailLoop:
             await self._pause(_SHARE * took if more else max(EVERY, _SHARE * took))
 
     async def look(self) -> bool:
-        """Take in the next page of settlements, and stop what is above its bound; whether there is more to take in.
-        Raises Unavailable and Overloaded where the ledger cannot be read or written.
+        """Take in the next page of settlements, and stop what is above its bound, or roll back; whether there is more
+        to take in. Raises Unavailable and Overloaded where the ledger cannot be read or written.
         """
-        worker, clock = self._current.parts.worker, self._current.ground.clock
-        if not worker.guardrails:
-            return False
-        more = await asyncio.shield(asyncio.to_thread(worker.guardrails.look, clock()))
+        worker, clock, more = self._current.parts.worker, self._current.ground.clock, False
+        for watch in (worker.guardrails, worker.stage_watch):
+            if watch:
+                more |= await asyncio.shield(asyncio.to_thread(watch.look, clock()))
         if worker.leading:
-            for action in worker.guardrails.due(clock()):
+            for action in (*worker.guardrails.due(clock()), *worker.stage_watch.due(clock())):
                 kept = await asyncio.wrap_future(worker.operate(action))
                 log.warning("stage %s: %s %s: %s", kept.stage, kept.verb, kept.nudge or "every nudge", kept.reason)
+            for stage, why in worker.stage_watch.rollbacks().items():
+                now = clock()
+                work = partial(worker.releases.rollback, stage, None, WHO, now, why, now)
+                back = await asyncio.wrap_future(worker.run(work, together=True))
+                log.warning("stage %s: rollback to %s: %s", stage, back.version or "what is learned live", why)
         return more

@@ -98,6 +98,7 @@ def _alarms(policy: PolicyReply) -> list[str]:
         for one in policy.guardrails
         if one.raised
     ]
+    found += [f"Alarm “{one.alarm}”: {one.seen}." for one in policy.alarms if one.raised]
     return found
 
 

@@ -50,6 +50,7 @@ from api.messages.decisions import (
 from api.metrics import Metrics
 from api.operations.guardrail_watch import guardrails_out
 from api.operations.paused_nudges import action_out
+from api.operations.stage_watch import stage_alarms_out
 from api.stores.decision_log import DecisionRecord, OutcomeReceipt
 from api.stores.protocol import Store
 from api.times import microseconds, time_of
@@ -347,6 +348,7 @@ class DecisionService:
             arms=_taught(live.snapshot),
             paused=[action_out(one) for one in self.worker.pauses.of(name)],
             guardrails=guardrails_out(self.worker.guardrails, name),
+            alarms=stage_alarms_out(self.worker.stage_watch, name),
             budgets=[_budget(n, a) for n, a in self.budgets(name).items()],
             drift=[
                 AlarmReply(a.arm, a.direction, time_of(a.at), a.through)

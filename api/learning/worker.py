@@ -32,6 +32,7 @@ from api.ledger.erasure import ErasureStep
 from api.metrics import Metrics
 from api.operations.guardrail_watch import GuardrailWatch
 from api.operations.paused_nudges import PausedNudges
+from api.operations.stage_watch import StageWatch
 from api.releases.deciding_policies import DecidingPolicies
 from api.releases.service import ReleaseService
 from api.stores.decision_log import OutcomeReceipt, RecordedDecision
@@ -169,6 +170,11 @@ class Worker:
         self.guardrails = GuardrailWatch(store, catalogue, self.pauses, scale)
         self.releases = ReleaseService(store, catalogue, metrics)
         self.releases.register()
+        self.stage_watch = StageWatch(store, catalogue, self.pauses, self._live_release, scale)
+
+    def _live_release(self, stage: str) -> int:
+        """Number of the release that decides at a stage, 0 for none."""
+        return self.prepared[stage].release
 
     def listen(self, folded: Callable[[IngestResult], None]) -> None:
         """Register the listener that is told, in the event loop, what events have changed, before those who sent them

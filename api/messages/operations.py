@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from bandit.catalogue.limits import AlarmAction
 from bandit.records import OperatorVerb
 
 WHO_LENGTH, REASON_LENGTH = 200, 500
@@ -51,6 +52,17 @@ class GuardrailReply(msgspec.Struct, frozen=True, kw_only=True):
     e_value: float
     raised_from: float
     raised: bool
+
+
+class StageAlarmReply(msgspec.Struct, frozen=True):
+    """Alarm of a stage as a whole: `collapse` of exploration, `silence` of outcomes, or a fall of who is `eligible`;
+    whether it is `raised`, what was `seen`, and what is done `then`, as the catalogue declares.
+    """
+
+    alarm: str
+    raised: bool
+    seen: str
+    then: AlarmAction
 
 
 class OperatorActionsReply(msgspec.Struct, frozen=True):

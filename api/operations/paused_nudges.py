@@ -74,6 +74,11 @@ class PausedNudges:
         """When (µs) each nudge, or stage, was resumed last, by place."""
         return self._resumed
 
+    def changed(self, stage: str) -> int:
+        """When (µs) a stage as a whole was paused or resumed last, 0 for never."""
+        action = self._force.get((stage, ALL_NUDGES))
+        return max(action.at if action else 0, self._resumed.get((stage, ALL_NUDGES), 0))
+
     def of(self, stage: str) -> list[OperatorAction]:
         """Pauses and retirements in force at a stage, in the order of the ledger."""
         return sorted((one for (its, _), one in self._force.items() if its == stage), key=lambda one: one.seq)

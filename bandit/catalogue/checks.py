@@ -129,7 +129,7 @@ def _check_dynamic(path: str, stage: Stage) -> Iterator[Problem]:
     """What cannot be declared for actions that come with the request."""
     usual = Stage(reward=stage.reward)
     parts = "features", "nudges", "moments", "derived", "outcomes", "limits", "price", "top_two", "ramp"
-    for part in (*parts, "contribution", "guardrail"):
+    for part in (*parts, "contribution", "guardrail", "alarms"):
         if getattr(stage, part) != getattr(usual, part):
             problem = "the actions of this stage come with each request, from people it does not know"
             yield Problem(f"{path}.{part}", problem, "remove it, or choose another policy")

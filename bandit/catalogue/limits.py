@@ -2,7 +2,8 @@
 
 `limits` stands in three places: of the app (every nudge counts), of a stage (its nudges), of a nudge (itself). A day is
 any 24 hours, a week any seven days. `contribution` bounds what is learned, not what is shown. `bandit.guardrails` and
-`bandit.budgets` carry the declarations out.
+`bandit.budgets` carry the declarations out. Guardrails and alarms say what is watched, by `bandit.alarms`, and what is
+done then.
 """
 
 import re
@@ -120,6 +121,56 @@ class GuardrailRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     after: Annotated[int, msgspec.Meta(ge=1, le=10**6)] = 100
     alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
     then: Literal["pause", "pause_stage", "tell"] = "pause"
+
+
+AlarmAction = Literal["tell", "pause_stage", "roll_back"]
+"""What is done at an alarm, besides telling it: nothing, no nudge to anybody, or a rollback of the release that decides
+(where none does, nothing).
+"""
+
+_Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+_Decisions = Annotated[int, msgspec.Meta(ge=100, le=10_000)]
+
+
+class CollapseAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Alarm of exploration: of the arms beyond the first that could be drawn in the newest `after` decisions, less than
+    a `share` is (`bandit.alarms.exploration`).
+    """
+
+    share: _Share = 0.05
+    after: _Decisions = 1000
+    then: AlarmAction = "tell"
+
+
+class SilenceAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Alarm of outcomes: none has come for so many matured decisions that the earlier rate gives it a `chance` of at
+    most this (`bandit.alarms.silence`).
+    """
+
+    chance: Annotated[float, msgspec.Meta(gt=0, le=0.01)] = 1e-6
+    then: AlarmAction = "tell"
+
+
+class EligibleAlarm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Alarm of eligibility: of the newest `after` decisions, the share for which any nudge was eligible is below `fall`
+    times that of the `after` before them, beyond chance (`bandit.alarms.eligible_share`).
+    """
+
+    fall: _Share = 0.5
+    after: _Decisions = 500
+    then: AlarmAction = "tell"
+
+
+class StageAlarms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Alarms of a stage, each None if it is not declared; `{}` declares one with its defaults."""
+
+    collapse: CollapseAlarm | None = None
+    silence: SilenceAlarm | None = None
+    eligible: EligibleAlarm | None = None
+
+    def __bool__(self) -> bool:
+        """Whether any is declared."""
+        return any(one is not None for one in (self.collapse, self.silence, self.eligible))
 
 
 class AbandonmentLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -24,6 +24,7 @@ from bandit.catalogue.limits import (
     ExclusionRule,
     GuardrailRule,
     Limits,
+    StageAlarms,
 )
 from bandit.catalogue.promotion_rule import PromotionRule
 from bandit.errors import NotFound
@@ -198,7 +199,9 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     what they report. `promotion`: when a policy may replace the one that is live. `limits`: caps and quiet hours.
     `contribution`: how many decisions of one user are learned; all, without one. `reward_alarm`: whether it is told
     that a key reports more rewards than were usual, and whether that pauses what the key teaches. `guardrail`: how
-    often bad events may follow a nudge, and what is done then. `loop`: for actions that come with the request.
+    often bad events may follow a nudge, and what is done then. `alarms`: what is told, or done,
+    when exploration collapses, outcomes stay away, or suddenly no nudge is eligible. `loop`: for actions that come with
+    the request.
     """
 
     reward: Reward
@@ -223,6 +226,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     contribution: ContributionLimit | None = None
     reward_alarm: Literal["tell", "pause", "none"] = "tell"
     guardrail: GuardrailRule | None = None
+    alarms: StageAlarms = StageAlarms()
     loop: Loop = Loop()
     description: str = ""
 
@@ -318,6 +322,7 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             "contribution": self.contribution is None,
             "reward_alarm": self.reward_alarm == "tell",
             "guardrail": self.guardrail is None,
+            "alarms": not self.alarms,
         }
         usual = [name for name, unused in new.items() if unused]
         if isinstance(self.policy, Centred):
