@@ -47,6 +47,7 @@ from api.routes import (
     collector,
     console,
     console_operate,
+    console_people,
     docs_page,
     native,
     ofrep,
@@ -142,7 +143,7 @@ def _joined(
         return watch.failing | reload.failing | guardrails.failing | current.leaving
 
     app = ProtocolApp(
-        route_handlers=[*_routes(current, gate, failing, counts, lifts), *people_routes.routes(people)],
+        route_handlers=[*_routes(current, gate, failing, counts, lifts, people), *people_routes.routes(people)],
         lifespan=[_lifespan(current, [reload, watch, people, counts, guardrails, lifts])],
         guards=[] if settings.dev else [guard(gate)],
         middleware=[CountResponses(metrics)],
@@ -186,6 +187,7 @@ def _routes(
     failing: Callable[[], dict[str, str]],
     counts: LedgerCounts,
     lifts: LiftReports,
+    people: PeopleService,
 ) -> list[HTTPRouteHandler]:
     """The handlers of all protocols, of whatever parts are current."""
     settings, store, clock, metrics = current.ground
@@ -231,6 +233,7 @@ def _routes(
         ),
         *console.routes(desk),
         *console_operate.routes(desk, current),
+        *console_people.routes(desk, people),
         *(docs_page.routes() if settings.docs else []),
         *(clock_routes.routes(clock) if isinstance(clock, clocks.DrivenClock) else []),
     ]

@@ -86,15 +86,15 @@ class Console:
         """
         return await self._recomputer.recompute(decision_id)
 
-    async def person(self, session: ConsoleSession, user_id: str = "") -> bytes:
-        """Page of the person with this id; without one, the form that asks for it."""
+    async def person(self, session: ConsoleSession, user_id: str = "", *, done: str = "") -> bytes:
+        """Page of the person with this id; without one, the form that asks for it. `done`: what was done to them."""
         found = None
         if user_id:
             async with self._current.inside() as parts:
                 journey, user = parts.events.journey(user_id), parts.service.user_hash(user_id)
                 found = await asyncio.to_thread(person_page.person_page, self._current.ground.store, user, journey)
         whole = self.sessions.may(session, "admin")  # what people sent is else told by exports alone, which need it
-        return await self._drawn("person.html", session, page=found, user_id=user_id, whole_events=whole)
+        return await self._drawn("person.html", session, page=found, user_id=user_id, whole_events=whole, done=done)
 
     async def operate(
         self,

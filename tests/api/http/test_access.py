@@ -89,6 +89,8 @@ CONSOLE = {("GET", "/console/sign-in"): None, ("GET", "/console/static/{name:str
         *(("POST", f"/console/operate/{form}") for form in ("nudges", "alarms", "dead-letters")),
         ("GET", "/console/people"),
         ("POST", "/console/people"),
+        ("POST", "/console/people/export"),
+        ("POST", "/console/people/erase"),
     ],
     "(none)",
 )
