@@ -1,5 +1,6 @@
 """Stage page: each nudge with what it did, what the live policy thinks of it, and why it was not shown."""
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,11 +16,13 @@ from bandit import engine, features
 from bandit.arrays import Array
 from bandit.catalogue.model import Feature, Nudge, Stage
 from bandit.engine import PreparedPolicy
-from bandit.errors import InvalidRequest, NotFound
+from bandit.errors import InvalidRequest, NotFound, SnapshotError
 from bandit.records import Release
 
 SURE = 1.6448536269514722
 """Standard deviations on each side of a mean within which 90 % of a normal distribution lie."""
+
+_VERSIONS = 4  # newest releases that the what-if compares
 
 PREFIX = "f."
 """How names of features begin in the form of the what-if."""
@@ -65,9 +68,12 @@ class ExclusionRow(NamedTuple):
 
 
 class WhatIf(NamedTuple):
-    """Answer to a context that was typed: the outlook of each arm, notes of the encoder, or what is wrong with it."""
+    """Answer to a context that was typed: the outlook of each arm, notes of the encoder, or what is wrong with it.
+    `versions`: probability of each arm by what was learned here so far and by the newest releases, each under its name.
+    """
 
     outlooks: Mapping[str, ArmOutlook]
+    versions: Mapping[str, Mapping[str, float]]
     notes: Sequence[str]
     problems: Sequence[str]
 
@@ -114,19 +120,43 @@ def stage_page(
         release=parts.service.release(live.release) if live.release else None,
         progress=progress,
         typed=typed,
-        what_if=what_if(live, typed, paused) if typed and not spec.has_request_actions else None,
+        what_if=what_if(live, versions(parts, name), typed, paused) if typed and not spec.has_request_actions else None,
     )
 
 
-def what_if(live: PreparedPolicy, typed: Mapping[str, str], paused: Collection[str] = ()) -> WhatIf:
-    """Answer to a context of texts, by feature, while operators have `paused` these nudges."""
+def versions(parts: CatalogueParts, stage: str) -> dict[str, PreparedPolicy]:
+    """What might decide at a stage, by its name: what was learned here so far, and the newest releases in the ledger
+    that fit the catalogue of today.
+    """
+    found, releases = {"learned so far": parts.worker.learning.prepared[stage]}, parts.worker.releases
+    history = [kept for kept, _ in releases.history() if kept.stage == stage and kept.policy]
+    newest = {f"{kept.model} {kept.version}": kept for kept in history}
+    for name in list(newest)[-_VERSIONS:]:
+        with contextlib.suppress(SnapshotError):  # the stage page says why what is released does not decide
+            prepared = releases.prepare(newest[name])
+            if prepared is not None:
+                found[name] = prepared
+    return found
+
+
+def what_if(
+    live: PreparedPolicy,
+    others: Mapping[str, PreparedPolicy],
+    typed: Mapping[str, str],
+    paused: Collection[str] = (),
+) -> WhatIf:
+    """Answer to a context of texts, by feature, while operators have `paused` these nudges; `others`: what else might
+    decide.
+    """
     declared = live.snapshot.stage_spec.features
     context = {name: _value(declared.get(name), text.strip()) for name, text in typed.items()}
     try:
         x, notes = features.encode(live.schema, context)
     except InvalidRequest as error:
-        return WhatIf({}, (), [f"{one.field}: {one.problem}; {one.fix}" for one in error.problems])
-    return WhatIf(_outlooks(live, x, paused), notes, ())
+        return WhatIf({}, {}, (), [f"{one.field}: {one.problem}; {one.fix}" for one in error.problems])
+    each = {name: _outlooks(other, features.encode(other.schema, context).x, paused) for name, other in others.items()}
+    shares = {name: {arm: one.propensity for arm, one in outlooks.items()} for name, outlooks in each.items()}
+    return WhatIf(_outlooks(live, x, paused), shares, notes, ())
 
 
 def eligible(spec: Stage, paused: Collection[str] = ()) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -4,7 +4,7 @@ import datetime as dt
 import functools
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +15,7 @@ import pytest
 
 from api.console import decision_pages, rendering, stage_page
 from api.console.decision_pages import DecisionList, SearchForm, first_at, search
-from api.http.keys import Scope, create
+from api.http.keys import SCOPES, Scope, create
 from api.stores.decision_log import DecisionRecord
 from api.stores.memory.store import MemoryStore
 from api.stores.protocol import Store
@@ -26,9 +26,20 @@ from bandit.guardrails import DAY
 from bandit.snapshot import from_zip
 from journey_bandit.testing.store_builders import CATALOGUE, HOUR, STAGES, START, ContractLedger, Decide
 from tests.api.console.conftest import Operator, PageText, Serving
+from tests.api.releases.test_releases import body
 
 HOSTILE, TAG = "<script>alert(1)</script>", "<script>alert(1)"
 SECONDS = 3600.0
+
+
+@pytest.fixture
+def boss(desk: Serving, key_file: Path) -> Iterator[Operator]:
+    """A person who is signed in with a key that may change things."""
+    made = create(key_file, "boss", [*SCOPES, "admin"])
+    with desk(keys=str(key_file)) as running:
+        running.key = made
+        assert running.sign_in(made).status_code == 303
+        yield running
 
 
 def traffic(client: Operator, later: Callable[[float], int]) -> list[Any]:
@@ -456,3 +467,26 @@ def test_what_an_operator_should_look_at_is_on_the_overview(desk: Serving, tmp_p
 )  # fmt: skip
 def test_how_numbers_are_written(written: str, expected: str) -> None:
     assert written == expected
+
+
+def test_the_what_if_compares_what_else_might_decide(boss: Operator, later: Callable[[float], int]) -> None:
+    traffic(boss, later)
+    before = from_zip(boss.of_app("GET", "/v1/policies/signup/snapshot").content)
+    told = body(before, "7")
+    assert boss.of_app("PUT", "/v1/policies/signup/release", json=told).status_code == 200
+    for n in range(20):
+        asked = boss.ask("signup", f"more{n}", context={"age": 40})
+        boss.tell(asked, value=float(n % 2))
+    later(SECONDS)
+    boss.learned()
+    assert boss.sign_in(boss.key).status_code == 303
+    page = boss.page("/console/stages/signup?f.age=40")
+    live, now = (
+        {arm: page.cell(arm, name) for arm in before.stage_spec.arms} for name in ("shop-signup 7", "learned so far")
+    )
+    assert live == {arm: page.cell(arm, "Probability") for arm in before.stage_spec.arms}
+    prepared = engine.prepare(before)
+    x = features.encode(prepared.schema, {"age": 40.0}).x
+    shares = engine.choose(prepared, x, np.ones(len(before.stage_spec.arms), np.bool_)).propensity.tolist()
+    assert list(live.values()) == [rendering.percent(p) for p in shares]
+    assert now != live
