@@ -200,8 +200,8 @@ def _routes(
         if not current.replacing:  # it does not wait: who scrapes is told what was known before
             found = _failing(current.parts.worker, clock, failing())
             metrics.show_health(found, ready=_ready(found))
-            for stage in current.parts.catalogue.stages:
-                metrics.show_budgets(stage, current.parts.service.budgets(stage))
+            stages = current.parts.catalogue.stages
+            metrics.show_budgets({stage: current.parts.service.budgets(stage) for stage in stages})
         return metrics.render()
 
     def reporter(request: Request[Any, Any, Any]) -> str:

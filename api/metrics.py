@@ -150,13 +150,16 @@ class Metrics:
         for part in self._parts:
             self.failing.labels(part).set(part in named)
 
-    def show_budgets(self, stage: str, accounts: Mapping[str, BudgetAccount]) -> None:
-        """Set the gauges of a stage's budgets, by nudge; amounts are in the app's currency. Called for each exposition,
-        in the event loop.
+    def show_budgets(self, stages: Mapping[str, Mapping[str, BudgetAccount]]) -> None:
+        """Set the gauges of all budgets, by stage and nudge; amounts are in the app's currency. A budget that is not
+        declared any more has no gauge. Called for each exposition, in the event loop.
         """
-        for nudge, account in accounts.items():
-            self.budget_amount.labels(stage, nudge).set(account.amount / MICRO)
-            self.budget_committed.labels(stage, nudge).set(account.committed / MICRO)
+        self.budget_amount.clear()
+        self.budget_committed.clear()
+        for stage, accounts in stages.items():
+            for nudge, account in accounts.items():
+                self.budget_amount.labels(stage, nudge).set(account.amount / MICRO)
+                self.budget_committed.labels(stage, nudge).set(account.committed / MICRO)
 
     def render(self) -> bytes:
         """Exposition of all metrics as UTF-8 text, Prometheus' format 0.0.4: the body of `GET /metrics`."""

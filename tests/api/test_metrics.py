@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from api.learning.learner import Learner
 from api.metrics import _SECONDS, Metrics, ResponseTimes
 from api.stores.memory.store import MemoryStore
+from bandit.budgets import MICRO, BudgetAccount
 from bandit.catalogue.model import Catalogue
 
 Serving = Callable[..., AbstractContextManager[Any]]
@@ -137,3 +138,14 @@ def test_budgets_are_told_as_policies_tell_them(
         assert value(client, f"journey_bandit_budget_committed{labels}") == budget["committed"] == 7.5
         later(86_400.0)
         assert value(client, f"journey_bandit_budget_committed{labels}") == 0.0, "a new period, with no request"
+
+
+def test_a_budget_that_is_not_declared_any_more_has_no_gauge() -> None:
+    metrics = Metrics()
+    account = BudgetAccount(amount=100 * MICRO, period=1, number=1, committed=5 * MICRO)
+    metrics.show_budgets({"cart": {"ten": account, "five": account}})
+    metrics.show_budgets({"cart": {"ten": account}})
+    found = metrics.registry.get_sample_value
+    assert found("journey_bandit_budget_committed", {"stage": "cart", "arm": "ten"}) == 5.0
+    assert found("journey_bandit_budget_amount", {"stage": "cart", "arm": "five"}) is None
+    assert found("journey_bandit_budget_committed", {"stage": "cart", "arm": "five"}) is None
