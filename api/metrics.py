@@ -112,6 +112,7 @@ class Metrics:
         overdue = "Seconds by which the oldest decision of the last settlement was overdue; 0 if none was due"
         self.overdue = self._gauge("settlement_overdue_seconds", overdue)
         amount = "Money that a nudge may cost in the present period"
+        self._budgets = set[tuple[str, str]]()  # those that have gauges
         self.budget_amount = self._gauge("budget_amount", amount, ["stage", "arm"])
         committed = "Money of the present period that a nudge has cost, or that its open decisions may cost"
         self.budget_committed = self._gauge("budget_committed", committed, ["stage", "arm"])
@@ -154,12 +155,14 @@ class Metrics:
         """Set the gauges of all budgets, by stage and nudge; amounts are in the app's currency. A budget that is not
         declared any more has no gauge. Called for each exposition, in the event loop.
         """
-        self.budget_amount.clear()
-        self.budget_committed.clear()
-        for stage, accounts in stages.items():
-            for nudge, account in accounts.items():
-                self.budget_amount.labels(stage, nudge).set(account.amount / MICRO)
-                self.budget_committed.labels(stage, nudge).set(account.committed / MICRO)
+        found = {(stage, nudge): one for stage, accounts in stages.items() for nudge, one in accounts.items()}
+        for place in self._budgets - found.keys():
+            self.budget_amount.remove(*place)
+            self.budget_committed.remove(*place)
+        self._budgets = set(found)
+        for place, account in found.items():
+            self.budget_amount.labels(*place).set(account.amount / MICRO)
+            self.budget_committed.labels(*place).set(account.committed / MICRO)
 
     def render(self) -> bytes:
         """Exposition of all metrics as UTF-8 text, Prometheus' format 0.0.4: the body of `GET /metrics`."""
