@@ -17,7 +17,7 @@ from api.ledger import audit
 from api.stores import Store, open_store
 from api.stores.decision_log import DecisionRecord
 from bandit import features
-from bandit.arrays import Array, Ints
+from bandit.arrays import Array
 from bandit.catalogue.model import NONE, Stage
 from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
@@ -56,6 +56,9 @@ class LedgerLog(NamedTuple):
     segment: str = ""
     after: int = 0  # only decisions with a higher number
     until: int = 0  # and up to this one; 0: all
+    settled: int | None = None  # rewards as they were after so many settlements of the ledger; None: after all
+    made_from: int = 0  # only decisions made at this time (µs) or later
+    made_before: int = 0  # and before this one; 0: all
     release: int | None = None  # only decisions of this release, 0 for those of none; None: all
     first: int = 0  # only so many decisions outside the control group; 0: all
     refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
@@ -71,8 +74,12 @@ class LedgerLog(NamedTuple):
         specs = self.store.specs()
         same = {digest for digest, spec in specs.items() if spec.schema == self.spec.schema}
         end = self.until or self.store.last().decision
-        found = self.store.decisions(self.stage)
-        rows = (f for f in found if self.after < f.seq <= end and f.decision.stage_digest in same)
+        found = self.store.decisions(self.stage, since=self.made_from, after=self.after)
+        rows = (f for f in found if f.seq <= end and f.decision.stage_digest in same)
+        if self.made_before:
+            rows = (f for f in rows if f.decision.at < self.made_before)
+        if self.settled is not None:
+            rows = (_as_of(f, self.settled) for f in rows)
         if self.release is not None:
             rows = (f for f in rows if f.decision.release == self.release)
         rows = (f for f in rows if f.decision.is_actionable)  # at any other time a reward never comes
@@ -144,6 +151,11 @@ class LedgerLog(NamedTuple):
         return max(learned, default=0)
 
 
+def _as_of(found: DecisionRecord, settlement: int) -> DecisionRecord:
+    newest = found.settlement
+    return found if newest is None or newest.seq <= settlement else found.as_of(settlement)
+
+
 def learned_everything(log: LedgerLog) -> str | None:
     """What `after` leaves of the log, in words, if that is nothing though the stage has decisions; else None."""
     last = max((found.seq for found in log.store.decisions(log.stage)), default=0)
@@ -155,7 +167,10 @@ def learned_everything(log: LedgerLog) -> str | None:
 
 def of_those_who_stay(log: LedgerLog) -> tuple[str, ...]:
     """A note on what the log lacks because people were erased; none if it lacks nothing."""
-    forgotten = sum(entry.decisions for entry in log.store.erasures() if entry.forget)
+    erased = log.store.erasures()
+    if not erased:
+        return ()
+    forgotten = sum(entry.decisions for entry in erased if entry.forget)
     ended = (found.settlement for found in log.store.decisions(log.stage))
     unanswered = sum(done is not None and done.why == "erased" for done in ended)
     lacks = [
@@ -180,21 +195,21 @@ def open_log(url: str, stage: str) -> LedgerLog:
     if spec.has_request_actions:
         problem = f"the actions of {stage!r} come with each request, and differ: there are no arms to compare"
         raise InvalidRequest(Problem("stage", problem, "evaluate a stage whose nudges are declared"))
-    declared = {found.decision.stage_digest for found in store.decisions(stage)}
+    declared = store.declared(stage)
     once = dict.fromkeys(arm for digest, s in store.specs().items() if digest in declared for arm in s.arms)
     arms = (*spec.arms, *(arm for arm in once if arm not in spec.arms))
     return LedgerLog(store, store.meta()["app"], stage, spec, arms)
 
 
-def numbered(log: LedgerLog) -> Iterator[tuple[Ints, LoggedRounds]]:
-    """The chunks of `LedgerLog.source` with the numbers (n,) of their decisions, which rise."""
+def batches(log: LedgerLog) -> Iterator[tuple[list[DecisionRecord], LoggedRounds]]:
+    """The chunks of `LedgerLog.source`, each with the records that it was made from."""
     specs, counted = log.store.specs(), log.records()
     while batch := list(islice(counted, _BATCH)):
-        yield np.array([found.seq for found in batch], dtype=np.int64), _rounds(log, batch, specs)
+        yield batch, _rounds(log, batch, specs)
 
 
 def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
-    return (rounds for _, rounds in numbered(log))
+    return (rounds for _, rounds in batches(log))
 
 
 def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Stage]) -> LoggedRounds:
