@@ -11,6 +11,7 @@ installed, DuckDB's lift take on the export. The load of the machine at the star
 import argparse
 import importlib.util
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import console
-from journey_bandit.evaluation.lift_query import LIFT
+
+_GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "exports.md"
+_YEAR = 365 * 86_400_000_000
 
 
 class Run(NamedTuple):
@@ -35,7 +38,7 @@ class Run(NamedTuple):
 def measured(arguments: Sequence[str]) -> Run:
     """What a command of `journey-bandit` took in a process of its own. Raises CalledProcessError if it fails."""
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-m", "journey_bandit", *arguments], stdout=subprocess.DEVNULL) as process:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-m", "journey_bandit", *arguments], stdout=subprocess.DEVNULL) as process:
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -44,11 +47,16 @@ def measured(arguments: Sequence[str]) -> Run:
 
 
 def add(ledger: Path, decisions: int) -> None:
-    """Append copies of the newest rows of the ledger, an hour later."""
+    """Append so many settled decisions to the ledger, a year later."""
     with closing(sqlite3.connect(ledger)) as conn:
-        last = conn.execute("SELECT max(seq) FROM decisions").fetchone()[0]
-        console.copy_rows(conn, last - decisions, last, decisions)
+        last = conn.execute("SELECT max(seq) FROM settlements").fetchone()[0]
+        console.copy_rows(conn, decisions, last, _YEAR)
         conn.commit()
+
+
+def lift() -> str:
+    """The guide's query of the lift, over the folder cart-log."""
+    return re.findall(r"^```sql\n(.*?)^```", _GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0]
 
 
 def main() -> None:
@@ -70,10 +78,10 @@ def main() -> None:
         policies = ("--policy", "uniform", "--against", "none", "--force", "--json")
         _say("evaluate", measured(("evaluate", "--rounds", str(to), *policies)))
         if importlib.util.find_spec("duckdb"):
-            import duckdb  # noqa: PLC0415 - a tool of notebooks, not a dependency
+            import duckdb
 
             start = time.perf_counter()
-            duckdb.sql(LIFT.replace("cart-log", str(to))).fetchall()
+            duckdb.sql(lift().replace("cart-log", str(to))).fetchall()
             print(f"{'DuckDB':<12}{time.perf_counter() - start:8.2f} s")
 
 

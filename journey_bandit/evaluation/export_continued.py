@@ -100,13 +100,14 @@ def _still(log: LedgerLog, path: Path, part: PartEntry, facts: bytes) -> bool:
     with parquet.ParquetFile(path) as opened:
         if (opened.schema_arrow.metadata or {}).get(KEY) != facts:
             return False
-        mine = log.store.decisions_after(part.last - 1, 1)
-        last = str(mine[0].decision.id) if mine else ""
+        row = dict[str, object]()
         for batch in opened.iter_batches(10_000, columns=["decision_id", "user_hash", "user"]):
             ids, users, keys = batch.columns
             if not np.array_equal(_keys(log, users.to_pylist()), keys.to_numpy()):
                 return False
-        return bool(ids[-1].as_py() == last)
+            row = {"id": ids[-1].as_py(), "user": users[-1].as_py()}
+    there = log.store.decisions_after(part.last - 1, 1)
+    return bool(there) and row == {"id": str(there[0].decision.id), "user": there[0].decision.user.hex()}
 
 
 def _keys(log: LedgerLog, users: list[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

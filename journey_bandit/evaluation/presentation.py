@@ -25,8 +25,8 @@ _MANY = 20  # arms of a table
 
 class DisplayOptions(NamedTuple):
     """Display options: title, `unit` of values, `level` of confidence in (0, 1), tables or JSON, the names of the
-    arms where the log has them, `gains`: {policy: net gain over no nudge} where the log has money, and the digest of the
-    `manifest` that names an export.
+    arms where the log has them, `gains`: {policy: net gain over no nudge} where the log has money, and `manifest`: the
+    digest that names an export.
     """
 
     title: str

@@ -249,8 +249,16 @@ class SqlDecisionLog(SqlPart):
             outcome = outcome_of(row)
             outcomes.setdefault(outcome.decision, []).append(outcome)
         ended = self._settlements(conn, [seq for seq, _ in decisions]) if settled else {}
-        found = (DecisionRecord(seq, d, tuple(outcomes.get(d.id, ())), None) for seq, d in decisions)
-        return [one.with_settlements(ended.get(one.seq, ())) for one in found]
+        records = list[DecisionRecord]()
+        for seq, decision in decisions:
+            told = tuple(outcomes.get(decision.id, ())) if outcomes else ()
+            done = ended.get(seq)
+            records.append(
+                DecisionRecord(seq, decision, told, done[-1], tuple(done[:-1]))
+                if done
+                else DecisionRecord(seq, decision, told, None)
+            )
+        return records
 
     def _settlements(self, conn: SqlConnection, seqs: Sequence[int]) -> dict[int, list[Settlement]]:
         """Settlements of decisions, by the numbers of these, in order."""

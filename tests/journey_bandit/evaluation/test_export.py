@@ -1,7 +1,6 @@
 """`export`: a ledger's stage as a folder of parts, which gives what the ledger gives."""
 
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,12 @@ from click.testing import CliRunner, Result
 
 from api.ledger import audit
 from api.stores import open_store
-from bandit.catalogue.loading import parse, read_shipped
-from bandit.features import schema
-from bandit.records import Decision, Settlement
+from bandit.records import Settlement
 from experiments.data import files
 from journey_bandit.main import group
+from tests.journey_bandit.evaluation.ledgers import TRAVEL, decided
 
-TRAVEL = parse(read_shipped("travel"))
-STAGE = TRAVEL.stage("cart")
-K, D, N = len(STAGE.arms), len(schema(STAGE.features).columns), 700
+N = 700
 ASKED = ("--policy", "fixed:reminder", "--policy", "uniform", "--against", "none", "--json")
 Run = Callable[..., Result]
 
@@ -28,34 +24,6 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run() -> Run:
     return lambda *arguments: CliRunner().invoke(group, [str(a) for a in arguments])
-
-
-def decided(seq: int, rng: np.random.Generator) -> Decision:
-    """A decision whose second arm is eligible and never drawn, and whose last one is not eligible."""
-    p = np.array([2, 0, *rng.multinomial(2**24 - 2, np.full(K - 3, 1.0 / (K - 3))), 0]) / 2.0**24
-    p[1], p[0] = (p[0], 0.0) if seq % 7 == 0 else (p[2] / 2, p[0])
-    p[2] = 1.0 - p[0] - p[1] - p[3:].sum()
-    values: dict[str, Any] = {
-        "id": uuid.UUID(int=seq),
-        "at": 1000 * seq,
-        "expires": 1000 * seq + 1,
-        "stage": "cart",
-        "stage_digest": STAGE.digest(),
-        "settlement_version": seq // 100,
-        "user": rng.integers(0, 2**63, 2, dtype=np.int64).tobytes() if seq % 3 else (5).to_bytes(16, "little"),
-        "request": b"",
-        "x": rng.integers(-4096, 4097, D) / 4096.0,
-        "propensity": p,
-        "mean": rng.random(K) / 4.0,
-        "sd": np.full(K, 0.1),
-        "u": 0.5,
-        "arm": STAGE.arms[int(rng.choice(K, p=p))],
-        "holdout": seq % 20 == 0,
-        "excluded": {STAGE.arms[-1]: "cap"},
-        "evidence": {},
-        "notes": (),
-    }
-    return Decision(**values)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +52,7 @@ def close(left: Any, right: Any) -> bool:
         return left.keys() == right.keys() and all(close(left[name], right[name]) for name in left)
     if isinstance(left, list):
         return len(left) == len(right) and all(map(close, left, right))
-    return bool(left == pytest.approx(right, rel=1e-9, abs=1e-12)) if isinstance(left, float) else bool(left == right)
+    return bool(left == pytest.approx(right, rel=1e-12, abs=1e-12)) if isinstance(left, float) else bool(left == right)
 
 
 @pytest.mark.parametrize("measure", ["net", "reward"])
@@ -93,7 +61,7 @@ def test_an_export_gives_what_its_ledger_gives(run: Run, ledger: Path, tmp_path:
     done = run("export", "--ledger", ledger, "--stage", "cart", "--segment", "device", tmp_path / "log")
     assert done.exit_code == 0, done.output
     assert f"{N:,} decisions of travel/cart in 1 parts" in done.output
-    asked = (*ASKED, "--measure", measure, "--force")
+    asked = (*ASKED, "--measure", measure, "--force", "--slope")
     mine = run("evaluate", "--ledger", ledger, "--stage", "cart", "--segment", "device", *asked)
     theirs = run("evaluate", "--rounds", tmp_path / "log", *asked)
     assert (mine.exit_code, theirs.exit_code) == (0, 0), mine.output + theirs.output
