@@ -20,9 +20,6 @@ from experiments.data.part_files import NUMBER
 from experiments.data.rounds import LoggedRounds
 from journey_bandit.workflows.ledger_log import LedgerLog
 
-USER_BITS = 5
-"""Bits of a user's key that are dropped, so that it stays a number wherever it is read."""
-
 
 def table(log: LedgerLog, worth: ArmWorth, records: Sequence[DecisionRecord], rounds: LoggedRounds) -> Any:
     """Arrow table of n decisions: their `records` and `rounds`, as `ledger_log.batches` gives them; `worth` is that of
@@ -38,7 +35,7 @@ def _evaluated(log: LedgerLog, records: Sequence[DecisionRecord], rounds: Logged
     low, high = log.rewards
     plain = {
         NUMBER: np.array([found.seq for found in records], dtype=np.int64),
-        "user": None if rounds.user is None else rounds.user >> USER_BITS,
+        "user": rounds.user,
         "at": rounds.at,
         "version": rounds.version,
         "action": rounds.action.astype(np.int16),

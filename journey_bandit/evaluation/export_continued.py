@@ -19,7 +19,7 @@ from bandit.tables.reader import refused
 from experiments.data import part_files
 from experiments.data.part_files import LogPosition, PartEntry, PartManifest
 from experiments.data.part_writer import unfinished
-from journey_bandit.evaluation.export_columns import USER_BITS
+from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
 
 _PAGE = 2_000  # settlements that are read at a time
@@ -103,16 +103,9 @@ def _still(log: LedgerLog, path: Path, part: PartEntry, facts: bytes) -> bool:
         row = dict[str, object]()
         for batch in opened.iter_batches(10_000, columns=["decision_id", "user_hash", "user"]):
             ids, users, keys = batch.columns
-            if not np.array_equal(_keys(log, users.to_pylist()), keys.to_numpy()):
+            hashes = [bytes.fromhex(user) for user in users.to_pylist()]
+            if not np.array_equal(ledger_log.keys_of(log.store, hashes), keys.to_numpy()):
                 return False
             row = {"id": ids[-1].as_py(), "user": users[-1].as_py()}
     there = log.store.decisions_after(part.last - 1, 1)
     return bool(there) and row == {"id": str(there[0].decision.id), "user": there[0].decision.user.hex()}
-
-
-def _keys(log: LedgerLog, users: list[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Keys of the persons to whom these keyed hashes lead now, as `export_columns` writes them."""
-    hashes = [bytes.fromhex(user) for user in users]
-    root = log.store.roots(set(hashes))
-    found = [int.from_bytes(root[one][:8], "little", signed=True) for one in hashes]
-    return np.array(found, dtype=np.int64) >> USER_BITS

@@ -5,7 +5,7 @@ is not settled yet has no reward, and evaluation stops there. For a snapshot tha
 decisions made after the last one it learned from count, so that it is never judged by what taught it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from api.ledger import audit
 from api.stores import Store, open_store
 from api.stores.decision_log import DecisionRecord
 from bandit import features
-from bandit.arrays import Array
+from bandit.arrays import Array, Ints
 from bandit.catalogue.model import NONE, Stage
 from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, NotFound, Problem
@@ -30,6 +30,7 @@ from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.wording import number
 
 _BATCH = 10_000
+_DROPPED = 5  # bits of a user's hash
 _NEWEST = 1_000  # decisions among which one is looked for that no release made
 
 
@@ -225,7 +226,6 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
     reward = np.array([_reward(f, log) for f in found])
     x = contexts(np.array([f.decision.x for f in found]), [f.decision.stage_digest for f in found], specs, log.spec)
     spec = log.spec.reward
-    root = log.store.roots({f.decision.user for f in found})  # ids that were joined are one person
     return LoggedRounds(
         action=action,
         reward=reward,
@@ -234,9 +234,7 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
         propensities=propensities,
         q_hat=np.zeros((n, k)) if log.refunds else spec.min + (spec.max - spec.min) * mean,
         eligible=may,
-        user=np.array(
-            [int.from_bytes(root[f.decision.user][:8], "little", signed=True) for f in found], dtype=np.int64
-        ),
+        user=keys_of(log.store, [f.decision.user for f in found]),
         at=np.array([f.decision.at for f in found], dtype=np.int64),
         version=np.array([f.decision.settlement_version for f in found], dtype=np.int64),
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
@@ -256,8 +254,13 @@ def _candidates(found: list[DecisionRecord], places: Mapping[str, list[int]], k:
     return own
 
 
-def _number(user: bytes) -> int:
-    return int.from_bytes(user[:8], "little", signed=True)
+def keys_of(store: Store, users: Sequence[bytes]) -> Ints:
+    """Keys (n,) of the persons to whom these keyed hashes lead: ids that were joined are one person. Five bits of the
+    hash are dropped, so that a key stays a number wherever it is read, and is the same in an export.
+    """
+    root = store.roots(set(users))
+    found = (int.from_bytes(root[user][:8], "little", signed=True) for user in users)
+    return np.fromiter(found, dtype=np.int64, count=len(users)) >> _DROPPED
 
 
 def _reward(found: DecisionRecord, log: LedgerLog) -> float:
