@@ -80,7 +80,7 @@ def test_a_published_version_names_the_export_that_it_was_judged_by(shop: Shop, 
     client = MlflowClient(shop.mlflow, shop.mlflow)
     version = client.get_model_version(MODEL, done["version"])
     assert version.tags["export_sha256"] == digest
-    run = client.get_run(version.run_id)
+    run = client.get_run(str(version.run_id))
     assert run.data.tags["export_sha256"] == digest
     assert digest in run.data.tags["mlflow.note.content"]
 

@@ -1,5 +1,7 @@
 """`export`: a ledger's stage as a folder of parts, which gives what the ledger gives."""
 
+import datetime as dt
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from pyarrow import parquet
 
 from api.ledger import audit
 from api.stores import open_store
 from bandit.records import Settlement
 from experiments.data import files
 from journey_bandit.main import group
-from tests.journey_bandit.evaluation.ledgers import TRAVEL, decided
+from tests.journey_bandit.evaluation.ledgers import STAGE, TRAVEL, decided
 
 N = 700
 ASKED = ("--policy", "fixed:reminder", "--policy", "uniform", "--against", "none", "--json")
@@ -93,3 +96,82 @@ def test_nothing_is_exported_of_a_stage_without_decisions(run: Run, ledger: Path
     done = run("export", "--ledger", ledger, "--stage", other, tmp_path / "log")
     assert str(done.exception) == f"stage: '{other}' has no decisions that count → wait for some"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_has_what_an_analyst_needs_under_names(run: Run, ledger: Path, tmp_path: Path) -> None:
+    """Each column is what the ledger's record says, in the app's units and in money; the user is a keyed hash."""
+    assert run("export", "--ledger", ledger, "--stage", "cart", tmp_path / "log").exit_code == 0
+    rows = parquet.read_table(tmp_path / "log").to_pylist()
+    nudges, store = STAGE.nudges, open_store(f"sqlite:///{ledger}", read_only=True)
+    for row, found in zip(rows, store.decisions("cart"), strict=True):
+        decision, done = found.decision, found.settlement
+        assert (row["decision_id"], row["user_hash"]) == (str(decision.id), decision.user.hex())
+        assert (row["arm"], STAGE.arms[row["action"]]) == (decision.arm, decision.arm)
+        assert row["time"] == dt.datetime.fromtimestamp(decision.at / 1e6, dt.UTC)
+        assert (row["holdout"], row["holdout_share"]) == (decision.holdout, STAGE.holdout)
+        assert (row["release"], row["version"]) == (0, decision.settlement_version)
+        assert row["eligible"] == [arm for arm in STAGE.arms if arm not in decision.excluded]
+        assert [row[f"propensity_{arm}"] for arm in STAGE.arms] == decision.propensity.tolist()
+        assert [row[f"score_{arm}"] for arm in STAGE.arms] == pytest.approx(decision.mean.tolist(), rel=1e-15)
+        assert (row["reward"], row["why"]) == ((None, None) if done is None else (done.reward, done.why))
+        cost = 0.0 if decision.arm == "none" else nudges[decision.arm].cost
+        gain = STAGE.reward.value - (0.0 if decision.arm == "none" else nudges[decision.arm].cost_when_rewarded)
+        assert row["net"] == (None if done is None else gain * done.reward - cost)
+        assert row["expected_net_none"] == pytest.approx(STAGE.reward.value * decision.mean[0], rel=1e-15)
+        assert {name for name in row if name.startswith("f_")} == {f"f_{name}" for name in STAGE.features}
+    assert sum(row["net"] is None for row in rows) == 5
+    assert len({row["arm"] for row in rows}) > 2
+    store.close()
+
+
+def test_the_manifest_names_its_log(run: Run, ledger: Path, tmp_path: Path) -> None:
+    """By a digest that anybody can compute; two exports of the same position are the same log."""
+    done = run("export", "--ledger", ledger, "--stage", "cart", "--partition-rows", 300, tmp_path / "log")
+    said = json.loads((tmp_path / "log" / "_manifest.json").read_bytes())
+    digest = said.pop("digest")
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+    assert f"manifest {digest}" in done.output
+    assert (said["app"], said["stage"], tuple(said["arms"])) == ("travel", "cart", STAGE.arms)
+    assert said["position"] == {"decision": N, "settlement": N - 5, "outcome": 0, "erasure": 0}
+    for part in said["parts"]:
+        content = (tmp_path / "log" / part["file"]).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (part["sha256"], part["bytes"])
+    run("export", "--ledger", ledger, "--stage", "cart", "--partition-rows", 300, tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "_manifest.json").read_bytes())["digest"] == digest
+    shown = run("evaluate", "--rounds", tmp_path / "log", *ASKED[:-1], "--force")
+    assert f"of the export whose manifest is {digest}" in shown.output
+
+
+def a_byte(folder: Path) -> None:
+    path = folder / "part-00001.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:10] + bytes([content[10] ^ 1]) + content[11:])
+
+
+def a_word(folder: Path) -> None:
+    path = folder / "_manifest.json"
+    path.write_text(path.read_text().replace('"travel"', '"fashion"'))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (a_byte, "part-00001.parquet: it is not the file that the _manifest.json names"),
+        (a_word, "_manifest.json: its digest is not that of what it says"),
+    ],
+)
+def test_an_export_that_was_changed_is_not_evaluated(
+    run: Run, ledger: Path, tmp_path: Path, harm: Callable[[Path], None], said: str
+) -> None:
+    run("export", "--ledger", ledger, "--stage", "cart", "--partition-rows", 300, tmp_path / "log")
+    harm(tmp_path / "log")
+    assert said in str(run("evaluate", "--rounds", tmp_path / "log", *ASKED).exception)
+
+
+def test_an_export_may_begin_and_end_at_a_time(run: Run, ledger: Path, tmp_path: Path) -> None:
+    """Decision n was made n seconds after the epoch; the end is not part of it."""
+    bounds = ("--since", "1970-01-01T00:01:40", "--until", "1970-01-01T00:05:00Z")
+    done = run("export", "--ledger", ledger, "--stage", "cart", *bounds, tmp_path / "log")
+    assert "200 decisions of travel/cart" in done.output
+    assert parquet.read_table(tmp_path / "log")["decision"].to_pylist() == list(range(100, 300))

@@ -90,7 +90,8 @@ def same_as_anew(folder: Path, export: Export, *more: object) -> bool:
     assert export(fresh, *more).exit_code == 0
     left, right = manifest(folder), manifest(fresh)
     here = parquet.read_table(sorted(folder.glob("part-*")))
-    return here.equals(parquet.read_table(sorted(fresh.glob("part-*")))) and left["position"] == right["position"]
+    there = parquet.read_table(sorted(fresh.glob("part-*")))
+    return bool(here.equals(there) and left["position"] == right["position"])
 
 
 def test_only_what_is_new_is_written(ledger: Growing, export: Export, tmp_path: Path) -> None:
