@@ -46,7 +46,13 @@ def opened(folder: Path, log: LedgerLog) -> ExportedLog:
     return ExportedLog(folder, manifest, manifest.position, table.files)
 
 
-def as_exported(log: LedgerLog, export: ExportedLog) -> LedgerLog:
-    """The ledger's log as it stood when the export was made, between the same times."""
+def as_exported(log: LedgerLog, folder: Path | None) -> tuple[LedgerLog, ExportedLog | None]:
+    """The ledger's log as it stood when the export in a folder was made, between the same times, and the export; the
+    log as it is where none is given. Raises InvalidRequest as `opened` does.
+    """
+    if folder is None:
+        return log, None
+    export = opened(folder, log)
     said, where = export.manifest, export.position
-    return log._replace(until=where.decision, settled=where.settlement, made_from=said.since, made_before=said.until)
+    bounds = {"made_from": said.since, "made_before": said.until}
+    return log._replace(until=where.decision, settled=where.settlement, **bounds), export

@@ -218,13 +218,20 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
     at = {arm: a for a, arm in enumerate(log.arms)}
     places = {digest: [at[arm] for arm in spec.arms] for digest, spec in specs.items() if set(spec.arms) <= set(at)}
     propensities, mean, may = np.zeros((n, k)), np.zeros((n, k)), np.zeros((n, k), dtype=np.bool_)
-    for i, decision in enumerate(one.decision for one in found):
-        place = places[decision.stage_digest]
-        propensities[i, place], mean[i, place] = decision.propensity, decision.mean
-        may[i, place] = [arm not in decision.excluded for arm in specs[decision.stage_digest].arms]
+    declared = [f.decision.stage_digest for f in found]
+    for digest in dict.fromkeys(declared):
+        rows = [i for i, one in enumerate(declared) if one == digest]
+        there = np.ix_(rows, places[digest])
+        propensities[there] = [found[i].decision.propensity for i in rows]
+        mean[there] = [found[i].decision.mean for i in rows]
+        may[there] = True
+    for i, one in enumerate(found):
+        for arm in one.decision.excluded:
+            if arm in at:
+                may[i, at[arm]] = False
     action = np.array([at[f.decision.arm] for f in found], dtype=np.intp)
     reward = np.array([_reward(f, log) for f in found])
-    x = contexts(np.array([f.decision.x for f in found]), [f.decision.stage_digest for f in found], specs, log.spec)
+    x = contexts(np.array([f.decision.x for f in found]), declared, specs, log.spec)
     spec = log.spec.reward
     return LoggedRounds(
         action=action,
@@ -238,7 +245,7 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
         at=np.array([f.decision.at for f in found], dtype=np.int64),
         version=np.array([f.decision.settlement_version for f in found], dtype=np.int64),
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
-        holdout_share=np.array([specs[f.decision.stage_digest].holdout for f in found]),
+        holdout_share=np.array([specs[digest].holdout for digest in declared]),
         segment=labels(log, x) if log.segment else None,
         candidate=_candidates(found, places, k),
     )
@@ -266,8 +273,9 @@ def keys_of(store: Store, users: Sequence[bytes]) -> Ints:
 def _reward(found: DecisionRecord, log: LedgerLog) -> float:
     if found.settlement is None:
         return float("nan")
-    refunded = any(o.kind == "retraction" and not o.voids for o in standing(found.outcomes))
-    return float(refunded) if log.refunds else found.settlement.reward
+    if not log.refunds:
+        return found.settlement.reward
+    return float(any(o.kind == "retraction" and not o.voids for o in standing(found.outcomes)))
 
 
 def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:

@@ -32,6 +32,7 @@ from experiments.ope.evaluation_policies import (
 from experiments.promotion.lift_monitor import LiftReport, monitor
 from experiments.reports.policy_diff import PolicyDiff, diff
 from journey_bandit.workflows import exports, ledger_log, verdicts
+from journey_bandit.workflows.exports import ExportedLog
 from journey_bandit.workflows.ledger_log import Contamination, LedgerLog
 from journey_bandit.workflows.verdicts import NONE, PolicyVerdict
 
@@ -82,20 +83,17 @@ def gather(
     if the ledger has no such stage, InvalidRequest if the policy does not fit the log, or the export is another one,
     LedgerError if the ledger cannot be read.
     """
-    log = ledger_log.open_log(ledger, stage)
-    exported = None if export is None else exports.opened(export, log)
-    if exported is not None:
-        log, until = exports.as_exported(log, exported), exported.position.decision
+    log, exported = exports.as_exported(ledger_log.open_log(ledger, stage), export)
     taught = [] if policy is None else [policy, *([champion[1]] if champion else [])]
     for snapshot in taught:
         log.check(snapshot)
-    log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until, release=release)
+    log = log._replace(
+        after=max((_taught(log, s) for s in taught), default=0), until=log.until or until, release=release
+    )
     chunks = list(log.source()())  # read once: everything below passes over them
     rounds = _concatenated(list(matured(iter(chunks))))
     digest = _digest(rounds)
-    if exported is not None and _digest(_concatenated(list(matured(exported.rounds(log.after))))) != digest:
-        problem = "its decisions, contexts or rewards are not those of the ledger"
-        raise refused(f"{exported.folder}", problem, "export the stage again, with --continue")
+    _check_same(exported, log.after, digest)
     target = EvaluationPolicy("this policy", snapshot_policy(policy, log.arms) if policy else LoggedProbabilities())
     against = [verdicts.no_nudge()]
     if champion and policy is not None:
@@ -132,6 +130,13 @@ def gather(
         daily=monitored.daily,
         manifest=exported.manifest.digest if exported else "",
     )
+
+
+def _check_same(exported: ExportedLog | None, after: int, digest: str) -> None:
+    """Raise InvalidRequest unless the export's decisions numbered above `after`, if there is one, have this digest."""
+    if exported is not None and _digest(_concatenated(list(matured(exported.rounds(after))))) != digest:
+        problem = "its decisions, contexts or rewards are not those of the ledger"
+        raise refused(f"{exported.folder}", problem, "export the stage again, with --continue")
 
 
 def _taught(log: LedgerLog, snapshot: Snapshot) -> int:
