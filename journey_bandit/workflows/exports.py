@@ -54,5 +54,5 @@ def as_exported(log: LedgerLog, folder: Path | None) -> tuple[LedgerLog, Exporte
         return log, None
     export = opened(folder, log)
     said, where = export.manifest, export.position
-    bounds = {"made_from": said.since, "made_before": said.until}
-    return log._replace(until=where.decision, settled=where.settlement, **bounds), export
+    log = log._replace(until=where.decision, settled=where.settlement)
+    return log._replace(made_from=said.since, made_before=said.until), export

@@ -87,9 +87,8 @@ def gather(
     taught = [] if policy is None else [policy, *([champion[1]] if champion else [])]
     for snapshot in taught:
         log.check(snapshot)
-    log = log._replace(
-        after=max((_taught(log, s) for s in taught), default=0), until=log.until or until, release=release
-    )
+    after = max((_taught(log, s) for s in taught), default=0)
+    log = log._replace(after=after, until=log.until or until, release=release)
     chunks = list(log.source()())  # read once: everything below passes over them
     rounds = _concatenated(list(matured(iter(chunks))))
     digest = _digest(rounds)
