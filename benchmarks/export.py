@@ -4,7 +4,7 @@
 
 Starts a service of the travel app on a SQLite ledger of so many settled decisions, as `benchmarks.console` makes it,
 and exports the stage in a process of its own: whole, and again with `--continue` after so many new decisions. Printed
-are seconds, the largest resident memory of that process, bytes on disk, and the time that `evaluate` and, if it is
+are seconds, seconds of a processor, the largest resident memory of that process, bytes on disk, and the time that `evaluate` and, if it is
 installed, DuckDB's lift take on the export. The load of the machine at the start is printed.
 """
 
@@ -30,9 +30,10 @@ _YEAR = 365 * 86_400_000_000
 
 
 class Run(NamedTuple):
-    """What a command took: `seconds`, and the largest resident memory of its process in MB."""
+    """What a command took: `seconds`, those of a processor, and the largest resident memory of its process in MB."""
 
     seconds: float
+    processor: float
     megabytes: float
 
 
@@ -44,7 +45,7 @@ def measured(arguments: Sequence[str]) -> Run:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, arguments)
-    return Run(time.perf_counter() - start, used.ru_maxrss / 1024)
+    return Run(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def add(ledger: Path, decisions: int) -> None:
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def _say(name: str, run: Run) -> None:
-    print(f"{name:<12}{run.seconds:8.1f} s{run.megabytes:8.0f} MB")
+    print(f"{name:<12}{run.seconds:8.1f} s{run.processor:8.1f} s{run.megabytes:8.0f} MB")
 
 
 if __name__ == "__main__":
