@@ -4,8 +4,8 @@
 
 Starts a service of the travel app on a SQLite ledger of so many settled decisions, as `benchmarks.console` makes it,
 and exports the stage in a process of its own: whole, and again with `--continue` after so many new decisions. Printed
-are seconds, seconds of a processor, the largest resident memory of that process, bytes on disk, and the time that `evaluate` and, if it is
-installed, DuckDB's lift take on the export. The load of the machine at the start is printed.
+are seconds, seconds of a processor, the largest resident memory of that process, bytes on disk, and the time that
+`evaluate` and, if it is installed, DuckDB's lift take on the export. The load of the machine at the start is printed.
 """
 
 import argparse
