@@ -6,10 +6,12 @@ value); then one missing indicator for each feature.
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from reprlib import repr as brief
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandit.arrays import Array
 from bandit.belief import X_GRID
@@ -99,6 +101,64 @@ def encode(layout: Schema, context: Mapping[str, Given]) -> EncodedContext:
         absent = ", ".join(name for name, gone in zip(layout.features, missing, strict=True) if gone)
         notes.append(f"missing, declared defaults used: {absent}")
     return EncodedContext(np.array([round(v * X_GRID) / X_GRID for v in x + missing]), tuple(notes))  # ties to even
+
+
+class DecodedFeature(NamedTuple):
+    """Decoded feature of n contexts: `values` (n,) are numbers, booleans or texts; `missing` (n,): it was not sent, and
+    the value is the declared default.
+    """
+
+    values: NDArray[Any]
+    missing: NDArray[np.bool_]
+
+
+def decode(layout: Schema, x: Array) -> dict[str, DecodedFeature]:
+    """Decoded features by name of contexts x (n, d) that `encode` made, in the units in which they were sent.
+
+    A number is the roundest decimal, with the fewest digits, of those that are encoded as this x: a step of the grid
+    wide, 1 / 8192 of a linear range. So a whole number comes back as it was sent where that step is less than 1. One
+    that was clipped comes back as the end of its range, a text that was not declared as "other".
+    """
+    at, gone = 1, len(layout.columns) - len(layout.features)
+    found = dict[str, DecodedFeature]()
+    for i, (name, feature) in enumerate(layout.features.items()):
+        width = len(feature.values) if feature.type == "category" else 1
+        own = x[:, at : at + width]
+        values: NDArray[Any]
+        if feature.type == "category":
+            values = np.array(feature.values)[own.argmax(axis=1)]
+        elif feature.type == "boolean":
+            values = own[:, 0] > 0.0
+        else:
+            table = _roundest(float(feature.min or 0.0), float(feature.max or 0.0), logarithmic=feature.scale == "log")
+            values = table[np.rint((own[:, 0] + 1.0) * X_GRID).astype(np.intp)]
+        found[name] = DecodedFeature(values, x[:, gone + i] > 0.0)
+        at += width
+    return found
+
+
+@lru_cache(maxsize=256)
+def _roundest(low: float, high: float, *, logarithmic: bool) -> Array:
+    """Roundest number in [low, high] for each point of the grid, −1 to 1: the first of ever more digits whose place on
+    the scale rounds to the point.
+    """
+    points = np.arange(-X_GRID, X_GRID + 1.0)
+    span, scaled = high - low, points / X_GRID
+    exact = low + (np.expm1((scaled + 1.0) / 2.0 * np.log1p(span)) if logarithmic else (scaled + 1.0) / 2.0 * span)
+    found, left = np.clip(exact, low, high), np.ones(len(points), dtype=np.bool_)
+    most = math.ceil(math.log10(max(abs(low), abs(high), 1e-300)))
+    for digits in range(-most, _DIGITS - most):
+        tried = np.clip(np.round(exact, digits), low, high)
+        place = np.log1p(tried - low) / np.log1p(span) if logarithmic else (tried - low) / span
+        fits = left & (np.rint((2.0 * place - 1.0) * X_GRID) == points)
+        found[fits], left[fits] = tried[fits] + 0.0, False
+        if not left.any():
+            break
+    found.flags.writeable = False
+    return found
+
+
+_DIGITS = 15  # of a number, at most
 
 
 class _RefusedError(Exception):

@@ -70,15 +70,22 @@ def fill(folder: Path, decisions: int) -> None:
         conn.execute("PRAGMA synchronous = OFF")
         own = conn.execute("SELECT count(*) FROM settlements").fetchone()[0]
         for copy in range(1, -(-decisions // own)):
-            hours = f"+ {copy * _HOUR}"
-            _copy(conn, "decisions", own, copy, {"id": "randomblob(16)", "user": "randomblob(16)", "at": f"at {hours}"})
-            _copy(conn, "settlements", own, copy, {"decision_seq": f"decision_seq + {copy * own}"})
+            copy_rows(conn, own, copy * own, copy * _HOUR)
         conn.commit()
 
 
-def _copy(conn: sqlite3.Connection, table: str, own: int, copy: int, other: Mapping[str, str]) -> None:
+def copy_rows(conn: sqlite3.Connection, first: int, after: int, later: int) -> None:
+    """Append copies of the first so many settled decisions, numbered from `after` on, of other people, so many µs
+    later.
+    """
+    other = {"id": "randomblob(16)", "user": "randomblob(16)", "at": f"at + {later}"}
+    _copy(conn, "decisions", first, after, other)
+    _copy(conn, "settlements", first, after, {"decision_seq": f"decision_seq + {after}"})
+
+
+def _copy(conn: sqlite3.Connection, table: str, own: int, after: int, other: Mapping[str, str]) -> None:
     columns = [row[1] for row in conn.execute(f"PRAGMA table_info({table})")]
-    values = ", ".join({"seq": f"seq + {copy * own}", **other}.get(column, column) for column in columns)
+    values = ", ".join({"seq": f"seq + {after}", **other}.get(column, column) for column in columns)
     conn.execute(f"INSERT INTO {table} SELECT {values} FROM {table} WHERE seq <= {own}")  # noqa: S608
 
 

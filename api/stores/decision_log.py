@@ -181,6 +181,10 @@ class DecisionLog(Protocol):
         """Every declaration ever registered, by digest, in order of registration: a live view."""
         ...
 
+    def declared(self, stage: str) -> set[str]:
+        """Digests of the declarations under which decisions of a stage were made."""
+        ...
+
     def record(
         self, decisions: Sequence[Decision], outcomes: Sequence[Outcome], now: int, specs: Mapping[str, Stage]
     ) -> tuple[list[RecordedDecision], list[OutcomeReceipt]]:
@@ -195,8 +199,10 @@ class DecisionLog(Protocol):
         """Records of the decisions of these ids that exist."""
         ...
 
-    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
-        """Records of every decision of a stage, or of all, made at `since` (µs) or later, in order."""
+    def decisions(self, stage: str | None = None, since: int = 0, after: int = 0) -> Iterator[DecisionRecord]:
+        """Records of every decision of a stage, or of all, made at `since` (µs) or later and numbered above `after`, in
+        order.
+        """
         ...
 
     def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:

@@ -6,8 +6,11 @@ how many rows and bytes each part has; where there is one, a part that is missin
 anything is read. A folder that somebody else wrote needs none, and then nothing can say what is missing.
 
 What is read of a part is checked again by whoever reads it, which may be another process on another machine.
+
+A manifest has a digest of its own, which names the log: `named` compares every byte with it.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,19 +31,57 @@ MARK = b"journey_bandit_parts"
 UNREADABLE = (pa.ArrowException, OSError)
 
 
-class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Entry of a manifest: name of the part's file in its folder, its rows and its size in bytes."""
+class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Entry of a manifest: name of the part's file in its folder, its rows, its size in bytes, the SHA-256 of these in
+    hexadecimal, and the number of its last decision. Manifests of others may leave out the last two.
+    """
 
     file: str
     rows: int
     bytes: int
+    sha256: str = ""
+    last: int = 0
 
 
-class PartManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Manifest of a folder of parts: how many rows there are in all, and each part in the order of the log."""
+class LogPosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Position of a log in the ledger that it was read from: the numbers of the last decision, settlement, outcome and
+    entry of the log of erasures that it rests on.
+    """
+
+    decision: int
+    settlement: int
+    outcome: int
+    erasure: int
+
+
+class PartManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Manifest of a folder of parts: how many rows there are in all, and each part in the order of the log.
+
+    Logs of a ledger also say: `app`, `stage` and `arms` in the order of their numbers; `spec`, the digest of the
+    stage's declaration; `since` and `until` (µs, 0: no bound), between which the decisions were made; `segment`, the
+    feature of that column; the `position` in the ledger. `digest` names the log: the SHA-256 of all the rest as JSON
+    with sorted keys and no spaces, "" in manifests that others wrote.
+    """
 
     rows: int
     parts: tuple[PartEntry, ...]
+    app: str = ""
+    stage: str = ""
+    arms: tuple[str, ...] = ()
+    spec: str = ""
+    since: int = 0
+    until: int = 0
+    segment: str = ""
+    position: LogPosition | None = None
+    digest: str = ""
+
+    def signed(self) -> "PartManifest":
+        """The same manifest with its digest."""
+        said = msgspec.to_builtins(self)
+        del said["digest"]
+        return msgspec.structs.replace(
+            self, digest=hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+        )
 
 
 class PartFile(NamedTuple):
@@ -85,6 +126,33 @@ def part_table(path: Path) -> PartTable:
         _check_numbers(paths, footers, schema.names.index(NUMBER))
     files = [PartFile(one, _groups(footer)) for one, footer in zip(paths, footers, strict=True)]
     return PartTable(schema, tuple(files), numbered)
+
+
+def read_manifest(folder: Path) -> PartManifest | None:
+    """Manifest of a folder; None where there is none. Raises InvalidRequest for one that cannot be read, does not add
+    up, or has another digest than it should.
+    """
+    path = folder / MANIFEST
+    return _manifest(path) if path.is_file() else None
+
+
+def named(folder: Path) -> PartManifest | None:
+    """Manifest that names what lies in a folder, after every byte of its parts was compared with it; None where no
+    digest names it. Raises InvalidRequest for a manifest or a part that is not as it was written.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None or not manifest.digest:
+        return None
+    for part in manifest.parts:
+        if not (folder / part.file).is_file() or sha256_of(folder / part.file) != part.sha256:
+            raise refused(f"{folder / part.file}", f"it is not the file that the {MANIFEST} names", "export it again")
+    return manifest
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def batches(files: Sequence[PartFile], columns: list[str], rows: range, size: int) -> Iterator[tuple[Path, int, Any]]:
@@ -162,6 +230,8 @@ def _manifest(path: Path) -> PartManifest:
     names = {entry.file for entry in manifest.parts}
     if not names or len(names) < len(manifest.parts) or sum(e.rows for e in manifest.parts) != manifest.rows:
         raise refused(f"{path}", "its parts are none, are twice there, or do not add up", "export the log again")
+    if manifest.digest and manifest.signed().digest != manifest.digest:
+        raise refused(f"{path}", "its digest is not that of what it says: it was changed", "export the log again")
     return manifest
 
 

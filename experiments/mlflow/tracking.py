@@ -23,7 +23,10 @@ from experiments.reports import html_report
 from experiments.reports.report import POINTS, Report, ReportSeries
 
 _PARAM_CHARS = 6000
-_ON_VERSION = ("gate", "gate_reasons", "review", "why", "policy_sha256", "belief_sha256")  # the rest is on the run
+_ON_VERSION = (  # the rest is on the run
+    *("gate", "gate_reasons", "review", "why"),
+    *("policy_sha256", "belief_sha256", "export_sha256"),
+)
 _DIGEST = 12  # characters of a digest that a run's tag shows
 _NOBODY = "–"  # approved it, or asked a gate
 _KINDS = {"offline simulation": "study"}  # the tag `kind` of a run, where the report has more words

@@ -82,7 +82,9 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
         found = [_emptied(evaluation, log.emptied) for evaluation in found]
     judged = verdicts.judged(log.ledger, ask, found, given["level"]) if log.ledger else []
     gains = {verdict.policy: verdict.gain for verdict in judged if verdict.gain is not None}
-    shown = presentation.DisplayOptions(log.title, log.unit, given["level"], given["as_json"], log.arms, gains)
+    shown = presentation.DisplayOptions(
+        log.title, log.unit, given["level"], given["as_json"], log.arms, gains, log.manifest
+    )
     presentation.finish(shown, found, ask, judged)
 
 

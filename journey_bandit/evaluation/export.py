@@ -1,46 +1,99 @@
-"""Command `journey-bandit export`: the decisions of a stage as a folder of Parquet files, for evaluation at scale."""
+"""Command `journey-bandit export`: the decisions of a stage as a folder of Parquet files, for evaluation at scale and
+for notebooks.
+"""
 
+import datetime as dt
 from pathlib import Path
-from typing import Any
 
 import click
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from bandit.arrays import Ints
+from api.times import microseconds
 from bandit.errors import InvalidRequest, Problem
 from bandit.tables.decision_log import LogMetadata, LogReward
-from experiments.data.part_files import NUMBER
+from experiments.data.part_files import PartManifest
 from experiments.data.part_writer import PartWriter
-from experiments.data.rounds import LoggedRounds
+from journey_bandit.evaluation import export_columns, export_continued
 from journey_bandit.workflows import ledger_log
 from journey_bandit.workflows.ledger_log import LedgerLog
 
-_SAFE = 5  # bits of a user's key that are dropped, so that it stays a number wherever it is read
+_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
 
 @click.command()
 @click.argument("to", type=click.Path(path_type=Path))
 @click.option("--ledger", required=True, help="A service's ledger: its file; the service may be running.")
 @click.option("--stage", required=True)
+@click.option("--since", type=_TIME, help="Only decisions made at this time (UTC) or later.")
+@click.option("--until", type=_TIME, help="Only decisions made before this time (UTC).")
+@click.option("--continue", "go_on", is_flag=True, help="Keep the parts of TO that still hold; write what is new.")
 @click.option("--partition-rows", default=1_000_000, show_default=True, type=click.IntRange(min=1))
 @click.option("--segment", default="", metavar="FEATURE", help="With a column of the values of this feature.")
-def export(to: Path, ledger: str, stage: str, partition_rows: int, segment: str) -> None:
+def export(
+    to: Path,
+    ledger: str,
+    stage: str,
+    since: dt.datetime | None,
+    until: dt.datetime | None,
+    partition_rows: int,
+    segment: str,
+    *,
+    go_on: bool,
+) -> None:
     """Write the decisions of a stage that an evaluation counts to the folder TO, which is made: Parquet files of so
-    many rows and a manifest.
+    many rows and a manifest, whose digest names them.
 
-    `evaluate --rounds TO` reads it, also on other machines. It holds keys of users and contexts: whoever is erased from
-    the ledger stays in it until it is deleted.
+    `evaluate --rounds TO` reads it, also on other machines; columns have names for DuckDB, pandas and polars. It holds
+    keyed hashes of users and contexts: whoever is erased from the ledger stays in it until it is deleted, or written
+    again with `--continue`.
     """
     log = ledger_log.open_log(ledger, stage)._replace(segment=segment)
-    with PartWriter(to, _facts(log), partition_rows) as writer:
-        for numbers, rounds in ledger_log.numbered(log):
-            writer.write(_columns(log, numbers, rounds))
+    log = log._replace(made_from=_time(since), made_before=_time(until))
+    told = _told(log)
+    assert told.position is not None  # noqa: S101 - it was just read
+    log = log._replace(until=told.position.decision, settled=told.position.settlement)
+    facts = _facts(log)
+    kept = export_continued.kept_parts(to, log, told, msgspec.json.encode(facts)) if go_on else None
+    with PartWriter(to, facts, partition_rows, told, kept) as writer:
+        after = kept[-1].last if kept else 0
+        _write(writer, log._replace(after=after), split=go_on)
         if not writer.rows:
             raise InvalidRequest(Problem("stage", f"{stage!r} has no decisions that count", "wait for some"))
-    click.echo(f"{to}: {writer.rows:,} decisions of {log.app}/{stage} in {len(writer.parts):,} parts")
+    new = f", {writer.written:,} of them written now" if go_on else ""
+    click.echo(f"{to}: {writer.rows:,} decisions of {log.app}/{stage} in {len(writer.parts):,} parts{new}")
+    click.echo(f"manifest {writer.manifest.digest}")
     for note in ledger_log.of_those_who_stay(log):
         click.echo(f"note: {note}", err=True)
+
+
+def _write(writer: PartWriter, log: LedgerLog, *, split: bool) -> None:
+    """Write the log's decisions. `split`: a part ends before the first whose reward is not known, so that what is
+    before it stays when the export is continued.
+    """
+    worth = log.worth
+    for records, rounds in ledger_log.batches(log):
+        table, unknown = export_columns.table(log, worth, records, rounds), np.isnan(rounds.reward)
+        if split and unknown.any():
+            writer.write(table.slice(0, int(np.argmax(unknown))))
+            writer.end_part()
+            table, split = table.slice(int(np.argmax(unknown))), False
+        writer.write(table)
+
+
+def _told(log: LedgerLog) -> PartManifest:
+    return PartManifest(
+        rows=0,
+        parts=(),
+        app=log.app,
+        stage=log.stage,
+        arms=log.arms,
+        spec=log.spec.digest(),
+        since=log.made_from,
+        until=log.made_before,
+        segment=log.segment,
+        position=export_continued.position(log.store),
+    )
 
 
 def _facts(log: LedgerLog) -> LogMetadata:
@@ -57,25 +110,6 @@ def _facts(log: LedgerLog) -> LogMetadata:
     )
 
 
-def _columns(log: LedgerLog, numbers: Ints, rounds: LoggedRounds) -> dict[str, NDArray[Any]]:
-    """Columns of these rounds as `experiments.data.files` reads them; q̂ on [0, 1], as logs of ours have it."""
-    low, high = log.rewards
-    plain = {
-        NUMBER: numbers,
-        "user": None if rounds.user is None else rounds.user >> _SAFE,
-        "at": rounds.at,
-        "version": rounds.version,
-        "action": rounds.action.astype(np.int16),
-        "reward": rounds.reward,
-        "pscore": rounds.pscore,
-        "holdout": rounds.holdout,
-        "segment": rounds.segment,
-    }
-    wide = {
-        "x": rounds.x,
-        "p": rounds.propensities,
-        "q_hat": None if rounds.q_hat is None else (rounds.q_hat - low) / (high - low),
-        "eligible": rounds.eligible,
-    }
-    each = {f"{name}_{i}": part[:, i] for name, part in wide.items() if part is not None for i in range(part.shape[1])}
-    return {**{name: part for name, part in plain.items() if part is not None}, **each}
+def _time(when: dt.datetime | None) -> int:
+    """µs since 1970 (UTC), 0 for no time."""
+    return 0 if when is None else microseconds(when.replace(tzinfo=dt.UTC))

@@ -12,7 +12,7 @@ from bandit.catalogue.model import Stage
 from bandit.catalogue.net_value import ArmWorth, arm_worth
 from bandit.errors import InvalidRequest, Problem
 from bandit.snapshot import Snapshot
-from experiments.data import files
+from experiments.data import files, part_files
 from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.ope.evaluation_policies import EvaluationPolicy
 from journey_bandit.evaluation import policy_names
@@ -44,6 +44,7 @@ class EvaluationLog(NamedTuple):
     ledger: LedgerLog | None = None
     notes: tuple[str, ...] = ()  # on how a file was read, and on what a ledger lacks
     emptied: str | None = None  # why no decision is left to judge a snapshot by
+    manifest: str = ""  # digest that names an export, whose bytes were compared with it
 
 
 def of_file(
@@ -61,13 +62,14 @@ def of_file(
     `priced` says them.
 
     Snapshots are judged by decisions of their own version and later ones, if the file has versions. Raises
-    InvalidRequest for a file, column or policy that cannot be used.
+    InvalidRequest for a file, column or policy that cannot be used, and for an export that is not as it was written.
     """
     file = files.open_log(path, renamed)
     own = any(name.startswith("pi_e") for name in file.columns)
     if not wanted.policies and not own:
         fix = f"add pi_e or pi_e_0 … to it, or give --policy: {policy_names.FORMS}"
         raise InvalidRequest(Problem("policy", "the log does not describe a policy to evaluate", fix))
+    manifest = part_files.named(path) if path.is_dir() else None
     arms = file.arms or (priced.stage.arms if priced else ())
     named = [policy_names.target(name, arms) for name in wanted.policies or ("log",)]
     others = [policy_names.target(name, arms) for name in wanted.against]
@@ -87,6 +89,7 @@ def of_file(
         against=tuple(target for target, _ in others),
         heaviest=_heaviest(priced.stage.common_floor if priced else file.meta.floor if file.meta else 0.0),
         notes=file.notes,
+        manifest=manifest.digest if manifest else "",
     )
 
 

@@ -25,7 +25,8 @@ _MANY = 20  # arms of a table
 
 class DisplayOptions(NamedTuple):
     """Display options: title, `unit` of values, `level` of confidence in (0, 1), tables or JSON, the names of the
-    arms where the log has them, and `gains`: {policy: net gain over no nudge} where the log has money.
+    arms where the log has them, `gains`: {policy: net gain over no nudge} where the log has money, and `manifest`: the
+    digest that names an export.
     """
 
     title: str
@@ -34,6 +35,7 @@ class DisplayOptions(NamedTuple):
     as_json: bool = False
     arms: tuple[str, ...] = ()
     gains: Mapping[str, NetGain] = {}
+    manifest: str = ""
 
 
 def money_json(gain: NetGain | None) -> dict[str, Any] | None:
@@ -64,7 +66,8 @@ def display(
     if shown.as_json:
         judged = [{"policy": v.policy, "champion": v.champion, **v.verdict._asdict()} for v in verdicts]
         money = {policy: money_json(gain) for policy, gain in shown.gains.items()}
-        more = {"verdicts": judged} if judged else {}
+        more: dict[str, Any] = {"verdicts": judged} if judged else {}
+        more |= {"manifest": shown.manifest} if shown.manifest else {}
         write({**({"money": money} if money else {}), **report(found, ask, shown.level), **more})
     else:
         console.out.print(f"{shown.title}: {shown.unit} per decision, {100 * shown.level:g} % intervals")
@@ -72,6 +75,8 @@ def display(
             show(evaluation, shown.arms, shown.unit, shown.gains.get(evaluation.policy))
         for policy, champion, verdict, _ in verdicts:
             console.out.print(f"[bold]{policy} for {champion}: {verdict.decision}[/]: {'; '.join(verdict.reasons)}")
+        if shown.manifest:
+            console.out.print(f"of the export whose manifest is {shown.manifest}", soft_wrap=True)
         console.out.print(f"digest {report(found, ask, shown.level)['digest']}", soft_wrap=True)
 
 

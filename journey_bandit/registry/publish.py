@@ -1,5 +1,6 @@
 """Command `journey-bandit publish`: what a ledger has taught, as a version in the registry with its review."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,13 +32,18 @@ STORE = click.option("--store", required=True, envvar="JOURNEY_BANDIT_STORE", he
     help="Newest share of settlements that do not teach it, so that they can judge it.",
 )  # fmt: skip
 @click.option("--why", default="", help="What is new about it.")
+@click.option(
+    "--rounds", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="An export of the stage, to judge by what it holds; its manifest is named.",
+)  # fmt: skip
 @click.option("--shadow", is_flag=True, help="Make it the challenger too: scored on live traffic, never shown.")
 @click.option("--json", "as_json", is_flag=True)
 def publish(stage: str, store: str, uri: str, policy: str | None, hold_back: float, why: str, **given: Any) -> None:
     """Learn a candidate from the ledger's older decisions, judge it by the newer ones, register it for review."""
     console.need_mlflow()
     snapshot = learned(store, stage, policy, hold_back)
-    done = publishing.publish(uri, PublishRequest(store, stage, snapshot, "candidate", why=why))
+    wanted = PublishRequest(store, stage, snapshot, "candidate", why=why, export=given["folder"])
+    done = publishing.publish(uri, wanted)
     if given["shadow"]:
         from experiments.mlflow.registry import Registry
 

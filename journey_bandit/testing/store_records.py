@@ -120,6 +120,12 @@ class StoreRecordsContract:
         assert [f.seq for f in ledger.store.decisions()] == list(range(1, 6501))
         ids = [f.decision.id for f in ledger.store.decisions("basket")]
         assert ids == [d.id for d in rows if d.stage == "basket"]
+        assert ledger.store.declared("basket") == {two.stage_digest}
+        assert ledger.store.declared("nothing") == set()
+        assert [f.seq for f in ledger.store.decisions(after=2500)] == list(range(2501, 6501))
+        assert [f.decision.id for f in ledger.store.decisions("basket", after=2500)] == [
+            d.id for d in rows[2500:] if d.stage == "basket"
+        ]
         assert len(ledger.store.decisions_by_id([d.id for d in rows[:5000]])) == 5000
 
     def test_find_answers_only_for_what_exists(self, ledger: Any, decide: Decide) -> None:

@@ -5,7 +5,7 @@ is not settled yet has no reward, and evaluation stops there. For a snapshot tha
 decisions made after the last one it learned from count, so that it is never judged by what taught it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from experiments.data.rounds import LoggedRounds, RewardRange, Source
 from experiments.inference.wording import number
 
 _BATCH = 10_000
+_DROPPED = 5  # bits of a user's hash
 _NEWEST = 1_000  # decisions among which one is looked for that no release made
 
 
@@ -56,6 +57,9 @@ class LedgerLog(NamedTuple):
     segment: str = ""
     after: int = 0  # only decisions with a higher number
     until: int = 0  # and up to this one; 0: all
+    settled: int | None = None  # rewards as they were after so many settlements of the ledger; None: after all
+    made_from: int = 0  # only decisions made at this time (µs) or later
+    made_before: int = 0  # and before this one; 0: all
     release: int | None = None  # only decisions of this release, 0 for those of none; None: all
     first: int = 0  # only so many decisions outside the control group; 0: all
     refunds: bool = False  # the reward is 1 if something was taken back, else 0; nothing is known beforehand
@@ -71,8 +75,12 @@ class LedgerLog(NamedTuple):
         specs = self.store.specs()
         same = {digest for digest, spec in specs.items() if spec.schema == self.spec.schema}
         end = self.until or self.store.last().decision
-        found = self.store.decisions(self.stage)
-        rows = (f for f in found if self.after < f.seq <= end and f.decision.stage_digest in same)
+        found = self.store.decisions(self.stage, since=self.made_from, after=self.after)
+        rows = (f for f in found if f.seq <= end and f.decision.stage_digest in same)
+        if self.made_before:
+            rows = (f for f in rows if f.decision.at < self.made_before)
+        if self.settled is not None:
+            rows = (_as_of(f, self.settled) for f in rows)
         if self.release is not None:
             rows = (f for f in rows if f.decision.release == self.release)
         rows = (f for f in rows if f.decision.is_actionable)  # at any other time a reward never comes
@@ -144,6 +152,11 @@ class LedgerLog(NamedTuple):
         return max(learned, default=0)
 
 
+def _as_of(found: DecisionRecord, settlement: int) -> DecisionRecord:
+    newest = found.settlement
+    return found if newest is None or newest.seq <= settlement else found.as_of(settlement)
+
+
 def learned_everything(log: LedgerLog) -> str | None:
     """What `after` leaves of the log, in words, if that is nothing though the stage has decisions; else None."""
     last = max((found.seq for found in log.store.decisions(log.stage)), default=0)
@@ -155,7 +168,10 @@ def learned_everything(log: LedgerLog) -> str | None:
 
 def of_those_who_stay(log: LedgerLog) -> tuple[str, ...]:
     """A note on what the log lacks because people were erased; none if it lacks nothing."""
-    forgotten = sum(entry.decisions for entry in log.store.erasures() if entry.forget)
+    erased = log.store.erasures()
+    if not erased:
+        return ()
+    forgotten = sum(entry.decisions for entry in erased if entry.forget)
     ended = (found.settlement for found in log.store.decisions(log.stage))
     unanswered = sum(done is not None and done.why == "erased" for done in ended)
     lacks = [
@@ -180,21 +196,21 @@ def open_log(url: str, stage: str) -> LedgerLog:
     if spec.has_request_actions:
         problem = f"the actions of {stage!r} come with each request, and differ: there are no arms to compare"
         raise InvalidRequest(Problem("stage", problem, "evaluate a stage whose nudges are declared"))
-    declared = {found.decision.stage_digest for found in store.decisions(stage)}
+    declared = store.declared(stage)
     once = dict.fromkeys(arm for digest, s in store.specs().items() if digest in declared for arm in s.arms)
     arms = (*spec.arms, *(arm for arm in once if arm not in spec.arms))
     return LedgerLog(store, store.meta()["app"], stage, spec, arms)
 
 
-def numbered(log: LedgerLog) -> Iterator[tuple[Ints, LoggedRounds]]:
-    """The chunks of `LedgerLog.source` with the numbers (n,) of their decisions, which rise."""
+def batches(log: LedgerLog) -> Iterator[tuple[list[DecisionRecord], LoggedRounds]]:
+    """The chunks of `LedgerLog.source`, each with the records that it was made from."""
     specs, counted = log.store.specs(), log.records()
     while batch := list(islice(counted, _BATCH)):
-        yield np.array([found.seq for found in batch], dtype=np.int64), _rounds(log, batch, specs)
+        yield batch, _rounds(log, batch, specs)
 
 
 def _chunks(log: LedgerLog) -> Iterator[LoggedRounds]:
-    return (rounds for _, rounds in numbered(log))
+    return (rounds for _, rounds in batches(log))
 
 
 def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Stage]) -> LoggedRounds:
@@ -202,15 +218,21 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
     at = {arm: a for a, arm in enumerate(log.arms)}
     places = {digest: [at[arm] for arm in spec.arms] for digest, spec in specs.items() if set(spec.arms) <= set(at)}
     propensities, mean, may = np.zeros((n, k)), np.zeros((n, k)), np.zeros((n, k), dtype=np.bool_)
-    for i, decision in enumerate(one.decision for one in found):
-        place = places[decision.stage_digest]
-        propensities[i, place], mean[i, place] = decision.propensity, decision.mean
-        may[i, place] = [arm not in decision.excluded for arm in specs[decision.stage_digest].arms]
+    declared = [f.decision.stage_digest for f in found]
+    for digest in dict.fromkeys(declared):
+        rows = [i for i, one in enumerate(declared) if one == digest]
+        there = np.ix_(rows, places[digest])
+        propensities[there] = [found[i].decision.propensity for i in rows]
+        mean[there] = [found[i].decision.mean for i in rows]
+        may[there] = True
+    for i, one in enumerate(found):
+        for arm in one.decision.excluded:
+            if arm in at:
+                may[i, at[arm]] = False
     action = np.array([at[f.decision.arm] for f in found], dtype=np.intp)
     reward = np.array([_reward(f, log) for f in found])
-    x = contexts(np.array([f.decision.x for f in found]), [f.decision.stage_digest for f in found], specs, log.spec)
+    x = contexts(np.array([f.decision.x for f in found]), declared, specs, log.spec)
     spec = log.spec.reward
-    root = log.store.roots({f.decision.user for f in found})  # ids that were joined are one person
     return LoggedRounds(
         action=action,
         reward=reward,
@@ -219,13 +241,11 @@ def _rounds(log: LedgerLog, found: list[DecisionRecord], specs: Mapping[str, Sta
         propensities=propensities,
         q_hat=np.zeros((n, k)) if log.refunds else spec.min + (spec.max - spec.min) * mean,
         eligible=may,
-        user=np.array(
-            [int.from_bytes(root[f.decision.user][:8], "little", signed=True) for f in found], dtype=np.int64
-        ),
+        user=keys_of(log.store, [f.decision.user for f in found]),
         at=np.array([f.decision.at for f in found], dtype=np.int64),
         version=np.array([f.decision.settlement_version for f in found], dtype=np.int64),
         holdout=np.array([f.decision.holdout for f in found], dtype=np.bool_),
-        holdout_share=np.array([specs[f.decision.stage_digest].holdout for f in found]),
+        holdout_share=np.array([specs[digest].holdout for digest in declared]),
         segment=labels(log, x) if log.segment else None,
         candidate=_candidates(found, places, k),
     )
@@ -241,15 +261,21 @@ def _candidates(found: list[DecisionRecord], places: Mapping[str, list[int]], k:
     return own
 
 
-def _number(user: bytes) -> int:
-    return int.from_bytes(user[:8], "little", signed=True)
+def keys_of(store: Store, users: Sequence[bytes]) -> Ints:
+    """Keys (n,) of the persons to whom these keyed hashes lead: ids that were joined are one person. Five bits of the
+    hash are dropped, so that a key stays a number wherever it is read, and is the same in an export.
+    """
+    root = store.roots(set(users))
+    found = (int.from_bytes(root[user][:8], "little", signed=True) for user in users)
+    return np.fromiter(found, dtype=np.int64, count=len(users)) >> _DROPPED
 
 
 def _reward(found: DecisionRecord, log: LedgerLog) -> float:
     if found.settlement is None:
         return float("nan")
-    refunded = any(o.kind == "retraction" and not o.voids for o in standing(found.outcomes))
-    return float(refunded) if log.refunds else found.settlement.reward
+    if not log.refunds:
+        return found.settlement.reward
+    return float(any(o.kind == "retraction" and not o.voids for o in standing(found.outcomes)))
 
 
 def labels(log: LedgerLog, x: Array) -> NDArray[np.str_]:

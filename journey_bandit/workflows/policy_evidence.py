@@ -6,6 +6,7 @@ A candidate is judged by decisions made after the last one that taught it; the p
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from bandit import engine
 from bandit.arrays import Array
 from bandit.snapshot import Snapshot
+from bandit.tables.reader import refused
 from experiments.data.rounds import LoggedRounds
 from experiments.inference.intervals import LEVEL
 from experiments.inference.money import NetGain
@@ -29,7 +31,8 @@ from experiments.ope.evaluation_policies import (
 )
 from experiments.promotion.lift_monitor import LiftReport, monitor
 from experiments.reports.policy_diff import PolicyDiff, diff
-from journey_bandit.workflows import ledger_log, verdicts
+from journey_bandit.workflows import exports, ledger_log, verdicts
+from journey_bandit.workflows.exports import ExportedLog
 from journey_bandit.workflows.ledger_log import Contamination, LedgerLog
 from journey_bandit.workflows.verdicts import NONE, PolicyVerdict
 
@@ -60,6 +63,7 @@ class PolicyEvidence(NamedTuple):
     digest: str  # of the rounds
     contamination: Contamination
     daily: float | None  # decisions a day outside the holdout; None: the log is too short to tell
+    manifest: str = ""  # digest of the export that holds these decisions; "": none was given
 
     @property
     def gain(self) -> NetGain | None:
@@ -70,20 +74,25 @@ class PolicyEvidence(NamedTuple):
 def gather(
     ledger: str, stage: str, policy: Snapshot | None, champion: tuple[str, Snapshot] | None = None,
     until: int = 0, release: int | None = None, *, segments: bool = True, diff_with: tuple[str, Snapshot] | None = None,
+    export: Path | None = None,
 ) -> PolicyEvidence:  # fmt: skip
     """Evidence for `policy` (None: whatever made the log) against the champion, or no nudge where there is none.
 
-    `until`: number of the last decision that counts, 0 for all. `release`: only its decisions. Raises NotFound if the
-    ledger has no such stage, InvalidRequest if the policy does not fit the log, LedgerError if the ledger cannot be
-    read.
+    `until`: number of the last decision that counts, 0 for all. `release`: only its decisions. `export`: folder of an
+    export of the stage; the ledger is then read as of its position, and has to hold the same decisions. Raises NotFound
+    if the ledger has no such stage, InvalidRequest if the policy does not fit the log, or the export is another one,
+    LedgerError if the ledger cannot be read.
     """
-    log = ledger_log.open_log(ledger, stage)
+    log, exported = exports.as_exported(ledger_log.open_log(ledger, stage), export)
     taught = [] if policy is None else [policy, *([champion[1]] if champion else [])]
     for snapshot in taught:
         log.check(snapshot)
-    log = log._replace(after=max((_taught(log, s) for s in taught), default=0), until=until, release=release)
+    after = max((_taught(log, s) for s in taught), default=0)
+    log = log._replace(after=after, until=log.until or until, release=release)
     chunks = list(log.source()())  # read once: everything below passes over them
     rounds = _concatenated(list(matured(iter(chunks))))
+    digest = _digest(rounds)
+    _check_same(exported, log.after, digest)
     target = EvaluationPolicy("this policy", snapshot_policy(policy, log.arms) if policy else LoggedProbabilities())
     against = [verdicts.no_nudge()]
     if champion and policy is not None:
@@ -115,10 +124,18 @@ def gather(
         champion=against[0].name,
         q_hat=q_hat,
         diff=_diff(log, newest, pi, q_hat, *compared) if compared else None,
-        digest=_digest(rounds),
+        digest=digest,
         contamination=log.contamination(),
         daily=monitored.daily,
+        manifest=exported.manifest.digest if exported else "",
     )
+
+
+def _check_same(exported: ExportedLog | None, after: int, digest: str) -> None:
+    """Raise InvalidRequest unless the export's decisions numbered above `after`, if there is one, have this digest."""
+    if exported is not None and _digest(_concatenated(list(matured(exported.rounds(after))))) != digest:
+        problem = "its decisions, contexts or rewards are not those of the ledger"
+        raise refused(f"{exported.folder}", problem, "export the stage again, with --continue")
 
 
 def _taught(log: LedgerLog, snapshot: Snapshot) -> int:

@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -32,7 +33,8 @@ DISTRIBUTION = "journey-bandit"
 
 class PublishRequest(NamedTuple):
     """Request to publish a snapshot. `kind`: candidate, or live for what decides now. `at`: µs. `until` and `release`
-    bound the decisions that count; `previous`: the snapshot of the version before, for the diff.
+    bound the decisions that count; `previous`: the snapshot of the version before, for the diff; `export`: folder of an
+    export that holds the decisions that count, whose manifest the run names.
     """
 
     ledger: str
@@ -44,11 +46,12 @@ class PublishRequest(NamedTuple):
     release: int | None = None
     why: str = ""
     previous: Snapshot | None = None  # the live run before
+    export: Path | None = None
 
 
 def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
     """Gather the evidence, write the review, register the version at the MLflow `uri`; what was published, with links.
-    Raises RemoteError, LedgerError, NotFound.
+    Raises RemoteError, LedgerError, NotFound, and InvalidRequest for an export that is not of these decisions.
     """
     from experiments.mlflow import tracking
     from experiments.mlflow.registry import Registry, digest, name_of
@@ -61,7 +64,8 @@ def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
     if wanted.kind == "live":
         previous = (f"the live run before, v{wanted.previous.version}", wanted.previous) if wanted.previous else None
     mine = wanted.snapshot if wanted.kind == "candidate" else None
-    found = gather(wanted.ledger, wanted.stage, mine, champion, wanted.until, wanted.release, diff_with=previous)
+    bounds = wanted.until, wanted.release
+    found = gather(wanted.ledger, wanted.stage, mine, champion, *bounds, diff_with=previous, export=wanted.export)
     when = wanted.at or time.time_ns() // 1000
     live = live_answer(registry, standing, when)
     back = rollback_answer(standing, wanted.snapshot.app, wanted.stage, when)
@@ -76,6 +80,7 @@ def publish(uri: str, wanted: PublishRequest) -> "PublishedVersion":
         "belief_sha256": wanted.snapshot.belief.digest(),
         "package": installed(DISTRIBUTION),
         **({"why": wanted.why} if wanted.why else {}),
+        **({"export_sha256": found.manifest} if found.manifest else {}),
         **({"live_id": f"{wanted.stage}-{wanted.at}"} if wanted.kind == "live" else {}),
         **console.git(),
     }
@@ -167,7 +172,7 @@ def _about(wanted: PublishRequest, found: PolicyEvidence, live: str, rollback: s
         salt_id=meta.get("salt_digest", ""),
         champion=found.champion,
         rule=rule,
-        data=_data(wanted, log),
+        data=_data(wanted, log) + (f", as the export {found.manifest} has them" if found.manifest else ""),
         data_sha256=found.digest,
         window=window,
         alarms=watch,

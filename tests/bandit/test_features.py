@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bandit.catalogue.model import Feature, Stage
 from bandit.errors import InvalidRequest
-from bandit.features import Schema, encode, schema
+from bandit.features import Schema, decode, encode, schema
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +192,31 @@ def test_whatever_comes_is_encoded_or_refused_by_name(layout: Schema, context: d
 
 def test_a_stage_without_features_still_has_its_constant() -> None:
     assert encode(schema({}), {}).x.tolist() == [1.0]
+
+
+@given(features(), st.data())
+def test_what_is_decoded_is_encoded_in_the_same_way(declared: dict[str, Feature], data: st.DataObject) -> None:
+    """Whatever was sent: the same x, and the same features missing."""
+    fitting = {"number": numbers, "boolean": st.booleans(), "category": st.text(max_size=5) | st.just("b")}
+    contexts = [{name: data.draw(st.none() | fitting[f.type]) for name, f in declared.items()} for _ in range(3)]
+    layout = schema(declared)
+    x = np.array([encode(layout, context).x for context in contexts])
+    found = decode(layout, x)
+    again = [
+        {name: None if one.missing[i] else one.values[i].item() for name, one in found.items()} for i in range(len(x))
+    ]
+    for left, right in zip(contexts, again, strict=True):
+        assert {name for name, value in left.items() if value is None} == {n for n, v in right.items() if v is None}
+    assert np.array_equal([encode(layout, context).x for context in again], x)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_whole_numbers_come_back_as_they_were_sent(scale: Any) -> None:
+    """Where a step of the grid is less than 1; a price comes back to a step, with no more digits than that needs."""
+    declared = {"n": Feature(type="number", default=0.0, min=0.0, max=1000.0, scale=scale)}
+    layout, sent = schema(declared), [float(n) for n in range(1001)]
+    x = np.array([encode(layout, {"n": n}).x for n in sent])
+    assert decode(layout, x)["n"].values.tolist() == sent
+    (price,) = decode(layout, encode(layout, {"n": 419.87}).x[None])["n"].values
+    assert abs(price - 419.87) <= {"linear": 0.13, "log": 0.37}[scale]
+    assert len(str(price)) <= 5

@@ -367,12 +367,17 @@ class MemoryStore(Unshared):
             ):
                 yield settlement, x.copy(), spec
 
-    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
+    def decisions(self, stage: str | None = None, since: int = 0, after: int = 0) -> Iterator[DecisionRecord]:
         """As `DecisionLog.decisions`: copies, one at a time."""
-        for i in self._by_seq:
+        for i in self._by_seq[after:]:
             found = self._found[i]
             if found.decision.user and found.decision.at >= since and (stage is None or found.decision.stage == stage):
                 yield _handed_out(found)
+
+    def declared(self, stage: str) -> set[str]:
+        """As `DecisionLog.declared`."""
+        made = (found.decision for found in self._found.values() if found.decision.user)
+        return {decision.stage_digest for decision in made if decision.stage == stage}
 
     def decisions_after(self, after: int, most: int) -> list[DecisionRecord]:
         """As `DecisionLog.decisions_after`: copies."""

@@ -70,6 +70,12 @@ class SqlDecisionLog(SqlPart):
         """As `DecisionLog.specs`: a read-only view, which shows later registrations."""
         return MappingProxyType(self._by_digest)
 
+    def declared(self, stage: str) -> set[str]:
+        """As `DecisionLog.declared`: found by the database."""
+        query = """SELECT DISTINCT s.digest FROM (SELECT DISTINCT spec FROM decisions WHERE stage = ? AND user <> x'') d
+                   JOIN specs s ON s.key = d.spec"""
+        return {digest for (digest,) in self._ledger.rows(query, (stage,))}
+
     def record(
         self,
         decisions: Sequence[Decision],
@@ -102,14 +108,14 @@ class SqlDecisionLog(SqlPart):
         with self._ledger.reading() as conn:
             return self._find(conn, list(dict.fromkeys(ids)))
 
-    def decisions(self, stage: str | None = None, since: int = 0) -> Iterator[DecisionRecord]:
+    def decisions(self, stage: str | None = None, since: int = 0, after: int = 0) -> Iterator[DecisionRecord]:
         """As `DecisionLog.decisions`: read in pages of 2,000 rows, each in a transaction of its own, so rows that come
         meanwhile are read too.
         """
         query = f"""SELECT {columns_of("d")} FROM decisions d
                     WHERE d.seq > ? AND (? IS NULL OR d.stage = ?) AND d.at >= ? AND d.user <> x''
                     ORDER BY d.seq LIMIT {PAGE}"""  # noqa: S608
-        last = 0
+        last = after
         while True:
             with self._ledger.reading() as conn:
                 found = self._complete(conn, conn.execute(query, (last, stage, stage, since)).fetchall())
@@ -243,8 +249,16 @@ class SqlDecisionLog(SqlPart):
             outcome = outcome_of(row)
             outcomes.setdefault(outcome.decision, []).append(outcome)
         ended = self._settlements(conn, [seq for seq, _ in decisions]) if settled else {}
-        found = (DecisionRecord(seq, d, tuple(outcomes.get(d.id, ())), None) for seq, d in decisions)
-        return [one.with_settlements(ended.get(one.seq, ())) for one in found]
+        records = list[DecisionRecord]()
+        for seq, decision in decisions:
+            told = tuple(outcomes.get(decision.id, ())) if outcomes else ()
+            done = ended.get(seq)
+            records.append(
+                DecisionRecord(seq, decision, told, done[-1], tuple(done[:-1]))
+                if done
+                else DecisionRecord(seq, decision, told, None)
+            )
+        return records
 
     def _settlements(self, conn: SqlConnection, seqs: Sequence[int]) -> dict[int, list[Settlement]]:
         """Settlements of decisions, by the numbers of these, in order."""

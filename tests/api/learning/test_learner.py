@@ -146,8 +146,8 @@ def test_a_restart_goes_on_with_the_stored_belief_without_reading_the_log(
         def settled(self, stage: str, through: int | None = None, after: int = 0) -> Any:
             raise AssertionError((stage, through, after))
 
-        def decisions(self, stage: str | None = None, since: int = 0) -> Any:
-            raise AssertionError((stage, since))
+        def decisions(self, stage: str | None = None, since: int = 0, after: int = 0) -> Any:
+            raise AssertionError((stage, since, after))
 
     store = SqliteStore(tmp_path / "ledger.db")
     with working(store) as desk:

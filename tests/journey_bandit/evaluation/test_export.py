@@ -1,7 +1,8 @@
 """`export`: a ledger's stage as a folder of parts, which gives what the ledger gives."""
 
+import datetime as dt
+import hashlib
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from pyarrow import parquet
 
 from api.ledger import audit
 from api.stores import open_store
-from bandit.catalogue.loading import parse, read_shipped
-from bandit.features import schema
-from bandit.records import Decision, Settlement
+from bandit.records import Settlement
 from experiments.data import files
 from journey_bandit.main import group
+from tests.journey_bandit.evaluation.ledgers import STAGE, TRAVEL, decided
 
-TRAVEL = parse(read_shipped("travel"))
-STAGE = TRAVEL.stage("cart")
-K, D, N = len(STAGE.arms), len(schema(STAGE.features).columns), 700
+N = 700
 ASKED = ("--policy", "fixed:reminder", "--policy", "uniform", "--against", "none", "--json")
 Run = Callable[..., Result]
 
@@ -28,34 +27,6 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run() -> Run:
     return lambda *arguments: CliRunner().invoke(group, [str(a) for a in arguments])
-
-
-def decided(seq: int, rng: np.random.Generator) -> Decision:
-    """A decision whose second arm is eligible and never drawn, and whose last one is not eligible."""
-    p = np.array([2, 0, *rng.multinomial(2**24 - 2, np.full(K - 3, 1.0 / (K - 3))), 0]) / 2.0**24
-    p[1], p[0] = (p[0], 0.0) if seq % 7 == 0 else (p[2] / 2, p[0])
-    p[2] = 1.0 - p[0] - p[1] - p[3:].sum()
-    values: dict[str, Any] = {
-        "id": uuid.UUID(int=seq),
-        "at": 1000 * seq,
-        "expires": 1000 * seq + 1,
-        "stage": "cart",
-        "stage_digest": STAGE.digest(),
-        "settlement_version": seq // 100,
-        "user": rng.integers(0, 2**63, 2, dtype=np.int64).tobytes() if seq % 3 else (5).to_bytes(16, "little"),
-        "request": b"",
-        "x": rng.integers(-4096, 4097, D) / 4096.0,
-        "propensity": p,
-        "mean": rng.random(K) / 4.0,
-        "sd": np.full(K, 0.1),
-        "u": 0.5,
-        "arm": STAGE.arms[int(rng.choice(K, p=p))],
-        "holdout": seq % 20 == 0,
-        "excluded": {STAGE.arms[-1]: "cap"},
-        "evidence": {},
-        "notes": (),
-    }
-    return Decision(**values)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +55,7 @@ def close(left: Any, right: Any) -> bool:
         return left.keys() == right.keys() and all(close(left[name], right[name]) for name in left)
     if isinstance(left, list):
         return len(left) == len(right) and all(map(close, left, right))
-    return bool(left == pytest.approx(right, rel=1e-9, abs=1e-12)) if isinstance(left, float) else bool(left == right)
+    return bool(left == pytest.approx(right, rel=1e-12, abs=1e-12)) if isinstance(left, float) else bool(left == right)
 
 
 @pytest.mark.parametrize("measure", ["net", "reward"])
@@ -93,7 +64,7 @@ def test_an_export_gives_what_its_ledger_gives(run: Run, ledger: Path, tmp_path:
     done = run("export", "--ledger", ledger, "--stage", "cart", "--segment", "device", tmp_path / "log")
     assert done.exit_code == 0, done.output
     assert f"{N:,} decisions of travel/cart in 1 parts" in done.output
-    asked = (*ASKED, "--measure", measure, "--force")
+    asked = (*ASKED, "--measure", measure, "--force", "--slope")
     mine = run("evaluate", "--ledger", ledger, "--stage", "cart", "--segment", "device", *asked)
     theirs = run("evaluate", "--rounds", tmp_path / "log", *asked)
     assert (mine.exit_code, theirs.exit_code) == (0, 0), mine.output + theirs.output
@@ -125,3 +96,82 @@ def test_nothing_is_exported_of_a_stage_without_decisions(run: Run, ledger: Path
     done = run("export", "--ledger", ledger, "--stage", other, tmp_path / "log")
     assert str(done.exception) == f"stage: '{other}' has no decisions that count → wait for some"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_has_what_an_analyst_needs_under_names(run: Run, ledger: Path, tmp_path: Path) -> None:
+    """Each column is what the ledger's record says, in the app's units and in money; the user is a keyed hash."""
+    assert run("export", "--ledger", ledger, "--stage", "cart", tmp_path / "log").exit_code == 0
+    rows = parquet.read_table(tmp_path / "log").to_pylist()
+    nudges, store = STAGE.nudges, open_store(f"sqlite:///{ledger}", read_only=True)
+    for row, found in zip(rows, store.decisions("cart"), strict=True):
+        decision, done = found.decision, found.settlement
+        assert (row["decision_id"], row["user_hash"]) == (str(decision.id), decision.user.hex())
+        assert (row["arm"], STAGE.arms[row["action"]]) == (decision.arm, decision.arm)
+        assert row["time"] == dt.datetime.fromtimestamp(decision.at / 1e6, dt.UTC)
+        assert (row["holdout"], row["holdout_share"]) == (decision.holdout, STAGE.holdout)
+        assert (row["release"], row["version"]) == (0, decision.settlement_version)
+        assert row["eligible"] == [arm for arm in STAGE.arms if arm not in decision.excluded]
+        assert [row[f"propensity_{arm}"] for arm in STAGE.arms] == decision.propensity.tolist()
+        assert [row[f"score_{arm}"] for arm in STAGE.arms] == pytest.approx(decision.mean.tolist(), rel=1e-15)
+        assert (row["reward"], row["why"]) == ((None, None) if done is None else (done.reward, done.why))
+        cost = 0.0 if decision.arm == "none" else nudges[decision.arm].cost
+        gain = STAGE.reward.value - (0.0 if decision.arm == "none" else nudges[decision.arm].cost_when_rewarded)
+        assert row["net"] == (None if done is None else gain * done.reward - cost)
+        assert row["expected_net_none"] == pytest.approx(STAGE.reward.value * decision.mean[0], rel=1e-15)
+        assert {name for name in row if name.startswith("f_")} == {f"f_{name}" for name in STAGE.features}
+    assert sum(row["net"] is None for row in rows) == 5
+    assert len({row["arm"] for row in rows}) > 2
+    store.close()
+
+
+def test_the_manifest_names_its_log(run: Run, ledger: Path, tmp_path: Path) -> None:
+    """By a digest that anybody can compute; two exports of the same position are the same log."""
+    done = run("export", "--ledger", ledger, "--stage", "cart", "--partition-rows", 300, tmp_path / "log")
+    said = json.loads((tmp_path / "log" / "_manifest.json").read_bytes())
+    digest = said.pop("digest")
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+    assert f"manifest {digest}" in done.output
+    assert (said["app"], said["stage"], tuple(said["arms"])) == ("travel", "cart", STAGE.arms)
+    assert said["position"] == {"decision": N, "settlement": N - 5, "outcome": 0, "erasure": 0}
+    for part in said["parts"]:
+        content = (tmp_path / "log" / part["file"]).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (part["sha256"], part["bytes"])
+    run("export", "--ledger", ledger, "--stage", "cart", "--partition-rows", 300, tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "_manifest.json").read_bytes())["digest"] == digest
+    shown = run("evaluate", "--rounds", tmp_path / "log", *ASKED[:-1], "--force")
+    assert f"of the export whose manifest is {digest}" in shown.output
+
+
+def a_byte(folder: Path) -> None:
+    path = folder / "part-00001.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:10] + bytes([content[10] ^ 1]) + content[11:])
+
+
+def a_word(folder: Path) -> None:
+    path = folder / "_manifest.json"
+    path.write_text(path.read_text().replace('"travel"', '"fashion"'))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (a_byte, "part-00001.parquet: it is not the file that the _manifest.json names"),
+        (a_word, "_manifest.json: its digest is not that of what it says"),
+    ],
+)
+def test_an_export_that_was_changed_is_not_evaluated(
+    run: Run, ledger: Path, tmp_path: Path, harm: Callable[[Path], None], said: str
+) -> None:
+    run("export", "--ledger", ledger, "--stage", "cart", "--partition-rows", 300, tmp_path / "log")
+    harm(tmp_path / "log")
+    assert said in str(run("evaluate", "--rounds", tmp_path / "log", *ASKED).exception)
+
+
+def test_an_export_may_begin_and_end_at_a_time(run: Run, ledger: Path, tmp_path: Path) -> None:
+    """Decision n was made n seconds after the epoch; the end is not part of it."""
+    bounds = ("--since", "1970-01-01T00:01:40", "--until", "1970-01-01T00:05:00Z")
+    done = run("export", "--ledger", ledger, "--stage", "cart", *bounds, tmp_path / "log")
+    assert "200 decisions of travel/cart" in done.output
+    assert parquet.read_table(tmp_path / "log")["decision"].to_pylist() == list(range(100, 300))

@@ -31,6 +31,7 @@ SETTLEMENT_COLUMNS = (
     "decision_seq", "stage", "arm", "at", "reward", "why", "learned", "tau", "nu", "corrects", "outcomes",
 )  # fmt: skip
 
+_F4, _F8 = np.dtype("<f4"), np.dtype("<f8")
 _encode = msgspec.json.Encoder().encode
 _pack, _account = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(LossAccount).decode
 _decode = msgspec.json.Decoder().decode
@@ -82,7 +83,7 @@ def decision_of(spec: str, row: Sequence[Any]) -> Decision:
         settlement_version=row[4],
         user=row[5],
         request=row[6],
-        x=np.frombuffer(row[7], dtype="<f4").astype(np.float64),
+        x=np.frombuffer(row[7], dtype=_F4).astype(np.float64),
         propensity=_floats(row[8]),
         mean=_floats(row[9]),
         sd=_floats(row[10]),
@@ -172,8 +173,8 @@ def _unpacked(blob: bytes, d: int) -> Array:
 
 
 def _floats(blob: bytes) -> Array:
-    found = np.frombuffer(blob, dtype="<f8")
-    return found if found.dtype == np.float64 else found.astype(np.float64)
+    found = np.frombuffer(blob, dtype=_F8)
+    return found if _F8.isnative else found.astype(np.float64)
 
 
 def columns_of(alias: str) -> str:

@@ -1,0 +1,94 @@
+"""Export: seconds and memory that `journey-bandit export` takes on a large ledger, and those of a continued one.
+
+    python -m benchmarks.export [--decisions 1000000] [--new 10000]
+
+Starts a service of the travel app on a SQLite ledger of so many settled decisions, as `benchmarks.console` makes it,
+and exports the stage in a process of its own: whole, and again with `--continue` after so many new decisions. Printed
+are seconds, seconds of a processor, the largest resident memory of that process, bytes on disk, and the time that
+`evaluate` and, if it is installed, DuckDB's lift take on the export. The load of the machine at the start is printed.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import console
+
+_GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "exports.md"
+_YEAR = 365 * 86_400_000_000
+
+
+class Run(NamedTuple):
+    """What a command took: `seconds`, those of a processor, and the largest resident memory of its process in MB."""
+
+    seconds: float
+    processor: float
+    megabytes: float
+
+
+def measured(arguments: Sequence[str]) -> Run:
+    """What a command of `journey-bandit` took in a process of its own. Raises CalledProcessError if it fails."""
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-m", "journey_bandit", *arguments], stdout=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, arguments)
+    return Run(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def add(ledger: Path, decisions: int) -> None:
+    """Append so many settled decisions to the ledger, a year later."""
+    with closing(sqlite3.connect(ledger)) as conn:
+        last = conn.execute("SELECT max(seq) FROM settlements").fetchone()[0]
+        console.copy_rows(conn, decisions, last, _YEAR)
+        conn.commit()
+
+
+def lift() -> str:
+    """The guide's query of the lift, over the folder cart-log."""
+    return str(re.findall(r"^```sql\n(.*?)^```", _GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0])
+
+
+def main() -> None:
+    """Run the benchmark of the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--decisions", type=int, default=1_000_000)
+    parser.add_argument("--new", type=int, default=10_000)
+    given = parser.parse_args()
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {given.decisions:,} decisions")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        console.fill(folder, given.decisions)
+        to = folder / "log"
+        export = ("export", "--ledger", str(folder / "ledger.db"), "--stage", "cart", str(to), "--continue")
+        _say("whole", measured(export))
+        print(f"{'':<12}{sum(path.stat().st_size for path in to.iterdir()) / 1e6:8.0f} MB on disk")
+        add(folder / "ledger.db", given.new)
+        _say(f"{given.new:,} new", measured(export))
+        policies = ("--policy", "uniform", "--against", "none", "--force", "--json")
+        _say("evaluate", measured(("evaluate", "--rounds", str(to), *policies)))
+        if importlib.util.find_spec("duckdb"):
+            duckdb = importlib.import_module("duckdb")  # a tool of notebooks, not a dependency
+            start = time.perf_counter()
+            duckdb.sql(lift().replace("cart-log", str(to))).fetchall()
+            print(f"{'DuckDB':<12}{time.perf_counter() - start:8.2f} s")
+
+
+def _say(name: str, run: Run) -> None:
+    print(f"{name:<12}{run.seconds:8.1f} s{run.processor:8.1f} s{run.megabytes:8.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
