@@ -417,6 +417,6 @@ def _skew_notes(table: ExperimentTable, outcome: OutcomeColumn, arm: Ints, total
     if not where:
         return []
     return [
-        f"{outcome.name} is skewed ({worst:.1f} in {where}): by the rule of thumb, {_SKEW:.0f} × skewness², intervals of "
-        f"a mean need {_SKEW * worst * worst:,.0f} people an arm to hold as they promise"
+        f"{outcome.name} is skewed ({worst:.1f} in {where}): by the rule of thumb, {_SKEW:.0f} × skewness², intervals "
+        f"of a mean need {_SKEW * worst * worst:,.0f} people an arm to hold as they promise"
     ]

@@ -116,9 +116,9 @@ class PowerPlan:
             most = (self.rate if down else 1.0 - self.rate) * (1.0 - 1e-9)
         if people * min(self.control_share, self.arm_share) < 2.0 or self.power_of(sign * most, people) < self.power:
             raise _refused("people", f"{people:,.0f} people find no difference", "give more people")
-        start = most * 1e-12
-        found = optimize.brentq(lambda x: self.power_of(sign * x, people) - self.power, start, most, xtol=most * 1e-12)
-        return sign * float(found)
+        ends = np.log(most * 1e-12), np.log(most)
+        found = optimize.brentq(lambda x: self.power_of(sign * np.exp(x), people) - self.power, *ends, xtol=1e-14)
+        return sign * float(np.exp(found))
 
     def _check(self, lift: float) -> None:
         if lift == 0.0 or not np.isfinite(lift):
