@@ -28,8 +28,9 @@ from bandit.errors import InvalidRequest, Problem
 from bandit.tables import reader
 from bandit.tables.decision_log import KEY, LogMetadata
 from bandit.tables.reader import Table, refused
-from experiments.data import part_files
+from experiments.data import imported_logs, part_files
 from experiments.data.column_types import KNOWN, TEXT, ColumnNaming, column_naming, typed_column
+from experiments.data.imported_events import ImportedLog
 from experiments.data.part_files import NUMBER, PartFile, part_table
 from experiments.data.rounds import PART, LoggedRounds, RewardRange, RowLabel, Source, rounds_of
 
@@ -47,7 +48,8 @@ class LogFile(NamedTuple):
 
     Made by `open_log`, which has checked that the log has the columns that every log needs. The object is immutable and
     holds no open file, so it can be sent to worker processes. `meta` is there for Parquet files of ours, `files` for
-    Parquet, `table` for text files. `numbered`: Parquet rows have the numbers of their decisions, which have to rise.
+    Parquet, `table` for text files, `foreign` for logs of other programs. `numbered`: Parquet rows have the numbers of
+    their decisions, which have to rise.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class LogFile(NamedTuple):
     table: Table | None = None
     files: tuple[PartFile, ...] = ()
     numbered: bool = False
+    foreign: ImportedLog | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -74,6 +77,8 @@ class LogFile(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the reader of a report: how the text was decoded, and which number each named arm was given."""
+        if self.foreign is not None:
+            return self.foreign.notes
         named = ", ".join(f"{a} {arm}" for a, arm in enumerate(self.naming.arms))
         return (*(self.table.notes if self.table else ()), *([f"arms by name: {named}"] if named else []))
 
@@ -127,7 +132,11 @@ def open_log(path: Path, renamed: Mapping[str, str] | None = None) -> LogFile:
     if not packed:
         with path.open("rb") as file:
             packed = file.read(4) == b"PAR1"
-    log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
+    foreign = None if packed else imported_logs.open_imported(path)
+    if foreign is not None:
+        log = _foreign_log(path, foreign, renamed or {})
+    else:
+        log = _parquet_log(path, renamed or {}) if packed else _text_log(path, renamed or {})
     _check_columns(log)
     rounds_of({name: np.zeros(0) for name in log.columns})  # complains of others that are missing
     return log
@@ -161,6 +170,20 @@ def _text_log(path: Path, renamed: Mapping[str, str]) -> LogFile:
     for name in found.columns:
         table.place(name)  # complains of one that is there twice
     return LogFile(path, found, table.names, BATCH, table=table)
+
+
+def _foreign_log(path: Path, foreign: ImportedLog, renamed: Mapping[str, str]) -> LogFile:
+    if renamed:
+        raise refused("map", f"{path} is no table, and has no columns with other names", "leave --map out")
+    names = tuple(foreign.columns)
+    return LogFile(path, ColumnNaming(foreign.arms, {name: name for name in names}), names, BATCH, foreign=foreign)
+
+
+def _foreign_pieces(foreign: ImportedLog, batch: int) -> Iterator["Piece"]:
+    for first in range(0, len(foreign.lines), batch):
+        rows = slice(first, first + batch)
+        columns = {name: column[rows] for name, column in foreign.columns.items()}
+        yield columns, _line_labels(foreign.name, foreign.lines[rows].tolist()), first
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
@@ -202,7 +225,10 @@ def _meta(text: bytes | None) -> LogMetadata | None:
 
 
 def _chunks(log: LogFile, part: int | None) -> Iterator[LoggedRounds]:
-    pieces = _parquet_pieces(log, part) if log.table is None else _text_pieces(log, log.table)
+    if log.foreign is not None:
+        pieces = _foreign_pieces(log.foreign, log.batch)
+    else:
+        pieces = _parquet_pieces(log, part) if log.table is None else _text_pieces(log, log.table)
     for columns, where, first in pieces:
         rounds = rounds_of(columns, where, first)
         if log.meta is not None and rounds.q_hat is not None:
