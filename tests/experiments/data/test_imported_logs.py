@@ -352,3 +352,21 @@ def test_the_same_decisions_have_the_same_value_in_every_format(tmp_path: Path) 
         (found,) = evaluate.evaluate(files.open_log(path).sources(), asked)
         assert not found.refused, path.name
         assert found.estimates["ips"].value == pytest.approx(by_hand, rel=1e-12), path.name
+
+
+def test_labels_are_those_that_vowpal_wabbit_reads(tmp_path: Path) -> None:
+    """Its own parser, of text and DSJSON: which action, at which cost and probability."""
+    pyvw = pytest.importorskip("vowpalwabbit.pyvw")
+
+    def labels(options: str, text: str) -> list[str]:
+        examples = pyvw.Workspace(f"{options} --quiet").parse(text)
+        return [str(one.get_label(pyvw.LabelType.CONTEXTUAL_BANDIT)) for one in examples]
+
+    line = dsjson(event(3, -0.5, [3, 1, 2], [0.75, 0.125, 0.125]))
+    block = "shared |u age:0.4\n |a cold\n0:-1:0.25 |a hot"
+    for options, text, place in (("--cb_adf --dsjson", line.strip(), 2), ("--cb_adf", block, 1)):
+        _, rounds = one_chunk(written(tmp_path / "log", text))
+        actions = labels(options, text)[1:]  # without the shared one
+        assert [i for i, label in enumerate(actions) if label] == [place] == rounds.action.tolist()
+        _, cost, probability = map(float, actions[place].split(":"))
+        assert (-cost, probability) == (rounds.reward[0], rounds.pscore[0])
