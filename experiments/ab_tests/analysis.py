@@ -302,13 +302,16 @@ def _outcome(
     sequences, followed = _sequences(table, outcome, plan, control, shared)
     compared, rates = list[ArmComparison](), [ArmRate(float(s), float(m)) for s, m in zip(sums, n, strict=True)]
     for a in (a for a in range(k) if a != control):
-        pair = welch((means[a], means[control]), (variances[a], variances[control]), (n[a], n[control]))
+        of_both = [(float(part[a]), float(part[control])) for part in (means, variances, n)]
+        pair = welch(of_both[0], of_both[1], of_both[2])
         own = (rates[a], rates[control]) if outcome.binary else None
         compared.append(
             _comparison(table.arms[a], pair, own, fit.pair(a, control) if fit else None, plan.level, shared)
         )
         compared[-1] = compared[-1]._replace(sequence=sequences.get(a))
-    summaries = [_summary(table.arms[a], a, rates[a], variances[a], outcome.binary, fit, plan.level) for a in range(k)]
+    summaries = [
+        _summary(table.arms[a], a, rates[a], float(variances[a]), outcome.binary, fit, plan.level) for a in range(k)
+    ]
     kind = "yes or no" if outcome.binary else "amount"
     method = "adjusted by covariates (Lin, HC2)" if fit else "score" if outcome.binary else "Welch"
     result = OutcomeResult(outcome.name, kind, method, followed, tuple(summaries), tuple(compared))

@@ -15,7 +15,7 @@ from experiments.ope.estimators import EstimatorSettings
 from experiments.ope.evaluate import Evaluation
 from journey_bandit import column_names
 from journey_bandit.evaluation import log_sources, policy_names, presentation, workers
-from journey_bandit.evaluation.experiment import table
+from journey_bandit.evaluation.experiment import events, table
 from journey_bandit.evaluation.log_sources import EvaluationLog, RequestedPolicies
 from journey_bandit.evaluation.public_data import hillstrom, open_bandit
 from journey_bandit.workflows import verdicts
@@ -61,7 +61,7 @@ def evaluate(context: click.Context, /, file: Path | None, ledger: str | None, *
     if context.invoked_subcommand is not None:
         return
     if (file is None) == (ledger is None):
-        raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: table, obd, hillstrom")
+        raise click.UsageError("give --rounds FILE or --ledger FILE, or a command: table, events, obd, hillstrom")
     log = _of_file(file, given) if file is not None else _of_ledger(str(ledger), given)
     knobs = EstimatorSettings(given["clip"], given["tau"], given["shrink"])
     ask = EvaluationConfig(
@@ -129,3 +129,4 @@ def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:
 evaluate.add_command(open_bandit)
 evaluate.add_command(hillstrom)
 evaluate.add_command(table)
+evaluate.add_command(events)

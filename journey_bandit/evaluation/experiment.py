@@ -1,6 +1,9 @@
-"""Command `journey-bandit evaluate table`: an A/B test from a plain table, each arm less the control."""
+"""Commands `journey-bandit evaluate table` and `events`: an A/B test from a plain table or from Segment's messages,
+each arm less the control.
+"""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,29 @@ from bandit.tables import cells
 from experiments.ab_tests import analysis
 from experiments.ab_tests.analysis import ArmComparison, ExperimentPlan, ExperimentResult, OutcomeResult
 from experiments.ab_tests.experiment_table import TableColumns, read_table
+from experiments.ab_tests.segment_events import read_events
 from experiments.inference.wording import bounds, number
 from journey_bandit import console
 from journey_bandit.evaluation import presentation
+
+_PLAN = (
+    click.option("--control", default="", metavar="ARM", help="[default: the arm called control or none]"),
+    click.option("--shares", metavar="A=.5,B=.5", help="Planned shares of all arms: are they what came?"),
+    click.option("--range", "ranges", multiple=True, metavar="OUTCOME=LOW,HIGH", help="Of amounts: allows sequences."),
+    click.option("--value", "worth", multiple=True, metavar="OUTCOME=MONEY", help="Of one unit: adds the outcome net."),
+    click.option("--cost", multiple=True, metavar="ARM=MONEY", help="Of a person in that arm, off net."),
+    click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999)),
+    click.option("--no-sequence", is_flag=True, help="Leave out confidence sequences."),
+    click.option("--force", is_flag=True, help="Print estimates that would be refused, labelled."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+)
+
+
+def _plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a test that do not depend on what kind of file it is read from."""
+    for option in reversed(_PLAN):
+        command = option(command)
+    return command
 
 
 @click.command("table")
@@ -25,31 +48,38 @@ from journey_bandit.evaluation import presentation
 @click.option("--count", default="", metavar="COLUMN", help="Rows stand for so many people; outcomes are sums.")
 @click.option("--squares", multiple=True, metavar="OUTCOME=COLUMN", help="Sums of squares, for sums of amounts.")
 @click.option("--covariate", "covariates", multiple=True, metavar="COLUMN", help="Known before: adjust by it.")
-@click.option("--control", default="", metavar="ARM", help="[default: the arm called control or none]")
-@click.option("--shares", metavar="A=.5,B=.5", help="Planned shares of all arms: are they what came?")
-@click.option("--range", "ranges", multiple=True, metavar="OUTCOME=LOW,HIGH", help="Of an amount: allows sequences.")
-@click.option("--value", "worth", multiple=True, metavar="OUTCOME=MONEY", help="Of one unit: adds the outcome net.")
-@click.option("--cost", multiple=True, metavar="ARM=MONEY", help="Of a person in that arm, off net.")
-@click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999999))
-@click.option("--no-sequence", is_flag=True, help="Leave out confidence sequences.")
-@click.option("--force", is_flag=True, help="Print estimates that would be refused, labelled.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_plan_options
 def table(file: Path, as_json: bool, **given: Any) -> None:
     """Compare the arms of an A/B test with its control: a row for each person, or for so many people (--count).
 
     Exit status 3: the table cannot answer; it says why, and what would be enough.
     """
-    shares = {arm: _number("shares", text) for arm, text in _pairs("shares", (given["shares"] or "").split(","))}
-    columns = TableColumns(
-        given["arm"],
-        given["outcomes"],
-        given["count"],
-        given["covariates"],
-        dict(_pairs("squares", given["squares"])),
-    )
-    plan = ExperimentPlan(
+    squares = dict(_pairs("squares", given["squares"]))
+    columns = TableColumns(given["arm"], given["outcomes"], given["count"], given["covariates"], squares)
+    plan = _plan(given)
+    _finish(str(file), analysis.analyse(read_table(file, columns, tuple(plan.shares)), plan), plan, as_json=as_json)
+
+
+@click.command("events")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--experiment", required=True, help="Its experiment_name or experiment_id.")
+@click.option(
+    "--outcome", "outcomes", required=True, multiple=True, metavar="EVENT", help="Or EVENT.PROPERTY: its sum."
+)
+@_plan_options
+def events(file: Path, experiment: str, outcomes: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Compare the arms of an A/B test from Segment's messages, one a line: people by their first Experiment Viewed.
+
+    Exit status 3: the events cannot answer; it says why, and what would be enough.
+    """
+    plan = _plan(given)
+    _finish(str(file), analysis.analyse(read_events(file, experiment, outcomes), plan), plan, as_json=as_json)
+
+
+def _plan(given: Mapping[str, Any]) -> ExperimentPlan:
+    return ExperimentPlan(
         control=given["control"],
-        shares=shares,
+        shares={arm: _number("shares", text) for arm, text in _pairs("shares", (given["shares"] or "").split(","))},
         level=given["level"],
         ranges={name: _range(text) for name, text in _pairs("range", given["ranges"])},
         worth={name: _number("value", text) for name, text in _pairs("value", given["worth"])},
@@ -57,13 +87,15 @@ def table(file: Path, as_json: bool, **given: Any) -> None:
         follow=not given["no_sequence"],
         force=given["force"],
     )
-    found = analysis.analyse(read_table(file, columns, tuple(shares)), plan)
+
+
+def _finish(name: str, found: ExperimentResult, plan: ExperimentPlan, *, as_json: bool) -> None:
     if as_json:
-        presentation.write({"file": str(file), **_body(found)})
+        presentation.write({"file": name, **_body(found)})
     else:
-        _show(str(file), found)
+        _show(name, found)
     if found.refused and not plan.force:
-        raise SystemExit(presentation.REFUSED)
+        sys.exit(presentation.REFUSED)
 
 
 def _pairs(option: str, given: Sequence[str]) -> list[tuple[str, str]]:

@@ -101,3 +101,37 @@ def test_power_refuses_what_says_too_little() -> None:
     assert run("power", "--rate", ".05").exit_code == 2
     for given in (("--rate", ".05", "--lift", "much"), ("--sd", "1", "--lift", "5%"), ("--lift", "1")):
         assert isinstance(run("power", *given).exception, InvalidRequest)
+
+
+def test_amounts_covariates_and_money_are_numbers_in_json(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    rows = [f"{'ab'[i % 2]},{(i * 7919) % 31},{(i * 104729) % 17},{int(i % 3 == 0)}" for i in range(300)]
+    file.write_text("\n".join(["arm,spent,before,bought", *rows]), "utf-8")
+    asked = ("--arm", "arm", "--outcome", "spent", "--outcome", "bought", "--control", "a", "--value", "spent=.2")
+    money = ("--cost", "b=1", "--shares", "a=.5,b=.5", "--range", "spent=0,30")
+    for more in ((), ("--covariate", "before"), ("--no-sequence", "--level", ".9")):
+        found = body("evaluate", "table", file, *asked, *money, *more)
+        spent, _, net = (outcome["comparisons"][0] for outcome in found["outcomes"])
+        assert net["difference"] == pytest.approx(0.2 * spent["difference"] - 1.0)
+        assert (spent["sequence"] is None) == ("--no-sequence" in more)
+        assert (spent["plain"] is None) == ("--covariate" not in more)
+    assert run("evaluate", "table", file, *asked, *money, "--covariate", "before").exit_code == 0
+
+
+def test_messages_of_segment_are_a_test(tmp_path: Path) -> None:
+    """120 people, every second in b; each fifth of a and each third of b buys for 10."""
+    lines = []
+    for i in range(120):
+        said = {"experiment_name": "Checkout", "variation_name": "ab"[i % 2]}
+        message = {"type": "track", "userId": f"u{i}", "timestamp": "2026-05-01T12:00:00Z"}
+        lines.append(message | {"event": "Experiment Viewed", "properties": said})
+        if i % (5, 3)[i % 2] == 0:
+            lines.append(message | {"event": "Order Completed", "properties": {"revenue": 10}})
+    file = tmp_path / "events.json"
+    file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    asked = ("--experiment", "Checkout", "--control", "a", "--outcome", "Order Completed")
+    found = body("evaluate", "events", file, *asked, "--outcome", "Order Completed.revenue")
+    bought, revenue = (outcome["comparisons"][0]["difference"] for outcome in found["outcomes"])
+    assert bought == pytest.approx(20 / 60 - 12 / 60)
+    assert revenue == pytest.approx(10 * bought)
+    assert "Order Completed" in run("evaluate", "events", file, *asked).stdout
