@@ -27,6 +27,9 @@ from simulations.offline.parallel import Backend
     "--rounds", "file", type=click.Path(path_type=Path), help="A log: a table as text, or .parquet, one or a folder."
 )
 @column_names.OPTION
+@click.option(
+    "--context", multiple=True, metavar="COLUMN", help="Context of a file: numbers or words. Instead of x_0 …"
+)
 @click.option("--ledger", help="A service's ledger: its file; the service may be running.")
 @click.option("--stage", help="Which stage of the ledger, or of --app.")
 @click.option("--app", metavar="CATALOGUE", help="Costs and reward range of a file: FILE.toml or a shipped app.")
@@ -111,13 +114,14 @@ def _of_file(file: Path, given: dict[str, Any]) -> EvaluationLog:
         found = read_catalogue(given["app"])
         priced = log_sources.PricedStage(found.stage(given["stage"]), found.currency)
     told: dict[str, Any] = {"elsewhere": elsewhere, "measure": given["measure"], "priced": priced}
+    told["context"] = given["context"]
     return log_sources.of_file(file, wanted, rewards, renamed, **told)
 
 
 def _of_ledger(ledger: str, given: dict[str, Any]) -> EvaluationLog:
     if not given["stage"]:
         raise click.UsageError("--ledger needs --stage")
-    for option, name in (("renamed", "map"), ("app", "app")):
+    for option, name in (("renamed", "map"), ("context", "context"), ("app", "app")):
         if given[option]:
             raise click.UsageError(f"--{name} goes with --rounds")
     wanted, net = RequestedPolicies(given["names"], given["against"]), given["measure"] != "reward"
